@@ -1,0 +1,58 @@
+//! How long to wait before connecting again.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::time::Duration;
+
+/// The wait before the first new attempt; it doubles with each that fails.
+const BACKOFF_FIRST: Duration = Duration::from_millis(500);
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// Longest wait that the daemon can ask for.
+const TOLD_MAX: Duration = Duration::from_secs(300);
+
+/// Doubling waits, spread so that many clients do not come back together.
+#[derive(Default)]
+pub struct Backoff {
+    failures: u32,
+}
+
+impl Backoff {
+    /// As long as the daemon told and a little more, else between half and all of what it has
+    /// come to. `random` is in 0.0..1.0.
+    pub fn next(&mut self, told: Option<Duration>, random: f64) -> Duration {
+        if let Some(told) = told {
+            return told.min(TOLD_MAX) + BACKOFF_FIRST.mul_f64(random);
+        }
+        let whole = BACKOFF_FIRST.saturating_mul(1 << self.failures.min(16)).min(BACKOFF_MAX);
+        self.failures += 1;
+        whole.mul_f64(0.5 + random / 2.0)
+    }
+}
+
+/// Fair enough to spread clients; from the seed that each hash map gets.
+pub fn random_unit() -> f64 {
+    let bits = RandomState::new().build_hasher().finish();
+    (bits >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{BACKOFF_FIRST, BACKOFF_MAX, Backoff, TOLD_MAX, random_unit};
+
+    #[test]
+    fn waits_double_within_bounds() {
+        let mut backoff = Backoff::default();
+        assert_eq!(backoff.next(None, 0.0), BACKOFF_FIRST / 2);
+        assert_eq!(backoff.next(None, 0.0), BACKOFF_FIRST);
+        assert_eq!(backoff.next(None, 0.5), BACKOFF_FIRST * 3);
+        let told = Duration::from_millis(700);
+        assert_eq!(backoff.next(Some(told), 0.0), told);
+        assert!(backoff.next(Some(Duration::MAX), 0.9) < TOLD_MAX + BACKOFF_FIRST);
+        for _ in 0..100 {
+            let wait = backoff.next(None, random_unit());
+            assert!(wait >= BACKOFF_FIRST && wait <= BACKOFF_MAX);
+        }
+        assert!((0..100).all(|_| (0.0..1.0).contains(&random_unit())));
+    }
+}

@@ -1,0 +1,584 @@
+//! `luxcast publish`: sends a file or standard input to the daemon's feed and says which lines it
+//! refused.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use memchr::memmem;
+use serde::Deserialize;
+
+use crate::cli::{default_ingest, say};
+use crate::wire::line::{is_id, trim};
+use crate::wire::members::members;
+
+/// Bytes read at once, and sent at once.
+const BLOCK_BYTES: usize = 64 * 1024;
+
+/// How much of a line is held here at once. Longer lines pass in pieces, for the daemon to judge.
+const PIECE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// How long the daemon may take to answer `hello`.
+const WELCOME_SECONDS: Duration = Duration::from_secs(10);
+
+#[derive(Debug, clap::Args)]
+pub struct PublishArgs {
+    /// The events, one JSON object a line; - is standard input
+    #[arg(value_name = "FILE", default_value = "-")]
+    pub file: PathBuf,
+    /// The daemon's Unix socket [default: where the daemon puts it]
+    #[arg(long, value_name = "PATH")]
+    pub ingest: Option<PathBuf>,
+    /// A name for this publisher
+    #[arg(long, value_name = "NAME", value_parser = publisher_name)]
+    pub publisher: Option<String>,
+    /// Send again what was sent before under this name, and have only the new lines taken
+    #[arg(long, requires = "publisher")]
+    pub dedupe: bool,
+    /// No progress bar
+    #[arg(long)]
+    pub no_progress: bool,
+}
+
+fn publisher_name(text: &str) -> Result<String, String> {
+    if is_id(text) {
+        return Ok(text.to_owned());
+    }
+    Err("must be 1 to 128 characters out of A-Z a-z 0-9 _ . : -".to_owned())
+}
+
+/// Exit code 0: all accepted. 1: some refused, or no daemon. 2: nothing to read from.
+pub fn run(args: PublishArgs) -> ExitCode {
+    let (input, size): (Box<dyn Read>, Option<u64>) = if args.file == Path::new("-") {
+        (Box::new(io::stdin()), None)
+    } else {
+        match File::open(&args.file).and_then(|file| Ok((file.metadata()?, file))) {
+            Ok((metadata, file)) => {
+                let size = metadata.is_file().then_some(metadata.len());
+                (Box::new(file), size)
+            }
+            Err(error) => {
+                say(&format!("luxcast publish: {}: {error}", args.file.display()));
+                return ExitCode::from(2);
+            }
+        }
+    };
+    let bar = progress_bar(size, args.no_progress);
+    let say_above_bar = |line: &str| bar.suspend(|| say(line));
+    let outcome = publish(&args, input, &say_above_bar, &bar);
+    bar.finish_and_clear();
+    match outcome {
+        Ok(summary) => {
+            say(&summary.text());
+            ExitCode::from(u8::from(summary.refused > 0))
+        }
+        Err(error) => {
+            say(&format!("luxcast publish: {error}"));
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// Drawn on standard error, and only where that is a terminal.
+fn progress_bar(size: Option<u64>, is_hidden: bool) -> ProgressBar {
+    let target = if is_hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+    let template = match size {
+        Some(_) => "{wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {msg}",
+        None => "{spinner} {bytes} {bytes_per_sec} {msg}",
+    };
+    let style = ProgressStyle::with_template(template).expect("a fixed template");
+    let bar = ProgressBar::with_draw_target(size, target);
+    bar.set_style(style);
+    bar
+}
+
+/// How it ended, when it ended well.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Summary {
+    accepted: u64,
+    /// Lines up to this one were taken earlier under this publisher's name.
+    accepted_earlier_to: u64,
+    refused: u64,
+}
+
+impl Summary {
+    fn text(&self) -> String {
+        let lines = if self.accepted == 1 { "line" } else { "lines" };
+        let earlier = match self.accepted_earlier_to {
+            0 => String::new(),
+            line => format!(" (up to line {line} earlier)"),
+        };
+        let (accepted, refused) = (self.accepted, self.refused);
+        format!("{accepted} {lines} accepted{earlier}, {refused} refused")
+    }
+}
+
+/// What the daemon says. Other words are for later versions.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "op", rename_all = "lowercase")]
+enum Answer {
+    Welcome {
+        #[serde(default)]
+        accepted: u64,
+    },
+    Ack {
+        line: u64,
+    },
+    Error {
+        line: u64,
+        code: String,
+        message: String,
+    },
+    #[serde(other)]
+    Other,
+}
+
+/// Between the thread that reads the answers and the one that sends.
+#[derive(Default)]
+struct Answers {
+    seen: Mutex<Seen>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Seen {
+    /// Lines up to this one, of the input, are done with.
+    acknowledged: u64,
+    refused: u64,
+    /// Why no more answers come.
+    end: Option<String>,
+}
+
+impl Answers {
+    fn lock(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Seen)) {
+        change(&mut self.lock());
+        self.changed.notify_all();
+    }
+
+    /// Until all lines up to `line` are acknowledged or no more answers come.
+    fn wait_for(&self, line: u64) -> MutexGuard<'_, Seen> {
+        let is_pending = |seen: &mut Seen| seen.acknowledged < line && seen.end.is_none();
+        self.changed.wait_while(self.lock(), is_pending).unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// `say` takes whole lines for people.
+fn publish(
+    args: &PublishArgs,
+    input: impl Read,
+    say: &(dyn Fn(&str) + Sync),
+    bar: &ProgressBar,
+) -> Result<Summary, String> {
+    let path = args.ingest.clone().unwrap_or_else(default_ingest);
+    let fail = |error: io::Error| format!("{}: {error}", path.display());
+    let mut socket = UnixStream::connect(&path).map_err(fail)?;
+    let mut reader = BufReader::new(socket.try_clone().map_err(fail)?);
+    let accepted_before = greet(args, &mut socket, &mut reader).map_err(fail)?;
+    // Without `from`, the daemon counts `hello` as line 1.
+    let hello_lines = u64::from(!args.dedupe);
+
+    let answers = Answers::default();
+    let sent = std::thread::scope(|scope| {
+        scope.spawn(|| read_answers(reader, hello_lines, &answers, say));
+        let sent = send(input, &socket, &answers, say, bar);
+        if let Ok(Sent { last_line, .. }) = &sent {
+            drop(answers.wait_for(*last_line));
+        }
+        // Ends the other thread, if it has not ended yet. All that matters was said.
+        let _ = socket.shutdown(std::net::Shutdown::Both);
+        sent
+    });
+
+    let seen = answers.lock();
+    let gone = |reason: &str| {
+        format!(
+            "the daemon went away ({reason}); lines up to {} are acknowledged, {} refused",
+            seen.acknowledged, seen.refused
+        )
+    };
+    let sent = sent.map_err(|error| match error {
+        SendError::Input(error) => format!("{}: {error}", args.file.display()),
+        SendError::Socket(error) => gone(&error.to_string()),
+    })?;
+    if seen.acknowledged < sent.last_line {
+        return Err(gone(seen.end.as_deref().unwrap_or("end of stream")));
+    }
+    let refused = seen.refused + sent.withheld;
+    let accepted = sent.lines.saturating_sub(refused);
+    Ok(Summary { accepted, accepted_earlier_to: accepted_before.min(sent.last_line), refused })
+}
+
+/// Says hello and waits for the welcome: how many lines of this name were accepted before.
+fn greet(args: &PublishArgs, socket: &mut UnixStream, reader: &mut BufReader<UnixStream>) -> io::Result<u64> {
+    let mut hello = String::from(r#"{"op":"hello","ack":true"#);
+    if let Some(name) = &args.publisher {
+        hello.push_str(&format!(r#","publisher":"{name}""#));
+    }
+    hello.push_str(if args.dedupe {
+        // So that the input's line numbers are the daemon's.
+        ",\"dedupe\":true}\n{\"op\":\"from\",\"line\":1}\n"
+    } else {
+        "}\n"
+    });
+    socket.write_all(hello.as_bytes())?;
+    socket.set_read_timeout(Some(WELCOME_SECONDS))?;
+    let mut answer = String::new();
+    match reader.read_line(&mut answer) {
+        Ok(0) => return Err(io::Error::other("closed by the daemon before its welcome")),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            return Err(io::Error::other("no welcome from the daemon"));
+        }
+        other => other?,
+    };
+    socket.set_read_timeout(None)?;
+    match serde_json::from_str(&answer) {
+        Ok(Answer::Welcome { accepted }) => Ok(accepted),
+        Ok(Answer::Error { message, .. }) => Err(io::Error::other(message)),
+        _ => Err(io::Error::other("this is not a luxcast feed")),
+    }
+}
+
+fn read_answers(reader: impl BufRead, hello_lines: u64, answers: &Answers, say: &(dyn Fn(&str) + Sync)) {
+    let mut end = "end of stream".to_owned();
+    for line in reader.lines() {
+        match line {
+            Ok(line) => match serde_json::from_str(&line) {
+                Ok(Answer::Ack { line }) => answers.change(|seen| {
+                    seen.acknowledged = seen.acknowledged.max(line.saturating_sub(hello_lines));
+                }),
+                Ok(Answer::Error { line, code, message }) => {
+                    let line = line.saturating_sub(hello_lines);
+                    say(&format!("line {line}: {code}: {message}"));
+                    answers.change(|seen| seen.refused += 1);
+                }
+                _ => {}
+            },
+            Err(error) => {
+                end = error.to_string();
+                break;
+            }
+        }
+    }
+    answers.change(|seen| seen.end = Some(end));
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Sent {
+    /// Lines that are not blank.
+    lines: u64,
+    /// The number of the last of them.
+    last_line: u64,
+    /// Of them, not sent, since they would not be events but orders to the daemon.
+    withheld: u64,
+}
+
+enum SendError {
+    Input(io::Error),
+    Socket(io::Error),
+}
+
+/// Sends all lines, each with its newline, blank ones and withheld ones as empty lines, so that
+/// the numbers stay those of the input.
+fn send(
+    input: impl Read,
+    socket: impl Write,
+    answers: &Answers,
+    say: &(dyn Fn(&str) + Sync),
+    bar: &ProgressBar,
+) -> Result<Sent, SendError> {
+    let mut input = BufReader::with_capacity(BLOCK_BYTES, input);
+    let mut socket = BufWriter::with_capacity(BLOCK_BYTES, socket);
+    let mut sent = Sent::default();
+    let mut number = 1;
+    let mut piece = Vec::new();
+    let mut is_line_start = true;
+    let mut bytes = 0;
+    loop {
+        piece.clear();
+        let length =
+            (&mut input).take(PIECE_BYTES_MAX).read_until(b'\n', &mut piece).map_err(SendError::Input)?;
+        let is_line_end = piece.ends_with(b"\n");
+        if length == 0 {
+            break;
+        }
+        bytes += length as u64;
+        let text = piece.strip_suffix(b"\n").unwrap_or(&piece);
+        if !trim(text).is_empty() && sent.last_line != number {
+            sent.lines += 1;
+            sent.last_line = number;
+        }
+        if is_line_start && is_control_line(&piece) {
+            say(&format!("line {number}: bad_op: not sent: a control line, not an event"));
+            sent.withheld += 1;
+            piece.clear();
+            piece.push(b'\n');
+        }
+        socket.write_all(&piece).map_err(SendError::Socket)?;
+        number += u64::from(is_line_end);
+        is_line_start = is_line_end;
+        // The next read may wait for a slow writer: what is here must go out first.
+        if input.buffer().is_empty() {
+            socket.flush().map_err(SendError::Socket)?;
+            bar.set_position(bytes);
+            bar.set_message(format!("{} refused", answers.lock().refused));
+        }
+    }
+    if !is_line_start {
+        socket.write_all(b"\n").map_err(SendError::Socket)?;
+    }
+    socket.flush().map_err(SendError::Socket)?;
+    Ok(sent)
+}
+
+/// Whether the daemon would take the line for `hello` or `from`, which would put an end to our
+/// counting: a file made for `socat` may begin with one.
+fn is_control_line(line: &[u8]) -> bool {
+    if memmem::find(line, br#""op""#).is_none() {
+        return false;
+    }
+    let text = String::from_utf8_lossy(line);
+    matches!(members(&text, &["op", "type"]), Some([Some(_), None]))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::os::unix::net::{UnixListener, UnixStream};
+    use std::path::{Path, PathBuf};
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::thread;
+
+    use indicatif::ProgressBar;
+
+    use super::{
+        Answers, PIECE_BYTES_MAX, PublishArgs, Sent, Summary, is_control_line, publish, publisher_name, send,
+    };
+    use crate::wire::line::{LineError, write_ack, write_error, write_welcome};
+
+    fn sent(input: &[u8]) -> (Sent, Vec<u8>) {
+        let mut out = Vec::new();
+        let bar = ProgressBar::hidden();
+        let result = send(input, &mut out, &Answers::default(), &|_| {}, &bar);
+        (result.ok().unwrap(), out)
+    }
+
+    #[test]
+    fn counts_lines_and_ends_the_last_one() {
+        let (counted, out) = sent(b"{\"a\":1}\n\n  \r\n{\"b\":2}");
+        assert_eq!(counted, Sent { lines: 2, last_line: 4, withheld: 0 });
+        assert_eq!(out, b"{\"a\":1}\n\n  \r\n{\"b\":2}\n");
+        assert_eq!(sent(b""), (Sent::default(), Vec::new()));
+        assert_eq!(sent(b"\n\n"), (Sent::default(), b"\n\n".to_vec()));
+    }
+
+    #[test]
+    fn a_line_longer_than_a_piece_is_one_line() {
+        let mut input = vec![b'x'; 2 * PIECE_BYTES_MAX as usize + 5];
+        input.extend_from_slice(b"\ny\n");
+        let (counted, out) = sent(&input);
+        assert_eq!((counted.lines, counted.last_line), (2, 2));
+        assert_eq!(out, input);
+    }
+
+    #[test]
+    fn control_lines_are_withheld() {
+        let (counted, out) = sent(b"{\"op\":\"hello\",\"ack\":false}\n{\"type\":\"x\"}\n");
+        assert_eq!(counted, Sent { lines: 2, last_line: 2, withheld: 1 });
+        assert_eq!(out, b"\n{\"type\":\"x\"}\n");
+        assert!(is_control_line(b" {\"a\":1,\"op\":null}\r\n"));
+        for other in
+            [&br#"{"op":"hello","type":"x"}"#[..], br#"{"data":{"op":1}}"#, br#"["op"]"#, br#"{"op":"#]
+        {
+            assert!(!is_control_line(other));
+        }
+    }
+
+    #[test]
+    fn names_of_publishers() {
+        assert!(publisher_name("engine-1").is_ok());
+        assert!(publisher_name("a b").is_err() && publisher_name("").is_err());
+    }
+
+    #[test]
+    fn the_summary_reads_well() {
+        let summary = Summary { accepted: 7685, accepted_earlier_to: 0, refused: 2 };
+        assert_eq!(summary.text(), "7685 lines accepted, 2 refused");
+        let summary = Summary { accepted: 1, accepted_earlier_to: 1, refused: 0 };
+        assert_eq!(summary.text(), "1 line accepted (up to line 1 earlier), 0 refused");
+    }
+
+    /// A directory of its own for each test, gone afterwards.
+    struct Directory(PathBuf);
+
+    impl Directory {
+        fn new() -> Self {
+            static COUNT: AtomicU32 = AtomicU32::new(0);
+            let name =
+                format!("luxcast-publish-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+            let path = std::env::temp_dir().join(name);
+            std::fs::create_dir(&path).unwrap();
+            Self(path)
+        }
+    }
+
+    impl Drop for Directory {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn args(socket: &Path, dedupe: bool) -> PublishArgs {
+        PublishArgs {
+            file: PathBuf::from("-"),
+            ingest: Some(socket.to_owned()),
+            publisher: dedupe.then(|| "p1".to_owned()),
+            dedupe,
+            no_progress: true,
+        }
+    }
+
+    /// Publishes to a daemon played by `daemon`; returns the outcome and what was said.
+    fn publish_to(
+        dedupe: bool,
+        input: impl Read,
+        daemon: impl FnOnce(BufReader<UnixStream>, UnixStream) + Send,
+    ) -> (Result<Summary, String>, Vec<String>) {
+        let directory = Directory::new();
+        let path = directory.0.join("ingest.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let said = Mutex::new(Vec::new());
+        let outcome = thread::scope(|scope| {
+            scope.spawn(|| {
+                let (socket, _) = listener.accept().unwrap();
+                daemon(BufReader::new(socket.try_clone().unwrap()), socket);
+            });
+            let say = |line: &str| said.lock().unwrap().push(line.to_owned());
+            publish(&args(&path, dedupe), input, &say, &ProgressBar::hidden())
+        });
+        (outcome, said.into_inner().unwrap())
+    }
+
+    fn line(reader: &mut BufReader<UnixStream>) -> String {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        line
+    }
+
+    fn answer(socket: &mut UnixStream, write: impl FnOnce(&mut Vec<u8>)) {
+        let mut out = Vec::new();
+        write(&mut out);
+        socket.write_all(&out).unwrap();
+    }
+
+    #[test]
+    fn refused_lines_are_told_by_the_number_in_the_file() {
+        let input = &b"{\"n\":1}\n\nbad\n{\"n\":4}"[..];
+        let (outcome, said) = publish_to(false, input, |mut reader, mut socket| {
+            assert_eq!(line(&mut reader), "{\"op\":\"hello\",\"ack\":true}\n");
+            answer(&mut socket, |out| write_welcome(out, 9, None));
+            for expected in ["{\"n\":1}\n", "\n", "bad\n", "{\"n\":4}\n"] {
+                assert_eq!(line(&mut reader), expected);
+            }
+            answer(&mut socket, |out| {
+                write_error(out, 4, LineError::BadJson);
+                write_ack(out, 4, 10);
+                out.extend_from_slice(b"{\"op\":\"news\"}\n");
+                write_ack(out, 5, 11);
+            });
+            assert_eq!(line(&mut reader), "");
+        });
+        let expected = Summary { accepted: 2, accepted_earlier_to: 0, refused: 1 };
+        assert_eq!(outcome, Ok(expected));
+        assert_eq!(said, ["line 3: bad_json: the line is not one valid JSON value"]);
+    }
+
+    #[test]
+    fn with_dedupe_the_numbers_are_the_files_own() {
+        let input = &b"{\"n\":1}\n{\"n\":2}\nbad\n"[..];
+        let (outcome, said) = publish_to(true, input, |mut reader, mut socket| {
+            assert_eq!(
+                line(&mut reader),
+                "{\"op\":\"hello\",\"ack\":true,\"publisher\":\"p1\",\"dedupe\":true}\n"
+            );
+            assert_eq!(line(&mut reader), "{\"op\":\"from\",\"line\":1}\n");
+            answer(&mut socket, |out| write_welcome(out, 9, Some(1)));
+            for _ in 0..3 {
+                line(&mut reader);
+            }
+            answer(&mut socket, |out| {
+                write_error(out, 3, LineError::BadJson);
+                write_ack(out, 3, 10);
+            });
+            assert_eq!(line(&mut reader), "");
+        });
+        let expected = Summary { accepted: 2, accepted_earlier_to: 1, refused: 1 };
+        assert_eq!(outcome, Ok(expected));
+        assert_eq!(said, ["line 3: bad_json: the line is not one valid JSON value"]);
+    }
+
+    #[test]
+    fn a_daemon_that_goes_away_is_an_error() {
+        let (outcome, _) = publish_to(false, &b"{}\n{}\n"[..], |mut reader, mut socket| {
+            line(&mut reader);
+            answer(&mut socket, |out| {
+                write_welcome(out, 9, None);
+                write_ack(out, 2, 10);
+            });
+            // Ends with nothing unread, so that it is an end and not a reset.
+            line(&mut reader);
+            line(&mut reader);
+        });
+        assert_eq!(
+            outcome.unwrap_err(),
+            "the daemon went away (end of stream); lines up to 1 are acknowledged, 0 refused"
+        );
+        let (outcome, _) = publish_to(false, std::io::repeat(b'\n'), |mut reader, mut socket| {
+            line(&mut reader);
+            answer(&mut socket, |out| write_welcome(out, 9, None));
+        });
+        assert!(outcome.unwrap_err().starts_with("the daemon went away ("));
+        let (outcome, _) = publish_to(false, &b""[..], |mut reader, _| {
+            line(&mut reader);
+        });
+        assert!(outcome.unwrap_err().ends_with("before its welcome"));
+    }
+
+    #[test]
+    fn nothing_to_send_is_no_error() {
+        let (outcome, said) = publish_to(false, &b"\n \n"[..], |mut reader, mut socket| {
+            line(&mut reader);
+            answer(&mut socket, |out| write_welcome(out, 9, None));
+            while !line(&mut reader).is_empty() {}
+        });
+        assert_eq!((outcome, said), (Ok(Summary::default()), Vec::new()));
+    }
+
+    #[test]
+    fn answers_are_read_while_lines_are_sent() {
+        // Neither side's socket buffer would hold all of this.
+        let input = "x\n".repeat(200_000);
+        let (outcome, said) = publish_to(false, input.as_bytes(), |reader, mut socket| {
+            answer(&mut socket, |out| write_welcome(out, 9, None));
+            for number in (1..).zip(reader.lines()).map(|(number, _)| number).skip(1) {
+                answer(&mut socket, |out| {
+                    write_error(out, number, LineError::BadJson);
+                    if number == 200_001 {
+                        write_ack(out, number, 9);
+                    }
+                });
+            }
+        });
+        assert_eq!(outcome.map(|summary| summary.refused), Ok(200_000));
+        assert_eq!(said.len(), 200_000);
+    }
+}

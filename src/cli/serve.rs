@@ -1,0 +1,149 @@
+//! `luxcast serve`: the daemon in the foreground, from its settings to its exit code.
+
+use std::env;
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::{self, ExitCode};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use clap::ArgMatches;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use signal_hook::low_level::signal_name;
+
+use super::EXIT_USAGE;
+use super::logging::Logging;
+use super::sim::{DEMO_JOB, run_demo};
+use crate::config::{self, Config};
+use crate::server::Server;
+use crate::sim::MAIN_FLOW;
+
+/// Runs until the daemon has drained.
+pub fn run(flags: &ArgMatches) -> ExitCode {
+    let loaded = match config::load(flags, env::vars_os()) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            eprintln!("luxcast: {error}");
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    let logging = Logging::start(loaded.config.log_level);
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let served = serve(loaded.config, &logging);
+    if logging.dropped_lines() > 0 {
+        tracing::warn!("{} log lines were dropped", logging.dropped_lines());
+    }
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            logging.say(&format!("luxcast: {error}\n"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(config: Config, logging: &Logging) -> io::Result<()> {
+    // Before anything can be reached, so that no signal meets the default action from then on.
+    let signals = Signals::new([SIGTERM, SIGINT])?;
+    let is_demo = config.demo;
+    let server = Arc::new(Server::start(config)?);
+    let stopping = Arc::new(AtomicBool::new(false));
+    spawn("signals", {
+        let (server, stopping) = (server.clone(), stopping.clone());
+        move || obey(signals, &server, &stopping)
+    })?;
+    if let Err(error) = announce(&server, &mut io::stdout().lock()) {
+        tracing::warn!("nobody reads the ready lines: {error}");
+    }
+    if is_demo {
+        let ingest = server.ingest().to_path_buf();
+        spawn("demo", move || run_demo(ingest, stopping))?;
+        let program = env::args_os().next().map_or(PathBuf::from("luxcast"), PathBuf::from);
+        logging.say(&demo_hint(&program.display().to_string(), server.listening()[0]));
+    }
+    server.wait()
+}
+
+/// The first signal drains, the second ends the process at once.
+fn obey(mut signals: Signals, server: &Server, stopping: &AtomicBool) {
+    for signal in signals.forever() {
+        if stopping.swap(true, Ordering::Relaxed) {
+            // The exit code of a runtime failure: what was under way was not finished.
+            process::exit(1);
+        }
+        tracing::info!("draining on {}", signal_name(signal).unwrap_or("a signal"));
+        server.drain();
+    }
+}
+
+/// The ready lines: whoever started the daemon may read addresses and path from them, and nothing else is ever
+/// written there.
+fn announce(server: &Server, out: &mut impl Write) -> io::Result<()> {
+    for address in server.listening() {
+        writeln!(out, "listening ws://{address}")?;
+    }
+    if let Some(address) = server.admin() {
+        writeln!(out, "admin http://{address}")?;
+    }
+    writeln!(out, "ingest {}", server.ingest().display())?;
+    out.flush()
+}
+
+/// What to type in another terminal.
+fn demo_hint(program: &str, listening: SocketAddr) -> String {
+    let url = format!("ws://{}", reachable(listening));
+    format!(
+        "\nA simulated workflow engine feeds this daemon. Watch it from another terminal:\n\
+         \n    everything         {program} tail --all --url {url}\
+         \n    one running job    {program} tail --job {DEMO_JOB} --url {url}\
+         \n    one flow           {program} tail --flow {MAIN_FLOW} --url {url}\n\n"
+    )
+}
+
+/// An address to connect to, where the daemon listens on all of them.
+fn reachable(listening: SocketAddr) -> SocketAddr {
+    let ip = match listening.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listening.port())
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    thread::Builder::new().name(name.to_string()).spawn(work).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{demo_hint, reachable};
+
+    #[test]
+    fn the_hint_has_commands_to_copy() {
+        let hint = demo_hint("target/release/luxcast", "127.0.0.1:20555".parse().unwrap());
+        for command in [
+            "target/release/luxcast tail --all --url ws://127.0.0.1:20555\n",
+            "target/release/luxcast tail --job demo-job --url ws://127.0.0.1:20555\n",
+            "target/release/luxcast tail --flow etl_flow --url ws://127.0.0.1:20555\n",
+        ] {
+            assert!(hint.contains(command), "{hint}");
+        }
+    }
+
+    #[test]
+    fn nobody_connects_to_all_addresses() {
+        for (listening, expected) in [
+            ("0.0.0.0:1", "127.0.0.1:1"),
+            ("[::]:2", "[::1]:2"),
+            ("192.0.2.1:3", "192.0.2.1:3"),
+            ("[::1]:4", "[::1]:4"),
+        ] {
+            assert_eq!(reachable(listening.parse().unwrap()), expected.parse().unwrap());
+        }
+    }
+}

@@ -1,0 +1,399 @@
+//! `luxcast sim`: the simulated workflow engine at a chosen rate, into the ingest socket or on standard output.
+
+use std::io::{self, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::default_ingest;
+use crate::sim::pacer::Pacer;
+use crate::sim::{Engine, Options};
+
+/// What `luxcast sim` can be told.
+#[derive(Debug, clap::Args)]
+pub struct SimArgs {
+    /// The daemon's ingest socket [default: LUXCAST_INGEST, else $XDG_RUNTIME_DIR/luxcast.sock, else
+    /// /run/luxcast/ingest.sock]
+    #[arg(long, value_name = "PATH")]
+    pub ingest: Option<PathBuf>,
+    /// Events a second, evenly; 0 = as fast as they are taken
+    #[arg(long, value_name = "RATE", default_value = "50", value_parser = read_rate)]
+    pub events_per_second: f64,
+    /// Jobs at work at the same time
+    #[arg(long, value_name = "N", default_value = "8",
+          value_parser = clap::value_parser!(u32).range(1..=JOBS_MAX))]
+    pub jobs: u32,
+    /// The same seed makes the same jobs [default: another one each time, which is printed]
+    #[arg(long, value_name = "NUMBER")]
+    pub seed: Option<u64>,
+    /// Stop after so many events [default: never]
+    #[arg(long, value_name = "EVENTS")]
+    pub count: Option<u64>,
+    /// The share of jobs that fail, from 0 to 1
+    #[arg(long, value_name = "SHARE", default_value = "0.1", value_parser = read_share)]
+    pub failure_rate: f64,
+    /// Write the events on standard output instead
+    #[arg(long, conflicts_with = "ingest")]
+    pub stdout: bool,
+}
+
+/// Each job at work costs a few hundred bytes.
+const JOBS_MAX: i64 = 1_000_000;
+
+/// The job of `serve --demo` that never ends: an id that can be typed.
+pub const DEMO_JOB: &str = "demo-job";
+
+/// Enough to see life, not so much that nobody can read along.
+const DEMO_EVENTS_PER_SECOND: f64 = 25.0;
+
+/// Events written at once, at most: about 300 KB.
+const PORTION_EVENTS_MAX: u64 = 1_000;
+
+/// How often somebody who waits looks whether to stop.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Pauses between two attempts to reach the daemon: the first, and the longest, after doubling.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_LONGEST: Duration = Duration::from_secs(5);
+
+/// Runs until `count` events are written, or for ever.
+pub fn run(args: SimArgs) -> ExitCode {
+    let seed = args.seed.unwrap_or_else(|| {
+        let seed = unix_micros() as u64;
+        eprintln!("luxcast sim: seed {seed}");
+        seed
+    });
+    let jobs = usize::try_from(args.jobs).expect("a u32 fits");
+    let options = Options { jobs, failure_rate: args.failure_rate, endless_job: None };
+    let pacer = (args.events_per_second > 0.0).then(|| Pacer::new(args.events_per_second));
+    let left = args.count.unwrap_or(u64::MAX);
+    let simulation = Simulation { engine: Engine::new(seed, options), pacer, left };
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let written = if args.stdout {
+        let mut out = io::stdout().lock();
+        simulation.run(&stop, |lines| out.write_all(lines).and_then(|()| out.flush()))
+    } else {
+        let path = args.ingest.unwrap_or_else(default_ingest);
+        let mut publisher = Publisher::new(path, stop.clone(), |news| eprintln!("luxcast sim: {news}"));
+        simulation.run(&stop, |lines| {
+            publisher.send(lines);
+            Ok(())
+        })
+    };
+    match written {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read it has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("luxcast sim: cannot write on standard output: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The engine of `serve --demo`: a few jobs and one that never ends, at a rate that can be read along.
+/// Returns soon after `stop` is set.
+pub fn run_demo(ingest: PathBuf, stop: Arc<AtomicBool>) {
+    let endless_job = Some(DEMO_JOB.to_string());
+    let options = Options { jobs: 5, endless_job, ..Options::default() };
+    let engine = Engine::new(unix_micros() as u64, options);
+    let pacer = Some(Pacer::new(DEMO_EVENTS_PER_SECOND));
+    let simulation = Simulation { engine, pacer, left: u64::MAX };
+    let mut publisher = Publisher::new(ingest, stop.clone(), |news| tracing::warn!("demo: {news}"));
+    let written = simulation.run(&stop, |lines| {
+        publisher.send(lines);
+        Ok(())
+    });
+    written.expect("a publisher reports no errors, it tries again");
+}
+
+/// An engine, its rate (none: as fast as the lines are taken) and how many events it still makes.
+struct Simulation {
+    engine: Engine,
+    pacer: Option<Pacer>,
+    left: u64,
+}
+
+impl Simulation {
+    /// Until no event is left, or it is told to stop. `write` may take its time: what it misses is not made up for.
+    fn run(mut self, stop: &AtomicBool, mut write: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        let mut lines = String::new();
+        let mut last = Instant::now();
+        while self.left > 0 && !stop.load(Ordering::Relaxed) {
+            let now = Instant::now();
+            let due = match &mut self.pacer {
+                Some(pacer) => pacer.take(now - last),
+                None => PORTION_EVENTS_MAX,
+            };
+            last = now;
+            let due = due.min(PORTION_EVENTS_MAX).min(self.left);
+            self.left -= due;
+            lines.clear();
+            let time = unix_micros();
+            for _ in 0..due {
+                self.engine.next(time, &mut lines);
+            }
+            write(lines.as_bytes())?;
+            if let Some(pacer) = &mut self.pacer
+                && self.left > 0
+            {
+                sleep(pacer.wait(), stop);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A connection to the ingest socket that is made again whenever it is lost.
+struct Publisher<F> {
+    path: PathBuf,
+    stream: Option<UnixStream>,
+    stop: Arc<AtomicBool>,
+    /// Told once when the daemon is out of reach, and once when it is back.
+    tell: F,
+    is_out_of_reach: bool,
+}
+
+impl<F: FnMut(&str)> Publisher<F> {
+    fn new(path: PathBuf, stop: Arc<AtomicBool>, tell: F) -> Publisher<F> {
+        Publisher { path, stream: None, stop, tell, is_out_of_reach: false }
+    }
+
+    /// Writes these whole lines, on more than one connection if it must: a line that was cut off is sent again
+    /// from its beginning. Gives up only when told to stop.
+    fn send(&mut self, lines: &[u8]) {
+        let mut sent = 0;
+        while sent < lines.len() && !self.stop.load(Ordering::Relaxed) {
+            let Some(stream) = &mut self.stream else {
+                self.connect();
+                continue;
+            };
+            match stream.write(&lines[sent..]) {
+                Ok(length) if length > 0 => sent += length,
+                Err(error) if is_momentary(&error) => {}
+                Ok(_) | Err(_) => {
+                    self.stream = None;
+                    sent = line_start(lines, sent);
+                }
+            }
+        }
+    }
+
+    /// Tries until the daemon is there, each time after a longer pause.
+    fn connect(&mut self) {
+        let mut pause = RETRY_FIRST;
+        while !self.stop.load(Ordering::Relaxed) {
+            match open(&self.path) {
+                Ok(stream) => {
+                    self.stream = Some(stream);
+                    if std::mem::take(&mut self.is_out_of_reach) {
+                        (self.tell)("connected again");
+                    }
+                    return;
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut self.is_out_of_reach, true) {
+                        let path = self.path.display();
+                        (self.tell)(&format!("cannot reach {path}: {error}; trying again"));
+                    }
+                    sleep(pause, &self.stop);
+                    pause = (pause * 2).min(RETRY_LONGEST);
+                }
+            }
+        }
+    }
+}
+
+fn open(path: &PathBuf) -> io::Result<UnixStream> {
+    let stream = UnixStream::connect(path)?;
+    // So that a daemon which takes nothing does not keep us from seeing that we are to stop.
+    stream.set_write_timeout(Some(LOOK_INTERVAL))?;
+    Ok(stream)
+}
+
+fn is_momentary(error: &io::Error) -> bool {
+    use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
+    matches!(error.kind(), Interrupted | TimedOut | WouldBlock)
+}
+
+/// Where the line begins that this place is in.
+fn line_start(lines: &[u8], place: usize) -> usize {
+    lines[..place].iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1)
+}
+
+/// Sleeps, but not long after `stop` is set.
+fn sleep(duration: Duration, stop: &AtomicBool) {
+    let start = Instant::now();
+    loop {
+        let left = duration.saturating_sub(start.elapsed());
+        if left.is_zero() || stop.load(Ordering::Relaxed) {
+            return;
+        }
+        thread::sleep(left.min(LOOK_INTERVAL));
+    }
+}
+
+/// 0 for a clock before 1970.
+fn unix_micros() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+fn read_rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse::<f64>().ok().filter(|rate| rate.is_finite() && *rate >= 0.0);
+    rate.ok_or("must be a number that is not negative".to_string())
+}
+
+fn read_share(text: &str) -> Result<f64, String> {
+    let share = text.parse::<f64>().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or("must be a number from 0 to 1".to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Publisher, Simulation, line_start, read_rate, read_share, run_demo};
+    use crate::sim::pacer::Pacer;
+    use crate::sim::{Engine, Options};
+    use std::io::{BufRead, BufReader, Read};
+    use std::os::unix::net::{UnixListener, UnixStream};
+    use std::path::PathBuf;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    fn socket_path() -> PathBuf {
+        static SOCKETS: AtomicUsize = AtomicUsize::new(0);
+        let number = SOCKETS.fetch_add(1, Ordering::Relaxed);
+        let name = format!("luxcast-sim-{}-{number}.sock", std::process::id());
+        std::env::temp_dir().join(name)
+    }
+
+    #[test]
+    fn so_many_events_are_written_and_no_more() {
+        for (pacer, count) in [(None, 2_500), (Some(Pacer::new(1e6)), 2_500), (None, 0)] {
+            let engine = Engine::new(1, Options::default());
+            let mut lines = 0;
+            let stop = AtomicBool::new(false);
+            let simulation = Simulation { engine, pacer, left: count };
+            let written = simulation.run(&stop, |text| {
+                lines += text.iter().filter(|byte| **byte == b'\n').count() as u64;
+                Ok(())
+            });
+            assert!(written.is_ok());
+            assert_eq!(lines, count);
+        }
+    }
+
+    #[test]
+    fn a_line_that_was_cut_off_is_sent_again() {
+        let path = socket_path();
+        let listener = UnixListener::bind(&path).unwrap();
+        let (tell, news) = mpsc::channel::<String>();
+        // So long that it cannot fit into the socket's buffer.
+        let long = format!("{}\n", "x".repeat(8 << 20));
+        let lines = format!("first\n{long}last\n");
+        let publisher = thread::spawn({
+            let (path, lines) = (path.clone(), lines.clone());
+            move || {
+                let stop = Arc::new(AtomicBool::new(false));
+                let mut publisher = Publisher::new(path, stop, move |news| {
+                    let _ = tell.send(news.to_string());
+                });
+                publisher.send(lines.as_bytes());
+            }
+        });
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut start = vec![0; 1_000];
+        stream.read_exact(&mut start).unwrap();
+        assert!(start.starts_with(b"first\nxxx"));
+        drop(listener);
+        std::fs::remove_file(&path).unwrap();
+        drop(stream);
+        assert!(news.recv().unwrap().starts_with("cannot reach "));
+
+        let listener = UnixListener::bind(&path).unwrap();
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        assert!(text == format!("{long}last\n"), "{} bytes", text.len());
+        assert_eq!(news.recv().unwrap(), "connected again");
+        publisher.join().unwrap();
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn the_demo_has_a_job_that_can_be_named_and_stops_when_told() {
+        let path = socket_path();
+        let listener = UnixListener::bind(&path).unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let demo = thread::spawn({
+            let (path, stop) = (path.clone(), stop.clone());
+            move || run_demo(path, stop)
+        });
+        let (stream, _) = listener.accept().unwrap();
+        let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
+        assert!(lines.any(|line| line.contains(r#""job_id": "demo-job""#)));
+        stop.store(true, Ordering::Relaxed);
+        demo.join().unwrap();
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn a_daemon_that_takes_nothing_does_not_keep_us_from_stopping() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        ours.set_write_timeout(Some(super::LOOK_INTERVAL)).unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut publisher = Publisher::new(PathBuf::new(), stop.clone(), |_: &str| {});
+        publisher.stream = Some(ours);
+        let sending = thread::spawn(move || publisher.send(&vec![b'x'; 8 << 20]));
+        stop.store(true, Ordering::Relaxed);
+        sending.join().unwrap();
+    }
+
+    #[test]
+    fn a_stall_of_the_reader_is_followed_by_no_burst() {
+        let engine = Engine::new(1, Options::default());
+        let simulation = Simulation { engine, pacer: Some(Pacer::new(1_000.0)), left: 300 };
+        let stop = AtomicBool::new(false);
+        let (mut largest, mut writes) = (0, 0);
+        let start = Instant::now();
+        let written = simulation.run(&stop, |text| {
+            largest = largest.max(text.iter().filter(|byte| **byte == b'\n').count());
+            writes += 1;
+            if writes == 10 {
+                thread::sleep(Duration::from_millis(500));
+            }
+            Ok(())
+        });
+        assert!(written.is_ok());
+        // Two milliseconds asked for and twenty forgiven, at one event a millisecond.
+        assert!(largest <= 23, "{largest} at once");
+        assert!(start.elapsed() >= Duration::from_millis(700), "{:?}", start.elapsed());
+    }
+
+    #[test]
+    fn where_a_line_begins() {
+        assert_eq!(line_start(b"ab\ncd\n", 0), 0);
+        assert_eq!(line_start(b"ab\ncd\n", 2), 0);
+        assert_eq!(line_start(b"ab\ncd\n", 3), 3);
+        assert_eq!(line_start(b"ab\ncd\n", 5), 3);
+        assert_eq!(line_start(b"ab\ncd\n", 6), 6);
+    }
+
+    #[test]
+    fn impossible_numbers_are_refused() {
+        for text in ["-1", "NaN", "inf", "1e400", "", "fast"] {
+            assert!(read_rate(text).is_err(), "{text}");
+            assert!(read_share(text).is_err(), "{text}");
+        }
+        assert_eq!((read_rate("0"), read_share("1")), (Ok(0.0), Ok(1.0)));
+        assert!(read_share("1.01").is_err());
+    }
+}

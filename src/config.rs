@@ -1,0 +1,222 @@
+//! The settings of the daemon: their values in one `Config`, read from flags, environment and a TOML file.
+//!
+//! The one table of settings is in `table`, what a row can do in `setting`, the reading of the three sources
+//! in `load`. This file says what the values mean to the rest of the program. It prints nothing.
+
+mod load;
+mod setting;
+mod table;
+mod value;
+
+use std::env;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tracing::level_filters::LevelFilter;
+
+pub use load::{ConfigError, Loaded, Source, load};
+pub use setting::{Initial, Setting, add_flags, settings_markdown};
+pub use table::{SETTINGS, SHARDS_MAX};
+
+/// Every setting, checked: what stands here is within the bounds of its row in [`SETTINGS`].
+/// Sizes are in bytes. `Config::default()` is the program without a single setting given.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Never empty; no address twice, unless its port is 0.
+    pub listen: Vec<SocketAddr>,
+    /// `None`: not set, see [`Config::ingest_path`]. With `demo`, the server then makes a private
+    /// temporary directory instead.
+    pub ingest: Option<PathBuf>,
+    /// `None`: off.
+    pub admin: Option<SocketAddr>,
+    /// The TOML file that was read.
+    pub config: Option<PathBuf>,
+    pub shards: usize,
+    pub heartbeat_seconds: Duration,
+    pub silent_heartbeats: usize,
+    pub stalled_seconds: Duration,
+    pub history_bytes: usize,
+    pub history_seconds: Duration,
+    pub job_idle_seconds: Duration,
+    pub topics_max: usize,
+    pub jobs_max: usize,
+    /// Zero: never.
+    pub metrics_seconds: Duration,
+    pub drain_seconds: Duration,
+    pub overrun: Overrun,
+    /// `<= history_bytes / LINE_SHARE_OF_HISTORY`
+    pub line_bytes_max: usize,
+    pub message_bytes_max: usize,
+    pub request_head_bytes_max: usize,
+    pub handshake_seconds: Duration,
+    /// Zero: what the file limit allows. The server resolves it when it starts.
+    pub connections_max: usize,
+    /// Zero: no limit.
+    pub connections_per_address_max: usize,
+    pub messages_per_second: usize,
+    pub jobs_per_connection_max: usize,
+    pub depth_max: usize,
+    pub log_level: LevelFilter,
+    pub allow_anonymous: bool,
+    pub demo: bool,
+}
+
+/// What happens when the history is about to drop events that a watcher still needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overrun {
+    /// They are dropped, and the watcher is told: publishers are never slowed by watchers.
+    Gap,
+    /// Publishers wait for watchers that still read.
+    Wait,
+}
+
+/// A line may take this part of the history at most: a batch is at most as much, and the newest four stay.
+pub const LINE_SHARE_OF_HISTORY: usize = 8;
+
+/// Messages that a client may send at once, in seconds of its steady rate.
+const BURST_SECONDS: usize = 4;
+
+impl Config {
+    /// Where the ingest socket is when nobody asked for a temporary one.
+    pub fn ingest_path(&self) -> PathBuf {
+        self.ingest.clone().unwrap_or_else(default_ingest_path)
+    }
+
+    /// A connection from which nothing came for so long is dead.
+    pub fn silent_limit(&self) -> Duration {
+        let beats = u32::try_from(self.silent_heartbeats).unwrap_or(u32::MAX);
+        self.heartbeat_seconds.saturating_mul(beats)
+    }
+
+    /// How many messages a client may send at once before `messages_per_second` binds it.
+    pub fn messages_burst(&self) -> usize {
+        self.messages_per_second * BURST_SECONDS
+    }
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        let mut config = Config::before_the_table();
+        for setting in &SETTINGS {
+            if let Initial::Text(text) = setting.default {
+                let stored = setting.store(&mut config, &[text.to_string()]);
+                assert!(stored.is_ok(), "the default of {}: {stored:?}", setting.name);
+            }
+        }
+        config
+    }
+}
+
+impl Config {
+    /// The values that the table computes or leaves out; the others are placeholders, which it overwrites.
+    fn before_the_table() -> Config {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Config {
+            listen: Vec::new(),
+            ingest: None,
+            admin: None,
+            config: None,
+            shards: cores.min(SHARDS_MAX),
+            heartbeat_seconds: Duration::ZERO,
+            silent_heartbeats: 0,
+            stalled_seconds: Duration::ZERO,
+            history_bytes: 0,
+            history_seconds: Duration::ZERO,
+            job_idle_seconds: Duration::ZERO,
+            topics_max: 0,
+            jobs_max: 0,
+            metrics_seconds: Duration::ZERO,
+            drain_seconds: Duration::ZERO,
+            overrun: Overrun::Gap,
+            line_bytes_max: 0,
+            message_bytes_max: 0,
+            request_head_bytes_max: 0,
+            handshake_seconds: Duration::ZERO,
+            connections_max: 0,
+            connections_per_address_max: 0,
+            messages_per_second: 0,
+            jobs_per_connection_max: 0,
+            depth_max: 0,
+            log_level: LevelFilter::INFO,
+            allow_anonymous: false,
+            demo: false,
+        }
+    }
+}
+
+/// Where the daemon listens for publishers unless told otherwise: in the user's runtime directory, or in the
+/// system's when there is none.
+pub fn default_ingest_path() -> PathBuf {
+    ingest_path_in(env::var_os("XDG_RUNTIME_DIR").as_deref().map(Path::new))
+}
+
+/// The XDG Base Directory Specification: a path that is not absolute is invalid and to be ignored.
+fn ingest_path_in(runtime_directory: Option<&Path>) -> PathBuf {
+    match runtime_directory {
+        Some(directory) if directory.is_absolute() => directory.join("luxcast.sock"),
+        _ => PathBuf::from("/run/luxcast/ingest.sock"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Config, Overrun, ingest_path_in};
+    use std::path::Path;
+    use std::time::Duration;
+    use tracing::level_filters::LevelFilter;
+
+    #[test]
+    fn the_defaults_are_those_of_the_specification() {
+        let config = Config::default();
+        assert_eq!(config.listen, ["127.0.0.1:20555".parse().unwrap()]);
+        assert_eq!(config.admin, Some("127.0.0.1:20556".parse().unwrap()));
+        assert_eq!((config.ingest.as_ref(), config.config.as_ref()), (None, None));
+        assert!((1..=64).contains(&config.shards));
+        let seconds = [
+            config.heartbeat_seconds,
+            config.stalled_seconds,
+            config.history_seconds,
+            config.job_idle_seconds,
+            config.metrics_seconds,
+            config.drain_seconds,
+            config.handshake_seconds,
+        ];
+        assert_eq!(seconds, [30, 30, 600, 86_400, 5, 10, 10].map(Duration::from_secs));
+        let counts = [
+            config.silent_heartbeats,
+            config.history_bytes,
+            config.topics_max,
+            config.jobs_max,
+            config.line_bytes_max,
+            config.message_bytes_max,
+            config.request_head_bytes_max,
+            config.connections_max,
+            config.connections_per_address_max,
+            config.messages_per_second,
+            config.jobs_per_connection_max,
+            config.depth_max,
+        ];
+        let expected = [3, 268_435_456, 1_000_000, 100_000, 1_000_000, 65_536, 8_192, 0, 0, 50, 1_024, 64];
+        assert_eq!(counts, expected);
+        assert_eq!(config.overrun, Overrun::Gap);
+        assert_eq!(config.log_level, LevelFilter::INFO);
+        assert!(!config.allow_anonymous && !config.demo);
+    }
+
+    #[test]
+    fn derived_values() {
+        let config = Config::default();
+        assert_eq!(config.silent_limit(), Duration::from_secs(90));
+        assert_eq!(config.messages_burst(), 200);
+    }
+
+    #[test]
+    fn the_ingest_socket_is_in_the_runtime_directory() {
+        let system = Path::new("/run/luxcast/ingest.sock");
+        assert_eq!(ingest_path_in(Some(Path::new("/run/user/7"))), Path::new("/run/user/7/luxcast.sock"));
+        assert_eq!(ingest_path_in(Some(Path::new("relative"))), system);
+        assert_eq!(ingest_path_in(Some(Path::new(""))), system);
+        assert_eq!(ingest_path_in(None), system);
+    }
+}

@@ -1,0 +1,530 @@
+//! Reads the three sources of settings, the weakest first: TOML file, environment, flags.
+//! It remembers where each value came from, so that whatever is wrong can be found.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use clap::ArgMatches;
+use toml::de::{DeTable, DeValue};
+
+use super::setting::{Kind, Setting};
+use super::table::SETTINGS;
+use super::{Config, LINE_SHARE_OF_HISTORY};
+
+const PREFIX: &str = "LUXCAST_";
+
+/// The settings in force.
+#[derive(Debug)]
+pub struct Loaded {
+    pub config: Config,
+    /// For people; what they warn of stops nothing.
+    pub warnings: Vec<String>,
+    /// In the order of [`SETTINGS`].
+    sources: Vec<Source>,
+}
+
+impl Loaded {
+    /// Each setting with the value in force and where that came from, in the order of the table.
+    pub fn effective(&self) -> impl Iterator<Item = (&'static Setting, String, &Source)> {
+        let rows = SETTINGS.iter().zip(&self.sources);
+        rows.map(|(setting, source)| (setting, setting.show(&self.config), source))
+    }
+
+    /// This is wrong with the value in force.
+    fn error(&self, name: &str, problem: &str) -> ConfigError {
+        let mut rows = SETTINGS.iter().zip(&self.sources);
+        let row = rows.find(|(setting, _)| setting.name == name);
+        let (setting, source) = row.expect("names come from the table");
+        source.error(setting, problem)
+    }
+}
+
+/// Where a value stood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    Default,
+    File { path: PathBuf, line: usize },
+    Environment,
+    Flag,
+}
+
+/// One sentence that names the place (file and line, variable, or flag), the key and what is wrong.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ConfigError(String);
+
+impl std::error::Error for ConfigError {}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl Source {
+    /// How a person finds the value of this setting again.
+    pub fn place(&self, setting: &Setting) -> String {
+        match self {
+            Source::Default => "default".to_string(),
+            Source::File { path, line } => format!("{}:{line}", path.display()),
+            Source::Environment => setting.variable(),
+            Source::Flag => setting.flag(),
+        }
+    }
+
+    fn error(&self, setting: &Setting, problem: &str) -> ConfigError {
+        let place = self.place(setting);
+        ConfigError(match self {
+            Source::Default => format!("{}: {problem}", setting.name),
+            Source::File { .. } => format!("{place}: {}: {problem}", setting.name),
+            Source::Environment | Source::Flag => format!("{place}: {problem}"),
+        })
+    }
+}
+
+/// Reads the settings from the flags of a command made by `add_flags`, these environment variables, and the
+/// TOML file that one of them names. A variable with an empty value counts as absent.
+///
+/// # Errors
+/// The first unknown key of the file, unreadable file, or value that its setting does not allow, also one that a
+/// stronger source overrides; and values that do not go together.
+pub fn load(
+    flags: &ArgMatches,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Loaded, ConfigError> {
+    let mut loaded = Loaded {
+        config: Config::default(),
+        warnings: Vec::new(),
+        sources: vec![Source::Default; SETTINGS.len()],
+    };
+    let variables = read_environment(environment, &mut loaded.warnings)?;
+    let flags = read_flags(flags);
+
+    let named = variables.iter().chain(&flags).rfind(|given| given.setting().name == "config");
+    if let Some(named) = named {
+        let path = PathBuf::from(&named.texts[0]);
+        let text = fs::read_to_string(&path).map_err(|error| {
+            let problem = format!("cannot read {}: {error}", path.display());
+            named.source.error(named.setting(), &problem)
+        })?;
+        for given in read_file(&path, &text)? {
+            apply(&mut loaded, given)?;
+        }
+    }
+    for given in variables.into_iter().chain(flags) {
+        apply(&mut loaded, given)?;
+    }
+    settle(&mut loaded)?;
+    Ok(loaded)
+}
+
+/// The value of one setting as one source has it.
+struct Given {
+    /// In [`SETTINGS`].
+    index: usize,
+    source: Source,
+    texts: Vec<String>,
+}
+
+impl Given {
+    fn setting(&self) -> &'static Setting {
+        &SETTINGS[self.index]
+    }
+}
+
+fn apply(loaded: &mut Loaded, given: Given) -> Result<(), ConfigError> {
+    let stored = given.setting().store(&mut loaded.config, &given.texts);
+    stored.map_err(|problem| given.source.error(given.setting(), &problem))?;
+    loaded.sources[given.index] = given.source;
+    Ok(())
+}
+
+fn read_flags(flags: &ArgMatches) -> Vec<Given> {
+    let mut all = Vec::new();
+    for (index, setting) in SETTINGS.iter().enumerate() {
+        let texts = match setting.kind {
+            Kind::Switch(_) if flags.get_flag(setting.name) => vec!["true".to_string()],
+            Kind::Switch(_) => continue,
+            _ => match flags.get_many::<String>(setting.name) {
+                Some(texts) => texts.cloned().collect(),
+                None => continue,
+            },
+        };
+        all.push(Given { index, source: Source::Flag, texts });
+    }
+    all
+}
+
+fn read_environment(
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Given>, ConfigError> {
+    let is_ours = |name: &OsString| name.as_encoded_bytes().starts_with(PREFIX.as_bytes());
+    let mut variables: Vec<(OsString, OsString)> =
+        environment.into_iter().filter(|(name, _)| is_ours(name)).collect();
+    variables.sort();
+
+    let mut all = Vec::new();
+    for (name, value) in variables {
+        let index = SETTINGS.iter().position(|setting| *name == *setting.variable());
+        let Some(index) = index else {
+            let name = name.display();
+            warnings.push(format!("the variable {name} is no setting of luxcast"));
+            continue;
+        };
+        if value.is_empty() {
+            continue;
+        }
+        let setting = &SETTINGS[index];
+        let Ok(text) = value.into_string() else {
+            return Err(Source::Environment.error(setting, "is not UTF-8"));
+        };
+        let texts = match setting.kind {
+            Kind::List { .. } => text.split(',').map(|part| part.trim().to_string()).collect(),
+            _ => vec![text],
+        };
+        all.push(Given { index, source: Source::Environment, texts });
+    }
+    Ok(all)
+}
+
+fn read_file(path: &Path, text: &str) -> Result<Vec<Given>, ConfigError> {
+    let line_at = |offset: usize| 1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count();
+    let place = |offset: usize| format!("{}:{}", path.display(), line_at(offset));
+
+    let table = DeTable::parse(text).map_err(|error| {
+        let offset = error.span().map_or(0, |span| span.start);
+        ConfigError(format!("{}: {}", place(offset), error.message().replace('\n', " ")))
+    })?;
+    // As in the file, so that the first error is the first that its reader meets.
+    let mut entries: Vec<_> = table.get_ref().iter().collect();
+    entries.sort_by_key(|(key, _)| key.span().start);
+
+    let mut all = Vec::with_capacity(entries.len());
+    for (key, value) in entries {
+        let (name, start) = (key.get_ref().as_ref(), key.span().start);
+        let index = SETTINGS.iter().position(|setting| setting.name == name);
+        // A file cannot say which file to read.
+        let Some(index) = index.filter(|index| SETTINGS[*index].name != "config") else {
+            return Err(ConfigError(format!("{}: {name}: is no setting of this file", place(start))));
+        };
+        let source = Source::File { path: path.to_path_buf(), line: line_at(start) };
+        let texts = texts_of(&SETTINGS[index], value.get_ref())
+            .map_err(|problem| source.error(&SETTINGS[index], &problem))?;
+        all.push(Given { index, source, texts });
+    }
+    Ok(all)
+}
+
+/// A TOML value as the texts that a flag would have had, if it is of the right type.
+fn texts_of(setting: &Setting, value: &DeValue<'_>) -> Result<Vec<String>, String> {
+    let wrong = |wanted| Err(format!("must be {wanted}, but is of the type {}", value.type_str()));
+    let text = match (&setting.kind, value) {
+        (Kind::Switch(_), DeValue::Boolean(is_on)) => is_on.to_string(),
+        (Kind::Switch(_), _) => return wrong("true or false"),
+        (Kind::Count { .. }, DeValue::Integer(_)) => decimal(value)?,
+        (Kind::Count { .. }, _) => return wrong("a whole number"),
+        (Kind::Seconds { .. }, DeValue::Integer(_)) => decimal(value)?,
+        (Kind::Seconds { .. }, DeValue::Float(number)) => number.as_str().to_string(),
+        (Kind::Seconds { .. }, _) => return wrong("a number"),
+        (Kind::Text { .. } | Kind::List { .. }, DeValue::String(text)) => text.to_string(),
+        (Kind::Text { .. }, _) => return wrong("a string"),
+        (Kind::List { .. }, DeValue::Array(values)) => {
+            let texts = values.iter().map(|value| value.get_ref().as_str().map(str::to_string));
+            return texts.collect::<Option<_>>().ok_or("must hold strings only".to_string());
+        }
+        (Kind::List { .. }, _) => return wrong("a string or an array of strings"),
+    };
+    Ok(vec![text])
+}
+
+/// TOML integers may be hexadecimal, octal or binary.
+fn decimal(value: &DeValue<'_>) -> Result<String, String> {
+    let integer = value.as_integer().expect("the caller looked at the type");
+    let number = i128::from_str_radix(integer.as_str(), integer.radix());
+    number.map(|number| number.to_string()).map_err(|_| format!("`{integer}` is too large"))
+}
+
+/// What no row can say alone: which values go together.
+fn settle(loaded: &mut Loaded) -> Result<(), ConfigError> {
+    let config = &loaded.config;
+    for address in &config.listen {
+        check_reach(loaded, "listen", address)?;
+    }
+    if let Some(address) = &config.admin {
+        check_reach(loaded, "admin", address)?;
+        if address.port() != 0 && config.listen.contains(address) {
+            return Err(loaded.error("admin", &format!("{address} is an address of listen too")));
+        }
+    }
+    let line_bytes_max = config.history_bytes / LINE_SHARE_OF_HISTORY;
+    if config.line_bytes_max > line_bytes_max {
+        loaded.warnings.push(format!(
+            "line_bytes_max is lowered from {} to {line_bytes_max}, an eighth of history_bytes",
+            config.line_bytes_max
+        ));
+        loaded.config.line_bytes_max = line_bytes_max;
+    }
+    Ok(())
+}
+
+/// Nobody is asked who they are, so beyond this machine only somebody's word opens the door.
+fn check_reach(loaded: &Loaded, name: &str, address: &SocketAddr) -> Result<(), ConfigError> {
+    if is_loopback(address) || loaded.config.allow_anonymous {
+        return Ok(());
+    }
+    let problem = format!(
+        "{address} can be reached from other machines, and everybody there could watch everything; \
+         use a loopback address such as 127.0.0.1:{}, or write allow_anonymous = true if that is \
+         what you want",
+        address.port()
+    );
+    Err(loaded.error(name, &problem))
+}
+
+fn is_loopback(address: &SocketAddr) -> bool {
+    // ::ffff:127.0.0.1 is loopback as well.
+    address.ip().to_canonical().is_loopback()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Loaded, Source, load};
+    use crate::config::{Overrun, add_flags};
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt;
+    use std::path::PathBuf;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    /// A TOML file for one test, gone with it.
+    struct TomlFile(PathBuf);
+
+    impl TomlFile {
+        fn new(text: &str) -> TomlFile {
+            static FILES: AtomicUsize = AtomicUsize::new(0);
+            let number = FILES.fetch_add(1, Ordering::Relaxed);
+            let name = format!("luxcast-config-{}-{number}.toml", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            std::fs::write(&path, text).unwrap();
+            TomlFile(path)
+        }
+
+        fn path(&self) -> &str {
+            self.0.to_str().unwrap()
+        }
+    }
+
+    impl Drop for TomlFile {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+
+    fn load_from(flags: &[&str], environment: &[(&str, &str)]) -> Result<Loaded, String> {
+        let command = add_flags(clap::Command::new("serve"));
+        let words = std::iter::once("serve").chain(flags.iter().copied());
+        let matches = command.try_get_matches_from(words).map_err(|error| error.to_string())?;
+        let variables = environment.iter().map(|(name, value)| (name.into(), value.into()));
+        load(&matches, variables).map_err(|error| error.to_string())
+    }
+
+    /// What is wrong with this file, without the path in front.
+    fn file_error(text: &str) -> String {
+        let file = TomlFile::new(text);
+        let error = load_from(&["--config", file.path()], &[]).unwrap_err();
+        error.strip_prefix(file.path()).expect("the error names the file").to_string()
+    }
+
+    fn source_of(loaded: &Loaded, name: &str) -> Source {
+        let mut effective = loaded.effective();
+        effective.find(|(setting, ..)| setting.name == name).unwrap().2.clone()
+    }
+
+    #[test]
+    fn flags_go_before_environment_before_file() {
+        let file = TomlFile::new(
+            "# a comment\nheartbeat_seconds = 1\nstalled_seconds = 2.5\nhandshake_seconds = 3\n\
+             topics_max = 1_000\noverrun = \"wait\"\nallow_anonymous = true\njobs_max = 0x10\n",
+        );
+        let environment = [
+            ("LUXCAST_HEARTBEAT_SECONDS", "10"),
+            ("LUXCAST_STALLED_SECONDS", "20"),
+            ("LUXCAST_DEMO", "true"),
+            ("LUXCAST_CONFIG", file.path()),
+            ("LUXCAST_DRAIN_SECONDS", ""),
+            ("HOME", "/root"),
+        ];
+        let loaded = load_from(&["--heartbeat-seconds", "0.5"], &environment).unwrap();
+        let config = &loaded.config;
+        assert_eq!(config.heartbeat_seconds, Duration::from_millis(500));
+        assert_eq!(config.stalled_seconds, Duration::from_secs(20));
+        assert_eq!(config.handshake_seconds, Duration::from_secs(3));
+        assert_eq!(config.drain_seconds, Duration::from_secs(10));
+        assert_eq!((config.topics_max, config.jobs_max), (1_000, 16));
+        assert_eq!(config.overrun, Overrun::Wait);
+        assert!(config.allow_anonymous && config.demo);
+        assert_eq!(config.config.as_deref(), Some(file.0.as_path()));
+        assert_eq!(loaded.warnings, Vec::<String>::new());
+
+        assert_eq!(source_of(&loaded, "heartbeat_seconds"), Source::Flag);
+        assert_eq!(source_of(&loaded, "stalled_seconds"), Source::Environment);
+        assert_eq!(source_of(&loaded, "handshake_seconds"), Source::File { path: file.0.clone(), line: 4 });
+        assert_eq!(source_of(&loaded, "drain_seconds"), Source::Default);
+    }
+
+    #[test]
+    fn the_flag_names_the_file_before_the_variable() {
+        let file = TomlFile::new("shards = 7");
+        let environment = [("LUXCAST_CONFIG", "/nonexistent/luxcast.toml")];
+        let loaded = load_from(&["--config", file.path()], &environment).unwrap();
+        assert_eq!(loaded.config.shards, 7);
+    }
+
+    #[test]
+    fn listen_can_be_given_more_than_once_in_each_source() {
+        let [first, second] = ["127.0.0.1:1", "[::1]:2"];
+        let flags = load_from(&["--listen", first, "--listen", second], &[]).unwrap();
+        let variable = load_from(&[], &[("LUXCAST_LISTEN", "127.0.0.1:1, [::1]:2")]).unwrap();
+        let array = TomlFile::new(&format!("listen = [\n  \"{first}\",\n  \"{second}\",\n]\n"));
+        let array = load_from(&["--config", array.path()], &[]).unwrap();
+        for loaded in [flags, variable, array] {
+            assert_eq!(loaded.config.listen, [first.parse().unwrap(), second.parse().unwrap()]);
+        }
+        let string = TomlFile::new("listen = \"127.0.0.1:1\"");
+        // A stronger source replaces the whole list.
+        let loaded = load_from(&["--config", string.path(), "--listen", second], &[]).unwrap();
+        assert_eq!(loaded.config.listen, [second.parse().unwrap()]);
+    }
+
+    #[test]
+    fn errors_of_the_file_name_file_line_and_key() {
+        let error = file_error("\n\nheartbeat_second = 3\n");
+        assert_eq!(error, ":3: heartbeat_second: is no setting of this file");
+        let error = file_error("shards = 1\nheartbeat_seconds = 0.05\n");
+        assert_eq!(error, ":2: heartbeat_seconds: `0.05` is not a number of seconds from 0.1 to 86400");
+        assert_eq!(
+            file_error("shards = \"4\""),
+            ":1: shards: must be a whole number, but is of the type string"
+        );
+        assert_eq!(file_error("demo = 1"), ":1: demo: must be true or false, but is of the type integer");
+        assert_eq!(file_error("config = \"a\""), ":1: config: is no setting of this file");
+        assert_eq!(
+            file_error("\n[shards]\n"),
+            ":2: shards: must be a whole number, but is of the type table"
+        );
+        assert_eq!(file_error("listen = [1]"), ":1: listen: must hold strings only");
+        assert_eq!(file_error("listen = []"), ":1: listen: needs at least one address");
+    }
+
+    #[test]
+    fn impossible_numbers_are_errors() {
+        for line in [
+            "drain_seconds = nan",
+            "drain_seconds = inf",
+            "drain_seconds = -1",
+            "drain_seconds = 1e400",
+            "shards = -1",
+            "shards = 65",
+            "shards = 0",
+            "shards = 1.0",
+            "history_bytes = 65535",
+            "history_bytes = 999999999999999999999999999999999999999999",
+            "silent_heartbeats = 0",
+            "metrics_seconds = 0.01",
+        ] {
+            let error = file_error(line);
+            let key = line.split(' ').next().unwrap();
+            assert!(error.starts_with(&format!(":1: {key}: ")), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn broken_toml_names_the_line() {
+        let error = file_error("shards = 1\nlisten = = 2\n");
+        assert!(error.starts_with(":2: "), "{error}");
+        let error = file_error("shards = 1\nshards = 2\n");
+        assert!(error.starts_with(":2: ") && error.contains("duplicate"), "{error}");
+    }
+
+    #[test]
+    fn an_unreadable_file_is_an_error_of_whoever_named_it() {
+        let error = load_from(&["--config", "/nonexistent/a.toml"], &[]).unwrap_err();
+        assert!(error.starts_with("--config: cannot read /nonexistent/a.toml: "), "{error}");
+        let error = load_from(&[], &[("LUXCAST_CONFIG", "/nonexistent/a.toml")]).unwrap_err();
+        assert!(error.starts_with("LUXCAST_CONFIG: cannot read "), "{error}");
+    }
+
+    #[test]
+    fn a_bad_variable_or_flag_is_named() {
+        let error = load_from(&[], &[("LUXCAST_SHARDS", "many")]).unwrap_err();
+        assert_eq!(error, "LUXCAST_SHARDS: `many` is not a whole number from 1 to 64");
+        let error = load_from(&["--shards", "-1"], &[]).unwrap_err();
+        assert_eq!(error, "--shards: `-1` is not a whole number from 1 to 64");
+        let error = load_from(&["--shards", "1"], &[("LUXCAST_SHARDS", "many")]).unwrap_err();
+        assert!(error.starts_with("LUXCAST_SHARDS: "), "{error}");
+        assert!(load_from(&["--shards", "1", "--shards", "2"], &[]).is_err());
+        assert!(load_from(&["--no-such-flag"], &[]).is_err());
+
+        let not_utf8 = OsString::from_vec(vec![b'1', 0xff]);
+        let matches = add_flags(clap::Command::new("serve")).get_matches_from(["serve"]);
+        let error = load(&matches, [("LUXCAST_SHARDS".into(), not_utf8)]).unwrap_err();
+        assert_eq!(error.to_string(), "LUXCAST_SHARDS: is not UTF-8");
+    }
+
+    #[test]
+    fn an_unknown_variable_is_a_warning() {
+        let environment = [("LUXCAST_SERVICE_HOST", "10.0.0.1"), ("LUX", "1")];
+        let loaded = load_from(&[], &environment).unwrap();
+        assert_eq!(loaded.warnings, ["the variable LUXCAST_SERVICE_HOST is no setting of luxcast"]);
+    }
+
+    #[test]
+    fn beyond_loopback_only_with_leave() {
+        let error = load_from(&["--listen", "0.0.0.0:20555"], &[]).unwrap_err();
+        assert!(error.starts_with("--listen: 0.0.0.0:20555 can be reached"), "{error}");
+        assert!(error.contains("allow_anonymous = true"), "{error}");
+        let error = load_from(&["--admin", "[2001:db8::1]:1"], &[]).unwrap_err();
+        assert!(error.starts_with("--admin: "), "{error}");
+        let error = file_error("shards = 1\nlisten = [\"127.0.0.1:1\", \"192.0.2.1:1\"]");
+        assert!(error.starts_with(":2: listen: 192.0.2.1:1 can be reached"), "{error}");
+
+        assert!(load_from(&["--listen", "0.0.0.0:1", "--allow-anonymous"], &[]).is_ok());
+        for loopback in ["127.8.9.1:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
+            assert!(load_from(&["--listen", loopback], &[]).is_ok(), "{loopback}");
+        }
+    }
+
+    #[test]
+    fn one_address_serves_one_purpose() {
+        let error = load_from(&["--admin", "127.0.0.1:20555"], &[]).unwrap_err();
+        assert_eq!(error, "--admin: 127.0.0.1:20555 is an address of listen too");
+        assert!(load_from(&["--admin", "127.0.0.1:0", "--listen", "127.0.0.1:0"], &[]).is_ok());
+    }
+
+    #[test]
+    fn a_line_is_at_most_an_eighth_of_the_history() {
+        let loaded = load_from(&["--history-bytes", "65536"], &[]).unwrap();
+        assert_eq!(loaded.config.line_bytes_max, 8_192);
+        let expected = "line_bytes_max is lowered from 1000000 to 8192, an eighth of history_bytes";
+        assert_eq!(loaded.warnings, [expected]);
+        let flags = ["--history-bytes", "65536", "--line-bytes-max", "8192"];
+        assert_eq!(load_from(&flags, &[]).unwrap().warnings, Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_values_in_force_are_listed_with_their_places() {
+        let loaded = load_from(&["--admin", "off"], &[("LUXCAST_SHARDS", "2")]).unwrap();
+        let listed: Vec<String> = loaded
+            .effective()
+            .map(|(setting, value, source)| format!("{} = {value} ({})", setting.name, source.place(setting)))
+            .collect();
+        for expected in
+            ["admin = off (--admin)", "shards = 2 (LUXCAST_SHARDS)", "heartbeat_seconds = 30 (default)"]
+        {
+            assert!(listed.iter().any(|line| line == expected), "{listed:?}");
+        }
+    }
+}

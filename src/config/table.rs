@@ -1,0 +1,259 @@
+//! The one table of settings: each row is a setting's name, default, unit, bounds, help and place in `Config`.
+//! Flags, variables, keys, `--help` and the README's table are made from it.
+
+use super::setting::{Initial, Kind, Setting};
+use super::value::{
+    LOG_LEVELS, OVERRUNS, show_admin, show_config, show_listen, show_word, store_admin, store_config,
+    store_ingest, store_listen, store_word,
+};
+
+/// More threads than any machine feeds from one ingest thread.
+pub const SHARDS_MAX: usize = 64;
+
+const HOUR: f64 = 3_600.0;
+const DAY: f64 = 24.0 * HOUR;
+const YEAR: f64 = 365.0 * DAY;
+
+/// Sorted as people meet them: where, how long, how much, who.
+pub static SETTINGS: [Setting; 28] = [
+    Setting {
+        name: "listen",
+        default: Initial::Text("127.0.0.1:20555"),
+        unit: "address",
+        kind: Kind::List { store: store_listen, show: show_listen },
+        help: "Address and port for watchers; repeatable. Port 0 takes a free one. \
+               Beyond loopback it needs allow_anonymous",
+    },
+    Setting {
+        name: "ingest",
+        default: Initial::Computed("$XDG_RUNTIME_DIR/luxcast.sock, else /run/luxcast/ingest.sock"),
+        unit: "path",
+        kind: Kind::Text { store: store_ingest, show: |config| config.ingest_path().display().to_string() },
+        help: "Unix socket for publishers. With demo and without this, one in a private temporary \
+               directory",
+    },
+    Setting {
+        name: "admin",
+        default: Initial::Text("127.0.0.1:20556"),
+        unit: "address",
+        kind: Kind::Text { store: store_admin, show: show_admin },
+        help: "Address and port for the operator's HTTP pages, or off",
+    },
+    Setting {
+        name: "config",
+        default: Initial::Computed("none"),
+        unit: "path",
+        kind: Kind::Text { store: store_config, show: show_config },
+        help: "TOML file with settings; flags and environment go before it",
+    },
+    Setting {
+        name: "shards",
+        default: Initial::Computed("number of cores"),
+        unit: "threads",
+        kind: Kind::Count { field: |config| &mut config.shards, min: 1, max: SHARDS_MAX as u64 },
+        help: "Threads that serve watchers",
+    },
+    Setting {
+        name: "heartbeat_seconds",
+        default: Initial::Text("30"),
+        unit: "seconds",
+        kind: Kind::Seconds {
+            field: |config| &mut config.heartbeat_seconds,
+            min: 0.1,
+            max: DAY,
+            or_zero: false,
+        },
+        help: "Time between two pings on a connection",
+    },
+    Setting {
+        name: "silent_heartbeats",
+        default: Initial::Text("3"),
+        unit: "heartbeats",
+        kind: Kind::Count { field: |config| &mut config.silent_heartbeats, min: 1, max: 1_000 },
+        help: "A connection that was silent for so many heartbeats is ended",
+    },
+    Setting {
+        name: "stalled_seconds",
+        default: Initial::Text("30"),
+        unit: "seconds",
+        kind: Kind::Seconds {
+            field: |config| &mut config.stalled_seconds,
+            min: 0.1,
+            max: DAY,
+            or_zero: false,
+        },
+        help: "A watcher whose socket took no byte for so long, with events waiting, is ended",
+    },
+    Setting {
+        name: "history_bytes",
+        default: Initial::Text("268435456"),
+        unit: "bytes",
+        kind: Kind::Count { field: |config| &mut config.history_bytes, min: 65_536, max: 1 << 40 },
+        help: "Memory for recent events, all that it costs included",
+    },
+    Setting {
+        name: "history_seconds",
+        default: Initial::Text("600"),
+        unit: "seconds",
+        kind: Kind::Seconds {
+            field: |config| &mut config.history_seconds,
+            min: 0.0,
+            max: YEAR,
+            or_zero: true,
+        },
+        help: "How long a job's events are kept after its end",
+    },
+    Setting {
+        name: "job_idle_seconds",
+        default: Initial::Text("86400"),
+        unit: "seconds",
+        kind: Kind::Seconds {
+            field: |config| &mut config.job_idle_seconds,
+            min: 0.1,
+            max: YEAR,
+            or_zero: false,
+        },
+        help: "A job without an event for so long counts as ended",
+    },
+    Setting {
+        name: "topics_max",
+        default: Initial::Text("1000000"),
+        unit: "topics",
+        kind: Kind::Count { field: |config| &mut config.topics_max, min: 1, max: 100_000_000 },
+        help: "Jobs and flows with events or watchers",
+    },
+    Setting {
+        name: "jobs_max",
+        default: Initial::Text("100000"),
+        unit: "jobs",
+        kind: Kind::Count { field: |config| &mut config.jobs_max, min: 1, max: 100_000_000 },
+        help: "Jobs whose state is known; past it the one silent for longest goes",
+    },
+    Setting {
+        name: "metrics_seconds",
+        default: Initial::Text("5"),
+        unit: "seconds",
+        kind: Kind::Seconds {
+            field: |config| &mut config.metrics_seconds,
+            min: 0.1,
+            max: DAY,
+            or_zero: true,
+        },
+        help: "Time between two metrics events of a watched job whose publisher sends none; 0 = never",
+    },
+    Setting {
+        name: "drain_seconds",
+        default: Initial::Text("10"),
+        unit: "seconds",
+        kind: Kind::Seconds { field: |config| &mut config.drain_seconds, min: 0.0, max: HOUR, or_zero: true },
+        help: "The daemon is gone at most so long after SIGTERM",
+    },
+    Setting {
+        name: "overrun",
+        default: Initial::Text("gap"),
+        unit: "word",
+        kind: Kind::Text {
+            store: |config, text| store_word(&mut config.overrun, &OVERRUNS, text),
+            show: |config| show_word(config.overrun, &OVERRUNS),
+        },
+        help: "gap: watchers never slow a publisher; wait: publishers wait for watchers that still read",
+    },
+    Setting {
+        name: "line_bytes_max",
+        default: Initial::Text("1000000"),
+        unit: "bytes",
+        kind: Kind::Count { field: |config| &mut config.line_bytes_max, min: 256, max: 1 << 30 },
+        help: "Longest line of the feed; at most an eighth of history_bytes",
+    },
+    Setting {
+        name: "message_bytes_max",
+        default: Initial::Text("65536"),
+        unit: "bytes",
+        // A control frame of 125 bytes (RFC 6455, 5.5) must always fit.
+        kind: Kind::Count { field: |config| &mut config.message_bytes_max, min: 125, max: 1 << 26 },
+        help: "Longest message from a client",
+    },
+    Setting {
+        name: "request_head_bytes_max",
+        default: Initial::Text("8192"),
+        unit: "bytes",
+        kind: Kind::Count { field: |config| &mut config.request_head_bytes_max, min: 512, max: 1 << 20 },
+        help: "Longest head of a client's HTTP request",
+    },
+    Setting {
+        name: "handshake_seconds",
+        default: Initial::Text("10"),
+        unit: "seconds",
+        kind: Kind::Seconds {
+            field: |config| &mut config.handshake_seconds,
+            min: 0.1,
+            max: HOUR,
+            or_zero: false,
+        },
+        help: "Time that a client has for its whole request head",
+    },
+    Setting {
+        name: "connections_max",
+        default: Initial::Text("0"),
+        unit: "connections",
+        kind: Kind::Count { field: |config| &mut config.connections_max, min: 0, max: 10_000_000 },
+        help: "Connections in all; 0 = what the file limit allows",
+    },
+    Setting {
+        name: "connections_per_address_max",
+        default: Initial::Text("0"),
+        unit: "connections",
+        kind: Kind::Count {
+            field: |config| &mut config.connections_per_address_max,
+            min: 0,
+            max: 10_000_000,
+        },
+        help: "Connections from one address; 0 = no limit",
+    },
+    Setting {
+        name: "messages_per_second",
+        default: Initial::Text("50"),
+        unit: "messages",
+        kind: Kind::Count { field: |config| &mut config.messages_per_second, min: 1, max: 1_000_000 },
+        help: "Messages that a client may send for long; bursts of four times as many",
+    },
+    Setting {
+        name: "jobs_per_connection_max",
+        default: Initial::Text("1024"),
+        unit: "jobs",
+        kind: Kind::Count { field: |config| &mut config.jobs_per_connection_max, min: 1, max: 1_000_000 },
+        help: "Jobs that one connection to the multi-job endpoint may watch",
+    },
+    Setting {
+        name: "depth_max",
+        default: Initial::Text("64"),
+        unit: "levels",
+        // serde_json, the second opinion on numbers, gives up beyond 127 levels.
+        kind: Kind::Count { field: |config| &mut config.depth_max, min: 1, max: 100 },
+        help: "Deepest nesting of a line's JSON",
+    },
+    Setting {
+        name: "log_level",
+        default: Initial::Text("info"),
+        unit: "word",
+        kind: Kind::Text {
+            store: |config, text| store_word(&mut config.log_level, &LOG_LEVELS, text),
+            show: |config| show_word(config.log_level, &LOG_LEVELS),
+        },
+        help: "What is logged on standard error: off, error, warn, info, debug or trace",
+    },
+    Setting {
+        name: "allow_anonymous",
+        default: Initial::Text("false"),
+        unit: "",
+        kind: Kind::Switch(|config| &mut config.allow_anonymous),
+        help: "Let anyone who reaches a listener watch everything, also beyond loopback",
+    },
+    Setting {
+        name: "demo",
+        default: Initial::Text("false"),
+        unit: "",
+        kind: Kind::Switch(|config| &mut config.demo),
+        help: "Start a simulated workflow engine too, which feeds the daemon",
+    },
+];

@@ -1,0 +1,215 @@
+//! From the text of a value to the value and back, whatever source the text came from.
+//! An error says what is wrong with the text, not where it stood.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tracing::level_filters::LevelFilter;
+
+use super::{Config, Overrun};
+
+pub(super) const OVERRUNS: [(&str, Overrun); 2] = [("gap", Overrun::Gap), ("wait", Overrun::Wait)];
+
+pub(super) const LOG_LEVELS: [(&str, LevelFilter); 6] = [
+    ("off", LevelFilter::OFF),
+    ("error", LevelFilter::ERROR),
+    ("warn", LevelFilter::WARN),
+    ("info", LevelFilter::INFO),
+    ("debug", LevelFilter::DEBUG),
+    ("trace", LevelFilter::TRACE),
+];
+
+/// `sun_path` of `sockaddr_un` holds 108 bytes, the last one NUL (unix(7)).
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+pub(super) fn read_switch(text: &str) -> Result<bool, String> {
+    match text {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(format!("`{text}` is neither true nor false")),
+    }
+}
+
+pub(super) fn read_count(text: &str, min: u64, max: u64) -> Result<usize, String> {
+    let count = text.parse::<u64>().ok().filter(|count| (min..=max).contains(count));
+    count
+        .and_then(|count| usize::try_from(count).ok())
+        .ok_or_else(|| format!("`{text}` is not a whole number from {min} to {max}"))
+}
+
+pub(super) fn read_seconds(text: &str, min: f64, max: f64, or_zero: bool) -> Result<Duration, String> {
+    let is_allowed = |seconds: &f64| (min..=max).contains(seconds) || (or_zero && *seconds == 0.0);
+    // Neither NaN nor an infinity is within any bounds.
+    let seconds = text.parse::<f64>().ok().filter(is_allowed);
+    seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).ok_or_else(|| {
+        let zero = if or_zero && min > 0.0 { "0 or " } else { "" };
+        format!("`{text}` is not {zero}a number of seconds from {min} to {max}")
+    })
+}
+
+pub(super) fn store_word<T: Copy>(field: &mut T, words: &[(&str, T)], text: &str) -> Result<(), String> {
+    if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
+        *field = *value;
+        return Ok(());
+    }
+    let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+    Err(format!("`{text}` is none of {}", words.join(", ")))
+}
+
+pub(super) fn show_word<T: PartialEq>(value: T, words: &[(&str, T)]) -> String {
+    let row = words.iter().find(|(_, of_the_word)| *of_the_word == value);
+    row.expect("each value has its word").0.to_string()
+}
+
+pub(super) fn store_listen(config: &mut Config, texts: &[String]) -> Result<(), String> {
+    let mut addresses: Vec<SocketAddr> = Vec::with_capacity(texts.len());
+    for text in texts {
+        let address = read_address(text)?;
+        if address.port() != 0 && addresses.contains(&address) {
+            return Err(format!("`{text}` is given twice"));
+        }
+        addresses.push(address);
+    }
+    if addresses.is_empty() {
+        return Err("needs at least one address".to_string());
+    }
+    config.listen = addresses;
+    Ok(())
+}
+
+pub(super) fn show_listen(config: &Config) -> String {
+    let addresses: Vec<String> = config.listen.iter().map(SocketAddr::to_string).collect();
+    addresses.join(",")
+}
+
+pub(super) fn store_admin(config: &mut Config, text: &str) -> Result<(), String> {
+    config.admin = match text {
+        "off" => None,
+        _ => Some(read_address(text).map_err(|problem| format!("{problem}, or off"))?),
+    };
+    Ok(())
+}
+
+pub(super) fn show_admin(config: &Config) -> String {
+    config.admin.map_or("off".to_string(), |address| address.to_string())
+}
+
+fn read_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| format!("`{text}` is not an address and port, such as 127.0.0.1:20555 or [::1]:20555"))
+}
+
+pub(super) fn store_ingest(config: &mut Config, text: &str) -> Result<(), String> {
+    check_socket_path(Path::new(text))?;
+    config.ingest = Some(PathBuf::from(text));
+    Ok(())
+}
+
+/// What no Unix socket can be called (unix(7)).
+fn check_socket_path(path: &Path) -> Result<(), String> {
+    let length = path.as_os_str().len();
+    if length == 0 {
+        return Err("the path is empty".to_string());
+    }
+    if length > SOCKET_PATH_BYTES_MAX {
+        let path = path.display();
+        return Err(format!("`{path}` has {length} bytes, a socket's path at most {SOCKET_PATH_BYTES_MAX}"));
+    }
+    if path.as_os_str().as_encoded_bytes().contains(&0) {
+        return Err("a path holds no NUL".to_string());
+    }
+    Ok(())
+}
+
+pub(super) fn store_config(config: &mut Config, text: &str) -> Result<(), String> {
+    config.config = Some(PathBuf::from(text));
+    Ok(())
+}
+
+pub(super) fn show_config(config: &Config) -> String {
+    config.config.as_ref().map_or("none".to_string(), |path| path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        LOG_LEVELS, OVERRUNS, SOCKET_PATH_BYTES_MAX, read_count, read_seconds, read_switch, show_listen,
+        store_admin, store_ingest, store_listen, store_word,
+    };
+    use crate::config::{Config, Overrun};
+    use std::time::Duration;
+    use tracing::level_filters::LevelFilter;
+
+    #[test]
+    fn counts() {
+        assert_eq!(read_count("1", 1, 64), Ok(1));
+        assert_eq!(read_count("64", 1, 64), Ok(64));
+        for text in ["0", "65", "-1", "1.0", "", " 1", "1e1", "0x10", "99999999999999999999999"] {
+            let problem = read_count(text, 1, 64).unwrap_err();
+            assert_eq!(problem, format!("`{text}` is not a whole number from 1 to 64"));
+        }
+    }
+
+    #[test]
+    fn seconds() {
+        assert_eq!(read_seconds("0.25", 0.1, 10.0, false), Ok(Duration::from_millis(250)));
+        assert_eq!(read_seconds("10", 0.1, 10.0, false), Ok(Duration::from_secs(10)));
+        assert_eq!(read_seconds("0", 0.1, 10.0, true), Ok(Duration::ZERO));
+        assert_eq!(read_seconds("-0.0", 0.1, 10.0, true), Ok(Duration::ZERO));
+        for text in ["0", "0.09", "10.1", "-1", "NaN", "inf", "-inf", "1e400", "", "1s"] {
+            let problem = read_seconds(text, 0.1, 10.0, false).unwrap_err();
+            assert_eq!(problem, format!("`{text}` is not a number of seconds from 0.1 to 10"));
+        }
+        let problem = read_seconds("0.05", 0.1, 10.0, true).unwrap_err();
+        assert_eq!(problem, "`0.05` is not 0 or a number of seconds from 0.1 to 10");
+    }
+
+    #[test]
+    fn switches() {
+        assert_eq!((read_switch("true"), read_switch("false")), (Ok(true), Ok(false)));
+        assert_eq!(read_switch("1").unwrap_err(), "`1` is neither true nor false");
+    }
+
+    #[test]
+    fn words() {
+        let mut overrun = Overrun::Gap;
+        assert_eq!(store_word(&mut overrun, &OVERRUNS, "wait"), Ok(()));
+        assert_eq!(overrun, Overrun::Wait);
+        let problem = store_word(&mut overrun, &OVERRUNS, "block").unwrap_err();
+        assert_eq!(problem, "`block` is none of gap, wait");
+        let mut level = LevelFilter::INFO;
+        assert_eq!(store_word(&mut level, &LOG_LEVELS, "trace"), Ok(()));
+        assert_eq!(level, LevelFilter::TRACE);
+    }
+
+    #[test]
+    fn addresses() {
+        let mut config = Config::default();
+        let texts = |texts: &[&str]| texts.iter().map(|text| text.to_string()).collect::<Vec<_>>();
+        let both = texts(&["127.0.0.1:0", "[::1]:80", "127.0.0.1:0"]);
+        assert_eq!(store_listen(&mut config, &both), Ok(()));
+        assert_eq!(show_listen(&config), "127.0.0.1:0,[::1]:80,127.0.0.1:0");
+        for bad in ["", "127.0.0.1", ":80", "localhost:80", "127.0.0.1:65536", "::1:80:"] {
+            assert!(store_listen(&mut config, &texts(&[bad])).is_err(), "{bad}");
+        }
+        assert!(store_listen(&mut config, &[]).is_err());
+        assert!(store_listen(&mut config, &texts(&["127.0.0.1:9", "127.0.0.1:9"])).is_err());
+        assert_eq!(show_listen(&config), "127.0.0.1:0,[::1]:80,127.0.0.1:0");
+
+        assert_eq!(store_admin(&mut config, "off"), Ok(()));
+        assert_eq!(config.admin, None);
+        assert!(store_admin(&mut config, "on").unwrap_err().ends_with(", or off"));
+    }
+
+    #[test]
+    fn a_socket_path_fits_into_its_address() {
+        let mut config = Config::default();
+        let longest = format!("/{}", "a".repeat(SOCKET_PATH_BYTES_MAX - 1));
+        assert_eq!(store_ingest(&mut config, &longest), Ok(()));
+        assert_eq!(config.ingest_path().to_str(), Some(longest.as_str()));
+        for bad in ["", "a\0b", &format!("{longest}a")] {
+            assert!(store_ingest(&mut config, bad).is_err(), "{bad:?}");
+        }
+    }
+}

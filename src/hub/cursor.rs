@@ -1,0 +1,351 @@
+//! A cursor into a topic's log: where one watcher stands, what it gets next, what it has missed.
+
+use arrayvec::ArrayVec;
+
+use crate::hub::filter::Selector;
+use crate::stream::directory::Directory;
+use crate::stream::topic::{Handle, Log, Topic, TopicKind};
+use crate::wire::action::Since;
+use crate::wire::notice::{Gap, GapReason};
+
+/// A place between two events of a topic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cursor {
+    /// Events of the topic before this place, by the log's absolute index.
+    pub index: u64,
+    /// All events of the topic with numbers up to here are before this place.
+    pub seq: u64,
+}
+
+/// Adjacent events of one handle that go out: one slice.
+#[derive(Clone, Copy, Debug)]
+pub struct Piece {
+    pub handle: u32,
+    pub first: u32,
+    /// The last event of the piece, included.
+    pub last: u32,
+    pub start: u32,
+    pub end: u32,
+}
+
+impl Piece {
+    pub fn bytes(&self) -> usize {
+        (self.end - self.start) as usize
+    }
+}
+
+/// What one gather may take at most.
+#[derive(Clone, Copy, Debug)]
+pub struct Portion {
+    pub handles: usize,
+    pub pieces: usize,
+    pub bytes: usize,
+}
+
+/// The history has moved past the cursor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Behind;
+
+/// Slices gathered from a log, used again for the next gather.
+#[derive(Default)]
+pub struct Gathered {
+    pub handles: Vec<Handle>,
+    pub pieces: Vec<Piece>,
+    pub bytes: usize,
+    pub messages: u64,
+    /// Where a watcher stands that has got all pieces.
+    pub next: Cursor,
+    /// There is nothing more up to the tail.
+    pub is_all: bool,
+}
+
+impl Gathered {
+    /// Gathers what `selector` wants from `cursor` up to the number `tail`, a portion at most.
+    pub fn gather(
+        &mut self,
+        topic: &Topic,
+        cursor: Cursor,
+        selector: &Selector,
+        tail: u64,
+        portion: Portion,
+    ) -> Result<(), Behind> {
+        self.clear();
+        let mut from = cursor;
+        let copied = {
+            let log = topic.log.lock();
+            if from.index < log.base() {
+                if Missed::of(&log, Some(cursor.index), cursor.seq, selector).is_any() {
+                    return Err(Behind);
+                }
+                from.index = log.base();
+            }
+            log.copy(from.index, tail, selector.mask, portion.handles, &mut self.handles)
+        };
+        self.is_all = copied.is_all;
+        self.next.index = copied.index.max(from.index);
+        self.next.seq = if copied.is_all { tail.max(from.seq) } else { copied.seq.max(from.seq) };
+        for handle in 0..self.handles.len() {
+            if self.pieces.len() >= portion.pieces || self.bytes >= portion.bytes {
+                let previous = self.handles[handle - 1].clone();
+                self.stop_behind(&previous, previous.run().first + previous.run().count - 1);
+                break;
+            }
+            if !self.slice(handle as u32, from.index, selector, portion) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the pieces of one handle, from the event at `index` on. False: the portion was full before its end.
+    fn slice(&mut self, place: u32, index: u64, selector: &Selector, portion: Portion) -> bool {
+        let handle = self.handles[place as usize].clone();
+        let run = handle.run();
+        let start = run.first + index.saturating_sub(run.at) as u32;
+        let end = run.first + run.count;
+        if selector.is_all() {
+            self.add(place, &handle, start, end - 1);
+            return true;
+        }
+        let mut event = start;
+        while event < end {
+            if !selector.wants(&handle.batch, event) {
+                event += 1;
+                continue;
+            }
+            if self.pieces.len() >= portion.pieces {
+                self.stop_before(&handle, event);
+                return false;
+            }
+            let first = event;
+            while event < end && selector.wants(&handle.batch, event) {
+                event += 1;
+            }
+            self.add(place, &handle, first, event - 1);
+        }
+        true
+    }
+
+    fn add(&mut self, place: u32, handle: &Handle, first: u32, last: u32) {
+        let span = handle.batch.span(first..last + 1);
+        self.bytes += span.len();
+        self.messages += u64::from(last - first + 1);
+        self.pieces.push(Piece {
+            handle: place,
+            first,
+            last,
+            start: span.start as u32,
+            end: span.end as u32,
+        });
+    }
+
+    fn stop_behind(&mut self, handle: &Handle, event: u32) {
+        self.next = place_behind(handle, event);
+        self.is_all = false;
+    }
+
+    fn stop_before(&mut self, handle: &Handle, event: u32) {
+        let behind = place_behind(handle, event);
+        self.next = Cursor { index: behind.index - 1, seq: behind.seq - 1 };
+        self.is_all = false;
+    }
+
+    pub fn clear(&mut self) {
+        self.handles.clear();
+        self.pieces.clear();
+        self.bytes = 0;
+        self.messages = 0;
+    }
+
+    pub fn slice_of(&self, piece: &Piece) -> &[u8] {
+        &self.handles[piece.handle as usize].batch.bytes()[piece.start as usize..piece.end as usize]
+    }
+
+    /// Where a watcher at `cursor` stands whose socket took only `taken < bytes` bytes.
+    pub fn stopped_at(&self, cursor: Cursor, taken: usize) -> Stopped<'_> {
+        let mut stopped = Stopped { cursor, rest: &[], messages: 0 };
+        let mut left = taken;
+        for piece in &self.pieces {
+            let handle = &self.handles[piece.handle as usize];
+            if left >= piece.bytes() {
+                left -= piece.bytes();
+                stopped.cursor = place_behind(handle, piece.last);
+                stopped.messages += u64::from(piece.last - piece.first + 1);
+                continue;
+            }
+            let stop = piece.start as usize + left;
+            for event in piece.first..=piece.last {
+                let span = handle.batch.span(event..event + 1);
+                if span.start == stop {
+                    break;
+                }
+                stopped.cursor = place_behind(handle, event);
+                stopped.messages += 1;
+                if span.end > stop {
+                    stopped.rest = &handle.batch.bytes()[stop..span.end];
+                    break;
+                }
+            }
+            break;
+        }
+        stopped
+    }
+}
+
+/// Where a short write left a watcher.
+pub struct Stopped<'a> {
+    /// Behind the frame that it stopped in.
+    pub cursor: Cursor,
+    /// The rest of that frame.
+    pub rest: &'a [u8],
+    /// Frames before that place.
+    pub messages: u64,
+}
+
+/// The place right behind an event.
+pub fn place_behind(handle: &Handle, event: u32) -> Cursor {
+    let run = handle.run();
+    Cursor { index: run.at + u64::from(event - run.first) + 1, seq: handle.batch.seq(event) }
+}
+
+/// What a watcher at some place can't get any more.
+pub struct Missed {
+    /// The last matching number lost; none: nothing that matches was lost.
+    pub to: Option<u64>,
+    /// How many matching events were lost, where that is known.
+    pub count: Option<u64>,
+    /// Matching events that were kept out of what the log lost.
+    pub kept: ArrayVec<Handle, 2>,
+    /// Where the log begins now: what stands behind all of that.
+    pub behind: Cursor,
+}
+
+impl Missed {
+    /// Of the events beyond `seq`. `index`: the same place by index, where it is known.
+    pub fn of(log: &Log, index: Option<u64>, seq: u64, selector: &Selector) -> Self {
+        let beyond = || log.lost().iter().filter(|lost| lost.last_seq > seq);
+        let matching = || beyond().filter(|lost| selector.mask >> lost.bit & 1 == 1);
+        let to = matching().map(|lost| lost.last_seq).max();
+        let kept_all = log.kept_after(seq).count() as u64;
+        let kept = log.kept_after(seq).filter(|handle| selector.wants(&handle.batch, 0)).cloned().collect();
+        let is_uniform = beyond().all(|lost| selector.wants_all_of(lost.bit));
+        let is_from_start = log.first_seq().is_some_and(|first| first > seq);
+        let count = match index {
+            // All that is gone matches.
+            Some(index) if is_uniform => Some(log.base().saturating_sub(index + kept_all)),
+            // The topic has lost nothing before this place.
+            _ if is_from_start && matching().all(|lost| selector.wants_all_of(lost.bit)) => {
+                Some(matching().map(|lost| lost.count).sum())
+            }
+            _ => None,
+        };
+        Self { to, count, kept, behind: beginning(log) }
+    }
+
+    pub fn is_any(&self) -> bool {
+        self.to.is_some() || !self.kept.is_empty()
+    }
+
+    /// The gap to tell a watcher at `seq`, if something was lost.
+    pub fn gap(&self, seq: u64, reason: GapReason) -> Option<Gap> {
+        self.to.map(|to| Gap { from: seq + 1, to, missed: self.count, reason })
+    }
+}
+
+/// The place before the first event that the log still has.
+fn beginning(log: &Log) -> Cursor {
+    let seq = log.seq_at(log.base()).map_or(log.last_seq(), |first| first - 1);
+    Cursor { index: log.base(), seq }
+}
+
+/// Where a watcher begins.
+pub struct Start {
+    pub cursor: Cursor,
+    pub gap: Option<Gap>,
+    /// Goes out after the gap, before what the log has.
+    pub kept: ArrayVec<Handle, 2>,
+}
+
+/// The place in `topic` that `since` asks for, where `newest` was loaded after the shard's interest was set.
+pub fn start(topic: &Topic, directory: &Directory, since: Since, newest: u64, selector: &Selector) -> Start {
+    let log = topic.log.lock();
+    let live = Cursor { index: log.index_after(newest), seq: newest };
+    match since {
+        Since::Now => Start { cursor: live, gap: None, kept: ArrayVec::new() },
+        Since::Last(count) => last(&log, live, count, selector),
+        Since::Start => after(topic, &log, directory, 0, live, true, selector),
+        Since::After(seq) => after(topic, &log, directory, seq, live, false, selector),
+    }
+}
+
+fn after(
+    topic: &Topic,
+    log: &Log,
+    directory: &Directory,
+    seq: u64,
+    live: Cursor,
+    is_start: bool,
+    selector: &Selector,
+) -> Start {
+    let is_complete = topic.kind == TopicKind::Job && log.job.is_complete;
+    if seq > live.seq {
+        let gap = Gap {
+            from: seq.saturating_add(1),
+            to: seq.saturating_add(1),
+            missed: None,
+            reason: GapReason::Restart,
+        };
+        return Start { cursor: live, gap: (!is_complete).then_some(gap), kept: ArrayVec::new() };
+    }
+    let index = log.index_after(seq);
+    let missed = Missed::of(log, (index > log.base()).then_some(index), seq, selector);
+    let is_other_run = seq < directory.run_start && !is_start;
+    let dropped_max = if topic.kind == TopicKind::All { 0 } else { directory.dropped_max() };
+    let is_dropped = seq < dropped_max;
+    let gap = if (is_other_run || is_dropped) && !is_complete {
+        let reason = if is_other_run { GapReason::Restart } else { GapReason::Expired };
+        let run_end = if is_other_run { directory.run_start } else { 0 };
+        let to = missed.to.unwrap_or(0).max(run_end).max(dropped_max);
+        Some(Gap { from: seq + 1, to, missed: None, reason })
+    } else {
+        missed.gap(seq, GapReason::Expired)
+    };
+    let before = if index == log.base() { missed.behind.seq.min(live.seq) } else { 0 };
+    Start { cursor: Cursor { index, seq: seq.max(before) }, gap, kept: missed.kept }
+}
+
+/// The last `count` events that match: no gap, since nothing more was asked for.
+fn last(log: &Log, live: Cursor, count: u64, selector: &Selector) -> Start {
+    let mut left = count;
+    let mut cursor = live;
+    if selector.is_all() {
+        let there = live.index.saturating_sub(log.base());
+        left = count.saturating_sub(there);
+        cursor.index = live.index - count.min(there);
+    } else if count > 0 {
+        log.walk_back(live.seq, selector.mask, |handle| {
+            let run = handle.run();
+            for event in (run.first..run.first + run.count).rev() {
+                if selector.wants(&handle.batch, event) {
+                    cursor.index = place_behind(handle, event).index - 1;
+                    left -= 1;
+                    if left == 0 {
+                        return false;
+                    }
+                }
+            }
+            true
+        });
+    }
+    let mut kept: ArrayVec<Handle, 2> = ArrayVec::new();
+    if left > 0 {
+        cursor.index = log.base();
+        let matching: ArrayVec<&Handle, 2> =
+            log.kept_after(0).filter(|handle| selector.wants(&handle.batch, 0)).collect();
+        kept.extend(matching.iter().rev().take(left as usize).rev().map(|handle| (*handle).clone()));
+    }
+    if let Some(seq) = log.seq_at(cursor.index) {
+        cursor.seq = cursor.seq.min(seq - 1);
+    }
+    Start { cursor, gap: None, kept }
+}

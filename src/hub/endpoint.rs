@@ -1,0 +1,375 @@
+//! What a request asks to watch: path and query to an [`Endpoint`] and where and with which filter
+//! it opens.
+//!
+//! The checks go from what concerns everyone to what concerns this one request: the path (404), the
+//! method (405), the id and the parameters (400). Whether the upgrade itself is correct (426) is
+//! judged after them by [`accept_key`](crate::wire::handshake::accept_key): the bad id of a plain
+//! GET is told as it is, since an upgrade would not mend it. What must be known before ids are
+//! looked at belongs between `find` and the rest.
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+
+use crate::wire::action::{NAME_BYTES_MAX, NAMES_MAX, Since};
+use crate::wire::http::{Refusal, Request};
+use crate::wire::line::is_id;
+
+/// What can be asked for. Ids are percent-decoded and valid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// Every event of one job.
+    JobMonitor(String),
+    /// Of those, the debug set.
+    JobDebug(String),
+    /// Every event of one flow and its jobs.
+    FlowMonitor(String),
+    /// Every event of the daemon.
+    Events,
+    /// The jobs that the client names as it goes.
+    MultiJob,
+    /// Plain HTTP, no upgrade.
+    Health,
+}
+
+/// How a connection opens.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Opening {
+    pub endpoint: Endpoint,
+    /// Only these types, each once; `None`: all. Same bounds as in the client's messages.
+    pub events: Option<Vec<String>>,
+    pub since: Since,
+}
+
+/// Finds the endpoint and reads the query.
+///
+/// # Errors
+/// 404, 405 or 400, in this order; see the top of this file.
+pub fn route(request: &Request<'_>) -> Result<Opening, Refusal> {
+    let place = find(request.path).ok_or_else(Refusal::not_found)?;
+    if request.method != "GET" {
+        return Err(Refusal::method_not_allowed());
+    }
+    let endpoint = match place {
+        Place::JobMonitor(raw) => Endpoint::JobMonitor(read_id(raw, "job_id")?),
+        Place::JobDebug(raw) => Endpoint::JobDebug(read_id(raw, "job_id")?),
+        Place::FlowMonitor(raw) => Endpoint::FlowMonitor(read_id(raw, "flow_id")?),
+        Place::Events => Endpoint::Events,
+        Place::MultiJob => Endpoint::MultiJob,
+        Place::Health => {
+            // Probes add parameters of their own; none means anything here.
+            return Ok(Opening { endpoint: Endpoint::Health, events: None, since: Since::Now });
+        }
+    };
+    let query = read_query(request.query.unwrap_or_default())?;
+    Ok(Opening { endpoint, events: query.events, since: query.since })
+}
+
+/// A path that exists, its id as it was sent.
+enum Place<'a> {
+    JobMonitor(&'a str),
+    JobDebug(&'a str),
+    FlowMonitor(&'a str),
+    Events,
+    MultiJob,
+    Health,
+}
+
+/// Paths are compared as they stand: only ids are percent-decoded, and a slash at the end makes
+/// another path.
+fn find(path: &str) -> Option<Place<'_>> {
+    match path {
+        "/healthz" => return Some(Place::Health),
+        "/api/v1/websocket" | "/api/v1/ws" => return Some(Place::MultiJob),
+        _ => {}
+    }
+    let local = path.strip_prefix("/api/ws/").or_else(|| path.strip_prefix("/api/v1/ws/"))?;
+    let mut segments = local.split('/');
+    match (segments.next(), segments.next(), segments.next(), segments.next()) {
+        (Some("events"), None, _, _) => Some(Place::Events),
+        (Some("jobs"), Some(id), Some("monitor"), None) => Some(Place::JobMonitor(id)),
+        (Some("jobs"), Some(id), Some("debug"), None) => Some(Place::JobDebug(id)),
+        (Some("flows"), Some(id), Some("monitor"), None) => Some(Place::FlowMonitor(id)),
+        _ => None,
+    }
+}
+
+fn read_id(raw: &str, which: &str) -> Result<String, Refusal> {
+    match decode(raw) {
+        Some(id) if is_id(&id) => Ok(id.into_owned()),
+        _ => Err(Refusal::bad_id(which)),
+    }
+}
+
+/// The parameters that have a meaning.
+#[derive(Debug, Default)]
+struct Query {
+    events: Option<Vec<String>>,
+    since: Since,
+}
+
+fn read_query(query: &str) -> Result<Query, Refusal> {
+    let mut read = Query::default();
+    let mut seen: Vec<Parameter> = Vec::new();
+    for pair in query.split('&') {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let name = decode(name).ok_or_else(|| {
+            Refusal::bad_parameter("the name of a query parameter is not percent-encoded UTF-8")
+        })?;
+        let Some(parameter) = Parameter::of(&name) else {
+            continue;
+        };
+        if seen.contains(&parameter) {
+            return Err(Refusal::bad_parameter(format!("{name} was sent twice")));
+        }
+        seen.push(parameter);
+        let value = decode(value).ok_or_else(|| {
+            Refusal::bad_parameter(format!("the value of {name} is not percent-encoded UTF-8"))
+        })?;
+        match parameter {
+            Parameter::Events => read.events = read_events(&value)?,
+            Parameter::Since => {
+                let message = "since must be now, start, an event number, or minus a count";
+                read.since = Since::parse(&value).ok_or_else(|| Refusal::bad_parameter(message))?;
+            }
+            // While everyone may watch, a token is neither needed nor judged.
+            Parameter::Token | Parameter::ApiKey => {}
+        }
+    }
+    Ok(read)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Parameter {
+    Events,
+    Since,
+    Token,
+    ApiKey,
+}
+
+impl Parameter {
+    fn of(name: &str) -> Option<Parameter> {
+        match name {
+            "events" => Some(Parameter::Events),
+            "since" => Some(Parameter::Since),
+            "token" => Some(Parameter::Token),
+            "api_key" => Some(Parameter::ApiKey),
+            _ => None,
+        }
+    }
+}
+
+/// The names between the commas, which browsers percent-encode: so the value is decoded before it
+/// is split.
+fn read_events(value: &str) -> Result<Option<Vec<String>>, Refusal> {
+    if value.is_empty() {
+        return Ok(None);
+    }
+    let mut names: Vec<String> = Vec::new();
+    for name in value.split(',') {
+        if name.is_empty() {
+            return Err(Refusal::bad_parameter("events has an empty name in its list"));
+        }
+        if name.len() > NAME_BYTES_MAX {
+            return Err(Refusal::bad_parameter(format!(
+                "a name in events has at most {NAME_BYTES_MAX} bytes"
+            )));
+        }
+        if names.iter().all(|known| known != name) {
+            names.push(name.to_owned());
+        }
+        if names.len() > NAMES_MAX {
+            return Err(Refusal::bad_parameter(format!("events has at most {NAMES_MAX} names")));
+        }
+    }
+    Ok(Some(names))
+}
+
+/// Percent-decodes (RFC 3986, 2.1); `None` for a percent sign without two hexadecimal digits, and
+/// for what is not UTF-8 afterwards. A plus stays a plus: it means a blank in HTML forms alone, and
+/// tokens may have one.
+fn decode(text: &str) -> Option<Cow<'_, str>> {
+    let is_encoded = |rest: &str| match rest.as_bytes() {
+        [high, low, ..] => high.is_ascii_hexdigit() && low.is_ascii_hexdigit(),
+        _ => false,
+    };
+    if !text.split('%').skip(1).all(is_encoded) {
+        return None;
+    }
+    percent_decode_str(text).decode_utf8().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Endpoint, Opening, route};
+    use crate::wire::action::Since;
+    use crate::wire::http::{Head, HeadLimits, Refusal, parse_head};
+
+    fn request(method: &str, target: &str) -> Result<Opening, Refusal> {
+        let text = format!("{method} {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+        match parse_head(text.as_bytes(), HeadLimits { head_bytes_max: 8192 }) {
+            Ok(Head::Complete { request, .. }) => route(&request),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn endpoint(target: &str) -> Result<Endpoint, (u16, &'static str)> {
+        match request("GET", target) {
+            Ok(opening) => Ok(opening.endpoint),
+            Err(refusal) => Err((refusal.status.code(), refusal.code)),
+        }
+    }
+
+    /// Filter and start, or status and word of the refusal.
+    type Query = Result<(Option<Vec<String>>, Since), (u16, &'static str)>;
+
+    fn query(query: &str) -> Query {
+        match request("GET", &format!("/api/ws/events?{query}")) {
+            Ok(opening) => Ok((opening.events, opening.since)),
+            Err(refusal) => Err((refusal.status.code(), refusal.code)),
+        }
+    }
+
+    fn names(names: &[&str]) -> Option<Vec<String>> {
+        Some(names.iter().map(|name| name.to_string()).collect())
+    }
+
+    const BAD_PARAMETER: (u16, &str) = (400, "bad_parameter");
+
+    #[test]
+    fn each_path_has_its_endpoint() {
+        let id = || "a.B_1:-".to_owned();
+        for prefix in ["/api/ws", "/api/v1/ws"] {
+            assert_eq!(endpoint(&format!("{prefix}/jobs/a.B_1:-/monitor")), Ok(Endpoint::JobMonitor(id())));
+            assert_eq!(endpoint(&format!("{prefix}/jobs/a.B_1:-/debug")), Ok(Endpoint::JobDebug(id())));
+            assert_eq!(endpoint(&format!("{prefix}/flows/a.B_1:-/monitor")), Ok(Endpoint::FlowMonitor(id())));
+            assert_eq!(endpoint(&format!("{prefix}/events")), Ok(Endpoint::Events));
+        }
+        assert_eq!(endpoint("/api/v1/websocket"), Ok(Endpoint::MultiJob));
+        assert_eq!(endpoint("/api/v1/ws"), Ok(Endpoint::MultiJob));
+        assert_eq!(endpoint("/healthz?since=x&%"), Ok(Endpoint::Health));
+        assert_eq!(endpoint("ws://b:1/api/ws/events?since=5"), Ok(Endpoint::Events));
+    }
+
+    #[test]
+    fn other_paths_are_404() {
+        let paths = [
+            "/",
+            "*",
+            "/api",
+            "/api/ws",
+            "/api/ws/",
+            "/api/v1/ws/",
+            "/api/v1/websocket/",
+            "/api/websocket",
+            "/api/v2/ws/events",
+            "/api/ws/events/",
+            "/api/ws//events",
+            "/api/ws/events/x",
+            "/api/ws/jobs",
+            "/api/ws/jobs/a",
+            "/api/ws/jobs/a/",
+            "/api/ws/jobs/a/monitor/",
+            "/api/ws/jobs/a/b/monitor",
+            "/api/ws/jobs/a/Monitor",
+            "/api/ws/flows/a/debug",
+            "/healthz/",
+            "/api/ws/%65vents",
+            "/API/ws/events",
+            "//api/ws/events",
+        ];
+        for path in paths {
+            assert_eq!(endpoint(path), Err((404, "not_found")), "{path}");
+        }
+    }
+
+    #[test]
+    fn ids_are_decoded_and_checked() {
+        let longest = "a".repeat(128);
+        assert_eq!(endpoint("/api/ws/jobs/%61%3ab/monitor"), Ok(Endpoint::JobMonitor("a:b".to_owned())));
+        assert_eq!(
+            endpoint(&format!("/api/ws/jobs/{longest}/monitor")),
+            Ok(Endpoint::JobMonitor(longest.clone()))
+        );
+        let too_long = format!("{longest}a");
+        for id in [
+            "", "%", "%4", "%zz", "a%2Fb", "a%20b", "a+b", "%C3%A4", "%FF", "a%00", "%2561", "a~", "a@b",
+            &too_long,
+        ] {
+            for path in ["/api/ws/jobs/ID/monitor", "/api/v1/ws/jobs/ID/debug", "/api/ws/flows/ID/monitor"] {
+                assert_eq!(endpoint(&path.replace("ID", id)), Err((400, "bad_id")), "{id} in {path}");
+            }
+        }
+    }
+
+    #[test]
+    fn path_comes_before_method_before_id_before_parameters() {
+        let refused = |method: &str, target: &str| request(method, target).unwrap_err().status.code();
+        assert_eq!(refused("POST", "/nowhere"), 404);
+        assert_eq!(refused("POST", "/api/ws/jobs/%/monitor"), 405);
+        assert_eq!(refused("HEAD", "/healthz"), 405);
+        assert_eq!(refused("get", "/api/ws/events"), 405);
+        assert_eq!(request("GET", "/api/ws/jobs/%/monitor?since=x").unwrap_err().code, "bad_id");
+    }
+
+    #[test]
+    fn events_are_a_list_of_names() {
+        assert_eq!(query(""), Ok((None, Since::Now)));
+        for absent in ["events=", "events", "&&", "other=%&events=", "zother"] {
+            assert_eq!(query(absent), Ok((None, Since::Now)), "{absent}");
+        }
+        assert_eq!(query("events=job_started,x,x").unwrap().0, names(&["job_started", "x"]));
+        assert_eq!(query("%65vents=a%2Cb%2cc").unwrap().0, names(&["a", "b", "c"]));
+        assert_eq!(query("events=a+b,c%20d,e=f").unwrap().0, names(&["a+b", "c d", "e=f"]));
+        let bad =
+            ["events=a,,b", "events=,", "events=a,", "events=%", "events=%4", "events=%FF", "%=1", "%FF"];
+        for text in bad {
+            assert_eq!(query(text), Err(BAD_PARAMETER), "{text}");
+        }
+        assert_eq!(query(&format!("events={}", "a".repeat(64))).unwrap().0, names(&[&"a".repeat(64)]));
+        assert_eq!(query(&format!("events={}", "a".repeat(65))), Err(BAD_PARAMETER));
+        let many = |count: usize| Vec::from_iter((0..count).map(|n| n.to_string())).join(",");
+        assert_eq!(query(&format!("events={}", many(128))).unwrap().0.unwrap().len(), 128);
+        assert_eq!(query(&format!("events={}", many(129))), Err(BAD_PARAMETER));
+    }
+
+    #[test]
+    fn since_says_where_to_start() {
+        let cases = [
+            ("now", Since::Now),
+            ("start", Since::Start),
+            ("17", Since::After(17)),
+            ("-100", Since::Last(100)),
+            ("%31", Since::After(1)),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(query(&format!("since={text}")), Ok((None, expected)), "{text}");
+        }
+        for text in [
+            "since=",
+            "since",
+            "since=x",
+            "since=-",
+            "since=+1",
+            "since=1.5",
+            "since=9007199254740992",
+            "since=%ff",
+        ] {
+            assert_eq!(query(text), Err(BAD_PARAMETER), "{text}");
+        }
+        assert_eq!(query("since=5&events=a"), Ok((names(&["a"]), Since::After(5))));
+    }
+
+    #[test]
+    fn known_parameters_come_once() {
+        for name in ["events", "since", "token", "api_key"] {
+            let value = if name == "since" { "1" } else { "" };
+            assert!(query(&format!("{name}={value}")).is_ok());
+            assert_eq!(query(&format!("{name}={value}&x=1&{name}={value}")), Err(BAD_PARAMETER), "{name}");
+        }
+        assert!(query("token=a+b%2B&api_key=x&foo=1&foo=2").is_ok());
+        assert_eq!(query("token=%zz"), Err(BAD_PARAMETER));
+        let refusal = request("GET", "/api/ws/events?token=secret%").unwrap_err();
+        assert!(!refusal.message.contains("secret"));
+    }
+}

@@ -1,0 +1,241 @@
+//! What one watcher wants: a filter of names, and the bit mask that stands for it.
+
+use std::sync::Arc;
+
+use crate::event::{ALL_TYPES, OVERFLOW_BIT, TypeMask, TypeRow, TypeTable, dialect_name, is_debug_type};
+use crate::stream::batch::Batch;
+
+/// Names in force on one connection, at most: with 64 bytes each, 8 KiB.
+pub const NAMES_MAX: usize = 128;
+
+/// More than [`NAMES_MAX`] names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooManyNames;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Mode {
+    #[default]
+    AllBut,
+    Only,
+}
+
+/// What a client asked for, by name, on top of what its endpoint delivers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    mode: Mode,
+    /// Sorted.
+    names: Vec<Box<str>>,
+    /// The endpoint is `/debug`.
+    is_debug: bool,
+    /// The connection speaks the Overseer dialect: a name matches in either.
+    is_overseer: bool,
+}
+
+impl Filter {
+    /// Everything that the endpoint delivers.
+    pub fn all(is_debug: bool, is_overseer: bool) -> Self {
+        Self { is_debug, is_overseer, ..Self::default() }
+    }
+
+    /// Only these names, as `events=` asks for.
+    pub fn only(mut self, names: &[String]) -> Result<Self, TooManyNames> {
+        self.subscribe(names)?;
+        Ok(self)
+    }
+
+    /// The first one turns "all", or "all but these", into "only these"; later ones add.
+    pub fn subscribe(&mut self, names: &[String]) -> Result<(), TooManyNames> {
+        if self.mode == Mode::Only {
+            return self.add(names);
+        }
+        let mut only = Self { mode: Mode::Only, ..Self::all(self.is_debug, self.is_overseer) };
+        only.add(names)?;
+        *self = only;
+        Ok(())
+    }
+
+    /// From "all": all but these; from "only": without these.
+    pub fn unsubscribe(&mut self, names: &[String]) -> Result<(), TooManyNames> {
+        match self.mode {
+            Mode::AllBut => self.add(names),
+            Mode::Only => {
+                self.remove(names);
+                Ok(())
+            }
+        }
+    }
+
+    pub fn subscribe_all(&mut self) {
+        self.mode = Mode::AllBut;
+        self.names = Vec::new();
+    }
+
+    /// Whether nothing is filtered away.
+    pub fn is_all(&self) -> bool {
+        self.mode == Mode::AllBut && self.names.is_empty() && !self.is_debug
+    }
+
+    /// In words, for operators: `all`, `debug`, `-a,b` (all but these), `+a,b` (only these).
+    pub fn describe(&self) -> String {
+        let base = if self.is_debug { "debug" } else { "all" };
+        match (self.mode, self.names.is_empty()) {
+            (Mode::AllBut, true) => base.to_owned(),
+            (Mode::AllBut, false) => format!("{base} -{}", self.names.join(",")),
+            (Mode::Only, _) => format!("{base} +{}", self.names.join(",")),
+        }
+    }
+
+    fn add(&mut self, names: &[String]) -> Result<(), TooManyNames> {
+        let mut more = self.names.clone();
+        for name in names {
+            if let Err(place) = more.binary_search_by(|known| (**known).cmp(name)) {
+                more.insert(place, name.as_str().into());
+            }
+        }
+        if more.len() > NAMES_MAX {
+            return Err(TooManyNames);
+        }
+        self.names = more;
+        Ok(())
+    }
+
+    fn remove(&mut self, names: &[String]) {
+        self.names.retain(|known| !names.iter().any(|name| **known == **name));
+    }
+
+    fn lists(&self, name: &str) -> bool {
+        self.names.binary_search_by(|known| (**known).cmp(name)).is_ok()
+    }
+
+    fn wants(&self, kind: &str, inner: Option<&str>, dialect: Option<&str>) -> bool {
+        let is_listed = self.lists(kind)
+            || inner.is_some_and(|inner| self.lists(inner))
+            || (self.is_overseer && dialect.is_some_and(|name| self.lists(name)));
+        is_listed == (self.mode == Mode::Only)
+    }
+
+    fn wants_row(&self, row: &TypeRow) -> bool {
+        (row.is_debug || !self.is_debug) && self.wants(&row.kind, row.inner.as_deref(), dialect_name(row))
+    }
+
+    /// Whether an event whose type has no row of its own is wanted.
+    fn wants_overflow(&self, kind: &str, inner: Option<&str>) -> bool {
+        (!self.is_debug || is_debug_type(kind)) && self.wants(kind, inner, None)
+    }
+}
+
+/// A filter as one `AND` per event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Selector {
+    pub mask: TypeMask,
+    /// Consulted for events with the shared last bit alone; none: all of them are wanted.
+    filter: Option<Arc<Filter>>,
+}
+
+impl Selector {
+    pub const ALL: Selector = Selector { mask: ALL_TYPES, filter: None };
+
+    /// The mask of `filter` as the table stands.
+    pub fn new(filter: &Arc<Filter>, types: &TypeTable) -> Self {
+        if filter.is_all() {
+            return Self::ALL;
+        }
+        let mask = types.mask(|row| filter.wants_row(row)) | 1 << OVERFLOW_BIT;
+        Self { mask, filter: Some(filter.clone()) }
+    }
+
+    pub fn is_all(&self) -> bool {
+        self.filter.is_none()
+    }
+
+    /// Whether event `index` of `batch` is wanted.
+    pub fn wants(&self, batch: &Batch, index: u32) -> bool {
+        let bit = batch.bit(index);
+        if self.mask >> bit & 1 == 0 {
+            return false;
+        }
+        match &self.filter {
+            Some(filter) if bit == OVERFLOW_BIT => {
+                let (kind, inner) = batch.overflow_name(index);
+                filter.wants_overflow(kind, inner)
+            }
+            _ => true,
+        }
+    }
+
+    /// Whether all events of a bit are wanted, as far as the bit can tell.
+    pub fn wants_all_of(&self, bit: u8) -> bool {
+        self.mask >> bit & 1 == 1 && (bit != OVERFLOW_BIT || self.filter.is_none())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{Filter, Selector, TooManyNames};
+    use crate::event::TypeTable;
+
+    fn names(list: &[&str]) -> Vec<String> {
+        list.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    fn wants(filter: &Filter, kind: &str, inner: Option<&str>) -> bool {
+        let types = TypeTable::new();
+        let (bit, _) = types.bit(kind, inner);
+        Selector::new(&Arc::new(filter.clone()), &types).mask >> bit & 1 == 1
+    }
+
+    #[test]
+    fn the_first_subscribe_turns_all_into_only_these() {
+        let mut filter = Filter::all(false, false);
+        filter.subscribe(&names(&["job_failed"])).unwrap();
+        assert!(wants(&filter, "job_failed", None) && !wants(&filter, "job_started", None));
+        filter.subscribe(&names(&["job_started"])).unwrap();
+        assert!(wants(&filter, "job_failed", None) && wants(&filter, "job_started", None));
+        filter.unsubscribe(&names(&["job_failed", "job_started"])).unwrap();
+        assert!(!wants(&filter, "job_failed", None), "only nothing");
+        filter.subscribe_all();
+        assert!(wants(&filter, "job_failed", None));
+    }
+
+    #[test]
+    fn unsubscribe_from_all_leaves_the_rest() {
+        let mut filter = Filter::all(false, false);
+        filter.unsubscribe(&names(&["metrics"])).unwrap();
+        assert!(!wants(&filter, "metrics", None) && wants(&filter, "a_type_of_tomorrow", None));
+        filter.subscribe(&names(&["metrics"])).unwrap();
+        assert!(wants(&filter, "metrics", None) && !wants(&filter, "job_failed", None), "only these now");
+    }
+
+    #[test]
+    fn an_inner_type_is_a_name_and_a_name_matches_in_either_dialect() {
+        let plain = Filter::all(false, false).only(&names(&["slot_call", "slot_called"])).unwrap();
+        assert!(wants(&plain, "execution_event", Some("slot_call")));
+        assert!(!wants(&plain, "execution_event", Some("event_emit")));
+        let plain = Filter::all(false, false).only(&names(&["slot_called"])).unwrap();
+        assert!(!wants(&plain, "execution_event", Some("slot_call")));
+        let overseer = Filter::all(false, true).only(&names(&["slot_called"])).unwrap();
+        assert!(wants(&overseer, "execution_event", Some("slot_call")));
+    }
+
+    #[test]
+    fn debug_is_a_set_of_its_own() {
+        let debug = Filter::all(true, false);
+        assert!(!debug.is_all());
+        assert!(wants(&debug, "job_started", None) && !wants(&debug, "metrics", None));
+        let listed = debug.only(&names(&["metrics", "job_failed"])).unwrap();
+        assert!(wants(&listed, "job_failed", None) && !wants(&listed, "metrics", None));
+    }
+
+    #[test]
+    fn too_many_names_change_nothing() {
+        let mut filter = Filter::all(false, false);
+        let many: Vec<String> = (0..129).map(|n| format!("t{n}")).collect();
+        assert_eq!(filter.subscribe(&many), Err(TooManyNames));
+        assert!(filter.is_all());
+        filter.subscribe(&many[..128]).unwrap();
+        assert_eq!(filter.subscribe(&names(&["one_more"])), Err(TooManyNames));
+        filter.subscribe(&many[..128]).unwrap();
+    }
+}

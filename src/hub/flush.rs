@@ -1,0 +1,390 @@
+//! The only writer: what stands between a watcher's cursor and the tail goes out here, control bytes between
+//! frames.
+
+use std::io::{self, ErrorKind, IoSlice};
+use std::mem;
+
+use arrayvec::ArrayVec;
+
+use crate::hub::cursor::{Cursor, Gathered, Missed, Portion};
+use crate::hub::outlet::Outlet;
+use crate::hub::watcher::{BLOCKED, BROKEN, ENDED, ENDING, LAGS, Place, QUEUED};
+use crate::hub::watchers::{Watchers, tell};
+use crate::wire::notice::GapReason;
+
+/// Sends between two looks at the tail: while a shard is busy, more comes in, and each next send carries more.
+/// Not for every watcher: then no two would stand at the same place, and nothing would be shared.
+const SENDS_PER_TAIL: u64 = 64;
+/// Sends to one cohort before the next in the line has its turn, and before sockets are looked after.
+const SENDS_PER_PORTION: u64 = 256;
+
+/// Slices in one write at most; the kernel takes 1,024.
+const SLICES_MAX: usize = 256;
+/// What a cohort is sent at once: several times a socket's buffer.
+const COHORT_PORTION: Portion = Portion { handles: SLICES_MAX, pieces: SLICES_MAX, bytes: 1 << 20 };
+/// What one lagging watcher is sent a turn.
+const REPLAY_PORTION: Portion = Portion { handles: SLICES_MAX, pieces: SLICES_MAX, bytes: 256 << 10 };
+
+/// From this many slices and watchers on, one copy costs less than walking the slices for each.
+const FLAT_SLICES_MIN: usize = 2;
+const FLAT_WATCHERS_MIN: usize = 3;
+/// From this many bytes and watchers on, one copy into a memory file costs less than one into each socket.
+const STAGE_BYTES_MIN: usize = 16 << 10;
+const STAGE_WATCHERS_MIN: usize = 16;
+
+/// Rounds of search that a watcher is given at once to find where it stands.
+const SETTLE_ROUNDS_MAX: usize = 64;
+
+/// How the bytes of a gather go out.
+#[derive(Clone, Copy)]
+enum Way {
+    Staged,
+    Flat,
+    Slices,
+}
+
+impl Watchers {
+    /// Takes in what has arrived, then serves: first the watchers that stand alone, then the marked cohorts, first
+    /// in first out, until nothing is left or the time is up.
+    pub fn flush(&mut self, outlet: &mut impl Outlet) {
+        self.refresh(outlet);
+        let mut look = self.sends + SENDS_PER_PORTION;
+        for _ in 0..self.queue.len() {
+            let Some(key) = self.queue.pop_front() else {
+                break;
+            };
+            self.serve(key, outlet);
+            if self.sends >= look {
+                look = self.sends + SENDS_PER_PORTION;
+                if outlet.is_time_up() {
+                    break;
+                }
+            }
+        }
+        while let Some(at) = self.line.pop_front() {
+            if self.types != self.directory.types.generation() {
+                self.renew_masks();
+            }
+            if !self.cohorts.contains(at as usize) {
+                continue;
+            }
+            let is_done = self.serve_cohort(at, outlet);
+            let cohort = &mut self.cohorts[at as usize];
+            cohort.is_served = !is_done;
+            if !is_done || cohort.is_marked {
+                self.line.push_back(at);
+            }
+            if self.sends >= look {
+                look = self.sends + SENDS_PER_PORTION;
+                if outlet.is_time_up() {
+                    return;
+                }
+                self.refresh(outlet);
+            }
+        }
+    }
+
+    /// Marks what has arrived, then loads the tail: so the tail is never older than a mark.
+    pub(super) fn refresh(&mut self, outlet: &mut impl Outlet) {
+        while let Some(arrival) = outlet.next_arrival() {
+            if self.types != self.directory.types.generation() {
+                self.renew_masks();
+            }
+            self.mark(&arrival);
+        }
+        self.tail = outlet.published();
+        if self.types != self.directory.types.generation() {
+            self.renew_masks();
+        }
+    }
+
+    /// Serves one watcher by itself.
+    fn serve(&mut self, key: u32, outlet: &mut impl Outlet) {
+        let Some(watcher) = self.watchers.get_mut(key as usize) else {
+            return;
+        };
+        if !watcher.is(QUEUED) {
+            return;
+        }
+        watcher.unset(QUEUED);
+        if watcher.is(BLOCKED | BROKEN | ENDED) || !self.send_outbox(key, outlet) {
+            return;
+        }
+        let watcher = &mut self.watchers[key as usize];
+        if watcher.is(ENDING) {
+            watcher.set(ENDED);
+            self.gone.push(key);
+            return;
+        }
+        match watcher.place {
+            Place::Nowhere => {}
+            Place::Cohort { .. } => {
+                if self.catch_up(key, outlet) {
+                    self.enqueue(key);
+                }
+            }
+            Place::Many(_) => self.serve_many(key, outlet),
+        }
+    }
+
+    /// Brings a watcher to where it can be said to stand: everything up to the tail has gone out, or its socket
+    /// is full, or more is left than fits in a turn.
+    pub fn settle(&mut self, key: u32, outlet: &mut impl Outlet) {
+        self.refresh(outlet);
+        if self.watchers[key as usize].is(BLOCKED | BROKEN | ENDING) {
+            self.stand_alone(key);
+            return;
+        }
+        if !self.send_outbox(key, outlet) {
+            return;
+        }
+        if let Place::Many(_) = self.watchers[key as usize].place {
+            self.mark_subscriptions(key);
+            self.serve_many(key, outlet);
+            return;
+        }
+        if let Place::Cohort { .. } = self.watchers[key as usize].place {
+            let mut rounds = 0;
+            while self.catch_up(key, outlet) {
+                rounds += 1;
+                if rounds == SETTLE_ROUNDS_MAX {
+                    self.enqueue(key);
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Sends what waits in the outbox. False: it did not all go out.
+    pub(super) fn send_outbox(&mut self, key: u32, outlet: &mut impl Outlet) -> bool {
+        self.stand_alone_if_waiting(key);
+        let watcher = &mut self.watchers[key as usize];
+        let Some(mut outbox) = watcher.outbox.take() else {
+            return true;
+        };
+        self.sends += 1;
+        let result = outlet.write(key, outbox.waiting());
+        let taken = *result.as_ref().unwrap_or(&0);
+        outbox.sent += taken;
+        watcher.bytes_out += taken as u64;
+        if outbox.waiting().is_empty() {
+            self.spare(outbox);
+            return true;
+        }
+        watcher.outbox = Some(outbox);
+        match result {
+            Ok(_) => self.block(key),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => self.block(key),
+            Err(error) if error.kind() == ErrorKind::Interrupted => self.enqueue(key),
+            Err(_) => self.break_off(key),
+        }
+        false
+    }
+
+    fn stand_alone_if_waiting(&mut self, key: u32) {
+        if self.watchers[key as usize].outbox.is_some() {
+            self.stand_alone(key);
+        }
+    }
+
+    pub(super) fn break_off(&mut self, key: u32) {
+        let watcher = &mut self.watchers[key as usize];
+        if !watcher.is(BROKEN) {
+            watcher.set(BROKEN | LAGS);
+            self.gone.push(key);
+        }
+    }
+
+    /// Sends a portion to one watcher from its own place on. True: it may go on at once.
+    fn catch_up(&mut self, key: u32, outlet: &mut impl Outlet) -> bool {
+        self.stand_alone(key);
+        let (selector, topic) = self.wanted(key);
+        let from = self.watchers[key as usize].cursor;
+        let mut gathered = mem::take(&mut self.gathered);
+        let is_behind = gathered.gather(&topic, from, &selector, self.tail, REPLAY_PORTION).is_err();
+        if is_behind {
+            let missed = Missed::of(&topic.log.lock(), Some(from.index), from.seq, &selector);
+            let gap = missed.gap(from.seq, GapReason::Overrun);
+            let now = self.now;
+            self.say(key, |out| tell(&now, gap.as_ref(), &missed.kept, None, out));
+            self.gaps += u64::from(gap.is_some());
+            self.watchers[key as usize].cursor =
+                Cursor { seq: from.seq.max(missed.behind.seq), ..missed.behind };
+        } else {
+            let slices: ArrayVec<IoSlice<'_>, SLICES_MAX> =
+                gathered.pieces.iter().map(|piece| IoSlice::new(gathered.slice_of(piece))).collect();
+            let result = self.send(key, Way::Slices, &slices, gathered.bytes, outlet);
+            self.record(key, result, &gathered, from);
+        }
+        let is_all = !is_behind && gathered.is_all;
+        gathered.clear();
+        self.gathered = gathered;
+        let watcher = &mut self.watchers[key as usize];
+        if is_behind || watcher.is(BLOCKED | BROKEN) {
+            return false;
+        }
+        if is_all {
+            watcher.unset(LAGS);
+        }
+        !is_all
+    }
+
+    /// Serves the members of a cohort. False: the portion was used up before all were served.
+    fn serve_cohort(&mut self, at: u32, outlet: &mut impl Outlet) -> bool {
+        let cohort = &mut self.cohorts[at as usize];
+        if !cohort.is_served {
+            cohort.is_served = true;
+            cohort.is_marked = false;
+            cohort.resume = 0;
+        }
+        let start = cohort.start;
+        let selector = cohort.selector.clone();
+        let topic = self.topics[cohort.topic as usize].topic.clone();
+        let end = self.sends + SENDS_PER_PORTION;
+        loop {
+            let cohort = &self.cohorts[at as usize];
+            let Some(&key) = cohort.members.get(cohort.resume as usize) else {
+                return true;
+            };
+            let watcher = &self.watchers[key as usize];
+            if watcher.is(BLOCKED | QUEUED | ENDING | BROKEN | LAGS) || watcher.outbox.is_some() {
+                // It is served by itself; the cohort's start must not move on without it.
+                self.stand_alone(key);
+                self.enqueue(key);
+                self.cohorts[at as usize].resume += 1;
+                continue;
+            }
+            let from = Cursor { index: watcher.cursor.index.max(start), ..watcher.cursor };
+            let mut gathered = mem::take(&mut self.gathered);
+            let is_behind = gathered.gather(&topic, from, &selector, self.tail, COHORT_PORTION).is_err();
+            if is_behind {
+                self.stand_alone(key);
+                self.enqueue(key);
+                self.cohorts[at as usize].resume += 1;
+            } else {
+                self.send_to_members(at, start, from.index, &gathered, end, outlet);
+            }
+            gathered.clear();
+            self.gathered = gathered;
+            if self.sends >= end || self.types != self.directory.types.generation() {
+                return false;
+            }
+        }
+    }
+
+    /// Sends one gather to all members from `resume` on that stand at `from`, until one does not.
+    fn send_to_members(
+        &mut self,
+        at: u32,
+        start: u64,
+        from: u64,
+        gathered: &Gathered,
+        end: u64,
+        outlet: &mut impl Outlet,
+    ) {
+        let cohort = &self.cohorts[at as usize];
+        let count = cohort.members.len() - cohort.resume as usize;
+        let mut flat = mem::take(&mut self.flat);
+        let mut slices: ArrayVec<IoSlice<'_>, SLICES_MAX> =
+            gathered.pieces.iter().map(|piece| IoSlice::new(gathered.slice_of(piece))).collect();
+        let way = if gathered.bytes >= STAGE_BYTES_MIN
+            && count >= STAGE_WATCHERS_MIN
+            && outlet.stage(&slices, gathered.bytes)
+        {
+            Way::Staged
+        } else if slices.len() >= FLAT_SLICES_MIN && count >= FLAT_WATCHERS_MIN {
+            flat.clear();
+            slices.iter().for_each(|slice| flat.extend_from_slice(slice));
+            slices.clear();
+            slices.push(IoSlice::new(&flat));
+            Way::Flat
+        } else {
+            Way::Slices
+        };
+        while self.sends < end {
+            let cohort = &mut self.cohorts[at as usize];
+            let Some(&key) = cohort.members.get(cohort.resume as usize) else {
+                break;
+            };
+            let watcher = &self.watchers[key as usize];
+            let is_alone = watcher.is(BLOCKED | QUEUED | ENDING | BROKEN | LAGS) || watcher.outbox.is_some();
+            if is_alone || watcher.cursor.index.max(start) != from {
+                break;
+            }
+            cohort.resume += 1;
+            let place = Cursor { index: from, ..watcher.cursor };
+            let result = self.send(key, way, &slices, gathered.bytes, outlet);
+            self.record(key, result, gathered, place);
+            if !gathered.is_all {
+                // The portion was cut short for all of them: once more around, from where they stand now.
+                self.cohorts[at as usize].is_marked = true;
+            } else if self.sends.is_multiple_of(SENDS_PER_TAIL) && !self.is_tail_newest(outlet) {
+                break;
+            }
+        }
+        drop(slices);
+        flat.clear();
+        self.flat = flat;
+    }
+
+    /// Takes the newest tail, unless types came with it: then the masks come first. True: nothing is new.
+    fn is_tail_newest(&mut self, outlet: &mut impl Outlet) -> bool {
+        let tail = outlet.published();
+        if tail != self.tail && self.types == self.directory.types.generation() {
+            self.tail = tail;
+            return false;
+        }
+        true
+    }
+
+    fn send(
+        &mut self,
+        key: u32,
+        way: Way,
+        slices: &[IoSlice<'_>],
+        bytes: usize,
+        outlet: &mut impl Outlet,
+    ) -> io::Result<usize> {
+        if bytes == 0 {
+            return Ok(0);
+        }
+        self.sends += 1;
+        match (way, slices) {
+            (Way::Staged, _) => outlet.write_staged(key),
+            (Way::Flat, _) | (Way::Slices, [_]) => outlet.write(key, &slices[0]),
+            (Way::Slices, _) => outlet.write_vectored(key, slices),
+        }
+    }
+
+    /// Notes where a watcher that stood at `from` stands after a send.
+    fn record(&mut self, key: u32, result: io::Result<usize>, gathered: &Gathered, from: Cursor) {
+        let watcher = &mut self.watchers[key as usize];
+        match result {
+            Ok(taken) if taken == gathered.bytes => {
+                watcher.cursor = Cursor { seq: gathered.next.seq.max(from.seq), ..gathered.next };
+                watcher.bytes_out += taken as u64;
+                self.messages += gathered.messages;
+            }
+            Ok(taken) => {
+                let stopped = gathered.stopped_at(from, taken);
+                watcher.cursor = stopped.cursor;
+                watcher.bytes_out += taken as u64;
+                self.block(key);
+                self.messages += stopped.messages;
+                if !stopped.rest.is_empty() {
+                    self.say(key, |out| out.extend_from_slice(stopped.rest));
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                watcher.cursor = from;
+                self.block(key);
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {
+                watcher.cursor = from;
+                watcher.set(LAGS);
+                self.enqueue(key);
+            }
+            Err(_) => self.break_off(key),
+        }
+    }
+}

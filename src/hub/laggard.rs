@@ -1,0 +1,126 @@
+//! Whether a watcher whose socket is full still reads.
+
+use std::time::Duration;
+
+/// What a watcher must have taken lately for a publisher to wait for it.
+const READING_PAUSE_MAX_MILLIS: u64 = 3_000;
+const READING_WINDOW_MILLIS: u64 = 10_000;
+const READING_BYTES_PER_SECOND_MIN: u64 = 64 << 10;
+
+/// Checks within `stalled_seconds`. Counted instead of time, so that a stop of the whole process is one check.
+const CHECKS: u32 = 8;
+/// Between two checks at most: a pause in reading is seen in time.
+const CHECK_MILLIS_MAX: u64 = 1_000;
+
+/// When to check, and after how many checks without a byte a watcher is ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    pub check_millis: u64,
+    pub idle_checks_max: u32,
+}
+
+impl Patience {
+    pub fn new(stalled: Duration) -> Self {
+        let stalled = stalled.as_millis() as u64;
+        let check_millis = (stalled / u64::from(CHECKS)).clamp(10, CHECK_MILLIS_MAX);
+        Self { check_millis, idle_checks_max: stalled.div_ceil(check_millis).max(1) as u32 }
+    }
+}
+
+/// One lagging watcher under review.
+#[derive(Clone, Copy, Debug)]
+pub struct Laggard {
+    pub key: u32,
+    /// Bytes that its peer has acknowledged.
+    taken: u64,
+    moved_at: u64,
+    idle_checks: u32,
+    window_at: u64,
+    window_taken: u64,
+    is_slow: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    Reads,
+    Pauses,
+    Stalled,
+}
+
+impl Laggard {
+    pub fn new(key: u32, taken: u64, now_millis: u64) -> Self {
+        Self {
+            key,
+            taken,
+            moved_at: now_millis,
+            idle_checks: 0,
+            window_at: now_millis,
+            window_taken: taken,
+            is_slow: false,
+        }
+    }
+
+    /// Notes what the peer has acknowledged by now.
+    pub fn check(&mut self, taken: u64, now_millis: u64, patience: Patience) -> Progress {
+        let span = now_millis.saturating_sub(self.window_at);
+        if span >= READING_WINDOW_MILLIS {
+            let per_second = taken.saturating_sub(self.window_taken) * 1000 / span;
+            self.is_slow = per_second < READING_BYTES_PER_SECOND_MIN;
+            (self.window_at, self.window_taken) = (now_millis, taken);
+        }
+        if taken > self.taken {
+            self.taken = taken;
+            self.moved_at = now_millis;
+            self.idle_checks = 0;
+            return Progress::Reads;
+        }
+        self.idle_checks += 1;
+        match self.idle_checks >= patience.idle_checks_max {
+            true => Progress::Stalled,
+            false => Progress::Pauses,
+        }
+    }
+
+    /// Whether a publisher waits for it (`overrun = wait`).
+    pub fn is_reading(&self, now_millis: u64) -> bool {
+        !self.is_slow && now_millis.saturating_sub(self.moved_at) <= READING_PAUSE_MAX_MILLIS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Laggard, Patience, Progress};
+
+    #[test]
+    fn a_watcher_that_takes_nothing_is_stalled_after_its_time_and_not_for_one_late_check() {
+        let patience = Patience::new(Duration::from_secs(8));
+        assert_eq!((patience.check_millis, patience.idle_checks_max), (1000, 8));
+        let mut laggard = Laggard::new(1, 500, 0);
+        assert_eq!(laggard.check(500, 60_000, patience), Progress::Pauses, "the process was stopped");
+        for check in 2..8 {
+            assert_eq!(laggard.check(500, 60_000 + check, patience), Progress::Pauses);
+        }
+        assert_eq!(laggard.check(501, 61_000, patience), Progress::Reads);
+        for _ in 1..8 {
+            assert_eq!(laggard.check(501, 62_000, patience), Progress::Pauses);
+        }
+        assert_eq!(laggard.check(501, 63_000, patience), Progress::Stalled);
+    }
+
+    #[test]
+    fn publishers_wait_for_those_who_read_and_not_for_a_trickle() {
+        let patience = Patience::new(Duration::from_secs(30));
+        let mut laggard = Laggard::new(1, 0, 0);
+        assert!(laggard.is_reading(3_000) && !laggard.is_reading(3_001));
+        for second in 1..=20 {
+            laggard.check(second * 100_000, second * 1000, patience);
+            assert!(laggard.is_reading(second * 1000));
+        }
+        for second in 21..=40 {
+            laggard.check(2_000_000 + second, second * 1000, patience);
+        }
+        assert!(!laggard.is_reading(40_000), "a byte a second");
+    }
+}

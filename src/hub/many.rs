@@ -1,0 +1,399 @@
+//! A watcher of any number of jobs: one cursor for each, merged by number into one order, in the Overseer
+//! dialect.
+
+use std::io::ErrorKind;
+use std::mem;
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+use slab::Slab;
+
+use crate::hub::cursor::{self, Cursor, Gathered, Missed, Portion, place_behind};
+use crate::hub::filter::{Filter, Selector};
+use crate::hub::outlet::Outlet;
+use crate::hub::watcher::{LAGS, Place};
+use crate::hub::watchers::Watchers;
+use crate::stream::batch::{Batch, Dialect};
+use crate::stream::dialect;
+use crate::stream::directory::DirectoryFull;
+use crate::stream::topic::{Handle, TopicKind};
+use crate::wire::action::Since;
+use crate::wire::frame;
+use crate::wire::notice::{self, GapReason};
+
+/// What one job adds to a merge, and what a merge sends, at most.
+const JOB_PORTION: Portion = Portion { handles: 64, pieces: 64, bytes: 64 << 10 };
+const HANDLES_MAX: usize = 512;
+const MERGE_BYTES_MAX: usize = 256 << 10;
+
+pub struct Many {
+    pub selector: Selector,
+    subscriptions: Slab<Subscription>,
+    /// Subscriptions for which something may have come.
+    marked: Vec<u32>,
+}
+
+struct Subscription {
+    local: u32,
+    cursor: Cursor,
+    is_marked: bool,
+    /// It sends its past up to this number before anything else goes out.
+    replay_to: Option<u64>,
+    /// Kept events to go out before what the log has.
+    ahead: ArrayVec<Handle, 2>,
+}
+
+/// One event of a merge.
+struct Merged {
+    seq: u64,
+    /// Place in [`Merge::sources`].
+    source: u32,
+    /// Place in [`Merge::handles`].
+    handle: u32,
+    event: u32,
+}
+
+/// What one subscription adds to a merge.
+struct Source {
+    subscription: u32,
+    /// Where it stands, after the events that have gone out.
+    at: Cursor,
+    next: Cursor,
+    is_all: bool,
+}
+
+/// Scratch of one merge, used again for the next.
+#[derive(Default)]
+pub struct Merge {
+    sources: Vec<Source>,
+    handles: Vec<Handle>,
+    merged: Vec<Merged>,
+    ends: Vec<usize>,
+}
+
+impl Many {
+    /// All of every job's events with numbers up to the answer went out; `tail` where none is missing.
+    pub fn position(&self, tail: u64) -> u64 {
+        let waiting = self.subscriptions.iter().map(|(_, subscription)| subscription);
+        let lowest = |subscription: &Subscription| {
+            let ahead = subscription.ahead.first().map_or(u64::MAX, |handle| handle.batch.first_seq() - 1);
+            subscription.cursor.seq.min(ahead)
+        };
+        waiting.map(lowest).min().unwrap_or(tail)
+    }
+
+    /// Each job's place in the shard and the index where it stands.
+    pub fn places(&self) -> impl Iterator<Item = (u32, u64)> {
+        self.subscriptions.iter().map(|(_, subscription)| (subscription.local, subscription.cursor.index))
+    }
+
+    pub fn len(&self) -> usize {
+        self.subscriptions.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.subscriptions.is_empty()
+    }
+}
+
+impl Watchers {
+    /// Begins to watch no job yet, any number later.
+    pub fn watch_many(&mut self, key: u32, filter: Filter) {
+        let selector = Selector::new(&Arc::new(filter.clone()), &self.directory.types);
+        let many = Many { selector, subscriptions: Slab::new(), marked: Vec::new() };
+        let watcher = &mut self.watchers[key as usize];
+        watcher.place = Place::Many(Box::new(many));
+        watcher.filter = (!filter.is_all()).then(|| Arc::new(filter));
+        watcher.set(LAGS);
+    }
+
+    fn many(&mut self, key: u32) -> &mut Many {
+        match &mut self.watchers[key as usize].place {
+            Place::Many(many) => many,
+            _ => panic!("the connection watches many jobs"),
+        }
+    }
+
+    /// The subscription to a job, if there is one.
+    fn subscription(&mut self, key: u32, job_id: &str) -> Option<u32> {
+        let Place::Many(many) = &self.watchers[key as usize].place else {
+            return None;
+        };
+        let found = many
+            .subscriptions
+            .iter()
+            .find(|(_, subscription)| *self.topics[subscription.local as usize].topic.name == *job_id);
+        found.map(|(place, _)| place as u32)
+    }
+
+    /// How many jobs the connection watches.
+    pub fn job_count(&mut self, key: u32) -> usize {
+        self.many(key).len()
+    }
+
+    pub fn is_subscribed(&mut self, key: u32, job_id: &str) -> bool {
+        self.subscription(key, job_id).is_some()
+    }
+
+    /// Adds a job. `greet` is told the newest number at that moment.
+    pub fn subscribe_job(
+        &mut self,
+        key: u32,
+        job_id: &str,
+        since: Since,
+        published: impl FnOnce() -> u64,
+        greet: impl FnOnce(u64, &mut Vec<u8>),
+    ) -> Result<(), DirectoryFull> {
+        let topic = self.directory.watch(TopicKind::Job, job_id)?;
+        let local = self.local(&topic);
+        topic.set_interest(self.shard);
+        let newest = published();
+        let selector = self.many(key).selector.clone();
+        let start = cursor::start(&topic, &self.directory, since, newest, &selector);
+        let replay_to = (!matches!(since, Since::Now)).then_some(newest);
+        let subscription =
+            Subscription { local, cursor: start.cursor, is_marked: false, replay_to, ahead: start.kept };
+        let place = self.many(key).subscriptions.insert(subscription) as u32;
+        self.topics[local as usize].many.push((key, place));
+        let now = self.now;
+        self.say(key, |out| {
+            greet(newest, out);
+            if let Some(gap) = &start.gap {
+                notice::gap(out, &now, gap, Some(job_id));
+            }
+        });
+        self.gaps += u64::from(start.gap.is_some());
+        self.mark_subscription(key, place);
+        Ok(())
+    }
+
+    /// Ends a job's events at once. False: the connection does not watch it.
+    pub fn unsubscribe_job(&mut self, key: u32, job_id: &str) -> bool {
+        let Some(place) = self.subscription(key, job_id) else {
+            return false;
+        };
+        let many = self.many(key);
+        let subscription = many.subscriptions.remove(place as usize);
+        many.marked.retain(|&marked| marked != place);
+        self.let_go(key, place, &subscription);
+        true
+    }
+
+    pub(super) fn leave_many(&mut self, key: u32, many: Many) {
+        for (place, subscription) in &many.subscriptions {
+            self.let_go(key, place as u32, subscription);
+        }
+    }
+
+    fn let_go(&mut self, key: u32, place: u32, subscription: &Subscription) {
+        let holders = &mut self.topics[subscription.local as usize].many;
+        let at = holders.iter().position(|&holder| holder == (key, place));
+        holders.swap_remove(at.expect("a topic knows its subscriptions"));
+        self.release(subscription.local);
+    }
+
+    pub(super) fn mark_subscription(&mut self, key: u32, place: u32) {
+        let many = self.many(key);
+        let subscription = &mut many.subscriptions[place as usize];
+        if !subscription.is_marked {
+            subscription.is_marked = true;
+            many.marked.push(place);
+        }
+        self.enqueue(key);
+    }
+
+    pub(super) fn mark_subscriptions(&mut self, key: u32) {
+        let many = self.many(key);
+        for (place, subscription) in many.subscriptions.iter_mut() {
+            if !subscription.is_marked {
+                subscription.is_marked = true;
+                many.marked.push(place as u32);
+            }
+        }
+    }
+
+    /// Sends a portion: of the first past that is asked for, else of all marked jobs, merged by number.
+    pub(super) fn serve_many(&mut self, key: u32, outlet: &mut impl Outlet) {
+        let mut merge = mem::take(&mut self.merge);
+        let tail = self.gather_marked(key, &mut merge);
+        merge.merged.sort_unstable_by_key(|event| event.seq);
+        // Beyond what was gathered of one job, its next event may stand before another's.
+        let complete_to =
+            merge.sources.iter().filter(|source| !source.is_all).map(|source| source.next.seq).min();
+        let complete_to = complete_to.unwrap_or(tail);
+        let end = merge.merged.partition_point(|event| event.seq <= complete_to);
+        let sent = self.send_merged(key, &mut merge, end, outlet);
+        let passed_to = match merge.merged[..sent].last() {
+            _ if sent == end => complete_to,
+            Some(last) => last.seq,
+            None => 0,
+        };
+        for event in &merge.merged[..sent] {
+            let at = place_behind(&merge.handles[event.handle as usize], event.event);
+            let source = &mut merge.sources[event.source as usize];
+            // A kept event stands before the place that was taken after its gap.
+            if at.index > source.at.index {
+                source.at = at;
+            }
+        }
+        for source in &merge.sources {
+            self.move_subscription(key, source, passed_to, tail);
+        }
+        merge.clear();
+        self.merge = merge;
+        if !self.many(key).marked.is_empty() {
+            self.enqueue(key);
+        }
+    }
+
+    /// Gathers from the first subscription that still replays, else from all marked ones. Returns the number up to
+    /// which was looked.
+    fn gather_marked(&mut self, key: u32, merge: &mut Merge) -> u64 {
+        let tail = self.tail;
+        let many = self.many(key);
+        let replay_of = |place: u32| many.subscriptions[place as usize].replay_to;
+        let replay = many.marked.iter().find_map(|&place| replay_of(place).map(|to| (place, to)));
+        if let Some((place, to)) = replay {
+            self.gather_subscription(key, place, to, JOB_PORTION, merge);
+            return to;
+        }
+        let marked = mem::take(&mut many.marked);
+        let handles = (HANDLES_MAX / marked.len().max(1)).clamp(1, JOB_PORTION.handles);
+        for &place in &marked {
+            self.gather_subscription(key, place, tail, Portion { handles, ..JOB_PORTION }, merge);
+        }
+        self.many(key).marked = marked;
+        tail
+    }
+
+    fn gather_subscription(&mut self, key: u32, place: u32, tail: u64, portion: Portion, merge: &mut Merge) {
+        let many = self.many(key);
+        let selector = many.selector.clone();
+        let subscription = &many.subscriptions[place as usize];
+        let (local, from) = (subscription.local, subscription.cursor);
+        let topic = self.topics[local as usize].topic.clone();
+        let mut gathered = mem::take(&mut self.gathered);
+        let mut at = from;
+        if gathered.gather(&topic, from, &selector, tail, portion).is_err() {
+            let missed = Missed::of(&topic.log.lock(), Some(from.index), from.seq, &selector);
+            at = Cursor { seq: from.seq.max(missed.behind.seq), ..missed.behind };
+            if let Some(gap) = missed.gap(from.seq, GapReason::Overrun) {
+                let now = self.now;
+                self.say(key, |out| notice::gap(out, &now, &gap, Some(&topic.name)));
+                self.gaps += 1;
+            }
+            let subscription = &mut self.many(key).subscriptions[place as usize];
+            subscription.cursor = at;
+            subscription.ahead = missed.kept;
+            gathered.next = at;
+            gathered.is_all = false;
+        }
+        merge.add(place, at, &self.many(key).subscriptions[place as usize].ahead, &gathered);
+        gathered.clear();
+        self.gathered = gathered;
+    }
+
+    /// Sends the first `end` events in order, as many as fit. Returns how many are on their way.
+    fn send_merged(&mut self, key: u32, merge: &mut Merge, end: usize, outlet: &mut impl Outlet) -> usize {
+        // A gap that was just found goes first.
+        if end == 0 || !self.send_outbox(key, outlet) {
+            return 0;
+        }
+        let mut flat = mem::take(&mut self.flat);
+        flat.clear();
+        for event in &merge.merged[..end] {
+            if flat.len() >= MERGE_BYTES_MAX {
+                break;
+            }
+            let batch = &merge.handles[event.handle as usize].batch;
+            let dialect = batch.dialect(translate, |bytes| self.directory.add_dialect_bytes(bytes));
+            flat.extend_from_slice(&dialect.bytes[dialect.span(event.event..event.event + 1)]);
+            merge.ends.push(flat.len());
+        }
+        self.sends += 1;
+        let taken = match outlet.write(key, &flat) {
+            Ok(taken) => taken,
+            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {
+                if error.kind() == ErrorKind::WouldBlock {
+                    self.block(key);
+                }
+                flat.clear();
+                0
+            }
+            Err(_) => {
+                self.break_off(key);
+                flat.clear();
+                0
+            }
+        };
+        let watcher = &mut self.watchers[key as usize];
+        watcher.bytes_out += taken as u64;
+        if taken < flat.len() {
+            self.block(key);
+        }
+        let mut sent = merge.ends.partition_point(|&end| end <= taken);
+        let border = sent.checked_sub(1).map_or(0, |last| merge.ends[last]);
+        if taken > border {
+            self.say(key, |out| out.extend_from_slice(&flat[taken..merge.ends[sent]]));
+            sent += 1;
+        }
+        self.messages += sent as u64;
+        self.flat = flat;
+        sent
+    }
+
+    /// All of this job's events up to `passed_to` are on their way.
+    fn move_subscription(&mut self, key: u32, source: &Source, passed_to: u64, tail: u64) {
+        let many = self.many(key);
+        let subscription = &mut many.subscriptions[source.subscription as usize];
+        subscription.ahead.retain(|handle| handle.batch.first_seq() > passed_to);
+        subscription.cursor = if source.next.seq <= passed_to { source.next } else { source.at };
+        let is_done = source.is_all && subscription.cursor.seq >= tail && subscription.ahead.is_empty();
+        // A past that has gone out is followed by what came meanwhile.
+        if is_done && subscription.replay_to.take().is_none() {
+            subscription.is_marked = false;
+            many.marked.retain(|&marked| marked != source.subscription);
+        }
+    }
+}
+
+impl Merge {
+    fn add(&mut self, subscription: u32, at: Cursor, ahead: &[Handle], gathered: &Gathered) {
+        let source = self.sources.len() as u32;
+        for handle in ahead {
+            let seq = handle.batch.first_seq();
+            self.merged.push(Merged { seq, source, handle: self.handles.len() as u32, event: 0 });
+            self.handles.push(handle.clone());
+        }
+        let first = self.handles.len() as u32;
+        self.handles.extend(gathered.handles.iter().cloned());
+        for piece in &gathered.pieces {
+            let batch = &gathered.handles[piece.handle as usize].batch;
+            let events = (piece.first..=piece.last).map(|event| (batch.seq(event), event));
+            let handle = first + piece.handle;
+            self.merged.extend(events.map(|(seq, event)| Merged { seq, source, handle, event }));
+        }
+        self.sources.push(Source { subscription, at, next: gathered.next, is_all: gathered.is_all });
+    }
+
+    fn clear(&mut self) {
+        self.sources.clear();
+        self.handles.clear();
+        self.merged.clear();
+        self.ends.clear();
+    }
+}
+
+/// The frames of a batch as the Overseer UI reads them.
+fn translate(batch: &Batch) -> Dialect {
+    let mut made = Dialect::default();
+    let mut object = Vec::new();
+    for event in 0..batch.len() as u32 {
+        object.clear();
+        dialect::translate(batch.object(event), &mut object);
+        frame::write_header(&mut made.bytes, frame::TEXT, object.len());
+        made.bytes.extend_from_slice(&object);
+        made.ends.push(made.bytes.len() as u32);
+    }
+    made
+}

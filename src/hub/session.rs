@@ -1,0 +1,229 @@
+//! One client's session: its messages to effects on what it watches, and to answers.
+
+use crate::close::CloseReason;
+use crate::hub::endpoint::{Endpoint, Opening};
+use crate::hub::filter::{Filter, TooManyNames};
+use crate::hub::outlet::Outlet;
+use crate::hub::policy::{Allowance, GARBAGE_MAX, MULTI_JOB_BURST, Policy};
+use crate::hub::watchers::{Watchers, Wish};
+use crate::stream::topic::{Topic, TopicKind};
+use crate::wire::action::{Action, ActionError, EventNames, Since, parse_action};
+use crate::wire::http::Refusal;
+use crate::wire::message::Message;
+use crate::wire::notice;
+use crate::wire::stamp::Stamp;
+
+/// What a message leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Continue,
+    /// The daemon ends the connection.
+    Close(CloseReason),
+    /// The client ends it, with its code.
+    Echo(Option<u16>),
+}
+
+pub struct Session {
+    allowance: Allowance,
+    is_multi_job: bool,
+    is_debug: bool,
+    /// Messages in a row that could not be obeyed.
+    garbage: u8,
+}
+
+/// What a session works on.
+pub struct Scene<'a, O> {
+    pub key: u32,
+    pub watchers: &'a mut Watchers,
+    pub outlet: &'a mut O,
+    pub policy: &'a Policy,
+    /// Ticks of the monotonic clock.
+    pub tick: u32,
+    pub unix_micros: i64,
+}
+
+impl Session {
+    /// Begins what `opening` asks for: the greeting, the past, the events. `accept` writes the HTTP answer before.
+    pub fn open<O: Outlet>(
+        opening: &Opening,
+        scene: &mut Scene<'_, O>,
+        accept: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<Session, Refusal> {
+        let is_multi_job = opening.endpoint == Endpoint::MultiJob;
+        let is_debug = matches!(opening.endpoint, Endpoint::JobDebug(_));
+        let filter = Filter::all(is_debug, is_multi_job);
+        let filter = match &opening.events {
+            Some(names) => filter.only(names).map_err(|_| Refusal::bad_parameter("too many event names"))?,
+            None => filter,
+        };
+        let Scene { key, watchers, outlet, policy, .. } = scene;
+        let (kind, name) = match &opening.endpoint {
+            Endpoint::JobMonitor(id) | Endpoint::JobDebug(id) => (TopicKind::Job, id.as_str()),
+            Endpoint::FlowMonitor(id) => (TopicKind::Flow, id.as_str()),
+            Endpoint::Events => (TopicKind::All, ""),
+            Endpoint::MultiJob => {
+                watchers.watch_many(*key, filter);
+                let newest = outlet.published();
+                watchers.say(*key, |out| {
+                    accept(out);
+                    notice::multi_connected(out, newest);
+                });
+                let burst = MULTI_JOB_BURST.max(policy.messages_burst);
+                return Ok(Self::new(Allowance::new(burst, scene.tick), true, false));
+            }
+            Endpoint::Health => panic!("health is answered without a session"),
+        };
+        let now = watchers.now;
+        let has_snapshot = matches!(opening.endpoint, Endpoint::JobMonitor(_));
+        let unix_micros = scene.unix_micros;
+        let started = watchers.watch(
+            *key,
+            Wish { kind, name, filter, since: opening.since },
+            || outlet.published(),
+            |topic, newest, is_metrics_wanted, out| {
+                accept(out);
+                notice::connected(out, &now, newest);
+                if has_snapshot && is_metrics_wanted {
+                    write_snapshot(topic, &now, unix_micros, out);
+                }
+            },
+        );
+        started
+            .map_err(|_| Refusal::full("the daemon knows as many jobs and flows as it may (topics_max)"))?;
+        Ok(Self::new(Allowance::new(policy.messages_burst, scene.tick), false, is_debug))
+    }
+
+    fn new(allowance: Allowance, is_multi_job: bool, is_debug: bool) -> Self {
+        Self { allowance, is_multi_job, is_debug, garbage: 0 }
+    }
+
+    pub fn is_multi_job(&self) -> bool {
+        self.is_multi_job
+    }
+
+    /// Obeys one message, or answers why not. Pings of the protocol are the caller's to answer.
+    pub fn handle_message<O: Outlet>(&mut self, message: &Message<'_>, scene: &mut Scene<'_, O>) -> Verdict {
+        let policy = scene.policy;
+        let burst = if self.is_multi_job {
+            MULTI_JOB_BURST.max(policy.messages_burst)
+        } else {
+            policy.messages_burst
+        };
+        if let Err(reason) = self.allowance.spend(scene.tick, policy.messages_per_second, burst) {
+            return Verdict::Close(reason);
+        }
+        let obeyed = match message {
+            Message::Text(text) => match parse_action(text, self.is_multi_job) {
+                Ok(action) => self.obey(action, scene),
+                Err(error) => Err(error),
+            },
+            Message::Binary(_) => Err(ActionError::binary()),
+            Message::Ping(_) => return Verdict::Continue,
+            Message::Pong(_) => Ok(()),
+            Message::Close(code) => return Verdict::Echo(*code),
+        };
+        match obeyed {
+            Ok(()) => self.garbage = 0,
+            Err(error) => {
+                self.garbage += 1;
+                scene.watchers.say(scene.key, |out| {
+                    notice::error(out, error.code, &error.message, error.job_id.as_deref());
+                });
+                if self.garbage >= GARBAGE_MAX {
+                    return Verdict::Close(CloseReason::Garbage);
+                }
+            }
+        }
+        Verdict::Continue
+    }
+
+    fn obey<O: Outlet>(&mut self, action: Action, scene: &mut Scene<'_, O>) -> Result<(), ActionError> {
+        match action {
+            Action::Subscribe(names) => {
+                self.change_filter(scene, "subscribe", Some(&names), Filter::subscribe)
+            }
+            Action::Unsubscribe(names) => {
+                self.change_filter(scene, "unsubscribe", names.as_ref(), Filter::unsubscribe)
+            }
+            Action::SubscribeAll => self.change_filter(scene, "subscribe_all", None, |filter, _| {
+                filter.subscribe_all();
+                Ok(())
+            }),
+            Action::Ping => {
+                scene.watchers.say(scene.key, notice::pong);
+                Ok(())
+            }
+            Action::Pong => Ok(()),
+            Action::SubscribeJob { job_id, since } => subscribe_job(scene, &job_id, since),
+            Action::UnsubscribeJob { job_id } => {
+                match scene.watchers.unsubscribe_job(scene.key, &job_id) {
+                    true => scene.watchers.say(scene.key, |out| notice::unsubscribed(out, &job_id)),
+                    false => scene.watchers.say(scene.key, |out| notice::not_subscribed(out, &job_id)),
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Changes the filter between two events: what the old one lets through goes out before the confirmation,
+    /// as far as the socket takes it; all that comes after is judged by the new one.
+    fn change_filter<O: Outlet>(
+        &mut self,
+        scene: &mut Scene<'_, O>,
+        action: &str,
+        names: Option<&EventNames>,
+        change: impl FnOnce(&mut Filter, &[String]) -> Result<(), TooManyNames>,
+    ) -> Result<(), ActionError> {
+        let watcher = &scene.watchers.watchers[scene.key as usize];
+        let mut filter = match &watcher.filter {
+            Some(filter) => Filter::clone(filter),
+            None => Filter::all(self.is_debug, self.is_multi_job),
+        };
+        let is_change = names.is_some() || action == "subscribe_all";
+        if is_change {
+            let list = names.map_or(&[][..], |names| &names.names);
+            change(&mut filter, list).map_err(|_| ActionError::too_many_names())?;
+            scene.watchers.settle(scene.key, scene.outlet);
+        }
+        let echo = names.map_or("[]", |names| names.echo.as_str());
+        scene.watchers.say(scene.key, |out| notice::confirmed(out, action, echo));
+        if is_change {
+            scene.watchers.set_filter(scene.key, filter);
+        }
+        Ok(())
+    }
+}
+
+fn subscribe_job<O: Outlet>(scene: &mut Scene<'_, O>, job_id: &str, since: Since) -> Result<(), ActionError> {
+    let Scene { key, watchers, outlet, policy, .. } = scene;
+    if watchers.is_subscribed(*key, job_id) {
+        watchers.say(*key, |out| notice::already_subscribed(out, job_id));
+        return Ok(());
+    }
+    if watchers.job_count(*key) >= policy.jobs_max {
+        let message = format!("this connection watches {} jobs, as many as it may", policy.jobs_max);
+        return Err(ActionError::too_many_jobs(message, job_id));
+    }
+    let subscriber = format!("{}-{key}", watchers.shard);
+    let subscribed = watchers.subscribe_job(
+        *key,
+        job_id,
+        since,
+        || outlet.published(),
+        |newest, out| notice::subscribed(out, job_id, &subscriber, newest),
+    );
+    subscribed.map_err(|_| {
+        ActionError::too_many_jobs("the daemon knows as many jobs and flows as it may".to_owned(), job_id)
+    })
+}
+
+/// What is known of a job, for a watcher that has just come; nothing if the daemon does not know it.
+fn write_snapshot(topic: &Topic, now: &Stamp, unix_micros: i64, out: &mut Vec<u8>) {
+    let job = {
+        let log = topic.log.lock();
+        (log.head() > 0).then_some(log.job)
+    };
+    if let Some(job) = job {
+        notice::metrics(out, now, &topic.name, &job.metrics(unix_micros));
+    }
+}

@@ -1,0 +1,94 @@
+//! One watcher: where it stands, what waits for it beside the stream.
+
+use std::sync::Arc;
+
+use crate::hub::cursor::Cursor;
+use crate::hub::filter::Filter;
+use crate::hub::many::Many;
+
+/// Bytes that go out before any further event: the rest of a frame, control frames.
+#[derive(Default)]
+pub struct Outbox {
+    pub bytes: Vec<u8>,
+    /// `sent <= bytes.len()`.
+    pub sent: usize,
+}
+
+impl Outbox {
+    pub fn waiting(&self) -> &[u8] {
+        &self.bytes[self.sent..]
+    }
+
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.sent = 0;
+    }
+}
+
+/// What a connection watches.
+pub enum Place {
+    /// Nothing: its request is still coming in, or it is on its way out.
+    Nowhere,
+    /// One topic, together with others that want the same of it.
+    Cohort { cohort: u32, member: u32 },
+    /// Any number of jobs.
+    Many(Box<Many>),
+}
+
+/// The socket is full: nothing is written until it says that it has room.
+pub const BLOCKED: u8 = 1;
+/// It stands where its own cursor says, not where its cohort stands.
+pub const LAGS: u8 = 2;
+/// It is in the line of those to be served one by one.
+pub const QUEUED: u8 = 4;
+/// Events are over: the outbox is the last that goes out.
+pub const ENDING: u8 = 8;
+/// The outbox of an ending connection has gone out.
+pub const ENDED: u8 = 16;
+/// Its socket failed: nothing is written to it any more.
+pub const BROKEN: u8 = 32;
+
+/// It is on the list of those whose progress is looked at.
+pub const REVIEWED: u8 = 64;
+
+pub struct Watcher {
+    pub place: Place,
+    pub cursor: Cursor,
+    pub outbox: Option<Box<Outbox>>,
+    pub filter: Option<Arc<Filter>>,
+    /// Bytes handed to the socket so far.
+    pub bytes_out: u64,
+    flags: u8,
+}
+
+impl Default for Watcher {
+    fn default() -> Self {
+        Self {
+            place: Place::Nowhere,
+            cursor: Cursor::default(),
+            outbox: None,
+            filter: None,
+            bytes_out: 0,
+            flags: 0,
+        }
+    }
+}
+
+impl Watcher {
+    pub fn is(&self, flags: u8) -> bool {
+        self.flags & flags != 0
+    }
+
+    pub fn set(&mut self, flags: u8) {
+        self.flags |= flags;
+    }
+
+    pub fn unset(&mut self, flags: u8) {
+        self.flags &= !flags;
+    }
+
+    /// Bytes in the outbox.
+    pub fn waiting(&self) -> usize {
+        self.outbox.as_ref().map_or(0, |outbox| outbox.waiting().len())
+    }
+}

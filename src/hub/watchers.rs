@@ -1,0 +1,502 @@
+//! All watchers of one shard: who comes, who goes, who is told of a batch.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use slab::Slab;
+
+use crate::event::METRICS_BIT;
+use crate::hub::cohort::{Cohort, LocalTopic};
+use crate::hub::cursor::{self, Cursor, Gathered};
+use crate::hub::filter::{Filter, Selector};
+use crate::hub::many::Merge;
+use crate::hub::outlet::Outlet;
+use crate::hub::watcher::{BLOCKED, BROKEN, ENDED, ENDING, LAGS, Outbox, Place, QUEUED, REVIEWED, Watcher};
+use crate::stream::batch::Batch;
+use crate::stream::directory::{Directory, DirectoryFull};
+use crate::stream::link::Arrival;
+use crate::stream::topic::{Handle, Topic, TopicKind};
+use crate::wire::action::Since;
+use crate::wire::notice::{self, Gap};
+use crate::wire::stamp::Stamp;
+
+/// No local topic.
+const NONE: u32 = u32::MAX;
+
+/// Empty outboxes kept for the next control frame, and the capacity that one may keep.
+const SPARE_OUTBOXES_MAX: usize = 256;
+const SPARE_OUTBOX_BYTES_MAX: usize = 64 << 10;
+
+/// What a new watcher of one topic asks for.
+pub struct Wish<'a> {
+    pub kind: TopicKind,
+    pub name: &'a str,
+    pub filter: Filter,
+    pub since: Since,
+}
+
+pub struct Watchers {
+    pub shard: usize,
+    pub directory: Arc<Directory>,
+    pub watchers: Slab<Watcher>,
+    pub(super) cohorts: Slab<Cohort>,
+    pub(super) topics: Slab<LocalTopic>,
+    /// Slot of a topic to its place in `topics`.
+    by_slot: Vec<u32>,
+    /// Marked cohorts, first in first out.
+    pub(super) line: VecDeque<u32>,
+    /// Watchers to be served one by one.
+    pub(super) queue: VecDeque<u32>,
+    /// The newest number that is delivered. Never older than a batch that was marked.
+    pub(super) tail: u64,
+    /// The generation of the type table that all masks are made of.
+    pub(super) types: u64,
+    pub(super) gathered: Gathered,
+    pub(super) flat: Vec<u8>,
+    pub(super) merge: Merge,
+    pub(super) sends: u64,
+    /// Boxed, as a watcher holds them: one that has none costs a pointer.
+    #[expect(clippy::vec_box)]
+    spare_outboxes: Vec<Box<Outbox>>,
+    /// Watchers whose socket broke, or whose last bytes have gone out: the caller's to look at after a flush.
+    pub gone: Vec<u32>,
+    /// Watchers whose sockets were found full and that are not under review yet.
+    pub blocked: Vec<u32>,
+    /// Messages delivered so far.
+    pub messages: u64,
+    pub gaps: u64,
+    /// The time that control messages of this turn carry.
+    pub now: Stamp,
+}
+
+impl Watchers {
+    pub fn new(shard: usize, directory: Arc<Directory>) -> Self {
+        let (tail, types) = (directory.published(), directory.types.generation());
+        Self {
+            shard,
+            directory,
+            watchers: Slab::new(),
+            cohorts: Slab::new(),
+            topics: Slab::new(),
+            by_slot: Vec::new(),
+            line: VecDeque::new(),
+            queue: VecDeque::new(),
+            tail,
+            types,
+            gathered: Gathered::default(),
+            flat: Vec::new(),
+            merge: Merge::default(),
+            sends: 0,
+            spare_outboxes: Vec::new(),
+            gone: Vec::new(),
+            blocked: Vec::new(),
+            messages: 0,
+            gaps: 0,
+            now: Stamp::from_unix_millis(0),
+        }
+    }
+
+    /// A connection that watches nothing yet.
+    pub fn add(&mut self) -> u32 {
+        self.watchers.insert(Watcher::default()) as u32
+    }
+
+    /// Forgets a watcher. Its key may be used again.
+    pub fn remove(&mut self, key: u32) {
+        self.leave(key);
+        let watcher = self.watchers.remove(key as usize);
+        if let Some(outbox) = watcher.outbox {
+            self.spare(outbox);
+        }
+    }
+
+    /// Something waits to be served.
+    pub fn is_busy(&self) -> bool {
+        !self.line.is_empty() || !self.queue.is_empty()
+    }
+
+    /// Writes control bytes behind what already waits for this watcher, before all further events.
+    pub fn say(&mut self, key: u32, write: impl FnOnce(&mut Vec<u8>)) {
+        let spare = self.spare_outboxes.pop();
+        let watcher = &mut self.watchers[key as usize];
+        let outbox = match (&mut watcher.outbox, spare) {
+            (Some(outbox), None) => outbox,
+            (Some(outbox), Some(spare)) => {
+                self.spare_outboxes.push(spare);
+                outbox
+            }
+            (none, spare) => none.insert(spare.unwrap_or_default()),
+        };
+        write(&mut outbox.bytes);
+        self.enqueue(key);
+    }
+
+    /// No event goes out any more, only what waits in the outbox.
+    pub fn end(&mut self, key: u32) {
+        self.leave(key);
+        self.watchers[key as usize].set(ENDING);
+        self.enqueue(key);
+    }
+
+    /// The socket has room again.
+    pub fn handle_writable(&mut self, key: u32) {
+        if self.watchers[key as usize].is(BLOCKED) {
+            self.watchers[key as usize].unset(BLOCKED);
+            self.enqueue(key);
+        }
+    }
+
+    /// The socket is full: it is waited for, and its progress looked at.
+    pub(super) fn block(&mut self, key: u32) {
+        let watcher = &mut self.watchers[key as usize];
+        watcher.set(BLOCKED | LAGS);
+        if !watcher.is(REVIEWED) {
+            watcher.set(REVIEWED);
+            self.blocked.push(key);
+        }
+    }
+
+    /// Serves the watcher by itself in the next flush, unless its socket is full.
+    pub(super) fn enqueue(&mut self, key: u32) {
+        let watcher = &mut self.watchers[key as usize];
+        if !watcher.is(QUEUED | BLOCKED) {
+            watcher.set(QUEUED);
+            self.queue.push_back(key);
+        }
+    }
+
+    pub(super) fn spare(&mut self, mut outbox: Box<Outbox>) {
+        if self.spare_outboxes.len() < SPARE_OUTBOXES_MAX && outbox.bytes.capacity() <= SPARE_OUTBOX_BYTES_MAX
+        {
+            outbox.clear();
+            self.spare_outboxes.push(outbox);
+        }
+    }
+
+    /// Begins to watch one topic. `published` is asked once the shard's interest is known: what is newer than its
+    /// answer is told of, what is not is in the log. Returns the answer.
+    pub fn watch(
+        &mut self,
+        key: u32,
+        wish: Wish<'_>,
+        published: impl FnOnce() -> u64,
+        greet: impl FnOnce(&Topic, u64, bool, &mut Vec<u8>),
+    ) -> Result<u64, DirectoryFull> {
+        let Wish { kind, name, filter, since } = wish;
+        let topic = self.directory.watch(kind, name)?;
+        let local = self.local(&topic);
+        topic.set_interest(self.shard);
+        let newest = published();
+        // A type that is in a published event is in the table by now.
+        let filter = (!filter.is_all()).then(|| Arc::new(filter));
+        let selector = self.selector(filter.as_ref());
+        let start = cursor::start(&topic, &self.directory, since, newest, &selector);
+        let watcher = &mut self.watchers[key as usize];
+        watcher.filter = filter;
+        watcher.cursor = start.cursor;
+        watcher.set(LAGS);
+        let is_metrics_wanted = selector.mask >> METRICS_BIT & 1 == 1;
+        self.join(key, local, selector);
+        let now = self.now;
+        self.say(key, |out| {
+            greet(&topic, newest, is_metrics_wanted, out);
+            tell(&now, start.gap.as_ref(), &start.kept, None, out);
+        });
+        self.gaps += u64::from(start.gap.is_some());
+        Ok(newest)
+    }
+
+    /// Changes what a watcher wants, from the next event on; the confirmation is already in the outbox.
+    /// The caller has [`Watchers::settle`]d it, so that it stands where the change takes effect.
+    pub fn set_filter(&mut self, key: u32, filter: Filter) {
+        let filter = (!filter.is_all()).then(|| Arc::new(filter));
+        match self.watchers[key as usize].place {
+            Place::Nowhere => {}
+            Place::Many(_) => {
+                let selector = self.selector(filter.as_ref());
+                if let Place::Many(many) = &mut self.watchers[key as usize].place {
+                    many.selector = selector;
+                }
+                self.watchers[key as usize].filter = filter;
+            }
+            Place::Cohort { cohort, .. } => {
+                let local = self.cohorts[cohort as usize].topic;
+                let selector = self.selector(filter.as_ref());
+                self.stand_alone(key);
+                self.leave_cohort(key);
+                self.watchers[key as usize].filter = filter;
+                self.join(key, local, selector);
+            }
+        }
+        self.enqueue(key);
+    }
+
+    fn selector(&self, filter: Option<&Arc<Filter>>) -> Selector {
+        filter.map_or(Selector::ALL, |filter| Selector::new(filter, &self.directory.types))
+    }
+
+    /// The selector in force for a watcher of one topic, and the topic.
+    pub(super) fn wanted(&self, key: u32) -> (Selector, Arc<Topic>) {
+        let Place::Cohort { cohort, .. } = self.watchers[key as usize].place else {
+            panic!("only a watcher of one topic has a cohort");
+        };
+        let cohort = &self.cohorts[cohort as usize];
+        (cohort.selector.clone(), self.topics[cohort.topic as usize].topic.clone())
+    }
+
+    /// The shard's place for a topic, made if need be.
+    pub(super) fn local(&mut self, topic: &Arc<Topic>) -> u32 {
+        let slot = topic.key.slot as usize;
+        if self.by_slot.len() <= slot {
+            self.by_slot.resize(slot + 1, NONE);
+        }
+        if self.by_slot[slot] == NONE {
+            let local = LocalTopic { topic: topic.clone(), cohorts: Vec::new(), many: Vec::new() };
+            self.by_slot[slot] = self.topics.insert(local) as u32;
+        }
+        self.by_slot[slot]
+    }
+
+    /// Lets go of one watcher's hold of a topic.
+    pub(super) fn release(&mut self, local: u32) {
+        let topic = self.topics[local as usize].topic.clone();
+        if self.topics[local as usize].is_empty() {
+            self.topics.remove(local as usize);
+            self.by_slot[topic.key.slot as usize] = NONE;
+            topic.clear_interest(self.shard);
+        }
+        self.directory.unwatch(&topic);
+    }
+
+    fn join(&mut self, key: u32, local: u32, selector: Selector) {
+        let cohorts = &self.topics[local as usize].cohorts;
+        let same = cohorts.iter().copied().find(|&cohort| self.cohorts[cohort as usize].selector == selector);
+        let cohort = same.unwrap_or_else(|| {
+            let cohort = self.cohorts.insert(Cohort {
+                topic: local,
+                selector,
+                start: 0,
+                is_marked: false,
+                is_served: false,
+                resume: 0,
+                members: Vec::new(),
+            }) as u32;
+            self.topics[local as usize].cohorts.push(cohort);
+            cohort
+        });
+        let members = &mut self.cohorts[cohort as usize].members;
+        self.watchers[key as usize].place = Place::Cohort { cohort, member: members.len() as u32 };
+        members.push(key);
+    }
+
+    /// Takes a watcher out of whatever it watches.
+    fn leave(&mut self, key: u32) {
+        match std::mem::replace(&mut self.watchers[key as usize].place, Place::Nowhere) {
+            Place::Nowhere => {}
+            Place::Many(many) => self.leave_many(key, *many),
+            place @ Place::Cohort { cohort, .. } => {
+                let local = self.cohorts[cohort as usize].topic;
+                self.watchers[key as usize].place = place;
+                self.leave_cohort(key);
+                self.release(local);
+            }
+        }
+    }
+
+    fn leave_cohort(&mut self, key: u32) {
+        let watcher = &mut self.watchers[key as usize];
+        let Place::Cohort { cohort: at, member } = std::mem::replace(&mut watcher.place, Place::Nowhere)
+        else {
+            panic!("the watcher is in a cohort");
+        };
+        let cohort = &mut self.cohorts[at as usize];
+        cohort.members.swap_remove(member as usize);
+        if let Some(&moved) = cohort.members.get(member as usize) {
+            self.watchers[moved as usize].place = Place::Cohort { cohort: at, member };
+            // The last member has moved to the front, perhaps before it was served: once more around.
+            if cohort.is_served {
+                cohort.is_marked = true;
+            }
+        }
+        if cohort.members.is_empty() {
+            // The line may still name it: then it names nothing, or a new one that is served for nothing.
+            let cohort = self.cohorts.remove(at as usize);
+            self.topics[cohort.topic as usize].cohorts.retain(|&other| other != at);
+        }
+    }
+
+    /// The watcher stands at its own cursor from now on, not where its cohort stands.
+    pub(super) fn stand_alone(&mut self, key: u32) {
+        let watcher = &mut self.watchers[key as usize];
+        if let Place::Cohort { cohort, .. } = watcher.place
+            && !watcher.is(LAGS)
+        {
+            watcher.cursor.index = watcher.cursor.index.max(self.cohorts[cohort as usize].start);
+            watcher.set(LAGS);
+        }
+    }
+
+    /// Marks what an arrival may bring something for.
+    pub(super) fn mark(&mut self, arrival: &Arrival) {
+        match arrival {
+            Arrival::Batch(batch) => self.mark_batch(batch),
+            Arrival::ScanAll => self.mark_all(),
+        }
+    }
+
+    fn mark_batch(&mut self, batch: &Batch) {
+        for run in batch.runs() {
+            let Some(&local) = self.by_slot.get(run.topic.slot as usize) else {
+                continue;
+            };
+            if local == NONE || self.topics[local as usize].topic.key != run.topic {
+                continue;
+            }
+            let topic = &self.topics[local as usize];
+            for &at in &topic.cohorts {
+                let cohort = &mut self.cohorts[at as usize];
+                if cohort.selector.mask & run.types == 0 || cohort.is_marked {
+                    continue;
+                }
+                cohort.is_marked = true;
+                if !cohort.is_served {
+                    // All that these members want and have not got begins here.
+                    cohort.start = cohort.start.max(run.at);
+                    self.line.push_back(at);
+                }
+            }
+            for place in 0..topic.many.len() {
+                let (key, subscription) = self.topics[local as usize].many[place];
+                self.mark_subscription(key, subscription);
+            }
+        }
+    }
+
+    fn mark_all(&mut self) {
+        for (at, cohort) in self.cohorts.iter_mut() {
+            if !cohort.is_marked {
+                cohort.is_marked = true;
+                if !cohort.is_served {
+                    self.line.push_back(at as u32);
+                }
+            }
+        }
+        let many = self.topics.iter().flat_map(|(_, topic)| topic.many.iter().copied());
+        for (key, subscription) in many.collect::<Vec<_>>() {
+            self.mark_subscription(key, subscription);
+        }
+    }
+
+    /// Types have been added: what waited for their names gets its mask anew.
+    pub(super) fn renew_masks(&mut self) {
+        self.types = self.directory.types.generation();
+        let filtered: Vec<u32> = self
+            .watchers
+            .iter()
+            .filter(|(_, watcher)| watcher.filter.is_some())
+            .map(|(key, _)| key as u32)
+            .collect();
+        for key in filtered {
+            let selector = self.selector(self.watchers[key as usize].filter.as_ref());
+            match &mut self.watchers[key as usize].place {
+                Place::Nowhere => {}
+                Place::Many(many) => many.selector = selector,
+                Place::Cohort { cohort, .. } => {
+                    let at = *cohort;
+                    if self.cohorts[at as usize].selector != selector {
+                        let local = self.cohorts[at as usize].topic;
+                        self.stand_alone(key);
+                        self.leave_cohort(key);
+                        self.join(key, local, selector);
+                        self.enqueue(key);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Writes a gap, and the kept events that still follow it.
+pub(super) fn tell(now: &Stamp, gap: Option<&Gap>, kept: &[Handle], job_id: Option<&str>, out: &mut Vec<u8>) {
+    if let Some(gap) = gap {
+        notice::gap(out, now, gap, job_id);
+    }
+    for handle in kept {
+        out.extend_from_slice(handle.batch.bytes());
+    }
+}
+
+impl Watchers {
+    /// Number up to which all events of this watcher went out; exact once it is [`Watchers::settle`]d.
+    pub fn position(&self, key: u32) -> u64 {
+        let watcher = &self.watchers[key as usize];
+        match &watcher.place {
+            Place::Many(many) => many.position(self.tail),
+            _ => watcher.cursor.seq,
+        }
+    }
+
+    /// Where a watcher of one topic stands: at its own place, or where its cohort stands.
+    pub fn standing(&self, key: u32) -> Option<Cursor> {
+        let watcher = &self.watchers[key as usize];
+        let Place::Cohort { cohort, .. } = watcher.place else {
+            return None;
+        };
+        let start = if watcher.is(LAGS) { 0 } else { self.cohorts[cohort as usize].start };
+        Some(Cursor { index: watcher.cursor.index.max(start), ..watcher.cursor })
+    }
+
+    /// The newest number that is delivered.
+    pub fn tail(&self) -> u64 {
+        self.tail
+    }
+
+    /// Somebody watches something here.
+    pub fn is_watching(&self) -> bool {
+        !self.topics.is_empty()
+    }
+
+    pub fn is_blocked(&self, key: u32) -> bool {
+        self.watchers[key as usize].is(BLOCKED)
+    }
+
+    /// The last bytes of an ending watcher have gone out.
+    pub fn is_ended(&self, key: u32) -> bool {
+        self.watchers.get(key as usize).is_some_and(|watcher| watcher.is(ENDED))
+    }
+
+    /// Whether its progress is looked at.
+    pub fn is_reviewed(&self, key: u32) -> bool {
+        self.watchers[key as usize].is(REVIEWED)
+    }
+
+    /// Whether a watcher still lags; one that does not is off the list of those whose progress is looked at.
+    pub fn stays_reviewed(&mut self, key: u32) -> bool {
+        let Some(watcher) = self.watchers.get_mut(key as usize) else {
+            return false;
+        };
+        let stays =
+            watcher.is(REVIEWED) && watcher.is(BLOCKED | LAGS) && !matches!(watcher.place, Place::Many(_));
+        let stays = stays || watcher.is(BLOCKED);
+        if !stays {
+            watcher.unset(REVIEWED);
+        }
+        stays
+    }
+
+    /// Nobody has anything left to get up to the newest number.
+    pub fn is_served(&mut self, outlet: &mut impl Outlet) -> bool {
+        self.refresh(outlet);
+        !self.is_busy() && !self.watchers.iter().any(|(_, watcher)| watcher.is(BLOCKED))
+    }
+
+    /// The edge-trigger law: a watcher with bytes to send waits for an edge or is in line.
+    pub fn assert_nobody_forgotten(&self) {
+        for (key, watcher) in &self.watchers {
+            let has_bytes =
+                watcher.waiting() > 0 || (watcher.is(LAGS) && matches!(watcher.place, Place::Cohort { .. }));
+            let is_in_line = watcher.is(QUEUED | BLOCKED | BROKEN | ENDED);
+            assert!(!has_bytes || is_in_line, "watcher {key} is forgotten");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! A timer wheel: one shard's deadlines, in ticks.
+//!
+//! Entries are never cancelled: whoever is told of one compares it with the deadline that he has now.
+
+/// Length of a tick in milliseconds: fine enough for the shortest heartbeat, coarse enough to share wake-ups.
+pub const TICK_MILLIS: u64 = 20;
+
+/// 2,048 ticks are 41 s: the usual heartbeat needs one round.
+const SLOTS: usize = 2048;
+const WORDS: usize = SLOTS / 64;
+
+/// Time in ticks; compared by difference, so that it may wrap around after years.
+pub type Tick = u32;
+
+/// Whether `left` comes before `right` or at the same tick.
+pub fn is_reached(left: Tick, right: Tick) -> bool {
+    right.wrapping_sub(left) as i32 >= 0
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    key: u32,
+    due: Tick,
+}
+
+pub struct Wheel {
+    slots: Vec<Vec<Entry>>,
+    /// One bit per slot that has entries.
+    occupied: [u64; WORDS],
+    /// All ticks before this one are done.
+    next: Tick,
+}
+
+impl Wheel {
+    pub fn new(now: Tick) -> Self {
+        Self { slots: vec![Vec::new(); SLOTS], occupied: [0; WORDS], next: now }
+    }
+
+    /// Tells of `key` at tick `due`, or with the next turn where that is past.
+    pub fn schedule(&mut self, key: u32, due: Tick) {
+        let at = if is_reached(self.next, due) { due } else { self.next };
+        let slot = at as usize % SLOTS;
+        self.slots[slot].push(Entry { key, due });
+        self.occupied[slot / 64] |= 1 << (slot % 64);
+    }
+
+    /// Moves what is due at `now` into `due`, as (key, deadline).
+    pub fn advance(&mut self, now: Tick, due: &mut Vec<(u32, Tick)>) {
+        let ticks = (now.wrapping_sub(self.next) as i32 + 1).clamp(0, SLOTS as i32) as usize;
+        let first = self.next as usize;
+        for slot in (first..first + ticks).map(|tick| tick % SLOTS) {
+            if self.occupied[slot / 64] >> (slot % 64) & 1 == 0 {
+                continue;
+            }
+            self.slots[slot].retain(|entry| {
+                let is_due = is_reached(entry.due, now);
+                if is_due {
+                    due.push((entry.key, entry.due));
+                }
+                !is_due
+            });
+            if self.slots[slot].is_empty() {
+                self.occupied[slot / 64] &= !(1 << (slot % 64));
+            }
+        }
+        if ticks > 0 {
+            self.next = now.wrapping_add(1);
+        }
+    }
+
+    /// Ticks from `now` until something may be due; none: nothing is scheduled.
+    pub fn until_next(&self, now: Tick) -> Option<u32> {
+        let start = self.next as usize % SLOTS;
+        let waited = self.next.wrapping_sub(now) as i32;
+        for step in 0..=WORDS {
+            let word = (start / 64 + step) % WORDS;
+            let mut bits = self.occupied[word];
+            if step == 0 {
+                bits &= !0 << (start % 64);
+            }
+            if bits != 0 {
+                let slot = word * 64 + bits.trailing_zeros() as usize;
+                let ahead = (slot + SLOTS - start) % SLOTS;
+                return Some((ahead as i32 + waited).max(0) as u32);
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Wheel;
+
+    fn due(wheel: &mut Wheel, now: u32) -> Vec<u32> {
+        let mut due = Vec::new();
+        wheel.advance(now, &mut due);
+        due.iter().map(|&(key, _)| key).collect()
+    }
+
+    #[test]
+    fn entries_come_at_their_tick_and_not_before() {
+        let mut wheel = Wheel::new(100);
+        wheel.schedule(1, 105);
+        wheel.schedule(2, 103);
+        wheel.schedule(3, 105 + 4096);
+        assert_eq!(wheel.until_next(100), Some(3));
+        assert!(due(&mut wheel, 102).is_empty());
+        assert_eq!(due(&mut wheel, 104), [2]);
+        assert_eq!(due(&mut wheel, 105), [1]);
+        assert!(due(&mut wheel, 4200).is_empty());
+        assert_eq!(due(&mut wheel, 4201), [3]);
+        assert_eq!(wheel.until_next(4201), None);
+    }
+
+    #[test]
+    fn what_is_past_comes_with_the_next_turn_and_a_long_sleep_skips_nothing() {
+        let mut wheel = Wheel::new(10);
+        assert!(due(&mut wheel, 20).is_empty());
+        wheel.schedule(1, 15);
+        assert_eq!(wheel.until_next(20), Some(1));
+        for key in 2..50 {
+            wheel.schedule(key, 21 + key * 100);
+        }
+        assert_eq!(due(&mut wheel, 1_000_000).len(), 49);
+    }
+
+    #[test]
+    fn ticks_may_wrap_around() {
+        let mut wheel = Wheel::new(u32::MAX - 2);
+        wheel.schedule(1, 3);
+        assert!(due(&mut wheel, u32::MAX).is_empty());
+        assert_eq!(wheel.until_next(u32::MAX), Some(4));
+        assert_eq!(due(&mut wheel, 3), [1]);
+    }
+}

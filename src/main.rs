@@ -1,0 +1,69 @@
+//! The command line, nothing else.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use clap::{ArgMatches, Args, Command};
+use luxcast::cli::publish::PublishArgs;
+use luxcast::cli::sim::SimArgs;
+use luxcast::cli::tail::TailArgs;
+use luxcast::cli::{check_config, end_process_on_panic, publish, serve, sim, tail};
+use luxcast::config;
+
+fn main() -> ExitCode {
+    end_process_on_panic();
+    let matches = command().get_matches();
+    match matches.subcommand() {
+        Some(("serve", flags)) => serve::run(flags),
+        Some(("check-config", flags)) => check_config::run(flags),
+        Some(("publish", flags)) => publish::run(arguments::<PublishArgs>(flags)),
+        Some(("tail", flags)) => tail::run(arguments::<TailArgs>(flags)),
+        Some(("sim", flags)) => sim::run(arguments::<SimArgs>(flags)),
+        _ => unreachable!("clap lets no other subcommand pass"),
+    }
+}
+
+fn command() -> Command {
+    let serve = Command::new("serve").about("Run the daemon");
+    let check_config =
+        Command::new("check-config").about("Show the settings in force and where each comes from");
+    let publish = Command::new("publish").about("Write events to the daemon's ingest socket");
+    let tail = Command::new("tail").about("Watch jobs, flows or everything");
+    let sim = Command::new("sim").about("Simulate a workflow engine that feeds the daemon");
+    Command::new("luxcast")
+        .about("Streams the live events of workflow jobs to any number of WebSocket clients")
+        .version(env!("CARGO_PKG_VERSION"))
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(config::add_flags(serve))
+        .subcommand(config::add_flags(check_config))
+        .subcommand(PublishArgs::augment_args(publish))
+        .subcommand(TailArgs::augment_args(tail))
+        .subcommand(SimArgs::augment_args(sim))
+}
+
+/// Values that clap itself refuses end the process with exit code 2, as all wrong usage does.
+fn arguments<A: Args>(matches: &ArgMatches) -> A {
+    A::from_arg_matches(matches).unwrap_or_else(|error| error.exit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::command;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn every_subcommand_says_what_it_does() {
+        for subcommand in command().get_subcommands() {
+            assert!(subcommand.get_about().is_some(), "{}", subcommand.get_name());
+            for argument in subcommand.get_arguments() {
+                let has_help = argument.get_help().is_some();
+                assert!(has_help, "{} {}", subcommand.get_name(), argument.get_id());
+            }
+        }
+    }
+}

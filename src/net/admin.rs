@@ -1,0 +1,153 @@
+//! The admin listener: plain HTTP for operators, one request a connection, answered one after the other.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::bounded;
+
+use crate::net::inbox::{Command, Report, ShardHandle};
+use crate::wire::http::{Head, HeadLimits, Refusal, parse_head, write_refusal, write_response};
+
+/// A request has to be there, and its answer taken, within this time.
+const PATIENCE: Duration = Duration::from_secs(2);
+const HEAD_BYTES_MAX: usize = 8 << 10;
+
+pub struct Admin {
+    pub listener: TcpListener,
+    pub shards: Vec<ShardHandle>,
+    pub is_stopping: Arc<AtomicBool>,
+}
+
+impl Admin {
+    /// Answers until [`Admin::stop`].
+    pub fn run(self) -> io::Result<()> {
+        loop {
+            let accepted = self.listener.accept();
+            if self.is_stopping.load(Ordering::Acquire) {
+                return Ok(());
+            }
+            match accepted {
+                Ok((socket, _)) => {
+                    if let Err(error) = self.answer(socket) {
+                        tracing::debug!("an admin request failed: {error}");
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!("cannot accept an admin connection: {error}");
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+            }
+        }
+    }
+
+    fn answer(&self, mut socket: TcpStream) -> io::Result<()> {
+        let until = Instant::now() + PATIENCE;
+        socket.set_write_timeout(Some(PATIENCE))?;
+        let mut head = Vec::new();
+        let mut out = Vec::new();
+        let mut chunk = [0; 1024];
+        loop {
+            match parse_head(&head, HeadLimits { head_bytes_max: HEAD_BYTES_MAX }) {
+                Ok(Head::Complete { request, .. }) => {
+                    self.respond(request.method, request.path, request.query, &mut out);
+                    break;
+                }
+                Err(refusal) => {
+                    write_refusal(&mut out, &refusal);
+                    break;
+                }
+                Ok(Head::Partial) => {}
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                write_refusal(&mut out, &Refusal::timeout());
+                break;
+            }
+            socket.set_read_timeout(Some(left))?;
+            match socket.read(&mut chunk) {
+                Ok(0) => return Ok(()),
+                Ok(count) => head.extend_from_slice(&chunk[..count]),
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        socket.write_all(&out)?;
+        socket.shutdown(Shutdown::Write)
+    }
+
+    fn respond(&self, method: &str, path: &str, query: Option<&str>, out: &mut Vec<u8>) {
+        match (method, path) {
+            (_, "/healthz" | "/connections") if method != "GET" => {
+                write_refusal(out, &Refusal::method_not_allowed());
+            }
+            (_, "/healthz") => write_response(out, 200, "text/plain", b"ok\n"),
+            (_, "/connections") => match Listing::parse(query.unwrap_or_default()) {
+                Ok(listing) => {
+                    let reports = listing.apply(self.reports());
+                    let mut body = serde_json::to_vec(&reports).expect("reports are plain data");
+                    body.push(b'\n');
+                    write_response(out, 200, "application/json", &body);
+                }
+                Err(refusal) => write_refusal(out, &refusal),
+            },
+            _ => write_refusal(out, &Refusal::not_found()),
+        }
+    }
+
+    fn reports(&self) -> Vec<Report> {
+        let (sender, receiver) = bounded(self.shards.len());
+        for shard in &self.shards {
+            shard.send(Command::Report(sender.clone()));
+        }
+        drop(sender);
+        let mut reports = Vec::new();
+        while let Ok(mut of_shard) = receiver.recv_timeout(PATIENCE) {
+            reports.append(&mut of_shard);
+        }
+        reports
+    }
+}
+
+/// `?sort=lag|bytes|position` and `?limit=N`.
+#[derive(Default)]
+struct Listing<'a> {
+    sort: Option<&'a str>,
+    limit: Option<usize>,
+}
+
+impl<'a> Listing<'a> {
+    fn parse(query: &'a str) -> Result<Self, Refusal> {
+        let mut listing = Self::default();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            match pair.split_once('=') {
+                Some(("sort", by @ ("lag" | "bytes" | "position"))) => listing.sort = Some(by),
+                Some(("sort", _)) => {
+                    return Err(Refusal::bad_parameter("sort is lag, bytes or position"));
+                }
+                Some(("limit", limit)) => {
+                    let limit = limit.parse().map_err(|_| Refusal::bad_parameter("limit is a number"))?;
+                    listing.limit = Some(limit);
+                }
+                _ => {}
+            }
+        }
+        Ok(listing)
+    }
+
+    fn apply(&self, mut reports: Vec<Report>) -> Vec<Report> {
+        match self.sort {
+            Some("lag") => {
+                reports.sort_by_key(|report| std::cmp::Reverse((report.lag_events, report.lag_bytes)))
+            }
+            Some("bytes") => reports.sort_by_key(|report| std::cmp::Reverse(report.bytes_out)),
+            Some(_) => reports.sort_by_key(|report| report.position),
+            None => {}
+        }
+        reports.truncate(self.limit.unwrap_or(usize::MAX));
+        reports
+    }
+}

@@ -1,0 +1,53 @@
+//! The clocks, read once a turn.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::hub::wheel::{TICK_MILLIS, Tick};
+use crate::stream::sequencer::Now;
+use crate::wire::stamp::Stamp;
+
+/// The moment that the daemon's own time counts from.
+#[derive(Clone, Copy)]
+pub struct Clock {
+    start: Instant,
+}
+
+/// One reading.
+#[derive(Clone, Copy)]
+pub struct Moment {
+    pub now: Now,
+    pub instant: Instant,
+}
+
+impl Clock {
+    pub fn new() -> Self {
+        Self { start: Instant::now() }
+    }
+
+    pub fn read(&self) -> Moment {
+        let instant = Instant::now();
+        let millis = instant.saturating_duration_since(self.start).as_millis() as u64;
+        Moment { now: Now { millis, unix_micros: unix_micros() }, instant }
+    }
+}
+
+impl Moment {
+    pub fn tick(&self) -> Tick {
+        (self.now.millis / TICK_MILLIS) as Tick
+    }
+
+    pub fn stamp(&self) -> Stamp {
+        Stamp::from_unix_millis(self.now.unix_micros.div_euclid(1000))
+    }
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Unix time in microseconds; a clock before 1970 counts as 1970.
+pub fn unix_micros() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_micros() as i64
+}

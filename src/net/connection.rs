@@ -1,0 +1,50 @@
+//! One connection beside its socket and its watcher: the phase it is in, its deadlines, its unread rest.
+
+use std::net::IpAddr;
+
+use crate::hub::session::Session;
+use crate::hub::wheel::Tick;
+use crate::wire::message::MessageReader;
+
+/// The life of a connection.
+pub enum Phase {
+    /// The request head comes in; what came so far.
+    Head(Vec<u8>),
+    Open(Session),
+    /// Its last bytes are on their way out, or are waited for to be read.
+    Closing,
+}
+
+pub struct Connection {
+    pub address: IpAddr,
+    /// Tells a late event for an earlier connection with this key apart.
+    pub generation: u32,
+    pub phase: Phase,
+    pub reader: MessageReader,
+    /// The one deadline in the wheel that counts.
+    pub due: Tick,
+    /// Heartbeat intervals without a byte from the client.
+    pub silent: u8,
+    /// Something came since the last heartbeat.
+    pub is_heard: bool,
+    /// More may be waiting in the socket than was read.
+    pub has_more: bool,
+    /// The write side is shut: only the peer's end is waited for.
+    pub is_shut: bool,
+}
+
+impl Connection {
+    pub fn new(address: IpAddr, generation: u32, due: Tick) -> Self {
+        Self {
+            address,
+            generation,
+            phase: Phase::Head(Vec::new()),
+            reader: MessageReader::new(),
+            due,
+            silent: 0,
+            is_heard: true,
+            has_more: false,
+            is_shut: false,
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What other threads ask of a shard.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use mio::Waker;
+use mio::net::TcpStream;
+use serde::Serialize;
+
+/// Why an accepted socket is turned away before its request is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TurnAway {
+    Full,
+    AddressFull,
+    Draining,
+}
+
+pub enum Command {
+    /// A socket to serve, or to turn away.
+    Adopt(TcpStream, SocketAddr, Option<TurnAway>),
+    /// A description of every connection.
+    Report(Sender<Vec<Report>>),
+    /// Serve what is published for at most `serve`, then say goodbye, `index` of `of` shards.
+    Drain { serve: Duration, linger: Duration, connections: usize, of: usize },
+}
+
+/// One connection, for operators.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    pub address: Option<String>,
+    pub shard: usize,
+    pub phase: &'static str,
+    /// `job:ID`, `flow:ID` or `all`.
+    pub topics: Vec<String>,
+    pub filter: String,
+    /// Number up to which everything went out.
+    pub position: u64,
+    /// Events of its topics that it has not passed yet.
+    pub lag_events: u64,
+    /// Bytes of control messages and of the frame it stopped in.
+    pub lag_bytes: usize,
+    pub bytes_out: u64,
+    pub is_blocked: bool,
+}
+
+/// The outside end of a shard.
+#[derive(Clone)]
+pub struct ShardHandle {
+    commands: Sender<Command>,
+    waker: Arc<Waker>,
+    /// Connections that it has, or that are on their way to it.
+    pub connections: Arc<AtomicUsize>,
+}
+
+impl ShardHandle {
+    pub fn new(waker: Arc<Waker>) -> (Self, Receiver<Command>) {
+        let (commands, receiver) = unbounded();
+        (Self { commands, waker, connections: Arc::new(AtomicUsize::new(0)) }, receiver)
+    }
+
+    /// Wakes the shard's loop.
+    pub fn wake(&self) {
+        // An eventfd that can't be written would mean that nothing is delivered any more.
+        self.waker.wake().expect("a shard's waker works");
+    }
+
+    pub fn send(&self, command: Command) {
+        // A shard that has ended needs nothing any more.
+        if self.commands.send(command).is_ok() {
+            self.wake();
+        }
+    }
+
+    pub fn adopt(&self, socket: TcpStream, address: SocketAddr, turn_away: Option<TurnAway>) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        self.send(Command::Adopt(socket, address, turn_away));
+    }
+}
+
+/// The kernel's word for "no descriptor left".
+pub fn is_out_of_descriptors(error: &io::Error) -> bool {
+    let errno = rustix::io::Errno::from_io_error(error);
+    matches!(errno, Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE))
+}

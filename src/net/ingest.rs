@@ -1,0 +1,512 @@
+//! The ingest thread: publishers' bytes to the sequencer, a batch a turn, and answers back.
+
+use std::collections::{HashMap, VecDeque};
+use std::io::{self, ErrorKind, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use mio::net::UnixListener;
+use mio::{Events, Interest, Poll, Token};
+use slab::Slab;
+
+use crate::config::Overrun;
+use crate::metrics::{Counters, LINE_ERRORS};
+use crate::net::clock::{Clock, Moment};
+use crate::net::inbox::{ShardHandle, is_out_of_descriptors};
+use crate::net::publisher::{Publisher, SHORT_REST_MAX};
+use crate::net::shard::IngestWaker;
+use crate::stream::link::Link;
+use crate::stream::sequencer::{Sequencer, Step, Taken};
+use crate::wire::line::{Control, LineError, PADDING, trim, write_welcome};
+
+const LISTENER: Token = Token(usize::MAX);
+pub const WAKER: Token = Token(usize::MAX - 1);
+const EVENTS_MAX: usize = 256;
+
+/// Read from one publisher at once: its share of a turn, and a batch.
+const READ_BYTES: usize = 256 << 10;
+/// Read from all of them before what came is published.
+const TURN_BYTES_MAX: usize = READ_BYTES;
+
+const _: () = assert!(LineError::ALL.len() == LINE_ERRORS);
+
+/// What a byte of lines may cost in the history: the shortest events have more records than text.
+const COST_PER_BYTE_MAX: usize = 8;
+
+/// After a smaller read that met a busy shard, the next read waits a moment, like a network card that
+/// coalesces: on one core, ingest would otherwise pre-empt the shard for every few events. The pause is shorter
+/// than what fills a publisher's socket buffer.
+const SMALL_READ_BYTES: usize = 5_000;
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// While watchers are waited for, and after descriptors have run out, it looks again so often.
+const WAIT: Duration = Duration::from_millis(5);
+/// Bad lines are logged at most so often.
+const COMPLAINT_MILLIS: u64 = 1_000;
+/// Topics whose time is over are looked for so often, at most.
+const SWEEP_MILLIS_MAX: u64 = 1_000;
+const SWEEP_MILLIS_MIN: u64 = 20;
+
+pub struct IngestParts {
+    pub poll: Poll,
+    pub listener: UnixListener,
+    pub sequencer: Sequencer,
+    pub shards: Vec<ShardHandle>,
+    pub links: Vec<Arc<Link>>,
+    pub counters: Arc<Counters>,
+    pub clock: Clock,
+    pub waker: Arc<IngestWaker>,
+    pub is_stopping: Arc<AtomicBool>,
+    pub overrun: Overrun,
+    pub history_bytes: usize,
+    pub history_millis: u64,
+    pub line_bytes_max: usize,
+}
+
+/// What is known of a publisher's name.
+struct Account {
+    name: Box<str>,
+    /// The last line accepted under it.
+    accepted: u64,
+    /// Publishers that use it now.
+    users: usize,
+    /// When the last of them left.
+    left_at: u64,
+}
+
+pub struct Ingest {
+    parts: IngestParts,
+    publishers: Slab<Publisher>,
+    /// Publishers with something to read, each once, served in turn.
+    ready: VecDeque<usize>,
+    /// Publishers that had lines in this turn.
+    answering: Vec<usize>,
+    accounts: Slab<Account>,
+    names: HashMap<Box<str>, usize>,
+    block: Vec<u8>,
+    /// Read from one publisher at once: not more than a small history has room for.
+    read_bytes: usize,
+    moment: Moment,
+    accepts: bool,
+    sweep_at: u64,
+    complaint_at: u64,
+    complaints: u64,
+    own: Vec<u8>,
+}
+
+impl Ingest {
+    pub fn new(mut parts: IngestParts) -> io::Result<Self> {
+        parts.poll.registry().register(&mut parts.listener, LISTENER, Interest::READABLE)?;
+        let block = vec![0; SHORT_REST_MAX + READ_BYTES + PADDING];
+        let moment = parts.clock.read();
+        let read_bytes = READ_BYTES.min(parts.history_bytes / (2 * COST_PER_BYTE_MAX));
+        Ok(Self {
+            parts,
+            publishers: Slab::new(),
+            ready: VecDeque::new(),
+            answering: Vec::new(),
+            accounts: Slab::new(),
+            names: HashMap::new(),
+            block,
+            read_bytes,
+            moment,
+            accepts: true,
+            sweep_at: 0,
+            complaint_at: 0,
+            complaints: 0,
+            own: Vec::new(),
+        })
+    }
+
+    /// Takes lines until it is told to stop; what was taken by then is published.
+    pub fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS_MAX);
+        let mut is_waiting = false;
+        while !self.parts.is_stopping.load(Ordering::Acquire) {
+            let timeout = self.timeout(is_waiting);
+            match self.parts.poll.poll(&mut events, timeout) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                result => result?,
+            }
+            self.moment = self.parts.clock.read();
+            for event in &events {
+                match event.token() {
+                    LISTENER => self.accepts = true,
+                    WAKER => {}
+                    Token(key) if self.publishers.contains(key) => {
+                        if event.is_writable() {
+                            self.answer(key);
+                        }
+                        self.make_ready(key);
+                    }
+                    Token(_) => {}
+                }
+            }
+            self.accept();
+            is_waiting = self.must_wait();
+            if !is_waiting {
+                self.turn();
+            }
+            self.keep_house();
+        }
+        Ok(())
+    }
+
+    fn timeout(&self, is_waiting: bool) -> Option<Duration> {
+        if is_waiting {
+            return Some(WAIT);
+        }
+        if !self.ready.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let now = self.parts.clock.read().now.millis;
+        let sweep =
+            (!self.parts.sequencer.ledger.is_empty() || !self.names.is_empty()).then_some(self.sweep_at);
+        let metrics = self.parts.sequencer.metrics_due_at();
+        let accept = self.accepts.then_some(now + WAIT.as_millis() as u64);
+        let complaint = (self.complaints > 0).then_some(self.complaint_at);
+        let next = [sweep, metrics, accept, complaint].into_iter().flatten().min()?;
+        Some(Duration::from_millis(next.saturating_sub(now)))
+    }
+
+    fn accept(&mut self) {
+        while self.accepts {
+            match self.parts.listener.accept() {
+                Ok((mut socket, _)) => {
+                    let entry = self.publishers.vacant_entry();
+                    let interest = Interest::READABLE | Interest::WRITABLE;
+                    match self.parts.poll.registry().register(&mut socket, Token(entry.key()), interest) {
+                        Ok(()) => {
+                            let key = entry.key();
+                            entry.insert(Publisher::new(socket));
+                            self.make_ready(key);
+                        }
+                        Err(error) => tracing::warn!("cannot watch a publisher's socket: {error}"),
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.accepts = false,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if is_out_of_descriptors(&error) => {
+                    tracing::warn!("no descriptor is left for a publisher; trying again");
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!("cannot accept a publisher: {error}");
+                    self.accepts = false;
+                }
+            }
+        }
+    }
+
+    fn make_ready(&mut self, key: usize) {
+        if !self.publishers[key].is_ready {
+            self.publishers[key].is_ready = true;
+            self.ready.push_back(key);
+        }
+    }
+
+    /// Whether what may be read next would push out what a reading watcher still needs (`overrun = wait`).
+    fn must_wait(&mut self) -> bool {
+        if self.parts.overrun != Overrun::Wait || self.ready.is_empty() {
+            return false;
+        }
+        let needed = || self.parts.links.iter().map(|link| link.needed()).min();
+        let reserve = self.read_bytes * COST_PER_BYTE_MAX;
+        let would_drop = |needed: Option<u64>| {
+            needed.is_some_and(|needed| self.parts.sequencer.would_drop(needed, reserve))
+        };
+        if !would_drop(needed()) {
+            return false;
+        }
+        // Shards that sleep say what they need only when they look.
+        self.parts.waker.is_waiting.store(true, Ordering::SeqCst);
+        self.parts.shards.iter().for_each(ShardHandle::wake);
+        would_drop(needed())
+    }
+
+    /// Reads from the publishers that are ready, each in its turn, and publishes.
+    fn turn(&mut self) {
+        let mut taken = 0;
+        for _ in 0..self.ready.len() {
+            let Some(key) = self.ready.pop_front() else {
+                break;
+            };
+            self.publishers[key].is_ready = false;
+            let count = self.read(key);
+            taken += count;
+            if taken >= TURN_BYTES_MAX {
+                break;
+            }
+        }
+        if taken == 0 {
+            return;
+        }
+        self.publish();
+        if taken < SMALL_READ_BYTES && self.parts.sequencer.met_awake_shard {
+            thread::sleep(PAUSE);
+        }
+    }
+
+    fn publish(&mut self) {
+        let before = self.parts.sequencer.published();
+        self.parts.sequencer.end_turn();
+        loop {
+            match self.parts.sequencer.step() {
+                Step::Told { shard, is_asleep: true } => self.parts.shards[shard].wake(),
+                Step::Done => break,
+                _ => {}
+            }
+        }
+        let seq = self.parts.sequencer.seq();
+        self.parts.counters.events.add(seq - before);
+        while let Some(key) = self.answering.pop() {
+            if let Some(publisher) = self.publishers.get_mut(key) {
+                publisher.acknowledge(seq);
+                self.answer(key);
+            }
+        }
+    }
+
+    fn answer(&mut self, key: usize) {
+        // A publisher that hung up on its answers may still have lines in its socket: those are read to the end.
+        let _ = self.publishers[key].flush();
+    }
+
+    /// Reads once from a publisher. Returns the bytes read.
+    fn read(&mut self, key: usize) -> usize {
+        let mut block = std::mem::take(&mut self.block);
+        let publisher = &mut self.publishers[key];
+        let held = publisher.held;
+        // A long line stays in its publisher's own buffer: sent byte by byte, it would be copied as often.
+        let mut own = std::mem::take(&mut publisher.buffer);
+        let is_long = held > SHORT_REST_MAX;
+        let buffer = if is_long {
+            if own.len() < held + SHORT_REST_MAX + PADDING {
+                own.resize(2 * held + SHORT_REST_MAX + PADDING, 0);
+            }
+            &mut own
+        } else {
+            block[..held].copy_from_slice(&own[..held]);
+            &mut block
+        };
+        let end = (buffer.len() - PADDING).min(held + self.read_bytes);
+        let result = publisher.socket.read(&mut buffer[held..end]);
+        let count = *result.as_ref().unwrap_or(&0);
+        let used = if count > 0 { self.take_lines(key, buffer, held, held + count) } else { 0 };
+        let left = held + count - used;
+        if !is_long {
+            own.clear();
+            own.extend_from_slice(&block[used..used + left]);
+        } else if left > SHORT_REST_MAX {
+            own.copy_within(used..used + left, 0);
+        } else {
+            own = own[used..used + left].to_vec();
+        }
+        self.publishers[key].buffer = own;
+        self.publishers[key].held = left;
+        self.block = block;
+        self.judge_length(key);
+        match result {
+            Ok(0) => self.leave(key),
+            Ok(_) => self.make_ready(key),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => self.make_ready(key),
+            Err(error) => {
+                tracing::debug!("a publisher's socket failed: {error}");
+                self.leave(key);
+            }
+        }
+        count
+    }
+
+    /// A line that is too long before its end has come is refused then, and its remainder passed over.
+    fn judge_length(&mut self, key: usize) {
+        let publisher = &mut self.publishers[key];
+        // One byte more may be the CR of a line that just fits.
+        if publisher.held <= self.parts.line_bytes_max + 1 {
+            return;
+        }
+        publisher.skips = true;
+        publisher.buffer = Vec::new();
+        publisher.held = 0;
+        publisher.line += 1;
+        let line = publisher.line;
+        self.refuse(key, line, LineError::TooLong);
+    }
+
+    /// Takes the complete lines of `buffer[..end]`, of which `buffer[..searched]` holds no newline. Returns where
+    /// the incomplete one begins.
+    fn take_lines(&mut self, key: usize, buffer: &mut [u8], searched: usize, end: usize) -> usize {
+        self.parts.sequencer.begin_turn(self.moment.now, end);
+        self.answering.push(key);
+        let mut start = 0;
+        let mut from = searched;
+        while let Some(found) = memchr::memchr(b'\n', &buffer[from..end]) {
+            let newline = from + found;
+            if std::mem::take(&mut self.publishers[key].skips) {
+                // The end of a line that was refused when it grew too long.
+            } else {
+                self.take_line(key, &mut buffer[start..newline + PADDING]);
+            }
+            start = newline + 1;
+            from = start;
+        }
+        if self.publishers[key].skips { end } else { start }
+    }
+
+    /// Takes one line; `block` is the line and the padding behind it.
+    fn take_line(&mut self, key: usize, block: &mut [u8]) {
+        let publisher = &mut self.publishers[key];
+        publisher.line += 1;
+        let line = publisher.line;
+        let raw = block.len() - PADDING;
+        let object = trim(&block[..raw]);
+        if object.is_empty() {
+            return;
+        }
+        let account = publisher.account;
+        if account.is_some_and(|account| line <= self.accounts[account].accepted) {
+            return;
+        }
+        if object.len() > self.parts.line_bytes_max {
+            return self.refuse(key, line, LineError::TooLong);
+        }
+        let length = object.len();
+        match self.parts.sequencer.take_line(&mut block[object.start..], length) {
+            Ok(Taken::Event(_)) => {
+                publisher.has_begun = true;
+                if let Some(account) = account {
+                    self.accounts[account].accepted = line;
+                }
+            }
+            Ok(Taken::Control(control)) => {
+                let request = Request::of(control);
+                if let Err(error) = self.obey(key, request) {
+                    self.refuse(key, line, error);
+                }
+            }
+            Err(error) => {
+                publisher.has_begun = true;
+                self.refuse(key, line, error);
+            }
+        }
+    }
+
+    fn refuse(&mut self, key: usize, line: u64, error: LineError) {
+        self.parts.counters.line_errors[error as usize].add(1);
+        if !self.publishers[key].refuse(line, error) {
+            self.parts.counters.answers_dropped.add(1);
+        }
+        if self.complaints == 0 && self.moment.now.millis >= self.complaint_at {
+            tracing::warn!("line {line} of a publisher refused: {}: {}", error.code(), error.message());
+            self.complaint_at = self.moment.now.millis + COMPLAINT_MILLIS;
+        } else {
+            self.complaints += 1;
+        }
+    }
+
+    fn obey(&mut self, key: usize, request: Request) -> Result<(), LineError> {
+        let seq = self.parts.sequencer.seq();
+        let publisher = &mut self.publishers[key];
+        match request {
+            Request::Hello { name, acks } => {
+                if publisher.has_begun {
+                    return Err(LineError::BadOp);
+                }
+                publisher.wants_acks = acks;
+                publisher.number_from(1);
+                let mut accepted = None;
+                if let Some(name) = name {
+                    let account = *self.names.entry(name.clone()).or_insert_with(|| {
+                        self.accounts.insert(Account { name, accepted: 0, users: 0, left_at: 0 })
+                    });
+                    self.accounts[account].users += 1;
+                    publisher.account = Some(account);
+                    publisher.number_from(self.accounts[account].accepted);
+                    accepted = Some(self.accounts[account].accepted);
+                }
+                publisher.answer(|out| write_welcome(out, seq, accepted));
+            }
+            Request::From { line } => {
+                if publisher.account.is_none() {
+                    return Err(LineError::BadOp);
+                }
+                publisher.number_from(line - 1);
+            }
+        }
+        publisher.has_begun = true;
+        if !self.answering.contains(&key) {
+            self.answering.push(key);
+        }
+        Ok(())
+    }
+
+    /// A publisher has gone: the line it did not finish is discarded.
+    fn leave(&mut self, key: usize) {
+        let publisher = self.publishers.remove(key);
+        if publisher.is_ready {
+            self.ready.retain(|&ready| ready != key);
+        }
+        self.answering.retain(|&answering| answering != key);
+        if publisher.skips || !trim(&publisher.buffer[..publisher.held]).is_empty() {
+            self.parts.counters.line_errors[LineError::Truncated as usize].add(1);
+        }
+        if let Some(account) = publisher.account {
+            let account = &mut self.accounts[account];
+            account.users -= 1;
+            account.left_at = self.moment.now.millis;
+        }
+    }
+
+    /// What is due by the clock: metrics, topics whose time is over, publishers' names, complaints.
+    fn keep_house(&mut self) {
+        let now = self.moment.now;
+        if self.parts.sequencer.metrics_due_at().is_some_and(|at| at <= now.millis) {
+            let mut own = std::mem::take(&mut self.own);
+            self.parts.sequencer.take_metrics(now, &mut own);
+            self.own = own;
+            self.publish();
+        }
+        if now.millis >= self.sweep_at {
+            let history = self.parts.history_millis;
+            self.sweep_at = now.millis + (history / 8).clamp(SWEEP_MILLIS_MIN, SWEEP_MILLIS_MAX);
+            self.parts.sequencer.sweep(now);
+            self.accounts.retain(|_, account| {
+                let stays = account.users > 0 || account.left_at + history > now.millis;
+                if !stays {
+                    self.names.remove(&account.name);
+                }
+                stays
+            });
+        }
+        if self.complaints > 0 && now.millis >= self.complaint_at {
+            tracing::warn!("{} more lines refused", std::mem::take(&mut self.complaints));
+            self.complaint_at = now.millis + COMPLAINT_MILLIS;
+        }
+    }
+}
+
+/// A control line, by value.
+enum Request {
+    /// With a name, lines are taken once.
+    Hello {
+        name: Option<Box<str>>,
+        acks: bool,
+    },
+    From {
+        line: u64,
+    },
+}
+
+impl Request {
+    fn of(control: Control<'_>) -> Self {
+        match control {
+            Control::Hello { publisher, ack, dedupe } => {
+                Request::Hello { name: publisher.filter(|_| dedupe).map(Into::into), acks: ack }
+            }
+            Control::From { line } => Request::From { line },
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! The listeners, all in shard 0: accepts in bounded portions, hands each socket to the shard with the fewest.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use mio::net::{TcpListener, TcpStream};
+use parking_lot::Mutex;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use crate::net::inbox::{ShardHandle, TurnAway, is_out_of_descriptors};
+
+/// Connections that wait to be accepted, at most; the kernel lowers it to its own limit.
+const BACKLOG: i32 = 4096;
+/// Accepted in one turn: connected clients keep their latency in a storm.
+const ACCEPTS_PER_TURN: usize = 64;
+/// Unsent bytes that the kernel holds per socket: more would only make a slow watcher's past longer.
+const SEND_BUFFER_BYTES: usize = 256 << 10;
+/// The kernel asks for more when fewer than this are unsent.
+const NOTSENT_LOWAT_BYTES: u32 = 128 << 10;
+
+/// Binds one address. Options are inherited by accepted sockets, which saves calls for each.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    SockRef::from(&socket).set_tcp_notsent_lowat(NOTSENT_LOWAT_BYTES)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(TcpListener::from_std(socket.into()))
+}
+
+/// Who may come in: counts over all shards.
+pub struct Door {
+    pub connections_max: usize,
+    pub per_address_max: usize,
+    connections: AtomicUsize,
+    addresses: Mutex<HashMap<IpAddr, usize>>,
+    is_draining: AtomicBool,
+}
+
+impl Door {
+    pub fn new(connections_max: usize, per_address_max: usize) -> Self {
+        Self {
+            connections_max,
+            per_address_max,
+            connections: AtomicUsize::new(0),
+            addresses: Mutex::default(),
+            is_draining: AtomicBool::new(false),
+        }
+    }
+
+    pub fn drain(&self) {
+        self.is_draining.store(true, Ordering::Release);
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Acquire)
+    }
+
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Counts a connection in; whoever serves it counts it out. None: it may stay.
+    fn enter(&self, address: IpAddr) -> Option<TurnAway> {
+        let connections = self.connections.fetch_add(1, Ordering::Relaxed);
+        let of_address = match self.per_address_max {
+            0 => 0,
+            _ => {
+                let mut addresses = self.addresses.lock();
+                let count = addresses.entry(address.to_canonical()).or_default();
+                *count += 1;
+                *count
+            }
+        };
+        if self.is_draining() {
+            Some(TurnAway::Draining)
+        } else if connections >= self.connections_max {
+            Some(TurnAway::Full)
+        } else if of_address > self.per_address_max {
+            Some(TurnAway::AddressFull)
+        } else {
+            None
+        }
+    }
+
+    /// Counts a connection out.
+    pub fn leave(&self, address: IpAddr) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+        if self.per_address_max > 0 {
+            let mut addresses = self.addresses.lock();
+            let address = address.to_canonical();
+            if let Some(count) = addresses.get_mut(&address) {
+                *count -= 1;
+                if *count == 0 {
+                    addresses.remove(&address);
+                }
+            }
+        }
+    }
+}
+
+/// How an accept turn ended.
+pub enum Accepted {
+    /// Nobody waits any more.
+    All,
+    /// More may wait: again next turn.
+    More,
+    /// No descriptor or memory is left: again after a while.
+    Exhausted,
+}
+
+pub struct Listener {
+    pub sockets: Vec<TcpListener>,
+    shards: Vec<ShardHandle>,
+    door: Arc<Door>,
+}
+
+impl Listener {
+    pub fn new(sockets: Vec<TcpListener>, shards: Vec<ShardHandle>, door: Arc<Door>) -> Self {
+        Self { sockets, shards, door }
+    }
+
+    /// Accepts a portion.
+    pub fn accept(&mut self) -> Accepted {
+        let mut is_all = true;
+        for place in 0..self.sockets.len() {
+            for count in 0.. {
+                if count == ACCEPTS_PER_TURN {
+                    is_all = false;
+                    break;
+                }
+                match self.sockets[place].accept() {
+                    Ok((socket, address)) => self.hand_over(socket, address),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) if is_out_of_descriptors(&error) => return Accepted::Exhausted,
+                    // The peer gave up, or a signal came: that try alone (accept(2)).
+                    Err(error) if is_transient(&error) => {}
+                    Err(error) => {
+                        tracing::warn!("cannot accept a connection: {error}");
+                        return Accepted::Exhausted;
+                    }
+                }
+            }
+        }
+        if is_all { Accepted::All } else { Accepted::More }
+    }
+
+    fn hand_over(&self, socket: TcpStream, address: SocketAddr) {
+        let turn_away = self.door.enter(address.ip());
+        let fewest = self.shards.iter().min_by_key(|shard| shard.connections.load(Ordering::Relaxed));
+        fewest.expect("there is a shard").adopt(socket, address, turn_away);
+    }
+}
+
+fn is_transient(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
+}

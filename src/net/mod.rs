@@ -1,0 +1,13 @@
+//! Sockets, threads, clocks. Decides nothing: verdicts come from `hub`.
+
+pub mod admin;
+pub mod clock;
+pub mod connection;
+pub mod connections;
+pub mod inbox;
+pub mod ingest;
+pub mod listener;
+pub mod outq;
+pub mod publisher;
+pub mod shard;
+pub mod sockets;

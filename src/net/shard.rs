@@ -1,0 +1,302 @@
+//! A shard: one thread, one event loop, the connections that it owns from accept to end.
+//!
+//! A turn is: poll → commands, accepts, reads, writable edges → flush → deadlines. What a connection's bytes
+//! lead to is in `connections`.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+use mio::{Events, Interest, Poll, Registry, Token, Waker};
+
+use crate::config::Overrun;
+use crate::hub::laggard::{Laggard, Patience};
+use crate::hub::policy::Policy;
+use crate::hub::watchers::Watchers;
+use crate::hub::wheel::{TICK_MILLIS, Wheel};
+use crate::metrics::Counters;
+use crate::net::clock::{Clock, Moment};
+use crate::net::connection::Connection;
+use crate::net::inbox::Command;
+use crate::net::listener::{Accepted, Door, Listener};
+use crate::net::sockets::Sockets;
+use crate::stream::directory::Directory;
+use crate::stream::link::{Inlet, NOTHING_NEEDED};
+
+const WAKER: Token = Token(usize::MAX);
+const LISTENERS: usize = usize::MAX - 64;
+const EVENTS_MAX: usize = 1024;
+/// Read from one client at once, and in one turn: the others keep their latency.
+const READ_BYTES: usize = 64 << 10;
+/// Accepting is tried again so long after the descriptors have run out.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+
+/// What every shard is made of.
+pub struct ShardParts {
+    pub index: usize,
+    pub poll: Poll,
+    pub inlet: Inlet,
+    pub commands: Receiver<Command>,
+    pub directory: Arc<Directory>,
+    pub door: Arc<Door>,
+    pub counters: Arc<Counters>,
+    pub policy: Policy,
+    pub patience: Patience,
+    pub overrun: Overrun,
+    /// Wakes the ingest thread when it waits for watchers.
+    pub ingest: Arc<IngestWaker>,
+    pub clock: Clock,
+    /// Shard 0 accepts.
+    pub listener: Option<Listener>,
+    /// Connections of this shard, as the listener counts them.
+    pub count: Arc<AtomicUsize>,
+}
+
+/// The ingest thread's waker, and whether it waits.
+pub struct IngestWaker {
+    pub waker: Waker,
+    pub is_waiting: AtomicBool,
+}
+
+pub struct Shard {
+    pub(super) parts: ShardParts,
+    pub(super) watchers: Watchers,
+    pub(super) sockets: Sockets,
+    pub(super) connections: Vec<Option<Connection>>,
+    pub(super) wheel: Wheel,
+    pub(super) moment: Moment,
+    /// Connections with more to read than one turn takes.
+    pub(super) unread: VecDeque<u32>,
+    /// Clients that are not read from while they do not take their answers.
+    pub(super) muted: Vec<u32>,
+    pub(super) scratch: Vec<u8>,
+    pub(super) generation: u32,
+    /// Spreads heartbeats evenly whatever comes when.
+    pub(super) spread: u32,
+    pub(super) laggards: Vec<Laggard>,
+    pub(super) review_at: u64,
+    pub(super) drain: Option<Drain>,
+    accept_at: Option<Instant>,
+    may_accept: bool,
+    /// The tail up to which everybody who is not under review has been served.
+    served: u64,
+    due: Vec<(u32, u32)>,
+}
+
+/// The way to the end.
+pub(super) struct Drain {
+    /// Goodbye is said then, whoever still lags.
+    pub serve_until: Instant,
+    pub end_at: Instant,
+    pub has_said_goodbye: bool,
+    pub connections: usize,
+    pub of: usize,
+}
+
+/// Registers a waker on a shard's poll.
+pub fn waker(poll: &Poll) -> io::Result<Arc<Waker>> {
+    Ok(Arc::new(Waker::new(poll.registry(), WAKER)?))
+}
+
+impl Shard {
+    pub fn new(mut parts: ShardParts) -> io::Result<Self> {
+        let directory = parts.directory.clone();
+        let (inlet, index) = (parts.inlet.clone(), parts.index);
+        if let Some(listener) = &mut parts.listener {
+            for (place, socket) in listener.sockets.iter_mut().enumerate() {
+                parts.poll.registry().register(socket, Token(LISTENERS + place), Interest::READABLE)?;
+            }
+        }
+        let moment = parts.clock.read();
+        Ok(Self {
+            watchers: Watchers::new(index, directory.clone()),
+            sockets: Sockets::new(inlet, directory),
+            connections: Vec::new(),
+            wheel: Wheel::new(moment.tick()),
+            moment,
+            unread: VecDeque::new(),
+            muted: Vec::new(),
+            scratch: vec![0; READ_BYTES],
+            generation: 0,
+            spread: index as u32,
+            laggards: Vec::new(),
+            review_at: 0,
+            drain: None,
+            accept_at: None,
+            may_accept: false,
+            served: parts.directory.published(),
+            due: Vec::new(),
+            parts,
+        })
+    }
+
+    /// Serves until it has drained.
+    pub fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS_MAX);
+        loop {
+            let timeout = self.timeout();
+            match self.parts.poll.poll(&mut events, timeout) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                result => result?,
+            }
+            self.sockets.inlet().wake_up();
+            self.begin_turn();
+            self.handle_events(&events);
+            self.handle_commands();
+            self.accept();
+            self.read_on();
+            self.watchers.flush(&mut self.sockets);
+            self.look_after();
+            self.handle_deadlines();
+            self.note_needed();
+            self.assert_nobody_forgotten();
+            if self.has_drained() {
+                return Ok(());
+            }
+        }
+    }
+
+    pub(super) fn registry(&self) -> &Registry {
+        self.parts.poll.registry()
+    }
+
+    /// How long to sleep: not at all while something is left to do.
+    fn timeout(&mut self) -> Option<Duration> {
+        let is_busy = self.watchers.is_busy()
+            || !self.unread.is_empty()
+            || (self.may_accept && self.accept_at.is_none());
+        if is_busy || !self.sockets.inlet().fall_asleep() {
+            return Some(Duration::ZERO);
+        }
+        let now = self.parts.clock.read();
+        let wheel = self
+            .wheel
+            .until_next(now.tick())
+            .map(|ticks| Duration::from_millis(u64::from(ticks) * TICK_MILLIS));
+        let review = (!self.laggards.is_empty())
+            .then(|| Duration::from_millis(self.review_at.saturating_sub(now.now.millis)));
+        let accept = self.accept_at.map(|at| at.saturating_duration_since(now.instant));
+        let drain = self.drain.as_ref().map(|drain| match drain.has_said_goodbye {
+            true => drain.end_at.saturating_duration_since(now.instant),
+            false => drain.serve_until.saturating_duration_since(now.instant),
+        });
+        [wheel, review, accept, drain].into_iter().flatten().min()
+    }
+
+    fn begin_turn(&mut self) {
+        self.moment = self.parts.clock.read();
+        self.sockets.turn_began = self.moment.instant;
+        self.watchers.now = self.moment.stamp();
+    }
+
+    fn handle_events(&mut self, events: &Events) {
+        for event in events {
+            match event.token() {
+                WAKER => {}
+                Token(token) if token >= LISTENERS => self.may_accept = true,
+                Token(token) => {
+                    let (key, generation) = (token as u32, (token >> 32) as u32);
+                    let connection = self.connections.get(key as usize).and_then(Option::as_ref);
+                    if connection.is_none_or(|connection| connection.generation != generation) {
+                        continue;
+                    }
+                    if event.is_writable() {
+                        self.watchers.handle_writable(key);
+                    }
+                    if event.is_readable() || event.is_read_closed() || event.is_error() {
+                        self.handle_readable(key);
+                    }
+                }
+            }
+        }
+    }
+
+    fn handle_commands(&mut self) {
+        while let Ok(command) = self.parts.commands.try_recv() {
+            match command {
+                Command::Adopt(socket, address, turn_away) => self.adopt(socket, address, turn_away),
+                Command::Report(answer) => {
+                    // Whoever asked may have given up.
+                    let _ = answer.send(self.report());
+                }
+                Command::Drain { serve, linger, connections, of } => {
+                    let serve_until = self.moment.instant + serve;
+                    let end_at = serve_until + linger;
+                    self.drain =
+                        Some(Drain { serve_until, end_at, has_said_goodbye: false, connections, of });
+                }
+            }
+        }
+    }
+
+    fn accept(&mut self) {
+        if self.accept_at.is_some_and(|at| at <= self.moment.instant) {
+            self.accept_at = None;
+            self.may_accept = true;
+        }
+        let Some(listener) = &mut self.parts.listener else {
+            return;
+        };
+        if !self.may_accept || self.accept_at.is_some() {
+            return;
+        }
+        match listener.accept() {
+            Accepted::All => self.may_accept = false,
+            Accepted::More => {}
+            Accepted::Exhausted => {
+                self.parts.counters.accepts_failed.add(1);
+                tracing::warn!("no descriptor or memory is left for new connections; trying again");
+                self.accept_at = Some(self.moment.instant + EXHAUSTED_PAUSE);
+            }
+        }
+    }
+
+    fn handle_deadlines(&mut self) {
+        let mut due = std::mem::take(&mut self.due);
+        self.wheel.advance(self.moment.tick(), &mut due);
+        for (key, deadline) in due.drain(..) {
+            let connection = self.connections.get(key as usize).and_then(Option::as_ref);
+            if connection.is_some_and(|connection| connection.due == deadline) {
+                self.handle_due(key);
+            }
+        }
+        self.due = due;
+        self.review_laggards();
+        self.say_goodbye();
+    }
+
+    /// Tells the sequencer what must not be dropped yet (`overrun = wait`).
+    fn note_needed(&mut self) {
+        if self.parts.overrun != Overrun::Wait {
+            return;
+        }
+        if !self.watchers.is_busy() {
+            self.served = self.watchers.tail();
+        }
+        let now = self.moment.now.millis;
+        let reading = self.laggards.iter().filter(|laggard| laggard.is_reading(now));
+        let lagging = reading.map(|laggard| self.watchers.position(laggard.key) + 1).min();
+        let needed = match self.watchers.is_watching() {
+            true => lagging.unwrap_or(NOTHING_NEEDED).min(self.served + 1),
+            false => NOTHING_NEEDED,
+        };
+        let link = &self.parts.inlet.link;
+        if link.needed() != needed {
+            link.set_needed(needed);
+            let ingest = &self.parts.ingest;
+            if ingest.is_waiting.swap(false, Ordering::SeqCst) {
+                ingest.waker.wake().expect("the ingest thread's waker works");
+            }
+        }
+    }
+
+    /// The edge-trigger law: whoever has bytes to send waits for an edge or is in line.
+    fn assert_nobody_forgotten(&self) {
+        if cfg!(debug_assertions) {
+            self.watchers.assert_nobody_forgotten();
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! The daemon as one thing: binds, spawns the threads, drains, joins.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use mio::net::UnixListener;
+use mio::{Poll, Waker};
+use parking_lot::{Condvar, Mutex};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::config::Config;
+use crate::hub::laggard::Patience;
+use crate::hub::policy::{Policy, ticks};
+use crate::metrics::Counters;
+use crate::net::admin::Admin;
+use crate::net::clock::{self, Clock};
+use crate::net::inbox::{Command, ShardHandle};
+use crate::net::ingest::{self, Ingest, IngestParts};
+use crate::net::listener::{self, Door, Listener};
+use crate::net::shard::{self, IngestWaker, Shard, ShardParts};
+use crate::stream::directory::Directory;
+use crate::stream::link::link;
+use crate::stream::sequencer::{Limits, SEQ_MAX, SEQ_MIN, Sequencer};
+
+/// Descriptors that are not connections: listeners, wakers, publishers, memory files, refusals on their way out.
+const DESCRIPTORS_RESERVED: u64 = 128;
+/// Of the time to drain, what is kept for the goodbyes.
+const GOODBYE: Duration = Duration::from_secs(1);
+/// Stacks: shards and ingest call nothing deep but the JSON parser, which is bounded.
+const STACK_BYTES: usize = 512 << 10;
+
+pub struct Server {
+    listening: Vec<SocketAddr>,
+    admin: Option<SocketAddr>,
+    ingest: PathBuf,
+    /// A directory made for the ingest socket alone.
+    private: Option<PathBuf>,
+    shards: Vec<ShardHandle>,
+    door: Arc<Door>,
+    is_ingest_stopping: Arc<AtomicBool>,
+    ingest_waker: Arc<IngestWaker>,
+    is_admin_stopping: Arc<AtomicBool>,
+    drain_seconds: Duration,
+    threads: Mutex<Threads>,
+    begins_draining: Condvar,
+    pub counters: Arc<Counters>,
+}
+
+struct Threads {
+    ingest: Option<JoinHandle<io::Result<()>>>,
+    shards: Vec<JoinHandle<io::Result<()>>>,
+    admin: Option<JoinHandle<io::Result<()>>>,
+    is_draining: bool,
+}
+
+impl Server {
+    /// Binds everything, then starts the threads. On an error nothing is left behind.
+    pub fn start(config: Config) -> io::Result<Server> {
+        let connections_max = raise_file_limit(&config)?;
+        let mut sockets = Vec::new();
+        for &address in &config.listen {
+            sockets.push(
+                listener::bind(address).map_err(|error| at(error, format!("cannot listen on {address}")))?,
+            );
+        }
+        let admin = match config.admin {
+            Some(address) => Some(
+                std::net::TcpListener::bind(address)
+                    .map_err(|error| at(error, format!("cannot listen on {address} (admin)")))?,
+            ),
+            None => None,
+        };
+        let (ingest, private) = ingest_path(&config)?;
+        let feed = bind_ingest(&ingest).inspect_err(|_| remove_private(private.as_deref()))?;
+        let listening = sockets.iter().map(mio::net::TcpListener::local_addr).collect::<io::Result<_>>()?;
+        let admin_address = admin.as_ref().map(std::net::TcpListener::local_addr).transpose()?;
+
+        let run_start = (clock::unix_micros() as u64).clamp(SEQ_MIN, SEQ_MAX - 1);
+        let directory = Arc::new(Directory::new(run_start, config.topics_max));
+        let counters = Arc::new(Counters::default());
+        let door = Arc::new(Door::new(connections_max, config.connections_per_address_max));
+        let clock = Clock::new();
+        let feed_poll = Poll::new()?;
+        let ingest_waker = Arc::new(IngestWaker {
+            waker: Waker::new(feed_poll.registry(), ingest::WAKER)?,
+            is_waiting: AtomicBool::new(false),
+        });
+        let mut handles = Vec::new();
+        let mut links = Vec::new();
+        let mut parts = Vec::new();
+        for index in 0..config.shards {
+            let poll = Poll::new()?;
+            let (handle, commands) = ShardHandle::new(shard::waker(&poll)?);
+            let (link, inlet) = link();
+            parts.push(ShardParts {
+                index,
+                poll,
+                inlet,
+                commands,
+                directory: directory.clone(),
+                door: door.clone(),
+                counters: counters.clone(),
+                policy: policy(&config),
+                patience: Patience::new(config.stalled_seconds),
+                overrun: config.overrun,
+                ingest: ingest_waker.clone(),
+                clock,
+                listener: None,
+                count: handle.connections.clone(),
+            });
+            handles.push(handle);
+            links.push(link);
+        }
+        parts[0].listener = Some(Listener::new(sockets, handles.clone(), door.clone()));
+        let is_ingest_stopping = Arc::new(AtomicBool::new(false));
+        let sequencer = Sequencer::new(directory, links.clone(), limits(&config));
+        let ingest_thread = Ingest::new(IngestParts {
+            poll: feed_poll,
+            listener: feed,
+            sequencer,
+            shards: handles.clone(),
+            links,
+            counters: counters.clone(),
+            clock,
+            waker: ingest_waker.clone(),
+            is_stopping: is_ingest_stopping.clone(),
+            overrun: config.overrun,
+            history_bytes: config.history_bytes,
+            history_millis: config.history_seconds.as_millis() as u64,
+            line_bytes_max: config.line_bytes_max,
+        })?;
+        let shards = parts.into_iter().map(Shard::new).collect::<io::Result<Vec<_>>>()?;
+        let is_admin_stopping = Arc::new(AtomicBool::new(false));
+        let mut threads = Threads { ingest: None, shards: Vec::new(), admin: None, is_draining: false };
+        for (index, shard) in shards.into_iter().enumerate() {
+            threads.shards.push(spawn(format!("shard-{index}"), move || shard.run())?);
+        }
+        threads.ingest = Some(spawn("ingest".to_owned(), move || ingest_thread.run())?);
+        if let Some(listener) = admin {
+            let admin = Admin { listener, shards: handles.clone(), is_stopping: is_admin_stopping.clone() };
+            threads.admin = Some(spawn("admin".to_owned(), move || admin.run())?);
+        }
+        Ok(Server {
+            listening,
+            admin: admin_address,
+            ingest,
+            private,
+            shards: handles,
+            door,
+            is_ingest_stopping,
+            ingest_waker,
+            is_admin_stopping,
+            drain_seconds: config.drain_seconds,
+            threads: Mutex::new(threads),
+            begins_draining: Condvar::new(),
+            counters,
+        })
+    }
+
+    pub fn listening(&self) -> &[SocketAddr] {
+        &self.listening
+    }
+
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    pub fn ingest(&self) -> &Path {
+        &self.ingest
+    }
+
+    /// Begins to end: no new connections, no more lines, what was numbered is served, goodbye is said.
+    pub fn drain(&self) {
+        self.door.drain();
+        self.threads.lock().is_draining = true;
+        self.begins_draining.notify_all();
+    }
+
+    /// Returns when the daemon has drained.
+    pub fn wait(&self) -> io::Result<()> {
+        let (ingest, shards, admin) = {
+            let mut threads = self.threads.lock();
+            while !threads.is_draining {
+                self.begins_draining.wait(&mut threads);
+            }
+            (threads.ingest.take(), std::mem::take(&mut threads.shards), threads.admin.take())
+        };
+        self.is_ingest_stopping.store(true, Ordering::Release);
+        self.ingest_waker.waker.wake()?;
+        let mut result = ingest.map_or(Ok(()), join);
+        let connections = self.door.connections();
+        let goodbye = GOODBYE.min(self.drain_seconds / 2);
+        for shard in &self.shards {
+            let serve = self.drain_seconds - goodbye;
+            shard.send(Command::Drain { serve, linger: goodbye, connections, of: self.shards.len() });
+        }
+        for shard in shards {
+            result = result.and(join(shard));
+        }
+        if let (Some(admin), Some(address)) = (admin, self.admin) {
+            self.is_admin_stopping.store(true, Ordering::Release);
+            // A connection of our own ends its wait for the next one.
+            let _ = std::net::TcpStream::connect_timeout(&address, GOODBYE);
+            result = result.and(join(admin));
+        }
+        // Another daemon may have replaced a file that someone removed; ours is gone with its name.
+        let _ = fs::remove_file(&self.ingest);
+        remove_private(self.private.as_deref());
+        result
+    }
+}
+
+fn spawn(
+    name: String,
+    run: impl FnOnce() -> io::Result<()> + Send + 'static,
+) -> io::Result<JoinHandle<io::Result<()>>> {
+    thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(move || {
+        let result = run();
+        if let Err(error) = &result {
+            // Half a server would deceive its users.
+            panic!("a thread of the daemon cannot go on: {error}");
+        }
+        result
+    })
+}
+
+fn join(thread: JoinHandle<io::Result<()>>) -> io::Result<()> {
+    thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread of the daemon panicked")))
+}
+
+fn at(error: io::Error, doing: String) -> io::Error {
+    io::Error::new(error.kind(), format!("{doing}: {error}"))
+}
+
+fn policy(config: &Config) -> Policy {
+    Policy {
+        messages: Policy::message_limits(config.message_bytes_max),
+        head_bytes_max: config.request_head_bytes_max,
+        messages_per_second: config.messages_per_second as u32,
+        messages_burst: config.messages_burst() as u32,
+        jobs_max: config.jobs_per_connection_max,
+        heartbeat: ticks(config.heartbeat_seconds),
+        silent_heartbeats: config.silent_heartbeats.min(u8::MAX as usize) as u8,
+        handshake: ticks(config.handshake_seconds),
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        history_bytes: config.history_bytes,
+        history_millis: config.history_seconds.as_millis() as u64,
+        job_idle_millis: config.job_idle_seconds.as_millis() as u64,
+        metrics_millis: config.metrics_seconds.as_millis() as u64,
+        jobs_max: config.jobs_max,
+        depth_max: config.depth_max,
+    }
+}
+
+/// Raises the soft file limit to the hard one. Returns how many connections there is room for.
+fn raise_file_limit(config: &Config) -> io::Result<usize> {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
+    }
+    let Some(files) = limit.maximum else {
+        return Ok(if config.connections_max == 0 { usize::MAX } else { config.connections_max });
+    };
+    let room = files.saturating_sub(DESCRIPTORS_RESERVED.min(files / 2)) as usize;
+    if config.connections_max > room {
+        tracing::warn!("connections_max lowered to {room}: the file limit is {files}");
+    }
+    Ok(if config.connections_max == 0 { room } else { config.connections_max.min(room) })
+}
+
+/// Where the feed's socket will be, and the private directory made for it.
+fn ingest_path(config: &Config) -> io::Result<(PathBuf, Option<PathBuf>)> {
+    if config.ingest.is_some() || !config.demo {
+        return Ok((config.ingest_path(), None));
+    }
+    let directory = std::env::temp_dir().join(format!("luxcast-demo-{}", std::process::id()));
+    fs::create_dir(&directory).map_err(|error| at(error, format!("cannot make {}", directory.display())))?;
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o700))?;
+    Ok((directory.join("ingest.sock"), Some(directory)))
+}
+
+fn remove_private(directory: Option<&Path>) {
+    if let Some(directory) = directory {
+        let _ = fs::remove_dir(directory);
+    }
+}
+
+/// Binds the feed's socket. A stale one is replaced; a live one, or any other file, is an error.
+fn bind_ingest(path: &Path) -> io::Result<UnixListener> {
+    let shown = path.display();
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(at(error, format!("cannot look at {shown}"))),
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            let message =
+                format!("{shown} is there and is not a socket: remove it, or choose another ingest path");
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
+        }
+        Ok(_) => match UnixStream::connect(path) {
+            Ok(_) => {
+                let message = format!("another daemon takes lines at {shown}");
+                return Err(io::Error::new(io::ErrorKind::AddrInUse, message));
+            }
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                fs::remove_file(path)
+                    .map_err(|error| at(error, format!("cannot remove the stale socket {shown}")))?;
+            }
+            Err(error) => return Err(at(error, format!("cannot tell whether {shown} is in use"))),
+        },
+    }
+    let listener =
+        UnixListener::bind(path).map_err(|error| at(error, format!("cannot make the socket {shown}")))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o660))
+        .map_err(|error| at(error, format!("cannot set the mode of {shown}")))?;
+    Ok(listener)
+}

@@ -1,0 +1,70 @@
+//! What will happen to a job, decided when it starts.
+
+use super::flows::Flow;
+use super::random::Random;
+use super::uuid;
+
+/// What will happen to the job besides its work, decided when it starts.
+pub struct Plan {
+    /// The text in all its records.
+    pub label: String,
+    pub records: u64,
+    /// Paused again and again.
+    pub is_endless: bool,
+    /// It fails for good at this record.
+    pub fails_at_record: Option<u64>,
+    /// It is paused, or cancelled, after so many events.
+    pub pauses_at: Option<u64>,
+    pub cancelled_at: Option<u64>,
+    pub breakpoint: Option<Breakpoint>,
+}
+
+pub struct Breakpoint {
+    pub id: String,
+    /// In the flow's routines; not the source.
+    pub routine: usize,
+    pub is_on_slot: bool,
+    pub hits_left: u32,
+}
+
+/// What an endless job is told to make; no demonstration lasts so long.
+const ENDLESS_RECORDS: u64 = 1_000_000_000;
+
+impl Plan {
+    pub fn new(flow: &Flow, fails: bool, random: &mut Random) -> Plan {
+        let records = flow.source.records(random);
+        Plan {
+            label: flow.source.label(random),
+            records,
+            is_endless: false,
+            fails_at_record: fails.then(|| random.below(records)),
+            pauses_at: random.chance(0.15).then(|| 5 + random.below(60)),
+            cancelled_at: random.chance(0.05).then(|| 5 + random.below(100)),
+            breakpoint: random.chance(0.15).then(|| Breakpoint::new(flow, 3, random)),
+        }
+    }
+
+    /// For a job that is there to be watched: it has everything but an end.
+    pub fn endless(flow: &Flow, random: &mut Random) -> Plan {
+        Plan {
+            label: flow.source.label(random),
+            records: ENDLESS_RECORDS,
+            is_endless: true,
+            fails_at_record: None,
+            pauses_at: Some(100),
+            cancelled_at: None,
+            breakpoint: Some(Breakpoint::new(flow, u32::MAX, random)),
+        }
+    }
+}
+
+impl Breakpoint {
+    fn new(flow: &Flow, hits_max: u32, random: &mut Random) -> Breakpoint {
+        Breakpoint {
+            id: uuid(random),
+            routine: 1 + random.index(flow.routines.len() - 1),
+            is_on_slot: random.chance(0.3),
+            hits_left: hits_max,
+        }
+    }
+}

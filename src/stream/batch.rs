@@ -1,0 +1,267 @@
+//! A batch: the frames that one turn of the ingest thread took in, back to back, immutable once published.
+//!
+//! Adjacent frames for one watcher are one slice: a thousand events can be one write.
+
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+
+use crate::event::{OVERFLOW_BIT, TypeMask};
+use crate::stream::topic::TopicKey;
+
+/// Adjacent events of one topic in one batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Run {
+    pub topic: TopicKey,
+    /// Number of the run's first event in the batch.
+    pub first: u32,
+    /// `count >= 1`.
+    pub count: u32,
+    /// Absolute index of the first event in the topic's log.
+    pub at: u64,
+    /// The OR of the events' type bits.
+    pub types: TypeMask,
+}
+
+impl Run {
+    /// Absolute index behind the run's last event.
+    pub fn end(&self) -> u64 {
+        self.at + u64::from(self.count)
+    }
+}
+
+/// Frames in another form than the publisher's, made once by the first shard that needs them.
+#[derive(Debug, Default)]
+pub struct Dialect {
+    pub bytes: Vec<u8>,
+    pub ends: Vec<u32>,
+}
+
+/// The frames of consecutive numbers and what is known of each.
+#[derive(Debug, Default)]
+pub struct Batch {
+    first_seq: u64,
+    bytes: Vec<u8>,
+    /// End offset of each event's frame.
+    ends: Vec<u32>,
+    /// Type bit of each event.
+    bits: Vec<u8>,
+    /// `runs[0]` is the whole batch, for the topic of all events.
+    runs: Vec<Run>,
+    /// Type and inner type (`type\0inner`) of the events whose bit is the shared last one.
+    overflow: Vec<Overflow>,
+    overflow_names: String,
+    dialect: OnceLock<Dialect>,
+    /// A kept event's own batch: it is small, and its dialect is not counted.
+    is_copy: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Overflow {
+    event: u32,
+    end: u32,
+}
+
+impl Batch {
+    /// An empty batch with room for `bytes` of frames.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), ..Self::default() }
+    }
+
+    /// Makes a used batch empty again; its buffers stay.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+        self.bits.clear();
+        self.runs.clear();
+        self.overflow.clear();
+        self.overflow_names.clear();
+        self.dialect.take();
+    }
+
+    /// Sets the number of the first event.
+    pub fn begin(&mut self, first_seq: u64) {
+        assert!(self.runs.is_empty(), "a batch begins empty");
+        self.first_seq = first_seq;
+        self.runs.push(Run { topic: TopicKey::ALL, first: 0, count: 0, at: 0, types: 0 });
+    }
+
+    /// The buffer that frames are written to; [`Batch::push`] makes what was added an event.
+    pub fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// Takes back what was written since the last push.
+    pub fn take_back(&mut self) {
+        let end = self.ends.last().map_or(0, |&end| end as usize);
+        self.bytes.truncate(end);
+    }
+
+    /// The bytes written since the last push are one event's frame.
+    pub fn push(&mut self, bit: u8, kind: &str, inner: Option<&str>) {
+        if bit == OVERFLOW_BIT {
+            self.overflow_names.push_str(kind);
+            if let Some(inner) = inner {
+                self.overflow_names.push('\0');
+                self.overflow_names.push_str(inner);
+            }
+            let end = self.overflow_names.len() as u32;
+            self.overflow.push(Overflow { event: self.ends.len() as u32, end });
+        }
+        self.ends.push(self.bytes.len() as u32);
+        self.bits.push(bit);
+        self.runs[0].count += 1;
+        self.runs[0].types |= 1 << bit;
+    }
+
+    /// Adds the newest event to a run of `topic`: to run `open`, if that one ends right before it.
+    /// Returns the run it is in now.
+    pub fn extend_run(&mut self, open: Option<u32>, topic: TopicKey) -> u32 {
+        let event = self.ends.len() as u32 - 1;
+        let types = 1 << self.bits[event as usize];
+        if let Some(index) = open {
+            let run = &mut self.runs[index as usize];
+            if run.topic == topic && run.first + run.count == event {
+                run.count += 1;
+                run.types |= types;
+                return index;
+            }
+        }
+        self.runs.push(Run { topic, first: event, count: 1, at: 0, types });
+        self.runs.len() as u32 - 1
+    }
+
+    pub fn runs_mut(&mut self) -> &mut [Run] {
+        &mut self.runs
+    }
+
+    pub fn runs(&self) -> &[Run] {
+        &self.runs
+    }
+
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    pub fn first_seq(&self) -> u64 {
+        self.first_seq
+    }
+
+    /// Number of the last event; the batch is not empty.
+    pub fn last_seq(&self) -> u64 {
+        self.first_seq + self.ends.len() as u64 - 1
+    }
+
+    /// Number of event `index`.
+    pub fn seq(&self, index: u32) -> u64 {
+        self.first_seq + u64::from(index)
+    }
+
+    pub fn bit(&self, index: u32) -> u8 {
+        self.bits[index as usize]
+    }
+
+    pub fn bits(&self) -> &[u8] {
+        &self.bits
+    }
+
+    /// Where the frames of `events` stand in [`Batch::bytes`].
+    pub fn span(&self, events: Range<u32>) -> Range<usize> {
+        span(&self.ends, events)
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Free room for frames before the buffer would have to grow.
+    pub fn room(&self) -> usize {
+        self.bytes.capacity() - self.bytes.len()
+    }
+
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// The event's JSON object, without the frame's header.
+    pub fn object(&self, index: u32) -> &[u8] {
+        let frame = &self.bytes[self.span(index..index + 1)];
+        let header = match frame[1] {
+            126 => 4,
+            127 => 10,
+            _ => 2,
+        };
+        &frame[header..]
+    }
+
+    /// Type and inner type of an event whose bit is [`OVERFLOW_BIT`].
+    pub fn overflow_name(&self, index: u32) -> (&str, Option<&str>) {
+        let place = self.overflow.partition_point(|entry| entry.event < index);
+        let start = place.checked_sub(1).map_or(0, |before| self.overflow[before].end as usize);
+        let name = &self.overflow_names[start..self.overflow[place].end as usize];
+        match name.split_once('\0') {
+            Some((kind, inner)) => (kind, Some(inner)),
+            None => (name, None),
+        }
+    }
+
+    /// The frames in the other dialect; `make` runs at most once, `cost` is told what it added.
+    pub fn dialect(&self, make: impl FnOnce(&Batch) -> Dialect, cost: impl FnOnce(usize)) -> &Dialect {
+        self.dialect.get_or_init(|| {
+            let dialect = make(self);
+            if !self.is_copy {
+                cost(dialect.cost());
+            }
+            dialect
+        })
+    }
+
+    /// What the other dialect costs so far, in bytes.
+    pub fn dialect_cost(&self) -> usize {
+        self.dialect.get().map_or(0, Dialect::cost)
+    }
+
+    /// What the batch itself costs in memory, in bytes: buffers by capacity, and records.
+    pub fn cost(&self) -> usize {
+        size_of::<Self>()
+            + 2 * size_of::<usize>()
+            + self.bytes.capacity()
+            + self.ends.capacity() * size_of::<u32>()
+            + self.bits.capacity()
+            + self.runs.capacity() * size_of::<Run>()
+            + self.overflow.capacity() * size_of::<Overflow>()
+            + self.overflow_names.capacity()
+    }
+
+    /// A batch of its own for one event, that may outlive this one. `run` names the topic and the event's index in it.
+    pub fn copy_event(&self, index: u32, run: Run) -> Arc<Batch> {
+        let frame = &self.bytes[self.span(index..index + 1)];
+        let mut copy = Batch::with_capacity(frame.len());
+        copy.is_copy = true;
+        copy.begin(self.seq(index));
+        copy.bytes.extend_from_slice(frame);
+        let (kind, inner) =
+            if self.bit(index) == OVERFLOW_BIT { self.overflow_name(index) } else { ("", None) };
+        copy.push(self.bit(index), kind, inner);
+        copy.runs = vec![Run { first: 0, count: 1, types: 1 << self.bit(index), ..run }];
+        Arc::new(copy)
+    }
+}
+
+impl Dialect {
+    pub fn span(&self, events: Range<u32>) -> Range<usize> {
+        span(&self.ends, events)
+    }
+
+    fn cost(&self) -> usize {
+        self.bytes.capacity() + self.ends.capacity() * size_of::<u32>()
+    }
+}
+
+fn span(ends: &[u32], events: Range<u32>) -> Range<usize> {
+    let start = events.start.checked_sub(1).map_or(0, |before| ends[before as usize] as usize);
+    start..ends[events.end as usize - 1] as usize
+}

@@ -1,0 +1,204 @@
+//! What the past may cost: the bytes of everything kept, the pool of batches, the eviction of the oldest.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::stream::batch::Batch;
+use crate::stream::topic::ChunkPool;
+
+/// Frames of one batch: 256 KiB, what one read takes in.
+const BATCH_BYTES_MAX: usize = 256 << 10;
+/// The smallest buffer: one short event a turn must not cost more.
+const BATCH_BYTES_MIN: usize = 512;
+const CLASSES: usize = (BATCH_BYTES_MAX / BATCH_BYTES_MIN).ilog2() as usize + 1;
+
+/// The newest batches are never evicted: a watcher that keeps up must not meet the end of the past.
+pub const NEWEST_KEPT: usize = 4;
+
+pub struct History {
+    /// `history_bytes`.
+    limit: usize,
+    /// All of it: batches, logs, kept events, pool. `used <= limit` after each turn, but for the newest batches.
+    used: usize,
+    /// Of `used`, kept events.
+    kept: usize,
+    /// Of `used`, batches in the pool.
+    pooled: usize,
+    /// Bytes of frames in the other dialect that went with recycled batches.
+    dialect_freed: usize,
+    /// Live batches.
+    batches: usize,
+    pool: [Vec<Arc<Batch>>; CLASSES],
+    /// Evicted, but a shard still holds them: no more than its channel has room for. Not in `used`, or a
+    /// slow shard would shorten everybody's past.
+    limbo: VecDeque<Arc<Batch>>,
+    pub chunks: ChunkPool,
+}
+
+impl History {
+    pub fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            used: 0,
+            kept: 0,
+            pooled: 0,
+            dialect_freed: 0,
+            batches: 0,
+            pool: Default::default(),
+            limbo: VecDeque::new(),
+            chunks: ChunkPool::default(),
+        }
+    }
+
+    /// Frames of one batch at most: an eighth of the history.
+    pub fn batch_bytes_max(&self) -> usize {
+        BATCH_BYTES_MAX.min(self.limit / 8)
+    }
+
+    pub fn used(&self) -> usize {
+        self.used
+    }
+
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    pub fn batches(&self) -> usize {
+        self.batches
+    }
+
+    /// An empty batch, nobody else's, with room for `bytes` of frames; a longer line than the
+    /// largest class gets a buffer of its own.
+    pub fn take(&mut self, bytes: usize) -> Arc<Batch> {
+        self.reclaim();
+        let capacity = bytes.next_power_of_two().max(BATCH_BYTES_MIN);
+        if let Some(class) = class_of(capacity)
+            && let Some(batch) = self.pool[class].pop()
+        {
+            self.pooled -= batch.cost();
+            self.used -= batch.cost();
+            return batch;
+        }
+        let capacity = if capacity > BATCH_BYTES_MAX { bytes } else { capacity };
+        Arc::new(Batch::with_capacity(capacity))
+    }
+
+    /// A batch that turned out empty.
+    pub fn give_back(&mut self, batch: Arc<Batch>) {
+        self.recycle(batch);
+    }
+
+    /// A batch is in the logs from now on.
+    pub fn add_batch(&mut self, batch: &Batch) {
+        self.used += batch.cost();
+        self.batches += 1;
+    }
+
+    /// A batch left the logs.
+    pub fn remove_batch(&mut self, batch: Arc<Batch>) {
+        self.batches -= 1;
+        self.used -= batch.cost();
+        self.recycle(batch);
+    }
+
+    pub fn add(&mut self, bytes: usize) {
+        self.used += bytes;
+    }
+
+    pub fn sub(&mut self, bytes: usize) {
+        self.used -= bytes;
+    }
+
+    /// Whether a kept event of `bytes` fits: all of them cost at most a quarter of the history.
+    pub fn has_room_to_keep(&self, bytes: usize) -> bool {
+        self.kept + bytes <= self.limit / 4
+    }
+
+    pub fn add_kept(&mut self, bytes: usize) {
+        self.kept += bytes;
+        self.used += bytes;
+    }
+
+    pub fn sub_kept(&mut self, bytes: usize) {
+        self.kept -= bytes;
+        self.used -= bytes;
+    }
+
+    /// The oldest batch has to go; `elsewhere` is what others made and the history pays for.
+    pub fn is_over(&self, elsewhere: usize) -> bool {
+        self.batches > NEWEST_KEPT && self.used + elsewhere > self.limit
+    }
+
+    /// Bytes of the other dialect freed since the last call.
+    pub fn take_dialect_freed(&mut self) -> usize {
+        std::mem::take(&mut self.dialect_freed)
+    }
+
+    /// Looks whether the shards have let go of what was evicted.
+    fn reclaim(&mut self) {
+        for _ in 0..2 {
+            let Some(batch) = self.limbo.pop_front() else {
+                return;
+            };
+            self.recycle(batch);
+        }
+    }
+
+    fn recycle(&mut self, mut batch: Arc<Batch>) {
+        let cost = batch.cost();
+        let pooled_max = self.limit / 16;
+        match Arc::get_mut(&mut batch) {
+            None => self.limbo.push_back(batch),
+            Some(free) => {
+                self.dialect_freed += free.dialect_cost();
+                free.clear();
+                if let Some(class) = class_of(free.capacity())
+                    && self.pooled + cost <= pooled_max
+                {
+                    self.pooled += cost;
+                    self.used += cost;
+                    self.pool[class].push(batch);
+                }
+            }
+        }
+    }
+}
+
+fn class_of(capacity: usize) -> Option<usize> {
+    let is_class = capacity.is_power_of_two() && (BATCH_BYTES_MIN..=BATCH_BYTES_MAX).contains(&capacity);
+    is_class.then(|| (capacity / BATCH_BYTES_MIN).ilog2() as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::History;
+
+    #[test]
+    fn a_free_batch_is_used_again_and_one_in_use_is_not() {
+        let mut history = History::new(1 << 20);
+        let batch = history.take(600);
+        assert_eq!(batch.capacity(), 1024);
+        history.add_batch(&batch);
+        let held = batch.clone();
+        let address = Arc::as_ptr(&batch);
+        history.remove_batch(batch);
+        assert_ne!(Arc::as_ptr(&history.take(600)), address, "a shard still holds it");
+        drop(held);
+        let _ = history.take(100_000);
+        assert_eq!(Arc::as_ptr(&history.take(600)), address);
+    }
+
+    #[test]
+    fn every_byte_is_counted_until_it_is_free() {
+        let mut history = History::new(1 << 16);
+        for bytes in [100, 5_000, 8_000, 3_000] {
+            let batch = history.take(bytes);
+            history.add_batch(&batch);
+            history.remove_batch(batch);
+        }
+        assert!(history.used() <= (1 << 16) / 16, "{}", history.used());
+        assert_eq!(history.batches(), 0);
+    }
+}

@@ -1,0 +1,164 @@
+//! What the daemon knows of a job: the fold of its events, in order.
+
+use crate::event::Meaning;
+use crate::wire::notice::Metrics;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum JobStatus {
+    #[default]
+    Running,
+    Paused,
+    Completed,
+    Failed,
+    Cancelled,
+}
+
+impl JobStatus {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
+    }
+}
+
+/// The state of one job after the events folded so far. Times are Unix microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct JobFold {
+    pub status: JobStatus,
+    /// Of the latest `job_started`, else of the first event.
+    pub start_micros: Option<i64>,
+    /// Of the terminal event; none while it runs.
+    pub end_micros: Option<i64>,
+    /// All but `metrics`.
+    pub total_events: u64,
+    pub total_slot_calls: u64,
+    pub total_event_emits: u64,
+    /// The job's first event was its `job_started`: nothing of it can have come before.
+    pub is_complete: bool,
+    /// Number of the first `job_started`, 0 if there was none.
+    pub first_started_seq: u64,
+    /// Number of the latest terminal event, 0 if there was none.
+    pub last_terminal_seq: u64,
+}
+
+impl JobFold {
+    /// Takes one event in. `time_micros` is the event's own time; it matters for the first event, starts and ends.
+    pub fn fold(&mut self, meaning: Meaning, seq: u64, is_first: bool, time_micros: i64) {
+        if meaning != Meaning::Metrics {
+            self.total_events += 1;
+        }
+        if is_first {
+            self.start_micros = Some(time_micros);
+            self.is_complete = meaning == Meaning::Started;
+        }
+        match meaning {
+            Meaning::SlotCall => self.total_slot_calls += 1,
+            Meaning::EventEmit => self.total_event_emits += 1,
+            Meaning::Started => {
+                if self.first_started_seq == 0 || self.status.is_over() {
+                    self.start_micros = Some(time_micros);
+                }
+                if self.first_started_seq == 0 {
+                    self.first_started_seq = seq;
+                }
+                self.run(JobStatus::Running);
+            }
+            Meaning::Paused => self.run(JobStatus::Paused),
+            Meaning::Resumed => self.run(JobStatus::Running),
+            Meaning::Completed => self.end(JobStatus::Completed, seq, time_micros),
+            Meaning::Failed => self.end(JobStatus::Failed, seq, time_micros),
+            Meaning::Cancelled => self.end(JobStatus::Cancelled, seq, time_micros),
+            Meaning::Metrics | Meaning::Other => {}
+        }
+    }
+
+    fn run(&mut self, status: JobStatus) {
+        self.status = status;
+        self.end_micros = None;
+    }
+
+    fn end(&mut self, status: JobStatus, seq: u64, time_micros: i64) {
+        self.status = status;
+        self.end_micros = Some(time_micros);
+        self.last_terminal_seq = seq;
+    }
+
+    /// The job's figures as watchers are told them.
+    pub fn metrics(&self, now_micros: i64) -> Metrics {
+        Metrics {
+            start_unix_micros: self.start_micros,
+            end_unix_micros: self.end_micros,
+            duration_seconds: self.duration_seconds(now_micros),
+            total_events: self.total_events,
+            total_slot_calls: self.total_slot_calls,
+            total_event_emits: self.total_event_emits,
+        }
+    }
+
+    /// From start to end, or to now while it runs, in seconds; never negative.
+    pub fn duration_seconds(&self, now_micros: i64) -> Option<f64> {
+        let end = self.end_micros.unwrap_or(now_micros);
+        self.start_micros.map(|start| end.saturating_sub(start).max(0) as f64 / 1e6)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{JobFold, JobStatus};
+    use crate::event::Meaning;
+
+    fn folded(events: &[(Meaning, i64)]) -> JobFold {
+        let mut fold = JobFold::default();
+        for (index, &(meaning, time)) in events.iter().enumerate() {
+            fold.fold(meaning, 100 + index as u64, index == 0, time);
+        }
+        fold
+    }
+
+    #[test]
+    fn a_job_runs_and_ends() {
+        let fold = folded(&[
+            (Meaning::Started, 1_000_000),
+            (Meaning::SlotCall, 1_500_000),
+            (Meaning::Metrics, 1_600_000),
+            (Meaning::EventEmit, 1_700_000),
+            (Meaning::Failed, 3_500_000),
+        ]);
+        assert_eq!(fold.status, JobStatus::Failed);
+        assert_eq!((fold.total_events, fold.total_slot_calls, fold.total_event_emits), (4, 1, 1));
+        assert_eq!(fold.duration_seconds(9_000_000), Some(2.5));
+        assert_eq!((fold.first_started_seq, fold.last_terminal_seq), (100, 104));
+        assert!(fold.is_complete);
+    }
+
+    #[test]
+    fn a_job_seen_from_its_middle_is_not_complete() {
+        let fold = folded(&[
+            (Meaning::Other, 2_000_000),
+            (Meaning::Started, 5_000_000),
+            (Meaning::Paused, 6_000_000),
+        ]);
+        assert!(!fold.is_complete);
+        assert_eq!(fold.status, JobStatus::Paused);
+        assert_eq!(fold.start_micros, Some(5_000_000));
+        assert_eq!(fold.duration_seconds(7_000_000), Some(2.0));
+    }
+
+    #[test]
+    fn a_job_that_starts_again_runs_again() {
+        let fold = folded(&[(Meaning::Started, 1), (Meaning::Completed, 2), (Meaning::Started, 1_000_000)]);
+        assert_eq!(
+            (fold.status, fold.end_micros, fold.start_micros),
+            (JobStatus::Running, None, Some(1_000_000))
+        );
+        assert_eq!(fold.first_started_seq, 100);
+    }
+}

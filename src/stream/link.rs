@@ -1,0 +1,143 @@
+//! The way from the sequencer to one shard: a bounded channel of batches and a coalesced wake.
+//!
+//! The sequencer never waits for a shard: where the channel is full it says "scan all you watch" instead.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+
+use crate::stream::batch::Batch;
+
+/// Batches that may wait for one shard: it takes them every few hundred sends, and what
+/// waits here is memory that the history can't reuse.
+const BATCHES_MAX: usize = 256;
+
+/// Nothing is needed: no reading watcher lags.
+pub const NOTHING_NEEDED: u64 = u64::MAX;
+
+/// The sequencer's end, shared with the shard.
+pub struct Link {
+    sender: Sender<Arc<Batch>>,
+    /// Set when a batch found no room. No batch is sent after it until the shard has taken the flag.
+    scan_all: AtomicBool,
+    /// Stays set while the shard runs; it clears it before it sleeps and looks once more.
+    is_awake: AtomicBool,
+    /// The oldest number that the shard's reading watchers still need (`overrun = wait`).
+    needed: AtomicU64,
+}
+
+/// What [`Link::offer`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shard {
+    Awake,
+    /// It sleeps: the caller wakes it.
+    Asleep,
+}
+
+impl Link {
+    /// Hands a published batch to the shard.
+    pub fn offer(&self, batch: &Arc<Batch>) -> Shard {
+        if !self.scan_all.load(Ordering::SeqCst)
+            && let Err(TrySendError::Full(_)) = self.sender.try_send(batch.clone())
+        {
+            self.scan_all.store(true, Ordering::SeqCst);
+        }
+        match self.is_awake.swap(true, Ordering::SeqCst) {
+            true => Shard::Awake,
+            false => Shard::Asleep,
+        }
+    }
+
+    pub fn needed(&self) -> u64 {
+        self.needed.load(Ordering::SeqCst)
+    }
+
+    pub fn set_needed(&self, seq: u64) {
+        self.needed.store(seq, Ordering::SeqCst);
+    }
+}
+
+/// What a shard finds at its end.
+pub enum Arrival {
+    Batch(Arc<Batch>),
+    /// Batches were left out: everything watched may have something new.
+    ScanAll,
+}
+
+/// The shard's end.
+#[derive(Clone)]
+pub struct Inlet {
+    receiver: Receiver<Arc<Batch>>,
+    pub link: Arc<Link>,
+}
+
+impl Inlet {
+    /// The next batch. A scan comes before every batch that was sent after the one left out.
+    pub fn next(&self) -> Option<Arrival> {
+        if self.link.scan_all.swap(false, Ordering::SeqCst) {
+            return Some(Arrival::ScanAll);
+        }
+        self.receiver.try_recv().ok().map(Arrival::Batch)
+    }
+
+    /// Says that the shard is about to sleep. False: something arrived meanwhile, it must not.
+    pub fn fall_asleep(&self) -> bool {
+        self.link.is_awake.store(false, Ordering::SeqCst);
+        self.receiver.is_empty() && !self.link.scan_all.load(Ordering::SeqCst)
+    }
+
+    pub fn wake_up(&self) {
+        self.link.is_awake.store(true, Ordering::SeqCst);
+    }
+}
+
+pub fn link() -> (Arc<Link>, Inlet) {
+    link_of(BATCHES_MAX)
+}
+
+/// A link with room for `batches`.
+pub fn link_of(batches: usize) -> (Arc<Link>, Inlet) {
+    let (sender, receiver) = bounded(batches);
+    let link = Arc::new(Link {
+        sender,
+        scan_all: AtomicBool::new(false),
+        is_awake: AtomicBool::new(true),
+        needed: AtomicU64::new(NOTHING_NEEDED),
+    });
+    (link.clone(), Inlet { receiver, link })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{Arrival, Shard, link_of};
+    use crate::stream::batch::Batch;
+
+    #[test]
+    fn a_full_channel_becomes_a_scan_that_comes_before_later_batches() {
+        let (link, inlet) = link_of(1);
+        let batch = Arc::new(Batch::default());
+        link.offer(&batch);
+        link.offer(&batch); // no room
+        link.offer(&batch); // must not overtake the scan
+        assert!(matches!(inlet.next(), Some(Arrival::ScanAll)));
+        assert!(matches!(inlet.next(), Some(Arrival::Batch(_))));
+        assert!(inlet.next().is_none());
+        link.offer(&batch);
+        assert!(matches!(inlet.next(), Some(Arrival::Batch(_))));
+    }
+
+    #[test]
+    fn only_a_sleeping_shard_is_woken_and_once() {
+        let (link, inlet) = link_of(4);
+        let batch = Arc::new(Batch::default());
+        assert_eq!(link.offer(&batch), Shard::Awake);
+        assert!(!inlet.fall_asleep(), "something waits");
+        assert!(inlet.next().is_some());
+        assert!(inlet.fall_asleep());
+        assert_eq!(link.offer(&batch), Shard::Asleep);
+        assert_eq!(link.offer(&batch), Shard::Awake);
+    }
+}

@@ -1,0 +1,12 @@
+//! Who gets what: pure state, no sockets, no clock.
+
+pub mod batch;
+pub mod dialect;
+pub mod directory;
+pub mod history;
+pub mod jobs;
+pub mod ledger;
+pub mod link;
+pub mod metronome;
+pub mod sequencer;
+pub mod topic;

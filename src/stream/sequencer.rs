@@ -1,0 +1,545 @@
+//! The sequencer: numbers lines, makes frames of them, appends these to the logs, publishes, evicts.
+//!
+//! One thread, the only writer. Everything that others can see happens in [`Sequencer::step`], one lock or one
+//! store a step, so that a test can put any other thread's work between any two.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::event::{METRICS_BIT, Meaning, TypeLookup};
+use crate::stream::batch::{Batch, Run};
+use crate::stream::directory::Directory;
+use crate::stream::history::History;
+use crate::stream::ledger::{Ledger, NONE, Standing};
+use crate::stream::link::{Link, Shard};
+use crate::stream::metronome::Metronome;
+use crate::stream::topic::{Handle, Keep, Log, Topic, TopicKey, TopicKind};
+use crate::wire::frame;
+use crate::wire::line::{Control, EventFields, Line, LineError, LineReader, PADDING};
+use crate::wire::notice;
+use crate::wire::stamp::{self, Stamp};
+
+/// `{"stream_seq":`, the number, and a comma.
+const MEMBER: &[u8] = b"{\"stream_seq\":";
+const DIGITS: usize = 16;
+
+/// Every number has sixteen digits: from 10^15 (2001, in microseconds) up to 2^53, which JavaScript can hold.
+pub const SEQ_MIN: u64 = 1_000_000_000_000_000;
+pub const SEQ_MAX: u64 = 1 << 53;
+
+/// What the clocks say, read once a turn.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Now {
+    /// Milliseconds since the daemon began; never goes back.
+    pub millis: u64,
+    /// Unix time.
+    pub unix_micros: i64,
+}
+
+pub struct Limits {
+    pub history_bytes: usize,
+    pub history_millis: u64,
+    pub job_idle_millis: u64,
+    /// 0: no `metrics` of the daemon's own.
+    pub metrics_millis: u64,
+    pub jobs_max: usize,
+    pub depth_max: usize,
+}
+
+/// A line that was not refused.
+pub enum Taken<'a> {
+    /// It has the newest number now; watchers see it once it is published.
+    Event(u64),
+    Control(Control<'a>),
+}
+
+/// What [`Sequencer::step`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    Appended,
+    Published,
+    /// A shard was told; one that sleeps has to be woken by the caller.
+    Told {
+        shard: usize,
+        is_asleep: bool,
+    },
+    Evicted,
+    /// All that was taken is published.
+    Done,
+}
+
+enum Phase {
+    Append { run: usize },
+    Tell { shards: u64 },
+    Evict,
+}
+
+/// The time of an event that starts or ends its job.
+struct Mark {
+    seq: u64,
+    micros: i64,
+}
+
+pub struct Sequencer {
+    directory: Arc<Directory>,
+    links: Vec<Arc<Link>>,
+    reader: LineReader,
+    types: TypeLookup,
+    pub ledger: Ledger,
+    history: History,
+    metronome: Metronome,
+    limits: Limits,
+    /// Index of the next event in the log of all.
+    all_next_at: u64,
+    /// The newest number given.
+    seq: u64,
+    digits: [u8; DIGITS],
+    /// The batch being filled: nobody else's yet.
+    open: Option<Arc<Batch>>,
+    open_runs: OpenRuns,
+    sealed: VecDeque<Arc<Batch>>,
+    marks: Vec<Mark>,
+    phase: Phase,
+    now: Now,
+    /// Whether a shard was awake at the last publishing.
+    pub met_awake_shard: bool,
+}
+
+/// The runs that the next event may extend.
+#[derive(Default)]
+struct OpenRuns {
+    job: Option<u32>,
+    flows: [Option<u32>; 2],
+}
+
+impl Sequencer {
+    pub fn new(directory: Arc<Directory>, links: Vec<Arc<Link>>, limits: Limits) -> Self {
+        let seq = directory.run_start;
+        assert!((SEQ_MIN..SEQ_MAX).contains(&seq), "numbers have sixteen digits");
+        let mut digits = [0; DIGITS];
+        digits.copy_from_slice(seq.to_string().as_bytes());
+        Self {
+            links,
+            reader: LineReader::new(limits.depth_max),
+            types: TypeLookup::new(),
+            ledger: Ledger::new(limits.jobs_max),
+            history: History::new(limits.history_bytes),
+            metronome: Metronome::new(limits.metrics_millis),
+            all_next_at: 0,
+            seq,
+            digits,
+            open: None,
+            open_runs: OpenRuns::default(),
+            sealed: VecDeque::new(),
+            marks: Vec::new(),
+            phase: Phase::Append { run: 0 },
+            now: Now::default(),
+            met_awake_shard: false,
+            limits,
+            directory,
+        }
+    }
+
+    /// The newest number that watchers may see.
+    pub fn published(&self) -> u64 {
+        self.directory.published()
+    }
+
+    /// The newest number given.
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// Begins a turn that reads about `bytes` of lines.
+    pub fn begin_turn(&mut self, now: Now, bytes: usize) {
+        self.now = now;
+        self.ledger.now_millis = now.millis;
+        if self.open.is_none() {
+            // A frame is about 40 bytes longer than its line; lines shorter than 64 bytes are rare.
+            let frames = bytes + (bytes / 64 + 1) * 40;
+            self.open_batch(frames.min(self.history.batch_bytes_max()));
+        }
+    }
+
+    fn open_batch(&mut self, bytes: usize) {
+        let mut batch = self.history.take(bytes);
+        Arc::get_mut(&mut batch).expect("a batch from the pool is nobody else's").begin(self.seq + 1);
+        self.open = Some(batch);
+        self.open_runs = OpenRuns::default();
+    }
+
+    /// Closes the open batch and gives its runs their places in the logs.
+    fn seal(&mut self) {
+        let Some(mut batch) = self.open.take() else {
+            return;
+        };
+        if batch.is_empty() {
+            self.history.give_back(batch);
+            return;
+        }
+        let open = Arc::get_mut(&mut batch).expect("an open batch is nobody else's");
+        for run in open.runs_mut() {
+            let next_at = match run.topic.slot {
+                0 => &mut self.all_next_at,
+                slot if self.ledger.find(slot, run.topic.generation).is_some() => {
+                    &mut self.ledger.entry_mut(slot).next_at
+                }
+                _ => continue,
+            };
+            run.at = *next_at;
+            *next_at += u64::from(run.count);
+        }
+        self.sealed.push_back(batch);
+    }
+
+    /// Takes one line, trimmed, `block[..length]`, with [`PADDING`] bytes behind it; the block may be edited.
+    pub fn take_line<'a>(&'a mut self, block: &'a mut [u8], length: usize) -> Result<Taken<'a>, LineError> {
+        let object = MEMBER.len() + DIGITS + length;
+        let frame = frame::header_length(object) + object;
+        self.make_room(frame);
+        let next = self.next_digits();
+        let batch =
+            Arc::get_mut(self.open.as_mut().expect("room was made")).expect("an open batch is nobody else's");
+        let buffer = batch.buffer();
+        frame::write_header(buffer, frame::TEXT, object);
+        buffer.extend_from_slice(MEMBER);
+        buffer.extend_from_slice(&next);
+        buffer.push(b',');
+        let text = buffer.len();
+        buffer.extend_from_slice(&block[1.min(length)..length]);
+        let line = match self.reader.read(block, length, &buffer[text..]) {
+            Ok(Line::Event(fields)) => fields,
+            Ok(Line::Control(control)) => {
+                batch.take_back();
+                return Ok(Taken::Control(control));
+            }
+            Err(error) => {
+                batch.take_back();
+                return Err(error);
+            }
+        };
+        let place = Placing {
+            directory: &self.directory,
+            types: &mut self.types,
+            ledger: &mut self.ledger,
+            history: &mut self.history,
+            marks: &mut self.marks,
+            runs: &mut self.open_runs,
+            now: self.now,
+            seq: self.seq + 1,
+        };
+        if let Err(error) = place.place(batch, &line) {
+            batch.take_back();
+            return Err(error);
+        }
+        self.seq += 1;
+        self.digits = next;
+        Ok(Taken::Event(self.seq))
+    }
+
+    /// An event of the daemon's own, as a publisher would have written it.
+    fn take_own(&mut self, object: &mut Vec<u8>) {
+        let length = object.len();
+        object.resize(length + PADDING, 0);
+        let taken = self.take_line(object, length);
+        assert!(matches!(taken, Ok(Taken::Event(_))), "the daemon's own event is valid");
+    }
+
+    fn make_room(&mut self, frame: usize) {
+        let has_room = self.open.as_ref().is_some_and(|batch| batch.room() >= frame);
+        if has_room {
+            return;
+        }
+        // What follows in this turn is likely as long as what came.
+        let used = self.open.as_ref().map_or(0, |batch| batch.bytes().len());
+        self.seal();
+        self.open_batch(frame.max(used.min(self.history.batch_bytes_max())));
+    }
+
+    fn next_digits(&self) -> [u8; DIGITS] {
+        let mut digits = self.digits;
+        for digit in digits.iter_mut().rev() {
+            if *digit < b'9' {
+                *digit += 1;
+                break;
+            }
+            *digit = b'0';
+        }
+        digits
+    }
+
+    /// Ends the turn: what it took is ready to be published step by step.
+    pub fn end_turn(&mut self) {
+        self.seal();
+        self.met_awake_shard = false;
+    }
+
+    /// Publishes what was taken, as far as one lock or one store goes.
+    pub fn step(&mut self) -> Step {
+        match self.phase {
+            Phase::Append { run } => {
+                let Some(batch) = self.sealed.front().cloned() else {
+                    return self.finish();
+                };
+                if run == batch.runs().len() {
+                    self.directory.publish(batch.last_seq());
+                    self.history.add_batch(&batch);
+                    self.phase = Phase::Tell { shards: self.interested(&batch) };
+                    return Step::Published;
+                }
+                self.append(&batch, run as u32);
+                self.phase = Phase::Append { run: run + 1 };
+                Step::Appended
+            }
+            Phase::Tell { shards: 0 } => {
+                self.sealed.pop_front();
+                self.phase = Phase::Evict;
+                self.step()
+            }
+            Phase::Tell { shards } => {
+                let shard = shards.trailing_zeros() as usize;
+                self.phase = Phase::Tell { shards: shards & (shards - 1) };
+                let batch = self.sealed.front().expect("it is told of before it leaves the line");
+                let is_asleep = self.links[shard].offer(batch) == Shard::Asleep;
+                self.met_awake_shard |= !is_asleep;
+                Step::Told { shard, is_asleep }
+            }
+            Phase::Evict => {
+                if !self.history.is_over(self.directory.dialect_bytes()) {
+                    self.phase = Phase::Append { run: 0 };
+                    return self.step();
+                }
+                self.evict();
+                Step::Evicted
+            }
+        }
+    }
+
+    fn finish(&mut self) -> Step {
+        self.marks.clear();
+        self.directory.sub_dialect_bytes(self.history.take_dialect_freed());
+        Step::Done
+    }
+
+    /// The shards that watch one of the batch's topics. Read after the number is published, see [`Topic::set_interest`].
+    fn interested(&self, batch: &Batch) -> u64 {
+        let shards = batch.runs()[1..].iter().filter_map(|run| {
+            let entry = self.ledger.find(run.topic.slot, run.topic.generation)?;
+            Some(entry.topic.shards())
+        });
+        shards.fold(self.directory.all.shards(), |all, shards| all | shards)
+    }
+
+    fn append(&mut self, batch: &Arc<Batch>, index: u32) {
+        let run = batch.runs()[index as usize];
+        let handle = Handle { batch: batch.clone(), run: index };
+        if run.topic == TopicKey::ALL {
+            let grown = self.directory.all.log.lock().append(handle, &mut self.history.chunks);
+            self.history.add(grown);
+            return;
+        }
+        // A topic may have been dropped between its line and now, to make room for others.
+        let Some(entry) = self.ledger.find(run.topic.slot, run.topic.generation) else {
+            return;
+        };
+        let topic = entry.topic.clone();
+        let mut log = topic.log.lock();
+        let grown = log.append(handle, &mut self.history.chunks);
+        self.history.add(grown);
+        let standing = match topic.kind {
+            TopicKind::Job => {
+                let mut job = log.job;
+                for event in run.first..run.first + run.count {
+                    let meaning = self.types.meaning(batch.bit(event));
+                    if meaning.is_terminal() {
+                        self.history.sub_kept(log.unkeep(Keep::LastTerminal));
+                    }
+                    let seq = batch.seq(event);
+                    let is_first = run.at == 0 && event == run.first;
+                    job.fold(meaning, seq, is_first, time_of(&self.marks, seq, self.now));
+                }
+                log.job = job;
+                if job.status.is_over() { Standing::Ended } else { Standing::Running }
+            }
+            _ => Standing::Flow,
+        };
+        drop(log);
+        if topic.kind == TopicKind::Job && run.types != 1 << METRICS_BIT {
+            self.metronome.note_change(self.ledger.entry_mut(run.topic.slot), self.now.millis);
+        }
+        self.ledger.touch(run.topic.slot, standing);
+    }
+
+    /// When [`Sequencer::take_metrics`] has something to do, in milliseconds of the daemon's clock.
+    pub fn metrics_due_at(&self) -> Option<u64> {
+        self.metronome.due_at()
+    }
+
+    /// Takes in a `metrics` event for each job that is due. Not in the midst of a turn.
+    pub fn take_metrics(&mut self, now: Now, object: &mut Vec<u8>) {
+        while let Some(key) = self.metronome.next_due(now.millis) {
+            let Some(entry) = self.ledger.find(key.slot, key.generation) else {
+                continue;
+            };
+            let (topic, flow, has_metrics) = (entry.topic.clone(), entry.flow, entry.has_metrics);
+            let is_watched =
+                topic.is_watched() || (flow != NONE && self.ledger.entry(flow).topic.is_watched());
+            self.ledger.entry_mut(key.slot).is_due = false;
+            if has_metrics || !is_watched {
+                continue;
+            }
+            let metrics = topic.log.lock().job.metrics(now.unix_micros);
+            let at = Stamp::from_unix_millis(now.unix_micros.div_euclid(1000));
+            object.clear();
+            notice::metrics_line(object, &at, &topic.name, &metrics);
+            self.begin_turn(now, object.len());
+            self.take_own(object);
+            // These are the daemon's, not the publisher's.
+            self.ledger.entry_mut(key.slot).has_metrics = false;
+        }
+    }
+
+    /// Drops the oldest batch from every log that has it.
+    fn evict(&mut self) {
+        let all = self.directory.all.clone();
+        let oldest = all.log.lock().oldest().expect("the history has batches").clone();
+        let batch = oldest.batch;
+        for (index, run) in batch.runs().iter().enumerate() {
+            if index == 0 {
+                let shrunk = all.log.lock().evict(&batch, run, [0, 0], &mut self.history.chunks);
+                self.history.sub(shrunk);
+                continue;
+            }
+            let Some(entry) = self.ledger.find(run.topic.slot, run.topic.generation) else {
+                continue;
+            };
+            let mut log = entry.topic.log.lock();
+            let mut kept = [0, 0];
+            if entry.topic.kind == TopicKind::Job {
+                kept = [
+                    (Keep::FirstStarted, log.job.first_started_seq),
+                    (Keep::LastTerminal, log.job.last_terminal_seq),
+                ]
+                .map(|(place, seq)| keep(&mut self.history, &mut log, &batch, run, place, seq));
+            }
+            let shrunk = log.evict(&batch, run, kept, &mut self.history.chunks);
+            self.history.sub(shrunk);
+        }
+        self.history.remove_batch(batch);
+        self.directory.sub_dialect_bytes(self.history.take_dialect_freed());
+    }
+
+    /// Whether taking `bytes` more in would drop an event with a number of at least `needed`.
+    pub fn would_drop(&self, needed: u64, bytes: usize) -> bool {
+        let used = self.history.used() + self.directory.dialect_bytes() + bytes;
+        let mut over = used.saturating_sub(self.history.limit());
+        let log = self.directory.all.log.lock();
+        for handle in log.handles() {
+            if over == 0 {
+                return false;
+            }
+            if handle.batch.last_seq() >= needed {
+                return true;
+            }
+            over = over.saturating_sub(handle.batch.cost());
+        }
+        false
+    }
+
+    /// Drops the topics whose time is over.
+    pub fn sweep(&mut self, now: Now) {
+        let ended_before = now.millis.saturating_sub(self.limits.history_millis);
+        let running_before = ended_before.saturating_sub(self.limits.job_idle_millis);
+        let history = &mut self.history;
+        self.ledger
+            .sweep(&self.directory, ended_before, running_before, &mut |topic| release(history, topic));
+    }
+}
+
+/// Keeps a copy of event `seq`, if it is in `run` and there is room. Returns its number then, else 0.
+fn keep(history: &mut History, log: &mut Log, batch: &Batch, run: &Run, place: Keep, seq: u64) -> u64 {
+    let first = batch.seq(run.first);
+    if !(first..first + u64::from(run.count)).contains(&seq) {
+        return 0;
+    }
+    let offset = (seq - first) as u32;
+    let copy = batch.copy_event(run.first + offset, Run { at: run.at + u64::from(offset), ..*run });
+    let cost = copy.cost();
+    if !history.has_room_to_keep(cost) {
+        return 0;
+    }
+    history.add_kept(cost);
+    history.sub_kept(log.keep(place, Handle { batch: copy, run: 0 }));
+    seq
+}
+
+/// Gives back what a dropped topic's log cost.
+fn release(history: &mut History, topic: &Topic) {
+    let mut log = topic.log.lock();
+    history.sub_kept(log.kept_cost());
+    history.sub(log.clear());
+}
+
+fn time_of(marks: &[Mark], seq: u64, now: Now) -> i64 {
+    marks.binary_search_by_key(&seq, |mark| mark.seq).map_or(now.unix_micros, |place| marks[place].micros)
+}
+
+/// What [`Sequencer::take_line`] needs to give a valid line its topics and its number.
+struct Placing<'a> {
+    directory: &'a Directory,
+    types: &'a mut TypeLookup,
+    ledger: &'a mut Ledger,
+    history: &'a mut History,
+    marks: &'a mut Vec<Mark>,
+    runs: &'a mut OpenRuns,
+    now: Now,
+    seq: u64,
+}
+
+impl Placing<'_> {
+    fn place(self, batch: &mut Batch, line: &EventFields<'_>) -> Result<(), LineError> {
+        let Self { directory, types, ledger, history, marks, runs, now, seq } = self;
+        let mut release = |topic: &Topic| release(history, topic);
+        let job = line.job_id.map(|name| ledger.job(name, directory, &mut release)).transpose()?;
+        let own_flow = line.flow_id.map(|name| ledger.flow(name, directory, &mut release)).transpose()?;
+        if let Some(job) = job
+            && ledger.entry(job).flow == NONE
+        {
+            let told = match (own_flow, line.data_flow_id) {
+                (Some(flow), _) => Some(flow),
+                (None, Some(name)) => Some(ledger.flow(name, directory, &mut release)?),
+                (None, None) => None,
+            };
+            if let Some(flow) = told {
+                ledger.join_flow(job, flow);
+            }
+        }
+        let (bit, meaning) = types.bit(&directory.types, line.kind, line.inner);
+        batch.push(bit, line.kind, line.inner);
+        let mut job_flow = None;
+        if let Some(job) = job {
+            let entry = ledger.entry_mut(job);
+            if entry.last_seq == 0 || meaning == Meaning::Started || meaning.is_terminal() {
+                let micros = line.timestamp.and_then(stamp::parse_unix_micros).unwrap_or(now.unix_micros);
+                marks.push(Mark { seq, micros });
+            }
+            entry.last_seq = seq;
+            entry.has_metrics |= meaning == Meaning::Metrics;
+            job_flow = (entry.flow != NONE).then_some(entry.flow);
+            runs.job = Some(batch.extend_run(runs.job, entry.topic.key));
+        }
+        let flows = [own_flow.or(job_flow), job_flow.filter(|_| own_flow.is_some() && own_flow != job_flow)];
+        for (open, flow) in runs.flows.iter_mut().zip(flows) {
+            if let Some(flow) = flow {
+                let entry = ledger.entry_mut(flow);
+                entry.last_seq = seq;
+                *open = Some(batch.extend_run(*open, entry.topic.key));
+            }
+        }
+        Ok(())
+    }
+}

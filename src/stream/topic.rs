@@ -1,0 +1,416 @@
+//! A topic (a job, a flow, or everything) and its log: the ring of handles to frames that were
+//! serialised once. A watcher is a cursor into it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::event::{Meaning, TypeMask};
+use crate::stream::batch::{Batch, Run};
+use crate::stream::jobs::JobFold;
+
+/// Names one topic for as long as it lives: a slot is used again, a generation is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct TopicKey {
+    pub slot: u32,
+    pub generation: u32,
+}
+
+impl TopicKey {
+    /// The topic of all events.
+    pub const ALL: TopicKey = TopicKey { slot: 0, generation: 0 };
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum TopicKind {
+    /// Every event of the daemon. There is one, in slot 0.
+    All,
+    Job,
+    Flow,
+}
+
+/// A run of adjacent events in a topic's log.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    pub batch: Arc<Batch>,
+    pub run: u32,
+}
+
+impl Handle {
+    pub fn run(&self) -> &Run {
+        &self.batch.runs()[self.run as usize]
+    }
+
+    pub fn last_seq(&self) -> u64 {
+        let run = self.run();
+        self.batch.seq(run.first + run.count - 1)
+    }
+}
+
+/// What a topic has lost of one type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lost {
+    pub bit: u8,
+    pub count: u64,
+    pub last_seq: u64,
+}
+
+/// Handles in a chunk at most: a few KiB, so that a log never moves much memory under its lock.
+const CHUNK_HANDLES_MAX: usize = 256;
+const CHUNK_HANDLES_MIN: usize = 4;
+
+#[derive(Debug)]
+struct Chunk {
+    types: TypeMask,
+    handles: VecDeque<Handle>,
+}
+
+/// Emptied chunks of full size, for reuse.
+#[derive(Default)]
+pub struct ChunkPool {
+    spare: Vec<VecDeque<Handle>>,
+}
+
+/// Spare chunks kept at most: 256 KiB.
+const SPARE_CHUNKS_MAX: usize = 64;
+
+impl ChunkPool {
+    fn take(&mut self, capacity: usize) -> VecDeque<Handle> {
+        let spare = if capacity == CHUNK_HANDLES_MAX { self.spare.pop() } else { None };
+        spare.unwrap_or_else(|| VecDeque::with_capacity(capacity))
+    }
+
+    fn give(&mut self, handles: VecDeque<Handle>) {
+        if handles.capacity() == CHUNK_HANDLES_MAX && self.spare.len() < SPARE_CHUNKS_MAX {
+            self.spare.push(handles);
+        }
+    }
+}
+
+/// The events that a topic keeps, by absolute index: `base..head`.
+#[derive(Debug, Default)]
+pub struct Log {
+    chunks: VecDeque<Chunk>,
+    /// Index of the first event that is still in the log; `base <= head`.
+    base: u64,
+    /// Index behind the newest event.
+    head: u64,
+    /// Number of the event with index 0.
+    first_seq: Option<u64>,
+    last_seq: u64,
+    /// Gone for good, by type. Kept events are not in it.
+    lost: Vec<Lost>,
+    /// A job's first `job_started` and latest terminal event, once the log has lost them.
+    kept: [Option<Handle>; 2],
+    pub job: JobFold,
+}
+
+impl Log {
+    pub fn base(&self) -> u64 {
+        self.base
+    }
+
+    pub fn head(&self) -> u64 {
+        self.head
+    }
+
+    pub fn first_seq(&self) -> Option<u64> {
+        self.first_seq
+    }
+
+    /// Number of the newest event, 0 before the first.
+    pub fn last_seq(&self) -> u64 {
+        self.last_seq
+    }
+
+    /// What the log's own structure costs in bytes, chunks by capacity.
+    pub fn cost(&self) -> usize {
+        let chunks: usize = self.chunks.iter().map(|chunk| chunk.handles.capacity()).sum();
+        chunks * size_of::<Handle>()
+    }
+
+    /// Appends a run. Returns the bytes that the log grew by.
+    pub fn append(&mut self, handle: Handle, pool: &mut ChunkPool) -> usize {
+        let run = *handle.run();
+        assert_eq!(run.at, self.head, "runs are appended in order");
+        self.first_seq.get_or_insert(handle.batch.seq(run.first));
+        self.head = run.end();
+        self.last_seq = handle.last_seq();
+        let mut grown = 0;
+        if self.chunks.back().is_none_or(|chunk| chunk.handles.len() == chunk.handles.capacity()) {
+            let last = self.chunks.back().map_or(0, |chunk| chunk.handles.capacity());
+            let capacity = (last * 4).clamp(CHUNK_HANDLES_MIN, CHUNK_HANDLES_MAX);
+            self.chunks.push_back(Chunk { types: 0, handles: pool.take(capacity) });
+            grown = capacity * size_of::<Handle>();
+        }
+        let chunk = self.chunks.back_mut().expect("a chunk was just made sure of");
+        chunk.types |= run.types;
+        chunk.handles.push_back(handle);
+        grown
+    }
+
+    /// Drops the oldest run, which is the one of `batch`, and notes each event as lost but for those with the
+    /// numbers `kept`. Returns the bytes that the log shrank by.
+    pub fn evict(&mut self, batch: &Batch, run: &Run, kept: [u64; 2], pool: &mut ChunkPool) -> usize {
+        let chunk = self.chunks.front_mut().expect("the oldest batch still has its handle in the log");
+        let handle = chunk.handles.pop_front().expect("no chunk is empty");
+        assert_eq!(handle.batch.first_seq(), batch.first_seq(), "log and history lose the same batch");
+        self.base = run.end();
+        let last = run.first + run.count - 1;
+        let keeps_any = kept.iter().any(|seq| (batch.seq(run.first)..=batch.seq(last)).contains(seq));
+        if run.types.is_power_of_two() && !keeps_any {
+            self.note_lost(batch.bit(last), u64::from(run.count), batch.seq(last));
+        } else {
+            for event in (run.first..=last).filter(|&event| !kept.contains(&batch.seq(event))) {
+                self.note_lost(batch.bit(event), 1, batch.seq(event));
+            }
+        }
+        if self.chunks.front().is_some_and(|chunk| !chunk.handles.is_empty()) {
+            return 0;
+        }
+        let chunk = self.chunks.pop_front().expect("it was just looked at");
+        let bytes = chunk.handles.capacity() * size_of::<Handle>();
+        pool.give(chunk.handles);
+        bytes
+    }
+
+    fn note_lost(&mut self, bit: u8, count: u64, last_seq: u64) {
+        match self.lost.iter_mut().find(|lost| lost.bit == bit) {
+            Some(lost) => {
+                lost.count += count;
+                lost.last_seq = lost.last_seq.max(last_seq);
+            }
+            None => self.lost.push(Lost { bit, count, last_seq }),
+        }
+    }
+
+    /// The oldest run.
+    pub fn oldest(&self) -> Option<&Handle> {
+        self.chunks.front()?.handles.front()
+    }
+
+    /// Handles from the oldest on.
+    pub fn handles(&self) -> impl Iterator<Item = &Handle> {
+        self.chunks.iter().flat_map(|chunk| &chunk.handles)
+    }
+
+    /// Drops every handle. Returns the bytes that the log shrank by.
+    pub fn clear(&mut self) -> usize {
+        let bytes = self.cost();
+        self.chunks.clear();
+        self.base = self.head;
+        self.kept = [None, None];
+        bytes
+    }
+
+    /// What is gone for good, by type.
+    pub fn lost(&self) -> &[Lost] {
+        &self.lost
+    }
+
+    /// Index of the first event still in the log with a number greater than `seq`; `head` if there is none.
+    pub fn index_after(&self, seq: u64) -> u64 {
+        let Some(handle) = self.first_handle(|handle| handle.last_seq() <= seq) else {
+            return self.head;
+        };
+        let run = handle.run();
+        run.at + (seq + 1).saturating_sub(handle.batch.seq(run.first))
+    }
+
+    /// Number of the event at `index`, if the log has it.
+    pub fn seq_at(&self, index: u64) -> Option<u64> {
+        if index < self.base {
+            return None;
+        }
+        let handle = self.first_handle(|handle| handle.run().end() <= index)?;
+        let run = handle.run();
+        Some(handle.batch.seq(run.first + (index - run.at) as u32))
+    }
+
+    fn first_handle(&self, passed: impl Fn(&Handle) -> bool) -> Option<&Handle> {
+        let chunk = self.chunks.get(self.first_chunk(&passed))?;
+        chunk.handles.get(chunk.handles.partition_point(passed))
+    }
+
+    /// The first chunk whose last handle is not `passed`.
+    fn first_chunk(&self, passed: impl Fn(&Handle) -> bool) -> usize {
+        let passed = |chunk: &Chunk| chunk.handles.back().is_none_or(&passed);
+        match self.chunks.len().checked_sub(2) {
+            // A watcher is nearly always near the head.
+            Some(near) if passed(&self.chunks[near]) => near + 1,
+            _ => self.chunks.partition_point(passed),
+        }
+    }
+
+    /// Copies at most `max` handles with a bit of `types`, from the event at `index` (`base <= index`) on, in
+    /// order, up to the number `tail`. Looks at a bounded number of handles.
+    pub fn copy(&self, index: u64, tail: u64, types: TypeMask, max: usize, into: &mut Vec<Handle>) -> Copied {
+        let mut copied = Copied { index, seq: 0, is_all: true };
+        if index >= self.head {
+            return copied;
+        }
+        let mut looks = 0;
+        let first_chunk = self.first_chunk(|handle| handle.run().end() <= index);
+        for chunk in self.chunks.range(first_chunk..) {
+            let last = &chunk.handles[chunk.handles.len() - 1];
+            if chunk.types & types == 0 && last.last_seq() <= tail {
+                copied.pass(last);
+                continue;
+            }
+            for handle in chunk.handles.range(first_handle_beyond(chunk, index)..) {
+                if handle.batch.first_seq() > tail {
+                    return copied;
+                }
+                looks += 1;
+                if into.len() == max || looks > LOOKS_MAX {
+                    copied.is_all = false;
+                    return copied;
+                }
+                copied.pass(handle);
+                if handle.run().types & types != 0 {
+                    into.push(handle.clone());
+                }
+            }
+        }
+        copied
+    }
+
+    /// Calls `visit` with handles from the newest that is not beyond `tail` backwards, while it returns true.
+    pub fn walk_back(&self, tail: u64, types: TypeMask, mut visit: impl FnMut(&Handle) -> bool) {
+        for chunk in self.chunks.iter().rev() {
+            if chunk.types & types == 0 {
+                continue;
+            }
+            for handle in chunk.handles.iter().rev() {
+                let is_wanted = handle.run().types & types != 0 && handle.batch.first_seq() <= tail;
+                if is_wanted && !visit(handle) {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Keeps a copy of an event that the log is about to lose.
+    pub fn keep(&mut self, place: Keep, handle: Handle) -> usize {
+        let freed = self.unkeep(place);
+        self.kept[place as usize] = Some(handle);
+        freed
+    }
+
+    /// Lets a kept event go: it is lost from now on. Returns the bytes that it cost.
+    pub fn unkeep(&mut self, place: Keep) -> usize {
+        let Some(handle) = self.kept[place as usize].take() else {
+            return 0;
+        };
+        self.note_lost(handle.batch.bit(0), 1, handle.batch.first_seq());
+        handle.batch.cost()
+    }
+
+    /// The kept events with a number beyond `seq`, oldest first.
+    pub fn kept_after(&self, seq: u64) -> impl Iterator<Item = &Handle> {
+        let first = self.kept[0].as_ref().map_or(u64::MAX, |handle| handle.batch.first_seq());
+        let last = self.kept[1].as_ref().map_or(u64::MAX, |handle| handle.batch.first_seq());
+        let order = if first <= last { [0, 1] } else { [1, 0] };
+        let kept = order.into_iter().filter_map(|place| self.kept[place].as_ref());
+        kept.filter(move |handle| handle.batch.first_seq() > seq)
+    }
+
+    /// What the kept events cost in bytes.
+    pub fn kept_cost(&self) -> usize {
+        self.kept.iter().flatten().map(|handle| handle.batch.cost()).sum()
+    }
+}
+
+/// Which of a job's events stays as long as the job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    FirstStarted = 0,
+    LastTerminal = 1,
+}
+
+impl Keep {
+    pub fn of(meaning: Meaning) -> Option<Keep> {
+        match meaning {
+            Meaning::Started => Some(Keep::FirstStarted),
+            meaning if meaning.is_terminal() => Some(Keep::LastTerminal),
+            _ => None,
+        }
+    }
+}
+
+/// How far [`Log::copy`] came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Copied {
+    /// Index behind the last event passed.
+    pub index: u64,
+    /// Number of the last event passed, 0 if there was none.
+    pub seq: u64,
+    /// Whether that is all there is up to the tail.
+    pub is_all: bool,
+}
+
+impl Copied {
+    fn pass(&mut self, handle: &Handle) {
+        self.index = handle.run().end();
+        self.seq = handle.last_seq();
+    }
+}
+
+/// Handles that one search under the lock looks at: some microseconds.
+const LOOKS_MAX: usize = 2048;
+
+fn first_handle_beyond(chunk: &Chunk, index: u64) -> usize {
+    let count = chunk.handles.len();
+    // Near the head a few steps back are cheaper than a search.
+    let mut place = count;
+    for _ in 0..8 {
+        if place == 0 || chunk.handles[place - 1].run().end() <= index {
+            return place;
+        }
+        place -= 1;
+    }
+    chunk.handles.partition_point(|handle| handle.run().end() <= index)
+}
+
+/// A job, a flow, or everything.
+pub struct Topic {
+    pub key: TopicKey,
+    pub kind: TopicKind,
+    pub name: Arc<str>,
+    /// One bit per shard that has watchers. The sequencer reads it after it has stored what is published;
+    /// a shard sets it before it loads that. So one of the two always sees the other.
+    shards: AtomicU64,
+    /// Watchers, over all shards. Changed under the directory's lock.
+    pub watchers: AtomicU32,
+    pub log: Mutex<Log>,
+}
+
+impl Topic {
+    pub fn new(key: TopicKey, kind: TopicKind, name: Arc<str>) -> Self {
+        let watchers = AtomicU32::new(0);
+        Self { key, kind, name, shards: AtomicU64::new(0), watchers, log: Mutex::default() }
+    }
+
+    pub fn shards(&self) -> u64 {
+        self.shards.load(Ordering::SeqCst)
+    }
+
+    pub fn set_interest(&self, shard: usize) {
+        self.shards.fetch_or(1 << shard, Ordering::SeqCst);
+    }
+
+    pub fn clear_interest(&self, shard: usize) {
+        self.shards.fetch_and(!(1 << shard), Ordering::SeqCst);
+    }
+
+    pub fn is_watched(&self) -> bool {
+        self.watchers.load(Ordering::Acquire) > 0
+    }
+
+    /// Bytes of memory that a topic costs beside its log.
+    pub fn cost(&self) -> usize {
+        size_of::<Self>() + 2 * size_of::<usize>() + self.name.len()
+    }
+}

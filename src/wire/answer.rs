@@ -1,0 +1,256 @@
+//! HTTP answers in place of the upgrade: one table of refusals, and what writes them.
+
+/// Header fields in one request; browsers send about 15, proxies add a few.
+pub const FIELDS_MAX: usize = 64;
+/// Bytes of the request target: an id has at most 384 (percent-encoded), a token a few hundred,
+/// which leaves room for a long list of names.
+pub const TARGET_BYTES_MAX: usize = 4096;
+
+/// The status of a refusal: its number, its phrase and the fields that must go with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    BadRequest,
+    NotFound,
+    MethodNotAllowed,
+    RequestTimeout,
+    TargetTooLarge,
+    UpgradeRequired,
+    TooManyRequests,
+    HeadTooLarge,
+    Unavailable,
+    HttpVersion,
+}
+
+impl Status {
+    /// The number of the status line.
+    pub fn code(self) -> u16 {
+        self.row().0
+    }
+
+    /// The extra fields of the answer, each line with its CR LF.
+    fn fields(self) -> &'static str {
+        self.row().1
+    }
+
+    fn row(self) -> (u16, &'static str) {
+        match self {
+            Status::BadRequest => (400, ""),
+            Status::NotFound => (404, ""),
+            Status::MethodNotAllowed => (405, "Allow: GET\r\n"),
+            Status::RequestTimeout => (408, ""),
+            Status::TargetTooLarge => (414, ""),
+            // RFC 6455, 4.4, asks for the version; RFC 9110, 15.5.22, for Upgrade, and 7.8 for its
+            // name in Connection, which may stand on several lines.
+            Status::UpgradeRequired => {
+                (426, "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n")
+            }
+            // Rates are counted by the second.
+            Status::TooManyRequests => (429, "Retry-After: 1\r\n"),
+            Status::HeadTooLarge => (431, ""),
+            // As long as the longest wait that draining asks of watchers in general.
+            Status::Unavailable => (503, "Retry-After: 5\r\n"),
+            Status::HttpVersion => (505, ""),
+        }
+    }
+}
+
+/// An HTTP answer in place of the upgrade.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub status: Status,
+    /// The stable word for programs.
+    pub code: &'static str,
+    /// For people; never holds a token.
+    pub message: String,
+}
+
+impl Refusal {
+    fn new(status: Status, code: &'static str, message: impl Into<String>) -> Self {
+        Refusal { status, code, message: message.into() }
+    }
+
+    /// 400: the request breaks a rule of HTTP or of the handshake.
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Refusal::new(Status::BadRequest, "bad_request", message)
+    }
+
+    /// 400: `which` (`job_id` or `flow_id`) of the path is not an id.
+    pub fn bad_id(which: &str) -> Self {
+        let message =
+            format!("{which} must be 1 to 128 of the characters A-Z a-z 0-9 _ . : - once percent-decoded");
+        Refusal::new(Status::BadRequest, "bad_id", message)
+    }
+
+    /// 400: a query parameter is malformed or was sent twice.
+    pub fn bad_parameter(message: impl Into<String>) -> Self {
+        Refusal::new(Status::BadRequest, "bad_parameter", message)
+    }
+
+    /// 404.
+    pub fn not_found() -> Self {
+        let message = "no such path; there are {prefix}/jobs/{job_id}/monitor, {prefix}/jobs/{job_id}/debug, \
+                       {prefix}/flows/{flow_id}/monitor and {prefix}/events under /api/ws and /api/v1/ws, \
+                       /api/v1/websocket, and /healthz";
+        Refusal::new(Status::NotFound, "not_found", message)
+    }
+
+    /// 405 with `Allow`.
+    pub fn method_not_allowed() -> Self {
+        Refusal::new(Status::MethodNotAllowed, "method_not_allowed", "only GET is allowed here")
+    }
+
+    /// 408: the head was not complete in time.
+    pub fn timeout() -> Self {
+        Refusal::new(Status::RequestTimeout, "timeout", "the request head took too long to arrive")
+    }
+
+    /// 414: the target alone is over [`TARGET_BYTES_MAX`].
+    pub fn target_too_large() -> Self {
+        let message = format!("the request target has more than {TARGET_BYTES_MAX} bytes");
+        Refusal::new(Status::TargetTooLarge, "too_large", message)
+    }
+
+    /// 431: the head is over `head_bytes_max` or has more than [`FIELDS_MAX`] fields.
+    pub fn head_too_large() -> Self {
+        let message = format!("the request head is too large, or has more than {FIELDS_MAX} fields");
+        Refusal::new(Status::HeadTooLarge, "too_large", message)
+    }
+
+    /// 426 with the version that would do.
+    pub fn upgrade_required(message: impl Into<String>) -> Self {
+        Refusal::new(Status::UpgradeRequired, "upgrade_required", message)
+    }
+
+    /// 429 with `Retry-After`.
+    pub fn too_many_requests(message: impl Into<String>) -> Self {
+        Refusal::new(Status::TooManyRequests, "too_many_requests", message)
+    }
+
+    /// 503 with `Retry-After`: a limit of the whole daemon is reached; `message` names it.
+    pub fn full(message: impl Into<String>) -> Self {
+        Refusal::new(Status::Unavailable, "full", message)
+    }
+
+    /// 503 with `Retry-After`: the daemon is about to end.
+    pub fn draining() -> Self {
+        Refusal::new(Status::Unavailable, "draining", "the daemon is shutting down")
+    }
+
+    /// 505.
+    pub fn http_version() -> Self {
+        Refusal::new(Status::HttpVersion, "http_version", "only HTTP/1.1 is spoken here")
+    }
+}
+
+/// The body of a refusal; its members stand in this order.
+#[derive(serde::Serialize)]
+struct RefusalBody<'a> {
+    error: &'a str,
+    message: &'a str,
+}
+
+/// Appends the whole answer: status line, fields and the JSON body, one line with its newline.
+pub fn write_refusal(out: &mut Vec<u8>, refusal: &Refusal) {
+    let mut body = Vec::new();
+    let members = RefusalBody { error: refusal.code, message: &refusal.message };
+    serde_json::to_writer(&mut body, &members).expect("two strings are JSON, and a Vec takes every byte");
+    body.push(b'\n');
+    let status = refusal.status;
+    write_answer(out, status.code(), status.fields(), "application/json", &body);
+}
+
+/// Appends a whole answer that closes the connection.
+pub fn write_response(out: &mut Vec<u8>, status: u16, content_type: &str, body: &[u8]) {
+    write_answer(out, status, "", content_type, body);
+}
+
+fn write_answer(out: &mut Vec<u8>, status: u16, fields: &str, content_type: &str, body: &[u8]) {
+    let head = format!(
+        "HTTP/1.1 {status} {phrase}\r\n{fields}Connection: close\r\nContent-Type: {content_type}\r\n\
+         Content-Length: {length}\r\n\r\n",
+        phrase = phrase(status),
+        length = body.len(),
+    );
+    out.extend_from_slice(head.as_bytes());
+    out.extend_from_slice(body);
+}
+
+/// The reason phrase (RFC 9110, 15); empty, which RFC 9112, 4, allows, for a status that is not in
+/// use.
+fn phrase(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        400 => "Bad Request",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        414 => "URI Too Long",
+        426 => "Upgrade Required",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        503 => "Service Unavailable",
+        505 => "HTTP Version Not Supported",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Refusal, write_refusal, write_response};
+
+    #[test]
+    fn refusals_are_whole_answers() {
+        let written = |refusal: Refusal| {
+            let mut out = Vec::new();
+            write_refusal(&mut out, &refusal);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(
+            written(Refusal::bad_request("a \"b\"\r\nc\u{1B}")),
+            "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\
+             Content-Type: application/json\r\nContent-Length: 55\r\n\r\n\
+             {\"error\":\"bad_request\",\"message\":\"a \\\"b\\\"\\r\\nc\\u001b\"}\n"
+        );
+        let upgrade = written(Refusal::upgrade_required("x"));
+        assert!(upgrade.starts_with(
+            "HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Version: 13\r\nConnection: close\r\n"
+        ));
+        assert!(written(Refusal::method_not_allowed()).contains("\r\nAllow: GET\r\n"));
+        for refusal in [Refusal::too_many_requests("x"), Refusal::full("x"), Refusal::draining()] {
+            assert!(written(refusal).contains("\r\nRetry-After: "));
+        }
+    }
+
+    #[test]
+    fn each_refusal_has_its_status_and_word() {
+        let rows = [
+            (Refusal::bad_request(""), 400, "bad_request"),
+            (Refusal::bad_id("job_id"), 400, "bad_id"),
+            (Refusal::bad_parameter(""), 400, "bad_parameter"),
+            (Refusal::not_found(), 404, "not_found"),
+            (Refusal::method_not_allowed(), 405, "method_not_allowed"),
+            (Refusal::timeout(), 408, "timeout"),
+            (Refusal::target_too_large(), 414, "too_large"),
+            (Refusal::upgrade_required(""), 426, "upgrade_required"),
+            (Refusal::too_many_requests(""), 429, "too_many_requests"),
+            (Refusal::head_too_large(), 431, "too_large"),
+            (Refusal::full(""), 503, "full"),
+            (Refusal::draining(), 503, "draining"),
+            (Refusal::http_version(), 505, "http_version"),
+        ];
+        for (refusal, status, code) in rows {
+            assert_eq!((refusal.status.code(), refusal.code), (status, code));
+            assert!(!super::phrase(status).is_empty());
+        }
+    }
+
+    #[test]
+    fn a_response_is_a_whole_answer() {
+        let mut out = Vec::new();
+        write_response(&mut out, 200, "text/plain", b"ok\n");
+        let expected = "HTTP/1.1 200 OK\r\nConnection: close\r\n\
+             Content-Type: text/plain\r\nContent-Length: 3\r\n\r\nok\n";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+}

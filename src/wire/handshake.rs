@@ -1,0 +1,152 @@
+//! The WebSocket handshake on an HTTP request that has been read already: the judgement and the 101
+//! (RFC 6455, 4.2). No subprotocol and no extension is ever chosen, so those fields are not even
+//! read.
+
+use tungstenite::handshake::derive_accept_key;
+
+use crate::wire::http::{Field, Refusal, Request};
+
+/// The value of `Sec-WebSocket-Accept` for a correct upgrade request.
+///
+/// # Errors
+/// 405 for another method than GET, 426 where no upgrade to version 13 is asked for, 400 where it
+/// is asked for in a wrong way. 426 comes first: a client of another version may have other rules
+/// for its key.
+pub fn accept_key(request: &Request<'_>) -> Result<String, Refusal> {
+    // RFC 6455, 4.2.1, item 1.
+    if request.method != "GET" {
+        return Err(Refusal::method_not_allowed());
+    }
+    if !request.upgrade.is_requested {
+        let message = "this path speaks WebSocket: send Connection: Upgrade and Upgrade: websocket";
+        return Err(Refusal::upgrade_required(message));
+    }
+    match request.upgrade.version {
+        Field::One(b"13") => {}
+        // RFC 6455, 11.3.5: once in a request. A list in one line is the same thing (RFC 9110,
+        // 5.3).
+        Field::Repeated => {
+            return Err(Refusal::bad_request("Sec-WebSocket-Version was sent twice"));
+        }
+        Field::One(value) if value.contains(&b',') => {
+            return Err(Refusal::bad_request("Sec-WebSocket-Version must be one number"));
+        }
+        Field::One(_) | Field::Absent => {
+            return Err(Refusal::upgrade_required("Sec-WebSocket-Version must be 13"));
+        }
+    }
+    match request.upgrade.key {
+        Field::One(key) if is_key(key) => Ok(derive_accept_key(key)),
+        Field::One(_) => Err(Refusal::bad_request("Sec-WebSocket-Key is not 16 bytes in base64")),
+        Field::Absent => Err(Refusal::bad_request("Sec-WebSocket-Key is missing")),
+        // RFC 6455, 11.3.1.
+        Field::Repeated => Err(Refusal::bad_request("Sec-WebSocket-Key was sent twice")),
+    }
+}
+
+/// Whether this is base64 of 16 bytes: 22 characters and `==` (RFC 6455, 4.2.1, item 5). The last
+/// character's four unused bits may be anything: in the RFC's own example of 4.1 they are not zero.
+fn is_key(key: &[u8]) -> bool {
+    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    key.len() == 24 && key.ends_with(b"==") && key[..22].iter().all(is_digit)
+}
+
+/// Appends the 101 (RFC 6455, 4.2.2).
+pub fn write_switching(out: &mut Vec<u8>, accept: &str) {
+    out.extend_from_slice(
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ",
+    );
+    out.extend_from_slice(accept.as_bytes());
+    out.extend_from_slice(b"\r\n\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{accept_key, write_switching};
+    use crate::wire::http::{Head, HeadLimits, parse_head};
+
+    const KEY: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+    const VERSION: &str = "Sec-WebSocket-Version: 13\r\n";
+
+    /// The accept key, or the status of the refusal.
+    fn judge(method: &str, fields: &[&str]) -> Result<String, u16> {
+        let text = format!("{method} / HTTP/1.1\r\nHost: a\r\n{}\r\n", fields.concat());
+        match parse_head(text.as_bytes(), HeadLimits { head_bytes_max: 8192 }) {
+            Ok(Head::Complete { request, .. }) => {
+                accept_key(&request).map_err(|refusal| refusal.status.code())
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_rfc_example_is_accepted() {
+        // RFC 6455, 1.3.
+        assert_eq!(judge("GET", &[UPGRADE, KEY, VERSION]), Ok("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=".to_owned()));
+    }
+
+    #[test]
+    fn lists_repetition_and_offers_do_no_harm() {
+        let fields = [
+            "connection: keep-alive\r\n",
+            "CONNECTION: foo, upgrade\r\nUpgrade: h2c, websocket\r\nUPGRADE: WebSocket\r\n",
+            "Sec-WebSocket-Protocol: chat, ,\r\nSec-WebSocket-Extensions: ;;;\r\n",
+            KEY,
+            VERSION,
+        ];
+        assert!(judge("GET", &fields).is_ok());
+        // RFC 6455, 4.1: bits left over in the last character.
+        let other_key = "Sec-WebSocket-Key: AQIDBAUGBwgJCgsMDQ4PEC==\r\n";
+        assert!(judge("GET", &[UPGRADE, other_key, VERSION]).is_ok());
+    }
+
+    #[test]
+    fn bad_keys_and_repeated_fields_are_400() {
+        let keys = [
+            "",
+            "Sec-WebSocket-Key:\r\n",
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZQ==\r\n",
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZSEh\r\n",
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZ*==\r\n",
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=\r\n",
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==a\r\n",
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQQQ==\r\n",
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub2==\r\n",
+        ];
+        for key in keys {
+            assert_eq!(judge("GET", &[UPGRADE, key, VERSION]), Err(400), "{key:?}");
+        }
+        assert_eq!(judge("GET", &[UPGRADE, KEY, KEY, VERSION]), Err(400));
+        assert_eq!(judge("GET", &[UPGRADE, KEY, VERSION, VERSION]), Err(400));
+        assert_eq!(judge("GET", &[UPGRADE, KEY, "Sec-WebSocket-Version: 13, 8\r\n"]), Err(400));
+    }
+
+    #[test]
+    fn no_or_another_upgrade_is_426() {
+        let cases: [&[&str]; 8] = [
+            &[],
+            &[KEY, VERSION],
+            &["Connection: Upgrade\r\n", KEY, VERSION],
+            &["Upgrade: websocket\r\n", KEY, VERSION],
+            &["Connection: Upgrade\r\nUpgrade: h2c\r\n", KEY, VERSION],
+            &["Connection: xupgrade\r\nUpgrade: websocket\r\n", KEY, VERSION],
+            &[UPGRADE, KEY],
+            &[UPGRADE, KEY, "Sec-WebSocket-Version: 8\r\n"],
+        ];
+        for fields in cases {
+            assert_eq!(judge("GET", fields), Err(426), "{fields:?}");
+        }
+        assert_eq!(judge("GET", &[UPGRADE, "Sec-WebSocket-Version: 0\r\n"]), Err(426));
+        assert_eq!(judge("POST", &[UPGRADE, KEY, VERSION]), Err(405));
+    }
+
+    #[test]
+    fn the_switch_is_written_whole() {
+        let mut out = Vec::new();
+        write_switching(&mut out, "abc=");
+        let expected = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                        Sec-WebSocket-Accept: abc=\r\n\r\n";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+}

@@ -1,0 +1,458 @@
+//! The request head that opens a connection; what it is answered with is in
+//! [`answer`](crate::wire::answer).
+//!
+//! httparse reads it; what httparse tolerates and RFC 9112 calls an error is refused here. Requests
+//! have no body, and every answer but the 101 closes the connection, so nothing can be smuggled
+//! behind one.
+
+use memchr::memchr_iter;
+
+pub use crate::wire::answer::{FIELDS_MAX, Refusal, Status, TARGET_BYTES_MAX, write_refusal, write_response};
+
+/// Bounds of a request head.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadLimits {
+    /// Bytes from the first to the empty line, that one included.
+    pub head_bytes_max: usize,
+}
+
+/// What is known of the bytes so far.
+#[derive(Debug)]
+pub enum Head<'a> {
+    /// Nothing wrong yet: come back with more bytes behind the same ones. Each call starts anew,
+    /// which `head_bytes_max` keeps cheap.
+    Partial,
+    /// The head is `length` bytes long; what follows it are frames already.
+    Complete { request: Request<'a>, length: usize },
+}
+
+/// A request head that keeps the rules of HTTP/1.1, of any method and for any path.
+#[derive(Debug)]
+pub struct Request<'a> {
+    pub method: &'a str,
+    /// As it was sent, not percent-decoded; `*`, or begins with `/`.
+    pub path: &'a str,
+    /// What follows the first `?`, not percent-decoded.
+    pub query: Option<&'a str>,
+    /// `host[:port]` from the target if that is absolute, else from `Host` (RFC 9112, 3.2.2); never
+    /// empty.
+    pub host: &'a str,
+    pub origin: Option<&'a str>,
+    /// For the log alone; `None` also where it is not UTF-8.
+    pub user_agent: Option<&'a str>,
+    pub upgrade: Upgrade<'a>,
+}
+
+/// What the request says of the WebSocket handshake, not judged yet.
+#[derive(Debug, Default)]
+pub struct Upgrade<'a> {
+    /// `Connection` has `upgrade` and `Upgrade` has `websocket`, each as one of possibly many
+    /// items.
+    pub is_requested: bool,
+    pub key: Field<'a>,
+    pub version: Field<'a>,
+}
+
+/// A field that may be sent once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Field<'a> {
+    #[default]
+    Absent,
+    One(&'a [u8]),
+    Repeated,
+}
+
+impl<'a> Field<'a> {
+    fn add(&mut self, value: &'a [u8]) {
+        *self = match self {
+            Field::Absent => Field::One(value),
+            Field::One(_) | Field::Repeated => Field::Repeated,
+        };
+    }
+
+    /// The value as text; `name` is for the refusal of a field that came twice or is not UTF-8.
+    fn text(self, name: &str) -> Result<Option<&'a str>, Refusal> {
+        match self {
+            Field::Absent => Ok(None),
+            Field::One(value) => match str::from_utf8(value) {
+                Ok(text) => Ok(Some(text)),
+                Err(_) => Err(Refusal::bad_request(format!("{name} is not UTF-8"))),
+            },
+            Field::Repeated => Err(Refusal::bad_request(format!("{name} was sent twice"))),
+        }
+    }
+}
+
+/// Reads a request head from the first bytes of a connection.
+///
+/// # Errors
+/// The answer to give, as soon as a byte shows that the head cannot become a good one.
+pub fn parse_head(bytes: &[u8], limits: HeadLimits) -> Result<Head<'_>, Refusal> {
+    // The content type of a TLS handshake record (RFC 8446, 5.1).
+    if bytes.first() == Some(&0x16) {
+        let message =
+            "this looks like TLS on a plain port: use ws:// or http://, or put a TLS proxy in front";
+        return Err(Refusal::bad_request(message));
+    }
+    let window = &bytes[..bytes.len().min(limits.head_bytes_max)];
+    // Empty lines before the request are skipped (RFC 9112, 2.2), within `head_bytes_max`.
+    let start = window.chunks(2).take_while(|pair| *pair == b"\r\n").count() * 2;
+    let fault = first_fault(&window[start..]);
+    // httparse sees only what stands before our own finding, so that the first bad byte decides.
+    let text = match &fault {
+        Some((place, _)) => &window[start..start + place],
+        None => &window[start..],
+    };
+    let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
+    let mut parsed = httparse::Request::new(&mut fields);
+    let status = parsed.parse(text).map_err(|error| refusal_of(error, text))?;
+    if parsed.version == Some(0) {
+        return Err(Refusal::http_version());
+    }
+    match status {
+        httparse::Status::Complete(length) => {
+            Ok(Head::Complete { request: read_request(&parsed)?, length: start + length })
+        }
+        httparse::Status::Partial => match fault {
+            Some((_, refusal)) => Err(refusal),
+            None if window.len() == limits.head_bytes_max => Err(Refusal::head_too_large()),
+            None => Ok(Head::Partial),
+        },
+    }
+}
+
+/// Where the text breaks a rule that httparse does not enforce: line ends, and the size of the
+/// target. What lies behind the end of the head does no harm: httparse is done before it.
+fn first_fault(text: &[u8]) -> Option<(usize, Refusal)> {
+    let target_start = text.iter().position(|byte| *byte == b' ').map_or(text.len(), |place| place + 1);
+    let target = &text[target_start..];
+    let target_length = target.iter().position(|byte| byte.is_ascii_whitespace()).unwrap_or(target.len());
+    if target_length > TARGET_BYTES_MAX {
+        return Some((target_start + TARGET_BYTES_MAX, Refusal::target_too_large()));
+    }
+    for place in memchr_iter(b'\n', text) {
+        let line = &text[..place];
+        // RFC 9112, 2.2: a recipient may take a bare LF for a line end. Two readers that differ in
+        // it see different requests, so this one does not.
+        if !line.ends_with(b"\r") {
+            return Some((place, Refusal::bad_request("a line of the request ends with a bare LF")));
+        }
+    }
+    None
+}
+
+fn refusal_of(error: httparse::Error, text: &[u8]) -> Refusal {
+    match error {
+        httparse::Error::TooManyHeaders => Refusal::head_too_large(),
+        httparse::Error::Version if is_other_version(text) => Refusal::http_version(),
+        httparse::Error::Token | httparse::Error::Version => {
+            Refusal::bad_request("the first line is not one of an HTTP/1.1 request")
+        }
+        httparse::Error::HeaderName => Refusal::bad_request(
+            "a header line is malformed: a folded line, a blank before the colon, or a forbidden byte in a name",
+        ),
+        httparse::Error::HeaderValue => Refusal::bad_request("a header's value has a forbidden byte"),
+        httparse::Error::NewLine | httparse::Error::Status => {
+            Refusal::bad_request("a line of the request does not end with CR LF")
+        }
+    }
+}
+
+/// Whether the first line names an HTTP version, `HTTP/` DIGIT `.` DIGIT (RFC 9112, 2.3), as far as
+/// it is there.
+fn is_other_version(text: &[u8]) -> bool {
+    let version = text.splitn(3, |byte| *byte == b' ').nth(2).unwrap_or_default();
+    match version.strip_prefix(b"HTTP/") {
+        Some([b'1', b'.', minor, ..]) => minor.is_ascii_digit(),
+        Some([major, ..]) => major.is_ascii_digit() && *major != b'1',
+        _ => false,
+    }
+}
+
+fn read_request<'a>(parsed: &httparse::Request<'_, 'a>) -> Result<Request<'a>, Refusal> {
+    let (Some(method), Some(target)) = (parsed.method, parsed.path) else {
+        unreachable!("httparse has found the end of the head");
+    };
+    let mut host = Field::Absent;
+    let mut origin = Field::Absent;
+    let mut user_agent = None;
+    let mut upgrade = Upgrade::default();
+    let (mut has_connection, mut has_websocket) = (false, false);
+    for field in parsed.headers.iter() {
+        let value = field.value.trim_ascii();
+        let is = |name: &str| field.name.eq_ignore_ascii_case(name);
+        if is("host") {
+            host.add(value);
+        } else if is("origin") {
+            origin.add(value);
+        } else if is("user-agent") {
+            user_agent = str::from_utf8(value).ok();
+        } else if is("connection") {
+            has_connection |= has_item(value, "upgrade");
+        } else if is("upgrade") {
+            has_websocket |= has_item(value, "websocket");
+        } else if is("sec-websocket-key") {
+            upgrade.key.add(value);
+        } else if is("sec-websocket-version") {
+            upgrade.version.add(value);
+        } else if (is("content-length") || is("transfer-encoding")) && method == "GET" {
+            // Either field announces a body (RFC 9112, 6), which no request here can have. Other
+            // methods may: theirs is the better known fault, 405.
+            return Err(Refusal::bad_request(format!(
+                "{} is not allowed: a request here has no body",
+                field.name
+            )));
+        }
+    }
+    upgrade.is_requested = has_connection && has_websocket;
+    let host = host.text("Host")?;
+    let origin = origin.text("Origin")?;
+    let (authority, path, query) = split_target(target)?;
+    // RFC 9112, 3.2: Host is required; 3.2.2: the authority of an absolute target stands for it.
+    let host = authority.or(host).ok_or_else(|| Refusal::bad_request("Host is missing"))?;
+    if !is_host(host) {
+        return Err(Refusal::bad_request("Host is malformed"));
+    }
+    Ok(Request { method, path, query, host, origin, user_agent, upgrade })
+}
+
+/// Whether a comma-separated list has this item, in any case (RFC 9110, 5.6.1 and 7.8).
+fn has_item(list: &[u8], wanted: &str) -> bool {
+    list.split(|byte| *byte == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes()))
+}
+
+/// Authority, path and query of a target in origin, absolute or asterisk form (RFC 9112, 3.2).
+fn split_target(target: &str) -> Result<(Option<&str>, &str, Option<&str>), Refusal> {
+    // RFC 3986, 2 and 3.5: a URI is ASCII, and its fragment is not sent.
+    if !target.is_ascii() || target.contains('#') {
+        return Err(Refusal::bad_request("the request target has a character that must be percent-encoded"));
+    }
+    let (authority, local) = match target.split_once("://") {
+        _ if target.starts_with('/') || target == "*" => (None, target),
+        Some((scheme, rest))
+            if ["http", "https", "ws", "wss"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) =>
+        {
+            let (authority, local) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+            (Some(authority), local)
+        }
+        _ => {
+            return Err(Refusal::bad_request(
+                "the request target is neither a path nor an http or ws address",
+            ));
+        }
+    };
+    let (path, query) = match local.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (local, None),
+    };
+    // RFC 9110, 4.2.3: an empty path is that of "/".
+    Ok((authority, if path.is_empty() { "/" } else { path }, query))
+}
+
+/// The characters of `uri-host [":" port]` (RFC 9110, 7.2, and RFC 3986, 3.2.2), and not none.
+fn is_host(text: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(&byte);
+    !text.is_empty() && !text.starts_with(':') && text.bytes().all(is_allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Field, Head, HeadLimits, Refusal, Request, Status, parse_head};
+
+    const LIMITS: HeadLimits = HeadLimits { head_bytes_max: 8192 };
+
+    /// The verdict on the whole text, which must come at the same byte however it is cut.
+    fn verdict(text: &[u8]) -> Result<bool, Refusal> {
+        parse_head(text, LIMITS).map(|head| matches!(head, Head::Complete { .. }))
+    }
+
+    fn with_request<T>(text: &str, look: impl FnOnce(Request<'_>) -> T) -> T {
+        match parse_head(text.as_bytes(), LIMITS) {
+            Ok(Head::Complete { request, length }) => {
+                assert_eq!(length, text.len());
+                look(request)
+            }
+            other => panic!("{text:?}: {other:?}"),
+        }
+    }
+
+    fn status(text: &[u8]) -> u16 {
+        verdict(text).map_or_else(|refusal| refusal.status.code(), |_| 0)
+    }
+
+    /// Asserts that the last byte of the text, and none before, brings this refusal.
+    fn assert_refused_at_end(text: &[u8], status_code: u16) {
+        assert_eq!(status(text), status_code, "{:?}", text.escape_ascii().to_string());
+        for length in 0..text.len() {
+            assert_eq!(
+                verdict(&text[..length]),
+                Ok(false),
+                "{length} of {:?}",
+                text.escape_ascii().to_string()
+            );
+        }
+    }
+
+    #[test]
+    fn a_good_head_is_read() {
+        let text = "GET /api/ws/events?since=5 HTTP/1.1\r\nHOST: a:20555\r\nuser-agent:  x y \r\nOrigin: http://a\r\n\
+                    Connection: keep-alive\r\nconnection: foo , UpGrade\r\nUpgrade: h2c, WebSocket\r\nUpgrade: x\r\n\
+                    Sec-WebSocket-Key: k\r\nSec-WebSocket-Version: 13\r\n\r\n";
+        with_request(text, |request| {
+            assert_eq!(
+                (request.method, request.path, request.query),
+                ("GET", "/api/ws/events", Some("since=5"))
+            );
+            assert_eq!((request.host, request.origin), ("a:20555", Some("http://a")));
+            assert_eq!(request.user_agent, Some("x y"));
+            assert!(request.upgrade.is_requested);
+            assert_eq!(request.upgrade.key, Field::One(b"k"));
+            assert_eq!(request.upgrade.version, Field::One(b"13"));
+        });
+        for length in 0..text.len() {
+            assert_eq!(verdict(&text.as_bytes()[..length]), Ok(false), "{length}");
+        }
+    }
+
+    #[test]
+    fn what_follows_the_head_is_not_looked_at() {
+        let text = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n\n\0\x81\x80\n";
+        match parse_head(text, LIMITS) {
+            Ok(Head::Complete { length, .. }) => assert_eq!(length, text.len() - 5),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn empty_lines_before_the_request_are_skipped() {
+        with_request("\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", |request| assert_eq!(request.path, "/"));
+        assert_refused_at_end(b"\r\n\n", 400);
+        assert_refused_at_end(b"\rG", 400);
+        assert_refused_at_end(b"\n", 400);
+    }
+
+    #[test]
+    fn bad_bytes_are_refused_at_once() {
+        let heads: [&[u8]; 24] = [
+            b"GET / HTTP/1.1\n",
+            b"GET / HTTP/1.1\r\nHost: a\n",
+            b"GET / HTTP/1.1\r\nHost: a\r\n\n",
+            b"GET / HTTP/1.1\rH",
+            b"GET / HTTP/1.1\r\nHost: a\rb",
+            b"GET / HTTP/1.1\r\n\rb",
+            b"GET / HTTP/1.1\r\nHost: a\0",
+            b"GET / HTTP/1.1\r\nHost: a\x1B",
+            b"GET / HTTP/1.1\r\nHost: a\x7F",
+            b"GET / HTTP/1.1\r\nHo\0",
+            b"GET / HTTP/1.1\r\nHost: a\r\n ",
+            b"GET / HTTP/1.1\r\nHost: a\r\n\t",
+            b"GET / HTTP/1.1\r\nHost ",
+            b"GET / HTTP/1.1\r\n ",
+            b"GET / HTTP/1.1\r\n:",
+            b"GET / HTTP/1.1\r\nHost\r",
+            b"GET  ",
+            b"GET /a\0",
+            b"GET /\r",
+            b"GET / HTTP/1.1 ",
+            b"GET / http",
+            b"GET / FTP",
+            b"{",
+            b"\0",
+        ];
+        for head in heads {
+            if head.ends_with(b"http") || head.ends_with(b"FTP") {
+                assert_eq!(status(head), 400);
+            } else {
+                assert_refused_at_end(head, 400);
+            }
+        }
+    }
+
+    #[test]
+    fn tls_is_named() {
+        let refusal = verdict(b"\x16\x03\x01\x02\x00\x01").unwrap_err();
+        assert_eq!((refusal.status, refusal.code), (Status::BadRequest, "bad_request"));
+        assert!(refusal.message.contains("looks like TLS on a plain port"));
+        assert_refused_at_end(b"\x16", 400);
+    }
+
+    #[test]
+    fn other_versions_are_505() {
+        assert_refused_at_end(b"GET / HTTP/1.0", 505);
+        assert_refused_at_end(b"GET / HTTP/2", 505);
+        assert_refused_at_end(b"PRI * HTTP/2", 505);
+        for text in ["PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "GET / HTTP/1.2\r\n\r\n", "GET / HTTP/0.9\r\n\r\n"] {
+            assert_eq!(status(text.as_bytes()), 505, "{text:?}");
+        }
+        for text in
+            ["GET / HTTP/1.x\r\n\r\n", "GET / HTTP/10.1\r\n\r\n", "GET / HTTP/x.1\r\n\r\n", "GET /\r\n\r\n"]
+        {
+            assert_eq!(status(text.as_bytes()), 400, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn host_is_required_once_and_well_formed() {
+        let with = |fields: &str| status(format!("GET / HTTP/1.1\r\n{fields}\r\n").as_bytes());
+        assert_eq!(with("Host: [::1]:80\r\n"), 0);
+        let bad = [
+            "",
+            "Host:\r\n",
+            "Host: a b\r\n",
+            "Host: u@a\r\n",
+            "Host: a/b\r\n",
+            "Host: \u{FC}\r\n",
+            "Host: :80\r\n",
+        ];
+        for fields in bad {
+            assert_eq!(with(fields), 400, "{fields:?}");
+        }
+        assert_eq!(with("Host: a\r\nhost: a\r\n"), 400);
+        assert_eq!(with("Host: a\r\nOrigin: b\r\nOrigin: b\r\n"), 400);
+        assert_eq!(with("Host: a\r\nContent-Length: 0\r\n"), 400);
+        assert_eq!(with("Host: a\r\nTransfer-encoding: chunked\r\n"), 400);
+        assert_eq!(status(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}"), 0);
+    }
+
+    #[test]
+    fn absolute_targets_are_split() {
+        let cases = [
+            ("http://b:1/x?y", "b:1", "/x", Some("y")),
+            ("WS://b", "b", "/", None),
+            ("https://b?y=a?z", "b", "/", Some("y=a?z")),
+            ("/x://y?", "a", "/x://y", Some("")),
+            ("*", "a", "*", None),
+        ];
+        for (target, host, path, query) in cases {
+            with_request(&format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"), |request| {
+                assert_eq!((request.host, request.path, request.query), (host, path, query), "{target}");
+            });
+        }
+        with_request("GET http://b/ HTTP/1.1\r\n\r\n", |request| assert_eq!(request.host, "b"));
+        for target in ["x", "a:80", "ftp://b/", "http:///x", "http://u@b/", "/a#b", "/\u{FC}", "?x"] {
+            let text = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+            assert_eq!(status(text.as_bytes()), 400, "{target}");
+        }
+        assert_eq!(status(b"GET http://b/ HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n"), 400);
+    }
+
+    #[test]
+    fn sizes_are_bounded() {
+        let target = format!("GET /{}", "a".repeat(4096));
+        assert_refused_at_end(target.as_bytes(), 414);
+        let longest = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(4095));
+        assert_eq!(verdict(longest.as_bytes()), Ok(true));
+
+        let start = "GET / HTTP/1.1\r\nHost: a\r\nX: ";
+        let fitting = format!("{start}{}\r\n\r\n", "a".repeat(8192 - start.len() - 4));
+        assert_eq!((fitting.len(), verdict(fitting.as_bytes())), (8192, Ok(true)));
+        let over = format!("{start}{}\r\n\r\n", "a".repeat(8192 - start.len() - 3));
+        assert_refused_at_end(&over.as_bytes()[..8192], 431);
+        assert_eq!(status(over.as_bytes()), 431);
+
+        let fields = |count: usize| format!("GET / HTTP/1.1\r\nHost: a\r\n{}", "X: y\r\n".repeat(count - 1));
+        assert_eq!(verdict((fields(64) + "\r\n").as_bytes()), Ok(true));
+        assert_eq!(status(fields(65).as_bytes()), 431);
+        assert_eq!(status((fields(200) + "\r\n").as_bytes()), 431);
+    }
+}

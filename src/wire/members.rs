@@ -1,0 +1,100 @@
+//! The members of a JSON object by name, as the bytes that stand there: for what must be shown
+//! or moved without being changed, numbers of any size among it. Not for the feed: see `line`.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// The values of an object's members of these names, as they stand; of repeated ones the last,
+/// as with JSON.parse. None if `json` is not an object.
+pub fn members<'a, const N: usize>(json: &'a str, names: &[&'static str; N]) -> Option<[Option<&'a str>; N]> {
+    let mut deserializer = serde_json::Deserializer::from_str(json);
+    let found = deserializer.deserialize_map(MembersVisitor(names)).ok()?;
+    deserializer.end().ok()?;
+    Some(found)
+}
+
+struct MembersVisitor<'names, const N: usize>(&'names [&'static str; N]);
+
+impl<'de, const N: usize> Visitor<'de> for MembersVisitor<'_, N> {
+    type Value = [Option<&'de str>; N];
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
+        let mut found = [None; N];
+        while let Some(index) = map.next_key_seed(NameIndex(self.0))? {
+            match index {
+                Some(index) => found[index] = Some(map.next_value::<&'de RawValue>()?.get()),
+                None => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Which of the names a key is, without keeping the key.
+struct NameIndex<'names>(&'names [&'static str]);
+
+impl<'de> DeserializeSeed<'de> for NameIndex<'_> {
+    type Value = Option<usize>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for NameIndex<'_> {
+    type Value = Option<usize>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a key")
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
+        Ok(self.0.iter().position(|name| *name == key))
+    }
+}
+
+/// Whether a JSON value is this string.
+pub fn is_text(json: &str, text: &str) -> bool {
+    let bare = json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    match bare {
+        Some(bare) if bare.contains('\\') => {
+            serde_json::from_str::<String>(json).is_ok_and(|decoded| decoded == text)
+        }
+        Some(bare) => bare == text,
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{is_text, members};
+
+    #[test]
+    fn values_come_as_they_stand() {
+        let json = r#" {"a" : 1E+400 , "\u0062":"\u0041", "c":[ 1, {} ],"a":-0 } "#;
+        assert_eq!(
+            members(json, &["a", "b", "c", "d"]),
+            Some([Some("-0"), Some(r#""\u0041""#), Some("[ 1, {} ]"), None])
+        );
+        assert_eq!(members("{}", &["a"]), Some([None]));
+        for other in ["", "[]", "1", "{", r#"{"a":1} x"#, r#"{"a":01}"#] {
+            assert_eq!(members(other, &["a"]), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn texts_are_compared_decoded() {
+        assert!(is_text(r#""slot_call""#, "slot_call"));
+        assert!(is_text(r#""slot\u005fcall""#, "slot_call"));
+        assert!(!is_text("slot_call", "slot_call"));
+        assert!(!is_text(r#""slot""#, "slot_call"));
+        assert!(!is_text("1", "1"));
+        assert!(!is_text("\"", ""));
+    }
+}

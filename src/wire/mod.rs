@@ -1,0 +1,14 @@
+//! Bytes to values and back. No sockets and no clock here.
+
+pub mod action;
+pub mod answer;
+pub mod frame;
+pub mod handshake;
+pub mod header;
+pub mod http;
+pub mod line;
+pub mod members;
+pub mod message;
+pub mod notice;
+mod number;
+pub mod stamp;
