@@ -1,5 +1,71 @@
+//! luxcast streams the live events of workflow jobs from one local socket to any number of WebSocket clients.
+//!
+//! # The one idea
+//!
+//! **A watcher is a cursor into a topic's log.** A topic is a job, a flow, or everything. Its log is a ring of
+//! handles to frames that were serialised once. That one structure is the send queue (write from the cursor to the
+//! head), the history (put the cursor back), the seam between replay and live (there is none), the test for a slow
+//! client (its cursor is older than the ring: `stream:gap`), and the bound on memory (no queue per client, nothing
+//! allocated per message or delivery).
+//!
+//! # Threads
+//!
+//! ```text
+//! publishers ══ Unix socket ══▶ ingest ── Arc<Batch>, bounded channels ──▶ shard 0..N-1 ══ sockets ══▶ watchers
+//!                               (one: numbers, + one wake if it sleeps     (each: a mio event loop,
+//!                                encodes, appends                           its connections, a timer wheel;
+//!                                to logs, evicts) ◀── interest bits ──      shard 0 accepts)
+//!                                                     per topic
+//! admin (one request after the other) ── commands ──▶ shards        main: signals, drain, join
+//! ```
+//!
+//! # Layers
+//!
+//! Each may use what stands to its left, never to its right; `tests/tidy.rs` checks that.
+//!
+//! [`event`] [`close`] [`config`] [`metrics`] ← [`wire`] ← [`stream`] ← [`hub`] ← [`net`] ← [`server`] ← [`cli`]
+//!
+//! - [`wire`]: bytes to values and back: request heads, frames, client actions, lines of the feed.
+//! - [`stream`]: who gets what: batches, topics and their logs, the history, the sequencer. Pure state.
+//! - [`hub`]: one shard's watchers: cursors, cohorts, filters, sessions, limits, the flush. Pure state too.
+//! - [`net`]: sockets, threads, clocks. Decides nothing.
+//! - [`server`]: binds, spawns, drains, joins. [`cli`] and [`sim`]: the program around it.
+//!
+//! # The life of an event
+//!
+//! 1. [`net::ingest`] reads a block from a publisher and cuts it into lines.
+//! 2. [`stream::sequencer`] writes each line's frame (header, `{"stream_seq":N,`, the publisher's bytes) into the
+//!    turn's [`stream::batch`], then has [`wire::line`] parse the line in place to find its type, job and flow. A
+//!    refused line takes its frame back.
+//! 3. It appends a handle per run of adjacent events to each [`stream::topic`]'s log, stores the number as
+//!    published, offers the batch to the shards that watch one of its topics ([`stream::link`]), wakes those that
+//!    sleep, and evicts the oldest batches of the [`stream::history`] for room.
+//! 4. [`net::shard`] wakes; [`hub::watchers`] marks the [`hub::cohort`]s (watchers of one topic that want the same)
+//!    for which the batch has something.
+//! 5. [`hub::flush`] gathers once for all members of a cohort that stand at one place ([`hub::cursor`]) and writes
+//!    the same bytes to each socket: small ones from one buffer, large ones by `sendfile` from a memory file
+//!    ([`net::sockets`]). A socket that is full is left to its own cursor and served again when it has room.
+//!
+//! # Why nothing is lost or doubled
+//!
+//! - The sequencer appends, *then* stores the number, *then* reads which shards are interested. A shard sets its
+//!   interest, *then* loads the number, *then* stands in the log behind it. Whichever came first, one sees the other.
+//! - A shard's tail is loaded after the arrivals are marked, so nobody is called up to date too early.
+//! - A full channel becomes "scan all you watch" ([`stream::link`]): nothing is told twice, nothing is forgotten.
+//! - What the history drops is counted by topic and type; a cursor that comes back later says so with a gap.
+//!
+//! `tests/simulation` interleaves the real sequencer and the real flush at each of these steps.
+//!
+//! # Lexicon
+//!
+//! - **event**: one line of the feed, numbered. **frame**: its bytes on the wire. **batch**: frames of consecutive
+//!   numbers in one buffer. **run**: adjacent events of one topic in a batch. **handle**: a run in a topic's log.
+//! - **topic**: a job, a flow, everything. **history**: all that is kept. **gap**: what could not be delivered.
+//! - **watcher**: a connection's place in the stream. **cursor**: that place. **cohort**: watchers that want the
+//!   same of one topic. **tail**: the newest number that is delivered. **to lag**: to stand at an own place.
+//! - **publisher**: who feeds the daemon. **shard**: a thread with its connections.
 #![deny(unsafe_code)]
-//! luxcast
+
 pub mod cli;
 pub mod close;
 pub mod config;

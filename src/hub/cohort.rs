@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::hub::cursor::Cursor;
 use crate::hub::filter::Selector;
 use crate::stream::topic::Topic;
 
@@ -10,8 +11,8 @@ pub struct Cohort {
     /// The topic as this shard knows it.
     pub topic: u32,
     pub selector: Selector,
-    /// No member that does not lag wants any event before this index that it has not got.
-    pub start: u64,
+    /// No member that does not lag wants any event before this place that it has not got.
+    pub start: Cursor,
     /// Something may have come for it: it is in the line, or being served and to be put there again.
     pub is_marked: bool,
     /// It is being served, in portions; `start` stays until all have been.

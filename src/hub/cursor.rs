@@ -17,6 +17,13 @@ pub struct Cursor {
     pub seq: u64,
 }
 
+impl Cursor {
+    /// The later of two places.
+    pub fn max(self, other: Self) -> Self {
+        if other.index > self.index { Self { seq: self.seq.max(other.seq), ..other } } else { self }
+    }
+}
+
 /// Adjacent events of one handle that go out: one slice.
 #[derive(Clone, Copy, Debug)]
 pub struct Piece {
@@ -53,6 +60,8 @@ pub struct Gathered {
     pub pieces: Vec<Piece>,
     pub bytes: usize,
     pub messages: u64,
+    /// Where it begins: the cursor, or where the log begins if nothing that is wanted stood before that.
+    pub from: Cursor,
     /// Where a watcher stands that has got all pieces.
     pub next: Cursor,
     /// There is nothing more up to the tail.
@@ -77,10 +86,11 @@ impl Gathered {
                 if Missed::of(&log, Some(cursor.index), cursor.seq, selector).is_any() {
                     return Err(Behind);
                 }
-                from.index = log.base();
+                from = from.max(beginning(&log));
             }
             log.copy(from.index, tail, selector.mask, portion.handles, &mut self.handles)
         };
+        self.from = from;
         self.is_all = copied.is_all;
         self.next.index = copied.index.max(from.index);
         self.next.seq = if copied.is_all { tail.max(from.seq) } else { copied.seq.max(from.seq) };
@@ -271,11 +281,28 @@ pub fn start(topic: &Topic, directory: &Directory, since: Since, newest: u64, se
     let log = topic.log.lock();
     let live = Cursor { index: log.index_after(newest), seq: newest };
     match since {
-        Since::Now => Start { cursor: live, gap: None, kept: ArrayVec::new() },
-        Since::Last(count) => last(&log, live, count, selector),
+        Since::Now => {
+            Start { cursor: live, gap: dropped_early(topic, &log, directory, newest), kept: ArrayVec::new() }
+        }
+        Since::Last(count) => {
+            Start { gap: dropped_early(topic, &log, directory, newest), ..last(&log, live, count, selector) }
+        }
         Since::Start => after(topic, &log, directory, 0, live, true, selector),
         Since::After(seq) => after(topic, &log, directory, seq, live, false, selector),
     }
+}
+
+/// The last number that this topic may have lost when it was dropped altogether, before it was made anew.
+fn dropped_to(topic: &Topic, log: &Log, directory: &Directory) -> u64 {
+    let is_whole = topic.kind == TopicKind::All || log.job.is_complete;
+    let before = log.first_seq().map_or(u64::MAX, |first| first - 1);
+    if is_whole { 0 } else { directory.dropped_max().min(before) }
+}
+
+/// A topic that was dropped before its newest events were published has lost what would be live.
+fn dropped_early(topic: &Topic, log: &Log, directory: &Directory, newest: u64) -> Option<Gap> {
+    let to = dropped_to(topic, log, directory);
+    (to > newest).then_some(Gap { from: newest + 1, to, missed: None, reason: GapReason::Expired })
 }
 
 fn after(
@@ -298,20 +325,24 @@ fn after(
         return Start { cursor: live, gap: (!is_complete).then_some(gap), kept: ArrayVec::new() };
     }
     let index = log.index_after(seq);
-    let missed = Missed::of(log, (index > log.base()).then_some(index), seq, selector);
+    let is_of_all = topic.kind == TopicKind::All;
+    // In the log of all, the place follows from the number.
+    let place = if is_of_all { Some(seq.saturating_sub(directory.run_start)) } else { None };
+    let missed = Missed::of(log, place.or((index > log.base()).then_some(index)), seq, selector);
     let is_other_run = seq < directory.run_start && !is_start;
-    let dropped_max = if topic.kind == TopicKind::All { 0 } else { directory.dropped_max() };
-    let is_dropped = seq < dropped_max;
-    let gap = if (is_other_run || is_dropped) && !is_complete {
+    let dropped_to = dropped_to(topic, log, directory);
+    let gap = if (is_other_run || seq < dropped_to) && !is_complete {
         let reason = if is_other_run { GapReason::Restart } else { GapReason::Expired };
         let run_end = if is_other_run { directory.run_start } else { 0 };
-        let to = missed.to.unwrap_or(0).max(run_end).max(dropped_max);
+        let to = missed.to.unwrap_or(0).max(run_end).max(dropped_to);
         Some(Gap { from: seq + 1, to, missed: None, reason })
     } else {
         missed.gap(seq, GapReason::Expired)
     };
-    let before = if index == log.base() { missed.behind.seq.min(live.seq) } else { 0 };
-    Start { cursor: Cursor { index, seq: seq.max(before) }, gap, kept: missed.kept }
+    // What the gap tells of is over, and so is all that the log has lost.
+    let told = gap.map_or(0, |gap| gap.to);
+    let before = if index == log.base() { missed.behind.seq } else { 0 };
+    Start { cursor: Cursor { index, seq: seq.max(told.max(before).min(live.seq)) }, gap, kept: missed.kept }
 }
 
 /// The last `count` events that match: no gap, since nothing more was asked for.

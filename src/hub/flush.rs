@@ -10,6 +10,7 @@ use crate::hub::cursor::{Cursor, Gathered, Missed, Portion};
 use crate::hub::outlet::Outlet;
 use crate::hub::watcher::{BLOCKED, BROKEN, ENDED, ENDING, LAGS, Place, QUEUED};
 use crate::hub::watchers::{Watchers, tell};
+use crate::stream::link::Arrival;
 use crate::wire::notice::GapReason;
 
 /// Sends between two looks at the tail: while a shard is busy, more comes in, and each next send carries more.
@@ -91,6 +92,11 @@ impl Watchers {
                 self.renew_masks();
             }
             self.mark(&arrival);
+            let arrived = match arrival {
+                Arrival::Batch(batch) => batch.last_seq(),
+                Arrival::ScanAll => outlet.published(),
+            };
+            self.arrived = self.arrived.max(arrived);
         }
         self.tail = outlet.published();
         if self.types != self.directory.types.generation() {
@@ -123,7 +129,7 @@ impl Watchers {
                     self.enqueue(key);
                 }
             }
-            Place::Many(_) => self.serve_many(key, outlet),
+            Place::Many(_) => self.serve_many(key, self.arrived, outlet),
         }
     }
 
@@ -140,7 +146,7 @@ impl Watchers {
         }
         if let Place::Many(_) = self.watchers[key as usize].place {
             self.mark_subscriptions(key);
-            self.serve_many(key, outlet);
+            self.serve_many(key, self.tail, outlet);
             return;
         }
         if let Place::Cohort { .. } = self.watchers[key as usize].place {
@@ -202,6 +208,7 @@ impl Watchers {
         let from = self.watchers[key as usize].cursor;
         let mut gathered = mem::take(&mut self.gathered);
         let is_behind = gathered.gather(&topic, from, &selector, self.tail, REPLAY_PORTION).is_err();
+        let mut is_sent = false;
         if is_behind {
             let missed = Missed::of(&topic.log.lock(), Some(from.index), from.seq, &selector);
             let gap = missed.gap(from.seq, GapReason::Overrun);
@@ -214,9 +221,9 @@ impl Watchers {
             let slices: ArrayVec<IoSlice<'_>, SLICES_MAX> =
                 gathered.pieces.iter().map(|piece| IoSlice::new(gathered.slice_of(piece))).collect();
             let result = self.send(key, Way::Slices, &slices, gathered.bytes, outlet);
-            self.record(key, result, &gathered, from);
+            is_sent = self.record(key, result, &gathered, from);
         }
-        let is_all = !is_behind && gathered.is_all;
+        let is_all = is_sent && gathered.is_all;
         gathered.clear();
         self.gathered = gathered;
         let watcher = &mut self.watchers[key as usize];
@@ -254,7 +261,7 @@ impl Watchers {
                 self.cohorts[at as usize].resume += 1;
                 continue;
             }
-            let from = Cursor { index: watcher.cursor.index.max(start), ..watcher.cursor };
+            let from = watcher.cursor.max(start);
             let mut gathered = mem::take(&mut self.gathered);
             let is_behind = gathered.gather(&topic, from, &selector, self.tail, COHORT_PORTION).is_err();
             if is_behind {
@@ -276,7 +283,7 @@ impl Watchers {
     fn send_to_members(
         &mut self,
         at: u32,
-        start: u64,
+        start: Cursor,
         from: u64,
         gathered: &Gathered,
         end: u64,
@@ -308,11 +315,11 @@ impl Watchers {
             };
             let watcher = &self.watchers[key as usize];
             let is_alone = watcher.is(BLOCKED | QUEUED | ENDING | BROKEN | LAGS) || watcher.outbox.is_some();
-            if is_alone || watcher.cursor.index.max(start) != from {
+            let place = watcher.cursor.max(start);
+            if is_alone || place.index != from {
                 break;
             }
             cohort.resume += 1;
-            let place = Cursor { index: from, ..watcher.cursor };
             let result = self.send(key, way, &slices, gathered.bytes, outlet);
             self.record(key, result, gathered, place);
             if !gathered.is_all {
@@ -356,14 +363,15 @@ impl Watchers {
         }
     }
 
-    /// Notes where a watcher that stood at `from` stands after a send.
-    fn record(&mut self, key: u32, result: io::Result<usize>, gathered: &Gathered, from: Cursor) {
+    /// Notes where a watcher that stood at `from` stands after a send. True: all of it went out.
+    fn record(&mut self, key: u32, result: io::Result<usize>, gathered: &Gathered, from: Cursor) -> bool {
         let watcher = &mut self.watchers[key as usize];
         match result {
             Ok(taken) if taken == gathered.bytes => {
                 watcher.cursor = Cursor { seq: gathered.next.seq.max(from.seq), ..gathered.next };
                 watcher.bytes_out += taken as u64;
                 self.messages += gathered.messages;
+                return true;
             }
             Ok(taken) => {
                 let stopped = gathered.stopped_at(from, taken);
@@ -386,5 +394,6 @@ impl Watchers {
             }
             Err(_) => self.break_off(key),
         }
+        false
     }
 }

@@ -16,10 +16,10 @@ use crate::hub::watchers::Watchers;
 use crate::stream::batch::{Batch, Dialect};
 use crate::stream::dialect;
 use crate::stream::directory::DirectoryFull;
-use crate::stream::topic::{Handle, TopicKind};
+use crate::stream::topic::{Handle, Log, TopicKind};
 use crate::wire::action::Since;
 use crate::wire::frame;
-use crate::wire::notice::{self, GapReason};
+use crate::wire::notice::{self, Gap, GapReason};
 
 /// What one job adds to a merge, and what a merge sends, at most.
 const JOB_PORTION: Portion = Portion { handles: 64, pieces: 64, bytes: 64 << 10 };
@@ -31,6 +31,8 @@ pub struct Many {
     subscriptions: Slab<Subscription>,
     /// Subscriptions for which something may have come.
     marked: Vec<u32>,
+    /// The one order of all jobs has come to this number.
+    passed: u64,
 }
 
 struct Subscription {
@@ -41,6 +43,23 @@ struct Subscription {
     replay_to: Option<u64>,
     /// Kept events to go out before what the log has.
     ahead: ArrayVec<Handle, 2>,
+}
+
+impl Subscription {
+    /// Goes on to the number `passed`: nothing that was wanted so far is left before it. Returns the gap, if
+    /// something that `selector` wants is lost behind it.
+    fn move_to(&mut self, passed: u64, selector: &Selector, log: &Log) -> Option<Gap> {
+        let index = log.index_after(passed);
+        if index > log.base() || self.cursor.index >= log.base() {
+            self.cursor = Cursor { index: index.max(self.cursor.index), seq: passed };
+            return None;
+        }
+        let missed = Missed::of(log, None, passed, selector);
+        self.cursor = Cursor { seq: passed.max(missed.behind.seq), ..missed.behind };
+        let gap = missed.gap(passed, GapReason::Overrun);
+        self.ahead = missed.kept;
+        gap
+    }
 }
 
 /// One event of a merge.
@@ -100,7 +119,7 @@ impl Watchers {
     /// Begins to watch no job yet, any number later.
     pub fn watch_many(&mut self, key: u32, filter: Filter) {
         let selector = Selector::new(&Arc::new(filter.clone()), &self.directory.types);
-        let many = Many { selector, subscriptions: Slab::new(), marked: Vec::new() };
+        let many = Many { selector, subscriptions: Slab::new(), marked: Vec::new(), passed: 0 };
         let watcher = &mut self.watchers[key as usize];
         watcher.place = Place::Many(Box::new(many));
         watcher.filter = (!filter.is_all()).then(|| Arc::new(filter));
@@ -148,6 +167,9 @@ impl Watchers {
         let local = self.local(&topic);
         topic.set_interest(self.shard);
         let newest = published();
+        if self.types != self.directory.types.generation() {
+            self.renew_masks();
+        }
         let selector = self.many(key).selector.clone();
         let start = cursor::start(&topic, &self.directory, since, newest, &selector);
         let replay_to = (!matches!(since, Since::Now)).then_some(newest);
@@ -212,15 +234,36 @@ impl Watchers {
         }
     }
 
-    /// Sends a portion: of the first past that is asked for, else of all marked jobs, merged by number.
-    pub(super) fn serve_many(&mut self, key: u32, outlet: &mut impl Outlet) {
+    /// Wants something else from here on: from the same place in the one order for every job, kept events included.
+    pub(super) fn select(&mut self, key: u32, selector: Selector) {
+        let Place::Many(many) = &mut self.watchers[key as usize].place else { return };
+        if many.selector == selector {
+            return;
+        }
+        let mut gaps = Vec::new();
+        for (_, subscription) in many.subscriptions.iter_mut() {
+            subscription.ahead.retain(|handle| selector.wants(&handle.batch, 0));
+            if subscription.replay_to.is_none() && subscription.cursor.seq < many.passed {
+                let topic = &self.topics[subscription.local as usize].topic;
+                let gap = subscription.move_to(many.passed, &selector, &topic.log.lock());
+                gaps.extend(gap.map(|gap| (gap, topic.name.clone())));
+            }
+        }
+        many.selector = selector;
+        self.gaps += gaps.len() as u64;
+        let now = self.now;
+        self.say(key, |out| gaps.iter().for_each(|(gap, job)| notice::gap(out, &now, gap, Some(job))));
+    }
+
+    /// Sends a portion: of the first past that is asked for, else of all marked jobs up to `tail`, merged by number.
+    pub(super) fn serve_many(&mut self, key: u32, tail: u64, outlet: &mut impl Outlet) {
         let mut merge = mem::take(&mut self.merge);
-        let tail = self.gather_marked(key, &mut merge);
+        let tail = self.gather_marked(key, tail, &mut merge);
         merge.merged.sort_unstable_by_key(|event| event.seq);
         // Beyond what was gathered of one job, its next event may stand before another's.
         let complete_to =
             merge.sources.iter().filter(|source| !source.is_all).map(|source| source.next.seq).min();
-        let complete_to = complete_to.unwrap_or(tail);
+        let complete_to = complete_to.map_or(tail, |to| to.min(tail));
         let end = merge.merged.partition_point(|event| event.seq <= complete_to);
         let sent = self.send_merged(key, &mut merge, end, outlet);
         let passed_to = match merge.merged[..sent].last() {
@@ -248,8 +291,7 @@ impl Watchers {
 
     /// Gathers from the first subscription that still replays, else from all marked ones. Returns the number up to
     /// which was looked.
-    fn gather_marked(&mut self, key: u32, merge: &mut Merge) -> u64 {
-        let tail = self.tail;
+    fn gather_marked(&mut self, key: u32, tail: u64, merge: &mut Merge) -> u64 {
         let many = self.many(key);
         let replay_of = |place: u32| many.subscriptions[place as usize].replay_to;
         let replay = many.marked.iter().find_map(|&place| replay_of(place).map(|to| (place, to)));
@@ -270,11 +312,16 @@ impl Watchers {
         let many = self.many(key);
         let selector = many.selector.clone();
         let subscription = &many.subscriptions[place as usize];
-        let (local, from) = (subscription.local, subscription.cursor);
+        let (local, from, has_ahead) =
+            (subscription.local, subscription.cursor, !subscription.ahead.is_empty());
         let topic = self.topics[local as usize].topic.clone();
         let mut gathered = mem::take(&mut self.gathered);
         let mut at = from;
-        if gathered.gather(&topic, from, &selector, tail, portion).is_err() {
+        if has_ahead {
+            // What the log has comes behind it, and so would the next gap.
+            gathered.next = from;
+            gathered.is_all = false;
+        } else if gathered.gather(&topic, from, &selector, tail, portion).is_err() {
             let missed = Missed::of(&topic.log.lock(), Some(from.index), from.seq, &selector);
             at = Cursor { seq: from.seq.max(missed.behind.seq), ..missed.behind };
             if let Some(gap) = missed.gap(from.seq, GapReason::Overrun) {
@@ -287,6 +334,8 @@ impl Watchers {
             subscription.ahead = missed.kept;
             gathered.next = at;
             gathered.is_all = false;
+        } else {
+            at = gathered.from;
         }
         merge.add(place, at, &self.many(key).subscriptions[place as usize].ahead, &gathered);
         gathered.clear();
@@ -346,9 +395,13 @@ impl Watchers {
     fn move_subscription(&mut self, key: u32, source: &Source, passed_to: u64, tail: u64) {
         let many = self.many(key);
         let subscription = &mut many.subscriptions[source.subscription as usize];
+        if subscription.replay_to.is_none() {
+            many.passed = many.passed.max(passed_to);
+        }
         subscription.ahead.retain(|handle| handle.batch.first_seq() > passed_to);
         subscription.cursor = if source.next.seq <= passed_to { source.next } else { source.at };
-        let is_done = source.is_all && subscription.cursor.seq >= tail && subscription.ahead.is_empty();
+        let is_past = subscription.ahead.first().is_none_or(|handle| handle.batch.first_seq() > tail);
+        let is_done = subscription.cursor.seq >= tail && is_past;
         // A past that has gone out is followed by what came meanwhile.
         if is_done && subscription.replay_to.take().is_none() {
             subscription.is_marked = false;

@@ -49,6 +49,9 @@ pub struct Watchers {
     pub(super) queue: VecDeque<u32>,
     /// The newest number that is delivered. Never older than a batch that was marked.
     pub(super) tail: u64,
+    /// The newest number of which every event of a topic watched here is marked: what is merged from many jobs
+    /// goes no further, or a job not yet marked would come too late. `arrived <= tail`.
+    pub(super) arrived: u64,
     /// The generation of the type table that all masks are made of.
     pub(super) types: u64,
     pub(super) gathered: Gathered,
@@ -82,6 +85,7 @@ impl Watchers {
             line: VecDeque::new(),
             queue: VecDeque::new(),
             tail,
+            arrived: tail,
             types,
             gathered: Gathered::default(),
             flat: Vec::new(),
@@ -214,10 +218,8 @@ impl Watchers {
             Place::Nowhere => {}
             Place::Many(_) => {
                 let selector = self.selector(filter.as_ref());
-                if let Place::Many(many) = &mut self.watchers[key as usize].place {
-                    many.selector = selector;
-                }
                 self.watchers[key as usize].filter = filter;
+                self.select(key, selector);
             }
             Place::Cohort { cohort, .. } => {
                 let local = self.cohorts[cohort as usize].topic;
@@ -275,7 +277,7 @@ impl Watchers {
             let cohort = self.cohorts.insert(Cohort {
                 topic: local,
                 selector,
-                start: 0,
+                start: Cursor::default(),
                 is_marked: false,
                 is_served: false,
                 resume: 0,
@@ -331,7 +333,7 @@ impl Watchers {
         if let Place::Cohort { cohort, .. } = watcher.place
             && !watcher.is(LAGS)
         {
-            watcher.cursor.index = watcher.cursor.index.max(self.cohorts[cohort as usize].start);
+            watcher.cursor = watcher.cursor.max(self.cohorts[cohort as usize].start);
             watcher.set(LAGS);
         }
     }
@@ -361,7 +363,7 @@ impl Watchers {
                 cohort.is_marked = true;
                 if !cohort.is_served {
                     // All that these members want and have not got begins here.
-                    cohort.start = cohort.start.max(run.at);
+                    cohort.start = cohort.start.max(Cursor { index: run.at, seq: batch.seq(run.first) - 1 });
                     self.line.push_back(at);
                 }
             }
@@ -442,8 +444,8 @@ impl Watchers {
         let Place::Cohort { cohort, .. } = watcher.place else {
             return None;
         };
-        let start = if watcher.is(LAGS) { 0 } else { self.cohorts[cohort as usize].start };
-        Some(Cursor { index: watcher.cursor.index.max(start), ..watcher.cursor })
+        let start = self.cohorts[cohort as usize].start;
+        Some(if watcher.is(LAGS) { watcher.cursor } else { watcher.cursor.max(start) })
     }
 
     /// The newest number that is delivered.

@@ -272,9 +272,11 @@ impl Sequencer {
         digits
     }
 
-    /// Ends the turn: what it took is ready to be published step by step.
+    /// Ends the turn: what it took is ready to be published step by step, until all is done.
     pub fn end_turn(&mut self) {
         self.seal();
+        // Also a turn that took nothing may have filled the pool, and shards add to what the history pays for.
+        self.phase = Phase::Evict;
         self.met_awake_shard = false;
     }
 
