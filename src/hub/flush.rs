@@ -213,7 +213,7 @@ impl Watchers {
             let missed = Missed::of(&topic.log.lock(), Some(from.index), from.seq, &selector);
             let gap = missed.gap(from.seq, GapReason::Overrun);
             let now = self.now;
-            self.say(key, |out| tell(&now, gap.as_ref(), &missed.kept, None, out));
+            self.say(key, |out| tell(&now, gap.as_ref(), &missed.kept, out));
             self.gaps += u64::from(gap.is_some());
             self.watchers[key as usize].cursor =
                 Cursor { seq: from.seq.max(missed.behind.seq), ..missed.behind };

@@ -2,14 +2,16 @@
 
 pub mod cohort;
 pub mod cursor;
-pub mod describe;
+
 pub mod endpoint;
 pub mod filter;
 pub mod flush;
 pub mod laggard;
 pub mod many;
+mod mark;
 pub mod outlet;
 pub mod policy;
+mod questions;
 pub mod session;
 pub mod watcher;
 pub mod watchers;

@@ -11,17 +11,15 @@ use crate::hub::cursor::{self, Cursor, Gathered};
 use crate::hub::filter::{Filter, Selector};
 use crate::hub::many::Merge;
 use crate::hub::outlet::Outlet;
-use crate::hub::watcher::{BLOCKED, BROKEN, ENDED, ENDING, LAGS, Outbox, Place, QUEUED, REVIEWED, Watcher};
-use crate::stream::batch::Batch;
+use crate::hub::watcher::{BLOCKED, ENDING, LAGS, Outbox, Place, QUEUED, REVIEWED, Watcher};
 use crate::stream::directory::{Directory, DirectoryFull};
-use crate::stream::link::Arrival;
 use crate::stream::topic::{Handle, Topic, TopicKind};
 use crate::wire::action::Since;
 use crate::wire::notice::{self, Gap};
 use crate::wire::stamp::Stamp;
 
 /// No local topic.
-const NONE: u32 = u32::MAX;
+pub(super) const NONE: u32 = u32::MAX;
 
 /// Empty outboxes kept for the next control frame, and the capacity that one may keep.
 const SPARE_OUTBOXES_MAX: usize = 256;
@@ -42,7 +40,7 @@ pub struct Watchers {
     pub(super) cohorts: Slab<Cohort>,
     pub(super) topics: Slab<LocalTopic>,
     /// Slot of a topic to its place in `topics`.
-    by_slot: Vec<u32>,
+    pub(super) by_slot: Vec<u32>,
     /// Marked cohorts, first in first out.
     pub(super) line: VecDeque<u32>,
     /// Watchers to be served one by one.
@@ -204,7 +202,7 @@ impl Watchers {
         let now = self.now;
         self.say(key, |out| {
             greet(&topic, newest, is_metrics_wanted, out);
-            tell(&now, start.gap.as_ref(), &start.kept, None, out);
+            tell(&now, start.gap.as_ref(), &start.kept, out);
         });
         self.gaps += u64::from(start.gap.is_some());
         Ok(newest)
@@ -233,7 +231,7 @@ impl Watchers {
         self.enqueue(key);
     }
 
-    fn selector(&self, filter: Option<&Arc<Filter>>) -> Selector {
+    pub(super) fn selector(&self, filter: Option<&Arc<Filter>>) -> Selector {
         filter.map_or(Selector::ALL, |filter| Selector::new(filter, &self.directory.types))
     }
 
@@ -270,7 +268,7 @@ impl Watchers {
         self.directory.unwatch(&topic);
     }
 
-    fn join(&mut self, key: u32, local: u32, selector: Selector) {
+    pub(super) fn join(&mut self, key: u32, local: u32, selector: Selector) {
         let cohorts = &self.topics[local as usize].cohorts;
         let same = cohorts.iter().copied().find(|&cohort| self.cohorts[cohort as usize].selector == selector);
         let cohort = same.unwrap_or_else(|| {
@@ -305,7 +303,7 @@ impl Watchers {
         }
     }
 
-    fn leave_cohort(&mut self, key: u32) {
+    pub(super) fn leave_cohort(&mut self, key: u32) {
         let watcher = &mut self.watchers[key as usize];
         let Place::Cohort { cohort: at, member } = std::mem::replace(&mut watcher.place, Place::Nowhere)
         else {
@@ -337,168 +335,14 @@ impl Watchers {
             watcher.set(LAGS);
         }
     }
-
-    /// Marks what an arrival may bring something for.
-    pub(super) fn mark(&mut self, arrival: &Arrival) {
-        match arrival {
-            Arrival::Batch(batch) => self.mark_batch(batch),
-            Arrival::ScanAll => self.mark_all(),
-        }
-    }
-
-    fn mark_batch(&mut self, batch: &Batch) {
-        for run in batch.runs() {
-            let Some(&local) = self.by_slot.get(run.topic.slot as usize) else {
-                continue;
-            };
-            if local == NONE || self.topics[local as usize].topic.key != run.topic {
-                continue;
-            }
-            let topic = &self.topics[local as usize];
-            for &at in &topic.cohorts {
-                let cohort = &mut self.cohorts[at as usize];
-                if cohort.selector.mask & run.types == 0 || cohort.is_marked {
-                    continue;
-                }
-                cohort.is_marked = true;
-                if !cohort.is_served {
-                    // All that these members want and have not got begins here.
-                    cohort.start = cohort.start.max(Cursor { index: run.at, seq: batch.seq(run.first) - 1 });
-                    self.line.push_back(at);
-                }
-            }
-            for place in 0..topic.many.len() {
-                let (key, subscription) = self.topics[local as usize].many[place];
-                self.mark_subscription(key, subscription);
-            }
-        }
-    }
-
-    fn mark_all(&mut self) {
-        for (at, cohort) in self.cohorts.iter_mut() {
-            if !cohort.is_marked {
-                cohort.is_marked = true;
-                if !cohort.is_served {
-                    self.line.push_back(at as u32);
-                }
-            }
-        }
-        let many = self.topics.iter().flat_map(|(_, topic)| topic.many.iter().copied());
-        for (key, subscription) in many.collect::<Vec<_>>() {
-            self.mark_subscription(key, subscription);
-        }
-    }
-
-    /// Types have been added: what waited for their names gets its mask anew.
-    pub(super) fn renew_masks(&mut self) {
-        self.types = self.directory.types.generation();
-        let filtered: Vec<u32> = self
-            .watchers
-            .iter()
-            .filter(|(_, watcher)| watcher.filter.is_some())
-            .map(|(key, _)| key as u32)
-            .collect();
-        for key in filtered {
-            let selector = self.selector(self.watchers[key as usize].filter.as_ref());
-            match &mut self.watchers[key as usize].place {
-                Place::Nowhere => {}
-                Place::Many(many) => many.selector = selector,
-                Place::Cohort { cohort, .. } => {
-                    let at = *cohort;
-                    if self.cohorts[at as usize].selector != selector {
-                        let local = self.cohorts[at as usize].topic;
-                        self.stand_alone(key);
-                        self.leave_cohort(key);
-                        self.join(key, local, selector);
-                        self.enqueue(key);
-                    }
-                }
-            }
-        }
-    }
 }
 
 /// Writes a gap, and the kept events that still follow it.
-pub(super) fn tell(now: &Stamp, gap: Option<&Gap>, kept: &[Handle], job_id: Option<&str>, out: &mut Vec<u8>) {
+pub(super) fn tell(now: &Stamp, gap: Option<&Gap>, kept: &[Handle], out: &mut Vec<u8>) {
     if let Some(gap) = gap {
-        notice::gap(out, now, gap, job_id);
+        notice::gap(out, now, gap, None);
     }
     for handle in kept {
         out.extend_from_slice(handle.batch.bytes());
-    }
-}
-
-impl Watchers {
-    /// Number up to which all events of this watcher went out; exact once it is [`Watchers::settle`]d.
-    pub fn position(&self, key: u32) -> u64 {
-        let watcher = &self.watchers[key as usize];
-        match &watcher.place {
-            Place::Many(many) => many.position(self.tail),
-            _ => watcher.cursor.seq,
-        }
-    }
-
-    /// Where a watcher of one topic stands: at its own place, or where its cohort stands.
-    pub fn standing(&self, key: u32) -> Option<Cursor> {
-        let watcher = &self.watchers[key as usize];
-        let Place::Cohort { cohort, .. } = watcher.place else {
-            return None;
-        };
-        let start = self.cohorts[cohort as usize].start;
-        Some(if watcher.is(LAGS) { watcher.cursor } else { watcher.cursor.max(start) })
-    }
-
-    /// The newest number that is delivered.
-    pub fn tail(&self) -> u64 {
-        self.tail
-    }
-
-    /// Somebody watches something here.
-    pub fn is_watching(&self) -> bool {
-        !self.topics.is_empty()
-    }
-
-    pub fn is_blocked(&self, key: u32) -> bool {
-        self.watchers[key as usize].is(BLOCKED)
-    }
-
-    /// The last bytes of an ending watcher have gone out.
-    pub fn is_ended(&self, key: u32) -> bool {
-        self.watchers.get(key as usize).is_some_and(|watcher| watcher.is(ENDED))
-    }
-
-    /// Whether its progress is looked at.
-    pub fn is_reviewed(&self, key: u32) -> bool {
-        self.watchers[key as usize].is(REVIEWED)
-    }
-
-    /// Whether a watcher still lags; one that does not is off the list of those whose progress is looked at.
-    pub fn stays_reviewed(&mut self, key: u32) -> bool {
-        let Some(watcher) = self.watchers.get_mut(key as usize) else {
-            return false;
-        };
-        let stays =
-            watcher.is(REVIEWED) && watcher.is(BLOCKED | LAGS) && !matches!(watcher.place, Place::Many(_));
-        let stays = stays || watcher.is(BLOCKED);
-        if !stays {
-            watcher.unset(REVIEWED);
-        }
-        stays
-    }
-
-    /// Nobody has anything left to get up to the newest number.
-    pub fn is_served(&mut self, outlet: &mut impl Outlet) -> bool {
-        self.refresh(outlet);
-        !self.is_busy() && !self.watchers.iter().any(|(_, watcher)| watcher.is(BLOCKED))
-    }
-
-    /// The edge-trigger law: a watcher with bytes to send waits for an edge or is in line.
-    pub fn assert_nobody_forgotten(&self) {
-        for (key, watcher) in &self.watchers {
-            let has_bytes =
-                watcher.waiting() > 0 || (watcher.is(LAGS) && matches!(watcher.place, Place::Cohort { .. }));
-            let is_in_line = watcher.is(QUEUED | BLOCKED | BROKEN | ENDED);
-            assert!(!has_bytes || is_in_line, "watcher {key} is forgotten");
-        }
     }
 }

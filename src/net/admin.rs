@@ -22,7 +22,7 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Answers until [`Admin::stop`].
+    /// Answers until it is told to stop; whoever tells it connects once more.
     pub fn run(self) -> io::Result<()> {
         loop {
             let accepted = self.listener.accept();

@@ -1,6 +1,6 @@
 //! The ingest thread: publishers' bytes to the sequencer, a batch a turn, and answers back.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +13,7 @@ use slab::Slab;
 
 use crate::config::Overrun;
 use crate::metrics::{Counters, LINE_ERRORS};
+use crate::net::accounts::Accounts;
 use crate::net::clock::{Clock, Moment};
 use crate::net::inbox::{ShardHandle, is_out_of_descriptors};
 use crate::net::publisher::{Publisher, SHORT_REST_MAX};
@@ -65,17 +66,6 @@ pub struct IngestParts {
     pub line_bytes_max: usize,
 }
 
-/// What is known of a publisher's name.
-struct Account {
-    name: Box<str>,
-    /// The last line accepted under it.
-    accepted: u64,
-    /// Publishers that use it now.
-    users: usize,
-    /// When the last of them left.
-    left_at: u64,
-}
-
 pub struct Ingest {
     parts: IngestParts,
     publishers: Slab<Publisher>,
@@ -83,8 +73,7 @@ pub struct Ingest {
     ready: VecDeque<usize>,
     /// Publishers that had lines in this turn.
     answering: Vec<usize>,
-    accounts: Slab<Account>,
-    names: HashMap<Box<str>, usize>,
+    accounts: Accounts,
     block: Vec<u8>,
     /// Read from one publisher at once: not more than a small history has room for.
     read_bytes: usize,
@@ -107,8 +96,7 @@ impl Ingest {
             publishers: Slab::new(),
             ready: VecDeque::new(),
             answering: Vec::new(),
-            accounts: Slab::new(),
-            names: HashMap::new(),
+            accounts: Accounts::default(),
             block,
             read_bytes,
             moment,
@@ -163,7 +151,7 @@ impl Ingest {
         }
         let now = self.parts.clock.read().now.millis;
         let sweep =
-            (!self.parts.sequencer.ledger.is_empty() || !self.names.is_empty()).then_some(self.sweep_at);
+            (!self.parts.sequencer.ledger.is_empty() || !self.accounts.is_empty()).then_some(self.sweep_at);
         let metrics = self.parts.sequencer.metrics_due_at();
         let accept = self.accepts.then_some(now + WAIT.as_millis() as u64);
         let complaint = (self.complaints > 0).then_some(self.complaint_at);
@@ -367,7 +355,7 @@ impl Ingest {
             return;
         }
         let account = publisher.account;
-        if account.is_some_and(|account| line <= self.accounts[account].accepted) {
+        if account.is_some_and(|account| line <= self.accounts.accepted(account)) {
             return;
         }
         if object.len() > self.parts.line_bytes_max {
@@ -378,7 +366,7 @@ impl Ingest {
             Ok(Taken::Event(_)) => {
                 publisher.has_begun = true;
                 if let Some(account) = account {
-                    self.accounts[account].accepted = line;
+                    self.accounts.accept(account, line);
                 }
             }
             Ok(Taken::Control(control)) => {
@@ -419,13 +407,10 @@ impl Ingest {
                 publisher.number_from(1);
                 let mut accepted = None;
                 if let Some(name) = name {
-                    let account = *self.names.entry(name.clone()).or_insert_with(|| {
-                        self.accounts.insert(Account { name, accepted: 0, users: 0, left_at: 0 })
-                    });
-                    self.accounts[account].users += 1;
+                    let account = self.accounts.open(name);
                     publisher.account = Some(account);
-                    publisher.number_from(self.accounts[account].accepted);
-                    accepted = Some(self.accounts[account].accepted);
+                    publisher.number_from(self.accounts.accepted(account));
+                    accepted = Some(self.accounts.accepted(account));
                 }
                 publisher.answer(|out| write_welcome(out, seq, accepted));
             }
@@ -454,9 +439,7 @@ impl Ingest {
             self.parts.counters.line_errors[LineError::Truncated as usize].add(1);
         }
         if let Some(account) = publisher.account {
-            let account = &mut self.accounts[account];
-            account.users -= 1;
-            account.left_at = self.moment.now.millis;
+            self.accounts.close(account, self.moment.now.millis);
         }
     }
 
@@ -473,13 +456,7 @@ impl Ingest {
             let history = self.parts.history_millis;
             self.sweep_at = now.millis + (history / 8).clamp(SWEEP_MILLIS_MIN, SWEEP_MILLIS_MAX);
             self.parts.sequencer.sweep(now);
-            self.accounts.retain(|_, account| {
-                let stays = account.users > 0 || account.left_at + history > now.millis;
-                if !stays {
-                    self.names.remove(&account.name);
-                }
-                stays
-            });
+            self.accounts.forget_before(now.millis.saturating_sub(history));
         }
         if self.complaints > 0 && now.millis >= self.complaint_at {
             tracing::warn!("{} more lines refused", std::mem::take(&mut self.complaints));

@@ -1,5 +1,6 @@
 //! Sockets, threads, clocks. Decides nothing: verdicts come from `hub`.
 
+mod accounts;
 pub mod admin;
 pub mod clock;
 pub mod connection;

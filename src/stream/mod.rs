@@ -8,5 +8,6 @@ pub mod jobs;
 pub mod ledger;
 pub mod link;
 pub mod metronome;
+mod placing;
 pub mod sequencer;
 pub mod topic;

@@ -6,18 +6,19 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::event::{METRICS_BIT, Meaning, TypeLookup};
+use crate::event::{METRICS_BIT, TypeLookup};
 use crate::stream::batch::{Batch, Run};
 use crate::stream::directory::Directory;
 use crate::stream::history::History;
 use crate::stream::ledger::{Ledger, NONE, Standing};
 use crate::stream::link::{Link, Shard};
 use crate::stream::metronome::Metronome;
-use crate::stream::topic::{Handle, Keep, Log, Topic, TopicKey, TopicKind};
+use crate::stream::placing::{Mark, OpenRuns, Placing, release, time_of};
+use crate::stream::topic::{Handle, Keep, Log, TopicKey, TopicKind};
 use crate::wire::frame;
-use crate::wire::line::{Control, EventFields, Line, LineError, LineReader, PADDING};
+use crate::wire::line::{Control, Line, LineError, LineReader, PADDING};
 use crate::wire::notice;
-use crate::wire::stamp::{self, Stamp};
+use crate::wire::stamp::Stamp;
 
 /// `{"stream_seq":`, the number, and a comma.
 const MEMBER: &[u8] = b"{\"stream_seq\":";
@@ -74,12 +75,6 @@ enum Phase {
     Evict,
 }
 
-/// The time of an event that starts or ends its job.
-struct Mark {
-    seq: u64,
-    micros: i64,
-}
-
 pub struct Sequencer {
     directory: Arc<Directory>,
     links: Vec<Arc<Link>>,
@@ -103,13 +98,6 @@ pub struct Sequencer {
     now: Now,
     /// Whether a shard was awake at the last publishing.
     pub met_awake_shard: bool,
-}
-
-/// The runs that the next event may extend.
-#[derive(Default)]
-struct OpenRuns {
-    job: Option<u32>,
-    flows: [Option<u32>; 2],
 }
 
 impl Sequencer {
@@ -477,71 +465,4 @@ fn keep(history: &mut History, log: &mut Log, batch: &Batch, run: &Run, place: K
     history.add_kept(cost);
     history.sub_kept(log.keep(place, Handle { batch: copy, run: 0 }));
     seq
-}
-
-/// Gives back what a dropped topic's log cost.
-fn release(history: &mut History, topic: &Topic) {
-    let mut log = topic.log.lock();
-    history.sub_kept(log.kept_cost());
-    history.sub(log.clear());
-}
-
-fn time_of(marks: &[Mark], seq: u64, now: Now) -> i64 {
-    marks.binary_search_by_key(&seq, |mark| mark.seq).map_or(now.unix_micros, |place| marks[place].micros)
-}
-
-/// What [`Sequencer::take_line`] needs to give a valid line its topics and its number.
-struct Placing<'a> {
-    directory: &'a Directory,
-    types: &'a mut TypeLookup,
-    ledger: &'a mut Ledger,
-    history: &'a mut History,
-    marks: &'a mut Vec<Mark>,
-    runs: &'a mut OpenRuns,
-    now: Now,
-    seq: u64,
-}
-
-impl Placing<'_> {
-    fn place(self, batch: &mut Batch, line: &EventFields<'_>) -> Result<(), LineError> {
-        let Self { directory, types, ledger, history, marks, runs, now, seq } = self;
-        let mut release = |topic: &Topic| release(history, topic);
-        let job = line.job_id.map(|name| ledger.job(name, directory, &mut release)).transpose()?;
-        let own_flow = line.flow_id.map(|name| ledger.flow(name, directory, &mut release)).transpose()?;
-        if let Some(job) = job
-            && ledger.entry(job).flow == NONE
-        {
-            let told = match (own_flow, line.data_flow_id) {
-                (Some(flow), _) => Some(flow),
-                (None, Some(name)) => Some(ledger.flow(name, directory, &mut release)?),
-                (None, None) => None,
-            };
-            if let Some(flow) = told {
-                ledger.join_flow(job, flow);
-            }
-        }
-        let (bit, meaning) = types.bit(&directory.types, line.kind, line.inner);
-        batch.push(bit, line.kind, line.inner);
-        let mut job_flow = None;
-        if let Some(job) = job {
-            let entry = ledger.entry_mut(job);
-            if entry.last_seq == 0 || meaning == Meaning::Started || meaning.is_terminal() {
-                let micros = line.timestamp.and_then(stamp::parse_unix_micros).unwrap_or(now.unix_micros);
-                marks.push(Mark { seq, micros });
-            }
-            entry.last_seq = seq;
-            entry.has_metrics |= meaning == Meaning::Metrics;
-            job_flow = (entry.flow != NONE).then_some(entry.flow);
-            runs.job = Some(batch.extend_run(runs.job, entry.topic.key));
-        }
-        let flows = [own_flow.or(job_flow), job_flow.filter(|_| own_flow.is_some() && own_flow != job_flow)];
-        for (open, flow) in runs.flows.iter_mut().zip(flows) {
-            if let Some(flow) = flow {
-                let entry = ledger.entry_mut(flow);
-                entry.last_seq = seq;
-                *open = Some(batch.extend_run(*open, entry.topic.key));
-            }
-        }
-        Ok(())
-    }
 }

@@ -1,0 +1,88 @@
+//! Who is told of what arrives: batches mark cohorts, new types renew masks.
+
+use crate::hub::cursor::Cursor;
+use crate::hub::watcher::Place;
+use crate::hub::watchers::{NONE, Watchers};
+use crate::stream::batch::Batch;
+use crate::stream::link::Arrival;
+
+impl Watchers {
+    /// Marks what an arrival may bring something for.
+    pub(super) fn mark(&mut self, arrival: &Arrival) {
+        match arrival {
+            Arrival::Batch(batch) => self.mark_batch(batch),
+            Arrival::ScanAll => self.mark_all(),
+        }
+    }
+
+    fn mark_batch(&mut self, batch: &Batch) {
+        for run in batch.runs() {
+            let Some(&local) = self.by_slot.get(run.topic.slot as usize) else {
+                continue;
+            };
+            if local == NONE || self.topics[local as usize].topic.key != run.topic {
+                continue;
+            }
+            let topic = &self.topics[local as usize];
+            for &at in &topic.cohorts {
+                let cohort = &mut self.cohorts[at as usize];
+                if cohort.selector.mask & run.types == 0 || cohort.is_marked {
+                    continue;
+                }
+                cohort.is_marked = true;
+                if !cohort.is_served {
+                    // All that these members want and have not got begins here.
+                    cohort.start = cohort.start.max(Cursor { index: run.at, seq: batch.seq(run.first) - 1 });
+                    self.line.push_back(at);
+                }
+            }
+            for place in 0..topic.many.len() {
+                let (key, subscription) = self.topics[local as usize].many[place];
+                self.mark_subscription(key, subscription);
+            }
+        }
+    }
+
+    fn mark_all(&mut self) {
+        for (at, cohort) in self.cohorts.iter_mut() {
+            if !cohort.is_marked {
+                cohort.is_marked = true;
+                if !cohort.is_served {
+                    self.line.push_back(at as u32);
+                }
+            }
+        }
+        let many = self.topics.iter().flat_map(|(_, topic)| topic.many.iter().copied());
+        for (key, subscription) in many.collect::<Vec<_>>() {
+            self.mark_subscription(key, subscription);
+        }
+    }
+
+    /// Types have been added: what waited for their names gets its mask anew.
+    pub(super) fn renew_masks(&mut self) {
+        self.types = self.directory.types.generation();
+        let filtered: Vec<u32> = self
+            .watchers
+            .iter()
+            .filter(|(_, watcher)| watcher.filter.is_some())
+            .map(|(key, _)| key as u32)
+            .collect();
+        for key in filtered {
+            let selector = self.selector(self.watchers[key as usize].filter.as_ref());
+            match &mut self.watchers[key as usize].place {
+                Place::Nowhere => {}
+                Place::Many(many) => many.selector = selector,
+                Place::Cohort { cohort, .. } => {
+                    let at = *cohort;
+                    if self.cohorts[at as usize].selector != selector {
+                        let local = self.cohorts[at as usize].topic;
+                        self.stand_alone(key);
+                        self.leave_cohort(key);
+                        self.join(key, local, selector);
+                        self.enqueue(key);
+                    }
+                }
+            }
+        }
+    }
+}

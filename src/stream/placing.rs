@@ -1,0 +1,91 @@
+//! Where a valid line belongs: its type's bit, its job, its flows; the runs of the open batch that it joins.
+
+use crate::event::{Meaning, TypeLookup};
+use crate::stream::batch::Batch;
+use crate::stream::directory::Directory;
+use crate::stream::history::History;
+use crate::stream::ledger::{Ledger, NONE};
+use crate::stream::sequencer::Now;
+use crate::stream::topic::Topic;
+use crate::wire::line::{EventFields, LineError};
+use crate::wire::stamp;
+
+/// The time of an event that starts or ends its job.
+pub struct Mark {
+    pub seq: u64,
+    pub micros: i64,
+}
+
+/// The runs that the next event may extend.
+#[derive(Default)]
+pub struct OpenRuns {
+    job: Option<u32>,
+    flows: [Option<u32>; 2],
+}
+
+/// Gives back what a dropped topic's log cost.
+pub fn release(history: &mut History, topic: &Topic) {
+    let mut log = topic.log.lock();
+    history.sub_kept(log.kept_cost());
+    history.sub(log.clear());
+}
+
+pub fn time_of(marks: &[Mark], seq: u64, now: Now) -> i64 {
+    marks.binary_search_by_key(&seq, |mark| mark.seq).map_or(now.unix_micros, |place| marks[place].micros)
+}
+
+/// What [`Sequencer::take_line`] needs to give a valid line its topics and its number.
+pub struct Placing<'a> {
+    pub directory: &'a Directory,
+    pub types: &'a mut TypeLookup,
+    pub ledger: &'a mut Ledger,
+    pub history: &'a mut History,
+    pub marks: &'a mut Vec<Mark>,
+    pub runs: &'a mut OpenRuns,
+    pub now: Now,
+    pub seq: u64,
+}
+
+impl Placing<'_> {
+    pub fn place(self, batch: &mut Batch, line: &EventFields<'_>) -> Result<(), LineError> {
+        let Self { directory, types, ledger, history, marks, runs, now, seq } = self;
+        let mut release = |topic: &Topic| release(history, topic);
+        let job = line.job_id.map(|name| ledger.job(name, directory, &mut release)).transpose()?;
+        let own_flow = line.flow_id.map(|name| ledger.flow(name, directory, &mut release)).transpose()?;
+        if let Some(job) = job
+            && ledger.entry(job).flow == NONE
+        {
+            let told = match (own_flow, line.data_flow_id) {
+                (Some(flow), _) => Some(flow),
+                (None, Some(name)) => Some(ledger.flow(name, directory, &mut release)?),
+                (None, None) => None,
+            };
+            if let Some(flow) = told {
+                ledger.join_flow(job, flow);
+            }
+        }
+        let (bit, meaning) = types.bit(&directory.types, line.kind, line.inner);
+        batch.push(bit, line.kind, line.inner);
+        let mut job_flow = None;
+        if let Some(job) = job {
+            let entry = ledger.entry_mut(job);
+            if entry.last_seq == 0 || meaning == Meaning::Started || meaning.is_terminal() {
+                let micros = line.timestamp.and_then(stamp::parse_unix_micros).unwrap_or(now.unix_micros);
+                marks.push(Mark { seq, micros });
+            }
+            entry.last_seq = seq;
+            entry.has_metrics |= meaning == Meaning::Metrics;
+            job_flow = (entry.flow != NONE).then_some(entry.flow);
+            runs.job = Some(batch.extend_run(runs.job, entry.topic.key));
+        }
+        let flows = [own_flow.or(job_flow), job_flow.filter(|_| own_flow.is_some() && own_flow != job_flow)];
+        for (open, flow) in runs.flows.iter_mut().zip(flows) {
+            if let Some(flow) = flow {
+                let entry = ledger.entry_mut(flow);
+                entry.last_seq = seq;
+                *open = Some(batch.extend_run(*open, entry.topic.key));
+            }
+        }
+        Ok(())
+    }
+}
