@@ -10,7 +10,6 @@ use crate::hub::cohort::{Cohort, LocalTopic};
 use crate::hub::cursor::{self, Cursor, Gathered};
 use crate::hub::filter::{Filter, Selector};
 use crate::hub::many::Merge;
-use crate::hub::outlet::Outlet;
 use crate::hub::watcher::{BLOCKED, ENDING, LAGS, Outbox, Place, QUEUED, REVIEWED, Watcher};
 use crate::stream::directory::{Directory, DirectoryFull};
 use crate::stream::topic::{Handle, Topic, TopicKind};

@@ -34,7 +34,7 @@ pub fn time_of(marks: &[Mark], seq: u64, now: Now) -> i64 {
     marks.binary_search_by_key(&seq, |mark| mark.seq).map_or(now.unix_micros, |place| marks[place].micros)
 }
 
-/// What [`Sequencer::take_line`] needs to give a valid line its topics and its number.
+/// What taking a line needs to give a valid line its topics and its number.
 pub struct Placing<'a> {
     pub directory: &'a Directory,
     pub types: &'a mut TypeLookup,
