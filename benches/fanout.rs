@@ -300,20 +300,32 @@ fn receive(sockets: Vec<TcpStream>, events: usize) -> Outcome<u64> {
 
 impl Watcher {
     fn take(&mut self, bytes: &[u8]) {
-        let whole = bytes.len() / FRAME_BYTES * FRAME_BYTES;
-        for frame in bytes[..whole].chunks_exact(FRAME_BYTES) {
-            assert_eq!(frame[..2], [0x81, 126], "frames keep their borders");
-            let digits = &frame[HEADER_BYTES + MEMBER_BYTES - 16..HEADER_BYTES + MEMBER_BYTES];
-            let seq = digits.iter().fold(0, |seq, digit| seq * 10 + u64::from(digit - b'0'));
-            assert!(
-                self.last.is_none_or(|last| last + 1 == seq),
-                "lost or doubled: {:?}, then {seq}",
-                self.last
-            );
-            self.last = Some(seq);
-            self.received += 1;
+        let mut whole = 0;
+        while let Some(frame) = first_frame(&bytes[whole..]) {
+            whole += frame.len();
+            // Heartbeats are shorter.
+            if frame.len() == FRAME_BYTES {
+                let digits = &frame[HEADER_BYTES + MEMBER_BYTES - 16..HEADER_BYTES + MEMBER_BYTES];
+                let seq = digits.iter().fold(0, |seq, digit| seq * 10 + u64::from(digit - b'0'));
+                assert!(
+                    self.last.is_none_or(|last| last + 1 == seq),
+                    "lost or doubled: {:?}, then {seq}",
+                    self.last
+                );
+                self.last = Some(seq);
+                self.received += 1;
+            }
         }
         self.rest.clear();
         self.rest.extend_from_slice(&bytes[whole..]);
     }
+}
+
+/// The first frame of `bytes`, if it is complete.
+fn first_frame(bytes: &[u8]) -> Option<&[u8]> {
+    let length = match bytes.get(1)? {
+        126 => HEADER_BYTES + usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?])),
+        length => 2 + usize::from(*length),
+    };
+    bytes.get(..length)
 }

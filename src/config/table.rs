@@ -228,8 +228,8 @@ pub static SETTINGS: [Setting; 28] = [
         name: "depth_max",
         default: Initial::Text("64"),
         unit: "levels",
-        // serde_json, the second opinion on numbers, gives up beyond 127 levels.
-        kind: Kind::Count { field: |config| &mut config.depth_max, min: 1, max: 100 },
+        // The daemon's own `metrics` have two levels; the parser behind the dialect gives up beyond 127.
+        kind: Kind::Count { field: |config| &mut config.depth_max, min: 2, max: 100 },
         help: "Deepest nesting of a line's JSON",
     },
     Setting {
