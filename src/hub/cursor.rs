@@ -262,10 +262,10 @@ impl Missed {
     }
 }
 
-/// The place before the first event that the log still has.
+/// The place behind the last event that the log has lost. Not before the first that it has: numbers between the
+/// two may be other topics', and not published yet.
 fn beginning(log: &Log) -> Cursor {
-    let seq = log.seq_at(log.base()).map_or(log.last_seq(), |first| first - 1);
-    Cursor { index: log.base(), seq }
+    Cursor { index: log.base(), seq: log.base_seq() }
 }
 
 /// Where a watcher begins.

@@ -19,6 +19,9 @@ const SENDS_PER_TAIL: u64 = 64;
 /// Sends to one cohort before the next in the line has its turn, and before sockets are looked after.
 const SENDS_PER_PORTION: u64 = 256;
 
+/// The same for rounds that find nothing to send.
+const ROUNDS_PER_LOOK: u32 = 64;
+
 /// Slices in one write at most; the kernel takes 1,024.
 const SLICES_MAX: usize = 256;
 /// What a cohort is sent at once: several times a socket's buffer.
@@ -45,43 +48,55 @@ enum Way {
 }
 
 impl Watchers {
-    /// Takes in what has arrived, then serves: first the watchers that stand alone, then the marked cohorts, first
-    /// in first out, until nothing is left or the time is up.
+    /// Takes in what has arrived, then serves by turns the watchers that stand alone, each once, and the marked
+    /// cohorts, first in first out, until nothing is left or the time is up.
     pub fn flush(&mut self, outlet: &mut impl Outlet) {
         self.refresh(outlet);
+        let mut alone = self.queue.len();
         let mut look = self.sends + SENDS_PER_PORTION;
-        for _ in 0..self.queue.len() {
-            let Some(key) = self.queue.pop_front() else {
-                break;
-            };
-            self.serve(key, outlet);
-            if self.sends >= look {
-                look = self.sends + SENDS_PER_PORTION;
-                if outlet.is_time_up() {
-                    break;
-                }
-            }
-        }
-        while let Some(at) = self.line.pop_front() {
-            if self.types != self.directory.types.generation() {
-                self.renew_masks();
-            }
-            if !self.cohorts.contains(at as usize) {
-                continue;
-            }
-            let is_done = self.serve_cohort(at, outlet);
-            let cohort = &mut self.cohorts[at as usize];
-            cohort.is_served = !is_done;
-            if !is_done || cohort.is_marked {
-                self.line.push_back(at);
-            }
-            if self.sends >= look {
+        let mut rounds = 0;
+        while alone > 0 || !self.line.is_empty() {
+            alone = self.serve_queue(alone, outlet);
+            self.serve_line(outlet);
+            rounds += 1;
+            if self.sends >= look || rounds % ROUNDS_PER_LOOK == 0 {
                 look = self.sends + SENDS_PER_PORTION;
                 if outlet.is_time_up() {
                     return;
                 }
                 self.refresh(outlet);
             }
+        }
+    }
+
+    /// Serves at most `alone` watchers that stand alone, until a share of sends is used up. Returns how many are
+    /// left.
+    fn serve_queue(&mut self, alone: usize, outlet: &mut impl Outlet) -> usize {
+        let end = self.sends + SENDS_PER_TAIL;
+        for served in 0..alone {
+            if self.sends >= end {
+                return alone - served;
+            }
+            let Some(key) = self.queue.pop_front() else { break };
+            self.serve(key, outlet);
+        }
+        0
+    }
+
+    /// Serves the first cohort in the line, a portion at most; one that is not done goes to the back.
+    fn serve_line(&mut self, outlet: &mut impl Outlet) {
+        if self.types != self.directory.types.generation() {
+            self.renew_masks();
+        }
+        let Some(at) = self.line.pop_front() else { return };
+        if !self.cohorts.contains(at as usize) {
+            return;
+        }
+        let is_done = self.serve_cohort(at, outlet);
+        let cohort = &mut self.cohorts[at as usize];
+        cohort.is_served = !is_done;
+        if !is_done || cohort.is_marked {
+            self.line.push_back(at);
         }
     }
 

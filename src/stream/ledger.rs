@@ -108,6 +108,11 @@ impl Ledger {
         (*entry.topic.name == *name).then_some(self.last_job)
     }
 
+    /// The next names belong to another line.
+    pub fn begin_line(&mut self) {
+        self.pinned = [NONE; 3];
+    }
+
     /// The slot of a job, a new one if need be: then the job silent for longest may have to go.
     pub fn job(
         &mut self,
@@ -126,7 +131,7 @@ impl Ledger {
             }
         };
         self.last_job = slot;
-        self.pinned = [slot, NONE, NONE];
+        self.pinned[0] = slot;
         Ok(slot)
     }
 
@@ -225,6 +230,7 @@ impl Ledger {
         drop: &mut impl FnMut(&Topic),
     ) {
         const LOOKS_MAX: usize = 256;
+        self.begin_line();
         let limits = [
             (Standing::Ended, ended_before),
             (Standing::Running, running_before),

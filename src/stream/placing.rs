@@ -49,6 +49,7 @@ pub struct Placing<'a> {
 impl Placing<'_> {
     pub fn place(self, batch: &mut Batch, line: &EventFields<'_>) -> Result<(), LineError> {
         let Self { directory, types, ledger, history, marks, runs, now, seq } = self;
+        ledger.begin_line();
         let mut release = |topic: &Topic| release(history, topic);
         let job = line.job_id.map(|name| ledger.job(name, directory, &mut release)).transpose()?;
         let own_flow = line.flow_id.map(|name| ledger.flow(name, directory, &mut release)).transpose()?;

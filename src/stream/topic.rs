@@ -95,6 +95,8 @@ pub struct Log {
     chunks: VecDeque<Chunk>,
     /// Index of the first event that is still in the log; `base <= head`.
     base: u64,
+    /// Number of the event before that one, 0 if there was none.
+    base_seq: u64,
     /// Index behind the newest event.
     head: u64,
     /// Number of the event with index 0.
@@ -110,6 +112,11 @@ pub struct Log {
 impl Log {
     pub fn base(&self) -> u64 {
         self.base
+    }
+
+    /// Number of the last event that the log has lost, 0 if there was none.
+    pub fn base_seq(&self) -> u64 {
+        self.base_seq
     }
 
     pub fn head(&self) -> u64 {
@@ -157,8 +164,9 @@ impl Log {
         let chunk = self.chunks.front_mut().expect("the oldest batch still has its handle in the log");
         let handle = chunk.handles.pop_front().expect("no chunk is empty");
         assert_eq!(handle.batch.first_seq(), batch.first_seq(), "log and history lose the same batch");
-        self.base = run.end();
         let last = run.first + run.count - 1;
+        self.base = run.end();
+        self.base_seq = batch.seq(last);
         let keeps_any = kept.iter().any(|seq| (batch.seq(run.first)..=batch.seq(last)).contains(seq));
         if run.types.is_power_of_two() && !keeps_any {
             self.note_lost(batch.bit(last), u64::from(run.count), batch.seq(last));
@@ -201,6 +209,7 @@ impl Log {
         let bytes = self.cost();
         self.chunks.clear();
         self.base = self.head;
+        self.base_seq = self.last_seq;
         self.kept = [None, None];
         bytes
     }

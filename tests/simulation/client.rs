@@ -1,0 +1,270 @@
+//! One client's end: cuts what its socket took into frames and checks each against the oracle, at once.
+
+use std::collections::VecDeque;
+
+use serde_json::Value;
+
+use crate::feed::Feed;
+use crate::oracle::{Join, Oracle, TopicId, Wish, payload};
+use crate::stream::{Phase, Sight, Stream, Told};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    One,
+    Many,
+}
+
+pub struct Client {
+    pub id: usize,
+    pub kind: Kind,
+    pub wish: Wish,
+    /// Places that `since=` may name: of pings, `disconnected`, the last event.
+    pub position: Option<u64>,
+    /// The close frame has come.
+    pub is_closed: bool,
+    buffer: Vec<u8>,
+    streams: Vec<Stream>,
+    phases: Vec<Phase>,
+    /// Joins and filter changes whose answers are still to come.
+    joins: VecDeque<(TopicId, u64, Join)>,
+    changes: VecDeque<Phase>,
+    /// Number and count of events in the one order for all jobs.
+    last_live: u64,
+    live_count: u64,
+    had_no_filter: bool,
+    pub events: u64,
+    pub gaps: u64,
+}
+
+impl Client {
+    pub fn new(id: usize, kind: Kind, wish: Wish) -> Self {
+        let phases = vec![Phase { wish: wish.clone(), limit: 0 }];
+        Self {
+            id,
+            kind,
+            position: None,
+            is_closed: false,
+            buffer: Vec::new(),
+            streams: Vec::new(),
+            phases,
+            joins: VecDeque::new(),
+            changes: VecDeque::new(),
+            last_live: 0,
+            live_count: 0,
+            had_no_filter: wish.is_all(),
+            wish,
+            events: 0,
+            gaps: 0,
+        }
+    }
+
+    /// A topic will be watched from where `join` says; the daemon's answer is on its way.
+    pub fn expect_join(&mut self, topic: TopicId, newest: u64, join: Join) {
+        self.joins.push_back((topic, newest, join));
+    }
+
+    /// A filter change will be confirmed; it takes effect at or before the number `limit`.
+    pub fn expect_change(&mut self, limit: u64) {
+        self.changes.push_back(Phase { wish: self.wish.clone(), limit });
+    }
+
+    /// The socket took these bytes.
+    pub fn receive(&mut self, bytes: &[u8], feed: &Feed) {
+        self.buffer.extend_from_slice(bytes);
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let mut start = 0;
+        while let Some(length) = frame_length(&buffer[start..]) {
+            if start + length > buffer.len() {
+                break;
+            }
+            self.frame(&buffer[start..start + length], feed);
+            start += length;
+        }
+        buffer.drain(..start);
+        self.buffer = buffer;
+    }
+
+    fn frame(&mut self, frame: &[u8], feed: &Feed) {
+        let id = self.id;
+        assert!(!self.is_closed, "client {id}: a frame after the close frame");
+        assert!(
+            matches!(frame[0], 0x81 | 0x88 | 0x89 | 0x8a),
+            "client {id}: frame border lost, {:x?}",
+            &frame[..2]
+        );
+        let (opcode, text) = payload(frame);
+        match opcode {
+            8 => self.is_closed = true,
+            1 if text.starts_with(b"{\"stream_seq\":") => self.event(frame, text, feed),
+            1 => self.notice(text, feed),
+            _ => {}
+        }
+    }
+
+    fn event(&mut self, frame: &[u8], text: &[u8], feed: &Feed) {
+        let id = self.id;
+        let digits = text.get(14..30).and_then(|digits| std::str::from_utf8(digits).ok());
+        let seq: u64 = digits.and_then(|digits| digits.parse().ok()).expect("a number of sixteen digits");
+        feed.trace(|| format!("        client {id} gets {seq}"));
+        let Some(event) = feed.oracle.event(seq) else { panic!("client {id}: there is no event {seq}") };
+        assert!(seq <= feed.published(), "client {id}: event {seq} is not published");
+        let expected = match self.kind {
+            Kind::One => &event.frame[..],
+            Kind::Many => event.overseer_frame(),
+        };
+        assert!(frame == expected, "client {id}: event {seq} came as {}", String::from_utf8_lossy(text));
+        self.events += 1;
+        let sight = Sight {
+            oracle: &feed.oracle,
+            phases: &self.phases,
+            client: id,
+            may_fail_to_keep: feed.may_fail_to_keep,
+            had_no_filter: self.had_no_filter,
+        };
+        let stream = match self.kind {
+            Kind::One => self.streams.first_mut(),
+            Kind::Many => self.streams.iter_mut().find(|stream| Some(stream.topic) == event.job),
+        };
+        let Some(stream) = stream else {
+            panic!("client {id}: event {seq} of a topic that it does not watch")
+        };
+        stream.event(event, &sight);
+        if seq <= stream.past_to && self.kind == Kind::Many {
+            assert!(
+                stream.live_count == self.live_count,
+                "client {id}: events of other jobs came before {seq}, which was asked for as the past"
+            );
+        } else if self.kind == Kind::Many {
+            assert!(seq > self.last_live, "client {id}: event {seq} came after {}", self.last_live);
+            self.last_live = seq;
+            self.live_count += 1;
+        } else {
+            self.position = Some(seq);
+        }
+        // The newest filter holds for every stream from now on, once each has left the older ones.
+        if self.phases.len() > 1 && self.streams.iter().all(|stream| stream.phase + 1 == self.phases.len()) {
+            self.phases.drain(..self.phases.len() - 1);
+            self.streams.iter_mut().for_each(|stream| stream.phase = 0);
+        }
+    }
+
+    fn notice(&mut self, text: &[u8], feed: &Feed) {
+        let id = self.id;
+        feed.trace(|| format!("        client {id} gets {}", String::from_utf8_lossy(text)));
+        let value: Value = serde_json::from_slice(text).expect("a notice is JSON");
+        match value["type"].as_str().expect("a notice has a type") {
+            "connection:status" if value["status"] == "connected" => self.joined(None, &value, feed),
+            "connection:status" => self.stands_at(number(&value, "stream_seq"), feed),
+            "connected" => {}
+            "subscribed" => self.joined(value["job_id"].as_str(), &value, feed),
+            "unsubscribed" => {
+                let job = topic_of(&feed.oracle, value["job_id"].as_str());
+                self.streams.retain(|stream| stream.topic != job);
+            }
+            "subscription:confirmed" => {
+                let phase = self.changes.pop_front().expect("a filter change is confirmed once");
+                self.had_no_filter &= phase.wish.is_all();
+                self.streams.iter_mut().for_each(|stream| stream.change(&phase.wish, &feed.oracle));
+                self.phases.push(phase);
+            }
+            "ping" => self.stands_at(number(&value, "stream_seq"), feed),
+            "stream:gap" => self.gap(&value, feed),
+            "pong" | "error" | "already_subscribed" | "not_subscribed" => {}
+            other => panic!("client {id}: unknown notice {other}"),
+        }
+    }
+
+    fn joined(&mut self, job_id: Option<&str>, value: &Value, feed: &Feed) {
+        let (topic, newest, join) = self.joins.pop_front().expect("each join is answered once");
+        assert_eq!(number(value, "stream_seq"), newest, "client {}", self.id);
+        assert!(job_id.is_none() || topic == topic_of(&feed.oracle, job_id));
+        assert!(!self.streams.iter().any(|stream| stream.topic == topic));
+        let phase = self.phases.len() - 1;
+        self.streams.push(Stream::new(topic, join, phase, self.live_count, &feed.oracle));
+    }
+
+    fn stands_at(&mut self, seq: u64, feed: &Feed) {
+        let id = self.id;
+        assert!(seq <= feed.published(), "client {id}: stands at {seq}, which is not published");
+        self.position = Some(seq);
+        let sight = Sight {
+            oracle: &feed.oracle,
+            phases: &self.phases,
+            client: id,
+            may_fail_to_keep: feed.may_fail_to_keep,
+            had_no_filter: self.had_no_filter,
+        };
+        for stream in &mut self.streams {
+            stream.stands_at(seq, self.kind == Kind::One, &sight);
+        }
+    }
+
+    fn gap(&mut self, value: &Value, feed: &Feed) {
+        let id = self.id;
+        self.gaps += 1;
+        let told = Told {
+            from: number(value, "from"),
+            to: number(value, "to"),
+            missed: value["missed"].as_u64(),
+            reason: value["reason"].as_str().expect("a gap has a reason").to_owned(),
+        };
+        let sight = Sight {
+            oracle: &feed.oracle,
+            phases: &self.phases,
+            client: id,
+            may_fail_to_keep: feed.may_fail_to_keep,
+            had_no_filter: self.had_no_filter,
+        };
+        let stream = match self.kind {
+            Kind::One => self.streams.first_mut(),
+            Kind::Many => {
+                let job = topic_of(&feed.oracle, value["job_id"].as_str());
+                self.streams.iter_mut().find(|stream| stream.topic == job)
+            }
+        };
+        stream
+            .unwrap_or_else(|| panic!("client {id}: a gap of a topic that it does not watch"))
+            .gap(told, &sight);
+    }
+
+    /// With everything published and every socket read: nothing is missing.
+    pub fn finish(&mut self, feed: &Feed) {
+        let id = self.id;
+        assert!(self.buffer.is_empty(), "client {id}: half a frame came");
+        assert!(self.joins.is_empty(), "client {id}: a join was not answered");
+        assert!(self.changes.is_empty(), "client {id}: a filter change was not confirmed");
+        let sight = Sight {
+            oracle: &feed.oracle,
+            phases: &self.phases,
+            client: id,
+            may_fail_to_keep: feed.may_fail_to_keep,
+            had_no_filter: self.had_no_filter,
+        };
+        for stream in &mut self.streams {
+            stream.finish(feed.published(), &sight);
+        }
+    }
+
+    pub fn topics(&self) -> impl Iterator<Item = TopicId> {
+        self.streams.iter().map(|stream| stream.topic)
+    }
+}
+
+fn number(value: &Value, name: &str) -> u64 {
+    value[name].as_u64().unwrap_or_else(|| panic!("{name} is a number in {value}"))
+}
+
+fn topic_of(oracle: &Oracle, job_id: Option<&str>) -> TopicId {
+    let name = job_id.expect("it names its job");
+    oracle.topics.iter().position(|record| record.name == name).expect("the job is one of ours")
+}
+
+/// Length of the frame that begins here, if that much of its header has come.
+fn frame_length(bytes: &[u8]) -> Option<usize> {
+    match *bytes.get(1)? {
+        length @ ..126 => Some(2 + usize::from(length)),
+        126 => Some(4 + usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?]))),
+        127 => Some(10 + u64::from_be_bytes(bytes.get(2..10)?.try_into().expect("eight bytes")) as usize),
+        _ => panic!("a masked frame: the border is lost"),
+    }
+}

@@ -1,0 +1,292 @@
+//! The real sequencer, fed with random lines, moved on by one lock or one store at a time.
+
+use std::sync::Arc;
+
+use luxcast::stream::directory::Directory;
+use luxcast::stream::history::NEWEST_KEPT;
+use luxcast::stream::link::Link;
+use luxcast::stream::sequencer::{Limits, Now, SEQ_MIN, Sequencer, Step, Taken as TakenLine};
+use luxcast::stream::topic::{Topic, TopicKey, TopicKind};
+use luxcast::wire::line::{LineError, PADDING};
+
+use crate::oracle::{Moment, Oracle, Taken, TopicId, TopicRecord};
+use crate::plan::Plan;
+use crate::rng::Rng;
+
+pub struct Feed {
+    pub sequencer: Sequencer,
+    pub directory: Arc<Directory>,
+    pub oracle: Oracle,
+    pub rng: Rng,
+    pub plan: Plan,
+    /// Shards that were told while they slept.
+    pub is_woken: Vec<bool>,
+    /// Watchers per topic, as the schedule knows them.
+    pub lines_left: usize,
+    pub is_tracing: bool,
+    state: State,
+    now: Now,
+    new_types: usize,
+    /// Frames of kept events could cost more than a quarter of the history.
+    pub may_fail_to_keep: bool,
+    kept_bytes_max: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Idle,
+    Taking { left: usize },
+    Stepping,
+}
+
+/// Turns a topic's record into the key of the topic that the directory has now.
+fn key_of(directory: &Directory, record: &TopicRecord) -> TopicKey {
+    if record.kind == TopicKind::All {
+        return TopicKey::ALL;
+    }
+    let Ok(topic) = directory.watch(record.kind, &record.name) else {
+        return TopicKey { slot: u32::MAX, generation: 0 };
+    };
+    directory.unwatch(&topic);
+    topic.key
+}
+
+impl Feed {
+    pub fn new(plan: Plan, rng: Rng, links: Vec<Arc<Link>>, directory: Arc<Directory>) -> Self {
+        let limits = Limits {
+            metrics_millis: 0,
+            history_bytes: plan.history_bytes,
+            history_millis: plan.history_millis,
+            job_idle_millis: plan.history_millis,
+            jobs_max: plan.jobs_max,
+            depth_max: 64,
+        };
+        let mut topics = vec![(TopicKind::All, String::new())];
+        topics.extend((0..plan.jobs).map(|job| (TopicKind::Job, format!("j{job}"))));
+        topics.extend((0..plan.flows).map(|flow| (TopicKind::Flow, format!("f{flow}"))));
+        Self {
+            is_woken: vec![false; links.len()],
+            sequencer: Sequencer::new(directory.clone(), links, limits),
+            oracle: Oracle::new(directory.run_start, topics),
+            directory,
+            rng,
+            lines_left: plan.lines,
+            is_tracing: false,
+            state: State::Idle,
+            now: Now { millis: 1, unix_micros: SEQ_MIN as i64 },
+            new_types: 0,
+            may_fail_to_keep: false,
+            kept_bytes_max: 0,
+            plan,
+        }
+    }
+
+    pub fn trace(&self, text: impl FnOnce() -> String) {
+        if self.is_tracing {
+            eprintln!("{}", text());
+        }
+    }
+
+    pub fn published(&self) -> u64 {
+        self.directory.published()
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.state == State::Idle && self.lines_left == 0
+    }
+
+    /// Runs some of the sequencer's steps, perhaps none: what happens between two steps of a shard.
+    pub fn interleave(&mut self) {
+        while self.rng.chance(self.plan.interleave_percent) {
+            self.step();
+        }
+    }
+
+    pub fn step(&mut self) {
+        match self.state {
+            State::Idle if self.lines_left == 0 => {}
+            State::Idle => self.begin(),
+            State::Taking { left: 0 } => {
+                self.sequencer.end_turn();
+                self.state = State::Stepping;
+            }
+            State::Taking { left } => {
+                self.state = State::Taking { left: left - 1 };
+                self.take_line();
+            }
+            State::Stepping => self.publish(),
+        }
+    }
+
+    fn begin(&mut self) {
+        self.now.millis += self.rng.below(self.plan.millis_per_turn + 1) as u64;
+        self.now.unix_micros += 1;
+        if self.rng.chance(20) {
+            self.sequencer.sweep(self.now);
+        }
+        let lines = self.rng.between(1, self.plan.lines_per_turn).min(self.lines_left);
+        self.lines_left -= lines;
+        let bytes = lines * self.rng.below(200);
+        self.sequencer.begin_turn(self.now, bytes);
+        self.state = State::Taking { left: lines };
+    }
+
+    fn publish(&mut self) {
+        let step = self.sequencer.step();
+        if self.is_tracing {
+            eprintln!("    step {step:?} published {}", self.published());
+        }
+        match step {
+            Step::Told { shard, is_asleep } => self.is_woken[shard] |= is_asleep,
+            Step::Done => {
+                self.state = State::Idle;
+                self.check_bound();
+            }
+            Step::Appended | Step::Published | Step::Evicted => {}
+        }
+    }
+
+    /// The history costs no more than its limit, but for the newest batches.
+    fn check_bound(&self) {
+        let history = self.sequencer.history();
+        if history.used() <= history.limit() {
+            return;
+        }
+        let newest = if history.batches() <= NEWEST_KEPT { self.batches_cost() } else { 0 };
+        // What is no batch: kept events a quarter, the pool a sixteenth, and a few handles per topic.
+        let others = history.limit() / 4 + history.limit() / 16 + self.oracle.topics.len() * 512;
+        assert!(
+            history.batches() <= NEWEST_KEPT && history.used() <= newest + others.max(history.limit()),
+            "the history costs {} bytes in {} batches, {} are allowed",
+            history.used(),
+            history.batches(),
+            history.limit()
+        );
+    }
+
+    fn batches_cost(&self) -> usize {
+        let mut handles = Vec::new();
+        let log = self.directory.all.log.lock();
+        log.copy(log.base(), u64::MAX - 1, u128::MAX, usize::MAX, &mut handles);
+        handles.iter().map(|handle| handle.batch.cost()).sum()
+    }
+
+    fn take_line(&mut self) {
+        let Self { rng, plan, oracle, new_types, .. } = self;
+        let (kind, inner) = plan.kind(rng, new_types);
+        let job = rng.chance(90).then(|| 1 + rng.below(plan.jobs));
+        let must_flow = job.is_none();
+        let has_flow = plan.flows > 0 && (must_flow || rng.chance(plan.flow_percent));
+        let job = if has_flow { job } else { job.or(Some(1)) };
+        let flow = has_flow.then(|| 1 + plan.jobs + rng.below(plan.flows));
+        let in_data = job.is_some() && rng.chance(30);
+        let line = Self::line(rng, plan, oracle, &kind, inner.as_deref(), job, flow, in_data);
+        let mut block = line.clone().into_bytes();
+        let length = block.len();
+        block.resize(length + PADDING, 0);
+        let seq = match self.sequencer.take_line(&mut block, length) {
+            Ok(TakenLine::Event(seq)) => seq,
+            Ok(TakenLine::Control(_)) => panic!("{line} is no control line"),
+            Err(LineError::TooManyJobs | LineError::TooManyTopics) if self.plan.has_churn => {
+                self.trace(|| format!("    refused {line}"));
+                return;
+            }
+            Err(error) => panic!("{line} was refused: {error:?}"),
+        };
+        self.trace(|| format!("    line {seq} {:.120}", line));
+        let (own_flow, data_flow) = if in_data { (None, flow) } else { (flow, None) };
+        let taken =
+            Taken { seq, line: &line, kind: &kind, inner: inner.as_deref(), job, own_flow, data_flow };
+        let directory = &self.directory;
+        self.oracle.take(&taken, |record| key_of(directory, record));
+        self.kept_bytes_max = self.kept_bytes_max.max(line.len() + 700);
+        self.may_fail_to_keep = 2 * self.plan.jobs * self.kept_bytes_max > self.plan.history_bytes / 4;
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn line(
+        rng: &mut Rng,
+        plan: &Plan,
+        oracle: &Oracle,
+        kind: &str,
+        inner: Option<&str>,
+        job: Option<TopicId>,
+        flow: Option<TopicId>,
+        in_data: bool,
+    ) -> String {
+        let name = |topic: TopicId| &oracle.topics[topic].name;
+        let mut line = format!("{{\"type\":\"{kind}\"");
+        if let Some(job) = job {
+            line += &format!(",\"job_id\":\"{}\"", name(job));
+        }
+        match flow {
+            Some(flow) if in_data => line += &format!(",\"data\":{{\"flow_id\":\"{}\"}}", name(flow)),
+            Some(flow) => line += &format!(",\"flow_id\":\"{}\"", name(flow)),
+            None => {}
+        }
+        if let Some(inner) = inner {
+            line += &format!(
+                ",\"event\":{{\"event_type\":\"{inner}\",\"event_id\":7,\"data\":{{\"slot_name\":\"s\"}}}}"
+            );
+        }
+        let pad = plan.pad(rng);
+        if pad > 0 {
+            line += &format!(",\"pad\":\"{}\"", "x".repeat(pad));
+        }
+        line.push('}');
+        line
+    }
+
+    pub fn key_of(&self, topic: TopicId) -> TopicKey {
+        key_of(&self.directory, &self.oracle.topics[topic])
+    }
+
+    /// How things stand while a watcher that was told `newest` looks for its place in `topic`.
+    pub fn moment(&self, topic: &Topic, newest: u64) -> Moment {
+        let horizon = {
+            let all = self.directory.all.log.lock();
+            all.seq_at(all.base()).unwrap_or(0)
+        };
+        let log = topic.log.lock();
+        Moment {
+            newest,
+            horizon,
+            dropped_max: self.directory.dropped_max(),
+            key: topic.key,
+            is_complete: log.job.is_complete,
+            first_seq: log.first_seq(),
+            kept: log.kept_after(0).map(|handle| handle.batch.first_seq()).collect(),
+        }
+    }
+
+    /// The topic that the directory has for a name, made if need be.
+    pub fn find(&self, topic: TopicId) -> Option<Arc<Topic>> {
+        let record = &self.oracle.topics[topic];
+        let found = self.directory.watch(record.kind, &record.name).ok()?;
+        self.directory.unwatch(&found);
+        Some(found)
+    }
+
+    /// With everything published: what is kept of each job is its first start and its latest end.
+    pub fn check_kept(&self) {
+        for topic in 0..self.oracle.topics.len() {
+            let record = &self.oracle.topics[topic];
+            let Some(life) =
+                record.life.filter(|life| record.kind == TopicKind::Job && life.key == self.key_of(topic))
+            else {
+                continue;
+            };
+            let Some(found) = self.find(topic) else { continue };
+            let moment = self.moment(&found, self.published());
+            let mut expected = vec![life.first_started, life.last_terminal];
+            expected.retain(|&seq| seq > 0 && seq < moment.horizon);
+            expected.sort_unstable();
+            let is_right = match self.may_fail_to_keep {
+                true => moment.kept.iter().all(|seq| expected.contains(seq)),
+                false => moment.kept == expected,
+            };
+            assert!(is_right, "{}: {:?} are kept, not {expected:?}", record.name, moment.kept);
+            assert_eq!(moment.is_complete, life.is_complete, "{}: complete from its start", record.name);
+        }
+    }
+}

@@ -1,0 +1,420 @@
+//! The naive truth: every event ever taken, in one list, and what a watcher of a topic must see of it. It
+//! shares no code with the core but the translation to the other dialect, which has tests of its own.
+
+use std::cell::OnceCell;
+use std::collections::BTreeSet;
+
+use luxcast::stream::dialect;
+use luxcast::stream::topic::{TopicKey, TopicKind};
+use luxcast::wire::action::Since;
+
+/// Place in [`Oracle::topics`].
+pub type TopicId = usize;
+
+/// The topic of all events.
+pub const ALL: TopicId = 0;
+
+pub struct Event {
+    pub seq: u64,
+    pub kind: String,
+    pub inner: Option<String>,
+    pub job: Option<TopicId>,
+    /// The daemon's table of types was full when its type came up.
+    pub is_overflow: bool,
+    pub frame: Vec<u8>,
+    overseer: OnceCell<Vec<u8>>,
+}
+
+impl Event {
+    pub fn is_terminal(&self) -> bool {
+        matches!(&*self.kind, "job_completed" | "job_failed" | "job_cancelled")
+    }
+
+    pub fn overseer_frame(&self) -> &[u8] {
+        self.overseer.get_or_init(|| {
+            let mut object = Vec::new();
+            dialect::translate(payload(&self.frame).1, &mut object);
+            frame_of(&object)
+        })
+    }
+}
+
+/// A text frame as RFC 6455, section 5.2, has it.
+fn frame_of(payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0x81];
+    match payload.len() {
+        length @ ..126 => frame.push(length as u8),
+        length @ ..65536 => {
+            frame.push(126);
+            frame.extend((length as u16).to_be_bytes());
+        }
+        length => {
+            frame.push(127);
+            frame.extend((length as u64).to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(payload);
+    frame
+}
+
+/// Opcode and payload of a whole frame.
+pub fn payload(frame: &[u8]) -> (u8, &[u8]) {
+    let header = match frame[1] {
+        126 => 4,
+        127 => 10,
+        _ => 2,
+    };
+    (frame[0] & 15, &frame[header..])
+}
+
+/// One life of a topic, from its first event until it is dropped.
+#[derive(Clone, Copy, Default)]
+pub struct Life {
+    pub key: TopicKey,
+    pub first_seq: u64,
+    /// A job's flow.
+    pub flow: Option<TopicId>,
+    pub first_started: u64,
+    pub last_terminal: u64,
+    pub is_complete: bool,
+}
+
+pub struct TopicRecord {
+    pub kind: TopicKind,
+    pub name: String,
+    pub life: Option<Life>,
+    /// Places of its events in [`Oracle::events`].
+    pub events: Vec<u32>,
+}
+
+/// What the sequencer was given.
+pub struct Taken<'a> {
+    pub seq: u64,
+    pub line: &'a str,
+    pub kind: &'a str,
+    pub inner: Option<&'a str>,
+    pub job: Option<TopicId>,
+    pub own_flow: Option<TopicId>,
+    pub data_flow: Option<TopicId>,
+}
+
+pub struct Oracle {
+    pub events: Vec<Event>,
+    pub topics: Vec<TopicRecord>,
+    pub run_start: u64,
+    types: BTreeSet<(String, Option<String>)>,
+}
+
+/// Rows that the daemon's table of types has room for.
+const ROWS_MAX: usize = 127;
+
+const DOCUMENTED: [(&str, Option<&str>); 18] = [
+    ("execution_event", Some("slot_call")),
+    ("execution_event", Some("event_emit")),
+    ("execution_event", Some("error")),
+    ("execution_event", None),
+    ("routine_started", None),
+    ("routine_completed", None),
+    ("routine_failed", None),
+    ("breakpoint_hit", None),
+    ("breakpoint_resumed", None),
+    ("job_started", None),
+    ("job_paused", None),
+    ("job_resumed", None),
+    ("job_completed", None),
+    ("job_failed", None),
+    ("job_cancelled", None),
+    ("metrics", None),
+    ("slot_called", None),
+    ("event_emitted", None),
+];
+
+impl Oracle {
+    pub fn new(run_start: u64, topics: Vec<(TopicKind, String)>) -> Self {
+        let topics =
+            topics.into_iter().map(|(kind, name)| TopicRecord { kind, name, life: None, events: Vec::new() });
+        let types = DOCUMENTED.iter().map(|(kind, inner)| ((*kind).to_owned(), inner.map(str::to_owned)));
+        Self { events: Vec::new(), topics: topics.collect(), run_start, types: types.collect() }
+    }
+
+    pub fn event(&self, seq: u64) -> Option<&Event> {
+        self.events.get(seq.checked_sub(self.run_start + 1)? as usize)
+    }
+
+    pub fn events_of(&self, topic: TopicId) -> impl Iterator<Item = &Event> {
+        self.topics[topic].events.iter().map(|&place| &self.events[place as usize])
+    }
+
+    /// Place in a topic's list of the first event beyond `seq`.
+    pub fn place_after(&self, topic: TopicId, seq: u64) -> usize {
+        self.topics[topic].events.partition_point(|&place| self.events[place as usize].seq <= seq)
+    }
+
+    /// Notes an event that the sequencer has numbered.
+    /// `key_of` tells which life of a topic it went to.
+    pub fn take(&mut self, taken: &Taken<'_>, key_of: impl Fn(&TopicRecord) -> TopicKey) {
+        assert_eq!(taken.seq, self.run_start + 1 + self.events.len() as u64, "numbers have no hole");
+        let place = self.events.len() as u32;
+        let name = (taken.kind.to_owned(), taken.inner.map(str::to_owned));
+        let is_overflow = !self.types.contains(&name) && self.types.len() >= ROWS_MAX;
+        if !is_overflow {
+            self.types.insert(name);
+        }
+        let object = format!("{{\"stream_seq\":{},{}", taken.seq, &taken.line[1..]);
+        self.events.push(Event {
+            seq: taken.seq,
+            kind: taken.kind.to_owned(),
+            inner: taken.inner.map(str::to_owned),
+            job: taken.job,
+            is_overflow,
+            frame: frame_of(object.as_bytes()),
+            overseer: OnceCell::new(),
+        });
+        let mut members = vec![ALL];
+        members.extend(taken.own_flow);
+        if let Some(job) = taken.job {
+            let key = key_of(&self.topics[job]);
+            members.push(job);
+            members.extend(self.fold(job, key, taken));
+        }
+        members.sort_unstable();
+        members.dedup();
+        for topic in members {
+            if self.topics[topic].kind == TopicKind::Flow {
+                let key = key_of(&self.topics[topic]);
+                self.life(topic, key, taken.seq);
+            }
+            self.topics[topic].events.push(place);
+        }
+    }
+
+    fn life(&mut self, topic: TopicId, key: TopicKey, seq: u64) -> &mut Life {
+        let life = &mut self.topics[topic].life;
+        if life.is_none_or(|life| life.key != key) {
+            *life = Some(Life { key, first_seq: seq, ..Life::default() });
+        }
+        life.as_mut().expect("it was just made")
+    }
+
+    /// Returns the job's flow.
+    fn fold(&mut self, job: TopicId, key: TopicKey, taken: &Taken<'_>) -> Option<TopicId> {
+        let life = self.life(job, key, taken.seq);
+        life.flow = life.flow.or(taken.own_flow).or(taken.data_flow);
+        match taken.kind {
+            "job_started" if life.first_started == 0 => life.first_started = taken.seq,
+            "job_completed" | "job_failed" | "job_cancelled" => life.last_terminal = taken.seq,
+            _ => {}
+        }
+        if life.first_seq == taken.seq {
+            life.is_complete = taken.kind == "job_started";
+        }
+        life.flow
+    }
+}
+
+/// What a client asked for, by SPEC's words.
+#[derive(Clone, Debug, Default)]
+pub struct Wish {
+    pub is_debug: bool,
+    pub is_overseer: bool,
+    pub is_only: bool,
+    pub names: BTreeSet<String>,
+}
+
+impl Wish {
+    pub fn is_all(&self) -> bool {
+        !self.is_debug && !self.is_only && self.names.is_empty()
+    }
+
+    pub fn wants(&self, event: &Event) -> bool {
+        const DEBUG: [&str; 6] = [
+            "breakpoint_hit",
+            "breakpoint_resumed",
+            "execution_event",
+            "routine_started",
+            "routine_completed",
+            "routine_failed",
+        ];
+        if self.is_debug && !DEBUG.contains(&&*event.kind) && !event.kind.starts_with("job_") {
+            return false;
+        }
+        let inner = event.inner.as_deref();
+        let other = match (&*event.kind, inner) {
+            ("execution_event", Some("slot_call")) => Some("slot_called"),
+            ("execution_event", Some("event_emit")) => Some("event_emitted"),
+            _ => None,
+        };
+        let is_listed = self.names.contains(&event.kind)
+            || inner.is_some_and(|name| self.names.contains(name))
+            || self.is_overseer && other.is_some_and(|name| self.names.contains(name));
+        is_listed == self.is_only
+    }
+}
+
+/// How things stood at the moment at which a watcher found its place.
+pub struct Moment {
+    pub newest: u64,
+    /// Number of the oldest event that the history has.
+    pub horizon: u64,
+    pub dropped_max: u64,
+    pub key: TopicKey,
+    pub is_complete: bool,
+    /// Number of the first event that its log ever had, as far as it is appended.
+    pub first_seq: Option<u64>,
+    /// Numbers of the kept events.
+    pub kept: Vec<u64>,
+}
+
+/// A gap that must come.
+#[derive(Clone, Debug)]
+pub struct ExpectedGap {
+    pub from: u64,
+    pub to: u64,
+    /// An overflowing type's last number lost: the daemon can't tell whether it matches.
+    pub to_unsure: u64,
+    pub reason: &'static str,
+    /// None: it must be null.
+    pub missed: Option<u64>,
+    /// Null will not do.
+    pub is_exact: bool,
+}
+
+/// What a joining watcher must see first.
+#[derive(Clone, Debug)]
+pub struct Join {
+    pub gap: Option<ExpectedGap>,
+    pub kept: Vec<u64>,
+    /// Then every matching event beyond this.
+    pub after: u64,
+    /// On a connection for many jobs: the past that comes before everything else.
+    pub past_to: u64,
+    /// Events of earlier lives of the topic, dropped before they were published: a gap, or that the topic is
+    /// complete from its start, has told of them.
+    pub excused: Vec<u64>,
+}
+
+impl Oracle {
+    pub fn join(&self, topic: TopicId, moment: &Moment, since: Since, wish: &Wish) -> Join {
+        let past_to = if since == Since::Now { 0 } else { moment.newest };
+        let newest = moment.newest;
+        let is_gone =
+            |event: &&Event| event.seq > newest && topic != ALL && event.seq < self.log_start(topic, moment);
+        let excused = self.events_of(topic).filter(is_gone).map(|event| event.seq).collect();
+        let now = Join { gap: None, kept: Vec::new(), after: newest, past_to, excused };
+        // It may have been dropped before its newest events were published.
+        let to = self.dropped_to(topic, moment);
+        let early = (to > newest && !moment.is_complete).then(|| gap(newest + 1, to, "expired", None));
+        let join = match since {
+            Since::Now => Join { gap: early, ..now },
+            Since::Last(count) => {
+                Join { gap: early, ..self.join_last(topic, moment, count as usize, wish, now) }
+            }
+            Since::Start => self.join_after(topic, moment, 0, true, wish, now),
+            Since::After(seq) if seq > newest => {
+                let gap = gap(seq + 1, seq + 1, "restart", None);
+                Join { gap: (!moment.is_complete).then_some(gap), ..now }
+            }
+            Since::After(seq) => self.join_after(topic, moment, seq, false, wish, now),
+        };
+        let asked = match since {
+            Since::After(seq) => seq.min(newest),
+            Since::Start => 0,
+            Since::Now | Since::Last(_) => newest,
+        };
+        // The moment is the daemon's own word; what was in an earlier life of the topic is not.
+        let is_gone = |event: &&Event| event.seq > asked && event.seq < self.log_start(topic, moment);
+        let gone = self.events_of(topic).filter(is_gone).last().filter(|_| topic != ALL);
+        let told_to = join.gap.as_ref().map_or(0, |gap| gap.to);
+        // Who stands beyond the newest event is only told that.
+        let is_beyond = matches!(since, Since::After(seq) if seq > newest);
+        let is_told = moment.is_complete || is_beyond || gone.is_none_or(|event| event.seq <= told_to);
+        assert!(is_told, "{} was dropped after {asked} without a word: {join:?}", self.topics[topic].name);
+        join
+    }
+
+    /// The last number that an earlier life of the topic may have had.
+    fn dropped_to(&self, topic: TopicId, moment: &Moment) -> u64 {
+        let before = moment.first_seq.map_or(u64::MAX, |first| first - 1);
+        if topic == ALL { 0 } else { moment.dropped_max.min(before) }
+    }
+
+    /// Number of the first event that the topic's own log can have.
+    fn log_start(&self, topic: TopicId, moment: &Moment) -> u64 {
+        if topic == ALL {
+            return self.run_start + 1;
+        }
+        let life = self.topics[topic].life.filter(|life| life.key == moment.key);
+        life.map_or(u64::MAX, |life| life.first_seq)
+    }
+
+    fn join_last(&self, topic: TopicId, moment: &Moment, count: usize, wish: &Wish, now: Join) -> Join {
+        let oldest = self.log_start(topic, moment).max(moment.horizon);
+        let wanted = |event: &&Event| wish.wants(event) && event.seq <= moment.newest;
+        let is_there = |event: &&Event| event.seq >= oldest || moment.kept.contains(&event.seq);
+        let all: Vec<u64> =
+            self.events_of(topic).filter(wanted).filter(is_there).map(|event| event.seq).collect();
+        let last = &all[all.len().saturating_sub(count)..];
+        let (kept, rest): (Vec<u64>, Vec<u64>) = last.iter().partition(|&&seq| seq < oldest);
+        // Where fewer match than are asked for, all was looked through.
+        let is_all = last.len() < count || !kept.is_empty();
+        let first = if is_all { Some(oldest) } else { rest.first().copied() };
+        let after = first.map_or(moment.newest, |first| moment.newest.min(first - 1));
+        Join { kept, after, ..now }
+    }
+
+    fn join_after(
+        &self,
+        topic: TopicId,
+        moment: &Moment,
+        seq: u64,
+        is_start: bool,
+        wish: &Wish,
+        now: Join,
+    ) -> Join {
+        let log_start = self.log_start(topic, moment);
+        let oldest = log_start.max(moment.horizon);
+        let mut lost = Vec::new();
+        let mut unsure = 0;
+        for event in self
+            .events_of(topic)
+            .filter(|event| event.seq > seq && event.seq >= log_start && event.seq < oldest)
+        {
+            if !moment.kept.contains(&event.seq) && event.seq <= moment.newest {
+                if wish.wants(event) {
+                    lost.push(event.seq);
+                } else if event.is_overflow {
+                    unsure = event.seq;
+                }
+            }
+        }
+        let last_lost = lost.last().copied().unwrap_or(0);
+        let is_other_run = seq < self.run_start && !is_start;
+        let dropped_to = self.dropped_to(topic, moment);
+        let is_dropped = seq < dropped_to;
+        let gap = if (is_other_run || is_dropped) && !moment.is_complete {
+            let reason = if is_other_run { "restart" } else { "expired" };
+            let run_start = if is_other_run { self.run_start } else { 0 };
+            let to = last_lost.max(dropped_to).max(run_start);
+            Some(ExpectedGap { to_unsure: unsure, ..gap(seq + 1, to, reason, None) })
+        } else {
+            let count = lost.len() as u64;
+            // Nothing of the topic can be missing before what was lost.
+            let is_exact = wish.is_all() && (log_start > seq || topic == ALL);
+            let told = ExpectedGap {
+                to_unsure: unsure,
+                is_exact,
+                ..gap(seq + 1, last_lost, "expired", Some(count))
+            };
+            (count > 0 || unsure > 0).then_some(told)
+        };
+        let kept = |event: &&Event| event.seq > seq && moment.kept.contains(&event.seq) && wish.wants(event);
+        let kept = self.events_of(topic).filter(kept).map(|event| event.seq).collect();
+        let after =
+            if log_start == u64::MAX { moment.newest } else { seq.max(oldest - 1).min(moment.newest) };
+        Join { gap, kept, after, ..now }
+    }
+}
+
+fn gap(from: u64, to: u64, reason: &'static str, missed: Option<u64>) -> ExpectedGap {
+    ExpectedGap { from, to, to_unsure: 0, reason, missed, is_exact: false }
+}

@@ -1,0 +1,293 @@
+//! One random schedule: clients come, go, read, change their minds, while the sequencer runs between any two
+//! steps of theirs.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use luxcast::hub::filter::Filter;
+use luxcast::hub::watchers::Watchers;
+use luxcast::stream::directory::Directory;
+use luxcast::stream::link::link_of;
+use luxcast::stream::sequencer::SEQ_MIN;
+use luxcast::wire::action::Since;
+
+use crate::feed::Feed;
+use crate::oracle::{ALL, TopicId, Wish};
+use crate::plan::Plan;
+use crate::rng::Rng;
+use crate::shard::Shard;
+
+/// Turns until everything must be quiet.
+const TURNS_MAX: usize = 50_000;
+
+/// What a schedule did, so that a run can show that it did something.
+#[derive(Default, Clone, Copy, Debug)]
+pub struct Tally {
+    pub lines: u64,
+    pub clients: u64,
+    pub events: u64,
+    pub gaps: u64,
+}
+
+impl Tally {
+    pub fn add(&mut self, other: Tally) {
+        self.lines += other.lines;
+        self.clients += other.clients;
+        self.events += other.events;
+        self.gaps += other.gaps;
+    }
+}
+
+pub struct Schedule {
+    feed: RefCell<Feed>,
+    shards: Vec<Shard>,
+    rng: Rng,
+    plan: Plan,
+    clients: usize,
+}
+
+/// Runs the schedule of a seed; panics where the core breaks its word.
+pub fn run(seed: u64, is_tracing: bool) -> Tally {
+    let mut rng = Rng::new(seed);
+    let plan = Plan::new(&mut rng);
+    let mut schedule = Schedule::new(plan, rng);
+    schedule.feed.get_mut().is_tracing = is_tracing;
+    schedule.feed.borrow().trace(|| format!("{:#?}", schedule.plan));
+    for _ in 0..schedule.plan.crowd {
+        schedule.join_crowd();
+    }
+    for _ in 0..schedule.plan.operations {
+        schedule.operate();
+    }
+    schedule.finish()
+}
+
+impl Schedule {
+    fn new(plan: Plan, mut rng: Rng) -> Self {
+        let directory = Arc::new(Directory::new(SEQ_MIN + 1000, plan.topics_max));
+        let (links, inlets): (Vec<_>, Vec<_>) = (0..plan.shards).map(|_| link_of(plan.channel)).unzip();
+        let shards = inlets.into_iter().enumerate();
+        let shards =
+            shards.map(|(shard, inlet)| Shard::new(Watchers::new(shard, directory.clone()), inlet)).collect();
+        let feed = RefCell::new(Feed::new(plan.clone(), Rng::new(rng.next()), links, directory));
+        Self { feed, shards, rng, plan, clients: 0 }
+    }
+
+    fn operate(&mut self) {
+        let shard = self.rng.below(self.shards.len());
+        match self.rng.below(100) {
+            0..25 => {
+                (0..self.rng.between(1, self.plan.steps_max)).for_each(|_| self.feed.borrow_mut().step())
+            }
+            25..40 => self.join(shard),
+            40..60 => self.read(shard),
+            60..63 => self.leave(shard),
+            _ => self.act(shard),
+        }
+        self.feed.borrow_mut().interleave();
+        if self.plan.crowd > 0 && self.rng.chance(30) {
+            // Perhaps in the middle of a pass.
+            self.leave(shard);
+        }
+        for shard in 0..self.shards.len() {
+            if self.rng.chance(60) && self.shards[shard].is_runnable(&self.feed) {
+                self.shards[shard].turn(&self.feed);
+            }
+        }
+    }
+
+    fn room(&mut self) -> usize {
+        match self.rng.below(5) {
+            0 => 0,
+            1 => self.rng.below(64),
+            2 => 1 << 30,
+            _ => self.rng.below(2 * self.plan.socket_bytes),
+        }
+    }
+
+    fn since(&mut self, shard: usize) -> Since {
+        let feed = self.feed.borrow();
+        let newest = feed.published();
+        let left_at = &self.shards[shard].left_at;
+        match self.rng.below(10) {
+            0..3 => Since::Now,
+            3 => Since::Start,
+            4 | 5 if !left_at.is_empty() => Since::After(*self.rng.pick(left_at)),
+            4..8 => {
+                let first = feed.oracle.run_start - 2;
+                Since::After(first + self.rng.below((newest - first + 3) as usize) as u64)
+            }
+            _ => Since::Last(self.rng.between(1, 30) as u64),
+        }
+    }
+
+    fn wish(&mut self, is_debug: bool, is_overseer: bool) -> (Wish, Filter) {
+        let mut wish = Wish { is_debug, is_overseer, ..Wish::default() };
+        let mut filter = Filter::all(is_debug, is_overseer);
+        if self.rng.chance(self.plan.filter_percent) {
+            let names = self.plan.names(&mut self.rng);
+            filter.subscribe(&names).expect("few names");
+            wish.is_only = true;
+            wish.names = names.into_iter().collect();
+        }
+        (wish, filter)
+    }
+
+    fn job(&mut self) -> TopicId {
+        1 + self.rng.below(self.plan.jobs)
+    }
+
+    fn join(&mut self, shard: usize) {
+        if self.shards[shard].count() >= self.plan.watchers_max {
+            return;
+        }
+        self.clients += 1;
+        let (id, room) = (self.clients, self.room());
+        if self.rng.chance(self.plan.many_percent) {
+            let (wish, filter) = self.wish(false, true);
+            self.shards[shard].join_many(id, wish, filter, room, &self.feed);
+            return;
+        }
+        let topic = match self.rng.below(10) {
+            0 | 1 => ALL,
+            2..5 if self.plan.flows > 0 => 1 + self.plan.jobs + self.rng.below(self.plan.flows),
+            _ => self.job(),
+        };
+        let is_job = (1..=self.plan.jobs).contains(&topic);
+        let is_debug = is_job && self.rng.chance(20);
+        let (wish, filter) = self.wish(is_debug, false);
+        let since = self.since(shard);
+        self.shards[shard].join(id, topic, wish, filter, since, room, &self.feed);
+    }
+
+    fn join_crowd(&mut self) {
+        self.clients += 1;
+        let (wish, filter) = self.wish(false, false);
+        let since = if self.rng.chance(90) { Since::Now } else { Since::Start };
+        let room = if self.rng.chance(95) { 1 << 30 } else { self.room() };
+        self.shards[0].join(self.clients, 1, wish, filter, since, room, &self.feed);
+    }
+
+    fn read(&mut self, shard: usize) {
+        for _ in 0..self.rng.between(1, 6) {
+            let room = self.room();
+            if let Some(key) = self.shards[shard].any(&mut self.rng) {
+                let socket = self.shards[shard].socket(key);
+                if self.rng.chance(5) {
+                    socket.nudge();
+                } else if room > 0 {
+                    socket.read(room);
+                }
+            }
+        }
+    }
+
+    fn leave(&mut self, shard: usize) {
+        let Some(key) = self.shards[shard].any(&mut self.rng) else { return };
+        match self.rng.below(3) {
+            0 => self.shards[shard].socket(key).is_broken = true,
+            1 => self.shards[shard].remove(key, &self.feed),
+            _ => self.shards[shard].end(key, &self.feed),
+        }
+    }
+
+    fn act(&mut self, shard: usize) {
+        let Some(key) = self.shards[shard].any(&mut self.rng) else { return };
+        let is_many = self.shards[shard].socket(key).client.kind == crate::client::Kind::Many;
+        match self.rng.below(10) {
+            0..5 if is_many => {
+                let (topic, since) = (self.job(), self.since(shard));
+                self.shards[shard].subscribe(key, topic, since, &self.feed);
+            }
+            5 if is_many => {
+                let topic = self.job();
+                self.shards[shard].unsubscribe(key, topic, &self.feed);
+            }
+            6..8 => self.shards[shard].ping(key, &self.feed),
+            8 if self.plan.crowd > 0 => self.shards[shard].chat_with_all(&self.feed),
+            8 => self.shards[shard].chat(key, &self.feed),
+            _ if self.rng.chance(self.plan.filter_percent) => self.change(shard, key),
+            _ => {}
+        }
+    }
+
+    fn change(&mut self, shard: usize, key: u32) {
+        let names = self.plan.names(&mut self.rng);
+        let change = self.rng.below(3);
+        let change = |wish: &mut Wish, filter: &mut Filter| match change {
+            0 => {
+                filter.subscribe(&names).expect("few names");
+                if !wish.is_only {
+                    wish.names.clear();
+                }
+                wish.is_only = true;
+                wish.names.extend(names);
+            }
+            1 => {
+                filter.unsubscribe(&names).expect("few names");
+                match wish.is_only {
+                    true => wish.names.retain(|name| !names.contains(name)),
+                    false => wish.names.extend(names),
+                }
+            }
+            _ => {
+                filter.subscribe_all();
+                wish.is_only = false;
+                wish.names.clear();
+            }
+        };
+        self.shards[shard].change(key, change, &self.feed);
+    }
+
+    /// Lets everything come to rest, then asks everybody.
+    fn finish(mut self) -> Tally {
+        self.feed.borrow().trace(|| "to rest".into());
+        for turn in 0.. {
+            assert!(turn < TURNS_MAX, "it never comes to rest");
+            let mut is_quiet = self.feed.borrow().is_idle();
+            (0..self.rng.between(0, 4)).for_each(|_| self.feed.borrow_mut().step());
+            for shard in 0..self.shards.len() {
+                for key in 0..self.shards[shard].sockets.len() {
+                    if let Some(socket) = &mut self.shards[shard].sockets[key] {
+                        // Some read everything at once, others bit by bit.
+                        let bytes = if key % 2 == 0 || turn > 500 { 1 << 40 } else { 1000 };
+                        socket.read(bytes);
+                    }
+                }
+                if self.shards[shard].is_runnable(&self.feed) {
+                    is_quiet = false;
+                    self.shards[shard].turn(&self.feed);
+                }
+            }
+            if is_quiet {
+                break;
+            }
+        }
+        self.check()
+    }
+
+    fn check(mut self) -> Tally {
+        let mut tally = Tally { clients: self.clients as u64, ..Tally::default() };
+        self.feed.borrow().check_kept();
+        for shard in &mut self.shards {
+            let feed = &self.feed;
+            for socket in shard.sockets.iter_mut().flatten().filter(|socket| !socket.is_broken) {
+                assert!(!socket.client.is_closed, "a closed connection is gone");
+                socket.client.finish(&feed.borrow());
+                for &(topic, life) in &socket.watched {
+                    let is_same = feed.borrow().key_of(topic) == life;
+                    assert!(is_same, "client {}: its topic {topic} was dropped", socket.client.id);
+                }
+                let watched: Vec<TopicId> = socket.watched.iter().map(|&(topic, _)| topic).collect();
+                assert!(socket.client.topics().all(|topic| watched.contains(&topic)));
+                tally.events += socket.client.events;
+                tally.gaps += socket.client.gaps;
+            }
+            shard.check_positions(feed);
+            tally.events += shard.events;
+            tally.gaps += shard.gaps;
+        }
+        tally.lines = self.feed.borrow().oracle.events.len() as u64;
+        tally
+    }
+}

@@ -1,0 +1,302 @@
+//! One topic as one client sees it: which of its events must come next, which were told to be lost.
+
+use std::collections::VecDeque;
+
+use crate::oracle::{Event, ExpectedGap, Join, Oracle, TopicId, Wish};
+
+/// A filter in force, from a number on that is at most `limit`.
+pub struct Phase {
+    pub wish: Wish,
+    pub limit: u64,
+}
+
+/// What a check looks at.
+pub struct Sight<'a> {
+    pub oracle: &'a Oracle,
+    pub phases: &'a [Phase],
+    pub client: usize,
+    pub may_fail_to_keep: bool,
+    /// The client never asked for a filter.
+    pub had_no_filter: bool,
+}
+
+/// A `stream:gap` as it came.
+#[derive(Clone, Debug)]
+pub struct Told {
+    pub from: u64,
+    pub to: u64,
+    pub missed: Option<u64>,
+    pub reason: String,
+}
+
+struct OpenGap {
+    told: Told,
+    /// The filter under which it was counted.
+    wish: Wish,
+    was_always_all: bool,
+    /// Kept events from inside.
+    delivered: Vec<u64>,
+    /// The filter in force when it was told.
+    phase: usize,
+}
+
+pub struct Stream {
+    pub topic: TopicId,
+    /// The oldest filter that an event still to come may have been left out by.
+    pub phase: usize,
+    pub past_to: u64,
+    /// Events of the one order that had come when this was subscribed.
+    pub live_count: u64,
+    /// Place in the topic's list: all before is accounted for.
+    next: usize,
+    /// Whatever comes has a greater number.
+    floor: u64,
+    expected_gap: Option<ExpectedGap>,
+    kept_due: VecDeque<u64>,
+    excused: Vec<u64>,
+    open_gap: Option<OpenGap>,
+    /// Terminal events said to be lost: none may be one that is kept.
+    lost_terminals: Vec<u64>,
+}
+
+impl Stream {
+    pub fn new(topic: TopicId, join: Join, phase: usize, live_count: u64, oracle: &Oracle) -> Self {
+        Self {
+            topic,
+            phase,
+            past_to: join.past_to,
+            live_count,
+            next: oracle.place_after(topic, join.after),
+            floor: 0,
+            expected_gap: join.gap,
+            kept_due: join.kept.into(),
+            excused: join.excused,
+            open_gap: None,
+            lost_terminals: Vec::new(),
+        }
+    }
+
+    pub fn event(&mut self, event: &Event, sight: &Sight<'_>) {
+        let (client, seq) = (sight.client, event.seq);
+        assert!(
+            seq > self.floor,
+            "client {client}: event {seq} came at {}: again, or out of order",
+            self.floor
+        );
+        let list = &sight.oracle.topics[self.topic].events;
+        let is_member =
+            list.binary_search_by_key(&seq, |&place| sight.oracle.events[place as usize].seq).is_ok();
+        assert!(is_member, "client {client}: event {seq} is of another topic");
+        let newest = sight.phases.last().expect("there is a filter");
+        assert!(
+            newest.wish.wants(event),
+            "client {client}: event {seq}, {:?}, is not wanted: {:?}",
+            event.kind,
+            newest.wish
+        );
+        assert!(
+            self.expected_gap.is_none(),
+            "client {client}: {:?} did not come before {seq}",
+            self.expected_gap
+        );
+        self.floor = seq;
+        if self.kept_due.contains(&seq) {
+            self.kept_are_past(seq, sight);
+            self.kept_due.pop_front();
+            return;
+        }
+        self.kept_are_past(u64::MAX, sight);
+        if let Some(gap) = &mut self.open_gap
+            && seq <= gap.told.to
+        {
+            let is_kind_kept = event.is_terminal() || event.kind == "job_started";
+            assert!(
+                is_kind_kept && event.job == Some(self.topic),
+                "client {client}: event {seq} came after its gap"
+            );
+            gap.delivered.push(seq);
+            return;
+        }
+        self.close_gap(sight);
+        self.advance(seq, sight);
+        let place = list.get(self.next).map(|&place| sight.oracle.events[place as usize].seq);
+        assert_eq!(place, Some(seq), "client {client}: event {seq} came again");
+        self.next += 1;
+        // A kept event may have been taken out of a gap under an older filter that wanted it too, while what the
+        // gap spared that filter is gone for the newest one.
+        let may_be_kept = event.is_terminal() || event.kind == "job_started";
+        if !may_be_kept || !sight.phases[self.phase].wish.wants(event) {
+            self.phase = sight.phases.len() - 1;
+        }
+    }
+
+    /// Kept events that a new filter leaves out will not come.
+    pub fn change(&mut self, wish: &Wish, oracle: &Oracle) {
+        self.kept_due.retain(|&seq| oracle.event(seq).is_some_and(|event| wish.wants(event)));
+    }
+
+    /// Kept events that were due before `seq` have come, or the filter has changed.
+    fn kept_are_past(&mut self, seq: u64, sight: &Sight<'_>) {
+        let newest = sight.phases.last().expect("there is a filter");
+        while let Some(&due) = self.kept_due.front().filter(|&&due| due < seq) {
+            let event = sight.oracle.event(due).expect("kept events were events");
+            assert!(!newest.wish.wants(event), "client {}: the kept event {due} did not come", sight.client);
+            self.kept_due.pop_front();
+        }
+    }
+
+    /// All events before `seq` are accounted for: what has not come was filtered away.
+    fn advance(&mut self, seq: u64, sight: &Sight<'_>) {
+        let list = &sight.oracle.topics[self.topic].events;
+        while let Some(&place) = list.get(self.next) {
+            let event = &sight.oracle.events[place as usize];
+            if event.seq >= seq {
+                break;
+            }
+            if self.excused.contains(&event.seq) {
+                self.next += 1;
+                continue;
+            }
+            // A change is in force beyond its limit, and may be from any place before that on.
+            while sight.phases.get(self.phase + 1).is_some_and(|phase| event.seq > phase.limit) {
+                self.phase += 1;
+            }
+            while sight.phases[self.phase].wish.wants(event) {
+                self.phase += 1;
+                assert!(
+                    self.phase < sight.phases.len(),
+                    "client {}: event {} ({}) of {:?} was lost before {seq}",
+                    sight.client,
+                    event.seq,
+                    event.kind,
+                    sight.oracle.topics[self.topic].name
+                );
+            }
+            self.next += 1;
+        }
+    }
+
+    pub fn gap(&mut self, told: Told, sight: &Sight<'_>) {
+        let client = sight.client;
+        assert!(told.from <= told.to, "client {client}: {told:?}");
+        if let Some(expected) = self.expected_gap.take() {
+            let is_to_right = told.to == expected.to || told.to == expected.to_unsure.max(expected.to);
+            let is_missed_right = match (told.missed, expected.missed) {
+                (Some(missed), Some(count)) => missed == count,
+                (None, _) => !expected.is_exact,
+                (Some(_), None) => false,
+            };
+            let is_right = told.from == expected.from
+                && is_to_right
+                && is_missed_right
+                && told.reason == expected.reason;
+            assert!(is_right, "client {client}: {told:?} came, not {expected:?}");
+            return;
+        }
+        assert_eq!(told.reason, "overrun", "client {client}: {told:?} came unexpected");
+        self.kept_are_past(u64::MAX, sight);
+        self.close_gap(sight);
+        assert!(told.from > self.floor, "client {client}: {told:?}, but it stands at {}", self.floor);
+        self.advance(told.from, sight);
+        self.phase = sight.phases.len() - 1;
+        let wish = sight.phases[self.phase].wish.clone();
+        self.open_gap = Some(OpenGap {
+            told,
+            wish,
+            phase: self.phase,
+            was_always_all: sight.had_no_filter,
+            delivered: Vec::new(),
+        });
+    }
+
+    /// Everything that follows the gap has come: it must have been right.
+    fn close_gap(&mut self, sight: &Sight<'_>) {
+        let Some(gap) = self.open_gap.take() else { return };
+        let (client, told, wish) = (sight.client, gap.told, gap.wish);
+        let life = sight.oracle.topics[self.topic].life.unwrap_or_default();
+        let list = &sight.oracle.topics[self.topic].events;
+        // A kept event that a newer filter has left out of what followed the gap.
+        let newer = &sight.phases[gap.phase..];
+        let mut left_out = 0;
+        let (mut count, mut last, mut unsure) = (0, 0, 0);
+        while let Some(&place) = list.get(self.next) {
+            let event = &sight.oracle.events[place as usize];
+            if event.seq > told.to {
+                break;
+            }
+            self.next += 1;
+            if gap.delivered.contains(&event.seq) || self.excused.contains(&event.seq) {
+                continue;
+            }
+            if !wish.wants(event) {
+                unsure = if event.is_overflow { event.seq } else { unsure };
+                continue;
+            }
+            let is_left_out = newer.iter().any(|phase| !phase.wish.wants(event));
+            if is_left_out && (event.is_terminal() || event.kind == "job_started") {
+                left_out += 1;
+                continue;
+            }
+            (count, last) = (count + 1, event.seq);
+            let is_first_started = event.seq == life.first_started && event.job == Some(self.topic);
+            assert!(
+                !is_first_started || sight.may_fail_to_keep,
+                "client {client}: the job's start is in {told:?}"
+            );
+            if event.is_terminal() && event.job == Some(self.topic) {
+                self.lost_terminals.push(event.seq);
+            }
+        }
+        let is_to_right =
+            told.to == last || told.to == unsure && !wish.is_all() || left_out > 0 && told.to > last;
+        assert!(is_to_right, "client {client}: {told:?}, but {last} was the last lost");
+        let is_missed_right = told.missed.is_none_or(|missed| (count..=count + left_out).contains(&missed));
+        assert!(is_missed_right, "client {client}: {told:?}, but {count} were lost");
+        let must_know = wish.is_all() && gap.was_always_all;
+        assert!(
+            told.missed.is_some() || !must_know,
+            "client {client}: {told:?} of all {count} that were lost"
+        );
+    }
+
+    /// The daemon says that everything up to `seq` went out.
+    pub fn stands_at(&mut self, seq: u64, is_exact: bool, sight: &Sight<'_>) {
+        let client = sight.client;
+        assert!(
+            !is_exact || seq >= self.floor,
+            "client {client}: stands at {seq}, but {} has come",
+            self.floor
+        );
+        assert!(
+            self.expected_gap.is_none(),
+            "client {client}: {:?} did not come before {seq}",
+            self.expected_gap
+        );
+        self.kept_are_past(seq + 1, sight);
+        match &self.open_gap {
+            Some(gap) if seq < gap.told.to => {
+                assert!(!is_exact || seq + 1 >= gap.told.from, "client {client}: stands before its gap");
+            }
+            Some(_) => self.close_gap(sight),
+            None => {}
+        }
+        if self.open_gap.is_none() {
+            self.advance(seq + 1, sight);
+        }
+        self.floor = self.floor.max(seq);
+    }
+
+    pub fn finish(&mut self, published: u64, sight: &Sight<'_>) {
+        assert!(self.expected_gap.is_none(), "client {}: {:?} never came", sight.client, self.expected_gap);
+        self.kept_are_past(u64::MAX, sight);
+        self.close_gap(sight);
+        self.advance(published + 1, sight);
+        let life = sight.oracle.topics[self.topic].life.unwrap_or_default();
+        assert!(
+            sight.may_fail_to_keep || !self.lost_terminals.contains(&life.last_terminal),
+            "client {}: the job's end {} is in a gap",
+            sight.client,
+            life.last_terminal
+        );
+    }
+}
