@@ -1,0 +1,272 @@
+//! The shape of the source: layers, sizes, unsafe code in one file, no loose ends, and a README that agrees with
+//! the program.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use luxcast::config::settings_markdown;
+
+/// From the bottom up; modules of one row may use each other. Nothing uses what stands further down here.
+const LAYERS: [&[&str]; 9] = [
+    &["event", "close", "config", "metrics"],
+    &["wire"],
+    &["stream"],
+    &["hub"],
+    &["net"],
+    &["server"],
+    &["sim"],
+    &["cli"],
+    &["main"],
+];
+
+const FILE_LINES_MAX: usize = 500;
+const FUNCTION_LINES_MAX: usize = 70;
+
+/// The one file with unsafe code, which argues for it.
+const UNSAFE_FILE: &str = "src/net/outq.rs";
+
+struct Source {
+    /// From the project's directory on.
+    path: String,
+    /// All lines.
+    text: String,
+}
+
+impl Source {
+    /// The lines before the file's tests.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        let lines = self.text.lines().take_while(|line| line.trim() != "#[cfg(test)]");
+        lines.enumerate().map(|(place, line)| (place + 1, line))
+    }
+
+    /// `src/hub/flush.rs` and `src/hub.rs` are of the module `hub`.
+    fn module(&self) -> &str {
+        let inside = self.path.strip_prefix("src/").expect("only files of src have a module");
+        inside.split(['/', '.']).next().expect("a path has a first part")
+    }
+}
+
+fn project() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn sources(directory: &str) -> Vec<Source> {
+    let mut files = Vec::new();
+    collect(&project().join(directory), &mut files);
+    files.sort();
+    let sources = files.iter().map(|file| {
+        let path = file.strip_prefix(project()).expect("it was found there").display().to_string();
+        Source { path, text: fs::read_to_string(file).expect("a source file is readable text") }
+    });
+    sources.collect()
+}
+
+fn collect(directory: &Path, files: &mut Vec<PathBuf>) {
+    let Ok(entries) = fs::read_dir(directory) else {
+        return;
+    };
+    for entry in entries {
+        let path = entry.expect("a directory can be read").path();
+        if path.is_dir() {
+            collect(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+}
+
+/// Fails with every breach of a rule, not only the first.
+fn assert_none(breaches: Vec<String>) {
+    assert!(breaches.is_empty(), "\n{}\n", breaches.join("\n"));
+}
+
+fn layer(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|modules| modules.contains(&module))
+}
+
+/// What stands in `line` behind each `crate::`, and in a comment too: a link to what is above is a use of it.
+fn used_modules(line: &str) -> impl Iterator<Item = &str> {
+    line.split("crate::").skip(1).map(|rest| {
+        let end = rest.find(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+        &rest[..end.unwrap_or(rest.len())]
+    })
+}
+
+#[test]
+fn nothing_uses_what_is_above_it() {
+    let mut breaches = Vec::new();
+    for source in sources("src") {
+        if source.path == "src/lib.rs" {
+            continue;
+        }
+        let Some(own) = layer(source.module()) else {
+            breaches.push(format!("{}: the module {} is in no layer", source.path, source.module()));
+            continue;
+        };
+        for (place, line) in source.text.lines().enumerate() {
+            let uses = used_modules(line);
+            for used in uses.filter(|used| layer(used).is_some_and(|used| used > own)) {
+                breaches.push(format!("{}:{}: uses {used}, which is above it", source.path, place + 1));
+            }
+            if line.contains("crate::{") {
+                breaches.push(format!("{}:{}: names come one by one", source.path, place + 1));
+            }
+        }
+    }
+    assert_none(breaches);
+}
+
+#[test]
+fn files_are_short() {
+    let mut breaches = Vec::new();
+    for source in ["src", "tools"].into_iter().flat_map(sources) {
+        let lines = source.code().count();
+        if lines > FILE_LINES_MAX {
+            breaches.push(format!("{}: {lines} lines before its tests", source.path));
+        }
+    }
+    assert_none(breaches);
+}
+
+#[test]
+fn functions_are_short() {
+    let mut breaches = Vec::new();
+    for source in ["src", "tools", "benches"].into_iter().flat_map(sources) {
+        for (name, place, lines) in functions(source.code()) {
+            if lines > FUNCTION_LINES_MAX {
+                breaches.push(format!("{}:{place}: {name} has {lines} lines", source.path));
+            }
+        }
+    }
+    assert_none(breaches);
+}
+
+/// Name, first line and number of lines of each function: from `fn` to the brace that stands as far left as it, as
+/// rustfmt sets it.
+fn functions<'a>(code: impl Iterator<Item = (usize, &'a str)>) -> Vec<(String, usize, usize)> {
+    let mut found = Vec::new();
+    let mut open: Vec<(usize, String, usize)> = Vec::new();
+    for (place, line) in code {
+        let indent = line.len() - line.trim_start().len();
+        let text = line.trim_start();
+        if let Some(name) = function_name(text) {
+            // A declaration, or a body on the same line.
+            if !text.ends_with([';', '}']) {
+                open.push((indent, name.to_owned(), place));
+            }
+        } else if open.last().is_some_and(|function| function.0 == indent) && text.starts_with('}') {
+            let (_, name, start) = open.pop().expect("it was just looked at");
+            found.push((name, start, place + 1 - start));
+        }
+    }
+    found
+}
+
+fn function_name(text: &str) -> Option<&str> {
+    const BEFORE: [&str; 7] = ["pub", "const", "unsafe", "extern", "async", "\"C\"", "default"];
+    let mut words = text.split(' ');
+    loop {
+        let word = words.next()?;
+        if word == "fn" {
+            let name = words.next()?;
+            return Some(&name[..name.find(['(', '<']).unwrap_or(name.len())]);
+        }
+        let is_before = BEFORE.contains(&word) || word.starts_with("pub(");
+        // `pub(in some::path)` has a blank.
+        if !is_before && !word.ends_with(')') {
+            return None;
+        }
+    }
+}
+
+#[test]
+fn functions_are_found_and_measured() {
+    let code = "fn one() {\n    x\n}\nimpl A {\n    pub(super) fn two<T>(\n        a: T,\n    ) {\n        if a {\n        }\n    }\n\
+                fn none();\n    pub const fn three() -> u8 { 1 }\n    pub fn four() {\n    }\n}\n";
+    let found = functions(code.lines().enumerate().map(|(place, line)| (place + 1, line)));
+    let expected = [("one", 1, 3), ("two", 5, 6), ("four", 13, 2)];
+    assert_eq!(found, expected.map(|(name, place, lines)| (name.to_owned(), place, lines)));
+}
+
+#[test]
+fn unsafe_code_stands_in_one_file() {
+    let mut breaches = Vec::new();
+    for source in ["src", "tools", "benches"].into_iter().flat_map(sources) {
+        for (place, line) in source.text.lines().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            let is_unsafe = words(code).any(|word| word == "unsafe" || word == "unsafe_code");
+            let forbids = code.contains("deny(unsafe_code)") || code.contains("forbid(unsafe_code)");
+            if is_unsafe && !forbids && source.path != UNSAFE_FILE {
+                breaches.push(format!("{}:{}: unsafe", source.path, place + 1));
+            }
+        }
+    }
+    let library = fs::read_to_string(project().join("src/lib.rs")).expect("the library has a front page");
+    if !library.contains("#![deny(unsafe_code)]") {
+        breaches.push("src/lib.rs: unsafe code is not denied".to_owned());
+    }
+    assert_none(breaches);
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|letter: char| !letter.is_alphanumeric() && letter != '_').filter(|word| !word.is_empty())
+}
+
+#[test]
+fn nothing_is_left_undone() {
+    let mut breaches = Vec::new();
+    for source in ["src", "tools", "benches"].into_iter().flat_map(sources) {
+        for (place, line) in source.text.lines().enumerate() {
+            for macro_name in ["todo", "unimplemented", "dbg"] {
+                if line.contains(&format!("{macro_name}!(")) {
+                    breaches.push(format!("{}:{}: {macro_name}!", source.path, place + 1));
+                }
+            }
+            if words(line).any(|word| ["TODO", "FIXME", "XXX"].contains(&word)) {
+                breaches.push(format!("{}:{}: {}", source.path, place + 1, line.trim()));
+            }
+        }
+    }
+    assert_none(breaches);
+}
+
+#[test]
+fn names_are_imported_one_by_one() {
+    let mut breaches = Vec::new();
+    for source in sources("src") {
+        for (place, line) in source.text.lines().enumerate() {
+            let text = line.trim_start();
+            let is_own =
+                ["use crate", "use super", "use self", "pub use"].iter().any(|own| text.starts_with(own));
+            if is_own && text.contains("::*") {
+                breaches.push(format!("{}:{}: {text}", source.path, place + 1));
+            }
+        }
+    }
+    assert_none(breaches);
+}
+
+#[test]
+fn every_file_says_what_it_is() {
+    let mut breaches = Vec::new();
+    for source in ["src", "tools", "benches", "tests"].into_iter().flat_map(sources) {
+        // Attributes of the whole crate may come first.
+        let first = source.text.lines().find(|line| !line.starts_with("#![") && !line.trim().is_empty());
+        if !first.is_some_and(|line| line.len() > "//! ".len() && line.starts_with("//! ")) {
+            breaches.push(format!("{}: does not begin with what it is", source.path));
+        }
+    }
+    assert_none(breaches);
+}
+
+#[test]
+fn the_readme_lists_the_settings_as_they_are() {
+    let readme = fs::read_to_string(project().join("README.md")).expect("there is a README.md");
+    let (_, rest) = readme.split_once("<!-- settings -->\n").expect("README.md has <!-- settings -->");
+    let (table, _) = rest.split_once("<!-- /settings -->").expect("README.md has <!-- /settings -->");
+    assert!(
+        table.trim() == settings_markdown().trim(),
+        "the settings in README.md differ from the program's:\n{}",
+        settings_markdown()
+    );
+}
