@@ -2,4 +2,9 @@
 
 mod harness;
 
+mod corpus;
 mod endpoints;
+mod history;
+mod many_jobs;
+mod messages;
+mod publishers;

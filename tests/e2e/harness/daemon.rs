@@ -30,8 +30,8 @@ pub fn luxcast() -> Command {
     command
 }
 
-/// How a daemon is to be started. Ports are 0 and the socket is in a directory of its own, unless flags say
-/// otherwise.
+/// How a daemon is to be started. Ports are 0, the socket is in a directory of its own, and the daemon makes no
+/// metrics events, so that every number is a published line's, unless flags or variables say otherwise.
 #[derive(Default)]
 pub struct Setup {
     flags: Vec<String>,
@@ -60,9 +60,10 @@ impl Setup {
             ("--listen", "127.0.0.1:0"),
             ("--admin", "127.0.0.1:0"),
             ("--ingest", ingest.to_str().expect("the path is UTF-8")),
+            ("--metrics-seconds", "0"),
         ];
         for (flag, value) in defaults {
-            let variable = format!("LUXCAST_{}", flag[2..].to_uppercase());
+            let variable = format!("LUXCAST_{}", flag[2..].to_uppercase().replace('-', "_"));
             let is_set = self.flags.iter().any(|given| given == flag)
                 || self.variables.iter().any(|(name, _)| *name == variable);
             if !is_set {

@@ -4,6 +4,7 @@
 pub mod client;
 pub mod daemon;
 pub mod feed;
+pub mod oracle;
 
 use std::env;
 use std::fs;
