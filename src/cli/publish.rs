@@ -10,12 +10,11 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use memchr::memmem;
 use serde::Deserialize;
 
 use crate::cli::{default_ingest, say};
 use crate::wire::line::{is_id, trim};
-use crate::wire::members::members;
+use crate::wire::members::is_control_line;
 
 /// Bytes read at once, and sent at once.
 const BLOCK_BYTES: usize = 64 * 1024;
@@ -316,6 +315,8 @@ fn send(
             sent.lines += 1;
             sent.last_line = number;
         }
+        // The daemon would take it for `hello` or `from`, which would put an end to our counting: a file made for
+        // `socat` may begin with one.
         if is_line_start && is_control_line(&piece) {
             say(&format!("line {number}: bad_op: not sent: a control line, not an event"));
             sent.withheld += 1;
@@ -337,16 +338,6 @@ fn send(
     }
     socket.flush().map_err(SendError::Socket)?;
     Ok(sent)
-}
-
-/// Whether the daemon would take the line for `hello` or `from`, which would put an end to our
-/// counting: a file made for `socat` may begin with one.
-fn is_control_line(line: &[u8]) -> bool {
-    if memmem::find(line, br#""op""#).is_none() {
-        return false;
-    }
-    let text = String::from_utf8_lossy(line);
-    matches!(members(&text, &["op", "type"]), Some([Some(_), None]))
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use crate::net::shard::IngestWaker;
 use crate::stream::link::Link;
 use crate::stream::sequencer::{Sequencer, Step, Taken};
 use crate::wire::line::{Control, LineError, PADDING, trim, write_welcome};
+use crate::wire::members::is_control_line;
 
 const LISTENER: Token = Token(usize::MAX);
 pub const WAKER: Token = Token(usize::MAX - 1);
@@ -355,7 +356,10 @@ impl Ingest {
             return;
         }
         let account = publisher.account;
-        if account.is_some_and(|account| line <= self.accounts.accepted(account)) {
+        // An order is obeyed whatever its number: another connection may have gone further under the same name.
+        if account.is_some_and(|account| line <= self.accounts.accepted(account))
+            && !is_control_line(&block[object.clone()])
+        {
             return;
         }
         if object.len() > self.parts.line_bytes_max {

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use memchr::memmem;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -57,6 +58,16 @@ impl Visitor<'_> for NameIndex<'_> {
     fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
         Ok(self.0.iter().position(|name| *name == key))
     }
+}
+
+/// Whether the feed takes this line for an order, such as `hello` or `from`, and not for an event. For lines that
+/// are looked at but not taken in.
+pub fn is_control_line(line: &[u8]) -> bool {
+    if memmem::find(line, br#""op""#).is_none() {
+        return false;
+    }
+    let text = String::from_utf8_lossy(line);
+    matches!(members(&text, &["op", "type"]), Some([Some(_), None]))
 }
 
 /// Whether a JSON value is this string.
