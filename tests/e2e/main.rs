@@ -3,8 +3,10 @@
 mod harness;
 
 mod corpus;
+mod crowd;
 mod endpoints;
 mod history;
 mod many_jobs;
 mod messages;
 mod publishers;
+mod slow;
