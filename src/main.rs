@@ -27,8 +27,8 @@ fn command() -> Command {
     let serve = Command::new("serve").about("Run the daemon");
     let check_config =
         Command::new("check-config").about("Show the settings in force and where each comes from");
-    let publish = Command::new("publish").about("Write events to the daemon's ingest socket");
-    let tail = Command::new("tail").about("Watch jobs, flows or everything");
+    let publish = Command::new("publish").about("Send events from a file or standard input to the daemon");
+    let tail = Command::new("tail").about("Watch a job, a flow or everything");
     let sim = Command::new("sim").about("Simulate a workflow engine that feeds the daemon");
     Command::new("luxcast")
         .about("Streams the live events of workflow jobs to any number of WebSocket clients")
@@ -54,6 +54,15 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         command().debug_assert();
+    }
+
+    #[test]
+    fn arguments_do_not_bring_another_title() {
+        for subcommand in command().get_subcommands() {
+            let about = subcommand.get_about().map(ToString::to_string);
+            let begins = ["Run ", "Show ", "Send ", "Watch ", "Simulate "];
+            assert!(about.is_some_and(|about| begins.iter().any(|begin| about.starts_with(begin))));
+        }
     }
 
     #[test]

@@ -30,13 +30,14 @@ pub struct PublishArgs {
     /// The events, one JSON object a line; - is standard input
     #[arg(value_name = "FILE", default_value = "-")]
     pub file: PathBuf,
-    /// The daemon's Unix socket [default: where the daemon puts it]
+    /// The daemon's ingest socket [default: LUXCAST_INGEST, else $XDG_RUNTIME_DIR/luxcast.sock, else
+    /// /run/luxcast/ingest.sock]
     #[arg(long, value_name = "PATH")]
     pub ingest: Option<PathBuf>,
-    /// A name for this publisher
+    /// A name for this publisher, for --dedupe
     #[arg(long, value_name = "NAME", value_parser = publisher_name)]
     pub publisher: Option<String>,
-    /// Send again what was sent before under this name, and have only the new lines taken
+    /// Send the whole input again after a failure: what was accepted under this name is not taken twice
     #[arg(long, requires = "publisher")]
     pub dedupe: bool,
     /// No progress bar
@@ -110,7 +111,7 @@ impl Summary {
         let lines = if self.accepted == 1 { "line" } else { "lines" };
         let earlier = match self.accepted_earlier_to {
             0 => String::new(),
-            line => format!(" (up to line {line} earlier)"),
+            line => format!(" (those up to line {line} earlier, not again)"),
         };
         let (accepted, refused) = (self.accepted, self.refused);
         format!("{accepted} {lines} accepted{earlier}, {refused} refused")
@@ -405,7 +406,7 @@ mod tests {
         let summary = Summary { accepted: 7685, accepted_earlier_to: 0, refused: 2 };
         assert_eq!(summary.text(), "7685 lines accepted, 2 refused");
         let summary = Summary { accepted: 1, accepted_earlier_to: 1, refused: 0 };
-        assert_eq!(summary.text(), "1 line accepted (up to line 1 earlier), 0 refused");
+        assert_eq!(summary.text(), "1 line accepted (those up to line 1 earlier, not again), 0 refused");
     }
 
     /// A directory of its own for each test, gone afterwards.

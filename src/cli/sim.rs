@@ -13,7 +13,6 @@ use super::default_ingest;
 use crate::sim::pacer::Pacer;
 use crate::sim::{Engine, Options};
 
-/// What `luxcast sim` can be told.
 #[derive(Debug, clap::Args)]
 pub struct SimArgs {
     /// The daemon's ingest socket [default: LUXCAST_INGEST, else $XDG_RUNTIME_DIR/luxcast.sock, else

@@ -38,7 +38,7 @@ pub struct TailArgs {
     /// Only this job
     #[arg(long, value_name = "ID", value_parser = id, group = "what")]
     pub job: Option<String>,
-    /// Only this flow: all its jobs
+    /// Only this flow, with all its jobs
     #[arg(long, value_name = "ID", value_parser = id, group = "what")]
     pub flow: Option<String>,
     /// Every event of the daemon (the default)
@@ -47,19 +47,19 @@ pub struct TailArgs {
     /// Where the daemon listens
     #[arg(long, value_name = "URL", default_value = "ws://127.0.0.1:20555", value_parser = base_url)]
     pub url: String,
-    /// Only these types of events
+    /// Only these types of events, with commas between them
     #[arg(long, value_name = "TYPES", value_delimiter = ',', value_parser = type_name)]
     pub events: Vec<String>,
-    /// Where to begin: after event N, at the start, -100 = with the last 100, or now
+    /// Where to begin: behind event number N, at the start of what is kept, with the last 100, or now
     #[arg(long, value_name = "N|start|-100|now", default_value = "now", allow_hyphen_values = true, value_parser = since)]
     pub since: Since,
-    /// The job's debug set of events
+    /// With --job: only the events that debuggers use (jobs, routines, breakpoints, execution)
     #[arg(long, requires = "job", conflicts_with_all = ["flow", "all"])]
     pub debug: bool,
     /// The events as the daemon sends them, one JSON object a line
     #[arg(long)]
     pub json: bool,
-    /// End with the connection instead of coming back
+    /// End when the connection ends, instead of connecting again
     #[arg(long)]
     pub once: bool,
 }

@@ -125,7 +125,9 @@ impl Setting {
 
 /// The same command with one flag a setting.
 pub fn add_flags(command: Command) -> Command {
-    command.args(SETTINGS.iter().map(|setting| {
+    let sources = "Each setting may also be given as a variable (LUXCAST_HISTORY_BYTES) or as a key of the TOML \
+                   file that --config names (history_bytes). A flag overrides a variable, a variable the file.";
+    command.after_help(sources).args(SETTINGS.iter().map(|setting| {
         let flag = Arg::new(setting.name).long(setting.name.replace('_', "-"));
         if let Kind::Switch(_) = setting.kind {
             return flag.help(setting.help).action(ArgAction::SetTrue);
@@ -228,6 +230,7 @@ mod tests {
         assert!(help.contains("[default: 30] [0.1 to 86400]"), "{help}");
         assert!(help.contains("[default: number of cores] [1 to 64]"), "{help}");
         assert!(help.contains("--demo "), "{help}");
+        assert!(help.contains("A flag overrides a variable, a variable the file."), "{help}");
     }
 
     #[test]

@@ -29,22 +29,22 @@ pub static SETTINGS: [Setting; 28] = [
         default: Initial::Computed("$XDG_RUNTIME_DIR/luxcast.sock, else /run/luxcast/ingest.sock"),
         unit: "path",
         kind: Kind::Text { store: store_ingest, show: |config| config.ingest_path().display().to_string() },
-        help: "Unix socket for publishers. With demo and without this, one in a private temporary \
-               directory",
+        help: "Unix socket for publishers. If demo is on and this is not given, it is in a private \
+               temporary directory",
     },
     Setting {
         name: "admin",
         default: Initial::Text("127.0.0.1:20556"),
         unit: "address",
         kind: Kind::Text { store: store_admin, show: show_admin },
-        help: "Address and port for the operator's HTTP pages, or off",
+        help: "Address and port for operators' HTTP requests (/healthz, /connections), or off",
     },
     Setting {
         name: "config",
         default: Initial::Computed("none"),
         unit: "path",
         kind: Kind::Text { store: store_config, show: show_config },
-        help: "TOML file with settings; flags and environment go before it",
+        help: "TOML file with settings; variables override it, flags override both",
     },
     Setting {
         name: "shards",
@@ -69,8 +69,9 @@ pub static SETTINGS: [Setting; 28] = [
         name: "silent_heartbeats",
         default: Initial::Text("3"),
         unit: "heartbeats",
-        kind: Kind::Count { field: |config| &mut config.silent_heartbeats, min: 1, max: 1_000 },
-        help: "A connection that was silent for so many heartbeats is ended",
+        // A connection counts its silence in one byte.
+        kind: Kind::Count { field: |config| &mut config.silent_heartbeats, min: 1, max: u8::MAX as u64 },
+        help: "A connection from which nothing came for so many heartbeats is ended",
     },
     Setting {
         name: "stalled_seconds",
@@ -89,7 +90,7 @@ pub static SETTINGS: [Setting; 28] = [
         default: Initial::Text("268435456"),
         unit: "bytes",
         kind: Kind::Count { field: |config| &mut config.history_bytes, min: 65_536, max: 1 << 40 },
-        help: "Memory for recent events, all that it costs included",
+        help: "Memory for recent events, including all that keeping them costs",
     },
     Setting {
         name: "history_seconds",
@@ -101,7 +102,8 @@ pub static SETTINGS: [Setting; 28] = [
             max: YEAR,
             or_zero: true,
         },
-        help: "How long a job's events are kept after its end",
+        help: "How long a job is kept after its end and last event, a flow after its last event, a \
+               publisher's name after it left",
     },
     Setting {
         name: "job_idle_seconds",
@@ -120,14 +122,14 @@ pub static SETTINGS: [Setting; 28] = [
         default: Initial::Text("1000000"),
         unit: "topics",
         kind: Kind::Count { field: |config| &mut config.topics_max, min: 1, max: 100_000_000 },
-        help: "Jobs and flows with events or watchers",
+        help: "Jobs and flows that have events or watchers, at most",
     },
     Setting {
         name: "jobs_max",
         default: Initial::Text("100000"),
         unit: "jobs",
         kind: Kind::Count { field: |config| &mut config.jobs_max, min: 1, max: 100_000_000 },
-        help: "Jobs whose state is known; past it the one silent for longest goes",
+        help: "Jobs that are known, at most; beyond that the one silent for longest without a watcher goes",
     },
     Setting {
         name: "metrics_seconds",
@@ -146,7 +148,7 @@ pub static SETTINGS: [Setting; 28] = [
         default: Initial::Text("10"),
         unit: "seconds",
         kind: Kind::Seconds { field: |config| &mut config.drain_seconds, min: 0.0, max: HOUR, or_zero: true },
-        help: "The daemon is gone at most so long after SIGTERM",
+        help: "Longest time from SIGTERM or SIGINT to the end of the daemon",
     },
     Setting {
         name: "overrun",
@@ -163,7 +165,7 @@ pub static SETTINGS: [Setting; 28] = [
         default: Initial::Text("1000000"),
         unit: "bytes",
         kind: Kind::Count { field: |config| &mut config.line_bytes_max, min: 256, max: 1 << 30 },
-        help: "Longest line of the feed; at most an eighth of history_bytes",
+        help: "Longest line of the feed; more than an eighth of history_bytes is lowered, with a warning",
     },
     Setting {
         name: "message_bytes_max",
@@ -215,7 +217,8 @@ pub static SETTINGS: [Setting; 28] = [
         default: Initial::Text("50"),
         unit: "messages",
         kind: Kind::Count { field: |config| &mut config.messages_per_second, min: 1, max: 1_000_000 },
-        help: "Messages that a client may send for long; bursts of four times as many",
+        help: "Messages a second that a client may send in the long run; four times as many at once (at \
+               least 2048 on the multi-job endpoint)",
     },
     Setting {
         name: "jobs_per_connection_max",
@@ -254,6 +257,6 @@ pub static SETTINGS: [Setting; 28] = [
         default: Initial::Text("false"),
         unit: "",
         kind: Kind::Switch(|config| &mut config.demo),
-        help: "Start a simulated workflow engine too, which feeds the daemon",
+        help: "Also start a simulated workflow engine that feeds the daemon",
     },
 ];
