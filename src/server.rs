@@ -320,8 +320,9 @@ fn bind_ingest(path: &Path) -> io::Result<UnixListener> {
             Err(error) => return Err(at(error, format!("cannot tell whether {shown} is in use"))),
         },
     }
-    let listener =
-        UnixListener::bind(path).map_err(|error| at(error, format!("cannot make the socket {shown}")))?;
+    let listener = UnixListener::bind(path).map_err(|error| {
+        at(error, format!("cannot make the socket {shown} (--ingest names another place)"))
+    })?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o660))
         .map_err(|error| at(error, format!("cannot set the mode of {shown}")))?;
     Ok(listener)

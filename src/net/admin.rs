@@ -94,7 +94,13 @@ impl Admin {
                 }
                 Err(refusal) => write_refusal(out, &refusal),
             },
-            _ => write_refusal(out, &Refusal::not_found()),
+            _ => write_refusal(
+                out,
+                &Refusal {
+                    message: "the paths here are /healthz and /connections".to_owned(),
+                    ..Refusal::not_found()
+                },
+            ),
         }
     }
 

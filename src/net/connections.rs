@@ -32,6 +32,9 @@ const LINGER: Duration = Duration::from_secs(5);
 const RETRY_MILLIS_MIN: u64 = 500;
 const RETRY_MILLIS_SPREAD_MIN: u64 = 4_500;
 
+/// Between two log lines about refused requests; those in between are counted in the next.
+const REFUSAL_LOG_MILLIS: u64 = 1_000;
+
 /// What the bytes of one read led to.
 enum Outcome {
     Continue,
@@ -251,9 +254,22 @@ impl Shard {
     /// Answers a request with why not, and lets the client read that.
     fn refuse(&mut self, key: u32, refusal: &Refusal) {
         self.parts.counters.refusals.add(1);
-        tracing::debug!(address = %self.connection(key).address, code = refusal.code, "refused: {}", refusal.message);
+        self.log_refusal(key, refusal);
         self.watchers.say(key, |out| write_refusal(out, refusal));
         self.end(key);
+    }
+
+    /// At most one line a second: a peer could flood the log.
+    fn log_refusal(&mut self, key: u32, refusal: &Refusal) {
+        let now = self.moment.now.millis;
+        if now < self.refusal_log_at {
+            self.refusals_unlogged += 1;
+            return;
+        }
+        self.refusal_log_at = now + REFUSAL_LOG_MILLIS;
+        let unlogged = std::mem::take(&mut self.refusals_unlogged);
+        let address = self.connection(key).address;
+        tracing::info!(%address, code = refusal.code, unlogged, "refused a request: {}", refusal.message);
     }
 
     /// Ends a connection with a close frame that says why.

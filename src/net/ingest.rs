@@ -43,7 +43,9 @@ const COST_PER_BYTE_MAX: usize = 8;
 const SMALL_READ_BYTES: usize = 5_000;
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// While watchers are waited for, and after descriptors have run out, it looks again so often.
+/// After descriptors have run out, accepting is tried again so often.
+const SHORTAGE_MILLIS: u64 = 100;
+/// While watchers are waited for, it looks again so often.
 const WAIT: Duration = Duration::from_millis(5);
 /// Bad lines are logged at most so often.
 const COMPLAINT_MILLIS: u64 = 1_000;
@@ -82,6 +84,7 @@ pub struct Ingest {
     accepts: bool,
     sweep_at: u64,
     complaint_at: u64,
+    shortage_at: u64,
     complaints: u64,
     own: Vec<u8>,
 }
@@ -104,6 +107,7 @@ impl Ingest {
             accepts: true,
             sweep_at: 0,
             complaint_at: 0,
+            shortage_at: 0,
             complaints: 0,
             own: Vec::new(),
         })
@@ -154,7 +158,7 @@ impl Ingest {
         let sweep =
             (!self.parts.sequencer.ledger.is_empty() || !self.accounts.is_empty()).then_some(self.sweep_at);
         let metrics = self.parts.sequencer.metrics_due_at();
-        let accept = self.accepts.then_some(now + WAIT.as_millis() as u64);
+        let accept = self.accepts.then_some(now + SHORTAGE_MILLIS);
         let complaint = (self.complaints > 0).then_some(self.complaint_at);
         let next = [sweep, metrics, accept, complaint].into_iter().flatten().min()?;
         Some(Duration::from_millis(next.saturating_sub(now)))
@@ -178,7 +182,10 @@ impl Ingest {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.accepts = false,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if is_out_of_descriptors(&error) => {
-                    tracing::warn!("no descriptor is left for a publisher; trying again");
+                    if self.moment.now.millis >= self.shortage_at {
+                        tracing::warn!("no descriptor is left for a publisher; trying again");
+                        self.shortage_at = self.moment.now.millis + COMPLAINT_MILLIS;
+                    }
                     return;
                 }
                 Err(error) => {
@@ -408,7 +415,7 @@ impl Ingest {
                     return Err(LineError::BadOp);
                 }
                 publisher.wants_acks = acks;
-                publisher.number_from(1);
+                publisher.number_from(publisher.line);
                 let mut accepted = None;
                 if let Some(name) = name {
                     let account = self.accounts.open(name);
@@ -463,7 +470,10 @@ impl Ingest {
             self.accounts.forget_before(now.millis.saturating_sub(history));
         }
         if self.complaints > 0 && now.millis >= self.complaint_at {
-            tracing::warn!("{} more lines refused", std::mem::take(&mut self.complaints));
+            tracing::warn!(
+                "{} more refused lines of publishers since then",
+                std::mem::take(&mut self.complaints)
+            );
             self.complaint_at = now.millis + COMPLAINT_MILLIS;
         }
     }

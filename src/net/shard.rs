@@ -79,6 +79,8 @@ pub struct Shard {
     pub(super) laggards: Vec<Laggard>,
     pub(super) review_at: u64,
     pub(super) drain: Option<Drain>,
+    pub(super) refusal_log_at: u64,
+    pub(super) refusals_unlogged: u64,
     accept_at: Option<Instant>,
     may_accept: bool,
     /// The tail up to which everybody who is not under review has been served.
@@ -125,6 +127,8 @@ impl Shard {
             laggards: Vec::new(),
             review_at: 0,
             drain: None,
+            refusal_log_at: 0,
+            refusals_unlogged: 0,
             accept_at: None,
             may_accept: false,
             served: parts.directory.published(),

@@ -122,7 +122,7 @@ impl LineError {
             Self::Reserved => ("reserved", "stream_seq and the types of the daemon's own messages are reserved"),
             Self::TooLong => ("too_long", "the line is longer than line_bytes_max"),
             Self::Truncated => ("truncated", "the publisher ended before the end of the line"),
-            Self::BadOp => ("bad_op", "not a control line that the daemon knows: hello or from, with proper members"),
+            Self::BadOp => ("bad_op", "not a control line that can be obeyed: hello (the first line, once) or from (after hello with dedupe), with proper members"),
             Self::TooManyJobs => ("too_many_jobs", "a new job, while jobs_max jobs are known and all are watched"),
             Self::TooManyTopics => ("too_many_topics", "a new job or flow, while topics_max topics are known and all are watched"),
         }
