@@ -1,4 +1,4 @@
-//! What happens to a shard's connections: adopted, read, opened, told, ended.
+//! What a shard's connections bring: adopted, read, opened, ended. What is due to them is in `upkeep`.
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
@@ -9,29 +9,21 @@ use mio::net::TcpStream;
 use mio::{Interest, Token};
 use socket2::SockRef;
 use std::io::{ErrorKind, Read};
-use std::net::Shutdown;
 
 use crate::close::CloseReason;
 use crate::hub::endpoint::{Endpoint, Opening, route};
-use crate::hub::laggard::{Laggard, Progress};
 use crate::hub::policy::{UNSENT_ANSWERS_MAX, ticks};
 use crate::hub::session::{Scene, Session, Verdict};
 use crate::net::connection::{Connection, Phase};
-use crate::net::inbox::{Report, TurnAway};
-use crate::net::outq::unacknowledged;
+use crate::net::inbox::TurnAway;
 use crate::net::shard::Shard;
 use crate::wire::frame;
 use crate::wire::handshake::{accept_key, write_switching};
 use crate::wire::http::{Head, HeadLimits, Refusal, parse_head, write_refusal, write_response};
 use crate::wire::message::{Flow, Message};
-use crate::wire::notice;
 
 /// How long a connection that was told to end may take to read that.
 const LINGER: Duration = Duration::from_secs(5);
-/// The least and the usual greatest wait before reconnecting after a drain, in milliseconds.
-const RETRY_MILLIS_MIN: u64 = 500;
-const RETRY_MILLIS_SPREAD_MIN: u64 = 4_500;
-
 /// Between two log lines about refused requests; those in between are counted in the next.
 const REFUSAL_LOG_MILLIS: u64 = 1_000;
 
@@ -76,7 +68,7 @@ impl Shard {
         }
     }
 
-    fn connection(&mut self, key: u32) -> &mut Connection {
+    pub(super) fn connection(&mut self, key: u32) -> &mut Connection {
         self.connections[key as usize].as_mut().expect("the key is that of a connection")
     }
 
@@ -252,7 +244,7 @@ impl Shard {
     }
 
     /// Answers a request with why not, and lets the client read that.
-    fn refuse(&mut self, key: u32, refusal: &Refusal) {
+    pub(super) fn refuse(&mut self, key: u32, refusal: &Refusal) {
         self.parts.counters.refusals.add(1);
         self.log_refusal(key, refusal);
         self.watchers.say(key, |out| write_refusal(out, refusal));
@@ -290,7 +282,7 @@ impl Shard {
     }
 
     /// Ends a connection that takes no bytes at all: a close frame would wait behind its full buffer.
-    fn reset(&mut self, key: u32, reason: CloseReason) {
+    pub(super) fn reset(&mut self, key: u32, reason: CloseReason) {
         self.parts.counters.count_close(reason);
         tracing::info!(address = %self.connection(key).address, code = reason.code(), "reset: {}", reason.text());
         if let Some(socket) = self.sockets.get(key) {
@@ -315,198 +307,5 @@ impl Shard {
     fn count_out(&mut self, address: std::net::IpAddr) {
         self.parts.door.leave(address);
         self.parts.count.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// After a flush: sockets that broke, connections whose last bytes have gone out, clients that take their
-    /// answers again, watchers whose sockets are full.
-    pub(super) fn look_after(&mut self) {
-        while let Some(key) = self.watchers.gone.pop() {
-            let Some(Some(connection)) = self.connections.get_mut(key as usize) else {
-                continue;
-            };
-            if !self.watchers.is_ended(key) {
-                self.drop_connection(key);
-            } else if !connection.is_shut {
-                connection.is_shut = true;
-                let is_shut =
-                    self.sockets.get(key).is_some_and(|socket| socket.shutdown(Shutdown::Write).is_ok());
-                if !is_shut {
-                    self.drop_connection(key);
-                }
-            }
-        }
-        if !self.muted.is_empty() {
-            self.unmute();
-        }
-        while let Some(key) = self.watchers.blocked.pop() {
-            if self.connections[key as usize].is_none() {
-                continue;
-            }
-            let taken = self.taken(key);
-            self.laggards.push(Laggard::new(key, taken, self.moment.now.millis));
-            if self.laggards.len() == 1 {
-                self.review_at = self.moment.now.millis + self.parts.patience.check_millis;
-            }
-        }
-        self.parts.counters.messages.add(std::mem::take(&mut self.watchers.messages));
-        self.parts.counters.gaps.add(std::mem::take(&mut self.watchers.gaps));
-    }
-
-    /// Clients that have taken their answers are read from again.
-    fn unmute(&mut self) {
-        let mut muted = std::mem::take(&mut self.muted);
-        muted.retain(|&key| {
-            let is_there = self.connections.get(key as usize).is_some_and(Option::is_some);
-            if is_there && self.watchers.watchers[key as usize].waiting() <= UNSENT_ANSWERS_MAX {
-                self.handle_readable(key);
-                return false;
-            }
-            is_there
-        });
-        self.muted = muted;
-    }
-
-    /// Bytes that the peer has acknowledged.
-    fn taken(&mut self, key: u32) -> u64 {
-        let out = self.watchers.watchers[key as usize].bytes_out;
-        let unacknowledged = self.sockets.get(key).and_then(|socket| unacknowledged(&*socket).ok());
-        out.saturating_sub(u64::from(unacknowledged.unwrap_or(0)))
-    }
-
-    /// Looks at the progress of everybody who lags.
-    pub(super) fn review_laggards(&mut self) {
-        let now = self.moment.now.millis;
-        if self.laggards.is_empty() || now < self.review_at {
-            return;
-        }
-        self.review_at = now + self.parts.patience.check_millis;
-        let mut laggards = std::mem::take(&mut self.laggards);
-        let mut stalled = Vec::new();
-        laggards.retain_mut(|laggard| {
-            let key = laggard.key;
-            if !self.watchers.stays_reviewed(key) {
-                return false;
-            }
-            match laggard.check(self.taken(key), now, self.parts.patience) {
-                Progress::Reads => self.connection(key).is_heard = true,
-                Progress::Pauses => {}
-                Progress::Stalled if self.watchers.is_blocked(key) => stalled.push(key),
-                Progress::Stalled => {}
-            }
-            true
-        });
-        self.laggards = laggards;
-        for key in stalled {
-            self.reset(key, CloseReason::Stalled);
-        }
-    }
-
-    /// A connection's deadline has come.
-    pub(super) fn handle_due(&mut self, key: u32) {
-        match self.connection(key).phase {
-            Phase::Head(_) => self.refuse(key, &Refusal::timeout()),
-            Phase::Open(_) => self.beat(key),
-            Phase::Closing => self.drop_connection(key),
-        }
-    }
-
-    /// A heartbeat: judges the silence, then says where the connection stands.
-    fn beat(&mut self, key: u32) {
-        let (silent_max, heartbeat, tick) =
-            (self.parts.policy.silent_heartbeats, self.parts.policy.heartbeat, self.moment.tick());
-        let connection = self.connection(key);
-        connection.silent = if std::mem::take(&mut connection.is_heard) { 0 } else { connection.silent + 1 };
-        if connection.silent >= silent_max {
-            return self.close(key, CloseReason::Silent);
-        }
-        // The beat keeps its place in the interval, unless it comes very late.
-        let next = connection.due.wrapping_add(heartbeat);
-        let due = if crate::hub::wheel::is_reached(next, tick) { tick.wrapping_add(heartbeat) } else { next };
-        connection.due = due;
-        let Phase::Open(session) = &connection.phase else {
-            return;
-        };
-        let is_multi_job = session.is_multi_job();
-        self.wheel.schedule(key, due);
-        if self.watchers.watchers[key as usize].waiting() > UNSENT_ANSWERS_MAX {
-            return;
-        }
-        self.watchers.settle(key, &mut self.sockets);
-        let (at, position) = (self.watchers.now, self.watchers.position(key));
-        self.watchers.say(key, |out| {
-            notice::ping(out, &at, position);
-            if is_multi_job {
-                notice::pong(out);
-            }
-            frame::write_ping(out, b"");
-        });
-    }
-
-    /// While draining: says goodbye to everybody once all is served, or the time for that is over.
-    pub(super) fn say_goodbye(&mut self) {
-        let Some(drain) = &mut self.drain else { return };
-        let is_time = self.moment.instant >= drain.serve_until;
-        if drain.has_said_goodbye || (!is_time && !self.watchers.is_served(&mut self.sockets)) {
-            return;
-        }
-        drain.has_said_goodbye = true;
-        let spread = RETRY_MILLIS_SPREAD_MIN.max(drain.connections as u64 / 2);
-        let (of, connections) = (drain.of as u64, drain.connections.max(1) as u64);
-        let mut order = self.parts.index as u64;
-        for key in 0..self.connections.len() as u32 {
-            let Some(Some(connection)) = self.connections.get(key as usize) else {
-                continue;
-            };
-            match connection.phase {
-                Phase::Open(_) => {
-                    let retry = RETRY_MILLIS_MIN + spread * (order % connections) / connections;
-                    order += of;
-                    self.watchers.settle(key, &mut self.sockets);
-                    let (at, position) = (self.watchers.now, self.watchers.position(key));
-                    self.watchers.say(key, |out| notice::disconnected(out, &at, position, "draining", retry));
-                    self.close(key, CloseReason::Drain);
-                }
-                Phase::Head(_) => self.refuse(key, &Refusal::draining()),
-                Phase::Closing => {}
-            }
-        }
-    }
-
-    /// Everybody has left, or the time is up.
-    pub(super) fn has_drained(&self) -> bool {
-        let is_empty = || self.connections.iter().all(Option::is_none);
-        self.drain.as_ref().is_some_and(|drain| {
-            drain.has_said_goodbye && (self.moment.instant >= drain.end_at || is_empty())
-        })
-    }
-
-    /// Every connection, for operators.
-    pub(super) fn report(&mut self) -> Vec<Report> {
-        let mut reports = Vec::new();
-        for key in 0..self.connections.len() as u32 {
-            let Some(Some(connection)) = self.connections.get(key as usize) else {
-                continue;
-            };
-            let phase = match connection.phase {
-                Phase::Head(_) => "opening",
-                Phase::Open(_) => "open",
-                Phase::Closing => "closing",
-            };
-            let address = self.sockets.get(key).and_then(|socket| socket.peer_addr().ok());
-            let watched = self.watchers.describe(key);
-            reports.push(Report {
-                address: address.map(|address| address.to_string()),
-                shard: self.parts.index,
-                phase,
-                topics: watched.topics,
-                filter: watched.filter,
-                position: watched.position,
-                lag_events: watched.lag_events,
-                lag_bytes: watched.waiting_bytes,
-                bytes_out: watched.bytes_out,
-                is_blocked: watched.is_blocked,
-            });
-        }
-        reports
     }
 }

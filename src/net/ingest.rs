@@ -16,11 +16,11 @@ use crate::metrics::{Counters, LINE_ERRORS};
 use crate::net::accounts::Accounts;
 use crate::net::clock::{Clock, Moment};
 use crate::net::inbox::{ShardHandle, is_out_of_descriptors};
-use crate::net::publisher::{Publisher, SHORT_REST_MAX};
+use crate::net::publisher::{Publisher, Request, SHORT_REST_MAX};
 use crate::net::shard::IngestWaker;
 use crate::stream::link::Link;
 use crate::stream::sequencer::{Sequencer, Step, Taken};
-use crate::wire::line::{Control, LineError, PADDING, trim, write_welcome};
+use crate::wire::line::{LineError, PADDING, trim, write_welcome};
 use crate::wire::members::is_control_line;
 
 const LISTENER: Token = Token(usize::MAX);
@@ -475,29 +475,6 @@ impl Ingest {
                 std::mem::take(&mut self.complaints)
             );
             self.complaint_at = now.millis + COMPLAINT_MILLIS;
-        }
-    }
-}
-
-/// A control line, by value.
-enum Request {
-    /// With a name, lines are taken once.
-    Hello {
-        name: Option<Box<str>>,
-        acks: bool,
-    },
-    From {
-        line: u64,
-    },
-}
-
-impl Request {
-    fn of(control: Control<'_>) -> Self {
-        match control {
-            Control::Hello { publisher, ack, dedupe } => {
-                Request::Hello { name: publisher.filter(|_| dedupe).map(Into::into), acks: ack }
-            }
-            Control::From { line } => Request::From { line },
         }
     }
 }

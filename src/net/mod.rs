@@ -12,3 +12,4 @@ pub mod outq;
 pub mod publisher;
 pub mod shard;
 pub mod sockets;
+pub mod upkeep;

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Write};
 
 use mio::net::UnixStream;
 
-use crate::wire::line::{LineError, write_ack, write_error};
+use crate::wire::line::{Control, LineError, write_ack, write_error};
 
 /// Errors held for a publisher that does not read; the rest are counted.
 const ERRORS_MAX: usize = 64;
@@ -107,6 +107,29 @@ impl Publisher {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
+        }
+    }
+}
+
+/// A control line, by value.
+pub enum Request {
+    /// With a name, lines are taken once.
+    Hello {
+        name: Option<Box<str>>,
+        acks: bool,
+    },
+    From {
+        line: u64,
+    },
+}
+
+impl Request {
+    pub fn of(control: Control<'_>) -> Self {
+        match control {
+            Control::Hello { publisher, ack, dedupe } => {
+                Request::Hello { name: publisher.filter(|_| dedupe).map(Into::into), acks: ack }
+            }
+            Control::From { line } => Request::From { line },
         }
     }
 }

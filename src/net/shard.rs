@@ -1,7 +1,7 @@
 //! A shard: one thread, one event loop, the connections that it owns from accept to end.
 //!
 //! A turn is: poll → commands, accepts, reads, writable edges → flush → deadlines. What a connection's bytes
-//! lead to is in `connections`.
+//! lead to is in `connections`, what is due to them in `upkeep`.
 
 use std::collections::VecDeque;
 use std::io;

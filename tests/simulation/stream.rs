@@ -216,7 +216,7 @@ impl Stream {
         let life = sight.oracle.topics[self.topic].life.unwrap_or_default();
         let list = &sight.oracle.topics[self.topic].events;
         // A kept event that a newer filter has left out of what followed the gap.
-        let newer = &sight.phases[gap.phase..];
+        let newer = &sight.phases[gap.phase.min(sight.phases.len() - 1)..];
         let mut left_out = 0;
         let (mut count, mut last, mut unsure) = (0, 0, 0);
         while let Some(&place) = list.get(self.next) {
