@@ -1,0 +1,170 @@
+//! What publishers and watchers do to each other when the history is too small for both: `overrun`.
+
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::crowd::{Crowd, line_of};
+use crate::harness::{Daemon, Raw, Setup, seq_of};
+
+const PATH: &str = "/api/ws/jobs/j/monitor";
+const LINE_BYTES: usize = 1_000;
+
+fn start(overrun: &str) -> Daemon {
+    let flags = ["--overrun", overrun, "--history-bytes", "2097152", "--metrics-seconds", "0"];
+    Setup::default()
+        .flags(&flags)
+        .flags(&["--heartbeat-seconds", "3600", "--stalled-seconds", "3600"])
+        .start()
+}
+
+/// Publishes as fast as it is accepted. Returns the number of the last event, and the time it took.
+fn publish(daemon: &Daemon, events: usize) -> (u64, Duration) {
+    let mut feed = daemon.acked_feed();
+    let block = (line_of(LINE_BYTES, "j") + "\n").repeat(50);
+    let begin = Instant::now();
+    for _ in 0..events / 50 {
+        feed.bytes(block.as_bytes());
+        feed.lines += 50;
+    }
+    assert!(feed.sync().is_empty());
+    (feed.acked_seq, begin.elapsed())
+}
+
+/// Reads a portion, pauses, reads again, up to the event with number `to`. Returns how many events came; none may
+/// be missing.
+fn read_slowly(mut raw: Raw, to: impl Fn() -> Option<u64>) -> u64 {
+    let mut last = 0;
+    let mut count = 0;
+    let mut since_pause = 0;
+    while to().is_none_or(|to| last < to) {
+        let frame = raw.read_frame().expect("a watcher that reads is not ended");
+        let text = String::from_utf8(frame.payload).expect("text");
+        since_pause += text.len();
+        if let Some(seq) = seq_of(&text) {
+            assert!(last == 0 || seq == last + 1, "{last}, then {seq}");
+            last = seq;
+            count += 1;
+        } else {
+            assert!(!text.contains("stream:gap"), "{text}");
+        }
+        if since_pause > 256 << 10 {
+            since_pause = 0;
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+    count
+}
+
+/// Slow readers in threads of their own, which end when they have got the event that `to` names.
+fn slow_readers(daemon: &Daemon, count: usize, to: &Arc<OnceLock<u64>>) -> Vec<JoinHandle<u64>> {
+    let reader = |_| {
+        let mut raw = Raw::connect(daemon.address);
+        raw.upgrade(PATH);
+        raw.read_frame().expect("the daemon greets");
+        let to = to.clone();
+        thread::spawn(move || read_slowly(raw, || to.get().copied()))
+    };
+    (0..count).map(reader).collect()
+}
+
+#[test]
+fn publishers_wait_for_watchers_that_read() {
+    const EVENTS: usize = 20_000;
+    let daemon = start("wait");
+    let last = Arc::new(OnceLock::new());
+    let mut crowd = Crowd::new();
+    crowd.join(daemon.address, PATH, 5);
+    let slow = slow_readers(&daemon, 3, &last);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let (seq, took) = publish(&daemon, EVENTS);
+            println!("{EVENTS} events of {LINE_BYTES} bytes past slow readers: {took:.2?}");
+            last.set(seq).expect("set once");
+        });
+        crowd.read_until("everything", |members| {
+            members.iter().all(|member| last.get().is_some_and(|&last| member.last == last))
+        });
+    });
+    for reader in slow {
+        assert_eq!(reader.join().expect("it reads to the end"), EVENTS as u64);
+    }
+    assert!(crowd.members.iter().all(|member| member.gaps.is_empty() && member.received == EVENTS as u64));
+}
+
+#[test]
+fn a_watcher_that_stops_reading_holds_publishers_for_three_seconds() {
+    const EVENTS: usize = 20_000;
+    let daemon = start("wait");
+    let mut crowd = Crowd::new();
+    crowd.join(daemon.address, PATH, 2);
+    crowd.join_silent(daemon.address, PATH, 1);
+    let joined_at = crowd.members[2].last;
+    let published = OnceLock::new();
+    thread::scope(|scope| {
+        scope.spawn(|| published.set(publish(&daemon, EVENTS)).expect("set once"));
+        crowd.read_until("everything", |members| {
+            published.get().is_some_and(|&(last, _)| members[..2].iter().all(|member| member.last == last))
+        });
+    });
+    let &(last, took) = published.get().expect("it was waited for");
+    println!("held by one that does not read for {took:.2?}");
+    // It was waited for while it might have paused; then not any more: the next ones are not held again.
+    assert!(took >= Duration::from_secs(2), "{took:?}");
+    assert!(crowd.members[..2].iter().all(|member| member.gaps.is_empty()));
+    let begin = Instant::now();
+    let published = OnceLock::new();
+    thread::scope(|scope| {
+        scope.spawn(|| published.set(publish(&daemon, EVENTS)).expect("set once"));
+        crowd.read_until("everything", |members| {
+            published.get().is_some_and(|&(last, _)| members[..2].iter().all(|member| member.last == last))
+        });
+    });
+    println!("the same once it does not count: {:.2?}", begin.elapsed());
+    assert!(crowd.members[..2].iter().all(|member| member.gaps.is_empty()));
+    let &(last_of_all, _) = published.get().expect("it was waited for");
+    assert!(last_of_all > last);
+    // It reads again: one gap.
+    crowd.resume(2);
+    crowd.read_to(last_of_all);
+    let member = &crowd.members[2];
+    assert_eq!(member.gaps.len(), 1, "{:?}", member.gaps);
+    assert_eq!(member.received + member.missed(), last_of_all - joined_at);
+}
+
+/// A watcher that is gone holds nobody, and neither does one whose filter lets nothing through.
+#[test]
+fn who_needs_nothing_holds_nobody() {
+    let daemon = start("wait");
+    let (_, alone) = publish(&daemon, 20_000);
+    let mut crowd = Crowd::new();
+    crowd.join_silent(daemon.address, "/api/ws/jobs/other/monitor", 1);
+    crowd.join_silent(daemon.address, "/api/ws/jobs/j/monitor?events=nothing", 1);
+    let (_, took) = publish(&daemon, 20_000);
+    println!("past two who want nothing: {took:.2?}, past nobody: {alone:.2?}");
+    crowd.resume(0);
+    crowd.resume(1);
+    crowd.read_for(Duration::from_millis(100), |_| false);
+    assert!(crowd.members.iter().all(|member| member.gaps.is_empty() && member.received == 0));
+    // Three seconds is what one that stopped reading costs.
+    assert!(took < alone * 10 + Duration::from_secs(2), "{took:?} against {alone:?}");
+}
+
+#[test]
+fn under_gap_nobody_slows_a_publisher() {
+    const EVENTS: usize = 40_000;
+    let daemon = start("gap");
+    let (_, alone) = publish(&daemon, EVENTS);
+    let mut crowd = Crowd::new();
+    crowd.join_silent(daemon.address, PATH, 20);
+    let joined_at = crowd.members[0].last;
+    let (last, beside) = publish(&daemon, EVENTS);
+    println!("{EVENTS} events with nobody: {alone:.2?}, beside 20 that do not read: {beside:.2?}");
+    assert!(beside < alone * 10 + Duration::from_secs(1), "{beside:?} against {alone:?}");
+    (0..20).for_each(|place| crowd.resume(place));
+    crowd.read_to(last);
+    for member in &crowd.members {
+        assert_eq!(member.gaps.len(), 1, "{:?}", member.gaps);
+        assert_eq!(member.received + member.missed(), last - joined_at);
+    }
+}

@@ -1,0 +1,636 @@
+//! No allocation per event and per delivery in the steady state: the real sequencer, the real watchers and a null
+//! outlet under a counting allocator, from the line read to the bytes handed to the socket; and, more loosely, the
+//! whole daemon with its sockets.
+//!
+//! The steady state: buffers have grown to what the load needs, the history is full and evicts.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::backtrace::Backtrace;
+use std::cell::Cell;
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+
+use luxcast::config::{Config, Overrun};
+use luxcast::hub::filter::Filter;
+use luxcast::hub::outlet::Outlet;
+use luxcast::hub::watchers::{Watchers, Wish};
+use luxcast::server::Server;
+use luxcast::stream::directory::Directory;
+use luxcast::stream::link::{Arrival, Inlet, link};
+use luxcast::stream::sequencer::{Limits, Now, SEQ_MIN, Sequencer, Step, Taken};
+use luxcast::stream::topic::TopicKind;
+use luxcast::wire::action::Since;
+use luxcast::wire::frame;
+use luxcast::wire::line::PADDING;
+use luxcast::wire::notice;
+use luxcast::wire::stamp::Stamp;
+
+struct Counting;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Allocations of all threads.
+static EVERYBODYS: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    static COUNT: Cell<u64> = const { Cell::new(0) };
+    /// The next allocation of this thread shows where it comes from.
+    static IS_TRAP: Cell<bool> = const { Cell::new(false) };
+}
+
+fn note() {
+    EVERYBODYS.fetch_add(1, Ordering::Relaxed);
+    let count = COUNT.try_with(|count| {
+        count.set(count.get() + 1);
+        count.get()
+    });
+    let is_trapped = IS_TRAP.try_with(|is_trap| is_trap.replace(false));
+    if let (Ok(count), Ok(true)) = (count, is_trapped) {
+        eprintln!("an allocation in the steady state:\n{}", Backtrace::force_capture());
+        // What telling of it took does not count.
+        COUNT.set(count);
+    }
+}
+
+// SAFETY: every call is passed on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        note();
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        note();
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        note();
+        // SAFETY: as the caller promises.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+/// Allocations of this thread while `work` runs.
+fn allocations(work: impl FnOnce()) -> u64 {
+    let before = COUNT.get();
+    work();
+    COUNT.get() - before
+}
+
+/// What the sockets do.
+#[derive(Clone, Copy, PartialEq)]
+enum Sockets {
+    TakeAll,
+    /// Every third write stops somewhere in the midst of the bytes, every fifth takes nothing.
+    TakeParts,
+}
+
+/// Sockets that forget what they are given.
+struct Null {
+    inlet: Inlet,
+    directory: Arc<Directory>,
+    sockets: Sockets,
+    can_stage: bool,
+    staged: usize,
+    writes: u64,
+    bytes: u64,
+}
+
+impl Null {
+    fn take(&mut self, bytes: usize) -> io::Result<usize> {
+        self.writes += 1;
+        let taken = match self.sockets {
+            Sockets::TakeAll => bytes,
+            Sockets::TakeParts if self.writes.is_multiple_of(5) => return Err(ErrorKind::WouldBlock.into()),
+            Sockets::TakeParts if self.writes.is_multiple_of(3) => bytes * (self.writes as usize % 7) / 7,
+            Sockets::TakeParts => bytes,
+        };
+        self.bytes += taken as u64;
+        Ok(taken)
+    }
+}
+
+impl Outlet for Null {
+    fn write(&mut self, _: u32, bytes: &[u8]) -> io::Result<usize> {
+        self.take(bytes.len())
+    }
+
+    fn write_vectored(&mut self, _: u32, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.take(slices.iter().map(|slice| slice.len()).sum())
+    }
+
+    fn stage(&mut self, _: &[IoSlice<'_>], bytes: usize) -> bool {
+        self.staged = bytes;
+        self.can_stage
+    }
+
+    fn write_staged(&mut self, _: u32) -> io::Result<usize> {
+        self.take(self.staged)
+    }
+
+    fn published(&mut self) -> u64 {
+        self.directory.published()
+    }
+
+    fn next_arrival(&mut self) -> Option<Arrival> {
+        self.inlet.next()
+    }
+
+    fn is_time_up(&mut self) -> bool {
+        false
+    }
+}
+
+/// The daemon's data path in one thread.
+struct Rig {
+    directory: Arc<Directory>,
+    sequencer: Sequencer,
+    watchers: Watchers,
+    outlet: Null,
+    /// As a publisher's socket is read into it.
+    block: Vec<u8>,
+    now: Now,
+    /// Watchers whose sockets were found full.
+    laggards: Vec<u32>,
+    /// An allocation in the steady state shows where it comes from.
+    is_trapped: bool,
+}
+
+const HISTORY_BYTES: usize = 4 << 20;
+
+impl Rig {
+    fn new(history_bytes: usize) -> Self {
+        let directory = Arc::new(Directory::new(SEQ_MIN, 100_000));
+        let (link, inlet) = link();
+        let limits = Limits {
+            history_bytes,
+            history_millis: 600_000,
+            job_idle_millis: 86_400_000,
+            metrics_millis: 5_000,
+            jobs_max: 100_000,
+            depth_max: 64,
+        };
+        Self {
+            sequencer: Sequencer::new(directory.clone(), vec![link], limits),
+            watchers: Watchers::new(0, directory.clone()),
+            outlet: Null {
+                inlet,
+                directory: directory.clone(),
+                sockets: Sockets::TakeAll,
+                can_stage: true,
+                staged: 0,
+                writes: 0,
+                bytes: 0,
+            },
+            block: vec![0; 512 << 10],
+            now: Now { millis: 1, unix_micros: 1_800_000_000_000_000 },
+            laggards: Vec::new(),
+            is_trapped: true,
+            directory,
+        }
+    }
+
+    fn watch(&mut self, kind: TopicKind, name: &str, events: Option<&[&str]>) -> u32 {
+        let key = self.watchers.add();
+        let filter = Filter::all(false, false);
+        let filter = match events {
+            None => filter,
+            Some(names) => {
+                let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+                filter.only(&names).expect("few names")
+            }
+        };
+        let wish = Wish { kind, name, filter, since: Since::Now };
+        let directory = self.directory.clone();
+        let watched = self.watchers.watch(key, wish, || directory.published(), |_, _, _, _| ());
+        watched.expect("there is room for topics");
+        key
+    }
+
+    fn watch_jobs(&mut self, names: impl Iterator<Item = String>) -> u32 {
+        let key = self.watchers.add();
+        self.watchers.watch_many(key, Filter::all(false, true));
+        let directory = self.directory.clone();
+        for name in names {
+            let subscribed =
+                self.watchers.subscribe_job(key, &name, Since::Now, || directory.published(), |_, _| ());
+            subscribed.expect("there is room for topics");
+        }
+        key
+    }
+
+    /// One turn of the ingest thread and, behind it, of the shard.
+    fn turn<'a>(&mut self, lines: impl Iterator<Item = &'a [u8]> + Clone) {
+        let bytes = lines.clone().map(|line| line.len() + 1).sum();
+        self.now.millis += 1;
+        self.now.unix_micros += 1_000;
+        self.watchers.now = Stamp::from_unix_millis(self.now.unix_micros / 1000);
+        self.sequencer.begin_turn(self.now, bytes);
+        for line in lines {
+            let block = &mut self.block[..line.len() + PADDING];
+            block[..line.len()].copy_from_slice(line);
+            let taken = self.sequencer.take_line(block, line.len());
+            assert!(matches!(taken, Ok(Taken::Event(_))), "{}", String::from_utf8_lossy(line));
+        }
+        self.sequencer.end_turn();
+        while self.sequencer.step() != Step::Done {}
+        self.serve();
+    }
+
+    /// Turns of the shard until nobody has anything left to get.
+    fn serve(&mut self) {
+        loop {
+            self.watchers.flush(&mut self.outlet);
+            self.laggards.append(&mut self.watchers.blocked);
+            for &key in &self.laggards {
+                self.watchers.handle_writable(key);
+            }
+            let watchers = &mut self.watchers;
+            self.laggards.retain(|&key| watchers.stays_reviewed(key));
+            if self.laggards.is_empty() && !self.watchers.is_busy() {
+                return;
+            }
+        }
+    }
+
+    /// A heartbeat, as a shard sends it.
+    fn beat(&mut self, key: u32) {
+        self.watchers.settle(key, &mut self.outlet);
+        let (at, position) = (self.watchers.now, self.watchers.position(key));
+        self.watchers.say(key, |out| {
+            notice::ping(out, &at, position);
+            frame::write_ping(out, b"");
+        });
+        self.serve();
+    }
+
+    fn is_evicting(&self) -> bool {
+        self.directory.all.log.lock().base() > 0
+    }
+
+    /// Runs `work` until the history has been filled and emptied a few times, then counts.
+    fn steady(&mut self, mut work: impl FnMut(&mut Self, u64)) -> Figures {
+        let mut warm = 0;
+        while !self.is_evicting() {
+            work(self, warm);
+            warm += 1;
+        }
+        let warm = (warm * 4).max(ROUNDS);
+        for round in 0..warm {
+            work(self, round);
+        }
+        let (seq, messages) = (self.sequencer.seq(), self.watchers.messages);
+        IS_TRAP.set(self.is_trapped);
+        let allocations = allocations(|| {
+            for round in warm..warm + ROUNDS {
+                work(self, round);
+            }
+        });
+        IS_TRAP.set(false);
+        Figures {
+            events: self.sequencer.seq() - seq,
+            deliveries: self.watchers.messages - messages,
+            allocations,
+        }
+    }
+}
+
+/// Turns that are counted.
+const ROUNDS: u64 = 2_000;
+
+#[derive(Debug)]
+struct Figures {
+    events: u64,
+    deliveries: u64,
+    allocations: u64,
+}
+
+impl Figures {
+    fn assert_none(&self, deliveries_per_event: u64) {
+        println!("{self:?}");
+        assert!(self.events > 0);
+        assert_eq!(self.deliveries, self.events * deliveries_per_event);
+        assert_eq!(self.allocations, 0);
+    }
+}
+
+fn line(kind: &str, job: &str, bytes: usize) -> Vec<u8> {
+    let mut line = format!(r#"{{"type":"{kind}","job_id":"{job}","data":{{"x":""#);
+    while line.len() + 3 < bytes {
+        line.push('x');
+    }
+    line.push_str(r#""}}"#);
+    line.into_bytes()
+}
+
+fn repeat(line: &[u8], count: usize) -> impl Iterator<Item = &[u8]> + Clone {
+    std::iter::repeat_n(line, count)
+}
+
+#[test]
+fn one_job_with_many_watchers() {
+    for can_stage in [true, false] {
+        let mut rig = Rig::new(HISTORY_BYTES);
+        rig.outlet.can_stage = can_stage;
+        for _ in 0..100 {
+            rig.watch(TopicKind::Job, "j", None);
+        }
+        let line = line("routine_completed", "j", 260);
+        rig.steady(|rig, _| rig.turn(repeat(&line, 100))).assert_none(100);
+    }
+}
+
+#[test]
+fn short_lines_one_event_a_turn() {
+    let mut rig = Rig::new(HISTORY_BYTES);
+    for _ in 0..20 {
+        rig.watch(TopicKind::Job, "j", None);
+    }
+    let line = line("tick", "j", 45);
+    assert_eq!(line.len(), 45);
+    rig.steady(|rig, _| rig.turn(repeat(&line, 1))).assert_none(20);
+}
+
+#[test]
+fn turns_of_all_sizes() {
+    let mut rig = Rig::new(4 * HISTORY_BYTES);
+    rig.watch(TopicKind::Job, "j", None);
+    let short = line("tick", "j", 45);
+    let usual = line("routine_completed", "j", 260);
+    let long = line("routine_completed", "j", 100_000);
+    let figures = rig.steady(|rig, round| match round % 4 {
+        0 => rig.turn(repeat(&short, 1)),
+        1 => rig.turn(repeat(&usual, 30)),
+        2 => rig.turn(repeat(&usual, 600)),
+        _ => rig.turn(repeat(&long, 1)),
+    });
+    figures.assert_none(1);
+}
+
+#[test]
+fn many_jobs_in_turn() {
+    let mut rig = Rig::new(HISTORY_BYTES);
+    let lines: Vec<Vec<u8>> =
+        (0..200).map(|job| line("routine_completed", &format!("j{job}"), 260)).collect();
+    for job in 0..200 {
+        for _ in 0..3 {
+            rig.watch(TopicKind::Job, &format!("j{job}"), None);
+        }
+    }
+    let figures = rig.steady(|rig, _| rig.turn(lines.iter().map(Vec::as_slice)));
+    figures.assert_none(3);
+}
+
+#[test]
+fn more_jobs_than_the_history_has_events() {
+    let mut rig = Rig::new(HISTORY_BYTES / 2);
+    let lines: Vec<Vec<u8>> =
+        (0..10_000).map(|job| line("routine_completed", &format!("j{job}"), 260)).collect();
+    for job in 0..10_000 {
+        rig.watch(TopicKind::Job, &format!("j{job}"), None);
+    }
+    let figures = rig.steady(|rig, round| {
+        let first = round as usize * 100 % lines.len();
+        rig.turn(lines[first..first + 100].iter().map(Vec::as_slice));
+    });
+    figures.assert_none(1);
+}
+
+#[test]
+fn flows() {
+    let mut rig = Rig::new(HISTORY_BYTES);
+    let lines: Vec<Vec<u8>> = (0..20)
+        .map(|job| {
+            let flow = job % 4;
+            format!(r#"{{"type":"slot_called","job_id":"j{job}","flow_id":"f{flow}","data":{{"n":1}}}}"#)
+        })
+        .map(String::into_bytes)
+        .collect();
+    for flow in 0..4 {
+        rig.watch(TopicKind::Flow, &format!("f{flow}"), None);
+    }
+    rig.watch(TopicKind::All, "", None);
+    let figures = rig.steady(|rig, _| rig.turn(lines.iter().map(Vec::as_slice)));
+    figures.assert_none(2);
+}
+
+#[test]
+fn filtered_watchers() {
+    let mut rig = Rig::new(HISTORY_BYTES);
+    let kinds = ["job_started", "routine_completed", "slot_called", "custom_a", "custom_b"];
+    let lines: Vec<Vec<u8>> = kinds.iter().map(|kind| line(kind, "j", 200)).collect();
+    for kind in kinds {
+        for _ in 0..10 {
+            rig.watch(TopicKind::Job, "j", Some(&[kind]));
+        }
+    }
+    rig.watch(TopicKind::All, "", Some(&["nothing_of_the_kind"]));
+    let figures = rig.steady(|rig, _| rig.turn(lines.iter().cycle().take(50).map(Vec::as_slice)));
+    figures.assert_none(10);
+}
+
+#[test]
+fn types_beyond_the_table() {
+    let mut rig = Rig::new(HISTORY_BYTES);
+    let lines: Vec<Vec<u8>> = (0..300).map(|kind| line(&format!("custom_{kind}"), "j", 200)).collect();
+    rig.watch(TopicKind::Job, "j", Some(&["custom_0", "custom_299"]));
+    rig.watch(TopicKind::Job, "j", None);
+    let before = rig.watchers.messages;
+    let figures = rig.steady(|rig, _| rig.turn(lines.iter().map(Vec::as_slice)));
+    println!("{figures:?}");
+    assert!(rig.watchers.messages > before);
+    assert_eq!(figures.deliveries, figures.events + figures.events / 150);
+    assert_eq!(figures.allocations, 0);
+}
+
+#[test]
+fn numbers_that_take_the_second_way() {
+    let mut rig = Rig::new(HISTORY_BYTES);
+    rig.watch(TopicKind::Job, "j", None);
+    let line =
+        br#"{"type":"tick","job_id":"j","data":{"n":1e400,"m":-0,"k":123456789012345678901234567890}}"#;
+    rig.steady(|rig, _| rig.turn(repeat(line, 10))).assert_none(1);
+}
+
+#[test]
+fn short_writes_and_full_sockets() {
+    let mut rig = Rig::new(HISTORY_BYTES);
+    rig.outlet.sockets = Sockets::TakeParts;
+    for _ in 0..60 {
+        rig.watch(TopicKind::Job, "j", None);
+    }
+    rig.watch(TopicKind::Job, "j", Some(&["routine_completed"]));
+    let line = line("routine_completed", "j", 260);
+    rig.steady(|rig, _| rig.turn(repeat(&line, 40))).assert_none(61);
+}
+
+#[test]
+fn heartbeats() {
+    let mut rig = Rig::new(HISTORY_BYTES);
+    let keys: Vec<u32> = (0..100).map(|_| rig.watch(TopicKind::Job, "j", None)).collect();
+    let line = line("routine_completed", "j", 260);
+    let figures = rig.steady(|rig, round| {
+        rig.turn(repeat(&line, 5));
+        for beat in 0..10 {
+            rig.beat(keys[(round as usize * 10 + beat) % keys.len()]);
+        }
+    });
+    figures.assert_none(100);
+}
+
+#[test]
+fn all_heartbeats_at_once() {
+    let mut rig = Rig::new(HISTORY_BYTES);
+    let keys: Vec<u32> = (0..200).map(|_| rig.watch(TopicKind::All, "", None)).collect();
+    let line = line("routine_completed", "j", 260);
+    let figures = rig.steady(|rig, _| {
+        rig.turn(repeat(&line, 1));
+        let at = rig.watchers.now;
+        for &key in &keys {
+            rig.watchers.settle(key, &mut rig.outlet);
+            let position = rig.watchers.position(key);
+            rig.watchers.say(key, |out| notice::ping(out, &at, position));
+        }
+        rig.serve();
+    });
+    figures.assert_none(200);
+}
+
+/// The other dialect is made once a batch and allocates: as often for one connection as for fifty.
+#[test]
+fn many_job_connections_allocate_per_batch_alone() {
+    let of = |connections: usize| {
+        let mut rig = Rig::new(HISTORY_BYTES);
+        rig.is_trapped = false;
+        for _ in 0..connections {
+            rig.watch_jobs((0..20).map(|job| format!("j{job}")));
+        }
+        let lines: Vec<Vec<u8>> = (0..20)
+            .map(|job| {
+                format!(
+                    r#"{{"type":"execution_event","job_id":"j{job}","event":{{"event_id":"e","routine_id":"r","event_type":"slot_call","data":{{"slot_name":"s"}}}}}}"#
+                )
+            })
+            .map(String::into_bytes)
+            .collect();
+        let figures = rig.steady(|rig, _| rig.turn(lines.iter().cycle().take(100).map(Vec::as_slice)));
+        println!("{connections} connections: {figures:?}");
+        assert_eq!(figures.deliveries, figures.events * connections as u64);
+        figures.allocations
+    };
+    let (one, fifty) = (of(1), of(50));
+    assert_eq!(one, fifty, "something is allocated per delivery");
+}
+
+/// All threads of a daemon with its sockets, a publisher with acks and heartbeats: what is allocated goes
+/// with the time and with the growth of buffers, not with the events.
+#[test]
+fn the_whole_daemon() {
+    const WATCHERS: usize = 20;
+    const EVENTS: usize = 400_000;
+    let directory = std::env::temp_dir().join(format!("luxcast-no-alloc-{}", std::process::id()));
+    fs::create_dir_all(&directory).expect("a temporary directory");
+    let config = Config {
+        listen: vec!["127.0.0.1:0".parse().expect("an address")],
+        admin: None,
+        ingest: Some(directory.join("ingest.sock")),
+        shards: 1,
+        history_bytes: 32 << 20,
+        heartbeat_seconds: Duration::from_millis(100),
+        silent_heartbeats: 1_000,
+        overrun: Overrun::Wait,
+        ..Config::default()
+    };
+    let server = Server::start(config).expect("the daemon starts");
+    let sockets: Vec<TcpStream> = (0..WATCHERS).map(|_| open(&server)).collect();
+    let (half, counts) = run_feed(&server, sockets, EVENTS);
+    println!("{half} events twice, {WATCHERS} watchers: {} and {} allocations", counts[0], counts[1]);
+    server.drain();
+    server.wait().expect("a clean end");
+    fs::remove_dir_all(&directory).expect("the directory can be removed");
+    // A read may be of any length, and a batch of that size not in the pool: some grow.
+    assert!(counts[1] < half as u64 / 20, "{} allocations for {half} events", counts[1]);
+}
+
+fn open(server: &Server) -> TcpStream {
+    let address = server.listening()[0];
+    let mut socket = TcpStream::connect(address).expect("the daemon listens");
+    let request = format!(
+        "GET /api/ws/jobs/j/monitor?events=tick HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    socket.write_all(request.as_bytes()).expect("the daemon reads");
+    let mut seen = Vec::new();
+    let mut byte = [0];
+    while !seen.ends_with(b"}") {
+        socket.read_exact(&mut byte).expect("the daemon answers");
+        seen.push(byte[0]);
+    }
+    socket
+}
+
+/// Publishes `events` in two halves while every socket is read to the end. Returns the events of one half, and the
+/// allocations of the whole process during each.
+fn run_feed(server: &Server, sockets: Vec<TcpStream>, events: usize) -> (usize, [u64; 2]) {
+    let bytes_of_events = Arc::new(AtomicU64::new(0));
+    let readers: Vec<_> = sockets
+        .into_iter()
+        .map(|mut socket| {
+            let received = bytes_of_events.clone();
+            thread::spawn(move || {
+                let mut block = vec![0; 64 << 10];
+                while let Ok(count @ 1..) = socket.read(&mut block) {
+                    received.fetch_add(count as u64, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    let mut feed = UnixStream::connect(server.ingest()).expect("the daemon takes lines");
+    feed.write_all(b"{\"op\":\"hello\",\"publisher\":\"p\",\"ack\":true}\n").expect("the daemon reads");
+    let mut answers = feed.try_clone().expect("a second handle");
+    let acks = thread::spawn(move || {
+        let mut block = vec![0; 4096];
+        while let Ok(1..) = answers.read(&mut block) {}
+    });
+    let mut one = line("tick", "j", 200);
+    one.push(b'\n');
+    // Small and large writes.
+    let block = one.repeat(64);
+    let mut counts = [0; 2];
+    let half = events / 2 / 65 * 65;
+    // Header of 4 bytes, and the member in front.
+    let frame = (one.len() - 1 + 4 + 30) as u64;
+    for (place, count) in counts.iter_mut().enumerate() {
+        let before = EVERYBODYS.load(Ordering::Relaxed);
+        for _ in 0..half / 65 {
+            feed.write_all(&block).expect("the daemon reads");
+            feed.write_all(&one).expect("the daemon reads");
+        }
+        let expected = frame * (half * (place + 1) * readers.len()) as u64;
+        let until = Instant::now() + Duration::from_secs(120);
+        while bytes_of_events.load(Ordering::Relaxed) < expected {
+            assert!(Instant::now() < until, "the watchers did not get everything");
+            thread::sleep(Duration::from_millis(5));
+        }
+        *count = EVERYBODYS.load(Ordering::Relaxed) - before;
+    }
+    feed.shutdown(std::net::Shutdown::Both).expect("it is open");
+    acks.join().expect("acks are read");
+    server.drain();
+    readers.into_iter().for_each(|reader| reader.join().expect("a reader ends with its socket"));
+    (half, counts)
+}
