@@ -439,16 +439,20 @@ impl Ingest {
         Ok(())
     }
 
-    /// A publisher has gone: the line it did not finish is discarded.
+    /// A publisher has ended: the line it did not finish is discarded, which it is told if it still listens.
     fn leave(&mut self, key: usize) {
+        let publisher = &mut self.publishers[key];
+        if !trim(&publisher.buffer[..publisher.held]).is_empty() {
+            publisher.line += 1;
+            let line = publisher.line;
+            self.refuse(key, line, LineError::Truncated);
+            self.answer(key);
+        }
         let publisher = self.publishers.remove(key);
         if publisher.is_ready {
             self.ready.retain(|&ready| ready != key);
         }
         self.answering.retain(|&answering| answering != key);
-        if publisher.skips || !trim(&publisher.buffer[..publisher.held]).is_empty() {
-            self.parts.counters.line_errors[LineError::Truncated as usize].add(1);
-        }
         if let Some(account) = publisher.account {
             self.accounts.close(account, self.moment.now.millis);
         }
