@@ -1,6 +1,7 @@
 //! Hundreds of watchers in one thread: each stream is checked number by number, frame border by frame border.
 
 use std::collections::VecDeque;
+use std::fs;
 use std::io::{ErrorKind, Read};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use serde_json::Value;
 
-use crate::harness::{PATIENCE, Raw};
+use crate::harness::{Daemon, PATIENCE, Raw};
 
 const READ_BYTES: usize = 256 << 10;
 /// `{"stream_seq":`
@@ -212,4 +213,15 @@ pub fn line_of(bytes: usize, job: &str) -> String {
     }
     line.push_str("\"}");
     line
+}
+
+/// CPU time of all threads of the daemon so far.
+pub fn cpu(daemon: &Daemon) -> Duration {
+    let tasks = fs::read_dir(format!("/proc/{}/task", daemon.id())).expect("the daemon lives");
+    let nanos = tasks.map(|task| {
+        let path = task.expect("a thread").path().join("schedstat");
+        let text = fs::read_to_string(path).expect("the kernel counts");
+        text.split(' ').next().and_then(|nanos| nanos.parse::<u64>().ok()).expect("nanoseconds")
+    });
+    Duration::from_nanos(nanos.sum())
 }

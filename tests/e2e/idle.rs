@@ -1,12 +1,11 @@
 //! Ten thousand connections with nothing to say: what they cost, and when their heartbeats come.
 
-use std::fs;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::crowd::{Crowd, Member};
-use crate::harness::{Daemon, Setup};
+use crate::crowd::{Crowd, Member, cpu};
+use crate::harness::Setup;
 
 const CONNECTIONS: usize = 10_000;
 /// Descriptors of this process that are not these connections: the other tests run beside this one.
@@ -25,17 +24,6 @@ fn connections() -> usize {
         println!("the file limit leaves room for {room} connections");
     }
     CONNECTIONS.min(room)
-}
-
-/// CPU time of all threads of the daemon so far.
-fn cpu(daemon: &Daemon) -> Duration {
-    let tasks = fs::read_dir(format!("/proc/{}/task", daemon.id())).expect("the daemon lives");
-    let nanos = tasks.map(|task| {
-        let path = task.expect("a thread").path().join("schedstat");
-        let text = fs::read_to_string(path).expect("the kernel counts");
-        text.split(' ').next().and_then(|nanos| nanos.parse::<u64>().ok()).expect("nanoseconds")
-    });
-    Duration::from_nanos(nanos.sum())
 }
 
 /// Seconds of the day, out of `2026-11-23T07:35:32.390Z`.
