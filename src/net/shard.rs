@@ -33,6 +33,8 @@ const EVENTS_MAX: usize = 1024;
 const READ_BYTES: usize = 64 << 10;
 /// Accepting is tried again so long after the descriptors have run out.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+/// A shard that has said goodbye looks so often whether the others' connections have left as well.
+const DRAIN_LOOK: Duration = Duration::from_millis(50);
 
 /// What every shard is made of.
 pub struct ShardParts {
@@ -184,7 +186,7 @@ impl Shard {
             .then(|| Duration::from_millis(self.review_at.saturating_sub(now.now.millis)));
         let accept = self.accept_at.map(|at| at.saturating_duration_since(now.instant));
         let drain = self.drain.as_ref().map(|drain| match drain.has_said_goodbye {
-            true => drain.end_at.saturating_duration_since(now.instant),
+            true => drain.end_at.saturating_duration_since(now.instant).min(DRAIN_LOOK),
             false => drain.serve_until.saturating_duration_since(now.instant),
         });
         [wheel, review, accept, drain].into_iter().flatten().min()

@@ -174,9 +174,10 @@ impl Shard {
         }
     }
 
-    /// Everybody has left, or the time is up.
+    /// Everybody has left, the other shards' connections too, or the time is up. Until then somebody has to accept
+    /// those who come and to tell them why they cannot stay.
     pub(super) fn has_drained(&self) -> bool {
-        let is_empty = || self.connections.iter().all(Option::is_none);
+        let is_empty = || self.parts.door.connections() == 0;
         self.drain.as_ref().is_some_and(|drain| {
             drain.has_said_goodbye && (self.moment.instant >= drain.end_at || is_empty())
         })
