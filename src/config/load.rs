@@ -195,8 +195,11 @@ fn read_file(path: &Path, text: &str) -> Result<Vec<Given>, ConfigError> {
     let place = |offset: usize| format!("{}:{}", path.display(), line_at(offset));
 
     let table = DeTable::parse(text).map_err(|error| {
-        let offset = error.span().map_or(0, |span| span.start);
-        ConfigError(format!("{}: {}", place(offset), error.message().replace('\n', " ")))
+        let span = error.span().unwrap_or_default();
+        // The words that the reader of the file stumbled over: the key, where it stands there twice.
+        let words = text.get(span.clone()).unwrap_or_default().trim();
+        let quoted = if words.is_empty() { String::new() } else { format!(": `{}`", words.escape_debug()) };
+        ConfigError(format!("{}: {}{quoted}", place(span.start), error.message().replace('\n', " ")))
     })?;
     // As in the file, so that the first error is the first that its reader meets.
     let mut entries: Vec<_> = table.get_ref().iter().collect();
