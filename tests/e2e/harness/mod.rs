@@ -5,6 +5,8 @@ pub mod client;
 pub mod daemon;
 pub mod feed;
 pub mod oracle;
+pub mod random;
+pub mod transcript;
 
 use std::env;
 use std::fs;
@@ -14,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub use client::{Client, Raw, Refused};
+pub use client::{Client, Raw};
 pub use daemon::{Daemon, Setup, luxcast};
 pub use feed::Feed;
 
