@@ -102,7 +102,7 @@ fn what_was_evicted_is_told_with_exact_fields() {
         feed.publish([long_line(job, "x", number).as_str()]);
     }
     let newest = first + 299;
-    let is_of_j = |seq: u64| seq == first || (seq - first) % 3 != 0;
+    let is_of_j = |seq: u64| seq == first || !(seq - first).is_multiple_of(3);
     let path = "/api/ws/jobs/j/monitor";
     for (since, from, after) in
         [("start".to_owned(), 1, 0), ((first + 10).to_string(), first + 11, first + 10)]
@@ -311,7 +311,7 @@ fn a_watcher_that_was_left_behind_is_told_exactly_what_it_missed() {
         newest = feed.publish(block.iter().map(String::as_str));
     }
     let newest_of_j = newest;
-    let is_of_j = |seq: u64| (seq - before - 1) % 3 != 0;
+    let is_of_j = |seq: u64| !(seq - before - 1).is_multiple_of(3);
     let mut position = before;
     let mut gaps = 0;
     while position < newest_of_j {

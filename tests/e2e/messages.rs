@@ -410,8 +410,8 @@ fn a_confirmed_filter_holds_between_two_events_also_at_full_speed() {
             continue;
         }
         received[section].push(text);
-        if section % 2 == 0 && section < CHANGES && received[section].len() == 150 {
-            let (wanted, unwanted) = if section % 4 == 0 { ("b", "a") } else { ("a", "b") };
+        if section.is_multiple_of(2) && section < CHANGES && received[section].len() == 150 {
+            let (wanted, unwanted) = if section.is_multiple_of(4) { ("b", "a") } else { ("a", "b") };
             watcher.send(&format!(r#"{{"action":"subscribe","events":["{wanted}","end"]}}"#));
             watcher.send(&format!(r#"{{"action":"unsubscribe","events":["{unwanted}"]}}"#));
         }

@@ -52,7 +52,9 @@ fn the_admin_listener_can_be_switched_off() {
 
 #[test]
 fn wrong_usage_and_wrong_settings_end_with_2_and_name_what_is_wrong() {
-    let table: [(&[&str], &[(&str, &str)], &[&str]); 11] = [
+    type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a [&'a str]);
+    // Arguments, variables, and words that the error must have.
+    let table: [Case<'_>; 11] = [
         (&["serve", "--no-such-flag"], &[], &["--no-such-flag"]),
         (&["dance"], &[], &["dance"]),
         (&[], &[], &["Usage"]),

@@ -12,7 +12,7 @@ use crate::harness::random::Random;
 use crate::harness::{Client, Daemon, seq_of};
 
 const PUBLISHERS: u64 = 3;
-const EVENTS_EACH: u64 = 60_000;
+const EVENTS_EACH: u64 = 150_000;
 const JOBS: u64 = 5;
 
 /// Watches from `last` on, is cut off again and again, and returns all it got up to `end`.
@@ -113,6 +113,7 @@ fn the_pieces_of_a_watcher_that_comes_back_have_no_hole_and_no_duplicate() {
     is_over.store(true, Ordering::SeqCst);
     let stream: Vec<Seen> = read_stream(&reader.join().unwrap());
     assert_eq!(stream.last().map(|event| event.seq), Some(newest));
+    let mut total_cuts = 0;
     for ((topic, names), watcher) in watched.iter().zip(watchers) {
         let (received, cuts) = watcher.join().unwrap();
         let expected: Vec<&String> = stream
@@ -124,6 +125,8 @@ fn the_pieces_of_a_watcher_that_comes_back_have_no_hole_and_no_duplicate() {
             received.iter().zip(&expected).position(|(received, expected)| received != *expected);
         assert_eq!(difference, None, "{topic:?} {names:?}");
         assert_eq!(received.len(), expected.len(), "{topic:?} {names:?}");
-        assert!(cuts > 0, "{topic:?} was never cut off");
+        total_cuts += cuts;
     }
+    println!("{total_cuts} cuts");
+    assert!(total_cuts > 50, "{total_cuts} cuts only");
 }

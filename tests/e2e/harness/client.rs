@@ -2,7 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::Value;
 use tungstenite::client::client_with_config;
@@ -71,11 +71,6 @@ impl Client {
             }
             Err(error) => panic!("no handshake with {path}: {error}"),
         }
-    }
-
-    /// How long [`Client::read`] waits.
-    pub fn set_patience(&mut self, patience: Duration) {
-        self.socket.get_ref().set_read_timeout(Some(patience)).expect("a TCP socket");
     }
 
     pub fn send(&mut self, text: &str) {
