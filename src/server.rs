@@ -248,7 +248,7 @@ fn policy(config: &Config) -> Policy {
         messages_burst: config.messages_burst() as u32,
         jobs_max: config.jobs_per_connection_max,
         heartbeat: ticks(config.heartbeat_seconds),
-        silent_heartbeats: config.silent_heartbeats.min(u8::MAX as usize) as u8,
+        silent_heartbeats: config.silent_heartbeats as u16,
         handshake: ticks(config.handshake_seconds),
     }
 }

@@ -24,7 +24,7 @@ pub struct Policy {
     pub messages_burst: u32,
     pub jobs_max: usize,
     pub heartbeat: Tick,
-    pub silent_heartbeats: u8,
+    pub silent_heartbeats: u16,
     pub handshake: Tick,
 }
 

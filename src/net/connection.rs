@@ -24,7 +24,7 @@ pub struct Connection {
     /// The one deadline in the wheel that counts.
     pub due: Tick,
     /// Heartbeat intervals without a byte from the client.
-    pub silent: u8,
+    pub silent: u16,
     /// Something came since the last heartbeat.
     pub is_heard: bool,
     /// More may be waiting in the socket than was read.
