@@ -8,7 +8,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::backtrace::Backtrace;
 use std::cell::Cell;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -588,8 +588,9 @@ fn open(server: &Server) -> TcpStream {
 fn run_feed(server: &Server, sockets: Vec<TcpStream>, events: usize) -> (usize, [u64; 2]) {
     let bytes_of_events = Arc::new(AtomicU64::new(0));
     let readers: Vec<_> = sockets
-        .into_iter()
-        .map(|mut socket| {
+        .iter()
+        .map(|socket| {
+            let mut socket = socket.try_clone().expect("a second handle");
             let received = bytes_of_events.clone();
             thread::spawn(move || {
                 let mut block = vec![0; 64 << 10];
@@ -628,9 +629,9 @@ fn run_feed(server: &Server, sockets: Vec<TcpStream>, events: usize) -> (usize, 
         }
         *count = EVERYBODYS.load(Ordering::Relaxed) - before;
     }
-    feed.shutdown(std::net::Shutdown::Both).expect("it is open");
+    feed.shutdown(Shutdown::Both).expect("it is open");
     acks.join().expect("acks are read");
-    server.drain();
+    sockets.iter().for_each(|socket| socket.shutdown(Shutdown::Both).expect("it is open"));
     readers.into_iter().for_each(|reader| reader.join().expect("a reader ends with its socket"));
     (half, counts)
 }
