@@ -69,8 +69,8 @@ pub static SETTINGS: [Setting; 28] = [
         name: "silent_heartbeats",
         default: Initial::Text("3"),
         unit: "heartbeats",
-        // A connection counts its silence in one byte.
-        kind: Kind::Count { field: |config| &mut config.silent_heartbeats, min: 1, max: u8::MAX as u64 },
+        // A connection counts its silence in two bytes.
+        kind: Kind::Count { field: |config| &mut config.silent_heartbeats, min: 1, max: u16::MAX as u64 },
         help: "A connection from which nothing came for so many heartbeats is ended",
     },
     Setting {

@@ -42,6 +42,8 @@ impl Tool {
     fn finish(mut self, input: &[u8]) -> (i32, String) {
         self.child.stdin.take().unwrap().write_all(input).expect("it reads");
         let code = self.child.wait().unwrap().code().expect("it ended by itself");
+        // Whoever collects it is the other holder, until it has all.
+        wait_until("all of standard error", || Arc::strong_count(&self.stderr) == 1);
         (code, self.stderr.lock().clone())
     }
 }
