@@ -126,7 +126,17 @@ impl History {
 
     /// The oldest batch has to go; `elsewhere` is what others made and the history pays for.
     pub fn is_over(&self, elsewhere: usize) -> bool {
-        self.batches > NEWEST_KEPT && self.used + elsewhere > self.limit
+        self.batches > NEWEST_KEPT && self.taken_up() + elsewhere > self.limit
+    }
+
+    /// What counts against the limit. The pool has its share whether it is full or not: a batch that goes there
+    /// makes room at once, or eviction would empty the past into the pool before it freed a byte.
+    pub fn taken_up(&self) -> usize {
+        self.used - self.pooled + self.pooled.max(self.pooled_max())
+    }
+
+    fn pooled_max(&self) -> usize {
+        self.limit / 16
     }
 
     /// Bytes of the other dialect freed since the last call.
@@ -146,14 +156,16 @@ impl History {
 
     fn recycle(&mut self, mut batch: Arc<Batch>) {
         let cost = batch.cost();
-        let pooled_max = self.limit / 16;
+        // A batch may be larger than the pool's share of a small history: then the pool is that one.
+        let is_first = self.pooled == 0 && cost <= self.limit / 4;
+        let has_room = is_first || self.pooled + cost <= self.pooled_max();
         match Arc::get_mut(&mut batch) {
             None => self.limbo.push_back(batch),
             Some(free) => {
                 self.dialect_freed += free.dialect_cost();
                 free.clear();
                 if let Some(class) = class_of(free.capacity())
-                    && self.pooled + cost <= pooled_max
+                    && has_room
                 {
                     self.pooled += cost;
                     self.used += cost;

@@ -425,7 +425,7 @@ impl Sequencer {
 
     /// Whether taking `bytes` more in would drop an event with a number of at least `needed`.
     pub fn would_drop(&self, needed: u64, bytes: usize) -> bool {
-        let used = self.history.used() + self.directory.dialect_bytes() + bytes;
+        let used = self.history.taken_up() + self.directory.dialect_bytes() + bytes;
         let mut over = used.saturating_sub(self.history.limit());
         let log = self.directory.all.log.lock();
         for handle in log.handles() {

@@ -67,26 +67,34 @@ struct Chunk {
     handles: VecDeque<Handle>,
 }
 
-/// Emptied chunks of full size, for reuse.
+/// Emptied chunks, for reuse: one list for each size.
 #[derive(Default)]
 pub struct ChunkPool {
-    spare: Vec<VecDeque<Handle>>,
+    spare: [Vec<VecDeque<Handle>>; CHUNK_SIZES],
 }
 
-/// Spare chunks kept at most: 256 KiB.
-const SPARE_CHUNKS_MAX: usize = 64;
+/// From four handles up to 256, four times as many each.
+const CHUNK_SIZES: usize = 4;
+/// Handles in spare chunks of one size at most: 256 KiB.
+const SPARE_HANDLES_MAX: usize = 16 << 10;
 
 impl ChunkPool {
     fn take(&mut self, capacity: usize) -> VecDeque<Handle> {
-        let spare = if capacity == CHUNK_HANDLES_MAX { self.spare.pop() } else { None };
+        let spare = size_class(capacity).and_then(|class| self.spare[class].pop());
         spare.unwrap_or_else(|| VecDeque::with_capacity(capacity))
     }
 
     fn give(&mut self, handles: VecDeque<Handle>) {
-        if handles.capacity() == CHUNK_HANDLES_MAX && self.spare.len() < SPARE_CHUNKS_MAX {
-            self.spare.push(handles);
+        if let Some(class) = size_class(handles.capacity())
+            && self.spare[class].len() * handles.capacity() < SPARE_HANDLES_MAX
+        {
+            self.spare[class].push(handles);
         }
     }
+}
+
+fn size_class(capacity: usize) -> Option<usize> {
+    (0..CHUNK_SIZES).find(|&class| CHUNK_HANDLES_MIN << (2 * class) == capacity)
 }
 
 /// The events that a topic keeps, by absolute index: `base..head`.

@@ -153,8 +153,8 @@ impl Feed {
             return;
         }
         let newest = if history.batches() <= NEWEST_KEPT { self.batches_cost() } else { 0 };
-        // What is no batch: kept events a quarter, the pool a sixteenth, and a few handles per topic.
-        let others = history.limit() / 4 + history.limit() / 16 + self.oracle.topics.len() * 512;
+        // What is no live batch: kept events and the pool, a quarter each, and a few handles per topic.
+        let others = history.limit() / 4 + history.limit() / 4 + self.oracle.topics.len() * 512;
         assert!(
             history.batches() <= NEWEST_KEPT && history.used() <= newest + others.max(history.limit()),
             "the history costs {} bytes in {} batches, {} are allowed",
