@@ -10,6 +10,9 @@ use crate::stream::directory::Directory;
 use crate::stream::topic::{Topic, TopicKind};
 use crate::wire::line::LineError;
 
+/// Topics dropped by one sweep at most: some milliseconds.
+const DROPS_MAX: usize = 4096;
+
 /// No slot.
 pub const NONE: u32 = u32::MAX;
 
@@ -221,7 +224,7 @@ impl Ledger {
     }
 
     /// Drops the topics whose time is over: last event before `ended_before` for what has ended, before
-    /// `running_before` for jobs still running. Looks at a few per call.
+    /// `running_before` for jobs still running.
     pub fn sweep(
         &mut self,
         directory: &Directory,
@@ -229,24 +232,19 @@ impl Ledger {
         running_before: u64,
         drop: &mut impl FnMut(&Topic),
     ) {
-        const LOOKS_MAX: usize = 256;
         self.begin_line();
         let limits = [
             (Standing::Ended, ended_before),
             (Standing::Running, running_before),
             (Standing::Flow, ended_before),
         ];
+        let mut left = DROPS_MAX;
         for (standing, before) in limits {
-            for _ in 0..LOOKS_MAX {
-                let oldest = self.lists[standing as usize].oldest;
-                if oldest == NONE || self.entry(oldest).stamp >= before {
-                    break;
-                }
-                if !self.drop_or_rotate(oldest, directory, drop)
-                    && self.lists[standing as usize].oldest == oldest
-                {
-                    break;
-                }
+            let mut at = self.lists[standing as usize].oldest;
+            while at != NONE && self.entry(at).stamp < before && left > 0 {
+                let next = self.entry(at).next;
+                left -= usize::from(self.try_drop(at, directory, drop));
+                at = next;
             }
         }
     }
@@ -279,28 +277,22 @@ impl Ledger {
         directory: &Directory,
         drop: &mut impl FnMut(&Topic),
     ) -> Option<()> {
-        let newest = self.lists[standing as usize].newest;
-        loop {
-            let oldest = self.lists[standing as usize].oldest;
-            if oldest == NONE {
-                return None;
-            }
-            if self.drop_or_rotate(oldest, directory, drop) {
+        let mut at = self.lists[standing as usize].oldest;
+        while at != NONE {
+            let next = self.entry(at).next;
+            if self.try_drop(at, directory, drop) {
                 return Some(());
             }
-            if oldest == newest {
-                return None;
-            }
+            at = next;
         }
+        None
     }
 
-    /// A topic that has a watcher, or a flow that has jobs, goes to the end of its list instead.
-    fn drop_or_rotate(&mut self, slot: u32, directory: &Directory, drop: &mut impl FnMut(&Topic)) -> bool {
+    /// False: the topic has a watcher, or is a flow that has jobs, or the line being placed needs it.
+    fn try_drop(&mut self, slot: u32, directory: &Directory, drop: &mut impl FnMut(&Topic)) -> bool {
         let entry = self.entry(slot);
         let topic = entry.topic.clone();
         if entry.jobs > 0 || self.pinned.contains(&slot) || !directory.forget(&topic, entry.last_seq) {
-            self.unlink(slot);
-            self.link_newest(slot);
             return false;
         }
         self.unlink(slot);
