@@ -27,7 +27,7 @@ use crate::net::ingest::{self, Ingest, IngestParts};
 use crate::net::listener::{self, Door, Listener};
 use crate::net::shard::{self, IngestWaker, Shard, ShardParts};
 use crate::stream::directory::Directory;
-use crate::stream::link::link;
+use crate::stream::link::{Link, link};
 use crate::stream::sequencer::{Limits, SEQ_MAX, SEQ_MIN, Sequencer};
 
 /// Descriptors that are not connections: listeners, wakers, publishers, memory files, refusals on their way out.
@@ -61,76 +61,64 @@ struct Threads {
     is_draining: bool,
 }
 
+/// Everything that has an address.
+struct Bound {
+    sockets: Vec<mio::net::TcpListener>,
+    admin: Option<std::net::TcpListener>,
+    feed: UnixListener,
+    ingest: PathBuf,
+    private: Option<PathBuf>,
+}
+
+/// What all threads share.
+struct Common {
+    directory: Arc<Directory>,
+    counters: Arc<Counters>,
+    door: Arc<Door>,
+    ingest_waker: Arc<IngestWaker>,
+    clock: Clock,
+}
+
 impl Server {
-    /// Binds everything, then starts the threads. On an error nothing is left behind.
+    /// Binds everything, then starts the threads.
+    ///
+    /// # Errors
+    /// What could not be bound or started, and why; nothing is left behind.
     pub fn start(config: Config) -> io::Result<Server> {
         let connections_max = raise_file_limit(&config)?;
-        let mut sockets = Vec::new();
-        for &address in &config.listen {
-            sockets.push(
-                listener::bind(address).map_err(|error| at(error, format!("cannot listen on {address}")))?,
-            );
-        }
-        let admin = match config.admin {
-            Some(address) => Some(
-                std::net::TcpListener::bind(address)
-                    .map_err(|error| at(error, format!("cannot listen on {address} (admin)")))?,
-            ),
-            None => None,
-        };
-        let (ingest, private) = ingest_path(&config)?;
-        let feed = bind_ingest(&ingest).inspect_err(|_| remove_private(private.as_deref()))?;
+        let bound = Bound::new(&config)?;
+        let (ingest, private) = (bound.ingest.clone(), bound.private.clone());
+        Self::run(&config, bound, connections_max).inspect_err(|_| remove_feed(&ingest, private.as_deref()))
+    }
+
+    fn run(config: &Config, bound: Bound, connections_max: usize) -> io::Result<Server> {
+        let Bound { sockets, admin, feed, ingest, private } = bound;
         let listening = sockets.iter().map(mio::net::TcpListener::local_addr).collect::<io::Result<_>>()?;
         let admin_address = admin.as_ref().map(std::net::TcpListener::local_addr).transpose()?;
-
         let run_start = (clock::unix_micros() as u64).clamp(SEQ_MIN, SEQ_MAX - 1);
-        let directory = Arc::new(Directory::new(run_start, config.topics_max));
-        let counters = Arc::new(Counters::default());
-        let door = Arc::new(Door::new(connections_max, config.connections_per_address_max));
-        let clock = Clock::new();
-        let feed_poll = Poll::new()?;
-        let ingest_waker = Arc::new(IngestWaker {
-            waker: Waker::new(feed_poll.registry(), ingest::WAKER)?,
-            is_waiting: AtomicBool::new(false),
-        });
-        let mut handles = Vec::new();
-        let mut links = Vec::new();
-        let mut parts = Vec::new();
-        for index in 0..config.shards {
-            let poll = Poll::new()?;
-            let (handle, commands) = ShardHandle::new(shard::waker(&poll)?);
-            let (link, inlet) = link();
-            parts.push(ShardParts {
-                index,
-                poll,
-                inlet,
-                commands,
-                directory: directory.clone(),
-                door: door.clone(),
-                counters: counters.clone(),
-                policy: policy(&config),
-                patience: Patience::new(config.stalled_seconds),
-                overrun: config.overrun,
-                ingest: ingest_waker.clone(),
-                clock,
-                listener: None,
-                count: handle.connections.clone(),
-            });
-            handles.push(handle);
-            links.push(link);
-        }
-        parts[0].listener = Some(Listener::new(sockets, handles.clone(), door.clone()));
+        let poll = Poll::new()?;
+        let common = Common {
+            directory: Arc::new(Directory::new(run_start, config.topics_max)),
+            counters: Arc::new(Counters::default()),
+            door: Arc::new(Door::new(connections_max, config.connections_per_address_max)),
+            ingest_waker: Arc::new(IngestWaker {
+                waker: Waker::new(poll.registry(), ingest::WAKER)?,
+                is_waiting: AtomicBool::new(false),
+            }),
+            clock: Clock::new(),
+        };
+        let (mut parts, handles, links) = shard_parts(config, &common)?;
+        parts[0].listener = Some(Listener::new(sockets, handles.clone(), common.door.clone()));
         let is_ingest_stopping = Arc::new(AtomicBool::new(false));
-        let sequencer = Sequencer::new(directory, links.clone(), limits(&config));
         let ingest_thread = Ingest::new(IngestParts {
-            poll: feed_poll,
+            poll,
             listener: feed,
-            sequencer,
+            sequencer: Sequencer::new(common.directory.clone(), links.clone(), limits(config)),
             shards: handles.clone(),
             links,
-            counters: counters.clone(),
-            clock,
-            waker: ingest_waker.clone(),
+            counters: common.counters.clone(),
+            clock: common.clock,
+            waker: common.ingest_waker.clone(),
             is_stopping: is_ingest_stopping.clone(),
             overrun: config.overrun,
             history_bytes: config.history_bytes,
@@ -154,14 +142,14 @@ impl Server {
             ingest,
             private,
             shards: handles,
-            door,
+            door: common.door,
             is_ingest_stopping,
-            ingest_waker,
+            ingest_waker: common.ingest_waker,
             is_admin_stopping,
             drain_seconds: config.drain_seconds,
             threads: Mutex::new(threads),
             begins_draining: Condvar::new(),
-            counters,
+            counters: common.counters,
         })
     }
 
@@ -211,11 +199,55 @@ impl Server {
             let _ = std::net::TcpStream::connect_timeout(&address, GOODBYE);
             result = result.and(join(admin));
         }
-        // Another daemon may have replaced a file that someone removed; ours is gone with its name.
-        let _ = fs::remove_file(&self.ingest);
-        remove_private(self.private.as_deref());
+        remove_feed(&self.ingest, self.private.as_deref());
         result
     }
+}
+
+impl Bound {
+    fn new(config: &Config) -> io::Result<Self> {
+        let cannot = |address: SocketAddr| move |error| at(error, format!("cannot listen on {address}"));
+        let sockets = config.listen.iter().map(|&address| listener::bind(address).map_err(cannot(address)));
+        let sockets = sockets.collect::<io::Result<_>>()?;
+        let admin = config
+            .admin
+            .map(|address| std::net::TcpListener::bind(address).map_err(cannot(address)))
+            .transpose()?;
+        let (ingest, private) = ingest_path(config)?;
+        let feed = bind_ingest(&ingest).inspect_err(|_| remove_private(private.as_deref()))?;
+        Ok(Self { sockets, admin, feed, ingest, private })
+    }
+}
+
+/// The parts of every shard, and both outside ends of each.
+type Shards = (Vec<ShardParts>, Vec<ShardHandle>, Vec<Arc<Link>>);
+
+fn shard_parts(config: &Config, common: &Common) -> io::Result<Shards> {
+    let mut shards: Shards = Default::default();
+    for index in 0..config.shards {
+        let poll = Poll::new()?;
+        let (handle, commands) = ShardHandle::new(shard::waker(&poll)?);
+        let (link, inlet) = link();
+        shards.0.push(ShardParts {
+            index,
+            poll,
+            inlet,
+            commands,
+            directory: common.directory.clone(),
+            door: common.door.clone(),
+            counters: common.counters.clone(),
+            policy: policy(config),
+            patience: Patience::new(config.stalled_seconds),
+            overrun: config.overrun,
+            ingest: common.ingest_waker.clone(),
+            clock: common.clock,
+            listener: None,
+            count: handle.connections.clone(),
+        });
+        shards.1.push(handle);
+        shards.2.push(link);
+    }
+    Ok(shards)
 }
 
 fn spawn(
@@ -289,6 +321,12 @@ fn ingest_path(config: &Config) -> io::Result<(PathBuf, Option<PathBuf>)> {
     fs::create_dir(&directory).map_err(|error| at(error, format!("cannot make {}", directory.display())))?;
     fs::set_permissions(&directory, fs::Permissions::from_mode(0o700))?;
     Ok((directory.join("ingest.sock"), Some(directory)))
+}
+
+fn remove_feed(ingest: &Path, private: Option<&Path>) {
+    // It may be gone already: someone else may have removed it.
+    let _ = fs::remove_file(ingest);
+    remove_private(private);
 }
 
 fn remove_private(directory: Option<&Path>) {

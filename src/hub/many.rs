@@ -96,7 +96,9 @@ impl Many {
         let waiting = self.subscriptions.iter().map(|(_, subscription)| subscription);
         let lowest = |subscription: &Subscription| {
             let ahead = subscription.ahead.first().map_or(u64::MAX, |handle| handle.batch.first_seq() - 1);
-            subscription.cursor.seq.min(ahead)
+            // The one order may have come further than the last event of this job.
+            let passed = if subscription.replay_to.is_none() { self.passed } else { 0 };
+            subscription.cursor.seq.max(passed).min(ahead)
         };
         waiting.map(lowest).min().unwrap_or(tail)
     }

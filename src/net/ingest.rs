@@ -320,8 +320,7 @@ impl Ingest {
     /// A line that is too long before its end has come is refused then, and its remainder passed over.
     fn judge_length(&mut self, key: usize) {
         let publisher = &mut self.publishers[key];
-        // One byte more may be the CR of a line that just fits.
-        if publisher.held <= self.parts.line_bytes_max + 1 {
+        if !is_too_long(&publisher.buffer[..publisher.held], self.parts.line_bytes_max) {
             return;
         }
         publisher.skips = true;
@@ -358,8 +357,9 @@ impl Ingest {
         publisher.line += 1;
         let line = publisher.line;
         let raw = block.len() - PADDING;
+        let is_too_long = is_too_long(&block[..raw], self.parts.line_bytes_max);
         let object = trim(&block[..raw]);
-        if object.is_empty() {
+        if object.is_empty() && !is_too_long {
             return;
         }
         let account = publisher.account;
@@ -369,7 +369,7 @@ impl Ingest {
         {
             return;
         }
-        if object.len() > self.parts.line_bytes_max {
+        if is_too_long {
             return self.refuse(key, line, LineError::TooLong);
         }
         let length = object.len();
@@ -481,4 +481,10 @@ impl Ingest {
             self.complaint_at = now.millis + COMPLAINT_MILLIS;
         }
     }
+}
+
+/// Whether a line, or what has come of it, is over the limit: its object, or all of it with blanks twice. The same
+/// however it was split.
+fn is_too_long(line: &[u8], line_bytes_max: usize) -> bool {
+    line.len() > line_bytes_max && (line.len() / 2 > line_bytes_max || trim(line).len() > line_bytes_max)
 }

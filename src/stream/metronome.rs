@@ -7,7 +7,7 @@ use crate::stream::topic::TopicKey;
 const PARTS: usize = 64;
 
 pub struct Metronome {
-    part_millis: u64,
+    interval_millis: u64,
     /// Jobs that have changed, by the part of the interval in which they are due.
     parts: Vec<Vec<TopicKey>>,
     waiting: usize,
@@ -18,22 +18,17 @@ pub struct Metronome {
 impl Metronome {
     /// `interval_millis` 0: never.
     pub fn new(interval_millis: u64) -> Self {
-        Self {
-            part_millis: interval_millis.div_ceil(PARTS as u64),
-            parts: vec![Vec::new(); PARTS],
-            waiting: 0,
-            next: 0,
-        }
+        Self { interval_millis, parts: vec![Vec::new(); PARTS], waiting: 0, next: 0 }
     }
 
     /// The job's figures are not those that were last told.
     pub fn note_change(&mut self, entry: &mut Entry, now_millis: u64) {
-        if self.part_millis == 0 || entry.is_due {
+        if self.interval_millis == 0 || entry.is_due {
             return;
         }
         entry.is_due = true;
         if self.waiting == 0 {
-            self.next = now_millis / self.part_millis;
+            self.next = now_millis * PARTS as u64 / self.interval_millis;
         }
         self.waiting += 1;
         // A step that is prime to the number of parts spreads neighbours.
@@ -43,7 +38,7 @@ impl Metronome {
 
     pub fn due_at(&self) -> Option<u64> {
         let first = (0..PARTS as u64).find(|ahead| !self.part(self.next + ahead).is_empty());
-        first.map(|ahead| (self.next + ahead + 1) * self.part_millis)
+        first.map(|ahead| self.end_of(self.next + ahead))
     }
 
     /// A job that is due at `now_millis`.
@@ -51,7 +46,7 @@ impl Metronome {
         if self.waiting == 0 {
             return None;
         }
-        while (self.next + 1) * self.part_millis <= now_millis {
+        while self.end_of(self.next) <= now_millis {
             if let Some(key) = self.parts[self.next as usize % PARTS].pop() {
                 self.waiting -= 1;
                 return Some(key);
@@ -62,6 +57,11 @@ impl Metronome {
             }
         }
         None
+    }
+
+    /// When part `at` is over, in milliseconds: rounded up, so that the interval as a whole is exact.
+    fn end_of(&self, at: u64) -> u64 {
+        ((at + 1) * self.interval_millis).div_ceil(PARTS as u64)
     }
 
     fn part(&self, at: u64) -> &Vec<TopicKey> {
