@@ -9,7 +9,7 @@ use std::process::{Output, Stdio};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::harness::daemon::{Setup, is_there};
+use crate::harness::daemon::{Gathered, Setup, is_there};
 use crate::harness::{Client, Daemon, Scratch, luxcast, wait_until};
 
 /// Runs the program to its end.
@@ -322,7 +322,7 @@ fn a_demo_feeds_itself_in_a_private_place_and_leaves_it_clean() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut stderr = crate::harness::daemon::collect(child.stderr.take().unwrap());
+    let mut stderr = Gathered::start(child.stderr.take().unwrap());
     let lines: Vec<String> =
         BufReader::new(child.stdout.take().unwrap()).lines().take(2).map(Result::unwrap).collect();
     let address = lines[0].strip_prefix("listening ws://").unwrap().parse().unwrap();
@@ -331,7 +331,9 @@ fn a_demo_feeds_itself_in_a_private_place_and_leaves_it_clean() {
     use std::os::unix::fs::PermissionsExt;
     assert_eq!(fs::metadata(directory).unwrap().permissions().mode() & 0o777, 0o700);
     wait_until("the hint", || {
-        stderr.lock().contains(&format!("tail --all --url {}", lines[0].strip_prefix("listening ").unwrap()))
+        stderr
+            .so_far()
+            .contains(&format!("tail --all --url {}", lines[0].strip_prefix("listening ").unwrap()))
     });
     for path in ["/api/ws/events", "/api/ws/jobs/demo-job/monitor", "/api/ws/flows/etl_flow/monitor"] {
         let mut watcher = Client::connect(address, path);
@@ -341,6 +343,6 @@ fn a_demo_feeds_itself_in_a_private_place_and_leaves_it_clean() {
     }
     let pid = rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap();
     rustix::process::kill_process(pid, Signal::TERM).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(0), "{}", std::mem::take(&mut stderr).lock());
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{}", stderr.wait_for_all());
     assert!(!is_there(directory), "{}", directory.display());
 }

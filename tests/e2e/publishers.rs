@@ -89,7 +89,7 @@ fn bad_lines_are_refused_alone_with_their_number_and_reason() {
     let last = next.publish([r#"{"type":"end","job_id":"j"}"#]);
     assert_eq!(seq_of(&watcher.event()), Some(last));
     assert_eq!(last, before + 1 + table.len() as u64);
-    assert!(daemon.stderr().contains("refused"), "{}", daemon.stderr());
+    daemon.wait_for_log("refused");
 }
 
 #[test]
@@ -276,10 +276,18 @@ fn the_socket_is_for_owner_and_group_alone_and_goes_with_the_daemon() {
 }
 
 #[test]
-fn jobs_max_may_be_one() {
-    let daemon = Daemon::start(&["--jobs-max", "1"]);
-    let mut feed = daemon.acked_feed();
-    for job in ["a", "b", "a"] {
-        feed.publish([format!(r#"{{"type":"x","job_id":"{job}"}}"#).as_str()]);
+fn one_job_or_topic_at_a_time_is_enough_for_any_number_in_turn() {
+    for flags in [["--jobs-max", "1"], ["--topics-max", "1"]] {
+        let daemon = Daemon::start(&flags);
+        let mut all = daemon.watch("/api/ws/events");
+        let before = all.connected();
+        let mut feed = daemon.acked_feed();
+        let lines: Vec<String> =
+            (0..100).map(|number| format!(r#"{{"type":"x","job_id":"j{}"}}"#, number % 3)).collect();
+        // One by one, and many in one turn.
+        lines.iter().for_each(|line| assert!(feed.publish([line.as_str()]) > before));
+        feed.publish(lines.iter().map(String::as_str));
+        let expected = (before + 1..).zip(lines.iter().chain(&lines)).map(|(seq, line)| numbered(line, seq));
+        assert_eq!(all.events(200), expected.collect::<Vec<_>>());
     }
 }

@@ -6,24 +6,23 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
-use parking_lot::Mutex;
 use serde_json::Value;
 
-use crate::harness::daemon::{collect, read_lines};
+use crate::harness::daemon::{Gathered, read_lines};
 use crate::harness::{Daemon, PATIENCE, Scratch, luxcast, numbered, seq_of, wait_until};
 
 /// A tool that runs beside the daemon; it never outlives its test.
 struct Tool {
     child: Child,
     lines: Receiver<String>,
-    stderr: Arc<Mutex<String>>,
+    stderr: Gathered,
 }
 
 impl Tool {
     fn start(command: &mut Command) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the program can be started");
-        let stderr = collect(child.stderr.take().unwrap());
+        let stderr = Gathered::start(child.stderr.take().unwrap());
         let lines = read_lines(child.stdout.take().unwrap(), Arc::default());
         Self { child, lines, stderr }
     }
@@ -35,16 +34,14 @@ impl Tool {
     }
 
     fn line(&self) -> String {
-        self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no line; {}", self.stderr.lock()))
+        self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no line; {}", self.stderr.so_far()))
     }
 
     /// Writes its standard input and waits for its end.
     fn finish(mut self, input: &[u8]) -> (i32, String) {
         self.child.stdin.take().unwrap().write_all(input).expect("it reads");
         let code = self.child.wait().unwrap().code().expect("it ended by itself");
-        // Whoever collects it is the other holder, until it has all.
-        wait_until("all of standard error", || Arc::strong_count(&self.stderr) == 1);
-        (code, self.stderr.lock().clone())
+        (code, self.stderr.wait_for_all())
     }
 }
 
@@ -108,8 +105,8 @@ fn publish_says_when_there_is_no_daemon() {
     command.args(["publish", "-", "--ingest"]).arg(&daemon.ingest);
     let mut tool = Tool::start(&mut command);
     let code = tool.child.wait().unwrap().code();
-    assert_eq!(code, Some(1), "{}", tool.stderr.lock());
-    wait_until("the reason", || tool.stderr.lock().contains(daemon.ingest.to_str().unwrap()));
+    assert_eq!(code, Some(1), "{}", tool.stderr.so_far());
+    wait_until("the reason", || tool.stderr.so_far().contains(daemon.ingest.to_str().unwrap()));
 }
 
 #[test]
@@ -164,9 +161,11 @@ fn tail_resumes_by_itself_across_a_restart_of_the_daemon() {
     daemon.stop();
     let daemon = Daemon::start(&["--ingest", &ingest, "--listen", &address]);
     let next = daemon.acked_feed().publish([r#"{"type":"x","job_id":"j","n":2}"#]);
-    assert_eq!(seq_of(&tail.line()), Some(next), "{}", tail.stderr.lock());
-    let text = tail.stderr.lock().clone();
-    assert!(text.contains("goodbye") && text.contains("restart"), "it says what happened: {text}");
+    assert_eq!(seq_of(&tail.line()), Some(next), "{}", tail.stderr.so_far());
+    wait_until("it says what happened", || {
+        let text = tail.stderr.so_far();
+        text.contains("goodbye") && text.contains("restart")
+    });
 }
 
 #[test]
@@ -175,9 +174,9 @@ fn tail_ends_for_good_when_it_is_refused_or_told_to() {
     let mut once = Tool::tail(&daemon, &["--all", "--once", "--json"]);
     daemon.wait_for_connections(1);
     daemon.stop();
-    assert_eq!(once.child.wait().unwrap().code(), Some(0), "{}", once.stderr.lock());
+    assert_eq!(once.child.wait().unwrap().code(), Some(0), "{}", once.stderr.so_far());
     let mut late = Tool::tail(&daemon, &["--all"]);
-    assert_eq!(late.child.wait().unwrap().code(), Some(1), "{}", late.stderr.lock());
+    assert_eq!(late.child.wait().unwrap().code(), Some(1), "{}", late.stderr.so_far());
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -84,7 +84,7 @@ pub struct Daemon {
     /// Lines of standard output so far.
     pub ready_lines: Vec<String>,
     stdout: Arc<Mutex<String>>,
-    stderr: Arc<Mutex<String>>,
+    stderr: Gathered,
     _scratch: Scratch,
 }
 
@@ -97,7 +97,7 @@ impl Daemon {
     fn spawn(mut command: Command, scratch: Scratch) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the program can be started");
-        let stderr = collect(child.stderr.take().expect("piped"));
+        let stderr = Gathered::start(child.stderr.take().expect("piped"));
         let stdout = Arc::new(Mutex::new(String::new()));
         let lines = read_lines(child.stdout.take().expect("piped"), stdout.clone());
         let mut ready_lines: Vec<String> = Vec::new();
@@ -108,7 +108,7 @@ impl Daemon {
                 Err(_) => {
                     let _ = child.kill();
                     let _ = child.wait();
-                    panic!("the daemon did not become ready: {ready_lines:?}\n{}", stderr.lock());
+                    panic!("the daemon did not become ready: {ready_lines:?}\n{}", stderr.so_far());
                 }
             }
         }
@@ -179,7 +179,12 @@ impl Daemon {
 
     /// Standard error so far.
     pub fn stderr(&self) -> String {
-        self.stderr.lock().clone()
+        self.stderr.so_far()
+    }
+
+    /// Waits for a word in standard error: the log is written a little after what it tells of.
+    pub fn wait_for_log(&self, word: &str) {
+        wait_until(&format!("{word} in the log"), || self.stderr().contains(word));
     }
 
     /// Standard output so far.
@@ -244,17 +249,36 @@ impl Drop for Daemon {
     }
 }
 
-/// Gathers what a child writes, so that it never waits for us.
-pub fn collect(mut from: impl Read + Send + 'static) -> Arc<Mutex<String>> {
-    let text = Arc::new(Mutex::new(String::new()));
-    let gathered = text.clone();
-    thread::spawn(move || {
-        let mut chunk = [0; 4096];
-        while let Ok(count @ 1..) = from.read(&mut chunk) {
-            gathered.lock().push_str(&String::from_utf8_lossy(&chunk[..count]));
+/// What a child writes, gathered so that it never waits for us.
+pub struct Gathered {
+    text: Arc<Mutex<String>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Gathered {
+    pub fn start(mut from: impl Read + Send + 'static) -> Self {
+        let text = Arc::new(Mutex::new(String::new()));
+        let gathered = text.clone();
+        let thread = thread::spawn(move || {
+            let mut chunk = [0; 4096];
+            while let Ok(count @ 1..) = from.read(&mut chunk) {
+                gathered.lock().push_str(&String::from_utf8_lossy(&chunk[..count]));
+            }
+        });
+        Self { text, thread: Some(thread) }
+    }
+
+    pub fn so_far(&self) -> String {
+        self.text.lock().clone()
+    }
+
+    /// All of it, once the child has ended.
+    pub fn wait_for_all(&mut self) -> String {
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("it only reads");
         }
-    });
-    text
+        self.so_far()
+    }
 }
 
 /// The lines that a child writes, one by one as they come, and all of them in `text`.
