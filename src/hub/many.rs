@@ -312,8 +312,9 @@ impl Watchers {
 
     fn gather_subscription(&mut self, key: u32, place: u32, tail: u64, portion: Portion, merge: &mut Merge) {
         let many = self.many(key);
-        let selector = many.selector.clone();
+        let (selector, passed) = (many.selector.clone(), many.passed);
         let subscription = &many.subscriptions[place as usize];
+        let has_passed = subscription.replay_to.is_none();
         let (local, from, has_ahead) =
             (subscription.local, subscription.cursor, !subscription.ahead.is_empty());
         let topic = self.topics[local as usize].topic.clone();
@@ -324,9 +325,12 @@ impl Watchers {
             gathered.next = from;
             gathered.is_all = false;
         } else if gathered.gather(&topic, from, &selector, tail, portion).is_err() {
-            let missed = Missed::of(&topic.log.lock(), Some(from.index), from.seq, &selector);
+            // The one order may have come further than this job's last event.
+            let stands = if has_passed { from.seq.max(passed) } else { from.seq };
+            let index = (selector.is_all() || stands == from.seq).then_some(from.index);
+            let missed = Missed::of(&topic.log.lock(), index, stands, &selector);
             at = Cursor { seq: from.seq.max(missed.behind.seq), ..missed.behind };
-            if let Some(gap) = missed.gap(from.seq, GapReason::Overrun) {
+            if let Some(gap) = missed.gap(stands, GapReason::Overrun) {
                 let now = self.now;
                 self.say(key, |out| notice::gap(out, &now, &gap, Some(&topic.name)));
                 self.gaps += 1;

@@ -172,6 +172,8 @@ impl Shard {
                 Phase::Closing => {}
             }
         }
+        // There may be no further turn.
+        self.watchers.flush(&mut self.sockets);
     }
 
     /// Everybody has left, the other shards' connections too, or the time is up. Until then somebody has to accept

@@ -59,7 +59,14 @@ fn write_digits(places: &mut [u8], mut value: u16) {
 /// digits cut off. Without a zone it is read as UTC. None if it is no instant: unreadable, or
 /// with the name of a zone in place of an offset, since the daemon carries no zone database.
 pub fn parse_unix_micros(text: &str) -> Option<i64> {
-    let pieces = Pieces::parse(text).ok()?;
+    let shorter;
+    let pieces = match Pieces::parse(text) {
+        Ok(pieces) => pieces,
+        Err(_) => {
+            shorter = with_nanoseconds(text);
+            Pieces::parse(&shorter).ok()?
+        }
+    };
     let offset = match pieces.to_numeric_offset() {
         Some(offset) => offset,
         None if pieces.time_zone_annotation().is_none() => Offset::UTC,
@@ -69,6 +76,14 @@ pub fn parse_unix_micros(text: &str) -> Option<i64> {
     let instant = offset.to_timestamp(local).ok()?;
     // Towards the past, also before 1970.
     Some(instant.as_nanosecond().div_euclid(1_000) as i64)
+}
+
+/// The text with at most nine digits behind the decimal point.
+fn with_nanoseconds(text: &str) -> String {
+    let point = text.find('.').unwrap_or(text.len());
+    let is_further = |&(place, letter): &(usize, char)| place > point && !letter.is_ascii_digit();
+    let end = text.char_indices().find(is_further).map_or(text.len(), |(place, _)| place);
+    format!("{}{}", &text[..end.min(point + 10)], &text[end..])
 }
 
 #[cfg(test)]
@@ -107,6 +122,7 @@ mod tests {
 
     #[test]
     fn reads_what_publishers_write() {
+        assert_eq!(parse_unix_micros("1970-01-01T00:00:01.1234567890123Z"), Some(1_123_456));
         let expected = Some(1_736_937_000_000_000);
         for text in [
             "2025-01-15T10:30:00Z",
