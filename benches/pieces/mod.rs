@@ -1,0 +1,100 @@
+//! The hot pieces without sockets and clocks, each with its set-up apart from what is measured.
+//!
+//! The same bytes each time: no seeds, no time of day. Each piece does a thousand of something or more, so that
+//! what surrounds it does not show.
+
+pub mod hub;
+pub mod rig;
+pub mod stream;
+pub mod wire;
+
+/// The list of all pieces, handed to a macro: each row is the piece's name, which is that of the function that sets
+/// it up, behind the module that has it.
+macro_rules! each_piece {
+    ($callback:ident) => {
+        $callback! {
+            wire::parse_short_lines
+            wire::parse_routine_events
+            wire::parse_execution_events
+            wire::parse_wide_numbers
+            wire::decode_subscribes
+            wire::decode_pongs
+            wire::decode_pings
+            wire::decode_byte_by_byte
+            wire::read_actions
+            wire::parse_heads
+            wire::answer_handshakes
+            stream::sequence_one_job
+            stream::sequence_many_jobs
+            stream::sequence_and_evict
+            stream::sequence_one_a_turn
+            stream::translate_dialect
+            hub::flush_one_slice
+            hub::flush_two_slices
+            hub::flush_staged
+            hub::flush_many_topics
+            hub::flush_no_match
+            hub::flush_some_match
+            hub::flush_merged_jobs
+            hub::replay_history
+            hub::open_sessions
+            hub::beat_idle_watchers
+            hub::turn_wheel
+        }
+    };
+}
+pub(crate) use each_piece;
+
+/// What a piece does over and over.
+struct Work<S> {
+    state: S,
+    ready: fn(&mut S),
+    run: fn(&mut S) -> u64,
+}
+
+trait Runs {
+    fn ready(&mut self);
+    fn run(&mut self) -> u64;
+}
+
+impl<S> Runs for Work<S> {
+    fn ready(&mut self) {
+        (self.ready)(&mut self.state);
+    }
+
+    fn run(&mut self) -> u64 {
+        (self.run)(&mut self.state)
+    }
+}
+
+/// One piece, warmed up and ready to run.
+pub struct Piece {
+    /// Lines, frames, deliveries or connections of one run: what its cost is divided by.
+    pub elements: u64,
+    work: Box<dyn Runs>,
+}
+
+/// Runs before anything counts: buffers have grown by then, the history is full where it is small.
+const WARM_RUNS: usize = 3;
+
+impl Piece {
+    /// `ready` gets everything in place for one run, `run` is what is measured; it returns how many elements it did.
+    pub fn new<S: 'static>(elements: u64, state: S, ready: fn(&mut S), run: fn(&mut S) -> u64) -> Self {
+        let mut piece = Self { elements, work: Box::new(Work { state, ready, run }) };
+        for _ in 0..WARM_RUNS {
+            piece.ready();
+            let done = piece.run();
+            assert_eq!(done, elements, "a piece does what it says");
+        }
+        piece.ready();
+        piece
+    }
+
+    pub fn ready(&mut self) {
+        self.work.ready();
+    }
+
+    pub fn run(&mut self) -> u64 {
+        self.work.run()
+    }
+}
