@@ -110,7 +110,9 @@ fn to_luxcast(group: &Group, member: Member, primary: &Primary) -> String {
     }
     let ratio = format::ratio(ratio);
     let of = if ratio.starts_with("1/") { " of" } else { "" };
-    format!("{ratio}{of} {}", luxcast.name)
+    // A longer name, as where several settings of luxcast are compared, has no room.
+    let name = if luxcast.name == "luxcast" { "luxcast" } else { "the first" };
+    format!("{ratio}{of} {name}")
 }
 
 fn write_grid(out: &mut impl Write, scale: &Scale) -> io::Result<()> {
