@@ -2,15 +2,9 @@
 
 import asyncio
 import collections
-import os
 import sys
 
 from websockets.asyncio.server import broadcast, serve
-
-if os.environ.get("LOOP") == "asyncio":
-    run = asyncio.run
-else:
-    from uvloop import run
 
 BACKLOG_CONNECTIONS = 4096
 
@@ -18,7 +12,7 @@ watchers = collections.defaultdict(set)
 
 
 class Publisher(asyncio.Protocol):
-    """Publishes lines `TOPIC<TAB>PAYLOAD`; event loops read in blocks of up to 256 KB."""
+    """Publishes lines `TOPIC<TAB>PAYLOAD`; asyncio reads in blocks of 256 KiB."""
 
     def __init__(self):
         self.rest = b""
@@ -47,7 +41,6 @@ async def stay(connection):
 
 
 async def main(port, feed):
-    # Kept: uvloop closes a listener that nobody holds.
     publishers = await asyncio.get_running_loop().create_unix_server(Publisher, feed)
     options = {"compression": None, "ping_interval": None, "open_timeout": None, "backlog": BACKLOG_CONNECTIONS}
     server = await serve(stay, "127.0.0.1", port, process_response=watch_from_the_answer_on, **options)
@@ -55,4 +48,4 @@ async def main(port, feed):
         await server.serve_forever()
 
 
-run(main(int(sys.argv[1]), sys.argv[2]))
+asyncio.run(main(int(sys.argv[1]), sys.argv[2]))
