@@ -77,6 +77,7 @@ async fn feed(mut publisher: UnixStream, topics: Arc<Topics>) -> io::Result<()> 
 async fn watch(socket: TcpStream, topics: Arc<Topics>) -> Result<(), Error> {
     socket.set_nodelay(true)?;
     let mut watched = None;
+    #[expect(clippy::result_large_err, reason = "the callback's type is the library's")]
     let answer = |request: &Request, response: Response| match request.uri().path().strip_prefix("/w/") {
         Some(topic) => {
             watched = Some(topics.watch(topic));
