@@ -1,0 +1,454 @@
+//! The watchers: all sockets of the load in one event loop, every message checked where it stands in the read buffer.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use mio::event::Event;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+use socket2::SockRef;
+
+use crate::Outcome;
+use crate::wire::{Shape, frame_of};
+
+const READ_BYTES: usize = 512 << 10;
+/// Handshakes under way at once while a crowd gathers.
+const OPENING_MAX: usize = 128;
+/// Without any progress for so long, a run has failed.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+/// The group whose sockets are read before all others.
+pub const PROMPT_GROUP: u8 = 1;
+/// Read from the others before the prompt group has its turn.
+const PROMPT_BYTES: u64 = 64 << 10;
+/// Times that are remembered for latencies.
+const NUMBERS_MAX: usize = 1 << 17;
+/// Tokens from here on are not watchers'.
+pub const FEED_TOKENS: usize = usize::MAX / 2;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Connecting,
+    Asked,
+    Open,
+    Closed,
+}
+
+struct Watcher {
+    socket: Option<TcpStream>,
+    state: State,
+    /// The request head, until it is sent.
+    request: Vec<u8>,
+    /// The incomplete frame at the end of the last read.
+    rest: Vec<u8>,
+    /// The number that comes next; 0: any may be the first.
+    next: u64,
+    /// One group is timed: see [`Times`].
+    group: u8,
+}
+
+/// What came so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    pub messages: u64,
+    pub bytes: u64,
+    /// Numbers passed over.
+    pub lost: u64,
+    /// Messages that came twice or out of order.
+    pub repeated: u64,
+    /// Frames that are none of the events published here: greetings, heartbeats, metrics.
+    pub others: u64,
+    pub gaps: u64,
+    pub closed: u64,
+    pub opened: u64,
+}
+
+/// When each number was published, and how long it took to arrive at one group of watchers.
+pub struct Times {
+    published: Vec<u64>,
+    start: Instant,
+    group: u8,
+    pub histogram: Histogram<u64>,
+}
+
+impl Times {
+    /// Remembers the last `numbers` numbers.
+    fn new(numbers: usize, group: u8) -> Self {
+        Self {
+            published: vec![0; numbers.next_power_of_two()],
+            start: Instant::now(),
+            group,
+            histogram: Histogram::new_with_bounds(1_000, 600_000_000_000, 3).expect("the bounds are valid"),
+        }
+    }
+
+    pub fn publish(&mut self, number: u64, at: Instant) {
+        let place = number as usize & (self.published.len() - 1);
+        self.published[place] = at.duration_since(self.start).as_nanos() as u64;
+    }
+
+    fn arrive(&mut self, number: u64, now: u64) {
+        let place = number as usize & (self.published.len() - 1);
+        // The histogram clamps what is out of its bounds.
+        self.histogram.saturating_record(now.saturating_sub(self.published[place]));
+    }
+}
+
+pub struct Crowd {
+    pub poll: Poll,
+    /// That of the timed group: see [`Crowd::turn`].
+    prompt: Poll,
+    events: Events,
+    watchers: Vec<Watcher>,
+    block: Vec<u8>,
+    shape: Shape,
+    pub tally: Tally,
+    pub times: Option<Times>,
+    /// The feed's socket has room again.
+    pub is_feed_writable: bool,
+    prompt_events: Events,
+    /// Somebody is in the prompt group.
+    has_prompt: bool,
+    /// Poll without sleeping: the load has a core of its own.
+    spins: bool,
+    /// Connections of the feed on which the server has said something.
+    pub feed_tokens: Vec<usize>,
+    /// That of the newest message read, as luxcast numbers them.
+    pub stream_seq: u64,
+}
+
+impl Crowd {
+    pub fn new(shape: Shape, spins: bool) -> Outcome<Self> {
+        Ok(Self {
+            poll: Poll::new()?,
+            prompt: Poll::new()?,
+            events: Events::with_capacity(1024),
+            watchers: Vec::new(),
+            block: vec![0; READ_BYTES],
+            shape,
+            prompt_events: Events::with_capacity(1024),
+            has_prompt: false,
+            tally: Tally::default(),
+            times: None,
+            is_feed_writable: true,
+            spins,
+            feed_tokens: Vec::new(),
+            stream_seq: 0,
+        })
+    }
+
+    pub fn len(&self) -> usize {
+        self.watchers.len()
+    }
+
+    /// Begins to connect one more watcher that will send `request`.
+    pub fn open(&mut self, address: SocketAddr, request: Vec<u8>, group: u8) -> Outcome<usize> {
+        let key = self.watchers.len();
+        self.has_prompt |= group == PROMPT_GROUP;
+        self.watchers.push(Watcher {
+            socket: None,
+            state: State::Closed,
+            request: Vec::new(),
+            rest: Vec::with_capacity(2 * self.shape.frame_bytes),
+            next: 0,
+            group,
+        });
+        self.reopen(key, address, request)?;
+        Ok(key)
+    }
+
+    /// Connects a watcher again; its stream goes on where it was.
+    pub fn reopen(&mut self, key: usize, address: SocketAddr, request: Vec<u8>) -> Outcome<()> {
+        let mut socket =
+            TcpStream::connect(address).map_err(|error| format!("watcher {key} cannot connect: {error}"))?;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll_of(self.watchers[key].group).registry().register(&mut socket, Token(key), interest)?;
+        let watcher = &mut self.watchers[key];
+        watcher.rest.clear();
+        watcher.request = request;
+        watcher.state = State::Connecting;
+        watcher.socket = Some(socket);
+        Ok(())
+    }
+
+    /// Opens `count` watchers, a bounded number at once, and waits until all are let in.
+    pub fn gather(
+        &mut self,
+        count: usize,
+        address: SocketAddr,
+        group: u8,
+        request: impl Fn(usize) -> Vec<u8>,
+    ) -> Outcome<()> {
+        let before = self.tally.opened;
+        let mut begun = 0;
+        let mut patience = Instant::now();
+        while self.tally.opened - before < count as u64 {
+            let opened = self.tally.opened;
+            while begun < count && begun as u64 - (opened - before) < OPENING_MAX as u64 {
+                self.open(address, request(begun), group)?;
+                begun += 1;
+            }
+            self.turn(Duration::from_millis(1))?;
+            if self.tally.opened > opened {
+                patience = Instant::now();
+            } else if patience.elapsed() > PATIENCE {
+                let seen = self.tally.opened - before;
+                return Err(format!("only {seen} of {count} watchers were let in").into());
+            }
+        }
+        Ok(())
+    }
+
+    /// The number that a watcher awaits.
+    pub fn next_of(&self, key: usize) -> u64 {
+        self.watchers[key].next
+    }
+
+    pub fn is_open(&self, key: usize) -> bool {
+        self.watchers[key].state == State::Open
+    }
+
+    /// Times one group of watchers from now on. Those whose group changes have to be opened again.
+    pub fn time(&mut self, group: u8) {
+        self.times = Some(Times::new(NUMBERS_MAX, group));
+    }
+
+    /// A watcher that is cut off and opened again comes back in this group.
+    pub fn set_group(&mut self, key: usize, group: u8) {
+        assert!(self.watchers[key].socket.is_none(), "an open watcher stays in its group");
+        self.watchers[key].group = group;
+    }
+
+    fn poll_of(&self, group: u8) -> &Poll {
+        if group == PROMPT_GROUP { &self.prompt } else { &self.poll }
+    }
+
+    /// A watcher is cut off without a goodbye.
+    pub fn cut(&mut self, key: usize) {
+        let watcher = &mut self.watchers[key];
+        watcher.state = State::Closed;
+        if let Some(socket) = watcher.socket.take() {
+            reset(&socket);
+        }
+    }
+
+    /// A watcher stops reading for good.
+    pub fn mute(&mut self, key: usize) -> Outcome<()> {
+        if let Some(socket) = &mut self.watchers[key].socket {
+            self.poll.registry().deregister(socket)?;
+        }
+        Ok(())
+    }
+
+    /// One look at all sockets; reads what is there. The sockets of [`PROMPT_GROUP`] are looked at again after every
+    /// few others, so that what is timed there is the server and not the load's own backlog.
+    pub fn turn(&mut self, sleep_max: Duration) -> Outcome<()> {
+        let timeout = if self.spins { Duration::ZERO } else { sleep_max };
+        let mut block = std::mem::take(&mut self.block);
+        let mut events = std::mem::replace(&mut self.events, Events::with_capacity(1));
+        self.look_promptly(&mut block)?;
+        match self.poll.poll(&mut events, Some(timeout)) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => result?,
+        }
+        let mut bytes = self.tally.bytes;
+        for event in &events {
+            self.handle(event, &mut block)?;
+            if self.has_prompt && self.tally.bytes - bytes > PROMPT_BYTES {
+                bytes = self.tally.bytes;
+                self.look_promptly(&mut block)?;
+            }
+        }
+        self.events = events;
+        self.block = block;
+        Ok(())
+    }
+
+    /// Reads what is there for the prompt group.
+    fn look_promptly(&mut self, block: &mut [u8]) -> Outcome<()> {
+        if !self.has_prompt {
+            return Ok(());
+        }
+        let mut events = std::mem::replace(&mut self.prompt_events, Events::with_capacity(1));
+        match self.prompt.poll(&mut events, Some(Duration::ZERO)) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => result?,
+        }
+        for event in &events {
+            self.handle(event, block)?;
+        }
+        self.prompt_events = events;
+        Ok(())
+    }
+
+    fn handle(&mut self, event: &Event, block: &mut [u8]) -> Outcome<()> {
+        let key = event.token().0;
+        if key >= FEED_TOKENS {
+            self.is_feed_writable |= event.is_writable();
+            if event.is_readable() {
+                self.feed_tokens.push(key);
+            }
+            return Ok(());
+        }
+        if self.watchers[key].state == State::Connecting && event.is_writable() {
+            self.ask(key)?;
+        }
+        if event.is_readable() {
+            self.read(key, block)?;
+        }
+        Ok(())
+    }
+
+    /// The connection stands: sends the request.
+    fn ask(&mut self, key: usize) -> Outcome<()> {
+        let watcher = &mut self.watchers[key];
+        let Some(socket) = &mut watcher.socket else { return Ok(()) };
+        if let Some(error) = socket.take_error()? {
+            return Err(format!("watcher {key} cannot connect: {error}").into());
+        }
+        match socket.write(&watcher.request) {
+            Ok(count) if count == watcher.request.len() => {
+                watcher.request = Vec::new();
+                watcher.state = State::Asked;
+                Ok(())
+            }
+            Ok(_) => Err("a request did not fit into a new socket's buffer".into()),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => Ok(()),
+            Err(error) => Err(format!("watcher {key}: {error}").into()),
+        }
+    }
+
+    /// Reads all that is there: edges come once.
+    fn read(&mut self, key: usize, block: &mut [u8]) -> Outcome<()> {
+        loop {
+            let watcher = &mut self.watchers[key];
+            let Some(socket) = &mut watcher.socket else { return Ok(()) };
+            let held = watcher.rest.len();
+            block[..held].copy_from_slice(&watcher.rest);
+            match socket.read(&mut block[held..]) {
+                Ok(0) => {
+                    self.close(key);
+                    return Ok(());
+                }
+                Ok(count) => {
+                    let end = held + count;
+                    self.tally.bytes += count as u64;
+                    let start = match watcher.state {
+                        State::Open => 0,
+                        _ => match self.be_let_in(key, &block[..end])? {
+                            Some(start) => start,
+                            None => continue,
+                        },
+                    };
+                    let used = self.take(key, &block[start..end]);
+                    let rest = &mut self.watchers[key].rest;
+                    rest.clear();
+                    rest.extend_from_slice(&block[start + used..end]);
+                    // Less than there was room for: the socket is empty, and what comes makes a new edge.
+                    if end < block.len() {
+                        return Ok(());
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => {
+                    self.close(key);
+                    return Ok(());
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn close(&mut self, key: usize) {
+        self.watchers[key].socket = None;
+        self.watchers[key].state = State::Closed;
+        self.tally.closed += 1;
+    }
+
+    /// The answer to the request, if it is complete: where the frames behind it begin.
+    fn be_let_in(&mut self, key: usize, bytes: &[u8]) -> Outcome<Option<usize>> {
+        let watcher = &mut self.watchers[key];
+        let Some(end) = memchr::memmem::find(bytes, b"\r\n\r\n") else {
+            watcher.rest.clear();
+            watcher.rest.extend_from_slice(bytes);
+            return Ok(None);
+        };
+        if !bytes.starts_with(b"HTTP/1.1 101 ") {
+            let answer = String::from_utf8_lossy(&bytes[..bytes.len().min(400)]).into_owned();
+            return Err(format!("watcher {key} was refused: {answer}").into());
+        }
+        watcher.state = State::Open;
+        self.tally.opened += 1;
+        Ok(Some(end + 4))
+    }
+
+    /// Checks the whole frames of `bytes`. Returns how much that is.
+    fn take(&mut self, key: usize, bytes: &[u8]) -> usize {
+        let (shape, watcher) = (self.shape, &mut self.watchers[key]);
+        let mut times = self.times.as_mut().filter(|times| times.group == watcher.group);
+        let now = times.as_ref().map_or(0, |times| times.start.elapsed().as_nanos() as u64);
+        let mut next = watcher.next;
+        let mut messages = 0;
+        let (mut at, mut last) = (0, 0);
+        loop {
+            let left = &bytes[at..];
+            if left.len() >= shape.frame_bytes && shape.is_event(left) {
+                let number = shape.number(&left[..shape.frame_bytes]);
+                if number != next && next != 0 {
+                    self.tally.lost += number.saturating_sub(next);
+                    self.tally.repeated += u64::from(number < next);
+                }
+                next = next.max(number + 1);
+                if let Some(times) = &mut times {
+                    times.arrive(number, now);
+                }
+                messages += 1;
+                last = at;
+                at += shape.frame_bytes;
+                continue;
+            }
+            match frame_of(left) {
+                Some((length, start)) if length <= left.len() => {
+                    let payload = &left[start..length];
+                    if left[0] == 0x81 && payload.starts_with(br#"{"type":"stream:gap""#) {
+                        self.tally.gaps += 1;
+                    }
+                    self.tally.others += 1;
+                    at += length;
+                }
+                _ => break,
+            }
+        }
+        watcher.next = next;
+        if messages > 0 {
+            self.stream_seq = shape.stream_seq(&bytes[last..]);
+        }
+        self.tally.messages += messages;
+        at
+    }
+}
+
+impl Tally {
+    /// What went wrong, in words.
+    pub fn complaint(&self) -> Option<String> {
+        let Self { lost, repeated, gaps, closed, .. } = self;
+        (lost + repeated + gaps + closed > 0).then(|| {
+            format!(
+                "{lost} messages lost, {repeated} doubled or out of order, {gaps} gaps told, {closed} connections lost"
+            )
+        })
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        self.watchers.iter().filter_map(|watcher| watcher.socket.as_ref()).for_each(reset);
+    }
+}
+
+/// The port is free again at once: ten thousand of them in TIME_WAIT would be missing in the next run.
+fn reset(socket: &TcpStream) {
+    let _: io::Result<()> = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+}

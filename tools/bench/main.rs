@@ -1,0 +1,253 @@
+//! luxcast-bench: measures the daemon beside a floor, the least that any server could do, and beside the servers that
+//! people use today for the same work. Every message is checked.
+//!
+//! `lab` compares contestants run by run; a `scenario` says what is measured; `load` is one measurement: a `crowd` of
+//! watchers, a `feed`, a `server` between them. `result` is what comes out, for `table`, JSON and `report`.
+#![forbid(unsafe_code)]
+
+mod crowd;
+mod feed;
+mod floor;
+mod format;
+mod lab;
+mod load;
+mod machine;
+mod peers;
+mod plan;
+mod process;
+mod report;
+mod result;
+mod scenario;
+mod server;
+mod table;
+mod wire;
+
+use std::error::Error;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::floor::FloorArgs;
+use crate::lab::{Lab, progress_bar};
+use crate::machine::Pinning;
+use crate::peers::{PEERS, Peer};
+use crate::plan::PlanArgs;
+use crate::result::Report;
+use crate::scenario::{Options, ROWS, Row};
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+const EXIT_USAGE: u8 = 2;
+
+/// Measures luxcast beside a floor and other servers; checks every message
+#[derive(Parser)]
+#[command(version, args_conflicts_with_subcommands = true, after_help = scenario_help())]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    bench: BenchArgs,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Say what a machine needs for a load, out of figures measured on this one
+    Plan(PlanArgs),
+    #[command(hide = true)]
+    FloorServer(FloorArgs),
+    #[command(hide = true)]
+    DoorServer,
+}
+
+#[derive(Args)]
+struct BenchArgs {
+    /// What to measure (see below), or all
+    #[arg(required = true, value_name = "SCENARIO")]
+    scenarios: Vec<String>,
+    #[command(flatten)]
+    options: Options,
+    /// How often each measurement is made; figures are medians
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
+    runs: u64,
+    /// Other servers to measure: all, none, or their names
+    #[arg(long, value_name = "NAMES", default_value = "none", value_delimiter = ',')]
+    peers: Vec<String>,
+    /// A daemon that runs already, as ws://HOST:PORT, with --ingest
+    #[arg(long, requires = "ingest", value_parser = parse_url)]
+    url: Option<SocketAddr>,
+    /// The Unix socket of that daemon
+    #[arg(long, value_name = "PATH", requires = "url")]
+    ingest: Option<PathBuf>,
+    /// Write the result as JSON (- is standard output, in place of the table)
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write the result as a page
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+}
+
+fn scenario_help() -> String {
+    let rows = ROWS.iter().map(|row| {
+        let takes: Vec<String> = row.takes.iter().map(|option| format!("--{option}")).collect();
+        format!("  {:<9} {} [{}]\n", row.name, row.help, takes.join(" "))
+    });
+    let peers: Vec<&str> = PEERS.iter().map(|peer| peer.name).collect();
+    format!(
+        "Scenarios, and the options that each takes besides --bytes:\n{}\nPeers: {}.\n\
+         Exit codes: 0 measured; 1 something was lost, doubled or failed; 2 wrong usage.",
+        rows.collect::<String>(),
+        peers.join(", ")
+    )
+}
+
+fn parse_url(text: &str) -> Result<SocketAddr, String> {
+    let address = text.strip_prefix("ws://").unwrap_or(text).trim_end_matches('/');
+    let mut addresses = address.to_socket_addrs().map_err(|error| error.to_string())?;
+    addresses.next().ok_or_else(|| "no address".to_owned())
+}
+
+fn main() -> ExitCode {
+    let command_line = CommandLine::parse();
+    let done = match &command_line.command {
+        Some(Command::Plan(arguments)) => plan::run(arguments).map(|()| true),
+        Some(Command::FloorServer(arguments)) => floor::serve(arguments).map(|()| true),
+        Some(Command::DoorServer) => floor::serve_door().map(|()| true),
+        None => match rows(&command_line.bench) {
+            Ok(rows) => bench(&command_line.bench, &rows),
+            Err(message) => {
+                eprintln!("luxcast-bench: {message}");
+                return ExitCode::from(EXIT_USAGE);
+            }
+        },
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("luxcast-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The scenarios that were asked for.
+fn rows(arguments: &BenchArgs) -> Result<Vec<&'static Row>, String> {
+    let mut rows = Vec::new();
+    for name in &arguments.scenarios {
+        if name == "all" {
+            rows.extend(ROWS.iter());
+            continue;
+        }
+        let row = ROWS.iter().find(|row| row.name == name);
+        rows.push(row.ok_or_else(|| format!("there is no scenario {name}; --help lists them"))?);
+    }
+    // With several scenarios an option counts where it is taken.
+    if let [row] = rows[..]
+        && let Some(option) = arguments.options.foreign_to(row).first()
+    {
+        return Err(format!("{} does not take --{option}", row.name));
+    }
+    peers(&arguments.peers).map(|_| rows)
+}
+
+fn peers(names: &[String]) -> Result<Vec<Peer>, String> {
+    match names {
+        [one] if one == "none" => Ok(Vec::new()),
+        [one] if one == "all" => Ok(PEERS.to_vec()),
+        names => names
+            .iter()
+            .map(|name| {
+                let peer = PEERS.iter().find(|peer| peer.name == name);
+                peer.copied().ok_or_else(|| format!("there is no peer {name}; --help lists them"))
+            })
+            .collect(),
+    }
+}
+
+/// Measures and reports. False: something was lost, doubled or failed.
+fn bench(arguments: &BenchArgs, rows: &[&'static Row]) -> Outcome<bool> {
+    let begun = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let cores = machine::cores();
+    let mut lab = Lab {
+        // What is installed may use all cores, so that comes first.
+        peers: set_up(&peers(&arguments.peers)?),
+        room: machine::raise_file_limit()?,
+        pinning: Pinning::apply(),
+        runs: arguments.runs as usize,
+        running: arguments.url.zip(arguments.ingest.clone()),
+        bar: progress_bar(),
+    };
+    if lab.running.is_some() {
+        lab.pinning.server = None;
+    }
+    let mut report = Report {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        begun,
+        command: std::env::args().collect::<Vec<_>>().join(" "),
+        machine: machine::describe(&lab.pinning, cores),
+        runs: lab.runs,
+        scenarios: Vec::new(),
+    };
+    for row in rows {
+        report.scenarios.push((row.run)(&lab, &arguments.options)?);
+    }
+    lab.bar.finish_and_clear();
+    write_results(arguments, &report)?;
+    let mut servers = report.scenarios.iter().flat_map(|scenario| &scenario.servers);
+    Ok(servers.all(|server| server.error.is_none()))
+}
+
+/// The peers that are there, or could be installed; the others are named.
+fn set_up(peers: &[Peer]) -> Vec<Peer> {
+    let mut able = Vec::new();
+    for peer in peers {
+        eprintln!("setting up {}", peer.title);
+        match peer.set_up() {
+            Ok(()) => able.push(*peer),
+            Err(error) => eprintln!("luxcast-bench: {} is left out: {error}", peer.title),
+        }
+    }
+    able
+}
+
+fn write_results(arguments: &BenchArgs, report: &Report) -> Outcome<()> {
+    if let Some(path) = &arguments.report {
+        let mut file = create(path)?;
+        report::write_html(report, &mut file)?;
+        file.flush()?;
+    }
+    if let Some(path) = &arguments.json {
+        let mut text = serde_json::to_string_pretty(report)?;
+        text.push('\n');
+        if path.as_os_str() == "-" {
+            return Ok(io::stdout().write_all(text.as_bytes())?);
+        }
+        let mut file = create(path)?;
+        file.write_all(text.as_bytes())?;
+        file.flush()?;
+    }
+    Ok(table::write(report, &mut io::stdout().lock())?)
+}
+
+fn create(path: &PathBuf) -> Outcome<BufWriter<File>> {
+    let file = File::create(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(BufWriter::new(file))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::{CommandLine, ROWS};
+
+    #[test]
+    fn the_command_line_is_consistent_and_names_each_scenario() {
+        CommandLine::command().debug_assert();
+        let help = CommandLine::command().render_help().to_string();
+        assert!(ROWS.iter().all(|row| help.contains(row.name)));
+    }
+}

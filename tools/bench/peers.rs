@@ -1,0 +1,68 @@
+//! The servers that people use today for the same work, as `tools/bench/peers` installs and starts them.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::Outcome;
+
+#[derive(Clone, Copy, Debug)]
+pub struct Peer {
+    /// As its scripts know it.
+    pub name: &'static str,
+    /// As its users know it.
+    pub title: &'static str,
+    /// It is published to through WebSocket connections; the others read lines from a Unix socket.
+    pub is_fed_by_web: bool,
+    /// Ten thousand watchers are no trouble for it.
+    pub is_large: bool,
+    /// How much less than luxcast it is given to do, so that a run ends in a few seconds.
+    pub share: u64,
+}
+
+pub const PEERS: [Peer; 5] = [
+    Peer { name: "uwebsockets", title: "uWebSockets", is_fed_by_web: true, is_large: true, share: 8 },
+    Peer { name: "nchan", title: "nchan on nginx", is_fed_by_web: true, is_large: true, share: 40 },
+    Peer {
+        name: "tokio-tungstenite",
+        title: "tokio-tungstenite",
+        is_fed_by_web: false,
+        is_large: true,
+        share: 40,
+    },
+    Peer { name: "ws", title: "ws on Node", is_fed_by_web: false, is_large: true, share: 100 },
+    Peer {
+        name: "websockets",
+        title: "websockets on Python",
+        is_fed_by_web: false,
+        is_large: false,
+        share: 400,
+    },
+];
+
+impl Peer {
+    pub fn program(&self) -> Outcome<PathBuf> {
+        let program = directory().join("run");
+        if program.exists() { Ok(program) } else { Err(format!("{} is missing", program.display()).into()) }
+    }
+
+    /// Installs what it needs, quickly if it is there.
+    pub fn set_up(&self) -> Outcome<()> {
+        let output = Command::new(directory().join("setup"))
+            .arg(self.name)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .output()
+            .map_err(|error| format!("tools/bench/peers/setup: {error}"))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        let last = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
+        Err(format!("could not be installed: {last}").into())
+    }
+}
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/bench/peers")
+}

@@ -1,0 +1,28 @@
+//! One job, many watchers, events as fast as the watchers get them.
+
+use crate::Outcome;
+use crate::lab::{CPU_PER_MESSAGE, Lab};
+use crate::result::Scenario;
+use crate::scenario::Options;
+use crate::scenario::setting::{FLOOR, Size, floor, measure_fanout, peers, scenario, target_of_floor};
+
+const ABOUT: &str = "Everybody watches the same job, and a publisher sends its events as fast as they are delivered: \
+    what a dashboard with many viewers costs. Each watcher's stream is checked number by number.";
+
+pub fn run(lab: &Lab, options: &Options) -> Outcome<Scenario> {
+    let size = Size::new(options, 1_000, 1, 1_024)?.check(lab)?;
+    let events = options.events.unwrap_or(20_000);
+    let mut contestants = vec![
+        lab.luxcast("luxcast", events, &[]),
+        floor(size, 1, (events / 20).max(100)),
+        floor(size, 16, (events / 4).max(100)),
+    ];
+    contestants.extend(peers(lab, size.watchers, events));
+    let results =
+        lab.compare("fanout", &contestants, |contestant, watch| measure_fanout(contestant, size, lab, watch));
+    let target = target_of_floor(CPU_PER_MESSAGE, &results, "luxcast", FLOOR, 60.0);
+    let title = format!("{} watchers of one job", crate::format::number(size.watchers as f64));
+    let mut found = scenario("fanout", &title, ABOUT, size.parameters(), CPU_PER_MESSAGE, results);
+    found.targets.extend(target);
+    Ok(found)
+}

@@ -1,0 +1,85 @@
+//! Connections with nothing to say: memory, and the cost of heartbeats.
+
+use std::time::{Duration, Instant};
+
+use crate::Outcome;
+use crate::crowd::Crowd;
+use crate::lab::{BYTES_PER_CONNECTION, CPU_PER_HEARTBEAT, Contestant, Findings, Lab};
+use crate::result::{Role, Scenario};
+use crate::scenario::Options;
+use crate::scenario::setting::{Size, peers, scenario, target_at_most};
+use crate::server::Server;
+
+const ABOUT: &str = "Ten thousand connections wait for a job that does nothing. What each costs in memory of the \
+    process (the kernel's socket, the same for every server, is not counted), and what its heartbeats cost.";
+
+/// What every server has once it has served somebody is not a matter of one connection.
+const FIRST: usize = 64;
+/// Between two heartbeats, here: the default of 30 would take long to measure.
+const HEARTBEAT_SECONDS: u64 = 5;
+/// A heartbeat is a JSON ping and a ping frame of the protocol.
+const FRAMES_PER_HEARTBEAT: u64 = 2;
+
+pub fn run(lab: &Lab, options: &Options) -> Outcome<Scenario> {
+    let size = Size::new(options, 10_000, 1, 1)?.check(lab)?;
+    let seconds = options.seconds.unwrap_or(2 * HEARTBEAT_SECONDS).max(HEARTBEAT_SECONDS);
+    let flag = HEARTBEAT_SECONDS.to_string();
+    let flags = ["--heartbeat-seconds", flag.as_str(), "--silent-heartbeats", "1000"];
+    let mut contestants = vec![lab.luxcast("luxcast", 0, &flags)];
+    contestants.extend(peers(lab, size.watchers, 0));
+    let results =
+        lab.compare("idle", &contestants, |contestant, watch| measure(contestant, size, seconds, lab, watch));
+    let targets = [
+        target_at_most(BYTES_PER_CONNECTION, &results, "luxcast", 200.0),
+        target_at_most(CPU_PER_HEARTBEAT, &results, "luxcast", 8.0),
+    ];
+    let title = format!("{} idle connections", crate::format::number(size.watchers as f64));
+    let parameters = vec![
+        ("connections".to_owned(), crate::format::number(size.watchers as f64)),
+        ("seconds between heartbeats".to_owned(), HEARTBEAT_SECONDS.to_string()),
+    ];
+    let mut found = scenario("idle", &title, ABOUT, parameters, BYTES_PER_CONNECTION, results);
+    found.targets.extend(targets.into_iter().flatten());
+    found
+        .notes
+        .push("The peers send no heartbeats here, so that only luxcast has a figure for them.".to_owned());
+    Ok(found)
+}
+
+fn measure(
+    contestant: &Contestant,
+    size: Size,
+    seconds: u64,
+    lab: &Lab,
+    watch: &mut dyn FnMut(f64),
+) -> Outcome<Findings> {
+    let server = Server::start(&contestant.which, &lab.pinning)?;
+    let mut crowd = Crowd::new(size.shape, lab.spins())?;
+    let first = FIRST.min(size.watchers / 2);
+    crowd.gather(first, server.address, 0, |_| server.request(0, ""))?;
+    let before = server.usage()?;
+    let rest = size.watchers - first;
+    crowd.gather(rest, server.address, 0, |_| server.request(0, ""))?;
+    let resident = server.usage()?.resident_bytes.saturating_sub(before.resident_bytes);
+    let mut figures = vec![(BYTES_PER_CONNECTION, resident as f64 / rest as f64)];
+    if contestant.role == Role::Luxcast {
+        // The first interval gives every connection its place.
+        wait(&mut crowd, HEARTBEAT_SECONDS, &mut |_| {})?;
+        let (before, frames) = (server.usage()?, crowd.tally.others);
+        wait(&mut crowd, seconds, watch)?;
+        let heartbeats = (crowd.tally.others - frames) / FRAMES_PER_HEARTBEAT;
+        let cpu = server.usage()?.cpu_nanos - before.cpu_nanos;
+        figures.push((CPU_PER_HEARTBEAT, cpu as f64 / 1e3 / heartbeats as f64));
+    }
+    Ok(Findings { figures, latency: None, complaint: crowd.tally.complaint() })
+}
+
+fn wait(crowd: &mut Crowd, seconds: u64, watch: &mut dyn FnMut(f64)) -> Outcome<()> {
+    let begin = Instant::now();
+    let whole = Duration::from_secs(seconds);
+    while begin.elapsed() < whole {
+        crowd.turn(Duration::from_millis(20))?;
+        watch(begin.elapsed().as_secs_f64() / whole.as_secs_f64());
+    }
+    Ok(())
+}

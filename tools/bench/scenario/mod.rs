@@ -1,0 +1,148 @@
+//! The scenarios: one file each, one row each in the table.
+
+mod fair;
+mod fanout;
+mod filter;
+mod grow;
+mod idle;
+mod ingest;
+mod latency;
+mod many;
+mod resume;
+pub mod setting;
+mod slow;
+mod storm;
+mod topics;
+
+use clap::Args;
+
+use crate::Outcome;
+use crate::lab::Lab;
+use crate::result::Scenario;
+
+/// What may be asked for on the command line; each scenario has its own defaults, and takes what its row says.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Options {
+    /// Watchers in all
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub watchers: Option<u64>,
+    /// Jobs
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub topics: Option<u64>,
+    /// Events that luxcast is given; floor and peers get a share, so that each run takes a few seconds
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub events: Option<u64>,
+    /// Bytes of a delivered frame [default: 260]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(200..=65_000))]
+    pub bytes: Option<u64>,
+    /// Events on their way at once, at most
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub window: Option<u64>,
+    /// Events a second
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub rates: Option<Vec<u64>>,
+    /// Seconds that each measurement takes
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub seconds: Option<u64>,
+}
+
+type Run = fn(&Lab, &Options) -> Outcome<Scenario>;
+
+pub struct Row {
+    pub name: &'static str,
+    pub help: &'static str,
+    /// The options that it takes, besides `bytes`.
+    pub takes: &'static [&'static str],
+    pub run: Run,
+}
+
+pub const ROWS: [Row; 12] = [
+    Row {
+        name: "fanout",
+        help: "1,000 watchers of one job, events as fast as they are delivered",
+        takes: &["watchers", "events", "window"],
+        run: fanout::run,
+    },
+    Row {
+        name: "latency",
+        help: "1,000 watchers of one job at 50, 500, 2,000 and 10,000 events a second",
+        takes: &["watchers", "rates", "seconds"],
+        run: latency::run,
+    },
+    Row {
+        name: "topics",
+        help: "10,000 watchers of 1,000 jobs, events round robin",
+        takes: &["watchers", "topics", "events", "window"],
+        run: topics::run,
+    },
+    Row {
+        name: "idle",
+        help: "10,000 connections with nothing but heartbeats",
+        takes: &["watchers", "seconds"],
+        run: idle::run,
+    },
+    Row {
+        name: "filter",
+        help: "1,000 and 10,000 watchers of one job, of which 10 want what comes",
+        takes: &["events", "window"],
+        run: filter::run,
+    },
+    Row {
+        name: "storm",
+        help: "handshakes as fast as they are answered",
+        takes: &["events"],
+        run: storm::run,
+    },
+    Row {
+        name: "slow",
+        help: "1,000 watchers of which 10 never read",
+        takes: &["watchers", "events", "window", "seconds"],
+        run: slow::run,
+    },
+    Row {
+        name: "resume",
+        help: "1,000 watchers come back at once with 10,000 events to catch up, beside 1,000 live ones",
+        takes: &["watchers", "events"],
+        run: resume::run,
+    },
+    Row {
+        name: "fair",
+        help: "a quiet job's watcher beside a job with 10,000 watchers under load",
+        takes: &["watchers", "seconds", "window"],
+        run: fair::run,
+    },
+    Row {
+        name: "many",
+        help: "100,000 jobs known: what each costs, and that delivery costs no more",
+        takes: &["topics", "events", "window"],
+        run: many::run,
+    },
+    Row {
+        name: "ingest",
+        help: "events through one Unix socket with nobody watching",
+        takes: &["events"],
+        run: ingest::run,
+    },
+    Row {
+        name: "grow",
+        help: "how the cost of a message grows with watchers, with jobs, and with a second shard",
+        takes: &["events", "window"],
+        run: grow::run,
+    },
+];
+
+impl Options {
+    /// The options that were given and that a scenario does not take.
+    pub fn foreign_to(&self, row: &Row) -> Vec<&'static str> {
+        let given = [
+            ("watchers", self.watchers.is_some()),
+            ("topics", self.topics.is_some()),
+            ("events", self.events.is_some()),
+            ("window", self.window.is_some()),
+            ("rates", self.rates.is_some()),
+            ("seconds", self.seconds.is_some()),
+        ];
+        let foreign = given.iter().filter(|(name, is_given)| *is_given && !row.takes.contains(name));
+        foreign.map(|(name, _)| *name).collect()
+    }
+}

@@ -1,0 +1,187 @@
+//! The servers that are measured: luxcast itself, the floor, the peers; how each is started, fed and watched.
+
+use std::env;
+use std::fs;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use mio::net::UnixStream;
+
+use crate::Outcome;
+use crate::crowd::PATIENCE;
+use crate::feed::{Inlet, handshake};
+use crate::machine::Pinning;
+use crate::peers::Peer;
+use crate::process::{Process, Usage};
+use crate::result::Role;
+use crate::wire::topic_name;
+
+/// What to measure.
+#[derive(Clone, Debug)]
+pub enum Which {
+    /// With these flags besides `listen`, `ingest` and `admin`.
+    Luxcast(Vec<String>),
+    /// A daemon that runs already.
+    Running {
+        address: SocketAddr,
+        ingest: PathBuf,
+    },
+    /// Sends frames of `frame_bytes` to `watchers`, `events_per_send` at once.
+    Floor {
+        watchers: usize,
+        frame_bytes: usize,
+        events_per_send: usize,
+    },
+    /// Answers handshakes and nothing else.
+    DoorFloor,
+    Peer(Peer),
+}
+
+pub struct Server {
+    pub role: Role,
+    pub address: SocketAddr,
+    pub inlet: Inlet,
+    process: Option<Process>,
+    id: u32,
+    directory: PathBuf,
+}
+
+static STARTED: AtomicU32 = AtomicU32::new(0);
+
+impl Server {
+    pub fn start(which: &Which, pinning: &Pinning) -> Outcome<Self> {
+        let directory = env::temp_dir().join(format!(
+            "luxcast-bench-{}-{}",
+            std::process::id(),
+            STARTED.fetch_add(1, Ordering::Relaxed)
+        ));
+        fs::create_dir_all(&directory)?;
+        let started = Self::start_in(which, pinning, &directory);
+        if started.is_err() {
+            // The reason why it did not start is what the user wants to know.
+            let _ = fs::remove_dir_all(&directory);
+        }
+        started
+    }
+
+    fn start_in(which: &Which, pinning: &Pinning, directory: &Path) -> Outcome<Self> {
+        let socket = directory.join("feed.sock");
+        let (role, process, address, inlet) = match which {
+            Which::Running { address, ingest } => {
+                let id = peer_process(ingest)?;
+                let directory = directory.to_owned();
+                let inlet = Inlet::Lines(ingest.clone());
+                let role = Role::Luxcast;
+                return Ok(Self { role, address: *address, inlet, process: None, id, directory });
+            }
+            Which::Luxcast(flags) => {
+                let mut arguments = words("serve --listen 127.0.0.1:0 --admin off --log-level warn");
+                arguments.extend(["--ingest".to_owned(), socket.display().to_string()]);
+                arguments.extend(flags.iter().cloned());
+                let mut process = Process::start(&daemon_program()?, &arguments, pinning)?;
+                let address = ready_address(&mut process, "listening ws://")?;
+                while !process.line()?.starts_with("ingest ") {}
+                (Role::Luxcast, process, address, Inlet::Lines(socket))
+            }
+            Which::Floor { watchers, frame_bytes, events_per_send } => {
+                let mut arguments = words("floor-server --feed");
+                arguments.push(socket.display().to_string());
+                arguments.extend(words(&format!(
+                    "--watchers {watchers} --bytes {frame_bytes} --events-per-send {events_per_send}"
+                )));
+                let mut process = Process::start(&env::current_exe()?, &arguments, pinning)?;
+                let address = ready_address(&mut process, "listening ")?;
+                (Role::Floor, process, address, Inlet::Frames(socket))
+            }
+            Which::DoorFloor => {
+                let arguments = words("door-server");
+                let mut process = Process::start(&env::current_exe()?, &arguments, pinning)?;
+                let address = ready_address(&mut process, "listening ")?;
+                (Role::Floor, process, address, Inlet::Frames(socket))
+            }
+            Which::Peer(peer) => {
+                let port = free_port()?;
+                let address = SocketAddr::from(([127, 0, 0, 1], port));
+                let arguments = [peer.name.to_owned(), port.to_string(), socket.display().to_string()];
+                let mut process = Process::start(&peer.program()?, &arguments, pinning)?;
+                wait_for_port(&mut process, address)?;
+                let inlet = if peer.is_fed_by_web { Inlet::Web(address) } else { Inlet::Tabbed(socket) };
+                (Role::Peer, process, address, inlet)
+            }
+        };
+        let id = process.id();
+        Ok(Self { role, address, inlet, process: Some(process), id, directory: directory.to_owned() })
+    }
+
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    pub fn usage(&self) -> Outcome<Usage> {
+        Usage::of(self.id)
+    }
+
+    /// The request of a watcher of a topic; `query` is luxcast's.
+    pub fn request(&self, topic: usize, query: &str) -> Vec<u8> {
+        let name = topic_name(topic);
+        let path = match self.role {
+            Role::Luxcast => format!("/api/ws/jobs/{name}/monitor{query}"),
+            _ => format!("/w/{name}"),
+        };
+        handshake(self.address, &path)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // First the process: it may remove its socket itself.
+        self.process = None;
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split(' ').map(str::to_owned).collect()
+}
+
+/// The daemon that was built beside this tool.
+fn daemon_program() -> Outcome<PathBuf> {
+    let own = env::current_exe()?;
+    let beside = own.parent().map(|directory| directory.join("luxcast"));
+    let program = beside.filter(|program| program.exists());
+    program.ok_or_else(|| "there is no luxcast beside this program: cargo build --release".into())
+}
+
+fn ready_address(process: &mut Process, start: &str) -> Outcome<SocketAddr> {
+    let line = process.line()?;
+    let address = line.strip_prefix(start).ok_or_else(|| format!("an unexpected first line: {line}"))?;
+    Ok(address.parse()?)
+}
+
+fn free_port() -> Outcome<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+fn wait_for_port(process: &mut Process, address: SocketAddr) -> Outcome<()> {
+    let begin = Instant::now();
+    while TcpStream::connect(address).is_err() {
+        if process.has_ended() {
+            return Err("it ended before it listened".into());
+        }
+        if begin.elapsed() > PATIENCE {
+            return Err("it does not listen".into());
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// Who listens at the other end of a Unix socket.
+fn peer_process(path: &Path) -> Outcome<u32> {
+    let socket = UnixStream::connect(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let peer = rustix::net::sockopt::socket_peercred(&socket)?;
+    Ok(peer.pid.as_raw_nonzero().get() as u32)
+}

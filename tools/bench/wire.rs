@@ -1,0 +1,177 @@
+//! The bytes of the load: an event as a publisher writes it, and as every server delivers it.
+//!
+//! Each delivered frame has the event's number within its topic at a fixed place, so that a watcher's stream can be
+//! checked number by number without parsing JSON. luxcast puts `stream_seq` in front; for the others the publisher
+//! writes one, so that all deliver the same bytes.
+
+/// Header of a frame of 126 to 65,535 bytes, unmasked.
+pub const HEADER_BYTES: usize = 4;
+/// `{"stream_seq":`, sixteen digits, a comma; it replaces the brace that the publisher's object begins with.
+const MEMBER_BYTES: usize = 31;
+const DIGITS: usize = 16;
+
+/// The type that events have, and one that nobody publishes: both documented, so both have a bit from the start.
+pub const TYPE: &str = "routine_completed";
+pub const OTHER_TYPE: &str = "breakpoint_resumed";
+
+/// The form of all events of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// The whole frame, header included.
+    pub frame_bytes: usize,
+    /// Where the number stands in the frame.
+    number_at: usize,
+}
+
+/// An event of one topic with room for its number.
+pub struct Template {
+    line: Vec<u8>,
+    number_at: usize,
+}
+
+/// The name of topic `index`; all have the same length.
+pub fn topic_name(index: usize) -> String {
+    format!("job-{index:06}")
+}
+
+impl Shape {
+    pub fn new(frame_bytes: usize) -> Result<Self, String> {
+        let (_, number_at, least) = object(0, 0);
+        let least = HEADER_BYTES + MEMBER_BYTES - 1 + least;
+        if !(least..=65_000).contains(&frame_bytes) {
+            return Err(format!("a frame has {least} to 65000 bytes here, not {frame_bytes}"));
+        }
+        Ok(Self { frame_bytes, number_at: HEADER_BYTES + MEMBER_BYTES - 1 + number_at })
+    }
+
+    pub fn payload_bytes(&self) -> usize {
+        self.frame_bytes - HEADER_BYTES
+    }
+
+    /// The event as a publisher of luxcast writes it, without a newline.
+    pub fn template(&self, topic: usize) -> Template {
+        let (_, _, least) = object(topic, 0);
+        let (line, number_at, _) = object(topic, self.payload_bytes() - (MEMBER_BYTES - 1) - least);
+        Template { line, number_at }
+    }
+
+    /// The frame's header.
+    pub fn header(&self) -> [u8; HEADER_BYTES] {
+        let [high, low] = (self.payload_bytes() as u16).to_be_bytes();
+        [0x81, 126, high, low]
+    }
+
+    /// Whether a frame of this length is an event of the load, and not one of the server's own.
+    pub fn is_event(&self, frame: &[u8]) -> bool {
+        let start = HEADER_BYTES + MEMBER_BYTES + br#""type":""#.len();
+        frame[..HEADER_BYTES] == self.header() && frame[start..start + 8] == TYPE.as_bytes()[..8]
+    }
+
+    /// The number that luxcast gave to the event in a whole frame.
+    pub fn stream_seq(&self, frame: &[u8]) -> u64 {
+        let start = HEADER_BYTES + br#"{"stream_seq":"#.len();
+        sixteen(&frame[start..start + DIGITS])
+    }
+
+    /// The number in a whole frame of this shape.
+    pub fn number(&self, frame: &[u8]) -> u64 {
+        sixteen(&frame[self.number_at..self.number_at + DIGITS])
+    }
+}
+
+fn sixteen(digits: &[u8]) -> u64 {
+    eight(&digits[..8]) * 100_000_000 + eight(&digits[8..])
+}
+
+/// Eight decimal digits at once.
+fn eight(digits: &[u8]) -> u64 {
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(digits);
+    let pairs = (u64::from_le_bytes(bytes) & 0x0f0f_0f0f_0f0f_0f0f).wrapping_mul(10 << 8 | 1) >> 8;
+    let fours = (pairs & 0x00ff_00ff_00ff_00ff).wrapping_mul(100 << 16 | 1) >> 16;
+    (fours & 0x0000_ffff_0000_ffff).wrapping_mul(10_000 << 32 | 1) >> 32
+}
+
+/// An object with `filler` bytes of text, where its number stands, and its length.
+fn object(topic: usize, filler: usize) -> (Vec<u8>, usize, usize) {
+    let name = topic_name(topic);
+    let mut line = format!(r#"{{"type":"{TYPE}","job_id":"{name}","number":""#).into_bytes();
+    let number_at = line.len();
+    line.extend_from_slice(&[b'0'; DIGITS]);
+    line.extend_from_slice(
+        br#"","timestamp":"2026-11-25T10:00:00.000Z","routine_id":"load","data":{"text":""#,
+    );
+    line.extend(std::iter::repeat_n(b'x', filler));
+    line.extend_from_slice(br#""}}"#);
+    let length = line.len();
+    (line, number_at, length)
+}
+
+impl Template {
+    /// Writes the number into it.
+    pub fn set(&mut self, mut number: u64) {
+        for digit in self.line[self.number_at..self.number_at + DIGITS].iter_mut().rev() {
+            *digit = b'0' + (number % 10) as u8;
+            number /= 10;
+        }
+    }
+
+    pub fn line(&self) -> &[u8] {
+        &self.line
+    }
+
+    /// Appends the payload as luxcast would deliver it.
+    pub fn write_payload(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"stream_seq\":1000000000000000,");
+        out.extend_from_slice(&self.line[1..]);
+    }
+
+    /// Appends the frame as luxcast would deliver it.
+    pub fn write_frame(&self, shape: &Shape, out: &mut Vec<u8>) {
+        out.extend_from_slice(&shape.header());
+        self.write_payload(out);
+    }
+
+    /// Appends the payload as a client's frame, masked with zeros, which is a mask like any other.
+    pub fn write_masked(&self, shape: &Shape, out: &mut Vec<u8>) {
+        let mut header = shape.header();
+        header[1] |= 0x80;
+        out.extend_from_slice(&header);
+        out.extend_from_slice(&[0; 4]);
+        self.write_payload(out);
+    }
+}
+
+/// Any frame from a server: its length, and where its payload begins. None: not all of the header is there.
+pub fn frame_of(bytes: &[u8]) -> Option<(usize, usize)> {
+    let (start, length) = match bytes.get(1)? & 0x7f {
+        126 => (4, usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?]))),
+        127 => {
+            let length: [u8; 8] = bytes.get(2..10)?.try_into().ok()?;
+            (10, u64::from_be_bytes(length) as usize)
+        }
+        length => (2, usize::from(length)),
+    };
+    Some((start + length, start))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{HEADER_BYTES, Shape, frame_of};
+
+    #[test]
+    fn a_frame_has_the_length_asked_for_and_its_number() {
+        let shape = Shape::new(260).expect("260 bytes hold an event");
+        let mut template = shape.template(17);
+        template.set(1_234_567_890_123_456);
+        let mut frame = Vec::new();
+        template.write_frame(&shape, &mut frame);
+        assert_eq!(frame.len(), 260);
+        assert_eq!(shape.number(&frame), 1_234_567_890_123_456);
+        assert_eq!(shape.stream_seq(&frame), 1_000_000_000_000_000);
+        assert_eq!(frame_of(&frame), Some((260, HEADER_BYTES)));
+        let payload: serde_json::Value = serde_json::from_slice(&frame[HEADER_BYTES..]).expect("it is JSON");
+        assert_eq!(payload["job_id"], "job-000017");
+        assert!(Shape::new(100).is_err());
+    }
+}
