@@ -49,13 +49,12 @@ pub fn run(arguments: &PlanArgs) -> Outcome<()> {
     let lab = Lab { pinning, runs: 1, peers: Vec::new(), running: None, room, bar: progress_bar() };
     let watchers_per_job = arguments.watchers.div_ceil(arguments.jobs) as f64;
     let messages_per_second = arguments.events_per_second as f64 * watchers_per_job;
-    // The same events a second for each job and the same watchers for each job, but fewer jobs, or a share of the
-    // watchers of one.
+    // The same messages a second, for fewer watchers of fewer jobs: how much a send carries, and so what a message
+    // costs, depends on how busy the daemon is.
     let watchers = (arguments.watchers as usize).min(WATCHERS_MEASURED_MAX).min(room);
     let jobs = (watchers as f64 / watchers_per_job).max(1.0) as usize;
-    let rate_per_job = arguments.events_per_second as f64 / arguments.jobs as f64;
-    let full = rate_per_job * watchers as f64;
-    let rate = rate_per_job * jobs as f64 * (MESSAGES_MEASURED_PER_SECOND_MAX / full).min(1.0);
+    let each = (watchers / jobs).max(1) as f64;
+    let rate = messages_per_second.min(MESSAGES_MEASURED_PER_SECOND_MAX) / each;
     lab.bar.set_message("measuring the load on a small scale");
     let shape = Shape::new(arguments.bytes as usize)?;
     let size = Size { watchers, topics: jobs.min(watchers), window: 1, shape };
