@@ -46,9 +46,9 @@ pub struct Opening {
 /// # Errors
 /// 404, 405 or 400, in this order; see the top of this file.
 pub fn route(request: &Request<'_>) -> Result<Opening, Refusal> {
-    let place = find(request.path).ok_or_else(Refusal::not_found)?;
+    let place = find(request.path).ok_or_else(|| Refusal::not_found().of_method(request.method))?;
     if request.method != "GET" {
-        return Err(Refusal::method_not_allowed());
+        return Err(Refusal::method_not_allowed().of_method(request.method));
     }
     let endpoint = match place {
         Place::JobMonitor(raw) => Endpoint::JobMonitor(read_id(raw, "job_id")?),

@@ -82,7 +82,7 @@ impl Admin {
     fn respond(&self, method: &str, path: &str, query: Option<&str>, out: &mut Vec<u8>) {
         match (method, path) {
             (_, "/healthz" | "/connections") if method != "GET" => {
-                write_refusal(out, &Refusal::method_not_allowed());
+                write_refusal(out, &Refusal::method_not_allowed().of_method(method));
             }
             (_, "/healthz") => write_response(out, 200, "text/plain", b"ok\n"),
             (_, "/connections") => match Listing::parse(query.unwrap_or_default()) {
@@ -98,7 +98,7 @@ impl Admin {
                 out,
                 &Refusal {
                     message: "the paths here are /healthz and /connections".to_owned(),
-                    ..Refusal::not_found()
+                    ..Refusal::not_found().of_method(method)
                 },
             ),
         }

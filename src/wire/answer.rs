@@ -62,11 +62,18 @@ pub struct Refusal {
     pub code: &'static str,
     /// For people; never holds a token.
     pub message: String,
+    /// The request was a HEAD: its answer has no body (RFC 9110, 9.3.2).
+    pub is_of_head: bool,
 }
 
 impl Refusal {
     fn new(status: Status, code: &'static str, message: impl Into<String>) -> Self {
-        Refusal { status, code, message: message.into() }
+        Refusal { status, code, message: message.into(), is_of_head: false }
+    }
+
+    /// The same as the answer to a request with this method.
+    pub fn of_method(self, method: &str) -> Self {
+        Refusal { is_of_head: method == "HEAD", ..self }
     }
 
     /// 400: the request breaks a rule of HTTP or of the handshake.
@@ -151,6 +158,9 @@ struct RefusalBody<'a> {
 
 /// Appends the whole answer: status line, fields and the JSON body, one line with its newline.
 pub fn write_refusal(out: &mut Vec<u8>, refusal: &Refusal) {
+    if refusal.is_of_head {
+        return write_bodiless(out, refusal.status);
+    }
     let mut body = Vec::new();
     let members = RefusalBody { error: refusal.code, message: &refusal.message };
     serde_json::to_writer(&mut body, &members).expect("two strings are JSON, and a Vec takes every byte");
@@ -162,6 +172,14 @@ pub fn write_refusal(out: &mut Vec<u8>, refusal: &Refusal) {
 /// Appends a whole answer that closes the connection.
 pub fn write_response(out: &mut Vec<u8>, status: u16, content_type: &str, body: &[u8]) {
     write_answer(out, status, "", content_type, body);
+}
+
+/// Without a length: it would be the one of the answer to a GET (RFC 9110, 8.6), which may differ.
+fn write_bodiless(out: &mut Vec<u8>, status: Status) {
+    let (code, fields) = (status.code(), status.fields());
+    let head =
+        format!("HTTP/1.1 {code} {phrase}\r\n{fields}Connection: close\r\n\r\n", phrase = phrase(code));
+    out.extend_from_slice(head.as_bytes());
 }
 
 fn write_answer(out: &mut Vec<u8>, status: u16, fields: &str, content_type: &str, body: &[u8]) {
@@ -220,6 +238,15 @@ mod tests {
         for refusal in [Refusal::too_many_requests("x"), Refusal::full("x"), Refusal::draining()] {
             assert!(written(refusal).contains("\r\nRetry-After: "));
         }
+    }
+
+    #[test]
+    fn the_answer_to_a_head_request_has_no_body() {
+        let mut out = Vec::new();
+        write_refusal(&mut out, &Refusal::method_not_allowed().of_method("HEAD"));
+        let expected = "HTTP/1.1 405 Method Not Allowed\r\nAllow: GET\r\nConnection: close\r\n\r\n";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+        assert_eq!(Refusal::not_found().of_method("GET"), Refusal::not_found());
     }
 
     #[test]

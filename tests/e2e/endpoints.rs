@@ -306,6 +306,26 @@ fn refusals_of_the_request_itself_carry_what_the_client_needs() {
 }
 
 #[test]
+fn a_head_request_is_refused_without_a_body() {
+    let daemon = Daemon::start(&[]);
+    let admin = daemon.admin.expect("the admin listener is on");
+    for (address, path, status) in [
+        (daemon.address, "/healthz", "405"),
+        (daemon.address, "/api/ws/events", "405"),
+        (daemon.address, "/nothing", "404"),
+        (admin, "/healthz", "405"),
+        (admin, "/nothing", "404"),
+    ] {
+        let mut raw = Raw::connect(address);
+        raw.send(format!("HEAD {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
+        let head = raw.read_head();
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+        assert!(status != "405" || head.contains("\r\nAllow: GET\r\n"), "{head}");
+        assert_eq!((raw.fill(), raw.buffer.len()), (0, 0), "a body after {head}");
+    }
+}
+
+#[test]
 fn a_slow_request_head_ends_at_an_absolute_deadline() {
     let daemon = Daemon::start(&["--handshake-seconds", "0.5"]);
     let mut silent = daemon.raw();
