@@ -76,11 +76,13 @@ const DOCUMENTED: [(&str, Option<&str>, Meaning, bool); 18] = [
     ("event_emitted", None, Meaning::EventEmit, false),
 ];
 
-/// The Overseer dialect's name of a row, where it has one of its own.
+/// The name that a row has in the other dialect: the Overseer's for a documented one, and the other way round.
 pub fn dialect_name(row: &TypeRow) -> Option<&'static str> {
     match (&*row.kind, row.inner.as_deref()) {
         ("execution_event", Some("slot_call")) => Some("slot_called"),
         ("execution_event", Some("event_emit")) => Some("event_emitted"),
+        ("slot_called", None) => Some("slot_call"),
+        ("event_emitted", None) => Some("event_emit"),
         _ => None,
     }
 }

@@ -217,6 +217,10 @@ mod tests {
         assert!(!wants(&plain, "execution_event", Some("slot_call")));
         let overseer = Filter::all(false, true).only(&names(&["slot_called"])).unwrap();
         assert!(wants(&overseer, "execution_event", Some("slot_call")));
+        let overseer = Filter::all(false, true).only(&names(&["slot_call", "event_emit"])).unwrap();
+        assert!(wants(&overseer, "slot_called", None) && wants(&overseer, "event_emitted", None));
+        let plain = Filter::all(false, false).only(&names(&["slot_call"])).unwrap();
+        assert!(!wants(&plain, "slot_called", None));
     }
 
     #[test]

@@ -342,7 +342,7 @@ fn filters_go_across_all_jobs_and_names_match_in_either_dialect() {
     ];
     let table: [(&str, &[usize]); 4] = [
         (r#"["slot_called"]"#, &[0, 1, 2]),
-        (r#"["slot_call"]"#, &[0, 1]),
+        (r#"["slot_call"]"#, &[0, 1, 2]),
         (r#"["execution_event"]"#, &[0, 1]),
         (r#"["x"]"#, &[3]),
     ];

@@ -242,6 +242,8 @@ impl Wish {
         let other = match (&*event.kind, inner) {
             ("execution_event", Some("slot_call")) => Some("slot_called"),
             ("execution_event", Some("event_emit")) => Some("event_emitted"),
+            ("slot_called", None) => Some("slot_call"),
+            ("event_emitted", None) => Some("event_emit"),
             _ => None,
         };
         let is_listed = self.names.contains(&event.kind)
