@@ -439,14 +439,19 @@ impl Ingest {
         Ok(())
     }
 
-    /// A publisher has ended: the line it did not finish is discarded, which it is told if it still listens.
+    /// A publisher has ended: the line it did not finish is discarded, which it is told if it still listens. One that
+    /// only shut its writing side stays until it has read what is held for it, or hangs up.
     fn leave(&mut self, key: usize) {
         let publisher = &mut self.publishers[key];
-        if !trim(&publisher.buffer[..publisher.held]).is_empty() {
+        let rest = std::mem::take(&mut publisher.held);
+        if !trim(&publisher.buffer[..rest]).is_empty() {
             publisher.line += 1;
             let line = publisher.line;
             self.refuse(key, line, LineError::Truncated);
-            self.answer(key);
+        }
+        let publisher = &mut self.publishers[key];
+        if publisher.flush().is_ok() && publisher.has_answers() {
+            return;
         }
         let publisher = self.publishers.remove(key);
         if publisher.is_ready {

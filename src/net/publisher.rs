@@ -85,6 +85,11 @@ impl Publisher {
         has_room
     }
 
+    /// Something waits to be read by it.
+    pub fn has_answers(&self) -> bool {
+        self.sent < self.out.len() || self.ack.is_some() || !self.errors.is_empty()
+    }
+
     /// Writes what it takes, never waiting. Err: nobody reads there any more.
     pub fn flush(&mut self) -> io::Result<()> {
         loop {

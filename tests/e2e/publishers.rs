@@ -1,6 +1,7 @@
 //! Section 8: publishers, from hello to the last ack.
 
 use std::collections::BTreeMap;
+use std::net::Shutdown;
 use std::thread;
 use std::time::Duration;
 
@@ -177,6 +178,29 @@ fn count_lines(daemon: &Daemon) -> Vec<u64> {
     let numbers =
         events.iter().map(|event| serde_json::from_str::<Value>(event).unwrap()["n"].as_u64().unwrap());
     numbers.collect()
+}
+
+#[test]
+fn a_publisher_that_has_only_shut_its_writing_side_reads_the_last_ack() {
+    let daemon = Daemon::start(&[]);
+    let mut feed = daemon.acked_feed();
+    // One by one, so that its socket is full of acks that it does not read.
+    for _ in 0..20_000 {
+        feed.line(r#"{"type":"x","job_id":"j"}"#);
+    }
+    feed.bytes(b"half a line");
+    feed.stream.shutdown(Shutdown::Write).unwrap();
+    let newest = daemon.acked_feed().publish([r#"{"type":"x","job_id":"j"}"#]);
+    let mut answers = Vec::new();
+    while let Some(answer) = feed.try_answer() {
+        answers.push(answer);
+    }
+    let acks: Vec<&Value> = answers.iter().filter(|answer| answer["op"] == "ack").collect();
+    assert!(acks.len() < 20_000, "its socket was never full");
+    let last = json!({"op": "ack", "line": 20_001, "stream_seq": newest - 1});
+    assert_eq!(acks.last(), Some(&&last), "of {} answers", answers.len());
+    let errors = answers.iter().filter(|answer| answer["op"] == "error");
+    assert_eq!(errors.map(|error| &error["code"]).collect::<Vec<_>>(), ["truncated"]);
 }
 
 #[test]
