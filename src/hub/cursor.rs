@@ -18,6 +18,11 @@ pub struct Cursor {
 }
 
 impl Cursor {
+    /// A place of which only the number is known: no event is before index 0.
+    pub fn by_number(seq: u64) -> Self {
+        Self { index: 0, seq }
+    }
+
     /// The later of two places.
     pub fn max(self, other: Self) -> Self {
         if other.index > self.index { Self { seq: self.seq.max(other.seq), ..other } } else { self }

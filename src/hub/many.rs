@@ -41,8 +41,11 @@ struct Subscription {
     is_marked: bool,
     /// It sends its past up to this number before anything else goes out.
     replay_to: Option<u64>,
-    /// Kept events to go out before what the log has.
-    ahead: ArrayVec<Handle, 2>,
+    /// Kept events to go out, if they are still wanted, before what the log has: two of now, and an end that a later
+    /// one has replaced since.
+    ahead: ArrayVec<Handle, 3>,
+    /// What was lost up to here has been told of, or was not asked for.
+    told: u64,
 }
 
 impl Subscription {
@@ -57,8 +60,22 @@ impl Subscription {
         let missed = Missed::of(log, None, passed, selector);
         self.cursor = Cursor { seq: passed.max(missed.behind.seq), ..missed.behind };
         let gap = missed.gap(passed, GapReason::Overrun);
-        self.ahead = missed.kept;
+        self.take_ahead(missed.kept, gap.as_ref());
         gap
+    }
+
+    fn take_ahead(&mut self, kept: ArrayVec<Handle, 2>, gap: Option<&Gap>) {
+        self.ahead = kept.into_iter().collect();
+        self.told = gap.map_or(0, |gap| gap.to);
+    }
+
+    /// Something else is wanted from the first event ahead on, if there is one: what the log has lost there is looked
+    /// at again, but for what a gap has told of.
+    fn step_back(&mut self) {
+        let Some(first) = self.ahead.first() else { return };
+        let seq = self.told.max(first.batch.first_seq() - 1);
+        self.ahead.retain(|handle| handle.batch.first_seq() <= seq);
+        self.cursor = Cursor::by_number(seq);
     }
 }
 
@@ -175,8 +192,18 @@ impl Watchers {
         let selector = self.many(key).selector.clone();
         let start = cursor::start(&topic, &self.directory, since, newest, &selector);
         let replay_to = (!matches!(since, Since::Now)).then_some(newest);
-        let subscription =
-            Subscription { local, cursor: start.cursor, is_marked: false, replay_to, ahead: start.kept };
+        let mut subscription = Subscription {
+            local,
+            cursor: start.cursor,
+            is_marked: false,
+            replay_to,
+            ahead: ArrayVec::new(),
+            told: 0,
+        };
+        subscription.take_ahead(start.kept, start.gap.as_ref());
+        if let Since::Last(_) = since {
+            subscription.told = start.cursor.seq;
+        }
         let place = self.many(key).subscriptions.insert(subscription) as u32;
         self.topics[local as usize].many.push((key, place));
         let now = self.now;
@@ -244,7 +271,7 @@ impl Watchers {
         }
         let mut gaps = Vec::new();
         for (_, subscription) in many.subscriptions.iter_mut() {
-            subscription.ahead.retain(|handle| selector.wants(&handle.batch, 0));
+            subscription.step_back();
             if subscription.replay_to.is_none() && subscription.cursor.seq < many.passed {
                 let topic = &self.topics[subscription.local as usize].topic;
                 let gap = subscription.move_to(many.passed, &selector, &topic.log.lock());
@@ -277,7 +304,7 @@ impl Watchers {
             let at = place_behind(&merge.handles[event.handle as usize], event.event);
             let source = &mut merge.sources[event.source as usize];
             // A kept event stands before the place that was taken after its gap.
-            if at.index > source.at.index {
+            if at.seq > source.at.seq {
                 source.at = at;
             }
         }
@@ -327,23 +354,26 @@ impl Watchers {
         } else if gathered.gather(&topic, from, &selector, tail, portion).is_err() {
             // The one order may have come further than this job's last event.
             let stands = if has_passed { from.seq.max(passed) } else { from.seq };
-            let index = (selector.is_all() || stands == from.seq).then_some(from.index);
+            let is_counted = from.index > 0 && (selector.is_all() || stands == from.seq);
+            let index = is_counted.then_some(from.index);
             let missed = Missed::of(&topic.log.lock(), index, stands, &selector);
             at = Cursor { seq: from.seq.max(missed.behind.seq), ..missed.behind };
-            if let Some(gap) = missed.gap(stands, GapReason::Overrun) {
+            let gap = missed.gap(stands, GapReason::Overrun);
+            if let Some(gap) = &gap {
                 let now = self.now;
-                self.say(key, |out| notice::gap(out, &now, &gap, Some(&topic.name)));
+                self.say(key, |out| notice::gap(out, &now, gap, Some(&topic.name)));
                 self.gaps += 1;
             }
             let subscription = &mut self.many(key).subscriptions[place as usize];
             subscription.cursor = at;
-            subscription.ahead = missed.kept;
+            subscription.take_ahead(missed.kept, gap.as_ref());
             gathered.next = at;
             gathered.is_all = false;
         } else {
             at = gathered.from;
         }
-        merge.add(place, at, &self.many(key).subscriptions[place as usize].ahead, &gathered);
+        let ahead = &self.many(key).subscriptions[place as usize].ahead;
+        merge.add(place, at, ahead.iter().filter(|handle| selector.wants(&handle.batch, 0)), &gathered);
         gathered.clear();
         self.gathered = gathered;
     }
@@ -417,7 +447,13 @@ impl Watchers {
 }
 
 impl Merge {
-    fn add(&mut self, subscription: u32, at: Cursor, ahead: &[Handle], gathered: &Gathered) {
+    fn add<'a>(
+        &mut self,
+        subscription: u32,
+        at: Cursor,
+        ahead: impl Iterator<Item = &'a Handle>,
+        gathered: &Gathered,
+    ) {
         let source = self.sources.len() as u32;
         for handle in ahead {
             let seq = handle.batch.first_seq();

@@ -144,7 +144,7 @@ impl Client {
         // The newest filter holds for every stream from now on, once each has left the older ones.
         if self.phases.len() > 1 && self.streams.iter().all(|stream| stream.phase + 1 == self.phases.len()) {
             self.phases.drain(..self.phases.len() - 1);
-            self.streams.iter_mut().for_each(|stream| stream.phase = 0);
+            self.streams.iter_mut().for_each(Stream::forget_older_filters);
         }
     }
 
@@ -164,7 +164,7 @@ impl Client {
             "subscription:confirmed" => {
                 let phase = self.changes.pop_front().expect("a filter change is confirmed once");
                 self.had_no_filter &= phase.wish.is_all();
-                self.streams.iter_mut().for_each(|stream| stream.change(&phase.wish, &feed.oracle));
+                self.streams.iter_mut().for_each(|stream| stream.change(&feed.oracle));
                 self.phases.push(phase);
             }
             "ping" => self.stands_at(number(&value, "stream_seq"), feed),

@@ -288,6 +288,8 @@ pub struct Join {
     pub kept: Vec<u64>,
     /// Then every matching event beyond this.
     pub after: u64,
+    /// What was lost up to here is told of by the gap, or was not asked for.
+    pub told_to: u64,
     /// On a connection for many jobs: the past that comes before everything else.
     pub past_to: u64,
     /// Events of earlier lives of the topic, dropped before they were published: a gap, or that the topic is
@@ -302,7 +304,7 @@ impl Oracle {
         let is_gone =
             |event: &&Event| event.seq > newest && topic != ALL && event.seq < self.log_start(topic, moment);
         let excused = self.events_of(topic).filter(is_gone).map(|event| event.seq).collect();
-        let now = Join { gap: None, kept: Vec::new(), after: newest, past_to, excused };
+        let now = Join { gap: None, kept: Vec::new(), after: newest, told_to: 0, past_to, excused };
         // It may have been dropped before its newest events were published.
         let to = self.dropped_to(topic, moment);
         let early = (to > newest && !moment.is_complete).then(|| gap(newest + 1, to, "expired", None));
@@ -318,6 +320,11 @@ impl Oracle {
             }
             Since::After(seq) => self.join_after(topic, moment, seq, false, wish, now),
         };
+        let told_to = match (since, &join.gap) {
+            (Since::Last(_), _) => join.after,
+            (_, gap) => gap.as_ref().map_or(0, |gap| gap.to.max(gap.to_unsure)),
+        };
+        let join = Join { told_to, ..join };
         let asked = match since {
             Since::After(seq) => seq.min(newest),
             Since::Start => 0,

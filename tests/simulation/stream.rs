@@ -52,6 +52,8 @@ pub struct Stream {
     /// Whatever comes has a greater number.
     floor: u64,
     expected_gap: Option<ExpectedGap>,
+    /// What was lost up to here has been told of with the join, or was not asked for.
+    told_to: u64,
     kept_due: VecDeque<u64>,
     excused: Vec<u64>,
     open_gap: Option<OpenGap>,
@@ -68,6 +70,7 @@ impl Stream {
             live_count,
             next: oracle.place_after(topic, join.after),
             floor: 0,
+            told_to: join.told_to,
             expected_gap: join.gap,
             kept_due: join.kept.into(),
             excused: join.excused,
@@ -103,6 +106,7 @@ impl Stream {
         if self.kept_due.contains(&seq) {
             self.kept_are_past(seq, sight);
             self.kept_due.pop_front();
+            self.phase = sight.phases.len() - 1;
             return;
         }
         self.kept_are_past(u64::MAX, sight);
@@ -115,6 +119,8 @@ impl Stream {
                 "client {client}: event {seq} came after its gap"
             );
             gap.delivered.push(seq);
+            self.phase = sight.phases.len() - 1;
+            gap.phase = self.phase;
             return;
         }
         self.close_gap(sight);
@@ -122,25 +128,32 @@ impl Stream {
         let place = list.get(self.next).map(|&place| sight.oracle.events[place as usize].seq);
         assert_eq!(place, Some(seq), "client {client}: event {seq} came again");
         self.next += 1;
-        // A kept event may have been taken out of a gap under an older filter that wanted it too, while what the
-        // gap spared that filter is gone for the newest one.
-        let may_be_kept = event.is_terminal() || event.kind == "job_started";
-        if !may_be_kept || !sight.phases[self.phase].wish.wants(event) {
-            self.phase = sight.phases.len() - 1;
+        self.phase = sight.phases.len() - 1;
+    }
+
+    /// A new filter holds from the first kept event on that has not come yet: what was lost there counts anew, but
+    /// for what a gap has told of.
+    pub fn change(&mut self, oracle: &Oracle) {
+        let Some(first) = self.kept_due.front() else { return };
+        let stands = self.told_to.max(first - 1);
+        self.next = self.next.min(oracle.place_after(self.topic, stands));
+        self.kept_due.retain(|&seq| seq <= stands);
+    }
+
+    /// The newest filter holds for every stream: it is the only one now.
+    pub fn forget_older_filters(&mut self) {
+        self.phase = 0;
+        if let Some(gap) = &mut self.open_gap {
+            gap.phase = 0;
         }
     }
 
-    /// Kept events that a new filter leaves out will not come.
-    pub fn change(&mut self, wish: &Wish, oracle: &Oracle) {
-        self.kept_due.retain(|&seq| oracle.event(seq).is_some_and(|event| wish.wants(event)));
-    }
-
-    /// Kept events that were due before `seq` have come, or the filter has changed.
+    /// Kept events that were due before `seq` have come, or a filter has left them out.
     fn kept_are_past(&mut self, seq: u64, sight: &Sight<'_>) {
-        let newest = sight.phases.last().expect("there is a filter");
         while let Some(&due) = self.kept_due.front().filter(|&&due| due < seq) {
             let event = sight.oracle.event(due).expect("kept events were events");
-            assert!(!newest.wish.wants(event), "client {}: the kept event {due} did not come", sight.client);
+            let is_left_out = sight.phases[self.phase..].iter().any(|phase| !phase.wish.wants(event));
+            assert!(is_left_out, "client {}: the kept event {due} did not come", sight.client);
             self.kept_due.pop_front();
         }
     }
