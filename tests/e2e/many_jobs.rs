@@ -61,7 +61,8 @@ fn jobs_are_watched_and_let_go_with_the_answers_of_the_table() {
 
 #[test]
 fn nothing_of_a_job_comes_after_it_is_let_go_also_at_full_speed() {
-    let daemon = Daemon::start(&[]);
+    // The client asks as fast as it is answered.
+    let daemon = Daemon::start(&["--messages-per-second", "1000000"]);
     let mut feed = daemon.acked_feed();
     let mut client = open(&daemon);
     let publisher = std::thread::spawn(move || {
