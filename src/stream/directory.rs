@@ -15,6 +15,9 @@ use crate::stream::topic::{Topic, TopicKey, TopicKind};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DirectoryFull;
 
+/// A job's name and a flow's, of those that are not known yet.
+pub(super) type Names<'a> = [Option<&'a str>; 2];
+
 struct Topics {
     jobs: HashMap<Arc<str>, u32, RandomState>,
     flows: HashMap<Arc<str>, u32, RandomState>,
@@ -131,20 +134,23 @@ impl Directory {
         }
     }
 
-    /// Finds or makes the topic that an event names for the first time.
-    pub(super) fn know(&self, kind: TopicKind, name: &str) -> Result<Arc<Topic>, DirectoryFull> {
+    /// How many topics would be too many with these.
+    pub(super) fn shortage(&self, names: Names<'_>) -> usize {
+        self.topics.lock().shortage(names, self.topics_max)
+    }
+
+    /// Finds or makes the topics that an event names for the first time, all or none.
+    pub(super) fn know(&self, names: Names<'_>) -> Result<[Option<Arc<Topic>>; 2], DirectoryFull> {
         let mut topics = self.topics.lock();
-        let slot = match topics.find(kind, name) {
-            Some(slot) => slot,
-            None => topics.add(kind, name, self.topics_max)?,
-        };
-        let entry = &mut topics.slots[slot as usize];
-        entry.is_known = true;
-        let topic = entry.topic.clone();
-        if topic.is_watched() {
-            topics.count_watched(kind, 1);
+        if topics.shortage(names, self.topics_max) > 0 {
+            return Err(DirectoryFull);
         }
-        Ok(topic)
+        let [job, flow] = names;
+        let mut know = |kind, name| topics.know(kind, name, self.topics_max);
+        Ok([
+            job.map(|name| know(TopicKind::Job, name)).transpose()?,
+            flow.map(|name| know(TopicKind::Flow, name)).transpose()?,
+        ])
     }
 
     /// Drops a topic unless it has a watcher.
@@ -177,6 +183,30 @@ impl Topics {
             TopicKind::Job => self.jobs.get(name).copied(),
             TopicKind::Flow => self.flows.get(name).copied(),
         }
+    }
+
+    fn shortage(&self, names: Names<'_>, topics_max: usize) -> usize {
+        let kinds = [TopicKind::Job, TopicKind::Flow];
+        let is_new = |&(kind, name): &(TopicKind, Option<&str>)| {
+            name.is_some_and(|name| self.find(kind, name).is_none())
+        };
+        let new = kinds.into_iter().zip(names).filter(is_new).count();
+        // One of the slots is that of all events.
+        (self.slots.len() - 1 + new).saturating_sub(topics_max)
+    }
+
+    fn know(&mut self, kind: TopicKind, name: &str, topics_max: usize) -> Result<Arc<Topic>, DirectoryFull> {
+        let slot = match self.find(kind, name) {
+            Some(slot) => slot,
+            None => self.add(kind, name, topics_max)?,
+        };
+        let entry = &mut self.slots[slot as usize];
+        entry.is_known = true;
+        let topic = entry.topic.clone();
+        if topic.is_watched() {
+            self.count_watched(kind, 1);
+        }
+        Ok(topic)
     }
 
     fn add(&mut self, kind: TopicKind, name: &str, topics_max: usize) -> Result<u32, DirectoryFull> {

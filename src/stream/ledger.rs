@@ -2,11 +2,13 @@
 //! silent for longest.
 
 use std::collections::HashMap;
+use std::iter;
 use std::sync::Arc;
 
+use arrayvec::ArrayVec;
 use foldhash::fast::RandomState;
 
-use crate::stream::directory::Directory;
+use crate::stream::directory::{Directory, Names};
 use crate::stream::topic::{Topic, TopicKind};
 use crate::wire::line::LineError;
 
@@ -57,8 +59,6 @@ pub struct Ledger {
     entries: Vec<Option<Entry>>,
     lists: [List; 3],
     jobs_max: usize,
-    /// Topics of the line being placed: not to be dropped for each other.
-    pinned: [u32; 3],
     /// The job of the last event: most often the next one's too.
     last_job: u32,
     /// The time of the turn, for the order of silence.
@@ -75,7 +75,6 @@ impl Ledger {
             entries: Vec::new(),
             lists: [List { oldest: NONE, newest: NONE }; 3],
             jobs_max,
-            pinned: [NONE; 3],
             last_job: NONE,
             now_millis: 0,
             jobs_displaced: 0,
@@ -105,80 +104,62 @@ impl Ledger {
         (entry.topic.key.generation == generation).then_some(entry)
     }
 
-    /// The job of the last event, if it has this name.
-    pub fn last_job(&self, name: &str) -> Option<u32> {
-        let entry = self.entries.get(self.last_job as usize)?.as_ref()?;
-        (*entry.topic.name == *name).then_some(self.last_job)
+    /// The slot of a job, if it is known.
+    pub fn find_job(&mut self, name: &str) -> Option<u32> {
+        let last = self.entries.get(self.last_job as usize).and_then(Option::as_ref);
+        if last.is_some_and(|entry| *entry.topic.name == *name) {
+            return Some(self.last_job);
+        }
+        self.last_job = self.jobs.get(name).copied()?;
+        Some(self.last_job)
     }
 
-    /// The next names belong to another line.
-    pub fn begin_line(&mut self) {
-        self.pinned = [NONE; 3];
+    /// The slot of a flow, if it is known.
+    pub fn find_flow(&self, name: &str) -> Option<u32> {
+        self.flows.get(name).copied()
     }
 
-    /// The slot of a job, a new one if need be: then the job silent for longest may have to go.
-    pub fn job(
+    /// Takes in the job and the flow that a line names for the first time: both or, where there is no room, neither.
+    /// The topics silent for longest make room, but not those `spared`, which the line names too.
+    #[cold]
+    pub fn add(
         &mut self,
-        name: &str,
+        names: Names<'_>,
+        spared: [Option<u32>; 2],
         directory: &Directory,
         drop: &mut impl FnMut(&Topic),
-    ) -> Result<u32, LineError> {
-        let slot = match self.last_job(name).or_else(|| self.jobs.get(name).copied()) {
-            Some(slot) => slot,
-            None => {
-                if self.jobs.len() >= self.jobs_max {
-                    self.displace_job(directory, drop).ok_or(LineError::TooManyJobs)?;
-                    self.jobs_displaced += 1;
+    ) -> Result<[Option<u32>; 2], LineError> {
+        loop {
+            let jobs_over = usize::from(names[0].is_some() && self.jobs.len() >= self.jobs_max);
+            let topics_over = directory.shortage(names);
+            if jobs_over == 0 && topics_over == 0 {
+                if let Ok(topics) = directory.know(names) {
+                    return Ok(topics.map(|topic| topic.map(|topic| self.enter(topic))));
                 }
-                self.add(TopicKind::Job, name, directory, drop)?
+                // A watcher was faster.
+                continue;
             }
-        };
-        self.last_job = slot;
-        self.pinned[0] = slot;
-        Ok(slot)
+            // Found before any is dropped, so that a line that is refused costs nobody anything.
+            let leaving = self.silent(jobs_over, jobs_over.max(topics_over), spared, directory)?;
+            for (place, slot) in leaving.into_iter().enumerate() {
+                let is_dropped = self.try_drop(slot, directory, drop);
+                self.jobs_displaced += u64::from(is_dropped && place < jobs_over);
+            }
+        }
     }
 
-    /// The slot of a flow, a new one if need be.
-    pub fn flow(
-        &mut self,
-        name: &str,
-        directory: &Directory,
-        drop: &mut impl FnMut(&Topic),
-    ) -> Result<u32, LineError> {
-        let slot = match self.flows.get(name) {
-            Some(&slot) => slot,
-            None => self.add(TopicKind::Flow, name, directory, drop)?,
-        };
-        self.pinned.rotate_right(1);
-        self.pinned[0] = slot;
-        Ok(slot)
-    }
-
-    fn add(
-        &mut self,
-        kind: TopicKind,
-        name: &str,
-        directory: &Directory,
-        drop: &mut impl FnMut(&Topic),
-    ) -> Result<u32, LineError> {
-        let topic = match directory.know(kind, name) {
-            Ok(topic) => topic,
-            Err(_) => {
-                self.displace_job(directory, drop)
-                    .or_else(|| self.displace(Standing::Flow, directory, drop))
-                    .ok_or(LineError::TooManyTopics)?;
-                directory.know(kind, name).map_err(|_| LineError::TooManyTopics)?
-            }
-        };
+    /// Enters a new topic in the book.
+    fn enter(&mut self, topic: Arc<Topic>) -> u32 {
         let slot = topic.key.slot;
         let name = topic.name.clone();
-        let standing = match kind {
+        let standing = match topic.kind {
             TopicKind::Flow => {
                 self.flows.insert(name, slot);
                 Standing::Flow
             }
             _ => {
                 self.jobs.insert(name, slot);
+                self.last_job = slot;
                 Standing::Running
             }
         };
@@ -199,7 +180,7 @@ impl Ledger {
             next: NONE,
         });
         self.link_newest(slot);
-        Ok(slot)
+        slot
     }
 
     /// The job belongs to the flow from now on; the first flow seen wins.
@@ -232,7 +213,6 @@ impl Ledger {
         running_before: u64,
         drop: &mut impl FnMut(&Topic),
     ) {
-        self.begin_line();
         let limits = [
             (Standing::Ended, ended_before),
             (Standing::Running, running_before),
@@ -254,45 +234,49 @@ impl Ledger {
         self.jobs.is_empty() && self.flows.is_empty()
     }
 
-    /// Drops the job silent for longest that nobody watches.
-    fn displace_job(&mut self, directory: &Directory, drop: &mut impl FnMut(&Topic)) -> Option<()> {
-        if directory.watched(TopicKind::Job) >= self.jobs.len() {
-            return None;
-        }
-        let stamp = |ledger: &Self, standing: Standing| {
-            let oldest = ledger.lists[standing as usize].oldest;
-            if oldest == NONE { u64::MAX } else { ledger.entry(oldest).stamp }
-        };
-        let is_ended_first = stamp(self, Standing::Ended) <= stamp(self, Standing::Running);
-        let order = match is_ended_first {
-            true => [Standing::Ended, Standing::Running],
-            false => [Standing::Running, Standing::Ended],
-        };
-        order.into_iter().find_map(|standing| self.displace(standing, directory, drop))
-    }
-
-    fn displace(
-        &mut self,
-        standing: Standing,
+    /// `count` topics that may go, those silent for longest: `jobs` jobs first, then jobs before flows.
+    fn silent(
+        &self,
+        jobs: usize,
+        count: usize,
+        spared: [Option<u32>; 2],
         directory: &Directory,
-        drop: &mut impl FnMut(&Topic),
-    ) -> Option<()> {
-        let mut at = self.lists[standing as usize].oldest;
-        while at != NONE {
-            let next = self.entry(at).next;
-            if self.try_drop(at, directory, drop) {
-                return Some(());
-            }
-            at = next;
+    ) -> Result<ArrayVec<u32, 2>, LineError> {
+        let mut leaving = ArrayVec::new();
+        while leaving.len() < count {
+            let oldest = |standing| self.oldest(standing, &leaving, spared);
+            let is_any_unwatched = directory.watched(TopicKind::Job) < self.jobs.len();
+            let of_jobs = [Standing::Ended, Standing::Running].into_iter().filter(|_| is_any_unwatched);
+            let job = of_jobs.filter_map(oldest).min_by_key(|&slot| self.entry(slot).stamp);
+            let found = match leaving.len() < jobs {
+                true => job.ok_or(LineError::TooManyJobs)?,
+                false => job.or_else(|| oldest(Standing::Flow)).ok_or(LineError::TooManyTopics)?,
+            };
+            leaving.push(found);
         }
-        None
+        Ok(leaving)
     }
 
-    /// False: the topic has a watcher, or is a flow that has jobs, or the line being placed needs it.
+    /// The topic of a list that is silent for longest and may go once those `leaving` are gone.
+    fn oldest(&self, standing: Standing, leaving: &[u32], spared: [Option<u32>; 2]) -> Option<u32> {
+        let follow = |slot: u32| (slot != NONE).then_some(slot);
+        let oldest = follow(self.lists[standing as usize].oldest);
+        let mut list = iter::successors(oldest, |&slot| follow(self.entry(slot).next));
+        list.find(|slot| {
+            let entry = self.entry(*slot);
+            let jobs_leaving = leaving.iter().filter(|&&job| self.entry(job).flow == *slot).count();
+            entry.jobs as usize == jobs_leaving
+                && !leaving.contains(slot)
+                && !spared.contains(&Some(*slot))
+                && !entry.topic.is_watched()
+        })
+    }
+
+    /// False: the topic has a watcher, or is a flow that has jobs.
     fn try_drop(&mut self, slot: u32, directory: &Directory, drop: &mut impl FnMut(&Topic)) -> bool {
         let entry = self.entry(slot);
         let topic = entry.topic.clone();
-        if entry.jobs > 0 || self.pinned.contains(&slot) || !directory.forget(&topic, entry.last_seq) {
+        if entry.jobs > 0 || !directory.forget(&topic, entry.last_seq) {
             return false;
         }
         self.unlink(slot);
@@ -334,5 +318,78 @@ impl Ledger {
         let entry = self.entry_mut(slot);
         entry.previous = previous;
         entry.next = NONE;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Ledger, Standing};
+    use crate::stream::directory::Directory;
+    use crate::stream::topic::TopicKind;
+    use crate::wire::line::LineError;
+
+    /// What a line with these new names leads to.
+    fn add(
+        ledger: &mut Ledger,
+        directory: &Directory,
+        job: Option<&str>,
+        flow: Option<&str>,
+    ) -> Result<(), LineError> {
+        let added = ledger.add([job, flow], [None, None], directory, &mut |_| {})?;
+        if let [Some(job), Some(flow)] = added {
+            ledger.join_flow(job, flow);
+        }
+        Ok(())
+    }
+
+    fn known(ledger: &mut Ledger, jobs: &[&str]) -> Vec<bool> {
+        jobs.iter().map(|job| ledger.find_job(job).is_some()).collect()
+    }
+
+    #[test]
+    fn a_job_and_its_flow_come_in_together_or_not_at_all() {
+        let directory = Directory::new(0, 3);
+        let mut ledger = Ledger::new(100);
+        directory.watch(TopicKind::Job, "watched").unwrap();
+        directory.watch(TopicKind::Flow, "watched").unwrap();
+        add(&mut ledger, &directory, Some("old"), None).unwrap();
+        let refused = add(&mut ledger, &directory, Some("new"), Some("new"));
+        assert_eq!(refused, Err(LineError::TooManyTopics));
+        assert_eq!(
+            known(&mut ledger, &["old", "new"]),
+            [true, false],
+            "nobody went for a line that was refused"
+        );
+        add(&mut ledger, &directory, Some("new"), Some("watched")).unwrap();
+        assert_eq!(known(&mut ledger, &["old", "new"]), [false, true]);
+        assert_eq!(directory.len(), 3);
+    }
+
+    #[test]
+    fn a_flow_goes_with_its_last_job() {
+        let directory = Directory::new(0, 2);
+        let mut ledger = Ledger::new(100);
+        add(&mut ledger, &directory, Some("old"), Some("old")).unwrap();
+        add(&mut ledger, &directory, Some("new"), Some("new")).unwrap();
+        assert_eq!(known(&mut ledger, &["old", "new"]), [false, true]);
+        assert!(ledger.find_flow("old").is_none() && ledger.find_flow("new").is_some());
+    }
+
+    #[test]
+    fn the_job_that_goes_is_the_one_silent_for_longest_running_or_ended() {
+        let directory = Directory::new(0, 100);
+        let mut ledger = Ledger::new(3);
+        for (millis, job) in [(1, "watched"), (2, "running"), (3, "ended")] {
+            ledger.now_millis = millis;
+            add(&mut ledger, &directory, Some(job), None).unwrap();
+            if job != "running" {
+                let slot = ledger.find_job(job).unwrap();
+                ledger.touch(slot, Standing::Ended);
+            }
+        }
+        directory.watch(TopicKind::Job, "watched").unwrap();
+        add(&mut ledger, &directory, Some("new"), None).unwrap();
+        assert_eq!(known(&mut ledger, &["watched", "running", "ended", "new"]), [true, false, true, true]);
+        assert_eq!(ledger.jobs_displaced, 1);
     }
 }

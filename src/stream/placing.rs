@@ -49,22 +49,22 @@ pub struct Placing<'a> {
 impl Placing<'_> {
     pub fn place(self, batch: &mut Batch, line: &EventFields<'_>) -> Result<(), LineError> {
         let Self { directory, types, ledger, history, marks, runs, now, seq } = self;
-        ledger.begin_line();
         let mut release = |topic: &Topic| release(history, topic);
-        let job = line.job_id.map(|name| ledger.job(name, directory, &mut release)).transpose()?;
-        let own_flow = line.flow_id.map(|name| ledger.flow(name, directory, &mut release)).transpose()?;
-        if let Some(job) = job
-            && ledger.entry(job).flow == NONE
-        {
-            let told = match (own_flow, line.data_flow_id) {
-                (Some(flow), _) => Some(flow),
-                (None, Some(name)) => Some(ledger.flow(name, directory, &mut release)?),
-                (None, None) => None,
-            };
-            if let Some(flow) = told {
-                ledger.join_flow(job, flow);
-            }
+        let mut job = line.job_id.and_then(|name| ledger.find_job(name));
+        // The first flow that a job's events name is the job's.
+        let is_told = job.is_some_and(|job| ledger.entry(job).flow != NONE);
+        let of_data = line.data_flow_id.filter(|_| line.job_id.is_some() && !is_told);
+        let flow_id = line.flow_id.or(of_data);
+        let mut flow = flow_id.and_then(|name| ledger.find_flow(name));
+        let new = [line.job_id.filter(|_| job.is_none()), flow_id.filter(|_| flow.is_none())];
+        if new != [None, None] {
+            let added = ledger.add(new, [job, flow], directory, &mut release)?;
+            (job, flow) = (job.or(added[0]), flow.or(added[1]));
         }
+        if let (Some(job), Some(flow)) = (job, flow) {
+            ledger.join_flow(job, flow);
+        }
+        let own_flow = flow.filter(|_| line.flow_id.is_some());
         let (bit, meaning) = types.bit(&directory.types, line.kind, line.inner);
         batch.push(bit, line.kind, line.inner);
         let mut job_flow = None;

@@ -375,7 +375,7 @@ fn a_full_daemon_says_when_to_come_back() {
 fn watchers_of_topics_beyond_topics_max_are_refused() {
     let daemon = Daemon::start(&["--topics-max", "2"]);
     let mut first = daemon.watch("/api/ws/jobs/a/monitor");
-    let _second = daemon.watch("/api/ws/flows/f/monitor");
+    let second = daemon.watch("/api/ws/flows/f/monitor");
     let refused = daemon.refuse("/api/ws/jobs/b/monitor");
     assert_eq!((refused.status, refused.code().as_str()), (503, "full"));
     assert!(refused.header("retry-after").is_some());
@@ -391,6 +391,12 @@ fn watchers_of_topics_beyond_topics_max_are_refused() {
     let errors = feed.sync();
     assert_eq!(errors.len(), 1, "{errors:?}");
     assert_eq!((&errors[0]["line"], &errors[0]["code"]), (&2.into(), &"too_many_topics".into()));
+    // With room for one of two, neither is taken in.
+    drop(second);
+    daemon.wait_for_connections(4);
+    feed.line(r#"{"type":"x","job_id":"b","flow_id":"g"}"#);
+    assert_eq!(feed.sync()[0]["code"], "too_many_topics");
+    let _last = daemon.watch("/api/ws/jobs/c/monitor");
     first.connected();
     assert!(first.event().contains("\"job_id\":\"a\""));
 }
