@@ -18,6 +18,7 @@ use tungstenite::{Message, WebSocket};
 use crate::cli;
 use crate::cli::backoff::{Backoff, random_unit};
 use crate::cli::event_line::event_line;
+use crate::wire::action::Since;
 use crate::wire::line::{is_id, is_type_name};
 
 /// For each address to connect, and for the daemon to answer the request.
@@ -90,37 +91,8 @@ fn base_url(text: &str) -> Result<String, String> {
     Ok(text.trim_end_matches('/').to_owned())
 }
 
-/// Where a connection begins, as the daemon's `since=` takes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Since {
-    Now,
-    Start,
-    Last(u64),
-    After(u64),
-}
-
-impl fmt::Display for Since {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Now => formatter.write_str("now"),
-            Self::Start => formatter.write_str("start"),
-            Self::Last(count) => write!(formatter, "-{count}"),
-            Self::After(stream_seq) => write!(formatter, "{stream_seq}"),
-        }
-    }
-}
-
 fn since(text: &str) -> Result<Since, String> {
-    let number = |digits: &str| match digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        true => digits.parse().ok(),
-        false => None,
-    };
-    let since = match (text, text.strip_prefix('-')) {
-        ("now", _) => Some(Since::Now),
-        ("start", _) => Some(Since::Start),
-        (_, Some(count)) => number(count).map(Since::Last),
-        (_, None) => number(text).map(Since::After),
-    };
+    let since = Since::parse(text);
     since.ok_or_else(|| "must be a stream_seq, start, now, or -100 for the last 100".to_owned())
 }
 
@@ -494,6 +466,8 @@ mod tests {
             &["--since", "-"],
             &["--since", "+5"],
             &["--since", "99999999999999999999"],
+            &["--since", "9007199254740992"],
+            &["--since", "-0"],
             &["--events", "a,"],
             &["--url", "wss://host"],
             &["--url", "host:1"],

@@ -1,6 +1,7 @@
 //! What a client asks for: the text of a message to an [`Action`], or to the error that answers it.
 
 use std::collections::HashSet;
+use std::fmt;
 
 use serde_json::{Map, Value};
 
@@ -82,6 +83,18 @@ impl Since {
             Value::String(text) => Since::parse(text),
             Value::Number(number) => Since::parse(&number.to_string()),
             Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+        }
+    }
+}
+
+/// As it is read.
+impl fmt::Display for Since {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Since::Now => formatter.write_str("now"),
+            Since::Start => formatter.write_str("start"),
+            Since::After(stream_seq) => write!(formatter, "{stream_seq}"),
+            Since::Last(count) => write!(formatter, "-{count}"),
         }
     }
 }
