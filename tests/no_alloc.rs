@@ -142,6 +142,10 @@ impl Outlet for Null {
         self.take(self.staged)
     }
 
+    fn cpu_nanos(&mut self) -> u64 {
+        0
+    }
+
     fn published(&mut self) -> u64 {
         self.directory.published()
     }

@@ -46,8 +46,8 @@ pub fn flush_two_slices() -> Piece {
     Piece::new(2 * WATCHERS as u64, watched(lines(1), WATCHERS, None), ready, Rig::flush)
 }
 
-/// So many bytes that they are staged.
-pub fn flush_staged() -> Piece {
+/// So many bytes that they may be staged.
+pub fn flush_large_portion() -> Piece {
     Piece::new(100 * WATCHERS as u64, watched(lines(100), WATCHERS, None), Rig::publish, Rig::flush)
 }
 

@@ -31,7 +31,7 @@ macro_rules! each_piece {
             stream::translate_dialect
             hub::flush_one_slice
             hub::flush_two_slices
-            hub::flush_staged
+            hub::flush_large_portion
             hub::flush_many_topics
             hub::flush_no_match
             hub::flush_some_match

@@ -75,6 +75,10 @@ impl Outlet for Counter {
         self.take(self.staged)
     }
 
+    fn cpu_nanos(&mut self) -> u64 {
+        0
+    }
+
     fn published(&mut self) -> u64 {
         self.directory.published()
     }

@@ -10,6 +10,7 @@ use crate::hub::cursor::{Cursor, Gathered, Missed, Portion};
 use crate::hub::outlet::Outlet;
 use crate::hub::watcher::{BLOCKED, BROKEN, ENDED, ENDING, LAGS, Place, QUEUED};
 use crate::hub::watchers::{Watchers, tell};
+use crate::hub::ways::Way;
 use crate::stream::link::Arrival;
 use crate::wire::notice::GapReason;
 
@@ -32,20 +33,13 @@ const REPLAY_PORTION: Portion = Portion { handles: SLICES_MAX, pieces: SLICES_MA
 /// From this many slices and watchers on, one copy costs less than walking the slices for each.
 const FLAT_SLICES_MIN: usize = 2;
 const FLAT_WATCHERS_MIN: usize = 3;
-/// From this many bytes and watchers on, one copy into a memory file costs less than one into each socket.
+/// From this many bytes and watchers on, one copy into a memory file may cost less than one into each socket: see
+/// [`crate::hub::ways`].
 const STAGE_BYTES_MIN: usize = 16 << 10;
 const STAGE_WATCHERS_MIN: usize = 16;
 
 /// Rounds of search that a watcher is given at once to find where it stands.
 const SETTLE_ROUNDS_MAX: usize = 64;
-
-/// How the bytes of a gather go out.
-#[derive(Clone, Copy)]
-enum Way {
-    Staged,
-    Flat,
-    Slices,
-}
 
 impl Watchers {
     /// Takes in what has arrived, then serves by turns the watchers that stand alone, each once, and the marked
@@ -309,9 +303,9 @@ impl Watchers {
         let mut flat = mem::take(&mut self.flat);
         let mut slices: ArrayVec<IoSlice<'_>, SLICES_MAX> =
             gathered.pieces.iter().map(|piece| IoSlice::new(gathered.slice_of(piece))).collect();
-        let way = if gathered.bytes >= STAGE_BYTES_MIN
-            && count >= STAGE_WATCHERS_MIN
-            && outlet.stage(&slices, gathered.bytes)
+        let is_large = gathered.bytes >= STAGE_BYTES_MIN && count >= STAGE_WATCHERS_MIN;
+        let begin = if is_large { outlet.cpu_nanos() } else { 0 };
+        let way = if is_large && self.ways.is_staged(gathered.bytes) && outlet.stage(&slices, gathered.bytes)
         {
             Way::Staged
         } else if slices.len() >= FLAT_SLICES_MIN && count >= FLAT_WATCHERS_MIN {
@@ -323,6 +317,7 @@ impl Watchers {
         } else {
             Way::Slices
         };
+        let mut served = 0;
         while self.sends < end {
             let cohort = &mut self.cohorts[at as usize];
             let Some(&key) = cohort.members.get(cohort.resume as usize) else {
@@ -336,13 +331,17 @@ impl Watchers {
             }
             cohort.resume += 1;
             let result = self.send(key, way, &slices, gathered.bytes, outlet);
-            self.record(key, result, gathered, place);
+            served += u64::from(self.record(key, result, gathered, place));
             if !gathered.is_all {
                 // The portion was cut short for all of them: once more around, from where they stand now.
                 self.cohorts[at as usize].is_marked = true;
             } else if self.sends.is_multiple_of(SENDS_PER_TAIL) && !self.is_tail_newest(outlet) {
                 break;
             }
+        }
+        if is_large && served >= STAGE_WATCHERS_MIN as u64 {
+            let nanos = outlet.cpu_nanos().saturating_sub(begin);
+            self.ways.note(way == Way::Staged, gathered.bytes, served, nanos);
         }
         drop(slices);
         flat.clear();

@@ -15,4 +15,5 @@ mod questions;
 pub mod session;
 pub mod watcher;
 pub mod watchers;
+pub mod ways;
 pub mod wheel;

@@ -18,6 +18,9 @@ pub trait Outlet {
     /// Writes what was staged last.
     fn write_staged(&mut self, watcher: u32) -> io::Result<usize>;
 
+    /// CPU time of this thread so far, in nanoseconds.
+    fn cpu_nanos(&mut self) -> u64;
+
     /// The newest number that watchers may see.
     fn published(&mut self) -> u64;
 

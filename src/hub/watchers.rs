@@ -11,6 +11,7 @@ use crate::hub::cursor::{self, Cursor, Gathered};
 use crate::hub::filter::{Filter, Selector};
 use crate::hub::many::Merge;
 use crate::hub::watcher::{BLOCKED, ENDING, LAGS, Outbox, Place, QUEUED, REVIEWED, Watcher};
+use crate::hub::ways::Ways;
 use crate::stream::directory::{Directory, DirectoryFull};
 use crate::stream::topic::{Handle, Topic, TopicKind};
 use crate::wire::action::Since;
@@ -53,6 +54,7 @@ pub struct Watchers {
     pub(super) types: u64,
     pub(super) gathered: Gathered,
     pub(super) flat: Vec<u8>,
+    pub(super) ways: Ways,
     pub(super) merge: Merge,
     pub(super) sends: u64,
     /// Boxed, as a watcher holds them: one that has none costs a pointer.
@@ -86,6 +88,7 @@ impl Watchers {
             types,
             gathered: Gathered::default(),
             flat: Vec::new(),
+            ways: Ways::default(),
             merge: Merge::default(),
             sends: 0,
             spare_outboxes: Vec::new(),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use rustix::fs::MemfdFlags;
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::hub::outlet::Outlet;
 use crate::stream::directory::Directory;
@@ -107,6 +108,11 @@ impl Outlet for Sockets {
         let socket = self.sockets[watcher as usize].as_ref().expect("a watcher has a socket");
         let segment = self.segment.as_ref().expect("what is staged is in a segment");
         Ok(rustix::fs::sendfile(socket, &segment.file, Some(&mut offset), bytes)?)
+    }
+
+    fn cpu_nanos(&mut self) -> u64 {
+        let time = clock_gettime(ClockId::ThreadCPUTime);
+        time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
     }
 
     fn published(&mut self) -> u64 {
