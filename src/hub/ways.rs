@@ -71,11 +71,8 @@ impl Ways {
 }
 
 fn class_of(bytes: usize) -> usize {
-    match bytes {
-        ..=0x1_0000 => 0,
-        ..=0x4_0000 => 1,
-        _ => 2,
-    }
+    const BORDERS: [usize; CLASSES - 1] = [64 << 10, 256 << 10];
+    BORDERS.iter().filter(|&&border| bytes > border).count()
 }
 
 #[cfg(test)]

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use crate::Outcome;
 use crate::crowd::Crowd;
 use crate::lab::{BYTES_PER_CONNECTION, CPU_PER_HEARTBEAT, Contestant, Findings, Lab};
+use crate::load::Pace;
 use crate::result::{Role, Scenario};
 use crate::scenario::Options;
-use crate::scenario::setting::{Size, peers, scenario, target_at_most};
+use crate::scenario::setting::{FLOOR, Size, begin, floor, peers, scenario, target_at_most, target_times};
 use crate::server::Server;
 
 const ABOUT: &str = "Ten thousand connections wait for a job that does nothing. What each costs in memory of the \
@@ -25,13 +26,17 @@ pub fn run(lab: &Lab, options: &Options) -> Outcome<Scenario> {
     let seconds = options.seconds.unwrap_or(2 * HEARTBEAT_SECONDS).max(HEARTBEAT_SECONDS);
     let flag = HEARTBEAT_SECONDS.to_string();
     let flags = ["--heartbeat-seconds", flag.as_str(), "--silent-heartbeats", "1000"];
-    let mut contestants = vec![lab.luxcast("luxcast", 0, &flags)];
+    let each = Size { topics: size.watchers, ..size };
+    let mut contestants = vec![lab.luxcast("luxcast", 0, &flags), floor(each, 1, 0)];
     contestants.extend(peers(lab, size.watchers, 0));
-    let results =
-        lab.compare("idle", &contestants, |contestant, watch| measure(contestant, size, seconds, lab, watch));
+    let results = lab.compare("idle", &contestants, |contestant, watch| match contestant.role {
+        Role::Floor => measure_floor(contestant, each, seconds, lab, watch),
+        _ => measure(contestant, size, seconds, lab, watch),
+    });
     let targets = [
         target_at_most(BYTES_PER_CONNECTION, &results, "luxcast", 200.0),
         target_at_most(CPU_PER_HEARTBEAT, &results, "luxcast", 8.0),
+        target_times(CPU_PER_HEARTBEAT, &results, "luxcast", FLOOR, 2.0),
     ];
     let title = format!("{} idle connections", crate::format::number(size.watchers as f64));
     let parameters = vec![
@@ -72,6 +77,23 @@ fn measure(
         figures.push((CPU_PER_HEARTBEAT, cpu as f64 / 1e3 / heartbeats as f64));
     }
     Ok(Findings { figures, latency: None, complaint: crowd.tally.complaint() })
+}
+
+/// One frame for each socket in turn, as often as heartbeats come.
+fn measure_floor(
+    contestant: &Contestant,
+    size: Size,
+    seconds: u64,
+    lab: &Lab,
+    watch: &mut dyn FnMut(f64),
+) -> Outcome<Findings> {
+    let server = Server::start(&contestant.which, &lab.pinning)?;
+    let mut load = begin(&server, size, lab)?;
+    let rate = size.watchers as f64 / HEARTBEAT_SECONDS as f64;
+    load.pace = Pace::PerSecond(rate);
+    let sample = load.run(&server, (rate * seconds as f64) as u64, watch)?;
+    let figures = vec![(CPU_PER_HEARTBEAT, sample.cpu_micros_per_message())];
+    Ok(Findings { figures, latency: None, complaint: load.crowd.tally.complaint() })
 }
 
 fn wait(crowd: &mut Crowd, seconds: u64, watch: &mut dyn FnMut(f64)) -> Outcome<()> {
