@@ -124,7 +124,7 @@ mod tests {
         let mut out = Vec::new();
         write(&report, &mut out).expect("memory takes everything");
         let text = String::from_utf8(out).expect("a table is text");
-        assert!(text.contains("  one      2 µs\n"), "{text}");
+        assert!(text.contains("  one  2 µs\n"), "{text}");
         assert!(text.contains("two: it broke") && text.contains("missed  fast: slow"), "{text}");
     }
 }
