@@ -60,7 +60,14 @@ pub fn run(arguments: &PlanArgs) -> Outcome<()> {
     let size = Size { watchers, topics: jobs.min(watchers), window: 1, shape };
     let measured = measure(&lab, size, rate)?;
     lab.bar.finish_and_clear();
+    print(arguments, measured, size, rate);
+    Ok(())
+}
 
+/// The reasoning, a line a resource.
+fn print(arguments: &PlanArgs, measured: Measured, size: Size, rate: f64) {
+    let watchers_per_job = arguments.watchers.div_ceil(arguments.jobs) as f64;
+    let messages_per_second = arguments.events_per_second as f64 * watchers_per_job;
     let delivery = messages_per_second * measured.micros_per_message / 1e6;
     let cores = (delivery / CORE_SHARE_MAX).ceil().max(1.0);
     let wire = arguments.bytes as f64 * (1.0 + SEGMENT_OVERHEAD_BYTES / SEGMENT_BYTES);
@@ -84,7 +91,7 @@ pub fn run(arguments: &PlanArgs) -> Outcome<()> {
     println!(
         "measured   {} CPU µs a message, feed included: {} watchers of {} jobs, {} events a second, on this machine now",
         number(measured.micros_per_message),
-        number(watchers as f64),
+        number(size.watchers as f64),
         number(size.topics as f64),
         number(rate.round())
     );
@@ -121,7 +128,6 @@ pub fn run(arguments: &PlanArgs) -> Outcome<()> {
              should scale with them until the network or the memory's bandwidth is full. This was not measured here."
         );
     }
-    Ok(())
 }
 
 struct Measured {
