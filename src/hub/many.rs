@@ -275,13 +275,15 @@ impl Watchers {
             if subscription.replay_to.is_none() && subscription.cursor.seq < many.passed {
                 let topic = &self.topics[subscription.local as usize].topic;
                 let gap = subscription.move_to(many.passed, &selector, &topic.log.lock());
-                gaps.extend(gap.map(|gap| (gap, topic.name.clone())));
+                gaps.extend(gap.map(|gap| (gap, topic.clone())));
             }
         }
         many.selector = selector;
         self.gaps += gaps.len() as u64;
         let now = self.now;
-        self.say(key, |out| gaps.iter().for_each(|(gap, job)| notice::gap(out, &now, gap, Some(job))));
+        self.say(key, |out| {
+            gaps.iter().for_each(|(gap, topic)| notice::gap(out, &now, gap, Some(&topic.name)))
+        });
     }
 
     /// Sends a portion: of the first past that is asked for, else of all marked jobs up to `tail`, merged by number.

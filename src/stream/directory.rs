@@ -1,14 +1,12 @@
 //! What the ingest thread and the shards share: the map of topics, the newest published number, the types.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use foldhash::fast::RandomState;
 use parking_lot::Mutex;
-use slab::Slab;
 
 use crate::event::TypeTable;
+use crate::stream::names::TopicsByName;
 use crate::stream::topic::{Topic, TopicKey, TopicKind};
 
 /// No topic can be added: `topics_max` are there.
@@ -19,19 +17,15 @@ pub struct DirectoryFull;
 pub(super) type Names<'a> = [Option<&'a str>; 2];
 
 struct Topics {
-    jobs: HashMap<Arc<str>, u32, RandomState>,
-    flows: HashMap<Arc<str>, u32, RandomState>,
-    slots: Slab<Entry>,
+    jobs: TopicsByName,
+    flows: TopicsByName,
+    /// Slots below `slots_used` that no topic has.
+    vacant: Vec<u32>,
+    slots_used: u32,
     generation: u32,
     /// Jobs and flows that are known and have watchers.
     watched_jobs: usize,
     watched_flows: usize,
-}
-
-struct Entry {
-    topic: Arc<Topic>,
-    /// The sequencer has taken it in; until then it is there for its watchers only.
-    is_known: bool,
 }
 
 pub struct Directory {
@@ -52,12 +46,12 @@ pub struct Directory {
 impl Directory {
     pub fn new(run_start: u64, topics_max: usize) -> Self {
         let all = Arc::new(Topic::new(TopicKey::ALL, TopicKind::All, "".into()));
-        let mut slots = Slab::new();
-        slots.insert(Entry { topic: all.clone(), is_known: true });
         let topics = Topics {
-            jobs: HashMap::default(),
-            flows: HashMap::default(),
-            slots,
+            jobs: TopicsByName::default(),
+            flows: TopicsByName::default(),
+            vacant: Vec::new(),
+            // The first is that of all events.
+            slots_used: 1,
             generation: 0,
             watched_jobs: 0,
             watched_flows: 0,
@@ -101,7 +95,7 @@ impl Directory {
 
     /// Topics known, jobs and flows together.
     pub fn len(&self) -> usize {
-        self.topics.lock().slots.len() - 1
+        self.topics.lock().len()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -111,13 +105,12 @@ impl Directory {
     /// Finds or makes the topic for one more watcher, which keeps it from being dropped.
     pub fn watch(&self, kind: TopicKind, name: &str) -> Result<Arc<Topic>, DirectoryFull> {
         let mut topics = self.topics.lock();
-        let slot = match topics.find(kind, name) {
-            Some(slot) => slot,
+        let found = if kind == TopicKind::All { Some(&self.all) } else { topics.find(kind, name) };
+        let topic = match found.cloned() {
+            Some(topic) => topic,
             None => topics.add(kind, name, self.topics_max)?,
         };
-        let entry = &topics.slots[slot as usize];
-        let topic = entry.topic.clone();
-        if topic.watchers.fetch_add(1, Ordering::AcqRel) == 0 && entry.is_known {
+        if topic.watchers.fetch_add(1, Ordering::AcqRel) == 0 && topic.is_known() {
             topics.count_watched(kind, 1);
         }
         Ok(topic)
@@ -127,7 +120,7 @@ impl Directory {
     pub fn unwatch(&self, topic: &Topic) {
         let mut topics = self.topics.lock();
         if topic.watchers.fetch_sub(1, Ordering::AcqRel) == 1 {
-            match topics.slots[topic.key.slot as usize].is_known {
+            match topic.is_known() {
                 true => topics.count_watched(topic.kind, -1),
                 false => topics.remove(topic),
             }
@@ -177,11 +170,21 @@ impl Directory {
 }
 
 impl Topics {
-    fn find(&self, kind: TopicKind, name: &str) -> Option<u32> {
+    fn len(&self) -> usize {
+        self.jobs.len() + self.flows.len()
+    }
+
+    fn of_kind(&mut self, kind: TopicKind) -> &mut TopicsByName {
         match kind {
-            TopicKind::All => Some(0),
-            TopicKind::Job => self.jobs.get(name).copied(),
-            TopicKind::Flow => self.flows.get(name).copied(),
+            TopicKind::Flow => &mut self.flows,
+            _ => &mut self.jobs,
+        }
+    }
+
+    fn find(&self, kind: TopicKind, name: &str) -> Option<&Arc<Topic>> {
+        match kind {
+            TopicKind::Flow => self.flows.find(name),
+            _ => self.jobs.find(name),
         }
     }
 
@@ -191,48 +194,39 @@ impl Topics {
             name.is_some_and(|name| self.find(kind, name).is_none())
         };
         let new = kinds.into_iter().zip(names).filter(is_new).count();
-        // One of the slots is that of all events.
-        (self.slots.len() - 1 + new).saturating_sub(topics_max)
+        (self.len() + new).saturating_sub(topics_max)
     }
 
     fn know(&mut self, kind: TopicKind, name: &str, topics_max: usize) -> Result<Arc<Topic>, DirectoryFull> {
-        let slot = match self.find(kind, name) {
-            Some(slot) => slot,
+        let topic = match self.find(kind, name).cloned() {
+            Some(topic) => topic,
             None => self.add(kind, name, topics_max)?,
         };
-        let entry = &mut self.slots[slot as usize];
-        entry.is_known = true;
-        let topic = entry.topic.clone();
+        topic.set_known();
         if topic.is_watched() {
             self.count_watched(kind, 1);
         }
         Ok(topic)
     }
 
-    fn add(&mut self, kind: TopicKind, name: &str, topics_max: usize) -> Result<u32, DirectoryFull> {
-        if self.slots.len() > topics_max {
+    fn add(&mut self, kind: TopicKind, name: &str, topics_max: usize) -> Result<Arc<Topic>, DirectoryFull> {
+        if self.len() >= topics_max {
             return Err(DirectoryFull);
         }
         self.generation += 1;
-        let vacant = self.slots.vacant_entry();
-        let key = TopicKey { slot: vacant.key() as u32, generation: self.generation };
-        let name: Arc<str> = name.into();
-        let topic = Arc::new(Topic::new(key, kind, name.clone()));
-        vacant.insert(Entry { topic, is_known: false });
-        match kind {
-            TopicKind::Flow => self.flows.insert(name, key.slot),
-            _ => self.jobs.insert(name, key.slot),
-        };
-        Ok(key.slot)
+        let slot = self.vacant.pop().unwrap_or(self.slots_used);
+        self.slots_used = self.slots_used.max(slot + 1);
+        let key = TopicKey { slot, generation: self.generation };
+        let topic = Arc::new(Topic::new(key, kind, name.into()));
+        self.of_kind(kind).insert(topic.clone());
+        Ok(topic)
     }
 
     fn remove(&mut self, topic: &Topic) {
-        match topic.kind {
-            TopicKind::All => return,
-            TopicKind::Job => self.jobs.remove(&topic.name),
-            TopicKind::Flow => self.flows.remove(&topic.name),
-        };
-        self.slots.remove(topic.key.slot as usize);
+        if topic.kind != TopicKind::All {
+            self.of_kind(topic.kind).remove(&topic.name);
+            self.vacant.push(topic.key.slot);
+        }
     }
 
     fn count_watched(&mut self, kind: TopicKind, change: isize) {

@@ -1,14 +1,13 @@
 //! The sequencer's own book of topics: names to slots, which job belongs to which flow, and who has been
 //! silent for longest.
 
-use std::collections::HashMap;
 use std::iter;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
-use foldhash::fast::RandomState;
 
 use crate::stream::directory::{Directory, Names};
+use crate::stream::names::TopicsByName;
 use crate::stream::topic::{Topic, TopicKind};
 use crate::wire::line::LineError;
 
@@ -54,8 +53,8 @@ struct List {
 }
 
 pub struct Ledger {
-    jobs: HashMap<Arc<str>, u32, RandomState>,
-    flows: HashMap<Arc<str>, u32, RandomState>,
+    jobs: TopicsByName,
+    flows: TopicsByName,
     entries: Vec<Option<Entry>>,
     lists: [List; 3],
     jobs_max: usize,
@@ -70,8 +69,8 @@ pub struct Ledger {
 impl Ledger {
     pub fn new(jobs_max: usize) -> Self {
         Self {
-            jobs: HashMap::default(),
-            flows: HashMap::default(),
+            jobs: TopicsByName::default(),
+            flows: TopicsByName::default(),
             entries: Vec::new(),
             lists: [List { oldest: NONE, newest: NONE }; 3],
             jobs_max,
@@ -110,13 +109,13 @@ impl Ledger {
         if last.is_some_and(|entry| *entry.topic.name == *name) {
             return Some(self.last_job);
         }
-        self.last_job = self.jobs.get(name).copied()?;
+        self.last_job = self.jobs.find(name)?.key.slot;
         Some(self.last_job)
     }
 
     /// The slot of a flow, if it is known.
     pub fn find_flow(&self, name: &str) -> Option<u32> {
-        self.flows.get(name).copied()
+        self.flows.find(name).map(|topic| topic.key.slot)
     }
 
     /// Takes in the job and the flow that a line names for the first time: both or, where there is no room, neither.
@@ -151,14 +150,13 @@ impl Ledger {
     /// Enters a new topic in the book.
     fn enter(&mut self, topic: Arc<Topic>) -> u32 {
         let slot = topic.key.slot;
-        let name = topic.name.clone();
         let standing = match topic.kind {
             TopicKind::Flow => {
-                self.flows.insert(name, slot);
+                self.flows.insert(topic.clone());
                 Standing::Flow
             }
             _ => {
-                self.jobs.insert(name, slot);
+                self.jobs.insert(topic.clone());
                 self.last_job = slot;
                 Standing::Running
             }

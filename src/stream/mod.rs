@@ -8,6 +8,7 @@ pub mod jobs;
 pub mod ledger;
 pub mod link;
 pub mod metronome;
+mod names;
 mod placing;
 pub mod sequencer;
 pub mod topic;

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -395,7 +395,9 @@ fn first_handle_beyond(chunk: &Chunk, index: u64) -> usize {
 pub struct Topic {
     pub key: TopicKey,
     pub kind: TopicKind,
-    pub name: Arc<str>,
+    pub name: Box<str>,
+    /// The sequencer has taken it in; until then it is there for its watchers only. Changed under the directory's lock.
+    is_known: AtomicBool,
     /// One bit per shard that has watchers. The sequencer reads it after it has stored what is published;
     /// a shard sets it before it loads that. So one of the two always sees the other.
     shards: AtomicU64,
@@ -405,9 +407,24 @@ pub struct Topic {
 }
 
 impl Topic {
-    pub fn new(key: TopicKey, kind: TopicKind, name: Arc<str>) -> Self {
-        let watchers = AtomicU32::new(0);
-        Self { key, kind, name, shards: AtomicU64::new(0), watchers, log: Mutex::default() }
+    pub fn new(key: TopicKey, kind: TopicKind, name: Box<str>) -> Self {
+        Self {
+            key,
+            kind,
+            name,
+            is_known: AtomicBool::new(kind == TopicKind::All),
+            shards: AtomicU64::new(0),
+            watchers: AtomicU32::new(0),
+            log: Mutex::default(),
+        }
+    }
+
+    pub fn is_known(&self) -> bool {
+        self.is_known.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_known(&self) {
+        self.is_known.store(true, Ordering::Relaxed);
     }
 
     pub fn shards(&self) -> u64 {
@@ -424,10 +441,5 @@ impl Topic {
 
     pub fn is_watched(&self) -> bool {
         self.watchers.load(Ordering::Acquire) > 0
-    }
-
-    /// Bytes of memory that a topic costs beside its log.
-    pub fn cost(&self) -> usize {
-        size_of::<Self>() + 2 * size_of::<usize>() + self.name.len()
     }
 }
