@@ -242,7 +242,7 @@ impl Missed {
         let matching = || beyond().filter(|lost| selector.mask >> lost.bit & 1 == 1);
         let to = matching().map(|lost| lost.last_seq).max();
         let kept_all = log.kept_after(seq).count() as u64;
-        let kept = log.kept_after(seq).filter(|handle| selector.wants(&handle.batch, 0)).cloned().collect();
+        let kept = log.kept_after(seq).filter(|handle| selector.wants(&handle.batch, 0)).collect();
         let is_uniform = beyond().all(|lost| selector.wants_all_of(lost.bit));
         let is_from_start = log.first_seq().is_some_and(|first| first > seq);
         let count = match index {
@@ -376,9 +376,10 @@ fn last(log: &Log, live: Cursor, count: u64, selector: &Selector) -> Start {
     let mut kept: ArrayVec<Handle, 2> = ArrayVec::new();
     if left > 0 {
         cursor.index = log.base();
-        let matching: ArrayVec<&Handle, 2> =
+        let matching: ArrayVec<Handle, 2> =
             log.kept_after(0).filter(|handle| selector.wants(&handle.batch, 0)).collect();
-        kept.extend(matching.iter().rev().take(left as usize).rev().map(|handle| (*handle).clone()));
+        let passed = matching.len().saturating_sub(left as usize);
+        kept.extend(matching.into_iter().skip(passed));
     }
     if let Some(seq) = log.seq_at(cursor.index) {
         cursor.seq = cursor.seq.min(seq - 1);

@@ -33,10 +33,12 @@ impl JobStatus {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct JobFold {
     pub status: JobStatus,
+    /// There was an event. What holds only then is no `Option`: there are as many folds as jobs.
+    has_begun: bool,
     /// Of the latest `job_started`, else of the first event.
-    pub start_micros: Option<i64>,
-    /// Of the terminal event; none while it runs.
-    pub end_micros: Option<i64>,
+    start_micros: i64,
+    /// Of the terminal event; nothing while the job is not over.
+    end_micros: i64,
     /// All but `metrics`.
     pub total_events: u64,
     pub total_slot_calls: u64,
@@ -56,7 +58,7 @@ impl JobFold {
             self.total_events += 1;
         }
         if is_first {
-            self.start_micros = Some(time_micros);
+            self.begin(time_micros);
             self.is_complete = meaning == Meaning::Started;
         }
         match meaning {
@@ -64,15 +66,15 @@ impl JobFold {
             Meaning::EventEmit => self.total_event_emits += 1,
             Meaning::Started => {
                 if self.first_started_seq == 0 || self.status.is_over() {
-                    self.start_micros = Some(time_micros);
+                    self.begin(time_micros);
                 }
                 if self.first_started_seq == 0 {
                     self.first_started_seq = seq;
                 }
-                self.run(JobStatus::Running);
+                self.status = JobStatus::Running;
             }
-            Meaning::Paused => self.run(JobStatus::Paused),
-            Meaning::Resumed => self.run(JobStatus::Running),
+            Meaning::Paused => self.status = JobStatus::Paused,
+            Meaning::Resumed => self.status = JobStatus::Running,
             Meaning::Completed => self.end(JobStatus::Completed, seq, time_micros),
             Meaning::Failed => self.end(JobStatus::Failed, seq, time_micros),
             Meaning::Cancelled => self.end(JobStatus::Cancelled, seq, time_micros),
@@ -80,22 +82,31 @@ impl JobFold {
         }
     }
 
-    fn run(&mut self, status: JobStatus) {
-        self.status = status;
-        self.end_micros = None;
+    fn begin(&mut self, time_micros: i64) {
+        self.has_begun = true;
+        self.start_micros = time_micros;
     }
 
     fn end(&mut self, status: JobStatus, seq: u64, time_micros: i64) {
         self.status = status;
-        self.end_micros = Some(time_micros);
+        self.end_micros = time_micros;
         self.last_terminal_seq = seq;
+    }
+
+    pub fn start_micros(&self) -> Option<i64> {
+        self.has_begun.then_some(self.start_micros)
+    }
+
+    /// None while it runs.
+    pub fn end_micros(&self) -> Option<i64> {
+        self.status.is_over().then_some(self.end_micros)
     }
 
     /// The job's figures as watchers are told them.
     pub fn metrics(&self, now_micros: i64) -> Metrics {
         Metrics {
-            start_unix_micros: self.start_micros,
-            end_unix_micros: self.end_micros,
+            start_unix_micros: self.start_micros(),
+            end_unix_micros: self.end_micros(),
             duration_seconds: self.duration_seconds(now_micros),
             total_events: self.total_events,
             total_slot_calls: self.total_slot_calls,
@@ -105,8 +116,8 @@ impl JobFold {
 
     /// From start to end, or to now while it runs, in seconds; never negative.
     pub fn duration_seconds(&self, now_micros: i64) -> Option<f64> {
-        let end = self.end_micros.unwrap_or(now_micros);
-        self.start_micros.map(|start| end.saturating_sub(start).max(0) as f64 / 1e6)
+        let end = self.end_micros().unwrap_or(now_micros);
+        self.start_micros().map(|start| end.saturating_sub(start).max(0) as f64 / 1e6)
     }
 }
 
@@ -148,7 +159,7 @@ mod tests {
         ]);
         assert!(!fold.is_complete);
         assert_eq!(fold.status, JobStatus::Paused);
-        assert_eq!(fold.start_micros, Some(5_000_000));
+        assert_eq!(fold.start_micros(), Some(5_000_000));
         assert_eq!(fold.duration_seconds(7_000_000), Some(2.0));
     }
 
@@ -156,7 +167,7 @@ mod tests {
     fn a_job_that_starts_again_runs_again() {
         let fold = folded(&[(Meaning::Started, 1), (Meaning::Completed, 2), (Meaning::Started, 1_000_000)]);
         assert_eq!(
-            (fold.status, fold.end_micros, fold.start_micros),
+            (fold.status, fold.end_micros(), fold.start_micros()),
             (JobStatus::Running, None, Some(1_000_000))
         );
         assert_eq!(fold.first_started_seq, 100);

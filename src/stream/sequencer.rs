@@ -463,6 +463,6 @@ fn keep(history: &mut History, log: &mut Log, batch: &Batch, run: &Run, place: K
         return 0;
     }
     history.add_kept(cost);
-    history.sub_kept(log.keep(place, Handle { batch: copy, run: 0 }));
+    history.sub_kept(log.keep(place, copy));
     seq
 }
