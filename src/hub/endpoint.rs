@@ -9,10 +9,12 @@
 
 use std::borrow::Cow;
 
+use arrayvec::ArrayVec;
+use memchr::memchr;
 use percent_encoding::percent_decode_str;
 
 use crate::wire::action::{NAME_BYTES_MAX, NAMES_MAX, Since};
-use crate::wire::http::{Refusal, Request};
+use crate::wire::http::{Refusal, Request, split, split_once};
 use crate::wire::line::is_id;
 
 /// What can be asked for. Ids are percent-decoded and valid.
@@ -84,12 +86,15 @@ fn find(path: &str) -> Option<Place<'_>> {
         _ => {}
     }
     let local = path.strip_prefix("/api/ws/").or_else(|| path.strip_prefix("/api/v1/ws/"))?;
-    let mut segments = local.split('/');
-    match (segments.next(), segments.next(), segments.next(), segments.next()) {
-        (Some("events"), None, _, _) => Some(Place::Events),
-        (Some("jobs"), Some(id), Some("monitor"), None) => Some(Place::JobMonitor(id)),
-        (Some("jobs"), Some(id), Some("debug"), None) => Some(Place::JobDebug(id)),
-        (Some("flows"), Some(id), Some("monitor"), None) => Some(Place::FlowMonitor(id)),
+    if local == "events" {
+        return Some(Place::Events);
+    }
+    let (kind, rest) = split_once(local, b'/')?;
+    let (id, view) = split_once(rest, b'/')?;
+    match (kind, view) {
+        ("jobs", "monitor") => Some(Place::JobMonitor(id)),
+        ("jobs", "debug") => Some(Place::JobDebug(id)),
+        ("flows", "monitor") => Some(Place::FlowMonitor(id)),
         _ => None,
     }
 }
@@ -110,9 +115,9 @@ struct Query {
 
 fn read_query(query: &str) -> Result<Query, Refusal> {
     let mut read = Query::default();
-    let mut seen: Vec<Parameter> = Vec::new();
-    for pair in query.split('&') {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+    let mut seen: ArrayVec<Parameter, PARAMETERS> = ArrayVec::new();
+    for pair in split(query, b'&') {
+        let (name, value) = split_once(pair, b'=').unwrap_or((pair, ""));
         let name = decode(name).ok_or_else(|| {
             Refusal::bad_parameter("the name of a query parameter is not percent-encoded UTF-8")
         })?;
@@ -147,6 +152,9 @@ enum Parameter {
     ApiKey,
 }
 
+/// How many there are.
+const PARAMETERS: usize = 4;
+
 impl Parameter {
     fn of(name: &str) -> Option<Parameter> {
         match name {
@@ -166,7 +174,7 @@ fn read_events(value: &str) -> Result<Option<Vec<String>>, Refusal> {
         return Ok(None);
     }
     let mut names: Vec<String> = Vec::new();
-    for name in value.split(',') {
+    for name in split(value, b',') {
         if name.is_empty() {
             return Err(Refusal::bad_parameter("events has an empty name in its list"));
         }
@@ -189,6 +197,9 @@ fn read_events(value: &str) -> Result<Option<Vec<String>>, Refusal> {
 /// for what is not UTF-8 afterwards. A plus stays a plus: it means a blank in HTML forms alone, and
 /// tokens may have one.
 fn decode(text: &str) -> Option<Cow<'_, str>> {
+    if memchr(b'%', text.as_bytes()).is_none() {
+        return Some(Cow::Borrowed(text));
+    }
     let is_encoded = |rest: &str| match rest.as_bytes() {
         [high, low, ..] => high.is_ascii_hexdigit() && low.is_ascii_hexdigit(),
         _ => false,

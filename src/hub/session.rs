@@ -13,6 +13,9 @@ use crate::wire::message::Message;
 use crate::wire::notice;
 use crate::wire::stamp::Stamp;
 
+/// Room for the HTTP answer, the greeting and a snapshot.
+const OPENING_BYTES: usize = 640;
+
 /// What a message leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -81,6 +84,7 @@ impl Session {
             Wish { kind, name, filter, since: opening.since },
             || outlet.published(),
             |topic, newest, is_metrics_wanted, out| {
+                out.reserve(OPENING_BYTES);
                 accept(out);
                 notice::connected(out, &now, newest);
                 if has_snapshot && is_metrics_wanted {

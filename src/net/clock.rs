@@ -36,8 +36,12 @@ impl Moment {
         (self.now.millis / TICK_MILLIS) as Tick
     }
 
+    pub fn unix_millis(&self) -> i64 {
+        self.now.unix_micros.div_euclid(1000)
+    }
+
     pub fn stamp(&self) -> Stamp {
-        Stamp::from_unix_millis(self.now.unix_micros.div_euclid(1000))
+        Stamp::from_unix_millis(self.unix_millis())
     }
 }
 

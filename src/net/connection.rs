@@ -29,6 +29,11 @@ pub struct Connection {
     pub is_heard: bool,
     /// More may be waiting in the socket than was read.
     pub has_more: bool,
+    /// A read that fills less than its buffer does not mean that the socket is empty: the peer's end has come, for
+    /// which there is no further edge, or urgent data, at which a read stops (tcp(7)).
+    pub reads_to_end: bool,
+    /// The socket is watched for room: it was full once.
+    pub awaits_room: bool,
     /// The write side is shut: only the peer's end is waited for.
     pub is_shut: bool,
 }
@@ -44,6 +49,8 @@ impl Connection {
             silent: 0,
             is_heard: true,
             has_more: false,
+            reads_to_end: false,
+            awaits_room: false,
             is_shut: false,
         }
     }

@@ -27,6 +27,10 @@ const LINGER: Duration = Duration::from_secs(5);
 /// Between two log lines about refused requests; those in between are counted in the next.
 const REFUSAL_LOG_MILLIS: u64 = 1_000;
 
+fn token_of(key: u32, generation: u32) -> Token {
+    Token(key as usize | (generation as usize) << 32)
+}
+
 /// What the bytes of one read led to.
 enum Outcome {
     Continue,
@@ -35,28 +39,21 @@ enum Outcome {
 }
 
 impl Shard {
-    pub(super) fn adopt(&mut self, mut socket: TcpStream, address: SocketAddr, turn_away: Option<TurnAway>) {
+    /// Takes in a new connection: reads what has come, which is most often the whole request, and only then has the
+    /// socket watched. An emptied socket that is not watched for room is no event.
+    pub(super) fn adopt(&mut self, socket: TcpStream, address: SocketAddr, turn_away: Option<TurnAway>) {
         self.parts.counters.connections.add(1);
         self.generation = self.generation.wrapping_add(1);
         let key = self.watchers.add();
-        let token = Token(key as usize | (self.generation as usize & 0x7fff_ffff) << 32);
         let generation = self.generation & 0x7fff_ffff;
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) = self.registry().register(&mut socket, token, interest) {
-            tracing::warn!("cannot watch a new connection's socket: {error}");
-            self.watchers.remove(key);
-            self.count_out(address.ip());
-            return;
-        }
         if self.connections.len() <= key as usize {
             self.connections.resize_with(key as usize + 1, || None);
         }
         let due = self.moment.tick().wrapping_add(self.parts.policy.handshake);
         self.connections[key as usize] = Some(Connection::new(address.ip(), generation, due));
         self.sockets.insert(key, socket);
-        self.wheel.schedule(key, due);
         match turn_away {
-            None => self.handle_readable(key),
+            None => self.read_first(key),
             Some(TurnAway::Draining) => self.refuse(key, &Refusal::draining()),
             Some(TurnAway::Full) => {
                 self.refuse(key, &Refusal::full("no room for another connection (connections_max)"))
@@ -64,6 +61,37 @@ impl Shard {
             Some(TurnAway::AddressFull) => {
                 let message = "too many connections from this address (connections_per_address_max)";
                 self.refuse(key, &Refusal::too_many_requests(message));
+            }
+        }
+        let Some(socket) = self.sockets.get(key) else {
+            return;
+        };
+        if let Some(Connection { phase: Phase::Head(_), .. }) = self.connections[key as usize] {
+            self.wheel.schedule(key, due);
+        }
+        let interest = Interest::READABLE | Interest::PRIORITY;
+        if let Err(error) = self.parts.poll.registry().register(socket, token_of(key, generation), interest) {
+            tracing::warn!("cannot watch a new connection's socket: {error}");
+            self.drop_connection(key);
+        }
+    }
+
+    /// Has the sockets that were found full watched for room as well, from now on: few ever are, and each interest
+    /// is an event. Room that has come meanwhile is told of at once (epoll_ctl(2)).
+    pub(super) fn await_room(&mut self) {
+        for &key in &self.watchers.blocked {
+            let Some(Some(connection)) = self.connections.get_mut(key as usize) else {
+                continue;
+            };
+            let Some(socket) = self.sockets.get(key) else {
+                continue;
+            };
+            if !connection.awaits_room {
+                connection.awaits_room = true;
+                let interest = Interest::READABLE | Interest::PRIORITY | Interest::WRITABLE;
+                let token = token_of(key, connection.generation);
+                let watched = self.parts.poll.registry().reregister(socket, token, interest);
+                watched.expect("a socket that is watched can be watched for more");
             }
         }
     }
@@ -79,6 +107,13 @@ impl Shard {
             connection.has_more = true;
             self.unread.push_back(key);
         }
+    }
+
+    /// Reads what came before the connection was accepted.
+    fn read_first(&mut self, key: u32) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        self.read(key, &mut scratch);
+        self.scratch = scratch;
     }
 
     /// Reads on from everybody who has more, a portion each.
@@ -111,8 +146,11 @@ impl Shard {
             Ok(count) => {
                 let connection = self.connection(key);
                 connection.is_heard = true;
+                // A read that could have taken more has emptied the socket, and what comes later is an edge of its
+                // own (epoll(7)).
+                let has_more = count == scratch.len() || connection.reads_to_end;
                 self.handle_bytes(key, &mut scratch[..count]);
-                if self.connections[key as usize].is_some() {
+                if has_more && self.connections[key as usize].is_some() {
                     self.handle_readable(key);
                 }
             }
@@ -136,14 +174,22 @@ impl Shard {
         let Phase::Head(held) = &mut self.connection(key).phase else {
             return;
         };
-        let mut head = std::mem::take(held);
-        let before = head.len();
-        head.extend_from_slice(&bytes[..bytes.len().min(limits.head_bytes_max + 1)]);
-        let (opening, accept, length) = match parse_head(&head, limits) {
+        let mut held = std::mem::take(held);
+        let before = held.len();
+        let taken = &bytes[..bytes.len().min(limits.head_bytes_max + 1)];
+        // Nearly every head comes in one piece and is read where it lies.
+        let head = if held.is_empty() {
+            taken
+        } else {
+            held.extend_from_slice(taken);
+            &held
+        };
+        let (opening, accept, length) = match parse_head(head, limits) {
             Ok(Head::Partial) => {
-                if let Phase::Head(held) = &mut self.connection(key).phase {
-                    *held = head;
+                if held.is_empty() {
+                    held.extend_from_slice(taken);
                 }
+                self.connection(key).phase = Phase::Head(held);
                 return;
             }
             Ok(Head::Complete { request, length }) => match route(&request) {

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -73,11 +73,6 @@ impl ShardHandle {
         if self.commands.send(command).is_ok() {
             self.wake();
         }
-    }
-
-    pub fn adopt(&self, socket: TcpStream, address: SocketAddr, turn_away: Option<TurnAway>) {
-        self.connections.fetch_add(1, Ordering::Relaxed);
-        self.send(Command::Adopt(socket, address, turn_away));
     }
 }
 

@@ -1,4 +1,4 @@
-//! The listeners, all in shard 0: accepts in bounded portions, hands each socket to the shard with the fewest.
+//! The listeners, all in shard 0: accepts in bounded portions, each socket for the shard with the fewest.
 
 use std::collections::HashMap;
 use std::io;
@@ -10,7 +10,7 @@ use mio::net::{TcpListener, TcpStream};
 use parking_lot::Mutex;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use crate::net::inbox::{ShardHandle, TurnAway, is_out_of_descriptors};
+use crate::net::inbox::{Command, ShardHandle, TurnAway, is_out_of_descriptors};
 
 /// Connections that wait to be accepted, at most; the kernel lowers it to its own limit.
 const BACKLOG: i32 = 4096;
@@ -110,7 +110,9 @@ impl Door {
 
 /// How an accept turn ended.
 pub enum Accepted {
-    /// Nobody waits any more.
+    /// Nobody had come.
+    Nobody,
+    /// Everybody who waited.
     All,
     /// More may wait: again next turn.
     More,
@@ -129,9 +131,10 @@ impl Listener {
         Self { sockets, shards, door }
     }
 
-    /// Accepts a portion.
-    pub fn accept(&mut self) -> Accepted {
-        let mut is_all = true;
+    /// Accepts a portion. What is for shard 0 itself is handed to `keep`, without a detour through its commands and
+    /// a wake of its own loop.
+    pub fn accept(&self, mut keep: impl FnMut(TcpStream, SocketAddr, Option<TurnAway>)) -> Accepted {
+        let (mut is_all, mut is_any) = (true, false);
         for place in 0..self.sockets.len() {
             for count in 0.. {
                 if count == ACCEPTS_PER_TURN {
@@ -139,7 +142,10 @@ impl Listener {
                     break;
                 }
                 match self.sockets[place].accept() {
-                    Ok((socket, address)) => self.hand_over(socket, address),
+                    Ok((socket, address)) => {
+                        is_any = true;
+                        self.hand_over(socket, address, &mut keep);
+                    }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(error) if is_out_of_descriptors(&error) => return Accepted::Exhausted,
                     // The peer gave up, or a signal came: that try alone (accept(2)).
@@ -151,13 +157,28 @@ impl Listener {
                 }
             }
         }
-        if is_all { Accepted::All } else { Accepted::More }
+        match (is_all, is_any) {
+            (false, _) => Accepted::More,
+            (true, true) => Accepted::All,
+            (true, false) => Accepted::Nobody,
+        }
     }
 
-    fn hand_over(&self, socket: TcpStream, address: SocketAddr) {
+    fn hand_over(
+        &self,
+        socket: TcpStream,
+        address: SocketAddr,
+        keep: &mut impl FnMut(TcpStream, SocketAddr, Option<TurnAway>),
+    ) {
         let turn_away = self.door.enter(address.ip());
-        let fewest = self.shards.iter().min_by_key(|shard| shard.connections.load(Ordering::Relaxed));
-        fewest.expect("there is a shard").adopt(socket, address, turn_away);
+        let connections = |shard: &ShardHandle| shard.connections.load(Ordering::Relaxed);
+        let fewest = self.shards.iter().enumerate().min_by_key(|(_, shard)| connections(shard));
+        let (index, shard) = fewest.expect("there is a shard");
+        shard.connections.fetch_add(1, Ordering::Relaxed);
+        match index {
+            0 => keep(socket, address, turn_away),
+            _ => shard.send(Command::Adopt(socket, address, turn_away)),
+        }
     }
 }
 

@@ -33,6 +33,8 @@ const EVENTS_MAX: usize = 1024;
 const READ_BYTES: usize = 64 << 10;
 /// Accepting is tried again so long after the descriptors have run out.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+/// In a storm, whoever comes within so long is taken in together: one wake for all instead of one for each.
+const STORM_PAUSE: Duration = Duration::from_millis(1);
 /// A shard that has said goodbye looks so often whether the others' connections have left as well.
 const DRAIN_LOOK: Duration = Duration::from_millis(50);
 
@@ -85,6 +87,9 @@ pub struct Shard {
     pub(super) refusals_unlogged: u64,
     accept_at: Option<Instant>,
     may_accept: bool,
+    /// The listeners are not watched: a storm is on, and they are looked at by the clock.
+    is_storm: bool,
+    accepted_at: Option<Instant>,
     /// The tail up to which everybody who is not under review has been served.
     served: u64,
     due: Vec<(u32, u32)>,
@@ -105,18 +110,25 @@ pub fn waker(poll: &Poll) -> io::Result<Arc<Waker>> {
     Ok(Arc::new(Waker::new(poll.registry(), WAKER)?))
 }
 
+fn watch_listeners(listener: &mut Listener, registry: &Registry) -> io::Result<()> {
+    for (place, socket) in listener.sockets.iter_mut().enumerate() {
+        registry.register(socket, Token(LISTENERS + place), Interest::READABLE)?;
+    }
+    Ok(())
+}
+
 impl Shard {
     pub fn new(mut parts: ShardParts) -> io::Result<Self> {
         let directory = parts.directory.clone();
         let (inlet, index) = (parts.inlet.clone(), parts.index);
         if let Some(listener) = &mut parts.listener {
-            for (place, socket) in listener.sockets.iter_mut().enumerate() {
-                parts.poll.registry().register(socket, Token(LISTENERS + place), Interest::READABLE)?;
-            }
+            watch_listeners(listener, parts.poll.registry())?;
         }
         let moment = parts.clock.read();
+        let mut watchers = Watchers::new(index, directory.clone());
+        watchers.now = moment.stamp();
         Ok(Self {
-            watchers: Watchers::new(index, directory.clone()),
+            watchers,
             sockets: Sockets::new(inlet, directory),
             connections: Vec::new(),
             wheel: Wheel::new(moment.tick()),
@@ -133,6 +145,8 @@ impl Shard {
             refusals_unlogged: 0,
             accept_at: None,
             may_accept: false,
+            is_storm: false,
+            accepted_at: None,
             served: parts.directory.published(),
             due: Vec::new(),
             parts,
@@ -155,18 +169,17 @@ impl Shard {
             self.accept();
             self.read_on();
             self.watchers.flush(&mut self.sockets);
+            self.await_room();
             self.look_after();
             self.handle_deadlines();
+            // Heartbeats and goodbyes are sent as well.
+            self.await_room();
             self.note_needed();
             self.assert_nobody_forgotten();
             if self.has_drained() {
                 return Ok(());
             }
         }
-    }
-
-    pub(super) fn registry(&self) -> &Registry {
-        self.parts.poll.registry()
     }
 
     /// How long to sleep: not at all while something is left to do.
@@ -193,9 +206,11 @@ impl Shard {
     }
 
     fn begin_turn(&mut self) {
-        self.moment = self.parts.clock.read();
+        let before = std::mem::replace(&mut self.moment, self.parts.clock.read());
         self.sockets.turn_began = self.moment.instant;
-        self.watchers.now = self.moment.stamp();
+        if self.moment.unix_millis() != before.unix_millis() {
+            self.watchers.now = self.moment.stamp();
+        }
     }
 
     fn handle_events(&mut self, events: &Events) {
@@ -212,7 +227,12 @@ impl Shard {
                     if event.is_writable() {
                         self.watchers.handle_writable(key);
                     }
-                    if event.is_readable() || event.is_read_closed() || event.is_error() {
+                    let is_closed = event.is_read_closed() || event.is_error();
+                    if event.is_error() && event.is_read_closed() && event.is_write_closed() {
+                        // Reset or timed out: nothing can be read or sent any more.
+                        self.drop_connection(key);
+                    } else if event.is_readable() || event.is_priority() || is_closed {
+                        self.connection(key).reads_to_end |= event.is_priority() || is_closed;
                         self.handle_readable(key);
                     }
                 }
@@ -243,20 +263,51 @@ impl Shard {
             self.accept_at = None;
             self.may_accept = true;
         }
-        let Some(listener) = &mut self.parts.listener else {
-            return;
-        };
         if !self.may_accept || self.accept_at.is_some() {
             return;
         }
-        match listener.accept() {
-            Accepted::All => self.may_accept = false,
+        let Some(mut listener) = self.parts.listener.take() else {
+            return;
+        };
+        let accepted = listener.accept(|socket, address, turn_away| self.adopt(socket, address, turn_away));
+        match accepted {
+            Accepted::Nobody => {
+                self.may_accept = false;
+                self.end_storm(&mut listener);
+            }
+            Accepted::All => {
+                self.may_accept = false;
+                self.pause_in_storm(&mut listener);
+            }
             Accepted::More => {}
             Accepted::Exhausted => {
                 self.parts.counters.accepts_failed.add(1);
                 tracing::warn!("no descriptor or memory is left for new connections; trying again");
                 self.accept_at = Some(self.moment.instant + EXHAUSTED_PAUSE);
             }
+        }
+        self.parts.listener = Some(listener);
+    }
+
+    /// When people come in quick succession, the listeners are left alone for a moment.
+    fn pause_in_storm(&mut self, listener: &mut Listener) {
+        let now = self.moment.instant;
+        let last = self.accepted_at.replace(now);
+        if !self.is_storm && last.is_some_and(|last| now < last + STORM_PAUSE) {
+            self.is_storm = true;
+            for socket in &mut listener.sockets {
+                self.parts.poll.registry().deregister(socket).expect("a listener is watched");
+            }
+        }
+        if self.is_storm {
+            self.accept_at = Some(now + STORM_PAUSE);
+        }
+    }
+
+    /// Has the listeners watched again; whoever has come meanwhile is told of at once (epoll_ctl(2)).
+    fn end_storm(&mut self, listener: &mut Listener) {
+        if std::mem::take(&mut self.is_storm) {
+            watch_listeners(listener, self.parts.poll.registry()).expect("a listener can be watched again");
         }
     }
 

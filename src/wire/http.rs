@@ -5,7 +5,9 @@
 //! have no body, and every answer but the 101 closes the connection, so nothing can be smuggled
 //! behind one.
 
-use memchr::memchr_iter;
+use std::mem::MaybeUninit;
+
+use memchr::{memchr, memchr_iter};
 
 pub use crate::wire::answer::{FIELDS_MAX, Refusal, Status, TARGET_BYTES_MAX, write_refusal, write_response};
 
@@ -103,9 +105,10 @@ pub fn parse_head(bytes: &[u8], limits: HeadLimits) -> Result<Head<'_>, Refusal>
         Some((place, _)) => &window[start..start + place],
         None => &window[start..],
     };
-    let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
-    let mut parsed = httparse::Request::new(&mut fields);
-    let status = parsed.parse(text).map_err(|error| refusal_of(error, text))?;
+    let mut fields = [const { MaybeUninit::uninit() }; FIELDS_MAX];
+    let mut parsed = httparse::Request::new(&mut []);
+    let status =
+        parsed.parse_with_uninit_headers(text, &mut fields).map_err(|error| refusal_of(error, text))?;
     if parsed.version == Some(0) {
         return Err(Refusal::http_version());
     }
@@ -124,11 +127,14 @@ pub fn parse_head(bytes: &[u8], limits: HeadLimits) -> Result<Head<'_>, Refusal>
 /// Where the text breaks a rule that httparse does not enforce: line ends, and the size of the
 /// target. What lies behind the end of the head does no harm: httparse is done before it.
 fn first_fault(text: &[u8]) -> Option<(usize, Refusal)> {
-    let target_start = text.iter().position(|byte| *byte == b' ').map_or(text.len(), |place| place + 1);
-    let target = &text[target_start..];
-    let target_length = target.iter().position(|byte| byte.is_ascii_whitespace()).unwrap_or(target.len());
-    if target_length > TARGET_BYTES_MAX {
-        return Some((target_start + TARGET_BYTES_MAX, Refusal::target_too_large()));
+    // Most heads have fewer bytes in all than a target may have.
+    if text.len() > TARGET_BYTES_MAX {
+        let target_start = memchr(b' ', text).map_or(text.len(), |place| place + 1);
+        let target = &text[target_start..];
+        let target_length = target.iter().position(|byte| byte.is_ascii_whitespace()).unwrap_or(target.len());
+        if target_length > TARGET_BYTES_MAX {
+            return Some((target_start + TARGET_BYTES_MAX, Refusal::target_too_large()));
+        }
     }
     for place in memchr_iter(b'\n', text) {
         let line = &text[..place];
@@ -179,7 +185,8 @@ fn read_request<'a>(parsed: &httparse::Request<'_, 'a>) -> Result<Request<'a>, R
     let mut upgrade = Upgrade::default();
     let (mut has_connection, mut has_websocket) = (false, false);
     for field in parsed.headers.iter() {
-        let value = field.value.trim_ascii();
+        // Without the blanks around it: httparse cuts them off.
+        let value = field.value;
         let is = |name: &str| field.name.eq_ignore_ascii_case(name);
         if is("host") {
             host.add(value);
@@ -224,24 +231,18 @@ fn has_item(list: &[u8], wanted: &str) -> bool {
 /// Authority, path and query of a target in origin, absolute or asterisk form (RFC 9112, 3.2).
 fn split_target(target: &str) -> Result<(Option<&str>, &str, Option<&str>), Refusal> {
     // RFC 3986, 2 and 3.5: a URI is ASCII, and its fragment is not sent.
-    if !target.is_ascii() || target.contains('#') {
+    if !target.is_ascii() || memchr(b'#', target.as_bytes()).is_some() {
         return Err(Refusal::bad_request("the request target has a character that must be percent-encoded"));
     }
-    let (authority, local) = match target.split_once("://") {
-        _ if target.starts_with('/') || target == "*" => (None, target),
-        Some((scheme, rest))
-            if ["http", "https", "ws", "wss"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) =>
-        {
-            let (authority, local) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-            (Some(authority), local)
-        }
-        _ => {
-            return Err(Refusal::bad_request(
-                "the request target is neither a path nor an http or ws address",
-            ));
-        }
+    let (authority, local) = if target.starts_with('/') || target == "*" {
+        (None, target)
+    } else {
+        let (authority, local) = split_address(target).ok_or_else(|| {
+            Refusal::bad_request("the request target is neither a path nor an http or ws address")
+        })?;
+        (Some(authority), local)
     };
-    let (path, query) = match local.split_once('?') {
+    let (path, query) = match split_once(local, b'?') {
         Some((path, query)) => (path, Some(query)),
         None => (local, None),
     };
@@ -249,10 +250,51 @@ fn split_target(target: &str) -> Result<(Option<&str>, &str, Option<&str>), Refu
     Ok((authority, if path.is_empty() { "/" } else { path }, query))
 }
 
+/// Authority, and what follows it, of a target in absolute form.
+fn split_address(target: &str) -> Option<(&str, &str)> {
+    let (scheme, rest) = target.split_once("://")?;
+    let is_known = ["http", "https", "ws", "wss"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
+    is_known.then(|| rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len())))
+}
+
 /// The characters of `uri-host [":" port]` (RFC 9110, 7.2, and RFC 3986, 3.2.2), and not none.
 fn is_host(text: &str) -> bool {
-    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(&byte);
-    !text.is_empty() && !text.starts_with(':') && text.bytes().all(is_allowed)
+    !text.is_empty()
+        && !text.starts_with(':')
+        && text.bytes().fold(true, |good, byte| good & HOST_BYTES[usize::from(byte)])
+}
+
+const HOST_BYTES: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte.is_ascii() {
+        table[byte as usize] = byte.is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut others: &[u8] = b"-._~%!$&'()*+,;=:[]";
+    while let [first, rest @ ..] = others {
+        table[*first as usize] = true;
+        others = rest;
+    }
+    table
+};
+
+/// `str::split_once` for one ASCII byte, by memchr: std's own search of characters takes several times as long.
+pub fn split_once(text: &str, byte: u8) -> Option<(&str, &str)> {
+    debug_assert!(byte.is_ascii());
+    memchr(byte, text.as_bytes()).map(|place| (&text[..place], &text[place + 1..]))
+}
+
+/// `str::split`, likewise.
+pub fn split(text: &str, byte: u8) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || match split_once(rest?, byte) {
+        Some((item, behind)) => {
+            rest = Some(behind);
+            Some(item)
+        }
+        None => rest.take(),
+    })
 }
 
 #[cfg(test)]

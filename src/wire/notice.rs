@@ -84,7 +84,7 @@ pub fn disconnected(out: &mut Vec<u8>, at: &Stamp, stream_seq: u64, reason: &str
 pub fn ping(out: &mut Vec<u8>, at: &Stamp, stream_seq: u64) {
     text_frame(out, |out| {
         raw(out, r#"{"type":"ping","timestamp":"#);
-        json(out, at.as_str());
+        stamp(out, at);
         raw(out, r#","stream_seq":"#);
         json(out, &stream_seq);
         raw(out, "}");
@@ -131,7 +131,7 @@ pub fn gap(out: &mut Vec<u8>, at: &Stamp, gap: &Gap, job_id: Option<&str>) {
         raw(out, r#","reason":"#);
         json(out, gap.reason.text());
         raw(out, r#","timestamp":"#);
-        json(out, at.as_str());
+        stamp(out, at);
         job_id_and_end(out, job_id);
     });
 }
@@ -146,7 +146,7 @@ pub fn metrics_line(out: &mut Vec<u8>, at: &Stamp, job_id: &str, metrics: &Metri
     raw(out, r#"{"type":"metrics","job_id":"#);
     json(out, job_id);
     raw(out, r#","timestamp":"#);
-    json(out, at.as_str());
+    stamp(out, at);
     raw(out, r#","metrics":{"start_time":"#);
     time(out, metrics.start_unix_micros);
     raw(out, r#","end_time":"#);
@@ -198,15 +198,15 @@ fn job_notice(out: &mut Vec<u8>, kind: &str, job_id: &str) {
     });
 }
 
-/// A `connection:status` but for its end.
+/// A `connection:status` but for its end; `status` needs no escapes.
 fn status(out: &mut Vec<u8>, status: &str, at: &Stamp, stream_seq: u64) {
-    raw(out, r#"{"type":"connection:status","status":"#);
-    json(out, status);
-    raw(out, r#","timestamp":"#);
-    json(out, at.as_str());
-    raw(out, r#","server_time":"#);
-    json(out, at.as_str());
-    raw(out, r#","stream_seq":"#);
+    raw(out, r#"{"type":"connection:status","status":""#);
+    raw(out, status);
+    raw(out, r#"","timestamp":""#);
+    out.extend_from_slice(at.as_bytes());
+    raw(out, r#"","server_time":""#);
+    out.extend_from_slice(at.as_bytes());
+    raw(out, r#"","stream_seq":"#);
     json(out, &stream_seq);
 }
 
@@ -221,9 +221,16 @@ fn job_id_and_end(out: &mut Vec<u8>, job_id: Option<&str>) {
 fn time(out: &mut Vec<u8>, unix_micros: Option<i64>) {
     match unix_micros {
         // Towards the past, also before 1970: a time is never told before it has come.
-        Some(micros) => json(out, Stamp::from_unix_millis(micros.div_euclid(1000)).as_str()),
+        Some(micros) => stamp(out, &Stamp::from_unix_millis(micros.div_euclid(1000))),
         None => raw(out, "null"),
     }
+}
+
+/// Appends a time as JSON text.
+fn stamp(out: &mut Vec<u8>, at: &Stamp) {
+    out.push(b'"');
+    out.extend_from_slice(at.as_bytes());
+    out.push(b'"');
 }
 
 /// Appends what is JSON already.

@@ -31,6 +31,11 @@ impl Stamp {
         Self(text)
     }
 
+    /// ASCII, and nothing that JSON escapes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("only ASCII is written")
     }

@@ -1,14 +1,16 @@
 //! Section 3: what clients may say, and how connections live and end.
 
+use std::net::Shutdown;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::net::SendFlags;
 use serde_json::json;
 use tungstenite::Message;
 use tungstenite::protocol::CloseFrame;
 use tungstenite::protocol::frame::coding::CloseCode;
 
-use crate::harness::client::{Frame, masked_frame};
+use crate::harness::client::{Frame, Raw, masked_frame};
 use crate::harness::oracle::{Names, Section, check_sections, read_stream};
 use crate::harness::{Client, Daemon, Feed, seq_of};
 
@@ -302,6 +304,48 @@ fn a_message_may_come_in_fragments_with_pings_between_them() {
     answers.sort_by_key(|frame| frame.opcode);
     assert_eq!(answers[0], Frame { opcode: 0x1, payload: br#"{"type":"pong"}"#.to_vec() });
     assert_eq!(answers[1], Frame { opcode: 0xa, payload: b"between".to_vec() });
+}
+
+#[test]
+fn what_follows_urgent_data_is_read() {
+    let stage = Stage::on_job();
+    let mut raw = stage.daemon.raw();
+    raw.upgrade("/api/ws/events");
+    raw.read_frame_of(0x1);
+    let text = masked_frame(0x1, true, br#"{"action":"ping"}"#);
+    for round in 0_u8..50 {
+        // A read stops before an urgent byte, which is no part of the stream, although more has come (tcp(7)).
+        raw.send(&text);
+        rustix::net::send(&raw.stream, b"!", SendFlags::OOB).unwrap();
+        raw.send(&masked_frame(0x9, true, &[round]));
+        assert_eq!(raw.read_frame_of(0xa).payload, [round]);
+    }
+}
+
+#[test]
+fn the_end_is_noticed_whatever_stands_before_it() {
+    let stage = Stage::on_job();
+    let request = Raw::upgrade_request("/api/ws/events").into_bytes();
+    let frame = masked_frame(0x9, true, b"x");
+    for round in 0..50 {
+        for (is_open, bytes) in [(true, &frame[..]), (false, &request[..]), (false, &request[..40])] {
+            let mut raw = stage.daemon.raw();
+            if is_open {
+                raw.upgrade("/api/ws/events");
+                raw.read_frame_of(0x1);
+            }
+            if round % 2 == 0 {
+                // In one segment with the bytes.
+                rustix::net::send(&raw.stream, bytes, SendFlags::MORE).unwrap();
+            } else {
+                raw.send(bytes);
+                thread::sleep(Duration::from_micros(round * 10));
+            }
+            raw.stream.shutdown(Shutdown::Write).unwrap();
+            while raw.fill() > 0 {}
+        }
+    }
+    stage.daemon.wait_for_connections(1);
 }
 
 #[test]
