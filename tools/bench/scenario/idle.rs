@@ -45,9 +45,11 @@ pub fn run(lab: &Lab, options: &Options) -> Outcome<Scenario> {
     ];
     let mut found = scenario("idle", &title, ABOUT, parameters, BYTES_PER_CONNECTION, results);
     found.targets.extend(targets.into_iter().flatten());
-    found
-        .notes
-        .push("The peers send no heartbeats here, so that only luxcast has a figure for them.".to_owned());
+    found.notes.push(
+        "The floor sends one frame to one socket as often as luxcast sends a heartbeat, and is woken for each, which \
+         luxcast is not: it sends all that fall due in one tick. The peers send none here."
+            .to_owned(),
+    );
     Ok(found)
 }
 
