@@ -270,3 +270,40 @@ fn the_readme_lists_the_settings_as_they_are() {
         settings_markdown()
     );
 }
+
+/// What strangers may send or break, and the tests that show what then happens.
+#[test]
+fn each_row_of_hostile_input_names_tests_that_are_there() {
+    let table = fs::read_to_string(project().join("tests/hostile.tsv")).expect("there is tests/hostile.tsv");
+    let mut lines = table.lines();
+    assert_eq!(lines.next(), Some("section\tinput\ttests"));
+    let mut breaches = Vec::new();
+    let mut inputs = Vec::new();
+    for line in lines {
+        let Ok([section, input, tests]) = <[&str; 3]>::try_from(line.split('\t').collect::<Vec<_>>()) else {
+            breaches.push(format!("not three columns: {line}"));
+            continue;
+        };
+        if inputs.contains(&(section, input)) {
+            breaches.push(format!("twice: {section}: {input}"));
+        }
+        inputs.push((section, input));
+        if tests.split_whitespace().next().is_none() {
+            breaches.push(format!("without a test: {section}: {input}"));
+        }
+        let missing = tests.split_whitespace().filter(|test| !is_test(test));
+        breaches.extend(missing.map(|test| format!("{section}: {input}: no test {test}")));
+    }
+    assert!(!inputs.is_empty(), "tests/hostile.tsv has no row");
+    assert_none(breaches);
+}
+
+/// Whether `path::name` is a function marked as a test in that file.
+fn is_test(test: &str) -> bool {
+    let Some((path, name)) = test.split_once("::") else {
+        return false;
+    };
+    let text = fs::read_to_string(project().join(path)).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    lines.windows(2).any(|pair| pair[0] == "#[test]" && function_name(pair[1]) == Some(name))
+}
