@@ -6,6 +6,7 @@ pub mod check_config;
 mod event_line;
 mod logging;
 pub mod publish;
+mod reload;
 pub mod serve;
 pub mod sim;
 pub mod tail;

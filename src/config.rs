@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
-pub use load::{ConfigError, Loaded, Source, load};
-pub use setting::{Initial, Setting, add_flags, settings_markdown};
+pub use load::{ConfigError, Loaded, Renewed, Source, load};
+pub use setting::{Change, Initial, Setting, add_flags, settings_markdown};
 pub use table::{SETTINGS, SHARDS_MAX};
 
 /// Every setting, checked: what stands here is within the bounds of its row in [`SETTINGS`].

@@ -22,9 +22,9 @@ use crate::hub::policy::{Policy, ticks};
 use crate::metrics::Counters;
 use crate::net::admin::Admin;
 use crate::net::clock::{self, Clock};
-use crate::net::inbox::{Command, ShardHandle};
+use crate::net::inbox::{Command, ShardHandle, Terms};
 use crate::net::ingest::{self, Ingest, IngestParts};
-use crate::net::listener::{self, Door, Listener};
+use crate::net::listener::{self, Door, DoorLimits, Listener};
 use crate::net::shard::{self, IngestWaker, Shard, ShardParts};
 use crate::stream::directory::Directory;
 use crate::stream::link::{Link, link};
@@ -85,13 +85,13 @@ impl Server {
     /// # Errors
     /// What could not be bound or started, and why; nothing is left behind.
     pub fn start(config: Config) -> io::Result<Server> {
-        let connections_max = raise_file_limit(&config)?;
+        raise_file_limit()?;
         let bound = Bound::new(&config)?;
         let (ingest, private) = (bound.ingest.clone(), bound.private.clone());
-        Self::run(&config, bound, connections_max).inspect_err(|_| remove_feed(&ingest, private.as_deref()))
+        Self::run(&config, bound).inspect_err(|_| remove_feed(&ingest, private.as_deref()))
     }
 
-    fn run(config: &Config, bound: Bound, connections_max: usize) -> io::Result<Server> {
+    fn run(config: &Config, bound: Bound) -> io::Result<Server> {
         let Bound { sockets, admin, feed, ingest, private } = bound;
         let listening = sockets.iter().map(mio::net::TcpListener::local_addr).collect::<io::Result<_>>()?;
         let admin_address = admin.as_ref().map(std::net::TcpListener::local_addr).transpose()?;
@@ -100,7 +100,7 @@ impl Server {
         let common = Common {
             directory: Arc::new(Directory::new(run_start, config.topics_max)),
             counters: Arc::new(Counters::default()),
-            door: Arc::new(Door::new(connections_max, config.connections_per_address_max)),
+            door: Arc::new(Door::new(door_limits(config))),
             ingest_waker: Arc::new(IngestWaker {
                 waker: Waker::new(poll.registry(), ingest::WAKER)?,
                 is_waiting: AtomicBool::new(false),
@@ -165,6 +165,20 @@ impl Server {
         &self.ingest
     }
 
+    /// Has the running daemon judge by these settings, as far as they can change without a restart; nobody is
+    /// disconnected by new limits.
+    ///
+    /// # Errors
+    /// What is wrong with a file that a setting names; then nothing has changed.
+    pub fn reload(&self, config: &Config) -> io::Result<()> {
+        let terms = Arc::new(terms(config)?);
+        self.door.set_limits(door_limits(config));
+        for shard in &self.shards {
+            shard.send(Command::Renew(terms.clone()));
+        }
+        Ok(())
+    }
+
     /// Begins to end: no new connections, no more lines, what was numbered is served, goodbye is said.
     pub fn drain(&self) {
         self.door.drain();
@@ -224,6 +238,7 @@ type Shards = (Vec<ShardParts>, Vec<ShardHandle>, Vec<Arc<Link>>);
 
 fn shard_parts(config: &Config, common: &Common) -> io::Result<Shards> {
     let mut shards: Shards = Default::default();
+    let terms = Arc::new(terms(config)?);
     for index in 0..config.shards {
         let poll = Poll::new()?;
         let (handle, commands) = ShardHandle::new(shard::waker(&poll)?);
@@ -236,8 +251,7 @@ fn shard_parts(config: &Config, common: &Common) -> io::Result<Shards> {
             directory: common.directory.clone(),
             door: common.door.clone(),
             counters: common.counters.clone(),
-            policy: policy(config),
-            patience: Patience::new(config.stalled_seconds),
+            terms: terms.clone(),
             overrun: config.overrun,
             ingest: common.ingest_waker.clone(),
             clock: common.clock,
@@ -272,8 +286,10 @@ fn at(error: io::Error, doing: String) -> io::Error {
     io::Error::new(error.kind(), format!("{doing}: {error}"))
 }
 
-fn policy(config: &Config) -> Policy {
-    Policy {
+/// What connections are judged by. Only settings that a reload changes may go in here, and the files they name are
+/// read here, so that a reload is all or nothing.
+fn terms(config: &Config) -> io::Result<Terms> {
+    let policy = Policy {
         messages: Policy::message_limits(config.message_bytes_max),
         head_bytes_max: config.request_head_bytes_max,
         messages_per_second: config.messages_per_second as u32,
@@ -282,7 +298,8 @@ fn policy(config: &Config) -> Policy {
         heartbeat: ticks(config.heartbeat_seconds),
         silent_heartbeats: config.silent_heartbeats as u16,
         handshake: ticks(config.handshake_seconds),
-    }
+    };
+    Ok(Terms { policy, patience: Patience::new(config.stalled_seconds) })
 }
 
 fn limits(config: &Config) -> Limits {
@@ -296,20 +313,27 @@ fn limits(config: &Config) -> Limits {
     }
 }
 
-/// Raises the soft file limit to the hard one. Returns how many connections there is room for.
-fn raise_file_limit(config: &Config) -> io::Result<usize> {
+/// Raises the soft file limit to the hard one.
+fn raise_file_limit() -> io::Result<()> {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
         setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
     }
-    let Some(files) = limit.maximum else {
-        return Ok(if config.connections_max == 0 { usize::MAX } else { config.connections_max });
-    };
-    let room = files.saturating_sub(DESCRIPTORS_RESERVED.min(files / 2)) as usize;
-    if config.connections_max > room {
-        tracing::warn!("connections_max lowered to {room}: the file limit is {files}");
+    Ok(())
+}
+
+/// How many connections there may be: as many as are wanted and as there are files for.
+fn door_limits(config: &Config) -> DoorLimits {
+    let wanted = if config.connections_max == 0 { usize::MAX } else { config.connections_max };
+    let mut connections_max = wanted;
+    if let Some(files) = getrlimit(Resource::Nofile).current {
+        let room = files.saturating_sub(DESCRIPTORS_RESERVED.min(files / 2)) as usize;
+        if config.connections_max > room {
+            tracing::warn!("connections_max lowered to {room}: the file limit is {files}");
+        }
+        connections_max = wanted.min(room);
     }
-    Ok(if config.connections_max == 0 { room } else { config.connections_max.min(room) })
+    DoorLimits { connections_max, per_address_max: config.connections_per_address_max }
 }
 
 /// Where the feed's socket will be, and the private directory made for it.

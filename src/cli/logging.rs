@@ -9,6 +9,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::Registry;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Lines that may wait for standard error: a minute of a very bad day, in about 2 MB.
 const LINES_MAX: usize = 16_384;
@@ -22,16 +26,16 @@ pub struct Logging {
 }
 
 impl Logging {
-    /// Makes it the log of the process. To be called once.
-    pub fn start(level: LevelFilter) -> Logging {
+    /// Makes it the log of the process, whose level can be changed. To be called once.
+    pub fn start(level: LevelFilter) -> (Logging, LevelSwitch) {
         let logging = Logging::to(io::stderr());
-        tracing_subscriber::fmt()
-            .with_max_level(level)
+        let (filter, switch) = reload::Layer::new(level);
+        let lines = tracing_subscriber::fmt::layer()
             .with_writer(logging.writer.clone())
             .with_ansi(io::stderr().is_terminal())
-            .with_target(false)
-            .init();
-        logging
+            .with_target(false);
+        tracing_subscriber::registry().with(filter).with(lines).init();
+        (logging, LevelSwitch(switch))
     }
 
     fn to(output: impl Write + Send + 'static) -> Logging {
@@ -54,6 +58,15 @@ impl Logging {
     /// Lines that did not get out so far.
     pub fn dropped_lines(&self) -> usize {
         self.writer.error_counter().dropped_lines() + self.failed_writes.load(Ordering::Relaxed)
+    }
+}
+
+/// Changes the level of the running log.
+pub struct LevelSwitch(reload::Handle<LevelFilter, Registry>);
+
+impl LevelSwitch {
+    pub fn set(&self, level: LevelFilter) {
+        self.0.reload(level).expect("the log lives as long as the process");
     }
 }
 

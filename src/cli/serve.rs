@@ -10,14 +10,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use clap::ArgMatches;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use crossbeam_channel::{Sender, bounded};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::signal_name;
 
 use super::EXIT_USAGE;
-use super::logging::Logging;
+use super::logging::{LevelSwitch, Logging};
+use super::reload::Reload;
 use super::sim::{DEMO_JOB, run_demo};
-use crate::config::{self, Config};
+use crate::config::{self, Loaded};
 use crate::server::Server;
 use crate::sim::MAIN_FLOW;
 
@@ -30,11 +32,11 @@ pub fn run(flags: &ArgMatches) -> ExitCode {
             return ExitCode::from(EXIT_USAGE);
         }
     };
-    let logging = Logging::start(loaded.config.log_level);
+    let (logging, level) = Logging::start(loaded.config.log_level);
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let served = serve(loaded.config, &logging);
+    let served = serve(flags, loaded, &logging, level);
     if logging.dropped_lines() > 0 {
         tracing::warn!("{} log lines were dropped", logging.dropped_lines());
     }
@@ -47,15 +49,19 @@ pub fn run(flags: &ArgMatches) -> ExitCode {
     }
 }
 
-fn serve(config: Config, logging: &Logging) -> io::Result<()> {
+fn serve(flags: &ArgMatches, loaded: Loaded, logging: &Logging, level: LevelSwitch) -> io::Result<()> {
     // Before anything can be reached, so that no signal meets the default action from then on.
-    let signals = Signals::new([SIGTERM, SIGINT])?;
-    let is_demo = config.demo;
-    let server = Arc::new(Server::start(config)?);
+    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let is_demo = loaded.config.demo;
+    let server = Arc::new(Server::start(loaded.config.clone())?);
     let stopping = Arc::new(AtomicBool::new(false));
+    // One place: a request that waits is answered with the newest settings, so no further one needs to wait.
+    let (reload_wanted, reload_requests) = bounded(1);
+    let reload = Reload { flags: flags.clone(), loaded, server: server.clone(), level };
+    spawn("reload", move || reload.run(reload_requests))?;
     spawn("signals", {
         let (server, stopping) = (server.clone(), stopping.clone());
-        move || obey(signals, &server, &stopping)
+        move || obey(signals, &server, &stopping, &reload_wanted)
     })?;
     if let Err(error) = announce(&server, &mut io::stdout().lock()) {
         tracing::warn!("nobody reads the ready lines: {error}");
@@ -69,9 +75,14 @@ fn serve(config: Config, logging: &Logging) -> io::Result<()> {
     server.wait()
 }
 
-/// The first signal drains, the second ends the process at once.
-fn obey(mut signals: Signals, server: &Server, stopping: &AtomicBool) {
+/// SIGHUP reloads. Of the others the first drains, the second ends the process at once.
+fn obey(mut signals: Signals, server: &Server, stopping: &AtomicBool, reload_wanted: &Sender<()>) {
     for signal in signals.forever() {
+        if signal == SIGHUP {
+            // Full: one is wanted already.
+            let _ = reload_wanted.try_send(());
+            continue;
+        }
         if stopping.swap(true, Ordering::Relaxed) {
             // The exit code of a runtime failure: what was under way was not finished.
             process::exit(1);

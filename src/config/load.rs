@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use clap::ArgMatches;
 use toml::de::{DeTable, DeValue};
 
-use super::setting::{Kind, Setting};
+use super::setting::{Change, Kind, Setting};
 use super::table::SETTINGS;
 use super::{Config, LINE_SHARE_OF_HISTORY};
 
@@ -33,6 +33,31 @@ impl Loaded {
         rows.map(|(setting, source)| (setting, setting.show(&self.config), source))
     }
 
+    /// What becomes of these settings when a running daemon is told of `fresh` ones: what can change does, what
+    /// needs a restart stays.
+    ///
+    /// # Errors
+    /// Fresh values that do not go together with those that stay.
+    pub fn renew(&self, mut fresh: Loaded) -> Result<Renewed, ConfigError> {
+        let (mut changed, mut needs_restart) = (Vec::new(), Vec::new());
+        for (index, setting) in SETTINGS.iter().enumerate() {
+            let differs = setting.show(&fresh.config) != setting.show(&self.config);
+            match setting.change {
+                Change::OnReload if differs => changed.push(setting.name),
+                Change::OnReload => {}
+                Change::AtStart => {
+                    if differs {
+                        needs_restart.push(setting.name);
+                    }
+                    setting.copy(&mut fresh.config, &self.config);
+                    fresh.sources[index] = self.sources[index].clone();
+                }
+            }
+        }
+        settle(&mut fresh)?;
+        Ok(Renewed { loaded: fresh, changed, needs_restart })
+    }
+
     /// This is wrong with the value in force.
     fn error(&self, name: &str, problem: &str) -> ConfigError {
         let mut rows = SETTINGS.iter().zip(&self.sources);
@@ -40,6 +65,16 @@ impl Loaded {
         let (setting, source) = row.expect("names come from the table");
         source.error(setting, problem)
     }
+}
+
+/// What a reload leads to; names in the order of [`SETTINGS`].
+#[derive(Debug)]
+pub struct Renewed {
+    pub loaded: Loaded,
+    /// Settings with another value than before.
+    pub changed: Vec<&'static str>,
+    /// Settings that were given another value and keep the one that the daemon was started with.
+    pub needs_restart: Vec<&'static str>,
 }
 
 /// Where a value stood.
@@ -515,6 +550,30 @@ mod tests {
         assert_eq!(loaded.warnings, [expected]);
         let flags = ["--history-bytes", "65536", "--line-bytes-max", "8192"];
         assert_eq!(load_from(&flags, &[]).unwrap().warnings, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_reload_changes_what_can_change_and_names_the_rest() {
+        let old = load_from(&["--shards", "2", "--messages-per-second", "5"], &[]).unwrap();
+        let file = TomlFile::new("shards = 3\nline_bytes_max = 2000000\nmessage_bytes_max = 200\n");
+        let fresh = load_from(&["--config", file.path()], &[]).unwrap();
+        let renewed = old.renew(fresh).unwrap();
+        assert_eq!(renewed.changed, ["message_bytes_max", "messages_per_second"]);
+        assert_eq!(renewed.needs_restart, ["config", "shards", "line_bytes_max"]);
+        let config = &renewed.loaded.config;
+        assert_eq!((config.shards, config.line_bytes_max), (2, 1_000_000));
+        assert_eq!((config.message_bytes_max, config.messages_per_second), (200, 50));
+        assert_eq!(source_of(&renewed.loaded, "shards"), Source::Flag);
+        let line = Source::File { path: file.0.clone(), line: 3 };
+        assert_eq!(source_of(&renewed.loaded, "message_bytes_max"), line);
+    }
+
+    #[test]
+    fn a_reload_compares_what_is_in_force() {
+        let flags = ["--history-bytes", "65536"];
+        let renewed = load_from(&flags, &[]).unwrap().renew(load_from(&flags, &[]).unwrap()).unwrap();
+        assert_eq!((renewed.changed.len(), renewed.needs_restart.len()), (0, 0), "{renewed:?}");
+        assert_eq!(renewed.loaded.config.line_bytes_max, 8_192);
     }
 
     #[test]

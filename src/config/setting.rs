@@ -16,6 +16,7 @@ pub struct Setting {
     pub default: Initial,
     /// What the value is, in one word; empty for a switch.
     pub unit: &'static str,
+    pub change: Change,
     pub(super) kind: Kind,
     pub help: &'static str,
 }
@@ -27,6 +28,15 @@ pub enum Initial {
     Text(&'static str),
     /// Found out when the program starts; the words are for people.
     Computed(&'static str),
+}
+
+/// When a running daemon obeys another value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// After a restart.
+    AtStart,
+    /// After SIGHUP.
+    OnReload,
 }
 
 /// How a setting's text is read, its bounds (both included), and where it goes.
@@ -48,11 +58,14 @@ pub(super) enum Kind {
     Text {
         store: fn(&mut Config, &str) -> Result<(), String>,
         show: fn(&Config) -> String,
+        /// From the second to the first.
+        copy: fn(&mut Config, &Config),
     },
     /// May be given more than once.
     List {
         store: fn(&mut Config, &[String]) -> Result<(), String>,
         show: fn(&Config) -> String,
+        copy: fn(&mut Config, &Config),
     },
 }
 
@@ -110,6 +123,18 @@ impl Setting {
         Ok(())
     }
 
+    /// Takes the value over from another configuration.
+    pub(super) fn copy(&self, to: &mut Config, from: &Config) {
+        // As in `show`: the rows name a place to write to.
+        let mut from = from.clone();
+        match self.kind {
+            Kind::Switch(field) => *field(to) = *field(&mut from),
+            Kind::Count { field, .. } => *field(to) = *field(&mut from),
+            Kind::Seconds { field, .. } => *field(to) = *field(&mut from),
+            Kind::Text { copy, .. } | Kind::List { copy, .. } => copy(to, &from),
+        }
+    }
+
     /// The value in force, as it would be written.
     pub fn show(&self, config: &Config) -> String {
         // The rows name a place to write to; a copy spares them a second one to read from.
@@ -147,8 +172,8 @@ pub fn add_flags(command: Command) -> Command {
 
 /// The README's table of settings.
 pub fn settings_markdown() -> String {
-    let mut table = String::from("| setting | default | unit | allowed | meaning |\n");
-    table.push_str("| --- | --- | --- | --- | --- |\n");
+    let mut table = String::from("| setting | default | unit | allowed | SIGHUP | meaning |\n");
+    table.push_str("| --- | --- | --- | --- | --- | --- |\n");
     for setting in &SETTINGS {
         let Setting { name, unit, help, .. } = setting;
         let default = match setting.default {
@@ -156,7 +181,11 @@ pub fn settings_markdown() -> String {
             Initial::Computed(words) => words.to_string(),
         };
         let bounds = setting.bounds().unwrap_or_default();
-        writeln!(table, "| `{name}` | {default} | {unit} | {bounds} | {help} |")
+        let change = match setting.change {
+            Change::AtStart => "",
+            Change::OnReload => "yes",
+        };
+        writeln!(table, "| `{name}` | {default} | {unit} | {bounds} | {change} | {help} |")
             .expect("a String takes everything");
     }
     table
@@ -197,6 +226,9 @@ mod tests {
             };
             let mut config = Config::default();
             written.store(&mut config, std::slice::from_ref(&other)).unwrap();
+            let mut copied = Config::default();
+            written.copy(&mut copied, &config);
+            assert_eq!(copied, config, "{}", written.name);
             for setting in &SETTINGS {
                 let changed = setting.show(&config) != setting.show(&Config::default());
                 assert_eq!(changed, setting.name == written.name, "{}", setting.name);
@@ -240,10 +272,10 @@ mod tests {
         assert_eq!(rows.len(), SETTINGS.len());
         assert_eq!(
             rows[5],
-            "| `heartbeat_seconds` | `30` | seconds | 0.1 to 86400 | Time between two pings on a connection |"
+            "| `heartbeat_seconds` | `30` | seconds | 0.1 to 86400 | yes | Time between two pings on a connection |"
         );
         for row in rows {
-            assert_eq!(row.matches('|').count(), 6, "{row}");
+            assert_eq!(row.matches('|').count(), 7, "{row}");
         }
     }
 }

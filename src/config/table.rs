@@ -1,7 +1,7 @@
 //! The one table of settings: each row is a setting's name, default, unit, bounds, help and place in `Config`.
 //! Flags, variables, keys, `--help` and the README's table are made from it.
 
-use super::setting::{Initial, Kind, Setting};
+use super::setting::{Change, Initial, Kind, Setting};
 use super::value::{
     LOG_LEVELS, OVERRUNS, show_admin, show_config, show_listen, show_word, store_admin, store_config,
     store_ingest, store_listen, store_word,
@@ -20,7 +20,12 @@ pub static SETTINGS: [Setting; 28] = [
         name: "listen",
         default: Initial::Text("127.0.0.1:20555"),
         unit: "address",
-        kind: Kind::List { store: store_listen, show: show_listen },
+        change: Change::AtStart,
+        kind: Kind::List {
+            store: store_listen,
+            show: show_listen,
+            copy: |to, from| to.listen.clone_from(&from.listen),
+        },
         help: "Address and port for watchers; repeatable. Port 0 takes a free one. \
                Beyond loopback it needs allow_anonymous",
     },
@@ -28,7 +33,12 @@ pub static SETTINGS: [Setting; 28] = [
         name: "ingest",
         default: Initial::Computed("$XDG_RUNTIME_DIR/luxcast.sock, else /run/luxcast/ingest.sock"),
         unit: "path",
-        kind: Kind::Text { store: store_ingest, show: |config| config.ingest_path().display().to_string() },
+        change: Change::AtStart,
+        kind: Kind::Text {
+            store: store_ingest,
+            show: |config| config.ingest_path().display().to_string(),
+            copy: |to, from| to.ingest.clone_from(&from.ingest),
+        },
         help: "Unix socket for publishers. If demo is on and this is not given, it is in a private \
                temporary directory",
     },
@@ -36,20 +46,27 @@ pub static SETTINGS: [Setting; 28] = [
         name: "admin",
         default: Initial::Text("127.0.0.1:20556"),
         unit: "address",
-        kind: Kind::Text { store: store_admin, show: show_admin },
+        change: Change::AtStart,
+        kind: Kind::Text { store: store_admin, show: show_admin, copy: |to, from| to.admin = from.admin },
         help: "Address and port for operators' HTTP requests (/healthz, /connections), or off",
     },
     Setting {
         name: "config",
         default: Initial::Computed("none"),
         unit: "path",
-        kind: Kind::Text { store: store_config, show: show_config },
+        change: Change::AtStart,
+        kind: Kind::Text {
+            store: store_config,
+            show: show_config,
+            copy: |to, from| to.config.clone_from(&from.config),
+        },
         help: "TOML file with settings; variables override it, flags override both",
     },
     Setting {
         name: "shards",
         default: Initial::Computed("number of cores"),
         unit: "threads",
+        change: Change::AtStart,
         kind: Kind::Count { field: |config| &mut config.shards, min: 1, max: SHARDS_MAX as u64 },
         help: "Threads that serve watchers",
     },
@@ -57,6 +74,7 @@ pub static SETTINGS: [Setting; 28] = [
         name: "heartbeat_seconds",
         default: Initial::Text("30"),
         unit: "seconds",
+        change: Change::OnReload,
         kind: Kind::Seconds {
             field: |config| &mut config.heartbeat_seconds,
             min: 0.1,
@@ -69,6 +87,7 @@ pub static SETTINGS: [Setting; 28] = [
         name: "silent_heartbeats",
         default: Initial::Text("3"),
         unit: "heartbeats",
+        change: Change::OnReload,
         // A connection counts its silence in two bytes.
         kind: Kind::Count { field: |config| &mut config.silent_heartbeats, min: 1, max: u16::MAX as u64 },
         help: "A connection from which nothing came for so many heartbeats is ended",
@@ -77,6 +96,7 @@ pub static SETTINGS: [Setting; 28] = [
         name: "stalled_seconds",
         default: Initial::Text("30"),
         unit: "seconds",
+        change: Change::OnReload,
         kind: Kind::Seconds {
             field: |config| &mut config.stalled_seconds,
             min: 0.1,
@@ -89,6 +109,7 @@ pub static SETTINGS: [Setting; 28] = [
         name: "history_bytes",
         default: Initial::Text("268435456"),
         unit: "bytes",
+        change: Change::AtStart,
         kind: Kind::Count { field: |config| &mut config.history_bytes, min: 65_536, max: 1 << 40 },
         help: "Memory for recent events, including all that keeping them costs",
     },
@@ -96,6 +117,7 @@ pub static SETTINGS: [Setting; 28] = [
         name: "history_seconds",
         default: Initial::Text("600"),
         unit: "seconds",
+        change: Change::AtStart,
         kind: Kind::Seconds {
             field: |config| &mut config.history_seconds,
             min: 0.0,
@@ -109,6 +131,7 @@ pub static SETTINGS: [Setting; 28] = [
         name: "job_idle_seconds",
         default: Initial::Text("86400"),
         unit: "seconds",
+        change: Change::AtStart,
         kind: Kind::Seconds {
             field: |config| &mut config.job_idle_seconds,
             min: 0.1,
@@ -121,6 +144,7 @@ pub static SETTINGS: [Setting; 28] = [
         name: "topics_max",
         default: Initial::Text("1000000"),
         unit: "topics",
+        change: Change::AtStart,
         kind: Kind::Count { field: |config| &mut config.topics_max, min: 1, max: 100_000_000 },
         help: "Jobs and flows that have events or watchers, at most",
     },
@@ -128,6 +152,7 @@ pub static SETTINGS: [Setting; 28] = [
         name: "jobs_max",
         default: Initial::Text("100000"),
         unit: "jobs",
+        change: Change::AtStart,
         kind: Kind::Count { field: |config| &mut config.jobs_max, min: 1, max: 100_000_000 },
         help: "Jobs that are known, at most; beyond that the one silent for longest without a watcher goes",
     },
@@ -135,6 +160,7 @@ pub static SETTINGS: [Setting; 28] = [
         name: "metrics_seconds",
         default: Initial::Text("5"),
         unit: "seconds",
+        change: Change::AtStart,
         kind: Kind::Seconds {
             field: |config| &mut config.metrics_seconds,
             min: 0.1,
@@ -147,6 +173,7 @@ pub static SETTINGS: [Setting; 28] = [
         name: "drain_seconds",
         default: Initial::Text("10"),
         unit: "seconds",
+        change: Change::AtStart,
         kind: Kind::Seconds { field: |config| &mut config.drain_seconds, min: 0.0, max: HOUR, or_zero: true },
         help: "Longest time from SIGTERM or SIGINT to the end of the daemon",
     },
@@ -154,9 +181,11 @@ pub static SETTINGS: [Setting; 28] = [
         name: "overrun",
         default: Initial::Text("gap"),
         unit: "word",
+        change: Change::AtStart,
         kind: Kind::Text {
             store: |config, text| store_word(&mut config.overrun, &OVERRUNS, text),
             show: |config| show_word(config.overrun, &OVERRUNS),
+            copy: |to, from| to.overrun = from.overrun,
         },
         help: "gap: watchers never slow a publisher; wait: publishers wait for watchers that still read",
     },
@@ -164,6 +193,7 @@ pub static SETTINGS: [Setting; 28] = [
         name: "line_bytes_max",
         default: Initial::Text("1000000"),
         unit: "bytes",
+        change: Change::AtStart,
         kind: Kind::Count { field: |config| &mut config.line_bytes_max, min: 256, max: 1 << 30 },
         help: "Longest line of the feed; more than an eighth of history_bytes is lowered, with a warning",
     },
@@ -171,6 +201,7 @@ pub static SETTINGS: [Setting; 28] = [
         name: "message_bytes_max",
         default: Initial::Text("65536"),
         unit: "bytes",
+        change: Change::OnReload,
         // A control frame of 125 bytes (RFC 6455, 5.5) must always fit.
         kind: Kind::Count { field: |config| &mut config.message_bytes_max, min: 125, max: 1 << 26 },
         help: "Longest message from a client",
@@ -179,6 +210,7 @@ pub static SETTINGS: [Setting; 28] = [
         name: "request_head_bytes_max",
         default: Initial::Text("8192"),
         unit: "bytes",
+        change: Change::OnReload,
         kind: Kind::Count { field: |config| &mut config.request_head_bytes_max, min: 512, max: 1 << 20 },
         help: "Longest head of a client's HTTP request",
     },
@@ -186,6 +218,7 @@ pub static SETTINGS: [Setting; 28] = [
         name: "handshake_seconds",
         default: Initial::Text("10"),
         unit: "seconds",
+        change: Change::OnReload,
         kind: Kind::Seconds {
             field: |config| &mut config.handshake_seconds,
             min: 0.1,
@@ -198,6 +231,7 @@ pub static SETTINGS: [Setting; 28] = [
         name: "connections_max",
         default: Initial::Text("0"),
         unit: "connections",
+        change: Change::OnReload,
         kind: Kind::Count { field: |config| &mut config.connections_max, min: 0, max: 10_000_000 },
         help: "Connections in all; 0 = what the file limit allows",
     },
@@ -205,6 +239,7 @@ pub static SETTINGS: [Setting; 28] = [
         name: "connections_per_address_max",
         default: Initial::Text("0"),
         unit: "connections",
+        change: Change::OnReload,
         kind: Kind::Count {
             field: |config| &mut config.connections_per_address_max,
             min: 0,
@@ -216,6 +251,7 @@ pub static SETTINGS: [Setting; 28] = [
         name: "messages_per_second",
         default: Initial::Text("50"),
         unit: "messages",
+        change: Change::OnReload,
         kind: Kind::Count { field: |config| &mut config.messages_per_second, min: 1, max: 1_000_000 },
         help: "Messages a second that a client may send in the long run; four times as many at once (at \
                least 2048 on the multi-job endpoint)",
@@ -224,6 +260,7 @@ pub static SETTINGS: [Setting; 28] = [
         name: "jobs_per_connection_max",
         default: Initial::Text("1024"),
         unit: "jobs",
+        change: Change::OnReload,
         kind: Kind::Count { field: |config| &mut config.jobs_per_connection_max, min: 1, max: 1_000_000 },
         help: "Jobs that one connection to the multi-job endpoint may watch",
     },
@@ -231,6 +268,7 @@ pub static SETTINGS: [Setting; 28] = [
         name: "depth_max",
         default: Initial::Text("64"),
         unit: "levels",
+        change: Change::AtStart,
         // The daemon's own `metrics` have two levels; the parser behind the dialect gives up beyond 127.
         kind: Kind::Count { field: |config| &mut config.depth_max, min: 2, max: 100 },
         help: "Deepest nesting of a line's JSON",
@@ -239,9 +277,11 @@ pub static SETTINGS: [Setting; 28] = [
         name: "log_level",
         default: Initial::Text("info"),
         unit: "word",
+        change: Change::OnReload,
         kind: Kind::Text {
             store: |config, text| store_word(&mut config.log_level, &LOG_LEVELS, text),
             show: |config| show_word(config.log_level, &LOG_LEVELS),
+            copy: |to, from| to.log_level = from.log_level,
         },
         help: "What is logged on standard error: off, error, warn, info, debug or trace",
     },
@@ -249,6 +289,7 @@ pub static SETTINGS: [Setting; 28] = [
         name: "allow_anonymous",
         default: Initial::Text("false"),
         unit: "",
+        change: Change::AtStart,
         kind: Kind::Switch(|config| &mut config.allow_anonymous),
         help: "Let anyone who reaches a listener watch everything, also beyond loopback",
     },
@@ -256,6 +297,7 @@ pub static SETTINGS: [Setting; 28] = [
         name: "demo",
         default: Initial::Text("false"),
         unit: "",
+        change: Change::AtStart,
         kind: Kind::Switch(|config| &mut config.demo),
         help: "Also start a simulated workflow engine that feeds the daemon",
     },

@@ -49,7 +49,7 @@ impl Shard {
         if self.connections.len() <= key as usize {
             self.connections.resize_with(key as usize + 1, || None);
         }
-        let due = self.moment.tick().wrapping_add(self.parts.policy.handshake);
+        let due = self.moment.tick().wrapping_add(self.parts.terms.policy.handshake);
         self.connections[key as usize] = Some(Connection::new(address.ip(), generation, due));
         self.sockets.insert(key, socket);
         match turn_away {
@@ -170,7 +170,7 @@ impl Shard {
     }
 
     fn handle_head(&mut self, key: u32, bytes: &mut [u8]) {
-        let limits = HeadLimits { head_bytes_max: self.parts.policy.head_bytes_max };
+        let limits = HeadLimits { head_bytes_max: self.parts.terms.policy.head_bytes_max };
         let Phase::Head(held) = &mut self.connection(key).phase else {
             return;
         };
@@ -220,7 +220,7 @@ impl Shard {
             key,
             watchers: &mut self.watchers,
             outlet: &mut self.sockets,
-            policy: &self.parts.policy,
+            policy: &self.parts.terms.policy,
             tick: self.moment.tick(),
             unix_micros: self.moment.now.unix_micros,
         };
@@ -229,7 +229,7 @@ impl Shard {
             Ok(session) => {
                 // The golden ratio spreads any number of connections evenly over the interval.
                 self.spread = self.spread.wrapping_add(0x9e37_79b9);
-                let heartbeat = u64::from(self.parts.policy.heartbeat);
+                let heartbeat = u64::from(self.parts.terms.policy.heartbeat);
                 let first = ((heartbeat * u64::from(self.spread)) >> 32) as u32 + 1;
                 let due = self.moment.tick().wrapping_add(first);
                 let connection = self.connection(key);
@@ -249,14 +249,14 @@ impl Shard {
             key,
             watchers: &mut self.watchers,
             outlet: &mut self.sockets,
-            policy: &self.parts.policy,
+            policy: &self.parts.terms.policy,
             tick: self.moment.tick(),
             unix_micros: self.moment.now.unix_micros,
         };
         let mut outcome = Outcome::Continue;
         // One slot: of many pings the newest is answered (RFC 6455, 5.5.3).
         let mut ping: Option<ArrayVec<u8, 125>> = None;
-        let limits = &self.parts.policy.messages;
+        let limits = &self.parts.terms.policy.messages;
         let read = connection.reader.read(bytes, limits, &mut |message| {
             if let Message::Ping(payload) = &message {
                 ping = payload.iter().copied().collect::<ArrayVec<u8, 125>>().into();

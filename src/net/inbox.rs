@@ -11,6 +11,9 @@ use mio::Waker;
 use mio::net::TcpStream;
 use serde::Serialize;
 
+use crate::hub::laggard::Patience;
+use crate::hub::policy::Policy;
+
 /// Why an accepted socket is turned away before its request is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TurnAway {
@@ -19,11 +22,19 @@ pub enum TurnAway {
     Draining,
 }
 
+/// What connections are judged by: read from the settings, shared by all shards, replaced as a whole by a reload.
+pub struct Terms {
+    pub policy: Policy,
+    pub patience: Patience,
+}
+
 pub enum Command {
     /// A socket to serve, or to turn away.
     Adopt(TcpStream, SocketAddr, Option<TurnAway>),
     /// A description of every connection.
     Report(Sender<Vec<Report>>),
+    /// Judge by these from now on.
+    Renew(Arc<Terms>),
     /// Serve what is published for at most `serve`, then say goodbye, `index` of `of` shards.
     Drain { serve: Duration, linger: Duration, connections: usize, of: usize },
 }

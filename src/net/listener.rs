@@ -37,24 +37,39 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(TcpListener::from_std(socket.into()))
 }
 
+/// How many may come in.
+#[derive(Clone, Copy, Debug)]
+pub struct DoorLimits {
+    pub connections_max: usize,
+    /// Zero: no limit.
+    pub per_address_max: usize,
+}
+
 /// Who may come in: counts over all shards.
 pub struct Door {
-    pub connections_max: usize,
-    pub per_address_max: usize,
+    connections_max: AtomicUsize,
+    per_address_max: AtomicUsize,
     connections: AtomicUsize,
+    /// Counted without a limit, too: a reload may bring one.
     addresses: Mutex<HashMap<IpAddr, usize>>,
     is_draining: AtomicBool,
 }
 
 impl Door {
-    pub fn new(connections_max: usize, per_address_max: usize) -> Self {
+    pub fn new(limits: DoorLimits) -> Self {
         Self {
-            connections_max,
-            per_address_max,
+            connections_max: AtomicUsize::new(limits.connections_max),
+            per_address_max: AtomicUsize::new(limits.per_address_max),
             connections: AtomicUsize::new(0),
             addresses: Mutex::default(),
             is_draining: AtomicBool::new(false),
         }
+    }
+
+    /// From now on these hold; whoever is in stays.
+    pub fn set_limits(&self, limits: DoorLimits) {
+        self.connections_max.store(limits.connections_max, Ordering::Relaxed);
+        self.per_address_max.store(limits.per_address_max, Ordering::Relaxed);
     }
 
     pub fn drain(&self) {
@@ -72,20 +87,18 @@ impl Door {
     /// Counts a connection in; whoever serves it counts it out. None: it may stay.
     fn enter(&self, address: IpAddr) -> Option<TurnAway> {
         let connections = self.connections.fetch_add(1, Ordering::Relaxed);
-        let of_address = match self.per_address_max {
-            0 => 0,
-            _ => {
-                let mut addresses = self.addresses.lock();
-                let count = addresses.entry(address.to_canonical()).or_default();
-                *count += 1;
-                *count
-            }
+        let of_address = {
+            let mut addresses = self.addresses.lock();
+            let count = addresses.entry(address.to_canonical()).or_default();
+            *count += 1;
+            *count
         };
+        let per_address_max = self.per_address_max.load(Ordering::Relaxed);
         if self.is_draining() {
             Some(TurnAway::Draining)
-        } else if connections >= self.connections_max {
+        } else if connections >= self.connections_max.load(Ordering::Relaxed) {
             Some(TurnAway::Full)
-        } else if of_address > self.per_address_max {
+        } else if per_address_max > 0 && of_address > per_address_max {
             Some(TurnAway::AddressFull)
         } else {
             None
@@ -95,14 +108,12 @@ impl Door {
     /// Counts a connection out.
     pub fn leave(&self, address: IpAddr) {
         self.connections.fetch_sub(1, Ordering::Relaxed);
-        if self.per_address_max > 0 {
-            let mut addresses = self.addresses.lock();
-            let address = address.to_canonical();
-            if let Some(count) = addresses.get_mut(&address) {
-                *count -= 1;
-                if *count == 0 {
-                    addresses.remove(&address);
-                }
+        let mut addresses = self.addresses.lock();
+        let address = address.to_canonical();
+        if let Some(count) = addresses.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                addresses.remove(&address);
             }
         }
     }

@@ -13,14 +13,13 @@ use crossbeam_channel::Receiver;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 
 use crate::config::Overrun;
-use crate::hub::laggard::{Laggard, Patience};
-use crate::hub::policy::Policy;
+use crate::hub::laggard::Laggard;
 use crate::hub::watchers::Watchers;
 use crate::hub::wheel::{TICK_MILLIS, Wheel};
 use crate::metrics::Counters;
 use crate::net::clock::{Clock, Moment};
 use crate::net::connection::Connection;
-use crate::net::inbox::Command;
+use crate::net::inbox::{Command, Terms};
 use crate::net::listener::{Accepted, Door, Listener};
 use crate::net::sockets::Sockets;
 use crate::stream::directory::Directory;
@@ -47,8 +46,7 @@ pub struct ShardParts {
     pub directory: Arc<Directory>,
     pub door: Arc<Door>,
     pub counters: Arc<Counters>,
-    pub policy: Policy,
-    pub patience: Patience,
+    pub terms: Arc<Terms>,
     pub overrun: Overrun,
     /// Wakes the ingest thread when it waits for watchers.
     pub ingest: Arc<IngestWaker>,
@@ -248,6 +246,7 @@ impl Shard {
                     // Whoever asked may have given up.
                     let _ = answer.send(self.report());
                 }
+                Command::Renew(terms) => self.parts.terms = terms,
                 Command::Drain { serve, linger, connections, of } => {
                     let serve_until = self.moment.instant + serve;
                     let end_at = serve_until + linger;

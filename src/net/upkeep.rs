@@ -47,7 +47,7 @@ impl Shard {
             let taken = self.taken(key);
             self.laggards.push(Laggard::new(key, taken, self.moment.now.millis));
             if self.laggards.len() == 1 {
-                self.review_at = self.moment.now.millis + self.parts.patience.check_millis;
+                self.review_at = self.moment.now.millis + self.parts.terms.patience.check_millis;
             }
         }
         self.parts.counters.messages.add(std::mem::take(&mut self.watchers.messages));
@@ -81,7 +81,7 @@ impl Shard {
         if self.laggards.is_empty() || now < self.review_at {
             return;
         }
-        self.review_at = now + self.parts.patience.check_millis;
+        self.review_at = now + self.parts.terms.patience.check_millis;
         let mut laggards = std::mem::take(&mut self.laggards);
         let mut stalled = Vec::new();
         laggards.retain_mut(|laggard| {
@@ -89,7 +89,7 @@ impl Shard {
             if !self.watchers.stays_reviewed(key) {
                 return false;
             }
-            match laggard.check(self.taken(key), now, self.parts.patience) {
+            match laggard.check(self.taken(key), now, self.parts.terms.patience) {
                 Progress::Reads => self.connection(key).is_heard = true,
                 Progress::Pauses => {}
                 Progress::Stalled if self.watchers.is_blocked(key) => stalled.push(key),
@@ -114,8 +114,11 @@ impl Shard {
 
     /// A heartbeat: judges the silence, then says where the connection stands.
     fn beat(&mut self, key: u32) {
-        let (silent_max, heartbeat, tick) =
-            (self.parts.policy.silent_heartbeats, self.parts.policy.heartbeat, self.moment.tick());
+        let (silent_max, heartbeat, tick) = (
+            self.parts.terms.policy.silent_heartbeats,
+            self.parts.terms.policy.heartbeat,
+            self.moment.tick(),
+        );
         let connection = self.connection(key);
         connection.silent = if std::mem::take(&mut connection.is_heard) { 0 } else { connection.silent + 1 };
         if connection.silent >= silent_max {

@@ -13,6 +13,7 @@ mod messages;
 mod overrun;
 mod program;
 mod publishers;
+mod reload;
 mod resume;
 mod slow;
 mod tools;

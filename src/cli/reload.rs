@@ -1,0 +1,55 @@
+//! What SIGHUP does: the settings are read again, and the running daemon takes over those that can change, all or
+//! none of them. On a thread of its own: a file may take its time, and the signals that end the daemon must not wait.
+
+use std::env;
+use std::sync::Arc;
+
+use clap::ArgMatches;
+use crossbeam_channel::Receiver;
+
+use super::logging::LevelSwitch;
+use crate::config::{self, Loaded, Renewed};
+use crate::server::Server;
+
+pub struct Reload {
+    /// As the program was started; with the environment and the file they give the settings anew.
+    pub flags: ArgMatches,
+    /// In force.
+    pub loaded: Loaded,
+    pub server: Arc<Server>,
+    pub level: LevelSwitch,
+}
+
+impl Reload {
+    /// Reloads at each request, until nobody can ask any more.
+    pub fn run(mut self, requests: Receiver<()>) {
+        for () in requests {
+            if let Err(problem) = self.reload() {
+                tracing::error!("nothing was reloaded, the old settings stay: {problem}");
+            }
+        }
+    }
+
+    fn reload(&mut self) -> Result<(), String> {
+        let fresh = config::load(&self.flags, env::vars_os()).map_err(|error| error.to_string())?;
+        let Renewed { loaded, changed, needs_restart } =
+            self.loaded.renew(fresh).map_err(|error| error.to_string())?;
+        self.server.reload(&loaded.config).map_err(|error| error.to_string())?;
+        // Whoever makes the log quieter or louder sees that it was done.
+        let (before, after) = (self.loaded.config.log_level, loaded.config.log_level);
+        self.level.set(before.max(after));
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
+        }
+        if !needs_restart.is_empty() {
+            tracing::warn!("changed, but needs a restart: {}", needs_restart.join(", "));
+        }
+        match changed.is_empty() {
+            true => tracing::info!("reloaded; no setting has changed"),
+            false => tracing::info!("reloaded; changed: {}", changed.join(", ")),
+        }
+        self.level.set(after);
+        self.loaded = loaded;
+        Ok(())
+    }
+}

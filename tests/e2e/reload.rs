@@ -1,0 +1,208 @@
+//! SIGHUP: what changes in a running daemon, what does not, and that nobody is disconnected by it.
+
+use std::fs;
+use std::path::PathBuf;
+
+use rustix::process::Signal;
+
+use crate::harness::{Client, Daemon, Scratch, Setup, wait_until};
+
+const EVENTS: &str = "/api/ws/events";
+
+/// A daemon with a settings file that a test rewrites.
+struct Reloadable {
+    daemon: Daemon,
+    file: PathBuf,
+    _scratch: Scratch,
+}
+
+impl Reloadable {
+    fn start(text: &str) -> Self {
+        Self::with(Setup::default(), text)
+    }
+
+    fn with(setup: Setup, text: &str) -> Self {
+        let scratch = Scratch::new();
+        let file = scratch.path().join("luxcast.toml");
+        fs::write(&file, text).unwrap();
+        let daemon = setup.flags(&["--config", file.to_str().unwrap()]).start();
+        Self { daemon, file, _scratch: scratch }
+    }
+
+    /// Reloads with this file, and waits for the daemon's word on that, which it returns: the log lines since.
+    fn reload(&self, text: &str) -> String {
+        fs::write(&self.file, text).unwrap();
+        self.hang_up()
+    }
+
+    fn hang_up(&self) -> String {
+        let before = self.daemon.stderr().len();
+        self.daemon.signal(Signal::HUP);
+        let since = || self.daemon.stderr()[before..].to_owned();
+        wait_until("the outcome of a reload in the log", || {
+            let lines = since();
+            lines.ends_with('\n') && lines.contains("reloaded")
+        });
+        since()
+    }
+}
+
+/// A number that only this watcher's own events moved: it is still served, in order, by the same connection.
+fn assert_served(daemon: &Daemon, watchers: &mut [Client]) {
+    let newest = daemon.acked_feed().publish([r#"{"type":"x","job_id":"j"}"#]);
+    for watcher in watchers {
+        assert!(watcher.event().starts_with(&format!("{{\"stream_seq\":{newest},")));
+    }
+}
+
+#[test]
+fn limits_change_for_everybody_and_nobody_is_disconnected() {
+    let reloadable = Reloadable::with(
+        Setup::default().flags(&["--shards", "3"]),
+        "messages_per_second = 1000\nconnections_max = 100\n",
+    );
+    let daemon = &reloadable.daemon;
+    let mut watchers: Vec<Client> = (0..9).map(|_| daemon.watch(EVENTS)).collect();
+    assert_served(daemon, &mut watchers);
+
+    let log = reloadable.reload(
+        "messages_per_second = 1000\nconnections_max = 10\nmessage_bytes_max = 200\nheartbeat_seconds = 0.1\n",
+    );
+    assert!(
+        log.contains("reloaded; changed: heartbeat_seconds, message_bytes_max, connections_max"),
+        "{log}"
+    );
+    assert_served(daemon, &mut watchers);
+    // New limits hold for those who come, in each shard, and for those who are there.
+    let tenth = daemon.watch(EVENTS);
+    assert_eq!(daemon.refuse(EVENTS).code(), "full");
+    drop(tenth);
+    wait_until("room for another", || Client::try_connect(daemon.address, EVENTS).is_ok());
+    for watcher in &mut watchers {
+        let fits = format!(r#"{{"action":"pong","pad":"{}"}}"#, "x".repeat(150));
+        watcher.send(&fits);
+        assert_eq!(watcher.ask(r#"{"action":"ping"}"#)["type"], "pong");
+        watcher.send(&fits.replace("pad\":\"", &format!("pad\":\"{}", "y".repeat(50))));
+        assert_eq!(watcher.close_code(), 1009);
+    }
+    // From the limit of 10 back to what the file limit allows.
+    let log = reloadable.reload("");
+    assert!(log.contains("connections_max"), "{log}");
+    let _crowd: Vec<Client> = (0..20).map(|_| daemon.watch(EVENTS)).collect();
+}
+
+#[test]
+fn connections_from_before_a_limit_per_address_count() {
+    let reloadable = Reloadable::start("");
+    let daemon = &reloadable.daemon;
+    let mut watchers: Vec<Client> = (0..3).map(|_| daemon.watch(EVENTS)).collect();
+    reloadable.reload("connections_per_address_max = 3\n");
+    assert_eq!(daemon.refuse(EVENTS).code(), "too_many_requests");
+    watchers.pop();
+    wait_until("room for another", || Client::try_connect(daemon.address, EVENTS).is_ok());
+    assert_served(daemon, &mut watchers);
+    // Lowered below what is there: nobody goes, nobody comes.
+    reloadable.reload("connections_per_address_max = 1\n");
+    assert_served(daemon, &mut watchers);
+    assert_eq!(daemon.refuse(EVENTS).code(), "too_many_requests");
+}
+
+#[test]
+fn a_bad_file_changes_nothing_and_is_named_with_line_and_key() {
+    let reloadable = Reloadable::start("connections_max = 1\n");
+    let daemon = &reloadable.daemon;
+    let mut only = [daemon.watch(EVENTS)];
+    let name = reloadable.file.to_str().unwrap();
+    let table = [
+        ("connections_max = 5\nconnection_max = 5\n", format!("{name}:2: connection_max: ")),
+        ("connections_max = 5\n\nmessage_bytes_max = 1\n", format!("{name}:3: message_bytes_max: ")),
+        ("connections_max = 5\nlog_level = \"loud\"\n", format!("{name}:2: log_level: ")),
+        ("connections_max = 5\nbroken\n", format!("{name}:2: ")),
+    ];
+    for (text, place) in table {
+        let log = reloadable.reload(text);
+        assert!(log.contains("nothing was reloaded, the old settings stay"), "{log}");
+        assert!(log.contains("ERROR") && log.contains(&place), "no {place} in {log}");
+        assert_eq!(daemon.refuse(EVENTS).code(), "full", "after {text:?}");
+        assert_served(daemon, &mut only);
+    }
+    fs::remove_file(&reloadable.file).unwrap();
+    let log = reloadable.hang_up();
+    assert!(log.contains(&format!("--config: cannot read {name}")), "{log}");
+    assert_eq!(daemon.refuse(EVENTS).code(), "full");
+    // Mended, it is taken.
+    reloadable.reload("connections_max = 2\n");
+    let _second = daemon.watch(EVENTS);
+}
+
+#[test]
+fn what_needs_a_restart_is_named_in_one_warning_and_the_rest_is_taken() {
+    let reloadable = Reloadable::start("");
+    let daemon = &reloadable.daemon;
+    let mut watchers = [daemon.watch(EVENTS)];
+    let text = "connections_max = 1\nhistory_seconds = 5\noverrun = \"wait\"\n";
+    for _ in 0..2 {
+        let log = reloadable.reload(text);
+        assert!(log.contains("changed, but needs a restart: history_seconds, overrun"), "{log}");
+        assert_eq!(log.matches("WARN").count(), 1, "{log}");
+        assert_eq!(daemon.refuse(EVENTS).code(), "full");
+    }
+    assert_served(daemon, &mut watchers);
+}
+
+#[test]
+fn flags_still_go_before_the_file() {
+    let reloadable = Reloadable::with(Setup::default().flags(&["--connections-max", "1"]), "");
+    let log = reloadable.reload("connections_max = 5\n");
+    assert!(log.contains("no setting has changed"), "{log}");
+    let _only = reloadable.daemon.watch(EVENTS);
+    assert_eq!(reloadable.daemon.refuse(EVENTS).code(), "full");
+}
+
+#[test]
+fn the_log_level_changes_and_each_change_is_seen() {
+    let reloadable = Reloadable::start("");
+    let quiet = reloadable.reload("log_level = \"error\"\n");
+    assert!(quiet.contains("reloaded; changed: log_level"), "{quiet}");
+    // Nothing is said of a refused request any more.
+    let before = reloadable.daemon.stderr().len();
+    assert_eq!(reloadable.daemon.refuse("/nowhere").status, 404);
+    let debug = reloadable.reload("log_level = \"debug\"\n");
+    assert!(debug.contains("reloaded; changed: log_level"), "{debug}");
+    assert!(!reloadable.daemon.stderr()[before..].contains("refused"), "{}", reloadable.daemon.stderr());
+    let mut raw = reloadable.daemon.raw();
+    raw.upgrade(EVENTS);
+    // A reserved opcode ends the connection, which only debugging shows.
+    raw.send(&[0x83]);
+    assert_eq!(raw.read_close(), Some(1002));
+    reloadable.daemon.wait_for_log("DEBUG");
+}
+
+#[test]
+fn many_signals_at_once_are_fine() {
+    let reloadable = Reloadable::start("connections_max = 100\n");
+    let daemon = &reloadable.daemon;
+    let mut watchers: Vec<Client> = (0..3).map(|_| daemon.watch(EVENTS)).collect();
+    fs::write(&reloadable.file, "connections_max = 3\n").unwrap();
+    for _ in 0..200 {
+        daemon.signal(Signal::HUP);
+    }
+    wait_until("the last one is obeyed", || {
+        Client::try_connect(daemon.address, EVENTS).is_err_and(|refused| refused.code() == "full")
+    });
+    assert_served(daemon, &mut watchers);
+}
+
+#[test]
+fn a_reload_that_hangs_does_not_keep_the_daemon_from_ending() {
+    let mut reloadable = Reloadable::start("");
+    // A pipe in place of the file: whoever opens it waits for a writer.
+    fs::remove_file(&reloadable.file).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, &reloadable.file, rustix::fs::Mode::RWXU).unwrap();
+    reloadable.daemon.signal(Signal::HUP);
+    reloadable.daemon.signal(Signal::HUP);
+    let mut watchers = [reloadable.daemon.watch(EVENTS)];
+    assert_served(&reloadable.daemon, &mut watchers);
+    drop(watchers);
+    reloadable.daemon.stop();
+}
