@@ -2,7 +2,7 @@
 
 pub mod cohort;
 pub mod cursor;
-
+pub mod echo;
 pub mod endpoint;
 pub mod filter;
 pub mod flush;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::close::CloseReason;
+use crate::hub::echo;
 use crate::hub::wheel::{TICK_MILLIS, Tick};
 use crate::wire::message::MessageLimits;
 
@@ -11,7 +12,7 @@ pub const GARBAGE_MAX: u8 = 16;
 /// Jobs endpoint: a page subscribes to all it shows at once.
 pub const MULTI_JOB_BURST: u32 = 2048;
 /// Fragments of one message: a client that needs more sends bytes one by one.
-const FRAGMENTS_MAX: u32 = 1024;
+const FRAGMENTS_MAX: u32 = if echo::IS_ON { u32::MAX } else { 1024 };
 /// Bytes of unsent answers from which on nothing more is read from a client.
 pub const UNSENT_ANSWERS_MAX: usize = 32 << 10;
 

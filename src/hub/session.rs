@@ -1,6 +1,7 @@
 //! One client's session: its messages to effects on what it watches, and to answers.
 
 use crate::close::CloseReason;
+use crate::hub::echo;
 use crate::hub::endpoint::{Endpoint, Opening};
 use crate::hub::filter::{Filter, TooManyNames};
 use crate::hub::outlet::Outlet;
@@ -52,6 +53,10 @@ impl Session {
         scene: &mut Scene<'_, O>,
         accept: impl FnOnce(&mut Vec<u8>),
     ) -> Result<Session, Refusal> {
+        if echo::IS_ON {
+            scene.watchers.say(scene.key, accept);
+            return Ok(Self::new(Allowance::new(scene.policy.messages_burst, scene.tick), false, false));
+        }
         let is_multi_job = opening.endpoint == Endpoint::MultiJob;
         let is_debug = matches!(opening.endpoint, Endpoint::JobDebug(_));
         let filter = Filter::all(is_debug, is_multi_job);
@@ -115,6 +120,9 @@ impl Session {
         };
         if let Err(reason) = self.allowance.spend(scene.tick, policy.messages_per_second, burst) {
             return Verdict::Close(reason);
+        }
+        if echo::IS_ON {
+            return echo::handle_message(message, scene);
         }
         let obeyed = match message {
             Message::Text(text) => match parse_action(text, self.is_multi_job) {

@@ -11,6 +11,7 @@ use socket2::SockRef;
 use std::io::{ErrorKind, Read};
 
 use crate::close::CloseReason;
+use crate::hub::echo;
 use crate::hub::endpoint::{Endpoint, Opening, route};
 use crate::hub::policy::{UNSENT_ANSWERS_MAX, ticks};
 use crate::hub::session::{Scene, Session, Verdict};
@@ -258,7 +259,9 @@ impl Shard {
         let mut ping: Option<ArrayVec<u8, 125>> = None;
         let limits = &self.parts.terms.policy.messages;
         let read = connection.reader.read(bytes, limits, &mut |message| {
-            if let Message::Ping(payload) = &message {
+            if let Message::Ping(payload) = &message
+                && !echo::IS_ON
+            {
                 ping = payload.iter().copied().collect::<ArrayVec<u8, 125>>().into();
             }
             outcome = match session.handle_message(&message, &mut scene) {
