@@ -56,6 +56,8 @@ pub struct Config {
     pub connections_per_address_max: usize,
     pub messages_per_second: usize,
     pub jobs_per_connection_max: usize,
+    /// Each `*`, `null` or `scheme://host[:port]`.
+    pub allowed_origins: Vec<String>,
     pub depth_max: usize,
     pub log_level: LevelFilter,
     pub allow_anonymous: bool,
@@ -137,6 +139,7 @@ impl Config {
             connections_per_address_max: 0,
             messages_per_second: 0,
             jobs_per_connection_max: 0,
+            allowed_origins: Vec::new(),
             depth_max: 0,
             log_level: LevelFilter::INFO,
             allow_anonymous: false,

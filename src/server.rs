@@ -299,7 +299,11 @@ fn terms(config: &Config) -> io::Result<Terms> {
         silent_heartbeats: config.silent_heartbeats as u16,
         handshake: ticks(config.handshake_seconds),
     };
-    Ok(Terms { policy, patience: Patience::new(config.stalled_seconds) })
+    Ok(Terms {
+        policy,
+        patience: Patience::new(config.stalled_seconds),
+        allowed_origins: config.allowed_origins.clone(),
+    })
 }
 
 fn limits(config: &Config) -> Limits {

@@ -219,6 +219,7 @@ mod tests {
                 ("config" | "ingest", _) => "/elsewhere".to_string(),
                 ("overrun", _) => "wait".to_string(),
                 ("log_level", _) => "off".to_string(),
+                ("allowed_origins", _) => "null".to_string(),
                 (_, Kind::Switch(_)) => "true".to_string(),
                 (_, Kind::List { .. } | Kind::Text { .. }) => "127.0.0.1:1".to_string(),
                 (_, Kind::Count { max, .. }) => max.to_string(),

@@ -3,8 +3,8 @@
 
 use super::setting::{Change, Initial, Kind, Setting};
 use super::value::{
-    LOG_LEVELS, OVERRUNS, show_admin, show_config, show_listen, show_word, store_admin, store_config,
-    store_ingest, store_listen, store_word,
+    LOG_LEVELS, OVERRUNS, show_admin, show_config, show_list, show_word, store_admin, store_allowed_origins,
+    store_config, store_ingest, store_listen, store_word,
 };
 
 /// More threads than any machine feeds from one ingest thread.
@@ -15,7 +15,7 @@ const DAY: f64 = 24.0 * HOUR;
 const YEAR: f64 = 365.0 * DAY;
 
 /// Sorted as people meet them: where, how long, how much, who.
-pub static SETTINGS: [Setting; 28] = [
+pub static SETTINGS: [Setting; 29] = [
     Setting {
         name: "listen",
         default: Initial::Text("127.0.0.1:20555"),
@@ -23,7 +23,7 @@ pub static SETTINGS: [Setting; 28] = [
         change: Change::AtStart,
         kind: Kind::List {
             store: store_listen,
-            show: show_listen,
+            show: |config| show_list(&config.listen),
             copy: |to, from| to.listen.clone_from(&from.listen),
         },
         help: "Address and port for watchers; repeatable. Port 0 takes a free one. \
@@ -263,6 +263,19 @@ pub static SETTINGS: [Setting; 28] = [
         change: Change::OnReload,
         kind: Kind::Count { field: |config| &mut config.jobs_per_connection_max, min: 1, max: 1_000_000 },
         help: "Jobs that one connection to the multi-job endpoint may watch",
+    },
+    Setting {
+        name: "allowed_origins",
+        default: Initial::Computed("none"),
+        unit: "origin",
+        change: Change::OnReload,
+        kind: Kind::List {
+            store: store_allowed_origins,
+            show: |config| show_list(&config.allowed_origins),
+            copy: |to, from| to.allowed_origins.clone_from(&from.allowed_origins),
+        },
+        help: "Web pages that may connect besides those of the daemon's own host and port: scheme://host[:port], \
+               null, or * for all; repeatable",
     },
     Setting {
         name: "depth_max",

@@ -1,7 +1,7 @@
 //! From the text of a value to the value and back, whatever source the text came from.
 //! An error says what is wrong with the text, not where it stood.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -78,9 +78,58 @@ pub(super) fn store_listen(config: &mut Config, texts: &[String]) -> Result<(), 
     Ok(())
 }
 
-pub(super) fn show_listen(config: &Config) -> String {
-    let addresses: Vec<String> = config.listen.iter().map(SocketAddr::to_string).collect();
-    addresses.join(",")
+/// As in a variable; `none` for an empty list.
+pub(super) fn show_list<T: ToString>(items: &[T]) -> String {
+    let texts: Vec<String> = items.iter().map(T::to_string).collect();
+    if texts.is_empty() { "none".to_string() } else { texts.join(",") }
+}
+
+/// Lists that may be empty, so that a file can take back what it gave: `[]`, or `none`.
+fn items(texts: &[String]) -> &[String] {
+    match texts {
+        [only] if only == "none" => &[],
+        _ => texts,
+    }
+}
+
+pub(super) fn store_allowed_origins(config: &mut Config, texts: &[String]) -> Result<(), String> {
+    let texts = items(texts);
+    if let Some(bad) = texts.iter().find(|text| !is_origin(text)) {
+        return Err(format!(
+            "`{bad}` is not an origin, such as https://app.example or http://localhost:3000, without a path; \
+             nor null or *"
+        ));
+    }
+    config.allowed_origins = texts.to_vec();
+    Ok(())
+}
+
+/// `scheme "://" host [ ":" port ]` (RFC 6454, 7.1), `null` or `*`.
+fn is_origin(text: &str) -> bool {
+    if matches!(text, "null" | "*") {
+        return true;
+    }
+    let Some((scheme, authority)) = text.split_once("://") else {
+        return false;
+    };
+    // RFC 3986, 3.1.
+    let is_scheme = scheme.starts_with(|letter: char| letter.is_ascii_alphabetic())
+        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+    let (host, port) = match authority.rsplit_once(':') {
+        // The colons of an address of IPv6 stand in brackets.
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    let is_host = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        // Other scripts stand in their ASCII form, as browsers send them.
+        None => {
+            !host.is_empty()
+                && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+        }
+    };
+    let is_port = port.is_none_or(|port| port.parse::<u16>().is_ok() && !port.starts_with('+'));
+    is_scheme && is_host && is_port
 }
 
 pub(super) fn store_admin(config: &mut Config, text: &str) -> Result<(), String> {
@@ -134,8 +183,8 @@ pub(super) fn show_config(config: &Config) -> String {
 #[cfg(test)]
 mod tests {
     use super::{
-        LOG_LEVELS, OVERRUNS, SOCKET_PATH_BYTES_MAX, read_count, read_seconds, read_switch, show_listen,
-        store_admin, store_ingest, store_listen, store_word,
+        LOG_LEVELS, OVERRUNS, SOCKET_PATH_BYTES_MAX, read_count, read_seconds, read_switch, show_list,
+        store_admin, store_allowed_origins, store_ingest, store_listen, store_word,
     };
     use crate::config::{Config, Overrun};
     use std::time::Duration;
@@ -189,17 +238,65 @@ mod tests {
         let texts = |texts: &[&str]| texts.iter().map(|text| text.to_string()).collect::<Vec<_>>();
         let both = texts(&["127.0.0.1:0", "[::1]:80", "127.0.0.1:0"]);
         assert_eq!(store_listen(&mut config, &both), Ok(()));
-        assert_eq!(show_listen(&config), "127.0.0.1:0,[::1]:80,127.0.0.1:0");
+        assert_eq!(show_list(&config.listen), "127.0.0.1:0,[::1]:80,127.0.0.1:0");
         for bad in ["", "127.0.0.1", ":80", "localhost:80", "127.0.0.1:65536", "::1:80:"] {
             assert!(store_listen(&mut config, &texts(&[bad])).is_err(), "{bad}");
         }
         assert!(store_listen(&mut config, &[]).is_err());
         assert!(store_listen(&mut config, &texts(&["127.0.0.1:9", "127.0.0.1:9"])).is_err());
-        assert_eq!(show_listen(&config), "127.0.0.1:0,[::1]:80,127.0.0.1:0");
+        assert_eq!(show_list(&config.listen), "127.0.0.1:0,[::1]:80,127.0.0.1:0");
 
         assert_eq!(store_admin(&mut config, "off"), Ok(()));
         assert_eq!(config.admin, None);
         assert!(store_admin(&mut config, "on").unwrap_err().ends_with(", or off"));
+    }
+
+    #[test]
+    fn origins() {
+        let mut config = Config::default();
+        let mut store = |texts: &[&str]| {
+            let texts: Vec<String> = texts.iter().map(ToString::to_string).collect();
+            store_allowed_origins(&mut config, &texts).map(|()| show_list(&config.allowed_origins))
+        };
+        for good in [
+            "https://app.example",
+            "http://localhost:3000",
+            "HTTP://A.b-c:65535",
+            "http://[::1]",
+            "http://[2001:db8::1]:8080",
+            "chrome-extension://abcdef",
+            "null",
+            "*",
+        ] {
+            assert_eq!(store(&[good]).as_deref(), Ok(good));
+        }
+        assert_eq!(store(&["null", "http://a"]).as_deref(), Ok("null,http://a"));
+        for bad in [
+            "",
+            "app.example",
+            "//app.example",
+            "https://",
+            "https://app.example/",
+            "https://app.example/page",
+            "https://user@app.example",
+            "https://*.example",
+            "https://app.example:",
+            "https://app.example:65536",
+            "https://app.example:+1",
+            "https://a:1:2",
+            "https://[::1",
+            "https://[x]",
+            "https://a b",
+            "https://\u{FC}.example",
+            "1http://a",
+            "Null",
+            "none",
+        ] {
+            let problem = store(&["http://a", bad]).unwrap_err();
+            assert!(problem.starts_with(&format!("`{bad}` is not an origin, such as ")), "{problem}");
+        }
+        assert_eq!(store(&[]).as_deref(), Ok("none"));
+        assert_eq!(store(&["none"]).as_deref(), Ok("none"));
     }
 
     #[test]

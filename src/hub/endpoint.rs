@@ -5,7 +5,7 @@
 //! method (405), the id and the parameters (400). Whether the upgrade itself is correct (426) is
 //! judged after them by [`accept_key`](crate::wire::handshake::accept_key): the bad id of a plain
 //! GET is told as it is, since an upgrade would not mend it. What must be known before ids are
-//! looked at belongs between `find` and the rest.
+//! looked at belongs between [`find`] and [`Place::open`].
 
 use std::borrow::Cow;
 
@@ -43,32 +43,20 @@ pub struct Opening {
     pub since: Since,
 }
 
-/// Finds the endpoint and reads the query.
+/// Finds what a request is for, its id not looked at yet.
 ///
 /// # Errors
-/// 404, 405 or 400, in this order; see the top of this file.
-pub fn route(request: &Request<'_>) -> Result<Opening, Refusal> {
-    let place = find(request.path).ok_or_else(|| Refusal::not_found().of_method(request.method))?;
-    if request.method != "GET" {
-        return Err(Refusal::method_not_allowed().of_method(request.method));
+/// 404 or 405, in this order; see the top of this file.
+pub fn find<'a>(request: &Request<'a>) -> Result<Place<'a>, Refusal> {
+    let place = place_of(request.path).ok_or_else(|| Refusal::not_found().of_method(request.method))?;
+    match request.method {
+        "GET" => Ok(place),
+        method => Err(Refusal::method_not_allowed().of_method(method)),
     }
-    let endpoint = match place {
-        Place::JobMonitor(raw) => Endpoint::JobMonitor(read_id(raw, "job_id")?),
-        Place::JobDebug(raw) => Endpoint::JobDebug(read_id(raw, "job_id")?),
-        Place::FlowMonitor(raw) => Endpoint::FlowMonitor(read_id(raw, "flow_id")?),
-        Place::Events => Endpoint::Events,
-        Place::MultiJob => Endpoint::MultiJob,
-        Place::Health => {
-            // Probes add parameters of their own; none means anything here.
-            return Ok(Opening { endpoint: Endpoint::Health, events: None, since: Since::Now });
-        }
-    };
-    let query = read_query(request.query.unwrap_or_default())?;
-    Ok(Opening { endpoint, events: query.events, since: query.since })
 }
 
 /// A path that exists, its id as it was sent.
-enum Place<'a> {
+pub enum Place<'a> {
     JobMonitor(&'a str),
     JobDebug(&'a str),
     FlowMonitor(&'a str),
@@ -77,9 +65,31 @@ enum Place<'a> {
     Health,
 }
 
+impl Place<'_> {
+    /// Reads the id and the query.
+    ///
+    /// # Errors
+    /// 400.
+    pub fn open(self, request: &Request<'_>) -> Result<Opening, Refusal> {
+        let endpoint = match self {
+            Place::JobMonitor(raw) => Endpoint::JobMonitor(read_id(raw, "job_id")?),
+            Place::JobDebug(raw) => Endpoint::JobDebug(read_id(raw, "job_id")?),
+            Place::FlowMonitor(raw) => Endpoint::FlowMonitor(read_id(raw, "flow_id")?),
+            Place::Events => Endpoint::Events,
+            Place::MultiJob => Endpoint::MultiJob,
+            Place::Health => {
+                // Probes add parameters of their own; none means anything here.
+                return Ok(Opening { endpoint: Endpoint::Health, events: None, since: Since::Now });
+            }
+        };
+        let query = read_query(request.query.unwrap_or_default())?;
+        Ok(Opening { endpoint, events: query.events, since: query.since })
+    }
+}
+
 /// Paths are compared as they stand: only ids are percent-decoded, and a slash at the end makes
 /// another path.
-fn find(path: &str) -> Option<Place<'_>> {
+fn place_of(path: &str) -> Option<Place<'_>> {
     match path {
         "/healthz" => return Some(Place::Health),
         "/api/v1/websocket" | "/api/v1/ws" => return Some(Place::MultiJob),
@@ -212,14 +222,14 @@ fn decode(text: &str) -> Option<Cow<'_, str>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Endpoint, Opening, route};
+    use super::{Endpoint, Opening, find};
     use crate::wire::action::Since;
     use crate::wire::http::{Head, HeadLimits, Refusal, parse_head};
 
     fn request(method: &str, target: &str) -> Result<Opening, Refusal> {
         let text = format!("{method} {target} HTTP/1.1\r\nHost: a\r\n\r\n");
         match parse_head(text.as_bytes(), HeadLimits { head_bytes_max: 8192 }) {
-            Ok(Head::Complete { request, .. }) => route(&request),
+            Ok(Head::Complete { request, .. }) => find(&request)?.open(&request),
             other => panic!("{other:?}"),
         }
     }

@@ -9,6 +9,7 @@ pub mod flush;
 pub mod laggard;
 pub mod many;
 mod mark;
+pub mod origin;
 pub mod outlet;
 pub mod policy;
 mod questions;

@@ -12,7 +12,8 @@ use std::io::{ErrorKind, Read};
 
 use crate::close::CloseReason;
 use crate::hub::echo;
-use crate::hub::endpoint::{Endpoint, Opening, route};
+use crate::hub::endpoint::{Opening, Place, find};
+use crate::hub::origin;
 use crate::hub::policy::{UNSENT_ANSWERS_MAX, ticks};
 use crate::hub::session::{Scene, Session, Verdict};
 use crate::net::connection::{Connection, Phase};
@@ -20,7 +21,7 @@ use crate::net::inbox::TurnAway;
 use crate::net::shard::Shard;
 use crate::wire::frame;
 use crate::wire::handshake::{accept_key, write_switching};
-use crate::wire::http::{Head, HeadLimits, Refusal, parse_head, write_refusal, write_response};
+use crate::wire::http::{Head, HeadLimits, Refusal, Request, parse_head, write_refusal, write_response};
 use crate::wire::message::{Flow, Message};
 
 /// How long a connection that was told to end may take to read that.
@@ -30,6 +31,13 @@ const REFUSAL_LOG_MILLIS: u64 = 1_000;
 
 fn token_of(key: u32, generation: u32) -> Token {
     Token(key as usize | (generation as usize) << 32)
+}
+
+/// What a good request is answered with.
+enum Answer {
+    Health,
+    /// What it opens, and the accept key.
+    Watch(Opening, String),
 }
 
 /// What the bytes of one read led to.
@@ -193,26 +201,33 @@ impl Shard {
                 self.connection(key).phase = Phase::Head(held);
                 return;
             }
-            Ok(Head::Complete { request, length }) => match route(&request) {
-                Ok(opening) if opening.endpoint == Endpoint::Health => {
-                    return self.answer_health(key);
-                }
-                Ok(opening) => match accept_key(&request) {
-                    Ok(accept) => (opening, accept, length),
-                    Err(refusal) => return self.refuse(key, &refusal),
-                },
+            Ok(Head::Complete { request, length }) => match self.judge(&request) {
+                Ok(Answer::Health) => return self.answer_health(key),
+                Ok(Answer::Watch(opening, accept)) => (opening, accept, length),
                 Err(refusal) => return self.refuse(key, &refusal),
             },
             Err(refusal) => return self.refuse(key, &refusal),
         };
-        if self.parts.door.is_draining() {
-            return self.refuse(key, &Refusal::draining());
-        }
         self.open(key, &opening, &accept);
         // Frames may stand right behind the request.
         let used = length - before;
         if matches!(self.connection(key).phase, Phase::Open(_)) && used < bytes.len() {
             self.handle_frames(key, &mut bytes[used..]);
+        }
+    }
+
+    /// All that a request is asked before it is obeyed; what does not depend on the id comes before the id.
+    fn judge(&mut self, request: &Request<'_>) -> Result<Answer, Refusal> {
+        let place = find(request)?;
+        if let Place::Health = place {
+            return Ok(Answer::Health);
+        }
+        origin::check(request, &self.parts.terms.allowed_origins)?;
+        let opening = place.open(request)?;
+        let accept = accept_key(request)?;
+        match self.parts.door.is_draining() {
+            true => Err(Refusal::draining()),
+            false => Ok(Answer::Watch(opening, accept)),
         }
     }
 

@@ -26,6 +26,7 @@ pub enum TurnAway {
 pub struct Terms {
     pub policy: Policy,
     pub patience: Patience,
+    pub allowed_origins: Vec<String>,
 }
 
 pub enum Command {

@@ -6,10 +6,14 @@ pub const FIELDS_MAX: usize = 64;
 /// which leaves room for a long list of names.
 pub const TARGET_BYTES_MAX: usize = 4096;
 
+/// What is shown of a text that a client has sent: enough to know it again.
+const SHOWN_CHARACTERS_MAX: usize = 200;
+
 /// The status of a refusal: its number, its phrase and the fields that must go with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     BadRequest,
+    Forbidden,
     NotFound,
     MethodNotAllowed,
     RequestTimeout,
@@ -35,6 +39,7 @@ impl Status {
     fn row(self) -> (u16, &'static str) {
         match self {
             Status::BadRequest => (400, ""),
+            Status::Forbidden => (403, ""),
             Status::NotFound => (404, ""),
             Status::MethodNotAllowed => (405, "Allow: GET\r\n"),
             Status::RequestTimeout => (408, ""),
@@ -93,6 +98,15 @@ impl Refusal {
         Refusal::new(Status::BadRequest, "bad_parameter", message)
     }
 
+    /// 403: a web page of this origin may not connect.
+    pub fn forbidden_origin(origin: &str) -> Self {
+        let message = format!(
+            "web pages of the origin \"{}\" may not connect: it is neither that of Host nor in allowed_origins",
+            printable(origin)
+        );
+        Refusal::new(Status::Forbidden, "forbidden_origin", message)
+    }
+
     /// 404.
     pub fn not_found() -> Self {
         let message = "no such path; there are {prefix}/jobs/{job_id}/monitor, {prefix}/jobs/{job_id}/debug, \
@@ -149,6 +163,15 @@ impl Refusal {
     }
 }
 
+/// Text that a client has sent, fit for logs and answers: ASCII that prints, everything else escaped, and not long.
+pub fn printable(text: &str) -> String {
+    let mut shown: String = text.chars().take(SHOWN_CHARACTERS_MAX).flat_map(char::escape_default).collect();
+    if text.chars().nth(SHOWN_CHARACTERS_MAX).is_some() {
+        shown.push_str("...");
+    }
+    shown
+}
+
 /// The body of a refusal; its members stand in this order.
 #[derive(serde::Serialize)]
 struct RefusalBody<'a> {
@@ -199,6 +222,7 @@ fn phrase(status: u16) -> &'static str {
     match status {
         200 => "OK",
         400 => "Bad Request",
+        403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
         408 => "Request Timeout",
@@ -214,7 +238,7 @@ fn phrase(status: u16) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::{Refusal, write_refusal, write_response};
+    use super::{Refusal, printable, write_refusal, write_response};
 
     #[test]
     fn refusals_are_whole_answers() {
@@ -255,6 +279,7 @@ mod tests {
             (Refusal::bad_request(""), 400, "bad_request"),
             (Refusal::bad_id("job_id"), 400, "bad_id"),
             (Refusal::bad_parameter(""), 400, "bad_parameter"),
+            (Refusal::forbidden_origin(""), 403, "forbidden_origin"),
             (Refusal::not_found(), 404, "not_found"),
             (Refusal::method_not_allowed(), 405, "method_not_allowed"),
             (Refusal::timeout(), 408, "timeout"),
@@ -270,6 +295,21 @@ mod tests {
             assert_eq!((refusal.status.code(), refusal.code), (status, code));
             assert!(!super::phrase(status).is_empty());
         }
+    }
+
+    #[test]
+    fn what_a_client_sent_is_shown_in_printable_ascii_and_bounded() {
+        let table = [
+            ("https://a.example:1", "https://a.example:1"),
+            ("a\r\nb\u{1B}[31m\t\"\\", r#"a\r\nb\u{1b}[31m\t\"\\"#),
+            // A control character of its own, and one that turns the direction of writing.
+            ("\u{9B}2J\u{202E}\u{FC}", r"\u{9b}2J\u{202e}\u{fc}"),
+        ];
+        for (text, expected) in table {
+            assert_eq!(printable(text), expected);
+        }
+        assert_eq!(printable(&"x".repeat(200)), "x".repeat(200));
+        assert_eq!(printable(&"x".repeat(201)), "x".repeat(200) + "...");
     }
 
     #[test]

@@ -9,7 +9,9 @@ use std::mem::MaybeUninit;
 
 use memchr::{memchr, memchr_iter};
 
-pub use crate::wire::answer::{FIELDS_MAX, Refusal, Status, TARGET_BYTES_MAX, write_refusal, write_response};
+pub use crate::wire::answer::{
+    FIELDS_MAX, Refusal, Status, TARGET_BYTES_MAX, printable, write_refusal, write_response,
+};
 
 /// Bounds of a request head.
 #[derive(Clone, Copy, Debug)]

@@ -5,6 +5,7 @@ mod harness;
 mod corpus;
 mod crowd;
 mod endpoints;
+mod gate;
 mod history;
 mod hostile_feed;
 mod idle;

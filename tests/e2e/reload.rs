@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use rustix::process::Signal;
 
-use crate::harness::{Client, Daemon, Scratch, Setup, wait_until};
+use crate::harness::{Client, Daemon, Raw, Scratch, Setup, wait_until};
 
 const EVENTS: &str = "/api/ws/events";
 
@@ -205,4 +205,24 @@ fn a_reload_that_hangs_does_not_keep_the_daemon_from_ending() {
     assert_served(&reloadable.daemon, &mut watchers);
     drop(watchers);
     reloadable.daemon.stop();
+}
+
+#[test]
+fn origins_are_let_in_and_shut_out_by_a_reload() {
+    let reloadable = Reloadable::start("allowed_origins = [\"https://a.example\"]\n");
+    let status = |origin: &str| {
+        let mut raw = reloadable.daemon.raw();
+        let field = format!("\r\nOrigin: {origin}\r\n\r\n");
+        raw.send(Raw::upgrade_request(EVENTS).replace("\r\n\r\n", &field).as_bytes());
+        raw.read_head()[9..12].to_owned()
+    };
+    assert_eq!((status("https://a.example"), status("https://b.example")), ("101".into(), "403".into()));
+    let log = reloadable.reload("allowed_origins = [\"https://b.example\"]\n");
+    assert!(log.contains("reloaded; changed: allowed_origins"), "{log}");
+    assert_eq!((status("https://a.example"), status("https://b.example")), ("403".into(), "101".into()));
+    let log = reloadable.reload("allowed_origins = [\"https://a.example\", \"b.example\"]\n");
+    assert!(log.contains(":1: allowed_origins: `b.example` is not an origin"), "{log}");
+    assert_eq!((status("https://a.example"), status("https://b.example")), ("403".into(), "101".into()));
+    reloadable.reload("");
+    assert_eq!((status("https://a.example"), status("https://b.example")), ("403".into(), "403".into()));
 }

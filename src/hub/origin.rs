@@ -1,0 +1,148 @@
+//! Which web pages may connect. A browser tells a page's origin (RFC 6454, 7) and lets no page change it; other
+//! programs send none, or what they like, so this protects the people who browse and nobody else.
+
+use crate::wire::http::{Refusal, Request, split_once};
+
+/// Lets in a request without `Origin`, one from a page of the very host and port that it asks, and one whose origin is
+/// in the list: `scheme://host[:port]`, `null` or `*`.
+///
+/// # Errors
+/// 403.
+pub fn check(request: &Request<'_>, allowed_origins: &[String]) -> Result<(), Refusal> {
+    let Some(origin) = request.origin else {
+        return Ok(());
+    };
+    let is_listed = |allowed: &String| {
+        allowed == "*" || without_usual_port(allowed).eq_ignore_ascii_case(without_usual_port(origin))
+    };
+    if is_of_host(origin, request.host) || allowed_origins.iter().any(is_listed) {
+        return Ok(());
+    }
+    Err(Refusal::forbidden_origin(origin))
+}
+
+/// Where `Host` has no port it is the usual one of the page's scheme: behind a proxy that speaks TLS the daemon sees
+/// plain HTTP, and the page is `https` all the same.
+fn is_of_host(origin: &str, host: &str) -> bool {
+    let Some((scheme, authority)) = origin.split_once("://") else {
+        return false;
+    };
+    let port = usual_port(scheme);
+    !authority.is_empty() && without(authority, port).eq_ignore_ascii_case(without(host, port))
+}
+
+fn without_usual_port(origin: &str) -> &str {
+    let scheme = split_once(origin, b':').map_or("", |(scheme, _)| scheme);
+    without(origin, usual_port(scheme))
+}
+
+/// As it ends an authority (RFC 9110, 4.2.1 and 4.2.2; RFC 6455, 3).
+fn usual_port(scheme: &str) -> &'static str {
+    let is = |known: &&str| scheme.eq_ignore_ascii_case(known);
+    if ["http", "ws"].iter().any(is) {
+        ":80"
+    } else if ["https", "wss"].iter().any(is) {
+        ":443"
+    } else {
+        ""
+    }
+}
+
+/// An empty port means the usual one, too (RFC 3986, 3.2.3).
+fn without<'a>(authority: &'a str, port: &str) -> &'a str {
+    authority.strip_suffix(port).or(authority.strip_suffix(':')).unwrap_or(authority)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+    use crate::wire::http::{Head, HeadLimits, parse_head};
+
+    fn is_let_in(origin: &str, host: &str, allowed: &[&str]) -> bool {
+        let text = format!("GET / HTTP/1.1\r\nHost: {host}\r\nOrigin: {origin}\r\n\r\n");
+        let allowed: Vec<String> = allowed.iter().map(ToString::to_string).collect();
+        match parse_head(text.as_bytes(), HeadLimits { head_bytes_max: 8192 }) {
+            Ok(Head::Complete { request, .. }) => match check(&request, &allowed) {
+                Ok(()) => true,
+                Err(refusal) => {
+                    assert_eq!((refusal.status.code(), refusal.code), (403, "forbidden_origin"));
+                    assert!(refusal.message.contains("allowed_origins"), "{}", refusal.message);
+                    false
+                }
+            },
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn whoever_is_no_browser_comes_in() {
+        let head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        match parse_head(head, HeadLimits { head_bytes_max: 8192 }) {
+            Ok(Head::Complete { request, .. }) => assert_eq!(check(&request, &[]), Ok(())),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_page_of_the_same_host_and_port_comes_in() {
+        let table = [
+            ("http://a:20555", "a:20555", true),
+            ("HTTP://A:20555", "a:20555", true),
+            ("http://a", "A", true),
+            ("http://a:80", "a", true),
+            ("http://a", "a:80", true),
+            ("https://a", "a", true),
+            ("https://a", "a:443", true),
+            ("https://a:443", "a", true),
+            ("https://a:8443", "a:8443", true),
+            ("http://a", "a:", true),
+            ("http://[::1]:20555", "[::1]:20555", true),
+            ("http://[::1]", "[::1]:80", true),
+            ("https://a", "a:80", false),
+            ("http://a", "a:443", false),
+            ("http://a:20555", "a", false),
+            ("http://a", "a:20555", false),
+            ("http://a:20555", "a:20556", false),
+            ("http://b:20555", "a:20555", false),
+            ("http://a.evil", "a", false),
+            ("http://evil-a", "a", false),
+            ("http://a:20555/", "a:20555", false),
+            ("http://a:20555@evil", "a:20555", false),
+            ("http://evil#a", "a", false),
+            ("http://localhost:1", "127.0.0.1:1", false),
+            ("http://", "a", false),
+            ("a", "a", false),
+            ("null", "null", false),
+            ("", "a", false),
+            ("http://a http://b", "b", false),
+        ];
+        for (origin, host, expected) in table {
+            assert_eq!(is_let_in(origin, host, &[]), expected, "{origin} at {host}");
+        }
+    }
+
+    #[test]
+    fn the_list_lets_in_exactly_what_it_names() {
+        let table = [
+            ("https://app.example", &["https://app.example"][..], true),
+            ("https://APP.example:443", &["https://app.example"], true),
+            ("https://app.example", &["https://app.example:443"], true),
+            ("https://app.example", &["http://b", "https://app.example"], true),
+            ("http://app.example", &["https://app.example"], false),
+            ("https://app.example:8443", &["https://app.example"], false),
+            ("https://app.example.evil", &["https://app.example"], false),
+            ("https://x.app.example", &["https://app.example"], false),
+            ("chrome-extension://abc", &["chrome-extension://abc"], true),
+            ("null", &["null"], true),
+            ("null", &["https://app.example"], false),
+            ("https://app.example", &["null"], false),
+            ("null", &["*"], true),
+            ("", &["*"], true),
+            ("*", &["https://app.example"], false),
+            ("https://anything:1", &["*"], true),
+        ];
+        for (origin, allowed, expected) in table {
+            assert_eq!(is_let_in(origin, "a:1", allowed), expected, "{origin} with {allowed:?}");
+        }
+    }
+}
