@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tracing::level_filters::LevelFilter;
 
 pub use load::{ConfigError, Loaded, Renewed, Source, load};
@@ -54,10 +55,13 @@ pub struct Config {
     pub connections_max: usize,
     /// Zero: no limit.
     pub connections_per_address_max: usize,
+    /// Zero: no limit.
+    pub handshakes_per_second: usize,
     pub messages_per_second: usize,
     pub jobs_per_connection_max: usize,
     /// Each `*`, `null` or `scheme://host[:port]`.
     pub allowed_origins: Vec<String>,
+    pub trusted_proxies: Vec<IpNet>,
     pub depth_max: usize,
     pub log_level: LevelFilter,
     pub allow_anonymous: bool,
@@ -137,9 +141,11 @@ impl Config {
             handshake_seconds: Duration::ZERO,
             connections_max: 0,
             connections_per_address_max: 0,
+            handshakes_per_second: 0,
             messages_per_second: 0,
             jobs_per_connection_max: 0,
             allowed_origins: Vec::new(),
+            trusted_proxies: Vec::new(),
             depth_max: 0,
             log_level: LevelFilter::INFO,
             allow_anonymous: false,
@@ -196,14 +202,17 @@ mod tests {
             config.request_head_bytes_max,
             config.connections_max,
             config.connections_per_address_max,
+            config.handshakes_per_second,
             config.messages_per_second,
             config.jobs_per_connection_max,
             config.depth_max,
         ];
-        let expected = [3, 268_435_456, 1_000_000, 100_000, 1_000_000, 65_536, 8_192, 0, 0, 50, 1_024, 64];
+        let expected =
+            [3, 268_435_456, 1_000_000, 100_000, 1_000_000, 65_536, 8_192, 0, 0, 200, 50, 1_024, 64];
         assert_eq!(counts, expected);
         assert_eq!(config.overrun, Overrun::Gap);
         assert_eq!(config.log_level, LevelFilter::INFO);
+        assert!(config.allowed_origins.is_empty() && config.trusted_proxies.is_empty());
         assert!(!config.allow_anonymous && !config.demo);
     }
 

@@ -17,8 +17,10 @@ use parking_lot::{Condvar, Mutex};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Config;
+use crate::hub::address::Proxies;
 use crate::hub::laggard::Patience;
 use crate::hub::policy::{Policy, ticks};
+use crate::hub::visitors::AddressLimits;
 use crate::metrics::Counters;
 use crate::net::admin::Admin;
 use crate::net::clock::{self, Clock};
@@ -303,6 +305,7 @@ fn terms(config: &Config) -> io::Result<Terms> {
         policy,
         patience: Patience::new(config.stalled_seconds),
         allowed_origins: config.allowed_origins.clone(),
+        proxies: Proxies::new(config.trusted_proxies.clone()),
     })
 }
 
@@ -337,7 +340,11 @@ fn door_limits(config: &Config) -> DoorLimits {
         }
         connections_max = wanted.min(room);
     }
-    DoorLimits { connections_max, per_address_max: config.connections_per_address_max }
+    let of_address = AddressLimits {
+        connections_max: config.connections_per_address_max,
+        handshakes_per_second: config.handshakes_per_second as u32,
+    };
+    DoorLimits { connections_max, of_address }
 }
 
 /// Where the feed's socket will be, and the private directory made for it.

@@ -8,7 +8,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::backtrace::Backtrace;
 use std::cell::Cell;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +20,7 @@ use parking_lot::{RwLock, RwLockReadGuard};
 use luxcast::config::{Config, Overrun};
 use luxcast::hub::filter::Filter;
 use luxcast::hub::outlet::Outlet;
+use luxcast::hub::visitors::{AddressLimits, Visitors};
 use luxcast::hub::watchers::{Watchers, Wish};
 use luxcast::server::Server;
 use luxcast::stream::directory::Directory;
@@ -551,6 +552,28 @@ fn many_job_connections_allocate_per_batch_alone() {
 
 /// All threads of a daemon with its sockets, a publisher with acks and heartbeats: what is allocated goes
 /// with the time and with the growth of buffers, not with the events.
+#[test]
+fn handshakes_of_addresses_that_are_known() {
+    let _shared = PROCESS.read();
+    let limits = AddressLimits { connections_max: 10, handshakes_per_second: 1 };
+    let mut visitors = Visitors::new(limits);
+    let mut turn = |tick: u32| {
+        let entered = (0..5_000).filter(|number| {
+            let address = IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + number));
+            let is_in = visitors.enter(address, tick).is_ok();
+            if is_in && tick > 0 {
+                visitors.leave(address);
+            }
+            is_in
+        });
+        entered.count()
+    };
+    assert_eq!(turn(0), 5_000);
+    let mut entered = 0;
+    assert_eq!(allocations(|| entered = (1..=100).map(&mut turn).sum()), 0);
+    assert_eq!(entered, 2 * 5_000, "one a second in two seconds");
+}
+
 #[test]
 fn the_whole_daemon() {
     const WATCHERS: usize = 20;

@@ -4,7 +4,7 @@
 use super::setting::{Change, Initial, Kind, Setting};
 use super::value::{
     LOG_LEVELS, OVERRUNS, show_admin, show_config, show_list, show_word, store_admin, store_allowed_origins,
-    store_config, store_ingest, store_listen, store_word,
+    store_config, store_ingest, store_listen, store_trusted_proxies, store_word,
 };
 
 /// More threads than any machine feeds from one ingest thread.
@@ -15,7 +15,7 @@ const DAY: f64 = 24.0 * HOUR;
 const YEAR: f64 = 365.0 * DAY;
 
 /// Sorted as people meet them: where, how long, how much, who.
-pub static SETTINGS: [Setting; 29] = [
+pub static SETTINGS: [Setting; 31] = [
     Setting {
         name: "listen",
         default: Initial::Text("127.0.0.1:20555"),
@@ -245,7 +245,16 @@ pub static SETTINGS: [Setting; 29] = [
             min: 0,
             max: 10_000_000,
         },
-        help: "Connections from one address; 0 = no limit",
+        help: "Connections from one address (of IPv6: from one /64); 0 = no limit",
+    },
+    Setting {
+        name: "handshakes_per_second",
+        default: Initial::Text("200"),
+        unit: "handshakes",
+        change: Change::OnReload,
+        kind: Kind::Count { field: |config| &mut config.handshakes_per_second, min: 0, max: 1_000_000 },
+        help: "Connections a second that one address may make in the long run, and at once; 0 = no limit. \
+               Loopback is exempt",
     },
     Setting {
         name: "messages_per_second",
@@ -276,6 +285,19 @@ pub static SETTINGS: [Setting; 29] = [
         },
         help: "Web pages that may connect besides those of the daemon's own host and port: scheme://host[:port], \
                null, or * for all; repeatable",
+    },
+    Setting {
+        name: "trusted_proxies",
+        default: Initial::Computed("none"),
+        unit: "network",
+        change: Change::OnReload,
+        kind: Kind::List {
+            store: store_trusted_proxies,
+            show: |config| show_list(&config.trusted_proxies),
+            copy: |to, from| to.trusted_proxies.clone_from(&from.trusted_proxies),
+        },
+        help: "Proxies whose X-Forwarded-For tells whose connection it is: addresses, or networks such as \
+               10.0.0.0/8; repeatable",
     },
     Setting {
         name: "depth_max",

@@ -1,10 +1,11 @@
 //! From the text of a value to the value and back, whatever source the text came from.
 //! An error says what is wrong with the text, not where it stood.
 
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tracing::level_filters::LevelFilter;
 
 use super::{Config, Overrun};
@@ -104,6 +105,29 @@ pub(super) fn store_allowed_origins(config: &mut Config, texts: &[String]) -> Re
     Ok(())
 }
 
+pub(super) fn store_trusted_proxies(config: &mut Config, texts: &[String]) -> Result<(), String> {
+    let networks = items(texts).iter().map(|text| read_network(text));
+    config.trusted_proxies = networks.collect::<Result<_, _>>()?;
+    Ok(())
+}
+
+/// A network, or an address, which is one of its own.
+fn read_network(text: &str) -> Result<IpNet, String> {
+    let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).map_err(|_| {
+        format!("`{text}` is neither an address nor a network, such as 10.0.0.0/8 or 2001:db8::/32")
+    })?;
+    if network.trunc() != network {
+        return Err(format!("`{text}` has bits set behind its prefix; did you mean {}?", network.trunc()));
+    }
+    match network {
+        // Such a client's address is taken for the one of IPv4 that it is.
+        IpNet::V6(mapped) if mapped.addr().to_ipv4_mapped().is_some() => {
+            Err(format!("`{text}` is of IPv4: write it as an address or network of IPv4"))
+        }
+        _ => Ok(network),
+    }
+}
+
 /// `scheme "://" host [ ":" port ]` (RFC 6454, 7.1), `null` or `*`.
 fn is_origin(text: &str) -> bool {
     if matches!(text, "null" | "*") {
@@ -184,7 +208,7 @@ pub(super) fn show_config(config: &Config) -> String {
 mod tests {
     use super::{
         LOG_LEVELS, OVERRUNS, SOCKET_PATH_BYTES_MAX, read_count, read_seconds, read_switch, show_list,
-        store_admin, store_allowed_origins, store_ingest, store_listen, store_word,
+        store_admin, store_allowed_origins, store_ingest, store_listen, store_trusted_proxies, store_word,
     };
     use crate::config::{Config, Overrun};
     use std::time::Duration;
@@ -296,6 +320,37 @@ mod tests {
             assert!(problem.starts_with(&format!("`{bad}` is not an origin, such as ")), "{problem}");
         }
         assert_eq!(store(&[]).as_deref(), Ok("none"));
+        assert_eq!(store(&["none"]).as_deref(), Ok("none"));
+    }
+
+    #[test]
+    fn networks() {
+        let mut config = Config::default();
+        let mut store = |texts: &[&str]| {
+            let texts: Vec<String> = texts.iter().map(ToString::to_string).collect();
+            store_trusted_proxies(&mut config, &texts).map(|()| show_list(&config.trusted_proxies))
+        };
+        let all = store(&["10.0.0.0/8", "192.0.2.1", "2001:db8::/32", "::1", "0.0.0.0/0"]);
+        assert_eq!(all.as_deref(), Ok("10.0.0.0/8,192.0.2.1/32,2001:db8::/32,::1/128,0.0.0.0/0"));
+        for bad in [
+            "",
+            "10.0.0.0/33",
+            "10.0.0/8",
+            "proxy.example",
+            "10.0.0.1:80",
+            "[::1]",
+            "10.0.0.0/",
+            "fe80::1%eth0",
+        ] {
+            let problem = store(&["::1", bad]).unwrap_err();
+            assert!(
+                problem.starts_with(&format!("`{bad}` is neither an address nor a network, ")),
+                "{problem}"
+            );
+        }
+        let problem = store(&["10.0.0.1/8"]).unwrap_err();
+        assert_eq!(problem, "`10.0.0.1/8` has bits set behind its prefix; did you mean 10.0.0.0/8?");
+        assert!(store(&["::ffff:10.0.0.0/104"]).unwrap_err().contains("IPv4"));
         assert_eq!(store(&["none"]).as_deref(), Ok("none"));
     }
 

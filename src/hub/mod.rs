@@ -1,5 +1,6 @@
 //! One shard's watchers: their cursors, cohorts, filters, limits. No sockets and no clock here.
 
+pub mod address;
 pub mod cohort;
 pub mod cursor;
 pub mod echo;
@@ -13,7 +14,9 @@ pub mod origin;
 pub mod outlet;
 pub mod policy;
 mod questions;
+pub mod refusals;
 pub mod session;
+pub mod visitors;
 pub mod watcher;
 pub mod watchers;
 pub mod ways;

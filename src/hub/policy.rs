@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::close::CloseReason;
 use crate::hub::echo;
-use crate::hub::wheel::{TICK_MILLIS, Tick};
+use crate::hub::wheel::{TICK_MILLIS, Tick, is_reached};
 use crate::wire::message::MessageLimits;
 
 /// Messages in a row that could not be obeyed before the connection ends.
@@ -40,28 +40,43 @@ pub fn ticks(span: Duration) -> Tick {
     (span.as_millis() as u64 / TICK_MILLIS).clamp(1, i32::MAX as u64) as Tick
 }
 
-/// How many more messages a client may send now: a bucket of `burst` tokens that fills at the allowed rate.
+/// How many more of something somebody may do now: a bucket of `burst` tokens that fills at the allowed rate.
 #[derive(Clone, Copy, Debug)]
 pub struct Allowance {
-    tokens: u32,
+    /// In thousandths of a token, of which each millisecond brings as many as a second brings tokens.
+    /// `<= burst * 1000 <= u32::MAX`
+    credit: u32,
     filled_at: Tick,
 }
 
+const TOKEN: u32 = 1000;
+
 impl Allowance {
     pub fn new(burst: u32, now: Tick) -> Self {
-        Self { tokens: burst, filled_at: now }
+        Self { credit: burst * TOKEN, filled_at: now }
     }
 
-    /// Takes one message in.
+    /// Takes one token.
     pub fn spend(&mut self, now: Tick, per_second: u32, burst: u32) -> Result<(), CloseReason> {
-        let ticks = u64::from(now.wrapping_sub(self.filled_at));
-        let fresh = ticks * TICK_MILLIS * u64::from(per_second) / 1000;
-        if fresh > 0 {
-            self.tokens = (u64::from(self.tokens) + fresh).min(u64::from(burst)) as u32;
+        let credit = self.credit_at(now, per_second, burst);
+        // Of two threads' clocks one may be a little behind.
+        if is_reached(self.filled_at, now) {
             self.filled_at = now;
         }
-        self.tokens = self.tokens.checked_sub(1).ok_or(CloseReason::Flood)?;
+        self.credit = credit;
+        self.credit = credit.checked_sub(TOKEN).ok_or(CloseReason::Flood)?;
         Ok(())
+    }
+
+    /// Whether nothing was spent lately.
+    pub fn is_full(&self, now: Tick, per_second: u32, burst: u32) -> bool {
+        self.credit_at(now, per_second, burst) == burst * TOKEN
+    }
+
+    fn credit_at(&self, now: Tick, per_second: u32, burst: u32) -> u32 {
+        let ticks = if is_reached(self.filled_at, now) { now.wrapping_sub(self.filled_at) } else { 0 };
+        let fresh = u64::from(ticks) * TICK_MILLIS * u64::from(per_second);
+        (u64::from(self.credit) + fresh).min(u64::from(burst * TOKEN)) as u32
     }
 }
 
@@ -83,5 +98,29 @@ mod tests {
             assert_eq!(allowance.spend(1000, 50, 4), Ok(()));
         }
         assert_eq!(allowance.spend(1000, 50, 4), Err(CloseReason::Flood));
+    }
+
+    #[test]
+    fn no_rate_loses_what_a_tick_brings_beyond_whole_tokens() {
+        for per_second in [1, 3, 49, 50, 60, 99, 200, 1_000_000] {
+            let mut allowance = Allowance::new(per_second, 0);
+            let mut spent = 0;
+            for tick in 0..=500 {
+                while allowance.spend(tick, per_second, per_second).is_ok() {
+                    spent += 1;
+                }
+            }
+            assert_eq!(spent, per_second * 11, "one second at once, and ten seconds");
+        }
+    }
+
+    #[test]
+    fn it_is_full_again_after_a_second_of_rest() {
+        let mut allowance = Allowance::new(10, 0);
+        assert!(allowance.is_full(0, 10, 10));
+        (0..10).for_each(|_| allowance.spend(0, 10, 10).unwrap());
+        assert!(!allowance.is_full(49, 10, 10));
+        assert!(allowance.is_full(50, 10, 10));
+        assert!(allowance.is_full(0, 0, 0), "where nothing is counted nothing needs to be known");
     }
 }

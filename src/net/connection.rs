@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use crate::hub::session::Session;
 use crate::hub::wheel::Tick;
+use crate::net::inbox::Guest;
 use crate::wire::message::MessageReader;
 
 /// The life of a connection.
@@ -16,7 +17,10 @@ pub enum Phase {
 }
 
 pub struct Connection {
+    /// The client's; behind a trusted proxy it is the proxy's until the request has come.
     pub address: IpAddr,
+    /// It counts among the connections of its address.
+    pub is_counted: bool,
     /// Tells a late event for an earlier connection with this key apart.
     pub generation: u32,
     pub phase: Phase,
@@ -39,9 +43,10 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub fn new(address: IpAddr, generation: u32, due: Tick) -> Self {
+    pub fn new(guest: Guest, generation: u32, due: Tick) -> Self {
         Self {
-            address,
+            address: guest.address.to_canonical(),
+            is_counted: guest.is_counted,
             generation,
             phase: Phase::Head(Vec::new()),
             reader: MessageReader::new(),

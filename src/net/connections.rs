@@ -1,6 +1,5 @@
 //! What a shard's connections bring: adopted, read, opened, ended. What is due to them is in `upkeep`.
 
-use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -16,8 +15,9 @@ use crate::hub::endpoint::{Opening, Place, find};
 use crate::hub::origin;
 use crate::hub::policy::{UNSENT_ANSWERS_MAX, ticks};
 use crate::hub::session::{Scene, Session, Verdict};
+use crate::hub::visitors::TooMany;
 use crate::net::connection::{Connection, Phase};
-use crate::net::inbox::TurnAway;
+use crate::net::inbox::Guest;
 use crate::net::shard::Shard;
 use crate::wire::frame;
 use crate::wire::handshake::{accept_key, write_switching};
@@ -26,8 +26,6 @@ use crate::wire::message::{Flow, Message};
 
 /// How long a connection that was told to end may take to read that.
 const LINGER: Duration = Duration::from_secs(5);
-/// Between two log lines about refused requests; those in between are counted in the next.
-const REFUSAL_LOG_MILLIS: u64 = 1_000;
 
 fn token_of(key: u32, generation: u32) -> Token {
     Token(key as usize | (generation as usize) << 32)
@@ -50,7 +48,7 @@ enum Outcome {
 impl Shard {
     /// Takes in a new connection: reads what has come, which is most often the whole request, and only then has the
     /// socket watched. An emptied socket that is not watched for room is no event.
-    pub(super) fn adopt(&mut self, socket: TcpStream, address: SocketAddr, turn_away: Option<TurnAway>) {
+    pub(super) fn adopt(&mut self, socket: TcpStream, guest: Guest) {
         self.parts.counters.connections.add(1);
         self.generation = self.generation.wrapping_add(1);
         let key = self.watchers.add();
@@ -59,18 +57,11 @@ impl Shard {
             self.connections.resize_with(key as usize + 1, || None);
         }
         let due = self.moment.tick().wrapping_add(self.parts.terms.policy.handshake);
-        self.connections[key as usize] = Some(Connection::new(address.ip(), generation, due));
+        self.connections[key as usize] = Some(Connection::new(guest, generation, due));
         self.sockets.insert(key, socket);
-        match turn_away {
+        match guest.turn_away {
             None => self.read_first(key),
-            Some(TurnAway::Draining) => self.refuse(key, &Refusal::draining()),
-            Some(TurnAway::Full) => {
-                self.refuse(key, &Refusal::full("no room for another connection (connections_max)"))
-            }
-            Some(TurnAway::AddressFull) => {
-                let message = "too many connections from this address (connections_per_address_max)";
-                self.refuse(key, &Refusal::too_many_requests(message));
-            }
+            Some(turn_away) => self.refuse(key, &turn_away.refusal()),
         }
         let Some(socket) = self.sockets.get(key) else {
             return;
@@ -201,10 +192,13 @@ impl Shard {
                 self.connection(key).phase = Phase::Head(held);
                 return;
             }
-            Ok(Head::Complete { request, length }) => match self.judge(&request) {
+            Ok(Head::Complete { request, length }) => match self.judge(key, &request, &head[..length]) {
                 Ok(Answer::Health) => return self.answer_health(key),
                 Ok(Answer::Watch(opening, accept)) => (opening, accept, length),
-                Err(refusal) => return self.refuse(key, &refusal),
+                Err(refusal) => {
+                    return self
+                        .refuse(key, &refusal.about(request.method, request.path, request.user_agent));
+                }
             },
             Err(refusal) => return self.refuse(key, &refusal),
         };
@@ -217,18 +211,39 @@ impl Shard {
     }
 
     /// All that a request is asked before it is obeyed; what does not depend on the id comes before the id.
-    fn judge(&mut self, request: &Request<'_>) -> Result<Answer, Refusal> {
+    fn judge(&mut self, key: u32, request: &Request<'_>, head: &[u8]) -> Result<Answer, Refusal> {
+        self.recognise(key, head);
         let place = find(request)?;
         if let Place::Health = place {
             return Ok(Answer::Health);
         }
         origin::check(request, &self.parts.terms.allowed_origins)?;
+        self.admit(key)?;
         let opening = place.open(request)?;
         let accept = accept_key(request)?;
         match self.parts.door.is_draining() {
             true => Err(Refusal::draining()),
             false => Ok(Answer::Watch(opening, accept)),
         }
+    }
+
+    /// Whoever has come through a trusted proxy is known by what that says.
+    fn recognise(&mut self, key: u32, head: &[u8]) {
+        let connection = self.connections[key as usize].as_mut().expect("the key is that of a connection");
+        if !connection.is_counted {
+            connection.address = self.parts.terms.proxies.client(connection.address, head);
+        }
+    }
+
+    /// The limits of an address, where they did not hold at the door already.
+    fn admit(&mut self, key: u32) -> Result<(), Refusal> {
+        let now = self.moment.tick();
+        let connection = self.connections[key as usize].as_mut().expect("the key is that of a connection");
+        if !connection.is_counted {
+            self.parts.door.admit(connection.address, now).map_err(TooMany::refusal)?;
+            connection.is_counted = true;
+        }
+        Ok(())
     }
 
     fn open(&mut self, key: u32, opening: &Opening, accept: &str) {
@@ -315,17 +330,13 @@ impl Shard {
         self.end(key);
     }
 
-    /// At most one line a second: a peer could flood the log.
     fn log_refusal(&mut self, key: u32, refusal: &Refusal) {
-        let now = self.moment.now.millis;
-        if now < self.refusal_log_at {
-            self.refusals_unlogged += 1;
+        let Some(unlogged) = self.refusal_log.note(refusal.code, self.moment.now.millis) else {
             return;
-        }
-        self.refusal_log_at = now + REFUSAL_LOG_MILLIS;
-        let unlogged = std::mem::take(&mut self.refusals_unlogged);
+        };
+        let Refusal { code, message, asked, .. } = refusal;
         let address = self.connection(key).address;
-        tracing::info!(%address, code = refusal.code, unlogged, "refused a request: {}", refusal.message);
+        tracing::info!(%address, code, unlogged, "refused a request: {message}{asked}");
     }
 
     /// Ends a connection with a close frame that says why.
@@ -365,11 +376,7 @@ impl Shard {
         }
         self.watchers.remove(key);
         drop(self.sockets.remove(key));
-        self.count_out(connection.address);
-    }
-
-    fn count_out(&mut self, address: std::net::IpAddr) {
-        self.parts.door.leave(address);
+        self.parts.door.leave(connection.is_counted.then_some(connection.address));
         self.parts.count.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -1,7 +1,7 @@
 //! What other threads ask of a shard.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
@@ -11,15 +11,37 @@ use mio::Waker;
 use mio::net::TcpStream;
 use serde::Serialize;
 
+use crate::hub::address::Proxies;
 use crate::hub::laggard::Patience;
 use crate::hub::policy::Policy;
+use crate::hub::visitors::TooMany;
+use crate::wire::http::Refusal;
 
 /// Why an accepted socket is turned away before its request is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TurnAway {
     Full,
-    AddressFull,
+    TooMany(TooMany),
     Draining,
+}
+
+impl TurnAway {
+    pub fn refusal(self) -> Refusal {
+        match self {
+            TurnAway::Full => Refusal::full("no room for another connection (connections_max)"),
+            TurnAway::TooMany(what) => what.refusal(),
+            TurnAway::Draining => Refusal::draining(),
+        }
+    }
+}
+
+/// Somebody who has come.
+#[derive(Clone, Copy, Debug)]
+pub struct Guest {
+    pub address: IpAddr,
+    /// His address is limited by what it has. Not yet, where a trusted proxy will tell who he is.
+    pub is_counted: bool,
+    pub turn_away: Option<TurnAway>,
 }
 
 /// What connections are judged by: read from the settings, shared by all shards, replaced as a whole by a reload.
@@ -27,11 +49,12 @@ pub struct Terms {
     pub policy: Policy,
     pub patience: Patience,
     pub allowed_origins: Vec<String>,
+    pub proxies: Proxies,
 }
 
 pub enum Command {
     /// A socket to serve, or to turn away.
-    Adopt(TcpStream, SocketAddr, Option<TurnAway>),
+    Adopt(TcpStream, Guest),
     /// A description of every connection.
     Report(Sender<Vec<Report>>),
     /// Judge by these from now on.

@@ -1,6 +1,5 @@
 //! The listeners, all in shard 0: accepts in bounded portions, each socket for the shard with the fewest.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -10,7 +9,10 @@ use mio::net::{TcpListener, TcpStream};
 use parking_lot::Mutex;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use crate::net::inbox::{Command, ShardHandle, TurnAway, is_out_of_descriptors};
+use crate::hub::address::Proxies;
+use crate::hub::visitors::{AddressLimits, TooMany, Visitors};
+use crate::hub::wheel::Tick;
+use crate::net::inbox::{Command, Guest, ShardHandle, TurnAway, is_out_of_descriptors};
 
 /// Connections that wait to be accepted, at most; the kernel lowers it to its own limit.
 const BACKLOG: i32 = 4096;
@@ -41,17 +43,14 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 #[derive(Clone, Copy, Debug)]
 pub struct DoorLimits {
     pub connections_max: usize,
-    /// Zero: no limit.
-    pub per_address_max: usize,
+    pub of_address: AddressLimits,
 }
 
 /// Who may come in: counts over all shards.
 pub struct Door {
     connections_max: AtomicUsize,
-    per_address_max: AtomicUsize,
     connections: AtomicUsize,
-    /// Counted without a limit, too: a reload may bring one.
-    addresses: Mutex<HashMap<IpAddr, usize>>,
+    visitors: Mutex<Visitors>,
     is_draining: AtomicBool,
 }
 
@@ -59,9 +58,8 @@ impl Door {
     pub fn new(limits: DoorLimits) -> Self {
         Self {
             connections_max: AtomicUsize::new(limits.connections_max),
-            per_address_max: AtomicUsize::new(limits.per_address_max),
             connections: AtomicUsize::new(0),
-            addresses: Mutex::default(),
+            visitors: Mutex::new(Visitors::new(limits.of_address)),
             is_draining: AtomicBool::new(false),
         }
     }
@@ -69,7 +67,7 @@ impl Door {
     /// From now on these hold; whoever is in stays.
     pub fn set_limits(&self, limits: DoorLimits) {
         self.connections_max.store(limits.connections_max, Ordering::Relaxed);
-        self.per_address_max.store(limits.per_address_max, Ordering::Relaxed);
+        self.visitors.lock().limits = limits.of_address;
     }
 
     pub fn drain(&self) {
@@ -85,36 +83,27 @@ impl Door {
     }
 
     /// Counts a connection in; whoever serves it counts it out. None: it may stay.
-    fn enter(&self, address: IpAddr) -> Option<TurnAway> {
+    fn enter(&self) -> Option<TurnAway> {
         let connections = self.connections.fetch_add(1, Ordering::Relaxed);
-        let of_address = {
-            let mut addresses = self.addresses.lock();
-            let count = addresses.entry(address.to_canonical()).or_default();
-            *count += 1;
-            *count
-        };
-        let per_address_max = self.per_address_max.load(Ordering::Relaxed);
         if self.is_draining() {
             Some(TurnAway::Draining)
         } else if connections >= self.connections_max.load(Ordering::Relaxed) {
             Some(TurnAway::Full)
-        } else if per_address_max > 0 && of_address > per_address_max {
-            Some(TurnAway::AddressFull)
         } else {
             None
         }
     }
 
-    /// Counts a connection out.
-    pub fn leave(&self, address: IpAddr) {
+    /// Counts a connection in at its address, if that has not too many.
+    pub fn admit(&self, address: IpAddr, now: Tick) -> Result<(), TooMany> {
+        self.visitors.lock().enter(address, now)
+    }
+
+    /// Counts a connection out, also at its address, if it was counted there.
+    pub fn leave(&self, address: Option<IpAddr>) {
         self.connections.fetch_sub(1, Ordering::Relaxed);
-        let mut addresses = self.addresses.lock();
-        let address = address.to_canonical();
-        if let Some(count) = addresses.get_mut(&address) {
-            *count -= 1;
-            if *count == 0 {
-                addresses.remove(&address);
-            }
+        if let Some(address) = address {
+            self.visitors.lock().leave(address);
         }
     }
 }
@@ -144,7 +133,7 @@ impl Listener {
 
     /// Accepts a portion. What is for shard 0 itself is handed to `keep`, without a detour through its commands and
     /// a wake of its own loop.
-    pub fn accept(&self, mut keep: impl FnMut(TcpStream, SocketAddr, Option<TurnAway>)) -> Accepted {
+    pub fn accept(&self, proxies: &Proxies, now: Tick, mut keep: impl FnMut(TcpStream, Guest)) -> Accepted {
         let (mut is_all, mut is_any) = (true, false);
         for place in 0..self.sockets.len() {
             for count in 0.. {
@@ -155,7 +144,8 @@ impl Listener {
                 match self.sockets[place].accept() {
                     Ok((socket, address)) => {
                         is_any = true;
-                        self.hand_over(socket, address, &mut keep);
+                        let guest = self.meet(address.ip(), proxies, now);
+                        self.hand_over(socket, guest, &mut keep);
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(error) if is_out_of_descriptors(&error) => return Accepted::Exhausted,
@@ -175,20 +165,23 @@ impl Listener {
         }
     }
 
-    fn hand_over(
-        &self,
-        socket: TcpStream,
-        address: SocketAddr,
-        keep: &mut impl FnMut(TcpStream, SocketAddr, Option<TurnAway>),
-    ) {
-        let turn_away = self.door.enter(address.ip());
+    fn meet(&self, address: IpAddr, proxies: &Proxies, now: Tick) -> Guest {
+        let turn_away = self.door.enter();
+        if turn_away.is_some() || proxies.are_trusted(address) {
+            return Guest { address, is_counted: false, turn_away };
+        }
+        let admitted = self.door.admit(address, now);
+        Guest { address, is_counted: admitted.is_ok(), turn_away: admitted.err().map(TurnAway::TooMany) }
+    }
+
+    fn hand_over(&self, socket: TcpStream, guest: Guest, keep: &mut impl FnMut(TcpStream, Guest)) {
         let connections = |shard: &ShardHandle| shard.connections.load(Ordering::Relaxed);
         let fewest = self.shards.iter().enumerate().min_by_key(|(_, shard)| connections(shard));
         let (index, shard) = fewest.expect("there is a shard");
         shard.connections.fetch_add(1, Ordering::Relaxed);
         match index {
-            0 => keep(socket, address, turn_away),
-            _ => shard.send(Command::Adopt(socket, address, turn_away)),
+            0 => keep(socket, guest),
+            _ => shard.send(Command::Adopt(socket, guest)),
         }
     }
 }

@@ -14,6 +14,7 @@ use mio::{Events, Interest, Poll, Registry, Token, Waker};
 
 use crate::config::Overrun;
 use crate::hub::laggard::Laggard;
+use crate::hub::refusals::RefusalLog;
 use crate::hub::watchers::Watchers;
 use crate::hub::wheel::{TICK_MILLIS, Wheel};
 use crate::metrics::Counters;
@@ -81,8 +82,7 @@ pub struct Shard {
     pub(super) laggards: Vec<Laggard>,
     pub(super) review_at: u64,
     pub(super) drain: Option<Drain>,
-    pub(super) refusal_log_at: u64,
-    pub(super) refusals_unlogged: u64,
+    pub(super) refusal_log: RefusalLog,
     accept_at: Option<Instant>,
     may_accept: bool,
     /// The listeners are not watched: a storm is on, and they are looked at by the clock.
@@ -139,8 +139,7 @@ impl Shard {
             laggards: Vec::new(),
             review_at: 0,
             drain: None,
-            refusal_log_at: 0,
-            refusals_unlogged: 0,
+            refusal_log: RefusalLog::default(),
             accept_at: None,
             may_accept: false,
             is_storm: false,
@@ -241,7 +240,7 @@ impl Shard {
     fn handle_commands(&mut self) {
         while let Ok(command) = self.parts.commands.try_recv() {
             match command {
-                Command::Adopt(socket, address, turn_away) => self.adopt(socket, address, turn_away),
+                Command::Adopt(socket, guest) => self.adopt(socket, guest),
                 Command::Report(answer) => {
                     // Whoever asked may have given up.
                     let _ = answer.send(self.report());
@@ -268,7 +267,8 @@ impl Shard {
         let Some(mut listener) = self.parts.listener.take() else {
             return;
         };
-        let accepted = listener.accept(|socket, address, turn_away| self.adopt(socket, address, turn_away));
+        let (terms, now) = (self.parts.terms.clone(), self.moment.tick());
+        let accepted = listener.accept(&terms.proxies, now, |socket, guest| self.adopt(socket, guest));
         match accepted {
             Accepted::Nobody => {
                 self.may_accept = false;

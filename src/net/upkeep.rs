@@ -200,10 +200,16 @@ impl Shard {
                 Phase::Open(_) => "open",
                 Phase::Closing => "closing",
             };
-            let address = self.sockets.get(key).and_then(|socket| socket.peer_addr().ok());
+            let client = connection.address;
+            let peer = self.sockets.get(key).and_then(|socket| socket.peer_addr().ok());
+            // Of a client behind a proxy the port is not known.
+            let address = peer.map(|peer| match peer.ip().to_canonical() == client {
+                true => peer.to_string(),
+                false => client.to_string(),
+            });
             let watched = self.watchers.describe(key);
             reports.push(Report {
-                address: address.map(|address| address.to_string()),
+                address,
                 shard: self.parts.index,
                 phase,
                 topics: watched.topics,

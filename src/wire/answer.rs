@@ -67,18 +67,28 @@ pub struct Refusal {
     pub code: &'static str,
     /// For people; never holds a token.
     pub message: String,
+    /// The request that it answers, for the log alone: what was asked for, without the query, and by what program.
+    pub asked: String,
     /// The request was a HEAD: its answer has no body (RFC 9110, 9.3.2).
     pub is_of_head: bool,
 }
 
 impl Refusal {
     fn new(status: Status, code: &'static str, message: impl Into<String>) -> Self {
-        Refusal { status, code, message: message.into(), is_of_head: false }
+        Refusal { status, code, message: message.into(), asked: String::new(), is_of_head: false }
     }
 
     /// The same as the answer to a request with this method.
     pub fn of_method(self, method: &str) -> Self {
         Refusal { is_of_head: method == "HEAD", ..self }
+    }
+
+    /// The same with what the log is to say of its request.
+    pub fn about(self, method: &str, path: &str, user_agent: Option<&str>) -> Self {
+        let program = user_agent.map(|program| format!(" by \"{}\"", printable(program)));
+        let asked =
+            format!(" (asked: {} {}{})", printable(method), printable(path), program.unwrap_or_default());
+        Refusal { asked, ..self }
     }
 
     /// 400: the request breaks a rule of HTTP or of the handshake.
@@ -295,6 +305,16 @@ mod tests {
             assert_eq!((refusal.status.code(), refusal.code), (status, code));
             assert!(!super::phrase(status).is_empty());
         }
+    }
+
+    #[test]
+    fn what_was_asked_is_for_the_log_alone() {
+        let refusal = Refusal::not_found().about("GET", "/a\u{9B}b", Some("x\t\"y\""));
+        assert_eq!(refusal.asked, r#" (asked: GET /a\u{9b}b by "x\t\"y\"")"#);
+        let (mut plain, mut with) = (Vec::new(), Vec::new());
+        write_refusal(&mut plain, &Refusal::not_found());
+        write_refusal(&mut with, &refusal);
+        assert_eq!(plain, with);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 pub mod action;
 pub mod answer;
+pub mod forwarded;
 pub mod frame;
 pub mod handshake;
 pub mod header;

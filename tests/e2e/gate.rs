@@ -1,9 +1,12 @@
 //! The gate before the upgrade: which web pages may connect, whose connection it is, and how many come at once.
 
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
 
-use crate::harness::client::Refused;
-use crate::harness::{Daemon, Raw};
+use socket2::{Domain, SockRef, Socket, Type};
+
+use crate::harness::client::{Frame, Refused, masked_frame};
+use crate::harness::{Daemon, PATIENCE, Raw, wait_until};
 
 const EVENTS: &str = "/api/ws/events";
 
@@ -88,4 +91,279 @@ fn the_origin_comes_after_path_and_method_and_before_id_and_parameters() {
     assert_eq!(daemon.raw().request(&post).status, 405);
     let health = request_with("/healthz", &[evil]);
     assert_eq!(daemon.raw().request(&health).status, 200);
+}
+
+/// A connection that comes from this loopback address.
+fn from(source: [u8; 4], address: SocketAddr) -> Raw {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::from((source, 0)).into()).expect("all of 127.0.0.0/8 is ours");
+    socket.connect(&address.into()).expect("the daemon listens");
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).expect("a TCP socket");
+    Raw { stream, buffer: Vec::new() }
+}
+
+/// How many of these requests, all sent before the first answer is read, are let in; the others are refused with 429.
+fn crowd(address: SocketAddr, count: usize, fields: &[&str]) -> Vec<Raw> {
+    let mut all: Vec<Raw> = (0..count).map(|_| Raw::connect(address)).collect();
+    for raw in &mut all {
+        raw.send(request_with(EVENTS, fields).as_bytes());
+    }
+    let is_in = |raw: &mut Raw| {
+        let head = raw.read_head();
+        let is_in = head.starts_with("HTTP/1.1 101 ");
+        assert!(is_in || head.starts_with("HTTP/1.1 429 ") && head.contains("\r\nRetry-After: "), "{head}");
+        is_in
+    };
+    all.retain_mut(is_in);
+    all
+}
+
+#[test]
+fn the_client_is_who_the_trusted_proxies_say() {
+    let daemon = Daemon::start(&["--trusted-proxies", "127.0.0.1", "--trusted-proxies", "10.0.0.0/8"]);
+    let told = |address: &str| {
+        let rows = daemon.connections();
+        rows.iter().any(|row| row["address"].as_str() == Some(address))
+    };
+    let table: [(&[&str], &str); 5] = [
+        (&["X-Forwarded-For: 192.0.2.1"], "192.0.2.1"),
+        (&["X-Forwarded-For: 1.1.1.1, 192.0.2.2, 10.0.0.7"], "192.0.2.2"),
+        (
+            &["X-Forwarded-For: 1.1.1.1", "X-Forwarded-For: 192.0.2.3:99", "x-forwarded-for: 10.0.0.7"],
+            "192.0.2.3",
+        ),
+        (&["X-Forwarded-For: [2001:db8::4]:99"], "2001:db8::4"),
+        (&["X-Forwarded-For: 1.1.1.1, somebody, 10.0.0.9"], "10.0.0.9"),
+    ];
+    for (fields, client) in table {
+        let raw = knock(daemon.address, EVENTS, fields).expect("let in");
+        wait_until(&format!("{fields:?} is {client} in /connections"), || told(client));
+        drop(raw);
+        daemon.wait_for_connections(0);
+    }
+    // Who is not trusted is not believed.
+    let mut stranger = from([127, 0, 0, 9], daemon.address);
+    let peer = stranger.stream.local_addr().unwrap().to_string();
+    stranger.send(request_with(EVENTS, &["X-Forwarded-For: 192.0.2.1"]).as_bytes());
+    assert!(stranger.read_head().starts_with("HTTP/1.1 101 "));
+    assert!(told(&peer), "{:?}", daemon.connections());
+    // The log names the client, not the proxy.
+    assert_eq!(verdict(daemon.address, "/nowhere", &["X-Forwarded-For: 192.0.2.5"]).0, 404);
+    daemon.wait_for_log("address=192.0.2.5");
+}
+
+#[test]
+fn connections_are_bounded_for_each_client_behind_a_proxy() {
+    let flags = ["--trusted-proxies", "127.0.0.1", "--connections-per-address-max", "2", "--shards", "3"];
+    let daemon = Daemon::start(&flags);
+    let clients = [
+        ["192.0.2.1", "::ffff:192.0.2.1", "192.0.2.1"],
+        ["2001:db8::1", "2001:db8::2", "2001:db8::ffff:3"],
+        ["2001:db8:0:1::1", "2001:db8:0:1::1", "2001:db8:0:1::1"],
+    ];
+    let mut all = Vec::new();
+    for [first, second, third] in
+        clients.map(|client| client.map(|address| format!("X-Forwarded-For: {address}")))
+    {
+        all.push(knock(daemon.address, EVENTS, &[&first]).expect("the first"));
+        all.push(knock(daemon.address, EVENTS, &[&second]).expect("the second"));
+        assert_eq!(verdict(daemon.address, EVENTS, &[&third]), (429, "too_many_requests".into()), "{third}");
+    }
+    // The proxy itself is another client; what needs no upgrade is free.
+    all.push(knock(daemon.address, EVENTS, &[]).expect("the proxy's own"));
+    let health = request_with("/healthz", &["X-Forwarded-For: 192.0.2.1"]);
+    assert_eq!(daemon.raw().request(&health).status, 200);
+    // Whoever leaves makes room for one.
+    drop(all.remove(0));
+    let field = "X-Forwarded-For: 192.0.2.1";
+    wait_until("room for another", || match knock(daemon.address, EVENTS, &[field]) {
+        Ok(raw) => {
+            all.push(raw);
+            true
+        }
+        Err(_) => false,
+    });
+    assert_eq!(verdict(daemon.address, EVENTS, &[field]).0, 429);
+}
+
+#[test]
+fn an_address_gets_each_place_back_once_however_its_connection_ended() {
+    const PLACES: usize = 6;
+    let flags = ["--connections-per-address-max", "6", "--handshake-seconds", "1", "--shards", "3"];
+    let daemon = Daemon::start(&flags);
+    for _ in 0..3 {
+        let mut inside: Vec<Raw> = Vec::new();
+        // Refused ones take no place, so all can be had as soon as the last round's have ended.
+        wait_until("all places can be had", || {
+            if let Ok(raw) = knock(daemon.address, EVENTS, &[]) {
+                inside.push(raw);
+            }
+            inside.len() == PLACES
+        });
+        for _ in 0..3 {
+            assert_eq!(verdict(daemon.address, EVENTS, &[]), (429, "too_many_requests".into()));
+        }
+        // Another address has places of its own.
+        let mut other = from([127, 0, 0, 2], daemon.address);
+        other.upgrade(EVENTS);
+        let [mut closes, mut breaks, resets, half, mut garbage, leaves] =
+            inside.try_into().ok().expect("six");
+        closes.send(&masked_frame(0x8, true, &1000_u16.to_be_bytes()));
+        assert_eq!(closes.read_close(), Some(1000));
+        breaks.send(&[0x83]);
+        assert_eq!(breaks.read_close(), Some(1002));
+        SockRef::from(&resets.stream).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(resets);
+        half.stream.shutdown(Shutdown::Write).unwrap();
+        for _ in 0..20 {
+            garbage.send(&masked_frame(0x1, true, b"?"));
+        }
+        drop(leaves);
+        // Five that never become anything: a slow head, a bad one, a refused one, a probe, one that goes at once.
+        let slow = daemon.raw();
+        assert_eq!(daemon.raw().request("BAD\r\n\r\n").status, 400);
+        assert_eq!(verdict(daemon.address, "/nowhere", &[]).0, 404);
+        assert_eq!(daemon.raw().request(&request_with("/healthz", &[])).status, 200);
+        drop(daemon.raw());
+        let mut slow = slow;
+        assert_eq!(slow.read_answer().status, 408);
+        drop((half, garbage));
+    }
+}
+
+#[test]
+fn handshakes_are_bounded_by_the_second_for_each_client_and_this_machine_is_free() {
+    let flags = ["--trusted-proxies", "127.0.0.1", "--handshakes-per-second", "3", "--shards", "3"];
+    let daemon = Daemon::start(&flags);
+    for client in ["X-Forwarded-For: 192.0.2.1", "X-Forwarded-For: 2001:db8::1"] {
+        let began = Instant::now();
+        let inside = crowd(daemon.address, 40, &[client]).len();
+        let seconds = began.elapsed().as_secs_f64();
+        // Three at once, and three more for each second that it took.
+        assert!(inside >= 3 && inside as f64 <= 3.0 + 3.0 * seconds + 1.0, "{inside} in {seconds} s");
+        assert!(inside < 40 || seconds > 10.0, "nobody was refused");
+        // Later it may come again.
+        wait_until("a handshake comes free", || knock(daemon.address, EVENTS, &[client]).is_ok());
+    }
+    // Of the same network of IPv6, and refused for the same reason.
+    let rest = crowd(daemon.address, 40, &["X-Forwarded-For: 2001:db8::ffff"]).len();
+    assert!(rest < 40, "a /64 counts as one address");
+    let refused = wait_for_refusal(&daemon, "X-Forwarded-For: 192.0.2.1");
+    assert!(refused.body.contains("handshakes_per_second"), "{}", refused.body);
+    // Loopback itself, also as the proxy's client.
+    for fields in [&[][..], &["X-Forwarded-For: 127.0.0.1"], &["X-Forwarded-For: ::1"]] {
+        assert_eq!(crowd(daemon.address, 40, fields).len(), 40, "{fields:?}");
+    }
+}
+
+fn wait_for_refusal(daemon: &Daemon, field: &str) -> Refused {
+    let mut refused = None;
+    wait_until("a refusal", || {
+        refused = knock(daemon.address, EVENTS, &[field]).err();
+        refused.is_some()
+    });
+    refused.expect("it was waited for")
+}
+
+#[test]
+fn zero_handshakes_per_second_is_no_limit() {
+    let daemon = Daemon::start(&["--trusted-proxies", "127.0.0.0/8", "--handshakes-per-second", "0"]);
+    assert_eq!(crowd(daemon.address, 300, &["X-Forwarded-For: 192.0.2.1"]).len(), 300);
+}
+
+#[test]
+fn a_head_of_just_so_many_bytes_is_read_and_one_more_is_not() {
+    let daemon = Daemon::start(&["--request-head-bytes-max", "1024"]);
+    let padded = |bytes: usize| {
+        let request = request_with(EVENTS, &["X-Padding: "]);
+        let padding = "x".repeat(bytes - request.len());
+        request.replace("X-Padding: ", &format!("X-Padding: {padding}"))
+    };
+    let mut raw = daemon.raw();
+    raw.send(padded(1024).as_bytes());
+    assert!(raw.read_head().starts_with("HTTP/1.1 101 "));
+    let refused = daemon.raw().request(&padded(1025));
+    assert_eq!((refused.status, refused.code().as_str()), (431, "too_large"));
+}
+
+#[test]
+fn a_client_may_send_four_seconds_worth_of_messages_at_once_and_no_more() {
+    let daemon = Daemon::start(&["--messages-per-second", "2"]);
+    let message = masked_frame(0x1, true, br#"{"action":"ping"}"#);
+    let pongs_and_code = |count: usize| {
+        let mut raw = daemon.raw();
+        raw.upgrade(EVENTS);
+        // In one piece, so that they come in one moment.
+        raw.send(&message.repeat(count));
+        raw.send(&masked_frame(0x8, true, b""));
+        let mut pongs = 0;
+        loop {
+            match raw.read_frame().expect("a close frame") {
+                Frame { opcode: 0x1, payload } if payload.starts_with(br#"{"type":"pong""#) => pongs += 1,
+                Frame { opcode: 0x8, payload } => {
+                    return (pongs, payload.get(..2).map(|code| u16::from_be_bytes([code[0], code[1]])));
+                }
+                _ => {}
+            }
+        }
+    };
+    // The client's own close is a message too: the ninth may come half a second later.
+    assert_eq!(pongs_and_code(7), (7, None));
+    assert_eq!(pongs_and_code(9), (8, Some(1008)));
+}
+
+#[test]
+fn control_characters_of_clients_never_reach_the_log() {
+    let daemon = Daemon::start(&[]);
+    let send = |text: &str| {
+        let mut raw = daemon.raw();
+        raw.send(text.as_bytes());
+        raw.read_answer()
+    };
+    let request = Raw::upgrade_request("/nowhere");
+    // What HTTP forbids is refused whole.
+    for (place, bad) in
+        [("/nowhere", "/a\u{1B}[31mb"), ("localhost", "a\u{1B}]0;x\u{7}"), ("/nowhere", "/a\rb")]
+    {
+        assert_eq!(send(&request.replace(place, bad)).status, 400, "{bad:?}");
+    }
+    for field in ["User-Agent: a\u{1B}[2J", "Origin: http://a\u{1B}[2J", "User-Agent: a\rb", "Origin: a\nb"] {
+        assert_eq!(
+            send(&request.replace("\r\n\r\n", &format!("\r\n{field}\r\n\r\n"))).status,
+            400,
+            "{field:?}"
+        );
+    }
+    // What HTTP lets through is escaped: the eight-bit control sequence introducer, and a turn of the direction.
+    let sly = "User-Agent: agent\u{9B}31m\u{202E}\r\n\r\n";
+    assert_eq!(send(&request.replace("\r\n\r\n", &format!("\r\n{sly}"))).status, 404);
+    daemon.wait_for_log(r#"(asked: GET /nowhere by "agent\u{9b}31m\u{202e}")"#);
+    let origin = "Origin: http://origin\u{9B}31m\u{202E}\r\n\r\n";
+    let refused = send(&Raw::upgrade_request(EVENTS).replace("\r\n\r\n", &format!("\r\n{origin}")));
+    assert_eq!(refused.code(), "forbidden_origin");
+    assert!(refused.body.is_ascii(), "{}", refused.body);
+    daemon.wait_for_log(r#"http://origin\u{9b}31m\u{202e}"#);
+    let encoded = send(&Raw::upgrade_request("/api/ws/jobs/%0d%0a%1b%5b31m/monitor"));
+    assert_eq!(encoded.code(), "bad_id");
+    daemon.wait_for_log("%0d%0a%1b%5b31m");
+    let log = daemon.stderr();
+    assert!(log.chars().all(|letter| letter == '\n' || letter.is_ascii() && !letter.is_control()), "{log:?}");
+    assert!(log.lines().all(|line| line.starts_with("20")), "each line begins with its time: {log}");
+}
+
+#[test]
+fn a_flood_of_one_refusal_is_one_line_a_second_and_hides_no_other() {
+    let daemon = Daemon::start(&["--shards", "1"]);
+    let began = Instant::now();
+    for _ in 0..300 {
+        assert_eq!(daemon.refuse("/nowhere").status, 404);
+    }
+    let mut tls = daemon.raw();
+    tls.send(&[0x16, 0x03, 0x01, 0x02, 0x00, 0x01]);
+    assert_eq!(tls.read_answer().status, 400);
+    daemon.wait_for_log("TLS on a plain port");
+    let seconds = began.elapsed().as_secs() as usize;
+    let lines = daemon.stderr().matches("not_found").count();
+    assert!((1..=seconds + 2).contains(&lines), "{lines} lines in {seconds} s");
 }

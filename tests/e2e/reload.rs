@@ -179,6 +179,28 @@ fn the_log_level_changes_and_each_change_is_seen() {
 }
 
 #[test]
+fn proxies_are_trusted_from_a_reload_on() {
+    let reloadable = Reloadable::start("connections_per_address_max = 1\n");
+    let daemon = &reloadable.daemon;
+    let mut proxy = [daemon.watch(EVENTS)];
+    let status = || {
+        let mut raw = daemon.raw();
+        let field = "\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n";
+        raw.send(Raw::upgrade_request(EVENTS).replace("\r\n\r\n", field).as_bytes());
+        raw.read_head()[9..12].to_owned()
+    };
+    assert_eq!(status(), "429", "the proxy's address is full");
+    reloadable.reload("connections_per_address_max = 1\ntrusted_proxies = [\"127.0.0.1\"]\n");
+    assert_eq!(status(), "101", "the client's is not");
+    assert_served(daemon, &mut proxy);
+    reloadable.reload("connections_per_address_max = 1\n");
+    assert_eq!(status(), "429");
+    let log = reloadable.reload("trusted_proxies = [\"127.0.0.1/8\"]\n");
+    assert!(log.contains("did you mean 127.0.0.0/8?"), "{log}");
+    assert_eq!(status(), "429");
+}
+
+#[test]
 fn many_signals_at_once_are_fine() {
     let reloadable = Reloadable::start("connections_max = 100\n");
     let daemon = &reloadable.daemon;

@@ -1,0 +1,99 @@
+//! Whose connection it is, and what counts as one address.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use ipnet::IpNet;
+
+use crate::wire::forwarded::forwarded_for;
+
+/// Of an address of IPv6 this many bits are the network's (RFC 4291, 2.5.4): whoever has one address has all that share
+/// them.
+const NETWORK_BITS: u32 = 64;
+
+/// What the limits per address take for one: an address of IPv4, a network of IPv6.
+pub fn counted_as(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) if !address.is_loopback() => {
+            let network = address.to_bits() & (u128::MAX << (128 - NETWORK_BITS));
+            IpAddr::V6(Ipv6Addr::from_bits(network))
+        }
+        address => address,
+    }
+}
+
+/// The proxies whose word on who is behind them is taken.
+pub struct Proxies(Vec<IpNet>);
+
+impl Proxies {
+    pub fn new(trusted: Vec<IpNet>) -> Self {
+        Self(trusted)
+    }
+
+    pub fn are_trusted(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.0.iter().any(|network| network.contains(&address))
+    }
+
+    /// The address that the trusted proxies between it and us vouch for: from the peer on, each of them tells the next.
+    /// What stands before an address that is not trusted may be made up; before an item that is no address, too, so
+    /// then it is the last proxy.
+    pub fn client(&self, peer: IpAddr, head: &[u8]) -> IpAddr {
+        let mut client = peer.to_canonical();
+        for told in forwarded_for(head) {
+            match told {
+                Some(told) if self.are_trusted(client) => client = told,
+                _ => break,
+            }
+        }
+        client
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Proxies, counted_as};
+
+    #[test]
+    fn a_network_of_ipv6_counts_as_one_address() {
+        let table = [
+            ("192.0.2.1", "192.0.2.1"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+            ("2001:db8:1:2::", "2001:db8:1:2::"),
+            ("2001:db8:1:3::1", "2001:db8:1:3::"),
+            ("::1", "::1"),
+        ];
+        for (address, expected) in table {
+            assert_eq!(counted_as(address.parse().unwrap()).to_string(), expected, "{address}");
+        }
+    }
+
+    #[test]
+    fn the_client_is_the_last_address_that_is_not_trusted() {
+        let networks = ["10.0.0.0/8", "127.0.0.1/32", "2001:db8::/32"];
+        let proxies = Proxies::new(networks.map(|network| network.parse().unwrap()).to_vec());
+        let table = [
+            // Nobody vouches for the word of a stranger.
+            ("192.0.2.9", "192.0.2.1", "192.0.2.9"),
+            ("127.0.0.1", "192.0.2.1", "192.0.2.1"),
+            ("::ffff:127.0.0.1", "192.0.2.1", "192.0.2.1"),
+            ("2001:db8::7", "192.0.2.1", "192.0.2.1"),
+            ("127.0.0.1", "192.0.2.1, 192.0.2.2", "192.0.2.2"),
+            ("127.0.0.1", "192.0.2.1, 10.1.2.3, 10.1.2.4", "192.0.2.1"),
+            ("127.0.0.1", "8.8.8.8, 192.0.2.1, 10.1.2.3", "192.0.2.1"),
+            ("127.0.0.1", "10.1.2.3, 10.1.2.4", "10.1.2.3"),
+            ("127.0.0.1", "", "127.0.0.1"),
+            ("127.0.0.1", "192.0.2.1, unknown", "127.0.0.1"),
+            ("127.0.0.1", "192.0.2.1, unknown, 10.1.2.3", "10.1.2.3"),
+            ("127.0.0.1", "unknown, 192.0.2.1", "192.0.2.1"),
+            ("127.0.0.2", "192.0.2.1", "127.0.0.2"),
+        ];
+        for (peer, list, expected) in table {
+            let head = format!("GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {list}\r\n\r\n");
+            let client = proxies.client(peer.parse().unwrap(), head.as_bytes());
+            assert_eq!(client.to_string(), expected, "{list} told by {peer}");
+        }
+        let head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        assert_eq!(proxies.client("10.0.0.1".parse().unwrap(), head).to_string(), "10.0.0.1");
+    }
+}
