@@ -1,7 +1,7 @@
 //! `luxcast serve`: the daemon in the foreground, from its settings to its exit code.
 
 use std::env;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{self, ExitCode};
@@ -75,10 +75,13 @@ fn serve(flags: &ArgMatches, loaded: Loaded, logging: &Logging, level: LevelSwit
     server.wait()
 }
 
-/// SIGHUP reloads. Of the others the first drains, the second ends the process at once.
+/// SIGHUP reloads, unless it came because the terminal was closed that the daemon was started in: that ends it as the
+/// others do, of which the first drains and the second ends the process at once.
 fn obey(mut signals: Signals, server: &Server, stopping: &AtomicBool, reload_wanted: &Sender<()>) {
+    let has_terminal = || io::stderr().is_terminal();
+    let had_terminal = has_terminal();
     for signal in signals.forever() {
-        if signal == SIGHUP {
+        if signal == SIGHUP && had_terminal == has_terminal() {
             // Full: one is wanted already.
             let _ = reload_wanted.try_send(());
             continue;

@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 use rustix::process::Signal;
 
-use crate::harness::{Client, Daemon, Raw, Scratch, Setup, wait_until};
+use crate::harness::daemon::is_there;
+use crate::harness::{Client, Daemon, Raw, Scratch, Setup, luxcast, wait_until};
 
 const EVENTS: &str = "/api/ws/events";
 
@@ -213,6 +215,35 @@ fn many_signals_at_once_are_fine() {
         Client::try_connect(daemon.address, EVENTS).is_err_and(|refused| refused.code() == "full")
     });
     assert_served(daemon, &mut watchers);
+}
+
+/// Runs the program in a terminal of its own, hangs up once with the terminal there and once with it closed.
+const IN_A_TERMINAL: &str = r#"
+import os, pty, signal, subprocess, sys
+terminal, inside = pty.openpty()
+daemon = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=inside)
+os.close(inside)
+while not daemon.stdout.readline().startswith(b"ingest "):
+    pass
+daemon.send_signal(signal.SIGHUP)
+log = b""
+while b"reloaded" not in log:
+    log += os.read(terminal, 4096)
+os.close(terminal)
+daemon.send_signal(signal.SIGHUP)
+print("ended with", daemon.wait())
+"#;
+
+#[test]
+fn a_daemon_whose_terminal_was_closed_ends() {
+    let scratch = Scratch::new();
+    let socket = scratch.path().join("ingest.sock");
+    let mut command = Command::new("python3");
+    command.args(["-c", IN_A_TERMINAL, luxcast().get_program().to_str().unwrap(), "serve"]);
+    command.args(["--listen", "127.0.0.1:0", "--admin", "off", "--ingest", socket.to_str().unwrap()]);
+    let output = command.output().expect("python3 is there");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "ended with 0\n", "{output:?}");
+    assert!(!is_there(&socket));
 }
 
 #[test]
