@@ -1,5 +1,6 @@
 //! The gate before the upgrade: which web pages may connect, whose connection it is, and how many come at once.
 
+use std::io::Write;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -311,6 +312,30 @@ fn a_client_may_send_four_seconds_worth_of_messages_at_once_and_no_more() {
     // The client's own close is a message too: the ninth may come half a second later.
     assert_eq!(pongs_and_code(7), (7, None));
     assert_eq!(pongs_and_code(9), (8, Some(1008)));
+}
+
+#[test]
+fn the_multi_job_endpoint_takes_a_page_full_of_subscriptions_at_once_and_no_flood() {
+    const BURST: usize = 2048;
+    let daemon = Daemon::start(&["--messages-per-second", "1"]);
+    let send = |count: usize| {
+        let mut raw = daemon.raw();
+        raw.upgrade("/api/v1/websocket");
+        let mut writer = raw.stream.try_clone().expect("a socket");
+        let writing = std::thread::spawn(move || {
+            // The daemon may close before all is written.
+            let _ = writer.write_all(&masked_frame(0x1, true, br#"{"type":"ping"}"#).repeat(count));
+        });
+        (raw, writing)
+    };
+    let (mut page, writing) = send(BURST);
+    for _ in 0..BURST {
+        while !page.read_frame_of(0x1).payload.starts_with(br#"{"type":"pong"}"#) {}
+    }
+    writing.join().unwrap();
+    let (mut flood, writing) = send(10 * BURST);
+    assert_eq!(flood.read_close(), Some(1008));
+    writing.join().unwrap();
 }
 
 #[test]
