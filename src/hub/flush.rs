@@ -17,8 +17,11 @@ use crate::wire::notice::GapReason;
 /// Sends between two looks at the tail: while a shard is busy, more comes in, and each next send carries more.
 /// Not for every watcher: then no two would stand at the same place, and nothing would be shared.
 const SENDS_PER_TAIL: u64 = 64;
-/// Sends to one cohort before the next in the line has its turn, and before sockets are looked after.
-const SENDS_PER_PORTION: u64 = 256;
+/// Effort for one cohort before the next in the line has its turn, and before sockets are looked after: about half a
+/// millisecond to a millisecond. A send counts once, a large one as often as it costs, up to four times.
+const EFFORT_PER_PORTION: u64 = 128;
+const EFFORT_PER_SEND_MAX: u64 = 4;
+const BYTES_PER_EFFORT: usize = 64 << 10;
 
 /// The same for rounds that find nothing to send.
 const ROUNDS_PER_LOOK: u32 = 64;
@@ -47,14 +50,14 @@ impl Watchers {
     pub fn flush(&mut self, outlet: &mut impl Outlet) {
         self.refresh(outlet);
         let mut alone = self.queue.len();
-        let mut look = self.sends + SENDS_PER_PORTION;
+        let mut look = self.effort + EFFORT_PER_PORTION;
         let mut rounds = 0;
         while alone > 0 || !self.line.is_empty() {
             alone = self.serve_queue(alone, outlet);
             self.serve_line(outlet);
             rounds += 1;
-            if self.sends >= look || rounds % ROUNDS_PER_LOOK == 0 {
-                look = self.sends + SENDS_PER_PORTION;
+            if self.effort >= look || rounds % ROUNDS_PER_LOOK == 0 {
+                look = self.effort + EFFORT_PER_PORTION;
                 if outlet.is_time_up() {
                     return;
                 }
@@ -82,7 +85,7 @@ impl Watchers {
         if self.types != self.directory.types.generation() {
             self.renew_masks();
         }
-        let Some(at) = self.line.pop_front() else { return };
+        let Some(at) = self.line.pop(self.effort, EFFORT_PER_PORTION) else { return };
         if !self.cohorts.contains(at as usize) {
             return;
         }
@@ -90,7 +93,7 @@ impl Watchers {
         let cohort = &mut self.cohorts[at as usize];
         cohort.is_served = !is_done;
         if !is_done || cohort.is_marked {
-            self.line.push_back(at);
+            self.line.push_begun(at);
         }
     }
 
@@ -178,6 +181,7 @@ impl Watchers {
             return true;
         };
         self.sends += 1;
+        self.effort += 1;
         let result = outlet.write(key, outbox.waiting());
         let taken = *result.as_ref().unwrap_or(&0);
         outbox.sent += taken;
@@ -256,7 +260,7 @@ impl Watchers {
         let start = cohort.start;
         let selector = cohort.selector.clone();
         let topic = self.topics[cohort.topic as usize].topic.clone();
-        let end = self.sends + SENDS_PER_PORTION;
+        let end = self.effort + EFFORT_PER_PORTION;
         loop {
             let cohort = &self.cohorts[at as usize];
             let Some(&key) = cohort.members.get(cohort.resume as usize) else {
@@ -282,7 +286,7 @@ impl Watchers {
             }
             gathered.clear();
             self.gathered = gathered;
-            if self.sends >= end || self.types != self.directory.types.generation() {
+            if self.effort >= end || self.types != self.directory.types.generation() {
                 return false;
             }
         }
@@ -318,7 +322,7 @@ impl Watchers {
             Way::Slices
         };
         let mut served = 0;
-        while self.sends < end {
+        while self.effort < end {
             let cohort = &mut self.cohorts[at as usize];
             let Some(&key) = cohort.members.get(cohort.resume as usize) else {
                 break;
@@ -370,6 +374,7 @@ impl Watchers {
             return Ok(0);
         }
         self.sends += 1;
+        self.effort += (1 + (bytes / BYTES_PER_EFFORT) as u64).min(EFFORT_PER_SEND_MAX);
         match (way, slices) {
             (Way::Staged, _) => outlet.write_staged(key),
             (Way::Flat, _) | (Way::Slices, [_]) => outlet.write(key, &slices[0]),

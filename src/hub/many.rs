@@ -398,6 +398,7 @@ impl Watchers {
             merge.ends.push(flat.len());
         }
         self.sends += 1;
+        self.effort += 1;
         let taken = match outlet.write(key, &flat) {
             Ok(taken) => taken,
             Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {

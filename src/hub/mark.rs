@@ -33,7 +33,7 @@ impl Watchers {
                 if !cohort.is_served {
                     // All that these members want and have not got begins here.
                     cohort.start = cohort.start.max(Cursor { index: run.at, seq: batch.seq(run.first) - 1 });
-                    self.line.push_back(at);
+                    self.line.push_new(at);
                 }
             }
             for place in 0..topic.many.len() {
@@ -48,7 +48,7 @@ impl Watchers {
             if !cohort.is_marked {
                 cohort.is_marked = true;
                 if !cohort.is_served {
-                    self.line.push_back(at as u32);
+                    self.line.push_new(at as u32);
                 }
             }
         }

@@ -8,6 +8,7 @@ pub mod endpoint;
 pub mod filter;
 pub mod flush;
 pub mod laggard;
+pub mod line;
 pub mod many;
 mod mark;
 pub mod origin;

@@ -9,6 +9,7 @@ use crate::event::METRICS_BIT;
 use crate::hub::cohort::{Cohort, LocalTopic};
 use crate::hub::cursor::{self, Cursor, Gathered};
 use crate::hub::filter::{Filter, Selector};
+use crate::hub::line::Line;
 use crate::hub::many::Merge;
 use crate::hub::watcher::{BLOCKED, ENDING, LAGS, Outbox, Place, QUEUED, REVIEWED, Watcher};
 use crate::hub::ways::Ways;
@@ -41,8 +42,8 @@ pub struct Watchers {
     pub(super) topics: Slab<LocalTopic>,
     /// Slot of a topic to its place in `topics`.
     pub(super) by_slot: Vec<u32>,
-    /// Marked cohorts, first in first out.
-    pub(super) line: VecDeque<u32>,
+    /// Marked cohorts.
+    pub(super) line: Line,
     /// Watchers to be served one by one.
     pub(super) queue: VecDeque<u32>,
     /// The newest number that is delivered. Never older than a batch that was marked.
@@ -57,6 +58,8 @@ pub struct Watchers {
     pub(super) ways: Ways,
     pub(super) merge: Merge,
     pub(super) sends: u64,
+    /// The same, where a large send counts more than once.
+    pub(super) effort: u64,
     /// Boxed, as a watcher holds them: one that has none costs a pointer.
     #[expect(clippy::vec_box)]
     spare_outboxes: Vec<Box<Outbox>>,
@@ -81,7 +84,7 @@ impl Watchers {
             cohorts: Slab::new(),
             topics: Slab::new(),
             by_slot: Vec::new(),
-            line: VecDeque::new(),
+            line: Line::default(),
             queue: VecDeque::new(),
             tail,
             arrived: tail,
@@ -91,6 +94,7 @@ impl Watchers {
             ways: Ways::default(),
             merge: Merge::default(),
             sends: 0,
+            effort: 0,
             spare_outboxes: Vec::new(),
             gone: Vec::new(),
             blocked: Vec::new(),
