@@ -92,11 +92,11 @@ impl Outlet for Counter {
     }
 }
 
-pub struct Rig {
+pub struct Rig<O = Counter> {
     directory: Arc<Directory>,
     pub sequencer: Sequencer,
     pub watchers: Watchers,
-    pub outlet: Counter,
+    pub outlet: O,
     /// What a turn takes in.
     pub lines: Vec<Vec<u8>>,
     /// The same as a publisher's socket is read, each line with its padding; parsing edits it.
@@ -106,6 +106,22 @@ pub struct Rig {
 
 impl Rig {
     pub fn new(history_bytes: usize, lines: Vec<Vec<u8>>) -> Self {
+        Self::over(history_bytes, lines, |inlet, directory| Counter {
+            inlet,
+            directory,
+            staged: 0,
+            writes: 0,
+        })
+    }
+}
+
+impl<O: Outlet> Rig<O> {
+    /// A rig that writes into what `outlet` makes.
+    pub fn over(
+        history_bytes: usize,
+        lines: Vec<Vec<u8>>,
+        outlet: impl FnOnce(Inlet, Arc<Directory>) -> O,
+    ) -> Self {
         let directory = Arc::new(Directory::new(SEQ_MIN, 100_000));
         let (link, inlet) = link();
         let limits = Limits {
@@ -119,7 +135,7 @@ impl Rig {
         Self {
             sequencer: Sequencer::new(directory.clone(), vec![link], limits),
             watchers: Watchers::new(0, directory.clone()),
-            outlet: Counter { inlet, directory: directory.clone(), staged: 0, writes: 0 },
+            outlet: outlet(inlet, directory.clone()),
             block: vec![0; lines.iter().map(|line| line.len() + PADDING).sum()],
             lines,
             now: Now { millis: 1, unix_micros: 1_800_000_000_000_000 },

@@ -13,8 +13,11 @@ const ABOUT: &str = "The same work with more watchers of one job, with more jobs
 
 /// Ten watchers a job; how many jobs fit depends on the file limit of both processes.
 const WATCHERS_PER_JOB: usize = 10;
-/// Messages of one run, whoever gets them.
-const MESSAGES: u64 = 20_000_000;
+/// Messages of one run for one job, whoever gets them; and events of each job where there are many, so that the first
+/// ones, which find everything cold, do not decide.
+const MESSAGES: u64 = 80_000_000;
+const EVENTS_PER_JOB: u64 = 300;
+const EVENTS_MIN: u64 = 150_000;
 const SHARD_RATE: f64 = 2_000.0;
 const SHARD_WATCHERS: usize = 1_000;
 
@@ -24,9 +27,11 @@ pub fn run(lab: &Lab, options: &Options) -> Outcome<Scenario> {
     let mut rows: Vec<(Contestant, Size, Option<f64>)> = Vec::new();
     let mut add = |name: &str, size: Size, flags: &[&str], rate: Option<f64>| {
         let each = (size.watchers / size.topics) as u64;
-        let messages =
-            options.events.map_or(MESSAGES / (1 + size.topics as u64 / 50), |events| events * each);
-        rows.push((lab.luxcast(name, (messages / each).max(1_000), flags), size, rate));
+        let usual = match size.topics as u64 {
+            1 => (MESSAGES / each).min(400_000),
+            jobs => (EVENTS_PER_JOB * jobs).max(EVENTS_MIN),
+        };
+        rows.push((lab.luxcast(name, options.events.unwrap_or(usual), flags), size, rate));
     };
     for watchers in [100, 1_000, 10_000] {
         let name = format!("{} watchers of one job", crate::format::number(watchers as f64));
