@@ -109,12 +109,12 @@ pub fn parse_head(bytes: &[u8], limits: HeadLimits) -> Result<Head<'_>, Refusal>
     };
     let mut fields = [const { MaybeUninit::uninit() }; FIELDS_MAX];
     let mut parsed = httparse::Request::new(&mut []);
-    let status =
-        parsed.parse_with_uninit_headers(text, &mut fields).map_err(|error| refusal_of(error, text))?;
+    let status = parsed.parse_with_uninit_headers(text, &mut fields);
+    // Known before the fields are read, whatever is wrong with those.
     if parsed.version == Some(0) {
         return Err(Refusal::http_version());
     }
-    match status {
+    match status.map_err(|error| refusal_of(error, text))? {
         httparse::Status::Complete(length) => {
             Ok(Head::Complete { request: read_request(&parsed)?, length: start + length })
         }
@@ -425,6 +425,7 @@ mod tests {
         assert_refused_at_end(b"GET / HTTP/1.0", 505);
         assert_refused_at_end(b"GET / HTTP/2", 505);
         assert_refused_at_end(b"PRI * HTTP/2", 505);
+        assert_eq!(status(b"GET / HTTP/1.0\r\nHost : a\r\n\r\n"), 505);
         for text in ["PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "GET / HTTP/1.2\r\n\r\n", "GET / HTTP/0.9\r\n\r\n"] {
             assert_eq!(status(text.as_bytes()), 505, "{text:?}");
         }
