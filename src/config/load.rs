@@ -2,7 +2,7 @@
 //! It remembers where each value came from, so that whatever is wrong can be found.
 
 use std::ffi::OsString;
-use std::fmt;
+use std::fmt::{self, Write};
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -92,9 +92,16 @@ pub struct ConfigError(String);
 
 impl std::error::Error for ConfigError {}
 
+/// In one line, whatever stands in what it quotes.
 impl fmt::Display for ConfigError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
+        for letter in self.0.chars() {
+            match letter.is_control() {
+                true => write!(formatter, "{}", letter.escape_default())?,
+                false => formatter.write_char(letter)?,
+            }
+        }
+        Ok(())
     }
 }
 
