@@ -72,3 +72,16 @@ fn random_schedules_lose_nothing_without_a_word() {
     println!("simulation: {sum:?} in {seconds:.1} s, {:.0} schedules a second", schedules as f64 / seconds);
     assert!(sum.gaps > 0 && sum.events > sum.gaps, "the schedules did nothing");
 }
+
+/// Lists of operations that a fuzzer made: `tests/fuzz`.
+#[test]
+fn given_lists_of_operations_lose_nothing_without_a_word() {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fuzz/corpus/cursor");
+    let mut sum = Tally::default();
+    for entry in std::fs::read_dir(directory).expect("the target has a corpus") {
+        let path = entry.expect("it can be listed").path();
+        println!("{}", path.display());
+        sum.add(schedule::run_choices(&std::fs::read(&path).expect("it can be read")));
+    }
+    assert!(sum.events > 0, "the lists did nothing: {sum:?}");
+}

@@ -48,7 +48,15 @@ pub struct Schedule {
 
 /// Runs the schedule of a seed; panics where the core breaks its word.
 pub fn run(seed: u64, is_tracing: bool) -> Tally {
-    let mut rng = Rng::new(seed);
+    run_with(Rng::new(seed), is_tracing)
+}
+
+/// Runs the schedule that these choices make: what kind it is, then one operation after the other.
+pub fn run_choices(choices: &[u8]) -> Tally {
+    run_with(Rng::of_choices(choices), false)
+}
+
+fn run_with(mut rng: Rng, is_tracing: bool) -> Tally {
     let plan = Plan::new(&mut rng);
     let mut schedule = Schedule::new(plan, rng);
     schedule.feed.get_mut().is_tracing = is_tracing;
@@ -69,7 +77,7 @@ impl Schedule {
         let shards = inlets.into_iter().enumerate();
         let shards =
             shards.map(|(shard, inlet)| Shard::new(Watchers::new(shard, directory.clone()), inlet)).collect();
-        let feed = RefCell::new(Feed::new(plan.clone(), Rng::new(rng.next()), links, directory));
+        let feed = RefCell::new(Feed::new(plan.clone(), rng.split(), links, directory));
         Self { feed, shards, rng, plan, clients: 0 }
     }
 

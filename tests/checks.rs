@@ -1,0 +1,87 @@
+//! What must hold for any input, tried with the fuzzer's corpora, with random changes of them, and with random streams
+//! of frames; the same functions that the fuzz targets call.
+
+#[path = "fuzz/checks/mod.rs"]
+mod checks;
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use checks::frames::Agreement;
+use checks::random::Random;
+
+/// Of each input of a corpus.
+const CHANGES: usize = 300;
+const STREAMS: u64 = if cfg!(debug_assertions) { 2_000 } else { 100_000 };
+
+/// The inputs that the fuzzer begins with; among them each that has ever failed.
+fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(target);
+    let entries = fs::read_dir(&directory).expect("each target has a corpus");
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("it can be listed").path()).collect();
+    files.sort();
+    assert!(!files.is_empty(), "{} is empty", directory.display());
+    let read = |file: PathBuf| {
+        let bytes = fs::read(&file).expect("it can be read");
+        (file, bytes)
+    };
+    files.into_iter().map(read).collect()
+}
+
+fn hold(target: &str, check: impl Fn(&[u8])) {
+    for (file, bytes) in corpus(target) {
+        println!("{}", file.display());
+        check(&bytes);
+        let mut random = Random::of(&bytes);
+        for _ in 0..CHANGES {
+            let mut changed = bytes.clone();
+            random.mutate(&mut changed);
+            println!("changed: {}", changed.escape_ascii());
+            check(&changed);
+        }
+    }
+}
+
+#[test]
+fn request_heads_are_judged_alike_however_they_come_and_never_laxer_than_elsewhere() {
+    hold("head", checks::head::check);
+}
+
+#[test]
+fn frames_are_read_alike_however_they_are_cut() {
+    hold("frames", |stream| {
+        checks::frames::check(stream);
+    });
+}
+
+#[test]
+fn client_messages_are_read_as_serde_json_reads_them() {
+    hold("actions", checks::actions::check);
+}
+
+#[test]
+fn lines_are_taken_as_serde_json_reads_them_and_forwarded_as_they_are() {
+    hold("lines", checks::lines::check);
+}
+
+#[test]
+fn settings_say_the_same_when_they_are_written_down_again() {
+    hold("settings", checks::settings::check);
+}
+
+/// Both readers give the same messages and the same end, or ours is stricter by one of the rules of [`Agreement`].
+#[test]
+fn random_streams_of_frames_are_read_as_tungstenite_reads_them() {
+    let mut counts: HashMap<Agreement, u64> = HashMap::new();
+    for seed in 0..STREAMS {
+        let stream = checks::frames::stream(&mut Random::new(seed));
+        *counts.entry(checks::frames::check(&stream)).or_default() += 1;
+    }
+    println!("{STREAMS} streams: {counts:?}");
+    let count = |agreement| counts.get(&agreement).copied().unwrap_or(0);
+    assert!(count(Agreement::Same) > STREAMS / 3, "most streams are the same for both: {counts:?}");
+    for rule in Agreement::ALL {
+        assert!(count(rule) > 0, "no stream needs the rule {rule:?}: {counts:?}");
+    }
+}
