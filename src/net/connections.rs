@@ -176,11 +176,16 @@ impl Shard {
         };
         let mut held = std::mem::take(held);
         let before = held.len();
-        let taken = &bytes[..bytes.len().min(limits.head_bytes_max + 1)];
+        // One byte over the limit shows that it is too long. A reload may have lowered it below what is held.
+        let bytes_max = limits.head_bytes_max + 1;
+        let taken = &bytes[..bytes.len().min(bytes_max.saturating_sub(before))];
         // Nearly every head comes in one piece and is read where it lies.
         let head = if held.is_empty() {
             taken
         } else {
+            // It doubles, but not beyond what is looked at.
+            let doubled = (2 * before).min(bytes_max).max(before + taken.len());
+            held.reserve_exact(doubled - before);
             held.extend_from_slice(taken);
             &held
         };

@@ -8,6 +8,8 @@ mod endpoints;
 mod gate;
 mod history;
 mod hostile_feed;
+mod hostile_frames;
+mod hostile_head;
 mod idle;
 mod many_jobs;
 mod messages;

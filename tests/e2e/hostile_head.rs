@@ -1,0 +1,261 @@
+//! Request heads that no good client sends, and good ones that look odd.
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use crate::harness::Daemon;
+use crate::harness::client::{Frame, Raw, masked_frame};
+
+const PATH: &str = "/api/ws/events";
+
+fn with_field(field: &str) -> String {
+    Raw::upgrade_request(PATH).replacen("\r\n", &format!("\r\n{field}\r\n"), 1)
+}
+
+fn without(name: &str) -> String {
+    let good = Raw::upgrade_request(PATH);
+    good.lines().filter(|line| !line.starts_with(name)).map(|line| format!("{line}\r\n")).collect()
+}
+
+/// The status line and fields in answer to these bytes, of an upgrade too.
+fn head_of_answer(daemon: &Daemon, request: &str) -> String {
+    let mut raw = daemon.raw();
+    raw.send(request.as_bytes());
+    raw.read_head()
+}
+
+#[test]
+fn a_bad_byte_is_answered_at_once_and_the_rest_is_not_waited_for() {
+    // If the daemon waited for more, the answer would be 408.
+    let daemon = Daemon::start(&["--handshake-seconds", "3600"]);
+    let start = format!("GET {PATH} HTTP/1.1\r\nHost: localhost");
+    let many = format!("{start}\r\n{}", "X: y\r\n".repeat(64));
+    let long_head = format!("{start}\r\nX: {}", "x".repeat(8192));
+    let long_target = format!("GET {PATH}?{}", "x".repeat(4096));
+    let table: [(&[u8], u16, &str); 24] = [
+        (b"GET / HTTP/1.1\n", 400, "bad_request"),
+        (b"GET / HTTP/1.1\r\nHost: a\n", 400, "bad_request"),
+        (b"GET / HTTP/1.1\rH", 400, "bad_request"),
+        (b"GET / HTTP/1.1\r\nHost: a\rb", 400, "bad_request"),
+        (b"GET / HTTP/1.1\r\nHost: a\0", 400, "bad_request"),
+        (b"GET / HTTP/1.1\r\nHost: a\x1b", 400, "bad_request"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n folded", 400, "bad_request"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n\tfolded", 400, "bad_request"),
+        (b"GET / HTTP/1.1\r\nHost ", 400, "bad_request"),
+        (b"GET /\0", 400, "bad_request"),
+        (b"GET  ", 400, "bad_request"),
+        (b"{\"type\":", 400, "bad_request"),
+        (b"\0\x01\x02", 400, "bad_request"),
+        (b"\x16\x03\x01\x02\x00", 400, "bad_request"),
+        (b"GET / HTTP/1.0", 505, "http_version"),
+        (b"GET / HTTP/2", 505, "http_version"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, "http_version"),
+        (b"GET / HTTP/1.0\r\nHost : a", 505, "http_version"),
+        (many.as_bytes(), 431, "too_large"),
+        (long_head.as_bytes(), 431, "too_large"),
+        (long_target.as_bytes(), 414, "too_large"),
+        (b"POST / HTTP/1.1\r\nHost: a\r\n\r\n", 404, "not_found"),
+        (b"POST /api/ws/events HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n", 405, "method_not_allowed"),
+        (b"PUT /healthz HTTP/1.1\r\nHost: a\r\n\r\n", 405, "method_not_allowed"),
+    ];
+    for (bytes, status, code) in table {
+        let mut raw = daemon.raw();
+        raw.send(bytes);
+        let refused = raw.read_answer();
+        assert_eq!((refused.status, refused.code().as_str()), (status, code), "{}", bytes.escape_ascii());
+        assert_eq!(refused.header("allow"), (status == 405).then_some("GET"));
+    }
+    // Nothing of it has hurt.
+    daemon.watch(PATH);
+}
+
+#[test]
+fn what_must_stand_once_and_right_is_refused_otherwise() {
+    let daemon = Daemon::start(&[]);
+    let good = Raw::upgrade_request(PATH);
+    let key = "dGhlIHNhbXBsZSBub25jZQ==";
+    let table = [
+        (without("Host"), 400),
+        (with_field("Host: localhost"), 400),
+        (good.replace("Host: localhost", "Host: user@localhost"), 400),
+        (with_field("Content-Length: 0"), 400),
+        (with_field("Content-Length: 5"), 400),
+        (with_field("Transfer-Encoding: chunked"), 400),
+        (with_field("Origin: http://localhost\r\nOrigin: http://localhost"), 400),
+        (without("Sec-WebSocket-Key"), 400),
+        (good.replace(key, "c2hvcnQ="), 400),
+        (good.replace(key, "dGhlIHNhbXBsZSBub25jZ*=="), 400),
+        (good.replace(key, "dGhlIHNhbXBsZSBub25jZSEh"), 400),
+        (with_field(&format!("Sec-WebSocket-Key: {key}")), 400),
+        (with_field("Sec-WebSocket-Version: 13"), 400),
+        (good.replace("Version: 13", "Version: 13, 8"), 400),
+        (good.replace("Version: 13", "Version: 8"), 426),
+        (without("Sec-WebSocket-Version"), 426),
+        (good.replace("Upgrade: websocket", "Upgrade: h2c"), 426),
+        (without("Upgrade"), 426),
+        (without("Connection"), 426),
+    ];
+    for (request, status) in table {
+        let refused = daemon.raw().request(&request);
+        assert_eq!(refused.status, status, "{request}");
+        if status == 426 {
+            let has = |name: &str, value: &str| refused.headers.contains(&(name.into(), value.into()));
+            assert!(has("upgrade", "websocket") && has("connection", "Upgrade"), "{refused:?}");
+            assert!(has("sec-websocket-version", "13"), "{refused:?}");
+        }
+    }
+}
+
+#[test]
+fn what_is_odd_and_legal_is_let_in() {
+    let daemon = Daemon::start(&[]);
+    let good = Raw::upgrade_request(PATH);
+    let host = daemon.address;
+    let requests = [
+        good.replace("Connection: Upgrade", "Connection: keep-alive\r\ncOnnEction: x , uPgrade"),
+        good.replace("Upgrade: websocket", "Upgrade: h2c, WebSocket"),
+        good.replace("Upgrade: websocket", "Upgrade: h2c\r\nUPGRADE: websocket"),
+        good.replace("Sec-WebSocket", "SEC-wEBsOCKET"),
+        good.replace("Host: localhost", "hOST:\t localhost \t"),
+        good.replace(PATH, &format!("http://{host}{PATH}")),
+        // The target's authority counts as Host (RFC 9112, 3.2.2).
+        without("Host").replace(PATH, &format!("ws://{host}{PATH}")),
+        format!("\r\n\r\n{good}"),
+    ];
+    for request in requests {
+        let head = head_of_answer(&daemon, &request);
+        assert!(head.starts_with("HTTP/1.1 101 "), "{request}\n{head}");
+        assert!(head.contains("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"), "{head}");
+    }
+}
+
+#[test]
+fn offers_are_left_out_of_the_answer() {
+    let daemon = Daemon::start(&[]);
+    for field in [
+        "Sec-WebSocket-Protocol: chat, superchat",
+        "Sec-WebSocket-Protocol: , ;;\"",
+        "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits",
+        "Sec-WebSocket-Extensions: ;=;\r\nSec-WebSocket-Extensions: x",
+    ] {
+        let head = head_of_answer(&daemon, &with_field(field));
+        assert!(head.starts_with("HTTP/1.1 101 "), "{field}\n{head}");
+        let is_chosen = ["protocol:", "extensions:"].iter().any(|name| head.to_lowercase().contains(name));
+        assert!(!is_chosen, "{head}");
+    }
+}
+
+#[test]
+fn frames_right_behind_the_request_are_answered() {
+    let daemon = Daemon::start(&[]);
+    let mut bytes = Raw::upgrade_request(PATH).into_bytes();
+    bytes.extend(masked_frame(0x1, true, br#"{"action":"ping"}"#));
+    bytes.extend(masked_frame(0x9, true, b"payload"));
+    bytes.extend(&masked_frame(0x1, true, br#"{"type":"ping"}"#)[..7]);
+    let mut raw = daemon.raw();
+    raw.send(&bytes);
+    assert!(raw.read_head().starts_with("HTTP/1.1 101 "));
+    let greeting = String::from_utf8(raw.read_frame_of(0x1).payload).expect("text");
+    assert!(greeting.contains("\"connected\""), "{greeting}");
+    let pong = Frame { opcode: 0x1, payload: br#"{"type":"pong"}"#.to_vec() };
+    assert_eq!(raw.read_frame(), Some(pong));
+    assert_eq!(raw.read_frame(), Some(Frame { opcode: 0xa, payload: b"payload".to_vec() }));
+    raw.send(&masked_frame(0x1, true, br#"{"type":"ping"}"#)[7..]);
+    assert_eq!(raw.read_frame_of(0x1).payload, br#"{"type":"pong"}"#);
+}
+
+#[test]
+fn tls_on_a_plain_port_is_answered_and_logged_as_what_it_is() {
+    let daemon = Daemon::start(&[]);
+    let mut raw = daemon.raw();
+    // As curl begins with https://.
+    raw.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03");
+    let refused = raw.read_answer();
+    assert_eq!((refused.status, refused.code().as_str()), (400, "bad_request"));
+    assert!(refused.body.contains("TLS"), "{}", refused.body);
+    daemon.wait_for_log("TLS on a plain port");
+}
+
+/// Nothing that a terminal obeys comes from a client into the log: CR, LF, ESC, the C1 controls.
+#[test]
+fn what_a_client_sends_is_escaped_in_logs() {
+    let daemon = Daemon::start(&["--log-level", "trace"]);
+    let good = Raw::upgrade_request(PATH);
+    let nasty = "x\x1b[2J\u{9b}31m";
+    let requests = [
+        good.replace(PATH, "/api/ws/jobs/a%0d%0a%1b[2J/monitor"),
+        good.replace(PATH, "/api/ws/events?since=%1b[2J%0aforged"),
+        good.replace(PATH, "/api/ws/events?events=%1b[2J&events=%1b"),
+        good.replace(PATH, &format!("/{nasty}")),
+        good.replace("GET", nasty),
+        with_field(&format!("Origin: http://{nasty}")),
+        with_field(&format!("User-Agent: {nasty}")),
+        with_field(&format!("X{nasty}: y")),
+        with_field("Origin: http://a\u{9b}31m"),
+        with_field("User-Agent: a\u{9b}31m"),
+        with_field("Origin: http://elsewhere\u{85}forged"),
+    ];
+    for request in &requests {
+        let mut raw = daemon.raw();
+        raw.send(request.as_bytes());
+        raw.read_head();
+    }
+    let mut watcher = daemon.watch(PATH);
+    watcher.connected();
+    watcher.ask("{\"action\":\"\\u001b[2J\\u000aforged\"}");
+    // The log is written in order: with this in it, all before is there.
+    let mut raw = daemon.raw();
+    raw.send(b"\x16");
+    raw.read_answer();
+    std::thread::sleep(Duration::from_millis(50));
+    let log = daemon.stderr();
+    let lines = log.lines().filter(|line| line.contains("forged") || line.chars().any(char::is_control));
+    assert_eq!(lines.collect::<Vec<_>>(), Vec::<&str>::new(), "{log:?}");
+}
+
+#[test]
+fn pending_heads_hold_no_more_than_their_limit() {
+    const CONNECTIONS: usize = 1_000;
+    const HEAD_BYTES_MAX: usize = 8192;
+    let daemon = Daemon::start(&["--handshake-seconds", "3600"]);
+    let begin = Raw::upgrade_request(PATH).replace("\r\n\r\n", "\r\nX: ");
+    let head = format!("{begin}{}", "x".repeat(HEAD_BYTES_MAX - 1 - begin.len()));
+    let mut raws: Vec<Raw> = (0..CONNECTIONS).map(|_| daemon.raw()).collect();
+    daemon.wait_for_connections(CONNECTIONS);
+    let before = daemon.memory_bytes("VmRSS");
+    // In pieces, so that a buffer that doubles beyond the limit would show.
+    for piece in head.as_bytes().chunks(4090) {
+        raws.iter_mut().for_each(|raw| raw.send(piece));
+    }
+    // All of it is read once these, which came last, are complete.
+    for raw in &mut raws {
+        raw.send(b"x");
+        assert_eq!(raw.read_answer().status, 431);
+    }
+    let most = daemon.memory_bytes("VmHWM").saturating_sub(before) as usize;
+    // Beside it the answer, and what the allocator cannot give to another in between.
+    assert!(most < CONNECTIONS * (HEAD_BYTES_MAX + 4096) + (4 << 20), "{most} bytes");
+}
+
+#[test]
+fn bytes_behind_a_refusal_do_not_lose_it() {
+    let daemon = Daemon::start(&[]);
+    for _ in 0..20 {
+        let mut raw = daemon.raw();
+        raw.send(b"GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n");
+        // A client that goes on sending without reading: a socket closed with unread bytes would be reset, and the
+        // answer with it.
+        for _ in 0..20 {
+            use std::io::Write;
+            if let Err(error) = raw.stream.write_all(&[b'x'; 4096]) {
+                assert!(
+                    matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset),
+                    "{error}"
+                );
+                break;
+            }
+        }
+        raw.stream.shutdown(std::net::Shutdown::Write).ok();
+        assert_eq!(raw.read_answer().status, 404);
+    }
+}
