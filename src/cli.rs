@@ -10,6 +10,7 @@ mod reload;
 pub mod serve;
 pub mod sim;
 pub mod tail;
+pub mod token;
 
 use std::env;
 use std::io::Write;

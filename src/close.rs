@@ -14,6 +14,10 @@ pub enum CloseReason {
     Flood,
     /// One message in too many fragments.
     Fragments,
+    /// The token's time is over.
+    Expired,
+    /// A reload has taken the token away, or changed what it allows.
+    Revoked,
     /// A message over `message_bytes_max`.
     TooBig,
     /// Nothing heard for `silent_heartbeats` intervals.
@@ -31,12 +35,14 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, in the order of declaration: `ALL[reason as usize] == reason`.
-    pub const ALL: [CloseReason; 11] = [
+    pub const ALL: [CloseReason; 13] = [
         CloseReason::ProtocolError,
         CloseReason::BadUtf8,
         CloseReason::Garbage,
         CloseReason::Flood,
         CloseReason::Fragments,
+        CloseReason::Expired,
+        CloseReason::Revoked,
         CloseReason::TooBig,
         CloseReason::Silent,
         CloseReason::Fault,
@@ -63,6 +69,8 @@ impl CloseReason {
             CloseReason::Garbage => (1008, "too many bad messages in a row"),
             CloseReason::Flood => (1008, "too many messages"),
             CloseReason::Fragments => (1008, "too many fragments in one message"),
+            CloseReason::Expired => (1008, "the token has expired"),
+            CloseReason::Revoked => (1008, "the token is not valid any more"),
             CloseReason::TooBig => (1009, "message too big"),
             CloseReason::Silent => (1011, "nothing heard from you for too long"),
             CloseReason::Fault => (1011, "internal error"),
@@ -88,7 +96,7 @@ mod tests {
     #[test]
     fn codes_are_those_of_the_protocol() {
         let codes = CloseReason::ALL.map(CloseReason::code);
-        assert_eq!(codes, [1002, 1007, 1008, 1008, 1008, 1009, 1011, 1011, 1012, 1013, 1013]);
+        assert_eq!(codes, [1002, 1007, 1008, 1008, 1008, 1008, 1008, 1009, 1011, 1011, 1012, 1013, 1013]);
     }
 
     #[test]

@@ -16,9 +16,10 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tracing::level_filters::LevelFilter;
 
-pub use load::{ConfigError, Loaded, Renewed, Source, load};
+pub use load::{ConfigError, Loaded, Renewed, Source, TOKEN_VARIABLE, load};
 pub use setting::{Change, Initial, Setting, add_flags, settings_markdown};
 pub use table::{SETTINGS, SHARDS_MAX};
+pub use value::JWT_ALGORITHMS;
 
 /// Every setting, checked: what stands here is within the bounds of its row in [`SETTINGS`].
 /// Sizes are in bytes. `Config::default()` is the program without a single setting given.
@@ -64,8 +65,23 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     pub depth_max: usize,
     pub log_level: LevelFilter,
+    /// Static tokens and what each allows.
+    pub token_file: Option<PathBuf>,
+    /// `None` exactly if `jwt_algorithm` is.
+    pub jwt_key_file: Option<PathBuf>,
+    pub jwt_algorithm: Option<JwtAlgorithm>,
+    /// Not together with tokens.
     pub allow_anonymous: bool,
     pub demo: bool,
+}
+
+/// How JSON Web Tokens are signed: whatever a token says of itself, this decides (RFC 8725, 3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JwtAlgorithm {
+    Hs256,
+    Rs256,
+    Es256,
+    EdDsa,
 }
 
 /// What happens when the history is about to drop events that a watcher still needs.
@@ -87,6 +103,11 @@ impl Config {
     /// Where the ingest socket is when nobody asked for a temporary one.
     pub fn ingest_path(&self) -> PathBuf {
         self.ingest.clone().unwrap_or_else(default_ingest_path)
+    }
+
+    /// Whether watchers have to show a token.
+    pub fn asks_for_tokens(&self) -> bool {
+        self.token_file.is_some() || self.jwt_key_file.is_some()
     }
 
     /// A connection from which nothing came for so long is dead.
@@ -148,6 +169,9 @@ impl Config {
             trusted_proxies: Vec::new(),
             depth_max: 0,
             log_level: LevelFilter::INFO,
+            token_file: None,
+            jwt_key_file: None,
+            jwt_algorithm: None,
             allow_anonymous: false,
             demo: false,
         }
@@ -213,7 +237,7 @@ mod tests {
         assert_eq!(config.overrun, Overrun::Gap);
         assert_eq!(config.log_level, LevelFilter::INFO);
         assert!(config.allowed_origins.is_empty() && config.trusted_proxies.is_empty());
-        assert!(!config.allow_anonymous && !config.demo);
+        assert!(!config.allow_anonymous && !config.demo && !config.asks_for_tokens());
     }
 
     #[test]

@@ -28,7 +28,7 @@
 //! - [`wire`]: bytes to values and back: request heads, frames, client actions, lines of the feed.
 //! - [`stream`]: who gets what: batches, topics and their logs, the history, the sequencer. Pure state.
 //! - [`hub`]: one shard's watchers: cursors, cohorts, filters, sessions, limits, the flush. Pure state too. Also who comes
-//!   in: [`hub::origin`], [`hub::address`], [`hub::visitors`].
+//!   in, [`hub::origin`], [`hub::address`], [`hub::visitors`], and who may watch what, [`hub::auth`].
 //! - [`net`]: sockets, threads, clocks. Decides nothing.
 //! - [`server`]: binds, spawns, drains, joins. [`cli`] and [`sim`]: the program around it.
 //!

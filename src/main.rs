@@ -7,7 +7,8 @@ use clap::{ArgMatches, Args, Command};
 use luxcast::cli::publish::PublishArgs;
 use luxcast::cli::sim::SimArgs;
 use luxcast::cli::tail::TailArgs;
-use luxcast::cli::{check_config, end_process_on_panic, publish, serve, sim, tail};
+use luxcast::cli::token::TokenArgs;
+use luxcast::cli::{check_config, end_process_on_panic, publish, serve, sim, tail, token};
 use luxcast::config;
 
 fn main() -> ExitCode {
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
         Some(("publish", flags)) => publish::run(arguments::<PublishArgs>(flags)),
         Some(("tail", flags)) => tail::run(arguments::<TailArgs>(flags)),
         Some(("sim", flags)) => sim::run(arguments::<SimArgs>(flags)),
+        Some(("token", flags)) => token::run(arguments::<TokenArgs>(flags)),
         _ => unreachable!("clap lets no other subcommand pass"),
     }
 }
@@ -30,6 +32,7 @@ fn command() -> Command {
     let publish = Command::new("publish").about("Send events from a file or standard input to the daemon");
     let tail = Command::new("tail").about("Watch a job, a flow or everything");
     let sim = Command::new("sim").about("Simulate a workflow engine that feeds the daemon");
+    let token = Command::new("token").about("Make a token for watchers, or sign one");
     Command::new("luxcast")
         .about("Streams the live events of workflow jobs to any number of WebSocket clients")
         .version(env!("CARGO_PKG_VERSION"))
@@ -40,6 +43,7 @@ fn command() -> Command {
         .subcommand(PublishArgs::augment_args(publish))
         .subcommand(TailArgs::augment_args(tail))
         .subcommand(SimArgs::augment_args(sim))
+        .subcommand(TokenArgs::augment_args(token))
 }
 
 /// Values that clap itself refuses end the process with exit code 2, as all wrong usage does.
@@ -60,7 +64,7 @@ mod tests {
     fn arguments_do_not_bring_another_title() {
         for subcommand in command().get_subcommands() {
             let about = subcommand.get_about().map(ToString::to_string);
-            let begins = ["Run ", "Show ", "Send ", "Watch ", "Simulate "];
+            let begins = ["Run ", "Show ", "Send ", "Watch ", "Simulate ", "Make "];
             assert!(about.is_some_and(|about| begins.iter().any(|begin| about.starts_with(begin))));
         }
     }

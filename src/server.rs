@@ -26,6 +26,7 @@ use crate::net::admin::Admin;
 use crate::net::clock::{self, Clock};
 use crate::net::inbox::{Command, ShardHandle, Terms};
 use crate::net::ingest::{self, Ingest, IngestParts};
+use crate::net::keys;
 use crate::net::listener::{self, Door, DoorLimits, Listener};
 use crate::net::shard::{self, IngestWaker, Shard, ShardParts};
 use crate::stream::directory::Directory;
@@ -47,6 +48,7 @@ pub struct Server {
     private: Option<PathBuf>,
     shards: Vec<ShardHandle>,
     door: Arc<Door>,
+    terms: Arc<Mutex<Arc<Terms>>>,
     is_ingest_stopping: Arc<AtomicBool>,
     ingest_waker: Arc<IngestWaker>,
     is_admin_stopping: Arc<AtomicBool>,
@@ -77,6 +79,7 @@ struct Common {
     directory: Arc<Directory>,
     counters: Arc<Counters>,
     door: Arc<Door>,
+    terms: Arc<Mutex<Arc<Terms>>>,
     ingest_waker: Arc<IngestWaker>,
     clock: Clock,
 }
@@ -86,14 +89,14 @@ impl Server {
     ///
     /// # Errors
     /// What could not be bound or started, and why; nothing is left behind.
-    pub fn start(config: Config) -> io::Result<Server> {
+    pub fn start(config: Config, terms: Terms) -> io::Result<Server> {
         raise_file_limit()?;
         let bound = Bound::new(&config)?;
         let (ingest, private) = (bound.ingest.clone(), bound.private.clone());
-        Self::run(&config, bound).inspect_err(|_| remove_feed(&ingest, private.as_deref()))
+        Self::run(&config, terms, bound).inspect_err(|_| remove_feed(&ingest, private.as_deref()))
     }
 
-    fn run(config: &Config, bound: Bound) -> io::Result<Server> {
+    fn run(config: &Config, terms: Terms, bound: Bound) -> io::Result<Server> {
         let Bound { sockets, admin, feed, ingest, private } = bound;
         let listening = sockets.iter().map(mio::net::TcpListener::local_addr).collect::<io::Result<_>>()?;
         let admin_address = admin.as_ref().map(std::net::TcpListener::local_addr).transpose()?;
@@ -103,6 +106,7 @@ impl Server {
             directory: Arc::new(Directory::new(run_start, config.topics_max)),
             counters: Arc::new(Counters::default()),
             door: Arc::new(Door::new(door_limits(config))),
+            terms: Arc::new(Mutex::new(Arc::new(terms))),
             ingest_waker: Arc::new(IngestWaker {
                 waker: Waker::new(poll.registry(), ingest::WAKER)?,
                 is_waiting: AtomicBool::new(false),
@@ -135,7 +139,14 @@ impl Server {
         }
         threads.ingest = Some(spawn("ingest".to_owned(), move || ingest_thread.run())?);
         if let Some(listener) = admin {
-            let admin = Admin { listener, shards: handles.clone(), is_stopping: is_admin_stopping.clone() };
+            let admin = Admin {
+                is_open: listener.local_addr()?.ip().to_canonical().is_loopback(),
+                listener,
+                shards: handles.clone(),
+                door: common.door.clone(),
+                terms: common.terms.clone(),
+                is_stopping: is_admin_stopping.clone(),
+            };
             threads.admin = Some(spawn("admin".to_owned(), move || admin.run())?);
         }
         Ok(Server {
@@ -145,6 +156,7 @@ impl Server {
             private,
             shards: handles,
             door: common.door,
+            terms: common.terms,
             is_ingest_stopping,
             ingest_waker: common.ingest_waker,
             is_admin_stopping,
@@ -174,6 +186,7 @@ impl Server {
     /// What is wrong with a file that a setting names; then nothing has changed.
     pub fn reload(&self, config: &Config) -> io::Result<()> {
         let terms = Arc::new(terms(config)?);
+        *self.terms.lock() = terms.clone();
         self.door.set_limits(door_limits(config));
         for shard in &self.shards {
             shard.send(Command::Renew(terms.clone()));
@@ -240,7 +253,7 @@ type Shards = (Vec<ShardParts>, Vec<ShardHandle>, Vec<Arc<Link>>);
 
 fn shard_parts(config: &Config, common: &Common) -> io::Result<Shards> {
     let mut shards: Shards = Default::default();
-    let terms = Arc::new(terms(config)?);
+    let terms = common.terms.lock().clone();
     for index in 0..config.shards {
         let poll = Poll::new()?;
         let (handle, commands) = ShardHandle::new(shard::waker(&poll)?);
@@ -290,7 +303,10 @@ fn at(error: io::Error, doing: String) -> io::Error {
 
 /// What connections are judged by. Only settings that a reload changes may go in here, and the files they name are
 /// read here, so that a reload is all or nothing.
-fn terms(config: &Config) -> io::Result<Terms> {
+///
+/// # Errors
+/// What is wrong with one of the files.
+pub fn terms(config: &Config) -> io::Result<Terms> {
     let policy = Policy {
         messages: Policy::message_limits(config.message_bytes_max),
         head_bytes_max: config.request_head_bytes_max,
@@ -302,6 +318,7 @@ fn terms(config: &Config) -> io::Result<Terms> {
         handshake: ticks(config.handshake_seconds),
     };
     Ok(Terms {
+        auth: keys::read(config)?,
         policy,
         patience: Patience::new(config.stalled_seconds),
         allowed_origins: config.allowed_origins.clone(),

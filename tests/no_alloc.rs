@@ -22,7 +22,7 @@ use luxcast::hub::filter::Filter;
 use luxcast::hub::outlet::Outlet;
 use luxcast::hub::visitors::{AddressLimits, Visitors};
 use luxcast::hub::watchers::{Watchers, Wish};
-use luxcast::server::Server;
+use luxcast::server::{self, Server};
 use luxcast::stream::directory::Directory;
 use luxcast::stream::link::{Arrival, Inlet, link};
 use luxcast::stream::sequencer::{Limits, Now, SEQ_MIN, Sequencer, Step, Taken};
@@ -592,7 +592,8 @@ fn the_whole_daemon() {
         overrun: Overrun::Wait,
         ..Config::default()
     };
-    let server = Server::start(config).expect("the daemon starts");
+    let terms = server::terms(&config).expect("no file is named");
+    let server = Server::start(config, terms).expect("the daemon starts");
     let sockets: Vec<TcpStream> = (0..WATCHERS).map(|_| open(&server)).collect();
     let (half, counts) = run_feed(&server, sockets, EVENTS);
     println!("{half} events twice, {WATCHERS} watchers: {} and {} allocations", counts[0], counts[1]);

@@ -8,6 +8,7 @@ use clap::ArgMatches;
 
 use super::EXIT_USAGE;
 use crate::config::{self, Loaded};
+use crate::server;
 
 /// Prints on standard output one line a setting; warnings and errors go to standard error.
 pub fn run(flags: &ArgMatches) -> ExitCode {
@@ -20,6 +21,10 @@ pub fn run(flags: &ArgMatches) -> ExitCode {
     };
     for warning in &loaded.warnings {
         eprintln!("luxcast: warning: {warning}");
+    }
+    if let Err(error) = server::terms(&loaded.config) {
+        eprintln!("luxcast: {error}");
+        return ExitCode::from(EXIT_USAGE);
     }
     match io::stdout().write_all(listing(&loaded).as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,

@@ -20,7 +20,8 @@ use super::logging::{LevelSwitch, Logging};
 use super::reload::Reload;
 use super::sim::{DEMO_JOB, run_demo};
 use crate::config::{self, Loaded};
-use crate::server::Server;
+use crate::net::inbox::Terms;
+use crate::server::{self, Server};
 use crate::sim::MAIN_FLOW;
 
 /// Runs until the daemon has drained.
@@ -36,7 +37,14 @@ pub fn run(flags: &ArgMatches) -> ExitCode {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let served = serve(flags, loaded, &logging, level);
+    let terms = match server::terms(&loaded.config) {
+        Ok(terms) => terms,
+        Err(error) => {
+            logging.say(&format!("luxcast: {error}\n"));
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    let served = serve(flags, loaded, terms, &logging, level);
     if logging.dropped_lines() > 0 {
         tracing::warn!("{} log lines were dropped", logging.dropped_lines());
     }
@@ -49,11 +57,17 @@ pub fn run(flags: &ArgMatches) -> ExitCode {
     }
 }
 
-fn serve(flags: &ArgMatches, loaded: Loaded, logging: &Logging, level: LevelSwitch) -> io::Result<()> {
+fn serve(
+    flags: &ArgMatches,
+    loaded: Loaded,
+    terms: Terms,
+    logging: &Logging,
+    level: LevelSwitch,
+) -> io::Result<()> {
     // Before anything can be reached, so that no signal meets the default action from then on.
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let is_demo = loaded.config.demo;
-    let server = Arc::new(Server::start(loaded.config.clone())?);
+    let server = Arc::new(Server::start(loaded.config.clone(), terms)?);
     let stopping = Arc::new(AtomicBool::new(false));
     // One place: a request that waits is answered with the newest settings, so no further one needs to wait.
     let (reload_wanted, reload_requests) = bounded(1);

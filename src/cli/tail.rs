@@ -1,6 +1,8 @@
 //! `luxcast tail`: shows the events of a job, a flow or everything as they come, and comes back
 //! by itself where it left off when the connection ends.
 
+use std::env;
+use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -8,16 +10,21 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use serde::Deserialize;
+use tungstenite::client::IntoClientRequest;
 use tungstenite::client::client_with_config;
 use tungstenite::handshake::HandshakeError;
-use tungstenite::http::Uri;
+use tungstenite::handshake::client::Request;
+use tungstenite::http::header::AUTHORIZATION;
+use tungstenite::http::{HeaderValue, Uri};
 use tungstenite::protocol::WebSocketConfig;
 use tungstenite::{Message, WebSocket};
 
 use crate::cli;
 use crate::cli::backoff::{Backoff, random_unit};
 use crate::cli::event_line::event_line;
+use crate::config::TOKEN_VARIABLE;
 use crate::wire::action::Since;
 use crate::wire::line::{is_id, is_type_name};
 
@@ -63,6 +70,35 @@ pub struct TailArgs {
     /// End when the connection ends, instead of connecting again
     #[arg(long)]
     pub once: bool,
+    /// What the daemon lets us in for [default: LUXCAST_TOKEN, which other users of this machine cannot see]
+    #[arg(long, value_name = "TOKEN", allow_hyphen_values = true, value_parser = OsStringValueParser::new().map(Token::new))]
+    pub token: Option<Token>,
+}
+
+/// A token, which is never shown.
+#[derive(Clone)]
+pub struct Token(OsString);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Token")
+    }
+}
+
+impl Token {
+    /// Judged later: clap shows the values that it refuses.
+    fn new(text: OsString) -> Self {
+        Self(text)
+    }
+
+    /// What the request says. Not in the URL, where it would stand in the logs of proxies.
+    fn header(&self) -> Result<HeaderValue, String> {
+        let mut text = b"Bearer ".to_vec();
+        text.extend_from_slice(self.0.as_encoded_bytes());
+        let is_good = self.0.as_encoded_bytes().iter().all(u8::is_ascii_graphic);
+        let value = HeaderValue::from_bytes(&text).ok().filter(|_| is_good);
+        value.ok_or_else(|| "the token has a character that no token has".to_owned())
+    }
 }
 
 fn id(text: &str) -> Result<String, String> {
@@ -98,9 +134,16 @@ fn since(text: &str) -> Result<Since, String> {
 
 /// Exit code 0: standard output was closed (or, with `--once`, the connection). 1: refused, or
 /// the daemon could not be reached in the first place.
-pub fn run(args: TailArgs) -> ExitCode {
+pub fn run(mut args: TailArgs) -> ExitCode {
     let mut out = io::stdout().lock();
     let mut say = |line: &str| cli::say(&format!("luxcast tail: {line}"));
+    if args.token.is_none() {
+        args.token = env::var_os(TOKEN_VARIABLE).filter(|text| !text.is_empty()).map(Token::new);
+    }
+    if let Some(Err(problem)) = args.token.as_ref().map(Token::header) {
+        say(&problem);
+        return ExitCode::from(cli::EXIT_USAGE);
+    }
     match tail(&args, &mut out, &mut say, thread::sleep) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
@@ -121,7 +164,7 @@ fn tail(
     let mut backoff = Backoff::default();
     loop {
         let url = endpoint_url(args, watch.since);
-        let (reason, told) = match connect(&url) {
+        let (reason, told) = match connect(&url, args.token.as_ref()) {
             Ok(mut socket) => {
                 if watch.connections > 0 {
                     say("connected again");
@@ -186,7 +229,7 @@ impl Refused {
     }
 }
 
-fn connect(url: &str) -> Result<WebSocket<TcpStream>, Refused> {
+fn connect(url: &str, token: Option<&Token>) -> Result<WebSocket<TcpStream>, Refused> {
     let uri: Uri = url.parse().map_err(|error| Refused::ForGood(format!("{url}: {error}")))?;
     let host = uri.host().unwrap_or_default();
     let bare_host = host.trim_start_matches('[').trim_end_matches(']');
@@ -208,7 +251,7 @@ fn connect(url: &str) -> Result<WebSocket<TcpStream>, Refused> {
         let config = WebSocketConfig::default()
             .max_message_size(Some(MESSAGE_BYTES_MAX))
             .max_frame_size(Some(MESSAGE_BYTES_MAX));
-        return match client_with_config(url, stream, Some(config)) {
+        return match client_with_config(request(url, token)?, stream, Some(config)) {
             Ok((socket, _)) => {
                 let stream = socket.get_ref();
                 stream.set_read_timeout(Some(SILENCE)).map_err(unreachable)?;
@@ -227,6 +270,16 @@ fn connect(url: &str) -> Result<WebSocket<TcpStream>, Refused> {
         };
     }
     Err(unreachable(failure))
+}
+
+fn request(url: &str, token: Option<&Token>) -> Result<Request, Refused> {
+    let request = url.into_client_request();
+    let mut request = request.map_err(|error| Refused::ForGood(format!("{url}: {error}")))?;
+    if let Some(token) = token {
+        let value = token.header().map_err(Refused::ForGood)?;
+        request.headers_mut().insert(AUTHORIZATION, value);
+    }
+    Ok(request)
 }
 
 /// What an HTTP answer other than 101 means for us.
@@ -472,9 +525,22 @@ mod tests {
             &["--url", "wss://host"],
             &["--url", "host:1"],
             &["--url", "ws://host?token=x"],
+            &["--token"],
         ] {
             let error = args(words).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_goes_into_the_request_and_is_shown_nowhere() {
+        let given = args(&["--token", "-secret"]).unwrap();
+        let token = given.token.clone().unwrap();
+        assert!(!format!("{given:?}").contains("secret"));
+        assert_eq!(token.header().unwrap(), "Bearer -secret");
+        for bad in ["sec ret", "secret\n", "sécret"] {
+            let token = args(&["--token", bad]).unwrap().token.unwrap();
+            assert_eq!(token.header(), Err("the token has a character that no token has".to_owned()));
         }
     }
 

@@ -16,6 +16,9 @@ use super::{Config, LINE_SHARE_OF_HISTORY};
 
 const PREFIX: &str = "LUXCAST_";
 
+/// The token of whoever watches: no setting of the daemon, and no stranger either.
+pub const TOKEN_VARIABLE: &str = "LUXCAST_TOKEN";
+
 /// The settings in force.
 #[derive(Debug)]
 pub struct Loaded {
@@ -212,6 +215,10 @@ fn read_environment(
     for (name, value) in variables {
         let index = SETTINGS.iter().position(|setting| *name == *setting.variable());
         let Some(index) = index else {
+            // That of the commands that connect.
+            if *name == *TOKEN_VARIABLE {
+                continue;
+            }
             let name = name.display();
             warnings.push(format!("the variable {name} is no setting of luxcast"));
             continue;
@@ -304,6 +311,8 @@ fn settle(loaded: &mut Loaded) -> Result<(), ConfigError> {
             return Err(loaded.error("admin", &format!("{address} is an address of listen too")));
         }
     }
+    check_tokens(loaded)?;
+    let config = &loaded.config;
     let line_bytes_max = config.history_bytes / LINE_SHARE_OF_HISTORY;
     if config.line_bytes_max > line_bytes_max {
         loaded.warnings.push(format!(
@@ -315,18 +324,33 @@ fn settle(loaded: &mut Loaded) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// Nobody is asked who they are, so beyond this machine only somebody's word opens the door.
+/// Where nobody is asked for a token, only somebody's word opens the door beyond this machine.
 fn check_reach(loaded: &Loaded, name: &str, address: &SocketAddr) -> Result<(), ConfigError> {
-    if is_loopback(address) || loaded.config.allow_anonymous {
+    let config = &loaded.config;
+    if is_loopback(address) || config.asks_for_tokens() || config.allow_anonymous {
         return Ok(());
     }
     let problem = format!(
         "{address} can be reached from other machines, and everybody there could watch everything; \
-         use a loopback address such as 127.0.0.1:{}, or write allow_anonymous = true if that is \
-         what you want",
+         name a token_file or a jwt_key_file, use a loopback address such as 127.0.0.1:{}, or write \
+         allow_anonymous = true if that is what you want",
         address.port()
     );
     Err(loaded.error(name, &problem))
+}
+
+fn check_tokens(loaded: &Loaded) -> Result<(), ConfigError> {
+    let config = &loaded.config;
+    match (&config.jwt_key_file, config.jwt_algorithm) {
+        (Some(_), None) => return Err(loaded.error("jwt_key_file", "needs jwt_algorithm beside it")),
+        (None, Some(_)) => return Err(loaded.error("jwt_algorithm", "needs jwt_key_file beside it")),
+        _ => {}
+    }
+    if config.allow_anonymous && config.asks_for_tokens() {
+        let problem = "lets everybody watch everything, and tokens are configured: take one of the two away";
+        return Err(loaded.error("allow_anonymous", problem));
+    }
+    Ok(())
 }
 
 fn is_loopback(address: &SocketAddr) -> bool {
@@ -537,9 +561,36 @@ mod tests {
         assert!(error.starts_with(":2: listen: 192.0.2.1:1 can be reached"), "{error}");
 
         assert!(load_from(&["--listen", "0.0.0.0:1", "--allow-anonymous"], &[]).is_ok());
+        assert!(load_from(&["--listen", "0.0.0.0:1", "--token-file", "/t"], &[]).is_ok());
+        let jwt = ["--admin", "0.0.0.0:1", "--jwt-key-file", "/k", "--jwt-algorithm", "EdDSA"];
+        assert!(load_from(&jwt, &[]).is_ok());
         for loopback in ["127.8.9.1:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
             assert!(load_from(&["--listen", loopback], &[]).is_ok(), "{loopback}");
         }
+    }
+
+    #[test]
+    fn tokens_are_configured_whole_or_not_at_all() {
+        let error = load_from(&["--jwt-key-file", "/k"], &[]).unwrap_err();
+        assert_eq!(error, "--jwt-key-file: needs jwt_algorithm beside it");
+        let error = load_from(&[], &[("LUXCAST_JWT_ALGORITHM", "RS256")]).unwrap_err();
+        assert_eq!(error, "LUXCAST_JWT_ALGORITHM: needs jwt_key_file beside it");
+        for unknown in ["HS512", "hs256", ""] {
+            let error = load_from(&["--jwt-key-file", "/k", "--jwt-algorithm", unknown], &[]).unwrap_err();
+            let expected = format!("--jwt-algorithm: `{unknown}` is none of HS256, RS256, ES256, EdDSA");
+            assert_eq!(error, expected);
+        }
+        for tokens in [&["--token-file", "/t"][..], &["--jwt-key-file", "/k", "--jwt-algorithm", "HS256"]] {
+            let error = load_from(&[tokens, &["--allow-anonymous"]].concat(), &[]).unwrap_err();
+            assert!(error.starts_with("--allow-anonymous: lets everybody"), "{error}");
+        }
+        let error = load_from(&["--jwt-key-file", "/k", "--jwt-algorithm", "none"], &[]).unwrap_err();
+        assert_eq!(error, "--jwt-key-file: needs jwt_algorithm beside it");
+        assert!(load_from(&["--token-file", ""], &[]).is_err());
+        let loaded = load_from(&["--token-file", "none"], &[("LUXCAST_TOKEN_FILE", "/t")]).unwrap();
+        assert!(!loaded.config.asks_for_tokens());
+        let loaded = load_from(&[], &[("LUXCAST_TOKEN", "secret")]).unwrap();
+        assert_eq!(loaded.warnings, Vec::<String>::new());
     }
 
     #[test]

@@ -216,8 +216,9 @@ mod tests {
     fn each_row_has_a_place_of_its_own() {
         for written in &SETTINGS {
             let other = match (written.name, &written.kind) {
-                ("config" | "ingest", _) => "/elsewhere".to_string(),
+                ("config" | "ingest" | "token_file" | "jwt_key_file", _) => "/elsewhere".to_string(),
                 ("overrun", _) => "wait".to_string(),
+                ("jwt_algorithm", _) => "ES256".to_string(),
                 ("log_level", _) => "off".to_string(),
                 ("allowed_origins", _) => "null".to_string(),
                 ("trusted_proxies", _) => "10.0.0.0/8".to_string(),

@@ -3,8 +3,9 @@
 
 use super::setting::{Change, Initial, Kind, Setting};
 use super::value::{
-    LOG_LEVELS, OVERRUNS, show_admin, show_config, show_list, show_word, store_admin, store_allowed_origins,
-    store_config, store_ingest, store_listen, store_trusted_proxies, store_word,
+    LOG_LEVELS, OVERRUNS, show_admin, show_algorithm, show_config, show_list, show_path, show_word,
+    store_admin, store_algorithm, store_allowed_origins, store_config, store_ingest, store_listen,
+    store_path, store_trusted_proxies, store_word,
 };
 
 /// More threads than any machine feeds from one ingest thread.
@@ -15,7 +16,7 @@ const DAY: f64 = 24.0 * HOUR;
 const YEAR: f64 = 365.0 * DAY;
 
 /// Sorted as people meet them: where, how long, how much, who.
-pub static SETTINGS: [Setting; 31] = [
+pub static SETTINGS: [Setting; 34] = [
     Setting {
         name: "listen",
         default: Initial::Text("127.0.0.1:20555"),
@@ -27,7 +28,7 @@ pub static SETTINGS: [Setting; 31] = [
             copy: |to, from| to.listen.clone_from(&from.listen),
         },
         help: "Address and port for watchers; repeatable. Port 0 takes a free one. \
-               Beyond loopback it needs allow_anonymous",
+               Beyond loopback it needs tokens or allow_anonymous",
     },
     Setting {
         name: "ingest",
@@ -321,10 +322,46 @@ pub static SETTINGS: [Setting; 31] = [
         help: "What is logged on standard error: off, error, warn, info, debug or trace",
     },
     Setting {
+        name: "token_file",
+        default: Initial::Text("none"),
+        unit: "path",
+        change: Change::OnReload,
+        kind: Kind::Text {
+            store: |config, text| store_path(&mut config.token_file, text),
+            show: |config| show_path(config.token_file.as_deref()),
+            copy: |to, from| to.token_file.clone_from(&from.token_file),
+        },
+        help: "File with tokens and what each allows; then nobody watches without one. none = no such file",
+    },
+    Setting {
+        name: "jwt_key_file",
+        default: Initial::Text("none"),
+        unit: "path",
+        change: Change::OnReload,
+        kind: Kind::Text {
+            store: |config, text| store_path(&mut config.jwt_key_file, text),
+            show: |config| show_path(config.jwt_key_file.as_deref()),
+            copy: |to, from| to.jwt_key_file.clone_from(&from.jwt_key_file),
+        },
+        help: "File with the key of JSON Web Tokens: the secret (HS256), or a public key in PEM",
+    },
+    Setting {
+        name: "jwt_algorithm",
+        default: Initial::Text("none"),
+        unit: "word",
+        change: Change::OnReload,
+        kind: Kind::Text {
+            store: store_algorithm,
+            show: show_algorithm,
+            copy: |to, from| to.jwt_algorithm = from.jwt_algorithm,
+        },
+        help: "How JSON Web Tokens are signed: HS256, RS256, ES256 or EdDSA",
+    },
+    Setting {
         name: "allow_anonymous",
         default: Initial::Text("false"),
         unit: "",
-        change: Change::AtStart,
+        change: Change::OnReload,
         kind: Kind::Switch(|config| &mut config.allow_anonymous),
         help: "Let anyone who reaches a listener watch everything, also beyond loopback",
     },

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tracing::level_filters::LevelFilter;
 
-use super::{Config, Overrun};
+use super::{Config, JwtAlgorithm, Overrun};
 
 pub(super) const OVERRUNS: [(&str, Overrun); 2] = [("gap", Overrun::Gap), ("wait", Overrun::Wait)];
 
@@ -19,6 +19,14 @@ pub(super) const LOG_LEVELS: [(&str, LevelFilter); 6] = [
     ("info", LevelFilter::INFO),
     ("debug", LevelFilter::DEBUG),
     ("trace", LevelFilter::TRACE),
+];
+
+/// The names of RFC 7518, 3.1, and RFC 8037, 3.1.
+pub const JWT_ALGORITHMS: [(&str, JwtAlgorithm); 4] = [
+    ("HS256", JwtAlgorithm::Hs256),
+    ("RS256", JwtAlgorithm::Rs256),
+    ("ES256", JwtAlgorithm::Es256),
+    ("EdDSA", JwtAlgorithm::EdDsa),
 ];
 
 /// `sun_path` of `sockaddr_un` holds 108 bytes, the last one NUL (unix(7)).
@@ -193,6 +201,37 @@ fn check_socket_path(path: &Path) -> Result<(), String> {
         return Err("a path holds no NUL".to_string());
     }
     Ok(())
+}
+
+/// What stands for an absent path or word, so that a stronger source can take one away.
+const NONE: &str = "none";
+
+pub(super) fn store_path(field: &mut Option<PathBuf>, text: &str) -> Result<(), String> {
+    if text.is_empty() {
+        return Err("the path is empty".to_string());
+    }
+    *field = (text != NONE).then(|| PathBuf::from(text));
+    Ok(())
+}
+
+pub(super) fn show_path(path: Option<&Path>) -> String {
+    path.map_or(NONE.to_string(), |path| path.display().to_string())
+}
+
+/// `none` is not the algorithm of that name, which signs nothing, but no algorithm at all.
+pub(super) fn store_algorithm(config: &mut Config, text: &str) -> Result<(), String> {
+    if text == NONE {
+        config.jwt_algorithm = None;
+        return Ok(());
+    }
+    let mut algorithm = JwtAlgorithm::Hs256;
+    store_word(&mut algorithm, &JWT_ALGORITHMS, text)?;
+    config.jwt_algorithm = Some(algorithm);
+    Ok(())
+}
+
+pub(super) fn show_algorithm(config: &Config) -> String {
+    config.jwt_algorithm.map_or(NONE.to_string(), |algorithm| show_word(algorithm, &JWT_ALGORITHMS))
 }
 
 pub(super) fn store_config(config: &mut Config, text: &str) -> Result<(), String> {

@@ -2,10 +2,12 @@
 //! it opens.
 //!
 //! The checks go from what concerns everyone to what concerns this one request: the path (404), the
-//! method (405), the id and the parameters (400). Whether the upgrade itself is correct (426) is
+//! method (405), the token (401) and whether it is for this kind of endpoint at all (403), the id
+//! (400) and the right to it (403), the parameters (400). So nobody without a token learns anything of
+//! an id, not even whether it is one. Whether the upgrade itself is correct (426) is
 //! judged after them by [`accept_key`](crate::wire::handshake::accept_key): the bad id of a plain
-//! GET is told as it is, since an upgrade would not mend it. What must be known before ids are
-//! looked at belongs between [`find`] and [`Place::open`].
+//! GET is told as it is, since an upgrade would not mend it. What must be known before tokens are
+//! looked at belongs between [`find`] and [`permit`].
 
 use std::borrow::Cow;
 
@@ -13,6 +15,8 @@ use arrayvec::ArrayVec;
 use memchr::memchr;
 use percent_encoding::percent_decode_str;
 
+use crate::hub::auth::{Auth, Permit};
+use crate::hub::credential::token_of;
 use crate::wire::action::{NAME_BYTES_MAX, NAMES_MAX, Since};
 use crate::wire::http::{Refusal, Request, split, split_once};
 use crate::wire::line::is_id;
@@ -41,9 +45,11 @@ pub struct Opening {
     /// Only these types, each once; `None`: all. Same bounds as in the client's messages.
     pub events: Option<Vec<String>>,
     pub since: Since,
+    /// What its token allows beyond the endpoint itself.
+    pub permit: Permit,
 }
 
-/// Finds what a request is for, its id not looked at yet.
+/// Finds what a request is for, neither token nor id looked at yet.
 ///
 /// # Errors
 /// 404 or 405, in this order; see the top of this file.
@@ -52,6 +58,18 @@ pub fn find<'a>(request: &Request<'a>) -> Result<Place<'a>, Refusal> {
     match request.method {
         "GET" => Ok(place),
         method => Err(Refusal::method_not_allowed().of_method(method)),
+    }
+}
+
+/// What the sender of a request may do, at `unix_micros`.
+///
+/// # Errors
+/// 400 or 401.
+pub fn permit(request: &Request<'_>, auth: &Auth, unix_micros: i64) -> Result<Permit, Refusal> {
+    match auth {
+        // A token is neither needed nor judged.
+        Auth::Off => Ok(Permit::Everything),
+        Auth::On(_) => auth.admit(token_of(request)?.as_deref(), unix_micros),
     }
 }
 
@@ -66,25 +84,61 @@ pub enum Place<'a> {
 }
 
 impl Place<'_> {
-    /// Reads the id and the query.
+    /// Reads the id and the query, as far as the permit goes.
     ///
     /// # Errors
-    /// 400.
-    pub fn open(self, request: &Request<'_>) -> Result<Opening, Refusal> {
-        let endpoint = match self {
-            Place::JobMonitor(raw) => Endpoint::JobMonitor(read_id(raw, "job_id")?),
-            Place::JobDebug(raw) => Endpoint::JobDebug(read_id(raw, "job_id")?),
-            Place::FlowMonitor(raw) => Endpoint::FlowMonitor(read_id(raw, "flow_id")?),
-            Place::Events => Endpoint::Events,
-            Place::MultiJob => Endpoint::MultiJob,
-            Place::Health => {
-                // Probes add parameters of their own; none means anything here.
-                return Ok(Opening { endpoint: Endpoint::Health, events: None, since: Since::Now });
-            }
-        };
+    /// 403 or 400; see the top of this file.
+    pub fn open(self, request: &Request<'_>, permit: Permit) -> Result<Opening, Refusal> {
+        let endpoint = self.enter(&permit)?;
+        if endpoint == Endpoint::Health {
+            // Probes add parameters of their own; none means anything here.
+            return Ok(Opening { endpoint, events: None, since: Since::Now, permit });
+        }
         let query = read_query(request.query.unwrap_or_default())?;
-        Ok(Opening { endpoint, events: query.events, since: query.since })
+        Ok(Opening { endpoint, events: query.events, since: query.since, permit })
     }
+
+    /// The endpoint, if the permit is for it.
+    fn enter(self, permit: &Permit) -> Result<Endpoint, Refusal> {
+        let needs = |is_allowed: bool, scope: &str| match is_allowed {
+            true => Ok(()),
+            false => Err(Refusal::forbidden_scope(scope)),
+        };
+        match self {
+            Place::JobMonitor(raw) => Ok(Endpoint::JobMonitor(job(raw, permit)?)),
+            Place::JobDebug(raw) => {
+                needs(permit.may_debug(), "debug")?;
+                Ok(Endpoint::JobDebug(job(raw, permit)?))
+            }
+            Place::FlowMonitor(raw) => {
+                needs(permit.may_watch_some_flow(), "flows, or all")?;
+                let flow_id = read_id(raw, "flow_id")?;
+                needs(permit.may_watch_flow(&flow_id), "flows with this one, or all")?;
+                Ok(Endpoint::FlowMonitor(flow_id))
+            }
+            Place::Events => {
+                needs(permit.may_watch_all(), "all")?;
+                Ok(Endpoint::Events)
+            }
+            Place::MultiJob => {
+                needs(permit.may_watch_some_job(), "jobs, or all")?;
+                Ok(Endpoint::MultiJob)
+            }
+            Place::Health => Ok(Endpoint::Health),
+        }
+    }
+}
+
+/// The id of a job that may be watched.
+fn job(raw: &str, permit: &Permit) -> Result<String, Refusal> {
+    if !permit.may_watch_some_job() {
+        return Err(Refusal::forbidden_scope("jobs, or all"));
+    }
+    let job_id = read_id(raw, "job_id")?;
+    if !permit.may_watch_job(&job_id) {
+        return Err(Refusal::forbidden_scope("jobs with this one, or all"));
+    }
+    Ok(job_id)
 }
 
 /// Paths are compared as they stand: only ids are percent-decoded, and a slash at the end makes
@@ -147,7 +201,7 @@ fn read_query(query: &str) -> Result<Query, Refusal> {
                 let message = "since must be now, start, an event number, or minus a count";
                 read.since = Since::parse(&value).ok_or_else(|| Refusal::bad_parameter(message))?;
             }
-            // While everyone may watch, a token is neither needed nor judged.
+            // Judged before, by whoever asks for one.
             Parameter::Token | Parameter::ApiKey => {}
         }
     }
@@ -206,7 +260,7 @@ fn read_events(value: &str) -> Result<Option<Vec<String>>, Refusal> {
 /// Percent-decodes (RFC 3986, 2.1); `None` for a percent sign without two hexadecimal digits, and
 /// for what is not UTF-8 afterwards. A plus stays a plus: it means a blank in HTML forms alone, and
 /// tokens may have one.
-fn decode(text: &str) -> Option<Cow<'_, str>> {
+pub(super) fn decode(text: &str) -> Option<Cow<'_, str>> {
     if memchr(b'%', text.as_bytes()).is_none() {
         return Some(Cow::Borrowed(text));
     }
@@ -222,14 +276,23 @@ fn decode(text: &str) -> Option<Cow<'_, str>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Endpoint, Opening, find};
+    use super::{Endpoint, Opening, Place, find, permit};
+    use crate::hub::auth::{Auth, Keyring, Permit};
+    use crate::hub::token_file;
     use crate::wire::action::Since;
     use crate::wire::http::{Head, HeadLimits, Refusal, parse_head};
 
     fn request(method: &str, target: &str) -> Result<Opening, Refusal> {
-        let text = format!("{method} {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+        request_with(&Auth::Off, method, target, "")
+    }
+
+    fn request_with(auth: &Auth, method: &str, target: &str, fields: &str) -> Result<Opening, Refusal> {
+        let text = format!("{method} {target} HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
         match parse_head(text.as_bytes(), HeadLimits { head_bytes_max: 8192 }) {
-            Ok(Head::Complete { request, .. }) => find(&request)?.open(&request),
+            Ok(Head::Complete { request, .. }) => match find(&request)? {
+                place @ Place::Health => place.open(&request, Permit::Everything),
+                place => place.open(&request, permit(&request, auth, 0)?),
+            },
             other => panic!("{other:?}"),
         }
     }
@@ -331,6 +394,47 @@ mod tests {
         assert_eq!(refused("HEAD", "/healthz"), 405);
         assert_eq!(refused("get", "/api/ws/events"), 405);
         assert_eq!(request("GET", "/api/ws/jobs/%/monitor?since=x").unwrap_err().code, "bad_id");
+    }
+
+    #[test]
+    fn the_token_comes_before_the_id_and_the_right_to_it_before_parameters() {
+        let text = "one jobs=a\nbug jobs=a debug\nflow flows=f\nevery all\nnone\n";
+        let auth = Auth::On(Keyring::new(token_file::parse(text).unwrap(), None));
+        let verdict = |method: &str, target: &str, token: &str| {
+            let field = if token.is_empty() { String::new() } else { format!("X-API-Key: {token}\r\n") };
+            request_with(&auth, method, target, &field).err().map_or(0, |refusal| refusal.status.code())
+        };
+        let job = |id: &str| format!("/api/ws/jobs/{id}/monitor?since=x");
+        assert_eq!(verdict("GET", "/nowhere", ""), 404);
+        assert_eq!(verdict("POST", &job("a"), ""), 405);
+        assert_eq!(verdict("GET", "/healthz", ""), 0);
+        for token in ["", "wrong"] {
+            for id in ["a", "b", "%", "a%2Fb"] {
+                assert_eq!(verdict("GET", &job(id), token), 401, "{id} {token}");
+            }
+        }
+        for token in ["none", "flow"] {
+            assert_eq!(verdict("GET", &job("%"), token), 403, "no job is open to it: {token}");
+        }
+        assert_eq!(verdict("GET", &job("%"), "one"), 400);
+        assert_eq!(verdict("GET", &job("b"), "one"), 403);
+        assert_eq!(verdict("GET", &job("a"), "one"), 400, "since");
+        assert_eq!(verdict("GET", "/api/ws/jobs/%/debug", "one"), 403);
+        assert_eq!(verdict("GET", "/api/ws/jobs/%61/debug", "bug"), 0);
+        assert_eq!(verdict("GET", "/api/ws/jobs/b/debug", "bug"), 403);
+        assert_eq!(verdict("GET", "/api/ws/jobs/b/debug", "every"), 403, "all is not debug");
+        assert_eq!(verdict("GET", "/api/ws/jobs/b/monitor", "every"), 0);
+        assert_eq!(verdict("GET", "/api/ws/flows/f/monitor", "flow"), 0);
+        assert_eq!(verdict("GET", "/api/ws/flows/g/monitor", "flow"), 403);
+        assert_eq!(verdict("GET", "/api/ws/flows/%/monitor", "one"), 403);
+        for (token, expected) in
+            [("one", [403, 0]), ("flow", [403, 403]), ("every", [0, 0]), ("none", [403, 403])]
+        {
+            let verdicts = ["/api/ws/events", "/api/v1/ws"].map(|path| verdict("GET", path, token));
+            assert_eq!(verdicts, expected, "{token}");
+        }
+        let twice = request_with(&auth, "GET", "/api/ws/events?token=every", "X-API-Key: every\r\n");
+        assert_eq!(twice.unwrap_err().code, "bad_request");
     }
 
     #[test]

@@ -29,12 +29,19 @@ pub struct Filter {
     is_debug: bool,
     /// The connection speaks the Overseer dialect: a name matches in either.
     is_overseer: bool,
+    /// The token has no `debug`: the types that begin with `breakpoint_` are not there for it.
+    hides_breakpoints: bool,
 }
 
 impl Filter {
     /// Everything that the endpoint delivers.
     pub fn all(is_debug: bool, is_overseer: bool) -> Self {
         Self { is_debug, is_overseer, ..Self::default() }
+    }
+
+    /// The same for a connection that may not see breakpoints.
+    pub fn without_breakpoints(self) -> Self {
+        Self { hides_breakpoints: true, ..self }
     }
 
     /// Only these names, as `events=` asks for.
@@ -48,7 +55,7 @@ impl Filter {
         if self.mode == Mode::Only {
             return self.add(names);
         }
-        let mut only = Self { mode: Mode::Only, ..Self::all(self.is_debug, self.is_overseer) };
+        let mut only = Self { mode: Mode::Only, names: Vec::new(), ..*self };
         only.add(names)?;
         *self = only;
         Ok(())
@@ -72,12 +79,16 @@ impl Filter {
 
     /// Whether nothing is filtered away.
     pub fn is_all(&self) -> bool {
-        self.mode == Mode::AllBut && self.names.is_empty() && !self.is_debug
+        self.mode == Mode::AllBut && self.names.is_empty() && !self.is_debug && !self.hides_breakpoints
     }
 
     /// In words, for operators: `all`, `debug`, `-a,b` (all but these), `+a,b` (only these).
     pub fn describe(&self) -> String {
-        let base = if self.is_debug { "debug" } else { "all" };
+        let base = match (self.is_debug, self.hides_breakpoints) {
+            (true, _) => "debug",
+            (false, true) => "all -breakpoint_*",
+            (false, false) => "all",
+        };
         match (self.mode, self.names.is_empty()) {
             (Mode::AllBut, true) => base.to_owned(),
             (Mode::AllBut, false) => format!("{base} -{}", self.names.join(",")),
@@ -115,13 +126,24 @@ impl Filter {
     }
 
     fn wants_row(&self, row: &TypeRow) -> bool {
-        (row.is_debug || !self.is_debug) && self.wants(&row.kind, row.inner.as_deref(), dialect_name(row))
+        (row.is_debug || !self.is_debug)
+            && self.may_see(&row.kind, row.inner.as_deref())
+            && self.wants(&row.kind, row.inner.as_deref(), dialect_name(row))
+    }
+
+    fn may_see(&self, kind: &str, inner: Option<&str>) -> bool {
+        !self.hides_breakpoints || !(is_breakpoint(kind) || inner.is_some_and(is_breakpoint))
     }
 
     /// Whether an event whose type has no row of its own is wanted.
     fn wants_overflow(&self, kind: &str, inner: Option<&str>) -> bool {
-        (!self.is_debug || is_debug_type(kind)) && self.wants(kind, inner, None)
+        (!self.is_debug || is_debug_type(kind)) && self.may_see(kind, inner) && self.wants(kind, inner, None)
     }
+}
+
+/// Events of these types carry the variables of the program that is watched.
+fn is_breakpoint(kind: &str) -> bool {
+    kind.starts_with("breakpoint_")
 }
 
 /// A filter as one `AND` per event.
@@ -140,8 +162,13 @@ impl Selector {
         if filter.is_all() {
             return Self::ALL;
         }
-        let mask = types.mask(|row| filter.wants_row(row)) | 1 << OVERFLOW_BIT;
-        Self { mask, filter: Some(filter.clone()) }
+        let mask = match filter.mode {
+            // Types that are yet to come are wanted as well: the mask changes only for one that is not, and nobody
+            // has to be put into another cohort for the others.
+            Mode::AllBut => !types.mask(|row| !filter.wants_row(row)),
+            Mode::Only => types.mask(|row| filter.wants_row(row)),
+        };
+        Self { mask: mask | 1 << OVERFLOW_BIT, filter: Some(filter.clone()) }
     }
 
     pub fn is_all(&self) -> bool {
@@ -230,6 +257,46 @@ mod tests {
         assert!(wants(&debug, "job_started", None) && !wants(&debug, "metrics", None));
         let listed = debug.only(&names(&["metrics", "job_failed"])).unwrap();
         assert!(wants(&listed, "job_failed", None) && !wants(&listed, "metrics", None));
+    }
+
+    #[test]
+    fn breakpoints_stay_hidden_whatever_the_client_asks_for() {
+        let hidden = [
+            ("breakpoint_hit", None),
+            ("breakpoint_of_tomorrow", None),
+            ("execution_event", Some("breakpoint_hit")),
+        ];
+        let mut filter = Filter::all(false, true).without_breakpoints();
+        assert!(!filter.is_all());
+        let everything = |filter: &Filter| {
+            hidden.iter().all(|(kind, inner)| !wants(filter, kind, *inner)) && wants(filter, "x", None)
+        };
+        assert!(everything(&filter));
+        filter.unsubscribe(&names(&["metrics"])).unwrap();
+        assert!(everything(&filter) && !wants(&filter, "metrics", None));
+        filter.subscribe(&names(&["breakpoint_hit", "breakpoint_of_tomorrow", "x"])).unwrap();
+        assert!(everything(&filter));
+        filter.subscribe(&names(&["execution_event"])).unwrap();
+        assert!(everything(&filter) && wants(&filter, "execution_event", Some("slot_call")));
+        filter.subscribe_all();
+        assert!(everything(&filter) && wants(&filter, "breakpoints", None));
+        let listed =
+            Filter::all(false, false).without_breakpoints().only(&names(&["breakpoint_hit"])).unwrap();
+        assert!(!wants(&listed, "breakpoint_hit", None));
+        assert!(!filter.wants_overflow("breakpoint_x", None) && filter.wants_overflow("x", None));
+        assert!(!filter.wants_overflow("execution_event", Some("breakpoint_x")));
+    }
+
+    #[test]
+    fn a_new_type_moves_nobody_who_wants_it_anyway() {
+        let types = TypeTable::new();
+        let filter = Arc::new(Filter::all(false, false).without_breakpoints());
+        let before = Selector::new(&filter, &types);
+        types.bit("a_type_of_tomorrow", None);
+        assert_eq!(Selector::new(&filter, &types), before);
+        let (bit, _) = types.bit("breakpoint_of_tomorrow", None);
+        let after = Selector::new(&filter, &types);
+        assert!(after != before && after.mask >> bit & 1 == 0);
     }
 
     #[test]

@@ -3,7 +3,6 @@
 
 use std::io::ErrorKind;
 use std::mem;
-use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 use slab::Slab;
@@ -137,11 +136,12 @@ impl Many {
 impl Watchers {
     /// Begins to watch no job yet, any number later.
     pub fn watch_many(&mut self, key: u32, filter: Filter) {
-        let selector = Selector::new(&Arc::new(filter.clone()), &self.directory.types);
+        let filter = self.share(filter);
+        let selector = self.selector(filter.as_ref());
         let many = Many { selector, subscriptions: Slab::new(), marked: Vec::new(), passed: 0 };
         let watcher = &mut self.watchers[key as usize];
         watcher.place = Place::Many(Box::new(many));
-        watcher.filter = (!filter.is_all()).then(|| Arc::new(filter));
+        watcher.filter = filter;
         watcher.set(LAGS);
     }
 

@@ -1,6 +1,9 @@
 //! Who is told of what arrives: batches mark cohorts, new types renew masks.
 
+use std::sync::Arc;
+
 use crate::hub::cursor::Cursor;
+use crate::hub::filter::{Filter, Selector};
 use crate::hub::watcher::Place;
 use crate::hub::watchers::{NONE, Watchers};
 use crate::stream::batch::Batch;
@@ -67,8 +70,15 @@ impl Watchers {
             .filter(|(_, watcher)| watcher.filter.is_some())
             .map(|(key, _)| key as u32)
             .collect();
+        // Many share one filter.
+        let mut last: Option<(Arc<Filter>, Selector)> = None;
         for key in filtered {
-            let selector = self.selector(self.watchers[key as usize].filter.as_ref());
+            let filter = self.watchers[key as usize].filter.clone().expect("it has a filter");
+            let selector = match &last {
+                Some((same, selector)) if Arc::ptr_eq(same, &filter) => selector.clone(),
+                _ => self.selector(Some(&filter)),
+            };
+            last = Some((filter, selector.clone()));
             match &mut self.watchers[key as usize].place {
                 Place::Nowhere => {}
                 Place::Many(many) => many.selector = selector,

@@ -1,22 +1,28 @@
 //! One shard's watchers: their cursors, cohorts, filters, limits. No sockets and no clock here.
 
 pub mod address;
+pub mod auth;
 pub mod cohort;
+pub mod credential;
+mod crypto;
 pub mod cursor;
 pub mod echo;
 pub mod endpoint;
 pub mod filter;
 pub mod flush;
+pub mod jwt;
 pub mod laggard;
 pub mod line;
 pub mod many;
 mod mark;
 pub mod origin;
 pub mod outlet;
+pub mod pattern;
 pub mod policy;
 mod questions;
 pub mod refusals;
 pub mod session;
+pub mod token_file;
 pub mod visitors;
 pub mod watcher;
 pub mod watchers;

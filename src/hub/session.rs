@@ -1,6 +1,7 @@
 //! One client's session: its messages to effects on what it watches, and to answers.
 
 use crate::close::CloseReason;
+use crate::hub::auth::Permit;
 use crate::hub::echo;
 use crate::hub::endpoint::{Endpoint, Opening};
 use crate::hub::filter::{Filter, TooManyNames};
@@ -28,6 +29,7 @@ pub enum Verdict {
 }
 
 pub struct Session {
+    permit: Permit,
     allowance: Allowance,
     is_multi_job: bool,
     is_debug: bool,
@@ -55,11 +57,12 @@ impl Session {
     ) -> Result<Session, Refusal> {
         if echo::IS_ON {
             scene.watchers.say(scene.key, accept);
-            return Ok(Self::new(Allowance::new(scene.policy.messages_burst, scene.tick), false, false));
+            let allowance = Allowance::new(scene.policy.messages_burst, scene.tick);
+            return Ok(Self::new(&opening.permit, allowance, false, false));
         }
         let is_multi_job = opening.endpoint == Endpoint::MultiJob;
         let is_debug = matches!(opening.endpoint, Endpoint::JobDebug(_));
-        let filter = Filter::all(is_debug, is_multi_job);
+        let filter = unfiltered(&opening.permit, is_debug, is_multi_job);
         let filter = match &opening.events {
             Some(names) => filter.only(names).map_err(|_| Refusal::bad_parameter("too many event names"))?,
             None => filter,
@@ -77,7 +80,7 @@ impl Session {
                     notice::multi_connected(out, newest);
                 });
                 let burst = MULTI_JOB_BURST.max(policy.messages_burst);
-                return Ok(Self::new(Allowance::new(burst, scene.tick), true, false));
+                return Ok(Self::new(&opening.permit, Allowance::new(burst, scene.tick), true, false));
             }
             Endpoint::Health => panic!("health is answered without a session"),
         };
@@ -99,11 +102,17 @@ impl Session {
         );
         started
             .map_err(|_| Refusal::full("the daemon knows as many jobs and flows as it may (topics_max)"))?;
-        Ok(Self::new(Allowance::new(policy.messages_burst, scene.tick), false, is_debug))
+        let allowance = Allowance::new(policy.messages_burst, scene.tick);
+        Ok(Self::new(&opening.permit, allowance, false, is_debug))
     }
 
-    fn new(allowance: Allowance, is_multi_job: bool, is_debug: bool) -> Self {
-        Self { allowance, is_multi_job, is_debug, garbage: 0 }
+    fn new(permit: &Permit, allowance: Allowance, is_multi_job: bool, is_debug: bool) -> Self {
+        Self { permit: permit.clone(), allowance, is_multi_job, is_debug, garbage: 0 }
+    }
+
+    /// What its token allows.
+    pub fn permit(&self) -> &Permit {
+        &self.permit
     }
 
     pub fn is_multi_job(&self) -> bool {
@@ -137,7 +146,7 @@ impl Session {
         match obeyed {
             Ok(()) => self.garbage = 0,
             Err(error) => {
-                self.garbage += 1;
+                self.garbage += u8::from(error.is_garbage());
                 scene.watchers.say(scene.key, |out| {
                     notice::error(out, error.code, &error.message, error.job_id.as_deref());
                 });
@@ -166,6 +175,9 @@ impl Session {
                 Ok(())
             }
             Action::Pong => Ok(()),
+            Action::SubscribeJob { job_id, .. } if !self.permit.may_watch_job(&job_id) => {
+                Err(ActionError::forbidden(&job_id))
+            }
             Action::SubscribeJob { job_id, since } => subscribe_job(scene, &job_id, since),
             Action::UnsubscribeJob { job_id } => {
                 match scene.watchers.unsubscribe_job(scene.key, &job_id) {
@@ -189,7 +201,7 @@ impl Session {
         let watcher = &scene.watchers.watchers[scene.key as usize];
         let mut filter = match &watcher.filter {
             Some(filter) => Filter::clone(filter),
-            None => Filter::all(self.is_debug, self.is_multi_job),
+            None => unfiltered(&self.permit, self.is_debug, self.is_multi_job),
         };
         let is_change = names.is_some() || action == "subscribe_all";
         if is_change {
@@ -204,6 +216,12 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// All that the endpoint delivers to this permit.
+fn unfiltered(permit: &Permit, is_debug: bool, is_multi_job: bool) -> Filter {
+    let all = Filter::all(is_debug, is_multi_job);
+    if permit.may_debug() { all } else { all.without_breakpoints() }
 }
 
 fn subscribe_job<O: Outlet>(scene: &mut Scene<'_, O>, job_id: &str, since: Since) -> Result<(), ActionError> {

@@ -57,6 +57,8 @@ pub struct Watchers {
     pub(super) flat: Vec<u8>,
     pub(super) ways: Ways,
     pub(super) merge: Merge,
+    /// The usual filter of those whose tokens lack `debug`, one for all: it costs a connection nothing.
+    without_breakpoints: Arc<Filter>,
     pub(super) sends: u64,
     /// The same, where a large send counts more than once.
     pub(super) effort: u64,
@@ -93,6 +95,7 @@ impl Watchers {
             flat: Vec::new(),
             ways: Ways::default(),
             merge: Merge::default(),
+            without_breakpoints: Arc::new(Filter::all(false, false).without_breakpoints()),
             sends: 0,
             effort: 0,
             spare_outboxes: Vec::new(),
@@ -196,7 +199,7 @@ impl Watchers {
         topic.set_interest(self.shard);
         let newest = published();
         // A type that is in a published event is in the table by now.
-        let filter = (!filter.is_all()).then(|| Arc::new(filter));
+        let filter = self.share(filter);
         let selector = self.selector(filter.as_ref());
         let start = cursor::start(&topic, &self.directory, since, newest, &selector);
         let watcher = &mut self.watchers[key as usize];
@@ -217,7 +220,7 @@ impl Watchers {
     /// Changes what a watcher wants, from the next event on; the confirmation is already in the outbox.
     /// The caller has [`Watchers::settle`]d it, so that it stands where the change takes effect.
     pub fn set_filter(&mut self, key: u32, filter: Filter) {
-        let filter = (!filter.is_all()).then(|| Arc::new(filter));
+        let filter = self.share(filter);
         match self.watchers[key as usize].place {
             Place::Nowhere => {}
             Place::Many(_) => {
@@ -235,6 +238,17 @@ impl Watchers {
             }
         }
         self.enqueue(key);
+    }
+
+    /// What a watcher keeps of its filter; nothing for one that lets everything through.
+    pub(super) fn share(&self, filter: Filter) -> Option<Arc<Filter>> {
+        if filter.is_all() {
+            None
+        } else if filter == *self.without_breakpoints {
+            Some(self.without_breakpoints.clone())
+        } else {
+            Some(Arc::new(filter))
+        }
     }
 
     pub(super) fn selector(&self, filter: Option<&Arc<Filter>>) -> Selector {

@@ -7,9 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
+use parking_lot::Mutex;
 
-use crate::net::inbox::{Command, Report, ShardHandle};
-use crate::wire::http::{Head, HeadLimits, Refusal, parse_head, write_refusal, write_response};
+use crate::hub::endpoint::permit;
+use crate::net::clock::unix_micros;
+use crate::net::inbox::{Command, Report, ShardHandle, Terms};
+use crate::net::listener::Door;
+use crate::wire::http::{Head, HeadLimits, Refusal, Request, parse_head, write_refusal, write_response};
 
 /// A request has to be there, and its answer taken, within this time.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -17,7 +21,11 @@ const HEAD_BYTES_MAX: usize = 8 << 10;
 
 pub struct Admin {
     pub listener: TcpListener,
+    /// On loopback nobody is asked for a token.
+    pub is_open: bool,
     pub shards: Vec<ShardHandle>,
+    pub door: Arc<Door>,
+    pub terms: Arc<Mutex<Arc<Terms>>>,
     pub is_stopping: Arc<AtomicBool>,
 }
 
@@ -52,7 +60,10 @@ impl Admin {
         loop {
             match parse_head(&head, HeadLimits { head_bytes_max: HEAD_BYTES_MAX }) {
                 Ok(Head::Complete { request, .. }) => {
-                    self.respond(request.method, request.path, request.query, &mut out);
+                    match self.respond(&request, &mut out) {
+                        Ok(()) => {}
+                        Err(refusal) => write_refusal(&mut out, &refusal),
+                    }
                     break;
                 }
                 Err(refusal) => {
@@ -79,28 +90,39 @@ impl Admin {
         socket.shutdown(Shutdown::Write)
     }
 
-    fn respond(&self, method: &str, path: &str, query: Option<&str>, out: &mut Vec<u8>) {
-        match (method, path) {
-            (_, "/healthz" | "/connections") if method != "GET" => {
-                write_refusal(out, &Refusal::method_not_allowed().of_method(method));
+    fn respond(&self, request: &Request<'_>, out: &mut Vec<u8>) -> Result<(), Refusal> {
+        let path = Path::find(request.path).ok_or_else(|| Refusal {
+            message: "the paths here are /healthz, /readyz and /connections".to_owned(),
+            ..Refusal::not_found().of_method(request.method)
+        })?;
+        if request.method != "GET" {
+            return Err(Refusal::method_not_allowed().of_method(request.method));
+        }
+        match path {
+            Path::Health => write_response(out, 200, "text/plain", b"ok\n"),
+            Path::Ready if self.door.is_draining() => return Err(Refusal::draining()),
+            Path::Ready => write_response(out, 200, "text/plain", b"ready\n"),
+            Path::Connections => {
+                self.check(request)?;
+                let listing = Listing::parse(request.query.unwrap_or_default())?;
+                let reports = listing.apply(self.reports());
+                let mut body = serde_json::to_vec(&reports).expect("reports are plain data");
+                body.push(b'\n');
+                write_response(out, 200, "application/json", &body);
             }
-            (_, "/healthz") => write_response(out, 200, "text/plain", b"ok\n"),
-            (_, "/connections") => match Listing::parse(query.unwrap_or_default()) {
-                Ok(listing) => {
-                    let reports = listing.apply(self.reports());
-                    let mut body = serde_json::to_vec(&reports).expect("reports are plain data");
-                    body.push(b'\n');
-                    write_response(out, 200, "application/json", &body);
-                }
-                Err(refusal) => write_refusal(out, &refusal),
-            },
-            _ => write_refusal(
-                out,
-                &Refusal {
-                    message: "the paths here are /healthz and /connections".to_owned(),
-                    ..Refusal::not_found().of_method(method)
-                },
-            ),
+        }
+        Ok(())
+    }
+
+    /// Beyond loopback the daemon's figures are for those who have the scope for them.
+    fn check(&self, request: &Request<'_>) -> Result<(), Refusal> {
+        if self.is_open {
+            return Ok(());
+        }
+        let terms = self.terms.lock().clone();
+        match permit(request, &terms.auth, unix_micros())?.is_admin() {
+            true => Ok(()),
+            false => Err(Refusal::forbidden_scope("admin")),
         }
     }
 
@@ -115,6 +137,25 @@ impl Admin {
             reports.append(&mut of_shard);
         }
         reports
+    }
+}
+
+/// What there is to ask for.
+#[derive(Clone, Copy)]
+enum Path {
+    Health,
+    Ready,
+    Connections,
+}
+
+impl Path {
+    fn find(path: &str) -> Option<Path> {
+        match path {
+            "/healthz" => Some(Path::Health),
+            "/readyz" => Some(Path::Ready),
+            "/connections" => Some(Path::Connections),
+            _ => None,
+        }
     }
 }
 

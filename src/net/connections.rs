@@ -11,7 +11,7 @@ use std::io::{ErrorKind, Read};
 
 use crate::close::CloseReason;
 use crate::hub::echo;
-use crate::hub::endpoint::{Opening, Place, find};
+use crate::hub::endpoint::{Opening, Place, find, permit};
 use crate::hub::origin;
 use crate::hub::policy::{UNSENT_ANSWERS_MAX, ticks};
 use crate::hub::session::{Scene, Session, Verdict};
@@ -224,7 +224,8 @@ impl Shard {
         }
         origin::check(request, &self.parts.terms.allowed_origins)?;
         self.admit(key)?;
-        let opening = place.open(request)?;
+        let permit = permit(request, &self.parts.terms.auth, self.moment.now.unix_micros)?;
+        let opening = place.open(request, permit)?;
         let accept = accept_key(request)?;
         match self.parts.door.is_draining() {
             true => Err(Refusal::draining()),
@@ -272,6 +273,7 @@ impl Shard {
                 connection.phase = Phase::Open(session);
                 connection.due = due;
                 self.wheel.schedule(key, due);
+                self.note_expiry(key);
             }
         }
     }

@@ -12,6 +12,7 @@ use mio::net::TcpStream;
 use serde::Serialize;
 
 use crate::hub::address::Proxies;
+use crate::hub::auth::Auth;
 use crate::hub::laggard::Patience;
 use crate::hub::policy::Policy;
 use crate::hub::visitors::TooMany;
@@ -46,6 +47,8 @@ pub struct Guest {
 
 /// What connections are judged by: read from the settings, shared by all shards, replaced as a whole by a reload.
 pub struct Terms {
+    /// Who may watch what.
+    pub auth: Auth,
     pub policy: Policy,
     pub patience: Patience,
     pub allowed_origins: Vec<String>,

@@ -7,6 +7,7 @@ pub mod connection;
 pub mod connections;
 pub mod inbox;
 pub mod ingest;
+pub mod keys;
 pub mod listener;
 pub mod outq;
 pub mod publisher;

@@ -245,7 +245,7 @@ impl Shard {
                     // Whoever asked may have given up.
                     let _ = answer.send(self.report());
                 }
-                Command::Renew(terms) => self.parts.terms = terms,
+                Command::Renew(terms) => self.renew(terms),
                 Command::Drain { serve, linger, connections, of } => {
                     let serve_until = self.moment.instant + serve;
                     let end_at = serve_until + linger;
@@ -315,8 +315,14 @@ impl Shard {
         self.wheel.advance(self.moment.tick(), &mut due);
         for (key, deadline) in due.drain(..) {
             let connection = self.connections.get(key as usize).and_then(Option::as_ref);
-            if connection.is_some_and(|connection| connection.due == deadline) {
+            let Some(current) = connection.map(|connection| connection.due) else {
+                continue;
+            };
+            if current == deadline {
                 self.handle_due(key);
+            } else if !self.end_expired(key) {
+                // It may have been the entry of a token, before a clock was put back.
+                self.note_expiry(key);
             }
         }
         self.due = due;

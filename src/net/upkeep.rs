@@ -1,13 +1,16 @@
 //! What is due to a shard's connections: heartbeats, the watch over those that lag, goodbye.
 
 use std::net::Shutdown;
+use std::sync::Arc;
+use std::time::Duration;
 
 use crate::close::CloseReason;
+use crate::hub::auth::Permit;
 use crate::hub::laggard::{Laggard, Progress};
-use crate::hub::policy::UNSENT_ANSWERS_MAX;
+use crate::hub::policy::{UNSENT_ANSWERS_MAX, ticks};
 use crate::hub::wheel::is_reached;
-use crate::net::connection::Phase;
-use crate::net::inbox::Report;
+use crate::net::connection::{Connection, Phase};
+use crate::net::inbox::{Report, Terms};
 use crate::net::outq::unacknowledged;
 use crate::net::shard::Shard;
 use crate::wire::frame;
@@ -112,8 +115,54 @@ impl Shard {
         }
     }
 
+    /// Has the wheel tell of the moment when a connection's token expires, if that comes before its next heartbeat.
+    /// The wall clock may be set at any time: what it says is looked at again with each heartbeat, and the entry comes
+    /// beside the one that `due` names, which keeps its time.
+    pub(super) fn note_expiry(&mut self, key: u32) {
+        let Some(expires_at) = self.permit(key).and_then(Permit::expires_at) else {
+            return;
+        };
+        let left = expires_at.saturating_sub(self.moment.now.unix_micros).max(0) as u64;
+        // Two ticks more: this one has begun already, and the last of the span is not a whole one.
+        let left = ticks(Duration::from_micros(left)).saturating_add(2);
+        if left <= self.parts.terms.policy.heartbeat {
+            self.wheel.schedule(key, self.moment.tick().wrapping_add(left));
+        }
+    }
+
+    /// What an open connection may do.
+    fn permit(&self, key: u32) -> Option<&Permit> {
+        match &self.connections[key as usize] {
+            Some(Connection { phase: Phase::Open(session), .. }) => Some(session.permit()),
+            _ => None,
+        }
+    }
+
+    /// Ends a connection whose token has expired. False: it has not.
+    pub(super) fn end_expired(&mut self, key: u32) -> bool {
+        let now = self.moment.now.unix_micros;
+        let is_expired = self.permit(key).is_some_and(|permit| permit.is_expired(now));
+        if is_expired {
+            self.close(key, CloseReason::Expired);
+        }
+        is_expired
+    }
+
+    /// Judges by these terms from now on, and ends every connection that they would not let in as it is.
+    pub(super) fn renew(&mut self, terms: Arc<Terms>) {
+        self.parts.terms = terms.clone();
+        for key in 0..self.connections.len() as u32 {
+            if self.permit(key).is_some_and(|permit| !terms.auth.upholds(permit)) {
+                self.close(key, CloseReason::Revoked);
+            }
+        }
+    }
+
     /// A heartbeat: judges the silence, then says where the connection stands.
     fn beat(&mut self, key: u32) {
+        if self.end_expired(key) {
+            return;
+        }
         let (silent_max, heartbeat, tick) = (
             self.parts.terms.policy.silent_heartbeats,
             self.parts.terms.policy.heartbeat,
@@ -133,6 +182,7 @@ impl Shard {
         };
         let is_multi_job = session.is_multi_job();
         self.wheel.schedule(key, due);
+        self.note_expiry(key);
         if self.watchers.watchers[key as usize].waiting() > UNSENT_ANSWERS_MAX {
             return;
         }

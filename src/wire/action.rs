@@ -137,6 +137,17 @@ impl ActionError {
         ActionError::new("too_many_jobs", message).for_job(job_id)
     }
 
+    /// The connection has no right to this job.
+    pub fn forbidden(job_id: &str) -> Self {
+        ActionError::new("forbidden", "the token does not allow this job").for_job(job_id)
+    }
+
+    /// Whether the message made no sense; one that is forbidden may come from a page that does not know better, as
+    /// often as it likes.
+    pub fn is_garbage(&self) -> bool {
+        self.code != "forbidden"
+    }
+
     fn for_job(self, job_id: &str) -> Self {
         ActionError { job_id: Some(cut(job_id, ECHO_BYTES_MAX).to_owned()), ..self }
     }

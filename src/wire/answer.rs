@@ -13,6 +13,7 @@ const SHOWN_CHARACTERS_MAX: usize = 200;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     BadRequest,
+    Unauthorized,
     Forbidden,
     NotFound,
     MethodNotAllowed,
@@ -39,6 +40,8 @@ impl Status {
     fn row(self) -> (u16, &'static str) {
         match self {
             Status::BadRequest => (400, ""),
+            // RFC 9110, 11.6.1, asks for it; RFC 6750, 3, for this one.
+            Status::Unauthorized => (401, "WWW-Authenticate: Bearer\r\n"),
             Status::Forbidden => (403, ""),
             Status::NotFound => (404, ""),
             Status::MethodNotAllowed => (405, "Allow: GET\r\n"),
@@ -115,6 +118,17 @@ impl Refusal {
             printable(origin)
         );
         Refusal::new(Status::Forbidden, "forbidden_origin", message)
+    }
+
+    /// 401 with `WWW-Authenticate`: no token, or none that is good.
+    pub fn unauthorized(message: impl Into<String>) -> Self {
+        Refusal::new(Status::Unauthorized, "unauthorized", message)
+    }
+
+    /// 403: the token is good, but not for this; `scope` is what it would need.
+    pub fn forbidden_scope(scope: &str) -> Self {
+        let message = format!("the token does not allow this, which needs {scope}");
+        Refusal::new(Status::Forbidden, "forbidden_scope", message)
     }
 
     /// 404.
@@ -232,6 +246,7 @@ fn phrase(status: u16) -> &'static str {
     match status {
         200 => "OK",
         400 => "Bad Request",
+        401 => "Unauthorized",
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
@@ -269,6 +284,7 @@ mod tests {
              Sec-WebSocket-Version: 13\r\nConnection: close\r\n"
         ));
         assert!(written(Refusal::method_not_allowed()).contains("\r\nAllow: GET\r\n"));
+        assert!(written(Refusal::unauthorized("x")).contains("\r\nWWW-Authenticate: Bearer\r\n"));
         for refusal in [Refusal::too_many_requests("x"), Refusal::full("x"), Refusal::draining()] {
             assert!(written(refusal).contains("\r\nRetry-After: "));
         }
@@ -290,6 +306,8 @@ mod tests {
             (Refusal::bad_id("job_id"), 400, "bad_id"),
             (Refusal::bad_parameter(""), 400, "bad_parameter"),
             (Refusal::forbidden_origin(""), 403, "forbidden_origin"),
+            (Refusal::unauthorized(""), 401, "unauthorized"),
+            (Refusal::forbidden_scope(""), 403, "forbidden_scope"),
             (Refusal::not_found(), 404, "not_found"),
             (Refusal::method_not_allowed(), 405, "method_not_allowed"),
             (Refusal::timeout(), 408, "timeout"),

@@ -5,6 +5,7 @@
 //! have no body, and every answer but the 101 closes the connection, so nothing can be smuggled
 //! behind one.
 
+use std::fmt;
 use std::mem::MaybeUninit;
 
 use memchr::{memchr, memchr_iter};
@@ -31,7 +32,6 @@ pub enum Head<'a> {
 }
 
 /// A request head that keeps the rules of HTTP/1.1, of any method and for any path.
-#[derive(Debug)]
 pub struct Request<'a> {
     pub method: &'a str,
     /// As it was sent, not percent-decoded; `*`, or begins with `/`.
@@ -44,7 +44,26 @@ pub struct Request<'a> {
     pub origin: Option<&'a str>,
     /// For the log alone; `None` also where it is not UTF-8.
     pub user_agent: Option<&'a str>,
+    pub authorization: Option<&'a str>,
+    /// `X-API-Key`.
+    pub api_key: Option<&'a str>,
     pub upgrade: Upgrade<'a>,
+}
+
+/// Without what may hold a token.
+impl fmt::Debug for Request<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Request { method, path, host, origin, user_agent, upgrade, .. } = self;
+        formatter
+            .debug_struct("Request")
+            .field("method", method)
+            .field("path", path)
+            .field("host", host)
+            .field("origin", origin)
+            .field("user_agent", user_agent)
+            .field("upgrade", upgrade)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What the request says of the WebSocket handshake, not judged yet.
@@ -183,6 +202,8 @@ fn read_request<'a>(parsed: &httparse::Request<'_, 'a>) -> Result<Request<'a>, R
     };
     let mut host = Field::Absent;
     let mut origin = Field::Absent;
+    let mut authorization = Field::Absent;
+    let mut api_key = Field::Absent;
     let mut user_agent = None;
     let mut upgrade = Upgrade::default();
     let (mut has_connection, mut has_websocket) = (false, false);
@@ -194,6 +215,10 @@ fn read_request<'a>(parsed: &httparse::Request<'_, 'a>) -> Result<Request<'a>, R
             host.add(value);
         } else if is("origin") {
             origin.add(value);
+        } else if is("authorization") {
+            authorization.add(value);
+        } else if is("x-api-key") {
+            api_key.add(value);
         } else if is("user-agent") {
             user_agent = str::from_utf8(value).ok();
         } else if is("connection") {
@@ -216,13 +241,15 @@ fn read_request<'a>(parsed: &httparse::Request<'_, 'a>) -> Result<Request<'a>, R
     upgrade.is_requested = has_connection && has_websocket;
     let host = host.text("Host")?;
     let origin = origin.text("Origin")?;
+    let authorization = authorization.text("Authorization")?;
+    let api_key = api_key.text("X-API-Key")?;
     let (authority, path, query) = split_target(target)?;
     // RFC 9112, 3.2: Host is required; 3.2.2: the authority of an absolute target stands for it.
     let host = authority.or(host).ok_or_else(|| Refusal::bad_request("Host is missing"))?;
     if !is_host(host) {
         return Err(Refusal::bad_request("Host is malformed"));
     }
-    Ok(Request { method, path, query, host, origin, user_agent, upgrade })
+    Ok(Request { method, path, query, host, origin, user_agent, authorization, api_key, upgrade })
 }
 
 /// Whether a comma-separated list has this item, in any case (RFC 9110, 5.6.1 and 7.8).

@@ -2,6 +2,7 @@
 
 mod harness;
 
+mod auth;
 mod corpus;
 mod crowd;
 mod endpoints;

@@ -38,14 +38,7 @@ impl Reloadable {
     }
 
     fn hang_up(&self) -> String {
-        let before = self.daemon.stderr().len();
-        self.daemon.signal(Signal::HUP);
-        let since = || self.daemon.stderr()[before..].to_owned();
-        wait_until("the outcome of a reload in the log", || {
-            let lines = since();
-            lines.ends_with('\n') && lines.contains("reloaded")
-        });
-        since()
+        self.daemon.reload()
     }
 }
 

@@ -217,13 +217,15 @@ impl Oracle {
 pub struct Wish {
     pub is_debug: bool,
     pub is_overseer: bool,
+    /// Its token lacks `debug`.
+    pub hides_breakpoints: bool,
     pub is_only: bool,
     pub names: BTreeSet<String>,
 }
 
 impl Wish {
     pub fn is_all(&self) -> bool {
-        !self.is_debug && !self.is_only && self.names.is_empty()
+        !self.is_debug && !self.hides_breakpoints && !self.is_only && self.names.is_empty()
     }
 
     pub fn wants(&self, event: &Event) -> bool {
@@ -239,6 +241,9 @@ impl Wish {
             return false;
         }
         let inner = event.inner.as_deref();
+        if self.hides_breakpoints && event.kind.starts_with("breakpoint_") {
+            return false;
+        }
         let other = match (&*event.kind, inner) {
             ("execution_event", Some("slot_call")) => Some("slot_called"),
             ("execution_event", Some("event_emit")) => Some("event_emitted"),

@@ -159,14 +159,14 @@ impl Plan {
         ];
         if self.is_overflowing && *new_types < 120 || rng.chance(self.new_type_percent) {
             *new_types += 1;
-            return (format!("new_{new_types}"), None);
+            return (new_type(*new_types), None);
         }
         match rng.below(10) {
             0..2 => (
                 "execution_event".into(),
                 Some((*rng.pick(&["slot_call", "event_emit", "error", "inner_x"])).into()),
             ),
-            2 if *new_types > 0 => (format!("new_{}", rng.between(1, *new_types)), None),
+            2 if *new_types > 0 => (new_type(rng.between(1, *new_types)), None),
             _ => ((*rng.pick(&PLAIN)).into(), None),
         }
     }
@@ -191,9 +191,14 @@ impl Plan {
         ];
         let count = rng.between(0, 4);
         let name = |rng: &mut Rng| match self.new_type_percent > 0 || self.is_overflowing {
-            true if rng.chance(40) => format!("new_{}", rng.between(1, 130)),
+            true if rng.chance(40) => new_type(rng.between(1, 130)),
             _ => (*rng.pick(&NAMES)).to_owned(),
         };
         (0..count).map(|_| name(rng)).collect()
     }
+}
+
+/// The name of the type that came so many types after the documented ones.
+fn new_type(number: usize) -> String {
+    if number.is_multiple_of(7) { format!("breakpoint_{number}") } else { format!("new_{number}") }
 }

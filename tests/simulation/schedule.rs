@@ -130,8 +130,12 @@ impl Schedule {
     }
 
     fn wish(&mut self, is_debug: bool, is_overseer: bool) -> (Wish, Filter) {
-        let mut wish = Wish { is_debug, is_overseer, ..Wish::default() };
+        let hides_breakpoints = !is_debug && self.rng.chance(20);
+        let mut wish = Wish { is_debug, is_overseer, hides_breakpoints, ..Wish::default() };
         let mut filter = Filter::all(is_debug, is_overseer);
+        if hides_breakpoints {
+            filter = filter.without_breakpoints();
+        }
         if self.rng.chance(self.plan.filter_percent) {
             let names = self.plan.names(&mut self.rng);
             filter.subscribe(&names).expect("few names");

@@ -5,7 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Instant;
 
 use serde_json::Value;
-use tungstenite::client::client_with_config;
+use tungstenite::client::{ClientRequestBuilder, IntoClientRequest, client_with_config};
 use tungstenite::handshake::HandshakeError;
 use tungstenite::protocol::WebSocketConfig;
 use tungstenite::protocol::frame::CloseFrame;
@@ -51,13 +51,31 @@ impl Client {
         Self::handshake(stream, address, path)
     }
 
+    /// With further header fields.
+    pub fn try_connect_with(
+        address: SocketAddr,
+        path: &str,
+        fields: &[(&str, &str)],
+    ) -> Result<Self, Refused> {
+        let stream = TcpStream::connect(address).expect("the daemon listens");
+        let uri = format!("ws://{address}{path}").parse().expect("a URI");
+        let request = fields.iter().fold(ClientRequestBuilder::new(uri), |request, (name, value)| {
+            request.with_header(*name, *value)
+        });
+        Self::upgrade(stream, request, path)
+    }
+
     /// Over a connection that the test has prepared.
     pub fn handshake(stream: TcpStream, address: SocketAddr, path: &str) -> Result<Self, Refused> {
+        Self::upgrade(stream, format!("ws://{address}{path}"), path)
+    }
+
+    fn upgrade(stream: TcpStream, request: impl IntoClientRequest, path: &str) -> Result<Self, Refused> {
         stream.set_nodelay(true).expect("a TCP socket");
         stream.set_read_timeout(Some(PATIENCE)).expect("a TCP socket");
         stream.set_write_timeout(Some(PATIENCE)).expect("a TCP socket");
         let config = WebSocketConfig::default().max_message_size(None).max_frame_size(None);
-        match client_with_config(format!("ws://{address}{path}"), stream, Some(config)) {
+        match client_with_config(request, stream, Some(config)) {
             Ok((socket, _)) => Ok(Self { socket }),
             Err(HandshakeError::Failure(Error::Http(response))) => {
                 let headers = response.headers().iter().map(|(name, value)| {

@@ -187,6 +187,18 @@ impl Daemon {
         wait_until(&format!("{word} in the log"), || self.stderr().contains(word));
     }
 
+    /// Has it reload its settings, and returns what it says to that: the log lines since.
+    pub fn reload(&self) -> String {
+        let before = self.stderr().len();
+        self.signal(Signal::HUP);
+        let since = || self.stderr()[before..].to_owned();
+        wait_until("the outcome of a reload in the log", || {
+            let lines = since();
+            lines.ends_with('\n') && lines.contains("reloaded")
+        });
+        since()
+    }
+
     /// Standard output so far.
     pub fn stdout(&self) -> String {
         self.stdout.lock().clone()

@@ -1,0 +1,173 @@
+//! `luxcast token`: makes a static token, or signs a JSON Web Token.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use clap::builder::PossibleValuesParser;
+use ring::rand::{SecureRandom, SystemRandom};
+use zeroize::Zeroizing;
+
+use super::{EXIT_USAGE, say};
+use crate::config::{JWT_ALGORITHMS, JwtAlgorithm};
+use crate::hub::jwt::{Claims, sign};
+use crate::hub::pattern::Patterns;
+use crate::hub::token_file::hashed;
+use crate::net::clock::unix_micros;
+
+/// Random bytes of a static token: nobody guesses 256 bits.
+const TOKEN_BYTES: usize = 32;
+
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("scope").required(true).multiple(true).args(["jobs", "flows", "all", "admin"]))]
+pub struct TokenArgs {
+    /// Jobs that it allows, with commas between them; a * at the end of an id stands for anything
+    #[arg(long, value_name = "IDS", value_delimiter = ',', value_parser = pattern)]
+    pub jobs: Vec<String>,
+    /// Flows that it allows, likewise
+    #[arg(long, value_name = "IDS", value_delimiter = ',', value_parser = pattern)]
+    pub flows: Vec<String>,
+    /// Every job, every flow, and everything at once
+    #[arg(long)]
+    pub all: bool,
+    /// Besides: /debug, and the breakpoint events, which carry variables
+    #[arg(long)]
+    pub debug: bool,
+    /// The admin listener
+    #[arg(long)]
+    pub admin: bool,
+    /// In the line for the token file write the token's SHA-256 in place of the token
+    #[arg(long, conflicts_with = "jwt")]
+    pub sha256: bool,
+    /// Sign a JSON Web Token instead
+    #[arg(long, requires_all = ["key", "algorithm"])]
+    pub jwt: bool,
+    /// With --jwt: the secret (HS256), or the private key in PEM
+    #[arg(long, value_name = "FILE", requires = "jwt")]
+    pub key: Option<PathBuf>,
+    /// With --jwt: how it is signed
+    #[arg(long, value_name = "NAME", requires = "jwt", value_parser = PossibleValuesParser::new(JWT_ALGORITHMS.map(|row| row.0)))]
+    pub algorithm: Option<String>,
+    /// With --jwt: how long it is good [default: for ever]
+    #[arg(long, value_name = "SECONDS", requires = "jwt", value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
+    pub expires: Option<u64>,
+}
+
+fn pattern(text: &str) -> Result<String, String> {
+    let is_good = Patterns::new([text]).is_ok();
+    is_good
+        .then(|| text.to_owned())
+        .ok_or_else(|| "must be an id, or the beginning of one and a *".to_owned())
+}
+
+/// Exit code 0: it stands on standard output. 1: it could not be made. 2: the key is not good.
+pub fn run(args: TokenArgs) -> ExitCode {
+    let text = match (&args.key, &args.algorithm) {
+        (Some(path), Some(name)) => {
+            let row = JWT_ALGORITHMS.iter().find(|row| row.0 == name);
+            let algorithm = row.expect("clap lets no other name pass").1;
+            match signed(&args, path, algorithm) {
+                Ok(text) => text,
+                Err(problem) => {
+                    say(&format!("luxcast token: {problem}"));
+                    return ExitCode::from(EXIT_USAGE);
+                }
+            }
+        }
+        _ => made(&args),
+    };
+    match io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("luxcast token: standard output: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A signed token, on one line.
+fn signed(args: &TokenArgs, path: &PathBuf, algorithm: JwtAlgorithm) -> Result<String, String> {
+    let shown = path.display();
+    let key = fs::read(path).map(Zeroizing::new).map_err(|error| format!("cannot read {shown}: {error}"))?;
+    let now = (unix_micros() / 1_000_000) as u64;
+    let claims = Claims {
+        jobs: args.jobs.clone(),
+        flows: args.flows.clone(),
+        debug: args.debug,
+        all: args.all,
+        admin: args.admin,
+        exp: args.expires.map(|seconds| (now + seconds).into()),
+        ..Claims::default()
+    };
+    let token = sign(algorithm, &key, &claims).map_err(|fault| format!("{shown}: {fault}"))?;
+    Ok(format!("{token}\n"))
+}
+
+/// A static token on one line, and on the next the line for the token file.
+fn made(args: &TokenArgs) -> String {
+    let mut bytes = Zeroizing::new([0; TOKEN_BYTES]);
+    SystemRandom::new().fill(bytes.as_mut()).expect("the kernel has random numbers");
+    let token = URL_SAFE_NO_PAD.encode(bytes.as_ref());
+    let mut line = if args.sha256 { hashed(&token) } else { token.clone() };
+    for (name, ids) in [("jobs", &args.jobs), ("flows", &args.flows)] {
+        if !ids.is_empty() {
+            line.push_str(&format!(" {name}={}", ids.join(",")));
+        }
+    }
+    for (name, is_on) in [("debug", args.debug), ("all", args.all), ("admin", args.admin)] {
+        if is_on {
+            line.push_str(&format!(" {name}"));
+        }
+    }
+    format!("{token}\n{line}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args, FromArgMatches};
+
+    use super::{TokenArgs, made};
+    use crate::hub::token_file::{hashed, parse};
+
+    fn args(words: &[&str]) -> Result<TokenArgs, clap::Error> {
+        let command = TokenArgs::augment_args(clap::Command::new("token"));
+        let words = std::iter::once("token").chain(words.iter().copied());
+        TokenArgs::from_arg_matches(&command.try_get_matches_from(words)?)
+    }
+
+    #[test]
+    fn a_static_token_comes_with_its_line() {
+        let text = made(&args(&["--jobs", "a,b*", "--flows=*", "--debug", "--all", "--admin"]).unwrap());
+        let [token, line] = text.lines().collect::<Vec<_>>()[..] else { panic!("{text}") };
+        assert_eq!(token.len(), 43);
+        assert_eq!(line, format!("{token} jobs=a,b* flows=* debug all admin"));
+        let text = made(&args(&["--all", "--sha256"]).unwrap());
+        let [other, line] = text.lines().collect::<Vec<_>>()[..] else { panic!("{text}") };
+        assert_ne!(other, token);
+        assert_eq!(line, format!("{} all", hashed(other)));
+        assert_eq!(parse(line).unwrap(), parse(&format!("{other} all")).unwrap());
+    }
+
+    #[test]
+    fn wrong_arguments_are_usage_errors() {
+        for words in [
+            &[][..],
+            &["--debug"],
+            &["--jobs", "a,,b"],
+            &["--jobs", "a*b"],
+            &["--all", "--jwt"],
+            &["--all", "--jwt", "--key", "k"],
+            &["--all", "--key", "k"],
+            &["--all", "--expires", "5"],
+            &["--all", "--jwt", "--key", "k", "--algorithm", "none"],
+            &["--all", "--jwt", "--key", "k", "--algorithm", "HS256", "--expires", "0"],
+            &["--all", "--jwt", "--key", "k", "--algorithm", "HS256", "--sha256"],
+        ] {
+            assert_eq!(args(words).unwrap_err().exit_code(), 2, "{words:?}");
+        }
+        assert!(args(&["--admin", "--jwt", "--key", "k", "--algorithm", "EdDSA", "--expires", "60"]).is_ok());
+    }
+}

@@ -1,0 +1,128 @@
+//! Where a request says whose it is: the one token that it brings.
+
+use std::borrow::Cow;
+
+use crate::hub::endpoint::decode;
+use crate::wire::http::{Refusal, Request, split, split_once};
+
+/// The token of a request: `token=` or `api_key=` in the URL, `Authorization: Bearer`, or `X-API-Key`. Empty ones, and
+/// other schemes of `Authorization`, count as absent.
+///
+/// # Errors
+/// 400: a parameter is malformed or came twice, or there is more than one token. RFC 6750, 2 and 3.1, want that refused:
+/// whoever looks at the request on its way must not see another token than we do.
+pub fn token_of<'a>(request: &Request<'a>) -> Result<Option<Cow<'a, str>>, Refusal> {
+    let in_query = ["token", "api_key"].map(|name| parameter(request.query.unwrap_or_default(), name));
+    let [token, api_key] = in_query;
+    let bearer = request.authorization.and_then(bearer).map(Cow::Borrowed);
+    let sent = [token?, api_key?, bearer, request.api_key.map(Cow::Borrowed)];
+    let mut tokens = sent.into_iter().flatten().filter(|token| !token.is_empty());
+    let first = tokens.next();
+    match tokens.next() {
+        None => Ok(first),
+        Some(_) => Err(Refusal::bad_request("more than one token was sent: one place is enough")),
+    }
+}
+
+/// The value of a query parameter.
+fn parameter<'a>(query: &'a str, wanted: &str) -> Result<Option<Cow<'a, str>>, Refusal> {
+    let mut found = None;
+    for pair in split(query, b'&') {
+        let (name, value) = split_once(pair, b'=').unwrap_or((pair, ""));
+        if decode(name).is_none_or(|name| name != wanted) {
+            continue;
+        }
+        if found.is_some() {
+            return Err(Refusal::bad_parameter(format!("{wanted} was sent twice")));
+        }
+        found = Some(decode(value).ok_or_else(|| {
+            Refusal::bad_parameter(format!("the value of {wanted} is not percent-encoded UTF-8"))
+        })?);
+    }
+    Ok(found)
+}
+
+/// What follows the scheme, which is written in any case, and blanks (RFC 9110, 11.4).
+fn bearer(authorization: &str) -> Option<&str> {
+    let (scheme, token) = authorization.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("Bearer").then(|| token.trim_start_matches(' '))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::token_of;
+    use crate::wire::http::{Head, HeadLimits, parse_head};
+
+    /// The token, or status and word of the refusal.
+    fn token(target: &str, fields: &str) -> Result<Option<String>, (u16, &'static str)> {
+        let text = format!("GET {target} HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+        match parse_head(text.as_bytes(), HeadLimits { head_bytes_max: 8192 }) {
+            Ok(Head::Complete { request, .. }) => {
+                assert!(!format!("{request:?}").contains("secret"));
+                match token_of(&request) {
+                    Ok(token) => Ok(token.map(|token| token.into_owned())),
+                    Err(refusal) => {
+                        assert!(!refusal.message.contains("secret"));
+                        Err((refusal.status.code(), refusal.code))
+                    }
+                }
+            }
+            Err(refusal) => Err((refusal.status.code(), refusal.code)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_token_may_stand_in_four_places() {
+        let secret = Ok(Some("secret".to_owned()));
+        for (target, fields) in [
+            ("/?token=secret", ""),
+            ("/?a=b&api_key=secret&since=5", ""),
+            ("/?%74oken=se%63ret", ""),
+            ("/", "Authorization: Bearer secret\r\n"),
+            ("/", "authorization: bEARER   secret\r\n"),
+            ("/", "x-api-key: secret\r\n"),
+            ("/?token=&api_key", "X-API-Key: secret\r\nAuthorization: Basic c2VjcmV0\r\n"),
+        ] {
+            assert_eq!(token(target, fields), secret, "{target} {fields}");
+        }
+        assert_eq!(token("/?token=a+b%2B%3d", ""), Ok(Some("a+b+=".to_owned())));
+    }
+
+    #[test]
+    fn none_is_none() {
+        for (target, fields) in [
+            ("/", ""),
+            ("/?Token=secret&tokens=secret&%=%", ""),
+            ("/", "Authorization: Basic secret\r\n"),
+            ("/", "Authorization: Bearer\r\n"),
+            ("/", "Authorization: Bearersecret\r\n"),
+            ("/", "Authorization: secret\r\nX-API-Key:\r\n"),
+        ] {
+            assert_eq!(token(target, fields), Ok(None), "{target} {fields}");
+        }
+    }
+
+    #[test]
+    fn two_are_one_too_many() {
+        let bearer = "Authorization: Bearer secret\r\n";
+        for (target, fields) in [
+            ("/?token=secret&api_key=secret", ""),
+            ("/?token=secret", bearer),
+            ("/?api_key=other", "X-API-Key: secret\r\n"),
+            ("/", "X-API-Key: secret\r\nAuthorization: Bearer other\r\n"),
+            ("/", "X-API-Key: secret\r\nX-API-Key: secret\r\n"),
+            ("/", "Authorization: Bearer secret\r\nAuthorization: Bearer secret\r\n"),
+        ] {
+            assert_eq!(token(target, fields), Err((400, "bad_request")), "{target} {fields}");
+        }
+        for target in [
+            "/?token=secret&token=secret",
+            "/?api_key=&api_key=secret",
+            "/?token=secret%",
+            "/?api_key=secret%ff",
+        ] {
+            assert_eq!(token(target, ""), Err((400, "bad_parameter")), "{target}");
+        }
+    }
+}

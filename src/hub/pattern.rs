@@ -1,0 +1,92 @@
+//! Patterns of ids in scopes: an id as it is, or its beginning and a `*`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::wire::line::is_id;
+
+/// One id, or all that begin alike.
+#[derive(Clone, PartialEq, Eq)]
+struct Pattern {
+    text: Box<str>,
+    is_beginning: bool,
+}
+
+/// Any number of patterns.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Patterns(Box<[Pattern]>);
+
+/// One of them is neither an id nor the beginning of one with a `*` behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadPattern;
+
+impl FromStr for Pattern {
+    type Err = BadPattern;
+
+    fn from_str(text: &str) -> Result<Self, BadPattern> {
+        let (text, is_beginning) = match text.strip_suffix('*') {
+            Some(beginning) => (beginning, true),
+            None => (text, false),
+        };
+        let is_good = is_id(text) || (is_beginning && text.is_empty());
+        is_good.then(|| Self { text: text.into(), is_beginning }).ok_or(BadPattern)
+    }
+}
+
+impl Pattern {
+    fn covers(&self, id: &str) -> bool {
+        if self.is_beginning { id.starts_with(&*self.text) } else { id == &*self.text }
+    }
+}
+
+impl Patterns {
+    /// # Errors
+    /// At the first bad one.
+    pub fn new<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Self, BadPattern> {
+        texts.into_iter().map(str::parse).collect::<Result<_, _>>().map(Self)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether one of them matches this id.
+    pub fn cover(&self, id: &str) -> bool {
+        self.0.iter().any(|pattern| pattern.covers(id))
+    }
+}
+
+impl fmt::Debug for Patterns {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let star = |is_beginning| if is_beginning { "*" } else { "" };
+        let texts = self.0.iter().map(|pattern| format!("{}{}", pattern.text, star(pattern.is_beginning)));
+        formatter.debug_list().entries(texts).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BadPattern, Patterns};
+
+    #[test]
+    fn an_id_matches_itself_and_a_star_whatever_follows() {
+        let patterns = Patterns::new(["a", "b*"]).unwrap();
+        for id in ["a", "b", "bb", "b:1"] {
+            assert!(patterns.cover(id), "{id}");
+        }
+        for id in ["aa", "A", "ab", "", "cb"] {
+            assert!(!patterns.cover(id), "{id}");
+        }
+        assert!(Patterns::new(["*"]).unwrap().cover("anything"));
+        let none = Patterns::new([]).unwrap();
+        assert!(none.is_empty() && !none.cover("a"));
+        assert_eq!(format!("{patterns:?}"), r#"["a", "b*"]"#);
+    }
+
+    #[test]
+    fn other_patterns_are_refused() {
+        for bad in ["", "a*b", "**", "*a", "a b", "a/b", "ä*"] {
+            assert_eq!(Patterns::new(["good", bad]), Err(BadPattern), "{bad}");
+        }
+    }
+}

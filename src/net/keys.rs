@@ -1,0 +1,76 @@
+//! Reads the files that say who may watch.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use crate::config::{Config, JwtAlgorithm};
+use crate::hub::auth::{Auth, Keyring, Rights};
+use crate::hub::jwt::JwtKey;
+use crate::hub::token_file;
+
+/// Mode bits of everybody who is neither the owner nor of the group.
+const OTHERS: u32 = 0o007;
+
+/// Whom these settings let in.
+///
+/// # Errors
+/// A file that cannot be read, or is not what it should be: which, and in which line; never what stands there.
+pub fn read(config: &Config) -> io::Result<Auth> {
+    if !config.asks_for_tokens() {
+        return Ok(Auth::Off);
+    }
+    let tokens = config.token_file.as_deref().map(read_tokens).transpose()?.unwrap_or_default();
+    let jwt = match (&config.jwt_key_file, config.jwt_algorithm) {
+        (Some(path), Some(algorithm)) => Some(read_key(path, algorithm)?),
+        _ => None,
+    };
+    if let (true, None, Some(path)) = (tokens.is_empty(), &jwt, &config.token_file) {
+        return Err(bad(format!("{}: has no token, so nobody could watch", path.display())));
+    }
+    Ok(Auth::On(Keyring::new(tokens, jwt)))
+}
+
+fn read_tokens(path: &Path) -> io::Result<Vec<Arc<Rights>>> {
+    let bytes = read_secret(path, "token_file")?;
+    let shown = path.display();
+    let text = str::from_utf8(&bytes).map_err(|error| {
+        let line = 1 + bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
+        bad(format!("{shown}:{line}: is not UTF-8"))
+    })?;
+    token_file::parse(text).map_err(|error| bad(format!("{shown}:{}: {error}", error.line)))
+}
+
+fn read_key(path: &Path, algorithm: JwtAlgorithm) -> io::Result<JwtKey> {
+    let bytes = match algorithm {
+        JwtAlgorithm::Hs256 => read_secret(path, "jwt_key_file")?,
+        _ => read_bytes(path, "jwt_key_file")?,
+    };
+    JwtKey::new(algorithm, &bytes).map_err(|fault| bad(format!("{}: {fault}", path.display())))
+}
+
+/// Reads a file that only the daemon should be able to read.
+fn read_secret(path: &Path, setting: &str) -> io::Result<Zeroizing<Vec<u8>>> {
+    let bytes = read_bytes(path, setting)?;
+    let mode = fs::metadata(path)?.permissions().mode();
+    if mode & OTHERS != 0 {
+        let shown = path.display();
+        tracing::warn!("{shown}: everybody on this machine may use it (mode {:04o})", mode & 0o7777);
+    }
+    Ok(bytes)
+}
+
+/// The content goes from memory when it is not needed any more.
+fn read_bytes(path: &Path, setting: &str) -> io::Result<Zeroizing<Vec<u8>>> {
+    fs::read(path).map(Zeroizing::new).map_err(|error| {
+        io::Error::new(error.kind(), format!("{setting}: cannot read {}: {error}", path.display()))
+    })
+}
+
+fn bad(problem: String) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, problem)
+}
