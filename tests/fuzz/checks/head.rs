@@ -1,7 +1,8 @@
 //! A request head: the same verdict at the same byte however it comes, nothing accepted that tungstenite and the
 //! `http` crate refuse, and every refusal a proper answer.
 
-use luxcast::hub::endpoint::{Endpoint, find};
+use luxcast::hub::auth::{Auth, Keyring, Permit};
+use luxcast::hub::endpoint::{Endpoint, find, permit};
 use luxcast::hub::origin;
 use luxcast::wire::action::Since;
 use luxcast::wire::handshake::accept_key;
@@ -15,10 +16,11 @@ const LIMITS: HeadLimits = HeadLimits { head_bytes_max: 8192 };
 const PREFIXES_MAX: usize = 700;
 
 /// Words and statuses of refusals that a head by itself can get; README, "Endpoints".
-const REFUSALS: [(u16, &str); 10] = [
+const REFUSALS: [(u16, &str); 11] = [
     (400, "bad_request"),
     (400, "bad_id"),
     (400, "bad_parameter"),
+    (401, "unauthorized"),
     (403, "forbidden_origin"),
     (404, "not_found"),
     (405, "method_not_allowed"),
@@ -106,7 +108,7 @@ fn check_request(request: &Request<'_>) {
 }
 
 fn check_route(head: &[u8], request: &Request<'_>) {
-    match find(request).and_then(|place| place.open(request)) {
+    match find(request).and_then(|place| place.open(request, Permit::Everything)) {
         Err(refusal) => check_refusal(&refusal),
         Ok(opening) => {
             let id = match &opening.endpoint {
@@ -127,6 +129,8 @@ fn check_route(head: &[u8], request: &Request<'_>) {
         check_refusal(&refusal);
     }
     assert!(origin::check(request, &["*".to_owned()]).is_ok());
+    let nobody = Auth::On(Keyring::new(Vec::new(), None));
+    check_refusal(&permit(request, &nobody, 0).expect_err("no token opens"));
     match accept_key(request) {
         Err(refusal) => check_refusal(&refusal),
         Ok(accept) => compare(head, &accept),
