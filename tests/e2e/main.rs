@@ -3,6 +3,7 @@
 mod harness;
 
 mod auth;
+mod bench;
 mod corpus;
 mod crowd;
 mod endpoints;
