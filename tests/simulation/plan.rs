@@ -95,6 +95,19 @@ impl Plan {
         plan
     }
 
+    /// Of the same kind, with as much in it as a few hundred choices make.
+    pub fn shortened(self) -> Self {
+        Self {
+            lines: self.lines.min(60),
+            operations: self.operations.min(60),
+            crowd: self.crowd.min(4),
+            watchers_max: self.watchers_max.min(8),
+            pad_max: self.pad_max.min(600),
+            is_overflowing: false,
+            ..self
+        }
+    }
+
     /// Many watchers of one topic, so that cohorts are served in portions.
     fn crowd(&mut self, rng: &mut Rng) {
         self.crowd = if rng.chance(30) { rng.between(20, 100) } else { rng.between(258, 340) };

@@ -48,16 +48,20 @@ pub struct Schedule {
 
 /// Runs the schedule of a seed; panics where the core breaks its word.
 pub fn run(seed: u64, is_tracing: bool) -> Tally {
-    run_with(Rng::new(seed), is_tracing)
-}
-
-/// Runs the schedule that these choices make: what kind it is, then one operation after the other.
-pub fn run_choices(choices: &[u8]) -> Tally {
-    run_with(Rng::of_choices(choices), false)
-}
-
-fn run_with(mut rng: Rng, is_tracing: bool) -> Tally {
+    let mut rng = Rng::new(seed);
     let plan = Plan::new(&mut rng);
+    run_with(plan, rng, is_tracing)
+}
+
+/// Runs the schedule that these choices make: what kind it is, then one operation after the other. A short one, since a
+/// fuzzer learns from many.
+pub fn run_choices(choices: &[u8]) -> Tally {
+    let mut rng = Rng::of_choices(choices);
+    let plan = Plan::new(&mut rng).shortened();
+    run_with(plan, rng, false)
+}
+
+fn run_with(plan: Plan, rng: Rng, is_tracing: bool) -> Tally {
     let mut schedule = Schedule::new(plan, rng);
     schedule.feed.get_mut().is_tracing = is_tracing;
     schedule.feed.borrow().trace(|| format!("{:#?}", schedule.plan));
