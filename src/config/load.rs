@@ -445,6 +445,14 @@ mod tests {
     }
 
     #[test]
+    fn an_error_is_one_line_whatever_it_quotes() {
+        let error = load_from(&["--overrun", "a\nb\u{1b}[2J"], &[]).unwrap_err();
+        assert_eq!(error, "--overrun: `a\\nb\\u{1b}[2J` is none of gap, wait");
+        let key = file_error("\"a\\nb\" = 1\n");
+        assert_eq!(key, ":1: a\\nb: is no setting of this file");
+    }
+
+    #[test]
     fn the_flag_names_the_file_before_the_variable() {
         let file = TomlFile::new("shards = 7");
         let environment = [("LUXCAST_CONFIG", "/nonexistent/luxcast.toml")];
