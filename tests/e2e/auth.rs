@@ -11,7 +11,7 @@ use luxcast::config::JwtAlgorithm;
 use luxcast::hub::jwt::{Claims, sign};
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Daemon, Raw, Scratch, Setup, luxcast, seq_of};
+use crate::harness::{Client, Daemon, Raw, Scratch, Setup, luxcast, seq_of, wait_until};
 
 const EVENTS: &str = "/api/ws/events";
 const MANY: &str = "/api/v1/websocket";
@@ -551,6 +551,21 @@ fn the_admin_listener_beyond_loopback_asks_for_admin() {
     assert_eq!((status(&open, "/connections", "boss"), status(&open, "/connections", "every")), (401, 200));
     let local = files.daemon(tokens, &[]);
     assert_eq!(status(&local, "/connections", ""), 200, "on loopback nobody is asked");
+}
+
+#[test]
+fn readiness_ends_when_the_drain_begins() {
+    let mut daemon = Daemon::start(&["--drain-seconds", "60"]);
+    assert_eq!(daemon.admin_get("/readyz"), (200, "ready\n".to_owned()));
+    // Its connection stays until it has read its goodbye.
+    let mut watcher = daemon.watch(EVENTS);
+    watcher.connected();
+    daemon.terminate();
+    wait_until("the daemon drains", || daemon.admin_get("/readyz").0 == 503);
+    assert_eq!(daemon.admin_get("/healthz").0, 200);
+    assert_eq!(watcher.close_code(), 1012);
+    drop(watcher);
+    assert_eq!(daemon.wait().code(), Some(0));
 }
 
 #[test]
