@@ -1,6 +1,6 @@
 //! One connection beside its socket and its watcher: the phase it is in, its deadlines, its unread rest.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use crate::hub::session::Session;
 use crate::hub::wheel::Tick;
@@ -17,8 +17,9 @@ pub enum Phase {
 }
 
 pub struct Connection {
-    /// The client's; behind a trusted proxy it is the proxy's until the request has come.
-    pub address: IpAddr,
+    /// Of IPv4 as IPv6 maps it (RFC 4291, 2.5.5.2): one byte less than an `IpAddr`, and so a word less for each
+    /// connection.
+    address: Ipv6Addr,
     /// It counts among the connections of its address.
     pub is_counted: bool,
     /// Tells a late event for an earlier connection with this key apart.
@@ -45,7 +46,7 @@ pub struct Connection {
 impl Connection {
     pub fn new(guest: Guest, generation: u32, due: Tick) -> Self {
         Self {
-            address: guest.address.to_canonical(),
+            address: mapped(guest.address),
             is_counted: guest.is_counted,
             generation,
             phase: Phase::Head(Vec::new()),
@@ -58,5 +59,34 @@ impl Connection {
             awaits_room: false,
             is_shut: false,
         }
+    }
+
+    /// The client's address; behind a trusted proxy it is the proxy's until the request has come.
+    pub fn address(&self) -> IpAddr {
+        IpAddr::V6(self.address).to_canonical()
+    }
+
+    /// It is not the peer's own, but on behalf of this client.
+    pub fn recognise(&mut self, client: IpAddr) {
+        self.address = mapped(client);
+    }
+}
+
+fn mapped(address: IpAddr) -> Ipv6Addr {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Connection, Phase};
+    use crate::wire::message::MessageReader;
+
+    #[test]
+    fn a_connection_is_small() {
+        // Ten thousand of them are idle most of the time: beside session and reader four words.
+        assert!(size_of::<Connection>() <= size_of::<Phase>() + size_of::<MessageReader>() + 32);
     }
 }

@@ -237,7 +237,7 @@ impl Shard {
     fn recognise(&mut self, key: u32, head: &[u8]) {
         let connection = self.connections[key as usize].as_mut().expect("the key is that of a connection");
         if !connection.is_counted {
-            connection.address = self.parts.terms.proxies.client(connection.address, head);
+            connection.recognise(self.parts.terms.proxies.client(connection.address(), head));
         }
     }
 
@@ -246,7 +246,7 @@ impl Shard {
         let now = self.moment.tick();
         let connection = self.connections[key as usize].as_mut().expect("the key is that of a connection");
         if !connection.is_counted {
-            self.parts.door.admit(connection.address, now).map_err(TooMany::refusal)?;
+            self.parts.door.admit(connection.address(), now).map_err(TooMany::refusal)?;
             connection.is_counted = true;
         }
         Ok(())
@@ -342,14 +342,14 @@ impl Shard {
             return;
         };
         let Refusal { code, message, asked, .. } = refusal;
-        let address = self.connection(key).address;
+        let address = self.connection(key).address();
         tracing::info!(%address, code, unlogged, "refused a request: {message}{asked}");
     }
 
     /// Ends a connection with a close frame that says why.
     pub(super) fn close(&mut self, key: u32, reason: CloseReason) {
         self.parts.counters.count_close(reason);
-        tracing::debug!(address = %self.connection(key).address, "closing: {}", reason.text());
+        tracing::debug!(address = %self.connection(key).address(), "closing: {}", reason.text());
         self.watchers.say(key, |out| frame::write_close(out, reason.code(), reason.text()));
         self.end(key);
     }
@@ -366,7 +366,7 @@ impl Shard {
     /// Ends a connection that takes no bytes at all: a close frame would wait behind its full buffer.
     pub(super) fn reset(&mut self, key: u32, reason: CloseReason) {
         self.parts.counters.count_close(reason);
-        tracing::info!(address = %self.connection(key).address, code = reason.code(), "reset: {}", reason.text());
+        tracing::info!(address = %self.connection(key).address(), code = reason.code(), "reset: {}", reason.text());
         if let Some(socket) = self.sockets.get(key) {
             // Without this the kernel would keep the unsent bytes for as long as the peer does not read.
             let _ = SockRef::from(&*socket).set_linger(Some(Duration::ZERO));
@@ -383,7 +383,7 @@ impl Shard {
         }
         self.watchers.remove(key);
         drop(self.sockets.remove(key));
-        self.parts.door.leave(connection.is_counted.then_some(connection.address));
+        self.parts.door.leave(connection.is_counted.then(|| connection.address()));
         self.parts.count.fetch_sub(1, Ordering::Relaxed);
     }
 }

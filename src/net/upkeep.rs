@@ -250,7 +250,7 @@ impl Shard {
                 Phase::Open(_) => "open",
                 Phase::Closing => "closing",
             };
-            let client = connection.address;
+            let client = connection.address();
             let peer = self.sockets.get(key).and_then(|socket| socket.peer_addr().ok());
             // Of a client behind a proxy the port is not known.
             let address = peer.map(|peer| match peer.ip().to_canonical() == client {
