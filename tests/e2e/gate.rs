@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::harness::client::{Frame, Refused, masked_frame};
-use crate::harness::{Daemon, PATIENCE, Raw, wait_until};
+use crate::harness::{Daemon, PATIENCE, Raw, Scratch, wait_until};
 
 const EVENTS: &str = "/api/ws/events";
 
@@ -118,6 +118,43 @@ fn crowd(address: SocketAddr, count: usize, fields: &[&str]) -> Vec<Raw> {
     };
     all.retain_mut(is_in);
     all
+}
+
+#[test]
+fn the_origin_and_the_limits_of_an_address_come_before_the_token() {
+    let scratch = Scratch::new();
+    let tokens = scratch.path().join("tokens");
+    std::fs::write(&tokens, "secret-of-one jobs=a\n").unwrap();
+    let tokens = tokens.to_str().unwrap();
+    let flags =
+        ["--token-file", tokens, "--trusted-proxies", "127.0.0.1", "--connections-per-address-max", "1"];
+    let daemon = Daemon::start(&flags);
+    let path = "/api/ws/jobs/a/monitor";
+    let client = "X-Forwarded-For: 192.0.2.1";
+    let token = "X-API-Key: secret-of-one";
+    assert_eq!(
+        verdict(daemon.address, path, &[client, "Origin: https://evil.example"]).1,
+        "forbidden_origin"
+    );
+    assert_eq!(verdict(daemon.address, path, &[client]).1, "unauthorized");
+    let _only = wait_for_entry(&daemon, path, &[client, token]);
+    assert_eq!(
+        verdict(daemon.address, path, &[client, "Origin: https://evil.example"]).1,
+        "forbidden_origin"
+    );
+    assert_eq!(verdict(daemon.address, path, &[client]).1, "too_many_requests");
+    assert_eq!(verdict(daemon.address, "/api/ws/jobs/%/monitor", &[client, token]).1, "too_many_requests");
+    assert_eq!(verdict(daemon.address, path, &["X-Forwarded-For: 192.0.2.2"]).1, "unauthorized");
+}
+
+/// Those who were refused before may still be on their way out.
+fn wait_for_entry(daemon: &Daemon, path: &str, fields: &[&str]) -> Raw {
+    let mut entered = None;
+    wait_until("room", || {
+        entered = knock(daemon.address, path, fields).ok();
+        entered.is_some()
+    });
+    entered.expect("it was waited for")
 }
 
 #[test]
