@@ -2,6 +2,8 @@
 
 use std::io::Write;
 use std::net::Shutdown;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -322,6 +324,7 @@ fn latencies(raw: &mut Raw, rounds: usize) -> Vec<Duration> {
 #[test]
 fn one_that_sends_as_fast_as_it_can_leaves_others_their_latency() {
     const ROUNDS: usize = 300;
+    const FLOOD_BYTES: usize = 10 << 20;
     let daemon = Daemon::start(&["--shards", "1", "--messages-per-second", "1000000"]);
     let mut quiet = open(&daemon);
     let alone = latencies(&mut quiet, ROUNDS);
@@ -330,18 +333,19 @@ fn one_that_sends_as_fast_as_it_can_leaves_others_their_latency() {
     let block = masked_frame(0x1, true, pong.as_bytes()).repeat(16);
     let mut flood = open(&daemon);
     let stream = flood.stream.try_clone().unwrap();
+    let sent = Arc::new(AtomicUsize::new(0));
+    let sum = sent.clone();
     let sender = thread::spawn(move || {
-        let mut sent = 0_u64;
         while flood.stream.write_all(&block).is_ok() {
-            sent += block.len() as u64;
+            sum.fetch_add(block.len(), Ordering::Relaxed);
         }
-        sent
     });
+    wait_until("the flood is on", || sent.load(Ordering::Relaxed) > FLOOD_BYTES);
     let beside = latencies(&mut quiet, ROUNDS);
+    wait_until("the flood goes on", || sent.load(Ordering::Relaxed) > 2 * FLOOD_BYTES);
     stream.shutdown(Shutdown::Both).unwrap();
-    let sent = sender.join().unwrap();
-    println!("alone {:?}, beside {sent} bytes {:?}", alone[ROUNDS / 2], beside[ROUNDS / 2]);
-    assert!(sent > 10 << 20, "the flood was {sent} bytes");
+    sender.join().unwrap();
+    println!("alone {:?}, beside the flood {:?}", alone[ROUNDS / 2], beside[ROUNDS / 2]);
     // Several turns with a full portion each; had the flood no budget, there would be no answer at all.
     let bound = 20 * alone[ROUNDS / 2] + Duration::from_millis(50);
     assert!(beside[ROUNDS / 2] < bound, "{:?} alone, {:?} beside", alone[ROUNDS / 2], beside[ROUNDS / 2]);
