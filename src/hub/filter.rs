@@ -176,18 +176,17 @@ impl Selector {
     }
 
     /// Whether event `index` of `batch` is wanted.
+    #[inline]
     pub fn wants(&self, batch: &Batch, index: u32) -> bool {
         let bit = batch.bit(index);
-        if self.mask >> bit & 1 == 0 {
-            return false;
-        }
-        match &self.filter {
-            Some(filter) if bit == OVERFLOW_BIT => {
-                let (kind, inner) = batch.overflow_name(index);
-                filter.wants_overflow(kind, inner)
-            }
-            _ => true,
-        }
+        self.mask >> bit & 1 == 1 && (bit != OVERFLOW_BIT || self.wants_by_name(batch, index))
+    }
+
+    /// The same by its name, for an event whose type has no row of its own.
+    #[cold]
+    fn wants_by_name(&self, batch: &Batch, index: u32) -> bool {
+        let (kind, inner) = batch.overflow_name(index);
+        self.filter.as_ref().is_none_or(|filter| filter.wants_overflow(kind, inner))
     }
 
     /// Whether all events of a bit are wanted, as far as the bit can tell.
