@@ -1,0 +1,107 @@
+//! What the next watcher wants and does, by chance.
+
+use std::time::Duration;
+
+use crate::check::{NAMES, Names, Since, Topic};
+use crate::lines::{FLOWS, JobId};
+use crate::random::Random;
+use crate::stream::Stream;
+use crate::watcher::{Ending, Pace, Plan, Wish};
+
+/// Jobs are looked for among so many of the newest events.
+const RECENT: u64 = 3_000;
+/// Some watchers ask for what is long gone.
+const OLD: u64 = 60_000;
+/// Who does not read, or does not answer, has to live until the daemon has had enough of it.
+const STUBBORN_LIFE: Duration = Duration::from_secs(25);
+
+/// One in so many.
+pub fn one_in(random: &mut Random, count: u64) -> bool {
+    random.below(count) == 0
+}
+
+/// A job that had an event lately, long ago, or not yet.
+pub fn job(random: &mut Random, stream: &Stream) -> JobId {
+    let reach = if one_in(random, 10) { OLD } else { RECENT };
+    let seq = stream.newest().saturating_sub(random.below(reach)).max(stream.first());
+    let Some(record) = stream.get(seq) else {
+        return JobId { publisher: 0, number: 0 };
+    };
+    let later = if one_in(random, 5) { random.below(6) as u32 } else { 0 };
+    JobId { number: record.job.number + later, ..record.job }
+}
+
+fn since(random: &mut Random, stream: &Stream) -> Since {
+    match random.below(20) {
+        0..=9 => Since::Now,
+        10..=14 => Since::After(stream.newest().saturating_sub(random.below(8_000)).max(stream.first() - 1)),
+        15..=17 => Since::Start,
+        _ => Since::Last(1 + random.below(300)),
+    }
+}
+
+pub fn names(random: &mut Random) -> u16 {
+    (0..1 + random.below(3)).fold(0, |names, _| names | 1 << random.below(NAMES.len() as u64))
+}
+
+fn pace(random: &mut Random) -> Pace {
+    match random.below(100) {
+        0..=84 => Pace::Fast,
+        85..=95 => Pace::Slow(2_000 + random.below(4_000) as usize),
+        _ => Pace::Never,
+    }
+}
+
+/// A watcher of something, or one that comes back to where it stood.
+pub fn plan(random: &mut Random, stream: &Stream, comebacks: &mut Vec<(Topic, u64)>) -> Plan {
+    let topic = match random.below(20) {
+        0 => Topic::All,
+        1..=5 => Topic::Flow(random.below(FLOWS)),
+        6..=12 => Topic::Job(job(random, stream)),
+        _ => Topic::Debug(job(random, stream)),
+    };
+    let names = match random.below(3) {
+        0 => Names::ALL.subscribe(names(random)),
+        _ => Names::ALL,
+    };
+    let mut wish = Wish::One { topic, names, since: since(random, stream) };
+    if one_in(random, 5) {
+        wish = Wish::Many;
+    } else if one_in(random, 3)
+        && let Some((topic, position)) = comebacks.pop()
+    {
+        wish = Wish::One { topic, names: Names::ALL, since: Since::After(position) };
+    }
+    let pace = pace(random);
+    if pace == Pace::Never {
+        wish = Wish::One { topic: Topic::All, names: Names::ALL, since: since(random, stream) };
+    }
+    let is_mute = pace == Pace::Fast && one_in(random, 60);
+    let is_stubborn = pace == Pace::Never || is_mute;
+    let life = match is_stubborn {
+        true => STUBBORN_LIFE,
+        // From a tenth of a second to half a minute; most are short.
+        false => Duration::from_millis(100 << random.below(8)) + Duration::from_millis(random.below(1_000)),
+    };
+    let ending = match (pace, random.below(4)) {
+        (Pace::Fast, 0) => Ending::Close,
+        (Pace::Fast, 1) => Ending::HalfClose,
+        (_, 0 | 2) => Ending::Drop,
+        _ => Ending::Reset,
+    };
+    Plan { wish, pace, life, ending, is_mute }
+}
+
+/// Wants everything from here on, and reads it.
+pub fn steady(random: &mut Random, stream: &Stream) -> Plan {
+    let flow = Topic::Flow(random.below(FLOWS));
+    let topic = *random.choose(&[Topic::All, flow]);
+    let from = stream.newest().saturating_sub(random.below(500)).max(stream.first() - 1);
+    Plan {
+        wish: Wish::One { topic, names: Names::ALL, since: Since::After(from) },
+        pace: Pace::Fast,
+        life: Duration::MAX,
+        ending: Ending::Close,
+        is_mute: false,
+    }
+}

@@ -1,0 +1,101 @@
+//! Whether the daemon's memory and descriptors stay where they are: after the first third of the time, which fills
+//! its history, the last third is compared with the second.
+
+use std::time::Duration;
+
+use crate::daemon::Usage;
+
+/// By how much the mean of the last third may exceed that of the second: a share of it, and the room that the
+/// population's chance needs.
+const SHARE: f64 = 0.05;
+const RESIDENT_ROOM_BYTES: f64 = (4 << 20) as f64;
+const DESCRIPTORS_ROOM: f64 = 16.0;
+
+#[derive(Default)]
+pub struct Samples {
+    samples: Vec<(Duration, Usage)>,
+}
+
+/// One figure over time.
+struct Figure {
+    name: &'static str,
+    /// In the unit of its name.
+    unit: f64,
+    room: f64,
+    of: fn(&Usage) -> f64,
+}
+
+const FIGURES: [Figure; 2] = [
+    Figure {
+        name: "resident memory, MiB",
+        unit: (1 << 20) as f64,
+        room: RESIDENT_ROOM_BYTES,
+        of: |usage| usage.resident_bytes as f64,
+    },
+    Figure { name: "descriptors", unit: 1.0, room: DESCRIPTORS_ROOM, of: |usage| usage.descriptors as f64 },
+];
+
+impl Samples {
+    pub fn add(&mut self, at: Duration, usage: Usage) {
+        self.samples.push((at, usage));
+    }
+
+    /// A line of what is flat; an error for what is not.
+    pub fn verdicts(&self) -> Vec<Result<String, String>> {
+        FIGURES.iter().map(|figure| self.verdict(figure)).collect()
+    }
+
+    fn verdict(&self, figure: &Figure) -> Result<String, String> {
+        let third = self.samples.len() / 3;
+        let mean = |samples: &[(Duration, Usage)]| {
+            samples.iter().map(|(_, usage)| (figure.of)(usage)).sum::<f64>() / samples.len().max(1) as f64
+        };
+        let (second, last) = (mean(&self.samples[third..2 * third]), mean(&self.samples[2 * third..]));
+        let bound = second * (1.0 + SHARE) + figure.room;
+        let line = format!(
+            "{}: {:.1} on average in the second third, {:.1} in the last (at most {:.1})",
+            figure.name,
+            second / figure.unit,
+            last / figure.unit,
+            bound / figure.unit
+        );
+        if last <= bound { Ok(line) } else { Err(format!("not flat: {line}")) }
+    }
+
+    /// The figures at some moments spread over the time.
+    pub fn table(&self, rows: usize) -> String {
+        let step = self.samples.len().div_ceil(rows).max(1);
+        let mut table = String::from("   at s   resident MiB   descriptors\n");
+        for (at, usage) in self.samples.iter().step_by(step).chain(self.samples.last()) {
+            let resident = usage.resident_bytes as f64 / f64::from(1 << 20);
+            table += &format!("{:>7}   {resident:>12.1}   {:>11}\n", at.as_secs(), usage.descriptors);
+        }
+        table
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::Samples;
+    use crate::daemon::Usage;
+
+    #[test]
+    fn growth_is_not_flat() {
+        let after = |growth: u64| {
+            let mut samples = Samples::default();
+            for second in 0..90 {
+                let resident_bytes = (50 << 20) + growth * second;
+                samples.add(
+                    Duration::from_secs(second),
+                    Usage { resident_bytes, descriptors: 100 + growth * second },
+                );
+            }
+            samples.verdicts().iter().map(Result::is_ok).collect::<Vec<_>>()
+        };
+        assert_eq!(after(0), [true, true]);
+        assert_eq!(after(1), [true, false]);
+        assert_eq!(after(1 << 20), [false, false]);
+    }
+}

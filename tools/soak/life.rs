@@ -1,0 +1,459 @@
+//! The life around the daemon: watchers and vandals come and go in one loop, the daemon is stopped for moments, and
+//! all that anybody was told is judged as soon as the reference has seen it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+use rustix::process::Signal;
+use slab::Slab;
+
+use crate::check::{NAMES, Names, Said, Since, Topic};
+use crate::choice::{self, one_in};
+use crate::daemon::Daemon;
+use crate::judge::{Entry, Judge};
+use crate::publisher::Shared;
+use crate::random::Random;
+use crate::reference::Reference;
+use crate::vandal::{self, Vandal};
+use crate::watcher::{Asked, Ending, Over, Pace, Plan, Watcher, Wish, list};
+use crate::{Outcome, PATIENCE};
+
+const REFERENCE: Token = Token(usize::MAX);
+const VANDALS: usize = 1 << 32;
+const BLOCK_BYTES: usize = 256 << 10;
+/// One loop: slow watchers read, new ones come, every so often.
+const BEAT: Duration = Duration::from_millis(20);
+const SLOW_BEAT: Duration = Duration::from_millis(100);
+const COMERS_PER_BEAT: usize = 5;
+const VANDALS_MAX: usize = 12;
+/// Connections that come together, say nothing, and go together.
+const BURST: usize = 100;
+const BURST_EVERY: Duration = Duration::from_secs(7);
+const BURST_LIFE: Duration = Duration::from_secs(1);
+/// The daemon is stopped now and then, for up to a second.
+const STOP_EVERY: Duration = Duration::from_secs(17);
+/// Jobs that one connection of the multi-job endpoint watches.
+const JOBS_MAX: usize = 12;
+const COMEBACKS_MAX: usize = 200;
+
+/// What has happened so far.
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
+    pub connections: u64,
+    pub refused_full: u64,
+    pub deliveries: u64,
+    pub gaps: u64,
+    /// Those who read as fast as they can were left behind all the same: the machine was busy elsewhere.
+    pub overruns_of_fast: u64,
+    pub changes: u64,
+    pub comebacks: u64,
+    pub vandals: u64,
+    pub bursts: u64,
+    pub stops: u64,
+    pub resets: u64,
+    pub silenced: u64,
+}
+
+pub struct Life {
+    pub daemon: Daemon,
+    pub reference: Reference,
+    pub counts: Counts,
+    shared: Arc<Shared>,
+    poll: Poll,
+    random: Random,
+    watchers: Slab<Watcher>,
+    vandals: Slab<Vandal>,
+    /// Of those who left, until the stream is known so far.
+    judges: Vec<Judge>,
+    /// Of those whom the daemon said goodbye to.
+    drained: Vec<Judge>,
+    /// Topics and places of those who left, for others to come back to.
+    comebacks: Vec<(Topic, u64)>,
+    burst: Vec<TcpStream>,
+    block: Vec<u8>,
+    population: usize,
+    beat_at: Instant,
+    slow_at: Instant,
+    burst_at: Instant,
+    stop_at: Instant,
+    go_on_at: Option<Instant>,
+}
+
+impl Life {
+    pub fn begin(daemon: Daemon, mut reference: Reference, shared: Arc<Shared>, seed: u64) -> Outcome<Self> {
+        let poll = Poll::new()?;
+        poll.registry().register(&mut reference.socket, REFERENCE, Interest::READABLE)?;
+        let now = Instant::now();
+        Ok(Self {
+            daemon,
+            reference,
+            counts: Counts::default(),
+            shared,
+            poll,
+            random: Random::new(seed),
+            watchers: Slab::new(),
+            vandals: Slab::new(),
+            judges: Vec::new(),
+            drained: Vec::new(),
+            comebacks: Vec::new(),
+            burst: Vec::new(),
+            block: vec![0; BLOCK_BYTES],
+            population: 0,
+            beat_at: now,
+            slow_at: now,
+            burst_at: now + BURST_EVERY,
+            stop_at: now + STOP_EVERY,
+            go_on_at: None,
+        })
+    }
+
+    /// How many watchers there are to be from now on; with none, vandals and faults end too.
+    pub fn set_population(&mut self, population: usize) {
+        self.population = population;
+    }
+
+    pub fn open(&self) -> usize {
+        self.watchers.len() + self.vandals.len()
+    }
+
+    /// Watchers that have been greeted.
+    pub fn greeted(&self) -> usize {
+        self.watchers.iter().filter(|(_, watcher)| watcher.has_greeting).count()
+    }
+
+    /// One turn of the loop.
+    pub fn turn(&mut self, events: &mut Events) -> Outcome<()> {
+        match self.poll.poll(events, Some(BEAT)) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            polled => polled?,
+        }
+        self.read_reference()?;
+        for event in &*events {
+            match event.token() {
+                REFERENCE => {}
+                Token(token) if token >= VANDALS => self.read_vandal(token - VANDALS),
+                Token(key) => self.read_watcher(key, usize::MAX),
+            }
+        }
+        self.read_reference()?;
+        self.judge();
+        let now = Instant::now();
+        if now >= self.beat_at {
+            self.beat_at = now + BEAT;
+            self.beat()?;
+        }
+        if let Some(status) = self.daemon.has_ended()?
+            && self.reference.goodbye.is_none()
+        {
+            return Err(format!("the daemon ended: {status}").into());
+        }
+        Ok(())
+    }
+
+    fn read_reference(&mut self) -> Outcome<()> {
+        self.reference.read(&mut self.block)?;
+        self.shared.reference.store(self.reference.stream.newest(), Ordering::Release);
+        Ok(())
+    }
+
+    fn beat(&mut self) -> Outcome<()> {
+        let now = Instant::now();
+        let is_slow_beat = now >= self.slow_at;
+        if is_slow_beat {
+            self.slow_at = now + SLOW_BEAT;
+        }
+        let keys: Vec<usize> = self.watchers.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            if let Pace::Slow(bytes) = self.watchers[key].plan.pace
+                && is_slow_beat
+            {
+                self.read_watcher(key, bytes);
+            }
+            if self.watchers.contains(key) {
+                self.look_after(key);
+            }
+        }
+        let keys: Vec<usize> = self.vandals.iter().map(|(key, _)| key).collect();
+        keys.into_iter().for_each(|key| self.read_vandal(key));
+        if let Some(at) = self.go_on_at
+            && now >= at
+        {
+            self.go_on_at = None;
+            self.daemon.signal(Signal::CONT)?;
+        }
+        if self.population > 0 { self.provoke(now) } else { Ok(()) }
+    }
+
+    /// Brings new ones, and trouble.
+    fn provoke(&mut self, now: Instant) -> Outcome<()> {
+        for _ in 0..COMERS_PER_BEAT {
+            if self.watchers.len() < self.population {
+                let before = self.comebacks.len();
+                let plan = choice::plan(&mut self.random, &self.reference.stream, &mut self.comebacks);
+                self.counts.comebacks += (before - self.comebacks.len()) as u64;
+                self.join(plan)?;
+            }
+        }
+        if self.vandals.len() < VANDALS_MAX && one_in(&mut self.random, 4) {
+            self.counts.vandals += 1;
+            self.counts.connections += 1;
+            let kind = self.random.below(vandal::KINDS as u64) as usize;
+            let mut vandal = Vandal::open(self.daemon.address, kind)?;
+            let entry = self.vandals.vacant_entry();
+            let token = Token(VANDALS + entry.key());
+            self.poll.registry().register(&mut vandal.socket, token, Interest::READABLE)?;
+            entry.insert(vandal);
+        }
+        if now >= self.burst_at {
+            self.burst_at = now + BURST_EVERY;
+            self.counts.bursts += 1;
+            let sockets = (0..BURST).map(|_| TcpStream::connect(self.daemon.address));
+            self.burst = sockets.collect::<Result<_, _>>()?;
+            self.counts.connections += BURST as u64;
+        }
+        if now + BURST_EVERY >= self.burst_at + BURST_LIFE {
+            self.burst.clear();
+        }
+        if now >= self.stop_at && self.go_on_at.is_none() {
+            self.stop_at = now + STOP_EVERY;
+            self.counts.stops += 1;
+            self.daemon.signal(Signal::STOP)?;
+            self.go_on_at = Some(now + Duration::from_millis(200 + self.random.below(800)));
+        }
+        Ok(())
+    }
+
+    fn join(&mut self, plan: Plan) -> Outcome<()> {
+        self.counts.connections += 1;
+        let name = format!("watcher {}", self.counts.connections);
+        let mut watcher = Watcher::open(self.daemon.address, plan, name)?;
+        let entry = self.watchers.vacant_entry();
+        if watcher.plan.pace == Pace::Fast {
+            self.poll.registry().register(&mut watcher.socket, Token(entry.key()), Interest::READABLE)?;
+        }
+        entry.insert(watcher);
+        Ok(())
+    }
+
+    /// A watcher that reads, and comes to stay.
+    pub fn join_steady(&mut self) -> Outcome<()> {
+        let plan = choice::steady(&mut self.random, &self.reference.stream);
+        self.join(plan)
+    }
+
+    fn read_vandal(&mut self, key: usize) {
+        let Some(vandal) = self.vandals.get_mut(key) else { return };
+        match vandal.read(&mut self.block) {
+            Ok(false) => return,
+            Ok(true) => {}
+            Err(violation) => self.shared.blame(violation),
+        }
+        self.vandals.remove(key);
+    }
+
+    fn read_watcher(&mut self, key: usize, limit: usize) {
+        let Some(watcher) = self.watchers.get_mut(key) else { return };
+        match watcher.read(&mut self.block, limit) {
+            Ok(None) => {}
+            Ok(Some(over)) => self.part(key, over),
+            Err(error) => {
+                self.shared.blame(format!("{:?}: {error}", watcher.plan));
+                self.leave(key);
+            }
+        }
+    }
+
+    /// The daemon's end of a connection is over: as it should be?
+    fn part(&mut self, key: usize, over: Over) {
+        let watcher = &self.watchers[key];
+        let (plan, is_ending) = (&watcher.plan, watcher.ends_at.is_some());
+        let is_right = match over {
+            Over::Refused(503) => {
+                self.counts.refused_full += 1;
+                true
+            }
+            Over::Refused(_) => false,
+            Over::Closed(Some(1012)) => watcher.goodbye.is_some(),
+            Over::Closed(Some(1011)) if plan.is_mute || plan.pace == Pace::Never => {
+                self.counts.silenced += 1;
+                true
+            }
+            // The close frame stood behind what nobody read.
+            Over::Closed(None) if plan.pace == Pace::Never => true,
+            Over::Closed(Some(1000)) => is_ending && plan.ending == Ending::Close,
+            Over::Closed(None) => is_ending && plan.ending == Ending::HalfClose,
+            Over::Closed(_) => false,
+            Over::Reset => {
+                self.counts.resets += 1;
+                plan.pace != Pace::Fast
+            }
+        };
+        if !is_right {
+            let lived = watcher.born.elapsed();
+            self.shared.blame(format!("{over:?} after {lived:.1?}, ending: {is_ending}: {plan:?}"));
+        }
+        self.leave(key);
+    }
+
+    fn leave(&mut self, key: usize) {
+        let watcher = self.watchers.remove(key);
+        self.counts.deliveries += watcher.judge.events;
+        self.counts.gaps += watcher.judge.gaps;
+        if watcher.plan.pace == Pace::Fast {
+            self.counts.overruns_of_fast += watcher.judge.overruns;
+        }
+        // Who never changed its filter knows what it has.
+        if let Wish::One { topic, names: Names::ALL, .. } = watcher.plan.wish
+            && watcher.names == Names::ALL
+            && watcher.asked.is_empty()
+            && watcher.position > 0
+            && self.comebacks.len() < COMEBACKS_MAX
+        {
+            self.comebacks.push((topic, watcher.position));
+        }
+        let is_drained = watcher.goodbye.is_some();
+        if is_drained { self.drained.push(watcher.judge) } else { self.judges.push(watcher.judge) }
+    }
+
+    fn judge(&mut self) {
+        let stream = &self.reference.stream;
+        let watching = self.watchers.iter_mut().map(|(_, watcher)| &mut watcher.judge);
+        for judge in watching.chain(&mut self.judges) {
+            if let Err(violation) = judge.judge(stream) {
+                self.shared.blame(violation);
+            }
+        }
+        self.judges.retain(|judge| !judge.is_done());
+    }
+
+    fn look_after(&mut self, key: usize) {
+        let now = Instant::now();
+        let watcher = &mut self.watchers[key];
+        watcher.flush();
+        if let Some(at) = watcher.ends_at {
+            if now > at + PATIENCE {
+                self.shared.blame(format!("not let go: {:?}", watcher.plan));
+                self.leave(key);
+            }
+            return;
+        }
+        if watcher.is_over_due() {
+            if watcher.plan.is_mute && self.population > 0 {
+                self.shared.blame(format!("silent and still there: {:?}", watcher.plan));
+            }
+            return self.end(key);
+        }
+        let may_act = watcher.is_open && watcher.plan.pace != Pace::Never && !watcher.plan.is_mute;
+        if may_act && now >= watcher.next_act {
+            watcher.next_act = now + Duration::from_millis(100 + self.random.below(2_000));
+            self.act(key);
+        }
+    }
+
+    fn end(&mut self, key: usize) {
+        if self.watchers[key].plan.pace != Pace::Fast {
+            // What is in its socket was sent, and is judged too.
+            self.read_watcher(key, usize::MAX);
+        }
+        let Some(watcher) = self.watchers.get_mut(key) else { return };
+        match watcher.end(&mut self.block) {
+            Ok(true) => {}
+            Ok(false) => self.leave(key),
+            Err(error) => {
+                self.shared.blame(format!("{:?}: {error}", watcher.plan));
+                self.leave(key);
+            }
+        }
+    }
+
+    /// A message of its own.
+    fn act(&mut self, key: usize) {
+        let (random, watcher) = (&mut self.random, &mut self.watchers[key]);
+        let is_many = matches!(watcher.plan.wish, Wish::Many);
+        match random.below(if is_many { 12 } else { 6 }) {
+            0 => watcher.send_text(r#"{"type":"ping"}"#),
+            1 => watcher.ask(r#"{"action":"dance"}"#, Asked::Bad),
+            2 if !is_many => {
+                self.counts.changes += 1;
+                watcher.names = Names::ALL;
+                watcher.ask(r#"{"action":"subscribe_all"}"#, Asked::Filter(Names::ALL));
+            }
+            3..=5 => {
+                self.counts.changes += 1;
+                let names = choice::names(random);
+                let (action, changed) = match one_in(random, 2) {
+                    true => ("subscribe", watcher.names.subscribe(names)),
+                    false => ("unsubscribe", watcher.names.unsubscribe(names)),
+                };
+                watcher.names = changed;
+                let list = serde_json::to_string(&list(names)).expect("a list of names");
+                watcher.ask(&format!(r#"{{"action":"{action}","events":{list}}}"#), Asked::Filter(changed));
+            }
+            _ if watcher.jobs.len() < JOBS_MAX && !one_in(random, 4) => {
+                let job = choice::job(random, &self.reference.stream);
+                if watcher.jobs.contains(&job) {
+                    return;
+                }
+                watcher.jobs.push(job);
+                let (since, text) = match one_in(random, 2) {
+                    true => (Since::Now, String::new()),
+                    false => (Since::Start, r#","since":"start""#.to_owned()),
+                };
+                watcher.ask(
+                    &format!(r#"{{"type":"subscribe","job_id":"{job}"{text}}}"#),
+                    Asked::Join(job, since),
+                );
+            }
+            _ if !watcher.jobs.is_empty() => {
+                let job = watcher.jobs.swap_remove(random.below(watcher.jobs.len() as u64) as usize);
+                watcher.ask(&format!(r#"{{"type":"unsubscribe","job_id":"{job}"}}"#), Asked::Leave(job));
+            }
+            _ => {}
+        }
+    }
+
+    /// Ends everybody's connection, and waits until all are gone.
+    pub fn send_home(&mut self, events: &mut Events) -> Outcome<()> {
+        self.set_population(0);
+        self.burst.clear();
+        self.watchers.iter_mut().for_each(|(_, watcher)| watcher.plan.life = Duration::ZERO);
+        let begin = Instant::now();
+        while self.open() > 0 || self.go_on_at.is_some() {
+            self.turn(events)?;
+            if begin.elapsed() > PATIENCE * 2 {
+                return Err(format!("{} connections do not end", self.open()).into());
+            }
+        }
+        Ok(())
+    }
+
+    /// The daemon has been told to drain: reads to the end, and judges the goodbyes.
+    pub fn drain(&mut self, events: &mut Events) -> Outcome<()> {
+        let begin = Instant::now();
+        while self.open() > 0 || !self.reference.has_ended {
+            self.turn(events)?;
+            if begin.elapsed() > PATIENCE {
+                return Err("the daemon does not drain".into());
+            }
+        }
+        let last = self.reference.stream.newest();
+        if self.reference.goodbye != Some(last) {
+            self.shared
+                .blame(format!("the goodbye says {:?}, the last event is {last}", self.reference.goodbye));
+        }
+        for mut judge in std::mem::take(&mut self.drained) {
+            // Whoever read on has got everything.
+            judge.hear(Entry::Said(None, Said::Position(last)));
+            if let Err(violation) = judge.finish(&self.reference.stream) {
+                self.shared.blame(violation);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Every name of [`NAMES`] has its bit.
+const _: () = assert!(NAMES.len() <= 16);

@@ -1,0 +1,270 @@
+//! luxcast-soak: lives with the daemon for a chosen time and believes nothing it is told.
+//!
+//! Publishers come and go, watchers of every kind come, change their minds, read slowly or not at all, vanish and come
+//! back; vandals send what nobody should; the daemon is stopped for moments. One watcher of everything, the
+//! `reference`, checks each event against what was published; what any other is told is checked against that: in
+//! order, once, nothing missing but what a gap counts. Memory and descriptors must stay flat.
+#![forbid(unsafe_code)]
+
+mod check;
+mod choice;
+mod daemon;
+mod flat;
+mod frame;
+mod judge;
+mod life;
+mod lines;
+mod publisher;
+#[path = "../../tests/e2e/harness/random.rs"]
+mod random;
+mod reference;
+mod stream;
+mod vandal;
+mod watcher;
+
+use std::error::Error;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use mio::Events;
+use parking_lot::Mutex;
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+
+use crate::daemon::Daemon;
+use crate::flat::Samples;
+use crate::life::Life;
+use crate::publisher::{Shared, run_named, run_nameless};
+use crate::random::Random;
+use crate::reference::Reference;
+
+type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+/// How long to wait for what must come. It bounds hanging alone.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Small, so that they are full early and that whoever is slow meets their end.
+const HISTORY_BYTES: usize = 4 << 20;
+const HISTORY_SECONDS: Duration = Duration::from_secs(8);
+const NAMED: u64 = 4;
+const NAMELESS: u64 = 2;
+/// Connections beyond the watchers: vandals, bursts; those above are told that there is no room.
+const ROOM: usize = 40;
+/// Watchers that a daemon which ends says goodbye to.
+const STEADY: usize = 50;
+const PROGRESS: Duration = Duration::from_secs(5);
+const VIOLATIONS_SHOWN: usize = 20;
+
+/// Lives with the daemon for a chosen time; checks every stream, memory and descriptors
+#[derive(Parser)]
+#[command(version, after_help = "Exit codes: 0 nothing was wrong; 1 something was; 2 wrong usage.")]
+struct Arguments {
+    /// How long
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u64).range(15..))]
+    seconds: u64,
+    /// Chooses who does what; the order in which it happens is the machine's
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
+    /// Watchers at a time
+    #[arg(long, value_name = "N", default_value_t = 150)]
+    watchers: usize,
+    /// Events a second, about
+    #[arg(long, value_name = "N", default_value_t = 1_500, value_parser = clap::value_parser!(u64).range(100..))]
+    events_per_second: u64,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    println!("luxcast-soak --seconds {} --seed {}", arguments.seconds, arguments.seed);
+    match soak(&arguments) {
+        Ok(violations) if violations.is_empty() => {
+            println!("nothing was wrong");
+            ExitCode::SUCCESS
+        }
+        Ok(violations) => {
+            violations.iter().take(VIOLATIONS_SHOWN).for_each(|violation| println!("WRONG: {violation}"));
+            println!("{} things were wrong", violations.len());
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            println!("WRONG: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn soak(arguments: &Arguments) -> Outcome<Vec<String>> {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
+    let daemon = Daemon::start(&flags(arguments))?;
+    let reference = Reference::open(daemon.address)?;
+    let empty = daemon.usage()?;
+    let shared = Arc::new(Shared {
+        ingest: daemon.ingest.clone(),
+        history_seconds: HISTORY_SECONDS,
+        lines_per_second: arguments.events_per_second / (NAMED + NAMELESS),
+        reference: AtomicU64::new(reference.stream.newest()),
+        is_over: AtomicBool::new(false),
+        violations: Mutex::default(),
+        links: AtomicU64::new(0),
+        cut_off: AtomicU64::new(0),
+        promised: Mutex::default(),
+        next_publisher: AtomicU32::new(1),
+    });
+    let publishers: Vec<_> = (0..NAMED + NAMELESS)
+        .map(|place| {
+            let (shared, random) = (shared.clone(), Random::new(arguments.seed ^ (place + 1) << 32));
+            let run = if place < NAMED { run_named } else { run_nameless };
+            thread::spawn(move || run(&shared, random))
+        })
+        .collect();
+    let mut life = Life::begin(daemon, reference, shared.clone(), arguments.seed)?;
+    let mut events = Events::with_capacity(1024);
+    let lived = live(&mut life, &shared, arguments, &mut events);
+    shared.is_over.store(true, Ordering::Relaxed);
+    let samples = lived?;
+    life.send_home(&mut events)?;
+    while !publishers.iter().all(thread::JoinHandle::is_finished) {
+        life.turn(&mut events)?;
+    }
+    check_promises(&mut life, &shared, &mut events)?;
+    check_descriptors(&mut life, &shared, &mut events, empty.descriptors)?;
+    say_goodbye(&mut life, &shared, &mut events)?;
+    print!("{}", samples.table(12));
+    println!("{}", progress(&life, &shared, Duration::from_secs(arguments.seconds)));
+    let mut violations = std::mem::take(&mut *shared.violations.lock());
+    for verdict in samples.verdicts() {
+        match verdict {
+            Ok(line) => println!("{line}"),
+            Err(violation) => violations.push(violation),
+        }
+    }
+    Ok(violations)
+}
+
+fn flags(arguments: &Arguments) -> Vec<String> {
+    let flags = format!(
+        "--history-bytes {HISTORY_BYTES} --history-seconds {} --heartbeat-seconds 2 --silent-heartbeats 4 \
+         --stalled-seconds 5 --handshake-seconds 3 --metrics-seconds 1 --drain-seconds 30 --connections-max {}",
+        HISTORY_SECONDS.as_secs(),
+        arguments.watchers + ROOM
+    );
+    flags.split_whitespace().map(str::to_owned).collect()
+}
+
+/// The time itself: a sample each second, a line now and then. Ends early where something is wrong.
+fn live(life: &mut Life, shared: &Shared, arguments: &Arguments, events: &mut Events) -> Outcome<Samples> {
+    life.set_population(arguments.watchers);
+    let begin = Instant::now();
+    let mut samples = Samples::default();
+    let (mut sample_at, mut progress_at) = (Duration::ZERO, PROGRESS);
+    while begin.elapsed() < Duration::from_secs(arguments.seconds) {
+        life.turn(events)?;
+        let now = begin.elapsed();
+        if now >= sample_at {
+            sample_at += Duration::from_secs(1);
+            samples.add(now, life.daemon.usage()?);
+        }
+        if now >= progress_at {
+            progress_at += PROGRESS;
+            println!("{}", progress(life, shared, now));
+        }
+        if shared.violations.lock().len() >= VIOLATIONS_SHOWN {
+            break;
+        }
+    }
+    Ok(samples)
+}
+
+fn progress(life: &Life, shared: &Shared, now: Duration) -> String {
+    let counts = &life.counts;
+    let usage = life.daemon.usage().unwrap_or_default();
+    format!(
+        "{:>5} s: {} connections ({} open, {} came back, {} full, {} silenced, {} reset), {} vandals, \
+         {} filter changes, {} publishers ({} cut off), {} events, {} delivered, {} gaps ({} where a fast reader was left behind), \
+         {} bursts, {} stops; {:.1} MiB, {} descriptors",
+        now.as_secs(),
+        counts.connections,
+        life.open(),
+        counts.comebacks,
+        counts.refused_full,
+        counts.silenced,
+        counts.resets,
+        counts.vandals,
+        counts.changes,
+        shared.links.load(Ordering::Relaxed),
+        shared.cut_off.load(Ordering::Relaxed),
+        life.reference.stream.taken(),
+        counts.deliveries,
+        counts.gaps,
+        counts.overruns_of_fast,
+        counts.bursts,
+        counts.stops,
+        usage.resident_bytes as f64 / f64::from(1 << 20),
+        usage.descriptors,
+    )
+}
+
+/// What publishers were told, or can take for granted, must be there.
+fn check_promises(life: &mut Life, shared: &Shared, events: &mut Events) -> Outcome<()> {
+    let promised = std::mem::take(&mut *shared.promised.lock());
+    let begin = Instant::now();
+    for (publisher, line) in promised {
+        while life.reference.stream.last_line(publisher) < line && begin.elapsed() < PATIENCE {
+            life.turn(events)?;
+        }
+        let last = life.reference.stream.last_line(publisher);
+        if last < line {
+            shared
+                .blame(format!("publisher {publisher}: line {line} was taken, and {last} is the last seen"));
+        }
+    }
+    Ok(())
+}
+
+/// Everybody has left: the daemon has no more descriptors than before, but for the memory file of each shard.
+fn check_descriptors(life: &mut Life, shared: &Shared, events: &mut Events, empty: u64) -> Outcome<()> {
+    let shards = thread::available_parallelism().map_or(1, usize::from) as u64;
+    let begin = Instant::now();
+    while life.daemon.usage()?.descriptors > empty + shards {
+        life.turn(events)?;
+        if begin.elapsed() > PATIENCE {
+            let left = life.daemon.usage()?.descriptors;
+            shared.blame(format!("{left} descriptors with nobody there; {empty} at the start"));
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The daemon ends: those who read on get everything, and goodbye.
+fn say_goodbye(life: &mut Life, shared: &Shared, events: &mut Events) -> Outcome<()> {
+    for _ in 0..STEADY {
+        life.join_steady()?;
+    }
+    let begin = Instant::now();
+    while life.greeted() < STEADY && begin.elapsed() < PATIENCE {
+        life.turn(events)?;
+    }
+    life.daemon.signal(Signal::TERM)?;
+    life.drain(events)?;
+    let status = life.daemon.wait()?;
+    if !status.success() {
+        shared.blame(format!("the daemon ended with {status}"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Arguments;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,227 @@
+//! Publishers that come and go: most have a name under which the daemon takes their lines once, however often they
+//! are sent; others live once. Many are cut off in the middle of a line.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use serde_json::Value;
+
+use crate::lines::{NAMELESS, last_good, write_line};
+use crate::random::Random;
+use crate::{Outcome, PATIENCE};
+
+/// Lines of a publisher that may be on their way: all publishers together stay far ahead of nobody who reads.
+const CHUNK_LINES_MAX: u64 = 40;
+/// Longer away than this share of `history_seconds`, a publisher takes another name: the daemon may forget the old.
+const AWAY_SHARE: u32 = 4;
+
+/// What publishers share with the rest.
+pub struct Shared {
+    pub ingest: PathBuf,
+    pub history_seconds: Duration,
+    /// Lines a second of each publisher.
+    pub lines_per_second: u64,
+    /// The newest event that the reference has: who is far behind it has not kept up, not the reference.
+    pub reference: AtomicU64,
+    pub is_over: AtomicBool,
+    pub violations: Mutex<Vec<String>>,
+    pub links: AtomicU64,
+    pub cut_off: AtomicU64,
+    /// Of publishers that left: their number, and the last line that must have been taken.
+    pub promised: Mutex<Vec<(u32, u64)>>,
+    /// Numbers of publishers without a name, and of those that took another.
+    pub next_publisher: AtomicU32,
+}
+
+impl Shared {
+    pub fn blame(&self, violation: String) {
+        self.violations.lock().push(violation);
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
+    }
+
+    fn new_publisher(&self) -> u32 {
+        self.next_publisher.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// One connection to the daemon's socket.
+struct Link {
+    stream: UnixStream,
+    answers: BufReader<UnixStream>,
+}
+
+impl Link {
+    fn open(shared: &Shared) -> Outcome<Self> {
+        let stream = UnixStream::connect(&shared.ingest)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        let answers = BufReader::new(stream.try_clone()?);
+        shared.links.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { stream, answers })
+    }
+
+    fn hello(&mut self, publisher: u32, has_name: bool) -> Outcome<u64> {
+        writeln!(
+            self.stream,
+            r#"{{"op":"hello","publisher":"p{publisher}","ack":true,"dedupe":{has_name}}}"#
+        )?;
+        let welcome = self.answer()?;
+        if welcome["op"] != "welcome" {
+            return Err(format!("expected a welcome: {welcome}").into());
+        }
+        Ok(welcome["accepted"].as_u64().unwrap_or(0))
+    }
+
+    fn answer(&mut self) -> Outcome<Value> {
+        let mut line = String::new();
+        if self.answers.read_line(&mut line)? == 0 {
+            return Err("the daemon closed a publisher's connection".into());
+        }
+        Ok(serde_json::from_str(&line)?)
+    }
+
+    /// Waits until this line is acknowledged. Returns the newest event then.
+    fn wait_for_ack(&mut self, line: u64) -> Outcome<u64> {
+        loop {
+            let answer = self.answer()?;
+            match answer["op"].as_str() {
+                Some("error") if answer["code"] == "bad_json" => {}
+                Some("ack") if answer["line"].as_u64() >= Some(line) => {
+                    return Ok(answer["stream_seq"].as_u64().unwrap_or(0));
+                }
+                Some("ack") => {}
+                _ => return Err(format!("an unexpected answer: {answer}").into()),
+            }
+        }
+    }
+
+    /// Writes lines `from` to `until`, and waits until all that came of them has been seen.
+    fn publish(&mut self, shared: &Shared, publisher: u32, numbers: (u64, u64), offset: u64) -> Outcome<()> {
+        let mut text = String::new();
+        (numbers.0..=numbers.1).for_each(|n| write_line(publisher, n, &mut text));
+        self.stream.write_all(text.as_bytes())?;
+        let seq = self.wait_for_ack(numbers.1 + offset)?;
+        let begin = Instant::now();
+        while shared.reference.load(Ordering::Acquire) < seq {
+            if begin.elapsed() > PATIENCE {
+                return Err(format!("event {seq} was acknowledged and never seen").into());
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    /// Writes some lines, and a part of the next; nobody reads the answers any more.
+    fn cut_off(mut self, publisher: u32, from: u64, until: u64, random: &mut Random) -> Outcome<()> {
+        let mut text = String::new();
+        (from..=until).for_each(|n| write_line(publisher, n, &mut text));
+        let whole = text.len();
+        write_line(publisher, until + 1, &mut text);
+        let end = whole + random.below((text.len() - whole - 1) as u64) as usize;
+        Ok(self.stream.write_all(&text.as_bytes()[..end])?)
+    }
+}
+
+/// Publishes under one name after the other until it is over; comes and goes. Under each name every good line must
+/// be taken exactly once.
+pub fn run_named(shared: &Shared, mut random: Random) {
+    while !shared.is_over() {
+        let publisher = shared.new_publisher();
+        match live_under_name(shared, publisher, &mut random) {
+            Ok(acknowledged) => {
+                shared.promised.lock().push((publisher, last_good(publisher, acknowledged)));
+            }
+            Err(error) => {
+                shared.blame(format!("publisher {publisher}: {error}"));
+                return;
+            }
+        }
+    }
+}
+
+/// Returns the last line that was acknowledged.
+fn live_under_name(shared: &Shared, publisher: u32, random: &mut Random) -> Outcome<u64> {
+    let (mut acknowledged, mut written) = (0, 0);
+    loop {
+        let mut link = Link::open(shared)?;
+        let accepted = link.hello(publisher, true)?;
+        if accepted < last_good(publisher, acknowledged) || accepted > written {
+            let known = format!("{acknowledged} lines are acknowledged, {written} were written");
+            return Err(format!("the daemon has accepted {accepted}; {known}").into());
+        }
+        // Some of what was taken already is sent again.
+        let mut next = accepted + 1;
+        if random.below(2) == 0 {
+            next = (acknowledged + 1).min(next).saturating_sub(random.below(30)).max(1);
+            writeln!(link.stream, r#"{{"op":"from","line":{next}}}"#)?;
+        }
+        let last = next + random.below(2_000);
+        let is_flood = random.below(10) == 0;
+        while next <= last && !shared.is_over() {
+            let until = last.min(next + random.below(CHUNK_LINES_MAX));
+            link.publish(shared, publisher, (next, until), 0)?;
+            acknowledged = acknowledged.max(until);
+            written = written.max(until);
+            if !is_flood {
+                thread::sleep(Duration::from_millis((until + 1 - next) * 1_000 / shared.lines_per_second));
+            }
+            next = until + 1;
+        }
+        if shared.is_over() {
+            return Ok(acknowledged);
+        }
+        if random.below(2) == 0 {
+            shared.cut_off.fetch_add(1, Ordering::Relaxed);
+            let until = next + random.below(CHUNK_LINES_MAX);
+            link.cut_off(publisher, next, until, random)?;
+            written = written.max(until);
+        }
+        let left = Instant::now();
+        thread::sleep(Duration::from_millis(random.below(500)));
+        if left.elapsed() > shared.history_seconds / AWAY_SHARE {
+            return Ok(acknowledged);
+        }
+    }
+}
+
+/// Publishers one after the other that the daemon knows nothing of; each is cut off.
+pub fn run_nameless(shared: &Shared, mut random: Random) {
+    while !shared.is_over() {
+        let publisher = NAMELESS + shared.new_publisher();
+        match live_once(shared, publisher, &mut random) {
+            Ok(whole) => shared.promised.lock().push((publisher, last_good(publisher, whole))),
+            Err(error) => {
+                shared.blame(format!("publisher {publisher}: {error}"));
+                return;
+            }
+        }
+        thread::sleep(Duration::from_millis(random.below(300)));
+    }
+}
+
+/// Returns the last line that was written whole.
+fn live_once(shared: &Shared, publisher: u32, random: &mut Random) -> Outcome<u64> {
+    let mut link = Link::open(shared)?;
+    link.hello(publisher, false)?;
+    let last = random.below(1_000);
+    let mut next = 1;
+    while next <= last && !shared.is_over() {
+        let until = last.min(next + random.below(CHUNK_LINES_MAX));
+        // The hello was line 1.
+        link.publish(shared, publisher, (next, until), 1)?;
+        thread::sleep(Duration::from_millis((until + 1 - next) * 1_000 / shared.lines_per_second));
+        next = until + 1;
+    }
+    let until = next + random.below(CHUNK_LINES_MAX);
+    shared.cut_off.fetch_add(1, Ordering::Relaxed);
+    link.cut_off(publisher, next, until, random)?;
+    Ok(until)
+}

@@ -1,0 +1,188 @@
+//! What happened: the events as one watcher of `/events` got them, each checked against what was published.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasher;
+
+use foldhash::quality::FixedState;
+
+use crate::lines::{JobId, KINDS, METRICS, Mask, next_good, write_line};
+
+/// Events remembered: far more than the daemon's history holds, so that the slowest watcher can be judged.
+const RECORDS_MAX: usize = 600_000;
+
+pub struct Record {
+    pub hash: u64,
+    pub job: JobId,
+    pub kind: u8,
+}
+
+#[derive(Default)]
+pub struct Stream {
+    records: VecDeque<Record>,
+    /// Number of the first record; every number from there on is one.
+    first: u64,
+    /// The number before the first event that was ever here.
+    begin: u64,
+    /// The last line seen of each publisher.
+    last_lines: HashMap<u32, u64>,
+    expected: String,
+}
+
+/// The same number for the same text.
+pub fn hash_of(text: &[u8]) -> u64 {
+    FixedState::default().hash_one(text)
+}
+
+/// The number in front of an event; none in front of the daemon's own messages.
+pub fn seq_of(text: &[u8]) -> Option<u64> {
+    let digits = text.strip_prefix(b"{\"stream_seq\":")?;
+    number(digits)
+}
+
+fn number(text: &[u8]) -> Option<u64> {
+    let length = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    std::str::from_utf8(&text[..length]).ok()?.parse().ok()
+}
+
+/// The text behind the first `start`, up to the next quotation mark.
+pub fn quoted<'a>(text: &'a [u8], start: &str) -> Option<&'a str> {
+    let at = memchr::memmem::find(text, start.as_bytes())? + start.len();
+    let end = memchr::memchr(b'"', &text[at..])?;
+    std::str::from_utf8(&text[at..at + end]).ok()
+}
+
+/// The kind of an event, in either dialect, and its job.
+pub fn kind_and_job(text: &[u8]) -> Option<(usize, JobId)> {
+    let job = JobId::parse(quoted(text, r#""job_id":""#)?)?;
+    let kind = match quoted(text, r#""type":""#)? {
+        "execution_event" => {
+            let inner = quoted(text, r#""event_type":""#);
+            KINDS.iter().position(|known| *known == ("execution_event", inner))
+        }
+        "slot_called" => KINDS.iter().position(|known| known.1 == Some("slot_call")),
+        "event_emitted" => KINDS.iter().position(|known| known.1 == Some("event_emit")),
+        name => KINDS.iter().position(|known| known.0 == name),
+    };
+    Some((kind?, job))
+}
+
+impl Stream {
+    /// Begins behind the number that the reference was greeted with.
+    pub fn new(newest: u64) -> Self {
+        Self { first: newest + 1, begin: newest, ..Self::default() }
+    }
+
+    pub fn newest(&self) -> u64 {
+        self.first + self.records.len() as u64 - 1
+    }
+
+    /// How many events there were.
+    pub fn taken(&self) -> u64 {
+        self.newest() - self.begin
+    }
+
+    pub fn first(&self) -> u64 {
+        self.first
+    }
+
+    pub fn get(&self, seq: u64) -> Option<&Record> {
+        self.records.get(usize::try_from(seq.checked_sub(self.first)?).ok()?)
+    }
+
+    /// The last line seen of a publisher.
+    pub fn last_line(&self, publisher: u32) -> u64 {
+        self.last_lines.get(&publisher).copied().unwrap_or(0)
+    }
+
+    /// The numbers in `after + 1..=until` of events that are of one of these kinds and that `has` has.
+    pub fn matching(
+        &self,
+        after: u64,
+        until: u64,
+        mask: Mask,
+        has: impl Fn(JobId) -> bool,
+    ) -> impl Iterator<Item = u64> {
+        let from = (after + 1).max(self.first);
+        let until = until.min(self.newest());
+        let range = (from - self.first) as usize..(until + 1).max(from) as usize - self.first as usize;
+        let matches = move |record: &Record| mask >> record.kind & 1 == 1 && has(record.job);
+        (from..).zip(self.records.range(range)).filter(move |(_, record)| matches(record)).map(|(seq, _)| seq)
+    }
+
+    /// Takes the next event of `/events`.
+    pub fn take(&mut self, text: &[u8]) -> Result<(), String> {
+        let shown = || String::from_utf8_lossy(&text[..text.len().min(200)]).into_owned();
+        let seq = seq_of(text).ok_or_else(|| format!("not an event: {}", shown()))?;
+        if seq != self.newest() + 1 {
+            return Err(format!("event {seq} came after event {}", self.newest()));
+        }
+        let (kind, job) = kind_and_job(text).ok_or_else(|| format!("unknown: {}", shown()))?;
+        let is_published = memchr::memmem::find(&text[..text.len().min(150)], b"\",\"n\":");
+        match is_published {
+            Some(at) => {
+                let n = number(&text[at + b"\",\"n\":".len()..]).unwrap_or(0);
+                let last = self.last_lines.entry(job.publisher).or_default();
+                let expected = next_good(job.publisher, *last);
+                if n != expected {
+                    return Err(format!(
+                        "publisher {}: line {n} where {expected} was due: lost, doubled or out of order",
+                        job.publisher
+                    ));
+                }
+                *last = n;
+                self.expected.clear();
+                write_line(job.publisher, n, &mut self.expected);
+                let body = text.iter().position(|byte| *byte == b',').map(|comma| &text[comma + 1..]);
+                if body != Some(&self.expected.trim_end().as_bytes()[1..]) {
+                    return Err(format!("not the bytes that were published: {}", shown()));
+                }
+            }
+            None if kind == METRICS => {}
+            None => return Err(format!("nobody published this: {}", shown())),
+        }
+        self.records.push_back(Record { hash: hash_of(text), job, kind: kind as u8 });
+        if self.records.len() > RECORDS_MAX {
+            self.records.pop_front();
+            self.first += 1;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Stream, seq_of};
+    use crate::lines::{ALL, is_good, write_line};
+
+    fn event(seq: u64, publisher: u32, n: u64) -> Vec<u8> {
+        let mut line = String::new();
+        write_line(publisher, n, &mut line);
+        format!("{{\"stream_seq\":{seq},{}", &line.trim_end()[1..]).into_bytes()
+    }
+
+    #[test]
+    fn what_was_published_is_taken_once_and_in_order() {
+        let mut stream = Stream::new(9);
+        let publisher =
+            (1..).find(|&publisher| (1..8).all(|n| is_good(publisher, n))).expect("most lines are good");
+        let event = |seq, n| event(seq, publisher, n);
+        for n in 1..=5 {
+            stream.take(&event(9 + n, n)).expect("it is next");
+        }
+        assert_eq!(seq_of(&event(77, 1)), Some(77));
+        assert_eq!(stream.newest(), 14);
+        assert_eq!(stream.matching(11, 99, ALL, |_| true).collect::<Vec<_>>(), [12, 13, 14]);
+        assert_eq!(stream.matching(0, 10, ALL, |_| true).collect::<Vec<_>>(), [10]);
+        assert!(stream.take(&event(15, 5)).is_err(), "a line twice");
+        assert!(stream.take(&event(15, 7)).is_err(), "a line lost");
+        assert!(stream.take(&event(16, 6)).is_err(), "a number lost");
+        let mut other = event(15, 6);
+        let end = other.len() - 5;
+        other[end] = b'y';
+        assert!(stream.take(&other).is_err(), "other bytes");
+        stream
+            .take(b"{\"stream_seq\":15,\"type\":\"metrics\",\"job_id\":\"j1-0\",\"x\":1}")
+            .expect("the daemon's own");
+        stream.take(&event(16, 6)).expect("it is next");
+    }
+}

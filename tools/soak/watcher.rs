@@ -1,0 +1,349 @@
+//! One watcher's connection: what it asks for, how it reads, how it ends, and what the daemon tells it.
+
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use serde_json::Value;
+use socket2::{Domain, SockRef, Socket, Type};
+
+use crate::check::{Checker, Look, NAMES, Names, Said, Since, Topic};
+use crate::judge::{Entry, Judge};
+use crate::lines::JobId;
+use crate::stream::{hash_of, kind_and_job, seq_of};
+use crate::{Outcome, frame};
+
+/// A slow watcher has little room in its socket: it is slow from the start.
+const SLOW_RECEIVE_BYTES: usize = 64 << 10;
+
+/// How a watcher reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    Fast,
+    /// So many bytes each tenth of a second.
+    Slow(usize),
+    Never,
+}
+
+/// How a watcher ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    Close,
+    HalfClose,
+    Drop,
+    Reset,
+}
+
+#[derive(Clone, Debug)]
+pub enum Wish {
+    One { topic: Topic, names: Names, since: Since },
+    Many,
+}
+
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub wish: Wish,
+    pub pace: Pace,
+    pub life: Duration,
+    pub ending: Ending,
+    /// Never answers a ping: the daemon takes it for dead.
+    pub is_mute: bool,
+}
+
+/// A question on its way.
+pub enum Asked {
+    Filter(Names),
+    Bad,
+    Join(JobId, Since),
+    Leave(JobId),
+}
+
+/// How a connection was over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Over {
+    Refused(u16),
+    Closed(Option<u16>),
+    Reset,
+}
+
+pub struct Watcher {
+    pub socket: TcpStream,
+    pub plan: Plan,
+    pub judge: Judge,
+    pub born: Instant,
+    pub next_act: Instant,
+    /// As it last asked for.
+    pub names: Names,
+    /// As it was last told.
+    confirmed: Names,
+    pub jobs: Vec<JobId>,
+    pub asked: VecDeque<Asked>,
+    /// The newest number that it has got or was told of: where it would come back.
+    pub position: u64,
+    pub is_open: bool,
+    /// It has said that it ends, and waits for the daemon's word.
+    pub ends_at: Option<Instant>,
+    /// Of the goodbye of a daemon that drains.
+    pub goodbye: Option<u64>,
+    inbound: Vec<u8>,
+    outbound: Vec<u8>,
+    close_code: Option<u16>,
+    pub has_greeting: bool,
+}
+
+/// The request head of a WebSocket client.
+pub fn handshake(path: &str) -> String {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+}
+
+impl Wish {
+    fn path(&self) -> String {
+        let Wish::One { topic, names, since } = self else {
+            return "/api/v1/websocket".to_owned();
+        };
+        let mut query = Vec::new();
+        if names.is_only {
+            query.push(format!("events={}", list(names.listed).join(",")));
+        }
+        match since {
+            Since::Now => {}
+            Since::Start => query.push("since=start".to_owned()),
+            Since::After(seq) => query.push(format!("since={seq}")),
+            Since::Last(count) => query.push(format!("since=-{count}")),
+        }
+        format!("{}?{}", topic.path(), query.join("&"))
+    }
+}
+
+/// The names of these bits.
+pub fn list(names: u16) -> Vec<&'static str> {
+    let listed = NAMES.iter().enumerate().filter(|(bit, _)| names >> bit & 1 == 1);
+    listed.map(|(_, name)| name.0).collect()
+}
+
+impl Watcher {
+    /// Connects and asks.
+    pub fn open(address: SocketAddr, plan: Plan, name: String) -> Outcome<Self> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        if plan.pace != Pace::Fast {
+            socket.set_recv_buffer_size(SLOW_RECEIVE_BYTES)?;
+        }
+        socket.connect(&address.into())?;
+        socket.set_nonblocking(true)?;
+        socket.set_tcp_nodelay(true)?;
+        let names = if let Wish::One { names, .. } = plan.wish { names } else { Names::ALL };
+        let mut watcher = Self {
+            socket: TcpStream::from_std(socket.into()),
+            judge: Judge::new(format!("{name} {:?} {:?}", plan.wish, plan.pace)),
+            born: Instant::now(),
+            next_act: Instant::now(),
+            names,
+            confirmed: names,
+            jobs: Vec::new(),
+            asked: VecDeque::new(),
+            position: 0,
+            is_open: false,
+            ends_at: None,
+            goodbye: None,
+            inbound: Vec::new(),
+            outbound: Vec::new(),
+            close_code: None,
+            has_greeting: false,
+            plan,
+        };
+        watcher.outbound = handshake(&watcher.plan.wish.path()).into_bytes();
+        watcher.flush();
+        Ok(watcher)
+    }
+
+    pub fn is_over_due(&self) -> bool {
+        self.born.elapsed() >= self.plan.life
+    }
+
+    /// Writes what waits. What cannot be written shows when it is read from.
+    pub fn flush(&mut self) {
+        while !self.outbound.is_empty() {
+            match self.socket.write(&self.outbound) {
+                Ok(count) => drop(self.outbound.drain(..count)),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    pub fn send_text(&mut self, text: &str) {
+        frame::write_masked(&mut self.outbound, frame::TEXT, text.as_bytes());
+        self.flush();
+    }
+
+    pub fn ask(&mut self, text: &str, asked: Asked) {
+        self.asked.push_back(asked);
+        self.send_text(text);
+    }
+
+    /// Says that it ends, in its own way. False: it is gone already.
+    pub fn end(&mut self, block: &mut [u8]) -> Outcome<bool> {
+        match self.plan.ending {
+            Ending::Close => {
+                frame::write_masked(&mut self.outbound, frame::CLOSE, &1000_u16.to_be_bytes());
+                self.flush();
+            }
+            // A peer that has gone already shows when it is read from.
+            Ending::HalfClose => drop(self.socket.shutdown(Shutdown::Write)),
+            Ending::Drop => return Ok(false),
+            Ending::Reset => {
+                SockRef::from(&self.socket).set_linger(Some(Duration::ZERO))?;
+                return Ok(false);
+            }
+        }
+        self.ends_at = Some(Instant::now());
+        self.read(block, usize::MAX).map(|over| over.is_none())
+    }
+
+    /// Reads what there is, up to `limit` bytes, and hears it.
+    pub fn read(&mut self, block: &mut [u8], limit: usize) -> Outcome<Option<Over>> {
+        let mut left = limit;
+        while left > 0 {
+            let end = block.len().min(left);
+            match self.socket.read(&mut block[..end]) {
+                Ok(0) => return Ok(Some(Over::Closed(self.close_code))),
+                Ok(count) => {
+                    left -= count;
+                    self.inbound.extend_from_slice(&block[..count]);
+                    if let Some(over) = self.hear()? {
+                        return Ok(Some(over));
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => {
+                    return Ok(Some(Over::Reset));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(None)
+    }
+
+    fn hear(&mut self) -> Outcome<Option<Over>> {
+        let inbound = std::mem::take(&mut self.inbound);
+        let mut start = 0;
+        if !self.is_open {
+            let Some(end) = memchr::memmem::find(&inbound, b"\r\n\r\n") else {
+                self.inbound = inbound;
+                return Ok(None);
+            };
+            let status = std::str::from_utf8(&inbound[9..12]).ok().and_then(|status| status.parse().ok());
+            match status {
+                Some(101) => self.is_open = true,
+                Some(status) => return Ok(Some(Over::Refused(status))),
+                None => return Err("not an HTTP answer".into()),
+            }
+            start = end + 4;
+        }
+        while let Some((opcode, payload, end)) = frame::next(&inbound, start)? {
+            match opcode {
+                frame::TEXT => self.hear_text(payload)?,
+                frame::PING if !self.plan.is_mute => {
+                    frame::write_masked(&mut self.outbound, frame::PONG, payload);
+                    self.flush();
+                }
+                frame::CLOSE => {
+                    self.close_code = payload.get(..2).map(|code| u16::from_be_bytes([code[0], code[1]]));
+                    if self.ends_at.is_none() {
+                        frame::write_masked(&mut self.outbound, frame::CLOSE, payload);
+                        self.flush();
+                    }
+                }
+                frame::PING | frame::PONG => {}
+                other => return Err(format!("a frame with opcode {other}").into()),
+            }
+            start = end;
+        }
+        self.inbound = inbound;
+        self.inbound.drain(..start);
+        Ok(None)
+    }
+
+    fn hear_text(&mut self, text: &[u8]) -> Outcome<()> {
+        if let Some(seq) = seq_of(text) {
+            self.position = self.position.max(seq);
+            let (job, look) = match self.plan.wish {
+                Wish::One { .. } => (None, Look::Text(hash_of(text))),
+                Wish::Many => {
+                    let (kind, job) = kind_and_job(text).ok_or("an unknown event")?;
+                    (Some(job), Look::Kind(kind))
+                }
+            };
+            self.judge.hear(Entry::Said(job, Said::Event { seq, look }));
+            return Ok(());
+        }
+        let message: Value = serde_json::from_slice(text)?;
+        let number = |name: &str| message[name].as_u64();
+        match message["type"].as_str().unwrap_or_default() {
+            "connection:status" if message["status"] == "connected" => {
+                self.greet(number("stream_seq").ok_or("a greeting without a number")?)?;
+            }
+            "connected" => self.greet(number("stream_seq").ok_or("a greeting without a number")?)?,
+            "connection:status" => {
+                let position = number("stream_seq").ok_or("a goodbye without a number")?;
+                self.goodbye = Some(position);
+                self.judge.hear(Entry::Said(None, Said::Position(position)));
+            }
+            "ping" => {
+                let position = number("stream_seq").ok_or("a ping without a number")?;
+                self.judge.hear(Entry::Said(None, Said::Position(position)));
+            }
+            "stream:gap" => {
+                let (from, to) = number("from").zip(number("to")).ok_or("a gap without numbers")?;
+                self.position = self.position.max(to);
+                let is_overrun = message["reason"] == "overrun";
+                let said = Said::Gap { from, to, missed: number("missed"), is_overrun };
+                let job = message["job_id"].as_str().and_then(JobId::parse);
+                self.judge.hear(Entry::Said(job, said));
+            }
+            "metrics" | "pong" => {}
+            kind => self.hear_answer(kind, &message)?,
+        }
+        Ok(())
+    }
+
+    fn greet(&mut self, newest: u64) -> Outcome<()> {
+        if std::mem::replace(&mut self.has_greeting, true) {
+            return Err("greeted twice".into());
+        }
+        self.position = newest;
+        if let Wish::One { topic, names, since } = self.plan.wish {
+            if let Since::After(seq) = since {
+                self.position = seq;
+            }
+            self.judge.begin(Checker::new(topic, names, since, newest));
+        }
+        Ok(())
+    }
+
+    fn hear_answer(&mut self, kind: &str, message: &Value) -> Outcome<()> {
+        let asked = self.asked.pop_front().ok_or_else(|| format!("nobody asked for {message}"))?;
+        match (kind, asked) {
+            ("subscription:confirmed", Asked::Filter(names)) => {
+                self.confirmed = names;
+                self.judge.hear(Entry::Said(None, Said::Filter(names)));
+            }
+            ("error", Asked::Bad) => {}
+            ("subscribed", Asked::Join(job, since)) => {
+                let seq = message["stream_seq"].as_u64().ok_or("subscribed without a number")?;
+                let checker = Checker::new(Topic::Job(job), self.confirmed, since, seq);
+                let past_until = (since != Since::Now).then_some(seq);
+                self.judge.hear(Entry::Join(job, checker, past_until));
+            }
+            ("unsubscribed", Asked::Leave(job)) => self.judge.hear(Entry::Leave(job)),
+            _ => return Err(format!("an answer to something else: {message}").into()),
+        }
+        Ok(())
+    }
+}
