@@ -272,6 +272,7 @@ fn shard_parts(config: &Config, common: &Common) -> io::Result<Shards> {
             clock: common.clock,
             listener: None,
             count: handle.connections.clone(),
+            acceptor: shards.1.first().unwrap_or(&handle).clone(),
         });
         shards.1.push(handle);
         shards.2.push(link);

@@ -383,7 +383,9 @@ impl Shard {
         }
         self.watchers.remove(key);
         drop(self.sockets.remove(key));
-        self.parts.door.leave(connection.is_counted.then(|| connection.address()));
+        if self.parts.door.leave(connection.is_counted.then(|| connection.address())) {
+            self.parts.acceptor.wake();
+        }
         self.parts.count.fetch_sub(1, Ordering::Relaxed);
     }
 }

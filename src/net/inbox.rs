@@ -24,12 +24,14 @@ pub enum TurnAway {
     Full,
     TooMany(TooMany),
     Draining,
+    NoDescriptor,
 }
 
 impl TurnAway {
     pub fn refusal(self) -> Refusal {
         match self {
             TurnAway::Full => Refusal::full("no room for another connection (connections_max)"),
+            TurnAway::NoDescriptor => Refusal::full("no room for another connection (file limit)"),
             TurnAway::TooMany(what) => what.refusal(),
             TurnAway::Draining => Refusal::draining(),
         }
@@ -118,4 +120,10 @@ impl ShardHandle {
 pub fn is_out_of_descriptors(error: &io::Error) -> bool {
     let errno = rustix::io::Errno::from_io_error(error);
     matches!(errno, Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE))
+}
+
+/// Whether an accept failed for that one alone: the peer gave up, or a signal came (accept(2)).
+pub fn is_transient(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
 }

@@ -15,7 +15,7 @@ use crate::config::Overrun;
 use crate::metrics::{Counters, LINE_ERRORS};
 use crate::net::accounts::Accounts;
 use crate::net::clock::{Clock, Moment};
-use crate::net::inbox::{ShardHandle, is_out_of_descriptors};
+use crate::net::inbox::{ShardHandle, is_out_of_descriptors, is_transient};
 use crate::net::publisher::{Publisher, Request, SHORT_REST_MAX};
 use crate::net::shard::IngestWaker;
 use crate::stream::link::Link;
@@ -180,17 +180,16 @@ impl Ingest {
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.accepts = false,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if is_out_of_descriptors(&error) => {
+                Err(error) if is_transient(&error) => {}
+                Err(error) => {
                     if self.moment.now.millis >= self.shortage_at {
-                        tracing::warn!("no descriptor is left for a publisher; trying again");
                         self.shortage_at = self.moment.now.millis + COMPLAINT_MILLIS;
+                        match is_out_of_descriptors(&error) {
+                            true => tracing::warn!("no descriptor is left for a publisher; trying again"),
+                            false => tracing::warn!("cannot accept a publisher: {error}; trying again"),
+                        }
                     }
                     return;
-                }
-                Err(error) => {
-                    tracing::warn!("cannot accept a publisher: {error}");
-                    self.accepts = false;
                 }
             }
         }

@@ -2,17 +2,19 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use mio::net::{TcpListener, TcpStream};
 use parking_lot::Mutex;
+use rustix::event::{EventfdFlags, eventfd};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::hub::address::Proxies;
 use crate::hub::visitors::{AddressLimits, TooMany, Visitors};
 use crate::hub::wheel::Tick;
-use crate::net::inbox::{Command, Guest, ShardHandle, TurnAway, is_out_of_descriptors};
+use crate::net::inbox::{Command, Guest, ShardHandle, TurnAway, is_out_of_descriptors, is_transient};
 
 /// Connections that wait to be accepted, at most; the kernel lowers it to its own limit.
 const BACKLOG: i32 = 4096;
@@ -52,6 +54,8 @@ pub struct Door {
     connections: AtomicUsize,
     visitors: Mutex<Visitors>,
     is_draining: AtomicBool,
+    /// No descriptor was left for a connection, and none has been closed since.
+    is_short: AtomicBool,
 }
 
 impl Door {
@@ -61,6 +65,7 @@ impl Door {
             connections: AtomicUsize::new(0),
             visitors: Mutex::new(Visitors::new(limits.of_address)),
             is_draining: AtomicBool::new(false),
+            is_short: AtomicBool::new(false),
         }
     }
 
@@ -99,12 +104,18 @@ impl Door {
         self.visitors.lock().enter(address, now)
     }
 
-    /// Counts a connection out, also at its address, if it was counted there.
-    pub fn leave(&self, address: Option<IpAddr>) {
+    pub fn is_short(&self) -> bool {
+        self.is_short.load(Ordering::Relaxed)
+    }
+
+    /// Counts a connection out whose socket is closed, also at its address, if it was counted there. True: its
+    /// descriptor is waited for.
+    pub fn leave(&self, address: Option<IpAddr>) -> bool {
         self.connections.fetch_sub(1, Ordering::Relaxed);
         if let Some(address) = address {
             self.visitors.lock().leave(address);
         }
+        self.is_short() && self.is_short.swap(false, Ordering::Relaxed)
     }
 }
 
@@ -124,17 +135,27 @@ pub struct Listener {
     pub sockets: Vec<TcpListener>,
     shards: Vec<ShardHandle>,
     door: Arc<Door>,
+    /// A descriptor to give up when none is left, so that who waits is told instead of left waiting.
+    spare: Option<OwnedFd>,
 }
 
 impl Listener {
     pub fn new(sockets: Vec<TcpListener>, shards: Vec<ShardHandle>, door: Arc<Door>) -> Self {
-        Self { sockets, shards, door }
+        Self { sockets, shards, door, spare: spare() }
     }
 
     /// Accepts a portion. What is for shard 0 itself is handed to `keep`, without a detour through its commands and
     /// a wake of its own loop.
-    pub fn accept(&self, proxies: &Proxies, now: Tick, mut keep: impl FnMut(TcpStream, Guest)) -> Accepted {
+    pub fn accept(
+        &mut self,
+        proxies: &Proxies,
+        now: Tick,
+        mut keep: impl FnMut(TcpStream, Guest),
+    ) -> Accepted {
         let (mut is_all, mut is_any) = (true, false);
+        if self.spare.is_none() {
+            self.spare = spare();
+        }
         for place in 0..self.sockets.len() {
             for count in 0.. {
                 if count == ACCEPTS_PER_TURN {
@@ -148,8 +169,19 @@ impl Listener {
                         self.hand_over(socket, guest, &mut keep);
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(error) if is_out_of_descriptors(&error) => return Accepted::Exhausted,
-                    // The peer gave up, or a signal came: that try alone (accept(2)).
+                    Err(error) if is_out_of_descriptors(&error) => match self.accept_on_spare(place) {
+                        Some(Ok((socket, address))) => {
+                            let turn_away = self.door.enter().or(Some(TurnAway::NoDescriptor));
+                            let guest = Guest { address: address.ip(), is_counted: false, turn_away };
+                            self.hand_over(socket, guest, &mut keep);
+                        }
+                        // Without a descriptor the kernel says so before it looks whether anybody waits.
+                        Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => break,
+                        _ => {
+                            self.door.is_short.store(true, Ordering::Relaxed);
+                            return Accepted::Exhausted;
+                        }
+                    },
                     Err(error) if is_transient(&error) => {}
                     Err(error) => {
                         tracing::warn!("cannot accept a connection: {error}");
@@ -174,6 +206,17 @@ impl Listener {
         Guest { address, is_counted: admitted.is_ok(), turn_away: admitted.err().map(TurnAway::TooMany) }
     }
 
+    /// Gives the spare descriptor to one who waits. It comes back when that connection has ended. None: another has
+    /// it still.
+    fn accept_on_spare(&mut self, place: usize) -> Option<io::Result<(TcpStream, SocketAddr)>> {
+        drop(self.spare.take()?);
+        let accepted = self.sockets[place].accept();
+        if accepted.is_err() {
+            self.spare = spare();
+        }
+        Some(accepted)
+    }
+
     fn hand_over(&self, socket: TcpStream, guest: Guest, keep: &mut impl FnMut(TcpStream, Guest)) {
         let connections = |shard: &ShardHandle| shard.connections.load(Ordering::Relaxed);
         let fewest = self.shards.iter().enumerate().min_by_key(|(_, shard)| connections(shard));
@@ -186,7 +229,7 @@ impl Listener {
     }
 }
 
-fn is_transient(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
-    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
+/// A descriptor of nothing; none if there is none left.
+fn spare() -> Option<OwnedFd> {
+    eventfd(0, EventfdFlags::CLOEXEC).ok()
 }

@@ -20,7 +20,7 @@ use crate::hub::wheel::{TICK_MILLIS, Wheel};
 use crate::metrics::Counters;
 use crate::net::clock::{Clock, Moment};
 use crate::net::connection::Connection;
-use crate::net::inbox::{Command, Terms};
+use crate::net::inbox::{Command, ShardHandle, Terms};
 use crate::net::listener::{Accepted, Door, Listener};
 use crate::net::sockets::Sockets;
 use crate::stream::directory::Directory;
@@ -33,6 +33,8 @@ const EVENTS_MAX: usize = 1024;
 const READ_BYTES: usize = 64 << 10;
 /// Accepting is tried again so long after the descriptors have run out.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+/// That they have run out is logged at most so often.
+const EXHAUSTED_LOG_MILLIS: u64 = 1_000;
 /// In a storm, whoever comes within so long is taken in together: one wake for all instead of one for each.
 const STORM_PAUSE: Duration = Duration::from_millis(1);
 /// A shard that has said goodbye looks so often whether the others' connections have left as well.
@@ -56,6 +58,8 @@ pub struct ShardParts {
     pub listener: Option<Listener>,
     /// Connections of this shard, as the listener counts them.
     pub count: Arc<AtomicUsize>,
+    /// The shard that accepts, and may wait for a descriptor to do so.
+    pub acceptor: ShardHandle,
 }
 
 /// The ingest thread's waker, and whether it waits.
@@ -84,6 +88,9 @@ pub struct Shard {
     pub(super) drain: Option<Drain>,
     pub(super) refusal_log: RefusalLog,
     accept_at: Option<Instant>,
+    /// It waits for a descriptor; any that a connection gives back will do.
+    is_exhausted: bool,
+    exhausted_log_at: u64,
     may_accept: bool,
     /// The listeners are not watched: a storm is on, and they are looked at by the clock.
     is_storm: bool,
@@ -141,6 +148,8 @@ impl Shard {
             drain: None,
             refusal_log: RefusalLog::default(),
             accept_at: None,
+            is_exhausted: false,
+            exhausted_log_at: 0,
             may_accept: false,
             is_storm: false,
             accepted_at: None,
@@ -257,8 +266,10 @@ impl Shard {
     }
 
     fn accept(&mut self) {
-        if self.accept_at.is_some_and(|at| at <= self.moment.instant) {
+        let has_room = self.is_exhausted && !self.parts.door.is_short();
+        if has_room || self.accept_at.is_some_and(|at| at <= self.moment.instant) {
             self.accept_at = None;
+            self.is_exhausted = false;
             self.may_accept = true;
         }
         if !self.may_accept || self.accept_at.is_some() {
@@ -280,9 +291,17 @@ impl Shard {
             }
             Accepted::More => {}
             Accepted::Exhausted => {
-                self.parts.counters.accepts_failed.add(1);
-                tracing::warn!("no descriptor or memory is left for new connections; trying again");
+                self.is_exhausted = self.parts.door.is_short();
                 self.accept_at = Some(self.moment.instant + EXHAUSTED_PAUSE);
+                self.parts.counters.accepts_failed.add(1);
+                if self.moment.now.millis >= self.exhausted_log_at {
+                    self.exhausted_log_at = self.moment.now.millis + EXHAUSTED_LOG_MILLIS;
+                    let failed = self.parts.counters.accepts_failed.get();
+                    tracing::warn!(
+                        failed,
+                        "no descriptor or memory is left for new connections; trying again"
+                    );
+                }
             }
         }
         self.parts.listener = Some(listener);
@@ -305,8 +324,18 @@ impl Shard {
 
     /// Has the listeners watched again; whoever has come meanwhile is told of at once (epoll_ctl(2)).
     fn end_storm(&mut self, listener: &mut Listener) {
-        if std::mem::take(&mut self.is_storm) {
-            watch_listeners(listener, self.parts.poll.registry()).expect("a listener can be watched again");
+        if !self.is_storm {
+            return;
+        }
+        let registry = self.parts.poll.registry();
+        match watch_listeners(listener, registry) {
+            Ok(()) => self.is_storm = false,
+            Err(error) => {
+                // Until then they are looked at by the clock. One of several may be watched already.
+                tracing::warn!("cannot watch the listeners again: {error}; trying again");
+                listener.sockets.iter_mut().for_each(|socket| drop(registry.deregister(socket)));
+                self.accept_at = Some(self.moment.instant + EXHAUSTED_PAUSE);
+            }
         }
     }
 

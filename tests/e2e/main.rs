@@ -7,6 +7,7 @@ mod bench;
 mod corpus;
 mod crowd;
 mod endpoints;
+mod faults;
 mod gate;
 mod history;
 mod hostile_feed;

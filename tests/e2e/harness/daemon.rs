@@ -21,7 +21,19 @@ use super::{PATIENCE, Scratch, wait_until};
 
 /// The program under test, with none of the machine's own settings.
 pub fn luxcast() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_luxcast"));
+    luxcast_under(&[])
+}
+
+fn luxcast_under(under: &[String]) -> Command {
+    let program = env!("CARGO_BIN_EXE_luxcast");
+    let mut command = match under {
+        [] => Command::new(program),
+        [first, rest @ ..] => {
+            let mut command = Command::new(first);
+            command.args(rest).arg(program);
+            command
+        }
+    };
     for (name, _) in env::vars_os() {
         if name.to_string_lossy().starts_with("LUXCAST_") {
             command.env_remove(name);
@@ -36,6 +48,9 @@ pub fn luxcast() -> Command {
 pub struct Setup {
     flags: Vec<String>,
     variables: Vec<(String, String)>,
+    /// A program that becomes the daemon, and its arguments.
+    under: Vec<String>,
+    stderr: Option<Stdio>,
 }
 
 impl Setup {
@@ -49,12 +64,25 @@ impl Setup {
         self
     }
 
+    /// Starts the daemon by way of another program that runs it in its own place, such as `prlimit`.
+    pub fn under(mut self, command: &[&str]) -> Self {
+        self.under = command.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
+    /// Gives it this as standard error, which then cannot be read from the [`Daemon`].
+    pub fn stderr(mut self, stderr: impl Into<Stdio>) -> Self {
+        self.stderr = Some(stderr.into());
+        self
+    }
+
     /// Starts the daemon and waits until it is ready.
-    pub fn start(self) -> Daemon {
+    pub fn start(mut self) -> Daemon {
         let scratch = Scratch::new();
         let ingest = scratch.path().join("ingest.sock");
-        let mut command = luxcast();
+        let mut command = luxcast_under(&self.under);
         command.arg("serve").args(&self.flags);
+        command.stderr(self.stderr.take().unwrap_or_else(Stdio::piped));
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         let defaults = [
             ("--listen", "127.0.0.1:0"),
@@ -95,9 +123,9 @@ impl Daemon {
     }
 
     fn spawn(mut command: Command, scratch: Scratch) -> Self {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("the program can be started");
-        let stderr = Gathered::start(child.stderr.take().expect("piped"));
+        let stderr = child.stderr.take().map_or_else(Gathered::default, Gathered::start);
         let stdout = Arc::new(Mutex::new(String::new()));
         let lines = read_lines(child.stdout.take().expect("piped"), stdout.clone());
         let mut ready_lines: Vec<String> = Vec::new();
@@ -262,6 +290,7 @@ impl Drop for Daemon {
 }
 
 /// What a child writes, gathered so that it never waits for us.
+#[derive(Default)]
 pub struct Gathered {
     text: Arc<Mutex<String>>,
     thread: Option<JoinHandle<()>>,
