@@ -54,6 +54,8 @@ fn bad_lines() -> Vec<(Vec<u8>, &'static str)> {
     for text in ["nonsense", "{", "}", r#"{"type":"tick","job_id":"j""#, r#"{"type":"tick" "job_id":"j"}"#] {
         add(text.as_bytes(), "bad_json");
     }
+    // A byte order mark is none of JSON's blanks (RFC 8259, 8.1).
+    add(&[b"\xef\xbb\xbf", good(0).as_bytes()].concat(), "bad_json");
     for behind in ["x", "{}", ",", "\0", "]"] {
         add(format!("{}{behind}", good(0)).as_bytes(), "bad_json");
     }

@@ -8,7 +8,7 @@ use crate::daemon::Usage;
 /// By how much the mean of the last third may exceed that of the second: a share of it, and the room that the
 /// population's chance needs.
 const SHARE: f64 = 0.05;
-const RESIDENT_ROOM_BYTES: f64 = (4 << 20) as f64;
+const RESIDENT_ROOM_BYTES: f64 = (2 << 20) as f64;
 const DESCRIPTORS_ROOM: f64 = 16.0;
 
 #[derive(Default)]

@@ -23,8 +23,11 @@ pub fn write_masked(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
     out.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
 }
 
-/// Opcode and payload of the server's frame at `start`, and where it ends, once it is whole.
-pub fn next(bytes: &[u8], start: usize) -> Result<Option<(u8, &[u8], usize)>, String> {
+/// Opcode, payload, and where it ends.
+pub type Frame<'a> = (u8, &'a [u8], usize);
+
+/// The server's frame at `start`, once it is whole.
+pub fn next(bytes: &[u8], start: usize) -> Result<Option<Frame<'_>>, String> {
     let Some(head) = bytes.get(start..start + 2) else {
         return Ok(None);
     };

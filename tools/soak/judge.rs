@@ -104,13 +104,13 @@ impl Judge {
                 let Some(watched) = watched.find(|watched| watched.job == job) else {
                     return Err(format!("{said:?} of {job:?}, which is not watched"));
                 };
-                if let Said::Event { seq, .. } = said {
-                    if seq > watched.past_until {
-                        if seq <= self.newest {
-                            return Err(format!("event {seq} after event {}", self.newest));
-                        }
-                        self.newest = seq;
+                if let Said::Event { seq, .. } = said
+                    && seq > watched.past_until
+                {
+                    if seq <= self.newest {
+                        return Err(format!("event {seq} after event {}", self.newest));
                     }
+                    self.newest = seq;
                 }
                 watched.checker.take(said, stream)
             }

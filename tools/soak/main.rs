@@ -145,10 +145,12 @@ fn soak(arguments: &Arguments) -> Outcome<Vec<String>> {
 }
 
 fn flags(arguments: &Arguments) -> Vec<String> {
+    // Cut off publishers leave jobs that never end.
+    let seconds = HISTORY_SECONDS.as_secs();
     let flags = format!(
-        "--history-bytes {HISTORY_BYTES} --history-seconds {} --heartbeat-seconds 2 --silent-heartbeats 4 \
-         --stalled-seconds 5 --handshake-seconds 3 --metrics-seconds 1 --drain-seconds 30 --connections-max {}",
-        HISTORY_SECONDS.as_secs(),
+        "--history-bytes {HISTORY_BYTES} --history-seconds {seconds} --job-idle-seconds {seconds} \
+         --heartbeat-seconds 2 --silent-heartbeats 4 --stalled-seconds 5 --handshake-seconds 3 \
+         --metrics-seconds 1 --drain-seconds 30 --connections-max {}",
         arguments.watchers + ROOM
     );
     flags.split_whitespace().map(str::to_owned).collect()

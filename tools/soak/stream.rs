@@ -129,13 +129,13 @@ impl Stream {
                         job.publisher
                     ));
                 }
-                *last = n;
                 self.expected.clear();
                 write_line(job.publisher, n, &mut self.expected);
                 let body = text.iter().position(|byte| *byte == b',').map(|comma| &text[comma + 1..]);
                 if body != Some(&self.expected.trim_end().as_bytes()[1..]) {
                     return Err(format!("not the bytes that were published: {}", shown()));
                 }
+                *last = n;
             }
             None if kind == METRICS => {}
             None => return Err(format!("nobody published this: {}", shown())),

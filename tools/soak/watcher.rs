@@ -1,7 +1,7 @@
 //! One watcher's connection: what it asks for, how it reads, how it ends, and what the daemon tells it.
 
 use std::collections::VecDeque;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,9 @@ use crate::lines::JobId;
 use crate::stream::{hash_of, kind_and_job, seq_of};
 use crate::{Outcome, frame};
 
-/// A slow watcher has little room in its socket: it is slow from the start.
+/// A slow watcher has little room in its socket: it is slow from the start. (On the loopback device, whose segments
+/// are larger, the kernel lets more in only once all of it has been read: to the daemon some of these take nothing
+/// for as long as `stalled_seconds`.)
 const SLOW_RECEIVE_BYTES: usize = 64 << 10;
 
 /// How a watcher reads.
@@ -90,6 +92,7 @@ pub struct Watcher {
     inbound: Vec<u8>,
     outbound: Vec<u8>,
     close_code: Option<u16>,
+    is_reset: bool,
     pub has_greeting: bool,
 }
 
@@ -99,6 +102,10 @@ pub fn handshake(path: &str) -> String {
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     )
+}
+
+fn is_reset(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
 }
 
 impl Wish {
@@ -153,6 +160,7 @@ impl Watcher {
             inbound: Vec::new(),
             outbound: Vec::new(),
             close_code: None,
+            is_reset: false,
             has_greeting: false,
             plan,
         };
@@ -165,13 +173,17 @@ impl Watcher {
         self.born.elapsed() >= self.plan.life
     }
 
-    /// Writes what waits. What cannot be written shows when it is read from.
+    /// Writes what waits.
     pub fn flush(&mut self) {
         while !self.outbound.is_empty() {
             match self.socket.write(&self.outbound) {
                 Ok(count) => drop(self.outbound.drain(..count)),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return,
+                Err(error) => {
+                    // The kernel tells of a reset once; after that a read finds the end.
+                    self.is_reset |= is_reset(&error);
+                    return;
+                }
             }
         }
     }
@@ -211,6 +223,7 @@ impl Watcher {
         while left > 0 {
             let end = block.len().min(left);
             match self.socket.read(&mut block[..end]) {
+                Ok(0) if self.is_reset => return Ok(Some(Over::Reset)),
                 Ok(0) => return Ok(Some(Over::Closed(self.close_code))),
                 Ok(count) => {
                     left -= count;
@@ -221,9 +234,7 @@ impl Watcher {
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => {
-                    return Ok(Some(Over::Reset));
-                }
+                Err(error) if is_reset(&error) => return Ok(Some(Over::Reset)),
                 Err(error) => return Err(error.into()),
             }
         }
