@@ -126,7 +126,7 @@ impl Bench {
         let mut rig = Rig::over(HISTORY_BYTES, lines, Sockets::new);
         for (at, socket) in senders.into_iter().enumerate() {
             let key = rig.watch(TopicKind::Job, &name(at % jobs), None, Since::Now);
-            rig.outlet.insert(key, socket);
+            rig.outlet.insert(key, socket, None);
         }
         let frames = vec![b'x'; FRAME_BYTES * jobs * events];
         let mut bench = Self { rig, reader, sent: 0, jobs, group, events, frames };

@@ -64,6 +64,9 @@ pub struct Config {
     pub allowed_origins: Vec<String>,
     pub trusted_proxies: Vec<IpNet>,
     pub depth_max: usize,
+    /// Both or neither.
+    pub tls_certificate_file: Option<PathBuf>,
+    pub tls_key_file: Option<PathBuf>,
     pub log_level: LevelFilter,
     /// Static tokens and what each allows.
     pub token_file: Option<PathBuf>,
@@ -108,6 +111,11 @@ impl Config {
     /// Whether watchers have to show a token.
     pub fn asks_for_tokens(&self) -> bool {
         self.token_file.is_some() || self.jwt_key_file.is_some()
+    }
+
+    /// Certificate and key, where TLS is spoken.
+    pub fn tls_files(&self) -> Option<(&Path, &Path)> {
+        self.tls_certificate_file.as_deref().zip(self.tls_key_file.as_deref())
     }
 
     /// A connection from which nothing came for so long is dead.
@@ -168,6 +176,8 @@ impl Config {
             allowed_origins: Vec::new(),
             trusted_proxies: Vec::new(),
             depth_max: 0,
+            tls_certificate_file: None,
+            tls_key_file: None,
             log_level: LevelFilter::INFO,
             token_file: None,
             jwt_key_file: None,

@@ -11,10 +11,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use mio::net::UnixListener;
 use mio::{Poll, Waker};
 use parking_lot::{Condvar, Mutex};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustls::ServerConfig;
 
 use crate::config::Config;
 use crate::hub::address::Proxies;
@@ -23,6 +25,7 @@ use crate::hub::policy::{Policy, ticks};
 use crate::hub::visitors::AddressLimits;
 use crate::metrics::Counters;
 use crate::net::admin::Admin;
+use crate::net::certificate;
 use crate::net::clock::{self, Clock};
 use crate::net::inbox::{Command, ShardHandle, Terms};
 use crate::net::ingest::{self, Ingest, IngestParts};
@@ -171,6 +174,15 @@ impl Server {
         &self.listening
     }
 
+    fn speaks_tls(&self) -> bool {
+        self.terms.lock().tls.is_some()
+    }
+
+    /// `wss` or `ws`.
+    pub fn scheme(&self) -> &'static str {
+        if self.speaks_tls() { "wss" } else { "ws" }
+    }
+
     pub fn admin(&self) -> Option<SocketAddr> {
         self.admin
     }
@@ -186,6 +198,11 @@ impl Server {
     /// What is wrong with a file that a setting names; then nothing has changed.
     pub fn reload(&self, config: &Config) -> io::Result<()> {
         let terms = Arc::new(terms(config)?);
+        if terms.tls.is_some() != self.speaks_tls() {
+            // The ready lines have told everybody how to come.
+            let message = "TLS is switched on or off by a restart only (tls_certificate_file, tls_key_file)";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
         *self.terms.lock() = terms.clone();
         self.door.set_limits(door_limits(config));
         for shard in &self.shards {
@@ -302,6 +319,14 @@ fn at(error: io::Error, doing: String) -> io::Error {
     io::Error::new(error.kind(), format!("{doing}: {error}"))
 }
 
+/// What handshakes of TLS are made with, where certificate and key are given.
+fn tls(config: &Config) -> io::Result<Option<Arc<ServerConfig>>> {
+    let Some((certificate, key)) = config.tls_files() else {
+        return Ok(None);
+    };
+    certificate::load(certificate, key, Timestamp::now()).map(Some).map_err(io::Error::other)
+}
+
 /// What connections are judged by. Only settings that a reload changes may go in here, and the files they name are
 /// read here, so that a reload is all or nothing.
 ///
@@ -323,6 +348,7 @@ pub fn terms(config: &Config) -> io::Result<Terms> {
         policy,
         patience: Patience::new(config.stalled_seconds),
         allowed_origins: config.allowed_origins.clone(),
+        tls: tls(config)?,
         proxies: Proxies::new(config.trusted_proxies.clone()),
     })
 }

@@ -84,7 +84,7 @@ fn serve(
         let ingest = server.ingest().to_path_buf();
         spawn("demo", move || run_demo(ingest, stopping))?;
         let program = env::args_os().next().map_or(PathBuf::from("luxcast"), PathBuf::from);
-        logging.say(&demo_hint(&program.display().to_string(), server.listening()[0]));
+        logging.say(&demo_hint(&program.display().to_string(), server.scheme(), server.listening()[0]));
     }
     server.wait()
 }
@@ -113,7 +113,7 @@ fn obey(mut signals: Signals, server: &Server, stopping: &AtomicBool, reload_wan
 /// written there.
 fn announce(server: &Server, out: &mut impl Write) -> io::Result<()> {
     for address in server.listening() {
-        writeln!(out, "listening ws://{address}")?;
+        writeln!(out, "listening {}://{address}", server.scheme())?;
     }
     if let Some(address) = server.admin() {
         writeln!(out, "admin http://{address}")?;
@@ -123,8 +123,8 @@ fn announce(server: &Server, out: &mut impl Write) -> io::Result<()> {
 }
 
 /// What to type in another terminal.
-fn demo_hint(program: &str, listening: SocketAddr) -> String {
-    let url = format!("ws://{}", reachable(listening));
+fn demo_hint(program: &str, scheme: &str, listening: SocketAddr) -> String {
+    let url = format!("{scheme}://{}", reachable(listening));
     format!(
         "\nA simulated workflow engine feeds this daemon. Watch it from another terminal:\n\
          \n    everything         {program} tail --all --url {url}\
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn the_hint_has_commands_to_copy() {
-        let hint = demo_hint("target/release/luxcast", "127.0.0.1:20555".parse().unwrap());
+        let hint = demo_hint("target/release/luxcast", "ws", "127.0.0.1:20555".parse().unwrap());
         for command in [
             "target/release/luxcast tail --all --url ws://127.0.0.1:20555\n",
             "target/release/luxcast tail --job demo-job --url ws://127.0.0.1:20555\n",

@@ -313,6 +313,13 @@ fn settle(loaded: &mut Loaded) -> Result<(), ConfigError> {
     }
     check_tokens(loaded)?;
     let config = &loaded.config;
+    match (&config.tls_certificate_file, &config.tls_key_file) {
+        (Some(_), None) => {
+            return Err(loaded.error("tls_certificate_file", "needs tls_key_file beside it"));
+        }
+        (None, Some(_)) => return Err(loaded.error("tls_key_file", "needs tls_certificate_file beside it")),
+        (Some(_), Some(_)) | (None, None) => {}
+    }
     let line_bytes_max = config.history_bytes / LINE_SHARE_OF_HISTORY;
     if config.line_bytes_max > line_bytes_max {
         loaded.warnings.push(format!(
@@ -599,6 +606,20 @@ mod tests {
         assert!(!loaded.config.asks_for_tokens());
         let loaded = load_from(&[], &[("LUXCAST_TOKEN", "secret")]).unwrap();
         assert_eq!(loaded.warnings, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_certificate_needs_its_key_and_a_key_its_certificate() {
+        let error = load_from(&["--tls-certificate-file", "a.pem"], &[]).unwrap_err();
+        assert_eq!(error, "--tls-certificate-file: needs tls_key_file beside it");
+        assert_eq!(
+            file_error("tls_key_file = \"b\""),
+            ":1: tls_key_file: needs tls_certificate_file beside it"
+        );
+        let both =
+            load_from(&["--tls-certificate-file", "a.pem"], &[("LUXCAST_TLS_KEY_FILE", "b.pem")]).unwrap();
+        let (certificate, key) = both.config.tls_files().unwrap();
+        assert_eq!((certificate.to_str(), key.to_str()), (Some("a.pem"), Some("b.pem")));
     }
 
     #[test]

@@ -3,9 +3,9 @@
 
 use super::setting::{Change, Initial, Kind, Setting};
 use super::value::{
-    LOG_LEVELS, OVERRUNS, show_admin, show_algorithm, show_config, show_list, show_path, show_word,
-    store_admin, store_algorithm, store_allowed_origins, store_config, store_ingest, store_listen,
-    store_path, store_trusted_proxies, store_word,
+    LOG_LEVELS, OVERRUNS, show_admin, show_algorithm, show_list, show_path, show_word, store_admin,
+    store_algorithm, store_allowed_origins, store_ingest, store_listen, store_path, store_trusted_proxies,
+    store_word,
 };
 
 /// More threads than any machine feeds from one ingest thread.
@@ -16,7 +16,7 @@ const DAY: f64 = 24.0 * HOUR;
 const YEAR: f64 = 365.0 * DAY;
 
 /// Sorted as people meet them: where, how long, how much, who.
-pub static SETTINGS: [Setting; 34] = [
+pub static SETTINGS: [Setting; 36] = [
     Setting {
         name: "listen",
         default: Initial::Text("127.0.0.1:20555"),
@@ -57,8 +57,8 @@ pub static SETTINGS: [Setting; 34] = [
         unit: "path",
         change: Change::AtStart,
         kind: Kind::Text {
-            store: store_config,
-            show: show_config,
+            store: |config, text| store_path(&mut config.config, text),
+            show: |config| show_path(config.config.as_deref()),
             copy: |to, from| to.config.clone_from(&from.config),
         },
         help: "TOML file with settings; variables override it, flags override both",
@@ -226,7 +226,7 @@ pub static SETTINGS: [Setting; 34] = [
             max: HOUR,
             or_zero: false,
         },
-        help: "Time that a client has for its whole request head",
+        help: "Time that a client has for its whole request head, and as much before it for the TLS handshake",
     },
     Setting {
         name: "connections_max",
@@ -308,6 +308,31 @@ pub static SETTINGS: [Setting; 34] = [
         // The daemon's own `metrics` have two levels; the parser behind the dialect gives up beyond 127.
         kind: Kind::Count { field: |config| &mut config.depth_max, min: 2, max: 100 },
         help: "Deepest nesting of a line's JSON",
+    },
+    Setting {
+        name: "tls_certificate_file",
+        default: Initial::Computed("none"),
+        unit: "path",
+        change: Change::OnReload,
+        kind: Kind::Text {
+            store: |config, text| store_path(&mut config.tls_certificate_file, text),
+            show: |config| show_path(config.tls_certificate_file.as_deref()),
+            copy: |to, from| to.tls_certificate_file.clone_from(&from.tls_certificate_file),
+        },
+        help: "PEM file with the certificate and those between it and its root. With it and tls_key_file \
+               all of listen speaks TLS (wss://)",
+    },
+    Setting {
+        name: "tls_key_file",
+        default: Initial::Computed("none"),
+        unit: "path",
+        change: Change::OnReload,
+        kind: Kind::Text {
+            store: |config, text| store_path(&mut config.tls_key_file, text),
+            show: |config| show_path(config.tls_key_file.as_deref()),
+            copy: |to, from| to.tls_key_file.clone_from(&from.tls_key_file),
+        },
+        help: "PEM file with the certificate's private key, without a passphrase",
     },
     Setting {
         name: "log_level",

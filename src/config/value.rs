@@ -234,15 +234,6 @@ pub(super) fn show_algorithm(config: &Config) -> String {
     config.jwt_algorithm.map_or(NONE.to_string(), |algorithm| show_word(algorithm, &JWT_ALGORITHMS))
 }
 
-pub(super) fn store_config(config: &mut Config, text: &str) -> Result<(), String> {
-    config.config = Some(PathBuf::from(text));
-    Ok(())
-}
-
-pub(super) fn show_config(config: &Config) -> String {
-    config.config.as_ref().map_or("none".to_string(), |path| path.display().to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use super::{

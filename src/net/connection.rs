@@ -4,11 +4,13 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use crate::hub::session::Session;
 use crate::hub::wheel::Tick;
-use crate::net::inbox::Guest;
+use crate::net::inbox::{Guest, TurnAway};
 use crate::wire::message::MessageReader;
 
 /// The life of a connection.
 pub enum Phase {
+    /// The handshake of TLS is under way; whether its client is turned away after it, since only then it can be told.
+    Shaking(Option<TurnAway>),
     /// The request head comes in; what came so far.
     Head(Vec<u8>),
     Open(Session),
@@ -44,12 +46,12 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub fn new(guest: Guest, generation: u32, due: Tick) -> Self {
+    pub fn new(guest: Guest, generation: u32, phase: Phase, due: Tick) -> Self {
         Self {
             address: mapped(guest.address),
             is_counted: guest.is_counted,
             generation,
-            phase: Phase::Head(Vec::new()),
+            phase,
             reader: MessageReader::new(),
             due,
             silent: 0,

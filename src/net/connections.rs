@@ -7,7 +7,7 @@ use arrayvec::ArrayVec;
 use mio::net::TcpStream;
 use mio::{Interest, Token};
 use socket2::SockRef;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 
 use crate::close::CloseReason;
 use crate::hub::echo;
@@ -19,6 +19,7 @@ use crate::hub::visitors::TooMany;
 use crate::net::connection::{Connection, Phase};
 use crate::net::inbox::Guest;
 use crate::net::shard::Shard;
+use crate::net::transport::Incoming;
 use crate::wire::frame;
 use crate::wire::handshake::{accept_key, write_switching};
 use crate::wire::http::{Head, HeadLimits, Refusal, Request, parse_head, write_refusal, write_response};
@@ -26,6 +27,9 @@ use crate::wire::message::{Flow, Message};
 
 /// How long a connection that was told to end may take to read that.
 const LINGER: Duration = Duration::from_secs(5);
+/// Parts of TLS handshakes in one turn: each may cost as much as ten thousand deliveries, and connected clients keep
+/// their latency.
+const HANDSHAKES_PER_TURN: u32 = 8;
 
 fn token_of(key: u32, generation: u32) -> Token {
     Token(key as usize | (generation as usize) << 32)
@@ -57,16 +61,25 @@ impl Shard {
             self.connections.resize_with(key as usize + 1, || None);
         }
         let due = self.moment.tick().wrapping_add(self.parts.terms.policy.handshake);
-        self.connections[key as usize] = Some(Connection::new(guest, generation, due));
-        self.sockets.insert(key, socket);
+        let tls = self.parts.terms.tls.as_ref();
+        let phase = match tls {
+            Some(_) => Phase::Shaking(guest.turn_away),
+            None => Phase::Head(Vec::new()),
+        };
+        self.connections[key as usize] = Some(Connection::new(guest, generation, phase, due));
+        self.sockets.insert(key, socket, tls);
         match guest.turn_away {
+            // A handshake costs much: it waits for its turn.
+            _ if self.parts.terms.tls.is_some() => self.handle_readable(key),
             None => self.read_first(key),
             Some(turn_away) => self.refuse(key, &turn_away.refusal()),
         }
         let Some(socket) = self.sockets.get(key) else {
             return;
         };
-        if let Some(Connection { phase: Phase::Head(_), .. }) = self.connections[key as usize] {
+        if let Some(Connection { phase: Phase::Shaking(_) | Phase::Head(_), .. }) =
+            self.connections[key as usize]
+        {
             self.wheel.schedule(key, due);
         }
         let interest = Interest::READABLE | Interest::PRIORITY;
@@ -79,7 +92,8 @@ impl Shard {
     /// Has the sockets that were found full watched for room as well, from now on: few ever are, and each interest
     /// is an event. Room that has come meanwhile is told of at once (epoll_ctl(2)).
     pub(super) fn await_room(&mut self) {
-        for &key in &self.watchers.blocked {
+        let full = std::mem::take(&mut self.sockets.full);
+        for &key in self.watchers.blocked.iter().chain(&full) {
             let Some(Some(connection)) = self.connections.get_mut(key as usize) else {
                 continue;
             };
@@ -119,6 +133,7 @@ impl Shard {
     /// Reads on from everybody who has more, a portion each.
     pub(super) fn read_on(&mut self) {
         let mut scratch = std::mem::take(&mut self.scratch);
+        let mut handshakes = 0;
         for _ in 0..self.unread.len() {
             let Some(key) = self.unread.pop_front() else {
                 break;
@@ -126,6 +141,13 @@ impl Shard {
             let Some(connection) = self.connections.get_mut(key as usize).and_then(Option::as_mut) else {
                 continue;
             };
+            if let Phase::Shaking(_) = connection.phase {
+                handshakes += 1;
+                if handshakes > HANDSHAKES_PER_TURN {
+                    self.unread.push_back(key);
+                    continue;
+                }
+            }
             if std::mem::take(&mut connection.has_more) {
                 self.read(key, &mut scratch);
             }
@@ -138,30 +160,30 @@ impl Shard {
             self.muted.push(key);
             return;
         }
-        let Some(socket) = self.sockets.get(key) else {
-            return;
-        };
-        match socket.read(scratch) {
-            Ok(0) => self.drop_connection(key),
-            Ok(count) => {
+        match self.sockets.read(key, scratch) {
+            Ok(Incoming::Bytes { count, is_full }) => {
                 let connection = self.connection(key);
                 connection.is_heard = true;
                 // A read that could have taken more has emptied the socket, and what comes later is an edge of its
                 // own (epoll(7)).
-                let has_more = count == scratch.len() || connection.reads_to_end;
+                let has_more = is_full || connection.reads_to_end;
                 self.handle_bytes(key, &mut scratch[..count]);
                 if has_more && self.connections[key as usize].is_some() {
                     self.handle_readable(key);
                 }
             }
+            Ok(Incoming::End) => self.drop_connection(key),
+            Ok(Incoming::PlainRequest) => self.refuse_plain(key),
+            Ok(Incoming::Fault(fault)) => self.break_tls(key, &fault),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) if error.kind() == ErrorKind::Interrupted => self.handle_readable(key),
             Err(_) => self.drop_connection(key),
         }
     }
 
-    fn handle_bytes(&mut self, key: u32, bytes: &mut [u8]) {
+    pub(super) fn handle_bytes(&mut self, key: u32, bytes: &mut [u8]) {
         match &mut self.connection(key).phase {
+            Phase::Shaking(_) => self.handle_handshake(key, bytes),
             Phase::Head(_) => self.handle_head(key, bytes),
             Phase::Open(_) => self.handle_frames(key, bytes),
             // What comes after the end is read only so that the answer is not lost to a reset.
@@ -354,7 +376,7 @@ impl Shard {
         self.end(key);
     }
 
-    fn end(&mut self, key: u32) {
+    pub(super) fn end(&mut self, key: u32) {
         self.watchers.end(key);
         let due = self.moment.tick().wrapping_add(ticks(LINGER));
         let connection = self.connection(key);

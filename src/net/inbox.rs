@@ -9,6 +9,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use mio::Waker;
 use mio::net::TcpStream;
+use rustls::ServerConfig;
 use serde::Serialize;
 
 use crate::hub::address::Proxies;
@@ -55,6 +56,8 @@ pub struct Terms {
     pub patience: Patience,
     pub allowed_origins: Vec<String>,
     pub proxies: Proxies,
+    /// For the handshakes of new connections, where TLS is spoken.
+    pub tls: Option<Arc<ServerConfig>>,
 }
 
 pub enum Command {

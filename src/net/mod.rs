@@ -2,9 +2,11 @@
 
 mod accounts;
 pub mod admin;
+pub mod certificate;
 pub mod clock;
 pub mod connection;
 pub mod connections;
+mod handshakes;
 pub mod inbox;
 pub mod ingest;
 pub mod keys;
@@ -13,4 +15,5 @@ pub mod outq;
 pub mod publisher;
 pub mod shard;
 pub mod sockets;
+pub mod transport;
 pub mod upkeep;

@@ -231,7 +231,10 @@ impl Shard {
                         continue;
                     }
                     if event.is_writable() {
-                        self.watchers.handle_writable(key);
+                        self.handle_writable(key);
+                        if self.connections[key as usize].is_none() {
+                            continue;
+                        }
                     }
                     let is_closed = event.is_read_closed() || event.is_error();
                     if event.is_error() && event.is_read_closed() && event.is_write_closed() {

@@ -1,6 +1,7 @@
 //! One shard's sockets, by the watcher's key, as the flush writes into them.
 
-use std::io::{self, IoSlice, Write};
+use std::io::{self, IoSlice, Read, Write};
+use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,8 +9,10 @@ use std::time::{Duration, Instant};
 use mio::net::TcpStream;
 use rustix::fs::MemfdFlags;
 use rustix::time::{ClockId, clock_gettime};
+use rustls::ServerConfig;
 
 use crate::hub::outlet::Outlet;
+use crate::net::transport::{Desk, Incoming, Tls, Transport};
 use crate::stream::directory::Directory;
 use crate::stream::link::{Arrival, Inlet};
 
@@ -27,6 +30,11 @@ struct Segment {
 
 pub struct Sockets {
     sockets: Vec<Option<TcpStream>>,
+    /// Beside each socket, where TLS is spoken; empty elsewhere.
+    transports: Vec<Transport>,
+    desk: Desk,
+    /// Connections with records that wait for room: to be watched for it.
+    pub full: Vec<u32>,
     inlet: Inlet,
     directory: Arc<Directory>,
     segment: Option<Segment>,
@@ -39,6 +47,9 @@ impl Sockets {
     pub fn new(inlet: Inlet, directory: Arc<Directory>) -> Self {
         Self {
             sockets: Vec::new(),
+            transports: Vec::new(),
+            desk: Desk::default(),
+            full: Vec::new(),
             inlet,
             directory,
             segment: None,
@@ -47,15 +58,103 @@ impl Sockets {
         }
     }
 
-    pub fn insert(&mut self, key: u32, socket: TcpStream) {
+    /// `tls`: it is spoken on this connection.
+    pub fn insert(&mut self, key: u32, socket: TcpStream, tls: Option<&Arc<ServerConfig>>) {
         if self.sockets.len() <= key as usize {
             self.sockets.resize_with(key as usize + 1, || None);
         }
         self.sockets[key as usize] = Some(socket);
+        if let Some(config) = tls {
+            let tls = Tls::new(config.clone()).expect("the configuration was made for TLS");
+            if self.transports.len() <= key as usize {
+                self.transports.resize_with(key as usize + 1, || Transport::Plain);
+            }
+            self.transports[key as usize] = Transport::Tls(Box::new(tls));
+        }
     }
 
     pub fn remove(&mut self, key: u32) -> Option<TcpStream> {
+        self.speak_plainly(key);
         self.sockets.get_mut(key as usize)?.take()
+    }
+
+    /// No TLS, or no more.
+    pub fn speak_plainly(&mut self, key: u32) {
+        if let Some(transport) = self.transports.get_mut(key as usize) {
+            *transport = Transport::Plain;
+        }
+    }
+
+    /// TLS on this connection, its socket, and the room to work in.
+    fn tls(&mut self, key: u32) -> Option<(&mut Tls, &mut TcpStream, &mut Desk)> {
+        let Some(Transport::Tls(tls)) = self.transports.get_mut(key as usize) else {
+            return None;
+        };
+        let socket = self.sockets[key as usize].as_mut().expect("TLS has a socket under it");
+        Some((tls, socket, &mut self.desk))
+    }
+
+    /// Reads once, a buffer at most.
+    pub fn read(&mut self, key: u32, buffer: &mut [u8]) -> io::Result<Incoming> {
+        if let Some((tls, socket, desk)) = self.tls(key) {
+            let incoming = tls.read(socket, buffer, desk);
+            if tls.has_unsent() {
+                self.full.push(key);
+            }
+            return incoming;
+        }
+        match self.socket(key).read(buffer)? {
+            0 => Ok(Incoming::End),
+            count => Ok(Incoming::Bytes { count, is_full: count == buffer.len() }),
+        }
+    }
+
+    /// The handshake of TLS is still under way.
+    pub fn is_shaking_hands(&self, key: u32) -> bool {
+        matches!(self.transports.get(key as usize), Some(Transport::Tls(tls)) if tls.is_shaking_hands())
+    }
+
+    /// The socket has room: sends the records that waited for it. False: it is full again.
+    pub fn push(&mut self, key: u32) -> bool {
+        // A socket that failed is for whoever reads or writes next.
+        self.tls(key).is_none_or(|(tls, socket, _)| tls.push(socket).unwrap_or(true))
+    }
+
+    /// What this peer says in TLS does not count any more.
+    pub fn silence(&mut self, key: u32) {
+        if let Some((tls, ..)) = self.tls(key) {
+            tls.break_off();
+        }
+    }
+
+    /// Shuts the write side, with TLS's own goodbye before. False: records still wait for room.
+    pub fn shut(&mut self, key: u32) -> io::Result<bool> {
+        if let Some((tls, socket, _)) = self.tls(key) {
+            tls.say_goodbye();
+            if !tls.push(socket)? {
+                self.full.push(key);
+                return Ok(false);
+            }
+        }
+        self.socket(key).shutdown(Shutdown::Write).map(|()| true)
+    }
+
+    /// Bytes handed to the kernel, where they are not those that the watcher was sent.
+    pub fn sealed_bytes_out(&self, key: u32) -> Option<u64> {
+        match self.transports.get(key as usize) {
+            Some(Transport::Tls(tls)) => Some(tls.sent()),
+            _ => None,
+        }
+    }
+
+    /// Encrypts for one watcher.
+    fn write_sealed(&mut self, key: u32, slices: &[IoSlice<'_>]) -> Option<io::Result<usize>> {
+        let (tls, socket, desk) = self.tls(key)?;
+        let result = tls.write(socket, slices, desk);
+        if tls.has_unsent() {
+            self.full.push(key);
+        }
+        Some(result)
     }
 
     pub fn get(&mut self, key: u32) -> Option<&mut TcpStream> {
@@ -91,16 +190,23 @@ impl Sockets {
 
 impl Outlet for Sockets {
     fn write(&mut self, watcher: u32, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(result) = self.write_sealed(watcher, &[IoSlice::new(bytes)]) {
+            return result;
+        }
         self.socket(watcher).write(bytes)
     }
 
     fn write_vectored(&mut self, watcher: u32, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        if let Some(result) = self.write_sealed(watcher, slices) {
+            return result;
+        }
         self.socket(watcher).write_vectored(slices)
     }
 
     fn stage(&mut self, slices: &[IoSlice<'_>], bytes: usize) -> bool {
-        // Without memory for the file the bytes are written to each socket: slower, never wrong.
-        self.write_segment(slices, bytes).is_ok()
+        // Nobody's records are another's. And without memory for the file the bytes are written to each socket:
+        // slower, never wrong.
+        self.transports.is_empty() && self.write_segment(slices, bytes).is_ok()
     }
 
     fn write_staged(&mut self, watcher: u32) -> io::Result<usize> {

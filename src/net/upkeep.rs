@@ -1,6 +1,5 @@
 //! What is due to a shard's connections: heartbeats, the watch over those that lag, goodbye.
 
-use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,18 +25,12 @@ impl Shard {
     /// answers again, watchers whose sockets are full.
     pub(super) fn look_after(&mut self) {
         while let Some(key) = self.watchers.gone.pop() {
-            let Some(Some(connection)) = self.connections.get_mut(key as usize) else {
+            if self.connections.get(key as usize).is_none_or(Option::is_none) {
                 continue;
-            };
-            if !self.watchers.is_ended(key) {
-                self.drop_connection(key);
-            } else if !connection.is_shut {
-                connection.is_shut = true;
-                let is_shut =
-                    self.sockets.get(key).is_some_and(|socket| socket.shutdown(Shutdown::Write).is_ok());
-                if !is_shut {
-                    self.drop_connection(key);
-                }
+            }
+            match self.watchers.is_ended(key) {
+                true => self.shut(key),
+                false => self.drop_connection(key),
             }
         }
         if !self.muted.is_empty() {
@@ -73,7 +66,8 @@ impl Shard {
 
     /// Bytes that the peer has acknowledged.
     fn taken(&mut self, key: u32) -> u64 {
-        let out = self.watchers.watchers[key as usize].bytes_out;
+        let watcher = &self.watchers.watchers[key as usize];
+        let out = self.sockets.sealed_bytes_out(key).unwrap_or(watcher.bytes_out);
         let unacknowledged = self.sockets.get(key).and_then(|socket| unacknowledged(&*socket).ok());
         out.saturating_sub(u64::from(unacknowledged.unwrap_or(0)))
     }
@@ -109,6 +103,9 @@ impl Shard {
     /// A connection's deadline has come.
     pub(super) fn handle_due(&mut self, key: u32) {
         match self.connection(key).phase {
+            Phase::Shaking(_) => {
+                self.break_tls(key, "the handshake of TLS took longer than handshake_seconds")
+            }
             Phase::Head(_) => self.refuse(key, &Refusal::timeout()),
             Phase::Open(_) => self.beat(key),
             Phase::Closing => self.drop_connection(key),
@@ -222,7 +219,8 @@ impl Shard {
                     self.close(key, CloseReason::Drain);
                 }
                 Phase::Head(_) => self.refuse(key, &Refusal::draining()),
-                Phase::Closing => {}
+                // Its request will be refused.
+                Phase::Shaking(_) | Phase::Closing => {}
             }
         }
         // There may be no further turn.
@@ -246,7 +244,7 @@ impl Shard {
                 continue;
             };
             let phase = match connection.phase {
-                Phase::Head(_) => "opening",
+                Phase::Shaking(_) | Phase::Head(_) => "opening",
                 Phase::Open(_) => "open",
                 Phase::Closing => "closing",
             };

@@ -326,14 +326,14 @@ fn start_foreign(address: SocketAddr, topics: &[Topic]) -> Vec<JoinHandle<Transc
 }
 
 /// Where `tools/test` puts the Python environment: beside the builds.
-fn python() -> Vec<String> {
+pub fn python() -> Vec<String> {
     let target = Path::new(env!("CARGO_BIN_EXE_luxcast")).ancestors().nth(2).expect("the target directory");
     let python = target.join("e2e-venv/bin/python");
     assert!(python.exists(), "{} is not there: run tools/test, which makes it", python.display());
     vec![python.display().to_string(), script("python_watcher.py").display().to_string()]
 }
 
-fn node() -> Vec<String> {
+pub fn node() -> Vec<String> {
     assert!(
         script("node_modules/ws").exists(),
         "the Node library ws is not there: run tools/test, which installs it"

@@ -22,4 +22,5 @@ mod publishers;
 mod reload;
 mod resume;
 mod slow;
+mod tls;
 mod tools;

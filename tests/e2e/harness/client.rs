@@ -14,8 +14,8 @@ use tungstenite::{Error, Message, WebSocket};
 use super::{PATIENCE, seq_of};
 
 /// A watcher with `tungstenite`.
-pub struct Client {
-    pub socket: WebSocket<TcpStream>,
+pub struct Client<S = TcpStream> {
+    pub socket: WebSocket<S>,
 }
 
 /// An HTTP answer in place of the upgrade.
@@ -62,18 +62,25 @@ impl Client {
         let request = fields.iter().fold(ClientRequestBuilder::new(uri), |request, (name, value)| {
             request.with_header(*name, *value)
         });
-        Self::upgrade(stream, request, path)
+        Self::upgrade_tcp(stream, request)
     }
 
     /// Over a connection that the test has prepared.
     pub fn handshake(stream: TcpStream, address: SocketAddr, path: &str) -> Result<Self, Refused> {
-        Self::upgrade(stream, format!("ws://{address}{path}"), path)
+        Self::upgrade_tcp(stream, format!("ws://{address}{path}"))
     }
 
-    fn upgrade(stream: TcpStream, request: impl IntoClientRequest, path: &str) -> Result<Self, Refused> {
+    fn upgrade_tcp(stream: TcpStream, request: impl IntoClientRequest) -> Result<Self, Refused> {
         stream.set_nodelay(true).expect("a TCP socket");
         stream.set_read_timeout(Some(PATIENCE)).expect("a TCP socket");
         stream.set_write_timeout(Some(PATIENCE)).expect("a TCP socket");
+        Self::upgrade(stream, request)
+    }
+}
+
+impl<S: Read + Write> Client<S> {
+    /// Over any stream.
+    pub fn upgrade(stream: S, request: impl IntoClientRequest) -> Result<Self, Refused> {
         let config = WebSocketConfig::default().max_message_size(None).max_frame_size(None);
         match client_with_config(request, stream, Some(config)) {
             Ok((socket, _)) => Ok(Self { socket }),
@@ -87,7 +94,7 @@ impl Client {
                     body: String::from_utf8_lossy(response.body().as_deref().unwrap_or_default()).into(),
                 })
             }
-            Err(error) => panic!("no handshake with {path}: {error}"),
+            Err(error) => panic!("no handshake: {error}"),
         }
     }
 

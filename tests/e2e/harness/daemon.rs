@@ -141,7 +141,9 @@ impl Daemon {
             }
         }
         let find = |start: &str| ready_lines.iter().find_map(|line| line.strip_prefix(start));
-        let address = find("listening ws://").and_then(|address| address.parse().ok());
+        let address = find("listening ws://")
+            .or_else(|| find("listening wss://"))
+            .and_then(|address| address.parse().ok());
         let admin = find("admin http://").and_then(|address| address.parse().ok());
         let ingest = PathBuf::from(find("ingest ").expect("the loop above has seen it"));
         let address = address.unwrap_or_else(|| panic!("no listener in {ready_lines:?}"));

@@ -6,6 +6,7 @@ pub mod daemon;
 pub mod feed;
 pub mod oracle;
 pub mod random;
+pub mod tls;
 pub mod transcript;
 
 use std::env;

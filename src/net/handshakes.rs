@@ -1,0 +1,73 @@
+//! What goes before the request where TLS is spoken: its handshake, those that come to nothing, and sockets that have
+//! records of TLS left to send.
+
+use crate::net::connection::Phase;
+use crate::net::shard::Shard;
+use crate::wire::http::Refusal;
+
+impl Shard {
+    /// A part of the handshake has come. Once it is done, the request has its own time.
+    pub(super) fn handle_handshake(&mut self, key: u32, bytes: &mut [u8]) {
+        if self.sockets.is_shaking_hands(key) {
+            return;
+        }
+        let due = self.moment.tick().wrapping_add(self.parts.terms.policy.handshake);
+        let connection = self.connection(key);
+        let before = std::mem::replace(&mut connection.phase, Phase::Head(Vec::new()));
+        connection.due = due;
+        self.wheel.schedule(key, due);
+        match before {
+            Phase::Shaking(Some(turn_away)) => self.refuse(key, &turn_away.refusal()),
+            _ if bytes.is_empty() => {}
+            _ => self.handle_bytes(key, bytes),
+        }
+    }
+
+    /// Somebody speaks plain HTTP here and can be told so.
+    pub(super) fn refuse_plain(&mut self, key: u32) {
+        self.sockets.speak_plainly(key);
+        let message = "this port speaks TLS: use wss:// in place of ws://, https:// in place of http://";
+        self.refuse(key, &Refusal::bad_request(message));
+    }
+
+    /// The alert is on its way, if there is one; nothing else can be said.
+    pub(super) fn break_tls(&mut self, key: u32, fault: &str) {
+        match self.connection(key).phase {
+            Phase::Shaking(_) => {
+                self.parts.counters.refusals.add(1);
+                if let Some(unlogged) = self.refusal_log.note("tls", self.moment.now.millis) {
+                    let address = self.connection(key).address();
+                    tracing::info!(%address, code = "tls", unlogged, "refused a client: {fault}");
+                }
+                self.sockets.silence(key);
+                self.end(key);
+            }
+            Phase::Head(_) | Phase::Open(_) | Phase::Closing => {
+                tracing::debug!(address = %self.connection(key).address(), "TLS broke: {fault}");
+                self.drop_connection(key);
+            }
+        }
+    }
+
+    /// The socket has room again.
+    pub(super) fn handle_writable(&mut self, key: u32) {
+        if !self.sockets.push(key) {
+            return;
+        }
+        self.watchers.handle_writable(key);
+        if self.watchers.is_ended(key) {
+            self.shut(key);
+        }
+    }
+
+    /// The last bytes of a connection have been handed over: shuts the write side behind them.
+    pub(super) fn shut(&mut self, key: u32) {
+        if self.connection(key).is_shut {
+            return;
+        }
+        match self.sockets.shut(key) {
+            Ok(is_shut) => self.connection(key).is_shut = is_shut,
+            Err(_) => self.drop_connection(key),
+        }
+    }
+}
