@@ -506,7 +506,9 @@ fn slow_readers_cost_no_queue_and_lose_nothing_in_silence() {
                 (last, received) = (seq, received + 1);
             }
         }
-        assert_eq!((gaps, received + missed), (1, events));
+        // One each time that the history ran past it: buffers of the kernel that grow meanwhile make it two.
+        assert!(gaps >= 1);
+        assert_eq!(received + missed, events);
     }
 }
 
