@@ -22,9 +22,10 @@ use crate::wire::stamp::Stamp;
 /// No local topic.
 pub(super) const NONE: u32 = u32::MAX;
 
-/// Empty outboxes kept for the next control frame, and the capacity that one may keep.
+/// Empty outboxes kept for the next control frame, and the capacity that one may keep: room for several control
+/// frames or the rest of a usual event. Each is used in turn by everybody, so in time all are as large as one may be.
 const SPARE_OUTBOXES_MAX: usize = 256;
-const SPARE_OUTBOX_BYTES_MAX: usize = 64 << 10;
+const SPARE_OUTBOX_BYTES_MAX: usize = 4 << 10;
 
 /// What a new watcher of one topic asks for.
 pub struct Wish<'a> {
