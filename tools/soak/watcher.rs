@@ -180,8 +180,9 @@ impl Watcher {
                 Ok(count) => drop(self.outbound.drain(..count)),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
-                    // The kernel tells of a reset once; after that a read finds the end.
-                    self.is_reset |= is_reset(&error);
+                    // The kernel tells of a reset once; after that a read finds the end. Who has shut its own
+                    // writing side is told the same of that.
+                    self.is_reset |= self.ends_at.is_none() && is_reset(&error);
                     return;
                 }
             }
