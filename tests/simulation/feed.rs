@@ -153,8 +153,8 @@ impl Feed {
             return;
         }
         let newest = if history.batches() <= NEWEST_KEPT { self.batches_cost() } else { 0 };
-        // What is no live batch: kept events and the pool, a quarter each, and a few handles per topic.
-        let others = history.limit() / 4 + history.limit() / 4 + self.oracle.topics.len() * 512;
+        // What is no live batch: kept events and the pool, a quarter each, and the handles of each run of events.
+        let others = history.limit() / 4 + history.limit() / 4 + self.logs_cost();
         assert!(
             history.batches() <= NEWEST_KEPT && history.used() <= newest + others.max(history.limit()),
             "the history costs {} bytes in {} batches, {} are allowed",
@@ -169,6 +169,11 @@ impl Feed {
         let log = self.directory.all.log.lock();
         log.copy(log.base(), u64::MAX - 1, u128::MAX, usize::MAX, &mut handles);
         handles.iter().map(|handle| handle.batch.cost()).sum()
+    }
+
+    fn logs_cost(&self) -> usize {
+        let topics = 0..self.oracle.topics.len();
+        topics.filter_map(|topic| self.find(topic)).map(|topic| topic.log.lock().cost()).sum()
     }
 
     fn take_line(&mut self) {
