@@ -3,6 +3,7 @@
 
 mod backoff;
 pub mod check_config;
+mod connection;
 mod event_line;
 mod logging;
 pub mod publish;

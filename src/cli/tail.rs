@@ -2,41 +2,24 @@
 //! by itself where it left off when the connection ends.
 
 use std::env;
-use std::ffi::OsString;
-use std::fmt;
 use std::io::{self, ErrorKind, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use serde::Deserialize;
-use tungstenite::client::IntoClientRequest;
-use tungstenite::client::client_with_config;
-use tungstenite::handshake::HandshakeError;
-use tungstenite::handshake::client::Request;
-use tungstenite::http::header::AUTHORIZATION;
-use tungstenite::http::{HeaderValue, Uri};
-use tungstenite::protocol::WebSocketConfig;
+use tungstenite::http::Uri;
 use tungstenite::{Message, WebSocket};
 
 use crate::cli;
 use crate::cli::backoff::{Backoff, random_unit};
+use crate::cli::connection::{Refused, Stream, Token, connect, trust};
 use crate::cli::event_line::event_line;
 use crate::config::TOKEN_VARIABLE;
 use crate::wire::action::Since;
 use crate::wire::line::{is_id, is_type_name};
-
-/// For each address to connect, and for the daemon to answer the request.
-const CONNECT_SECONDS: Duration = Duration::from_secs(10);
-
-/// After so long a silence the connection is probed with a ping, and given up after as long again.
-/// Longer than the daemon's usual heartbeat of 30 s.
-const SILENCE: Duration = Duration::from_secs(45);
-
-/// Events are at most a megabyte unless the daemon is told otherwise; this leaves room for that.
-const MESSAGE_BYTES_MAX: usize = 256 << 20;
 
 /// A connection that lasted so long was a good one: the waits begin anew.
 const BACKOFF_FORGOTTEN: Duration = Duration::from_secs(10);
@@ -55,6 +38,9 @@ pub struct TailArgs {
     /// Where the daemon listens
     #[arg(long, value_name = "URL", default_value = "ws://127.0.0.1:20555", value_parser = base_url)]
     pub url: String,
+    /// For wss://: PEM file with the authority to trust [default: those that this system trusts]
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
     /// Only these types of events, with commas between them
     #[arg(long, value_name = "TYPES", value_delimiter = ',', value_parser = type_name)]
     pub events: Vec<String>,
@@ -75,29 +61,9 @@ pub struct TailArgs {
     pub token: Option<Token>,
 }
 
-/// A token, which is never shown.
-#[derive(Clone)]
-pub struct Token(OsString);
-
-impl fmt::Debug for Token {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Token")
-    }
-}
-
-impl Token {
-    /// Judged later: clap shows the values that it refuses.
-    fn new(text: OsString) -> Self {
-        Self(text)
-    }
-
-    /// What the request says. Not in the URL, where it would stand in the logs of proxies.
-    fn header(&self) -> Result<HeaderValue, String> {
-        let mut text = b"Bearer ".to_vec();
-        text.extend_from_slice(self.0.as_encoded_bytes());
-        let is_good = self.0.as_encoded_bytes().iter().all(u8::is_ascii_graphic);
-        let value = HeaderValue::from_bytes(&text).ok().filter(|_| is_good);
-        value.ok_or_else(|| "the token has a character that no token has".to_owned())
+impl TailArgs {
+    fn speaks_tls(&self) -> bool {
+        self.url.starts_with("wss:")
     }
 }
 
@@ -118,8 +84,8 @@ fn type_name(text: &str) -> Result<String, String> {
 /// A base without a slash at its end, to which the path of the endpoint is added.
 fn base_url(text: &str) -> Result<String, String> {
     let uri: Uri = text.parse().map_err(|error| format!("{error}"))?;
-    if uri.scheme_str() != Some("ws") {
-        return Err("must begin with ws://".to_owned());
+    if !matches!(uri.scheme_str(), Some("ws" | "wss")) {
+        return Err("must begin with ws:// or wss://".to_owned());
     }
     if uri.host().is_none_or(str::is_empty) || uri.query().is_some() || text.contains('#') {
         return Err("must be like ws://HOST:PORT".to_owned());
@@ -144,6 +110,10 @@ pub fn run(mut args: TailArgs) -> ExitCode {
         say(&problem);
         return ExitCode::from(cli::EXIT_USAGE);
     }
+    if args.ca.is_some() && !args.speaks_tls() {
+        say("--ca goes with a URL that begins with wss://");
+        return ExitCode::from(cli::EXIT_USAGE);
+    }
     match tail(&args, &mut out, &mut say, thread::sleep) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
@@ -160,11 +130,12 @@ fn tail(
     say: &mut dyn FnMut(&str),
     mut sleep: impl FnMut(Duration),
 ) -> Result<(), String> {
+    let trust = args.speaks_tls().then(|| trust(args.ca.as_deref())).transpose()?;
     let mut watch = Watch::new(args.since, args.json);
     let mut backoff = Backoff::default();
     loop {
         let url = endpoint_url(args, watch.since);
-        let (reason, told) = match connect(&url, args.token.as_ref()) {
+        let (reason, told) = match connect(&url, args.token.as_ref(), trust.as_ref()) {
             Ok(mut socket) => {
                 if watch.connections > 0 {
                     say("connected again");
@@ -211,96 +182,6 @@ fn endpoint_url(args: &TailArgs, since: Since) -> String {
     url
 }
 
-/// Why there is no connection.
-#[derive(Debug, PartialEq, Eq)]
-enum Refused {
-    ForGood(String),
-    ForNow {
-        reason: String,
-        /// As the daemon told.
-        retry_after: Option<Duration>,
-    },
-}
-
-impl Refused {
-    fn for_now(reason: impl fmt::Display) -> Self {
-        let reason = reason.to_string();
-        Self::ForNow { reason, retry_after: None }
-    }
-}
-
-fn connect(url: &str, token: Option<&Token>) -> Result<WebSocket<TcpStream>, Refused> {
-    let uri: Uri = url.parse().map_err(|error| Refused::ForGood(format!("{url}: {error}")))?;
-    let host = uri.host().unwrap_or_default();
-    let bare_host = host.trim_start_matches('[').trim_end_matches(']');
-    let port = uri.port_u16().unwrap_or(80);
-    let unreachable = |error: io::Error| Refused::for_now(format!("{host}:{port}: {error}"));
-
-    let mut failure = io::Error::from(ErrorKind::AddrNotAvailable);
-    let addresses = (bare_host, port).to_socket_addrs().map_err(unreachable)?;
-    for address in addresses {
-        let stream = match TcpStream::connect_timeout(&address, CONNECT_SECONDS) {
-            Ok(stream) => stream,
-            Err(error) => {
-                failure = error;
-                continue;
-            }
-        };
-        stream.set_nodelay(true).map_err(unreachable)?;
-        stream.set_read_timeout(Some(CONNECT_SECONDS)).map_err(unreachable)?;
-        let config = WebSocketConfig::default()
-            .max_message_size(Some(MESSAGE_BYTES_MAX))
-            .max_frame_size(Some(MESSAGE_BYTES_MAX));
-        return match client_with_config(request(url, token)?, stream, Some(config)) {
-            Ok((socket, _)) => {
-                let stream = socket.get_ref();
-                stream.set_read_timeout(Some(SILENCE)).map_err(unreachable)?;
-                Ok(socket)
-            }
-            Err(HandshakeError::Failure(tungstenite::Error::Http(response))) => {
-                let retry_after = response.headers().get("retry-after");
-                Err(refusal(
-                    response.status().as_u16(),
-                    retry_after.and_then(|seconds| seconds.to_str().ok()?.parse().ok()),
-                    response.body().as_deref().unwrap_or_default(),
-                ))
-            }
-            Err(HandshakeError::Failure(error)) => Err(Refused::for_now(error)),
-            Err(HandshakeError::Interrupted(_)) => Err(Refused::for_now("no answer")),
-        };
-    }
-    Err(unreachable(failure))
-}
-
-fn request(url: &str, token: Option<&Token>) -> Result<Request, Refused> {
-    let request = url.into_client_request();
-    let mut request = request.map_err(|error| Refused::ForGood(format!("{url}: {error}")))?;
-    if let Some(token) = token {
-        let value = token.header().map_err(Refused::ForGood)?;
-        request.headers_mut().insert(AUTHORIZATION, value);
-    }
-    Ok(request)
-}
-
-/// What an HTTP answer other than 101 means for us.
-fn refusal(status: u16, retry_after_seconds: Option<u64>, body: &[u8]) -> Refused {
-    #[derive(Deserialize)]
-    struct Body {
-        error: String,
-        message: String,
-    }
-    let reason = match serde_json::from_slice(body) {
-        Ok(Body { error, message }) => format!("refused: {status} {error}: {message}"),
-        Err(_) => format!("refused: {status}"),
-    };
-    let retry_after = retry_after_seconds.map(Duration::from_secs);
-    match status {
-        // Slow request, too many of us, and the server's own trouble may pass.
-        408 | 429 | 500 | 502..=504 => Refused::ForNow { reason, retry_after },
-        _ => Refused::ForGood(reason),
-    }
-}
-
 /// How a connection ended.
 enum End {
     OutputClosed,
@@ -310,7 +191,7 @@ enum End {
 
 /// Reads until the connection or the output ends.
 fn follow(
-    socket: &mut WebSocket<TcpStream>,
+    socket: &mut WebSocket<Stream>,
     watch: &mut Watch,
     out: &mut dyn Write,
     say: &mut dyn FnMut(&str),
@@ -480,7 +361,7 @@ mod tests {
     use tungstenite::Message;
     use tungstenite::handshake::server::{Request, Response};
 
-    use super::{Refused, Since, TailArgs, Watch, base_url, endpoint_url, refusal, since, tail};
+    use super::{Since, TailArgs, Watch, base_url, endpoint_url, since, tail};
 
     fn args(words: &[&str]) -> Result<TailArgs, clap::Error> {
         let command = TailArgs::augment_args(Command::new("tail").no_binary_name(true));
@@ -522,7 +403,7 @@ mod tests {
             &["--since", "9007199254740992"],
             &["--since", "-0"],
             &["--events", "a,"],
-            &["--url", "wss://host"],
+            &["--url", "https://host"],
             &["--url", "host:1"],
             &["--url", "ws://host?token=x"],
             &["--token"],
@@ -620,25 +501,6 @@ mod tests {
                 "a message that is not understood"
             ]
         );
-    }
-
-    #[test]
-    fn refusals_are_final_unless_they_may_pass() {
-        let body = br#"{"error":"full","message":"no room"}"#;
-        assert_eq!(
-            refusal(503, Some(2), body),
-            Refused::ForNow {
-                reason: "refused: 503 full: no room".to_owned(),
-                retry_after: Some(Duration::from_secs(2)),
-            }
-        );
-        for status in [408, 429, 500, 502, 504] {
-            assert!(matches!(refusal(status, None, b""), Refused::ForNow { .. }));
-        }
-        for status in [200, 301, 400, 401, 403, 404, 405, 414, 426, 431, 505] {
-            let expected = Refused::ForGood(format!("refused: {status}"));
-            assert_eq!(refusal(status, None, b"<html>"), expected);
-        }
     }
 
     /// A daemon that plays one script a connection: the messages it sends before it hangs up.

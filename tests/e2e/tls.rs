@@ -561,3 +561,58 @@ fn many_come_at_once_and_watchers_are_served_meanwhile() {
         Client::upgrade(stream, format!("wss://localhost{PATH}")).unwrap().connected();
     }
 }
+
+/// Runs `tail` on the events so far, to its end; returns its exit code and both outputs.
+fn tail_once(url: &str, arguments: &[&str], variables: &[(&str, &str)]) -> (i32, String, String) {
+    let output = luxcast()
+        .args(["tail", "--url", url, "--json", "--once", "--since", "start"])
+        .args(arguments)
+        .envs(variables.iter().copied())
+        .stdin(Stdio::null())
+        .output()
+        .expect("the program can be started");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    (output.status.code().expect("it ends by itself"), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn tail_watches_over_tls_and_trusts_whom_it_is_told_to() {
+    let certificates = Certificates::new();
+    let authority = certificates.text_path("ca.pem");
+    for (listen, arguments, variables) in [
+        ("127.0.0.1:0", &["--ca", &authority][..], &[][..]),
+        ("[::1]:0", &[], &[("SSL_CERT_FILE", authority.as_str())]),
+    ] {
+        let mut daemon = certificates.setup().flags(&["--listen", listen]).start();
+        publish(&daemon, 0, 3, 10);
+        let url = format!("wss://{}", daemon.address);
+        let (arguments, variables) = (arguments.to_vec(), variables.to_vec());
+        thread::scope(|scope| {
+            let tail = scope.spawn(|| tail_once(&url, &arguments, &variables));
+            daemon.wait_for_connections(1);
+            wait_until("it is let in", || daemon.connections()[0]["phase"] == "open");
+            daemon.stop();
+            let (code, out, said) = tail.join().expect("it was started");
+            assert_eq!((code, out.lines().count()), (0, 3), "{out} {said}");
+            assert!(said.contains("says goodbye"), "{said}");
+        });
+    }
+    let daemon = certificates.setup().start();
+    let url = format!("wss://{}", daemon.address);
+    let stranger = Certificates::new().text_path("ca.pem");
+    // The stranger's file is gone with its directory; the second of these is an authority, though another one.
+    let other = Certificates::new();
+    for (arguments, code, words) in [
+        (&["--ca", &stranger][..], 1, "ca.pem"),
+        (&["--ca", &other.text_path("ca.pem")], 1, "certificate"),
+        (&["--ca", &other.text_path("key.pem")], 1, "no certificate in it"),
+    ] {
+        let (status, out, said) = tail_once(&url, arguments, &[]);
+        assert_eq!((status, out.as_str()), (code, ""), "{said}");
+        assert!(said.contains(words), "{words} in {said}");
+    }
+    let (status, _, said) = tail_once(&url.replace("wss", "ws"), &[], &[]);
+    assert!(status == 1 && said.contains("use wss://"), "{said}");
+    let (status, _, said) = tail_once("ws://127.0.0.1:1", &["--ca", &authority], &[]);
+    assert!(status == 2 && said.contains("wss://"), "{said}");
+}
