@@ -139,3 +139,17 @@ fn luxcast_bench_fails_a_server_that_loses_or_doubles_a_message() {
         assert!(errors.contains(word) || table.contains(word), "{word}: {table}{errors}");
     }
 }
+
+#[test]
+fn luxcast_bench_measures_what_tls_costs_beside_plain() {
+    let arguments = ["tls", "--watchers", "20", "--events", "100", "--runs", "1", "--json", "-"];
+    let (code, json, errors) = bench(&arguments);
+    assert_eq!(code, 0, "{errors}");
+    let found: Value = serde_json::from_str(&json).expect("--json - prints JSON and nothing else");
+    let servers = found["scenarios"][0]["servers"].as_array().unwrap();
+    let figures = |place: usize| servers[place]["figures"].as_array().unwrap().len();
+    assert_eq!((servers.len(), figures(0), figures(1), figures(2)), (3, 4, 4, 1));
+    for server in servers {
+        assert_eq!(server["error"], Value::Null, "{server}");
+    }
+}

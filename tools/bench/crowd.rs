@@ -11,6 +11,8 @@ use mio::{Events, Interest, Poll, Token};
 use socket2::SockRef;
 
 use crate::Outcome;
+use crate::sealed::{Sealed, Trust};
+use crate::server::Server;
 use crate::wire::{Shape, frame_of};
 
 const READ_BYTES: usize = 512 << 10;
@@ -37,6 +39,7 @@ enum State {
 
 struct Watcher {
     socket: Option<TcpStream>,
+    tls: Option<Box<Sealed>>,
     state: State,
     /// The request head, until it is sent.
     request: Vec<u8>,
@@ -112,6 +115,8 @@ pub struct Crowd {
     has_prompt: bool,
     /// Poll without sleeping: the load has a core of its own.
     spins: bool,
+    /// How watchers speak TLS, if they do.
+    trust: Option<Trust>,
     /// Connections of the feed on which the server has said something.
     pub feed_tokens: Vec<usize>,
     /// That of the newest message read, as luxcast numbers them.
@@ -133,9 +138,17 @@ impl Crowd {
             times: None,
             is_feed_writable: true,
             spins,
+            trust: None,
             feed_tokens: Vec::new(),
             stream_seq: 0,
         })
+    }
+
+    /// Watchers that speak as this server does.
+    pub fn of(server: &Server, shape: Shape, spins: bool) -> Outcome<Self> {
+        let mut crowd = Self::new(shape, spins)?;
+        crowd.trust.clone_from(&server.trust);
+        Ok(crowd)
     }
 
     pub fn len(&self) -> usize {
@@ -148,6 +161,7 @@ impl Crowd {
         self.has_prompt |= group == PROMPT_GROUP;
         self.watchers.push(Watcher {
             socket: None,
+            tls: None,
             state: State::Closed,
             request: Vec::new(),
             rest: Vec::with_capacity(2 * self.shape.frame_bytes),
@@ -169,6 +183,11 @@ impl Crowd {
         watcher.request = request;
         watcher.state = State::Connecting;
         watcher.socket = Some(socket);
+        let tls = match &watcher.tls {
+            Some(before) => Some(before.again()),
+            None => self.trust.as_ref().map(Sealed::new),
+        };
+        watcher.tls = tls.transpose()?.map(Box::new);
         Ok(())
     }
 
@@ -307,7 +326,11 @@ impl Crowd {
         if let Some(error) = socket.take_error()? {
             return Err(format!("watcher {key} cannot connect: {error}").into());
         }
-        match socket.write(&watcher.request) {
+        let written = match &mut watcher.tls {
+            Some(tls) => tls.ask(socket, &watcher.request).map(|()| watcher.request.len()),
+            None => socket.write(&watcher.request),
+        };
+        match written {
             Ok(count) if count == watcher.request.len() => {
                 watcher.request = Vec::new();
                 watcher.state = State::Asked;
@@ -326,7 +349,11 @@ impl Crowd {
             let Some(socket) = &mut watcher.socket else { return Ok(()) };
             let held = watcher.rest.len();
             block[..held].copy_from_slice(&watcher.rest);
-            match socket.read(&mut block[held..]) {
+            let read = match &mut watcher.tls {
+                Some(tls) => tls.read(socket, &mut block[held..]),
+                None => socket.read(&mut block[held..]),
+            };
+            match read {
                 Ok(0) => {
                     self.close(key);
                     return Ok(());
@@ -345,8 +372,9 @@ impl Crowd {
                     let rest = &mut self.watchers[key].rest;
                     rest.clear();
                     rest.extend_from_slice(&block[start + used..end]);
-                    // Less than there was room for: the socket is empty, and what comes makes a new edge.
-                    if end < block.len() {
+                    // Less than there was room for: the socket is empty, and what comes makes a new edge. TLS gives
+                    // less than it has.
+                    if end < block.len() && self.watchers[key].tls.is_none() {
                         return Ok(());
                     }
                 }

@@ -18,6 +18,7 @@ mod process;
 mod report;
 mod result;
 mod scenario;
+mod sealed;
 mod server;
 mod table;
 mod wire;

@@ -17,6 +17,7 @@ use crate::machine::Pinning;
 use crate::peers::Peer;
 use crate::process::{Process, Usage};
 use crate::result::Role;
+use crate::sealed::{self, Trust};
 use crate::wire::topic_name;
 
 /// What to measure.
@@ -24,6 +25,11 @@ use crate::wire::topic_name;
 pub enum Which {
     /// With these flags besides `listen`, `ingest` and `admin`.
     Luxcast(Vec<String>),
+    /// The same behind TLS; whether its clients come back with their sessions.
+    LuxcastTls {
+        flags: Vec<String>,
+        resumes: bool,
+    },
     /// A daemon that runs already.
     Running {
         address: SocketAddr,
@@ -44,6 +50,8 @@ pub struct Server {
     pub role: Role,
     pub address: SocketAddr,
     pub inlet: Inlet,
+    /// How its clients speak TLS, if it does.
+    pub trust: Option<Trust>,
     process: Option<Process>,
     id: u32,
     directory: PathBuf,
@@ -69,21 +77,24 @@ impl Server {
 
     fn start_in(which: &Which, pinning: &Pinning, directory: &Path) -> Outcome<Self> {
         let socket = directory.join("feed.sock");
+        let mut trust = None;
         let (role, process, address, inlet) = match which {
             Which::Running { address, ingest } => {
                 let id = peer_process(ingest)?;
                 let directory = directory.to_owned();
                 let inlet = Inlet::Lines(ingest.clone());
                 let role = Role::Luxcast;
-                return Ok(Self { role, address: *address, inlet, process: None, id, directory });
+                return Ok(Self { role, address: *address, inlet, trust, process: None, id, directory });
             }
             Which::Luxcast(flags) => {
-                let mut arguments = words("serve --listen 127.0.0.1:0 --admin off --log-level warn");
-                arguments.extend(["--ingest".to_owned(), socket.display().to_string()]);
-                arguments.extend(flags.iter().cloned());
-                let mut process = Process::start(&daemon_program()?, &arguments, pinning)?;
-                let address = ready_address(&mut process, "listening ws://")?;
-                while !process.line()?.starts_with("ingest ") {}
+                let (process, address) = start_daemon(flags, "listening ws://", &socket, pinning)?;
+                (Role::Luxcast, process, address, Inlet::Lines(socket))
+            }
+            Which::LuxcastTls { flags, resumes } => {
+                let (more, config) = sealed::prepare(directory, *resumes)?;
+                trust = Some(config);
+                let flags = [flags.clone(), more].concat();
+                let (process, address) = start_daemon(&flags, "listening wss://", &socket, pinning)?;
                 (Role::Luxcast, process, address, Inlet::Lines(socket))
             }
             Which::Floor { watchers, frame_bytes, events_per_send } => {
@@ -113,7 +124,7 @@ impl Server {
             }
         };
         let id = process.id();
-        Ok(Self { role, address, inlet, process: Some(process), id, directory: directory.to_owned() })
+        Ok(Self { role, address, inlet, trust, process: Some(process), id, directory: directory.to_owned() })
     }
 
     pub fn id(&self) -> u32 {
@@ -145,6 +156,21 @@ impl Drop for Server {
 
 fn words(text: &str) -> Vec<String> {
     text.split(' ').map(str::to_owned).collect()
+}
+
+fn start_daemon(
+    flags: &[String],
+    ready: &str,
+    socket: &Path,
+    pinning: &Pinning,
+) -> Outcome<(Process, SocketAddr)> {
+    let mut arguments = words("serve --listen 127.0.0.1:0 --admin off --log-level warn");
+    arguments.extend(["--ingest".to_owned(), socket.display().to_string()]);
+    arguments.extend(flags.iter().cloned());
+    let mut process = Process::start(&daemon_program()?, &arguments, pinning)?;
+    let address = ready_address(&mut process, ready)?;
+    while !process.line()?.starts_with("ingest ") {}
+    Ok((process, address))
 }
 
 /// The daemon that was built beside this tool.

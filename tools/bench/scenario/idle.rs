@@ -61,14 +61,9 @@ fn measure(
     watch: &mut dyn FnMut(f64),
 ) -> Outcome<Findings> {
     let server = Server::start(&contestant.which, &lab.pinning)?;
-    let mut crowd = Crowd::new(size.shape, lab.spins())?;
-    let first = FIRST.min(size.watchers / 2);
-    crowd.gather(first, server.address, 0, |_| server.request(0, ""))?;
-    let before = server.usage()?;
-    let rest = size.watchers - first;
-    crowd.gather(rest, server.address, 0, |_| server.request(0, ""))?;
-    let resident = server.usage()?.resident_bytes.saturating_sub(before.resident_bytes);
-    let mut figures = vec![(BYTES_PER_CONNECTION, resident as f64 / rest as f64)];
+    let mut crowd = Crowd::of(&server, size.shape, lab.spins())?;
+    let bytes = bytes_per_connection(&mut crowd, &server, size.watchers)?;
+    let mut figures = vec![(BYTES_PER_CONNECTION, bytes)];
     if contestant.role == Role::Luxcast {
         // The first interval gives every connection its place.
         wait(&mut crowd, HEARTBEAT_SECONDS, &mut |_| {})?;
@@ -79,6 +74,17 @@ fn measure(
         figures.push((CPU_PER_HEARTBEAT, cpu as f64 / 1e3 / heartbeats as f64));
     }
     Ok(Findings { figures, latency: None, complaint: crowd.tally.complaint() })
+}
+
+/// Lets so many watchers in. How much the server's memory grows with each.
+pub fn bytes_per_connection(crowd: &mut Crowd, server: &Server, watchers: usize) -> Outcome<f64> {
+    let first = FIRST.min(watchers / 2);
+    crowd.gather(first, server.address, 0, |_| server.request(0, ""))?;
+    let before = server.usage()?;
+    let rest = watchers - first;
+    crowd.gather(rest, server.address, 0, |_| server.request(0, ""))?;
+    let resident = server.usage()?.resident_bytes.saturating_sub(before.resident_bytes);
+    Ok(resident as f64 / rest as f64)
 }
 
 /// One frame for each socket in turn, as often as heartbeats come.

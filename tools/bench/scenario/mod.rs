@@ -12,6 +12,7 @@ mod resume;
 pub mod setting;
 mod slow;
 mod storm;
+mod tls;
 mod topics;
 
 use clap::Args;
@@ -56,7 +57,7 @@ pub struct Row {
     pub run: Run,
 }
 
-pub const ROWS: [Row; 12] = [
+pub const ROWS: [Row; 13] = [
     Row {
         name: "fanout",
         help: "1,000 watchers of one job, events as fast as they are delivered",
@@ -92,6 +93,12 @@ pub const ROWS: [Row; 12] = [
         help: "handshakes as fast as they are answered",
         takes: &["events"],
         run: storm::run,
+    },
+    Row {
+        name: "tls",
+        help: "what TLS costs: per handshake, per connection, per message",
+        takes: &["watchers", "events"],
+        run: tls::run,
     },
     Row {
         name: "slow",

@@ -73,7 +73,7 @@ pub fn begin(server: &Server, size: Size, lab: &Lab) -> Outcome<Load> {
 
 /// The same with all watchers in `group`.
 pub fn begin_in(server: &Server, size: Size, lab: &Lab, group: u8) -> Outcome<Load> {
-    let mut crowd = Crowd::new(size.shape, lab.spins())?;
+    let mut crowd = Crowd::of(server, size.shape, lab.spins())?;
     crowd
         .gather(size.watchers, server.address, group, |watcher| server.request(watcher % size.topics, ""))?;
     let feed = Feed::open(server.inlet.clone(), size.shape, size.topics, &crowd.poll)?;

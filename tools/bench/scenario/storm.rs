@@ -44,18 +44,26 @@ fn measure(
     watch: &mut dyn FnMut(f64),
 ) -> Outcome<Findings> {
     let server = Server::start(&contestant.which, &lab.pinning)?;
-    let mut crowd = Crowd::new(shape(options)?, lab.spins())?;
+    let mut crowd = Crowd::of(&server, shape(options)?, lab.spins())?;
+    let (cpu, seconds) = storm(&mut crowd, &server, contestant.events, watch)?;
+    let figures = vec![(CPU_PER_HANDSHAKE, cpu), (HANDSHAKES_PER_SECOND, contestant.events as f64 / seconds)];
+    Ok(Findings { figures, latency: None, complaint: None })
+}
+
+/// So many handshakes: the server's CPU microseconds for each, and how many seconds they took.
+pub fn storm(
+    crowd: &mut Crowd,
+    server: &Server,
+    count: u64,
+    watch: &mut dyn FnMut(f64),
+) -> Outcome<(f64, f64)> {
     // The first ones find cold caches.
-    shake_hands(&mut crowd, &server, (contestant.events / 10).max(AT_ONCE as u64), &mut |_| {})?;
+    shake_hands(crowd, server, (count / 10).max(AT_ONCE as u64), &mut |_| {})?;
     let (before, begin) = (server.usage()?, Instant::now());
-    shake_hands(&mut crowd, &server, contestant.events, watch)?;
+    shake_hands(crowd, server, count, watch)?;
     let seconds = begin.elapsed().as_secs_f64();
     let cpu = server.usage()?.cpu_nanos - before.cpu_nanos;
-    let figures = vec![
-        (CPU_PER_HANDSHAKE, cpu as f64 / 1e3 / contestant.events as f64),
-        (HANDSHAKES_PER_SECOND, contestant.events as f64 / seconds),
-    ];
-    Ok(Findings { figures, latency: None, complaint: None })
+    Ok((cpu as f64 / 1e3 / count as f64, seconds))
 }
 
 /// Connects, is let in, is cut off: `count` times.

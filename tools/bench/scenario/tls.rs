@@ -1,0 +1,96 @@
+//! What TLS costs: a handshake, a connection, a message, each beside the same without it.
+
+use crate::Outcome;
+use crate::crowd::Crowd;
+use crate::lab::{BYTES_PER_CONNECTION, CPU_PER_HANDSHAKE, Contestant, Findings, Kind, Lab};
+use crate::result::{Better, Scenario};
+use crate::scenario::Options;
+use crate::scenario::idle::bytes_per_connection;
+use crate::scenario::setting::{Size, begin, scenario, shape};
+use crate::scenario::storm::storm;
+use crate::server::{Server, Which};
+
+const ABOUT: &str = "Each watcher's bytes are encrypted with keys of its own, so that what is shared without TLS is \
+    not shared any more. The certificate's key is ECDSA on P-256, the clients speak TLS 1.3. A session that is \
+    resumed spares the daemon a signature, not the exchange of keys. Handshakes include connecting and the upgrade.";
+
+const HANDSHAKES: u64 = 5_000;
+const FEW: usize = 100;
+const MANY: usize = 1_000;
+const CPU_FEW: Kind = Kind {
+    name: "cpu_micros_per_message_100",
+    label: "CPU per message, 100 watchers",
+    unit: "µs",
+    better: Better::Lower,
+};
+const CPU_MANY: Kind = Kind {
+    name: "cpu_micros_per_message_1000",
+    label: "CPU per message, 1,000 watchers",
+    unit: "µs",
+    better: Better::Lower,
+};
+/// Of the events without TLS: so a run with it takes no longer.
+const SHARE: u64 = 8;
+const WINDOW: u64 = 1_024;
+
+pub fn run(lab: &Lab, options: &Options) -> Outcome<Scenario> {
+    let events = options.events.unwrap_or(20_000);
+    let connections = options.watchers.unwrap_or(4_000) as usize;
+    let plain = lab.luxcast("luxcast", events, &[]);
+    let Which::Luxcast(flags) = &plain.which else {
+        return Err("tls is measured with a daemon of its own, without --url".into());
+    };
+    let sealed = |name: &str, resumes| Contestant {
+        name: name.to_owned(),
+        which: Which::LuxcastTls { flags: flags.clone(), resumes },
+        events: (events / SHARE).max(100),
+        ..plain.clone()
+    };
+    let contestants = [plain.clone(), sealed("luxcast, TLS", false), sealed("luxcast, TLS resumed", true)];
+    let results = lab.compare("tls", &contestants, |contestant, watch| {
+        let handshakes = handshakes(contestant, options, lab)?;
+        let mut figures = vec![(CPU_PER_HANDSHAKE, handshakes)];
+        if !matches!(contestant.which, Which::LuxcastTls { resumes: true, .. }) {
+            figures.push((BYTES_PER_CONNECTION, memory(contestant, options, connections, lab)?));
+            figures.push((CPU_FEW, delivery(contestant, options, FEW, lab, watch)?));
+            figures.push((CPU_MANY, delivery(contestant, options, MANY, lab, watch)?));
+        }
+        Ok(Findings { figures, latency: None, complaint: None })
+    });
+    let parameters = vec![
+        ("connections at rest".to_owned(), crate::format::number(connections as f64)),
+        ("bytes a frame".to_owned(), shape(options)?.frame_bytes.to_string()),
+    ];
+    Ok(scenario("tls", "What TLS costs", ABOUT, parameters, CPU_PER_HANDSHAKE, results))
+}
+
+fn handshakes(contestant: &Contestant, options: &Options, lab: &Lab) -> Outcome<f64> {
+    let server = Server::start(&contestant.which, &lab.pinning)?;
+    let mut crowd = Crowd::of(&server, shape(options)?, lab.spins())?;
+    let (cpu, _) = storm(&mut crowd, &server, HANDSHAKES.min(contestant.events), &mut |_| {})?;
+    Ok(cpu)
+}
+
+fn memory(contestant: &Contestant, options: &Options, connections: usize, lab: &Lab) -> Outcome<f64> {
+    let server = Server::start(&contestant.which, &lab.pinning)?;
+    let mut crowd = Crowd::of(&server, shape(options)?, lab.spins())?;
+    bytes_per_connection(&mut crowd, &server, connections)
+}
+
+fn delivery(
+    contestant: &Contestant,
+    options: &Options,
+    watchers: usize,
+    lab: &Lab,
+    watch: &mut dyn FnMut(f64),
+) -> Outcome<f64> {
+    let size = Size { watchers, topics: 1, window: WINDOW, shape: shape(options)? }.check(lab)?;
+    let server = Server::start(&contestant.which, &lab.pinning)?;
+    let mut load = begin(&server, size, lab)?;
+    // As many messages for few watchers as for many.
+    let sample = load.run(&server, contestant.events * (MANY / watchers) as u64, watch)?;
+    match load.crowd.tally.complaint() {
+        Some(complaint) => Err(complaint.into()),
+        None => Ok(sample.cpu_micros_per_message()),
+    }
+}
