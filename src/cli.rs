@@ -4,14 +4,19 @@
 mod backoff;
 pub mod check_config;
 mod connection;
+mod ending;
 mod event_line;
 mod logging;
 pub mod publish;
+pub mod record;
 mod reload;
+pub mod replay;
 pub mod serve;
 pub mod sim;
+mod status_line;
 pub mod tail;
 pub mod token;
+mod watch;
 
 use std::env;
 use std::io::Write;

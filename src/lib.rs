@@ -29,8 +29,6 @@
 //! - [`stream`]: who gets what: batches, topics and their logs, the history, the sequencer. Pure state.
 //! - [`hub`]: one shard's watchers: cursors, cohorts, filters, sessions, limits, the flush. Pure state too. Also who comes
 //!   in, [`hub::origin`], [`hub::address`], [`hub::visitors`], and who may watch what, [`hub::auth`].
-//! - [`net`]: sockets, threads, clocks. Decides nothing.
-//! - [`hub`]: one shard's watchers: cursors, cohorts, filters, sessions, limits, the flush. Pure state too.
 //! - [`net`]: sockets, threads, clocks. Decides nothing. [`net::transport`] is TLS, where it is spoken.
 //! - [`server`]: binds, spawns, drains, joins. [`cli`] and [`sim`]: the program around it.
 //!

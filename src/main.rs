@@ -5,10 +5,12 @@ use std::process::ExitCode;
 
 use clap::{ArgMatches, Args, Command};
 use luxcast::cli::publish::PublishArgs;
+use luxcast::cli::record::RecordArgs;
+use luxcast::cli::replay::ReplayArgs;
 use luxcast::cli::sim::SimArgs;
 use luxcast::cli::tail::TailArgs;
 use luxcast::cli::token::TokenArgs;
-use luxcast::cli::{check_config, end_process_on_panic, publish, serve, sim, tail, token};
+use luxcast::cli::{check_config, end_process_on_panic, publish, record, replay, serve, sim, tail, token};
 use luxcast::config;
 
 fn main() -> ExitCode {
@@ -19,6 +21,8 @@ fn main() -> ExitCode {
         Some(("check-config", flags)) => check_config::run(flags),
         Some(("publish", flags)) => publish::run(arguments::<PublishArgs>(flags)),
         Some(("tail", flags)) => tail::run(arguments::<TailArgs>(flags)),
+        Some(("record", flags)) => record::run(arguments::<RecordArgs>(flags)),
+        Some(("replay", flags)) => replay::run(arguments::<ReplayArgs>(flags)),
         Some(("sim", flags)) => sim::run(arguments::<SimArgs>(flags)),
         Some(("token", flags)) => token::run(arguments::<TokenArgs>(flags)),
         _ => unreachable!("clap lets no other subcommand pass"),
@@ -31,6 +35,8 @@ fn command() -> Command {
         Command::new("check-config").about("Show the settings in force and where each comes from");
     let publish = Command::new("publish").about("Send events from a file or standard input to the daemon");
     let tail = Command::new("tail").about("Watch a job, a flow or everything");
+    let record = Command::new("record").about("Write the events of a job, a flow or everything into a file");
+    let replay = Command::new("replay").about("Send recorded events to the daemon as they happened");
     let sim = Command::new("sim").about("Simulate a workflow engine that feeds the daemon");
     let token = Command::new("token").about("Make a token for watchers, or sign one");
     Command::new("luxcast")
@@ -42,6 +48,8 @@ fn command() -> Command {
         .subcommand(config::add_flags(check_config))
         .subcommand(PublishArgs::augment_args(publish))
         .subcommand(TailArgs::augment_args(tail))
+        .subcommand(RecordArgs::augment_args(record))
+        .subcommand(ReplayArgs::augment_args(replay))
         .subcommand(SimArgs::augment_args(sim))
         .subcommand(TokenArgs::augment_args(token))
 }
@@ -64,7 +72,7 @@ mod tests {
     fn arguments_do_not_bring_another_title() {
         for subcommand in command().get_subcommands() {
             let about = subcommand.get_about().map(ToString::to_string);
-            let begins = ["Run ", "Show ", "Send ", "Watch ", "Simulate ", "Make "];
+            let begins = ["Run ", "Show ", "Send ", "Watch ", "Write ", "Simulate ", "Make "];
             assert!(about.is_some_and(|about| begins.iter().any(|begin| about.starts_with(begin))));
         }
     }

@@ -28,7 +28,7 @@ const CONNECT_SECONDS: Duration = Duration::from_secs(10);
 
 /// After so long a silence the connection is probed with a ping, and given up after as long again.
 /// Longer than the daemon's usual heartbeat of 30 s.
-const SILENCE: Duration = Duration::from_secs(45);
+pub const SILENCE: Duration = Duration::from_secs(45);
 
 /// Events are at most a megabyte unless the daemon is told otherwise; this leaves room for that.
 const MESSAGE_BYTES_MAX: usize = 256 << 20;
@@ -150,7 +150,7 @@ pub fn connect(
             .max_frame_size(Some(MESSAGE_BYTES_MAX));
         return match client_with_config(request(url, token)?, stream, Some(config)) {
             Ok((socket, _)) => {
-                socket_of(socket.get_ref()).set_read_timeout(Some(SILENCE)).map_err(unreachable)?;
+                set_patience(&socket, SILENCE).map_err(unreachable)?;
                 Ok(socket)
             }
             Err(HandshakeError::Failure(tungstenite::Error::Http(response))) => {
@@ -166,6 +166,11 @@ pub fn connect(
         };
     }
     Err(unreachable(failure))
+}
+
+/// For how long a read waits.
+pub fn set_patience(socket: &WebSocket<Stream>, patience: Duration) -> io::Result<()> {
+    socket_of(socket.get_ref()).set_read_timeout(Some(patience))
 }
 
 fn over_tls(

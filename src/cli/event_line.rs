@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use anstyle::{AnsiColor, Style};
+
 use crate::wire::members::members;
 use crate::wire::stamp::{Stamp, parse_unix_micros};
 
@@ -83,8 +85,44 @@ const SHAPES: &[(&str, &[Detail])] = &[
 /// What is shown of a type that is not among the shapes.
 const OTHER: &[Detail] = &[("routine", &["routine_id"]), ("event", &["event"]), ("data", &["data"])];
 
+/// How the parts of a line look.
+pub struct Palette {
+    faint: Style,
+    begun: Style,
+    good: Style,
+    bad: Style,
+    held: Style,
+}
+
+impl Palette {
+    pub fn plain() -> Self {
+        let [faint, begun, good, bad, held] = [Style::new(); 5];
+        Self { faint, begun, good, bad, held }
+    }
+
+    pub fn coloured() -> Self {
+        Self {
+            faint: Style::new().dimmed(),
+            begun: Style::new().bold(),
+            good: AnsiColor::Green.on_default(),
+            bad: AnsiColor::Red.on_default().bold(),
+            held: AnsiColor::Yellow.on_default(),
+        }
+    }
+
+    fn of_type(&self, kind: &str) -> Style {
+        match kind {
+            "job_started" => self.begun,
+            "job_completed" => self.good,
+            "job_failed" | "routine_failed" | "error" => self.bad,
+            "job_paused" | "job_cancelled" | "breakpoint_hit" => self.held,
+            _ => Style::new(),
+        }
+    }
+}
+
 /// The line, without its end. None if `event` is not a JSON object with a type.
-pub fn event_line(event: &str) -> Option<String> {
+pub fn event_line(event: &str, palette: &Palette) -> Option<String> {
     let names = ["type", "job_id", "flow_id", "timestamp", "event"];
     let [kind, job_id, flow_id, timestamp, inner_event] = members(event, &names)?;
     let kind = decode(kind?)?;
@@ -93,8 +131,9 @@ pub fn event_line(event: &str) -> Option<String> {
         .and_then(|inner_event| members(inner_event, &["event_type"])?[0])
         .and_then(decode);
 
-    let mut line = time(timestamp.and_then(decode).as_deref());
-    line.push(' ');
+    let faint = palette.faint;
+    let time = time(timestamp.and_then(decode).as_deref());
+    let mut line = format!("{faint}{time}{faint:#} ");
     match (job_id.and_then(decode), flow_id.and_then(decode)) {
         (Some(job_id), _) => push_visible(&mut line, &job_id),
         (None, Some(flow_id)) => {
@@ -103,12 +142,14 @@ pub fn event_line(event: &str) -> Option<String> {
         }
         (None, None) => line.push('-'),
     }
-    line.push(' ');
+    let style = palette.of_type(inner.as_deref().unwrap_or(&kind));
+    line.push_str(&format!(" {style}"));
     push_visible(&mut line, &kind);
     if let Some(inner) = &inner {
         line.push('/');
         push_visible(&mut line, inner);
     }
+    line.push_str(&format!("{style:#}"));
     let shape = match &inner {
         Some(inner) => inner.as_ref(),
         None => kind.as_ref(),
@@ -120,9 +161,7 @@ pub fn event_line(event: &str) -> Option<String> {
         .map_or(OTHER, |(_, details)| details);
     for (label, path) in details {
         if let Some(value) = find(event, path).filter(|value| *value != "null") {
-            line.push(' ');
-            line.push_str(label);
-            line.push('=');
+            line.push_str(&format!(" {faint}{label}={faint:#}"));
             push_value(&mut line, value);
         }
     }
@@ -192,7 +231,20 @@ fn push_visible(line: &mut String, text: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::{SHAPES, VALUE_CHARS_MAX, event_line};
+    use super::{Palette, SHAPES, VALUE_CHARS_MAX};
+
+    fn event_line(event: &str) -> Option<String> {
+        super::event_line(event, &Palette::plain())
+    }
+
+    #[test]
+    fn colours_tell_good_from_bad() {
+        let event = r#"{"type":"job_failed","job_id":"j","data":{"routine_id":"p"}}"#;
+        let line = super::event_line(event, &Palette::coloured()).unwrap();
+        let expected =
+            "\u{1b}[2m-\u{1b}[0m j \u{1b}[1m\u{1b}[31mjob_failed\u{1b}[0m \u{1b}[2mroutine=\u{1b}[0mp";
+        assert_eq!(line, expected);
+    }
 
     #[test]
     fn each_shape_shows_what_matters() {

@@ -54,6 +54,15 @@ fn publisher_name(text: &str) -> Result<String, String> {
 
 /// Exit code 0: all accepted. 1: some refused, or no daemon. 2: nothing to read from.
 pub fn run(args: PublishArgs) -> ExitCode {
+    run_as("publish", args, |input| input)
+}
+
+/// The same under another name, with the input as `through` hands it on.
+pub fn run_as(
+    name: &str,
+    args: PublishArgs,
+    through: impl FnOnce(Box<dyn Read>) -> Box<dyn Read>,
+) -> ExitCode {
     let (input, size): (Box<dyn Read>, Option<u64>) = if args.file == Path::new("-") {
         (Box::new(io::stdin()), None)
     } else {
@@ -63,14 +72,14 @@ pub fn run(args: PublishArgs) -> ExitCode {
                 (Box::new(file), size)
             }
             Err(error) => {
-                say(&format!("luxcast publish: {}: {error}", args.file.display()));
+                say(&format!("luxcast {name}: {}: {error}", args.file.display()));
                 return ExitCode::from(2);
             }
         }
     };
     let bar = progress_bar(size, args.no_progress);
     let say_above_bar = |line: &str| bar.suspend(|| say(line));
-    let outcome = publish(&args, input, &say_above_bar, &bar);
+    let outcome = publish(&args, through(input), &say_above_bar, &bar);
     bar.finish_and_clear();
     match outcome {
         Ok(summary) => {
@@ -78,7 +87,7 @@ pub fn run(args: PublishArgs) -> ExitCode {
             ExitCode::from(u8::from(summary.refused > 0))
         }
         Err(error) => {
-            say(&format!("luxcast publish: {error}"));
+            say(&format!("luxcast {name}: {error}"));
             ExitCode::from(1)
         }
     }

@@ -1,62 +1,11 @@
 //! Section 9: `publish`, `tail` and `sim` against a real daemon.
 
 use std::fs;
-use std::io::Write;
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::mpsc::Receiver;
 
 use serde_json::Value;
 
-use crate::harness::daemon::{Gathered, read_lines};
-use crate::harness::{Daemon, PATIENCE, Scratch, luxcast, numbered, seq_of, wait_until};
-
-/// A tool that runs beside the daemon; it never outlives its test.
-struct Tool {
-    child: Child,
-    lines: Receiver<String>,
-    stderr: Gathered,
-}
-
-impl Tool {
-    fn start(command: &mut Command) -> Self {
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the program can be started");
-        let stderr = Gathered::start(child.stderr.take().unwrap());
-        let lines = read_lines(child.stdout.take().unwrap(), Arc::default());
-        Self { child, lines, stderr }
-    }
-
-    fn tail(daemon: &Daemon, arguments: &[&str]) -> Self {
-        let mut command = luxcast();
-        command.args(["tail", "--url", &format!("ws://{}", daemon.address)]).args(arguments);
-        Self::start(&mut command)
-    }
-
-    fn line(&self) -> String {
-        self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no line; {}", self.stderr.so_far()))
-    }
-
-    /// Writes its standard input and waits for its end.
-    fn finish(mut self, input: &[u8]) -> (i32, String) {
-        self.child.stdin.take().unwrap().write_all(input).expect("it reads");
-        let code = self.child.wait().unwrap().code().expect("it ended by itself");
-        (code, self.stderr.wait_for_all())
-    }
-}
-
-impl Drop for Tool {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn publish(daemon: &Daemon, arguments: &[&str]) -> Tool {
-    let mut command = luxcast();
-    command.arg("publish").arg("--ingest").arg(&daemon.ingest).args(arguments);
-    Tool::start(&mut command)
-}
+use crate::harness::tool::{Tool, publish};
+use crate::harness::{Daemon, Scratch, luxcast, numbered, seq_of, wait_until};
 
 #[test]
 fn publish_sends_a_file_and_reports_each_refused_line_by_its_number() {

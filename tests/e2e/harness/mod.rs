@@ -7,6 +7,7 @@ pub mod feed;
 pub mod oracle;
 pub mod random;
 pub mod tls;
+pub mod tool;
 pub mod transcript;
 
 use std::env;

@@ -1,0 +1,123 @@
+//! How a watched job ends. An event that says so may be of the past, and the job may have begun again since.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobEnd {
+    Completed,
+    Failed,
+    Cancelled,
+}
+
+/// What is known of the job on this connection.
+#[derive(Default)]
+pub struct Ending {
+    /// The newest event when the connection began: what is later is live.
+    newest: u64,
+    /// The job was under way at that moment.
+    was_running: bool,
+    /// The latest end in the past; whether the job began again after it shows what follows.
+    past: Option<JobEnd>,
+}
+
+#[derive(Deserialize)]
+struct Snapshot<'a> {
+    #[serde(borrow)]
+    metrics: Times<'a>,
+}
+
+#[derive(Deserialize)]
+struct Times<'a> {
+    end_time: Option<&'a str>,
+}
+
+impl Ending {
+    /// After so long a silence, the past is over.
+    pub const QUIET: Duration = Duration::from_millis(500);
+
+    pub fn note_connected(&mut self, newest: u64) {
+        *self = Self { newest, was_running: false, past: None };
+    }
+
+    /// The metrics of the job when the connection began.
+    pub fn note_snapshot(&mut self, text: &str) {
+        let snapshot = serde_json::from_str::<Snapshot<'_>>(text);
+        self.was_running = snapshot.is_ok_and(|snapshot| snapshot.metrics.end_time.is_none());
+    }
+
+    /// How the job ended, if this event says it for certain.
+    pub fn note_event(&mut self, kind: &str, stream_seq: u64) -> Option<JobEnd> {
+        let end = match kind {
+            "job_completed" => JobEnd::Completed,
+            "job_failed" => JobEnd::Failed,
+            "job_cancelled" => JobEnd::Cancelled,
+            "job_started" | "job_resumed" => {
+                self.past = None;
+                return None;
+            }
+            _ => return None,
+        };
+        if stream_seq > self.newest {
+            return Some(end);
+        }
+        self.past = Some(end).filter(|_| !self.was_running);
+        None
+    }
+
+    /// How the job ended, if nothing follows.
+    pub fn pending(&self) -> Option<JobEnd> {
+        self.past
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Ending, JobEnd};
+
+    const RUNNING: &str = r#"{"type":"metrics","job_id":"j","metrics":{"end_time":null,"duration":1.5}}"#;
+    const ENDED: &str =
+        r#"{"type":"metrics","job_id":"j","metrics":{"end_time":"2025-01-15T10:30:00.000Z"}}"#;
+
+    fn connected(snapshot: Option<&str>) -> Ending {
+        let mut ending = Ending::default();
+        ending.note_connected(10);
+        if let Some(snapshot) = snapshot {
+            ending.note_snapshot(snapshot);
+        }
+        ending
+    }
+
+    #[test]
+    fn a_live_end_is_certain() {
+        let mut ending = connected(None);
+        assert_eq!(ending.note_event("job_started", 11), None);
+        assert_eq!(ending.note_event("routine_failed", 12), None);
+        assert_eq!(ending.pending(), None);
+        assert_eq!(ending.note_event("job_failed", 13), Some(JobEnd::Failed));
+        assert_eq!(ending.note_event("job_cancelled", 14), Some(JobEnd::Cancelled));
+    }
+
+    #[test]
+    fn of_the_past_the_latest_end_counts() {
+        let mut ending = connected(Some(ENDED));
+        for (kind, pending) in [
+            ("job_failed", Some(JobEnd::Failed)),
+            ("job_started", None),
+            ("job_completed", Some(JobEnd::Completed)),
+            ("execution_event", Some(JobEnd::Completed)),
+        ] {
+            assert_eq!(ending.note_event(kind, 9), None);
+            assert_eq!(ending.pending(), pending);
+        }
+    }
+
+    #[test]
+    fn a_job_that_runs_again_has_not_ended() {
+        let mut ending = connected(Some(RUNNING));
+        assert_eq!(ending.note_event("job_failed", 8), None);
+        assert_eq!(ending.pending(), None, "it was started again, and its past may begin after that");
+        assert_eq!(ending.note_event("job_completed", 11), Some(JobEnd::Completed));
+    }
+}

@@ -1,0 +1,218 @@
+//! `luxcast record`: writes the events of a job, a flow or everything into a file, as their publisher wrote them, for
+//! `replay`, `publish` and bug reports.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::process::{self, ExitCode};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::cli;
+use crate::cli::watch::{Viewer, WatchArgs, since, watch};
+use crate::wire::action::Since;
+use crate::wire::members::members;
+
+#[derive(Debug, clap::Args)]
+pub struct RecordArgs {
+    /// Where the events go, one JSON object a line; - is standard output
+    #[arg(value_name = "FILE", default_value = "-")]
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub watch: WatchArgs,
+    /// Where to begin: at the start of what is kept, behind event number N, with the last 100, or now
+    #[arg(long, value_name = "N|start|-100|now", default_value = "start", allow_hyphen_values = true, value_parser = since)]
+    pub since: Since,
+    /// Without the events of type metrics: of a job whose publisher sends none, they are the daemon's own
+    #[arg(long)]
+    pub without_metrics: bool,
+    /// Replace the file if there is one
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Exit code 0: all that happened until a signal, the end of the job or with `--once` of the connection is in the
+/// file. 1: something is missing. 2: wrong usage, or the file cannot be made.
+pub fn run(mut args: RecordArgs) -> ExitCode {
+    let problem = args.watch.complete().err();
+    let out = problem.map_or_else(|| open(&args.file, args.force), Err);
+    let out = match out {
+        Ok(out) => out,
+        Err(problem) => {
+            cli::say(&format!("luxcast record: {problem}"));
+            return ExitCode::from(cli::EXIT_USAGE);
+        }
+    };
+    let tally = Arc::new(Tally::default());
+    if let Err(error) = end_by_signal(tally.clone()) {
+        cli::say(&format!("luxcast record: {error}"));
+        return ExitCode::from(1);
+    }
+    let mut recorder = Recorder { out, tally: tally.clone(), leaves_metrics_out: args.without_metrics };
+    let outcome = watch(&args.watch, args.since, &mut recorder, thread::sleep);
+    if let Err(message) = &outcome {
+        recorder.say(message);
+        // Not in the way of the next attempt.
+        if tally.events.load(Ordering::Relaxed) == 0 && args.file != Path::new("-") {
+            let _ = fs::remove_file(&args.file);
+        }
+    }
+    ExitCode::from(tally.tell().max(u8::from(outcome.is_err())))
+}
+
+fn open(file: &Path, replaces: bool) -> Result<Box<dyn Write>, String> {
+    if file == Path::new("-") {
+        return Ok(Box::new(io::stdout().lock()));
+    }
+    let mut options = OpenOptions::new();
+    options.write(true);
+    match replaces {
+        true => options.create(true).truncate(true),
+        false => options.create_new(true),
+    };
+    let open: io::Result<File> = options.open(file);
+    match open {
+        Ok(file) => Ok(Box::new(file)),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            Err(format!("{} is there already: --force replaces it", file.display()))
+        }
+        Err(error) => Err(format!("{}: {error}", file.display())),
+    }
+}
+
+/// SIGINT and SIGTERM are how a recording ends that would go on for ever. Each event is written at once, so that there
+/// is nothing to wait for.
+fn end_by_signal(tally: Arc<Tally>) -> io::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    thread::spawn(move || {
+        if signals.forever().next().is_some() {
+            process::exit(tally.tell().into());
+        }
+    });
+    Ok(())
+}
+
+#[derive(Default)]
+struct Tally {
+    events: AtomicU64,
+    gaps: AtomicU64,
+}
+
+impl Tally {
+    /// Says what was recorded; the exit code that goes with it.
+    fn tell(&self) -> u8 {
+        let (events, gaps) = (self.events.load(Ordering::Relaxed), self.gaps.load(Ordering::Relaxed));
+        cli::say(&summary(events, gaps));
+        u8::from(gaps > 0)
+    }
+}
+
+fn summary(events: u64, gaps: u64) -> String {
+    let events = if events == 1 { "1 event".to_owned() } else { format!("{events} events") };
+    match gaps {
+        0 => format!("{events} recorded"),
+        1 => format!("{events} recorded, with 1 gap: not everything is there"),
+        _ => format!("{events} recorded, with {gaps} gaps: not everything is there"),
+    }
+}
+
+struct Recorder<O> {
+    out: O,
+    tally: Arc<Tally>,
+    leaves_metrics_out: bool,
+}
+
+impl<O: Write> Viewer for Recorder<O> {
+    fn show(&mut self, event: &str, stream_seq: Option<u64>) -> io::Result<()> {
+        // Without a number it is the daemon's own.
+        if stream_seq.is_none() || (self.leaves_metrics_out && is_metrics(event)) {
+            return Ok(());
+        }
+        let Some(mut line) = as_published(event) else {
+            return Err(io::Error::new(
+                ErrorKind::InvalidData,
+                "this daemon numbers its events in another way",
+            ));
+        };
+        line.push('\n');
+        // In one piece, so that a signal finds whole lines.
+        self.out.write_all(line.as_bytes())?;
+        self.out.flush()?;
+        self.tally.events.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn say(&mut self, line: &str) {
+        cli::say(&format!("luxcast record: {line}"));
+    }
+
+    fn note_gap(&mut self) {
+        self.tally.gaps.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn is_metrics(event: &str) -> bool {
+    members(event, &["type"]).is_some_and(|[kind]| kind == Some(r#""metrics""#))
+}
+
+/// Without the number that the daemon put in front; the rest is the publisher's, byte for byte.
+fn as_published(event: &str) -> Option<String> {
+    let (_, rest) = event.strip_prefix(r#"{"stream_seq":"#)?.split_once(',')?;
+    Some(format!("{{{rest}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::Arc;
+
+    use super::{Recorder, Tally, Viewer, as_published, open, summary};
+
+    #[test]
+    fn lines_are_the_publishers_byte_for_byte() {
+        let line = r#"{ "type" : "x", "job_id":"j","n":1e400, "s":"a,\u00e9" }"#;
+        let event = line.replacen('{', r#"{"stream_seq":1764064800000001,"#, 1);
+        assert_eq!(as_published(&event).as_deref(), Some(line));
+        assert_eq!(as_published(line), None);
+    }
+
+    #[test]
+    fn numbered_events_are_written_and_counted() {
+        let tally = Arc::new(Tally::default());
+        let mut recorder = Recorder { out: Vec::new(), tally: tally.clone(), leaves_metrics_out: true };
+        let metrics = r#"{"type":"metrics","job_id":"j","metrics":{}}"#;
+        recorder.show(metrics, None).unwrap();
+        recorder.show(&metrics.replacen('{', r#"{"stream_seq":5,"#, 1), Some(5)).unwrap();
+        recorder.show(r#"{"stream_seq":6,"type":"x","job_id":"j"}"#, Some(6)).unwrap();
+        assert_eq!(recorder.out, b"{\"type\":\"x\",\"job_id\":\"j\"}\n");
+        assert_eq!(tally.tell(), 0);
+        recorder.note_gap();
+        assert_eq!(tally.tell(), 1);
+        recorder.leaves_metrics_out = false;
+        recorder.show(&metrics.replacen('{', r#"{"stream_seq":7,"#, 1), Some(7)).unwrap();
+        assert!(recorder.out.ends_with(format!("{metrics}\n").as_bytes()));
+        assert!(recorder.show(r#"{"type":"x","stream_seq":8}"#, Some(8)).is_err());
+    }
+
+    #[test]
+    fn a_file_is_not_replaced_unasked() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("events.ndjson");
+        fs::write(&file, "old").unwrap();
+        assert!(open(&file, false).err().unwrap().contains("--force"));
+        assert_eq!(fs::read_to_string(&file).unwrap(), "old");
+        drop(open(&file, true).unwrap());
+        assert_eq!(fs::read_to_string(&file).unwrap(), "");
+        assert!(open(&directory.path().join("no/such"), true).is_err());
+    }
+
+    #[test]
+    fn the_summary_reads_well() {
+        assert_eq!(summary(1, 0), "1 event recorded");
+        assert_eq!(summary(9, 2), "9 events recorded, with 2 gaps: not everything is there");
+    }
+}
