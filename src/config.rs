@@ -68,6 +68,7 @@ pub struct Config {
     pub tls_certificate_file: Option<PathBuf>,
     pub tls_key_file: Option<PathBuf>,
     pub log_level: LevelFilter,
+    pub log_format: LogFormat,
     /// Static tokens and what each allows.
     pub token_file: Option<PathBuf>,
     /// `None` exactly if `jwt_algorithm` is.
@@ -94,6 +95,15 @@ pub enum Overrun {
     Gap,
     /// Publishers wait for watchers that still read.
     Wait,
+}
+
+/// Whom the log is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// People.
+    Human,
+    /// Programs: each line is a JSON object.
+    Json,
 }
 
 /// A line may take this part of the history at most: a batch is at most as much, and the newest four stay.
@@ -179,6 +189,7 @@ impl Config {
             tls_certificate_file: None,
             tls_key_file: None,
             log_level: LevelFilter::INFO,
+            log_format: LogFormat::Human,
             token_file: None,
             jwt_key_file: None,
             jwt_algorithm: None,

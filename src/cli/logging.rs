@@ -1,4 +1,4 @@
-//! The daemon's log: lines for people on standard error, written by a thread of their own.
+//! The daemon's log: lines on standard error, for people or in JSON, written by a thread of their own.
 //!
 //! Nothing waits for standard error. Lines that it does not take are dropped and counted.
 
@@ -6,13 +6,20 @@ use std::io::{self, IsTerminal, Write};
 use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use serde_json::json;
+use tracing::Level;
 use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::Registry;
+use tracing_subscriber::fmt::layer;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::config::LogFormat;
+use crate::wire::stamp::Stamp;
 
 /// Lines that may wait for standard error: a minute of a very bad day, in about 2 MB.
 const LINES_MAX: usize = 16_384;
@@ -23,22 +30,24 @@ pub struct Logging {
     /// Taken when dropped.
     guard: Option<WorkerGuard>,
     failed_writes: Arc<AtomicUsize>,
+    format: LogFormat,
 }
 
 impl Logging {
     /// Makes it the log of the process, whose level can be changed. To be called once.
-    pub fn start(level: LevelFilter) -> (Logging, LevelSwitch) {
-        let logging = Logging::to(io::stderr());
+    pub fn start(level: LevelFilter, format: LogFormat) -> (Logging, LevelSwitch) {
+        let logging = Logging::to(io::stderr(), format);
         let (filter, switch) = reload::Layer::new(level);
-        let lines = tracing_subscriber::fmt::layer()
-            .with_writer(logging.writer.clone())
-            .with_ansi(io::stderr().is_terminal())
-            .with_target(false);
-        tracing_subscriber::registry().with(filter).with(lines).init();
+        let lines = layer().with_writer(logging.writer.clone()).with_target(false);
+        let registry = tracing_subscriber::registry().with(filter);
+        match format {
+            LogFormat::Human => registry.with(lines.with_ansi(io::stderr().is_terminal())).init(),
+            LogFormat::Json => registry.with(lines.json().flatten_event(true)).init(),
+        }
         (logging, LevelSwitch(switch))
     }
 
-    fn to(output: impl Write + Send + 'static) -> Logging {
+    fn to(output: impl Write + Send + 'static, format: LogFormat) -> Logging {
         let failed_writes = Arc::new(AtomicUsize::new(0));
         let output = Counting { output, failed_writes: failed_writes.clone() };
         let (writer, guard) = NonBlockingBuilder::default()
@@ -46,12 +55,16 @@ impl Logging {
             .buffered_lines_limit(LINES_MAX)
             .thread_name("log")
             .finish(output);
-        Logging { writer, guard: Some(guard), failed_writes }
+        Logging { writer, guard: Some(guard), failed_writes, format }
     }
 
-    /// Writes this text as it stands, whatever the log level: for what a person at the terminal must see.
-    pub fn say(&self, text: &str) {
-        let taken = self.writer.clone().write_all(text.as_bytes());
+    /// Writes this text as it stands, whatever the log level: for what a person at the terminal must see. A program
+    /// gets a line as all others.
+    pub fn say(&self, level: Level, text: &str) {
+        let taken = match self.format {
+            LogFormat::Human => self.writer.clone().write_all(text.as_bytes()),
+            LogFormat::Json => self.writer.clone().write_all(json_line(level, text).as_bytes()),
+        };
         taken.expect("a lossy writer takes or drops everything");
     }
 
@@ -59,6 +72,13 @@ impl Logging {
     pub fn dropped_lines(&self) -> usize {
         self.writer.error_counter().dropped_lines() + self.failed_writes.load(Ordering::Relaxed)
     }
+}
+
+fn json_line(level: Level, text: &str) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let timestamp = Stamp::from_unix_millis(now.as_millis() as i64);
+    let line = json!({"timestamp": timestamp.as_str(), "level": level.as_str(), "message": text.trim()});
+    format!("{line}\n")
 }
 
 /// Changes the level of the running log.
@@ -101,16 +121,16 @@ impl<W: Write> Write for Counting<W> {
 
 #[cfg(test)]
 mod tests {
-    use super::{LINES_MAX, Logging};
+    use super::{LINES_MAX, Level, LogFormat, Logging, json_line};
     use std::io::{self, Read, Write};
     use std::time::{Duration, Instant};
 
     #[test]
     fn what_was_said_is_written_at_the_end() {
         let (mut reader, writer) = io::pipe().unwrap();
-        let logging = Logging::to(writer);
-        logging.say("one\n");
-        logging.say("two\n");
+        let logging = Logging::to(writer, LogFormat::Human);
+        logging.say(Level::INFO, "one\n");
+        logging.say(Level::INFO, "two\n");
         assert_eq!(logging.dropped_lines(), 0);
         drop(logging);
         let mut text = [0; 8];
@@ -119,13 +139,22 @@ mod tests {
     }
 
     #[test]
+    fn in_json_each_is_one_line() {
+        let line = json_line(Level::ERROR, "luxcast: \"x\"\nis gone\n");
+        assert!(line.ends_with('\n') && line.matches('\n').count() == 1, "{line}");
+        let read: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!((&read["level"], &read["message"]), (&"ERROR".into(), &"luxcast: \"x\"\nis gone".into()));
+        assert!(read["timestamp"].as_str().unwrap().ends_with('Z'));
+    }
+
+    #[test]
     fn a_blocked_output_stalls_nobody_and_the_dropped_are_counted() {
         let (_reader, writer) = io::pipe().unwrap();
-        let logging = Logging::to(writer);
+        let logging = Logging::to(writer, LogFormat::Human);
         let start = Instant::now();
         let line = format!("{}\n", "x".repeat(1_000));
         for _ in 0..LINES_MAX + 1_000 {
-            logging.say(&line);
+            logging.say(Level::INFO, &line);
         }
         // The pipe takes 64 KiB, one line is in the writer's hands, the queue holds its maximum.
         assert!((900..=1_000).contains(&logging.dropped_lines()), "{}", logging.dropped_lines());
@@ -144,8 +173,8 @@ mod tests {
                 Ok(())
             }
         }
-        let logging = Logging::to(Full);
-        logging.say("lost\n");
+        let logging = Logging::to(Full, LogFormat::Human);
+        logging.say(Level::INFO, "lost\n");
         let failed_writes = logging.failed_writes.clone();
         drop(logging);
         assert_eq!(failed_writes.load(std::sync::atomic::Ordering::Relaxed), 1);

@@ -14,6 +14,7 @@ use crossbeam_channel::{Sender, bounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::signal_name;
+use tracing::Level;
 
 use super::EXIT_USAGE;
 use super::logging::{LevelSwitch, Logging};
@@ -33,14 +34,14 @@ pub fn run(flags: &ArgMatches) -> ExitCode {
             return ExitCode::from(EXIT_USAGE);
         }
     };
-    let (logging, level) = Logging::start(loaded.config.log_level);
+    let (logging, level) = Logging::start(loaded.config.log_level, loaded.config.log_format);
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
     let terms = match server::terms(&loaded.config) {
         Ok(terms) => terms,
         Err(error) => {
-            logging.say(&format!("luxcast: {error}\n"));
+            logging.say(Level::ERROR, &format!("luxcast: {error}\n"));
             return ExitCode::from(EXIT_USAGE);
         }
     };
@@ -51,7 +52,7 @@ pub fn run(flags: &ArgMatches) -> ExitCode {
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            logging.say(&format!("luxcast: {error}\n"));
+            logging.say(Level::ERROR, &format!("luxcast: {error}\n"));
             ExitCode::FAILURE
         }
     }
@@ -84,7 +85,10 @@ fn serve(
         let ingest = server.ingest().to_path_buf();
         spawn("demo", move || run_demo(ingest, stopping))?;
         let program = env::args_os().next().map_or(PathBuf::from("luxcast"), PathBuf::from);
-        logging.say(&demo_hint(&program.display().to_string(), server.scheme(), server.listening()[0]));
+        logging.say(
+            Level::INFO,
+            &demo_hint(&program.display().to_string(), server.scheme(), server.listening()[0]),
+        );
     }
     server.wait()
 }

@@ -220,6 +220,7 @@ mod tests {
                 ("overrun", _) => "wait".to_string(),
                 ("jwt_algorithm", _) => "ES256".to_string(),
                 ("log_level", _) => "off".to_string(),
+                ("log_format", _) => "json".to_string(),
                 ("allowed_origins", _) => "null".to_string(),
                 ("trusted_proxies", _) => "10.0.0.0/8".to_string(),
                 (_, Kind::Switch(_)) => "true".to_string(),

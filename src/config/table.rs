@@ -3,9 +3,9 @@
 
 use super::setting::{Change, Initial, Kind, Setting};
 use super::value::{
-    LOG_LEVELS, OVERRUNS, show_admin, show_algorithm, show_list, show_path, show_word, store_admin,
-    store_algorithm, store_allowed_origins, store_ingest, store_listen, store_path, store_trusted_proxies,
-    store_word,
+    LOG_FORMATS, LOG_LEVELS, OVERRUNS, show_admin, show_algorithm, show_list, show_path, show_word,
+    store_admin, store_algorithm, store_allowed_origins, store_ingest, store_listen, store_path,
+    store_trusted_proxies, store_word,
 };
 
 /// More threads than any machine feeds from one ingest thread.
@@ -16,7 +16,7 @@ const DAY: f64 = 24.0 * HOUR;
 const YEAR: f64 = 365.0 * DAY;
 
 /// Sorted as people meet them: where, how long, how much, who.
-pub static SETTINGS: [Setting; 36] = [
+pub static SETTINGS: [Setting; 37] = [
     Setting {
         name: "listen",
         default: Initial::Text("127.0.0.1:20555"),
@@ -345,6 +345,18 @@ pub static SETTINGS: [Setting; 36] = [
             copy: |to, from| to.log_level = from.log_level,
         },
         help: "What is logged on standard error: off, error, warn, info, debug or trace",
+    },
+    Setting {
+        name: "log_format",
+        default: Initial::Text("human"),
+        unit: "word",
+        change: Change::AtStart,
+        kind: Kind::Text {
+            store: |config, text| store_word(&mut config.log_format, &LOG_FORMATS, text),
+            show: |config| show_word(config.log_format, &LOG_FORMATS),
+            copy: |to, from| to.log_format = from.log_format,
+        },
+        help: "How: human, or json: one object a line",
     },
     Setting {
         name: "token_file",

@@ -8,9 +8,12 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tracing::level_filters::LevelFilter;
 
-use super::{Config, JwtAlgorithm, Overrun};
+use super::{Config, JwtAlgorithm, LogFormat, Overrun};
 
 pub(super) const OVERRUNS: [(&str, Overrun); 2] = [("gap", Overrun::Gap), ("wait", Overrun::Wait)];
+
+pub(super) const LOG_FORMATS: [(&str, LogFormat); 2] =
+    [("human", LogFormat::Human), ("json", LogFormat::Json)];
 
 pub(super) const LOG_LEVELS: [(&str, LevelFilter); 6] = [
     ("off", LevelFilter::OFF),

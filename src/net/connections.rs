@@ -360,12 +360,14 @@ impl Shard {
     }
 
     fn log_refusal(&mut self, key: u32, refusal: &Refusal) {
-        let Some(unlogged) = self.refusal_log.note(refusal.code, self.moment.now.millis) else {
-            return;
-        };
         let Refusal { code, message, asked, .. } = refusal;
         let address = self.connection(key).address();
-        tracing::info!(%address, code, unlogged, "refused a request: {message}{asked}");
+        match self.refusal_log.note(code, self.moment.now.millis) {
+            Some(unlogged) => {
+                tracing::info!(%address, code, unlogged, "refused a request: {message}{asked}");
+            }
+            None => tracing::debug!(%address, code, "refused a request: {message}{asked}"),
+        }
     }
 
     /// Ends a connection with a close frame that says why.

@@ -170,6 +170,46 @@ fn a_port_in_use_ends_with_1_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn the_log_can_be_json_one_object_a_line_and_each_refusal_is_in_it() {
+    let mut daemon = Daemon::start(&["--log-format", "json", "--log-level", "debug"]);
+    for _ in 0..20 {
+        assert_eq!(daemon.refuse("/api/ws/jobs/a%20b/monitor?token=s3cret").status, 400);
+    }
+    daemon.feed().line("nonsense");
+    daemon.wait_for_log("bad_json");
+    daemon.stop();
+    let log = daemon.stderr();
+    let lines: Vec<Value> =
+        log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect();
+    for line in &lines {
+        for member in ["timestamp", "level", "message"] {
+            assert!(line[member].is_string(), "{member} in {line}");
+        }
+    }
+    // One a second at the level info, the others at debug.
+    let refusals: Vec<&Value> = lines.iter().filter(|line| line["code"] == "bad_id").collect();
+    assert_eq!(refusals.len(), 20, "{log}");
+    assert!(
+        refusals
+            .iter()
+            .all(|line| line["address"].as_str().is_some_and(|address| address.starts_with("127.0.0.1")))
+    );
+    assert!(refusals.iter().any(|line| line["level"] == "INFO") && !log.contains("s3cret"), "{log}");
+}
+
+#[test]
+fn a_fault_that_ends_the_daemon_is_json_too() {
+    let daemon = Daemon::start(&[]);
+    let address = daemon.address.to_string();
+    let output = run(&["serve", "--listen", &address, "--log-format", "json"], &[]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = error_text(&output);
+    let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    assert_eq!(last["level"], "ERROR");
+    assert!(last["message"].as_str().unwrap().contains(&address), "{text}");
+}
+
+#[test]
 fn a_live_socket_and_a_foreign_file_are_never_removed_and_a_stale_socket_is() {
     let scratch = Scratch::new();
     let path = scratch.path().join("ingest.sock");
