@@ -9,6 +9,7 @@ mod event_line;
 mod logging;
 pub mod publish;
 pub mod record;
+pub mod reference;
 mod reload;
 pub mod replay;
 pub mod serve;

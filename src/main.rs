@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{ArgMatches, Args, Command};
 use luxcast::cli::publish::PublishArgs;
 use luxcast::cli::record::RecordArgs;
+use luxcast::cli::reference::{self, CompletionsArgs, ManArgs};
 use luxcast::cli::replay::ReplayArgs;
 use luxcast::cli::sim::SimArgs;
 use luxcast::cli::tail::TailArgs;
@@ -24,6 +25,8 @@ fn main() -> ExitCode {
         Some(("record", flags)) => record::run(arguments::<RecordArgs>(flags)),
         Some(("replay", flags)) => replay::run(arguments::<ReplayArgs>(flags)),
         Some(("sim", flags)) => sim::run(arguments::<SimArgs>(flags)),
+        Some(("completions", flags)) => reference::complete(arguments::<CompletionsArgs>(flags), command()),
+        Some(("man", flags)) => reference::man(arguments::<ManArgs>(flags), &command()),
         Some(("token", flags)) => token::run(arguments::<TokenArgs>(flags)),
         _ => unreachable!("clap lets no other subcommand pass"),
     }
@@ -39,6 +42,8 @@ fn command() -> Command {
     let replay = Command::new("replay").about("Send recorded events to the daemon as they happened");
     let sim = Command::new("sim").about("Simulate a workflow engine that feeds the daemon");
     let token = Command::new("token").about("Make a token for watchers, or sign one");
+    let completions = Command::new("completions").about("Print what completes this command line in a shell");
+    let man = Command::new("man").about("Print a manual page");
     Command::new("luxcast")
         .about("Streams the live events of workflow jobs to any number of WebSocket clients")
         .version(env!("CARGO_PKG_VERSION"))
@@ -52,6 +57,8 @@ fn command() -> Command {
         .subcommand(ReplayArgs::augment_args(replay))
         .subcommand(SimArgs::augment_args(sim))
         .subcommand(TokenArgs::augment_args(token))
+        .subcommand(CompletionsArgs::augment_args(completions))
+        .subcommand(ManArgs::augment_args(man))
 }
 
 /// Values that clap itself refuses end the process with exit code 2, as all wrong usage does.
@@ -72,7 +79,7 @@ mod tests {
     fn arguments_do_not_bring_another_title() {
         for subcommand in command().get_subcommands() {
             let about = subcommand.get_about().map(ToString::to_string);
-            let begins = ["Run ", "Show ", "Send ", "Watch ", "Write ", "Simulate ", "Make "];
+            let begins = ["Run ", "Show ", "Send ", "Watch ", "Write ", "Simulate ", "Make ", "Print "];
             assert!(about.is_some_and(|about| begins.iter().any(|begin| about.starts_with(begin))));
         }
     }

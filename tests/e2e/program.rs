@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
-use std::process::{Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -84,6 +84,31 @@ fn wrong_usage_and_wrong_settings_end_with_2_and_name_what_is_wrong() {
         assert_eq!(output.status.code(), Some(0), "{arguments:?}");
         assert!(!output.stdout.is_empty(), "{arguments:?}");
     }
+}
+
+#[test]
+fn completions_and_man_pages_know_what_help_knows() {
+    let scratch = Scratch::new();
+    let script = scratch.path().join("luxcast.bash");
+    fs::write(&script, run(&["completions", "bash"], &[]).stdout).unwrap();
+    let complete = "source $1; COMP_WORDS=(luxcast tail --until); COMP_CWORD=2; _luxcast luxcast --until tail; \
+        echo ${COMPREPLY[@]}";
+    let output = Command::new("bash").args(["-c", complete, "bash"]).arg(&script).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "--until-end", "{output:?}");
+    for shell in ["zsh", "fish"] {
+        let script = String::from_utf8(run(&["completions", shell], &[]).stdout).unwrap();
+        assert!(script.contains("history-bytes") && script.contains("until-end"), "{shell}");
+    }
+    let page = |arguments: &[&str]| String::from_utf8(run(arguments, &[]).stdout).unwrap();
+    assert!(page(&["man"]).contains(r"luxcast\-replay(1)"));
+    let serve = page(&["man", "serve"]);
+    let help = page(&["serve", "--help"]);
+    for flag in help.split_whitespace().filter_map(|word| word.strip_prefix("--")) {
+        let flag = flag.replace('-', r"\-");
+        assert!(serve.contains(&flag), "{flag} in the manual page");
+    }
+    assert_eq!(run(&["man", "fly"], &[]).status.code(), Some(2));
+    assert_eq!(run(&["completions", "dos"], &[]).status.code(), Some(2));
 }
 
 #[test]

@@ -1,0 +1,92 @@
+//! `luxcast completions` and `luxcast man`: made from the same table as `--help`.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Command;
+use clap_complete::Shell;
+
+use crate::cli;
+
+#[derive(Debug, clap::Args)]
+pub struct CompletionsArgs {
+    /// Which shell
+    #[arg(value_name = "SHELL")]
+    pub shell: Shell,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct ManArgs {
+    /// The page of this command [default: of luxcast itself]
+    #[arg(value_name = "COMMAND")]
+    pub command: Option<String>,
+}
+
+/// Exit code 0: it is on standard output. 1: standard output failed.
+pub fn complete(args: CompletionsArgs, mut command: Command) -> ExitCode {
+    let mut script = Vec::new();
+    let name = command.get_name().to_owned();
+    clap_complete::generate(args.shell, &mut command, name, &mut script);
+    print(&script)
+}
+
+/// Exit code 0: it is on standard output. 1: standard output failed. 2: there is no such command.
+pub fn man(args: ManArgs, command: &Command) -> ExitCode {
+    match page(command, args.command.as_deref()) {
+        Ok(page) => print(&page),
+        Err(problem) => {
+            cli::say(&format!("luxcast man: {problem}"));
+            ExitCode::from(cli::EXIT_USAGE)
+        }
+    }
+}
+
+fn print(text: &[u8]) -> ExitCode {
+    match io::stdout().lock().write_all(text) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            cli::say(&format!("luxcast: standard output: {error}"));
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// In roff. A subcommand's page is called `luxcast-NAME`.
+fn page(command: &Command, subcommand: Option<&str>) -> Result<Vec<u8>, String> {
+    let wanted = match subcommand {
+        None => command.clone(),
+        Some(name) => {
+            let found = command.find_subcommand(name);
+            let found = found.ok_or_else(|| format!("there is no command {name}"))?;
+            let title = format!("{}-{name}", command.get_name());
+            let version = command.get_version().unwrap_or_default().to_owned();
+            found.clone().name(title.clone()).bin_name(title).version(version)
+        }
+    };
+    let mut page = Vec::new();
+    let rendered = clap_mangen::Man::new(wanted.disable_help_subcommand(true)).render(&mut page);
+    rendered.map(|()| page).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Arg, Command};
+
+    use super::page;
+
+    fn command() -> Command {
+        let watch =
+            Command::new("watch").about("Watch it").arg(Arg::new("job").long("job").help("Only this job"));
+        Command::new("program").about("Streams events").version("1.2.3").subcommand(watch)
+    }
+
+    #[test]
+    fn each_command_has_its_page() {
+        let text = |name| String::from_utf8(page(&command(), name).unwrap()).unwrap();
+        let own = text(None);
+        assert!(own.contains(".TH program 1") && own.contains("program\\-watch(1)"), "{own}");
+        let watch = text(Some("watch"));
+        assert!(watch.contains(".TH program-watch 1") && watch.contains("Only this job"), "{watch}");
+        assert!(page(&command(), Some("fly")).is_err());
+    }
+}
