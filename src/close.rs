@@ -59,24 +59,29 @@ impl CloseReason {
     /// The reason text of the close frame: a few words, at most 123 bytes (RFC 6455, 5.5 and
     /// 5.5.1).
     pub fn text(self) -> &'static str {
+        self.row().2
+    }
+
+    /// One word for programs: the label of a counter.
+    pub fn word(self) -> &'static str {
         self.row().1
     }
 
-    fn row(self) -> (u16, &'static str) {
+    fn row(self) -> (u16, &'static str, &'static str) {
         match self {
-            CloseReason::ProtocolError => (1002, "protocol error"),
-            CloseReason::BadUtf8 => (1007, "invalid UTF-8"),
-            CloseReason::Garbage => (1008, "too many bad messages in a row"),
-            CloseReason::Flood => (1008, "too many messages"),
-            CloseReason::Fragments => (1008, "too many fragments in one message"),
-            CloseReason::Expired => (1008, "the token has expired"),
-            CloseReason::Revoked => (1008, "the token is not valid any more"),
-            CloseReason::TooBig => (1009, "message too big"),
-            CloseReason::Silent => (1011, "nothing heard from you for too long"),
-            CloseReason::Fault => (1011, "internal error"),
-            CloseReason::Drain => (1012, "daemon is shutting down"),
-            CloseReason::Full => (1013, "over capacity"),
-            CloseReason::Stalled => (1013, "reading too slowly"),
+            CloseReason::ProtocolError => (1002, "protocol_error", "protocol error"),
+            CloseReason::BadUtf8 => (1007, "bad_utf8", "invalid UTF-8"),
+            CloseReason::Garbage => (1008, "garbage", "too many bad messages in a row"),
+            CloseReason::Flood => (1008, "flood", "too many messages"),
+            CloseReason::Fragments => (1008, "fragments", "too many fragments in one message"),
+            CloseReason::Expired => (1008, "expired", "the token has expired"),
+            CloseReason::Revoked => (1008, "revoked", "the token is not valid any more"),
+            CloseReason::TooBig => (1009, "too_big", "message too big"),
+            CloseReason::Silent => (1011, "silent", "nothing heard from you for too long"),
+            CloseReason::Fault => (1011, "fault", "internal error"),
+            CloseReason::Drain => (1012, "drain", "daemon is shutting down"),
+            CloseReason::Full => (1013, "full", "over capacity"),
+            CloseReason::Stalled => (1013, "stalled", "reading too slowly"),
         }
     }
 }
@@ -104,5 +109,7 @@ mod tests {
         let texts: HashSet<_> = CloseReason::ALL.map(CloseReason::text).into_iter().collect();
         assert_eq!(texts.len(), CloseReason::ALL.len());
         assert!(texts.iter().all(|text| !text.is_empty() && text.len() <= 123));
+        let words: HashSet<_> = CloseReason::ALL.map(CloseReason::word).into_iter().collect();
+        assert_eq!(words.len(), CloseReason::ALL.len());
     }
 }

@@ -107,7 +107,7 @@ impl Server {
         let poll = Poll::new()?;
         let common = Common {
             directory: Arc::new(Directory::new(run_start, config.topics_max)),
-            counters: Arc::new(Counters::default()),
+            counters: Arc::new(Counters::new(config.shards)),
             door: Arc::new(Door::new(door_limits(config))),
             terms: Arc::new(Mutex::new(Arc::new(terms))),
             ingest_waker: Arc::new(IngestWaker {
@@ -142,14 +142,7 @@ impl Server {
         }
         threads.ingest = Some(spawn("ingest".to_owned(), move || ingest_thread.run())?);
         if let Some(listener) = admin {
-            let admin = Admin {
-                is_open: listener.local_addr()?.ip().to_canonical().is_loopback(),
-                listener,
-                shards: handles.clone(),
-                door: common.door.clone(),
-                terms: common.terms.clone(),
-                is_stopping: is_admin_stopping.clone(),
-            };
+            let admin = common.admin(listener, &handles, config, &is_admin_stopping)?;
             threads.admin = Some(spawn("admin".to_owned(), move || admin.run())?);
         }
         Ok(Server {
@@ -247,6 +240,29 @@ impl Server {
         }
         remove_feed(&self.ingest, self.private.as_deref());
         result
+    }
+}
+
+impl Common {
+    fn admin(
+        &self,
+        listener: std::net::TcpListener,
+        shards: &[ShardHandle],
+        config: &Config,
+        is_stopping: &Arc<AtomicBool>,
+    ) -> io::Result<Admin> {
+        Ok(Admin {
+            is_open: listener.local_addr()?.ip().to_canonical().is_loopback(),
+            listener,
+            shards: shards.to_vec(),
+            door: self.door.clone(),
+            terms: self.terms.clone(),
+            directory: self.directory.clone(),
+            counters: self.counters.clone(),
+            history_bytes_max: config.history_bytes,
+            start_unix_micros: clock::unix_micros(),
+            is_stopping: is_stopping.clone(),
+        })
     }
 }
 

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use luxcast::config::settings_markdown;
+use luxcast::metrics::table::metrics_markdown;
 
 /// From the bottom up; modules of one row may use each other. Nothing uses what stands further down here.
 const LAYERS: [&[&str]; 9] = [
@@ -261,13 +262,23 @@ fn every_file_says_what_it_is() {
 
 #[test]
 fn the_readme_lists_the_settings_as_they_are() {
+    assert_readme_has("settings", &settings_markdown());
+}
+
+#[test]
+fn the_readme_lists_the_metrics_as_they_are() {
+    assert_readme_has("metrics", &metrics_markdown());
+}
+
+/// The program's table stands in the README between the comments `name` and `/name`.
+fn assert_readme_has(name: &str, expected: &str) {
     let readme = fs::read_to_string(project().join("README.md")).expect("there is a README.md");
-    let (_, rest) = readme.split_once("<!-- settings -->\n").expect("README.md has <!-- settings -->");
-    let (table, _) = rest.split_once("<!-- /settings -->").expect("README.md has <!-- /settings -->");
+    let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));
+    let (_, rest) = readme.split_once(&begin).expect("README.md has the comment before the table");
+    let (table, _) = rest.split_once(&end).expect("README.md has the comment behind the table");
     assert!(
-        table.trim() == settings_markdown().trim(),
-        "the settings in README.md differ from the program's:\n{}",
-        settings_markdown()
+        table.trim() == expected.trim(),
+        "the {name} in README.md differ from the program's:\n{expected}"
     );
 }
 

@@ -49,7 +49,7 @@ pub static SETTINGS: [Setting; 37] = [
         unit: "address",
         change: Change::AtStart,
         kind: Kind::Text { store: store_admin, show: show_admin, copy: |to, from| to.admin = from.admin },
-        help: "Address and port for operators' HTTP requests (/healthz, /connections), or off",
+        help: "Address and port for operators' HTTP requests (/metrics, /readyz, ...), or off",
     },
     Setting {
         name: "config",

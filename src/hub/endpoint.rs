@@ -38,6 +38,16 @@ pub enum Endpoint {
     Health,
 }
 
+/// The kind of an endpoint that is watched: its place in [`ENDPOINTS`](crate::metrics::ENDPOINTS).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum View {
+    JobMonitor,
+    JobDebug,
+    FlowMonitor,
+    Events,
+    MultiJob,
+}
+
 /// How a connection opens.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Opening {

@@ -186,6 +186,7 @@ impl Watchers {
         let taken = *result.as_ref().unwrap_or(&0);
         outbox.sent += taken;
         watcher.bytes_out += taken as u64;
+        self.sent_bytes += taken as u64;
         if outbox.waiting().is_empty() {
             self.spare(outbox);
             return true;
@@ -227,7 +228,7 @@ impl Watchers {
             let gap = missed.gap(from.seq, GapReason::Overrun);
             let now = self.now;
             self.say(key, |out| tell(&now, gap.as_ref(), &missed.kept, out));
-            self.gaps += u64::from(gap.is_some());
+            self.count_gap(gap.as_ref());
             self.watchers[key as usize].cursor =
                 Cursor { seq: from.seq.max(missed.behind.seq), ..missed.behind };
         } else {
@@ -282,6 +283,7 @@ impl Watchers {
                 self.enqueue(key);
                 self.cohorts[at as usize].resume += 1;
             } else {
+                self.note_delivery(gathered.handles.first());
                 self.send_to_members(at, start, from.index, &gathered, end, outlet);
             }
             gathered.clear();
@@ -389,6 +391,7 @@ impl Watchers {
             Ok(taken) if taken == gathered.bytes => {
                 watcher.cursor = Cursor { seq: gathered.next.seq.max(from.seq), ..gathered.next };
                 watcher.bytes_out += taken as u64;
+                self.sent_bytes += taken as u64;
                 self.messages += gathered.messages;
                 return true;
             }
@@ -396,6 +399,7 @@ impl Watchers {
                 let stopped = gathered.stopped_at(from, taken);
                 watcher.cursor = stopped.cursor;
                 watcher.bytes_out += taken as u64;
+                self.sent_bytes += taken as u64;
                 self.block(key);
                 self.messages += stopped.messages;
                 if !stopped.rest.is_empty() {

@@ -12,12 +12,10 @@ use crate::hub::filter::{Filter, Selector};
 use crate::hub::outlet::Outlet;
 use crate::hub::watcher::{LAGS, Place};
 use crate::hub::watchers::Watchers;
-use crate::stream::batch::{Batch, Dialect};
 use crate::stream::dialect;
 use crate::stream::directory::DirectoryFull;
 use crate::stream::topic::{Handle, Log, TopicKind};
 use crate::wire::action::Since;
-use crate::wire::frame;
 use crate::wire::notice::{self, Gap, GapReason};
 
 /// What one job adds to a merge, and what a merge sends, at most.
@@ -213,7 +211,7 @@ impl Watchers {
                 notice::gap(out, &now, gap, Some(job_id));
             }
         });
-        self.gaps += u64::from(start.gap.is_some());
+        self.count_gap(start.gap.as_ref());
         self.mark_subscription(key, place);
         Ok(())
     }
@@ -279,7 +277,7 @@ impl Watchers {
             }
         }
         many.selector = selector;
-        self.gaps += gaps.len() as u64;
+        gaps.iter().for_each(|(gap, _)| self.count_gap(Some(gap)));
         let now = self.now;
         self.say(key, |out| {
             gaps.iter().for_each(|(gap, topic)| notice::gap(out, &now, gap, Some(&topic.name)))
@@ -289,8 +287,12 @@ impl Watchers {
     /// Sends a portion: of the first past that is asked for, else of all marked jobs up to `tail`, merged by number.
     pub(super) fn serve_many(&mut self, key: u32, tail: u64, outlet: &mut impl Outlet) {
         let mut merge = mem::take(&mut self.merge);
-        let tail = self.gather_marked(key, tail, &mut merge);
+        let (tail, is_live) = self.gather_marked(key, tail, &mut merge);
         merge.merged.sort_unstable_by_key(|event| event.seq);
+        if is_live && !self.is_reviewed(key) {
+            let first = merge.merged.first().map(|event| &merge.handles[event.handle as usize]);
+            self.note_delivery(first);
+        }
         // Beyond what was gathered of one job, its next event may stand before another's.
         let complete_to =
             merge.sources.iter().filter(|source| !source.is_all).map(|source| source.next.seq).min();
@@ -321,14 +323,14 @@ impl Watchers {
     }
 
     /// Gathers from the first subscription that still replays, else from all marked ones. Returns the number up to
-    /// which was looked.
-    fn gather_marked(&mut self, key: u32, tail: u64, merge: &mut Merge) -> u64 {
+    /// which was looked, and whether it is not the past.
+    fn gather_marked(&mut self, key: u32, tail: u64, merge: &mut Merge) -> (u64, bool) {
         let many = self.many(key);
         let replay_of = |place: u32| many.subscriptions[place as usize].replay_to;
         let replay = many.marked.iter().find_map(|&place| replay_of(place).map(|to| (place, to)));
         if let Some((place, to)) = replay {
             self.gather_subscription(key, place, to, JOB_PORTION, merge);
-            return to;
+            return (to, false);
         }
         let marked = mem::take(&mut many.marked);
         let handles = (HANDLES_MAX / marked.len().max(1)).clamp(1, JOB_PORTION.handles);
@@ -336,7 +338,7 @@ impl Watchers {
             self.gather_subscription(key, place, tail, Portion { handles, ..JOB_PORTION }, merge);
         }
         self.many(key).marked = marked;
-        tail
+        (tail, true)
     }
 
     fn gather_subscription(&mut self, key: u32, place: u32, tail: u64, portion: Portion, merge: &mut Merge) {
@@ -364,7 +366,7 @@ impl Watchers {
             if let Some(gap) = &gap {
                 let now = self.now;
                 self.say(key, |out| notice::gap(out, &now, gap, Some(&topic.name)));
-                self.gaps += 1;
+                self.count_gap(Some(gap));
             }
             let subscription = &mut self.many(key).subscriptions[place as usize];
             subscription.cursor = at;
@@ -393,7 +395,7 @@ impl Watchers {
                 break;
             }
             let batch = &merge.handles[event.handle as usize].batch;
-            let dialect = batch.dialect(translate, |bytes| self.directory.add_dialect_bytes(bytes));
+            let dialect = batch.dialect(dialect::of_batch, |bytes| self.directory.add_dialect_bytes(bytes));
             flat.extend_from_slice(&dialect.bytes[dialect.span(event.event..event.event + 1)]);
             merge.ends.push(flat.len());
         }
@@ -416,6 +418,7 @@ impl Watchers {
         };
         let watcher = &mut self.watchers[key as usize];
         watcher.bytes_out += taken as u64;
+        self.sent_bytes += taken as u64;
         if taken < flat.len() {
             self.block(key);
         }
@@ -480,18 +483,4 @@ impl Merge {
         self.merged.clear();
         self.ends.clear();
     }
-}
-
-/// The frames of a batch as the Overseer UI reads them.
-fn translate(batch: &Batch) -> Dialect {
-    let mut made = Dialect::default();
-    let mut object = Vec::new();
-    for event in 0..batch.len() as u32 {
-        object.clear();
-        dialect::translate(batch.object(event), &mut object);
-        frame::write_header(&mut made.bytes, frame::TEXT, object.len());
-        made.bytes.extend_from_slice(&object);
-        made.ends.push(made.bytes.len() as u32);
-    }
-    made
 }

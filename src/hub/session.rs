@@ -3,7 +3,7 @@
 use crate::close::CloseReason;
 use crate::hub::auth::Permit;
 use crate::hub::echo;
-use crate::hub::endpoint::{Endpoint, Opening};
+use crate::hub::endpoint::{Endpoint, Opening, View};
 use crate::hub::filter::{Filter, TooManyNames};
 use crate::hub::outlet::Outlet;
 use crate::hub::policy::{Allowance, GARBAGE_MAX, MULTI_JOB_BURST, Policy};
@@ -31,8 +31,7 @@ pub enum Verdict {
 pub struct Session {
     permit: Permit,
     allowance: Allowance,
-    is_multi_job: bool,
-    is_debug: bool,
+    view: View,
     /// Messages in a row that could not be obeyed.
     garbage: u8,
 }
@@ -58,7 +57,7 @@ impl Session {
         if echo::IS_ON {
             scene.watchers.say(scene.key, accept);
             let allowance = Allowance::new(scene.policy.messages_burst, scene.tick);
-            return Ok(Self::new(&opening.permit, allowance, false, false));
+            return Ok(Self::new(&opening.permit, allowance, View::Events));
         }
         let is_multi_job = opening.endpoint == Endpoint::MultiJob;
         let is_debug = matches!(opening.endpoint, Endpoint::JobDebug(_));
@@ -68,10 +67,11 @@ impl Session {
             None => filter,
         };
         let Scene { key, watchers, outlet, policy, .. } = scene;
-        let (kind, name) = match &opening.endpoint {
-            Endpoint::JobMonitor(id) | Endpoint::JobDebug(id) => (TopicKind::Job, id.as_str()),
-            Endpoint::FlowMonitor(id) => (TopicKind::Flow, id.as_str()),
-            Endpoint::Events => (TopicKind::All, ""),
+        let (view, kind, name) = match &opening.endpoint {
+            Endpoint::JobMonitor(id) => (View::JobMonitor, TopicKind::Job, id.as_str()),
+            Endpoint::JobDebug(id) => (View::JobDebug, TopicKind::Job, id.as_str()),
+            Endpoint::FlowMonitor(id) => (View::FlowMonitor, TopicKind::Flow, id.as_str()),
+            Endpoint::Events => (View::Events, TopicKind::All, ""),
             Endpoint::MultiJob => {
                 watchers.watch_many(*key, filter);
                 let newest = outlet.published();
@@ -80,12 +80,12 @@ impl Session {
                     notice::multi_connected(out, newest);
                 });
                 let burst = MULTI_JOB_BURST.max(policy.messages_burst);
-                return Ok(Self::new(&opening.permit, Allowance::new(burst, scene.tick), true, false));
+                return Ok(Self::new(&opening.permit, Allowance::new(burst, scene.tick), View::MultiJob));
             }
             Endpoint::Health => panic!("health is answered without a session"),
         };
         let now = watchers.now;
-        let has_snapshot = matches!(opening.endpoint, Endpoint::JobMonitor(_));
+        let has_snapshot = view == View::JobMonitor;
         let unix_micros = scene.unix_micros;
         let started = watchers.watch(
             *key,
@@ -103,11 +103,11 @@ impl Session {
         started
             .map_err(|_| Refusal::full("the daemon knows as many jobs and flows as it may (topics_max)"))?;
         let allowance = Allowance::new(policy.messages_burst, scene.tick);
-        Ok(Self::new(&opening.permit, allowance, false, is_debug))
+        Ok(Self::new(&opening.permit, allowance, view))
     }
 
-    fn new(permit: &Permit, allowance: Allowance, is_multi_job: bool, is_debug: bool) -> Self {
-        Self { permit: permit.clone(), allowance, is_multi_job, is_debug, garbage: 0 }
+    fn new(permit: &Permit, allowance: Allowance, view: View) -> Self {
+        Self { permit: permit.clone(), allowance, view, garbage: 0 }
     }
 
     /// What its token allows.
@@ -115,14 +115,19 @@ impl Session {
         &self.permit
     }
 
+    /// What kind of endpoint it watches.
+    pub fn view(&self) -> View {
+        self.view
+    }
+
     pub fn is_multi_job(&self) -> bool {
-        self.is_multi_job
+        self.view == View::MultiJob
     }
 
     /// Obeys one message, or answers why not. Pings of the protocol are the caller's to answer.
     pub fn handle_message<O: Outlet>(&mut self, message: &Message<'_>, scene: &mut Scene<'_, O>) -> Verdict {
         let policy = scene.policy;
-        let burst = if self.is_multi_job {
+        let burst = if self.is_multi_job() {
             MULTI_JOB_BURST.max(policy.messages_burst)
         } else {
             policy.messages_burst
@@ -134,7 +139,7 @@ impl Session {
             return echo::handle_message(message, scene);
         }
         let obeyed = match message {
-            Message::Text(text) => match parse_action(text, self.is_multi_job) {
+            Message::Text(text) => match parse_action(text, self.is_multi_job()) {
                 Ok(action) => self.obey(action, scene),
                 Err(error) => Err(error),
             },
@@ -201,7 +206,7 @@ impl Session {
         let watcher = &scene.watchers.watchers[scene.key as usize];
         let mut filter = match &watcher.filter {
             Some(filter) => Filter::clone(filter),
-            None => unfiltered(&self.permit, self.is_debug, self.is_multi_job),
+            None => unfiltered(&self.permit, self.view == View::JobDebug, self.is_multi_job()),
         };
         let is_change = names.is_some() || action == "subscribe_all";
         if is_change {

@@ -16,7 +16,7 @@ use crate::hub::ways::Ways;
 use crate::stream::directory::{Directory, DirectoryFull};
 use crate::stream::topic::{Handle, Topic, TopicKind};
 use crate::wire::action::Since;
-use crate::wire::notice::{self, Gap};
+use crate::wire::notice::{self, Gap, GapReason};
 use crate::wire::stamp::Stamp;
 
 /// No local topic.
@@ -70,9 +70,12 @@ pub struct Watchers {
     pub gone: Vec<u32>,
     /// Watchers whose sockets were found full and that are not under review yet.
     pub blocked: Vec<u32>,
-    /// Messages delivered so far.
+    /// Messages delivered, bytes handed to sockets, and gaps told of by their reason, since somebody took them.
     pub messages: u64,
-    pub gaps: u64,
+    pub sent_bytes: u64,
+    pub gaps: [u64; GapReason::ALL.len()],
+    /// When the oldest event was read that has gone out since to watchers who keep up, in microseconds.
+    pub oldest_read: Option<u64>,
     /// The time that control messages of this turn carry.
     pub now: Stamp,
 }
@@ -103,7 +106,9 @@ impl Watchers {
             gone: Vec::new(),
             blocked: Vec::new(),
             messages: 0,
-            gaps: 0,
+            sent_bytes: 0,
+            gaps: [0; GapReason::ALL.len()],
+            oldest_read: None,
             now: Stamp::from_unix_millis(0),
         }
     }
@@ -214,8 +219,21 @@ impl Watchers {
             greet(&topic, newest, is_metrics_wanted, out);
             tell(&now, start.gap.as_ref(), &start.kept, out);
         });
-        self.gaps += u64::from(start.gap.is_some());
+        self.count_gap(start.gap.as_ref());
         Ok(newest)
+    }
+
+    pub(super) fn count_gap(&mut self, gap: Option<&Gap>) {
+        if let Some(gap) = gap {
+            self.gaps[gap.reason as usize] += 1;
+        }
+    }
+
+    /// Events from here on go out to watchers who keep up.
+    pub(super) fn note_delivery(&mut self, first: Option<&Handle>) {
+        if let Some(read) = first.and_then(|handle| handle.batch.read_micros()) {
+            self.oldest_read = Some(self.oldest_read.map_or(read, |oldest| oldest.min(read)));
+        }
     }
 
     /// Changes what a watcher wants, from the next event on; the confirmation is already in the outbox.

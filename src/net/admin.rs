@@ -10,14 +10,26 @@ use crossbeam_channel::bounded;
 use parking_lot::Mutex;
 
 use crate::hub::endpoint::permit;
+use crate::metrics::{self, Counters, Figures, GAPS, REFUSALS, Words};
+use crate::net::admin::process::read_process;
 use crate::net::clock::unix_micros;
 use crate::net::inbox::{Command, Report, ShardHandle, Terms};
 use crate::net::listener::Door;
+use crate::stream::directory::Directory;
 use crate::wire::http::{Head, HeadLimits, Refusal, Request, parse_head, write_refusal, write_response};
+use crate::wire::line::LineError;
+use crate::wire::notice::GapReason;
+
+mod process;
 
 /// A request has to be there, and its answer taken, within this time.
 const PATIENCE: Duration = Duration::from_secs(2);
 const HEAD_BYTES_MAX: usize = 8 << 10;
+/// Of Prometheus' text format.
+const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+const _: () = assert!(Refusal::CODES.len() == REFUSALS);
+const _: () = assert!(GapReason::ALL.len() == GAPS);
 
 pub struct Admin {
     pub listener: TcpListener,
@@ -26,6 +38,11 @@ pub struct Admin {
     pub shards: Vec<ShardHandle>,
     pub door: Arc<Door>,
     pub terms: Arc<Mutex<Arc<Terms>>>,
+    pub directory: Arc<Directory>,
+    pub counters: Arc<Counters>,
+    pub history_bytes_max: usize,
+    /// When the daemon began, in Unix time.
+    pub start_unix_micros: i64,
     pub is_stopping: Arc<AtomicBool>,
 }
 
@@ -92,7 +109,7 @@ impl Admin {
 
     fn respond(&self, request: &Request<'_>, out: &mut Vec<u8>) -> Result<(), Refusal> {
         let path = Path::find(request.path).ok_or_else(|| Refusal {
-            message: "the paths here are /healthz, /readyz and /connections".to_owned(),
+            message: "the paths here are /healthz, /readyz, /metrics and /connections".to_owned(),
             ..Refusal::not_found().of_method(request.method)
         })?;
         if request.method != "GET" {
@@ -102,6 +119,10 @@ impl Admin {
             Path::Health => write_response(out, 200, "text/plain", b"ok\n"),
             Path::Ready if self.door.is_draining() => return Err(Refusal::draining()),
             Path::Ready => write_response(out, 200, "text/plain", b"ready\n"),
+            Path::Metrics => {
+                self.check(request)?;
+                write_response(out, 200, METRICS_TYPE, self.metrics().as_bytes());
+            }
             Path::Connections => {
                 self.check(request)?;
                 let listing = Listing::parse(request.query.unwrap_or_default())?;
@@ -126,6 +147,24 @@ impl Admin {
         }
     }
 
+    fn metrics(&self) -> String {
+        let line_errors = LineError::ALL.map(LineError::code);
+        let gaps = GapReason::ALL.map(GapReason::text);
+        let figures = Figures {
+            counters: &self.counters,
+            words: Words { refusals: &Refusal::CODES, gaps: &gaps, line_errors: &line_errors },
+            process: read_process(self.start_unix_micros),
+            is_draining: self.door.is_draining(),
+            sockets: self.door.connections() as u64,
+            sockets_max: self.door.connections_max() as u64,
+            topics: self.directory.len() as u64,
+            history_bytes_max: self.history_bytes_max as u64,
+        };
+        let mut text = String::new();
+        metrics::write(&figures, &mut text);
+        text
+    }
+
     fn reports(&self) -> Vec<Report> {
         let (sender, receiver) = bounded(self.shards.len());
         for shard in &self.shards {
@@ -145,6 +184,7 @@ impl Admin {
 enum Path {
     Health,
     Ready,
+    Metrics,
     Connections,
 }
 
@@ -153,6 +193,7 @@ impl Path {
         match path {
             "/healthz" => Some(Path::Health),
             "/readyz" => Some(Path::Ready),
+            "/metrics" => Some(Path::Metrics),
             "/connections" => Some(Path::Connections),
             _ => None,
         }

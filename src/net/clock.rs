@@ -24,6 +24,11 @@ impl Clock {
         Self { start: Instant::now() }
     }
 
+    /// Microseconds from the start to `instant`, at least one.
+    pub fn micros(&self, instant: Instant) -> u64 {
+        instant.saturating_duration_since(self.start).as_micros().max(1) as u64
+    }
+
     pub fn read(&self) -> Moment {
         let instant = Instant::now();
         let millis = instant.saturating_duration_since(self.start).as_millis() as u64;

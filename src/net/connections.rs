@@ -16,6 +16,7 @@ use crate::hub::origin;
 use crate::hub::policy::{UNSENT_ANSWERS_MAX, ticks};
 use crate::hub::session::{Scene, Session, Verdict};
 use crate::hub::visitors::TooMany;
+use crate::metrics::{CLOSED_BY_CLIENT, LOST};
 use crate::net::connection::{Connection, Phase};
 use crate::net::inbox::Guest;
 use crate::net::shard::Shard;
@@ -53,7 +54,7 @@ impl Shard {
     /// Takes in a new connection: reads what has come, which is most often the whole request, and only then has the
     /// socket watched. An emptied socket that is not watched for room is no event.
     pub(super) fn adopt(&mut self, socket: TcpStream, guest: Guest) {
-        self.parts.counters.connections.add(1);
+        self.counters().accepted.add(1);
         self.generation = self.generation.wrapping_add(1);
         let key = self.watchers.add();
         let generation = self.generation & 0x7fff_ffff;
@@ -291,6 +292,7 @@ impl Shard {
                 let heartbeat = u64::from(self.parts.terms.policy.heartbeat);
                 let first = ((heartbeat * u64::from(self.spread)) >> 32) as u32 + 1;
                 let due = self.moment.tick().wrapping_add(first);
+                self.counters().opened[session.view() as usize].add(1);
                 let connection = self.connection(key);
                 connection.phase = Phase::Open(session);
                 connection.due = due;
@@ -336,6 +338,7 @@ impl Shard {
         match (read, outcome) {
             (Err(reason), _) | (Ok(()), Outcome::Close(reason)) => self.close(key, reason),
             (Ok(()), Outcome::Echo(code)) => {
+                self.note_end(key, CLOSED_BY_CLIENT);
                 self.watchers.say(key, |out| match code {
                     Some(code) => frame::write_close(out, code, ""),
                     None => frame::write_close_empty(out),
@@ -353,7 +356,7 @@ impl Shard {
 
     /// Answers a request with why not, and lets the client read that.
     pub(super) fn refuse(&mut self, key: u32, refusal: &Refusal) {
-        self.parts.counters.refusals.add(1);
+        self.counters().refusals[Refusal::place(refusal.code)].add(1);
         self.log_refusal(key, refusal);
         self.watchers.say(key, |out| write_refusal(out, refusal));
         self.end(key);
@@ -370,9 +373,20 @@ impl Shard {
         }
     }
 
+    /// Counts the end of a connection that is open, once.
+    fn note_end(&mut self, key: u32, reason: usize) {
+        let connection = self.connections[key as usize].as_mut().expect("the key is that of a connection");
+        if let Phase::Open(session) = &connection.phase {
+            let view = session.view();
+            connection.phase = Phase::Closing;
+            self.counters().ended[view as usize].add(1);
+            self.counters().closed[reason].add(1);
+        }
+    }
+
     /// Ends a connection with a close frame that says why.
     pub(super) fn close(&mut self, key: u32, reason: CloseReason) {
-        self.parts.counters.count_close(reason);
+        self.note_end(key, reason as usize);
         tracing::debug!(address = %self.connection(key).address(), "closing: {}", reason.text());
         self.watchers.say(key, |out| frame::write_close(out, reason.code(), reason.text()));
         self.end(key);
@@ -389,7 +403,7 @@ impl Shard {
 
     /// Ends a connection that takes no bytes at all: a close frame would wait behind its full buffer.
     pub(super) fn reset(&mut self, key: u32, reason: CloseReason) {
-        self.parts.counters.count_close(reason);
+        self.note_end(key, reason as usize);
         tracing::info!(address = %self.connection(key).address(), code = reason.code(), "reset: {}", reason.text());
         if let Some(socket) = self.sockets.get(key) {
             // Without this the kernel would keep the unsent bytes for as long as the peer does not read.
@@ -399,6 +413,9 @@ impl Shard {
     }
 
     pub(super) fn drop_connection(&mut self, key: u32) {
+        if self.connections[key as usize].is_some() {
+            self.note_end(key, LOST);
+        }
         let Some(connection) = self.connections[key as usize].take() else {
             return;
         };

@@ -11,6 +11,7 @@ impl Shard {
         if self.sockets.is_shaking_hands(key) {
             return;
         }
+        self.counters().tls_handshakes.add(1);
         let due = self.moment.tick().wrapping_add(self.parts.terms.policy.handshake);
         let connection = self.connection(key);
         let before = std::mem::replace(&mut connection.phase, Phase::Head(Vec::new()));
@@ -34,7 +35,7 @@ impl Shard {
     pub(super) fn break_tls(&mut self, key: u32, fault: &str) {
         match self.connection(key).phase {
             Phase::Shaking(_) => {
-                self.parts.counters.refusals.add(1);
+                self.counters().refusals[Refusal::place("tls")].add(1);
                 if let Some(unlogged) = self.refusal_log.note("tls", self.moment.now.millis) {
                     let address = self.connection(key).address();
                     tracing::info!(%address, code = "tls", unlogged, "refused a client: {fault}");

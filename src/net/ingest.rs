@@ -5,14 +5,14 @@ use std::io::{self, ErrorKind, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mio::net::UnixListener;
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
 use crate::config::Overrun;
-use crate::metrics::{Counters, LINE_ERRORS};
+use crate::metrics::{Counters, IngestCounters, LINE_ERRORS};
 use crate::net::accounts::Accounts;
 use crate::net::clock::{Clock, Moment};
 use crate::net::inbox::{ShardHandle, is_out_of_descriptors, is_transient};
@@ -48,10 +48,7 @@ const SHORTAGE_MILLIS: u64 = 100;
 /// While watchers are waited for, it looks again so often.
 const WAIT: Duration = Duration::from_millis(5);
 /// Bad lines are logged at most so often.
-const COMPLAINT_MILLIS: u64 = 1_000;
-/// Topics whose time is over are looked for so often, at most.
-const SWEEP_MILLIS_MAX: u64 = 1_000;
-const SWEEP_MILLIS_MIN: u64 = 20;
+pub(super) const COMPLAINT_MILLIS: u64 = 1_000;
 
 pub struct IngestParts {
     pub poll: Poll,
@@ -70,23 +67,25 @@ pub struct IngestParts {
 }
 
 pub struct Ingest {
-    parts: IngestParts,
-    publishers: Slab<Publisher>,
+    pub(super) parts: IngestParts,
+    pub(super) publishers: Slab<Publisher>,
     /// Publishers with something to read, each once, served in turn.
     ready: VecDeque<usize>,
     /// Publishers that had lines in this turn.
     answering: Vec<usize>,
-    accounts: Accounts,
+    pub(super) accounts: Accounts,
     block: Vec<u8>,
     /// Read from one publisher at once: not more than a small history has room for.
     read_bytes: usize,
-    moment: Moment,
+    pub(super) moment: Moment,
     accepts: bool,
-    sweep_at: u64,
-    complaint_at: u64,
+    pub(super) sweep_at: u64,
+    pub(super) complaint_at: u64,
     shortage_at: u64,
-    complaints: u64,
-    own: Vec<u8>,
+    pub(super) complaints: u64,
+    pub(super) own: Vec<u8>,
+    /// The turn's end was not noted yet.
+    is_in_turn: bool,
 }
 
 impl Ingest {
@@ -110,6 +109,7 @@ impl Ingest {
             shortage_at: 0,
             complaints: 0,
             own: Vec::new(),
+            is_in_turn: false,
         })
     }
 
@@ -123,7 +123,7 @@ impl Ingest {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 result => result?,
             }
-            self.moment = self.parts.clock.read();
+            self.begin_turn();
             for event in &events {
                 match event.token() {
                     LISTENER => self.accepts = true,
@@ -147,14 +147,38 @@ impl Ingest {
         Ok(())
     }
 
-    fn timeout(&self, is_waiting: bool) -> Option<Duration> {
+    fn begin_turn(&mut self) {
+        let moment = self.parts.clock.read();
+        self.end_turn(moment.instant);
+        self.is_in_turn = true;
+        self.counters().turns.add(1);
+        self.moment = moment;
+        self.parts.sequencer.read_micros = self.parts.clock.micros(moment.instant);
+    }
+
+    /// Notes what the turn took. One that is followed by the next at once has ended when that begins: the clock is not
+    /// read for this.
+    fn end_turn(&mut self, now: Instant) {
+        if std::mem::take(&mut self.is_in_turn) {
+            let turn = now.saturating_duration_since(self.moment.instant).as_micros() as u64;
+            self.counters().turn_micros.note(turn);
+        }
+    }
+
+    pub(super) fn counters(&self) -> &IngestCounters {
+        &self.parts.counters.ingest
+    }
+
+    fn timeout(&mut self, is_waiting: bool) -> Option<Duration> {
+        if !is_waiting && !self.ready.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let now = self.parts.clock.read();
+        self.end_turn(now.instant);
         if is_waiting {
             return Some(WAIT);
         }
-        if !self.ready.is_empty() {
-            return Some(Duration::ZERO);
-        }
-        let now = self.parts.clock.read().now.millis;
+        let now = now.now.millis;
         let sweep =
             (!self.parts.sequencer.ledger.is_empty() || !self.accounts.is_empty()).then_some(self.sweep_at);
         let metrics = self.parts.sequencer.metrics_due_at();
@@ -174,6 +198,7 @@ impl Ingest {
                         Ok(()) => {
                             let key = entry.key();
                             entry.insert(Publisher::new(socket));
+                            self.counters().publishers_accepted.add(1);
                             self.make_ready(key);
                         }
                         Err(error) => tracing::warn!("cannot watch a publisher's socket: {error}"),
@@ -218,7 +243,9 @@ impl Ingest {
         // Shards that sleep say what they need only when they look.
         self.parts.waker.is_waiting.store(true, Ordering::SeqCst);
         self.parts.shards.iter().for_each(ShardHandle::wake);
-        would_drop(needed())
+        let must_wait = would_drop(needed());
+        self.counters().waits.add(u64::from(must_wait));
+        must_wait
     }
 
     /// Reads from the publishers that are ready, each in its turn, and publishes.
@@ -244,7 +271,7 @@ impl Ingest {
         }
     }
 
-    fn publish(&mut self) {
+    pub(super) fn publish(&mut self) {
         let before = self.parts.sequencer.published();
         self.parts.sequencer.end_turn();
         loop {
@@ -255,7 +282,7 @@ impl Ingest {
             }
         }
         let seq = self.parts.sequencer.seq();
-        self.parts.counters.events.add(seq - before);
+        self.counters().events.add(seq - before);
         while let Some(key) = self.answering.pop() {
             if let Some(publisher) = self.publishers.get_mut(key) {
                 publisher.acknowledge(seq);
@@ -289,6 +316,7 @@ impl Ingest {
         let end = (buffer.len() - PADDING).min(held + self.read_bytes);
         let result = publisher.socket.read(&mut buffer[held..end]);
         let count = *result.as_ref().unwrap_or(&0);
+        self.counters().received_bytes.add(count as u64);
         let used = if count > 0 { self.take_lines(key, buffer, held, held + count) } else { 0 };
         let left = held + count - used;
         if !is_long {
@@ -366,7 +394,7 @@ impl Ingest {
         if account.is_some_and(|account| line <= self.accounts.accepted(account))
             && !is_control_line(&block[object.clone()])
         {
-            return;
+            return self.counters().repeated_lines.add(1);
         }
         if is_too_long {
             return self.refuse(key, line, LineError::TooLong);
@@ -381,8 +409,9 @@ impl Ingest {
             }
             Ok(Taken::Control(control)) => {
                 let request = Request::of(control);
-                if let Err(error) = self.obey(key, request) {
-                    self.refuse(key, line, error);
+                match self.obey(key, request) {
+                    Ok(()) => self.counters().control_lines.add(1),
+                    Err(error) => self.refuse(key, line, error),
                 }
             }
             Err(error) => {
@@ -393,9 +422,9 @@ impl Ingest {
     }
 
     fn refuse(&mut self, key: usize, line: u64, error: LineError) {
-        self.parts.counters.line_errors[error as usize].add(1);
+        self.counters().line_errors[error as usize].add(1);
         if !self.publishers[key].refuse(line, error) {
-            self.parts.counters.answers_dropped.add(1);
+            self.counters().answers_dropped.add(1);
         }
         if self.complaints == 0 && self.moment.now.millis >= self.complaint_at {
             tracing::warn!("line {line} of a publisher refused: {}: {}", error.code(), error.message());
@@ -459,30 +488,6 @@ impl Ingest {
         self.answering.retain(|&answering| answering != key);
         if let Some(account) = publisher.account {
             self.accounts.close(account, self.moment.now.millis);
-        }
-    }
-
-    /// What is due by the clock: metrics, topics whose time is over, publishers' names, complaints.
-    fn keep_house(&mut self) {
-        let now = self.moment.now;
-        if self.parts.sequencer.metrics_due_at().is_some_and(|at| at <= now.millis) {
-            let mut own = std::mem::take(&mut self.own);
-            self.parts.sequencer.take_metrics(now, &mut own);
-            self.own = own;
-            self.publish();
-        }
-        if now.millis >= self.sweep_at {
-            let history = self.parts.history_millis;
-            self.sweep_at = now.millis + (history / 8).clamp(SWEEP_MILLIS_MIN, SWEEP_MILLIS_MAX);
-            self.parts.sequencer.sweep(now);
-            self.accounts.forget_before(now.millis.saturating_sub(history));
-        }
-        if self.complaints > 0 && now.millis >= self.complaint_at {
-            tracing::warn!(
-                "{} more refused lines of publishers since then",
-                std::mem::take(&mut self.complaints)
-            );
-            self.complaint_at = now.millis + COMPLAINT_MILLIS;
         }
     }
 }

@@ -87,6 +87,10 @@ impl Door {
         self.connections.load(Ordering::Relaxed)
     }
 
+    pub fn connections_max(&self) -> usize {
+        self.connections_max.load(Ordering::Relaxed)
+    }
+
     /// Counts a connection in; whoever serves it counts it out. None: it may stay.
     fn enter(&self) -> Option<TurnAway> {
         let connections = self.connections.fetch_add(1, Ordering::Relaxed);

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod connection;
 pub mod connections;
 mod handshakes;
+mod housekeeping;
 pub mod inbox;
 pub mod ingest;
 pub mod keys;

@@ -17,7 +17,7 @@ use crate::hub::laggard::Laggard;
 use crate::hub::refusals::RefusalLog;
 use crate::hub::watchers::Watchers;
 use crate::hub::wheel::{TICK_MILLIS, Wheel};
-use crate::metrics::Counters;
+use crate::metrics::{Counters, ShardCounters};
 use crate::net::clock::{Clock, Moment};
 use crate::net::connection::Connection;
 use crate::net::inbox::{Command, ShardHandle, Terms};
@@ -98,6 +98,8 @@ pub struct Shard {
     /// The tail up to which everybody who is not under review has been served.
     served: u64,
     due: Vec<(u32, u32)>,
+    /// The turn's end was not noted yet.
+    is_in_turn: bool,
 }
 
 /// The way to the end.
@@ -155,6 +157,7 @@ impl Shard {
             accepted_at: None,
             served: parts.directory.published(),
             due: Vec::new(),
+            is_in_turn: false,
             parts,
         })
     }
@@ -197,6 +200,7 @@ impl Shard {
             return Some(Duration::ZERO);
         }
         let now = self.parts.clock.read();
+        self.end_turn(now.instant);
         let wheel = self
             .wheel
             .until_next(now.tick())
@@ -212,11 +216,33 @@ impl Shard {
     }
 
     fn begin_turn(&mut self) {
-        let before = std::mem::replace(&mut self.moment, self.parts.clock.read());
+        let moment = self.parts.clock.read();
+        self.end_turn(moment.instant);
+        self.is_in_turn = true;
+        self.counters().turns.add(1);
+        let before = std::mem::replace(&mut self.moment, moment);
         self.sockets.turn_began = self.moment.instant;
         if self.moment.unix_millis() != before.unix_millis() {
             self.watchers.now = self.moment.stamp();
         }
+    }
+
+    /// Notes what the turn took, and how old the oldest event was by its end that it delivered. A turn that is followed
+    /// by the next at once has ended when that begins: the clock is not read for this.
+    fn end_turn(&mut self, now: Instant) {
+        if !std::mem::take(&mut self.is_in_turn) {
+            return;
+        }
+        let turn = now.saturating_duration_since(self.moment.instant).as_micros() as u64;
+        self.counters().turn_micros.note(turn);
+        if let Some(read) = self.watchers.oldest_read.take() {
+            let delay = self.parts.clock.micros(now).saturating_sub(read);
+            self.counters().delay_micros.note(delay);
+        }
+    }
+
+    pub(super) fn counters(&self) -> &ShardCounters {
+        &self.parts.counters.shards[self.parts.index]
     }
 
     fn handle_events(&mut self, events: &Events) {
@@ -296,10 +322,10 @@ impl Shard {
             Accepted::Exhausted => {
                 self.is_exhausted = self.parts.door.is_short();
                 self.accept_at = Some(self.moment.instant + EXHAUSTED_PAUSE);
-                self.parts.counters.accepts_failed.add(1);
+                self.counters().accepts_failed.add(1);
                 if self.moment.now.millis >= self.exhausted_log_at {
                     self.exhausted_log_at = self.moment.now.millis + EXHAUSTED_LOG_MILLIS;
-                    let failed = self.parts.counters.accepts_failed.get();
+                    let failed = self.counters().accepts_failed.get();
                     tracing::warn!(
                         failed,
                         "no descriptor or memory is left for new connections; trying again"

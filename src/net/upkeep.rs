@@ -46,8 +46,23 @@ impl Shard {
                 self.review_at = self.moment.now.millis + self.parts.terms.patience.check_millis;
             }
         }
-        self.parts.counters.messages.add(std::mem::take(&mut self.watchers.messages));
-        self.parts.counters.gaps.add(std::mem::take(&mut self.watchers.gaps));
+        self.note_figures();
+    }
+
+    /// What the watchers counted in this turn.
+    fn note_figures(&mut self) {
+        let messages = std::mem::take(&mut self.watchers.messages);
+        let sent_bytes = std::mem::take(&mut self.watchers.sent_bytes);
+        let gaps = std::mem::take(&mut self.watchers.gaps);
+        let lagging = self.laggards.len() as u64;
+        let counters = self.counters();
+        counters.messages.add(messages);
+        counters.sent_bytes.add(sent_bytes);
+        counters.gaps.iter().zip(gaps).filter(|(_, more)| *more > 0).for_each(|(gaps, more)| gaps.add(more));
+        counters.lagging.set(lagging);
+        if lagging == 0 {
+            counters.lag_events_max.set(0);
+        }
     }
 
     /// Clients that have taken their answers are read from again.
@@ -94,6 +109,9 @@ impl Shard {
             }
             true
         });
+        let tail = self.watchers.tail();
+        let lags = laggards.iter().map(|laggard| tail.saturating_sub(self.watchers.position(laggard.key)));
+        self.counters().lag_events_max.set(lags.max().unwrap_or(0));
         self.laggards = laggards;
         for key in stalled {
             self.reset(key, CloseReason::Stalled);
@@ -183,6 +201,7 @@ impl Shard {
         if self.watchers.watchers[key as usize].waiting() > UNSENT_ANSWERS_MAX {
             return;
         }
+        self.counters().heartbeats.add(1);
         self.watchers.settle(key, &mut self.sockets);
         let (at, position) = (self.watchers.now, self.watchers.position(key));
         self.watchers.say(key, |out| {

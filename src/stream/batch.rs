@@ -40,6 +40,8 @@ pub struct Dialect {
 #[derive(Debug, Default)]
 pub struct Batch {
     first_seq: u64,
+    /// When it was read, in microseconds since the daemon began; 0: not in this run.
+    read_micros: u64,
     bytes: Vec<u8>,
     /// End offset of each event's frame.
     ends: Vec<u32>,
@@ -148,6 +150,15 @@ impl Batch {
 
     pub fn first_seq(&self) -> u64 {
         self.first_seq
+    }
+
+    pub fn set_read_micros(&mut self, micros: u64) {
+        self.read_micros = micros;
+    }
+
+    /// When its lines were read, in microseconds since the daemon began; none: in an earlier run.
+    pub fn read_micros(&self) -> Option<u64> {
+        (self.read_micros > 0).then_some(self.read_micros)
     }
 
     /// Number of the last event; the batch is not empty.

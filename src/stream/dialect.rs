@@ -3,7 +3,23 @@
 
 use std::ops::Range;
 
+use crate::stream::batch::{Batch, Dialect};
+use crate::wire::frame;
 use crate::wire::members::{is_text, members};
+
+/// The frames of a batch in this form.
+pub fn of_batch(batch: &Batch) -> Dialect {
+    let mut made = Dialect::default();
+    let mut object = Vec::new();
+    for event in 0..batch.len() as u32 {
+        object.clear();
+        translate(batch.object(event), &mut object);
+        frame::write_header(&mut made.bytes, frame::TEXT, object.len());
+        made.bytes.extend_from_slice(&object);
+        made.ends.push(made.bytes.len() as u32);
+    }
+    made
+}
 
 /// Appends the Overseer form of an event as watchers see it (`{"stream_seq":N,…}`), without a
 /// frame header: the same object but for the values of `type` and `data`. `data` stays where it

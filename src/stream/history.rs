@@ -26,8 +26,9 @@ pub struct History {
     pooled: usize,
     /// Bytes of frames in the other dialect that went with recycled batches.
     dialect_freed: usize,
-    /// Live batches.
+    /// Live batches, and the events in them.
     batches: usize,
+    events: u64,
     pool: [Vec<Arc<Batch>>; CLASSES],
     /// Evicted, but a shard still holds them: no more than its channel has room for. Not in `used`, or a
     /// slow shard would shorten everybody's past.
@@ -44,6 +45,7 @@ impl History {
             pooled: 0,
             dialect_freed: 0,
             batches: 0,
+            events: 0,
             pool: Default::default(),
             limbo: VecDeque::new(),
             chunks: ChunkPool::default(),
@@ -65,6 +67,11 @@ impl History {
 
     pub fn batches(&self) -> usize {
         self.batches
+    }
+
+    /// Events in live batches.
+    pub fn events(&self) -> u64 {
+        self.events
     }
 
     /// An empty batch, nobody else's, with room for `bytes` of frames; a longer line than the
@@ -92,11 +99,13 @@ impl History {
     pub fn add_batch(&mut self, batch: &Batch) {
         self.used += batch.cost();
         self.batches += 1;
+        self.events += batch.len() as u64;
     }
 
     /// A batch left the logs.
     pub fn remove_batch(&mut self, batch: Arc<Batch>) {
         self.batches -= 1;
+        self.events -= batch.len() as u64;
         self.used -= batch.cost();
         self.recycle(batch);
     }

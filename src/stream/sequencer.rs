@@ -96,6 +96,8 @@ pub struct Sequencer {
     marks: Vec<Mark>,
     phase: Phase,
     now: Now,
+    /// When what is taken in was read, in microseconds since the daemon began, by the clock of all threads.
+    pub read_micros: u64,
     /// Whether a shard was awake at the last publishing.
     pub met_awake_shard: bool,
 }
@@ -122,6 +124,7 @@ impl Sequencer {
             marks: Vec::new(),
             phase: Phase::Append { run: 0 },
             now: Now::default(),
+            read_micros: 0,
             met_awake_shard: false,
             limits,
             directory,
@@ -142,6 +145,16 @@ impl Sequencer {
         &self.history
     }
 
+    /// What all that is kept costs, frames in the other dialect included.
+    pub fn history_bytes(&self) -> usize {
+        self.history.used() + self.directory.dialect_bytes()
+    }
+
+    /// Events that are kept for those who watch everything.
+    pub fn history_events(&self) -> u64 {
+        self.history.events()
+    }
+
     /// Begins a turn that reads about `bytes` of lines.
     pub fn begin_turn(&mut self, now: Now, bytes: usize) {
         self.now = now;
@@ -155,7 +168,9 @@ impl Sequencer {
 
     fn open_batch(&mut self, bytes: usize) {
         let mut batch = self.history.take(bytes);
-        Arc::get_mut(&mut batch).expect("a batch from the pool is nobody else's").begin(self.seq + 1);
+        let empty = Arc::get_mut(&mut batch).expect("a batch from the pool is nobody else's");
+        empty.begin(self.seq + 1);
+        empty.set_read_micros(self.read_micros);
         self.open = Some(batch);
         self.open_runs = OpenRuns::default();
     }

@@ -77,7 +77,34 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    /// Every `code`, each once; and `tls`, which has no answer in HTTP: a handshake of TLS that came to nothing.
+    pub const CODES: [&str; 16] = [
+        "bad_request",
+        "bad_id",
+        "bad_parameter",
+        "unauthorized",
+        "forbidden_origin",
+        "forbidden_scope",
+        "not_found",
+        "method_not_allowed",
+        "timeout",
+        "too_large",
+        "upgrade_required",
+        "too_many_requests",
+        "full",
+        "draining",
+        "http_version",
+        "tls",
+    ];
+
+    /// The place of a code in [`Refusal::CODES`].
+    pub fn place(code: &str) -> usize {
+        let place = Self::CODES.iter().position(|&known| known == code);
+        place.expect("every code is in the table")
+    }
+
     fn new(status: Status, code: &'static str, message: impl Into<String>) -> Self {
+        debug_assert!(Self::CODES.contains(&code), "{code}");
         Refusal { status, code, message: message.into(), asked: String::new(), is_of_head: false }
     }
 
@@ -288,6 +315,31 @@ mod tests {
         for refusal in [Refusal::too_many_requests("x"), Refusal::full("x"), Refusal::draining()] {
             assert!(written(refusal).contains("\r\nRetry-After: "));
         }
+    }
+
+    #[test]
+    fn every_code_has_its_place() {
+        let refusals = [
+            Refusal::bad_request(""),
+            Refusal::bad_id("job_id"),
+            Refusal::bad_parameter(""),
+            Refusal::unauthorized(""),
+            Refusal::forbidden_origin(""),
+            Refusal::forbidden_scope(""),
+            Refusal::not_found(),
+            Refusal::method_not_allowed(),
+            Refusal::timeout(),
+            Refusal::target_too_large(),
+            Refusal::upgrade_required(""),
+            Refusal::too_many_requests(""),
+            Refusal::full(""),
+            Refusal::draining(),
+            Refusal::http_version(),
+        ];
+        let places = refusals.map(|refusal| Refusal::place(refusal.code));
+        assert_eq!(places, std::array::from_fn(|place| place));
+        assert_eq!(Refusal::place(Refusal::head_too_large().code), Refusal::place("too_large"));
+        assert_eq!(Refusal::place("tls"), Refusal::CODES.len() - 1);
     }
 
     #[test]

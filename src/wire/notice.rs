@@ -29,6 +29,9 @@ pub enum GapReason {
 }
 
 impl GapReason {
+    /// Every reason, in the order of declaration: `ALL[reason as usize] == reason`.
+    pub const ALL: [GapReason; 3] = [GapReason::Expired, GapReason::Overrun, GapReason::Restart];
+
     pub fn text(self) -> &'static str {
         match self {
             GapReason::Expired => "expired",

@@ -1,0 +1,186 @@
+//! The one table of metrics: name, kind, label, help, and where the figures come from. What `/metrics` answers and the
+//! README's table are made from it.
+//!
+//! Names follow Prometheus: base units (seconds, bytes), the unit last, counters end in `_total`. What every process
+//! has is named as everywhere, `process_...`.
+
+use std::fmt::Write;
+
+use crate::close::CloseReason;
+use crate::metrics::text::{Figures, Series};
+use crate::metrics::{CLOSED_BY_CLIENT, ENDPOINTS, LOST, ShardCounters};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+impl Kind {
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        }
+    }
+}
+
+pub struct Metric {
+    pub name: &'static str,
+    pub kind: Kind,
+    /// The name of its label; empty where it has none.
+    pub label: &'static str,
+    pub help: &'static str,
+    pub(super) read: fn(&Figures<'_>, &mut Series<'_>),
+}
+
+const fn row(
+    name: &'static str,
+    kind: Kind,
+    label: &'static str,
+    help: &'static str,
+    read: fn(&Figures<'_>, &mut Series<'_>),
+) -> Metric {
+    Metric { name, kind, label, help, read }
+}
+
+/// In the order in which they are told: the connections, what goes out, what comes in, what is kept, the process.
+#[rustfmt::skip]
+pub static METRICS: [Metric; 38] = [
+    row("luxcast_build_info", Kind::Gauge, "version", "Always 1; the version is in the label",
+        |_, series| series.labelled(env!("CARGO_PKG_VERSION"), 1)),
+    row("luxcast_draining", Kind::Gauge, "", "1 while the daemon is about to end",
+        |figures, series| series.value(u64::from(figures.is_draining))),
+    row("luxcast_connections", Kind::Gauge, "endpoint", "Open WebSocket connections",
+        |figures, series| for (place, endpoint) in ENDPOINTS.iter().enumerate() {
+            let ended = figures.sum(|shard| shard.ended[place].get());
+            let opened = figures.sum(|shard| shard.opened[place].get());
+            series.labelled(endpoint, opened.saturating_sub(ended));
+        }),
+    row("luxcast_connections_opened_total", Kind::Counter, "endpoint", "WebSocket connections opened",
+        |figures, series| series.of_each(&ENDPOINTS, |place| figures.sum(|shard| shard.opened[place].get()))),
+    row("luxcast_connections_closed_total", Kind::Counter, "reason", "WebSocket connections that have ended: the \
+        daemon's reason (silent: the heartbeats were not answered), client (its close frame came first), or lost (its \
+        socket ended without one)",
+        |figures, series| {
+            let of = |place: usize| figures.sum(|shard| shard.closed[place].get());
+            for reason in CloseReason::ALL {
+                series.labelled(reason.word(), of(reason as usize));
+            }
+            series.labelled("client", of(CLOSED_BY_CLIENT));
+            series.labelled("lost", of(LOST));
+        }),
+    row("luxcast_sockets", Kind::Gauge, "", "Sockets of clients: the open connections, requests that are coming in, and \
+        those on their way out",
+        |figures, series| series.value(figures.sockets)),
+    row("luxcast_sockets_max", Kind::Gauge, "", "Sockets of clients at most: connections_max, as far as the file limit \
+        allows",
+        |figures, series| series.value(figures.sockets_max)),
+    row("luxcast_sockets_accepted_total", Kind::Counter, "", "Sockets accepted from clients",
+        |figures, series| series.value(figures.sum(|shard| shard.accepted.get()))),
+    row("luxcast_accepts_failed_total", Kind::Counter, "", "Times that no descriptor or memory was left for a client",
+        |figures, series| series.value(figures.sum(|shard| shard.accepts_failed.get()))),
+    row("luxcast_refusals_total", Kind::Counter, "reason", "Requests refused before the upgrade, by the word in the \
+        answer; tls: handshakes of TLS that came to nothing",
+        |figures, series| series.of_each(figures.words.refusals, |place| {
+            figures.sum(|shard| shard.refusals[place].get())
+        })),
+    row("luxcast_tls_handshakes_total", Kind::Counter, "", "Handshakes of TLS that were completed",
+        |figures, series| series.value(figures.sum(|shard| shard.tls_handshakes.get()))),
+    row("luxcast_heartbeats_total", Kind::Counter, "", "Pings sent, one per connection and heartbeat",
+        |figures, series| series.value(figures.sum(|shard| shard.heartbeats.get()))),
+    row("luxcast_messages_sent_total", Kind::Counter, "shard", "Events delivered: one event to ten watchers counts ten",
+        |figures, series| of_shards(figures, series, |shard| shard.messages.get())),
+    row("luxcast_sent_bytes_total", Kind::Counter, "shard", "Bytes of frames handed to clients' sockets, before \
+        encryption",
+        |figures, series| of_shards(figures, series, |shard| shard.sent_bytes.get())),
+    row("luxcast_delivery_delay_seconds", Kind::Histogram, "", "From reading an event to having written it to watchers \
+        that keep up. One sample for each turn of a shard that delivers: the oldest event that went out, at the turn's end",
+        |figures, series| series.histogram(None, figures.counters.shards.iter().map(|shard| &shard.delay_micros))),
+    row("luxcast_lagging_connections", Kind::Gauge, "", "Watchers whose socket was full and that have not caught up",
+        |figures, series| series.value(figures.sum(|shard| shard.lagging.get()))),
+    row("luxcast_lag_events_max", Kind::Gauge, "", "How far the slowest of these is behind, in events of the whole \
+        daemon; looked at once a second",
+        |figures, series| {
+            let lags = figures.counters.shards.iter().map(|shard| shard.lag_events_max.get());
+            series.value(lags.max().unwrap_or(0));
+        }),
+    row("luxcast_gaps_total", Kind::Counter, "reason", "Messages stream:gap, which tell a watcher what it did not get",
+        |figures, series| series.of_each(figures.words.gaps, |place| figures.sum(|shard| shard.gaps[place].get()))),
+    row("luxcast_turn_duration_seconds", Kind::Histogram, "thread", "What a turn of a thread's loop takes",
+        |figures, series| {
+            let mut thread = String::new();
+            for (index, shard) in figures.counters.shards.iter().enumerate() {
+                thread.clear();
+                write!(thread, "shard-{index}").expect("text takes every text");
+                series.histogram(Some(&thread), [&shard.turn_micros].into_iter());
+            }
+            series.histogram(Some("ingest"), [&figures.counters.ingest.turn_micros].into_iter());
+        }),
+    row("luxcast_publishers", Kind::Gauge, "", "Publishers that are connected",
+        |figures, series| series.value(figures.counters.ingest.publishers.get())),
+    row("luxcast_publishers_accepted_total", Kind::Counter, "", "Connections accepted from publishers",
+        |figures, series| series.value(figures.counters.ingest.publishers_accepted.get())),
+    row("luxcast_feed_lines_total", Kind::Counter, "result", "Lines of the feed: accepted, repeated (taken before under \
+        the same name), control, or the word that says why they were refused",
+        |figures, series| {
+            let ingest = &figures.counters.ingest;
+            series.labelled("accepted", ingest.events.get().saturating_sub(ingest.own_events.get()));
+            series.labelled("repeated", ingest.repeated_lines.get());
+            series.labelled("control", ingest.control_lines.get());
+            series.of_each(figures.words.line_errors, |place| ingest.line_errors[place].get());
+        }),
+    row("luxcast_feed_received_bytes_total", Kind::Counter, "", "Bytes read from publishers",
+        |figures, series| series.value(figures.counters.ingest.received_bytes.get())),
+    row("luxcast_feed_waits_total", Kind::Counter, "", "Times that publishers had to wait for watchers (overrun = wait)",
+        |figures, series| series.value(figures.counters.ingest.waits.get())),
+    row("luxcast_publisher_answers_dropped_total", Kind::Counter, "", "Answers that a publisher did not read in time",
+        |figures, series| series.value(figures.counters.ingest.answers_dropped.get())),
+    row("luxcast_events_total", Kind::Counter, "", "Events numbered, the daemon's own metrics events included",
+        |figures, series| series.value(figures.counters.ingest.events.get())),
+    row("luxcast_history_bytes", Kind::Gauge, "", "What the kept events cost",
+        |figures, series| series.value(figures.counters.ingest.history_bytes.get())),
+    row("luxcast_history_max_bytes", Kind::Gauge, "", "The setting history_bytes",
+        |figures, series| series.value(figures.history_bytes_max)),
+    row("luxcast_history_events", Kind::Gauge, "", "Events kept for /events",
+        |figures, series| series.value(figures.counters.ingest.history_events.get())),
+    row("luxcast_jobs", Kind::Gauge, "", "Jobs that are known",
+        |figures, series| series.value(figures.counters.ingest.jobs.get())),
+    row("luxcast_flows", Kind::Gauge, "", "Flows that are known",
+        |figures, series| series.value(figures.counters.ingest.flows.get())),
+    row("luxcast_topics", Kind::Gauge, "", "Jobs and flows that have events or watchers",
+        |figures, series| series.value(figures.topics)),
+    row("luxcast_jobs_displaced_total", Kind::Counter, "", "Jobs that went before their time, because there were jobs_max",
+        |figures, series| series.value(figures.counters.ingest.jobs_displaced.get())),
+    row("process_cpu_seconds_total", Kind::Counter, "", "CPU time of the process",
+        |figures, series| series.value(figures.process.cpu_seconds)),
+    row("process_resident_memory_bytes", Kind::Gauge, "", "Memory of the process that is in RAM",
+        |figures, series| series.value(figures.process.resident_bytes)),
+    row("process_open_fds", Kind::Gauge, "", "File descriptors in use",
+        |figures, series| series.value(figures.process.open_files)),
+    row("process_max_fds", Kind::Gauge, "", "File descriptors at most",
+        |figures, series| series.value(figures.process.files_max)),
+    row("process_start_time_seconds", Kind::Gauge, "", "When the daemon began, in Unix time",
+        |figures, series| series.value(figures.process.start_seconds)),
+];
+
+fn of_shards(figures: &Figures<'_>, series: &mut Series<'_>, read: fn(&ShardCounters) -> u64) {
+    let mut index = String::new();
+    for (place, shard) in figures.counters.shards.iter().enumerate() {
+        index.clear();
+        write!(index, "{place}").expect("text takes every text");
+        series.labelled(&index, read(shard));
+    }
+}
+
+/// The table as the README has it.
+pub fn metrics_markdown() -> String {
+    let mut text = "| metric | kind | label | meaning |\n| --- | --- | --- | --- |\n".to_owned();
+    for Metric { name, kind, label, help, .. } in &METRICS {
+        let label = if label.is_empty() { String::new() } else { format!("`{label}`") };
+        writeln!(text, "| `{name}` | {} | {label} | {help} |", kind.word()).expect("text takes every text");
+    }
+    text
+}
