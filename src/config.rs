@@ -45,6 +45,8 @@ pub struct Config {
     pub jobs_max: usize,
     /// Zero: never.
     pub metrics_seconds: Duration,
+    /// `None`: nothing is kept over a restart.
+    pub state_dir: Option<PathBuf>,
     pub drain_seconds: Duration,
     pub overrun: Overrun,
     /// `<= history_bytes / LINE_SHARE_OF_HISTORY`
@@ -172,6 +174,7 @@ impl Config {
             topics_max: 0,
             jobs_max: 0,
             metrics_seconds: Duration::ZERO,
+            state_dir: None,
             drain_seconds: Duration::ZERO,
             overrun: Overrun::Gap,
             line_bytes_max: 0,
@@ -226,6 +229,7 @@ mod tests {
         assert_eq!(config.listen, ["127.0.0.1:20555".parse().unwrap()]);
         assert_eq!(config.admin, Some("127.0.0.1:20556".parse().unwrap()));
         assert_eq!((config.ingest.as_ref(), config.config.as_ref()), (None, None));
+        assert_eq!(config.state_dir, None);
         assert!((1..=64).contains(&config.shards));
         let seconds = [
             config.heartbeat_seconds,

@@ -141,6 +141,11 @@ impl TypeTable {
         ((rows.len() - 1) as u8, Meaning::Other)
     }
 
+    /// Type and inner type of every row.
+    pub fn names(&self) -> Vec<(Box<str>, Option<Box<str>>)> {
+        self.rows.read().iter().map(|row| (row.kind.clone(), row.inner.clone())).collect()
+    }
+
     /// The rows for which `matches` holds.
     pub fn mask(&self, matches: impl Fn(&TypeRow) -> bool) -> TypeMask {
         let rows = self.rows.read();

@@ -30,7 +30,8 @@
 //! - [`hub`]: one shard's watchers: cursors, cohorts, filters, sessions, limits, the flush. Pure state too. Also who comes
 //!   in, [`hub::origin`], [`hub::address`], [`hub::visitors`], and who may watch what, [`hub::auth`].
 //! - [`net`]: sockets, threads, clocks. Decides nothing. [`net::transport`] is TLS, where it is spoken.
-//! - [`server`]: binds, spawns, drains, joins. [`cli`] and [`sim`]: the program around it.
+//! - [`server`]: binds, spawns, drains, joins, and leaves to the next run what [`stream::snapshot`] says. [`cli`] and
+//!   [`sim`]: the program around it.
 //!
 //! # The life of an event
 //!
@@ -55,6 +56,7 @@
 //! - A shard's tail is loaded after the arrivals are marked, so nobody is called up to date too early.
 //! - A full channel becomes "scan all you watch" ([`stream::link`]): nothing is told twice, nothing is forgotten.
 //! - What the history drops is counted by topic and type; a cursor that comes back later says so with a gap.
+//! - A snapshot is whole from its newest event back to some number; what is older is counted the same way.
 //!
 //! `tests/simulation` interleaves the real sequencer and the real flush at each of these steps.
 //!

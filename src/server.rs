@@ -1,18 +1,17 @@
 //! The daemon as one thing: binds, spawns the threads, drains, joins.
 
-use std::fs;
+mod bound;
+mod keeping;
+
 use std::io;
-use std::net::SocketAddr;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::UnixStream;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use mio::net::UnixListener;
 use mio::{Poll, Waker};
 use parking_lot::{Condvar, Mutex};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -24,17 +23,20 @@ use crate::hub::laggard::Patience;
 use crate::hub::policy::{Policy, ticks};
 use crate::hub::visitors::AddressLimits;
 use crate::metrics::Counters;
+use crate::net::accounts::Accounts;
 use crate::net::admin::Admin;
 use crate::net::certificate;
 use crate::net::clock::{self, Clock};
 use crate::net::inbox::{Command, ShardHandle, Terms};
-use crate::net::ingest::{self, Ingest, IngestParts};
+use crate::net::ingest::{self, Ingest, IngestParts, Remains};
 use crate::net::keys;
-use crate::net::listener::{self, Door, DoorLimits, Listener};
+use crate::net::listener::{Door, DoorLimits, Listener};
 use crate::net::shard::{self, IngestWaker, Shard, ShardParts};
 use crate::stream::directory::Directory;
 use crate::stream::link::{Link, link};
-use crate::stream::sequencer::{Limits, SEQ_MAX, SEQ_MIN, Sequencer};
+use crate::stream::sequencer::{Limits, Sequencer};
+use bound::{Bound, Leftover};
+use keeping::{Keeping, Legacy};
 
 /// Descriptors that are not connections: listeners, wakers, publishers, memory files, refusals on their way out.
 const DESCRIPTORS_RESERVED: u64 = 128;
@@ -47,8 +49,7 @@ pub struct Server {
     listening: Vec<SocketAddr>,
     admin: Option<SocketAddr>,
     ingest: PathBuf,
-    /// A directory made for the ingest socket alone.
-    private: Option<PathBuf>,
+    leftover: Leftover,
     shards: Vec<ShardHandle>,
     door: Arc<Door>,
     terms: Arc<Mutex<Arc<Terms>>>,
@@ -56,25 +57,21 @@ pub struct Server {
     ingest_waker: Arc<IngestWaker>,
     is_admin_stopping: Arc<AtomicBool>,
     drain_seconds: Duration,
+    keeping: Keeping,
     threads: Mutex<Threads>,
     begins_draining: Condvar,
     pub counters: Arc<Counters>,
 }
 
-struct Threads {
-    ingest: Option<JoinHandle<io::Result<()>>>,
-    shards: Vec<JoinHandle<io::Result<()>>>,
-    admin: Option<JoinHandle<io::Result<()>>>,
-    is_draining: bool,
-}
+type Handle<T> = JoinHandle<io::Result<T>>;
 
-/// Everything that has an address.
-struct Bound {
-    sockets: Vec<mio::net::TcpListener>,
-    admin: Option<std::net::TcpListener>,
-    feed: UnixListener,
-    ingest: PathBuf,
-    private: Option<PathBuf>,
+#[derive(Default)]
+struct Threads {
+    ingest: Option<Handle<Remains>>,
+    mark: Option<Handle<()>>,
+    shards: Vec<Handle<()>>,
+    admin: Option<Handle<()>>,
+    drain_began: Option<Instant>,
 }
 
 /// What all threads share.
@@ -88,45 +85,49 @@ struct Common {
 }
 
 impl Server {
-    /// Binds everything, then starts the threads.
+    /// Reads what the run before left, binds everything, then starts the threads.
     ///
     /// # Errors
     /// What could not be bound or started, and why; nothing is left behind.
     pub fn start(config: Config, terms: Terms) -> io::Result<Server> {
         raise_file_limit()?;
-        let bound = Bound::new(&config)?;
-        let (ingest, private) = (bound.ingest.clone(), bound.private.clone());
-        Self::run(&config, terms, bound).inspect_err(|_| remove_feed(&ingest, private.as_deref()))
+        let keeping = Keeping::open(&config)?;
+        let legacy = keeping.begin();
+        let bound = Bound::new(&config).inspect_err(|_| keeping.cancel())?;
+        let leftover = bound.leftover.clone();
+        Self::run(&config, terms, bound, keeping.clone(), legacy).inspect_err(|_| {
+            leftover.remove();
+            keeping.cancel();
+        })
     }
 
-    fn run(config: &Config, terms: Terms, bound: Bound) -> io::Result<Server> {
-        let Bound { sockets, admin, feed, ingest, private } = bound;
+    fn run(
+        config: &Config,
+        terms: Terms,
+        bound: Bound,
+        keeping: Keeping,
+        legacy: Legacy,
+    ) -> io::Result<Server> {
+        let Bound { sockets, admin, feed, ingest, leftover } = bound;
         let listening = sockets.iter().map(mio::net::TcpListener::local_addr).collect::<io::Result<_>>()?;
-        let admin_address = admin.as_ref().map(std::net::TcpListener::local_addr).transpose()?;
-        let run_start = (clock::unix_micros() as u64).clamp(SEQ_MIN, SEQ_MAX - 1);
+        let admin_address = admin.as_ref().map(TcpListener::local_addr).transpose()?;
         let poll = Poll::new()?;
-        let common = Common {
-            directory: Arc::new(Directory::new(run_start, config.topics_max)),
-            counters: Arc::new(Counters::new(config.shards)),
-            door: Arc::new(Door::new(door_limits(config))),
-            terms: Arc::new(Mutex::new(Arc::new(terms))),
-            ingest_waker: Arc::new(IngestWaker {
-                waker: Waker::new(poll.registry(), ingest::WAKER)?,
-                is_waiting: AtomicBool::new(false),
-            }),
-            clock: Clock::new(),
-        };
+        let common = Common::new(config, terms, &legacy, &poll)?;
         let (mut parts, handles, links) = shard_parts(config, &common)?;
         parts[0].listener = Some(Listener::new(sockets, handles.clone(), common.door.clone()));
+        let (mark, mark_requests) = legacy.mark(&keeping);
+        let (sequencer, accounts, clock) = take_over(legacy, &common, &links, config);
         let is_ingest_stopping = Arc::new(AtomicBool::new(false));
         let ingest_thread = Ingest::new(IngestParts {
             poll,
             listener: feed,
-            sequencer: Sequencer::new(common.directory.clone(), links.clone(), limits(config)),
+            sequencer,
+            accounts,
+            mark,
             shards: handles.clone(),
             links,
             counters: common.counters.clone(),
-            clock: common.clock,
+            clock,
             waker: common.ingest_waker.clone(),
             is_stopping: is_ingest_stopping.clone(),
             overrun: config.overrun,
@@ -136,7 +137,7 @@ impl Server {
         })?;
         let shards = parts.into_iter().map(Shard::new).collect::<io::Result<Vec<_>>>()?;
         let is_admin_stopping = Arc::new(AtomicBool::new(false));
-        let mut threads = Threads { ingest: None, shards: Vec::new(), admin: None, is_draining: false };
+        let mut threads = Threads::default();
         for (index, shard) in shards.into_iter().enumerate() {
             threads.shards.push(spawn(format!("shard-{index}"), move || shard.run())?);
         }
@@ -145,11 +146,12 @@ impl Server {
             let admin = common.admin(listener, &handles, config, &is_admin_stopping)?;
             threads.admin = Some(spawn("admin".to_owned(), move || admin.run())?);
         }
+        threads.mark = keeping.start(mark_requests)?;
         Ok(Server {
             listening,
             admin: admin_address,
             ingest,
-            private,
+            leftover,
             shards: handles,
             door: common.door,
             terms: common.terms,
@@ -157,6 +159,7 @@ impl Server {
             ingest_waker: common.ingest_waker,
             is_admin_stopping,
             drain_seconds: config.drain_seconds,
+            keeping,
             threads: Mutex::new(threads),
             begins_draining: Condvar::new(),
             counters: common.counters,
@@ -207,28 +210,33 @@ impl Server {
     /// Begins to end: no new connections, no more lines, what was numbered is served, goodbye is said.
     pub fn drain(&self) {
         self.door.drain();
-        self.threads.lock().is_draining = true;
+        self.threads.lock().drain_began.get_or_insert_with(Instant::now);
         self.begins_draining.notify_all();
     }
 
     /// Returns when the daemon has drained.
     pub fn wait(&self) -> io::Result<()> {
-        let (ingest, shards, admin) = {
+        let (began, Threads { ingest, mark, shards, admin, .. }) = {
             let mut threads = self.threads.lock();
-            while !threads.is_draining {
+            loop {
+                if let Some(began) = threads.drain_began {
+                    break (began, std::mem::take(&mut *threads));
+                }
                 self.begins_draining.wait(&mut threads);
             }
-            (threads.ingest.take(), std::mem::take(&mut threads.shards), threads.admin.take())
         };
         self.is_ingest_stopping.store(true, Ordering::Release);
         self.ingest_waker.waker.wake()?;
-        let mut result = ingest.map_or(Ok(()), join);
+        let remains = join(ingest.expect("the daemon is waited for once"))?;
+        // Nobody asks for marks any more, so that this thread has ended.
+        let mut result = mark.map_or(Ok(()), join);
         let connections = self.door.connections();
         let goodbye = GOODBYE.min(self.drain_seconds / 2);
         for shard in &self.shards {
             let serve = self.drain_seconds - goodbye;
             shard.send(Command::Drain { serve, linger: goodbye, connections, of: self.shards.len() });
         }
+        let saved = self.keeping.save(remains, began, self.drain_seconds)?;
         for shard in shards {
             result = result.and(join(shard));
         }
@@ -238,15 +246,30 @@ impl Server {
             let _ = std::net::TcpStream::connect_timeout(&address, GOODBYE);
             result = result.and(join(admin));
         }
-        remove_feed(&self.ingest, self.private.as_deref());
+        self.keeping.await_saved(&saved, began + self.drain_seconds);
+        self.leftover.remove();
         result
     }
 }
 
 impl Common {
+    fn new(config: &Config, terms: Terms, legacy: &Legacy, poll: &Poll) -> io::Result<Self> {
+        Ok(Self {
+            directory: Arc::new(legacy.directory(config.topics_max)),
+            counters: Arc::new(Counters::new(config.shards)),
+            door: Arc::new(Door::new(door_limits(config))),
+            terms: Arc::new(Mutex::new(Arc::new(terms))),
+            ingest_waker: Arc::new(IngestWaker {
+                waker: Waker::new(poll.registry(), ingest::WAKER)?,
+                is_waiting: AtomicBool::new(false),
+            }),
+            clock: Clock::new(),
+        })
+    }
+
     fn admin(
         &self,
-        listener: std::net::TcpListener,
+        listener: TcpListener,
         shards: &[ShardHandle],
         config: &Config,
         is_stopping: &Arc<AtomicBool>,
@@ -263,21 +286,6 @@ impl Common {
             start_unix_micros: clock::unix_micros(),
             is_stopping: is_stopping.clone(),
         })
-    }
-}
-
-impl Bound {
-    fn new(config: &Config) -> io::Result<Self> {
-        let cannot = |address: SocketAddr| move |error| at(error, format!("cannot listen on {address}"));
-        let sockets = config.listen.iter().map(|&address| listener::bind(address).map_err(cannot(address)));
-        let sockets = sockets.collect::<io::Result<_>>()?;
-        let admin = config
-            .admin
-            .map(|address| std::net::TcpListener::bind(address).map_err(cannot(address)))
-            .transpose()?;
-        let (ingest, private) = ingest_path(config)?;
-        let feed = bind_ingest(&ingest).inspect_err(|_| remove_private(private.as_deref()))?;
-        Ok(Self { sockets, admin, feed, ingest, private })
     }
 }
 
@@ -313,10 +321,28 @@ fn shard_parts(config: &Config, common: &Common) -> io::Result<Shards> {
     Ok(shards)
 }
 
-fn spawn(
+/// What the ingest thread begins with, and the clock that the times in it are of.
+fn take_over(
+    legacy: Legacy,
+    common: &Common,
+    links: &[Arc<Link>],
+    config: &Config,
+) -> (Sequencer, Accounts, Clock) {
+    let mut sequencer = Sequencer::new(common.directory.clone(), links.to_vec(), limits(config));
+    let clock = common.clock.with_past();
+    let mut accounts = Accounts::default();
+    if let Some(restored) = legacy.restored {
+        let now = clock.read().now;
+        accounts = Accounts::restored(restored.publishers(now.unix_micros), now.millis);
+        sequencer.restore(restored, now);
+    }
+    (sequencer, accounts, clock)
+}
+
+fn spawn<T: Send + 'static>(
     name: String,
-    run: impl FnOnce() -> io::Result<()> + Send + 'static,
-) -> io::Result<JoinHandle<io::Result<()>>> {
+    run: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<Handle<T>> {
     thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(move || {
         let result = run();
         if let Err(error) = &result {
@@ -327,12 +353,8 @@ fn spawn(
     })
 }
 
-fn join(thread: JoinHandle<io::Result<()>>) -> io::Result<()> {
+fn join<T>(thread: Handle<T>) -> io::Result<T> {
     thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread of the daemon panicked")))
-}
-
-fn at(error: io::Error, doing: String) -> io::Error {
-    io::Error::new(error.kind(), format!("{doing}: {error}"))
 }
 
 /// What handshakes of TLS are made with, where certificate and key are given.
@@ -405,58 +427,4 @@ fn door_limits(config: &Config) -> DoorLimits {
         handshakes_per_second: config.handshakes_per_second as u32,
     };
     DoorLimits { connections_max, of_address }
-}
-
-/// Where the feed's socket will be, and the private directory made for it.
-fn ingest_path(config: &Config) -> io::Result<(PathBuf, Option<PathBuf>)> {
-    if config.ingest.is_some() || !config.demo {
-        return Ok((config.ingest_path(), None));
-    }
-    let directory = std::env::temp_dir().join(format!("luxcast-demo-{}", std::process::id()));
-    fs::create_dir(&directory).map_err(|error| at(error, format!("cannot make {}", directory.display())))?;
-    fs::set_permissions(&directory, fs::Permissions::from_mode(0o700))?;
-    Ok((directory.join("ingest.sock"), Some(directory)))
-}
-
-fn remove_feed(ingest: &Path, private: Option<&Path>) {
-    // It may be gone already: someone else may have removed it.
-    let _ = fs::remove_file(ingest);
-    remove_private(private);
-}
-
-fn remove_private(directory: Option<&Path>) {
-    if let Some(directory) = directory {
-        let _ = fs::remove_dir(directory);
-    }
-}
-
-/// Binds the feed's socket. A stale one is replaced; a live one, or any other file, is an error.
-fn bind_ingest(path: &Path) -> io::Result<UnixListener> {
-    let shown = path.display();
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(at(error, format!("cannot look at {shown}"))),
-        Ok(metadata) if !metadata.file_type().is_socket() => {
-            let message =
-                format!("{shown} is there and is not a socket: remove it, or choose another ingest path");
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
-        }
-        Ok(_) => match UnixStream::connect(path) {
-            Ok(_) => {
-                let message = format!("another daemon takes lines at {shown}");
-                return Err(io::Error::new(io::ErrorKind::AddrInUse, message));
-            }
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                fs::remove_file(path)
-                    .map_err(|error| at(error, format!("cannot remove the stale socket {shown}")))?;
-            }
-            Err(error) => return Err(at(error, format!("cannot tell whether {shown} is in use"))),
-        },
-    }
-    let listener = UnixListener::bind(path).map_err(|error| {
-        at(error, format!("cannot make the socket {shown} (--ingest names another place)"))
-    })?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o660))
-        .map_err(|error| at(error, format!("cannot set the mode of {shown}")))?;
-    Ok(listener)
 }

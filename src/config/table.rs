@@ -16,7 +16,7 @@ const DAY: f64 = 24.0 * HOUR;
 const YEAR: f64 = 365.0 * DAY;
 
 /// Sorted as people meet them: where, how long, how much, who.
-pub static SETTINGS: [Setting; 37] = [
+pub static SETTINGS: [Setting; 38] = [
     Setting {
         name: "listen",
         default: Initial::Text("127.0.0.1:20555"),
@@ -169,6 +169,18 @@ pub static SETTINGS: [Setting; 37] = [
             or_zero: true,
         },
         help: "Time between two metrics events of a watched job whose publisher sends none; 0 = never",
+    },
+    Setting {
+        name: "state_dir",
+        default: Initial::Text("none"),
+        unit: "path",
+        change: Change::AtStart,
+        kind: Kind::Text {
+            store: |config, text| store_path(&mut config.state_dir, text),
+            show: |config| show_path(config.state_dir.as_deref()),
+            copy: |to, from| to.state_dir.clone_from(&from.state_dir),
+        },
+        help: "Directory for what a restart keeps: history, jobs, publishers' names, numbers. none = nothing is kept",
     },
     Setting {
         name: "drain_seconds",

@@ -331,18 +331,19 @@ fn after(
     }
     let index = log.index_after(seq);
     let is_of_all = topic.kind == TopicKind::All;
+    let is_other_run = seq < directory.known_from() && !is_start;
     // In the log of all, the place follows from the number.
-    let place = if is_of_all { Some(seq.saturating_sub(directory.run_start)) } else { None };
+    let place = is_of_all.then(|| directory.index_of_all(seq));
     let missed = Missed::of(log, place.or((index > log.base()).then_some(index)), seq, selector);
-    let is_other_run = seq < directory.run_start && !is_start;
     let dropped_to = dropped_to(topic, log, directory);
     let gap = if (is_other_run || seq < dropped_to) && !is_complete {
         let reason = if is_other_run { GapReason::Restart } else { GapReason::Expired };
-        let run_end = if is_other_run { directory.run_start } else { 0 };
+        let run_end = if is_other_run { directory.known_from() } else { 0 };
         let to = missed.to.unwrap_or(0).max(run_end).max(dropped_to);
         Some(Gap { from: seq + 1, to, missed: None, reason })
     } else {
-        missed.gap(seq, GapReason::Expired)
+        let is_of_restart = seq < directory.missing_to && !is_start;
+        missed.gap(seq, if is_of_restart { GapReason::Restart } else { GapReason::Expired })
     };
     // What the gap tells of is over, and so is all that the log has lost.
     let told = gap.map_or(0, |gap| gap.to);

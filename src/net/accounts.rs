@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use slab::Slab;
 
+use crate::stream::snapshot::PublisherPart;
+
 /// What is known of a publisher's name.
 struct Account {
     name: Box<str>,
@@ -22,6 +24,28 @@ pub struct Accounts {
 }
 
 impl Accounts {
+    /// The names of a run before this one; nobody uses them yet.
+    pub fn restored(parts: impl Iterator<Item = PublisherPart>, now_millis: u64) -> Self {
+        let mut accounts = Self::default();
+        for part in parts {
+            let left_at = now_millis.saturating_sub(part.silent_millis);
+            let account = Account { name: part.name.clone(), accepted: part.accepted, users: 0, left_at };
+            let key = accounts.accounts.insert(account);
+            accounts.names.insert(part.name, key);
+        }
+        accounts
+    }
+
+    /// The names as the next run needs them.
+    pub fn parts(&self, now_millis: u64) -> Vec<PublisherPart> {
+        let part = |account: &Account| PublisherPart {
+            name: account.name.clone(),
+            accepted: account.accepted,
+            silent_millis: if account.users > 0 { 0 } else { now_millis.saturating_sub(account.left_at) },
+        };
+        self.accounts.iter().map(|(_, account)| part(account)).collect()
+    }
+
     /// The account of a name, for one more connection.
     pub fn open(&mut self, name: Box<str>) -> usize {
         let accounts = &mut self.accounts;
@@ -81,5 +105,25 @@ mod tests {
         accounts.close(again, 6_000);
         accounts.forget_before(6_000);
         assert!(accounts.is_empty());
+    }
+
+    #[test]
+    fn names_go_on_in_the_next_run_as_old_as_they_are() {
+        let mut accounts = Accounts::default();
+        for (name, line) in [("left", 3), ("there", 5)] {
+            let account = accounts.open(name.into());
+            accounts.accept(account, line);
+            if name == "left" {
+                accounts.close(account, 1_000);
+            }
+        }
+        let parts = accounts.parts(4_000);
+        let mut next = Accounts::restored(parts.into_iter(), 100_000);
+        next.forget_before(97_000);
+        let accepted = |next: &mut Accounts, name: &str| {
+            let account = next.open(name.into());
+            next.accepted(account)
+        };
+        assert_eq!([accepted(&mut next, "left"), accepted(&mut next, "there")], [0, 5]);
     }
 }

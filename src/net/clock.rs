@@ -6,10 +6,15 @@ use crate::hub::wheel::{TICK_MILLIS, Tick};
 use crate::stream::sequencer::Now;
 use crate::wire::stamp::Stamp;
 
+/// Restored jobs may have been silent for as long: three years, more than any setting asks for.
+const PAST_MILLIS: u64 = 3 * 365 * 24 * 3_600_000;
+
 /// The moment that the daemon's own time counts from.
 #[derive(Clone, Copy)]
 pub struct Clock {
     start: Instant,
+    /// What it said then.
+    start_millis: u64,
 }
 
 /// One reading.
@@ -21,7 +26,12 @@ pub struct Moment {
 
 impl Clock {
     pub fn new() -> Self {
-        Self { start: Instant::now() }
+        Self { start: Instant::now(), start_millis: 0 }
+    }
+
+    /// The same, counting from long ago: there is room for times before the start.
+    pub fn with_past(self) -> Self {
+        Self { start_millis: PAST_MILLIS, ..self }
     }
 
     /// Microseconds from the start to `instant`, at least one.
@@ -31,7 +41,8 @@ impl Clock {
 
     pub fn read(&self) -> Moment {
         let instant = Instant::now();
-        let millis = instant.saturating_duration_since(self.start).as_millis() as u64;
+        let since_start = instant.saturating_duration_since(self.start).as_millis() as u64;
+        let millis = self.start_millis + since_start;
         Moment { now: Now { millis, unix_micros: unix_micros() }, instant }
     }
 }

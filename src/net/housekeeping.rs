@@ -22,7 +22,7 @@ impl Ingest {
             let history = self.parts.history_millis;
             self.sweep_at = now.millis + (history / 8).clamp(SWEEP_MILLIS_MIN, SWEEP_MILLIS_MAX);
             self.parts.sequencer.sweep(now);
-            self.accounts.forget_before(now.millis.saturating_sub(history));
+            self.parts.accounts.forget_before(now.millis.saturating_sub(history));
         }
         if self.complaints > 0 && now.millis >= self.complaint_at {
             tracing::warn!(

@@ -16,10 +16,11 @@ use crate::metrics::{Counters, IngestCounters, LINE_ERRORS};
 use crate::net::accounts::Accounts;
 use crate::net::clock::{Clock, Moment};
 use crate::net::inbox::{ShardHandle, is_out_of_descriptors, is_transient};
-use crate::net::publisher::{Publisher, Request, SHORT_REST_MAX};
+use crate::net::publisher::{Publisher, Request, SHORT_REST_MAX, is_too_long};
 use crate::net::shard::IngestWaker;
+use crate::net::state_dir::Mark;
 use crate::stream::link::Link;
-use crate::stream::sequencer::{Sequencer, Step, Taken};
+use crate::stream::sequencer::{Now, Sequencer, Step, Taken};
 use crate::wire::line::{LineError, PADDING, trim, write_welcome};
 use crate::wire::members::is_control_line;
 
@@ -54,6 +55,8 @@ pub struct IngestParts {
     pub poll: Poll,
     pub listener: UnixListener,
     pub sequencer: Sequencer,
+    pub accounts: Accounts,
+    pub mark: Mark,
     pub shards: Vec<ShardHandle>,
     pub links: Vec<Arc<Link>>,
     pub counters: Arc<Counters>,
@@ -66,6 +69,13 @@ pub struct IngestParts {
     pub line_bytes_max: usize,
 }
 
+/// What is left when no more lines are taken; all of it is published.
+pub struct Remains {
+    pub sequencer: Sequencer,
+    pub accounts: Accounts,
+    pub now: Now,
+}
+
 pub struct Ingest {
     pub(super) parts: IngestParts,
     pub(super) publishers: Slab<Publisher>,
@@ -73,7 +83,6 @@ pub struct Ingest {
     ready: VecDeque<usize>,
     /// Publishers that had lines in this turn.
     answering: Vec<usize>,
-    pub(super) accounts: Accounts,
     block: Vec<u8>,
     /// Read from one publisher at once: not more than a small history has room for.
     read_bytes: usize,
@@ -99,7 +108,6 @@ impl Ingest {
             publishers: Slab::new(),
             ready: VecDeque::new(),
             answering: Vec::new(),
-            accounts: Accounts::default(),
             block,
             read_bytes,
             moment,
@@ -114,7 +122,7 @@ impl Ingest {
     }
 
     /// Takes lines until it is told to stop; what was taken by then is published.
-    pub fn run(mut self) -> io::Result<()> {
+    pub fn run(mut self) -> io::Result<Remains> {
         let mut events = Events::with_capacity(EVENTS_MAX);
         let mut is_waiting = false;
         while !self.parts.is_stopping.load(Ordering::Acquire) {
@@ -144,7 +152,8 @@ impl Ingest {
             }
             self.keep_house();
         }
-        Ok(())
+        let now = self.parts.clock.read().now;
+        Ok(Remains { sequencer: self.parts.sequencer, accounts: self.parts.accounts, now })
     }
 
     fn begin_turn(&mut self) {
@@ -179,8 +188,8 @@ impl Ingest {
             return Some(WAIT);
         }
         let now = now.now.millis;
-        let sweep =
-            (!self.parts.sequencer.ledger.is_empty() || !self.accounts.is_empty()).then_some(self.sweep_at);
+        let sweep = (!self.parts.sequencer.ledger.is_empty() || !self.parts.accounts.is_empty())
+            .then_some(self.sweep_at);
         let metrics = self.parts.sequencer.metrics_due_at();
         let accept = self.accepts.then_some(now + SHORTAGE_MILLIS);
         let complaint = (self.complaints > 0).then_some(self.complaint_at);
@@ -282,6 +291,7 @@ impl Ingest {
             }
         }
         let seq = self.parts.sequencer.seq();
+        self.parts.mark.note(seq);
         self.counters().events.add(seq - before);
         while let Some(key) = self.answering.pop() {
             if let Some(publisher) = self.publishers.get_mut(key) {
@@ -391,7 +401,7 @@ impl Ingest {
         }
         let account = publisher.account;
         // An order is obeyed whatever its number: another connection may have gone further under the same name.
-        if account.is_some_and(|account| line <= self.accounts.accepted(account))
+        if account.is_some_and(|account| line <= self.parts.accounts.accepted(account))
             && !is_control_line(&block[object.clone()])
         {
             return self.counters().repeated_lines.add(1);
@@ -404,7 +414,7 @@ impl Ingest {
             Ok(Taken::Event(_)) => {
                 publisher.has_begun = true;
                 if let Some(account) = account {
-                    self.accounts.accept(account, line);
+                    self.parts.accounts.accept(account, line);
                 }
             }
             Ok(Taken::Control(control)) => {
@@ -446,10 +456,10 @@ impl Ingest {
                 publisher.number_from(publisher.line);
                 let mut accepted = None;
                 if let Some(name) = name {
-                    let account = self.accounts.open(name);
+                    let account = self.parts.accounts.open(name);
                     publisher.account = Some(account);
-                    publisher.number_from(self.accounts.accepted(account));
-                    accepted = Some(self.accounts.accepted(account));
+                    publisher.number_from(self.parts.accounts.accepted(account));
+                    accepted = Some(self.parts.accounts.accepted(account));
                 }
                 publisher.answer(|out| write_welcome(out, seq, accepted));
             }
@@ -487,13 +497,7 @@ impl Ingest {
         }
         self.answering.retain(|&answering| answering != key);
         if let Some(account) = publisher.account {
-            self.accounts.close(account, self.moment.now.millis);
+            self.parts.accounts.close(account, self.moment.now.millis);
         }
     }
-}
-
-/// Whether a line, or what has come of it, is over the limit: its object, or all of it with blanks twice. The same
-/// however it was split.
-fn is_too_long(line: &[u8], line_bytes_max: usize) -> bool {
-    line.len() > line_bytes_max && (line.len() / 2 > line_bytes_max || trim(line).len() > line_bytes_max)
 }

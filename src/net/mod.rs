@@ -1,6 +1,6 @@
 //! Sockets, threads, clocks. Decides nothing: verdicts come from `hub`.
 
-mod accounts;
+pub mod accounts;
 pub mod admin;
 pub mod certificate;
 pub mod clock;
@@ -16,5 +16,6 @@ pub mod outq;
 pub mod publisher;
 pub mod shard;
 pub mod sockets;
+pub mod state_dir;
 pub mod transport;
 pub mod upkeep;

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Write};
 
 use mio::net::UnixStream;
 
-use crate::wire::line::{Control, LineError, write_ack, write_error};
+use crate::wire::line::{Control, LineError, trim, write_ack, write_error};
 
 /// Errors held for a publisher that does not read; the rest are counted.
 const ERRORS_MAX: usize = 64;
@@ -137,4 +137,10 @@ impl Request {
             Control::From { line } => Request::From { line },
         }
     }
+}
+
+/// Whether a line, or what has come of it, is over the limit: its object, or all of it with blanks twice. The same
+/// however it was split.
+pub fn is_too_long(line: &[u8], line_bytes_max: usize) -> bool {
+    line.len() > line_bytes_max && (line.len() / 2 > line_bytes_max || trim(line).len() > line_bytes_max)
 }

@@ -57,16 +57,29 @@ pub struct Batch {
     is_copy: bool,
 }
 
+/// Type and inner type of one event: up to `end` of the names.
 #[derive(Debug, Clone, Copy)]
-struct Overflow {
-    event: u32,
-    end: u32,
+pub(super) struct Overflow {
+    pub event: u32,
+    pub end: u32,
 }
 
 impl Batch {
     /// An empty batch with room for `bytes` of frames.
     pub fn with_capacity(bytes: usize) -> Self {
         Self { bytes: Vec::with_capacity(bytes), ..Self::default() }
+    }
+
+    /// A batch that was whole before; with the names of `overflow`, each type or `type\0inner`.
+    pub(super) fn of_parts(
+        first_seq: u64,
+        bytes: Vec<u8>,
+        ends: Vec<u32>,
+        bits: Vec<u8>,
+        runs: Vec<Run>,
+        (overflow, overflow_names): (Vec<Overflow>, String),
+    ) -> Self {
+        Self { first_seq, bytes, ends, bits, runs, overflow, overflow_names, ..Self::default() }
     }
 
     /// Makes a used batch empty again; its buffers stay.
@@ -175,6 +188,11 @@ impl Batch {
         self.bits[index as usize]
     }
 
+    /// End offset of each event's frame.
+    pub fn ends(&self) -> &[u32] {
+        &self.ends
+    }
+
     pub fn bits(&self) -> &[u8] {
         &self.bits
     }
@@ -250,14 +268,24 @@ impl Batch {
     /// A batch of its own for one event, that may outlive this one. `run` names the topic and the event's index in it.
     pub fn copy_event(&self, index: u32, run: Run) -> Arc<Batch> {
         let frame = &self.bytes[self.span(index..index + 1)];
+        let name = if self.bit(index) == OVERFLOW_BIT { self.overflow_name(index) } else { ("", None) };
+        Self::of_event(frame, self.seq(index), self.bit(index), name, run)
+    }
+
+    /// A batch of its own for the event of `frame`; `name` is type and inner type, where the bit does not tell.
+    pub(super) fn of_event(
+        frame: &[u8],
+        seq: u64,
+        bit: u8,
+        name: (&str, Option<&str>),
+        run: Run,
+    ) -> Arc<Batch> {
         let mut copy = Batch::with_capacity(frame.len());
         copy.is_copy = true;
-        copy.begin(self.seq(index));
+        copy.begin(seq);
         copy.bytes.extend_from_slice(frame);
-        let (kind, inner) =
-            if self.bit(index) == OVERFLOW_BIT { self.overflow_name(index) } else { ("", None) };
-        copy.push(self.bit(index), kind, inner);
-        copy.runs = vec![Run { first: 0, count: 1, types: 1 << self.bit(index), ..run }];
+        copy.push(bit, name.0, name.1);
+        copy.runs = vec![Run { first: 0, count: 1, types: 1 << bit, ..run }];
         Arc::new(copy)
     }
 }

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 
 use crate::event::TypeTable;
 use crate::stream::names::TopicsByName;
+use crate::stream::snapshot::RunStart;
 use crate::stream::topic::{Topic, TopicKey, TopicKind};
 
 /// No topic can be added: `topics_max` are there.
@@ -34,6 +35,11 @@ pub struct Directory {
     pub all: Arc<Topic>,
     /// The number before the first of this run.
     pub run_start: u64,
+    /// This run, and before it those whose history was restored: of all events since the first of them it is known
+    /// whether they are there or lost. Never empty.
+    pub(super) runs: Box<[RunStart]>,
+    /// The last number that was in the history at the end of the run before, and is not in what was restored.
+    pub missing_to: u64,
     published: AtomicU64,
     /// The greatest number in a topic that was dropped altogether.
     dropped_max: AtomicU64,
@@ -43,8 +49,24 @@ pub struct Directory {
     topics: Mutex<Topics>,
 }
 
+/// What is known of earlier runs.
+#[derive(Default)]
+pub struct Past {
+    pub runs: Vec<RunStart>,
+    pub dropped_max: u64,
+    pub missing_to: u64,
+}
+
 impl Directory {
+    /// Nothing is known of numbers up to `run_start`.
     pub fn new(run_start: u64, topics_max: usize) -> Self {
+        let runs = vec![RunStart { seq: run_start, index: 0 }];
+        Self::with_past(run_start, Past { runs, ..Past::default() }, topics_max)
+    }
+
+    /// The last of `past.runs` is this one.
+    pub fn with_past(run_start: u64, past: Past, topics_max: usize) -> Self {
+        assert_eq!(past.runs.last().map(|run| run.seq), Some(run_start), "this run is the last");
         let all = Arc::new(Topic::new(TopicKey::ALL, TopicKind::All, "".into()));
         let topics = Topics {
             jobs: TopicsByName::default(),
@@ -60,8 +82,10 @@ impl Directory {
             types: TypeTable::new(),
             all,
             run_start,
+            runs: past.runs.into(),
+            missing_to: past.missing_to,
             published: AtomicU64::new(run_start),
-            dropped_max: AtomicU64::new(0),
+            dropped_max: AtomicU64::new(past.dropped_max),
             dialect_bytes: AtomicUsize::new(0),
             topics_max,
             topics: Mutex::new(topics),
@@ -75,6 +99,22 @@ impl Directory {
 
     pub(super) fn publish(&self, seq: u64) {
         self.published.store(seq, Ordering::SeqCst);
+    }
+
+    /// Nothing is known of the events with numbers up to here.
+    pub fn known_from(&self) -> u64 {
+        self.runs[0].seq
+    }
+
+    /// Index in the log of all events of the first event beyond `seq` of which anything is known.
+    pub fn index_of_all(&self, seq: u64) -> u64 {
+        let next = self.runs.partition_point(|run| run.seq <= seq);
+        let Some(run) = next.checked_sub(1).map(|run| self.runs[run]) else {
+            return 0;
+        };
+        let index = run.index + (seq - run.seq);
+        // Numbers between two runs are nobody's.
+        self.runs.get(next).map_or(index, |next| index.min(next.index))
     }
 
     pub fn dropped_max(&self) -> u64 {
@@ -153,9 +193,18 @@ impl Directory {
             return false;
         }
         // Stored before the name is free: whoever finds the topic gone finds the number.
-        self.dropped_max.fetch_max(last_seq, Ordering::SeqCst);
+        self.note_dropped(last_seq);
         topics.remove(topic);
         true
+    }
+
+    /// A topic with this last number is there no more.
+    pub(super) fn note_dropped(&self, last_seq: u64) {
+        self.dropped_max.fetch_max(last_seq, Ordering::SeqCst);
+    }
+
+    pub(super) fn topics_max(&self) -> usize {
+        self.topics_max
     }
 
     /// How many known topics of a kind have watchers.

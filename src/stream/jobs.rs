@@ -1,9 +1,11 @@
 //! What the daemon knows of a job: the fold of its events, in order.
 
+use serde::{Deserialize, Serialize};
+
 use crate::event::Meaning;
 use crate::wire::notice::Metrics;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum JobStatus {
     #[default]
     Running,
@@ -30,7 +32,7 @@ impl JobStatus {
 }
 
 /// The state of one job after the events folded so far. Times are Unix microseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobFold {
     pub status: JobStatus,
     /// There was an event. What holds only then is no `Option`: there are as many folds as jobs.

@@ -5,6 +5,7 @@ use std::iter;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
+use serde::{Deserialize, Serialize};
 
 use crate::stream::directory::{Directory, Names};
 use crate::stream::names::TopicsByName;
@@ -18,7 +19,7 @@ const DROPS_MAX: usize = 4096;
 pub const NONE: u32 = u32::MAX;
 
 /// In which order of silence a topic stands. Each list is sorted by the time of the last event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Standing {
     Running,
     Ended,
@@ -39,9 +40,9 @@ pub struct Entry {
     pub has_metrics: bool,
     /// Waits for its `metrics` to be made.
     pub is_due: bool,
-    standing: Standing,
+    pub(super) standing: Standing,
     /// Milliseconds of the daemon's clock at the last event.
-    stamp: u64,
+    pub(super) stamp: u64,
     previous: u32,
     next: u32,
 }
@@ -148,7 +149,7 @@ impl Ledger {
     }
 
     /// Enters a new topic in the book.
-    fn enter(&mut self, topic: Arc<Topic>) -> u32 {
+    pub(super) fn enter(&mut self, topic: Arc<Topic>) -> u32 {
         let slot = topic.key.slot;
         let standing = match topic.kind {
             TopicKind::Flow => {
@@ -227,6 +228,13 @@ impl Ledger {
         }
     }
 
+    /// The topics of a list, silent for longest first.
+    pub(super) fn slots(&self, standing: Standing) -> impl Iterator<Item = u32> {
+        let follow = |slot: u32| (slot != NONE).then_some(slot);
+        let oldest = follow(self.lists[standing as usize].oldest);
+        iter::successors(oldest, move |&slot| follow(self.entry(slot).next))
+    }
+
     /// Whether anything could ever be swept.
     pub fn is_empty(&self) -> bool {
         self.jobs.is_empty() && self.flows.is_empty()
@@ -257,10 +265,7 @@ impl Ledger {
 
     /// The topic of a list that is silent for longest and may go once those `leaving` are gone.
     fn oldest(&self, standing: Standing, leaving: &[u32], spared: [Option<u32>; 2]) -> Option<u32> {
-        let follow = |slot: u32| (slot != NONE).then_some(slot);
-        let oldest = follow(self.lists[standing as usize].oldest);
-        let mut list = iter::successors(oldest, |&slot| follow(self.entry(slot).next));
-        list.find(|slot| {
+        self.slots(standing).find(|slot| {
             let entry = self.entry(*slot);
             let jobs_leaving = leaving.iter().filter(|&&job| self.entry(job).flow == *slot).count();
             entry.jobs as usize == jobs_leaving

@@ -11,4 +11,5 @@ pub mod metronome;
 mod names;
 mod placing;
 pub mod sequencer;
+pub mod snapshot;
 pub mod topic;

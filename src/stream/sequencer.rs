@@ -76,16 +76,16 @@ enum Phase {
 }
 
 pub struct Sequencer {
-    directory: Arc<Directory>,
+    pub(super) directory: Arc<Directory>,
     links: Vec<Arc<Link>>,
     reader: LineReader,
     types: TypeLookup,
     pub ledger: Ledger,
-    history: History,
-    metronome: Metronome,
-    limits: Limits,
+    pub(super) history: History,
+    pub(super) metronome: Metronome,
+    pub(super) limits: Limits,
     /// Index of the next event in the log of all.
-    all_next_at: u64,
+    pub(super) all_next_at: u64,
     /// The newest number given.
     seq: u64,
     digits: [u8; DIGITS],
@@ -409,7 +409,7 @@ impl Sequencer {
     }
 
     /// Drops the oldest batch from every log that has it.
-    fn evict(&mut self) {
+    pub(super) fn evict(&mut self) {
         let all = self.directory.all.clone();
         let oldest = all.log.lock().oldest().expect("the history has batches").clone();
         let batch = oldest.batch;

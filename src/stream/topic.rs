@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 
 use crate::event::{Meaning, TypeMask};
 use crate::stream::batch::{Batch, Run};
@@ -51,7 +52,7 @@ impl Handle {
 }
 
 /// What a topic has lost of one type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lost {
     pub bit: u8,
     pub count: u64,
@@ -120,18 +121,18 @@ pub struct Log {
     /// No chunk is empty.
     chunks: VecDeque<Chunk>,
     /// Index of the first event that is still in the log; `base <= head`.
-    base: u64,
+    pub(super) base: u64,
     /// Number of the event before that one, 0 if there was none.
-    base_seq: u64,
+    pub(super) base_seq: u64,
     /// Index behind the newest event.
-    head: u64,
+    pub(super) head: u64,
     /// Number of the event with index 0, 0 before there is one.
-    first_seq: u64,
-    last_seq: u64,
+    pub(super) first_seq: u64,
+    pub(super) last_seq: u64,
     /// Gone for good, by type. Kept events are not in it.
-    lost: Box<[Lost]>,
+    pub(super) lost: Box<[Lost]>,
     /// A job's first `job_started` and latest terminal event, each in a batch of its own, once the log has lost them.
-    kept: [Option<Arc<Batch>>; 2],
+    pub(super) kept: [Option<Arc<Batch>>; 2],
     pub job: JobFold,
 }
 

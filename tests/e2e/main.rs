@@ -22,6 +22,7 @@ mod program;
 mod publishers;
 mod recordings;
 mod reload;
+mod restart;
 mod resume;
 mod slow;
 mod tls;

@@ -6,6 +6,7 @@ use luxcast::stream::directory::Directory;
 use luxcast::stream::history::NEWEST_KEPT;
 use luxcast::stream::link::Link;
 use luxcast::stream::sequencer::{Limits, Now, SEQ_MIN, Sequencer, Step, Taken as TakenLine};
+use luxcast::stream::snapshot::{self, Saver};
 use luxcast::stream::topic::{Topic, TopicKey, TopicKind};
 use luxcast::wire::line::{LineError, PADDING};
 
@@ -51,22 +52,25 @@ fn key_of(directory: &Directory, record: &TopicRecord) -> TopicKey {
     topic.key
 }
 
+fn limits(plan: &Plan) -> Limits {
+    Limits {
+        metrics_millis: 0,
+        history_bytes: plan.history_bytes,
+        history_millis: plan.history_millis,
+        job_idle_millis: plan.history_millis,
+        jobs_max: plan.jobs_max,
+        depth_max: 64,
+    }
+}
+
 impl Feed {
     pub fn new(plan: Plan, rng: Rng, links: Vec<Arc<Link>>, directory: Arc<Directory>) -> Self {
-        let limits = Limits {
-            metrics_millis: 0,
-            history_bytes: plan.history_bytes,
-            history_millis: plan.history_millis,
-            job_idle_millis: plan.history_millis,
-            jobs_max: plan.jobs_max,
-            depth_max: 64,
-        };
         let mut topics = vec![(TopicKind::All, String::new())];
         topics.extend((0..plan.jobs).map(|job| (TopicKind::Job, format!("j{job}"))));
         topics.extend((0..plan.flows).map(|flow| (TopicKind::Flow, format!("f{flow}"))));
         Self {
             is_woken: vec![false; links.len()],
-            sequencer: Sequencer::new(directory.clone(), links, limits),
+            sequencer: Sequencer::new(directory.clone(), links, limits(&plan)),
             oracle: Oracle::new(directory.run_start, topics),
             directory,
             rng,
@@ -79,6 +83,40 @@ impl Feed {
             kept_bytes_max: 0,
             plan,
         }
+    }
+
+    /// Ends the turn, saves at most so many batches, and takes up from what was saved; the numbers of the new run
+    /// begin `jump` further on.
+    pub fn restart(&mut self, batches: usize, jump: u64, links: Vec<Arc<Link>>) {
+        while self.state != State::Idle {
+            self.step();
+        }
+        let lives: Vec<TopicKey> =
+            self.oracle.topics.iter().map(|record| key_of(&self.directory, record)).collect();
+        let mut saver = Saver::new(&self.sequencer, Vec::new(), self.now);
+        let mut bytes = Vec::new();
+        let (mut written, mut length) = (0, 0);
+        while saver.write_next(&mut bytes, written >= batches) {
+            // Kind 3 is a batch.
+            written += usize::from(bytes.len() > length && bytes[length] == 3);
+            length = bytes.len();
+        }
+        let restored = snapshot::load(&bytes[..], bytes.len() as u64).expect("it is whole");
+        assert!(!restored.damage.is_damaged);
+        let run_start = restored.seq() + jump;
+        self.trace(|| {
+            format!(
+                "  restart with {written} batches, {} events not saved, from {run_start}",
+                restored.damage.events
+            )
+        });
+        let directory = Directory::with_past(run_start, restored.past(run_start), self.plan.topics_max);
+        self.directory = Arc::new(directory);
+        self.is_woken = vec![false; links.len()];
+        self.sequencer = Sequencer::new(self.directory.clone(), links, limits(&self.plan));
+        self.sequencer.restore(restored, self.now);
+        let directory = &self.directory;
+        self.oracle.resume(run_start, directory.missing_to, &lives, |record| key_of(directory, record));
     }
 
     pub fn trace(&self, text: impl FnOnce() -> String) {
@@ -250,7 +288,9 @@ impl Feed {
     pub fn moment(&self, topic: &Topic, newest: u64) -> Moment {
         let horizon = {
             let all = self.directory.all.log.lock();
-            all.seq_at(all.base()).unwrap_or(0)
+            // Nothing at all is left, or nothing has come yet.
+            let beyond = if all.head() > 0 { self.directory.run_start + 1 } else { 0 };
+            all.seq_at(all.base()).unwrap_or(beyond)
         };
         let log = topic.log.lock();
         Moment {

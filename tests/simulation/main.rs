@@ -1,5 +1,5 @@
 //! The real sequencer and the real flush, without sockets, against a naive oracle: random schedules of short
-//! writes, evictions, filter changes, joins with `since`, interleaved at each lock and publish step.
+//! writes, evictions, filter changes, joins with `since`, restarts, interleaved at each lock and publish step.
 //!
 //! `SIMULATION_SCHEDULES` sets how many, `SIMULATION_BASE` the first seed, `SIMULATION_SEED` runs that one alone
 //! and tells what happens, `SIMULATION_GOES_ON=1` runs on after a failure.
@@ -70,7 +70,7 @@ fn random_schedules_lose_nothing_without_a_word() {
     tallies.into_iter().for_each(|tally| sum.add(tally));
     let seconds = started.elapsed().as_secs_f64();
     println!("simulation: {sum:?} in {seconds:.1} s, {:.0} schedules a second", schedules as f64 / seconds);
-    assert!(sum.gaps > 0 && sum.events > sum.gaps, "the schedules did nothing");
+    assert!(sum.gaps > 0 && sum.events > sum.gaps && sum.restarts > 0, "the schedules did nothing");
 }
 
 /// Lists of operations that a fuzzer made: `tests/fuzz`.

@@ -102,6 +102,10 @@ pub struct Oracle {
     pub events: Vec<Event>,
     pub topics: Vec<TopicRecord>,
     pub run_start: u64,
+    /// The next event's number.
+    next_seq: u64,
+    /// Up to here, a restart may have lost what was there.
+    missing_to: u64,
     types: BTreeSet<(String, Option<String>)>,
 }
 
@@ -134,11 +138,19 @@ impl Oracle {
         let topics =
             topics.into_iter().map(|(kind, name)| TopicRecord { kind, name, life: None, events: Vec::new() });
         let types = DOCUMENTED.iter().map(|(kind, inner)| ((*kind).to_owned(), inner.map(str::to_owned)));
-        Self { events: Vec::new(), topics: topics.collect(), run_start, types: types.collect() }
+        Self {
+            events: Vec::new(),
+            topics: topics.collect(),
+            run_start,
+            next_seq: run_start + 1,
+            missing_to: 0,
+            types: types.collect(),
+        }
     }
 
     pub fn event(&self, seq: u64) -> Option<&Event> {
-        self.events.get(seq.checked_sub(self.run_start + 1)? as usize)
+        let place = self.events.binary_search_by_key(&seq, |event| event.seq).ok()?;
+        Some(&self.events[place])
     }
 
     pub fn events_of(&self, topic: TopicId) -> impl Iterator<Item = &Event> {
@@ -153,7 +165,8 @@ impl Oracle {
     /// Notes an event that the sequencer has numbered.
     /// `key_of` tells which life of a topic it went to.
     pub fn take(&mut self, taken: &Taken<'_>, key_of: impl Fn(&TopicRecord) -> TopicKey) {
-        assert_eq!(taken.seq, self.run_start + 1 + self.events.len() as u64, "numbers have no hole");
+        assert_eq!(taken.seq, self.next_seq, "numbers have no hole");
+        self.next_seq += 1;
         let place = self.events.len() as u32;
         let name = (taken.kind.to_owned(), taken.inner.map(str::to_owned));
         let is_overflow = !self.types.contains(&name) && self.types.len() >= ROWS_MAX;
@@ -185,6 +198,23 @@ impl Oracle {
                 self.life(topic, key, taken.seq);
             }
             self.topics[topic].events.push(place);
+        }
+    }
+
+    /// The daemon goes on behind the number `run_start`. A topic that was the one of `keys` still lives.
+    pub fn resume(
+        &mut self,
+        run_start: u64,
+        missing_to: u64,
+        keys: &[TopicKey],
+        key_of: impl Fn(&TopicRecord) -> TopicKey,
+    ) {
+        self.next_seq = run_start + 1;
+        self.missing_to = missing_to;
+        for (record, &key) in self.topics.iter_mut().zip(keys) {
+            let now = key_of(record);
+            // Of a topic that is gone, the key may come again.
+            record.life = record.life.filter(|life| life.key == key).map(|life| Life { key: now, ..life });
         }
     }
 
@@ -414,11 +444,9 @@ impl Oracle {
             let count = lost.len() as u64;
             // Nothing of the topic can be missing before what was lost.
             let is_exact = wish.is_all() && (log_start > seq || topic == ALL);
-            let told = ExpectedGap {
-                to_unsure: unsure,
-                is_exact,
-                ..gap(seq + 1, last_lost, "expired", Some(count))
-            };
+            let reason = if seq < self.missing_to && !is_start { "restart" } else { "expired" };
+            let told =
+                ExpectedGap { to_unsure: unsure, is_exact, ..gap(seq + 1, last_lost, reason, Some(count)) };
             (count > 0 || unsure > 0).then_some(told)
         };
         let kept = |event: &&Event| event.seq > seq && moment.kept.contains(&event.seq) && wish.wants(event);

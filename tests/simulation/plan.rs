@@ -42,6 +42,8 @@ pub struct Plan {
     pub crowd: usize,
     /// Steps of the sequencer at a time, at most.
     pub steps_max: usize,
+    /// Chance that the daemon is restarted instead of any other operation.
+    pub restart_percent: usize,
 }
 
 impl Plan {
@@ -83,6 +85,7 @@ impl Plan {
             stage_percent: *rng.pick(&[0, 50, 100]),
             crowd: 0,
             steps_max: 40,
+            restart_percent: *rng.pick(&[0, 0, 0, 2, 6]),
         };
         if plan.is_overflowing {
             plan.lines += 130;
@@ -110,6 +113,7 @@ impl Plan {
 
     /// Many watchers of one topic, so that cohorts are served in portions.
     fn crowd(&mut self, rng: &mut Rng) {
+        self.restart_percent = 0;
         self.crowd = if rng.chance(30) { rng.between(20, 100) } else { rng.between(258, 340) };
         self.watchers_max = self.crowd;
         self.operations = rng.between(20, 60);

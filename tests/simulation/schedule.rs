@@ -27,6 +27,7 @@ pub struct Tally {
     pub clients: u64,
     pub events: u64,
     pub gaps: u64,
+    pub restarts: u64,
 }
 
 impl Tally {
@@ -35,6 +36,7 @@ impl Tally {
         self.clients += other.clients;
         self.events += other.events;
         self.gaps += other.gaps;
+        self.restarts += other.restarts;
     }
 }
 
@@ -44,6 +46,7 @@ pub struct Schedule {
     rng: Rng,
     plan: Plan,
     clients: usize,
+    restarts: u64,
 }
 
 /// Runs the schedule of a seed; panics where the core breaks its word.
@@ -82,10 +85,27 @@ impl Schedule {
         let shards =
             shards.map(|(shard, inlet)| Shard::new(Watchers::new(shard, directory.clone()), inlet)).collect();
         let feed = RefCell::new(Feed::new(plan.clone(), rng.split(), links, directory));
-        Self { feed, shards, rng, plan, clients: 0 }
+        Self { feed, shards, rng, plan, clients: 0, restarts: 0 }
+    }
+
+    /// The daemon ends cleanly and another one takes up where it left off, perhaps with the newest batches alone.
+    fn restart(&mut self) {
+        let (links, inlets): (Vec<_>, Vec<_>) =
+            (0..self.plan.shards).map(|_| link_of(self.plan.channel)).unzip();
+        let batches = if self.rng.chance(60) { usize::MAX } else { self.rng.below(6) };
+        let jump = *self.rng.pick(&[0, 0, 1, 7]);
+        self.feed.borrow_mut().restart(batches, jump, links);
+        self.restarts += 1;
+        let directory = self.feed.borrow().directory.clone();
+        for (index, inlet) in inlets.into_iter().enumerate() {
+            self.shards[index].restart(Watchers::new(index, directory.clone()), inlet, &self.feed);
+        }
     }
 
     fn operate(&mut self) {
+        if self.rng.chance(self.plan.restart_percent) {
+            return self.restart();
+        }
         let shard = self.rng.below(self.shards.len());
         match self.rng.below(100) {
             0..25 => {
@@ -283,7 +303,8 @@ impl Schedule {
     }
 
     fn check(mut self) -> Tally {
-        let mut tally = Tally { clients: self.clients as u64, ..Tally::default() };
+        let (clients, restarts) = (self.clients as u64, self.restarts);
+        let mut tally = Tally { clients, restarts, ..Tally::default() };
         self.feed.borrow().check_kept();
         for shard in &mut self.shards {
             let feed = &self.feed;

@@ -181,6 +181,19 @@ impl Shard {
         }
     }
 
+    /// The daemon was started anew: everybody is gone.
+    pub fn restart(&mut self, watchers: Watchers, inlet: Inlet, feed: &RefCell<Feed>) {
+        for key in 0..self.sockets.len() as u32 {
+            if self.sockets[key as usize].is_some() {
+                self.remove(key, feed);
+            }
+        }
+        self.watchers = watchers;
+        self.inlet = inlet;
+        self.sockets.clear();
+        self.is_asleep = false;
+    }
+
     /// Whether the shard would run: it does not sleep, was woken, or a socket has something for it.
     pub fn is_runnable(&self, feed: &RefCell<Feed>) -> bool {
         let has_edge = || self.sockets.iter().flatten().any(|socket| socket.has_edge);

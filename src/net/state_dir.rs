@@ -1,0 +1,349 @@
+//! The files of `state_dir`: a lock, the mark ahead of the numbering, and one snapshot between two runs.
+//!
+//! Whatever is wrong with the directory or a file is said in one line, and the daemon runs without that part; only
+//! another daemon in the same directory is an error.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, BufReader, ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use rustix::fs::{FlockOperation, flock};
+
+use crate::stream::sequencer::{SEQ_MAX, SEQ_MIN};
+use crate::stream::snapshot::{Restored, Saver, load};
+
+const LOCK: &str = "lock";
+const MARK: &str = "mark";
+const SNAPSHOT: &str = "snapshot";
+/// A snapshot that a run has begun with: it is not used again.
+const USED: &str = "snapshot.used";
+const NEW: &str = ".new";
+
+/// Numbers between what is in use and the mark: four and a half minutes of the clock that numbers start at. At four
+/// million events a second the mark moves twice a minute.
+const MARK_STEP: u64 = 1 << 28;
+/// Written to the disk at once: what one wait for it may cost.
+const SYNC_BYTES: usize = 8 << 20;
+/// Read or written with one call.
+const BUFFER_BYTES: usize = 1 << 20;
+
+pub struct StateDir {
+    path: PathBuf,
+    /// Held for as long as the daemon runs (flock(2)).
+    _lock: File,
+}
+
+impl StateDir {
+    /// Makes the directory if need be, and locks it. None: it cannot be used, which has been said.
+    ///
+    /// # Errors
+    /// Another daemon uses it.
+    pub fn open(path: &Path) -> io::Result<Option<Self>> {
+        match Self::try_open(path) {
+            Ok(state) => Ok(Some(state)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                let message = format!("another daemon uses the state_dir {}", path.display());
+                Err(io::Error::new(ErrorKind::AddrInUse, message))
+            }
+            Err(error) => {
+                let path = path.display();
+                tracing::error!("the state_dir {path} cannot be used, nothing will be kept: {error}");
+                Ok(None)
+            }
+        }
+    }
+
+    fn try_open(path: &Path) -> io::Result<Self> {
+        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        // Whoever can write there could make the daemon believe anything.
+        if fs::metadata(path)?.mode() & 0o022 != 0 {
+            return Err(io::Error::other("others than its owner can write there"));
+        }
+        let lock =
+            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path.join(LOCK))?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    /// The number that no earlier run has gone beyond, 0 if that is not known.
+    pub fn mark(&self) -> u64 {
+        let path = self.path.join(MARK);
+        let mark = match fs::read(&path) {
+            Ok(bytes) => parse_mark(&bytes).ok_or_else(|| ErrorKind::InvalidData.into()),
+            Err(error) if error.kind() == ErrorKind::NotFound => return 0,
+            Err(error) => Err(error),
+        };
+        mark.unwrap_or_else(|error: io::Error| {
+            let path = path.display();
+            tracing::error!("cannot read {path}, the numbers begin at the clock: {error}");
+            0
+        })
+    }
+
+    /// Saves how far the numbers go.
+    pub fn set_mark(&self, mark: u64) {
+        let written = self.replace(MARK, |file| file.write_all(write_mark(mark).as_bytes()));
+        if let Err(error) = written {
+            let path = self.path.join(MARK);
+            tracing::error!(
+                "cannot write {}, after an unclean end the numbers begin at the clock: {error}",
+                path.display()
+            );
+        }
+    }
+
+    /// The snapshot of the run before, once: from now on it counts as used.
+    pub fn take_snapshot(&self) -> Option<Restored> {
+        let from = self.path.join(SNAPSHOT);
+        let shown = from.display();
+        let used = self.path.join(USED);
+        match fs::rename(&from, &used).and_then(|()| self.sync()) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => return None,
+            Err(error) => {
+                tracing::error!("cannot use {shown}, it would be used again after this run: {error}");
+                return None;
+            }
+        }
+        let opened = File::open(&used).and_then(|file| Ok((file.metadata()?.len(), file)));
+        let (length, file) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                tracing::error!("cannot read {shown}, the history is lost: {error}");
+                return None;
+            }
+        };
+        match load(BufReader::with_capacity(BUFFER_BYTES, file), length) {
+            Ok(restored) => {
+                report(&restored, &from);
+                Some(restored)
+            }
+            Err(unusable) => {
+                tracing::error!("cannot use {shown}, the history is lost: {}", unusable.text());
+                None
+            }
+        }
+    }
+
+    /// The run that took the snapshot has not begun after all.
+    pub fn put_back_snapshot(&self) {
+        // There is none, if none was taken.
+        let _ = fs::rename(self.path.join(USED), self.path.join(SNAPSHOT));
+    }
+
+    /// The run that took the snapshot has begun.
+    pub fn forget_snapshot(&self) {
+        // It would not be used anyway.
+        let _ = fs::remove_file(self.path.join(USED));
+    }
+
+    /// Saves a snapshot: as many batches as can be written before `until`, and the rest of it.
+    ///
+    /// # Errors
+    /// It could not be written; then there is none.
+    pub fn save(&self, saver: &mut Saver<'_>, until: Instant) -> io::Result<u64> {
+        let mut bytes = 0;
+        self.replace(SNAPSHOT, |file| {
+            let mut out = Vec::with_capacity(BUFFER_BYTES);
+            let mut unsynced = 0;
+            let mut goes_on = true;
+            while goes_on {
+                goes_on = saver.write_next(&mut out, Instant::now() >= until);
+                if out.len() < BUFFER_BYTES && goes_on {
+                    continue;
+                }
+                file.write_all(&out)?;
+                bytes += out.len() as u64;
+                unsynced += out.len();
+                out.clear();
+                if unsynced >= SYNC_BYTES {
+                    // So that the time is that of the disk, and the wait at the end is short.
+                    file.sync_data()?;
+                    unsynced = 0;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(bytes)
+    }
+
+    /// Writes a file beside the one of this name, and puts it in its place once it is on the disk.
+    fn replace(&self, name: &str, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+        let new = self.path.join(format!("{name}{NEW}"));
+        // Not truncated: what stands there may be a link to elsewhere.
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+        let written = write(&mut file).and_then(|()| file.sync_all());
+        written.and_then(|()| fs::rename(&new, self.path.join(name))).inspect_err(|_| {
+            // A half is of no use, and the disk may be full because of it.
+            let _ = fs::remove_file(&new);
+        })?;
+        self.sync()
+    }
+
+    /// A name lasts only once its directory is on the disk (fsync(2)).
+    fn sync(&self) -> io::Result<()> {
+        File::open(&self.path)?.sync_all()
+    }
+}
+
+/// The mark as the next run needs it, for numbers from `seq` on.
+pub fn mark_ahead_of(seq: u64) -> u64 {
+    (seq + MARK_STEP).min(SEQ_MAX)
+}
+
+/// Tells when the mark has to move. The one who asks does not wait for a disk.
+pub struct Mark {
+    wanted: Option<Sender<u64>>,
+    /// Beyond this number, the mark moves.
+    due_at: u64,
+}
+
+impl Mark {
+    /// Without a directory: it never moves.
+    pub fn none() -> Self {
+        Self { wanted: None, due_at: u64::MAX }
+    }
+
+    /// `seq`: the number that the last mark was ahead of.
+    pub fn new(seq: u64) -> (Self, Receiver<u64>) {
+        let (wanted, requests) = unbounded();
+        (Self { wanted: Some(wanted), due_at: seq + MARK_STEP / 2 }, requests)
+    }
+
+    /// The newest number is `seq`.
+    pub fn note(&mut self, seq: u64) {
+        if seq <= self.due_at {
+            return;
+        }
+        self.due_at = seq + MARK_STEP / 2;
+        if let Some(wanted) = &self.wanted {
+            // Whoever writes it has ended only with the daemon.
+            let _ = wanted.send(mark_ahead_of(seq));
+        }
+    }
+}
+
+/// Writes marks until nobody can want one any more.
+pub fn keep_mark(state: &Arc<StateDir>, requests: &Receiver<u64>) -> io::Result<()> {
+    requests.iter().for_each(|mark| state.set_mark(mark));
+    Ok(())
+}
+
+fn write_mark(mark: u64) -> String {
+    let text = format!("luxcast mark 1 {mark}");
+    let checksum = crc32fast::hash(text.as_bytes());
+    format!("{text} {checksum:08x}\n")
+}
+
+fn parse_mark(bytes: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let mark = text.strip_prefix("luxcast mark 1 ")?.split(' ').next()?.parse().ok()?;
+    ((SEQ_MIN..=SEQ_MAX).contains(&mark) && write_mark(mark) == text).then_some(mark)
+}
+
+/// One line about what was found.
+fn report(restored: &Restored, path: &Path) {
+    let damage = restored.damage;
+    let (events, topics) = (restored.events(), restored.topics());
+    let path = path.display();
+    if damage.is_damaged {
+        tracing::error!(
+            "{path} is damaged: {} events and {} jobs and flows are lost, {events} events and {topics} jobs and \
+             flows were read",
+            damage.events,
+            damage.topics
+        );
+    } else {
+        let lost = damage.events;
+        tracing::info!("read {events} events and {topics} jobs and flows from {path}, {lost} were not saved");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::ErrorKind;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::PathBuf;
+
+    use super::{MARK, MARK_STEP, Mark, StateDir, mark_ahead_of, parse_mark, write_mark};
+    use crate::stream::sequencer::SEQ_MIN;
+
+    /// A directory that goes with its test.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("luxcast-state-{}-{name}", std::process::id()));
+            let _ = fs::remove_dir_all(&path);
+            Self(path)
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn the_directory_is_made_for_its_owner_alone_and_has_one_daemon() {
+        let scratch = Scratch::new("one");
+        let state = StateDir::open(&scratch.0).unwrap().expect("it can be made");
+        state.set_mark(SEQ_MIN);
+        let mode = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(scratch.0.clone()), mode(scratch.0.join(MARK))), (0o700, 0o600));
+        let error = StateDir::open(&scratch.0).err().expect("it is in use");
+        assert_eq!(error.kind(), ErrorKind::AddrInUse);
+        assert!(error.to_string().contains("another daemon uses the state_dir"), "{error}");
+        drop(state);
+        assert!(StateDir::open(&scratch.0).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_directory_that_others_can_write_to_is_not_trusted() {
+        let scratch = Scratch::new("open");
+        fs::create_dir(&scratch.0).unwrap();
+        fs::set_permissions(&scratch.0, fs::Permissions::from_mode(0o770)).unwrap();
+        assert!(StateDir::open(&scratch.0).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_mark_that_is_not_what_was_written_is_none() {
+        let scratch = Scratch::new("mark");
+        let state = StateDir::open(&scratch.0).unwrap().unwrap();
+        assert_eq!(state.mark(), 0);
+        state.set_mark(1_764_000_000_000_000);
+        assert_eq!(state.mark(), 1_764_000_000_000_000);
+        let bytes = fs::read(scratch.0.join(MARK)).unwrap();
+        assert_eq!(bytes, write_mark(1_764_000_000_000_000).as_bytes());
+        for cut in 0..bytes.len() {
+            assert_eq!(parse_mark(&bytes[..cut]), None);
+            for bit in 0..8 {
+                let mut flipped = bytes.clone();
+                flipped[cut] ^= 1 << bit;
+                assert_eq!(parse_mark(&flipped), None, "{}", String::from_utf8_lossy(&flipped));
+            }
+        }
+        fs::write(scratch.0.join(MARK), "nonsense").unwrap();
+        assert_eq!(state.mark(), 0);
+    }
+
+    #[test]
+    fn the_mark_moves_long_before_it_is_reached() {
+        let (mut mark, requests) = Mark::new(SEQ_MIN);
+        mark.note(SEQ_MIN + MARK_STEP / 2);
+        assert!(requests.is_empty());
+        mark.note(SEQ_MIN + MARK_STEP / 2 + 1);
+        mark.note(SEQ_MIN + MARK_STEP / 2 + 2);
+        assert_eq!(requests.try_iter().collect::<Vec<_>>(), [mark_ahead_of(SEQ_MIN + MARK_STEP / 2 + 1)]);
+    }
+}

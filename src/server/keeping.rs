@@ -1,0 +1,125 @@
+//! What one run of the daemon leaves to the next, where there is a `state_dir`.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, bounded};
+
+use super::{Handle, spawn};
+use crate::config::Config;
+use crate::net::clock;
+use crate::net::ingest::Remains;
+use crate::net::state_dir::{Mark, StateDir, keep_mark, mark_ahead_of};
+use crate::stream::directory::Directory;
+use crate::stream::sequencer::{SEQ_MAX, SEQ_MIN};
+use crate::stream::snapshot::{Restored, Saver};
+
+/// Of the time to drain, what is kept for the end of the snapshot: a quarter of it, and not more than this.
+const RESERVE_MAX: Duration = Duration::from_secs(2);
+
+#[derive(Clone)]
+pub struct Keeping {
+    dir: Option<Arc<StateDir>>,
+}
+
+/// What the run before left.
+pub struct Legacy {
+    pub restored: Option<Restored>,
+    /// The number before the first of this run.
+    pub run_start: u64,
+}
+
+impl Keeping {
+    /// # Errors
+    /// Another daemon uses the directory.
+    pub fn open(config: &Config) -> io::Result<Self> {
+        let dir = config.state_dir.as_deref().map(StateDir::open).transpose()?.flatten();
+        Ok(Self { dir: dir.map(Arc::new) })
+    }
+
+    /// Reads what is there, and says how far the numbers of this run may go before the first is given.
+    pub fn begin(&self) -> Legacy {
+        let restored = self.dir.as_ref().and_then(|dir| dir.take_snapshot());
+        let mark = self.dir.as_ref().map_or(0, |dir| dir.mark());
+        let before = restored.as_ref().map_or(0, Restored::seq).max(mark);
+        let run_start = before.max(clock::unix_micros() as u64).clamp(SEQ_MIN, SEQ_MAX - 1);
+        if let Some(dir) = &self.dir {
+            dir.set_mark(mark_ahead_of(run_start));
+        }
+        Legacy { restored, run_start }
+    }
+
+    /// From now on there is a run that what was read belongs to. The mark is kept ahead of its numbers by a thread of
+    /// its own, so that nobody else waits for a disk.
+    pub fn start(&self, mark: Receiver<u64>) -> io::Result<Option<Handle<()>>> {
+        let Some(dir) = &self.dir else { return Ok(None) };
+        let keeper = dir.clone();
+        let thread = spawn("mark".to_owned(), move || keep_mark(&keeper, &mark))?;
+        dir.forget_snapshot();
+        Ok(Some(thread))
+    }
+
+    /// There is no such run after all.
+    pub fn cancel(&self) {
+        if let Some(dir) = &self.dir {
+            dir.put_back_snapshot();
+        }
+    }
+
+    /// Saves what the next run needs, beside everything else that goes on. What comes says that it is done.
+    pub fn save(&self, remains: Remains, began: Instant, limit: Duration) -> io::Result<Receiver<()>> {
+        let (done, is_done) = bounded(1);
+        let Some(dir) = self.dir.clone() else {
+            return Ok(is_done);
+        };
+        let until = began + limit - RESERVE_MAX.min(limit / 4);
+        spawn("save".to_owned(), move || {
+            save(&dir, &remains, until);
+            // Whoever waited may have given up.
+            let _ = done.send(());
+            Ok(())
+        })?;
+        Ok(is_done)
+    }
+
+    /// Waits for [`Keeping::save`] to be done, at most until the end of the time to drain.
+    pub fn await_saved(&self, is_done: &Receiver<()>, until: Instant) {
+        if self.dir.is_some() && is_done.recv_deadline(until).is_err() {
+            tracing::error!("the state was not saved within drain_seconds: the next start begins without it");
+        }
+    }
+}
+
+impl Legacy {
+    pub fn directory(&self, topics_max: usize) -> Directory {
+        match &self.restored {
+            None => Directory::new(self.run_start, topics_max),
+            Some(restored) => Directory::with_past(self.run_start, restored.past(self.run_start), topics_max),
+        }
+    }
+
+    pub fn mark(&self, keeping: &Keeping) -> (Mark, Receiver<u64>) {
+        match keeping.dir {
+            None => (Mark::none(), bounded(0).1),
+            Some(_) => Mark::new(self.run_start),
+        }
+    }
+}
+
+fn save(dir: &StateDir, remains: &Remains, until: Instant) {
+    let Remains { sequencer, accounts, now } = remains;
+    let mut saver = Saver::new(sequencer, accounts.parts(now.millis), *now);
+    let saved = dir.save(&mut saver, until);
+    // The numbers that were set aside and not used are free again.
+    dir.set_mark(sequencer.seq());
+    match saved {
+        Ok(bytes) if saver.batches_left_out() == 0 => tracing::info!("saved the state, {bytes} bytes"),
+        Ok(bytes) => tracing::warn!(
+            "saved the state, {bytes} bytes, but not all of the history: drain_seconds was too short"
+        ),
+        Err(error) => {
+            tracing::error!("cannot save the state, the next start begins without it: {error}");
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! What was read becomes the sequencer's and the directory's state, before anybody else is there.
+
+use std::sync::Arc;
+
+use super::RUNS_MAX;
+use super::load::{BatchRead, Restored};
+use super::parts::{EventPart, LogPart, RunPart, RunStart, TopicPart};
+use crate::stream::batch::{Batch, Overflow, Run};
+use crate::stream::directory::Past;
+use crate::stream::ledger::{NONE, Standing};
+use crate::stream::sequencer::{Now, Sequencer};
+use crate::stream::topic::{Handle, Keep, Log, Topic, TopicKey};
+
+impl Restored {
+    /// What the directory has to know of the runs before the one that begins behind the number `run_start`.
+    pub fn past(&self, run_start: u64) -> Past {
+        let mut runs = self.head.runs.clone();
+        runs.push(RunStart { seq: run_start, index: self.head.all.head });
+        runs.drain(..runs.len().saturating_sub(RUNS_MAX));
+        Past { runs, dropped_max: self.head.dropped_max, missing_to: self.missing_to }
+    }
+}
+
+impl Sequencer {
+    /// Takes up where the run before has ended. Nothing has been taken in yet, and nobody watches. `now.millis` is
+    /// well beyond what topics may have been silent for.
+    pub fn restore(&mut self, restored: Restored, now: Now) {
+        for (kind, inner) in &restored.head.types {
+            self.directory.types.bit(kind, inner.as_deref());
+        }
+        let away_millis = restored.away_millis(now.unix_micros);
+        let Restored { head, topics, batches, .. } = restored;
+        let mut keys = vec![TopicKey::ALL];
+        let is_staying = self.choose(&topics);
+        for (topic, is_staying) in topics.into_iter().zip(is_staying) {
+            let key = topic.map(|topic| match is_staying {
+                true => self.restore_topic(topic, away_millis, now, &keys),
+                false => {
+                    self.directory.note_dropped(topic.last_seq);
+                    None
+                }
+            });
+            keys.push(key.flatten().unwrap_or(NOBODY));
+        }
+        self.all_next_at = head.all.head;
+        restore_log(&mut self.directory.all.log.lock(), head.all);
+        for batch in batches.into_iter().rev() {
+            self.restore_batch(batch, &keys);
+        }
+        while self.history.is_over(0) {
+            self.evict();
+        }
+    }
+
+    /// Which topics there is room for: the flows, and the jobs silent for the shortest.
+    fn choose(&self, topics: &[Option<TopicPart>]) -> Vec<bool> {
+        let is_flow = |topic: &TopicPart| topic.standing == Standing::Flow;
+        let topics_max = self.directory.topics_max();
+        let flows = topics.iter().flatten().filter(|topic| is_flow(topic)).count().min(topics_max);
+        let jobs = self.limits.jobs_max.min(topics_max - flows);
+        let mut by_silence: Vec<usize> = (0..topics.len()).filter(|&place| topics[place].is_some()).collect();
+        by_silence.sort_by_key(|&place| topics[place].as_ref().map(|topic| topic.silent_millis));
+        let mut is_staying = vec![false; topics.len()];
+        let mut left = [jobs, flows];
+        for place in by_silence {
+            let left = &mut left[usize::from(topics[place].as_ref().is_some_and(is_flow))];
+            is_staying[place] = *left > 0;
+            *left = left.saturating_sub(1);
+        }
+        is_staying
+    }
+
+    fn restore_topic(
+        &mut self,
+        part: TopicPart,
+        away_millis: u64,
+        now: Now,
+        keys: &[TopicKey],
+    ) -> Option<TopicKey> {
+        let is_flow = part.standing == Standing::Flow;
+        let names = if is_flow { [None, Some(&*part.name)] } else { [Some(&*part.name), None] };
+        let Ok([job, flow]) = self.directory.know(names) else {
+            self.directory.note_dropped(part.last_seq);
+            return None;
+        };
+        let topic = job.or(flow).expect("it was asked for");
+        let key = topic.key;
+        let silent_millis = part.silent_millis.saturating_add(away_millis);
+        self.ledger.now_millis = now.millis.saturating_sub(silent_millis);
+        let slot = self.ledger.enter(topic.clone());
+        let entry = self.ledger.entry_mut(slot);
+        entry.next_at = part.log.head;
+        entry.last_seq = part.last_seq;
+        entry.has_metrics = part.has_metrics;
+        if part.standing == Standing::Ended {
+            self.ledger.touch(slot, Standing::Ended);
+        }
+        let flow = part.flow.map_or(NOBODY, |place| keys.get(place as usize).copied().unwrap_or(NOBODY));
+        if flow != NOBODY {
+            self.ledger.join_flow(slot, flow.slot);
+        }
+        if part.is_due {
+            self.metronome.note_change(self.ledger.entry_mut(slot), now.millis);
+        }
+        let mut log = topic.log.lock();
+        log.job = part.job;
+        restore_log(&mut log, part.log);
+        let places = [Keep::FirstStarted, Keep::LastTerminal];
+        for (place, event) in places.into_iter().zip(part.kept) {
+            let Some(event) = event else { continue };
+            let copy = restore_event(event, &topic);
+            log.kept[place as usize] = Some(copy.clone());
+            self.history.add_kept(copy.cost());
+            if !self.history.has_room_to_keep(0) {
+                self.history.sub_kept(log.unkeep(place));
+            }
+        }
+        Some(key)
+    }
+
+    fn restore_batch(&mut self, read: BatchRead, keys: &[TopicKey]) {
+        let BatchRead { part, bytes } = read;
+        let runs = part.runs.iter().filter_map(|run| {
+            let topic = keys[run.topic as usize];
+            (topic != NOBODY).then(|| restore_run(run, topic, &part.bits))
+        });
+        let runs: Vec<Run> = runs.collect();
+        let mut names = String::new();
+        let overflow = part.kinds.iter().map(|(event, kind, inner)| {
+            names.push_str(kind);
+            if let Some(inner) = inner {
+                names.push('\0');
+                names.push_str(inner);
+            }
+            Overflow { event: *event, end: names.len() as u32 }
+        });
+        let overflow = overflow.collect();
+        let batch =
+            Arc::new(Batch::of_parts(part.first_seq, bytes, part.ends, part.bits, runs, (overflow, names)));
+        for (index, run) in batch.runs().iter().enumerate() {
+            let handle = Handle { batch: batch.clone(), run: index as u32 };
+            let topic = match index {
+                0 => self.directory.all.clone(),
+                _ => self.ledger.entry(run.topic.slot).topic.clone(),
+            };
+            let grown = topic.log.lock().append(handle, &mut self.history.chunks);
+            self.history.add(grown);
+        }
+        self.history.add_batch(&batch);
+        // One at a time, or a smaller history than before would need the memory of both for a while.
+        while self.history.is_over(0) {
+            self.evict();
+        }
+    }
+}
+
+/// The key of no topic.
+const NOBODY: TopicKey = TopicKey { slot: NONE, generation: 0 };
+
+/// The log up to where the batches that follow begin.
+fn restore_log(log: &mut Log, part: LogPart) {
+    log.base = part.base;
+    log.base_seq = part.base_seq;
+    log.head = part.base;
+    log.first_seq = part.first_seq;
+    log.last_seq = part.last_seq;
+    log.lost = part.lost.into();
+}
+
+fn restore_run(run: &RunPart, topic: TopicKey, bits: &[u8]) -> Run {
+    let of_run = &bits[run.first as usize..(run.first + run.count) as usize];
+    let types = of_run.iter().fold(0, |types, bit| types | 1 << bit);
+    Run { topic, first: run.first, count: run.count, at: run.at, types }
+}
+
+fn restore_event(event: EventPart, topic: &Topic) -> Arc<Batch> {
+    let (kind, inner) = event.kind.unwrap_or_default();
+    let run = Run { topic: topic.key, first: 0, count: 1, at: event.at, types: 0 };
+    Batch::of_event(&event.frame, event.seq, event.bit, (&kind, inner.as_deref()), run)
+}

@@ -1,0 +1,284 @@
+//! State to bytes, a record at a time, while shards still read what is saved. The sequencer has stopped: nothing that
+//! is written here changes meanwhile.
+
+use std::collections::BTreeMap;
+use std::mem;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::MAGIC;
+use super::parts::{
+    BatchPart, EventPart, Head, Kept, LogPart, PublisherPart, RunPart, TopicPart, Topics, Unsaved,
+};
+use super::record::{Kind, write};
+use crate::event::OVERFLOW_BIT;
+use crate::stream::batch::{Batch, Run};
+use crate::stream::ledger::{NONE, Standing};
+use crate::stream::sequencer::{Now, Sequencer};
+use crate::stream::topic::Log;
+
+/// A record of topics is begun anew beyond so many bytes: what one flipped bit costs.
+const TOPICS_BYTES: usize = 64 << 10;
+
+pub struct Saver<'a> {
+    sequencer: &'a Sequencer,
+    publishers: Vec<PublisherPart>,
+    now: Now,
+    /// Slots of the topics, in the order of their places from 1 on: flows first, then by silence.
+    slots: Vec<u32>,
+    /// By slot, the topic's place.
+    places: Vec<u32>,
+    /// Newest first.
+    pub(super) batches: Vec<Arc<Batch>>,
+    left_out: usize,
+    /// By place and type, the last number in the batches that are left out.
+    lasts: BTreeMap<(u32, u8), u64>,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Head,
+    Topics { next: usize },
+    Batches { next: usize },
+    Kept { next: usize },
+    End,
+    Over,
+}
+
+impl<'a> Saver<'a> {
+    /// Everything that was taken is published.
+    pub fn new(sequencer: &'a Sequencer, publishers: Vec<PublisherPart>, now: Now) -> Self {
+        let standings = [Standing::Flow, Standing::Running, Standing::Ended];
+        let slots: Vec<u32> =
+            standings.into_iter().flat_map(|standing| sequencer.ledger.slots(standing)).collect();
+        let mut places = vec![NONE; slots.iter().max().map_or(0, |&slot| slot as usize + 1)];
+        for (place, &slot) in (1..).zip(&slots) {
+            places[slot as usize] = place;
+        }
+        let log = sequencer.directory.all.log.lock();
+        let mut batches: Vec<Arc<Batch>> = log.handles().map(|handle| handle.batch.clone()).collect();
+        batches.reverse();
+        drop(log);
+        Self {
+            sequencer,
+            publishers,
+            now,
+            slots,
+            places,
+            batches,
+            left_out: 0,
+            lasts: BTreeMap::new(),
+            stage: Stage::Head,
+        }
+    }
+
+    /// Adds the next record to `out`. Once `is_time_up`, no further batch is saved. False: that was the last one.
+    pub fn write_next(&mut self, out: &mut Vec<u8>, is_time_up: bool) -> bool {
+        self.stage = match self.stage {
+            Stage::Head => {
+                out.extend_from_slice(MAGIC);
+                self.write_head(out);
+                Stage::Topics { next: 0 }
+            }
+            Stage::Topics { next } if next < self.slots.len() => {
+                Stage::Topics { next: self.write_topics(out, next) }
+            }
+            Stage::Topics { .. } => Stage::Batches { next: 0 },
+            Stage::Batches { next } if is_time_up || next == self.batches.len() => {
+                self.left_out = self.batches.len() - next;
+                Stage::Kept { next }
+            }
+            Stage::Batches { next } => {
+                self.write_batch(out, &self.batches[next]);
+                Stage::Batches { next: next + 1 }
+            }
+            Stage::Kept { next } if next < self.batches.len() => {
+                let batch = self.batches[next].clone();
+                self.write_kept(out, &batch);
+                Stage::Kept { next: next + 1 }
+            }
+            Stage::Kept { .. } => {
+                self.write_unsaved(out);
+                Stage::End
+            }
+            Stage::End => {
+                write(out, Kind::End, |_| {});
+                Stage::Over
+            }
+            Stage::Over => Stage::Over,
+        };
+        self.stage != Stage::Over
+    }
+
+    /// Batches that there was no time for.
+    pub fn batches_left_out(&self) -> usize {
+        self.left_out
+    }
+
+    fn write_head(&self, out: &mut Vec<u8>) {
+        let directory = &self.sequencer.directory;
+        let head = Head {
+            unix_micros: self.now.unix_micros,
+            seq: self.sequencer.seq(),
+            runs: directory.runs.to_vec(),
+            dropped_max: directory.dropped_max(),
+            types: directory.types.names(),
+            publishers: self.publishers.clone(),
+            all: log_part(&directory.all.log.lock()),
+            topics: self.slots.len() as u32,
+        };
+        write(out, Kind::Head, |out| add(out, &head));
+    }
+
+    /// Returns the place in `slots` of the first that is left.
+    fn write_topics(&self, out: &mut Vec<u8>, first: usize) -> usize {
+        let mut topics = Topics { first: first as u32 + 1, topics: Vec::new() };
+        let mut bytes = 0;
+        for &slot in &self.slots[first..] {
+            let topic = self.topic_part(slot);
+            bytes += size_of::<TopicPart>() + topic.name.len();
+            bytes += topic.kept.iter().flatten().map(|event| event.frame.len()).sum::<usize>();
+            topics.topics.push(topic);
+            if bytes > TOPICS_BYTES {
+                break;
+            }
+        }
+        write(out, Kind::Topics, |out| add(out, &topics));
+        first + topics.topics.len()
+    }
+
+    fn topic_part(&self, slot: u32) -> TopicPart {
+        let entry = self.sequencer.ledger.entry(slot);
+        let log = entry.topic.log.lock();
+        let kept =
+            log.kept.each_ref().map(|copy| copy.as_ref().map(|copy| event_part(copy, 0, &copy.runs()[0])));
+        TopicPart {
+            name: entry.topic.name.clone(),
+            standing: entry.standing,
+            silent_millis: self.now.millis.saturating_sub(entry.stamp),
+            flow: (entry.flow != NONE).then(|| self.places[entry.flow as usize]),
+            last_seq: entry.last_seq,
+            has_metrics: entry.has_metrics,
+            is_due: entry.is_due,
+            job: log.job,
+            log: log_part(&log),
+            kept,
+        }
+    }
+
+    fn write_batch(&self, out: &mut Vec<u8>, batch: &Batch) {
+        let events = 0..batch.len() as u32;
+        let kinds = events.filter(|&event| batch.bit(event) == OVERFLOW_BIT).map(|event| {
+            let (kind, inner) = batch.overflow_name(event);
+            (event, kind.into(), inner.map(Into::into))
+        });
+        let runs = batch.runs().iter().filter_map(|run| {
+            Some(RunPart { topic: self.place_of(run)?, first: run.first, count: run.count, at: run.at })
+        });
+        let part = BatchPart {
+            first_seq: batch.first_seq(),
+            ends: batch.ends().to_vec(),
+            bits: batch.bits().to_vec(),
+            runs: runs.collect(),
+            kinds: kinds.collect(),
+        };
+        write(out, Kind::Batch, |out| {
+            add(out, &part);
+            out.extend_from_slice(batch.bytes());
+        });
+    }
+
+    /// The place of a run's topic, unless that has been dropped.
+    fn place_of(&self, run: &Run) -> Option<u32> {
+        match run.topic.slot {
+            0 => Some(0),
+            slot => {
+                self.sequencer.ledger.find(slot, run.topic.generation)?;
+                Some(self.places[slot as usize])
+            }
+        }
+    }
+
+    /// What jobs keep of a batch that is not saved; the rest of it is noted as lost.
+    fn write_kept(&mut self, out: &mut Vec<u8>, batch: &Batch) {
+        let mut kept = Kept { events: Vec::new() };
+        for run in batch.runs() {
+            let Some(place) = self.place_of(run) else { continue };
+            let mut keeps = [0, 0];
+            if place > 0 {
+                let topic = &self.sequencer.ledger.entry(run.topic.slot).topic;
+                let job = topic.log.lock().job;
+                keeps = [job.first_started_seq, job.last_terminal_seq];
+            }
+            for event in (run.first..run.first + run.count).rev() {
+                let seq = batch.seq(event);
+                match keeps.iter().position(|&keep| keep == seq) {
+                    Some(which) => kept.events.push((place, which == 1, event_part(batch, event, run))),
+                    // They come from the newest to the oldest, but for the runs of one batch.
+                    None => {
+                        let last = self.lasts.entry((place, batch.bit(event))).or_default();
+                        *last = seq.max(*last);
+                    }
+                }
+            }
+        }
+        if !kept.events.is_empty() {
+            write(out, Kind::Kept, |out| add(out, &kept));
+        }
+    }
+
+    fn write_unsaved(&self, out: &mut Vec<u8>) {
+        if self.left_out == 0 {
+            return;
+        }
+        let saved = self.batches.len() - self.left_out;
+        let before = saved.checked_sub(1).map_or(self.sequencer.seq() + 1, |at| self.batches[at].first_seq());
+        let lasts = self.lasts.iter().map(|(&(place, bit), &seq)| (place, bit, seq)).collect();
+        write(out, Kind::Unsaved, |out| add(out, &Unsaved { before, lasts }));
+    }
+}
+
+fn add(out: &mut Vec<u8>, part: &impl Serialize) {
+    *out = postcard::to_extend(part, mem::take(out)).expect("a vector takes everything");
+}
+
+fn log_part(log: &Log) -> LogPart {
+    let mut there = BTreeMap::new();
+    for handle in log.handles() {
+        let run = handle.run();
+        if run.types.is_power_of_two() {
+            *there.entry(handle.batch.bit(run.first)).or_default() += u64::from(run.count);
+        } else {
+            for event in run.first..run.first + run.count {
+                *there.entry(handle.batch.bit(event)).or_default() += 1;
+            }
+        }
+    }
+    LogPart {
+        base: log.base,
+        base_seq: log.base_seq,
+        head: log.head,
+        first_seq: log.first_seq,
+        last_seq: log.last_seq,
+        lost: log.lost.to_vec(),
+        there: there.into_iter().collect(),
+    }
+}
+
+/// Event `index` of a batch, which is in `run` of its job.
+fn event_part(batch: &Batch, index: u32, run: &Run) -> EventPart {
+    let bit = batch.bit(index);
+    let kind = (bit == OVERFLOW_BIT).then(|| {
+        let (kind, inner) = batch.overflow_name(index);
+        (kind.into(), inner.map(Into::into))
+    });
+    EventPart {
+        seq: batch.seq(index),
+        at: run.at + u64::from(index - run.first),
+        bit,
+        kind,
+        frame: batch.bytes()[batch.span(index..index + 1)].to_vec(),
+    }
+}
