@@ -29,7 +29,8 @@
 //! - [`stream`]: who gets what: batches, topics and their logs, the history, the sequencer. Pure state.
 //! - [`hub`]: one shard's watchers: cursors, cohorts, filters, sessions, limits, the flush. Pure state too. Also who comes
 //!   in, [`hub::origin`], [`hub::address`], [`hub::visitors`], and who may watch what, [`hub::auth`].
-//! - [`net`]: sockets, threads, clocks. Decides nothing. [`net::transport`] is TLS, where it is spoken.
+//! - [`net`]: sockets, threads, clocks. Decides nothing. [`net::transport`] is TLS, where it is spoken. What outlives a
+//!   run is [`net::state_dir`] and [`net::activation`]; the service manager hears of [`net::service`].
 //! - [`server`]: binds, spawns, drains, joins, and leaves to the next run what [`stream::snapshot`] says. [`cli`] and
 //!   [`sim`]: the program around it.
 //!

@@ -28,10 +28,12 @@ use crate::net::admin::Admin;
 use crate::net::certificate;
 use crate::net::clock::{self, Clock};
 use crate::net::inbox::{Command, ShardHandle, Terms};
-use crate::net::ingest::{self, Ingest, IngestParts, Remains};
+use crate::net::ingest::{self, Ingest, IngestParts};
 use crate::net::keys;
 use crate::net::listener::{Door, DoorLimits, Listener};
+use crate::net::service::{self, Pulse};
 use crate::net::shard::{self, IngestWaker, Shard, ShardParts};
+use crate::net::state_dir::Remains;
 use crate::stream::directory::Directory;
 use crate::stream::link::{Link, link};
 use crate::stream::sequencer::{Limits, Sequencer};
@@ -109,7 +111,7 @@ impl Server {
         legacy: Legacy,
     ) -> io::Result<Server> {
         let Bound { sockets, admin, feed, ingest, leftover } = bound;
-        let listening = sockets.iter().map(mio::net::TcpListener::local_addr).collect::<io::Result<_>>()?;
+        let listening = sockets.iter().map(|(socket, _)| socket.local_addr()).collect::<io::Result<_>>()?;
         let admin_address = admin.as_ref().map(TcpListener::local_addr).transpose()?;
         let poll = Poll::new()?;
         let common = Common::new(config, terms, &legacy, &poll)?;
@@ -118,6 +120,8 @@ impl Server {
         let (mark, mark_requests) = legacy.mark(&keeping);
         let (sequencer, accounts, clock) = take_over(legacy, &common, &links, config);
         let is_ingest_stopping = Arc::new(AtomicBool::new(false));
+        let has_ingest_turned = Arc::new(AtomicBool::new(true));
+        let pulses = common.pulses(&parts, &handles, &has_ingest_turned);
         let ingest_thread = Ingest::new(IngestParts {
             poll,
             listener: feed,
@@ -130,6 +134,7 @@ impl Server {
             clock,
             waker: common.ingest_waker.clone(),
             is_stopping: is_ingest_stopping.clone(),
+            has_turned: has_ingest_turned,
             overrun: config.overrun,
             history_bytes: config.history_bytes,
             history_millis: config.history_seconds.as_millis() as u64,
@@ -145,6 +150,9 @@ impl Server {
         if let Some(listener) = admin {
             let admin = common.admin(listener, &handles, config, &is_admin_stopping)?;
             threads.admin = Some(spawn("admin".to_owned(), move || admin.run())?);
+        }
+        if let Some(patience) = service::patience() {
+            spawn("watchdog".to_owned(), move || service::watch_over(&pulses, patience))?;
         }
         threads.mark = keeping.start(mark_requests)?;
         Ok(Server {
@@ -267,6 +275,28 @@ impl Common {
         })
     }
 
+    /// Each thread that must not hang: how it gives a sign of life.
+    fn pulses(
+        &self,
+        parts: &[ShardParts],
+        handles: &[ShardHandle],
+        has_ingest_turned: &Arc<AtomicBool>,
+    ) -> Vec<Pulse> {
+        let of_shards = parts.iter().zip(handles.iter().cloned()).map(|(parts, handle)| Pulse {
+            name: format!("shard-{}", parts.index),
+            has_turned: Arc::downgrade(&parts.has_turned),
+            wake: Box::new(move || handle.wake()),
+        });
+        let waker = self.ingest_waker.clone();
+        let of_ingest = Pulse {
+            name: "ingest".to_owned(),
+            has_turned: Arc::downgrade(has_ingest_turned),
+            // One that does not work shows by the silence.
+            wake: Box::new(move || drop(waker.waker.wake())),
+        };
+        of_shards.chain([of_ingest]).collect()
+    }
+
     fn admin(
         &self,
         listener: TcpListener,
@@ -314,6 +344,7 @@ fn shard_parts(config: &Config, common: &Common) -> io::Result<Shards> {
             listener: None,
             count: handle.connections.clone(),
             acceptor: shards.1.first().unwrap_or(&handle).clone(),
+            has_turned: Arc::new(AtomicBool::new(true)),
         });
         shards.1.push(handle);
         shards.2.push(link);

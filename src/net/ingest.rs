@@ -18,9 +18,9 @@ use crate::net::clock::{Clock, Moment};
 use crate::net::inbox::{ShardHandle, is_out_of_descriptors, is_transient};
 use crate::net::publisher::{Publisher, Request, SHORT_REST_MAX, is_too_long};
 use crate::net::shard::IngestWaker;
-use crate::net::state_dir::Mark;
+use crate::net::state_dir::{Mark, Remains};
 use crate::stream::link::Link;
-use crate::stream::sequencer::{Now, Sequencer, Step, Taken};
+use crate::stream::sequencer::{Sequencer, Step, Taken};
 use crate::wire::line::{LineError, PADDING, trim, write_welcome};
 use crate::wire::members::is_control_line;
 
@@ -63,17 +63,12 @@ pub struct IngestParts {
     pub clock: Clock,
     pub waker: Arc<IngestWaker>,
     pub is_stopping: Arc<AtomicBool>,
+    /// Set at each turn.
+    pub has_turned: Arc<AtomicBool>,
     pub overrun: Overrun,
     pub history_bytes: usize,
     pub history_millis: u64,
     pub line_bytes_max: usize,
-}
-
-/// What is left when no more lines are taken; all of it is published.
-pub struct Remains {
-    pub sequencer: Sequencer,
-    pub accounts: Accounts,
-    pub now: Now,
 }
 
 pub struct Ingest {
@@ -131,6 +126,7 @@ impl Ingest {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 result => result?,
             }
+            self.parts.has_turned.store(true, Ordering::Relaxed);
             self.begin_turn();
             for event in &events {
                 match event.token() {

@@ -32,13 +32,23 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    socket.set_nonblocking(true)?;
-    socket.set_tcp_nodelay(true)?;
-    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
-    SockRef::from(&socket).set_tcp_notsent_lowat(NOTSENT_LOWAT_BYTES)?;
+    prepare(&SockRef::from(&socket))?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(TcpListener::from_std(socket.into()))
+}
+
+/// Takes over a socket that somebody else has bound.
+pub fn adopt(listener: std::net::TcpListener) -> io::Result<TcpListener> {
+    prepare(&SockRef::from(&listener))?;
+    Ok(TcpListener::from_std(listener))
+}
+
+fn prepare(socket: &Socket) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    socket.set_tcp_notsent_lowat(NOTSENT_LOWAT_BYTES)
 }
 
 /// How many may come in.
@@ -137,6 +147,8 @@ pub enum Accepted {
 
 pub struct Listener {
     pub sockets: Vec<TcpListener>,
+    /// By place in `sockets`: it outlives the daemon.
+    is_passed: Vec<bool>,
     shards: Vec<ShardHandle>,
     door: Arc<Door>,
     /// A descriptor to give up when none is left, so that who waits is told instead of left waiting.
@@ -144,8 +156,10 @@ pub struct Listener {
 }
 
 impl Listener {
-    pub fn new(sockets: Vec<TcpListener>, shards: Vec<ShardHandle>, door: Arc<Door>) -> Self {
-        Self { sockets, shards, door, spare: spare() }
+    /// `sockets`: each, and whether it outlives the daemon.
+    pub fn new(sockets: Vec<(TcpListener, bool)>, shards: Vec<ShardHandle>, door: Arc<Door>) -> Self {
+        let (sockets, is_passed) = sockets.into_iter().unzip();
+        Self { sockets, is_passed, shards, door, spare: spare() }
     }
 
     /// Accepts a portion. What is for shard 0 itself is handed to `keep`, without a detour through its commands and
@@ -161,6 +175,10 @@ impl Listener {
             self.spare = spare();
         }
         for place in 0..self.sockets.len() {
+            if self.is_passed[place] && self.door.is_draining() {
+                // Whoever comes now is the next daemon's.
+                continue;
+            }
             for count in 0.. {
                 if count == ACCEPTS_PER_TURN {
                     is_all = false;

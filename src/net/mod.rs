@@ -1,6 +1,7 @@
 //! Sockets, threads, clocks. Decides nothing: verdicts come from `hub`.
 
 pub mod accounts;
+pub mod activation;
 pub mod admin;
 pub mod certificate;
 pub mod clock;
@@ -14,6 +15,7 @@ pub mod keys;
 pub mod listener;
 pub mod outq;
 pub mod publisher;
+pub mod service;
 pub mod shard;
 pub mod sockets;
 pub mod state_dir;

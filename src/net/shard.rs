@@ -60,6 +60,8 @@ pub struct ShardParts {
     pub count: Arc<AtomicUsize>,
     /// The shard that accepts, and may wait for a descriptor to do so.
     pub acceptor: ShardHandle,
+    /// Set at each turn.
+    pub has_turned: Arc<AtomicBool>,
 }
 
 /// The ingest thread's waker, and whether it waits.
@@ -171,6 +173,7 @@ impl Shard {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 result => result?,
             }
+            self.parts.has_turned.store(true, Ordering::Relaxed);
             self.sockets.inlet().wake_up();
             self.begin_turn();
             self.handle_events(&events);

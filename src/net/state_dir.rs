@@ -13,7 +13,8 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use rustix::fs::{FlockOperation, flock};
 
-use crate::stream::sequencer::{SEQ_MAX, SEQ_MIN};
+use crate::net::accounts::Accounts;
+use crate::stream::sequencer::{Now, SEQ_MAX, SEQ_MIN, Sequencer};
 use crate::stream::snapshot::{Restored, Saver, load};
 
 const LOCK: &str = "lock";
@@ -30,6 +31,13 @@ const MARK_STEP: u64 = 1 << 28;
 const SYNC_BYTES: usize = 8 << 20;
 /// Read or written with one call.
 const BUFFER_BYTES: usize = 1 << 20;
+
+/// What is left when no more lines are taken; all of it is published.
+pub struct Remains {
+    pub sequencer: Sequencer,
+    pub accounts: Accounts,
+    pub now: Now,
+}
 
 pub struct StateDir {
     path: PathBuf,

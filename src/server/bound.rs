@@ -10,10 +10,12 @@ use std::path::{Path, PathBuf};
 use mio::net::UnixListener;
 
 use crate::config::Config;
+use crate::net::activation::Passed;
 use crate::net::listener;
 
 pub struct Bound {
-    pub sockets: Vec<mio::net::TcpListener>,
+    /// Each, and whether it outlives the daemon.
+    pub sockets: Vec<(mio::net::TcpListener, bool)>,
     pub admin: Option<TcpListener>,
     pub feed: UnixListener,
     pub ingest: PathBuf,
@@ -21,10 +23,10 @@ pub struct Bound {
 }
 
 /// What is to be removed from the file system at the end.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Leftover {
-    /// The socket of the feed.
-    socket: PathBuf,
+    /// The socket of the feed, unless it outlives the daemon.
+    socket: Option<PathBuf>,
     /// A directory made for that socket alone.
     private: Option<PathBuf>,
 }
@@ -34,12 +36,26 @@ impl Bound {
     /// What cannot be bound, and why; nothing is left behind.
     pub fn new(config: &Config) -> io::Result<Self> {
         let cannot = |address: SocketAddr| move |error| at(error, format!("cannot listen on {address}"));
-        let sockets = config.listen.iter().map(|&address| listener::bind(address).map_err(cannot(address)));
+        let mut passed = Passed::take()?;
+        let sockets = config.listen.iter().map(|&address| match passed.listener(address) {
+            Some(socket) => Ok((listener::adopt(socket)?, true)),
+            None => Ok((listener::bind(address).map_err(cannot(address))?, false)),
+        });
         let sockets = sockets.collect::<io::Result<_>>()?;
-        let admin =
-            config.admin.map(|address| TcpListener::bind(address).map_err(cannot(address))).transpose()?;
+        let bind = |address: SocketAddr| match passed.listener(address) {
+            Some(socket) => socket.set_nonblocking(false).map(|()| socket),
+            None => TcpListener::bind(address).map_err(cannot(address)),
+        };
+        let admin = config.admin.map(bind).transpose()?;
+        let feed = passed.feed(config.ingest.as_ref());
+        passed.finish()?;
+        if let Some((feed, ingest)) = feed {
+            feed.set_nonblocking(true)?;
+            let feed = UnixListener::from_std(feed);
+            return Ok(Self { sockets, admin, feed, ingest, leftover: Leftover::default() });
+        }
         let (ingest, private) = ingest_path(config)?;
-        let leftover = Leftover { socket: ingest.clone(), private };
+        let leftover = Leftover { socket: Some(ingest.clone()), private };
         let feed = bind_ingest(&ingest).inspect_err(|_| leftover.remove_private())?;
         Ok(Self { sockets, admin, feed, ingest, leftover })
     }
@@ -47,8 +63,10 @@ impl Bound {
 
 impl Leftover {
     pub fn remove(&self) {
-        // It may be gone already: someone else may have removed it.
-        let _ = fs::remove_file(&self.socket);
+        if let Some(socket) = &self.socket {
+            // It may be gone already: someone else may have removed it.
+            let _ = fs::remove_file(socket);
+        }
         self.remove_private();
     }
 

@@ -24,6 +24,7 @@ mod recordings;
 mod reload;
 mod restart;
 mod resume;
+mod service;
 mod slow;
 mod tls;
 mod tools;
