@@ -23,7 +23,7 @@
 //!
 //! Each may use what stands to its left, never to its right; `tests/tidy.rs` checks that.
 //!
-//! [`event`] [`close`] [`config`] [`metrics`] ← [`wire`] ← [`stream`] ← [`hub`] ← [`net`] ← [`server`] ← [`cli`]
+//! [`event`] [`close`] [`config`] [`console`] [`metrics`] ← [`wire`] ← [`stream`] ← [`hub`] ← [`net`] ← [`server`] ← [`cli`]
 //!
 //! - [`wire`]: bytes to values and back: request heads, frames, client actions, lines of the feed.
 //! - [`stream`]: who gets what: batches, topics and their logs, the history, the sequencer. Pure state.
@@ -31,6 +31,7 @@
 //!   in, [`hub::origin`], [`hub::address`], [`hub::visitors`], and who may watch what, [`hub::auth`].
 //! - [`net`]: sockets, threads, clocks. Decides nothing. [`net::transport`] is TLS, where it is spoken. What outlives a
 //!   run is [`net::state_dir`] and [`net::activation`]; the service manager hears of [`net::service`].
+//! - [`console`]: the files of the live page, which [`wire::page`] knows how to send.
 //! - [`server`]: binds, spawns, drains, joins, and leaves to the next run what [`stream::snapshot`] says. [`cli`] and
 //!   [`sim`]: the program around it.
 //!
@@ -90,6 +91,7 @@
 pub mod cli;
 pub mod close;
 pub mod config;
+pub mod console;
 pub mod event;
 pub mod hub;
 pub mod metrics;

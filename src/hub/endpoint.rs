@@ -15,6 +15,7 @@ use arrayvec::ArrayVec;
 use memchr::memchr;
 use percent_encoding::percent_decode_str;
 
+use crate::console::page::Page;
 use crate::hub::auth::{Auth, Permit};
 use crate::hub::credential::token_of;
 use crate::wire::action::{NAME_BYTES_MAX, NAMES_MAX, Since};
@@ -36,6 +37,8 @@ pub enum Endpoint {
     MultiJob,
     /// Plain HTTP, no upgrade.
     Health,
+    /// Likewise.
+    Page(Page),
 }
 
 /// The kind of an endpoint that is watched: its place in [`ENDPOINTS`](crate::metrics::ENDPOINTS).
@@ -65,9 +68,10 @@ pub struct Opening {
 /// 404 or 405, in this order; see the top of this file.
 pub fn find<'a>(request: &Request<'a>) -> Result<Place<'a>, Refusal> {
     let place = place_of(request.path).ok_or_else(|| Refusal::not_found().of_method(request.method))?;
-    match request.method {
-        "GET" => Ok(place),
-        method => Err(Refusal::method_not_allowed().of_method(method)),
+    match (request.method, &place) {
+        ("GET", _) | ("HEAD", Place::Page(_)) => Ok(place),
+        (method, Place::Page(_)) => Err(Refusal::neither_get_nor_head().of_method(method)),
+        (method, _) => Err(Refusal::method_not_allowed().of_method(method)),
     }
 }
 
@@ -91,6 +95,7 @@ pub enum Place<'a> {
     Events,
     MultiJob,
     Health,
+    Page(Page),
 }
 
 impl Place<'_> {
@@ -100,8 +105,8 @@ impl Place<'_> {
     /// 403 or 400; see the top of this file.
     pub fn open(self, request: &Request<'_>, permit: Permit) -> Result<Opening, Refusal> {
         let endpoint = self.enter(&permit)?;
-        if endpoint == Endpoint::Health {
-            // Probes add parameters of their own; none means anything here.
+        if let Endpoint::Health | Endpoint::Page(_) = endpoint {
+            // Probes and pages have parameters of their own; none means anything here.
             return Ok(Opening { endpoint, events: None, since: Since::Now, permit });
         }
         let query = read_query(request.query.unwrap_or_default())?;
@@ -135,6 +140,7 @@ impl Place<'_> {
                 Ok(Endpoint::MultiJob)
             }
             Place::Health => Ok(Endpoint::Health),
+            Place::Page(page) => Ok(Endpoint::Page(page)),
         }
     }
 }
@@ -158,6 +164,9 @@ fn place_of(path: &str) -> Option<Place<'_>> {
         "/healthz" => return Some(Place::Health),
         "/api/v1/websocket" | "/api/v1/ws" => return Some(Place::MultiJob),
         _ => {}
+    }
+    if let Some(local) = path.strip_prefix("/console") {
+        return Page::find(local).map(Place::Page);
     }
     let local = path.strip_prefix("/api/ws/").or_else(|| path.strip_prefix("/api/v1/ws/"))?;
     if local == "events" {
@@ -287,6 +296,7 @@ pub(super) fn decode(text: &str) -> Option<Cow<'_, str>> {
 #[cfg(test)]
 mod tests {
     use super::{Endpoint, Opening, Place, find, permit};
+    use crate::console::page::Page;
     use crate::hub::auth::{Auth, Keyring, Permit};
     use crate::hub::token_file;
     use crate::wire::action::Since;
@@ -300,7 +310,7 @@ mod tests {
         let text = format!("{method} {target} HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
         match parse_head(text.as_bytes(), HeadLimits { head_bytes_max: 8192 }) {
             Ok(Head::Complete { request, .. }) => match find(&request)? {
-                place @ Place::Health => place.open(&request, Permit::Everything),
+                place @ (Place::Health | Place::Page(_)) => place.open(&request, Permit::Everything),
                 place => place.open(&request, permit(&request, auth, 0)?),
             },
             other => panic!("{other:?}"),
@@ -342,6 +352,8 @@ mod tests {
         assert_eq!(endpoint("/api/v1/websocket"), Ok(Endpoint::MultiJob));
         assert_eq!(endpoint("/api/v1/ws"), Ok(Endpoint::MultiJob));
         assert_eq!(endpoint("/healthz?since=x&%"), Ok(Endpoint::Health));
+        assert_eq!(endpoint("/console"), Ok(Endpoint::Page(Page::Entrance)));
+        assert!(matches!(endpoint("/console/?x=%"), Ok(Endpoint::Page(Page::Asset(_)))));
         assert_eq!(endpoint("ws://b:1/api/ws/events?since=5"), Ok(Endpoint::Events));
     }
 
@@ -368,6 +380,9 @@ mod tests {
             "/api/ws/jobs/a/Monitor",
             "/api/ws/flows/a/debug",
             "/healthz/",
+            "/consoles",
+            "/console//",
+            "/api/ws/console/",
             "/api/ws/%65vents",
             "/API/ws/events",
             "//api/ws/events",
@@ -402,6 +417,9 @@ mod tests {
         assert_eq!(refused("POST", "/nowhere"), 404);
         assert_eq!(refused("POST", "/api/ws/jobs/%/monitor"), 405);
         assert_eq!(refused("HEAD", "/healthz"), 405);
+        assert!(request("HEAD", "/console/").is_ok() && request("HEAD", "/console").is_ok());
+        assert_eq!(refused("HEAD", "/console/x"), 404);
+        assert_eq!(refused("POST", "/console/"), 405);
         assert_eq!(refused("get", "/api/ws/events"), 405);
         assert_eq!(request("GET", "/api/ws/jobs/%/monitor?since=x").unwrap_err().code, "bad_id");
     }

@@ -44,6 +44,10 @@ const STAGE_WATCHERS_MIN: usize = 16;
 /// Rounds of search that a watcher is given at once to find where it stands.
 const SETTLE_ROUNDS_MAX: usize = 64;
 
+fn effort_of(bytes: usize) -> u64 {
+    (1 + (bytes / BYTES_PER_EFFORT) as u64).min(EFFORT_PER_SEND_MAX)
+}
+
 impl Watchers {
     /// Takes in what has arrived, then serves by turns the watchers that stand alone, each once, and the marked
     /// cohorts, first in first out, until nothing is left or the time is up.
@@ -180,19 +184,26 @@ impl Watchers {
         let Some(mut outbox) = watcher.outbox.take() else {
             return true;
         };
+        let portion = outbox.portion(REPLAY_PORTION.bytes);
+        let offered = portion[0].len() + portion[1].len();
         self.sends += 1;
-        self.effort += 1;
-        let result = outlet.write(key, outbox.waiting());
+        self.effort += effort_of(offered);
+        let result = match portion {
+            [bytes, []] => outlet.write(key, bytes),
+            both => outlet.write_vectored(key, &both.map(IoSlice::new)),
+        };
         let taken = *result.as_ref().unwrap_or(&0);
         outbox.sent += taken;
         watcher.bytes_out += taken as u64;
         self.sent_bytes += taken as u64;
-        if outbox.waiting().is_empty() {
+        if outbox.waiting() == 0 {
             self.spare(outbox);
             return true;
         }
         watcher.outbox = Some(outbox);
         match result {
+            // The others have their turn before the next portion of a long answer.
+            Ok(taken) if taken == offered => self.enqueue(key),
             Ok(_) => self.block(key),
             Err(error) if error.kind() == ErrorKind::WouldBlock => self.block(key),
             Err(error) if error.kind() == ErrorKind::Interrupted => self.enqueue(key),
@@ -376,7 +387,7 @@ impl Watchers {
             return Ok(0);
         }
         self.sends += 1;
-        self.effort += (1 + (bytes / BYTES_PER_EFFORT) as u64).min(EFFORT_PER_SEND_MAX);
+        self.effort += effort_of(bytes);
         match (way, slices) {
             (Way::Staged, _) => outlet.write_staged(key),
             (Way::Flat, _) | (Way::Slices, [_]) => outlet.write(key, &slices[0]),

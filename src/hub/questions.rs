@@ -22,8 +22,10 @@ impl Watchers {
     pub fn position(&self, key: u32) -> u64 {
         let watcher = &self.watchers[key as usize];
         match &watcher.place {
+            // It misses nothing.
+            Place::Nowhere => self.tail,
             Place::Many(many) => many.position(self.tail),
-            _ => watcher.cursor.seq,
+            Place::Cohort { .. } => watcher.cursor.seq,
         }
     }
 

@@ -1,26 +1,39 @@
 //! One watcher: where it stands, what waits for it beside the stream.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::hub::cursor::Cursor;
 use crate::hub::filter::Filter;
 use crate::hub::many::Many;
 
-/// Bytes that go out before any further event: the rest of a frame, control frames.
+/// Bytes that go out before any further event: the rest of a frame, control frames; or an answer in HTTP.
 #[derive(Default)]
 pub struct Outbox {
     pub bytes: Vec<u8>,
-    /// `sent <= bytes.len()`.
+    /// Goes out behind the bytes and is not copied: the body of an answer, nothing elsewhere.
+    pub body: Cow<'static, [u8]>,
+    /// `sent <= bytes.len() + body.len()`.
     pub sent: usize,
 }
 
 impl Outbox {
-    pub fn waiting(&self) -> &[u8] {
-        &self.bytes[self.sent..]
+    /// How many bytes have not gone out.
+    pub fn waiting(&self) -> usize {
+        self.bytes.len() + self.body.len() - self.sent
+    }
+
+    /// The next of them, `bytes_max` at most.
+    pub fn portion(&self, bytes_max: usize) -> [&[u8]; 2] {
+        let bytes = &self.bytes[self.sent.min(self.bytes.len())..];
+        let body = &self.body[self.sent.saturating_sub(self.bytes.len())..];
+        let bytes = &bytes[..bytes.len().min(bytes_max)];
+        [bytes, &body[..body.len().min(bytes_max - bytes.len())]]
     }
 
     pub fn clear(&mut self) {
         self.bytes.clear();
+        self.body = Cow::Borrowed(&[]);
         self.sent = 0;
     }
 }
@@ -89,6 +102,31 @@ impl Watcher {
 
     /// Bytes in the outbox.
     pub fn waiting(&self) -> usize {
-        self.outbox.as_ref().map_or(0, |outbox| outbox.waiting().len())
+        self.outbox.as_ref().map_or(0, |outbox| outbox.waiting())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use super::Outbox;
+
+    #[test]
+    fn an_answer_goes_out_in_portions_head_first() {
+        for portion_bytes in 1..12 {
+            let mut outbox =
+                Outbox { bytes: b"head".to_vec(), body: Cow::Borrowed(b"bodybody"), ..Outbox::default() };
+            let mut gone = Vec::new();
+            while outbox.waiting() > 0 {
+                let portion = outbox.portion(portion_bytes).concat();
+                assert_eq!(portion.len(), outbox.waiting().min(portion_bytes));
+                gone.extend_from_slice(&portion);
+                outbox.sent += portion.len();
+            }
+            assert_eq!(gone, b"headbodybody", "{portion_bytes}");
+            outbox.clear();
+            assert_eq!((outbox.waiting(), outbox.portion(9)), (0, [&b""[..], &b""[..]]));
+        }
     }
 }

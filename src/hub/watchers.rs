@@ -1,5 +1,6 @@
 //! All watchers of one shard: who comes, who goes, who is told of a batch.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -134,18 +135,31 @@ impl Watchers {
 
     /// Writes control bytes behind what already waits for this watcher, before all further events.
     pub fn say(&mut self, key: u32, write: impl FnOnce(&mut Vec<u8>)) {
+        let outbox = self.outbox(key);
+        debug_assert!(outbox.body.is_empty(), "nothing is said behind an answer's body");
+        write(&mut outbox.bytes);
+        self.enqueue(key);
+    }
+
+    /// Answers in HTTP: the head, and a body that goes out from where it lies. It is the last that is said.
+    pub fn answer(&mut self, key: u32, head: &[u8], body: Cow<'static, [u8]>) {
+        let outbox = self.outbox(key);
+        outbox.bytes.extend_from_slice(head);
+        outbox.body = body;
+        self.end(key);
+    }
+
+    fn outbox(&mut self, key: u32) -> &mut Outbox {
         let spare = self.spare_outboxes.pop();
         let watcher = &mut self.watchers[key as usize];
-        let outbox = match (&mut watcher.outbox, spare) {
+        match (&mut watcher.outbox, spare) {
             (Some(outbox), None) => outbox,
             (Some(outbox), Some(spare)) => {
                 self.spare_outboxes.push(spare);
                 outbox
             }
             (none, spare) => none.insert(spare.unwrap_or_default()),
-        };
-        write(&mut outbox.bytes);
-        self.enqueue(key);
+        }
     }
 
     /// No event goes out any more, only what waits in the outbox.

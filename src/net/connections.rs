@@ -1,5 +1,6 @@
 //! What a shard's connections bring: adopted, read, opened, ended. What is due to them is in `upkeep`.
 
+use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use crate::wire::frame;
 use crate::wire::handshake::{accept_key, write_switching};
 use crate::wire::http::{Head, HeadLimits, Refusal, Request, parse_head, write_refusal, write_response};
 use crate::wire::message::{Flow, Message};
+use crate::wire::page::{self, PageAnswer};
 
 /// How long a connection that was told to end may take to read that.
 const LINGER: Duration = Duration::from_secs(5);
@@ -39,6 +41,7 @@ fn token_of(key: u32, generation: u32) -> Token {
 /// What a good request is answered with.
 enum Answer {
     Health,
+    Page(PageAnswer),
     /// What it opens, and the accept key.
     Watch(Opening, String),
 }
@@ -188,7 +191,7 @@ impl Shard {
             Phase::Head(_) => self.handle_head(key, bytes),
             Phase::Open(_) => self.handle_frames(key, bytes),
             // What comes after the end is read only so that the answer is not lost to a reset.
-            Phase::Closing => {}
+            Phase::Answering | Phase::Closing => {}
         }
     }
 
@@ -222,10 +225,13 @@ impl Shard {
             }
             Ok(Head::Complete { request, length }) => match self.judge(key, &request, &head[..length]) {
                 Ok(Answer::Health) => return self.answer_health(key),
+                Ok(Answer::Page(answer)) => {
+                    return self.answer(key, &answer.head, Cow::Borrowed(answer.body));
+                }
                 Ok(Answer::Watch(opening, accept)) => (opening, accept, length),
                 Err(refusal) => {
-                    return self
-                        .refuse(key, &refusal.about(request.method, request.path, request.user_agent));
+                    let Request { method, path, user_agent, .. } = request;
+                    return self.refuse(key, &refusal.of_method(method).about(method, path, user_agent));
                 }
             },
             Err(refusal) => return self.refuse(key, &refusal),
@@ -242,8 +248,13 @@ impl Shard {
     fn judge(&mut self, key: u32, request: &Request<'_>, head: &[u8]) -> Result<Answer, Refusal> {
         self.recognise(key, head);
         let place = find(request)?;
-        if let Place::Health = place {
-            return Ok(Answer::Health);
+        match place {
+            Place::Health => return Ok(Answer::Health),
+            Place::Page(page) => {
+                self.admit(key)?;
+                return Ok(Answer::Page(page::answer(page, request)));
+            }
+            _ => {}
         }
         origin::check(request, &self.parts.terms.allowed_origins)?;
         self.admit(key)?;
@@ -354,6 +365,12 @@ impl Shard {
         self.end(key);
     }
 
+    /// Answers in HTTP. The client may take as long as it likes, as long as it takes something.
+    fn answer(&mut self, key: u32, head: &[u8], body: Cow<'static, [u8]>) {
+        self.watchers.answer(key, head, body);
+        self.connection(key).phase = Phase::Answering;
+    }
+
     /// Answers a request with why not, and lets the client read that.
     pub(super) fn refuse(&mut self, key: u32, refusal: &Refusal) {
         self.counters().refusals[Refusal::place(refusal.code)].add(1);
@@ -394,6 +411,11 @@ impl Shard {
 
     pub(super) fn end(&mut self, key: u32) {
         self.watchers.end(key);
+        self.linger(key);
+    }
+
+    /// The last bytes are handed over, or as good as that: the peer has a moment to read them.
+    pub(super) fn linger(&mut self, key: u32) {
         let due = self.moment.tick().wrapping_add(ticks(LINGER));
         let connection = self.connection(key);
         connection.phase = Phase::Closing;

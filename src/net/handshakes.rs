@@ -43,7 +43,7 @@ impl Shard {
                 self.sockets.silence(key);
                 self.end(key);
             }
-            Phase::Head(_) | Phase::Open(_) | Phase::Closing => {
+            Phase::Head(_) | Phase::Open(_) | Phase::Answering | Phase::Closing => {
                 tracing::debug!(address = %self.connection(key).address(), "TLS broke: {fault}");
                 self.drop_connection(key);
             }
@@ -65,6 +65,9 @@ impl Shard {
     pub(super) fn shut(&mut self, key: u32) {
         if self.connection(key).is_shut {
             return;
+        }
+        if let Phase::Answering = self.connection(key).phase {
+            self.linger(key);
         }
         match self.sockets.shut(key) {
             Ok(is_shut) => self.connection(key).is_shut = is_shut,

@@ -126,6 +126,8 @@ impl Shard {
             }
             Phase::Head(_) => self.refuse(key, &Refusal::timeout()),
             Phase::Open(_) => self.beat(key),
+            // Of the request; it was kept.
+            Phase::Answering => {}
             Phase::Closing => self.drop_connection(key),
         }
     }
@@ -239,7 +241,7 @@ impl Shard {
                 }
                 Phase::Head(_) => self.refuse(key, &Refusal::draining()),
                 // Its request will be refused.
-                Phase::Shaking(_) | Phase::Closing => {}
+                Phase::Shaking(_) | Phase::Answering | Phase::Closing => {}
             }
         }
         // There may be no further turn.
@@ -265,7 +267,7 @@ impl Shard {
             let phase = match connection.phase {
                 Phase::Shaking(_) | Phase::Head(_) => "opening",
                 Phase::Open(_) => "open",
-                Phase::Closing => "closing",
+                Phase::Answering | Phase::Closing => "closing",
             };
             let client = connection.address();
             let peer = self.sockets.get(key).and_then(|socket| socket.peer_addr().ok());

@@ -17,6 +17,8 @@ pub enum Status {
     Forbidden,
     NotFound,
     MethodNotAllowed,
+    /// Where HEAD is allowed too.
+    NeitherGetNorHead,
     RequestTimeout,
     TargetTooLarge,
     UpgradeRequired,
@@ -45,6 +47,7 @@ impl Status {
             Status::Forbidden => (403, ""),
             Status::NotFound => (404, ""),
             Status::MethodNotAllowed => (405, "Allow: GET\r\n"),
+            Status::NeitherGetNorHead => (405, "Allow: GET, HEAD\r\n"),
             Status::RequestTimeout => (408, ""),
             Status::TargetTooLarge => (414, ""),
             // RFC 6455, 4.4, asks for the version; RFC 9110, 15.5.22, for Upgrade, and 7.8 for its
@@ -162,13 +165,19 @@ impl Refusal {
     pub fn not_found() -> Self {
         let message = "no such path; there are {prefix}/jobs/{job_id}/monitor, {prefix}/jobs/{job_id}/debug, \
                        {prefix}/flows/{flow_id}/monitor and {prefix}/events under /api/ws and /api/v1/ws, \
-                       /api/v1/websocket, and /healthz";
+                       /api/v1/websocket, /console/ and /healthz";
         Refusal::new(Status::NotFound, "not_found", message)
     }
 
     /// 405 with `Allow`.
     pub fn method_not_allowed() -> Self {
         Refusal::new(Status::MethodNotAllowed, "method_not_allowed", "only GET is allowed here")
+    }
+
+    /// The same where HEAD is allowed too.
+    pub fn neither_get_nor_head() -> Self {
+        let message = "only GET and HEAD are allowed here";
+        Refusal::new(Status::NeitherGetNorHead, "method_not_allowed", message)
     }
 
     /// 408: the head was not complete in time.
@@ -257,14 +266,28 @@ fn write_bodiless(out: &mut Vec<u8>, status: Status) {
 }
 
 fn write_answer(out: &mut Vec<u8>, status: u16, fields: &str, content_type: &str, body: &[u8]) {
-    let head = format!(
-        "HTTP/1.1 {status} {phrase}\r\n{fields}Connection: close\r\nContent-Type: {content_type}\r\n\
-         Content-Length: {length}\r\n\r\n",
-        phrase = phrase(status),
-        length = body.len(),
-    );
-    out.extend_from_slice(head.as_bytes());
+    write_head(out, status, fields, Some(content_type), body.len());
     out.extend_from_slice(body);
+}
+
+/// Appends the head of an answer that closes the connection; `fields` are lines with their CR LF.
+pub fn write_head(
+    out: &mut Vec<u8>,
+    status: u16,
+    fields: &str,
+    content_type: Option<&str>,
+    body_length: usize,
+) {
+    let content_type = content_type.map(|name| format!("Content-Type: {name}\r\n")).unwrap_or_default();
+    // A 304 has no body, and its length would be the one of a 200 (RFC 9110, 8.6).
+    let length = match status {
+        304 => String::new(),
+        _ => format!("Content-Length: {body_length}\r\n"),
+    };
+    let phrase = phrase(status);
+    let head =
+        format!("HTTP/1.1 {status} {phrase}\r\n{fields}Connection: close\r\n{content_type}{length}\r\n");
+    out.extend_from_slice(head.as_bytes());
 }
 
 /// The reason phrase (RFC 9110, 15); empty, which RFC 9112, 4, allows, for a status that is not in
@@ -272,6 +295,8 @@ fn write_answer(out: &mut Vec<u8>, status: u16, fields: &str, content_type: &str
 fn phrase(status: u16) -> &'static str {
     match status {
         200 => "OK",
+        304 => "Not Modified",
+        308 => "Permanent Redirect",
         400 => "Bad Request",
         401 => "Unauthorized",
         403 => "Forbidden",
@@ -362,6 +387,7 @@ mod tests {
             (Refusal::forbidden_scope(""), 403, "forbidden_scope"),
             (Refusal::not_found(), 404, "not_found"),
             (Refusal::method_not_allowed(), 405, "method_not_allowed"),
+            (Refusal::neither_get_nor_head(), 405, "method_not_allowed"),
             (Refusal::timeout(), 408, "timeout"),
             (Refusal::target_too_large(), 414, "too_large"),
             (Refusal::upgrade_required(""), 426, "upgrade_required"),

@@ -23,6 +23,7 @@ pub struct HeadLimits {
 
 /// What is known of the bytes so far.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it lives on the stack for one call")]
 pub enum Head<'a> {
     /// Nothing wrong yet: come back with more bytes behind the same ones. Each call starts anew,
     /// which `head_bytes_max` keeps cheap.
@@ -47,6 +48,10 @@ pub struct Request<'a> {
     pub authorization: Option<&'a str>,
     /// `X-API-Key`.
     pub api_key: Option<&'a str>,
+    /// An answer may be compressed with gzip.
+    pub accepts_gzip: bool,
+    /// `If-None-Match`; of several such lines the first, which at worst has sent again what is known.
+    pub if_none_match: Option<&'a [u8]>,
     pub upgrade: Upgrade<'a>,
 }
 
@@ -200,11 +205,10 @@ fn read_request<'a>(parsed: &httparse::Request<'_, 'a>) -> Result<Request<'a>, R
     let (Some(method), Some(target)) = (parsed.method, parsed.path) else {
         unreachable!("httparse has found the end of the head");
     };
-    let mut host = Field::Absent;
-    let mut origin = Field::Absent;
-    let mut authorization = Field::Absent;
-    let mut api_key = Field::Absent;
+    let [mut host, mut origin, mut authorization, mut api_key] = [Field::Absent; 4];
     let mut user_agent = None;
+    let mut encodings = Encodings::default();
+    let mut if_none_match = None;
     let mut upgrade = Upgrade::default();
     let (mut has_connection, mut has_websocket) = (false, false);
     for field in parsed.headers.iter() {
@@ -229,13 +233,15 @@ fn read_request<'a>(parsed: &httparse::Request<'_, 'a>) -> Result<Request<'a>, R
             upgrade.key.add(value);
         } else if is("sec-websocket-version") {
             upgrade.version.add(value);
-        } else if (is("content-length") || is("transfer-encoding")) && method == "GET" {
+        } else if is("accept-encoding") {
+            encodings.add(value);
+        } else if is("if-none-match") {
+            if_none_match = if_none_match.or(Some(value));
+        } else if (is("content-length") || is("transfer-encoding")) && (method == "GET" || method == "HEAD") {
             // Either field announces a body (RFC 9112, 6), which no request here can have. Other
             // methods may: theirs is the better known fault, 405.
-            return Err(Refusal::bad_request(format!(
-                "{} is not allowed: a request here has no body",
-                field.name
-            )));
+            let message = format!("{} is not allowed: a request here has no body", field.name);
+            return Err(Refusal::bad_request(message).of_method(method));
         }
     }
     upgrade.is_requested = has_connection && has_websocket;
@@ -249,12 +255,53 @@ fn read_request<'a>(parsed: &httparse::Request<'_, 'a>) -> Result<Request<'a>, R
     if !is_host(host) {
         return Err(Refusal::bad_request("Host is malformed"));
     }
-    Ok(Request { method, path, query, host, origin, user_agent, authorization, api_key, upgrade })
+    Ok(Request {
+        method,
+        path,
+        query,
+        host,
+        origin,
+        user_agent,
+        authorization,
+        api_key,
+        accepts_gzip: encodings.accepts_gzip(),
+        if_none_match,
+        upgrade,
+    })
 }
 
 /// Whether a comma-separated list has this item, in any case (RFC 9110, 5.6.1 and 7.8).
 fn has_item(list: &[u8], wanted: &str) -> bool {
     list.split(|byte| *byte == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes()))
+}
+
+/// What `Accept-Encoding` says of gzip: by name, and by `*` for whatever has no name there (RFC 9110, 12.5.3).
+#[derive(Default)]
+struct Encodings {
+    gzip: Option<bool>,
+    any: Option<bool>,
+}
+
+impl Encodings {
+    fn add(&mut self, list: &[u8]) {
+        for item in list.split(|byte| *byte == b',') {
+            let mut parts = item.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+            let coding = parts.next().unwrap_or_default();
+            let is_refused = parts.any(|parameter| {
+                let weight = parameter.strip_prefix(b"q=").or(parameter.strip_prefix(b"Q="));
+                weight.is_some_and(|weight| weight.iter().all(|byte| matches!(byte, b'0' | b'.')))
+            });
+            if coding.eq_ignore_ascii_case(b"gzip") {
+                self.gzip = Some(!is_refused);
+            } else if coding == b"*" {
+                self.any = Some(!is_refused);
+            }
+        }
+    }
+
+    fn accepts_gzip(&self) -> bool {
+        self.gzip.or(self.any).unwrap_or(false)
+    }
 }
 
 /// Authority, path and query of a target in origin, absolute or asterisk form (RFC 9112, 3.2).
@@ -526,5 +573,32 @@ mod tests {
         assert_eq!(verdict((fields(64) + "\r\n").as_bytes()), Ok(true));
         assert_eq!(status(fields(65).as_bytes()), 431);
         assert_eq!(status((fields(200) + "\r\n").as_bytes()), 431);
+    }
+    #[test]
+    fn gzip_is_taken_where_it_is_named_or_everything_is() {
+        let table = [
+            ("", false),
+            ("Accept-Encoding:\r\n", false),
+            ("Accept-Encoding: gzip, deflate, br, zstd\r\n", true),
+            ("accept-encoding: br;q=1.0 , GZIP ; q=0.5\r\n", true),
+            ("Accept-Encoding: br\r\nAccept-Encoding: gzip\r\n", true),
+            ("Accept-Encoding: *\r\n", true),
+            ("Accept-Encoding: identity, br\r\n", false),
+            ("Accept-Encoding: gzip;q=0\r\n", false),
+            ("Accept-Encoding: gzip; q=0.000, *\r\n", false),
+            ("Accept-Encoding: *;q=0, gzip\r\n", true),
+            ("Accept-Encoding: xgzip\r\n", false),
+        ];
+        for (field, expected) in table {
+            let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{field}\r\n");
+            with_request(&text, |request| assert_eq!(request.accepts_gzip, expected, "{field}"));
+        }
+    }
+
+    #[test]
+    fn a_head_request_has_no_body_and_gets_none() {
+        let text = b"HEAD /console/ HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n";
+        let refusal = verdict(text).unwrap_err();
+        assert!(refusal.status.code() == 400 && refusal.is_of_head);
     }
 }

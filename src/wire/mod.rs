@@ -12,4 +12,5 @@ pub mod members;
 pub mod message;
 pub mod notice;
 mod number;
+pub mod page;
 pub mod stamp;

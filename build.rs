@@ -1,0 +1,30 @@
+//! Compresses the files of the live page, so that the daemon only has to send them.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+/// The files in it are embedded by `src/console/assets.rs`.
+const PAGE: &str = "src/console/page";
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed={PAGE}");
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo names a directory for what is built"));
+    for entry in fs::read_dir(PAGE).expect("the page's directory can be read") {
+        compress(&entry.expect("the page's directory can be read").path(), &out);
+    }
+}
+
+fn compress(file: &Path, out: &Path) {
+    let name = file.file_name().and_then(|name| name.to_str()).expect("the page's files have plain names");
+    let bytes = fs::read(file).expect("the page's files can be read");
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(&bytes).expect("a Vec takes every byte");
+    let compressed = encoder.finish().expect("a Vec takes every byte");
+    fs::write(out.join(format!("{name}.gz")), compressed)
+        .expect("the directory for what is built can be written");
+}
