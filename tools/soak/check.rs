@@ -217,6 +217,9 @@ impl Checker {
             && seq <= *greeting
         {
             *left = left.checked_sub(1).ok_or("more of the past than was asked for")?;
+            if let Some(gap) = self.gap.as_mut().filter(|gap| (gap.from..=gap.to).contains(&seq)) {
+                gap.kept += 1;
+            }
             return Ok(());
         }
         if let Some(gap) = &mut self.gap
@@ -264,7 +267,8 @@ impl Checker {
             return Ok(());
         };
         let Gap { from, to, missed, kept, is_blurred } = gap;
-        self.position = to;
+        // The last k may have a gap among them, if they went while they were on their way: what is live begins later.
+        self.position = self.position.max(to);
         let is_known = from >= stream.first() || self.matching(stream, 0, to, 1 << STARTED).next().is_some();
         let is_of_job = matches!(self.topic, Topic::Job(_) | Topic::Debug(_));
         if is_blurred || !is_known || (from < stream.first() && !is_of_job) {
@@ -349,6 +353,12 @@ mod tests {
         let last = || Checker::new(Topic::All, Names::ALL, Since::Last(2), 10);
         assert!(judge(last(), stream, &[e(9), e(10), e(11)]).is_ok());
         assert!(judge(last(), stream, &[e(8), e(9), e(10)]).is_err(), "three of two");
+        let late = || Checker::new(Topic::All, Names::ALL, Since::Last(5), 10);
+        assert!(judge(late(), stream, &[gap(6, 8, Some(3)), e(9), e(10), e(11)]).is_ok());
+        assert!(judge(late(), stream, &[gap(6, 8, Some(2)), e(7), e(9), e(10), e(11)]).is_ok(), "7 was kept");
+        assert!(judge(late(), stream, &[gap(6, 8, Some(3)), e(9), e(10), e(12)]).is_err(), "11 is live");
+        assert!(judge(late(), stream, &[gap(6, 12, Some(7)), e(13)]).is_ok());
+        assert!(judge(late(), stream, &[gap(6, 12, Some(7)), e(14)]).is_err(), "13 is in no gap");
     }
 
     #[test]
