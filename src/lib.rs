@@ -16,7 +16,7 @@
 //!                                encodes, appends                           its connections, a timer wheel;
 //!                                to logs, evicts) ◀── interest bits ──      shard 0 accepts)
 //!                                                     per topic
-//! admin (one request after the other) ── commands ──▶ shards        main: signals, drain, join
+//! admin (one request after the other) ── questions ──▶ shards, ingest    main: signals, drain, join
 //! ```
 //!
 //! # Layers
@@ -25,6 +25,7 @@
 //!
 //! [`event`] [`close`] [`config`] [`console`] [`metrics`] ← [`wire`] ← [`stream`] ← [`hub`] ← [`net`] ← [`server`] ← [`cli`]
 //!
+//! - [`metrics`]: what each thread counts for itself, once a turn, and how it is told; a table has a row for each figure.
 //! - [`wire`]: bytes to values and back: request heads, frames, client actions, lines of the feed.
 //! - [`stream`]: who gets what: batches, topics and their logs, the history, the sequencer. Pure state.
 //! - [`hub`]: one shard's watchers: cursors, cohorts, filters, sessions, limits, the flush. Pure state too. Also who comes

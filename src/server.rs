@@ -267,10 +267,7 @@ impl Common {
             counters: Arc::new(Counters::new(config.shards)),
             door: Arc::new(Door::new(door_limits(config))),
             terms: Arc::new(Mutex::new(Arc::new(terms))),
-            ingest_waker: Arc::new(IngestWaker {
-                waker: Waker::new(poll.registry(), ingest::WAKER)?,
-                is_waiting: AtomicBool::new(false),
-            }),
+            ingest_waker: Arc::new(IngestWaker::new(Waker::new(poll.registry(), ingest::WAKER)?)),
             clock: Clock::new(),
         })
     }
@@ -312,6 +309,7 @@ impl Common {
             terms: self.terms.clone(),
             directory: self.directory.clone(),
             counters: self.counters.clone(),
+            ingest: self.ingest_waker.clone(),
             history_bytes_max: config.history_bytes,
             start_unix_micros: clock::unix_micros(),
             is_stopping: is_stopping.clone(),

@@ -279,7 +279,7 @@ fn read_events(value: &str) -> Result<Option<Vec<String>>, Refusal> {
 /// Percent-decodes (RFC 3986, 2.1); `None` for a percent sign without two hexadecimal digits, and
 /// for what is not UTF-8 afterwards. A plus stays a plus: it means a blank in HTML forms alone, and
 /// tokens may have one.
-pub(super) fn decode(text: &str) -> Option<Cow<'_, str>> {
+pub fn decode(text: &str) -> Option<Cow<'_, str>> {
     if memchr(b'%', text.as_bytes()).is_none() {
         return Some(Cow::Borrowed(text));
     }

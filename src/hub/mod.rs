@@ -19,7 +19,7 @@ pub mod origin;
 pub mod outlet;
 pub mod pattern;
 pub mod policy;
-mod questions;
+pub mod questions;
 pub mod refusals;
 pub mod session;
 pub mod token_file;

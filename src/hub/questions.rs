@@ -1,19 +1,31 @@
 //! What can be asked of a shard's watchers: where each stands, whether it lags, how it looks to an operator.
 
+use std::sync::Arc;
+
+use crate::event::ALL_TYPES;
 use crate::hub::cursor::Cursor;
+use crate::hub::filter::Filter;
 use crate::hub::outlet::Outlet;
 use crate::hub::watcher::{BLOCKED, BROKEN, ENDED, LAGS, Place, QUEUED, REVIEWED};
 use crate::hub::watchers::Watchers;
+use crate::hub::wheel::Tick;
 use crate::stream::topic::{Topic, TopicKind};
 
+/// Behind every event: nothing is missing.
+const UP_TO_DATE: u64 = u64::MAX;
+/// Handles copied under a log's lock at once.
+const HANDLES_MAX: usize = 256;
+
+/// Where a watcher stands, as far as its shard has to say it. The rest can be worked out elsewhere.
 pub struct Description {
-    pub topics: Vec<String>,
-    pub filter: String,
+    /// Its topics, and the place in each log's index up to which everything went out.
+    pub places: Vec<(Arc<Topic>, u64)>,
+    pub filter: Option<Arc<Filter>>,
     pub position: u64,
-    /// Events of its topics that it has not passed yet.
-    pub lag_events: u64,
+    /// Bytes of control messages and of the frame it stopped in.
     pub waiting_bytes: usize,
     pub bytes_out: u64,
+    pub came_at: Tick,
     pub is_blocked: bool,
 }
 
@@ -95,32 +107,67 @@ impl Watchers {
 
     pub fn describe(&self, key: u32) -> Description {
         let watcher = &self.watchers[key as usize];
-        let locals: Vec<(u32, u64)> = match &watcher.place {
+        let topic = |local: u32| self.topics[local as usize].topic.clone();
+        let mut position = self.position(key);
+        let places = match &watcher.place {
             Place::Nowhere => Vec::new(),
             Place::Cohort { cohort, .. } => {
                 let cohort = &self.cohorts[*cohort as usize];
-                let index = self.standing(key).map_or(watcher.cursor.index, |cursor| cursor.index);
-                vec![(cohort.topic, index)]
+                // What its filter lets through is marked when it comes.
+                let is_up_to_date = !watcher.is(LAGS) && !cohort.is_marked && !cohort.is_served;
+                let index = match is_up_to_date {
+                    true => UP_TO_DATE,
+                    false => self.standing(key).map_or(watcher.cursor.index, |cursor| cursor.index),
+                };
+                if is_up_to_date {
+                    position = position.max(self.arrived);
+                }
+                vec![(topic(cohort.topic), index)]
             }
-            Place::Many(many) => many.places().collect(),
+            Place::Many(many) => many.places().map(|(local, index)| (topic(local), index)).collect(),
         };
-        let topics = locals.iter().map(|&(local, _)| name(&self.topics[local as usize].topic));
-        let lag = locals
-            .iter()
-            .map(|&(local, index)| self.topics[local as usize].topic.log.lock().head().saturating_sub(index));
         Description {
-            topics: topics.collect(),
-            filter: watcher.filter.as_ref().map_or("all".to_owned(), |filter| filter.describe()),
-            position: self.position(key),
-            lag_events: lag.sum(),
+            places,
+            filter: watcher.filter.clone(),
+            position,
             waiting_bytes: watcher.waiting(),
             bytes_out: watcher.bytes_out,
+            came_at: watcher.came_at,
             is_blocked: watcher.is(BLOCKED),
         }
     }
 }
 
-fn name(topic: &Topic) -> String {
+/// Bytes of the frames in a topic's log from the place `index` on. None: more than `handles_left` handles, which are
+/// used up then.
+pub fn bytes_beyond(topic: &Topic, index: u64, handles_left: &mut usize) -> Option<u64> {
+    let mut handles = Vec::new();
+    let (mut from, mut bytes) = (index, 0);
+    loop {
+        handles.clear();
+        let copied = {
+            let log = topic.log.lock();
+            from = from.max(log.base());
+            log.copy(from, u64::MAX, ALL_TYPES, HANDLES_MAX, &mut handles)
+        };
+        for handle in &handles {
+            let run = handle.run();
+            let first = run.first + from.saturating_sub(run.at) as u32;
+            bytes += handle.batch.span(first..run.first + run.count).len() as u64;
+        }
+        if copied.is_all {
+            return Some(bytes);
+        }
+        *handles_left = handles_left.saturating_sub(handles.len().max(1));
+        if *handles_left == 0 {
+            return None;
+        }
+        from = copied.index;
+    }
+}
+
+/// A topic as operators read it.
+pub fn name_of(topic: &Topic) -> String {
     match topic.kind {
         TopicKind::All => "all".to_owned(),
         TopicKind::Job => format!("job:{}", topic.name),

@@ -4,26 +4,42 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::bounded;
+use crossbeam_channel::{Receiver, RecvTimeoutError, unbounded};
 use parking_lot::Mutex;
+use rustix::process::setpriority_process;
 
 use crate::hub::endpoint::permit;
 use crate::metrics::{self, Counters, Figures, GAPS, REFUSALS, Words};
 use crate::net::admin::process::read_process;
 use crate::net::clock::unix_micros;
-use crate::net::inbox::{Command, Report, ShardHandle, Terms};
+use crate::net::housekeeping::JobSight;
+use crate::net::inbox::{Command, ShardHandle, Terms};
 use crate::net::listener::Door;
+use crate::net::shard::IngestWaker;
+use crate::net::survey::Sight;
 use crate::stream::directory::Directory;
-use crate::wire::http::{Head, HeadLimits, Refusal, Request, parse_head, write_refusal, write_response};
+use crate::wire::http::{
+    Head, HeadLimits, Refusal, Request, Status, parse_head, write_refusal, write_response,
+};
 use crate::wire::line::LineError;
 use crate::wire::notice::GapReason;
 
+mod connections;
+mod jobs;
 mod process;
+mod query;
 
-/// A request has to be there, and its answer taken, within this time.
+/// A request has to be there within this time, and what it asks of a thread.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Its answer has to be taken within this.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// A thread that was woken has begun its next turn by then, however loaded the machine is.
+const TURN_MAX: Duration = Duration::from_secs(1);
+/// Of this thread beside those that serve.
+const NICENESS: i32 = 10;
 const HEAD_BYTES_MAX: usize = 8 << 10;
 /// Of Prometheus' text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -36,6 +52,7 @@ pub struct Admin {
     /// On loopback nobody is asked for a token.
     pub is_open: bool,
     pub shards: Vec<ShardHandle>,
+    pub ingest: Arc<IngestWaker>,
     pub door: Arc<Door>,
     pub terms: Arc<Mutex<Arc<Terms>>>,
     pub directory: Arc<Directory>,
@@ -49,6 +66,8 @@ pub struct Admin {
 impl Admin {
     /// Answers until it is told to stop; whoever tells it connects once more.
     pub fn run(self) -> io::Result<()> {
+        // Whoever watches goes first. Of the calling thread alone (setpriority(2), NOTES); without it nothing is wrong.
+        let _ = setpriority_process(None, NICENESS);
         loop {
             let accepted = self.listener.accept();
             if self.is_stopping.load(Ordering::Acquire) {
@@ -62,7 +81,7 @@ impl Admin {
                 }
                 Err(error) => {
                     tracing::warn!("cannot accept an admin connection: {error}");
-                    std::thread::sleep(Duration::from_millis(100));
+                    thread::sleep(Duration::from_millis(100));
                 }
             }
         }
@@ -70,7 +89,6 @@ impl Admin {
 
     fn answer(&self, mut socket: TcpStream) -> io::Result<()> {
         let until = Instant::now() + PATIENCE;
-        socket.set_write_timeout(Some(PATIENCE))?;
         let mut head = Vec::new();
         let mut out = Vec::new();
         let mut chunk = [0; 1024];
@@ -103,33 +121,36 @@ impl Admin {
                 Err(error) => return Err(error),
             }
         }
-        socket.write_all(&out)?;
+        write_until(&mut socket, &out, Instant::now() + ANSWER_MAX)?;
         socket.shutdown(Shutdown::Write)
     }
 
     fn respond(&self, request: &Request<'_>, out: &mut Vec<u8>) -> Result<(), Refusal> {
         let path = Path::find(request.path).ok_or_else(|| Refusal {
-            message: "the paths here are /healthz, /readyz, /metrics and /connections".to_owned(),
+            message: "the paths here are /healthz, /readyz, /metrics, /connections and /jobs".to_owned(),
             ..Refusal::not_found().of_method(request.method)
         })?;
         if request.method != "GET" {
             return Err(Refusal::method_not_allowed().of_method(request.method));
         }
+        if !matches!(path, Path::Health | Path::Ready) {
+            self.check(request)?;
+        }
         match path {
             Path::Health => write_response(out, 200, "text/plain", b"ok\n"),
             Path::Ready if self.door.is_draining() => return Err(Refusal::draining()),
-            Path::Ready => write_response(out, 200, "text/plain", b"ready\n"),
-            Path::Metrics => {
-                self.check(request)?;
-                write_response(out, 200, METRICS_TYPE, self.metrics().as_bytes());
-            }
+            Path::Ready => match self.stalled_thread() {
+                Some(thread) => return Err(stalled(&thread)),
+                None => write_response(out, 200, "text/plain", b"ready\n"),
+            },
+            Path::Metrics => write_response(out, 200, METRICS_TYPE, self.metrics().as_bytes()),
             Path::Connections => {
-                self.check(request)?;
-                let listing = Listing::parse(request.query.unwrap_or_default())?;
-                let reports = listing.apply(self.reports());
-                let mut body = serde_json::to_vec(&reports).expect("reports are plain data");
-                body.push(b'\n');
-                write_response(out, 200, "application/json", &body);
+                let listing = connections::Listing::parse(request.query)?;
+                write_response(out, 200, "application/json", &listing.write(self.sights()?));
+            }
+            Path::Jobs => {
+                let listing = jobs::Listing::parse(request.query)?;
+                write_response(out, 200, "application/json", &listing.write(&self.jobs()?));
             }
         }
         Ok(())
@@ -165,17 +186,80 @@ impl Admin {
         text
     }
 
-    fn reports(&self) -> Vec<Report> {
-        let (sender, receiver) = bounded(self.shards.len());
+    /// The first thread that does not begin a turn when it is woken.
+    fn stalled_thread(&self) -> Option<String> {
+        let turns = || {
+            let of_shards = self.counters.shards.iter().map(|shard| shard.turns.get());
+            of_shards.chain([self.counters.ingest.turns.get()]).collect::<Vec<_>>()
+        };
+        let before = turns();
+        self.shards.iter().for_each(ShardHandle::wake);
+        self.wake_ingest();
+        let until = Instant::now() + TURN_MAX;
+        loop {
+            let stalled = before.iter().zip(turns()).position(|(before, now)| *before == now)?;
+            if Instant::now() >= until {
+                let is_shard = stalled < self.shards.len();
+                return Some(if is_shard { format!("shard-{stalled}") } else { "ingest".to_owned() });
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn wake_ingest(&self) {
+        self.ingest.waker.wake().expect("the ingest thread's waker works");
+    }
+
+    /// What the shards see, each slice as it comes.
+    fn sights(&self) -> Result<Vec<Sight>, Refusal> {
+        let (sender, receiver) = unbounded();
         for shard in &self.shards {
-            shard.send(Command::Report(sender.clone()));
+            shard.send(Command::Survey(sender.clone()));
         }
         drop(sender);
-        let mut reports = Vec::new();
-        while let Ok(mut of_shard) = receiver.recv_timeout(PATIENCE) {
-            reports.append(&mut of_shard);
+        gather(&receiver, "of a shard")
+    }
+
+    fn jobs(&self) -> Result<Vec<JobSight>, Refusal> {
+        // The ingest thread ends before everybody else.
+        if self.door.is_draining() {
+            return Err(Refusal::draining());
         }
-        reports
+        let (sender, receiver) = unbounded();
+        // The ingest thread is there for as long as its waker.
+        let _ = self.ingest.ask.send(sender);
+        self.wake_ingest();
+        gather(&receiver, "ingest")
+    }
+}
+
+/// Writes all, however slowly it is taken, but not beyond `until`.
+fn write_until(socket: &mut TcpStream, mut bytes: &[u8], until: Instant) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        socket.set_write_timeout(Some(left))?;
+        match socket.write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => bytes = &bytes[count..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// All that comes until everybody who was asked is done.
+fn gather<T>(receiver: &Receiver<Vec<T>>, thread: &str) -> Result<Vec<T>, Refusal> {
+    let mut all = Vec::new();
+    loop {
+        match receiver.recv_timeout(PATIENCE) {
+            Ok(mut slice) => all.append(&mut slice),
+            Err(RecvTimeoutError::Disconnected) => return Ok(all),
+            Err(RecvTimeoutError::Timeout) => return Err(stalled(thread)),
+        }
     }
 }
 
@@ -186,6 +270,7 @@ enum Path {
     Ready,
     Metrics,
     Connections,
+    Jobs,
 }
 
 impl Path {
@@ -195,47 +280,34 @@ impl Path {
             "/readyz" => Some(Path::Ready),
             "/metrics" => Some(Path::Metrics),
             "/connections" => Some(Path::Connections),
+            "/jobs" => Some(Path::Jobs),
             _ => None,
         }
     }
 }
 
-/// `?sort=lag|bytes|position` and `?limit=N`.
-#[derive(Default)]
-struct Listing<'a> {
-    sort: Option<&'a str>,
-    limit: Option<usize>,
+/// 503: a thread does not do its work.
+fn stalled(thread: &str) -> Refusal {
+    let message = format!("the thread {thread} does not turn");
+    Refusal { status: Status::Unavailable, code: "stalled", message, asked: String::new(), is_of_head: false }
 }
 
-impl<'a> Listing<'a> {
-    fn parse(query: &'a str) -> Result<Self, Refusal> {
-        let mut listing = Self::default();
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            match pair.split_once('=') {
-                Some(("sort", by @ ("lag" | "bytes" | "position"))) => listing.sort = Some(by),
-                Some(("sort", _)) => {
-                    return Err(Refusal::bad_parameter("sort is lag, bytes or position"));
-                }
-                Some(("limit", limit)) => {
-                    let limit = limit.parse().map_err(|_| Refusal::bad_parameter("limit is a number"))?;
-                    listing.limit = Some(limit);
-                }
-                _ => {}
-            }
-        }
-        Ok(listing)
-    }
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::time::{Duration, Instant};
 
-    fn apply(&self, mut reports: Vec<Report>) -> Vec<Report> {
-        match self.sort {
-            Some("lag") => {
-                reports.sort_by_key(|report| std::cmp::Reverse((report.lag_events, report.lag_bytes)))
-            }
-            Some("bytes") => reports.sort_by_key(|report| std::cmp::Reverse(report.bytes_out)),
-            Some(_) => reports.sort_by_key(|report| report.position),
-            None => {}
-        }
-        reports.truncate(self.limit.unwrap_or(usize::MAX));
-        reports
+    use super::write_until;
+
+    #[test]
+    fn an_answer_that_nobody_takes_ends_in_time() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let _silent = listener.accept().unwrap();
+        write_until(&mut ours, b"short", Instant::now() + Duration::from_secs(60)).unwrap();
+        let answer = vec![0; 64 << 20];
+        let began = Instant::now();
+        write_until(&mut ours, &answer, began + Duration::from_millis(200)).unwrap_err();
+        assert!(began.elapsed() < Duration::from_secs(30));
     }
 }

@@ -64,6 +64,7 @@ impl Shard {
         if self.connections.len() <= key as usize {
             self.connections.resize_with(key as usize + 1, || None);
         }
+        self.watchers.watchers[key as usize].came_at = self.moment.tick();
         let due = self.moment.tick().wrapping_add(self.parts.terms.policy.handshake);
         let tls = self.parts.terms.tls.as_ref();
         let phase = match tls {

@@ -1,12 +1,76 @@
-//! What the ingest thread does by the clock, and its figures.
+//! What the ingest thread does by the clock, its figures, and what it tells operators.
 
+use std::sync::Arc;
+use std::time::Instant;
+
+use crossbeam_channel::Sender;
+
+use crate::metrics::IngestCounters;
 use crate::net::ingest::{COMPLAINT_MILLIS, Ingest};
+use crate::stream::topic::Topic;
 
 /// Topics whose time is over are looked for so often, at most.
 const SWEEP_MILLIS_MAX: u64 = 1_000;
 const SWEEP_MILLIS_MIN: u64 = 20;
 
+/// Places of jobs looked at in one turn: some microseconds.
+const SLOTS_PER_TURN: usize = 256;
+
+/// One job, as far as only the ingest thread can tell.
+pub struct JobSight {
+    pub topic: Arc<Topic>,
+    pub flow: Option<Arc<Topic>>,
+}
+
+/// A request for all jobs that is being answered, and where the next slice begins.
+pub(super) struct Roll {
+    next: u32,
+    answer: Sender<Vec<JobSight>>,
+}
+
 impl Ingest {
+    pub(super) fn begin_turn(&mut self) {
+        let moment = self.parts.clock.read();
+        self.end_turn(moment.instant);
+        self.is_in_turn = true;
+        self.counters().turns.add(1);
+        self.moment = moment;
+        self.parts.sequencer.read_micros = self.parts.clock.micros(moment.instant);
+    }
+
+    /// Notes what the turn took. One that is followed by the next at once has ended when that begins: the clock is not
+    /// read for this.
+    pub(super) fn end_turn(&mut self, now: Instant) {
+        if std::mem::take(&mut self.is_in_turn) {
+            let turn = now.saturating_duration_since(self.moment.instant).as_micros() as u64;
+            self.counters().turn_micros.note(turn);
+        }
+    }
+
+    pub(super) fn counters(&self) -> &IngestCounters {
+        &self.parts.counters.ingest
+    }
+
+    /// Answers the next slice of a request for all jobs.
+    pub(super) fn tell_jobs(&mut self) {
+        if self.roll.is_none() {
+            self.roll = self.parts.waker.asked.try_recv().ok().map(|answer| Roll { next: 0, answer });
+        }
+        let Some(mut roll) = self.roll.take() else { return };
+        let (jobs, next) = self.parts.sequencer.ledger.jobs_from(roll.next, SLOTS_PER_TURN);
+        let sights = jobs.into_iter().map(|(job, flow)| JobSight {
+            topic: job.topic.clone(),
+            flow: flow.map(|flow| flow.topic.clone()),
+        });
+        // Whoever asked may have given up.
+        if roll.answer.send(sights.collect()).is_ok()
+            && let Some(next) = next
+        {
+            roll.next = next;
+            self.roll = Some(roll);
+        }
+    }
+
     /// What is due by the clock: metrics, topics whose time is over, publishers' names, complaints.
     pub(super) fn keep_house(&mut self) {
         let now = self.moment.now;

@@ -10,13 +10,13 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use mio::Waker;
 use mio::net::TcpStream;
 use rustls::ServerConfig;
-use serde::Serialize;
 
 use crate::hub::address::Proxies;
 use crate::hub::auth::Auth;
 use crate::hub::laggard::Patience;
 use crate::hub::policy::Policy;
 use crate::hub::visitors::TooMany;
+use crate::net::survey::Sight;
 use crate::wire::http::Refusal;
 
 /// Why an accepted socket is turned away before its request is read.
@@ -63,31 +63,12 @@ pub struct Terms {
 pub enum Command {
     /// A socket to serve, or to turn away.
     Adopt(TcpStream, Guest),
-    /// A description of every connection.
-    Report(Sender<Vec<Report>>),
+    /// Tell of every connection, a slice a turn.
+    Survey(Sender<Vec<Sight>>),
     /// Judge by these from now on.
     Renew(Arc<Terms>),
     /// Serve what is published for at most `serve`, then say goodbye, `index` of `of` shards.
     Drain { serve: Duration, linger: Duration, connections: usize, of: usize },
-}
-
-/// One connection, for operators.
-#[derive(Debug, Serialize)]
-pub struct Report {
-    pub address: Option<String>,
-    pub shard: usize,
-    pub phase: &'static str,
-    /// `job:ID`, `flow:ID` or `all`.
-    pub topics: Vec<String>,
-    pub filter: String,
-    /// Number up to which everything went out.
-    pub position: u64,
-    /// Events of its topics that it has not passed yet.
-    pub lag_events: u64,
-    /// Bytes of control messages and of the frame it stopped in.
-    pub lag_bytes: usize,
-    pub bytes_out: u64,
-    pub is_blocked: bool,
 }
 
 /// The outside end of a shard.

@@ -5,16 +5,17 @@ use std::io::{self, ErrorKind, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mio::net::UnixListener;
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
 use crate::config::Overrun;
-use crate::metrics::{Counters, IngestCounters, LINE_ERRORS};
+use crate::metrics::{Counters, LINE_ERRORS};
 use crate::net::accounts::Accounts;
 use crate::net::clock::{Clock, Moment};
+use crate::net::housekeeping::Roll;
 use crate::net::inbox::{ShardHandle, is_out_of_descriptors, is_transient};
 use crate::net::publisher::{Publisher, Request, SHORT_REST_MAX, is_too_long};
 use crate::net::shard::IngestWaker;
@@ -89,7 +90,9 @@ pub struct Ingest {
     pub(super) complaints: u64,
     pub(super) own: Vec<u8>,
     /// The turn's end was not noted yet.
-    is_in_turn: bool,
+    pub(super) is_in_turn: bool,
+    /// A request for all jobs that is being answered.
+    pub(super) roll: Option<Roll>,
 }
 
 impl Ingest {
@@ -113,6 +116,7 @@ impl Ingest {
             complaints: 0,
             own: Vec::new(),
             is_in_turn: false,
+            roll: None,
         })
     }
 
@@ -146,36 +150,15 @@ impl Ingest {
             if !is_waiting {
                 self.turn();
             }
+            self.tell_jobs();
             self.keep_house();
         }
         let now = self.parts.clock.read().now;
         Ok(Remains { sequencer: self.parts.sequencer, accounts: self.parts.accounts, now })
     }
 
-    fn begin_turn(&mut self) {
-        let moment = self.parts.clock.read();
-        self.end_turn(moment.instant);
-        self.is_in_turn = true;
-        self.counters().turns.add(1);
-        self.moment = moment;
-        self.parts.sequencer.read_micros = self.parts.clock.micros(moment.instant);
-    }
-
-    /// Notes what the turn took. One that is followed by the next at once has ended when that begins: the clock is not
-    /// read for this.
-    fn end_turn(&mut self, now: Instant) {
-        if std::mem::take(&mut self.is_in_turn) {
-            let turn = now.saturating_duration_since(self.moment.instant).as_micros() as u64;
-            self.counters().turn_micros.note(turn);
-        }
-    }
-
-    pub(super) fn counters(&self) -> &IngestCounters {
-        &self.parts.counters.ingest
-    }
-
     fn timeout(&mut self, is_waiting: bool) -> Option<Duration> {
-        if !is_waiting && !self.ready.is_empty() {
+        if self.roll.is_some() || (!is_waiting && !self.ready.is_empty()) {
             return Some(Duration::ZERO);
         }
         let now = self.parts.clock.read();

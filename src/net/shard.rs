@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Sender, unbounded};
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 
 use crate::config::Overrun;
@@ -20,9 +20,11 @@ use crate::hub::wheel::{TICK_MILLIS, Wheel};
 use crate::metrics::{Counters, ShardCounters};
 use crate::net::clock::{Clock, Moment};
 use crate::net::connection::Connection;
+use crate::net::housekeeping::JobSight;
 use crate::net::inbox::{Command, ShardHandle, Terms};
 use crate::net::listener::{Accepted, Door, Listener};
 use crate::net::sockets::Sockets;
+use crate::net::survey::Survey;
 use crate::stream::directory::Directory;
 use crate::stream::link::{Inlet, NOTHING_NEEDED};
 
@@ -64,10 +66,20 @@ pub struct ShardParts {
     pub has_turned: Arc<AtomicBool>,
 }
 
-/// The ingest thread's waker, and whether it waits.
+/// What others ask of the ingest thread: to wake, and to tell of jobs.
 pub struct IngestWaker {
     pub waker: Waker,
     pub is_waiting: AtomicBool,
+    /// Where lists of jobs are wanted.
+    pub ask: Sender<Sender<Vec<JobSight>>>,
+    pub asked: Receiver<Sender<Vec<JobSight>>>,
+}
+
+impl IngestWaker {
+    pub fn new(waker: Waker) -> Self {
+        let (ask, asked) = unbounded();
+        Self { waker, is_waiting: AtomicBool::new(false), ask, asked }
+    }
 }
 
 pub struct Shard {
@@ -89,6 +101,8 @@ pub struct Shard {
     pub(super) review_at: u64,
     pub(super) drain: Option<Drain>,
     pub(super) refusal_log: RefusalLog,
+    /// Requests of operators that are being answered.
+    pub(super) surveys: VecDeque<Survey>,
     accept_at: Option<Instant>,
     /// It waits for a descriptor; any that a connection gives back will do.
     is_exhausted: bool,
@@ -151,6 +165,7 @@ impl Shard {
             review_at: 0,
             drain: None,
             refusal_log: RefusalLog::default(),
+            surveys: VecDeque::new(),
             accept_at: None,
             is_exhausted: false,
             exhausted_log_at: 0,
@@ -183,6 +198,7 @@ impl Shard {
             self.watchers.flush(&mut self.sockets);
             self.await_room();
             self.look_after();
+            self.tell_sights();
             self.handle_deadlines();
             // Heartbeats and goodbyes are sent as well.
             self.await_room();
@@ -198,6 +214,7 @@ impl Shard {
     fn timeout(&mut self) -> Option<Duration> {
         let is_busy = self.watchers.is_busy()
             || !self.unread.is_empty()
+            || !self.surveys.is_empty()
             || (self.may_accept && self.accept_at.is_none());
         if is_busy || !self.sockets.inlet().fall_asleep() {
             return Some(Duration::ZERO);
@@ -282,10 +299,7 @@ impl Shard {
         while let Ok(command) = self.parts.commands.try_recv() {
             match command {
                 Command::Adopt(socket, guest) => self.adopt(socket, guest),
-                Command::Report(answer) => {
-                    // Whoever asked may have given up.
-                    let _ = answer.send(self.report());
-                }
+                Command::Survey(answer) => self.surveys.push_back(Survey::new(answer)),
                 Command::Renew(terms) => self.renew(terms),
                 Command::Drain { serve, linger, connections, of } => {
                     let serve_until = self.moment.instant + serve;

@@ -9,7 +9,7 @@ use crate::hub::laggard::{Laggard, Progress};
 use crate::hub::policy::{UNSENT_ANSWERS_MAX, ticks};
 use crate::hub::wheel::is_reached;
 use crate::net::connection::{Connection, Phase};
-use crate::net::inbox::{Report, Terms};
+use crate::net::inbox::Terms;
 use crate::net::outq::unacknowledged;
 use crate::net::shard::Shard;
 use crate::wire::frame;
@@ -255,41 +255,5 @@ impl Shard {
         self.drain.as_ref().is_some_and(|drain| {
             drain.has_said_goodbye && (self.moment.instant >= drain.end_at || is_empty())
         })
-    }
-
-    /// Every connection, for operators.
-    pub(super) fn report(&mut self) -> Vec<Report> {
-        let mut reports = Vec::new();
-        for key in 0..self.connections.len() as u32 {
-            let Some(Some(connection)) = self.connections.get(key as usize) else {
-                continue;
-            };
-            let phase = match connection.phase {
-                Phase::Shaking(_) | Phase::Head(_) => "opening",
-                Phase::Open(_) => "open",
-                Phase::Answering | Phase::Closing => "closing",
-            };
-            let client = connection.address();
-            let peer = self.sockets.get(key).and_then(|socket| socket.peer_addr().ok());
-            // Of a client behind a proxy the port is not known.
-            let address = peer.map(|peer| match peer.ip().to_canonical() == client {
-                true => peer.to_string(),
-                false => client.to_string(),
-            });
-            let watched = self.watchers.describe(key);
-            reports.push(Report {
-                address,
-                shard: self.parts.index,
-                phase,
-                topics: watched.topics,
-                filter: watched.filter,
-                position: watched.position,
-                lag_events: watched.lag_events,
-                lag_bytes: watched.waiting_bytes,
-                bytes_out: watched.bytes_out,
-                is_blocked: watched.is_blocked,
-            });
-        }
-        reports
     }
 }

@@ -104,6 +104,15 @@ impl Ledger {
         (entry.topic.key.generation == generation).then_some(entry)
     }
 
+    /// The jobs in the `count` slots from `slot` on, each with its flow; and the slot behind them, if there is one.
+    pub fn jobs_from(&self, slot: u32, count: usize) -> (Vec<(&Entry, Option<&Entry>)>, Option<u32>) {
+        let end = (slot as usize + count).min(self.entries.len());
+        let entries = self.entries.get(slot as usize..end).unwrap_or_default().iter().flatten();
+        let jobs = entries.filter(|entry| entry.topic.kind == TopicKind::Job);
+        let with_flow = jobs.map(|job| (job, (job.flow != NONE).then(|| self.entry(job.flow))));
+        (with_flow.collect(), (end < self.entries.len()).then_some(end as u32))
+    }
+
     /// The slot of a job, if it is known.
     pub fn find_job(&mut self, name: &str) -> Option<u32> {
         let last = self.entries.get(self.last_job as usize).and_then(Option::as_ref);

@@ -473,8 +473,12 @@ impl Topic {
         self.shards.fetch_and(!(1 << shard), Ordering::SeqCst);
     }
 
+    pub fn watcher_count(&self) -> u32 {
+        self.watchers.load(Ordering::Acquire)
+    }
+
     pub fn is_watched(&self) -> bool {
-        self.watchers.load(Ordering::Acquire) > 0
+        self.watcher_count() > 0
     }
 }
 

@@ -1,8 +1,14 @@
 //! What the daemon tells its operators.
 
 use std::collections::HashMap;
+use std::fs;
+use std::process::{Child, Command, Stdio};
 
-use crate::harness::{Daemon, wait_until};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use crate::crowd::{Crowd, line_of};
+use crate::harness::{Daemon, PATIENCE, Raw, wait_until};
 
 const JOB: &str = "/api/ws/jobs/j/monitor";
 
@@ -138,4 +144,266 @@ fn metrics_tell_of_those_that_answer_no_heartbeat() {
     wait_for(&daemon, "luxcast_connections_closed_total{reason=\"silent\"}", 1.0);
     assert!(metrics(&daemon)["luxcast_heartbeats_total"] >= 1.0);
     assert_eq!(metrics(&daemon)["luxcast_connections{endpoint=\"job_monitor\"}"], 0.0);
+}
+
+/// A list of the admin listener.
+fn rows(daemon: &Daemon, path: &str) -> Vec<Value> {
+    let (status, body) = daemon.admin_get(path);
+    assert_eq!(status, 200, "{path}: {body}");
+    match serde_json::from_str(&body) {
+        Ok(Value::Array(rows)) => rows,
+        other => panic!("{path}: {other:?}"),
+    }
+}
+
+fn members<'a>(rows: &'a [Value], name: &str) -> Vec<&'a Value> {
+    rows.iter().map(|row| &row[name]).collect()
+}
+
+/// The parameter that a request is refused for is named in one line of JSON.
+fn assert_bad_parameter(daemon: &Daemon, path: &str, message: &str) {
+    let (status, body) = daemon.admin_get(path);
+    assert_eq!(status, 400, "{path}: {body}");
+    let body: Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!(body, json!({"error": "bad_parameter", "message": message}), "{path}");
+}
+
+#[test]
+fn connections_tell_where_each_watcher_stands() {
+    let daemon = Daemon::start(&["--shards", "2"]);
+    let mut first = daemon.watch("/api/ws/jobs/j/monitor?events=x,y");
+    wait_until("it is older than all others will be", || {
+        rows(&daemon, "/connections")[0]["age_seconds"].as_f64() > Some(0.05)
+    });
+    let _second = daemon.watch("/api/v1/ws/flows/f/monitor");
+    let mut many = daemon.watch("/api/v1/websocket");
+    many.json();
+    many.ask(r#"{"type":"subscribe","job_id":"j"}"#);
+    many.ask(r#"{"type":"subscribe","job_id":"k"}"#);
+    let _coming = daemon.raw();
+    let mut feed = daemon.acked_feed();
+    // A filter passes over what it does not want: that is no lag.
+    let line = r#"{"type":"z","job_id":"j"}"#;
+    let newest = feed.publish([line, line, r#"{"type":"x","job_id":"j"}"#, line]);
+    first.event();
+    wait_until("everybody is served", || {
+        let rows = rows(&daemon, "/connections");
+        rows.len() == 4 && rows.iter().all(|row| row["lag_events"] == 0 && row["lag_bytes"] == 0)
+    });
+    let by_age = rows(&daemon, "/connections?sort=age");
+    assert_eq!(by_age[0]["endpoint"], "job_monitor");
+    let topics: HashMap<&str, &Value> =
+        by_age.iter().map(|row| (row["endpoint"].as_str().unwrap_or_default(), &row["topics"])).collect();
+    let expected = [
+        ("job_monitor", json!(["job:j"])),
+        ("flow_monitor", json!(["flow:f"])),
+        ("multi_job", json!(["job:j", "job:k"])),
+        ("", json!([])),
+    ];
+    assert_eq!(topics, expected.iter().map(|(endpoint, topics)| (*endpoint, topics)).collect());
+    assert_eq!(by_age[0]["filter"], "all +x,y");
+    wait_until("the position is that of the newest event", || {
+        rows(&daemon, "/connections?sort=age")[0]["position"].as_u64() == Some(newest)
+    });
+    let ages: Vec<f64> = by_age.iter().map(|row| row["age_seconds"].as_f64().expect("a number")).collect();
+    assert!(ages.is_sorted_by(|older, younger| older >= younger) && ages[0] < 3_600.0, "{ages:?}");
+    wait_until("a connection grows older", || {
+        rows(&daemon, "/connections?sort=age&limit=1")[0]["age_seconds"].as_f64() > Some(ages[0])
+    });
+    let by_bytes = rows(&daemon, "/connections?sort=bytes&limit=3");
+    let bytes: Vec<u64> = by_bytes.iter().map(|row| row["bytes_out"].as_u64().expect("a number")).collect();
+    assert!(bytes.len() == 3 && bytes.is_sorted_by(|more, fewer| more >= fewer) && bytes[2] > 0, "{bytes:?}");
+}
+
+#[test]
+fn connections_tell_how_far_a_watcher_is_behind() {
+    const LINES: usize = 4_000;
+    const LINE_BYTES: usize = 2_000;
+    // A step fits into what a reader's kernel takes in before it reads.
+    const STEP: usize = 20;
+    let daemon = Daemon::start(&["--heartbeat-seconds", "3600"]);
+    let mut crowd = Crowd::new();
+    crowd.join(daemon.address, JOB, 1);
+    crowd.join_silent(daemon.address, JOB, 1);
+    let mut feed = daemon.acked_feed();
+    let line = line_of(LINE_BYTES, "j");
+    for _ in 0..LINES / STEP {
+        feed.publish([line.as_str(); STEP]);
+        crowd.read_to(feed.acked_seq);
+    }
+    wait_until("one watcher lags", || metrics(&daemon)["luxcast_lagging_connections"] == 1.0);
+    let rows = rows(&daemon, "/connections?sort=lag");
+    assert_eq!(members(&rows, "is_blocked"), [&json!(true), &json!(false)]);
+    assert_eq!((&rows[1]["lag_events"], &rows[1]["lag_bytes"]), (&json!(0), &json!(0)));
+    let lag_events = rows[0]["lag_events"].as_u64().expect("a number");
+    // The kernel's buffers hold the rest.
+    assert!((LINES as u64 / 2..LINES as u64).contains(&lag_events), "{lag_events}");
+    let lag_bytes = rows[0]["lag_bytes"].as_u64().expect("a number");
+    let frame = LINE_BYTES as u64 + 34;
+    assert!(
+        (lag_events * frame..(lag_events + 1) * frame).contains(&lag_bytes),
+        "{lag_bytes} of {lag_events} events"
+    );
+    let behind = feed.acked_seq - rows[0]["position"].as_u64().expect("a number");
+    assert_eq!(behind, lag_events, "all events are of its job");
+    wait_until("the review has seen it", || metrics(&daemon)["luxcast_lag_events_max"] == lag_events as f64);
+    crowd.resume(1);
+    crowd.read_to(feed.acked_seq);
+    wait_until("nobody lags any more", || {
+        let figures = metrics(&daemon);
+        figures["luxcast_lagging_connections"] == 0.0 && figures["luxcast_lag_events_max"] == 0.0
+    });
+}
+
+#[test]
+fn connections_are_told_of_all_of_them_a_slice_at_a_time() {
+    const COUNT: usize = 1_100;
+    let daemon = Daemon::start(&["--shards", "2"]);
+    let mut crowd = Crowd::new();
+    crowd.join_silent(daemon.address, JOB, COUNT);
+    let all = rows(&daemon, "/connections?limit=100000");
+    let mut addresses = members(&all, "address");
+    addresses.sort_by_key(|address| address.to_string());
+    addresses.dedup();
+    assert_eq!((all.len(), addresses.len()), (COUNT, COUNT));
+    assert_eq!(rows(&daemon, "/connections").len(), 1_000, "as many as nobody has asked for more of");
+    assert_eq!(rows(&daemon, "/connections?limit=7&sort=position").len(), 7);
+    for (query, message) in [
+        ("sort=name", "sort must be one of: lag, age, bytes, position"),
+        ("limit=0", "limit must be a whole number from 1 to 1000000"),
+        ("limit=1e3", "limit must be a whole number from 1 to 1000000"),
+        ("limit=1&limit=2", "limit was sent twice"),
+        ("sort=%zz", "the value of sort is not percent-encoded UTF-8"),
+    ] {
+        assert_bad_parameter(&daemon, &format!("/connections?{query}"), message);
+    }
+    assert_eq!(rows(&daemon, "/connections?token=%zz&other=1&limit=1").len(), 1, "others mean nothing");
+}
+
+#[test]
+fn an_operator_who_hangs_up_stops_what_he_asked_for() {
+    let daemon = Daemon::start(&[]);
+    let mut crowd = Crowd::new();
+    crowd.join_silent(daemon.address, JOB, 300);
+    for path in ["/connections", "/jobs"] {
+        let mut raw = Raw::connect(daemon.admin.expect("it is on"));
+        raw.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes());
+        drop(raw);
+    }
+    assert_eq!(rows(&daemon, "/connections").len(), 300);
+    let turns = || metrics(&daemon)["luxcast_turn_duration_seconds_count{thread=\"shard-0\"}"];
+    // A shard at rest turns for heartbeats alone, and this many are far from due.
+    wait_until("the shard rests again", || {
+        let before = turns();
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        turns() - before < 50.0
+    });
+}
+
+#[test]
+fn jobs_tell_what_the_daemon_knows_of_each() {
+    let daemon = Daemon::start(&[]);
+    let _watchers = [daemon.watch("/api/ws/jobs/b/monitor"), daemon.watch("/api/ws/jobs/b/debug")];
+    let _unheard_of = daemon.watch("/api/ws/jobs/z/monitor");
+    assert_eq!(daemon.admin_get("/jobs"), (200, "[]\n".to_owned()));
+    let newest = daemon.acked_feed().publish([
+        r#"{"type":"job_started","job_id":"a","flow_id":"f:1"}"#,
+        r#"{"type":"job_started","job_id":"b"}"#,
+        r#"{"type":"job_started","job_id":"c","flow_id":"f:1"}"#,
+        r#"{"type":"job_paused","job_id":"b"}"#,
+        r#"{"type":"metrics","job_id":"a"}"#,
+        r#"{"type":"job_failed","job_id":"a"}"#,
+    ]);
+    let expected = [
+        json!({"job": "a", "flow": "f:1", "state": "failed", "first_seq": newest - 5, "last_seq": newest,
+               "total_events": 2, "events_kept": 3, "watchers": 0}),
+        json!({"job": "b", "flow": null, "state": "paused", "first_seq": newest - 4, "last_seq": newest - 2,
+               "total_events": 2, "events_kept": 2, "watchers": 2}),
+        json!({"job": "c", "flow": "f:1", "state": "running", "first_seq": newest - 3, "last_seq": newest - 3,
+               "total_events": 1, "events_kept": 1, "watchers": 0}),
+    ];
+    assert_eq!(rows(&daemon, "/jobs"), expected, "the one with the newest event first");
+    let jobs = |query: &str| {
+        let rows = rows(&daemon, &format!("/jobs?{query}"));
+        rows.iter().map(|row| row["job"].as_str().expect("a name").to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(jobs("flow=f%3A1"), ["a", "c"]);
+    assert_eq!(jobs("state=running"), ["c"]);
+    assert_eq!(jobs("flow=f:1&state=failed"), ["a"]);
+    assert_eq!(jobs("flow=g"), [""; 0]);
+    assert_eq!(jobs("limit=2"), ["a", "b"]);
+    let states = "state must be one of: running, paused, completed, failed, cancelled";
+    assert_bad_parameter(&daemon, "/jobs?state=done", states);
+    assert_bad_parameter(&daemon, "/jobs?limit=many", "limit must be a whole number from 1 to 1000000");
+    assert_bad_parameter(&daemon, "/jobs?flow=a&flow=b", "flow was sent twice");
+}
+
+#[test]
+fn jobs_are_told_of_all_of_them_a_slice_at_a_time() {
+    const COUNT: usize = 3_000;
+    let daemon = Daemon::start(&[]);
+    let lines: Vec<String> =
+        (0..COUNT).map(|job| format!(r#"{{"type":"x","job_id":"j{job}","flow_id":"f"}}"#)).collect();
+    daemon.acked_feed().publish(lines.iter().map(String::as_str));
+    let all = rows(&daemon, "/jobs?limit=1000000");
+    assert_eq!(all.len(), COUNT);
+    assert_eq!((&all[0]["job"], &all[COUNT - 1]["job"]), (&json!(format!("j{}", COUNT - 1)), &json!("j0")));
+    assert_eq!(rows(&daemon, "/jobs").len(), 1_000);
+}
+
+/// strace that holds a thread of the daemon for a minute whenever it wakes, until it is dropped.
+struct Hold(Child);
+
+impl Hold {
+    fn new(daemon: &Daemon, thread: &str) -> Self {
+        let tasks = fs::read_dir(format!("/proc/{}/task", daemon.id())).expect("the daemon lives");
+        let mut tasks = tasks.map(|task| task.expect("it can be listed").path());
+        let of_name = |path: &std::path::PathBuf| {
+            fs::read_to_string(path.join("comm")).is_ok_and(|name| name.trim() == thread)
+        };
+        let task = tasks.find(of_name).unwrap_or_else(|| panic!("there is a thread {thread}"));
+        let id = task.file_name().expect("it is named by its id").to_string_lossy().into_owned();
+        let rule = "inject=epoll_wait:delay_exit=60000000";
+        let mut command = Command::new("strace");
+        command.args(["-q", "-o", "/dev/null", "-p", &id, "-e", "trace=epoll_wait", "-e", rule]);
+        Self(command.stdin(Stdio::null()).spawn().expect("strace is installed"))
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let id = Pid::from_raw(self.0.id().cast_signed()).expect("it has an id");
+        let _ = kill_process(id, Signal::TERM);
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_thread_that_hangs_makes_the_daemon_unready() {
+    let daemon = Daemon::start(&["--shards", "2", "--heartbeat-seconds", "3600"]);
+    for thread in ["shard-0", "shard-1", "ingest"] {
+        wait_until("it is ready", || daemon.admin_get("/readyz") == (200, "ready\n".to_owned()));
+        let hold = Hold::new(&daemon, thread);
+        let mut answer = (0, String::new());
+        wait_until("it is not ready", || {
+            answer = daemon.admin_get("/readyz");
+            answer.0 == 503
+        });
+        let body: Value = serde_json::from_str(&answer.1).expect("JSON");
+        let message = format!("the thread {thread} does not turn");
+        assert_eq!(body, json!({"error": "stalled", "message": message}));
+        assert_eq!(daemon.admin_get("/healthz").0, 200, "the process is there");
+        assert_eq!(daemon.admin_get("/metrics").0, 200, "figures are read without asking anybody");
+        drop(hold);
+    }
+    wait_until("it is ready again", || daemon.admin_get("/readyz").0 == 200);
+}
+
+#[test]
+fn one_who_asks_nothing_keeps_the_next_waiting_for_a_moment_only() {
+    let daemon = Daemon::start(&[]);
+    let _silent = Raw::connect(daemon.admin.expect("it is on"));
+    let begin = std::time::Instant::now();
+    assert_eq!(daemon.admin_get("/readyz").0, 200);
+    assert!(begin.elapsed() < PATIENCE);
 }

@@ -23,7 +23,7 @@ use crate::wire::topic_name;
 /// What to measure.
 #[derive(Clone, Debug)]
 pub enum Which {
-    /// With these flags besides `listen`, `ingest` and `admin`.
+    /// With these flags besides `listen` and `ingest`; without `admin` unless one of them says so.
     Luxcast(Vec<String>),
     /// The same behind TLS; whether its clients come back with their sessions.
     LuxcastTls {
@@ -44,6 +44,17 @@ pub enum Which {
     /// Answers handshakes and nothing else.
     DoorFloor,
     Peer(Peer),
+}
+
+impl Which {
+    /// The same with further flags, where it is luxcast started by us.
+    pub fn with_flags(&self, more: &[&str]) -> Self {
+        let mut which = self.clone();
+        if let Which::Luxcast(flags) | Which::LuxcastTls { flags, .. } = &mut which {
+            flags.extend(more.iter().map(|&flag| flag.to_owned()));
+        }
+        which
+    }
 }
 
 pub struct Server {
@@ -164,7 +175,10 @@ fn start_daemon(
     socket: &Path,
     pinning: &Pinning,
 ) -> Outcome<(Process, SocketAddr)> {
-    let mut arguments = words("serve --listen 127.0.0.1:0 --admin off --log-level warn");
+    let mut arguments = words("serve --listen 127.0.0.1:0 --log-level warn");
+    if !flags.iter().any(|flag| flag == "--admin") {
+        arguments.extend(words("--admin off"));
+    }
     arguments.extend(["--ingest".to_owned(), socket.display().to_string()]);
     arguments.extend(flags.iter().cloned());
     let mut process = Process::start(&daemon_program()?, &arguments, pinning)?;
@@ -187,7 +201,7 @@ fn ready_address(process: &mut Process, start: &str) -> Outcome<SocketAddr> {
     Ok(address.parse()?)
 }
 
-fn free_port() -> Outcome<u16> {
+pub fn free_port() -> Outcome<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 

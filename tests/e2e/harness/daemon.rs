@@ -194,7 +194,7 @@ impl Daemon {
 
     /// The rows of `/connections`.
     pub fn connections(&self) -> Vec<Value> {
-        let (status, body) = self.admin_get("/connections");
+        let (status, body) = self.admin_get("/connections?limit=1000000");
         assert_eq!(status, 200, "{body}");
         match serde_json::from_str(&body) {
             Ok(Value::Array(rows)) => rows,

@@ -9,6 +9,7 @@ mod ingest;
 mod latency;
 mod many;
 mod resume;
+mod scrape;
 pub mod setting;
 mod slow;
 mod storm;
@@ -57,7 +58,7 @@ pub struct Row {
     pub run: Run,
 }
 
-pub const ROWS: [Row; 13] = [
+pub const ROWS: [Row; 14] = [
     Row {
         name: "fanout",
         help: "1,000 watchers of one job, events as fast as they are delivered",
@@ -117,6 +118,12 @@ pub const ROWS: [Row; 13] = [
         help: "a quiet job's watcher beside a job with 10,000 watchers under load",
         takes: &["watchers", "seconds", "window"],
         run: fair::run,
+    },
+    Row {
+        name: "scrape",
+        help: "10,000 watchers while an operator asks for every connection each second, and while nobody does",
+        takes: &["watchers", "topics", "rates", "seconds"],
+        run: scrape::run,
     },
     Row {
         name: "many",
