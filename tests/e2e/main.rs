@@ -20,6 +20,7 @@ mod many_jobs;
 mod messages;
 mod overrun;
 mod program;
+mod prometheus;
 mod publishers;
 mod recordings;
 mod reload;
