@@ -48,8 +48,8 @@ pub struct Request<'a> {
     pub authorization: Option<&'a str>,
     /// `X-API-Key`.
     pub api_key: Option<&'a str>,
-    /// An answer may be compressed with gzip.
-    pub accepts_gzip: bool,
+    /// `Accept-Encoding`, which is not read before something that can be compressed is sent.
+    pub accept_encoding: Field<'a>,
     /// `If-None-Match`; of several such lines the first, which at worst has sent again what is known.
     pub if_none_match: Option<&'a [u8]>,
     pub upgrade: Upgrade<'a>,
@@ -207,7 +207,7 @@ fn read_request<'a>(parsed: &httparse::Request<'_, 'a>) -> Result<Request<'a>, R
     };
     let [mut host, mut origin, mut authorization, mut api_key] = [Field::Absent; 4];
     let mut user_agent = None;
-    let mut encodings = Encodings::default();
+    let mut accept_encoding = Field::Absent;
     let mut if_none_match = None;
     let mut upgrade = Upgrade::default();
     let (mut has_connection, mut has_websocket) = (false, false);
@@ -234,7 +234,7 @@ fn read_request<'a>(parsed: &httparse::Request<'_, 'a>) -> Result<Request<'a>, R
         } else if is("sec-websocket-version") {
             upgrade.version.add(value);
         } else if is("accept-encoding") {
-            encodings.add(value);
+            accept_encoding.add(value);
         } else if is("if-none-match") {
             if_none_match = if_none_match.or(Some(value));
         } else if (is("content-length") || is("transfer-encoding")) && (method == "GET" || method == "HEAD") {
@@ -264,7 +264,7 @@ fn read_request<'a>(parsed: &httparse::Request<'_, 'a>) -> Result<Request<'a>, R
         user_agent,
         authorization,
         api_key,
-        accepts_gzip: encodings.accepts_gzip(),
+        accept_encoding,
         if_none_match,
         upgrade,
     })
@@ -275,15 +275,12 @@ fn has_item(list: &[u8], wanted: &str) -> bool {
     list.split(|byte| *byte == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes()))
 }
 
-/// What `Accept-Encoding` says of gzip: by name, and by `*` for whatever has no name there (RFC 9110, 12.5.3).
-#[derive(Default)]
-struct Encodings {
-    gzip: Option<bool>,
-    any: Option<bool>,
-}
-
-impl Encodings {
-    fn add(&mut self, list: &[u8]) {
+impl Request<'_> {
+    /// Whether an answer may be compressed with gzip, by its name or by `*` (RFC 9110, 12.5.3). Who says so in several
+    /// lines gets it as it is, which always is right.
+    pub fn accepts_gzip(&self) -> bool {
+        let Field::One(list) = self.accept_encoding else { return false };
+        let (mut gzip, mut any) = (None, None);
         for item in list.split(|byte| *byte == b',') {
             let mut parts = item.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
             let coding = parts.next().unwrap_or_default();
@@ -292,15 +289,12 @@ impl Encodings {
                 weight.is_some_and(|weight| weight.iter().all(|byte| matches!(byte, b'0' | b'.')))
             });
             if coding.eq_ignore_ascii_case(b"gzip") {
-                self.gzip = Some(!is_refused);
+                gzip = Some(!is_refused);
             } else if coding == b"*" {
-                self.any = Some(!is_refused);
+                any = Some(!is_refused);
             }
         }
-    }
-
-    fn accepts_gzip(&self) -> bool {
-        self.gzip.or(self.any).unwrap_or(false)
+        gzip.or(any).unwrap_or(false)
     }
 }
 
@@ -574,6 +568,7 @@ mod tests {
         assert_eq!(status(fields(65).as_bytes()), 431);
         assert_eq!(status((fields(200) + "\r\n").as_bytes()), 431);
     }
+
     #[test]
     fn gzip_is_taken_where_it_is_named_or_everything_is() {
         let table = [
@@ -581,7 +576,7 @@ mod tests {
             ("Accept-Encoding:\r\n", false),
             ("Accept-Encoding: gzip, deflate, br, zstd\r\n", true),
             ("accept-encoding: br;q=1.0 , GZIP ; q=0.5\r\n", true),
-            ("Accept-Encoding: br\r\nAccept-Encoding: gzip\r\n", true),
+            ("Accept-Encoding: br\r\nAccept-Encoding: gzip\r\n", false),
             ("Accept-Encoding: *\r\n", true),
             ("Accept-Encoding: identity, br\r\n", false),
             ("Accept-Encoding: gzip;q=0\r\n", false),
@@ -591,7 +586,7 @@ mod tests {
         ];
         for (field, expected) in table {
             let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{field}\r\n");
-            with_request(&text, |request| assert_eq!(request.accepts_gzip, expected, "{field}"));
+            with_request(&text, |request| assert_eq!(request.accepts_gzip(), expected, "{field}"));
         }
     }
 

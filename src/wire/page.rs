@@ -48,7 +48,7 @@ fn send(asset: &'static Asset, request: &Request<'_>) -> PageAnswer {
         write_head(&mut head, 304, &fields, None, 0);
         return PageAnswer { head, body: b"" };
     }
-    let (body, fields) = match request.accepts_gzip {
+    let (body, fields) = match request.accepts_gzip() {
         true => (asset.gzip, fields + "Content-Encoding: gzip\r\n"),
         false => (asset.plain, fields),
     };

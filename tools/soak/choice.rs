@@ -33,9 +33,9 @@ pub fn job(random: &mut Random, stream: &Stream) -> JobId {
 
 fn since(random: &mut Random, stream: &Stream) -> Since {
     match random.below(20) {
-        0..=9 => Since::Now,
-        10..=14 => Since::After(stream.newest().saturating_sub(random.below(8_000)).max(stream.first() - 1)),
-        15..=17 => Since::Start,
+        0..=8 => Since::Now,
+        9..=12 => Since::After(stream.newest().saturating_sub(random.below(8_000)).max(stream.first() - 1)),
+        13..=15 => Since::Start,
         _ => Since::Last(1 + random.below(300)),
     }
 }

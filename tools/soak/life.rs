@@ -34,7 +34,7 @@ const BURST: usize = 100;
 const BURST_EVERY: Duration = Duration::from_secs(7);
 const BURST_LIFE: Duration = Duration::from_secs(1);
 /// The daemon is stopped now and then, for up to a second.
-const STOP_EVERY: Duration = Duration::from_secs(17);
+const STOP_EVERY: Duration = Duration::from_secs(5);
 /// Jobs that one connection of the multi-job endpoint watches.
 const JOBS_MAX: usize = 12;
 const COMEBACKS_MAX: usize = 200;
