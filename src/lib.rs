@@ -17,6 +17,7 @@
 //!                                to logs, evicts) ◀── interest bits ──      shard 0 accepts)
 //!                                                     per topic
 //! admin (one request after the other) ── questions ──▶ shards, ingest    main: signals, drain, join
+//! clerk (what shards order for /console) ── questions ──▶ shards, ingest
 //! ```
 //!
 //! # Layers

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, Sender};
 use jiff::Timestamp;
 use mio::{Poll, Waker};
 use parking_lot::{Condvar, Mutex};
@@ -26,6 +27,7 @@ use crate::metrics::Counters;
 use crate::net::accounts::Accounts;
 use crate::net::admin::Admin;
 use crate::net::certificate;
+use crate::net::clerk::{self, Clerk, Order};
 use crate::net::clock::{self, Clock};
 use crate::net::inbox::{Command, ShardHandle, Terms};
 use crate::net::ingest::{self, Ingest, IngestParts};
@@ -83,6 +85,7 @@ struct Common {
     door: Arc<Door>,
     terms: Arc<Mutex<Arc<Terms>>>,
     ingest_waker: Arc<IngestWaker>,
+    orders: (Sender<Order>, Receiver<Order>),
     clock: Clock,
 }
 
@@ -146,14 +149,13 @@ impl Server {
         for (index, shard) in shards.into_iter().enumerate() {
             threads.shards.push(spawn(format!("shard-{index}"), move || shard.run())?);
         }
+        threads.shards.push(common.start_clerk(&handles, config)?);
         threads.ingest = Some(spawn("ingest".to_owned(), move || ingest_thread.run())?);
         if let Some(listener) = admin {
             let admin = common.admin(listener, &handles, config, &is_admin_stopping)?;
             threads.admin = Some(spawn("admin".to_owned(), move || admin.run())?);
         }
-        if let Some(patience) = service::patience() {
-            spawn("watchdog".to_owned(), move || service::watch_over(&pulses, patience))?;
-        }
+        start_watchdog(pulses)?;
         threads.mark = keeping.start(mark_requests)?;
         Ok(Server {
             listening,
@@ -268,8 +270,24 @@ impl Common {
             door: Arc::new(Door::new(door_limits(config))),
             terms: Arc::new(Mutex::new(Arc::new(terms))),
             ingest_waker: Arc::new(IngestWaker::new(Waker::new(poll.registry(), ingest::WAKER)?)),
+            orders: clerk::orders(),
             clock: Clock::new(),
         })
+    }
+
+    /// It ends once no shard is left that could ask.
+    fn start_clerk(&self, shards: &[ShardHandle], config: &Config) -> io::Result<JoinHandle<io::Result<()>>> {
+        let clerk = Clerk {
+            orders: self.orders.1.clone(),
+            shards: shards.to_vec(),
+            ingest: self.ingest_waker.clone(),
+            door: self.door.clone(),
+            directory: self.directory.clone(),
+            counters: self.counters.clone(),
+            history_bytes_max: config.history_bytes,
+            start: Instant::now(),
+        };
+        spawn("clerk".to_owned(), move || clerk.run())
     }
 
     /// Each thread that must not hang: how it gives a sign of life.
@@ -332,6 +350,7 @@ fn shard_parts(config: &Config, common: &Common) -> io::Result<Shards> {
             poll,
             inlet,
             commands,
+            orders: common.orders.0.clone(),
             directory: common.directory.clone(),
             door: common.door.clone(),
             counters: common.counters.clone(),
@@ -366,6 +385,14 @@ fn take_over(
         sequencer.restore(restored, now);
     }
     (sequencer, accounts, clock)
+}
+
+/// Where the service manager wants signs of life.
+fn start_watchdog(pulses: Vec<Pulse>) -> io::Result<()> {
+    if let Some(patience) = service::patience() {
+        spawn("watchdog".to_owned(), move || service::watch_over(&pulses, patience))?;
+    }
+    Ok(())
 }
 
 fn spawn<T: Send + 'static>(

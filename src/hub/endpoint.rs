@@ -39,6 +39,17 @@ pub enum Endpoint {
     Health,
     /// Likewise.
     Page(Page),
+    /// Likewise.
+    Data(Data),
+}
+
+/// What the live page asks for, in JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Data {
+    /// The jobs that the asker may see.
+    Jobs,
+    /// The daemon's own figures.
+    Daemon,
 }
 
 /// The kind of an endpoint that is watched: its place in [`ENDPOINTS`](crate::metrics::ENDPOINTS).
@@ -96,6 +107,7 @@ pub enum Place<'a> {
     MultiJob,
     Health,
     Page(Page),
+    Data(Data),
 }
 
 impl Place<'_> {
@@ -105,8 +117,8 @@ impl Place<'_> {
     /// 403 or 400; see the top of this file.
     pub fn open(self, request: &Request<'_>, permit: Permit) -> Result<Opening, Refusal> {
         let endpoint = self.enter(&permit)?;
-        if let Endpoint::Health | Endpoint::Page(_) = endpoint {
-            // Probes and pages have parameters of their own; none means anything here.
+        if let Endpoint::Health | Endpoint::Page(_) | Endpoint::Data(_) = endpoint {
+            // These have parameters of their own, or none that mean anything.
             return Ok(Opening { endpoint, events: None, since: Since::Now, permit });
         }
         let query = read_query(request.query.unwrap_or_default())?;
@@ -141,6 +153,14 @@ impl Place<'_> {
             }
             Place::Health => Ok(Endpoint::Health),
             Place::Page(page) => Ok(Endpoint::Page(page)),
+            Place::Data(Data::Jobs) => {
+                needs(permit.may_watch_some_job() || permit.may_watch_some_flow(), "jobs, flows, or all")?;
+                Ok(Endpoint::Data(Data::Jobs))
+            }
+            Place::Data(Data::Daemon) => {
+                needs(permit.is_admin(), "admin")?;
+                Ok(Endpoint::Data(Data::Daemon))
+            }
         }
     }
 }
@@ -162,6 +182,8 @@ fn job(raw: &str, permit: &Permit) -> Result<String, Refusal> {
 fn place_of(path: &str) -> Option<Place<'_>> {
     match path {
         "/healthz" => return Some(Place::Health),
+        "/console/jobs" => return Some(Place::Data(Data::Jobs)),
+        "/console/daemon" => return Some(Place::Data(Data::Daemon)),
         "/api/v1/websocket" | "/api/v1/ws" => return Some(Place::MultiJob),
         _ => {}
     }
@@ -295,7 +317,7 @@ pub fn decode(text: &str) -> Option<Cow<'_, str>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Endpoint, Opening, Place, find, permit};
+    use super::{Data, Endpoint, Opening, Place, find, permit};
     use crate::console::page::Page;
     use crate::hub::auth::{Auth, Keyring, Permit};
     use crate::hub::token_file;
@@ -354,6 +376,8 @@ mod tests {
         assert_eq!(endpoint("/healthz?since=x&%"), Ok(Endpoint::Health));
         assert_eq!(endpoint("/console"), Ok(Endpoint::Page(Page::Entrance)));
         assert!(matches!(endpoint("/console/?x=%"), Ok(Endpoint::Page(Page::Asset(_)))));
+        assert_eq!(endpoint("/console/jobs?limit=x"), Ok(Endpoint::Data(Data::Jobs)));
+        assert_eq!(endpoint("/console/daemon"), Ok(Endpoint::Data(Data::Daemon)));
         assert_eq!(endpoint("ws://b:1/api/ws/events?since=5"), Ok(Endpoint::Events));
     }
 
@@ -382,6 +406,7 @@ mod tests {
             "/healthz/",
             "/consoles",
             "/console//",
+            "/console/jobs/",
             "/api/ws/console/",
             "/api/ws/%65vents",
             "/API/ws/events",
@@ -426,7 +451,7 @@ mod tests {
 
     #[test]
     fn the_token_comes_before_the_id_and_the_right_to_it_before_parameters() {
-        let text = "one jobs=a\nbug jobs=a debug\nflow flows=f\nevery all\nnone\n";
+        let text = "one jobs=a\nbug jobs=a debug\nflow flows=f\nevery all\nnone\nfigures admin\n";
         let auth = Auth::On(Keyring::new(token_file::parse(text).unwrap(), None));
         let verdict = |method: &str, target: &str, token: &str| {
             let field = if token.is_empty() { String::new() } else { format!("X-API-Key: {token}\r\n") };
@@ -455,6 +480,17 @@ mod tests {
         assert_eq!(verdict("GET", "/api/ws/flows/f/monitor", "flow"), 0);
         assert_eq!(verdict("GET", "/api/ws/flows/g/monitor", "flow"), 403);
         assert_eq!(verdict("GET", "/api/ws/flows/%/monitor", "one"), 403);
+        for (token, expected) in [
+            ("", [401, 401]),
+            ("one", [0, 403]),
+            ("flow", [0, 403]),
+            ("every", [0, 403]),
+            ("none", [403, 403]),
+            ("figures", [403, 0]),
+        ] {
+            let verdicts = ["/console/jobs", "/console/daemon"].map(|path| verdict("GET", path, token));
+            assert_eq!(verdicts, expected, "{token}");
+        }
         for (token, expected) in
             [("one", [403, 0]), ("flow", [403, 403]), ("every", [0, 0]), ("none", [403, 403])]
         {

@@ -17,6 +17,7 @@ pub mod many;
 mod mark;
 pub mod origin;
 pub mod outlet;
+pub mod parcel;
 pub mod pattern;
 pub mod policy;
 pub mod questions;

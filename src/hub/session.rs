@@ -82,7 +82,9 @@ impl Session {
                 let burst = MULTI_JOB_BURST.max(policy.messages_burst);
                 return Ok(Self::new(&opening.permit, Allowance::new(burst, scene.tick), View::MultiJob));
             }
-            Endpoint::Health | Endpoint::Page(_) => panic!("plain HTTP is answered without a session"),
+            Endpoint::Health | Endpoint::Page(_) | Endpoint::Data(_) => {
+                panic!("plain HTTP is answered without a session")
+            }
         };
         let now = watchers.now;
         let has_snapshot = view == View::JobMonitor;

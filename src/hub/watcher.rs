@@ -1,11 +1,11 @@
 //! One watcher: where it stands, what waits for it beside the stream.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::hub::cursor::Cursor;
 use crate::hub::filter::Filter;
 use crate::hub::many::Many;
+use crate::hub::parcel::Body;
 use crate::hub::wheel::Tick;
 
 /// Bytes that go out before any further event: the rest of a frame, control frames; or an answer in HTTP.
@@ -13,7 +13,7 @@ use crate::hub::wheel::Tick;
 pub struct Outbox {
     pub bytes: Vec<u8>,
     /// Goes out behind the bytes and is not copied: the body of an answer, nothing elsewhere.
-    pub body: Cow<'static, [u8]>,
+    pub body: Body,
     /// `sent <= bytes.len() + body.len()`.
     pub sent: usize,
 }
@@ -34,7 +34,7 @@ impl Outbox {
 
     pub fn clear(&mut self) {
         self.bytes.clear();
-        self.body = Cow::Borrowed(&[]);
+        self.body = Body::default();
         self.sent = 0;
     }
 }
@@ -112,15 +112,14 @@ impl Watcher {
 
 #[cfg(test)]
 mod tests {
-    use std::borrow::Cow;
-
     use super::{Outbox, Watcher};
+    use crate::hub::parcel::Body;
 
     #[test]
     fn an_answer_goes_out_in_portions_head_first() {
         for portion_bytes in 1..12 {
             let mut outbox =
-                Outbox { bytes: b"head".to_vec(), body: Cow::Borrowed(b"bodybody"), ..Outbox::default() };
+                Outbox { bytes: b"head".to_vec(), body: Body::Static(b"bodybody"), ..Outbox::default() };
             let mut gone = Vec::new();
             while outbox.waiting() > 0 {
                 let portion = outbox.portion(portion_bytes).concat();

@@ -1,6 +1,5 @@
 //! All watchers of one shard: who comes, who goes, who is told of a batch.
 
-use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -12,6 +11,7 @@ use crate::hub::cursor::{self, Cursor, Gathered};
 use crate::hub::filter::{Filter, Selector};
 use crate::hub::line::Line;
 use crate::hub::many::Merge;
+use crate::hub::parcel::Body;
 use crate::hub::watcher::{BLOCKED, ENDING, LAGS, Outbox, Place, QUEUED, REVIEWED, Watcher};
 use crate::hub::ways::Ways;
 use crate::stream::directory::{Directory, DirectoryFull};
@@ -142,7 +142,7 @@ impl Watchers {
     }
 
     /// Answers in HTTP: the head, and a body that goes out from where it lies. It is the last that is said.
-    pub fn answer(&mut self, key: u32, head: &[u8], body: Cow<'static, [u8]>) {
+    pub fn answer(&mut self, key: u32, head: &[u8], body: Body) {
         let outbox = self.outbox(key);
         outbox.bytes.extend_from_slice(head);
         outbox.body = body;

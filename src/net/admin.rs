@@ -27,10 +27,10 @@ use crate::wire::http::{
 use crate::wire::line::LineError;
 use crate::wire::notice::GapReason;
 
-mod connections;
+pub mod connections;
 mod jobs;
 mod process;
-mod query;
+pub mod query;
 
 /// A request has to be there within this time, and what it asks of a thread.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -38,8 +38,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// A thread that was woken has begun its next turn by then, however loaded the machine is.
 const TURN_MAX: Duration = Duration::from_secs(1);
-/// Of this thread beside those that serve.
-const NICENESS: i32 = 10;
+/// Of the threads that tell how things stand, beside those that serve.
+pub const NICENESS: i32 = 10;
 const HEAD_BYTES_MAX: usize = 8 << 10;
 /// Of Prometheus' text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -146,11 +146,16 @@ impl Admin {
             Path::Metrics => write_response(out, 200, METRICS_TYPE, self.metrics().as_bytes()),
             Path::Connections => {
                 let listing = connections::Listing::parse(request.query)?;
-                write_response(out, 200, "application/json", &listing.write(self.sights()?));
+                write_response(out, 200, "application/json", &listing.write(sights_of(&self.shards)?));
             }
             Path::Jobs => {
                 let listing = jobs::Listing::parse(request.query)?;
-                write_response(out, 200, "application/json", &listing.write(&self.jobs()?));
+                write_response(
+                    out,
+                    200,
+                    "application/json",
+                    &listing.write(&jobs_of(&self.ingest, &self.door)?),
+                );
             }
         }
         Ok(())
@@ -194,7 +199,7 @@ impl Admin {
         };
         let before = turns();
         self.shards.iter().for_each(ShardHandle::wake);
-        self.wake_ingest();
+        wake(&self.ingest);
         let until = Instant::now() + TURN_MAX;
         loop {
             let stalled = before.iter().zip(turns()).position(|(before, now)| *before == now)?;
@@ -205,32 +210,38 @@ impl Admin {
             thread::sleep(Duration::from_millis(1));
         }
     }
+}
 
-    fn wake_ingest(&self) {
-        self.ingest.waker.wake().expect("the ingest thread's waker works");
-    }
+fn wake(ingest: &IngestWaker) {
+    ingest.waker.wake().expect("the ingest thread's waker works");
+}
 
-    /// What the shards see, each slice as it comes.
-    fn sights(&self) -> Result<Vec<Sight>, Refusal> {
-        let (sender, receiver) = unbounded();
-        for shard in &self.shards {
-            shard.send(Command::Survey(sender.clone()));
-        }
-        drop(sender);
-        gather(&receiver, "of a shard")
+/// What the shards see, each slice as it comes.
+///
+/// # Errors
+/// A shard has not told in time.
+pub fn sights_of(shards: &[ShardHandle]) -> Result<Vec<Sight>, Refusal> {
+    let (sender, receiver) = unbounded();
+    for shard in shards {
+        shard.send(Command::Survey(sender.clone()));
     }
+    drop(sender);
+    gather(&receiver, "of a shard")
+}
 
-    fn jobs(&self) -> Result<Vec<JobSight>, Refusal> {
-        // The ingest thread ends before everybody else.
-        if self.door.is_draining() {
-            return Err(Refusal::draining());
-        }
-        let (sender, receiver) = unbounded();
-        // The ingest thread is there for as long as its waker.
-        let _ = self.ingest.ask.send(sender);
-        self.wake_ingest();
-        gather(&receiver, "ingest")
+/// The jobs that the ingest thread knows, each slice as it comes.
+///
+/// # Errors
+/// It has not told in time, or the daemon drains: it ends before everybody else.
+pub fn jobs_of(ingest: &IngestWaker, door: &Door) -> Result<Vec<JobSight>, Refusal> {
+    if door.is_draining() {
+        return Err(Refusal::draining());
     }
+    let (sender, receiver) = unbounded();
+    // The ingest thread is there for as long as its waker.
+    let _ = ingest.ask.send(sender);
+    wake(ingest);
+    gather(&receiver, "ingest")
 }
 
 /// Writes all, however slowly it is taken, but not beyond `until`.

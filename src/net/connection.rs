@@ -14,6 +14,8 @@ pub enum Phase {
     /// The request head comes in; what came so far.
     Head(Vec<u8>),
     Open(Session),
+    /// Its answer in HTTP is being made elsewhere.
+    Asking,
     /// An answer in HTTP is on its way out, for as long as the client takes it.
     Answering,
     /// Its last bytes are on their way out, or are waited for to be read.

@@ -1,6 +1,5 @@
 //! What a shard's connections bring: adopted, read, opened, ended. What is due to them is in `upkeep`.
 
-use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -12,12 +11,15 @@ use std::io::ErrorKind;
 
 use crate::close::CloseReason;
 use crate::hub::echo;
-use crate::hub::endpoint::{Opening, Place, find, permit};
+use crate::hub::endpoint::{Data, Endpoint, Opening, Place, find, permit};
 use crate::hub::origin;
+use crate::hub::parcel::{Body, Parcel};
 use crate::hub::policy::{UNSENT_ANSWERS_MAX, ticks};
 use crate::hub::session::{Scene, Session, Verdict};
 use crate::hub::visitors::TooMany;
 use crate::metrics::{CLOSED_BY_CLIENT, LOST};
+use crate::net::clerk::jobs::Listing;
+use crate::net::clerk::{Order, Wish};
 use crate::net::connection::{Connection, Phase};
 use crate::net::inbox::Guest;
 use crate::net::shard::Shard;
@@ -30,6 +32,8 @@ use crate::wire::page::{self, PageAnswer};
 
 /// How long a connection that was told to end may take to read that.
 const LINGER: Duration = Duration::from_secs(5);
+/// How long the making of an answer may take: longer than whoever makes it waits for the others.
+const MAKING: Duration = Duration::from_secs(10);
 /// Parts of TLS handshakes in one turn: each may cost as much as ten thousand deliveries, and connected clients keep
 /// their latency.
 const HANDSHAKES_PER_TURN: u32 = 8;
@@ -42,6 +46,8 @@ fn token_of(key: u32, generation: u32) -> Token {
 enum Answer {
     Health,
     Page(PageAnswer),
+    /// What somebody else makes.
+    Made(Wish),
     /// What it opens, and the accept key.
     Watch(Opening, String),
 }
@@ -192,7 +198,7 @@ impl Shard {
             Phase::Head(_) => self.handle_head(key, bytes),
             Phase::Open(_) => self.handle_frames(key, bytes),
             // What comes after the end is read only so that the answer is not lost to a reset.
-            Phase::Answering | Phase::Closing => {}
+            Phase::Asking | Phase::Answering | Phase::Closing => {}
         }
     }
 
@@ -227,8 +233,9 @@ impl Shard {
             Ok(Head::Complete { request, length }) => match self.judge(key, &request, &head[..length]) {
                 Ok(Answer::Health) => return self.answer_health(key),
                 Ok(Answer::Page(answer)) => {
-                    return self.answer(key, &answer.head, Cow::Borrowed(answer.body));
+                    return self.answer(key, &answer.head, Body::Static(answer.body));
                 }
+                Ok(Answer::Made(wish)) => return self.order(key, wish),
                 Ok(Answer::Watch(opening, accept)) => (opening, accept, length),
                 Err(refusal) => {
                     let Request { method, path, user_agent, .. } = request;
@@ -261,6 +268,12 @@ impl Shard {
         self.admit(key)?;
         let permit = permit(request, &self.parts.terms.auth, self.moment.now.unix_micros)?;
         let opening = place.open(request, permit)?;
+        if let Endpoint::Data(data) = opening.endpoint {
+            return match data {
+                Data::Jobs => Ok(Answer::Made(Wish::Jobs(Listing::parse(request.query)?, opening.permit))),
+                Data::Daemon => Ok(Answer::Made(Wish::Figures)),
+            };
+        }
         let accept = accept_key(request)?;
         match self.parts.door.is_draining() {
             true => Err(Refusal::draining()),
@@ -366,8 +379,39 @@ impl Shard {
         self.end(key);
     }
 
+    /// Has an answer made, without waiting for it.
+    fn order(&mut self, key: u32, wish: Wish) {
+        let due = self.moment.tick().wrapping_add(ticks(MAKING));
+        let connection = self.connection(key);
+        connection.phase = Phase::Asking;
+        connection.due = due;
+        let order = Order { shard: self.parts.index, key, generation: self.connection(key).generation, wish };
+        self.wheel.schedule(key, due);
+        if self.parts.orders.try_send(order).is_err() {
+            self.refuse(key, &Refusal::full("too many such requests wait; try again"));
+        }
+    }
+
+    /// The answer is made; the connection that wanted it may have gone.
+    pub(super) fn handle_answer(&mut self, key: u32, generation: u32, answer: Result<Parcel, Refusal>) {
+        let connection = self.connections.get(key as usize).and_then(Option::as_ref);
+        let is_asking = connection.is_some_and(|connection| {
+            connection.generation == generation && matches!(connection.phase, Phase::Asking)
+        });
+        match answer {
+            _ if !is_asking => {}
+            Err(refusal) => self.refuse(key, &refusal),
+            Ok(parcel) => {
+                let body = Body::Made(parcel);
+                let mut head = Vec::new();
+                page::write_data_head(&mut head, body.len());
+                self.answer(key, &head, body);
+            }
+        }
+    }
+
     /// Answers in HTTP. The client may take as long as it likes, as long as it takes something.
-    fn answer(&mut self, key: u32, head: &[u8], body: Cow<'static, [u8]>) {
+    fn answer(&mut self, key: u32, head: &[u8], body: Body) {
         self.watchers.answer(key, head, body);
         self.connection(key).phase = Phase::Answering;
     }

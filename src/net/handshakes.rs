@@ -43,7 +43,7 @@ impl Shard {
                 self.sockets.silence(key);
                 self.end(key);
             }
-            Phase::Head(_) | Phase::Open(_) | Phase::Answering | Phase::Closing => {
+            Phase::Head(_) | Phase::Open(_) | Phase::Asking | Phase::Answering | Phase::Closing => {
                 tracing::debug!(address = %self.connection(key).address(), "TLS broke: {fault}");
                 self.drop_connection(key);
             }

@@ -14,6 +14,7 @@ use rustls::ServerConfig;
 use crate::hub::address::Proxies;
 use crate::hub::auth::Auth;
 use crate::hub::laggard::Patience;
+use crate::hub::parcel::Parcel;
 use crate::hub::policy::Policy;
 use crate::hub::visitors::TooMany;
 use crate::net::survey::Sight;
@@ -65,6 +66,8 @@ pub enum Command {
     Adopt(TcpStream, Guest),
     /// Tell of every connection, a slice a turn.
     Survey(Sender<Vec<Sight>>),
+    /// What a connection has asked for, or why it cannot have it.
+    Answer { key: u32, generation: u32, answer: Result<Parcel, Refusal> },
     /// Judge by these from now on.
     Renew(Arc<Terms>),
     /// Serve what is published for at most `serve`, then say goodbye, `index` of `of` shards.

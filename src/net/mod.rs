@@ -4,6 +4,7 @@ pub mod accounts;
 pub mod activation;
 pub mod admin;
 pub mod certificate;
+pub mod clerk;
 pub mod clock;
 pub mod connection;
 pub mod connections;

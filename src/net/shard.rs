@@ -18,6 +18,7 @@ use crate::hub::refusals::RefusalLog;
 use crate::hub::watchers::Watchers;
 use crate::hub::wheel::{TICK_MILLIS, Wheel};
 use crate::metrics::{Counters, ShardCounters};
+use crate::net::clerk::Order;
 use crate::net::clock::{Clock, Moment};
 use crate::net::connection::Connection;
 use crate::net::housekeeping::JobSight;
@@ -48,6 +49,8 @@ pub struct ShardParts {
     pub poll: Poll,
     pub inlet: Inlet,
     pub commands: Receiver<Command>,
+    /// For answers that take longer to make than a turn.
+    pub orders: Sender<Order>,
     pub directory: Arc<Directory>,
     pub door: Arc<Door>,
     pub counters: Arc<Counters>,
@@ -300,6 +303,7 @@ impl Shard {
             match command {
                 Command::Adopt(socket, guest) => self.adopt(socket, guest),
                 Command::Survey(answer) => self.surveys.push_back(Survey::new(answer)),
+                Command::Answer { key, generation, answer } => self.handle_answer(key, generation, answer),
                 Command::Renew(terms) => self.renew(terms),
                 Command::Drain { serve, linger, connections, of } => {
                     let serve_until = self.moment.instant + serve;

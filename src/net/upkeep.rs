@@ -126,6 +126,7 @@ impl Shard {
             }
             Phase::Head(_) => self.refuse(key, &Refusal::timeout()),
             Phase::Open(_) => self.beat(key),
+            Phase::Asking => self.refuse(key, &Refusal::full("the answer could not be made in time")),
             // Of the request; it was kept.
             Phase::Answering => {}
             Phase::Closing => self.drop_connection(key),
@@ -239,7 +240,7 @@ impl Shard {
                     self.watchers.say(key, |out| notice::disconnected(out, &at, position, "draining", retry));
                     self.close(key, CloseReason::Drain);
                 }
-                Phase::Head(_) => self.refuse(key, &Refusal::draining()),
+                Phase::Head(_) | Phase::Asking => self.refuse(key, &Refusal::draining()),
                 // Its request will be refused.
                 Phase::Shaking(_) | Phase::Answering | Phase::Closing => {}
             }

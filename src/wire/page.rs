@@ -14,6 +14,12 @@ const STRICT_FIELDS: &str = "Content-Security-Policy: default-src 'none'; script
      Cross-Origin-Opener-Policy: same-origin\r\n\
      Cross-Origin-Resource-Policy: same-origin\r\n";
 
+/// The head of an answer that was made for one client, as JSON.
+pub fn write_data_head(out: &mut Vec<u8>, body_length: usize) {
+    let fields = format!("{STRICT_FIELDS}Cache-Control: no-store\r\n");
+    write_head(out, 200, &fields, Some("application/json"), body_length);
+}
+
 /// An answer: its head, and the body that goes out behind it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct PageAnswer {

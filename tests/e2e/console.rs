@@ -1,9 +1,15 @@
-//! The live page over HTTP: its files, what goes with each answer, and what it must not do to those who watch.
+//! The live page over HTTP: its files, the data it asks for, what goes with each answer, and what it must not do to
+//! those who watch.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::time::{Duration, Instant};
 
 use flate2::read::GzDecoder;
-use std::io::Read;
+use serde_json::{Value, json};
+use socket2::SockRef;
 
-use crate::harness::{Daemon, Raw};
+use crate::harness::{Daemon, Raw, Scratch, Setup, wait_until};
 
 /// An answer, whatever it is: status, fields in lower case, body as it came.
 struct Answer {
@@ -221,12 +227,8 @@ fn the_page_works_below_any_path_of_a_proxy() {
 
 #[test]
 fn the_page_is_open_where_tokens_are_asked_for_and_counts_as_a_visit() {
-    let scratch = crate::harness::Scratch::new();
-    let tokens = scratch.path().join("tokens");
-    std::fs::write(&tokens, "secret all\n").expect("the directory can be written");
-    let tokens = tokens.to_str().expect("the path is UTF-8");
-    let flags = ["--token-file", tokens, "--trusted-proxies", "127.0.0.1", "--handshakes-per-second", "2"];
-    let daemon = Daemon::start(&flags);
+    let (_scratch, daemon) =
+        daemon_with_tokens(&["--trusted-proxies", "127.0.0.1", "--handshakes-per-second", "2"]);
     let visit = |client: &str| {
         ask(&daemon, "GET", "/console/", &format!("X-Forwarded-For: {client}\r\nOrigin: http://other\r\n"))
     };
@@ -234,4 +236,264 @@ fn the_page_is_open_where_tokens_are_asked_for_and_counts_as_a_visit() {
     assert_eq!(statuses[0], 200, "neither token nor origin is looked at");
     assert!(statuses.contains(&429), "{statuses:?}");
     assert_eq!(visit("203.0.113.8").status, 200, "others are not affected");
+}
+
+fn page_of_jobs(daemon: &Daemon, query: &str, token: &str) -> Value {
+    let fields = if token.is_empty() { String::new() } else { format!("Authorization: Bearer {token}\r\n") };
+    let answer = ask(daemon, "GET", &format!("/console/jobs{query}"), &fields);
+    assert_eq!(
+        (answer.status, answer.field("content-type")),
+        (200, Some("application/json")),
+        "{}",
+        answer.text()
+    );
+    assert_eq!(answer.field("cache-control"), Some("no-store"));
+    assert_strict(&answer, "/console/jobs");
+    serde_json::from_str(answer.text()).expect("JSON")
+}
+
+fn ids(page: &Value) -> Vec<&str> {
+    let jobs = page["jobs"].as_array().expect("a list");
+    jobs.iter().map(|job| job["job_id"].as_str().expect("an id")).collect()
+}
+
+#[test]
+fn a_job_is_told_as_it_stands() {
+    let daemon = Daemon::start(&[]);
+    assert_eq!(page_of_jobs(&daemon, "", "")["jobs"], json!([]));
+    let mut feed = daemon.acked_feed();
+    let first = feed
+        .publish([r#"{"type":"job_started","job_id":"a","flow_id":"f","timestamp":"2026-01-01T00:00:00Z"}"#]);
+    let newest = feed.publish([
+        r#"{"type":"execution_event","job_id":"a","event":{"event_type":"slot_call"}}"#,
+        r#"{"type":"execution_event","job_id":"a","event":{"event_type":"event_emit"}}"#,
+        r#"{"type":"job_failed","job_id":"a","timestamp":"2026-01-01T00:00:02.5Z"}"#,
+        r#"{"type":"tick","job_id":"b"}"#,
+    ]);
+    let _watcher = daemon.watch("/api/ws/jobs/a/monitor");
+    let page = page_of_jobs(&daemon, "", "");
+    assert_eq!(
+        (ids(&page), &page["stream_seq"], &page["next"]),
+        (vec!["b", "a"], &json!(newest), &Value::Null)
+    );
+    let expected = json!({
+        "job_id": "a", "flow_id": "f", "status": "failed", "duration": 2.5,
+        "start_time": "2026-01-01T00:00:00.000Z", "end_time": "2026-01-01T00:00:02.500Z",
+        "total_events": 4, "total_slot_calls": 1, "total_event_emits": 1,
+        "first_seq": first, "stream_seq": newest - 1, "watchers": 1,
+    });
+    assert_eq!(page["jobs"][1], expected);
+    let other = &page["jobs"][0];
+    assert_eq!(
+        (&other["status"], &other["flow_id"], &other["end_time"]),
+        (&json!("running"), &json!(null), &json!(null))
+    );
+    assert_eq!(ids(&page_of_jobs(&daemon, "?status=failed", "")), ["a"]);
+    assert_eq!(ids(&page_of_jobs(&daemon, "?flow=f&status=running", "")), Vec::<&str>::new());
+    assert_eq!(ids(&page_of_jobs(&daemon, "?limit=1", "")), ["b"]);
+    for query in ["?limit=0", "?limit=10001", "?after=x", "?status=lost", "?flow=a&flow=a"] {
+        let answer = get(&daemon, &format!("/console/jobs{query}"));
+        assert_eq!(answer.status, 400, "{query}");
+        assert!(answer.text().starts_with(r#"{"error":"bad_parameter","#), "{query}");
+    }
+    assert_eq!(ask(&daemon, "POST", "/console/jobs", "").field("allow"), Some("GET"));
+}
+
+const TOKENS: &str = "every all\none jobs=a1,b*\nflow flows=f1\nnothing debug\nfigures admin\n";
+
+fn daemon_with_tokens(flags: &[&str]) -> (Scratch, Daemon) {
+    let scratch = Scratch::new();
+    let file = scratch.path().join("tokens");
+    std::fs::write(&file, TOKENS).expect("the directory can be written");
+    let file = file.to_str().expect("the path is UTF-8");
+    let daemon = Setup::default().flags(&["--token-file", file]).flags(flags).start();
+    (scratch, daemon)
+}
+
+#[test]
+fn everybody_sees_the_jobs_that_the_token_is_for() {
+    let (_scratch, daemon) = daemon_with_tokens(&[]);
+    let mut feed = daemon.acked_feed();
+    feed.publish([
+        r#"{"type":"tick","job_id":"a1","flow_id":"f1"}"#,
+        r#"{"type":"tick","job_id":"a2","flow_id":"f1"}"#,
+        r#"{"type":"tick","job_id":"b1","flow_id":"f2"}"#,
+        r#"{"type":"tick","job_id":"c1"}"#,
+    ]);
+    let of = |token| page_of_jobs(&daemon, "", token);
+    assert_eq!(ids(&of("every")), ["c1", "b1", "a2", "a1"]);
+    assert_eq!(ids(&of("one")), ["b1", "a1"]);
+    assert_eq!(ids(&of("flow")), ["a2", "a1"]);
+    assert_eq!(ids(&page_of_jobs(&daemon, "?flow=f1", "one")), ["a1"]);
+    let verdict = |path: &str, fields: &str| {
+        let answer = ask(&daemon, "GET", path, fields);
+        let body: Value = serde_json::from_str(answer.text()).expect("JSON");
+        (answer.status, body["error"].as_str().unwrap_or_default().to_owned())
+    };
+    let refused = |status: u16, code: &str| (status, code.to_owned());
+    for path in ["/console/jobs", "/console/daemon"] {
+        assert_eq!(verdict(path, ""), refused(401, "unauthorized"));
+        assert_eq!(verdict(path, "X-API-Key: wrong\r\n"), refused(401, "unauthorized"));
+        assert_eq!(verdict(path, "X-API-Key: nothing\r\n"), refused(403, "forbidden_scope"));
+        assert_eq!(
+            verdict(path, "X-API-Key: every\r\nOrigin: http://other\r\n"),
+            refused(403, "forbidden_origin")
+        );
+    }
+    assert_eq!(verdict("/console/jobs?limit=x", ""), refused(401, "unauthorized"), "the token comes first");
+    assert_eq!(verdict("/console/jobs", "X-API-Key: figures\r\n"), refused(403, "forbidden_scope"));
+    assert_eq!(verdict("/console/daemon", "X-API-Key: every\r\n"), refused(403, "forbidden_scope"));
+    assert_eq!(verdict("/console/daemon?token=figures", "").0, 200);
+    assert_eq!(verdict("/console/jobs", "X-API-Key: one\r\nOrigin: http://localhost\r\n").0, 200);
+}
+
+#[test]
+fn page_after_page_has_each_job_that_stays_once_whatever_changes() {
+    const JOBS: usize = 5_000;
+    let daemon = Daemon::start(&["--history-seconds", "3600", "--jobs-max", "5600"]);
+    let mut feed = daemon.acked_feed();
+    // Those that have to go when others come, and those that stay since they have newer events.
+    let named = |prefix: &str, range: std::ops::Range<usize>| -> Vec<String> {
+        range
+            .map(|n| format!(r#"{{"type":"job_started","job_id":"{prefix}{n}","flow_id":"f{}"}}"#, n % 7))
+            .collect()
+    };
+    for lines in [named("goes", 0..600), named("stays", 0..JOBS)] {
+        feed.publish(lines.iter().map(String::as_str));
+    }
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    let (mut query, mut pages) = ("?limit=333".to_owned(), 0);
+    loop {
+        let page = page_of_jobs(&daemon, &query, "");
+        let rows = page["jobs"].as_array().expect("a list");
+        assert!(rows.len() <= 333);
+        let order: Vec<u64> = rows.iter().map(|row| row["first_seq"].as_u64().expect("a number")).collect();
+        assert!(order.is_sorted_by(|one, other| one > other), "the latest to begin comes first");
+        ids(&page).into_iter().for_each(|id| *seen.entry(id.to_owned()).or_default() += 1);
+        pages += 1;
+        // New jobs come and push out old ones, and those that stay have events and ends.
+        let news = named(&format!("new{pages}-"), 0..30);
+        let events = (0..JOBS).step_by(pages + 1).map(|n| {
+            let kind = if n % 3 == 0 { "job_completed" } else { "tick" };
+            format!(r#"{{"type":"{kind}","job_id":"stays{n}"}}"#)
+        });
+        let lines: Vec<String> = events.chain(news).collect();
+        feed.publish(lines.iter().map(String::as_str));
+        match page["next"].as_u64() {
+            Some(next) => query = format!("?limit=333&after={next}"),
+            None => break,
+        }
+    }
+    assert!(pages >= 15, "{pages}");
+    assert!(seen.values().all(|&times| times == 1), "a job came twice");
+    let missing: Vec<usize> = (0..JOBS).filter(|n| !seen.contains_key(&format!("stays{n}"))).collect();
+    assert!(missing.is_empty(), "missing: {missing:?}");
+}
+
+/// Long ids make a long list: about 4 MB.
+fn publish_long_list(daemon: &Daemon) {
+    let mut feed = daemon.acked_feed();
+    let long = "x".repeat(100);
+    for block in 0..10 {
+        let lines: Vec<String> = (0..1_000)
+            .map(|n| format!(r#"{{"type":"tick","job_id":"{block}-{n}-{long}","flow_id":"{long}"}}"#))
+            .collect();
+        feed.publish(lines.iter().map(String::as_str));
+    }
+}
+
+#[test]
+fn a_long_answer_to_a_slow_reader_comes_whole_and_disturbs_nobody() {
+    // Longer than a lingering connection has, and with publishers that wait for watchers who read.
+    let flags = ["--overrun", "wait", "--stalled-seconds", "3600", "--history-bytes", "33554432"];
+    let daemon = Daemon::start(&flags);
+    publish_long_list(&daemon);
+    let mut slow = daemon.raw();
+    SockRef::from(&slow.stream).set_recv_buffer_size(4096).expect("a TCP socket");
+    slow.send(b"GET /console/jobs?limit=10000 HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let head = slow.read_head();
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    let mut watcher = daemon.watch("/api/ws/jobs/live/monitor");
+    watcher.connected();
+    let mut feed = daemon.acked_feed();
+    let begin = Instant::now();
+    let mut rounds = 0;
+    while begin.elapsed() < Duration::from_secs(7) {
+        let line = format!(r#"{{"type":"tick","job_id":"live","round":{rounds}}}"#);
+        // Much more than the history has room for: nobody waits for who watches nothing.
+        let filler = format!(r#"{{"type":"tick","job_id":"other","filler":"{}"}}"#, "y".repeat(100_000));
+        let sent = Instant::now();
+        feed.publish([filler.as_str(), filler.as_str(), filler.as_str(), line.as_str()]);
+        assert!(watcher.event().contains(&format!(r#""round":{rounds}}}"#)));
+        assert!(sent.elapsed() < Duration::from_secs(5), "round {rounds} took {:?}", sent.elapsed());
+        rounds += 1;
+        slow.fill();
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    println!("{rounds} rounds beside a reader that has {} bytes", slow.buffer.len());
+    assert!(slow.buffer.len() < 3_000_000, "it is a slow reader");
+    SockRef::from(&slow.stream).set_recv_buffer_size(4 << 20).expect("a TCP socket");
+    while slow.fill() > 0 {}
+    let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).expect("a length");
+    assert_eq!(slow.buffer.len().to_string(), length);
+    assert!(slow.buffer.len() > 3_000_000, "{}", slow.buffer.len());
+    let page: Value = serde_json::from_slice(&slow.buffer).expect("JSON");
+    assert_eq!(ids(&page).len(), 10_000);
+}
+
+#[test]
+fn who_takes_nothing_of_a_long_answer_is_reset_after_stalled_seconds() {
+    let daemon = Daemon::start(&["--stalled-seconds", "1"]);
+    publish_long_list(&daemon);
+    let mut raw = daemon.raw();
+    SockRef::from(&raw.stream).set_recv_buffer_size(4096).expect("a TCP socket");
+    raw.send(b"GET /console/jobs?limit=10000 HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    raw.read_head();
+    wait_until("the reset", || daemon.stderr().contains("reset: "));
+    let mut broken = daemon.raw();
+    assert!(broken.request("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").status == 200);
+}
+
+#[test]
+fn the_daemon_tells_its_own_figures() {
+    let daemon = Daemon::start(&["--shards", "2", "--history-bytes", "1048576"]);
+    let figures = || -> Value {
+        let answer = get(&daemon, "/console/daemon");
+        assert_eq!((answer.status, answer.field("content-type")), (200, Some("application/json")));
+        assert_eq!(answer.field("cache-control"), Some("no-store"));
+        assert_strict(&answer, "/console/daemon");
+        serde_json::from_str(answer.text()).expect("JSON")
+    };
+    let mut watchers = ["/api/ws/events", "/api/ws/events", "/api/ws/jobs/a/monitor", "/api/v1/websocket"]
+        .map(|path| daemon.watch(path));
+    let mut feed = daemon.acked_feed();
+    let newest = feed.publish([r#"{"type":"tick","job_id":"a","flow_id":"f"}"#]);
+    watchers[..3].iter_mut().for_each(|watcher| drop(watcher.event()));
+    daemon.refuse("/api/ws/nowhere");
+    wait_until("the figures", || figures()["deliveries_total"] == 3);
+    let told = figures();
+    assert_eq!(told["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(told["stream_seq"], newest);
+    let watched = json!({"events": 2, "job_monitor": 1, "multi_job": 1, "flow_monitor": 0, "job_debug": 0});
+    assert_eq!(told["watchers"], watched);
+    assert_eq!((&told["jobs"], &told["flows"], &told["publishers"]), (&json!(1), &json!(1), &json!(1)));
+    assert_eq!((&told["events_total"], &told["history"]["bytes_max"]), (&json!(1), &json!(1_048_576)));
+    assert_eq!(
+        (&told["refusals_total"]["not_found"], &told["gaps_total"]["overrun"]),
+        (&json!(1), &json!(0))
+    );
+    assert!(told["uptime_seconds"].as_f64() > Some(0.0) && told["history"]["bytes"].as_u64() > Some(0));
+    assert_eq!((&told["lagging"], &told["slowest"]), (&json!(0), &json!([])));
+    // One that does not read is among the slowest.
+    let filler = format!(r#"{{"type":"tick","job_id":"slow","filler":"{}"}}"#, "y".repeat(50_000));
+    let mut slow = daemon.raw();
+    slow.upgrade("/api/ws/jobs/slow/monitor");
+    wait_until("a slow watcher", || {
+        feed.publish([filler.as_str(); 20]);
+        let told = figures();
+        told["slowest"]
+            .as_array()
+            .is_some_and(|rows| rows.iter().any(|row| row["topics"] == json!(["job:slow"])))
+    });
+    assert!(figures()["lagging"].as_u64() >= Some(1));
 }

@@ -1,53 +1,52 @@
-// The jobs whose events come in, in a table.
+// The jobs that the viewer may see, in a table, asked for again and again.
 
-/** Jobs shown at most. */
-const JOBS_MAX = 200;
-const RETRY_MILLIS = 2000;
+const SHOWN_MAX = 200;
+const PAUSE_MILLIS = 2000;
+/** Kept for this tab alone. */
+const TOKEN = "luxcast.token";
 
 const status = document.getElementById("status");
+const form = document.getElementById("ask");
 const table = document.getElementById("jobs");
-/** By id, the one with the newest event last. */
-const jobs = new Map();
-let position = "-1000";
-let isDrawn = true;
+let timer;
 
-function connect() {
-  const address = new URL("../api/ws/events", document.baseURI);
-  address.protocol = address.protocol.replace("http", "ws");
-  address.searchParams.set("since", position);
-  const socket = new WebSocket(address);
-  socket.onopen = () => { status.textContent = "Live"; };
-  socket.onmessage = (message) => take(JSON.parse(message.data));
-  socket.onclose = () => {
-    status.textContent = "Not connected; trying again";
-    setTimeout(connect, RETRY_MILLIS);
-  };
-}
-
-function take(event) {
-  if (event.stream_seq !== undefined) position = String(event.stream_seq);
-  if (event.job_id == null) return;
-  const job = jobs.get(event.job_id) ?? { flow: "", count: 0 };
-  jobs.delete(event.job_id);
-  jobs.set(event.job_id, job);
-  job.flow = event.flow_id ?? job.flow;
-  job.type = event.type;
-  job.count += 1;
-  if (jobs.size > JOBS_MAX) jobs.delete(jobs.keys().next().value);
-  if (isDrawn) {
-    isDrawn = false;
-    requestAnimationFrame(draw);
+async function refresh() {
+  clearTimeout(timer);
+  try {
+    const token = sessionStorage.getItem(TOKEN);
+    const headers = token ? { Authorization: `Bearer ${token}` } : {};
+    const answer = await fetch(`./jobs?limit=${SHOWN_MAX}`, { headers, cache: "no-store" });
+    const body = await answer.json();
+    form.hidden = answer.status !== 401 && answer.status !== 403;
+    if (answer.ok) draw(body);
+    else status.textContent = body.message;
+    if (!form.hidden) return;
+  } catch {
+    status.textContent = "The daemon does not answer; trying again";
   }
+  timer = setTimeout(refresh, PAUSE_MILLIS);
 }
 
-function draw() {
-  isDrawn = true;
-  const rows = [...jobs].reverse().map(([id, job]) => {
+function draw({ jobs, next, timestamp }) {
+  const of = next === null ? "All jobs" : `The latest ${jobs.length} jobs`;
+  status.textContent = `${of}, ${new Date(timestamp).toLocaleTimeString()}`;
+  const rows = jobs.map((job) => {
     const row = document.createElement("tr");
-    for (const text of [id, job.flow, job.type, job.count]) row.insertCell().textContent = text;
+    const seconds = job.duration === null ? "" : job.duration.toFixed(1);
+    for (const text of [job.job_id, job.flow_id ?? "", job.status, seconds, job.total_events]) {
+      row.insertCell().textContent = text;
+    }
     return row;
   });
   table.replaceChildren(...rows);
 }
 
-connect();
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  const token = document.getElementById("token");
+  sessionStorage.setItem(TOKEN, token.value);
+  token.value = "";
+  refresh();
+});
+
+refresh();

@@ -59,6 +59,11 @@ impl Listing {
         })
     }
 
+    /// Those that are furthest behind.
+    pub fn of_slowest(limit: usize) -> Self {
+        Self { sort: Some(Sort::Lag), limit }
+    }
+
     /// The rows that are wanted, as JSON.
     pub fn write(&self, sights: Vec<Sight>) -> Vec<u8> {
         let mut heads = HashMap::new();

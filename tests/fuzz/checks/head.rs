@@ -113,7 +113,11 @@ fn check_route(head: &[u8], request: &Request<'_>) {
         Ok(opening) => {
             let id = match &opening.endpoint {
                 Endpoint::JobMonitor(id) | Endpoint::JobDebug(id) | Endpoint::FlowMonitor(id) => id.as_str(),
-                Endpoint::Events | Endpoint::MultiJob | Endpoint::Health | Endpoint::Page(_) => "x",
+                Endpoint::Events
+                | Endpoint::MultiJob
+                | Endpoint::Health
+                | Endpoint::Page(_)
+                | Endpoint::Data(_) => "x",
             };
             let is_word = |letter: char| letter.is_ascii_alphanumeric() || "_.:-".contains(letter);
             assert!((1..=128).contains(&id.len()) && id.chars().all(is_word), "{id:?}");

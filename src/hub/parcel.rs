@@ -1,0 +1,76 @@
+//! Bytes that were made for one client's answer. All that are on their way together have a bound, since a slow client
+//! keeps its own for as long as it reads.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Of all answers on their way: the longest list of jobs has a few MiB, so this is room for a dozen slow readers of such.
+pub const AFLOAT_BYTES_MAX: usize = 64 << 20;
+
+/// How many bytes are on their way.
+#[derive(Clone, Default)]
+pub struct Afloat(Arc<AtomicUsize>);
+
+pub struct Parcel {
+    bytes: Vec<u8>,
+    afloat: Afloat,
+}
+
+impl Parcel {
+    /// None: too many bytes are on their way already.
+    pub fn new(bytes: Vec<u8>, afloat: &Afloat) -> Option<Self> {
+        let parcel = Self { bytes, afloat: afloat.clone() };
+        let before = afloat.0.fetch_add(parcel.bytes.capacity(), Ordering::Relaxed);
+        (before + parcel.bytes.capacity() <= AFLOAT_BYTES_MAX).then_some(parcel)
+    }
+}
+
+impl Drop for Parcel {
+    fn drop(&mut self) {
+        self.afloat.0.fetch_sub(self.bytes.capacity(), Ordering::Relaxed);
+    }
+}
+
+/// What stands behind the head of an answer.
+pub enum Body {
+    /// It is part of the program.
+    Static(&'static [u8]),
+    Made(Parcel),
+}
+
+impl Default for Body {
+    fn default() -> Self {
+        Body::Static(&[])
+    }
+}
+
+impl Deref for Body {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Body::Static(bytes) => bytes,
+            Body::Made(parcel) => &parcel.bytes,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{AFLOAT_BYTES_MAX, Afloat, Parcel};
+
+    #[test]
+    fn what_is_on_its_way_is_bounded_and_room_comes_back() {
+        let afloat = Afloat::default();
+        let half = || Parcel::new(Vec::with_capacity(AFLOAT_BYTES_MAX / 2), &afloat);
+        let first = half().unwrap();
+        let second = half().unwrap();
+        assert!(Parcel::new(vec![0], &afloat).is_none());
+        drop(first);
+        assert!(Parcel::new(vec![0], &afloat).is_some());
+        let third = half().unwrap();
+        drop((second, third));
+        assert_eq!(afloat.0.load(std::sync::atomic::Ordering::Relaxed), 0);
+    }
+}
