@@ -1,4 +1,4 @@
-//! What is in `contrib` for Prometheus and Grafana, with the real Prometheus on a real daemon.
+//! What is in `tools/monitoring` for Prometheus and Grafana, with the real Prometheus on a real daemon.
 
 use std::collections::HashSet;
 use std::fs;
@@ -12,15 +12,15 @@ use serde_json::Value;
 use crate::harness::daemon::Gathered;
 use crate::harness::{Daemon, PATIENCE, Scratch, wait_until};
 
-fn contrib(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib").join(path)
+fn shipped(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/monitoring").join(path)
 }
 
 fn read(path: &str) -> String {
-    fs::read_to_string(contrib(path)).expect("it is part of the project")
+    fs::read_to_string(shipped(path)).expect("it is part of the project")
 }
 
-/// The real one, with the configuration of `contrib` but for the daemon's address and shorter intervals.
+/// The real one, with the configuration of `tools/monitoring` but for the daemon's address and shorter intervals.
 struct Prometheus {
     child: Child,
     address: SocketAddr,
@@ -40,7 +40,7 @@ impl Prometheus {
         fs::write(scratch.path().join("prometheus.yml"), config)
             .expect("the scratch directory can be written");
         let alerts = scratch.path().join("alerts.yml");
-        fs::copy(contrib("prometheus/alerts.yml"), alerts).expect("the scratch directory can be written");
+        fs::copy(shipped("prometheus/alerts.yml"), alerts).expect("the scratch directory can be written");
         let file = |name: &str| scratch.path().join(name).display().to_string();
         let mut child = Command::new("prometheus")
             .args([&format!("--config.file={}", file("prometheus.yml")), "--web.listen-address=127.0.0.1:0"])
@@ -192,7 +192,7 @@ fn an_alert_fires_when_the_daemon_is_gone() {
 fn promtool(arguments: &[&str], input: &str) {
     let mut child = Command::new("promtool")
         .args(arguments)
-        .current_dir(contrib("prometheus"))
+        .current_dir(shipped("prometheus"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
