@@ -150,13 +150,13 @@ impl Server {
             threads.shards.push(spawn(format!("shard-{index}"), move || shard.run())?);
         }
         threads.shards.push(common.start_clerk(&handles, config)?);
+        threads.mark = keeping.start(mark_requests)?;
         threads.ingest = Some(spawn("ingest".to_owned(), move || ingest_thread.run())?);
         if let Some(listener) = admin {
             let admin = common.admin(listener, &handles, config, &is_admin_stopping)?;
             threads.admin = Some(spawn("admin".to_owned(), move || admin.run())?);
         }
         start_watchdog(pulses)?;
-        threads.mark = keeping.start(mark_requests)?;
         Ok(Server {
             listening,
             admin: admin_address,
@@ -238,15 +238,14 @@ impl Server {
         self.is_ingest_stopping.store(true, Ordering::Release);
         self.ingest_waker.waker.wake()?;
         let remains = join(ingest.expect("the daemon is waited for once"))?;
-        // Nobody asks for marks any more, so that this thread has ended.
-        let mut result = mark.map_or(Ok(()), join);
         let connections = self.door.connections();
         let goodbye = GOODBYE.min(self.drain_seconds / 2);
         for shard in &self.shards {
             let serve = self.drain_seconds - goodbye;
             shard.send(Command::Drain { serve, linger: goodbye, connections, of: self.shards.len() });
         }
-        let saved = self.keeping.save(remains, began, self.drain_seconds)?;
+        let saved = self.keeping.save(remains, mark, began, self.drain_seconds)?;
+        let mut result = Ok(());
         for shard in shards {
             result = result.and(join(shard));
         }

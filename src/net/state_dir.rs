@@ -111,7 +111,11 @@ impl StateDir {
         let used = self.path.join(USED);
         match fs::rename(&from, &used).and_then(|()| self.sync()) {
             Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::NotFound => return None,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                // Of a run that died as it began: to put it back later would bring an old past back.
+                let _ = fs::remove_file(&used);
+                return None;
+            }
             Err(error) => {
                 tracing::error!("cannot use {shown}, it would be used again after this run: {error}");
                 return None;
@@ -175,6 +179,10 @@ impl StateDir {
                 }
             }
             Ok(())
+        })
+        .inspect_err(|_| {
+            // One from before that could not be taken: by now it is too old.
+            let _ = fs::remove_file(self.path.join(SNAPSHOT));
         })?;
         Ok(bytes)
     }
@@ -282,7 +290,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::path::PathBuf;
 
-    use super::{MARK, MARK_STEP, Mark, StateDir, mark_ahead_of, parse_mark, write_mark};
+    use super::{MARK, MARK_STEP, Mark, SNAPSHOT, StateDir, USED, mark_ahead_of, parse_mark, write_mark};
     use crate::stream::sequencer::SEQ_MIN;
 
     /// A directory that goes with its test.
@@ -314,6 +322,16 @@ mod tests {
         assert!(error.to_string().contains("another daemon uses the state_dir"), "{error}");
         drop(state);
         assert!(StateDir::open(&scratch.0).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_snapshot_of_a_run_that_died_as_it_began_never_comes_back() {
+        let scratch = Scratch::new("used");
+        let state = StateDir::open(&scratch.0).unwrap().unwrap();
+        fs::write(scratch.0.join(USED), "an old past").unwrap();
+        assert!(state.take_snapshot().is_none());
+        state.put_back_snapshot();
+        assert!(!scratch.0.join(SNAPSHOT).exists() && !scratch.0.join(USED).exists());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
 
-use super::{Handle, spawn};
+use super::{Handle, join, spawn};
 use crate::config::Config;
 use crate::net::clock;
 use crate::net::state_dir::{Mark, Remains, StateDir, keep_mark, mark_ahead_of};
@@ -37,15 +37,12 @@ impl Keeping {
         Ok(Self { dir: dir.map(Arc::new) })
     }
 
-    /// Reads what is there, and says how far the numbers of this run may go before the first is given.
+    /// Reads what is there, and decides where the numbers of this run begin.
     pub fn begin(&self) -> Legacy {
         let restored = self.dir.as_ref().and_then(|dir| dir.take_snapshot());
         let mark = self.dir.as_ref().map_or(0, |dir| dir.mark());
         let before = restored.as_ref().map_or(0, Restored::seq).max(mark);
         let run_start = before.max(clock::unix_micros() as u64).clamp(SEQ_MIN, SEQ_MAX - 1);
-        if let Some(dir) = &self.dir {
-            dir.set_mark(mark_ahead_of(run_start));
-        }
         Legacy { restored, run_start }
     }
 
@@ -66,14 +63,22 @@ impl Keeping {
         }
     }
 
-    /// Saves what the next run needs, beside everything else that goes on. What comes says that it is done.
-    pub fn save(&self, remains: Remains, began: Instant, limit: Duration) -> io::Result<Receiver<()>> {
+    /// Saves what the next run needs, beside everything else that goes on, once the last mark that was asked for is
+    /// written. What comes says that it is done.
+    pub fn save(
+        &self,
+        remains: Remains,
+        marks: Option<Handle<()>>,
+        began: Instant,
+        limit: Duration,
+    ) -> io::Result<Receiver<()>> {
         let (done, is_done) = bounded(1);
         let Some(dir) = self.dir.clone() else {
             return Ok(is_done);
         };
         let until = began + limit - RESERVE_MAX.min(limit / 4);
         spawn("save".to_owned(), move || {
+            marks.map_or(Ok(()), join)?;
             save(&dir, &remains, until);
             // Whoever waited may have given up.
             let _ = done.send(());
@@ -98,10 +103,14 @@ impl Legacy {
         }
     }
 
+    /// Says how far the numbers of this run may go, before the first is given.
     pub fn mark(&self, keeping: &Keeping) -> (Mark, Receiver<u64>) {
-        match keeping.dir {
+        match &keeping.dir {
             None => (Mark::none(), bounded(0).1),
-            Some(_) => Mark::new(self.run_start),
+            Some(dir) => {
+                dir.set_mark(mark_ahead_of(self.run_start));
+                Mark::new(self.run_start)
+            }
         }
     }
 }

@@ -394,6 +394,8 @@ fn a_full_disk_costs_the_state_and_nothing_else() {
         .collect();
     let newest = daemon.acked_feed().publish(lines.iter().map(String::as_str));
     let mut watcher = daemon.watch("/api/ws/jobs/j/monitor?since=start");
+    // One from before, that this run could not take: the next must not believe it either.
+    fs::write(home.state().join("snapshot"), "an old past").unwrap();
     daemon.terminate();
     let (texts, close) = watcher.until_close();
     assert_eq!(texts.iter().filter(|text| seq_of(text).is_some()).count(), 2_000);
@@ -459,6 +461,7 @@ fn a_start_that_fails_does_not_use_the_snapshot_up() {
     let mut daemon = home.start(&[]);
     let newest = publish(&daemon, 0..10);
     daemon.stop();
+    let mark = fs::read(home.state().join("mark")).unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let output = luxcast()
         .args(["serve", "--admin", "off", "--listen", &taken.local_addr().unwrap().to_string()])
@@ -466,6 +469,7 @@ fn a_start_that_fails_does_not_use_the_snapshot_up() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(1));
+    assert_eq!(fs::read(home.state().join("mark")).unwrap(), mark, "no number was given");
     let daemon = home.start(&[]);
     let mut watcher = daemon.watch(&format!("/api/ws/events?since={}", newest - 4));
     assert_eq!(read_up_to(&mut watcher, newest), ((6..10).collect(), Vec::new()));
