@@ -1,7 +1,7 @@
 //! What `state_dir` keeps over a clean restart: the history, the jobs, the publishers' accepted lines, the numbering.
 //! Bytes to state and back; the files themselves are elsewhere.
 //!
-//! A snapshot is [`MAGIC`] and then records, each with its kind, its length and two checksums ([`record`]): the head,
+//! A snapshot is `MAGIC` and then records, each with its kind, its length and two checksums (`record`): the head,
 //! the topics, the batches from the newest to the oldest, and of those that there was no time for the events that
 //! their jobs keep and the last numbers by type. So whatever is cut off or damaged, the newest part in one piece is what is left: the batches up to
 //! the first bad one. What was in the others is known by topic and type, since each topic says how many events of
