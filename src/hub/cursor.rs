@@ -331,15 +331,15 @@ fn after(
     }
     let index = log.index_after(seq);
     let is_of_all = topic.kind == TopicKind::All;
-    let is_other_run = seq < directory.known_from() && !is_start;
+    let unknown_to = if is_start { 0 } else { directory.unknown_to(seq) };
+    let is_other_run = unknown_to > 0;
     // In the log of all, the place follows from the number.
     let place = is_of_all.then(|| directory.index_of_all(seq));
     let missed = Missed::of(log, place.or((index > log.base()).then_some(index)), seq, selector);
     let dropped_to = dropped_to(topic, log, directory);
     let gap = if (is_other_run || seq < dropped_to) && !is_complete {
         let reason = if is_other_run { GapReason::Restart } else { GapReason::Expired };
-        let run_end = if is_other_run { directory.known_from() } else { 0 };
-        let to = missed.to.unwrap_or(0).max(run_end).max(dropped_to);
+        let to = missed.to.unwrap_or(0).max(unknown_to).max(dropped_to);
         Some(Gap { from: seq + 1, to, missed: None, reason })
     } else {
         let is_of_restart = seq < directory.missing_to && !is_start;

@@ -101,9 +101,14 @@ impl Directory {
         self.published.store(seq, Ordering::SeqCst);
     }
 
-    /// Nothing is known of the events with numbers up to here.
-    pub fn known_from(&self) -> u64 {
-        self.runs[0].seq
+    /// No known run gave the number `seq`: of what came behind it nothing is known, up to the number returned.
+    /// 0: it is known.
+    pub fn unknown_to(&self, seq: u64) -> u64 {
+        let next = self.runs.partition_point(|run| run.seq <= seq);
+        let Some(after) = self.runs.get(next) else { return 0 };
+        let run = next.checked_sub(1).map(|run| self.runs[run]);
+        let was_given = run.is_some_and(|run| seq - run.seq <= after.index - run.index);
+        if was_given { 0 } else { after.seq }
     }
 
     /// Index in the log of all events of the first event beyond `seq` of which anything is known.

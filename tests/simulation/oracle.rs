@@ -104,6 +104,8 @@ pub struct Oracle {
     pub run_start: u64,
     /// The next event's number.
     next_seq: u64,
+    /// Of each restart the last number before it, and the one that it went on behind: what is between is nobody's.
+    holes: Vec<(u64, u64)>,
     /// Up to here, a restart may have lost what was there.
     missing_to: u64,
     types: BTreeSet<(String, Option<String>)>,
@@ -143,6 +145,7 @@ impl Oracle {
             topics: topics.collect(),
             run_start,
             next_seq: run_start + 1,
+            holes: Vec::new(),
             missing_to: 0,
             types: types.collect(),
         }
@@ -209,6 +212,7 @@ impl Oracle {
         keys: &[TopicKey],
         key_of: impl Fn(&TopicRecord) -> TopicKey,
     ) {
+        self.holes.push((self.next_seq - 1, run_start));
         self.next_seq = run_start + 1;
         self.missing_to = missing_to;
         for (record, &key) in self.topics.iter_mut().zip(keys) {
@@ -382,6 +386,15 @@ impl Oracle {
         if topic == ALL { 0 } else { moment.dropped_max.min(before) }
     }
 
+    /// Up to here nothing can be known by a watcher that says it stood at `seq`: no run has told it that.
+    fn unknown_to(&self, seq: u64) -> u64 {
+        if seq < self.run_start {
+            return self.run_start;
+        }
+        let hole = self.holes.iter().find(|(last, next)| seq > *last && seq < *next);
+        hole.map_or(0, |(_, next)| *next)
+    }
+
     /// Number of the first event that the topic's own log can have.
     fn log_start(&self, topic: TopicId, moment: &Moment) -> u64 {
         if topic == ALL {
@@ -432,13 +445,13 @@ impl Oracle {
             }
         }
         let last_lost = lost.last().copied().unwrap_or(0);
-        let is_other_run = seq < self.run_start && !is_start;
+        let unknown_to = if is_start { 0 } else { self.unknown_to(seq) };
+        let is_other_run = unknown_to > 0;
         let dropped_to = self.dropped_to(topic, moment);
         let is_dropped = seq < dropped_to;
         let gap = if (is_other_run || is_dropped) && !moment.is_complete {
             let reason = if is_other_run { "restart" } else { "expired" };
-            let run_start = if is_other_run { self.run_start } else { 0 };
-            let to = last_lost.max(dropped_to).max(run_start);
+            let to = last_lost.max(dropped_to).max(unknown_to);
             Some(ExpectedGap { to_unsure: unsure, ..gap(seq + 1, to, reason, None) })
         } else {
             let count = lost.len() as u64;

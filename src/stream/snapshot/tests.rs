@@ -226,7 +226,7 @@ fn a_state_is_the_same_after_its_bytes() {
         let next = restored(read, LARGE, 1_000);
         assert_eq!(pictures(&next), before, "seed {seed}");
         assert_eq!(next.directory.types.names(), sequencer.directory.types.names(), "seed {seed}");
-        assert_eq!(next.directory.known_from(), SEQ_MIN + 10);
+        assert_eq!(next.directory.unknown_to(0), SEQ_MIN + 10);
         // And once more, with events of the next run in it.
         let mut next = next;
         let lines: Vec<String> = (0..20).map(|_| random_line(&mut random, 3)).collect();
@@ -383,6 +383,9 @@ fn a_number_of_an_earlier_run_has_its_place_in_the_log_of_all() {
     assert_eq!(directory.run_start, second);
     let numbers = [first - 1, first, first + 3, first + 5, first + 500, second, second + 2, second + 5];
     assert_eq!(numbers.map(|seq| directory.index_of_all(seq)), [0, 0, 3, 5, 5, 5, 7, 10]);
+    // Whoever has a number from between the two was told it by a run that left nothing.
+    let unknown_to = [first, 0, 0, 0, second, 0, 0, 0];
+    assert_eq!(numbers.map(|seq| directory.unknown_to(seq)), unknown_to);
     let log = directory.all.log.lock();
     assert!(numbers[1..].iter().all(|&seq| log.index_after(seq) == directory.index_of_all(seq)));
 }
