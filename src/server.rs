@@ -33,7 +33,8 @@ use crate::net::inbox::{Command, ShardHandle, Terms};
 use crate::net::ingest::{self, Ingest, IngestParts};
 use crate::net::keys;
 use crate::net::listener::{Door, DoorLimits, Listener};
-use crate::net::service::{self, Pulse};
+use crate::net::pulse::Pulse;
+use crate::net::service;
 use crate::net::shard::{self, IngestWaker, Shard, ShardParts};
 use crate::net::state_dir::Remains;
 use crate::stream::directory::Directory;
@@ -123,8 +124,7 @@ impl Server {
         let (mark, mark_requests) = legacy.mark(&keeping);
         let (sequencer, accounts, clock) = take_over(legacy, &common, &links, config);
         let is_ingest_stopping = Arc::new(AtomicBool::new(false));
-        let has_ingest_turned = Arc::new(AtomicBool::new(true));
-        let pulses = common.pulses(&parts, &handles, &has_ingest_turned);
+        let pulse = common.pulse(&handles);
         let ingest_thread = Ingest::new(IngestParts {
             poll,
             listener: feed,
@@ -137,7 +137,6 @@ impl Server {
             clock,
             waker: common.ingest_waker.clone(),
             is_stopping: is_ingest_stopping.clone(),
-            has_turned: has_ingest_turned,
             overrun: config.overrun,
             history_bytes: config.history_bytes,
             history_millis: config.history_seconds.as_millis() as u64,
@@ -156,7 +155,7 @@ impl Server {
             let admin = common.admin(listener, &handles, config, &is_admin_stopping)?;
             threads.admin = Some(spawn("admin".to_owned(), move || admin.run())?);
         }
-        start_watchdog(pulses)?;
+        start_watchdog(pulse)?;
         Ok(Server {
             listening,
             admin: admin_address,
@@ -289,26 +288,13 @@ impl Common {
         spawn("clerk".to_owned(), move || clerk.run())
     }
 
-    /// Each thread that must not hang: how it gives a sign of life.
-    fn pulses(
-        &self,
-        parts: &[ShardParts],
-        handles: &[ShardHandle],
-        has_ingest_turned: &Arc<AtomicBool>,
-    ) -> Vec<Pulse> {
-        let of_shards = parts.iter().zip(handles.iter().cloned()).map(|(parts, handle)| Pulse {
-            name: format!("shard-{}", parts.index),
-            has_turned: Arc::downgrade(&parts.has_turned),
-            wake: Box::new(move || handle.wake()),
-        });
-        let waker = self.ingest_waker.clone();
-        let of_ingest = Pulse {
-            name: "ingest".to_owned(),
-            has_turned: Arc::downgrade(has_ingest_turned),
-            // One that does not work shows by the silence.
-            wake: Box::new(move || drop(waker.waker.wake())),
-        };
-        of_shards.chain([of_ingest]).collect()
+    fn pulse(&self, shards: &[ShardHandle]) -> Pulse {
+        Pulse {
+            shards: shards.to_vec(),
+            ingest: self.ingest_waker.clone(),
+            counters: self.counters.clone(),
+            door: self.door.clone(),
+        }
     }
 
     fn admin(
@@ -321,12 +307,9 @@ impl Common {
         Ok(Admin {
             is_open: listener.local_addr()?.ip().to_canonical().is_loopback(),
             listener,
-            shards: shards.to_vec(),
-            door: self.door.clone(),
+            pulse: self.pulse(shards),
             terms: self.terms.clone(),
             directory: self.directory.clone(),
-            counters: self.counters.clone(),
-            ingest: self.ingest_waker.clone(),
             history_bytes_max: config.history_bytes,
             start_unix_micros: clock::unix_micros(),
             is_stopping: is_stopping.clone(),
@@ -360,7 +343,6 @@ fn shard_parts(config: &Config, common: &Common) -> io::Result<Shards> {
             listener: None,
             count: handle.connections.clone(),
             acceptor: shards.1.first().unwrap_or(&handle).clone(),
-            has_turned: Arc::new(AtomicBool::new(true)),
         });
         shards.1.push(handle);
         shards.2.push(link);
@@ -387,9 +369,9 @@ fn take_over(
 }
 
 /// Where the service manager wants signs of life.
-fn start_watchdog(pulses: Vec<Pulse>) -> io::Result<()> {
+fn start_watchdog(pulse: Pulse) -> io::Result<()> {
     if let Some(patience) = service::patience() {
-        spawn("watchdog".to_owned(), move || service::watch_over(&pulses, patience))?;
+        spawn("watchdog".to_owned(), move || service::watch_over(&pulse, patience))?;
     }
     Ok(())
 }

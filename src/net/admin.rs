@@ -12,12 +12,13 @@ use parking_lot::Mutex;
 use rustix::process::setpriority_process;
 
 use crate::hub::endpoint::permit;
-use crate::metrics::{self, Counters, Figures, GAPS, REFUSALS, Words};
+use crate::metrics::{self, Figures, GAPS, REFUSALS, Words};
 use crate::net::admin::process::read_process;
 use crate::net::clock::unix_micros;
 use crate::net::housekeeping::JobSight;
 use crate::net::inbox::{Command, ShardHandle, Terms};
 use crate::net::listener::Door;
+use crate::net::pulse::Pulse;
 use crate::net::shard::IngestWaker;
 use crate::net::survey::Sight;
 use crate::stream::directory::Directory;
@@ -51,12 +52,9 @@ pub struct Admin {
     pub listener: TcpListener,
     /// On loopback nobody is asked for a token.
     pub is_open: bool,
-    pub shards: Vec<ShardHandle>,
-    pub ingest: Arc<IngestWaker>,
-    pub door: Arc<Door>,
+    pub pulse: Pulse,
     pub terms: Arc<Mutex<Arc<Terms>>>,
     pub directory: Arc<Directory>,
-    pub counters: Arc<Counters>,
     pub history_bytes_max: usize,
     /// When the daemon began, in Unix time.
     pub start_unix_micros: i64,
@@ -138,7 +136,7 @@ impl Admin {
         }
         match path {
             Path::Health => write_response(out, 200, "text/plain", b"ok\n"),
-            Path::Ready if self.door.is_draining() => return Err(Refusal::draining()),
+            Path::Ready if self.pulse.door.is_draining() => return Err(Refusal::draining()),
             Path::Ready => match self.stalled_thread() {
                 Some(thread) => return Err(stalled(&thread)),
                 None => write_response(out, 200, "text/plain", b"ready\n"),
@@ -146,7 +144,7 @@ impl Admin {
             Path::Metrics => write_response(out, 200, METRICS_TYPE, self.metrics().as_bytes()),
             Path::Connections => {
                 let listing = connections::Listing::parse(request.query)?;
-                write_response(out, 200, "application/json", &listing.write(sights_of(&self.shards)?));
+                write_response(out, 200, "application/json", &listing.write(sights_of(&self.pulse.shards)?));
             }
             Path::Jobs => {
                 let listing = jobs::Listing::parse(request.query)?;
@@ -154,7 +152,7 @@ impl Admin {
                     out,
                     200,
                     "application/json",
-                    &listing.write(&jobs_of(&self.ingest, &self.door)?),
+                    &listing.write(&jobs_of(&self.pulse.ingest, &self.pulse.door)?),
                 );
             }
         }
@@ -177,12 +175,12 @@ impl Admin {
         let line_errors = LineError::ALL.map(LineError::code);
         let gaps = GapReason::ALL.map(GapReason::text);
         let figures = Figures {
-            counters: &self.counters,
+            counters: &self.pulse.counters,
             words: Words { refusals: &Refusal::CODES, gaps: &gaps, line_errors: &line_errors },
             process: read_process(self.start_unix_micros),
-            is_draining: self.door.is_draining(),
-            sockets: self.door.connections() as u64,
-            sockets_max: self.door.connections_max() as u64,
+            is_draining: self.pulse.door.is_draining(),
+            sockets: self.pulse.door.connections() as u64,
+            sockets_max: self.pulse.door.connections_max() as u64,
             topics: self.directory.len() as u64,
             history_bytes_max: self.history_bytes_max as u64,
         };
@@ -193,27 +191,17 @@ impl Admin {
 
     /// The first thread that does not begin a turn when it is woken.
     fn stalled_thread(&self) -> Option<String> {
-        let turns = || {
-            let of_shards = self.counters.shards.iter().map(|shard| shard.turns.get());
-            of_shards.chain([self.counters.ingest.turns.get()]).collect::<Vec<_>>()
-        };
-        let before = turns();
-        self.shards.iter().for_each(ShardHandle::wake);
-        wake(&self.ingest);
+        let before = self.pulse.turns();
+        self.pulse.wake();
         let until = Instant::now() + TURN_MAX;
         loop {
-            let stalled = before.iter().zip(turns()).position(|(before, now)| *before == now)?;
+            let silent = self.pulse.silent_since(&before).into_iter().next()?;
             if Instant::now() >= until {
-                let is_shard = stalled < self.shards.len();
-                return Some(if is_shard { format!("shard-{stalled}") } else { "ingest".to_owned() });
+                return Some(silent);
             }
             thread::sleep(Duration::from_millis(1));
         }
     }
-}
-
-fn wake(ingest: &IngestWaker) {
-    ingest.waker.wake().expect("the ingest thread's waker works");
 }
 
 /// What the shards see, each slice as it comes.
@@ -240,7 +228,7 @@ pub fn jobs_of(ingest: &IngestWaker, door: &Door) -> Result<Vec<JobSight>, Refus
     let (sender, receiver) = unbounded();
     // The ingest thread is there for as long as its waker.
     let _ = ingest.ask.send(sender);
-    wake(ingest);
+    ingest.wake();
     gather(&receiver, "ingest")
 }
 

@@ -64,8 +64,6 @@ pub struct IngestParts {
     pub clock: Clock,
     pub waker: Arc<IngestWaker>,
     pub is_stopping: Arc<AtomicBool>,
-    /// Set at each turn.
-    pub has_turned: Arc<AtomicBool>,
     pub overrun: Overrun,
     pub history_bytes: usize,
     pub history_millis: u64,
@@ -130,7 +128,6 @@ impl Ingest {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 result => result?,
             }
-            self.parts.has_turned.store(true, Ordering::Relaxed);
             self.begin_turn();
             for event in &events {
                 match event.token() {

@@ -16,6 +16,7 @@ pub mod keys;
 pub mod listener;
 pub mod outq;
 pub mod publisher;
+pub mod pulse;
 pub mod service;
 pub mod shard;
 pub mod sockets;

@@ -4,12 +4,12 @@
 //! The variables that name it stay in the environment: the daemon starts no programs that could inherit them.
 
 use std::io;
-use std::sync::Weak;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
+
+use crate::net::pulse::Pulse;
 
 /// Everything serves, or serves again after a reload.
 pub fn ready() {
@@ -38,50 +38,20 @@ pub fn patience() -> Option<Duration> {
     sd_notify::watchdog_enabled().filter(|patience| !patience.is_zero())
 }
 
-/// A thread that turns around now and then.
-pub struct Pulse {
-    pub name: String,
-    /// Set by the thread at each turn; gone with the thread, as threads go when the daemon drains.
-    pub has_turned: Weak<AtomicBool>,
-    /// Makes a thread that sleeps turn around.
-    pub wake: Box<dyn Fn() + Send>,
-}
-
-impl Pulse {
-    fn is_alive(&self) -> bool {
-        self.has_turned.upgrade().is_none_or(|has_turned| has_turned.swap(false, Ordering::Relaxed))
-    }
-}
-
 /// Gives signs of life twice in the time that they are waited for, as long as every thread has turned since the last.
-pub fn watch_over(pulses: &[Pulse], patience: Duration) -> io::Result<()> {
+pub fn watch_over(pulse: &Pulse, patience: Duration) -> io::Result<()> {
+    let mut before = None;
     loop {
-        let silent = pulses.iter().filter(|pulse| !pulse.is_alive()).map(|pulse| &*pulse.name);
-        let silent: Vec<&str> = silent.collect();
-        match silent.is_empty() {
-            true => tell(&[NotifyState::Watchdog]),
-            false => tracing::error!("no sign of life for the service manager: {} hangs", silent.join(", ")),
+        let silent =
+            before.filter(|_| !pulse.is_ending()).map(|before: Vec<u64>| pulse.silent_since(&before));
+        match silent.filter(|silent| !silent.is_empty()) {
+            None => tell(&[NotifyState::Watchdog]),
+            Some(silent) => {
+                tracing::error!("no sign of life for the service manager: {} hangs", silent.join(", "));
+            }
         }
-        pulses.iter().for_each(|pulse| (pulse.wake)());
+        before = Some(pulse.turns());
+        pulse.wake();
         thread::sleep(patience / 2);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::AtomicBool;
-
-    use super::Pulse;
-
-    #[test]
-    fn a_thread_that_has_turned_or_ended_is_alive_and_one_that_hangs_is_not() {
-        let has_turned = Arc::new(AtomicBool::new(true));
-        let pulse =
-            Pulse { name: "t".to_owned(), has_turned: Arc::downgrade(&has_turned), wake: Box::new(|| {}) };
-        assert!(pulse.is_alive());
-        assert!(!pulse.is_alive(), "it has not turned since");
-        drop(has_turned);
-        assert!(pulse.is_alive(), "it has ended");
     }
 }

@@ -65,8 +65,6 @@ pub struct ShardParts {
     pub count: Arc<AtomicUsize>,
     /// The shard that accepts, and may wait for a descriptor to do so.
     pub acceptor: ShardHandle,
-    /// Set at each turn.
-    pub has_turned: Arc<AtomicBool>,
 }
 
 /// What others ask of the ingest thread: to wake, and to tell of jobs.
@@ -82,6 +80,11 @@ impl IngestWaker {
     pub fn new(waker: Waker) -> Self {
         let (ask, asked) = unbounded();
         Self { waker, is_waiting: AtomicBool::new(false), ask, asked }
+    }
+
+    pub fn wake(&self) {
+        // As with a shard's.
+        self.waker.wake().expect("the ingest thread's waker works");
     }
 }
 
@@ -191,7 +194,6 @@ impl Shard {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 result => result?,
             }
-            self.parts.has_turned.store(true, Ordering::Relaxed);
             self.sockets.inlet().wake_up();
             self.begin_turn();
             self.handle_events(&events);
