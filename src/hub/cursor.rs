@@ -330,11 +330,10 @@ fn after(
         return Start { cursor: live, gap: (!is_complete).then_some(gap), kept: ArrayVec::new() };
     }
     let index = log.index_after(seq);
-    let is_of_all = topic.kind == TopicKind::All;
     let unknown_to = if is_start { 0 } else { directory.unknown_to(seq) };
     let is_other_run = unknown_to > 0;
     // In the log of all, the place follows from the number.
-    let place = is_of_all.then(|| directory.index_of_all(seq));
+    let place = (topic.kind == TopicKind::All && !is_other_run).then(|| directory.index_of_all(seq));
     let missed = Missed::of(log, place.or((index > log.base()).then_some(index)), seq, selector);
     let dropped_to = dropped_to(topic, log, directory);
     let gap = if (is_other_run || seq < dropped_to) && !is_complete {

@@ -111,15 +111,10 @@ impl Directory {
         if was_given { 0 } else { after.seq }
     }
 
-    /// Index in the log of all events of the first event beyond `seq` of which anything is known.
+    /// Index in the log of all events of the first event beyond `seq`, a number that a known run gave.
     pub fn index_of_all(&self, seq: u64) -> u64 {
         let next = self.runs.partition_point(|run| run.seq <= seq);
-        let Some(run) = next.checked_sub(1).map(|run| self.runs[run]) else {
-            return 0;
-        };
-        let index = run.index + (seq - run.seq);
-        // Numbers between two runs are nobody's.
-        self.runs.get(next).map_or(index, |next| index.min(next.index))
+        next.checked_sub(1).map_or(0, |run| self.runs[run].index + (seq - self.runs[run].seq))
     }
 
     pub fn dropped_max(&self) -> u64 {
