@@ -28,6 +28,7 @@ mod restart;
 mod resume;
 mod service;
 mod slow;
+mod systemd;
 mod tls;
 mod tools;
 mod until_end;
