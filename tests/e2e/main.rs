@@ -21,6 +21,7 @@ mod messages;
 mod overrun;
 mod program;
 mod prometheus;
+mod proxy;
 mod publishers;
 mod recordings;
 mod reload;
