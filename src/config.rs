@@ -17,7 +17,7 @@ use ipnet::IpNet;
 use tracing::level_filters::LevelFilter;
 
 pub use load::{ConfigError, Loaded, Renewed, Source, TOKEN_VARIABLE, load};
-pub use setting::{Change, Initial, Setting, add_flags, settings_markdown};
+pub use setting::{Change, Initial, Setting, add_flags, settings_markdown, settings_toml};
 pub use table::{SETTINGS, SHARDS_MAX};
 pub use value::JWT_ALGORITHMS;
 

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use luxcast::config::settings_markdown;
+use luxcast::config::{settings_markdown, settings_toml};
 use luxcast::metrics::table::metrics_markdown;
 
 /// From the bottom up; modules of one row may use each other. Nothing uses what stands further down here.
@@ -263,6 +263,12 @@ fn every_file_says_what_it_is() {
 #[test]
 fn the_readme_lists_the_settings_as_they_are() {
     assert_readme_has("settings", &settings_markdown());
+}
+
+#[test]
+fn the_package_brings_the_settings_as_they_are() {
+    let file = fs::read_to_string(project().join("tools/packaging/luxcast.toml")).expect("it is there");
+    assert!(file == settings_toml(), "tools/packaging/luxcast.toml should be:\n{}", settings_toml());
 }
 
 #[test]

@@ -191,9 +191,39 @@ pub fn settings_markdown() -> String {
     table
 }
 
+/// A TOML file in which every setting stands as a comment, with its help and its default.
+pub fn settings_toml() -> String {
+    let mut file = String::from(
+        "# Settings of luxcast, each with its default; take away the `#` before the ones to change. Where nothing\n\
+         # stands behind the `=`, the default is found out at start. Variables (LUXCAST_HISTORY_BYTES) override this\n\
+         # file, flags override both. `luxcast check-config --config FILE` shows what is in force. Settings with\n\
+         # \"SIGHUP\" can be changed while the daemon runs: systemctl reload luxcast.\n",
+    );
+    // The file cannot name another one.
+    for setting in SETTINGS.iter().filter(|setting| setting.name != "config") {
+        let mut notes = vec![format!("default: {}", setting.default_words())];
+        notes.extend(setting.bounds());
+        if setting.change == Change::OnReload {
+            notes.push("SIGHUP".to_string());
+        }
+        let value = match (&setting.kind, setting.default) {
+            (Kind::Text { .. }, Initial::Text(text)) => format!(" \"{text}\""),
+            (Kind::List { .. }, Initial::Text(text)) => format!(" [\"{text}\"]"),
+            (_, Initial::Text(text)) => format!(" {text}"),
+            (Kind::List { .. }, Initial::Computed("none")) => " []".to_string(),
+            (_, Initial::Computed("none")) => " \"none\"".to_string(),
+            (_, Initial::Computed(_)) => String::new(),
+        };
+        let Setting { name, help, .. } = setting;
+        write!(file, "\n# {help}\n# ({})\n#{name} ={value}\n", notes.join("; "))
+            .expect("a String takes everything");
+    }
+    file
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Initial, Kind, add_flags, settings_markdown};
+    use super::{Initial, Kind, add_flags, settings_markdown, settings_toml};
     use crate::config::Config;
     use crate::config::table::SETTINGS;
     use clap::Command;
@@ -280,6 +310,28 @@ mod tests {
         );
         for row in rows {
             assert_eq!(row.matches('|').count(), 7, "{row}");
+        }
+    }
+
+    #[test]
+    fn the_file_of_defaults_changes_nothing_when_its_settings_are_put_in_force() {
+        let file = settings_toml();
+        let is_setting = |line: &&str| line.starts_with('#') && !line.starts_with("# ");
+        let rows: Vec<&str> = file.lines().filter(is_setting).map(|line| &line[1..]).collect();
+        assert_eq!(rows.len(), SETTINGS.len() - 1);
+        assert!(rows.contains(&"heartbeat_seconds = 30") && rows.contains(&"shards ="), "{file}");
+        let given: Vec<&str> = rows.into_iter().filter(|row| !row.ends_with('=')).collect();
+        assert!(given.len() + 3 > SETTINGS.len() - 1, "{given:?}");
+        let directory = tempfile::tempdir().unwrap();
+        for text in [file.clone(), given.join("\n")] {
+            let path = directory.path().join("luxcast.toml");
+            std::fs::write(&path, text).unwrap();
+            let flags = add_flags(Command::new("serve"))
+                .try_get_matches_from(["serve", "--config", path.to_str().unwrap()])
+                .unwrap();
+            let mut config = crate::config::load(&flags, Vec::new()).unwrap().config;
+            config.config = None;
+            assert_eq!(config, Config::default());
         }
     }
 }

@@ -19,6 +19,7 @@ mod idle;
 mod many_jobs;
 mod messages;
 mod overrun;
+mod package;
 mod program;
 mod prometheus;
 mod proxy;

@@ -1,0 +1,92 @@
+//! What the Debian package is made of, as far as it can be looked at without making it (`tools/package` does).
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::harness::{Scratch, luxcast};
+
+fn project() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn metadata() -> toml::Table {
+    let text = fs::read_to_string(project().join("Cargo.toml")).expect("it is there");
+    let manifest: toml::Table = text.parse().expect("TOML");
+    manifest["package"]["metadata"]["deb"].as_table().expect("a table").clone()
+}
+
+/// Where the files of the package come from.
+fn sources() -> Vec<String> {
+    let metadata = metadata();
+    let assets = metadata["assets"].as_array().expect("a list");
+    assets.iter().map(|asset| asset[0].as_str().expect("a path").to_owned()).collect()
+}
+
+fn generate() -> Scratch {
+    let scratch = Scratch::new();
+    let script = project().join("tools/packaging/generate");
+    let status = Command::new(script).arg(luxcast().get_program()).arg(scratch.path()).status();
+    assert!(status.expect("bash is there").success());
+    scratch
+}
+
+/// The names in a directory.
+fn names(directory: &Path) -> BTreeSet<String> {
+    let entries = fs::read_dir(directory).expect("a directory");
+    entries.map(|entry| entry.expect("readable").file_name().into_string().expect("UTF-8")).collect()
+}
+
+#[test]
+fn each_file_of_the_package_is_there_or_made() {
+    let made = generate();
+    let sources = sources();
+    assert!(sources.len() > 5, "{sources:?}");
+    for source in sources {
+        let is_there = match source.strip_prefix("target/release/") {
+            Some("luxcast" | "luxcast-bench") => true,
+            Some(made_path) => {
+                let path =
+                    made.path().join(made_path.strip_prefix("packaging/").expect("made by the script"));
+                match made_path.contains('*') {
+                    true => !names(path.parent().expect("a directory")).is_empty(),
+                    false => fs::metadata(path).is_ok_and(|file| file.len() > 0),
+                }
+            }
+            None => project().join(&source).exists(),
+        };
+        assert!(is_there, "{source}");
+    }
+    let units = metadata()["systemd-units"]["unit-scripts"].as_str().expect("a path").to_owned();
+    let expected = ["luxcast.service", "luxcast.socket", "luxcast.sysusers"].map(str::to_owned);
+    assert_eq!(names(&project().join(units)), BTreeSet::from(expected));
+}
+
+#[test]
+fn each_command_has_its_manual_page_in_the_package() {
+    let help = luxcast().arg("--help").output().expect("it runs").stdout;
+    let help = String::from_utf8(help).expect("text");
+    let (_, rest) = help.split_once("Commands:\n").expect("a list of commands");
+    let (list, _) = rest.split_once("\n\n").expect("its end");
+    // A long description goes on in the next line, further to the right.
+    let rows = list.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    let commands = rows.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help");
+    let mut expected: BTreeSet<String> = commands.map(|name| format!("luxcast-{name}.1.gz")).collect();
+    assert!(expected.len() > 5, "{help}");
+    expected.insert("luxcast.1.gz".to_owned());
+    assert_eq!(names(&generate().path().join("man")), expected);
+}
+
+#[test]
+fn the_image_has_the_program_alone() {
+    let file =
+        |name: &str| fs::read_to_string(project().join("tools/packaging").join(name)).expect("it is there");
+    let image = file("Dockerfile");
+    let instructions = image.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+    let from: Vec<&str> = instructions
+        .filter(|line| ["FROM", "COPY", "ADD", "RUN"].contains(&line.split(' ').next().unwrap()))
+        .collect();
+    assert_eq!(from, ["FROM scratch", "COPY luxcast /luxcast"]);
+    assert_eq!(file("Dockerfile.dockerignore"), "*\n!luxcast\n");
+}
