@@ -59,7 +59,7 @@ fn each_file_of_the_package_is_there_or_made() {
         assert!(is_there, "{source}");
     }
     let units = metadata()["systemd-units"]["unit-scripts"].as_str().expect("a path").to_owned();
-    let expected = ["luxcast.service", "luxcast.socket", "luxcast.sysusers"].map(str::to_owned);
+    let expected = ["luxcast.service", "luxcast.socket", "luxcast.sysusers", "postinst"].map(str::to_owned);
     assert_eq!(names(&project().join(units)), BTreeSet::from(expected));
 }
 
