@@ -1,0 +1,244 @@
+/**
+ * Types of luxcast.js. The shapes of events are those of the protocol "WebSocket Events"; the daemon forwards what the
+ * publisher wrote, and neither it nor the client checks more of that than type, job_id, flow_id and stream_seq.
+ */
+
+/** What every event has. `stream_seq` is absent in the snapshot of a job's metrics at the start of a connection. */
+export interface EventBase<Type extends string = string> {
+  type: Type;
+  stream_seq?: number;
+  job_id?: string | null;
+  flow_id?: string | null;
+  timestamp?: string;
+}
+
+/** An event of a job. */
+export interface JobEventBase<Type extends string, Data> extends EventBase<Type> {
+  job_id: string;
+  data: Data;
+}
+
+export interface RoutineEventBase<Type extends string, Data> extends JobEventBase<Type, Data> {
+  routine_id: string;
+}
+
+export type JobStarted = JobEventBase<"job_started", { entry_routine?: string; params?: Record<string, unknown> }>;
+export type JobCompleted = JobEventBase<"job_completed", { duration?: number; total_events?: number }>;
+export type JobFailed = JobEventBase<"job_failed", { error: string; error_type?: string; routine_id?: string }>;
+export type JobPaused = JobEventBase<"job_paused", { reason?: string }>;
+export type JobResumed = JobEventBase<"job_resumed", Record<string, unknown> | undefined>;
+export type JobCancelled = JobEventBase<"job_cancelled", { reason?: string }>;
+export type RoutineStarted = RoutineEventBase<"routine_started", { slot_name?: string; event_data?: unknown }>;
+export type RoutineCompleted = RoutineEventBase<"routine_completed", { duration?: number; events_emitted?: number }>;
+export type RoutineFailed = RoutineEventBase<
+  "routine_failed",
+  { error: string; error_type?: string; slot_name?: string }
+>;
+
+export interface BreakpointHit extends EventBase<"breakpoint_hit"> {
+  job_id: string;
+  breakpoint: {
+    breakpoint_id: string;
+    type?: string;
+    routine_id: string;
+    slot_name?: string | null;
+    event_name?: string | null;
+  };
+  context: { routine_id?: string; variables: Record<string, unknown> };
+}
+
+export interface BreakpointResumed extends JobEventBase<"breakpoint_resumed", { step_mode: "over" | "into" | "continue" }> {
+  breakpoint_id: string;
+}
+
+export interface ExecutionEvent extends EventBase<"execution_event"> {
+  job_id: string;
+  event: {
+    event_id: string;
+    routine_id: string;
+    event_type: "slot_call" | "event_emit" | "error";
+    timestamp?: string;
+    data: Record<string, unknown>;
+  };
+}
+
+export interface Metrics extends EventBase<"metrics"> {
+  job_id: string;
+  metrics: {
+    start_time: string | null;
+    end_time: string | null;
+    duration: number | null;
+    total_events: number;
+    total_slot_calls: number;
+    total_event_emits: number;
+  };
+}
+
+/** An event of a type that the protocol does not name. */
+export interface OtherEvent extends EventBase {
+  [member: string]: unknown;
+}
+
+/** The documented events by their type. */
+export interface DocumentedEvents {
+  job_started: JobStarted;
+  job_completed: JobCompleted;
+  job_failed: JobFailed;
+  job_paused: JobPaused;
+  job_resumed: JobResumed;
+  job_cancelled: JobCancelled;
+  routine_started: RoutineStarted;
+  routine_completed: RoutineCompleted;
+  routine_failed: RoutineFailed;
+  breakpoint_hit: BreakpointHit;
+  breakpoint_resumed: BreakpointResumed;
+  execution_event: ExecutionEvent;
+  metrics: Metrics;
+}
+
+/** Any event. */
+export type AnyEvent = DocumentedEvents[keyof DocumentedEvents] | OtherEvent;
+
+export interface ConnectionStatus {
+  type: "connection:status";
+  status: "connected" | "disconnected" | "reconnecting";
+  timestamp?: string;
+  server_time?: string;
+  stream_seq?: number;
+  reason?: string;
+  retry_after_ms?: number;
+}
+
+export interface Ping {
+  type: "ping";
+  timestamp?: string;
+  stream_seq?: number;
+}
+
+export interface Pong {
+  type: "pong";
+}
+
+export interface SubscriptionConfirmed {
+  type: "subscription:confirmed";
+  action: string;
+  events: string[];
+}
+
+/** Between `from` and `to`, both included, `missed` events were lost; null if nobody knows how many. */
+export interface Gap {
+  type: "stream:gap";
+  from: number;
+  to: number;
+  missed: number | null;
+  reason: "expired" | "overrun" | "restart";
+  stream_seq?: undefined;
+  timestamp?: string;
+}
+
+export interface ClientError {
+  /** A stable word: the daemon's own, or `not_connected`, `no_socket`, `policy`, `upgrade_refused`, `http_STATUS`. */
+  code: string;
+  /** For people. It never holds the token. */
+  message: string;
+  /** The client has given up: `connect()` tries again. */
+  fatal: boolean;
+  /** Of the HTTP answer that refused the connection, if that could be learned. */
+  status?: number;
+  /** With a status: how long the daemon asks to wait. */
+  retryAfterMs?: number;
+}
+
+export interface ClientEvents extends DocumentedEvents {
+  /** Each event and snapshot, whatever its type. */
+  event: AnyEvent;
+  connected: { isFirst: boolean };
+  disconnected: { code: number; reason: string; willReconnect: boolean };
+  reconnecting: { delayMs: number; failures: number };
+  error: ClientError;
+  /** A message that cannot be used, with its beginning. */
+  invalid: { problem: string; text: string };
+  "connection:status": ConnectionStatus;
+  ping: Ping;
+  pong: Pong;
+  "subscription:confirmed": SubscriptionConfirmed;
+  "stream:gap": Gap;
+}
+
+export declare class LuxcastEvent<Detail = unknown> extends Event {
+  constructor(type: string, detail: Detail);
+  readonly detail: Detail;
+}
+
+/** `now`, `start`, -100 for the last 100, or a number: behind that event. */
+export type Since = "now" | "start" | number | `${number}`;
+
+export interface ClientOptions {
+  /** Where to begin. Default: `since=` of the URL, else `now`. */
+  since?: Since;
+  /** What the daemon lets us in for. Default: `token=` or `api_key=` of the URL. */
+  token?: string;
+  /** Default: the global one. */
+  // Any constructor will do whose objects are like those of a browser.
+  WebSocket?: new (url: string, ...rest: any[]) => any;
+  /** `abort` disconnects. */
+  signal?: AbortSignal;
+  /** The daemon's `heartbeat_seconds`, until its pings tell. Default: 30,000. */
+  heartbeatMs?: number;
+  /** Messages that may wait for a slow `for await`. Default: 10,000. */
+  bufferMax?: number;
+}
+
+export declare class LuxcastClient extends EventTarget implements AsyncIterable<AnyEvent | Gap> {
+  constructor(url: string | URL, options?: ClientOptions);
+
+  /** The address without since, events and token. */
+  readonly url: string;
+  readonly state: "idle" | "connecting" | "open" | "waiting" | "closed";
+  /** The number up to which all events have been told of; null as long as there is none. */
+  readonly position: number | null;
+  /** Events that came again and were left out. */
+  readonly duplicates: number;
+  /** For the next connection. */
+  set token(token: string | null | undefined);
+
+  connect(): void;
+  disconnect(): void;
+  subscribe(events: Iterable<string>): void;
+  unsubscribe(events: Iterable<string>): void;
+  subscribeAll(): void;
+
+  /** Returns what takes the handler away again. */
+  on<Type extends keyof ClientEvents>(type: Type, handler: (detail: ClientEvents[Type]) => void): () => void;
+  on<Type extends string>(
+    type: Type extends keyof ClientEvents ? never : Type,
+    handler: (detail: OtherEvent) => void,
+  ): () => void;
+
+  addEventListener<Type extends keyof ClientEvents>(
+    type: Type,
+    listener: ((event: LuxcastEvent<ClientEvents[Type]>) => void) | null,
+    options?: boolean | { capture?: boolean; once?: boolean; passive?: boolean; signal?: AbortSignal },
+  ): void;
+  addEventListener(
+    type: string,
+    listener: ((event: LuxcastEvent<OtherEvent>) => void) | { handleEvent(event: Event): void } | null,
+    options?: boolean | { capture?: boolean; once?: boolean; passive?: boolean; signal?: AbortSignal },
+  ): void;
+  removeEventListener(
+    type: string,
+    listener: ((event: LuxcastEvent<any>) => void) | { handleEvent(event: Event): void } | null,
+    options?: boolean | { capture?: boolean },
+  ): void;
+
+  [Symbol.asyncIterator](): AsyncGenerator<AnyEvent | Gap, void, void>;
+}
+
+/** The address of a job's events. `base` is the daemon's: `ws://host:20555`, also with a path before `/api`. */
+export declare function jobUrl(base: string | URL, jobId: string): string;
+/** The address of those events of a job that debuggers use. */
+export declare function debugUrl(base: string | URL, jobId: string): string;
+/** The address of a flow's events, with those of all its jobs. */
+export declare function flowUrl(base: string | URL, flowId: string): string;
+/** The address of every event of the daemon. */
+export declare function allUrl(base: string | URL): string;

@@ -1,0 +1,740 @@
+// A watcher of a luxcast daemon, for browsers and for Node: follows the events of a job, of a flow or of everything,
+// comes back by itself when the connection ends, and goes on behind the last event. It is not for the multi-job endpoint.
+
+/** The wait before the first new attempt; it doubles with each that fails. */
+const BACKOFF_FIRST_MS = 500;
+const BACKOFF_MAX_MS = 30_000;
+/** Longest wait that the daemon can ask for. */
+const TOLD_MS_MAX = 300_000;
+/** A connection that lasted so long was a good one: the waits begin anew. */
+const GOOD_CONNECTION_MS = 10_000;
+/** For the daemon to accept the connection. */
+const OPEN_MS_MAX = 10_000;
+/** For an answer to the request that asks why no connection comes about. */
+const ANSWER_MS_MAX = 5_000;
+/** Between two attempts, however often the browser says that now is the time. */
+const HURRY_MS_MIN = 1_000;
+/** Attempts in a row that must have failed before the daemon is asked why: most often it is only not there. */
+const FAILURES_BEFORE_ASKING = 2;
+
+/** The daemon's usual interval between pings, until pings tell another. */
+const HEARTBEAT_MS = 30_000;
+/** Outside of these, the distance of two pings tells of clocks and pauses, not of the interval. */
+const HEARTBEAT_MS_MIN = 50;
+const HEARTBEAT_MS_MAX = 600_000;
+/** Silent intervals before the daemon is asked for a sign of life; one more ends the connection. */
+const SILENT_HEARTBEATS_MAX = 3;
+
+/** What the daemon accepts on one connection. */
+const NAMES_MAX = 128;
+const NAME_BYTES_MAX = 64;
+/** Half of what the daemon accepts as a request target; longer lists are sent as a message. */
+const NAMES_IN_URL_CHARS_MAX = 2_048;
+/** Messages that wait for a slow `for await`. */
+const BUFFER_MAX = 10_000;
+/** Of a message that cannot be used, so much is shown. */
+const SHOWN_CHARS_MAX = 200;
+
+const ID = /^[A-Za-z0-9_.:-]{1,128}$/;
+const TYPE_NAME = /^[A-Za-z0-9_.:-]{1,64}$/;
+const TOKEN = /^[!-~]+$/;
+
+/** Names of the client's own events. A publisher's event of such a type is told as `event` alone. */
+const OWN_NAMES = new Set(["connected", "disconnected", "reconnecting", "error", "invalid", "event"]);
+
+/** An event with the message, or what the client has to say, as `detail`. */
+export class LuxcastEvent extends Event {
+  constructor(type, detail) {
+    super(type);
+    this.detail = detail;
+  }
+}
+
+/** The address of a job's events. `base` is the daemon's: `ws://host:20555`, also with a path before `/api`. */
+export function jobUrl(base, jobId) {
+  return endpoint(base, `jobs/${checkedId(jobId)}/monitor`);
+}
+
+/** The address of those events of a job that debuggers use. */
+export function debugUrl(base, jobId) {
+  return endpoint(base, `jobs/${checkedId(jobId)}/debug`);
+}
+
+/** The address of a flow's events, with those of all its jobs. */
+export function flowUrl(base, flowId) {
+  return endpoint(base, `flows/${checkedId(flowId)}/monitor`);
+}
+
+/** The address of every event of the daemon. */
+export function allUrl(base) {
+  return endpoint(base, "events");
+}
+
+function endpoint(base, path) {
+  const url = parseUrl(base);
+  url.pathname = `${url.pathname.replace(/\/+$/, "")}/api/v1/ws/${path}`;
+  return url.href;
+}
+
+function checkedId(id) {
+  // As a part of a path these two would be taken for directories.
+  if (typeof id === "string" && ID.test(id) && id !== "." && id !== "..") return id;
+  throw new TypeError("an id is 1 to 128 characters out of A-Z a-z 0-9 _ . : - (and neither . nor ..)");
+}
+
+/** None of its errors repeats the text: there may be a token in it. */
+function parseUrl(text) {
+  let url;
+  try {
+    url = new URL(text, globalThis.location?.href);
+  } catch {
+    throw new TypeError("that is no URL");
+  }
+  if (/^https?:$/.test(url.protocol)) url.protocol = url.protocol.replace("http", "ws");
+  if (!/^wss?:$/.test(url.protocol)) throw new TypeError("the URL must begin with ws:, wss:, http: or https:");
+  if (url.username || url.password) throw new TypeError("the URL must have no user and no password: see the option token");
+  url.hash = "";
+  return url;
+}
+
+/** Takes those parameters out of `url` that change from one connection to the next. */
+function takeParameters(url) {
+  const taken = {};
+  const kept = [];
+  for (const parameter of url.search.slice(1).split("&").filter(Boolean)) {
+    const [name, ...value] = parameter.split("=");
+    if (!["since", "events", "token", "api_key"].includes(name)) {
+      kept.push(parameter);
+    } else if (name in taken) {
+      throw new TypeError(`${name} comes twice in the URL`);
+    } else {
+      taken[name] = decoded(value.join("="), name);
+    }
+  }
+  url.search = kept.join("&");
+  return taken;
+}
+
+function decoded(value, name) {
+  try {
+    return decodeURIComponent(value);
+  } catch {
+    throw new TypeError(`${name} in the URL is not well-formed`);
+  }
+}
+
+/** `now`, `start`, -100 for the last 100, or a number: behind that event. */
+function checkedSince(since) {
+  const text = String(since);
+  const isNumber = /^-?\d+$/.test(text) && Number.isSafeInteger(Number(text)) && text !== "-0";
+  if (text === "now" || text === "start" || isNumber) return text;
+  throw new TypeError("since must be now, start, a stream_seq, or -100 for the last 100");
+}
+
+function checkedToken(token) {
+  if (token === undefined || token === null || (typeof token === "string" && TOKEN.test(token))) return token ?? null;
+  throw new TypeError("the token has a character that no token has");
+}
+
+function checkedNumber(number, name, least) {
+  if (Number.isFinite(number) && number >= least) return number;
+  throw new TypeError(`${name} must be a number from ${least} on`);
+}
+
+function checkedNames(names) {
+  const list = typeof names?.[Symbol.iterator] === "function" && !isText(names) ? [...names] : null;
+  const isName = (name) => typeof name === "string" && new TextEncoder().encode(name).length <= NAME_BYTES_MAX;
+  if (list?.every(isName)) return list;
+  throw new TypeError(`events must be a list of names of up to ${NAME_BYTES_MAX} bytes`);
+}
+
+/** Which events are wanted, by the same rules as in the daemon, so that both agree over any number of connections. */
+class Filter {
+  #isOnly = false;
+  #names = new Set();
+
+  /** The first turns "all" and "all but these" into "only these"; later ones add. */
+  subscribe(names) {
+    this.#set(true, this.#isOnly ? [...this.#names, ...names] : names);
+  }
+
+  /** From "all": all but these; from "only": without these. */
+  unsubscribe(names) {
+    const rest = () => [...this.#names].filter((name) => !names.includes(name));
+    this.#set(this.#isOnly, this.#isOnly ? rest() : [...this.#names, ...names]);
+  }
+
+  subscribeAll() {
+    this.#set(false, []);
+  }
+
+  #set(isOnly, list) {
+    const names = new Set(list);
+    if (names.size > NAMES_MAX) throw new RangeError(`at most ${NAMES_MAX} names can be in force`);
+    this.#isOnly = isOnly;
+    this.#names = names;
+  }
+
+  wants(message) {
+    const inner = message.type === "execution_event" ? message.event?.event_type : undefined;
+    return (this.#names.has(message.type) || this.#names.has(inner)) === this.#isOnly;
+  }
+
+  /** As `events=` has it; empty where that cannot say it. */
+  query() {
+    const names = [...this.#names];
+    const query = names.join(",");
+    const canSay = this.#isOnly && names.every((name) => TYPE_NAME.test(name));
+    return canSay && query.length <= NAMES_IN_URL_CHARS_MAX ? query : "";
+  }
+
+  /** What to send on a connection that has all, to have this. */
+  messages() {
+    if (!this.#isOnly && this.#names.size === 0) return [];
+    return [{ action: this.#isOnly ? "subscribe" : "unsubscribe", events: [...this.#names] }];
+  }
+}
+
+const isText = (value) => typeof value === "string";
+const isCount = (value) => Number.isSafeInteger(value) && value >= 0;
+const orAbsent = (isGood) => (value) => value === undefined || isGood(value);
+const orNull = (isGood) => (value) => value === null || isGood(value);
+
+/** What the members of the daemon's own messages must be, where the client or its user relies on them. */
+const SHAPES = {
+  "connection:status": { status: isText, stream_seq: orAbsent(isCount), retry_after_ms: orAbsent(isCount) },
+  ping: { stream_seq: orAbsent(isCount), timestamp: orAbsent(isText) },
+  pong: {},
+  "subscription:confirmed": { action: isText, events: (value) => Array.isArray(value) && value.every(isText) },
+  "stream:gap": { from: isCount, to: isCount, missed: orNull(isCount), reason: isText },
+  error: { code: isText, message: isText },
+};
+const EVENT_SHAPE = {
+  stream_seq: orAbsent(isCount),
+  job_id: orAbsent(orNull(isText)),
+  flow_id: orAbsent(orNull(isText)),
+};
+
+/** An inner `error` of the protocol can be an event's type too; such an event has a number. */
+function isControl(message) {
+  return Object.hasOwn(SHAPES, message.type) && !(message.type === "error" && message.stream_seq !== undefined);
+}
+
+/** The message, or what is wrong with it. */
+function readMessage(data) {
+  if (!isText(data)) return { problem: "not text" };
+  let message;
+  try {
+    message = JSON.parse(data);
+  } catch {
+    return { problem: "not JSON" };
+  }
+  if (typeof message !== "object" || message === null || Array.isArray(message)) return { problem: "not an object" };
+  if (!isText(message.type) || message.type === "") return { problem: "no type" };
+  const shape = isControl(message) ? SHAPES[message.type] : EVENT_SHAPE;
+  const wrong = Object.keys(shape).find((name) => !shape[name](message[name]));
+  return wrong === undefined ? { message } : { problem: `${wrong} is not what it must be` };
+}
+
+/** Follows one endpoint of a daemon over any number of connections. */
+export class LuxcastClient extends EventTarget {
+  /** Events that came again and were left out. A daemon that keeps its promises makes none. */
+  duplicates = 0;
+
+  #url;
+  #WebSocket;
+  #signal;
+  #heartbeatMsFirst;
+  #bufferMax;
+  #token;
+  /** Where to begin as long as there is no position. */
+  #since;
+  /** All events up to here have been told of. */
+  #position = null;
+  #filter = new Filter();
+
+  #state = "idle";
+  /** Another one for each `connect()`: what belongs to an older one finds that out. */
+  #run = null;
+  #socket = null;
+  #hasBeenOpen = false;
+  /** `events=` of the connection's URL. */
+  #askedFor = "";
+  /** Why the attempt failed, as the WebSocket says. */
+  #trouble = "";
+  #attemptedAt = 0;
+  /** Attempts in a row that brought no connection. */
+  #failures = 0;
+  /** Times the next wait has doubled. */
+  #doublings = 0;
+  /** How long the daemon asked to wait. */
+  #told = null;
+
+  #waitTimer = null;
+  #openTimer = null;
+  #goodTimer = null;
+  #beatTimer = null;
+  #heartbeatMs;
+  #silentBeats = 0;
+  #pingedAt = NaN;
+  #pingDistance = 0;
+
+  constructor(url, options = {}) {
+    super();
+    const address = parseUrl(url);
+    if (/\/api\/v1\/(websocket|ws)$/.test(address.pathname)) {
+      throw new TypeError("the multi-job endpoint has another protocol: watch a job, a flow or all");
+    }
+    const parameters = takeParameters(address);
+    this.#url = address;
+    this.#token = checkedToken(options.token ?? parameters.token ?? parameters.api_key);
+    this.#since = checkedSince(options.since ?? parameters.since ?? "now");
+    if (/^\d/.test(this.#since)) this.#position = Number(this.#since);
+    if (parameters.events) this.#filter.subscribe(checkedNames(parameters.events.split(",")));
+    this.#WebSocket = options.WebSocket ?? globalThis.WebSocket;
+    if (typeof this.#WebSocket !== "function") {
+      throw new TypeError("there is no WebSocket here: pass one as the option WebSocket, such as that of the package ws");
+    }
+    this.#signal = options.signal;
+    this.#heartbeatMsFirst = checkedNumber(options.heartbeatMs ?? HEARTBEAT_MS, "heartbeatMs", HEARTBEAT_MS_MIN);
+    this.#bufferMax = checkedNumber(options.bufferMax ?? BUFFER_MAX, "bufferMax", 1);
+  }
+
+  /** The address without what changes from connection to connection, and without the token. */
+  get url() {
+    return this.#url.href;
+  }
+
+  /** `idle`, `connecting`, `open`, `waiting` or `closed`. */
+  get state() {
+    return this.#state;
+  }
+
+  /** The number up to which all events have been told of; null as long as there is none. */
+  get position() {
+    return this.#position;
+  }
+
+  /** For the next connection. */
+  set token(token) {
+    this.#token = checkedToken(token);
+  }
+
+  /** Connects, and connects again whenever the connection ends. While it waits to do so: cuts that short. */
+  connect() {
+    this.#signal?.throwIfAborted();
+    if (this.#state === "waiting") this.#hurry();
+    if (this.#run !== null) return;
+    this.#run = {};
+    this.#failures = 0;
+    this.#doublings = 0;
+    this.#told = null;
+    this.#signal?.addEventListener("abort", this.#handleAbort);
+    globalThis.addEventListener?.("online", this.#handleReturn);
+    globalThis.document?.addEventListener("visibilitychange", this.#handleReturn);
+    this.#open();
+  }
+
+  /** Ends it. `connect()` goes on where it was. */
+  disconnect() {
+    if (this.#run === null) return;
+    this.#end();
+    this.#emit("disconnected", { code: 1000, reason: "", willReconnect: false });
+  }
+
+  subscribe(events) {
+    const names = checkedNames(events);
+    this.#filter.subscribe(names);
+    this.#send({ action: "subscribe", events: names });
+  }
+
+  unsubscribe(events) {
+    const names = checkedNames(events);
+    this.#filter.unsubscribe(names);
+    this.#send({ action: "unsubscribe", events: names });
+  }
+
+  subscribeAll() {
+    this.#filter.subscribeAll();
+    this.#send({ action: "subscribe_all" });
+  }
+
+  /** Has `handler` called with the `detail` of each such event. Returns what undoes that. */
+  on(type, handler) {
+    const listener = (event) => handler(event.detail);
+    this.addEventListener(type, listener);
+    return () => this.removeEventListener(type, listener);
+  }
+
+  /** The events and the gaps, until `disconnect()`; throws what is fatal. Connects if nobody has. */
+  async *[Symbol.asyncIterator]() {
+    const inbox = new Inbox(this.#bufferMax);
+    const undo = [
+      this.on("event", (message) => inbox.put(message)),
+      this.on("stream:gap", (message) => inbox.put(message)),
+      this.on("error", (error) => error.fatal && inbox.end(new Error(`${error.code}: ${error.message}`))),
+      this.on("disconnected", ({ willReconnect }) => willReconnect || inbox.end(null)),
+    ];
+    const isOurs = this.#run === null;
+    try {
+      if (isOurs) this.connect();
+      for (let message = await inbox.take(); message !== null; message = await inbox.take()) yield message;
+    } finally {
+      for (const off of undo) off();
+      if (isOurs) this.disconnect();
+    }
+  }
+
+  #emit(type, detail) {
+    this.dispatchEvent(new LuxcastEvent(type, detail));
+  }
+
+  #send(message) {
+    if (this.#state === "open" && this.#socket.readyState === 1) this.#socket.send(JSON.stringify(message));
+  }
+
+  /** The address for the next connection, with the token only where no header can have it. */
+  #target(hasHeader) {
+    const target = new URL(this.#url);
+    const parameters = [target.search.slice(1), `since=${this.#position ?? this.#since}`];
+    if (this.#askedFor) parameters.push(`events=${this.#askedFor}`);
+    if (this.#token !== null && !hasHeader) parameters.push(`token=${encodeURIComponent(this.#token)}`);
+    target.search = parameters.filter(Boolean).join("&");
+    return target;
+  }
+
+  #headers() {
+    return this.#token === null ? {} : { Authorization: `Bearer ${this.#token}` };
+  }
+
+  /** Browsers let nobody set a header; the package `ws` and Node's own WebSocket do, each in its way. */
+  #makeSocket() {
+    const Socket = this.#WebSocket;
+    const headers = this.#headers();
+    if (typeof Socket.prototype?.terminate === "function") return new Socket(this.#target(true).href, [], { headers });
+    const isNode = globalThis.process?.versions?.undici !== undefined && Socket === globalThis.WebSocket;
+    return isNode ? new Socket(this.#target(true).href, { headers }) : new Socket(this.#target(false).href);
+  }
+
+  #open() {
+    this.#state = "connecting";
+    this.#waitTimer = null;
+    this.#attemptedAt = Date.now();
+    this.#askedFor = this.#filter.query();
+    this.#trouble = "";
+    let socket;
+    try {
+      socket = this.#makeSocket();
+    } catch (error) {
+      return this.#fail({ code: "no_socket", message: `the WebSocket cannot be made: ${error?.name}` }, 1006);
+    }
+    this.#socket = socket;
+    const listen = (type, handle) => {
+      socket.addEventListener(type, (event) => this.#socket === socket && handle(event));
+    };
+    listen("open", () => this.#handleOpen());
+    listen("message", (event) => this.#handleData(event.data));
+    listen("error", (event) => (this.#trouble = this.#withoutToken(String(event.message || "no connection"))));
+    listen("close", (event) => this.#handleClose(event.code, this.#withoutToken(String(event.reason))));
+    this.#openTimer = setTimeout(() => this.#lose("no answer for too long"), OPEN_MS_MAX);
+  }
+
+  #handleOpen() {
+    clearTimeout(this.#openTimer);
+    this.#state = "open";
+    this.#failures = 0;
+    this.#goodTimer = setTimeout(() => (this.#doublings = 0), GOOD_CONNECTION_MS);
+    this.#silentBeats = 0;
+    this.#pingedAt = NaN;
+    this.#pingDistance = 0;
+    this.#expectBeats(this.#heartbeatMsFirst);
+    const isAsWanted = this.#askedFor !== "" && this.#askedFor === this.#filter.query();
+    if (!isAsWanted) {
+      if (this.#askedFor !== "") this.#send({ action: "subscribe_all" });
+      for (const message of this.#filter.messages()) this.#send(message);
+    }
+    const isFirst = !this.#hasBeenOpen;
+    this.#hasBeenOpen = true;
+    this.#emit("connected", { isFirst });
+  }
+
+  #handleData(data) {
+    this.#silentBeats = 0;
+    const { message, problem } = readMessage(data);
+    if (message === undefined) {
+      this.#emit("invalid", { problem, text: isText(data) ? data.slice(0, SHOWN_CHARS_MAX) : "" });
+    } else if (isControl(message)) {
+      this.#handleControl(message);
+    } else {
+      this.#handleEvent(message);
+    }
+  }
+
+  #handleControl(message) {
+    switch (message.type) {
+      case "connection:status":
+        this.#handleStatus(message);
+        break;
+      case "ping":
+        // The connection's own position: all its events up to there went out before.
+        this.#standAt(message.stream_seq);
+        this.#learnHeartbeat(Date.parse(message.timestamp));
+        this.#send({ type: "pong" });
+        break;
+      case "error":
+        return this.#emit("error", { ...message, fatal: false });
+    }
+    // A gap is not a position: kept events from inside it may still follow.
+    this.#emit(message.type, message);
+  }
+
+  #handleStatus({ status, stream_seq: newest, retry_after_ms: told }) {
+    if (status === "connected" && newest !== undefined) {
+      // Where the past was asked for, the newest event is yet to come.
+      if (this.#position === null && this.#since === "now") this.#position = newest;
+      // The daemon counts from lower down than before: what is live will be above its newest, not above ours.
+      if (this.#position > newest) this.#position = newest;
+    } else if (status === "disconnected") {
+      this.#standAt(newest);
+      this.#told = told ?? null;
+    }
+  }
+
+  #handleEvent(message) {
+    const number = message.stream_seq;
+    if (number !== undefined) {
+      if (this.#position !== null && number <= this.#position) {
+        this.duplicates += 1;
+        return;
+      }
+      // Before the listeners: one of them may connect anew.
+      this.#position = number;
+    }
+    // Events that were under way when the filter changed, or that come before the daemon has read it.
+    if (!this.#filter.wants(message)) return;
+    if (!OWN_NAMES.has(message.type)) this.#emit(message.type, message);
+    this.#emit("event", message);
+  }
+
+  #standAt(number) {
+    if (number !== undefined && !(number <= this.#position && this.#position !== null)) this.#position = number;
+  }
+
+  /** By the daemon's own times, which do not bunch up when we or it are stopped for a while. The greater of two
+   *  distances, so that a clock that is set does not make us impatient. */
+  #learnHeartbeat(pingedAt) {
+    const distance = pingedAt - this.#pingedAt;
+    this.#pingedAt = pingedAt;
+    if (!(distance >= HEARTBEAT_MS_MIN && distance <= HEARTBEAT_MS_MAX)) return;
+    this.#expectBeats(Math.max(distance, this.#pingDistance));
+    this.#pingDistance = distance;
+  }
+
+  #expectBeats(heartbeatMs) {
+    if (heartbeatMs === this.#heartbeatMs && this.#beatTimer !== null) return;
+    this.#heartbeatMs = heartbeatMs;
+    clearInterval(this.#beatTimer);
+    this.#beatTimer = setInterval(() => this.#handleBeat(), heartbeatMs);
+  }
+
+  /** Counts beats instead of reading a clock: a machine that slept sees one, and not an hour of silence. */
+  #handleBeat() {
+    this.#silentBeats += 1;
+    if (this.#silentBeats > SILENT_HEARTBEATS_MAX) this.#lose("the daemon is silent");
+    else if (this.#silentBeats === SILENT_HEARTBEATS_MAX) this.#send({ type: "ping" });
+  }
+
+  #handleClose(code, reason) {
+    this.#socket = null;
+    if (code === 1008) return this.#fail({ code: "policy", message: reason || "the daemon ended it" }, code);
+    this.#retry(code, reason || this.#trouble);
+  }
+
+  /** Gives the connection up, and does not wait for its close handshake: there may be nobody to answer it. */
+  #lose(reason) {
+    this.#dropSocket();
+    this.#retry(1006, reason);
+  }
+
+  async #retry(code, reason) {
+    const run = this.#run;
+    const wasOpen = this.#state === "open";
+    this.#clear();
+    this.#state = "waiting";
+    if (!wasOpen) this.#failures += 1;
+    if (wasOpen) this.#emit("disconnected", { code, reason, willReconnect: true });
+    else this.#emit("error", { code: "not_connected", message: reason || "no connection", fatal: false });
+    const refusal = this.#failures >= FAILURES_BEFORE_ASKING && run === this.#run ? await this.#askWhy() : null;
+    if (run !== this.#run) return;
+    if (refusal?.fatal) return this.#fail(refusal, code);
+    if (refusal !== null) this.#emit("error", refusal);
+    if (run !== this.#run) return;
+    this.#wait(this.#told ?? refusal?.retryAfterMs ?? null);
+  }
+
+  #wait(told) {
+    this.#told = told;
+    const delayMs = told === null ? this.#nextBackoff() : Math.min(told, TOLD_MS_MAX) + BACKOFF_FIRST_MS * Math.random();
+    this.#waitTimer = setTimeout(() => this.#handleWaited(), delayMs);
+    this.#emit("reconnecting", { delayMs, failures: this.#failures });
+  }
+
+  #handleWaited() {
+    this.#told = null;
+    this.#open();
+  }
+
+  /** Between half and all of what it has come to, so that many clients do not come back together. */
+  #nextBackoff() {
+    const whole = Math.min(BACKOFF_FIRST_MS * 2 ** this.#doublings, BACKOFF_MAX_MS);
+    this.#doublings += 1;
+    return whole * (0.5 + Math.random() / 2);
+  }
+
+  /** The browser is online again, or somebody looks at the page again. */
+  #handleReturn = () => {
+    if (globalThis.document?.visibilityState === "hidden") return;
+    this.#hurry();
+    // A connection may have died unnoticed in the meantime. Unless an answer comes, the next beat ends it.
+    if (this.#state === "open" && this.#silentBeats > 0 && this.#silentBeats < SILENT_HEARTBEATS_MAX) {
+      this.#silentBeats = SILENT_HEARTBEATS_MAX;
+      this.#send({ type: "ping" });
+    }
+  };
+
+  /** Cuts a wait short, but for one that the daemon asked for. */
+  #hurry() {
+    if (this.#waitTimer === null || this.#told !== null) return;
+    clearTimeout(this.#waitTimer);
+    const restMs = HURRY_MS_MIN - (Date.now() - this.#attemptedAt);
+    this.#waitTimer = setTimeout(() => this.#handleWaited(), Math.max(0, Math.min(restMs, HURRY_MS_MIN)));
+  }
+
+  /** A WebSocket does not say why it was refused; a plain request to the same address is refused in the same way, and
+   *  can be read where the address is of the page's own origin. None if there is no answer. */
+  async #askWhy() {
+    const target = this.#target(true);
+    target.protocol = target.protocol.replace("ws", "http");
+    const origin = globalThis.location?.origin;
+    if (typeof fetch !== "function" || (origin !== undefined && origin !== target.origin)) return null;
+    try {
+      const signal = AbortSignal.timeout(ANSWER_MS_MAX);
+      const answer = await fetch(target, { headers: this.#headers(), signal, redirect: "manual", cache: "no-store" });
+      return this.#refusal(answer.status, answer.headers.get("Retry-After"), await answer.text());
+    } catch {
+      return null;
+    }
+  }
+
+  #refusal(status, retryAfter, text) {
+    if (status === 426) {
+      const message = "the daemon would accept, but no WebSocket gets through: a proxy, or an origin that is not allowed";
+      return { code: "upgrade_refused", status, message, fatal: false };
+    }
+    const body = readBody(text);
+    const code = isText(body.error) ? body.error : `http_${status}`;
+    const message = this.#withoutToken(isText(body.message) ? body.message : `HTTP ${status}`);
+    const fatal = status >= 400 && ![408, 429, 500, 502, 503, 504].includes(status);
+    const isTold = !fatal && /^\d{1,6}$/.test(retryAfter ?? "");
+    return { code, status, message, fatal, ...(isTold && { retryAfterMs: Number(retryAfter) * 1000 }) };
+  }
+
+  #fail(error, code) {
+    this.#end();
+    this.#emit("error", { ...error, fatal: true });
+    this.#emit("disconnected", { code, reason: error.message, willReconnect: false });
+  }
+
+  #handleAbort = () => this.disconnect();
+
+  /** Nothing happens after this. */
+  #end() {
+    this.#run = null;
+    this.#clear();
+    this.#dropSocket();
+    this.#state = "closed";
+    this.#signal?.removeEventListener("abort", this.#handleAbort);
+    globalThis.removeEventListener?.("online", this.#handleReturn);
+    globalThis.document?.removeEventListener("visibilitychange", this.#handleReturn);
+  }
+
+  #clear() {
+    for (const timer of [this.#waitTimer, this.#openTimer, this.#goodTimer]) clearTimeout(timer);
+    clearInterval(this.#beatTimer);
+    this.#waitTimer = null;
+    this.#beatTimer = null;
+  }
+
+  #dropSocket() {
+    const socket = this.#socket;
+    // From here on its listeners hear nothing.
+    this.#socket = null;
+    socket?.close(1000);
+  }
+
+  #withoutToken(text) {
+    if (this.#token === null) return text;
+    return text.replaceAll(this.#token, "***").replaceAll(encodeURIComponent(this.#token), "***");
+  }
+}
+
+function readBody(text) {
+  try {
+    return JSON.parse(text) ?? {};
+  } catch {
+    return {};
+  }
+}
+
+/** Between listeners, which cannot wait, and a loop that takes its time. What finds no room is told of as a gap. */
+class Inbox {
+  #max;
+  #messages = [];
+  /** The gap at the end of the messages, while there is no room behind it. */
+  #gap = null;
+  #isEnded = false;
+  #failure = null;
+  #wake = null;
+
+  constructor(max) {
+    this.#max = max;
+  }
+
+  put(message) {
+    if (this.#gap === null && this.#messages.length < this.#max) this.#messages.push(message);
+    else this.#leaveOut(message);
+    this.#wake?.();
+  }
+
+  #leaveOut(message) {
+    if (this.#gap === null) {
+      this.#gap = { type: "stream:gap", from: null, to: null, missed: 0, reason: "overrun" };
+      this.#messages.push(this.#gap);
+    }
+    const isGap = message.type === "stream:gap";
+    const first = isGap ? message.from : message.stream_seq;
+    const last = isGap ? message.to : message.stream_seq;
+    const missed = isGap ? message.missed : 1;
+    this.#gap.from ??= first ?? null;
+    this.#gap.to = last ?? this.#gap.to;
+    this.#gap.missed = this.#gap.missed === null || missed === null ? null : this.#gap.missed + missed;
+  }
+
+  end(failure) {
+    if (this.#isEnded) return;
+    this.#isEnded = true;
+    this.#failure = failure;
+    this.#wake?.();
+  }
+
+  /** The next message; null at the end. */
+  async take() {
+    while (this.#messages.length === 0 && !this.#isEnded) {
+      await new Promise((resolve) => (this.#wake = resolve));
+    }
+    if (this.#messages.length === 0 && this.#failure !== null) throw this.#failure;
+    const message = this.#messages.shift() ?? null;
+    if (message === this.#gap) this.#gap = null;
+    return message;
+  }
+}

@@ -1,0 +1,28 @@
+// The example in README.md, as it stands there, with the address of a daemon of the test's own.
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+
+import { Daemon, Publisher, until } from "./harness/daemon.js";
+
+const folder = new URL("../", import.meta.url);
+
+test("the example of the README tells of a failure", async (t) => {
+  const daemon = await Daemon.start(t);
+  const example = /```javascript\n(.*?)```/s.exec(readFileSync(new URL("README.md", folder), "utf8"))[1];
+  assert.ok(example.includes("ws://127.0.0.1:20555"));
+  // Beside the package, which finds itself there under its own name.
+  const file = fileURLToPath(new URL(`test/.example-${process.pid}.mjs`, folder));
+  writeFileSync(file, example.replace("ws://127.0.0.1:20555", daemon.base));
+  t.after(() => rmSync(file));
+  const publisher = await Publisher.start(daemon);
+  publisher.publish({ type: "job_failed", job_id: "demo-job", data: { error: "ValueError: Invalid input" } });
+  const child = spawn(process.execPath, [file], { stdio: ["ignore", "pipe", "inherit"] });
+  t.after(() => child.kill());
+  let output = "";
+  child.stdout.on("data", (data) => (output += data));
+  await until("the line of the example", () => output.includes("\n"));
+  assert.equal(output, "demo-job ValueError: Invalid input\n");
+});

@@ -1,0 +1,589 @@
+// Each rule of the client, with a fake socket and without waiting.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { LuxcastClient, LuxcastEvent } from "../luxcast.js";
+import { event, fakeClient, settle } from "./harness/fake.js";
+
+test("a client that comes back asks for what is behind the last event", (t) => {
+  const { client, Socket, numbers, tick } = fakeClient(t);
+  client.connect();
+  assert.equal(Socket.last.asked("since"), "now");
+  Socket.last.accept(100);
+  Socket.last.say(event(101), event(103));
+  Socket.last.end();
+  tick(500);
+  assert.equal(Socket.last.asked("since"), "103");
+  Socket.last.accept(110);
+  Socket.last.say(event(104));
+  assert.deepEqual(numbers(), [101, 103, 104]);
+  assert.equal(client.position, 104);
+});
+
+test("without an event, the first message of a live connection is the position", (t) => {
+  const { client, Socket, tick } = fakeClient(t);
+  client.connect();
+  Socket.last.accept(100);
+  Socket.last.end();
+  tick(500);
+  assert.equal(Socket.last.asked("since"), "100");
+});
+
+test("where the past was asked for, the newest number and gaps are not positions", (t) => {
+  for (const since of ["start", -5]) {
+    const { client, Socket, tick, told } = fakeClient(t, { since });
+    client.connect();
+    Socket.last.accept(100);
+    Socket.last.say({ type: "stream:gap", from: 1, to: 50, missed: null, reason: "expired" });
+    Socket.last.end();
+    tick(500);
+    assert.equal(Socket.last.asked("since"), String(since));
+    Socket.last.accept(100);
+    Socket.last.say(event(60));
+    Socket.last.end();
+    tick(1000);
+    assert.equal(Socket.last.asked("since"), "60");
+    assert.equal(told("stream:gap").length, 1);
+    t.mock.timers.reset();
+    t.mock.restoreAll();
+  }
+});
+
+test("a kept event from inside a gap is told of", (t) => {
+  const { client, Socket, numbers } = fakeClient(t, { since: 10 });
+  client.connect();
+  Socket.last.accept(100);
+  Socket.last.say({ type: "stream:gap", from: 11, to: 50, missed: 39, reason: "overrun" }, event(20), event(51));
+  assert.deepEqual(numbers(), [20, 51]);
+});
+
+test("pings and the farewell move the position, and never back", (t) => {
+  const { client, Socket, tick, told } = fakeClient(t);
+  client.connect();
+  Socket.last.accept(100);
+  Socket.last.say({ type: "ping", stream_seq: 120 }, { type: "ping", stream_seq: 110 }, { type: "ping" });
+  assert.equal(client.position, 120);
+  assert.deepEqual(Socket.last.sent, [{ type: "pong" }, { type: "pong" }, { type: "pong" }]);
+  Socket.last.say({ type: "connection:status", status: "disconnected", stream_seq: 130, retry_after_ms: 4000 });
+  Socket.last.end(1012, "daemon is shutting down");
+  assert.deepEqual(told("disconnected"), [{ code: 1012, reason: "daemon is shutting down", willReconnect: true }]);
+  tick(3999);
+  assert.equal(Socket.all.length, 1, "the daemon asked for four seconds");
+  tick(1);
+  assert.equal(Socket.last.asked("since"), "130");
+});
+
+test("an event that comes again is left out and counted", (t) => {
+  const { client, Socket, numbers } = fakeClient(t);
+  client.connect();
+  Socket.last.accept(100);
+  Socket.last.say(event(101), event(101), event(99), event(102));
+  assert.deepEqual(numbers(), [101, 102]);
+  assert.equal(client.duplicates, 2);
+});
+
+test("a daemon that counts from lower down is followed, not taken for one that repeats", (t) => {
+  const { client, Socket, numbers } = fakeClient(t, { since: 5000 });
+  client.connect();
+  Socket.last.accept(100);
+  Socket.last.say({ type: "stream:gap", from: 5001, to: 5001, missed: null, reason: "restart" }, event(101));
+  assert.deepEqual(numbers(), [101]);
+  assert.equal(client.position, 101);
+});
+
+test("waits double from half a second to thirty, and begin anew after a good connection", (t) => {
+  const { client, Socket, told, tick } = fakeClient(t);
+  client.connect();
+  for (let attempt = 0; attempt < 9; attempt += 1) {
+    Socket.last.accept(100);
+    tick(9_999);
+    Socket.last.end();
+    tick(30_000);
+  }
+  const waits = () => told("reconnecting").map((note) => note.delayMs);
+  assert.deepEqual(waits(), [250, 500, 1000, 2000, 4000, 8000, 15_000, 15_000, 15_000], "half of each, without chance");
+  t.mock.method(Math, "random", () => 0.999999);
+  Socket.last.accept(100);
+  Socket.last.end();
+  assert.equal(Math.round(waits().at(-1)), 30_000);
+  tick(30_000);
+  Socket.last.accept(100);
+  tick(10_000);
+  Socket.last.end();
+  assert.equal(Math.round(waits().at(-1)), 500);
+});
+
+test("what the daemon asks to wait is bounded, and holds for one wait", (t) => {
+  const { client, Socket, told, tick } = fakeClient(t);
+  client.connect();
+  Socket.last.accept(100);
+  Socket.last.say({ type: "connection:status", status: "disconnected", stream_seq: 100, retry_after_ms: 1e12 });
+  Socket.last.end(1012);
+  assert.equal(told("reconnecting")[0].delayMs, 300_000);
+  tick(300_000);
+  Socket.last.end();
+  assert.equal(told("reconnecting")[1].delayMs, 250);
+});
+
+test("an attempt that is not answered is given up", (t) => {
+  const { client, Socket, told, tick } = fakeClient(t);
+  client.connect();
+  tick(10_000);
+  assert.equal(Socket.last.closedWith, 1000);
+  assert.deepEqual(told("error"), [{ code: "not_connected", message: "no answer for too long", fatal: false }]);
+  const first = Socket.last;
+  tick(250);
+  assert.equal(Socket.all.length, 2);
+  first.accept(100);
+  first.say(event(101));
+  assert.equal(client.state, "connecting", "the one given up is not listened to");
+});
+
+test("1008 ends it for good, and connect() begins again behind the last event", (t) => {
+  const { client, Socket, notes, tick } = fakeClient(t);
+  client.connect();
+  Socket.last.accept(100);
+  Socket.last.end(1008, "the token has expired");
+  assert.deepEqual(notes.slice(1), [
+    ["error", { code: "policy", message: "the token has expired", fatal: true }],
+    ["disconnected", { code: 1008, reason: "the token has expired", willReconnect: false }],
+  ]);
+  tick(600_000);
+  assert.equal(Socket.all.length, 1);
+  assert.equal(client.state, "closed");
+  client.token = "fresh";
+  client.connect();
+  assert.equal(Socket.last.asked("since"), "100");
+  assert.equal(Socket.last.asked("token"), "fresh");
+});
+
+const refusal = (status, body, headers) => async () => new Response(body, { status, headers });
+
+test("the second failure has the daemon asked why, and a refusal for good ends it", async (t) => {
+  const fetch = refusal(401, '{"error":"unauthorized","message":"the token s3cret is not known"}');
+  const { client, Socket, told, asked, tick } = fakeClient(t, { fetch, token: "s3cret" });
+  client.connect();
+  Socket.last.end();
+  assert.equal(asked().length, 0, "most often the daemon is only not there");
+  tick(500);
+  Socket.last.end();
+  await settle();
+  const [address, init] = asked()[0];
+  assert.equal(String(address), "http://h:1/api/ws/events?since=now");
+  assert.deepEqual(init.headers, { Authorization: "Bearer s3cret" });
+  assert.deepEqual(told("error").at(-1), {
+    code: "unauthorized",
+    status: 401,
+    message: "the token *** is not known",
+    fatal: true,
+  });
+  assert.equal(told("disconnected").at(-1).willReconnect, false);
+  tick(600_000);
+  assert.equal(Socket.all.length, 2);
+});
+
+test("a refusal for now is waited out for as long as it says", async (t) => {
+  const fetch = refusal(503, '{"error":"draining","message":"soon"}', { "Retry-After": "5" });
+  const { client, Socket, told, tick } = fakeClient(t, { fetch });
+  client.connect();
+  Socket.last.end();
+  tick(500);
+  Socket.last.end();
+  await settle();
+  const error = { code: "draining", status: 503, message: "soon", fatal: false, retryAfterMs: 5000 };
+  assert.deepEqual(told("error").at(-1), error);
+  assert.equal(told("reconnecting").at(-1).delayMs, 5000);
+});
+
+test("each status is for good or for now", async (t) => {
+  const forNow = [200, 302, 408, 426, 429, 500, 502, 503, 504];
+  for (const status of [...forNow, 400, 401, 403, 404, 405, 414, 431, 505]) {
+    const body = status === 302 ? null : "<html>";
+    const { client, Socket, told, tick } = fakeClient(t, { fetch: refusal(status, body) });
+    client.connect();
+    Socket.last.end();
+    tick(500);
+    Socket.last.end();
+    await settle();
+    assert.equal(told("error").at(-1).fatal, !forNow.includes(status), `${status}`);
+    assert.equal(client.state, forNow.includes(status) ? "waiting" : "closed");
+    client.disconnect();
+    t.mock.timers.reset();
+    t.mock.restoreAll();
+  }
+});
+
+test("a page of another origin does not ask, for it could not read the answer", async (t) => {
+  const fetch = refusal(401, "");
+  const { client, Socket, asked, tick } = fakeClient(t, { fetch });
+  globalThis.location = { origin: "http://elsewhere", href: "http://elsewhere/" };
+  t.after(() => delete globalThis.location);
+  client.connect();
+  for (let attempt = 0; attempt < 3; attempt += 1) {
+    Socket.last.end();
+    await settle();
+    tick(2_000);
+  }
+  assert.equal(asked().length, 0);
+  assert.equal(client.state, "connecting");
+});
+
+test("disconnect() while the daemon is asked why is the end of it", async (t) => {
+  const { client, Socket, told, tick } = fakeClient(t, { fetch: refusal(503, "") });
+  client.connect();
+  Socket.last.end();
+  tick(500);
+  Socket.last.end();
+  client.disconnect();
+  await settle();
+  tick(600_000);
+  assert.equal(Socket.all.length, 2);
+  assert.equal(told("reconnecting").length, 1);
+});
+
+test("a silent daemon is asked after three heartbeats and left after one more", (t) => {
+  const { client, Socket, told, tick } = fakeClient(t);
+  client.connect();
+  Socket.last.accept(100);
+  tick(89_999);
+  assert.deepEqual(Socket.last.sent, []);
+  tick(1);
+  assert.deepEqual(Socket.last.sent, [{ type: "ping" }]);
+  Socket.last.say({ type: "pong" });
+  tick(119_999);
+  assert.deepEqual(told("disconnected"), []);
+  const silent = Socket.last;
+  tick(1);
+  assert.deepEqual(told("disconnected"), [{ code: 1006, reason: "the daemon is silent", willReconnect: true }]);
+  assert.equal(silent.closedWith, 1000);
+  silent.say(event(101));
+  tick(500);
+  Socket.last.accept(110);
+  Socket.last.say(event(101));
+  assert.equal(client.duplicates, 0, "what the silent one says now does not count");
+  assert.equal(client.position, 101);
+});
+
+test("the interval of pings is learned, and one odd distance shortens no patience", (t) => {
+  const { client, Socket, told, tick } = fakeClient(t);
+  const ping = (seconds) => Socket.last.say({ type: "ping", timestamp: new Date(seconds * 1000).toISOString() });
+  const isLost = () => told("disconnected").length > 0;
+  client.connect();
+  Socket.last.accept(100);
+  ping(0);
+  ping(10);
+  tick(30_000);
+  assert.equal(isLost(), false);
+  // The clock of the daemon is set, forward and back, and one ping has none that can be read.
+  for (const seconds of [20, 21, 31, 5, 15]) ping(seconds);
+  Socket.last.say({ type: "ping", timestamp: "soon" });
+  tick(30_000);
+  assert.equal(isLost(), false);
+  tick(10_000);
+  assert.equal(isLost(), true);
+});
+
+function browser(t) {
+  const [page, document] = [new EventTarget(), Object.assign(new EventTarget(), { visibilityState: "visible" })];
+  globalThis.addEventListener = page.addEventListener.bind(page);
+  globalThis.removeEventListener = page.removeEventListener.bind(page);
+  globalThis.document = document;
+  t.after(() => ["addEventListener", "removeEventListener", "document"].forEach((name) => delete globalThis[name]));
+  return { page, document };
+}
+
+test("a browser that is online again connects at once, but never spins", async (t) => {
+  const { page, document } = browser(t);
+  const { client, Socket, tick } = fakeClient(t);
+  client.connect();
+  for (let attempt = 0; attempt < 6; attempt += 1) {
+    Socket.last.end();
+    await settle();
+    tick(40_000);
+  }
+  Socket.last.end();
+  await settle();
+  const before = Socket.all.length;
+  tick(2_000);
+  assert.equal(Socket.all.length, before, "it waits long by now");
+  document.visibilityState = "hidden";
+  document.dispatchEvent(new Event("visibilitychange"));
+  tick(0);
+  assert.equal(Socket.all.length, before, "nobody looks");
+  document.visibilityState = "visible";
+  document.dispatchEvent(new Event("visibilitychange"));
+  tick(0);
+  assert.equal(Socket.all.length, before + 1);
+  for (let millis = 0; millis < 3_000; millis += 10) {
+    if (Socket.last.readyState === 0) Socket.last.end();
+    await settle();
+    page.dispatchEvent(new Event("online"));
+    tick(10);
+  }
+  assert.ok(Socket.all.length <= before + 4, `${Socket.all.length - before} attempts in three seconds`);
+});
+
+test("a wait that the daemon asked for is not cut short", (t) => {
+  const { page } = browser(t);
+  const { client, Socket, tick } = fakeClient(t);
+  client.connect();
+  Socket.last.accept(100);
+  Socket.last.say({ type: "connection:status", status: "disconnected", stream_seq: 100, retry_after_ms: 5000 });
+  Socket.last.end(1012);
+  tick(2_000);
+  page.dispatchEvent(new Event("online"));
+  tick(2_999);
+  assert.equal(Socket.all.length, 1);
+  tick(1);
+  assert.equal(Socket.all.length, 2);
+});
+
+test("whoever comes back to the page soon learns that the connection is dead", (t) => {
+  const { document } = browser(t);
+  const { client, Socket, told, tick } = fakeClient(t);
+  client.connect();
+  Socket.last.accept(100);
+  tick(30_000);
+  document.dispatchEvent(new Event("visibilitychange"));
+  assert.deepEqual(Socket.last.sent, [{ type: "ping" }]);
+  tick(30_000);
+  assert.equal(told("disconnected").length, 1);
+  client.disconnect();
+  tick(600_000);
+  document.dispatchEvent(new Event("visibilitychange"));
+  tick(600_000);
+  assert.equal(Socket.all.length, 1, "after the end nothing is listened to");
+});
+
+test("a filter goes into the address where that can say it", (t) => {
+  const { client, Socket, tick } = fakeClient(t);
+  client.subscribe(["a", "b"]);
+  client.unsubscribe(["b"]);
+  client.subscribe(new Set(["slot_call"]));
+  client.connect();
+  assert.equal(Socket.last.asked("events"), "a,slot_call");
+  Socket.last.accept(100);
+  assert.deepEqual(Socket.last.sent, []);
+  client.subscribe(["c"]);
+  assert.deepEqual(Socket.last.sent, [{ action: "subscribe", events: ["c"] }]);
+  Socket.last.end();
+  tick(500);
+  assert.equal(Socket.last.asked("events"), "a,slot_call,c");
+});
+
+test("a filter that an address cannot say is sent at the start of each connection", (t) => {
+  const long = Array.from({ length: 128 }, (_, place) => `${place}`.padStart(64, "n"));
+  const cases = [
+    [(client) => client.unsubscribe(["a"]), [{ action: "unsubscribe", events: ["a"] }]],
+    [(client) => client.subscribe([]), [{ action: "subscribe", events: [] }]],
+    [(client) => client.subscribe(["a,b"]), [{ action: "subscribe", events: ["a,b"] }]],
+    [(client) => client.subscribe(long), [{ action: "subscribe", events: long }]],
+    [(client) => (client.subscribe(["a"]), client.subscribeAll()), []],
+  ];
+  for (const [change, messages] of cases) {
+    const { client, Socket, tick } = fakeClient(t);
+    change(client);
+    client.connect();
+    for (let connection = 0; connection < 2; connection += 1) {
+      assert.equal(Socket.last.asked("events"), null);
+      Socket.last.accept(100);
+      assert.deepEqual(Socket.last.sent, messages);
+      Socket.last.end();
+      tick(1_000);
+    }
+    client.disconnect();
+    t.mock.timers.reset();
+    t.mock.restoreAll();
+  }
+});
+
+test("a filter that changes while a connection is made holds on it", (t) => {
+  const { client, Socket } = fakeClient(t);
+  client.subscribe(["a"]);
+  client.connect();
+  client.unsubscribe(["a"]);
+  client.subscribe(["b"]);
+  Socket.last.accept(100);
+  assert.deepEqual(Socket.last.sent, [{ action: "subscribe_all" }, { action: "subscribe", events: ["b"] }]);
+});
+
+test("events that a filter leaves out are not told of, but move the position", (t) => {
+  const { client, Socket, events } = fakeClient(t);
+  client.subscribe(["a", "slot_call"]);
+  client.connect();
+  Socket.last.accept(100);
+  const call = { event: { event_type: "slot_call" } };
+  Socket.last.say(event(101, "b"), event(102, "a"), event(103, "execution_event", call), event(104, "execution_event"));
+  assert.deepEqual(events.map(({ stream_seq }) => stream_seq), [102, 103]);
+  assert.equal(client.position, 104);
+  client.subscribeAll();
+  client.unsubscribe(["b"]);
+  Socket.last.say(event(105, "b"), event(106, "c"));
+  assert.deepEqual(events.map(({ stream_seq }) => stream_seq), [102, 103, 106]);
+});
+
+test("what no daemon accepts is refused here, and changes nothing", (t) => {
+  const { client, Socket } = fakeClient(t);
+  const many = Array.from({ length: 129 }, (_, place) => `n${place}`);
+  for (const wrong of ["job_failed", undefined, null, 7, [7], ["ä".repeat(33)], many]) {
+    assert.throws(() => client.subscribe(wrong), /events must be a list|at most 128/);
+    assert.throws(() => client.unsubscribe(wrong), /events must be a list|at most 128/);
+  }
+  client.connect();
+  Socket.last.accept(100);
+  assert.deepEqual(Socket.last.sent, []);
+});
+
+test("messages that cannot be used are told of, and what follows them is not lost", (t) => {
+  const { client, Socket, told, numbers } = fakeClient(t);
+  client.connect();
+  Socket.last.accept(100);
+  const cases = [
+    ["{", "not JSON"],
+    ["", "not JSON"],
+    [new ArrayBuffer(3), "not text"],
+    ["[]", "not an object"],
+    ["null", "not an object"],
+    ["7", "not an object"],
+    ["{}", "no type"],
+    ['{"type":7}', "no type"],
+    ['{"type":""}', "no type"],
+    ['{"type":"x","stream_seq":"101"}', "stream_seq is not what it must be"],
+    ['{"type":"x","stream_seq":1.5}', "stream_seq is not what it must be"],
+    ['{"type":"x","stream_seq":9007199254740993}', "stream_seq is not what it must be"],
+    ['{"type":"x","stream_seq":101,"job_id":7}', "job_id is not what it must be"],
+    ['{"type":"ping","stream_seq":null}', "stream_seq is not what it must be"],
+    ['{"type":"connection:status"}', "status is not what it must be"],
+    ['{"type":"connection:status","status":"disconnected","retry_after_ms":-1}', "retry_after_ms is not what it must be"],
+    ['{"type":"stream:gap","from":1}', "to is not what it must be"],
+    ['{"type":"error","code":1,"message":""}', "code is not what it must be"],
+    ['{"type":"subscription:confirmed","action":"subscribe","events":[1]}', "events is not what it must be"],
+  ];
+  for (const [data] of cases) Socket.last.sayRaw(data);
+  assert.deepEqual(told("invalid").map(({ problem }) => problem), cases.map(([, problem]) => problem));
+  Socket.last.sayRaw(`{"type":"${"x".repeat(1_000)}`);
+  assert.equal(told("invalid").at(-1).text.length, 200);
+  Socket.last.sayRaw('{"__proto__":{"polluted":1},"type":"x","stream_seq":101,"job_id":null}');
+  assert.equal({}.polluted, undefined);
+  assert.deepEqual(numbers(), [101]);
+});
+
+test("each message is told of under its type, to both kinds of listeners", (t) => {
+  const { client, Socket, events } = fakeClient(t);
+  const heard = [];
+  client.addEventListener("job_failed", (told) => heard.push(told));
+  const off = client.on("job_failed", (failed) => heard.push(failed));
+  for (const type of ["connection:status", "ping", "pong", "subscription:confirmed"]) client.on(type, () => heard.push(type));
+  client.connect();
+  Socket.last.accept(100);
+  const failed = event(101, "job_failed", { data: { error: "bad" } });
+  Socket.last.say(failed, { type: "ping" }, { type: "pong" });
+  Socket.last.say({ type: "subscription:confirmed", action: "subscribe_all", events: [] });
+  const [status, told, detail, ...rest] = heard;
+  assert.equal(status, "connection:status");
+  assert.ok(told instanceof LuxcastEvent && told.target === client);
+  assert.deepEqual([told.detail, detail], [failed, failed]);
+  assert.deepEqual(rest, ["ping", "pong", "subscription:confirmed"]);
+  off();
+  Socket.last.say(event(102, "job_failed"));
+  assert.equal(heard.length, 7, "one of the two is left");
+  Socket.last.say({ type: "metrics", job_id: "j", metrics: {} });
+  assert.deepEqual(events.map(({ type }) => type), ["job_failed", "job_failed", "metrics"]);
+});
+
+test("a publisher's event cannot pass for one of the client's own", (t) => {
+  const { client, Socket, notes, events } = fakeClient(t);
+  client.connect();
+  Socket.last.accept(100);
+  const before = notes.length;
+  const types = ["connected", "disconnected", "reconnecting", "error", "invalid", "event"];
+  Socket.last.say(...types.map((type, place) => event(101 + place, type, { fatal: true })));
+  assert.equal(notes.length, before);
+  assert.deepEqual(events.map(({ type }) => type), types);
+});
+
+test("an error of the daemon is told of and ends nothing", (t) => {
+  const { client, Socket, told } = fakeClient(t);
+  client.connect();
+  Socket.last.accept(100);
+  Socket.last.say({ type: "error", code: "bad_events", message: "no list" });
+  assert.deepEqual(told("error"), [{ type: "error", code: "bad_events", message: "no list", fatal: false }]);
+  assert.equal(client.state, "open");
+});
+
+test("the published remedy for a stale connection, disconnect and connect, loses nothing", (t) => {
+  const { client, Socket, numbers } = fakeClient(t);
+  client.on("x", ({ stream_seq }) => {
+    if (stream_seq !== 101) return;
+    client.disconnect();
+    client.connect();
+  });
+  client.connect();
+  Socket.last.accept(100);
+  const first = Socket.last;
+  first.say(event(101), event(102));
+  assert.equal(Socket.last.asked("since"), "101");
+  Socket.last.accept(102);
+  Socket.last.say(event(102));
+  assert.deepEqual(numbers(), [101, 102]);
+  assert.equal(first.closedWith, 1000);
+});
+
+test("a listener that connects anew on each failure does not make it spin", async (t) => {
+  const { client, Socket, tick } = fakeClient(t);
+  client.on("error", () => client.connect());
+  client.on("reconnecting", () => client.connect());
+  client.connect();
+  for (let millis = 0; millis < 3_000; millis += 10) {
+    if (Socket.last.readyState === 0) Socket.last.end();
+    await settle();
+    tick(10);
+  }
+  assert.ok(Socket.all.length <= 6, `${Socket.all.length}`);
+});
+
+test("connect() twice is one connection", (t) => {
+  const { client, Socket } = fakeClient(t);
+  client.connect();
+  client.connect();
+  Socket.last.accept(100);
+  client.connect();
+  assert.equal(Socket.all.length, 1);
+});
+
+test("a signal ends it, wherever it is", (t) => {
+  for (const reach of [() => {}, (socket) => socket.accept(100), (socket) => socket.end()]) {
+    const stop = new AbortController();
+    const { client, Socket, told, tick } = fakeClient(t, { signal: stop.signal });
+    client.connect();
+    reach(Socket.last);
+    stop.abort();
+    assert.equal(client.state, "closed");
+    assert.equal(told("disconnected").at(-1).willReconnect, false);
+    tick(600_000);
+    assert.equal(Socket.all.length, 1);
+    assert.throws(() => client.connect(), { name: "AbortError" });
+    t.mock.timers.reset();
+    t.mock.restoreAll();
+  }
+});
+
+test("a WebSocket that cannot be made is fatal", (t) => {
+  const secret = "s3cret";
+  class Socket {
+    constructor(url) {
+      throw new SyntaxError(`cannot open ${url}`);
+    }
+  }
+  const { client, told } = fakeClient(t, { WebSocket: Socket, token: secret });
+  client.connect();
+  assert.deepEqual(told("error"), [
+    { code: "no_socket", message: "the WebSocket cannot be made: SyntaxError", fatal: true },
+  ]);
+  assert.equal(client.state, "closed");
+});
+
+test("without a WebSocket the error says what to do", () => {
+  assert.equal(globalThis.WebSocket, undefined, "Node 20 has none");
+  assert.throws(() => new LuxcastClient("ws://h/api/ws/events"), /option WebSocket/);
+});
