@@ -21,6 +21,9 @@ fn main() {
 
 fn compress(file: &Path, out: &Path) {
     let name = file.file_name().and_then(|name| name.to_str()).expect("the page's files have plain names");
+    // Behind a link, the file itself.
+    let file = file.canonicalize().expect("the page's files are there");
+    println!("cargo::rerun-if-changed={}", file.display());
     let bytes = fs::read(file).expect("the page's files can be read");
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
     encoder.write_all(&bytes).expect("a Vec takes every byte");

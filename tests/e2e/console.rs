@@ -52,11 +52,12 @@ fn get(daemon: &Daemon, target: &str) -> Answer {
 }
 
 /// Path and type of everything that the page is made of.
-const FILES: [(&str, &str); 5] = [
+const FILES: [(&str, &str); 6] = [
     ("/console/", "text/html; charset=utf-8"),
     ("/console/index.html", "text/html; charset=utf-8"),
     ("/console/console.css", "text/css; charset=utf-8"),
     ("/console/console.js", "text/javascript; charset=utf-8"),
+    ("/console/luxcast.js", "text/javascript; charset=utf-8"),
     ("/console/icon.svg", "image/svg+xml"),
 ];
 

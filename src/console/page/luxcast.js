@@ -1,0 +1,1 @@
+../../../tools/javascript/luxcast.js
