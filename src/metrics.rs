@@ -71,6 +71,12 @@ pub const ENDPOINTS: [&str; 5] = ["job_monitor", "job_debug", "flow_monitor", "e
 pub const REFUSALS: usize = 16;
 /// Reasons to refuse a line of the feed.
 pub const LINE_ERRORS: usize = 15;
+/// Reasons not to obey a client's message.
+pub const ACTION_ERRORS: usize = 10;
+/// What else a message may lead to: it was obeyed, or was a ping, pong or close frame of the protocol.
+pub const OBEYED: usize = ACTION_ERRORS;
+pub const PROTOCOL: usize = OBEYED + 1;
+pub const RESULTS: usize = PROTOCOL + 1;
 /// Reasons for a gap.
 pub const GAPS: usize = 3;
 /// A connection's end that is no reason of ours.
@@ -99,6 +105,8 @@ pub struct ShardCounters {
     pub closed: [Counter; ENDS],
     pub refusals: [Counter; REFUSALS],
     pub gaps: [Counter; GAPS],
+    /// Messages from clients, by the error's place in its table; [`OBEYED`] and [`PROTOCOL`].
+    pub received: [Counter; RESULTS],
     pub lagging: Gauge,
     pub lag_events_max: Gauge,
 }

@@ -8,6 +8,7 @@ use crate::hub::filter::{Filter, TooManyNames};
 use crate::hub::outlet::Outlet;
 use crate::hub::policy::{Allowance, GARBAGE_MAX, MULTI_JOB_BURST, Policy};
 use crate::hub::watchers::{Watchers, Wish};
+use crate::metrics::{OBEYED, PROTOCOL};
 use crate::stream::topic::{Topic, TopicKind};
 use crate::wire::action::{Action, ActionError, EventNames, Since, parse_action};
 use crate::wire::http::Refusal;
@@ -45,6 +46,12 @@ pub struct Scene<'a, O> {
     /// Ticks of the monotonic clock.
     pub tick: u32,
     pub unix_micros: i64,
+}
+
+impl<O> Scene<'_, O> {
+    fn count(&mut self, result: usize) {
+        self.watchers.received[result] += 1;
+    }
 }
 
 impl Session {
@@ -146,13 +153,27 @@ impl Session {
                 Err(error) => Err(error),
             },
             Message::Binary(_) => Err(ActionError::binary()),
-            Message::Ping(_) => return Verdict::Continue,
-            Message::Pong(_) => Ok(()),
-            Message::Close(code) => return Verdict::Echo(*code),
+            Message::Ping(_) => {
+                scene.count(PROTOCOL);
+                return Verdict::Continue;
+            }
+            Message::Pong(_) => {
+                scene.count(PROTOCOL);
+                self.garbage = 0;
+                return Verdict::Continue;
+            }
+            Message::Close(code) => {
+                scene.count(PROTOCOL);
+                return Verdict::Echo(*code);
+            }
         };
         match obeyed {
-            Ok(()) => self.garbage = 0,
+            Ok(()) => {
+                scene.count(OBEYED);
+                self.garbage = 0;
+            }
             Err(error) => {
+                scene.count(error.place());
                 self.garbage += u8::from(error.is_garbage());
                 scene.watchers.say(scene.key, |out| {
                     notice::error(out, error.code, &error.message, error.job_id.as_deref());

@@ -14,6 +14,7 @@ use crate::hub::many::Merge;
 use crate::hub::parcel::Body;
 use crate::hub::watcher::{BLOCKED, ENDING, LAGS, Outbox, Place, QUEUED, REVIEWED, Watcher};
 use crate::hub::ways::Ways;
+use crate::metrics::RESULTS;
 use crate::stream::directory::{Directory, DirectoryFull};
 use crate::stream::topic::{Handle, Topic, TopicKind};
 use crate::wire::action::Since;
@@ -75,6 +76,8 @@ pub struct Watchers {
     pub messages: u64,
     pub sent_bytes: u64,
     pub gaps: [u64; GapReason::ALL.len()],
+    /// Messages from clients by what they led to, likewise.
+    pub received: [u64; RESULTS],
     /// When the oldest event was read that has gone out since to watchers who keep up, in microseconds.
     pub oldest_read: Option<u64>,
     /// The time that control messages of this turn carry.
@@ -109,6 +112,7 @@ impl Watchers {
             messages: 0,
             sent_bytes: 0,
             gaps: [0; GapReason::ALL.len()],
+            received: [0; RESULTS],
             oldest_read: None,
             now: Stamp::from_unix_millis(0),
         }

@@ -8,7 +8,7 @@ use std::fmt::Write;
 
 use crate::close::CloseReason;
 use crate::metrics::text::{Figures, Series};
-use crate::metrics::{CLOSED_BY_CLIENT, ENDPOINTS, LOST, ShardCounters};
+use crate::metrics::{CLOSED_BY_CLIENT, ENDPOINTS, LOST, OBEYED, PROTOCOL, ShardCounters};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -48,7 +48,7 @@ const fn row(
 
 /// In the order in which they are told: the connections, what goes out, what comes in, what is kept, the process.
 #[rustfmt::skip]
-pub static METRICS: [Metric; 38] = [
+pub static METRICS: [Metric; 39] = [
     row("luxcast_build_info", Kind::Gauge, "version", "Always 1; the version is in the label",
         |_, series| series.labelled(env!("CARGO_PKG_VERSION"), 1)),
     row("luxcast_draining", Kind::Gauge, "", "1 while the daemon is about to end",
@@ -91,6 +91,14 @@ pub static METRICS: [Metric; 38] = [
         |figures, series| series.value(figures.sum(|shard| shard.tls_handshakes.get()))),
     row("luxcast_heartbeats_total", Kind::Counter, "", "Pings sent, one per connection and heartbeat",
         |figures, series| series.value(figures.sum(|shard| shard.heartbeats.get()))),
+    row("luxcast_messages_received_total", Kind::Counter, "result", "Messages from clients: obeyed, protocol (pings, \
+        pongs and close frames), or the word of the error that answered them",
+        |figures, series| {
+            let of = |place: usize| figures.sum(|shard| shard.received[place].get());
+            series.labelled("obeyed", of(OBEYED));
+            series.labelled("protocol", of(PROTOCOL));
+            series.of_each(figures.words.action_errors, of);
+        }),
     row("luxcast_messages_sent_total", Kind::Counter, "shard", "Events delivered: one event to ten watchers counts ten",
         |figures, series| of_shards(figures, series, |shard| shard.messages.get())),
     row("luxcast_sent_bytes_total", Kind::Counter, "shard", "Bytes of frames handed to clients' sockets, before \

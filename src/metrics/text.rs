@@ -10,6 +10,7 @@ use crate::metrics::{BOUNDS_MICROS, Counters, Histogram, ShardCounters};
 pub struct Words<'a> {
     pub refusals: &'a [&'a str],
     pub gaps: &'a [&'a str],
+    pub action_errors: &'a [&'a str],
     pub line_errors: &'a [&'a str],
 }
 
@@ -113,7 +114,7 @@ mod tests {
 
     use super::{Figures, Process, Words, write};
     use crate::metrics::table::{Kind, METRICS, Metric};
-    use crate::metrics::{Counters, GAPS, LINE_ERRORS, REFUSALS};
+    use crate::metrics::{ACTION_ERRORS, Counters, GAPS, LINE_ERRORS, REFUSALS};
 
     fn words(count: usize, of: &str) -> &'static [&'static str] {
         let words = (0..count).map(|place| &*format!("{of}_{place}").leak());
@@ -124,6 +125,7 @@ mod tests {
         let words = Words {
             refusals: words(REFUSALS, "refusal"),
             gaps: words(GAPS, "gap"),
+            action_errors: words(ACTION_ERRORS, "error"),
             line_errors: words(LINE_ERRORS, "error"),
         };
         let figures = Figures {

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use rustix::process::setpriority_process;
 
 use crate::hub::endpoint::permit;
-use crate::metrics::{self, Figures, GAPS, REFUSALS, Words};
+use crate::metrics::{self, ACTION_ERRORS, Figures, GAPS, REFUSALS, Words};
 use crate::net::admin::process::read_process;
 use crate::net::clock::unix_micros;
 use crate::net::housekeeping::JobSight;
@@ -22,6 +22,7 @@ use crate::net::pulse::Pulse;
 use crate::net::shard::IngestWaker;
 use crate::net::survey::Sight;
 use crate::stream::directory::Directory;
+use crate::wire::action::ActionError;
 use crate::wire::http::{
     Head, HeadLimits, Refusal, Request, Status, parse_head, write_refusal, write_response,
 };
@@ -47,6 +48,7 @@ const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 const _: () = assert!(Refusal::CODES.len() == REFUSALS);
 const _: () = assert!(GapReason::ALL.len() == GAPS);
+const _: () = assert!(ActionError::CODES.len() == ACTION_ERRORS);
 
 pub struct Admin {
     pub listener: TcpListener,
@@ -176,7 +178,12 @@ impl Admin {
         let gaps = GapReason::ALL.map(GapReason::text);
         let figures = Figures {
             counters: &self.pulse.counters,
-            words: Words { refusals: &Refusal::CODES, gaps: &gaps, line_errors: &line_errors },
+            words: Words {
+                refusals: &Refusal::CODES,
+                gaps: &gaps,
+                action_errors: &ActionError::CODES,
+                line_errors: &line_errors,
+            },
             process: read_process(self.start_unix_micros),
             is_draining: self.pulse.door.is_draining(),
             sockets: self.pulse.door.connections() as u64,

@@ -8,6 +8,7 @@ use crate::hub::auth::Permit;
 use crate::hub::laggard::{Laggard, Progress};
 use crate::hub::policy::{UNSENT_ANSWERS_MAX, ticks};
 use crate::hub::wheel::is_reached;
+use crate::metrics::Counter;
 use crate::net::connection::{Connection, Phase};
 use crate::net::inbox::Terms;
 use crate::net::outq::unacknowledged;
@@ -54,11 +55,13 @@ impl Shard {
         let messages = std::mem::take(&mut self.watchers.messages);
         let sent_bytes = std::mem::take(&mut self.watchers.sent_bytes);
         let gaps = std::mem::take(&mut self.watchers.gaps);
+        let received = std::mem::take(&mut self.watchers.received);
         let lagging = self.laggards.len() as u64;
         let counters = self.counters();
         counters.messages.add(messages);
         counters.sent_bytes.add(sent_bytes);
-        counters.gaps.iter().zip(gaps).filter(|(_, more)| *more > 0).for_each(|(gaps, more)| gaps.add(more));
+        add_each(&counters.gaps, &gaps);
+        add_each(&counters.received, &received);
         counters.lagging.set(lagging);
         if lagging == 0 {
             counters.lag_events_max.set(0);
@@ -257,4 +260,8 @@ impl Shard {
             drain.has_said_goodbye && (self.moment.instant >= drain.end_at || is_empty())
         })
     }
+}
+
+fn add_each(counters: &[Counter], counts: &[u64]) {
+    counters.iter().zip(counts).filter(|(_, more)| **more > 0).for_each(|(counter, more)| counter.add(*more));
 }

@@ -118,7 +118,28 @@ pub struct ActionError {
 }
 
 impl ActionError {
+    /// Every `code`, each once.
+    pub const CODES: [&str; 10] = [
+        "bad_json",
+        "not_an_object",
+        "unknown_action",
+        "bad_events",
+        "too_many_names",
+        "bad_job_id",
+        "bad_since",
+        "too_many_jobs",
+        "forbidden",
+        "binary",
+    ];
+
+    /// The place of its code in [`ActionError::CODES`].
+    pub fn place(&self) -> usize {
+        let place = Self::CODES.iter().position(|&known| known == self.code);
+        place.expect("every code is in the table")
+    }
+
     fn new(code: &'static str, message: impl Into<String>) -> Self {
+        debug_assert!(Self::CODES.contains(&code), "{code}");
         ActionError { code, message: message.into(), job_id: None }
     }
 

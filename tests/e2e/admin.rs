@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use tungstenite::Message;
 
 use crate::crowd::{Crowd, line_of};
 use crate::harness::{Daemon, PATIENCE, Raw, wait_until};
@@ -134,6 +135,52 @@ fn metrics_tell_what_comes_in_and_what_goes_out() {
     wait_for(&daemon, "luxcast_gaps_total{reason=\"restart\"}", 1.0);
     drop(feed);
     wait_for(&daemon, "luxcast_publishers", 0.0);
+}
+
+#[test]
+fn metrics_tell_what_clients_send() {
+    let daemon = Daemon::start(&["--jobs-per-connection-max", "1"]);
+    let mut single = daemon.watch(JOB);
+    let mut multi = daemon.watch("/api/v1/websocket");
+    let many: Vec<String> = (0..129).map(|n| n.to_string()).collect();
+    for text in ["{", "[]", r#"{"action":"dance"}"#, r#"{"action":"subscribe"}"#] {
+        single.send(text);
+    }
+    single.send(&json!({"action": "subscribe", "events": many}).to_string());
+    single.send(r#"{"action":"subscribe","events":["x"]}"#);
+    single.send(r#"{"type":"ping"}"#);
+    single.send(r#"{"type":"pong"}"#);
+    single.socket.send(Message::Binary(vec![1].into())).expect("it is open");
+    for text in [
+        r#"{"type":"subscribe","job_id":"a b"}"#,
+        r#"{"type":"subscribe","job_id":"a","since":"noon"}"#,
+        r#"{"type":"subscribe","job_id":"a"}"#,
+        r#"{"type":"subscribe","job_id":"b"}"#,
+    ] {
+        multi.send(text);
+    }
+    multi.socket.send(Message::Ping(b"here".as_slice().into())).expect("it is open");
+    multi.socket.close(None).expect("it is open");
+    let expected = [
+        ("obeyed", 4.0),
+        ("protocol", 2.0),
+        ("bad_json", 1.0),
+        ("not_an_object", 1.0),
+        ("unknown_action", 1.0),
+        ("bad_events", 1.0),
+        ("too_many_names", 1.0),
+        ("binary", 1.0),
+        ("bad_job_id", 1.0),
+        ("bad_since", 1.0),
+        ("too_many_jobs", 1.0),
+        ("forbidden", 0.0),
+    ];
+    for (result, count) in expected {
+        wait_for(&daemon, &format!("luxcast_messages_received_total{{result=\"{result}\"}}"), count);
+    }
+    let figures = metrics(&daemon);
+    let series = figures.keys().filter(|name| name.starts_with("luxcast_messages_received_total"));
+    assert_eq!(series.count(), expected.len());
 }
 
 #[test]
