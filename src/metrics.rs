@@ -135,6 +135,8 @@ pub struct IngestCounters {
     pub jobs_displaced: Gauge,
     pub history_bytes: Gauge,
     pub history_events: Gauge,
+    /// When the oldest kept event was read, in microseconds since the daemon began; 0: none is kept.
+    pub history_oldest_micros: Gauge,
 }
 
 pub struct Counters {

@@ -311,6 +311,7 @@ impl Common {
             terms: self.terms.clone(),
             directory: self.directory.clone(),
             history_bytes_max: config.history_bytes,
+            clock: self.clock,
             start_unix_micros: clock::unix_micros(),
             is_stopping: is_stopping.clone(),
         })

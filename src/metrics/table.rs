@@ -7,7 +7,7 @@
 use std::fmt::Write;
 
 use crate::close::CloseReason;
-use crate::metrics::text::{Figures, Series};
+use crate::metrics::text::{Figures, Series, seconds};
 use crate::metrics::{CLOSED_BY_CLIENT, ENDPOINTS, LOST, OBEYED, PROTOCOL, ShardCounters};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ const fn row(
 
 /// In the order in which they are told: the connections, what goes out, what comes in, what is kept, the process.
 #[rustfmt::skip]
-pub static METRICS: [Metric; 39] = [
+pub static METRICS: [Metric; 40] = [
     row("luxcast_build_info", Kind::Gauge, "version", "Always 1; the version is in the label",
         |_, series| series.labelled(env!("CARGO_PKG_VERSION"), 1)),
     row("luxcast_draining", Kind::Gauge, "", "1 while the daemon is about to end",
@@ -154,6 +154,13 @@ pub static METRICS: [Metric; 39] = [
         |figures, series| series.value(figures.history_bytes_max)),
     row("luxcast_history_events", Kind::Gauge, "", "Events kept for /events",
         |figures, series| series.value(figures.counters.ingest.history_events.get())),
+    row("luxcast_history_age_seconds", Kind::Gauge, "", "Time since the oldest event kept for /events was read, or since \
+        the daemon began, if it is of an earlier run; 0 while none is kept",
+        |figures, series| {
+            let oldest = figures.counters.ingest.history_oldest_micros.get();
+            let age = if oldest == 0 { 0 } else { figures.now_micros.saturating_sub(oldest) };
+            series.value(seconds(age));
+        }),
     row("luxcast_jobs", Kind::Gauge, "", "Jobs that are known",
         |figures, series| series.value(figures.counters.ingest.jobs.get())),
     row("luxcast_flows", Kind::Gauge, "", "Flows that are known",

@@ -34,6 +34,8 @@ pub struct Figures<'a> {
     pub sockets_max: u64,
     pub topics: u64,
     pub history_bytes_max: u64,
+    /// Since the daemon began.
+    pub now_micros: u64,
 }
 
 impl Figures<'_> {
@@ -95,7 +97,7 @@ impl Series<'_> {
     }
 }
 
-fn seconds(micros: u64) -> f64 {
+pub(super) fn seconds(micros: u64) -> f64 {
     micros as f64 / 1e6
 }
 
@@ -137,6 +139,7 @@ mod tests {
             sockets_max: 4,
             topics: 5,
             history_bytes_max: 6,
+            now_micros: 5_000_000,
         };
         let mut out = String::new();
         write(&figures, &mut out);
@@ -196,6 +199,7 @@ mod tests {
     fn every_metric_is_there_once_and_reads_as_prometheus_text() {
         let counters = Counters::new(2);
         counters.shards[1].messages.add(7);
+        counters.ingest.history_oldest_micros.set(1_250_000);
         counters.shards[0].delay_micros.note(60);
         counters.shards[1].delay_micros.note(70_000_000);
         let text = written(&counters);
@@ -233,6 +237,7 @@ mod tests {
             seen[&(name.to_owned(), labels.collect::<Vec<_>>())]
         };
         assert_eq!(of("luxcast_messages_sent_total", &[("shard", "1")]), 7.0);
+        assert_eq!(of("luxcast_history_age_seconds", &[]), 3.75);
         assert_eq!(of("luxcast_delivery_delay_seconds_bucket", &[("le", "0.00005")]), 0.0);
         assert_eq!(of("luxcast_delivery_delay_seconds_bucket", &[("le", "0.0001")]), 1.0);
         assert_eq!(of("luxcast_delivery_delay_seconds_bucket", &[("le", "5")]), 1.0);

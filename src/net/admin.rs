@@ -14,7 +14,7 @@ use rustix::process::setpriority_process;
 use crate::hub::endpoint::permit;
 use crate::metrics::{self, ACTION_ERRORS, Figures, GAPS, REFUSALS, Words};
 use crate::net::admin::process::read_process;
-use crate::net::clock::unix_micros;
+use crate::net::clock::{Clock, unix_micros};
 use crate::net::housekeeping::JobSight;
 use crate::net::inbox::{Command, ShardHandle, Terms};
 use crate::net::listener::Door;
@@ -58,6 +58,7 @@ pub struct Admin {
     pub terms: Arc<Mutex<Arc<Terms>>>,
     pub directory: Arc<Directory>,
     pub history_bytes_max: usize,
+    pub clock: Clock,
     /// When the daemon began, in Unix time.
     pub start_unix_micros: i64,
     pub is_stopping: Arc<AtomicBool>,
@@ -190,6 +191,7 @@ impl Admin {
             sockets_max: self.pulse.door.connections_max() as u64,
             topics: self.directory.len() as u64,
             history_bytes_max: self.history_bytes_max as u64,
+            now_micros: self.clock.micros(Instant::now()),
         };
         let mut text = String::new();
         metrics::write(&figures, &mut text);

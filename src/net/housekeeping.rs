@@ -107,5 +107,6 @@ impl Ingest {
         counters.jobs_displaced.set(sequencer.ledger.jobs_displaced);
         counters.history_bytes.set(sequencer.history_bytes() as u64);
         counters.history_events.set(sequencer.history_events());
+        counters.history_oldest_micros.set(sequencer.oldest_read_micros().unwrap_or(0));
     }
 }

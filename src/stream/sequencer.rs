@@ -155,6 +155,13 @@ impl Sequencer {
         self.history.events()
     }
 
+    /// When the oldest of them was read, in microseconds since the daemon began; at its begin, if that was in an earlier
+    /// run. None: nothing is kept.
+    pub fn oldest_read_micros(&self) -> Option<u64> {
+        let log = self.directory.all.log.lock();
+        log.oldest().map(|handle| handle.batch.read_micros().unwrap_or(1))
+    }
+
     /// Begins a turn that reads about `bytes` of lines.
     pub fn begin_turn(&mut self, now: Now, bytes: usize) {
         self.now = now;

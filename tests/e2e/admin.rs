@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::process::{Child, Command, Stdio};
+use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -135,6 +136,28 @@ fn metrics_tell_what_comes_in_and_what_goes_out() {
     wait_for(&daemon, "luxcast_gaps_total{reason=\"restart\"}", 1.0);
     drop(feed);
     wait_for(&daemon, "luxcast_publishers", 0.0);
+}
+
+#[test]
+fn metrics_tell_how_far_back_the_history_reaches() {
+    let daemon = Daemon::start(&["--history-bytes", "65536"]);
+    let age = || metrics(&daemon)["luxcast_history_age_seconds"];
+    assert_eq!(age(), 0.0, "nothing is kept");
+    let mut feed = daemon.acked_feed();
+    let began = Instant::now();
+    feed.publish([r#"{"type":"x","job_id":"j"}"#]);
+    // While nothing happens it grows by itself.
+    wait_until("a second to be over", || age() > 1.0);
+    assert!(age() <= began.elapsed().as_secs_f64());
+    let later = Instant::now();
+    let line = format!(r#"{{"type":"x","job_id":"j","pad":"{}"}}"#, "x".repeat(5_000));
+    for _ in 0..40 {
+        feed.publish([line.as_str()]);
+    }
+    wait_until("the first to have gone, and the age to be that of what is left", || {
+        metrics(&daemon)["luxcast_history_events"] < 41.0 && age() <= later.elapsed().as_secs_f64()
+    });
+    assert!(age() > 0.0);
 }
 
 #[test]
