@@ -6,6 +6,7 @@
 pub mod table;
 mod text;
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::close::CloseReason;
@@ -142,6 +143,8 @@ pub struct IngestCounters {
 pub struct Counters {
     pub shards: Box<[ShardCounters]>,
     pub ingest: IngestCounters,
+    /// Who writes the log counts what it could not write.
+    dropped_lines: OnceLock<Box<dyn Fn() -> u64 + Send + Sync>>,
 }
 
 impl Counters {
@@ -149,7 +152,18 @@ impl Counters {
         Self {
             shards: (0..shards).map(|_| ShardCounters::default()).collect(),
             ingest: IngestCounters::default(),
+            dropped_lines: OnceLock::new(),
         }
+    }
+
+    /// Has `count` asked how many lines of the log were dropped. To be called once.
+    pub fn count_dropped_lines(&self, count: impl Fn() -> u64 + Send + Sync + 'static) {
+        let is_first = self.dropped_lines.set(Box::new(count)).is_ok();
+        assert!(is_first, "there is one log");
+    }
+
+    fn dropped_lines(&self) -> u64 {
+        self.dropped_lines.get().map_or(0, |count| count())
     }
 
     fn sum(&self, of_shard: impl Fn(&ShardCounters) -> u64) -> u64 {

@@ -1,17 +1,18 @@
 //! The daemon's log: lines on standard error, for people or in JSON, written by a thread of their own.
 //!
-//! Nothing waits for standard error. Lines that it does not take are dropped and counted.
+//! Nothing waits for standard error. Lines that it does not take are dropped and counted, and when it takes some again,
+//! it is told how many there were.
 
 use std::io::{self, IsTerminal, Write};
 use std::mem;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 use tracing::Level;
 use tracing::level_filters::LevelFilter;
-use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::Registry;
 use tracing_subscriber::fmt::layer;
 use tracing_subscriber::layer::SubscriberExt;
@@ -23,13 +24,43 @@ use crate::wire::stamp::Stamp;
 
 /// Lines that may wait for standard error: a minute of a very bad day, in about 2 MB.
 const LINES_MAX: usize = 16_384;
+/// How many were dropped is told at most so often.
+const DROPPED_PAUSE: Duration = Duration::from_secs(5);
+
+/// Lines that did not get out.
+#[derive(Default)]
+pub struct Dropped {
+    /// Of those for which the queue had no room, once there is a queue.
+    queue: OnceLock<ErrorCounter>,
+    failed_writes: AtomicUsize,
+    /// Of all, those that were told of: `told <= lines`.
+    told: AtomicUsize,
+}
+
+impl Dropped {
+    /// All so far.
+    pub fn lines(&self) -> usize {
+        let of_queue = self.queue.get().map_or(0, ErrorCounter::dropped_lines);
+        of_queue + self.failed_writes.load(Ordering::Relaxed)
+    }
+
+    /// How many nobody was told of yet; from now on they count as told.
+    pub fn take_untold(&self) -> usize {
+        let lines = self.lines();
+        lines.saturating_sub(self.told.swap(lines, Ordering::Relaxed))
+    }
+
+    fn put_back(&self, untold: usize) {
+        self.told.fetch_sub(untold, Ordering::Relaxed);
+    }
+}
 
 /// The log; when it is dropped, what waits is written, if standard error takes it within a second.
 pub struct Logging {
     writer: NonBlocking,
     /// Taken when dropped.
     guard: Option<WorkerGuard>,
-    failed_writes: Arc<AtomicUsize>,
+    pub dropped: Arc<Dropped>,
     format: LogFormat,
 }
 
@@ -48,14 +79,15 @@ impl Logging {
     }
 
     fn to(output: impl Write + Send + 'static, format: LogFormat) -> Logging {
-        let failed_writes = Arc::new(AtomicUsize::new(0));
-        let output = Counting { output, failed_writes: failed_writes.clone() };
+        let dropped = Arc::new(Dropped::default());
+        let output = Counting { output, dropped: dropped.clone(), format, told_at: None };
         let (writer, guard) = NonBlockingBuilder::default()
             .lossy(true)
             .buffered_lines_limit(LINES_MAX)
             .thread_name("log")
             .finish(output);
-        Logging { writer, guard: Some(guard), failed_writes, format }
+        dropped.queue.get_or_init(|| writer.error_counter());
+        Logging { writer, guard: Some(guard), dropped, format }
     }
 
     /// Writes this text as it stands, whatever the log level: for what a person at the terminal must see. A program
@@ -67,16 +99,15 @@ impl Logging {
         };
         taken.expect("a lossy writer takes or drops everything");
     }
+}
 
-    /// Lines that did not get out so far.
-    pub fn dropped_lines(&self) -> usize {
-        self.writer.error_counter().dropped_lines() + self.failed_writes.load(Ordering::Relaxed)
-    }
+fn now() -> Stamp {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Stamp::from_unix_millis(now.as_millis() as i64)
 }
 
 fn json_line(level: Level, text: &str) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let timestamp = Stamp::from_unix_millis(now.as_millis() as i64);
+    let timestamp = now();
     let line = json!({"timestamp": timestamp.as_str(), "level": level.as_str(), "message": text.trim()});
     format!("{line}\n")
 }
@@ -100,16 +131,41 @@ impl Drop for Logging {
     }
 }
 
-/// Counts the lines that the output refuses, such as those for a full disk.
+/// Counts the lines that the output refuses, such as those for a full disk, and tells it of them later.
 struct Counting<W> {
     output: W,
-    failed_writes: Arc<AtomicUsize>,
+    dropped: Arc<Dropped>,
+    format: LogFormat,
+    told_at: Option<Instant>,
+}
+
+impl<W: Write> Counting<W> {
+    /// As long as the output refuses, there is nobody to tell.
+    fn tell_dropped(&mut self) {
+        if self.told_at.is_some_and(|at| at.elapsed() < DROPPED_PAUSE) {
+            return;
+        }
+        let untold = self.dropped.take_untold();
+        if untold == 0 {
+            return;
+        }
+        let text = format!("{untold} log lines were dropped");
+        let line = match self.format {
+            LogFormat::Human => format!("{}  WARN {text}\n", now().as_str()),
+            LogFormat::Json => json_line(Level::WARN, &text),
+        };
+        match self.output.write_all(line.as_bytes()) {
+            Ok(()) => self.told_at = Some(Instant::now()),
+            Err(_) => self.dropped.put_back(untold),
+        }
+    }
 }
 
 impl<W: Write> Write for Counting<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.tell_dropped();
         if self.output.write_all(line).is_err() {
-            self.failed_writes.fetch_add(1, Ordering::Relaxed);
+            self.dropped.failed_writes.fetch_add(1, Ordering::Relaxed);
         }
         Ok(line.len())
     }
@@ -121,8 +177,10 @@ impl<W: Write> Write for Counting<W> {
 
 #[cfg(test)]
 mod tests {
-    use super::{LINES_MAX, Level, LogFormat, Logging, json_line};
+    use super::{Counting, Dropped, LINES_MAX, Level, LogFormat, Logging, json_line};
     use std::io::{self, Read, Write};
+    use std::sync::Arc;
+    use std::sync::atomic::Ordering;
     use std::time::{Duration, Instant};
 
     #[test]
@@ -131,7 +189,7 @@ mod tests {
         let logging = Logging::to(writer, LogFormat::Human);
         logging.say(Level::INFO, "one\n");
         logging.say(Level::INFO, "two\n");
-        assert_eq!(logging.dropped_lines(), 0);
+        assert_eq!(logging.dropped.lines(), 0);
         drop(logging);
         let mut text = [0; 8];
         reader.read_exact(&mut text).unwrap();
@@ -157,7 +215,7 @@ mod tests {
             logging.say(Level::INFO, &line);
         }
         // The pipe takes 64 KiB, one line is in the writer's hands, the queue holds its maximum.
-        assert!((900..=1_000).contains(&logging.dropped_lines()), "{}", logging.dropped_lines());
+        assert!((900..=1_000).contains(&logging.dropped.lines()), "{}", logging.dropped.lines());
         drop(logging);
         assert!(start.elapsed() < Duration::from_secs(10));
     }
@@ -175,8 +233,42 @@ mod tests {
         }
         let logging = Logging::to(Full, LogFormat::Human);
         logging.say(Level::INFO, "lost\n");
-        let failed_writes = logging.failed_writes.clone();
+        let dropped = logging.dropped.clone();
         drop(logging);
-        assert_eq!(failed_writes.load(std::sync::atomic::Ordering::Relaxed), 1);
+        assert_eq!((dropped.lines(), dropped.take_untold(), dropped.take_untold()), (1, 1, 0));
+    }
+
+    #[test]
+    fn an_output_that_takes_lines_again_is_told_once_how_many_it_missed() {
+        /// Refuses the first so many writes.
+        struct Recovering(usize, Vec<u8>);
+        impl Write for Recovering {
+            fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+                if self.0 > 0 {
+                    self.0 -= 1;
+                    return Err(io::ErrorKind::StorageFull.into());
+                }
+                self.1.write(line)
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        for format in [LogFormat::Human, LogFormat::Json] {
+            let dropped = Arc::new(Dropped::default());
+            // One line, then two of which each is preceded by what it should be told.
+            let output = Recovering(5, Vec::new());
+            let mut output = Counting { output, dropped: dropped.clone(), format, told_at: None };
+            for line in ["one\n", "two\n", "three\n", "four\n", "five\n"] {
+                output.write_all(line.as_bytes()).unwrap();
+            }
+            dropped.failed_writes.fetch_add(1, Ordering::Relaxed);
+            output.write_all(b"six\n").unwrap();
+            let text = String::from_utf8(output.output.1).unwrap();
+            let lines: Vec<&str> = text.lines().collect();
+            assert!(lines[0].contains("WARN") && lines[0].contains("3 log lines were dropped"), "{text}");
+            assert_eq!(lines[1..], ["four", "five", "six"], "told again too soon");
+            assert_eq!((dropped.lines(), dropped.take_untold()), (4, 1));
+        }
     }
 }

@@ -47,8 +47,9 @@ pub fn run(flags: &ArgMatches) -> ExitCode {
         }
     };
     let served = serve(flags, loaded, terms, &logging, level);
-    if logging.dropped_lines() > 0 {
-        tracing::warn!("{} log lines were dropped", logging.dropped_lines());
+    let untold = logging.dropped.take_untold();
+    if untold > 0 {
+        tracing::warn!("{untold} log lines were dropped");
     }
     match served {
         Ok(()) => ExitCode::SUCCESS,
@@ -70,6 +71,8 @@ fn serve(
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let is_demo = loaded.config.demo;
     let server = Arc::new(Server::start(loaded.config.clone(), terms)?);
+    let dropped = logging.dropped.clone();
+    server.counters.count_dropped_lines(move || dropped.lines() as u64);
     let stopping = Arc::new(AtomicBool::new(false));
     // One place: a request that waits is answered with the newest settings, so no further one needs to wait.
     let (reload_wanted, reload_requests) = bounded(1);

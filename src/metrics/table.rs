@@ -48,7 +48,7 @@ const fn row(
 
 /// In the order in which they are told: the connections, what goes out, what comes in, what is kept, the process.
 #[rustfmt::skip]
-pub static METRICS: [Metric; 40] = [
+pub static METRICS: [Metric; 41] = [
     row("luxcast_build_info", Kind::Gauge, "version", "Always 1; the version is in the label",
         |_, series| series.labelled(env!("CARGO_PKG_VERSION"), 1)),
     row("luxcast_draining", Kind::Gauge, "", "1 while the daemon is about to end",
@@ -169,6 +169,8 @@ pub static METRICS: [Metric; 40] = [
         |figures, series| series.value(figures.topics)),
     row("luxcast_jobs_displaced_total", Kind::Counter, "", "Jobs that went before their time, because there were jobs_max",
         |figures, series| series.value(figures.counters.ingest.jobs_displaced.get())),
+    row("luxcast_log_lines_dropped_total", Kind::Counter, "", "Lines of the log that standard error did not take",
+        |figures, series| series.value(figures.counters.dropped_lines())),
     row("process_cpu_seconds_total", Kind::Counter, "", "CPU time of the process",
         |figures, series| series.value(figures.process.cpu_seconds)),
     row("process_resident_memory_bytes", Kind::Gauge, "", "Memory of the process that is in RAM",

@@ -412,6 +412,35 @@ fn a_standard_error_that_nobody_reads_stops_nothing() {
 }
 
 #[test]
+fn who_reads_the_log_again_is_told_how_many_lines_were_dropped() {
+    let (mut reader, writer) = full_pipe();
+    // A write to it fails now, and does not wait.
+    let flags = fcntl_getfl(writer.as_fd()).expect("a pipe has flags");
+    fcntl_setfl(writer.as_fd(), flags | OFlags::NONBLOCK).expect("a pipe has flags");
+    let daemon = Setup::default().flags(&["--log-level", "debug"]).stderr(writer).start();
+    work(&daemon);
+    wait_until("the dropped lines to be counted", || {
+        let figures = daemon.admin_get("/metrics").1;
+        let dropped = figures.lines().find_map(|line| line.strip_prefix("luxcast_log_lines_dropped_total "));
+        dropped.expect("it is told").parse::<u64>().expect("a number") >= 200
+    });
+    let log = thread::spawn(move || {
+        let mut text = Vec::new();
+        let mut chunk = [0; 4096];
+        while !String::from_utf8_lossy(&text).contains(" log lines were dropped\n") {
+            let count = reader.read(&mut chunk).expect("a pipe can be read");
+            assert!(count > 0, "the daemon has not told it while it ran");
+            text.extend_from_slice(&chunk[..count]);
+        }
+    });
+    wait_until("the line that says so", || {
+        daemon.refuse("/none");
+        log.is_finished()
+    });
+    log.join().expect("it was told");
+}
+
+#[test]
 fn a_standard_error_on_a_full_disk_stops_nothing() {
     let full = OpenOptions::new().write(true).open("/dev/full").expect("there is a full device");
     let mut daemon = Setup::default().flags(&["--log-level", "debug"]).stderr(full).start();

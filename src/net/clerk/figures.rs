@@ -62,7 +62,7 @@ impl Figures<'_> {
     /// # Errors
     /// Those of `survey`.
     pub fn write(&self, survey: impl FnOnce() -> Result<Vec<Sight>, Refusal>) -> Result<Vec<u8>, Refusal> {
-        let Counters { shards, ingest } = self.counters;
+        let Counters { shards, ingest, .. } = self.counters;
         let sum = |of_shard: &dyn Fn(&ShardCounters) -> u64| shards.iter().map(of_shard).sum::<u64>();
         let lagging = sum(&|shard| shard.lagging.get());
         let sights = if lagging > 0 { survey()? } else { Vec::new() };
