@@ -1,10 +1,17 @@
-//! `luxcast check-config`: the settings in force, and where each comes from.
+//! `luxcast check-config`: the settings in force, and where each comes from. The files that they name are opened as at
+//! start.
 
 use std::env;
+use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::ArgMatches;
+use tracing::level_filters::LevelFilter;
+use tracing::{Event, Subscriber};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
 
 use super::EXIT_USAGE;
 use crate::config::{self, Loaded};
@@ -22,7 +29,14 @@ pub fn run(flags: &ArgMatches) -> ExitCode {
     for warning in &loaded.warnings {
         eprintln!("luxcast: warning: {warning}");
     }
-    if let Err(error) = server::terms(&loaded.config) {
+    // What a file gives cause to warn of goes to the log, which is such lines here.
+    let warnings = tracing_subscriber::fmt()
+        .with_max_level(LevelFilter::WARN)
+        .event_format(Warning)
+        .with_writer(io::stderr)
+        .finish();
+    let terms = tracing::subscriber::with_default(warnings, || server::terms(&loaded.config));
+    if let Err(error) = terms {
         eprintln!("luxcast: {error}");
         return ExitCode::from(EXIT_USAGE);
     }
@@ -34,6 +48,26 @@ pub fn run(flags: &ArgMatches) -> ExitCode {
             eprintln!("luxcast: cannot write the settings: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// A warning as one that has been found in the settings.
+struct Warning;
+
+impl<S, N> FormatEvent<S, N> for Warning
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        write!(writer, "luxcast: warning: ")?;
+        context.format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
     }
 }
 

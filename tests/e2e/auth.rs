@@ -1,6 +1,7 @@
 //! Section 7: who may watch what, and how they say who they are.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -627,6 +628,22 @@ fn a_daemon_that_others_can_reach_needs_tokens_or_a_word() {
     let daemon = files.daemon("secret-word all\n", &["--listen", "0.0.0.0:0"]);
     assert_eq!(verdict(&daemon, EVENTS, "secret-word"), "101");
     assert_eq!(verdict(&daemon, EVENTS, ""), "401 unauthorized");
+}
+
+#[test]
+fn a_check_of_the_settings_warns_of_a_token_file_that_everybody_can_read() {
+    let files = Files::new();
+    let tokens = files.write("tokens", "secret-word all\n");
+    for (mode, warning) in [
+        (0o644, format!("luxcast: warning: {tokens}: everybody on this machine may use it (mode 0644)\n")),
+        (0o640, String::new()),
+    ] {
+        fs::set_permissions(&tokens, fs::Permissions::from_mode(mode)).expect("the file is ours");
+        let output = run(&["check-config", "--token-file", &tokens], &[]);
+        assert_eq!(String::from_utf8(output.stderr).unwrap(), warning);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(String::from_utf8(output.stdout).unwrap().contains(&tokens));
+    }
 }
 
 #[test]

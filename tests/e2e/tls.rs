@@ -402,26 +402,28 @@ fn files_that_cannot_be_used_are_named_with_what_is_wrong() {
     ];
     for (certificate, key, words) in table {
         let flags = ["--tls-certificate-file", &certificate, "--tls-key-file", &key];
-        let (status, text) = fail_to_serve(&certificates, &flags);
-        assert_eq!(status, 2, "{text}");
-        assert!(words.iter().all(|word| text.contains(word)), "{words:?} in {text}");
-        assert_eq!(text.lines().count(), 1, "{text}");
+        for command in ["serve", "check-config"] {
+            let (status, text) = fail(command, &certificates, &flags);
+            assert_eq!(status, 2, "{command}: {text}");
+            assert!(words.iter().all(|word| text.contains(word)), "{command}: {words:?} in {text}");
+            assert_eq!(text.lines().count(), 1, "{command}: {text}");
+        }
     }
     for (flag, file, other) in [
         ("--tls-certificate-file", &certificate, "tls_key_file"),
         ("--tls-key-file", &key, "tls_certificate_file"),
     ] {
-        let (status, text) = fail_to_serve(&certificates, &[flag, file]);
+        let (status, text) = fail("serve", &certificates, &[flag, file]);
         assert_eq!(status, 2, "{text}");
         assert!(text.contains(flag) && text.contains(other), "{text}");
     }
 }
 
-/// The exit code and the words of a daemon that must not start.
-fn fail_to_serve(certificates: &Certificates, flags: &[&str]) -> (i32, String) {
+/// The exit code and the words of a daemon that must not start, or of the command that looks at its settings.
+fn fail(command: &str, certificates: &Certificates, flags: &[&str]) -> (i32, String) {
     let socket = certificates.path("feed.sock");
     let output = luxcast()
-        .args(["serve", "--listen", "127.0.0.1:0", "--admin", "off", "--ingest"])
+        .args([command, "--listen", "127.0.0.1:0", "--admin", "off", "--ingest"])
         .arg(&socket)
         .args(flags)
         .output()
