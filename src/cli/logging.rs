@@ -124,8 +124,10 @@ impl LevelSwitch {
 impl Drop for Logging {
     fn drop(&mut self) {
         // If its queue is full, the guard waits in vain and then prints a complaint on standard output, where
-        // only the ready lines may stand.
-        if self.writer.error_counter().dropped_lines() > 0 {
+        // only the ready lines may stand. An empty line finds out.
+        let dropped = self.writer.error_counter().dropped_lines();
+        self.writer.write_all(b"").expect("a lossy writer takes or drops everything");
+        if self.writer.error_counter().dropped_lines() > dropped {
             mem::forget(self.guard.take());
         }
     }
@@ -218,6 +220,33 @@ mod tests {
         assert!((900..=1_000).contains(&logging.dropped.lines()), "{}", logging.dropped.lines());
         drop(logging);
         assert!(start.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn what_is_said_after_lines_were_dropped_is_written_at_the_end() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        let logging = Logging::to(writer, LogFormat::Human);
+        let line = format!("{}\n", "x".repeat(1_000));
+        for _ in 0..LINES_MAX + 1_000 {
+            logging.say(Level::INFO, &line);
+        }
+        assert!(logging.dropped.lines() > 0);
+        let (drained, is_drained) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let mut text = vec![0; LINES_MAX * line.len()];
+            reader.read_exact(&mut text).unwrap();
+            drained.send(String::new()).unwrap();
+            let mut rest = String::new();
+            reader.read_to_string(&mut rest).unwrap();
+            drained.send(rest).unwrap();
+        });
+        let patience = Duration::from_secs(60);
+        is_drained.recv_timeout(patience).unwrap();
+        logging.say(Level::INFO, "last\n");
+        drop(logging);
+        // The log has ended only if it was given the time to write.
+        let rest = is_drained.recv_timeout(patience).expect("the log does not end");
+        assert!(rest.ends_with("last\n"), "{rest}");
     }
 
     #[test]
