@@ -1,0 +1,12 @@
+"""Publishes the events of a workflow engine to the luxcast daemon, without ever making the engine wait.
+
+The way of an event: `publish` turns it into a line in the caller's thread (`encode`), puts the line into a bounded
+buffer (`outbox`), and returns. A thread (`sender`) takes lines from there, sends them over the daemon's Unix socket
+(`link`) and keeps those that the daemon has not yet acknowledged (`flight`), to send them again after a failure.
+"""
+
+from luxcast.publisher import Publisher
+from luxcast.settings import default_path, is_disabled
+from luxcast.stats import Stats
+
+__all__ = ["Publisher", "Stats", "default_path", "is_disabled"]

@@ -1,0 +1,167 @@
+"""From an event to a line of the feed. Nothing in an event makes this raise, and the daemon can take what comes out.
+
+Nearly every event takes the short way: one call into the C encoder. What that cannot do, or what the daemon would
+refuse, is made plain first.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from math import isfinite
+from typing import Any, NamedTuple, Optional
+
+DEPTH_MAX = 64
+"""How deep the daemon lets a line nest, the event itself being 1."""
+
+SHOWN_MAX = 1_000
+"""Characters kept of a `repr`."""
+
+NODES_MAX = 200_000
+"""Values looked at when an event is made plain: one that refers to itself again and again must not take for ever."""
+
+OMITTED = "..."
+
+
+class Line(NamedTuple):
+    """A line with its newline, or None if there is none short enough."""
+
+    data: Optional[bytes]
+    is_cut: bool
+
+
+class _Limits(NamedTuple):
+    characters_max: int
+    items_max: int
+
+
+_WHOLE = _Limits(10**9, 10**9)
+_CUTS = (_Limits(4_000, 200), _Limits(200, 20))
+
+
+def encode(event: dict[str, Any], line_bytes_max: int) -> Line:
+    """The line of an event, of at most `line_bytes_max` bytes without its newline."""
+    try:
+        data = (_to_json(event) + "\n").encode()
+        is_good = not _is_too_deep(data)
+    except Exception:
+        is_good = False
+    if is_good and len(data) <= line_bytes_max + 1:
+        return Line(data, False)
+    return _with_effort(event, line_bytes_max)
+
+
+def _with_effort(event: dict[str, Any], line_bytes_max: int) -> Line:
+    """The same with every value made plain, and with long values cut only if the line would be too long."""
+    for limits in (_WHOLE, *_CUTS):
+        try:
+            text = _to_json(_Plain(limits).value(event, 1))
+        except Exception:
+            continue
+        data = (text + "\n").encode("utf-8", "replace")
+        if len(data) <= line_bytes_max + 1:
+            return Line(data, limits is not _WHOLE)
+    return Line(None, False)
+
+
+def shown(value: object) -> str:
+    """The start of a value's `repr`, or its type's name where it has none."""
+    try:
+        return repr(value)[:SHOWN_MAX]
+    except Exception:
+        return f"<{type(value).__name__} that cannot be shown>"
+
+
+_to_json = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=shown
+).encode
+
+
+def _is_too_deep(data: bytes) -> bool:
+    """Whether a line nests deeper than the daemon allows: innermost pairs of brackets are taken away, level by level."""
+    if data.count(b"{") + data.count(b"[") <= DEPTH_MAX:
+        return False
+    brackets = _TEXT.sub(b"", data).translate(_SQUARE, _NO_BRACKETS)
+    for _ in range(DEPTH_MAX):
+        brackets = brackets.replace(b"[]", b"")
+        if not brackets:
+            return False
+    return True
+
+
+_TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
+_SQUARE = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
+
+
+class _Plain:
+    """Makes values that JSON and the daemon can take: what is in no place in JSON is rendered by `repr`."""
+
+    def __init__(self, limits: _Limits) -> None:
+        self._limits = limits
+        self._nodes = 0
+        self._above: set[int] = set()
+
+    def value(self, value: object, depth: int) -> object:
+        self._nodes += 1
+        if self._nodes > NODES_MAX:
+            return OMITTED
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, str):
+            return self._text(value)
+        if isinstance(value, float):
+            return value if isfinite(value) else repr(value)
+        if isinstance(value, int):
+            return self._integer(value)
+        if not isinstance(value, (Mapping, list, tuple)):
+            return self._text(shown(value))
+        if depth > DEPTH_MAX or id(value) in self._above:
+            return OMITTED
+        self._above.add(id(value))
+        try:
+            if isinstance(value, Mapping):
+                return self._object(value, depth)
+            return self._list(value, depth)
+        except Exception:
+            return shown(value)
+        finally:
+            self._above.discard(id(value))
+
+    def _text(self, text: str) -> str:
+        if len(text) > self._limits.characters_max:
+            return text[: self._limits.characters_max] + OMITTED
+        return text
+
+    @staticmethod
+    def _integer(value: int) -> object:
+        """As it is, unless it has more digits than Python is willing to write."""
+        try:
+            str(int(value))
+        except ValueError:
+            return f"<int of {value.bit_length()} bits>"
+        return value
+
+    def _object(self, value: Mapping[Any, object], depth: int) -> dict[str, object]:
+        items = list(value.items())
+        # The event itself keeps all members: without its ids it would be none.
+        items_max = self._limits.items_max if depth > 1 else len(items)
+        members = {self._key(key): self.value(member, depth + 1) for key, member in items[:items_max]}
+        if len(items) > items_max:
+            members[OMITTED] = len(items) - items_max
+        return members
+
+    def _key(self, key: object) -> str:
+        if isinstance(key, str):
+            return self._text(key)
+        if key is None or isinstance(key, (bool, int)):
+            return json.dumps(key)
+        return self._text(shown(key))
+
+    def _list(self, value: list[object] | tuple[object, ...], depth: int) -> list[object]:
+        items = list(value)
+        members = [self.value(member, depth + 1) for member in items[: self._limits.items_max]]
+        if len(items) > self._limits.items_max:
+            members.append(OMITTED)
+        return members

@@ -1,0 +1,268 @@
+"""The bounded buffer between the engine's threads and the sender: lines that wait, and lines in flight.
+
+Nothing in here waits for anything but the lock, and nobody holds the lock while it talks to the daemon.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import NamedTuple, Optional
+
+from luxcast.bell import Bell
+from luxcast.flight import Flight
+from luxcast.stats import Stats
+
+METRICS, EXECUTION, LIFECYCLE = 0, 1, 2
+"""Ranks of events: when the buffer is full, those of the lowest rank go first."""
+
+_RANKS = {"metrics": METRICS, "execution_event": EXECUTION}
+
+FLIGHT_BYTES_MAX = 1 << 20
+"""Sent ahead of the daemon's acknowledgements: what the socket and one turn of the daemon hold. Lines in flight cannot
+make room for others any more, so it is also at most a quarter of the buffer."""
+
+
+def rank(kind: str) -> int:
+    """The rank of an event of this type."""
+    return _RANKS.get(kind, LIFECYCLE)
+
+
+class _Waiting(NamedTuple):
+    arrival: int
+    line: bytes
+
+
+class Outbox:
+    """At most `events_max` lines of `bytes_max` bytes in all, counted from `put` until acknowledged or given up."""
+
+    def __init__(self, events_max: int, bytes_max: int) -> None:
+        self.bell = Bell()
+        self._events_max = events_max
+        self._bytes_max = bytes_max
+        self._flight_bytes_max = min(FLIGHT_BYTES_MAX, bytes_max // 4)
+        # Reentrant, since a signal handler may publish in a thread that is just within `put`.
+        self._lock = threading.RLock()
+        self._is_putting = False
+        self._put_meanwhile: deque[tuple[bytes, int, bool]] = deque()
+        self._settled = threading.Condition(self._lock)
+        self._lanes: tuple[deque[_Waiting], ...] = (deque(), deque(), deque())
+        self._lanes_bytes = 0
+        self._arrivals = 0
+        self._flight = Flight()
+        self._is_sender_asleep = False
+        self._is_closing = False
+        self._is_stopped = False
+        self._published = 0
+        self._delivered = 0
+        self._refused = 0
+        self._dropped = [0, 0, 0]
+        self._too_large = 0
+        self._invalid = 0
+        self._after_close = 0
+        self._cut = 0
+        self._connections = 0
+        self._faults = 0
+
+    def put(self, line: bytes, rank: int, is_cut: bool = False) -> bool:
+        """Takes a line in, if need be by dropping older ones of the same rank or a lower one."""
+        with self._lock:
+            if self._is_putting:
+                # Called by a signal handler out of the middle of this method, which goes on with it.
+                self._put_meanwhile.append((line, rank, is_cut))
+                return True
+            self._is_putting = True
+            try:
+                is_kept = self._put(line, rank, is_cut)
+                while self._put_meanwhile:
+                    self._put(*self._put_meanwhile.popleft())
+                return is_kept
+            finally:
+                self._is_putting = False
+
+    def _put(self, line: bytes, rank: int, is_cut: bool) -> bool:
+        self._published += 1
+        if self._is_closing:
+            self._after_close += 1
+            return False
+        if not self._has_room(len(line)) and not self._make_room(len(line), rank):
+            self._dropped[rank] += 1
+            return False
+        self._cut += is_cut
+        self._arrivals += 1
+        self._lanes_bytes += len(line)
+        self._lanes[rank].append(_Waiting(self._arrivals, line))
+        if self._is_sender_asleep:
+            self._is_sender_asleep = False
+            self.bell.ring()
+        return True
+
+    @property
+    def _waiting(self) -> int:
+        """Lines here, in flight or not."""
+        metrics, execution_events, lifecycle = self._lanes
+        return len(metrics) + len(execution_events) + len(lifecycle) + len(self._flight)
+
+    def _has_room(self, line_bytes: int) -> bool:
+        return (
+            self._waiting < self._events_max
+            and self._lanes_bytes + self._flight.bytes + line_bytes <= self._bytes_max
+        )
+
+    def _make_room(self, line_bytes: int, rank: int) -> bool:
+        if line_bytes + self._flight.bytes > self._bytes_max:
+            return False
+        for lowest in range(rank + 1):
+            lane = self._lanes[lowest]
+            while lane:
+                self._lanes_bytes -= len(lane.popleft().line)
+                self._dropped[lowest] += 1
+                if self._has_room(line_bytes):
+                    return True
+        return False
+
+    def count_too_large(self) -> None:
+        with self._lock:
+            self._published += 1
+            self._too_large += 1
+
+    def count_invalid(self) -> None:
+        with self._lock:
+            self._published += 1
+            self._invalid += 1
+
+    def count_fault(self) -> None:
+        with self._lock:
+            self._faults += 1
+
+    def count_connection(self) -> None:
+        with self._lock:
+            self._connections += 1
+
+    def take(self, bytes_max: int) -> bytes:
+        """The next lines in the order of `put`, which are in flight from now on; none while enough are."""
+        with self._lock:
+            lines: list[bytes] = []
+            size = 0
+            while (lane := self._next_lane()) and self._may_fly(size, len(lane[0].line)) and size < bytes_max:
+                line = lane.popleft().line
+                lines.append(line)
+                size += len(line)
+                self._lanes_bytes -= len(line)
+            self._flight.add(lines)
+            return b"".join(lines)
+
+    @property
+    def can_take(self) -> bool:
+        """Whether `take` would return something."""
+        with self._lock:
+            lane = self._next_lane()
+            return lane is not None and self._may_fly(0, len(lane[0].line))
+
+    def _next_lane(self) -> Optional[deque[_Waiting]]:
+        """Where the oldest line waits."""
+        return min((lane for lane in self._lanes if lane), key=_arrival, default=None)
+
+    def _may_fly(self, taken: int, line_bytes: int) -> bool:
+        """Whether a line may join those taken and in flight; a single one may be as long as it likes."""
+        others = self._flight.bytes + taken
+        return others == 0 or others + line_bytes <= self._flight_bytes_max
+
+    def resume(self, accepted: int) -> tuple[int, bytes]:
+        """A new connection to a daemon that knows of lines up to `accepted`: the number of the next line, and the
+        lines in flight, to be sent once more."""
+        with self._lock:
+            self._delivered += self._flight.resume(accepted)
+            self._settled.notify_all()
+            return self._flight.first, self._flight.lines()
+
+    def acknowledge(self, number: int) -> None:
+        with self._lock:
+            self._delivered += self._flight.acknowledge(number)
+            self._settled.notify_all()
+
+    def refuse(self, number: int) -> None:
+        with self._lock:
+            self._refused += self._flight.refuse(number)
+
+    def fall_asleep(self) -> bool:
+        """Whether nothing waits to be sent; if so the next `put` will ring."""
+        with self._lock:
+            self._is_sender_asleep = not any(self._lanes)
+            return self._is_sender_asleep
+
+    def wake_up(self) -> None:
+        with self._lock:
+            self._is_sender_asleep = False
+
+    def waits_for_more_than(self, size: int) -> bool:
+        """Whether more than so many bytes wait to be sent."""
+        return self._lanes_bytes > size
+
+    @property
+    def is_closing(self) -> bool:
+        return self._is_closing
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the sender has to end at once."""
+        return self._is_stopped
+
+    @property
+    def is_empty(self) -> bool:
+        with self._lock:
+            return self._waiting == 0
+
+    def wait_until_empty(self, seconds: float) -> bool:
+        """Whether all was acknowledged within that time."""
+        with self._settled:
+            return self._settled.wait_for(lambda: self.is_empty, seconds)
+
+    def close(self) -> None:
+        """Takes no more lines in; what is here may still be sent."""
+        with self._lock:
+            self._is_closing = True
+            self.bell.ring()
+
+    def stop(self) -> int:
+        """Gives up what is still here; returns how many lines that were."""
+        with self._lock:
+            self._is_closing = self._is_stopped = True
+            rest = self._waiting
+            self._after_close += rest
+            for lane in self._lanes:
+                lane.clear()
+            self._lanes_bytes = 0
+            self._flight = Flight()
+            self._settled.notify_all()
+            self.bell.ring()
+        return rest
+
+    def close_bell(self) -> None:
+        """When the sender has ended. Under the lock, as a ring must not hit what another file has become."""
+        with self._lock:
+            self.bell.close()
+
+    def stats(self) -> Stats:
+        with self._lock:
+            metrics, execution_events, lifecycle = self._dropped
+            return Stats(
+                published=self._published,
+                delivered=self._delivered,
+                refused=self._refused,
+                dropped_metrics=metrics,
+                dropped_execution_events=execution_events,
+                dropped_lifecycle=lifecycle,
+                dropped_too_large=self._too_large,
+                dropped_invalid=self._invalid,
+                dropped_closed=self._after_close,
+                waiting=self._waiting,
+                waiting_bytes=self._lanes_bytes + self._flight.bytes,
+                cut=self._cut,
+                connections=self._connections,
+                faults=self._faults,
+            )
+
+
+def _arrival(lane: deque[_Waiting]) -> int:
+    return lane[0].arrival
