@@ -1,0 +1,236 @@
+"""The real engine beside the real daemon: what watchers see is what the flow's own routines wrote down."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from routilux.core.hooks import (
+    ExecutionHooksInterface,
+    NullExecutionHooks,
+    get_execution_hooks,
+    reset_execution_hooks,
+    set_execution_hooks,
+)
+from routilux.monitoring.breakpoint_manager import Breakpoint
+from routilux.monitoring.registry import MonitoringRegistry
+
+import luxcast.routilux
+from daemon import Daemon, Message
+from flow import RecordedFlow
+from luxcast.routilux.hooks import Hooks
+from waiting import wait_until
+
+_MEMBERS = {
+    "job_started": {"data": {"entry_routine", "params"}},
+    "job_completed": {"data": {"duration", "total_events"}},
+    "job_failed": {"data": {"error", "error_type", "routine_id"}},
+    "job_cancelled": {"data": {"reason"}},
+    "routine_started": {"data": {"slot_name"}},
+    "routine_completed": {"data": {"duration"}},
+    "routine_failed": {"data": {"error", "error_type", "slot_name"}},
+    "breakpoint_hit": {
+        "breakpoint": {"breakpoint_id", "type", "routine_id", "slot_name", "event_name"},
+        "context": {"routine_id", "variables"},
+    },
+    "execution_event": {"event": {"event_id", "routine_id", "event_type", "timestamp", "data"}},
+}
+"""Of each type, its members that are objects, and their members, as the protocol has them."""
+
+
+@pytest.fixture(autouse=True)
+def _engine_without_hooks() -> Iterator[None]:
+    yield
+    luxcast.routilux.uninstall()
+    MonitoringRegistry.disable()
+    reset_execution_hooks()
+
+
+def _watch(daemon: Daemon, flow: RecordedFlow, last: int = 1) -> list[Message]:
+    """All events of the flow up to the end of so many jobs."""
+    ends = ("job_completed", "job_failed", "job_cancelled")
+    with daemon.watch(f"flows/{flow.flow_id}/monitor") as watcher:
+        wait_until(lambda: sum(event["type"] in ends for event in watcher.events) >= last, "the job has ended")
+        assert watcher.gaps == []
+        return list(watcher.events)
+
+
+def _assert_documented(events: list[Message], flow: RecordedFlow) -> None:
+    for event in events:
+        assert event["flow_id"] == flow.flow_id and event["job_id"] and event["timestamp"].endswith("Z")
+        objects = {name: set(value) for name, value in event.items() if isinstance(value, dict)}
+        assert objects == _MEMBERS[event["type"]], event["type"]
+        assert ("routine_id" in event) == event["type"].startswith("routine_")
+
+
+def _inner(events: list[Message], kind: str) -> list[tuple[str, Any]]:
+    """Routine and data of the execution events of this kind."""
+    inner = (event["event"] for event in events if event["type"] == "execution_event")
+    member = {"event_emit": "data", "slot_call": "arguments"}
+    return [(event["routine_id"], event["data"][member[kind]]) for event in inner if event["event_type"] == kind]
+
+
+def _of(events: list[Message], *kinds: str) -> list[Message]:
+    return [event for event in events if event["type"] in kinds]
+
+
+def _sorted(pairs: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    return sorted(pairs, key=str)
+
+
+def _assert_as_recorded(events: list[Message], flow: RecordedFlow) -> None:
+    """Everything that was emitted and every slot that was filled; each routine's own in its order."""
+    for kind, own in (("event_emit", flow.record.emitted), ("slot_call", flow.record.got)):
+        # Data that is posted from outside fills a slot without the engine's telling hooks of it.
+        own = [(routine, data) for routine, data in own if kind == "event_emit" or routine != "source"]
+        seen = _inner(events, kind)
+        assert _sorted(seen) == _sorted(own)
+        for routine in ("source", "middle", "sink"):
+            assert [data for name, data in seen if name == routine] == [data for name, data in own if name == routine]
+    assert [(event["routine_id"], event["data"]["error"]) for event in _of(events, "routine_failed")] == [
+        (routine, f"ValueError: {text}") for routine, text in flow.record.failed
+    ]
+
+
+@pytest.mark.parametrize("is_monitoring", [False, True])
+def test_watchers_see_what_a_flow_did(daemon: Daemon, is_monitoring: bool) -> None:
+    if is_monitoring:
+        MonitoringRegistry.enable()
+    installation = luxcast.routilux.install(path=daemon.path)
+    flow = RecordedFlow()
+    flow.post("job-1", 10)
+    flow.wait_until_idle()
+    flow.runtime.complete_job("job-1")
+    events = _watch(daemon, flow)
+    flow.close()
+    _assert_documented(events, flow)
+    _assert_as_recorded(events, flow)
+    assert flow.record.of("sink") == [{"n": n, "by": "middle"} for n in range(10, 15)]
+    (started,) = _of(events, "job_started")
+    assert events[0] == started and started["data"] == {"entry_routine": "source", "params": {"n": 10}}
+    routine = [(event["type"], event["routine_id"]) for event in _of(events, "routine_started", "routine_completed")]
+    assert routine == [("routine_started", "source"), ("routine_completed", "source")]
+    assert events[-1]["type"] == "job_completed" and events[-1]["data"]["total_events"] == len(events)
+    assert installation.publisher.stats().faults == 0
+
+
+def test_jobs_at_once_are_told_apart(daemon: Daemon) -> None:
+    luxcast.routilux.install(path=daemon.path)
+    flow = RecordedFlow()
+    jobs = [f"job-{n}" for n in range(8)]
+    for n, job in enumerate(jobs):
+        flow.post(job, 100 * n)
+    flow.wait_until_idle()
+    for job in jobs:
+        flow.runtime.complete_job(job)
+    events = _watch(daemon, flow, last=len(jobs))
+    flow.close()
+    _assert_documented(events, flow)
+    assert _sorted(_inner(events, "event_emit")) == _sorted(flow.record.emitted)
+    for n, job in enumerate(jobs):
+        own = [event for event in events if event["job_id"] == job]
+        assert (own[0]["type"], own[-1]["type"]) == ("job_started", "job_completed")
+        filled = [data["n"] for routine, data in _inner(own, "slot_call") if routine == "sink"]
+        assert filled == list(range(100 * n, 100 * n + 5))
+
+
+@pytest.mark.parametrize("routine", ["source", "middle", "sink"])
+def test_a_failure_of_any_routine_is_seen(daemon: Daemon, routine: str) -> None:
+    luxcast.routilux.install(path=daemon.path)
+    flow = RecordedFlow(fails=routine)
+    flow.post("job-1", 7 if routine == "source" else 5)
+    flow.wait_until_idle()
+    flow.runtime.complete_job("job-1", "failed", "no seven")
+    events = _watch(daemon, flow)
+    flow.close()
+    _assert_documented(events, flow)
+    _assert_as_recorded(events, flow)
+    assert flow.record.failed == [(routine, "no seven")]
+    (failed,) = _of(events, "routine_failed")
+    assert (failed["data"]["error_type"], failed["data"]["slot_name"]) == ("ValueError", "input")
+    assert events[-1]["type"] == "job_failed"
+    assert events[-1]["data"] == {"error": "no seven", "error_type": "ValueError", "routine_id": routine}
+
+
+def test_a_cancelled_job_says_why(daemon: Daemon) -> None:
+    luxcast.routilux.install(path=daemon.path)
+    flow = RecordedFlow()
+    flow.post("job-1", 1)
+    flow.wait_until_idle()
+    flow.runtime.complete_job("job-1", "cancelled", "nobody wants it")
+    events = _watch(daemon, flow)
+    flow.close()
+    _assert_documented(events, flow)
+    assert events[-1]["type"] == "job_cancelled" and events[-1]["data"] == {"reason": "nobody wants it"}
+
+
+def test_a_breakpoint_is_seen_each_time_it_withholds_data(daemon: Daemon) -> None:
+    MonitoringRegistry.enable()
+    luxcast.routilux.install(path=daemon.path)
+    manager = MonitoringRegistry.get_instance().breakpoint_manager
+    assert manager is not None
+    stop = Breakpoint(job_id="job-1", routine_id="sink", slot_name="input", condition="n >= 12")
+    manager.add_breakpoint(stop)
+    flow = RecordedFlow()
+    flow.post("job-1", 10)
+    flow.wait_until_idle()
+    assert stop.hit_count == 3
+    flow.runtime.complete_job("job-1")
+    events = _watch(daemon, flow)
+    flow.close()
+    _assert_documented(events, flow)
+    hits = _of(events, "breakpoint_hit")
+    assert [hit["context"]["variables"] for hit in hits] == [{"n": n, "by": "middle"} for n in (12, 13, 14)]
+    for hit in hits:
+        place = {"type": "slot", "routine_id": "sink", "slot_name": "input", "event_name": None}
+        assert hit["breakpoint"] == {"breakpoint_id": stop.breakpoint_id, **place}
+    assert [data["n"] for routine, data in _inner(events, "slot_call") if routine == "sink"] == [10, 11]
+
+
+def test_an_engine_without_a_daemon_works_as_without_us(socket_path: str) -> None:
+    installation = luxcast.routilux.install(path=socket_path)
+    flow = RecordedFlow()
+    flow.post("job-1", 0)
+    flow.wait_until_idle()
+    flow.runtime.complete_job("job-1")
+    flow.close()
+    luxcast.routilux.uninstall(0)
+    stats = installation.publisher.stats()
+    assert stats.dropped_closed == stats.published > 20 and stats.faults == 0
+
+
+def test_hooks_have_the_engines_names() -> None:
+    for name in ExecutionHooksInterface.__abstractmethods__:
+        engines = inspect.signature(getattr(ExecutionHooksInterface, name))
+        assert list(inspect.signature(getattr(Hooks, name)).parameters) == list(engines.parameters), name
+
+
+def test_hooks_that_were_there_are_asked_and_come_back(socket_path: str) -> None:
+    class Before(NullExecutionHooks):
+        emitted = 0
+
+        def on_event_emit(self, *told: Any, **named: Any) -> bool:
+            Before.emitted += 1
+            return False
+
+    before = Before()
+    set_execution_hooks(before)
+    luxcast.routilux.install(path=socket_path)
+    assert luxcast.routilux.install(path=socket_path).is_in_place
+    flow = RecordedFlow()
+    flow.post("job-1", 0)
+    flow.wait_until_idle()
+    assert Before.emitted == 5, "they were asked once about each"
+    flow.close()
+    assert flow.record.of("middle") == [], "and their answer held"
+    luxcast.routilux.uninstall(0)
+    assert get_execution_hooks() is before
+
+
+def test_disabled_the_engine_keeps_its_hooks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LUXCAST_DISABLED", "1")
+    hooks = get_execution_hooks()
+    assert not luxcast.routilux.install().is_in_place
+    assert get_execution_hooks() is hooks
