@@ -27,12 +27,24 @@ macro_rules! asset {
     };
 }
 
-static ASSETS: [Asset; 5] = [
+static ASSETS: [Asset; 17] = [
     asset!("index.html", "text/html; charset=utf-8"),
     asset!("console.css", "text/css; charset=utf-8"),
-    asset!("console.js", "text/javascript; charset=utf-8"),
-    asset!("luxcast.js", "text/javascript; charset=utf-8"),
     asset!("icon.svg", "image/svg+xml"),
+    asset!("console.js", "text/javascript; charset=utf-8"),
+    asset!("daemon_card.js", "text/javascript; charset=utf-8"),
+    asset!("detail.js", "text/javascript; charset=utf-8"),
+    asset!("event_list.js", "text/javascript; charset=utf-8"),
+    asset!("job_list.js", "text/javascript; charset=utf-8"),
+    asset!("job_view.js", "text/javascript; charset=utf-8"),
+    asset!("jobs.js", "text/javascript; charset=utf-8"),
+    asset!("lanes.js", "text/javascript; charset=utf-8"),
+    asset!("log.js", "text/javascript; charset=utf-8"),
+    asset!("luxcast.js", "text/javascript; charset=utf-8"),
+    asset!("rows.js", "text/javascript; charset=utf-8"),
+    asset!("session.js", "text/javascript; charset=utf-8"),
+    asset!("timeline.js", "text/javascript; charset=utf-8"),
+    asset!("words.js", "text/javascript; charset=utf-8"),
 ];
 
 /// Of a SHA-256, as many bytes as keep two versions of a file apart.

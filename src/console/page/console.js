@@ -1,52 +1,115 @@
-// The jobs that the viewer may see, in a table, asked for again and again.
+// The live page: what is open stands behind the `#` of the address, everything else in the modules beside this one.
 
-const SHOWN_MAX = 200;
-const PAUSE_MILLIS = 2000;
-/** Kept for this tab alone. */
-const TOKEN = "luxcast.token";
+import { DaemonCard } from "./daemon_card.js";
+import { JobList } from "./job_list.js";
+import { JobView } from "./job_view.js";
+import { Jobs } from "./jobs.js";
+import { setToken, token } from "./session.js";
 
+const THEME = "luxcast.theme";
+const THEMES = ["auto", "light", "dark"];
+
+const jobs = new Jobs();
+const list = new JobList(jobs, (id) => (location.hash = `job=${encodeURIComponent(id)}`));
+const view = new JobView(jobs, askToken);
+new DaemonCard();
+
+const dialog = document.getElementById("token-dialog");
 const status = document.getElementById("status");
-const form = document.getElementById("ask");
-const table = document.getElementById("jobs");
-let timer;
 
-async function refresh() {
-  clearTimeout(timer);
-  try {
-    const token = sessionStorage.getItem(TOKEN);
-    const headers = token ? { Authorization: `Bearer ${token}` } : {};
-    const answer = await fetch(`./jobs?limit=${SHOWN_MAX}`, { headers, cache: "no-store" });
-    const body = await answer.json();
-    form.hidden = answer.status !== 401 && answer.status !== 403;
-    if (answer.ok) draw(body);
-    else status.textContent = body.message;
-    if (!form.hidden) return;
-  } catch {
-    status.textContent = "The daemon does not answer; trying again";
-  }
-  timer = setTimeout(refresh, PAUSE_MILLIS);
+function askToken(words) {
+  jobs.halt();
+  document.getElementById("token-words").textContent = words;
+  if (!dialog.open) dialog.showModal();
 }
 
-function draw({ jobs, next, timestamp }) {
-  const of = next === null ? "All jobs" : `The latest ${jobs.length} jobs`;
-  status.textContent = `${of}, ${new Date(timestamp).toLocaleTimeString()}`;
-  const rows = jobs.map((job) => {
-    const row = document.createElement("tr");
-    const seconds = job.duration === null ? "" : job.duration.toFixed(1);
-    for (const text of [job.job_id, job.flow_id ?? "", job.status, seconds, job.total_events]) {
-      row.insertCell().textContent = text;
-    }
-    return row;
-  });
-  table.replaceChildren(...rows);
-}
-
-form.addEventListener("submit", (event) => {
+dialog.addEventListener("close", () => {
+  const field = document.getElementById("token");
+  if (dialog.returnValue === "use") setToken(field.value.trim());
+  field.value = "";
+  dialog.returnValue = "";
+  showForget();
+  jobs.resume();
+  if (view.id !== null) view.open(view.id);
+});
+document.getElementById("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  const token = document.getElementById("token");
-  sessionStorage.setItem(TOKEN, token.value);
-  token.value = "";
-  refresh();
+  dialog.close("use");
+});
+document.getElementById("token-button").addEventListener("click", () => askToken("Its jobs are those that are shown."));
+document.getElementById("token-forget").addEventListener("click", () => {
+  setToken(null);
+  dialog.close();
 });
 
-refresh();
+function showForget() {
+  document.getElementById("token-forget").hidden = token() === null;
+}
+
+jobs.addEventListener("trouble", ({ error }) => {
+  if (error?.isAboutToken) askToken(error.message);
+  status.dataset.tone = error === null ? "good" : "trouble";
+  status.textContent = error === null ? "live" : error.code ? error.message : "the daemon does not answer";
+});
+jobs.addEventListener("change", () => {
+  status.dataset.tone = "good";
+  if (status.textContent !== "live") status.textContent = "live";
+});
+
+function follow(isFirst) {
+  const wanted = /^#job=(.+)$/.exec(location.hash)?.[1];
+  const id = wanted === undefined ? null : decoded(wanted);
+  document.body.dataset.view = id === null ? "jobs" : "job";
+  document.title = id === null ? "luxcast" : `${id} – luxcast`;
+  list.select(id);
+  view.open(id);
+  // At first the focus is where the browser has it.
+  if (isFirst) return;
+  if (id === null) list.focus();
+  else document.getElementById("job-name").focus({ preventScroll: true });
+}
+
+/** Who writes an address by hand may write one that nobody can read. */
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
+function setTheme(theme) {
+  document.documentElement.dataset.theme = theme;
+  localStorage.setItem(THEME, theme);
+  const button = document.getElementById("theme");
+  button.textContent = { auto: "◐", light: "☀", dark: "☾" }[theme];
+  button.setAttribute("aria-label", `Theme: ${theme}`);
+  view.recolor();
+}
+
+document.getElementById("theme").addEventListener("click", () => {
+  const next = THEMES.indexOf(document.documentElement.dataset.theme) + 1;
+  setTheme(THEMES[next % THEMES.length]);
+});
+
+document.addEventListener("keydown", (event) => {
+  if (event.target.matches("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey || dialog.open) return;
+  const acts = {
+    "/": () => document.getElementById(view.id === null ? "search" : "find").focus(),
+    p: () => view.id !== null && document.getElementById("pause").click(),
+    j: () => list.focus(),
+  };
+  if (!(event.key in acts)) return;
+  event.preventDefault();
+  acts[event.key]();
+});
+
+/** For tests and for the curious: what the page was told of the open job. */
+globalThis.luxcast = { told: () => view.told };
+
+const saved = localStorage.getItem(THEME);
+setTheme(THEMES.includes(saved) ? saved : "auto");
+showForget();
+addEventListener("hashchange", () => follow(false));
+follow(true);
+jobs.start();

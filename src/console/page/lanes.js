@@ -1,0 +1,457 @@
+// The picture of a job: a lane for the job and for each routine, over time. Drawn on a canvas, only what is visible;
+// the names beside it are the list that keyboard and screen reader have.
+
+import * as words from "./words.js";
+
+const ROW = 14;
+const PADDING = 9;
+const AXIS = 24;
+/** A run that is shorter than this many pixels is drawn so wide, to be seen at all. */
+const SEEN = 2;
+/** What a job that runs shows of itself at first. */
+const FIRST_MILLIS = 30_000;
+const SPAN_MILLIS_MIN = 5;
+const ZOOM = 1.4;
+/** Pixels between two marks of the axis, at least. */
+const MARK_GAP = 90;
+const STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 15e3, 3e4, 6e4, 12e4, 3e5, 6e5, 9e5, 18e5, 36e5, 72e5, 216e5, 432e5, 864e5];
+const STATES = ["running", "completed", "failed", "cancelled", "paused", "stopped", "unsure"];
+/** How near a pointer must be. */
+const NEAR = 3;
+const CALM_MS = 500;
+
+export class Lanes {
+  #canvas = document.getElementById("picture");
+  #names = document.getElementById("lane-names");
+  #tip = document.getElementById("tip");
+  #context = this.#canvas.getContext("2d");
+  #timeline = null;
+  #skewMs = () => 0;
+  /** What is visible: so much, up to `#to`; null is the live edge, or the end of the job. */
+  #millis = null;
+  #to = null;
+  #isAsked = false;
+  #width = 0;
+  #colors = null;
+  #drag = null;
+  #chosen = "";
+  #choose;
+  #pick;
+  #calm = matchMedia("(prefers-reduced-motion: reduce)");
+
+  /** `choose` is called with the name of a routine ("" for all), `pick` with an event. */
+  constructor({ choose, pick, skewMs }) {
+    this.#choose = choose;
+    this.#pick = pick;
+    this.#skewMs = skewMs;
+    const canvas = this.#canvas;
+    new ResizeObserver(() => this.draw()).observe(canvas.parentElement);
+    canvas.addEventListener("wheel", (event) => this.#handleWheel(event), { passive: false });
+    canvas.addEventListener("pointerdown", (event) => this.#handleDown(event));
+    canvas.addEventListener("pointermove", (event) => this.#handleMove(event));
+    canvas.addEventListener("pointerup", (event) => this.#handleUp(event));
+    canvas.addEventListener("pointercancel", () => (this.#drag = null));
+    canvas.addEventListener("pointerleave", () => (this.#tip.hidden = true));
+    canvas.addEventListener("keydown", (event) => this.#handleKey(event));
+    this.#names.addEventListener("click", ({ target }) => this.#handleName(target.closest("button")));
+    for (const button of document.querySelectorAll("#lane-tools button")) {
+      button.addEventListener("click", () => this.#act(button.dataset.act));
+    }
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.recolor());
+    document.addEventListener("visibilitychange", () => this.draw());
+  }
+
+  show(timeline) {
+    this.#timeline = timeline;
+    this.#millis = null;
+    this.#to = null;
+    this.#chosen = "";
+    this.#names.replaceChildren();
+    this.draw();
+  }
+
+  /** The theme is another. */
+  recolor() {
+    this.#colors = null;
+    this.draw();
+  }
+
+  /** In the next frame, once. */
+  draw() {
+    if (this.#isAsked) return;
+    this.#isAsked = true;
+    requestAnimationFrame(() => {
+      this.#isAsked = false;
+      if (this.#timeline !== null && !document.hidden && this.#canvas.offsetParent !== null) this.#drawNow();
+    });
+  }
+
+  /** The newest moment of the job. */
+  #edge() {
+    const { end, latest, status } = this.#timeline;
+    if (end !== null) return Math.max(end, latest);
+    return status === "waiting" ? (latest ?? Date.now()) : Math.max(latest, Date.now() + this.#skewMs());
+  }
+
+  /** The window of time that is visible. */
+  #window() {
+    const edge = this.#edge();
+    const whole = this.#whole();
+    const first = this.#timeline.end === null ? FIRST_MILLIS : Infinity;
+    const millis = Math.min(this.#millis ?? first, whole);
+    // A little room at both ends.
+    const room = millis * 0.02;
+    const to = (this.#to ?? edge) + room;
+    return { from: to - millis - 2 * room, to, millis, edge };
+  }
+
+  get #isLive() {
+    return this.#to === null && this.#timeline.end === null && this.#timeline.status !== "waiting";
+  }
+
+  #drawNow() {
+    this.#nameLanes();
+    const lanes = this.#layout();
+    const height = lanes.at(-1).bottom + AXIS;
+    this.#resize(height);
+    const view = this.#window();
+    const context = this.#context;
+    context.clearRect(0, 0, this.#width, height);
+    this.#drawAxis(view, height);
+    this.#drawGaps(view, height - AXIS);
+    for (const place of lanes) {
+      if (place.lane === null) this.#drawJob(view, place);
+      else this.#drawLane(view, place);
+    }
+    this.#drawStops(view, lanes);
+    if (this.#timeline.end === null && view.edge <= view.to) this.#drawEdge(view, height - AXIS);
+    document.getElementById("live").setAttribute("aria-pressed", this.#to === null);
+    if (this.#isLive) this.#again();
+  }
+
+  /** The live edge moves by itself. */
+  #again() {
+    if (this.#calm.matches) setTimeout(() => this.draw(), CALM_MS);
+    else this.draw();
+  }
+
+  #resize(height) {
+    const canvas = this.#canvas;
+    this.#width = canvas.parentElement.clientWidth;
+    const ratio = devicePixelRatio;
+    const [wide, high] = [Math.round(this.#width * ratio), Math.round(height * ratio)];
+    if (canvas.width !== wide || canvas.height !== high) {
+      canvas.width = wide;
+      canvas.height = high;
+      canvas.style.width = `${this.#width}px`;
+      canvas.style.height = `${height}px`;
+    }
+    this.#context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    this.#colors ??= readColors();
+  }
+
+  #layout() {
+    let top = 0;
+    const places = [null, ...this.#timeline.lanes.values()].map((lane) => {
+      const bottom = top + laneHeight(lane);
+      const place = { lane, top, bottom };
+      top = bottom;
+      return place;
+    });
+    return places;
+  }
+
+  /** One button each, which says what the lane shows. */
+  #nameLanes() {
+    const lanes = [null, ...this.#timeline.lanes.values()];
+    while (this.#names.children.length < lanes.length) {
+      const item = document.createElement("li");
+      const button = document.createElement("button");
+      button.type = "button";
+      button.append(document.createElement("b"), document.createElement("small"));
+      item.append(button);
+      this.#names.append(item);
+    }
+    for (const [index, lane] of lanes.entries()) {
+      const button = this.#names.children[index].firstChild;
+      const name = lane?.name ?? "";
+      put(button.firstChild, name || "Job");
+      put(button.lastChild, lane === null ? this.#timeline.status : laneWords(lane));
+      button.dataset.name = name;
+      button.title = name;
+      button.style.height = `${laneHeight(lane)}px`;
+      button.classList.toggle("has-failed", lane !== null && lane.failures > 0);
+      button.setAttribute("aria-pressed", lane !== null && this.#chosen === name);
+    }
+  }
+
+  #x(time, { from, to }) {
+    return ((time - from) / (to - from)) * this.#width;
+  }
+
+  #drawAxis(view, height) {
+    const context = this.#context;
+    const { from, to } = view;
+    const least = ((to - from) * MARK_GAP) / this.#width;
+    const step = STEPS.find((step) => step >= least) ?? Math.ceil(least / 864e5) * 864e5;
+    context.font = "11px system-ui, sans-serif";
+    context.textBaseline = "middle";
+    context.textAlign = "center";
+    // By the reader's own clock, so that marks fall on whole hours of it.
+    const offset = new Date(from).getTimezoneOffset() * 60_000;
+    for (let time = Math.ceil((from - offset) / step) * step + offset; time < to; time += step) {
+      const x = Math.round(this.#x(time, view)) + 0.5;
+      context.fillStyle = this.#colors.line;
+      context.fillRect(x, 0, 1, height - AXIS + 4);
+      const half = 32;
+      if (x < half || x > this.#width - half) continue;
+      context.fillStyle = this.#colors.faint;
+      context.fillText(step < 1000 ? words.exactClock(time) : words.clock(time), x, height - AXIS / 2 + 2);
+    }
+  }
+
+  #drawGaps(view, height) {
+    const context = this.#context;
+    context.fillStyle = this.#colors.unsure;
+    for (const { from, to } of this.#timeline.gaps) {
+      const x = this.#x(from, view);
+      const wide = Math.max(SEEN, this.#x(to ?? view.edge, view) - x);
+      context.globalAlpha = 0.25;
+      context.fillRect(x, 0, wide, height);
+      context.globalAlpha = 1;
+    }
+  }
+
+  #drawJob(view, { top }) {
+    for (const span of this.#timeline.states) {
+      const isEnd = span.from === span.to && span.state !== "running" && span.state !== "paused";
+      const x = this.#x(span.from, view);
+      if (isEnd) this.#bar(x - 2, top + PADDING - 3, 4, ROW + 4, span.state);
+      else this.#bar(x, top + PADDING, Math.max(SEEN, this.#x(span.to ?? view.edge, view) - x), ROW - 2, span.state);
+    }
+  }
+
+  #drawLane(view, { lane, top }) {
+    const context = this.#context;
+    if (this.#chosen === lane.name) {
+      context.fillStyle = this.#colors.line;
+      context.globalAlpha = 0.35;
+      context.fillRect(0, top, this.#width, laneHeight(lane));
+      context.globalAlpha = 1;
+    }
+    // Where many runs share a pixel, one bar stands for them, the worst of them.
+    const reached = Array.from({ length: lane.rows }, () => ({ x: -Infinity, state: "" }));
+    for (let place = firstIn(lane, view.from); place < lane.spans.length; place += 1) {
+      const span = lane.spans[place];
+      if (span.from > view.to) break;
+      const x = Math.max(-SEEN, this.#x(span.from, view));
+      const end = Math.max(x + SEEN, Math.min(this.#x(span.to ?? view.edge, view), this.#width + SEEN));
+      const before = reached[span.row];
+      if (end <= before.x && (span.state !== "failed" || before.state === "failed")) continue;
+      this.#bar(x, top + PADDING + span.row * ROW, end - x, ROW - 2, span.state);
+      before.x = end;
+      before.state = span.state;
+    }
+  }
+
+  #bar(x, y, width, height, state) {
+    const context = this.#context;
+    context.fillStyle = this.#colors[state] ?? this.#colors.unsure;
+    if (width < 6) return context.fillRect(x, y, width, height);
+    context.beginPath();
+    context.roundRect(x, y, width, height, 2);
+    context.fill();
+    // What failed is told by more than its colour.
+    if (state !== "failed" || width < 14) return;
+    context.fillStyle = this.#colors.paper;
+    context.textAlign = "left";
+    context.font = "bold 11px system-ui, sans-serif";
+    context.fillText("✕", Math.max(x, 0) + 3, y + height / 2 + 0.5);
+  }
+
+  /** Where and how long the job waited at breakpoints. */
+  #drawStops(view, lanes) {
+    const context = this.#context;
+    context.fillStyle = this.#colors.stopped;
+    for (const stop of this.#timeline.stops) {
+      const place = lanes.find(({ lane }) => lane?.name === stop.lane) ?? lanes[0];
+      const [x, end] = [this.#x(stop.from, view), this.#x(stop.to ?? view.edge, view)];
+      const middle = place.top + PADDING / 2 + 1;
+      if (end < 0 || x > this.#width) continue;
+      context.fillRect(x, middle - 1, Math.max(0, end - x), 2);
+      context.beginPath();
+      context.moveTo(x, middle - 4);
+      context.lineTo(x + 4, middle);
+      context.lineTo(x, middle + 4);
+      context.lineTo(x - 4, middle);
+      context.fill();
+    }
+  }
+
+  #drawEdge(view, height) {
+    this.#context.fillStyle = this.#colors.running;
+    this.#context.fillRect(Math.round(this.#x(view.edge, view)), 0, 1, height);
+  }
+
+  #act(act) {
+    const view = this.#window();
+    const middle = (view.from + view.to) / 2;
+    const acts = {
+      in: () => this.#zoom(1 / ZOOM, middle),
+      out: () => this.#zoom(ZOOM, middle),
+      left: () => this.#pan(-view.millis / 5),
+      right: () => this.#pan(view.millis / 5),
+      whole: () => {
+        this.#millis = Infinity;
+        this.#to = null;
+      },
+      live: () => (this.#to = null),
+    };
+    acts[act]();
+    this.draw();
+  }
+
+  #whole() {
+    return Math.max(SPAN_MILLIS_MIN, this.#edge() - (this.#timeline.begin ?? this.#edge()));
+  }
+
+  #pan(millis) {
+    const edge = this.#edge();
+    const to = (this.#to ?? edge) + millis;
+    this.#millis = this.#window().millis;
+    // Who comes to the edge goes on with it.
+    this.#to = to >= edge ? null : Math.max(to, this.#timeline.begin ?? to);
+  }
+
+  /** `at` stays where it is, unless the live edge is followed. */
+  #zoom(factor, at) {
+    const { from, to, millis, edge } = this.#window();
+    const wanted = Math.min(Math.max(millis * factor, SPAN_MILLIS_MIN), this.#whole());
+    const share = (to - at) / (to - from);
+    this.#millis = wanted;
+    if (this.#to === null && at >= edge - millis * 0.15) return;
+    const end = at + share * wanted;
+    this.#to = end >= edge ? null : end;
+  }
+
+  #handleWheel(event) {
+    const view = this.#window();
+    const perPixel = (view.to - view.from) / this.#width;
+    if (event.ctrlKey || event.metaKey) this.#zoom(Math.exp(event.deltaY * 0.005), view.from + event.offsetX * perPixel);
+    else if (event.shiftKey || Math.abs(event.deltaX) > Math.abs(event.deltaY)) this.#pan((event.deltaX || event.deltaY) * perPixel);
+    // Up and down is the page's.
+    else return;
+    event.preventDefault();
+    this.draw();
+  }
+
+  #handleDown(event) {
+    if (event.button !== 0) return;
+    this.#drag = { x: event.clientX, hasMoved: false };
+    this.#canvas.setPointerCapture(event.pointerId);
+  }
+
+  #handleMove(event) {
+    if (this.#drag === null) return this.#hover(event);
+    const distance = event.clientX - this.#drag.x;
+    if (!this.#drag.hasMoved && Math.abs(distance) < NEAR) return;
+    const view = this.#window();
+    this.#drag = { x: event.clientX, hasMoved: true };
+    this.#tip.hidden = true;
+    this.#pan((-distance * (view.to - view.from)) / this.#width);
+    this.draw();
+  }
+
+  #handleUp(event) {
+    const drag = this.#drag;
+    this.#drag = null;
+    if (drag === null || drag.hasMoved) return;
+    const found = this.#at(event);
+    if (found !== null) this.#pick(found.event);
+  }
+
+  #handleKey(event) {
+    const acts = { ArrowLeft: "left", ArrowRight: "right", "+": "in", "=": "in", "-": "out", 0: "whole", Home: "whole", End: "live" };
+    if (!(event.key in acts) || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    this.#act(acts[event.key]);
+  }
+
+  #handleName(button) {
+    if (button === null) return;
+    this.#chosen = button.dataset.name === this.#chosen ? "" : button.dataset.name;
+    this.#choose(this.#chosen);
+    this.draw();
+  }
+
+  /** What is under the pointer. */
+  #at({ offsetX, offsetY }) {
+    const view = this.#window();
+    const perPixel = (view.to - view.from) / this.#width;
+    const time = view.from + offsetX * perPixel;
+    const near = NEAR * perPixel;
+    const isHere = ({ from, to }) => from - near <= time && (to ?? view.edge) + near >= time;
+    const place = this.#layout().find(({ top, bottom }) => offsetY >= top && offsetY < bottom);
+    if (place === undefined) return null;
+    if (place.lane === null) return this.#timeline.states.findLast(isHere) ?? null;
+    const stop = this.#timeline.stops.findLast((stop) => stop.lane === place.lane.name && isHere(stop));
+    if (stop !== undefined && offsetY < place.top + PADDING) return stop;
+    const row = Math.min(place.lane.rows - 1, Math.max(0, Math.floor((offsetY - place.top - PADDING) / ROW)));
+    const { spans } = place.lane;
+    for (let index = firstIn(place.lane, time - near); index < spans.length && spans[index].from <= time + near; index += 1) {
+      if (spans[index].row === row && isHere(spans[index])) return spans[index];
+    }
+    return stop ?? null;
+  }
+
+  #hover(event) {
+    const found = this.#at(event);
+    this.#canvas.style.cursor = found === null ? "grab" : "pointer";
+    this.#tip.hidden = found === null;
+    if (found === null) return;
+    const state = { unsure: "no end came", stopped: "at a breakpoint" }[found.state] ?? found.state;
+    const seconds = ((found.to ?? this.#edge()) - found.from) / 1000;
+    const about = words.summary(found.event);
+    this.#tip.textContent = `${state} · ${words.exactClock(found.from)} · ${words.duration(seconds)}${about ? `\n${about}` : ""}`;
+    const box = this.#canvas.parentElement.getBoundingClientRect();
+    const left = Math.min(event.clientX - box.left + 12, box.width - this.#tip.offsetWidth - 4);
+    this.#tip.style.transform = `translate(${Math.max(4, left)}px, ${event.offsetY + 16}px)`;
+  }
+}
+
+function laneHeight(lane) {
+  return (lane?.rows ?? 1) * ROW + 2 * PADDING - 2;
+}
+
+function laneWords(lane) {
+  const failed = lane.failures > 0 ? `, ${words.count(lane.failures)} failed` : "";
+  const time = lane.millis > 0 ? ` · ${words.duration(lane.millis / 1000)}` : "";
+  return `${words.count(lane.runs)} ${lane.runs === 1 ? "run" : "runs"}${failed}${time}`;
+}
+
+/** The first span that may still be there at `time`. */
+function firstIn(lane, time) {
+  const { spans } = lane;
+  const from = Math.min(time - lane.longestMillis, lane.openFrom);
+  let [low, high] = [0, spans.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (spans[middle].from < from) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+/** The style sheet's colours, as a canvas takes them. */
+function readColors() {
+  const probe = document.getElementById("probe");
+  const read = (name) => {
+    probe.style.color = `var(--${name})`;
+    return getComputedStyle(probe).color;
+  };
+  return Object.fromEntries([...STATES, "line", "faint", "paper"].map((name) => [name, read(name)]));
+}
+
+function put(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}

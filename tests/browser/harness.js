@@ -1,0 +1,64 @@
+// A page of the real daemon in the real browser. Whatever a test does: nothing may leave the origin, break the content
+// security policy, or fail in the page unseen.
+import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+
+import { chromium } from "playwright-core";
+
+export { Daemon, PATIENCE_MS, Publisher, until } from "../../tools/javascript/test/harness/daemon.js";
+
+const EXECUTABLE = "/usr/bin/chromium";
+const FLAGS =
+  "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync";
+
+let browser = null;
+
+/** One browser for all tests of a file. */
+export async function closeBrowser() {
+  await browser?.close();
+}
+
+/** What the page may say in the browser's console: that a connection or a request did not come about. */
+const EXPECTED = /net::ERR_CONNECTION|Failed to load resource|WebSocket connection to/;
+
+export async function openPage(t, address, options = {}) {
+  assert.ok(existsSync(EXECUTABLE), `${EXECUTABLE} is not there`);
+  browser ??= await chromium.launch({ executablePath: EXECUTABLE, args: FLAGS.split(" ") });
+  const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
+  context.setDefaultTimeout(60_000);
+  const page = await context.newPage();
+  const faults = [];
+  const origin = new URL(address).origin;
+  const check = (url) => {
+    const at = new URL(url.replace(/^ws/, "http"));
+    if (at.origin !== origin && at.protocol !== "data:") faults.push(`asked ${url}`);
+  };
+  page.on("request", (request) => check(request.url()));
+  page.on("websocket", (socket) => check(socket.url()));
+  page.on("pageerror", (error) => faults.push(`the page threw ${error.stack}`));
+  page.on("console", (message) => {
+    if (message.type() === "error" && !EXPECTED.test(message.text())) faults.push(message.text());
+  });
+  await page.addInitScript(() => {
+    globalThis.violations = [];
+    document.addEventListener("securitypolicyviolation", (event) => globalThis.violations.push(event.violatedDirective));
+  });
+  t.after(async () => {
+    const violations = await page.evaluate(() => globalThis.violations).catch(() => []);
+    await context.close();
+    assert.deepEqual([...faults, ...violations], []);
+  });
+  await page.goto(address);
+  return page;
+}
+
+export function consoleOf(daemon) {
+  return `http://${daemon.address}/console/`;
+}
+
+/** What the page was told of the open job, as the numbers `n` that the test gave its lines, with gaps as "gap". */
+export function told(page) {
+  return page.evaluate(() => globalThis.luxcast.told().map((message) => (message.type === "stream:gap" ? "gap" : message.n)));
+}
+
+export const text = (page, selector) => page.locator(selector).textContent();
