@@ -132,11 +132,14 @@ fn announce(server: &Server, out: &mut impl Write) -> io::Result<()> {
     out.flush()
 }
 
-/// What to type in another terminal.
+/// Where to look, and what to type in another terminal.
 fn demo_hint(program: &str, scheme: &str, listening: SocketAddr) -> String {
     let url = format!("{scheme}://{}", reachable(listening));
+    let page = url.replacen("ws", "http", 1);
     format!(
-        "\nA simulated workflow engine feeds this daemon. Watch it from another terminal:\n\
+        "\nA simulated workflow engine feeds this daemon. Watch it in a browser:\n\
+         \n    {page}/console/\n\
+         \nor from another terminal:\n\
          \n    everything         {program} tail --all --url {url}\
          \n    one running job    {program} tail --job {DEMO_JOB} --url {url}\
          \n    one flow           {program} tail --flow {MAIN_FLOW} --url {url}\n\n"
