@@ -248,7 +248,7 @@ test("everything can be done with the keyboard", async (t) => {
   assert.equal(await page.evaluate(() => document.activeElement.id), "find");
   await page.locator("#picture").focus();
   await press("Home", "+", "+", "ArrowLeft");
-  assert.equal(await page.locator("#live").getAttribute("aria-pressed"), "false");
+  await page.locator('#live[aria-pressed="false"]').waitFor();
   await press("End");
   await page.locator('#live[aria-pressed="true"]').waitFor();
 });
@@ -336,6 +336,31 @@ test("50,000 events of one job: few rows on the page, and no long task", async (
   assert.ok(longest < 1_000, `a task took ${longest} ms`);
   assert.ok(frames[60] < 250, `half of the frames took more than ${frames[60]} ms`);
   assert.ok(heap < 300, `${heap} MiB`);
+});
+
+test("the daemon's card has its own figures, and who is furthest behind", async (t) => {
+  const daemon = await Daemon.start(t);
+  const publisher = await Publisher.start(daemon);
+  const stalled = connect(Number(daemon.address.split(":")[1]), "127.0.0.1");
+  t.after(() => stalled.destroy());
+  stalled.write(`GET /api/v1/ws/events HTTP/1.1\r\nHost: ${daemon.address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n`);
+  await new Promise((resolve) => stalled.once("data", resolve));
+  // It reads no more; what is sent fills both ends' buffers.
+  stalled.pause();
+  const fill = "x".repeat(4_000);
+  for (let n = 0; n < 5_000; n += 100) publisher.publish(...range(n + 1, n + 100).map((n) => line(n, n, { type: "custom", data: { fill } })));
+  await publisher.taken();
+  const page = await openPage(t, consoleOf(daemon));
+  await page.locator("#daemon-button").click();
+  await page.waitForFunction(() => document.querySelectorAll("#slowest tbody tr").length === 1);
+  const figure = (name) => text(page, `[data-figure="${name}"]`);
+  assert.match(await figure("taken"), /, 5,000 so far$/);
+  assert.equal(await figure("watchers"), "1 (1 events)");
+  assert.equal(await figure("lagging"), "1");
+  const [address, topics, events] = await page.locator("#slowest tbody td").allTextContents();
+  assert.ok(address.startsWith("127.0.0.1:") && topics === "all" && Number(events.replaceAll(",", "")) > 0, `${address} ${topics} ${events}`);
+  await page.locator("#daemon-close").click();
+  await page.locator("#daemon").waitFor({ state: "hidden" });
 });
 
 test("thousands of jobs: few rows on the page, found by search", async (t) => {

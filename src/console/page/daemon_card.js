@@ -68,7 +68,8 @@ export class DaemonCard {
     return number < 0 ? "–" : words.rate(number) || "0/s";
   }
 
-  #drawSlowest(slowest) {
+  #drawSlowest(watchers) {
+    const slowest = watchers.filter(({ lag_events: lag }) => lag > 0);
     const table = document.getElementById("slowest");
     table.hidden = slowest.length === 0;
     const rows = slowest.map((watcher) => {

@@ -17,12 +17,14 @@ export class EventList {
   #find = document.getElementById("find");
   /** What is shown stays as it is; so many entries were there when that began. */
   #pausedAt = null;
+  #toCome = 0;
   #isAsked = false;
   #follows = true;
 
   /** `pick` is called with the message of a row that was chosen. */
   constructor(pick) {
     this.#rows = new Rows(this.#element, {
+      count: () => this.#log.shown.length,
       make: () => makeRow(),
       fill: (row, index) => fillRow(row, this.#entry(index)),
       key: (index) => this.#log.shown[index] + this.#log.dropped,
@@ -43,6 +45,13 @@ export class EventList {
     this.#rows.activeKey = null;
     this.#setPaused(false);
     this.toNewest();
+  }
+
+  /** So many have come and are not in the list yet. */
+  setToCome(count) {
+    if (this.#toCome === count) return;
+    this.#toCome = count;
+    this.#ask();
   }
 
   get log() {
@@ -110,7 +119,7 @@ export class EventList {
     this.#isAsked = false;
     const isHeld = this.#pausedAt !== null && this.#pausedAt <= this.#log.dropped + this.#log.examined;
     if (!isHeld) this.#log.examine();
-    this.#rows.refresh(this.#log.shown.length);
+    this.#rows.draw();
     // The list is as long as it will be only when it has been drawn.
     if (this.#follows && this.#pausedAt === null) requestAnimationFrame(() => this.#follows && this.#rows.toEnd());
     this.#tell();
@@ -123,7 +132,8 @@ export class EventList {
     const gone = dropped > 0 ? `; the first ${words.count(dropped)} are not kept on this page` : "";
     const waiting = this.#pausedAt === null ? 0 : entries.length + dropped - this.#pausedAt;
     const paused = this.#pausedAt === null ? "" : ` · paused, ${words.count(waiting)} more since`;
-    put(this.#note, `${words.count(shown.length)}${of} ${entries.length === 1 ? "event" : "events"}${gone}${paused}`);
+    const behind = this.#toCome > 0 ? ` · this page is behind, ${words.count(this.#toCome)} to come` : "";
+    put(this.#note, `${words.count(shown.length)}${of} ${entries.length === 1 ? "event" : "events"}${gone}${paused}${behind}`);
     for (const [kind, count] of this.#log.kinds) put(this.#kindBox(kind).lastChild, words.count(count));
   }
 

@@ -22,6 +22,7 @@ export class JobList {
   constructor(jobs, open) {
     this.#jobs = jobs;
     this.#rows = new Rows(this.#element, {
+      count: () => this.#items.length,
       make: () => makeRow(),
       fill: (row, index) => this.#fill(row, this.#items[index]),
       key: (index) => keyOf(this.#items[index]),
@@ -71,7 +72,7 @@ export class JobList {
       if (group.isOpen) for (const job of group.jobs) this.#items.push({ job });
     }
     this.#places = new Map(this.#items.map((item, index) => [keyOf(item), index]));
-    this.#rows.refresh(this.#items.length);
+    this.#rows.draw();
     this.#tell(count);
   }
 

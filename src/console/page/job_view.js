@@ -9,8 +9,10 @@ import { base, token } from "./session.js";
 import { Timeline } from "./timeline.js";
 import * as words from "./words.js";
 
-/** Events that come and have not been put into the picture. Those of one frame go in together. */
+/** For putting events into the picture, in a frame; the others wait for the next. */
 const FRAME_MS = 8;
+/** So many that wait are worth a word. */
+const BEHIND_MIN = 500;
 const ID = /^[A-Za-z0-9_.:-]{1,128}$/;
 
 export class JobView {
@@ -124,6 +126,7 @@ export class JobView {
       this.#add(this.#waiting[place]);
     }
     this.#waiting.splice(0, place);
+    this.#events.setToCome(this.#waiting.length < BEHIND_MIN ? 0 : this.#waiting.length);
     if (this.#waiting.length > 0) this.#ask();
     this.#lanes.draw();
     this.#tellHead();

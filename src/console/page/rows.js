@@ -16,8 +16,9 @@ export class Rows {
   #prefix = `list${(lists += 1)}-`;
   #isAsked = false;
 
-  /** `source` says how a row is made (`make`), filled for an index (`fill`), named (`key`), found again (`find`, -1 if
-   *  it is not there) and what a choice does (`choose`); `handleKey` may take a key before the list does. */
+  /** `source` says how many rows there are (`count`), how one is made (`make`), filled for an index (`fill`), named
+   *  (`key`), found again (`find`, -1 if it is not there) and what a choice does (`choose`); `handleKey` may take a key
+   *  before the list does. */
   constructor(element, source) {
     this.#element = element;
     this.#source = source;
@@ -40,13 +41,7 @@ export class Rows {
     this.#element.scrollTop = this.#count * this.#height;
   }
 
-  /** The list has so many rows now, any of which may be another. */
-  refresh(count) {
-    this.#count = count;
-    this.draw();
-  }
-
-  /** In the next frame, once. */
+  /** Draws what there is by then in the next frame, once. */
   draw() {
     if (this.#isAsked) return;
     this.#isAsked = true;
@@ -57,6 +52,7 @@ export class Rows {
   }
 
   #drawNow() {
+    this.#count = this.#source.count();
     this.#height = parseFloat(getComputedStyle(this.#element).getPropertyValue("--row"));
     this.#spacer.style.height = `${this.#count * this.#height}px`;
     const { scrollTop, clientHeight } = this.#element;
@@ -92,6 +88,7 @@ export class Rows {
 
   /** Makes a row the active one and brings it in sight. */
   activate(index) {
+    this.#count = this.#source.count();
     if (this.#count === 0) return;
     const place = Math.min(Math.max(index, 0), this.#count - 1);
     this.activeKey = this.#source.key(place);
