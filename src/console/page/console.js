@@ -36,7 +36,7 @@ document.getElementById("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
   dialog.close("use");
 });
-document.getElementById("token-button").addEventListener("click", () => askToken("Its jobs are those that are shown."));
+document.getElementById("token-button").addEventListener("click", () => askToken("The page shows what the token may see."));
 document.getElementById("token-forget").addEventListener("click", () => {
   setToken(null);
   dialog.close();
