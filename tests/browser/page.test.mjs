@@ -168,6 +168,15 @@ test("a token is asked for, kept for the tab, and never in the address", async (
   await hasTold(page, 1);
   assert.equal(await rowOf(page, "hidden").count(), 0);
   assert.ok(!page.url().includes("s3cret"));
+  // A job that the token does not cover: who declines is not asked over and over.
+  await page.goto(`${consoleOf(daemon)}#job=hidden`);
+  await dialog.waitFor();
+  await page.keyboard.press("Escape");
+  await page.waitForFunction(() => document.getElementById("notice-text").textContent.startsWith("The daemon refuses to show this job"));
+  await page.waitForTimeout(1_500);
+  assert.ok(await dialog.isHidden());
+  await open(page, "job-1");
+  await hasTold(page, 1);
   await page.reload();
   await hasTold(page, 1);
   await page.locator("#daemon-button").click();

@@ -17,7 +17,11 @@ new DaemonCard();
 const dialog = document.getElementById("token-dialog");
 const status = document.getElementById("status");
 
+/** Who has closed the question is not asked again until something else is opened. */
+let isDeclined = false;
+
 function askToken(words) {
+  if (isDeclined) return;
   jobs.halt();
   document.getElementById("token-words").textContent = words;
   if (!dialog.open) dialog.showModal();
@@ -25,21 +29,25 @@ function askToken(words) {
 
 dialog.addEventListener("close", () => {
   const field = document.getElementById("token");
+  isDeclined = dialog.returnValue === "";
   if (dialog.returnValue === "use") setToken(field.value.trim());
   field.value = "";
   dialog.returnValue = "";
   showForget();
   jobs.resume();
-  if (view.id !== null) view.open(view.id);
+  if (!isDeclined && view.id !== null) view.open(view.id);
 });
 document.getElementById("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
   dialog.close("use");
 });
-document.getElementById("token-button").addEventListener("click", () => askToken("The page shows what the token may see."));
+document.getElementById("token-button").addEventListener("click", () => {
+  isDeclined = false;
+  askToken("The page shows what the token may see.");
+});
 document.getElementById("token-forget").addEventListener("click", () => {
   setToken(null);
-  dialog.close();
+  dialog.close("forget");
 });
 
 function showForget() {
@@ -61,6 +69,7 @@ function follow(isFirst) {
   const id = wanted === undefined ? null : decoded(wanted);
   document.body.dataset.view = id === null ? "jobs" : "job";
   document.title = id === null ? "luxcast" : `${id} – luxcast`;
+  isDeclined = false;
   list.select(id);
   view.open(id);
   // At first the focus is where the browser has it.

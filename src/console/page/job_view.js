@@ -29,6 +29,8 @@ export class JobView {
   #trouble = "";
   #gaps = 0;
   #gapText = "";
+  /** The breakpoint whose variables are on the page. */
+  #shownStop = null;
 
   /** `askToken` is called with the daemon's words when it wants a token, or another. */
   constructor(jobs, askToken) {
@@ -215,8 +217,6 @@ export class JobView {
     put("stop-text", text);
     fillVariables(document.getElementById("stop-variables"), variablesOf(stop.event));
   }
-
-  #shownStop = null;
 }
 
 function put(id, text) {
