@@ -839,6 +839,23 @@ mod tests {
         assert_eq!(error_of(r#"{"op":"hello","type":7}"#), Some(LineError::BadType));
     }
 
+    /// The verdicts that the clients and Python have to share, on a line of the feed, whose `job_id: null` is none.
+    #[test]
+    fn every_case_of_the_table_of_ids_has_its_verdict() {
+        #[derive(serde::Deserialize)]
+        struct Case {
+            value: serde_json::Value,
+            is_id: bool,
+        }
+        let cases: Vec<Case> = serde_json::from_str(include_str!("../../tests/cases/ids.json")).unwrap();
+        assert!(cases.len() > 40);
+        for Case { value, is_id: is_good } in cases {
+            assert_eq!(value.as_str().is_some_and(is_id), is_good, "{value}");
+            let line = serde_json::json!({"type": "note", "job_id": value}).to_string();
+            assert_eq!(error_of(&line).is_none(), is_good, "{line}");
+        }
+    }
+
     #[test]
     fn ids_and_type_names() {
         for byte in 0..=127_u8 {
