@@ -141,6 +141,11 @@ impl TypeTable {
         ((rows.len() - 1) as u8, Meaning::Other)
     }
 
+    /// The rows from `first` on.
+    pub fn rows_from(&self, first: usize) -> Vec<TypeRow> {
+        self.rows.read()[first..].to_vec()
+    }
+
     /// Type and inner type of every row.
     pub fn names(&self) -> Vec<(Box<str>, Option<Box<str>>)> {
         self.rows.read().iter().map(|row| (row.kind.clone(), row.inner.clone())).collect()

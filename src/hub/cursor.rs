@@ -1,11 +1,14 @@
-//! A cursor into a topic's log: where one watcher stands, what it gets next, what it has missed.
+//! A cursor into a topic's log: where one watcher stands, what it gets next, what it has missed. Where it begins is
+//! in `start`.
+
+use std::ops::Range;
+use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
 use crate::hub::filter::Selector;
-use crate::stream::directory::Directory;
-use crate::stream::topic::{Handle, Log, Topic, TopicKind};
-use crate::wire::action::Since;
+use crate::stream::batch::Batch;
+use crate::stream::topic::{Handle, Log, Topic};
 use crate::wire::notice::{Gap, GapReason};
 
 /// A place between two events of a topic.
@@ -178,7 +181,7 @@ impl Gathered {
 
     /// Where a watcher at `cursor` stands whose socket took only `taken < bytes` bytes.
     pub fn stopped_at(&self, cursor: Cursor, taken: usize) -> Stopped<'_> {
-        let mut stopped = Stopped { cursor, rest: &[], messages: 0 };
+        let mut stopped = Stopped { cursor, rest: None, messages: 0 };
         let mut left = taken;
         for piece in &self.pieces {
             let handle = &self.handles[piece.handle as usize];
@@ -197,7 +200,7 @@ impl Gathered {
                 stopped.cursor = place_behind(handle, event);
                 stopped.messages += 1;
                 if span.end > stop {
-                    stopped.rest = &handle.batch.bytes()[stop..span.end];
+                    stopped.rest = Some((&handle.batch, stop as u32..span.end as u32));
                     break;
                 }
             }
@@ -211,8 +214,8 @@ impl Gathered {
 pub struct Stopped<'a> {
     /// Behind the frame that it stopped in.
     pub cursor: Cursor,
-    /// The rest of that frame.
-    pub rest: &'a [u8],
+    /// The rest of that frame: its batch, and where it stands in that.
+    pub rest: Option<(&'a Arc<Batch>, Range<u32>)>,
     /// Frames before that place.
     pub messages: u64,
 }
@@ -269,120 +272,6 @@ impl Missed {
 
 /// The place behind the last event that the log has lost. Not before the first that it has: numbers between the
 /// two may be other topics', and not published yet.
-fn beginning(log: &Log) -> Cursor {
+pub fn beginning(log: &Log) -> Cursor {
     Cursor { index: log.base(), seq: log.base_seq() }
-}
-
-/// Where a watcher begins.
-pub struct Start {
-    pub cursor: Cursor,
-    pub gap: Option<Gap>,
-    /// Goes out after the gap, before what the log has.
-    pub kept: ArrayVec<Handle, 2>,
-}
-
-/// The place in `topic` that `since` asks for, where `newest` was loaded after the shard's interest was set.
-pub fn start(topic: &Topic, directory: &Directory, since: Since, newest: u64, selector: &Selector) -> Start {
-    let log = topic.log.lock();
-    let live = Cursor { index: log.index_after(newest), seq: newest };
-    match since {
-        Since::Now => {
-            Start { cursor: live, gap: dropped_early(topic, &log, directory, newest), kept: ArrayVec::new() }
-        }
-        Since::Last(count) => {
-            Start { gap: dropped_early(topic, &log, directory, newest), ..last(&log, live, count, selector) }
-        }
-        Since::Start => after(topic, &log, directory, 0, live, true, selector),
-        Since::After(seq) => after(topic, &log, directory, seq, live, false, selector),
-    }
-}
-
-/// The last number that this topic may have lost when it was dropped altogether, before it was made anew.
-fn dropped_to(topic: &Topic, log: &Log, directory: &Directory) -> u64 {
-    let is_whole = topic.kind == TopicKind::All || log.job.is_complete;
-    let before = log.first_seq().map_or(u64::MAX, |first| first - 1);
-    if is_whole { 0 } else { directory.dropped_max().min(before) }
-}
-
-/// A topic that was dropped before its newest events were published has lost what would be live.
-fn dropped_early(topic: &Topic, log: &Log, directory: &Directory, newest: u64) -> Option<Gap> {
-    let to = dropped_to(topic, log, directory);
-    (to > newest).then_some(Gap { from: newest + 1, to, missed: None, reason: GapReason::Expired })
-}
-
-fn after(
-    topic: &Topic,
-    log: &Log,
-    directory: &Directory,
-    seq: u64,
-    live: Cursor,
-    is_start: bool,
-    selector: &Selector,
-) -> Start {
-    let is_complete = topic.kind == TopicKind::Job && log.job.is_complete;
-    if seq > live.seq {
-        let gap = Gap {
-            from: seq.saturating_add(1),
-            to: seq.saturating_add(1),
-            missed: None,
-            reason: GapReason::Restart,
-        };
-        return Start { cursor: live, gap: (!is_complete).then_some(gap), kept: ArrayVec::new() };
-    }
-    let index = log.index_after(seq);
-    let unknown_to = if is_start { 0 } else { directory.unknown_to(seq) };
-    let is_other_run = unknown_to > 0;
-    // In the log of all, the place follows from the number.
-    let place = (topic.kind == TopicKind::All && !is_other_run).then(|| directory.index_of_all(seq));
-    let missed = Missed::of(log, place.or((index > log.base()).then_some(index)), seq, selector);
-    let dropped_to = dropped_to(topic, log, directory);
-    let gap = if (is_other_run || seq < dropped_to) && !is_complete {
-        let reason = if is_other_run { GapReason::Restart } else { GapReason::Expired };
-        let to = missed.to.unwrap_or(0).max(unknown_to).max(dropped_to);
-        Some(Gap { from: seq + 1, to, missed: None, reason })
-    } else {
-        let is_of_restart = seq < directory.missing_to && !is_start;
-        missed.gap(seq, if is_of_restart { GapReason::Restart } else { GapReason::Expired })
-    };
-    // What the gap tells of is over, and so is all that the log has lost.
-    let told = gap.map_or(0, |gap| gap.to);
-    let before = if index == log.base() { missed.behind.seq } else { 0 };
-    Start { cursor: Cursor { index, seq: seq.max(told.max(before).min(live.seq)) }, gap, kept: missed.kept }
-}
-
-/// The last `count` events that match: no gap, since nothing more was asked for.
-fn last(log: &Log, live: Cursor, count: u64, selector: &Selector) -> Start {
-    let mut left = count;
-    let mut cursor = live;
-    if selector.is_all() {
-        let there = live.index.saturating_sub(log.base());
-        left = count.saturating_sub(there);
-        cursor.index = live.index - count.min(there);
-    } else if count > 0 {
-        log.walk_back(live.seq, selector.mask, |handle| {
-            let run = handle.run();
-            for event in (run.first..run.first + run.count).rev() {
-                if selector.wants(&handle.batch, event) {
-                    cursor.index = place_behind(handle, event).index - 1;
-                    left -= 1;
-                    if left == 0 {
-                        return false;
-                    }
-                }
-            }
-            true
-        });
-    }
-    let mut kept: ArrayVec<Handle, 2> = ArrayVec::new();
-    if left > 0 {
-        cursor.index = log.base();
-        let matching: ArrayVec<Handle, 2> =
-            log.kept_after(0).filter(|handle| selector.wants(&handle.batch, 0)).collect();
-        let passed = matching.len().saturating_sub(left as usize);
-        kept.extend(matching.into_iter().skip(passed));
-    }
-    if let Some(seq) = log.seq_at(cursor.index) {
-        cursor.seq = cursor.seq.min(seq - 1);
-    }
-    Start { cursor, gap: None, kept }
 }

@@ -171,6 +171,15 @@ impl Selector {
         Self { mask: mask | 1 << OVERFLOW_BIT, filter: Some(filter.clone()) }
     }
 
+    /// Rows have been added to the table, from the row `first` on.
+    pub fn learn(&mut self, first: usize, rows: &[TypeRow]) {
+        let Some(filter) = &self.filter else { return };
+        for (bit, row) in (first..).zip(rows) {
+            let of_row = 1 << bit;
+            self.mask = if filter.wants_row(row) { self.mask | of_row } else { self.mask & !of_row };
+        }
+    }
+
     pub fn is_all(&self) -> bool {
         self.filter.is_none()
     }
@@ -296,6 +305,28 @@ mod tests {
         let (bit, _) = types.bit("breakpoint_of_tomorrow", None);
         let after = Selector::new(&filter, &types);
         assert!(after != before && after.mask >> bit & 1 == 0);
+        let mut learnt = before;
+        learnt.learn(18, &types.rows_from(18));
+        assert_eq!(learnt, after);
+    }
+
+    #[test]
+    fn what_a_mask_learns_is_what_a_new_one_has() {
+        let types = TypeTable::new();
+        let only = Filter::all(false, true).only(&names(&["new_1", "new_3", "metrics"])).unwrap();
+        let mut but = Filter::all(true, false);
+        but.unsubscribe(&names(&["job_2", "new_1"])).unwrap();
+        for filter in [only, but].map(Arc::new) {
+            let mut learnt = Selector::new(&filter, &types);
+            let mut known = types.rows_from(0).len();
+            for name in ["new_1", "job_2", "new_3", "job_4"] {
+                types.bit(name, None);
+                let rows = types.rows_from(known);
+                learnt.learn(known, &rows);
+                known += rows.len();
+                assert_eq!(learnt, Selector::new(&filter, &types), "{name}");
+            }
+        }
     }
 
     #[test]

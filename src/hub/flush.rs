@@ -7,11 +7,14 @@ use std::mem;
 use arrayvec::ArrayVec;
 
 use crate::hub::cursor::{Cursor, Gathered, Missed, Portion};
+use crate::hub::filter::Selector;
 use crate::hub::outlet::Outlet;
-use crate::hub::watcher::{BLOCKED, BROKEN, ENDED, ENDING, LAGS, Place, QUEUED};
+use crate::hub::start::{Pending, earlier_gap};
+use crate::hub::watcher::{BLOCKED, BROKEN, ENDED, ENDING, LAGS, PENDING, Place, QUEUED};
 use crate::hub::watchers::{Watchers, tell};
 use crate::hub::ways::Way;
 use crate::stream::link::Arrival;
+use crate::stream::topic::Topic;
 use crate::wire::notice::GapReason;
 
 /// Sends between two looks at the tail: while a shard is busy, more comes in, and each next send carries more.
@@ -21,6 +24,9 @@ const SENDS_PER_TAIL: u64 = 64;
 /// millisecond to a millisecond. A send counts once, a large one as often as it costs, up to four times.
 const EFFORT_PER_PORTION: u64 = 128;
 const EFFORT_PER_SEND_MAX: u64 = 4;
+/// Effort for watchers that stand alone before a marked cohort has its turn: a quiet job waits for a few of those who read
+/// a long past, not for all of them.
+const EFFORT_PER_QUEUE: u64 = 32;
 const BYTES_PER_EFFORT: usize = 64 << 10;
 
 /// The same for rounds that find nothing to send.
@@ -41,8 +47,23 @@ const FLAT_WATCHERS_MIN: usize = 3;
 const STAGE_BYTES_MIN: usize = 16 << 10;
 const STAGE_WATCHERS_MIN: usize = 16;
 
+/// Who is not served with the cohort.
+const SERVED_ALONE: u8 = BLOCKED | QUEUED | ENDING | BROKEN | LAGS | PENDING;
+
+/// What a step of a search costs beside a send.
+const EFFORT_PER_SEARCH: u64 = 16;
+
 /// Rounds of search that a watcher is given at once to find where it stands.
 const SETTLE_ROUNDS_MAX: usize = 64;
+
+/// What a step of finding out has brought.
+enum Found {
+    /// Nothing that has to be told: events may go out.
+    Nothing,
+    /// It is in the outbox, and goes before any event.
+    Told,
+    NotYet,
+}
 
 fn effort_of(bytes: usize) -> u64 {
     (1 + (bytes / BYTES_PER_EFFORT) as u64).min(EFFORT_PER_SEND_MAX)
@@ -70,12 +91,12 @@ impl Watchers {
         }
     }
 
-    /// Serves at most `alone` watchers that stand alone, until a share of sends is used up. Returns how many are
+    /// Serves at most `alone` watchers that stand alone, until a share of effort is used up. Returns how many are
     /// left.
     fn serve_queue(&mut self, alone: usize, outlet: &mut impl Outlet) -> usize {
-        let end = self.sends + SENDS_PER_TAIL;
+        let end = self.effort + EFFORT_PER_QUEUE;
         for served in 0..alone {
-            if self.sends >= end {
+            if self.effort >= end {
                 return alone - served;
             }
             let Some(key) = self.queue.pop_front() else { break };
@@ -185,12 +206,12 @@ impl Watchers {
             return true;
         };
         let portion = outbox.portion(REPLAY_PORTION.bytes);
-        let offered = portion[0].len() + portion[1].len();
+        let offered = portion.iter().map(|part| part.len()).sum();
         self.sends += 1;
         self.effort += effort_of(offered);
         let result = match portion {
-            [bytes, []] => outlet.write(key, bytes),
-            both => outlet.write_vectored(key, &both.map(IoSlice::new)),
+            [[], bytes, []] => outlet.write(key, bytes),
+            all => outlet.write_vectored(key, &all.map(IoSlice::new)),
         };
         let taken = *result.as_ref().unwrap_or(&0);
         outbox.sent += taken;
@@ -230,6 +251,13 @@ impl Watchers {
     fn catch_up(&mut self, key: u32, outlet: &mut impl Outlet) -> bool {
         self.stand_alone(key);
         let (selector, topic) = self.wanted(key);
+        if self.watchers[key as usize].is(PENDING) {
+            match self.find_out(key, &selector, &topic) {
+                Found::Nothing => {}
+                Found::Told => return false,
+                Found::NotYet => return true,
+            }
+        }
         let from = self.watchers[key as usize].cursor;
         let mut gathered = mem::take(&mut self.gathered);
         let is_behind = gathered.gather(&topic, from, &selector, self.tail, REPLAY_PORTION).is_err();
@@ -261,6 +289,33 @@ impl Watchers {
         !is_all
     }
 
+    /// Finds out what a watcher waits for, as far as one step goes.
+    fn find_out(&mut self, key: u32, selector: &Selector, topic: &Topic) -> Found {
+        let pending = self.pending.get_mut(&key).expect("who is flagged waits for something");
+        let log = topic.log.lock();
+        let (gap, kept) = match pending {
+            // Nothing has come yet: it waits like everybody else.
+            Pending::Earlier { .. } if log.first_seq().is_none() => return Found::Nothing,
+            Pending::Earlier { earlier_to } => (earlier_gap(*earlier_to, &log), ArrayVec::new()),
+            Pending::Last(search) => {
+                self.effort += EFFORT_PER_SEARCH;
+                let Some(start) = search.step(&log, selector) else { return Found::NotYet };
+                self.watchers[key as usize].cursor = start.cursor;
+                (None, start.kept)
+            }
+        };
+        drop(log);
+        self.pending.remove(&key);
+        self.watchers[key as usize].unset(PENDING);
+        if gap.is_some() || !kept.is_empty() {
+            let now = self.now;
+            self.say(key, |out| tell(&now, gap.as_ref(), &kept, out));
+            self.count_gap(gap.as_ref());
+            return Found::Told;
+        }
+        Found::Nothing
+    }
+
     /// Serves the members of a cohort. False: the portion was used up before all were served.
     fn serve_cohort(&mut self, at: u32, outlet: &mut impl Outlet) -> bool {
         let cohort = &mut self.cohorts[at as usize];
@@ -279,7 +334,7 @@ impl Watchers {
                 return true;
             };
             let watcher = &self.watchers[key as usize];
-            if watcher.is(BLOCKED | QUEUED | ENDING | BROKEN | LAGS) || watcher.outbox.is_some() {
+            if watcher.is(SERVED_ALONE) || watcher.outbox.is_some() {
                 // It is served by itself; the cohort's start must not move on without it.
                 self.stand_alone(key);
                 self.enqueue(key);
@@ -341,7 +396,7 @@ impl Watchers {
                 break;
             };
             let watcher = &self.watchers[key as usize];
-            let is_alone = watcher.is(BLOCKED | QUEUED | ENDING | BROKEN | LAGS) || watcher.outbox.is_some();
+            let is_alone = watcher.is(SERVED_ALONE) || watcher.outbox.is_some();
             let place = watcher.cursor.max(start);
             if is_alone || place.index != from {
                 break;
@@ -413,8 +468,8 @@ impl Watchers {
                 self.sent_bytes += taken as u64;
                 self.block(key);
                 self.messages += stopped.messages;
-                if !stopped.rest.is_empty() {
-                    self.say(key, |out| out.extend_from_slice(stopped.rest));
+                if let Some((batch, rest)) = stopped.rest {
+                    self.say_rest(key, batch, rest, false);
                 }
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {

@@ -1,79 +1,43 @@
 //! A watcher of any number of jobs: one cursor for each, merged by number into one order, in the Overseer
 //! dialect.
 
+use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::mem;
 
-use arrayvec::ArrayVec;
+use foldhash::fast::RandomState;
 use slab::Slab;
 
-use crate::hub::cursor::{self, Cursor, Gathered, Missed, Portion, place_behind};
+use crate::hub::cursor::{Cursor, Gathered, Missed, Portion, place_behind};
 use crate::hub::filter::{Filter, Selector};
 use crate::hub::outlet::Outlet;
+use crate::hub::start;
+use crate::hub::subscription::Subscription;
 use crate::hub::watcher::{LAGS, Place};
 use crate::hub::watchers::Watchers;
 use crate::stream::dialect;
 use crate::stream::directory::DirectoryFull;
-use crate::stream::topic::{Handle, Log, TopicKind};
+use crate::stream::names::ByName;
+use crate::stream::topic::{Handle, Topic, TopicKind};
 use crate::wire::action::Since;
-use crate::wire::notice::{self, Gap, GapReason};
+use crate::wire::notice::{self, GapReason};
 
 /// What one job adds to a merge, and what a merge sends, at most.
 const JOB_PORTION: Portion = Portion { handles: 64, pieces: 64, bytes: 64 << 10 };
 const HANDLES_MAX: usize = 512;
+/// What is read of a connection at once, for each eight of its jobs: with a thousand jobs a dozen messages.
+const READ_BYTES_OF_JOBS: usize = 64 << 10;
+const READ_BYTES_MIN: usize = 512;
 const MERGE_BYTES_MAX: usize = 256 << 10;
 
 pub struct Many {
     pub selector: Selector,
     subscriptions: Slab<Subscription>,
+    by_name: HashMap<ByName, u32, RandomState>,
     /// Subscriptions for which something may have come.
     marked: Vec<u32>,
     /// The one order of all jobs has come to this number.
     passed: u64,
-}
-
-struct Subscription {
-    local: u32,
-    cursor: Cursor,
-    is_marked: bool,
-    /// It sends its past up to this number before anything else goes out.
-    replay_to: Option<u64>,
-    /// Kept events to go out, if they are still wanted, before what the log has: two of now, and an end that a later
-    /// one has replaced since.
-    ahead: ArrayVec<Handle, 3>,
-    /// What was lost up to here has been told of, or was not asked for.
-    told: u64,
-}
-
-impl Subscription {
-    /// Goes on to the number `passed`: nothing that was wanted so far is left before it. Returns the gap, if
-    /// something that `selector` wants is lost behind it.
-    fn move_to(&mut self, passed: u64, selector: &Selector, log: &Log) -> Option<Gap> {
-        let index = log.index_after(passed);
-        if index > log.base() || self.cursor.index >= log.base() {
-            self.cursor = Cursor { index: index.max(self.cursor.index), seq: passed };
-            return None;
-        }
-        let missed = Missed::of(log, None, passed, selector);
-        self.cursor = Cursor { seq: passed.max(missed.behind.seq), ..missed.behind };
-        let gap = missed.gap(passed, GapReason::Overrun);
-        self.take_ahead(missed.kept, gap.as_ref());
-        gap
-    }
-
-    fn take_ahead(&mut self, kept: ArrayVec<Handle, 2>, gap: Option<&Gap>) {
-        self.ahead = kept.into_iter().collect();
-        self.told = gap.map_or(0, |gap| gap.to);
-    }
-
-    /// Something else is wanted from the first event ahead on, if there is one: what the log has lost there is looked
-    /// at again, but for what a gap has told of.
-    fn step_back(&mut self) {
-        let Some(first) = self.ahead.first() else { return };
-        let seq = self.told.max(first.batch.first_seq() - 1);
-        self.ahead.retain(|handle| handle.batch.first_seq() <= seq);
-        self.cursor = Cursor::by_number(seq);
-    }
 }
 
 /// One event of a merge.
@@ -136,7 +100,13 @@ impl Watchers {
     pub fn watch_many(&mut self, key: u32, filter: Filter) {
         let filter = self.share(filter);
         let selector = self.selector(filter.as_ref());
-        let many = Many { selector, subscriptions: Slab::new(), marked: Vec::new(), passed: 0 };
+        let many = Many {
+            selector,
+            subscriptions: Slab::new(),
+            by_name: HashMap::default(),
+            marked: Vec::new(),
+            passed: 0,
+        };
         let watcher = &mut self.watchers[key as usize];
         watcher.place = Place::Many(Box::new(many));
         watcher.filter = filter;
@@ -151,15 +121,20 @@ impl Watchers {
     }
 
     /// The subscription to a job, if there is one.
-    fn subscription(&mut self, key: u32, job_id: &str) -> Option<u32> {
+    fn subscription(&self, key: u32, job_id: &str) -> Option<u32> {
         let Place::Many(many) = &self.watchers[key as usize].place else {
             return None;
         };
-        let found = many
-            .subscriptions
-            .iter()
-            .find(|(_, subscription)| *self.topics[subscription.local as usize].topic.name == *job_id);
-        found.map(|(place, _)| place as u32)
+        many.by_name.get(job_id).copied()
+    }
+
+    /// How many bytes of messages the connection may bring a turn: one that watches many jobs pays for each with each
+    /// change of its filter, and the others have their turn in between.
+    pub fn read_bytes_max(&self, key: u32) -> usize {
+        match &self.watchers[key as usize].place {
+            Place::Many(many) => (READ_BYTES_OF_JOBS / (many.len() / 8).max(1)).max(READ_BYTES_MIN),
+            _ => usize::MAX,
+        }
     }
 
     /// How many jobs the connection watches.
@@ -167,7 +142,7 @@ impl Watchers {
         self.many(key).len()
     }
 
-    pub fn is_subscribed(&mut self, key: u32, job_id: &str) -> bool {
+    pub fn is_subscribed(&self, key: u32, job_id: &str) -> bool {
         self.subscription(key, job_id).is_some()
     }
 
@@ -188,21 +163,21 @@ impl Watchers {
             self.renew_masks();
         }
         let selector = self.many(key).selector.clone();
-        let start = cursor::start(&topic, &self.directory, since, newest, &selector);
+        let start = start::start(&topic, &self.directory, since, newest, &selector);
         let replay_to = (!matches!(since, Since::Now)).then_some(newest);
-        let mut subscription = Subscription {
+        let subscription = Subscription {
             local,
+            holder: self.topics[local as usize].many.len() as u32,
             cursor: start.cursor,
             is_marked: false,
             replay_to,
-            ahead: ArrayVec::new(),
-            told: 0,
+            ahead: start.kept.into_iter().collect(),
+            told: start.told,
+            pending: start.pending.map(Box::new),
         };
-        subscription.take_ahead(start.kept, start.gap.as_ref());
-        if let Since::Last(_) = since {
-            subscription.told = start.cursor.seq;
-        }
-        let place = self.many(key).subscriptions.insert(subscription) as u32;
+        let many = self.many(key);
+        let place = many.subscriptions.insert(subscription) as u32;
+        many.by_name.insert(ByName(topic), place);
         self.topics[local as usize].many.push((key, place));
         let now = self.now;
         self.say(key, |out| {
@@ -223,21 +198,28 @@ impl Watchers {
         };
         let many = self.many(key);
         let subscription = many.subscriptions.remove(place as usize);
-        many.marked.retain(|&marked| marked != place);
-        self.let_go(key, place, &subscription);
+        many.by_name.remove(job_id);
+        if subscription.is_marked {
+            many.marked.retain(|&marked| marked != place);
+        }
+        self.let_go(&subscription);
         true
     }
 
-    pub(super) fn leave_many(&mut self, key: u32, many: Many) {
-        for (place, subscription) in &many.subscriptions {
-            self.let_go(key, place as u32, subscription);
+    pub(super) fn leave_many(&mut self, many: Many) {
+        for (_, subscription) in &many.subscriptions {
+            self.let_go(subscription);
         }
     }
 
-    fn let_go(&mut self, key: u32, place: u32, subscription: &Subscription) {
+    fn let_go(&mut self, subscription: &Subscription) {
         let holders = &mut self.topics[subscription.local as usize].many;
-        let at = holders.iter().position(|&holder| holder == (key, place));
-        holders.swap_remove(at.expect("a topic knows its subscriptions"));
+        holders.swap_remove(subscription.holder as usize);
+        if let Some(&(key, place)) = holders.get(subscription.holder as usize)
+            && let Place::Many(many) = &mut self.watchers[key as usize].place
+        {
+            many.subscriptions[place as usize].holder = subscription.holder;
+        }
         self.release(subscription.local);
     }
 
@@ -317,7 +299,9 @@ impl Watchers {
         }
         merge.clear();
         self.merge = merge;
-        if !self.many(key).marked.is_empty() {
+        let many = self.many(key);
+        many.marked.retain(|&place| many.subscriptions[place as usize].is_marked);
+        if !many.marked.is_empty() {
             self.enqueue(key);
         }
     }
@@ -342,16 +326,15 @@ impl Watchers {
     }
 
     fn gather_subscription(&mut self, key: u32, place: u32, tail: u64, portion: Portion, merge: &mut Merge) {
-        let many = self.many(key);
-        let (selector, passed) = (many.selector.clone(), many.passed);
-        let subscription = &many.subscriptions[place as usize];
+        let (selector, passed, is_searching) = self.find_out_many(key, place);
+        let subscription = &self.many(key).subscriptions[place as usize];
         let has_passed = subscription.replay_to.is_none();
         let (local, from, has_ahead) =
             (subscription.local, subscription.cursor, !subscription.ahead.is_empty());
         let topic = self.topics[local as usize].topic.clone();
         let mut gathered = mem::take(&mut self.gathered);
         let mut at = from;
-        if has_ahead {
+        if has_ahead || is_searching {
             // What the log has comes behind it, and so would the next gap.
             gathered.next = from;
             gathered.is_all = false;
@@ -370,7 +353,7 @@ impl Watchers {
             }
             let subscription = &mut self.many(key).subscriptions[place as usize];
             subscription.cursor = at;
-            subscription.take_ahead(missed.kept, gap.as_ref());
+            subscription.take_ahead(missed.kept, gap.map_or(0, |gap| gap.to));
             gathered.next = at;
             gathered.is_all = false;
         } else {
@@ -380,6 +363,28 @@ impl Watchers {
         merge.add(place, at, ahead.iter().filter(|handle| selector.wants(&handle.batch, 0)), &gathered);
         gathered.clear();
         self.gathered = gathered;
+    }
+
+    /// Finds out what a subscription waits for, and tells of it. Returns what the connection wants, the number to which
+    /// the one order has come, and whether the subscription still searches for its place.
+    fn find_out_many(&mut self, key: u32, place: u32) -> (Selector, u64, bool) {
+        let Place::Many(many) = &mut self.watchers[key as usize].place else {
+            panic!("the connection watches many jobs");
+        };
+        let (selector, passed) = (many.selector.clone(), many.passed);
+        let subscription = &mut many.subscriptions[place as usize];
+        if subscription.pending.is_none() {
+            return (selector, passed, false);
+        }
+        let topic: &Topic = &self.topics[subscription.local as usize].topic;
+        let gap = subscription.find_out(&selector, &topic.log.lock());
+        let is_searching = subscription.is_searching();
+        if let Some(gap) = gap {
+            let (now, name) = (self.now, topic.name.clone());
+            self.say(key, |out| notice::gap(out, &now, &gap, Some(&name)));
+            self.count_gap(Some(&gap));
+        }
+        (selector, passed, is_searching)
     }
 
     /// Sends the first `end` events in order, as many as fit. Returns how many are on their way.
@@ -425,7 +430,12 @@ impl Watchers {
         let mut sent = merge.ends.partition_point(|&end| end <= taken);
         let border = sent.checked_sub(1).map_or(0, |last| merge.ends[last]);
         if taken > border {
-            self.say(key, |out| out.extend_from_slice(&flat[taken..merge.ends[sent]]));
+            let event = &merge.merged[sent];
+            let batch = &merge.handles[event.handle as usize].batch;
+            let dialect = batch.dialect(dialect::of_batch, |bytes| self.directory.add_dialect_bytes(bytes));
+            let end = dialect.span(event.event..event.event + 1).end as u32;
+            let rest = (merge.ends[sent] - taken) as u32;
+            self.say_rest(key, batch, end - rest..end, true);
             sent += 1;
         }
         self.messages += sent as u64;
@@ -445,9 +455,8 @@ impl Watchers {
         let is_past = subscription.ahead.first().is_none_or(|handle| handle.batch.first_seq() > tail);
         let is_done = subscription.cursor.seq >= tail && is_past;
         // A past that has gone out is followed by what came meanwhile.
-        if is_done && subscription.replay_to.take().is_none() {
+        if is_done && !subscription.is_searching() && subscription.replay_to.take().is_none() {
             subscription.is_marked = false;
-            many.marked.retain(|&marked| marked != source.subscription);
         }
     }
 }

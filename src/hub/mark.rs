@@ -1,9 +1,6 @@
 //! Who is told of what arrives: batches mark cohorts, new types renew masks.
 
-use std::sync::Arc;
-
 use crate::hub::cursor::Cursor;
-use crate::hub::filter::{Filter, Selector};
 use crate::hub::watcher::Place;
 use crate::hub::watchers::{NONE, Watchers};
 use crate::stream::batch::Batch;
@@ -61,38 +58,19 @@ impl Watchers {
         }
     }
 
-    /// Types have been added: what waited for their names gets its mask anew.
+    /// Rows have been added to the table of types: each mask learns what its filter makes of them, and of nothing else.
+    /// A cohort's members have one filter, so it stays one cohort.
     pub(super) fn renew_masks(&mut self) {
         self.types = self.directory.types.generation();
-        let filtered: Vec<u32> = self
-            .watchers
-            .iter()
-            .filter(|(_, watcher)| watcher.filter.is_some())
-            .map(|(key, _)| key as u32)
-            .collect();
-        // Many share one filter.
-        let mut last: Option<(Arc<Filter>, Selector)> = None;
-        for key in filtered {
-            let filter = self.watchers[key as usize].filter.clone().expect("it has a filter");
-            let selector = match &last {
-                Some((same, selector)) if Arc::ptr_eq(same, &filter) => selector.clone(),
-                _ => self.selector(Some(&filter)),
-            };
-            last = Some((filter, selector.clone()));
-            match &mut self.watchers[key as usize].place {
-                Place::Nowhere => {}
-                Place::Many(many) => many.selector = selector,
-                Place::Cohort { cohort, .. } => {
-                    let at = *cohort;
-                    if self.cohorts[at as usize].selector != selector {
-                        let local = self.cohorts[at as usize].topic;
-                        self.stand_alone(key);
-                        self.leave_cohort(key);
-                        self.join(key, local, selector);
-                        self.enqueue(key);
-                    }
-                }
+        let rows = self.directory.types.rows_from(self.rows);
+        for (_, cohort) in &mut self.cohorts {
+            cohort.selector.learn(self.rows, &rows);
+        }
+        for (_, watcher) in &mut self.watchers {
+            if let Place::Many(many) = &mut watcher.place {
+                many.selector.learn(self.rows, &rows);
             }
         }
+        self.rows += rows.len();
     }
 }

@@ -23,6 +23,8 @@ pub mod policy;
 pub mod questions;
 pub mod refusals;
 pub mod session;
+pub mod start;
+mod subscription;
 pub mod token_file;
 pub mod visitors;
 pub mod watcher;

@@ -1,9 +1,12 @@
-//! Bytes that were made for one client's answer. All that are on their way together have a bound, since a slow client
-//! keeps its own for as long as it reads.
+//! Bytes that go out from where they lie: of the program, made for one client's answer, or the rest of a frame in a batch.
+//! All answers that are on their way together have a bound, since a slow client keeps its own for as long as it reads.
 
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::stream::batch::Batch;
+use crate::stream::dialect;
 
 /// Of all answers on their way: the longest list of jobs has a few MiB, so this is room for a dozen slow readers of such.
 pub const AFLOAT_BYTES_MAX: usize = 64 << 20;
@@ -32,11 +35,14 @@ impl Drop for Parcel {
     }
 }
 
-/// What stands behind the head of an answer.
 pub enum Body {
     /// It is part of the program.
     Static(&'static [u8]),
     Made(Parcel),
+    /// Of a batch's frames.
+    Frames(Arc<Batch>, Range<u32>),
+    /// Of a batch's frames in the other dialect.
+    Dialect(Arc<Batch>, Range<u32>),
 }
 
 impl Default for Body {
@@ -52,6 +58,12 @@ impl Deref for Body {
         match self {
             Body::Static(bytes) => bytes,
             Body::Made(parcel) => &parcel.bytes,
+            Body::Frames(batch, range) => &batch.bytes()[range.start as usize..range.end as usize],
+            Body::Dialect(batch, range) => {
+                // It was made before a part of it could go out.
+                let made = batch.dialect(dialect::of_batch, |_| {});
+                &made.bytes[range.start as usize..range.end as usize]
+            }
         }
     }
 }

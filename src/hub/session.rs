@@ -11,6 +11,7 @@ use crate::hub::watchers::{Watchers, Wish};
 use crate::metrics::{OBEYED, PROTOCOL};
 use crate::stream::topic::{Topic, TopicKind};
 use crate::wire::action::{Action, ActionError, EventNames, Since, parse_action};
+use crate::wire::frame;
 use crate::wire::http::Refusal;
 use crate::wire::message::Message;
 use crate::wire::notice;
@@ -186,6 +187,28 @@ impl Session {
         Verdict::Continue
     }
 
+    /// A heartbeat: says where the connection stands.
+    pub fn beat<O: Outlet>(&self, scene: &mut Scene<'_, O>) {
+        scene.watchers.settle(scene.key, scene.outlet);
+        let (at, position) = (scene.watchers.now, scene.watchers.position(scene.key));
+        scene.watchers.say(scene.key, |out| {
+            notice::ping(out, &at, position);
+            if self.is_multi_job() {
+                notice::pong(out);
+            }
+            frame::write_ping(out, b"");
+        });
+    }
+
+    /// The daemon drains: says where the connection stands, and when to come back. The close frame is the caller's.
+    pub fn say_goodbye<O: Outlet>(&self, retry_millis: u64, scene: &mut Scene<'_, O>) {
+        scene.watchers.settle(scene.key, scene.outlet);
+        let (at, position) = (scene.watchers.now, scene.watchers.position(scene.key));
+        scene
+            .watchers
+            .say(scene.key, |out| notice::disconnected(out, &at, position, "draining", retry_millis));
+    }
+
     fn obey<O: Outlet>(&mut self, action: Action, scene: &mut Scene<'_, O>) -> Result<(), ActionError> {
         match action {
             Action::Subscribe(names) => {
@@ -231,10 +254,15 @@ impl Session {
             Some(filter) => Filter::clone(filter),
             None => unfiltered(&self.permit, self.view == View::JobDebug, self.is_multi_job()),
         };
-        let is_change = names.is_some() || action == "subscribe_all";
+        let mut is_change = names.is_some() || action == "subscribe_all";
         if is_change {
             let list = names.map_or(&[][..], |names| &names.names);
+            let before = filter.clone();
             change(&mut filter, list).map_err(|_| ActionError::too_many_names())?;
+            // What is wanted already costs nothing.
+            is_change = filter != before;
+        }
+        if is_change {
             scene.watchers.settle(scene.key, scene.outlet);
         }
         let echo = names.map_or("[]", |names| names.echo.as_str());

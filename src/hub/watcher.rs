@@ -11,28 +11,35 @@ use crate::hub::wheel::Tick;
 /// Bytes that go out before any further event: the rest of a frame, control frames; or an answer in HTTP.
 #[derive(Default)]
 pub struct Outbox {
+    /// Goes out first and is not copied: the rest of a large frame.
+    pub rest: Body,
     pub bytes: Vec<u8>,
     /// Goes out behind the bytes and is not copied: the body of an answer, nothing elsewhere.
     pub body: Body,
-    /// `sent <= bytes.len() + body.len()`.
+    /// `sent <= rest.len() + bytes.len() + body.len()`.
     pub sent: usize,
 }
 
 impl Outbox {
     /// How many bytes have not gone out.
     pub fn waiting(&self) -> usize {
-        self.bytes.len() + self.body.len() - self.sent
+        self.rest.len() + self.bytes.len() + self.body.len() - self.sent
     }
 
     /// The next of them, `bytes_max` at most.
-    pub fn portion(&self, bytes_max: usize) -> [&[u8]; 2] {
-        let bytes = &self.bytes[self.sent.min(self.bytes.len())..];
-        let body = &self.body[self.sent.saturating_sub(self.bytes.len())..];
-        let bytes = &bytes[..bytes.len().min(bytes_max)];
-        [bytes, &body[..body.len().min(bytes_max - bytes.len())]]
+    pub fn portion(&self, bytes_max: usize) -> [&[u8]; 3] {
+        let (mut sent, mut left) = (self.sent, bytes_max);
+        [&*self.rest, &self.bytes, &*self.body].map(|part| {
+            let unsent = &part[sent.min(part.len())..];
+            sent = sent.saturating_sub(part.len());
+            let taken = &unsent[..unsent.len().min(left)];
+            left -= taken.len();
+            taken
+        })
     }
 
     pub fn clear(&mut self) {
+        self.rest = Body::default();
         self.bytes.clear();
         self.body = Body::default();
         self.sent = 0;
@@ -64,6 +71,8 @@ pub const BROKEN: u8 = 32;
 
 /// It is on the list of those whose progress is looked at.
 pub const REVIEWED: u8 = 64;
+/// Something has to be found out before it gets an event.
+pub const PENDING: u8 = 128;
 
 pub struct Watcher {
     pub place: Place,
@@ -116,10 +125,14 @@ mod tests {
     use crate::hub::parcel::Body;
 
     #[test]
-    fn an_answer_goes_out_in_portions_head_first() {
-        for portion_bytes in 1..12 {
-            let mut outbox =
-                Outbox { bytes: b"head".to_vec(), body: Body::Static(b"bodybody"), ..Outbox::default() };
+    fn what_waits_goes_out_in_portions_and_in_order() {
+        for portion_bytes in 1..16 {
+            let mut outbox = Outbox {
+                rest: Body::Static(b"rest"),
+                bytes: b"head".to_vec(),
+                body: Body::Static(b"bodybody"),
+                sent: 0,
+            };
             let mut gone = Vec::new();
             while outbox.waiting() > 0 {
                 let portion = outbox.portion(portion_bytes).concat();
@@ -127,9 +140,9 @@ mod tests {
                 gone.extend_from_slice(&portion);
                 outbox.sent += portion.len();
             }
-            assert_eq!(gone, b"headbodybody", "{portion_bytes}");
+            assert_eq!(gone, b"restheadbodybody", "{portion_bytes}");
             outbox.clear();
-            assert_eq!((outbox.waiting(), outbox.portion(9)), (0, [&b""[..], &b""[..]]));
+            assert_eq!((outbox.waiting(), outbox.portion(9)), (0, [&b""[..]; 3]));
         }
     }
 

@@ -1,20 +1,24 @@
 //! All watchers of one shard: who comes, who goes, who is told of a batch.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use slab::Slab;
 
 use crate::event::METRICS_BIT;
 use crate::hub::cohort::{Cohort, LocalTopic};
-use crate::hub::cursor::{self, Cursor, Gathered};
+use crate::hub::cursor::{Cursor, Gathered};
 use crate::hub::filter::{Filter, Selector};
 use crate::hub::line::Line;
 use crate::hub::many::Merge;
 use crate::hub::parcel::Body;
-use crate::hub::watcher::{BLOCKED, ENDING, LAGS, Outbox, Place, QUEUED, REVIEWED, Watcher};
+use crate::hub::start::{self, Pending};
+use crate::hub::watcher::{BLOCKED, ENDING, LAGS, Outbox, PENDING, Place, QUEUED, REVIEWED, Watcher};
 use crate::hub::ways::Ways;
 use crate::metrics::RESULTS;
+use crate::stream::batch::Batch;
 use crate::stream::directory::{Directory, DirectoryFull};
 use crate::stream::topic::{Handle, Topic, TopicKind};
 use crate::wire::action::Since;
@@ -28,6 +32,8 @@ pub(super) const NONE: u32 = u32::MAX;
 /// frames or the rest of a usual event. Each is used in turn by everybody, so in time all are as large as one may be.
 const SPARE_OUTBOXES_MAX: usize = 256;
 const SPARE_OUTBOX_BYTES_MAX: usize = 4 << 10;
+/// A batch is held for the rest of a frame that is at least one part in so many of it.
+const REST_SHARE: usize = 4;
 
 /// What a new watcher of one topic asks for.
 pub struct Wish<'a> {
@@ -54,8 +60,11 @@ pub struct Watchers {
     /// The newest number of which every event of a topic watched here is marked: what is merged from many jobs
     /// goes no further, or a job not yet marked would come too late. `arrived <= tail`.
     pub(super) arrived: u64,
-    /// The generation of the type table that all masks are made of.
+    /// The generation of the type table that all masks are made of, and its rows then.
     pub(super) types: u64,
+    pub(super) rows: usize,
+    /// What those flagged so wait for.
+    pub(super) pending: HashMap<u32, Pending, RandomState>,
     pub(super) gathered: Gathered,
     pub(super) flat: Vec<u8>,
     pub(super) ways: Ways,
@@ -87,6 +96,7 @@ pub struct Watchers {
 impl Watchers {
     pub fn new(shard: usize, directory: Arc<Directory>) -> Self {
         let (tail, types) = (directory.published(), directory.types.generation());
+        let rows = directory.types.rows_from(0).len();
         Self {
             shard,
             directory,
@@ -99,6 +109,8 @@ impl Watchers {
             tail,
             arrived: tail,
             types,
+            rows,
+            pending: HashMap::default(),
             gathered: Gathered::default(),
             flat: Vec::new(),
             ways: Ways::default(),
@@ -127,6 +139,9 @@ impl Watchers {
     pub fn remove(&mut self, key: u32) {
         self.leave(key);
         let watcher = self.watchers.remove(key as usize);
+        if watcher.is(PENDING) {
+            self.pending.remove(&key);
+        }
         if let Some(outbox) = watcher.outbox {
             self.spare(outbox);
         }
@@ -142,6 +157,21 @@ impl Watchers {
         let outbox = self.outbox(key);
         debug_assert!(outbox.body.is_empty(), "nothing is said behind an answer's body");
         write(&mut outbox.bytes);
+        self.enqueue(key);
+    }
+
+    /// The rest of a frame goes out next; nothing waits yet. A large one stays where it is, as long as that is not mostly
+    /// something else: one batch for all that stopped in it. Of a small one there is a copy, and the batch is let go.
+    pub(super) fn say_rest(&mut self, key: u32, batch: &Arc<Batch>, rest: Range<u32>, is_dialect: bool) {
+        let is_mostly_this = rest.len() >= batch.capacity() / REST_SHARE;
+        let held = |held: fn(Arc<Batch>, Range<u32>) -> Body| held(batch.clone(), rest.clone());
+        let body = if is_dialect { held(Body::Dialect) } else { held(Body::Frames) };
+        let outbox = self.outbox(key);
+        debug_assert_eq!(outbox.waiting(), 0, "nothing waits before the rest of a frame");
+        match is_mostly_this && rest.len() > SPARE_OUTBOX_BYTES_MAX {
+            true => outbox.rest = body,
+            false => outbox.bytes.extend_from_slice(&body),
+        }
         self.enqueue(key);
     }
 
@@ -223,13 +253,20 @@ impl Watchers {
         topic.set_interest(self.shard);
         let newest = published();
         // A type that is in a published event is in the table by now.
+        if self.types != self.directory.types.generation() {
+            self.renew_masks();
+        }
         let filter = self.share(filter);
         let selector = self.selector(filter.as_ref());
-        let start = cursor::start(&topic, &self.directory, since, newest, &selector);
+        let start = start::start(&topic, &self.directory, since, newest, &selector);
         let watcher = &mut self.watchers[key as usize];
         watcher.filter = filter;
         watcher.cursor = start.cursor;
         watcher.set(LAGS);
+        if let Some(pending) = start.pending {
+            watcher.set(PENDING);
+            self.pending.insert(key, pending);
+        }
         let is_metrics_wanted = selector.mask >> METRICS_BIT & 1 == 1;
         self.join(key, local, selector);
         let now = self.now;
@@ -350,7 +387,7 @@ impl Watchers {
     fn leave(&mut self, key: u32) {
         match std::mem::replace(&mut self.watchers[key as usize].place, Place::Nowhere) {
             Place::Nowhere => {}
-            Place::Many(many) => self.leave_many(key, *many),
+            Place::Many(many) => self.leave_many(*many),
             place @ Place::Cohort { cohort, .. } => {
                 let local = self.cohorts[cohort as usize].topic;
                 self.watchers[key as usize].place = place;

@@ -1,6 +1,7 @@
 //! A timer wheel: one shard's deadlines, in ticks.
 //!
-//! Entries are never cancelled: whoever is told of one compares it with the deadline that he has now.
+//! Entries are never cancelled one by one: whoever is told of one compares it with the deadline that it has now. Where
+//! most of them mean nothing any more, the owner has those forgotten.
 
 /// Length of a tick in milliseconds: fine enough for the shortest heartbeat, coarse enough to share wake-ups.
 pub const TICK_MILLIS: u64 = 20;
@@ -29,11 +30,12 @@ pub struct Wheel {
     occupied: [u64; WORDS],
     /// All ticks before this one are done.
     next: Tick,
+    entries: usize,
 }
 
 impl Wheel {
     pub fn new(now: Tick) -> Self {
-        Self { slots: vec![Vec::new(); SLOTS], occupied: [0; WORDS], next: now }
+        Self { slots: vec![Vec::new(); SLOTS], occupied: [0; WORDS], next: now, entries: 0 }
     }
 
     /// Tells of `key` at tick `due`, or with the next turn where that is past.
@@ -42,6 +44,29 @@ impl Wheel {
         let slot = at as usize % SLOTS;
         self.slots[slot].push(Entry { key, due });
         self.occupied[slot / 64] |= 1 << (slot % 64);
+        self.entries += 1;
+    }
+
+    /// Entries that wait, those that mean nothing any more among them.
+    pub fn len(&self) -> usize {
+        self.entries
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries == 0
+    }
+
+    /// Forgets the entries that mean nothing any more.
+    pub fn retain(&mut self, mut means_something: impl FnMut(u32, Tick) -> bool) {
+        self.entries = 0;
+        for (slot, entries) in self.slots.iter_mut().enumerate() {
+            entries.retain(|entry| means_something(entry.key, entry.due));
+            entries.shrink_to(2 * entries.len());
+            self.entries += entries.len();
+            if entries.is_empty() {
+                self.occupied[slot / 64] &= !(1 << (slot % 64));
+            }
+        }
     }
 
     /// Moves what is due at `now` into `due`, as (key, deadline).
@@ -56,6 +81,7 @@ impl Wheel {
                 let is_due = is_reached(entry.due, now);
                 if is_due {
                     due.push((entry.key, entry.due));
+                    self.entries -= 1;
                 }
                 !is_due
             });
@@ -123,6 +149,17 @@ mod tests {
             wheel.schedule(key, 21 + key * 100);
         }
         assert_eq!(due(&mut wheel, 1_000_000).len(), 49);
+    }
+
+    #[test]
+    fn what_means_nothing_is_forgotten() {
+        let mut wheel = Wheel::new(0);
+        (0..1000).for_each(|key| wheel.schedule(key, key * 7));
+        wheel.retain(|key, due| key % 100 == 0 && due == key * 7);
+        assert_eq!(wheel.len(), 10);
+        assert_eq!(due(&mut wheel, 10_000).len(), 10);
+        assert!(wheel.is_empty());
+        assert_eq!(wheel.until_next(10_000), None);
     }
 
     #[test]

@@ -72,6 +72,11 @@ impl Connection {
         IpAddr::V6(self.address).to_canonical()
     }
 
+    /// Its token ends at some time, of which the wheel may tell beside the deadline.
+    pub fn may_expire(&self) -> bool {
+        matches!(&self.phase, Phase::Open(session) if session.permit().expires_at().is_some())
+    }
+
     /// It is not the peer's own, but on behalf of this client.
     pub fn recognise(&mut self, client: IpAddr) {
         self.address = mapped(client);

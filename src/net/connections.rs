@@ -171,7 +171,8 @@ impl Shard {
             self.muted.push(key);
             return;
         }
-        match self.sockets.read(key, scratch) {
+        let bytes_max = scratch.len().min(self.watchers.read_bytes_max(key));
+        match self.sockets.read(key, &mut scratch[..bytes_max]) {
             Ok(Incoming::Bytes { count, is_full }) => {
                 let connection = self.connection(key);
                 connection.is_heard = true;

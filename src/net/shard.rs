@@ -43,6 +43,9 @@ const STORM_PAUSE: Duration = Duration::from_millis(1);
 /// A shard that has said goodbye looks so often whether the others' connections have left as well.
 const DRAIN_LOOK: Duration = Duration::from_millis(50);
 
+/// Entries in the wheel beyond four a connection before those that mean nothing are looked for.
+const WHEEL_SPARE: usize = 4096;
+
 /// What every shard is made of.
 pub struct ShardParts {
     pub index: usize,
@@ -407,8 +410,21 @@ impl Shard {
             }
         }
         self.due = due;
+        self.forget_deadlines();
         self.review_laggards();
         self.say_goodbye();
+    }
+
+    /// Forgets the deadlines of connections that have gone, once they are most of all: a heartbeat may be a day away.
+    fn forget_deadlines(&mut self) {
+        if self.wheel.len() <= WHEEL_SPARE + 4 * self.watchers.watchers.len() {
+            return;
+        }
+        let connections = &self.connections;
+        self.wheel.retain(|key, due| {
+            let connection = connections.get(key as usize).and_then(Option::as_ref);
+            connection.is_some_and(|connection| connection.due == due || connection.may_expire())
+        });
     }
 
     /// Tells the sequencer what must not be dropped yet (`overrun = wait`).

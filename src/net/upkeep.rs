@@ -7,15 +7,15 @@ use crate::close::CloseReason;
 use crate::hub::auth::Permit;
 use crate::hub::laggard::{Laggard, Progress};
 use crate::hub::policy::{UNSENT_ANSWERS_MAX, ticks};
+use crate::hub::session::{Scene, Session};
 use crate::hub::wheel::is_reached;
 use crate::metrics::Counter;
 use crate::net::connection::{Connection, Phase};
 use crate::net::inbox::Terms;
 use crate::net::outq::unacknowledged;
 use crate::net::shard::Shard;
-use crate::wire::frame;
+use crate::net::sockets::Sockets;
 use crate::wire::http::Refusal;
-use crate::wire::notice;
 
 /// The least and the usual greatest wait before reconnecting after a drain, in milliseconds.
 const RETRY_MILLIS_MIN: u64 = 500;
@@ -198,25 +198,28 @@ impl Shard {
         let next = connection.due.wrapping_add(heartbeat);
         let due = if is_reached(next, tick) { tick.wrapping_add(heartbeat) } else { next };
         connection.due = due;
-        let Phase::Open(session) = &connection.phase else {
-            return;
-        };
-        let is_multi_job = session.is_multi_job();
         self.wheel.schedule(key, due);
         self.note_expiry(key);
         if self.watchers.watchers[key as usize].waiting() > UNSENT_ANSWERS_MAX {
             return;
         }
         self.counters().heartbeats.add(1);
-        self.watchers.settle(key, &mut self.sockets);
-        let (at, position) = (self.watchers.now, self.watchers.position(key));
-        self.watchers.say(key, |out| {
-            notice::ping(out, &at, position);
-            if is_multi_job {
-                notice::pong(out);
-            }
-            frame::write_ping(out, b"");
-        });
+        self.with_session(key, |session, scene| session.beat(scene));
+    }
+
+    /// Lets an open connection's session do something of its own.
+    fn with_session(&mut self, key: u32, act: impl FnOnce(&Session, &mut Scene<'_, Sockets>)) {
+        if let Some(Connection { phase: Phase::Open(session), .. }) = &self.connections[key as usize] {
+            let mut scene = Scene {
+                key,
+                watchers: &mut self.watchers,
+                outlet: &mut self.sockets,
+                policy: &self.parts.terms.policy,
+                tick: self.moment.tick(),
+                unix_micros: self.moment.now.unix_micros,
+            };
+            act(session, &mut scene);
+        }
     }
 
     /// While draining: says goodbye to everybody once all is served, or the time for that is over.
@@ -238,9 +241,7 @@ impl Shard {
                 Phase::Open(_) => {
                     let retry = RETRY_MILLIS_MIN + spread * (order % connections) / connections;
                     order += of;
-                    self.watchers.settle(key, &mut self.sockets);
-                    let (at, position) = (self.watchers.now, self.watchers.position(key));
-                    self.watchers.say(key, |out| notice::disconnected(out, &at, position, "draining", retry));
+                    self.with_session(key, |session, scene| session.say_goodbye(retry, scene));
                     self.close(key, CloseReason::Drain);
                 }
                 Phase::Head(_) | Phase::Asking => self.refuse(key, &Refusal::draining()),

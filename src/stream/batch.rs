@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use crate::event::{OVERFLOW_BIT, TypeMask};
-use crate::stream::topic::TopicKey;
+use crate::stream::key::TopicKey;
 
 /// Adjacent events of one topic in one batch.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +42,8 @@ pub struct Batch {
     first_seq: u64,
     /// When it was read, in microseconds since the daemon began; 0: not in this run.
     read_micros: u64,
+    /// The same in Unix milliseconds, whichever run it was in.
+    arrived_millis: u64,
     bytes: Vec<u8>,
     /// End offset of each event's frame.
     ends: Vec<u32>,
@@ -72,14 +74,24 @@ impl Batch {
 
     /// A batch that was whole before; with the names of `overflow`, each type or `type\0inner`.
     pub(super) fn of_parts(
-        first_seq: u64,
+        (first_seq, arrived_millis): (u64, u64),
         bytes: Vec<u8>,
         ends: Vec<u32>,
         bits: Vec<u8>,
         runs: Vec<Run>,
         (overflow, overflow_names): (Vec<Overflow>, String),
     ) -> Self {
-        Self { first_seq, bytes, ends, bits, runs, overflow, overflow_names, ..Self::default() }
+        Self {
+            first_seq,
+            arrived_millis,
+            bytes,
+            ends,
+            bits,
+            runs,
+            overflow,
+            overflow_names,
+            ..Self::default()
+        }
     }
 
     /// Makes a used batch empty again; its buffers stay.
@@ -165,8 +177,14 @@ impl Batch {
         self.first_seq
     }
 
-    pub fn set_read_micros(&mut self, micros: u64) {
-        self.read_micros = micros;
+    /// When its lines were read: in microseconds since the daemon began, and in Unix milliseconds.
+    pub fn set_read_at(&mut self, micros: u64, unix_millis: u64) {
+        (self.read_micros, self.arrived_millis) = (micros, unix_millis);
+    }
+
+    /// When its lines were read, in Unix milliseconds.
+    pub fn arrived_millis(&self) -> u64 {
+        self.arrived_millis
     }
 
     /// When its lines were read, in microseconds since the daemon began; none: in an earlier run.

@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 use crate::event::TypeTable;
+use crate::stream::dropped::Dropped;
+use crate::stream::key::TopicKey;
 use crate::stream::names::TopicsByName;
 use crate::stream::snapshot::RunStart;
-use crate::stream::topic::{Topic, TopicKey, TopicKind};
+use crate::stream::topic::{Topic, TopicKind};
 
-/// No topic can be added: `topics_max` are there.
+/// No topic can be added for a watcher: `topics_max` are there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DirectoryFull;
 
@@ -24,9 +26,14 @@ struct Topics {
     vacant: Vec<u32>,
     slots_used: u32,
     generation: u32,
+    /// Jobs and flows that are known. The others are there for their watchers alone: `known <= topics_max`, and no
+    /// watcher makes one go.
+    known: usize,
     /// Jobs and flows that are known and have watchers.
     watched_jobs: usize,
     watched_flows: usize,
+    /// Known topics whose last watcher has left since somebody asked.
+    unwatched: Vec<TopicKey>,
 }
 
 pub struct Directory {
@@ -41,8 +48,8 @@ pub struct Directory {
     /// The last number that was in the history at the end of the run before, and is not in what was restored.
     pub missing_to: u64,
     published: AtomicU64,
-    /// The greatest number in a topic that was dropped altogether.
-    dropped_max: AtomicU64,
+    /// What was in topics that were dropped altogether.
+    pub dropped: Dropped,
     /// What the frames in the other dialect cost, made by shards, paid for by the history.
     dialect_bytes: AtomicUsize,
     topics_max: usize,
@@ -53,7 +60,7 @@ pub struct Directory {
 #[derive(Default)]
 pub struct Past {
     pub runs: Vec<RunStart>,
-    pub dropped_max: u64,
+    pub dropped: Dropped,
     pub missing_to: u64,
 }
 
@@ -75,8 +82,10 @@ impl Directory {
             // The first is that of all events.
             slots_used: 1,
             generation: 0,
+            known: 0,
             watched_jobs: 0,
             watched_flows: 0,
+            unwatched: Vec::new(),
         };
         Self {
             types: TypeTable::new(),
@@ -85,7 +94,7 @@ impl Directory {
             runs: past.runs.into(),
             missing_to: past.missing_to,
             published: AtomicU64::new(run_start),
-            dropped_max: AtomicU64::new(past.dropped_max),
+            dropped: past.dropped,
             dialect_bytes: AtomicUsize::new(0),
             topics_max,
             topics: Mutex::new(topics),
@@ -117,10 +126,6 @@ impl Directory {
         next.checked_sub(1).map_or(0, |run| self.runs[run].index + (seq - self.runs[run].seq))
     }
 
-    pub fn dropped_max(&self) -> u64 {
-        self.dropped_max.load(Ordering::SeqCst)
-    }
-
     pub fn add_dialect_bytes(&self, bytes: usize) {
         self.dialect_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
@@ -143,12 +148,16 @@ impl Directory {
     }
 
     /// Finds or makes the topic for one more watcher, which keeps it from being dropped.
+    ///
+    /// # Errors
+    /// It is new, and the daemon has `topics_max` topics already, those that only watchers have asked for among them.
     pub fn watch(&self, kind: TopicKind, name: &str) -> Result<Arc<Topic>, DirectoryFull> {
         let mut topics = self.topics.lock();
         let found = if kind == TopicKind::All { Some(&self.all) } else { topics.find(kind, name) };
         let topic = match found.cloned() {
             Some(topic) => topic,
-            None => topics.add(kind, name, self.topics_max)?,
+            None if topics.len() >= self.topics_max => return Err(DirectoryFull),
+            None => topics.add(kind, name),
         };
         if topic.watchers.fetch_add(1, Ordering::AcqRel) == 0 && topic.is_known() {
             topics.count_watched(kind, 1);
@@ -161,29 +170,34 @@ impl Directory {
         let mut topics = self.topics.lock();
         if topic.watchers.fetch_sub(1, Ordering::AcqRel) == 1 {
             match topic.is_known() {
-                true => topics.count_watched(topic.kind, -1),
+                true => {
+                    topics.count_watched(topic.kind, -1);
+                    topics.unwatched.push(topic.key);
+                }
                 false => topics.remove(topic),
             }
         }
     }
 
-    /// How many topics would be too many with these.
-    pub(super) fn shortage(&self, names: Names<'_>) -> usize {
-        self.topics.lock().shortage(names, self.topics_max)
+    /// Known topics whose last watcher has left since the last call.
+    pub(super) fn take_unwatched(&self) -> Vec<TopicKey> {
+        std::mem::take(&mut self.topics.lock().unwatched)
     }
 
-    /// Finds or makes the topics that an event names for the first time, all or none.
-    pub(super) fn know(&self, names: Names<'_>) -> Result<[Option<Arc<Topic>>; 2], DirectoryFull> {
+    /// How many known topics would be too many with these.
+    pub(super) fn shortage(&self, names: Names<'_>) -> usize {
+        let new = names.into_iter().flatten().count();
+        (self.topics.lock().known + new).saturating_sub(self.topics_max)
+    }
+
+    /// Finds or makes the topics that an event names for the first time. There is room for them.
+    pub(super) fn know(&self, names: Names<'_>) -> [Option<Arc<Topic>>; 2] {
         let mut topics = self.topics.lock();
-        if topics.shortage(names, self.topics_max) > 0 {
-            return Err(DirectoryFull);
-        }
         let [job, flow] = names;
-        let mut know = |kind, name| topics.know(kind, name, self.topics_max);
-        Ok([
-            job.map(|name| know(TopicKind::Job, name)).transpose()?,
-            flow.map(|name| know(TopicKind::Flow, name)).transpose()?,
-        ])
+        [
+            job.map(|name| topics.know(TopicKind::Job, name)),
+            flow.map(|name| topics.know(TopicKind::Flow, name)),
+        ]
     }
 
     /// Drops a topic unless it has a watcher.
@@ -193,14 +207,10 @@ impl Directory {
             return false;
         }
         // Stored before the name is free: whoever finds the topic gone finds the number.
-        self.note_dropped(last_seq);
+        self.dropped.note(topic.kind, &topic.name, last_seq);
         topics.remove(topic);
+        topics.known -= 1;
         true
-    }
-
-    /// A topic with this last number is there no more.
-    pub(super) fn note_dropped(&self, last_seq: u64) {
-        self.dropped_max.fetch_max(last_seq, Ordering::SeqCst);
     }
 
     pub(super) fn topics_max(&self) -> usize {
@@ -237,38 +247,27 @@ impl Topics {
         }
     }
 
-    fn shortage(&self, names: Names<'_>, topics_max: usize) -> usize {
-        let kinds = [TopicKind::Job, TopicKind::Flow];
-        let is_new = |&(kind, name): &(TopicKind, Option<&str>)| {
-            name.is_some_and(|name| self.find(kind, name).is_none())
-        };
-        let new = kinds.into_iter().zip(names).filter(is_new).count();
-        (self.len() + new).saturating_sub(topics_max)
-    }
-
-    fn know(&mut self, kind: TopicKind, name: &str, topics_max: usize) -> Result<Arc<Topic>, DirectoryFull> {
+    fn know(&mut self, kind: TopicKind, name: &str) -> Arc<Topic> {
         let topic = match self.find(kind, name).cloned() {
             Some(topic) => topic,
-            None => self.add(kind, name, topics_max)?,
+            None => self.add(kind, name),
         };
         topic.set_known();
+        self.known += 1;
         if topic.is_watched() {
             self.count_watched(kind, 1);
         }
-        Ok(topic)
+        topic
     }
 
-    fn add(&mut self, kind: TopicKind, name: &str, topics_max: usize) -> Result<Arc<Topic>, DirectoryFull> {
-        if self.len() >= topics_max {
-            return Err(DirectoryFull);
-        }
-        self.generation += 1;
+    fn add(&mut self, kind: TopicKind, name: &str) -> Arc<Topic> {
+        self.generation = self.generation.wrapping_add(1);
         let slot = self.vacant.pop().unwrap_or(self.slots_used);
         self.slots_used = self.slots_used.max(slot + 1);
         let key = TopicKey { slot, generation: self.generation };
         let topic = Arc::new(Topic::new(key, kind, name.into()));
         self.of_kind(kind).insert(topic.clone());
-        Ok(topic)
+        topic
     }
 
     fn remove(&mut self, topic: &Topic) {

@@ -13,11 +13,13 @@ pub enum JobStatus {
     Completed,
     Failed,
     Cancelled,
+    /// Silent for `job_idle_seconds`; the next event says what it is then.
+    Lost,
 }
 
 impl JobStatus {
-    pub const ALL: [JobStatus; 5] =
-        [Self::Running, Self::Paused, Self::Completed, Self::Failed, Self::Cancelled];
+    pub const ALL: [JobStatus; 6] =
+        [Self::Running, Self::Paused, Self::Completed, Self::Failed, Self::Cancelled, Self::Lost];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -26,23 +28,27 @@ impl JobStatus {
             Self::Completed => "completed",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
+            Self::Lost => "lost",
         }
     }
 
+    /// It has ended, until an event says otherwise.
     pub fn is_over(self) -> bool {
-        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
+        !matches!(self, Self::Running | Self::Paused)
     }
 }
 
 /// The state of one job after the events folded so far. Times are Unix microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobFold {
-    pub status: JobStatus,
+    /// By the latest `job_*` event.
+    status: JobStatus,
+    is_lost: bool,
     /// There was an event. What holds only then is no `Option`: there are as many folds as jobs.
     has_begun: bool,
     /// Of the latest `job_started`, else of the first event.
     start_micros: i64,
-    /// Of the terminal event; nothing while the job is not over.
+    /// Of the terminal event, or when it was called lost; nothing while the job is not over.
     end_micros: i64,
     /// All but `metrics`.
     pub total_events: u64,
@@ -59,6 +65,7 @@ pub struct JobFold {
 impl JobFold {
     /// Takes one event in. `time_micros` is the event's own time; it matters for the first event, starts and ends.
     pub fn fold(&mut self, meaning: Meaning, seq: u64, is_first: bool, time_micros: i64) {
+        self.is_lost = false;
         if meaning != Meaning::Metrics {
             self.total_events += 1;
         }
@@ -87,6 +94,18 @@ impl JobFold {
         }
     }
 
+    pub fn status(&self) -> JobStatus {
+        if self.is_lost { JobStatus::Lost } else { self.status }
+    }
+
+    /// It was silent for too long. One that is over already stays as it ended.
+    pub fn lose(&mut self, now_micros: i64) {
+        if !self.status.is_over() {
+            self.is_lost = true;
+            self.end_micros = now_micros;
+        }
+    }
+
     fn begin(&mut self, time_micros: i64) {
         self.has_begun = true;
         self.start_micros = time_micros;
@@ -104,7 +123,7 @@ impl JobFold {
 
     /// None while it runs.
     pub fn end_micros(&self) -> Option<i64> {
-        self.status.is_over().then_some(self.end_micros)
+        self.status().is_over().then_some(self.end_micros)
     }
 
     /// The job's figures as watchers are told them.
@@ -116,6 +135,7 @@ impl JobFold {
             total_events: self.total_events,
             total_slot_calls: self.total_slot_calls,
             total_event_emits: self.total_event_emits,
+            is_lost: self.is_lost,
         }
     }
 
@@ -148,7 +168,7 @@ mod tests {
             (Meaning::EventEmit, 1_700_000),
             (Meaning::Failed, 3_500_000),
         ]);
-        assert_eq!(fold.status, JobStatus::Failed);
+        assert_eq!(fold.status(), JobStatus::Failed);
         assert_eq!((fold.total_events, fold.total_slot_calls, fold.total_event_emits), (4, 1, 1));
         assert_eq!(fold.duration_seconds(9_000_000), Some(2.5));
         assert_eq!((fold.first_started_seq, fold.last_terminal_seq), (100, 104));
@@ -163,7 +183,7 @@ mod tests {
             (Meaning::Paused, 6_000_000),
         ]);
         assert!(!fold.is_complete);
-        assert_eq!(fold.status, JobStatus::Paused);
+        assert_eq!(fold.status(), JobStatus::Paused);
         assert_eq!(fold.start_micros(), Some(5_000_000));
         assert_eq!(fold.duration_seconds(7_000_000), Some(2.0));
     }
@@ -172,9 +192,21 @@ mod tests {
     fn a_job_that_starts_again_runs_again() {
         let fold = folded(&[(Meaning::Started, 1), (Meaning::Completed, 2), (Meaning::Started, 1_000_000)]);
         assert_eq!(
-            (fold.status, fold.end_micros(), fold.start_micros()),
+            (fold.status(), fold.end_micros(), fold.start_micros()),
             (JobStatus::Running, None, Some(1_000_000))
         );
         assert_eq!(fold.first_started_seq, 100);
+    }
+    #[test]
+    fn a_silent_job_is_lost_until_the_next_event() {
+        let mut fold = folded(&[(Meaning::Started, 1_000_000), (Meaning::Paused, 2_000_000)]);
+        fold.lose(9_000_000);
+        assert_eq!((fold.status(), fold.end_micros()), (JobStatus::Lost, Some(9_000_000)));
+        assert_eq!(fold.duration_seconds(20_000_000), Some(8.0));
+        fold.fold(Meaning::Other, 102, false, 0);
+        assert_eq!((fold.status(), fold.end_micros()), (JobStatus::Paused, None));
+        let mut over = folded(&[(Meaning::Started, 1), (Meaning::Completed, 2)]);
+        over.lose(9);
+        assert_eq!((over.status(), over.end_micros()), (JobStatus::Completed, Some(2)));
     }
 }

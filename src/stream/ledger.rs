@@ -1,37 +1,26 @@
-//! The sequencer's own book of topics: names to slots, which job belongs to which flow, and who has been
-//! silent for longest.
+//! The sequencer's own book of topics: names to keys, which job belongs to which flow, who may go when there are too
+//! many or their time is over.
 
-use std::iter;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
-use serde::{Deserialize, Serialize};
 
 use crate::stream::directory::{Directory, Names};
+use crate::stream::key::{FlowKey, JobKey, TopicKey};
 use crate::stream::names::TopicsByName;
+use crate::stream::silence::{Look, Silence, Standing};
 use crate::stream::topic::{Topic, TopicKind};
 use crate::wire::line::LineError;
 
-/// Topics dropped by one sweep at most: some milliseconds.
-const DROPS_MAX: usize = 4096;
-
-/// No slot.
-pub const NONE: u32 = u32::MAX;
-
-/// In which order of silence a topic stands. Each list is sorted by the time of the last event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Standing {
-    Running,
-    Ended,
-    Flow,
-}
+/// Topics dropped, or jobs called lost, by one sweep at most: some milliseconds.
+const SWEEP_MAX: usize = 4096;
 
 pub struct Entry {
     pub topic: Arc<Topic>,
     /// Index of the topic's next event.
     pub next_at: u64,
-    /// A job's flow, else [`NONE`].
-    pub flow: u32,
+    /// A job's flow.
+    pub flow: Option<FlowKey>,
     /// A flow's jobs that are kept.
     pub jobs: u32,
     /// Number of the newest event taken in, perhaps not yet published; 0 before the first.
@@ -40,27 +29,27 @@ pub struct Entry {
     pub has_metrics: bool,
     /// Waits for its `metrics` to be made.
     pub is_due: bool,
-    pub(super) standing: Standing,
-    /// Milliseconds of the daemon's clock at the last event.
-    pub(super) stamp: u64,
-    previous: u32,
-    next: u32,
 }
 
+/// When a sweep drops what, in milliseconds of the daemon's clock.
 #[derive(Clone, Copy)]
-struct List {
-    oldest: u32,
-    newest: u32,
+pub struct SweepTimes {
+    /// Ended jobs, and flows, whose last event was before it go.
+    pub ended_before: u64,
+    /// Running jobs whose last event was before it are lost.
+    pub idle_before: u64,
+    /// Lost jobs whose last event was before it go.
+    pub lost_before: u64,
 }
 
 pub struct Ledger {
     jobs: TopicsByName,
     flows: TopicsByName,
     entries: Vec<Option<Entry>>,
-    lists: [List; 3],
+    silence: Silence,
     jobs_max: usize,
     /// The job of the last event: most often the next one's too.
-    last_job: u32,
+    last_job: Option<JobKey>,
     /// The time of the turn, for the order of silence.
     pub now_millis: u64,
     /// Jobs that went because there were too many, ever.
@@ -73,9 +62,9 @@ impl Ledger {
             jobs: TopicsByName::default(),
             flows: TopicsByName::default(),
             entries: Vec::new(),
-            lists: [List { oldest: NONE, newest: NONE }; 3],
+            silence: Silence::default(),
             jobs_max,
-            last_job: NONE,
+            last_job: None,
             now_millis: 0,
             jobs_displaced: 0,
         }
@@ -89,19 +78,28 @@ impl Ledger {
         self.flows.len()
     }
 
-    /// The entry of a live topic.
-    pub fn entry(&self, slot: u32) -> &Entry {
+    /// The entry of a topic that is in the book.
+    pub fn entry(&self, key: impl Into<TopicKey>) -> &Entry {
+        self.find(key.into()).expect("the topic is in the book")
+    }
+
+    pub fn entry_mut(&mut self, key: impl Into<TopicKey>) -> &mut Entry {
+        self.find_mut(key.into()).expect("the topic is in the book")
+    }
+
+    /// The entry of a topic, unless that was dropped.
+    pub fn find(&self, key: TopicKey) -> Option<&Entry> {
+        let entry = self.entries.get(key.slot as usize)?.as_ref()?;
+        (entry.topic.key == key).then_some(entry)
+    }
+
+    pub fn find_mut(&mut self, key: TopicKey) -> Option<&mut Entry> {
+        let entry = self.entries.get_mut(key.slot as usize)?.as_mut()?;
+        (entry.topic.key == key).then_some(entry)
+    }
+
+    fn at(&self, slot: u32) -> &Entry {
         self.entries[slot as usize].as_ref().expect("the slot is that of a topic in the book")
-    }
-
-    pub fn entry_mut(&mut self, slot: u32) -> &mut Entry {
-        self.entries[slot as usize].as_mut().expect("the slot is that of a topic in the book")
-    }
-
-    /// The entry in `slot`, if it is still that of the topic with this `generation`.
-    pub fn find(&self, slot: u32, generation: u32) -> Option<&Entry> {
-        let entry = self.entries.get(slot as usize)?.as_ref()?;
-        (entry.topic.key.generation == generation).then_some(entry)
     }
 
     /// The jobs in the `count` slots from `slot` on, each with its flow; and the slot behind them, if there is one.
@@ -109,23 +107,25 @@ impl Ledger {
         let end = (slot as usize + count).min(self.entries.len());
         let entries = self.entries.get(slot as usize..end).unwrap_or_default().iter().flatten();
         let jobs = entries.filter(|entry| entry.topic.kind == TopicKind::Job);
-        let with_flow = jobs.map(|job| (job, (job.flow != NONE).then(|| self.entry(job.flow))));
+        let with_flow = jobs.map(|job| (job, job.flow.map(|flow| self.entry(flow))));
         (with_flow.collect(), (end < self.entries.len()).then_some(end as u32))
     }
 
-    /// The slot of a job, if it is known.
-    pub fn find_job(&mut self, name: &str) -> Option<u32> {
-        let last = self.entries.get(self.last_job as usize).and_then(Option::as_ref);
-        if last.is_some_and(|entry| *entry.topic.name == *name) {
-            return Some(self.last_job);
+    /// The key of a job, if it is known.
+    pub fn find_job(&mut self, name: &str) -> Option<JobKey> {
+        let last = self
+            .last_job
+            .filter(|&last| self.find(last.into()).is_some_and(|entry| *entry.topic.name == *name));
+        if last.is_some() {
+            return last;
         }
-        self.last_job = self.jobs.find(name)?.key.slot;
-        Some(self.last_job)
+        self.last_job = self.jobs.find(name).map(|topic| JobKey::new(topic.key));
+        self.last_job
     }
 
-    /// The slot of a flow, if it is known.
-    pub fn find_flow(&self, name: &str) -> Option<u32> {
-        self.flows.find(name).map(|topic| topic.key.slot)
+    /// The key of a flow, if it is known.
+    pub fn find_flow(&self, name: &str) -> Option<FlowKey> {
+        self.flows.find(name).map(|topic| FlowKey::new(topic.key))
     }
 
     /// Takes in the job and the flow that a line names for the first time: both or, where there is no room, neither.
@@ -134,19 +134,19 @@ impl Ledger {
     pub fn add(
         &mut self,
         names: Names<'_>,
-        spared: [Option<u32>; 2],
+        spared: [Option<TopicKey>; 2],
         directory: &Directory,
         drop: &mut impl FnMut(&Topic),
-    ) -> Result<[Option<u32>; 2], LineError> {
+    ) -> Result<(Option<JobKey>, Option<FlowKey>), LineError> {
+        self.reconsider(directory);
         loop {
             let jobs_over = usize::from(names[0].is_some() && self.jobs.len() >= self.jobs_max);
             let topics_over = directory.shortage(names);
             if jobs_over == 0 && topics_over == 0 {
-                if let Ok(topics) = directory.know(names) {
-                    return Ok(topics.map(|topic| topic.map(|topic| self.enter(topic))));
-                }
-                // A watcher was faster.
-                continue;
+                let [job, flow] = directory.know(names);
+                let job = job.map(|job| JobKey::new(self.enter(job, Standing::Running)));
+                let flow = flow.map(|flow| FlowKey::new(self.enter(flow, Standing::Flow)));
+                return Ok((job, flow));
             }
             // Found before any is dropped, so that a line that is refused costs nobody anything.
             let leaving = self.silent(jobs_over, jobs_over.max(topics_over), spared, directory)?;
@@ -158,90 +158,86 @@ impl Ledger {
     }
 
     /// Enters a new topic in the book.
-    pub(super) fn enter(&mut self, topic: Arc<Topic>) -> u32 {
-        let slot = topic.key.slot;
-        let standing = match topic.kind {
-            TopicKind::Flow => {
-                self.flows.insert(topic.clone());
-                Standing::Flow
-            }
+    pub(super) fn enter(&mut self, topic: Arc<Topic>, standing: Standing) -> TopicKey {
+        let key = topic.key;
+        match topic.kind {
+            TopicKind::Flow => self.flows.insert(topic.clone()),
             _ => {
                 self.jobs.insert(topic.clone());
-                self.last_job = slot;
-                Standing::Running
+                self.last_job = Some(JobKey::new(key));
             }
-        };
-        if self.entries.len() <= slot as usize {
-            self.entries.resize_with(slot as usize + 1, || None);
         }
-        self.entries[slot as usize] = Some(Entry {
+        let slot = key.slot as usize;
+        if self.entries.len() <= slot {
+            self.entries.resize_with(slot + 1, || None);
+        }
+        self.entries[slot] = Some(Entry {
             topic,
             next_at: 0,
-            flow: NONE,
+            flow: None,
             jobs: 0,
             last_seq: 0,
             has_metrics: false,
             is_due: false,
-            standing,
-            stamp: self.now_millis,
-            previous: NONE,
-            next: NONE,
         });
-        self.link_newest(slot);
-        slot
+        self.silence.enter(key.slot, standing, self.now_millis);
+        key
     }
 
     /// The job belongs to the flow from now on; the first flow seen wins.
-    pub fn join_flow(&mut self, job: u32, flow: u32) {
-        if self.entry(job).flow == NONE {
-            self.entry_mut(job).flow = flow;
+    pub fn join_flow(&mut self, job: JobKey, flow: FlowKey) {
+        if self.entry(job).flow.is_none() {
+            self.entry_mut(job).flow = Some(flow);
             self.entry_mut(flow).jobs += 1;
         }
     }
 
     /// The topic has an event of now.
-    pub fn touch(&mut self, slot: u32, standing: Standing) {
-        let now_millis = self.now_millis;
-        let entry = self.entry_mut(slot);
-        entry.stamp = now_millis;
-        if entry.standing == standing && entry.next == NONE {
-            return;
-        }
-        self.unlink(slot);
-        self.entry_mut(slot).standing = standing;
-        self.link_newest(slot);
+    pub fn touch(&mut self, key: TopicKey, standing: Standing) {
+        self.silence.touch(key.slot, standing, self.now_millis);
     }
 
-    /// Drops the topics whose time is over: last event before `ended_before` for what has ended, before
-    /// `running_before` for jobs still running.
+    /// Drops the topics whose time is over, and tells which running jobs are lost.
     pub fn sweep(
         &mut self,
         directory: &Directory,
-        ended_before: u64,
-        running_before: u64,
+        times: SweepTimes,
         drop: &mut impl FnMut(&Topic),
-    ) {
+    ) -> Vec<JobKey> {
+        self.reconsider(directory);
+        let lost = self.find_lost(times.idle_before);
         let limits = [
-            (Standing::Ended, ended_before),
-            (Standing::Running, running_before),
-            (Standing::Flow, ended_before),
+            (Standing::Ended, times.ended_before),
+            (Standing::Lost, times.lost_before),
+            (Standing::Flow, times.ended_before),
         ];
-        let mut left = DROPS_MAX;
+        let mut left = SWEEP_MAX;
         for (standing, before) in limits {
-            let mut at = self.lists[standing as usize].oldest;
-            while at != NONE && self.entry(at).stamp < before && left > 0 {
-                let next = self.entry(at).next;
-                left -= usize::from(self.try_drop(at, directory, drop));
-                at = next;
+            while left > 0
+                && let Some(slot) = self.oldest(&[standing], before, &[], [None, None])
+            {
+                left -= 1;
+                self.try_drop(slot, directory, drop);
             }
         }
+        lost
     }
 
-    /// The topics of a list, silent for longest first.
-    pub(super) fn slots(&self, standing: Standing) -> impl Iterator<Item = u32> {
-        let follow = |slot: u32| (slot != NONE).then_some(slot);
-        let oldest = follow(self.lists[standing as usize].oldest);
-        iter::successors(oldest, move |&slot| follow(self.entry(slot).next))
+    fn find_lost(&mut self, idle_before: u64) -> Vec<JobKey> {
+        let idle =
+            self.silence.slots(Standing::Running).take_while(|&slot| self.silence.stamp(slot) < idle_before);
+        let lost: Vec<u32> = idle.take(SWEEP_MAX).collect();
+        lost.iter().for_each(|&slot| self.silence.change(slot, Standing::Lost));
+        lost.into_iter().map(|slot| JobKey::new(self.at(slot).topic.key)).collect()
+    }
+
+    /// What each topic is silent as, since when, silent for longest first.
+    pub(super) fn silent_keys(&self, standing: Standing) -> impl Iterator<Item = (TopicKey, u64)> {
+        self.silence.slots(standing).map(|slot| (self.at(slot).topic.key, self.silence.stamp(slot)))
+    }
+
+    pub(super) fn standing(&self, key: TopicKey) -> Standing {
+        self.silence.standing(key.slot)
     }
 
     /// Whether anything could ever be swept.
@@ -249,94 +245,105 @@ impl Ledger {
         self.jobs.is_empty() && self.flows.is_empty()
     }
 
+    /// Topics whose last watcher has left may go again.
+    fn reconsider(&mut self, directory: &Directory) {
+        for key in directory.take_unwatched() {
+            if self.find(key).is_some() && !self.silence.is_all_unseen() {
+                self.silence.reconsider(key.slot);
+            }
+        }
+    }
+
     /// `count` topics that may go, those silent for longest: `jobs` jobs first, then jobs before flows.
     fn silent(
-        &self,
+        &mut self,
         jobs: usize,
         count: usize,
-        spared: [Option<u32>; 2],
+        spared: [Option<TopicKey>; 2],
         directory: &Directory,
     ) -> Result<ArrayVec<u32, 2>, LineError> {
         let mut leaving = ArrayVec::new();
         while leaving.len() < count {
-            let oldest = |standing| self.oldest(standing, &leaving, spared);
             let is_any_unwatched = directory.watched(TopicKind::Job) < self.jobs.len();
-            let of_jobs = [Standing::Ended, Standing::Running].into_iter().filter(|_| is_any_unwatched);
-            let job = of_jobs.filter_map(oldest).min_by_key(|&slot| self.entry(slot).stamp);
+            let standings = if is_any_unwatched { &Standing::OF_JOBS[..] } else { &[] };
+            let job = self.oldest(standings, u64::MAX, &leaving, spared);
             let found = match leaving.len() < jobs {
                 true => job.ok_or(LineError::TooManyJobs)?,
-                false => job.or_else(|| oldest(Standing::Flow)).ok_or(LineError::TooManyTopics)?,
+                false => {
+                    job.or_else(|| self.oldest_flow(&leaving, spared)).ok_or(LineError::TooManyTopics)?
+                }
             };
             leaving.push(found);
         }
         Ok(leaving)
     }
 
-    /// The topic of a list that is silent for longest and may go once those `leaving` are gone.
-    fn oldest(&self, standing: Standing, leaving: &[u32], spared: [Option<u32>; 2]) -> Option<u32> {
-        self.slots(standing).find(|slot| {
-            let entry = self.entry(*slot);
-            let jobs_leaving = leaving.iter().filter(|&&job| self.entry(job).flow == *slot).count();
-            entry.jobs as usize == jobs_leaving
-                && !leaving.contains(slot)
-                && !spared.contains(&Some(*slot))
-                && !entry.topic.is_watched()
+    /// The topic of these lists that is silent for longest and may go.
+    fn oldest(
+        &mut self,
+        standings: &[Standing],
+        before: u64,
+        leaving: &[u32],
+        spared: [Option<TopicKey>; 2],
+    ) -> Option<u32> {
+        let entries = &self.entries;
+        self.silence.oldest(standings, before, |slot| {
+            let entry = entries[slot as usize].as_ref().expect("only topics in the book are silent");
+            if entry.topic.is_watched() || entry.jobs > 0 {
+                Look::Stays
+            } else if leaving.contains(&slot) || spared.contains(&Some(entry.topic.key)) {
+                Look::StaysNow
+            } else {
+                Look::Goes
+            }
         })
+    }
+
+    /// The flow that is silent for longest and may go once the jobs `leaving` are gone.
+    fn oldest_flow(&mut self, leaving: &[u32], spared: [Option<TopicKey>; 2]) -> Option<u32> {
+        let idle = self.oldest(&[Standing::Flow], u64::MAX, leaving, spared);
+        let emptied =
+            leaving.iter().filter_map(|&job| self.at(job).flow).map(TopicKey::from).filter(|&flow| {
+                let of_flow = |&&job: &&u32| self.at(job).flow.map(TopicKey::from) == Some(flow);
+                let entry = self.entry(flow);
+                entry.jobs as usize == leaving.iter().filter(of_flow).count()
+                    && !leaving.contains(&flow.slot)
+                    && !spared.contains(&Some(flow))
+                    && !entry.topic.is_watched()
+            });
+        idle.into_iter().chain(emptied.map(|flow| flow.slot)).min_by_key(|&slot| self.silence.stamp(slot))
     }
 
     /// False: the topic has a watcher, or is a flow that has jobs.
     fn try_drop(&mut self, slot: u32, directory: &Directory, drop: &mut impl FnMut(&Topic)) -> bool {
-        let entry = self.entry(slot);
+        let entry = self.at(slot);
         let topic = entry.topic.clone();
         if entry.jobs > 0 || !directory.forget(&topic, entry.last_seq) {
             return false;
         }
-        self.unlink(slot);
+        self.silence.leave(slot);
         let entry = self.entries[slot as usize].take().expect("it was just looked at");
         match topic.kind {
             TopicKind::Flow => self.flows.remove(&topic.name),
             _ => self.jobs.remove(&topic.name),
         };
-        if entry.flow != NONE {
-            self.entry_mut(entry.flow).jobs -= 1;
+        if let Some(flow) = entry.flow.map(TopicKey::from) {
+            self.entry_mut(flow).jobs -= 1;
+            if self.entry(flow).jobs == 0 {
+                self.silence.reconsider(flow.slot);
+            }
         }
         drop(&topic);
         true
-    }
-
-    fn unlink(&mut self, slot: u32) {
-        let (previous, next, list) = {
-            let entry = self.entry(slot);
-            (entry.previous, entry.next, entry.standing as usize)
-        };
-        match previous {
-            NONE => self.lists[list].oldest = next,
-            previous => self.entry_mut(previous).next = next,
-        }
-        match next {
-            NONE => self.lists[list].newest = previous,
-            next => self.entry_mut(next).previous = previous,
-        }
-    }
-
-    fn link_newest(&mut self, slot: u32) {
-        let list = self.entry(slot).standing as usize;
-        let previous = self.lists[list].newest;
-        self.lists[list].newest = slot;
-        match previous {
-            NONE => self.lists[list].oldest = slot,
-            previous => self.entry_mut(previous).next = slot,
-        }
-        let entry = self.entry_mut(slot);
-        entry.previous = previous;
-        entry.next = NONE;
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Ledger, Standing};
+    use super::{Ledger, SweepTimes};
     use crate::stream::directory::Directory;
+    use crate::stream::key::TopicKey;
+    use crate::stream::silence::Standing;
     use crate::stream::topic::TopicKind;
     use crate::wire::line::LineError;
 
@@ -348,7 +355,7 @@ mod tests {
         flow: Option<&str>,
     ) -> Result<(), LineError> {
         let added = ledger.add([job, flow], [None, None], directory, &mut |_| {})?;
-        if let [Some(job), Some(flow)] = added {
+        if let (Some(job), Some(flow)) = added {
             ledger.join_flow(job, flow);
         }
         Ok(())
@@ -362,6 +369,7 @@ mod tests {
     fn a_job_and_its_flow_come_in_together_or_not_at_all() {
         let directory = Directory::new(0, 3);
         let mut ledger = Ledger::new(100);
+        add(&mut ledger, &directory, Some("watched"), Some("watched")).unwrap();
         directory.watch(TopicKind::Job, "watched").unwrap();
         directory.watch(TopicKind::Flow, "watched").unwrap();
         add(&mut ledger, &directory, Some("old"), None).unwrap();
@@ -372,9 +380,57 @@ mod tests {
             [true, false],
             "nobody went for a line that was refused"
         );
-        add(&mut ledger, &directory, Some("new"), Some("watched")).unwrap();
+        add(&mut ledger, &directory, Some("new"), None).unwrap();
         assert_eq!(known(&mut ledger, &["old", "new"]), [false, true]);
         assert_eq!(directory.len(), 3);
+    }
+
+    #[test]
+    fn a_job_and_a_flow_of_one_name_are_two_topics_whatever_had_their_places_before() {
+        let directory = Directory::new(0, 100);
+        let mut ledger = Ledger::new(100);
+        add(&mut ledger, &directory, Some("a"), None).unwrap();
+        let times = SweepTimes { ended_before: 10, idle_before: 10, lost_before: 10 };
+        ledger.sweep(&directory, times, &mut |_| {});
+        assert!(ledger.is_empty(), "it was lost, and its time was over");
+        add(&mut ledger, &directory, None, Some("a")).unwrap();
+        assert!(ledger.find_job("a").is_none(), "the flow has the place that the job had");
+        add(&mut ledger, &directory, Some("a"), None).unwrap();
+        let (job, flow) = (ledger.find_job("a").unwrap(), ledger.find_flow("a").unwrap());
+        assert_ne!(TopicKey::from(job), TopicKey::from(flow));
+        assert_eq!(ledger.entry(job).topic.kind, TopicKind::Job);
+        assert_eq!(ledger.entry(flow).topic.kind, TopicKind::Flow);
+    }
+
+    #[test]
+    fn what_only_watchers_ask_for_displaces_nobody() {
+        let directory = Directory::new(0, 4);
+        let mut ledger = Ledger::new(100);
+        add(&mut ledger, &directory, Some("old"), None).unwrap();
+        let asked: Vec<_> = (0..10).map(|n| directory.watch(TopicKind::Job, &format!("w{n}"))).collect();
+        assert_eq!(asked.iter().filter(|asked| asked.is_ok()).count(), 3);
+        for job in ["a", "b", "c"] {
+            add(&mut ledger, &directory, Some(job), None).unwrap();
+        }
+        assert_eq!(known(&mut ledger, &["old", "a", "b", "c"]), [true; 4]);
+        add(&mut ledger, &directory, Some("w0"), None).unwrap();
+        assert_eq!(known(&mut ledger, &["old", "a", "b", "c", "w0"]), [false, true, true, true, true]);
+    }
+
+    #[test]
+    fn a_topic_that_was_watched_goes_in_its_turn_once_it_is_not() {
+        let directory = Directory::new(0, 100);
+        let mut ledger = Ledger::new(3);
+        for (millis, job) in [(1, "watched"), (2, "b"), (3, "c")] {
+            ledger.now_millis = millis;
+            add(&mut ledger, &directory, Some(job), None).unwrap();
+        }
+        let topic = directory.watch(TopicKind::Job, "watched").unwrap();
+        add(&mut ledger, &directory, Some("d"), None).unwrap();
+        assert_eq!(known(&mut ledger, &["watched", "b", "c", "d"]), [true, false, true, true]);
+        directory.unwatch(&topic);
+        add(&mut ledger, &directory, Some("e"), None).unwrap();
+        assert_eq!(known(&mut ledger, &["watched", "c", "d", "e"]), [false, true, true, true]);
     }
 
     #[test]
@@ -395,8 +451,8 @@ mod tests {
             ledger.now_millis = millis;
             add(&mut ledger, &directory, Some(job), None).unwrap();
             if job != "running" {
-                let slot = ledger.find_job(job).unwrap();
-                ledger.touch(slot, Standing::Ended);
+                let key = ledger.find_job(job).unwrap();
+                ledger.touch(key.into(), Standing::Ended);
             }
         }
         directory.watch(TopicKind::Job, "watched").unwrap();

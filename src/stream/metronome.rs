@@ -1,7 +1,7 @@
 //! When each changed job's `metrics` are due: once an interval, spread over it.
 
+use crate::stream::key::TopicKey;
 use crate::stream::ledger::Entry;
-use crate::stream::topic::TopicKey;
 
 /// Parts of an interval; each job has its own.
 const PARTS: usize = 64;

@@ -3,13 +3,17 @@
 pub mod batch;
 pub mod dialect;
 pub mod directory;
+pub mod dropped;
 pub mod history;
 pub mod jobs;
+pub mod key;
 pub mod ledger;
 pub mod link;
 pub mod metronome;
-mod names;
+pub mod names;
+mod own_events;
 mod placing;
 pub mod sequencer;
+pub mod silence;
 pub mod snapshot;
 pub mod topic;

@@ -39,7 +39,7 @@ impl TopicsByName {
 }
 
 /// Equal to a topic of the same name, hashed as the name is.
-struct ByName(Arc<Topic>);
+pub struct ByName(pub Arc<Topic>);
 
 impl Borrow<str> for ByName {
     fn borrow(&self) -> &str {

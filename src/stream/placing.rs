@@ -1,14 +1,14 @@
 //! Where a valid line belongs: its type's bit, its job, its flows; the runs of the open batch that it joins.
 
-use crate::event::{Meaning, TypeLookup};
+use crate::event::{Meaning, OVERFLOW_BIT, TypeLookup};
 use crate::stream::batch::Batch;
 use crate::stream::directory::Directory;
 use crate::stream::history::History;
-use crate::stream::ledger::{Ledger, NONE};
+use crate::stream::key::TopicKey;
+use crate::stream::ledger::Ledger;
 use crate::stream::sequencer::Now;
 use crate::stream::topic::Topic;
-use crate::wire::line::{EventFields, LineError};
-use crate::wire::stamp;
+use crate::wire::line::{EventFields, LineError, Timestamp, is_type_name};
 
 /// The time of an event that starts or ends its job.
 pub struct Mark {
@@ -52,31 +52,37 @@ impl Placing<'_> {
         let mut release = |topic: &Topic| release(history, topic);
         let mut job = line.job_id.and_then(|name| ledger.find_job(name));
         // The first flow that a job's events name is the job's.
-        let is_told = job.is_some_and(|job| ledger.entry(job).flow != NONE);
+        let is_told = job.is_some_and(|job| ledger.entry(job).flow.is_some());
         let of_data = line.data_flow_id.filter(|_| line.job_id.is_some() && !is_told);
         let flow_id = line.flow_id.or(of_data);
         let mut flow = flow_id.and_then(|name| ledger.find_flow(name));
         let new = [line.job_id.filter(|_| job.is_none()), flow_id.filter(|_| flow.is_none())];
         if new != [None, None] {
-            let added = ledger.add(new, [job, flow], directory, &mut release)?;
-            (job, flow) = (job.or(added[0]), flow.or(added[1]));
+            let spared = [job.map(TopicKey::from), flow.map(TopicKey::from)];
+            let added = ledger.add(new, spared, directory, &mut release)?;
+            (job, flow) = (job.or(added.0), flow.or(added.1));
         }
         if let (Some(job), Some(flow)) = (job, flow) {
             ledger.join_flow(job, flow);
         }
         let own_flow = flow.filter(|_| line.flow_id.is_some());
-        let (bit, meaning) = types.bit(&directory.types, line.kind, line.inner);
+        // What is no name of a type has no row: there may be any number of them, of any length.
+        let is_named = line.inner.is_none_or(is_type_name);
+        let (bit, meaning) = match is_named {
+            true => types.bit(&directory.types, line.kind, line.inner),
+            false => (OVERFLOW_BIT, Meaning::Other),
+        };
         batch.push(bit, line.kind, line.inner);
         let mut job_flow = None;
         if let Some(job) = job {
             let entry = ledger.entry_mut(job);
             if entry.last_seq == 0 || meaning == Meaning::Started || meaning.is_terminal() {
-                let micros = line.timestamp.and_then(stamp::parse_unix_micros).unwrap_or(now.unix_micros);
+                let micros = line.timestamp.and_then(Timestamp::unix_micros).unwrap_or(now.unix_micros);
                 marks.push(Mark { seq, micros });
             }
             entry.last_seq = seq;
             entry.has_metrics |= meaning == Meaning::Metrics;
-            job_flow = (entry.flow != NONE).then_some(entry.flow);
+            job_flow = entry.flow;
             runs.job = Some(batch.extend_run(runs.job, entry.topic.key));
         }
         let flows = [own_flow.or(job_flow), job_flow.filter(|_| own_flow.is_some() && own_flow != job_flow)];

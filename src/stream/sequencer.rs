@@ -10,15 +10,16 @@ use crate::event::{METRICS_BIT, TypeLookup};
 use crate::stream::batch::{Batch, Run};
 use crate::stream::directory::Directory;
 use crate::stream::history::History;
-use crate::stream::ledger::{Ledger, NONE, Standing};
+use crate::stream::jobs::JobStatus;
+use crate::stream::key::{JobKey, TopicKey};
+use crate::stream::ledger::{Ledger, SweepTimes};
 use crate::stream::link::{Link, Shard};
 use crate::stream::metronome::Metronome;
 use crate::stream::placing::{Mark, OpenRuns, Placing, release, time_of};
-use crate::stream::topic::{Handle, Keep, Log, TopicKey, TopicKind};
+use crate::stream::silence::Standing;
+use crate::stream::topic::{Handle, Keep, Log, TopicKind};
 use crate::wire::frame;
-use crate::wire::line::{Control, Line, LineError, LineReader, PADDING};
-use crate::wire::notice;
-use crate::wire::stamp::Stamp;
+use crate::wire::line::{Control, Line, LineError, LineReader};
 
 /// `{"stream_seq":`, the number, and a comma.
 const MEMBER: &[u8] = b"{\"stream_seq\":";
@@ -94,6 +95,10 @@ pub struct Sequencer {
     open_runs: OpenRuns,
     sealed: VecDeque<Arc<Batch>>,
     marks: Vec<Mark>,
+    /// From this number on, the events of this turn are the daemon's own.
+    pub(super) own_from: u64,
+    /// Jobs that are lost since their watchers were told.
+    pub(super) lost: Vec<JobKey>,
     phase: Phase,
     now: Now,
     /// When what is taken in was read, in microseconds since the daemon began, by the clock of all threads.
@@ -122,6 +127,8 @@ impl Sequencer {
             open_runs: OpenRuns::default(),
             sealed: VecDeque::new(),
             marks: Vec::new(),
+            own_from: u64::MAX,
+            lost: Vec::new(),
             phase: Phase::Append { run: 0 },
             now: Now::default(),
             read_micros: 0,
@@ -177,7 +184,7 @@ impl Sequencer {
         let mut batch = self.history.take(bytes);
         let empty = Arc::get_mut(&mut batch).expect("a batch from the pool is nobody else's");
         empty.begin(self.seq + 1);
-        empty.set_read_micros(self.read_micros);
+        empty.set_read_at(self.read_micros, self.now.unix_micros.max(0) as u64 / 1000);
         self.open = Some(batch);
         self.open_runs = OpenRuns::default();
     }
@@ -193,12 +200,10 @@ impl Sequencer {
         }
         let open = Arc::get_mut(&mut batch).expect("an open batch is nobody else's");
         for run in open.runs_mut() {
-            let next_at = match run.topic.slot {
-                0 => &mut self.all_next_at,
-                slot if self.ledger.find(slot, run.topic.generation).is_some() => {
-                    &mut self.ledger.entry_mut(slot).next_at
-                }
-                _ => continue,
+            let next_at = match self.ledger.find_mut(run.topic) {
+                _ if run.topic == TopicKey::ALL => &mut self.all_next_at,
+                Some(entry) => &mut entry.next_at,
+                None => continue,
             };
             run.at = *next_at;
             *next_at += u64::from(run.count);
@@ -206,7 +211,7 @@ impl Sequencer {
         self.sealed.push_back(batch);
     }
 
-    /// Takes one line, trimmed, `block[..length]`, with [`PADDING`] bytes behind it; the block may be edited.
+    /// Takes one line, trimmed, `block[..length]`, with [`crate::wire::line::PADDING`] bytes behind it; the block may be edited.
     pub fn take_line<'a>(&'a mut self, block: &'a mut [u8], length: usize) -> Result<Taken<'a>, LineError> {
         let object = MEMBER.len() + DIGITS + length;
         let frame = frame::header_length(object) + object;
@@ -249,14 +254,6 @@ impl Sequencer {
         self.seq += 1;
         self.digits = next;
         Ok(Taken::Event(self.seq))
-    }
-
-    /// An event of the daemon's own, as a publisher would have written it.
-    fn take_own(&mut self, object: &mut Vec<u8>) {
-        let length = object.len();
-        object.resize(length + PADDING, 0);
-        let taken = self.take_line(object, length);
-        assert!(matches!(taken, Ok(Taken::Event(_))), "the daemon's own event is valid");
     }
 
     fn make_room(&mut self, frame: usize) {
@@ -333,6 +330,7 @@ impl Sequencer {
 
     fn finish(&mut self) -> Step {
         self.marks.clear();
+        self.own_from = u64::MAX;
         self.directory.sub_dialect_bytes(self.history.take_dialect_freed());
         Step::Done
     }
@@ -340,7 +338,7 @@ impl Sequencer {
     /// The shards that watch one of the batch's topics. Read after the number is published, see [`Topic::set_interest`].
     fn interested(&self, batch: &Batch) -> u64 {
         let shards = batch.runs()[1..].iter().filter_map(|run| {
-            let entry = self.ledger.find(run.topic.slot, run.topic.generation)?;
+            let entry = self.ledger.find(run.topic)?;
             Some(entry.topic.shards())
         });
         shards.fold(self.directory.all.shards(), |all, shards| all | shards)
@@ -355,17 +353,22 @@ impl Sequencer {
             return;
         }
         // A topic may have been dropped between its line and now, to make room for others.
-        let Some(entry) = self.ledger.find(run.topic.slot, run.topic.generation) else {
+        let Some(entry) = self.ledger.find_mut(run.topic) else {
             return;
         };
         let topic = entry.topic.clone();
+        if topic.kind == TopicKind::Job && run.types != 1 << METRICS_BIT {
+            self.metronome.note_change(entry, self.now.millis);
+        }
+        let is_own = batch.seq(run.first) >= self.own_from;
         let mut log = topic.log.lock();
         let grown = log.append(handle, &mut self.history.chunks);
         self.history.add(grown);
         let standing = match topic.kind {
             TopicKind::Job => {
                 let mut job = log.job;
-                for event in run.first..run.first + run.count {
+                let events = if is_own { 0..0 } else { run.first..run.first + run.count };
+                for event in events {
                     let meaning = self.types.meaning(batch.bit(event));
                     if meaning.is_terminal() {
                         self.history.sub_kept(log.unkeep(Keep::LastTerminal));
@@ -375,44 +378,17 @@ impl Sequencer {
                     job.fold(meaning, seq, is_first, time_of(&self.marks, seq, self.now));
                 }
                 log.job = job;
-                if job.status.is_over() { Standing::Ended } else { Standing::Running }
+                match job.status() {
+                    // The only event of such a job is the one that says so.
+                    JobStatus::Lost => return,
+                    status if status.is_over() => Standing::Ended,
+                    _ => Standing::Running,
+                }
             }
             _ => Standing::Flow,
         };
         drop(log);
-        if topic.kind == TopicKind::Job && run.types != 1 << METRICS_BIT {
-            self.metronome.note_change(self.ledger.entry_mut(run.topic.slot), self.now.millis);
-        }
-        self.ledger.touch(run.topic.slot, standing);
-    }
-
-    /// When [`Sequencer::take_metrics`] has something to do, in milliseconds of the daemon's clock.
-    pub fn metrics_due_at(&self) -> Option<u64> {
-        self.metronome.due_at()
-    }
-
-    /// Takes in a `metrics` event for each job that is due. Not in the midst of a turn.
-    pub fn take_metrics(&mut self, now: Now, object: &mut Vec<u8>) {
-        while let Some(key) = self.metronome.next_due(now.millis) {
-            let Some(entry) = self.ledger.find(key.slot, key.generation) else {
-                continue;
-            };
-            let (topic, flow, has_metrics) = (entry.topic.clone(), entry.flow, entry.has_metrics);
-            let is_watched =
-                topic.is_watched() || (flow != NONE && self.ledger.entry(flow).topic.is_watched());
-            self.ledger.entry_mut(key.slot).is_due = false;
-            if has_metrics || !is_watched {
-                continue;
-            }
-            let metrics = topic.log.lock().job.metrics(now.unix_micros);
-            let at = Stamp::from_unix_millis(now.unix_micros.div_euclid(1000));
-            object.clear();
-            notice::metrics_line(object, &at, &topic.name, &metrics);
-            self.begin_turn(now, object.len());
-            self.take_own(object);
-            // These are the daemon's, not the publisher's.
-            self.ledger.entry_mut(key.slot).has_metrics = false;
-        }
+        self.ledger.touch(run.topic, standing);
     }
 
     /// Drops the oldest batch from every log that has it.
@@ -426,7 +402,7 @@ impl Sequencer {
                 self.history.sub(shrunk);
                 continue;
             }
-            let Some(entry) = self.ledger.find(run.topic.slot, run.topic.generation) else {
+            let Some(entry) = self.ledger.find(run.topic) else {
                 continue;
             };
             let mut log = entry.topic.log.lock();
@@ -462,13 +438,20 @@ impl Sequencer {
         false
     }
 
-    /// Drops the topics whose time is over.
+    /// Drops the topics whose time is over, and calls lost the jobs that have been silent for too long.
     pub fn sweep(&mut self, now: Now) {
         let ended_before = now.millis.saturating_sub(self.limits.history_millis);
-        let running_before = ended_before.saturating_sub(self.limits.job_idle_millis);
+        let idle_before = now.millis.saturating_sub(self.limits.job_idle_millis);
+        let lost_before = ended_before.saturating_sub(self.limits.job_idle_millis);
         let history = &mut self.history;
-        self.ledger
-            .sweep(&self.directory, ended_before, running_before, &mut |topic| release(history, topic));
+        let times = SweepTimes { ended_before, idle_before, lost_before };
+        let lost = self.ledger.sweep(&self.directory, times, &mut |topic| release(history, topic));
+        for key in lost {
+            if let Some(entry) = self.ledger.find(key.into()) {
+                entry.topic.log.lock().job.lose(now.unix_micros);
+                self.lost.push(key);
+            }
+        }
     }
 }
 

@@ -17,8 +17,8 @@ pub use load::{Damage, Restored, Unusable, load};
 pub use parts::{PublisherPart, RunStart};
 pub use save::Saver;
 
-/// The last two bytes are the version: 1 is this one. It changes with the records, and with the documented types.
-const MAGIC: &[u8; 16] = b"luxcast state\n\x00\x01";
+/// The last two bytes are the version: 2 is this one. It changes with the records, and with the documented types.
+const MAGIC: &[u8; 16] = b"luxcast state\n\x00\x02";
 
 /// The table of runs has so many rows at most; who comes back from before them gets a gap with `restart`.
 const RUNS_MAX: usize = 64;

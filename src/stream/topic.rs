@@ -12,18 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::{Meaning, TypeMask};
 use crate::stream::batch::{Batch, Run};
 use crate::stream::jobs::JobFold;
-
-/// Names one topic for as long as it lives: a slot is used again, a generation is not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
-pub struct TopicKey {
-    pub slot: u32,
-    pub generation: u32,
-}
-
-impl TopicKey {
-    /// The topic of all events.
-    pub const ALL: TopicKey = TopicKey { slot: 0, generation: 0 };
-}
+use crate::stream::key::TopicKey;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TopicKind {
@@ -327,19 +316,41 @@ impl Log {
         copied
     }
 
-    /// Calls `visit` with handles from the newest that is not beyond `tail` backwards, while it returns true.
-    pub fn walk_back(&self, tail: u64, types: TypeMask, mut visit: impl FnMut(&Handle) -> bool) {
-        for chunk in self.chunks.iter().rev() {
+    /// Calls `visit` with handles that have a bit of `types`, from the event before `index` backwards, while it returns
+    /// true and `looks` are left. A chunk or a handle that is passed is a look. Returns the index from which on all handles
+    /// were passed, visited ones too but for the last that returned false.
+    pub fn walk_back(
+        &self,
+        index: u64,
+        types: TypeMask,
+        looks: &mut u32,
+        mut visit: impl FnMut(&Handle, &mut u32) -> bool,
+    ) -> u64 {
+        let mut passed = index;
+        let is_before = |handle: &Handle| handle.run().at < index;
+        let chunks = self.chunks.partition_point(|chunk| chunk.handles.front().is_some_and(is_before));
+        for chunk in self.chunks.range(..chunks).rev() {
+            if *looks == 0 {
+                return passed;
+            }
+            *looks -= 1;
             if chunk.types & types == 0 {
+                passed = chunk.handles[0].run().at;
                 continue;
             }
-            for handle in chunk.handles.iter().rev() {
-                let is_wanted = handle.run().types & types != 0 && handle.batch.first_seq() <= tail;
-                if is_wanted && !visit(handle) {
-                    return;
+            let handles = chunk.handles.partition_point(is_before);
+            for handle in chunk.handles.range(..handles).rev() {
+                if *looks == 0 {
+                    return passed;
                 }
+                *looks -= 1;
+                if handle.run().types & types != 0 && !visit(handle, looks) {
+                    return passed;
+                }
+                passed = handle.run().at;
             }
         }
+        passed
     }
 
     /// Keeps a copy of an event that the log is about to lose.
@@ -486,8 +497,9 @@ impl Topic {
 mod tests {
     use std::sync::Arc;
 
-    use super::{ChunkPool, Handle, Log, Topic, TopicKey};
+    use super::{ChunkPool, Handle, Log, Topic};
     use crate::stream::batch::{Batch, Run};
+    use crate::stream::key::TopicKey;
 
     /// A batch of one event of a topic, the `at`th.
     fn batch(at: u64) -> Arc<Batch> {

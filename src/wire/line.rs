@@ -11,7 +11,9 @@ use std::ops::Range;
 
 use simd_json::{Buffers, ErrorType, Node, StaticNode, Tape, fill_tape_padded};
 
+use crate::wire::members::members;
 use crate::wire::number::narrow_numbers;
+use crate::wire::stamp;
 
 /// How many bytes of any content must stand behind a line in its block: simd-json reads in
 /// strides and may look that far beyond the end.
@@ -24,9 +26,14 @@ const USUAL_LINE_BYTES: usize = 4096;
 const ID_BYTES_MAX: usize = 128;
 /// Longest event type.
 const TYPE_NAME_BYTES_MAX: usize = 64;
+/// What is kept of an inner type: more than the longest name in a filter, so that what is cut off never matches one.
+pub const INNER_BYTES_MAX: usize = TYPE_NAME_BYTES_MAX + 1;
+/// The inner type of an `execution_event` whose `event_type` is an object or an array, or comes twice and once as a
+/// breakpoint's: nobody can tell what its readers take it for, so those who may not see breakpoints do not get it.
+pub const UNREADABLE_INNER: &str = "breakpoint_ ";
 
 /// One line, understood. Its text is borrowed from the block or from the reader.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Line<'a> {
     Event(EventFields<'a>),
     /// A line with `op` and without `type`: for the daemon, not for watchers.
@@ -34,18 +41,40 @@ pub enum Line<'a> {
 }
 
 /// What of an event the daemon looks at. At least one of `job_id` and `flow_id` is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EventFields<'a> {
     /// `type`; a valid type name and not one of the daemon's own.
     pub kind: &'a str,
-    /// Of an `execution_event`: its `event.event_type`, if that is a valid type name.
+    /// Of an `execution_event`: its `event.event_type`, if that is a text; at most [`INNER_BYTES_MAX`] bytes of it. One
+    /// that is an object or an array is [`UNREADABLE_INNER`].
     pub inner: Option<&'a str>,
     pub job_id: Option<&'a str>,
     pub flow_id: Option<&'a str>,
     /// `data.flow_id`, if it is a valid id; only looked for where there is no `flow_id`.
     pub data_flow_id: Option<&'a str>,
-    /// As the publisher wrote it, readable or not.
-    pub timestamp: Option<&'a str>,
+    pub timestamp: Option<Timestamp<'a>>,
+}
+
+/// The value of an event's `timestamp`, readable or not.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Timestamp<'a> {
+    Text(&'a str),
+    Whole(i64),
+    Fractional(f64),
+    /// In Unix microseconds, read already; none: it cannot be read.
+    Read(Option<i64>),
+}
+
+impl Timestamp<'_> {
+    /// In Unix microseconds, if it can be read.
+    pub fn unix_micros(self) -> Option<i64> {
+        match self {
+            Self::Text(text) => stamp::parse_unix_micros(text),
+            Self::Whole(number) => stamp::read_json(&number.to_string()),
+            Self::Fractional(number) => stamp::read_json(&number.to_string()),
+            Self::Read(micros) => micros,
+        }
+    }
 }
 
 /// What a publisher can tell the daemon.
@@ -165,6 +194,7 @@ impl LineReader {
         debug_assert_eq!(original_after_brace.len() + 1, length);
         let mut tape: Tape<'a> = std::mem::replace(&mut self.tape, Tape(Vec::new()));
         let mut parsed = fill_tape_padded(block, length, &mut self.buffers, &mut tape);
+        let mut timestamp = None;
         if let Err(error) = &parsed
             && *error.error() == ErrorType::InvalidNumber
         {
@@ -172,12 +202,13 @@ impl LineReader {
             self.scratch.clear();
             self.scratch.push(b'{');
             self.scratch.extend_from_slice(original_after_brace);
+            timestamp = Some(wide_timestamp(&self.scratch));
             narrow_numbers(&mut self.scratch);
             self.scratch.resize(length + PADDING, b' ');
             parsed = fill_tape_padded(&mut self.scratch, length, &mut self.buffers, &mut tape);
         }
         let line = match parsed {
-            Ok(()) => interpret(&tape.0),
+            Ok(()) => interpret(&tape.0).map(|line| with_timestamp(line, timestamp)),
             Err(error) => Err(why_refused(error.error(), original_after_brace)),
         };
         self.tape = tape.reset();
@@ -196,6 +227,22 @@ impl LineReader {
             Ok(()) => LineError::NotAnObject,
             Err(error) => why_refused(error.error(), &[]),
         }
+    }
+}
+
+/// The `timestamp` of a line some of whose numbers are about to be narrowed.
+#[cold]
+fn wide_timestamp(line: &[u8]) -> Timestamp<'static> {
+    let found = std::str::from_utf8(line).ok().and_then(|line| members(line, &["timestamp"]));
+    Timestamp::Read(found.and_then(|[raw]| stamp::read_json(raw?)))
+}
+
+fn with_timestamp<'a>(line: Line<'a>, timestamp: Option<Timestamp<'a>>) -> Line<'a> {
+    match (line, timestamp) {
+        (Line::Event(fields), Some(timestamp)) => {
+            Line::Event(EventFields { timestamp: Some(timestamp), ..fields })
+        }
+        (line, _) => line,
     }
 }
 
@@ -253,7 +300,7 @@ impl<'tape, 'a> Iterator for Members<'tape, 'a> {
 fn interpret<'a>(tape: &[Node<'a>]) -> Result<Line<'a>, LineError> {
     let (mut kind, mut job_id, mut flow_id) = (None, None, None);
     let (mut timestamp, mut event, mut data) = (None, None, None);
-    let mut has_op = false;
+    let (mut has_op, mut is_event_twice) = (false, false);
     for (key, value) in Members::of(tape) {
         let once = match key.as_bytes() {
             b"type" => &mut kind,
@@ -261,7 +308,7 @@ fn interpret<'a>(tape: &[Node<'a>]) -> Result<Line<'a>, LineError> {
             b"flow_id" => &mut flow_id,
             // Of these, the last one counts if they are repeated, as with JSON.parse.
             b"timestamp" => {
-                timestamp = text(&value[0]);
+                timestamp = timestamp_of(&value[0]);
                 continue;
             }
             b"data" => {
@@ -269,7 +316,7 @@ fn interpret<'a>(tape: &[Node<'a>]) -> Result<Line<'a>, LineError> {
                 continue;
             }
             b"event" => {
-                event = Some(value);
+                is_event_twice = event.replace(value).is_some();
                 continue;
             }
             b"op" => {
@@ -293,9 +340,10 @@ fn interpret<'a>(tape: &[Node<'a>]) -> Result<Line<'a>, LineError> {
         return Err(LineError::NoId);
     }
     let inner = match event {
-        Some(event) if kind == "execution_event" => {
-            text_member(event, "event_type").filter(|name| is_type_name(name))
-        }
+        Some(_) if is_event_twice && kind == "execution_event" => Members::of(tape)
+            .filter(|(key, _)| *key == "event")
+            .fold(None, |before, (_, event)| inner_type(before, event)),
+        Some(event) if kind == "execution_event" => inner_type(None, event),
         _ => None,
     };
     let data_flow_id = match data {
@@ -311,6 +359,36 @@ fn text<'a>(node: &Node<'a>) -> Option<&'a str> {
         Node::String(text) => Some(text),
         _ => None,
     }
+}
+
+#[inline]
+fn timestamp_of<'a>(node: &Node<'a>) -> Option<Timestamp<'a>> {
+    match node {
+        Node::String(text) => Some(Timestamp::Text(text)),
+        Node::Static(StaticNode::I64(number)) => Some(Timestamp::Whole(*number)),
+        Node::Static(StaticNode::U64(number)) => Some(match i64::try_from(*number) {
+            Ok(number) => Timestamp::Whole(number),
+            Err(_) => Timestamp::Fractional(*number as f64),
+        }),
+        Node::Static(StaticNode::F64(number)) => Some(Timestamp::Fractional(*number)),
+        _ => None,
+    }
+}
+
+/// The `event_type` of an `execution_event`'s `event`. Any text is one: what is no name of a type still begins as it
+/// begins, and a filter can list it. Of repeated ones the last counts, unless one of them may be a breakpoint's.
+#[inline]
+fn inner_type<'a>(before: Option<&'a str>, event: &[Node<'a>]) -> Option<&'a str> {
+    let found = Members::of(event).filter(|(key, _)| *key == "event_type");
+    found.fold(before, |before, (_, value)| match value[0] {
+        _ if before.is_some_and(|before| before.starts_with("breakpoint_")) => Some(UNREADABLE_INNER),
+        Node::String(name) if name.len() > INNER_BYTES_MAX => {
+            Some(&name[..name.floor_char_boundary(INNER_BYTES_MAX)])
+        }
+        Node::String(name) => Some(name),
+        Node::Static(_) => None,
+        Node::Object { .. } | Node::Array { .. } => Some(UNREADABLE_INNER),
+    })
 }
 
 #[inline]
@@ -475,6 +553,7 @@ mod tests {
         Control, EventFields, Line, LineError, LineReader, PADDING, is_id, is_own_type, is_type_name, trim,
         write_ack, write_error, write_welcome,
     };
+    use super::{INNER_BYTES_MAX, UNREADABLE_INNER};
 
     const DEPTH_MAX: usize = 64;
 
@@ -527,7 +606,7 @@ mod tests {
                         job_id: Some("e252-97"),
                         flow_id: Some("etl_flow"),
                         data_flow_id: None,
-                        timestamp: Some("2026-11-23T07:35:32.390Z"),
+                        timestamp: Some(super::Timestamp::Text("2026-11-23T07:35:32.390Z")),
                     }
                 );
             },
@@ -565,9 +644,53 @@ mod tests {
             r#"{"type":"execution_event","job_id":"j","event":"slot_call"}"#,
             r#"{"type":"execution_event","job_id":"j","event":{}}"#,
             r#"{"type":"execution_event","job_id":"j","event":{"event_type":1}}"#,
-            r#"{"type":"execution_event","job_id":"j","event":{"event_type":"no name"}}"#,
+            r#"{"type":"execution_event","job_id":"j","event":{"event_type":null}}"#,
         ] {
             inner_of(none, None);
+        }
+    }
+
+    #[test]
+    fn an_inner_type_that_is_no_name_still_begins_as_it_begins() {
+        let inner_of = |event: &str, expected: &str| {
+            let line = format!(r#"{{"type":"execution_event","job_id":"j","event":{event}}}"#);
+            with_event(&line, |fields| assert_eq!(fields.inner, Some(expected), "{line}"));
+        };
+        inner_of(r#"{"event_type":"slot call"}"#, "slot call");
+        inner_of(r#"{"event_type":"breakpoint_hit "}"#, "breakpoint_hit ");
+        inner_of(r#"{"event_type":"breakpoint_hit\u0000"}"#, "breakpoint_hit\0");
+        inner_of(r#"{"event_type":"\u0062reakpoint_hit"}"#, "breakpoint_hit");
+        inner_of(r#"{"event_type":""}"#, "");
+        let long = format!("breakpoint_{}", "x".repeat(60));
+        inner_of(&format!(r#"{{"event_type":"{long}"}}"#), &long[..INNER_BYTES_MAX]);
+        inner_of(&format!(r#"{{"event_type":"{}"}}"#, "ä".repeat(40)), &"ä".repeat(32));
+        // What readers make of these is not known.
+        inner_of(r#"{"event_type":["breakpoint_hit"]}"#, UNREADABLE_INNER);
+        inner_of(r#"{"event_type":{"a":1}}"#, UNREADABLE_INNER);
+        inner_of(r#"{"event_type":"breakpoint_hit","event_type":"slot_call"}"#, UNREADABLE_INNER);
+        inner_of(r#"{"event_type":"a","event_type":"slot_call"}"#, "slot_call");
+        inner_of(r#"{"event_type":"breakpoint_hit"},"event":{"event_type":"slot_call"}"#, UNREADABLE_INNER);
+        inner_of(r#"{"event_type":"slot_call"},"event":{"event_type":"breakpoint_hit"}"#, "breakpoint_hit");
+        inner_of(r#"{"event_type":"breakpoint_hit"},"event":{"event_type":7}"#, UNREADABLE_INNER);
+    }
+
+    #[test]
+    fn a_timestamp_is_read_as_all_readers_read_it() {
+        let table: Vec<serde_json::Value> =
+            serde_json::from_str(include_str!("../../tests/cases/timestamps.json")).unwrap();
+        for row in table {
+            let line = format!(r#"{{"type":"x","job_id":"j","timestamp":{}}}"#, row["value"]);
+            let micros = row["micros"].as_i64();
+            with_event(&line, |fields| {
+                assert_eq!(fields.timestamp.and_then(super::Timestamp::unix_micros), micros, "{line}");
+            });
+            // Beside a number that is too wide for the first parser.
+            let line = line.replace("}", r#","n":1e400}"#);
+            if !row["value"].is_object() {
+                with_event(&line, |fields| {
+                    assert_eq!(fields.timestamp.and_then(super::Timestamp::unix_micros), micros, "{line}");
+                });
+            }
         }
     }
 

@@ -51,6 +51,8 @@ pub struct Metrics {
     pub total_events: u64,
     pub total_slot_calls: u64,
     pub total_event_emits: u64,
+    /// It was silent for `job_idle_seconds`: told as one more member, `"status":"lost"`.
+    pub is_lost: bool,
 }
 
 /// The first message on every endpoint but the multi-job one.
@@ -162,7 +164,7 @@ pub fn metrics_line(out: &mut Vec<u8>, at: &Stamp, job_id: &str, metrics: &Metri
     json(out, &metrics.total_slot_calls);
     raw(out, r#","total_event_emits":"#);
     json(out, &metrics.total_event_emits);
-    raw(out, "}}");
+    raw(out, if metrics.is_lost { r#","status":"lost"}}"# } else { "}}" });
 }
 
 /// Multi-job endpoint: a job is watched from `stream_seq` on.
@@ -381,6 +383,7 @@ mod tests {
             total_events: 150,
             total_slot_calls: 75,
             total_event_emits: 74,
+            is_lost: false,
         };
         let expected = format!(
             r#"{{"type":"metrics","job_id":"j","timestamp":"{AT}","metrics":{{"start_time":"{AT}","end_time":null,"duration":60.0,"total_events":150,"total_slot_calls":75,"total_event_emits":74}}}}"#
@@ -389,6 +392,8 @@ mod tests {
         let mut line = Vec::new();
         super::metrics_line(&mut line, &at(), "j", &metrics);
         assert_eq!(String::from_utf8(line).unwrap(), expected);
+        let lost = written(|out| super::metrics(out, &at(), "j", &Metrics { is_lost: true, ..metrics }));
+        assert_eq!(lost, expected.replace(":74}}", r#":74,"status":"lost"}}"#));
     }
 
     #[test]

@@ -201,8 +201,87 @@ fn numbers_of_another_run_lead_to_a_restart_gap_unless_the_job_is_complete() {
     );
     let (mut complete, _) = open(&daemon, &format!("/api/ws/jobs/complete/monitor?since={beyond}"));
     feed.publish([r#"{"type":"live","job_id":"partial"}"#, r#"{"type":"live","job_id":"complete"}"#]);
-    assert_eq!(numbers(&mut watcher, 1), [start + 4]);
-    assert_eq!(numbers(&mut complete, 1), [start + 5]);
+    assert_eq!(
+        numbers(&mut watcher, 3),
+        [start + 2, start + 3, start + 4],
+        "nothing that is kept is skipped"
+    );
+    assert_eq!(numbers(&mut complete, 2), [start + 1, start + 5]);
+    // Whoever has seen a part of an earlier life may have missed the rest, with another run or in this one.
+    let (mut watcher, _) =
+        open(&daemon, &format!("/api/ws/jobs/complete/monitor?since={}", start - 1_000_000));
+    assert_eq!(
+        gap(&mut watcher),
+        json!({"type": "stream:gap", "from": start - 999_999, "to": start, "missed": null, "reason": "restart"})
+    );
+    assert_eq!(numbers(&mut watcher, 1), [start + 1]);
+}
+
+/// Waits until the daemon has forgotten a job.
+fn await_forgotten(daemon: &Daemon, job: &str) {
+    while is_known(daemon, job) {
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_job_that_lives_again_excuses_nothing_that_its_earlier_life_had() {
+    let daemon = Daemon::start(&["--history-seconds", "0.2", "--metrics-seconds", "0"]);
+    let mut feed = daemon.acked_feed();
+    let end = feed.publish([
+        r#"{"type":"job_started","job_id":"nightly"}"#,
+        r#"{"type":"e1","job_id":"nightly"}"#,
+        r#"{"type":"e2","job_id":"nightly"}"#,
+        r#"{"type":"job_completed","job_id":"nightly"}"#,
+    ]);
+    await_forgotten(&daemon, "nightly");
+    // These come before the next life, one that asks for all and one that stood in the last life.
+    let (mut early, _) = open(&daemon, "/api/ws/jobs/nightly/monitor?since=start");
+    let told = json!({"type": "stream:gap", "from": end - 1, "to": end, "missed": null, "reason": "expired"});
+    let (mut stood, _) = open(&daemon, &format!("/api/ws/jobs/nightly/monitor?since={}", end - 2));
+    assert_eq!(gap(&mut stood), told);
+    let (mut other, _) = open(&daemon, "/api/ws/jobs/other/monitor?since=start");
+    let (mut others_past, _) = open(&daemon, &format!("/api/ws/jobs/other/monitor?since={}", end - 3));
+    feed.publish([
+        r#"{"type":"job_started","job_id":"nightly"}"#,
+        r#"{"type":"e3","job_id":"nightly"}"#,
+        r#"{"type":"job_started","job_id":"other"}"#,
+    ]);
+    let (mut late, _) = open(&daemon, "/api/ws/jobs/nightly/monitor?since=start");
+    for watcher in [&mut early, &mut late, &mut stood] {
+        assert_eq!(numbers(watcher, 2), [end + 1, end + 2], "it is whole from its start on");
+    }
+    for watcher in [&mut other, &mut others_past] {
+        assert_eq!(numbers(watcher, 1), [end + 3], "another job was dropped, not this one");
+    }
+    let (mut back, _) = open(&daemon, &format!("/api/ws/jobs/nightly/monitor?since={}", end - 2));
+    assert_eq!(gap(&mut back), told);
+    assert_eq!(numbers(&mut back, 2), [end + 1, end + 2]);
+}
+
+#[test]
+fn what_was_before_a_job_is_told_with_its_first_event_unless_that_begins_it() {
+    let daemon = Daemon::start(&["--history-seconds", "0.2", "--metrics-seconds", "0"]);
+    let mut feed = daemon.acked_feed();
+    let end =
+        feed.publish([r#"{"type":"job_started","job_id":"j"}"#, r#"{"type":"job_completed","job_id":"j"}"#]);
+    await_forgotten(&daemon, "j");
+    let (mut one, _) = open(&daemon, "/api/ws/jobs/j/monitor?since=start");
+    let mut multi = daemon.watch("/api/v1/websocket");
+    assert_eq!(multi.json()["type"], "connected");
+    multi.send(r#"{"type":"subscribe","job_id":"j","since":"start"}"#);
+    assert_eq!(multi.json()["type"], "subscribed");
+    // Nothing is said of it before it is known.
+    for watcher in [&mut one, &mut multi] {
+        watcher.send(r#"{"type":"ping"}"#);
+        assert_eq!(watcher.json()["type"], "pong");
+    }
+    feed.publish([r#"{"type":"note","job_id":"j"}"#]);
+    for watcher in [&mut one, &mut multi] {
+        let gap = watcher.json();
+        assert_eq!((&gap["type"], &gap["from"], &gap["to"]), (&json!("stream:gap"), &json!(1), &json!(end)));
+        assert_eq!(watcher.json()["stream_seq"], end + 1);
+    }
 }
 
 /// Whether the daemon knows the job: then a monitor begins with its metrics.

@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 
+use luxcast::stream::topic::TopicKind;
 use serde_json::Value;
 
 use crate::feed::Feed;
-use crate::oracle::{Join, Oracle, TopicId, Wish, payload};
+use crate::oracle::{Join, Oracle, TopicId, TopicRecord, Wish, payload};
 use crate::stream::{Phase, Sight, Stream, Told};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,6 +157,13 @@ impl Client {
             "connection:status" if value["status"] == "connected" => self.joined(None, &value, feed),
             "connection:status" => self.stands_at(number(&value, "stream_seq"), feed),
             "connected" => {}
+            "metrics" => {
+                let job = topic_of(&feed.oracle, value["job_id"].as_str());
+                let [stream] = &self.streams[..] else {
+                    panic!("client {id}: a snapshot before the greeting")
+                };
+                assert!(stream.topic == job && self.events == 0, "client {id}: a snapshot of another job");
+            }
             "subscribed" => self.joined(value["job_id"].as_str(), &value, feed),
             "unsubscribed" => {
                 let job = topic_of(&feed.oracle, value["job_id"].as_str());
@@ -256,7 +264,8 @@ fn number(value: &Value, name: &str) -> u64 {
 
 fn topic_of(oracle: &Oracle, job_id: Option<&str>) -> TopicId {
     let name = job_id.expect("it names its job");
-    oracle.topics.iter().position(|record| record.name == name).expect("the job is one of ours")
+    let is_it = |record: &TopicRecord| record.kind == TopicKind::Job && record.name == name;
+    oracle.topics.iter().position(is_it).expect("the job is one of ours")
 }
 
 /// Length of the frame that begins here, if that much of its header has come.

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use luxcast::stream::directory::Directory;
 use luxcast::stream::history::NEWEST_KEPT;
+use luxcast::stream::key::TopicKey;
 use luxcast::stream::link::Link;
 use luxcast::stream::sequencer::{Limits, Now, SEQ_MIN, Sequencer, Step, Taken as TakenLine};
 use luxcast::stream::snapshot::{self, Saver};
-use luxcast::stream::topic::{Topic, TopicKey, TopicKind};
+use luxcast::stream::topic::{Topic, TopicKind};
 use luxcast::wire::line::{LineError, PADDING};
 
 use crate::oracle::{Moment, Oracle, Taken, TopicId, TopicRecord};
@@ -66,8 +67,9 @@ fn limits(plan: &Plan) -> Limits {
 impl Feed {
     pub fn new(plan: Plan, rng: Rng, links: Vec<Arc<Link>>, directory: Arc<Directory>) -> Self {
         let mut topics = vec![(TopicKind::All, String::new())];
-        topics.extend((0..plan.jobs).map(|job| (TopicKind::Job, format!("j{job}"))));
-        topics.extend((0..plan.flows).map(|flow| (TopicKind::Flow, format!("f{flow}"))));
+        // Jobs and flows have the same names, and these differ in one byte.
+        topics.extend((0..plan.jobs).map(|job| (TopicKind::Job, format!("run-{job}.a"))));
+        topics.extend((0..plan.flows).map(|flow| (TopicKind::Flow, format!("run-{flow}.a"))));
         Self {
             is_woken: vec![false; links.len()],
             sequencer: Sequencer::new(directory.clone(), links, limits(&plan)),
@@ -116,7 +118,23 @@ impl Feed {
         self.sequencer = Sequencer::new(self.directory.clone(), links, limits(&self.plan));
         self.sequencer.restore(restored, self.now);
         let directory = &self.directory;
-        self.oracle.resume(run_start, directory.missing_to, &lives, |record| key_of(directory, record));
+        self.oracle
+            .resume(false, run_start, directory.missing_to, &lives, |record| key_of(directory, record));
+    }
+
+    /// The daemon is killed, and the next one knows nothing but where to go on.
+    pub fn restart_anew(&mut self, jump: u64, links: Vec<Arc<Link>>) {
+        while self.state != State::Idle {
+            self.step();
+        }
+        let run_start = self.sequencer.seq() + jump;
+        self.trace(|| format!("  a new run from {run_start}"));
+        self.directory = Arc::new(Directory::new(run_start, self.plan.topics_max));
+        self.is_woken = vec![false; links.len()];
+        self.sequencer = Sequencer::new(self.directory.clone(), links, limits(&self.plan));
+        let lives = vec![TopicKey::NONE; self.oracle.topics.len()];
+        let directory = &self.directory;
+        self.oracle.resume(true, run_start, 0, &lives, |record| key_of(directory, record));
     }
 
     pub fn trace(&self, text: impl FnOnce() -> String) {
@@ -268,8 +286,9 @@ impl Feed {
             None => {}
         }
         if let Some(inner) = inner {
+            let inner = serde_json::to_string(inner).expect("it is text");
             line += &format!(
-                ",\"event\":{{\"event_type\":\"{inner}\",\"event_id\":7,\"data\":{{\"slot_name\":\"s\"}}}}"
+                ",\"event\":{{\"event_type\":{inner},\"event_id\":7,\"data\":{{\"slot_name\":\"s\"}}}}"
             );
         }
         let pad = plan.pad(rng);
@@ -296,7 +315,6 @@ impl Feed {
         Moment {
             newest,
             horizon,
-            dropped_max: self.directory.dropped_max(),
             key: topic.key,
             is_complete: log.job.is_complete,
             first_seq: log.first_seq(),

@@ -5,7 +5,8 @@ use std::cell::OnceCell;
 use std::collections::BTreeSet;
 
 use luxcast::stream::dialect;
-use luxcast::stream::topic::{TopicKey, TopicKind};
+use luxcast::stream::key::TopicKey;
+use luxcast::stream::topic::TopicKind;
 use luxcast::wire::action::Since;
 
 /// Place in [`Oracle::topics`].
@@ -135,11 +136,14 @@ const DOCUMENTED: [(&str, Option<&str>); 18] = [
     ("event_emitted", None),
 ];
 
+fn documented() -> BTreeSet<(String, Option<String>)> {
+    DOCUMENTED.iter().map(|(kind, inner)| ((*kind).to_owned(), inner.map(str::to_owned))).collect()
+}
+
 impl Oracle {
     pub fn new(run_start: u64, topics: Vec<(TopicKind, String)>) -> Self {
         let topics =
             topics.into_iter().map(|(kind, name)| TopicRecord { kind, name, life: None, events: Vec::new() });
-        let types = DOCUMENTED.iter().map(|(kind, inner)| ((*kind).to_owned(), inner.map(str::to_owned)));
         Self {
             events: Vec::new(),
             topics: topics.collect(),
@@ -147,7 +151,7 @@ impl Oracle {
             next_seq: run_start + 1,
             holes: Vec::new(),
             missing_to: 0,
-            types: types.collect(),
+            types: documented(),
         }
     }
 
@@ -172,7 +176,11 @@ impl Oracle {
         self.next_seq += 1;
         let place = self.events.len() as u32;
         let name = (taken.kind.to_owned(), taken.inner.map(str::to_owned));
-        let is_overflow = !self.types.contains(&name) && self.types.len() >= ROWS_MAX;
+        // An inner type that is no name of a type has no row.
+        let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte);
+        let is_named =
+            taken.inner.is_none_or(|inner| (1..=64).contains(&inner.len()) && inner.bytes().all(is_word));
+        let is_overflow = !is_named || !self.types.contains(&name) && self.types.len() >= ROWS_MAX;
         if !is_overflow {
             self.types.insert(name);
         }
@@ -205,20 +213,29 @@ impl Oracle {
     }
 
     /// The daemon goes on behind the number `run_start`. A topic that was the one of `keys` still lives.
+    ///
+    /// `is_anew`: it knows nothing of what was before.
     pub fn resume(
         &mut self,
+        is_anew: bool,
         run_start: u64,
         missing_to: u64,
         keys: &[TopicKey],
         key_of: impl Fn(&TopicRecord) -> TopicKey,
     ) {
         self.holes.push((self.next_seq - 1, run_start));
+        if is_anew {
+            self.run_start = run_start;
+            self.holes.clear();
+            self.types = documented();
+        }
         self.next_seq = run_start + 1;
         self.missing_to = missing_to;
         for (record, &key) in self.topics.iter_mut().zip(keys) {
             let now = key_of(record);
             // Of a topic that is gone, the key may come again.
-            record.life = record.life.filter(|life| life.key == key).map(|life| Life { key: now, ..life });
+            record.life =
+                record.life.filter(|life| life.key == key && !is_anew).map(|life| Life { key: now, ..life });
         }
     }
 
@@ -275,7 +292,8 @@ impl Wish {
             return false;
         }
         let inner = event.inner.as_deref();
-        if self.hides_breakpoints && event.kind.starts_with("breakpoint_") {
+        let is_breakpoint = |name: &str| name.starts_with("breakpoint_");
+        if self.hides_breakpoints && (is_breakpoint(&event.kind) || inner.is_some_and(is_breakpoint)) {
             return false;
         }
         let other = match (&*event.kind, inner) {
@@ -297,7 +315,6 @@ pub struct Moment {
     pub newest: u64,
     /// Number of the oldest event that the history has.
     pub horizon: u64,
-    pub dropped_max: u64,
     pub key: TopicKey,
     pub is_complete: bool,
     /// Number of the first event that its log ever had, as far as it is appended.
@@ -331,9 +348,12 @@ pub struct Join {
     pub told_to: u64,
     /// On a connection for many jobs: the past that comes before everything else.
     pub past_to: u64,
-    /// Events of earlier lives of the topic, dropped before they were published: a gap, or that the topic is
-    /// complete from its start, has told of them.
+    /// Events of earlier lives of the topic, dropped before they were published: a gap has told of them, or that the
+    /// topic is complete from its start where that was asked for.
     pub excused: Vec<u64>,
+    /// An earlier life of the job had numbers up to here. A gap says so before its first event, unless that life is
+    /// complete from its start.
+    pub earlier_to: Option<u64>,
 }
 
 impl Oracle {
@@ -343,47 +363,65 @@ impl Oracle {
         let is_gone =
             |event: &&Event| event.seq > newest && topic != ALL && event.seq < self.log_start(topic, moment);
         let excused = self.events_of(topic).filter(is_gone).map(|event| event.seq).collect();
-        let now = Join { gap: None, kept: Vec::new(), after: newest, told_to: 0, past_to, excused };
+        let now = Join {
+            gap: None,
+            kept: Vec::new(),
+            after: newest,
+            told_to: 0,
+            past_to,
+            excused,
+            earlier_to: None,
+        };
         // It may have been dropped before its newest events were published.
-        let to = self.dropped_to(topic, moment);
-        let early = (to > newest && !moment.is_complete).then(|| gap(newest + 1, to, "expired", None));
+        let to = self.earlier_to(topic, moment);
+        let early = (to > newest).then(|| gap(newest + 1, to, "expired", None));
         let join = match since {
             Since::Now => Join { gap: early, ..now },
             Since::Last(count) => {
                 Join { gap: early, ..self.join_last(topic, moment, count as usize, wish, now) }
             }
-            Since::Start => self.join_after(topic, moment, 0, true, wish, now),
+            Since::Start => self.join_start(topic, moment, wish, now),
             Since::After(seq) if seq > newest => {
+                let start = self.join_start(topic, moment, wish, now);
                 let gap = gap(seq + 1, seq + 1, "restart", None);
-                Join { gap: (!moment.is_complete).then_some(gap), ..now }
+                match self.is_whole(topic, moment) {
+                    true => start,
+                    false => Join { gap: Some(gap), earlier_to: None, ..start },
+                }
             }
-            Since::After(seq) => self.join_after(topic, moment, seq, false, wish, now),
+            Since::After(seq) => {
+                let (earlier_to, unknown_to) = (self.earlier_to(topic, moment), self.unknown_to(seq));
+                self.join_after(topic, moment, seq, earlier_to, unknown_to, wish, now)
+            }
         };
+        let is_beyond = matches!(since, Since::After(seq) if seq > newest);
         let told_to = match (since, &join.gap) {
             (Since::Last(_), _) => join.after,
-            (_, gap) => gap.as_ref().map_or(0, |gap| gap.to.max(gap.to_unsure)),
+            (_, gap) if !is_beyond => gap.as_ref().map_or(0, |gap| gap.to.max(gap.to_unsure)),
+            _ => join.told_to,
         };
-        let join = Join { told_to, ..join };
-        let asked = match since {
-            Since::After(seq) => seq.min(newest),
-            Since::Start => 0,
-            Since::Now | Since::Last(_) => newest,
-        };
-        // The moment is the daemon's own word; what was in an earlier life of the topic is not.
-        let is_gone = |event: &&Event| event.seq > asked && event.seq < self.log_start(topic, moment);
-        let gone = self.events_of(topic).filter(is_gone).last().filter(|_| topic != ALL);
-        let told_to = join.gap.as_ref().map_or(0, |gap| gap.to);
-        // Who stands beyond the newest event is only told that.
-        let is_beyond = matches!(since, Since::After(seq) if seq > newest);
-        let is_told = moment.is_complete || is_beyond || gone.is_none_or(|event| event.seq <= told_to);
-        assert!(is_told, "{} was dropped after {asked} without a word: {join:?}", self.topics[topic].name);
-        join
+        Join { told_to, ..join }
     }
 
-    /// The last number that an earlier life of the topic may have had.
-    fn dropped_to(&self, topic: TopicId, moment: &Moment) -> u64 {
-        let before = moment.first_seq.map_or(u64::MAX, |first| first - 1);
-        if topic == ALL { 0 } else { moment.dropped_max.min(before) }
+    fn is_whole(&self, topic: TopicId, moment: &Moment) -> bool {
+        self.topics[topic].kind == TopicKind::Job && moment.is_complete
+    }
+
+    /// The last number of this run, and of those that it knows, in an earlier life of the topic.
+    fn earlier_to(&self, topic: TopicId, moment: &Moment) -> u64 {
+        let start = self.log_start(topic, moment);
+        let is_earlier = |event: &&Event| event.seq < start && event.seq > self.run_start;
+        let last = self.events_of(topic).filter(is_earlier).last().filter(|_| topic != ALL);
+        last.map_or(0, |event| event.seq)
+    }
+
+    fn join_start(&self, topic: TopicId, moment: &Moment, wish: &Wish, now: Join) -> Join {
+        let earlier_to = if self.is_whole(topic, moment) { 0 } else { self.earlier_to(topic, moment) };
+        let is_unsure = self.topics[topic].kind == TopicKind::Job && moment.first_seq.is_none();
+        if earlier_to > 0 && is_unsure {
+            return Join { earlier_to: Some(earlier_to), ..now };
+        }
+        self.join_after(topic, moment, 0, earlier_to, 0, wish, now)
     }
 
     /// Up to here nothing can be known by a watcher that says it stood at `seq`: no run has told it that.
@@ -419,12 +457,16 @@ impl Oracle {
         Join { kept, after, ..now }
     }
 
+    /// What comes to a watcher that stood at `seq`, where an earlier life had numbers up to `earlier_to` and nothing is
+    /// known up to `unknown_to`.
+    #[allow(clippy::too_many_arguments)]
     fn join_after(
         &self,
         topic: TopicId,
         moment: &Moment,
         seq: u64,
-        is_start: bool,
+        earlier_to: u64,
+        unknown_to: u64,
         wish: &Wish,
         now: Join,
     ) -> Join {
@@ -445,19 +487,15 @@ impl Oracle {
             }
         }
         let last_lost = lost.last().copied().unwrap_or(0);
-        let unknown_to = if is_start { 0 } else { self.unknown_to(seq) };
-        let is_other_run = unknown_to > 0;
-        let dropped_to = self.dropped_to(topic, moment);
-        let is_dropped = seq < dropped_to;
-        let gap = if (is_other_run || is_dropped) && !moment.is_complete {
-            let reason = if is_other_run { "restart" } else { "expired" };
-            let to = last_lost.max(dropped_to).max(unknown_to);
+        let gap = if unknown_to > 0 || seq < earlier_to {
+            let reason = if unknown_to > 0 { "restart" } else { "expired" };
+            let to = last_lost.max(earlier_to).max(unknown_to);
             Some(ExpectedGap { to_unsure: unsure, ..gap(seq + 1, to, reason, None) })
         } else {
             let count = lost.len() as u64;
             // Nothing of the topic can be missing before what was lost.
             let is_exact = wish.is_all() && (log_start > seq || topic == ALL);
-            let reason = if seq < self.missing_to && !is_start { "restart" } else { "expired" };
+            let reason = if seq < self.missing_to && seq > 0 { "restart" } else { "expired" };
             let told =
                 ExpectedGap { to_unsure: unsure, is_exact, ..gap(seq + 1, last_lost, reason, Some(count)) };
             (count > 0 || unsure > 0).then_some(told)
@@ -466,7 +504,8 @@ impl Oracle {
         let kept = self.events_of(topic).filter(kept).map(|event| event.seq).collect();
         let after =
             if log_start == u64::MAX { moment.newest } else { seq.max(oldest - 1).min(moment.newest) };
-        Join { gap, kept, after, ..now }
+        let told_to = last_lost.max(unsure).max(earlier_to);
+        Join { gap, kept, after, told_to, ..now }
     }
 }
 

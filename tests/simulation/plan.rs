@@ -174,15 +174,24 @@ impl Plan {
             "custom_c",
             "custom_d",
         ];
+        const INNER: [&str; 10] = [
+            "slot_call",
+            "slot_call",
+            "event_emit",
+            "event_emit",
+            "error",
+            "inner_x",
+            "slot call",
+            "breakpoint_hit",
+            "breakpoint_hit\0",
+            "breakpoint_of_a_name_that_is_longer_than_any_that_a_filter_can_list_as_sixty_four_bytes",
+        ];
         if self.is_overflowing && *new_types < 120 || rng.chance(self.new_type_percent) {
             *new_types += 1;
             return (new_type(*new_types), None);
         }
         match rng.below(10) {
-            0..2 => (
-                "execution_event".into(),
-                Some((*rng.pick(&["slot_call", "event_emit", "error", "inner_x"])).into()),
-            ),
+            0..2 => ("execution_event".into(), Some((*rng.pick(&INNER)).into())),
             2 if *new_types > 0 => (new_type(rng.between(1, *new_types)), None),
             _ => ((*rng.pick(&PLAIN)).into(), None),
         }
@@ -190,7 +199,8 @@ impl Plan {
 
     /// Names that a filter may list, some of them not seen yet, some never.
     pub fn names(&self, rng: &mut Rng) -> Vec<String> {
-        const NAMES: [&str; 14] = [
+        const NAMES: [&str; 15] = [
+            "slot call",
             "job_started",
             "job_completed",
             "job_failed",

@@ -4,7 +4,8 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use luxcast::hub::filter::Filter;
+use luxcast::hub::auth::{Auth, Keyring, Permit};
+use luxcast::hub::token_file;
 use luxcast::hub::watchers::Watchers;
 use luxcast::stream::directory::Directory;
 use luxcast::stream::link::link_of;
@@ -15,7 +16,7 @@ use crate::feed::Feed;
 use crate::oracle::{ALL, TopicId, Wish};
 use crate::plan::Plan;
 use crate::rng::Rng;
-use crate::shard::Shard;
+use crate::shard::{Request, Shard};
 
 /// Turns until everything must be quiet.
 const TURNS_MAX: usize = 50_000;
@@ -47,6 +48,8 @@ pub struct Schedule {
     plan: Plan,
     clients: usize,
     restarts: u64,
+    /// Everything but `debug`.
+    no_breakpoints: Permit,
 }
 
 /// Runs the schedule of a seed; panics where the core breaks its word.
@@ -77,6 +80,11 @@ fn run_with(plan: Plan, rng: Rng, is_tracing: bool) -> Tally {
     schedule.finish()
 }
 
+fn no_breakpoints() -> Permit {
+    let tokens = token_file::parse("token all").expect("it is a good file");
+    Auth::On(Keyring::new(tokens, None)).admit(Some("token"), 0).expect("it is a good token")
+}
+
 impl Schedule {
     fn new(plan: Plan, mut rng: Rng) -> Self {
         let directory = Arc::new(Directory::new(SEQ_MIN + 1000, plan.topics_max));
@@ -85,7 +93,7 @@ impl Schedule {
         let shards =
             shards.map(|(shard, inlet)| Shard::new(Watchers::new(shard, directory.clone()), inlet)).collect();
         let feed = RefCell::new(Feed::new(plan.clone(), rng.split(), links, directory));
-        Self { feed, shards, rng, plan, clients: 0, restarts: 0 }
+        Self { feed, shards, rng, plan, clients: 0, restarts: 0, no_breakpoints: no_breakpoints() }
     }
 
     /// The daemon ends cleanly and another one takes up where it left off, perhaps with the newest batches alone.
@@ -94,7 +102,10 @@ impl Schedule {
             (0..self.plan.shards).map(|_| link_of(self.plan.channel)).unzip();
         let batches = if self.rng.chance(60) { usize::MAX } else { self.rng.below(6) };
         let jump = *self.rng.pick(&[0, 0, 1, 7]);
-        self.feed.borrow_mut().restart(batches, jump, links);
+        match self.rng.chance(25) {
+            true => self.feed.borrow_mut().restart_anew(jump, links),
+            false => self.feed.borrow_mut().restart(batches, jump, links),
+        }
         self.restarts += 1;
         let directory = self.feed.borrow().directory.clone();
         for (index, inlet) in inlets.into_iter().enumerate() {
@@ -153,20 +164,19 @@ impl Schedule {
         }
     }
 
-    fn wish(&mut self, is_debug: bool, is_overseer: bool) -> (Wish, Filter) {
+    fn wish(&mut self, is_debug: bool, is_overseer: bool) -> Wish {
         let hides_breakpoints = !is_debug && self.rng.chance(20);
         let mut wish = Wish { is_debug, is_overseer, hides_breakpoints, ..Wish::default() };
-        let mut filter = Filter::all(is_debug, is_overseer);
-        if hides_breakpoints {
-            filter = filter.without_breakpoints();
+        // The multi-job endpoint takes no filter in its address.
+        if !is_overseer && self.rng.chance(self.plan.filter_percent) {
+            wish.names = self.plan.names(&mut self.rng).into_iter().collect();
+            wish.is_only = !wish.names.is_empty();
         }
-        if self.rng.chance(self.plan.filter_percent) {
-            let names = self.plan.names(&mut self.rng);
-            filter.subscribe(&names).expect("few names");
-            wish.is_only = true;
-            wish.names = names.into_iter().collect();
-        }
-        (wish, filter)
+        wish
+    }
+
+    fn permit(&self, wish: &Wish) -> Permit {
+        if wish.hides_breakpoints { self.no_breakpoints.clone() } else { Permit::Everything }
     }
 
     fn job(&mut self) -> TopicId {
@@ -180,8 +190,10 @@ impl Schedule {
         self.clients += 1;
         let (id, room) = (self.clients, self.room());
         if self.rng.chance(self.plan.many_percent) {
-            let (wish, filter) = self.wish(false, true);
-            self.shards[shard].join_many(id, wish, filter, room, &self.feed);
+            let wish = self.wish(false, true);
+            let permit = self.permit(&wish);
+            let request = Request { topic: None, wish, permit, since: Since::Now };
+            self.shards[shard].join(id, request, room, &self.feed);
             return;
         }
         let topic = match self.rng.below(10) {
@@ -191,17 +203,18 @@ impl Schedule {
         };
         let is_job = (1..=self.plan.jobs).contains(&topic);
         let is_debug = is_job && self.rng.chance(20);
-        let (wish, filter) = self.wish(is_debug, false);
-        let since = self.since(shard);
-        self.shards[shard].join(id, topic, wish, filter, since, room, &self.feed);
+        let wish = self.wish(is_debug, false);
+        let (permit, since) = (self.permit(&wish), self.since(shard));
+        self.shards[shard].join(id, Request { topic: Some(topic), wish, permit, since }, room, &self.feed);
     }
 
     fn join_crowd(&mut self) {
         self.clients += 1;
-        let (wish, filter) = self.wish(false, false);
+        let wish = self.wish(false, false);
         let since = if self.rng.chance(90) { Since::Now } else { Since::Start };
         let room = if self.rng.chance(95) { 1 << 30 } else { self.room() };
-        self.shards[0].join(self.clients, 1, wish, filter, since, room, &self.feed);
+        let request = Request { topic: Some(1), permit: self.permit(&wish), wish, since };
+        self.shards[0].join(self.clients, request, room, &self.feed);
     }
 
     fn read(&mut self, shard: usize) {
@@ -249,30 +262,31 @@ impl Schedule {
 
     fn change(&mut self, shard: usize, key: u32) {
         let names = self.plan.names(&mut self.rng);
-        let change = self.rng.below(3);
-        let change = |wish: &mut Wish, filter: &mut Filter| match change {
-            0 => {
-                filter.subscribe(&names).expect("few names");
+        let mut wish = self.shards[shard].socket(key).client.wish.clone();
+        let list = serde_json::to_string(&names).expect("names are text");
+        let text = match self.rng.below(4) {
+            0 | 1 => {
                 if !wish.is_only {
                     wish.names.clear();
                 }
                 wish.is_only = true;
                 wish.names.extend(names);
+                format!(r#"{{"action":"subscribe","events":{list}}}"#)
             }
-            1 => {
-                filter.unsubscribe(&names).expect("few names");
+            2 => {
                 match wish.is_only {
                     true => wish.names.retain(|name| !names.contains(name)),
                     false => wish.names.extend(names),
                 }
+                format!(r#"{{"action":"unsubscribe","events":{list}}}"#)
             }
             _ => {
-                filter.subscribe_all();
                 wish.is_only = false;
                 wish.names.clear();
+                r#"{"action":"subscribe_all"}"#.to_owned()
             }
         };
-        self.shards[shard].change(key, change, &self.feed);
+        self.shards[shard].change(key, &text, wish, &self.feed);
     }
 
     /// Lets everything come to rest, then asks everybody.

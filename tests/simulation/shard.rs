@@ -4,18 +4,23 @@
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, IoSlice};
 
-use luxcast::hub::filter::Filter;
+use luxcast::hub::auth::Permit;
+use luxcast::hub::endpoint::{Endpoint, Opening};
 use luxcast::hub::outlet::Outlet;
+use luxcast::hub::policy::Policy;
+use luxcast::hub::session::{Scene, Session, Verdict};
 use luxcast::hub::watcher::{BLOCKED, BROKEN, ENDED, ENDING};
 use luxcast::hub::watchers::Watchers;
+use luxcast::stream::key::TopicKey;
 use luxcast::stream::link::{Arrival, Inlet};
-use luxcast::stream::topic::TopicKey;
+use luxcast::stream::topic::TopicKind;
 use luxcast::wire::action::Since;
-use luxcast::wire::{frame, notice};
+use luxcast::wire::frame;
+use luxcast::wire::message::Message;
 
 use crate::client::{Client, Kind};
 use crate::feed::Feed;
-use crate::oracle::{TopicId, Wish};
+use crate::oracle::{TopicId, TopicRecord, Wish};
 use crate::rng::Rng;
 
 pub struct Socket {
@@ -27,13 +32,14 @@ pub struct Socket {
     has_edge: bool,
     pub is_broken: bool,
     is_ending: bool,
-    filter: Filter,
+    session: Option<Session>,
     /// What it watches, in which life of the topic.
     pub watched: Vec<(TopicId, TopicKey)>,
 }
 
 pub struct Shard {
     pub watchers: Watchers,
+    policy: Policy,
     inlet: Inlet,
     /// By the watcher's key.
     pub sockets: Vec<Option<Socket>>,
@@ -50,6 +56,8 @@ struct Port<'a> {
     sockets: &'a mut [Option<Socket>],
     staged: Vec<u8>,
     calls: usize,
+    /// The last answer to [`Outlet::published`].
+    told: u64,
 }
 
 /// Calls of the outlet in one turn: more means that it never ends.
@@ -139,9 +147,9 @@ impl Outlet for Port<'_> {
 
     fn published(&mut self) -> u64 {
         self.pass();
-        let published = self.feed.borrow().published();
+        self.told = self.feed.borrow().published();
         self.pass();
-        published
+        self.told
     }
 
     fn next_arrival(&mut self) -> Option<Arrival> {
@@ -164,14 +172,52 @@ macro_rules! port {
             sockets: &mut $shard.sockets,
             staged: Vec::new(),
             calls: 0,
+            told: 0,
         }
     };
+}
+
+macro_rules! scene {
+    ($shard:ident, $key:expr, $port:expr) => {
+        &mut Scene {
+            key: $key,
+            watchers: &mut $shard.watchers,
+            outlet: $port,
+            policy: &$shard.policy,
+            tick: 0,
+            unix_micros: 0,
+        }
+    };
+}
+
+/// Nothing is limited but the jobs of a connection.
+fn policy() -> Policy {
+    Policy {
+        messages: Policy::message_limits(1 << 20),
+        head_bytes_max: 8192,
+        messages_per_second: 1_000_000,
+        messages_burst: 1_000_000,
+        jobs_max: 1000,
+        heartbeat: 1000,
+        silent_heartbeats: 3,
+        handshake: 100,
+    }
+}
+
+/// What a new client asks for.
+pub struct Request {
+    /// None: many jobs, of which it names none yet.
+    pub topic: Option<TopicId>,
+    pub wish: Wish,
+    pub permit: Permit,
+    pub since: Since,
 }
 
 impl Shard {
     pub fn new(watchers: Watchers, inlet: Inlet) -> Self {
         Self {
             watchers,
+            policy: policy(),
             inlet,
             sockets: Vec::new(),
             is_asleep: false,
@@ -287,155 +333,123 @@ impl Shard {
         self.sockets[key as usize].as_mut().expect("each watcher has a socket")
     }
 
-    fn add(&mut self, id: usize, kind: Kind, wish: Wish, filter: Filter, room: usize) -> u32 {
+    /// A new client. False: there is no room for its topic.
+    pub fn join(&mut self, id: usize, request: Request, room: usize, feed: &RefCell<Feed>) -> bool {
+        self.wake(feed);
+        let Request { topic, wish, permit, since } = request;
+        let endpoint = {
+            let feed = feed.borrow();
+            feed.trace(|| {
+                format!(
+                    "  shard {}: client {id} joins {topic:?} since {since:?}: {wish:?}",
+                    self.watchers.shard
+                )
+            });
+            endpoint(topic.map(|topic| &feed.oracle.topics[topic]), wish.is_debug)
+        };
+        let events = wish.is_only.then(|| wish.names.iter().cloned().collect());
+        let opening = Opening { endpoint, events, since, permit };
+        let kind = if topic.is_some() { Kind::One } else { Kind::Many };
         let key = self.watchers.add();
         if self.sockets.len() <= key as usize {
             self.sockets.resize_with(key as usize + 1, || None);
         }
         self.sockets[key as usize] = Some(Socket {
-            client: Client::new(id, kind, wish),
+            client: Client::new(id, kind, wish.clone()),
             room,
             wants_edge: false,
             has_edge: false,
             is_broken: false,
             is_ending: false,
-            filter,
+            session: None,
             watched: Vec::new(),
         });
-        key
-    }
-
-    /// A client of one topic. False: there is no room for its topic.
-    #[allow(clippy::too_many_arguments)]
-    pub fn join(
-        &mut self,
-        id: usize,
-        topic: TopicId,
-        wish: Wish,
-        filter: Filter,
-        since: Since,
-        room: usize,
-        feed: &RefCell<Feed>,
-    ) -> bool {
-        self.wake(feed);
-        let (kind, name) = {
-            let feed = feed.borrow();
-            feed.trace(|| {
-                format!(
-                    "  shard {}: client {id} joins {topic} since {since:?}: {wish:?}",
-                    self.watchers.shard
-                )
-            });
-            (feed.oracle.topics[topic].kind, feed.oracle.topics[topic].name.clone())
-        };
-        let key = self.add(id, Kind::One, wish.clone(), filter.clone(), room);
-        let mut expected = None;
-        let published = || ask_published(feed);
-        let wanted = luxcast::hub::watchers::Wish { kind, name: &name, filter, since };
-        let result = self.watchers.watch(key, wanted, published, |found, newest, _, out| {
-            let moment = feed.borrow().moment(found, newest);
-            let join = feed.borrow().oracle.join(topic, &moment, since, &wish);
-            feed.borrow().trace(|| format!("    expects {join:?}"));
-            expected = Some((newest, found.key, join));
-            feed.borrow_mut().interleave();
-            notice::connected(out, &luxcast::wire::stamp::Stamp::from_unix_millis(0), newest);
-        });
-        if result.is_err() {
+        let port = port!(self, feed);
+        let opened = Session::open(&opening, scene!(self, key, port), |_| {});
+        let newest = port.told;
+        let Ok(session) = opened else {
             self.remove(key, feed);
             return false;
+        };
+        self.socket(key).session = Some(session);
+        if let Some(topic) = topic {
+            self.expect_join(key, topic, newest, since, feed);
         }
-        let (newest, life, join) = expected.expect("it was greeted");
-        let socket = self.socket(key);
-        socket.client.expect_join(topic, newest, join);
-        socket.watched.push((topic, life));
         true
     }
 
-    /// A client of many jobs, of none yet.
-    pub fn join_many(&mut self, id: usize, wish: Wish, filter: Filter, room: usize, feed: &RefCell<Feed>) {
+    /// The client was told `newest` when it found its place, and nothing has happened since.
+    fn expect_join(&mut self, key: u32, topic: TopicId, newest: u64, since: Since, feed: &RefCell<Feed>) {
+        let socket = self.socket(key);
+        let feed = feed.borrow();
+        let found = feed.find(topic).expect("it is watched");
+        let moment = feed.moment(&found, newest);
+        let join = feed.oracle.join(topic, &moment, since, &socket.client.wish);
+        feed.trace(|| format!("    expects {join:?}"));
+        socket.client.expect_join(topic, newest, join);
+        socket.watched.push((topic, found.key));
+    }
+
+    /// A message of the client's. Returns the newest number that the daemon looked at for it.
+    fn send(&mut self, key: u32, text: &str, feed: &RefCell<Feed>) -> u64 {
         self.wake(feed);
-        feed.borrow()
-            .trace(|| format!("  shard {}: client {id} joins for many jobs: {wish:?}", self.watchers.shard));
-        let key = self.add(id, Kind::Many, wish, filter.clone(), room);
-        self.watchers.watch_many(key, filter);
-        let published = ask_published(feed);
-        self.watchers.say(key, |out| notice::multi_connected(out, published));
+        let socket = self.socket(key);
+        let mut session = socket.session.take().expect("it is open");
+        feed.borrow().trace(|| format!("  client {} sends {text}", socket.client.id));
+        let port = port!(self, feed);
+        let verdict = session.handle_message(&Message::Text(text), scene!(self, key, port));
+        let told = port.told;
+        assert_eq!(verdict, Verdict::Continue, "{text}");
+        self.socket(key).session = Some(session);
+        told
     }
 
     pub fn subscribe(&mut self, key: u32, topic: TopicId, since: Since, feed: &RefCell<Feed>) {
-        self.wake(feed);
         let name = feed.borrow().oracle.topics[topic].name.clone();
-        if self.watchers.is_subscribed(key, &name) {
-            self.watchers.say(key, |out| notice::already_subscribed(out, &name));
-            return;
-        }
-        let wish = self.socket(key).client.wish.clone();
-        let id = self.socket(key).client.id;
-        feed.borrow().trace(|| format!("  client {id} subscribes {name} since {since:?}"));
-        let mut expected = None;
-        let published = || ask_published(feed);
-        let result = self.watchers.subscribe_job(key, &name, since, published, |newest, out| {
-            let found = feed.borrow().find(topic).expect("it is watched");
-            let moment = feed.borrow().moment(&found, newest);
-            let join = feed.borrow().oracle.join(topic, &moment, since, &wish);
-            feed.borrow().trace(|| format!("    expects {join:?}"));
-            expected = Some((newest, found.key, join));
-            feed.borrow_mut().interleave();
-            notice::subscribed(out, &name, "s", newest);
-        });
-        if result.is_ok() {
-            let (newest, life, join) = expected.expect("it was greeted");
-            let socket = self.socket(key);
-            socket.client.expect_join(topic, newest, join);
-            socket.watched.push((topic, life));
+        let was_there = self.watchers.is_subscribed(key, &name);
+        let since_text = match since {
+            Since::Now => String::new(),
+            Since::Start => r#","since":"start""#.to_owned(),
+            Since::After(seq) => format!(r#","since":{seq}"#),
+            Since::Last(count) => format!(r#","since":-{count}"#),
+        };
+        let text = format!(r#"{{"type":"subscribe","job_id":"{name}"{since_text}}}"#);
+        let newest = self.send(key, &text, feed);
+        if !was_there && self.watchers.is_subscribed(key, &name) {
+            self.expect_join(key, topic, newest, since, feed);
         }
     }
 
     pub fn unsubscribe(&mut self, key: u32, topic: TopicId, feed: &RefCell<Feed>) {
-        self.wake(feed);
         let name = feed.borrow().oracle.topics[topic].name.clone();
-        let id = self.socket(key).client.id;
-        feed.borrow().trace(|| format!("  client {id} unsubscribes {name}"));
-        let was_there = self.watchers.unsubscribe_job(key, &name);
-        self.watchers.say(key, |out| match was_there {
-            true => notice::unsubscribed(out, &name),
-            false => notice::not_subscribed(out, &name),
-        });
+        self.send(key, &format!(r#"{{"type":"unsubscribe","job_id":"{name}"}}"#), feed);
         self.socket(key).watched.retain(|&(watched, _)| watched != topic);
     }
 
-    /// A filter change, as a session does it.
-    pub fn change(&mut self, key: u32, change: impl FnOnce(&mut Wish, &mut Filter), feed: &RefCell<Feed>) {
-        self.wake(feed);
-        self.watchers.settle(key, port!(self, feed));
-        let socket = self.socket(key);
-        change(&mut socket.client.wish, &mut socket.filter);
-        feed.borrow().trace(|| format!("  client {} wants {:?}", socket.client.id, socket.client.wish));
-        socket.client.expect_change(feed.borrow().published());
-        let filter = socket.filter.clone();
-        self.watchers.say(key, |out| notice::confirmed(out, "subscribe", "[]"));
-        self.watchers.set_filter(key, filter);
+    /// A filter change by this message; the client wants `wish` from then on.
+    pub fn change(&mut self, key: u32, text: &str, wish: Wish, feed: &RefCell<Feed>) {
+        self.send(key, text, feed);
+        let published = feed.borrow().published();
+        let client = &mut self.socket(key).client;
+        client.wish = wish;
+        client.expect_change(published);
         self.bury(feed);
     }
 
     /// A heartbeat: where the client stands, and a protocol ping.
     pub fn ping(&mut self, key: u32, feed: &RefCell<Feed>) {
         self.wake(feed);
-        self.watchers.settle(key, port!(self, feed));
-        let (position, now) = (self.watchers.position(key), self.watchers.now);
-        let id = self.socket(key).client.id;
-        feed.borrow().trace(|| format!("  client {id} is pinged at {position}"));
-        self.watchers.say(key, |out| {
-            notice::ping(out, &now, position);
-            frame::write_ping(out, b"");
-        });
+        let socket = self.socket(key);
+        let session = socket.session.take().expect("it is open");
+        feed.borrow().trace(|| format!("  client {} is pinged", socket.client.id));
+        session.beat(scene!(self, key, port!(self, feed)));
+        self.socket(key).session = Some(session);
         self.bury(feed);
     }
 
     /// Control bytes that change nothing.
     pub fn chat(&mut self, key: u32, feed: &RefCell<Feed>) {
-        self.wake(feed);
-        self.watchers.say(key, notice::pong);
+        self.send(key, r#"{"action":"ping"}"#, feed);
     }
 
     pub fn chat_with_all(&mut self, feed: &RefCell<Feed>) {
@@ -449,15 +463,12 @@ impl Shard {
     /// The daemon drains: `disconnected`, then the close frame.
     pub fn end(&mut self, key: u32, feed: &RefCell<Feed>) {
         self.wake(feed);
-        self.watchers.settle(key, port!(self, feed));
-        let (position, now) = (self.watchers.position(key), self.watchers.now);
         let socket = self.socket(key);
         socket.is_ending = true;
-        feed.borrow().trace(|| format!("  client {} is closed at {position}", socket.client.id));
-        self.watchers.say(key, |out| {
-            notice::disconnected(out, &now, position, "drain", 500);
-            frame::write_close(out, 1012, "drain");
-        });
+        let session = socket.session.take().expect("it is open");
+        feed.borrow().trace(|| format!("  client {} is closed", socket.client.id));
+        session.say_goodbye(500, scene!(self, key, port!(self, feed)));
+        self.watchers.say(key, |out| frame::write_close(out, 1012, "drain"));
         self.watchers.end(key);
         self.bury(feed);
     }
@@ -480,11 +491,14 @@ impl Shard {
     }
 }
 
-fn ask_published(feed: &RefCell<Feed>) -> u64 {
-    feed.borrow_mut().interleave();
-    let published = feed.borrow().published();
-    feed.borrow_mut().interleave();
-    published
+fn endpoint(topic: Option<&TopicRecord>, is_debug: bool) -> Endpoint {
+    let Some(TopicRecord { kind, name, .. }) = topic else { return Endpoint::MultiJob };
+    match kind {
+        TopicKind::All => Endpoint::Events,
+        TopicKind::Flow => Endpoint::FlowMonitor(name.clone()),
+        TopicKind::Job if is_debug => Endpoint::JobDebug(name.clone()),
+        TopicKind::Job => Endpoint::JobMonitor(name.clone()),
+    }
 }
 
 impl Socket {

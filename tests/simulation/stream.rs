@@ -56,6 +56,8 @@ pub struct Stream {
     told_to: u64,
     kept_due: VecDeque<u64>,
     excused: Vec<u64>,
+    /// See [`Join::earlier_to`].
+    earlier_to: Option<u64>,
     open_gap: Option<OpenGap>,
     /// Terminal events said to be lost: none may be one that is kept.
     lost_terminals: Vec<u64>,
@@ -74,6 +76,7 @@ impl Stream {
             expected_gap: join.gap,
             kept_due: join.kept.into(),
             excused: join.excused,
+            earlier_to: join.earlier_to,
             open_gap: None,
             lost_terminals: Vec::new(),
         }
@@ -102,6 +105,11 @@ impl Stream {
             "client {client}: {:?} did not come before {seq}",
             self.expected_gap
         );
+        if let Some(earlier_to) = self.earlier_to.take() {
+            let life = sight.oracle.topics[self.topic].life.expect("it has an event");
+            let is_whole = life.is_complete || life.first_seq <= earlier_to;
+            assert!(is_whole, "client {client}: no word of the earlier life up to {earlier_to} before {seq}");
+        }
         self.floor = seq;
         if self.kept_due.contains(&seq) {
             self.kept_are_past(seq, sight);
@@ -205,6 +213,15 @@ impl Stream {
                 && told.reason == expected.reason;
             assert!(is_right, "client {client}: {told:?} came, not {expected:?}");
             return;
+        }
+        if let Some(earlier_to) = self.earlier_to.take() {
+            let life = sight.oracle.topics[self.topic].life.expect("it has an event");
+            if !life.is_complete {
+                let is_right = (told.from, told.to, told.missed) == (1, earlier_to, None);
+                let is_right = is_right && told.reason == "expired";
+                assert!(is_right, "client {client}: {told:?}, not up to {earlier_to}");
+                return;
+            }
         }
         assert_eq!(told.reason, "overrun", "client {client}: {told:?} came unexpected");
         self.kept_are_past(u64::MAX, sight);

@@ -9,7 +9,7 @@ use crate::hub::questions::{bytes_beyond, name_of};
 use crate::metrics::ENDPOINTS;
 use crate::net::admin::query;
 use crate::net::survey::Sight;
-use crate::stream::topic::TopicKey;
+use crate::stream::key::TopicKey;
 use crate::wire::http::Refusal;
 
 /// Places in logs looked at for the bytes of one answer: some milliseconds.

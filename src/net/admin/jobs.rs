@@ -57,13 +57,13 @@ impl Listing {
             return None;
         }
         let log = sight.topic.log.lock();
-        if self.state.is_some_and(|state| state != log.job.status) {
+        if self.state.is_some_and(|state| state != log.job.status()) {
             return None;
         }
         Some(Row {
             job: &sight.topic.name,
             flow,
-            state: log.job.status.as_str(),
+            state: log.job.status().as_str(),
             // Its first event is not published yet.
             first_seq: log.first_seq()?,
             last_seq: log.last_seq(),

@@ -95,7 +95,7 @@ impl Listing {
         for (place, sight) in wanted {
             let (first_seq, status) = {
                 let log = sight.topic.log.lock();
-                (log.first_seq(), log.job.status)
+                (log.first_seq(), log.job.status())
             };
             // None: its first event is not published yet.
             let Some(first_seq) = first_seq else { continue };
@@ -131,7 +131,7 @@ fn row<'a>(found: &Found, sight: &'a JobSight, unix_micros: i64) -> Row<'a> {
     Row {
         job_id: &sight.topic.name,
         flow_id: sight.flow.as_ref().map(|flow| &*flow.name),
-        status: fold.status.as_str(),
+        status: fold.status().as_str(),
         start_time: fold.start_micros().map(stamp),
         end_time: fold.end_micros().map(stamp),
         duration: fold.duration_seconds(unix_micros),

@@ -282,7 +282,7 @@ impl Reading {
         }
         let missing_topics = self.topics.iter().filter(|topic| topic.is_none()).count();
         if missing_topics > 0 {
-            self.head.dropped_max = self.head.seq;
+            self.head.dropped_floor = self.head.seq;
         }
         Restored {
             head: self.head,

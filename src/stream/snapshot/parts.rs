@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::stream::jobs::JobFold;
-use crate::stream::ledger::Standing;
+use crate::stream::silence::Standing;
 use crate::stream::topic::Lost;
 
 /// Where one run of the daemon begins in the one order of numbers and in the log of all events.
@@ -30,7 +30,10 @@ pub struct Head {
     /// The newest number.
     pub seq: u64,
     pub runs: Vec<RunStart>,
-    pub dropped_max: u64,
+    /// Any topic may have been dropped with a number up to here.
+    pub dropped_floor: u64,
+    /// Of the sketch of dropped topics, the cells in use.
+    pub dropped: Vec<(u32, u64)>,
     /// The rows of the table of types, the documented ones too.
     pub types: Vec<(Box<str>, Option<Box<str>>)>,
     pub publishers: Vec<PublisherPart>,
@@ -116,6 +119,8 @@ pub struct RunPart {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct BatchPart {
     pub first_seq: u64,
+    /// When it was read, in Unix milliseconds.
+    pub arrived_millis: u64,
     pub ends: Vec<u32>,
     pub bits: Vec<u8>,
     /// The first is the whole batch, for the topic of all events.

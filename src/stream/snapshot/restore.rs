@@ -7,9 +7,11 @@ use super::load::{BatchRead, Restored};
 use super::parts::{EventPart, LogPart, RunPart, RunStart, TopicPart};
 use crate::stream::batch::{Batch, Overflow, Run};
 use crate::stream::directory::Past;
-use crate::stream::ledger::{NONE, Standing};
+use crate::stream::dropped::Dropped;
+use crate::stream::key::{FlowKey, JobKey, TopicKey};
 use crate::stream::sequencer::{Now, Sequencer};
-use crate::stream::topic::{Handle, Keep, Log, Topic, TopicKey};
+use crate::stream::silence::Standing;
+use crate::stream::topic::{Handle, Keep, Log, Topic, TopicKind};
 
 impl Restored {
     /// What the directory has to know of the runs before the one that begins behind the number `run_start`.
@@ -17,7 +19,8 @@ impl Restored {
         let mut runs = self.head.runs.clone();
         runs.push(RunStart { seq: run_start, index: self.head.all.head });
         runs.drain(..runs.len().saturating_sub(RUNS_MAX));
-        Past { runs, dropped_max: self.head.dropped_max, missing_to: self.missing_to }
+        let dropped = Dropped::restore(self.head.dropped_floor, &self.head.dropped);
+        Past { runs, dropped, missing_to: self.missing_to }
     }
 }
 
@@ -36,11 +39,12 @@ impl Sequencer {
             let key = topic.map(|topic| match is_staying {
                 true => self.restore_topic(topic, away_millis, now, &keys),
                 false => {
-                    self.directory.note_dropped(topic.last_seq);
-                    None
+                    let kind = if is_flow(&topic) { TopicKind::Flow } else { TopicKind::Job };
+                    self.directory.dropped.note(kind, &topic.name, topic.last_seq);
+                    TopicKey::NONE
                 }
             });
-            keys.push(key.flatten().unwrap_or(NOBODY));
+            keys.push(key.unwrap_or(TopicKey::NONE));
         }
         self.all_next_at = head.all.head;
         restore_log(&mut self.directory.all.log.lock(), head.all);
@@ -54,9 +58,8 @@ impl Sequencer {
 
     /// Which topics there is room for: the flows, and the jobs silent for the shortest.
     fn choose(&self, topics: &[Option<TopicPart>]) -> Vec<bool> {
-        let is_flow = |topic: &TopicPart| topic.standing == Standing::Flow;
         let topics_max = self.directory.topics_max();
-        let flows = topics.iter().flatten().filter(|topic| is_flow(topic)).count().min(topics_max);
+        let flows = topics.iter().flatten().filter(|&topic| is_flow(topic)).count().min(topics_max);
         let jobs = self.limits.jobs_max.min(topics_max - flows);
         let mut by_silence: Vec<usize> = (0..topics.len()).filter(|&place| topics[place].is_some()).collect();
         by_silence.sort_by_key(|&place| topics[place].as_ref().map(|topic| topic.silent_millis));
@@ -70,37 +73,24 @@ impl Sequencer {
         is_staying
     }
 
-    fn restore_topic(
-        &mut self,
-        part: TopicPart,
-        away_millis: u64,
-        now: Now,
-        keys: &[TopicKey],
-    ) -> Option<TopicKey> {
-        let is_flow = part.standing == Standing::Flow;
-        let names = if is_flow { [None, Some(&*part.name)] } else { [Some(&*part.name), None] };
-        let Ok([job, flow]) = self.directory.know(names) else {
-            self.directory.note_dropped(part.last_seq);
-            return None;
-        };
+    fn restore_topic(&mut self, part: TopicPart, away_millis: u64, now: Now, keys: &[TopicKey]) -> TopicKey {
+        let names = if is_flow(&part) { [None, Some(&*part.name)] } else { [Some(&*part.name), None] };
+        let [job, flow] = self.directory.know(names);
         let topic = job.or(flow).expect("it was asked for");
-        let key = topic.key;
         let silent_millis = part.silent_millis.saturating_add(away_millis);
         self.ledger.now_millis = now.millis.saturating_sub(silent_millis);
-        let slot = self.ledger.enter(topic.clone());
-        let entry = self.ledger.entry_mut(slot);
+        let key = self.ledger.enter(topic.clone(), part.standing);
+        let entry = self.ledger.entry_mut(key);
         entry.next_at = part.log.head;
         entry.last_seq = part.last_seq;
         entry.has_metrics = part.has_metrics;
-        if part.standing == Standing::Ended {
-            self.ledger.touch(slot, Standing::Ended);
-        }
-        let flow = part.flow.map_or(NOBODY, |place| keys.get(place as usize).copied().unwrap_or(NOBODY));
-        if flow != NOBODY {
-            self.ledger.join_flow(slot, flow.slot);
+        let flow =
+            part.flow.and_then(|place| keys.get(place as usize)).filter(|&&flow| flow != TopicKey::NONE);
+        if let Some(&flow) = flow {
+            self.ledger.join_flow(JobKey::new(key), FlowKey::new(flow));
         }
         if part.is_due {
-            self.metronome.note_change(self.ledger.entry_mut(slot), now.millis);
+            self.metronome.note_change(self.ledger.entry_mut(key), now.millis);
         }
         let mut log = topic.log.lock();
         log.job = part.job;
@@ -115,14 +105,14 @@ impl Sequencer {
                 self.history.sub_kept(log.unkeep(place));
             }
         }
-        Some(key)
+        key
     }
 
     fn restore_batch(&mut self, read: BatchRead, keys: &[TopicKey]) {
         let BatchRead { part, bytes } = read;
         let runs = part.runs.iter().filter_map(|run| {
             let topic = keys[run.topic as usize];
-            (topic != NOBODY).then(|| restore_run(run, topic, &part.bits))
+            (topic != TopicKey::NONE).then(|| restore_run(run, topic, &part.bits))
         });
         let runs: Vec<Run> = runs.collect();
         let mut names = String::new();
@@ -135,13 +125,14 @@ impl Sequencer {
             Overflow { event: *event, end: names.len() as u32 }
         });
         let overflow = overflow.collect();
-        let batch =
-            Arc::new(Batch::of_parts(part.first_seq, bytes, part.ends, part.bits, runs, (overflow, names)));
+        let numbers = (part.first_seq, part.arrived_millis);
+        let batch = Batch::of_parts(numbers, bytes, part.ends, part.bits, runs, (overflow, names));
+        let batch = Arc::new(batch);
         for (index, run) in batch.runs().iter().enumerate() {
             let handle = Handle { batch: batch.clone(), run: index as u32 };
             let topic = match index {
                 0 => self.directory.all.clone(),
-                _ => self.ledger.entry(run.topic.slot).topic.clone(),
+                _ => self.ledger.entry(run.topic).topic.clone(),
             };
             let grown = topic.log.lock().append(handle, &mut self.history.chunks);
             self.history.add(grown);
@@ -154,8 +145,9 @@ impl Sequencer {
     }
 }
 
-/// The key of no topic.
-const NOBODY: TopicKey = TopicKey { slot: NONE, generation: 0 };
+fn is_flow(topic: &TopicPart) -> bool {
+    topic.standing == Standing::Flow
+}
 
 /// The log up to where the batches that follow begin.
 fn restore_log(log: &mut Log, part: LogPart) {

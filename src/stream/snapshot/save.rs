@@ -14,8 +14,9 @@ use super::parts::{
 use super::record::{Kind, write};
 use crate::event::OVERFLOW_BIT;
 use crate::stream::batch::{Batch, Run};
-use crate::stream::ledger::{NONE, Standing};
+use crate::stream::key::TopicKey;
 use crate::stream::sequencer::{Now, Sequencer};
+use crate::stream::silence::Standing;
 use crate::stream::topic::Log;
 
 /// A record of topics is begun anew beyond so many bytes: what one flipped bit costs.
@@ -25,9 +26,10 @@ pub struct Saver<'a> {
     sequencer: &'a Sequencer,
     publishers: Vec<PublisherPart>,
     now: Now,
-    /// Slots of the topics, in the order of their places from 1 on: flows first, then by silence.
-    slots: Vec<u32>,
-    /// By slot, the topic's place.
+    /// The topics, in the order of their places from 1 on: flows first, then by silence; and the time of each one's last
+    /// event.
+    topics: Vec<(TopicKey, u64)>,
+    /// By slot, the topic's place; 0 where there is none.
     places: Vec<u32>,
     /// Newest first.
     pub(super) batches: Vec<Arc<Batch>>,
@@ -50,12 +52,12 @@ enum Stage {
 impl<'a> Saver<'a> {
     /// Everything that was taken is published.
     pub fn new(sequencer: &'a Sequencer, publishers: Vec<PublisherPart>, now: Now) -> Self {
-        let standings = [Standing::Flow, Standing::Running, Standing::Ended];
-        let slots: Vec<u32> =
-            standings.into_iter().flat_map(|standing| sequencer.ledger.slots(standing)).collect();
-        let mut places = vec![NONE; slots.iter().max().map_or(0, |&slot| slot as usize + 1)];
-        for (place, &slot) in (1..).zip(&slots) {
-            places[slot as usize] = place;
+        let standings = [Standing::Flow].into_iter().chain(Standing::OF_JOBS);
+        let topics: Vec<(TopicKey, u64)> =
+            standings.flat_map(|standing| sequencer.ledger.silent_keys(standing)).collect();
+        let mut places = vec![0; topics.iter().map(|(key, _)| key.slot as usize + 1).max().unwrap_or(0)];
+        for (place, (key, _)) in (1..).zip(&topics) {
+            places[key.slot as usize] = place;
         }
         let log = sequencer.directory.all.log.lock();
         let mut batches: Vec<Arc<Batch>> = log.handles().map(|handle| handle.batch.clone()).collect();
@@ -65,7 +67,7 @@ impl<'a> Saver<'a> {
             sequencer,
             publishers,
             now,
-            slots,
+            topics,
             places,
             batches,
             left_out: 0,
@@ -82,7 +84,7 @@ impl<'a> Saver<'a> {
                 self.write_head(out);
                 Stage::Topics { next: 0 }
             }
-            Stage::Topics { next } if next < self.slots.len() => {
+            Stage::Topics { next } if next < self.topics.len() => {
                 Stage::Topics { next: self.write_topics(out, next) }
             }
             Stage::Topics { .. } => Stage::Batches { next: 0 },
@@ -119,25 +121,27 @@ impl<'a> Saver<'a> {
 
     fn write_head(&self, out: &mut Vec<u8>) {
         let directory = &self.sequencer.directory;
+        let (dropped_floor, dropped) = directory.dropped.save();
         let head = Head {
             unix_micros: self.now.unix_micros,
             seq: self.sequencer.seq(),
             runs: directory.runs.to_vec(),
-            dropped_max: directory.dropped_max(),
+            dropped_floor,
+            dropped,
             types: directory.types.names(),
             publishers: self.publishers.clone(),
             all: log_part(&directory.all.log.lock()),
-            topics: self.slots.len() as u32,
+            topics: self.topics.len() as u32,
         };
         write(out, Kind::Head, |out| add(out, &head));
     }
 
-    /// Returns the place in `slots` of the first that is left.
+    /// Returns the place in `topics` of the first that is left.
     fn write_topics(&self, out: &mut Vec<u8>, first: usize) -> usize {
         let mut topics = Topics { first: first as u32 + 1, topics: Vec::new() };
         let mut bytes = 0;
-        for &slot in &self.slots[first..] {
-            let topic = self.topic_part(slot);
+        for &(key, stamp) in &self.topics[first..] {
+            let topic = self.topic_part(key, stamp);
             bytes += size_of::<TopicPart>() + topic.name.len();
             bytes += topic.kept.iter().flatten().map(|event| event.frame.len()).sum::<usize>();
             topics.topics.push(topic);
@@ -149,16 +153,16 @@ impl<'a> Saver<'a> {
         first + topics.topics.len()
     }
 
-    fn topic_part(&self, slot: u32) -> TopicPart {
-        let entry = self.sequencer.ledger.entry(slot);
+    fn topic_part(&self, key: TopicKey, stamp: u64) -> TopicPart {
+        let entry = self.sequencer.ledger.entry(key);
         let log = entry.topic.log.lock();
         let kept =
             log.kept.each_ref().map(|copy| copy.as_ref().map(|copy| event_part(copy, 0, &copy.runs()[0])));
         TopicPart {
             name: entry.topic.name.clone(),
-            standing: entry.standing,
-            silent_millis: self.now.millis.saturating_sub(entry.stamp),
-            flow: (entry.flow != NONE).then(|| self.places[entry.flow as usize]),
+            standing: self.sequencer.ledger.standing(key),
+            silent_millis: self.now.millis.saturating_sub(stamp),
+            flow: entry.flow.map(|flow| self.places[TopicKey::from(flow).slot as usize]),
             last_seq: entry.last_seq,
             has_metrics: entry.has_metrics,
             is_due: entry.is_due,
@@ -179,6 +183,7 @@ impl<'a> Saver<'a> {
         });
         let part = BatchPart {
             first_seq: batch.first_seq(),
+            arrived_millis: batch.arrived_millis(),
             ends: batch.ends().to_vec(),
             bits: batch.bits().to_vec(),
             runs: runs.collect(),
@@ -192,13 +197,11 @@ impl<'a> Saver<'a> {
 
     /// The place of a run's topic, unless that has been dropped.
     fn place_of(&self, run: &Run) -> Option<u32> {
-        match run.topic.slot {
-            0 => Some(0),
-            slot => {
-                self.sequencer.ledger.find(slot, run.topic.generation)?;
-                Some(self.places[slot as usize])
-            }
+        if run.topic == TopicKey::ALL {
+            return Some(0);
         }
+        self.sequencer.ledger.find(run.topic)?;
+        Some(self.places[run.topic.slot as usize])
     }
 
     /// What jobs keep of a batch that is not saved; the rest of it is noted as lost.
@@ -208,7 +211,7 @@ impl<'a> Saver<'a> {
             let Some(place) = self.place_of(run) else { continue };
             let mut keeps = [0, 0];
             if place > 0 {
-                let topic = &self.sequencer.ledger.entry(run.topic.slot).topic;
+                let topic = &self.sequencer.ledger.entry(run.topic).topic;
                 let job = topic.log.lock().job;
                 keeps = [job.first_started_seq, job.last_terminal_seq];
             }

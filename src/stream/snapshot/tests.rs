@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::{PublisherPart, Restored, Saver, Unusable, load};
 use crate::stream::batch::Batch;
 use crate::stream::directory::Directory;
-use crate::stream::ledger::{NONE, Standing};
 use crate::stream::sequencer::{Limits, Now, SEQ_MIN, Sequencer, Step, Taken};
+use crate::stream::silence::Standing;
 use crate::stream::topic::{Log, Lost, Topic, TopicKind};
 use crate::wire::line::PADDING;
 
@@ -170,10 +170,10 @@ fn pictures(sequencer: &Sequencer) -> BTreeMap<String, Picture> {
     let ledger = &sequencer.ledger;
     let mut pictures = BTreeMap::new();
     pictures.insert(String::new(), picture(&sequencer.directory.all.log.lock(), String::new()));
-    for standing in [Standing::Running, Standing::Ended, Standing::Flow] {
-        for (place, slot) in ledger.slots(standing).enumerate() {
-            let entry = ledger.entry(slot);
-            let flow = (entry.flow != NONE).then(|| ledger.entry(entry.flow).topic.name.clone());
+    for standing in Standing::OF_JOBS.into_iter().chain([Standing::Flow]) {
+        for (place, (key, _)) in ledger.silent_keys(standing).enumerate() {
+            let entry = ledger.entry(key);
+            let flow = entry.flow.map(|flow| ledger.entry(flow).topic.name.clone());
             let rest = format!(
                 "{standing:?} {place} {flow:?} {} {} {} {} {}",
                 entry.jobs, entry.next_at, entry.last_seq, entry.has_metrics, entry.is_due
@@ -205,9 +205,11 @@ fn check(sequencer: &Sequencer, originals: &BTreeMap<String, Picture>, what: &st
         assert!(picture.base_seq < first, "{what}: {name}");
         assert!(picture.lost.values().all(|&(_, last_seq)| last_seq <= picture.base_seq), "{what}: {name}");
     }
-    let is_any_missing = originals.keys().any(|name| !pictures.contains_key(name));
-    let newest = originals[""].last_seq;
-    assert!(!is_any_missing || sequencer.directory.dropped_max() >= newest, "{what}: a topic is missing");
+    for (name, original) in originals.iter().filter(|(name, _)| !pictures.contains_key(*name)) {
+        let kinds = [TopicKind::Job, TopicKind::Flow];
+        let noted = kinds.map(|kind| sequencer.directory.dropped.last(kind, name)).into_iter().max();
+        assert!(noted >= Some(original.last_seq), "{what}: {name} is missing");
+    }
 }
 
 #[test]
@@ -352,7 +354,8 @@ fn past_jobs_max_the_jobs_silent_for_longest_are_dropped() {
     let next = restored(load(&bytes[..], bytes.len() as u64).unwrap(), LARGE, 3);
     let names: Vec<String> = pictures(&next).into_keys().collect();
     assert_eq!(names, ["", "j7", "j8", "j9"]);
-    assert_eq!(next.directory.dropped_max(), SEQ_MIN + 17);
+    let noted = |job: &str| next.directory.dropped.last(TopicKind::Job, job);
+    assert_eq!((noted("j0"), noted("j6"), noted("j7")), (SEQ_MIN + 11, SEQ_MIN + 17, 0));
 }
 
 #[test]

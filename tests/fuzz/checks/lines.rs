@@ -2,14 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use luxcast::stream::dialect;
 use luxcast::stream::directory::Directory;
 use luxcast::stream::sequencer::{Limits, Now, SEQ_MIN, Sequencer, Step, Taken};
-use luxcast::wire::line::{EventFields, Line, LineReader, PADDING, trim};
+use luxcast::wire::line::{EventFields, INNER_BYTES_MAX, Line, LineReader, PADDING, UNREADABLE_INNER, trim};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 const DEPTH_MAX: usize = 64;
 const OWN_TYPES: [&str; 11] = [
@@ -137,6 +139,26 @@ struct Oracle {
     data_flow_id: Option<String>,
 }
 
+/// The inner type of a line, as its readers may take it: the last of all, but a breakpoint's if any may be one.
+fn inner_type(line: &str) -> Option<String> {
+    let events = parse::<Members<Box<RawValue>>>(line).expect("it was an object").0;
+    let events = events.iter().filter(|member| member.0 == "event");
+    let types = events.filter_map(|member| parse::<Members<Value>>(member.1.get()).ok());
+    let types: Vec<Value> =
+        types.flat_map(|event| event.0).filter(|it| it.0 == "event_type").map(|it| it.1).collect();
+    let (last, before) = types.split_last()?;
+    let may_hide = |value: &Value| {
+        value.is_object()
+            || value.is_array()
+            || value.as_str().is_some_and(|text| text.starts_with("breakpoint_"))
+    };
+    if before.iter().any(may_hide) || last.is_object() || last.is_array() {
+        return Some(UNREADABLE_INNER.to_owned());
+    }
+    let text = last.as_str()?;
+    Some(text[..text.floor_char_boundary(INNER_BYTES_MAX)].to_owned())
+}
+
 impl Oracle {
     fn of(line: &[u8]) -> Self {
         let mut oracle = Self::default();
@@ -156,7 +178,10 @@ impl Oracle {
             oracle.faults.insert("not_an_object");
             return oracle;
         }
-        oracle.look_at(parse::<Members>(&narrow).expect("it was an object").0);
+        oracle.look_at(parse::<Members<Value>>(&narrow).expect("it was an object").0);
+        if oracle.kind.as_deref() == Some("execution_event") {
+            oracle.inner = inner_type(&narrow);
+        }
         oracle
     }
 
@@ -200,9 +225,6 @@ impl Oracle {
         let is_bad = |name: &str, id: &Option<String>| id.is_none() && !last(name).is_null();
         if is_bad("job_id", &self.job_id) || is_bad("flow_id", &self.flow_id) {
             faults.insert("bad_id");
-        }
-        if self.kind.as_deref() == Some("execution_event") {
-            self.inner = word(&last("event")["event_type"], 64);
         }
         if self.flow_id.is_none() {
             self.data_flow_id = word(&last("data")["flow_id"], 128);
@@ -297,20 +319,20 @@ fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, ()> {
 }
 
 /// An object's members in order, also those whose names come again.
-struct Members(Vec<(String, Value)>);
+struct Members<V>(Vec<(String, V)>);
 
-impl<'de> Deserialize<'de> for Members {
+impl<'de, V: Deserialize<'de>> Deserialize<'de> for Members<V> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct InOrder;
+        struct InOrder<V>(PhantomData<V>);
 
-        impl<'de> Visitor<'de> for InOrder {
-            type Value = Members;
+        impl<'de, V: Deserialize<'de>> Visitor<'de> for InOrder<V> {
+            type Value = Members<V>;
 
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
                 formatter.write_str("an object")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<V>, A::Error> {
                 let mut members = Vec::new();
                 while let Some(member) = map.next_entry()? {
                     members.push(member);
@@ -319,6 +341,6 @@ impl<'de> Deserialize<'de> for Members {
             }
         }
 
-        deserializer.deserialize_map(InOrder)
+        deserializer.deserialize_map(InOrder(PhantomData))
     }
 }

@@ -1,0 +1,62 @@
+//! The events of the daemon's own: `metrics` of jobs that have changed or were lost.
+
+use crate::stream::jobs::JobStatus;
+use crate::stream::key::TopicKey;
+use crate::stream::sequencer::{Now, Sequencer, Taken};
+use crate::stream::topic::Topic;
+use crate::wire::line::PADDING;
+use crate::wire::notice;
+use crate::wire::stamp::Stamp;
+
+impl Sequencer {
+    /// When [`Sequencer::take_metrics`] has something to do, in milliseconds of the daemon's clock.
+    pub fn metrics_due_at(&self) -> Option<u64> {
+        if self.lost.is_empty() { self.metronome.due_at() } else { Some(0) }
+    }
+
+    /// Takes in a `metrics` event for each watched job that is due, or that was lost meanwhile. Not in the midst of a
+    /// turn.
+    pub fn take_metrics(&mut self, now: Now, object: &mut Vec<u8>) {
+        self.own_from = self.seq() + 1;
+        for key in std::mem::take(&mut self.lost) {
+            let is_lost = |job: &Topic| job.log.lock().job.status() == JobStatus::Lost;
+            if self.ledger.find(key.into()).is_some_and(|entry| is_lost(&entry.topic)) {
+                self.take_metrics_of(key.into(), now, object);
+            }
+        }
+        while let Some(key) = self.metronome.next_due(now.millis) {
+            let Some(entry) = self.ledger.find_mut(key) else {
+                continue;
+            };
+            entry.is_due = false;
+            if !entry.has_metrics {
+                self.take_metrics_of(key, now, object);
+            }
+        }
+    }
+
+    fn take_metrics_of(&mut self, key: TopicKey, now: Now, object: &mut Vec<u8>) {
+        let entry = self.ledger.entry(key);
+        let (topic, has_metrics) = (entry.topic.clone(), entry.has_metrics);
+        let is_flow_watched = entry.flow.is_some_and(|flow| self.ledger.entry(flow).topic.is_watched());
+        if !topic.is_watched() && !is_flow_watched {
+            return;
+        }
+        let metrics = topic.log.lock().job.metrics(now.unix_micros);
+        let at = Stamp::from_unix_millis(now.unix_micros.div_euclid(1000));
+        object.clear();
+        notice::metrics_line(object, &at, &topic.name, &metrics);
+        self.begin_turn(now, object.len());
+        self.take_own(object);
+        // This one is the daemon's, not the publisher's.
+        self.ledger.entry_mut(key).has_metrics = has_metrics;
+    }
+
+    /// An event of the daemon's own, as a publisher would have written it.
+    fn take_own(&mut self, object: &mut Vec<u8>) {
+        let length = object.len();
+        object.resize(length + PADDING, 0);
+        let taken = self.take_line(object, length);
+        assert!(matches!(taken, Ok(Taken::Event(_))), "the daemon's own event is valid");
+    }
+}
