@@ -242,3 +242,8 @@ export declare function debugUrl(base: string | URL, jobId: string): string;
 export declare function flowUrl(base: string | URL, flowId: string): string;
 /** The address of every event of the daemon. */
 export declare function allUrl(base: string | URL): string;
+
+/** True for what can name a job or a flow: 1 to 128 characters out of A-Z a-z 0-9 _ . : - */
+export declare function isId(value: unknown): value is string;
+/** A publisher's timestamp as Unix milliseconds, rounded down; null if it is no instant. The daemon reads it alike. */
+export declare function readTimestamp(value: unknown): number | null;
