@@ -55,15 +55,11 @@ export function isId(value) {
   return typeof value === "string" && ID.test(value);
 }
 
-/** A date: 2025-01-15 or 20250115. */
-const DATE = "(\\d{4})(?:-(\\d\\d)-(\\d\\d)|(\\d\\d)(\\d\\d)(?=[Tt ]))";
-/** An hour, with minutes, with seconds, with a fraction. */
-const TIME = "(\\d\\d)(?::(\\d\\d)(?::(\\d\\d)(?:[.,](\\d+))?)?|(\\d\\d)(?:(\\d\\d)(?:[.,](\\d+))?)?)?";
-const ZONE = "[Zz]|([+-])(\\d\\d)(?::?(\\d\\d))?";
-const TIMESTAMP = new RegExp(`^${DATE}(?:[Tt ]${TIME}(?:${ZONE})?)?$`);
+/** 2025-01-15T10:30:00.5+01:00; a date alone, or with hour and minute, will do. */
+const EXTENDED = /^(\d{4})-(\d\d)-(\d\d)(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d+))?)?(?:[Zz]|([+-])(\d\d)(?::?(\d\d))?)?)?$/;
+/** 20250115T103000.5+0100 */
+const BASIC = /^(\d{4})(\d\d)(\d\d)[Tt ](\d\d)(\d\d)(?:(\d\d)(?:[.,](\d+))?)?(?:[Zz]|([+-])(\d\d)(?::?(\d\d))?)?$/;
 
-/** The last instant that the daemon reads: 9999-12-30T22:00:00Z. */
-const UNIX_MS_MAX = 253_402_207_200_000;
 /** Numbers below these count seconds, milliseconds, microseconds, nanoseconds; `shift` makes milliseconds of them. */
 const UNITS = [
   { below: 1e11, shift: 3 },
@@ -73,12 +69,12 @@ const UNITS = [
 ];
 
 /** A publisher's timestamp as Unix milliseconds, rounded down; null if it is no instant. The daemon reads it alike:
- *  texts of RFC 3339 and ISO 8601 with date and time (without a zone: UTC), numbers of Unix seconds, milliseconds,
- *  microseconds or nanoseconds, told apart by their size. */
+ *  texts of RFC 3339 and ISO 8601 (without a zone: UTC), and numbers of Unix seconds, milliseconds, microseconds or
+ *  nanoseconds, told apart by their size. */
 export function readTimestamp(value) {
   if (typeof value === "number") return readUnixNumber(value);
-  const match = typeof value === "string" ? TIMESTAMP.exec(value) : null;
-  return match === null ? null : readParts(match);
+  const parts = isText(value) ? (EXTENDED.exec(value) ?? BASIC.exec(value)) : null;
+  return parts === null ? null : readParts(parts);
 }
 
 /** Shifts the decimal point in the text, so that a fraction such as .123 stays what was written. */
@@ -90,11 +86,9 @@ function readUnixNumber(number) {
   return Math.floor(Number(`${digits}e${Number(exponent) + unit.shift}`)) + 0;
 }
 
-function readParts(match) {
-  const number = (...groups) => Number(groups.map((group) => match[group]).find((text) => text !== undefined) ?? 0);
-  const [year, month, day] = [number(1), number(2, 4), number(3, 5)];
-  const [hour, minute, second] = [number(6), number(7, 10), number(8, 11)];
-  const [zoneHour, zoneMinute] = [number(14), number(15)];
+function readParts([, ...parts]) {
+  const [year, month, day, hour, minute, second] = parts.slice(0, 6).map((part) => Number(part ?? 0));
+  const [fraction = "", sign, zoneHour = 0, zoneMinute = 0] = parts.slice(6);
   const date = new Date(0);
   date.setUTCFullYear(year, month - 1, day);
   // A day that the month does not have has become one of another month.
@@ -102,10 +96,9 @@ function readParts(match) {
   if (hour > 23 || minute > 59 || second > 60 || zoneHour > 23 || zoneMinute > 59) return null;
   // A leap second is the second before it.
   const seconds = (hour * 60 + minute) * 60 + Math.min(second, 59);
-  const milliseconds = Number((match[9] ?? match[12] ?? "").slice(0, 3).padEnd(3, "0"));
-  const zoneMinutes = (zoneHour * 60 + zoneMinute) * (match[13] === "-" ? -1 : 1);
-  const instant = date.getTime() + seconds * 1000 + milliseconds - zoneMinutes * 60_000;
-  return instant <= UNIX_MS_MAX ? instant : null;
+  const milliseconds = Number(fraction.slice(0, 3).padEnd(3, "0"));
+  const ahead = (zoneHour * 60 + Number(zoneMinute)) * (sign === "-" ? -1 : 1);
+  return date.getTime() + seconds * 1000 + milliseconds - ahead * 60_000;
 }
 
 /** The address of a job's events. `base` is the daemon's: `ws://host:20555`, also with a path before `/api`. */
