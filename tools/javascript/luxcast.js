@@ -323,6 +323,7 @@ export class LuxcastClient extends EventTarget {
 
   #waitTimer = null;
   #openTimer = null;
+  #brokenTimer = null;
   #goodTimer = null;
   #beatTimer = null;
   #heartbeatMs;
@@ -485,9 +486,15 @@ export class LuxcastClient extends EventTarget {
     };
     listen("open", () => this.#handleOpen());
     listen("message", (event) => this.#handleData(event.data));
-    listen("error", (event) => (this.#trouble = this.#withoutToken(String(event.message || "no connection"))));
-    listen("close", (event) => this.#handleClose(event.code, this.#withoutToken(String(event.reason))));
+    listen("error", (event) => this.#handleTrouble(event.message));
+    listen("close", (event) => this.#handleClose(event.code, isText(event.reason) ? event.reason : ""));
     this.#openTimer = setTimeout(() => this.#lose("no answer for too long"), OPEN_MS_MAX);
+  }
+
+  /** `close` comes along with it, before any timer; but the WebSocket of Node 22 does not say it of a refusal. */
+  #handleTrouble(message) {
+    this.#trouble = isText(message) && message !== "" ? this.#withoutToken(message) : "no connection";
+    this.#brokenTimer ??= setTimeout(() => this.#lose(this.#trouble), 0);
   }
 
   #handleOpen() {
@@ -595,8 +602,9 @@ export class LuxcastClient extends EventTarget {
     else if (this.#silentBeats === SILENT_HEARTBEATS_MAX) this.#send({ type: "ping" });
   }
 
-  #handleClose(code, reason) {
+  #handleClose(code, words) {
     this.#socket = null;
+    const reason = this.#withoutToken(words);
     if (code === 1008) return this.#fail({ code: "policy", message: reason || "the daemon ended it" }, code);
     this.#retry(code, reason || this.#trouble);
   }
@@ -710,9 +718,10 @@ export class LuxcastClient extends EventTarget {
   }
 
   #clear() {
-    for (const timer of [this.#waitTimer, this.#openTimer, this.#goodTimer]) clearTimeout(timer);
+    for (const timer of [this.#waitTimer, this.#openTimer, this.#brokenTimer, this.#goodTimer]) clearTimeout(timer);
     clearInterval(this.#beatTimer);
     this.#waitTimer = null;
+    this.#brokenTimer = null;
     this.#beatTimer = null;
   }
 

@@ -139,6 +139,29 @@ test("an attempt that is not answered is given up", (t) => {
   assert.equal(client.state, "connecting", "the one given up is not listened to");
 });
 
+test("a failure that is told without a close is one, and at once", (t) => {
+  const { client, Socket, told, tick } = fakeClient(t);
+  client.connect();
+  const fail = (message) => Socket.last.dispatchEvent(Object.assign(new Event("error"), { message }));
+  fail("non-101 status code");
+  tick(1);
+  assert.deepEqual(told("error"), [{ code: "not_connected", message: "non-101 status code", fatal: false }]);
+  tick(250);
+  assert.equal(Socket.all.length, 2);
+  Socket.last.accept(100);
+  fail({ toString: 1 });
+  tick(1);
+  assert.deepEqual(told("disconnected"), [{ code: 1006, reason: "no connection", willReconnect: true }]);
+  tick(500);
+  // With a close it is one as before, and with the code of that.
+  Socket.last.accept(100);
+  fail("broken");
+  Socket.last.end(1011, "mine");
+  tick(1);
+  assert.deepEqual(told("disconnected")[1], { code: 1011, reason: "mine", willReconnect: true });
+  assert.equal(told("reconnecting").length, 3);
+});
+
 test("1008 ends it for good, and connect() begins again behind the last event", (t) => {
   const { client, Socket, notes, tick } = fakeClient(t);
   client.connect();
