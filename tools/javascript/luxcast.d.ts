@@ -137,7 +137,7 @@ export interface Gap {
 }
 
 export interface ClientError {
-  /** A stable word: the daemon's own, or `not_connected`, `no_socket`, `policy`, `upgrade_refused`, `http_STATUS`. */
+  /** A stable word: the daemon's own, or `not_connected`, `no_socket`, `policy`, `upgrade_refused`, `proxy_answered`. */
   code: string;
   /** For people. It never holds the token. */
   message: string;

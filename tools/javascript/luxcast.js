@@ -39,6 +39,26 @@ const ID = /^[A-Za-z0-9_.:-]{1,128}$/;
 const TYPE_NAME = /^[A-Za-z0-9_.:-]{1,64}$/;
 const TOKEN = /^[!-~]+$/;
 
+/** The daemon's own words in refusals (`error`), and whether they hold for good. Whoever says anything else is none. */
+const REFUSALS = new Map([
+  ["bad_request", true],
+  ["bad_id", true],
+  ["bad_parameter", true],
+  ["unauthorized", true],
+  ["forbidden_origin", true],
+  ["forbidden_scope", true],
+  ["forbidden_host", true],
+  ["not_found", true],
+  ["method_not_allowed", true],
+  ["too_large", true],
+  ["http_version", true],
+  ["timeout", false],
+  ["upgrade_required", false],
+  ["too_many_requests", false],
+  ["full", false],
+  ["draining", false],
+]);
+
 /** Names of the client's own events. A publisher's event of such a type is told as `event` alone. */
 const OWN_NAMES = new Set(["connected", "disconnected", "reconnecting", "error", "invalid", "event"]);
 
@@ -455,6 +475,12 @@ export class LuxcastClient extends EventTarget {
     return target;
   }
 
+  #plainTarget() {
+    const target = this.#target(true);
+    target.protocol = target.protocol.replace("ws", "http");
+    return target;
+  }
+
   #headers() {
     return this.#token === null ? {} : { Authorization: `Bearer ${this.#token}` };
   }
@@ -672,30 +698,55 @@ export class LuxcastClient extends EventTarget {
   /** A WebSocket does not say why it was refused; a plain request to the same address is refused in the same way, and
    *  can be read where the address is of the page's own origin. None if there is no answer. */
   async #askWhy() {
-    const target = this.#target(true);
-    target.protocol = target.protocol.replace("ws", "http");
+    const target = this.#plainTarget();
     const origin = globalThis.location?.origin;
     if (typeof fetch !== "function" || (origin !== undefined && origin !== target.origin)) return null;
     try {
-      const signal = AbortSignal.timeout(ANSWER_MS_MAX);
-      const answer = await fetch(target, { headers: this.#headers(), signal, redirect: "manual", cache: "no-store" });
-      return this.#refusal(answer.status, answer.headers.get("Retry-After"), await answer.text());
+      return this.#refusal(await this.#ask(target));
     } catch {
       return null;
     }
   }
 
-  #refusal(status, retryAfter, text) {
-    if (status === 426) {
-      const message = "the daemon would accept, but no WebSocket gets through: a proxy, or an origin that is not allowed";
-      return { code: "upgrade_refused", status, message, fatal: false };
+  async #ask(target) {
+    const headers = this.#headers();
+    const stop = new AbortController();
+    const init = { headers, redirect: "manual", cache: "no-store", ...(isSignal(stop.signal) && { signal: stop.signal }) };
+    const read = async () => {
+      const answer = await fetch(target, init);
+      const isBody = answer.status === 200 || answer.status >= 400;
+      const text = isBody ? await answer.text() : "";
+      return { status: answer.status, retryAfter: answer.headers.get("Retry-After"), text };
+    };
+    let timer;
+    const late = new Promise((_, reject) => {
+      timer = setTimeout(() => reject(new Error("no answer for too long")), ANSWER_MS_MAX);
+    });
+    try {
+      return await Promise.race([read(), late]);
+    } finally {
+      clearTimeout(timer);
+      stop.abort();
     }
-    const body = readBody(text);
-    const code = isText(body.error) ? body.error : `http_${status}`;
-    const message = this.#withoutToken(isText(body.message) ? body.message : `HTTP ${status}`);
-    const fatal = status >= 400 && ![408, 429, 500, 502, 503, 504].includes(status);
+  }
+
+  #refusal({ status, retryAfter, text }) {
+    const { error: word, message: words } = readBody(text);
+    const isOfDaemon = status >= 400 && REFUSALS.has(word) && isText(words);
+    const fatal = isOfDaemon && REFUSALS.get(word);
     const isTold = !fatal && /^\d{1,6}$/.test(retryAfter ?? "");
-    return { code, status, message, fatal, ...(isTold && { retryAfterMs: Number(retryAfter) * 1000 }) };
+    const wait = isTold ? { retryAfterMs: Number(retryAfter) * 1000 } : {};
+    if (!isOfDaemon) {
+      // A redirect that is not followed has no status in browsers.
+      const how = status === 0 ? "with a redirect" : `with HTTP ${status}`;
+      const message = `a proxy answered ${how}, not the daemon`;
+      return { code: "proxy_answered", ...(status !== 0 && { status }), message, fatal, ...wait };
+    }
+    if (word === "upgrade_required") {
+      const message = "the daemon would accept, but no WebSocket gets through: a proxy, or an origin that is not allowed";
+      return { code: "upgrade_refused", status, message, fatal };
+    }
+    return { code: word, status, message: this.#withoutToken(words), fatal, ...wait };
   }
 
   #fail(error, code) {
@@ -735,6 +786,15 @@ export class LuxcastClient extends EventTarget {
   #withoutToken(text) {
     if (this.#token === null) return text;
     return text.replaceAll(this.#token, "***").replaceAll(encodeURIComponent(this.#token), "***");
+  }
+}
+
+/** In likenesses of browsers the signals may be of one maker and `fetch` of another, who takes only its own. */
+function isSignal(signal) {
+  try {
+    return new Request("http://localhost/", { signal }) !== null;
+  } catch {
+    return false;
   }
 }
 

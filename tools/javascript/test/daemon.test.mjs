@@ -10,6 +10,7 @@ import WebSocket from "ws";
 
 import { LuxcastClient, allUrl, debugUrl, flowUrl, jobUrl } from "../luxcast.js";
 import { Daemon, Publisher, until } from "./harness/daemon.js";
+import { Front } from "./harness/front.js";
 
 /** Sockets that the test can cut. */
 function cuttable() {
@@ -279,6 +280,34 @@ test("no token, a wrong one and one for something else end it with the daemon's 
   allowed.client.connect();
   await allowed.connections(2);
   assert.ok(!daemon.stderr.includes("s3cret"));
+});
+
+test("a proxy that answers itself, as during a deployment, ends nothing", async (t) => {
+  const daemon = await Daemon.start(t);
+  const front = await Front.start(t, daemon);
+  const publisher = await Publisher.start(daemon);
+  const watched = watch(t, jobUrl(`ws://${front.address}`, "j"));
+  await watched.connections(1);
+  publisher.publish(...lines(1, 10));
+  await watched.has(10);
+  const html = { fields: { "Content-Type": "text/html" }, body: "<h1>404 Not Found</h1>" };
+  const login = { fields: { Location: "https://login.example/" }, body: "" };
+  const answers = [{ status: 404, ...html }, { status: 401, ...html }, { status: 403, ...html }, { status: 302, ...login }];
+  front.answer = answers[0];
+  front.cut();
+  for (const [place, answer] of answers.entries()) {
+    front.answer = answer;
+    const proxies = () => watched.told("error").filter(({ code }) => code === "proxy_answered");
+    await until(`answer ${place}`, () => {
+      watched.client.connect();
+      return proxies().some(({ status }) => status === answer.status);
+    });
+    assert.ok(proxies().every(({ fatal, message }) => !fatal && message.startsWith("a proxy answered")));
+  }
+  publisher.publish(...lines(11, 20));
+  front.answer = null;
+  await watched.has(20);
+  assertExact(watched.story, range(1, 20));
 });
 
 test("a loop over events gets the past of a real daemon", async (t) => {

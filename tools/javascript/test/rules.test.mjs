@@ -218,22 +218,90 @@ test("a refusal for now is waited out for as long as it says", async (t) => {
   assert.equal(told("reconnecting").at(-1).delayMs, 5000);
 });
 
-test("each status is for good or for now", async (t) => {
-  const forNow = [200, 302, 408, 426, 429, 500, 502, 503, 504];
-  for (const status of [...forNow, 400, 401, 403, 404, 405, 414, 431, 505]) {
-    const body = status === 302 ? null : "<html>";
-    const { client, Socket, told, tick } = fakeClient(t, { fetch: refusal(status, body) });
-    client.connect();
-    Socket.last.end();
-    tick(500);
-    Socket.last.end();
+/** What a client is told that is refused like this twice. */
+async function refused(t, fetch, options = {}) {
+  const fake = fakeClient(t, { fetch, ...options });
+  fake.client.connect();
+  for (let attempt = 0; attempt < 2; attempt += 1) {
+    fake.Socket.last.end();
     await settle();
-    assert.equal(told("error").at(-1).fatal, !forNow.includes(status), `${status}`);
-    assert.equal(client.state, forNow.includes(status) ? "waiting" : "closed");
-    client.disconnect();
-    t.mock.timers.reset();
-    t.mock.restoreAll();
+    fake.tick(attempt === 0 ? 500 : 0);
   }
+  return fake;
+}
+
+function end(t, { client }) {
+  client.disconnect();
+  t.mock.timers.reset();
+  t.mock.restoreAll();
+}
+
+test("each refusal of the daemon is for good or for now", async (t) => {
+  const forGood = [
+    [400, "bad_request"], [400, "bad_id"], [400, "bad_parameter"], [401, "unauthorized"], [403, "forbidden_origin"],
+    [403, "forbidden_scope"], [421, "forbidden_host"], [404, "not_found"], [405, "method_not_allowed"],
+    [414, "too_large"], [431, "too_large"], [505, "http_version"],
+  ];
+  const forNow = [[408, "timeout"], [429, "too_many_requests"], [503, "full"], [503, "draining"], [426, "upgrade_required"]];
+  for (const [status, word] of [...forGood, ...forNow]) {
+    const fake = await refused(t, refusal(status, JSON.stringify({ error: word, message: "words" })));
+    const isForGood = forGood.some(([, known]) => known === word);
+    const { code, fatal, status: told } = fake.told("error").at(-1);
+    assert.deepEqual([code, fatal, told], [word === "upgrade_required" ? "upgrade_refused" : word, isForGood, status]);
+    assert.equal(fake.client.state, isForGood ? "closed" : "waiting");
+    end(t, fake);
+  }
+});
+
+test("what no daemon says is a proxy's, whatever its status, and is waited out", async (t) => {
+  const bodies = [
+    "<html><h1>Not Found</h1>",
+    "",
+    "null",
+    "7",
+    '"unauthorized"',
+    '["unauthorized"]',
+    '{"error":"Unauthorized","message":"words"}',
+    '{"error":"unauthorized"}',
+    '{"error":"unauthorized","message":{"toString":1}}',
+    '{"error":["unauthorized"],"message":"words"}',
+    '{"error":"constructor","message":"words"}',
+    '{"error":"__proto__","message":"words"}',
+    '{"message":"Unauthorized"}',
+  ];
+  const statuses = [400, 401, 403, 404, 405, 407, 414, 421, 426, 431, 500, 502, 503, 504, 505, 511, 521];
+  const answers = [
+    ...bodies.map((body) => [401, body]),
+    ...statuses.map((status) => [status, bodies[0]]),
+    [200, '{"error":"unauthorized","message":"words"}'],
+    [204, null],
+    [302, null],
+  ];
+  for (const [status, body] of answers) {
+    const fake = await refused(t, refusal(status, body));
+    const message = `a proxy answered with HTTP ${status}, not the daemon`;
+    assert.deepEqual(fake.told("error").at(-1), { code: "proxy_answered", status, message, fatal: false }, body ?? "");
+    assert.equal(fake.client.state, "waiting");
+    end(t, fake);
+  }
+  const redirect = await refused(t, async () => ({ status: 0, type: "opaqueredirect", headers: new Headers() }));
+  const message = "a proxy answered with a redirect, not the daemon";
+  assert.deepEqual(redirect.told("error").at(-1), { code: "proxy_answered", message, fatal: false });
+});
+
+test("a proxy may say how long it takes", async (t) => {
+  const { told } = await refused(t, refusal(503, "<html>", { "Retry-After": "7" }));
+  assert.equal(told("error").at(-1).retryAfterMs, 7_000);
+  assert.equal(told("reconnecting").at(-1).delayMs, 7_000);
+});
+
+test("a likeness of a browser whose signals are not those of its fetch asks all the same", async (t) => {
+  t.mock.method(globalThis, "Request", function () {
+    throw new TypeError("Expected signal to be an instance of AbortSignal");
+  });
+  const { told, asked } = await refused(t, refusal(401, '{"error":"unauthorized","message":"words"}'));
+  assert.equal(asked()[0][1].signal, undefined);
+  assert.equal(told("error").at(-1).code, "unauthorized");
 });
 
 test("a page of another origin does not ask, for it could not read the answer", async (t) => {
