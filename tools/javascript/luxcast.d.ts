@@ -178,6 +178,8 @@ export interface ClientOptions {
   since?: Since;
   /** What the daemon lets us in for. Default: `token=` or `api_key=` of the URL. */
   token?: string;
+  /** Sent where the WebSocket takes headers, and with plain requests. */
+  headers?: Record<string, string>;
   /** Default: the global one. */
   // Any constructor will do whose objects are like those of a browser.
   WebSocket?: new (url: string, ...rest: any[]) => any;

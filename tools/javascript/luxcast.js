@@ -1,5 +1,5 @@
-// A watcher of a luxcast daemon, for browsers and for Node: follows the events of a job, of a flow or of everything,
-// comes back by itself when the connection ends, and goes on behind the last event. It is not for the multi-job endpoint.
+// A watcher of a luxcast daemon, for browsers and for Node, Bun and Deno: follows the events of a job, of a flow or of
+// everything, comes back by itself when the connection ends, and goes on behind the last event.
 
 /** The wait before the first new attempt; it doubles with each that fails. */
 const BACKOFF_FIRST_MS = 500;
@@ -207,6 +207,12 @@ function checkedToken(token) {
   throw new TypeError("the token has a character that no token has");
 }
 
+function checkedHeaders(headers = {}) {
+  const isPlain = typeof headers === "object" && headers !== null && Object.values(headers).every(isText);
+  if (isPlain) return { ...headers };
+  throw new TypeError("headers must be an object with texts");
+}
+
 function checkedNumber(number, name, least) {
   if (Number.isFinite(number) && number >= least) return number;
   throw new TypeError(`${name} must be a number from ${least} on`);
@@ -307,6 +313,24 @@ function readMessage(data) {
   return wrong === undefined ? { message } : { problem: `${wrong} is not what it must be` };
 }
 
+/** Whether sockets of this class take headers, as those of Node, Bun, Deno and of the package `ws` do: whoever takes them
+ *  reads them. Browsers and their likenesses do not. No connection comes of it, for this is no address. */
+function takesHeaders(Socket) {
+  let isRead = false;
+  const options = {
+    get headers() {
+      isRead = true;
+      return {};
+    },
+  };
+  try {
+    new Socket("ws://", options).close();
+  } catch {
+    // As it must be.
+  }
+  return isRead;
+}
+
 /** Follows one endpoint of a daemon over any number of connections. */
 export class LuxcastClient extends EventTarget {
   /** Events that came again and were left out. A daemon that keeps its promises makes none. */
@@ -317,6 +341,9 @@ export class LuxcastClient extends EventTarget {
   #signal;
   #heartbeatMsFirst;
   #bufferMax;
+  #headers;
+  /** Whether the sockets take headers; null as long as nobody had to know. */
+  #canHaveHeaders = null;
   #token;
   /** Where to begin as long as there is no position. */
   #since;
@@ -360,6 +387,7 @@ export class LuxcastClient extends EventTarget {
     const parameters = takeParameters(address);
     this.#url = address;
     this.#token = checkedToken(options.token ?? parameters.token ?? parameters.api_key);
+    this.#headers = checkedHeaders(options.headers);
     this.#since = checkedSince(options.since ?? parameters.since ?? "now");
     if (/^\d/.test(this.#since)) this.#position = Number(this.#since);
     if (parameters.events) this.#filter.subscribe(checkedNames(parameters.events.split(",")));
@@ -481,17 +509,22 @@ export class LuxcastClient extends EventTarget {
     return target;
   }
 
-  #headers() {
-    return this.#token === null ? {} : { Authorization: `Bearer ${this.#token}` };
+  /** Where somebody in front of the daemon needs the field Authorization, the token has another. In a page the browser
+   *  itself may have that field to send. */
+  #allHeaders(isInPage) {
+    if (this.#token === null) return this.#headers;
+    const isTaken = isInPage || Object.keys(this.#headers).some((name) => name.toLowerCase() === "authorization");
+    const own = isTaken ? { "X-API-Key": this.#token } : { Authorization: `Bearer ${this.#token}` };
+    return { ...this.#headers, ...own };
   }
 
-  /** Browsers let nobody set a header; the package `ws` and Node's own WebSocket do, each in its way. */
   #makeSocket() {
     const Socket = this.#WebSocket;
-    const headers = this.#headers();
-    if (typeof Socket.prototype?.terminate === "function") return new Socket(this.#target(true).href, [], { headers });
-    const isNode = globalThis.process?.versions?.undici !== undefined && Socket === globalThis.WebSocket;
-    return isNode ? new Socket(this.#target(true).href, { headers }) : new Socket(this.#target(false).href);
+    const headers = this.#allHeaders(false);
+    if (Object.keys(headers).length === 0) return new Socket(this.#target(true).href);
+    this.#canHaveHeaders ??= takesHeaders(Socket);
+    if (this.#canHaveHeaders) return new Socket(this.#target(true).href, { headers });
+    return new Socket(this.#target(false).href);
   }
 
   #open() {
@@ -709,7 +742,7 @@ export class LuxcastClient extends EventTarget {
   }
 
   async #ask(target) {
-    const headers = this.#headers();
+    const headers = this.#allHeaders(globalThis.location !== undefined);
     const stop = new AbortController();
     const init = { headers, redirect: "manual", cache: "no-store", ...(isSignal(stop.signal) && { signal: stop.signal }) };
     const read = async () => {

@@ -12,7 +12,7 @@ import { inspect } from "node:util";
 import WebSocket, { WebSocketServer } from "ws";
 
 import { LuxcastClient, allUrl, debugUrl, flowUrl, jobUrl } from "../luxcast.js";
-import { event, fakeClient, fakeSockets } from "./harness/fake.js";
+import { event, fakeClient, fakeSockets, settle } from "./harness/fake.js";
 
 const here = new URL(".", import.meta.url).pathname;
 
@@ -63,6 +63,8 @@ test("wrong addresses and options are clear errors that repeat no secret", () =>
     [good, { since: "soon" }, /since must be/],
     [good, { since: 2 ** 53 }, /since must be/],
     [good, { since: 1.5 }, /since must be/],
+    [good, { headers: { a: 7 } }, /headers must be/],
+    [good, { headers: "s3cret" }, /headers must be/],
     [good, { heartbeatMs: 0 }, /heartbeatMs must be/],
     [good, { bufferMax: NaN }, /bufferMax must be/],
     [good, { WebSocket: "ws" }, /option WebSocket/],
@@ -134,6 +136,42 @@ test("the WebSocket that Node has built in takes the token as a header", async (
   const child = spawn(process.execPath, [...(isNative ? [] : ["--experimental-websocket"]), script]);
   assert.deepEqual(await once(child, "exit"), [0, null]);
   assert.deepEqual(requests, [{ url: "/api/ws/events?since=now", authorization: "Bearer s3cret" }]);
+});
+
+test("a WebSocket is tried for headers without a connection, and only where there is something to send", async (t) => {
+  const tried = [];
+  class Socket extends fakeSockets() {
+    constructor(url, options) {
+      tried.push(url);
+      super(url, options);
+      options?.headers;
+    }
+  }
+  const { client, tick } = fakeClient(t, { WebSocket: Socket });
+  client.connect();
+  assert.deepEqual(tried, ["ws://h:1/api/ws/events?since=now"]);
+  client.token = "s3cret";
+  for (let attempt = 0; attempt < 2; attempt += 1) {
+    Socket.last.end();
+    await settle();
+    tick(1_000);
+  }
+  assert.deepEqual(tried.slice(1), ["ws://", ...Array(2).fill("ws://h:1/api/ws/events?since=now&token=s3cret")]);
+});
+
+test("with an Authorization of the user's own, the token has another field", (t) => {
+  class Socket extends fakeSockets() {
+    constructor(url, options) {
+      const { headers } = options;
+      super(url, { headers });
+    }
+  }
+  // Before the constructor of a real one looks at the address, it has read what it is given.
+  const { client } = fakeClient(t, { WebSocket: Socket, token: "s3cret", headers: { AUTHORIZATION: "Basic eDp5", "X-A": "1" } });
+  client.connect();
+  const headers = { AUTHORIZATION: "Basic eDp5", "X-A": "1", "X-API-Key": "s3cret" };
+  assert.deepEqual(Socket.last.rest, [{ headers }]);
+  assert.equal(Socket.last.url.search, "?since=now");
 });
 
 test("a machine that slept is not taken for a daemon that is silent", async (t) => {
