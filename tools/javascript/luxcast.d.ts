@@ -137,7 +137,8 @@ export interface Gap {
 }
 
 export interface ClientError {
-  /** A stable word: the daemon's own, or `not_connected`, `no_socket`, `policy`, `upgrade_refused`, `proxy_answered`. */
+  /** A stable word: the daemon's own, or `not_connected`, `no_socket`, `no_token`, `policy`, `upgrade_refused`,
+   *  `proxy_answered`. */
   code: string;
   /** For people. It never holds the token. */
   message: string;
@@ -177,7 +178,9 @@ export interface ClientOptions {
   /** Where to begin. Default: `since=` of the URL, else `now`. */
   since?: Since;
   /** What the daemon lets us in for. Default: `token=` or `api_key=` of the URL. */
-  token?: string;
+  token?: string | null;
+  /** Asked for the token before each attempt, in place of `token`. */
+  getToken?: () => string | null | undefined | Promise<string | null | undefined>;
   /** Sent where the WebSocket takes headers, and with plain requests. */
   headers?: Record<string, string>;
   /** Default: the global one. */

@@ -16,6 +16,8 @@ const ANSWER_MS_MAX = 5_000;
 const HURRY_MS_MIN = 1_000;
 /** Attempts in a row that must have failed before the daemon is asked why: most often it is only not there. */
 const FAILURES_BEFORE_ASKING = 2;
+/** Times in a row that the daemon declines one token of `getToken` before that is final. It may have been about to end. */
+const DECLINED_MAX = 5;
 
 /** The daemon's usual interval between pings, until pings tell another. */
 const HEARTBEAT_MS = 30_000;
@@ -39,6 +41,8 @@ const ID = /^[A-Za-z0-9_.:-]{1,128}$/;
 const TYPE_NAME = /^[A-Za-z0-9_.:-]{1,64}$/;
 const TOKEN = /^[!-~]+$/;
 
+/** What the daemon says when it ends a connection for its token. */
+const TOKEN_REASON = /^the token /;
 /** The daemon's own words in refusals (`error`), and whether they hold for good. Whoever says anything else is none. */
 const REFUSALS = new Map([
   ["bad_request", true],
@@ -207,6 +211,11 @@ function checkedToken(token) {
   throw new TypeError("the token has a character that no token has");
 }
 
+function checkedFunction(value, name) {
+  if (value === undefined || typeof value === "function") return value ?? null;
+  throw new TypeError(`${name} must be a function`);
+}
+
 function checkedHeaders(headers = {}) {
   const isPlain = typeof headers === "object" && headers !== null && Object.values(headers).every(isText);
   if (isPlain) return { ...headers };
@@ -345,6 +354,9 @@ export class LuxcastClient extends EventTarget {
   /** Whether the sockets take headers; null as long as nobody had to know. */
   #canHaveHeaders = null;
   #token;
+  #getToken;
+  /** The token that the daemon declined last, and how often in a row. */
+  #declined = { token: null, times: 0 };
   /** Where to begin as long as there is no position. */
   #since;
   /** All events up to here have been told of. */
@@ -387,6 +399,7 @@ export class LuxcastClient extends EventTarget {
     const parameters = takeParameters(address);
     this.#url = address;
     this.#token = checkedToken(options.token ?? parameters.token ?? parameters.api_key);
+    this.#getToken = checkedFunction(options.getToken, "getToken");
     this.#headers = checkedHeaders(options.headers);
     this.#since = checkedSince(options.since ?? parameters.since ?? "now");
     if (/^\d/.test(this.#since)) this.#position = Number(this.#since);
@@ -531,6 +544,35 @@ export class LuxcastClient extends EventTarget {
     this.#state = "connecting";
     this.#waitTimer = null;
     this.#attemptedAt = Date.now();
+    if (this.#getToken === null) this.#attempt();
+    else this.#renewToken();
+  }
+
+  /** However long that takes: it may be a person who gives it. */
+  async #renewToken() {
+    const run = this.#run;
+    let trouble = "";
+    let token = null;
+    try {
+      token = await this.#getToken();
+    } catch (error) {
+      // There may be a secret in its message.
+      trouble = `getToken failed: ${error instanceof Error ? error.name : typeof error}`;
+    }
+    if (run !== this.#run) return;
+    try {
+      this.#token = checkedToken(token);
+    } catch (error) {
+      trouble = error.message;
+    }
+    if (trouble === "") return this.#attempt();
+    this.#failures += 1;
+    this.#state = "waiting";
+    this.#emit("error", { code: "no_token", message: trouble, fatal: false });
+    if (run === this.#run) this.#wait(null);
+  }
+
+  #attempt() {
     this.#askedFor = this.#filter.query();
     this.#trouble = "";
     let socket;
@@ -560,6 +602,7 @@ export class LuxcastClient extends EventTarget {
     clearTimeout(this.#openTimer);
     this.#state = "open";
     this.#failures = 0;
+    this.#declined.times = 0;
     this.#goodTimer = setTimeout(() => (this.#doublings = 0), GOOD_CONNECTION_MS);
     this.#silentBeats = 0;
     this.#pingedAt = NaN;
@@ -663,8 +706,9 @@ export class LuxcastClient extends EventTarget {
 
   #handleClose(code, words) {
     this.#socket = null;
+    const isFinal = code === 1008 && !(TOKEN_REASON.test(words) && this.#mayRenew());
     const reason = this.#withoutToken(words);
-    if (code === 1008) return this.#fail({ code: "policy", message: reason || "the daemon ended it" }, code);
+    if (isFinal) return this.#fail({ code: "policy", message: reason || "the daemon ended it" }, code);
     this.#retry(code, reason || this.#trouble);
   }
 
@@ -684,10 +728,19 @@ export class LuxcastClient extends EventTarget {
     else this.#emit("error", { code: "not_connected", message: reason || "no connection", fatal: false });
     const refusal = this.#failures >= FAILURES_BEFORE_ASKING && run === this.#run ? await this.#askWhy() : null;
     if (run !== this.#run) return;
-    if (refusal?.fatal) return this.#fail(refusal, code);
+    if (refusal?.fatal && !(refusal.code === "unauthorized" && this.#mayRenew())) return this.#fail(refusal, code);
+    if (refusal !== null) refusal.fatal = false;
     if (refusal !== null) this.#emit("error", refusal);
     if (run !== this.#run) return;
     this.#wait(this.#told ?? refusal?.retryAfterMs ?? null);
+  }
+
+  /** Whether there may be another token than the one that was declined. */
+  #mayRenew() {
+    if (this.#getToken === null) return false;
+    const { token, times } = this.#declined;
+    this.#declined = { token: this.#token, times: token === this.#token ? times + 1 : 1 };
+    return this.#declined.times < DECLINED_MAX;
   }
 
   #wait(told) {

@@ -282,6 +282,32 @@ test("no token, a wrong one and one for something else end it with the daemon's 
   assert.ok(!daemon.stderr.includes("s3cret"));
 });
 
+test("a token that is replaced is asked for anew, and nothing is lost by that", async (t) => {
+  const directory = mkdtempSync("/tmp/luxcast-js-token-");
+  t.after(async () => rmSync(directory, { recursive: true }));
+  const file = join(directory, "tokens");
+  const replace = (token) => writeFileSync(file, `${token} jobs=j*\n`, { mode: 0o600 });
+  replace("first");
+  const daemon = await Daemon.start(t, "--token-file", file);
+  const publisher = await Publisher.start(daemon);
+  let token = "first";
+  const watched = watch(t, jobUrl(daemon.base, "j"), { getToken: async () => token });
+  await watched.connections(1);
+  publisher.publish(...lines(1, 100));
+  await watched.has(100);
+  replace("second");
+  daemon.signal("SIGHUP");
+  // Whoever gives the tokens is late.
+  await until("the old one to be declined", () => watched.told("error").some(({ code }) => code === "unauthorized"));
+  publisher.publish(...lines(101, 200));
+  token = "second";
+  await watched.connections(2);
+  await watched.has(200);
+  assertExact(watched.story, range(1, 200));
+  assert.equal(watched.told("disconnected")[0].code, 1008);
+  assert.ok(watched.told("error").every(({ fatal }) => !fatal));
+});
+
 test("a proxy that answers itself, as during a deployment, ends nothing", async (t) => {
   const daemon = await Daemon.start(t);
   const front = await Front.start(t, daemon);

@@ -63,6 +63,7 @@ test("wrong addresses and options are clear errors that repeat no secret", () =>
     [good, { since: "soon" }, /since must be/],
     [good, { since: 2 ** 53 }, /since must be/],
     [good, { since: 1.5 }, /since must be/],
+    [good, { getToken: "s3cret" }, /getToken must be/],
     [good, { headers: { a: 7 } }, /headers must be/],
     [good, { headers: "s3cret" }, /headers must be/],
     [good, { heartbeatMs: 0 }, /heartbeatMs must be/],

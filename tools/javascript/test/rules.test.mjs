@@ -304,6 +304,112 @@ test("a likeness of a browser whose signals are not those of its fetch asks all 
   assert.equal(told("error").at(-1).code, "unauthorized");
 });
 
+const EXPIRED = "the token has expired";
+
+test("getToken is asked before each attempt, and goes on where a token was declined", async (t) => {
+  let token = "expired";
+  const fetch = async (_, { headers }) => {
+    assert.deepEqual(headers, { Authorization: "Bearer declined" });
+    token = Promise.resolve("new");
+    return new Response('{"error":"unauthorized","message":"words"}', { status: 401 });
+  };
+  const { client, Socket, told, tick, numbers } = fakeClient(t, { fetch, getToken: () => token, token: "unused" });
+  client.connect();
+  assert.equal(client.state, "connecting");
+  await settle();
+  assert.equal(Socket.last.asked("token"), "expired");
+  Socket.last.accept(100);
+  Socket.last.say(event(101));
+  Socket.last.end(1008, EXPIRED);
+  assert.deepEqual(told("disconnected"), [{ code: 1008, reason: "the token has ***", willReconnect: true }]);
+  token = "declined";
+  for (let attempt = 0; attempt < 2; attempt += 1) {
+    tick(1_000);
+    await settle();
+    assert.equal(Socket.last.asked("token"), "declined");
+    Socket.last.end();
+    await settle();
+  }
+  assert.deepEqual(told("error").at(-1), { code: "unauthorized", status: 401, message: "words", fatal: false });
+  tick(1_000);
+  await settle();
+  assert.equal(Socket.last.asked("token"), "new");
+  assert.equal(Socket.last.asked("since"), "101");
+  token = null;
+  Socket.last.accept(102);
+  Socket.last.say(event(102));
+  Socket.last.end();
+  tick(5_000);
+  await settle();
+  assert.equal(Socket.last.asked("token"), null);
+  assert.deepEqual(numbers(), [101, 102]);
+});
+
+test("a token that getToken gives again and again is declined for good", async (t) => {
+  const fetch = refusal(401, '{"error":"unauthorized","message":"words"}');
+  const { client, Socket, told, tick } = fakeClient(t, { fetch, getToken: () => "wrong" });
+  client.connect();
+  for (let attempt = 0; attempt < 20 && client.state !== "closed"; attempt += 1) {
+    await settle();
+    Socket.last.end();
+    await settle();
+    tick(30_000);
+  }
+  const declined = told("error").filter(({ code }) => code === "unauthorized");
+  assert.deepEqual(declined.map(({ fatal }) => fatal), [false, false, false, false, true]);
+});
+
+test("without getToken, or for anything but the token, 1008 is final", async (t) => {
+  for (const [options, reason] of [[{}, EXPIRED], [{ getToken: () => "s3cret" }, "too many messages"]]) {
+    const fake = fakeClient(t, options);
+    fake.client.connect();
+    await settle();
+    fake.Socket.last.accept(100);
+    fake.Socket.last.end(1008, reason);
+    assert.equal(fake.client.state, "closed", reason);
+    assert.deepEqual(fake.told("error"), [{ code: "policy", message: reason, fatal: true }]);
+    end(t, fake);
+  }
+});
+
+test("a getToken that fails is asked again, and says nothing secret", async (t) => {
+  const tokens = [
+    () => Promise.reject(new RangeError("s3cret")),
+    () => {
+      throw "s3cret";
+    },
+    () => "s3 cret",
+    () => ({ toString: 1 }),
+    () => "good",
+  ];
+  const { client, Socket, told, notes, tick } = fakeClient(t, { getToken: () => tokens.shift()() });
+  client.connect();
+  for (let attempt = 0; attempt < 5; attempt += 1) {
+    await settle();
+    tick(5_000);
+  }
+  const character = "the token has a character that no token has";
+  const messages = ["getToken failed: RangeError", "getToken failed: string", character, character];
+  assert.deepEqual(told("error").map(({ message }) => message), messages);
+  assert.ok(told("error").every(({ code, fatal }) => code === "no_token" && !fatal));
+  assert.ok(!JSON.stringify(notes).includes("cret\""));
+  assert.equal(Socket.all.length, 1);
+  assert.equal(Socket.last.asked("token"), "good");
+});
+
+test("disconnect() while getToken is thinking is the end of it", async (t) => {
+  let give;
+  const { client, Socket, tick } = fakeClient(t, { getToken: () => new Promise((resolve) => (give = resolve)) });
+  client.connect();
+  client.connect();
+  client.disconnect();
+  give("late");
+  await settle();
+  tick(600_000);
+  assert.equal(Socket.all.length, 0);
+  assert.equal(client.state, "closed");
+});
+
 test("a page of another origin does not ask, for it could not read the answer", async (t) => {
   const fetch = refusal(401, "");
   const { client, Socket, asked, tick } = fakeClient(t, { fetch });
