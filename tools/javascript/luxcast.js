@@ -63,6 +63,8 @@ const REFUSALS = new Map([
   ["draining", false],
 ]);
 
+const JOB_PATH = /\/jobs\/[^/]+\/(monitor|debug)$/;
+
 /** Names of the client's own events. A publisher's event of such a type is told as `event` alone. */
 const OWN_NAMES = new Set(["connected", "disconnected", "reconnecting", "error", "invalid", "event"]);
 
@@ -357,6 +359,8 @@ export class LuxcastClient extends EventTarget {
   #getToken;
   /** The token that the daemon declined last, and how often in a row. */
   #declined = { token: null, times: 0 };
+  /** A gap in front of all that is known of a job, which may turn out to be none. */
+  #heldGap = null;
   /** Where to begin as long as there is no position. */
   #since;
   /** All events up to here have been told of. */
@@ -643,6 +647,11 @@ export class LuxcastClient extends EventTarget {
         break;
       case "error":
         return this.#emit("error", { ...message, fatal: false });
+      case "stream:gap":
+        // In front of all that is known of a job. If that begins with the job itself, nothing was missed.
+        if (!this.#isOfJob() || message.from !== 1 || message.missed !== null) break;
+        this.#heldGap = message;
+        return;
     }
     // A gap is not a position: kept events from inside it may still follow.
     this.#emit(message.type, message);
@@ -652,12 +661,19 @@ export class LuxcastClient extends EventTarget {
     if (status === "connected" && newest !== undefined) {
       // Where the past was asked for, the newest event is yet to come.
       if (this.#position === null && this.#since === "now") this.#position = newest;
-      // The daemon counts from lower down than before: what is live will be above its newest, not above ours.
-      if (this.#position > newest) this.#position = newest;
+      // The daemon counts from lower down than before: all that it has kept comes now, and none of it has been told.
+      if (this.#position > newest) {
+        this.#position = null;
+        this.#since = "start";
+      }
     } else if (status === "disconnected") {
       this.#standAt(newest);
       this.#told = told ?? null;
     }
+  }
+
+  #isOfJob() {
+    return JOB_PATH.test(this.#url.pathname);
   }
 
   #handleEvent(message) {
@@ -669,11 +685,18 @@ export class LuxcastClient extends EventTarget {
       }
       // Before the listeners: one of them may connect anew.
       this.#position = number;
+      this.#releaseGap(message);
     }
     // Events that were under way when the filter changed, or that come before the daemon has read it.
     if (!this.#filter.wants(message)) return;
     if (!OWN_NAMES.has(message.type)) this.#emit(message.type, message);
     this.#emit("event", message);
+  }
+
+  #releaseGap({ type, stream_seq: number }) {
+    const gap = this.#heldGap;
+    this.#heldGap = null;
+    if (gap !== null && !(type === "job_started" && gap.to < number)) this.#emit("stream:gap", gap);
   }
 
   #standAt(number) {
@@ -913,6 +936,8 @@ class Inbox {
   }
 
   #leaveOut(message) {
+    // The snapshot of a job's metrics is no event: later ones tell the same.
+    if (message.type !== "stream:gap" && message.stream_seq === undefined) return;
     if (this.#gap === null) {
       this.#gap = { type: "stream:gap", from: null, to: null, missed: 0, reason: "overrun" };
       this.#messages.push(this.#gap);
@@ -921,8 +946,8 @@ class Inbox {
     const first = isGap ? message.from : message.stream_seq;
     const last = isGap ? message.to : message.stream_seq;
     const missed = isGap ? message.missed : 1;
-    this.#gap.from ??= first ?? null;
-    this.#gap.to = last ?? this.#gap.to;
+    this.#gap.from ??= first;
+    this.#gap.to = last;
     this.#gap.missed = this.#gap.missed === null || missed === null ? null : this.#gap.missed + missed;
   }
 

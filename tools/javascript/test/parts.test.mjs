@@ -277,6 +277,7 @@ test("a loop that is too slow is told what it missed", async (t) => {
   Socket.last.say(event(112), event(113), event(114), event(115));
   Socket.last.say({ type: "stream:gap", from: 116, to: 120, missed: null, reason: "expired" });
   for (const number of [112, 113, 114]) assert.equal((await take()).stream_seq, number);
+  Socket.last.say({ type: "metrics", job_id: "j", metrics: {} });
   assert.deepEqual(await take(), { type: "stream:gap", from: 115, to: 120, missed: null, reason: "overrun" });
   assert.equal(client.position, 115);
   await next.return();

@@ -82,13 +82,76 @@ test("an event that comes again is left out and counted", (t) => {
   assert.equal(client.duplicates, 2);
 });
 
-test("a daemon that counts from lower down is followed, not taken for one that repeats", (t) => {
-  const { client, Socket, numbers } = fakeClient(t, { since: 5000 });
+test("a daemon that counts from lower down is followed, with all that it has kept", (t) => {
+  const { client, Socket, numbers, told, tick } = fakeClient(t, { since: 5000 });
   client.connect();
   Socket.last.accept(100);
-  Socket.last.say({ type: "stream:gap", from: 5001, to: 5001, missed: null, reason: "restart" }, event(101));
-  assert.deepEqual(numbers(), [101]);
+  Socket.last.end();
+  tick(500);
+  assert.equal(Socket.last.asked("since"), "start", "none of what it has was told");
+  Socket.last.accept(100);
+  const gap = { type: "stream:gap", from: 5001, to: 5001, missed: null, reason: "restart" };
+  Socket.last.say(gap, event(60), event(99), event(101));
+  assert.deepEqual(numbers(), [60, 99, 101]);
+  assert.deepEqual(told("stream:gap"), [gap]);
+  assert.equal(client.duplicates, 0);
   assert.equal(client.position, 101);
+  Socket.last.end();
+  tick(1_000);
+  assert.equal(Socket.last.asked("since"), "101");
+  // And once more, now from what was told.
+  Socket.last.accept(50);
+  Socket.last.say(event(7), event(51));
+  assert.deepEqual(numbers(), [60, 99, 101, 7, 51]);
+});
+
+const JOB = "ws://h:1/api/ws/jobs/j/monitor";
+const UNKNOWN = { type: "stream:gap", from: 1, to: 50, missed: null, reason: "expired" };
+
+test("a gap from the very beginning is none if the job begins behind it", (t) => {
+  const { client, Socket, told, tick } = fakeClient(t, { since: "start" }, JOB);
+  client.connect();
+  Socket.last.accept(100);
+  Socket.last.say(UNKNOWN, { type: "metrics", job_id: "j", metrics: {} }, { type: "ping", stream_seq: 110 });
+  Socket.last.end();
+  tick(500);
+  Socket.last.accept(110);
+  Socket.last.say(event(120, "job_started"), event(121));
+  assert.deepEqual(told("stream:gap"), []);
+});
+
+test("any other gap in front of a job is told before what follows it", (t) => {
+  const cases = [
+    [UNKNOWN, event(60), JOB],
+    [UNKNOWN, event(50, "job_started"), JOB],
+    [UNKNOWN, event(20, "job_started"), JOB],
+    [{ ...UNKNOWN, missed: 3 }, event(60, "job_started"), JOB],
+    [{ ...UNKNOWN, from: 2 }, event(60, "job_started"), JOB],
+    [UNKNOWN, event(60, "job_started"), "ws://h:1/api/ws/flows/f/monitor"],
+    [UNKNOWN, event(60, "job_started"), "ws://h:1/api/ws/events"],
+  ];
+  for (const [gap, next, url] of cases) {
+    const { client, Socket } = fakeClient(t, { since: "start" }, url);
+    const story = [];
+    client.on("event", ({ stream_seq }) => story.push(stream_seq));
+    client.on("stream:gap", (told) => story.push(told));
+    client.connect();
+    Socket.last.accept(100);
+    Socket.last.say(gap, next);
+    assert.deepEqual(story, [gap, next.stream_seq], `${url} ${JSON.stringify(gap)}`);
+    client.disconnect();
+    t.mock.timers.reset();
+    t.mock.restoreAll();
+  }
+});
+
+test("a gap is told although the filter leaves out the event that shows it", (t) => {
+  const { client, Socket, told, numbers } = fakeClient(t, { since: "start" }, `${JOB}?events=a`);
+  client.connect();
+  Socket.last.accept(100);
+  Socket.last.say(UNKNOWN, event(60, "b"));
+  assert.deepEqual(told("stream:gap"), [UNKNOWN]);
+  assert.deepEqual(numbers(), []);
 });
 
 test("waits double from half a second to thirty, and begin anew after a good connection", (t) => {
