@@ -63,7 +63,10 @@ const REFUSALS = new Map([
   ["draining", false],
 ]);
 
+const MULTI_JOB_PATH = /\/api\/v1\/(websocket|ws)$/;
 const JOB_PATH = /\/jobs\/[^/]+\/(monitor|debug)$/;
+/** Ids that are taken for directories in any address, also as %2e. */
+const DOTS_IN_PATH = /\/(?:jobs|flows)\/(?:\.|%2e){1,2}\/(?:monitor|debug)(?:[?#]|$)/i;
 
 /** Names of the client's own events. A publisher's event of such a type is told as `event` alone. */
 const OWN_NAMES = new Set(["connected", "disconnected", "reconnecting", "error", "invalid", "event"]);
@@ -129,38 +132,48 @@ function readParts([, ...parts]) {
 
 /** The address of a job's events. `base` is the daemon's: `ws://host:20555`, also with a path before `/api`. */
 export function jobUrl(base, jobId) {
-  return endpoint(base, `jobs/${checkedId(jobId)}/monitor`);
+  if (!isDots(jobId)) return endpoint(base, `ws/jobs/${checkedId(jobId)}/monitor`);
+  // No address can have these in its path. The multi-job endpoint is told of them in a message.
+  const url = new URL(endpoint(base, "websocket"));
+  url.search = [url.search.slice(1), `job_id=${jobId}`].filter(Boolean).join("&");
+  return url.href;
 }
 
 /** The address of those events of a job that debuggers use. */
 export function debugUrl(base, jobId) {
-  return endpoint(base, `jobs/${checkedId(jobId)}/debug`);
+  return endpoint(base, `ws/jobs/${checkedId(jobId)}/debug`);
 }
 
 /** The address of a flow's events, with those of all its jobs. */
 export function flowUrl(base, flowId) {
-  return endpoint(base, `flows/${checkedId(flowId)}/monitor`);
+  return endpoint(base, `ws/flows/${checkedId(flowId)}/monitor`);
 }
 
 /** The address of every event of the daemon. */
 export function allUrl(base) {
-  return endpoint(base, "events");
+  return endpoint(base, "ws/events");
 }
 
 function endpoint(base, path) {
   const url = parseUrl(base);
-  url.pathname = `${url.pathname.replace(/\/+$/, "")}/api/v1/ws/${path}`;
+  url.pathname = `${url.pathname.replace(/\/+$/, "")}/api/v1/${path}`;
   return url.href;
 }
 
+/** As a part of a path these two would be taken for directories. */
+function isDots(id) {
+  return id === "." || id === "..";
+}
+
 function checkedId(id) {
-  // As a part of a path these two would be taken for directories.
-  if (typeof id === "string" && ID.test(id) && id !== "." && id !== "..") return id;
-  throw new TypeError("an id is 1 to 128 characters out of A-Z a-z 0-9 _ . : - (and neither . nor ..)");
+  if (isDots(id)) throw new TypeError(`an id is no part of an address if it is ${id}: only jobUrl can have that`);
+  if (isId(id)) return id;
+  throw new TypeError("an id is 1 to 128 characters out of A-Z a-z 0-9 _ . : -");
 }
 
 /** None of its errors repeats the text: there may be a token in it. */
 function parseUrl(text) {
+  if (isText(text) && DOTS_IN_PATH.test(text)) throw new TypeError("no address can have . or .. as an id: see jobUrl");
   let url;
   try {
     url = new URL(text, globalThis.location?.href);
@@ -176,7 +189,7 @@ function parseUrl(text) {
 
 /** Takes those parameters out of `url` that change from one connection to the next. */
 function takeParameters(url) {
-  const taken = {};
+  const taken = Object.create(null);
   const kept = [];
   for (const parameter of url.search.slice(1).split("&").filter(Boolean)) {
     const [name, ...value] = parameter.split("=");
@@ -202,7 +215,7 @@ function decoded(value, name) {
 
 /** `now`, `start`, -100 for the last 100, or a number: behind that event. */
 function checkedSince(since) {
-  const text = String(since);
+  const text = typeof since === "number" ? `${since}` : isText(since) ? since : "";
   const isNumber = /^-?\d+$/.test(text) && Number.isSafeInteger(Number(text)) && text !== "-0";
   if (text === "now" || text === "start" || isNumber) return text;
   throw new TypeError("since must be now, start, a stream_seq, or -100 for the last 100");
@@ -308,6 +321,18 @@ function isControl(message) {
   return Object.hasOwn(SHAPES, message.type) && !(message.type === "error" && message.stream_seq !== undefined);
 }
 
+/** Makes the object of a message again what it is elsewhere, if it came in the dialect of the multi-job endpoint. */
+function fromDialect(message) {
+  const { type, event } = message;
+  const inner = event?.event_type;
+  const isCall = (type === "slot_called" && inner === "slot_call") || (type === "event_emitted" && inner === "event_emit");
+  if (isCall) message.type = "execution_event";
+  // There `data` repeats what stands elsewhere in the event.
+  if (isCall || (type === "execution_event" && inner === "error") || (type === "breakpoint_hit" && message.breakpoint)) {
+    delete message.data;
+  }
+}
+
 /** The message, or what is wrong with it. */
 function readMessage(data) {
   if (!isText(data)) return { problem: "not text" };
@@ -359,6 +384,8 @@ export class LuxcastClient extends EventTarget {
   #getToken;
   /** The token that the daemon declined last, and how often in a row. */
   #declined = { token: null, times: 0 };
+  /** The job that must be named in a message. */
+  #namedJob = null;
   /** A gap in front of all that is known of a job, which may turn out to be none. */
   #heldGap = null;
   /** Where to begin as long as there is no position. */
@@ -367,6 +394,8 @@ export class LuxcastClient extends EventTarget {
   #position = null;
   #filter = new Filter();
 
+  /** Only where a job must be named: whether the daemon has taken that in. Until then its positions are not ours. */
+  #isSubscribed = true;
   #state = "idle";
   /** Another one for each `connect()`: what belongs to an older one finds that out. */
   #run = null;
@@ -397,8 +426,11 @@ export class LuxcastClient extends EventTarget {
   constructor(url, options = {}) {
     super();
     const address = parseUrl(url);
-    if (/\/api\/v1\/(websocket|ws)$/.test(address.pathname)) {
-      throw new TypeError("the multi-job endpoint has another protocol: watch a job, a flow or all");
+    if (MULTI_JOB_PATH.test(address.pathname)) {
+      this.#namedJob = address.searchParams.get("job_id");
+      if (!isId(this.#namedJob)) {
+        throw new TypeError("the multi-job endpoint has another protocol: watch a job, a flow or all");
+      }
     }
     const parameters = takeParameters(address);
     this.#url = address;
@@ -513,7 +545,8 @@ export class LuxcastClient extends EventTarget {
   /** The address for the next connection, with the token only where no header can have it. */
   #target(hasHeader) {
     const target = new URL(this.#url);
-    const parameters = [target.search.slice(1), `since=${this.#position ?? this.#since}`];
+    const parameters = [target.search.slice(1)];
+    if (this.#namedJob === null) parameters.push(`since=${this.#position ?? this.#since}`);
     if (this.#askedFor) parameters.push(`events=${this.#askedFor}`);
     if (this.#token !== null && !hasHeader) parameters.push(`token=${encodeURIComponent(this.#token)}`);
     target.search = parameters.filter(Boolean).join("&");
@@ -617,6 +650,10 @@ export class LuxcastClient extends EventTarget {
       if (this.#askedFor !== "") this.#send({ action: "subscribe_all" });
       for (const message of this.#filter.messages()) this.#send(message);
     }
+    if (this.#namedJob !== null) {
+      this.#isSubscribed = false;
+      this.#send({ type: "subscribe", job_id: this.#namedJob, since: `${this.#position ?? this.#since}` });
+    }
     const isFirst = !this.#hasBeenOpen;
     this.#hasBeenOpen = true;
     this.#emit("connected", { isFirst });
@@ -627,10 +664,26 @@ export class LuxcastClient extends EventTarget {
     const { message, problem } = readMessage(data);
     if (message === undefined) {
       this.#emit("invalid", { problem, text: isText(data) ? data.slice(0, SHOWN_CHARS_MAX) : "" });
+    } else if (this.#namedJob !== null && this.#isOfMultiJob(message)) {
+      this.#handleMultiJob(message);
     } else if (isControl(message)) {
       this.#handleControl(message);
     } else {
       this.#handleEvent(message);
+    }
+  }
+
+  #isOfMultiJob({ type, code, job_id }) {
+    return type === "connected" || type === "subscribed" || (type === "error" && isText(code) && isText(job_id));
+  }
+
+  /** As an ordinary endpoint says of one job: where it begins, or that it may not be watched. */
+  #handleMultiJob({ type, code, message, stream_seq: newest }) {
+    if (type === "subscribed") {
+      this.#isSubscribed = true;
+      this.#handleStatus({ status: "connected", stream_seq: newest });
+    } else if (type === "error") {
+      this.#fail({ code, message: isText(message) ? message : "" }, 1000);
     }
   }
 
@@ -641,7 +694,7 @@ export class LuxcastClient extends EventTarget {
         break;
       case "ping":
         // The connection's own position: all its events up to there went out before.
-        this.#standAt(message.stream_seq);
+        if (this.#isSubscribed) this.#standAt(message.stream_seq);
         this.#learnHeartbeat(Date.parse(message.timestamp));
         this.#send({ type: "pong" });
         break;
@@ -667,17 +720,18 @@ export class LuxcastClient extends EventTarget {
         this.#since = "start";
       }
     } else if (status === "disconnected") {
-      this.#standAt(newest);
+      if (this.#isSubscribed) this.#standAt(newest);
       this.#told = told ?? null;
     }
   }
 
   #isOfJob() {
-    return JOB_PATH.test(this.#url.pathname);
+    return this.#namedJob !== null || JOB_PATH.test(this.#url.pathname);
   }
 
   #handleEvent(message) {
     const number = message.stream_seq;
+    if (this.#namedJob !== null) fromDialect(message);
     if (number !== undefined) {
       if (this.#position !== null && number <= this.#position) {
         this.duplicates += 1;

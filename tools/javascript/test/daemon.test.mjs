@@ -263,6 +263,8 @@ test("no token, a wrong one and one for something else end it with the daemon's 
     [allUrl(daemon.base), "s3cret", 403, "forbidden_scope"],
     [debugUrl(daemon.base, "j"), "s3cret", 403, "forbidden_scope"],
     [`${jobUrl(daemon.base, "j")}?token=wrong-s3cret`, undefined, 401, "unauthorized"],
+    [jobUrl(daemon.base, ".."), "wrong-s3cret", 401, "unauthorized"],
+    [jobUrl(daemon.base, ".."), "s3cret", undefined, "forbidden"],
   ]) {
     const refused = watch(t, url, { token });
     await isOver(refused);
@@ -334,6 +336,23 @@ test("a proxy that answers itself, as during a deployment, ends nothing", async 
   front.answer = null;
   await watched.has(20);
   assertExact(watched.story, range(1, 20));
+});
+
+test("a job of dots is watched across a connection that is cut", async (t) => {
+  const daemon = await Daemon.start(t);
+  const { Cuttable, cut } = cuttable();
+  const publisher = await Publisher.start(daemon);
+  publisher.publish(...lines(1, 100, { job_id: ".." }));
+  await publisher.taken();
+  const watched = watch(t, jobUrl(daemon.base, ".."), { WebSocket: Cuttable, since: "start" });
+  const odd = watch(t, jobUrl(daemon.base, ".."), { since: -10 }, (client) => client.subscribe(["odd"]));
+  await Promise.all([watched.has(100), odd.has(99)]);
+  cut();
+  publisher.publish(...lines(101, 200, { job_id: ".." }), ...lines(201, 300, { job_id: "." }));
+  await Promise.all([watched.has(200), odd.has(199)]);
+  assertExact(watched.story, range(1, 200));
+  assertExact(odd.story, range(81, 200).filter((n) => n % 2 === 1));
+  assert.equal(watched.client.duplicates, 0);
 });
 
 test("a loop over events gets the past of a real daemon", async (t) => {

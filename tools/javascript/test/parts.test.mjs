@@ -21,8 +21,23 @@ test("addresses are made of a base and an id", () => {
   assert.equal(debugUrl("https://h/prefix/", "a"), "wss://h/prefix/api/v1/ws/jobs/a/debug");
   assert.equal(flowUrl(new URL("http://[::1]:9/"), "f"), "ws://[::1]:9/api/v1/ws/flows/f/monitor");
   assert.equal(allUrl("ws://h:1//"), "ws://h:1/api/v1/ws/events");
-  for (const id of ["", ".", "..", "a/b", "a b", "ä", "x".repeat(129), undefined, 7]) {
-    assert.throws(() => jobUrl("ws://h", id), /an id is/);
+  for (const id of ["", "a/b", "a b", "ä", "x".repeat(129), undefined, 7, { toString: 1 }, { toString: () => "a" }]) {
+    for (const url of [jobUrl, debugUrl, flowUrl]) assert.throws(() => url("ws://h", id), /an id is/);
+  }
+  for (const id of ["constructor", "__proto__", "...", ":"]) assert.ok(jobUrl("ws://h", id).endsWith(`/jobs/${id}/monitor`));
+});
+
+test("a job of dots, which no address can name, is named in a message", () => {
+  assert.equal(jobUrl("ws://h:1/p", ".."), "ws://h:1/p/api/v1/websocket?job_id=..");
+  assert.equal(jobUrl("ws://h:1/?x=1", "."), "ws://h:1/api/v1/websocket?x=1&job_id=.");
+  for (const id of [".", ".."]) {
+    for (const url of [debugUrl, flowUrl]) assert.throws(() => url("ws://h", id), /only jobUrl/);
+  }
+  for (const dots of [".", "..", "%2e", "%2E.", ".%2e", "%2e%2E"]) {
+    for (const rest of ["monitor", "debug?since=now", "monitor#x"]) {
+      const url = `ws://h/api/ws/jobs/${dots}/${rest}`;
+      assert.throws(() => new LuxcastClient(url, { WebSocket: fakeSockets() }), /see jobUrl/, url);
+    }
   }
 });
 
@@ -63,9 +78,12 @@ test("wrong addresses and options are clear errors that repeat no secret", () =>
     [good, { since: "soon" }, /since must be/],
     [good, { since: 2 ** 53 }, /since must be/],
     [good, { since: 1.5 }, /since must be/],
+    [good, { since: { toString: 1 } }, /since must be/],
+    [good, { since: ["1"] }, /since must be/],
     [good, { getToken: "s3cret" }, /getToken must be/],
     [good, { headers: { a: 7 } }, /headers must be/],
     [good, { headers: "s3cret" }, /headers must be/],
+    ["ws://h/api/v1/websocket?job_id=a%20b&token=s3cret", {}, /multi-job/],
     [good, { heartbeatMs: 0 }, /heartbeatMs must be/],
     [good, { bufferMax: NaN }, /bufferMax must be/],
     [good, { WebSocket: "ws" }, /option WebSocket/],

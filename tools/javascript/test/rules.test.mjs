@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { LuxcastClient, LuxcastEvent } from "../luxcast.js";
+import { LuxcastClient, LuxcastEvent, jobUrl } from "../luxcast.js";
 import { event, fakeClient, settle } from "./harness/fake.js";
 
 test("a client that comes back asks for what is behind the last event", (t) => {
@@ -726,6 +726,53 @@ test("messages that cannot be used are told of, and what follows them is not los
   Socket.last.sayRaw('{"__proto__":{"polluted":1},"type":"x","stream_seq":101,"job_id":null}');
   assert.equal({}.polluted, undefined);
   assert.deepEqual(numbers(), [101]);
+});
+
+test("foreign values are told of as they are, and one event that cannot be used costs itself", (t) => {
+  const { client, Socket, events, told } = fakeClient(t, {}, JOB);
+  client.connect();
+  Socket.last.accept(100);
+  const strange = { toString: 1, valueOf: 1, then: 1, event: "execution", constructor: 1, hasOwnProperty: 1 };
+  const types = ["constructor", "toString", "__proto__", "hasOwnProperty", "then", "x"];
+  types.forEach((type, place) => Socket.last.say({ ...event(101 + place, type), ...strange, timestamp: strange, data: strange }));
+  Socket.last.say(event(107, "execution_event", { event: null }), event(108, "execution_event", { event: { event_type: strange } }));
+  Socket.last.say({ ...event(109), job_id: { toString: 1 } });
+  Socket.last.say({ type: "metrics", job_id: "j", metrics: strange }, event(110));
+  assert.deepEqual(events.map(({ type }) => type), [...types, "execution_event", "execution_event", "metrics", "x"]);
+  assert.equal(told("invalid").length, 1);
+  client.subscribe(["constructor"]);
+  Socket.last.say(event(111, "constructor"), event(112, "toString"));
+  assert.equal(events.at(-1).stream_seq, 111);
+});
+
+test("a job of dots is asked for in a message, and told of as others are", (t) => {
+  const { client, Socket, events, numbers, told, tick } = fakeClient(t, { since: -3 }, jobUrl("ws://h:1", ".."));
+  client.subscribe(["slot_call", "x"]);
+  client.connect();
+  assert.equal(Socket.last.url.href, "ws://h:1/api/v1/websocket?job_id=..&events=slot_call,x");
+  Socket.last.accept();
+  assert.deepEqual(Socket.last.sent, [{ type: "subscribe", job_id: "..", since: "-3" }]);
+  Socket.last.say({ type: "connected", message: "", stream_seq: 100 }, { type: "ping", stream_seq: 100 });
+  assert.equal(client.position, null, "it is not subscribed yet");
+  Socket.last.say({ type: "subscribed", job_id: "..", subscriber_id: "0-1", stream_seq: 100 });
+  const inner = { event_type: "slot_call", event_id: "e", routine_id: "r", data: { slot_name: "s" } };
+  const data = { slot_name: "s", routine_id: "r", event_id: "e" };
+  Socket.last.say({ ...event(90, "slot_called"), job_id: "..", event: inner, data }, { ...event(95), job_id: "..", data: {} });
+  Socket.last.say({ ...event(96, "slot_called"), job_id: "..", data: {} });
+  assert.deepEqual(events, [{ ...event(90, "execution_event"), job_id: "..", event: inner }, { ...event(95), job_id: "..", data: {} }]);
+  Socket.last.say({ type: "ping", stream_seq: 100 });
+  Socket.last.end();
+  tick(500);
+  Socket.last.accept();
+  assert.deepEqual(Socket.last.sent, [{ type: "subscribe", job_id: "..", since: "100" }]);
+  Socket.last.say({ type: "subscribed", job_id: "..", subscriber_id: "0-1", stream_seq: 200 }, { ...event(101), job_id: ".." });
+  assert.deepEqual(numbers(), [90, 95, 101]);
+  Socket.last.end();
+  tick(1_000);
+  Socket.last.accept();
+  Socket.last.say({ type: "error", code: "forbidden", message: "not this one", job_id: ".." });
+  assert.deepEqual(told("error").at(-1), { code: "forbidden", message: "not this one", fatal: true });
+  assert.equal(client.state, "closed");
 });
 
 test("each message is told of under its type, to both kinds of listeners", (t) => {
