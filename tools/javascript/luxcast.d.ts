@@ -169,6 +169,8 @@ export interface ClientEvents extends DocumentedEvents {
 export declare class LuxcastEvent<Detail = unknown> extends Event {
   constructor(type: string, detail: Detail);
   readonly detail: Detail;
+  /** `textOf(detail)`. */
+  readonly text: string | null;
 }
 
 /** `now`, `start`, -100 for the last 100, or a number: behind that event. */
@@ -248,6 +250,8 @@ export declare function flowUrl(base: string | URL, flowId: string): string;
 /** The address of every event of the daemon. */
 export declare function allUrl(base: string | URL): string;
 
+/** The text of an event or another message as the daemon sent it; null for what did not come from a client. */
+export declare function textOf(message: unknown): string | null;
 /** True for what can name a job or a flow: 1 to 128 characters out of A-Z a-z 0-9 _ . : - */
 export declare function isId(value: unknown): value is string;
 /** A publisher's timestamp as Unix milliseconds, rounded down; null if it is no instant. The daemon reads it alike. */

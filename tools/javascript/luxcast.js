@@ -68,6 +68,9 @@ const JOB_PATH = /\/jobs\/[^/]+\/(monitor|debug)$/;
 /** Ids that are taken for directories in any address, also as %2e. */
 const DOTS_IN_PATH = /\/(?:jobs|flows)\/(?:\.|%2e){1,2}\/(?:monitor|debug)(?:[?#]|$)/i;
 
+/** Under this key a message has its own text, unseen by loops over its members. */
+const TEXT = Symbol("text");
+
 /** Names of the client's own events. A publisher's event of such a type is told as `event` alone. */
 const OWN_NAMES = new Set(["connected", "disconnected", "reconnecting", "error", "invalid", "event"]);
 
@@ -77,6 +80,17 @@ export class LuxcastEvent extends Event {
     super(type);
     this.detail = detail;
   }
+
+  /** See [textOf]. */
+  get text() {
+    return textOf(this.detail);
+  }
+}
+
+/** An event as the text that the daemon sent: `stream_seq`, then what the publisher wrote, to the last character. Numbers
+ *  such as 9007199254740993, 1e400 and 1.0 are whole in it. Null for what did not come from a client. */
+export function textOf(message) {
+  return message?.[TEXT] ?? null;
 }
 
 /** True for what can name a job or a flow. */
@@ -346,7 +360,9 @@ function readMessage(data) {
   if (!isText(message.type) || message.type === "") return { problem: "no type" };
   const shape = isControl(message) ? SHAPES[message.type] : EVENT_SHAPE;
   const wrong = Object.keys(shape).find((name) => !shape[name](message[name]));
-  return wrong === undefined ? { message } : { problem: `${wrong} is not what it must be` };
+  if (wrong !== undefined) return { problem: `${wrong} is not what it must be` };
+  Object.defineProperty(message, TEXT, { value: data });
+  return { message };
 }
 
 /** Whether sockets of this class take headers, as those of Node, Bun, Deno and of the package `ws` do: whoever takes them

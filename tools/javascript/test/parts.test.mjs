@@ -311,5 +311,5 @@ test("the package holds the module, its types and what it says of itself, and ca
   writeFileSync(join(scratch, "package.json"), '{"type":"module"}');
   run("npm", "install", "--offline", "--no-audit", "--no-fund", "--silent", `./${filename}`);
   const said = run("node", "--input-type=module", "-e", 'import * as all from "luxcast"; console.log(Object.keys(all).join())');
-  assert.equal(said.trim(), "LuxcastClient,LuxcastEvent,allUrl,debugUrl,flowUrl,isId,jobUrl,readTimestamp");
+  assert.equal(said.trim(), "LuxcastClient,LuxcastEvent,allUrl,debugUrl,flowUrl,isId,jobUrl,readTimestamp,textOf");
 });

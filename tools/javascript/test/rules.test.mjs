@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { LuxcastClient, LuxcastEvent, jobUrl } from "../luxcast.js";
+import { LuxcastClient, LuxcastEvent, jobUrl, textOf } from "../luxcast.js";
 import { event, fakeClient, settle } from "./harness/fake.js";
 
 test("a client that comes back asks for what is behind the last event", (t) => {
@@ -726,6 +726,26 @@ test("messages that cannot be used are told of, and what follows them is not los
   Socket.last.sayRaw('{"__proto__":{"polluted":1},"type":"x","stream_seq":101,"job_id":null}');
   assert.equal({}.polluted, undefined);
   assert.deepEqual(numbers(), [101]);
+});
+
+test("a message has its own text, which no loop over its members sees", (t) => {
+  const { client, Socket, events } = fakeClient(t);
+  const heard = [];
+  client.addEventListener("x", (told) => heard.push(told.text));
+  client.on("ping", (ping) => heard.push(textOf(ping)));
+  client.connect();
+  Socket.last.accept(100);
+  const texts = [
+    '{"stream_seq":101,"type":"x","job_id":"j","n":[9007199254740993,1e400,1.0,-0,0.10], "a" : "\\u00e4\\/"}',
+    '{"stream_seq":102,"type":"x","job_id":"j","toString":1,"__proto__":2,"constructor":3,"text":4}',
+  ];
+  for (const text of texts) Socket.last.sayRaw(text);
+  Socket.last.sayRaw('{"type":"ping","timestamp":"t"}');
+  assert.deepEqual(events.map(textOf), texts);
+  assert.deepEqual(heard, [...texts, '{"type":"ping","timestamp":"t"}']);
+  assert.equal(JSON.stringify(events[0]), JSON.stringify(JSON.parse(texts[0])));
+  assert.deepEqual(Reflect.ownKeys(events[0]).filter((key) => Object.propertyIsEnumerable.call(events[0], key)).length, 5);
+  for (const foreign of [null, undefined, 7, "text", {}, [], JSON.parse(texts[1])]) assert.equal(textOf(foreign), null);
 });
 
 test("foreign values are told of as they are, and one event that cannot be used costs itself", (t) => {
