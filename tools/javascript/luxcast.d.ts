@@ -214,6 +214,8 @@ export declare class LuxcastClient extends EventTarget implements AsyncIterable<
   subscribe(events: Iterable<string>): void;
   unsubscribe(events: Iterable<string>): void;
   subscribeAll(): void;
+  /** When events came to the daemon: from a `stream_seq` in this range to Unix milliseconds; null where not known. */
+  arrivals(from: number, to: number): Promise<(stream_seq: number) => number | null>;
 
   /** Returns what takes the handler away again. */
   on<Type extends keyof ClientEvents>(type: Type, handler: (detail: ClientEvents[Type]) => void): () => void;

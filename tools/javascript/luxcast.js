@@ -383,6 +383,19 @@ function takesHeaders(Socket) {
   return isRead;
 }
 
+/** The time of the last entry that is not beyond a number; null in front of the first. */
+function lookup(arrivals) {
+  return (number) => {
+    let [low, high] = [0, arrivals.length];
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (arrivals[middle][0] <= number) low = middle + 1;
+      else high = middle;
+    }
+    return low === 0 ? null : arrivals[low - 1][1];
+  };
+}
+
 /** Follows one endpoint of a daemon over any number of connections. */
 export class LuxcastClient extends EventTarget {
   /** Events that came again and were left out. A daemon that keeps its promises makes none. */
@@ -529,6 +542,22 @@ export class LuxcastClient extends EventTarget {
     const listener = (event) => handler(event.detail);
     this.addEventListener(type, listener);
     return () => this.removeEventListener(type, listener);
+  }
+
+  /** When events came to the daemon: a promise of a function from a `stream_seq` in this range to Unix milliseconds, or
+   *  null where that is not known. */
+  async arrivals(from, to) {
+    const target = this.#plainTarget();
+    target.pathname = target.pathname.replace(/\/api\/(?:v1\/)?(?:ws|websocket)(?:\/[^/]*){0,3}$/, "/console/arrivals");
+    target.search = [this.#url.search.slice(1), `from=${from}&to=${to}`].filter(Boolean).join("&");
+    try {
+      const { status, text } = await this.#ask(target);
+      const { arrivals } = readBody(text);
+      const isEntry = (entry) => Array.isArray(entry) && isCount(entry[0]) && Number.isFinite(entry[1]);
+      return lookup(status === 200 && Array.isArray(arrivals) && arrivals.every(isEntry) ? arrivals : []);
+    } catch {
+      return lookup([]);
+    }
   }
 
   /** The events and the gaps, until `disconnect()`; throws what is fatal. Connects if nobody has. */

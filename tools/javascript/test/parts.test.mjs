@@ -313,3 +313,49 @@ test("the package holds the module, its types and what it says of itself, and ca
   const said = run("node", "--input-type=module", "-e", 'import * as all from "luxcast"; console.log(Object.keys(all).join())');
   assert.equal(said.trim(), "LuxcastClient,LuxcastEvent,allUrl,debugUrl,flowUrl,isId,jobUrl,readTimestamp,textOf");
 });
+
+/** A page that asks nobody but the test. */
+function answering(t, answer) {
+  const asked = [];
+  const fetch = async (url, init) => {
+    asked.push([String(url), init.headers]);
+    return answer();
+  };
+  const { client } = fakeClient(t, { fetch, token: "s3cret" }, "wss://h:1/prefix/api/v1/ws/jobs/j/monitor?x=1");
+  return { client, asked };
+}
+
+test("arrivals are looked up by number", async (t) => {
+  const body = { arrivals: [[100, 1_000], [200, 2_000.5], [300, 1_500]] };
+  const { client, asked } = answering(t, () => Response.json(body));
+  const arrivedAt = await client.arrivals(100, 300);
+  assert.deepEqual(asked, [["https://h:1/prefix/console/arrivals?x=1&from=100&to=300", { Authorization: "Bearer s3cret" }]]);
+  const cases = [[0, null], [99, null], [100, 1_000], [199, 1_000], [200, 2_000.5], [299, 2_000.5], [300, 1_500], [2 ** 53, 1_500]];
+  for (const [number, expected] of cases) assert.equal(arrivedAt(number), expected, `${number}`);
+});
+
+test("where arrivals cannot be had, they are unknown", async (t) => {
+  const answers = [
+    () => new Response('{"error":"not_found","message":""}', { status: 404 }),
+    () => new Response("<html>"),
+    () => Response.json(null),
+    () => Response.json({ arrivals: "all" }),
+    () => Response.json({ arrivals: [[1, 1], [2, null]] }),
+    () => Response.json({ arrivals: [[1, 1], { 0: 2, 1: 2 }] }),
+    () => Response.json({ arrivals: [] }),
+    () => Response.json({ arrivals: [[1, 1]] }, { status: 203 }),
+    () => new Response(null, { status: 302 }),
+    () => Promise.reject(new TypeError("nobody there")),
+  ];
+  for (const answer of answers) {
+    const { client } = answering(t, answer);
+    assert.equal((await client.arrivals(1, 2))(2), null, String(answer));
+    t.mock.timers.reset();
+    t.mock.restoreAll();
+  }
+  const { client } = answering(t, () => new Promise(() => {}));
+  const arrivals = client.arrivals(1, 2);
+  await Promise.resolve();
+  t.mock.timers.tick(5_000);
+  assert.equal((await arrivals)(2), null, "nobody is waited for without end");
+});
