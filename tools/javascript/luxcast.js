@@ -1,5 +1,5 @@
-// A watcher of a luxcast daemon, for browsers and for Node: follows the events of a job, of a flow or of everything,
-// comes back by itself when the connection ends, and goes on behind the last event. It is not for the multi-job endpoint.
+// A watcher of a luxcast daemon, for browsers and for Node, Bun and Deno: follows the events of a job, of a flow or of
+// everything, comes back by itself when the connection ends, and goes on behind the last event.
 
 /** The wait before the first new attempt; it doubles with each that fails. */
 const BACKOFF_FIRST_MS = 500;
@@ -16,6 +16,8 @@ const ANSWER_MS_MAX = 5_000;
 const HURRY_MS_MIN = 1_000;
 /** Attempts in a row that must have failed before the daemon is asked why: most often it is only not there. */
 const FAILURES_BEFORE_ASKING = 2;
+/** Times in a row that the daemon declines one token of `getToken` before that is final. It may have been about to end. */
+const DECLINED_MAX = 5;
 
 /** The daemon's usual interval between pings, until pings tell another. */
 const HEARTBEAT_MS = 30_000;
@@ -39,6 +41,36 @@ const ID = /^[A-Za-z0-9_.:-]{1,128}$/;
 const TYPE_NAME = /^[A-Za-z0-9_.:-]{1,64}$/;
 const TOKEN = /^[!-~]+$/;
 
+/** What the daemon says when it ends a connection for its token. */
+const TOKEN_REASON = /^the token /;
+/** The daemon's own words in refusals (`error`), and whether they hold for good. Whoever says anything else is none. */
+const REFUSALS = new Map([
+  ["bad_request", true],
+  ["bad_id", true],
+  ["bad_parameter", true],
+  ["unauthorized", true],
+  ["forbidden_origin", true],
+  ["forbidden_scope", true],
+  ["forbidden_host", true],
+  ["not_found", true],
+  ["method_not_allowed", true],
+  ["too_large", true],
+  ["http_version", true],
+  ["timeout", false],
+  ["upgrade_required", false],
+  ["too_many_requests", false],
+  ["full", false],
+  ["draining", false],
+]);
+
+const MULTI_JOB_PATH = /\/api\/v1\/(websocket|ws)$/;
+const JOB_PATH = /\/jobs\/[^/]+\/(monitor|debug)$/;
+/** Ids that are taken for directories in any address, also as %2e. */
+const DOTS_IN_PATH = /\/(?:jobs|flows)\/(?:\.|%2e){1,2}\/(?:monitor|debug)(?:[?#]|$)/i;
+
+/** Under this key a message has its own text, unseen by loops over its members. */
+const TEXT = Symbol("text");
+
 /** Names of the client's own events. A publisher's event of such a type is told as `event` alone. */
 const OWN_NAMES = new Set(["connected", "disconnected", "reconnecting", "error", "invalid", "event"]);
 
@@ -48,42 +80,114 @@ export class LuxcastEvent extends Event {
     super(type);
     this.detail = detail;
   }
+
+  /** See [textOf]. */
+  get text() {
+    return textOf(this.detail);
+  }
+}
+
+/** An event as the text that the daemon sent: `stream_seq`, then what the publisher wrote, to the last character. Numbers
+ *  such as 9007199254740993, 1e400 and 1.0 are whole in it. Null for what did not come from a client. */
+export function textOf(message) {
+  return message?.[TEXT] ?? null;
+}
+
+/** True for what can name a job or a flow. */
+export function isId(value) {
+  return typeof value === "string" && ID.test(value);
+}
+
+/** 2025-01-15T10:30:00.5+01:00; a date alone, or with hour and minute, will do. */
+const EXTENDED = /^(\d{4})-(\d\d)-(\d\d)(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d+))?)?(?:[Zz]|([+-])(\d\d)(?::?(\d\d))?)?)?$/;
+/** 20250115T103000.5+0100 */
+const BASIC = /^(\d{4})(\d\d)(\d\d)[Tt ](\d\d)(\d\d)(?:(\d\d)(?:[.,](\d+))?)?(?:[Zz]|([+-])(\d\d)(?::?(\d\d))?)?$/;
+
+/** Numbers below these count seconds, milliseconds, microseconds, nanoseconds; `shift` makes milliseconds of them. */
+const UNITS = [
+  { below: 1e11, shift: 3 },
+  { below: 1e14, shift: 0 },
+  { below: 1e17, shift: -3 },
+  { below: 1e20, shift: -6 },
+];
+
+/** A publisher's timestamp as Unix milliseconds, rounded down; null if it is no instant. The daemon reads it alike:
+ *  texts of RFC 3339 and ISO 8601 (without a zone: UTC), and numbers of Unix seconds, milliseconds, microseconds or
+ *  nanoseconds, told apart by their size. */
+export function readTimestamp(value) {
+  if (typeof value === "number") return readUnixNumber(value);
+  const parts = isText(value) ? (EXTENDED.exec(value) ?? BASIC.exec(value)) : null;
+  return parts === null ? null : readParts(parts);
+}
+
+/** Shifts the decimal point in the text, so that a fraction such as .123 stays what was written. */
+function readUnixNumber(number) {
+  const unit = UNITS.find(({ below }) => Math.abs(number) < below);
+  if (unit === undefined) return null;
+  const [digits, exponent = "0"] = String(number).split("e");
+  // Adding makes 0 of -0.
+  return Math.floor(Number(`${digits}e${Number(exponent) + unit.shift}`)) + 0;
+}
+
+function readParts([, ...parts]) {
+  const [year, month, day, hour, minute, second] = parts.slice(0, 6).map((part) => Number(part ?? 0));
+  const [fraction = "", sign, zoneHour = 0, zoneMinute = 0] = parts.slice(6);
+  const date = new Date(0);
+  date.setUTCFullYear(year, month - 1, day);
+  // A day that the month does not have has become one of another month.
+  if (date.getUTCMonth() !== month - 1 || date.getUTCDate() !== day) return null;
+  if (hour > 23 || minute > 59 || second > 60 || zoneHour > 23 || zoneMinute > 59) return null;
+  // A leap second is the second before it.
+  const seconds = (hour * 60 + minute) * 60 + Math.min(second, 59);
+  const milliseconds = Number(fraction.slice(0, 3).padEnd(3, "0"));
+  const ahead = (zoneHour * 60 + Number(zoneMinute)) * (sign === "-" ? -1 : 1);
+  return date.getTime() + seconds * 1000 + milliseconds - ahead * 60_000;
 }
 
 /** The address of a job's events. `base` is the daemon's: `ws://host:20555`, also with a path before `/api`. */
 export function jobUrl(base, jobId) {
-  return endpoint(base, `jobs/${checkedId(jobId)}/monitor`);
+  if (!isDots(jobId)) return endpoint(base, `ws/jobs/${checkedId(jobId)}/monitor`);
+  // No address can have these in its path. The multi-job endpoint is told of them in a message.
+  const url = new URL(endpoint(base, "websocket"));
+  url.search = [url.search.slice(1), `job_id=${jobId}`].filter(Boolean).join("&");
+  return url.href;
 }
 
 /** The address of those events of a job that debuggers use. */
 export function debugUrl(base, jobId) {
-  return endpoint(base, `jobs/${checkedId(jobId)}/debug`);
+  return endpoint(base, `ws/jobs/${checkedId(jobId)}/debug`);
 }
 
 /** The address of a flow's events, with those of all its jobs. */
 export function flowUrl(base, flowId) {
-  return endpoint(base, `flows/${checkedId(flowId)}/monitor`);
+  return endpoint(base, `ws/flows/${checkedId(flowId)}/monitor`);
 }
 
 /** The address of every event of the daemon. */
 export function allUrl(base) {
-  return endpoint(base, "events");
+  return endpoint(base, "ws/events");
 }
 
 function endpoint(base, path) {
   const url = parseUrl(base);
-  url.pathname = `${url.pathname.replace(/\/+$/, "")}/api/v1/ws/${path}`;
+  url.pathname = `${url.pathname.replace(/\/+$/, "")}/api/v1/${path}`;
   return url.href;
 }
 
+/** As a part of a path these two would be taken for directories. */
+function isDots(id) {
+  return id === "." || id === "..";
+}
+
 function checkedId(id) {
-  // As a part of a path these two would be taken for directories.
-  if (typeof id === "string" && ID.test(id) && id !== "." && id !== "..") return id;
-  throw new TypeError("an id is 1 to 128 characters out of A-Z a-z 0-9 _ . : - (and neither . nor ..)");
+  if (isDots(id)) throw new TypeError(`an id is no part of an address if it is ${id}: only jobUrl can have that`);
+  if (isId(id)) return id;
+  throw new TypeError("an id is 1 to 128 characters out of A-Z a-z 0-9 _ . : -");
 }
 
 /** None of its errors repeats the text: there may be a token in it. */
 function parseUrl(text) {
+  if (isText(text) && DOTS_IN_PATH.test(text)) throw new TypeError("no address can have . or .. as an id: see jobUrl");
   let url;
   try {
     url = new URL(text, globalThis.location?.href);
@@ -99,7 +203,7 @@ function parseUrl(text) {
 
 /** Takes those parameters out of `url` that change from one connection to the next. */
 function takeParameters(url) {
-  const taken = {};
+  const taken = Object.create(null);
   const kept = [];
   for (const parameter of url.search.slice(1).split("&").filter(Boolean)) {
     const [name, ...value] = parameter.split("=");
@@ -125,7 +229,7 @@ function decoded(value, name) {
 
 /** `now`, `start`, -100 for the last 100, or a number: behind that event. */
 function checkedSince(since) {
-  const text = String(since);
+  const text = typeof since === "number" ? `${since}` : isText(since) ? since : "";
   const isNumber = /^-?\d+$/.test(text) && Number.isSafeInteger(Number(text)) && text !== "-0";
   if (text === "now" || text === "start" || isNumber) return text;
   throw new TypeError("since must be now, start, a stream_seq, or -100 for the last 100");
@@ -134,6 +238,17 @@ function checkedSince(since) {
 function checkedToken(token) {
   if (token === undefined || token === null || (typeof token === "string" && TOKEN.test(token))) return token ?? null;
   throw new TypeError("the token has a character that no token has");
+}
+
+function checkedFunction(value, name) {
+  if (value === undefined || typeof value === "function") return value ?? null;
+  throw new TypeError(`${name} must be a function`);
+}
+
+function checkedHeaders(headers = {}) {
+  const isPlain = typeof headers === "object" && headers !== null && Object.values(headers).every(isText);
+  if (isPlain) return { ...headers };
+  throw new TypeError("headers must be an object with texts");
 }
 
 function checkedNumber(number, name, least) {
@@ -220,6 +335,18 @@ function isControl(message) {
   return Object.hasOwn(SHAPES, message.type) && !(message.type === "error" && message.stream_seq !== undefined);
 }
 
+/** Makes the object of a message again what it is elsewhere, if it came in the dialect of the multi-job endpoint. */
+function fromDialect(message) {
+  const { type, event } = message;
+  const inner = event?.event_type;
+  const isCall = (type === "slot_called" && inner === "slot_call") || (type === "event_emitted" && inner === "event_emit");
+  if (isCall) message.type = "execution_event";
+  // There `data` repeats what stands elsewhere in the event.
+  if (isCall || (type === "execution_event" && inner === "error") || (type === "breakpoint_hit" && message.breakpoint)) {
+    delete message.data;
+  }
+}
+
 /** The message, or what is wrong with it. */
 function readMessage(data) {
   if (!isText(data)) return { problem: "not text" };
@@ -233,7 +360,40 @@ function readMessage(data) {
   if (!isText(message.type) || message.type === "") return { problem: "no type" };
   const shape = isControl(message) ? SHAPES[message.type] : EVENT_SHAPE;
   const wrong = Object.keys(shape).find((name) => !shape[name](message[name]));
-  return wrong === undefined ? { message } : { problem: `${wrong} is not what it must be` };
+  if (wrong !== undefined) return { problem: `${wrong} is not what it must be` };
+  Object.defineProperty(message, TEXT, { value: data });
+  return { message };
+}
+
+/** Whether sockets of this class take headers, as those of Node, Bun, Deno and of the package `ws` do: whoever takes them
+ *  reads them. Browsers and their likenesses do not. No connection comes of it, for this is no address. */
+function takesHeaders(Socket) {
+  let isRead = false;
+  const options = {
+    get headers() {
+      isRead = true;
+      return {};
+    },
+  };
+  try {
+    new Socket("ws://", options).close();
+  } catch {
+    // As it must be.
+  }
+  return isRead;
+}
+
+/** The time of the last entry that is not beyond a number; null in front of the first. */
+function lookup(arrivals) {
+  return (number) => {
+    let [low, high] = [0, arrivals.length];
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (arrivals[middle][0] <= number) low = middle + 1;
+      else high = middle;
+    }
+    return low === 0 ? null : arrivals[low - 1][1];
+  };
 }
 
 /** Follows one endpoint of a daemon over any number of connections. */
@@ -246,13 +406,25 @@ export class LuxcastClient extends EventTarget {
   #signal;
   #heartbeatMsFirst;
   #bufferMax;
+  #headers;
+  /** Whether the sockets take headers; null as long as nobody had to know. */
+  #canHaveHeaders = null;
   #token;
+  #getToken;
+  /** The token that the daemon declined last, and how often in a row. */
+  #declined = { token: null, times: 0 };
+  /** The job that must be named in a message. */
+  #namedJob = null;
+  /** A gap in front of all that is known of a job, which may turn out to be none. */
+  #heldGap = null;
   /** Where to begin as long as there is no position. */
   #since;
   /** All events up to here have been told of. */
   #position = null;
   #filter = new Filter();
 
+  /** Only where a job must be named: whether the daemon has taken that in. Until then its positions are not ours. */
+  #isSubscribed = true;
   #state = "idle";
   /** Another one for each `connect()`: what belongs to an older one finds that out. */
   #run = null;
@@ -272,6 +444,7 @@ export class LuxcastClient extends EventTarget {
 
   #waitTimer = null;
   #openTimer = null;
+  #brokenTimer = null;
   #goodTimer = null;
   #beatTimer = null;
   #heartbeatMs;
@@ -282,12 +455,17 @@ export class LuxcastClient extends EventTarget {
   constructor(url, options = {}) {
     super();
     const address = parseUrl(url);
-    if (/\/api\/v1\/(websocket|ws)$/.test(address.pathname)) {
-      throw new TypeError("the multi-job endpoint has another protocol: watch a job, a flow or all");
+    if (MULTI_JOB_PATH.test(address.pathname)) {
+      this.#namedJob = address.searchParams.get("job_id");
+      if (!isId(this.#namedJob)) {
+        throw new TypeError("the multi-job endpoint has another protocol: watch a job, a flow or all");
+      }
     }
     const parameters = takeParameters(address);
     this.#url = address;
     this.#token = checkedToken(options.token ?? parameters.token ?? parameters.api_key);
+    this.#getToken = checkedFunction(options.getToken, "getToken");
+    this.#headers = checkedHeaders(options.headers);
     this.#since = checkedSince(options.since ?? parameters.since ?? "now");
     if (/^\d/.test(this.#since)) this.#position = Number(this.#since);
     if (parameters.events) this.#filter.subscribe(checkedNames(parameters.events.split(",")));
@@ -366,6 +544,22 @@ export class LuxcastClient extends EventTarget {
     return () => this.removeEventListener(type, listener);
   }
 
+  /** When events came to the daemon: a promise of a function from a `stream_seq` in this range to Unix milliseconds, or
+   *  null where that is not known. */
+  async arrivals(from, to) {
+    const target = this.#plainTarget();
+    target.pathname = target.pathname.replace(/\/api\/(?:v1\/)?(?:ws|websocket)(?:\/[^/]*){0,3}$/, "/console/arrivals");
+    target.search = [this.#url.search.slice(1), `from=${from}&to=${to}`].filter(Boolean).join("&");
+    try {
+      const { status, text } = await this.#ask(target);
+      const { arrivals } = readBody(text);
+      const isEntry = (entry) => Array.isArray(entry) && isCount(entry[0]) && Number.isFinite(entry[1]);
+      return lookup(status === 200 && Array.isArray(arrivals) && arrivals.every(isEntry) ? arrivals : []);
+    } catch {
+      return lookup([]);
+    }
+  }
+
   /** The events and the gaps, until `disconnect()`; throws what is fatal. Connects if nobody has. */
   async *[Symbol.asyncIterator]() {
     const inbox = new Inbox(this.#bufferMax);
@@ -396,30 +590,71 @@ export class LuxcastClient extends EventTarget {
   /** The address for the next connection, with the token only where no header can have it. */
   #target(hasHeader) {
     const target = new URL(this.#url);
-    const parameters = [target.search.slice(1), `since=${this.#position ?? this.#since}`];
+    const parameters = [target.search.slice(1)];
+    if (this.#namedJob === null) parameters.push(`since=${this.#position ?? this.#since}`);
     if (this.#askedFor) parameters.push(`events=${this.#askedFor}`);
     if (this.#token !== null && !hasHeader) parameters.push(`token=${encodeURIComponent(this.#token)}`);
     target.search = parameters.filter(Boolean).join("&");
     return target;
   }
 
-  #headers() {
-    return this.#token === null ? {} : { Authorization: `Bearer ${this.#token}` };
+  #plainTarget() {
+    const target = this.#target(true);
+    target.protocol = target.protocol.replace("ws", "http");
+    return target;
   }
 
-  /** Browsers let nobody set a header; the package `ws` and Node's own WebSocket do, each in its way. */
+  /** Where somebody in front of the daemon needs the field Authorization, the token has another. In a page the browser
+   *  itself may have that field to send. */
+  #allHeaders(isInPage) {
+    if (this.#token === null) return this.#headers;
+    const isTaken = isInPage || Object.keys(this.#headers).some((name) => name.toLowerCase() === "authorization");
+    const own = isTaken ? { "X-API-Key": this.#token } : { Authorization: `Bearer ${this.#token}` };
+    return { ...this.#headers, ...own };
+  }
+
   #makeSocket() {
     const Socket = this.#WebSocket;
-    const headers = this.#headers();
-    if (typeof Socket.prototype?.terminate === "function") return new Socket(this.#target(true).href, [], { headers });
-    const isNode = globalThis.process?.versions?.undici !== undefined && Socket === globalThis.WebSocket;
-    return isNode ? new Socket(this.#target(true).href, { headers }) : new Socket(this.#target(false).href);
+    const headers = this.#allHeaders(false);
+    if (Object.keys(headers).length === 0) return new Socket(this.#target(true).href);
+    this.#canHaveHeaders ??= takesHeaders(Socket);
+    if (this.#canHaveHeaders) return new Socket(this.#target(true).href, { headers });
+    return new Socket(this.#target(false).href);
   }
 
   #open() {
     this.#state = "connecting";
     this.#waitTimer = null;
     this.#attemptedAt = Date.now();
+    if (this.#getToken === null) this.#attempt();
+    else this.#renewToken();
+  }
+
+  /** However long that takes: it may be a person who gives it. */
+  async #renewToken() {
+    const run = this.#run;
+    let trouble = "";
+    let token = null;
+    try {
+      token = await this.#getToken();
+    } catch (error) {
+      // There may be a secret in its message.
+      trouble = `getToken failed: ${error instanceof Error ? error.name : typeof error}`;
+    }
+    if (run !== this.#run) return;
+    try {
+      this.#token = checkedToken(token);
+    } catch (error) {
+      trouble = error.message;
+    }
+    if (trouble === "") return this.#attempt();
+    this.#failures += 1;
+    this.#state = "waiting";
+    this.#emit("error", { code: "no_token", message: trouble, fatal: false });
+    if (run === this.#run) this.#wait(null);
+  }
+
+  #attempt() {
     this.#askedFor = this.#filter.query();
     this.#trouble = "";
     let socket;
@@ -434,15 +669,22 @@ export class LuxcastClient extends EventTarget {
     };
     listen("open", () => this.#handleOpen());
     listen("message", (event) => this.#handleData(event.data));
-    listen("error", (event) => (this.#trouble = this.#withoutToken(String(event.message || "no connection"))));
-    listen("close", (event) => this.#handleClose(event.code, this.#withoutToken(String(event.reason))));
+    listen("error", (event) => this.#handleTrouble(event.message));
+    listen("close", (event) => this.#handleClose(event.code, isText(event.reason) ? event.reason : ""));
     this.#openTimer = setTimeout(() => this.#lose("no answer for too long"), OPEN_MS_MAX);
+  }
+
+  /** `close` comes along with it, before any timer; but the WebSocket of Node 22 does not say it of a refusal. */
+  #handleTrouble(message) {
+    this.#trouble = isText(message) && message !== "" ? this.#withoutToken(message) : "no connection";
+    this.#brokenTimer ??= setTimeout(() => this.#lose(this.#trouble), 0);
   }
 
   #handleOpen() {
     clearTimeout(this.#openTimer);
     this.#state = "open";
     this.#failures = 0;
+    this.#declined.times = 0;
     this.#goodTimer = setTimeout(() => (this.#doublings = 0), GOOD_CONNECTION_MS);
     this.#silentBeats = 0;
     this.#pingedAt = NaN;
@@ -452,6 +694,10 @@ export class LuxcastClient extends EventTarget {
     if (!isAsWanted) {
       if (this.#askedFor !== "") this.#send({ action: "subscribe_all" });
       for (const message of this.#filter.messages()) this.#send(message);
+    }
+    if (this.#namedJob !== null) {
+      this.#isSubscribed = false;
+      this.#send({ type: "subscribe", job_id: this.#namedJob, since: `${this.#position ?? this.#since}` });
     }
     const isFirst = !this.#hasBeenOpen;
     this.#hasBeenOpen = true;
@@ -463,10 +709,26 @@ export class LuxcastClient extends EventTarget {
     const { message, problem } = readMessage(data);
     if (message === undefined) {
       this.#emit("invalid", { problem, text: isText(data) ? data.slice(0, SHOWN_CHARS_MAX) : "" });
+    } else if (this.#namedJob !== null && this.#isOfMultiJob(message)) {
+      this.#handleMultiJob(message);
     } else if (isControl(message)) {
       this.#handleControl(message);
     } else {
       this.#handleEvent(message);
+    }
+  }
+
+  #isOfMultiJob({ type, code, job_id }) {
+    return type === "connected" || type === "subscribed" || (type === "error" && isText(code) && isText(job_id));
+  }
+
+  /** As an ordinary endpoint says of one job: where it begins, or that it may not be watched. */
+  #handleMultiJob({ type, code, message, stream_seq: newest }) {
+    if (type === "subscribed") {
+      this.#isSubscribed = true;
+      this.#handleStatus({ status: "connected", stream_seq: newest });
+    } else if (type === "error") {
+      this.#fail({ code, message: isText(message) ? message : "" }, 1000);
     }
   }
 
@@ -477,12 +739,17 @@ export class LuxcastClient extends EventTarget {
         break;
       case "ping":
         // The connection's own position: all its events up to there went out before.
-        this.#standAt(message.stream_seq);
+        if (this.#isSubscribed) this.#standAt(message.stream_seq);
         this.#learnHeartbeat(Date.parse(message.timestamp));
         this.#send({ type: "pong" });
         break;
       case "error":
         return this.#emit("error", { ...message, fatal: false });
+      case "stream:gap":
+        // In front of all that is known of a job. If that begins with the job itself, nothing was missed.
+        if (!this.#isOfJob() || message.from !== 1 || message.missed !== null) break;
+        this.#heldGap = message;
+        return;
     }
     // A gap is not a position: kept events from inside it may still follow.
     this.#emit(message.type, message);
@@ -492,16 +759,24 @@ export class LuxcastClient extends EventTarget {
     if (status === "connected" && newest !== undefined) {
       // Where the past was asked for, the newest event is yet to come.
       if (this.#position === null && this.#since === "now") this.#position = newest;
-      // The daemon counts from lower down than before: what is live will be above its newest, not above ours.
-      if (this.#position > newest) this.#position = newest;
+      // The daemon counts from lower down than before: all that it has kept comes now, and none of it has been told.
+      if (this.#position > newest) {
+        this.#position = null;
+        this.#since = "start";
+      }
     } else if (status === "disconnected") {
-      this.#standAt(newest);
+      if (this.#isSubscribed) this.#standAt(newest);
       this.#told = told ?? null;
     }
   }
 
+  #isOfJob() {
+    return this.#namedJob !== null || JOB_PATH.test(this.#url.pathname);
+  }
+
   #handleEvent(message) {
     const number = message.stream_seq;
+    if (this.#namedJob !== null) fromDialect(message);
     if (number !== undefined) {
       if (this.#position !== null && number <= this.#position) {
         this.duplicates += 1;
@@ -509,11 +784,18 @@ export class LuxcastClient extends EventTarget {
       }
       // Before the listeners: one of them may connect anew.
       this.#position = number;
+      this.#releaseGap(message);
     }
     // Events that were under way when the filter changed, or that come before the daemon has read it.
     if (!this.#filter.wants(message)) return;
     if (!OWN_NAMES.has(message.type)) this.#emit(message.type, message);
     this.#emit("event", message);
+  }
+
+  #releaseGap({ type, stream_seq: number }) {
+    const gap = this.#heldGap;
+    this.#heldGap = null;
+    if (gap !== null && !(type === "job_started" && gap.to < number)) this.#emit("stream:gap", gap);
   }
 
   #standAt(number) {
@@ -544,9 +826,11 @@ export class LuxcastClient extends EventTarget {
     else if (this.#silentBeats === SILENT_HEARTBEATS_MAX) this.#send({ type: "ping" });
   }
 
-  #handleClose(code, reason) {
+  #handleClose(code, words) {
     this.#socket = null;
-    if (code === 1008) return this.#fail({ code: "policy", message: reason || "the daemon ended it" }, code);
+    const isFinal = code === 1008 && !(TOKEN_REASON.test(words) && this.#mayRenew());
+    const reason = this.#withoutToken(words);
+    if (isFinal) return this.#fail({ code: "policy", message: reason || "the daemon ended it" }, code);
     this.#retry(code, reason || this.#trouble);
   }
 
@@ -566,10 +850,19 @@ export class LuxcastClient extends EventTarget {
     else this.#emit("error", { code: "not_connected", message: reason || "no connection", fatal: false });
     const refusal = this.#failures >= FAILURES_BEFORE_ASKING && run === this.#run ? await this.#askWhy() : null;
     if (run !== this.#run) return;
-    if (refusal?.fatal) return this.#fail(refusal, code);
+    if (refusal?.fatal && !(refusal.code === "unauthorized" && this.#mayRenew())) return this.#fail(refusal, code);
+    if (refusal !== null) refusal.fatal = false;
     if (refusal !== null) this.#emit("error", refusal);
     if (run !== this.#run) return;
     this.#wait(this.#told ?? refusal?.retryAfterMs ?? null);
+  }
+
+  /** Whether there may be another token than the one that was declined. */
+  #mayRenew() {
+    if (this.#getToken === null) return false;
+    const { token, times } = this.#declined;
+    this.#declined = { token: this.#token, times: token === this.#token ? times + 1 : 1 };
+    return this.#declined.times < DECLINED_MAX;
   }
 
   #wait(told) {
@@ -613,30 +906,55 @@ export class LuxcastClient extends EventTarget {
   /** A WebSocket does not say why it was refused; a plain request to the same address is refused in the same way, and
    *  can be read where the address is of the page's own origin. None if there is no answer. */
   async #askWhy() {
-    const target = this.#target(true);
-    target.protocol = target.protocol.replace("ws", "http");
+    const target = this.#plainTarget();
     const origin = globalThis.location?.origin;
     if (typeof fetch !== "function" || (origin !== undefined && origin !== target.origin)) return null;
     try {
-      const signal = AbortSignal.timeout(ANSWER_MS_MAX);
-      const answer = await fetch(target, { headers: this.#headers(), signal, redirect: "manual", cache: "no-store" });
-      return this.#refusal(answer.status, answer.headers.get("Retry-After"), await answer.text());
+      return this.#refusal(await this.#ask(target));
     } catch {
       return null;
     }
   }
 
-  #refusal(status, retryAfter, text) {
-    if (status === 426) {
-      const message = "the daemon would accept, but no WebSocket gets through: a proxy, or an origin that is not allowed";
-      return { code: "upgrade_refused", status, message, fatal: false };
+  async #ask(target) {
+    const headers = this.#allHeaders(globalThis.location !== undefined);
+    const stop = new AbortController();
+    const init = { headers, redirect: "manual", cache: "no-store", ...(isSignal(stop.signal) && { signal: stop.signal }) };
+    const read = async () => {
+      const answer = await fetch(target, init);
+      const isBody = answer.status === 200 || answer.status >= 400;
+      const text = isBody ? await answer.text() : "";
+      return { status: answer.status, retryAfter: answer.headers.get("Retry-After"), text };
+    };
+    let timer;
+    const late = new Promise((_, reject) => {
+      timer = setTimeout(() => reject(new Error("no answer for too long")), ANSWER_MS_MAX);
+    });
+    try {
+      return await Promise.race([read(), late]);
+    } finally {
+      clearTimeout(timer);
+      stop.abort();
     }
-    const body = readBody(text);
-    const code = isText(body.error) ? body.error : `http_${status}`;
-    const message = this.#withoutToken(isText(body.message) ? body.message : `HTTP ${status}`);
-    const fatal = status >= 400 && ![408, 429, 500, 502, 503, 504].includes(status);
+  }
+
+  #refusal({ status, retryAfter, text }) {
+    const { error: word, message: words } = readBody(text);
+    const isOfDaemon = status >= 400 && REFUSALS.has(word) && isText(words);
+    const fatal = isOfDaemon && REFUSALS.get(word);
     const isTold = !fatal && /^\d{1,6}$/.test(retryAfter ?? "");
-    return { code, status, message, fatal, ...(isTold && { retryAfterMs: Number(retryAfter) * 1000 }) };
+    const wait = isTold ? { retryAfterMs: Number(retryAfter) * 1000 } : {};
+    if (!isOfDaemon) {
+      // A redirect that is not followed has no status in browsers.
+      const how = status === 0 ? "with a redirect" : `with HTTP ${status}`;
+      const message = `a proxy answered ${how}, not the daemon`;
+      return { code: "proxy_answered", ...(status !== 0 && { status }), message, fatal, ...wait };
+    }
+    if (word === "upgrade_required") {
+      const message = "the daemon would accept, but no WebSocket gets through: a proxy, or an origin that is not allowed";
+      return { code: "upgrade_refused", status, message, fatal };
+    }
+    return { code: word, status, message: this.#withoutToken(words), fatal, ...wait };
   }
 
   #fail(error, code) {
@@ -659,9 +977,10 @@ export class LuxcastClient extends EventTarget {
   }
 
   #clear() {
-    for (const timer of [this.#waitTimer, this.#openTimer, this.#goodTimer]) clearTimeout(timer);
+    for (const timer of [this.#waitTimer, this.#openTimer, this.#brokenTimer, this.#goodTimer]) clearTimeout(timer);
     clearInterval(this.#beatTimer);
     this.#waitTimer = null;
+    this.#brokenTimer = null;
     this.#beatTimer = null;
   }
 
@@ -675,6 +994,15 @@ export class LuxcastClient extends EventTarget {
   #withoutToken(text) {
     if (this.#token === null) return text;
     return text.replaceAll(this.#token, "***").replaceAll(encodeURIComponent(this.#token), "***");
+  }
+}
+
+/** In likenesses of browsers the signals may be of one maker and `fetch` of another, who takes only its own. */
+function isSignal(signal) {
+  try {
+    return new Request("http://localhost/", { signal }) !== null;
+  } catch {
+    return false;
   }
 }
 
@@ -707,6 +1035,8 @@ class Inbox {
   }
 
   #leaveOut(message) {
+    // The snapshot of a job's metrics is no event: later ones tell the same.
+    if (message.type !== "stream:gap" && message.stream_seq === undefined) return;
     if (this.#gap === null) {
       this.#gap = { type: "stream:gap", from: null, to: null, missed: 0, reason: "overrun" };
       this.#messages.push(this.#gap);
@@ -715,8 +1045,8 @@ class Inbox {
     const first = isGap ? message.from : message.stream_seq;
     const last = isGap ? message.to : message.stream_seq;
     const missed = isGap ? message.missed : 1;
-    this.#gap.from ??= first ?? null;
-    this.#gap.to = last ?? this.#gap.to;
+    this.#gap.from ??= first;
+    this.#gap.to = last;
     this.#gap.missed = this.#gap.missed === null || missed === null ? null : this.#gap.missed + missed;
   }
 

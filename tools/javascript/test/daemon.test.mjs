@@ -10,6 +10,7 @@ import WebSocket from "ws";
 
 import { LuxcastClient, allUrl, debugUrl, flowUrl, jobUrl } from "../luxcast.js";
 import { Daemon, Publisher, until } from "./harness/daemon.js";
+import { Front } from "./harness/front.js";
 
 /** Sockets that the test can cut. */
 function cuttable() {
@@ -262,6 +263,8 @@ test("no token, a wrong one and one for something else end it with the daemon's 
     [allUrl(daemon.base), "s3cret", 403, "forbidden_scope"],
     [debugUrl(daemon.base, "j"), "s3cret", 403, "forbidden_scope"],
     [`${jobUrl(daemon.base, "j")}?token=wrong-s3cret`, undefined, 401, "unauthorized"],
+    [jobUrl(daemon.base, ".."), "wrong-s3cret", 401, "unauthorized"],
+    [jobUrl(daemon.base, ".."), "s3cret", undefined, "forbidden"],
   ]) {
     const refused = watch(t, url, { token });
     await isOver(refused);
@@ -279,6 +282,77 @@ test("no token, a wrong one and one for something else end it with the daemon's 
   allowed.client.connect();
   await allowed.connections(2);
   assert.ok(!daemon.stderr.includes("s3cret"));
+});
+
+test("a token that is replaced is asked for anew, and nothing is lost by that", async (t) => {
+  const directory = mkdtempSync("/tmp/luxcast-js-token-");
+  t.after(async () => rmSync(directory, { recursive: true }));
+  const file = join(directory, "tokens");
+  const replace = (token) => writeFileSync(file, `${token} jobs=j*\n`, { mode: 0o600 });
+  replace("first");
+  const daemon = await Daemon.start(t, "--token-file", file);
+  const publisher = await Publisher.start(daemon);
+  let token = "first";
+  const watched = watch(t, jobUrl(daemon.base, "j"), { getToken: async () => token });
+  await watched.connections(1);
+  publisher.publish(...lines(1, 100));
+  await watched.has(100);
+  replace("second");
+  daemon.signal("SIGHUP");
+  // Whoever gives the tokens is late.
+  await until("the old one to be declined", () => watched.told("error").some(({ code }) => code === "unauthorized"));
+  publisher.publish(...lines(101, 200));
+  token = "second";
+  await watched.connections(2);
+  await watched.has(200);
+  assertExact(watched.story, range(1, 200));
+  assert.equal(watched.told("disconnected")[0].code, 1008);
+  assert.ok(watched.told("error").every(({ fatal }) => !fatal));
+});
+
+test("a proxy that answers itself, as during a deployment, ends nothing", async (t) => {
+  const daemon = await Daemon.start(t);
+  const front = await Front.start(t, daemon);
+  const publisher = await Publisher.start(daemon);
+  const watched = watch(t, jobUrl(`ws://${front.address}`, "j"));
+  await watched.connections(1);
+  publisher.publish(...lines(1, 10));
+  await watched.has(10);
+  const html = { fields: { "Content-Type": "text/html" }, body: "<h1>404 Not Found</h1>" };
+  const login = { fields: { Location: "https://login.example/" }, body: "" };
+  const answers = [{ status: 404, ...html }, { status: 401, ...html }, { status: 403, ...html }, { status: 302, ...login }];
+  front.answer = answers[0];
+  front.cut();
+  for (const [place, answer] of answers.entries()) {
+    front.answer = answer;
+    const proxies = () => watched.told("error").filter(({ code }) => code === "proxy_answered");
+    await until(`answer ${place}`, () => {
+      watched.client.connect();
+      return proxies().some(({ status }) => status === answer.status);
+    });
+    assert.ok(proxies().every(({ fatal, message }) => !fatal && message.startsWith("a proxy answered")));
+  }
+  publisher.publish(...lines(11, 20));
+  front.answer = null;
+  await watched.has(20);
+  assertExact(watched.story, range(1, 20));
+});
+
+test("a job of dots is watched across a connection that is cut", async (t) => {
+  const daemon = await Daemon.start(t);
+  const { Cuttable, cut } = cuttable();
+  const publisher = await Publisher.start(daemon);
+  publisher.publish(...lines(1, 100, { job_id: ".." }));
+  await publisher.taken();
+  const watched = watch(t, jobUrl(daemon.base, ".."), { WebSocket: Cuttable, since: "start" });
+  const odd = watch(t, jobUrl(daemon.base, ".."), { since: -10 }, (client) => client.subscribe(["odd"]));
+  await Promise.all([watched.has(100), odd.has(99)]);
+  cut();
+  publisher.publish(...lines(101, 200, { job_id: ".." }), ...lines(201, 300, { job_id: "." }));
+  await Promise.all([watched.has(200), odd.has(199)]);
+  assertExact(watched.story, range(1, 200));
+  assertExact(odd.story, range(81, 200).filter((n) => n % 2 === 1));
+  assert.equal(watched.client.duplicates, 0);
 });
 
 test("a loop over events gets the past of a real daemon", async (t) => {

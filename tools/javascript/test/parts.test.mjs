@@ -12,7 +12,7 @@ import { inspect } from "node:util";
 import WebSocket, { WebSocketServer } from "ws";
 
 import { LuxcastClient, allUrl, debugUrl, flowUrl, jobUrl } from "../luxcast.js";
-import { event, fakeClient, fakeSockets } from "./harness/fake.js";
+import { event, fakeClient, fakeSockets, settle } from "./harness/fake.js";
 
 const here = new URL(".", import.meta.url).pathname;
 
@@ -21,8 +21,23 @@ test("addresses are made of a base and an id", () => {
   assert.equal(debugUrl("https://h/prefix/", "a"), "wss://h/prefix/api/v1/ws/jobs/a/debug");
   assert.equal(flowUrl(new URL("http://[::1]:9/"), "f"), "ws://[::1]:9/api/v1/ws/flows/f/monitor");
   assert.equal(allUrl("ws://h:1//"), "ws://h:1/api/v1/ws/events");
-  for (const id of ["", ".", "..", "a/b", "a b", "ä", "x".repeat(129), undefined, 7]) {
-    assert.throws(() => jobUrl("ws://h", id), /an id is/);
+  for (const id of ["", "a/b", "a b", "ä", "x".repeat(129), undefined, 7, { toString: 1 }, { toString: () => "a" }]) {
+    for (const url of [jobUrl, debugUrl, flowUrl]) assert.throws(() => url("ws://h", id), /an id is/);
+  }
+  for (const id of ["constructor", "__proto__", "...", ":"]) assert.ok(jobUrl("ws://h", id).endsWith(`/jobs/${id}/monitor`));
+});
+
+test("a job of dots, which no address can name, is named in a message", () => {
+  assert.equal(jobUrl("ws://h:1/p", ".."), "ws://h:1/p/api/v1/websocket?job_id=..");
+  assert.equal(jobUrl("ws://h:1/?x=1", "."), "ws://h:1/api/v1/websocket?x=1&job_id=.");
+  for (const id of [".", ".."]) {
+    for (const url of [debugUrl, flowUrl]) assert.throws(() => url("ws://h", id), /only jobUrl/);
+  }
+  for (const dots of [".", "..", "%2e", "%2E.", ".%2e", "%2e%2E"]) {
+    for (const rest of ["monitor", "debug?since=now", "monitor#x"]) {
+      const url = `ws://h/api/ws/jobs/${dots}/${rest}`;
+      assert.throws(() => new LuxcastClient(url, { WebSocket: fakeSockets() }), /see jobUrl/, url);
+    }
   }
 });
 
@@ -63,6 +78,12 @@ test("wrong addresses and options are clear errors that repeat no secret", () =>
     [good, { since: "soon" }, /since must be/],
     [good, { since: 2 ** 53 }, /since must be/],
     [good, { since: 1.5 }, /since must be/],
+    [good, { since: { toString: 1 } }, /since must be/],
+    [good, { since: ["1"] }, /since must be/],
+    [good, { getToken: "s3cret" }, /getToken must be/],
+    [good, { headers: { a: 7 } }, /headers must be/],
+    [good, { headers: "s3cret" }, /headers must be/],
+    ["ws://h/api/v1/websocket?job_id=a%20b&token=s3cret", {}, /multi-job/],
     [good, { heartbeatMs: 0 }, /heartbeatMs must be/],
     [good, { bufferMax: NaN }, /bufferMax must be/],
     [good, { WebSocket: "ws" }, /option WebSocket/],
@@ -134,6 +155,42 @@ test("the WebSocket that Node has built in takes the token as a header", async (
   const child = spawn(process.execPath, [...(isNative ? [] : ["--experimental-websocket"]), script]);
   assert.deepEqual(await once(child, "exit"), [0, null]);
   assert.deepEqual(requests, [{ url: "/api/ws/events?since=now", authorization: "Bearer s3cret" }]);
+});
+
+test("a WebSocket is tried for headers without a connection, and only where there is something to send", async (t) => {
+  const tried = [];
+  class Socket extends fakeSockets() {
+    constructor(url, options) {
+      tried.push(url);
+      super(url, options);
+      options?.headers;
+    }
+  }
+  const { client, tick } = fakeClient(t, { WebSocket: Socket });
+  client.connect();
+  assert.deepEqual(tried, ["ws://h:1/api/ws/events?since=now"]);
+  client.token = "s3cret";
+  for (let attempt = 0; attempt < 2; attempt += 1) {
+    Socket.last.end();
+    await settle();
+    tick(1_000);
+  }
+  assert.deepEqual(tried.slice(1), ["ws://", ...Array(2).fill("ws://h:1/api/ws/events?since=now&token=s3cret")]);
+});
+
+test("with an Authorization of the user's own, the token has another field", (t) => {
+  class Socket extends fakeSockets() {
+    constructor(url, options) {
+      const { headers } = options;
+      super(url, { headers });
+    }
+  }
+  // Before the constructor of a real one looks at the address, it has read what it is given.
+  const { client } = fakeClient(t, { WebSocket: Socket, token: "s3cret", headers: { AUTHORIZATION: "Basic eDp5", "X-A": "1" } });
+  client.connect();
+  const headers = { AUTHORIZATION: "Basic eDp5", "X-A": "1", "X-API-Key": "s3cret" };
+  assert.deepEqual(Socket.last.rest, [{ headers }]);
+  assert.equal(Socket.last.url.search, "?since=now");
 });
 
 test("a machine that slept is not taken for a daemon that is silent", async (t) => {
@@ -238,6 +295,7 @@ test("a loop that is too slow is told what it missed", async (t) => {
   Socket.last.say(event(112), event(113), event(114), event(115));
   Socket.last.say({ type: "stream:gap", from: 116, to: 120, missed: null, reason: "expired" });
   for (const number of [112, 113, 114]) assert.equal((await take()).stream_seq, number);
+  Socket.last.say({ type: "metrics", job_id: "j", metrics: {} });
   assert.deepEqual(await take(), { type: "stream:gap", from: 115, to: 120, missed: null, reason: "overrun" });
   assert.equal(client.position, 115);
   await next.return();
@@ -253,5 +311,51 @@ test("the package holds the module, its types and what it says of itself, and ca
   writeFileSync(join(scratch, "package.json"), '{"type":"module"}');
   run("npm", "install", "--offline", "--no-audit", "--no-fund", "--silent", `./${filename}`);
   const said = run("node", "--input-type=module", "-e", 'import * as all from "luxcast"; console.log(Object.keys(all).join())');
-  assert.equal(said.trim(), "LuxcastClient,LuxcastEvent,allUrl,debugUrl,flowUrl,jobUrl");
+  assert.equal(said.trim(), "LuxcastClient,LuxcastEvent,allUrl,debugUrl,flowUrl,isId,jobUrl,readTimestamp,textOf");
+});
+
+/** A page that asks nobody but the test. */
+function answering(t, answer) {
+  const asked = [];
+  const fetch = async (url, init) => {
+    asked.push([String(url), init.headers]);
+    return answer();
+  };
+  const { client } = fakeClient(t, { fetch, token: "s3cret" }, "wss://h:1/prefix/api/v1/ws/jobs/j/monitor?x=1");
+  return { client, asked };
+}
+
+test("arrivals are looked up by number", async (t) => {
+  const body = { arrivals: [[100, 1_000], [200, 2_000.5], [300, 1_500]] };
+  const { client, asked } = answering(t, () => Response.json(body));
+  const arrivedAt = await client.arrivals(100, 300);
+  assert.deepEqual(asked, [["https://h:1/prefix/console/arrivals?x=1&from=100&to=300", { Authorization: "Bearer s3cret" }]]);
+  const cases = [[0, null], [99, null], [100, 1_000], [199, 1_000], [200, 2_000.5], [299, 2_000.5], [300, 1_500], [2 ** 53, 1_500]];
+  for (const [number, expected] of cases) assert.equal(arrivedAt(number), expected, `${number}`);
+});
+
+test("where arrivals cannot be had, they are unknown", async (t) => {
+  const answers = [
+    () => new Response('{"error":"not_found","message":""}', { status: 404 }),
+    () => new Response("<html>"),
+    () => Response.json(null),
+    () => Response.json({ arrivals: "all" }),
+    () => Response.json({ arrivals: [[1, 1], [2, null]] }),
+    () => Response.json({ arrivals: [[1, 1], { 0: 2, 1: 2 }] }),
+    () => Response.json({ arrivals: [] }),
+    () => Response.json({ arrivals: [[1, 1]] }, { status: 203 }),
+    () => new Response(null, { status: 302 }),
+    () => Promise.reject(new TypeError("nobody there")),
+  ];
+  for (const answer of answers) {
+    const { client } = answering(t, answer);
+    assert.equal((await client.arrivals(1, 2))(2), null, String(answer));
+    t.mock.timers.reset();
+    t.mock.restoreAll();
+  }
+  const { client } = answering(t, () => new Promise(() => {}));
+  const arrivals = client.arrivals(1, 2);
+  await Promise.resolve();
+  t.mock.timers.tick(5_000);
+  assert.equal((await arrivals)(2), null, "nobody is waited for without end");
 });

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { LuxcastClient, LuxcastEvent } from "../luxcast.js";
+import { LuxcastClient, LuxcastEvent, jobUrl, textOf } from "../luxcast.js";
 import { event, fakeClient, settle } from "./harness/fake.js";
 
 test("a client that comes back asks for what is behind the last event", (t) => {
@@ -82,13 +82,76 @@ test("an event that comes again is left out and counted", (t) => {
   assert.equal(client.duplicates, 2);
 });
 
-test("a daemon that counts from lower down is followed, not taken for one that repeats", (t) => {
-  const { client, Socket, numbers } = fakeClient(t, { since: 5000 });
+test("a daemon that counts from lower down is followed, with all that it has kept", (t) => {
+  const { client, Socket, numbers, told, tick } = fakeClient(t, { since: 5000 });
   client.connect();
   Socket.last.accept(100);
-  Socket.last.say({ type: "stream:gap", from: 5001, to: 5001, missed: null, reason: "restart" }, event(101));
-  assert.deepEqual(numbers(), [101]);
+  Socket.last.end();
+  tick(500);
+  assert.equal(Socket.last.asked("since"), "start", "none of what it has was told");
+  Socket.last.accept(100);
+  const gap = { type: "stream:gap", from: 5001, to: 5001, missed: null, reason: "restart" };
+  Socket.last.say(gap, event(60), event(99), event(101));
+  assert.deepEqual(numbers(), [60, 99, 101]);
+  assert.deepEqual(told("stream:gap"), [gap]);
+  assert.equal(client.duplicates, 0);
   assert.equal(client.position, 101);
+  Socket.last.end();
+  tick(1_000);
+  assert.equal(Socket.last.asked("since"), "101");
+  // And once more, now from what was told.
+  Socket.last.accept(50);
+  Socket.last.say(event(7), event(51));
+  assert.deepEqual(numbers(), [60, 99, 101, 7, 51]);
+});
+
+const JOB = "ws://h:1/api/ws/jobs/j/monitor";
+const UNKNOWN = { type: "stream:gap", from: 1, to: 50, missed: null, reason: "expired" };
+
+test("a gap from the very beginning is none if the job begins behind it", (t) => {
+  const { client, Socket, told, tick } = fakeClient(t, { since: "start" }, JOB);
+  client.connect();
+  Socket.last.accept(100);
+  Socket.last.say(UNKNOWN, { type: "metrics", job_id: "j", metrics: {} }, { type: "ping", stream_seq: 110 });
+  Socket.last.end();
+  tick(500);
+  Socket.last.accept(110);
+  Socket.last.say(event(120, "job_started"), event(121));
+  assert.deepEqual(told("stream:gap"), []);
+});
+
+test("any other gap in front of a job is told before what follows it", (t) => {
+  const cases = [
+    [UNKNOWN, event(60), JOB],
+    [UNKNOWN, event(50, "job_started"), JOB],
+    [UNKNOWN, event(20, "job_started"), JOB],
+    [{ ...UNKNOWN, missed: 3 }, event(60, "job_started"), JOB],
+    [{ ...UNKNOWN, from: 2 }, event(60, "job_started"), JOB],
+    [UNKNOWN, event(60, "job_started"), "ws://h:1/api/ws/flows/f/monitor"],
+    [UNKNOWN, event(60, "job_started"), "ws://h:1/api/ws/events"],
+  ];
+  for (const [gap, next, url] of cases) {
+    const { client, Socket } = fakeClient(t, { since: "start" }, url);
+    const story = [];
+    client.on("event", ({ stream_seq }) => story.push(stream_seq));
+    client.on("stream:gap", (told) => story.push(told));
+    client.connect();
+    Socket.last.accept(100);
+    Socket.last.say(gap, next);
+    assert.deepEqual(story, [gap, next.stream_seq], `${url} ${JSON.stringify(gap)}`);
+    client.disconnect();
+    t.mock.timers.reset();
+    t.mock.restoreAll();
+  }
+});
+
+test("a gap is told although the filter leaves out the event that shows it", (t) => {
+  const { client, Socket, told, numbers } = fakeClient(t, { since: "start" }, `${JOB}?events=a`);
+  client.connect();
+  Socket.last.accept(100);
+  Socket.last.say(UNKNOWN, event(60, "b"));
+  assert.deepEqual(told("stream:gap"), [UNKNOWN]);
+  assert.deepEqual(numbers(), []);
 });
 
 test("waits double from half a second to thirty, and begin anew after a good connection", (t) => {
@@ -137,6 +200,29 @@ test("an attempt that is not answered is given up", (t) => {
   first.accept(100);
   first.say(event(101));
   assert.equal(client.state, "connecting", "the one given up is not listened to");
+});
+
+test("a failure that is told without a close is one, and at once", (t) => {
+  const { client, Socket, told, tick } = fakeClient(t);
+  client.connect();
+  const fail = (message) => Socket.last.dispatchEvent(Object.assign(new Event("error"), { message }));
+  fail("non-101 status code");
+  tick(1);
+  assert.deepEqual(told("error"), [{ code: "not_connected", message: "non-101 status code", fatal: false }]);
+  tick(250);
+  assert.equal(Socket.all.length, 2);
+  Socket.last.accept(100);
+  fail({ toString: 1 });
+  tick(1);
+  assert.deepEqual(told("disconnected"), [{ code: 1006, reason: "no connection", willReconnect: true }]);
+  tick(500);
+  // With a close it is one as before, and with the code of that.
+  Socket.last.accept(100);
+  fail("broken");
+  Socket.last.end(1011, "mine");
+  tick(1);
+  assert.deepEqual(told("disconnected")[1], { code: 1011, reason: "mine", willReconnect: true });
+  assert.equal(told("reconnecting").length, 3);
 });
 
 test("1008 ends it for good, and connect() begins again behind the last event", (t) => {
@@ -195,22 +281,196 @@ test("a refusal for now is waited out for as long as it says", async (t) => {
   assert.equal(told("reconnecting").at(-1).delayMs, 5000);
 });
 
-test("each status is for good or for now", async (t) => {
-  const forNow = [200, 302, 408, 426, 429, 500, 502, 503, 504];
-  for (const status of [...forNow, 400, 401, 403, 404, 405, 414, 431, 505]) {
-    const body = status === 302 ? null : "<html>";
-    const { client, Socket, told, tick } = fakeClient(t, { fetch: refusal(status, body) });
-    client.connect();
-    Socket.last.end();
-    tick(500);
+/** What a client is told that is refused like this twice. */
+async function refused(t, fetch, options = {}) {
+  const fake = fakeClient(t, { fetch, ...options });
+  fake.client.connect();
+  for (let attempt = 0; attempt < 2; attempt += 1) {
+    fake.Socket.last.end();
+    await settle();
+    fake.tick(attempt === 0 ? 500 : 0);
+  }
+  return fake;
+}
+
+function end(t, { client }) {
+  client.disconnect();
+  t.mock.timers.reset();
+  t.mock.restoreAll();
+}
+
+test("each refusal of the daemon is for good or for now", async (t) => {
+  const forGood = [
+    [400, "bad_request"], [400, "bad_id"], [400, "bad_parameter"], [401, "unauthorized"], [403, "forbidden_origin"],
+    [403, "forbidden_scope"], [421, "forbidden_host"], [404, "not_found"], [405, "method_not_allowed"],
+    [414, "too_large"], [431, "too_large"], [505, "http_version"],
+  ];
+  const forNow = [[408, "timeout"], [429, "too_many_requests"], [503, "full"], [503, "draining"], [426, "upgrade_required"]];
+  for (const [status, word] of [...forGood, ...forNow]) {
+    const fake = await refused(t, refusal(status, JSON.stringify({ error: word, message: "words" })));
+    const isForGood = forGood.some(([, known]) => known === word);
+    const { code, fatal, status: told } = fake.told("error").at(-1);
+    assert.deepEqual([code, fatal, told], [word === "upgrade_required" ? "upgrade_refused" : word, isForGood, status]);
+    assert.equal(fake.client.state, isForGood ? "closed" : "waiting");
+    end(t, fake);
+  }
+});
+
+test("what no daemon says is a proxy's, whatever its status, and is waited out", async (t) => {
+  const bodies = [
+    "<html><h1>Not Found</h1>",
+    "",
+    "null",
+    "7",
+    '"unauthorized"',
+    '["unauthorized"]',
+    '{"error":"Unauthorized","message":"words"}',
+    '{"error":"unauthorized"}',
+    '{"error":"unauthorized","message":{"toString":1}}',
+    '{"error":["unauthorized"],"message":"words"}',
+    '{"error":"constructor","message":"words"}',
+    '{"error":"__proto__","message":"words"}',
+    '{"message":"Unauthorized"}',
+  ];
+  const statuses = [400, 401, 403, 404, 405, 407, 414, 421, 426, 431, 500, 502, 503, 504, 505, 511, 521];
+  const answers = [
+    ...bodies.map((body) => [401, body]),
+    ...statuses.map((status) => [status, bodies[0]]),
+    [200, '{"error":"unauthorized","message":"words"}'],
+    [204, null],
+    [302, null],
+  ];
+  for (const [status, body] of answers) {
+    const fake = await refused(t, refusal(status, body));
+    const message = `a proxy answered with HTTP ${status}, not the daemon`;
+    assert.deepEqual(fake.told("error").at(-1), { code: "proxy_answered", status, message, fatal: false }, body ?? "");
+    assert.equal(fake.client.state, "waiting");
+    end(t, fake);
+  }
+  const redirect = await refused(t, async () => ({ status: 0, type: "opaqueredirect", headers: new Headers() }));
+  const message = "a proxy answered with a redirect, not the daemon";
+  assert.deepEqual(redirect.told("error").at(-1), { code: "proxy_answered", message, fatal: false });
+});
+
+test("a proxy may say how long it takes", async (t) => {
+  const { told } = await refused(t, refusal(503, "<html>", { "Retry-After": "7" }));
+  assert.equal(told("error").at(-1).retryAfterMs, 7_000);
+  assert.equal(told("reconnecting").at(-1).delayMs, 7_000);
+});
+
+test("a likeness of a browser whose signals are not those of its fetch asks all the same", async (t) => {
+  t.mock.method(globalThis, "Request", function () {
+    throw new TypeError("Expected signal to be an instance of AbortSignal");
+  });
+  const { told, asked } = await refused(t, refusal(401, '{"error":"unauthorized","message":"words"}'));
+  assert.equal(asked()[0][1].signal, undefined);
+  assert.equal(told("error").at(-1).code, "unauthorized");
+});
+
+const EXPIRED = "the token has expired";
+
+test("getToken is asked before each attempt, and goes on where a token was declined", async (t) => {
+  let token = "expired";
+  const fetch = async (_, { headers }) => {
+    assert.deepEqual(headers, { Authorization: "Bearer declined" });
+    token = Promise.resolve("new");
+    return new Response('{"error":"unauthorized","message":"words"}', { status: 401 });
+  };
+  const { client, Socket, told, tick, numbers } = fakeClient(t, { fetch, getToken: () => token, token: "unused" });
+  client.connect();
+  assert.equal(client.state, "connecting");
+  await settle();
+  assert.equal(Socket.last.asked("token"), "expired");
+  Socket.last.accept(100);
+  Socket.last.say(event(101));
+  Socket.last.end(1008, EXPIRED);
+  assert.deepEqual(told("disconnected"), [{ code: 1008, reason: "the token has ***", willReconnect: true }]);
+  token = "declined";
+  for (let attempt = 0; attempt < 2; attempt += 1) {
+    tick(1_000);
+    await settle();
+    assert.equal(Socket.last.asked("token"), "declined");
     Socket.last.end();
     await settle();
-    assert.equal(told("error").at(-1).fatal, !forNow.includes(status), `${status}`);
-    assert.equal(client.state, forNow.includes(status) ? "waiting" : "closed");
-    client.disconnect();
-    t.mock.timers.reset();
-    t.mock.restoreAll();
   }
+  assert.deepEqual(told("error").at(-1), { code: "unauthorized", status: 401, message: "words", fatal: false });
+  tick(1_000);
+  await settle();
+  assert.equal(Socket.last.asked("token"), "new");
+  assert.equal(Socket.last.asked("since"), "101");
+  token = null;
+  Socket.last.accept(102);
+  Socket.last.say(event(102));
+  Socket.last.end();
+  tick(5_000);
+  await settle();
+  assert.equal(Socket.last.asked("token"), null);
+  assert.deepEqual(numbers(), [101, 102]);
+});
+
+test("a token that getToken gives again and again is declined for good", async (t) => {
+  const fetch = refusal(401, '{"error":"unauthorized","message":"words"}');
+  const { client, Socket, told, tick } = fakeClient(t, { fetch, getToken: () => "wrong" });
+  client.connect();
+  for (let attempt = 0; attempt < 20 && client.state !== "closed"; attempt += 1) {
+    await settle();
+    Socket.last.end();
+    await settle();
+    tick(30_000);
+  }
+  const declined = told("error").filter(({ code }) => code === "unauthorized");
+  assert.deepEqual(declined.map(({ fatal }) => fatal), [false, false, false, false, true]);
+});
+
+test("without getToken, or for anything but the token, 1008 is final", async (t) => {
+  for (const [options, reason] of [[{}, EXPIRED], [{ getToken: () => "s3cret" }, "too many messages"]]) {
+    const fake = fakeClient(t, options);
+    fake.client.connect();
+    await settle();
+    fake.Socket.last.accept(100);
+    fake.Socket.last.end(1008, reason);
+    assert.equal(fake.client.state, "closed", reason);
+    assert.deepEqual(fake.told("error"), [{ code: "policy", message: reason, fatal: true }]);
+    end(t, fake);
+  }
+});
+
+test("a getToken that fails is asked again, and says nothing secret", async (t) => {
+  const tokens = [
+    () => Promise.reject(new RangeError("s3cret")),
+    () => {
+      throw "s3cret";
+    },
+    () => "s3 cret",
+    () => ({ toString: 1 }),
+    () => "good",
+  ];
+  const { client, Socket, told, notes, tick } = fakeClient(t, { getToken: () => tokens.shift()() });
+  client.connect();
+  for (let attempt = 0; attempt < 5; attempt += 1) {
+    await settle();
+    tick(5_000);
+  }
+  const character = "the token has a character that no token has";
+  const messages = ["getToken failed: RangeError", "getToken failed: string", character, character];
+  assert.deepEqual(told("error").map(({ message }) => message), messages);
+  assert.ok(told("error").every(({ code, fatal }) => code === "no_token" && !fatal));
+  assert.ok(!JSON.stringify(notes).includes("cret\""));
+  assert.equal(Socket.all.length, 1);
+  assert.equal(Socket.last.asked("token"), "good");
+});
+
+test("disconnect() while getToken is thinking is the end of it", async (t) => {
+  let give;
+  const { client, Socket, tick } = fakeClient(t, { getToken: () => new Promise((resolve) => (give = resolve)) });
+  client.connect();
+  client.connect();
+  client.disconnect();
+  give("late");
+  await settle();
+  tick(600_000);
+  assert.equal(Socket.all.length, 0);
+  assert.equal(client.state, "closed");
 });
 
 test("a page of another origin does not ask, for it could not read the answer", async (t) => {
@@ -466,6 +726,73 @@ test("messages that cannot be used are told of, and what follows them is not los
   Socket.last.sayRaw('{"__proto__":{"polluted":1},"type":"x","stream_seq":101,"job_id":null}');
   assert.equal({}.polluted, undefined);
   assert.deepEqual(numbers(), [101]);
+});
+
+test("a message has its own text, which no loop over its members sees", (t) => {
+  const { client, Socket, events } = fakeClient(t);
+  const heard = [];
+  client.addEventListener("x", (told) => heard.push(told.text));
+  client.on("ping", (ping) => heard.push(textOf(ping)));
+  client.connect();
+  Socket.last.accept(100);
+  const texts = [
+    '{"stream_seq":101,"type":"x","job_id":"j","n":[9007199254740993,1e400,1.0,-0,0.10], "a" : "\\u00e4\\/"}',
+    '{"stream_seq":102,"type":"x","job_id":"j","toString":1,"__proto__":2,"constructor":3,"text":4}',
+  ];
+  for (const text of texts) Socket.last.sayRaw(text);
+  Socket.last.sayRaw('{"type":"ping","timestamp":"t"}');
+  assert.deepEqual(events.map(textOf), texts);
+  assert.deepEqual(heard, [...texts, '{"type":"ping","timestamp":"t"}']);
+  assert.equal(JSON.stringify(events[0]), JSON.stringify(JSON.parse(texts[0])));
+  assert.deepEqual(Reflect.ownKeys(events[0]).filter((key) => Object.propertyIsEnumerable.call(events[0], key)).length, 5);
+  for (const foreign of [null, undefined, 7, "text", {}, [], JSON.parse(texts[1])]) assert.equal(textOf(foreign), null);
+});
+
+test("foreign values are told of as they are, and one event that cannot be used costs itself", (t) => {
+  const { client, Socket, events, told } = fakeClient(t, {}, JOB);
+  client.connect();
+  Socket.last.accept(100);
+  const strange = { toString: 1, valueOf: 1, then: 1, event: "execution", constructor: 1, hasOwnProperty: 1 };
+  const types = ["constructor", "toString", "__proto__", "hasOwnProperty", "then", "x"];
+  types.forEach((type, place) => Socket.last.say({ ...event(101 + place, type), ...strange, timestamp: strange, data: strange }));
+  Socket.last.say(event(107, "execution_event", { event: null }), event(108, "execution_event", { event: { event_type: strange } }));
+  Socket.last.say({ ...event(109), job_id: { toString: 1 } });
+  Socket.last.say({ type: "metrics", job_id: "j", metrics: strange }, event(110));
+  assert.deepEqual(events.map(({ type }) => type), [...types, "execution_event", "execution_event", "metrics", "x"]);
+  assert.equal(told("invalid").length, 1);
+  client.subscribe(["constructor"]);
+  Socket.last.say(event(111, "constructor"), event(112, "toString"));
+  assert.equal(events.at(-1).stream_seq, 111);
+});
+
+test("a job of dots is asked for in a message, and told of as others are", (t) => {
+  const { client, Socket, events, numbers, told, tick } = fakeClient(t, { since: -3 }, jobUrl("ws://h:1", ".."));
+  client.subscribe(["slot_call", "x"]);
+  client.connect();
+  assert.equal(Socket.last.url.href, "ws://h:1/api/v1/websocket?job_id=..&events=slot_call,x");
+  Socket.last.accept();
+  assert.deepEqual(Socket.last.sent, [{ type: "subscribe", job_id: "..", since: "-3" }]);
+  Socket.last.say({ type: "connected", message: "", stream_seq: 100 }, { type: "ping", stream_seq: 100 });
+  assert.equal(client.position, null, "it is not subscribed yet");
+  Socket.last.say({ type: "subscribed", job_id: "..", subscriber_id: "0-1", stream_seq: 100 });
+  const inner = { event_type: "slot_call", event_id: "e", routine_id: "r", data: { slot_name: "s" } };
+  const data = { slot_name: "s", routine_id: "r", event_id: "e" };
+  Socket.last.say({ ...event(90, "slot_called"), job_id: "..", event: inner, data }, { ...event(95), job_id: "..", data: {} });
+  Socket.last.say({ ...event(96, "slot_called"), job_id: "..", data: {} });
+  assert.deepEqual(events, [{ ...event(90, "execution_event"), job_id: "..", event: inner }, { ...event(95), job_id: "..", data: {} }]);
+  Socket.last.say({ type: "ping", stream_seq: 100 });
+  Socket.last.end();
+  tick(500);
+  Socket.last.accept();
+  assert.deepEqual(Socket.last.sent, [{ type: "subscribe", job_id: "..", since: "100" }]);
+  Socket.last.say({ type: "subscribed", job_id: "..", subscriber_id: "0-1", stream_seq: 200 }, { ...event(101), job_id: ".." });
+  assert.deepEqual(numbers(), [90, 95, 101]);
+  Socket.last.end();
+  tick(1_000);
+  Socket.last.accept();
+  Socket.last.say({ type: "error", code: "forbidden", message: "not this one", job_id: ".." });
+  assert.deepEqual(told("error").at(-1), { code: "forbidden", message: "not this one", fatal: true });
+  assert.equal(client.state, "closed");
 });
 
 test("each message is told of under its type, to both kinds of listeners", (t) => {

@@ -124,7 +124,11 @@ export class Publisher {
   }
 
   publish(...lines) {
-    const texts = lines.map((line) => JSON.stringify(line));
+    this.publishTexts(...lines.map((line) => JSON.stringify(line)));
+  }
+
+  /** As they stand. */
+  publishTexts(...texts) {
     this.lines.push(...texts);
     this.#write(texts);
   }

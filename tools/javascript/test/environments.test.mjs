@@ -1,0 +1,133 @@
+// One scenario wherever the client runs: what it is told, to the last character, which way its token goes, and that a
+// wrong one is told at once.
+import assert from "node:assert/strict";
+import { execFile, spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+
+import WebSocket from "ws";
+
+import * as luxcast from "../luxcast.js";
+import { closeBrowser, openPage } from "./harness/browser.js";
+import { Daemon, PATIENCE_MS, Publisher } from "./harness/daemon.js";
+import { Front } from "./harness/front.js";
+import { EXPECTED, LINES, TEXTS, scenario } from "./harness/scenario.js";
+
+const folder = fileURLToPath(new URL("..", import.meta.url));
+const alone = join(folder, "test/harness/alone.mjs");
+const TOKEN = "s3cret";
+
+after(closeBrowser);
+
+/** A daemon that knows the token and has the lines, behind a front that notes which way the token goes. */
+async function prepare(t) {
+  const directory = mkdtempSync(join(tmpdir(), "luxcast-js-tokens-"));
+  t.after(() => rmSync(directory, { recursive: true }));
+  const file = join(directory, "tokens");
+  writeFileSync(file, `${TOKEN} all debug\n`, { mode: 0o600 });
+  const daemon = await Daemon.start(t, "--token-file", file);
+  const publisher = await Publisher.start(daemon);
+  publisher.publishTexts(...LINES);
+  await publisher.taken();
+  publisher.close();
+  return { directory, front: await Front.start(t, daemon) };
+}
+
+async function run(command, words, env = {}) {
+  const options = { env: { ...process.env, ...env }, timeout: PATIENCE_MS, maxBuffer: 1e7 };
+  const { stdout } = await promisify(execFile)(command, words, options);
+  return stdout;
+}
+
+function check(said, front, isHeader) {
+  const { told, texts, refused } = JSON.parse(said);
+  for (const [id, types] of told) assert.deepEqual(types, EXPECTED.get(id), `of the job ${id}`);
+  assert.deepEqual(texts, TEXTS);
+  assert.deepEqual(refused, { code: "unauthorized", wasSlow: false });
+  const upgrades = front.asked.filter(({ headers }) => headers.upgrade !== undefined);
+  assert.ok(upgrades.length >= 4);
+  for (const { url, headers } of upgrades) {
+    assert.equal(/[?&]token=/.test(url), !isHeader, url);
+    assert.equal(/^Bearer /.test(headers.authorization), isHeader);
+  }
+}
+
+const hasOwn = Number(process.versions.node.split(".")[0]) >= 22;
+/** Program, words before the address of the daemon and the token, and words behind them. */
+const PROGRAMS = [
+  ["Node with the package ws", process.execPath, [alone], ["ws"]],
+  ["Node with its own WebSocket", process.execPath, [...(hasOwn ? [] : ["--experimental-websocket"]), alone], []],
+  ["Node with the WebSocket of Node 22", process.execPath, [alone], ["undici"]],
+  ["Bun", join(folder, "node_modules/.bin/bun"), [alone], []],
+  ["Deno", join(folder, "node_modules/.bin/deno"), ["run", "--allow-net", "--no-lock", "--quiet", alone], []],
+];
+
+for (const [name, program, before, behind] of PROGRAMS) {
+  // What npm installs for other machines, or without its install scripts, does not start.
+  const skip = spawnSync(program, ["--version"]).status !== 0 && `${program} does not start`;
+  test(name, { skip }, async (t) => {
+    const { front, directory } = await prepare(t);
+    const env = { DENO_DIR: directory, DENO_NO_UPDATE_CHECK: "1" };
+    check(await run(program, [...before, `ws://${front.address}`, TOKEN, ...behind], env), front, true);
+  });
+}
+
+for (const environment of ["jsdom", "happy-dom"]) {
+  test(`vitest with ${environment}`, async (t) => {
+    const { front, directory } = await prepare(t);
+    const vitest = join(folder, "node_modules/vitest/vitest.mjs");
+    const words = [vitest, "run", "--root", join(folder, "test/harness/vitest"), "--disable-console-intercept"];
+    const said = await run(process.execPath, words, {
+      LUXCAST_TEST_BASE: `ws://${front.address}`,
+      LUXCAST_TEST_TOKEN: TOKEN,
+      LUXCAST_TEST_ENVIRONMENT: environment,
+      LUXCAST_TEST_CACHE: directory,
+    });
+    check(/^said (.*)$/m.exec(said)[1], front, false);
+  });
+}
+
+/** The scenario in a page of the front. */
+function inPage(page, token) {
+  const act = async (secret) => {
+    const [client, { scenario: run }] = await Promise.all([import("/luxcast.js"), import("/scenario.js")]);
+    return JSON.stringify(await run(client, "/", { token: secret }));
+  };
+  return page.evaluate(act, token);
+}
+
+test("a browser", async (t) => {
+  const { front } = await prepare(t);
+  const page = await openPage(t, `http://${front.address}/page`);
+  check(await inPage(page, TOKEN), front, false);
+});
+
+test("a browser, with Basic authentication in front of the daemon and its tokens", async (t) => {
+  const { front } = await prepare(t);
+  front.basic = "name:password";
+  const [username, password] = front.basic.split(":");
+  const page = await openPage(t, `http://${front.address}/page`, { httpCredentials: { username, password } });
+  front.asked.length = 0;
+  const said = await inPage(page, TOKEN);
+  const own = front.asked.filter(({ headers }) => headers.upgrade === undefined && headers["x-api-key"] !== undefined);
+  assert.ok(own.length > 0, "the plain request has its token beside the name and password");
+  for (const { headers } of front.asked) assert.ok(!/^Bearer /.test(headers.authorization));
+  check(said, front, false);
+});
+
+test("Node, with Basic authentication in front of the daemon and its tokens", async (t) => {
+  const { front } = await prepare(t);
+  front.basic = "name:password";
+  const headers = { authorization: `Basic ${btoa(front.basic)}` };
+  const { told, refused } = await scenario(luxcast, `ws://${front.address}`, { token: TOKEN, WebSocket, headers });
+  for (const [id, types] of told) assert.deepEqual(types, EXPECTED.get(id));
+  assert.deepEqual(refused, { code: "unauthorized", wasSlow: false });
+  for (const { url, headers } of front.asked) {
+    assert.ok(!url.includes("token="));
+    assert.notEqual(headers["x-api-key"], undefined);
+  }
+});
