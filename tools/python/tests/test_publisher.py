@@ -521,9 +521,9 @@ def test_every_id_that_is_none_is_known_and_no_other() -> None:
         if case["value"] == 5:  # a number that was counted becomes its text
             continue
         for name in ("job_id", "flow_id"):
-            for _ in range(2):
-                settled = heads.settle({"type": "t", name: case["value"]}, "t")
-                assert (settled.problem is None) == case["is_id"], case
+            event = {"type": "t", name: case["value"]}
+            assert (heads.settle(event, "t").problem is None) == case["is_id"], case
+            assert heads.is_good(event, "t") == case["is_id"], case
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 from enum import Enum
-from fractions import Fraction
 from typing import Any, NamedTuple, Optional
 
 from luxcast.values import plain
@@ -26,35 +25,38 @@ class Settled(NamedTuple):
 
 
 class Heads:
-    """Makes ids texts and times readable, and finds what the daemon will refuse. Most events it only has to recognize."""
+    """Remembers heads that are good as they are: most events have one of these."""
 
     def __init__(self) -> None:
         self._known: set[tuple[object, object, object]] = set()
 
+    def is_good(self, event: dict[str, Any], kind: str) -> bool:
+        """Whether nothing of the event needs to be settled, as far as it is remembered."""
+        try:
+            return (
+                (kind, event.get("job_id"), event.get("flow_id")) in self._known
+                and event.get("timestamp").__class__ is not Decimal
+                and "stream_seq" not in event
+            )
+        except TypeError:  # a list as an id
+            return False
+
     def settle(self, event: dict[str, Any], kind: str) -> Settled:
-        """The event itself where nothing is to be done, else a copy."""
-        job_id, flow_id = event.get("job_id"), event.get("flow_id")
-        head = (kind, job_id, flow_id)
-        is_known = _is_plain(job_id) and _is_plain(flow_id) and head in self._known
-        if is_known and "stream_seq" not in event and event.get("timestamp").__class__ not in _EXACT:
-            return Settled(event, None)
+        """Makes ids texts and times readable, in a copy where anything is to be changed, and finds what the daemon will
+        refuse."""
         settled = _with_effort(event)
         if settled.problem is None and settled.event is event:
             if len(self._known) >= KNOWN_MAX:
                 self._known.clear()
-            self._known.add(head)
+            self._known.add((kind, event.get("job_id"), event.get("flow_id")))
         return settled
-
-
-_EXACT = (Decimal, Fraction)
-"""Numbers that become texts elsewhere. A text of digits is no time."""
 
 
 def _with_effort(event: dict[str, Any]) -> Settled:
     changed = {name: _id(event[name]) for name in ("job_id", "flow_id") if not _is_plain(event.get(name))}
     if isinstance(event["type"], Enum):
         changed["type"] = event["type"].value
-    if isinstance(event.get("timestamp"), _EXACT):
+    if isinstance(event.get("timestamp"), Decimal):  # a text of digits is no time
         changed["timestamp"] = float(event["timestamp"])
     settled = {**event, **changed} if changed else event
     return Settled(settled, _problem(settled))

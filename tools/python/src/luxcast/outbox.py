@@ -67,7 +67,8 @@ class Outbox:
         self._faults = 0
         self._sender_faults = 0
         self._last_fault = ""
-        self._is_sender_failing = False
+        self.is_sender_failing = False
+        """Whether the sender has failed, and not reached a daemon since."""
         self._problems = 0
         self._last_problem = ""
 
@@ -145,19 +146,14 @@ class Outbox:
     def count_connection(self) -> None:
         with self._lock:
             self._connections += 1
-            self._is_sender_failing = False
+            self.is_sender_failing = False
 
     def count_sender_fault(self, error: BaseException, is_failing: bool = True) -> None:
         """Something failed in the sender's thread that should not have; `is_failing` if nothing can be sent by that."""
         with self._lock:
             self._sender_faults += 1
             self._last_fault = shown(error)
-            self._is_sender_failing = self._is_sender_failing or is_failing
-
-    @property
-    def is_sender_failing(self) -> bool:
-        """Whether the sender has failed, and not reached a daemon since."""
-        return self._is_sender_failing
+            self.is_sender_failing = self.is_sender_failing or is_failing
 
     def note_problem(self, problem: str) -> None:
         """An event that the daemon will refuse."""

@@ -98,16 +98,18 @@ class Publisher:
             return False
         outbox = self._outbox
         try:
-            kind = event.get("type") if isinstance(event, Mapping) else None
+            whole = event if isinstance(event, dict) else dict(event) if isinstance(event, Mapping) else {}
+            kind = whole.get("type")
             if isinstance(kind, Enum):
                 kind = kind.value
             if not isinstance(kind, str):
                 outbox.count_invalid()
                 return False
-            settled, problem = self._heads.settle(event if isinstance(event, dict) else dict(event), kind)
-            if problem is not None:
-                outbox.note_problem(f"{problem}, published at {_place(sys._getframe(1))}")
-            line, is_cut = encode(settled, self._line_bytes_max)
+            if not self._heads.is_good(whole, kind):
+                whole, problem = self._heads.settle(whole, kind)
+                if problem is not None:
+                    outbox.note_problem(f"{problem}, published at {_place(sys._getframe(1))}")
+            line, is_cut = encode(whole, self._line_bytes_max)
             if line is None:
                 outbox.count_too_large()
                 return False
