@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Mapping
 from enum import Enum
 from types import FrameType, TracebackType
-from typing import Any, Optional, Union
+from typing import Any, Callable, Optional, Union
 
 from luxcast.encode import encode
 from luxcast.head import Heads
@@ -80,6 +80,7 @@ class Publisher:
         self._logger = logger
         self._is_disabled = is_disabled()
         self._heads = Heads()
+        self._at_exit: list[Callable[[], None]] = []
         self._starting = threading.Lock()
         self._sender: Optional[Sender] = None
         self._started_at = -RESTART_SECONDS_MIN
@@ -173,6 +174,19 @@ class Publisher:
         """Waits no longer than the end of the process would."""
         self.close(self.exit_seconds)
 
+    def at_exit(self, work: Callable[[], None]) -> None:
+        """Has this done at the end of the process, before the publisher closes: it may publish."""
+        self._at_exit.append(work)
+
+    def close_at_exit(self) -> None:
+        """What the end of the process does."""
+        for work in self._at_exit:
+            try:
+                work()
+            except Exception:
+                self.count_fault()
+        self.close(self.exit_seconds)
+
     def _make_name(self) -> str:
         """No two publishers share a name, or the daemon would take lines of one for those of the other."""
         return f"{self._name}-{uuid.uuid4().hex}"
@@ -238,11 +252,7 @@ def _close_with_child(publisher: Publisher) -> None:
     process = sys.modules.get("multiprocessing.process")
     if process is not None and process.parent_process() is not None:
         util = importlib.import_module("multiprocessing.util")
-        util.Finalize(None, _close_at_exit, args=(publisher,), exitpriority=CHILD_EXIT_PRIORITY)
-
-
-def _close_at_exit(publisher: Publisher) -> None:
-    publisher.close(publisher.exit_seconds)
+        util.Finalize(None, publisher.close_at_exit, exitpriority=CHILD_EXIT_PRIORITY)
 
 
 def _after_fork_in_child() -> None:
@@ -252,7 +262,7 @@ def _after_fork_in_child() -> None:
 
 def _at_exit() -> None:
     for publisher in list(_open):
-        _close_at_exit(publisher)
+        publisher.close_at_exit()
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
