@@ -65,7 +65,11 @@ class RecordedFlow:
     """One flow and an engine of its own."""
 
     def __init__(
-        self, fails: Optional[str] = None, flow_id: Optional[str] = None, timeout: Optional[float] = None
+        self,
+        fails: Optional[str] = None,
+        flow_id: Optional[str] = None,
+        timeout: Optional[float] = None,
+        runtime: Optional[Runtime] = None,
     ) -> None:
         self.record = Record()
         self.waits_for: dict[str, threading.Event] = {}
@@ -81,7 +85,7 @@ class RecordedFlow:
         FlowRegistry.get_instance().register_by_name(self.flow_id, flow)
         self._source = flow.routines["source"]
         self._workers: list[Any] = []
-        self.runtime = Runtime(thread_pool_size=4)
+        self.runtime = runtime or Runtime(thread_pool_size=4)
 
     def post(self, job_id: str, n: int) -> None:
         worker, _ = self.runtime.post(self.flow_id, "source", "input", {"n": n}, job_id=job_id)

@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from typing import Any, Optional
 
 import pytest
+from routilux import Runtime
 from routilux.core.context import get_current_job
 from routilux.core.hooks import reset_execution_hooks
 
 import luxcast.routilux
 from daemon import Daemon, Message
 from flow import RecordedFlow
+from luxcast import Publisher
 from luxcast.routilux.engine import Job
 from luxcast.routilux.jobs import Jobs, KnownJob
 from waiting import PATIENCE, wait_until
@@ -190,6 +192,31 @@ def test_a_job_that_goes_on_after_its_end_ends_again(daemon: Daemon) -> None:
     assert [end["type"] for end in ends] == ["job_completed", "job_completed"]
     assert ends[0]["data"]["total_events"] < ends[1]["data"]["total_events"]
     assert get_current_job() is None
+    flow.close()
+
+
+def test_a_runtime_of_ones_own_is_seen_too(daemon: Daemon) -> None:
+    class Own(Runtime):
+        def handle_event_emit(self, *told: Any, **named: Any) -> None:
+            super().handle_event_emit(*told, **named)
+
+    _install(daemon)
+    flow = RecordedFlow(runtime=Own(thread_pool_size=2))
+    flow.post("job-1", 1)
+    assert _watch(daemon, flow)[-1]["type"] == "job_completed"
+    flow.close()
+
+
+def test_what_was_uninstalled_says_nothing_at_the_end_of_the_process(daemon: Daemon) -> None:
+    flow = RecordedFlow()
+    with Publisher(daemon.path) as publisher:
+        luxcast.routilux.install(publisher)
+        worker = flow.runtime.exec(flow.flow_id)
+        worker._executor.pause("wait")
+        flow.runtime.post(flow.flow_id, "source", "input", {"n": 0}, worker.worker_id, "job-1")
+        luxcast.routilux.uninstall()
+        publisher.close_at_exit()
+        assert publisher.stats().delivered == 1, "its start, and nothing more"
     flow.close()
 
 

@@ -494,6 +494,7 @@ def test_a_timestamp_stays_one_that_can_be_read(fake: FakeDaemon) -> None:
         ({"type": "t", "job_id": 1.5}, "job_id 1.5 is no text"),
         ({"type": "t", "job_id": True}, "job_id True is no text"),
         ({"type": "t", "job_id": ["a"]}, "job_id ['a'] is no text"),
+        ({"type": "t", "job_id": 10**5000}, "is no text"),
         ({"type": "t"}, "neither job_id nor flow_id"),
         ({"type": "t", "job_id": None}, "neither job_id nor flow_id"),
         ({"type": "a b", "job_id": "j"}, "type 'a b' has ' ' in it"),

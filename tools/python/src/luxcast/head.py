@@ -12,7 +12,13 @@ from luxcast.values import plain
 ID_CHARACTERS_MAX = 128
 TYPE_CHARACTERS_MAX = 64
 
+BITS_MAX = 512
+"""Of a number that is an id: more has more digits than an id has characters. Python does not write numbers of any size."""
+
 _OTHER = re.compile(r"[^A-Za-z0-9_.:-]")
+
+SHOWN_MAX = 200
+"""Characters of a bad id that are told."""
 
 KNOWN_MAX = 4_096
 """Heads that are remembered as good ones."""
@@ -74,7 +80,7 @@ def _id(value: object) -> object:
         return _id(value.value)
     step = plain(value)
     if isinstance(step, int) and not isinstance(step, bool):
-        return str(step)
+        return str(step) if step.bit_length() < BITS_MAX else value
     return step if isinstance(step, str) else value
 
 
@@ -87,8 +93,15 @@ def _problem(event: dict[str, Any]) -> Optional[str]:
     for name, characters_max in checks:
         value = event.get(name)
         if value is not None and (wrong := what_is_wrong(value, characters_max)):
-            return f"{name} {ascii(value)[:200]} {wrong}"
+            return f"{name} {_shown(value)} {wrong}"
     return None
+
+
+def _shown(value: object) -> str:
+    try:
+        return ascii(value)[:SHOWN_MAX]
+    except Exception:
+        return f"of {type(value).__name__}"
 
 
 def what_is_wrong(value: object, characters_max: int = ID_CHARACTERS_MAX) -> str:

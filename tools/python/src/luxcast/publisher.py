@@ -30,10 +30,8 @@ _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,90}")
 STOP_SECONDS_MAX = 1.0
 """For the sender's thread to notice that it has to stop. It may be within a log handler of any slowness."""
 
-
 RESTART_SECONDS_MIN = 1.0
 """Between two starts of the sender's thread, should something end it each time."""
-
 
 CHILD_EXIT_PRIORITY = -100
 """Behind whatever else is done at the end of a child, which may publish."""
@@ -85,6 +83,7 @@ class Publisher:
         self._sender: Optional[Sender] = None
         self._started_at = -RESTART_SECONDS_MIN
         self._only_name = self._make_name()
+        self._report = self._make_report()
         if not self._is_disabled:
             self._outbox = Outbox(events_max, bytes_max)
             _open.add(self)
@@ -178,9 +177,14 @@ class Publisher:
         """Has this done at the end of the process, before the publisher closes: it may publish."""
         self._at_exit.append(work)
 
+    def not_at_exit(self, work: Callable[[], None]) -> None:
+        """Takes that back."""
+        if work in self._at_exit:
+            self._at_exit.remove(work)
+
     def close_at_exit(self) -> None:
         """What the end of the process does."""
-        for work in self._at_exit:
+        for work in list(self._at_exit):
             try:
                 work()
             except Exception:
@@ -190,6 +194,9 @@ class Publisher:
     def _make_name(self) -> str:
         """No two publishers share a name, or the daemon would take lines of one for those of the other."""
         return f"{self._name}-{uuid.uuid4().hex}"
+
+    def _make_report(self) -> Report:
+        return Report(self._logger, lambda error: self._outbox.count_sender_fault(error, is_failing=False))
 
     def _start(self) -> None:
         """Starts the sender's thread, or another one in the place of one that something ended."""
@@ -204,7 +211,7 @@ class Publisher:
             self._started_at = now
             sender = Sender(
                 self._outbox,
-                Report(self._logger, lambda error: self._outbox.count_sender_fault(error, is_failing=False)),
+                self._report,
                 self._paths,
                 self._only_name,
                 self._linger_seconds,
@@ -227,6 +234,7 @@ class Publisher:
         self._sender = None
         self._started_at = -RESTART_SECONDS_MIN
         self._only_name = self._make_name()
+        self._report = self._make_report()
         self._heads = Heads()
         parents_outbox.bell.close()
         if parents_sender is not None:

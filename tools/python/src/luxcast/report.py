@@ -68,7 +68,7 @@ class Report:
     def _tell_problem(self) -> None:
         count, last = self._problems
         others = count - self._problems_told - 1
-        more = f" ({others} others like it)" if others else ""
+        more = f" ({others} more like this or another)" if others else ""
         self._say(logging.WARNING, "an event that the daemon will refuse: %s%s", last, more)
         self._problems_told = count
 

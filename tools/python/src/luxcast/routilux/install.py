@@ -51,6 +51,7 @@ class Installation:
             self._front.remove()
             self._observer.remove()
             self._recorder.stop()
+            self.publisher.not_at_exit(self._recorder.end_with_process)
             self._front = None
         if self._owns_publisher:
             self.publisher.close(deadline)

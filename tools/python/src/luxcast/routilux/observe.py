@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import Any, Callable
+from types import FrameType
+from typing import Any, Callable, Optional
 
 from luxcast.routilux.patch import Patch
 from luxcast.routilux.recorder import Recorder, SlotRun
+
+FRAMES_MAX = 4
+"""How far up the event loop is looked for."""
 
 
 class Observer:
@@ -65,8 +69,7 @@ class Observer:
     def _handle_event_emit(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def handle_event_emit(runtime: Any, event: Any, event_data: Any, worker_state: Any) -> Any:
             # Called by others, it is no task.
-            is_task = sys._getframe(1).f_code.co_name == "_event_loop"
-            job = self._current_job() if is_task else None
+            job = self._current_job() if _is_in_event_loop(sys._getframe(1)) else None
             try:
                 return original(runtime, event, event_data, worker_state)
             finally:
@@ -89,6 +92,15 @@ class Observer:
         except Exception:
             self._recorder.publisher.count_fault()
             return routine
+
+
+def _is_in_event_loop(frame: Optional[FrameType]) -> bool:
+    """Whether that called, be it by way of a subclass of the runtime."""
+    for _ in range(FRAMES_MAX):
+        if frame is None or frame.f_code.co_name == "_event_loop":
+            break
+        frame = frame.f_back
+    return frame is not None and frame.f_code.co_name == "_event_loop"
 
 
 class _Observed:
