@@ -220,6 +220,23 @@ def test_what_was_uninstalled_says_nothing_at_the_end_of_the_process(daemon: Dae
     flow.close()
 
 
+def test_of_many_jobs_each_ends_once(daemon: Daemon) -> None:
+    installation = _install(daemon, idle_seconds=0.05)
+    flow = RecordedFlow(fails="sink")
+    worker = flow.runtime.exec(flow.flow_id)
+    jobs = [f"job-{n}" for n in range(300)]
+    for n, job in enumerate(jobs):
+        flow.runtime.post(flow.flow_id, "source", "input", {"n": 5 if n % 3 else 50}, worker.worker_id, job)
+    ends = _ends(_watch(daemon, flow, ends=len(jobs)))
+    assert sorted(end["job_id"] for end in ends) == sorted(jobs)
+    assert sum(end["type"] == "job_failed" for end in ends) > 0
+    luxcast.routilux.uninstall(PATIENCE)
+    stats = installation.publisher.stats()
+    assert stats.faults == stats.sender_faults == stats.refused == 0
+    assert len(_ends(_watch(daemon, flow, ends=len(jobs)))) == len(jobs)
+    flow.close()
+
+
 def test_uninstall_ends_what_is_over(daemon: Daemon) -> None:
     _install(daemon, idle_seconds=600)
     flow = RecordedFlow()

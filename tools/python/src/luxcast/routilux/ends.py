@@ -5,9 +5,14 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from typing import Callable, Optional
 
 from luxcast.routilux.jobs import KnownJob
+
+
+STEP_SECONDS = 0.02
+"""Jobs that are due within the same moment are looked at together."""
 
 
 class Ends:
@@ -19,7 +24,8 @@ class Ends:
         self._seconds = seconds
         self._is_over = is_over
         self._count_fault = count_fault
-        self._due: dict[KnownJob, float] = {}
+        # All wait for the same time, so that the first one here is the first one due.
+        self._due: deque[tuple[float, KnownJob]] = deque()
         self._has_more = threading.Event()
         self._is_stopped = False
         self._starting = threading.Lock()
@@ -27,7 +33,8 @@ class Ends:
 
     def look_at(self, known: KnownJob) -> None:
         """In a while, whether it is still as it is now."""
-        self._due[known] = time.monotonic() + self._seconds
+        known.look_at = at = time.monotonic() + self._seconds
+        self._due.append((at, known))
         if not self._has_more.is_set():
             self._has_more.set()
         if self._thread is None and self._starting.acquire(blocking=False):
@@ -48,17 +55,16 @@ class Ends:
             self._has_more.wait()
             self._has_more.clear()
             while self._due and not self._is_stopped:
-                try:
-                    self._wait_and_look()
-                except Exception:
-                    self._count_fault()
-                    time.sleep(1.0)
+                rest = self._due[0][0] - time.monotonic()
+                if rest > 0:
+                    time.sleep(max(rest, STEP_SECONDS))
+                else:
+                    self._look(*self._due.popleft())
 
-    def _wait_and_look(self) -> None:
-        """All wait for the same time, so that none is due before the first of them."""
-        time.sleep(max(0.0, min(self._due.values()) - time.monotonic()))
-        now = time.monotonic()
-        for known, at in list(self._due.items()):
-            if at <= now:
-                self._due.pop(known, None)
+    def _look(self, at: float, known: KnownJob) -> None:
+        # Otherwise it is to be looked at later.
+        if known.look_at == at:
+            try:
                 self._is_over(known)
+            except Exception:
+                self._count_fault()

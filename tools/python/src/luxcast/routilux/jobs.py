@@ -43,6 +43,8 @@ class KnownJob:
         self.stop: Optional[Stop] = None
         self.told: Optional[str] = None
         """The type of the event that told its end without the engine's word."""
+        self.look_at = 0.0
+        """When it is looked at whether it is over."""
         self.began = time.monotonic()
         self.had_tasks = False
         # One entry for each task that the engine has of it; appending and popping are one step each.
