@@ -282,14 +282,20 @@ import os, sys
 sys.path.insert(0, sys.argv[1])
 import luxcast.routilux
 from flow import RecordedFlow
-installation = luxcast.routilux.install(idle_seconds=0.2)
+luxcast.routilux.install(idle_seconds=600)
 flow = RecordedFlow(flow_id="parent")
-flow.runtime.post("parent", "source", "input", {"n": 0}, job_id="of-parent")
+flow.post("before", 0)
+flow.wait_until_idle()
+worker = flow.runtime.exec("parent")
+worker._executor.pause("wait")
+flow.runtime.post("parent", "source", "input", {"n": 0}, worker.worker_id, "during")
+flow._workers.append(worker)
 child = os.fork()
 if child == 0:
-    assert [job.job.job_id for job in installation._recorder._jobs.all()] == []
-    os._exit(0)
+    sys.exit(0)
 assert os.waitpid(child, 0)[1] == 0
+worker._executor.resume()
+flow.wait_until_idle()
 """
 
 
@@ -300,7 +306,10 @@ def test_a_forked_child_does_not_end_the_jobs_of_its_parent(daemon: Daemon) -> N
         check=True,
         timeout=PATIENCE,
     )
-    assert _status(daemon, "of-parent") == "job_completed"
+    with daemon.watch("flows/parent/monitor") as watcher:
+        wait_until(lambda: len(_ends(watcher.events)) >= 2, "both have ended")
+        ends = sorted((event["job_id"], event["type"]) for event in _ends(watcher.events))
+    assert ends == [("before", "job_completed"), ("during", "job_completed")]
 
 
 class _Job:

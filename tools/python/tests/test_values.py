@@ -98,7 +98,7 @@ def _read(value: object) -> Any:
 VALUES = [
     (_ID, str(_ID)),
     (datetime(2025, 1, 15, 10, 30, tzinfo=_UTC), "2025-01-15T10:30:00+00:00"),
-    (datetime(2025, 1, 15, 10, 30, 0, 5, timezone(timedelta(hours=-5, minutes=-30))), "2025-01-15T10:30:00.000005-05:30"),
+    (datetime(2025, 1, 15, 10, 30, 0, 5, timezone(timedelta(hours=-5.5))), "2025-01-15T10:30:00.000005-05:30"),
     (date(2025, 1, 15), "2025-01-15"),
     (clock(10, 30), "10:30:00"),
     (timedelta(minutes=1, milliseconds=500), 60.5),
@@ -122,7 +122,7 @@ VALUES = [
     (types.MappingProxyType({"a": _ID}), {"a": str(_ID)}),
     (collections.ChainMap({"a": 1}, {"b": 2}), {"a": 1, "b": 2}),
     (Pair(1, {2}), [1, [2]]),
-    (Order(7, Decimal("9.99"), date(2025, 1, 15), [{1}]), {"number": 7, "price": "9.99", "at": "2025-01-15", "parts": [[1]]}),
+    (Order(7, Decimal("9.99"), None, [{1}]), {"number": 7, "price": "9.99", "at": None, "parts": [[1]]}),
     (Color.RED, "red"),
     (Color.ODD, 1),
     (Level.HIGH, 3),

@@ -66,8 +66,7 @@ class Sender:
         """Whatever happens in a turn, there is another one. What no turn can hold back (SystemExit, say) ends the
         thread, and the next event starts another."""
         try:
-            for variable in misspelt():
-                self._report.is_misspelt(variable)
+            self._look_around()
             while not self._is_done():
                 try:
                     self._take_turn()
@@ -81,6 +80,13 @@ class Sender:
         finally:
             self._let_go()
             self.has_ended = True
+
+    def _look_around(self) -> None:
+        try:
+            for variable in misspelt():
+                self._report.is_misspelt(variable)
+        except Exception as error:
+            self._outbox.count_sender_fault(error, is_failing=False)
 
     def _take_turn(self) -> None:
         """A connection from its beginning to its end, and the wait for the next one."""

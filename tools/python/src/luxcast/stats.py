@@ -13,7 +13,7 @@ class Stats:
     """Acknowledged by the daemon."""
     presumed: int = 0
     """Of `delivered`, those whose acknowledgement was lost with a connection. The next one told that the daemon had gone
-    beyond them, and never sends such lines twice; should it have refused one of them, that is not known."""
+    beyond them, so that they were not sent again; should it have refused one of them, that is not known."""
     refused: int = 0
     """Refused by the daemon, all of them, whether it gave a reason for each or not. (A daemon whose acknowledgements do
     not say how many it refused keeps 64 answers for us; what it refused beyond these would count as delivered.)"""
@@ -40,7 +40,7 @@ class Stats:
     faults: int = 0
     """Hooks or calls that failed by our own fault, and were kept from the engine."""
     sender_faults: int = 0
-    """How often the thread that sends failed, by our fault or one of what it calls (a filter of the log, say). It goes on."""
+    """How often the thread that sends failed, by our fault or that of what it calls (a filter of the log). It goes on."""
     last_fault: str = ""
     """The last failure of that thread."""
 

@@ -35,7 +35,7 @@ def plain(value: object) -> object:
 
 
 def shown(value: object) -> str:
-    """The start of a value's text: as `str` where its class says what that is, else its `repr`, else its type's name."""
+    """The start of a value's text: `str` where its class says what that is, else its `repr`, else its type's name."""
     try:
         if isinstance(value, BaseException):
             return f"{type(value).__name__}: {value}"[:SHOWN_MAX]
@@ -87,7 +87,8 @@ def _members(value: Any) -> object:
     if isinstance(value, Mapping):
         return dict(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if hasattr(value, field.name)}
+        names = [field.name for field in dataclasses.fields(value)]
+        return {name: getattr(value, name) for name in names if hasattr(value, name)}
     if isinstance(value, (Set, Sequence, ValuesView)):
         items = list(islice(value, ITEMS_MAX))
         if isinstance(value, Set):

@@ -31,8 +31,8 @@ class Installation:
         self._observer = Observer(self._recorder)
         if not (self._observer.sees_runs and self._observer.sees_tasks):
             logging.getLogger("luxcast").warning(
-                "this Routilux is not one that luxcast knows: watchers see no end of a job that nobody ends, or only the "
-                "runs of routines that jobs are posted to"
+                "this Routilux is not one that luxcast knows: watchers see no end of a job that nobody ends, or "
+                "only the runs of routines that jobs are posted to"
             )
         if self._observer.sees_tasks:
             self._recorder.end_idle_jobs(idle_seconds)
@@ -45,8 +45,8 @@ class Installation:
         return self._front is not None and self._front.is_in_place
 
     def uninstall(self, deadline: float = 5.0) -> None:
-        """Leaves the engine as it was but for hooks that were set meanwhile; sends what waits, if the publisher was made
-        by `install`. Jobs that are over get their end."""
+        """Leaves the engine as it was but for hooks that were set meanwhile. Jobs that are over get their end. Sends what
+        waits, if the publisher was made by `install`."""
         if self._front is not None:
             self._front.remove()
             self._observer.remove()
