@@ -154,16 +154,27 @@ def test_a_paused_job_does_not_end(daemon: Daemon) -> None:
 
 def test_the_engine_has_the_last_word_and_nothing_is_said_twice(daemon: Daemon) -> None:
     _install(daemon)
-    flow = RecordedFlow()
-    for job in ("agreed", "failed"):
-        flow.post(job, 1)
-    _watch(daemon, flow, ends=2)
+    flow = RecordedFlow(fails="source")
+    for job, n in (("agreed", 1), ("wrong", 1), ("known", 7), ("explained", 7)):
+        flow.post(job, n)
+    _watch(daemon, flow, ends=4)
     flow.runtime.complete_job("agreed")
-    flow.runtime.complete_job("failed", "failed", "it was wrong after all")
+    flow.runtime.complete_job("wrong", "failed", "it was wrong after all")
+    flow.runtime.complete_job("known", "failed")
+    flow.runtime.complete_job("explained", "failed", "seven is not wanted")
     flow.post("last", 1)
-    ends = _ends(_watch(daemon, flow, ends=4))
-    kinds = {job: [end["type"] for end in ends if end["job_id"] == job] for job in ("agreed", "failed", "last")}
-    assert kinds == {"agreed": ["job_completed"], "failed": ["job_completed", "job_failed"], "last": ["job_completed"]}
+    ends = _ends(_watch(daemon, flow, ends=7))
+    told: dict[str, list[tuple[str, object]]] = {}
+    for end in ends:
+        told.setdefault(end["job_id"], []).append((end["type"], end["data"].get("error")))
+    failed, completed = ("job_failed", "ValueError: no seven"), ("job_completed", None)
+    assert told == {
+        "agreed": [completed],
+        "wrong": [completed, ("job_failed", "it was wrong after all")],
+        "known": [failed],
+        "explained": [failed, ("job_failed", "seven is not wanted")],
+        "last": [completed],
+    }
     flow.close()
 
 
@@ -244,6 +255,20 @@ def test_uninstall_ends_what_is_over(daemon: Daemon) -> None:
     flow.wait_until_idle()
     luxcast.routilux.uninstall(PATIENCE)
     assert _watch(daemon, flow)[-1]["type"] == "job_completed"
+    flow.close()
+
+
+def test_uninstall_waits_for_what_is_just_about_to_be_over(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("luxcast.routilux.recorder.GRACE_SECONDS", PATIENCE)
+    _install(daemon, idle_seconds=600)
+    flow = RecordedFlow()
+    goes_on = threading.Event()
+    flow.waits_for["last"] = goes_on
+    flow.runtime.post(flow.flow_id, "source", "input", {"n": 0, "last": 1}, job_id="job-1")
+    threading.Timer(0.1, goes_on.set).start()
+    luxcast.routilux.uninstall(PATIENCE)
+    end = _watch(daemon, flow)[-1]
+    assert end["type"] == "job_completed" and len(flow.record.of("sink")) == 5
     flow.close()
 
 

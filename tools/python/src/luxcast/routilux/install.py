@@ -48,9 +48,9 @@ class Installation:
         """Leaves the engine as it was but for hooks that were set meanwhile. Jobs that are over get their end. Sends what
         waits, if the publisher was made by `install`."""
         if self._front is not None:
+            self._recorder.stop(deadline)
             self._front.remove()
             self._observer.remove()
-            self._recorder.stop()
             self.publisher.not_at_exit(self._recorder.end_with_process)
             self._front = None
         if self._owns_publisher:

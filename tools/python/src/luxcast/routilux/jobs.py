@@ -41,8 +41,8 @@ class KnownJob:
         self.entry_slot = entry_slot
         self.last_failure: Optional[Failure] = None
         self.stop: Optional[Stop] = None
-        self.told: Optional[str] = None
-        """The type of the event that told its end without the engine's word."""
+        self.told: Optional[tuple[str, object]] = None
+        """How its end was told without the engine's word: the event's type, and the reason that it gave."""
         self.look_at = 0.0
         """When it is looked at whether it is over."""
         self.began = time.monotonic()

@@ -15,7 +15,7 @@ from luxcast.routilux.jobs import Failure, Jobs, KnownJob, Stop
 from luxcast.routilux.posted import posted
 
 GRACE_SECONDS = 0.5
-"""How long the end of the process waits for jobs that are just about to be done."""
+"""How long the end of the process, and `uninstall`, wait for jobs that are just about to be done."""
 
 STEP_SECONDS = 0.01
 
@@ -66,25 +66,29 @@ class Recorder:
         seconds = self._idle_seconds
         self._ends = None if seconds is None else Ends(seconds, self._look_whether_over, self.publisher.count_fault)
 
-    def stop(self) -> None:
-        """Jobs that are over get their end."""
-        if self._ends is not None:
-            self._ends.stop()
+    def stop(self, deadline: float) -> None:
+        """Jobs that are over get their end, also those that are in a moment, but not later than in so many seconds."""
+        ends, self._ends = self._ends, None
+        if ends is not None:
+            ends.stop()
+            self._wait_until_idle(min(GRACE_SECONDS, deadline))
             for known in self._jobs.all():
-                if known.is_idle:
-                    self._look_whether_over(known)
+                self._look_whether_over(known)
 
     def end_with_process(self) -> None:
         """Nobody will do what the engine has still to do. What takes but a moment may be done first."""
         if self._ends is None:
             return
-        until = time.monotonic() + GRACE_SECONDS
-        while time.monotonic() < until and not all(known.is_idle for known in self._jobs.all()):
-            time.sleep(STEP_SECONDS)
+        self._wait_until_idle(GRACE_SECONDS)
         for known in self._jobs.all():
             if not known.is_idle and known.stop is None:
                 known.stop = Stop("cancelled", "the process ended", events.now())
             self._look_whether_over(known)
+
+    def _wait_until_idle(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and not all(known.is_idle for known in self._jobs.all()):
+            time.sleep(STEP_SECONDS)
 
     def job_started(self, job: Job) -> None:
         routine_id, slot_name, params = posted()
@@ -98,7 +102,7 @@ class Recorder:
         """The engine's word. Where we said the same before it, nothing is said twice."""
         known = self._jobs.end(job.job_id)
         kind, data = _end(job, known, status, error, None)
-        if known is None or known.told != kind:
+        if known is None or known.told != (kind, _why(data)):
             self.publisher.publish(events.job_event(kind, job.job_id, job.flow_id, data))
 
     def task_queued(self, job: Optional[Job]) -> None:
@@ -184,8 +188,9 @@ class Recorder:
         self._send(at.job, events.routine_event("routine_failed", _id(at.job), at.flow_id, at.routine_id, data))
 
     def _look_later(self, known: KnownJob) -> None:
-        if self._ends is not None:
-            self._ends.look_at(known)
+        ends = self._ends
+        if ends is not None:
+            ends.look_at(known)
 
     def _look_whether_over(self, known: KnownJob) -> None:
         """Says that it is over if there is nothing to do for it, or nobody who would."""
@@ -194,9 +199,10 @@ class Recorder:
             return
         job = known.job
         status = job.status if job.status in ("completed", "failed", "cancelled") else _status(known, stop)
-        known.told, data = _end(job, known, status, None, stop)
+        kind, data = _end(job, known, status, None, stop)
+        known.told = (kind, _why(data))
         at = known.idle_at if stop is None else stop.at
-        self.publisher.publish(events.job_event(known.told, job.job_id, job.flow_id, data, at))
+        self.publisher.publish(events.job_event(kind, job.job_id, job.flow_id, data, at))
 
     def _known(self, job: Optional[Job]) -> Optional[KnownJob]:
         return None if job is None else self._jobs.get(job.job_id)
@@ -263,6 +269,11 @@ def _end(
     if status == "cancelled":
         return "job_cancelled", {"reason": job.error or (stop and (stop.error or "its worker was stopped"))}
     return "job_failed", _failure(job, known, error, stop)
+
+
+def _why(data: events.Event) -> object:
+    """What the end of a job says of its reason."""
+    return data.get("error") or data.get("reason")
 
 
 def _completion(job: Job, known: Optional[KnownJob]) -> events.Event:
