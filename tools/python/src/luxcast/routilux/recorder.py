@@ -72,8 +72,7 @@ class Recorder:
         if ends is not None:
             ends.stop()
             self._wait_until_idle(min(GRACE_SECONDS, deadline))
-            for known in self._jobs.all():
-                self._look_whether_over(known)
+            self._end_all_that_are_over()
 
     def end_with_process(self) -> None:
         """Nobody will do what the engine has still to do. What takes but a moment may be done first."""
@@ -83,12 +82,19 @@ class Recorder:
         for known in self._jobs.all():
             if not known.is_idle and known.stop is None:
                 known.stop = Stop("cancelled", "the process ended", events.now())
-            self._look_whether_over(known)
+        self._end_all_that_are_over()
 
     def _wait_until_idle(self, seconds: float) -> None:
         until = time.monotonic() + seconds
-        while time.monotonic() < until and not all(known.is_idle for known in self._jobs.all()):
+        while time.monotonic() < until and any(not known.is_idle and not known.stop for known in self._jobs.all()):
             time.sleep(STEP_SECONDS)
+
+    def _end_all_that_are_over(self) -> None:
+        for known in self._jobs.all():
+            try:
+                self._look_whether_over(known)
+            except Exception:
+                self.publisher.count_fault()
 
     def job_started(self, job: Job) -> None:
         routine_id, slot_name, params = posted()
