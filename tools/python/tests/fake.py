@@ -25,6 +25,10 @@ class FakeDaemon:
         self.may_read = threading.Event()
         self.may_read.set()
         self.answers_acks = True
+        self.counts_refusals = True
+        """Whether its acks say how many lines it refused, as those of older daemons do not."""
+        self.errors_max = 64
+        """How many refusals it names for lines that it read at once."""
         self._is_open = True
         self._listener: Optional[socket.socket] = None
         self._sockets: list[socket.socket] = []
@@ -91,7 +95,7 @@ class FakeDaemon:
 
     def _serve(self, connection: socket.socket) -> None:
         held = b""
-        name, line = "", 0
+        name, line, refused = "", 0, 0
         while True:
             self.may_read.wait()
             try:
@@ -102,6 +106,7 @@ class FakeDaemon:
                 return
             *lines, held = (held + data).split(b"\n")
             answers: list[dict[str, Any]] = []
+            errors = 0
             for text in lines:
                 event = json.loads(text) if text else None
                 if event is not None and event.get("op") == "hello":
@@ -116,12 +121,17 @@ class FakeDaemon:
                     if event is None or line <= self.accepted.get(name, 0):
                         continue
                     if event["type"] in self.refuses:
+                        refused += 1
+                        errors += 1
+                        if errors > self.errors_max:
+                            continue
                         answers.append({"op": "error", "line": line, "code": "bad_type", "message": "told to"})
                     else:
                         self.accepted[name] = line
                         self.events.append(event)
             if lines and self.answers_acks and line:
-                answers.append({"op": "ack", "line": line, "stream_seq": 1})
+                count = {"refused": refused} if self.counts_refusals else {}
+                answers.append({"op": "ack", "line": line, "stream_seq": 1, **count})
             try:
                 connection.sendall(b"".join(json.dumps(answer).encode() + b"\n" for answer in answers))
             except OSError:

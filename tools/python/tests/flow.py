@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextvars
 import itertools
+import threading
 from typing import Any, Optional
 
 from routilux import Flow, Routine, Runtime
 from routilux.core import FlowRegistry
 
-from waiting import wait_until
+from waiting import PATIENCE, wait_until
 
 _numbers = itertools.count()
 
@@ -33,9 +35,10 @@ def _when_there_is_data(slots: dict[str, Any], worker_state: Any) -> tuple[bool,
 class _Step(Routine):
     """Sends on what it gets: `count` pieces each, and fails at the piece whose `n` is `fails_at`."""
 
-    def __init__(self, name: str, record: Record, count: int, fails_at: Optional[int]) -> None:
+    def __init__(self, name: str, flow: RecordedFlow, count: int, fails_at: Optional[int]) -> None:
         super().__init__()
-        self._name, self._record, self._count, self._fails_at = name, record, count, fails_at
+        self._name, self._flow, self._count, self._fails_at = name, flow, count, fails_at
+        self._record = flow.record
         self.add_slot("input")
         self.add_event("output")
         self.set_activation_policy(_when_there_is_data)
@@ -44,6 +47,11 @@ class _Step(Routine):
     def _work(self, pieces: list[dict[str, Any]], policy_message: object, worker_state: Any) -> None:
         for piece in pieces:
             self._record.got.append((self._name, piece))
+            for name, goes_on in self._flow.waits_for.items():
+                if name in piece:
+                    goes_on.wait(PATIENCE)
+            if self._name == self._flow.keeps_context_of:
+                self._flow.contexts.append(contextvars.copy_context())
             if piece["n"] == self._fails_at:
                 self._record.failed.append((self._name, "no seven"))
                 raise ValueError("no seven")
@@ -56,17 +64,28 @@ class _Step(Routine):
 class RecordedFlow:
     """One flow and an engine of its own."""
 
-    def __init__(self, fails: Optional[str] = None) -> None:
+    def __init__(
+        self,
+        fails: Optional[str] = None,
+        flow_id: Optional[str] = None,
+        timeout: Optional[float] = None,
+        runtime: Optional[Runtime] = None,
+    ) -> None:
         self.record = Record()
-        self.flow_id = f"flow-{next(_numbers)}"
-        flow = Flow(self.flow_id)
+        self.waits_for: dict[str, threading.Event] = {}
+        """A routine that gets a piece with such a member waits for this."""
+        self.keeps_context_of: Optional[str] = None
+        self.contexts: list[contextvars.Context] = []
+        self.flow_id = flow_id or f"flow-{next(_numbers)}"
+        flow = Flow(self.flow_id, execution_timeout=timeout)
         for name, count in (("source", 5), ("middle", 1), ("sink", 0)):
-            flow.add_routine(_Step(name, self.record, count, 7 if name == fails else None), name)
+            flow.add_routine(_Step(name, self, count, 7 if name == fails else None), name)
         flow.connect("source", "output", "middle", "input")
         flow.connect("middle", "output", "sink", "input")
         FlowRegistry.get_instance().register_by_name(self.flow_id, flow)
+        self._source = flow.routines["source"]
         self._workers: list[Any] = []
-        self.runtime = Runtime(thread_pool_size=4)
+        self.runtime = runtime or Runtime(thread_pool_size=4)
 
     def post(self, job_id: str, n: int) -> None:
         worker, _ = self.runtime.post(self.flow_id, "source", "input", {"n": n}, job_id=job_id)
@@ -76,6 +95,10 @@ class RecordedFlow:
         """Until the engine is done with all that was posted and with what came of it."""
         queues = [worker._executor.task_queue for worker in self._workers]
         wait_until(lambda: all(queue.unfinished_tasks == 0 for queue in queues), "the engine is idle")
+
+    def emit_from_source(self, worker: Any) -> None:
+        """In a context that was kept, as a thread of a routine's own may do."""
+        self._source.emit("output", worker_state=worker, n=99, by="source")
 
     def close(self) -> None:
         self.runtime.shutdown(wait=True)

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import math
+import time
+import urllib.request
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
+from uuid import UUID
+
+import numpy
+import pytest
 
 from daemon import Daemon
 from luxcast import Publisher, Stats
+from luxcast.routilux.events import now
 from waiting import PATIENCE, wait_until
 
 
@@ -43,6 +53,55 @@ def test_a_refusal_of_the_daemon_is_counted(daemon: Daemon) -> None:
         publisher.publish({"type": "t", "job_id": "j"})
         assert publisher.flush(PATIENCE)
         assert (publisher.stats().refused, publisher.stats().delivered) == (1, 1)
+
+
+def test_refusals_are_counted_however_many_come_at_once(daemon: Daemon) -> None:
+    with Publisher(daemon.path) as publisher:
+        for n in range(3000):
+            publisher.publish({"type": "t", "job_id": "etl/7" if n % 3 else "j", "n": n})
+        assert publisher.flush(PATIENCE)
+        stats = publisher.stats()
+        assert (stats.delivered, stats.refused) == (1000, 2000)
+
+
+def test_ids_that_are_no_texts_name_the_job_all_the_same(daemon: Daemon) -> None:
+    with Publisher(daemon.path) as publisher:
+        for job in (5, UUID(int=7), numpy.int64(9)):
+            publisher.publish({"type": "job_started", "job_id": job, "flow_id": "f"})
+            with daemon.watch(f"jobs/{job}/monitor") as watcher:
+                assert watcher.wait_for(1)[0]["job_id"] == str(job)
+
+
+@pytest.fixture
+def _tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("_tokyo")
+def test_the_daemon_reads_every_time_that_is_written_here(daemon: Daemon) -> None:
+    utc = datetime(2025, 1, 15, 10, 30, 0, 250_000, timezone.utc)
+    written = now()
+    times: list[tuple[object, str]] = [
+        (utc, "2025-01-15T10:30:00.250Z"),
+        (utc.astimezone(timezone(timedelta(hours=-5, minutes=-30))), "2025-01-15T10:30:00.250Z"),
+        (utc.replace(tzinfo=None) + timedelta(hours=9), "2025-01-15T10:30:00.250Z"),
+        (datetime(1880, 1, 1, 9, 18, 59), "1880-01-01T00:00:00.000Z"),
+        (date(2025, 1, 15), "2025-01-15T00:00:00.000Z"),
+        (numpy.datetime64("2025-01-15T10:30:00.25"), "2025-01-15T10:30:00.250Z"),
+        (numpy.datetime64("2025-01-15T10:30:00.25", "ns"), "2025-01-15T10:30:00.250Z"),
+        (written, written),
+    ]
+    with Publisher(daemon.path) as publisher:
+        for n, (timestamp, _) in enumerate(times):
+            publisher.publish({"type": "job_started", "job_id": f"j{n}", "timestamp": timestamp})
+        assert publisher.flush(PATIENCE)
+    with urllib.request.urlopen(f"http{daemon.address[2:]}/console/jobs", timeout=PATIENCE) as answer:
+        jobs = {job["job_id"]: job["start_time"] for job in json.load(answer)["jobs"]}
+    assert [jobs[f"j{n}"] for n in range(len(times))] == [time_ for _, time_ in times]
 
 
 def test_a_clean_restart_loses_and_doubles_nothing(socket_path: str, tmp_path: Path) -> None:

@@ -57,8 +57,6 @@ def _read(value: object) -> Any:
         ([math.inf, -math.inf], ["inf", "-inf"]),
         ("a\ud800b", "a?b"),
         ({"\udfff": 1}, {"?": 1}),
-        ({1}, "{1}"),
-        (b"\xff", "b'\\xff'"),
         ({(1, 2): 3, None: 4, 5: 6, math.nan: 7}, {"(1, 2)": 3, "null": 4, "5": 6, "nan": 7}),
         (_NoRepr(), "<_NoRepr that cannot be shown>"),
         ({"a": _NoRepr(), "b": math.nan}, {"a": "<_NoRepr that cannot be shown>", "b": "nan"}),
@@ -74,8 +72,12 @@ def test_a_number_that_python_will_not_write_is_described() -> None:
     assert _read([10**4000, 10**5000]) == [10**4000, "<int of 16610 bits>"]
 
 
-def test_an_object_shows_the_start_of_its_repr() -> None:
-    assert _read({"x" * 5000}) == repr({"x" * 5000})[:1000]
+def test_an_object_shows_the_start_of_its_text() -> None:
+    class Long:
+        def __repr__(self) -> str:
+            return "x" * 5000
+
+    assert _read(Long()) == "x" * 1000
 
 
 def test_numbers_and_texts_stay_as_they_are() -> None:

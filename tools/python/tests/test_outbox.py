@@ -105,6 +105,56 @@ def test_a_line_is_refused_once() -> None:
         assert outbox.stats().refused == 1
 
 
+def test_refusals_beyond_those_that_are_named_are_counted() -> None:
+    with _outbox(100, 1000) as outbox:
+        _put(outbox, *[(f"{n}\n", LIFECYCLE) for n in range(10)])
+        outbox.take(1000)
+        outbox.refuse(2)
+        outbox.refuse(6)  # told ahead of the acknowledgement that covers it
+        outbox.acknowledge(5, refused=3)
+        assert (outbox.stats().delivered, outbox.stats().refused) == (2, 4), "2 and 6 by name, two of 1 to 5 without"
+        outbox.acknowledge(6, refused=4)
+        assert (outbox.stats().delivered, outbox.stats().refused) == (2, 4)
+        outbox.acknowledge(10, refused=7)
+        stats = outbox.stats()
+        assert (stats.delivered, stats.refused, stats.waiting) == (3, 7, 0)
+
+
+def test_each_connection_counts_its_own_refusals() -> None:
+    with _outbox(100, 1000) as outbox:
+        _put(outbox, *[(f"{n}\n", LIFECYCLE) for n in range(8)])
+        outbox.take(1000)
+        outbox.acknowledge(3, refused=2)
+        outbox.refuse(4)
+        assert outbox.resume(3) == (4, b"\n4\n5\n6\n7\n")
+        outbox.acknowledge(6, refused=1)
+        outbox.acknowledge(8, refused=1)
+        stats = outbox.stats()
+        assert (stats.delivered, stats.refused, stats.waiting) == (1 + 3, 2 + 1 + 1, 0)
+
+
+def test_a_daemon_that_counts_in_no_sensible_way_makes_no_nonsense() -> None:
+    with _outbox(100, 1000) as outbox:
+        _put(outbox, *[(f"{n}\n", LIFECYCLE) for n in range(4)])
+        outbox.take(1000)
+        outbox.acknowledge(2, refused=99)
+        outbox.acknowledge(3, refused=-5)
+        outbox.acknowledge(4)
+        stats = outbox.stats()
+        assert (stats.delivered, stats.refused, stats.published) == (2, 2, 4)
+
+
+def test_what_only_a_later_connection_told_is_said_to_be_presumed() -> None:
+    with _outbox(100, 1000) as outbox:
+        _put(outbox, *[(f"{n}\n", LIFECYCLE) for n in range(6)])
+        outbox.take(1000)
+        outbox.acknowledge(2, refused=0)
+        outbox.refuse(3)
+        outbox.resume(5)
+        stats = outbox.stats()
+        assert (stats.delivered, stats.presumed, stats.refused, stats.waiting) == (4, 2, 1, 1)
+
+
 def test_after_the_end_everything_is_counted_as_such() -> None:
     with _outbox(100, 1000) as outbox:
         _put(outbox, ("a", LIFECYCLE), ("b", METRICS))

@@ -7,14 +7,17 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
+
+import pytest
 
 from fake import FakeDaemon
 from waiting import PATIENCE
 
 
-def _run(code: str, path: str, **variables: str) -> str:
+def _run(code: str, path: str, warnings: str = "error", **variables: str) -> str:
     process = subprocess.run(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(code)],
+        [sys.executable, "-W", warnings, "-c", textwrap.dedent(code)],
         env={**os.environ, "LUXCAST_INGEST": path, **variables},
         capture_output=True,
         text=True,
@@ -160,3 +163,89 @@ assert stats.published == stats.delivered + stats.dropped and stats.faults == 0,
 def test_disabled_a_process_ends_at_once(fake: FakeDaemon) -> None:
     _run(_BEGIN + "assert not publisher.publish(event(0))", fake.path, LUXCAST_DISABLED="1")
     assert fake.names == []
+
+
+_CHILDREN = """
+import multiprocessing, multiprocessing.util, os, sys, time
+from luxcast import Publisher
+def event(n): return {"type": "t", "job_id": "j", "n": n}
+publisher = Publisher(exit_seconds=10)
+def work(first):
+    multiprocessing.util.Finalize(None, publisher.publish, args=(event(first + 500),), exitpriority=0)
+    for n in range(first, first + 500): publisher.publish(event(n))
+def fail(first):
+    work(first)
+    raise SystemExit(3)
+if __name__ == "__main__":
+    context = multiprocessing.get_context(sys.argv[1])
+    publisher.publish(event(0))
+    children = [context.Process(target=target, args=(first,)) for target, first in ((work, 1000), (fail, 2000))]
+    for child in children: child.start()
+    for child in children: child.join()
+    assert [child.exitcode for child in children] == [0, 3]
+    publisher.publish(event(1))
+    with context.Pool(1) as pool:
+        pool.apply(work, (3000,))
+        pool.close()
+        pool.join()
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_what_a_child_of_multiprocessing_published_is_sent_at_its_end(
+    fake: FakeDaemon, method: str, tmp_path: Path
+) -> None:
+    program = tmp_path / "children.py"
+    program.write_text(_CHILDREN)
+    process = subprocess.run(
+        [sys.executable, "-W", "error", str(program), method],
+        env={**os.environ, "LUXCAST_INGEST": fake.path},
+        capture_output=True,
+        text=True,
+        timeout=4 * PATIENCE,
+    )
+    assert (process.returncode, process.stderr) == (0, "")
+    numbers = fake.numbers()
+    assert [n for n in numbers if n < 1000] == [0, 1]
+    for first in (1000, 2000, 3000):
+        assert [n for n in numbers if first <= n < first + 1000] == list(range(first, first + 501))
+
+
+_GREEN = """
+import threading, time
+before = threading.get_ident()
+from luxcast import Publisher
+def event(n): return {"type": "t", "job_id": "j", "n": n}
+publisher = Publisher(exit_seconds=10)
+ticks = []
+def tick():
+    while len(ticks) < 10**6:
+        ticks.append(time.monotonic())
+        time.sleep(0.01)
+threading.Thread(target=tick, daemon=True).start()
+for n in range(1000):
+    assert publisher.publish(event(n))
+    if n % 100 == 0: time.sleep(0.01)
+until = time.monotonic() + 20
+while publisher.stats().waiting and time.monotonic() < until: time.sleep(0.01)
+time.sleep(0.5)
+stats = publisher.stats()
+assert (stats.delivered, stats.sender_faults, stats.faults) == (1000, 0, 0), stats
+assert max(b - a for a, b in zip(ticks, ticks[1:])) < 5, "the sender kept the others from running"
+publisher.publish(event(1000))
+assert publisher.close(20)
+"""
+
+
+@pytest.mark.parametrize(
+    "patch",
+    [
+        "import gevent.monkey; gevent.monkey.patch_all()",
+        "import eventlet; eventlet.monkey_patch()",
+    ],
+)
+@pytest.mark.parametrize("is_first", [True, False])
+def test_it_sends_where_the_standard_library_was_made_green(fake: FakeDaemon, patch: str, is_first: bool) -> None:
+    code = f"{patch}\n{_GREEN}" if is_first else f"import luxcast\n{patch}\n{_GREEN}"
+    _run(code, fake.path, warnings="ignore")
+    assert fake.numbers() == list(range(1001))

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import logging
 import os
+import socket
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from datetime import datetime, timezone
+from decimal import Decimal
+from enum import Enum
+from pathlib import Path
+from typing import Any, Callable
 
+import numpy
 import pytest
 
 from fake import FakeDaemon
-from luxcast import Publisher, Stats
+from luxcast import Publisher, Stats, default_paths
+from luxcast.head import Heads
+from luxcast.sender import Sender
 from waiting import PATIENCE, wait_until
 
 
@@ -173,6 +184,26 @@ def test_refused_lines_are_counted_and_told(fake: FakeDaemon, caplog: pytest.Log
         _assert_all_counted(stats)
 
 
+@pytest.mark.parametrize(("named", "counts"), [(64, True), (0, True), (10**9, False)])
+def test_refusals_are_counted_however_many_the_daemon_names(
+    fake: FakeDaemon, named: int, counts: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "luxcast")
+    fake.errors_max, fake.counts_refusals = named, counts
+    fake.refuses.add("bad")
+    fake.may_read.clear()
+    with _publisher(fake.path) as publisher:
+        for n in range(1000):
+            publisher.publish(_event(n, "bad" if n % 10 else "good"))
+        fake.may_read.set()
+        assert publisher.flush(PATIENCE)
+        stats = publisher.stats()
+        assert (stats.delivered, stats.refused) == (100, 900)
+        _assert_all_counted(stats)
+    wait_until(lambda: "events refused by the daemon" in caplog.text, "the log tells")
+    assert ("none of them named" in caplog.text) == (named == 0)
+
+
 def test_what_is_no_event_is_counted_and_never_raises(fake: FakeDaemon) -> None:
     class Odd(dict):  # type: ignore[type-arg]
         def get(self, key: object, default: object = None) -> object:
@@ -202,6 +233,27 @@ def test_close_sends_what_waits(fake: FakeDaemon) -> None:
     assert publisher.close(), "closing again is nothing"
 
 
+def test_with_waits_no_longer_than_the_end_of_the_process(socket_path: str) -> None:
+    began = time.monotonic()
+    with Publisher(socket_path, exit_seconds=0.3) as publisher:
+        publisher.publish(_event(0))
+    assert 0.3 <= time.monotonic() - began < 4
+    assert publisher.stats() == Stats(published=1, dropped_closed=1)
+
+
+def test_a_path_may_be_any_kind_of_path(fake: FakeDaemon) -> None:
+    for path in (Path(fake.path), fake.path):
+        with Publisher(path) as publisher:
+            assert publisher.path == fake.path
+            publisher.publish(_event(0))
+            assert publisher.flush(PATIENCE)
+    nothing: Any = 5
+    with pytest.raises(TypeError):
+        Publisher(nothing)
+    with pytest.raises(ValueError, match="NUL"):
+        Publisher("/tmp/a\0b")
+
+
 def test_with_sends_what_waits(fake: FakeDaemon) -> None:
     with Publisher(fake.path) as publisher:
         publisher.publish(_event(0))
@@ -228,8 +280,6 @@ def test_close_gives_up_at_its_deadline(socket_path: str, is_there: bool) -> Non
 
 
 def test_something_else_at_the_socket_does_no_harm(socket_path: str, caplog: pytest.LogCaptureFixture) -> None:
-    import socket
-
     caplog.set_level(logging.WARNING, "luxcast")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(socket_path)
@@ -261,11 +311,220 @@ def test_disabled_it_does_nothing(fake: FakeDaemon, monkeypatch: pytest.MonkeyPa
 
 def test_the_socket_is_found_as_the_daemon_finds_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Publisher().path == "/run/luxcast/ingest.sock"
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "not/absolute")
+    assert default_paths() == ("/run/luxcast/ingest.sock",)
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/7")
     assert Publisher().path == "/run/user/7/luxcast.sock"
+    assert default_paths() == ("/run/user/7/luxcast.sock", "/run/luxcast/ingest.sock")
     monkeypatch.setenv("LUXCAST_INGEST", "/tmp/x")
-    assert Publisher().path == "/tmp/x"
+    assert Publisher().path == "/tmp/x" and default_paths() == ("/tmp/x",)
     assert Publisher("/tmp/y").path == "/tmp/y"
+
+
+@pytest.fixture
+def _two_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+    """The user's own socket and the packaged service's, which is in another place for this test."""
+    own, packaged = str(tmp_path / "luxcast.sock"), str(tmp_path / "packaged.sock")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setattr("luxcast.settings.SYSTEM_PATH", packaged)
+    return own, packaged
+
+
+def test_both_usual_places_are_looked_at(_two_places: tuple[str, str], caplog: pytest.LogCaptureFixture) -> None:
+    own, packaged = _two_places
+    caplog.set_level(logging.WARNING, "luxcast")
+    publisher = Publisher(retry_seconds_max=0.2)
+    publisher.publish(_event(0))
+    wait_until(lambda: "cannot publish" in caplog.text, "the log tells")
+    assert f"at {own} or {packaged}" in caplog.text
+    with FakeDaemon(packaged) as fake:
+        assert publisher.flush(PATIENCE)
+        assert fake.numbers() == [0]
+        with FakeDaemon(own) as other:
+            fake.go_away(forgets=False)
+            fake.listen()
+            publisher.publish(_event(1))
+            assert publisher.close(PATIENCE)
+            assert (fake.numbers(), other.numbers()) == ([0, 1], []), "it stays where it was"
+
+
+def test_what_is_no_daemon_in_one_place_does_not_hide_that_in_the_other(_two_places: tuple[str, str]) -> None:
+    own, packaged = _two_places
+    with socket.socket(socket.AF_UNIX) as listener, FakeDaemon(packaged) as fake:
+        listener.bind(own)
+        listener.listen()
+        with Publisher(retry_seconds_max=0.2) as publisher:
+            publisher.publish(_event(0))
+            connection, _ = listener.accept()
+            connection.close()
+            assert publisher.flush(PATIENCE)
+            assert fake.numbers() == [0]
+
+
+def test_a_misspelt_variable_is_told(
+    fake: FakeDaemon, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("LUXCAST_DISABLE", "1")
+    monkeypatch.setenv("LUXCAST_LISTEN", "127.0.0.1:1")
+    monkeypatch.setenv("LUXCAST_DISABLED", "0")
+    with _publisher(fake.path) as publisher:
+        publisher.publish(_event(0))
+        assert publisher.flush(PATIENCE)
+    told = [record.getMessage() for record in caplog.records if "nobody reads" in record.getMessage()]
+    assert len(told) == 1 and "LUXCAST_DISABLE;" in told[0]
+
+
+def _raise(error: BaseException) -> Callable[..., Any]:
+    def fail(*given: object, **named: object) -> Any:
+        raise error
+
+    return fail
+
+
+def test_a_log_that_fails_does_not_stop_the_sending(fake: FakeDaemon) -> None:
+    class Broken(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            raise RuntimeError("no log today")
+
+    logger = logging.Logger("broken")
+    logger.addFilter(Broken())
+    fake.refuses.add("bad")
+    with _publisher(fake.path, logger=logger) as publisher:
+        assert publisher.publish(_event(0, "bad"))
+        assert publisher.flush(PATIENCE)
+        for round_ in range(3):
+            fake.go_away(forgets=False)
+            fake.listen()
+            assert publisher.publish(_event(round_ + 1))
+            assert publisher.flush(PATIENCE)
+        assert fake.numbers() == [1, 2, 3]
+        stats = publisher.stats()
+        assert stats.sender_faults > 0 and stats.last_fault == "RuntimeError: no log today"
+        _assert_all_counted(stats)
+
+
+def test_a_sender_that_fails_goes_on_and_says_so(
+    fake: FakeDaemon, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "luxcast")
+    monkeypatch.setattr(Sender, "_converse", _raise(ZeroDivisionError("by nothing")))
+    with _publisher(fake.path) as publisher:
+        publisher.publish(_event(0))
+        wait_until(lambda: publisher.stats().sender_faults > 2, "it failed again and again")
+        assert not publisher.publish(_event(1)), "nobody can say whether this will be sent"
+        stats = publisher.stats()
+        assert (stats.last_fault, stats.waiting, stats.faults) == ("ZeroDivisionError: by nothing", 2, 0)
+        monkeypatch.undo()
+        assert publisher.flush(PATIENCE)
+        assert fake.numbers() == [0, 1]
+        wait_until(lambda: "the thread that sends failed" in caplog.text, "the log tells")
+        assert "ZeroDivisionError" in caplog.text and "lost by a fault" not in caplog.text
+        assert publisher.publish(_event(2))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_sender_that_was_ended_is_started_again(fake: FakeDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    with _publisher(fake.path) as publisher:
+        publisher.publish(_event(0))
+        assert publisher.flush(PATIENCE)
+        with monkeypatch.context() as patch:
+            patch.setattr(Sender, "_handle_answers", _raise(SystemExit(3)))
+            publisher.publish(_event(1))
+            wait_until(lambda: publisher.stats().last_fault == "SystemExit: 3", "the thread has ended")
+        wait_until(lambda: publisher.publish(_event(2)), "it is up again")
+        assert publisher.flush(PATIENCE)
+        numbers = fake.numbers()
+        assert numbers[:2] == [0, 1] and set(numbers[2:]) == {2}, "nothing came twice but for what was published twice"
+        assert len(set(fake.names)) == 1
+        _assert_all_counted(publisher.stats())
+
+
+def test_a_thread_that_cannot_be_started_is_told(fake: FakeDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    with _publisher(fake.path) as publisher:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", _raise(RuntimeError("can't start new thread")))
+            assert not publisher.publish(_event(0))
+        assert publisher.stats().last_fault == "RuntimeError: can't start new thread"
+        wait_until(lambda: publisher.publish(_event(1)), "there is one now")
+        assert publisher.flush(PATIENCE)
+        assert fake.numbers()[:2] == [0, 1]
+
+
+class _Kind(Enum):
+    STARTED = "job_started"
+
+
+def test_ids_become_texts_where_people_take_them_for_ids(fake: FakeDaemon) -> None:
+    ids = [5, uuid.UUID(int=7), numpy.int64(9), _Kind.STARTED, Path("run-1"), b"raw", "plain"]
+    with _publisher(fake.path) as publisher:
+        for id_ in ids:
+            event = {"type": _Kind.STARTED, "job_id": id_, "flow_id": id_}
+            assert publisher.publish(event)
+            assert event["job_id"] is id_, "the caller's event is left alone"
+        assert publisher.flush(PATIENCE)
+        expected = ["5", str(uuid.UUID(int=7)), "9", "job_started", "run-1", "raw", "plain"]
+        assert [event["job_id"] for event in fake.events] == expected
+        assert [event["flow_id"] for event in fake.events] == expected
+        assert {event["type"] for event in fake.events} == {"job_started"}
+
+
+def test_a_timestamp_stays_one_that_can_be_read(fake: FakeDaemon) -> None:
+    at = datetime(2025, 1, 15, 10, 30, tzinfo=timezone.utc)
+    times = [at, at.timestamp(), Decimal("1736937000.25"), numpy.datetime64("2025-01-15T10:30:00"), None]
+    with _publisher(fake.path) as publisher:
+        for timestamp in times:
+            publisher.publish(_event(0, timestamp=timestamp))
+        assert publisher.flush(PATIENCE)
+        assert [event["timestamp"] for event in fake.events] == [
+            "2025-01-15T10:30:00+00:00",
+            1736937000,
+            1736937000.25,
+            "2025-01-15T10:30:00",
+            None,
+        ]
+
+
+@pytest.mark.parametrize(
+    ("event", "problem"),
+    [
+        ({"type": "t", "job_id": "etl/7"}, "job_id 'etl/7' has '/' in it"),
+        ({"type": "t", "flow_id": "\u6570"}, "flow_id '\\u6570' has '\\u6570' in it"),
+        ({"type": "t", "job_id": "x" * 129}, "has 129 characters, not 1 to 128"),
+        ({"type": "t", "job_id": "", "flow_id": "f"}, "job_id '' has 0 characters"),
+        ({"type": "t", "job_id": 1.5}, "job_id 1.5 is no text"),
+        ({"type": "t", "job_id": True}, "job_id True is no text"),
+        ({"type": "t", "job_id": ["a"]}, "job_id ['a'] is no text"),
+        ({"type": "t", "job_id": 10**5000}, "is no text"),
+        ({"type": "t"}, "neither job_id nor flow_id"),
+        ({"type": "t", "job_id": None}, "neither job_id nor flow_id"),
+        ({"type": "a b", "job_id": "j"}, "type 'a b' has ' ' in it"),
+        ({"type": "x" * 65, "job_id": "j"}, "has 65 characters, not 1 to 64"),
+        ({"type": "t", "job_id": "j", "stream_seq": 1}, "stream_seq"),
+    ],
+)
+def test_what_the_daemon_will_refuse_is_told_with_the_place_it_comes_from(
+    fake: FakeDaemon, event: dict[str, Any], problem: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with _publisher(fake.path) as publisher:
+        publisher.publish({"type": "t", "job_id": "j"})
+        frame = inspect.currentframe()
+        assert frame is not None
+        assert publisher.publish(event), "it is for the daemon to judge"
+        line = frame.f_lineno - 1
+        wait_until(lambda: "the daemon will refuse" in caplog.text, "the log tells")
+        assert problem in caplog.text and f"{__file__}:{line}" in caplog.text
+
+
+def test_every_id_that_is_none_is_known_and_no_other() -> None:
+    cases = json.loads((Path(__file__).parents[3] / "tests/cases/ids.json").read_text())
+    heads = Heads()
+    for case in cases:
+        if case["value"] == 5:  # a number that was counted becomes its text
+            continue
+        for name in ("job_id", "flow_id"):
+            event = {"type": "t", name: case["value"]}
+            assert (heads.settle(event, "t").problem is None) == case["is_id"], case
+            assert heads.is_good(event, "t") == case["is_id"], case
 
 
 @pytest.mark.parametrize(

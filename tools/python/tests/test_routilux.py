@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import routilux.core.hooks
+from routilux import Runtime
+from routilux.core.executor import WorkerExecutor
 from routilux.core.hooks import (
     ExecutionHooksInterface,
     NullExecutionHooks,
@@ -20,6 +23,7 @@ from routilux.monitoring.registry import MonitoringRegistry
 import luxcast.routilux
 from daemon import Daemon, Message
 from flow import RecordedFlow
+from luxcast.head import what_is_wrong
 from luxcast.routilux.hooks import Hooks
 from waiting import wait_until
 
@@ -38,6 +42,9 @@ _MEMBERS = {
     "execution_event": {"event": {"event_id", "routine_id", "event_type", "timestamp", "data"}},
 }
 """Of each type, its members that are objects, and their members, as the protocol has them."""
+
+
+_RUNS = ("routine_started", "routine_completed", "routine_failed")
 
 
 @pytest.fixture(autouse=True)
@@ -110,8 +117,11 @@ def test_watchers_see_what_a_flow_did(daemon: Daemon, is_monitoring: bool) -> No
     assert flow.record.of("sink") == [{"n": n, "by": "middle"} for n in range(10, 15)]
     (started,) = _of(events, "job_started")
     assert events[0] == started and started["data"] == {"entry_routine": "source", "params": {"n": 10}}
-    routine = [(event["type"], event["routine_id"]) for event in _of(events, "routine_started", "routine_completed")]
-    assert routine == [("routine_started", "source"), ("routine_completed", "source")]
+    for routine in ("source", "middle", "sink"):
+        runs = [event["type"] for event in _of(events, *_RUNS) if event["routine_id"] == routine]
+        assert runs == ["routine_started", "routine_completed"] * len(flow.record.of(routine)), "each run has its span"
+    assert all(event["data"].get("slot_name", "input") == "input" for event in _of(events, *_RUNS))
+    assert all(event["data"]["duration"] >= 0 for event in _of(events, "routine_completed"))
     assert events[-1]["type"] == "job_completed" and events[-1]["data"]["total_events"] == len(events)
     assert installation.publisher.stats().faults == 0
 
@@ -149,6 +159,9 @@ def test_a_failure_of_any_routine_is_seen(daemon: Daemon, routine: str) -> None:
     _assert_as_recorded(events, flow)
     assert flow.record.failed == [(routine, "no seven")]
     (failed,) = _of(events, "routine_failed")
+    runs = [event["type"] for event in _of(events, *_RUNS) if event["routine_id"] == routine]
+    assert runs.count("routine_started") == len(flow.record.of(routine)), "also of the run that failed"
+    assert runs[runs.index("routine_failed") - 1] == "routine_started"
     assert (failed["data"]["error_type"], failed["data"]["slot_name"]) == ("ValueError", "input")
     assert events[-1]["type"] == "job_failed"
     assert events[-1]["data"] == {"error": "no seven", "error_type": "ValueError", "routine_id": routine}
@@ -205,6 +218,148 @@ def test_hooks_have_the_engines_names() -> None:
     for name in ExecutionHooksInterface.__abstractmethods__:
         engines = inspect.signature(getattr(ExecutionHooksInterface, name))
         assert list(inspect.signature(getattr(Hooks, name)).parameters) == list(engines.parameters), name
+
+
+def test_it_stays_in_place_when_monitoring_is_switched_on_and_off(daemon: Daemon) -> None:
+    """As in Routilux's server, which switches it on after it has loaded the modules of the routines."""
+    installation = luxcast.routilux.install(path=daemon.path)
+    MonitoringRegistry.enable()
+    assert installation.is_in_place and luxcast.routilux.install(path=daemon.path) is installation
+    manager = MonitoringRegistry.get_instance().breakpoint_manager
+    assert manager is not None
+    stop = Breakpoint(job_id="stopped", routine_id="sink", slot_name="input")
+    manager.add_breakpoint(stop)
+    flow = RecordedFlow()
+    flow.post("stopped", 10)
+    flow.wait_until_idle()
+    flow.runtime.complete_job("stopped")
+    assert stop.hit_count == 5, "the monitoring is asked"
+    MonitoringRegistry.disable()
+    flow.post("free", 10)
+    flow.wait_until_idle()
+    flow.runtime.complete_job("free")
+    events = _watch(daemon, flow, last=2)
+    flow.close()
+    _assert_documented(events, flow)
+    for job, hits, calls in (("stopped", 5, 0), ("free", 0, 5)):
+        own = [event for event in events if event["job_id"] == job]
+        assert (own[0]["type"], own[-1]["type"]) == ("job_started", "job_completed")
+        assert len(_of(own, "breakpoint_hit")) == hits
+        assert [routine for routine, _ in _inner(own, "slot_call")].count("sink") == calls
+    luxcast.routilux.uninstall()
+    assert isinstance(get_execution_hooks(), NullExecutionHooks)
+
+
+def test_hooks_that_are_put_over_ours_are_asked_and_nothing_is_told_twice(daemon: Daemon) -> None:
+    class Over(NullExecutionHooks):
+        """Asks those before it, as ours do."""
+
+        def __init__(self, before: ExecutionHooksInterface) -> None:
+            self.before, self.emitted = before, 0
+
+        def on_event_emit(self, *told: Any, **named: Any) -> bool:
+            self.emitted += 1
+            return bool(self.before.on_event_emit(*told, **named))
+
+    luxcast.routilux.install(path=daemon.path)
+    over = Over(routilux.core.hooks.get_execution_hooks())
+    set_execution_hooks(over)
+    flow = RecordedFlow()
+    flow.post("job-1", 10)
+    flow.wait_until_idle()
+    flow.runtime.complete_job("job-1")
+    events = _watch(daemon, flow)
+    flow.close()
+    _assert_as_recorded(events, flow)
+    assert over.emitted == len(flow.record.emitted)
+    luxcast.routilux.uninstall()
+    assert get_execution_hooks() is over
+
+
+def test_putting_hooks_aside_and_back_again_and_again_makes_no_chain(socket_path: str) -> None:
+    before = get_execution_hooks()
+    installation = luxcast.routilux.install(path=socket_path)
+    for _ in range(100):
+        aside = routilux.core.hooks.get_execution_hooks()
+        set_execution_hooks(NullExecutionHooks())
+        assert routilux.core.hooks.get_execution_hooks() is not aside
+        set_execution_hooks(aside)
+        assert installation.is_in_place
+    assert isinstance(aside, Hooks) and not isinstance(aside.before, Hooks)
+    luxcast.routilux.uninstall(0)
+    assert get_execution_hooks() is before
+
+
+def test_uninstall_leaves_the_engine_as_it_was(socket_path: str) -> None:
+    places = [
+        (routilux.core.hooks, "get_execution_hooks"),
+        (routilux.core.hooks, "set_execution_hooks"),
+        (Runtime, "handle_event_emit"),
+        (Runtime, "_check_routine_activation"),
+        (WorkerExecutor, "enqueue_task"),
+        (WorkerExecutor, "_execute_task"),
+    ]
+    before = [vars(owner)[name] for owner, name in places]
+    hooks = get_execution_hooks()
+    luxcast.routilux.install(path=socket_path)
+    assert [vars(owner)[name] for owner, name in places] != before
+    luxcast.routilux.uninstall(0)
+    assert [vars(owner)[name] for owner, name in places] == before
+    assert get_execution_hooks() is hooks
+
+
+def test_an_engine_that_is_not_known_works_and_is_named(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    check = Runtime._check_routine_activation
+    monkeypatch.delattr(Runtime, "_check_routine_activation")
+    monkeypatch.setattr(Runtime, "__getattr__", lambda runtime, name: check.__get__(runtime), raising=False)
+    luxcast.routilux.install(path=daemon.path)
+    assert "is not one that luxcast knows" in caplog.text
+    flow = RecordedFlow()
+    flow.post("job-1", 10)
+    flow.wait_until_idle()
+    flow.runtime.complete_job("job-1")
+    events = _watch(daemon, flow)
+    flow.close()
+    assert {event["routine_id"] for event in _of(events, *_RUNS)} == {"source"}
+    assert len(flow.record.of("sink")) == 5
+
+
+def test_a_fault_of_ours_is_kept_from_the_engine(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*given: object, **named: object) -> Any:
+        raise RuntimeError("ours")
+
+    installation = luxcast.routilux.install(path=daemon.path)
+    for name in ("event", "now"):
+        monkeypatch.setattr(f"luxcast.routilux.events.{name}", fail)
+    flow = RecordedFlow()
+    flow.post("job-1", 10)
+    flow.wait_until_idle()
+    flow.runtime.complete_job("job-1")
+    flow.close()
+    assert flow.record.of("sink") == [{"n": n, "by": "middle"} for n in range(10, 15)]
+    assert installation.publisher.stats().faults > 20
+
+
+def test_names_that_are_no_ids_stay_apart_and_are_told(daemon: Daemon) -> None:
+    luxcast.routilux.install(path=daemon.path)
+    names = ["数据处理", "图像处理", "a b", "a_b", "x" * 129, "x" * 130, "näheres"]
+    for name in names:
+        flow = RecordedFlow(flow_id=name)
+        flow.post(f"job of {name}", 1)
+        flow.wait_until_idle()
+        flow.runtime.complete_job(f"job of {name}")
+        flow.close()
+    with daemon.watch("events") as watcher:
+        wait_until(lambda: len(_of(watcher.events, "job_completed")) == len(names), "all have ended")
+        events = list(watcher.events)
+    ids = {str(event.get("flow_name", event["flow_id"])): event["flow_id"] for event in events}
+    assert sorted(ids) == sorted(names) and len(set(ids.values())) == len(names)
+    assert ids["a_b"] == "a_b" and ids["a b"].startswith("a_b-") and ids["näheres"].startswith("n_heres-")
+    jobs = {event["job_name"]: event["job_id"] for event in events}
+    assert len(set(jobs.values())) == len(names)
+    assert all(what_is_wrong(id_) == "" for id_ in (*ids.values(), *jobs.values()))
 
 
 def test_hooks_that_were_there_are_asked_and_come_back(socket_path: str) -> None:

@@ -6,7 +6,7 @@ buffer (`outbox`), and returns. A thread (`sender`) takes lines from there, send
 """
 
 from luxcast.publisher import Publisher
-from luxcast.settings import default_path, is_disabled
+from luxcast.settings import default_path, default_paths, is_disabled
 from luxcast.stats import Stats
 
-__all__ = ["Publisher", "Stats", "default_path", "is_disabled"]
+__all__ = ["Publisher", "Stats", "default_path", "default_paths", "is_disabled"]

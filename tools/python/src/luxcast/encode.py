@@ -12,16 +12,13 @@ from collections.abc import Mapping
 from math import isfinite
 from typing import Any, NamedTuple, Optional
 
+from luxcast.values import OMITTED, plain, shown
+
 DEPTH_MAX = 64
 """How deep the daemon lets a line nest, the event itself being 1."""
 
-SHOWN_MAX = 1_000
-"""Characters kept of a `repr`."""
-
 NODES_MAX = 200_000
 """Values looked at when an event is made plain: one that refers to itself again and again must not take for ever."""
-
-OMITTED = "..."
 
 
 class Line(NamedTuple):
@@ -65,16 +62,8 @@ def _with_effort(event: dict[str, Any], line_bytes_max: int) -> Line:
     return Line(None, False)
 
 
-def shown(value: object) -> str:
-    """The start of a value's `repr`, or its type's name where it has none."""
-    try:
-        return repr(value)[:SHOWN_MAX]
-    except Exception:
-        return f"<{type(value).__name__} that cannot be shown>"
-
-
 _to_json = json.JSONEncoder(
-    ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=shown
+    ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=plain
 ).encode
 
 
@@ -96,7 +85,7 @@ _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
 
 class _Plain:
-    """Makes values that JSON and the daemon can take: what is in no place in JSON is rendered by `repr`."""
+    """Makes values that JSON and the daemon can take, through and through."""
 
     def __init__(self, limits: _Limits) -> None:
         self._limits = limits
@@ -116,7 +105,7 @@ class _Plain:
         if isinstance(value, int):
             return self._integer(value)
         if not isinstance(value, (Mapping, list, tuple)):
-            return self._text(shown(value))
+            return self._odd(value, depth)
         if depth > DEPTH_MAX or id(value) in self._above:
             return OMITTED
         self._above.add(id(value))
@@ -125,7 +114,17 @@ class _Plain:
                 return self._object(value, depth)
             return self._list(value, depth)
         except Exception:
-            return shown(value)
+            return self._text(shown(value))
+        finally:
+            self._above.discard(id(value))
+
+    def _odd(self, value: object, depth: int) -> object:
+        """Step by step, but not for ever: a value may turn into itself, or into others again and again."""
+        if id(value) in self._above or len(self._above) > 3 * DEPTH_MAX:
+            return OMITTED
+        self._above.add(id(value))
+        try:
+            return self.value(plain(value), depth)
         finally:
             self._above.discard(id(value))
 
@@ -141,7 +140,7 @@ class _Plain:
             str(int(value))
         except ValueError:
             return f"<int of {value.bit_length()} bits>"
-        return value
+        return int(value)
 
     def _object(self, value: Mapping[Any, object], depth: int) -> dict[str, object]:
         items = list(value.items())
@@ -155,9 +154,14 @@ class _Plain:
     def _key(self, key: object) -> str:
         if isinstance(key, str):
             return self._text(key)
-        if key is None or isinstance(key, (bool, int)):
+        if key is None or isinstance(key, bool):
             return json.dumps(key)
-        return self._text(shown(key))
+        step = key if isinstance(key, (int, float, tuple)) else plain(key)
+        if isinstance(step, str):
+            return self._text(step)
+        if isinstance(step, int):
+            return str(self._integer(step))
+        return self._text(shown(step if isinstance(step, float) else key))
 
     def _list(self, value: list[object] | tuple[object, ...], depth: int) -> list[object]:
         items = list(value)

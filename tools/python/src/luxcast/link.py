@@ -19,6 +19,8 @@ class Welcome(NamedTuple):
 
 class Acknowledged(NamedTuple):
     line: int
+    refused: Optional[int]
+    """How many lines of this connection up to that one were refused; None from a daemon that does not say."""
 
 
 class Refused(NamedTuple):
@@ -30,6 +32,7 @@ class Link:
     """Raises OSError wherever the connection is gone, or is none to a daemon."""
 
     def __init__(self, path: str, name: str) -> None:
+        self.path = path
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._unsent = memoryview(b"")
         self._answers = bytearray()
@@ -97,7 +100,8 @@ def _answer(line: bytes | bytearray) -> Optional[Welcome | Acknowledged | Refuse
         if operation == "welcome":
             return Welcome(int(answer["accepted"]))
         if operation == "ack":
-            return Acknowledged(int(answer["line"]))
+            refused = answer.get("refused")
+            return Acknowledged(int(answer["line"]), None if refused is None else int(refused))
         if operation == "error":
             return Refused(int(answer["line"]), f"{answer['code']}: {answer['message']}")
     except (ValueError, TypeError, KeyError) as error:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import NamedTuple, Optional
+from typing import Optional
 
 from luxcast.bell import Bell
 from luxcast.flight import Flight
 from luxcast.stats import Stats
+from luxcast.values import shown
 
 METRICS, EXECUTION, LIFECYCLE = 0, 1, 2
 """Ranks of events: when the buffer is full, those of the lowest rank go first."""
@@ -28,9 +29,8 @@ def rank(kind: str) -> int:
     return _RANKS.get(kind, LIFECYCLE)
 
 
-class _Waiting(NamedTuple):
-    arrival: int
-    line: bytes
+_Waiting = tuple[int, bytes]
+"""When it came, and the line. A plain tuple, since making one of a class costs the engine a twentieth of `publish`."""
 
 
 class Outbox:
@@ -55,6 +55,7 @@ class Outbox:
         self._is_stopped = False
         self._published = 0
         self._delivered = 0
+        self._presumed = 0
         self._refused = 0
         self._dropped = [0, 0, 0]
         self._too_large = 0
@@ -63,6 +64,12 @@ class Outbox:
         self._cut = 0
         self._connections = 0
         self._faults = 0
+        self._sender_faults = 0
+        self._last_fault = ""
+        self.is_sender_failing = False
+        """Whether the sender has failed, and not reached a daemon since."""
+        self._problems = 0
+        self._last_problem = ""
 
     def put(self, line: bytes, rank: int, is_cut: bool = False) -> bool:
         """Takes a line in, if need be by dropping older ones of the same rank or a lower one."""
@@ -91,7 +98,7 @@ class Outbox:
         self._cut += is_cut
         self._arrivals += 1
         self._lanes_bytes += len(line)
-        self._lanes[rank].append(_Waiting(self._arrivals, line))
+        self._lanes[rank].append((self._arrivals, line))
         if self._is_sender_asleep:
             self._is_sender_asleep = False
             self.bell.ring()
@@ -115,7 +122,7 @@ class Outbox:
         for lowest in range(rank + 1):
             lane = self._lanes[lowest]
             while lane:
-                self._lanes_bytes -= len(lane.popleft().line)
+                self._lanes_bytes -= len(lane.popleft()[1])
                 self._dropped[lowest] += 1
                 if self._has_room(line_bytes):
                     return True
@@ -138,14 +145,33 @@ class Outbox:
     def count_connection(self) -> None:
         with self._lock:
             self._connections += 1
+            self.is_sender_failing = False
+
+    def count_sender_fault(self, error: BaseException, is_failing: bool = True) -> None:
+        """Something failed in the sender's thread that should not have; `is_failing` if nothing can be sent by that."""
+        with self._lock:
+            self._sender_faults += 1
+            self._last_fault = shown(error)
+            self.is_sender_failing = self.is_sender_failing or is_failing
+
+    def note_problem(self, problem: str) -> None:
+        """An event that the daemon will refuse."""
+        with self._lock:
+            self._problems += 1
+            self._last_problem = problem
+
+    def problems(self) -> tuple[int, str]:
+        """How many events there were that the daemon will refuse, and what was wrong with the last one."""
+        with self._lock:
+            return self._problems, self._last_problem
 
     def take(self, bytes_max: int) -> bytes:
         """The next lines in the order of `put`, which are in flight from now on; none while enough are."""
         with self._lock:
             lines: list[bytes] = []
             size = 0
-            while (lane := self._next_lane()) and self._may_fly(size, len(lane[0].line)) and size < bytes_max:
-                line = lane.popleft().line
+            while (lane := self._next_lane()) and self._may_fly(size, len(lane[0][1])) and size < bytes_max:
+                line = lane.popleft()[1]
                 lines.append(line)
                 size += len(line)
                 self._lanes_bytes -= len(line)
@@ -157,7 +183,7 @@ class Outbox:
         """Whether `take` would return something."""
         with self._lock:
             lane = self._next_lane()
-            return lane is not None and self._may_fly(0, len(lane[0].line))
+            return lane is not None and self._may_fly(0, len(lane[0][1]))
 
     def _next_lane(self) -> Optional[deque[_Waiting]]:
         """Where the oldest line waits."""
@@ -172,13 +198,18 @@ class Outbox:
         """A new connection to a daemon that knows of lines up to `accepted`: the number of the next line, and the
         lines in flight, to be sent once more."""
         with self._lock:
-            self._delivered += self._flight.resume(accepted)
+            presumed = self._flight.resume(accepted)
+            self._presumed += presumed
+            self._delivered += presumed
             self._settled.notify_all()
             return self._flight.first, self._flight.lines()
 
-    def acknowledge(self, number: int) -> None:
+    def acknowledge(self, number: int, refused: Optional[int] = None) -> None:
+        """The daemon has dealt with all up to this line, and refused so many of this connection, if it says so."""
         with self._lock:
-            self._delivered += self._flight.acknowledge(number)
+            delivered, unnamed = self._flight.acknowledge(number, refused)
+            self._delivered += delivered
+            self._refused += unnamed
             self._settled.notify_all()
 
     def refuse(self, number: int) -> None:
@@ -249,6 +280,7 @@ class Outbox:
             return Stats(
                 published=self._published,
                 delivered=self._delivered,
+                presumed=self._presumed,
                 refused=self._refused,
                 dropped_metrics=metrics,
                 dropped_execution_events=execution_events,
@@ -261,8 +293,10 @@ class Outbox:
                 cut=self._cut,
                 connections=self._connections,
                 faults=self._faults,
+                sender_faults=self._sender_faults,
+                last_fault=self._last_fault,
             )
 
 
 def _arrival(lane: deque[_Waiting]) -> int:
-    return lane[0].arrival
+    return lane[0][0]

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import atexit
+import importlib
 import logging
 import os
 import re
+import sys
 import threading
+import time
 import uuid
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Any, Optional
+from enum import Enum
+from types import FrameType, TracebackType
+from typing import Any, Callable, Optional, Union
 
 from luxcast.encode import encode
+from luxcast.head import Heads
 from luxcast.outbox import Outbox, rank
 from luxcast.report import Report
 from luxcast.sender import Sender
-from luxcast.settings import default_path, is_disabled
+from luxcast.settings import default_paths, is_disabled
 from luxcast.stats import Stats
 
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,90}")
@@ -24,6 +29,12 @@ _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,90}")
 
 STOP_SECONDS_MAX = 1.0
 """For the sender's thread to notice that it has to stop. It may be within a log handler of any slowness."""
+
+RESTART_SECONDS_MIN = 1.0
+"""Between two starts of the sender's thread, should something end it each time."""
+
+CHILD_EXIT_PRIORITY = -100
+"""Behind whatever else is done at the end of a child, which may publish."""
 
 
 class Publisher:
@@ -35,7 +46,7 @@ class Publisher:
 
     def __init__(
         self,
-        path: Optional[str] = None,
+        path: Optional[Union[str, "os.PathLike[str]"]] = None,
         *,
         name: str = "python",
         events_max: int = 100_000,
@@ -46,14 +57,17 @@ class Publisher:
         exit_seconds: float = 2.0,
         logger: Optional[logging.Logger] = None,
     ) -> None:
-        """Raises ValueError if a setting makes no sense. The README has a table of them."""
+        """Raises ValueError if a setting makes no sense, TypeError if `path` is none. The README has a table of them."""
         if _NAME.fullmatch(name) is None:
             raise ValueError("name must be 1 to 90 characters out of A-Z a-z 0-9 _ . : -")
         if events_max < 1 or line_bytes_max < 100 or bytes_max < line_bytes_max:
             raise ValueError("events_max must be 1 or more, line_bytes_max 100 or more, and bytes_max not below it")
         if min(linger_seconds, exit_seconds) < 0 or retry_seconds_max <= 0:
             raise ValueError("linger_seconds and exit_seconds must not be negative, retry_seconds_max must be positive")
-        self.path = path or default_path()
+        given = os.fsdecode(path) if path is not None else ""
+        if "\0" in given:
+            raise ValueError("path must not have a NUL in it")
+        self._paths = (given,) if given else default_paths()
         self.exit_seconds = exit_seconds
         self._name = name
         self._events_max = events_max
@@ -63,30 +77,46 @@ class Publisher:
         self._retry_seconds_max = retry_seconds_max
         self._logger = logger
         self._is_disabled = is_disabled()
+        self._heads = Heads()
+        self._at_exit: list[Callable[[], None]] = []
         self._starting = threading.Lock()
         self._sender: Optional[Sender] = None
+        self._started_at = -RESTART_SECONDS_MIN
+        self._only_name = self._make_name()
+        self._report = self._make_report()
         if not self._is_disabled:
             self._outbox = Outbox(events_max, bytes_max)
             _open.add(self)
 
     def publish(self, event: Mapping[str, Any]) -> bool:
-        """Takes an event as it is at this moment, to be sent soon; False if it was dropped, which is counted."""
+        """Takes an event as it is at this moment, to be sent soon.
+
+        False if it was dropped, which is counted, and while the thread that sends fails, which `stats` tells: then the
+        event waits like all others, but nobody can say whether it will be sent.
+        """
         if self._is_disabled:
             return False
         outbox = self._outbox
         try:
-            kind = event.get("type") if isinstance(event, Mapping) else None
+            whole = event if isinstance(event, dict) else dict(event) if isinstance(event, Mapping) else {}
+            kind = whole.get("type")
+            if isinstance(kind, Enum):
+                kind = kind.value
             if not isinstance(kind, str):
                 outbox.count_invalid()
                 return False
-            line, is_cut = encode(event if isinstance(event, dict) else dict(event), self._line_bytes_max)
+            if not self._heads.is_good(whole, kind):
+                whole, problem = self._heads.settle(whole, kind)
+                if problem is not None:
+                    outbox.note_problem(f"{problem}, published at {_place(sys._getframe(1))}")
+            line, is_cut = encode(whole, self._line_bytes_max)
             if line is None:
                 outbox.count_too_large()
                 return False
             is_kept = outbox.put(line, rank(kind), is_cut)
-            if self._sender is None:
+            if self._sender is None or self._sender.has_ended:
                 self._start()
-            return is_kept
+            return is_kept and not outbox.is_sender_failing
         except Exception:
             outbox.count_fault()
             return False
@@ -99,6 +129,11 @@ class Publisher:
     def stats(self) -> Stats:
         """The counters of this process; all 0 where it is disabled."""
         return Stats() if self._is_disabled else self._outbox.stats()
+
+    @property
+    def path(self) -> str:
+        """Where the daemon's socket is looked for first."""
+        return self._paths[0]
 
     @property
     def is_disabled(self) -> bool:
@@ -116,6 +151,8 @@ class Publisher:
         if self._is_disabled:
             return True
         _open.discard(self)
+        if self._sender is not None and self._sender.has_ended and not self._outbox.is_empty:
+            self._start()
         self._outbox.close()
         sender = self._sender
         has_ended = sender is None or sender.join(deadline)
@@ -133,26 +170,60 @@ class Publisher:
         error: Optional[BaseException],
         trace: Optional[TracebackType],
     ) -> None:
-        self.close()
+        """Waits no longer than the end of the process would."""
+        self.close(self.exit_seconds)
+
+    def at_exit(self, work: Callable[[], None]) -> None:
+        """Has this done at the end of the process, before the publisher closes: it may publish."""
+        self._at_exit.append(work)
+
+    def not_at_exit(self, work: Callable[[], None]) -> None:
+        """Takes that back."""
+        if work in self._at_exit:
+            self._at_exit.remove(work)
+
+    def close_at_exit(self) -> None:
+        """What the end of the process does."""
+        for work in list(self._at_exit):
+            try:
+                work()
+            except Exception:
+                self.count_fault()
+        self.close(self.exit_seconds)
+
+    def _make_name(self) -> str:
+        """No two publishers share a name, or the daemon would take lines of one for those of the other."""
+        return f"{self._name}-{uuid.uuid4().hex}"
+
+    def _make_report(self) -> Report:
+        return Report(self._logger, lambda error: self._outbox.count_sender_fault(error, is_failing=False))
 
     def _start(self) -> None:
+        """Starts the sender's thread, or another one in the place of one that something ended."""
         # Whoever is just starting it, be it this thread before a signal handler, needs no help.
         if not self._starting.acquire(blocking=False):
             return
         try:
-            if self._sender is not None:
+            now = time.monotonic()
+            is_there = self._sender is not None and not self._sender.has_ended
+            if is_there or self._outbox.is_stopped or now < self._started_at + RESTART_SECONDS_MIN:
                 return
+            self._started_at = now
             sender = Sender(
                 self._outbox,
-                Report(self._logger),
-                self.path,
-                # No two publishers share a name, or the daemon would take lines of one for those of the other.
-                f"{self._name}-{uuid.uuid4().hex}",
+                self._report,
+                self._paths,
+                self._only_name,
                 self._linger_seconds,
                 self._retry_seconds_max,
             )
             sender.start()
+            if self._sender is None:
+                _close_with_child(self)
             self._sender = sender
+        except Exception as error:
+            # No thread to be had, say.
+            self._outbox.count_sender_fault(error)
         finally:
             self._starting.release()
 
@@ -161,6 +232,10 @@ class Publisher:
         parents_sender, parents_outbox = self._sender, self._outbox
         self._starting = threading.Lock()
         self._sender = None
+        self._started_at = -RESTART_SECONDS_MIN
+        self._only_name = self._make_name()
+        self._report = self._make_report()
+        self._heads = Heads()
         parents_outbox.bell.close()
         if parents_sender is not None:
             parents_sender.abandon()
@@ -175,6 +250,19 @@ _open: set[Publisher] = set()
 """Publishers that are neither disabled nor closed."""
 
 
+def _place(frame: FrameType) -> str:
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def _close_with_child(publisher: Publisher) -> None:
+    """Children of multiprocessing end without the end of the process that `atexit` hears of: they have one of their
+    own. What is registered there before the child's work begins is forgotten, so this is for its first event."""
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None and process.parent_process() is not None:
+        util = importlib.import_module("multiprocessing.util")
+        util.Finalize(None, publisher.close_at_exit, exitpriority=CHILD_EXIT_PRIORITY)
+
+
 def _after_fork_in_child() -> None:
     for publisher in list(_open):
         publisher._begin_anew()
@@ -182,7 +270,7 @@ def _after_fork_in_child() -> None:
 
 def _at_exit() -> None:
     for publisher in list(_open):
-        publisher.close(publisher.exit_seconds)
+        publisher.close_at_exit()
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

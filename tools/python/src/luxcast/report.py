@@ -1,57 +1,82 @@
 """What the log is told: the daemon comes and goes, events are dropped or refused. Only from the sender's thread, as a
-log may be slow, and at most so often."""
+log may be slow, and at most so often. A log that fails is no reason to stop sending."""
 
 from __future__ import annotations
 
 import logging
 import time
-from typing import Optional
+from typing import Callable, Optional
 
 from luxcast.stats import Stats
 
 SECONDS = 10.0
-"""Between two lines about what was lost."""
+"""Between two lines about what was lost, and between two about events that the daemon will refuse."""
 
 
 class Report:
     """Writes to the logger `luxcast` unless another one is given."""
 
-    def __init__(self, logger: Optional[logging.Logger] = None) -> None:
+    def __init__(self, logger: Optional[logging.Logger], note_fault: Callable[[Exception], None]) -> None:
+        """`note_fault` is told when the log fails: a filter may raise anything."""
         self._logger = logger or logging.getLogger("luxcast")
+        self._note_fault = note_fault
         self._is_gone = False
         self._told = Stats()
         self._stats = Stats()
         self._told_at = -SECONDS
+        self._problems_told = 0
+        self._problems = (0, "")
+        self._problem_told_at = -SECONDS
         self._reason = ""
 
     def is_there(self, path: str) -> None:
-        self._logger.info("publishing to the daemon at %s", path)
+        self._say(logging.INFO, "publishing to the daemon at %s", path)
         self._is_gone = False
 
-    def is_gone(self, path: str, error: Exception) -> None:
+    def is_gone(self, paths: str, error: Exception) -> None:
         """Once for each time that it is gone, however often it is looked for."""
         if not self._is_gone:
-            self._logger.warning("cannot publish to the daemon at %s, will try again: %s", path, error)
+            self._say(logging.WARNING, "cannot publish to the daemon at %s, will try again: %s", paths, error)
         self._is_gone = True
 
     def is_refused(self, reason: str) -> None:
         """Why a line was refused: the last reason is told with the next count."""
         self._reason = reason
 
+    def is_misspelt(self, variable: str) -> None:
+        self._say(
+            logging.WARNING, "nobody reads the variable %s; there are LUXCAST_INGEST and LUXCAST_DISABLED", variable
+        )
+
     @property
     def has_news(self) -> bool:
-        """Whether something was lost that the log does not tell yet."""
-        return self._news(self._stats) != (0, 0, 0)
+        """Whether there is something that the log does not tell yet."""
+        return any(self._news(self._stats)) or self._problems[0] > self._problems_told
 
-    def look(self, stats: Stats, is_last: bool = False) -> None:
-        """Tells what was lost since it was last told, unless that was a moment ago and there will be another look."""
+    def look(self, stats: Stats, problems: tuple[int, str], is_last: bool = False) -> None:
+        """Tells what there is to tell, unless the like was told a moment ago and there will be another look."""
         self._stats = stats
+        self._problems = problems
         now = time.monotonic()
-        if not self.has_news or (now < self._told_at + SECONDS and not is_last):
-            return
-        dropped, refused, faults = self._news(stats)
+        if problems[0] > self._problems_told and (now >= self._problem_told_at + SECONDS or is_last):
+            self._tell_problem()
+            self._problem_told_at = now
+        if any(self._news(stats)) and (now >= self._told_at + SECONDS or is_last):
+            self._tell_losses(stats)
+            self._told_at = now
+
+    def _tell_problem(self) -> None:
+        count, last = self._problems
+        others = count - self._problems_told - 1
+        more = f" ({others} more like this or another)" if others else ""
+        self._say(logging.WARNING, "an event that the daemon will refuse: %s%s", last, more)
+        self._problems_told = count
+
+    def _tell_losses(self, stats: Stats) -> None:
+        dropped, refused, faults, sender_faults = self._news(stats)
         if dropped:
-            self._logger.warning(
+            self._say(
+                logging.WARNING,
                 "%d events dropped (so far %d metrics, %d execution events, %d others for lack of room, %d too large, "
                 "%d invalid, %d after the end); %d wait",
                 dropped,
@@ -64,12 +89,31 @@ class Report:
                 stats.waiting,
             )
         if refused:
-            self._logger.warning("%d events refused by the daemon, the last one: %s", refused, self._reason)
+            last = f", the last one that it named: {self._reason}" if self._reason else ", none of them named"
+            self._say(logging.WARNING, "%d events refused by the daemon%s", refused, last)
         if faults:
-            self._logger.warning("%d events lost by a fault of luxcast's own", faults)
+            self._say(logging.WARNING, "%d events lost by a fault of luxcast's own", faults)
+        if sender_faults:
+            self._say(
+                logging.WARNING,
+                "the thread that sends failed %d times, the last time with %s; it goes on, %d events wait",
+                sender_faults,
+                stats.last_fault,
+                stats.waiting,
+            )
         self._told = stats
-        self._told_at = now
 
-    def _news(self, stats: Stats) -> tuple[int, int, int]:
+    def _news(self, stats: Stats) -> tuple[int, int, int, int]:
         told = self._told
-        return stats.dropped - told.dropped, stats.refused - told.refused, stats.faults - told.faults
+        return (
+            stats.dropped - told.dropped,
+            stats.refused - told.refused,
+            stats.faults - told.faults,
+            stats.sender_faults - told.sender_faults,
+        )
+
+    def _say(self, level: int, message: str, *told: object) -> None:
+        try:
+            self._logger.log(level, message, *told)
+        except Exception as error:
+            self._note_fault(error)

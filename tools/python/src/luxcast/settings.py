@@ -1,8 +1,17 @@
 """What the environment says: where the daemon is, and whether anything is to be sent at all."""
 
+from __future__ import annotations
+
+import difflib
 import os
 
 _OFF = ("", "0", "false", "no", "off")
+
+_OURS = ("INGEST", "DISABLED")
+"""The variables that this package reads. Those of the daemon begin with `LUXCAST_` too."""
+
+SYSTEM_PATH = "/run/luxcast/ingest.sock"
+"""Where the packaged service listens."""
 
 
 def is_disabled() -> bool:
@@ -10,12 +19,28 @@ def is_disabled() -> bool:
     return os.environ.get("LUXCAST_DISABLED", "").strip().lower() not in _OFF
 
 
-def default_path() -> str:
-    """The daemon's socket, as the daemon itself finds it: `LUXCAST_INGEST`, else in `XDG_RUNTIME_DIR`, else in /run."""
+def default_paths() -> tuple[str, ...]:
+    """Where the daemon's socket may be, in this order: `LUXCAST_INGEST` alone where it is set, else in
+    `XDG_RUNTIME_DIR`, if that is an absolute path, and in /run."""
     given = os.environ.get("LUXCAST_INGEST")
     if given:
-        return given
-    directory = os.environ.get("XDG_RUNTIME_DIR")  # one that is not absolute is to be ignored
+        return (given,)
+    directory = os.environ.get("XDG_RUNTIME_DIR")
     if directory and os.path.isabs(directory):
-        return os.path.join(directory, "luxcast.sock")
-    return "/run/luxcast/ingest.sock"
+        return (os.path.join(directory, "luxcast.sock"), SYSTEM_PATH)
+    return (SYSTEM_PATH,)
+
+
+def default_path() -> str:
+    """The first of `default_paths`."""
+    return default_paths()[0]
+
+
+def misspelt() -> list[str]:
+    """Variables that look as if one of ours was meant."""
+    names = [name[len("LUXCAST_") :] for name in os.environ if name.startswith("LUXCAST_")]
+    return [f"LUXCAST_{name}" for name in sorted(names) if name not in _OURS and _resembles(name)]
+
+
+def _resembles(name: str) -> bool:
+    return bool(difflib.get_close_matches(name, _OURS, n=1, cutoff=0.8))

@@ -5,14 +5,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Stats:
-    """What became of the events so far: `published` is the sum of all others but for `cut`, `faults` and `connections`."""
+    """What became of the events so far. `published` is the sum of `delivered`, `refused`, all `dropped_` and `waiting`."""
 
     published: int = 0
     """Calls of `publish`, from the start of this process or the fork on."""
     delivered: int = 0
     """Acknowledged by the daemon."""
+    presumed: int = 0
+    """Of `delivered`, those whose acknowledgement was lost with a connection. The next one told that the daemon had gone
+    beyond them, so that they were not sent again; should it have refused one of them, that is not known."""
     refused: int = 0
-    """Refused by the daemon, as far as it could tell: it keeps 64 answers for us."""
+    """Refused by the daemon, all of them, whether it gave a reason for each or not. (A daemon whose acknowledgements do
+    not say how many it refused keeps 64 answers for us; what it refused beyond these would count as delivered.)"""
     dropped_metrics: int = 0
     """Dropped since the buffer was full: events of type `metrics`."""
     dropped_execution_events: int = 0
@@ -28,13 +32,17 @@ class Stats:
     waiting: int = 0
     """In the buffer, or sent and not yet acknowledged."""
     waiting_bytes: int = 0
-    """Bytes of those; not a part of the sum."""
+    """Bytes of those."""
     cut: int = 0
     """Sent with shortened values, since they were over `line_bytes_max`."""
     connections: int = 0
     """How often the daemon was reached."""
     faults: int = 0
     """Hooks or calls that failed by our own fault, and were kept from the engine."""
+    sender_faults: int = 0
+    """How often the thread that sends failed, by our fault or that of what it calls (a filter of the log). It goes on."""
+    last_fault: str = ""
+    """The last failure of that thread."""
 
     @property
     def dropped(self) -> int:

@@ -10,21 +10,30 @@ class Job(Protocol):
     """`JobContext`."""
 
     job_id: str
+    worker_id: str
     flow_id: str
+    status: str
     error: Optional[str]
     created_at: datetime
     completed_at: Optional[datetime]
 
 
 class Named(Protocol):
-    """`Event` and `Slot`."""
+    """`Event`, and `Slot` where only its name matters."""
 
     name: str
+
+
+class SlotOfRoutine(Named, Protocol):
+    """`Slot`."""
+
+    routine: object
 
 
 class Worker(Protocol):
     """`WorkerState`."""
 
+    worker_id: str
     flow_id: str
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from datetime import datetime, timezone
+import time
 from typing import Any, Optional
 
 from luxcast.routilux.ids import fit
@@ -12,25 +12,42 @@ Event = dict[str, Any]
 
 _event_numbers = itertools.count(1)
 
+_second = (-1, "")
+"""The second that was written last, and its text."""
+
 
 def now() -> str:
     """RFC 3339, UTC, milliseconds."""
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")[:-6] + "Z"
+    global _second
+    at = time.time()
+    second = int(at)
+    last, text = _second
+    if second != last:
+        text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        _second = (second, text)
+    return f"{text}.{int((at - second) * 1000):03d}Z"
 
 
 def event(kind: str, job_id: Optional[str], flow_id: Optional[str], **members: object) -> Event:
-    """Begins with who it is about; `timestamp` is now, and other members follow."""
+    """Begins with who it is about; `timestamp` is now, and other members follow. The engine's own name for a job or a
+    flow stands beside an id that is another one."""
     begun: Event = {"type": kind}
     if job_id:
-        begun["job_id"] = fit(job_id)
+        _name(begun, "job_id", "job_name", str(job_id))
     if flow_id:
-        begun["flow_id"] = fit(flow_id)
+        _name(begun, "flow_id", "flow_name", str(flow_id))
     begun.update(members)
     return begun
 
 
-def job_event(kind: str, job_id: str, flow_id: str, data: Event) -> Event:
-    return event(kind, job_id, flow_id, timestamp=now(), data=data)
+def _name(begun: Event, id_member: str, name_member: str, name: str) -> None:
+    begun[id_member] = id_ = fit(name)
+    if id_ != name:
+        begun[name_member] = name
+
+
+def job_event(kind: str, job_id: str, flow_id: str, data: Event, at: Optional[str] = None) -> Event:
+    return event(kind, job_id, flow_id, timestamp=at or now(), data=data)
 
 
 def routine_event(kind: str, job_id: Optional[str], flow_id: str, routine_id: str, data: Event) -> Event:

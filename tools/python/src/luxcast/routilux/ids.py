@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from functools import lru_cache
 
 _OTHER = re.compile(r"[^A-Za-z0-9_.:-]")
 _LENGTH_MAX = 128
+_DIGITS = 8
+"""Of the hash: two of a thousand names that look alike become one id in one of ten thousand cases."""
 
 
 @lru_cache(maxsize=4096)
 def fit(text: str) -> str:
-    """The id itself, or with `_` for each character that the daemon refuses, and cut to the length that it takes.
+    """The id itself if the daemon takes it. Else with `_` for each character that it refuses, cut to its length, and
+    with a hash of the whole behind it: names of other scripts would all look alike.
 
     A flow is often given a name with blanks; refused lines would help nobody.
     """
-    return _OTHER.sub("_", str(text))[:_LENGTH_MAX]
+    fitted = _OTHER.sub("_", text)
+    if fitted == text and len(text) <= _LENGTH_MAX:
+        return text
+    digits = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGITS]
+    return f"{fitted[: _LENGTH_MAX - 1 - _DIGITS]}-{digits}"

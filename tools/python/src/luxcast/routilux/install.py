@@ -1,67 +1,85 @@
-"""Puts the hooks into the engine, and takes them out again."""
+"""Puts hooks into the engine, and takes them out again."""
 
 from __future__ import annotations
 
 import importlib
 import logging
+import os
 import threading
-from typing import Any, Optional
+from typing import Optional, Union
 
 from luxcast.publisher import Publisher
-from luxcast.routilux.failures import LOGGER, FailureFilter
-from luxcast.routilux.hooks import Hooks
+from luxcast.routilux.hooks import Front
+from luxcast.routilux.observe import Observer
 from luxcast.routilux.recorder import Recorder
+
+IDLE_SECONDS = 2.0
+"""Long enough for whoever waits for a job's result to say himself how it ended."""
 
 
 class Installation:
-    """Hooks that are in the engine, until `uninstall`; none where luxcast is disabled."""
+    """What is in the engine until `uninstall`; nothing where luxcast is disabled."""
 
-    def __init__(self, publisher: Publisher, owns_publisher: bool) -> None:
+    def __init__(self, publisher: Publisher, owns_publisher: bool, idle_seconds: Optional[float]) -> None:
         self.publisher = publisher
         self._owns_publisher = owns_publisher
-        self._engine: Any = None
-        self._hooks: Optional[Hooks] = None
-        self._filter: Optional[FailureFilter] = None
+        self._front: Optional[Front] = None
         if publisher.is_disabled:
             return
-        self._engine = importlib.import_module("routilux.core.hooks")
-        recorder = Recorder(publisher)
-        self._hooks = Hooks(recorder, self._engine.get_execution_hooks())
-        # So that whoever asks finds an instance of the engine's interface, without depending on it here.
-        self._engine.ExecutionHooksInterface.register(Hooks)
-        self._filter = FailureFilter(recorder)
-        logging.getLogger(LOGGER).addFilter(self._filter)
-        self._engine.set_execution_hooks(self._hooks)
+        module = importlib.import_module("routilux.core.hooks")
+        self._recorder = Recorder(publisher)
+        self._observer = Observer(self._recorder)
+        if not (self._observer.sees_runs and self._observer.sees_tasks):
+            logging.getLogger("luxcast").warning(
+                "this Routilux is not one that luxcast knows: watchers see no end of a job that nobody ends, or "
+                "only the runs of routines that jobs are posted to"
+            )
+        if self._observer.sees_tasks:
+            self._recorder.end_idle_jobs(idle_seconds)
+        self._front = Front(module, self._recorder)
+        publisher.at_exit(self._recorder.end_with_process)
 
     @property
     def is_in_place(self) -> bool:
-        """Whether the engine calls our hooks first. `MonitoringRegistry.enable()` and `disable()` put others there."""
-        return self._hooks is not None and self._engine.get_execution_hooks() is self._hooks
+        """Whether the engine calls our hooks first."""
+        return self._front is not None and self._front.is_in_place
 
     def uninstall(self, deadline: float = 5.0) -> None:
-        """Puts back the hooks that were there before; sends what waits, if the publisher was made by `install`.
-
-        Where other hooks were put over ours, these stay, and ours only pass on.
-        """
-        if self._hooks is not None and self._filter is not None:
-            self._hooks.is_active = False
-            logging.getLogger(LOGGER).removeFilter(self._filter)
-            if self.is_in_place:
-                self._engine.set_execution_hooks(self._hooks.before)
-            self._hooks = None
+        """Leaves the engine as it was but for hooks that were set meanwhile. Jobs that are over get their end. Sends what
+        waits, if the publisher was made by `install`."""
+        if self._front is not None:
+            self._recorder.stop(deadline)
+            self._front.remove()
+            self._observer.remove()
+            self.publisher.not_at_exit(self._recorder.end_with_process)
+            self._front = None
         if self._owns_publisher:
             self.publisher.close(deadline)
+
+    def begin_anew(self) -> None:
+        """In a forked child."""
+        if self._front is not None:
+            self._front.begin_anew()
+            self._recorder.begin_anew()
 
 
 _installing = threading.Lock()
 _installation: Optional[Installation] = None
 
 
-def install(publisher: Optional[Publisher] = None, *, path: Optional[str] = None) -> Installation:
-    """Sends what the engine does from now on; call it after `MonitoringRegistry.enable()`.
+def install(
+    publisher: Optional[Publisher] = None,
+    *,
+    path: Optional[Union[str, "os.PathLike[str]"]] = None,
+    idle_seconds: Optional[float] = IDLE_SECONDS,
+) -> Installation:
+    """Sends what the engine does from now on.
 
     Makes a publisher to the daemon at `path` (or its usual place) unless one is given. Does nothing if it is there
     already. Raises ImportError without Routilux, nothing where luxcast is disabled.
+
+    A job for which the engine has had nothing to do for `idle_seconds` is told to be over, since the engine itself ends
+    none; with None, only what `complete_job` ends.
     """
     global _installation
     with _installing:
@@ -70,7 +88,7 @@ def install(publisher: Optional[Publisher] = None, *, path: Optional[str] = None
         if _installation is not None:
             _installation.uninstall()
         given = publisher if publisher is not None else Publisher(path, name="routilux")
-        _installation = Installation(given, owns_publisher=publisher is None)
+        _installation = Installation(given, publisher is None, idle_seconds)
         return _installation
 
 
@@ -81,3 +99,13 @@ def uninstall(deadline: float = 5.0) -> None:
         if _installation is not None:
             _installation.uninstall(deadline)
             _installation = None
+
+
+def _after_fork_in_child() -> None:
+    global _installing
+    _installing = threading.Lock()
+    if _installation is not None:
+        _installation.begin_anew()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

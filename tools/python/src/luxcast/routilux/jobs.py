@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections import OrderedDict
+import time
+from collections import OrderedDict, deque
 from typing import NamedTuple, Optional
+
+from luxcast.routilux.engine import Job
+from luxcast.routilux.events import now
 
 JOBS_MAX = 10_000
 """An engine that never ends its jobs must not make us grow: the one that began first is forgotten."""
+
+OVER_MAX = 1_000
+"""Jobs that we said are over, and that the engine may still have a word about."""
 
 
 class Failure(NamedTuple):
@@ -17,35 +24,128 @@ class Failure(NamedTuple):
     message: str
 
 
+class Stop(NamedTuple):
+    """The worker of a job will do no more."""
+
+    status: str
+    error: Optional[str]
+    at: str
+
+
 class KnownJob:
     """A job whose start was seen."""
 
-    def __init__(self, entry_routine: Optional[str], entry_slot: Optional[str]) -> None:
+    def __init__(self, job: Job, entry_routine: Optional[str], entry_slot: Optional[str]) -> None:
+        self.job = job
         self.entry_routine = entry_routine
         self.entry_slot = entry_slot
+        self.last_failure: Optional[Failure] = None
+        self.stop: Optional[Stop] = None
+        self.told: Optional[tuple[str, object]] = None
+        """How its end was told without the engine's word: the event's type, and the reason that it gave."""
+        self.look_at = 0.0
+        """When it is looked at whether it is over."""
+        self.began = time.monotonic()
+        self.had_tasks = False
+        # One entry for each task that the engine has of it; appending and popping are one step each.
+        self.tasks: deque[None] = deque()
+        # Whose task was the last, or who has none yet, is idle.
+        self.idle_since: Optional[float] = self.began
+        self.idle_at = now()
         # Counting in one step, as the engine's threads do it at once.
         self._events = itertools.count(1)
-        self.last_failure: Optional[Failure] = None
 
     def count_event(self) -> int:
         """How many events there were of it, with this one."""
         return next(self._events)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether the engine has nothing to do for it."""
+        return not self.tasks
+
+    def queue_task(self) -> None:
+        # In this order: whoever finds no task afterwards, finds the time at which it was so.
+        self.had_tasks = True
+        self.tasks.append(None)
+        self.idle_since = None
+
+    def finish_task(self) -> bool:
+        """Whether that was the last one."""
+        try:
+            self.tasks.pop()
+        except IndexError:  # queued before we were there
+            return False
+        if self.tasks:
+            return False
+        self.idle_at = now()
+        self.idle_since = time.monotonic()
+        return True
+
 
 class Jobs:
     """By job id. Without a lock, which a fork could leave held: each step is one call of a dictionary."""
 
-    def __init__(self, jobs_max: int = JOBS_MAX) -> None:
+    def __init__(self, jobs_max: int = JOBS_MAX, over_max: int = OVER_MAX) -> None:
         self._jobs_max = jobs_max
-        self._jobs: OrderedDict[str, KnownJob] = OrderedDict()
+        self._over_max = over_max
+        self._running: OrderedDict[str, KnownJob] = OrderedDict()
+        self._over: OrderedDict[str, KnownJob] = OrderedDict()
+        self._of_workers: dict[str, dict[str, KnownJob]] = {}
 
-    def begin(self, job_id: str, job: KnownJob) -> None:
-        self._jobs[job_id] = job
-        if len(self._jobs) > self._jobs_max:
-            self._jobs.popitem(last=False)
+    def begin(self, known: KnownJob) -> None:
+        job_id = known.job.job_id
+        self._over.pop(job_id, None)
+        before = self._running.pop(job_id, None)
+        if before is not None:
+            known.tasks = before.tasks  # posted once more under the same id
+        self._running[job_id] = known
+        self._of_workers.setdefault(known.job.worker_id, {})[job_id] = known
+        if len(self._running) > self._jobs_max:
+            _, oldest = self._running.popitem(last=False)
+            self._leave_worker(oldest)
 
     def get(self, job_id: str) -> Optional[KnownJob]:
-        return self._jobs.get(job_id)
+        return self._running.get(job_id)
+
+    def of_worker(self, worker_id: str) -> list[KnownJob]:
+        """Those that run on it."""
+        return list(self._of_workers.get(worker_id, {}).values())
+
+    def all(self) -> list[KnownJob]:
+        """Those that run."""
+        return list(self._running.values())
 
     def end(self, job_id: str) -> Optional[KnownJob]:
-        return self._jobs.pop(job_id, None)
+        """By the engine's word, be it before or after our own."""
+        known = self._running.pop(job_id, None) or self._over.pop(job_id, None)
+        if known is not None:
+            self._leave_worker(known)
+        return known
+
+    def take(self, known: KnownJob) -> bool:
+        """Whether it was still running: of all who find that it is over, one is to say so."""
+        job_id = known.job.job_id
+        if self._running.get(job_id) is not known or self._running.pop(job_id, None) is None:
+            return False
+        self._leave_worker(known)
+        self._over[job_id] = known
+        if len(self._over) > self._over_max:
+            self._over.popitem(last=False)
+        return True
+
+    def revive(self, job: Job) -> Optional[KnownJob]:
+        """One that we said is over, and for which there is something to do again."""
+        known = self._over.get(job.job_id)
+        if known is None or known.job is not job or self._over.pop(job.job_id, None) is None:
+            return None
+        self._running[job.job_id] = known
+        self._of_workers.setdefault(job.worker_id, {})[job.job_id] = known
+        return known
+
+    def _leave_worker(self, known: KnownJob) -> None:
+        jobs = self._of_workers.get(known.job.worker_id, {})
+        if jobs.get(known.job.job_id) is known:
+            jobs.pop(known.job.job_id, None)
+        if not jobs:
+            self._of_workers.pop(known.job.worker_id, None)

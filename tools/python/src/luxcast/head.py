@@ -1,0 +1,116 @@
+"""What the daemon goes by in an event: its type, its ids, and when it was."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from enum import Enum
+from typing import Any, NamedTuple, Optional
+
+from luxcast.values import plain
+
+ID_CHARACTERS_MAX = 128
+TYPE_CHARACTERS_MAX = 64
+
+BITS_MAX = 512
+"""Of a number that is an id: more has more digits than an id has characters. Python does not write numbers of any size."""
+
+_OTHER = re.compile(r"[^A-Za-z0-9_.:-]")
+
+SHOWN_MAX = 200
+"""Characters of a bad id that are told."""
+
+KNOWN_MAX = 4_096
+"""Heads that are remembered as good ones."""
+
+
+class Settled(NamedTuple):
+    event: dict[str, Any]
+    problem: Optional[str]
+    """Why the daemon will refuse it; None if it will not for its head."""
+
+
+class Heads:
+    """Remembers heads that are good as they are: most events have one of these."""
+
+    def __init__(self) -> None:
+        self._known: set[tuple[object, object, object]] = set()
+
+    def is_good(self, event: dict[str, Any], kind: str) -> bool:
+        """Whether nothing of the event needs to be settled, as far as it is remembered."""
+        try:
+            return (
+                (kind, event.get("job_id"), event.get("flow_id")) in self._known
+                and event.get("timestamp").__class__ is not Decimal
+                and "stream_seq" not in event
+            )
+        except TypeError:  # a list as an id
+            return False
+
+    def settle(self, event: dict[str, Any], kind: str) -> Settled:
+        """Makes ids texts and times readable, in a copy where anything is to be changed, and finds what the daemon will
+        refuse."""
+        settled = _with_effort(event)
+        if settled.problem is None and settled.event is event:
+            if len(self._known) >= KNOWN_MAX:
+                self._known.clear()
+            self._known.add((kind, event.get("job_id"), event.get("flow_id")))
+        return settled
+
+
+def _with_effort(event: dict[str, Any]) -> Settled:
+    changed = {name: _id(event[name]) for name in ("job_id", "flow_id") if not _is_plain(event.get(name))}
+    if isinstance(event["type"], Enum):
+        changed["type"] = event["type"].value
+    if isinstance(event.get("timestamp"), Decimal):  # a text of digits is no time
+        changed["timestamp"] = float(event["timestamp"])
+    settled = {**event, **changed} if changed else event
+    return Settled(settled, _problem(settled))
+
+
+def _is_plain(value: object) -> bool:
+    return value.__class__ is str or value is None
+
+
+def _id(value: object) -> object:
+    """Its text, where people take it for one: a number that was counted, a UUID, a member of an enumeration."""
+    if isinstance(value, (str, bool, float)):
+        return value
+    if isinstance(value, Enum):
+        return _id(value.value)
+    step = plain(value)
+    if isinstance(step, int) and not isinstance(step, bool):
+        return str(step) if step.bit_length() < BITS_MAX else value
+    return step if isinstance(step, str) else value
+
+
+def _problem(event: dict[str, Any]) -> Optional[str]:
+    if "stream_seq" in event:
+        return "stream_seq is for the daemon to give"
+    if event.get("job_id") is None and event.get("flow_id") is None:
+        return "it has neither job_id nor flow_id"
+    checks = (("type", TYPE_CHARACTERS_MAX), ("job_id", ID_CHARACTERS_MAX), ("flow_id", ID_CHARACTERS_MAX))
+    for name, characters_max in checks:
+        value = event.get(name)
+        if value is not None and (wrong := what_is_wrong(value, characters_max)):
+            return f"{name} {_shown(value)} {wrong}"
+    return None
+
+
+def _shown(value: object) -> str:
+    try:
+        return ascii(value)[:SHOWN_MAX]
+    except Exception:
+        return f"of {type(value).__name__}"
+
+
+def what_is_wrong(value: object, characters_max: int = ID_CHARACTERS_MAX) -> str:
+    """With an id, or with a type; empty if the daemon takes it."""
+    if not isinstance(value, str):
+        return "is no text"
+    if not 1 <= len(value) <= characters_max:
+        return f"has {len(value)} characters, not 1 to {characters_max}"
+    other = _OTHER.search(value)
+    if other is not None:
+        return f"has {ascii(other.group())} in it, which is none of A-Z a-z 0-9 _ . : -"
+    return ""
