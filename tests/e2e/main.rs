@@ -16,6 +16,7 @@ mod hostile_feed;
 mod hostile_frames;
 mod hostile_head;
 mod idle;
+mod lives;
 mod many_jobs;
 mod messages;
 mod overrun;

@@ -99,6 +99,23 @@ fn one_that_never_reads_beside_two_hundred() {
     one_stands_still(8 * MIB, 260, 8, 200_000);
 }
 
+/// Each stands in the midst of a frame of 900 kB: what it still has to get of it is kept once for all of them.
+#[test]
+fn two_hundred_that_never_read_in_the_midst_of_large_frames() {
+    let history_bytes = 8 * MIB;
+    let daemon = start(history_bytes, NEVER);
+    let before = daemon.memory_bytes("VmRSS");
+    let mut crowd = Crowd::new();
+    crowd.join_silent(daemon.address, PATH, 200);
+    let mut feed = daemon.acked_feed();
+    for _ in 0..30 {
+        feed.publish([line_of(900_000, "j").as_str()]);
+    }
+    assert_memory(&daemon, history_bytes, before);
+    (0..200).for_each(|place| crowd.resume(place));
+    crowd.read_to(feed.acked_seq);
+}
+
 #[test]
 fn one_that_never_reads_and_a_long_history() {
     one_stands_still(64 * MIB, 1_000, 8, 200_000);
