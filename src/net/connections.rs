@@ -243,6 +243,9 @@ impl Shard {
             (Err(reason), _) | (Ok(()), Outcome::Close(reason)) => self.close(key, reason),
             (Ok(()), Outcome::Echo(code)) => {
                 self.note_end(key, CLOSED_BY_CLIENT);
+                if code == Some(CloseReason::TooBig.code()) {
+                    self.log_too_big(key);
+                }
                 self.watchers.say(key, |out| match code {
                     Some(code) => frame::write_close(out, code, ""),
                     None => frame::write_close_empty(out),
@@ -251,6 +254,20 @@ impl Shard {
             }
             (Ok(()), Outcome::Continue) => {}
         }
+    }
+
+    /// Says what a client has found too big: it comes back, meets the same again, and nobody would know why.
+    fn log_too_big(&mut self, key: u32) {
+        let code = CloseReason::TooBig.code();
+        let Some(unlogged) = self.parts.door.note_refusal((code, "client"), self.moment.now.millis) else {
+            return;
+        };
+        let address = self.connection(key).address();
+        let met = match self.watchers.largest_sent_lately(key) {
+            Some(bytes) => format!("the largest one that it was sent lately has {bytes} bytes"),
+            None => "it was sent no event".to_owned(),
+        };
+        tracing::info!(%address, code, unlogged, "a client has ended over a message too big for it: {met}");
     }
 
     /// Counts the end of a connection that is open, once.
