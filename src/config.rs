@@ -64,6 +64,8 @@ pub struct Config {
     pub jobs_per_connection_max: usize,
     /// Each `*`, `null` or `scheme://host[:port]`.
     pub allowed_origins: Vec<String>,
+    /// Each a host without a port, or `*`.
+    pub allowed_hosts: Vec<String>,
     pub trusted_proxies: Vec<IpNet>,
     pub depth_max: usize,
     /// Both or neither.
@@ -187,6 +189,7 @@ impl Config {
             messages_per_second: 0,
             jobs_per_connection_max: 0,
             allowed_origins: Vec::new(),
+            allowed_hosts: Vec::new(),
             trusted_proxies: Vec::new(),
             depth_max: 0,
             tls_certificate_file: None,
@@ -257,7 +260,7 @@ mod tests {
             config.depth_max,
         ];
         let expected =
-            [3, 268_435_456, 1_000_000, 100_000, 1_000_000, 65_536, 8_192, 0, 0, 200, 50, 1_024, 64];
+            [3, 268_435_456, 1_000_000, 100_000, 1_000_000, 65_536, 16_384, 0, 0, 200, 50, 1_024, 64];
         assert_eq!(counts, expected);
         assert_eq!(config.overrun, Overrun::Gap);
         assert_eq!(config.log_level, LevelFilter::INFO);

@@ -69,7 +69,7 @@ impl Histogram {
 /// What can be watched, as the label `endpoint`.
 pub const ENDPOINTS: [&str; 5] = ["job_monitor", "job_debug", "flow_monitor", "events", "multi_job"];
 /// Reasons to refuse a request before the upgrade.
-pub const REFUSALS: usize = 16;
+pub const REFUSALS: usize = 17;
 /// Reasons to refuse a line of the feed.
 pub const LINE_ERRORS: usize = 15;
 /// Reasons not to obey a client's message.

@@ -20,6 +20,7 @@ use rustls::ServerConfig;
 
 use crate::config::Config;
 use crate::hub::address::Proxies;
+use crate::hub::host::Hosts;
 use crate::hub::laggard::Patience;
 use crate::hub::policy::{Policy, ticks};
 use crate::hub::visitors::AddressLimits;
@@ -424,6 +425,7 @@ pub fn terms(config: &Config) -> io::Result<Terms> {
         policy,
         patience: Patience::new(config.stalled_seconds),
         allowed_origins: config.allowed_origins.clone(),
+        hosts: Hosts::new(&config.allowed_hosts, &config.allowed_origins),
         tls: tls(config)?,
         proxies: Proxies::new(config.trusted_proxies.clone()),
     })

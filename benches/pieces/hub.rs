@@ -185,7 +185,7 @@ fn open(rig: &mut Rig, policy: &Policy, head: &[u8]) -> u32 {
         tick: 1,
         unix_micros: 1_800_000_000_000_000,
     };
-    let session = Session::open(&opening, &mut scene, |out| handshake::write_switching(out, &accept));
+    let session = Session::open(&opening, &mut scene, |out| handshake::write_switching(out, &accept, false));
     assert!(black_box(session).is_ok());
     key
 }

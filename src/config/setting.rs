@@ -252,6 +252,7 @@ mod tests {
                 ("log_level", _) => "off".to_string(),
                 ("log_format", _) => "json".to_string(),
                 ("allowed_origins", _) => "null".to_string(),
+                ("allowed_hosts", _) => "workflows.example".to_string(),
                 ("trusted_proxies", _) => "10.0.0.0/8".to_string(),
                 (_, Kind::Switch(_)) => "true".to_string(),
                 (_, Kind::List { .. } | Kind::Text { .. }) => "127.0.0.1:1".to_string(),

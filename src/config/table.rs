@@ -4,8 +4,8 @@
 use super::setting::{Change, Initial, Kind, Setting};
 use super::value::{
     LOG_FORMATS, LOG_LEVELS, OVERRUNS, show_admin, show_algorithm, show_list, show_path, show_word,
-    store_admin, store_algorithm, store_allowed_origins, store_ingest, store_listen, store_path,
-    store_trusted_proxies, store_word,
+    store_admin, store_algorithm, store_allowed_hosts, store_allowed_origins, store_ingest, store_listen,
+    store_path, store_trusted_proxies, store_word,
 };
 
 /// More threads than any machine feeds from one ingest thread.
@@ -16,7 +16,7 @@ const DAY: f64 = 24.0 * HOUR;
 const YEAR: f64 = 365.0 * DAY;
 
 /// Sorted as people meet them: where, how long, how much, who.
-pub static SETTINGS: [Setting; 38] = [
+pub static SETTINGS: [Setting; 39] = [
     Setting {
         name: "listen",
         default: Initial::Text("127.0.0.1:20555"),
@@ -221,7 +221,7 @@ pub static SETTINGS: [Setting; 38] = [
     },
     Setting {
         name: "request_head_bytes_max",
-        default: Initial::Text("8192"),
+        default: Initial::Text("16384"),
         unit: "bytes",
         change: Change::OnReload,
         kind: Kind::Count { field: |config| &mut config.request_head_bytes_max, min: 512, max: 1 << 20 },
@@ -298,6 +298,19 @@ pub static SETTINGS: [Setting; 38] = [
         },
         help: "Web pages that may connect besides those of the daemon's own host and port: scheme://host[:port], \
                null, or * for all; repeatable",
+    },
+    Setting {
+        name: "allowed_hosts",
+        default: Initial::Computed("none"),
+        unit: "host",
+        change: Change::OnReload,
+        kind: Kind::List {
+            store: store_allowed_hosts,
+            show: |config| show_list(&config.allowed_hosts),
+            copy: |to, from| to.allowed_hosts.clone_from(&from.allowed_hosts),
+        },
+        help: "Names without a port by which the daemon may be asked over loopback, also through a proxy there, besides \
+               localhost, addresses of loopback and the hosts of allowed_origins; or * for any; repeatable",
     },
     Setting {
         name: "trusted_proxies",

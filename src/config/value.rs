@@ -116,6 +116,18 @@ pub(super) fn store_allowed_origins(config: &mut Config, texts: &[String]) -> Re
     Ok(())
 }
 
+pub(super) fn store_allowed_hosts(config: &mut Config, texts: &[String]) -> Result<(), String> {
+    let texts = items(texts);
+    if let Some(bad) = texts.iter().find(|text| *text != "*" && !is_host(text)) {
+        return Err(format!(
+            "`{bad}` is not a host, such as workflows.example, 192.0.2.1 or [2001:db8::1], without scheme, port and path; \
+             nor *"
+        ));
+    }
+    config.allowed_hosts = texts.to_vec();
+    Ok(())
+}
+
 pub(super) fn store_trusted_proxies(config: &mut Config, texts: &[String]) -> Result<(), String> {
     let networks = items(texts).iter().map(|text| read_network(text));
     config.trusted_proxies = networks.collect::<Result<_, _>>()?;
@@ -155,16 +167,20 @@ fn is_origin(text: &str) -> bool {
         Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
         _ => (authority, None),
     };
-    let is_host = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+    let is_port = port.is_none_or(|port| port.parse::<u16>().is_ok() && !port.starts_with('+'));
+    is_scheme && is_host(host) && is_port
+}
+
+/// A name, or an address, which of IPv6 stands in brackets.
+fn is_host(text: &str) -> bool {
+    match text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         Some(address) => address.parse::<Ipv6Addr>().is_ok(),
         // Other scripts stand in their ASCII form, as browsers send them.
         None => {
-            !host.is_empty()
-                && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+            !text.is_empty()
+                && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
         }
-    };
-    let is_port = port.is_none_or(|port| port.parse::<u16>().is_ok() && !port.starts_with('+'));
-    is_scheme && is_host && is_port
+    }
 }
 
 pub(super) fn store_admin(config: &mut Config, text: &str) -> Result<(), String> {
@@ -241,7 +257,8 @@ pub(super) fn show_algorithm(config: &Config) -> String {
 mod tests {
     use super::{
         LOG_LEVELS, OVERRUNS, SOCKET_PATH_BYTES_MAX, read_count, read_seconds, read_switch, show_list,
-        store_admin, store_allowed_origins, store_ingest, store_listen, store_trusted_proxies, store_word,
+        store_admin, store_allowed_hosts, store_allowed_origins, store_ingest, store_listen,
+        store_trusted_proxies, store_word,
     };
     use crate::config::{Config, Overrun};
     use std::time::Duration;
@@ -269,6 +286,21 @@ mod tests {
         }
         let problem = read_seconds("0.05", 0.1, 10.0, true).unwrap_err();
         assert_eq!(problem, "`0.05` is not 0 or a number of seconds from 0.1 to 10");
+    }
+
+    #[test]
+    fn hosts() {
+        let mut config = Config::default();
+        let texts = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let good = texts(&["workflows.example", "192.0.2.1", "[2001:db8::1]", "*"]);
+        assert_eq!(store_allowed_hosts(&mut config, &good), Ok(()));
+        assert_eq!(config.allowed_hosts, good);
+        for bad in ["", "a:1", "http://a", "a/b", "2001:db8::1", "[x]", "a b", "*.example"] {
+            let problem = store_allowed_hosts(&mut config, &texts(&[bad])).unwrap_err();
+            assert!(problem.starts_with(&format!("`{bad}` is not a host")), "{problem}");
+        }
+        assert_eq!(store_allowed_hosts(&mut config, &texts(&["none"])), Ok(()));
+        assert!(config.allowed_hosts.is_empty());
     }
 
     #[test]

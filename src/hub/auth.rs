@@ -168,13 +168,13 @@ impl Auth {
             return Ok(Permit::Of(rights.clone()));
         }
         let Some(jwt) = &keyring.jwt else {
-            return Err(Refusal::unauthorized("the token is not known"));
+            return Err(Refusal::bad_token("the token is not known"));
         };
         match jwt.read(token, unix_micros) {
             Ok(rights) => Ok(Permit::Of(Arc::new(rights))),
-            Err(JwtFault::Bad) => Err(Refusal::unauthorized("the token is not good")),
-            Err(JwtFault::Expired) => Err(Refusal::unauthorized("the token has expired")),
-            Err(JwtFault::NotYet) => Err(Refusal::unauthorized("the token is not valid yet")),
+            Err(JwtFault::Bad) => Err(Refusal::bad_token("the token is not good")),
+            Err(JwtFault::Expired) => Err(Refusal::bad_token("the token has expired")),
+            Err(JwtFault::NotYet) => Err(Refusal::bad_token("the token is not valid yet")),
         }
     }
 

@@ -20,7 +20,7 @@ pub fn token_of<'a>(request: &Request<'a>) -> Result<Option<Cow<'a, str>>, Refus
     let first = tokens.next();
     match tokens.next() {
         None => Ok(first),
-        Some(_) => Err(Refusal::bad_request("more than one token was sent: one place is enough")),
+        Some(_) => Err(Refusal::two_tokens()),
     }
 }
 

@@ -2,7 +2,7 @@
 //! it opens.
 //!
 //! The checks go from what concerns everyone to what concerns this one request: the path (404), the
-//! method (405), the token (401) and whether it is for this kind of endpoint at all (403), the id
+//! method (405), the version (505), the token (401) and whether it is for this kind of endpoint at all (403), the id
 //! (400) and the right to it (403), the parameters (400). So nobody without a token learns anything of
 //! an id, not even whether it is one. Whether the upgrade itself is correct (426) is
 //! judged after them by [`accept_key`](crate::wire::handshake::accept_key): the bad id of a plain
@@ -76,13 +76,14 @@ pub struct Opening {
 /// Finds what a request is for, neither token nor id looked at yet.
 ///
 /// # Errors
-/// 404 or 405, in this order; see the top of this file.
+/// 404, 405, or 505 for a stream in HTTP/1.0, in this order; see the top of this file.
 pub fn find<'a>(request: &Request<'a>) -> Result<Place<'a>, Refusal> {
     let place = place_of(request.path).ok_or_else(|| Refusal::not_found().of_method(request.method))?;
-    match (request.method, &place) {
-        ("GET", _) | ("HEAD", Place::Page(_)) => Ok(place),
-        (method, Place::Page(_)) => Err(Refusal::neither_get_nor_head().of_method(method)),
-        (method, _) => Err(Refusal::method_not_allowed().of_method(method)),
+    match (request.method, place.is_stream()) {
+        ("GET", true) if request.is_http_1_0 => Err(Refusal::too_old_for_streams()),
+        ("GET", _) | ("HEAD", false) => Ok(place),
+        (_, false) => Err(Refusal::neither_get_nor_head()),
+        (method, true) => Err(Refusal::method_not_allowed().of_method(method)),
     }
 }
 
@@ -111,6 +112,18 @@ pub enum Place<'a> {
 }
 
 impl Place<'_> {
+    /// What it answers has no end.
+    fn is_stream(&self) -> bool {
+        match self {
+            Place::JobMonitor(_)
+            | Place::JobDebug(_)
+            | Place::FlowMonitor(_)
+            | Place::Events
+            | Place::MultiJob => true,
+            Place::Health | Place::Page(_) | Place::Data(_) => false,
+        }
+    }
+
     /// Reads the id and the query, as far as the permit goes.
     ///
     /// # Errors
@@ -175,6 +188,11 @@ fn job(raw: &str, permit: &Permit) -> Result<String, Refusal> {
         return Err(Refusal::forbidden_scope("jobs with this one, or all"));
     }
     Ok(job_id)
+}
+
+/// Whether there is something at this path.
+pub fn is_path(path: &str) -> bool {
+    place_of(path).is_some()
 }
 
 /// Paths are compared as they stand: only ids are percent-decoded, and a slash at the end makes
@@ -441,10 +459,12 @@ mod tests {
         let refused = |method: &str, target: &str| request(method, target).unwrap_err().status.code();
         assert_eq!(refused("POST", "/nowhere"), 404);
         assert_eq!(refused("POST", "/api/ws/jobs/%/monitor"), 405);
-        assert_eq!(refused("HEAD", "/healthz"), 405);
-        assert!(request("HEAD", "/console/").is_ok() && request("HEAD", "/console").is_ok());
+        for plain in ["/healthz", "/console/", "/console", "/console/jobs", "/console/daemon"] {
+            assert!(request("HEAD", plain).is_ok(), "{plain}");
+            assert_eq!(refused("POST", plain), 405, "{plain}");
+        }
+        assert_eq!(refused("HEAD", "/api/ws/jobs/%/monitor"), 405);
         assert_eq!(refused("HEAD", "/console/x"), 404);
-        assert_eq!(refused("POST", "/console/"), 405);
         assert_eq!(refused("get", "/api/ws/events"), 405);
         assert_eq!(request("GET", "/api/ws/jobs/%/monitor?since=x").unwrap_err().code, "bad_id");
     }

@@ -4,7 +4,8 @@
 use crate::wire::http::{Refusal, Request, split_once};
 
 /// Lets in a request without `Origin`, one from a page of the very host and port that it asks, and one whose origin is
-/// in the list: `scheme://host[:port]`, `null` or `*`.
+/// in the list: `scheme://host[:port]`, `null` or `*`. Programs that are no browsers say what their library or its
+/// tutorial says: their own host also counts without a scheme, and with a slash behind it.
 ///
 /// # Errors
 /// 403.
@@ -15,7 +16,8 @@ pub fn check(request: &Request<'_>, allowed_origins: &[String]) -> Result<(), Re
     let is_listed = |allowed: &String| {
         allowed == "*" || without_usual_port(allowed).eq_ignore_ascii_case(without_usual_port(origin))
     };
-    if is_of_host(origin, request.host) || allowed_origins.iter().any(is_listed) {
+    let is_own = request.host.is_some_and(|host| is_of_host(origin, host));
+    if is_own || allowed_origins.iter().any(is_listed) {
         return Ok(());
     }
     Err(Refusal::forbidden_origin(origin))
@@ -24,9 +26,12 @@ pub fn check(request: &Request<'_>, allowed_origins: &[String]) -> Result<(), Re
 /// Where `Host` has no port it is the usual one of the page's scheme: behind a proxy that speaks TLS the daemon sees
 /// plain HTTP, and the page is `https` all the same.
 fn is_of_host(origin: &str, host: &str) -> bool {
-    let Some((scheme, authority)) = origin.split_once("://") else {
+    // What a browser says of a page without an origin is no host of that name.
+    if origin == "null" {
         return false;
-    };
+    }
+    let origin = origin.strip_suffix('/').unwrap_or(origin);
+    let (scheme, authority) = origin.split_once("://").unwrap_or(("", origin));
     let port = usual_port(scheme);
     !authority.is_empty() && without(authority, port).eq_ignore_ascii_case(without(host, port))
 }
@@ -50,7 +55,7 @@ fn usual_port(scheme: &str) -> &'static str {
 
 /// An empty port means the usual one, too (RFC 3986, 3.2.3).
 fn without<'a>(authority: &'a str, port: &str) -> &'a str {
-    authority.strip_suffix(port).or(authority.strip_suffix(':')).unwrap_or(authority)
+    authority.strip_suffix(':').or(authority.strip_suffix(port)).unwrap_or(authority)
 }
 
 #[cfg(test)]
@@ -84,6 +89,17 @@ mod tests {
     }
 
     #[test]
+    fn who_names_no_host_has_none_of_its_own() {
+        let head = b"GET / HTTP/1.0\r\nOrigin: http://a\r\n\r\n";
+        match parse_head(head, HeadLimits { head_bytes_max: 8192 }) {
+            Ok(Head::Complete { request, .. }) => {
+                assert!(check(&request, &[]).is_err() && check(&request, &["http://a".to_owned()]).is_ok());
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
     fn a_page_of_the_same_host_and_port_comes_in() {
         let table = [
             ("http://a:20555", "a:20555", true),
@@ -106,12 +122,27 @@ mod tests {
             ("http://b:20555", "a:20555", false),
             ("http://a.evil", "a", false),
             ("http://evil-a", "a", false),
-            ("http://a:20555/", "a:20555", false),
+            ("http://a:20555/", "a:20555", true),
+            ("http://localhost/", "localhost", true),
+            ("localhost:20555", "localhost:20555", true),
+            ("LocalHost:20555/", "localhost:20555", true),
+            ("[::1]:20555", "[::1]:20555", true),
+            ("a", "a", true),
+            ("a", "a:", true),
+            ("a", "a:80", false),
+            ("a:80", "a", false),
+            ("localhost:20556", "localhost:20555", false),
+            ("localhost", "localhost:20555", false),
+            ("http://localhost/", "localhost:20555", false),
+            ("http://a:20555//", "a:20555", false),
+            ("http://a:20555/x", "a:20555", false),
+            ("a:20555/x", "a:20555", false),
+            ("//a", "a", false),
+            ("/", "a", false),
             ("http://a:20555@evil", "a:20555", false),
             ("http://evil#a", "a", false),
             ("http://localhost:1", "127.0.0.1:1", false),
             ("http://", "a", false),
-            ("a", "a", false),
             ("null", "null", false),
             ("", "a", false),
             ("http://a http://b", "b", false),

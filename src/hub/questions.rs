@@ -9,12 +9,17 @@ use crate::hub::outlet::Outlet;
 use crate::hub::watcher::{BLOCKED, BROKEN, ENDED, LAGS, Place, QUEUED, REVIEWED};
 use crate::hub::watchers::Watchers;
 use crate::hub::wheel::Tick;
-use crate::stream::topic::{Topic, TopicKind};
+use crate::stream::batch::Batch;
+use crate::stream::dialect;
+use crate::stream::topic::{Handle, Topic, TopicKind};
 
 /// Behind every event: nothing is missing.
 const UP_TO_DATE: u64 = u64::MAX;
 /// Handles copied under a log's lock at once.
 const HANDLES_MAX: usize = 256;
+
+/// Handles looked back at for what a client was sent of late: more than is on its way to one that closes.
+const SENT_LATELY_MAX: usize = 512;
 
 /// Where a watcher stands, as far as its shard has to say it. The rest can be worked out elsewhere.
 pub struct Description {
@@ -103,6 +108,41 @@ impl Watchers {
             let is_in_line = watcher.is(QUEUED | BLOCKED | BROKEN | ENDED);
             assert!(!has_bytes || is_in_line, "watcher {key} is forgotten");
         }
+    }
+
+    /// Bytes of the largest message that this watcher was sent of late, as far as the history has it; none: it was sent no
+    /// event.
+    pub fn largest_sent_lately(&self, key: u32) -> Option<usize> {
+        let watcher = &self.watchers[key as usize];
+        let is_translated = matches!(watcher.place, Place::Many(_));
+        let selector = self.selector(watcher.filter.as_ref());
+        let mut handles: Vec<(Handle, u64)> = Vec::new();
+        for (topic, index) in self.describe(key).places {
+            let is_enough = |handles: &Vec<_>| handles.len() >= SENT_LATELY_MAX;
+            topic.log.lock().walk_back(u64::MAX, selector.mask, |handle| {
+                if handle.run().at < index {
+                    handles.push((handle.clone(), index));
+                }
+                !is_enough(&handles)
+            });
+            if is_enough(&handles) {
+                break;
+            }
+        }
+        let sizes = handles.iter().flat_map(|(Handle { batch, run }, index)| {
+            let run = &batch.runs()[*run as usize];
+            let sent = run.first..run.first + index.saturating_sub(run.at).min(u64::from(run.count)) as u32;
+            sent.filter(|&event| selector.wants(batch, event)).map(|event| {
+                if is_translated { self.translated_bytes(batch, event) } else { batch.object(event).len() }
+            })
+        });
+        sizes.max()
+    }
+
+    /// The same message in the dialect of the multi-job endpoint. It was sent, and so it is made already.
+    fn translated_bytes(&self, batch: &Batch, event: u32) -> usize {
+        let dialect = batch.dialect(dialect::of_batch, |bytes| self.directory.add_dialect_bytes(bytes));
+        dialect.object(event).len()
     }
 
     pub fn describe(&self, key: u32) -> Description {

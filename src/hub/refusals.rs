@@ -11,17 +11,18 @@ pub struct RefusalLog {
 }
 
 struct Reason {
-    code: &'static str,
+    /// As [`Refusal::reason`](crate::wire::http::Refusal::reason) has it.
+    reason: (u16, &'static str),
     next_at: u64,
     unlogged: u64,
 }
 
 impl RefusalLog {
     /// Notes one. If it is to be logged, this gives how many of its kind were not since the last.
-    pub fn note(&mut self, code: &'static str, now_millis: u64) -> Option<u64> {
+    pub fn note(&mut self, reason: (u16, &'static str), now_millis: u64) -> Option<u64> {
         let next_at = now_millis + PAUSE_MILLIS;
-        let Some(reason) = self.reasons.iter_mut().find(|reason| reason.code == code) else {
-            self.reasons.push(Reason { code, next_at, unlogged: 0 });
+        let Some(reason) = self.reasons.iter_mut().find(|known| known.reason == reason) else {
+            self.reasons.push(Reason { reason, next_at, unlogged: 0 });
             return Some(0);
         };
         if now_millis < reason.next_at {
@@ -40,13 +41,14 @@ mod tests {
     #[test]
     fn one_line_a_second_for_each_reason() {
         let mut log = RefusalLog::default();
-        assert_eq!(log.note("not_found", 5), Some(0));
-        assert_eq!(log.note("not_found", 5), None);
-        assert_eq!(log.note("not_found", 1_004), None);
-        assert_eq!(log.note("bad_request", 1_004), Some(0), "a flood of others does not hide it");
-        assert_eq!(log.note("not_found", 1_005), Some(2));
-        assert_eq!(log.note("not_found", 1_006), None);
-        assert_eq!(log.note("not_found", 9_000), Some(1));
-        assert_eq!(log.note("bad_request", 9_000), Some(0));
+        assert_eq!(log.note((404, "not_found"), 5), Some(0));
+        assert_eq!(log.note((404, "not_found"), 5), None);
+        assert_eq!(log.note((404, "not_found"), 1_004), None);
+        assert_eq!(log.note((400, "bad_request"), 1_004), Some(0), "a flood of others does not hide it");
+        assert_eq!(log.note((404, "not_found"), 1_005), Some(2));
+        assert_eq!(log.note((404, "not_found"), 1_006), None);
+        assert_eq!(log.note((404, "not_found"), 9_000), Some(1));
+        assert_eq!(log.note((400, "bad_request"), 9_000), Some(0));
+        assert_eq!(log.note((400, "another"), 9_000), Some(0));
     }
 }

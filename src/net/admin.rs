@@ -1,7 +1,8 @@
-//! The admin listener: plain HTTP for operators, one request a connection, answered one after the other.
+//! The admin listener: plain HTTP for operators, one request a connection, a thread for each, so that nobody waits for
+//! anybody.
 
-use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::io;
+use std::net::{IpAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -11,8 +12,11 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, unbounded};
 use parking_lot::Mutex;
 use rustix::process::setpriority_process;
 
+use crate::hub::discretion;
 use crate::hub::endpoint::permit;
+use crate::hub::wheel::TICK_MILLIS;
 use crate::metrics::{self, ACTION_ERRORS, Figures, GAPS, REFUSALS, Words};
+use crate::net::admin::guests::Guests;
 use crate::net::admin::process::read_process;
 use crate::net::clock::{Clock, unix_micros};
 use crate::net::housekeeping::JobSight;
@@ -23,26 +27,28 @@ use crate::net::shard::IngestWaker;
 use crate::net::survey::Sight;
 use crate::stream::directory::Directory;
 use crate::wire::action::ActionError;
-use crate::wire::http::{
-    Head, HeadLimits, Refusal, Request, Status, parse_head, write_refusal, write_response,
-};
+use crate::wire::asked::Asked;
+use crate::wire::http::{HeadLimits, Refusal, Request, Status, write_ok, write_refusal};
 use crate::wire::line::LineError;
 use crate::wire::notice::GapReason;
 
 pub mod connections;
+mod guests;
 mod jobs;
 mod process;
 pub mod query;
+mod visit;
 
-/// A request has to be there within this time, and what it asks of a thread.
+/// What is asked of a thread has to be there within this time.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Its answer has to be taken within this.
-const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// At the end of the daemon, whoever has asked has so long to take the answer.
+const GOODBYE: Duration = Duration::from_millis(100);
+/// Of the thread of one request: the lists are on the heap.
+const STACK_BYTES: usize = 256 << 10;
 /// A thread that was woken has begun its next turn by then, however loaded the machine is.
 const TURN_MAX: Duration = Duration::from_secs(1);
 /// Of the threads that tell how things stand, beside those that serve.
 pub const NICENESS: i32 = 10;
-const HEAD_BYTES_MAX: usize = 8 << 10;
 /// Of Prometheus' text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -67,107 +73,126 @@ pub struct Admin {
 impl Admin {
     /// Answers until it is told to stop; whoever tells it connects once more.
     pub fn run(self) -> io::Result<()> {
-        // Whoever watches goes first. Of the calling thread alone (setpriority(2), NOTES); without it nothing is wrong.
+        // Whoever watches goes first. Of the calling thread and those that it starts (setpriority(2), NOTES); without it
+        // nothing is wrong.
         let _ = setpriority_process(None, NICENESS);
-        loop {
-            let accepted = self.listener.accept();
-            if self.is_stopping.load(Ordering::Acquire) {
-                return Ok(());
-            }
-            match accepted {
-                Ok((socket, _)) => {
-                    if let Err(error) = self.answer(socket) {
-                        tracing::debug!("an admin request failed: {error}");
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!("cannot accept an admin connection: {error}");
-                    thread::sleep(Duration::from_millis(100));
-                }
-            }
-        }
-    }
-
-    fn answer(&self, mut socket: TcpStream) -> io::Result<()> {
-        let until = Instant::now() + PATIENCE;
-        let mut head = Vec::new();
-        let mut out = Vec::new();
-        let mut chunk = [0; 1024];
-        loop {
-            match parse_head(&head, HeadLimits { head_bytes_max: HEAD_BYTES_MAX }) {
-                Ok(Head::Complete { request, .. }) => {
-                    match self.respond(&request, &mut out) {
-                        Ok(()) => {}
-                        Err(refusal) => write_refusal(&mut out, &refusal),
-                    }
-                    break;
-                }
-                Err(refusal) => {
-                    write_refusal(&mut out, &refusal);
-                    break;
-                }
-                Ok(Head::Partial) => {}
-            }
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                write_refusal(&mut out, &Refusal::timeout());
+        let admin = Arc::new(self);
+        let guests = Arc::new(Guests::default());
+        for id in 0.. {
+            let accepted = admin.listener.accept();
+            if admin.is_stopping.load(Ordering::Acquire) {
                 break;
             }
-            socket.set_read_timeout(Some(left))?;
-            match socket.read(&mut chunk) {
-                Ok(0) => return Ok(()),
-                Ok(count) => head.extend_from_slice(&chunk[..count]),
-                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                }
-                Err(error) => return Err(error),
+            let received = accepted.and_then(|(socket, address)| {
+                guests.enter(id, &socket)?;
+                admin.clone().spawn(guests.clone(), id, socket, address.ip())
+            });
+            if let Err(error) = received {
+                tracing::warn!("cannot take in an admin connection: {error}");
+                guests.leave(id);
+                thread::sleep(Duration::from_millis(100));
             }
         }
-        write_until(&mut socket, &out, Instant::now() + ANSWER_MAX)?;
-        socket.shutdown(Shutdown::Write)
-    }
-
-    fn respond(&self, request: &Request<'_>, out: &mut Vec<u8>) -> Result<(), Refusal> {
-        let path = Path::find(request.path).ok_or_else(|| Refusal {
-            message: "the paths here are /healthz, /readyz, /metrics, /connections and /jobs".to_owned(),
-            ..Refusal::not_found().of_method(request.method)
-        })?;
-        if request.method != "GET" {
-            return Err(Refusal::method_not_allowed().of_method(request.method));
-        }
-        if !matches!(path, Path::Health | Path::Ready) {
-            self.check(request)?;
-        }
-        match path {
-            Path::Health => write_response(out, 200, "text/plain", b"ok\n"),
-            Path::Ready if self.pulse.door.is_draining() => return Err(Refusal::draining()),
-            Path::Ready => match self.stalled_thread() {
-                Some(thread) => return Err(stalled(&thread)),
-                None => write_response(out, 200, "text/plain", b"ready\n"),
-            },
-            Path::Metrics => write_response(out, 200, METRICS_TYPE, self.metrics().as_bytes()),
-            Path::Connections => {
-                let listing = connections::Listing::parse(request.query)?;
-                write_response(out, 200, "application/json", &listing.write(sights_of(&self.pulse.shards)?));
-            }
-            Path::Jobs => {
-                let listing = jobs::Listing::parse(request.query)?;
-                write_response(
-                    out,
-                    200,
-                    "application/json",
-                    &listing.write(&jobs_of(&self.pulse.ingest, &self.pulse.door)?),
-                );
-            }
-        }
+        guests.send_away(Instant::now() + GOODBYE);
         Ok(())
     }
 
-    /// Beyond loopback the daemon's figures are for those who have the scope for them.
-    fn check(&self, request: &Request<'_>) -> Result<(), Refusal> {
+    /// Serves one connection in a thread of its own.
+    fn spawn(
+        self: Arc<Self>,
+        guests: Arc<Guests>,
+        id: u64,
+        mut socket: TcpStream,
+        peer: IpAddr,
+    ) -> io::Result<()> {
+        let thread = thread::Builder::new().name("admin".to_owned()).stack_size(STACK_BYTES);
+        thread.spawn(move || {
+            let policy = self.terms.lock().policy.clone();
+            let limits = HeadLimits { head_bytes_max: policy.head_bytes_max };
+            let until = Instant::now() + Duration::from_millis(u64::from(policy.handshake) * TICK_MILLIS);
+            let served = visit::receive(&mut socket, limits, until, |request, head| {
+                guests.note_asked(id);
+                self.answer(request, head, peer)
+            });
+            if let Err(error) = served {
+                tracing::debug!("an admin request failed: {error}");
+            }
+            guests.leave(id);
+        })?;
+        Ok(())
+    }
+
+    /// The whole answer to a request, or to one whose head is not good.
+    fn answer(&self, request: Result<Request<'_>, Refusal>, head: &[u8], peer: IpAddr) -> Vec<u8> {
+        let mut out = Vec::new();
+        let (refusal, asked) = match request {
+            Err(refusal) => (refusal, Asked::in_part_of(head)),
+            Ok(request) => match self.respond(&request, peer) {
+                Ok((content_type, body)) => {
+                    write_ok(&mut out, request.method, content_type, &body, unix_micros());
+                    return out;
+                }
+                Err(refusal) => (refusal.of_method(request.method), Some(Asked::of(&request))),
+            },
+        };
+        self.log_refusal(&refusal, asked, peer);
+        write_refusal(&mut out, &refusal, unix_micros());
+        out
+    }
+
+    /// As those of watchers are logged, and together with them.
+    fn log_refusal(&self, refusal: &Refusal, asked: Option<Asked<'_>>, address: IpAddr) {
+        let Refusal { code, message, .. } = refusal;
+        let now = self.clock.read().now;
+        let Some(unlogged) = self.pulse.door.note_refusal(refusal.reason(), now.millis) else {
+            return;
+        };
+        let terms = self.terms.lock().clone();
+        let asked = asked.map_or(String::new(), |asked| {
+            discretion::describe(&asked, Path::find(asked.path).is_some(), &terms.auth, now.unix_micros)
+        });
+        tracing::info!(%address, code, unlogged, "refused a request of an operator: {message}{asked}");
+    }
+
+    /// Type and body of the answer.
+    fn respond(&self, request: &Request<'_>, peer: IpAddr) -> Result<(&'static str, Vec<u8>), Refusal> {
+        let path = Path::find(request.path).ok_or_else(|| Refusal {
+            message: "the paths here are /healthz, /readyz, /metrics, /connections and /jobs".into(),
+            ..Refusal::not_found()
+        })?;
+        if !matches!(request.method, "GET" | "HEAD") {
+            return Err(Refusal::neither_get_nor_head());
+        }
+        if !matches!(path, Path::Health | Path::Ready) {
+            self.check(request, peer)?;
+        }
+        match path {
+            Path::Health => Ok(("text/plain", b"ok\n".to_vec())),
+            Path::Ready if self.pulse.door.is_draining() => Err(Refusal::draining()),
+            Path::Ready => match self.stalled_thread() {
+                Some(thread) => Err(stalled(&thread)),
+                None => Ok(("text/plain", b"ready\n".to_vec())),
+            },
+            Path::Metrics => Ok((METRICS_TYPE, self.metrics().into_bytes())),
+            Path::Connections => {
+                let listing = connections::Listing::parse(request.query)?;
+                Ok(("application/json", listing.write(sights_of(&self.pulse.shards)?)))
+            }
+            Path::Jobs => {
+                let listing = jobs::Listing::parse(request.query)?;
+                Ok(("application/json", listing.write(&jobs_of(&self.pulse.ingest, &self.pulse.door)?)))
+            }
+        }
+    }
+
+    /// No page that has rebound its name reads the daemon's figures, and beyond loopback they are for those who have the
+    /// scope for them.
+    fn check(&self, request: &Request<'_>, peer: IpAddr) -> Result<(), Refusal> {
+        let terms = self.terms.lock().clone();
+        terms.hosts.check(request, peer)?;
         if self.is_open {
             return Ok(());
         }
-        let terms = self.terms.lock().clone();
         match permit(request, &terms.auth, unix_micros())?.is_admin() {
             true => Ok(()),
             false => Err(Refusal::forbidden_scope("admin")),
@@ -241,24 +266,6 @@ pub fn jobs_of(ingest: &IngestWaker, door: &Door) -> Result<Vec<JobSight>, Refus
     gather(&receiver, "ingest")
 }
 
-/// Writes all, however slowly it is taken, but not beyond `until`.
-fn write_until(socket: &mut TcpStream, mut bytes: &[u8], until: Instant) -> io::Result<()> {
-    while !bytes.is_empty() {
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        socket.set_write_timeout(Some(left))?;
-        match socket.write(bytes) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => bytes = &bytes[count..],
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
 /// All that comes until everybody who was asked is done.
 fn gather<T>(receiver: &Receiver<Vec<T>>, thread: &str) -> Result<Vec<T>, Refusal> {
     let mut all = Vec::new();
@@ -297,25 +304,5 @@ impl Path {
 /// 503: a thread does not do its work.
 fn stalled(thread: &str) -> Refusal {
     let message = format!("the thread {thread} does not turn");
-    Refusal { status: Status::Unavailable, code: "stalled", message, asked: String::new(), is_of_head: false }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::{TcpListener, TcpStream};
-    use std::time::{Duration, Instant};
-
-    use super::write_until;
-
-    #[test]
-    fn an_answer_that_nobody_takes_ends_in_time() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let _silent = listener.accept().unwrap();
-        write_until(&mut ours, b"short", Instant::now() + Duration::from_secs(60)).unwrap();
-        let answer = vec![0; 64 << 20];
-        let began = Instant::now();
-        write_until(&mut ours, &answer, began + Duration::from_millis(200)).unwrap_err();
-        assert!(began.elapsed() < Duration::from_secs(30));
-    }
+    Refusal { status: Status::Unavailable, code: "stalled", message: message.into(), is_of_head: false }
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use crate::hub::session::Session;
 use crate::hub::wheel::Tick;
-use crate::net::inbox::{Guest, TurnAway};
+use crate::net::inbox::{Counted, Guest, TurnAway};
 use crate::wire::message::MessageReader;
 
 /// The life of a connection.
@@ -14,20 +14,31 @@ pub enum Phase {
     /// The request head comes in; what came so far.
     Head(Vec<u8>),
     Open(Session),
-    /// Its answer in HTTP is being made elsewhere.
-    Asking,
+    /// Its answer in HTTP is being made elsewhere; to a HEAD without the body.
+    Asking {
+        is_of_head: bool,
+    },
     /// An answer in HTTP is on its way out, for as long as the client takes it.
     Answering,
     /// Its last bytes are on their way out, or are waited for to be read.
     Closing,
 }
 
+/// Which side of a connection says no more. When both do, it is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sides {
+    Open,
+    /// Only the peer's end is waited for.
+    OursShut,
+    /// Only the end of the answer is waited for.
+    TheirsShut,
+}
+
 pub struct Connection {
     /// Of IPv4 as IPv6 maps it (RFC 4291, 2.5.5.2): one byte less than an `IpAddr`, and so a word less for each
     /// connection.
     address: Ipv6Addr,
-    /// It counts among the connections of its address.
-    pub is_counted: bool,
+    pub counted: Counted,
     /// Tells a late event for an earlier connection with this key apart.
     pub generation: u32,
     pub phase: Phase,
@@ -45,15 +56,14 @@ pub struct Connection {
     pub reads_to_end: bool,
     /// The socket is watched for room: it was full once.
     pub awaits_room: bool,
-    /// The write side is shut: only the peer's end is waited for.
-    pub is_shut: bool,
+    pub sides: Sides,
 }
 
 impl Connection {
     pub fn new(guest: Guest, generation: u32, phase: Phase, due: Tick) -> Self {
         Self {
             address: mapped(guest.address),
-            is_counted: guest.is_counted,
+            counted: guest.counted,
             generation,
             phase,
             reader: MessageReader::new(),
@@ -63,7 +73,7 @@ impl Connection {
             has_more: false,
             reads_to_end: false,
             awaits_room: false,
-            is_shut: false,
+            sides: Sides::Open,
         }
     }
 

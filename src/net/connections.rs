@@ -1,5 +1,8 @@
-//! What a shard's connections bring: adopted, read, opened, ended. What is due to them is in `upkeep`.
+//! What a shard's connections bring: adopted, read, ended. Their requests are in `requests`, what is due to them in
+//! `upkeep`.
 
+use std::io::ErrorKind;
+use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -7,49 +10,27 @@ use arrayvec::ArrayVec;
 use mio::net::TcpStream;
 use mio::{Interest, Token};
 use socket2::SockRef;
-use std::io::ErrorKind;
 
 use crate::close::CloseReason;
 use crate::hub::echo;
-use crate::hub::endpoint::{Data, Endpoint, Opening, Place, find, permit};
-use crate::hub::origin;
-use crate::hub::parcel::{Body, Parcel};
 use crate::hub::policy::{UNSENT_ANSWERS_MAX, ticks};
-use crate::hub::session::{Scene, Session, Verdict};
-use crate::hub::visitors::TooMany;
+use crate::hub::session::{Scene, Verdict};
 use crate::metrics::{CLOSED_BY_CLIENT, LOST};
-use crate::net::clerk::jobs::Listing;
-use crate::net::clerk::{Order, Wish};
-use crate::net::connection::{Connection, Phase};
-use crate::net::inbox::Guest;
+use crate::net::connection::{Connection, Phase, Sides};
+use crate::net::inbox::{Counted, Guest, TurnAway};
 use crate::net::shard::Shard;
 use crate::net::transport::Incoming;
 use crate::wire::frame;
-use crate::wire::handshake::{accept_key, write_switching};
-use crate::wire::http::{Head, HeadLimits, Refusal, Request, parse_head, write_refusal, write_response};
 use crate::wire::message::{Flow, Message};
-use crate::wire::page::{self, PageAnswer};
 
 /// How long a connection that was told to end may take to read that.
 const LINGER: Duration = Duration::from_secs(5);
-/// How long the making of an answer may take: longer than whoever makes it waits for the others.
-const MAKING: Duration = Duration::from_secs(10);
 /// Parts of TLS handshakes in one turn: each may cost as much as ten thousand deliveries, and connected clients keep
 /// their latency.
 const HANDSHAKES_PER_TURN: u32 = 8;
 
 fn token_of(key: u32, generation: u32) -> Token {
     Token(key as usize | (generation as usize) << 32)
-}
-
-/// What a good request is answered with.
-enum Answer {
-    Health,
-    Page(PageAnswer),
-    /// What somebody else makes.
-    Made(Wish),
-    /// What it opens, and the accept key.
-    Watch(Opening, String),
 }
 
 /// What the bytes of one read led to.
@@ -64,6 +45,9 @@ impl Shard {
     /// socket watched. An emptied socket that is not watched for room is no event.
     pub(super) fn adopt(&mut self, socket: TcpStream, guest: Guest) {
         self.counters().accepted.add(1);
+        if let (Counted::Not, Some(turn_away)) = (guest.counted, guest.turn_away) {
+            return self.turn_off(&socket, guest.address, turn_away);
+        }
         self.generation = self.generation.wrapping_add(1);
         let key = self.watchers.add();
         let generation = self.generation & 0x7fff_ffff;
@@ -83,7 +67,7 @@ impl Shard {
             // A handshake costs much: it waits for its turn.
             _ if self.parts.terms.tls.is_some() => self.handle_readable(key),
             None => self.read_first(key),
-            Some(turn_away) => self.refuse(key, &turn_away.refusal()),
+            Some(turn_away) => self.refuse(key, &turn_away.refusal(), None),
         }
         let Some(socket) = self.sockets.get(key) else {
             return;
@@ -98,6 +82,13 @@ impl Shard {
             tracing::warn!("cannot watch a new connection's socket: {error}");
             self.drop_connection(key);
         }
+    }
+
+    /// Resets a socket that there is no place to refuse from.
+    fn turn_off(&mut self, socket: &TcpStream, address: IpAddr, turn_away: TurnAway) {
+        self.note_refusal(address, &turn_away.refusal(), None);
+        // Otherwise the kernel would go through the whole of an ordinary end (RFC 9293, 3.6).
+        let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
     }
 
     /// Has the sockets that were found full watched for room as well, from now on: few ever are, and each interest
@@ -184,12 +175,24 @@ impl Shard {
                     self.handle_readable(key);
                 }
             }
-            Ok(Incoming::End) => self.drop_connection(key),
+            Ok(Incoming::End) => self.handle_end(key),
             Ok(Incoming::PlainRequest) => self.refuse_plain(key),
             Ok(Incoming::Fault(fault)) => self.break_tls(key, &fault),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) if error.kind() == ErrorKind::Interrupted => self.handle_readable(key),
             Err(_) => self.drop_connection(key),
+        }
+    }
+
+    /// The peer says no more. That ends a WebSocket, and a request that is not whole; who has asked something and shuts
+    /// only its own side still gets the answer.
+    fn handle_end(&mut self, key: u32) {
+        let connection = self.connection(key);
+        match (&connection.phase, connection.sides) {
+            (Phase::Asking { .. } | Phase::Answering | Phase::Closing, Sides::Open | Sides::TheirsShut) => {
+                connection.sides = Sides::TheirsShut;
+            }
+            _ => self.drop_connection(key),
         }
     }
 
@@ -199,136 +202,11 @@ impl Shard {
             Phase::Head(_) => self.handle_head(key, bytes),
             Phase::Open(_) => self.handle_frames(key, bytes),
             // What comes after the end is read only so that the answer is not lost to a reset.
-            Phase::Asking | Phase::Answering | Phase::Closing => {}
+            Phase::Asking { .. } | Phase::Answering | Phase::Closing => {}
         }
     }
 
-    fn handle_head(&mut self, key: u32, bytes: &mut [u8]) {
-        let limits = HeadLimits { head_bytes_max: self.parts.terms.policy.head_bytes_max };
-        let Phase::Head(held) = &mut self.connection(key).phase else {
-            return;
-        };
-        let mut held = std::mem::take(held);
-        let before = held.len();
-        // One byte over the limit shows that it is too long. A reload may have lowered it below what is held.
-        let bytes_max = limits.head_bytes_max + 1;
-        let taken = &bytes[..bytes.len().min(bytes_max.saturating_sub(before))];
-        // Nearly every head comes in one piece and is read where it lies.
-        let head = if held.is_empty() {
-            taken
-        } else {
-            // It doubles, but not beyond what is looked at.
-            let doubled = (2 * before).min(bytes_max).max(before + taken.len());
-            held.reserve_exact(doubled - before);
-            held.extend_from_slice(taken);
-            &held
-        };
-        let (opening, accept, length) = match parse_head(head, limits) {
-            Ok(Head::Partial) => {
-                if held.is_empty() {
-                    held.extend_from_slice(taken);
-                }
-                self.connection(key).phase = Phase::Head(held);
-                return;
-            }
-            Ok(Head::Complete { request, length }) => match self.judge(key, &request, &head[..length]) {
-                Ok(Answer::Health) => return self.answer_health(key),
-                Ok(Answer::Page(answer)) => {
-                    return self.answer(key, &answer.head, Body::Static(answer.body));
-                }
-                Ok(Answer::Made(wish)) => return self.order(key, wish),
-                Ok(Answer::Watch(opening, accept)) => (opening, accept, length),
-                Err(refusal) => {
-                    let Request { method, path, user_agent, .. } = request;
-                    return self.refuse(key, &refusal.of_method(method).about(method, path, user_agent));
-                }
-            },
-            Err(refusal) => return self.refuse(key, &refusal),
-        };
-        self.open(key, &opening, &accept);
-        // Frames may stand right behind the request.
-        let used = length - before;
-        if matches!(self.connection(key).phase, Phase::Open(_)) && used < bytes.len() {
-            self.handle_frames(key, &mut bytes[used..]);
-        }
-    }
-
-    /// All that a request is asked before it is obeyed; what does not depend on the id comes before the id.
-    fn judge(&mut self, key: u32, request: &Request<'_>, head: &[u8]) -> Result<Answer, Refusal> {
-        self.recognise(key, head);
-        let place = find(request)?;
-        match place {
-            Place::Health => return Ok(Answer::Health),
-            Place::Page(page) => {
-                self.admit(key)?;
-                return Ok(Answer::Page(page::answer(page, request)));
-            }
-            _ => {}
-        }
-        origin::check(request, &self.parts.terms.allowed_origins)?;
-        self.admit(key)?;
-        let permit = permit(request, &self.parts.terms.auth, self.moment.now.unix_micros)?;
-        let opening = place.open(request, permit)?;
-        if let Endpoint::Data(data) = opening.endpoint {
-            return match data {
-                Data::Jobs => Ok(Answer::Made(Wish::Jobs(Listing::parse(request.query)?, opening.permit))),
-                Data::Daemon => Ok(Answer::Made(Wish::Figures)),
-            };
-        }
-        let accept = accept_key(request)?;
-        match self.parts.door.is_draining() {
-            true => Err(Refusal::draining()),
-            false => Ok(Answer::Watch(opening, accept)),
-        }
-    }
-
-    /// Whoever has come through a trusted proxy is known by what that says.
-    fn recognise(&mut self, key: u32, head: &[u8]) {
-        let connection = self.connections[key as usize].as_mut().expect("the key is that of a connection");
-        if !connection.is_counted {
-            connection.recognise(self.parts.terms.proxies.client(connection.address(), head));
-        }
-    }
-
-    /// The limits of an address, where they did not hold at the door already.
-    fn admit(&mut self, key: u32) -> Result<(), Refusal> {
-        let now = self.moment.tick();
-        let connection = self.connections[key as usize].as_mut().expect("the key is that of a connection");
-        if !connection.is_counted {
-            self.parts.door.admit(connection.address(), now).map_err(TooMany::refusal)?;
-            connection.is_counted = true;
-        }
-        Ok(())
-    }
-
-    fn open(&mut self, key: u32, opening: &Opening, accept: &str) {
-        let mut scene = Scene {
-            key,
-            watchers: &mut self.watchers,
-            outlet: &mut self.sockets,
-            policy: &self.parts.terms.policy,
-            tick: self.moment.tick(),
-            unix_micros: self.moment.now.unix_micros,
-        };
-        match Session::open(opening, &mut scene, |out| write_switching(out, accept)) {
-            Err(refusal) => self.refuse(key, &refusal),
-            Ok(session) => {
-                // The golden ratio spreads any number of connections evenly over the interval.
-                self.spread = self.spread.wrapping_add(0x9e37_79b9);
-                let heartbeat = u64::from(self.parts.terms.policy.heartbeat);
-                let first = ((heartbeat * u64::from(self.spread)) >> 32) as u32 + 1;
-                let due = self.moment.tick().wrapping_add(first);
-                self.counters().opened[session.view() as usize].add(1);
-                let connection = self.connection(key);
-                connection.phase = Phase::Open(session);
-                connection.due = due;
-                self.wheel.schedule(key, due);
-                self.note_expiry(key);
-            }
-        }
-    }
-
-    fn handle_frames(&mut self, key: u32, bytes: &mut [u8]) {
+    pub(super) fn handle_frames(&mut self, key: u32, bytes: &mut [u8]) {
         let connection = self.connections[key as usize].as_mut().expect("the key is that of a connection");
         let Phase::Open(session) = &mut connection.phase else {
             return;
@@ -365,6 +243,9 @@ impl Shard {
             (Err(reason), _) | (Ok(()), Outcome::Close(reason)) => self.close(key, reason),
             (Ok(()), Outcome::Echo(code)) => {
                 self.note_end(key, CLOSED_BY_CLIENT);
+                if code == Some(CloseReason::TooBig.code()) {
+                    self.log_too_big(key);
+                }
                 self.watchers.say(key, |out| match code {
                     Some(code) => frame::write_close(out, code, ""),
                     None => frame::write_close_empty(out),
@@ -375,65 +256,18 @@ impl Shard {
         }
     }
 
-    fn answer_health(&mut self, key: u32) {
-        self.watchers.say(key, |out| write_response(out, 200, "text/plain", b"ok\n"));
-        self.end(key);
-    }
-
-    /// Has an answer made, without waiting for it.
-    fn order(&mut self, key: u32, wish: Wish) {
-        let due = self.moment.tick().wrapping_add(ticks(MAKING));
-        let connection = self.connection(key);
-        connection.phase = Phase::Asking;
-        connection.due = due;
-        let order = Order { shard: self.parts.index, key, generation: self.connection(key).generation, wish };
-        self.wheel.schedule(key, due);
-        if self.parts.orders.try_send(order).is_err() {
-            self.refuse(key, &Refusal::full("too many such requests wait; try again"));
-        }
-    }
-
-    /// The answer is made; the connection that wanted it may have gone.
-    pub(super) fn handle_answer(&mut self, key: u32, generation: u32, answer: Result<Parcel, Refusal>) {
-        let connection = self.connections.get(key as usize).and_then(Option::as_ref);
-        let is_asking = connection.is_some_and(|connection| {
-            connection.generation == generation && matches!(connection.phase, Phase::Asking)
-        });
-        match answer {
-            _ if !is_asking => {}
-            Err(refusal) => self.refuse(key, &refusal),
-            Ok(parcel) => {
-                let body = Body::Made(parcel);
-                let mut head = Vec::new();
-                page::write_data_head(&mut head, body.len());
-                self.answer(key, &head, body);
-            }
-        }
-    }
-
-    /// Answers in HTTP. The client may take as long as it likes, as long as it takes something.
-    fn answer(&mut self, key: u32, head: &[u8], body: Body) {
-        self.watchers.answer(key, head, body);
-        self.connection(key).phase = Phase::Answering;
-    }
-
-    /// Answers a request with why not, and lets the client read that.
-    pub(super) fn refuse(&mut self, key: u32, refusal: &Refusal) {
-        self.counters().refusals[Refusal::place(refusal.code)].add(1);
-        self.log_refusal(key, refusal);
-        self.watchers.say(key, |out| write_refusal(out, refusal));
-        self.end(key);
-    }
-
-    fn log_refusal(&mut self, key: u32, refusal: &Refusal) {
-        let Refusal { code, message, asked, .. } = refusal;
+    /// Says what a client has found too big: it comes back, meets the same again, and nobody would know why.
+    fn log_too_big(&mut self, key: u32) {
+        let code = CloseReason::TooBig.code();
+        let Some(unlogged) = self.parts.door.note_refusal((code, "client"), self.moment.now.millis) else {
+            return;
+        };
         let address = self.connection(key).address();
-        match self.refusal_log.note(code, self.moment.now.millis) {
-            Some(unlogged) => {
-                tracing::info!(%address, code, unlogged, "refused a request: {message}{asked}");
-            }
-            None => tracing::debug!(%address, code, "refused a request: {message}{asked}"),
-        }
+        let met = match self.watchers.largest_sent_lately(key) {
+            Some(bytes) => format!("the largest one that it was sent lately has {bytes} bytes"),
+            None => "it was sent no event".to_owned(),
+        };
+        tracing::info!(%address, code, unlogged, "a client has ended over a message too big for it: {met}");
     }
 
     /// Counts the end of a connection that is open, once.
@@ -460,10 +294,11 @@ impl Shard {
         self.linger(key);
     }
 
-    /// The last bytes are handed over, or as good as that: the peer has a moment to read them.
+    /// The last bytes are handed over, or as good as that: the peer has a moment to read them, and its place is another's.
     pub(super) fn linger(&mut self, key: u32) {
         let due = self.moment.tick().wrapping_add(ticks(LINGER));
-        let connection = self.connection(key);
+        let connection = self.connections[key as usize].as_mut().expect("the key is that of a connection");
+        connection.counted = self.parts.door.step_aside(connection.counted, connection.address());
         connection.phase = Phase::Closing;
         connection.due = due;
         self.wheel.schedule(key, due);
@@ -492,7 +327,7 @@ impl Shard {
         }
         self.watchers.remove(key);
         drop(self.sockets.remove(key));
-        if self.parts.door.leave(connection.is_counted.then(|| connection.address())) {
+        if self.parts.door.leave(connection.counted, connection.address()) {
             self.parts.acceptor.wake();
         }
         self.parts.count.fetch_sub(1, Ordering::Relaxed);

@@ -1,7 +1,7 @@
 //! What goes before the request where TLS is spoken: its handshake, those that come to nothing, and sockets that have
 //! records of TLS left to send.
 
-use crate::net::connection::Phase;
+use crate::net::connection::{Phase, Sides};
 use crate::net::shard::Shard;
 use crate::wire::http::Refusal;
 
@@ -18,7 +18,7 @@ impl Shard {
         connection.due = due;
         self.wheel.schedule(key, due);
         match before {
-            Phase::Shaking(Some(turn_away)) => self.refuse(key, &turn_away.refusal()),
+            Phase::Shaking(Some(turn_away)) => self.refuse(key, &turn_away.refusal(), None),
             _ if bytes.is_empty() => {}
             _ => self.handle_bytes(key, bytes),
         }
@@ -28,7 +28,7 @@ impl Shard {
     pub(super) fn refuse_plain(&mut self, key: u32) {
         self.sockets.speak_plainly(key);
         let message = "this port speaks TLS: use wss:// in place of ws://, https:// in place of http://";
-        self.refuse(key, &Refusal::bad_request(message));
+        self.refuse(key, &Refusal::bad_request(message), None);
     }
 
     /// The alert is on its way, if there is one; nothing else can be said.
@@ -36,14 +36,14 @@ impl Shard {
         match self.connection(key).phase {
             Phase::Shaking(_) => {
                 self.counters().refusals[Refusal::place("tls")].add(1);
-                if let Some(unlogged) = self.refusal_log.note("tls", self.moment.now.millis) {
+                if let Some(unlogged) = self.parts.door.note_refusal((0, "tls"), self.moment.now.millis) {
                     let address = self.connection(key).address();
                     tracing::info!(%address, code = "tls", unlogged, "refused a client: {fault}");
                 }
                 self.sockets.silence(key);
                 self.end(key);
             }
-            Phase::Head(_) | Phase::Open(_) | Phase::Asking | Phase::Answering | Phase::Closing => {
+            Phase::Head(_) | Phase::Open(_) | Phase::Asking { .. } | Phase::Answering | Phase::Closing => {
                 tracing::debug!(address = %self.connection(key).address(), "TLS broke: {fault}");
                 self.drop_connection(key);
             }
@@ -61,17 +61,21 @@ impl Shard {
         }
     }
 
-    /// The last bytes of a connection have been handed over: shuts the write side behind them.
+    /// The last bytes of a connection have been handed over: shuts the write side behind them. That is the end of a
+    /// peer that has shut its own.
     pub(super) fn shut(&mut self, key: u32) {
-        if self.connection(key).is_shut {
+        if self.connection(key).sides == Sides::OursShut {
             return;
         }
         if let Phase::Answering = self.connection(key).phase {
             self.linger(key);
         }
         match self.sockets.shut(key) {
-            Ok(is_shut) => self.connection(key).is_shut = is_shut,
-            Err(_) => self.drop_connection(key),
+            Ok(false) => {}
+            Ok(true) if self.connection(key).sides == Sides::Open => {
+                self.connection(key).sides = Sides::OursShut;
+            }
+            Ok(true) | Err(_) => self.drop_connection(key),
         }
     }
 }

@@ -13,6 +13,7 @@ use rustls::ServerConfig;
 
 use crate::hub::address::Proxies;
 use crate::hub::auth::Auth;
+use crate::hub::host::Hosts;
 use crate::hub::laggard::Patience;
 use crate::hub::parcel::Parcel;
 use crate::hub::policy::Policy;
@@ -40,12 +41,24 @@ impl TurnAway {
     }
 }
 
+/// Among whom a socket counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    /// Among all connections. Among those of an address not yet: a trusted proxy will tell whose it is.
+    InAll,
+    /// Among all, and among those of its address.
+    WithAddress,
+    /// Among the few that are told why they are refused, or are done otherwise.
+    AsRefused,
+    /// Nowhere: there is no room for that either.
+    Not,
+}
+
 /// Somebody who has come.
 #[derive(Clone, Copy, Debug)]
 pub struct Guest {
     pub address: IpAddr,
-    /// His address is limited by what it has. Not yet, where a trusted proxy will tell who he is.
-    pub is_counted: bool,
+    pub counted: Counted,
     pub turn_away: Option<TurnAway>,
 }
 
@@ -56,6 +69,7 @@ pub struct Terms {
     pub policy: Policy,
     pub patience: Patience,
     pub allowed_origins: Vec<String>,
+    pub hosts: Hosts,
     pub proxies: Proxies,
     /// For the handshakes of new connections, where TLS is spoken.
     pub tls: Option<Arc<ServerConfig>>,

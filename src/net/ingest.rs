@@ -155,7 +155,9 @@ impl Ingest {
     }
 
     fn timeout(&mut self, is_waiting: bool) -> Option<Duration> {
-        if self.roll.is_some() || (!is_waiting && !self.ready.is_empty()) {
+        // The wake of one who asked may have gone to another's request, or to a turn that was under way.
+        let is_asked = self.roll.is_some() || !self.parts.waker.asked.is_empty();
+        if is_asked || (!is_waiting && !self.ready.is_empty()) {
             return Some(Duration::ZERO);
         }
         let now = self.parts.clock.read();

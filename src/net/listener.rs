@@ -12,12 +12,19 @@ use rustix::event::{EventfdFlags, eventfd};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::hub::address::Proxies;
+use crate::hub::refusals::RefusalLog;
 use crate::hub::visitors::{AddressLimits, TooMany, Visitors};
 use crate::hub::wheel::Tick;
-use crate::net::inbox::{Command, Guest, ShardHandle, TurnAway, is_out_of_descriptors, is_transient};
+use crate::net::inbox::{
+    Command, Counted, Guest, ShardHandle, TurnAway, is_out_of_descriptors, is_transient,
+};
 
 /// Connections that wait to be accepted, at most; the kernel lowers it to its own limit.
 const BACKLOG: i32 = 4096;
+/// Sockets that are told why they are refused, or get the last of another answer, at one time: each stays for as long as
+/// its client takes to read that. They have places of their own, so that they keep nobody from one; the descriptors of
+/// these are put aside. Whoever is refused at the door beyond that is not told why.
+const REFUSED_MAX: usize = 64;
 /// Accepted in one turn: connected clients keep their latency in a storm.
 const ACCEPTS_PER_TURN: usize = 64;
 /// Unsent bytes that the kernel holds per socket: more would only make a slow watcher's past longer.
@@ -61,7 +68,11 @@ pub struct DoorLimits {
 /// Who may come in: counts over all shards.
 pub struct Door {
     connections_max: AtomicUsize,
+    /// Without those that are refused. At most `connections_max`, unless that was lowered.
     connections: AtomicUsize,
+    /// `<= REFUSED_MAX`
+    refused: AtomicUsize,
+    refusal_log: Mutex<RefusalLog>,
     visitors: Mutex<Visitors>,
     is_draining: AtomicBool,
     /// No descriptor was left for a connection, and none has been closed since.
@@ -73,6 +84,8 @@ impl Door {
         Self {
             connections_max: AtomicUsize::new(limits.connections_max),
             connections: AtomicUsize::new(0),
+            refused: AtomicUsize::new(0),
+            refusal_log: Mutex::default(),
             visitors: Mutex::new(Visitors::new(limits.of_address)),
             is_draining: AtomicBool::new(false),
             is_short: AtomicBool::new(false),
@@ -93,24 +106,62 @@ impl Door {
         self.is_draining.load(Ordering::Acquire)
     }
 
+    /// All sockets, those included that are refused and on their way out.
     pub fn connections(&self) -> usize {
-        self.connections.load(Ordering::Relaxed)
+        self.connections.load(Ordering::Relaxed) + self.refused.load(Ordering::Relaxed)
     }
 
     pub fn connections_max(&self) -> usize {
         self.connections_max.load(Ordering::Relaxed)
     }
 
-    /// Counts a connection in; whoever serves it counts it out. None: it may stay.
-    fn enter(&self) -> Option<TurnAway> {
-        let connections = self.connections.fetch_add(1, Ordering::Relaxed);
+    /// Counts a connection in, unless there is no room; whoever serves it counts it out.
+    fn enter(&self) -> Result<(), TurnAway> {
         if self.is_draining() {
-            Some(TurnAway::Draining)
-        } else if connections >= self.connections_max.load(Ordering::Relaxed) {
-            Some(TurnAway::Full)
-        } else {
-            None
+            return Err(TurnAway::Draining);
         }
+        let max = self.connections_max.load(Ordering::Relaxed);
+        let entered = self.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |connections| {
+            (connections < max).then_some(connections + 1)
+        });
+        entered.map(drop).map_err(|_| TurnAway::Full)
+    }
+
+    /// Counts a socket in that is refused, if it is to be told so.
+    fn refuse(&self) -> Counted {
+        let refused = self.refused.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |refused| {
+            (refused < REFUSED_MAX).then_some(refused + 1)
+        });
+        if refused.is_ok() { Counted::AsRefused } else { Counted::Not }
+    }
+
+    /// A connection has nothing more to get but its last bytes: it leaves its place to another, as far as there is room
+    /// among the refused. Otherwise it stays where it counts until it is closed.
+    pub fn step_aside(&self, counted: Counted, address: IpAddr) -> Counted {
+        match counted {
+            Counted::InAll | Counted::WithAddress if self.refuse() == Counted::AsRefused => {
+                self.count_out(counted, address);
+                Counted::AsRefused
+            }
+            _ => counted,
+        }
+    }
+
+    fn count_out(&self, counted: Counted, address: IpAddr) {
+        match counted {
+            Counted::InAll => drop(self.connections.fetch_sub(1, Ordering::Relaxed)),
+            Counted::WithAddress => {
+                self.connections.fetch_sub(1, Ordering::Relaxed);
+                self.visitors.lock().leave(address);
+            }
+            Counted::AsRefused => drop(self.refused.fetch_sub(1, Ordering::Relaxed)),
+            Counted::Not => {}
+        }
+    }
+
+    /// Whether a refusal for this reason is to be logged, and how many were not since the last.
+    pub fn note_refusal(&self, reason: (u16, &'static str), now_millis: u64) -> Option<u64> {
+        self.refusal_log.lock().note(reason, now_millis)
     }
 
     /// Counts a connection in at its address, if that has not too many.
@@ -122,14 +173,27 @@ impl Door {
         self.is_short.load(Ordering::Relaxed)
     }
 
-    /// Counts a connection out whose socket is closed, also at its address, if it was counted there. True: its
-    /// descriptor is waited for.
-    pub fn leave(&self, address: Option<IpAddr>) -> bool {
-        self.connections.fetch_sub(1, Ordering::Relaxed);
-        if let Some(address) = address {
-            self.visitors.lock().leave(address);
-        }
+    /// Counts a socket out that is closed, wherever it was counted. True: its descriptor is waited for.
+    pub fn leave(&self, counted: Counted, address: IpAddr) -> bool {
+        self.count_out(counted, address);
         self.is_short() && self.is_short.swap(false, Ordering::Relaxed)
+    }
+
+    /// Counts in whoever comes, as far as there is room.
+    fn meet(&self, address: IpAddr, proxies: &Proxies, now: Tick) -> Guest {
+        if let Err(turn_away) = self.enter() {
+            return Guest { address, counted: self.refuse(), turn_away: Some(turn_away) };
+        }
+        if proxies.are_trusted(address) {
+            return Guest { address, counted: Counted::InAll, turn_away: None };
+        }
+        match self.admit(address, now) {
+            Ok(()) => Guest { address, counted: Counted::WithAddress, turn_away: None },
+            Err(too_many) => {
+                self.connections.fetch_sub(1, Ordering::Relaxed);
+                Guest { address, counted: self.refuse(), turn_away: Some(TurnAway::TooMany(too_many)) }
+            }
+        }
     }
 }
 
@@ -187,14 +251,18 @@ impl Listener {
                 match self.sockets[place].accept() {
                     Ok((socket, address)) => {
                         is_any = true;
-                        let guest = self.meet(address.ip(), proxies, now);
+                        let guest = self.door.meet(address.ip(), proxies, now);
                         self.hand_over(socket, guest, &mut keep);
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(error) if is_out_of_descriptors(&error) => match self.accept_on_spare(place) {
                         Some(Ok((socket, address))) => {
-                            let turn_away = self.door.enter().or(Some(TurnAway::NoDescriptor));
-                            let guest = Guest { address: address.ip(), is_counted: false, turn_away };
+                            let turn_away = match self.door.is_draining() {
+                                true => TurnAway::Draining,
+                                false => TurnAway::NoDescriptor,
+                            };
+                            let counted = self.door.refuse();
+                            let guest = Guest { address: address.ip(), counted, turn_away: Some(turn_away) };
                             self.hand_over(socket, guest, &mut keep);
                         }
                         // Without a descriptor the kernel says so before it looks whether anybody waits.
@@ -219,15 +287,6 @@ impl Listener {
         }
     }
 
-    fn meet(&self, address: IpAddr, proxies: &Proxies, now: Tick) -> Guest {
-        let turn_away = self.door.enter();
-        if turn_away.is_some() || proxies.are_trusted(address) {
-            return Guest { address, is_counted: false, turn_away };
-        }
-        let admitted = self.door.admit(address, now);
-        Guest { address, is_counted: admitted.is_ok(), turn_away: admitted.err().map(TurnAway::TooMany) }
-    }
-
     /// Gives the spare descriptor to one who waits. It comes back when that connection has ended. None: another has
     /// it still.
     fn accept_on_spare(&mut self, place: usize) -> Option<io::Result<(TcpStream, SocketAddr)>> {
@@ -240,6 +299,10 @@ impl Listener {
     }
 
     fn hand_over(&self, socket: TcpStream, guest: Guest, keep: &mut impl FnMut(TcpStream, Guest)) {
+        if guest.counted == Counted::Not {
+            // It is closed at once, and so is nobody's connection.
+            return keep(socket, guest);
+        }
         let connections = |shard: &ShardHandle| shard.connections.load(Ordering::Relaxed);
         let fewest = self.shards.iter().enumerate().min_by_key(|(_, shard)| connections(shard));
         let (index, shard) = fewest.expect("there is a shard");
@@ -254,4 +317,96 @@ impl Listener {
 /// A descriptor of nothing; none if there is none left.
 fn spare() -> Option<OwnedFd> {
     eventfd(0, EventfdFlags::CLOEXEC).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::{Door, DoorLimits, REFUSED_MAX};
+    use crate::hub::address::Proxies;
+    use crate::hub::visitors::{AddressLimits, TooMany};
+    use crate::net::inbox::{Counted, TurnAway};
+
+    fn door(connections_max: usize, of_address_max: usize) -> Door {
+        let of_address = AddressLimits { connections_max: of_address_max, handshakes_per_second: 0 };
+        Door::new(DoorLimits { connections_max, of_address })
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn who_is_refused_takes_nobodys_place_and_beyond_a_few_is_not_even_told() {
+        let (door, nobody) = (door(8, 5), Proxies::new(Vec::new()));
+        let greedy = address("192.0.2.1");
+        for _ in 0..5 {
+            let guest = door.meet(greedy, &nobody, 0);
+            assert_eq!((guest.counted, guest.turn_away), (Counted::WithAddress, None));
+        }
+        let too_many = Some(TurnAway::TooMany(TooMany::Connections));
+        for _ in 0..REFUSED_MAX {
+            let guest = door.meet(greedy, &nobody, 0);
+            assert_eq!((guest.counted, guest.turn_away), (Counted::AsRefused, too_many));
+        }
+        for _ in 0..1_000 {
+            let guest = door.meet(greedy, &nobody, 0);
+            assert_eq!((guest.counted, guest.turn_away), (Counted::Not, too_many));
+        }
+        for number in 2..5 {
+            let guest = door.meet(address(&format!("192.0.2.{number}")), &nobody, 0);
+            assert_eq!((guest.counted, guest.turn_away), (Counted::WithAddress, None));
+        }
+        assert_eq!(door.connections(), 8 + REFUSED_MAX);
+        let late = address("192.0.2.9");
+        assert_eq!(door.meet(late, &nobody, 0).turn_away, Some(TurnAway::Full));
+        // A place that comes free is for the next, whoever waits to read a refusal.
+        door.leave(Counted::AsRefused, greedy);
+        assert_eq!(door.meet(late, &nobody, 0).counted, Counted::AsRefused);
+        door.leave(Counted::WithAddress, greedy);
+        assert_eq!(door.meet(late, &nobody, 0).counted, Counted::WithAddress);
+        assert_eq!(door.meet(greedy, &nobody, 0).turn_away, Some(TurnAway::Full));
+    }
+
+    #[test]
+    fn who_is_recognised_as_one_too_many_leaves_its_place() {
+        let (door, proxies) = (door(2, 1), Proxies::new(vec!["10.0.0.1/32".parse().unwrap()]));
+        let proxy = address("10.0.0.1");
+        let client = address("192.0.2.1");
+        assert_eq!(door.meet(proxy, &proxies, 0).counted, Counted::InAll);
+        assert_eq!(door.admit(client, 0), Ok(()));
+        assert_eq!(door.meet(proxy, &proxies, 0).counted, Counted::InAll);
+        assert_eq!(door.admit(client, 0), Err(TooMany::Connections));
+        assert_eq!(door.step_aside(Counted::InAll, client), Counted::AsRefused);
+        assert_eq!(door.meet(proxy, &proxies, 0).counted, Counted::InAll);
+        assert_eq!(door.meet(proxy, &proxies, 0).turn_away, Some(TurnAway::Full));
+        // The other one is done: its address may have another as well.
+        assert_eq!(door.step_aside(Counted::WithAddress, client), Counted::AsRefused);
+        assert_eq!(door.admit(client, 0), Ok(()));
+        assert_eq!(door.step_aside(Counted::AsRefused, client), Counted::AsRefused);
+    }
+
+    #[test]
+    fn who_finds_no_room_among_those_who_leave_stays_where_it_is() {
+        let (door, nobody) = (door(2 * REFUSED_MAX, 0), Proxies::new(Vec::new()));
+        let client = address("192.0.2.1");
+        for number in 0..2 * REFUSED_MAX {
+            assert_eq!(door.meet(client, &nobody, 0).counted, Counted::WithAddress);
+            let expected = if number < REFUSED_MAX { Counted::AsRefused } else { Counted::WithAddress };
+            assert_eq!(door.step_aside(Counted::WithAddress, client), expected);
+        }
+        assert_eq!(door.connections(), 2 * REFUSED_MAX);
+    }
+
+    #[test]
+    fn a_drain_counts_those_who_are_on_their_way_out() {
+        let (door, nobody) = (door(2, 0), Proxies::new(Vec::new()));
+        door.drain();
+        let guest = door.meet(address("192.0.2.1"), &nobody, 0);
+        assert_eq!((guest.counted, guest.turn_away), (Counted::AsRefused, Some(TurnAway::Draining)));
+        assert_eq!(door.connections(), 1);
+        door.leave(guest.counted, guest.address);
+        assert_eq!(door.connections(), 0);
+    }
 }

@@ -17,6 +17,7 @@ pub mod listener;
 pub mod outq;
 pub mod publisher;
 pub mod pulse;
+pub mod requests;
 pub mod service;
 pub mod shard;
 pub mod sockets;

@@ -1,7 +1,7 @@
 //! A shard: one thread, one event loop, the connections that it owns from accept to end.
 //!
 //! A turn is: poll → commands, accepts, reads, writable edges → flush → deadlines. What a connection's bytes
-//! lead to is in `connections`, what is due to them in `upkeep`.
+//! lead to is in `connections` and `requests`, what is due to them in `upkeep`.
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,7 +14,6 @@ use mio::{Events, Interest, Poll, Registry, Token, Waker};
 
 use crate::config::Overrun;
 use crate::hub::laggard::Laggard;
-use crate::hub::refusals::RefusalLog;
 use crate::hub::watchers::Watchers;
 use crate::hub::wheel::{TICK_MILLIS, Wheel};
 use crate::metrics::{Counters, ShardCounters};
@@ -109,7 +108,6 @@ pub struct Shard {
     pub(super) laggards: Vec<Laggard>,
     pub(super) review_at: u64,
     pub(super) drain: Option<Drain>,
-    pub(super) refusal_log: RefusalLog,
     /// Requests of operators that are being answered.
     pub(super) surveys: VecDeque<Survey>,
     accept_at: Option<Instant>,
@@ -173,7 +171,6 @@ impl Shard {
             laggards: Vec::new(),
             review_at: 0,
             drain: None,
-            refusal_log: RefusalLog::default(),
             surveys: VecDeque::new(),
             accept_at: None,
             is_exhausted: false,

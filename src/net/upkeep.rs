@@ -15,6 +15,7 @@ use crate::net::inbox::Terms;
 use crate::net::outq::unacknowledged;
 use crate::net::shard::Shard;
 use crate::net::sockets::Sockets;
+use crate::wire::asked::Asked;
 use crate::wire::http::Refusal;
 
 /// The least and the usual greatest wait before reconnecting after a drain, in milliseconds.
@@ -127,9 +128,14 @@ impl Shard {
             Phase::Shaking(_) => {
                 self.break_tls(key, "the handshake of TLS took longer than handshake_seconds")
             }
-            Phase::Head(_) => self.refuse(key, &Refusal::timeout()),
+            Phase::Head(ref mut held) => {
+                let head = std::mem::take(held);
+                self.refuse(key, &Refusal::timeout(), Asked::in_part_of(&head));
+            }
             Phase::Open(_) => self.beat(key),
-            Phase::Asking => self.refuse(key, &Refusal::full("the answer could not be made in time")),
+            Phase::Asking { .. } => {
+                self.refuse(key, &Refusal::full("the answer could not be made in time"), None);
+            }
             // Of the request; it was kept.
             Phase::Answering => {}
             Phase::Closing => self.drop_connection(key),
@@ -244,7 +250,7 @@ impl Shard {
                     self.with_session(key, |session, scene| session.say_goodbye(retry, scene));
                     self.close(key, CloseReason::Drain);
                 }
-                Phase::Head(_) | Phase::Asking => self.refuse(key, &Refusal::draining()),
+                Phase::Head(_) | Phase::Asking { .. } => self.refuse(key, &Refusal::draining(), None),
                 // Its request will be refused.
                 Phase::Shaking(_) | Phase::Answering | Phase::Closing => {}
             }

@@ -235,13 +235,7 @@ impl Batch {
 
     /// The event's JSON object, without the frame's header.
     pub fn object(&self, index: u32) -> &[u8] {
-        let frame = &self.bytes[self.span(index..index + 1)];
-        let header = match frame[1] {
-            126 => 4,
-            127 => 10,
-            _ => 2,
-        };
-        &frame[header..]
+        payload(&self.bytes[self.span(index..index + 1)])
     }
 
     /// Type and inner type of an event whose bit is [`OVERFLOW_BIT`].
@@ -308,7 +302,22 @@ impl Batch {
     }
 }
 
+/// A frame without its header.
+fn payload(frame: &[u8]) -> &[u8] {
+    let header = match frame[1] {
+        126 => 4,
+        127 => 10,
+        _ => 2,
+    };
+    &frame[header..]
+}
+
 impl Dialect {
+    /// As [`Batch::object`] has it.
+    pub fn object(&self, index: u32) -> &[u8] {
+        payload(&self.bytes[self.span(index..index + 1)])
+    }
+
     pub fn span(&self, events: Range<u32>) -> Range<usize> {
         span(&self.ends, events)
     }

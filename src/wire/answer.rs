@@ -1,5 +1,10 @@
 //! HTTP answers in place of the upgrade: one table of refusals, and what writes them.
 
+use std::borrow::Cow;
+
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimePrinter;
+
 /// Header fields in one request; browsers send about 15, proxies add a few.
 pub const FIELDS_MAX: usize = 64;
 /// Bytes of the request target: an id has at most 384 (percent-encoded), a token a few hundred,
@@ -13,14 +18,22 @@ const SHOWN_CHARACTERS_MAX: usize = 200;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     BadRequest,
+    /// With tokens in more than one place.
+    TwoTokens,
+    /// Without a token.
     Unauthorized,
+    /// With one that is not good.
+    BadToken,
     Forbidden,
+    /// With a token that is not for this.
+    ForbiddenScope,
     NotFound,
     MethodNotAllowed,
     /// Where HEAD is allowed too.
     NeitherGetNorHead,
     RequestTimeout,
     TargetTooLarge,
+    Misdirected,
     UpgradeRequired,
     TooManyRequests,
     HeadTooLarge,
@@ -42,14 +55,25 @@ impl Status {
     fn row(self) -> (u16, &'static str) {
         match self {
             Status::BadRequest => (400, ""),
-            // RFC 9110, 11.6.1, asks for it; RFC 6750, 3, for this one.
-            Status::Unauthorized => (401, "WWW-Authenticate: Bearer\r\n"),
+            // RFC 9110, 11.6.1, asks for a challenge; RFC 6750, 3, for this one with a parameter, and
+            // for a word (3.1) once a token was sent.
+            Status::TwoTokens => {
+                (400, "WWW-Authenticate: Bearer realm=\"luxcast\", error=\"invalid_request\"\r\n")
+            }
+            Status::Unauthorized => (401, "WWW-Authenticate: Bearer realm=\"luxcast\"\r\n"),
+            Status::BadToken => {
+                (401, "WWW-Authenticate: Bearer realm=\"luxcast\", error=\"invalid_token\"\r\n")
+            }
             Status::Forbidden => (403, ""),
+            Status::ForbiddenScope => {
+                (403, "WWW-Authenticate: Bearer realm=\"luxcast\", error=\"insufficient_scope\"\r\n")
+            }
             Status::NotFound => (404, ""),
             Status::MethodNotAllowed => (405, "Allow: GET\r\n"),
             Status::NeitherGetNorHead => (405, "Allow: GET, HEAD\r\n"),
             Status::RequestTimeout => (408, ""),
             Status::TargetTooLarge => (414, ""),
+            Status::Misdirected => (421, ""),
             // RFC 6455, 4.4, asks for the version; RFC 9110, 15.5.22, for Upgrade, and 7.8 for its
             // name in Connection, which may stand on several lines.
             Status::UpgradeRequired => {
@@ -71,23 +95,22 @@ pub struct Refusal {
     pub status: Status,
     /// The stable word for programs.
     pub code: &'static str,
-    /// For people; never holds a token.
-    pub message: String,
-    /// The request that it answers, for the log alone: what was asked for, without the query, and by what program.
-    pub asked: String,
+    /// For people; never holds a token. Borrowed where nothing in it depends on the request.
+    pub message: Cow<'static, str>,
     /// The request was a HEAD: its answer has no body (RFC 9110, 9.3.2).
     pub is_of_head: bool,
 }
 
 impl Refusal {
     /// Every `code`, each once; and `tls`, which has no answer in HTTP: a handshake of TLS that came to nothing.
-    pub const CODES: [&str; 16] = [
+    pub const CODES: [&str; 17] = [
         "bad_request",
         "bad_id",
         "bad_parameter",
         "unauthorized",
         "forbidden_origin",
         "forbidden_scope",
+        "forbidden_host",
         "not_found",
         "method_not_allowed",
         "timeout",
@@ -106,9 +129,18 @@ impl Refusal {
         place.expect("every code is in the table")
     }
 
-    fn new(status: Status, code: &'static str, message: impl Into<String>) -> Self {
+    fn new(status: Status, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
         debug_assert!(Self::CODES.contains(&code), "{code}");
-        Refusal { status, code, message: message.into(), asked: String::new(), is_of_head: false }
+        Refusal { status, code, message: message.into(), is_of_head: false }
+    }
+
+    /// What tells it from refusals for other reasons: words of the program, and so few in all.
+    pub fn reason(&self) -> (u16, &'static str) {
+        let word = match self.message {
+            Cow::Borrowed(message) => message,
+            Cow::Owned(_) => self.code,
+        };
+        (self.status.code(), word)
     }
 
     /// The same as the answer to a request with this method.
@@ -116,16 +148,8 @@ impl Refusal {
         Refusal { is_of_head: method == "HEAD", ..self }
     }
 
-    /// The same with what the log is to say of its request.
-    pub fn about(self, method: &str, path: &str, user_agent: Option<&str>) -> Self {
-        let program = user_agent.map(|program| format!(" by \"{}\"", printable(program)));
-        let asked =
-            format!(" (asked: {} {}{})", printable(method), printable(path), program.unwrap_or_default());
-        Refusal { asked, ..self }
-    }
-
     /// 400: the request breaks a rule of HTTP or of the handshake.
-    pub fn bad_request(message: impl Into<String>) -> Self {
+    pub fn bad_request(message: impl Into<Cow<'static, str>>) -> Self {
         Refusal::new(Status::BadRequest, "bad_request", message)
     }
 
@@ -136,8 +160,14 @@ impl Refusal {
         Refusal::new(Status::BadRequest, "bad_id", message)
     }
 
+    /// 400 with `WWW-Authenticate`: tokens stand in more than one place.
+    pub fn two_tokens() -> Self {
+        let message = "more than one token was sent: one place is enough";
+        Refusal::new(Status::TwoTokens, "bad_request", message)
+    }
+
     /// 400: a query parameter is malformed or was sent twice.
-    pub fn bad_parameter(message: impl Into<String>) -> Self {
+    pub fn bad_parameter(message: impl Into<Cow<'static, str>>) -> Self {
         Refusal::new(Status::BadRequest, "bad_parameter", message)
     }
 
@@ -150,15 +180,30 @@ impl Refusal {
         Refusal::new(Status::Forbidden, "forbidden_origin", message)
     }
 
-    /// 401 with `WWW-Authenticate`: no token, or none that is good.
-    pub fn unauthorized(message: impl Into<String>) -> Self {
+    /// 421: the name that it was asked by is none of this daemon's.
+    pub fn forbidden_host(host: &str) -> Self {
+        let message = format!(
+            "the host \"{}\" is not known here: over loopback it must be localhost, a loopback address, or named in \
+             allowed_hosts or by an entry of allowed_origins",
+            printable(host)
+        );
+        Refusal::new(Status::Misdirected, "forbidden_host", message)
+    }
+
+    /// 401 with `WWW-Authenticate`: the token is not good.
+    pub fn bad_token(message: impl Into<Cow<'static, str>>) -> Self {
+        Refusal::new(Status::BadToken, "unauthorized", message)
+    }
+
+    /// 401 with `WWW-Authenticate`: no token.
+    pub fn unauthorized(message: impl Into<Cow<'static, str>>) -> Self {
         Refusal::new(Status::Unauthorized, "unauthorized", message)
     }
 
-    /// 403: the token is good, but not for this; `scope` is what it would need.
+    /// 403 with `WWW-Authenticate`: the token is good, but not for this; `scope` is what it would need.
     pub fn forbidden_scope(scope: &str) -> Self {
         let message = format!("the token does not allow this, which needs {scope}");
-        Refusal::new(Status::Forbidden, "forbidden_scope", message)
+        Refusal::new(Status::ForbiddenScope, "forbidden_scope", message)
     }
 
     /// 404.
@@ -187,28 +232,37 @@ impl Refusal {
 
     /// 414: the target alone is over [`TARGET_BYTES_MAX`].
     pub fn target_too_large() -> Self {
-        let message = format!("the request target has more than {TARGET_BYTES_MAX} bytes");
+        const _: () = assert!(TARGET_BYTES_MAX == 4096);
+        let message = "the request target has more than 4096 bytes";
         Refusal::new(Status::TargetTooLarge, "too_large", message)
     }
 
-    /// 431: the head is over `head_bytes_max` or has more than [`FIELDS_MAX`] fields.
-    pub fn head_too_large() -> Self {
-        let message = format!("the request head is too large, or has more than {FIELDS_MAX} fields");
+    /// 431: the head is over `head_bytes_max`, which the setting `request_head_bytes_max` says.
+    pub fn head_too_large(head_bytes_max: usize) -> Self {
+        let message =
+            format!("the request head has more than {head_bytes_max} bytes (request_head_bytes_max)");
+        Refusal::new(Status::HeadTooLarge, "too_large", message)
+    }
+
+    /// 431: the head has more than [`FIELDS_MAX`] fields.
+    pub fn too_many_fields() -> Self {
+        const _: () = assert!(FIELDS_MAX == 64);
+        let message = "the request head has more than 64 fields";
         Refusal::new(Status::HeadTooLarge, "too_large", message)
     }
 
     /// 426 with the version that would do.
-    pub fn upgrade_required(message: impl Into<String>) -> Self {
+    pub fn upgrade_required(message: impl Into<Cow<'static, str>>) -> Self {
         Refusal::new(Status::UpgradeRequired, "upgrade_required", message)
     }
 
     /// 429 with `Retry-After`.
-    pub fn too_many_requests(message: impl Into<String>) -> Self {
+    pub fn too_many_requests(message: impl Into<Cow<'static, str>>) -> Self {
         Refusal::new(Status::TooManyRequests, "too_many_requests", message)
     }
 
     /// 503 with `Retry-After`: a limit of the whole daemon is reached; `message` names it.
-    pub fn full(message: impl Into<String>) -> Self {
+    pub fn full(message: impl Into<Cow<'static, str>>) -> Self {
         Refusal::new(Status::Unavailable, "full", message)
     }
 
@@ -217,9 +271,17 @@ impl Refusal {
         Refusal::new(Status::Unavailable, "draining", "the daemon is shutting down")
     }
 
-    /// 505.
+    /// 505: another major version of HTTP.
     pub fn http_version() -> Self {
-        Refusal::new(Status::HttpVersion, "http_version", "only HTTP/1.1 is spoken here")
+        let message = "only HTTP/1.1 is spoken here, and HTTP/1.0 where nothing is streamed";
+        Refusal::new(Status::HttpVersion, "http_version", message)
+    }
+
+    /// 505: a stream was asked for in HTTP/1.0.
+    pub fn too_old_for_streams() -> Self {
+        let message = "a stream needs HTTP/1.1, and this request is of HTTP/1.0: a proxy in front must speak HTTP/1.1 to \
+                       the daemon (in nginx: proxy_http_version 1.1)";
+        Refusal::new(Status::HttpVersion, "http_version", message)
     }
 }
 
@@ -239,55 +301,59 @@ struct RefusalBody<'a> {
     message: &'a str,
 }
 
-/// Appends the whole answer: status line, fields and the JSON body, one line with its newline.
-pub fn write_refusal(out: &mut Vec<u8>, refusal: &Refusal) {
-    if refusal.is_of_head {
-        return write_bodiless(out, refusal.status);
-    }
+/// With an answer that holds for this moment alone: a cache that kept it would deceive (RFC 9111, 5.2.2.5).
+pub const NO_STORE: &str = "Cache-Control: no-store\r\n";
+
+/// Appends the whole answer: status line, fields and the JSON body, one line with its newline. `unix_micros` is now.
+pub fn write_refusal(out: &mut Vec<u8>, refusal: &Refusal, unix_micros: i64) {
     let mut body = Vec::new();
     let members = RefusalBody { error: refusal.code, message: &refusal.message };
     serde_json::to_writer(&mut body, &members).expect("two strings are JSON, and a Vec takes every byte");
     body.push(b'\n');
     let status = refusal.status;
-    write_answer(out, status.code(), status.fields(), "application/json", &body);
+    // To a HEAD goes the length that the answer to a GET would have (RFC 9110, 8.6). Where the method is what is wrong,
+    // that is not this one.
+    let is_known = !refusal.is_of_head || status != Status::MethodNotAllowed;
+    let length = is_known.then_some(body.len());
+    let fields = [NO_STORE, status.fields()].concat();
+    write_head(out, status.code(), &fields, Some("application/json"), length, unix_micros);
+    if !refusal.is_of_head {
+        out.extend_from_slice(&body);
+    }
 }
 
-/// Appends a whole answer that closes the connection.
-pub fn write_response(out: &mut Vec<u8>, status: u16, content_type: &str, body: &[u8]) {
-    write_answer(out, status, "", content_type, body);
+/// Appends a whole 200 that closes the connection; to a HEAD without the body (RFC 9110, 9.3.2). `unix_micros` is now.
+pub fn write_ok(out: &mut Vec<u8>, method: &str, content_type: &str, body: &[u8], unix_micros: i64) {
+    write_head(out, 200, NO_STORE, Some(content_type), Some(body.len()), unix_micros);
+    if method != "HEAD" {
+        out.extend_from_slice(body);
+    }
 }
 
-/// Without a length: it would be the one of the answer to a GET (RFC 9110, 8.6), which may differ.
-fn write_bodiless(out: &mut Vec<u8>, status: Status) {
-    let (code, fields) = (status.code(), status.fields());
-    let head =
-        format!("HTTP/1.1 {code} {phrase}\r\n{fields}Connection: close\r\n\r\n", phrase = phrase(code));
-    out.extend_from_slice(head.as_bytes());
-}
-
-fn write_answer(out: &mut Vec<u8>, status: u16, fields: &str, content_type: &str, body: &[u8]) {
-    write_head(out, status, fields, Some(content_type), body.len());
-    out.extend_from_slice(body);
-}
-
-/// Appends the head of an answer that closes the connection; `fields` are lines with their CR LF.
+/// Appends the head of an answer that closes the connection. `fields` are lines with their CR LF and say how it may be
+/// cached; `body_length` is that of the answer to a GET, none where that is not told; `unix_micros` is now.
 pub fn write_head(
     out: &mut Vec<u8>,
     status: u16,
     fields: &str,
     content_type: Option<&str>,
-    body_length: usize,
+    body_length: Option<usize>,
+    unix_micros: i64,
 ) {
     let content_type = content_type.map(|name| format!("Content-Type: {name}\r\n")).unwrap_or_default();
-    // A 304 has no body, and its length would be the one of a 200 (RFC 9110, 8.6).
-    let length = match status {
-        304 => String::new(),
-        _ => format!("Content-Length: {body_length}\r\n"),
-    };
-    let phrase = phrase(status);
-    let head =
-        format!("HTTP/1.1 {status} {phrase}\r\n{fields}Connection: close\r\n{content_type}{length}\r\n");
+    let length = body_length.map(|length| format!("Content-Length: {length}\r\n")).unwrap_or_default();
+    let (phrase, date) = (phrase(status), date(unix_micros));
+    let head = format!(
+        "HTTP/1.1 {status} {phrase}\r\nDate: {date}\r\n{fields}Connection: close\r\n{content_type}{length}\r\n"
+    );
     out.extend_from_slice(head.as_bytes());
+}
+
+/// An IMF-fixdate (RFC 9110, 5.6.7 and 6.6.1).
+fn date(unix_micros: i64) -> String {
+    let now = Timestamp::from_microsecond(unix_micros).unwrap_or(Timestamp::UNIX_EPOCH);
+    let printed = DateTimePrinter::new().timestamp_to_rfc9110_string(&now);
+    printed.expect("the clock shows a year of four digits")
 }
 
 /// The reason phrase (RFC 9110, 15); empty, which RFC 9112, 4, allows, for a status that is not in
@@ -304,6 +370,7 @@ fn phrase(status: u16) -> &'static str {
         405 => "Method Not Allowed",
         408 => "Request Timeout",
         414 => "URI Too Long",
+        421 => "Misdirected Request",
         426 => "Upgrade Required",
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
@@ -315,28 +382,39 @@ fn phrase(status: u16) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::{Refusal, printable, write_refusal, write_response};
+    use super::{Refusal, Status, date, printable, write_ok, write_refusal};
+
+    /// 2026-11-29 19:16:59 UTC.
+    const NOW: i64 = 1_795_979_819_000_000;
 
     #[test]
     fn refusals_are_whole_answers() {
         let written = |refusal: Refusal| {
             let mut out = Vec::new();
-            write_refusal(&mut out, &refusal);
+            write_refusal(&mut out, &refusal, NOW);
             String::from_utf8(out).unwrap()
         };
         assert_eq!(
             written(Refusal::bad_request("a \"b\"\r\nc\u{1B}")),
-            "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\
-             Content-Type: application/json\r\nContent-Length: 55\r\n\r\n\
+            "HTTP/1.1 400 Bad Request\r\nDate: Sun, 29 Nov 2026 19:16:59 GMT\r\nCache-Control: no-store\r\n\
+             Connection: close\r\nContent-Type: application/json\r\nContent-Length: 55\r\n\r\n\
              {\"error\":\"bad_request\",\"message\":\"a \\\"b\\\"\\r\\nc\\u001b\"}\n"
         );
         let upgrade = written(Refusal::upgrade_required("x"));
         assert!(upgrade.starts_with(
-            "HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Version: 13\r\nConnection: close\r\n"
+            "HTTP/1.1 426 Upgrade Required\r\nDate: Sun, 29 Nov 2026 19:16:59 GMT\r\nCache-Control: no-store\r\n\
+             Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nConnection: close\r\n"
         ));
         assert!(written(Refusal::method_not_allowed()).contains("\r\nAllow: GET\r\n"));
-        assert!(written(Refusal::unauthorized("x")).contains("\r\nWWW-Authenticate: Bearer\r\n"));
+        for (refusal, parameters) in [
+            (Refusal::unauthorized("x"), ""),
+            (Refusal::bad_token("x"), ", error=\"invalid_token\""),
+            (Refusal::forbidden_scope("x"), ", error=\"insufficient_scope\""),
+            (Refusal::two_tokens(), ", error=\"invalid_request\""),
+        ] {
+            let field = format!("\r\nWWW-Authenticate: Bearer realm=\"luxcast\"{parameters}\r\n");
+            assert!(written(refusal).contains(&field), "{field}");
+        }
         for refusal in [Refusal::too_many_requests("x"), Refusal::full("x"), Refusal::draining()] {
             assert!(written(refusal).contains("\r\nRetry-After: "));
         }
@@ -351,6 +429,7 @@ mod tests {
             Refusal::unauthorized(""),
             Refusal::forbidden_origin(""),
             Refusal::forbidden_scope(""),
+            Refusal::forbidden_host(""),
             Refusal::not_found(),
             Refusal::method_not_allowed(),
             Refusal::timeout(),
@@ -363,17 +442,44 @@ mod tests {
         ];
         let places = refusals.map(|refusal| Refusal::place(refusal.code));
         assert_eq!(places, std::array::from_fn(|place| place));
-        assert_eq!(Refusal::place(Refusal::head_too_large().code), Refusal::place("too_large"));
+        assert_eq!(Refusal::place(Refusal::head_too_large(1).code), Refusal::place("too_large"));
         assert_eq!(Refusal::place("tls"), Refusal::CODES.len() - 1);
     }
 
     #[test]
-    fn the_answer_to_a_head_request_has_no_body() {
+    fn the_answer_to_a_head_request_is_that_to_a_get_without_the_body() {
+        for refusal in [Refusal::not_found(), Refusal::full("x"), Refusal::unauthorized("x")] {
+            let (mut of_get, mut of_head) = (Vec::new(), Vec::new());
+            write_refusal(&mut of_get, &refusal.clone().of_method("GET"), NOW);
+            write_refusal(&mut of_head, &refusal.of_method("HEAD"), NOW);
+            assert!(of_get.starts_with(&of_head) && of_head.ends_with(b"\r\n\r\n"));
+            assert!(of_get.len() > of_head.len());
+        }
+        // To a GET something else would have come.
         let mut out = Vec::new();
-        write_refusal(&mut out, &Refusal::method_not_allowed().of_method("HEAD"));
-        let expected = "HTTP/1.1 405 Method Not Allowed\r\nAllow: GET\r\nConnection: close\r\n\r\n";
-        assert_eq!(String::from_utf8(out).unwrap(), expected);
+        write_refusal(&mut out, &Refusal::method_not_allowed().of_method("HEAD"), NOW);
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains("\r\nAllow: GET\r\n") && !text.contains("Content-Length"), "{text}");
         assert_eq!(Refusal::not_found().of_method("GET"), Refusal::not_found());
+    }
+
+    #[test]
+    fn reasons_are_words_of_the_program() {
+        assert_ne!(Refusal::bad_request("one").reason(), Refusal::bad_request("two").reason());
+        assert_eq!(Refusal::forbidden_origin("a").reason(), Refusal::forbidden_origin("b").reason());
+        assert_ne!(Refusal::forbidden_origin("a").reason(), Refusal::forbidden_host("a").reason());
+        assert_ne!(Refusal::target_too_large().reason(), Refusal::head_too_large(1).reason());
+    }
+
+    #[test]
+    fn dates_are_those_of_http() {
+        assert_eq!(date(NOW), "Sun, 29 Nov 2026 19:16:59 GMT");
+        assert_eq!(
+            date(784_111_777_999_999),
+            "Sun, 06 Nov 1994 08:49:37 GMT",
+            "the example of RFC 9110, 5.6.7"
+        );
+        assert_eq!(date(i64::MAX), "Thu, 01 Jan 1970 00:00:00 GMT");
     }
 
     #[test]
@@ -383,7 +489,9 @@ mod tests {
             (Refusal::bad_id("job_id"), 400, "bad_id"),
             (Refusal::bad_parameter(""), 400, "bad_parameter"),
             (Refusal::forbidden_origin(""), 403, "forbidden_origin"),
+            (Refusal::two_tokens(), 400, "bad_request"),
             (Refusal::unauthorized(""), 401, "unauthorized"),
+            (Refusal::bad_token(""), 401, "unauthorized"),
             (Refusal::forbidden_scope(""), 403, "forbidden_scope"),
             (Refusal::not_found(), 404, "not_found"),
             (Refusal::method_not_allowed(), 405, "method_not_allowed"),
@@ -392,25 +500,18 @@ mod tests {
             (Refusal::target_too_large(), 414, "too_large"),
             (Refusal::upgrade_required(""), 426, "upgrade_required"),
             (Refusal::too_many_requests(""), 429, "too_many_requests"),
-            (Refusal::head_too_large(), 431, "too_large"),
+            (Refusal::forbidden_host(""), 421, "forbidden_host"),
+            (Refusal::head_too_large(1), 431, "too_large"),
+            (Refusal::too_many_fields(), 431, "too_large"),
             (Refusal::full(""), 503, "full"),
             (Refusal::draining(), 503, "draining"),
             (Refusal::http_version(), 505, "http_version"),
+            (Refusal::too_old_for_streams(), 505, "http_version"),
         ];
         for (refusal, status, code) in rows {
             assert_eq!((refusal.status.code(), refusal.code), (status, code));
             assert!(!super::phrase(status).is_empty());
         }
-    }
-
-    #[test]
-    fn what_was_asked_is_for_the_log_alone() {
-        let refusal = Refusal::not_found().about("GET", "/a\u{9B}b", Some("x\t\"y\""));
-        assert_eq!(refusal.asked, r#" (asked: GET /a\u{9b}b by "x\t\"y\"")"#);
-        let (mut plain, mut with) = (Vec::new(), Vec::new());
-        write_refusal(&mut plain, &Refusal::not_found());
-        write_refusal(&mut with, &refusal);
-        assert_eq!(plain, with);
     }
 
     #[test]
@@ -429,11 +530,15 @@ mod tests {
     }
 
     #[test]
-    fn a_response_is_a_whole_answer() {
+    fn an_answer_is_whole() {
         let mut out = Vec::new();
-        write_response(&mut out, 200, "text/plain", b"ok\n");
-        let expected = "HTTP/1.1 200 OK\r\nConnection: close\r\n\
-             Content-Type: text/plain\r\nContent-Length: 3\r\n\r\nok\n";
-        assert_eq!(String::from_utf8(out).unwrap(), expected);
+        write_ok(&mut out, "GET", "text/plain", b"ok\n", NOW);
+        let head = "HTTP/1.1 200 OK\r\nDate: Sun, 29 Nov 2026 19:16:59 GMT\r\nCache-Control: no-store\r\n\
+             Connection: close\r\nContent-Type: text/plain\r\nContent-Length: 3\r\n\r\n";
+        assert_eq!(String::from_utf8(out).unwrap(), format!("{head}ok\n"));
+        let mut out = Vec::new();
+        write_ok(&mut out, "HEAD", "text/plain", b"ok\n", NOW);
+        assert_eq!(String::from_utf8(out).unwrap(), head);
+        assert_eq!(Status::Misdirected.code(), 421);
     }
 }

@@ -1,24 +1,27 @@
 //! The WebSocket handshake on an HTTP request that has been read already: the judgement and the 101
-//! (RFC 6455, 4.2). No subprotocol and no extension is ever chosen, so those fields are not even
-//! read.
+//! (RFC 6455, 4.2). No extension is ever chosen, so that field is not even read.
 
 use tungstenite::handshake::derive_accept_key;
 
-use crate::wire::http::{Field, Refusal, Request};
+use crate::wire::http::{Field, PROTOCOL, Refusal, Request};
 
 /// The value of `Sec-WebSocket-Accept` for a correct upgrade request.
 ///
 /// # Errors
-/// 405 for another method than GET, 426 where no upgrade to version 13 is asked for, 400 where it
-/// is asked for in a wrong way. 426 comes first: a client of another version may have other rules
-/// for its key.
+/// 405 for another method than GET, 505 for HTTP/1.0, 426 where no upgrade to version 13 is asked
+/// for, 400 where it is asked for in a wrong way. 426 comes first: a client of another version may
+/// have other rules for its key.
 pub fn accept_key(request: &Request<'_>) -> Result<String, Refusal> {
     // RFC 6455, 4.2.1, item 1.
     if request.method != "GET" {
         return Err(Refusal::method_not_allowed());
     }
+    if request.is_http_1_0 {
+        return Err(Refusal::too_old_for_streams());
+    }
     if !request.upgrade.is_requested {
-        let message = "this path speaks WebSocket: send Connection: Upgrade and Upgrade: websocket";
+        let message = "this path speaks WebSocket: send Connection: Upgrade and Upgrade: websocket; a proxy in \
+                       front must pass both on over HTTP/1.1 (in nginx: proxy_http_version 1.1)";
         return Err(Refusal::upgrade_required(message));
     }
     match request.upgrade.version {
@@ -51,12 +54,17 @@ fn is_key(key: &[u8]) -> bool {
     key.len() == 24 && key.ends_with(b"==") && key[..22].iter().all(is_digit)
 }
 
-/// Appends the 101 (RFC 6455, 4.2.2).
-pub fn write_switching(out: &mut Vec<u8>, accept: &str) {
+/// Appends the 101 (RFC 6455, 4.2.2). A subprotocol is named only if the client has offered it: it
+/// must end the connection otherwise (4.1).
+pub fn write_switching(out: &mut Vec<u8>, accept: &str, offers_protocol: bool) {
     out.extend_from_slice(
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ",
     );
     out.extend_from_slice(accept.as_bytes());
+    if offers_protocol {
+        out.extend_from_slice(b"\r\nSec-WebSocket-Protocol: ");
+        out.extend_from_slice(PROTOCOL.as_bytes());
+    }
     out.extend_from_slice(b"\r\n\r\n");
 }
 
@@ -142,11 +150,31 @@ mod tests {
     }
 
     #[test]
+    fn http_1_0_is_too_old_and_later_minor_versions_are_not() {
+        for (minor, expected) in [(0, 505), (1, 0), (2, 0), (9, 0)] {
+            let text = format!("GET / HTTP/1.{minor}\r\nHost: a\r\n{UPGRADE}{KEY}{VERSION}\r\n");
+            match parse_head(text.as_bytes(), HeadLimits { head_bytes_max: 8192 }) {
+                Ok(Head::Complete { request, .. }) => {
+                    let refusal = accept_key(&request).err();
+                    let status = refusal.as_ref().map_or(0, |refusal| refusal.status.code());
+                    assert_eq!(status, expected, "HTTP/1.{minor}");
+                    assert!(refusal.is_none_or(|refusal| refusal.message.contains("proxy_http_version")));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
     fn the_switch_is_written_whole() {
         let mut out = Vec::new();
-        write_switching(&mut out, "abc=");
+        write_switching(&mut out, "abc=", false);
         let expected = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                         Sec-WebSocket-Accept: abc=\r\n\r\n";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+        let mut out = Vec::new();
+        write_switching(&mut out, "abc=", true);
+        let expected = expected.replace("abc=\r\n", "abc=\r\nSec-WebSocket-Protocol: luxcast.v1\r\n");
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 }

@@ -2,8 +2,8 @@
 //! [`answer`](crate::wire::answer).
 //!
 //! httparse reads it; what httparse tolerates and RFC 9112 calls an error is refused here. Requests
-//! have no body, and every answer but the 101 closes the connection, so nothing can be smuggled
-//! behind one.
+//! have no body, or one of length 0, and every answer but the 101 closes the connection, so nothing
+//! can be smuggled behind one.
 
 use std::fmt;
 use std::mem::MaybeUninit;
@@ -11,7 +11,7 @@ use std::mem::MaybeUninit;
 use memchr::{memchr, memchr_iter};
 
 pub use crate::wire::answer::{
-    FIELDS_MAX, Refusal, Status, TARGET_BYTES_MAX, printable, write_refusal, write_response,
+    FIELDS_MAX, Refusal, Status, TARGET_BYTES_MAX, printable, write_ok, write_refusal,
 };
 
 /// Bounds of a request head.
@@ -35,13 +35,16 @@ pub enum Head<'a> {
 /// A request head that keeps the rules of HTTP/1.1, of any method and for any path.
 pub struct Request<'a> {
     pub method: &'a str,
+    /// Of HTTP/1.0, in which nothing can be upgraded (RFC 6455, 4.2.1). A later minor version is
+    /// read as HTTP/1.1 (RFC 9110, 2.5).
+    pub is_http_1_0: bool,
     /// As it was sent, not percent-decoded; `*`, or begins with `/`.
     pub path: &'a str,
     /// What follows the first `?`, not percent-decoded.
     pub query: Option<&'a str>,
     /// `host[:port]` from the target if that is absolute, else from `Host` (RFC 9112, 3.2.2); never
-    /// empty.
-    pub host: &'a str,
+    /// empty. `None` in HTTP/1.0 alone.
+    pub host: Option<&'a str>,
     pub origin: Option<&'a str>,
     /// For the log alone; `None` also where it is not UTF-8.
     pub user_agent: Option<&'a str>,
@@ -79,7 +82,12 @@ pub struct Upgrade<'a> {
     pub is_requested: bool,
     pub key: Field<'a>,
     pub version: Field<'a>,
+    /// [`PROTOCOL`] is among the subprotocols that the client speaks.
+    pub offers_protocol: bool,
 }
+
+/// The one subprotocol that is chosen where it is offered.
+pub const PROTOCOL: &str = "luxcast.v1";
 
 /// A field that may be sent once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -134,19 +142,72 @@ pub fn parse_head(bytes: &[u8], limits: HeadLimits) -> Result<Head<'_>, Refusal>
     let mut fields = [const { MaybeUninit::uninit() }; FIELDS_MAX];
     let mut parsed = httparse::Request::new(&mut []);
     let status = parsed.parse_with_uninit_headers(text, &mut fields);
-    // Known before the fields are read, whatever is wrong with those.
-    if parsed.version == Some(0) {
-        return Err(Refusal::http_version());
-    }
-    match status.map_err(|error| refusal_of(error, text))? {
-        httparse::Status::Complete(length) => {
-            Ok(Head::Complete { request: read_request(&parsed)?, length: start + length })
+    let line = Line::of(&parsed);
+    let later = match (status, &line) {
+        (Err(httparse::Error::Version), Some(line)) => {
+            line.behind_later_version(text).map(|rest| (line, rest))
         }
-        httparse::Status::Partial => match fault {
-            Some((_, refusal)) => Err(refusal),
-            None if window.len() == limits.head_bytes_max => Err(Refusal::head_too_large()),
-            None => Ok(Head::Partial),
-        },
+        _ => None,
+    };
+    let read = match (later, status) {
+        (Some((line, rest)), _) => {
+            read_later(line, rest)?.map(|(request, length)| (request, text.len() - rest.len() + length))
+        }
+        (None, Err(error)) => return Err(refusal_of(error, text)),
+        (None, Ok(httparse::Status::Partial)) => None,
+        (None, Ok(httparse::Status::Complete(length))) => {
+            let line = line.expect("httparse has found the end of the head");
+            Some((read_request(&line, parsed.headers)?, length))
+        }
+    };
+    match (read, fault) {
+        (Some((request, length)), _) => Ok(Head::Complete { request, length: start + length }),
+        (None, Some((_, refusal))) => Err(refusal),
+        (None, None) if window.len() == limits.head_bytes_max => {
+            Err(Refusal::head_too_large(limits.head_bytes_max))
+        }
+        (None, None) => Ok(Head::Partial),
+    }
+}
+
+/// The request line, as far as httparse has read it.
+#[derive(Clone, Copy)]
+struct Line<'a> {
+    method: &'a str,
+    target: &'a str,
+    is_http_1_0: bool,
+}
+
+impl<'a> Line<'a> {
+    fn of(parsed: &httparse::Request<'_, 'a>) -> Option<Self> {
+        let is_http_1_0 = parsed.version == Some(0);
+        Some(Self { method: parsed.method?, target: parsed.path?, is_http_1_0 })
+    }
+
+    /// What follows the version, if that is HTTP/1.2 to HTTP/1.9, which httparse does not know.
+    fn behind_later_version(&self, text: &'a [u8]) -> Option<&'a [u8]> {
+        // One blank stands behind each.
+        let version = text.get(self.method.len() + 1 + self.target.len() + 1..)?;
+        match version.strip_prefix(b"HTTP/1.") {
+            Some([b'2'..=b'9', rest @ ..]) => Some(rest),
+            _ => None,
+        }
+    }
+}
+
+/// The rest of a head, from the end of its first line on, and its length, once it is whole.
+fn read_later<'a>(line: &Line<'a>, rest: &'a [u8]) -> Result<Option<(Request<'a>, usize)>, Refusal> {
+    let lines = match rest {
+        [] | [b'\r'] => return Ok(None),
+        [b'\r', b'\n', lines @ ..] => lines,
+        _ => return Err(refusal_of(httparse::Error::NewLine, rest)),
+    };
+    let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
+    match httparse::parse_headers(lines, &mut fields).map_err(|error| refusal_of(error, rest))? {
+        httparse::Status::Partial => Ok(None),
+        httparse::Status::Complete((length, fields)) => {
+            Ok(Some((read_request(line, fields)?, rest.len() - lines.len() + length)))
+        }
     }
 }
 
@@ -175,7 +236,7 @@ fn first_fault(text: &[u8]) -> Option<(usize, Refusal)> {
 
 fn refusal_of(error: httparse::Error, text: &[u8]) -> Refusal {
     match error {
-        httparse::Error::TooManyHeaders => Refusal::head_too_large(),
+        httparse::Error::TooManyHeaders => Refusal::too_many_fields(),
         httparse::Error::Version if is_other_version(text) => Refusal::http_version(),
         httparse::Error::Token | httparse::Error::Version => {
             Refusal::bad_request("the first line is not one of an HTTP/1.1 request")
@@ -190,28 +251,30 @@ fn refusal_of(error: httparse::Error, text: &[u8]) -> Refusal {
     }
 }
 
-/// Whether the first line names an HTTP version, `HTTP/` DIGIT `.` DIGIT (RFC 9112, 2.3), as far as
-/// it is there.
+/// Whether the first line names another major version of HTTP, `HTTP/` DIGIT `.` DIGIT (RFC 9112,
+/// 2.3), as far as it is there: that is what 505 is about (RFC 9110, 15.6.6).
 fn is_other_version(text: &[u8]) -> bool {
     let version = text.splitn(3, |byte| *byte == b' ').nth(2).unwrap_or_default();
     match version.strip_prefix(b"HTTP/") {
-        Some([b'1', b'.', minor, ..]) => minor.is_ascii_digit(),
         Some([major, ..]) => major.is_ascii_digit() && *major != b'1',
         _ => false,
     }
 }
 
-fn read_request<'a>(parsed: &httparse::Request<'_, 'a>) -> Result<Request<'a>, Refusal> {
-    let (Some(method), Some(target)) = (parsed.method, parsed.path) else {
-        unreachable!("httparse has found the end of the head");
-    };
+fn read_request<'a>(line: &Line<'a>, fields: &[httparse::Header<'a>]) -> Result<Request<'a>, Refusal> {
+    read_fields(line, fields).map_err(|refusal| refusal.of_method(line.method))
+}
+
+fn read_fields<'a>(line: &Line<'a>, fields: &[httparse::Header<'a>]) -> Result<Request<'a>, Refusal> {
+    let Line { method, target, is_http_1_0 } = *line;
     let [mut host, mut origin, mut authorization, mut api_key] = [Field::Absent; 4];
     let mut user_agent = None;
     let mut accept_encoding = Field::Absent;
     let mut if_none_match = None;
     let mut upgrade = Upgrade::default();
+    let mut content_length = Field::Absent;
     let (mut has_connection, mut has_websocket) = (false, false);
-    for field in parsed.headers.iter() {
+    for field in fields {
         // Without the blanks around it: httparse cuts them off.
         let value = field.value;
         let is = |name: &str| field.name.eq_ignore_ascii_case(name);
@@ -233,30 +296,31 @@ fn read_request<'a>(parsed: &httparse::Request<'_, 'a>) -> Result<Request<'a>, R
             upgrade.key.add(value);
         } else if is("sec-websocket-version") {
             upgrade.version.add(value);
+        } else if is("sec-websocket-protocol") {
+            upgrade.offers_protocol |= offers(value, PROTOCOL);
         } else if is("accept-encoding") {
             accept_encoding.add(value);
         } else if is("if-none-match") {
             if_none_match = if_none_match.or(Some(value));
-        } else if (is("content-length") || is("transfer-encoding")) && (method == "GET" || method == "HEAD") {
-            // Either field announces a body (RFC 9112, 6), which no request here can have. Other
-            // methods may: theirs is the better known fault, 405.
-            let message = format!("{} is not allowed: a request here has no body", field.name);
-            return Err(Refusal::bad_request(message).of_method(method));
+        } else if is("content-length") {
+            content_length.add(value);
+        } else if is("transfer-encoding") && is_bodiless(method) {
+            return Err(Refusal::bad_request("Transfer-Encoding is not allowed: a request here has no body"));
         }
     }
+    check_length(method, content_length)?;
     upgrade.is_requested = has_connection && has_websocket;
     let host = host.text("Host")?;
     let origin = origin.text("Origin")?;
     let authorization = authorization.text("Authorization")?;
     let api_key = api_key.text("X-API-Key")?;
     let (authority, path, query) = split_target(target)?;
-    // RFC 9112, 3.2: Host is required; 3.2.2: the authority of an absolute target stands for it.
-    let host = authority.or(host).ok_or_else(|| Refusal::bad_request("Host is missing"))?;
-    if !is_host(host) {
-        return Err(Refusal::bad_request("Host is malformed"));
-    }
+    // RFC 9112, 3.2.2: the authority of an absolute target stands for Host.
+    let host = authority.or(host);
+    check_host(host, is_http_1_0)?;
     Ok(Request {
         method,
+        is_http_1_0,
         path,
         query,
         host,
@@ -268,6 +332,36 @@ fn read_request<'a>(parsed: &httparse::Request<'_, 'a>) -> Result<Request<'a>, R
         if_none_match,
         upgrade,
     })
+}
+
+/// A body is announced by either field (RFC 9112, 6). One of no bytes is none (6.3): some clients always send that length.
+fn check_length(method: &str, content_length: Field<'_>) -> Result<(), Refusal> {
+    match content_length {
+        Field::Absent | Field::One(b"0") => Ok(()),
+        _ if !is_bodiless(method) => Ok(()),
+        _ => Err(Refusal::bad_request("Content-Length must be absent or 0: a request here has no body")),
+    }
+}
+
+/// RFC 9112, 3.2: Host is required, but in HTTP/1.0.
+fn check_host(host: Option<&str>, is_http_1_0: bool) -> Result<(), Refusal> {
+    match host {
+        Some(host) if !is_host(host) => Err(Refusal::bad_request("Host is malformed")),
+        None if !is_http_1_0 => Err(Refusal::bad_request("Host is missing")),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Methods whose requests have no body here. Others may have one: theirs is the better known fault,
+/// 405.
+fn is_bodiless(method: &str) -> bool {
+    matches!(method, "GET" | "HEAD")
+}
+
+/// Whether a list of subprotocols, of which there may be several (RFC 6455, 11.3.4), has this one;
+/// their case matters (4.1).
+fn offers(list: &[u8], wanted: &str) -> bool {
+    list.split(|byte| *byte == b',').any(|item| item.trim_ascii() == wanted.as_bytes())
 }
 
 /// Whether a comma-separated list has this item, in any case (RFC 9110, 5.6.1 and 7.8).
@@ -415,7 +509,8 @@ mod tests {
                 (request.method, request.path, request.query),
                 ("GET", "/api/ws/events", Some("since=5"))
             );
-            assert_eq!((request.host, request.origin), ("a:20555", Some("http://a")));
+            assert_eq!((request.host, request.origin), (Some("a:20555"), Some("http://a")));
+            assert!(!request.is_http_1_0);
             assert_eq!(request.user_agent, Some("x y"));
             assert!(request.upgrade.is_requested);
             assert_eq!(request.upgrade.key, Field::One(b"k"));
@@ -490,11 +585,9 @@ mod tests {
 
     #[test]
     fn other_versions_are_505() {
-        assert_refused_at_end(b"GET / HTTP/1.0", 505);
         assert_refused_at_end(b"GET / HTTP/2", 505);
         assert_refused_at_end(b"PRI * HTTP/2", 505);
-        assert_eq!(status(b"GET / HTTP/1.0\r\nHost : a\r\n\r\n"), 505);
-        for text in ["PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "GET / HTTP/1.2\r\n\r\n", "GET / HTTP/0.9\r\n\r\n"] {
+        for text in ["PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "GET / HTTP/3.1\r\n\r\n", "GET / HTTP/0.9\r\n\r\n"] {
             assert_eq!(status(text.as_bytes()), 505, "{text:?}");
         }
         for text in
@@ -502,6 +595,90 @@ mod tests {
         {
             assert_eq!(status(text.as_bytes()), 400, "{text:?}");
         }
+    }
+
+    #[test]
+    fn every_minor_version_is_read() {
+        for minor in 0..=9 {
+            let text = format!(
+                "GET /x?y HTTP/1.{minor}\r\nHost: a\r\nUpgrade: websocket\r\nconnection: upgrade\r\n\r\n"
+            );
+            with_request(&text, |request| {
+                assert_eq!((request.path, request.query, request.host), ("/x", Some("y"), Some("a")));
+                assert_eq!(request.is_http_1_0, minor == 0);
+                assert!(request.upgrade.is_requested);
+            });
+            for length in 0..text.len() {
+                assert_eq!(verdict(&text.as_bytes()[..length]), Ok(false), "{length} of {text:?}");
+            }
+            let with = |rest: &str| format!("GET / HTTP/1.{minor}{rest}");
+            for bad in [" ", "\rH", "\n", "0", "\r\nHost ", "\r\nHost: a\0", "\r\nHost: a\r\n ", "\r\n "] {
+                assert_refused_at_end(with(bad).as_bytes(), 400);
+            }
+            let many = "X: y\r\n".repeat(65);
+            assert_eq!(status(with(&format!("\r\n{many}")).as_bytes()), 431);
+        }
+    }
+
+    #[test]
+    fn only_http_1_0_may_do_without_host() {
+        with_request("GET /healthz HTTP/1.0\r\n\r\n", |request| assert_eq!(request.host, None));
+        assert_eq!(status(b"GET / HTTP/1.2\r\n\r\n"), 400);
+        assert_eq!(status(b"GET / HTTP/1.0\r\nHost: a b\r\n\r\n"), 400);
+        assert_eq!(status(b"GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n"), 400);
+        assert_eq!(status(b"GET / HTTP/1.0\r\nHost : a\r\n\r\n"), 400);
+    }
+
+    #[test]
+    fn a_body_of_no_bytes_is_none() {
+        for method in ["GET", "HEAD"] {
+            let with =
+                |fields: &str| status(format!("{method} / HTTP/1.1\r\nHost: a\r\n{fields}\r\n").as_bytes());
+            assert_eq!(with("Content-Length: 0\r\n"), 0);
+            assert_eq!(with("content-length:0 \r\n"), 0);
+            let bad = ["", "1", "00", "+0", "-0", "0x0", "0, 0", "0,", "0 0", "\u{660}"];
+            for length in bad {
+                assert_eq!(with(&format!("Content-Length: {length}\r\n")), 400, "{length:?}");
+            }
+            assert_eq!(with("Content-Length: 0\r\nContent-Length: 0\r\n"), 400);
+            assert_eq!(with("Content-Length: 0\r\nTransfer-Encoding: chunked\r\n"), 400);
+            assert_eq!(with("Transfer-encoding: identity\r\n"), 400);
+        }
+        let text = b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n\x81\x80";
+        match parse_head(text, LIMITS) {
+            Ok(Head::Complete { length, .. }) => {
+                assert_eq!(length, text.len() - 2, "what follows are frames")
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_own_subprotocol_is_found_among_others() {
+        let table = [
+            ("", false),
+            ("Sec-WebSocket-Protocol: luxcast.v1\r\n", true),
+            ("sec-websocket-protocol: chat , luxcast.v1,, ;;\"\r\n", true),
+            ("Sec-WebSocket-Protocol: chat\r\nSec-WebSocket-Protocol: luxcast.v1\r\n", true),
+            ("Sec-WebSocket-Protocol: LUXCAST.V1\r\n", false),
+            ("Sec-WebSocket-Protocol: luxcast.v2, luxcast.v10, \"luxcast.v1\"\r\n", false),
+            ("Sec-WebSocket-Protocol: luxcast.v1 chat\r\n", false),
+        ];
+        for (fields, expected) in table {
+            let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+            with_request(&text, |request| assert_eq!(request.upgrade.offers_protocol, expected, "{fields}"));
+        }
+    }
+
+    #[test]
+    fn what_is_too_large_is_named_with_its_limit() {
+        let start = "GET / HTTP/1.1\r\nHost: a\r\nCookie: ";
+        let refusal = verdict(format!("{start}{}", "x".repeat(8192)).as_bytes()).unwrap_err();
+        assert!(refusal.message.contains("8192 bytes (request_head_bytes_max)"), "{}", refusal.message);
+        let refusal = verdict(format!("GET / HTTP/1.1\r\n{}", "X: y\r\n".repeat(65)).as_bytes()).unwrap_err();
+        assert!(refusal.message.contains("64 fields"), "{}", refusal.message);
+        let refusal = verdict(format!("GET /{}", "x".repeat(5000)).as_bytes()).unwrap_err();
+        assert!(refusal.message.contains("4096 bytes"), "{}", refusal.message);
     }
 
     #[test]
@@ -522,8 +699,6 @@ mod tests {
         }
         assert_eq!(with("Host: a\r\nhost: a\r\n"), 400);
         assert_eq!(with("Host: a\r\nOrigin: b\r\nOrigin: b\r\n"), 400);
-        assert_eq!(with("Host: a\r\nContent-Length: 0\r\n"), 400);
-        assert_eq!(with("Host: a\r\nTransfer-encoding: chunked\r\n"), 400);
         assert_eq!(status(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}"), 0);
     }
 
@@ -538,10 +713,14 @@ mod tests {
         ];
         for (target, host, path, query) in cases {
             with_request(&format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"), |request| {
-                assert_eq!((request.host, request.path, request.query), (host, path, query), "{target}");
+                assert_eq!(
+                    (request.host, request.path, request.query),
+                    (Some(host), path, query),
+                    "{target}"
+                );
             });
         }
-        with_request("GET http://b/ HTTP/1.1\r\n\r\n", |request| assert_eq!(request.host, "b"));
+        with_request("GET http://b/ HTTP/1.1\r\n\r\n", |request| assert_eq!(request.host, Some("b")));
         for target in ["x", "a:80", "ftp://b/", "http:///x", "http://u@b/", "/a#b", "/\u{FC}", "?x"] {
             let text = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
             assert_eq!(status(text.as_bytes()), 400, "{target}");

@@ -2,6 +2,7 @@
 
 pub mod action;
 pub mod answer;
+pub mod asked;
 pub mod forwarded;
 pub mod frame;
 pub mod handshake;

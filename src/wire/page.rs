@@ -2,7 +2,7 @@
 
 use crate::console::Asset;
 use crate::console::page::Page;
-use crate::wire::answer::write_head;
+use crate::wire::answer::{NO_STORE, write_head};
 use crate::wire::http::Request;
 
 /// With every answer under `/console`. Scripts, styles and connections are the page's own or do not happen; `'self'`
@@ -15,9 +15,9 @@ const STRICT_FIELDS: &str = "Content-Security-Policy: default-src 'none'; script
      Cross-Origin-Resource-Policy: same-origin\r\n";
 
 /// The head of an answer that was made for one client, as JSON.
-pub fn write_data_head(out: &mut Vec<u8>, body_length: usize) {
-    let fields = format!("{STRICT_FIELDS}Cache-Control: no-store\r\n");
-    write_head(out, 200, &fields, Some("application/json"), body_length);
+pub fn write_data_head(out: &mut Vec<u8>, body_length: usize, unix_micros: i64) {
+    let fields = [STRICT_FIELDS, NO_STORE].concat();
+    write_head(out, 200, &fields, Some("application/json"), Some(body_length), unix_micros);
 }
 
 /// An answer: its head, and the body that goes out behind it.
@@ -27,38 +27,39 @@ pub struct PageAnswer {
     pub body: &'static [u8],
 }
 
-/// Answers a GET or HEAD.
-pub fn answer(page: Page, request: &Request<'_>) -> PageAnswer {
+/// Answers a GET or HEAD; `unix_micros` is now.
+pub fn answer(page: Page, request: &Request<'_>, unix_micros: i64) -> PageAnswer {
     match page {
-        Page::Entrance => lead_in(request),
-        Page::Asset(asset) => send(asset, request),
+        Page::Entrance => lead_in(request, unix_micros),
+        Page::Asset(asset) => send(asset, request, unix_micros),
     }
 }
 
 /// Leads to the page by a relative address (RFC 9110, 10.2.2), which is right behind any proxy.
-fn lead_in(request: &Request<'_>) -> PageAnswer {
+fn lead_in(request: &Request<'_>, unix_micros: i64) -> PageAnswer {
     let query = request.query.map(|query| format!("?{query}")).unwrap_or_default();
     let mut head = Vec::new();
     let fields = format!("{STRICT_FIELDS}Cache-Control: no-cache\r\nLocation: console/{query}\r\n");
-    write_head(&mut head, 308, &fields, None, 0);
+    write_head(&mut head, 308, &fields, None, Some(0), unix_micros);
     PageAnswer { head, body: b"" }
 }
 
-fn send(asset: &'static Asset, request: &Request<'_>) -> PageAnswer {
+fn send(asset: &'static Asset, request: &Request<'_>, unix_micros: i64) -> PageAnswer {
     let tag = asset.tag();
     // A weak one, since it stands for both encodings (RFC 9110, 8.8.3.3).
     let fields =
         format!("{STRICT_FIELDS}Cache-Control: no-cache\r\nETag: W/\"{tag}\"\r\nVary: Accept-Encoding\r\n");
     let mut head = Vec::new();
     if request.if_none_match.is_some_and(|tags| has_tag(tags, tag)) {
-        write_head(&mut head, 304, &fields, None, 0);
+        // Without a body, and a length would be the one of a 200 (RFC 9110, 8.6).
+        write_head(&mut head, 304, &fields, None, None, unix_micros);
         return PageAnswer { head, body: b"" };
     }
     let (body, fields) = match request.accepts_gzip() {
         true => (asset.gzip, fields + "Content-Encoding: gzip\r\n"),
         false => (asset.plain, fields),
     };
-    write_head(&mut head, 200, &fields, Some(asset.content_type), body.len());
+    write_head(&mut head, 200, &fields, Some(asset.content_type), Some(body.len()), unix_micros);
     // RFC 9110, 9.3.2: a HEAD is told what a GET would be.
     PageAnswer { head, body: if request.method == "HEAD" { b"" } else { body } }
 }
@@ -84,7 +85,7 @@ mod tests {
         let text = format!("{method} {target} HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
         match parse_head(text.as_bytes(), HeadLimits { head_bytes_max: 8192 }) {
             Ok(Head::Complete { request, .. }) => {
-                let PageAnswer { head, body } = answer(page, &request);
+                let PageAnswer { head, body } = answer(page, &request, 0);
                 (String::from_utf8(head).unwrap(), body)
             }
             other => panic!("{other:?}"),

@@ -477,3 +477,58 @@ fn one_who_asks_nothing_keeps_the_next_waiting_for_a_moment_only() {
     assert_eq!(daemon.admin_get("/readyz").0, 200);
     assert!(begin.elapsed() < PATIENCE);
 }
+
+#[test]
+fn nobody_waits_for_those_who_ask_nothing_or_take_nothing() {
+    let mut daemon = Daemon::start(&["--handshake-seconds", "3600", "--drain-seconds", "2"]);
+    let mut crowd = Crowd::new();
+    crowd.join_silent(daemon.address, JOB, 200);
+    let admin = daemon.admin.expect("it is on");
+    let begin = Instant::now();
+    let idle: Vec<Raw> = (0..200).map(|_| Raw::connect(admin)).collect();
+    let slow: Vec<Raw> = (0..20)
+        .map(|n| {
+            let mut raw = Raw::connect(admin);
+            // A part of a request, or an answer that nobody reads.
+            let end = if n % 2 == 0 { "\r\n\r\n" } else { "" };
+            raw.send(format!("GET /connections?limit=1000000 HTTP/1.1\r\nHost: localhost{end}").as_bytes());
+            raw
+        })
+        .collect();
+    for _ in 0..50 {
+        for path in ["/healthz", "/readyz", "/metrics"] {
+            assert_eq!(daemon.admin_get(path).0, 200, "{path}");
+        }
+    }
+    // One after the other they would have had an hour each.
+    assert!(begin.elapsed() < PATIENCE);
+    daemon.stop();
+    drop((idle, slow));
+}
+
+/// Both lists are asked of the one ingest thread, by two threads of the daemon.
+#[test]
+fn who_asks_for_the_jobs_is_answered_however_many_ask_at_once() {
+    const ROUNDS: usize = 150;
+    let daemon = Daemon::start(&["--shards", "1", "--heartbeat-seconds", "3600"]);
+    let ask = |address, path: &str| {
+        let mut raw = Raw::connect(address);
+        raw.request(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).status
+    };
+    let (ask, admin, watchers) = (&ask, daemon.admin.expect("it is on"), daemon.address);
+    std::thread::scope(|scope| {
+        let asking = |address, path: &'static str| {
+            scope.spawn(move || {
+                (0..ROUNDS).map(|_| ask(address, path)).filter(|&status| status != 200).count()
+            })
+        };
+        let all = [
+            asking(admin, "/jobs"),
+            asking(admin, "/jobs"),
+            asking(watchers, "/console/jobs"),
+            asking(watchers, "/console/jobs"),
+        ];
+        let refused: usize = all.into_iter().map(|one| one.join().expect("it asks")).sum();
+        assert_eq!(refused, 0, "an idle daemon is never too busy to tell");
+    });
+}

@@ -143,7 +143,11 @@ fn a_head_request_is_told_what_a_get_would_be() {
         for fields in ["", "Accept-Encoding: gzip\r\n"] {
             let of_get = ask(&daemon, "GET", path, fields);
             let of_head = ask(&daemon, "HEAD", path, fields);
-            assert_eq!((of_head.status, &of_head.fields), (200, &of_get.fields), "{path}");
+            let fields = |answer: &Answer| {
+                let fields = answer.fields.iter().filter(|(name, _)| name != "date");
+                fields.cloned().collect::<Vec<_>>()
+            };
+            assert_eq!((of_head.status, fields(&of_head)), (200, fields(&of_get)), "{path}");
             assert!(of_head.body.is_empty(), "{path}");
         }
     }
@@ -170,14 +174,15 @@ fn unknown_files_and_other_methods_are_refused_as_everywhere() {
 #[test]
 fn heads_are_judged_by_the_same_rules_on_the_page() {
     let daemon = Daemon::start(&["--handshake-seconds", "3600"]);
-    let table: [(&str, u16); 9] = [
+    let table: [(&str, u16); 10] = [
         ("GET /console/ HTTP/1.1\n", 400),
         ("GET /console/ HTTP/1.1\r\nHost: a\r\n folded", 400),
         ("GET /console/ HTTP/1.1\r\nAccept: x\r\n\r\n", 400),
         ("GET /console/ HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
-        ("GET /console/ HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", 400),
+        ("GET /console/ HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n", 400),
+        ("GET /console/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n", 200),
         ("HEAD /console/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
-        ("GET /console/ HTTP/1.0", 505),
+        ("GET /console/ HTTP/2", 505),
         ("GET /console/\u{1}", 400),
         ("GET /console/#x HTTP/1.1\r\nHost: a\r\n\r\n", 400),
     ];
@@ -298,7 +303,7 @@ fn a_job_is_told_as_it_stands() {
         assert_eq!(answer.status, 400, "{query}");
         assert!(answer.text().starts_with(r#"{"error":"bad_parameter","#), "{query}");
     }
-    assert_eq!(ask(&daemon, "POST", "/console/jobs", "").field("allow"), Some("GET"));
+    assert_eq!(ask(&daemon, "POST", "/console/jobs", "").field("allow"), Some("GET, HEAD"));
 }
 
 const TOKENS: &str = "every all\none jobs=a1,b*\nflow flows=f1\nnothing debug\nfigures admin\n";

@@ -1,5 +1,7 @@
 //! Section 1: what each path delivers, and how what is wrong is refused.
 
+use std::net::{Shutdown, SocketAddr};
+
 use crate::harness::client::Raw;
 use crate::harness::{Client, Daemon, Feed, numbered, wait_until};
 
@@ -290,6 +292,7 @@ fn refusals_of_the_request_itself_carry_what_the_client_needs() {
         assert_eq!(refused.header("content-type"), Some("application/json"), "{request}");
         match status {
             405 => assert_eq!(refused.header("allow"), Some("GET")),
+            431 => assert!(refused.body.contains("1024 bytes (request_head_bytes_max)"), "{}", refused.body),
             426 => {
                 assert_eq!(refused.header("upgrade"), Some("websocket"));
                 assert_eq!(refused.header("sec-websocket-version"), Some("13"));
@@ -301,28 +304,201 @@ fn refusals_of_the_request_itself_carry_what_the_client_needs() {
         }
     }
     let daemon = Daemon::start(&[]);
+    // Cookies that other programs on this host have set.
+    let cookies = format!("Cookie: {}\r\nHost:", "c=0123456789; ".repeat(860));
+    assert!(cookies.len() > 12_000);
+    let mut raw = daemon.raw();
+    raw.send(good.replace("Host:", &cookies).as_bytes());
+    assert!(raw.read_head().starts_with("HTTP/1.1 101 "));
     let long_target = daemon.refuse(&format!("/api/ws/events?x={}", "x".repeat(4096)));
     assert_eq!((long_target.status, long_target.code().as_str()), (414, "too_large"));
 }
 
+/// The answer to these bytes from either listener: its head, and what came behind it.
+fn answer_to(address: SocketAddr, request: &str) -> (String, Vec<u8>) {
+    let mut raw = Raw::connect(address);
+    raw.send(request.as_bytes());
+    let head = raw.read_head();
+    while raw.fill() > 0 {}
+    (head, raw.buffer)
+}
+
+fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    let mut fields = head.lines().filter_map(|line| line.split_once(": "));
+    fields.find(|(given, _)| given.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+}
+
+/// Everything that is answered and then over, on both listeners.
+fn plain_paths(daemon: &Daemon) -> Vec<(SocketAddr, &'static str)> {
+    let admin = daemon.admin.expect("the admin listener is on");
+    let of_watchers = ["/healthz", "/console/", "/console/console.js", "/console/jobs", "/console/daemon"];
+    let of_operators = ["/healthz", "/readyz", "/metrics", "/connections", "/jobs"];
+    let of_watchers = of_watchers.map(|path| (daemon.address, path));
+    of_watchers.into_iter().chain(of_operators.map(|path| (admin, path))).collect()
+}
+
 #[test]
-fn a_head_request_is_refused_without_a_body() {
+fn a_head_request_is_answered_as_a_get_without_the_body_wherever_that_ends() {
     let daemon = Daemon::start(&[]);
     let admin = daemon.admin.expect("the admin listener is on");
-    for (address, path, status) in [
-        (daemon.address, "/healthz", "405"),
-        (daemon.address, "/api/ws/events", "405"),
-        (daemon.address, "/nothing", "404"),
-        (admin, "/healthz", "405"),
-        (admin, "/nothing", "404"),
-    ] {
-        let mut raw = Raw::connect(address);
-        raw.send(format!("HEAD {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
-        let head = raw.read_head();
-        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
-        assert!(status != "405" || head.contains("\r\nAllow: GET\r\n"), "{head}");
-        assert_eq!((raw.fill(), raw.buffer.len()), (0, 0), "a body after {head}");
+    // Of a job that is over: while one runs, its duration grows.
+    let ends = ["job_started", "job_completed"]
+        .map(|kind| format!(r#"{{"type":"{kind}","job_id":"a","timestamp":"2026-11-23T07:35:32Z"}}"#));
+    daemon.acked_feed().publish(ends.iter().map(String::as_str));
+    let ask = |address, method: &str, path: &str| {
+        answer_to(address, &format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+    };
+    for (address, path) in plain_paths(&daemon) {
+        let (head, body) = ask(address, "HEAD", path);
+        assert!(head.starts_with("HTTP/1.1 200 "), "{path}: {head}");
+        assert_eq!(body, b"", "{path}");
+        let length = field(&head, "content-length").expect("the length of a GET's body");
+        let (of_get, body) = ask(address, "GET", path);
+        assert_eq!(field(&head, "content-type"), field(&of_get, "content-type"), "{path}");
+        assert_eq!(field(&of_get, "content-length"), Some(body.len().to_string().as_str()), "{path}");
+        // These count the requests themselves, or tell the time.
+        if !["/metrics", "/connections", "/console/daemon"].contains(&path) {
+            assert_eq!(length, body.len().to_string(), "{path}");
+        }
+        let (refused, _) = ask(address, "POST", path);
+        assert!(refused.starts_with("HTTP/1.1 405 "), "{path}: {refused}");
+        assert_eq!(field(&refused, "allow"), Some("GET, HEAD"), "{path}");
     }
+    for (address, path, status) in [
+        (daemon.address, "/nothing", "404"),
+        (daemon.address, "/console/jobs?limit=x", "400"),
+        (admin, "/nothing", "404"),
+        (admin, "/jobs?limit=x", "400"),
+    ] {
+        let (head, body) = ask(address, "HEAD", path);
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")) && body.is_empty(), "{head}");
+        let (_, body) = ask(address, "GET", path);
+        assert_eq!(field(&head, "content-length"), Some(body.len().to_string().as_str()), "{path}");
+    }
+    // A stream does not end, and so a HEAD of it could not be answered as a GET is.
+    for path in ["/api/ws/events", "/api/v1/websocket", "/api/ws/jobs/a/monitor"] {
+        let (head, body) = ask(daemon.address, "HEAD", path);
+        assert!(head.starts_with("HTTP/1.1 405 ") && body.is_empty(), "{head}");
+        assert_eq!((field(&head, "allow"), field(&head, "content-length")), (Some("GET"), None), "{path}");
+    }
+}
+
+#[test]
+fn plain_paths_are_served_in_every_version_of_http_1_and_streams_say_what_they_need() {
+    let daemon = Daemon::start(&[]);
+    for (address, path) in plain_paths(&daemon) {
+        for request in [
+            format!("GET {path} HTTP/1.0\r\n\r\n"),
+            format!("GET {path} HTTP/1.0\r\nHost: localhost\r\nConnection: close\r\n\r\n"),
+            format!("HEAD {path} HTTP/1.0\r\n\r\n"),
+            format!("GET {path} HTTP/1.2\r\nHost: localhost\r\n\r\n"),
+            format!("GET {path} HTTP/1.9\r\nHost: localhost\r\n\r\n"),
+            // As Java's client asks for a plain path, which might be HTTP/2 for it.
+            format!(
+                "GET {path} HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nContent-Length: 0\r\n\
+                 Host: localhost\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA\r\nUpgrade: h2c\r\n\r\n"
+            ),
+        ] {
+            let (head, body) = answer_to(address, &request);
+            assert!(head.starts_with("HTTP/1.1 200 "), "{request}: {head}");
+            assert_eq!(body.is_empty(), request.starts_with("HEAD"), "{request}");
+        }
+        for version in ["2.0", "3.0", "0.9"] {
+            let (head, _) =
+                answer_to(address, &format!("GET {path} HTTP/{version}\r\nHost: localhost\r\n\r\n"));
+            assert!(head.starts_with("HTTP/1.1 505 "), "{path}: {head}");
+        }
+        let (head, _) = answer_to(address, &format!("GET {path} HTTP/1.2\r\n\r\n"));
+        assert!(head.starts_with("HTTP/1.1 400 "), "only HTTP/1.0 may do without Host: {head}");
+    }
+    let upgrade = Raw::upgrade_request("/api/ws/events");
+    for (request, status) in [
+        ("GET /api/ws/events HTTP/1.0\r\n\r\n".to_owned(), 505),
+        (upgrade.replace("HTTP/1.1", "HTTP/1.0"), 505),
+        ("GET /api/ws/events HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".to_owned(), 426),
+        ("GET /api/ws/events HTTP/1.2\r\nHost: localhost\r\n\r\n".to_owned(), 426),
+    ] {
+        let refused = daemon.raw().request(&request);
+        assert_eq!(refused.status, status, "{request}");
+        assert!(refused.body.contains("proxy_http_version"), "{}", refused.body);
+    }
+}
+
+#[test]
+fn every_answer_has_its_date_and_no_cache_keeps_it() {
+    let daemon = Daemon::start(&["--connections-per-address-max", "1000"]);
+    let admin = daemon.admin.expect("the admin listener is on");
+    let plain = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let mut requests: Vec<(SocketAddr, String)> =
+        plain_paths(&daemon).into_iter().map(|(address, path)| (address, plain(path))).collect();
+    for address in [daemon.address, admin] {
+        requests.extend([
+            (address, plain("/nothing")),
+            (address, "POST /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned()),
+            (address, "GET / HTTP/1.1\r\n\r\n".to_owned()),
+            (address, "GET /healthz HTTP/2.0\r\n\r\n".to_owned()),
+            (address, "HEAD /nothing HTTP/1.0\r\n\r\n".to_owned()),
+            (address, format!("GET /{}", "x".repeat(5000))),
+        ]);
+    }
+    requests.push((daemon.address, plain("/console")));
+    requests.push((daemon.address, plain("/api/ws/events")));
+    requests.push((daemon.address, plain("/api/ws/jobs/%/monitor")));
+    for (address, request) in requests {
+        let (head, _) = answer_to(address, &request);
+        let date = field(&head, "date").unwrap_or_else(|| panic!("no date: {head}"));
+        // RFC 9110, 5.6.7.
+        let form: String =
+            date.chars().map(|letter| if letter.is_ascii_digit() { '0' } else { letter }).collect();
+        assert!(
+            form[3..].starts_with(", 00 ") && form.ends_with(" 0000 00:00:00 GMT") && form.len() == 29,
+            "{date}"
+        );
+        // The files of the page may be kept, and are asked for each time.
+        let is_file = request.contains("/console")
+            && !request.contains("/console/jobs")
+            && !request.contains("/console/daemon");
+        let expected = if is_file { "no-cache" } else { "no-store" };
+        assert_eq!(field(&head, "cache-control"), Some(expected), "{request}: {head}");
+    }
+}
+
+#[test]
+fn who_shuts_only_the_own_side_still_gets_the_answer() {
+    let daemon = Daemon::start(&[]);
+    let mut feed = daemon.acked_feed();
+    let long = "x".repeat(100);
+    let lines: Vec<String> = (0..2_000)
+        .map(|n| format!(r#"{{"type":"tick","job_id":"{n}-{long}","flow_id":"{long}"}}"#))
+        .collect();
+    feed.publish(lines.iter().map(String::as_str));
+    let ask = |address, request: &str| {
+        let mut raw = Raw::connect(address);
+        raw.send(request.as_bytes());
+        raw.stream.shutdown(Shutdown::Write).expect("it is open");
+        let head = raw.read_head();
+        while raw.fill() > 0 {}
+        (head, raw.buffer)
+    };
+    let mut paths = plain_paths(&daemon);
+    paths.push((daemon.address, "/console/jobs?limit=2000"));
+    for (address, path) in paths {
+        for _ in 0..5 {
+            let (head, body) = ask(address, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+            assert!(head.starts_with("HTTP/1.1 200 "), "{path}: {head}");
+            assert_eq!(field(&head, "content-length"), Some(body.len().to_string().as_str()), "{path}");
+        }
+    }
+    for (request, status) in [
+        ("GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
+        ("GET /api/ws/events HTTP/1.1\r\nHost: localhost\r\n\r\n", 426),
+        ("BAD\r\n\r\n", 400),
+    ] {
+        let (head, body) = ask(daemon.address, request);
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")) && !body.is_empty(), "{request}: {head}");
+    }
+    // Nothing of them is left.
+    daemon.wait_for_connections(0);
 }
 
 #[test]

@@ -429,3 +429,291 @@ fn a_flood_of_one_refusal_is_one_line_a_second_and_hides_no_other() {
     let lines = daemon.stderr().matches("not_found").count();
     assert!((1..=seconds + 2).contains(&lines), "{lines} lines in {seconds} s");
 }
+
+/// Status and body of the answer to a plain GET with this Host.
+fn ask_as(address: SocketAddr, path: &str, host: &str) -> Refused {
+    Raw::connect(address).request(&format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"))
+}
+
+/// A page on the internet whose name has been made to point here: Host and Origin agree.
+#[test]
+fn over_loopback_no_page_reads_the_daemon_by_a_name_of_its_own() {
+    let daemon = Daemon::start(&["--trusted-proxies", "127.0.0.1"]);
+    let admin = daemon.admin.expect("it is on");
+    let port = daemon.address.port();
+    for evil in ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "10.1.2.3"] {
+        let (host, origin) = (format!("Host: {evil}:{port}"), format!("Origin: http://{evil}:{port}"));
+        for path in [EVENTS, "/api/v1/websocket", "/api/ws/jobs/j/monitor", "/api/v1/ws/flows/f/monitor"] {
+            for fields in [&[&*host, &*origin][..], &[&host], &[&host, "X-Forwarded-For: 192.0.2.1"]] {
+                let refused = knock(daemon.address, path, fields).err().expect("a refusal");
+                assert_eq!(
+                    (refused.status, refused.code().as_str()),
+                    (421, "forbidden_host"),
+                    "{evil} {path}"
+                );
+                assert!(
+                    refused.body.contains("allowed_hosts") && refused.body.contains(evil),
+                    "{}",
+                    refused.body
+                );
+            }
+        }
+        for (address, path) in [
+            (daemon.address, "/console/jobs"),
+            (daemon.address, "/console/daemon"),
+            (daemon.address, "/console/"),
+            (admin, "/jobs"),
+            (admin, "/connections"),
+            (admin, "/metrics"),
+        ] {
+            let refused = ask_as(address, path, &format!("{evil}:{}", address.port()));
+            assert_eq!((refused.status, refused.code().as_str()), (421, "forbidden_host"), "{evil} {path}");
+            // The target's authority counts as Host, whatever that says.
+            let target = format!("http://{evil}:{}{path}", address.port());
+            assert_eq!(ask_as(address, &target, "localhost").status, 421, "{target}");
+        }
+        // Nothing is to be read there, and probes ask by any name.
+        for (address, path) in [(daemon.address, "/healthz"), (admin, "/healthz"), (admin, "/readyz")] {
+            assert_eq!(ask_as(address, path, evil).status, 200, "{path}");
+        }
+    }
+    daemon.wait_for_log("forbidden_host");
+    for own in ["localhost", "LOCALHOST", "127.0.0.1", "127.1.2.3", "[::1]", "0.0.0.0"] {
+        for host in [own.to_owned(), format!("{own}:{port}")] {
+            assert_eq!(verdict(daemon.address, EVENTS, &[&format!("Host: {host}")]).0, 101, "{host}");
+            assert_eq!(ask_as(admin, "/connections", &host).status, 200, "{host}");
+        }
+    }
+}
+
+#[test]
+fn settings_name_the_hosts_that_a_proxy_on_loopback_passes_on() {
+    let scratch = Scratch::new();
+    let file = scratch.path().join("luxcast.toml");
+    let write = |text: &str| std::fs::write(&file, text).expect("the disk has room");
+    write("allowed_hosts = [\"workflows.example\"]\nallowed_origins = [\"https://ui.example:3000\"]\n");
+    let daemon = Daemon::start(&["--config", file.to_str().unwrap()]);
+    let admin = daemon.admin.expect("it is on");
+    let status = |host: &str| {
+        let of_watchers = verdict(daemon.address, EVENTS, &[&format!("Host: {host}")]).0;
+        let of_operators = ask_as(admin, "/jobs", host).status;
+        assert_eq!(of_watchers == 101, of_operators == 200, "{host}");
+        of_watchers
+    };
+    for (host, expected) in [
+        ("workflows.example", 101),
+        ("Workflows.Example:443", 101),
+        ("ui.example", 101),
+        ("localhost", 101),
+        ("x.workflows.example", 421),
+        ("other.example", 421),
+    ] {
+        assert_eq!(status(host), expected, "{host}");
+    }
+    let from_page = ["Host: workflows.example", "Origin: https://workflows.example"];
+    assert_eq!(verdict(daemon.address, EVENTS, &from_page).0, 101);
+    write("allowed_hosts = [\"other.example\"]\n");
+    assert!(daemon.reload().contains("allowed_hosts"));
+    assert_eq!((status("workflows.example"), status("ui.example"), status("other.example")), (421, 421, 101));
+    write("allowed_hosts = [\"*\"]\n");
+    daemon.reload();
+    assert_eq!(status("workflows.example"), 101);
+}
+
+/// `Origin` as libraries that are no browsers send it.
+#[test]
+fn a_program_that_sends_its_own_host_as_origin_comes_in() {
+    let daemon = Daemon::start(&[]);
+    let port = daemon.address.port();
+    let host = format!("Host: localhost:{port}");
+    for (origin, status) in [
+        (format!("localhost:{port}"), 101),
+        (format!("localhost:{port}/"), 101),
+        (format!("http://localhost:{port}/"), 101),
+        (format!("ws://localhost:{port}"), 101),
+        (format!("http://localhost:{port}//"), 403),
+        (format!("http://localhost:{port}/x"), 403),
+        ("localhost".to_owned(), 403),
+        ("http://localhost/".to_owned(), 403),
+        (format!("localhost:{}", port ^ 1), 403),
+        (format!("127.0.0.1:{port}"), 403),
+        ("null".to_owned(), 403),
+    ] {
+        assert_eq!(
+            verdict(daemon.address, EVENTS, &[&host, &format!("Origin: {origin}")]).0,
+            status,
+            "{origin}"
+        );
+    }
+    for origin in ["Origin: localhost", "Origin: http://localhost/"] {
+        assert_eq!(verdict(daemon.address, EVENTS, &["Host: localhost", origin]).0, 101, "{origin}");
+    }
+}
+
+#[test]
+fn who_is_refused_keeps_nobody_from_a_place() {
+    let flags = ["--connections-max", "50", "--connections-per-address-max", "5", "--shards", "2"];
+    let daemon = Daemon::start(&flags);
+    let mut greedy: Vec<Raw> = (0..300).map(|_| Raw::connect(daemon.address)).collect();
+    let (mut inside, mut told, mut reset) = (0, 0, 0);
+    for raw in &mut greedy {
+        raw.stream.set_nonblocking(true).expect("a TCP socket");
+    }
+    // All but five are answered, or not even that, and none of them hangs up.
+    wait_until("each is let in, told why not, or reset", || {
+        (inside, told, reset) = (0, 0, 0);
+        for raw in &mut greedy {
+            use std::io::{ErrorKind, Read};
+            let mut chunk = [0; 1024];
+            match raw.stream.read(&mut chunk) {
+                Ok(count) => raw.buffer.extend_from_slice(&chunk[..count]),
+                Err(error) if error.kind() == ErrorKind::ConnectionReset && raw.buffer.is_empty() => {
+                    raw.buffer.push(b'R');
+                }
+                Err(_) => {}
+            }
+            match raw.buffer.first() {
+                Some(b'R') => reset += 1,
+                Some(_) => told += 1,
+                None => inside += 1,
+            }
+        }
+        inside == 5
+    });
+    assert!(told >= 30 && reset >= 100, "{told} were told, {reset} reset");
+    for n in 2..40 {
+        let mut other = from([127, 0, 0, n], daemon.address);
+        other.upgrade(EVENTS);
+        greedy.push(other);
+    }
+}
+
+/// Whatever they are refused for, and also those who got what they asked for and stay.
+#[test]
+fn who_is_done_keeps_nobody_from_a_place() {
+    let daemon = Daemon::start(&["--connections-max", "20", "--connections-per-address-max", "20"]);
+    let mut done = Vec::new();
+    for path in ["/nowhere", "/healthz", "/console/", "/console/jobs"] {
+        for _ in 0..12 {
+            let mut raw = daemon.raw();
+            raw.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes());
+            let head = raw.read_head();
+            assert!(head.starts_with("HTTP/1.1 200 ") || head.starts_with("HTTP/1.1 404 "), "{path}: {head}");
+            while raw.fill() > 0 {}
+            done.push(raw);
+        }
+    }
+    let _inside: Vec<Raw> =
+        (0..20).map(|_| knock(daemon.address, EVENTS, &[]).expect("all places are free")).collect();
+    assert_eq!(verdict(daemon.address, EVENTS, &[]).0, 503);
+}
+
+#[test]
+fn the_log_tells_each_reason_once_a_second_whatever_the_shard() {
+    let daemon = Daemon::start(&["--shards", "4"]);
+    let began = Instant::now();
+    let good = Raw::upgrade_request(EVENTS);
+    let floods = [
+        good.replace("Sec-WebSocket-Key", "X-Key"),
+        good.replace("Host: localhost", "Host : localhost"),
+        good.replace("HTTP/1.1", "HTTP/1.7 "),
+    ];
+    for _ in 0..100 {
+        for flood in &floods {
+            assert_eq!(daemon.raw().request(flood).status, 400);
+        }
+    }
+    let words = ["Sec-WebSocket-Key is missing", "a blank before the colon", "does not end with CR LF"];
+    let seconds = began.elapsed().as_secs() as usize;
+    for word in words {
+        daemon.wait_for_log(word);
+        let lines = daemon.stderr().matches(word).count();
+        assert!((1..=seconds + 2).contains(&lines), "{lines} lines in {seconds} s: {word}");
+    }
+}
+
+#[test]
+fn the_log_names_path_and_program_also_where_the_head_is_at_fault() {
+    let daemon = Daemon::start(&["--handshake-seconds", "1"]);
+    let head = |path: &str, agent: &str, rest: &str| {
+        format!("GET {path}?token=secret HTTP/1.1\r\nUser-Agent: {agent}\r\nHost: localhost\r\n{rest}")
+    };
+    let many = "X: y\r\n".repeat(64);
+    let long = format!("X: {}", "x".repeat(20_000));
+    let cases = [
+        (head("/api/ws/events", "blank", "X : y\r\n\r\n"), 400),
+        (head("/api/ws/jobs/j/monitor", "control", "X: \u{1}\r\n\r\n"), 400),
+        (head("/healthz", "length", "Content-Length: 7\r\n\r\n"), 400),
+        (head("/nowhere", "twice", "Host: localhost\r\n\r\n"), 400),
+        (head("/console/", "version", "\r\n").replace("HTTP/1.1", "HTTP/2.0"), 505),
+        (head("/console/jobs", "fields", &many), 431),
+        (head("/api/v1/ws", "bytes", &long), 431),
+        (head("/api/v1/websocket", "slow", "X: "), 408),
+        (head("http://user:secret@localhost/api/ws/flows/f/monitor", "target", "\r\n"), 400),
+    ];
+    for (request, status) in &cases {
+        let mut raw = daemon.raw();
+        raw.send(request.as_bytes());
+        assert_eq!(raw.read_answer().status, *status, "{request}");
+    }
+    for (path, agent) in [
+        ("/api/ws/events", "blank"),
+        ("/api/ws/jobs/j/monitor", "control"),
+        ("/healthz", "length"),
+        ("/nowhere", "twice"),
+        ("/console/", "version"),
+        ("/console/jobs", "fields"),
+        ("/api/v1/ws", "bytes"),
+        ("/api/v1/websocket", "slow"),
+        ("/api/ws/flows/f/monitor", "target"),
+    ] {
+        daemon.wait_for_log(&format!(r#"(asked: GET {path} by "{agent}")"#));
+    }
+    assert!(!daemon.stderr().contains("secret"), "{}", daemon.stderr());
+}
+
+#[test]
+fn what_may_be_a_token_in_a_path_is_not_logged() {
+    let scratch = Scratch::new();
+    let tokens = scratch.path().join("tokens");
+    std::fs::write(&tokens, "hidden-good all\n").unwrap();
+    let asking = Daemon::start(&["--log-level", "debug", "--token-file", tokens.to_str().unwrap()]);
+    let open = Daemon::start(&["--log-level", "debug"]);
+    let long = format!("hidden-{}", "x".repeat(30));
+    let paths = |token: &str| {
+        [
+            format!("/api/ws/jobs/{token}"),
+            format!("/api/v1/ws/flows/{token}"),
+            format!("/api/{token}"),
+            format!("/api/ws/events&token={token}"),
+            format!("/api/ws/events%3Ftoken%3D{token}"),
+            format!("/api/v1/websocket/{token}"),
+        ]
+    };
+    let mut asked = 0;
+    for daemon in [&asking, &open] {
+        for path in paths("hidden-good").into_iter().chain(paths("hidden-bad")).chain(paths(&long)) {
+            assert_eq!(daemon.refuse(&path).status, 404, "{path}");
+            asked += 1;
+        }
+    }
+    for path in [
+        "/hidden-good".to_owned(),
+        "/api/ws/jobs/hidden-good/monitor".to_owned(),
+        "/api/ws/flows/%68idden-good/monitor".to_owned(),
+        format!("/{long}"),
+        format!("/api/ws/jobs/{long}/debug"),
+    ] {
+        asking.refuse(&path);
+        asked += 1;
+    }
+    let admin = asking.admin.expect("it is on");
+    for token in ["hidden-good", &long] {
+        assert_eq!(ask_as(admin, &format!("/{token}"), "localhost").status, 404);
+    }
+    let lines = || asking.stderr().matches("(asked: ").count() + open.stderr().matches("(asked: ").count();
+    wait_until("all is logged", || lines() >= asked);
+    for daemon in [&asking, &open] {
+        assert!(!daemon.stderr().contains("idden"), "{}", daemon.stderr());
+    }
+}

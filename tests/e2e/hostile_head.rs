@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use crate::harness::Daemon;
-use crate::harness::client::{Frame, Raw, masked_frame};
+use crate::harness::client::{Client, Frame, Raw, masked_frame};
 
 const PATH: &str = "/api/ws/events";
 
@@ -30,9 +30,9 @@ fn a_bad_byte_is_answered_at_once_and_the_rest_is_not_waited_for() {
     let daemon = Daemon::start(&["--handshake-seconds", "3600"]);
     let start = format!("GET {PATH} HTTP/1.1\r\nHost: localhost");
     let many = format!("{start}\r\n{}", "X: y\r\n".repeat(64));
-    let long_head = format!("{start}\r\nX: {}", "x".repeat(8192));
+    let long_head = format!("{start}\r\nX: {}", "x".repeat(16384));
     let long_target = format!("GET {PATH}?{}", "x".repeat(4096));
-    let table: [(&[u8], u16, &str); 24] = [
+    let table: [(&[u8], u16, &str); 26] = [
         (b"GET / HTTP/1.1\n", 400, "bad_request"),
         (b"GET / HTTP/1.1\r\nHost: a\n", 400, "bad_request"),
         (b"GET / HTTP/1.1\rH", 400, "bad_request"),
@@ -47,10 +47,12 @@ fn a_bad_byte_is_answered_at_once_and_the_rest_is_not_waited_for() {
         (b"{\"type\":", 400, "bad_request"),
         (b"\0\x01\x02", 400, "bad_request"),
         (b"\x16\x03\x01\x02\x00", 400, "bad_request"),
-        (b"GET / HTTP/1.0", 505, "http_version"),
+        (b"GET / HTTP/0", 505, "http_version"),
         (b"GET / HTTP/2", 505, "http_version"),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, "http_version"),
-        (b"GET / HTTP/1.0\r\nHost : a", 505, "http_version"),
+        (b"GET /api/ws/events HTTP/1.0\r\n\r\n", 505, "http_version"),
+        (b"GET / HTTP/1.0\r\nHost : a", 400, "bad_request"),
+        (b"GET / HTTP/1.2\r\nHost: a\r\n folded", 400, "bad_request"),
         (many.as_bytes(), 431, "too_large"),
         (long_head.as_bytes(), 431, "too_large"),
         (long_target.as_bytes(), 414, "too_large"),
@@ -63,7 +65,8 @@ fn a_bad_byte_is_answered_at_once_and_the_rest_is_not_waited_for() {
         raw.send(bytes);
         let refused = raw.read_answer();
         assert_eq!((refused.status, refused.code().as_str()), (status, code), "{}", bytes.escape_ascii());
-        assert_eq!(refused.header("allow"), (status == 405).then_some("GET"));
+        let allowed = if bytes.starts_with(b"PUT /healthz") { "GET, HEAD" } else { "GET" };
+        assert_eq!(refused.header("allow"), (status == 405).then_some(allowed));
     }
     // Nothing of it has hurt.
     daemon.watch(PATH);
@@ -78,7 +81,10 @@ fn what_must_stand_once_and_right_is_refused_otherwise() {
         (without("Host"), 400),
         (with_field("Host: localhost"), 400),
         (good.replace("Host: localhost", "Host: user@localhost"), 400),
-        (with_field("Content-Length: 0"), 400),
+        (with_field("Content-Length: 00"), 400),
+        (with_field("Content-Length: 0, 0"), 400),
+        (with_field("Content-Length: 0\r\nContent-Length: 0"), 400),
+        (with_field("Content-Length: 0\r\nTransfer-Encoding: chunked"), 400),
         (with_field("Content-Length: 5"), 400),
         (with_field("Transfer-Encoding: chunked"), 400),
         (with_field("Origin: http://localhost\r\nOrigin: http://localhost"), 400),
@@ -121,6 +127,9 @@ fn what_is_odd_and_legal_is_let_in() {
         // The target's authority counts as Host (RFC 9112, 3.2.2).
         without("Host").replace(PATH, &format!("ws://{host}{PATH}")),
         format!("\r\n\r\n{good}"),
+        // As the client of Java 11 to 18 does.
+        with_field("Content-Length: 0"),
+        good.replace("HTTP/1.1", "HTTP/1.2"),
     ];
     for request in requests {
         let head = head_of_answer(&daemon, &request);
@@ -143,6 +152,28 @@ fn offers_are_left_out_of_the_answer() {
         let is_chosen = ["protocol:", "extensions:"].iter().any(|name| head.to_lowercase().contains(name));
         assert!(!is_chosen, "{head}");
     }
+}
+
+/// Many clients end the connection if they have offered a subprotocol and none is chosen.
+#[test]
+fn the_own_subprotocol_is_chosen_and_no_other() {
+    let daemon = Daemon::start(&[]);
+    for path in [PATH, "/api/v1/websocket"] {
+        for offer in ["luxcast.v1", "chat, luxcast.v1", "chat\r\nSec-WebSocket-Protocol: luxcast.v1"] {
+            let field = format!("Host: localhost\r\nSec-WebSocket-Protocol: {offer}");
+            let request = Raw::upgrade_request(path).replace("Host: localhost", &field);
+            let head = head_of_answer(&daemon, &request);
+            assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+            assert!(head.contains("\r\nSec-WebSocket-Protocol: luxcast.v1\r\n"), "{offer}: {head}");
+        }
+    }
+    for offer in ["luxcast", "luxcast.v2", "LUXCAST.v1", "graphql-ws"] {
+        let head = head_of_answer(&daemon, &with_field(&format!("Sec-WebSocket-Protocol: {offer}")));
+        assert!(head.starts_with("HTTP/1.1 101 ") && !head.contains("Protocol:"), "{offer}: {head}");
+    }
+    // A client that would notice.
+    let offer = ("Sec-WebSocket-Protocol", "luxcast.v1");
+    assert!(Client::try_connect_with(daemon.address, PATH, &[offer]).is_ok());
 }
 
 #[test]
@@ -216,7 +247,7 @@ fn what_a_client_sends_is_escaped_in_logs() {
 #[test]
 fn pending_heads_hold_no_more_than_their_limit() {
     const CONNECTIONS: usize = 1_000;
-    const HEAD_BYTES_MAX: usize = 8192;
+    const HEAD_BYTES_MAX: usize = 16384;
     let daemon = Daemon::start(&["--handshake-seconds", "3600"]);
     let begin = Raw::upgrade_request(PATH).replace("\r\n\r\n", "\r\nX: ");
     let head = format!("{begin}{}", "x".repeat(HEAD_BYTES_MAX - 1 - begin.len()));

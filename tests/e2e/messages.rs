@@ -473,3 +473,48 @@ fn a_confirmed_filter_holds_between_two_events_also_at_full_speed() {
         .collect();
     check_sections(&stream, before, &sections).unwrap();
 }
+
+/// A client library has a limit of its own, and comes back to meet the same again: only the log can tell why.
+#[test]
+fn a_client_that_finds_a_message_too_big_is_logged_with_its_size() {
+    let small = r#"{"type":"x","job_id":"j"}"#;
+    let huge = format!(r#"{{"type":"big","job_id":"j","data":"{}"}}"#, "x".repeat(600_000));
+    let slot_call = format!(
+        r#"{{"type":"execution_event","job_id":"j","event":{{"event_type":"slot_call","data":{{"v":"{}"}}}}}}"#,
+        "x".repeat(600_000)
+    );
+    for (path, line, is_sent) in [
+        ("/api/ws/jobs/j/monitor", &huge, true),
+        ("/api/ws/events", &huge, true),
+        ("/api/ws/jobs/j/monitor?events=x", &huge, false),
+        ("/api/v1/websocket", &slot_call, true),
+    ] {
+        let daemon = Daemon::start(&[]);
+        let mut raw = daemon.raw();
+        raw.upgrade(path);
+        raw.read_frame_of(0x1);
+        if path == "/api/v1/websocket" {
+            raw.send(&masked_frame(0x1, true, br#"{"type":"subscribe","job_id":"j"}"#));
+            raw.read_frame_of(0x1);
+        }
+        let mut feed = daemon.acked_feed();
+        feed.publish([small, line, small]);
+        let mut largest = 0;
+        for _ in 0..if is_sent { 3 } else { 2 } {
+            largest = largest.max(raw.read_frame_of(0x1).payload.len());
+        }
+        raw.send(&masked_frame(0x8, true, &1009_u16.to_be_bytes()));
+        assert_eq!(raw.read_close(), Some(1009));
+        daemon.wait_for_log("code=1009");
+        daemon.wait_for_log(&format!("has {largest} bytes"));
+        assert!(!is_sent || largest > 600_000, "{path}");
+    }
+    // Who ends otherwise is not.
+    let daemon = Daemon::start(&[]);
+    let mut raw = daemon.raw();
+    raw.upgrade("/api/ws/events");
+    raw.send(&masked_frame(0x8, true, &1000_u16.to_be_bytes()));
+    assert_eq!(raw.read_close(), Some(1000));
+    daemon.wait_for_connections(0);
+    assert!(!daemon.stderr().contains("too big"), "{}", daemon.stderr());
+}

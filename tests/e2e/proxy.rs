@@ -1,9 +1,11 @@
 //! Behind the real nginx with the recipe of `tools/packaging/nginx`: TLS, exact streams, who the client is, idle
-//! connections, and what goes to the workflow engine.
+//! connections, what goes to the workflow engine, and what its logs tell. Then behind proxies that nobody has told
+//! anything: nginx with its defaults, and the health check of HAProxy.
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -17,7 +19,7 @@ use socket2::{Domain, Socket, Type};
 use tungstenite::Message;
 use tungstenite::client::ClientRequestBuilder;
 
-use crate::harness::client::Refused;
+use crate::harness::client::{Raw, Refused};
 use crate::harness::tls::{self, Certificates, Stream};
 use crate::harness::{Client, Daemon, PATIENCE, Scratch, Setup, seq_of, wait_until};
 
@@ -42,8 +44,7 @@ impl Proxy {
         // A port that is free now may be taken the next moment; then another one is tried.
         let until = Instant::now() + PATIENCE;
         loop {
-            let address =
-                TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
+            let address = free_address();
             write_config(scratch.path(), &certificates, [address, daemon, engine], read_timeout);
             let mut command = Command::new("nginx");
             command.args(["-e", "stderr", "-p"]).arg(scratch.path());
@@ -131,7 +132,7 @@ fn write_config(
         .map(|kind| format!("{kind}_temp_path {directory}/{kind};\n"))
         .concat();
     let whole = format!(
-        "daemon off;\npid {directory}/nginx.pid;\nworker_processes 1;\nworker_shutdown_timeout 1s;\n\
+        "daemon off;\npid {directory}/nginx.pid;\nerror_log {directory}/error.log info;\nworker_processes 1;\nworker_shutdown_timeout 1s;\n\
          events {{ worker_connections 256; }}\nhttp {{\n{temporary}{recipe}}}\n"
     );
     fs::write(scratch.join("nginx.conf"), whole).expect("the disk has room");
@@ -276,6 +277,177 @@ fn nginx_takes_the_streams_to_the_daemon_and_the_rest_to_the_engine() {
     let log = || fs::read_to_string(proxy.scratch.path().join("access.log")).unwrap_or_default();
     wait_until("the log of nginx", || log().contains("/api/v1/websocket"));
     assert!(!log().contains("secret"), "{}", log());
+}
+
+#[test]
+fn the_logs_of_nginx_have_no_token_while_the_daemon_is_away() {
+    let mut daemon = Daemon::start(&[]);
+    let proxy = Proxy::start(daemon.address, "75s");
+    let mut watcher = proxy.watch("/api/ws/events?token=secret");
+    watcher.connected();
+    // One that ends while it is watched, and then one that is not there.
+    daemon.kill();
+    assert!(watcher.read().is_err());
+    let paths = [
+        "/api/ws/events?token=secret",
+        "/api/v1/ws/jobs/j/monitor?api_key=secret",
+        "/api/v1/websocket?token=secret",
+        "/luxcast/api/ws/events?token=secret",
+        "/luxcast/console/jobs?token=secret",
+    ];
+    for path in paths {
+        assert!(proxy.get(path).starts_with("HTTP/1.1 502 "), "{path}");
+    }
+    let read = |name: &str| fs::read_to_string(proxy.scratch.path().join(name)).unwrap_or_default();
+    // The access log tells that nobody was there, and who was asked.
+    wait_until("all of it in the log of nginx", || {
+        read("access.log").matches("\" 502 ").count() >= paths.len()
+    });
+    assert!(
+        read("access.log").contains(&format!("upstream {} 502", daemon.address)),
+        "{}",
+        read("access.log")
+    );
+    // What is written behind it has been written in order.
+    proxy.signal(Signal::HUP);
+    wait_until("the error log of nginx", || read("error.log").contains("gracefully shutting down"));
+    for name in ["access.log", "error.log"] {
+        assert!(!read(name).contains("secret"), "{name}: {}", read(name));
+    }
+}
+
+/// Somebody else's program in front of the daemon, ended with its test.
+struct Front(Child);
+
+impl Front {
+    fn start(program: &str, arguments: &[&str]) -> Self {
+        let mut command = Command::new(program);
+        let child = command.args(arguments).stdin(Stdio::null()).spawn();
+        Self(child.unwrap_or_else(|error| panic!("{program} is installed: {error}")))
+    }
+
+    fn has_ended(&mut self) -> bool {
+        self.0.try_wait().expect("it is ours").is_some()
+    }
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        let pid = Pid::from_raw(self.0.id().cast_signed()).expect("the child has a pid");
+        let _ = kill_process(pid, Signal::TERM);
+        let _ = self.0.wait();
+    }
+}
+
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port")
+}
+
+/// Starts it at a port that is free now, and again at another if somebody was faster.
+fn start_at_a_free_port(start: impl Fn(SocketAddr) -> Front) -> (Front, SocketAddr) {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let address = free_address();
+        let mut front = start(address);
+        let mut has_ended = false;
+        wait_until("the proxy listens, or has ended", || {
+            has_ended = front.has_ended();
+            has_ended || TcpStream::connect(address).is_ok()
+        });
+        if !has_ended {
+            return (front, address);
+        }
+        assert!(Instant::now() < until, "the proxy does not start");
+    }
+}
+
+/// HTTP/1.0, `Connection: close`, and the upstream's address as `Host`.
+#[test]
+fn nginx_with_its_defaults_gets_what_is_plain_and_is_told_what_a_stream_needs() {
+    let daemon = Daemon::start(&[]);
+    let scratch = Scratch::new();
+    let directory = scratch.path().display();
+    let (_nginx, address) = start_at_a_free_port(|address| {
+        let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+            .map(|kind| format!("{kind}_temp_path {directory}/{kind};\n"))
+            .concat();
+        let config = format!(
+            "daemon off;\npid {directory}/nginx.pid;\nevents {{}}\nhttp {{\naccess_log off;\n{temporary}\
+             server {{ listen {address}; location / {{ proxy_pass http://{}; }} }}\n}}\n",
+            daemon.address
+        );
+        fs::write(scratch.path().join("nginx.conf"), config).expect("the disk has room");
+        Front::start(
+            "nginx",
+            &["-e", "stderr", "-p", &directory.to_string(), "-c", &format!("{directory}/nginx.conf")],
+        )
+    });
+    let ask = |request: &str| Raw::connect(address).request(request);
+    let request = |method: &str, path: &str| {
+        format!("{method} {path} HTTP/1.1\r\nHost: workflows.example\r\nConnection: close\r\n\r\n")
+    };
+    for path in ["/healthz", "/console/", "/console/jobs", "/console/daemon"] {
+        assert_eq!(ask(&request("GET", path)).status, 200, "{path}");
+        let mut raw = Raw::connect(address);
+        raw.send(request("HEAD", path).as_bytes());
+        assert!(raw.read_head().starts_with("HTTP/1.1 200 "), "{path}");
+        assert_eq!((raw.fill(), raw.buffer.len()), (0, 0), "{path}");
+    }
+    let refused =
+        ask(&Raw::upgrade_request(PATH).replace("Connection: Upgrade", "Connection: Upgrade, close"));
+    assert_eq!((refused.status, refused.code().as_str()), (505, "http_version"));
+    assert!(refused.body.contains("proxy_http_version 1.1"), "{}", refused.body);
+}
+
+#[test]
+fn haproxy_finds_a_healthy_daemon_healthy() {
+    let daemon = Daemon::start(&[]);
+    let admin = daemon.admin.expect("it is on");
+    let scratch = Scratch::new();
+    let (stats, config) = (scratch.path().join("stats"), scratch.path().join("haproxy.cfg"));
+    let checks = [
+        ("plain", "option httpchk GET /healthz", daemon.address),
+        ("head", "option httpchk HEAD /healthz", daemon.address),
+        (
+            "later",
+            "option httpchk\n http-check send meth GET uri /healthz ver HTTP/1.1 hdr Host any.example",
+            daemon.address,
+        ),
+        ("ready", "option httpchk GET /readyz", admin),
+        ("metrics", "option httpchk GET /metrics", admin),
+    ];
+    let backends: String = checks
+        .iter()
+        .map(|(name, check, server)| {
+            format!("backend {name}\n {check}\n server it {server} check inter 100ms fall 1 rise 1\n")
+        })
+        .collect();
+    let (_haproxy, _) = start_at_a_free_port(|address| {
+        let text = format!(
+            "global\n stats socket {}\ndefaults\n mode http\n timeout connect 10s\n timeout client 10s\n \
+             timeout server 10s\n timeout check 10s\nfrontend all\n bind {address}\n default_backend plain\n{backends}",
+            stats.display()
+        );
+        fs::write(&config, text).expect("the disk has room");
+        Front::start("haproxy", &["-db", "-f", config.to_str().expect("the path is UTF-8")])
+    });
+    let rows = || {
+        let mut socket = UnixStream::connect(&stats).expect("it answers");
+        socket.write_all(b"show stat\n").expect("it reads");
+        let mut rows = String::new();
+        socket.read_to_string(&mut rows).expect("it answers");
+        rows
+    };
+    for (name, ..) in checks {
+        let mut row = String::new();
+        wait_until(&format!("a check of {name}"), || {
+            let all = rows();
+            let of_server = all.lines().find(|row| row.starts_with(&format!("{name},it,")));
+            row = of_server.expect("a row of its server").to_owned();
+            row.contains(",L7")
+        });
+        assert!(row.contains(",UP,") && row.contains(",L7OK,200,"), "{row}");
+    }
 }
 
 #[test]

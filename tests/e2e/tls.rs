@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread;
@@ -154,6 +154,30 @@ fn a_close_is_answered_and_the_connection_goes() {
     let mut watcher = watch(daemon.address, &certificates.both_versions(), PATH);
     watcher.connected();
     watcher.socket.get_mut().sock.shutdown(std::net::Shutdown::Write).unwrap();
+    daemon.wait_for_connections(0);
+}
+
+/// Of TLS too, the end of one side is not that of the other (RFC 8446, 6.1).
+#[test]
+fn who_shuts_only_the_own_side_still_gets_the_answer() {
+    let certificates = Certificates::new();
+    let daemon = certificates.setup().start();
+    let config = certificates.both_versions();
+    for path in ["/healthz", "/console/", "/console/jobs", "/nowhere"] {
+        let mut stream = dial(daemon.address, &config);
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("it reads");
+        stream.conn.send_close_notify();
+        stream.flush().expect("it reads");
+        stream.sock.shutdown(Shutdown::Write).expect("it is open");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer with its end");
+        let status = if path == "/nowhere" { "404" } else { "200" };
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")) && !answer.ends_with("\r\n\r\n"),
+            "{path}: {answer}"
+        );
+    }
     daemon.wait_for_connections(0);
 }
 

@@ -3,8 +3,10 @@
 
 use luxcast::hub::auth::{Auth, Keyring, Permit};
 use luxcast::hub::endpoint::{Endpoint, find, permit};
+use luxcast::hub::host::Hosts;
 use luxcast::hub::origin;
 use luxcast::wire::action::Since;
+use luxcast::wire::asked::Asked;
 use luxcast::wire::handshake::accept_key;
 use luxcast::wire::http::{Head, HeadLimits, Refusal, Request, parse_head, write_refusal};
 use serde_json::Value;
@@ -16,7 +18,7 @@ const LIMITS: HeadLimits = HeadLimits { head_bytes_max: 8192 };
 const PREFIXES_MAX: usize = 700;
 
 /// Words and statuses of refusals that a head by itself can get; README, "Endpoints".
-const REFUSALS: [(u16, &str); 11] = [
+const REFUSALS: [(u16, &str); 12] = [
     (400, "bad_request"),
     (400, "bad_id"),
     (400, "bad_parameter"),
@@ -25,6 +27,7 @@ const REFUSALS: [(u16, &str); 11] = [
     (404, "not_found"),
     (405, "method_not_allowed"),
     (414, "too_large"),
+    (421, "forbidden_host"),
     (426, "upgrade_required"),
     (431, "too_large"),
     (505, "http_version"),
@@ -35,6 +38,7 @@ pub fn check(bytes: &[u8]) {
     let whole = parse_head(bytes, LIMITS);
     let verdict = summary(&whole);
     check_prefixes(bytes, &verdict);
+    let _ = Asked::in_part_of(bytes);
     match whole {
         Ok(Head::Partial) => assert!(bytes.len() < LIMITS.head_bytes_max, "it never ends"),
         Ok(Head::Complete { request, length }) => {
@@ -98,10 +102,11 @@ fn check_request(request: &Request<'_>) {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     assert!(!request.method.is_empty() && request.method.bytes().all(is_token));
     assert!(request.path == "*" || request.path.starts_with('/'));
-    for part in [request.path, request.query.unwrap_or_default(), request.host] {
+    assert!(request.host.is_some() || request.is_http_1_0);
+    for part in [request.path, request.query.unwrap_or_default(), request.host.unwrap_or_default()] {
         assert!(part.bytes().all(|byte| byte.is_ascii_graphic()) && !part.contains('#'), "{part:?}");
     }
-    assert!(!request.host.is_empty() && !request.host.contains(['/', '@', '?']));
+    assert!(request.host.is_none_or(|host| !host.is_empty() && !host.contains(['/', '@', '?'])));
     for part in [request.origin, request.user_agent].into_iter().flatten() {
         assert!(!part.contains(['\r', '\n', '\0', '\x1b']), "{part:?}");
     }
@@ -128,6 +133,15 @@ fn check_route(head: &[u8], request: &Request<'_>) {
             assert_eq!(Since::parse(&opening.since.to_string()), Some(opening.since));
         }
     }
+    let hosts = Hosts::new(&[], &[]);
+    assert!(hosts.check(request, [192, 0, 2, 1].into()).is_ok());
+    if let Err(refusal) = hosts.check(request, [127, 0, 0, 1].into()) {
+        let host = request.host.expect("only who names a host can be refused for it");
+        let (name, port) = host.split_once(':').unwrap_or((host, ""));
+        let is_port = port.bytes().all(|byte| byte.is_ascii_digit());
+        assert!(!(is_port && name == "localhost"), "{host}");
+        check_refusal(&refusal);
+    }
     if let Err(refusal) = origin::check(request, &[]) {
         assert!(request.origin.is_some(), "only who names an origin can be refused for it");
         check_refusal(&refusal);
@@ -142,15 +156,20 @@ fn check_route(head: &[u8], request: &Request<'_>) {
 }
 
 /// What is upgraded here, tungstenite would upgrade with the same answer, but that it looks at the first `Upgrade` and
-/// `Connection` alone and takes no key whose unused bits are not zero (as in an example of RFC 6455, 4.1), and that the
-/// `http` crate takes fewer characters in a target and other absolute ones.
+/// `Connection` alone and takes no key whose unused bits are not zero (as in an example of RFC 6455, 4.1) and no HTTP/1.2 or later,
+/// and that the `http` crate takes fewer characters in a target and other absolute ones.
 fn compare(head: &[u8], accept: &str) {
     let start = head.chunks(2).take_while(|pair| *pair == b"\r\n").count() * 2;
     let Ok(Some((length, theirs))) = Theirs::try_parse(&head[start..]) else {
         let target = head[start..].split(|byte| *byte == b' ').nth(1).unwrap_or_default();
         let is_odd = |byte: &u8| b"\"<>[\\]^`{|}".contains(byte);
         let is_absolute = !target.starts_with(b"/");
-        assert!(target.iter().any(is_odd) || is_absolute, "tungstenite refuses {}", head.escape_ascii());
+        let is_later = !head.windows(9).any(|bytes| bytes == b" HTTP/1.1");
+        assert!(
+            target.iter().any(is_odd) || is_absolute || is_later,
+            "tungstenite refuses {}",
+            head.escape_ascii()
+        );
         return;
     };
     assert_eq!(start + length, head.len());
@@ -173,7 +192,7 @@ fn check_refusal(refusal: &Refusal) {
     let status = refusal.status.code();
     assert!(REFUSALS.contains(&(status, refusal.code)), "{refusal:?}");
     let mut out = Vec::new();
-    write_refusal(&mut out, refusal);
+    write_refusal(&mut out, refusal, 0);
     let mut fields = [httparse::EMPTY_HEADER; 16];
     let mut answer = httparse::Response::new(&mut fields);
     let Ok(httparse::Status::Complete(length)) = answer.parse(&out) else {
@@ -182,6 +201,8 @@ fn check_refusal(refusal: &Refusal) {
     assert_eq!(answer.code, Some(status));
     let announced = answer.headers.iter().find(|field| field.name.eq_ignore_ascii_case("content-length"));
     let announced = announced.and_then(|field| std::str::from_utf8(field.value).ok()?.parse().ok());
+    let has = |name: &str| answer.headers.iter().any(|field| field.name.eq_ignore_ascii_case(name));
+    assert!(has("date") && has("cache-control"));
     if refusal.is_of_head {
         assert_eq!(out.len(), length, "a HEAD is answered without a body");
         return;

@@ -1,0 +1,101 @@
+//! What a request asks for and who asks, as far as its head can be read: for the log alone.
+
+use crate::wire::http::Request;
+
+/// Bytes of a method, at most, that is taken for one.
+const METHOD_BYTES_MAX: usize = 32;
+
+/// Method, path and program of a request. Never its query, which may hold a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked<'a> {
+    pub method: &'a str,
+    /// As it was sent, not percent-decoded.
+    pub path: &'a str,
+    pub user_agent: Option<&'a str>,
+}
+
+impl<'a> Asked<'a> {
+    pub fn of(request: &Request<'a>) -> Self {
+        Self { method: request.method, path: request.path, user_agent: request.user_agent }
+    }
+
+    /// The same of a head that is not whole or not good. None: it does not begin like one of HTTP.
+    pub fn in_part_of(head: &'a [u8]) -> Option<Self> {
+        let mut lines = head.split(|byte| matches!(byte, b'\r' | b'\n')).filter(|line| !line.is_empty());
+        let mut words = lines.next()?.split(|byte| *byte == b' ');
+        let method = words.next().filter(|word| is_method(word)).map(valid_text)?;
+        let path = path_of(valid_text(words.next()?));
+        let user_agent = lines.find_map(|line| {
+            let colon = memchr::memchr(b':', line)?;
+            let is_wanted = line[..colon].trim_ascii().eq_ignore_ascii_case(b"user-agent");
+            is_wanted.then(|| valid_text(line[colon + 1..].trim_ascii()))
+        });
+        Some(Self { method, path, user_agent })
+    }
+}
+
+fn is_method(word: &[u8]) -> bool {
+    (1..=METHOD_BYTES_MAX).contains(&word.len()) && word.iter().all(u8::is_ascii_alphabetic)
+}
+
+/// The text up to the first byte that is none.
+fn valid_text(bytes: &[u8]) -> &str {
+    match str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => str::from_utf8(&bytes[..error.valid_up_to()]).expect("so far it is text"),
+    }
+}
+
+/// Without an authority, in which a password may stand, and without query and fragment.
+fn path_of(target: &str) -> &str {
+    let local = match target.split_once("://") {
+        Some((scheme, rest)) if !scheme.contains(['/', '?', '#']) => {
+            rest.find(['/', '?', '#']).map_or("", |place| &rest[place..])
+        }
+        _ => target,
+    };
+    local.find(['?', '#']).map_or(local, |place| &local[..place])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Asked;
+    use crate::wire::http::{Head, HeadLimits, parse_head};
+
+    #[test]
+    fn what_a_good_head_asks_is_the_same_in_both_readings() {
+        let head = b"GET /a/b?token=secret HTTP/1.1\r\nHost: a\r\nUser-Agent: x y\r\n\r\n";
+        match parse_head(head, HeadLimits { head_bytes_max: 8192 }) {
+            Ok(Head::Complete { request, .. }) => {
+                let expected = Asked { method: "GET", path: "/a/b", user_agent: Some("x y") };
+                assert_eq!(Asked::of(&request), expected);
+                assert_eq!(Asked::in_part_of(head), Some(expected));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_head_at_fault_is_read_as_far_as_it_goes() {
+        let table: [(&[u8], Option<(&str, &str, Option<&str>)>); 14] = [
+            (b"GET /a HTTP/1.1\r\nUser-Agent: x\r\nHost : a\r\n\r\n", Some(("GET", "/a", Some("x")))),
+            (b"\r\n\r\nPOST /a?token=secret", Some(("POST", "/a", None))),
+            (b"GET /a\nuser-AGENT:x", Some(("GET", "/a", Some("x")))),
+            (b"GET /a HTTP/1.1\r\nUser-Age", Some(("GET", "/a", None))),
+            (b"GET http://u:secret@h/a?token=secret HTTP/1.1", Some(("GET", "/a", None))),
+            (b"GET http://u:secret@h?token=secret HTTP/1.1", Some(("GET", "", None))),
+            (b"GET http://u:secret@h", Some(("GET", "", None))),
+            (b"GET /a#secret HTTP/1.1", Some(("GET", "/a", None))),
+            (b"GET /a\xff\xfeb HTTP/1.1", Some(("GET", "/a", None))),
+            (b"GET /a token=secret HTTP/1.1", Some(("GET", "/a", None))),
+            (b"GET", None),
+            (b"\x16\x03\x01\x02 a", None),
+            (b"Authorization: Bearer secret", None),
+            (b"", None),
+        ];
+        for (head, expected) in table {
+            let expected = expected.map(|(method, path, user_agent)| Asked { method, path, user_agent });
+            assert_eq!(Asked::in_part_of(head), expected, "{}", head.escape_ascii());
+        }
+    }
+}
