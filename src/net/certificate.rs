@@ -16,6 +16,8 @@ use rustls::{InconsistentKeys, ServerConfig};
 use x509_cert::certificate::{CertificateInner, Raw};
 use x509_cert::der::Decode;
 
+use crate::hub::auth::{Fingerprint, fingerprint};
+
 /// What is spoken inside of TLS: a client that offers other protocols only is refused (RFC 7301, 3.2).
 const PROTOCOL: &[u8] = b"http/1.1";
 
@@ -67,13 +69,25 @@ impl fmt::Display for CertificateError {
 
 impl std::error::Error for CertificateError {}
 
+/// What is to be told of the certificate in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    pub good_until: Timestamp,
+    /// Of it and those between it and its root.
+    fingerprint: Fingerprint,
+}
+
 /// Reads both files.
 ///
 /// # Errors
 /// The file that cannot be used, and why: also a certificate that has expired by `now`.
-pub fn load(certificate: &Path, key: &Path, now: Timestamp) -> Result<Arc<ServerConfig>, CertificateError> {
+pub fn load(
+    certificate: &Path,
+    key: &Path,
+    now: Timestamp,
+) -> Result<(Arc<ServerConfig>, Certificate), CertificateError> {
     let of = |file: &Path, fault| CertificateError { file: file.to_owned(), fault };
-    let chain = read_chain(certificate, now).map_err(|fault| of(certificate, fault))?;
+    let (chain, facts) = read_chain(certificate, now).map_err(|fault| of(certificate, fault))?;
     let key_der = read_key(key).map_err(|fault| of(key, fault))?;
     let provider = Arc::new(default_provider());
     let certified = CertifiedKey::from_der(chain, key_der, &provider).map_err(|error| match error {
@@ -96,11 +110,11 @@ pub fn load(certificate: &Path, key: &Path, now: Timestamp) -> Result<Arc<Server
     config.ticketer = Ticketer::new().map_err(|error| of(key, Fault::BadKey(error)))?;
     config.send_tls13_tickets = 1;
     config.max_early_data_size = 0;
-    Ok(Arc::new(config))
+    Ok((Arc::new(config), facts))
 }
 
 /// The certificate, and those between it and its root.
-fn read_chain(file: &Path, now: Timestamp) -> Result<Vec<CertificateDer<'static>>, Fault> {
+fn read_chain(file: &Path, now: Timestamp) -> Result<(Vec<CertificateDer<'static>>, Certificate), Fault> {
     let text = fs::read(file).map_err(Fault::Unreadable)?;
     let chain: Vec<CertificateDer<'static>> =
         CertificateDer::pem_slice_iter(&text).collect::<Result<_, _>>().map_err(Fault::NotPem)?;
@@ -117,7 +131,9 @@ fn read_chain(file: &Path, now: Timestamp) -> Result<Vec<CertificateDer<'static>
         // The clock of this machine may be wrong, and clients have their own.
         tracing::warn!("the certificate in {} is good from {begin} on only", file.display());
     }
-    Ok(chain)
+    let bytes: Vec<u8> = chain.iter().flat_map(|certificate| certificate.iter().copied()).collect();
+    let facts = Certificate { good_until: end, fingerprint: fingerprint(&bytes) };
+    Ok((chain, facts))
 }
 
 fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, Fault> {

@@ -320,6 +320,22 @@ fn a_reload_shows_the_new_certificate_and_disconnects_nobody() {
     certificates.sign("certificate.pem", "key.pem", |_| {});
     let log = hang_up(&daemon);
     assert!(log.contains("reloaded; no setting has changed"), "{log}");
+    let end = rcgen::date_time_ymd(4096, 1, 1).unix_timestamp();
+    assert!(
+        log.contains(
+            "read anew: tls_certificate_file (another certificate, good until 4096-01-01T00:00:00Z)"
+        ),
+        "{log}"
+    );
+    let expiry = || {
+        let (_, text) = daemon.admin_get("/metrics");
+        let value =
+            text.lines().find_map(|line| line.strip_prefix("luxcast_certificate_expiry_timestamp_seconds "));
+        value.and_then(|value| value.parse::<i64>().ok()).expect("a number")
+    };
+    assert_eq!(expiry(), end);
+    let log = hang_up(&daemon);
+    assert!(log.contains("(the same certificate, good until "), "{log}");
     let fresh = certificates.both_versions();
     let mut second = first.clone();
     // Each shard has taken it over when it is next asked.
@@ -340,6 +356,19 @@ fn a_reload_shows_the_new_certificate_and_disconnects_nobody() {
     let mut again = watch(daemon.address, &config, PATH);
     again.connected();
     assert_eq!(again.socket.get_ref().conn.handshake_kind(), Some(HandshakeKind::Full));
+
+    // The figure follows the certificate that is shown.
+    certificates
+        .sign("certificate.pem", "key.pem", |params| params.not_after = rcgen::date_time_ymd(2100, 2, 3));
+    assert!(hang_up(&daemon).contains("good until 2100-02-03T00:00:00Z"), "{}", daemon.stderr());
+    assert_eq!(expiry(), rcgen::date_time_ymd(2100, 2, 3).unix_timestamp());
+    let fresh = certificates.both_versions();
+    wait_until("the third certificate", || {
+        let third = shown(&daemon, &fresh);
+        let is_new = third != second;
+        second = third;
+        is_new
+    });
 
     // A pair that does not go together changes nothing.
     certificates.sign("other.pem", "key.pem", |_| {});
