@@ -61,6 +61,13 @@ impl Loaded {
         Ok(Renewed { loaded: fresh, changed, needs_restart })
     }
 
+    /// Once, however often the values are looked at.
+    fn warn(&mut self, warning: String) {
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
+    }
+
     /// This is wrong with the value in force.
     fn error(&self, name: &str, problem: &str) -> ConfigError {
         let mut rows = SETTINGS.iter().zip(&self.sources);
@@ -312,6 +319,8 @@ fn settle(loaded: &mut Loaded) -> Result<(), ConfigError> {
         }
     }
     check_tokens(loaded)?;
+    check_proxies(loaded)?;
+    warn_of_origins(loaded);
     let config = &loaded.config;
     match (&config.tls_certificate_file, &config.tls_key_file) {
         (Some(_), None) => {
@@ -322,7 +331,7 @@ fn settle(loaded: &mut Loaded) -> Result<(), ConfigError> {
     }
     let line_bytes_max = config.history_bytes / LINE_SHARE_OF_HISTORY;
     if config.line_bytes_max > line_bytes_max {
-        loaded.warnings.push(format!(
+        loaded.warn(format!(
             "line_bytes_max is lowered from {} to {line_bytes_max}, an eighth of history_bytes",
             config.line_bytes_max
         ));
@@ -358,6 +367,35 @@ fn check_tokens(loaded: &Loaded) -> Result<(), ConfigError> {
         return Err(loaded.error("allow_anonymous", problem));
     }
     Ok(())
+}
+
+/// Whoever comes through a proxy comes from anywhere, and over loopback all the same.
+fn check_proxies(loaded: &Loaded) -> Result<(), ConfigError> {
+    let config = &loaded.config;
+    if config.trusted_proxies.is_empty() || config.asks_for_tokens() || config.allow_anonymous {
+        return Ok(());
+    }
+    let problem = "everybody who reaches the proxy could watch everything; name a token_file or a jwt_key_file, or write \
+                   allow_anonymous = true if that is what you want";
+    Err(loaded.error("trusted_proxies", problem))
+}
+
+fn warn_of_origins(loaded: &mut Loaded) {
+    let config = &loaded.config;
+    let has = |wanted: &str| config.allowed_origins.iter().any(|origin| origin == wanted);
+    let (has_null, has_all, asks) = (has("null"), has("*"), config.asks_for_tokens());
+    if has_null {
+        loaded.warn(
+            "allowed_origins: null is as open as *, since every page can open a frame that has this origin"
+                .to_owned(),
+        );
+    }
+    if has_all && !asks {
+        loaded.warn(
+            "allowed_origins: * without tokens: every page that somebody here opens can read this daemon"
+                .to_owned(),
+        );
+    }
 }
 
 fn is_loopback(address: &SocketAddr) -> bool {
