@@ -15,8 +15,10 @@ use rustls::sign::CertifiedKey;
 use rustls::{InconsistentKeys, ServerConfig};
 use x509_cert::certificate::{CertificateInner, Raw};
 use x509_cert::der::Decode;
+use zeroize::Zeroizing;
 
 use crate::hub::auth::{Fingerprint, fingerprint};
+use crate::net::keys;
 
 /// What is spoken inside of TLS: a client that offers other protocols only is refused (RFC 7301, 3.2).
 const PROTOCOL: &[u8] = b"http/1.1";
@@ -137,7 +139,8 @@ fn read_chain(file: &Path, now: Timestamp) -> Result<(Vec<CertificateDer<'static
 }
 
 fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, Fault> {
-    let text = fs::read(file).map_err(Fault::Unreadable)?;
+    let text = fs::read(file).map(Zeroizing::new).map_err(Fault::Unreadable)?;
+    keys::warn_if_open(file).map_err(Fault::Unreadable)?;
     // RFC 5958 says it in the label; the older form has a header (RFC 1421, 4.6.1.1).
     let is_encrypted = [&b"BEGIN ENCRYPTED PRIVATE KEY"[..], b"Proc-Type: 4,ENCRYPTED"]
         .iter()

@@ -276,7 +276,13 @@ pub fn check(path: &Path) -> io::Result<()> {
         Ok(_) => {
             fs::read_dir(path)?;
             check_owner(path)?;
-            Ok(access(path, Access::WRITE_OK | Access::EXEC_OK)?)
+            access(path, Access::WRITE_OK | Access::EXEC_OK)?;
+            let lock = path.join(LOCK);
+            // Of another user, perhaps, who ran it before.
+            if lock.exists() {
+                access(&lock, Access::WRITE_OK)?;
+            }
+            Ok(())
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {
             // It would be made, with those above it that are missing.
