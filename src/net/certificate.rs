@@ -99,6 +99,7 @@ pub fn load(
         rustls::Error::InvalidCertificate(_) => of(certificate, Fault::BadCertificate),
         error => of(key, Fault::BadKey(error)),
     })?;
+    keys::warn_if_open(key).map_err(|error| of(key, Fault::Unreadable(error)))?;
     let resolver = Arc::new(rustls::sign::SingleCertAndKey::from(certified));
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
@@ -140,7 +141,6 @@ fn read_chain(file: &Path, now: Timestamp) -> Result<(Vec<CertificateDer<'static
 
 fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, Fault> {
     let text = fs::read(file).map(Zeroizing::new).map_err(Fault::Unreadable)?;
-    keys::warn_if_open(file).map_err(Fault::Unreadable)?;
     // RFC 5958 says it in the label; the older form has a header (RFC 1421, 4.6.1.1).
     let is_encrypted = [&b"BEGIN ENCRYPTED PRIVATE KEY"[..], b"Proc-Type: 4,ENCRYPTED"]
         .iter()

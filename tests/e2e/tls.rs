@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread;
@@ -375,6 +376,19 @@ fn a_reload_shows_the_new_certificate_and_disconnects_nobody() {
     let log = hang_up(&daemon);
     assert!(log.contains("nothing was reloaded") && log.contains("key.pem is not that of"), "{log}");
     assert_eq!(shown(&daemon, &certificates.both_versions()), second);
+}
+
+#[test]
+fn a_key_that_everybody_can_read_is_warned_of() {
+    let certificates = Certificates::new();
+    let key = certificates.path("key.pem");
+    for (mode, is_told) in [(0o644, true), (0o640, false), (0o600, false)] {
+        fs::set_permissions(&key, fs::Permissions::from_mode(mode)).expect("the file is ours");
+        let daemon = certificates.setup().start();
+        daemon.wait_for_log("has started");
+        let words = format!("{}: everybody on this machine may use it", key.display());
+        assert_eq!(daemon.stderr().contains(&words), is_told, "{}", daemon.stderr());
+    }
 }
 
 #[test]
