@@ -6,6 +6,7 @@ pub mod check_config;
 mod connection;
 mod ending;
 mod event_line;
+pub mod health;
 mod logging;
 pub mod publish;
 pub mod record;

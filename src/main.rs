@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use clap::{ArgMatches, Args, Command};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command};
 use luxcast::cli::publish::PublishArgs;
 use luxcast::cli::record::RecordArgs;
 use luxcast::cli::reference::{self, CompletionsArgs, ManArgs};
@@ -11,7 +11,9 @@ use luxcast::cli::replay::ReplayArgs;
 use luxcast::cli::sim::SimArgs;
 use luxcast::cli::tail::TailArgs;
 use luxcast::cli::token::TokenArgs;
-use luxcast::cli::{check_config, end_process_on_panic, publish, record, replay, serve, sim, tail, token};
+use luxcast::cli::{
+    check_config, end_process_on_panic, health, publish, record, replay, serve, sim, tail, token,
+};
 use luxcast::config;
 
 fn main() -> ExitCode {
@@ -20,6 +22,7 @@ fn main() -> ExitCode {
     match matches.subcommand() {
         Some(("serve", flags)) => serve::run(flags),
         Some(("check-config", flags)) => check_config::run(flags),
+        Some(("health", flags)) => health::run(flags),
         Some(("publish", flags)) => publish::run(arguments::<PublishArgs>(flags)),
         Some(("tail", flags)) => tail::run(arguments::<TailArgs>(flags)),
         Some(("record", flags)) => record::run(arguments::<RecordArgs>(flags)),
@@ -36,6 +39,11 @@ fn command() -> Command {
     let serve = Command::new("serve").about("Run the daemon");
     let check_config =
         Command::new("check-config").about("Show the settings in force and where each comes from");
+    let quiet = Arg::new(check_config::QUIET)
+        .long(check_config::QUIET)
+        .action(ArgAction::SetTrue)
+        .help("Only look for errors, and print no settings");
+    let health = Command::new("health").about("Ask a running daemon with these settings whether it is there");
     let publish = Command::new("publish").about("Send events from a file or standard input to the daemon");
     let tail = Command::new("tail").about("Watch a job, a flow or everything");
     let record = Command::new("record").about("Write the events of a job, a flow or everything into a file");
@@ -50,7 +58,8 @@ fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(config::add_flags(serve))
-        .subcommand(config::add_flags(check_config))
+        .subcommand(config::add_flags(check_config).arg(quiet))
+        .subcommand(config::add_flags(health))
         .subcommand(PublishArgs::augment_args(publish))
         .subcommand(TailArgs::augment_args(tail))
         .subcommand(RecordArgs::augment_args(record))
@@ -79,7 +88,8 @@ mod tests {
     fn arguments_do_not_bring_another_title() {
         for subcommand in command().get_subcommands() {
             let about = subcommand.get_about().map(ToString::to_string);
-            let begins = ["Run ", "Show ", "Send ", "Watch ", "Write ", "Simulate ", "Make ", "Print "];
+            let begins =
+                ["Run ", "Show ", "Send ", "Watch ", "Write ", "Simulate ", "Make ", "Print ", "Ask "];
             assert!(about.is_some_and(|about| begins.iter().any(|begin| about.starts_with(begin))));
         }
     }

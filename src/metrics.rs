@@ -6,8 +6,8 @@
 pub mod table;
 mod text;
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crate::close::CloseReason;
 
@@ -143,6 +143,10 @@ pub struct IngestCounters {
 pub struct Counters {
     pub shards: Box<[ShardCounters]>,
     pub ingest: IngestCounters,
+    /// When the certificate of the listeners ends to be good, in Unix time, seconds; 0: they do not speak TLS.
+    pub certificate_until: Gauge,
+    /// Set by whoever keeps `state_dir`, once it cannot.
+    state_failed: OnceLock<Arc<AtomicBool>>,
     /// Who writes the log counts what it could not write.
     dropped_lines: OnceLock<Box<dyn Fn() -> u64 + Send + Sync>>,
 }
@@ -152,6 +156,8 @@ impl Counters {
         Self {
             shards: (0..shards).map(|_| ShardCounters::default()).collect(),
             ingest: IngestCounters::default(),
+            certificate_until: Gauge::default(),
+            state_failed: OnceLock::new(),
             dropped_lines: OnceLock::new(),
         }
     }
@@ -160,6 +166,16 @@ impl Counters {
     pub fn count_dropped_lines(&self, count: impl Fn() -> u64 + Send + Sync + 'static) {
         let is_first = self.dropped_lines.set(Box::new(count)).is_ok();
         assert!(is_first, "there is one log");
+    }
+
+    /// Has this be told as whether `state_dir` could not be read or written. To be called once.
+    pub fn tell_of_state(&self, has_failed: Arc<AtomicBool>) {
+        let is_first = self.state_failed.set(has_failed).is_ok();
+        assert!(is_first, "there is one state_dir");
+    }
+
+    fn has_state_failed(&self) -> bool {
+        self.state_failed.get().is_some_and(|has_failed| has_failed.load(Ordering::Relaxed))
     }
 
     fn dropped_lines(&self) -> u64 {

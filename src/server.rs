@@ -1,7 +1,10 @@
 //! The daemon as one thing: binds, spawns the threads, drains, joins.
 
 mod bound;
+pub mod forecast;
 mod keeping;
+mod renewal;
+mod start_error;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -27,7 +30,7 @@ use crate::hub::visitors::AddressLimits;
 use crate::metrics::Counters;
 use crate::net::accounts::Accounts;
 use crate::net::admin::Admin;
-use crate::net::certificate;
+use crate::net::certificate::{self, Certificate};
 use crate::net::clerk::{self, Clerk, Order};
 use crate::net::clock::{self, Clock};
 use crate::net::inbox::{Command, ShardHandle, Terms};
@@ -43,6 +46,8 @@ use crate::stream::link::{Link, link};
 use crate::stream::sequencer::{Limits, Sequencer};
 use bound::{Bound, Leftover};
 use keeping::{Keeping, Legacy};
+
+pub use start_error::StartError;
 
 /// Descriptors that are not connections: listeners, wakers, publishers, memory files, refusals on their way out.
 const DESCRIPTORS_RESERVED: u64 = 128;
@@ -96,16 +101,19 @@ impl Server {
     ///
     /// # Errors
     /// What could not be bound or started, and why; nothing is left behind.
-    pub fn start(config: Config, terms: Terms) -> io::Result<Server> {
+    pub fn start(config: Config, terms: Terms) -> Result<Server, StartError> {
         raise_file_limit()?;
         let keeping = Keeping::open(&config)?;
         let legacy = keeping.begin();
         let bound = Bound::new(&config).inspect_err(|_| keeping.cancel())?;
         let leftover = bound.leftover.clone();
-        Self::run(&config, terms, bound, keeping.clone(), legacy).inspect_err(|_| {
+        let server = Self::run(&config, terms, bound, keeping.clone(), legacy).inspect_err(|_| {
             leftover.remove();
             keeping.cancel();
-        })
+        })?;
+        server.counters.tell_of_state(keeping.has_failed);
+        server.tell_of_certificate();
+        Ok(server)
     }
 
     fn run(
@@ -180,6 +188,11 @@ impl Server {
         &self.listening
     }
 
+    fn tell_of_certificate(&self) {
+        let until = self.terms.lock().certificate.map_or(0, |certificate| certificate.good_until.as_second());
+        self.counters.certificate_until.set(until.max(0) as u64);
+    }
+
     fn speaks_tls(&self) -> bool {
         self.terms.lock().tls.is_some()
     }
@@ -198,23 +211,24 @@ impl Server {
     }
 
     /// Has the running daemon judge by these settings, as far as they can change without a restart; nobody is
-    /// disconnected by new limits.
+    /// disconnected by new limits. Returns what was found in the files that the settings name.
     ///
     /// # Errors
-    /// What is wrong with a file that a setting names; then nothing has changed.
-    pub fn reload(&self, config: &Config) -> io::Result<()> {
+    /// What is wrong with such a file; then nothing has changed.
+    pub fn reload(&self, config: &Config) -> io::Result<Vec<String>> {
         let terms = Arc::new(terms(config)?);
         if terms.tls.is_some() != self.speaks_tls() {
             // The ready lines have told everybody how to come.
             let message = "TLS is switched on or off by a restart only (tls_certificate_file, tls_key_file)";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
-        *self.terms.lock() = terms.clone();
+        let before = std::mem::replace(&mut *self.terms.lock(), terms.clone());
+        self.tell_of_certificate();
         self.door.set_limits(door_limits(config));
         for shard in &self.shards {
             shard.send(Command::Renew(terms.clone()));
         }
-        Ok(())
+        Ok(renewal::describe(config, &before, &terms))
     }
 
     /// Begins to end: no new connections, no more lines, what was numbered is served, goodbye is said.
@@ -225,6 +239,9 @@ impl Server {
     }
 
     /// Returns when the daemon has drained.
+    ///
+    /// # Errors
+    /// What was asked for could not be done to its end: above all, the state was not saved.
     pub fn wait(&self) -> io::Result<()> {
         let (began, Threads { ingest, mark, shards, admin, .. }) = {
             let mut threads = self.threads.lock();
@@ -255,9 +272,9 @@ impl Server {
             let _ = std::net::TcpStream::connect_timeout(&address, GOODBYE);
             result = result.and(join(admin));
         }
-        self.keeping.await_saved(&saved, began + self.drain_seconds);
+        let saved = self.keeping.await_saved(&saved, began + self.drain_seconds);
         self.leftover.remove();
-        result
+        result.and(saved)
     }
 }
 
@@ -397,7 +414,7 @@ fn join<T>(thread: Handle<T>) -> io::Result<T> {
 }
 
 /// What handshakes of TLS are made with, where certificate and key are given.
-fn tls(config: &Config) -> io::Result<Option<Arc<ServerConfig>>> {
+fn tls(config: &Config) -> io::Result<Option<(Arc<ServerConfig>, Certificate)>> {
     let Some((certificate, key)) = config.tls_files() else {
         return Ok(None);
     };
@@ -420,13 +437,15 @@ pub fn terms(config: &Config) -> io::Result<Terms> {
         silent_heartbeats: config.silent_heartbeats as u16,
         handshake: ticks(config.handshake_seconds),
     };
+    let (tls, certificate) = tls(config)?.unzip();
     Ok(Terms {
         auth: keys::read(config)?,
         policy,
         patience: Patience::new(config.stalled_seconds),
         allowed_origins: config.allowed_origins.clone(),
         hosts: Hosts::new(&config.allowed_hosts, &config.allowed_origins),
-        tls: tls(config)?,
+        tls,
+        certificate,
         proxies: Proxies::new(config.trusted_proxies.clone()),
     })
 }

@@ -1,5 +1,5 @@
 //! `luxcast check-config`: the settings in force, and where each comes from. The files that they name are opened as at
-//! start.
+//! start, and what would keep the daemon from starting here is told.
 
 use std::env;
 use std::fmt;
@@ -15,9 +15,12 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::EXIT_USAGE;
 use crate::config::{self, Loaded};
-use crate::server;
+use crate::server::{self, forecast};
 
-/// Prints on standard output one line a setting; warnings and errors go to standard error.
+/// The flag that leaves out the list of settings.
+pub const QUIET: &str = "quiet";
+
+/// Prints on standard output one line a setting, unless it is to be quiet; warnings and errors go to standard error.
 pub fn run(flags: &ArgMatches) -> ExitCode {
     let loaded = match config::load(flags, env::vars_os()) {
         Ok(loaded) => loaded,
@@ -39,6 +42,12 @@ pub fn run(flags: &ArgMatches) -> ExitCode {
     if let Err(error) = terms {
         eprintln!("luxcast: {error}");
         return ExitCode::from(EXIT_USAGE);
+    }
+    for warning in forecast::warnings(&loaded.config) {
+        eprintln!("luxcast: warning: {warning}");
+    }
+    if flags.get_flag(QUIET) {
+        return ExitCode::SUCCESS;
     }
     match io::stdout().write_all(listing(&loaded).as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,

@@ -37,7 +37,7 @@ impl Reload {
         let fresh = config::load(&self.flags, env::vars_os()).map_err(|error| error.to_string())?;
         let Renewed { loaded, changed, needs_restart } =
             self.loaded.renew(fresh).map_err(|error| error.to_string())?;
-        self.server.reload(&loaded.config).map_err(|error| error.to_string())?;
+        let read_anew = self.server.reload(&loaded.config).map_err(|error| error.to_string())?;
         // Whoever makes the log quieter or louder sees that it was done.
         let (before, after) = (self.loaded.config.log_level, loaded.config.log_level);
         self.level.set(before.max(after));
@@ -47,12 +47,37 @@ impl Reload {
         if !needs_restart.is_empty() {
             tracing::warn!("changed, but needs a restart: {}", needs_restart.join(", "));
         }
-        match changed.is_empty() {
-            true => tracing::info!("reloaded; no setting has changed"),
-            false => tracing::info!("reloaded; changed: {}", changed.join(", ")),
-        }
+        tracing::info!("{}", outcome(&changed, &read_anew));
         self.level.set(after);
         self.loaded = loaded;
         Ok(())
+    }
+}
+
+/// What has become of a reload, in one line.
+fn outcome(changed: &[&str], read_anew: &[String]) -> String {
+    let settings = match changed.is_empty() {
+        true => "no setting has changed".to_owned(),
+        false => format!("changed: {}", changed.join(", ")),
+    };
+    match read_anew.is_empty() {
+        true => format!("reloaded; {settings}"),
+        false => format!("reloaded; {settings}; read anew: {}", read_anew.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::outcome;
+
+    #[test]
+    fn the_outcome_names_settings_and_files() {
+        let files = ["token_file (the same 2 tokens)".to_owned(), "jwt_key_file (another key)".to_owned()];
+        assert_eq!(outcome(&[], &[]), "reloaded; no setting has changed");
+        assert_eq!(outcome(&["a", "b"], &[]), "reloaded; changed: a, b");
+        assert_eq!(
+            outcome(&[], &files),
+            "reloaded; no setting has changed; read anew: token_file (the same 2 tokens), jwt_key_file (another key)"
+        );
     }
 }

@@ -23,7 +23,7 @@ use super::sim::{DEMO_JOB, run_demo};
 use crate::config::{self, Loaded};
 use crate::net::inbox::Terms;
 use crate::net::service;
-use crate::server::{self, Server};
+use crate::server::{self, Server, StartError};
 use crate::sim::MAIN_FLOW;
 
 /// Runs until the daemon has drained.
@@ -55,7 +55,10 @@ pub fn run(flags: &ArgMatches) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             logging.say(Level::ERROR, &format!("luxcast: {error}\n"));
-            ExitCode::FAILURE
+            match error {
+                StartError::Setting(_) => ExitCode::from(EXIT_USAGE),
+                StartError::System(_) => ExitCode::FAILURE,
+            }
         }
     }
 }
@@ -66,7 +69,7 @@ fn serve(
     terms: Terms,
     logging: &Logging,
     level: LevelSwitch,
-) -> io::Result<()> {
+) -> Result<(), StartError> {
     // Before anything can be reached, so that no signal meets the default action from then on.
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let is_demo = loaded.config.demo;
@@ -82,6 +85,7 @@ fn serve(
         let (server, stopping) = (server.clone(), stopping.clone());
         move || obey(signals, &server, &stopping, &reload_wanted)
     })?;
+    tracing::info!("{}", started(&server));
     if let Err(error) = announce(&server, &mut io::stdout().lock()) {
         tracing::warn!("nobody reads the ready lines: {error}");
     }
@@ -95,7 +99,20 @@ fn serve(
             &demo_hint(&program.display().to_string(), server.scheme(), server.listening()[0]),
         );
     }
-    server.wait()
+    Ok(server.wait()?)
+}
+
+/// One line on who has started: what an operator wants to find first in a log of many runs.
+fn started(server: &Server) -> String {
+    let mut line = format!("luxcast {} has started:", env!("CARGO_PKG_VERSION"));
+    for address in server.listening() {
+        line.push_str(&format!(" {}://{address},", server.scheme()));
+    }
+    if let Some(address) = server.admin() {
+        line.push_str(&format!(" admin http://{address},"));
+    }
+    line.push_str(&format!(" ingest {}", server.ingest().display()));
+    line
 }
 
 /// SIGHUP reloads, unless it came because the terminal was closed that the daemon was started in: that ends it as the
@@ -147,7 +164,7 @@ fn demo_hint(program: &str, scheme: &str, listening: SocketAddr) -> String {
 }
 
 /// An address to connect to, where the daemon listens on all of them.
-fn reachable(listening: SocketAddr) -> SocketAddr {
+pub(super) fn reachable(listening: SocketAddr) -> SocketAddr {
     let ip = match listening.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),

@@ -39,7 +39,7 @@ pub struct TokenArgs {
     /// The admin listener
     #[arg(long)]
     pub admin: bool,
-    /// In the line for the token file write the token's SHA-256 in place of the token
+    /// In the line write the token's SHA-256 in place of the token, which is told on standard error
     #[arg(long, conflicts_with = "jwt")]
     pub sha256: bool,
     /// Sign a JSON Web Token instead
@@ -77,7 +77,16 @@ pub fn run(args: TokenArgs) -> ExitCode {
                 }
             }
         }
-        _ => made(&args),
+        _ => {
+            let (token, line) = made(&args);
+            if args.sha256 {
+                say(&format!(
+                    "luxcast token: the token, which nobody can find out from the line: {}",
+                    *token
+                ));
+            }
+            line
+        }
     };
     match io::stdout().write_all(text.as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -106,12 +115,12 @@ fn signed(args: &TokenArgs, path: &PathBuf, algorithm: JwtAlgorithm) -> Result<S
     Ok(format!("{token}\n"))
 }
 
-/// A static token on one line, and on the next the line for the token file.
-fn made(args: &TokenArgs) -> String {
+/// A static token, and its line for the token file, with a line end.
+fn made(args: &TokenArgs) -> (Zeroizing<String>, String) {
     let mut bytes = Zeroizing::new([0; TOKEN_BYTES]);
     SystemRandom::new().fill(bytes.as_mut()).expect("the kernel has random numbers");
-    let token = URL_SAFE_NO_PAD.encode(bytes.as_ref());
-    let mut line = if args.sha256 { hashed(&token) } else { token.clone() };
+    let token = Zeroizing::new(URL_SAFE_NO_PAD.encode(bytes.as_ref()));
+    let mut line = if args.sha256 { hashed(&token) } else { token.to_string() };
     for (name, ids) in [("jobs", &args.jobs), ("flows", &args.flows)] {
         if !ids.is_empty() {
             line.push_str(&format!(" {name}={}", ids.join(",")));
@@ -122,7 +131,8 @@ fn made(args: &TokenArgs) -> String {
             line.push_str(&format!(" {name}"));
         }
     }
-    format!("{token}\n{line}\n")
+    line.push('\n');
+    (token, line)
 }
 
 #[cfg(test)]
@@ -140,15 +150,16 @@ mod tests {
 
     #[test]
     fn a_static_token_comes_with_its_line() {
-        let text = made(&args(&["--jobs", "a,b*", "--flows=*", "--debug", "--all", "--admin"]).unwrap());
-        let [token, line] = text.lines().collect::<Vec<_>>()[..] else { panic!("{text}") };
+        let (token, line) =
+            made(&args(&["--jobs", "a,b*", "--flows=*", "--debug", "--all", "--admin"]).unwrap());
         assert_eq!(token.len(), 43);
-        assert_eq!(line, format!("{token} jobs=a,b* flows=* debug all admin"));
-        let text = made(&args(&["--all", "--sha256"]).unwrap());
-        let [other, line] = text.lines().collect::<Vec<_>>()[..] else { panic!("{text}") };
+        assert_eq!(line, format!("{} jobs=a,b* flows=* debug all admin\n", *token));
+        let (other, hash_line) = made(&args(&["--all", "--sha256"]).unwrap());
         assert_ne!(other, token);
-        assert_eq!(line, format!("{} all", hashed(other)));
-        assert_eq!(parse(line).unwrap(), parse(&format!("{other} all")).unwrap());
+        assert_eq!(hash_line, format!("{} all\n", hashed(&other)));
+        assert_eq!(parse(&hash_line).unwrap(), parse(&format!("{} all", *other)).unwrap());
+        // What is printed is a token file, and any number of them one after the other.
+        assert_eq!(parse(&(line + &hash_line)).unwrap().len(), 2);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::fmt::{self, Write};
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::ArgMatches;
 use toml::de::{DeTable, DeValue};
@@ -15,6 +16,9 @@ use super::table::SETTINGS;
 use super::{Config, LINE_SHARE_OF_HISTORY};
 
 const PREFIX: &str = "LUXCAST_";
+
+/// In less time not even a small state may be on the disk.
+const SAVING_MIN: Duration = Duration::from_secs(1);
 
 /// The token of whoever watches: no setting of the daemon, and no stranger either.
 pub const TOKEN_VARIABLE: &str = "LUXCAST_TOKEN";
@@ -59,6 +63,13 @@ impl Loaded {
         }
         settle(&mut fresh)?;
         Ok(Renewed { loaded: fresh, changed, needs_restart })
+    }
+
+    /// Once, however often the values are looked at.
+    fn warn(&mut self, warning: String) {
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
     }
 
     /// This is wrong with the value in force.
@@ -312,6 +323,8 @@ fn settle(loaded: &mut Loaded) -> Result<(), ConfigError> {
         }
     }
     check_tokens(loaded)?;
+    check_proxies(loaded)?;
+    warn_of_origins(loaded);
     let config = &loaded.config;
     match (&config.tls_certificate_file, &config.tls_key_file) {
         (Some(_), None) => {
@@ -320,9 +333,14 @@ fn settle(loaded: &mut Loaded) -> Result<(), ConfigError> {
         (None, Some(_)) => return Err(loaded.error("tls_key_file", "needs tls_certificate_file beside it")),
         (Some(_), Some(_)) | (None, None) => {}
     }
+    if config.state_dir.is_some() && config.drain_seconds < SAVING_MIN {
+        let seconds = config.drain_seconds.as_secs_f64();
+        loaded.warn(format!("drain_seconds {seconds} is hardly enough to save what state_dir is for"));
+    }
+    let config = &loaded.config;
     let line_bytes_max = config.history_bytes / LINE_SHARE_OF_HISTORY;
     if config.line_bytes_max > line_bytes_max {
-        loaded.warnings.push(format!(
+        loaded.warn(format!(
             "line_bytes_max is lowered from {} to {line_bytes_max}, an eighth of history_bytes",
             config.line_bytes_max
         ));
@@ -358,6 +376,35 @@ fn check_tokens(loaded: &Loaded) -> Result<(), ConfigError> {
         return Err(loaded.error("allow_anonymous", problem));
     }
     Ok(())
+}
+
+/// Whoever comes through a proxy comes from anywhere, and over loopback all the same.
+fn check_proxies(loaded: &Loaded) -> Result<(), ConfigError> {
+    let config = &loaded.config;
+    if config.trusted_proxies.is_empty() || config.asks_for_tokens() || config.allow_anonymous {
+        return Ok(());
+    }
+    let problem = "everybody who reaches the proxy could watch everything; name a token_file or a jwt_key_file, or write \
+                   allow_anonymous = true if that is what you want";
+    Err(loaded.error("trusted_proxies", problem))
+}
+
+fn warn_of_origins(loaded: &mut Loaded) {
+    let config = &loaded.config;
+    let has = |wanted: &str| config.allowed_origins.iter().any(|origin| origin == wanted);
+    let (has_null, has_all, asks) = (has("null"), has("*"), config.asks_for_tokens());
+    if has_null {
+        loaded.warn(
+            "allowed_origins: null is as open as *, since every page can open a frame that has this origin"
+                .to_owned(),
+        );
+    }
+    if has_all && !asks {
+        loaded.warn(
+            "allowed_origins: * without tokens: every page that somebody here opens can read this daemon"
+                .to_owned(),
+        );
+    }
 }
 
 fn is_loopback(address: &SocketAddr) -> bool {
@@ -465,6 +512,47 @@ mod tests {
         let environment = [("LUXCAST_CONFIG", "/nonexistent/luxcast.toml")];
         let loaded = load_from(&["--config", file.path()], &environment).unwrap();
         assert_eq!(loaded.config.shards, 7);
+    }
+
+    #[test]
+    fn a_proxy_needs_tokens_or_somebodys_word() {
+        let proxy = ["--trusted-proxies", "127.0.0.1"];
+        let with = |more: &[&str]| load_from(&[&proxy[..], more].concat(), &[]);
+        let error = with(&[]).unwrap_err();
+        assert!(error.starts_with("--trusted-proxies: everybody who reaches the proxy"), "{error}");
+        assert!(error.contains("token_file") && error.contains("allow_anonymous = true"), "{error}");
+        assert!(with(&["--token-file", "f"]).is_ok());
+        assert!(with(&["--jwt-key-file", "f", "--jwt-algorithm", "HS256"]).is_ok());
+        assert!(with(&["--allow-anonymous"]).is_ok());
+        // A stronger source takes the proxies away.
+        assert!(load_from(&[], &[("LUXCAST_TRUSTED_PROXIES", "none")]).is_ok());
+        assert_eq!(file_error("\ntrusted_proxies = \"10.0.0.0/8\"\n")[..21], *":2: trusted_proxies: ");
+    }
+
+    #[test]
+    fn too_little_time_to_save_the_state_is_warned_of() {
+        let warnings = |flags: &[&str]| load_from(flags, &[]).unwrap().warnings.len();
+        assert_eq!(warnings(&["--state-dir", "d", "--drain-seconds", "0.05"]), 1);
+        assert_eq!(warnings(&["--state-dir", "d", "--drain-seconds", "1"]), 0);
+        assert_eq!(warnings(&["--drain-seconds", "0.05"]), 0);
+    }
+
+    #[test]
+    fn an_origin_that_every_page_can_have_is_warned_of_once() {
+        let warnings = |flags: &[&str]| {
+            let loaded = load_from(flags, &[]).unwrap();
+            // As at a reload: the values are looked at again.
+            let renewed = loaded.renew(load_from(flags, &[]).unwrap()).unwrap();
+            assert_eq!(renewed.loaded.warnings, loaded.warnings);
+            loaded.warnings
+        };
+        let origin = |origin| ["--allowed-origins", origin];
+        assert!(warnings(&origin("https://a.example")).is_empty());
+        assert!(warnings(&origin("null"))[0].contains("null is as open as *"));
+        assert!(warnings(&origin("*"))[0].contains("* without tokens"));
+        let with_tokens = |word| [&origin(word)[..], &["--token-file", "f"]].concat();
+        assert!(warnings(&with_tokens("*")).is_empty(), "a page has no token");
+        assert_eq!(warnings(&with_tokens("null")).len(), 1);
     }
 
     #[test]

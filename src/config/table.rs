@@ -180,7 +180,8 @@ pub static SETTINGS: [Setting; 39] = [
             show: |config| show_path(config.state_dir.as_deref()),
             copy: |to, from| to.state_dir.clone_from(&from.state_dir),
         },
-        help: "Directory for what a restart keeps: history, jobs, publishers' names, numbers. none = nothing is kept",
+        help: "Directory for what a restart keeps: history, jobs, publishers' names, numbers. One that cannot be used is an \
+               error. none = nothing is kept",
     },
     Setting {
         name: "drain_seconds",
@@ -296,8 +297,8 @@ pub static SETTINGS: [Setting; 39] = [
             show: |config| show_list(&config.allowed_origins),
             copy: |to, from| to.allowed_origins.clone_from(&from.allowed_origins),
         },
-        help: "Web pages that may connect besides those of the daemon's own host and port: scheme://host[:port], \
-               null, or * for all; repeatable",
+        help: "Web pages that may connect besides those of the daemon's own host and port: scheme://host[:port], or * \
+               for all; null is as open as *; repeatable",
     },
     Setting {
         name: "allowed_hosts",
@@ -323,7 +324,7 @@ pub static SETTINGS: [Setting; 39] = [
             copy: |to, from| to.trusted_proxies.clone_from(&from.trusted_proxies),
         },
         help: "Proxies whose X-Forwarded-For tells whose connection it is: addresses, or networks such as \
-               10.0.0.0/8; repeatable",
+               10.0.0.0/8; repeatable. Needs tokens or allow_anonymous",
     },
     Setting {
         name: "depth_max",
@@ -425,7 +426,7 @@ pub static SETTINGS: [Setting; 39] = [
         unit: "",
         change: Change::OnReload,
         kind: Kind::Switch(|config| &mut config.allow_anonymous),
-        help: "Let anyone who reaches a listener watch everything, also beyond loopback",
+        help: "Let anyone who reaches a listener watch everything, also beyond loopback and through proxies",
     },
     Setting {
         name: "demo",

@@ -2,6 +2,7 @@
 //!
 //! A token is kept as its SHA-256 alone. Nothing here shows one, neither in an error nor in `Debug`.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -127,6 +128,8 @@ pub enum Auth {
 pub struct Keyring {
     /// Those of the token file.
     tokens: Vec<Arc<Rights>>,
+    /// The place of each among `tokens`: for who was let in already. Who comes is compared with all of them.
+    places: HashMap<Fingerprint, usize>,
     jwt: Option<Box<JwtKey>>,
 }
 
@@ -138,7 +141,36 @@ impl fmt::Debug for Keyring {
 
 impl Keyring {
     pub fn new(tokens: Vec<Arc<Rights>>, jwt: Option<JwtKey>) -> Self {
-        Self { tokens, jwt: jwt.map(Box::new) }
+        let places = tokens.iter().enumerate().filter_map(|(place, rights)| match rights.issuer {
+            Issuer::File(token) => Some((token, place)),
+            Issuer::Key(_) => None,
+        });
+        Self { places: places.collect(), tokens, jwt: jwt.map(Box::new) }
+    }
+
+    /// Those of the token file.
+    pub fn tokens(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Whether this token is there and gives just these rights.
+    fn gives(&self, token: &Fingerprint, rights: &Arc<Rights>) -> bool {
+        self.places.get(token).is_some_and(|place| self.tokens[*place] == *rights)
+    }
+
+    /// How many tokens are there with rights that `other` does not give them.
+    pub fn tokens_beyond(&self, other: &Keyring) -> usize {
+        let is_beyond = |token: &&Arc<Rights>| match &token.issuer {
+            Issuer::File(fingerprint) => !other.gives(fingerprint, token),
+            Issuer::Key(_) => false,
+        };
+        self.tokens.iter().filter(is_beyond).count()
+    }
+
+    /// Whether JSON Web Tokens are verified in the same way, if at all.
+    pub fn has_key_of(&self, other: &Keyring) -> bool {
+        let fingerprint = |keyring: &Keyring| keyring.jwt.as_ref().map(|jwt| jwt.fingerprint());
+        fingerprint(self) == fingerprint(other)
     }
 
     /// Looks at every token, so that the time taken tells nothing of which one it is or how much of it was right.
@@ -185,7 +217,7 @@ impl Auth {
             (Auth::Off, _) => true,
             (Auth::On(_), Permit::Everything) => false,
             (Auth::On(keyring), Permit::Of(rights)) => match rights.issuer {
-                Issuer::File(_) => keyring.tokens.contains(rights),
+                Issuer::File(token) => keyring.gives(&token, rights),
                 Issuer::Key(key) => keyring.jwt.as_ref().is_some_and(|jwt| jwt.fingerprint() == key),
             },
         }
@@ -197,7 +229,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::{Auth, Issuer, Keyring, Permit, Rights, Scopes, fingerprint};
-    use crate::hub::token_file;
+    use crate::hub::token_file::{self, TOKENS_MAX};
 
     fn keyring(text: &str) -> Auth {
         Auth::On(Keyring::new(token_file::parse(text).unwrap(), None))
@@ -272,6 +304,28 @@ mod tests {
             expires_at: Some(7),
         };
         assert!(!after.upholds(&Permit::Of(Arc::new(signed))), "its key is gone");
+    }
+
+    /// A reload asks this for each connection in one turn.
+    #[test]
+    fn permits_are_looked_up_and_not_searched_for() {
+        let text = |scope: &str| (0..TOKENS_MAX).map(|n| format!("t{n} {scope}\n")).collect::<String>();
+        let (before, same, other) = (keyring(&text("all")), keyring(&text("all")), keyring(&text("jobs=a")));
+        let permits: Vec<Permit> =
+            (0..TOKENS_MAX).step_by(100).map(|n| permit(&before, &format!("t{n}"))).collect();
+        for _ in 0..1_000 {
+            assert!(permits.iter().all(|permit| same.upholds(permit)));
+            assert!(!permits.iter().any(|permit| other.upholds(permit)));
+        }
+    }
+
+    #[test]
+    fn keyrings_tell_what_they_have_beyond_each_other() {
+        let parts = |text: &str| Keyring::new(token_file::parse(text).unwrap(), None);
+        let (before, after) = (parts("a all\nb all\nc all\n"), parts("a all\nb jobs=x\nd all\n"));
+        assert_eq!((after.tokens_beyond(&before), before.tokens_beyond(&after)), (2, 2));
+        assert_eq!((after.tokens_beyond(&after), after.tokens()), (0, 3));
+        assert!(after.has_key_of(&before));
     }
 
     #[test]

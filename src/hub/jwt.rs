@@ -5,9 +5,12 @@
 use std::fmt;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::errors::Error;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
-use serde::{Deserialize, Serialize};
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Number;
 
 use crate::config::JwtAlgorithm;
@@ -85,7 +88,8 @@ pub struct JwtKey {
     fingerprint: Fingerprint,
 }
 
-/// The claims that mean something here. A claim of a wrong type makes the whole token bad.
+/// The claims that mean something here, and the others that RFC 7519, 4.1, has. A claim of a wrong type makes the whole
+/// token bad, and null is a wrong type for each.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Claims {
@@ -100,12 +104,34 @@ pub struct Claims {
     #[serde(skip_serializing_if = "is_off")]
     pub admin: bool,
     /// Unix time in seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pub exp: Option<Number>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pub nbf: Option<Number>,
-    #[serde(skip_serializing)]
+    #[serde(skip_serializing, deserialize_with = "given")]
     pub aud: Option<Audience>,
+    /// These are looked at for their types alone.
+    #[serde(skip_serializing, deserialize_with = "given")]
+    pub iat: Option<Number>,
+    #[serde(skip_serializing, deserialize_with = "given")]
+    pub iss: Option<String>,
+    #[serde(skip_serializing, deserialize_with = "given")]
+    pub sub: Option<String>,
+    #[serde(skip_serializing, deserialize_with = "given")]
+    pub jti: Option<String>,
+}
+
+/// The part of a token's header that the library takes for absent where it is null.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Critical {
+    #[serde(deserialize_with = "given")]
+    crit: Option<IgnoredAny>,
+}
+
+/// A member that is there has a value of its type: null is not as if it were absent.
+fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(value: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(value).map(Some)
 }
 
 fn is_off(flag: &bool) -> bool {
@@ -149,12 +175,10 @@ impl JwtKey {
     /// # Errors
     /// It is not good, or not at this time.
     pub fn read(&self, token: &str, unix_micros: i64) -> Result<Rights, JwtFault> {
-        let read = decode::<Claims>(token, &self.key, &self.validation).map_err(|_| JwtFault::Bad)?;
-        // RFC 7515, 4.1.11: an extension that must be understood, and we understand none.
-        if read.header.crit.is_some() {
+        let claims = decode::<Claims>(token, &self.key, &self.validation).map_err(|_| JwtFault::Bad)?.claims;
+        if has_critical_extension(token).unwrap_or(true) {
             return Err(JwtFault::Bad);
         }
-        let claims = read.claims;
         let is_for_us = match &claims.aud {
             None => true,
             Some(Audience::One(audience)) => audience == AUDIENCE,
@@ -182,6 +206,13 @@ impl JwtKey {
         };
         Ok(Rights { issuer: Issuer::Key(self.fingerprint), scopes, expires_at })
     }
+}
+
+/// Whether the header has `crit`, whatever stands there: an extension that must be understood, and we understand none
+/// (RFC 7515, 4.1.11). None: it is no header.
+fn has_critical_extension(token: &str) -> Option<bool> {
+    let header = URL_SAFE_NO_PAD.decode(token.split('.').next()?).ok()?;
+    Some(serde_json::from_slice::<Critical>(&header).ok()?.crit.is_some())
 }
 
 /// Unix time, from seconds to microseconds; what is out of range is as far as it goes.
@@ -380,12 +411,41 @@ mod tests {
             r#"{"aud":"other"}"#,
             r#"{"aud":["other"]}"#,
             r#"{"aud":5}"#,
+            r#"{"aud":null}"#,
+            r#"{"aud":[null]}"#,
+            r#"{"aud":["luxcast",5]}"#,
+            r#"{"aud":{"luxcast":1}}"#,
+            r#"{"exp":null}"#,
+            r#"{"exp":true}"#,
+            r#"{"exp":{}}"#,
+            r#"{"exp":""}"#,
+            r#"{"nbf":null}"#,
+            r#"{"nbf":false}"#,
+            r#"{"iat":null}"#,
+            r#"{"iat":"1"}"#,
+            r#"{"iss":null}"#,
+            r#"{"iss":["a"]}"#,
+            r#"{"sub":null}"#,
+            r#"{"sub":7}"#,
+            r#"{"jti":7}"#,
+            r#"{"jobs":null}"#,
+            r#"{"jobs":[null]}"#,
+            r#"{"jobs":{}}"#,
+            r#"{"flows":null}"#,
+            r#"{"flows":"*"}"#,
+            r#"{"debug":null}"#,
+            r#"{"admin":null}"#,
+            r#"{"admin":[]}"#,
+            r#"{"nbf":1,"nbf":null}"#,
+            r#"{"iss":"a","iss":"b"}"#,
+            r#"null"#,
+            r#"[["*"],["*"],true,true,true]"#,
             r#"[]"#,
             "",
         ] {
             assert_eq!(read(claims), Err(JwtFault::Bad), "{claims}");
         }
-        let good = r#"{"sub":"x","iat":1,"scope":"all","aud":["other","luxcast"],"all":true,"jobs":[]}"#;
+        let good = r#"{"sub":"x","iat":1.5,"iss":"me","jti":"1","scope":null,"aud":["other","luxcast"],"all":true,"jobs":[]}"#;
         assert!(read(good).unwrap().scopes.all);
         assert!(read(r#"{"aud":"luxcast"}"#).is_ok());
     }
@@ -399,6 +459,14 @@ mod tests {
             r#"{"alg":"hs256"}"#,
             r#"{"typ":"JWT"}"#,
             r#"{"alg":"HS256","crit":["b64"],"b64":false}"#,
+            r#"{"alg":"HS256","crit":[]}"#,
+            r#"{"alg":"HS256","crit":null}"#,
+            r#"{"alg":"HS256","crit":"b64"}"#,
+            r#"{"alg":"HS256","crit":false}"#,
+            r#"{"alg":"HS256","crit":{}}"#,
+            r#"{"alg":"HS256","\u0063rit":null}"#,
+            r#"{"alg":null}"#,
+            r#"["JWT","HS256"]"#,
             r#"{"alg":"HS256","alg":"none"}"#,
         ] {
             assert_eq!(read_token(&token_of(header, "{}")), Err(JwtFault::Bad), "{header}");

@@ -48,7 +48,7 @@ const fn row(
 
 /// In the order in which they are told: the connections, what goes out, what comes in, what is kept, the process.
 #[rustfmt::skip]
-pub static METRICS: [Metric; 41] = [
+pub static METRICS: [Metric; 43] = [
     row("luxcast_build_info", Kind::Gauge, "version", "Always 1; the version is in the label",
         |_, series| series.labelled(env!("CARGO_PKG_VERSION"), 1)),
     row("luxcast_draining", Kind::Gauge, "", "1 while the daemon is about to end",
@@ -89,6 +89,9 @@ pub static METRICS: [Metric; 41] = [
         })),
     row("luxcast_tls_handshakes_total", Kind::Counter, "", "Handshakes of TLS that were completed",
         |figures, series| series.value(figures.sum(|shard| shard.tls_handshakes.get()))),
+    row("luxcast_certificate_expiry_timestamp_seconds", Kind::Gauge, "", "When the certificate of the listeners ends to \
+        be good, in Unix time; 0 without TLS",
+        |figures, series| series.value(figures.counters.certificate_until.get())),
     row("luxcast_heartbeats_total", Kind::Counter, "", "Pings sent, one per connection and heartbeat",
         |figures, series| series.value(figures.sum(|shard| shard.heartbeats.get()))),
     row("luxcast_messages_received_total", Kind::Counter, "result", "Messages from clients: obeyed, protocol (pings, \
@@ -169,6 +172,9 @@ pub static METRICS: [Metric; 41] = [
         |figures, series| series.value(figures.topics)),
     row("luxcast_jobs_displaced_total", Kind::Counter, "", "Jobs that went before their time, because there were jobs_max",
         |figures, series| series.value(figures.counters.ingest.jobs_displaced.get())),
+    row("luxcast_state_failed", Kind::Gauge, "", "1 once state_dir could not be read or written in this run: the next \
+        start may lack a part of it",
+        |figures, series| series.value(u64::from(figures.counters.has_state_failed()))),
     row("luxcast_log_lines_dropped_total", Kind::Counter, "", "Lines of the log that standard error did not take",
         |figures, series| series.value(figures.counters.dropped_lines())),
     row("process_cpu_seconds_total", Kind::Counter, "", "CPU time of the process",

@@ -15,6 +15,10 @@ use rustls::sign::CertifiedKey;
 use rustls::{InconsistentKeys, ServerConfig};
 use x509_cert::certificate::{CertificateInner, Raw};
 use x509_cert::der::Decode;
+use zeroize::Zeroizing;
+
+use crate::hub::auth::{Fingerprint, fingerprint};
+use crate::net::keys;
 
 /// What is spoken inside of TLS: a client that offers other protocols only is refused (RFC 7301, 3.2).
 const PROTOCOL: &[u8] = b"http/1.1";
@@ -67,13 +71,25 @@ impl fmt::Display for CertificateError {
 
 impl std::error::Error for CertificateError {}
 
+/// What is to be told of the certificate in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    pub good_until: Timestamp,
+    /// Of it and those between it and its root.
+    fingerprint: Fingerprint,
+}
+
 /// Reads both files.
 ///
 /// # Errors
 /// The file that cannot be used, and why: also a certificate that has expired by `now`.
-pub fn load(certificate: &Path, key: &Path, now: Timestamp) -> Result<Arc<ServerConfig>, CertificateError> {
+pub fn load(
+    certificate: &Path,
+    key: &Path,
+    now: Timestamp,
+) -> Result<(Arc<ServerConfig>, Certificate), CertificateError> {
     let of = |file: &Path, fault| CertificateError { file: file.to_owned(), fault };
-    let chain = read_chain(certificate, now).map_err(|fault| of(certificate, fault))?;
+    let (chain, facts) = read_chain(certificate, now).map_err(|fault| of(certificate, fault))?;
     let key_der = read_key(key).map_err(|fault| of(key, fault))?;
     let provider = Arc::new(default_provider());
     let certified = CertifiedKey::from_der(chain, key_der, &provider).map_err(|error| match error {
@@ -83,6 +99,7 @@ pub fn load(certificate: &Path, key: &Path, now: Timestamp) -> Result<Arc<Server
         rustls::Error::InvalidCertificate(_) => of(certificate, Fault::BadCertificate),
         error => of(key, Fault::BadKey(error)),
     })?;
+    keys::warn_if_open(key).map_err(|error| of(key, Fault::Unreadable(error)))?;
     let resolver = Arc::new(rustls::sign::SingleCertAndKey::from(certified));
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
@@ -96,11 +113,11 @@ pub fn load(certificate: &Path, key: &Path, now: Timestamp) -> Result<Arc<Server
     config.ticketer = Ticketer::new().map_err(|error| of(key, Fault::BadKey(error)))?;
     config.send_tls13_tickets = 1;
     config.max_early_data_size = 0;
-    Ok(Arc::new(config))
+    Ok((Arc::new(config), facts))
 }
 
 /// The certificate, and those between it and its root.
-fn read_chain(file: &Path, now: Timestamp) -> Result<Vec<CertificateDer<'static>>, Fault> {
+fn read_chain(file: &Path, now: Timestamp) -> Result<(Vec<CertificateDer<'static>>, Certificate), Fault> {
     let text = fs::read(file).map_err(Fault::Unreadable)?;
     let chain: Vec<CertificateDer<'static>> =
         CertificateDer::pem_slice_iter(&text).collect::<Result<_, _>>().map_err(Fault::NotPem)?;
@@ -117,11 +134,13 @@ fn read_chain(file: &Path, now: Timestamp) -> Result<Vec<CertificateDer<'static>
         // The clock of this machine may be wrong, and clients have their own.
         tracing::warn!("the certificate in {} is good from {begin} on only", file.display());
     }
-    Ok(chain)
+    let bytes: Vec<u8> = chain.iter().flat_map(|certificate| certificate.iter().copied()).collect();
+    let facts = Certificate { good_until: end, fingerprint: fingerprint(&bytes) };
+    Ok((chain, facts))
 }
 
 fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, Fault> {
-    let text = fs::read(file).map_err(Fault::Unreadable)?;
+    let text = fs::read(file).map(Zeroizing::new).map_err(Fault::Unreadable)?;
     // RFC 5958 says it in the label; the older form has a header (RFC 1421, 4.6.1.1).
     let is_encrypted = [&b"BEGIN ENCRYPTED PRIVATE KEY"[..], b"Proc-Type: 4,ENCRYPTED"]
         .iter()

@@ -18,6 +18,7 @@ use crate::hub::laggard::Patience;
 use crate::hub::parcel::Parcel;
 use crate::hub::policy::Policy;
 use crate::hub::visitors::TooMany;
+use crate::net::certificate::Certificate;
 use crate::net::survey::Sight;
 use crate::wire::http::Refusal;
 
@@ -73,6 +74,8 @@ pub struct Terms {
     pub proxies: Proxies,
     /// For the handshakes of new connections, where TLS is spoken.
     pub tls: Option<Arc<ServerConfig>>,
+    /// That of `tls`.
+    pub certificate: Option<Certificate>,
 }
 
 pub enum Command {

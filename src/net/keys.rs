@@ -56,12 +56,21 @@ fn read_key(path: &Path, algorithm: JwtAlgorithm) -> io::Result<JwtKey> {
 /// Reads a file that only the daemon should be able to read.
 fn read_secret(path: &Path, setting: &str) -> io::Result<Zeroizing<Vec<u8>>> {
     let bytes = read_bytes(path, setting)?;
+    warn_if_open(path)?;
+    Ok(bytes)
+}
+
+/// A secret is for the daemon's user, and its group if the operator wants that.
+///
+/// # Errors
+/// The file cannot be looked at.
+pub fn warn_if_open(path: &Path) -> io::Result<()> {
     let mode = fs::metadata(path)?.permissions().mode();
     if mode & OTHERS != 0 {
         let shown = path.display();
         tracing::warn!("{shown}: everybody on this machine may use it (mode {:04o})", mode & 0o7777);
     }
-    Ok(bytes)
+    Ok(())
 }
 
 /// The content goes from memory when it is not needed any more.

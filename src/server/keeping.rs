@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
@@ -9,7 +10,7 @@ use crossbeam_channel::{Receiver, bounded};
 use super::{Handle, join, spawn};
 use crate::config::Config;
 use crate::net::clock;
-use crate::net::state_dir::{Mark, Remains, StateDir, keep_mark, mark_ahead_of};
+use crate::net::state_dir::{Mark, Remains, StateDir, Unusable, keep_mark, mark_ahead_of};
 use crate::stream::directory::Directory;
 use crate::stream::sequencer::{SEQ_MAX, SEQ_MIN};
 use crate::stream::snapshot::{Restored, Saver};
@@ -20,6 +21,8 @@ const RESERVE_MAX: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub struct Keeping {
     dir: Option<Arc<StateDir>>,
+    /// The directory could not be read or written.
+    pub has_failed: Arc<AtomicBool>,
 }
 
 /// What the run before left.
@@ -31,10 +34,12 @@ pub struct Legacy {
 
 impl Keeping {
     /// # Errors
-    /// Another daemon uses the directory.
-    pub fn open(config: &Config) -> io::Result<Self> {
-        let dir = config.state_dir.as_deref().map(StateDir::open).transpose()?.flatten();
-        Ok(Self { dir: dir.map(Arc::new) })
+    /// The directory is not to be used.
+    pub fn open(config: &Config) -> Result<Self, Unusable> {
+        let has_failed = Arc::default();
+        let path = config.state_dir.as_deref();
+        let dir = path.map(|path| StateDir::open(path, &has_failed)).transpose()?.flatten();
+        Ok(Self { dir: dir.map(Arc::new), has_failed })
     }
 
     /// Reads what is there, and decides where the numbers of this run begin.
@@ -64,34 +69,40 @@ impl Keeping {
     }
 
     /// Saves what the next run needs, beside everything else that goes on, once the last mark that was asked for is
-    /// written. What comes says that it is done.
+    /// written. What comes says how it went.
     pub fn save(
         &self,
         remains: Remains,
         marks: Option<Handle<()>>,
         began: Instant,
         limit: Duration,
-    ) -> io::Result<Receiver<()>> {
-        let (done, is_done) = bounded(1);
+    ) -> io::Result<Receiver<io::Result<()>>> {
+        let (done, outcome) = bounded(1);
         let Some(dir) = self.dir.clone() else {
-            return Ok(is_done);
+            return Ok(outcome);
         };
         let until = began + limit - RESERVE_MAX.min(limit / 4);
         spawn("save".to_owned(), move || {
             marks.map_or(Ok(()), join)?;
-            save(&dir, &remains, until);
             // Whoever waited may have given up.
-            let _ = done.send(());
+            let _ = done.send(save(&dir, &remains, until));
             Ok(())
         })?;
-        Ok(is_done)
+        Ok(outcome)
     }
 
     /// Waits for [`Keeping::save`] to be done, at most until the end of the time to drain.
-    pub fn await_saved(&self, is_done: &Receiver<()>, until: Instant) {
-        if self.dir.is_some() && is_done.recv_deadline(until).is_err() {
-            tracing::error!("the state was not saved within drain_seconds: the next start begins without it");
+    ///
+    /// # Errors
+    /// It is not: what was asked for is lost.
+    pub fn await_saved(&self, outcome: &Receiver<io::Result<()>>, until: Instant) -> io::Result<()> {
+        if self.dir.is_none() {
+            return Ok(());
         }
+        outcome.recv_deadline(until).unwrap_or_else(|_| {
+            let message = "the state was not saved within drain_seconds: the next start begins without it";
+            Err(io::Error::new(io::ErrorKind::TimedOut, message))
+        })
     }
 }
 
@@ -115,19 +126,23 @@ impl Legacy {
     }
 }
 
-fn save(dir: &StateDir, remains: &Remains, until: Instant) {
+/// # Errors
+/// There is no snapshot.
+fn save(dir: &StateDir, remains: &Remains, until: Instant) -> io::Result<()> {
     let Remains { sequencer, accounts, now } = remains;
     let mut saver = Saver::new(sequencer, accounts.parts(now.millis), *now);
     let saved = dir.save(&mut saver, until);
     // The numbers that were set aside and not used are free again.
     dir.set_mark(sequencer.seq());
-    match saved {
-        Ok(bytes) if saver.batches_left_out() == 0 => tracing::info!("saved the state, {bytes} bytes"),
-        Ok(bytes) => tracing::warn!(
+    let bytes = saved.map_err(|error| {
+        let message = format!("cannot save the state, the next start begins without it: {error}");
+        io::Error::new(error.kind(), message)
+    })?;
+    match saver.batches_left_out() {
+        0 => tracing::info!("saved the state, {bytes} bytes"),
+        _ => tracing::warn!(
             "saved the state, {bytes} bytes, but not all of the history: drain_seconds was too short"
         ),
-        Err(error) => {
-            tracing::error!("cannot save the state, the next start begins without it: {error}");
-        }
     }
+    Ok(())
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
@@ -203,8 +204,8 @@ fn a_token_is_sent_in_one_of_four_ways() {
 #[test]
 fn a_hashed_token_opens_and_its_hash_does_not() {
     let made = run(&["token", "--jobs", "a,b*", "--debug", "--sha256"], &[]);
-    let text = String::from_utf8(made.stdout).unwrap();
-    let [token, line] = text.lines().collect::<Vec<_>>()[..] else { panic!("{text}") };
+    let [line, told] = [made.stdout, made.stderr].map(|text| String::from_utf8(text).unwrap());
+    let (line, token) = (line.trim_end(), told.split_whitespace().last().expect("the token"));
     assert!(line.starts_with("sha256:") && line.ends_with(" jobs=a,b* debug"), "{line}");
     let files = Files::new();
     let daemon = files.daemon(&format!("# hashed\n\n{line} # somebody\r\n"), &[]);
@@ -213,6 +214,48 @@ fn a_hashed_token_opens_and_its_hash_does_not() {
     let hash = line.split(' ').next().unwrap();
     for wrong in [hash, hash.strip_prefix("sha256:").unwrap(), &token[1..], &token.to_uppercase()] {
         assert_eq!(verdict(&daemon, "/api/ws/jobs/bb/debug", wrong), "401 unauthorized");
+    }
+}
+
+#[test]
+fn what_the_program_prints_is_a_token_file() {
+    let files = Files::new();
+    let made = [&["token", "--all"][..], &["token", "--jobs", "a", "--sha256"]].map(|words| run(words, &[]));
+    let text = made.map(|made| String::from_utf8(made.stdout).unwrap()).concat();
+    assert_eq!(text.lines().count(), 2, "{text}");
+    let daemon = files.daemon(&text, &[]);
+    let token = text.split(' ').next().expect("the token");
+    assert_eq!(verdict(&daemon, EVENTS, token), "101");
+    // More of it, as `>>` adds it: a reload says what has come and gone, and no token.
+    let more = run(&["token", "--flows", "f"], &[]);
+    let all = text.replace(" all\n", " all debug\n") + &String::from_utf8(more.stdout).unwrap();
+    files.write("tokens", &all);
+    let log = daemon.reload();
+    assert!(log.contains("read anew: token_file (3 tokens: 2 new or changed, 1 gone or changed)"), "{log}");
+    assert!(!log.contains(token), "{log}");
+    assert!(daemon.reload().contains("read anew: token_file (the same 3 tokens)"));
+}
+
+#[test]
+fn a_signed_token_with_a_claim_of_a_wrong_type_does_not_open() {
+    let files = Files::new();
+    let secret = "a secret of thirty-two bytes at least";
+    let file = files.write("secret", secret);
+    let daemon = Setup::default().flags(&["--jwt-key-file", &file, "--jwt-algorithm", "HS256"]).start();
+    let judge = |header: &str, claims: &str| {
+        verdict(&daemon, EVENTS, &forged_with_secret(header, claims, secret.as_bytes()))
+    };
+    let header = r#"{"alg":"HS256"}"#;
+    assert_eq!(judge(header, r#"{"all":true,"iss":"me","iat":1,"aud":"luxcast","other":null}"#), "101");
+    for claim in ["exp", "nbf", "iat", "aud", "iss", "sub", "jti", "jobs", "flows", "debug", "admin"] {
+        for value in ["null", "{}", "[[]]"] {
+            let claims = format!("{{\"all\":true,\"{claim}\":{value}}}");
+            assert_eq!(judge(header, &claims), "401 unauthorized", "{claims}");
+        }
+    }
+    for crit in ["null", "[]", "[\"b64\"]", "\"\"", "0"] {
+        let header = format!("{{\"alg\":\"HS256\",\"crit\":{crit}}}");
+        assert_eq!(judge(&header, r#"{"all":true}"#), "401 unauthorized", "{header}");
     }
 }
 
@@ -389,9 +432,9 @@ fn a_reload_can_begin_to_ask_for_tokens_and_change_the_key() {
     let token = sign(JwtAlgorithm::Hs256, &fs::read(&secret).unwrap(), &claims).unwrap();
     let mut signed = with_token(&daemon, EVENTS, &token);
     let mut listed = with_token(&daemon, EVENTS, "one");
-    assert!(daemon.reload().contains("reloaded"));
+    assert!(daemon.reload().contains("token_file (the same 1 tokens), jwt_key_file (the same key)"));
     files.write("secret", "another secret of thirty-two bytes and more");
-    assert!(daemon.reload().contains("reloaded"));
+    assert!(daemon.reload().contains("jwt_key_file (another key)"));
     assert_eq!(signed.close_code(), 1008);
     daemon.acked_feed().publish([r#"{"type":"x","job_id":"a"}"#]);
     listed.event();
@@ -646,7 +689,8 @@ fn a_check_of_the_settings_warns_of_a_token_file_that_everybody_can_read() {
         (0o640, String::new()),
     ] {
         fs::set_permissions(&tokens, fs::Permissions::from_mode(mode)).expect("the file is ours");
-        let output = run(&["check-config", "--token-file", &tokens], &[]);
+        let ingest = files.path("ingest.sock").display().to_string();
+        let output = run(&["check-config", "--token-file", &tokens, "--ingest", &ingest], &[]);
         assert_eq!(String::from_utf8(output.stderr).unwrap(), warning);
         assert_eq!(output.status.code(), Some(0));
         assert!(String::from_utf8(output.stdout).unwrap().contains(&tokens));
@@ -757,8 +801,10 @@ fn no_token_is_ever_shown() {
                 shown.push_str(&answer.body);
             }
         }
-        let expiring = signed(unix_seconds() + 2);
+        let expiring = signed(unix_seconds() + 3);
         let mut expires = with_token(&daemon, EVENTS, &expiring);
+        // It reads all the while: one who comes back to it long after the end finds nothing.
+        let expires = thread::spawn(move || expires.close_code());
         let mut gone = with_token(&daemon, "/api/ws/events?events=x", "secret-gone");
         let mut garbage = with_token(&daemon, "/api/ws/jobs/a/monitor", "secret-good");
         garbage.send(r#"{"action":"secret-"}"#);
@@ -768,7 +814,7 @@ fn no_token_is_ever_shown() {
                 .body
         };
         shown.push_str(&["/connections", "/metrics", "/jobs", "/readyz"].map(admin).concat());
-        assert_eq!(expires.close_code(), 1008);
+        assert_eq!(expires.join().expect("it is closed"), 1008);
         for text in ["secret-good jobs=a\nsecret-new wrong\n", "secret-good jobs=a\n"] {
             files.write("tokens", text);
             daemon.reload();

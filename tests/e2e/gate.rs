@@ -10,6 +10,8 @@ use crate::harness::client::{Frame, Refused, masked_frame};
 use crate::harness::{Daemon, PATIENCE, Raw, Scratch, wait_until};
 
 const EVENTS: &str = "/api/ws/events";
+/// Without tokens, somebody's word that everybody behind the proxy may watch.
+const BEHIND_A_PROXY: [&str; 3] = ["--allow-anonymous", "--trusted-proxies", "127.0.0.1"];
 
 /// A correct request to upgrade, with these fields besides; a `Host` among them stands for the usual one.
 fn request_with(path: &str, fields: &[&str]) -> String {
@@ -159,7 +161,7 @@ fn wait_for_entry(daemon: &Daemon, path: &str, fields: &[&str]) -> Raw {
 
 #[test]
 fn the_client_is_who_the_trusted_proxies_say() {
-    let daemon = Daemon::start(&["--trusted-proxies", "127.0.0.1", "--trusted-proxies", "10.0.0.0/8"]);
+    let daemon = Daemon::start(&[&BEHIND_A_PROXY[..], &["--trusted-proxies", "10.0.0.0/8"]].concat());
     let told = |address: &str| {
         let rows = daemon.connections();
         rows.iter().any(|row| row["address"].as_str() == Some(address))
@@ -193,7 +195,8 @@ fn the_client_is_who_the_trusted_proxies_say() {
 
 #[test]
 fn connections_are_bounded_for_each_client_behind_a_proxy() {
-    let flags = ["--trusted-proxies", "127.0.0.1", "--connections-per-address-max", "2", "--shards", "3"];
+    let flags = ["--connections-per-address-max", "2", "--shards", "3"];
+    let flags = [&BEHIND_A_PROXY[..], &flags].concat();
     let daemon = Daemon::start(&flags);
     let clients = [
         ["192.0.2.1", "::ffff:192.0.2.1", "192.0.2.1"],
@@ -272,7 +275,8 @@ fn an_address_gets_each_place_back_once_however_its_connection_ended() {
 
 #[test]
 fn handshakes_are_bounded_by_the_second_for_each_client_and_this_machine_is_free() {
-    let flags = ["--trusted-proxies", "127.0.0.1", "--handshakes-per-second", "3", "--shards", "3"];
+    let flags = ["--handshakes-per-second", "3", "--shards", "3"];
+    let flags = [&BEHIND_A_PROXY[..], &flags].concat();
     let daemon = Daemon::start(&flags);
     for client in ["X-Forwarded-For: 192.0.2.1", "X-Forwarded-For: 2001:db8::1"] {
         let began = Instant::now();
@@ -306,7 +310,7 @@ fn wait_for_refusal(daemon: &Daemon, field: &str) -> Refused {
 
 #[test]
 fn zero_handshakes_per_second_is_no_limit() {
-    let daemon = Daemon::start(&["--trusted-proxies", "127.0.0.0/8", "--handshakes-per-second", "0"]);
+    let daemon = Daemon::start(&[&BEHIND_A_PROXY[..], &["--handshakes-per-second", "0"]].concat());
     assert_eq!(crowd(daemon.address, 300, &["X-Forwarded-For: 192.0.2.1"]).len(), 300);
 }
 

@@ -6,6 +6,7 @@ mod admin;
 mod auth;
 mod bench;
 mod console;
+mod container;
 mod corpus;
 mod crowd;
 mod endpoints;

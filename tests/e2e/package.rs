@@ -32,6 +32,14 @@ fn generate() -> Scratch {
     scratch
 }
 
+/// Whether this is a file with something in it, or the pattern of some files.
+fn is_something(path: &Path) -> bool {
+    match path.to_str().expect("UTF-8").contains('*') {
+        true => !names(path.parent().expect("a directory")).is_empty(),
+        false => fs::metadata(path).is_ok_and(|file| file.len() > 0),
+    }
+}
+
 /// The names in a directory.
 fn names(directory: &Path) -> BTreeSet<String> {
     let entries = fs::read_dir(directory).expect("a directory");
@@ -49,17 +57,15 @@ fn each_file_of_the_package_is_there_or_made() {
             Some(made_path) => {
                 let path =
                     made.path().join(made_path.strip_prefix("packaging/").expect("made by the script"));
-                match made_path.contains('*') {
-                    true => !names(path.parent().expect("a directory")).is_empty(),
-                    false => fs::metadata(path).is_ok_and(|file| file.len() > 0),
-                }
+                is_something(&path)
             }
-            None => project().join(&source).exists(),
+            None => is_something(&project().join(&source)),
         };
         assert!(is_there, "{source}");
     }
     let units = metadata()["systemd-units"]["unit-scripts"].as_str().expect("a path").to_owned();
-    let expected = ["luxcast.service", "luxcast.socket", "luxcast.sysusers", "postinst"].map(str::to_owned);
+    let expected = ["luxcast.service", "luxcast.socket", "luxcast.sysusers", "postinst", "postrm"];
+    let expected = expected.map(str::to_owned);
     assert_eq!(names(&project().join(units)), BTreeSet::from(expected));
 }
 
@@ -79,14 +85,28 @@ fn each_command_has_its_manual_page_in_the_package() {
 }
 
 #[test]
-fn the_image_has_the_program_alone() {
-    let file =
-        |name: &str| fs::read_to_string(project().join("tools/packaging").join(name)).expect("it is there");
-    let image = file("Dockerfile");
-    let instructions = image.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
-    let from: Vec<&str> = instructions
-        .filter(|line| ["FROM", "COPY", "ADD", "RUN"].contains(&line.split(' ').next().unwrap()))
-        .collect();
-    assert_eq!(from, ["FROM scratch", "COPY luxcast /luxcast"]);
-    assert_eq!(file("Dockerfile.dockerignore"), "*\n!luxcast\n");
+fn what_operators_watch_it_with_is_in_the_package() {
+    let sources = sources();
+    for file in ["prometheus/*.yml", "grafana/luxcast.json"] {
+        assert!(sources.contains(&format!("tools/monitoring/{file}")), "{file} in {sources:?}");
+    }
+}
+
+/// Runs a script of the package as dpkg does, in a directory of our own in place of the root.
+#[test]
+fn a_purge_leaves_nothing_behind_and_a_removal_all() {
+    let script = fs::read_to_string(project().join("tools/packaging/systemd/postrm")).expect("it is there");
+    let scratch = Scratch::new();
+    let root = scratch.path().to_str().expect("UTF-8");
+    let here =
+        script.replace("/var/lib", &format!("{root}/var/lib")).replace("/run/", &format!("{root}/run/"));
+    for directory in ["var/lib/luxcast/deep", "run/luxcast", "var/lib/other"] {
+        fs::create_dir_all(scratch.path().join(directory)).expect("the directory is ours");
+    }
+    for (word, left) in [("remove", 2), ("upgrade", 2), ("purge", 1)] {
+        let status = Command::new("sh").args(["-c", &here, "postrm", word]).status().expect("a shell");
+        assert!(status.success());
+        assert_eq!(names(&scratch.path().join("var/lib")).len(), left, "{word}");
+    }
+    assert!(names(&scratch.path().join("run")).is_empty());
 }

@@ -54,7 +54,7 @@ fn the_admin_listener_can_be_switched_off() {
 fn wrong_usage_and_wrong_settings_end_with_2_and_name_what_is_wrong() {
     type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a [&'a str]);
     // Arguments, variables, and words that the error must have.
-    let table: [Case<'_>; 11] = [
+    let table: [Case<'_>; 13] = [
         (&["serve", "--no-such-flag"], &[], &["--no-such-flag"]),
         (&["dance"], &[], &["dance"]),
         (&[], &[], &["Usage"]),
@@ -64,6 +64,9 @@ fn wrong_usage_and_wrong_settings_end_with_2_and_name_what_is_wrong() {
         (&["check-config", "--listen", "everywhere"], &[], &["--listen"]),
         (&["check-config"], &[("LUXCAST_SHARDS", "many")], &["LUXCAST_SHARDS"]),
         (&["serve", "--listen", "0.0.0.0:0"], &[], &["--listen", "allow_anonymous"]),
+        // A proxy on this machine has all the others behind it.
+        (&["serve", "--trusted-proxies", "127.0.0.1"], &[], &["--trusted-proxies", "allow_anonymous"]),
+        (&["check-config"], &[("LUXCAST_TRUSTED_PROXIES", "::1")], &["LUXCAST_TRUSTED_PROXIES"]),
         (&["serve", "--config", "/no/such/file.toml"], &[], &["/no/such/file.toml"]),
         (&["tail", "--job", "a b"], &[], &["--job"]),
     ];
@@ -84,6 +87,68 @@ fn wrong_usage_and_wrong_settings_end_with_2_and_name_what_is_wrong() {
         assert_eq!(output.status.code(), Some(0), "{arguments:?}");
         assert!(!output.stdout.is_empty(), "{arguments:?}");
     }
+}
+
+#[test]
+fn a_check_tells_what_would_keep_the_daemon_from_starting_here() {
+    let scratch = Scratch::new();
+    let path = |name: &str| scratch.path().join(name).to_str().unwrap().to_owned();
+    fs::write(path("file"), "precious").unwrap();
+    let (good, none, file) = (path("ingest.sock"), path("none/ingest.sock"), path("file"));
+    let check = |ingest: &str, state: &str, more: &[&str]| {
+        let words = ["check-config", "--ingest", ingest, "--state-dir", state];
+        let output = run(&[&words[..], more].concat(), &[]);
+        assert_eq!(output.status.code(), Some(0), "a warning is no error");
+        (error_text(&output), output.stdout)
+    };
+    let (errors, listing) = check(&good, &path("state"), &[]);
+    assert!(errors.is_empty() && !listing.is_empty(), "{errors}");
+    let (errors, listing) = check(&none, &file, &["--quiet"]);
+    assert!(
+        errors.contains(&format!("luxcast: warning: ingest: no socket can be made at {none}")),
+        "{errors}"
+    );
+    assert!(errors.contains(&format!("luxcast: warning: the state_dir {file} cannot be used")), "{errors}");
+    assert!(listing.is_empty());
+    let (errors, _) = check(&file, &path("state"), &["--allowed-origins", "null"]);
+    assert!(errors.contains("is not a socket") && errors.contains("null is as open as *"), "{errors}");
+    assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 1, "nothing was made");
+}
+
+#[test]
+fn health_is_that_of_a_daemon_with_the_same_settings() {
+    let mut daemon = Daemon::start(&[]);
+    let (admin, listen) = (daemon.admin.unwrap().to_string(), daemon.address.to_string());
+    let health = |arguments: &[&str], variables: &[(&str, &str)]| {
+        let output = run(&[&["health"], arguments].concat(), variables);
+        (output.status.code(), error_text(&output))
+    };
+    let anonymous = ("LUXCAST_ALLOW_ANONYMOUS", "true");
+    let everywhere = admin.replace("127.0.0.1", "0.0.0.0");
+    assert_eq!(health(&["--admin", &admin], &[]), (Some(0), String::new()));
+    assert_eq!(health(&[], &[("LUXCAST_ADMIN", &everywhere), anonymous]), (Some(0), String::new()));
+    assert_eq!(health(&["--admin", "off", "--listen", &listen], &[]), (Some(0), String::new()));
+    assert_eq!(health(&["--admin", "127.0.0.1:0"], &[]).0, Some(2));
+    assert_eq!(health(&["--shards", "0"], &[]).0, Some(2));
+    // Somebody else's port.
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let elsewhere = other.local_addr().unwrap().to_string();
+    let answers = std::thread::spawn(move || {
+        let (mut socket, _) = other.accept().unwrap();
+        std::io::Write::write_all(&mut socket, b"220 mail.example\r\n").unwrap();
+    });
+    assert_eq!(health(&["--admin", &elsewhere], &[]).0, Some(1));
+    answers.join().unwrap();
+    daemon.stop();
+    let (code, error) = health(&["--admin", &admin], &[]);
+    assert!(code == Some(1) && error.contains(&admin), "{error}");
+}
+
+#[test]
+fn the_log_begins_with_the_version() {
+    let daemon = Daemon::start(&[]);
+    let started = format!("luxcast {} has started: ws://{}", env!("CARGO_PKG_VERSION"), daemon.address);
+    daemon.wait_for_log(&started);
 }
 
 #[test]

@@ -452,7 +452,8 @@ fn haproxy_finds_a_healthy_daemon_healthy() {
 
 #[test]
 fn limits_are_the_clients_and_not_the_proxys_if_the_proxy_is_trusted() {
-    let daemon = Daemon::start(&["--trusted-proxies", "127.0.0.1", "--connections-per-address-max", "1"]);
+    let flags = ["--trusted-proxies", "127.0.0.1", "--allow-anonymous", "--connections-per-address-max", "1"];
+    let daemon = Daemon::start(&flags);
     let proxy = Proxy::start(daemon.address, "75s");
     let mut first = proxy.try_watch_from([127, 0, 0, 5], "192.0.2.1").expect("its first");
     let _second = proxy.try_watch_from([127, 0, 0, 6], "192.0.2.1").expect("another's first");

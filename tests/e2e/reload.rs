@@ -175,7 +175,8 @@ fn the_log_level_changes_and_each_change_is_seen() {
 
 #[test]
 fn proxies_are_trusted_from_a_reload_on() {
-    let reloadable = Reloadable::start("connections_per_address_max = 1\n");
+    let reloadable =
+        Reloadable::with(Setup::default().flags(&["--allow-anonymous"]), "connections_per_address_max = 1\n");
     let daemon = &reloadable.daemon;
     let mut proxy = [daemon.watch(EVENTS)];
     let status = || {
@@ -193,6 +194,23 @@ fn proxies_are_trusted_from_a_reload_on() {
     let log = reloadable.reload("trusted_proxies = [\"127.0.0.1/8\"]\n");
     assert!(log.contains("did you mean 127.0.0.0/8?"), "{log}");
     assert_eq!(status(), "429");
+}
+
+#[test]
+fn a_proxy_without_tokens_is_refused_by_a_reload_too() {
+    let reloadable = Reloadable::start("");
+    let log = reloadable.reload("trusted_proxies = [\"127.0.0.1\"]\n");
+    assert!(log.contains("nothing was reloaded") && log.contains(":1: trusted_proxies: "), "{log}");
+    let log = reloadable.reload("trusted_proxies = [\"127.0.0.1\"]\nallow_anonymous = true\n");
+    assert!(log.contains("reloaded; changed: trusted_proxies, allow_anonymous"), "{log}");
+}
+
+#[test]
+fn an_origin_that_is_open_to_all_is_warned_of_once() {
+    let reloadable = Reloadable::start("");
+    let log = reloadable.reload("allowed_origins = [\"null\", \"*\"]\n");
+    assert!(log.contains("null is as open as *") && log.contains("* without tokens"), "{log}");
+    assert_eq!(log.matches("WARN").count(), 2, "{log}");
 }
 
 #[test]

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tungstenite::Message;
 
+use crate::harness::daemon::is_there;
 use crate::harness::oracle::{Topic, read_stream};
 use crate::harness::{Client, Daemon, PATIENCE, Scratch, Setup, luxcast, seq_of, wait_until};
 
@@ -400,13 +401,16 @@ fn a_full_disk_costs_the_state_and_nothing_else() {
     let (texts, close) = watcher.until_close();
     assert_eq!(texts.iter().filter(|text| seq_of(text).is_some()).count(), 2_000);
     assert_eq!(u16::from(close.expect("a close frame").code), 1012);
-    assert_eq!(daemon.wait().code(), Some(0), "{}", daemon.stderr());
-    assert!(daemon.stderr().contains("cannot save the state"), "{}", daemon.stderr());
+    // What was asked for is lost, so the end is not clean.
+    assert_eq!(daemon.wait().code(), Some(1), "{}", daemon.stderr());
+    daemon.wait_for_log("luxcast: cannot save the state, the next start begins without it: ");
+    assert!(!is_there(&daemon.ingest), "{}", daemon.stderr());
     let mut left: Vec<_> =
         fs::read_dir(home.state()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     left.sort();
     assert_eq!(left, ["lock", "mark"], "no half of a snapshot is left");
     let daemon = home.start(&[]);
+    daemon.wait_for_log("its history, jobs and publishers' names are gone");
     let next = publish(&daemon, 1..2);
     assert!(next > newest);
     let mut watcher = daemon.watch(&format!("/api/ws/jobs/j/monitor?since={newest}"));
@@ -415,21 +419,74 @@ fn a_full_disk_costs_the_state_and_nothing_else() {
 }
 
 #[test]
-fn a_directory_that_cannot_be_used_is_said_and_done_without() {
+fn a_state_that_there_is_no_time_to_save_makes_the_end_unclean() {
+    let home = Home::new();
+    let own = home.flags();
+    let flags: Vec<&str> = own.iter().map(String::as_str).chain(["--drain-seconds", "0.05"]).collect();
+    // A disk that takes its time.
+    let slow = ["strace", "-D", "-f", "-q", "-o", "/dev/null", "-e", "inject=fsync:delay_enter=2000000"];
+    let mut daemon = Setup::default().flags(&flags).under(&slow).start();
+    publish(&daemon, 0..10);
+    daemon.terminate();
+    assert_eq!(daemon.wait().code(), Some(1), "{}", daemon.stderr());
+    daemon.wait_for_log("luxcast: the state was not saved within drain_seconds");
+    assert!(!home.state().join("snapshot").exists());
+    // The half is gone with the next start, which says what is missing; a first start has nothing to say.
+    let mut next = home.start(&[]);
+    next.wait_for_log("WARN the run before did not end clean");
+    assert!(!home.state().join("snapshot.new").exists());
+    next.stop();
+    let after = home.start(&[]);
+    after.wait_for_log("read 0 events");
+    assert!(!after.stderr().contains("the run before"), "{}", after.stderr());
+    let first = Home::new().start(&[]);
+    first.wait_for_log("has started");
+    assert!(!first.stderr().contains("the run before"), "{}", first.stderr());
+}
+
+#[test]
+fn a_directory_that_cannot_be_used_as_it_is_set_is_an_error_at_the_start() {
     let scratch = Scratch::new();
     let file = scratch.path().join("file");
     fs::write(&file, "precious").unwrap();
     let open = scratch.path().join("open");
     fs::create_dir(&open).unwrap();
     fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
-    for path in [&file, &file.join("below"), &open] {
-        let mut daemon = Daemon::start(&["--state-dir", path.to_str().unwrap()]);
-        daemon.wait_for_log("cannot be used");
-        publish(&daemon, 0..3);
-        daemon.stop();
+    let socket = scratch.path().join("ingest.sock");
+    for path in [&file, &file.join("below"), &open, Path::new("/proc/luxcast")] {
+        let mut command = luxcast();
+        command.args(["serve", "--listen", "127.0.0.1:0", "--admin", "off", "--ingest"]).arg(&socket);
+        let output = command.arg("--state-dir").arg(path).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), error.lines().count()), (Some(2), 1), "{error}");
+        let words = format!("luxcast: the state_dir {} cannot be used: ", path.display());
+        assert!(error.starts_with(&words), "{error}");
+        assert!(!is_there(&socket) && output.stdout.is_empty());
     }
     assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
     assert_eq!(fs::read_dir(&open).unwrap().count(), 0);
+    // As Kubernetes makes volumes: of the daemon's group, which may write.
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o2770)).unwrap();
+    let mut daemon = Daemon::start(&["--state-dir", open.to_str().unwrap()]);
+    publish(&daemon, 0..3);
+    daemon.stop();
+    assert!(open.join("snapshot").exists());
+}
+
+#[test]
+fn a_disk_without_room_for_the_directory_is_said_and_done_without() {
+    let home = Home::new();
+    let own = home.flags();
+    let flags: Vec<&str> = own.iter().map(String::as_str).collect();
+    let state = home.state();
+    let full = ["strace", "-D", "-f", "-q", "-o", "/dev/null", "-P", state.to_str().unwrap()];
+    let full = [&full[..], &["-e", "inject=mkdir:error=ENOSPC"]].concat();
+    let mut daemon = Setup::default().flags(&flags).under(&full).start();
+    daemon.wait_for_log("cannot be written, nothing will be kept: ");
+    publish(&daemon, 0..3);
+    let (_, metrics) = daemon.admin_get("/metrics");
+    assert!(metrics.contains("\nluxcast_state_failed 1\n"), "{metrics}");
+    daemon.stop();
 }
 
 #[test]

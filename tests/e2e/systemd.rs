@@ -40,7 +40,7 @@ fn output(command: &mut Command) -> String {
 fn installed() -> Scratch {
     let scratch = Scratch::new();
     let service = unit("luxcast.service");
-    assert_eq!(service.matches("/usr/bin/luxcast").count(), 1);
+    assert_eq!(service.matches("/usr/bin/luxcast").count(), 2, "it is started, and checks its settings");
     let service = service.replace("/usr/bin/luxcast", env!("CARGO_BIN_EXE_luxcast"));
     fs::write(scratch.path().join("luxcast.service"), service).expect("the disk has room");
     fs::copy(units().join("luxcast.socket"), scratch.path().join("luxcast.socket")).expect("it is there");
@@ -60,6 +60,23 @@ fn the_units_are_sound_and_leave_little_to_reach() {
     let line = report.lines().find(|line| line.contains("Overall exposure level")).expect("a rating");
     let rating = line.split_whitespace().find_map(|word| word.parse::<f64>().ok()).expect("a number");
     assert!(rating <= EXPOSURE_MAX, "{report}");
+}
+
+#[test]
+fn a_reload_looks_at_the_settings_first_with_the_flags_of_the_start() {
+    let service = unit("luxcast.service");
+    let [start] = values(&service, "ExecStart")[..] else { panic!("one program is started") };
+    let [check, hang_up] = values(&service, "ExecReload")[..] else { panic!("a check, then the signal") };
+    let flags = |line: &str, words: &str| line.strip_prefix(words).map(str::to_owned).expect(words);
+    assert_eq!(
+        flags(start, "/usr/bin/luxcast serve "),
+        flags(check, "/usr/bin/luxcast check-config --quiet ")
+    );
+    assert_eq!(hang_up, "/bin/kill -HUP $MAINPID");
+    // What ends with 2 would end so again; and no limit closes the socket for good.
+    assert_eq!(values(&service, "RestartPreventExitStatus"), ["2"]);
+    assert_eq!(values(&service, "StartLimitIntervalSec"), ["0"]);
+    assert!(values(&service, "ExecStopPost")[0].contains("sleep"));
 }
 
 /// The system calls of a set such as `@file-system`, those of the sets in it too.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread;
@@ -344,6 +345,22 @@ fn a_reload_shows_the_new_certificate_and_disconnects_nobody() {
     certificates.sign("certificate.pem", "key.pem", |_| {});
     let log = hang_up(&daemon);
     assert!(log.contains("reloaded; no setting has changed"), "{log}");
+    let end = rcgen::date_time_ymd(4096, 1, 1).unix_timestamp();
+    assert!(
+        log.contains(
+            "read anew: tls_certificate_file (another certificate, good until 4096-01-01T00:00:00Z)"
+        ),
+        "{log}"
+    );
+    let expiry = || {
+        let (_, text) = daemon.admin_get("/metrics");
+        let value =
+            text.lines().find_map(|line| line.strip_prefix("luxcast_certificate_expiry_timestamp_seconds "));
+        value.and_then(|value| value.parse::<i64>().ok()).expect("a number")
+    };
+    assert_eq!(expiry(), end);
+    let log = hang_up(&daemon);
+    assert!(log.contains("(the same certificate, good until "), "{log}");
     let fresh = certificates.both_versions();
     let mut second = first.clone();
     // Each shard has taken it over when it is next asked.
@@ -365,11 +382,37 @@ fn a_reload_shows_the_new_certificate_and_disconnects_nobody() {
     again.connected();
     assert_eq!(again.socket.get_ref().conn.handshake_kind(), Some(HandshakeKind::Full));
 
+    // The figure follows the certificate that is shown.
+    certificates
+        .sign("certificate.pem", "key.pem", |params| params.not_after = rcgen::date_time_ymd(2100, 2, 3));
+    assert!(hang_up(&daemon).contains("good until 2100-02-03T00:00:00Z"), "{}", daemon.stderr());
+    assert_eq!(expiry(), rcgen::date_time_ymd(2100, 2, 3).unix_timestamp());
+    let fresh = certificates.both_versions();
+    wait_until("the third certificate", || {
+        let third = shown(&daemon, &fresh);
+        let is_new = third != second;
+        second = third;
+        is_new
+    });
+
     // A pair that does not go together changes nothing.
     certificates.sign("other.pem", "key.pem", |_| {});
     let log = hang_up(&daemon);
     assert!(log.contains("nothing was reloaded") && log.contains("key.pem is not that of"), "{log}");
     assert_eq!(shown(&daemon, &certificates.both_versions()), second);
+}
+
+#[test]
+fn a_key_that_everybody_can_read_is_warned_of() {
+    let certificates = Certificates::new();
+    let key = certificates.path("key.pem");
+    for (mode, is_told) in [(0o644, true), (0o640, false), (0o600, false)] {
+        fs::set_permissions(&key, fs::Permissions::from_mode(mode)).expect("the file is ours");
+        let daemon = certificates.setup().start();
+        daemon.wait_for_log("has started");
+        let words = format!("{}: everybody on this machine may use it", key.display());
+        assert_eq!(daemon.stderr().contains(&words), is_told, "{}", daemon.stderr());
+    }
 }
 
 #[test]

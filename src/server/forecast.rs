@@ -1,0 +1,91 @@
+//! What would keep a daemon with these settings from starting, or from doing what they ask for, as far as this machine
+//! shows it to a program that touches nothing.
+
+use std::fs;
+use std::net::{IpAddr, TcpListener};
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+
+use rustix::fs::{Access, access};
+
+use crate::config::Config;
+use crate::net::state_dir;
+
+/// One line each. The daemon may run as another user or elsewhere, so none of them is sure.
+pub fn warnings(config: &Config) -> Vec<String> {
+    let addresses = config.listen.iter().map(|address| ("listen", address));
+    let addresses = addresses.chain(config.admin.iter().map(|address| ("admin", address)));
+    let mut warnings: Vec<String> =
+        addresses.filter_map(|(name, address)| of_address(name, address.ip())).collect();
+    // Without a path of its own, that of a demonstration is made.
+    if config.ingest.is_some() || !config.demo {
+        warnings.extend(of_ingest(&config.ingest_path()));
+    }
+    let state = config.state_dir.as_deref().map(state_dir::check);
+    warnings.extend(state.and_then(Result::err).map(|error| error.to_string()));
+    warnings
+}
+
+/// Some port of it can be had, if this machine has the address.
+fn of_address(name: &str, ip: IpAddr) -> Option<String> {
+    TcpListener::bind((ip, 0)).err().map(|error| format!("{name}: cannot listen on {ip}: {error}"))
+}
+
+fn of_ingest(path: &Path) -> Option<String> {
+    let shown = path.display();
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            return Some(format!("ingest: {shown} is there and is not a socket"));
+        }
+        _ => {}
+    }
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let of = |problem| {
+        Some(format!("ingest: no socket can be made at {shown}: {} {problem}", directory.display()))
+    };
+    match fs::metadata(directory) {
+        Err(error) => of(format!("cannot be used: {error}")),
+        Ok(metadata) if !metadata.is_dir() => of("is no directory".to_owned()),
+        Ok(_) => match access(directory, Access::WRITE_OK | Access::EXEC_OK) {
+            Err(error) => of(format!("cannot be used: {error}")),
+            Ok(()) => None,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use super::warnings;
+    use crate::config::Config;
+
+    fn config(ingest: PathBuf, state_dir: Option<PathBuf>) -> Config {
+        Config { ingest: Some(ingest), state_dir, ..Config::default() }
+    }
+
+    #[test]
+    fn what_is_missing_or_wrong_is_told() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = |name: &str| scratch.path().join(name);
+        fs::write(path("file"), "precious").unwrap();
+        assert_eq!(warnings(&config(path("ingest.sock"), Some(path("state")))), [""; 0]);
+        assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 1, "nothing was made");
+        for (ingest, word) in [
+            ("none/ingest.sock", "cannot be used"),
+            ("file/ingest.sock", "no directory"),
+            ("file", "not a socket"),
+        ] {
+            let told = warnings(&config(path(ingest), Some(path("file"))));
+            assert_eq!(told.len(), 2, "{told:?}");
+            assert!(told[0].starts_with("ingest: ") && told[0].contains(word), "{told:?}");
+            assert!(told[1].contains("state_dir"), "{told:?}");
+        }
+        // For documentation (RFC 5737, 3): no machine has it.
+        let elsewhere =
+            Config { listen: vec!["192.0.2.1:80".parse().unwrap()], demo: true, ..Config::default() };
+        let told = warnings(&elsewhere);
+        assert!(told.len() == 1 && told[0].starts_with("listen: cannot listen on 192.0.2.1: "), "{told:?}");
+    }
+}

@@ -1,0 +1,39 @@
+//! Why the daemon does not start, which decides whether another try makes sense.
+
+use std::fmt;
+use std::io;
+
+use crate::net::state_dir::Unusable;
+
+/// Why the daemon cannot start, in one line.
+#[derive(Debug)]
+pub enum StartError {
+    /// A setting cannot be honoured: another try would end like this one.
+    Setting(io::Error),
+    /// Something that was needed is not there.
+    System(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (StartError::Setting(error) | StartError::System(error)) = self;
+        error.fmt(formatter)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<io::Error> for StartError {
+    fn from(error: io::Error) -> Self {
+        Self::System(error)
+    }
+}
+
+impl From<Unusable> for StartError {
+    fn from(unusable: Unusable) -> Self {
+        match unusable {
+            Unusable::Setting(error) => Self::Setting(error),
+            Unusable::InUse(error) => Self::System(error),
+        }
+    }
+}
