@@ -1,6 +1,9 @@
 //! The subcommands, one file each. A subcommand returns the exit code of the process: 0 clean, 1 runtime failure,
 //! 2 usage or configuration.
 
+mod address;
+mod answer;
+mod arrivals;
 mod backoff;
 pub mod check_config;
 mod connection;
@@ -12,6 +15,7 @@ mod logging;
 mod outlet;
 pub mod publish;
 pub mod record;
+mod recording;
 pub mod reference;
 mod reload;
 pub mod replay;
@@ -20,7 +24,9 @@ pub mod sim;
 mod status_line;
 pub mod tail;
 pub mod token;
+mod trust;
 mod watch;
+mod watch_args;
 
 use std::env;
 use std::io::Write;
