@@ -1,4 +1,5 @@
-//! Waiting with an eye on the output: whoever waits for events learns at once that nobody reads them any more.
+//! Waiting with an eye on the output: whoever waits for events, to show them or to send them, learns at once that
+//! nobody reads them any more.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -92,6 +93,21 @@ pub fn is_output_closed(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<OutputClosed>())
 }
 
+/// An input that may have nothing for long, as a pipe does. Reads end when the outlet does.
+pub struct Waiting<R> {
+    pub input: R,
+    pub outlet: Outlet,
+}
+
+impl<R: Read + AsFd> Read for Waiting<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self.outlet.wait(Some(self.input.as_fd()), Duration::MAX)? {
+            Woken::OutputClosed => Err(io::Error::other(OutputClosed)),
+            Woken::Readable | Woken::Elapsed => self.input.read(into),
+        }
+    }
+}
+
 /// A socket whose reads wait only so long, and end when the output does.
 pub struct Patient {
     pub socket: TcpStream,
@@ -141,7 +157,7 @@ mod tests {
     use std::os::fd::AsFd;
     use std::time::{Duration, Instant};
 
-    use super::{Outlet, Patient, Woken, is_output_closed};
+    use super::{Outlet, Patient, Waiting, Woken, is_output_closed};
 
     const LONG: Duration = Duration::from_secs(600);
 
@@ -167,6 +183,19 @@ mod tests {
         theirs.write_all(b"x").unwrap();
         assert_eq!(patient.outlet.wait(Some(patient.socket.as_fd()), LONG).unwrap(), Woken::Readable);
         assert_eq!(patient.read(&mut [0]).unwrap(), 1);
+    }
+
+    #[test]
+    fn an_input_that_has_nothing_ends_with_the_output() {
+        let (input, mut feeding) = io::pipe().unwrap();
+        let (reader, writer) = io::pipe().unwrap();
+        let mut waiting = Waiting { input, outlet: Outlet::of(&writer) };
+        feeding.write_all(b"x").unwrap();
+        drop(reader);
+        assert_eq!(waiting.read(&mut [0; 9]).unwrap(), 1);
+        assert!(is_output_closed(&waiting.read(&mut [0; 9]).unwrap_err()));
+        drop(feeding);
+        assert_eq!(waiting.read(&mut [0; 9]).unwrap(), 0);
     }
 
     #[test]

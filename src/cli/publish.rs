@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,6 +16,7 @@ use serde::Deserialize;
 
 use crate::cli::earlier::Earlier;
 use crate::cli::feed::Places;
+use crate::cli::outlet::{Outlet, Waiting, is_output_closed};
 use crate::cli::{say, warn_of_variables};
 use crate::wire::line::{is_id, trim};
 use crate::wire::members::is_control_line;
@@ -58,33 +60,35 @@ fn publisher_name(text: &str) -> Result<String, String> {
 
 /// Exit code 0: all accepted. 1: some refused, now or earlier, or no daemon. 2: nothing to read from.
 pub fn run(args: PublishArgs) -> ExitCode {
-    run_as("publish", args, |input| input)
+    run_as("publish", args, |input, _| input)
 }
 
-/// The same under another name, with the input as `through` hands it on.
+/// The same under another name, with the input as `through` hands it on, which is told where it goes.
 pub fn run_as(
     name: &str,
     args: PublishArgs,
-    through: impl FnOnce(Box<dyn Read>) -> Box<dyn Read>,
+    through: impl FnOnce(Box<dyn Read>, Outlet) -> Box<dyn Read>,
 ) -> ExitCode {
     warn_of_variables(name);
-    let (input, size): (Box<dyn Read>, Option<u64>) = if args.file == Path::new("-") {
-        (Box::new(io::stdin()), None)
-    } else {
-        match File::open(&args.file).and_then(|file| Ok((file.metadata()?, file))) {
-            Ok((metadata, file)) => {
-                let size = metadata.is_file().then_some(metadata.len());
-                (Box::new(file), size)
-            }
-            Err(error) => {
-                say(&format!("luxcast {name}: {}: {error}", args.file.display()));
-                return ExitCode::from(2);
-            }
+    let opened = match args.file == Path::new("-") {
+        true => io::stdin().as_fd().try_clone_to_owned().map(File::from),
+        false => File::open(&args.file),
+    };
+    let (file, metadata) = match opened.and_then(|file| Ok((file.metadata()?, file))) {
+        Ok((metadata, file)) => (file, metadata),
+        Err(error) => {
+            say(&format!("luxcast {name}: {}: {error}", args.file.display()));
+            return ExitCode::from(2);
         }
     };
+    let size = metadata.is_file().then_some(metadata.len());
+    // The daemon may go while there is nothing to send.
+    let outlet = Outlet::default();
+    let input = Box::new(Waiting { input: file, outlet: outlet.clone() });
     let bar = progress_bar(size, args.no_progress);
     let say_above_bar = |line: &str| bar.suspend(|| say(line));
-    let outcome = publish(&args, through(input), &say_above_bar, &bar);
+    let input = through(input, outlet.clone());
+    let outcome = publish(&args, input, &outlet, &say_above_bar, &bar);
     bar.finish_and_clear();
     match outcome {
         Ok(summary) => {
@@ -215,16 +219,18 @@ impl Answers {
     }
 }
 
-/// `say` takes whole lines for people.
+/// `outlet` becomes that of the input; `say` takes whole lines for people.
 fn publish(
     args: &PublishArgs,
     input: impl Read,
+    outlet: &Outlet,
     say: &(dyn Fn(&str) + Sync),
     bar: &ProgressBar,
 ) -> Result<Summary, String> {
     let places = Places::new(args.ingest.clone());
     let (mut socket, path) = places.connect()?;
     let fail = |error: io::Error| format!("{}: {error}", path.display());
+    outlet.open(&socket);
     let mut reader = BufReader::new(socket.try_clone().map_err(fail)?);
     let accepted_before = greet(args, &mut socket, &mut reader).map_err(fail)?;
     // Without `dedupe`, the daemon counts `hello` as line 1.
@@ -253,6 +259,7 @@ fn publish(
         )
     };
     let sent = sent.map_err(|error| match error {
+        SendError::Input(error) if is_output_closed(&error) => gone("end of stream"),
         SendError::Input(error) => format!("{}: {error}", args.file.display()),
         SendError::Socket(error) => gone(&error.to_string()),
     })?;
@@ -416,7 +423,7 @@ mod tests {
     use indicatif::ProgressBar;
 
     use super::{
-        Answers, Earlier, PIECE_BYTES_MAX, PublishArgs, Sent, Summary, is_control_line, publish,
+        Answers, Earlier, Outlet, PIECE_BYTES_MAX, PublishArgs, Sent, Summary, is_control_line, publish,
         publisher_name, send,
     };
     use crate::wire::line::{LineError, write_ack, write_error, write_welcome};
@@ -527,7 +534,7 @@ mod tests {
                 daemon(BufReader::new(socket.try_clone().unwrap()), socket);
             });
             let say = |line: &str| said.lock().unwrap().push(line.to_owned());
-            publish(&args(&path, dedupe), input, &say, &ProgressBar::hidden())
+            publish(&args(&path, dedupe), input, &Outlet::default(), &say, &ProgressBar::hidden())
         });
         (outcome, said.into_inner().unwrap())
     }

@@ -15,6 +15,8 @@ use crate::cli::outlet::Outlet;
 
 pub struct Recording {
     state: State,
+    /// Bytes of whole lines in it.
+    length: u64,
     outlet: Outlet,
     /// Held while a file is replaced, so that no signal ends the process half way.
     replacing: Arc<Mutex<()>>,
@@ -26,7 +28,7 @@ enum State {
     Open(File),
     /// A named pipe, which opens when somebody reads: not before there is an event.
     Pipe(PathBuf),
-    /// A file that was made for this recording, and has no event yet.
+    /// A file that was made for this recording.
     Fresh {
         path: PathBuf,
         file: File,
@@ -52,7 +54,7 @@ impl Recording {
             State::Open(file) => outlet.open(file),
             State::Pipe(_) | State::Fresh { .. } | State::Old { .. } => {}
         }
-        Ok(Self { state, outlet, replacing: Arc::default() })
+        Ok(Self { state, length: 0, outlet, replacing: Arc::default() })
     }
 
     /// To be held by whoever ends the process.
@@ -81,28 +83,31 @@ impl Recording {
 /// A whole line at a time: the first one replaces an old recording.
 impl Write for Recording {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let file = match &mut self.state {
+        let opened = match &mut self.state {
             State::Stdout(stdout) => return stdout.write(line),
-            State::Open(file) => return file.write(line),
+            State::Open(file) | State::Fresh { file, .. } => {
+                if let Err(error) = file.write_all(line) {
+                    // Half a line is no event. (A pipe or a device cannot be cut.)
+                    let _ = file.set_len(self.length);
+                    return Err(error);
+                }
+                None
+            }
             State::Pipe(path) => {
                 let mut file = OpenOptions::new().write(true).open(path)?;
                 self.outlet.open(&file);
                 file.write_all(line)?;
-                file
-            }
-            State::Fresh { file, .. } => {
-                let written = file.write_all(line).and_then(|()| file.try_clone());
-                written.inspect_err(|_| {
-                    // Half a line is no recording.
-                    let _ = file.set_len(0);
-                })?
+                Some(file)
             }
             State::Old { path, metadata } => {
                 let _held = hold(&self.replacing);
-                replace(path, metadata, line)?
+                Some(replace(path, metadata, line)?)
             }
         };
-        self.state = State::Open(file);
+        if let Some(file) = opened {
+            self.state = State::Open(file);
+        }
+        self.length += line.len() as u64;
         Ok(line.len())
     }
 

@@ -4,11 +4,11 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::mem;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::ValueHint;
 
+use crate::cli::outlet::Outlet;
 use crate::cli::publish::{self, PublishArgs};
 use crate::cli::watch_args::seconds;
 use crate::wire::members::members;
@@ -58,7 +58,10 @@ pub fn run(args: ReplayArgs) -> ExitCode {
         dedupe: false,
         no_progress: args.no_progress,
     };
-    publish::run_as("replay", publish, |input| Box::new(Paced::new(input, timetable, RealTime::default())))
+    publish::run_as("replay", publish, |input, outlet| {
+        let time = RealTime { began: Instant::now(), outlet };
+        Box::new(Paced::new(input, timetable, time))
+    })
 }
 
 /// When each line is due, counted from the first.
@@ -98,21 +101,19 @@ trait Time {
     fn wait(&mut self, duration: Duration);
 }
 
-struct RealTime(Instant);
-
-impl Default for RealTime {
-    fn default() -> Self {
-        Self(Instant::now())
-    }
+struct RealTime {
+    began: Instant,
+    /// Without anybody to send to, there is nothing to wait for.
+    outlet: Outlet,
 }
 
 impl Time for RealTime {
     fn now(&self) -> Duration {
-        self.0.elapsed()
+        self.began.elapsed()
     }
 
     fn wait(&mut self, duration: Duration) {
-        thread::sleep(duration);
+        self.outlet.sleep(duration);
     }
 }
 

@@ -1,7 +1,7 @@
 //! The commands as people use them: in pipes, stopped and continued, with what they have copied from elsewhere.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -90,6 +90,27 @@ fn an_output_that_nobody_reads_any_more_is_noticed_while_nothing_comes() {
     let mut sim = luxcast();
     let (first, output) = read_one_line(sim.args(["sim", "--stdout", "--events-per-second", "0.01"]));
     assert!(first.starts_with('{') && output.status.code() == Some(0), "{first} {output:?}");
+}
+
+#[test]
+fn a_daemon_that_goes_while_there_is_nothing_to_send_is_noticed() {
+    let scratch = Scratch::new();
+    let slow = scratch.path().join("slow.ndjson");
+    let at = |seconds: u32| format!("{{\"type\":\"x\",\"job_id\":\"j\",\"timestamp\":{seconds}}}\n");
+    fs::write(&slow, at(0) + &at(1_000)).unwrap();
+    let mut daemon = Daemon::start(&[]);
+    let mut watcher = daemon.watch("/api/ws/events");
+    watcher.connected();
+    let mut publish = publish(&daemon, &["-"]);
+    publish.child.stdin.as_mut().unwrap().write_all(format!("{}\n", line(1)).as_bytes()).unwrap();
+    let mut replay = luxcast();
+    let mut replay = Tool::start(replay.arg("replay").arg(&slow).arg("--ingest").arg(&daemon.ingest));
+    watcher.events(2);
+    daemon.kill();
+    for tool in [&mut publish, &mut replay] {
+        let (code, said) = tool.end();
+        assert!(code == 1 && said.contains("the daemon went away"), "{said}");
+    }
 }
 
 #[test]
