@@ -1,15 +1,22 @@
 //! The subcommands, one file each. A subcommand returns the exit code of the process: 0 clean, 1 runtime failure,
 //! 2 usage or configuration.
 
+mod address;
+mod answer;
+mod arrivals;
 mod backoff;
 pub mod check_config;
 mod connection;
+mod earlier;
 mod ending;
 mod event_line;
+mod feed;
 pub mod health;
 mod logging;
+mod outlet;
 pub mod publish;
 pub mod record;
+mod recording;
 pub mod reference;
 mod reload;
 pub mod replay;
@@ -18,17 +25,18 @@ pub mod sim;
 mod status_line;
 pub mod tail;
 pub mod token;
+mod trust;
 mod watch;
+mod watch_args;
 
 use std::env;
 use std::io::Write;
 use std::panic;
-use std::path::PathBuf;
 use std::process;
 use std::thread;
 use std::time::Duration;
 
-use crate::config::default_ingest_path;
+use crate::config::unknown_variables;
 
 /// Wrong usage or configuration. (sysexits.h has other ideas; clap exits like this.)
 const EXIT_USAGE: u8 = 2;
@@ -53,14 +61,17 @@ pub fn end_process_on_panic() {
     }));
 }
 
-/// Where publishers find the daemon unless told otherwise: `LUXCAST_INGEST`, as for the daemon itself, else the
-/// path that it would choose.
-pub fn default_ingest() -> PathBuf {
-    let variable = env::var_os("LUXCAST_INGEST").filter(|path| !path.is_empty());
-    variable.map_or_else(default_ingest_path, PathBuf::from)
+/// What a mistyped variable would be missed by.
+fn warn_of_variables(command: &str) {
+    for warning in unknown_variables(env::vars_os().map(|(name, _)| name)) {
+        say(&format!("luxcast {command}: warning: {warning}"));
+    }
 }
 
 /// One line on standard error. That nobody reads there is no reason to fail.
 fn say(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{}", event_line::visible(line));
+    let mut text = event_line::visible(line);
+    text.push('\n');
+    // In one piece, so that lines of others do not come in between.
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tracing::level_filters::LevelFilter;
 
-pub use load::{ConfigError, Loaded, Renewed, Source, TOKEN_VARIABLE, load};
+pub use load::{ConfigError, Loaded, Renewed, Source, TOKEN_VARIABLE, URL_VARIABLE, load, unknown_variables};
 pub use setting::{Change, Initial, Setting, add_flags, settings_markdown, settings_toml};
 pub use table::{SETTINGS, SHARDS_MAX};
 pub use value::JWT_ALGORITHMS;
@@ -208,20 +208,24 @@ impl Config {
 /// Where the daemon listens for publishers unless told otherwise: in the user's runtime directory, or in the
 /// system's when there is none.
 pub fn default_ingest_path() -> PathBuf {
-    ingest_path_in(env::var_os("XDG_RUNTIME_DIR").as_deref().map(Path::new))
+    default_ingest_paths().swap_remove(0)
+}
+
+/// Where a daemon may listen, whoever started it: the path of this user's own first, then that of the system's.
+pub fn default_ingest_paths() -> Vec<PathBuf> {
+    ingest_paths_in(env::var_os("XDG_RUNTIME_DIR").as_deref().map(Path::new))
 }
 
 /// The XDG Base Directory Specification: a path that is not absolute is invalid and to be ignored.
-fn ingest_path_in(runtime_directory: Option<&Path>) -> PathBuf {
-    match runtime_directory {
-        Some(directory) if directory.is_absolute() => directory.join("luxcast.sock"),
-        _ => PathBuf::from("/run/luxcast/ingest.sock"),
-    }
+fn ingest_paths_in(runtime_directory: Option<&Path>) -> Vec<PathBuf> {
+    let own = runtime_directory.filter(|directory| directory.is_absolute());
+    let own = own.map(|directory| directory.join("luxcast.sock"));
+    own.into_iter().chain([PathBuf::from("/run/luxcast/ingest.sock")]).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Config, Overrun, ingest_path_in};
+    use super::{Config, Overrun, ingest_paths_in};
     use std::path::Path;
     use std::time::Duration;
     use tracing::level_filters::LevelFilter;
@@ -278,9 +282,10 @@ mod tests {
     #[test]
     fn the_ingest_socket_is_in_the_runtime_directory() {
         let system = Path::new("/run/luxcast/ingest.sock");
-        assert_eq!(ingest_path_in(Some(Path::new("/run/user/7"))), Path::new("/run/user/7/luxcast.sock"));
-        assert_eq!(ingest_path_in(Some(Path::new("relative"))), system);
-        assert_eq!(ingest_path_in(Some(Path::new(""))), system);
-        assert_eq!(ingest_path_in(None), system);
+        let own = Path::new("/run/user/7/luxcast.sock");
+        assert_eq!(ingest_paths_in(Some(Path::new("/run/user/7"))), [own, system]);
+        for none in [Some(Path::new("relative")), Some(Path::new("")), None] {
+            assert_eq!(ingest_paths_in(none), [system]);
+        }
     }
 }

@@ -55,6 +55,7 @@ fn command() -> Command {
     Command::new("luxcast")
         .about("Streams the live events of workflow jobs to any number of WebSocket clients")
         .version(env!("CARGO_PKG_VERSION"))
+        .propagate_version(true)
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(config::add_flags(serve))

@@ -13,7 +13,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::EXIT_USAGE;
+use super::{EXIT_USAGE, say};
 use crate::config::{self, Loaded};
 use crate::server::{self, forecast};
 
@@ -25,22 +25,22 @@ pub fn run(flags: &ArgMatches) -> ExitCode {
     let loaded = match config::load(flags, env::vars_os()) {
         Ok(loaded) => loaded,
         Err(error) => {
-            eprintln!("luxcast: {error}");
+            say(&format!("luxcast: {error}"));
             return ExitCode::from(EXIT_USAGE);
         }
     };
     for warning in &loaded.warnings {
-        eprintln!("luxcast: warning: {warning}");
+        say(&format!("luxcast: warning: {warning}"));
     }
     // What a file gives cause to warn of goes to the log, which is such lines here.
     let warnings = tracing_subscriber::fmt()
         .with_max_level(LevelFilter::WARN)
         .event_format(Warning)
-        .with_writer(io::stderr)
+        .with_writer(|| Lenient)
         .finish();
     let terms = tracing::subscriber::with_default(warnings, || server::terms(&loaded.config));
     if let Err(error) = terms {
-        eprintln!("luxcast: {error}");
+        say(&format!("luxcast: {error}"));
         return ExitCode::from(EXIT_USAGE);
     }
     for warning in forecast::warnings(&loaded.config) {
@@ -54,9 +54,23 @@ pub fn run(flags: &ArgMatches) -> ExitCode {
         // Whoever read it has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("luxcast: cannot write the settings: {error}");
+            say(&format!("luxcast: cannot write the settings: {error}"));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Standard error. That it cannot be written is no reason to fail, for which the subscriber would take it.
+struct Lenient;
+
+impl Write for Lenient {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _ = io::stderr().write_all(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -3,25 +3,23 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
 use std::net::{TcpStream, ToSocketAddrs};
-use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustls::crypto::ring::default_provider;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde::Deserialize;
 use tungstenite::WebSocket;
-use tungstenite::client::{IntoClientRequest, client_with_config};
-use tungstenite::handshake::HandshakeError;
-use tungstenite::handshake::client::Request;
-use tungstenite::http::header::AUTHORIZATION;
-use tungstenite::http::{HeaderValue, Uri};
-use tungstenite::protocol::WebSocketConfig;
+use tungstenite::handshake::client::generate_key;
+use tungstenite::protocol::{Role, WebSocketConfig};
 use tungstenite::stream::MaybeTlsStream;
+
+use crate::cli::address::Address;
+use crate::cli::answer::Answer;
+use crate::cli::outlet::{Outlet, Patient, is_output_closed};
+use crate::cli::trust::words;
 
 /// For each address to connect, and for the daemon to answer the request.
 const CONNECT_SECONDS: Duration = Duration::from_secs(10);
@@ -33,8 +31,25 @@ pub const SILENCE: Duration = Duration::from_secs(45);
 /// Events are at most a megabyte unless the daemon is told otherwise; this leaves room for that.
 const MESSAGE_BYTES_MAX: usize = 256 << 20;
 
+/// The `error` words of the daemon's refusals: those that may pass, and those that do not.
+const PASSING: [&str; 4] = ["timeout", "too_many_requests", "full", "draining"];
+const FINAL: [&str; 12] = [
+    "bad_request",
+    "bad_id",
+    "bad_parameter",
+    "unauthorized",
+    "forbidden_origin",
+    "forbidden_scope",
+    "forbidden_host",
+    "not_found",
+    "method_not_allowed",
+    "too_large",
+    "upgrade_required",
+    "http_version",
+];
+
 /// Plain, or with TLS over it.
-pub type Stream = MaybeTlsStream<TcpStream>;
+pub type Stream = MaybeTlsStream<Patient>;
 
 /// A token, which is never shown.
 #[derive(Clone)]
@@ -53,50 +68,11 @@ impl Token {
     }
 
     /// What the request says. Not in the URL, where it would stand in the logs of proxies.
-    pub fn header(&self) -> Result<HeaderValue, String> {
-        let mut text = b"Bearer ".to_vec();
-        text.extend_from_slice(self.0.as_encoded_bytes());
-        let is_good = self.0.as_encoded_bytes().iter().all(u8::is_ascii_graphic);
-        let value = HeaderValue::from_bytes(&text).ok().filter(|_| is_good);
-        value.ok_or_else(|| "the token has a character that no token has".to_owned())
+    pub fn header(&self) -> Result<String, String> {
+        let text = self.0.to_str().filter(|text| text.bytes().all(|byte| byte.is_ascii_graphic()));
+        let text = text.ok_or_else(|| "the token has a character that no token has".to_owned())?;
+        Ok(format!("Bearer {text}"))
     }
-}
-
-/// Whom to believe that it is the daemon: those whose certificates come from `authorities`, a PEM file, or else from
-/// the authorities that this system trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` name others).
-///
-/// # Errors
-/// What is wrong with the file, or that the system trusts nobody.
-pub fn trust(authorities: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
-    let mut roots = RootCertStore::empty();
-    match authorities {
-        Some(file) => {
-            let wrong = |problem: &dyn fmt::Display| format!("{}: {problem}", file.display());
-            let certificates = CertificateDer::pem_file_iter(file).map_err(|error| wrong(&error))?;
-            for certificate in certificates {
-                let certificate = certificate.map_err(|error| wrong(&error))?;
-                roots.add(certificate).map_err(|error| wrong(&error))?;
-            }
-            if roots.is_empty() {
-                return Err(wrong(&"no certificate in it"));
-            }
-        }
-        None => {
-            let found = rustls_native_certs::load_native_certs();
-            roots.add_parsable_certificates(found.certs);
-            if roots.is_empty() {
-                return Err(
-                    "this system trusts no certificate authority: --ca names a file with one".to_owned()
-                );
-            }
-        }
-    }
-    let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-        .with_safe_default_protocol_versions()
-        .expect("the provider has suites for both versions")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
 }
 
 /// Why there is no connection.
@@ -108,6 +84,8 @@ pub enum Refused {
         /// As the daemon told.
         retry_after: Option<Duration>,
     },
+    /// Nobody reads the output any more.
+    OutputClosed,
 }
 
 impl Refused {
@@ -117,108 +95,156 @@ impl Refused {
     }
 }
 
-/// Connects and upgrades. `trust` is for `wss://`.
-pub fn connect(
-    url: &str,
-    token: Option<&Token>,
-    trust: Option<&Arc<ClientConfig>>,
-) -> Result<WebSocket<Stream>, Refused> {
-    let uri: Uri = url.parse().map_err(|error| Refused::ForGood(format!("{url}: {error}")))?;
-    let host = uri.host().unwrap_or_default();
-    let bare_host = host.trim_start_matches('[').trim_end_matches(']');
-    let port = uri.port_u16().unwrap_or(if trust.is_some() { 443 } else { 80 });
-    let unreachable = |error: io::Error| Refused::for_now(format!("{host}:{port}: {error}"));
+/// The way to the daemon.
+#[derive(Clone)]
+pub struct Way {
+    pub address: Address,
+    pub token: Option<Token>,
+    /// With TLS.
+    pub trust: Option<Arc<ClientConfig>>,
+    /// While there is no answer, somebody may close it.
+    pub outlet: Outlet,
+}
 
-    let mut failure = io::Error::from(ErrorKind::AddrNotAvailable);
-    let addresses = (bare_host, port).to_socket_addrs().map_err(unreachable)?;
-    for address in addresses {
-        let socket = match TcpStream::connect_timeout(&address, CONNECT_SECONDS) {
-            Ok(socket) => socket,
-            Err(error) => {
-                failure = error;
-                continue;
-            }
-        };
-        socket.set_nodelay(true).map_err(unreachable)?;
-        socket.set_read_timeout(Some(CONNECT_SECONDS)).map_err(unreachable)?;
-        let stream = match trust {
-            None => MaybeTlsStream::Plain(socket),
-            Some(trust) => MaybeTlsStream::Rustls(over_tls(socket, bare_host, trust)?),
-        };
+impl Way {
+    /// Connects and upgrades, which may take until then.
+    pub fn watch(&self, target: &str, until: Option<Instant>) -> Result<WebSocket<Stream>, Refused> {
+        let mut stream = self.open(until)?;
+        let key = generate_key();
+        let upgrade = format!(
+            "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n"
+        );
+        let answer = self.ask(&mut stream, target, &upgrade)?;
+        if answer.status != 101 {
+            return Err(refusal(answer, &mut stream));
+        }
+        if let Some(fault) = answer.fault(&key) {
+            return Err(Refused::for_now(format!("{}: {fault}", self.address)));
+        }
+        let patient = patient(&mut stream);
+        (patient.until, patient.patience) = (None, SILENCE);
         let config = WebSocketConfig::default()
             .max_message_size(Some(MESSAGE_BYTES_MAX))
             .max_frame_size(Some(MESSAGE_BYTES_MAX));
-        return match client_with_config(request(url, token)?, stream, Some(config)) {
-            Ok((socket, _)) => {
-                set_patience(&socket, SILENCE).map_err(unreachable)?;
-                Ok(socket)
-            }
-            Err(HandshakeError::Failure(tungstenite::Error::Http(response))) => {
-                let retry_after = response.headers().get("retry-after");
-                Err(refusal(
-                    response.status().as_u16(),
-                    retry_after.and_then(|seconds| seconds.to_str().ok()?.parse().ok()),
-                    response.body().as_deref().unwrap_or_default(),
-                ))
-            }
-            Err(HandshakeError::Failure(error)) => Err(Refused::for_now(error)),
-            Err(HandshakeError::Interrupted(_)) => Err(Refused::for_now("no answer")),
-        };
+        Ok(WebSocket::from_partially_read(stream, answer.rest, Role::Client, Some(config)))
     }
-    Err(unreachable(failure))
+
+    /// The body of what is at this path, if the daemon has it.
+    pub fn get(&self, target: &str, until: Instant) -> Option<Vec<u8>> {
+        let mut stream = self.open(Some(until)).ok()?;
+        let answer = self.ask(&mut stream, target, "Connection: close\r\n").ok()?;
+        (answer.status == 200).then(|| answer.body(&mut stream))
+    }
+
+    fn open(&self, until: Option<Instant>) -> Result<Stream, Refused> {
+        let Address { host, port, .. } = &self.address;
+        let unreachable = |error: io::Error| Refused::for_now(format!("{}: {error}", self.address));
+        let latest = Instant::now() + CONNECT_SECONDS;
+        let until = until.map_or(latest, |until| until.min(latest));
+
+        let mut failure = io::Error::from(ErrorKind::AddrNotAvailable);
+        let addresses = (host.as_str(), *port).to_socket_addrs().map_err(unreachable)?;
+        for address in addresses {
+            // A moment even where none is left: this may be the last attempt, and the daemon is back.
+            let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(100));
+            let socket = match TcpStream::connect_timeout(&address, left) {
+                Ok(socket) => socket,
+                Err(error) => {
+                    failure = error;
+                    continue;
+                }
+            };
+            socket.set_nodelay(true).map_err(unreachable)?;
+            socket.set_write_timeout(Some(SILENCE)).map_err(unreachable)?;
+            let until = Some(Instant::now() + left);
+            let socket = Patient { socket, outlet: self.outlet.clone(), patience: CONNECT_SECONDS, until };
+            return match &self.trust {
+                None => Ok(MaybeTlsStream::Plain(socket)),
+                Some(trust) => Ok(MaybeTlsStream::Rustls(over_tls(socket, host, trust)?)),
+            };
+        }
+        Err(unreachable(failure))
+    }
+
+    /// Sends a request with these fields and reads the head of its answer.
+    fn ask(&self, stream: &mut Stream, target: &str, fields: &str) -> Result<Answer, Refused> {
+        let Address { prefix, .. } = &self.address;
+        let version = env!("CARGO_PKG_VERSION");
+        let mut request = format!("GET {prefix}{target} HTTP/1.1\r\nHost: {}\r\n{fields}", self.address);
+        request.push_str(&format!("User-Agent: luxcast/{version}\r\n"));
+        if let Some(token) = &self.token {
+            let value = token.header().map_err(Refused::ForGood)?;
+            request.push_str(&format!("Authorization: {value}\r\n"));
+        }
+        request.push_str("\r\n");
+        let sent = stream.write_all(request.as_bytes()).and_then(|()| stream.flush());
+        sent.and_then(|()| Answer::read(stream)).map_err(|error| match is_output_closed(&error) {
+            true => Refused::OutputClosed,
+            false => Refused::for_now(format!("{}: {}", self.address, reason(&error, &self.address.host))),
+        })
+    }
 }
 
-/// For how long a read waits.
-pub fn set_patience(socket: &WebSocket<Stream>, patience: Duration) -> io::Result<()> {
-    socket_of(socket.get_ref()).set_read_timeout(Some(patience))
-}
-
-fn over_tls(
-    socket: TcpStream,
-    host: &str,
-    trust: &Arc<ClientConfig>,
-) -> Result<StreamOwned<ClientConnection, TcpStream>, Refused> {
-    let name = ServerName::try_from(host.to_owned());
-    let name =
-        name.map_err(|_| Refused::ForGood(format!("{host} is no name that a certificate can have")))?;
-    let session = ClientConnection::new(trust.clone(), name);
-    Ok(StreamOwned::new(session.map_err(|error| Refused::ForGood(error.to_string()))?, socket))
-}
-
-fn socket_of(stream: &Stream) -> &TcpStream {
+/// The socket below, with what its reads wait for.
+pub fn patient(stream: &mut Stream) -> &mut Patient {
     match stream {
         MaybeTlsStream::Plain(socket) => socket,
-        MaybeTlsStream::Rustls(stream) => &stream.sock,
+        MaybeTlsStream::Rustls(stream) => &mut stream.sock,
         _ => unreachable!("no other library speaks TLS here"),
     }
 }
 
-fn request(url: &str, token: Option<&Token>) -> Result<Request, Refused> {
-    let request = url.into_client_request();
-    let mut request = request.map_err(|error| Refused::ForGood(format!("{url}: {error}")))?;
-    if let Some(token) = token {
-        let value = token.header().map_err(Refused::ForGood)?;
-        request.headers_mut().insert(AUTHORIZATION, value);
-    }
-    Ok(request)
+fn over_tls(
+    socket: Patient,
+    host: &str,
+    trust: &Arc<ClientConfig>,
+) -> Result<StreamOwned<ClientConnection, Patient>, Refused> {
+    let name = ServerName::try_from(host.to_owned());
+    let name =
+        name.map_err(|_| Refused::ForGood(format!("{host} is no name that a certificate can have")))?;
+    let session = ClientConnection::new(trust.clone(), name);
+    Ok(StreamOwned::new(session.map_err(|error| Refused::ForGood(words(&error, host)))?, socket))
 }
 
-/// What an HTTP answer other than 101 means for us.
-fn refusal(status: u16, retry_after_seconds: Option<u64>, body: &[u8]) -> Refused {
+/// Why reading or writing failed, for people.
+pub fn reason(error: &io::Error, host: &str) -> String {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match (inner, error.kind()) {
+        (Some(error), _) => words(error, host),
+        (None, ErrorKind::WouldBlock | ErrorKind::TimedOut) => "no answer".to_owned(),
+        (None, _) => error.to_string(),
+    }
+}
+
+/// What an HTTP answer other than 101 means for us. Only the daemon's own word is the last: what a proxy says in its
+/// place may pass, whatever the status.
+fn refusal(answer: Answer, stream: &mut Stream) -> Refused {
+    let status = answer.status;
+    let retry_after = answer.field("retry-after").and_then(|seconds| seconds.parse().ok());
+    let location = answer.field("location").map(str::to_owned);
+    judge(status, retry_after, location.as_deref(), &answer.body(stream))
+}
+
+fn judge(status: u16, retry_after_seconds: Option<u64>, location: Option<&str>, body: &[u8]) -> Refused {
     #[derive(Deserialize)]
     struct Body {
         error: String,
+        #[serde(default)]
         message: String,
     }
-    let reason = match serde_json::from_slice(body) {
-        Ok(Body { error, message }) => format!("refused: {status} {error}: {message}"),
-        Err(_) => format!("refused: {status}"),
-    };
     let retry_after = retry_after_seconds.map(Duration::from_secs);
-    match status {
-        // Slow request, too many of us, and the server's own trouble may pass.
-        408 | 429 | 500 | 502..=504 => Refused::ForNow { reason, retry_after },
-        _ => Refused::ForGood(reason),
+    match serde_json::from_slice(body) {
+        Ok(Body { error, message }) if FINAL.contains(&error.as_str()) => {
+            Refused::ForGood(format!("refused: {status} {error}: {message}"))
+        }
+        Ok(Body { error, message }) if PASSING.contains(&error.as_str()) => {
+            Refused::ForNow { reason: format!("refused: {status} {error}: {message}"), retry_after }
+        }
+        _ => {
+            let place = location.map_or_else(String::new, |location| format!(", which leads to {location}"));
+            let reason = format!("something else than luxcast answered: {status}{place}");
+            Refused::ForNow { reason, retry_after }
+        }
     }
 }
 
@@ -226,24 +252,33 @@ fn refusal(status: u16, retry_after_seconds: Option<u64>, body: &[u8]) -> Refuse
 mod tests {
     use std::time::Duration;
 
-    use super::{Refused, refusal};
+    use super::{FINAL, PASSING, Refused, judge};
 
     #[test]
-    fn refusals_are_final_unless_they_may_pass() {
+    fn only_the_daemons_own_word_is_final() {
         let body = br#"{"error":"full","message":"no room"}"#;
         assert_eq!(
-            refusal(503, Some(2), body),
+            judge(503, Some(2), None, body),
             Refused::ForNow {
                 reason: "refused: 503 full: no room".to_owned(),
                 retry_after: Some(Duration::from_secs(2)),
             }
         );
-        for status in [408, 429, 500, 502, 504] {
-            assert!(matches!(refusal(status, None, b""), Refused::ForNow { .. }));
+        for (words, is_final) in [(&FINAL[..], true), (&PASSING[..], false)] {
+            for word in words {
+                let body = format!(r#"{{"error":"{word}","message":"m"}}"#);
+                let refused = judge(404, None, None, body.as_bytes());
+                assert_eq!(matches!(refused, Refused::ForGood(_)), is_final, "{word}");
+            }
         }
-        for status in [200, 301, 400, 401, 403, 404, 405, 414, 426, 431, 505] {
-            let expected = Refused::ForGood(format!("refused: {status}"));
-            assert_eq!(refusal(status, None, b"<html>"), expected);
+        for body in ["", "<html>", "{}", r#"{"error":"Not Found"}"#, r#"{"error":{"code":404}}"#, "[]"] {
+            for status in [200, 302, 400, 401, 403, 404, 500, 502, 503, 504] {
+                let refused = judge(status, None, None, body.as_bytes());
+                let reason = format!("something else than luxcast answered: {status}");
+                assert_eq!(refused, Refused::ForNow { reason, retry_after: None });
+            }
         }
+        let Refused::ForNow { reason, .. } = judge(302, None, Some("https://sso/"), b"") else { panic!() };
+        assert!(reason.ends_with("302, which leads to https://sso/"));
     }
 }

@@ -1,5 +1,6 @@
 //! How a watched job ends. An event that says so may be of the past, and the job may have begun again since.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -9,6 +10,8 @@ pub enum JobEnd {
     Completed,
     Failed,
     Cancelled,
+    /// Nobody knows: its publisher is silent for too long.
+    Lost,
 }
 
 /// What is known of the job on this connection.
@@ -20,6 +23,14 @@ pub struct Ending {
     was_running: bool,
     /// The latest end in the past; whether the job began again after it shows what follows.
     past: Option<JobEnd>,
+    /// The daemon has lost it, and nothing live has come since.
+    is_lost: bool,
+}
+
+/// Whether a `metrics` message tells that the job is lost.
+pub fn is_lost(text: &str) -> bool {
+    let snapshot = serde_json::from_str::<Snapshot<'_>>(text);
+    snapshot.is_ok_and(|snapshot| snapshot.metrics.status.as_deref() == Some("lost"))
 }
 
 #[derive(Deserialize)]
@@ -30,7 +41,10 @@ struct Snapshot<'a> {
 
 #[derive(Deserialize)]
 struct Times<'a> {
-    end_time: Option<&'a str>,
+    #[serde(borrow)]
+    end_time: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    status: Option<Cow<'a, str>>,
 }
 
 impl Ending {
@@ -38,18 +52,22 @@ impl Ending {
     pub const QUIET: Duration = Duration::from_millis(500);
 
     pub fn note_connected(&mut self, newest: u64) {
-        *self = Self { newest, was_running: false, past: None };
+        *self = Self { newest, ..Self::default() };
     }
 
     /// The metrics of the job when the connection began.
     pub fn note_snapshot(&mut self, text: &str) {
         let snapshot = serde_json::from_str::<Snapshot<'_>>(text);
         self.was_running = snapshot.is_ok_and(|snapshot| snapshot.metrics.end_time.is_none());
+        self.is_lost = is_lost(text);
     }
 
     /// How the job ended, if this event says it for certain.
-    pub fn note_event(&mut self, kind: &str, stream_seq: u64) -> Option<JobEnd> {
+    pub fn note_event(&mut self, kind: &str, stream_seq: u64, text: &str) -> Option<JobEnd> {
+        self.is_lost &= stream_seq <= self.newest;
         let end = match kind {
+            // One of the past is outdated: the snapshot says how it stands.
+            "metrics" if stream_seq > self.newest && is_lost(text) => JobEnd::Lost,
             "job_completed" => JobEnd::Completed,
             "job_failed" => JobEnd::Failed,
             "job_cancelled" => JobEnd::Cancelled,
@@ -68,7 +86,7 @@ impl Ending {
 
     /// How the job ended, if nothing follows.
     pub fn pending(&self) -> Option<JobEnd> {
-        self.past
+        Some(JobEnd::Lost).filter(|_| self.is_lost).or(self.past)
     }
 }
 
@@ -92,11 +110,11 @@ mod tests {
     #[test]
     fn a_live_end_is_certain() {
         let mut ending = connected(None);
-        assert_eq!(ending.note_event("job_started", 11), None);
-        assert_eq!(ending.note_event("routine_failed", 12), None);
+        assert_eq!(ending.note_event("job_started", 11, ""), None);
+        assert_eq!(ending.note_event("routine_failed", 12, ""), None);
         assert_eq!(ending.pending(), None);
-        assert_eq!(ending.note_event("job_failed", 13), Some(JobEnd::Failed));
-        assert_eq!(ending.note_event("job_cancelled", 14), Some(JobEnd::Cancelled));
+        assert_eq!(ending.note_event("job_failed", 13, ""), Some(JobEnd::Failed));
+        assert_eq!(ending.note_event("job_cancelled", 14, ""), Some(JobEnd::Cancelled));
     }
 
     #[test]
@@ -108,7 +126,7 @@ mod tests {
             ("job_completed", Some(JobEnd::Completed)),
             ("execution_event", Some(JobEnd::Completed)),
         ] {
-            assert_eq!(ending.note_event(kind, 9), None);
+            assert_eq!(ending.note_event(kind, 9, ""), None);
             assert_eq!(ending.pending(), pending);
         }
     }
@@ -116,8 +134,8 @@ mod tests {
     #[test]
     fn a_job_that_runs_again_has_not_ended() {
         let mut ending = connected(Some(RUNNING));
-        assert_eq!(ending.note_event("job_failed", 8), None);
+        assert_eq!(ending.note_event("job_failed", 8, ""), None);
         assert_eq!(ending.pending(), None, "it was started again, and its past may begin after that");
-        assert_eq!(ending.note_event("job_completed", 11), Some(JobEnd::Completed));
+        assert_eq!(ending.note_event("job_completed", 11, ""), Some(JobEnd::Completed));
     }
 }

@@ -4,11 +4,12 @@ use std::borrow::Cow;
 
 use anstyle::{AnsiColor, Style};
 
-use crate::wire::members::members;
-use crate::wire::stamp::{Stamp, parse_unix_micros};
+use crate::wire::members::{all_members, members};
+use crate::wire::stamp::{Stamp, read_json};
 
-/// Longest value shown, in characters; the rest is cut off.
-const VALUE_CHARS_MAX: usize = 160;
+/// Longest value shown, in characters. Of a longer one its head and its tail: a traceback says last what happened.
+const VALUE_CHARS_MAX: usize = 240;
+const HEAD_CHARS: usize = 80;
 
 /// A label and where its value stands in the event.
 type Detail = (&'static str, &'static [&'static str]);
@@ -74,6 +75,7 @@ const SHAPES: &[(&str, &[Detail])] = &[
     (
         "metrics",
         &[
+            ("status", &["metrics", "status"]),
             ("duration", &["metrics", "duration"]),
             ("events", &["metrics", "total_events"]),
             ("slot_calls", &["metrics", "total_slot_calls"]),
@@ -82,8 +84,11 @@ const SHAPES: &[(&str, &[Detail])] = &[
     ),
 ];
 
-/// What is shown of a type that is not among the shapes.
-const OTHER: &[Detail] = &[("routine", &["routine_id"]), ("event", &["event"]), ("data", &["data"])];
+/// What is shown of a type that is not among the shapes, before everything else that it has.
+const OTHER: &[Detail] = &[("routine", &["routine_id"])];
+
+/// What the line begins with, and not shown again.
+const ENVELOPE: &[&str] = &["stream_seq", "type", "job_id", "flow_id", "timestamp"];
 
 /// How the parts of a line look.
 pub struct Palette {
@@ -121,8 +126,9 @@ impl Palette {
     }
 }
 
-/// The line, without its end. None if `event` is not a JSON object with a type.
-pub fn event_line(event: &str, palette: &Palette) -> Option<String> {
+/// The line, without its end. `arrival` tells in Unix milliseconds when the event came, for one that does not say
+/// itself when it happened. None if `event` is not a JSON object with a type.
+pub fn event_line(event: &str, palette: &Palette, arrival: impl FnOnce() -> Option<i64>) -> Option<String> {
     let names = ["type", "job_id", "flow_id", "timestamp", "event"];
     let [kind, job_id, flow_id, timestamp, inner_event] = members(event, &names)?;
     let kind = decode(kind?)?;
@@ -132,8 +138,9 @@ pub fn event_line(event: &str, palette: &Palette) -> Option<String> {
         .and_then(decode);
 
     let faint = palette.faint;
-    let time = time(timestamp.and_then(decode).as_deref());
-    let mut line = format!("{faint}{time}{faint:#} ");
+    let own_time = timestamp.and_then(read_json).map(|micros| micros.div_euclid(1000));
+    let time = own_time.or_else(arrival).map(Stamp::from_unix_millis);
+    let mut line = format!("{faint}{}{faint:#} ", time.as_ref().map_or("-", Stamp::as_str));
     match (job_id.and_then(decode), flow_id.and_then(decode)) {
         (Some(job_id), _) => push_visible(&mut line, &job_id),
         (None, Some(flow_id)) => {
@@ -150,32 +157,48 @@ pub fn event_line(event: &str, palette: &Palette) -> Option<String> {
         push_visible(&mut line, inner);
     }
     line.push_str(&format!("{style:#}"));
-    let shape = match &inner {
-        Some(inner) => inner.as_ref(),
-        None => kind.as_ref(),
-    };
-    let is_inner_name = matches!(shape, "slot_call" | "event_emit" | "error");
-    let details = SHAPES
-        .iter()
-        .find(|(name, _)| *name == shape && is_inner_name == inner.is_some())
-        .map_or(OTHER, |(_, details)| details);
-    for (label, path) in details {
-        if let Some(value) = find(event, path).filter(|value| *value != "null") {
-            line.push_str(&format!(" {faint}{label}={faint:#}"));
-            push_value(&mut line, value);
-        }
-    }
+    let shape = inner.as_deref().unwrap_or(&kind);
+    let details = details_of(shape, inner.is_some());
+    // A timestamp that is none is worth a look.
+    let is_odd = own_time.is_none() && timestamp.is_some_and(|timestamp| timestamp != "null");
+    let is_shown = |key: &str| ENVELOPE.contains(&key) && !(is_odd && key == "timestamp");
+    push_details(&mut line, event, details, is_shown, faint);
     Some(line)
 }
 
-/// In UTC where it can be read; else as it is, and `-` where there is none.
-fn time(timestamp: Option<&str>) -> String {
-    let Some(text) = timestamp else {
-        return "-".to_owned();
-    };
-    match parse_unix_micros(text) {
-        Some(unix_micros) => Stamp::from_unix_millis(unix_micros.div_euclid(1000)).to_string(),
-        None => visible(text),
+fn details_of(shape: &str, is_inner: bool) -> &'static [Detail] {
+    let is_inner_name = matches!(shape, "slot_call" | "event_emit" | "error");
+    let found = SHAPES.iter().find(|(name, _)| *name == shape && is_inner_name == is_inner);
+    found.map_or(OTHER, |(_, details)| details)
+}
+
+/// What the shape has, then every other member of the event: nothing that a publisher wrote is left out, but what
+/// stands deeper in a member of which the shape shows a part.
+fn push_details(
+    line: &mut String,
+    event: &str,
+    details: &[Detail],
+    is_shown: impl Fn(&str) -> bool,
+    faint: Style,
+) {
+    let mut parts_shown = Vec::new();
+    for (label, path) in details {
+        let value = find(event, path).filter(|value| *value != "null");
+        if let Some(value) = value {
+            line.push_str(&format!(" {faint}{label}={faint:#}"));
+            push_value(line, value);
+        }
+        if value.is_some() || path.len() == 1 {
+            parts_shown.push(path[0]);
+        }
+    }
+    for (key, value) in all_members(event).unwrap_or_default() {
+        if !is_shown(&key) && !parts_shown.contains(&key.as_ref()) {
+            line.push_str(&format!(" {faint}"));
+            push_text(line, &key);
+            line.push_str(&format!("={faint:#}"));
+            push_value(line, value);
+        }
     }
 }
 
@@ -191,29 +214,56 @@ fn decode(json: &str) -> Option<Cow<'_, str>> {
     Some(Cow::Borrowed(bare))
 }
 
-/// Text bare where that is one word, else in quotes; anything else as JSON.
+/// Text as text; anything else as JSON.
 fn push_value(line: &mut String, json: &str) {
-    let text = decode(json);
-    let shown = text.as_deref().unwrap_or(json);
-    let cut = match shown.char_indices().nth(VALUE_CHARS_MAX) {
-        Some((end, _)) => &shown[..end],
-        None => shown,
-    };
-    let is_quoted = text.is_some()
-        && (cut.is_empty() || cut.contains(|c: char| c.is_whitespace() || c == '"' || c == '='));
-    if is_quoted {
-        line.push('"');
-    }
-    push_visible(line, cut);
-    if cut.len() < shown.len() {
-        line.push('…');
-    }
-    if is_quoted {
-        line.push('"');
+    match decode(json) {
+        Some(text) => push_text(line, &text),
+        // What does not print stands only inside of strings, where JSON has an escape for it.
+        None => push_cut(line, json, |line, part| {
+            for character in part.chars() {
+                match is_hidden(character) {
+                    true => line.push_str(&format!("\\u{:04x}", u32::from(character))),
+                    false => line.push(character),
+                }
+            }
+        }),
     }
 }
 
-/// Text from elsewhere, such that it cannot steer a terminal: what does not print is escaped.
+/// Bare where it is one word, else in quotes.
+fn push_text(line: &mut String, text: &str) {
+    let is_quoted = text.is_empty() || text.contains(|c: char| c.is_whitespace() || matches!(c, '"' | '='));
+    let quote = if is_quoted { "\"" } else { "" };
+    line.push_str(quote);
+    push_cut(line, text, |line, part| escape(line, part, is_quoted));
+    line.push_str(quote);
+}
+
+/// The head and the tail of what is long.
+fn push_cut(line: &mut String, text: &str, push: impl Fn(&mut String, &str)) {
+    let place = |index| text.char_indices().nth(index).map(|(place, _)| place);
+    if place(VALUE_CHARS_MAX).is_none() {
+        return push(line, text);
+    }
+    let head = &text[..place(HEAD_CHARS).expect("the text is longer")];
+    let mut tail = text.char_indices().rev().skip(VALUE_CHARS_MAX - HEAD_CHARS - 1);
+    let (start, _) = tail.next().expect("the text is longer");
+    push(line, head);
+    line.push('…');
+    push(line, &text[start..]);
+}
+
+/// What would steer a terminal or change the order of what is read, and what breaks lines: controls, those of
+/// bidirectional text (Unicode's property Bidi_Control), and the separators of lines and paragraphs.
+fn is_hidden(character: char) -> bool {
+    let is_bidi_control = matches!(
+        character,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    );
+    character.is_control() || is_bidi_control || matches!(character, '\u{2028}' | '\u{2029}')
+}
+
+/// Text from elsewhere, such that it cannot steer a terminal. Any writing comes out as it is.
 pub fn visible(text: &str) -> String {
     let mut shown = String::new();
     push_visible(&mut shown, text);
@@ -221,26 +271,43 @@ pub fn visible(text: &str) -> String {
 }
 
 fn push_visible(line: &mut String, text: &str) {
-    for character in text.chars() {
+    escape(line, text, false);
+}
+
+/// What is hidden as an escape. A backslash is doubled where it could be taken for the beginning of one, so that
+/// different texts never look the same.
+fn escape(line: &mut String, text: &str, is_quoted: bool) {
+    let mut rest = text.chars();
+    while let Some(character) = rest.next() {
         match character {
-            '"' | '\'' | '\\' => line.push(character),
-            _ => line.extend(character.escape_debug()),
+            '\n' => line.push_str("\\n"),
+            '\r' => line.push_str("\\r"),
+            '\t' => line.push_str("\\t"),
+            '"' if is_quoted => line.push_str("\\\""),
+            '\\' => {
+                let is_harmless = rest.clone().next().is_some_and(|next| {
+                    !is_hidden(next) && !matches!(next, '\\' | '"' | 'n' | 'r' | 't' | 'u')
+                });
+                line.push_str(if is_harmless { "\\" } else { "\\\\" });
+            }
+            _ if is_hidden(character) => line.push_str(&format!("\\u{{{:x}}}", u32::from(character))),
+            _ => line.push(character),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Palette, SHAPES, VALUE_CHARS_MAX};
+    use super::{HEAD_CHARS, Palette, SHAPES, VALUE_CHARS_MAX, visible};
 
     fn event_line(event: &str) -> Option<String> {
-        super::event_line(event, &Palette::plain())
+        super::event_line(event, &Palette::plain(), || None)
     }
 
     #[test]
     fn colours_tell_good_from_bad() {
         let event = r#"{"type":"job_failed","job_id":"j","data":{"routine_id":"p"}}"#;
-        let line = super::event_line(event, &Palette::coloured()).unwrap();
+        let line = super::event_line(event, &Palette::coloured(), || None).unwrap();
         let expected =
             "\u{1b}[2m-\u{1b}[0m j \u{1b}[1m\u{1b}[31mjob_failed\u{1b}[0m \u{1b}[2mroutine=\u{1b}[0mp";
         assert_eq!(line, expected);
@@ -275,10 +342,27 @@ mod tests {
             ),
             (
                 r#"{"type":"custom","flow_id":"f","timestamp":"noon","data":[1]}"#,
-                "noon flow:f custom data=[1]",
+                "- flow:f custom timestamp=noon data=[1]",
             ),
             (r#"{"type":"slot_call","job_id":"j","data":{}}"#, "- j slot_call data={}"),
             (r#"{"type":"job_resumed","job_id":"j"}"#, "- j job_resumed"),
+            (r#"{"type":"progress","job_id":"t","percent":42}"#, "- t progress percent=42"),
+            (
+                r#"{"stream_seq":5,"type":"odd","job_id":"t","flow_id":"f","timestamp":1736937000,"routine_id":"r","a b":null,"c":[1, 2],"event":"x y"}"#,
+                r#"2025-01-15T10:30:00.000Z t odd routine=r "a b"=null c=[1, 2] event="x y""#,
+            ),
+            (
+                r#"{"type":"job_failed","job_id":"j","data":"out of memory","host":"h-7"}"#,
+                r#"- j job_failed data="out of memory" host=h-7"#,
+            ),
+            (
+                r#"{"type":"execution_event","job_id":"j","event":{"event_type":"slot_call","routine_id":"p"},"n":1}"#,
+                "- j execution_event/slot_call routine=p n=1",
+            ),
+            (
+                r#"{"type":"metrics","job_id":"j","metrics":{"end_time":null,"status":"lost","duration":1}}"#,
+                "- j metrics status=lost duration=1",
+            ),
         ];
         for (event, line) in table {
             assert_eq!(event_line(event).as_deref(), Some(line));
@@ -293,17 +377,93 @@ mod tests {
         let event = r#"{"type":"job_paused","job_id":"j","timestamp":"\u001b[2J","data":{"reason":"a\nb\u001b]0;x\u0007\u202e\u009b é"}}"#;
         assert_eq!(
             event_line(event).unwrap(),
-            r#"\u{1b}[2J j job_paused reason="a\nb\u{1b}]0;x\u{7}\u{202e}\u{9b} é""#
+            r#"- j job_paused reason="a\nb\u{1b}]0;x\u{7}\u{202e}\u{9b} é" timestamp=\u{1b}[2J"#
         );
         let raw = "{\"type\":\"x\",\"job_id\":\"j\",\"data\":{\"k\":\"\u{9b}\u{7f}\"}}";
-        assert_eq!(event_line(raw).unwrap(), r#"- j x data={"k":"\u{9b}\u{7f}"}"#);
+        assert_eq!(event_line(raw).unwrap(), r#"- j x data={"k":"\u009b\u007f"}"#);
     }
 
     #[test]
-    fn long_values_are_cut_between_characters() {
-        let long = "ä".repeat(VALUE_CHARS_MAX + 1);
-        let event = format!(r#"{{"type":"job_paused","job_id":"j","data":{{"reason":"{long}"}}}}"#);
-        let expected = format!("- j job_paused reason={}…", "ä".repeat(VALUE_CHARS_MAX));
-        assert_eq!(event_line(&event), Some(expected));
+    fn any_writing_is_text() {
+        for text in [
+            "ราคา",
+            "नमस्ते",
+            "e\u{301}cole",
+            "数据",
+            "👩\u{200d}💻",
+            "\u{feff}",
+            "‘quoted’",
+            "C:\\data",
+            "a\u{a0}b",
+        ] {
+            assert_eq!(visible(text), text);
+        }
+        let hidden =
+            "\u{0}\u{7f}\u{85}\u{61c}\u{200e}\u{200f}\u{202a}\u{202e}\u{2066}\u{2069}\u{2028}\u{2029}";
+        for character in hidden.chars() {
+            let shown = visible(&character.to_string());
+            assert_eq!(shown, format!("\\u{{{:x}}}", u32::from(character)));
+        }
+    }
+
+    #[test]
+    fn different_texts_never_look_the_same() {
+        let pieces = [
+            "\\", "\\\\", "u{1b}", "\u{1b}", "n", "\n", "d", "\"", "\t", "t", " ", "r", "\r", "\u{202e}", "u",
+        ];
+        let mut seen = std::collections::HashMap::new();
+        for first in pieces {
+            for second in pieces {
+                for third in pieces {
+                    let text = [first, second, third].concat();
+                    for shown in [visible(&text), {
+                        let mut line = String::new();
+                        super::push_text(&mut line, &text);
+                        line + " quoted"
+                    }] {
+                        assert!(!shown.contains(|c: char| super::is_hidden(c)));
+                        let other = seen.entry(shown).or_insert_with(|| text.clone());
+                        assert_eq!(*other, text);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_event_without_a_time_has_that_of_its_arrival() {
+        for (timestamp, time) in [
+            (r#""2025-01-15T10:30:00Z""#, "2025-01-15T10:30:00.000Z"),
+            ("1736937000123", "2025-01-15T10:30:00.123Z"),
+            (r#""step 3""#, "1970-01-01T00:00:01.500Z"),
+            ("null", "1970-01-01T00:00:01.500Z"),
+            ("[1]", "1970-01-01T00:00:01.500Z"),
+        ] {
+            let event = format!(r#"{{"type":"x","job_id":"j","timestamp":{timestamp}}}"#);
+            let line = super::event_line(&event, &Palette::plain(), || Some(1_500)).unwrap();
+            assert!(line.starts_with(&format!("{time} j x")), "{line}");
+        }
+    }
+
+    #[test]
+    fn long_values_show_their_head_and_their_tail() {
+        let whole = "ä".repeat(VALUE_CHARS_MAX);
+        let reason = |text: &str| {
+            let event = serde_json::json!({"type": "job_paused", "job_id": "j", "data": {"reason": text}});
+            event_line(&event.to_string()).unwrap()
+        };
+        assert_eq!(reason(&whole), format!("- j job_paused reason={whole}"));
+        let tail = "ö".repeat(VALUE_CHARS_MAX - HEAD_CHARS);
+        let head = "ä".repeat(HEAD_CHARS);
+        assert_eq!(reason(&format!("{head}é{tail}")), format!("- j job_paused reason={head}…{tail}"));
+        let traceback = format!("Traceback\n{}ValueError: no rows\n", "  File \"x.py\", line 7\n".repeat(50));
+        let line = reason(&traceback);
+        assert!(
+            line.contains("reason=\"Traceback\\n") && line.ends_with("ValueError: no rows\\n\""),
+            "{line}"
+        );
+        let list = format!("[{}9]", "1,".repeat(500));
+        let event = format!(r#"{{"type":"x","job_id":"j","list":{list}}}"#);
+        assert!(event_line(&event).unwrap().ends_with(",1,9]"));
     }
 }

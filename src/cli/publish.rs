@@ -3,16 +3,21 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use clap::ValueHint;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Deserialize;
 
-use crate::cli::{default_ingest, say};
+use crate::cli::earlier::Earlier;
+use crate::cli::feed::Places;
+use crate::cli::outlet::{Outlet, Waiting, is_output_closed};
+use crate::cli::{say, warn_of_variables};
 use crate::wire::line::{is_id, trim};
 use crate::wire::members::is_control_line;
 
@@ -28,16 +33,17 @@ const WELCOME_SECONDS: Duration = Duration::from_secs(10);
 #[derive(Debug, clap::Args)]
 pub struct PublishArgs {
     /// The events, one JSON object a line; - is standard input
-    #[arg(value_name = "FILE", default_value = "-")]
+    #[arg(value_name = "FILE", default_value = "-", value_hint = ValueHint::FilePath)]
     pub file: PathBuf,
-    /// The daemon's ingest socket [default: LUXCAST_INGEST, else $XDG_RUNTIME_DIR/luxcast.sock, else
-    /// /run/luxcast/ingest.sock]
-    #[arg(long, value_name = "PATH")]
+    /// The daemon's ingest socket [default: LUXCAST_INGEST, else $XDG_RUNTIME_DIR/luxcast.sock or
+    /// /run/luxcast/ingest.sock, where a daemon listens]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub ingest: Option<PathBuf>,
     /// A name for this publisher, for --dedupe
-    #[arg(long, value_name = "NAME", value_parser = publisher_name)]
+    #[arg(long, value_name = "NAME", value_parser = publisher_name, value_hint = ValueHint::Other)]
     pub publisher: Option<String>,
-    /// Send the whole input again after a failure: what was accepted under this name is not taken twice
+    /// The same input again after a failure: the lines up to the last one that was accepted under this name are
+    /// skipped. Another input needs another name
     #[arg(long, requires = "publisher")]
     pub dedupe: bool,
     /// No progress bar
@@ -52,39 +58,42 @@ fn publisher_name(text: &str) -> Result<String, String> {
     Err("must be 1 to 128 characters out of A-Z a-z 0-9 _ . : -".to_owned())
 }
 
-/// Exit code 0: all accepted. 1: some refused, or no daemon. 2: nothing to read from.
+/// Exit code 0: all accepted. 1: some refused, now or earlier, or no daemon. 2: nothing to read from.
 pub fn run(args: PublishArgs) -> ExitCode {
-    run_as("publish", args, |input| input)
+    run_as("publish", args, |input, _| input)
 }
 
-/// The same under another name, with the input as `through` hands it on.
+/// The same under another name, with the input as `through` hands it on, which is told where it goes.
 pub fn run_as(
     name: &str,
     args: PublishArgs,
-    through: impl FnOnce(Box<dyn Read>) -> Box<dyn Read>,
+    through: impl FnOnce(Box<dyn Read>, Outlet) -> Box<dyn Read>,
 ) -> ExitCode {
-    let (input, size): (Box<dyn Read>, Option<u64>) = if args.file == Path::new("-") {
-        (Box::new(io::stdin()), None)
-    } else {
-        match File::open(&args.file).and_then(|file| Ok((file.metadata()?, file))) {
-            Ok((metadata, file)) => {
-                let size = metadata.is_file().then_some(metadata.len());
-                (Box::new(file), size)
-            }
-            Err(error) => {
-                say(&format!("luxcast {name}: {}: {error}", args.file.display()));
-                return ExitCode::from(2);
-            }
+    warn_of_variables(name);
+    let opened = match args.file == Path::new("-") {
+        true => io::stdin().as_fd().try_clone_to_owned().map(File::from),
+        false => File::open(&args.file),
+    };
+    let (file, metadata) = match opened.and_then(|file| Ok((file.metadata()?, file))) {
+        Ok((metadata, file)) => (file, metadata),
+        Err(error) => {
+            say(&format!("luxcast {name}: {}: {error}", args.file.display()));
+            return ExitCode::from(2);
         }
     };
+    let size = metadata.is_file().then_some(metadata.len());
+    // The daemon may go while there is nothing to send.
+    let outlet = Outlet::default();
+    let input = Box::new(Waiting { input: file, outlet: outlet.clone() });
     let bar = progress_bar(size, args.no_progress);
     let say_above_bar = |line: &str| bar.suspend(|| say(line));
-    let outcome = publish(&args, through(input), &say_above_bar, &bar);
+    let input = through(input, outlet.clone());
+    let outcome = publish(&args, input, &outlet, &say_above_bar, &bar);
     bar.finish_and_clear();
     match outcome {
         Ok(summary) => {
-            say(&summary.text());
-            ExitCode::from(u8::from(summary.refused > 0))
+            say(&summary.text(args.publisher.as_deref().filter(|_| args.dedupe)));
+            ExitCode::from(u8::from(summary.refused + summary.never_accepted > 0))
         }
         Err(error) => {
             say(&format!("luxcast {name}: {error}"));
@@ -106,24 +115,42 @@ fn progress_bar(size: Option<u64>, is_hidden: bool) -> ProgressBar {
     bar
 }
 
-/// How it ended, when it ended well.
+/// How it ended, when it ended well. Blank lines count nowhere.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Summary {
+    /// Of the lines that were sent now.
     accepted: u64,
-    /// Lines up to this one were taken earlier under this publisher's name.
-    accepted_earlier_to: u64,
     refused: u64,
+    /// Of those, for which the daemon told no reason.
+    unnamed: u64,
+    /// Not sent, since they were accepted earlier under this publisher's name.
+    accepted_earlier: u64,
+    /// Not sent either, since they stand among those, but are none that a daemon accepts.
+    never_accepted: u64,
 }
 
 impl Summary {
-    fn text(&self) -> String {
-        let lines = if self.accepted == 1 { "line" } else { "lines" };
-        let earlier = match self.accepted_earlier_to {
-            0 => String::new(),
-            line => format!(" (those up to line {line} earlier, not again)"),
-        };
-        let (accepted, refused) = (self.accepted, self.refused);
-        format!("{accepted} {lines} accepted{earlier}, {refused} refused")
+    /// `publisher` is the name whose lines are not taken twice.
+    fn text(&self, publisher: Option<&str>) -> String {
+        let lines = |count| if count == 1 { "line" } else { "lines" };
+        let now = if publisher.is_some() { " now" } else { "" };
+        let mut text =
+            format!("{} {} accepted{now}, {} refused", self.accepted, lines(self.accepted), self.refused);
+        if self.unnamed > 0 {
+            let named = self.refused - self.unnamed;
+            text.push_str(&format!(" ({named} named above, {} more, not named)", self.unnamed));
+        }
+        let earlier = self.accepted_earlier + self.never_accepted;
+        if let Some(publisher) = publisher.filter(|_| earlier > 0) {
+            let count = self.accepted_earlier;
+            let lines = lines(count);
+            text.push_str(&format!("; {count} {lines} accepted earlier under the name {publisher}, skipped"));
+            text.push_str(&format!("; {} never accepted", self.never_accepted));
+            if self.accepted + self.refused == 0 {
+                text.push_str("; nothing was sent: if this is another input, it needs another name");
+            }
+        }
+        text
     }
 }
 
@@ -137,6 +164,9 @@ enum Answer {
     },
     Ack {
         line: u64,
+        /// How many lines were refused so far. Older daemons do not say it.
+        #[serde(default)]
+        refused: u64,
     },
     Error {
         line: u64,
@@ -158,9 +188,18 @@ struct Answers {
 struct Seen {
     /// Lines up to this one, of the input, are done with.
     acknowledged: u64,
+    /// Refused lines that the daemon named: it drops errors rather than wait for us.
+    named: u64,
+    /// Refused lines as it counts them.
     refused: u64,
     /// Why no more answers come.
     end: Option<String>,
+}
+
+impl Seen {
+    fn refused(&self) -> u64 {
+        self.refused.max(self.named)
+    }
 }
 
 impl Answers {
@@ -180,25 +219,29 @@ impl Answers {
     }
 }
 
-/// `say` takes whole lines for people.
+/// `outlet` becomes that of the input; `say` takes whole lines for people.
 fn publish(
     args: &PublishArgs,
     input: impl Read,
+    outlet: &Outlet,
     say: &(dyn Fn(&str) + Sync),
     bar: &ProgressBar,
 ) -> Result<Summary, String> {
-    let path = args.ingest.clone().unwrap_or_else(default_ingest);
+    let places = Places::new(args.ingest.clone());
+    let (mut socket, path) = places.connect()?;
     let fail = |error: io::Error| format!("{}: {error}", path.display());
-    let mut socket = UnixStream::connect(&path).map_err(fail)?;
+    outlet.open(&socket);
     let mut reader = BufReader::new(socket.try_clone().map_err(fail)?);
     let accepted_before = greet(args, &mut socket, &mut reader).map_err(fail)?;
-    // Without `from`, the daemon counts `hello` as line 1.
+    // Without `dedupe`, the daemon counts `hello` as line 1.
     let hello_lines = u64::from(!args.dedupe);
 
     let answers = Answers::default();
+    answers.change(|seen| seen.acknowledged = accepted_before);
+    let mut earlier = Earlier::new(accepted_before);
     let sent = std::thread::scope(|scope| {
         scope.spawn(|| read_answers(reader, hello_lines, &answers, say));
-        let sent = send(input, &socket, &answers, say, bar);
+        let sent = send(input, &socket, &mut earlier, &answers, say, bar);
         if let Ok(Sent { last_line, .. }) = &sent {
             drop(answers.wait_for(*last_line));
         }
@@ -211,19 +254,29 @@ fn publish(
     let gone = |reason: &str| {
         format!(
             "the daemon went away ({reason}); lines up to {} are acknowledged, {} refused",
-            seen.acknowledged, seen.refused
+            seen.acknowledged,
+            seen.refused()
         )
     };
     let sent = sent.map_err(|error| match error {
+        SendError::Input(error) if is_output_closed(&error) => gone("end of stream"),
         SendError::Input(error) => format!("{}: {error}", args.file.display()),
         SendError::Socket(error) => gone(&error.to_string()),
     })?;
     if seen.acknowledged < sent.last_line {
         return Err(gone(seen.end.as_deref().unwrap_or("end of stream")));
     }
-    let refused = seen.refused + sent.withheld;
-    let accepted = sent.lines.saturating_sub(refused);
-    Ok(Summary { accepted, accepted_earlier_to: accepted_before.min(sent.last_line), refused })
+    if earlier.unnamed() > 0 {
+        say(&format!("{} more lines never accepted, not named", earlier.unnamed()));
+    }
+    let refused = seen.refused() + sent.withheld;
+    Ok(Summary {
+        accepted: sent.lines.saturating_sub(refused),
+        refused,
+        unnamed: seen.refused() - seen.named,
+        accepted_earlier: earlier.skipped - earlier.never_accepted,
+        never_accepted: earlier.never_accepted,
+    })
 }
 
 /// Says hello and waits for the welcome: how many lines of this name were accepted before.
@@ -232,12 +285,8 @@ fn greet(args: &PublishArgs, socket: &mut UnixStream, reader: &mut BufReader<Uni
     if let Some(name) = &args.publisher {
         hello.push_str(&format!(r#","publisher":"{name}""#));
     }
-    hello.push_str(if args.dedupe {
-        // So that the input's line numbers are the daemon's.
-        ",\"dedupe\":true}\n{\"op\":\"from\",\"line\":1}\n"
-    } else {
-        "}\n"
-    });
+    // With it, the first line that is sent is the one behind the last accepted one, and has its number here as there.
+    hello.push_str(if args.dedupe { ",\"dedupe\":true}\n" } else { "}\n" });
     socket.write_all(hello.as_bytes())?;
     socket.set_read_timeout(Some(WELCOME_SECONDS))?;
     let mut answer = String::new();
@@ -261,13 +310,14 @@ fn read_answers(reader: impl BufRead, hello_lines: u64, answers: &Answers, say: 
     for line in reader.lines() {
         match line {
             Ok(line) => match serde_json::from_str(&line) {
-                Ok(Answer::Ack { line }) => answers.change(|seen| {
+                Ok(Answer::Ack { line, refused }) => answers.change(|seen| {
                     seen.acknowledged = seen.acknowledged.max(line.saturating_sub(hello_lines));
+                    seen.refused = seen.refused.max(refused);
                 }),
                 Ok(Answer::Error { line, code, message }) => {
                     let line = line.saturating_sub(hello_lines);
                     say(&format!("line {line}: {code}: {message}"));
-                    answers.change(|seen| seen.refused += 1);
+                    answers.change(|seen| seen.named += 1);
                 }
                 _ => {}
             },
@@ -282,7 +332,7 @@ fn read_answers(reader: impl BufRead, hello_lines: u64, answers: &Answers, say: 
 
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Sent {
-    /// Lines that are not blank.
+    /// Lines that are not blank and were not accepted earlier.
     lines: u64,
     /// The number of the last of them.
     last_line: u64,
@@ -295,11 +345,12 @@ enum SendError {
     Socket(io::Error),
 }
 
-/// Sends all lines, each with its newline, blank ones and withheld ones as empty lines, so that
+/// Sends all lines but those of earlier, each with its newline, blank ones and withheld ones as empty lines, so that
 /// the numbers stay those of the input.
 fn send(
     input: impl Read,
     socket: impl Write,
+    earlier: &mut Earlier,
     answers: &Answers,
     say: &(dyn Fn(&str) + Sync),
     bar: &ProgressBar,
@@ -307,7 +358,7 @@ fn send(
     let mut input = BufReader::with_capacity(BLOCK_BYTES, input);
     let mut socket = BufWriter::with_capacity(BLOCK_BYTES, socket);
     let mut sent = Sent::default();
-    let mut number = 1;
+    let (mut number, mut last_line) = (1, 0);
     let mut piece = Vec::new();
     let mut is_line_start = true;
     let mut bytes = 0;
@@ -321,7 +372,17 @@ fn send(
         }
         bytes += length as u64;
         let text = piece.strip_suffix(b"\n").unwrap_or(&piece);
-        if !trim(text).is_empty() && sent.last_line != number {
+        let is_first_of_line = !trim(text).is_empty() && last_line != number;
+        if is_first_of_line {
+            last_line = number;
+        }
+        if earlier.has(number) {
+            let is_whole = is_line_start && (is_line_end || length < PIECE_BYTES_MAX as usize);
+            if is_first_of_line && let Some(news) = earlier.note(number, text, is_whole) {
+                say(&news);
+            }
+            piece.clear();
+        } else if is_first_of_line {
             sent.lines += 1;
             sent.last_line = number;
         }
@@ -340,10 +401,10 @@ fn send(
         if input.buffer().is_empty() {
             socket.flush().map_err(SendError::Socket)?;
             bar.set_position(bytes);
-            bar.set_message(format!("{} refused", answers.lock().refused));
+            bar.set_message(format!("{} refused", answers.lock().refused()));
         }
     }
-    if !is_line_start {
+    if !is_line_start && !earlier.has(number) {
         socket.write_all(b"\n").map_err(SendError::Socket)?;
     }
     socket.flush().map_err(SendError::Socket)?;
@@ -362,14 +423,15 @@ mod tests {
     use indicatif::ProgressBar;
 
     use super::{
-        Answers, PIECE_BYTES_MAX, PublishArgs, Sent, Summary, is_control_line, publish, publisher_name, send,
+        Answers, Earlier, Outlet, PIECE_BYTES_MAX, PublishArgs, Sent, Summary, is_control_line, publish,
+        publisher_name, send,
     };
     use crate::wire::line::{LineError, write_ack, write_error, write_welcome};
 
     fn sent(input: &[u8]) -> (Sent, Vec<u8>) {
         let mut out = Vec::new();
         let bar = ProgressBar::hidden();
-        let result = send(input, &mut out, &Answers::default(), &|_| {}, &bar);
+        let result = send(input, &mut out, &mut Earlier::new(0), &Answers::default(), &|_| {}, &bar);
         (result.ok().unwrap(), out)
     }
 
@@ -412,10 +474,18 @@ mod tests {
 
     #[test]
     fn the_summary_reads_well() {
-        let summary = Summary { accepted: 7685, accepted_earlier_to: 0, refused: 2 };
-        assert_eq!(summary.text(), "7685 lines accepted, 2 refused");
-        let summary = Summary { accepted: 1, accepted_earlier_to: 1, refused: 0 };
-        assert_eq!(summary.text(), "1 line accepted (those up to line 1 earlier, not again), 0 refused");
+        let summary = Summary { accepted: 7685, refused: 2, ..Summary::default() };
+        assert_eq!(summary.text(None), "7685 lines accepted, 2 refused");
+        let summary = Summary { refused: 1000, unnamed: 936, ..Summary::default() };
+        let expected = "0 lines accepted, 1000 refused (64 named above, 936 more, not named)";
+        assert_eq!(summary.text(None), expected);
+        let summary = Summary { accepted: 1, accepted_earlier: 3, ..Summary::default() };
+        let expected = "1 line accepted now, 0 refused; 3 lines accepted earlier under the name p, skipped; 0 never accepted";
+        assert_eq!(summary.text(Some("p")), expected);
+        let summary = Summary { accepted_earlier: 1, never_accepted: 2, ..Summary::default() };
+        let expected = "0 lines accepted now, 0 refused; 1 line accepted earlier under the name p, skipped; 2 never \
+                        accepted; nothing was sent: if this is another input, it needs another name";
+        assert_eq!(summary.text(Some("p")), expected);
     }
 
     /// A directory of its own for each test, gone afterwards.
@@ -464,7 +534,7 @@ mod tests {
                 daemon(BufReader::new(socket.try_clone().unwrap()), socket);
             });
             let say = |line: &str| said.lock().unwrap().push(line.to_owned());
-            publish(&args(&path, dedupe), input, &say, &ProgressBar::hidden())
+            publish(&args(&path, dedupe), input, &Outlet::default(), &say, &ProgressBar::hidden())
         });
         (outcome, said.into_inner().unwrap())
     }
@@ -498,33 +568,63 @@ mod tests {
             });
             assert_eq!(line(&mut reader), "");
         });
-        let expected = Summary { accepted: 2, accepted_earlier_to: 0, refused: 1 };
+        let expected = Summary { accepted: 2, refused: 1, ..Summary::default() };
         assert_eq!(outcome, Ok(expected));
         assert_eq!(said, ["line 3: bad_json: the line is not one valid JSON value"]);
     }
 
     #[test]
-    fn with_dedupe_the_numbers_are_the_files_own() {
-        let input = &b"{\"n\":1}\n{\"n\":2}\nbad\n"[..];
+    fn with_dedupe_the_numbers_are_the_files_own_and_what_was_accepted_is_not_sent() {
+        let input = &b"{\"type\":\"x\",\"job_id\":\"j\"}\nbad\n\n{\"n\":4}\n\nworse"[..];
         let (outcome, said) = publish_to(true, input, |mut reader, mut socket| {
             assert_eq!(
                 line(&mut reader),
                 "{\"op\":\"hello\",\"ack\":true,\"publisher\":\"p1\",\"dedupe\":true}\n"
             );
-            assert_eq!(line(&mut reader), "{\"op\":\"from\",\"line\":1}\n");
-            answer(&mut socket, |out| write_welcome(out, 9, Some(1)));
-            for _ in 0..3 {
-                line(&mut reader);
-            }
+            answer(&mut socket, |out| write_welcome(out, 9, Some(3)));
+            assert_eq!([0; 3].map(|_| line(&mut reader)), ["{\"n\":4}\n", "\n", "worse\n"]);
             answer(&mut socket, |out| {
-                write_error(out, 3, LineError::BadJson);
-                write_ack(out, 3, 10);
+                write_error(out, 6, LineError::BadJson);
+                write_ack(out, 6, 10);
             });
             assert_eq!(line(&mut reader), "");
         });
-        let expected = Summary { accepted: 2, accepted_earlier_to: 1, refused: 1 };
+        let expected =
+            Summary { accepted: 1, refused: 1, unnamed: 0, accepted_earlier: 1, never_accepted: 1 };
         assert_eq!(outcome, Ok(expected));
-        assert_eq!(said, ["line 3: bad_json: the line is not one valid JSON value"]);
+        let told = "bad_json: the line is not one valid JSON value";
+        assert_eq!(said, [format!("line 2: {told} (never accepted)"), format!("line 6: {told}")]);
+    }
+
+    #[test]
+    fn an_input_that_was_accepted_to_its_end_is_not_sent() {
+        for input in ["{\"type\":\"x\",\"job_id\":\"j\"}\n", "{\"type\":\"x\",\"job_id\":\"j\"}"] {
+            let (outcome, said) = publish_to(true, input.as_bytes(), |mut reader, mut socket| {
+                line(&mut reader);
+                answer(&mut socket, |out| write_welcome(out, 9, Some(1)));
+                assert_eq!(line(&mut reader), "");
+            });
+            assert_eq!(outcome, Ok(Summary { accepted_earlier: 1, ..Summary::default() }));
+            assert!(said.is_empty(), "{said:?}");
+        }
+    }
+
+    #[test]
+    fn refused_lines_that_are_not_named_are_counted_by_the_ack() {
+        let input = "bad\n".repeat(1_000);
+        let (outcome, said) = publish_to(false, input.as_bytes(), |mut reader, mut socket| {
+            line(&mut reader);
+            answer(&mut socket, |out| write_welcome(out, 9, None));
+            (0..1_000).for_each(|_| drop(line(&mut reader)));
+            answer(&mut socket, |out| {
+                (2..66).for_each(|number| write_error(out, number, LineError::BadJson));
+                let ack = r#"{"op":"ack","line":1001,"stream_seq":9,"refused":1000}"#;
+                out.extend_from_slice(format!("{ack}\n").as_bytes());
+            });
+            assert_eq!(line(&mut reader), "");
+        });
+        let expected = Summary { refused: 1_000, unnamed: 936, ..Summary::default() };
+        assert_eq!((outcome, said.len()), (Ok(expected), 64));
     }
 
     #[test]

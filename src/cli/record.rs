@@ -1,95 +1,99 @@
 //! `luxcast record`: writes the events of a job, a flow or everything into a file, as their publisher wrote them, for
 //! `replay`, `publish` and bug reports.
 
-use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{self, ExitCode};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
+use clap::ValueHint;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::cli;
-use crate::cli::watch::{Viewer, WatchArgs, since, watch};
+use crate::cli::ending::JobEnd;
+use crate::cli::outlet::Outlet;
+use crate::cli::recording::{Recording, hold};
+use crate::cli::tail::{EXIT_UNKNOWN, LOST, TIMED_OUT};
+use crate::cli::watch::{End, RealClock, Viewer, watch};
+use crate::cli::watch_args::{WatchArgs, since};
 use crate::wire::action::Since;
 use crate::wire::members::members;
 
 #[derive(Debug, clap::Args)]
 pub struct RecordArgs {
     /// Where the events go, one JSON object a line; - is standard output
-    #[arg(value_name = "FILE", default_value = "-")]
+    #[arg(value_name = "FILE", default_value = "-", value_hint = ValueHint::FilePath)]
     pub file: PathBuf,
     #[command(flatten)]
     pub watch: WatchArgs,
-    /// Where to begin: at the start of what is kept, behind event number N, with the last 100, or now
-    #[arg(long, value_name = "N|start|-100|now", default_value = "start", allow_hyphen_values = true, value_parser = since)]
-    pub since: Since,
+    /// Where to begin: at the start of what is kept, behind event number N, with the last 100, or now [default: start]
+    #[arg(long, value_name = "N|start|-100|now", allow_hyphen_values = true, value_parser = since,
+          value_hint = ValueHint::Other)]
+    pub since: Option<Since>,
     /// Without the events of type metrics: of a job whose publisher sends none, they are the daemon's own
     #[arg(long)]
     pub without_metrics: bool,
-    /// Replace the file if there is one
+    /// Replace the file if there is one, once there is an event to put into it
     #[arg(long)]
     pub force: bool,
 }
 
 /// Exit code 0: all that happened until a signal, the end of the job or with `--once` of the connection is in the
-/// file. 1: something is missing. 2: wrong usage, or the file cannot be made.
+/// file. 1: something is missing. 2: wrong usage, or the file cannot be made. 3, with `--until-end`: the job is lost, or
+/// the time was up before its end.
 pub fn run(mut args: RecordArgs) -> ExitCode {
+    cli::warn_of_variables("record");
     let problem = args.watch.complete().err();
-    let out = problem.map_or_else(|| open(&args.file, args.force), Err);
-    let out = match out {
-        Ok(out) => out,
+    let recording = problem.map_or_else(|| Recording::open(&args.file, args.force), Err);
+    let recording = match recording {
+        Ok(recording) => recording,
         Err(problem) => {
             cli::say(&format!("luxcast record: {problem}"));
             return ExitCode::from(cli::EXIT_USAGE);
         }
     };
     let tally = Arc::new(Tally::default());
-    if let Err(error) = end_by_signal(tally.clone()) {
+    if let Err(error) = end_by_signal(tally.clone(), recording.replacing()) {
         cli::say(&format!("luxcast record: {error}"));
         return ExitCode::from(1);
     }
-    let mut recorder = Recorder { out, tally: tally.clone(), leaves_metrics_out: args.without_metrics };
-    let outcome = watch(&args.watch, args.since, &mut recorder, thread::sleep);
-    if let Err(message) = &outcome {
-        recorder.say(message);
-        // Not in the way of the next attempt.
-        if tally.events.load(Ordering::Relaxed) == 0 && args.file != Path::new("-") {
-            let _ = fs::remove_file(&args.file);
+    let outlet = recording.outlet();
+    let mut recorder =
+        Recorder { out: recording, outlet, tally: tally.clone(), leaves_metrics_out: args.without_metrics };
+    let first = args.since.or(args.watch.pasted_since).unwrap_or(Since::Start);
+    let outcome = watch(&args.watch, first, &mut recorder, &mut RealClock);
+    let code = match &outcome {
+        Err(message) => {
+            recorder.say(message);
+            1
         }
-    }
-    ExitCode::from(tally.tell().max(u8::from(outcome.is_err())))
-}
-
-fn open(file: &Path, replaces: bool) -> Result<Box<dyn Write>, String> {
-    if file == Path::new("-") {
-        return Ok(Box::new(io::stdout().lock()));
-    }
-    let mut options = OpenOptions::new();
-    options.write(true);
-    match replaces {
-        true => options.create(true).truncate(true),
-        false => options.create_new(true),
+        Ok(End::Job(JobEnd::Lost)) => {
+            recorder.say(LOST);
+            EXIT_UNKNOWN
+        }
+        Ok(End::TimedOut) if args.watch.until_end => {
+            recorder.say(TIMED_OUT);
+            EXIT_UNKNOWN
+        }
+        Ok(_) => 0,
     };
-    let open: io::Result<File> = options.open(file);
-    match open {
-        Ok(file) => Ok(Box::new(file)),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            Err(format!("{} is there already: --force replaces it", file.display()))
-        }
-        Err(error) => Err(format!("{}: {error}", file.display())),
+    if outcome.is_err() && tally.events.load(Ordering::Relaxed) == 0 {
+        // Not in the way of the next attempt.
+        recorder.out.abandon();
     }
+    ExitCode::from(tally.tell().max(code))
 }
 
 /// SIGINT and SIGTERM are how a recording ends that would go on for ever. Each event is written at once, so that there
 /// is nothing to wait for.
-fn end_by_signal(tally: Arc<Tally>) -> io::Result<()> {
+fn end_by_signal(tally: Arc<Tally>, replacing: Arc<Mutex<()>>) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     thread::spawn(move || {
         if signals.forever().next().is_some() {
+            let _held = hold(&replacing);
             process::exit(tally.tell().into());
         }
     });
@@ -122,6 +126,7 @@ fn summary(events: u64, gaps: u64) -> String {
 
 struct Recorder<O> {
     out: O,
+    outlet: Outlet,
     tally: Arc<Tally>,
     leaves_metrics_out: bool,
 }
@@ -153,6 +158,10 @@ impl<O: Write> Viewer for Recorder<O> {
     fn note_gap(&mut self) {
         self.tally.gaps.fetch_add(1, Ordering::Relaxed);
     }
+
+    fn outlet(&self) -> Outlet {
+        self.outlet.clone()
+    }
 }
 
 fn is_metrics(event: &str) -> bool {
@@ -167,10 +176,9 @@ fn as_published(event: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::sync::Arc;
 
-    use super::{Recorder, Tally, Viewer, as_published, open, summary};
+    use super::{Outlet, Recorder, Tally, Viewer, as_published, summary};
 
     #[test]
     fn lines_are_the_publishers_byte_for_byte() {
@@ -183,7 +191,8 @@ mod tests {
     #[test]
     fn numbered_events_are_written_and_counted() {
         let tally = Arc::new(Tally::default());
-        let mut recorder = Recorder { out: Vec::new(), tally: tally.clone(), leaves_metrics_out: true };
+        let (out, outlet) = (Vec::new(), Outlet::default());
+        let mut recorder = Recorder { out, outlet, tally: tally.clone(), leaves_metrics_out: true };
         let metrics = r#"{"type":"metrics","job_id":"j","metrics":{}}"#;
         recorder.show(metrics, None).unwrap();
         recorder.show(&metrics.replacen('{', r#"{"stream_seq":5,"#, 1), Some(5)).unwrap();
@@ -196,18 +205,6 @@ mod tests {
         recorder.show(&metrics.replacen('{', r#"{"stream_seq":7,"#, 1), Some(7)).unwrap();
         assert!(recorder.out.ends_with(format!("{metrics}\n").as_bytes()));
         assert!(recorder.show(r#"{"type":"x","stream_seq":8}"#, Some(8)).is_err());
-    }
-
-    #[test]
-    fn a_file_is_not_replaced_unasked() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("events.ndjson");
-        fs::write(&file, "old").unwrap();
-        assert!(open(&file, false).err().unwrap().contains("--force"));
-        assert_eq!(fs::read_to_string(&file).unwrap(), "old");
-        drop(open(&file, true).unwrap());
-        assert_eq!(fs::read_to_string(&file).unwrap(), "");
-        assert!(open(&directory.path().join("no/such"), true).is_err());
     }
 
     #[test]

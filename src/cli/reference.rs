@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::Command;
+use clap::{Command, ValueHint};
 use clap_complete::Shell;
 
 use crate::cli;
@@ -18,7 +18,7 @@ pub struct CompletionsArgs {
 #[derive(Debug, clap::Args)]
 pub struct ManArgs {
     /// The page of this command [default: of luxcast itself]
-    #[arg(value_name = "COMMAND")]
+    #[arg(value_name = "COMMAND", value_hint = ValueHint::Other)]
     pub command: Option<String>,
 }
 
@@ -51,16 +51,18 @@ fn print(text: &[u8]) -> ExitCode {
     }
 }
 
-/// In roff. A subcommand's page is called `luxcast-NAME`.
+/// In roff. A subcommand's page is called `luxcast-NAME`, and says how it is typed: `luxcast NAME`.
 fn page(command: &Command, subcommand: Option<&str>) -> Result<Vec<u8>, String> {
+    let mut command = command.clone();
+    // Gives each subcommand what all have in common.
+    command.build();
     let wanted = match subcommand {
-        None => command.clone(),
+        None => command,
         Some(name) => {
             let found = command.find_subcommand(name);
             let found = found.ok_or_else(|| format!("there is no command {name}"))?;
-            let title = format!("{}-{name}", command.get_name());
-            let version = command.get_version().unwrap_or_default().to_owned();
-            found.clone().name(title.clone()).bin_name(title).version(version)
+            let program = command.get_name();
+            found.clone().name(format!("{program}-{name}")).bin_name(format!("{program} {name}"))
         }
     };
     let mut page = Vec::new();
@@ -77,7 +79,8 @@ mod tests {
     fn command() -> Command {
         let watch =
             Command::new("watch").about("Watch it").arg(Arg::new("job").long("job").help("Only this job"));
-        Command::new("program").about("Streams events").version("1.2.3").subcommand(watch)
+        let program = Command::new("program").about("Streams events").version("1.2.3");
+        program.propagate_version(true).subcommand(watch)
     }
 
     #[test]
@@ -87,6 +90,7 @@ mod tests {
         assert!(own.contains(".TH program 1") && own.contains("program\\-watch(1)"), "{own}");
         let watch = text(Some("watch"));
         assert!(watch.contains(".TH program-watch 1") && watch.contains("Only this job"), "{watch}");
+        assert!(watch.contains(r"\fBprogram watch\fR") && watch.contains("1.2.3"), "{watch}");
         assert!(page(&command(), Some("fly")).is_err());
     }
 }

@@ -1,17 +1,18 @@
 //! `luxcast replay`: feeds the daemon with recorded events, as far apart as their own timestamps say.
 
-use std::borrow::Cow;
 use std::io::{self, BufRead, BufReader, Read};
 use std::mem;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::thread;
 use std::time::{Duration, Instant};
 
+use clap::ValueHint;
+
+use crate::cli::outlet::Outlet;
 use crate::cli::publish::{self, PublishArgs};
-use crate::cli::watch::seconds;
+use crate::cli::watch_args::seconds;
 use crate::wire::members::members;
-use crate::wire::stamp::parse_unix_micros;
+use crate::wire::stamp::read_json;
 
 /// Lines that are due go together, up to so many bytes.
 const BLOCK_BYTES: usize = 64 << 10;
@@ -22,17 +23,17 @@ const PIECE_BYTES_MAX: u64 = 1 << 20;
 #[derive(Debug, clap::Args)]
 pub struct ReplayArgs {
     /// The events, one JSON object a line; - is standard input
-    #[arg(value_name = "FILE", default_value = "-")]
+    #[arg(value_name = "FILE", default_value = "-", value_hint = ValueHint::FilePath)]
     pub file: PathBuf,
     /// How many times as fast as it happened, or max
-    #[arg(long, value_name = "FACTOR", default_value = "1", value_parser = speed)]
+    #[arg(long, value_name = "FACTOR", default_value = "1", value_parser = speed, value_hint = ValueHint::Other)]
     pub speed: f64,
     /// No pause longer than so many seconds
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, value_hint = ValueHint::Other)]
     pub pause_max: Option<Duration>,
-    /// The daemon's ingest socket [default: LUXCAST_INGEST, else $XDG_RUNTIME_DIR/luxcast.sock, else
-    /// /run/luxcast/ingest.sock]
-    #[arg(long, value_name = "PATH")]
+    /// The daemon's ingest socket [default: LUXCAST_INGEST, else $XDG_RUNTIME_DIR/luxcast.sock or
+    /// /run/luxcast/ingest.sock, where a daemon listens]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub ingest: Option<PathBuf>,
     /// No progress bar
     #[arg(long)]
@@ -57,7 +58,10 @@ pub fn run(args: ReplayArgs) -> ExitCode {
         dedupe: false,
         no_progress: args.no_progress,
     };
-    publish::run_as("replay", publish, |input| Box::new(Paced::new(input, timetable, RealTime::default())))
+    publish::run_as("replay", publish, |input, outlet| {
+        let time = RealTime { began: Instant::now(), outlet };
+        Box::new(Paced::new(input, timetable, time))
+    })
 }
 
 /// When each line is due, counted from the first.
@@ -88,8 +92,7 @@ impl Timetable {
 
 fn time_of(line: &[u8]) -> Option<i64> {
     let [timestamp] = members(std::str::from_utf8(line).ok()?, &["timestamp"])?;
-    let text: Cow<'_, str> = serde_json::from_str(timestamp?).ok()?;
-    parse_unix_micros(&text)
+    read_json(timestamp?)
 }
 
 /// A clock that begins at zero and can be waited for.
@@ -98,21 +101,19 @@ trait Time {
     fn wait(&mut self, duration: Duration);
 }
 
-struct RealTime(Instant);
-
-impl Default for RealTime {
-    fn default() -> Self {
-        Self(Instant::now())
-    }
+struct RealTime {
+    began: Instant,
+    /// Without anybody to send to, there is nothing to wait for.
+    outlet: Outlet,
 }
 
 impl Time for RealTime {
     fn now(&self) -> Duration {
-        self.0.elapsed()
+        self.began.elapsed()
     }
 
     fn wait(&mut self, duration: Duration) {
-        thread::sleep(duration);
+        self.outlet.sleep(duration);
     }
 }
 
@@ -246,6 +247,18 @@ mod tests {
     }
 
     #[test]
+    fn numbers_are_times_too() {
+        let input = r#"{"timestamp":1736937000}
+{"timestamp":1736937001.5}
+{"timestamp":"2025-01-15T10:30:02Z"}
+{"timestamp":1736937004000}
+{"timestamp":1736937004250000}
+"#;
+        let found = replayed(input.as_bytes(), 1.0, Duration::MAX);
+        assert_eq!(found.iter().map(|(time, _)| *time).collect::<Vec<_>>(), [0, 1500, 2000, 4000, 4250]);
+    }
+
+    #[test]
     fn the_bytes_are_those_of_the_input() {
         let long = format!("{{\"a\":\"{}\"}}\n", "x".repeat(2 * PIECE_BYTES_MAX as usize + 7));
         let many = line("00").repeat(5_000);
@@ -263,10 +276,11 @@ mod tests {
     fn times_far_apart_do_no_harm() {
         let input = r#"{"timestamp":"1970-01-01T00:00:00Z"}
 {"timestamp":"9000-12-31T23:59:59Z"}
+{"timestamp":true}
 {"timestamp":5}
 "#;
         let found = replayed(input.as_bytes(), 1e-300, Duration::from_millis(5));
-        assert_eq!(found.iter().map(|(time, _)| *time).collect::<Vec<_>>(), [0, 5, 5]);
+        assert_eq!(found.iter().map(|(time, _)| *time).collect::<Vec<_>>(), [0, 5, 5, 5]);
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub fn run(flags: &ArgMatches) -> ExitCode {
     let loaded = match config::load(flags, env::vars_os()) {
         Ok(loaded) => loaded,
         Err(error) => {
-            eprintln!("luxcast: {error}");
+            super::say(&format!("luxcast: {error}"));
             return ExitCode::from(EXIT_USAGE);
         }
     };

@@ -6,34 +6,37 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::default_ingest;
+use clap::ValueHint;
+
+use super::feed::Places;
+use super::outlet::Outlet;
+use super::say;
 use crate::sim::pacer::Pacer;
 use crate::sim::{Engine, Options};
 
 #[derive(Debug, clap::Args)]
 pub struct SimArgs {
-    /// The daemon's ingest socket [default: LUXCAST_INGEST, else $XDG_RUNTIME_DIR/luxcast.sock, else
-    /// /run/luxcast/ingest.sock]
-    #[arg(long, value_name = "PATH")]
+    /// The daemon's ingest socket [default: LUXCAST_INGEST, else $XDG_RUNTIME_DIR/luxcast.sock or
+    /// /run/luxcast/ingest.sock, where a daemon listens]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub ingest: Option<PathBuf>,
     /// Events a second, evenly; 0 = as fast as they are taken
-    #[arg(long, value_name = "RATE", default_value = "50", value_parser = read_rate)]
+    #[arg(long, value_name = "RATE", default_value = "50", value_parser = read_rate, value_hint = ValueHint::Other)]
     pub events_per_second: f64,
     /// Jobs at work at the same time
     #[arg(long, value_name = "N", default_value = "8",
-          value_parser = clap::value_parser!(u32).range(1..=JOBS_MAX))]
+          value_parser = clap::value_parser!(u32).range(1..=JOBS_MAX), value_hint = ValueHint::Other)]
     pub jobs: u32,
     /// The same seed makes the same jobs [default: another one each time, which is printed]
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_hint = ValueHint::Other)]
     pub seed: Option<u64>,
     /// Stop after so many events [default: never]
-    #[arg(long, value_name = "EVENTS")]
+    #[arg(long, value_name = "EVENTS", value_hint = ValueHint::Other)]
     pub count: Option<u64>,
     /// The share of jobs that fail, from 0 to 1
-    #[arg(long, value_name = "SHARE", default_value = "0.1", value_parser = read_share)]
+    #[arg(long, value_name = "SHARE", default_value = "0.1", value_parser = read_share, value_hint = ValueHint::Other)]
     pub failure_rate: f64,
     /// Write the events on standard output instead
     #[arg(long, conflicts_with = "ingest")]
@@ -61,24 +64,27 @@ const RETRY_LONGEST: Duration = Duration::from_secs(5);
 
 /// Runs until `count` events are written, or for ever.
 pub fn run(args: SimArgs) -> ExitCode {
+    super::warn_of_variables("sim");
     let seed = args.seed.unwrap_or_else(|| {
         let seed = unix_micros() as u64;
-        eprintln!("luxcast sim: seed {seed}");
+        say(&format!("luxcast sim: seed {seed}"));
         seed
     });
     let jobs = usize::try_from(args.jobs).expect("a u32 fits");
     let options = Options { jobs, failure_rate: args.failure_rate, endless_job: None };
     let pacer = (args.events_per_second > 0.0).then(|| Pacer::new(args.events_per_second));
     let left = args.count.unwrap_or(u64::MAX);
-    let simulation = Simulation { engine: Engine::new(seed, options), pacer, left };
+    let outlet = if args.stdout { Outlet::of(&io::stdout()) } else { Outlet::default() };
+    let simulation = Simulation { engine: Engine::new(seed, options), pacer, left, outlet };
 
     let stop = Arc::new(AtomicBool::new(false));
     let written = if args.stdout {
         let mut out = io::stdout().lock();
         simulation.run(&stop, |lines| out.write_all(lines).and_then(|()| out.flush()))
     } else {
-        let path = args.ingest.unwrap_or_else(default_ingest);
-        let mut publisher = Publisher::new(path, stop.clone(), |news| eprintln!("luxcast sim: {news}"));
+        let places = Places::new(args.ingest);
+        let mut publisher =
+            Publisher::new(places, stop.clone(), |news: &str| say(&format!("luxcast sim: {news}")));
         simulation.run(&stop, |lines| {
             publisher.send(lines);
             Ok(())
@@ -89,7 +95,7 @@ pub fn run(args: SimArgs) -> ExitCode {
         // Whoever read it has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("luxcast sim: cannot write on standard output: {error}");
+            say(&format!("luxcast sim: cannot write on standard output: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -102,8 +108,9 @@ pub fn run_demo(ingest: PathBuf, stop: Arc<AtomicBool>) {
     let options = Options { jobs: 5, endless_job, ..Options::default() };
     let engine = Engine::new(unix_micros() as u64, options);
     let pacer = Some(Pacer::new(DEMO_EVENTS_PER_SECOND));
-    let simulation = Simulation { engine, pacer, left: u64::MAX };
-    let mut publisher = Publisher::new(ingest, stop.clone(), |news| tracing::warn!("demo: {news}"));
+    let simulation = Simulation { engine, pacer, left: u64::MAX, outlet: Outlet::default() };
+    let mut publisher =
+        Publisher::new(Places::new(Some(ingest)), stop.clone(), |news| tracing::warn!("demo: {news}"));
     let written = simulation.run(&stop, |lines| {
         publisher.send(lines);
         Ok(())
@@ -116,6 +123,8 @@ struct Simulation {
     engine: Engine,
     pacer: Option<Pacer>,
     left: u64,
+    /// Where the lines go, if that can be closed while none is due.
+    outlet: Outlet,
 }
 
 impl Simulation {
@@ -140,8 +149,9 @@ impl Simulation {
             write(lines.as_bytes())?;
             if let Some(pacer) = &mut self.pacer
                 && self.left > 0
+                && sleep(pacer.wait(), stop, &self.outlet)
             {
-                sleep(pacer.wait(), stop);
+                return Err(io::ErrorKind::BrokenPipe.into());
             }
         }
         Ok(())
@@ -150,7 +160,7 @@ impl Simulation {
 
 /// A connection to the ingest socket that is made again whenever it is lost.
 struct Publisher<F> {
-    path: PathBuf,
+    places: Places,
     stream: Option<UnixStream>,
     stop: Arc<AtomicBool>,
     /// Told once when the daemon is out of reach, and once when it is back.
@@ -159,8 +169,8 @@ struct Publisher<F> {
 }
 
 impl<F: FnMut(&str)> Publisher<F> {
-    fn new(path: PathBuf, stop: Arc<AtomicBool>, tell: F) -> Publisher<F> {
-        Publisher { path, stream: None, stop, tell, is_out_of_reach: false }
+    fn new(places: Places, stop: Arc<AtomicBool>, tell: F) -> Publisher<F> {
+        Publisher { places, stream: None, stop, tell, is_out_of_reach: false }
     }
 
     /// Writes these whole lines, on more than one connection if it must: a line that was cut off is sent again
@@ -187,7 +197,7 @@ impl<F: FnMut(&str)> Publisher<F> {
     fn connect(&mut self) {
         let mut pause = RETRY_FIRST;
         while !self.stop.load(Ordering::Relaxed) {
-            match open(&self.path) {
+            match open(&self.places) {
                 Ok(stream) => {
                     self.stream = Some(stream);
                     if std::mem::take(&mut self.is_out_of_reach) {
@@ -197,10 +207,9 @@ impl<F: FnMut(&str)> Publisher<F> {
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut self.is_out_of_reach, true) {
-                        let path = self.path.display();
-                        (self.tell)(&format!("cannot reach {path}: {error}; trying again"));
+                        (self.tell)(&format!("cannot reach {error}; trying again"));
                     }
-                    sleep(pause, &self.stop);
+                    sleep(pause, &self.stop, &Outlet::default());
                     pause = (pause * 2).min(RETRY_LONGEST);
                 }
             }
@@ -208,10 +217,10 @@ impl<F: FnMut(&str)> Publisher<F> {
     }
 }
 
-fn open(path: &PathBuf) -> io::Result<UnixStream> {
-    let stream = UnixStream::connect(path)?;
+fn open(places: &Places) -> Result<UnixStream, String> {
+    let (stream, _) = places.connect()?;
     // So that a daemon which takes nothing does not keep us from seeing that we are to stop.
-    stream.set_write_timeout(Some(LOOK_INTERVAL))?;
+    stream.set_write_timeout(Some(LOOK_INTERVAL)).map_err(|error| error.to_string())?;
     Ok(stream)
 }
 
@@ -225,15 +234,17 @@ fn line_start(lines: &[u8], place: usize) -> usize {
     lines[..place].iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1)
 }
 
-/// Sleeps, but not long after `stop` is set.
-fn sleep(duration: Duration, stop: &AtomicBool) {
+/// Sleeps, but not long after `stop` is set. Whether the output was closed, which ends it too.
+fn sleep(duration: Duration, stop: &AtomicBool, outlet: &Outlet) -> bool {
     let start = Instant::now();
     loop {
         let left = duration.saturating_sub(start.elapsed());
         if left.is_zero() || stop.load(Ordering::Relaxed) {
-            return;
+            return false;
         }
-        thread::sleep(left.min(LOOK_INTERVAL));
+        if outlet.sleep(left.min(LOOK_INTERVAL)) {
+            return true;
+        }
     }
 }
 
@@ -255,7 +266,7 @@ fn read_share(text: &str) -> Result<f64, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Publisher, Simulation, line_start, read_rate, read_share, run_demo};
+    use super::{Outlet, Places, Publisher, Simulation, line_start, read_rate, read_share, run_demo};
     use crate::sim::pacer::Pacer;
     use crate::sim::{Engine, Options};
     use std::io::{BufRead, BufReader, Read};
@@ -280,7 +291,7 @@ mod tests {
             let engine = Engine::new(1, Options::default());
             let mut lines = 0;
             let stop = AtomicBool::new(false);
-            let simulation = Simulation { engine, pacer, left: count };
+            let simulation = Simulation { engine, pacer, left: count, outlet: Outlet::default() };
             let written = simulation.run(&stop, |text| {
                 lines += text.iter().filter(|byte| **byte == b'\n').count() as u64;
                 Ok(())
@@ -302,7 +313,7 @@ mod tests {
             let (path, lines) = (path.clone(), lines.clone());
             move || {
                 let stop = Arc::new(AtomicBool::new(false));
-                let mut publisher = Publisher::new(path, stop, move |news| {
+                let mut publisher = Publisher::new(Places::new(Some(path)), stop, move |news| {
                     let _ = tell.send(news.to_string());
                 });
                 publisher.send(lines.as_bytes());
@@ -349,7 +360,7 @@ mod tests {
         let (ours, _theirs) = UnixStream::pair().unwrap();
         ours.set_write_timeout(Some(super::LOOK_INTERVAL)).unwrap();
         let stop = Arc::new(AtomicBool::new(false));
-        let mut publisher = Publisher::new(PathBuf::new(), stop.clone(), |_: &str| {});
+        let mut publisher = Publisher::new(Places::new(Some(PathBuf::new())), stop.clone(), |_: &str| {});
         publisher.stream = Some(ours);
         let sending = thread::spawn(move || publisher.send(&vec![b'x'; 8 << 20]));
         stop.store(true, Ordering::Relaxed);
@@ -359,7 +370,8 @@ mod tests {
     #[test]
     fn a_stall_of_the_reader_is_followed_by_no_burst() {
         let engine = Engine::new(1, Options::default());
-        let simulation = Simulation { engine, pacer: Some(Pacer::new(1_000.0)), left: 300 };
+        let simulation =
+            Simulation { engine, pacer: Some(Pacer::new(1_000.0)), left: 300, outlet: Outlet::default() };
         let stop = AtomicBool::new(false);
         let (mut largest, mut writes) = (0, 0);
         let start = Instant::now();
@@ -375,6 +387,17 @@ mod tests {
         // Two milliseconds asked for and twenty forgiven, at one event a millisecond.
         assert!(largest <= 23, "{largest} at once");
         assert!(start.elapsed() >= Duration::from_millis(700), "{:?}", start.elapsed());
+    }
+
+    #[test]
+    fn an_output_that_is_closed_while_nothing_is_due_ends_it() {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let engine = Engine::new(1, Options::default());
+        let simulation =
+            Simulation { engine, pacer: Some(Pacer::new(0.001)), left: 2, outlet: Outlet::of(&writer) };
+        drop(reader);
+        let written = simulation.run(&AtomicBool::new(false), |_| Ok(()));
+        assert_eq!(written.unwrap_err().kind(), std::io::ErrorKind::BrokenPipe);
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use crate::cli::watch::WatchArgs;
+use crate::cli::ending::is_lost;
+use crate::cli::watch_args::WatchArgs;
 use crate::wire::members::members;
 
 const REDRAW: Duration = Duration::from_millis(250);
@@ -49,7 +50,7 @@ impl StatusLine {
         self.bar.inc(1);
         let Some(shown) = self.job_status else { return };
         let now = job_status(event).unwrap_or(match shown {
-            "not seen yet" => "running",
+            "not seen yet" | "lost" => "running",
             other => other,
         });
         if now != shown {
@@ -112,6 +113,7 @@ fn job_status(event: &str) -> Option<&'static str> {
         r#""job_completed""# => "completed",
         r#""job_failed""# => "failed",
         r#""job_cancelled""# => "cancelled",
+        r#""metrics""# if is_lost(event) => "lost",
         _ => return None,
     };
     Some(status)
@@ -119,14 +121,12 @@ fn job_status(event: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use clap::{Args, Command, FromArgMatches};
-
-    use super::{StatusLine, WatchArgs};
+    use super::StatusLine;
+    use crate::cli::watch_args::tests::args;
 
     #[test]
     fn the_status_of_a_job_follows_its_events() {
-        let command = WatchArgs::augment_args(Command::new("tail").no_binary_name(true));
-        let args = WatchArgs::from_arg_matches(&command.get_matches_from(["--job", "j"])).unwrap();
+        let args = args(&["--job", "j"]).unwrap();
         let mut line = StatusLine::new(&args, true);
         assert_eq!(line.text(), " · not seen yet · not connected");
         line.set_connected(true);
@@ -140,10 +140,14 @@ mod tests {
             line.count_event(&format!(r#"{{"stream_seq":1,"type":"{kind}","job_id":"j"}}"#));
             assert_eq!(line.text(), text);
         }
+        line.count_event(r#"{"stream_seq":2,"type":"metrics","job_id":"j","metrics":{"status":"lost"}}"#);
+        assert_eq!(line.text(), " · lost");
+        line.count_event(r#"{"stream_seq":3,"type":"x","job_id":"j"}"#);
+        assert_eq!(line.text(), " · running");
         line.count_gap();
         line.count_gap();
         line.set_connected(false);
-        assert_eq!(line.text(), " · failed · 2 gaps · not connected");
-        assert_eq!(line.bar.position(), 5);
+        assert_eq!(line.text(), " · running · 2 gaps · not connected");
+        assert_eq!(line.bar.position(), 7);
     }
 }

@@ -2,23 +2,26 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
-use std::thread;
 use std::time::Duration;
 
-use clap::ColorChoice;
+use clap::{ColorChoice, ValueHint};
 
 use crate::cli;
+use crate::cli::arrivals::Arrivals;
 use crate::cli::ending::JobEnd;
 use crate::cli::event_line::{Palette, event_line};
+use crate::cli::outlet::Outlet;
 use crate::cli::status_line::StatusLine;
-use crate::cli::watch::{End, Viewer, WatchArgs, since, watch};
+use crate::cli::watch::{End, RealClock, Viewer, watch, way};
+use crate::cli::watch_args::{WatchArgs, since};
 use crate::wire::action::Since;
+use crate::wire::stamp::parse_unix_micros;
 
 /// How long a daemon may be away before the question how the job ends is given up.
 const GIVE_UP: Duration = Duration::from_secs(60);
 
-/// Of `--exit-status`: how the job ended cannot be told.
-const EXIT_UNKNOWN: u8 = 3;
+/// How the job ended cannot be told.
+pub const EXIT_UNKNOWN: u8 = 3;
 
 #[derive(Debug, clap::Args)]
 pub struct TailArgs {
@@ -26,26 +29,30 @@ pub struct TailArgs {
     pub watch: WatchArgs,
     /// Where to begin: behind event number N, at the start of what is kept, with the last 100, or now [default: now;
     /// with --until-end start]
-    #[arg(long, value_name = "N|start|-100|now", allow_hyphen_values = true, value_parser = since)]
+    #[arg(long, value_name = "N|start|-100|now", allow_hyphen_values = true, value_parser = since,
+          value_hint = ValueHint::Other)]
     pub since: Option<Since>,
     /// The events as the daemon sends them, one JSON object a line
     #[arg(long)]
     pub json: bool,
     /// With --until-end: the exit code is 0 if the job completed, 1 if it failed or was cancelled, 3 if that cannot
-    /// be told: the daemon refused, or was away for longer than --give-up (60 if not given)
+    /// be told: the job is lost, the time is up, the daemon refused, or it was away for longer than --give-up (60 if
+    /// not given)
     #[arg(long, requires = "until_end")]
     pub exit_status: bool,
     /// Colours: where a terminal shows them, always, or never
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub color: ColorChoice,
-    /// No line that tells the status
+    /// No line that tells the status (there is one where standard output is a terminal)
     #[arg(long)]
     pub no_status: bool,
 }
 
-/// Exit code 0: standard output was closed, the job ended, or with `--once` the connection. 1: refused, or the
-/// daemon could not be reached. With `--exit-status`, see there.
+/// Exit code 0: standard output was closed, the job ended, the time was up, or with `--once` the connection ended. 1:
+/// refused, or the daemon could not be reached. 3, with `--until-end`: the job is lost, or the time was up before its
+/// end. With `--exit-status`, see there.
 pub fn run(mut args: TailArgs) -> ExitCode {
+    cli::warn_of_variables("tail");
     if let Err(problem) = args.watch.complete() {
         cli::say(&format!("luxcast tail: {problem}"));
         return ExitCode::from(cli::EXIT_USAGE);
@@ -54,21 +61,31 @@ pub fn run(mut args: TailArgs) -> ExitCode {
         args.watch.give_up = Some(GIVE_UP);
     }
     let mut screen = Screen::new(&args);
-    let outcome = watch(&args.watch, first(&args), &mut screen, thread::sleep);
+    let outcome = watch(&args.watch, first(&args), &mut screen, &mut RealClock);
     screen.status.clear();
-    if let Err(message) = &outcome {
-        screen.say(message);
+    match &outcome {
+        Err(message) => screen.say(message),
+        Ok(End::Job(JobEnd::Lost)) => screen.say(LOST),
+        Ok(End::TimedOut) if args.watch.until_end => screen.say(TIMED_OUT),
+        Ok(_) => {}
     }
-    ExitCode::from(exit_code(&outcome, args.exit_status))
+    ExitCode::from(exit_code(&outcome, args.watch.until_end, args.exit_status))
 }
+
+/// What is said of ends that are none.
+pub const LOST: &str = "the job is lost: its publisher has been silent for too long";
+pub const TIMED_OUT: &str = "the time is up, and the job has not ended";
 
 /// Where to begin: with the past, if the job may have ended already.
 fn first(args: &TailArgs) -> Since {
-    args.since.unwrap_or(if args.watch.until_end { Since::Start } else { Since::Now })
+    let usual = if args.watch.until_end { Since::Start } else { Since::Now };
+    args.since.or(args.watch.pasted_since).unwrap_or(usual)
 }
 
-fn exit_code(outcome: &Result<End, String>, tells_job: bool) -> u8 {
+fn exit_code(outcome: &Result<End, String>, waits_for_job: bool, tells_job: bool) -> u8 {
     match outcome {
+        Ok(End::Job(JobEnd::Lost)) => EXIT_UNKNOWN,
+        Ok(End::TimedOut) if waits_for_job => EXIT_UNKNOWN,
         Ok(End::Job(JobEnd::Failed | JobEnd::Cancelled)) if tells_job => 1,
         Ok(End::Job(_)) => 0,
         Ok(_) | Err(_) if tells_job => EXIT_UNKNOWN,
@@ -86,6 +103,8 @@ struct Screen<O> {
     palette: Palette,
     connections: u64,
     status: StatusLine,
+    arrivals: Arrivals,
+    outlet: Outlet,
 }
 
 impl Screen<io::StdoutLock<'static>> {
@@ -96,13 +115,19 @@ impl Screen<io::StdoutLock<'static>> {
             ColorChoice::Never => false,
             ColorChoice::Auto => anstream::AutoStream::choice(&out) != anstream::ColorChoice::Never,
         };
+        let is_terminal = out.is_terminal();
+        let outlet = Outlet::of(&out);
         Self {
-            shares_terminal: out.is_terminal(),
+            shares_terminal: is_terminal,
             out,
             is_json: args.json,
             palette: if is_coloured { Palette::coloured() } else { Palette::plain() },
             connections: 0,
-            status: StatusLine::new(&args.watch, args.no_status),
+            // Beside a pipe it would stand among what comes out of that at the terminal.
+            status: StatusLine::new(&args.watch, args.no_status || !is_terminal),
+            // What is wrong with the way, the watch itself says.
+            arrivals: Arrivals::of(way(&args.watch, outlet.clone()).ok()),
+            outlet,
         }
     }
 }
@@ -116,7 +141,10 @@ impl<O: Write> Viewer for Screen<O> {
         }
         let line = match self.is_json {
             true => None,
-            false => event_line(event, &self.palette),
+            false => {
+                let arrivals = &mut self.arrivals;
+                event_line(event, &self.palette, || arrivals.of_event(stream_seq?))
+            }
         };
         let mut line = line.unwrap_or_else(|| event.to_owned());
         line.push('\n');
@@ -147,6 +175,15 @@ impl<O: Write> Viewer for Screen<O> {
         self.connections += u64::from(is_connected);
         self.status.set_connected(is_connected);
     }
+
+    fn note_daemon(&mut self, newest: u64, server_time: Option<&str>) {
+        let server_unix_ms = server_time.and_then(parse_unix_micros).map(|micros| micros.div_euclid(1000));
+        self.arrivals.note_connected(newest, server_unix_ms);
+    }
+
+    fn outlet(&self) -> Outlet {
+        self.outlet.clone()
+    }
 }
 
 #[cfg(test)]
@@ -155,7 +192,9 @@ mod tests {
 
     use clap::{Args, Command, FromArgMatches};
 
-    use super::{End, JobEnd, Palette, Screen, Since, StatusLine, TailArgs, Viewer, exit_code, first};
+    use super::{
+        Arrivals, End, JobEnd, Outlet, Palette, Screen, Since, StatusLine, TailArgs, Viewer, exit_code, first,
+    };
 
     fn args(words: &[&str]) -> Result<TailArgs, clap::Error> {
         let command = TailArgs::augment_args(Command::new("tail").no_binary_name(true));
@@ -171,6 +210,8 @@ mod tests {
             palette: Palette::plain(),
             connections,
             status: StatusLine::new(&watch, true),
+            arrivals: Arrivals::new(Box::new(|_, _| Some(vec![(10, 1_736_937_000_000)]))),
+            outlet: Outlet::default(),
         }
     }
 
@@ -181,10 +222,14 @@ mod tests {
     fn people_get_lines_and_the_snapshot_once() {
         let mut people = screen(false, 1);
         people.show(SNAPSHOT, None).unwrap();
+        people.note_daemon(20, Some("2025-01-15T10:30:00.000Z"));
         people.show(EVENT, Some(20)).unwrap();
         people.note_connection(true);
         people.show(SNAPSHOT, None).unwrap();
-        assert_eq!(String::from_utf8(people.out).unwrap(), "- j metrics events=2\n- j x\n");
+        assert_eq!(
+            String::from_utf8(people.out).unwrap(),
+            "- j metrics events=2\n2025-01-15T10:30:00.000Z j x\n"
+        );
     }
 
     #[test]
@@ -209,19 +254,19 @@ mod tests {
     #[test]
     fn exit_codes_tell_how_it_ended() {
         let table = [
-            (Ok(End::Job(JobEnd::Completed)), 0, 0),
-            (Ok(End::Job(JobEnd::Failed)), 0, 1),
-            (Ok(End::Job(JobEnd::Cancelled)), 0, 1),
-            (Ok(End::Disconnected), 0, 3),
-            (Ok(End::OutputClosed), 0, 3),
-            (Err("refused".to_owned()), 1, 3),
+            (Ok(End::Job(JobEnd::Completed)), [0, 0, 0]),
+            (Ok(End::Job(JobEnd::Failed)), [0, 0, 1]),
+            (Ok(End::Job(JobEnd::Cancelled)), [0, 0, 1]),
+            (Ok(End::Job(JobEnd::Lost)), [3, 3, 3]),
+            (Ok(End::TimedOut), [0, 3, 3]),
+            (Ok(End::Disconnected), [0, 0, 3]),
+            (Ok(End::OutputClosed), [0, 0, 3]),
+            (Err("refused".to_owned()), [1, 1, 3]),
         ];
-        for (outcome, plain, telling) in table {
-            assert_eq!(
-                (exit_code(&outcome, false), exit_code(&outcome, true)),
-                (plain, telling),
-                "{outcome:?}"
-            );
+        for (outcome, codes) in table {
+            let found = [(false, false), (true, false), (true, true)]
+                .map(|(waits_for_job, tells_job)| exit_code(&outcome, waits_for_job, tells_job));
+            assert_eq!(found, codes, "{outcome:?}");
         }
     }
 }

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use clap::ValueHint;
 use clap::builder::PossibleValuesParser;
 use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
@@ -25,10 +26,10 @@ const TOKEN_BYTES: usize = 32;
 #[command(group = clap::ArgGroup::new("scope").required(true).multiple(true).args(["jobs", "flows", "all", "admin"]))]
 pub struct TokenArgs {
     /// Jobs that it allows, with commas between them; a * at the end of an id stands for anything
-    #[arg(long, value_name = "IDS", value_delimiter = ',', value_parser = pattern)]
+    #[arg(long, value_name = "IDS", value_delimiter = ',', value_parser = pattern, value_hint = ValueHint::Other)]
     pub jobs: Vec<String>,
     /// Flows that it allows, likewise
-    #[arg(long, value_name = "IDS", value_delimiter = ',', value_parser = pattern)]
+    #[arg(long, value_name = "IDS", value_delimiter = ',', value_parser = pattern, value_hint = ValueHint::Other)]
     pub flows: Vec<String>,
     /// Every job, every flow, and everything at once
     #[arg(long)]
@@ -46,13 +47,13 @@ pub struct TokenArgs {
     #[arg(long, requires_all = ["key", "algorithm"])]
     pub jwt: bool,
     /// With --jwt: the secret (HS256), or the private key in PEM
-    #[arg(long, value_name = "FILE", requires = "jwt")]
+    #[arg(long, value_name = "FILE", requires = "jwt", value_hint = ValueHint::FilePath)]
     pub key: Option<PathBuf>,
     /// With --jwt: how it is signed
     #[arg(long, value_name = "NAME", requires = "jwt", value_parser = PossibleValuesParser::new(JWT_ALGORITHMS.map(|row| row.0)))]
     pub algorithm: Option<String>,
     /// With --jwt: how long it is good [default: for ever]
-    #[arg(long, value_name = "SECONDS", requires = "jwt", value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
+    #[arg(long, value_name = "SECONDS", requires = "jwt", value_parser = clap::value_parser!(u64).range(1..=1 << 40), value_hint = ValueHint::Other)]
     pub expires: Option<u64>,
 }
 

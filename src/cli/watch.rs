@@ -1,130 +1,21 @@
 //! Watching the daemon, for the commands that do: connects, follows the events, and comes back by itself behind the
 //! last one when the connection ends.
 
-use std::env;
 use std::io::{self, ErrorKind};
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use clap::builder::{OsStringValueParser, TypedValueParser};
 use serde::Deserialize;
-use tungstenite::http::Uri;
 use tungstenite::{Message, WebSocket};
 
 use crate::cli::backoff::{Backoff, random_unit};
-use crate::cli::connection::{Refused, SILENCE, Stream, Token, connect, set_patience, trust};
-use crate::cli::ending::{Ending, JobEnd};
-use crate::config::TOKEN_VARIABLE;
+use crate::cli::connection::{Refused, SILENCE, Stream, Way, patient, reason};
+use crate::cli::ending::{Ending, JobEnd, is_lost};
+use crate::cli::outlet::{Outlet, is_output_closed};
+use crate::cli::watch_args::WatchArgs;
 use crate::wire::action::Since;
-use crate::wire::line::{is_id, is_type_name};
 
 /// A connection that lasted so long was a good one: the waits begin anew.
 const BACKOFF_FORGOTTEN: Duration = Duration::from_secs(10);
-
-/// What must be known to tell how a job ends. Those that were not asked for are not shown.
-const ENDING_TYPES: &[&str] =
-    &["job_started", "job_resumed", "job_completed", "job_failed", "job_cancelled", "metrics"];
-
-#[derive(Debug, clap::Args)]
-pub struct WatchArgs {
-    /// Only this job, also if it has not begun yet
-    #[arg(long, value_name = "ID", value_parser = id, group = "what")]
-    pub job: Option<String>,
-    /// Only this flow, with all its jobs
-    #[arg(long, value_name = "ID", value_parser = id, group = "what")]
-    pub flow: Option<String>,
-    /// Every event of the daemon (the default)
-    #[arg(long, group = "what")]
-    pub all: bool,
-    /// Where the daemon listens
-    #[arg(long, value_name = "URL", default_value = "ws://127.0.0.1:20555", value_parser = base_url)]
-    pub url: String,
-    /// For wss://: PEM file with the authority to trust [default: those that this system trusts]
-    #[arg(long, value_name = "FILE")]
-    pub ca: Option<PathBuf>,
-    /// Only these types of events, with commas between them
-    #[arg(long, value_name = "TYPES", value_delimiter = ',', value_parser = type_name)]
-    pub events: Vec<String>,
-    /// With --job: only the events that debuggers use (jobs, routines, breakpoints, execution)
-    #[arg(long, requires = "job", conflicts_with_all = ["flow", "all"])]
-    pub debug: bool,
-    /// With --job: end when the job does, or at once if it has ended
-    #[arg(long, requires = "job", conflicts_with_all = ["flow", "all"])]
-    pub until_end: bool,
-    /// End when the connection ends, instead of connecting again
-    #[arg(long)]
-    pub once: bool,
-    /// For how many seconds to try to connect again, once the daemon has gone
-    #[arg(long, value_name = "SECONDS", conflicts_with = "once", value_parser = seconds)]
-    pub give_up: Option<Duration>,
-    /// What the daemon lets us in for [default: LUXCAST_TOKEN, which other users of this machine cannot see]
-    #[arg(long, value_name = "TOKEN", allow_hyphen_values = true, value_parser = OsStringValueParser::new().map(Token::new))]
-    pub token: Option<Token>,
-}
-
-impl WatchArgs {
-    /// Takes the token from where it is if no flag gives it.
-    ///
-    /// # Errors
-    /// What is wrong with the arguments.
-    pub fn complete(&mut self) -> Result<(), String> {
-        if self.token.is_none() {
-            self.token = env::var_os(TOKEN_VARIABLE).filter(|text| !text.is_empty()).map(Token::new);
-        }
-        if let Some(token) = &self.token {
-            token.header()?;
-        }
-        if self.ca.is_some() && !self.speaks_tls() {
-            return Err("--ca goes with a URL that begins with wss://".to_owned());
-        }
-        Ok(())
-    }
-
-    fn speaks_tls(&self) -> bool {
-        self.url.starts_with("wss:")
-    }
-
-    /// Whether such an event was asked for, and not only needed to know how the job ends.
-    fn asks_for(&self, kind: &str) -> bool {
-        self.events.is_empty() || !ENDING_TYPES.contains(&kind) || self.events.iter().any(|name| name == kind)
-    }
-}
-
-fn id(text: &str) -> Result<String, String> {
-    if is_id(text) {
-        return Ok(text.to_owned());
-    }
-    Err("must be 1 to 128 characters out of A-Z a-z 0-9 _ . : -".to_owned())
-}
-
-fn type_name(text: &str) -> Result<String, String> {
-    if is_type_name(text) {
-        return Ok(text.to_owned());
-    }
-    Err("a type is 1 to 64 characters out of A-Z a-z 0-9 _ . : -".to_owned())
-}
-
-/// A base without a slash at its end, to which the path of the endpoint is added.
-fn base_url(text: &str) -> Result<String, String> {
-    let uri: Uri = text.parse().map_err(|error| format!("{error}"))?;
-    if !matches!(uri.scheme_str(), Some("ws" | "wss")) {
-        return Err("must begin with ws:// or wss://".to_owned());
-    }
-    if uri.host().is_none_or(str::is_empty) || uri.query().is_some() || text.contains('#') {
-        return Err("must be like ws://HOST:PORT".to_owned());
-    }
-    Ok(text.trim_end_matches('/').to_owned())
-}
-
-pub fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    seconds.ok_or_else(|| "must be a number of seconds, 0 or more".to_owned())
-}
-
-pub fn since(text: &str) -> Result<Since, String> {
-    let since = Since::parse(text);
-    since.ok_or_else(|| "must be a stream_seq, start, now, or -100 for the last 100".to_owned())
-}
 
 /// What somebody does with what is watched.
 pub trait Viewer {
@@ -139,6 +30,14 @@ pub trait Viewer {
 
     /// Connected, or not any more.
     fn note_connection(&mut self, _is_connected: bool) {}
+
+    /// What the daemon said of itself at the beginning of the connection.
+    fn note_daemon(&mut self, _newest: u64, _server_time: Option<&str>) {}
+
+    /// Where the events go, whose end ends the watch.
+    fn outlet(&self) -> Outlet {
+        Outlet::default()
+    }
 }
 
 /// How a watch ended.
@@ -150,6 +49,37 @@ pub enum End {
     Disconnected,
     /// With `until_end`: the job did.
     Job(JobEnd),
+    /// With `timeout`: the time is up.
+    TimedOut,
+}
+
+/// Time as a watch needs it, which tests make up.
+pub trait Clock {
+    fn now(&self) -> Instant;
+
+    /// Whether the output was closed meanwhile, which ends the sleep.
+    fn sleep(&mut self, limit: Duration, outlet: &Outlet) -> bool;
+}
+
+pub struct RealClock;
+
+impl Clock for RealClock {
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn sleep(&mut self, limit: Duration, outlet: &Outlet) -> bool {
+        outlet.sleep(limit)
+    }
+}
+
+/// The way to the daemon that these arguments say.
+///
+/// # Errors
+/// With TLS: nobody to trust.
+pub fn way(args: &WatchArgs, outlet: Outlet) -> Result<Way, String> {
+    let (address, token) = (args.address.clone(), args.token.clone());
+    Ok(Way { address, token, trust: args.trust()?, outlet })
 }
 
 /// Watches until there is an end.
@@ -160,27 +90,31 @@ pub fn watch(
     args: &WatchArgs,
     since: Since,
     viewer: &mut dyn Viewer,
-    mut sleep: impl FnMut(Duration),
+    clock: &mut dyn Clock,
 ) -> Result<End, String> {
-    let trust = args.speaks_tls().then(|| trust(args.ca.as_deref())).transpose()?;
-    let mut watch = Watch::new(args, since);
+    let way = way(args, viewer.outlet())?;
+    let timeout = args.timeout.and_then(|limit| clock.now().checked_add(limit));
+    let mut watch = Watch { args, way: &way, since, ending: Ending::default(), retry_after: None, timeout };
     let mut backoff = Backoff::default();
     let mut has_been_connected = false;
-    let mut lost_for = Duration::ZERO;
+    // When it is given up, counted from when the daemon went.
+    let later = |from: Instant| args.give_up.and_then(|limit| from.checked_add(limit));
+    let mut given_up = later(clock.now());
     loop {
-        let url = endpoint_url(args, watch.since);
-        let began = Instant::now();
-        let (reason, told) = match connect(&url, args.token.as_ref(), trust.as_ref()) {
+        let began = clock.now();
+        let until = [timeout, given_up].into_iter().flatten().min();
+        let (reason, told) = match way.watch(&args.target(watch.since), until) {
             Ok(mut socket) => {
                 if has_been_connected {
                     viewer.say("connected again");
                 }
                 has_been_connected = true;
-                lost_for = Duration::ZERO;
                 viewer.note_connection(true);
                 let end = watch.follow(&mut socket, viewer);
                 viewer.note_connection(false);
-                if began.elapsed() >= BACKOFF_FORGOTTEN {
+                let now = clock.now();
+                given_up = later(now);
+                if now.duration_since(began) >= BACKOFF_FORGOTTEN {
                     backoff = Backoff::default();
                 }
                 match end {
@@ -190,42 +124,34 @@ pub fn watch(
                     Stop::Lost(reason) => (reason, watch.retry_after.take()),
                 }
             }
+            Err(Refused::OutputClosed) => return Ok(End::OutputClosed),
             Err(Refused::ForGood(reason)) => return Err(reason),
+            Err(Refused::ForNow { .. }) if is_over(timeout, clock) => return Ok(End::TimedOut),
             Err(Refused::ForNow { reason, .. }) if args.once => return Err(reason),
             Err(Refused::ForNow { reason, retry_after: None }) if !has_been_connected => {
                 return Err(reason);
             }
-            Err(Refused::ForNow { reason, retry_after }) => {
-                lost_for += began.elapsed();
-                (reason, retry_after)
-            }
+            Err(Refused::ForNow { reason, retry_after }) => (reason, retry_after),
         };
-        let wait = backoff.next(told, random_unit());
-        lost_for += wait;
-        if args.give_up.is_some_and(|limit| lost_for > limit) {
+        if is_over(given_up, clock) {
             return Err(format!("{reason}; given up"));
         }
+        // The last attempt is made when it is given up, not before.
+        let ends = [timeout, given_up].into_iter().flatten();
+        let left = ends.map(|end| end.saturating_duration_since(clock.now())).min();
+        let wait = backoff.next(told, random_unit()).min(left.unwrap_or(Duration::MAX));
         viewer.say(&format!("{reason}; connecting again in {:.1} s", wait.as_secs_f64()));
-        sleep(wait);
+        if clock.sleep(wait, &way.outlet) {
+            return Ok(End::OutputClosed);
+        }
+        if is_over(timeout, clock) {
+            return Ok(End::TimedOut);
+        }
     }
 }
 
-fn endpoint_url(args: &WatchArgs, since: Since) -> String {
-    let base = &args.url;
-    let mut url = match (&args.job, &args.flow) {
-        (Some(job), _) if args.debug => format!("{base}/api/v1/ws/jobs/{job}/debug"),
-        (Some(job), _) => format!("{base}/api/v1/ws/jobs/{job}/monitor"),
-        (None, Some(flow)) => format!("{base}/api/v1/ws/flows/{flow}/monitor"),
-        (None, None) => format!("{base}/api/v1/ws/events"),
-    };
-    url.push_str(&format!("?since={since}"));
-    if !args.events.is_empty() {
-        let needed = ENDING_TYPES.iter().filter(|kind| args.until_end && !args.asks_for(kind));
-        let names: Vec<&str> = args.events.iter().map(String::as_str).chain(needed.copied()).collect();
-        // Names of types need no escaping in a query (RFC 3986 section 3.4).
-        url.push_str(&format!("&events={}", names.join(",")));
-    }
-    url
+fn is_over(end: Option<Instant>, clock: &dyn Clock) -> bool {
+    end.is_some_and(|end| end <= clock.now())
 }
 
 /// Why nothing more is read from a connection.
@@ -238,11 +164,14 @@ enum Stop {
 /// What is known across connections.
 struct Watch<'a> {
     args: &'a WatchArgs,
+    way: &'a Way,
     /// Where the next connection begins, so that nothing is repeated and nothing left out.
     since: Since,
     ending: Ending,
     /// What the daemon asked for when it took its leave.
     retry_after: Option<Duration>,
+    /// When the time is up.
+    timeout: Option<Instant>,
 }
 
 /// What matters of a message to where we stand. An event has a number and no type of the
@@ -258,6 +187,7 @@ struct Envelope<'a> {
 struct Status {
     status: String,
     stream_seq: Option<u64>,
+    server_time: Option<String>,
     #[serde(default)]
     reason: String,
     retry_after_ms: Option<u64>,
@@ -277,24 +207,17 @@ struct Fault {
     message: String,
 }
 
-impl<'a> Watch<'a> {
-    fn new(args: &'a WatchArgs, since: Since) -> Self {
-        Self { args, since, ending: Ending::default(), retry_after: None }
-    }
-
-    /// Reads until the connection, the output or the job ends.
+impl Watch<'_> {
+    /// Reads until the connection, the output, the time or the job ends.
     fn follow(&mut self, socket: &mut WebSocket<Stream>, viewer: &mut dyn Viewer) -> Stop {
         let mut is_probed = false;
         let mut close = None;
-        let mut patience = SILENCE;
+        patient(socket.get_mut()).until = self.timeout;
         loop {
-            let wanted = self.patience();
-            if wanted != patience {
-                patience = wanted;
-                if let Err(error) = set_patience(socket, patience) {
-                    return Stop::Lost(error.to_string());
-                }
+            if self.timeout.is_some_and(|end| end <= Instant::now()) {
+                return Stop::End(End::TimedOut);
             }
+            patient(socket.get_mut()).patience = self.patience();
             match socket.read() {
                 Ok(Message::Text(text)) => match self.handle(&text, viewer) {
                     Ok(None) => {}
@@ -308,9 +231,10 @@ impl<'a> Watch<'a> {
                     close = Some(format!("closed: {} {}", frame.code, frame.reason));
                 }
                 Ok(_) => {}
-                Err(tungstenite::Error::Io(error))
-                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
-                {
+                Err(tungstenite::Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
+                    if self.timeout.is_some_and(|end| end <= Instant::now()) {
+                        continue;
+                    }
                     if let Some(end) = self.pending_end() {
                         return Stop::End(End::Job(end));
                     }
@@ -319,6 +243,12 @@ impl<'a> Watch<'a> {
                     }
                     is_probed = true;
                     continue;
+                }
+                Err(tungstenite::Error::Io(error)) if is_output_closed(&error) => {
+                    return Stop::End(End::OutputClosed);
+                }
+                Err(tungstenite::Error::Io(error)) => {
+                    return Stop::Lost(close.unwrap_or_else(|| reason(&error, &self.way.address.host)));
                 }
                 Err(error) => return Stop::Lost(close.unwrap_or_else(|| error.to_string())),
             }
@@ -346,7 +276,10 @@ impl<'a> Watch<'a> {
         match envelope.kind.as_ref() {
             "connection:status" => self.handle_status(text, viewer),
             // The connection's own position: all its events up to there went out before.
-            "ping" => self.stand_at(envelope.stream_seq),
+            "ping" => {
+                self.stand_at(envelope.stream_seq);
+                return Ok(self.lost_behind_debug());
+            }
             "pong" | "subscription:confirmed" => {}
             // Not a position: kept events from inside the gap may still follow.
             "stream:gap" => {
@@ -366,7 +299,7 @@ impl<'a> Watch<'a> {
                 }
                 self.stand_at(envelope.stream_seq);
                 let end = match envelope.stream_seq {
-                    Some(stream_seq) => self.ending.note_event(kind, stream_seq),
+                    Some(stream_seq) => self.ending.note_event(kind, stream_seq, text),
                     None => {
                         self.ending.note_snapshot(text);
                         None
@@ -376,6 +309,18 @@ impl<'a> Watch<'a> {
             }
         }
         Ok(None)
+    }
+
+    /// `/debug` has no metrics, which alone tell of a job that is lost: they are looked for where they are, with each
+    /// heartbeat.
+    fn lost_behind_debug(&self) -> Option<JobEnd> {
+        let job = self.args.job.as_ref().filter(|_| self.args.debug && self.args.until_end)?;
+        let target = format!("/api/v1/ws/jobs/{job}/monitor?events=metrics");
+        let mut socket = self.way.watch(&target, self.timeout).ok()?;
+        patient(socket.get_mut()).patience = Ending::QUIET;
+        // The greeting, and the snapshot if the job is known.
+        let mut texts = std::iter::from_fn(|| socket.read().ok()).take(2);
+        texts.any(|text| text.to_text().is_ok_and(is_lost)).then_some(JobEnd::Lost)
     }
 
     fn stand_at(&mut self, stream_seq: Option<u64>) {
@@ -390,7 +335,9 @@ impl<'a> Watch<'a> {
         };
         match status.status.as_str() {
             "connected" => {
-                self.ending.note_connected(status.stream_seq.unwrap_or(0));
+                let newest = status.stream_seq.unwrap_or(0);
+                self.ending.note_connected(newest);
+                viewer.note_daemon(newest, status.server_time.as_deref());
                 // The newest event of all. Where the past was asked for, that is yet to come.
                 if self.since == Since::Now {
                     self.stand_at(status.stream_seq);
@@ -418,94 +365,45 @@ fn gap_line(gap: &Gap) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{self, ErrorKind};
+    use std::io::{self, ErrorKind, Write};
     use std::net::TcpListener;
     use std::sync::mpsc;
     use std::thread;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
-    use clap::{Args, Command, FromArgMatches};
     use tungstenite::Message;
     use tungstenite::handshake::server::{Request, Response};
 
-    use super::{
-        End, JobEnd, Since, Viewer, Watch, WatchArgs, base_url, endpoint_url, seconds, since, watch,
-    };
+    use super::{Clock, End, Ending, JobEnd, Outlet, Since, Viewer, Watch, WatchArgs, way};
+    use crate::cli::watch_args::tests::args;
 
-    fn args(words: &[&str]) -> Result<WatchArgs, clap::Error> {
-        let command = WatchArgs::augment_args(Command::new("tail").no_binary_name(true));
-        WatchArgs::from_arg_matches(&command.try_get_matches_from(words)?)
+    /// Sleeping takes no time, and after so many times somebody gives up.
+    struct FakeClock {
+        real: Instant,
+        slept: Vec<Duration>,
+        sleeps_max: usize,
     }
 
-    #[test]
-    fn the_url_names_what_is_watched() {
-        let url = |words: &[&str], since| endpoint_url(&args(words).unwrap(), since);
-        let base = "ws://127.0.0.1:20555/api/v1/ws";
-        assert_eq!(url(&[], Since::Now), format!("{base}/events?since=now"));
-        assert_eq!(url(&["--all"], Since::Last(100)), format!("{base}/events?since=-100"));
-        let filtered = format!("{base}/jobs/a:1/monitor?since=start&events=job_failed,x");
-        let words = ["--job", "a:1", "--events", "job_failed,x", "--until-end"];
-        assert_eq!(url(&words[..4], Since::Start), filtered);
-        assert_eq!(
-            url(&words, Since::Start),
-            format!("{filtered},job_started,job_resumed,job_completed,job_cancelled,metrics")
-        );
-        assert_eq!(
-            url(&["--job", "a", "--debug"], Since::After(17)),
-            format!("{base}/jobs/a/debug?since=17")
-        );
-        assert_eq!(
-            url(&["--flow", "f", "--url", "ws://[::1]:9/"], Since::Now),
-            "ws://[::1]:9/api/v1/ws/flows/f/monitor?since=now"
-        );
-    }
-
-    #[test]
-    fn wrong_arguments_are_usage_errors() {
-        for words in [
-            &["--job", "a/b"][..],
-            &["--job", "a", "--flow", "f"],
-            &["--job", "a", "--all"],
-            &["--flow", "f", "--debug"],
-            &["--debug"],
-            &["--until-end"],
-            &["--flow", "f", "--until-end"],
-            &["--give-up", "-1"],
-            &["--give-up", "soon"],
-            &["--give-up", "1", "--once"],
-            &["--events", "a,"],
-            &["--url", "https://host"],
-            &["--url", "host:1"],
-            &["--url", "ws://host?token=x"],
-            &["--token"],
-        ] {
-            let error = args(words).unwrap_err();
-            assert_eq!(error.exit_code(), 2, "{words:?}");
+    impl FakeClock {
+        fn new(sleeps_max: usize) -> Self {
+            Self { real: Instant::now(), slept: Vec::new(), sleeps_max }
         }
     }
 
-    #[test]
-    fn a_token_goes_into_the_request_and_is_shown_nowhere() {
-        let given = args(&["--token", "-secret"]).unwrap();
-        let token = given.token.clone().unwrap();
-        assert!(!format!("{given:?}").contains("secret"));
-        assert_eq!(token.header().unwrap(), "Bearer -secret");
-        for bad in ["sec ret", "secret\n", "sécret"] {
-            let token = args(&["--token", bad]).unwrap().token.unwrap();
-            assert_eq!(token.header(), Err("the token has a character that no token has".to_owned()));
+    impl Clock for FakeClock {
+        fn now(&self) -> Instant {
+            self.real + self.slept.iter().sum::<Duration>()
+        }
+
+        fn sleep(&mut self, limit: Duration, _: &Outlet) -> bool {
+            self.slept.push(limit);
+            self.slept.len() == self.sleeps_max
         }
     }
 
-    #[test]
-    fn since_reads_back() {
-        for text in ["now", "start", "-100", "0", "1736937000000000"] {
-            assert_eq!(since(text).unwrap().to_string(), text);
-        }
-        for wrong in ["soon", "-", "+5", "99999999999999999999", "9007199254740992", "-0"] {
-            assert!(since(wrong).is_err(), "{wrong}");
-        }
-        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
-        assert_eq!(base_url("ws://h:1//").unwrap(), "ws://h:1");
+    /// As it is used where nothing is to be waited for.
+    fn watch(args: &WatchArgs, since: Since, notes: &mut Notes) -> Result<End, String> {
+        super::watch(args, since, notes, &mut FakeClock::new(0))
     }
 
     /// Remembers what it was given.
@@ -516,6 +414,7 @@ mod tests {
         gaps: usize,
         /// Shows fail with this.
         broken: Option<ErrorKind>,
+        outlet: Outlet,
     }
 
     impl Viewer for Notes {
@@ -534,17 +433,28 @@ mod tests {
         fn note_gap(&mut self) {
             self.gaps += 1;
         }
+
+        fn outlet(&self) -> Outlet {
+            self.outlet.clone()
+        }
+    }
+
+    /// Hands messages to a watch that these words ask for, until they are the end of it.
+    fn handle(words: &[&str], since: Since, messages: &[&str]) -> (Since, Notes, Option<JobEnd>) {
+        let args = args(words).unwrap();
+        let way = way(&args, Outlet::default()).unwrap();
+        let ending = Ending::default();
+        let mut watch = Watch { args: &args, way: &way, since, ending, retry_after: None, timeout: None };
+        let mut notes = Notes::default();
+        let end = messages.iter().find_map(|message| watch.handle(message, &mut notes).unwrap());
+        (watch.since, notes, end.or_else(|| watch.pending_end()))
     }
 
     /// Hands messages to a watch; returns where it then stands, and what it told.
     fn watched(since: Since, messages: &[&str]) -> (Since, Notes) {
-        let args = args(&[]).unwrap();
-        let mut watch = Watch::new(&args, since);
-        let mut notes = Notes::default();
-        for message in messages {
-            assert_eq!(watch.handle(message, &mut notes).unwrap(), None);
-        }
-        (watch.since, notes)
+        let (stands, notes, end) = handle(&[], since, messages);
+        assert_eq!(end, None);
+        (stands, notes)
     }
 
     #[test]
@@ -584,13 +494,31 @@ mod tests {
             (&["--job", "j", "--until-end"], Some(JobEnd::Failed), vec![wanted, failed]),
             (&["--job", "j", "--until-end", "--events", "x"], Some(JobEnd::Failed), vec![wanted]),
         ] {
-            let args = args(words).unwrap();
-            let mut watch = Watch::new(&args, Since::Start);
-            let mut notes = Notes::default();
-            assert_eq!(watch.handle(connected, &mut notes).unwrap(), None);
-            assert_eq!(watch.handle(wanted, &mut notes).unwrap(), None);
-            assert_eq!(watch.handle(failed, &mut notes).unwrap(), end, "{words:?}");
+            let (_, notes, found) = handle(words, Since::Start, &[connected, wanted, failed]);
+            assert_eq!(found, end, "{words:?}");
             assert_eq!(notes.shown, shown);
+        }
+    }
+
+    #[test]
+    fn a_job_that_is_lost_has_ended_until_something_comes() {
+        let connected = r#"{"type":"connection:status","status":"connected","stream_seq":50}"#;
+        let snapshot = |status: &str| {
+            format!(r#"{{"type":"metrics","job_id":"j","metrics":{{"end_time":null{status}}}}}"#)
+        };
+        let (running, lost) = (snapshot(""), snapshot(r#","status":"lost""#));
+        let live_lost = lost.replacen('{', r#"{"stream_seq":52,"#, 1);
+        let started = r#"{"stream_seq":40,"type":"job_started","job_id":"j"}"#;
+        let live = r#"{"stream_seq":51,"type":"x","job_id":"j"}"#;
+        let words = ["--job", "j", "--until-end"];
+        for (messages, end) in [
+            (vec![connected, &lost, started], Some(JobEnd::Lost)),
+            (vec![connected, &running, started], None),
+            (vec![connected, &lost, started, live], None),
+            (vec![connected, &running, started, live, &live_lost], Some(JobEnd::Lost)),
+            (vec![connected, &lost.replacen('{', r#"{"stream_seq":49,"#, 1), live], None),
+        ] {
+            assert_eq!(handle(&words, Since::Start, &messages).2, end, "{messages:?}");
         }
     }
 
@@ -650,18 +578,11 @@ mod tests {
             vec![connected(9), event(10)],
         ]);
         let args = args(&["--url", &url]).unwrap();
-        let (mut notes, mut waits) = (Notes::default(), Vec::new());
-        // After the third connection nobody listens any more, which is no reason to give up;
-        // so this ends it.
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            watch(&args, Since::Now, &mut notes, |wait| {
-                waits.push(wait);
-                if waits.len() == 4 {
-                    std::panic::resume_unwind(Box::new("enough"));
-                }
-            })
-        }));
-        assert!(result.is_err());
+        let mut notes = Notes::default();
+        // After the third connection nobody listens any more, which is no reason to give up; so this ends it.
+        let mut clock = FakeClock::new(4);
+        assert_eq!(super::watch(&args, Since::Now, &mut notes, &mut clock), Ok(End::OutputClosed));
+        let waits = clock.slept;
         assert_eq!(notes.shown, [5, 7, 8, 10].map(event));
         let requests: Vec<String> = requests.try_iter().collect();
         assert_eq!(
@@ -694,7 +615,7 @@ mod tests {
         let (url, _requests) = play(vec![vec![event.to_owned()]]);
         let once = args(&["--url", &url, "--once"]).unwrap();
         let mut notes = Notes::default();
-        assert_eq!(watch(&once, Since::Now, &mut notes, |_| unreachable!()), Ok(End::Disconnected));
+        assert_eq!(watch(&once, Since::Now, &mut notes), Ok(End::Disconnected));
         assert_eq!(notes.shown, [event]);
     }
 
@@ -708,7 +629,7 @@ mod tests {
         ];
         let url = hold(messages.map(str::to_owned).to_vec());
         let args = args(&["--url", &url, "--job", "j", "--until-end"]).unwrap();
-        let end = watch(&args, Since::Start, &mut Notes::default(), |_| unreachable!());
+        let end = watch(&args, Since::Start, &mut Notes::default());
         assert_eq!(end, Ok(End::Job(JobEnd::Completed)));
     }
 
@@ -716,10 +637,107 @@ mod tests {
     fn a_daemon_that_stays_away_is_given_up() {
         let (url, _requests) = play(vec![vec![r#"{"stream_seq":1,"type":"x"}"#.to_owned()]]);
         let args = args(&["--url", &url, "--give-up", "5"]).unwrap();
-        let mut waits = Duration::ZERO;
-        let end = watch(&args, Since::Now, &mut Notes::default(), |wait| waits += wait);
+        let mut clock = FakeClock::new(100);
+        let end = super::watch(&args, Since::Now, &mut Notes::default(), &mut clock);
         assert!(end.unwrap_err().ends_with("; given up"));
-        assert!(waits > Duration::from_secs(1) && waits <= Duration::from_secs(5), "{waits:?}");
+        // Neither earlier nor later, whatever the waits would come to.
+        assert_eq!(clock.slept.iter().sum::<Duration>(), Duration::from_secs(5));
+    }
+
+    #[test]
+    fn the_time_is_up_whatever_happens() {
+        let url = hold(vec![r#"{"stream_seq":1,"type":"x"}"#.to_owned()]);
+        let quiet = args(&["--url", &url, "--timeout", "0.2"]).unwrap();
+        let mut notes = Notes::default();
+        assert_eq!(watch(&quiet, Since::Now, &mut notes), Ok(End::TimedOut));
+        assert_eq!(notes.shown.len(), 1);
+        let (url, _requests) = play(vec![vec![]]);
+        let away = args(&["--url", &url, "--timeout", "60"]).unwrap();
+        let mut clock = FakeClock::new(100);
+        let end = super::watch(&away, Since::Now, &mut Notes::default(), &mut clock);
+        assert_eq!(end, Ok(End::TimedOut));
+        assert!(clock.slept.iter().sum::<Duration>() >= Duration::from_secs(60) - Duration::from_millis(900));
+    }
+
+    #[test]
+    fn a_proxy_that_answers_in_the_daemons_place_is_waited_out() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("ws://{}", listener.local_addr().unwrap());
+        let event = r#"{"stream_seq":7,"type":"x"}"#;
+        thread::spawn(move || {
+            let greet = |message: &str| {
+                let mut socket = tungstenite::accept(listener.accept().unwrap().0).unwrap();
+                socket.send(Message::text(message)).unwrap();
+            };
+            greet(r#"{"type":"ping","stream_seq":6}"#);
+            for status in ["404 Not Found", "401 Unauthorized", "302 Found"] {
+                let mut stream = listener.accept().unwrap().0;
+                let answer = format!(
+                    "HTTP/1.1 {status}
+Content-Length: 6
+
+<html>"
+                );
+                stream.write_all(answer.as_bytes()).unwrap();
+                let _ = stream.shutdown(std::net::Shutdown::Write);
+                let _ = io::copy(&mut stream, &mut io::sink());
+            }
+            greet(event);
+            let mut stream = listener.accept().unwrap().0;
+            let body = r#"{"error":"unauthorized","message":"no"}"#;
+            let answer = format!(
+                "HTTP/1.1 401 x
+Content-Length: {}
+
+{body}",
+                body.len()
+            );
+            stream.write_all(answer.as_bytes()).unwrap();
+            let _ = io::copy(&mut stream, &mut io::sink());
+        });
+        let args = args(&["--url", &url]).unwrap();
+        let mut notes = Notes::default();
+        let end = super::watch(&args, Since::Now, &mut notes, &mut FakeClock::new(100));
+        assert_eq!(end.unwrap_err(), "refused: 401 unauthorized: no");
+        assert_eq!(notes.shown, [event]);
+        let proxied =
+            notes.said.iter().filter(|line| line.starts_with("something else than luxcast answered"));
+        assert_eq!(proxied.count(), 3, "{:?}", notes.said);
+    }
+
+    #[test]
+    fn an_output_that_is_closed_meanwhile_ends_it() {
+        let (reader, writer) = io::pipe().unwrap();
+        let url = hold(vec![]);
+        let args = args(&["--url", &url]).unwrap();
+        let mut notes = Notes { outlet: Outlet::of(&writer), ..Notes::default() };
+        let closing = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(50));
+            drop(reader);
+        });
+        assert_eq!(watch(&args, Since::Now, &mut notes), Ok(End::OutputClosed));
+        closing.join().unwrap();
+    }
+
+    #[test]
+    fn with_debug_a_lost_job_is_looked_for_in_the_metrics() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("ws://{}", listener.local_addr().unwrap());
+        thread::spawn(move || {
+            let greeting = r#"{"type":"connection:status","status":"connected","stream_seq":1}"#;
+            let ping = r#"{"type":"ping","stream_seq":1}"#;
+            let lost = r#"{"type":"metrics","job_id":"j","metrics":{"status":"lost"}}"#;
+            let mut sockets = Vec::new();
+            for messages in [[greeting, ping], [greeting, lost]] {
+                let mut socket = tungstenite::accept(listener.accept().unwrap().0).unwrap();
+                messages.into_iter().for_each(|message| socket.send(Message::text(message)).unwrap());
+                sockets.push(socket);
+            }
+            thread::sleep(Duration::from_secs(60));
+        });
+        let args = args(&["--url", &url, "--job", "j", "--debug", "--until-end"]).unwrap();
+        let end = watch(&args, Since::Now, &mut Notes::default());
+        assert_eq!(end, Ok(End::Job(JobEnd::Lost)));
     }
 
     #[test]
@@ -728,7 +746,7 @@ mod tests {
         let url = format!("ws://{}", listener.local_addr().unwrap());
         drop(listener);
         let args = args(&["--url", &url]).unwrap();
-        let result = watch(&args, Since::Now, &mut Notes::default(), |_| unreachable!());
+        let result = watch(&args, Since::Now, &mut Notes::default());
         assert!(result.unwrap_err().contains("refused"));
     }
 
@@ -738,7 +756,7 @@ mod tests {
             let (url, _requests) = play(vec![vec![r#"{"stream_seq":1,"type":"x"}"#.to_owned()]]);
             let args = args(&["--url", &url]).unwrap();
             let mut notes = Notes { broken: Some(kind), ..Notes::default() };
-            watch(&args, Since::Now, &mut notes, |_| unreachable!())
+            watch(&args, Since::Now, &mut notes)
         };
         assert_eq!(broken(ErrorKind::BrokenPipe), Ok(End::OutputClosed));
         assert!(broken(ErrorKind::StorageFull).unwrap_err().starts_with("output: "));

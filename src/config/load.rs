@@ -23,6 +23,12 @@ const SAVING_MIN: Duration = Duration::from_secs(1);
 /// The token of whoever watches: no setting of the daemon, and no stranger either.
 pub const TOKEN_VARIABLE: &str = "LUXCAST_TOKEN";
 
+/// Where the daemon is, for whoever watches.
+pub const URL_VARIABLE: &str = "LUXCAST_URL";
+
+/// Variables that are no settings of the daemon: of whoever watches, and the switch of the Python package.
+const OTHER_VARIABLES: [&str; 3] = [TOKEN_VARIABLE, URL_VARIABLE, "LUXCAST_DISABLED"];
+
 /// The settings in force.
 #[derive(Debug)]
 pub struct Loaded {
@@ -213,6 +219,18 @@ fn read_flags(flags: &ArgMatches) -> Vec<Given> {
     all
 }
 
+/// A warning for each of these variables that is none of luxcast's but is called like one.
+pub fn unknown_variables(names: impl IntoIterator<Item = OsString>) -> Vec<String> {
+    let is_known = |name: &OsString| {
+        SETTINGS.iter().any(|setting| **name == *setting.variable())
+            || OTHER_VARIABLES.iter().any(|known| **name == **known)
+    };
+    let is_strange =
+        |name: &OsString| name.as_encoded_bytes().starts_with(PREFIX.as_bytes()) && !is_known(name);
+    let strange = names.into_iter().filter(is_strange);
+    strange.map(|name| format!("the variable {} is no setting of luxcast", name.display())).collect()
+}
+
 fn read_environment(
     environment: impl IntoIterator<Item = (OsString, OsString)>,
     warnings: &mut Vec<String>,
@@ -222,18 +240,12 @@ fn read_environment(
         environment.into_iter().filter(|(name, _)| is_ours(name)).collect();
     variables.sort();
 
+    warnings.extend(unknown_variables(variables.iter().map(|(name, _)| name.clone())));
+
     let mut all = Vec::new();
     for (name, value) in variables {
         let index = SETTINGS.iter().position(|setting| *name == *setting.variable());
-        let Some(index) = index else {
-            // That of the commands that connect.
-            if *name == *TOKEN_VARIABLE {
-                continue;
-            }
-            let name = name.display();
-            warnings.push(format!("the variable {name} is no setting of luxcast"));
-            continue;
-        };
+        let Some(index) = index else { continue };
         if value.is_empty() {
             continue;
         }
@@ -692,7 +704,8 @@ mod tests {
         assert!(load_from(&["--token-file", ""], &[]).is_err());
         let loaded = load_from(&["--token-file", "none"], &[("LUXCAST_TOKEN_FILE", "/t")]).unwrap();
         assert!(!loaded.config.asks_for_tokens());
-        let loaded = load_from(&[], &[("LUXCAST_TOKEN", "secret")]).unwrap();
+        let of_clients = [("LUXCAST_TOKEN", "secret"), ("LUXCAST_URL", "h:1"), ("LUXCAST_DISABLED", "1")];
+        let loaded = load_from(&[], &of_clients).unwrap();
         assert_eq!(loaded.warnings, Vec::<String>::new());
     }
 

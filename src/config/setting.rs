@@ -1,9 +1,11 @@
 //! What a setting is: its names, how it reads a value and shows one, and the texts made from the whole table.
 
+use std::ffi::OsStr;
 use std::fmt::Write;
 use std::time::Duration;
 
-use clap::{Arg, ArgAction, Command};
+use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
+use clap::{Arg, ArgAction, Command, ValueHint};
 
 use super::Config;
 use super::table::SETTINGS;
@@ -102,6 +104,16 @@ impl Setting {
         }
     }
 
+    /// What it may be, if that is one of a few words: its own reading names them to whoever says another.
+    fn words(&self) -> Vec<String> {
+        let refused = match self.kind {
+            Kind::Text { .. } => self.store(&mut Config::default(), &["?".to_string()]).err(),
+            _ => None,
+        };
+        let words = refused.as_ref().and_then(|problem| problem.split_once(" is none of "));
+        words.map_or_else(Vec::new, |(_, words)| words.split(", ").map(str::to_string).collect())
+    }
+
     /// Reads the value and puts it into its place. Only a `List` takes other than one text.
     /// The error says what is wrong with the value; the caller knows where it stood.
     pub(super) fn store(&self, config: &mut Config, texts: &[String]) -> Result<(), String> {
@@ -148,6 +160,23 @@ impl Setting {
     }
 }
 
+/// Takes every text, since our own reading names the flag in its error; for completions it knows the words.
+#[derive(Clone)]
+struct Words(Vec<String>);
+
+impl TypedValueParser for Words {
+    type Value = String;
+
+    fn parse_ref(&self, command: &Command, flag: Option<&Arg>, text: &OsStr) -> Result<String, clap::Error> {
+        StringValueParser::new().parse_ref(command, flag, text)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        let words = self.0.iter().map(|word| PossibleValue::new(word.clone()));
+        (!self.0.is_empty()).then(|| Box::new(words) as Box<dyn Iterator<Item = PossibleValue>>)
+    }
+}
+
 /// The same command with one flag a setting.
 pub fn add_flags(command: Command) -> Command {
     let sources = "Each setting may also be given as a variable (LUXCAST_HISTORY_BYTES) or as a key of the TOML \
@@ -162,9 +191,17 @@ pub fn add_flags(command: Command) -> Command {
             write!(help, " [{bounds}]").expect("a String takes everything");
         }
         let is_list = matches!(setting.kind, Kind::List { .. });
+        let hint = match (setting.unit, setting.name) {
+            ("path", "state_dir") => ValueHint::DirPath,
+            ("path", _) => ValueHint::FilePath,
+            _ => ValueHint::Other,
+        };
         // A negative number must reach our own reading, whose error names the flag and the bounds.
         flag.help(help)
             .value_name(setting.unit.to_ascii_uppercase())
+            .value_hint(hint)
+            .value_parser(Words(setting.words()))
+            .hide_possible_values(true)
             .allow_negative_numbers(true)
             .action(if is_list { ArgAction::Append } else { ArgAction::Set })
     }))
@@ -227,6 +264,15 @@ mod tests {
     use crate::config::Config;
     use crate::config::table::SETTINGS;
     use clap::Command;
+
+    #[test]
+    fn the_words_of_a_setting_are_known_to_completions() {
+        let words = |name: &str| SETTINGS.iter().find(|setting| setting.name == name).unwrap().words();
+        assert_eq!(words("overrun"), ["gap", "wait"]);
+        assert_eq!(words("log_format"), ["human", "json"]);
+        assert!(words("jwt_algorithm").contains(&"ES256".to_string()));
+        assert!(words("token_file").is_empty() && words("shards").is_empty());
+    }
 
     #[test]
     fn each_row_can_be_used_as_it_is_shown() {

@@ -48,6 +48,8 @@ pub enum Endpoint {
 pub enum Data {
     /// The jobs that the asker may see.
     Jobs,
+    /// When the events of a range came in: of any that the asker may see some of.
+    Arrivals,
     /// The daemon's own figures.
     Daemon,
 }
@@ -201,6 +203,7 @@ fn place_of(path: &str) -> Option<Place<'_>> {
     match path {
         "/healthz" => return Some(Place::Health),
         "/console/jobs" => return Some(Place::Data(Data::Jobs)),
+        "/console/arrivals" => return Some(Place::Data(Data::Arrivals)),
         "/console/daemon" => return Some(Place::Data(Data::Daemon)),
         "/api/v1/websocket" | "/api/v1/ws" => return Some(Place::MultiJob),
         _ => {}

@@ -1,6 +1,7 @@
 //! The members of a JSON object by name, as the bytes that stand there: for what must be shown
 //! or moved without being changed, numbers of any size among it. Not for the feed: see `line`.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use memchr::memmem;
@@ -14,6 +15,33 @@ pub fn members<'a, const N: usize>(json: &'a str, names: &[&'static str; N]) -> 
     let found = deserializer.deserialize_map(MembersVisitor(names)).ok()?;
     deserializer.end().ok()?;
     Some(found)
+}
+
+/// All members of an object in their order, repeated ones too: their names, and their values as they stand. None if
+/// `json` is not an object.
+pub fn all_members(json: &str) -> Option<Vec<(Cow<'_, str>, &str)>> {
+    let mut deserializer = serde_json::Deserializer::from_str(json);
+    let found = deserializer.deserialize_map(AllMembersVisitor).ok()?;
+    deserializer.end().ok()?;
+    Some(found)
+}
+
+struct AllMembersVisitor;
+
+impl<'de> Visitor<'de> for AllMembersVisitor {
+    type Value = Vec<(Cow<'de, str>, &'de str)>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
+        let mut found = Vec::new();
+        while let Some((key, value)) = map.next_entry::<Cow<'de, str>, &'de RawValue>()? {
+            found.push((key, value.get()));
+        }
+        Ok(found)
+    }
 }
 
 struct MembersVisitor<'names, const N: usize>(&'names [&'static str; N]);
@@ -84,7 +112,7 @@ pub fn is_text(json: &str, text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{is_text, members};
+    use super::{all_members, is_text, members};
 
     #[test]
     fn values_come_as_they_stand() {
@@ -96,6 +124,16 @@ mod tests {
         assert_eq!(members("{}", &["a"]), Some([None]));
         for other in ["", "[]", "1", "{", r#"{"a":1} x"#, r#"{"a":01}"#] {
             assert_eq!(members(other, &["a"]), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn all_members_come_in_their_order() {
+        let all = all_members(r#"{"b":1E+400,"\u0061":[ ],"b":"x"}"#).unwrap();
+        let all: Vec<(&str, &str)> = all.iter().map(|(key, value)| (key.as_ref(), *value)).collect();
+        assert_eq!(all, [("b", "1E+400"), ("a", "[ ]"), ("b", r#""x""#)]);
+        for other in ["", "[]", "{", r#"{"a":1} x"#] {
+            assert_eq!(all_members(other), None, "{other}");
         }
     }
 

@@ -5,6 +5,7 @@ mod harness;
 mod admin;
 mod auth;
 mod bench;
+mod commands;
 mod console;
 mod container;
 mod corpus;

@@ -1,6 +1,8 @@
 //! `record` and `replay`: what a publisher wrote, in a file and back again.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -127,6 +129,66 @@ fn a_recording_that_never_began_leaves_no_file() {
     let (code, text) = record(&daemon, &file, &[]).end();
     assert_eq!(code, 1, "{text}");
     assert!(!file.exists());
+}
+
+#[test]
+fn an_old_recording_outlives_every_attempt_that_brings_nothing() {
+    let mut daemon = Daemon::start(&[]);
+    daemon.acked_feed().publish([r#"{"type":"x","job_id":"j"}"#]);
+    let scratch = Scratch::new();
+    let [file, link] = ["old.ndjson", "link"].map(|name| scratch.path().join(name));
+    fs::write(&file, "old\n").unwrap();
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    let is_untouched = |what: &str| {
+        assert_eq!(fs::read_to_string(&file).unwrap(), "old\n", "{what}");
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink(), "{what}");
+        assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 2, "{what}");
+    };
+    // No event of this job, and not through a link.
+    let (code, text) = record(&daemon, &file, &["--force", "--job", "k", "--timeout", "0.3"]).end();
+    assert_eq!(code, 0, "{text}");
+    is_untouched("no event");
+    let (code, text) = record(&daemon, &link, &["--force", "--timeout", "0.3"]).end();
+    assert!(code == 2 && text.contains("is a link"), "{text}");
+    is_untouched("a link");
+    // No byte more on this disk.
+    let mut full = Command::new("sh");
+    full.args([
+        "-c",
+        "trap '' XFSZ; ulimit -f 0; exec \"$@\"",
+        "sh",
+        env!("CARGO_BIN_EXE_luxcast"),
+        "record",
+    ]);
+    full.arg(&file).args(["--force", "--url", &daemon.address.to_string()]);
+    let (code, text) = Tool::start(&mut full).end();
+    assert!(code == 1 && text.contains("output: "), "{text}");
+    is_untouched("a full disk");
+    for device in ["/dev/full", "/dev/null"] {
+        let (code, text) = record(&daemon, Path::new(device), &["--force", "--timeout", "1"]).end();
+        assert_eq!(code, i32::from(device == "/dev/full"), "{text}");
+        assert!(Path::new(device).exists());
+    }
+    daemon.stop();
+    for target in [&file, Path::new("/dev/null")] {
+        let (code, text) = record(&daemon, target, &["--force"]).end();
+        assert!(code == 1 && target.exists(), "{text}");
+    }
+    is_untouched("no daemon");
+    let pipe = scratch.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let (code, text) = record(&daemon, &pipe, &["--force"]).end();
+    assert!(code == 1 && fs::symlink_metadata(&pipe).unwrap().file_type().is_fifo(), "{text}");
+    let other = Daemon::start(&[]);
+    let line = r#"{"type":"x","job_id":"j"}"#;
+    other.acked_feed().publish([line]);
+    let mut recorder = record(&other, &pipe, &[]);
+    let mut first = String::new();
+    BufReader::new(fs::File::open(&pipe).unwrap()).read_line(&mut first).unwrap();
+    let (code, text) = recorder.end();
+    assert_eq!((code, first), (0, format!("{line}\n")), "{text}");
+    let (code, text) = record(&other, &file, &["--force", "--timeout", "1"]).end();
+    assert_eq!((code, fs::read_to_string(&file).unwrap()), (0, format!("{line}\n")), "{text}");
 }
 
 #[test]

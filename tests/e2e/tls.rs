@@ -685,3 +685,33 @@ fn tail_watches_over_tls_and_trusts_whom_it_is_told_to() {
     let (status, _, said) = tail_once("ws://127.0.0.1:1", &["--ca", &authority], &[]);
     assert!(status == 2 && said.contains("wss://"), "{said}");
 }
+
+#[test]
+fn a_certificate_that_signed_itself_can_be_trusted_by_name_and_what_is_wrong_is_said_in_words() {
+    let certificates = Certificates::new();
+    // As `openssl req -x509` makes it: an authority of its own.
+    certificates.sign_itself("certificate.pem", "key.pem");
+    let own = certificates.text_path("certificate.pem");
+    let daemon = certificates.setup().start();
+    publish(&daemon, 0, 3, 10);
+    let tail =
+        |url: &str, arguments: &[&str]| tail_once(url, &[arguments, &["--timeout", "2"]].concat(), &[]);
+    for host in ["127.0.0.1", "localhost"] {
+        let url = format!("https://{host}:{}", daemon.address.port());
+        let (code, out, said) = tail(&url, &["--ca", &own]);
+        assert_eq!((code, out.lines().count()), (0, 3), "{said}");
+    }
+    let url = format!("wss://{}", daemon.address);
+    let stranger = Certificates::new();
+    let plain = Daemon::start(&[]);
+    let elsewhere = certificates.setup().flags(&["--listen", "127.0.0.2:0"]).start();
+    for (url, arguments, words) in [
+        (&url, &["--ca", &stranger.text_path("ca.pem")][..], "--ca"),
+        (&format!("wss://{}", elsewhere.address), &["--ca", &own], "not for 127.0.0.2, but for"),
+        (&format!("wss://{}", plain.address), &["--ca", &own], "does not speak TLS"),
+    ] {
+        let (code, _, said) = tail(url, arguments);
+        assert!(code == 1 && said.contains(words), "{words} in {said}");
+        assert!(!said.contains("::") && !said.contains('{') && !said.contains("Other("), "{said}");
+    }
+}

@@ -57,6 +57,17 @@ impl Certificates {
         self.write(key, &own.serialize_pem());
     }
 
+    /// A certificate that is its own authority, with a key of its own.
+    pub fn sign_itself(&self, certificate: &str, key: &str) {
+        let names = ["localhost", "127.0.0.1"].map(str::to_owned);
+        let mut params = CertificateParams::new(names).expect("they are names");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let own = KeyPair::generate().expect("a key can be made");
+        let signed = params.self_signed(&own).expect("it can sign itself");
+        self.write(certificate, &signed.pem());
+        self.write(key, &own.serialize_pem());
+    }
+
     pub fn write(&self, name: &str, text: &str) {
         let mut file = fs::File::create(self.path(name)).expect("the test's own directory");
         file.write_all(text.as_bytes()).expect("the disk has room");

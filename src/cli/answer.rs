@@ -1,0 +1,228 @@
+//! What a server answers to a request of ours: its head, its body, and whether it switches to WebSocket.
+
+use std::io::{self, ErrorKind, Read};
+
+use tungstenite::handshake::derive_accept_key;
+
+/// More than any server sends; of all heads together, those of 1xx in front included.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+const FIELDS_MAX: usize = 128;
+/// A refusal is a line; the longest list of arrival times is some hundred KiB.
+const BODY_BYTES_MAX: usize = 1 << 20;
+const BLOCK_BYTES: usize = 8 << 10;
+
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    /// Names in lower case.
+    fields: Vec<(String, String)>,
+    /// What has been read behind the head.
+    pub rest: Vec<u8>,
+}
+
+impl Answer {
+    /// Reads up to the end of the head that counts: informational ones (RFC 9110, 15.2) are passed over.
+    ///
+    /// # Errors
+    /// Those of the stream, its end, and what is no HTTP.
+    pub fn read(stream: &mut impl Read) -> io::Result<Self> {
+        let (mut bytes, mut budget) = (Vec::new(), HEAD_BYTES_MAX);
+        loop {
+            if let Some((answer, length)) = Self::parse(&bytes)? {
+                if answer.status >= 200 || answer.status == 101 {
+                    return Ok(Self { rest: bytes.split_off(length), ..answer });
+                }
+                bytes.drain(..length);
+                continue;
+            }
+            let count = read_some(stream, &mut bytes, budget)?;
+            if count == 0 {
+                return Err(io::Error::new(ErrorKind::UnexpectedEof, "closed without an answer"));
+            }
+            budget -= count;
+        }
+    }
+
+    /// With the length of the head; nothing if it is not whole.
+    fn parse(bytes: &[u8]) -> io::Result<Option<(Self, usize)>> {
+        let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
+        let mut head = httparse::Response::new(&mut fields);
+        let no_http =
+            |_| io::Error::new(ErrorKind::InvalidData, "what answers there does not speak HTTP/1.1");
+        let httparse::Status::Complete(length) = head.parse(bytes).map_err(no_http)? else {
+            return Ok(None);
+        };
+        let text = |value: &[u8]| String::from_utf8_lossy(value).trim().to_owned();
+        let fields = head.headers.iter().map(|field| (field.name.to_ascii_lowercase(), text(field.value)));
+        let status = head.code.expect("a whole head has one");
+        Ok(Some((Self { status, fields: fields.collect(), rest: Vec::new() }, length)))
+    }
+
+    /// The first field of this name.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.fields.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Whether a list in the fields of this name has this item, in any case (RFC 9110, 5.3).
+    fn lists(&self, name: &str, item: &str) -> bool {
+        let mut fields = self.fields.iter().filter(|(found, _)| found == name);
+        fields.any(|(_, value)| value.split(',').any(|found| found.trim().eq_ignore_ascii_case(item)))
+    }
+
+    /// What is wrong with a 101 that answers this key, if anything is (RFC 6455, 4.1).
+    pub fn fault(&self, key: &str) -> Option<&'static str> {
+        let accept = derive_accept_key(key.as_bytes());
+        if !self.lists("upgrade", "websocket") || !self.lists("connection", "upgrade") {
+            return Some("the answer switches to something else than WebSocket");
+        }
+        if self.field("sec-websocket-accept") != Some(&accept) {
+            return Some("the answer is to another request");
+        }
+        let foreign = ["sec-websocket-extensions", "sec-websocket-protocol"];
+        let is_foreign = foreign.iter().any(|name| self.field(name).is_some_and(|value| !value.is_empty()));
+        is_foreign.then_some("the answer agrees to what was not offered")
+    }
+
+    /// The body, as much of it as comes; of one in chunks all or nothing.
+    pub fn body(mut self, stream: &mut impl Read) -> Vec<u8> {
+        let is_chunked = self.lists("transfer-encoding", "chunked");
+        let length =
+            self.field("content-length").and_then(|length| length.parse().ok()).unwrap_or(usize::MAX);
+        loop {
+            let is_whole = match is_chunked {
+                true => match unchunked(&self.rest) {
+                    Some(body) => return body,
+                    None => false,
+                },
+                false => self.rest.len() >= length,
+            };
+            let room = BODY_BYTES_MAX.saturating_sub(self.rest.len());
+            if is_whole || !matches!(read_some(stream, &mut self.rest, room), Ok(1..)) {
+                break;
+            }
+        }
+        if is_chunked {
+            return Vec::new();
+        }
+        self.rest.truncate(length);
+        self.rest
+    }
+}
+
+/// How many bytes came, 0 at the end.
+fn read_some(stream: &mut impl Read, bytes: &mut Vec<u8>, room: usize) -> io::Result<usize> {
+    if room == 0 {
+        return Err(io::Error::new(ErrorKind::InvalidData, "the answer is longer than any of luxcast's"));
+    }
+    let place = bytes.len();
+    bytes.resize(place + room.min(BLOCK_BYTES), 0);
+    let read = stream.read(&mut bytes[place..]);
+    bytes.truncate(place + *read.as_ref().unwrap_or(&0));
+    read
+}
+
+/// The body that these chunks are (RFC 9112, 7.1), if they are whole.
+fn unchunked(mut bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let httparse::Status::Complete((start, size)) = httparse::parse_chunk_size(bytes).ok()? else {
+            return None;
+        };
+        if size == 0 {
+            return Some(body);
+        }
+        let end = start.checked_add(usize::try_from(size).ok()?)?;
+        body.extend_from_slice(bytes.get(start..end)?);
+        bytes = bytes.get(end.checked_add(2)?..)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Read};
+
+    use super::Answer;
+
+    const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+    const ACCEPT: &str = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
+
+    /// Hands out a byte at a time.
+    struct Slow<'a>(&'a [u8]);
+
+    impl Read for Slow<'_> {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            let count = self.0.len().min(into.len()).min(1);
+            self.0.read(&mut into[..count])
+        }
+    }
+
+    fn answer(text: &str) -> io::Result<Answer> {
+        Answer::read(&mut Slow(text.as_bytes()))
+    }
+
+    #[test]
+    fn every_correct_switch_is_accepted() {
+        for fields in [
+            "Upgrade: websocket\r\nConnection: Upgrade\r\n",
+            "upgrade: WebSocket\r\nCONNECTION: keep-alive, Upgrade\r\n",
+            "Upgrade: websocket\r\nConnection: keep-alive\r\nConnection: upgrade\r\n",
+            "Upgrade: h2c,websocket\r\nConnection:upgrade\r\nSec-WebSocket-Protocol:\r\n",
+        ] {
+            for before in ["", "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n"]
+            {
+                let text = format!("{before}HTTP/1.1 101 Switching Protocols\r\n{fields}{ACCEPT}\r\n");
+                assert_eq!(answer(&text).unwrap().fault(KEY), None, "{text}");
+            }
+        }
+        let both =
+            format!("HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: upgrade\r\n{ACCEPT}\r\n\x01\x01x");
+        assert_eq!(Answer::read(&mut both.as_bytes()).unwrap().rest, b"\x01\x01x");
+    }
+
+    #[test]
+    fn any_other_switch_is_none() {
+        let good = "Upgrade: websocket\r\nConnection: Upgrade\r\n";
+        for fields in [
+            format!("Upgrade: websocket\r\n{ACCEPT}"),
+            format!("Connection: upgrade\r\n{ACCEPT}"),
+            format!("Upgrade: h2c\r\nConnection: upgrade\r\n{ACCEPT}"),
+            format!("Upgrade: websocket\r\nConnection: not-upgrade\r\n{ACCEPT}"),
+            good.to_owned(),
+            format!("{good}Sec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n"),
+            format!("{good}{ACCEPT}Sec-WebSocket-Extensions: permessage-deflate\r\n"),
+            format!("{good}{ACCEPT}Sec-WebSocket-Protocol: x\r\n"),
+        ] {
+            let text = format!("HTTP/1.1 101 Switching Protocols\r\n{fields}\r\n");
+            assert!(answer(&text).unwrap().fault(KEY).is_some(), "{text}");
+        }
+        for text in ["", "HTTP/1.1 101 x\r\n", "HTTP/1.1 103 x\r\n\r\n", "SSH-2.0-x\r\n", "\u{15}\u{3}\u{1}"]
+        {
+            assert!(answer(text).is_err(), "{text}");
+        }
+        let endless = "HTTP/1.1 100 x\r\n\r\n".repeat(10_000);
+        assert!(Answer::read(&mut endless.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn a_body_is_read_to_its_end_however_it_is_sent() {
+        for (head, body) in [
+            ("Content-Length: 4\r\n", "bodybehind"),
+            ("", "body"),
+            ("Transfer-Encoding: gzip, Chunked\r\n", "2\r\nbo\r\n2;x=y\r\ndy\r\n0\r\n\r\n"),
+        ] {
+            let text = format!("HTTP/1.1 404 Not Found\r\n{head}\r\n{body}");
+            let mut stream = Slow(text.as_bytes());
+            let answer = Answer::read(&mut stream).unwrap();
+            assert_eq!((answer.status, answer.body(&mut stream)), (404, b"body".to_vec()), "{text}");
+        }
+        for (cut, body) in [
+            ("Content-Length: 9\r\n\r\nbody", "body"),
+            ("Transfer-Encoding: chunked\r\n\r\n2\r\nbo\r\n2\r\nd", ""),
+            ("Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\nbody", ""),
+        ] {
+            let text = format!("HTTP/1.1 404 Not Found\r\n{cut}");
+            let mut stream = text.as_bytes();
+            assert_eq!(Answer::read(&mut stream).unwrap().body(&mut stream), body.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! How a command finds the daemon's feed.
+
+use std::env;
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use crate::config::default_ingest_paths;
+
+/// The places where a daemon may listen for publishers: one if it was named, else that of this user's own daemon and
+/// that of the system's.
+#[derive(Clone)]
+pub struct Places(Vec<PathBuf>);
+
+impl Places {
+    /// `path` is what the flag says; without it counts `LUXCAST_INGEST`, as for the daemon itself.
+    pub fn new(path: Option<PathBuf>) -> Self {
+        let variable = || env::var_os("LUXCAST_INGEST").filter(|path| !path.is_empty()).map(PathBuf::from);
+        let named = path.or_else(variable);
+        Self(named.map_or_else(default_ingest_paths, |path| vec![path]))
+    }
+
+    /// The first place where somebody listens.
+    ///
+    /// # Errors
+    /// Why there is nobody, for each place.
+    pub fn connect(&self) -> Result<(UnixStream, &Path), String> {
+        let mut problems = Vec::new();
+        for path in &self.0 {
+            match UnixStream::connect(path) {
+                Ok(stream) => return Ok((stream, path)),
+                Err(error) => problems.push(problem(path, &error)),
+            }
+        }
+        Err(problems.join(", and "))
+    }
+}
+
+fn problem(path: &Path, error: &io::Error) -> String {
+    format!("{}: {error}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::Places;
+
+    #[test]
+    fn the_place_where_somebody_listens_is_taken_and_all_are_named_if_there_is_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let [first, second] = ["first", "second"].map(|name| directory.path().join(name));
+        let places = Places(vec![first.clone(), second.clone()]);
+        let problem = places.connect().unwrap_err();
+        assert!([&first, &second].iter().all(|path| problem.contains(path.to_str().unwrap())), "{problem}");
+        let _second = UnixListener::bind(&second).unwrap();
+        assert_eq!(places.connect().unwrap().1, second);
+        let _first = UnixListener::bind(&first).unwrap();
+        assert_eq!(places.connect().unwrap().1, first);
+        drop(_first);
+        assert_eq!(places.connect().unwrap().1, second, "a socket that nobody listens on");
+    }
+}

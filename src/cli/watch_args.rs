@@ -1,0 +1,308 @@
+//! What is watched and how, as the command line, variables and a pasted address say it.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::ValueHint;
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use rustls::ClientConfig;
+
+use crate::cli::address::{Address, Pasted, read};
+use crate::cli::connection::Token;
+use crate::cli::trust::trust;
+use crate::config::{TOKEN_VARIABLE, URL_VARIABLE};
+use crate::wire::action::Since;
+use crate::wire::line::{is_id, is_type_name};
+
+/// What must be known to tell how a job ends. Those that were not asked for are not shown.
+const ENDING_TYPES: &[&str] =
+    &["job_started", "job_resumed", "job_completed", "job_failed", "job_cancelled", "metrics"];
+
+#[derive(Debug, clap::Args)]
+pub struct WatchArgs {
+    /// Only this job, also if it has not begun yet
+    #[arg(long, value_name = "ID", value_parser = id, group = "what", value_hint = ValueHint::Other)]
+    pub job: Option<String>,
+    /// Only this flow, with all its jobs
+    #[arg(long, value_name = "ID", value_parser = id, group = "what", value_hint = ValueHint::Other)]
+    pub flow: Option<String>,
+    /// Every event of the daemon (the default)
+    #[arg(long, group = "what")]
+    pub all: bool,
+    /// Where the daemon is: ws://HOST:PORT, HOST:PORT, or the address of its live page or of an endpoint [default:
+    /// LUXCAST_URL, else ws://127.0.0.1:20555]
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
+    pub url: Option<String>,
+    /// For wss://: PEM file with the authority to trust, or with the daemon's own certificate [default: those that
+    /// this system trusts]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub ca: Option<PathBuf>,
+    /// Only these types of events, with commas between them
+    #[arg(long, value_name = "TYPES", value_delimiter = ',', value_parser = type_name, value_hint = ValueHint::Other)]
+    pub events: Vec<String>,
+    /// With --job: only the events that debuggers use (jobs, routines, breakpoints, execution)
+    #[arg(long, conflicts_with_all = ["flow", "all"])]
+    pub debug: bool,
+    /// With --job: end when the job does, or at once if it has ended; with exit code 3 if it is lost, which is a job
+    /// whose publisher has been silent for the daemon's job_idle_seconds
+    #[arg(long, conflicts_with_all = ["flow", "all"])]
+    pub until_end: bool,
+    /// End when the connection ends, instead of connecting again
+    #[arg(long)]
+    pub once: bool,
+    /// End after so many seconds in all; with --until-end the exit code is 3 then
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, value_hint = ValueHint::Other)]
+    pub timeout: Option<Duration>,
+    /// For how many seconds to try to connect again, once the daemon has gone
+    #[arg(long, value_name = "SECONDS", conflicts_with = "once", value_parser = seconds, value_hint = ValueHint::Other)]
+    pub give_up: Option<Duration>,
+    /// What the daemon lets us in for [default: LUXCAST_TOKEN, which other users of this machine cannot see]
+    #[arg(long, value_name = "TOKEN", allow_hyphen_values = true,
+          value_parser = OsStringValueParser::new().map(Token::new), value_hint = ValueHint::Other)]
+    pub token: Option<Token>,
+    /// Of `url`.
+    #[arg(skip)]
+    pub address: Address,
+    /// As `url` says.
+    #[arg(skip)]
+    pub pasted_since: Option<Since>,
+}
+
+impl WatchArgs {
+    /// Takes from variables, and from an address that says more, what no flag gives.
+    ///
+    /// # Errors
+    /// What is wrong with the arguments.
+    pub fn complete(&mut self) -> Result<(), String> {
+        self.complete_from(|name| env::var_os(name).filter(|text| !text.is_empty()))
+    }
+
+    fn complete_from(&mut self, variable: impl Fn(&str) -> Option<OsString>) -> Result<(), String> {
+        if let Some(url) = &self.url {
+            let pasted = read(url).map_err(|problem| format!("--url {problem}"))?;
+            self.take(pasted).map_err(|problem| format!("--url {problem}"))?;
+        } else if let Some(url) = variable(URL_VARIABLE) {
+            let wrong = |problem| format!("the variable {URL_VARIABLE} {problem}");
+            let url = url.to_str().ok_or_else(|| wrong("is not UTF-8".to_owned()))?;
+            self.take(read(url).map_err(wrong)?).map_err(wrong)?;
+        }
+        self.token = self.token.take().or_else(|| variable(TOKEN_VARIABLE).map(Token::new));
+        if let Some(token) = &self.token {
+            token.header()?;
+        }
+        if self.ca.is_some() && !self.address.is_tls {
+            return Err("--ca goes with a URL that begins with wss://".to_owned());
+        }
+        for (flag, is_given) in [("--until-end", self.until_end), ("--debug", self.debug)] {
+            if is_given && self.job.is_none() {
+                return Err(format!("{flag} goes with --job"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Flags are stronger, but for what is watched they must say the same.
+    fn take(&mut self, pasted: Pasted) -> Result<(), String> {
+        let Pasted { address, job, flow, is_debug, since: first, events, token } = pasted;
+        self.address = address;
+        let names_another = |named: &Option<String>, given: &Option<String>, others: bool| {
+            named.is_some() && (others || (given.is_some() && given != named))
+        };
+        if names_another(&job, &self.job, self.flow.is_some() || self.all)
+            || names_another(&flow, &self.flow, self.job.is_some() || self.all)
+        {
+            return Err("names something else than the other flags".to_owned());
+        }
+        self.job = self.job.take().or(job);
+        self.flow = self.flow.take().or(flow);
+        self.debug |= is_debug;
+        self.token = self.token.take().or_else(|| token.map(|token| Token::new(token.into())));
+        if let Some(first) = first {
+            self.pasted_since = Some(since(&first).map_err(|problem| format!("has a since that {problem}"))?);
+        }
+        if let Some(events) = events.filter(|_| self.events.is_empty()) {
+            let names: Result<_, String> = events.split(',').map(type_name).collect();
+            self.events = names.map_err(|_| "has events that are no types".to_owned())?;
+        }
+        Ok(())
+    }
+
+    /// # Errors
+    /// Nobody to trust.
+    pub fn trust(&self) -> Result<Option<Arc<ClientConfig>>, String> {
+        self.address.is_tls.then(|| trust(self.ca.as_deref())).transpose()
+    }
+
+    /// What is asked of the daemon.
+    pub fn target(&self, since: Since) -> String {
+        let mut target = match (&self.job, &self.flow) {
+            (Some(job), _) if self.debug => format!("/api/v1/ws/jobs/{job}/debug"),
+            (Some(job), _) => format!("/api/v1/ws/jobs/{job}/monitor"),
+            (None, Some(flow)) => format!("/api/v1/ws/flows/{flow}/monitor"),
+            (None, None) => "/api/v1/ws/events".to_owned(),
+        };
+        target.push_str(&format!("?since={since}"));
+        if !self.events.is_empty() {
+            let mut names: Vec<&str> = self.events.iter().map(String::as_str).collect();
+            if self.until_end {
+                names.extend(ENDING_TYPES.iter().filter(|kind| !self.asks_for(kind)));
+            }
+            // Names of types need no escaping in a query (RFC 3986 section 3.4).
+            target.push_str(&format!("&events={}", names.join(",")));
+        }
+        target
+    }
+
+    /// Whether such an event was asked for, and not only needed to know how the job ends.
+    pub fn asks_for(&self, kind: &str) -> bool {
+        self.events.is_empty() || !ENDING_TYPES.contains(&kind) || self.events.iter().any(|name| name == kind)
+    }
+}
+
+fn id(text: &str) -> Result<String, String> {
+    if is_id(text) {
+        return Ok(text.to_owned());
+    }
+    Err("must be 1 to 128 characters out of A-Z a-z 0-9 _ . : -".to_owned())
+}
+
+fn type_name(text: &str) -> Result<String, String> {
+    if is_type_name(text) {
+        return Ok(text.to_owned());
+    }
+    Err("a type is 1 to 64 characters out of A-Z a-z 0-9 _ . : -".to_owned())
+}
+
+pub fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds.ok_or_else(|| "must be a number of seconds, 0 or more".to_owned())
+}
+
+pub fn since(text: &str) -> Result<Since, String> {
+    let since = Since::parse(text);
+    since.ok_or_else(|| "must be a stream_seq, start, now, or -100 for the last 100".to_owned())
+}
+
+#[cfg(test)]
+pub mod tests {
+    use std::time::Duration;
+
+    use clap::{Args, Command, FromArgMatches};
+
+    use super::{Since, WatchArgs, seconds, since};
+
+    /// As the flags say, whatever variables the tests run with.
+    pub fn args(words: &[&str]) -> Result<WatchArgs, String> {
+        args_with(words, &[])
+    }
+
+    fn args_with(words: &[&str], variables: &[(&str, &str)]) -> Result<WatchArgs, String> {
+        let command = WatchArgs::augment_args(Command::new("tail").no_binary_name(true));
+        let matches = command.try_get_matches_from(words).map_err(|error| error.to_string())?;
+        let mut args = WatchArgs::from_arg_matches(&matches).map_err(|error| error.to_string())?;
+        let value =
+            |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
+        args.complete_from(value).map(|()| args)
+    }
+
+    #[test]
+    fn the_target_names_what_is_watched() {
+        let target = |words: &[&str], since| args(words).unwrap().target(since);
+        let base = "/api/v1/ws";
+        assert_eq!(target(&[], Since::Now), format!("{base}/events?since=now"));
+        assert_eq!(target(&["--all"], Since::Last(100)), format!("{base}/events?since=-100"));
+        let filtered = format!("{base}/jobs/a:1/monitor?since=start&events=job_failed,x");
+        let words = ["--job", "a:1", "--events", "job_failed,x", "--until-end"];
+        assert_eq!(target(&words[..4], Since::Start), filtered);
+        assert_eq!(
+            target(&words, Since::Start),
+            format!("{filtered},job_started,job_resumed,job_completed,job_cancelled,metrics")
+        );
+        let debug = target(&["--job", "a", "--debug"], Since::After(17));
+        assert_eq!(debug, format!("{base}/jobs/a/debug?since=17"));
+        let flow = target(&["--flow", "f", "--url", "ws://[::1]:9/"], Since::Now);
+        assert_eq!(flow, "/api/v1/ws/flows/f/monitor?since=now");
+    }
+
+    #[test]
+    fn wrong_arguments_are_usage_errors() {
+        for words in [
+            &["--job", "a/b"][..],
+            &["--job", "a", "--flow", "f"],
+            &["--job", "a", "--all"],
+            &["--flow", "f", "--debug"],
+            &["--debug"],
+            &["--until-end"],
+            &["--flow", "f", "--until-end"],
+            &["--give-up", "-1"],
+            &["--give-up", "soon"],
+            &["--give-up", "1", "--once"],
+            &["--timeout", "-1"],
+            &["--events", "a,"],
+            &["--url", "ftp://host"],
+            &["--url", "ws://127.0.0.1:99999"],
+            &["--url", ""],
+            &["--url", "ws://host?token=x"],
+            &["--url", "h:1/#job=j", "--job", "k"],
+            &["--url", "h:1/#job=j", "--all"],
+            &["--url", "h:1/api/ws/flows/f/monitor", "--job", "j"],
+            &["--url", "h:1/api/ws/events?since=soon"],
+            &["--url", "h:1/api/ws/events?events=a+b"],
+            &["--url", "ws://h", "--ca", "file"],
+            &["--token"],
+        ] {
+            assert!(args(words).is_err(), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn the_variables_and_the_address_say_what_no_flag_does() {
+        let url = ("LUXCAST_URL", "https://h/live/api/ws/jobs/j/debug?since=-5&events=x,y&token=of-url");
+        let token = ("LUXCAST_TOKEN", "of-variable");
+        let all = args_with(&["--until-end"], &[url, token]).unwrap();
+        assert_eq!((all.address.to_string(), all.address.prefix.as_str()), ("h".to_owned(), "/live"));
+        assert_eq!(
+            (all.job.as_deref(), all.debug, all.pasted_since),
+            (Some("j"), true, Some(Since::Last(5)))
+        );
+        assert_eq!(all.events, ["x", "y"]);
+        assert_eq!(all.token.unwrap().header().unwrap(), "Bearer of-url");
+        let words = ["--url", "g:2", "--token", "of-flag", "--events", "z"];
+        let flags = args_with(&words, &[url, token]).unwrap();
+        assert_eq!(
+            (flags.address.to_string(), flags.job, flags.events),
+            ("g:2".to_owned(), None, vec!["z".to_owned()])
+        );
+        assert_eq!(flags.token.unwrap().header().unwrap(), "Bearer of-flag");
+        let none = args_with(&[], &[token]).unwrap();
+        assert_eq!(none.address.to_string(), "127.0.0.1:20555");
+        assert_eq!(none.token.unwrap().header().unwrap(), "Bearer of-variable");
+        let wrong = args_with(&[], &[("LUXCAST_URL", "ws://h:99999")]).unwrap_err();
+        assert!(wrong.contains("LUXCAST_URL has a port"), "{wrong}");
+    }
+
+    #[test]
+    fn a_token_goes_into_the_request_and_is_shown_nowhere() {
+        let given = args(&["--token", "-secret"]).unwrap();
+        assert!(!format!("{given:?}").contains("secret"));
+        assert_eq!(given.token.unwrap().header().unwrap(), "Bearer -secret");
+        for bad in ["sec ret", "secret\n", "sécret"] {
+            let problem = args(&["--token", bad]).unwrap_err();
+            assert_eq!(problem, "the token has a character that no token has");
+        }
+    }
+
+    #[test]
+    fn since_reads_back() {
+        for text in ["now", "start", "-100", "0", "1736937000000000"] {
+            assert_eq!(since(text).unwrap().to_string(), text);
+        }
+        for wrong in ["soon", "-", "+5", "99999999999999999999", "9007199254740992", "-0"] {
+            assert!(since(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+    }
+}

@@ -1,0 +1,369 @@
+//! The commands as people use them: in pipes, stopped and continued, with what they have copied from elsewhere.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::harness::tool::{Tool, publish};
+use crate::harness::{Daemon, PATIENCE, Scratch, luxcast, seq_of, wait_until};
+
+fn line(number: u32) -> String {
+    format!(r#"{{"type":"x","job_id":"j","n":{number}}}"#)
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// `tail` or `record` of this daemon.
+fn watching(daemon: &Daemon, command: &str, arguments: &[&str]) -> Command {
+    let mut watching = luxcast();
+    watching.arg(command).args(arguments).args(["--url", &daemon.address.to_string()]);
+    watching
+}
+
+fn wait_for_state(child: &Child, state: &str) {
+    let stat = format!("/proc/{}/stat", child.id());
+    wait_until(&format!("state {state}"), || {
+        fs::read_to_string(&stat).is_ok_and(|stat| stat.rsplit_once(") ").unwrap().1.starts_with(state))
+    });
+}
+
+#[test]
+fn who_was_stopped_goes_on_as_if_nothing_had_been() {
+    let daemon = Daemon::start(&[]);
+    let tools = [("tail", &["--json", "--once"][..]), ("record", &["-", "--once", "--since", "now"])];
+    let mut tools = tools.map(|(command, arguments)| Tool::start(&mut watching(&daemon, command, arguments)));
+    daemon.wait_for_connections(2);
+    wait_until("both are let in", || daemon.connections().iter().all(|row| row["phase"] == "open"));
+    let mut feed = daemon.acked_feed();
+    for number in 0..3 {
+        for tool in &tools {
+            let pid = Pid::from_raw(tool.child.id().cast_signed()).unwrap();
+            kill_process(pid, Signal::STOP).unwrap();
+            wait_for_state(&tool.child, "T");
+            kill_process(pid, Signal::CONT).unwrap();
+        }
+        feed.publish([line(number).as_str()]);
+        for tool in &mut tools {
+            assert!(tool.line().contains(&format!("\"n\":{number}")), "{}", tool.stderr.so_far());
+        }
+    }
+    for tool in &mut tools {
+        assert_eq!(tool.child.try_wait().unwrap(), None);
+        assert_eq!(tool.stderr.so_far(), "");
+    }
+}
+
+/// Starts it with its standard output in a pipe, reads one line, and closes the pipe.
+fn read_one_line(command: &mut Command) -> (String, Output) {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut first = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    let began = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if began.elapsed() > PATIENCE {
+            let _ = child.kill();
+            panic!("it does not end");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    (first, child.wait_with_output().unwrap())
+}
+
+#[test]
+fn an_output_that_nobody_reads_any_more_is_noticed_while_nothing_comes() {
+    let daemon = Daemon::start(&[]);
+    daemon.acked_feed().publish([line(1).as_str()]);
+    for (command, arguments) in [
+        ("tail", &["--json", "--since", "-1"][..]),
+        ("tail", &["--since", "-1"]),
+        ("record", &["-", "--since", "-1"]),
+    ] {
+        let (first, output) = read_one_line(&mut watching(&daemon, command, arguments));
+        assert!(first.contains("n") && output.status.code() == Some(0), "{command} {first} {output:?}");
+    }
+    let mut sim = luxcast();
+    let (first, output) = read_one_line(sim.args(["sim", "--stdout", "--events-per-second", "0.01"]));
+    assert!(first.starts_with('{') && output.status.code() == Some(0), "{first} {output:?}");
+}
+
+#[test]
+fn a_daemon_that_goes_while_there_is_nothing_to_send_is_noticed() {
+    let scratch = Scratch::new();
+    let slow = scratch.path().join("slow.ndjson");
+    let at = |seconds: u32| format!("{{\"type\":\"x\",\"job_id\":\"j\",\"timestamp\":{seconds}}}\n");
+    fs::write(&slow, at(0) + &at(1_000)).unwrap();
+    let mut daemon = Daemon::start(&[]);
+    let mut watcher = daemon.watch("/api/ws/events");
+    watcher.connected();
+    let mut publish = publish(&daemon, &["-"]);
+    publish.child.stdin.as_mut().unwrap().write_all(format!("{}\n", line(1)).as_bytes()).unwrap();
+    let mut replay = luxcast();
+    let mut replay = Tool::start(replay.arg("replay").arg(&slow).arg("--ingest").arg(&daemon.ingest));
+    watcher.events(2);
+    daemon.kill();
+    for tool in [&mut publish, &mut replay] {
+        let (code, said) = tool.end();
+        assert!(code == 1 && said.contains("the daemon went away"), "{said}");
+    }
+}
+
+#[test]
+fn a_status_line_stands_only_under_events_of_its_own_terminal() {
+    let daemon = Daemon::start(&[]);
+    daemon.acked_feed().publish([line(1).as_str()]);
+    let program = env!("CARGO_BIN_EXE_luxcast");
+    let tail = format!("{program} tail --since -1 --timeout 1 --url {}", daemon.address);
+    let at_terminal = |line: &str| {
+        let output = Command::new("script").args(["-qec", line, "/dev/null"]).output().unwrap();
+        text(&output.stdout)
+    };
+    assert!(at_terminal(&tail).contains("events"));
+    for elsewhere in [format!("{tail} | cat"), format!("{tail} --json | cat"), format!("{tail} > /dev/null")]
+    {
+        let shown = at_terminal(&elsewhere);
+        assert!(!shown.contains('\u{1b}') && !shown.contains("events"), "{elsewhere}: {shown:?}");
+    }
+}
+
+fn run(command: &mut Command) -> (i32, String, String) {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    (output.status.code().expect("it ends by itself"), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn an_address_is_taken_as_it_was_copied() {
+    let daemon = Daemon::start(&[]);
+    let newest = daemon.acked_feed().publish([line(1).as_str(), r#"{"type":"y","job_id":"k"}"#]);
+    let address = daemon.address;
+    for (url, seq) in [
+        (format!("ws://{address}"), newest),
+        (format!("http://{address}/"), newest),
+        (address.to_string(), newest),
+        (format!("http://{address}/console/"), newest),
+        (format!("http://{address}/console/#job=j"), newest - 1),
+        (format!("ws://{address}/api/ws/jobs/j/monitor"), newest - 1),
+        (format!("ws://{address}/api/v1/ws/events?events=x"), newest - 1),
+    ] {
+        for by_variable in [false, true] {
+            let mut tail = luxcast();
+            tail.args(["tail", "--json", "--since", "-1", "--timeout", "1"]);
+            match by_variable {
+                true => tail.env("LUXCAST_URL", &url),
+                false => tail.args(["--url", &url]),
+            };
+            let (code, shown, said) = run(&mut tail);
+            assert_eq!((code, seq_of(&shown)), (0, Some(seq)), "{url}: {shown} {said}");
+        }
+    }
+    for url in ["ws://127.0.0.1:99999", "ws://127.0.0.1:", "ftp://127.0.0.1", "ws://me:secret@127.0.0.1:1"] {
+        for command in ["tail", "record"] {
+            let (code, _, said) = run(luxcast().args([command, "--url", url]));
+            assert!(code == 2 && said.contains("--url") && !said.contains("secret"), "{url}: {said}");
+            let (code, _, said) = run(luxcast().arg(command).env("LUXCAST_URL", url));
+            assert!(code == 2 && said.contains("LUXCAST_URL"), "{url}: {said}");
+        }
+    }
+}
+
+#[test]
+fn a_mistyped_variable_is_told_by_every_command_that_reads_some() {
+    let nowhere = "/nonexistent/ingest.sock";
+    for arguments in [
+        &["tail", "--url", "127.0.0.1:1"][..],
+        &["record", "--url", "127.0.0.1:1"],
+        &["publish", "--ingest", nowhere],
+        &["replay", "--ingest", nowhere],
+        &["sim", "--stdout", "--count", "0"],
+    ] {
+        let mut command = luxcast();
+        command.args(arguments).env("LUXCAST_INGST", "x").env("LUXCAST_DISABLED", "1");
+        let (_, _, said) = run(command.env("LUXCAST_TOKEN", "t"));
+        let warnings: Vec<&str> = said.lines().filter(|line| line.contains("warning")).collect();
+        assert!(warnings.len() == 1 && warnings[0].contains("LUXCAST_INGST"), "{arguments:?} {said}");
+    }
+}
+
+#[test]
+fn both_places_where_a_daemon_may_be_are_tried_and_named() {
+    let scratch = Scratch::new();
+    let own = scratch.path().join("luxcast.sock");
+    let publish = || {
+        let mut publish = luxcast();
+        publish.args(["publish", "/dev/null"]).env("XDG_RUNTIME_DIR", scratch.path());
+        run(&mut publish)
+    };
+    if !Path::new("/run/luxcast/ingest.sock").exists() {
+        let (code, _, said) = publish();
+        let names_both = said.contains(own.to_str().unwrap()) && said.contains("/run/luxcast/ingest.sock");
+        assert!(code == 1 && names_both, "{said}");
+    }
+    let _daemon = Daemon::start(&["--ingest", own.to_str().unwrap()]);
+    assert_eq!(publish().0, 0);
+}
+
+#[test]
+fn nothing_panics_when_nobody_takes_the_words() {
+    let full = || Stdio::from(fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+    for (arguments, code) in [
+        (&["sim", "--stdout", "--count", "3"][..], 0),
+        (&["check-config"], 0),
+        (&["check-config", "--shards", "many"], 2),
+        (&["serve", "--shards", "many"], 2),
+        (&["tail", "--url", "127.0.0.1:1"], 1),
+        (&["publish", "/no/such/file"], 2),
+        (&["token"], 2),
+        (&["man", "fly"], 2),
+    ] {
+        let mut command = luxcast();
+        let status = command
+            .args(arguments)
+            .env("LUXCAST_UNKNOWN", "x")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(full())
+            .status();
+        assert_eq!(status.unwrap().code(), Some(code), "{arguments:?}");
+    }
+}
+
+#[test]
+fn the_manual_says_what_can_be_typed() {
+    let page = |name: &str| run(luxcast().args(["man", name])).1;
+    for name in ["serve", "tail", "record", "replay", "publish", "sim", "token", "check-config"] {
+        let (code, version, _) = run(luxcast().args([name, "-V"]));
+        assert!(code == 0 && version.contains(env!("CARGO_PKG_VERSION")), "{name} {version}");
+        let page = page(name).replace(r"\-", "-");
+        assert!(page.contains(&format!(".TH luxcast-{name} 1")), "{page}");
+        let synopsis = page.split(".SH SYNOPSIS").nth(1).and_then(|rest| rest.split(".SH").next()).unwrap();
+        assert!(
+            synopsis.contains(&format!("luxcast {name}")) && !page.contains(&format!("luxcast-{name} ["))
+        );
+        assert!(page.contains("--version"), "{page}");
+    }
+}
+
+/// What bash offers for the last of these words.
+fn offered(script: &Path, words: &[&str]) -> String {
+    let complete = r#"source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); compopt() { :; }
+        _luxcast luxcast "${@: -1}" "${@: -2:1}"; echo "${COMPREPLY[@]}""#;
+    let mut bash = Command::new("bash");
+    let output = bash.args(["-c", complete, "bash"]).arg(script).args(words).current_dir("/").output();
+    text(&output.unwrap().stdout).trim().to_owned()
+}
+
+#[test]
+fn completions_offer_words_for_words_and_files_for_files_alone() {
+    let scratch = Scratch::new();
+    let script = scratch.path().join("luxcast.bash");
+    fs::write(&script, run(luxcast().args(["completions", "bash"])).1).unwrap();
+    let offered = |words: &[&str]| offered(&script, words);
+    assert_eq!(offered(&["luxcast", "serve", "--overrun", ""]), "gap wait");
+    assert_eq!(offered(&["luxcast", "check-config", "--log-format", "j"]), "json");
+    for flag in ["--token-file", "--config", "--tls-key-file", "--ingest"] {
+        assert!(offered(&["luxcast", "serve", flag, ""]).contains("etc"), "{flag}");
+    }
+    for (command, flag) in [
+        ("serve", "--listen"),
+        ("serve", "--shards"),
+        ("serve", "--drain-seconds"),
+        ("tail", "--job"),
+        ("tail", "--events"),
+        ("tail", "--since"),
+        ("tail", "--timeout"),
+        ("record", "--give-up"),
+        ("publish", "--publisher"),
+        ("replay", "--speed"),
+        ("sim", "--seed"),
+        ("token", "--jobs"),
+    ] {
+        assert!(!offered(&["luxcast", command, flag, ""]).contains("etc"), "{command} {flag}");
+    }
+}
+
+#[test]
+fn what_was_accepted_earlier_is_told_apart_from_what_never_was() {
+    let daemon = Daemon::start(&[]);
+    let scratch = Scratch::new();
+    let [half, other, long] = ["half", "other", "long"].map(|name| scratch.path().join(name));
+    let bad = r#"{"type":"x","job_id":"etl/7"}"#;
+    fs::write(&half, (0..40).map(|number| format!("{bad}\n{}\n", line(number))).collect::<String>()).unwrap();
+    fs::write(&other, (0..80).map(|number| line(number) + "\n").collect::<String>()).unwrap();
+    fs::write(&long, fs::read_to_string(&other).unwrap() + &line(80)).unwrap();
+    let run = |file: &Path, name: &str| {
+        publish(&daemon, &[file.to_str().unwrap(), "--publisher", name, "--dedupe"]).finish(b"")
+    };
+    let (code, said) = run(&half, "d");
+    assert!(code == 1 && said.contains("40 lines accepted now, 40 refused"), "{said}");
+    let (code, said) = run(&half, "d");
+    assert!(code == 1 && said.contains("0 lines accepted now, 0 refused"), "{said}");
+    assert!(
+        said.contains("40 lines accepted earlier under the name d, skipped; 40 never accepted"),
+        "{said}"
+    );
+    assert!(said.contains("line 1: bad_id") && !said.contains("line 2:"), "{said}");
+    // Another file under the same name.
+    let (code, said) = run(&other, "d");
+    assert!(code == 0 && said.contains("nothing was sent"), "{said}");
+    let (code, said) = run(&long, "d");
+    assert!(
+        code == 0 && said.contains("1 line accepted now") && !said.contains("nothing was sent"),
+        "{said}"
+    );
+    let (code, said) = run(&long, "e");
+    assert!(code == 0 && said.contains("81 lines accepted now") && !said.contains("earlier"), "{said}");
+}
+
+#[test]
+fn an_event_without_a_time_of_its_own_shows_when_it_came() {
+    let daemon = Daemon::start(&[]);
+    let tail = Tool::tail(&daemon, &["--job", "j", "--color", "never"]);
+    daemon.wait_for_connections(1);
+    wait_until("it is let in", || daemon.connections()[0]["phase"] == "open");
+    let lines = [
+        r#"{"type":"x","job_id":"j"}"#,
+        r#"{"type":"x","job_id":"j","timestamp":"step 3"}"#,
+        r#"{"type":"x","job_id":"j","timestamp":1736937000123}"#,
+    ];
+    daemon.acked_feed().publish(lines);
+    let shown = [(); 3].map(|()| tail.line());
+    let clock = jiff::Timestamp::now();
+    for line in &shown[..2] {
+        let (time, rest) = line.split_once(' ').unwrap();
+        let away = clock.as_second() - time.parse::<jiff::Timestamp>().expect(line).as_second();
+        assert!((-5..=60).contains(&away) && rest.starts_with("j x"), "{line}");
+    }
+    assert!(shown[1].contains("timestamp=\"step 3\""), "{}", shown[1]);
+    assert_eq!(shown[2], "2025-01-15T10:30:00.123Z j x");
+}
+
+#[test]
+fn the_time_is_up_when_it_was_said() {
+    let daemon = Daemon::start(&[]);
+    let limit = Duration::from_millis(500);
+    for (command, arguments, code) in [
+        ("tail", &["--timeout", "0.5"][..], 0),
+        ("tail", &["--timeout", "0.5", "--job", "j", "--until-end"], 3),
+        ("tail", &["--timeout", "0.5", "--job", "j", "--until-end", "--exit-status"], 3),
+        ("record", &["-", "--timeout", "0.5"], 0),
+        ("record", &["-", "--timeout", "0.5", "--job", "j", "--until-end"], 3),
+    ] {
+        let began = Instant::now();
+        let (found, _, said) = run(&mut watching(&daemon, command, arguments));
+        assert_eq!(found, code, "{command} {arguments:?} {said}");
+        assert!(began.elapsed() >= limit, "{:?}", began.elapsed());
+    }
+    let mut gone = Daemon::start(&[]);
+    let mut tail = Tool::tail(&gone, &["--give-up", "1.5"]);
+    gone.wait_for_connections(1);
+    gone.kill();
+    let began = Instant::now();
+    let (code, said) = tail.end();
+    assert!(code == 1 && said.contains("given up"), "{said}");
+    assert!(began.elapsed() >= Duration::from_millis(1_400), "{:?} {said}", began.elapsed());
+}
