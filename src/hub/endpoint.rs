@@ -168,9 +168,9 @@ impl Place<'_> {
             }
             Place::Health => Ok(Endpoint::Health),
             Place::Page(page) => Ok(Endpoint::Page(page)),
-            Place::Data(Data::Jobs) => {
+            Place::Data(data @ (Data::Jobs | Data::Arrivals)) => {
                 needs(permit.may_watch_some_job() || permit.may_watch_some_flow(), "jobs, flows, or all")?;
-                Ok(Endpoint::Data(Data::Jobs))
+                Ok(Endpoint::Data(data))
             }
             Place::Data(Data::Daemon) => {
                 needs(permit.is_admin(), "admin")?;
@@ -399,6 +399,7 @@ mod tests {
         assert!(matches!(endpoint("/console/?x=%"), Ok(Endpoint::Page(Page::Asset(_)))));
         assert_eq!(endpoint("/console/jobs?limit=x"), Ok(Endpoint::Data(Data::Jobs)));
         assert_eq!(endpoint("/console/daemon"), Ok(Endpoint::Data(Data::Daemon)));
+        assert_eq!(endpoint("/console/arrivals?from=1"), Ok(Endpoint::Data(Data::Arrivals)));
         assert_eq!(endpoint("ws://b:1/api/ws/events?since=5"), Ok(Endpoint::Events));
     }
 

@@ -15,6 +15,8 @@ use crate::stream::topic::{Handle, Topic, TopicKind};
 
 /// Behind every event: nothing is missing.
 const UP_TO_DATE: u64 = u64::MAX;
+/// Chunks and handles of a log that are looked at under its lock.
+const LOOKS_MAX: u32 = 4096;
 /// Handles copied under a log's lock at once.
 const HANDLES_MAX: usize = 256;
 
@@ -119,10 +121,9 @@ impl Watchers {
         let mut handles: Vec<(Handle, u64)> = Vec::new();
         for (topic, index) in self.describe(key).places {
             let is_enough = |handles: &Vec<_>| handles.len() >= SENT_LATELY_MAX;
-            topic.log.lock().walk_back(u64::MAX, selector.mask, |handle| {
-                if handle.run().at < index {
-                    handles.push((handle.clone(), index));
-                }
+            let mut looks = LOOKS_MAX;
+            topic.log.lock().walk_back(index, selector.mask, &mut looks, |handle, _| {
+                handles.push((handle.clone(), index));
                 !is_enough(&handles)
             });
             if is_enough(&handles) {

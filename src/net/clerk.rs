@@ -12,6 +12,7 @@ use crate::hub::auth::Permit;
 use crate::hub::parcel::{Afloat, Parcel};
 use crate::metrics::Counters;
 use crate::net::admin::{NICENESS, jobs_of, sights_of};
+use crate::net::clerk::arrivals::Range;
 use crate::net::clerk::figures::Figures;
 use crate::net::clerk::jobs::Listing;
 use crate::net::clock::unix_micros;
@@ -22,6 +23,7 @@ use crate::net::shard::IngestWaker;
 use crate::stream::directory::Directory;
 use crate::wire::http::Refusal;
 
+pub mod arrivals;
 mod figures;
 pub mod jobs;
 
@@ -33,6 +35,7 @@ const FIGURES_AGE_MAX: Duration = Duration::from_secs(1);
 /// What somebody wants who may have it.
 pub enum Wish {
     Jobs(Listing, Permit),
+    Arrivals(Range),
     Figures,
 }
 
@@ -72,6 +75,7 @@ impl Clerk {
             for order in orders {
                 let made = match &order.wish {
                     Wish::Jobs(listing, permit) => self.list(&mut jobs, listing, permit),
+                    Wish::Arrivals(range) => Ok(range.write(&self.directory.all, self.directory.published())),
                     Wish::Figures => self.figures(&mut figures),
                 };
                 self.deliver(&order, made, &afloat);

@@ -12,6 +12,7 @@ use crate::hub::parcel::{Body, Parcel};
 use crate::hub::policy::ticks;
 use crate::hub::session::{Scene, Session};
 use crate::hub::visitors::TooMany;
+use crate::net::clerk::arrivals::Range;
 use crate::net::clerk::jobs::Listing;
 use crate::net::clerk::{Order, Wish};
 use crate::net::connection::{Connection, Phase};
@@ -115,6 +116,7 @@ impl Shard {
         if let Endpoint::Data(data) = opening.endpoint {
             return match data {
                 Data::Jobs => Ok(Answer::Made(Wish::Jobs(Listing::parse(request.query)?, opening.permit))),
+                Data::Arrivals => Ok(Answer::Made(Wish::Arrivals(Range::parse(request.query)?))),
                 Data::Daemon => Ok(Answer::Made(Wish::Figures)),
             };
         }

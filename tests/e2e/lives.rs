@@ -70,7 +70,11 @@ fn a_silent_job_is_lost_also_while_it_is_watched_until_its_next_event() {
     for watcher in [&mut watcher, &mut of_flow] {
         numbers(watcher, 2);
         let lost = watcher.json();
-        assert_eq!((&lost["type"], &lost["metrics"]["status"]), (&"metrics".into(), &"lost".into()), "{lost}");
+        assert_eq!(
+            (&lost["type"], &lost["metrics"]["status"]),
+            (&"metrics".into(), &"lost".into()),
+            "{lost}"
+        );
         assert!(lost["stream_seq"].is_u64() && lost["metrics"]["end_time"].is_string(), "{lost}");
         assert_eq!(lost["metrics"]["total_events"], 1);
     }

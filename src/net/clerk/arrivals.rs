@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::event::ALL_TYPES;
 use crate::hub::cursor::beginning;
 use crate::net::admin::query;
+use crate::net::clerk::jobs::number;
 use crate::stream::topic::Topic;
 use crate::wire::http::Refusal;
 
@@ -32,9 +33,8 @@ impl Range {
     /// What is wrong with a parameter.
     pub fn parse(query: Option<&str>) -> Result<Self, Refusal> {
         let [from, to] = query::read(query, ["from", "to"])?;
-        let number = |name: &str, text: Option<&str>, usual: u64| match text {
-            None => Ok(usual),
-            Some(text) => super::number(name, text, SEQ_MAX),
+        let number = |name: &str, text: Option<&str>, usual: u64| {
+            text.map_or(Ok(usual), |text| number(name, text, SEQ_MAX))
         };
         Ok(Self { from: number("from", from.as_deref(), 1)?, to: number("to", to.as_deref(), SEQ_MAX)? })
     }
@@ -62,8 +62,11 @@ impl Range {
             }
             while arrivals.len() > ENTRIES_MAX {
                 apart_millis *= 2;
-                let mut place = 0;
-                arrivals.retain(|_| std::mem::replace(&mut place, place + 1) % 2 == 0);
+                let mut is_odd = false;
+                arrivals.retain(|_| {
+                    is_odd = !is_odd;
+                    is_odd
+                });
             }
             if copied.is_all {
                 break;

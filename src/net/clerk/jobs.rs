@@ -148,7 +148,7 @@ fn stamp(unix_micros: i64) -> String {
     Stamp::from_unix_millis(unix_micros.div_euclid(1000)).as_str().to_owned()
 }
 
-fn number(name: &str, text: &str, max: u64) -> Result<u64, Refusal> {
+pub fn number(name: &str, text: &str, max: u64) -> Result<u64, Refusal> {
     let is_number = text.bytes().all(|digit| digit.is_ascii_digit());
     let number = text.parse().ok().filter(|number| is_number && (1..=max).contains(number));
     number.ok_or_else(|| Refusal::bad_parameter(format!("{name} must be a whole number from 1 to {max}")))
