@@ -26,7 +26,8 @@ export async function closeBrowser() {
 /** What the page may say in the browser's console: that a connection or a request did not come about. */
 const EXPECTED = /net::ERR_CONNECTION|Failed to load resource|WebSocket connection to/;
 
-export async function openPage(t, address, options = {}) {
+/** `prepare` runs in the page before its own scripts. */
+export async function openPage(t, address, options = {}, prepare = null) {
   assert.ok(existsSync(EXECUTABLE), `${EXECUTABLE} is not there`);
   browser ??= await chromium.launch({ executablePath: EXECUTABLE, args: [...FLAGS.split(" "), ...(IS_FROM_DISK ? [OPEN_FLAG] : [])] });
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
@@ -54,6 +55,7 @@ export async function openPage(t, address, options = {}) {
     await context.close();
     assert.deepEqual([...faults, ...violations], []);
   });
+  if (prepare !== null) await page.addInitScript(prepare);
   await page.goto(address);
   return page;
 }

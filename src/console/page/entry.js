@@ -25,12 +25,18 @@ export class Entry {
 
   /** With numbers that say what the text says. */
   get exact() {
-    return this.kept ?? readExact(this.text);
+    return this.text === null ? this.kept : readExact(this.text);
   }
 
   /** As it came. */
   get source() {
     return this.text ?? JSON.stringify(this.kept);
+  }
+
+  /** For whoever asks again and again. */
+  keep() {
+    this.kept ??= this.message;
+    return this.kept;
   }
 
   /** What its row says. */

@@ -83,7 +83,7 @@ export class JobView {
 
   /** Everything that was told of the job, in order: for whoever wants to look behind the page. */
   get told() {
-    return this.#events.log.entries.map(({ message }) => message);
+    return this.#events.log.entries.map((entry) => entry.keep());
   }
 
   recolor() {

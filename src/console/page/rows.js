@@ -12,6 +12,8 @@ export class Rows {
   #spare = [];
   #count = 0;
   #height = 0;
+  /** Where the list stood when it was drawn. */
+  #leftAt = 0;
   #source;
   #prefix = `list${(lists += 1)}-`;
   #isAsked = false;
@@ -73,11 +75,14 @@ export class Rows {
 
   /** What is in sight stays there, whatever comes behind it or goes before it. */
   #keepPlace() {
+    // Whoever has moved up since the last time is not pulled back before the list hears of it.
+    const hasMovedUp = this.#element.scrollTop < this.#leftAt - 1;
     const shift = (this.#source.takeShift?.() ?? 0) * this.#height;
     if (shift > 0) this.#element.scrollTop = Math.max(0, this.#element.scrollTop - shift);
     const height = `${this.#count * this.#height}px`;
     if (this.#spacer.style.height !== height) this.#spacer.style.height = height;
-    if (this.#source.isFollowing?.()) this.#element.scrollTop = this.#count * this.#height;
+    if (this.#source.isFollowing?.() && !hasMovedUp) this.#element.scrollTop = this.#count * this.#height;
+    this.#leftAt = this.#element.scrollTop;
   }
 
   #place(index) {
