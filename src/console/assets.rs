@@ -27,7 +27,7 @@ macro_rules! asset {
     };
 }
 
-static ASSETS: [Asset; 24] = [
+static ASSETS: [Asset; 26] = [
     asset!("index.html", "text/html; charset=utf-8"),
     asset!("console.css", "text/css; charset=utf-8"),
     asset!("icon.svg", "image/svg+xml"),
@@ -45,11 +45,13 @@ static ASSETS: [Asset; 24] = [
     asset!("json_text.js", "text/javascript; charset=utf-8"),
     asset!("kinds.js", "text/javascript; charset=utf-8"),
     asset!("lane.js", "text/javascript; charset=utf-8"),
+    asset!("lane_names.js", "text/javascript; charset=utf-8"),
     asset!("lanes.js", "text/javascript; charset=utf-8"),
     asset!("log.js", "text/javascript; charset=utf-8"),
     asset!("luxcast.js", "text/javascript; charset=utf-8"),
     asset!("rows.js", "text/javascript; charset=utf-8"),
     asset!("session.js", "text/javascript; charset=utf-8"),
+    asset!("time_window.js", "text/javascript; charset=utf-8"),
     asset!("timeline.js", "text/javascript; charset=utf-8"),
     asset!("words.js", "text/javascript; charset=utf-8"),
 ];

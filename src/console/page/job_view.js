@@ -228,7 +228,7 @@ export class JobView {
     const entry = new Entry(message, { text, arrival: arrival ?? this.#arrivals(message.stream_seq) });
     this.#events.add(entry);
     if (entry.isGap) this.#addGap(message);
-    else this.#timeline.add(message, entry.at, entry);
+    else this.#timeline.add(message, entry.at, entry, arrival);
     if (this.#lostAt !== null && message.stream_seq > this.#lostAt) this.#lostAt = null;
     if (this.#timeline.error === message) this.#failure = entry;
     const { dropped, entries } = this.#events.log;
@@ -304,7 +304,7 @@ export class JobView {
     put("job-flow", timeline.flow ?? job?.flow_id ?? "none");
     const began = readTimestamp(job?.start_time) ?? timeline.begin;
     put("job-start", began === null ? "–" : words.moment(began));
-    const until = timeline.end ?? (isGoing({ status }) ? Date.now() + this.#jobs.skewMs : timeline.latest);
+    const until = timeline.end ?? (isGoing({ status }) ? Date.now() + this.#jobs.skewMs - timeline.lagMs : timeline.latest);
     const seconds = job !== undefined && !isGoing(job) ? job.duration : (until - began) / 1000;
     put("job-duration", began === null ? "–" : words.duration(Math.max(0, seconds)));
     put("job-events", job === undefined ? "–" : words.count(job.total_events));

@@ -1,6 +1,8 @@
-// The picture of a job: a lane for the job and for each routine, over time. Drawn on a canvas, only what is visible;
-// the names beside it are the list that keyboard and screen reader have.
+// The picture of a job: a lane for the job and for each routine, over time. Drawn on a canvas that is as large as what is
+// seen of it; the names beside it are the list that keyboard and screen reader have.
 
+import { LaneNames } from "./lane_names.js";
+import { TimeWindow } from "./time_window.js";
 import * as words from "./words.js";
 
 const ROW = 14;
@@ -8,9 +10,6 @@ const PADDING = 9;
 const AXIS = 24;
 /** A run that is shorter than this many pixels is drawn so wide, to be seen at all. */
 const SEEN = 2;
-/** What a job that runs shows of itself at first. */
-const FIRST_MILLIS = 30_000;
-const SPAN_MILLIS_MIN = 5;
 const ZOOM = 1.4;
 /** Pixels between two marks of the axis, at least. */
 const MARK_GAP = 90;
@@ -26,14 +25,12 @@ export class Lanes {
   #canvas = document.getElementById("picture");
   #box = document.getElementById("lane-body");
   #attempts = document.getElementById("attempt");
-  #names = document.getElementById("lane-names");
+  #names = new LaneNames((name) => this.#handleName(name));
   #tip = document.getElementById("tip");
   #context = this.#canvas.getContext("2d");
   #timeline = null;
   #skewMs = () => 0;
-  /** What is visible: so much, up to `#to`; null is the live edge, or the end of the job. */
-  #millis = null;
-  #to = null;
+  #time = null;
   #isAsked = false;
   #width = 0;
   /** Of what is visible of the lanes: so high, from so far down on. */
@@ -41,8 +38,7 @@ export class Lanes {
   #top = 0;
   /** Where each lane is: `{ lane, top, bottom }`, the job first. Made anew when there is a lane more, or a row. */
   #places = [];
-  /** The number of the attempt that is shown; null for all, "" for the newest, whichever it is. */
-  #attempt = "";
+  /** What the choice of an attempt was made for. */
   #attemptWords = "";
   #colors = null;
   #drag = null;
@@ -67,8 +63,6 @@ export class Lanes {
     canvas.addEventListener("pointercancel", () => (this.#drag = null));
     canvas.addEventListener("pointerleave", () => (this.#tip.hidden = true));
     canvas.addEventListener("keydown", (event) => this.#handleKey(event));
-    this.#names.addEventListener("click", ({ target }) => this.#handleName(target.closest("button")));
-    this.#names.addEventListener("keydown", (event) => this.#handleNameKey(event));
     this.#attempts.addEventListener("change", ({ target }) => this.#showAttempt(target.value));
     for (const button of document.querySelectorAll("#lane-tools button")) {
       button.addEventListener("click", () => this.#act(button.dataset.act));
@@ -79,12 +73,11 @@ export class Lanes {
 
   show(timeline) {
     this.#timeline = timeline;
-    this.#millis = null;
-    this.#to = null;
+    this.#time = new TimeWindow(timeline, this.#skewMs);
     this.#chosen = "";
-    this.#attempt = "";
+    this.#attemptWords = "";
     this.#places = [];
-    this.#names.replaceChildren();
+    this.#names.clear();
     this.#box.scrollTop = 0;
     this.draw();
   }
@@ -106,59 +99,8 @@ export class Lanes {
   }
 
   #showAttempt(value) {
-    this.#attempt = value === "" ? "" : value === "all" ? null : Number(value);
-    this.#millis = null;
-    this.#to = null;
+    this.#time.show(value === "all" ? null : value === "" ? "" : Number(value));
     this.draw();
-  }
-
-  /** What is shown of it: one attempt, or all for null. */
-  get #shown() {
-    const { attempts, attempt } = this.#timeline;
-    if (this.#attempt === null) return null;
-    return this.#attempt === "" ? attempt : (attempts.find(({ number }) => number === this.#attempt) ?? attempt);
-  }
-
-  get #isNewest() {
-    const shown = this.#shown;
-    return shown === null || shown === this.#timeline.attempt;
-  }
-
-  /** From when to when the shown was, null while there is nothing. */
-  get #range() {
-    const { attempts } = this.#timeline;
-    if (this.#shown !== null) return this.#shown.range;
-    const ranges = attempts.map(({ range }) => range).filter((range) => range !== null);
-    if (ranges.length === 0) return null;
-    return { from: Math.min(...ranges.map(({ from }) => from)), to: Math.max(...ranges.map(({ to }) => to)) };
-  }
-
-  /** The job runs on, as far as anybody knows. */
-  get #isRunning() {
-    const { end, status, isLost } = this.#timeline;
-    return this.#isNewest && end === null && status !== "waiting" && !isLost;
-  }
-
-  /** The newest moment of what is shown. */
-  #edge() {
-    const latest = this.#range?.to ?? Date.now();
-    return this.#isRunning ? Math.max(latest, Date.now() + this.#skewMs()) : latest;
-  }
-
-  /** The window of time that is visible. */
-  #window() {
-    const edge = this.#edge();
-    const whole = this.#whole();
-    const first = this.#isRunning ? FIRST_MILLIS : Infinity;
-    const millis = Math.min(this.#millis ?? first, whole);
-    // A little room at both ends.
-    const room = millis * 0.02;
-    const to = (this.#to ?? edge) + room;
-    return { from: to - millis - 2 * room, to, millis, edge };
-  }
-
-  get #isLive() {
-    return this.#to === null && this.#isRunning;
   }
 
   #drawNow() {
@@ -166,7 +108,7 @@ export class Lanes {
     this.#layout();
     this.#resize();
     this.#nameLanes();
-    const view = this.#window();
+    const view = this.#time.view;
     const context = this.#context;
     const height = this.#height - AXIS;
     context.clearRect(0, 0, this.#width, this.#height);
@@ -184,9 +126,9 @@ export class Lanes {
     }
     this.#drawStops(view);
     context.restore();
-    if (this.#isRunning && view.edge <= view.to) this.#drawEdge(view, height);
-    document.getElementById("live").setAttribute("aria-pressed", this.#to === null);
-    if (this.#isLive) this.#again();
+    if (this.#time.isRunning && view.edge <= view.to) this.#drawEdge(view, height);
+    document.getElementById("live").setAttribute("aria-pressed", this.#time.isAtEdge);
+    if (this.#time.isLive) this.#again();
   }
 
   /** The live edge moves by itself. */
@@ -228,7 +170,7 @@ export class Lanes {
       top = bottom;
       return place;
     });
-    for (const [index, place] of this.#places.entries()) this.#nameButton(index, place);
+    this.#names.lay(this.#places.map(({ lane, top, bottom }) => ({ name: lane?.name ?? null, height: bottom - top })));
   }
 
   /** The first place that ends below `y`. */
@@ -247,46 +189,23 @@ export class Lanes {
     return this.#places.slice(first, this.#placeAt(this.#top + this.#height) + 1);
   }
 
-  #nameButton(index, { lane }) {
-    let button = this.#names.children[index]?.firstChild;
-    if (button === undefined) {
-      const item = document.createElement("li");
-      button = document.createElement("button");
-      button.type = "button";
-      button.tabIndex = index === 0 ? 0 : -1;
-      button.append(document.createElement("b"), document.createElement("small"));
-      item.append(button);
-      this.#names.append(item);
-      const name = lane?.name ?? "";
-      put(button.firstChild, lane === null ? "Job" : name);
-      button.dataset.name = name;
-      button.title = name;
-      button.dir = "auto";
-      button.setAttribute("aria-pressed", "false");
-    }
-    const height = `${laneHeight(lane)}px`;
-    if (button.style.height !== height) button.style.height = height;
-  }
-
   /** What the lanes in sight show, in words. */
   #nameLanes() {
     const first = this.#placeAt(this.#top);
     const last = Math.min(this.#placeAt(this.#top + this.#height) + 1, this.#places.length);
-    const attempt = this.#timeline.attempts.length > 1 ? (this.#shown?.number ?? null) : null;
+    const attempt = this.#timeline.attempts.length > 1 ? (this.#time.shown?.number ?? null) : null;
     for (let index = first; index < last; index += 1) {
       const { lane } = this.#places[index];
-      const button = this.#names.children[index].firstChild;
       const tally = lane?.tally(attempt);
-      put(button.lastChild, lane === null ? this.#statusWords() : laneWords(tally));
-      button.classList.toggle("has-failed", lane !== null && tally.failures > 0);
-      button.setAttribute("aria-pressed", lane !== null && this.#chosen === lane.name);
+      const text = lane === null ? this.#statusWords() : laneWords(tally);
+      this.#names.tell(index, { text, hasFailed: lane !== null && tally.failures > 0, isChosen: lane !== null && this.#chosen === lane.name });
     }
     put(document.getElementById("lanes-note"), this.#timeline.isCut ? `the first ${words.count(this.#timeline.lanes.size)}` : "");
   }
 
   #statusWords() {
     const { status, isLost } = this.#timeline;
-    if (!this.#isNewest) return this.#shown.status;
+    if (!this.#time.isNewest) return this.#time.shown.status;
     return isLost && status !== "waiting" ? "lost" : status;
   }
 
@@ -301,7 +220,7 @@ export class Lanes {
     const options = attempts.slice(0, -1).map(({ number, status }) => [`Attempt ${number}: ${status === "running" ? "no end came" : status}`, number]);
     const all = [[`Attempt ${last}, the newest`, ""], ...options.reverse(), ["All attempts", "all"]];
     this.#attempts.replaceChildren(...all.map(([text, value]) => new Option(text, value)));
-    this.#attempts.value = this.#attempt === null ? "all" : String(this.#attempt);
+    this.#attempts.value = this.#time.attempt === null ? "all" : String(this.#time.attempt);
   }
 
   #x(time, { from, to }) {
@@ -361,7 +280,7 @@ export class Lanes {
       if (isEnd) this.#bar(x - 2, top + PADDING - 3, 4, ROW + 4, span.state);
       else this.#bar(begin, top + PADDING, Math.max(SEEN, end - begin), ROW - 2, span.state);
     }
-    if (!this.#timeline.isLost || !this.#isNewest) return;
+    if (!this.#timeline.isLost || !this.#time.isNewest) return;
     this.#bar(this.#x(view.edge, view) - 2, top + PADDING - 3, 4, ROW + 4, "lost");
   }
 
@@ -430,51 +349,25 @@ export class Lanes {
   }
 
   #act(act) {
-    const view = this.#window();
+    const view = this.#time.view;
     const middle = (view.from + view.to) / 2;
     const acts = {
-      in: () => this.#zoom(1 / ZOOM, middle),
-      out: () => this.#zoom(ZOOM, middle),
-      left: () => this.#pan(-view.millis / 5),
-      right: () => this.#pan(view.millis / 5),
-      whole: () => {
-        this.#millis = Infinity;
-        this.#to = null;
-      },
-      live: () => (this.#to = null),
+      in: () => this.#time.zoom(1 / ZOOM, middle),
+      out: () => this.#time.zoom(ZOOM, middle),
+      left: () => this.#time.pan(-view.millis / 5),
+      right: () => this.#time.pan(view.millis / 5),
+      whole: () => this.#time.showWhole(),
+      live: () => this.#time.follow(),
     };
     acts[act]();
     this.draw();
   }
 
-  #whole() {
-    return Math.max(SPAN_MILLIS_MIN, this.#edge() - (this.#range?.from ?? this.#edge()));
-  }
-
-  #pan(millis) {
-    const edge = this.#edge();
-    const to = (this.#to ?? edge) + millis;
-    this.#millis = this.#window().millis;
-    // Who comes to the edge goes on with it.
-    this.#to = to >= edge ? null : Math.max(to, this.#range?.from ?? to);
-  }
-
-  /** `at` stays where it is, unless the live edge is followed. */
-  #zoom(factor, at) {
-    const { from, to, millis, edge } = this.#window();
-    const wanted = Math.min(Math.max(millis * factor, SPAN_MILLIS_MIN), this.#whole());
-    const share = (to - at) / (to - from);
-    this.#millis = wanted;
-    if (this.#to === null && at >= edge - millis * 0.15) return;
-    const end = at + share * wanted;
-    this.#to = end >= edge ? null : end;
-  }
-
   #handleWheel(event) {
-    const view = this.#window();
+    const view = this.#time.view;
     const perPixel = (view.to - view.from) / this.#width;
-    if (event.ctrlKey || event.metaKey) this.#zoom(Math.exp(event.deltaY * 0.005), view.from + event.offsetX * perPixel);
-    else if (event.shiftKey || Math.abs(event.deltaX) > Math.abs(event.deltaY)) this.#pan((event.deltaX || event.deltaY) * perPixel);
+    if (event.ctrlKey || event.metaKey) this.#time.zoom(Math.exp(event.deltaY * 0.005), view.from + event.offsetX * perPixel);
+    else if (event.shiftKey || Math.abs(event.deltaX) > Math.abs(event.deltaY)) this.#time.pan((event.deltaX || event.deltaY) * perPixel);
     // Up and down is the page's.
     else return;
     event.preventDefault();
@@ -491,10 +384,10 @@ export class Lanes {
     if (this.#drag === null) return this.#hover(event);
     const distance = event.clientX - this.#drag.x;
     if (!this.#drag.hasMoved && Math.abs(distance) < NEAR) return;
-    const view = this.#window();
+    const view = this.#time.view;
     this.#drag = { x: event.clientX, hasMoved: true };
     this.#tip.hidden = true;
-    this.#pan((-distance * (view.to - view.from)) / this.#width);
+    this.#time.pan((-distance * (view.to - view.from)) / this.#width);
     this.draw();
   }
 
@@ -513,27 +406,8 @@ export class Lanes {
     this.#act(acts[event.key]);
   }
 
-  /** One of the names is in the order of the tabulator; the arrows lead to the others. */
-  #handleNameKey(event) {
-    const item = event.target.closest("li");
-    const { children } = this.#names;
-    const moves = { ArrowDown: item?.nextElementSibling, ArrowUp: item?.previousElementSibling, Home: children[0], End: children[children.length - 1] };
-    if (item === null || !Object.hasOwn(moves, event.key) || event.ctrlKey || event.metaKey || event.altKey) return;
-    event.preventDefault();
-    this.#focusName(moves[event.key]?.firstChild);
-  }
-
-  #focusName(button) {
-    if (!button) return;
-    for (const other of this.#names.querySelectorAll('[tabindex="0"]')) other.tabIndex = -1;
-    button.tabIndex = 0;
-    button.focus();
-  }
-
-  #handleName(button) {
-    if (button === null) return;
-    this.#focusName(button);
-    this.#chosen = button.dataset.name === this.#chosen ? "" : button.dataset.name;
+  #handleName(name) {
+    this.#chosen = name === this.#chosen ? "" : name;
     this.#choose(this.#chosen);
     this.draw();
   }
@@ -541,7 +415,7 @@ export class Lanes {
   /** What is under the pointer. */
   #at({ offsetX, offsetY: y }) {
     const offsetY = y + this.#top;
-    const view = this.#window();
+    const view = this.#time.view;
     const perPixel = (view.to - view.from) / this.#width;
     const time = view.from + offsetX * perPixel;
     const near = NEAR * perPixel;
@@ -565,7 +439,7 @@ export class Lanes {
     this.#tip.hidden = found === null;
     if (found === null) return;
     const state = { unsure: "no end came", stopped: "at a breakpoint" }[found.state] ?? found.state;
-    const seconds = ((found.to ?? this.#edge()) - found.from) / 1000;
+    const seconds = ((found.to ?? this.#time.edge) - found.from) / 1000;
     const about = found.event.line;
     this.#tip.textContent = `${state} · ${words.exactClock(found.from)} · ${words.duration(seconds)}${about ? `\n${about}` : ""}`;
     const box = this.#canvas.parentElement.getBoundingClientRect();

@@ -17,7 +17,8 @@ export const LANES_MAX = 3_000;
 const ATTEMPTS_MAX = 50;
 /** Stops and states of the job; the earliest go. */
 const SPANS_MAX = 20_000;
-/** A routine that begins so long after the job's end belongs to another attempt. */
+/** A routine that begins so long after the job's end belongs to another attempt, and a start that is told again so much
+ *  later begins one. */
 const LATE_MS = 30_000;
 
 /** From one `job_started` to the next. */
@@ -61,6 +62,8 @@ export class Timeline {
   end = null;
   /** The time of the newest event. */
   latest = null;
+  /** What the publisher's clock is behind the daemon's, in milliseconds, if that is more than the way may take. */
+  lagMs = 0;
   /** The event that told of the failure, if the job has failed. */
   error = null;
   #gap = null;
@@ -74,8 +77,9 @@ export class Timeline {
     return this.attempts[0].range?.from ?? null;
   }
 
-  /** `at` is when it was, in Unix milliseconds, null if nobody knows. `source` stands for the event in what is told. */
-  add(event, at = readTimestamp(event.timestamp), source = event) {
+  /** `at` is when it was, in Unix milliseconds, null if nobody knows. `source` stands for the event in what is told.
+   *  `arrival` is when it came to the daemon, if it came just now. */
+  add(event, at = readTimestamp(event.timestamp), source = event, arrival = null) {
     const when = at ?? this.latest ?? Date.now();
     if (event.type === "metrics") return this.#hearMetrics(event);
     this.#turnAttempt(event, when);
@@ -91,6 +95,7 @@ export class Timeline {
     this.#apply(event, when, source);
     this.attempt.status = this.status;
     this.latest = this.attempt.range.to;
+    if (arrival !== null && when === this.latest) this.lagMs = arrival - when > WAY_MS ? arrival - when : 0;
   }
 
   #hearMetrics(event) {
@@ -101,7 +106,7 @@ export class Timeline {
 
   #turnAttempt(event, at) {
     const { count, status } = this.attempt;
-    const isStarted = event.type === "job_started" && status !== "waiting" && count > 1;
+    const isStarted = event.type === "job_started" && status !== "waiting" && (count > 1 || at > this.attempt.range.to + LATE_MS);
     const isLate = event.type === "routine_started" && this.attempt.end !== null && at > this.attempt.end + LATE_MS;
     if (!isStarted && !isLate) return;
     const last = this.attempt.range.to;
@@ -207,5 +212,7 @@ export class Timeline {
   }
 }
 
+/** Longer takes no event from its publisher to here. */
+const WAY_MS = 5_000;
 /** What begins or ends something, for the scale. */
 const BOUNDS = new Set([...ENDINGS.keys(), "job_started", "routine_started", "routine_completed", "routine_failed"]);
