@@ -8,6 +8,7 @@ import { faultOf, headline } from "../../src/console/page/fault.js";
 import { indented } from "../../src/console/page/json_text.js";
 import { EVENTS_MAX, EventLog } from "../../src/console/page/log.js";
 import { readToken } from "../../src/console/page/session.js";
+import { TimeWindow } from "../../src/console/page/time_window.js";
 import { Timeline } from "../../src/console/page/timeline.js";
 import * as words from "../../src/console/page/words.js";
 
@@ -292,4 +293,18 @@ test("a token is taken out of what stands around it, and judged", () => {
   // Quotation marks of ASCII may be a token's own.
   assert.deepEqual(readToken('"good"'), { token: '"good"' });
   for (const text of ["", "  ", "Bearer", "Bearer ", "go od", "go\u201cod", "gööd", "数"]) assert.ok(readToken(text).problem, text);
+});
+
+test("a publisher whose clock is behind has its own live edge", () => {
+  const timeline = new Timeline();
+  const window = new TimeWindow(timeline, () => 0);
+  const now = Date.now();
+  const tell = (at, type) => timeline.add({ type }, at, { type }, now);
+  tell(now - 600_000, "job_started");
+  assert.equal(timeline.lagMs, 600_000);
+  assert.ok(Math.abs(window.edge - (now - 600_000)) < 1_000);
+  tell(0, "note");
+  assert.equal(timeline.lagMs, 600_000);
+  tell(now - 100, "note");
+  assert.equal(timeline.lagMs, 0);
 });
