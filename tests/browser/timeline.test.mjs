@@ -308,3 +308,18 @@ test("a publisher whose clock is behind has its own live edge", () => {
   tell(now - 100, "note");
   assert.equal(timeline.lagMs, 0);
 });
+
+test("an event that is deeper than any recursion costs nothing but itself", () => {
+  const depth = 20_000;
+  const text = `{"type":"deep","stream_seq":1,"data":${"[".repeat(depth)}"x"${"]".repeat(depth)}}`;
+  const log = new EventLog();
+  const deep = log.add(new Entry(JSON.parse(text), { text }));
+  const other = log.add(new Entry({ type: "other", stream_seq: 2, data: "there" }));
+  assert.equal(deep.line.length, 121);
+  for (const [wanted, found] of [["there", [other]], ["deep", [deep]], ["nowhere", []]]) {
+    log.show({ text: wanted });
+    log.examine();
+    assert.deepEqual(log.shown.map((place) => log.entries[place]), found);
+  }
+  assert.ok(indented(text).includes('"x"'));
+});

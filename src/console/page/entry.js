@@ -25,7 +25,13 @@ export class Entry {
 
   /** With numbers that say what the text says. */
   get exact() {
-    return this.text === null ? this.kept : readExact(this.text);
+    if (this.text === null) return this.kept;
+    try {
+      return readExact(this.text);
+    } catch {
+      // Too deep for that.
+      return this.message;
+    }
   }
 
   /** As it came. */

@@ -16,6 +16,8 @@ export function readExact(text) {
   });
 }
 
+/** Deeper levels are not set further in. */
+const INDENTS_MAX = 40;
 const TOKEN = /"(?:[^"\\]|\\.)*"|[{}[\],:]|[^\s{}[\],:"]+/g;
 
 /** JSON text over several lines, each token as it stands. */
@@ -23,7 +25,7 @@ export function indented(text) {
   const parts = [];
   let depth = 0;
   let before = "";
-  const breakLine = () => parts.push(`\n${"  ".repeat(depth)}`);
+  const breakLine = () => parts.push(`\n${"  ".repeat(Math.min(depth, INDENTS_MAX))}`);
   for (const [token] of text.matchAll(TOKEN)) {
     if (token === "}" || token === "]") {
       depth -= 1;
@@ -38,26 +40,28 @@ export function indented(text) {
   return parts.join("");
 }
 
+/** Levels that are looked through; a daemon lets 64 through unless it is told otherwise. */
+const DEPTH_MAX = 500;
+
 /** Every string in a value, names too, in the order of the text. */
-export function stringsOf(value, found = []) {
+export function stringsOf(value, found = [], depth = 0) {
   if (typeof value === "string") found.push(value);
-  else if (Array.isArray(value)) for (const item of value) stringsOf(item, found);
-  else if (typeof value === "object" && value !== null) {
-    for (const [name, item] of Object.entries(value)) {
-      found.push(name);
-      stringsOf(item, found);
-    }
+  if (typeof value !== "object" || value === null || depth > DEPTH_MAX) return found;
+  const isList = Array.isArray(value);
+  for (const [name, item] of Object.entries(value)) {
+    if (!isList) found.push(name);
+    stringsOf(item, found, depth + 1);
   }
   return found;
 }
 
 /** Texts of several lines in a value: `{ path, text }` each, up to `max` of them. */
-export function longTextsOf(value, max, path = "", found = []) {
-  if (found.length >= max) return found;
+export function longTextsOf(value, max, path = "", found = [], depth = 0) {
+  if (found.length >= max || depth > DEPTH_MAX) return found;
   if (typeof value === "string") {
     if (/[\n\r]./.test(value)) found.push({ path, text: value });
   } else if (typeof value === "object" && value !== null) {
-    for (const [name, item] of Object.entries(value)) longTextsOf(item, max, path === "" ? name : `${path}.${name}`, found);
+    for (const [name, item] of Object.entries(value)) longTextsOf(item, max, path === "" ? name : `${path}.${name}`, found, depth + 1);
   }
   return found;
 }

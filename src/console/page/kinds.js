@@ -23,7 +23,10 @@ export class Kinds {
     this.#change = change;
     this.#list.addEventListener("change", ({ target }) => this.#hide(target.name, !target.checked));
     this.#search.addEventListener("input", () => this.#draw());
-    this.#box.addEventListener("toggle", () => this.#draw());
+    this.#box.addEventListener("toggle", () => {
+      this.#draw();
+      if (this.#box.open) document.getElementById("kinds").scrollIntoView({ block: "nearest" });
+    });
     document.getElementById("kinds-all").addEventListener("click", () => this.#set(new Set()));
     document.getElementById("kinds-none").addEventListener("click", () => this.#set(new Set(this.#counts.keys())));
   }

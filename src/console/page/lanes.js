@@ -13,6 +13,7 @@ const SEEN = 2;
 const ZOOM = 1.4;
 /** Pixels between two marks of the axis, at least. */
 const MARK_GAP = 90;
+const DAY_MS = 864e5;
 const STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 15e3, 3e4, 6e4, 12e4, 3e5, 6e5, 9e5, 18e5, 36e5, 72e5, 216e5, 432e5, 864e5];
 const STATES = ["running", "completed", "failed", "cancelled", "paused", "stopped", "lost", "unsure"];
 /** How near a pointer must be. */
@@ -232,7 +233,7 @@ export class Lanes {
     const { from, to } = view;
     const height = this.#height;
     const least = ((to - from) * MARK_GAP) / this.#width;
-    const step = STEPS.find((step) => step >= least) ?? Math.ceil(least / 864e5) * 864e5;
+    const step = STEPS.find((step) => step >= least) ?? Math.ceil(least / DAY_MS) * DAY_MS;
     context.font = "11px system-ui, sans-serif";
     context.textBaseline = "middle";
     context.textAlign = "center";
@@ -245,7 +246,8 @@ export class Lanes {
       const half = 32;
       if (x < half || x > this.#width - half) continue;
       context.fillStyle = this.#colors.faint;
-      context.fillText(step < 1000 ? words.exactClock(time) : words.clock(time), x, height - AXIS / 2 + 2);
+      const label = step < 1000 ? words.exactClock : step < DAY_MS ? words.clock : words.date;
+      context.fillText(label(time), x, height - AXIS / 2 + 2);
     }
   }
 

@@ -96,7 +96,13 @@ export class EventLog {
   #isWanted(entry) {
     if (entry.isGap) return true;
     if (this.hidden.has(entry.kind) || (this.routine !== "" && entry.routine !== this.routine)) return false;
-    return this.#text === "" || has(entry, this.#text);
+    if (this.#text === "") return true;
+    try {
+      return has(entry, this.#text);
+    } catch {
+      // What cannot be read is not found, and the others are.
+      return false;
+    }
   }
 
   #drop() {

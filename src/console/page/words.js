@@ -34,7 +34,11 @@ export function moment(millis, now = Date.now()) {
   return isMoment(millis) ? `${day(millis, now)}${clock(millis)}` : "";
 }
 
-/** The same to the millisecond. */
+export function date(millis) {
+  return isMoment(millis) ? DAY.format(millis) : "";
+}
+
+/** The moment to the millisecond. */
 export function exactMoment(millis, now = Date.now()) {
   return isMoment(millis) ? `${day(millis, now)}${exactClock(millis)}` : "";
 }
@@ -95,6 +99,7 @@ function cut(text, max) {
 
 /** JSON, of which no more is made than is wanted. */
 function printed(any, max) {
+  if (max <= 0) return "";
   if (any instanceof ExactNumber) return any.text;
   if (typeof any === "string") return JSON.stringify(any.slice(0, max));
   if (typeof any !== "object" || any === null) return String(JSON.stringify(any));
