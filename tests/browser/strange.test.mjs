@@ -326,6 +326,13 @@ test("attempts are told apart, an end that is late is its run's, and one wrong c
   await page.waitForFunction(() => document.querySelector('#lane-names button[data-name="load"] small').textContent === "2 runs · 4.0 s");
 });
 
+test("a job whose start was told by a clock that stood at 1970 did not take half a century", async (t) => {
+  const { page } = await watch(t, [at(0, { type: "job_started", timestamp: "1970-01-01T00:00:00Z" }), at(1_000, { type: "note" }), at(3_000, { type: "job_completed", n: 3 })]);
+  await hasTold(page, 3);
+  await page.waitForFunction(() => document.getElementById("job-duration").textContent === "2.0 s");
+  assert.ok(!(await text(page, "#job-start")).includes("1970"));
+});
+
 test("a lost job is shown as lost, until another event comes", async (t) => {
   const lost = at(9_000, { type: "metrics", metrics: { total_events: 2, status: "lost" } });
   const { page, publisher } = await watch(t, [at(0, { type: "job_started" }), at(1_000, { type: "routine_started", routine_id: "a" }), lost]);
@@ -335,6 +342,25 @@ test("a lost job is shown as lost, until another event comes", async (t) => {
   publisher.publish(at(9_500, { type: "routine_completed", routine_id: "a" }));
   await page.locator("#job-status[data-status=running]").waitFor();
   await page.waitForFunction(() => document.querySelector('#lane-names button[data-name="a"] small').textContent === "1 run · 8.5 s");
+});
+
+test("a job that was lost before anybody looked is told as such by the snapshot", async (t) => {
+  const { page, publisher } = await watch(t, [at(0, { type: "job_started" }), at(1_000, { type: "note", n: 1 })], { hash: "" });
+  await page.routeWebSocket(/\/monitor/, (socket) => {
+    const server = socket.connectToServer();
+    server.onMessage((text) => {
+      const message = JSON.parse(text);
+      if (message.type !== "metrics") return socket.send(text);
+      socket.send(JSON.stringify({ ...message, metrics: { ...message.metrics, status: "lost" } }));
+    });
+  });
+  await jobOf(page, "job-1").click();
+  await hasTold(page, 1);
+  await page.locator("#job-status[data-status=lost]").waitFor();
+  await page.waitForFunction(() => document.querySelector("#lane-names button small").textContent === "lost");
+  publisher.publish(at(2_000, { type: "note", n: 2 }));
+  await hasTold(page, 2);
+  await page.locator("#job-status[data-status=running]").waitFor();
 });
 
 test("the list of jobs has the lost ones, with a mark and a word of their own", async (t) => {

@@ -17,6 +17,8 @@ const SLICE_MS = 8;
 /** Variables of a breakpoint above the lanes; the panel has more. */
 const VARIABLES_MAX = 100;
 const VARIABLE_CHARS_MAX = 120;
+/** A job does not begin so long before everything else that is known of it. */
+const BEFORE_MS_MAX = 30 * 86_400_000;
 
 const unknown = () => null;
 
@@ -50,6 +52,7 @@ export class JobView {
   #dropped = 0;
   /** The event of the failure, and the breakpoint whose variables are on the page. */
   #failure = null;
+  #shownError = null;
   #shownStop = null;
 
   /** `askToken` is called with the daemon's words when it wants a token, or another. */
@@ -302,10 +305,13 @@ export class JobView {
     put("job-status", status === "waiting" ? "waiting for its first event" : status);
     document.getElementById("job-status").dataset.status = status;
     put("job-flow", timeline.flow ?? job?.flow_id ?? "none");
-    const began = readTimestamp(job?.start_time) ?? timeline.begin;
+    const told = readTimestamp(job?.start_time);
+    // The daemon takes the first event at its word; of a clock that stood at 1970 the others know better.
+    const isSane = told !== null && (timeline.begin === null || told > timeline.begin - BEFORE_MS_MAX);
+    const began = isSane ? told : timeline.begin;
     put("job-start", began === null ? "–" : words.moment(began));
     const until = timeline.end ?? (isGoing({ status }) ? Date.now() + this.#jobs.skewMs - timeline.lagMs : timeline.latest);
-    const seconds = job !== undefined && !isGoing(job) ? job.duration : (until - began) / 1000;
+    const seconds = isSane && !isGoing(job) ? job.duration : (until - began) / 1000;
     put("job-duration", began === null ? "–" : words.duration(Math.max(0, seconds)));
     put("job-events", job === undefined ? "–" : words.count(job.total_events));
     put("job-calls", job === undefined ? "–" : `${words.count(job.total_slot_calls)} / ${words.count(job.total_event_emits)}`);
@@ -317,7 +323,8 @@ export class JobView {
   #tellError() {
     const { error } = this.#timeline;
     document.getElementById("failure").hidden = error === null;
-    if (error === null) return;
+    if (error === null || error === this.#shownError) return;
+    this.#shownError = error;
     const routine = words.member(error, "data", "routine_id");
     const where = typeof routine === "string" && routine !== "" ? ` in ${routine}` : "";
     const what = words.fault(error);
