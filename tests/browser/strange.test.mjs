@@ -363,6 +363,17 @@ test("a job that was lost before anybody looked is told as such by the snapshot"
   await page.locator("#job-status[data-status=running]").waitFor();
 });
 
+test("a job whose publisher died is lost in head, lanes and list, and runs when it comes back", async (t) => {
+  const { page, publisher } = await watch(t, [at(0, { type: "job_started" }), at(1_000, { type: "routine_started", routine_id: "a", n: 1 })], { flags: ["--job-idle-seconds", "1"] });
+  await page.locator("#job-status[data-status=lost]").waitFor();
+  await page.waitForFunction(() => document.querySelector("#lane-names button small").textContent === "lost");
+  await page.locator('#jobs .row[data-status="lost"]').waitFor();
+  const feed = setInterval(() => publisher.publish(at(2_000, { type: "note", n: 2 })), 100);
+  t.after(() => clearInterval(feed));
+  await page.locator("#job-status[data-status=running]").waitFor();
+  await page.locator('#jobs .row[data-status="running"]').waitFor();
+});
+
 test("the list of jobs has the lost ones, with a mark and a word of their own", async (t) => {
   const daemon = await Daemon.start(t);
   const publisher = await Publisher.start(daemon);
