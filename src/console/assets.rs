@@ -27,22 +27,31 @@ macro_rules! asset {
     };
 }
 
-static ASSETS: [Asset; 17] = [
+static ASSETS: [Asset; 26] = [
     asset!("index.html", "text/html; charset=utf-8"),
     asset!("console.css", "text/css; charset=utf-8"),
     asset!("icon.svg", "image/svg+xml"),
     asset!("console.js", "text/javascript; charset=utf-8"),
+    asset!("copy.js", "text/javascript; charset=utf-8"),
     asset!("daemon_card.js", "text/javascript; charset=utf-8"),
     asset!("detail.js", "text/javascript; charset=utf-8"),
+    asset!("entry.js", "text/javascript; charset=utf-8"),
     asset!("event_list.js", "text/javascript; charset=utf-8"),
+    asset!("extent.js", "text/javascript; charset=utf-8"),
+    asset!("fault.js", "text/javascript; charset=utf-8"),
     asset!("job_list.js", "text/javascript; charset=utf-8"),
     asset!("job_view.js", "text/javascript; charset=utf-8"),
     asset!("jobs.js", "text/javascript; charset=utf-8"),
+    asset!("json_text.js", "text/javascript; charset=utf-8"),
+    asset!("kinds.js", "text/javascript; charset=utf-8"),
+    asset!("lane.js", "text/javascript; charset=utf-8"),
+    asset!("lane_names.js", "text/javascript; charset=utf-8"),
     asset!("lanes.js", "text/javascript; charset=utf-8"),
     asset!("log.js", "text/javascript; charset=utf-8"),
     asset!("luxcast.js", "text/javascript; charset=utf-8"),
     asset!("rows.js", "text/javascript; charset=utf-8"),
     asset!("session.js", "text/javascript; charset=utf-8"),
+    asset!("time_window.js", "text/javascript; charset=utf-8"),
     asset!("timeline.js", "text/javascript; charset=utf-8"),
     asset!("words.js", "text/javascript; charset=utf-8"),
 ];

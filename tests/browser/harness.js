@@ -1,7 +1,7 @@
 // A page of the real daemon in the real browser. Whatever a test does: nothing may leave the origin, break the content
 // security policy, or fail in the page unseen.
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 
 import { chromium } from "playwright-core";
 
@@ -10,6 +10,11 @@ export { Daemon, PATIENCE_MS, Publisher, until } from "../../tools/javascript/te
 const EXECUTABLE = "/usr/bin/chromium";
 const FLAGS =
   "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync";
+
+/** The page's files as they stand, instead of those that the program was built with: `LUXCAST_PAGE=disk npm test`. */
+const IS_FROM_DISK = process.env.LUXCAST_PAGE === "disk";
+/** Files that a test hands in come from nowhere, and from there the browser lets nobody in to a loopback address. */
+const OPEN_FLAG = "--disable-features=LocalNetworkAccessChecks";
 
 let browser = null;
 
@@ -21,9 +26,10 @@ export async function closeBrowser() {
 /** What the page may say in the browser's console: that a connection or a request did not come about. */
 const EXPECTED = /net::ERR_CONNECTION|Failed to load resource|WebSocket connection to/;
 
-export async function openPage(t, address, options = {}) {
+/** `prepare` runs in the page before its own scripts. */
+export async function openPage(t, address, options = {}, prepare = null) {
   assert.ok(existsSync(EXECUTABLE), `${EXECUTABLE} is not there`);
-  browser ??= await chromium.launch({ executablePath: EXECUTABLE, args: FLAGS.split(" ") });
+  browser ??= await chromium.launch({ executablePath: EXECUTABLE, args: [...FLAGS.split(" "), ...(IS_FROM_DISK ? [OPEN_FLAG] : [])] });
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
   context.setDefaultTimeout(60_000);
   const page = await context.newPage();
@@ -39,6 +45,7 @@ export async function openPage(t, address, options = {}) {
   page.on("console", (message) => {
     if (message.type() === "error" && !EXPECTED.test(message.text())) faults.push(message.text());
   });
+  if (IS_FROM_DISK) await context.route(/\/console\/([a-z_]+\.(js|css|html))?$/, serveFromDisk);
   await page.addInitScript(() => {
     globalThis.violations = [];
     document.addEventListener("securitypolicyviolation", (event) => globalThis.violations.push(event.violatedDirective));
@@ -48,8 +55,21 @@ export async function openPage(t, address, options = {}) {
     await context.close();
     assert.deepEqual([...faults, ...violations], []);
   });
+  if (prepare !== null) await page.addInitScript(prepare);
   await page.goto(address);
   return page;
+}
+
+const FILES = new URL("../../src/console/page/", import.meta.url);
+
+async function serveFromDisk(route) {
+  const name = new URL(route.request().url()).pathname.split("/").at(-1) || "index.html";
+  const contentType = { js: "text/javascript", css: "text/css", html: "text/html" }[name.split(".").at(-1)];
+  const answer = await route.fetch().catch(() => null);
+  if (answer === null) return route.abort();
+  const headers = { ...answer.headers() };
+  for (const header of ["content-encoding", "content-length"]) delete headers[header];
+  await route.fulfill({ status: 200, headers, contentType: `${contentType}; charset=utf-8`, body: readFileSync(new URL(name, FILES)) });
 }
 
 export function consoleOf(daemon) {

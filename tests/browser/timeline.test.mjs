@@ -3,7 +3,12 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
+import { Entry } from "../../src/console/page/entry.js";
+import { faultOf, headline } from "../../src/console/page/fault.js";
+import { indented } from "../../src/console/page/json_text.js";
 import { EVENTS_MAX, EventLog } from "../../src/console/page/log.js";
+import { readToken } from "../../src/console/page/session.js";
+import { TimeWindow } from "../../src/console/page/time_window.js";
 import { Timeline } from "../../src/console/page/timeline.js";
 import * as words from "../../src/console/page/words.js";
 
@@ -139,4 +144,182 @@ test("numbers are in words", () => {
   assert.deepEqual([0, 0.04, 3.25, 12_345.6].map(words.rate), ["", "", "3.3/s", "12,346/s"]);
   assert.deepEqual([512, 2_048, 268_435_456].map(words.bytes), ["512 B", "2.0 KiB", "256 MiB"]);
   assert.equal(words.gap({ missed: 1, reason: "overrun" }), "1 event is left out: this page could not keep up");
+});
+
+test("a timestamp is read by the verdicts that all readers share", () => {
+  for (const { value, micros } of JSON.parse(readFileSync(new URL("../cases/timestamps.json", import.meta.url), "utf8"))) {
+    const entry = new Entry({ type: "x", stream_seq: 1, timestamp: value }, { arrival: 5 });
+    assert.equal(entry.at, micros === null ? 5 : Math.floor(micros / 1000), JSON.stringify(value));
+  }
+});
+
+test("a job that starts again begins another attempt, with counts of its own", () => {
+  const timeline = timelineOf(
+    at(0, { type: "job_started" }), began(1_000, "a"), failed(2_000, "a"), at(3_000, { type: "job_failed" }),
+    at(3_600_000, { type: "job_started" }), began(3_601_000, "a"), ended(3_602_000, "a"),
+  );
+  assert.deepEqual(timeline.attempts.map(({ number, status }) => [number, status]), [[1, "failed"], [2, "running"]]);
+  assert.deepEqual(timeline.attempts.map(({ range }) => [range.from - BEGIN, range.to - BEGIN]), [[0, 3_000], [3_600_000, 3_602_000]]);
+  const lane = timeline.lanes.get("a");
+  assert.deepEqual([1, 2, null].map((number) => [lane.tally(number).runs, lane.tally(number).failures]), [[1, 1], [1, 0], [2, 1]]);
+  // A second announcement of the same start is none.
+  assert.equal(timelineOf(at(0, { type: "job_started" }), at(1, { type: "job_started" })).attempts.length, 1);
+  // One that began after the end, with nobody to tell of the start.
+  assert.equal(timelineOf(at(0, { type: "job_started" }), at(9, { type: "job_completed" }), began(60_000, "a")).attempts.length, 2);
+});
+
+test("an end that comes after the job's own is its run's", () => {
+  const timeline = timelineOf(at(0, { type: "job_started" }), began(10, "a"), began(20, "b"), at(50, { type: "job_failed" }), ended(90, "a"), failed(95, "b"));
+  assert.deepEqual(runs(timeline, "a"), [[10, 90, "completed", 0]]);
+  assert.deepEqual(runs(timeline, "b"), [[20, 95, "failed", 0]]);
+  assert.deepEqual([timeline.lanes.get("a").runs, timeline.lanes.get("b").failures], [1, 1]);
+  // Even behind the start of the next attempt, where its own duration tells whose it is.
+  const retried = timelineOf(at(0, { type: "job_started" }), began(10, "a"), at(50, { type: "job_failed" }), at(900, { type: "job_started" }), began(1_000, "a"), ended(2_010, "a", { duration: 2 }));
+  assert.deepEqual(runs(retried, "a"), [[10, 2_010, "completed", 0], [1_000, null, "running", 0]]);
+});
+
+test("behind a gap an end is that of the run which its duration tells, or nobody's", () => {
+  const lost = (duration) => {
+    const timeline = timelineOf(began(0, "a"));
+    timeline.addGap({ type: "stream:gap", from: 2, to: 9, missed: 8, reason: "overrun" });
+    timeline.add(ended(10_000, "a", duration === null ? {} : { duration }));
+    return runs(timeline, "a");
+  };
+  assert.deepEqual(lost(10), [[0, 10_000, "completed", 0]]);
+  assert.deepEqual(lost(1), [[0, 0, "unsure", 0], [9_000, 10_000, "completed", 0]]);
+  assert.deepEqual(lost(null), [[0, 0, "unsure", 0], [10_000, 10_000, "completed", 0]]);
+});
+
+test("one wrong clock sets no scale, wherever it stands among the events", () => {
+  const years = 365 * 86_400_000;
+  const good = [at(0, { type: "job_started" }), began(1_000, "a"), at(1_500, { type: "note" }), ended(2_000, "a"), at(3_000, { type: "job_completed" })];
+  for (const wrong of [-56 * years, 73 * years, -2 * years]) {
+    for (let place = 0; place < good.length; place += 1) {
+      const events = good.with(place, { ...good[place], timestamp: new Date(BEGIN + wrong).toISOString() });
+      const { from, to } = timelineOf(...events).attempt.range;
+      assert.ok(from - BEGIN >= 0 && to - BEGIN <= 3_000 && to > from, `${wrong} at ${place}: ${from - BEGIN} to ${to - BEGIN}`);
+    }
+  }
+  // What is far apart and has its number, or begins and ends something, counts.
+  const paused = [at(0, { type: "job_started" }), ...Array.from({ length: 20 }, (_, n) => at(86_400_000 + n, { type: "note" })), at(3 * 86_400_000, { type: "job_completed" })];
+  const { from, to } = timelineOf(...paused).attempt.range;
+  assert.deepEqual([from - BEGIN, to - BEGIN], [0, 3 * 86_400_000]);
+});
+
+test("a lost job is lost until another event comes, and its run may still end", () => {
+  const timeline = timelineOf(at(0, { type: "job_started" }), began(10, "a"), at(90, { type: "metrics", metrics: { status: "lost" } }));
+  assert.deepEqual([timeline.status, timeline.isLost], ["running", true]);
+  timeline.add(ended(200, "a"));
+  assert.deepEqual([timeline.isLost, runs(timeline, "a")], [false, [[10, 200, "completed", 0]]]);
+});
+
+test("a timeline keeps no more than the log does", () => {
+  const timeline = new Timeline();
+  for (let n = 0; n < 10_000; n += 2) for (const event of [began(n, "a"), ended(n + 1, "a")]) timeline.add({ ...event, stream_seq: n });
+  timeline.add({ ...began(10_000, "b"), stream_seq: 0 });
+  timeline.forget(9_000);
+  assert.deepEqual([timeline.lanes.get("a").spans.length, timeline.lanes.get("a").runs, timeline.lanes.get("b").spans.length], [500, 5_000, 1]);
+});
+
+test("the headline of a traceback is its exception, in many tongues", () => {
+  const cases = [
+    ["ValueError: no", "ValueError: no"],
+    ['Traceback (most recent call last):\n  File "a", line 1\n    f()\n    ^^^\nKeyError: 1\n', "KeyError: 1"],
+    ['Task failed: Traceback (most recent call last):\r\n  File "a"\r\n    f()\r\npkg.mod.CustomThing: no\r\nwith a second line', "pkg.mod.CustomThing: no"],
+    ["Traceback (most recent call last):\n  a\nKeyError: 1\n\nThe above exception was the direct cause of the following exception:\n\nTraceback (most recent call last):\n  b\nRuntimeError: outer", "RuntimeError: outer"],
+    ["  + Exception Group Traceback (most recent call last):\n  |   File a\n  | ExceptionGroup: two (2 sub-exceptions)\n  +-+---------------- 1 ----------------\n    | ValueError: a", "ExceptionGroup: two (2 sub-exceptions)"],
+    ["java.lang.IllegalStateException: no\n\tat a.B.c(B.java:1)\nCaused by: java.io.IOException: x\n\tat d", "java.lang.IllegalStateException: no"],
+    ["/a/b.js:3\n  throw new TypeError()\n  ^\n\nTypeError: z\n    at f (a:1)", "TypeError: z"],
+    ["thread 'main' panicked at src/main.rs:2:5:\nindex out of bounds\nnote: run with", "index out of bounds"],
+    ["panic: no\n\ngoroutine 1 [running]:", "panic: no"],
+    ["\n\n  something went wrong\n  and more", "something went wrong"],
+    ["", ""],
+  ];
+  for (const [given, wanted] of cases) assert.equal(headline(given), wanted, given);
+  assert.equal(faultOf({ error: { type: "ValueError", message: "no\nmore" } }), "ValueError: no");
+  assert.equal(faultOf({ error: "no", error_type: "ValueError" }), "ValueError: no");
+  assert.equal(faultOf({ traceback: "Traceback (most recent call last):\n  a\nOSError: full" }), "OSError: full");
+});
+
+test("JSON is laid out without a change of any token", () => {
+  const text = '{"a":1.0,"b":[1e400,-0,{}],"c":"x\\"y, {z}: \\u0041","d":[],"e":{"f":null}}';
+  const laid = indented(text);
+  assert.equal(laid, '{\n  "a": 1.0,\n  "b": [\n    1e400,\n    -0,\n    {}\n  ],\n  "c": "x\\"y, {z}: \\u0041",\n  "d": [],\n  "e": {\n    "f": null\n  }\n}');
+  assert.equal(indented(laid), laid);
+});
+
+test("what is seen can be found", () => {
+  const text = '{"stream_seq":7,"type":"execution_event","timestamp":"2026-11-25T10:00:00.25Z","event":{"event_type":"slot_call","routine_id":"Lader","data":{"slot_name":"ein","data":{"path":"C:\\\\data\\\\x","said":"say \\"x\\" now","name":"\\u00e9t\\u00e9","lines":"one\\n  two","id":9007199254740993}}}}';
+  const log = new EventLog();
+  const entry = log.add(new Entry(JSON.parse(text), { text }));
+  const many = new Entry({ type: "job_completed", stream_seq: 8, data: { duration: 61, total_events: 12_345 } });
+  log.add(many);
+  log.add(new Entry({ type: "other", stream_seq: 9 }));
+  const found = (text) => {
+    log.show({ text });
+    while (!log.isExamined) log.examine();
+    return log.shown.map((place) => log.entries[place]);
+  };
+  const clock = words.exactClock(entry.at);
+  for (const wanted of ["C:\\data", "C:\\\\data", '"x"', '\\"x\\"', "\u00e9t\u00e9", "e\u0301te\u0301", "one two", "9007199254740993", "SLOT_CALL", "lader", clock, '"slot_name": "ein"', '"slot_name":"ein"', "ein · {"]) {
+    assert.deepEqual(found(wanted), [entry], wanted);
+  }
+  for (const wanted of ["12,345", "12345", "1 min 1 s", "in 1 min 1 s · 12,345 events"]) assert.deepEqual(found(wanted), [many], wanted);
+});
+
+test("a list that is held still shows no more when it is searched", () => {
+  const log = new EventLog();
+  for (let n = 0; n < 10; n += 1) log.add({ type: "x", stream_seq: n });
+  log.heldAt = 10;
+  log.add({ type: "x", stream_seq: 10 });
+  log.show({ text: "x" });
+  log.examine();
+  assert.equal(log.shown.length, 10);
+  log.heldAt = Infinity;
+  log.examine();
+  assert.equal(log.shown.length, 11);
+});
+
+test("a row has all that an event says, and never another value than it says", () => {
+  assert.equal(words.summary({ type: "progress", job_id: "t", percent: 42, note: "half\nway" }), "percent: 42 · note: half");
+  assert.equal(words.summary({ type: "note", data: { toString: 1 } }), '{"toString":1}');
+  assert.equal(words.value("x".repeat(119) + "\u{1f600}y"), `${"x".repeat(119)}…`);
+});
+
+test("a token is taken out of what stands around it, and judged", () => {
+  for (const text of ["good", " good\n", "Bearer good", "bearer  good", "Authorization: Bearer good", "X-API-Key: good", "\u201cgood\u201d", "\u00abgood\u00bb", "Bearer \u2018good\u2019", "\u201eBearer good\u201c", "\ufeffgo\u200bod"]) {
+    assert.deepEqual(readToken(text), { token: "good" }, text);
+  }
+  // Quotation marks of ASCII may be a token's own.
+  assert.deepEqual(readToken('"good"'), { token: '"good"' });
+  for (const text of ["", "  ", "Bearer", "Bearer ", "go od", "go\u201cod", "gööd", "数"]) assert.ok(readToken(text).problem, text);
+});
+
+test("a publisher whose clock is behind has its own live edge", () => {
+  const timeline = new Timeline();
+  const window = new TimeWindow(timeline, () => 0);
+  const now = Date.now();
+  const tell = (at, type) => timeline.add({ type }, at, { type }, now);
+  tell(now - 600_000, "job_started");
+  assert.equal(timeline.lagMs, 600_000);
+  assert.ok(Math.abs(window.edge - (now - 600_000)) < 1_000);
+  tell(0, "note");
+  assert.equal(timeline.lagMs, 600_000);
+  tell(now - 100, "note");
+  assert.equal(timeline.lagMs, 0);
+});
+
+test("an event that is deeper than any recursion costs nothing but itself", () => {
+  const depth = 20_000;
+  const text = `{"type":"deep","stream_seq":1,"data":${"[".repeat(depth)}"x"${"]".repeat(depth)}}`;
+  const log = new EventLog();
+  const deep = log.add(new Entry(JSON.parse(text), { text }));
+  const other = log.add(new Entry({ type: "other", stream_seq: 2, data: "there" }));
+  assert.equal(deep.line.length, 121);
+  for (const [wanted, found] of [["there", [other]], ["deep", [deep]], ["nowhere", []]]) {
+    log.show({ text: wanted });
+    log.examine();
+    assert.deepEqual(log.shown.map((place) => log.entries[place]), found);
+  }
+  assert.ok(indented(text).includes('"x"'));
 });

@@ -4,7 +4,7 @@ import { DaemonCard } from "./daemon_card.js";
 import { JobList } from "./job_list.js";
 import { JobView } from "./job_view.js";
 import { Jobs } from "./jobs.js";
-import { setToken, token } from "./session.js";
+import { Refused, readToken, setToken, settings, token } from "./session.js";
 
 const THEME = "luxcast.theme";
 const THEMES = ["auto", "light", "dark"];
@@ -12,7 +12,8 @@ const THEMES = ["auto", "light", "dark"];
 const jobs = new Jobs();
 const list = new JobList(jobs, (id) => (location.hash = `job=${encodeURIComponent(id)}`));
 const view = new JobView(jobs, askToken);
-new DaemonCard();
+const card = new DaemonCard();
+const kindsBox = document.getElementById("kinds-box");
 
 const dialog = document.getElementById("token-dialog");
 const status = document.getElementById("status");
@@ -30,17 +31,29 @@ function askToken(words) {
 dialog.addEventListener("close", () => {
   const field = document.getElementById("token");
   isDeclined = dialog.returnValue === "";
-  if (dialog.returnValue === "use") setToken(field.value.trim());
+  if (dialog.returnValue === "use") setToken(readToken(field.value).token);
   field.value = "";
   dialog.returnValue = "";
+  judge();
   showForget();
   jobs.resume();
   if (!isDeclined && view.id !== null) view.open(view.id);
 });
 document.getElementById("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  dialog.close("use");
+  if (judge()) dialog.close("use");
+  else document.getElementById("token").focus();
 });
+document.getElementById("token").addEventListener("input", judge);
+
+/** Says what is wrong with the token while it can be mended. True if nothing is. */
+function judge() {
+  const { value } = document.getElementById("token");
+  const { problem } = value === "" ? {} : readToken(value);
+  document.getElementById("token-problem").textContent = problem ?? "";
+  document.getElementById("token").setAttribute("aria-invalid", problem !== undefined);
+  return problem === undefined;
+}
 document.getElementById("token-button").addEventListener("click", () => {
   isDeclined = false;
   askToken("The page shows what the token may see.");
@@ -57,7 +70,7 @@ function showForget() {
 jobs.addEventListener("trouble", ({ error }) => {
   if (error?.isAboutToken) askToken(error.message);
   status.dataset.tone = error === null ? "good" : "trouble";
-  status.textContent = error === null ? "live" : error.code ? error.message : "the daemon does not answer";
+  status.textContent = error === null ? "live" : error instanceof Refused ? error.message : "the daemon does not answer";
 });
 jobs.addEventListener("change", () => {
   status.dataset.tone = "good";
@@ -89,7 +102,7 @@ function decoded(text) {
 
 function setTheme(theme) {
   document.documentElement.dataset.theme = theme;
-  localStorage.setItem(THEME, theme);
+  settings.set(THEME, theme);
   const button = document.getElementById("theme");
   button.textContent = { auto: "◐", light: "☀", dark: "☾" }[theme];
   button.setAttribute("aria-label", `Theme: ${theme}`);
@@ -101,22 +114,52 @@ document.getElementById("theme").addEventListener("click", () => {
   setTheme(THEMES[next % THEMES.length]);
 });
 
+/** What Escape closes, one at a time: what lies on top first. Each is true if it was open. */
+const layers = [
+  () => {
+    const wasOpen = kindsBox.open;
+    kindsBox.open = false;
+    if (wasOpen && kindsBox.contains(document.activeElement)) kindsBox.querySelector("summary").focus();
+    return wasOpen;
+  },
+  () => card.close(),
+  () => view.closeDetail(),
+];
+
+document.addEventListener("keydown", (event) => {
+  // In a field with a text Escape clears the text.
+  if (event.key !== "Escape" || event.defaultPrevented || dialog.open || (event.target.type === "search" && event.target.value !== "")) return;
+  if (layers.some((close) => close())) event.preventDefault();
+});
+
+/** A press elsewhere closes what lies over the page; it is no press on nothing, so the focus stays with it. */
+document.addEventListener("pointerdown", ({ target }) => {
+  // Kind, text and routine are chosen together.
+  if (target.closest("#kinds-box, #find, #lane-names") === null) kindsBox.open = false;
+  if (!card.contains(target)) card.close({ isFocused: false });
+});
+dialog.addEventListener("pointerdown", (event) => {
+  const { left, right, top, bottom } = dialog.getBoundingClientRect();
+  const isInside = event.clientX >= left && event.clientX <= right && event.clientY >= top && event.clientY <= bottom;
+  if (event.target === dialog && !isInside) dialog.close();
+});
+
 document.addEventListener("keydown", (event) => {
   if (event.target.matches("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey || dialog.open) return;
-  const acts = {
+  const acts = new Map(Object.entries({
     "/": () => document.getElementById(view.id === null ? "search" : "find").focus(),
     p: () => view.id !== null && document.getElementById("pause").click(),
     j: () => list.focus(),
-  };
-  if (!(event.key in acts)) return;
+  }));
+  if (!acts.has(event.key)) return;
   event.preventDefault();
-  acts[event.key]();
+  acts.get(event.key)();
 });
 
 /** For tests and for the curious: what the page was told of the open job. */
 globalThis.luxcast = { told: () => view.told };
 
-const saved = localStorage.getItem(THEME);
+const saved = settings.get(THEME);
 setTheme(THEMES.includes(saved) ? saved : "auto");
 showForget();
 addEventListener("hashchange", () => follow(false));

@@ -1,5 +1,6 @@
 // The daemon's own figures, while somebody looks at them.
 
+import { readTimestamp } from "./luxcast.js";
 import { ask } from "./session.js";
 import * as words from "./words.js";
 
@@ -14,16 +15,27 @@ export class DaemonCard {
   constructor() {
     this.#button.addEventListener("click", () => this.#turn(this.#card.hidden));
     document.getElementById("daemon-close").addEventListener("click", () => this.#turn(false));
-    this.#card.addEventListener("keydown", (event) => event.key === "Escape" && this.#turn(false));
   }
 
-  #turn(isOpen) {
+  /** True if it was open. `isFocused`: the focus goes back to the button that opens it. */
+  close({ isFocused = true } = {}) {
+    if (this.#card.hidden) return false;
+    this.#turn(false, isFocused);
+    return true;
+  }
+
+  /** The card, or the button that opens and closes it. */
+  contains(element) {
+    return this.#card.contains(element) || this.#button.contains(element);
+  }
+
+  #turn(isOpen, isFocused = true) {
     this.#card.hidden = !isOpen;
     this.#button.setAttribute("aria-expanded", isOpen);
     clearTimeout(this.#timer);
     this.#before = null;
     if (isOpen) this.#refresh();
-    else this.#button.focus();
+    else if (isFocused) this.#button.focus();
   }
 
   async #refresh() {
@@ -62,7 +74,7 @@ export class DaemonCard {
   }
 
   #rate(now, name) {
-    const seconds = this.#before === null ? 0 : (Date.parse(now.timestamp) - Date.parse(this.#before.timestamp)) / 1000;
+    const seconds = this.#before === null ? 0 : (readTimestamp(now.timestamp) - readTimestamp(this.#before.timestamp)) / 1000;
     // The daemon makes its figures once a second at most, and may have been started anew.
     const number = seconds > 0 ? (now[name] - this.#before[name]) / seconds : -1;
     return number < 0 ? "–" : words.rate(number) || "0/s";

@@ -1,31 +1,50 @@
-// One event, whole: its variables if it is a breakpoint, and the JSON as it came.
+// One event, whole: its variables if it is a breakpoint, its texts of several lines as such, and the JSON as it came.
 
+import { copy } from "./copy.js";
+import { indented, longTextsOf } from "./json_text.js";
 import * as words from "./words.js";
+
+/** In the panel; the JSON has the rest. */
+const VARIABLES_MAX = 500;
+const VARIABLE_CHARS_MAX = 2_000;
+const TEXTS_MAX = 20;
 
 export class Detail {
   #panel = document.getElementById("detail");
-  #message = null;
+  #entry = null;
   #close;
 
   constructor(close) {
     this.#close = close;
     document.getElementById("detail-close").addEventListener("click", () => this.hide());
-    document.getElementById("detail-copy").addEventListener("click", ({ target }) => copy(target, this.#text()));
-    this.#panel.addEventListener("keydown", (event) => event.key === "Escape" && this.hide());
+    document.getElementById("detail-copy").addEventListener("click", ({ target }) => copy(target, this.#entry.source));
   }
 
   get isOpen() {
     return !this.#panel.hidden;
   }
 
-  show(message) {
-    this.#message = message;
-    document.getElementById("detail-title").textContent = words.kind(message);
-    document.getElementById("detail-time").textContent = words.exactClock(Date.parse(message.timestamp));
-    const variables = variablesOf(message);
-    fillVariables(document.getElementById("detail-variables"), variables);
-    document.getElementById("detail-raw").textContent = this.#text();
+  show(entry) {
+    this.#entry = entry;
+    document.getElementById("detail-title").textContent = entry.kind;
+    document.getElementById("detail-time").textContent = words.exactMoment(entry.at);
+    fillVariables(document.getElementById("detail-variables"), variablesOf(entry), VARIABLES_MAX, VARIABLE_CHARS_MAX);
+    this.#fillTexts(longTextsOf(entry.message, TEXTS_MAX));
+    document.getElementById("detail-raw").textContent = indented(entry.source);
     this.#panel.hidden = false;
+    document.getElementById("detail-body").scrollTop = 0;
+  }
+
+  #fillTexts(texts) {
+    const parts = texts.flatMap(({ path, text }) => {
+      const [title, body] = [document.createElement("h4"), document.createElement("pre")];
+      title.textContent = path;
+      body.textContent = text;
+      return [title, body];
+    });
+    const box = document.getElementById("detail-texts");
+    box.hidden = parts.length === 0;
+    box.replaceChildren(...parts);
   }
 
   hide() {
@@ -33,37 +52,25 @@ export class Detail {
     this.#panel.hidden = true;
     this.#close();
   }
-
-  #text() {
-    return JSON.stringify(this.#message, null, 2);
-  }
 }
 
 /** What a breakpoint was hit with. */
-export function variablesOf(message) {
-  const variables = message.type === "breakpoint_hit" ? message.context?.variables : undefined;
+export function variablesOf(entry) {
+  const variables = entry.type === "breakpoint_hit" ? words.member(entry.exact, "context", "variables") : undefined;
   return typeof variables === "object" && variables !== null ? Object.entries(variables) : [];
 }
 
-export function fillVariables(list, variables) {
+/** The first `max` of them, and how many there are besides. */
+export function fillVariables(list, variables, max, charsMax) {
   list.hidden = variables.length === 0;
-  const items = variables.flatMap(([name, value]) => {
-    const [term, description] = [document.createElement("dt"), document.createElement("dd")];
-    term.textContent = name;
-    description.textContent = words.value(value);
-    return [term, description];
-  });
+  const items = variables.slice(0, max).flatMap(([name, value]) => item(words.value(name), words.value(value, charsMax)));
+  if (variables.length > max) items.push(...item("…", `and ${words.count(variables.length - max)} more`));
   list.replaceChildren(...items);
 }
 
-/** Puts a text where the viewer can paste it, and says so on the button. */
-export async function copy(button, text) {
-  const label = button.textContent;
-  try {
-    await navigator.clipboard.writeText(text);
-    button.textContent = "Copied";
-  } catch {
-    button.textContent = "Not allowed to copy";
-  }
-  setTimeout(() => (button.textContent = label), 1_500);
+function item(name, value) {
+  const [term, description] = [document.createElement("dt"), document.createElement("dd")];
+  term.textContent = name;
+  description.textContent = value;
+  return [term, description];
 }

@@ -1,7 +1,9 @@
 // The list of jobs: grouped by flow, the latest to begin first, with search and a choice of states.
 
-import { Rows } from "./rows.js";
+import { folded } from "./entry.js";
 import { isGoing } from "./jobs.js";
+import { readTimestamp } from "./luxcast.js";
+import { Rows } from "./rows.js";
 import * as words from "./words.js";
 
 const NO_FLOW = "without a flow";
@@ -31,7 +33,7 @@ export class JobList {
       handleKey: (key, index) => this.#handleKey(key, index),
     });
     document.getElementById("search").addEventListener("input", ({ target }) => {
-      this.#search = target.value.trim().toLowerCase();
+      this.#search = folded(target.value.trim());
       this.update();
     });
     document.getElementById("state").addEventListener("change", ({ target }) => {
@@ -78,8 +80,7 @@ export class JobList {
 
   #isWanted(job) {
     if (this.#state !== "" && job.status !== this.#state) return false;
-    const text = `${job.job_id} ${job.flow_id ?? ""}`.toLowerCase();
-    return this.#search === "" || text.includes(this.#search);
+    return this.#search === "" || isFound(job, this.#search);
   }
 
   #tell(count) {
@@ -138,13 +139,20 @@ export class JobList {
     put(mark, "");
     put(name, job.job_id);
     put(status, job.status);
-    const began = Date.parse(job.start_time);
+    const began = readTimestamp(job.start_time);
     put(start, words.moment(began));
     put(duration, words.duration(job.duration));
     put(events, words.count(job.total_events));
     put(rate, words.rate(job.perSecond));
     row.title = `${job.job_id}: ${job.status}, began ${words.moment(began)}`;
   }
+}
+
+/** Any part of the names; of what else stands in the row, which changes all the time, a whole cell. */
+function isFound(job, wanted) {
+  if (folded(`${job.job_id} ${job.flow_id ?? NO_FLOW}`).includes(wanted)) return true;
+  const cells = [job.status, words.moment(readTimestamp(job.start_time)), words.duration(job.duration), words.count(job.total_events)];
+  return cells.some((cell) => folded(cell) === wanted);
 }
 
 function keyOf(item) {

@@ -1,35 +1,58 @@
 // One job: its head, its lanes, its events, from its beginning on and as they come.
 
-import { Detail, copy, fillVariables, variablesOf } from "./detail.js";
+import { copy } from "./copy.js";
+import { Detail, fillVariables, variablesOf } from "./detail.js";
+import { Entry } from "./entry.js";
 import { EventList } from "./event_list.js";
 import { isGoing } from "./jobs.js";
 import { Lanes } from "./lanes.js";
-import { LuxcastClient, jobUrl } from "./luxcast.js";
-import { base, token } from "./session.js";
+import { EVENTS_MAX } from "./log.js";
+import { LuxcastClient, isId, jobUrl, readTimestamp, textOf } from "./luxcast.js";
+import { base, isAboutToken, token } from "./session.js";
 import { Timeline } from "./timeline.js";
 import * as words from "./words.js";
 
-/** For putting events into the picture, in a frame; the others wait for the next. */
-const FRAME_MS = 8;
-/** So many that wait are worth a word. */
-const BEHIND_MIN = 500;
-const ID = /^[A-Za-z0-9_.:-]{1,128}$/;
+/** For events that have waited for their arrival times; then others have their turn. */
+const SLICE_MS = 8;
+/** Variables of a breakpoint above the lanes; the panel has more. */
+const VARIABLES_MAX = 100;
+const VARIABLE_CHARS_MAX = 120;
+/** A job does not begin so long before everything else that is known of it. */
+const BEFORE_MS_MAX = 30 * 86_400_000;
+
+const unknown = () => null;
 
 export class JobView {
   #jobs;
   #id = null;
   #client = null;
   #timeline = new Timeline();
-  #waiting = [];
+  /** From an event's number to its arrival, null where that is not known; asked for up to this number. */
+  #arrivals = unknown;
+  #arrivalsEnd = -1;
+  /** Messages that wait for arrival times; null while none has to. */
+  #waiting = null;
+  /** The newest event when the connection began: up to there is the past. */
+  #newest = 0;
+  /** The job was lost when the connection began, unless there are events beyond this one. */
+  #lostAt = null;
+  #turns = new MessageChannel();
   #isAsked = false;
   #lanes;
   #events;
   #detail;
   #askToken;
   #trouble = "";
+  /** Who answered in place of the daemon. */
+  #because = undefined;
   #gaps = 0;
   #gapText = "";
-  /** The breakpoint whose variables are on the page. */
+  /** Events that could not be taken. */
+  #spoilt = 0;
+  #dropped = 0;
+  /** The event of the failure, and the breakpoint whose variables are on the page. */
+  #failure = null;
+  #shownError = null;
   #shownStop = null;
 
   /** `askToken` is called with the daemon's words when it wants a token, or another. */
@@ -37,21 +60,24 @@ export class JobView {
     this.#jobs = jobs;
     this.#askToken = askToken;
     this.#detail = new Detail(() => this.#events.focus());
-    this.#events = new EventList((message) => this.#detail.show(message));
+    this.#events = new EventList((entry) => this.#detail.show(entry));
     this.#lanes = new Lanes({
       choose: (routine) => this.#events.setRoutine(routine),
-      pick: (event) => this.#pick(event),
+      pick: (entry) => this.#pick(entry),
       skewMs: () => jobs.skewMs,
     });
+    this.#turns.port1.onmessage = () => this.#catchUp();
     jobs.addEventListener("change", () => this.#tellHead());
     document.getElementById("copy-tail").addEventListener("click", ({ target }) => {
       copy(target, `luxcast tail --job ${this.#id} --since start --url ${base()}`);
     });
     document.getElementById("notice-close").addEventListener("click", () => {
       this.#gapText = "";
+      this.#spoilt = 0;
       this.#tellNotice();
     });
-    document.getElementById("stop").addEventListener("click", () => this.#pick(this.#stop()?.event));
+    document.getElementById("stop-text").addEventListener("click", () => this.#pick(this.#stop()?.event));
+    document.getElementById("failure-text").addEventListener("click", () => this.#pick(this.#failure));
   }
 
   get id() {
@@ -60,11 +86,18 @@ export class JobView {
 
   /** Everything that was told of the job, in order: for whoever wants to look behind the page. */
   get told() {
-    return this.#events.log.entries.map(({ message }) => message);
+    return this.#events.log.entries.map((entry) => entry.keep());
   }
 
   recolor() {
     this.#lanes.recolor();
+  }
+
+  /** Closes what is open above the events. True if something was. */
+  closeDetail() {
+    const wasOpen = this.#detail.isOpen;
+    this.#detail.hide();
+    return wasOpen;
   }
 
   /** Opens a job, anew if it is the same; null closes it. */
@@ -73,10 +106,18 @@ export class JobView {
     this.#client = null;
     this.#id = id;
     this.#timeline = new Timeline();
-    this.#waiting = [];
+    this.#arrivals = unknown;
+    this.#arrivalsEnd = -1;
+    this.#waiting = null;
+    this.#newest = 0;
+    this.#lostAt = null;
     this.#trouble = "";
+    this.#because = undefined;
     this.#gapText = "";
     this.#gaps = 0;
+    this.#spoilt = 0;
+    this.#dropped = 0;
+    this.#failure = null;
     this.#events.clear();
     this.#detail.hide();
     this.#lanes.show(this.#timeline);
@@ -86,73 +127,145 @@ export class JobView {
   }
 
   #watch(id) {
-    if (!ID.test(id)) return this.#say("That is no name of a job");
-    const client = new LuxcastClient(jobUrl(base(), id), { since: "start", token: token() });
+    if (!isId(id)) return this.#say("That is no name of a job");
+    let client;
+    try {
+      client = new LuxcastClient(jobUrl(base(), id), { since: "start", token: token() });
+    } catch (error) {
+      return this.#say(`This job cannot be watched from a browser: ${error.message}`);
+    }
     this.#client = client;
     const hear = (type, handle) => client.on(type, (detail) => this.#client === client && handle(detail));
     hear("event", (event) => this.#take(event));
     hear("stream:gap", (gap) => this.#take(gap));
-    hear("connected", () => this.#say(""));
+    hear("connection:status", (status) => this.#handleStatus(status));
+    hear("connected", () => {
+      this.#because = undefined;
+      this.#say("");
+    });
     hear("disconnected", ({ reason, willReconnect }) => willReconnect && this.#say(`The connection is lost${reason ? ` (${reason})` : ""}; coming back`));
-    hear("reconnecting", ({ delayMs }) => this.#say(`The daemon does not answer; trying again in ${words.duration(delayMs / 1000)}`));
+    hear("reconnecting", ({ delayMs }) => this.#say(this.#retryWords(delayMs)));
     hear("invalid", ({ problem }) => this.#say(`A message could not be used: ${problem}`));
     hear("error", (error) => this.#handleError(error));
     client.connect();
   }
 
-  #handleError({ fatal, code, message, status }) {
-    if (!fatal) return;
-    if (status === 401 || status === 403 || code === "policy") this.#askToken(message);
-    this.#say(`The daemon refuses to show this job: ${message}`);
+  #handleStatus({ status, stream_seq: newest }) {
+    if (status !== "connected") return;
+    this.#newest = newest ?? 0;
+    this.#lostAt = null;
+  }
+
+  #retryWords(delayMs) {
+    const why = this.#because ?? "the daemon does not answer";
+    return `${why[0].toUpperCase()}${why.slice(1)}; trying again in ${words.duration(delayMs / 1000)}`;
+  }
+
+  #handleError({ fatal, code, message }) {
+    if (!fatal) {
+      // Whoever answered instead of the daemon has a name; that nobody did is the usual case.
+      this.#because = code === "not_connected" ? undefined : words.value(message);
+      return;
+    }
+    if (isAboutToken(code) || code === "policy") this.#askToken(message);
+    this.#say(`The daemon refuses to show this job: ${words.value(message)}`);
   }
 
   #take(message) {
-    this.#waiting.push(message);
-    this.#ask();
+    const item = { message, text: textOf(message), arrival: null };
+    const isLive = !(message.stream_seq <= this.#newest);
+    // By the daemon's clock, as far as it is known.
+    if (isLive) item.arrival = Date.now() + this.#jobs.skewMs;
+    if (this.#waiting !== null) return this.#wait(item);
+    if (!isLive && this.#isTimeless(message)) return this.#ask(item);
+    this.#put(item);
   }
 
-  #ask() {
+  /** It says nothing of its time that can be read, and its arrival is not known yet. */
+  #isTimeless(message) {
+    const { stream_seq: seq } = message;
+    return message.type !== "stream:gap" && seq !== undefined && readTimestamp(message.timestamp) === null && this.#arrivalsEnd < seq;
+  }
+
+  /** Asks for the arrivals from this event on; those behind it wait, so that all are told in their order. */
+  async #ask(item) {
+    const [client, newest] = [this.#client, this.#newest];
+    this.#waiting = [item];
+    const arrivals = await client.arrivals(item.message.stream_seq, newest).catch(() => unknown);
+    // Another job may be open by now.
+    if (client !== this.#client) return;
+    this.#arrivals = arrivals;
+    this.#arrivalsEnd = newest;
+    this.#catchUp();
+  }
+
+  #wait(item) {
+    this.#waiting.push(item);
+    if (this.#waiting.length > EVENTS_MAX) this.#catchUp(Infinity);
+  }
+
+  /** Not in frames: a page that nobody sees has none, and still takes what comes. */
+  #catchUp(millis = SLICE_MS) {
+    if (this.#waiting === null) return;
+    const waiting = this.#waiting;
+    const end = performance.now() + millis;
+    let place = 0;
+    for (; place < waiting.length && (place % 64 !== 63 || performance.now() <= end); place += 1) this.#put(waiting[place]);
+    this.#waiting = place === waiting.length ? null : waiting.slice(place);
+    if (this.#waiting !== null) this.#turns.port2.postMessage(null);
+  }
+
+  /** An event that cannot be taken costs itself. */
+  #put(item) {
+    try {
+      this.#add(item);
+    } catch {
+      this.#spoilt += 1;
+      this.#tellNotice();
+    }
+    this.#askForFrame();
+  }
+
+  #add({ message, text, arrival }) {
+    if (message.type !== "stream:gap" && message.stream_seq === undefined) return this.#hearSnapshot(message);
+    const entry = new Entry(message, { text, arrival: arrival ?? this.#arrivals(message.stream_seq) });
+    this.#events.add(entry);
+    if (entry.isGap) this.#addGap(message);
+    else this.#timeline.add(message, entry.at, entry, arrival);
+    if (this.#lostAt !== null && message.stream_seq > this.#lostAt) this.#lostAt = null;
+    if (this.#timeline.error === message) this.#failure = entry;
+    const { dropped, entries } = this.#events.log;
+    if (dropped === this.#dropped) return;
+    this.#dropped = dropped;
+    this.#timeline.forget(entries.find(({ seq }) => seq !== null)?.seq);
+  }
+
+  /** No event: the list of jobs has the same figures, but for one word. */
+  #hearSnapshot(message) {
+    if (words.member(message, "metrics", "status") === "lost") this.#lostAt = this.#newest;
+  }
+
+  #addGap(message) {
+    this.#gaps += 1;
+    this.#gapText = words.gap(message);
+    this.#timeline.addGap(message);
+    this.#tellNotice();
+  }
+
+  #askForFrame() {
     if (this.#isAsked) return;
     this.#isAsked = true;
-    // A page that nobody sees has no frames, and still takes what comes.
-    if (document.hidden) setTimeout(() => this.#put(), 250);
-    else requestAnimationFrame(() => this.#put());
+    requestAnimationFrame(() => {
+      this.#isAsked = false;
+      this.#lanes.draw();
+      this.#tellHead();
+    });
   }
 
-  #put() {
-    this.#isAsked = false;
-    const end = performance.now() + FRAME_MS;
-    let place = 0;
-    for (; place < this.#waiting.length; place += 1) {
-      if (place % 64 === 63 && performance.now() > end) break;
-      this.#add(this.#waiting[place]);
-    }
-    this.#waiting.splice(0, place);
-    this.#events.setToCome(this.#waiting.length < BEHIND_MIN ? 0 : this.#waiting.length);
-    if (this.#waiting.length > 0) this.#ask();
-    this.#lanes.draw();
-    this.#tellHead();
-  }
-
-  #add(message) {
-    if (message.type === "stream:gap") {
-      this.#gaps += 1;
-      this.#gapText = words.gap(message);
-      this.#timeline.addGap(message);
-      this.#tellNotice();
-    } else if (message.stream_seq === undefined) {
-      // A snapshot, which is no event: the list of jobs has the same figures.
-      return;
-    } else {
-      this.#timeline.add(message);
-    }
-    this.#events.add(message);
-  }
-
-  #pick(event) {
-    if (event === undefined) return;
-    this.#events.reveal(event);
-    this.#detail.show(event);
+  #pick(entry) {
+    if (entry === undefined || entry === null) return;
+    this.#events.reveal(entry);
+    this.#detail.show(entry);
   }
 
   #say(trouble) {
@@ -163,10 +276,11 @@ export class JobView {
   #tellNotice() {
     const notice = document.getElementById("notice");
     const more = this.#gaps > 1 && this.#gapText !== "" ? ` (gap ${this.#gaps})` : "";
-    const text = [this.#trouble, this.#gapText && this.#gapText + more].filter(Boolean).join(". ");
+    const spoilt = this.#spoilt === 0 ? "" : `${words.count(this.#spoilt)} ${this.#spoilt === 1 ? "event" : "events"} could not be shown`;
+    const text = [this.#trouble, this.#gapText && this.#gapText + more, spoilt].filter(Boolean).join(". ");
     notice.dataset.tone = this.#trouble === "" ? "gap" : "trouble";
     notice.hidden = text === "";
-    document.getElementById("notice-close").hidden = this.#gapText === "";
+    document.getElementById("notice-close").hidden = this.#gapText === "" && spoilt === "";
     put("notice-text", text);
   }
 
@@ -174,20 +288,30 @@ export class JobView {
     return this.#timeline.stops.findLast(({ to }) => to === null);
   }
 
+  /** The events are as new as can be; what they do not tell, the list does. */
+  #status(job) {
+    const { status, isLost } = this.#timeline;
+    if (status === "waiting") return job?.status ?? "waiting";
+    return isGoing({ status }) && (isLost || this.#lostAt !== null) ? "lost" : status;
+  }
+
   #tellHead() {
     if (this.#id === null) return;
     const timeline = this.#timeline;
     const job = this.#jobs.byId.get(this.#id);
-    // The events are as new as can be; what they do not tell, the list does.
-    const status = timeline.status === "waiting" ? (job?.status ?? "waiting") : timeline.status;
+    const status = this.#status(job);
+    timeline.isLost ||= status === "lost";
     put("job-name", this.#id);
     put("job-status", status === "waiting" ? "waiting for its first event" : status);
     document.getElementById("job-status").dataset.status = status;
     put("job-flow", timeline.flow ?? job?.flow_id ?? "none");
-    const began = Date.parse(job?.start_time ?? "") || timeline.begin;
+    const told = readTimestamp(job?.start_time);
+    // The daemon takes the first event at its word; of a clock that stood at 1970 the others know better.
+    const isSane = told !== null && (timeline.begin === null || told > timeline.begin - BEFORE_MS_MAX);
+    const began = isSane ? told : timeline.begin;
     put("job-start", began === null ? "–" : words.moment(began));
-    const until = timeline.end ?? (isGoing({ status }) ? Date.now() + this.#jobs.skewMs : timeline.latest);
-    const seconds = job !== undefined && !isGoing(job) ? job.duration : (until - began) / 1000;
+    const until = timeline.end ?? (isGoing({ status }) ? Date.now() + this.#jobs.skewMs - timeline.lagMs : timeline.latest);
+    const seconds = isSane && !isGoing(job) ? job.duration : (until - began) / 1000;
     put("job-duration", began === null ? "–" : words.duration(Math.max(0, seconds)));
     put("job-events", job === undefined ? "–" : words.count(job.total_events));
     put("job-calls", job === undefined ? "–" : `${words.count(job.total_slot_calls)} / ${words.count(job.total_event_emits)}`);
@@ -198,24 +322,24 @@ export class JobView {
 
   #tellError() {
     const { error } = this.#timeline;
-    const box = document.getElementById("failure");
-    box.hidden = error === null;
-    if (error === null) return;
-    const where = typeof error.data?.routine_id === "string" ? ` in ${error.data.routine_id}` : "";
-    put("failure-text", `Failed${where}: ${words.summary(error)}`);
+    document.getElementById("failure").hidden = error === null;
+    if (error === null || error === this.#shownError) return;
+    this.#shownError = error;
+    const routine = words.member(error, "data", "routine_id");
+    const where = typeof routine === "string" && routine !== "" ? ` in ${routine}` : "";
+    const what = words.fault(error);
+    put("failure-text", `Failed${where}${what === "" ? "" : `: ${what}`}`);
   }
 
   #tellStop() {
     const stop = this.#stop();
     document.getElementById("stop").hidden = stop === undefined;
-    if (stop === undefined) return;
-    const { breakpoint } = stop.event;
-    const place = [breakpoint?.routine_id, breakpoint?.slot_name ?? breakpoint?.event_name].filter(Boolean).join(" → ");
-    const text = `Waits at a breakpoint: ${place}`;
-    if (document.getElementById("stop-text").textContent === text && this.#shownStop === stop) return;
+    if (stop === undefined || this.#shownStop === stop) return;
     this.#shownStop = stop;
-    put("stop-text", text);
-    fillVariables(document.getElementById("stop-variables"), variablesOf(stop.event));
+    const breakpoint = words.member(stop.event.message, "breakpoint");
+    const place = [stop.lane, words.passage(breakpoint)].filter(Boolean).join(" → ");
+    put("stop-text", `Waits at a breakpoint${place === "" ? "" : `: ${place}`}`);
+    fillVariables(document.getElementById("stop-variables"), variablesOf(stop.event), VARIABLES_MAX, VARIABLE_CHARS_MAX);
   }
 }
 

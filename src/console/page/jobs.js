@@ -1,7 +1,8 @@
 // All jobs that the viewer may see, asked for again and again: the newest and those that run each time, all of them
 // now and then and when one has ended out of sight.
 
-import { ask } from "./session.js";
+import { readTimestamp } from "./luxcast.js";
+import { Refused, ask } from "./session.js";
 
 const PAUSE_MS = 1_000;
 /** For each job in an answer, so that those who watch many ask for them less often. */
@@ -75,7 +76,7 @@ export class Jobs extends EventTarget {
     let after = "";
     let next;
     do {
-      const page = await ask(`./jobs?limit=${PAGE}${after}`);
+      const page = await askForJobs(`limit=${PAGE}${after}`);
       for (const job of page.jobs) jobs.set(job.job_id, this.#withRate(job, page.timestamp));
       next = page.next;
       after = `&after=${next}`;
@@ -88,9 +89,9 @@ export class Jobs extends EventTarget {
   /** Returns of how many jobs it was told. */
   async #look() {
     const parts = await Promise.all([
-      ask(`./jobs?limit=${NEWEST_MAX}`),
-      ask(`./jobs?status=running&limit=${RUNNING_MAX}`),
-      ask(`./jobs?status=paused&limit=${RUNNING_MAX}`),
+      askForJobs(`limit=${NEWEST_MAX}`),
+      askForJobs(`status=running&limit=${RUNNING_MAX}`),
+      askForJobs(`status=paused&limit=${RUNNING_MAX}`),
     ]);
     const seen = new Set();
     for (const part of parts) {
@@ -106,7 +107,7 @@ export class Jobs extends EventTarget {
   }
 
   #withRate(job, timestamp) {
-    const at = Date.parse(timestamp);
+    const at = readTimestamp(timestamp) ?? Date.now();
     this.skewMs = at - Date.now();
     const before = this.byId.get(job.job_id);
     job.at = at;
@@ -120,6 +121,12 @@ export class Jobs extends EventTarget {
     job.ratedEvents = job.total_events;
     return job;
   }
+}
+
+async function askForJobs(query) {
+  const page = await ask(`./jobs?${query}`);
+  if (!Array.isArray(page.jobs)) throw new Refused("", "A proxy answered, not the daemon");
+  return page;
 }
 
 export function isGoing({ status }) {

@@ -1,6 +1,8 @@
-// The picture of a job: a lane for the job and for each routine, over time. Drawn on a canvas, only what is visible;
-// the names beside it are the list that keyboard and screen reader have.
+// The picture of a job: a lane for the job and for each routine, over time. Drawn on a canvas that is as large as what is
+// seen of it; the names beside it are the list that keyboard and screen reader have.
 
+import { LaneNames } from "./lane_names.js";
+import { TimeWindow } from "./time_window.js";
 import * as words from "./words.js";
 
 const ROW = 14;
@@ -8,30 +10,37 @@ const PADDING = 9;
 const AXIS = 24;
 /** A run that is shorter than this many pixels is drawn so wide, to be seen at all. */
 const SEEN = 2;
-/** What a job that runs shows of itself at first. */
-const FIRST_MILLIS = 30_000;
-const SPAN_MILLIS_MIN = 5;
 const ZOOM = 1.4;
 /** Pixels between two marks of the axis, at least. */
 const MARK_GAP = 90;
+const DAY_MS = 864e5;
 const STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 15e3, 3e4, 6e4, 12e4, 3e5, 6e5, 9e5, 18e5, 36e5, 72e5, 216e5, 432e5, 864e5];
-const STATES = ["running", "completed", "failed", "cancelled", "paused", "stopped", "unsure"];
+const STATES = ["running", "completed", "failed", "cancelled", "paused", "stopped", "lost", "unsure"];
 /** How near a pointer must be. */
 const NEAR = 3;
 const CALM_MS = 500;
+/** No browser has a larger canvas for sure. */
+const PIXELS_MAX = 8_192;
 
 export class Lanes {
   #canvas = document.getElementById("picture");
-  #names = document.getElementById("lane-names");
+  #box = document.getElementById("lane-body");
+  #attempts = document.getElementById("attempt");
+  #names = new LaneNames((name) => this.#handleName(name));
   #tip = document.getElementById("tip");
   #context = this.#canvas.getContext("2d");
   #timeline = null;
   #skewMs = () => 0;
-  /** What is visible: so much, up to `#to`; null is the live edge, or the end of the job. */
-  #millis = null;
-  #to = null;
+  #time = null;
   #isAsked = false;
   #width = 0;
+  /** Of what is visible of the lanes: so high, from so far down on. */
+  #height = 0;
+  #top = 0;
+  /** Where each lane is: `{ lane, top, bottom }`, the job first. Made anew when there is a lane more, or a row. */
+  #places = [];
+  /** What the choice of an attempt was made for. */
+  #attemptWords = "";
   #colors = null;
   #drag = null;
   #chosen = "";
@@ -45,7 +54,9 @@ export class Lanes {
     this.#pick = pick;
     this.#skewMs = skewMs;
     const canvas = this.#canvas;
-    new ResizeObserver(() => this.draw()).observe(canvas.parentElement);
+    const resizes = new ResizeObserver(() => this.draw());
+    for (const element of [canvas.parentElement, this.#box]) resizes.observe(element);
+    this.#box.addEventListener("scroll", () => this.draw(), { passive: true });
     canvas.addEventListener("wheel", (event) => this.#handleWheel(event), { passive: false });
     canvas.addEventListener("pointerdown", (event) => this.#handleDown(event));
     canvas.addEventListener("pointermove", (event) => this.#handleMove(event));
@@ -53,7 +64,7 @@ export class Lanes {
     canvas.addEventListener("pointercancel", () => (this.#drag = null));
     canvas.addEventListener("pointerleave", () => (this.#tip.hidden = true));
     canvas.addEventListener("keydown", (event) => this.#handleKey(event));
-    this.#names.addEventListener("click", ({ target }) => this.#handleName(target.closest("button")));
+    this.#attempts.addEventListener("change", ({ target }) => this.#showAttempt(target.value));
     for (const button of document.querySelectorAll("#lane-tools button")) {
       button.addEventListener("click", () => this.#act(button.dataset.act));
     }
@@ -63,10 +74,12 @@ export class Lanes {
 
   show(timeline) {
     this.#timeline = timeline;
-    this.#millis = null;
-    this.#to = null;
+    this.#time = new TimeWindow(timeline, this.#skewMs);
     this.#chosen = "";
-    this.#names.replaceChildren();
+    this.#attemptWords = "";
+    this.#places = [];
+    this.#names.clear();
+    this.#box.scrollTop = 0;
     this.draw();
   }
 
@@ -86,47 +99,37 @@ export class Lanes {
     });
   }
 
-  /** The newest moment of the job. */
-  #edge() {
-    const { end, latest, status } = this.#timeline;
-    if (end !== null) return Math.max(end, latest);
-    return status === "waiting" ? (latest ?? Date.now()) : Math.max(latest, Date.now() + this.#skewMs());
-  }
-
-  /** The window of time that is visible. */
-  #window() {
-    const edge = this.#edge();
-    const whole = this.#whole();
-    const first = this.#timeline.end === null ? FIRST_MILLIS : Infinity;
-    const millis = Math.min(this.#millis ?? first, whole);
-    // A little room at both ends.
-    const room = millis * 0.02;
-    const to = (this.#to ?? edge) + room;
-    return { from: to - millis - 2 * room, to, millis, edge };
-  }
-
-  get #isLive() {
-    return this.#to === null && this.#timeline.end === null && this.#timeline.status !== "waiting";
+  #showAttempt(value) {
+    this.#time.show(value === "all" ? null : value === "" ? "" : Number(value));
+    this.draw();
   }
 
   #drawNow() {
+    this.#tellAttempts();
+    this.#layout();
+    this.#resize();
     this.#nameLanes();
-    const lanes = this.#layout();
-    const height = lanes.at(-1).bottom + AXIS;
-    this.#resize(height);
-    const view = this.#window();
+    const view = this.#time.view;
     const context = this.#context;
-    context.clearRect(0, 0, this.#width, height);
-    this.#drawAxis(view, height);
-    this.#drawGaps(view, height - AXIS);
-    for (const place of lanes) {
+    const height = this.#height - AXIS;
+    context.clearRect(0, 0, this.#width, this.#height);
+    this.#drawAxis(view);
+    context.save();
+    context.beginPath();
+    context.rect(0, 0, this.#width, height);
+    context.clip();
+    this.#drawGaps(view, height);
+    this.#drawAttempts(view, height);
+    context.translate(0, -this.#top);
+    for (const place of this.#inSight()) {
       if (place.lane === null) this.#drawJob(view, place);
       else this.#drawLane(view, place);
     }
-    this.#drawStops(view, lanes);
-    if (this.#timeline.end === null && view.edge <= view.to) this.#drawEdge(view, height - AXIS);
-    document.getElementById("live").setAttribute("aria-pressed", this.#to === null);
-    if (this.#isLive) this.#again();
+    this.#drawStops(view);
+    context.restore();
+    if (this.#time.isRunning && view.edge <= view.to) this.#drawEdge(view, height);
+    document.getElementById("live").setAttribute("aria-pressed", this.#time.isAtEdge);
+    if (this.#time.isLive) this.#again();
   }
 
   /** The live edge moves by itself. */
@@ -135,65 +138,102 @@ export class Lanes {
     else this.draw();
   }
 
-  #resize(height) {
+  /** The canvas is as large as what is seen of it, however many lanes there are. */
+  #resize() {
     const canvas = this.#canvas;
-    this.#width = canvas.parentElement.clientWidth;
-    const ratio = devicePixelRatio;
-    const [wide, high] = [Math.round(this.#width * ratio), Math.round(height * ratio)];
+    const whole = (this.#places.at(-1)?.bottom ?? 0) + AXIS;
+    const box = canvas.parentElement;
+    const wholeText = `${whole}px`;
+    if (box.style.height !== wholeText) box.style.height = wholeText;
+    this.#width = box.clientWidth;
+    this.#height = Math.max(AXIS, Math.min(whole, this.#box.clientHeight || whole));
+    this.#top = Math.max(0, Math.min(this.#box.scrollTop, whole - this.#height));
+    const ratio = Math.min(devicePixelRatio, PIXELS_MAX / Math.max(this.#width, this.#height));
+    const [wide, high] = [Math.round(this.#width * ratio), Math.round(this.#height * ratio)];
     if (canvas.width !== wide || canvas.height !== high) {
       canvas.width = wide;
       canvas.height = high;
       canvas.style.width = `${this.#width}px`;
-      canvas.style.height = `${height}px`;
+      canvas.style.height = `${this.#height}px`;
     }
     this.#context.setTransform(ratio, 0, 0, ratio, 0, 0);
     this.#colors ??= readColors();
   }
 
   #layout() {
+    const { lanes } = this.#timeline;
+    const isSame = this.#places.length === lanes.size + 1 && this.#places.every(({ lane, rows }) => rows === (lane?.rows ?? 1));
+    if (isSame) return;
     let top = 0;
-    const places = [null, ...this.#timeline.lanes.values()].map((lane) => {
+    this.#places = [null, ...lanes.values()].map((lane) => {
       const bottom = top + laneHeight(lane);
-      const place = { lane, top, bottom };
+      const place = { lane, top, bottom, rows: lane?.rows ?? 1 };
       top = bottom;
       return place;
     });
-    return places;
+    this.#names.lay(this.#places.map(({ lane, top, bottom }) => ({ name: lane?.name ?? null, height: bottom - top })));
   }
 
-  /** One button each, which says what the lane shows. */
+  /** The first place that ends below `y`. */
+  #placeAt(y) {
+    let [low, high] = [0, this.#places.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.#places[middle].bottom <= y) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
+  #inSight() {
+    const first = this.#placeAt(this.#top);
+    return this.#places.slice(first, this.#placeAt(this.#top + this.#height) + 1);
+  }
+
+  /** What the lanes in sight show, in words. */
   #nameLanes() {
-    const lanes = [null, ...this.#timeline.lanes.values()];
-    while (this.#names.children.length < lanes.length) {
-      const item = document.createElement("li");
-      const button = document.createElement("button");
-      button.type = "button";
-      button.append(document.createElement("b"), document.createElement("small"));
-      item.append(button);
-      this.#names.append(item);
+    const first = this.#placeAt(this.#top);
+    const last = Math.min(this.#placeAt(this.#top + this.#height) + 1, this.#places.length);
+    const attempt = this.#timeline.attempts.length > 1 ? (this.#time.shown?.number ?? null) : null;
+    for (let index = first; index < last; index += 1) {
+      const { lane } = this.#places[index];
+      const tally = lane?.tally(attempt);
+      const text = lane === null ? this.#statusWords() : laneWords(tally);
+      this.#names.tell(index, { text, hasFailed: lane !== null && tally.failures > 0, isChosen: lane !== null && this.#chosen === lane.name });
     }
-    for (const [index, lane] of lanes.entries()) {
-      const button = this.#names.children[index].firstChild;
-      const name = lane?.name ?? "";
-      put(button.firstChild, name || "Job");
-      put(button.lastChild, lane === null ? this.#timeline.status : laneWords(lane));
-      button.dataset.name = name;
-      button.title = name;
-      button.style.height = `${laneHeight(lane)}px`;
-      button.classList.toggle("has-failed", lane !== null && lane.failures > 0);
-      button.setAttribute("aria-pressed", lane !== null && this.#chosen === name);
-    }
+    put(document.getElementById("lanes-note"), this.#timeline.isCut ? `the first ${words.count(this.#timeline.lanes.size)}` : "");
+  }
+
+  #statusWords() {
+    const { status, isLost } = this.#timeline;
+    if (!this.#time.isNewest) return this.#time.shown.status;
+    return isLost && status !== "waiting" ? "lost" : status;
+  }
+
+  /** The choice of an attempt, where there are several. */
+  #tellAttempts() {
+    const { attempts } = this.#timeline;
+    const text = attempts.map(({ number, status }) => `${number} ${status}`).join();
+    if (this.#attemptWords === text) return;
+    this.#attemptWords = text;
+    this.#attempts.hidden = attempts.length < 2;
+    const last = attempts.at(-1).number;
+    const options = attempts.slice(0, -1).map(({ number, status }) => [`Attempt ${number}: ${status === "running" ? "no end came" : status}`, number]);
+    const all = [[`Attempt ${last}, the newest`, ""], ...options.reverse(), ["All attempts", "all"]];
+    this.#attempts.replaceChildren(...all.map(([text, value]) => new Option(text, value)));
+    this.#attempts.value = this.#time.attempt === null ? "all" : String(this.#time.attempt);
   }
 
   #x(time, { from, to }) {
     return ((time - from) / (to - from)) * this.#width;
   }
 
-  #drawAxis(view, height) {
+  #drawAxis(view) {
     const context = this.#context;
     const { from, to } = view;
+    const height = this.#height;
     const least = ((to - from) * MARK_GAP) / this.#width;
-    const step = STEPS.find((step) => step >= least) ?? Math.ceil(least / 864e5) * 864e5;
+    const step = STEPS.find((step) => step >= least) ?? Math.ceil(least / DAY_MS) * DAY_MS;
     context.font = "11px system-ui, sans-serif";
     context.textBaseline = "middle";
     context.textAlign = "center";
@@ -206,7 +246,8 @@ export class Lanes {
       const half = 32;
       if (x < half || x > this.#width - half) continue;
       context.fillStyle = this.#colors.faint;
-      context.fillText(step < 1000 ? words.exactClock(time) : words.clock(time), x, height - AXIS / 2 + 2);
+      const label = step < 1000 ? words.exactClock : step < DAY_MS ? words.clock : words.date;
+      context.fillText(label(time), x, height - AXIS / 2 + 2);
     }
   }
 
@@ -222,13 +263,27 @@ export class Lanes {
     }
   }
 
+  /** Where one attempt ends and the next begins. */
+  #drawAttempts(view, height) {
+    const context = this.#context;
+    context.fillStyle = this.#colors.faint;
+    for (const { range } of this.#timeline.attempts.slice(1)) {
+      if (range !== null) context.fillRect(Math.round(this.#x(range.from, view)) - 1, 0, 1, height);
+    }
+  }
+
   #drawJob(view, { top }) {
     for (const span of this.#timeline.states) {
+      if (span.from > view.to || (span.to ?? view.edge) < view.from) continue;
       const isEnd = span.from === span.to && span.state !== "running" && span.state !== "paused";
       const x = this.#x(span.from, view);
+      const end = Math.min(this.#x(span.to ?? view.edge, view), this.#width + SEEN);
+      const begin = Math.max(x, -SEEN);
       if (isEnd) this.#bar(x - 2, top + PADDING - 3, 4, ROW + 4, span.state);
-      else this.#bar(x, top + PADDING, Math.max(SEEN, this.#x(span.to ?? view.edge, view) - x), ROW - 2, span.state);
+      else this.#bar(begin, top + PADDING, Math.max(SEEN, end - begin), ROW - 2, span.state);
     }
+    if (!this.#timeline.isLost || !this.#time.isNewest) return;
+    this.#bar(this.#x(view.edge, view) - 2, top + PADDING - 3, 4, ROW + 4, "lost");
   }
 
   #drawLane(view, { lane, top }) {
@@ -241,7 +296,7 @@ export class Lanes {
     }
     // Where many runs share a pixel, one bar stands for them, the worst of them.
     const reached = Array.from({ length: lane.rows }, () => ({ x: -Infinity, state: "" }));
-    for (let place = firstIn(lane, view.from); place < lane.spans.length; place += 1) {
+    for (let place = lane.firstIn(view.from); place < lane.spans.length; place += 1) {
       const span = lane.spans[place];
       if (span.from > view.to) break;
       const x = Math.max(-SEEN, this.#x(span.from, view));
@@ -270,11 +325,13 @@ export class Lanes {
   }
 
   /** Where and how long the job waited at breakpoints. */
-  #drawStops(view, lanes) {
+  #drawStops(view) {
     const context = this.#context;
     context.fillStyle = this.#colors.stopped;
+    const places = new Map(this.#inSight().map((place) => [place.lane?.name ?? "", place]));
     for (const stop of this.#timeline.stops) {
-      const place = lanes.find(({ lane }) => lane?.name === stop.lane) ?? lanes[0];
+      const place = places.get(this.#timeline.lanes.has(stop.lane) ? stop.lane : "");
+      if (place === undefined) continue;
       const [x, end] = [this.#x(stop.from, view), this.#x(stop.to ?? view.edge, view)];
       const middle = place.top + PADDING / 2 + 1;
       if (end < 0 || x > this.#width) continue;
@@ -294,51 +351,25 @@ export class Lanes {
   }
 
   #act(act) {
-    const view = this.#window();
+    const view = this.#time.view;
     const middle = (view.from + view.to) / 2;
     const acts = {
-      in: () => this.#zoom(1 / ZOOM, middle),
-      out: () => this.#zoom(ZOOM, middle),
-      left: () => this.#pan(-view.millis / 5),
-      right: () => this.#pan(view.millis / 5),
-      whole: () => {
-        this.#millis = Infinity;
-        this.#to = null;
-      },
-      live: () => (this.#to = null),
+      in: () => this.#time.zoom(1 / ZOOM, middle),
+      out: () => this.#time.zoom(ZOOM, middle),
+      left: () => this.#time.pan(-view.millis / 5),
+      right: () => this.#time.pan(view.millis / 5),
+      whole: () => this.#time.showWhole(),
+      live: () => this.#time.follow(),
     };
     acts[act]();
     this.draw();
   }
 
-  #whole() {
-    return Math.max(SPAN_MILLIS_MIN, this.#edge() - (this.#timeline.begin ?? this.#edge()));
-  }
-
-  #pan(millis) {
-    const edge = this.#edge();
-    const to = (this.#to ?? edge) + millis;
-    this.#millis = this.#window().millis;
-    // Who comes to the edge goes on with it.
-    this.#to = to >= edge ? null : Math.max(to, this.#timeline.begin ?? to);
-  }
-
-  /** `at` stays where it is, unless the live edge is followed. */
-  #zoom(factor, at) {
-    const { from, to, millis, edge } = this.#window();
-    const wanted = Math.min(Math.max(millis * factor, SPAN_MILLIS_MIN), this.#whole());
-    const share = (to - at) / (to - from);
-    this.#millis = wanted;
-    if (this.#to === null && at >= edge - millis * 0.15) return;
-    const end = at + share * wanted;
-    this.#to = end >= edge ? null : end;
-  }
-
   #handleWheel(event) {
-    const view = this.#window();
+    const view = this.#time.view;
     const perPixel = (view.to - view.from) / this.#width;
-    if (event.ctrlKey || event.metaKey) this.#zoom(Math.exp(event.deltaY * 0.005), view.from + event.offsetX * perPixel);
-    else if (event.shiftKey || Math.abs(event.deltaX) > Math.abs(event.deltaY)) this.#pan((event.deltaX || event.deltaY) * perPixel);
+    if (event.ctrlKey || event.metaKey) this.#time.zoom(Math.exp(event.deltaY * 0.005), view.from + event.offsetX * perPixel);
+    else if (event.shiftKey || Math.abs(event.deltaX) > Math.abs(event.deltaY)) this.#time.pan((event.deltaX || event.deltaY) * perPixel);
     // Up and down is the page's.
     else return;
     event.preventDefault();
@@ -355,10 +386,10 @@ export class Lanes {
     if (this.#drag === null) return this.#hover(event);
     const distance = event.clientX - this.#drag.x;
     if (!this.#drag.hasMoved && Math.abs(distance) < NEAR) return;
-    const view = this.#window();
+    const view = this.#time.view;
     this.#drag = { x: event.clientX, hasMoved: true };
     this.#tip.hidden = true;
-    this.#pan((-distance * (view.to - view.from)) / this.#width);
+    this.#time.pan((-distance * (view.to - view.from)) / this.#width);
     this.draw();
   }
 
@@ -372,33 +403,33 @@ export class Lanes {
 
   #handleKey(event) {
     const acts = { ArrowLeft: "left", ArrowRight: "right", "+": "in", "=": "in", "-": "out", 0: "whole", Home: "whole", End: "live" };
-    if (!(event.key in acts) || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (!Object.hasOwn(acts, event.key) || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
     this.#act(acts[event.key]);
   }
 
-  #handleName(button) {
-    if (button === null) return;
-    this.#chosen = button.dataset.name === this.#chosen ? "" : button.dataset.name;
+  #handleName(name) {
+    this.#chosen = name === this.#chosen ? "" : name;
     this.#choose(this.#chosen);
     this.draw();
   }
 
   /** What is under the pointer. */
-  #at({ offsetX, offsetY }) {
-    const view = this.#window();
+  #at({ offsetX, offsetY: y }) {
+    const offsetY = y + this.#top;
+    const view = this.#time.view;
     const perPixel = (view.to - view.from) / this.#width;
     const time = view.from + offsetX * perPixel;
     const near = NEAR * perPixel;
     const isHere = ({ from, to }) => from - near <= time && (to ?? view.edge) + near >= time;
-    const place = this.#layout().find(({ top, bottom }) => offsetY >= top && offsetY < bottom);
-    if (place === undefined) return null;
+    const place = this.#places[this.#placeAt(offsetY)];
+    if (place === undefined || y > this.#height - AXIS) return null;
     if (place.lane === null) return this.#timeline.states.findLast(isHere) ?? null;
     const stop = this.#timeline.stops.findLast((stop) => stop.lane === place.lane.name && isHere(stop));
     if (stop !== undefined && offsetY < place.top + PADDING) return stop;
     const row = Math.min(place.lane.rows - 1, Math.max(0, Math.floor((offsetY - place.top - PADDING) / ROW)));
     const { spans } = place.lane;
-    for (let index = firstIn(place.lane, time - near); index < spans.length && spans[index].from <= time + near; index += 1) {
+    for (let index = place.lane.firstIn(time - near); index < spans.length && spans[index].from <= time + near; index += 1) {
       if (spans[index].row === row && isHere(spans[index])) return spans[index];
     }
     return stop ?? null;
@@ -410,8 +441,8 @@ export class Lanes {
     this.#tip.hidden = found === null;
     if (found === null) return;
     const state = { unsure: "no end came", stopped: "at a breakpoint" }[found.state] ?? found.state;
-    const seconds = ((found.to ?? this.#edge()) - found.from) / 1000;
-    const about = words.summary(found.event);
+    const seconds = ((found.to ?? this.#time.edge) - found.from) / 1000;
+    const about = found.event.line;
     this.#tip.textContent = `${state} · ${words.exactClock(found.from)} · ${words.duration(seconds)}${about ? `\n${about}` : ""}`;
     const box = this.#canvas.parentElement.getBoundingClientRect();
     const left = Math.min(event.clientX - box.left + 12, box.width - this.#tip.offsetWidth - 4);
@@ -427,19 +458,6 @@ function laneWords(lane) {
   const failed = lane.failures > 0 ? `, ${words.count(lane.failures)} failed` : "";
   const time = lane.millis > 0 ? ` · ${words.duration(lane.millis / 1000)}` : "";
   return `${words.count(lane.runs)} ${lane.runs === 1 ? "run" : "runs"}${failed}${time}`;
-}
-
-/** The first span that may still be there at `time`. */
-function firstIn(lane, time) {
-  const { spans } = lane;
-  const from = Math.min(time - lane.longestMillis, lane.openFrom);
-  let [low, high] = [0, spans.length];
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (spans[middle].from < from) low = middle + 1;
-    else high = middle;
-  }
-  return low;
 }
 
 /** The style sheet's colours, as a canvas takes them. */

@@ -12,13 +12,16 @@ export class Rows {
   #spare = [];
   #count = 0;
   #height = 0;
+  /** Where the list stood when it was drawn. */
+  #leftAt = 0;
   #source;
   #prefix = `list${(lists += 1)}-`;
   #isAsked = false;
 
   /** `source` says how many rows there are (`count`), how one is made (`make`), filled for an index (`fill`), named
-   *  (`key`), found again (`find`, -1 if it is not there) and what a choice does (`choose`); `handleKey` may take a key
-   *  before the list does. */
+   *  (`key`), found again (`find`, -1 if it is not there) and what a choice does (`choose`). It may say how many rows went
+   *  from the front since it was last asked (`takeShift`), whether the end is to stay in sight (`isFollowing`), and take a
+   *  key before the list does (`handleKey`). */
   constructor(element, source) {
     this.#element = element;
     this.#source = source;
@@ -37,10 +40,6 @@ export class Rows {
     return scrollTop + clientHeight >= this.#count * this.#height - this.#height / 2;
   }
 
-  toEnd() {
-    this.#element.scrollTop = this.#count * this.#height;
-  }
-
   /** Draws what there is by then in the next frame, once. */
   draw() {
     if (this.#isAsked) return;
@@ -51,10 +50,14 @@ export class Rows {
     });
   }
 
+  #readHeight() {
+    return parseFloat(getComputedStyle(this.#element).getPropertyValue("--row"));
+  }
+
   #drawNow() {
     this.#count = this.#source.count();
-    this.#height = parseFloat(getComputedStyle(this.#element).getPropertyValue("--row"));
-    this.#spacer.style.height = `${this.#count * this.#height}px`;
+    this.#height = this.#readHeight();
+    this.#keepPlace();
     const { scrollTop, clientHeight } = this.#element;
     const first = Math.max(0, Math.floor(scrollTop / this.#height) - OVERSCAN);
     const last = Math.min(this.#count, Math.ceil((scrollTop + clientHeight) / this.#height) + OVERSCAN);
@@ -70,6 +73,18 @@ export class Rows {
     else this.#element.removeAttribute("aria-activedescendant");
   }
 
+  /** What is in sight stays there, whatever comes behind it or goes before it. */
+  #keepPlace() {
+    // Whoever has moved up since the last time is not pulled back before the list hears of it.
+    const hasMovedUp = this.#element.scrollTop < this.#leftAt - 1;
+    const shift = (this.#source.takeShift?.() ?? 0) * this.#height;
+    if (shift > 0) this.#element.scrollTop = Math.max(0, this.#element.scrollTop - shift);
+    const height = `${this.#count * this.#height}px`;
+    if (this.#spacer.style.height !== height) this.#spacer.style.height = height;
+    if (this.#source.isFollowing?.() && !hasMovedUp) this.#element.scrollTop = this.#count * this.#height;
+    this.#leftAt = this.#element.scrollTop;
+  }
+
   #place(index) {
     let row = this.#rows.get(index);
     if (row === undefined) {
@@ -83,12 +98,18 @@ export class Rows {
     row.classList.toggle("active", this.#source.key(index) === this.activeKey);
     row.setAttribute("aria-setsize", this.#count);
     row.setAttribute("aria-posinset", index + 1);
-    this.#source.fill(row, index);
+    try {
+      this.#source.fill(row, index);
+    } catch (error) {
+      // One row costs itself, and not those below it.
+      row.title = `This cannot be shown: ${error?.message}`;
+    }
   }
 
   /** Makes a row the active one and brings it in sight. */
   activate(index) {
     this.#count = this.#source.count();
+    this.#height ||= this.#readHeight();
     if (this.#count === 0) return;
     const place = Math.min(Math.max(index, 0), this.#count - 1);
     this.activeKey = this.#source.key(place);

@@ -3,46 +3,109 @@
 const TOKEN = "luxcast.token";
 /** For an answer, after which the daemon counts as away. */
 const ANSWER_MS_MAX = 10_000;
+/** What the daemon says when it refuses. Any other answer is somebody else's: a proxy's, or that of a sign-in. */
+const REFUSALS = new Set([
+  "bad_request", "bad_id", "bad_parameter", "unauthorized", "forbidden_origin", "forbidden_scope", "forbidden_host", "not_found",
+  "method_not_allowed", "timeout", "too_large", "upgrade_required", "http_version", "too_many_requests", "full", "draining",
+]);
 
-/** A request that the daemon refused, in its own words. */
+/** An answer that is none, in words. `code` is the daemon's own, "" if the daemon did not answer. */
 export class Refused extends Error {
-  constructor(status, code, message) {
+  constructor(code, message) {
     super(message);
-    this.status = status;
     this.code = code;
   }
 
   /** Another token may help. */
   get isAboutToken() {
-    return this.status === 401 || this.status === 403;
+    return isAboutToken(this.code);
   }
 }
 
+export function isAboutToken(code) {
+  return code === "unauthorized" || code === "forbidden_scope";
+}
+
+/** What the browser keeps, as far as it lets a page: else for as long as the page is open. */
+class Store {
+  #kind;
+  #own = new Map();
+
+  constructor(kind) {
+    this.#kind = kind;
+  }
+
+  get(name) {
+    if (this.#own.has(name)) return this.#own.get(name);
+    try {
+      return globalThis[this.#kind].getItem(name);
+    } catch {
+      return null;
+    }
+  }
+
+  /** Null removes. */
+  set(name, text) {
+    this.#own.set(name, text);
+    try {
+      if (text === null) globalThis[this.#kind].removeItem(name);
+      else globalThis[this.#kind].setItem(name, text);
+    } catch {
+      // Blocked, or full: this page has it.
+    }
+  }
+}
+
+/** For this tab. */
+const session = new Store("sessionStorage");
+/** For this browser. */
+export const settings = new Store("localStorage");
+
+/** What was pasted, as the token that was meant: without what stands around it in a header, a document or a chat.
+ *  `{ token }`, or `{ problem }` in words. */
+export function readToken(text) {
+  const bare = text.replace(/\p{Cf}/gu, "").replace(/\s+/g, " ").trim().replace(/^(authorization|x-api-key) ?: ?/i, "").replace(/^bearer( |$)/i, "");
+  // No token has these, whoever typed them; the quotation marks of ASCII it may have.
+  const token = bare.replace(/^[«»“”„‟‘’‚‛‹›「」]+|[«»“”„‟‘’‚‛‹›「」]+$/g, "").replace(/^bearer /i, "").trim();
+  if (token === "") return { problem: "There is no token in it." };
+  const [foreign] = /[^!-~]/u.exec(token) ?? [];
+  if (foreign === undefined) return { token };
+  if (foreign === " ") return { problem: "A token has no blank inside. Was more than the token pasted?" };
+  const code = foreign.codePointAt(0).toString(16).toUpperCase().padStart(4, "0");
+  return { problem: `No token has the character ${foreign} (U+${code}).` };
+}
+
+/** Null if there is none, or none that could be one. */
 export function token() {
-  return sessionStorage.getItem(TOKEN);
+  const kept = session.get(TOKEN);
+  return kept === null ? null : (readToken(kept).token ?? null);
 }
 
 export function setToken(text) {
-  if (text) sessionStorage.setItem(TOKEN, text);
-  else sessionStorage.removeItem(TOKEN);
+  session.set(TOKEN, text || null);
 }
 
-/** The JSON at `path`, relative to the page. Throws `Refused`, or what `fetch` throws when nobody answers. */
+/** The JSON at `path`, relative to the page. Throws `Refused`, or what `fetch` throws when nobody answers. The token goes
+ *  in a field of its own: `Authorization` may be what a proxy before the daemon asks for, and the browser fills that in. */
 export async function ask(path) {
-  const headers = token() ? { Authorization: `Bearer ${token()}` } : {};
-  const answer = await fetch(path, { headers, cache: "no-store", signal: AbortSignal.timeout(ANSWER_MS_MAX) });
-  const text = await answer.text();
-  if (answer.ok) return JSON.parse(text);
-  const { error, message } = refusal(text);
-  throw new Refused(answer.status, error, message ?? `HTTP status ${answer.status}`);
+  const headers = token() === null ? {} : { "X-API-Key": token() };
+  const signal = AbortSignal.timeout(ANSWER_MS_MAX);
+  const answer = await fetch(path, { headers, cache: "no-store", redirect: "manual", signal });
+  if (answer.type === "opaqueredirect") throw new Refused("", "A proxy leads elsewhere: load this page anew to sign in there");
+  const body = read(await answer.text());
+  if (answer.ok && body !== null) return body;
+  const { error, message } = body ?? {};
+  if (!REFUSALS.has(error)) throw new Refused("", `A proxy answered, not the daemon (HTTP status ${answer.status})`);
+  throw new Refused(error, typeof message === "string" ? message : error);
 }
 
-/** A proxy may answer in something that is no JSON. */
-function refusal(text) {
+/** A proxy may answer in something that is no JSON, or not ours. */
+function read(text) {
   try {
-    return JSON.parse(text) ?? {};
+    const body = JSON.parse(text);
+    return typeof body === "object" && !Array.isArray(body) ? body : null;
   } catch {
-    return {};
+    return null;
   }
 }
 
@@ -52,5 +115,8 @@ export function base() {
   url.protocol = url.protocol.replace("http", "ws");
   url.hash = "";
   url.search = "";
+  // In the page's address they are for a proxy; the browser sends them by itself.
+  url.username = "";
+  url.password = "";
   return url.href.replace(/\/$/, "");
 }

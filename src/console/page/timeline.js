@@ -1,87 +1,42 @@
-// What ran when: the events of one job, put together into spans of time. Knows nothing of the screen.
+// What ran when: the events of one job, put together into spans of time and into attempts. Knows nothing of the screen.
 //
-// An event tells either that something began or that something ended. Where two are of one routine, the one that began
-// first is taken for the one that ended. An end whose beginning did not come has its own duration to go by.
+// An event tells either that something began or that something ended; which beginning belongs to which end is `lane.js`'s.
+// A job that is started again begins a new attempt.
 
-import { routine } from "./words.js";
+import { Extent } from "./extent.js";
+import { Lane, Span } from "./lane.js";
+import { readTimestamp } from "./luxcast.js";
+import { figure, member, routine } from "./words.js";
 
-/** Runs of one routine at the same time that have rows of their own. */
-const ROWS_MAX = 6;
-const ENDINGS = { job_completed: "completed", job_failed: "failed", job_cancelled: "cancelled" };
+export { Lane };
 
-/** A stretch of time in which something was so. `to` is null while it is. */
-class Span {
-  constructor(from, state, event) {
-    this.from = from;
-    this.to = null;
-    this.state = state;
-    /** What told of it, at last. */
-    this.event = event;
-    this.row = 0;
-  }
-}
+const ENDINGS = new Map([["job_completed", "completed"], ["job_failed", "failed"], ["job_cancelled", "cancelled"]]);
+/** Routines beyond have no lane. */
+export const LANES_MAX = 3_000;
+/** The earliest go. */
+const ATTEMPTS_MAX = 50;
+/** Stops and states of the job; the earliest go. */
+const SPANS_MAX = 20_000;
+/** A routine that begins so long after the job's end belongs to another attempt, and a start that is told again so much
+ *  later begins one. */
+const LATE_MS = 30_000;
 
-/** One routine. */
-export class Lane {
-  spans = [];
-  runs = 0;
-  failures = 0;
-  /** Of the runs that have ended. */
-  millis = 0;
-  rows = 1;
-  #open = [];
-  /** No span is longer: who looks for what is at a time need not look further back. */
-  longestMillis = 0;
+/** From one `job_started` to the next. */
+class Attempt {
+  extent = new Extent();
+  /** Events of it. */
+  count = 0;
+  status = "waiting";
+  /** When it ended, if it has. */
+  end = null;
 
-  constructor(name) {
-    this.name = name;
+  constructor(number) {
+    this.number = number;
   }
 
-  /** When the first of those that run now began. */
-  get openFrom() {
-    return this.#open[0]?.from ?? Infinity;
-  }
-
-  begin(at, event) {
-    const span = new Span(at, "running", event);
-    const taken = new Set(this.#open.map(({ row }) => row));
-    while (taken.has(span.row) && span.row < ROWS_MAX - 1) span.row += 1;
-    this.rows = Math.max(this.rows, span.row + 1);
-    this.#open.push(span);
-    this.#insert(span);
-    this.runs += 1;
-  }
-
-  end(at, state, event, seconds) {
-    let span = this.#open.shift();
-    if (span === undefined) {
-      const millis = Number.isFinite(seconds) && seconds > 0 ? seconds * 1000 : 0;
-      span = new Span(at - millis, state, event);
-      this.#insert(span);
-      this.runs += 1;
-    }
-    if (state === "failed") this.failures += 1;
-    this.#close(span, at, state, event);
-    this.millis += span.to - span.from;
-  }
-
-  /** Nothing more will be told of what runs now. */
-  lose(at, state) {
-    for (const span of this.#open.splice(0)) this.#close(span, at, state, span.event);
-  }
-
-  #close(span, at, state, event) {
-    span.to = Math.max(at, span.from);
-    span.state = state;
-    span.event = event;
-    this.longestMillis = Math.max(this.longestMillis, span.to - span.from);
-  }
-
-  /** In the order of beginnings, which is nearly always that of coming. */
-  #insert(span) {
-    let place = this.spans.length;
-    while (place > 0 && this.spans[place - 1].from > span.from) place -= 1;
-    this.spans.splice(place, 0, span);
+  /** `{ from, to }`; null while there is no event. */
+  get range() {
+    return this.extent.range;
   }
 }
 
@@ -89,6 +44,9 @@ export class Lane {
 export class Timeline {
   /** By the routine's name, in the order of coming. */
   lanes = new Map();
+  /** More routines than have lanes were told of. */
+  isCut = false;
+  attempts = [new Attempt(1)];
   /** What the job as a whole did: running, paused, and how it ended. */
   states = [];
   /** Breakpoints: `to` is null while the job waits there. */
@@ -97,26 +55,70 @@ export class Timeline {
   gaps = [];
   /** waiting, running, paused, completed, failed or cancelled. */
   status = "waiting";
+  /** The daemon has heard nothing for so long that it counts the job as lost. */
+  isLost = false;
   flow = null;
-  begin = null;
   /** When the job ended, if it has. */
   end = null;
   /** The time of the newest event. */
   latest = null;
+  /** What the publisher's clock is behind the daemon's, in milliseconds, if that is more than the way may take. */
+  lagMs = 0;
+  /** The event that told of the failure, if the job has failed. */
   error = null;
   #gap = null;
 
-  add(event) {
-    const told = Date.parse(event.timestamp);
-    const at = Number.isFinite(told) ? told : (this.latest ?? Date.now());
-    this.begin = Math.min(this.begin ?? at, at);
-    this.latest = Math.max(this.latest ?? at, at);
+  /** The newest. */
+  get attempt() {
+    return this.attempts.at(-1);
+  }
+
+  get begin() {
+    return this.attempts[0].range?.from ?? null;
+  }
+
+  /** `at` is when it was, in Unix milliseconds, null if nobody knows. `source` stands for the event in what is told.
+   *  `arrival` is when it came to the daemon, if it came just now. */
+  add(event, at = readTimestamp(event.timestamp), source = event, arrival = null) {
+    const when = at ?? this.latest ?? Date.now();
+    if (event.type === "metrics") return this.#hearMetrics(event);
+    this.#turnAttempt(event, when);
+    this.isLost = false;
+    const isBound = BOUNDS.has(event.type);
+    this.attempt.count += 1;
+    this.attempt.extent.add(when, isBound);
     if (this.#gap !== null) {
-      this.#gap.to = at;
+      this.#gap.to = Math.max(when, this.#gap.from);
       this.#gap = null;
     }
-    if (typeof event.flow_id === "string") this.flow = event.flow_id;
-    this.#apply(event, at);
+    if (typeof event.flow_id === "string") this.flow ??= event.flow_id;
+    this.#apply(event, when, source);
+    this.attempt.status = this.status;
+    this.latest = this.attempt.range.to;
+    if (arrival !== null && when === this.latest) this.lagMs = arrival - when > WAY_MS ? arrival - when : 0;
+  }
+
+  #hearMetrics(event) {
+    this.isLost = member(event, "metrics", "status") === "lost";
+    if (!this.isLost) return;
+    for (const lane of this.lanes.values()) lane.lose(this.latest ?? Date.now(), "unsure", true);
+  }
+
+  #turnAttempt(event, at) {
+    const { count, status } = this.attempt;
+    const isStarted = event.type === "job_started" && status !== "waiting" && (count > 1 || at > this.attempt.range.to + LATE_MS);
+    const isLate = event.type === "routine_started" && this.attempt.end !== null && at > this.attempt.end + LATE_MS;
+    if (!isStarted && !isLate) return;
+    const last = this.attempt.range.to;
+    for (const lane of this.lanes.values()) lane.lose(last, "unsure", true);
+    for (const stop of this.stops) stop.to ??= Math.max(last, stop.from);
+    const state = this.states.at(-1);
+    if (state !== undefined) state.to ??= Math.max(last, state.from);
+    this.attempts.push(new Attempt(this.attempt.number + 1));
+    if (this.attempts.length > ATTEMPTS_MAX) {
+      const { number } = this.attempts.shift();
+      for (const lane of this.lanes.values()) lane.forgetAttempt(number);
+    }
   }
 
   /** Events are missing from here on to the next that comes. */
@@ -125,31 +127,41 @@ export class Timeline {
     if (this.#gap === null) {
       this.#gap = { from: at, to: null, gap };
       this.gaps.push(this.#gap);
+      if (this.gaps.length > SPANS_MAX) this.gaps.shift();
     }
     for (const lane of this.lanes.values()) lane.lose(at, "unsure");
     for (const stop of this.stops) stop.to ??= at;
   }
 
-  #apply(event, at) {
+  /** Lets go what was told of before this number: the page no longer has those events. */
+  forget(seq) {
+    for (const lane of this.lanes.values()) lane.forget(seq);
+    const isKept = (span) => span.to === null || !(span.seq < seq);
+    const last = this.states.at(-1);
+    this.states = this.states.filter((span) => isKept(span) || span === last);
+    this.stops = this.stops.filter(isKept);
+  }
+
+  #apply(event, at, source) {
     const { type } = event;
-    if (type in ENDINGS) return this.#finish(at, event);
+    if (ENDINGS.has(type)) return this.#finish(at, event, source);
     switch (type) {
       case "job_started":
         this.end = null;
         this.error = null;
-        return this.#turn(at, "running", event);
+        return this.#turn(at, "running", source);
       case "job_paused":
-        return this.#turn(at, "paused", event);
+        return this.#turn(at, "paused", source);
       case "job_resumed":
-        return this.#turn(at, "running", event);
+        return this.#turn(at, "running", source);
       case "routine_started":
-        return this.#lane(event)?.begin(at, event);
+        return this.#lane(event)?.begin(at, source, this.attempt.number);
       case "routine_completed":
-        return this.#lane(event)?.end(at, "completed", event, event.data?.duration);
+        return this.#lane(event)?.end(at, "completed", source, figure(event, "data", "duration"), this.attempt.number);
       case "routine_failed":
-        return this.#lane(event)?.end(at, "failed", event, event.data?.duration);
+        return this.#lane(event)?.end(at, "failed", source, figure(event, "data", "duration"), this.attempt.number);
       case "breakpoint_hit":
-        return this.#stop(at, event);
+        return this.#stop(at, event, source);
       case "breakpoint_resumed":
         return this.#release(at, event);
     }
@@ -158,34 +170,40 @@ export class Timeline {
   #lane(event) {
     const name = routine(event);
     if (name === "") return null;
-    if (!this.lanes.has(name)) this.lanes.set(name, new Lane(name));
+    if (this.lanes.has(name)) return this.lanes.get(name);
+    this.isCut = this.lanes.size >= LANES_MAX;
+    if (this.isCut) return null;
+    this.lanes.set(name, new Lane(name));
     return this.lanes.get(name);
   }
 
-  #turn(at, status, event) {
+  #turn(at, status, source) {
     const last = this.states.at(-1);
     if (last !== undefined) last.to ??= Math.max(at, last.from);
     this.status = status;
-    const span = new Span(at, status, event);
+    const span = new Span(at, status, source);
     this.states.push(span);
+    if (this.states.length > SPANS_MAX) this.states.shift();
     return span;
   }
 
-  #finish(at, event) {
-    const state = ENDINGS[event.type];
-    this.#turn(at, state, event).to = at;
+  #finish(at, event, source) {
+    const state = ENDINGS.get(event.type);
+    this.#turn(at, state, source).to = at;
     this.end = at;
+    this.attempt.end = at;
     this.error = state === "failed" ? event : null;
-    for (const lane of this.lanes.values()) lane.lose(at, "unsure");
-    for (const stop of this.stops) stop.to ??= at;
+    for (const lane of this.lanes.values()) lane.lose(at, "unsure", true);
+    for (const stop of this.stops) stop.to ??= Math.max(at, stop.from);
   }
 
-  #stop(at, event) {
-    const stop = new Span(at, "stopped", event);
+  #stop(at, event, source) {
+    const stop = new Span(at, "stopped", source);
     stop.lane = routine(event);
-    stop.id = event.breakpoint?.breakpoint_id;
+    stop.id = member(event, "breakpoint", "breakpoint_id");
     this.#lane(event);
     this.stops.push(stop);
+    if (this.stops.length > SPANS_MAX) this.stops.shift();
   }
 
   #release(at, event) {
@@ -193,3 +211,8 @@ export class Timeline {
     if (stop !== undefined) stop.to = Math.max(at, stop.from);
   }
 }
+
+/** Longer takes no event from its publisher to here. */
+const WAY_MS = 5_000;
+/** What begins or ends something, for the scale. */
+const BOUNDS = new Set([...ENDINGS.keys(), "job_started", "routine_started", "routine_completed", "routine_failed"]);

@@ -1,31 +1,57 @@
-// Times, numbers and events in words.
+// Times, numbers and events in words. What an event carries is a stranger's: no member is taken for what it should be.
+
+import { faultOf, headline } from "./fault.js";
+import { ExactNumber } from "./json_text.js";
 
 const COUNT = new Intl.NumberFormat("en-US");
-const CLOCK = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const DAY = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
+const FULL_DAY = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric" });
 /** Of a value that an event carries, so much is shown in a line. */
 const VALUE_CHARS_MAX = 120;
+/** Of what is told when something failed. */
+const FAULT_CHARS_MAX = 300;
 
 export function count(number) {
   return COUNT.format(number);
 }
 
+const padded = (number, digits = 2) => String(number).padStart(digits, "0");
+
 /** The reader's own time of day, to the second. */
 export function clock(millis) {
-  return Number.isFinite(millis) ? CLOCK.format(millis) : "";
+  if (!isMoment(millis)) return "";
+  const date = new Date(millis);
+  return `${padded(date.getHours())}:${padded(date.getMinutes())}:${padded(date.getSeconds())}`;
 }
 
 /** To the millisecond. */
 export function exactClock(millis) {
-  if (!Number.isFinite(millis)) return "";
-  return `${CLOCK.format(millis)}.${String(Math.floor(millis % 1000)).padStart(3, "0")}`;
+  return isMoment(millis) ? `${clock(millis)}.${padded(new Date(millis).getMilliseconds(), 3)}` : "";
 }
 
 /** The time of day, with the date where that is not today's. */
 export function moment(millis, now = Date.now()) {
-  if (!Number.isFinite(millis)) return "";
-  const isToday = new Date(millis).toDateString() === new Date(now).toDateString();
-  return isToday ? clock(millis) : `${DAY.format(millis)} ${clock(millis)}`;
+  return isMoment(millis) ? `${day(millis, now)}${clock(millis)}` : "";
+}
+
+export function date(millis) {
+  return isMoment(millis) ? DAY.format(millis) : "";
+}
+
+/** The moment to the millisecond. */
+export function exactMoment(millis, now = Date.now()) {
+  return isMoment(millis) ? `${day(millis, now)}${exactClock(millis)}` : "";
+}
+
+/** Null, too, is no time. */
+function isMoment(millis) {
+  return typeof millis === "number" && Math.abs(millis) <= 8.64e15;
+}
+
+function day(millis, now) {
+  const [date, today] = [new Date(millis), new Date(now)];
+  if (date.toDateString() === today.toDateString()) return "";
+  return `${(date.getFullYear() === today.getFullYear() ? DAY : FULL_DAY).format(millis)} `;
 }
 
 export function duration(seconds) {
@@ -56,63 +82,144 @@ export function bytes(number) {
   return `${place === 0 || number >= 100 ? Math.round(number) : number.toFixed(1)} ${units[place]}`;
 }
 
-/** A value of an event, in one line. */
-export function value(any) {
-  const text = typeof any === "string" ? any : JSON.stringify(any);
-  if (text === undefined) return "";
-  return text.length > VALUE_CHARS_MAX ? `${text.slice(0, VALUE_CHARS_MAX)}…` : text;
+/** A value of an event, in one line; of a traceback its exception. */
+export function value(any, max = VALUE_CHARS_MAX) {
+  if (any === undefined) return "";
+  if (typeof any !== "string") return cut(printed(any, max + 1), max);
+  const line = /[\n\r]/.test(any) ? headline(any) : any;
+  return cut(line.slice(0, 4 * max).replace(/\s+/g, " "), max);
+}
+
+/** Between two characters, never inside of one. */
+function cut(text, max) {
+  if (text.length <= max) return text;
+  const isInside = /[\ud800-\udbff]/.test(text[max - 1]);
+  return `${text.slice(0, isInside ? max - 1 : max)}…`;
+}
+
+/** JSON, of which no more is made than is wanted. */
+function printed(any, max) {
+  if (max <= 0) return "";
+  if (any instanceof ExactNumber) return any.text;
+  if (typeof any === "string") return JSON.stringify(any.slice(0, max));
+  if (typeof any !== "object" || any === null) return String(JSON.stringify(any));
+  const [open, close] = Array.isArray(any) ? "[]" : "{}";
+  let text = open;
+  for (const name in any) {
+    if (!Object.hasOwn(any, name)) continue;
+    if (text !== open) text += ",";
+    if (open === "{") text += `${JSON.stringify(name)}:`;
+    text += printed(any[name], max - text.length);
+    if (text.length > max) return text;
+  }
+  return text + close;
+}
+
+/** A member of something that may be anything; undefined if it has none of its own. */
+export function member(any, ...path) {
+  let found = any;
+  for (const name of path) {
+    if (typeof found !== "object" || found === null || !Object.hasOwn(found, name)) return undefined;
+    found = found[name];
+  }
+  return found;
+}
+
+/** A number that an event carries; NaN if it is none. */
+export function figure(any, ...path) {
+  const found = member(any, ...path);
+  if (found instanceof ExactNumber) return Number(found.text);
+  return typeof found === "number" ? found : NaN;
+}
+
+/** A text that an event carries; "" if it is none. */
+function textOf(any, ...path) {
+  const found = member(any, ...path);
+  return typeof found === "string" ? found : "";
 }
 
 /** What an event is called: the kind of an `execution_event` tells more than its type. */
 export function kind(event) {
-  const inner = event.type === "execution_event" ? event.event?.event_type : undefined;
-  return typeof inner === "string" ? inner : event.type;
+  const inner = event.type === "execution_event" ? textOf(event, "event", "event_type") : "";
+  return inner || event.type;
 }
+
+const ROUTINES = [["routine_id"], ["event", "routine_id"], ["breakpoint", "routine_id"], ["context", "routine_id"]];
 
 /** The routine that an event is about, or "". */
 export function routine(event) {
-  const name = event.routine_id ?? event.event?.routine_id ?? event.breakpoint?.routine_id ?? event.context?.routine_id;
-  return typeof name === "string" ? name : "";
-}
-
-/** What matters of an event, in one line. None of its members can be relied on. */
-export function summary(event) {
-  const data = event.data ?? {};
-  switch (event.type) {
-    case "job_started":
-      return joined([data.entry_routine && `begins with ${data.entry_routine}`, data.params && value(data.params)]);
-    case "job_completed":
-      return joined([Number.isFinite(data.duration) && `in ${duration(data.duration)}`, data.total_events && `${count(data.total_events)} events`]);
-    case "job_failed":
-    case "routine_failed":
-      return value(data.error ?? "");
-    case "job_paused":
-    case "job_cancelled":
-      return value(data.reason ?? "");
-    case "routine_started":
-      return joined([data.slot_name && `${data.slot_name}`, data.event_data !== undefined && value(data.event_data)]);
-    case "routine_completed":
-      return joined([Number.isFinite(data.duration) && `in ${duration(data.duration)}`, data.events_emitted > 0 && `${data.events_emitted} emitted`]);
-    case "breakpoint_hit":
-      return joined([event.breakpoint?.slot_name ?? event.breakpoint?.event_name, value(event.context?.variables ?? "")]);
-    case "breakpoint_resumed":
-      return joined([data.step_mode && `${data.step_mode}`]);
-    case "execution_event":
-      return executionSummary(event.event?.data ?? {});
-    case "metrics":
-      return joined([Number.isFinite(event.metrics?.total_events) && `${count(event.metrics.total_events)} events`]);
-    default:
-      return value(event.data ?? "");
+  for (const path of ROUTINES) {
+    const name = textOf(event, ...path);
+    if (name !== "") return name;
   }
+  return "";
 }
 
-function executionSummary(data) {
-  const carried = data.data ?? data.arguments ?? data.error;
-  return joined([data.slot_name ?? data.event_name, carried !== undefined && value(carried)]);
+/** The slot or the event where a breakpoint is, or what an `execution_event` went through; "" if that is no text. */
+export function passage(holder) {
+  return textOf(holder, "slot_name") || textOf(holder, "event_name");
 }
 
-function joined(parts) {
-  return parts.filter(Boolean).join(" · ");
+const carried = (any, ...path) => {
+  const found = member(any, ...path);
+  return found === undefined || found === null ? "" : value(found);
+};
+const lasting = (event) => Number.isFinite(figure(event, "data", "duration")) && `in ${duration(figure(event, "data", "duration"))}`;
+const several = (number, word) => number > 0 && `${count(number)} ${word}`;
+
+/** What matters of an event of each type, in parts. */
+const SUMMARIES = new Map([
+  ["job_started", (event) => [textOf(event, "data", "entry_routine") && `begins with ${value(textOf(event, "data", "entry_routine"))}`, carried(event, "data", "params")]],
+  ["job_completed", (event) => [lasting(event), several(figure(event, "data", "total_events"), "events")]],
+  ["job_failed", (event) => [fault(event)]],
+  ["routine_failed", (event) => [fault(event)]],
+  ["error", (event) => [fault(event)]],
+  ["job_paused", (event) => [carried(event, "data", "reason")]],
+  ["job_cancelled", (event) => [carried(event, "data", "reason")]],
+  ["routine_started", (event) => [carried(event, "data", "slot_name"), carried(event, "data", "event_data")]],
+  ["routine_completed", (event) => [lasting(event), several(figure(event, "data", "events_emitted"), "emitted")]],
+  ["breakpoint_hit", (event) => [passage(member(event, "breakpoint")), carried(event, "context", "variables")]],
+  ["breakpoint_resumed", (event) => [carried(event, "data", "step_mode")]],
+  ["execution_event", (event) => executionParts(member(event, "event"))],
+  ["metrics", (event) => [several(figure(event, "metrics", "total_events"), "events"), textOf(event, "metrics", "status")]],
+]);
+
+/** What stands in the other columns, or is of no use to a reader. */
+const ENVELOPE = new Set(["stream_seq", "type", "job_id", "flow_id", "timestamp", "routine_id"]);
+
+/** What matters of an event, in one line. */
+export function summary(event) {
+  const parts = SUMMARIES.get(event.type)?.(event).filter(Boolean);
+  // What has none of the usual members may have others.
+  return (parts !== undefined && parts.length > 0 ? parts : others(event)).join(" · ");
+}
+
+function others(event) {
+  const parts = [];
+  let length = 0;
+  for (const [name, any] of Object.entries(event)) {
+    if (ENVELOPE.has(name) || any === null) continue;
+    const text = value(any);
+    if (text === "" || text === "{}") continue;
+    parts.push(name === "data" ? text : `${value(name)}: ${text}`);
+    length += text.length;
+    if (length > 2 * VALUE_CHARS_MAX) break;
+  }
+  return parts;
+}
+
+/** What went wrong, of an event that tells of it; "" if it does not say. */
+export function fault(event) {
+  const { data, error } = { data: member(event, "data"), error: member(event, "error") };
+  const found = faultOf(data) || faultOf(error) || carried(event, "data", "error") || carried(event, "error");
+  return value(found, FAULT_CHARS_MAX);
+}
+
+function executionParts(inner) {
+  const data = member(inner, "data");
+  const isError = member(inner, "event_type") === "error";
+  const [found] = [["data"], ["arguments"], ["error"]].map((path) => carried(data, ...path)).filter(Boolean);
+  return [passage(data), isError ? value(faultOf(data) || found, FAULT_CHARS_MAX) : found];
 }
 
 /** A `stream:gap` in plain words. */
@@ -128,6 +235,6 @@ export function gap({ missed, reason }) {
     case "restart":
       return `${what} may be missing: the daemon was started anew`;
     default:
-      return `${what} ${are} missing (${reason})`;
+      return `${what} ${are} missing (${value(reason)})`;
   }
 }

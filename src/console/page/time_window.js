@@ -1,0 +1,112 @@
+// From when to when the picture of a job is: an attempt or all of them, whole or in part, with the live edge or without.
+
+/** What a job that runs shows of itself at first. */
+const FIRST_MS = 30_000;
+const SPAN_MS_MIN = 5;
+/** A little room at both ends, of what is visible. */
+const ROOM_SHARE = 0.02;
+/** So near to the edge a zoom follows it. */
+const EDGE_SHARE = 0.15;
+
+export class TimeWindow {
+  /** The number of the attempt that is shown; null for all, "" for the newest, whichever it is. */
+  attempt = "";
+  #timeline;
+  #skewMs;
+  /** What is visible: so much, up to `#to`; null is the live edge, or the end of the attempt. */
+  #millis = null;
+  #to = null;
+
+  /** `skewMs` tells what the daemon's clock is ahead of this one. */
+  constructor(timeline, skewMs) {
+    this.#timeline = timeline;
+    this.#skewMs = skewMs;
+  }
+
+  show(attempt) {
+    this.attempt = attempt;
+    this.#millis = null;
+    this.#to = null;
+  }
+
+  /** The attempt, null for all. */
+  get shown() {
+    const { attempts, attempt } = this.#timeline;
+    if (this.attempt === null) return null;
+    return this.attempt === "" ? attempt : (attempts.find(({ number }) => number === this.attempt) ?? attempt);
+  }
+
+  get isNewest() {
+    return this.shown === null || this.shown === this.#timeline.attempt;
+  }
+
+  /** From when to when the shown was; null while there is nothing. */
+  get #range() {
+    if (this.shown !== null) return this.shown.range;
+    const ranges = this.#timeline.attempts.map(({ range }) => range).filter((range) => range !== null);
+    if (ranges.length === 0) return null;
+    return { from: Math.min(...ranges.map(({ from }) => from)), to: Math.max(...ranges.map(({ to }) => to)) };
+  }
+
+  /** The job runs on, as far as anybody knows. */
+  get isRunning() {
+    const { end, status, isLost } = this.#timeline;
+    return this.isNewest && end === null && status !== "waiting" && !isLost;
+  }
+
+  get isAtEdge() {
+    return this.#to === null;
+  }
+
+  /** What is visible moves by itself. */
+  get isLive() {
+    return this.isAtEdge && this.isRunning;
+  }
+
+  /** The newest moment of what is shown. */
+  get edge() {
+    const latest = this.#range?.to ?? Date.now();
+    return this.isRunning ? Math.max(latest, Date.now() + this.#skewMs() - this.#timeline.lagMs) : latest;
+  }
+
+  get #whole() {
+    return Math.max(SPAN_MS_MIN, this.edge - (this.#range?.from ?? this.edge));
+  }
+
+  /** The window of time that is visible: `{ from, to, millis, edge }`, with room at both ends of `millis`. */
+  get view() {
+    const { edge } = this;
+    const millis = Math.min(this.#millis ?? (this.isRunning ? FIRST_MS : Infinity), this.#whole);
+    const room = millis * ROOM_SHARE;
+    const to = (this.#to ?? edge) + room;
+    return { from: to - millis - 2 * room, to, millis, edge };
+  }
+
+  showWhole() {
+    this.#millis = Infinity;
+    this.#to = null;
+  }
+
+  follow() {
+    this.#to = null;
+  }
+
+  pan(millis) {
+    const { edge } = this;
+    const to = (this.#to ?? edge) + millis;
+    this.#millis = this.view.millis;
+    // Who comes to the edge goes on with it.
+    this.#to = to >= edge ? null : Math.max(to, this.#range?.from ?? to);
+  }
+
+  /** `at` stays where it is, unless the live edge is followed. */
+  zoom(factor, at) {
+    const { from, to, millis, edge } = this.view;
+    const wanted = Math.min(Math.max(millis * factor, SPAN_MS_MIN), this.#whole);
+    const share = (to - at) / (to - from);
+    this.#millis = wanted;
+    if (this.#to === null && at >= edge - millis * EDGE_SHARE) return;
+    const end = at + share * wanted;
+    this.#to = end >= edge ? null : end;
+  }
+}
