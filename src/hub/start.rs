@@ -2,7 +2,7 @@
 
 use arrayvec::ArrayVec;
 
-use crate::hub::cursor::{Cursor, Missed, beginning, place_behind};
+use crate::hub::cursor::{Cursor, Missed, place_behind};
 use crate::hub::filter::Selector;
 use crate::stream::directory::Directory;
 use crate::stream::sequencer::SEQ_MIN;
@@ -155,13 +155,18 @@ impl Place<'_> {
         Start { kept: missed.kept, ..Start::at(cursor).with_gap(gap) }
     }
 
+    /// Before all that the log has: where a watcher stands that has got nothing of it yet.
+    fn before_all(&self) -> Cursor {
+        let first = self.log.seq_at(self.log.base()).unwrap_or(u64::MAX);
+        Cursor { index: self.log.base(), seq: self.live.seq.min(first - 1) }
+    }
+
     /// The last `count` events that match: no gap, since nothing more was asked for.
     fn last(&self, count: u64) -> Start {
         let mut search = Search { left: count, newest: self.live.seq, at: self.live.index };
         let start = match search.step(self.log, self.selector) {
             Some(start) => start,
-            // It has got nothing yet, and stands before all that there is.
-            None => Start { pending: Some(Pending::Last(search)), ..Start::at(beginning(self.log)) },
+            None => Start { pending: Some(Pending::Last(search)), ..Start::at(self.before_all()) },
         };
         let told = start.cursor.seq;
         Start { told, ..start.with_gap(self.dropped_early()) }

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use luxcast::stream::dialect;
 use luxcast::stream::key::TopicKey;
+use luxcast::stream::sequencer::SEQ_MIN;
 use luxcast::stream::topic::TopicKind;
 use luxcast::wire::action::Since;
 
@@ -390,7 +391,10 @@ impl Oracle {
                 }
             }
             Since::After(seq) => {
-                let (earlier_to, unknown_to) = (self.earlier_to(topic, moment), self.unknown_to(seq));
+                // No run can have given a number of less than sixteen digits.
+                let was_never_given = seq < SEQ_MIN && self.is_whole(topic, moment);
+                let unknown_to = if was_never_given { 0 } else { self.unknown_to(seq) };
+                let earlier_to = self.earlier_to(topic, moment);
                 self.join_after(topic, moment, seq, earlier_to, unknown_to, wish, now)
             }
         };
