@@ -1,6 +1,7 @@
 //! The daemon as one thing: binds, spawns the threads, drains, joins.
 
 mod bound;
+mod claim;
 pub mod forecast;
 mod keeping;
 mod renewal;
@@ -255,6 +256,8 @@ impl Server {
         self.is_ingest_stopping.store(true, Ordering::Release);
         self.ingest_waker.waker.wake()?;
         let remains = join(ingest.expect("the daemon is waited for once"))?;
+        // The next daemon may take the feed while this one serves what it has.
+        self.leftover.remove();
         let connections = self.door.connections();
         let goodbye = GOODBYE.min(self.drain_seconds / 2);
         for shard in &self.shards {
@@ -273,7 +276,6 @@ impl Server {
             result = result.and(join(admin));
         }
         let saved = self.keeping.await_saved(&saved, began + self.drain_seconds);
-        self.leftover.remove();
         result.and(saved)
     }
 }

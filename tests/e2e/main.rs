@@ -18,6 +18,7 @@ mod hostile_feed;
 mod hostile_frames;
 mod hostile_head;
 mod idle;
+mod ingest_path;
 mod lives;
 mod many_jobs;
 mod messages;
