@@ -151,6 +151,7 @@ impl Server {
             history_bytes: config.history_bytes,
             history_millis: config.history_seconds.as_millis() as u64,
             line_bytes_max: config.line_bytes_max,
+            depth_max: config.depth_max,
         })?;
         let shards = parts.into_iter().map(Shard::new).collect::<io::Result<Vec<_>>>()?;
         let is_admin_stopping = Arc::new(AtomicBool::new(false));
@@ -226,6 +227,7 @@ impl Server {
         let before = std::mem::replace(&mut *self.terms.lock(), terms.clone());
         self.tell_of_certificate();
         self.door.set_limits(door_limits(config));
+        self.ingest_waker.publishers_max.store(config.publishers_max, Ordering::Relaxed);
         for shard in &self.shards {
             shard.send(Command::Renew(terms.clone()));
         }
@@ -287,7 +289,10 @@ impl Common {
             counters: Arc::new(Counters::new(config.shards)),
             door: Arc::new(Door::new(door_limits(config))),
             terms: Arc::new(Mutex::new(Arc::new(terms))),
-            ingest_waker: Arc::new(IngestWaker::new(Waker::new(poll.registry(), ingest::WAKER)?)),
+            ingest_waker: Arc::new(IngestWaker::new(
+                Waker::new(poll.registry(), ingest::WAKER)?,
+                config.publishers_max,
+            )),
             orders: clerk::orders(),
             clock: Clock::new(),
         })

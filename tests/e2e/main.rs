@@ -12,6 +12,7 @@ mod corpus;
 mod crowd;
 mod endpoints;
 mod faults;
+mod feed_limits;
 mod gate;
 mod history;
 mod hostile_feed;
