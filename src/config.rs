@@ -49,6 +49,7 @@ pub struct Config {
     pub state_dir: Option<PathBuf>,
     pub drain_seconds: Duration,
     pub overrun: Overrun,
+    pub publishers_max: usize,
     /// `<= history_bytes / LINE_SHARE_OF_HISTORY`
     pub line_bytes_max: usize,
     pub message_bytes_max: usize,
@@ -179,6 +180,7 @@ impl Config {
             state_dir: None,
             drain_seconds: Duration::ZERO,
             overrun: Overrun::Gap,
+            publishers_max: 0,
             line_bytes_max: 0,
             message_bytes_max: 0,
             request_head_bytes_max: 0,
@@ -253,6 +255,7 @@ mod tests {
             config.history_bytes,
             config.topics_max,
             config.jobs_max,
+            config.publishers_max,
             config.line_bytes_max,
             config.message_bytes_max,
             config.request_head_bytes_max,
@@ -264,7 +267,7 @@ mod tests {
             config.depth_max,
         ];
         let expected =
-            [3, 268_435_456, 1_000_000, 100_000, 1_000_000, 65_536, 16_384, 0, 0, 200, 50, 1_024, 64];
+            [3, 268_435_456, 1_000_000, 100_000, 4_096, 1_000_000, 65_536, 16_384, 0, 0, 200, 50, 1_024, 64];
         assert_eq!(counts, expected);
         assert_eq!(config.overrun, Overrun::Gap);
         assert_eq!(config.log_level, LevelFilter::INFO);

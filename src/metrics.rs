@@ -129,6 +129,9 @@ pub struct IngestCounters {
     pub waits: Counter,
     pub publishers_accepted: Counter,
     pub publishers: Gauge,
+    pub publishers_refused: Counter,
+    /// What is held of lines whose end has not come.
+    pub half_line_bytes: Gauge,
     /// Answers that a publisher did not read in time.
     pub answers_dropped: Counter,
     pub jobs: Gauge,

@@ -1,6 +1,7 @@
 //! The daemon as one thing: binds, spawns the threads, drains, joins.
 
 mod bound;
+mod claim;
 pub mod forecast;
 mod keeping;
 mod renewal;
@@ -150,6 +151,7 @@ impl Server {
             history_bytes: config.history_bytes,
             history_millis: config.history_seconds.as_millis() as u64,
             line_bytes_max: config.line_bytes_max,
+            depth_max: config.depth_max,
         })?;
         let shards = parts.into_iter().map(Shard::new).collect::<io::Result<Vec<_>>>()?;
         let is_admin_stopping = Arc::new(AtomicBool::new(false));
@@ -225,6 +227,7 @@ impl Server {
         let before = std::mem::replace(&mut *self.terms.lock(), terms.clone());
         self.tell_of_certificate();
         self.door.set_limits(door_limits(config));
+        self.ingest_waker.publishers_max.store(config.publishers_max, Ordering::Relaxed);
         for shard in &self.shards {
             shard.send(Command::Renew(terms.clone()));
         }
@@ -255,6 +258,8 @@ impl Server {
         self.is_ingest_stopping.store(true, Ordering::Release);
         self.ingest_waker.waker.wake()?;
         let remains = join(ingest.expect("the daemon is waited for once"))?;
+        // The next daemon may take the feed while this one serves what it has.
+        self.leftover.remove();
         let connections = self.door.connections();
         let goodbye = GOODBYE.min(self.drain_seconds / 2);
         for shard in &self.shards {
@@ -273,7 +278,6 @@ impl Server {
             result = result.and(join(admin));
         }
         let saved = self.keeping.await_saved(&saved, began + self.drain_seconds);
-        self.leftover.remove();
         result.and(saved)
     }
 }
@@ -285,7 +289,10 @@ impl Common {
             counters: Arc::new(Counters::new(config.shards)),
             door: Arc::new(Door::new(door_limits(config))),
             terms: Arc::new(Mutex::new(Arc::new(terms))),
-            ingest_waker: Arc::new(IngestWaker::new(Waker::new(poll.registry(), ingest::WAKER)?)),
+            ingest_waker: Arc::new(IngestWaker::new(
+                Waker::new(poll.registry(), ingest::WAKER)?,
+                config.publishers_max,
+            )),
             orders: clerk::orders(),
             clock: Clock::new(),
         })

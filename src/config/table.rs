@@ -16,7 +16,7 @@ const DAY: f64 = 24.0 * HOUR;
 const YEAR: f64 = 365.0 * DAY;
 
 /// Sorted as people meet them: where, how long, how much, who.
-pub static SETTINGS: [Setting; 39] = [
+pub static SETTINGS: [Setting; 40] = [
     Setting {
         name: "listen",
         default: Initial::Text("127.0.0.1:20555"),
@@ -202,6 +202,14 @@ pub static SETTINGS: [Setting; 39] = [
             copy: |to, from| to.overrun = from.overrun,
         },
         help: "gap: watchers never slow a publisher; wait: publishers wait for watchers that still read",
+    },
+    Setting {
+        name: "publishers_max",
+        default: Initial::Text("4096"),
+        unit: "publishers",
+        change: Change::OnReload,
+        kind: Kind::Count { field: |config| &mut config.publishers_max, min: 1, max: 1_000_000 },
+        help: "Publishers that are connected at once, at most; beyond that one is told so and turned away",
     },
     Setting {
         name: "line_bytes_max",

@@ -48,7 +48,7 @@ const STAGE_BYTES_MIN: usize = 16 << 10;
 const STAGE_WATCHERS_MIN: usize = 16;
 
 /// Who is not served with the cohort.
-const SERVED_ALONE: u8 = BLOCKED | QUEUED | ENDING | BROKEN | LAGS | PENDING;
+const SERVED_ALONE: u16 = BLOCKED | QUEUED | ENDING | BROKEN | LAGS | PENDING;
 
 /// What a step of a search costs beside a send.
 const EFFORT_PER_SEARCH: u64 = 16;

@@ -81,6 +81,11 @@ impl Many {
         waiting.map(lowest).min().unwrap_or(tail)
     }
 
+    /// Some job's past is still on its way.
+    pub fn is_replaying(&self) -> bool {
+        self.subscriptions.iter().any(|(_, subscription)| subscription.replay_to.is_some())
+    }
+
     /// Each job's place in the shard and the index where it stands.
     pub fn places(&self) -> impl Iterator<Item = (u32, u64)> {
         self.subscriptions.iter().map(|(_, subscription)| (subscription.local, subscription.cursor.index))

@@ -68,6 +68,20 @@ impl Watchers {
         !self.topics.is_empty()
     }
 
+    /// The lowest position of those who stand at a place of their own and are served one by one, or whose sockets have
+    /// just been found full.
+    pub fn oldest_unserved(&self) -> Option<u64> {
+        let unserved = self.queue.iter().chain(&self.blocked).filter(|&&key| {
+            let watcher = self.watchers.get(key as usize);
+            watcher.is_some_and(|watcher| match &watcher.place {
+                Place::Nowhere => false,
+                Place::Cohort { .. } => watcher.is(LAGS),
+                Place::Many(many) => watcher.is(BLOCKED) || many.is_replaying(),
+            })
+        });
+        unserved.map(|&key| self.position(key)).min()
+    }
+
     pub fn is_blocked(&self, key: u32) -> bool {
         self.watchers[key as usize].is(BLOCKED)
     }

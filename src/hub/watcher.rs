@@ -57,22 +57,24 @@ pub enum Place {
 }
 
 /// The socket is full: nothing is written until it says that it has room.
-pub const BLOCKED: u8 = 1;
+pub const BLOCKED: u16 = 1;
 /// It stands where its own cursor says, not where its cohort stands.
-pub const LAGS: u8 = 2;
+pub const LAGS: u16 = 2;
 /// It is in the line of those to be served one by one.
-pub const QUEUED: u8 = 4;
+pub const QUEUED: u16 = 4;
 /// Events are over: the outbox is the last that goes out.
-pub const ENDING: u8 = 8;
+pub const ENDING: u16 = 8;
 /// The outbox of an ending connection has gone out.
-pub const ENDED: u8 = 16;
+pub const ENDED: u16 = 16;
 /// Its socket failed: nothing is written to it any more.
-pub const BROKEN: u8 = 32;
+pub const BROKEN: u16 = 32;
 
 /// It is on the list of those whose progress is looked at.
-pub const REVIEWED: u8 = 64;
+pub const REVIEWED: u16 = 64;
 /// Something has to be found out before it gets an event.
-pub const PENDING: u8 = 128;
+pub const PENDING: u16 = 128;
+/// It has taken more than kernels hold: somebody reads.
+pub const READS: u16 = 256;
 
 pub struct Watcher {
     pub place: Place,
@@ -83,7 +85,7 @@ pub struct Watcher {
     pub bytes_out: u64,
     /// When its connection was accepted.
     pub came_at: Tick,
-    flags: u8,
+    flags: u16,
 }
 
 impl Default for Watcher {
@@ -101,15 +103,15 @@ impl Default for Watcher {
 }
 
 impl Watcher {
-    pub fn is(&self, flags: u8) -> bool {
+    pub fn is(&self, flags: u16) -> bool {
         self.flags & flags != 0
     }
 
-    pub fn set(&mut self, flags: u8) {
+    pub fn set(&mut self, flags: u16) {
         self.flags |= flags;
     }
 
-    pub fn unset(&mut self, flags: u8) {
+    pub fn unset(&mut self, flags: u16) {
         self.flags &= !flags;
     }
 

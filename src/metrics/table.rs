@@ -48,7 +48,7 @@ const fn row(
 
 /// In the order in which they are told: the connections, what goes out, what comes in, what is kept, the process.
 #[rustfmt::skip]
-pub static METRICS: [Metric; 43] = [
+pub static METRICS: [Metric; 45] = [
     row("luxcast_build_info", Kind::Gauge, "version", "Always 1; the version is in the label",
         |_, series| series.labelled(env!("CARGO_PKG_VERSION"), 1)),
     row("luxcast_draining", Kind::Gauge, "", "1 while the daemon is about to end",
@@ -134,6 +134,11 @@ pub static METRICS: [Metric; 43] = [
         |figures, series| series.value(figures.counters.ingest.publishers.get())),
     row("luxcast_publishers_accepted_total", Kind::Counter, "", "Connections accepted from publishers",
         |figures, series| series.value(figures.counters.ingest.publishers_accepted.get())),
+    row("luxcast_publishers_refused_total", Kind::Counter, "", "Connections of publishers turned away, because there \
+        were publishers_max",
+        |figures, series| series.value(figures.counters.ingest.publishers_refused.get())),
+    row("luxcast_feed_half_line_bytes", Kind::Gauge, "", "Memory for lines of which the end has not come",
+        |figures, series| series.value(figures.counters.ingest.half_line_bytes.get())),
     row("luxcast_feed_lines_total", Kind::Counter, "result", "Lines of the feed: accepted, repeated (taken before under \
         the same name), control, or the word that says why they were refused",
         |figures, series| {

@@ -1,10 +1,11 @@
 //! Publishers by name: under a name, lines are taken once (`dedupe`).
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use slab::Slab;
 
 use crate::stream::snapshot::PublisherPart;
+use crate::wire::line::LINE_NUMBER_MAX;
 
 /// What is known of a publisher's name.
 struct Account {
@@ -17,22 +18,32 @@ struct Account {
     left_at: u64,
 }
 
+/// A name's numbers begin at [`LINE_NUMBER_MAX`] at most, and no publisher sends as many lines again.
+const ACCEPTED_MAX: u64 = 2 * LINE_NUMBER_MAX;
+
+/// Names that are known at once, at most, those in use aside: 16 MB with the longest names.
+const LEFT_MAX: usize = 65_536;
+
 #[derive(Default)]
 pub struct Accounts {
     accounts: Slab<Account>,
     names: HashMap<Box<str>, usize>,
+    /// Those that nobody uses, the one left first in front.
+    left: BTreeSet<(u64, usize)>,
 }
 
 impl Accounts {
-    /// The names of a run before this one; nobody uses them yet.
+    /// The names of a run before this one; nobody uses them yet. One whose numbers are used up is of no use any more.
     pub fn restored(parts: impl Iterator<Item = PublisherPart>, now_millis: u64) -> Self {
         let mut accounts = Self::default();
-        for part in parts {
+        for part in parts.filter(|part| part.accepted <= ACCEPTED_MAX) {
             let left_at = now_millis.saturating_sub(part.silent_millis);
             let account = Account { name: part.name.clone(), accepted: part.accepted, users: 0, left_at };
             let key = accounts.accounts.insert(account);
             accounts.names.insert(part.name, key);
+            accounts.left.insert((left_at, key));
         }
+        accounts.displace();
         accounts
     }
 
@@ -47,13 +58,22 @@ impl Accounts {
     }
 
     /// The account of a name, for one more connection.
-    pub fn open(&mut self, name: Box<str>) -> usize {
-        let accounts = &mut self.accounts;
-        let account = *self.names.entry(name).or_insert_with_key(|name| {
-            accounts.insert(Account { name: name.clone(), accepted: 0, users: 0, left_at: 0 })
-        });
-        accounts[account].users += 1;
-        account
+    pub fn open(&mut self, name: &str) -> usize {
+        let key = match self.names.get(name) {
+            Some(&key) => key,
+            None => {
+                let account = Account { name: name.into(), accepted: 0, users: 0, left_at: 0 };
+                let key = self.accounts.insert(account);
+                self.names.insert(name.into(), key);
+                key
+            }
+        };
+        let account = &mut self.accounts[key];
+        if account.users == 0 {
+            self.left.remove(&(account.left_at, key));
+        }
+        account.users += 1;
+        key
     }
 
     pub fn accepted(&self, account: usize) -> u64 {
@@ -65,21 +85,37 @@ impl Accounts {
     }
 
     /// One connection less.
-    pub fn close(&mut self, account: usize, now_millis: u64) {
-        let account = &mut self.accounts[account];
+    pub fn close(&mut self, key: usize, now_millis: u64) {
+        let account = &mut self.accounts[key];
         account.users -= 1;
         account.left_at = now_millis;
+        if account.users == 0 {
+            self.left.insert((now_millis, key));
+            self.displace();
+        }
     }
 
     /// Forgets the names that nobody has used since.
     pub fn forget_before(&mut self, millis: u64) {
-        self.accounts.retain(|_, account| {
-            let stays = account.users > 0 || account.left_at > millis;
-            if !stays {
-                self.names.remove(&account.name);
-            }
-            stays
-        });
+        while let Some(&(left_at, key)) = self.left.first()
+            && left_at <= millis
+        {
+            self.forget(left_at, key);
+        }
+    }
+
+    /// There are more names than may be remembered: those go that were left first.
+    fn displace(&mut self) {
+        while self.left.len() > LEFT_MAX {
+            let &(left_at, key) = self.left.first().expect("there are many");
+            self.forget(left_at, key);
+        }
+    }
+
+    fn forget(&mut self, left_at: u64, key: usize) {
+        self.left.remove(&(left_at, key));
+        let account = self.accounts.remove(key);
+        self.names.remove(&account.name);
     }
 
     pub fn is_empty(&self) -> bool {
@@ -89,16 +125,17 @@ impl Accounts {
 
 #[cfg(test)]
 mod tests {
-    use super::Accounts;
+    use super::{Accounts, LEFT_MAX};
+    use crate::stream::snapshot::PublisherPart;
 
     #[test]
     fn a_name_is_remembered_after_its_publisher_left_and_then_forgotten() {
         let mut accounts = Accounts::default();
-        let first = accounts.open("engine".into());
+        let first = accounts.open("engine");
         accounts.accept(first, 7);
         accounts.close(first, 1_000);
         accounts.forget_before(999);
-        let again = accounts.open("engine".into());
+        let again = accounts.open("engine");
         assert_eq!(accounts.accepted(again), 7);
         accounts.forget_before(5_000);
         assert_eq!(accounts.accepted(again), 7, "it is in use");
@@ -111,7 +148,7 @@ mod tests {
     fn names_go_on_in_the_next_run_as_old_as_they_are() {
         let mut accounts = Accounts::default();
         for (name, line) in [("left", 3), ("there", 5)] {
-            let account = accounts.open(name.into());
+            let account = accounts.open(name);
             accounts.accept(account, line);
             if name == "left" {
                 accounts.close(account, 1_000);
@@ -121,9 +158,43 @@ mod tests {
         let mut next = Accounts::restored(parts.into_iter(), 100_000);
         next.forget_before(97_000);
         let accepted = |next: &mut Accounts, name: &str| {
-            let account = next.open(name.into());
+            let account = next.open(name);
             next.accepted(account)
         };
         assert_eq!([accepted(&mut next, "left"), accepted(&mut next, "there")], [0, 5]);
+    }
+
+    #[test]
+    fn of_a_million_names_the_last_are_remembered() {
+        let mut accounts = Accounts::default();
+        let there = accounts.open("there");
+        accounts.accept(there, 9);
+        for number in 0..1_000_000_u64 {
+            let account = accounts.open(&format!("name-{number}"));
+            accounts.accept(account, number);
+            // Several within one millisecond.
+            accounts.close(account, number / 10);
+        }
+        assert_eq!((accounts.accounts.len(), accounts.names.len()), (LEFT_MAX + 1, LEFT_MAX + 1));
+        assert_eq!(accounts.accepted(there), 9, "it is in use");
+        for (number, accepted) in
+            [(999_999, 999_999), (1_000_000 - LEFT_MAX as u64, 1_000_000 - LEFT_MAX as u64), (7, 0)]
+        {
+            let account = accounts.open(&format!("name-{number}"));
+            assert_eq!(accounts.accepted(account), accepted);
+        }
+        accounts.forget_before(u64::MAX);
+        assert_eq!(accounts.accounts.len(), 4, "those in use");
+    }
+
+    #[test]
+    fn a_name_whose_numbers_are_used_up_is_not_taken_over() {
+        let part = |name: &str, accepted| PublisherPart { name: name.into(), accepted, silent_millis: 0 };
+        let mut next = Accounts::restored([part("worn", u64::MAX), part("good", 7)].into_iter(), 5);
+        let accepted = ["worn", "good"].map(|name| {
+            let account = next.open(name);
+            next.accepted(account)
+        });
+        assert_eq!(accepted, [0, 7]);
     }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use crossbeam_channel::Sender;
 
 use crate::metrics::IngestCounters;
-use crate::net::ingest::{COMPLAINT_MILLIS, Ingest};
+use crate::net::ingest::Ingest;
 use crate::stream::topic::Topic;
 
 /// Topics whose time is over are looked for so often, at most.
@@ -74,13 +74,8 @@ impl Ingest {
     /// What is due by the clock: metrics, topics whose time is over, publishers' names, complaints.
     pub(super) fn keep_house(&mut self) {
         let now = self.moment.now;
-        if self.parts.sequencer.metrics_due_at().is_some_and(|at| at <= now.millis) {
-            let mut own = std::mem::take(&mut self.own);
-            let before = self.parts.sequencer.seq();
-            self.parts.sequencer.take_metrics(now, &mut own);
-            self.counters().own_events.add(self.parts.sequencer.seq() - before);
-            self.own = own;
-            self.publish();
+        if self.parts.sequencer.metrics_due_at().is_some_and(|at| at <= now.millis) && !self.is_waiting {
+            self.take_metrics();
         }
         if now.millis >= self.sweep_at {
             let history = self.parts.history_millis;
@@ -88,20 +83,31 @@ impl Ingest {
             self.parts.sequencer.sweep(now);
             self.parts.accounts.forget_before(now.millis.saturating_sub(history));
         }
-        if self.complaints > 0 && now.millis >= self.complaint_at {
-            tracing::warn!(
-                "{} more refused lines of publishers since then",
-                std::mem::take(&mut self.complaints)
-            );
-            self.complaint_at = now.millis + COMPLAINT_MILLIS;
+        while let Some((error, count)) = self.complaints.take_rest(now.millis) {
+            tracing::warn!(code = error.code(), count, "more refused lines of publishers since then");
         }
         self.note_figures();
+    }
+
+    /// The daemon's own events wait for watchers like those of publishers.
+    fn take_metrics(&mut self) {
+        if !self.has_room(self.cost_of_own()) {
+            self.is_waiting = true;
+            return;
+        }
+        let mut own = std::mem::take(&mut self.own);
+        let before = self.parts.sequencer.seq();
+        self.parts.sequencer.take_metrics(self.moment.now, &mut own, self.own_events_max);
+        self.counters().own_events.add(self.parts.sequencer.seq() - before);
+        self.own = own;
+        self.publish();
     }
 
     /// How things stand at the end of a turn.
     fn note_figures(&self) {
         let (counters, sequencer) = (self.counters(), &self.parts.sequencer);
         counters.publishers.set(self.publishers.len() as u64);
+        counters.half_line_bytes.set(self.halves.bytes() as u64);
         counters.jobs.set(sequencer.ledger.jobs() as u64);
         counters.flows.set(sequencer.ledger.flows() as u64);
         counters.jobs_displaced.set(sequencer.ledger.jobs_displaced);

@@ -4,15 +4,27 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
 
 use mio::net::UnixStream;
+use rustix::net::sockopt::socket_peercred;
+use rustix::process::Pid;
 
 use crate::wire::line::{Control, LineError, trim, write_ack, write_error};
 
 /// Errors held for a publisher that does not read; the rest are counted.
 const ERRORS_MAX: usize = 64;
 
-/// An incomplete line up to this long is copied in front of the next read; a longer one has a buffer of its own,
+/// An incomplete line shorter than this is copied in front of the next read; a longer one has a buffer of its own,
 /// so that a line sent byte by byte costs no quadratic work.
 pub const SHORT_REST_MAX: usize = 16 << 10;
+
+/// What a publisher may still say of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Nothing but empty lines has come: `hello` may.
+    New,
+    /// `hello` gave a name under which lines are taken once, and no line has come since: `from` may.
+    Named,
+    Begun,
+}
 
 pub struct Publisher {
     pub socket: UnixStream,
@@ -21,20 +33,34 @@ pub struct Publisher {
     pub held: usize,
     /// The line is over the limit: its remainder is passed over.
     pub skips: bool,
+    /// It has one of the places for long half lines.
+    pub has_place: bool,
+    /// When something came last, in milliseconds of the daemon's clock.
+    pub heard_at: u64,
     /// Number of the last line, complete or being skipped.
     pub line: u64,
-    pub has_begun: bool,
+    pub stage: Stage,
     pub wants_acks: bool,
+    /// What `hello` said.
+    pub name: Option<Box<str>>,
     /// The account of its name: under it lines are taken once.
     pub account: Option<usize>,
-    /// In line to be read.
+    /// In line to be read, or for a place.
     pub is_ready: bool,
+    /// Lines that were refused so far.
+    refused: u64,
     out: Vec<u8>,
     sent: usize,
-    ack: Option<(u64, u64)>,
-    /// The last line that an ack was made for.
-    acked: u64,
+    ack: Option<Ack>,
+    /// The line and the refusals that an ack was made for last.
+    acked: (u64, u64),
     errors: VecDeque<(u64, LineError)>,
+}
+
+struct Ack {
+    line: u64,
+    stream_seq: u64,
+    refused: u64,
 }
 
 impl Publisher {
@@ -44,15 +70,19 @@ impl Publisher {
             buffer: Vec::new(),
             held: 0,
             skips: false,
+            has_place: false,
+            heard_at: 0,
             line: 0,
-            has_begun: false,
+            stage: Stage::New,
             wants_acks: false,
+            name: None,
             account: None,
             is_ready: false,
+            refused: 0,
             out: Vec::new(),
             sent: 0,
             ack: None,
-            acked: 0,
+            acked: (0, 0),
             errors: VecDeque::new(),
         }
     }
@@ -62,27 +92,35 @@ impl Publisher {
         write(&mut self.out);
     }
 
-    /// One pending ack: the newest covers the ones before.
+    /// One pending ack: the newest covers the ones before. It counts the refusals, since answers about them may be
+    /// dropped.
     pub fn acknowledge(&mut self, stream_seq: u64) {
-        if self.wants_acks && self.acked != self.line {
-            self.acked = self.line;
-            self.ack = Some((self.line, stream_seq));
+        if self.wants_acks && self.acked != (self.line, self.refused) {
+            self.acked = (self.line, self.refused);
+            self.ack = Some(Ack { line: self.line, stream_seq, refused: self.refused });
         }
     }
 
     /// The next line is `line + 1`; lines up to there need no ack.
     pub fn number_from(&mut self, line: u64) {
         self.line = line;
-        self.acked = line;
+        self.acked = (line, self.refused);
     }
 
     /// Says why a line was refused. False: too many answers wait already.
     pub fn refuse(&mut self, line: u64, error: LineError) -> bool {
+        self.refused += 1;
         let has_room = self.errors.len() < ERRORS_MAX;
         if has_room {
             self.errors.push_back((line, error));
         }
         has_room
+    }
+
+    /// Who it is, for the log: its name, and its process as the kernel noted it when it connected.
+    pub fn describe(&self) -> (&str, i32) {
+        let pid = socket_peercred(&self.socket).map_or(0, |peer| Pid::as_raw(Some(peer.pid)));
+        (self.name.as_deref().unwrap_or(""), pid)
     }
 
     /// Something waits to be read by it.
@@ -99,8 +137,8 @@ impl Publisher {
                 for (line, error) in self.errors.drain(..) {
                     write_error(&mut self.out, line, error);
                 }
-                if let Some((line, stream_seq)) = self.ack.take() {
-                    write_ack(&mut self.out, line, stream_seq);
+                if let Some(Ack { line, stream_seq, refused }) = self.ack.take() {
+                    write_ack(&mut self.out, line, stream_seq, refused);
                 }
                 if self.out.is_empty() {
                     return Ok(());
@@ -118,10 +156,11 @@ impl Publisher {
 
 /// A control line, by value.
 pub enum Request {
-    /// With a name, lines are taken once.
     Hello {
         name: Option<Box<str>>,
         acks: bool,
+        /// Lines are taken once under the name.
+        is_once: bool,
     },
     From {
         line: u64,
@@ -132,7 +171,7 @@ impl Request {
     pub fn of(control: Control<'_>) -> Self {
         match control {
             Control::Hello { publisher, ack, dedupe } => {
-                Request::Hello { name: publisher.filter(|_| dedupe).map(Into::into), acks: ack }
+                Request::Hello { name: publisher.map(Into::into), acks: ack, is_once: dedupe }
             }
             Control::From { line } => Request::From { line },
         }

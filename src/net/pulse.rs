@@ -65,7 +65,7 @@ mod tests {
         let of_address = AddressLimits { connections_max: 0, handshakes_per_second: 0 };
         let pulse = Pulse {
             shards: Vec::new(),
-            ingest: Arc::new(IngestWaker::new(Waker::new(poll.registry(), Token(0)).unwrap())),
+            ingest: Arc::new(IngestWaker::new(Waker::new(poll.registry(), Token(0)).unwrap(), 1)),
             counters: Arc::new(Counters::new(2)),
             door: Arc::new(Door::new(DoorLimits { connections_max: 1, of_address })),
         };

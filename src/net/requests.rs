@@ -151,6 +151,7 @@ impl Shard {
 
     fn open(&mut self, key: u32, watch: &Watch, asked: Asked<'_>) {
         let Watch { opening, accept, offers_protocol } = watch;
+        self.hold_history(opening.since);
         let mut scene = Scene {
             key,
             watchers: &mut self.watchers,

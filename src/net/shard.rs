@@ -27,6 +27,7 @@ use crate::net::sockets::Sockets;
 use crate::net::survey::Survey;
 use crate::stream::directory::Directory;
 use crate::stream::link::{Inlet, NOTHING_NEEDED};
+use crate::wire::action::Since;
 
 const WAKER: Token = Token(usize::MAX);
 const LISTENERS: usize = usize::MAX - 64;
@@ -73,15 +74,18 @@ pub struct ShardParts {
 pub struct IngestWaker {
     pub waker: Waker,
     pub is_waiting: AtomicBool,
+    /// How many publishers may be connected.
+    pub publishers_max: AtomicUsize,
     /// Where lists of jobs are wanted.
     pub ask: Sender<Sender<Vec<JobSight>>>,
     pub asked: Receiver<Sender<Vec<JobSight>>>,
 }
 
 impl IngestWaker {
-    pub fn new(waker: Waker) -> Self {
+    pub fn new(waker: Waker, publishers_max: usize) -> Self {
         let (ask, asked) = unbounded();
-        Self { waker, is_waiting: AtomicBool::new(false), ask, asked }
+        let publishers_max = AtomicUsize::new(publishers_max);
+        Self { waker, is_waiting: AtomicBool::new(false), publishers_max, ask, asked }
     }
 
     pub fn wake(&self) {
@@ -107,6 +111,8 @@ pub struct Shard {
     pub(super) spread: u32,
     pub(super) laggards: Vec<Laggard>,
     pub(super) review_at: u64,
+    /// When newcomers among the laggards are looked at (`overrun = wait`).
+    pub(super) probe_at: u64,
     pub(super) drain: Option<Drain>,
     /// Requests of operators that are being answered.
     pub(super) surveys: VecDeque<Survey>,
@@ -170,6 +176,7 @@ impl Shard {
             spread: index as u32,
             laggards: Vec::new(),
             review_at: 0,
+            probe_at: 0,
             drain: None,
             surveys: VecDeque::new(),
             accept_at: None,
@@ -424,6 +431,13 @@ impl Shard {
         });
     }
 
+    /// Nothing goes while somebody begins in the past, until [`Shard::note_needed`] knows where that one stands.
+    pub(super) fn hold_history(&self, since: Since) {
+        if self.parts.overrun == Overrun::Wait && since != Since::Now {
+            self.parts.inlet.link.set_needed(0, NOTHING_NEEDED);
+        }
+    }
+
     /// Tells the sequencer what must not be dropped yet (`overrun = wait`).
     fn note_needed(&mut self) {
         if self.parts.overrun != Overrun::Wait {
@@ -433,15 +447,18 @@ impl Shard {
             self.served = self.watchers.tail();
         }
         let now = self.moment.now.millis;
-        let reading = self.laggards.iter().filter(|laggard| laggard.is_reading(now));
-        let lagging = reading.map(|laggard| self.watchers.position(laggard.key) + 1).min();
-        let needed = match self.watchers.is_watching() {
-            true => lagging.unwrap_or(NOTHING_NEEDED).min(self.served + 1),
-            false => NOTHING_NEEDED,
-        };
-        let link = &self.parts.inlet.link;
-        if link.needed() != needed {
-            link.set_needed(needed);
+        self.probe_newcomers();
+        // Whoever has room in its socket is behind for no fault of its own.
+        let queued = self.watchers.oldest_unserved().map_or(NOTHING_NEEDED, |position| position + 1);
+        let (mut needed, mut newcomers) = (queued.min(self.served + 1), NOTHING_NEEDED);
+        for laggard in self.laggards.iter().filter(|laggard| laggard.is_reading(now)) {
+            let of = if laggard.has_read() { &mut needed } else { &mut newcomers };
+            *of = (*of).min(self.watchers.position(laggard.key) + 1);
+        }
+        if !self.watchers.is_watching() {
+            (needed, newcomers) = (NOTHING_NEEDED, NOTHING_NEEDED);
+        }
+        if self.parts.inlet.link.set_needed(needed, newcomers) {
             let ingest = &self.parts.ingest;
             if ingest.is_waiting.swap(false, Ordering::SeqCst) {
                 ingest.waker.wake().expect("the ingest thread's waker works");

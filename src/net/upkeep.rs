@@ -8,6 +8,7 @@ use crate::hub::auth::Permit;
 use crate::hub::laggard::{Laggard, Progress};
 use crate::hub::policy::{UNSENT_ANSWERS_MAX, ticks};
 use crate::hub::session::{Scene, Session};
+use crate::hub::watcher::READS;
 use crate::hub::wheel::is_reached;
 use crate::metrics::Counter;
 use crate::net::connection::{Connection, Phase};
@@ -21,6 +22,9 @@ use crate::wire::http::Refusal;
 /// The least and the usual greatest wait before reconnecting after a drain, in milliseconds.
 const RETRY_MILLIS_MIN: u64 = 500;
 const RETRY_MILLIS_SPREAD_MIN: u64 = 4_500;
+
+/// Between two looks at newcomers that lag.
+const PROBE_MILLIS: u64 = 50;
 
 impl Shard {
     /// After a flush: sockets that broke, connections whose last bytes have gone out, clients that take their
@@ -43,7 +47,8 @@ impl Shard {
                 continue;
             }
             let taken = self.taken(key);
-            self.laggards.push(Laggard::new(key, taken, self.moment.now.millis));
+            let has_read = self.watchers.watchers[key as usize].is(READS);
+            self.laggards.push(Laggard::new(key, taken, self.moment.now.millis, has_read));
             if self.laggards.len() == 1 {
                 self.review_at = self.moment.now.millis + self.parts.terms.patience.check_millis;
             }
@@ -89,6 +94,26 @@ impl Shard {
         let out = self.sockets.sealed_bytes_out(key).unwrap_or(watcher.bytes_out);
         let unacknowledged = self.sockets.get(key).and_then(|socket| unacknowledged(&*socket).ok());
         out.saturating_sub(u64::from(unacknowledged.unwrap_or(0)))
+    }
+
+    /// Looks whether newcomers among those who lag have read by now, more often than at the others: publishers wait for
+    /// them on credit.
+    pub(super) fn probe_newcomers(&mut self) {
+        let now = self.moment.now.millis;
+        if now < self.probe_at || self.laggards.iter().all(Laggard::has_read) {
+            return;
+        }
+        self.probe_at = now + PROBE_MILLIS;
+        let mut laggards = std::mem::take(&mut self.laggards);
+        for laggard in laggards.iter_mut().filter(|laggard| !laggard.has_read()) {
+            if self.connections[laggard.key as usize].is_some() {
+                laggard.probe(self.taken(laggard.key), now);
+            }
+            if laggard.has_read() {
+                self.watchers.watchers[laggard.key as usize].set(READS);
+            }
+        }
+        self.laggards = laggards;
     }
 
     /// Looks at the progress of everybody who lags.

@@ -3,15 +3,15 @@
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 
 use mio::net::UnixListener;
 
 use crate::config::Config;
 use crate::net::activation::Passed;
 use crate::net::listener;
+use crate::server::claim::Claim;
 
 pub struct Bound {
     /// Each, and whether it outlives the daemon.
@@ -25,8 +25,8 @@ pub struct Bound {
 /// What is to be removed from the file system at the end.
 #[derive(Clone, Default)]
 pub struct Leftover {
-    /// The socket of the feed, unless it outlives the daemon.
-    socket: Option<PathBuf>,
+    /// The right to the feed's path, unless its socket outlives the daemon.
+    claim: Option<Claim>,
     /// A directory made for that socket alone.
     private: Option<PathBuf>,
 }
@@ -55,22 +55,19 @@ impl Bound {
             return Ok(Self { sockets, admin, feed, ingest, leftover: Leftover::default() });
         }
         let (ingest, private) = ingest_path(config)?;
-        let leftover = Leftover { socket: Some(ingest.clone()), private };
-        let feed = bind_ingest(&ingest).inspect_err(|_| leftover.remove_private())?;
-        Ok(Self { sockets, admin, feed, ingest, leftover })
+        let mut leftover = Leftover { claim: None, private };
+        let (claim, feed) = Claim::listen(&ingest).inspect_err(|_| leftover.remove())?;
+        leftover.claim = Some(claim);
+        Ok(Self { sockets, admin, feed: UnixListener::from_std(feed), ingest, leftover })
     }
 }
 
 impl Leftover {
+    /// Once nobody takes lines any more: from then on another daemon may.
     pub fn remove(&self) {
-        if let Some(socket) = &self.socket {
-            // It may be gone already: someone else may have removed it.
-            let _ = fs::remove_file(socket);
+        if let Some(claim) = &self.claim {
+            claim.give_back();
         }
-        self.remove_private();
-    }
-
-    fn remove_private(&self) {
         if let Some(directory) = &self.private {
             let _ = fs::remove_dir(directory);
         }
@@ -88,37 +85,6 @@ fn ingest_path(config: &Config) -> io::Result<(PathBuf, Option<PathBuf>)> {
     Ok((directory.join("ingest.sock"), Some(directory)))
 }
 
-/// Binds the feed's socket. A stale one is replaced; a live one, or any other file, is an error.
-fn bind_ingest(path: &Path) -> io::Result<UnixListener> {
-    let shown = path.display();
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(at(error, format!("cannot look at {shown}"))),
-        Ok(metadata) if !metadata.file_type().is_socket() => {
-            let message =
-                format!("{shown} is there and is not a socket: remove it, or choose another ingest path");
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
-        }
-        Ok(_) => match UnixStream::connect(path) {
-            Ok(_) => {
-                let message = format!("another daemon takes lines at {shown}");
-                return Err(io::Error::new(io::ErrorKind::AddrInUse, message));
-            }
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                fs::remove_file(path)
-                    .map_err(|error| at(error, format!("cannot remove the stale socket {shown}")))?;
-            }
-            Err(error) => return Err(at(error, format!("cannot tell whether {shown} is in use"))),
-        },
-    }
-    let listener = UnixListener::bind(path).map_err(|error| {
-        at(error, format!("cannot make the socket {shown} (--ingest names another place)"))
-    })?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o660))
-        .map_err(|error| at(error, format!("cannot set the mode of {shown}")))?;
-    Ok(listener)
-}
-
-fn at(error: io::Error, doing: String) -> io::Error {
+pub(super) fn at(error: io::Error, doing: String) -> io::Error {
     io::Error::new(error.kind(), format!("{doing}: {error}"))
 }

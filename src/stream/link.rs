@@ -25,6 +25,8 @@ pub struct Link {
     is_awake: AtomicBool,
     /// The oldest number that the shard's reading watchers still need (`overrun = wait`).
     needed: AtomicU64,
+    /// The oldest that those need of whom it is not known yet whether they read.
+    newcomers_needed: AtomicU64,
 }
 
 /// What [`Link::offer`] found.
@@ -53,8 +55,17 @@ impl Link {
         self.needed.load(Ordering::SeqCst)
     }
 
-    pub fn set_needed(&self, seq: u64) {
-        self.needed.store(seq, Ordering::SeqCst);
+    pub fn newcomers_needed(&self) -> u64 {
+        self.newcomers_needed.load(Ordering::SeqCst)
+    }
+
+    /// Says what is needed from now on. True: that is news.
+    pub fn set_needed(&self, seq: u64, newcomers: u64) -> bool {
+        // One who is no newcomer any more, or one again, is needed throughout.
+        let newcomers_before = self.newcomers_needed.fetch_min(newcomers, Ordering::SeqCst);
+        let before = self.needed.swap(seq, Ordering::SeqCst);
+        self.newcomers_needed.store(newcomers, Ordering::SeqCst);
+        (before, newcomers_before) != (seq, newcomers)
     }
 }
 
@@ -104,6 +115,7 @@ pub fn link_of(batches: usize) -> (Arc<Link>, Inlet) {
         scan_all: AtomicBool::new(false),
         is_awake: AtomicBool::new(true),
         needed: AtomicU64::new(NOTHING_NEEDED),
+        newcomers_needed: AtomicU64::new(NOTHING_NEEDED),
     });
     (link.clone(), Inlet { receiver, link })
 }

@@ -13,6 +13,7 @@ pub mod metronome;
 pub mod names;
 mod own_events;
 mod placing;
+mod reserve;
 pub mod sequencer;
 pub mod silence;
 pub mod snapshot;

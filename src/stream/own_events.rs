@@ -14,17 +14,22 @@ impl Sequencer {
         if self.lost.is_empty() { self.metronome.due_at() } else { Some(0) }
     }
 
-    /// Takes in a `metrics` event for each watched job that is due, or that was lost meanwhile. Not in the midst of a
-    /// turn.
-    pub fn take_metrics(&mut self, now: Now, object: &mut Vec<u8>) {
+    /// Takes in a `metrics` event for each watched job that is due, or that was lost meanwhile, so many at most. Not in
+    /// the midst of a turn.
+    pub fn take_metrics(&mut self, now: Now, object: &mut Vec<u8>, events_max: usize) {
         self.own_from = self.seq() + 1;
-        for key in std::mem::take(&mut self.lost) {
+        let end = self.seq() + events_max as u64;
+        while self.seq() < end
+            && let Some(key) = self.lost.pop()
+        {
             let is_lost = |job: &Topic| job.log.lock().job.status() == JobStatus::Lost;
             if self.ledger.find(key.into()).is_some_and(|entry| is_lost(&entry.topic)) {
                 self.take_metrics_of(key.into(), now, object);
             }
         }
-        while let Some(key) = self.metronome.next_due(now.millis) {
+        while self.seq() < end
+            && let Some(key) = self.metronome.next_due(now.millis)
+        {
             let Some(entry) = self.ledger.find_mut(key) else {
                 continue;
             };

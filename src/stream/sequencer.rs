@@ -13,7 +13,7 @@ use crate::stream::history::History;
 use crate::stream::jobs::JobStatus;
 use crate::stream::key::{JobKey, TopicKey};
 use crate::stream::ledger::{Ledger, SweepTimes};
-use crate::stream::link::{Link, Shard};
+use crate::stream::link::{Link, NOTHING_NEEDED, Shard};
 use crate::stream::metronome::Metronome;
 use crate::stream::placing::{Mark, OpenRuns, Placing, release, time_of};
 use crate::stream::silence::Standing;
@@ -28,6 +28,9 @@ const DIGITS: usize = 16;
 /// Every number has sixteen digits: from 10^15 (2001, in microseconds) up to 2^53, which JavaScript can hold.
 pub const SEQ_MIN: u64 = 1_000_000_000_000_000;
 pub const SEQ_MAX: u64 = 1 << 53;
+
+/// Of refused lines up to this long it can be told where they are at fault.
+const REFUSED_BYTES_MAX: usize = 1 << 20;
 
 /// What the clocks say, read once a turn.
 #[derive(Clone, Copy, Debug, Default)]
@@ -105,6 +108,10 @@ pub struct Sequencer {
     pub read_micros: u64,
     /// Whether a shard was awake at the last publishing.
     pub met_awake_shard: bool,
+    /// Events from this number on are not dropped, whatever the history costs (`overrun = wait`).
+    pub keep_from: u64,
+    /// The line that was refused last, as it came; empty if it was too long to be shown.
+    pub refused: Vec<u8>,
 }
 
 impl Sequencer {
@@ -133,6 +140,8 @@ impl Sequencer {
             now: Now::default(),
             read_micros: 0,
             met_awake_shard: false,
+            keep_from: NOTHING_NEEDED,
+            refused: Vec::new(),
             limits,
             directory,
         }
@@ -224,15 +233,18 @@ impl Sequencer {
         buffer.extend_from_slice(MEMBER);
         buffer.extend_from_slice(&next);
         buffer.push(b',');
-        let text = buffer.len();
+        let (text, first) = (buffer.len(), block[..length].first().copied());
         buffer.extend_from_slice(&block[1.min(length)..length]);
         let line = match self.reader.read(block, length, &buffer[text..]) {
             Ok(Line::Event(fields)) => fields,
             Ok(Line::Control(control)) => {
+                // It may not be obeyed.
+                note_refused(&mut self.refused, first, &buffer[text..]);
                 batch.take_back();
                 return Ok(Taken::Control(control));
             }
             Err(error) => {
+                note_refused(&mut self.refused, first, &buffer[text..]);
                 batch.take_back();
                 return Err(error);
             }
@@ -248,6 +260,7 @@ impl Sequencer {
             seq: self.seq + 1,
         };
         if let Err(error) = place.place(batch, &line) {
+            note_refused(&mut self.refused, first, &batch.buffer()[text..]);
             batch.take_back();
             return Err(error);
         }
@@ -318,7 +331,7 @@ impl Sequencer {
                 Step::Told { shard, is_asleep }
             }
             Phase::Evict => {
-                if !self.history.is_over(self.directory.dialect_bytes()) {
+                if !self.history.is_over(self.directory.dialect_bytes()) || self.is_oldest_needed() {
                     self.phase = Phase::Append { run: 0 };
                     return self.step();
                 }
@@ -421,23 +434,6 @@ impl Sequencer {
         self.directory.sub_dialect_bytes(self.history.take_dialect_freed());
     }
 
-    /// Whether taking `bytes` more in would drop an event with a number of at least `needed`.
-    pub fn would_drop(&self, needed: u64, bytes: usize) -> bool {
-        let used = self.history.taken_up() + self.directory.dialect_bytes() + bytes;
-        let mut over = used.saturating_sub(self.history.limit());
-        let log = self.directory.all.log.lock();
-        for handle in log.handles() {
-            if over == 0 {
-                return false;
-            }
-            if handle.batch.last_seq() >= needed {
-                return true;
-            }
-            over = over.saturating_sub(handle.batch.cost());
-        }
-        false
-    }
-
     /// Drops the topics whose time is over, and calls lost the jobs that have been silent for too long.
     pub fn sweep(&mut self, now: Now) {
         let ended_before = now.millis.saturating_sub(self.limits.history_millis);
@@ -452,6 +448,16 @@ impl Sequencer {
                 self.lost.push(key);
             }
         }
+    }
+}
+
+/// Keeps a refused line for whoever tells of it.
+#[cold]
+fn note_refused(refused: &mut Vec<u8>, first: Option<u8>, rest: &[u8]) {
+    refused.clear();
+    if rest.len() < REFUSED_BYTES_MAX {
+        refused.extend(first);
+        refused.extend_from_slice(rest);
     }
 }
 

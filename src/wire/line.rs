@@ -1,12 +1,10 @@
-//! The feed's lines: one line of newline-delimited JSON becomes the few values that route it,
-//! and the daemon's answers become lines. Not the splitting into lines, and not the event
-//! itself: that is forwarded from the caller's own copy, byte for byte.
+//! The feed's lines: one line of newline-delimited JSON becomes the few values that route it. Not the splitting into
+//! lines, not the answers, and not the event itself: that is forwarded from the caller's own copy, byte for byte.
 //!
 //! This is the hottest code of the ingest thread. simd-json does the work and is as strict as
 //! RFC 8259 (it refuses bad UTF-8, control characters, lone surrogates, trailing bytes), but for
 //! one thing: it refuses numbers that it cannot hold. Those lines take a second, slower way.
 
-use std::io::Write;
 use std::ops::Range;
 
 use simd_json::{Buffers, ErrorType, Node, StaticNode, Tape, fill_tape_padded};
@@ -14,6 +12,8 @@ use simd_json::{Buffers, ErrorType, Node, StaticNode, Tape, fill_tape_padded};
 use crate::wire::members::members;
 use crate::wire::number::narrow_numbers;
 use crate::wire::stamp;
+
+pub use crate::wire::reply::{LineError, write_ack, write_error, write_welcome};
 
 /// How many bytes of any content must stand behind a line in its block: simd-json reads in
 /// strides and may look that far beyond the end.
@@ -23,9 +23,11 @@ pub const PADDING: usize = simd_json::INPUT_PADDING;
 const USUAL_LINE_BYTES: usize = 4096;
 
 /// Longest `job_id`, `flow_id` or publisher's name.
-const ID_BYTES_MAX: usize = 128;
+pub const ID_BYTES_MAX: usize = 128;
+/// Greatest number that `from` may give a line: JSON's readers hold it exactly, and counting on from there never wraps.
+pub const LINE_NUMBER_MAX: u64 = (1 << 53) - 1;
 /// Longest event type.
-const TYPE_NAME_BYTES_MAX: usize = 64;
+pub const TYPE_NAME_BYTES_MAX: usize = 64;
 /// What is kept of an inner type: more than the longest name in a filter, so that what is cut off never matches one.
 pub const INNER_BYTES_MAX: usize = TYPE_NAME_BYTES_MAX + 1;
 /// The inner type of an `execution_event` whose `event_type` is an object or an array, or comes twice and once as a
@@ -82,80 +84,8 @@ impl Timestamp<'_> {
 pub enum Control<'a> {
     /// `publisher` is a valid id; `dedupe` only comes with a `publisher`.
     Hello { publisher: Option<&'a str>, ack: bool, dedupe: bool },
-    /// The number of the next line, from 1.
+    /// The number of the next line, from 1 to [`LINE_NUMBER_MAX`].
     From { line: u64 },
-}
-
-/// Why a line is refused. `TooLong`, `Truncated`, `TooManyJobs` and `TooManyTopics` arise with the
-/// callers, who cut the lines and know the jobs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum LineError {
-    BadUtf8,
-    BadJson,
-    TooDeep,
-    NotAnObject,
-    NoType,
-    BadType,
-    NoId,
-    BadId,
-    DuplicateKey,
-    Reserved,
-    TooLong,
-    Truncated,
-    BadOp,
-    TooManyJobs,
-    TooManyTopics,
-}
-
-impl LineError {
-    pub const ALL: [LineError; 15] = [
-        LineError::BadUtf8,
-        LineError::BadJson,
-        LineError::TooDeep,
-        LineError::NotAnObject,
-        LineError::NoType,
-        LineError::BadType,
-        LineError::NoId,
-        LineError::BadId,
-        LineError::DuplicateKey,
-        LineError::Reserved,
-        LineError::TooLong,
-        LineError::Truncated,
-        LineError::BadOp,
-        LineError::TooManyJobs,
-        LineError::TooManyTopics,
-    ];
-
-    /// The stable word: `code` in answers, the label in counters.
-    pub fn code(self) -> &'static str {
-        self.words().0
-    }
-
-    /// A sentence for people. Needs no escaping in JSON.
-    pub fn message(self) -> &'static str {
-        self.words().1
-    }
-
-    #[rustfmt::skip]
-    fn words(self) -> (&'static str, &'static str) {
-        match self {
-            Self::BadUtf8 => ("bad_utf8", "the line is not valid UTF-8"),
-            Self::BadJson => ("bad_json", "the line is not one valid JSON value"),
-            Self::TooDeep => ("too_deep", "objects and arrays are nested deeper than depth_max"),
-            Self::NotAnObject => ("not_an_object", "the line is JSON but not an object"),
-            Self::NoType => ("no_type", "the event has no type"),
-            Self::BadType => ("bad_type", "type must be a string of 1 to 64 characters out of A-Z a-z 0-9 _ . : -"),
-            Self::NoId => ("no_id", "the event has neither job_id nor flow_id"),
-            Self::BadId => ("bad_id", "job_id and flow_id must be strings of 1 to 128 characters out of A-Z a-z 0-9 _ . : -"),
-            Self::DuplicateKey => ("duplicate_key", "type, job_id or flow_id stands twice in the event"),
-            Self::Reserved => ("reserved", "stream_seq and the types of the daemon's own messages are reserved"),
-            Self::TooLong => ("too_long", "the line is longer than line_bytes_max"),
-            Self::Truncated => ("truncated", "the publisher ended before the end of the line"),
-            Self::BadOp => ("bad_op", "not a control line that can be obeyed: hello (the first line, once) or from (after hello with dedupe), with proper members"),
-            Self::TooManyJobs => ("too_many_jobs", "a new job, while jobs_max jobs are known and all are watched"),
-            Self::TooManyTopics => ("too_many_topics", "a new job or flow, while topics_max topics are known and all are watched"),
-        }
-    }
 }
 
 /// Reads lines with buffers that it keeps, so that the steady state allocates nothing. They grow
@@ -446,7 +376,9 @@ fn control<'a>(tape: &[Node<'a>]) -> Result<Control<'a>, LineError> {
             Ok(Control::Hello { publisher, ack, dedupe })
         }
         Some(Node::String("from")) => match member("line")? {
-            Some(Node::Static(StaticNode::U64(line))) if line >= 1 => Ok(Control::From { line }),
+            Some(Node::Static(StaticNode::U64(line))) if (1..=LINE_NUMBER_MAX).contains(&line) => {
+                Ok(Control::From { line })
+            }
             _ => Err(LineError::BadOp),
         },
         _ => Err(LineError::BadOp),
@@ -514,33 +446,6 @@ pub fn trim(line: &[u8]) -> Range<usize> {
     start..end
 }
 
-/// Appends `{"op":"error",…}` and a newline.
-pub fn write_error(out: &mut Vec<u8>, line: u64, error: LineError) {
-    let (code, message) = error.words();
-    write_line(out, format_args!(r#"{{"op":"error","line":{line},"code":"{code}","message":"{message}"}}"#));
-}
-
-/// Appends `{"op":"welcome",…}` and a newline; `accepted` is for a publisher that asked for `dedupe`.
-pub fn write_welcome(out: &mut Vec<u8>, stream_seq: u64, accepted: Option<u64>) {
-    match accepted {
-        Some(accepted) => write_line(
-            out,
-            format_args!(r#"{{"op":"welcome","stream_seq":{stream_seq},"accepted":{accepted}}}"#),
-        ),
-        None => write_line(out, format_args!(r#"{{"op":"welcome","stream_seq":{stream_seq}}}"#)),
-    }
-}
-
-/// Appends `{"op":"ack",…}` and a newline.
-pub fn write_ack(out: &mut Vec<u8>, line: u64, stream_seq: u64) {
-    write_line(out, format_args!(r#"{{"op":"ack","line":{line},"stream_seq":{stream_seq}}}"#));
-}
-
-fn write_line(out: &mut Vec<u8>, line: std::fmt::Arguments<'_>) {
-    out.write_fmt(line).expect("a Vec takes all");
-    out.push(b'\n');
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -550,10 +455,11 @@ mod tests {
     use serde_json::value::RawValue;
 
     use super::{
-        Control, EventFields, Line, LineError, LineReader, PADDING, is_id, is_own_type, is_type_name, trim,
-        write_ack, write_error, write_welcome,
+        Control, EventFields, LINE_NUMBER_MAX, Line, LineError, LineReader, PADDING, is_id, is_own_type,
+        is_type_name, trim, write_ack, write_error, write_welcome,
     };
     use super::{INNER_BYTES_MAX, UNREADABLE_INNER};
+    use crate::wire::reply::write_full;
 
     const DEPTH_MAX: usize = 64;
 
@@ -943,7 +849,11 @@ mod tests {
             (r#"{"op":"hello","ack":true,"ack":false}"#, Err(LineError::BadOp)),
             (r#"{"op":"hello","op":"hello"}"#, Err(LineError::BadOp)),
             (r#"{"op":"from","line":1}"#, Ok(Control::From { line: 1 })),
-            (r#"{"op":"from","line":18446744073709551615}"#, Ok(Control::From { line: u64::MAX })),
+            (r#"{"op":"from","line":9007199254740991}"#, Ok(Control::From { line: LINE_NUMBER_MAX })),
+            (r#"{"op":"from","line":9007199254740992}"#, Err(LineError::BadOp)),
+            (r#"{"op":"from","line":18446744073709551615}"#, Err(LineError::BadOp)),
+            (r#"{"op":"from","line":18446744073709551616}"#, Err(LineError::BadOp)),
+            (r#"{"op":"from","line":36893488147419103233}"#, Err(LineError::BadOp)),
             (r#"{"op":"from","line":0}"#, Err(LineError::BadOp)),
             (r#"{"op":"from","line":-1}"#, Err(LineError::BadOp)),
             (r#"{"op":"from","line":1.0}"#, Err(LineError::BadOp)),
@@ -1020,14 +930,17 @@ mod tests {
         let mut out = Vec::new();
         write_welcome(&mut out, 17, None);
         write_welcome(&mut out, 17, Some(0));
-        write_ack(&mut out, 3, u64::MAX);
+        write_ack(&mut out, 3, u64::MAX, 2);
+        write_full(&mut out);
         write_error(&mut out, 12, LineError::BadUtf8);
         assert_eq!(
             String::from_utf8(out).unwrap(),
             concat!(
                 "{\"op\":\"welcome\",\"stream_seq\":17}\n",
                 "{\"op\":\"welcome\",\"stream_seq\":17,\"accepted\":0}\n",
-                "{\"op\":\"ack\",\"line\":3,\"stream_seq\":18446744073709551615}\n",
+                "{\"op\":\"ack\",\"line\":3,\"stream_seq\":18446744073709551615,\"refused\":2}\n",
+                "{\"op\":\"error\",\"line\":0,\"code\":\"too_many_publishers\",",
+                "\"message\":\"publishers_max publishers are connected: try again later\"}\n",
                 "{\"op\":\"error\",\"line\":12,\"code\":\"bad_utf8\",\"message\":\"the line is not valid UTF-8\"}\n",
             )
         );

@@ -3,6 +3,7 @@
 pub mod action;
 pub mod answer;
 pub mod asked;
+pub mod fault;
 pub mod forwarded;
 pub mod frame;
 pub mod handshake;
@@ -14,4 +15,5 @@ pub mod message;
 pub mod notice;
 mod number;
 pub mod page;
+pub mod reply;
 pub mod stamp;

@@ -1,5 +1,6 @@
 //! What publishers and watchers do to each other when the history is too small for both: `overrun`.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -16,6 +17,52 @@ fn start(overrun: &str) -> Daemon {
         .flags(&flags)
         .flags(&["--heartbeat-seconds", "3600", "--stalled-seconds", "3600"])
         .start()
+}
+
+/// Ends what goes on beside a test, however that ends.
+struct Beside(AtomicBool);
+
+impl Beside {
+    fn is_over(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn until_dropped(&self) -> impl Drop {
+        struct End<'a>(&'a AtomicBool);
+        impl Drop for End<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        End(&self.0)
+    }
+}
+
+/// With a history that is smaller than what many publishers have at hand at once.
+fn start_small(flags: &[&str]) -> Daemon {
+    let small = ["--overrun", "wait", "--history-bytes", "65536", "--heartbeat-seconds", "3600"];
+    Setup::default().flags(&small).flags(&["--stalled-seconds", "3600"]).flags(flags).start()
+}
+
+/// Many publishers at once, lines of all lengths, each of its own job and flow. Returns the number of the last event.
+fn publish_from_many(daemon: &Daemon, publishers: usize, events: usize) -> u64 {
+    let publish = |publisher: usize| {
+        let mut feed = daemon.acked_feed();
+        for number in 0..events {
+            let pad = "x".repeat([0, 10, 200, 1_500, 7_000][(number + publisher) % 5]);
+            let job = number % 7;
+            feed.line(&format!(
+                r#"{{"type":"x","job_id":"j{publisher}-{job}","flow_id":"f{publisher}","pad":"{pad}"}}"#
+            ));
+        }
+        assert!(feed.sync().is_empty());
+        feed.acked_seq
+    };
+    thread::scope(|scope| {
+        let publishers: Vec<_> =
+            (0..publishers).map(|publisher| scope.spawn(move || publish(publisher))).collect();
+        publishers.into_iter().map(|publisher| publisher.join().expect("it publishes")).max().expect("some")
+    })
 }
 
 /// Publishes as fast as it is accepted. Returns the number of the last event, and the time it took.
@@ -58,9 +105,18 @@ fn read_slowly(mut raw: Raw, to: impl Fn() -> Option<u64>) -> u64 {
 
 /// Slow readers in threads of their own, which end when they have got the event that `to` names.
 fn slow_readers(daemon: &Daemon, count: usize, to: &Arc<OnceLock<u64>>) -> Vec<JoinHandle<u64>> {
+    slow_readers_of(daemon, PATH, count, to)
+}
+
+fn slow_readers_of(
+    daemon: &Daemon,
+    path: &str,
+    count: usize,
+    to: &Arc<OnceLock<u64>>,
+) -> Vec<JoinHandle<u64>> {
     let reader = |_| {
         let mut raw = Raw::connect(daemon.address);
-        raw.upgrade(PATH);
+        raw.upgrade(path);
         raw.read_frame().expect("the daemon greets");
         let to = to.clone();
         thread::spawn(move || read_slowly(raw, || to.get().copied()))
@@ -167,5 +223,116 @@ fn under_gap_nobody_slows_a_publisher() {
         // How many depends on how late the daemon itself was.
         assert!(!member.gaps.is_empty());
         assert_eq!(member.received + member.missed(), last - joined_at, "{:?}", member.gaps);
+    }
+}
+
+#[test]
+fn a_watcher_that_reads_misses_nothing_whatever_many_publishers_have_at_hand() {
+    let daemon = start_small(&["--metrics-seconds", "0"]);
+    let last = Arc::new(OnceLock::new());
+    let readers = slow_readers_of(&daemon, "/api/ws/events", 2, &last);
+    let seq = publish_from_many(&daemon, 60, 150);
+    last.set(seq).expect("set once");
+    for reader in readers {
+        assert_eq!(reader.join().expect("it reads to the end"), 60 * 150);
+    }
+}
+
+/// Its first event is the oldest that was kept when it came, and goes on without a hole, while the feed goes on.
+#[test]
+fn whoever_begins_in_the_past_misses_nothing_from_there_on() {
+    let daemon = start("wait");
+    publish(&daemon, 4_000);
+    let beside = Beside(AtomicBool::new(false));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !beside.is_over() {
+                publish(&daemon, 1_000);
+            }
+        });
+        let _end = beside.until_dropped();
+        for _ in 0..20 {
+            let newest = daemon.watch(PATH).connected();
+            let mut raw = Raw::connect(daemon.address);
+            raw.upgrade(&format!("{PATH}?since=start"));
+            let (mut last, mut gaps) = (0, 0);
+            while last < newest + 500 {
+                let frame = raw.read_frame().expect("a watcher that reads is not ended");
+                let text = String::from_utf8(frame.payload).expect("text");
+                assert!(!text.contains("overrun"), "{text}");
+                gaps += usize::from(text.contains("stream:gap"));
+                if let Some(seq) = seq_of(&text) {
+                    // A kept first event stands alone.
+                    assert!(last == 0 || seq == last + 1, "{last}, then {seq}");
+                    last = seq;
+                }
+            }
+            assert_eq!(gaps, 1, "what went before it came");
+        }
+    });
+}
+
+#[test]
+fn the_daemons_own_events_wait_for_watchers_too() {
+    const JOBS: usize = 1_000;
+    let daemon = start_small(&["--metrics-seconds", "0.1", "--message-bytes-max", "1000000"]);
+    // Watches all of them and reads nothing but its own.
+    let mut crowd = Crowd::new();
+    let mut jobs = Vec::new();
+    for job in 0..JOBS {
+        let mut raw = Raw::connect(daemon.address);
+        raw.upgrade(&format!("/api/ws/jobs/j{job}/monitor?events=nothing"));
+        jobs.push(raw);
+    }
+    crowd.join(daemon.address, "/api/ws/jobs/none/monitor", 1);
+    let last = Arc::new(OnceLock::new());
+    let readers = slow_readers_of(&daemon, "/api/ws/events", 2, &last);
+    let mut feed = daemon.acked_feed();
+    let mut seq = 0;
+    for _ in 0..10 {
+        let lines: Vec<String> =
+            (0..JOBS).map(|job| format!(r#"{{"type":"x","job_id":"j{job}"}}"#)).collect();
+        seq = feed.publish(lines.iter().map(String::as_str));
+    }
+    last.set(seq).expect("set once");
+    for reader in readers {
+        assert!(reader.join().expect("it reads to the end") > 10 * JOBS as u64, "metrics are events as well");
+    }
+}
+
+#[test]
+fn one_that_comes_again_and_again_and_never_reads_does_not_stop_the_feed() {
+    let daemon = start("wait");
+    let beside = Beside(AtomicBool::new(false));
+    let last = Arc::new(OnceLock::new());
+    let reader = slow_readers(&daemon, 1, &last);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut silent = Vec::new();
+            while !beside.is_over() {
+                let mut raw = Raw::connect(daemon.address);
+                raw.upgrade("/api/ws/events");
+                silent.push(raw);
+                if silent.len() > 20 {
+                    silent.remove(0);
+                }
+                thread::sleep(Duration::from_millis(300));
+            }
+        });
+        // As long as somebody is waited for who came within the last three seconds, none of this ends.
+        let _end = beside.until_dropped();
+        let mut took = Vec::new();
+        let mut seq = 0;
+        for _ in 0..4 {
+            let (newest, span) = publish(&daemon, 10_000);
+            took.push(span);
+            seq = newest;
+        }
+        println!("10,000 events each, beside watchers that come and never read: {took:.2?}");
+        last.set(seq).expect("set once");
+    });
+    // And whoever reads is waited for all the while.
+    for reader in reader {
+        assert_eq!(reader.join().expect("it reads to the end"), 40_000);
     }
 }

@@ -24,7 +24,7 @@ fn hello_is_welcomed_and_lines_are_acknowledged() {
         assert!(ack["line"].as_u64() > last["line"].as_u64(), "{ack} after {last}");
         last = ack;
     }
-    assert_eq!(last, json!({"op": "ack", "line": 4, "stream_seq": newest + 3}));
+    assert_eq!(last, json!({"op": "ack", "line": 4, "stream_seq": newest + 3, "refused": 0}));
     // An ack passes refused and empty lines too.
     feed.lines(["nonsense", "", "  "]);
     assert_eq!(feed.sync().len(), 1);
@@ -38,6 +38,26 @@ fn hello_is_welcomed_and_lines_are_acknowledged() {
         (&answer["op"], &answer["line"], &answer["code"]),
         (&json!("error"), &json!(3), &json!("bad_json"))
     );
+}
+
+#[test]
+fn an_ack_counts_the_refused_lines_also_where_no_answer_tells_of_them() {
+    let daemon = Daemon::start(&[]);
+    let mut feed = daemon.acked_feed();
+    // More than are answered one by one.
+    feed.lines([r#"{"type":"x","job_id":"etl/7"}"#; 1_000]);
+    let named = feed.sync().len();
+    assert!((64..=1_000).contains(&named), "{named}");
+    assert_eq!(feed.refused, 1_000);
+    feed.lines([r#"{"type":"x","job_id":"j"}"#, "", "nonsense", r#"{"op":"dance"}"#]);
+    assert_eq!((feed.sync().len(), feed.refused), (2, 1_002));
+    // Of this connection, not of the daemon.
+    let mut other = daemon.acked_feed();
+    other.publish([r#"{"type":"x","job_id":"j"}"#]);
+    assert_eq!(other.refused, 0);
+    let (_, metrics) = daemon.admin_get("/metrics");
+    let line = metrics.lines().find(|line| line.starts_with("luxcast_publisher_answers_dropped_total"));
+    assert_eq!(line, Some(format!("luxcast_publisher_answers_dropped_total {}", 1_000 - named).as_str()));
 }
 
 #[test]
@@ -197,7 +217,7 @@ fn a_publisher_that_has_only_shut_its_writing_side_reads_the_last_ack() {
     }
     let acks: Vec<&Value> = answers.iter().filter(|answer| answer["op"] == "ack").collect();
     assert!(acks.len() < 20_000, "its socket was never full");
-    let last = json!({"op": "ack", "line": 20_001, "stream_seq": newest - 1});
+    let last = json!({"op": "ack", "line": 20_001, "stream_seq": newest - 1, "refused": 0});
     assert_eq!(acks.last(), Some(&&last), "of {} answers", answers.len());
     let errors = answers.iter().filter(|answer| answer["op"] == "error");
     assert_eq!(errors.map(|error| &error["code"]).collect::<Vec<_>>(), ["truncated"]);
@@ -245,6 +265,144 @@ fn from_counts_also_when_another_connection_went_further_under_the_same_name() {
     (1..=6).for_each(|number| late.line(&line(number)));
     wait_for_ack(&mut late, 6);
     assert_eq!(count_lines(&daemon), (1..=6).collect::<Vec<_>>());
+}
+
+/// The answer to an order that makes no sense, or comes at the wrong time.
+fn expect_bad_op(feed: &mut Feed, order: &str) {
+    feed.line(order);
+    loop {
+        let answer = feed.answer();
+        if answer["op"] != "ack" {
+            assert_eq!(
+                (&answer["op"], &answer["code"]),
+                (&json!("error"), &json!("bad_op")),
+                "{order}: {answer}"
+            );
+            return;
+        }
+    }
+}
+
+#[test]
+fn numbers_are_bounded_and_a_refused_order_under_a_name_has_none() {
+    let daemon = Daemon::start(&[]);
+    let mut feed = daemon.feed();
+    assert_eq!(hello_again(&mut feed, "p"), 0);
+    for number in
+        ["18446744073709551615", "9007199254740992", "18446744073709551616", "0", "-1", "1.5", "\"1\""]
+    {
+        expect_bad_op(&mut feed, &format!(r#"{{"op":"from","line":{number}}}"#));
+    }
+    // The numbers go on as if they had not come.
+    feed.line(&line(1));
+    wait_for_ack(&mut feed, 1);
+    // `from` after an event, and a second hello.
+    expect_bad_op(&mut feed, r#"{"op":"from","line":1}"#);
+    expect_bad_op(&mut feed, r#"{"op":"hello","publisher":"q","dedupe":true}"#);
+    expect_bad_op(&mut feed, r#"{"op":"dance"}"#);
+    feed.line(&line(2));
+    wait_for_ack(&mut feed, 2);
+    drop(feed);
+    // Nobody's name is dead for what somebody has said.
+    let mut feed = daemon.feed();
+    assert_eq!(hello_again(&mut feed, "p"), 2);
+    feed.line(r#"{"op":"from","line":9007199254740991}"#);
+    feed.line(&line(3));
+    wait_for_ack(&mut feed, 9_007_199_254_740_991);
+    drop(feed);
+    let mut feed = daemon.feed();
+    assert_eq!(hello_again(&mut feed, "p"), 9_007_199_254_740_991);
+    feed.line(&line(4));
+    wait_for_ack(&mut feed, 9_007_199_254_740_992);
+    assert_eq!(count_lines(&daemon), [1, 2, 3, 4]);
+}
+
+#[test]
+fn orders_are_obeyed_in_their_place_only() {
+    let daemon = Daemon::start(&["--line-bytes-max", "2000"]);
+    let long = "x".repeat(2_001);
+    let hello = r#"{"op":"hello","publisher":"p","ack":true,"dedupe":true}"#;
+    for before in ["nonsense", long.as_str(), r#"{"op":"dance"}"#, r#"{"op":"from","line":3}"#, &line(0)] {
+        // Whole, and so that a line is too long before its end has come.
+        for is_split in [false, true] {
+            let mut feed = daemon.feed();
+            let (start, end) = before.split_at(if is_split { before.len() } else { 0 });
+            feed.bytes(start.as_bytes());
+            if is_split && before == long {
+                assert_eq!(feed.answer()["code"], "too_long");
+            }
+            feed.line(end);
+            feed.line(hello);
+            let codes = if before == line(0) { 1 } else { 2 - usize::from(is_split && before == long) };
+            let last = (0..codes).map(|_| feed.answer()).last().expect("an answer");
+            assert_eq!((&last["code"], &last["line"]), (&json!("bad_op"), &json!(2)), "{before}: {last}");
+        }
+    }
+    // Empty lines are nothing; but under a name they have numbers, and then it is too late.
+    let mut feed = daemon.feed();
+    feed.lines(["", " \t"]);
+    assert_eq!(hello_again(&mut feed, "fresh"), 0);
+    feed.line(r#"{"op":"from","line":1}"#);
+    feed.line("");
+    expect_bad_op(&mut feed, r#"{"op":"from","line":1}"#);
+    feed.line(&line(1));
+    wait_for_ack(&mut feed, 2);
+    // Without dedupe there is nothing to number.
+    expect_bad_op(&mut daemon.acked_feed(), r#"{"op":"from","line":1}"#);
+}
+
+/// The same for a line that is too long, in one piece or not.
+#[test]
+fn a_repeated_line_is_not_refused_for_what_it_was_refused_for_before() {
+    let daemon = Daemon::start(&["--line-bytes-max", "2000"]);
+    let long = "x".repeat(2_001);
+    let mut feed = daemon.feed();
+    assert_eq!(hello_again(&mut feed, "p"), 0);
+    feed.lines([long.as_str(), &line(2)]);
+    assert_eq!(
+        (feed.answer()["code"].as_str(), feed.answer()["refused"].as_u64()),
+        (Some("too_long"), Some(1))
+    );
+    drop(feed);
+    for is_split in [false, true] {
+        let mut feed = daemon.feed();
+        assert_eq!(hello_again(&mut feed, "p"), 2);
+        feed.line(r#"{"op":"from","line":1}"#);
+        feed.bytes(long.as_bytes());
+        if is_split {
+            // An ack says that it was passed over.
+            wait_for_ack(&mut feed, 1);
+        }
+        feed.line("");
+        feed.line(&line(2));
+        wait_for_ack(&mut feed, 2);
+    }
+}
+
+#[test]
+fn the_log_names_each_kind_of_refused_line_and_who_sent_it_and_where_it_is_at_fault() {
+    let daemon = Daemon::start(&[]);
+    let mut noisy = daemon.feed();
+    let mut nightly = daemon.feed();
+    nightly.line(r#"{"op":"hello","publisher":"nightly","ack":true}"#);
+    for _ in 0..1_000 {
+        noisy.line("nonsense");
+    }
+    nightly.line(r#"{"type":"x","job_id":"etl/7"}"#);
+    nightly.line(r#"{"type":"x","job_id":"j"} }"#);
+    daemon.wait_for_log("job_id: character 4 is '/'");
+    let log = daemon.stderr();
+    let line =
+        log.lines().find(|line| line.contains("etl") || line.contains("character 4")).expect("it is there");
+    let pid = format!("pid={}", std::process::id());
+    for word in ["line 2 ", "bad_id", "\"nightly\"", pid.as_str()] {
+        assert!(line.contains(word), "{word} is not in {line}");
+    }
+    assert_eq!(log.matches("character 4").count(), 1, "{log}");
+    // A flood of one kind is told of once a second, and none of it is forgotten.
+    wait_until("the rest is told", || daemon.stderr().contains("more refused lines"));
+    let of_kind = |line: &&str| line.contains("bad_json");
+    assert!(daemon.stderr().lines().filter(of_kind).count() < 20, "{}", daemon.stderr());
 }
 
 #[test]

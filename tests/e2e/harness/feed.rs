@@ -16,6 +16,8 @@ pub struct Feed {
     pub lines: u64,
     /// `stream_seq` of the newest ack.
     pub acked_seq: u64,
+    /// Lines that were refused, by the newest ack.
+    pub refused: u64,
 }
 
 impl Feed {
@@ -24,7 +26,7 @@ impl Feed {
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
         stream.set_write_timeout(Some(PATIENCE)).expect("a socket");
         let answers = BufReader::new(stream.try_clone().expect("a socket"));
-        Self { stream, answers, lines: 0, acked_seq: 0 }
+        Self { stream, answers, lines: 0, acked_seq: 0, refused: 0 }
     }
 
     /// Asks for acks and reads the welcome.
@@ -85,6 +87,7 @@ impl Feed {
                 Some("error") => errors.push(answer),
                 Some("ack") => {
                     self.acked_seq = answer["stream_seq"].as_u64().expect("a number");
+                    self.refused = answer["refused"].as_u64().expect("a number");
                     if answer["line"].as_u64() >= Some(lines) {
                         return errors;
                     }

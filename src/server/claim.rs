@@ -1,0 +1,218 @@
+//! The feed's socket and the right to its path: one daemon at a time, and only what is one's own is removed.
+//!
+//! A lock file beside the socket, `PATH.lock`, is locked for as long as a daemon takes lines there. The kernel gives the
+//! lock back however the daemon ends, and whoever removes the socket does not remove the lock. All that is done at the
+//! path is done by the one who has it.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rustix::fs::{Mode, fchmod};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::bound::at;
+
+/// Publishers that the kernel holds until they are accepted.
+const BACKLOG: i32 = 1_024;
+/// For owner and group alone.
+const SOCKET_MODE: u32 = 0o660;
+
+/// The right to a path. Given back once, by whoever is first.
+#[derive(Clone)]
+pub struct Claim {
+    held: Arc<Mutex<Option<Held>>>,
+}
+
+struct Held {
+    path: PathBuf,
+    lock_path: PathBuf,
+    _lock: File,
+    /// Device and inode of the socket, once it is there.
+    socket: Option<(u64, u64)>,
+}
+
+impl Claim {
+    /// Takes the path and listens there. A stale socket is replaced; a live one, or any other file, is an error.
+    ///
+    /// # Errors
+    /// Somebody else has the path, or what cannot be done there; nothing is left behind.
+    pub fn listen(path: &Path) -> io::Result<(Self, UnixListener)> {
+        let (lock_path, lock) = lock(path)?;
+        let mut held = Held { path: path.to_owned(), lock_path, _lock: lock, socket: None };
+        match held.bind() {
+            Ok(listener) => Ok((Self { held: Arc::new(Mutex::new(Some(held))) }, listener)),
+            Err(error) => {
+                held.leave();
+                Err(error)
+            }
+        }
+    }
+
+    /// Removes the socket, if it is still the one that was made here, and lets others have the path.
+    pub fn give_back(&self) {
+        if let Some(held) = self.held.lock().take() {
+            held.leave();
+        }
+    }
+}
+
+impl Held {
+    fn bind(&mut self) -> io::Result<UnixListener> {
+        let path = &self.path;
+        clear(path)?;
+        let shown = path.display();
+        let cannot =
+            |error| at(error, format!("cannot make the socket {shown} (--ingest names another place)"));
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(cannot)?;
+        // The file gets the socket's mode less the umask, so that at no moment it lets in more than it will: and nobody
+        // gets in before it listens.
+        fchmod(&socket, Mode::from_raw_mode(SOCKET_MODE)).map_err(|error| cannot(error.into()))?;
+        socket.bind(&SockAddr::unix(path).map_err(cannot)?).map_err(cannot)?;
+        let made = fs::symlink_metadata(path).map_err(cannot)?;
+        self.socket = Some((made.dev(), made.ino()));
+        fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))
+            .map_err(|error| at(error, format!("cannot set the mode of {shown}")))?;
+        socket.listen(BACKLOG).map_err(cannot)?;
+        socket.set_nonblocking(true)?;
+        Ok(UnixListener::from(OwnedFd::from(socket)))
+    }
+
+    /// The lock file goes last, while it is still locked; whoever waits for it looks whether it is still there.
+    fn leave(self) {
+        let is_own = |there: fs::Metadata| Some((there.dev(), there.ino())) == self.socket;
+        if fs::symlink_metadata(&self.path).is_ok_and(is_own) {
+            // What cannot be removed is stale, and replaced by the next daemon.
+            let _ = fs::remove_file(&self.path);
+        }
+        let _ = fs::remove_file(&self.lock_path);
+    }
+}
+
+/// Locks the lock file of a path, made if need be.
+fn lock(path: &Path) -> io::Result<(PathBuf, File)> {
+    let shown = path.display();
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let lock_path = PathBuf::from(name);
+    let cannot = |error| at(error, format!("cannot lock {}, for the socket {shown}", lock_path.display()));
+    loop {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags((rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits().cast_signed())
+            .open(&lock_path)
+            .map_err(cannot)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(in_use(path)),
+            Err(TryLockError::Error(error)) => return Err(cannot(error)),
+        }
+        // Between opening and locking it, who had it may have removed it.
+        let mine = file.metadata().map_err(cannot)?;
+        let is_there = |there: fs::Metadata| (there.dev(), there.ino()) == (mine.dev(), mine.ino());
+        if fs::symlink_metadata(&lock_path).is_ok_and(is_there) {
+            return Ok((lock_path, file));
+        }
+    }
+}
+
+fn in_use(path: &Path) -> io::Error {
+    let message = format!("another daemon takes lines at {}", path.display());
+    io::Error::new(io::ErrorKind::AddrInUse, message)
+}
+
+/// Removes a stale socket. Anything else at its path is an error.
+fn clear(path: &Path) -> io::Result<()> {
+    let shown = path.display();
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(at(error, format!("cannot look at {shown}"))),
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            let message =
+                format!("{shown} is there and is not a socket: remove it, or choose another ingest path");
+            Err(io::Error::new(io::ErrorKind::AlreadyExists, message))
+        }
+        // Somebody may listen who does not lock: a service manager, or another program.
+        Ok(_) => match UnixStream::connect(path) {
+            Ok(_) => Err(in_use(path)),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path)
+                .map_err(|error| at(error, format!("cannot remove the stale socket {shown}"))),
+            Err(error) => Err(at(error, format!("cannot tell whether {shown} is in use"))),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::ErrorKind;
+    use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+    use std::os::unix::net::UnixStream;
+    use std::sync::{Arc, Barrier};
+    use std::thread;
+
+    use super::Claim;
+
+    #[test]
+    fn of_many_at_once_one_gets_the_path_and_nothing_is_left_behind() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("feed.sock");
+        for _ in 0..50 {
+            let begin = Arc::new(Barrier::new(4));
+            let starts: Vec<_> = (0..4)
+                .map(|_| {
+                    let (path, begin) = (path.clone(), begin.clone());
+                    thread::spawn(move || {
+                        begin.wait();
+                        Claim::listen(&path)
+                    })
+                })
+                .collect();
+            let ends: Vec<_> = starts.into_iter().map(|start| start.join().unwrap()).collect();
+            let (got, refused): (Vec<_>, Vec<_>) = ends.into_iter().partition(Result::is_ok);
+            assert_eq!((got.len(), refused.len()), (1, 3));
+            for error in refused.into_iter().filter_map(Result::err) {
+                assert_eq!(error.kind(), ErrorKind::AddrInUse, "{error}");
+            }
+            UnixStream::connect(&path).unwrap();
+            got.into_iter().flatten().for_each(|(claim, _)| claim.give_back());
+            assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+        }
+    }
+
+    #[test]
+    fn whoever_removes_the_socket_does_not_get_the_path_and_what_is_anothers_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("feed.sock");
+        let (claim, _listener) = Claim::listen(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        assert_eq!(Claim::listen(&path).err().map(|error| error.kind()), Some(ErrorKind::AddrInUse));
+        // Something else has come to stand there.
+        let _other = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        claim.give_back();
+        assert!(fs::symlink_metadata(&path).unwrap().file_type().is_socket());
+        UnixStream::connect(&path).unwrap();
+        claim.give_back();
+    }
+
+    #[test]
+    fn what_a_killed_daemon_left_is_replaced_and_the_mode_is_for_owner_and_group() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("feed.sock");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        fs::write(directory.path().join("feed.sock.lock"), "").unwrap();
+        let (claim, _listener) = Claim::listen(&path).unwrap();
+        assert_eq!(fs::symlink_metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+        claim.give_back();
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,267 @@
+//! Where a refused line is at fault: which member, which character. For the log; the publisher's answer has the code.
+
+use std::fmt::{self, Write};
+
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::wire::line::{ID_BYTES_MAX, LineError, TYPE_NAME_BYTES_MAX, is_id};
+
+/// Of a foreign text, this many characters are shown.
+const SHOWN_CHARACTERS_MAX: usize = 40;
+
+const IDS: [&str; 2] = ["job_id", "flow_id"];
+
+/// What is wrong with a line, trimmed, that was refused with this error; empty where the error says it all. Bytes and
+/// characters are counted from 1. What is shown of the line is short and escaped.
+pub fn describe(line: &[u8], error: LineError, depth_max: usize) -> String {
+    let described = match error {
+        LineError::BadUtf8 => std::str::from_utf8(line).err().map(|error| at(line, error.valid_up_to())),
+        LineError::BadJson => bad_json(line),
+        LineError::TooDeep => too_deep(line, depth_max).map(|byte| at(line, byte)),
+        LineError::NotAnObject => {
+            line.first().map(|first| format!("it begins with '{}'", first.escape_ascii()))
+        }
+        LineError::BadType => first_of(line, &["type"], |value| bad_word(value, TYPE_NAME_BYTES_MAX)),
+        LineError::BadId => {
+            first_of(line, &IDS, |value| is_there(value).then(|| bad_word(value, ID_BYTES_MAX))?)
+        }
+        LineError::DuplicateKey => twice(line),
+        LineError::Reserved => reserved(line),
+        LineError::BadOp => first_of(line, &["op"], |value| Some(value.to_owned())),
+        LineError::TooManyJobs | LineError::TooManyTopics => {
+            first_of(line, &IDS, |value| is_there(value).then(|| value.to_owned()))
+        }
+        LineError::NoType | LineError::NoId | LineError::TooLong | LineError::Truncated => None,
+    };
+    described.unwrap_or_default()
+}
+
+/// Byte and top-level member.
+fn at(line: &[u8], byte: usize) -> String {
+    match member_at(line, byte) {
+        Some(key) => format!("byte {}, in {}", byte + 1, shown(&String::from_utf8_lossy(key))),
+        None => format!("byte {}", byte + 1),
+    }
+}
+
+fn bad_json(line: &[u8]) -> Option<String> {
+    let byte = match serde_json::from_slice::<IgnoredAny>(line) {
+        Err(error) => error.column().saturating_sub(1).min(line.len()),
+        // What is passed over unread may have an escaped half of a surrogate pair.
+        Ok(_) => lone_surrogate(line)?,
+    };
+    Some(at(line, byte))
+}
+
+/// Where an escaped half of a surrogate pair stands alone.
+fn lone_surrogate(line: &[u8]) -> Option<usize> {
+    let unit = |at: usize| {
+        let digits = line.get(at..at + 6)?.strip_prefix(b"\\u")?;
+        u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+    };
+    let mut byte = 0;
+    while byte < line.len() {
+        match unit(byte) {
+            Some(0xd800..=0xdbff) if matches!(unit(byte + 6), Some(0xdc00..=0xdfff)) => byte += 12,
+            Some(0xd800..=0xdfff) => return Some(byte),
+            _ if line[byte] == b'\\' => byte += 2,
+            _ => byte += 1,
+        }
+    }
+    None
+}
+
+/// Goes over the bytes outside of texts, with the depth behind each; over a text at once, with where it begins and ends.
+fn scan(line: &[u8], mut look: impl FnMut(usize, usize, usize) -> bool) {
+    let (mut byte, mut depth) = (0_usize, 0_usize);
+    while byte < line.len() {
+        let start = byte;
+        match line[byte] {
+            b'"' => {
+                byte += 1;
+                while byte < line.len() && line[byte] != b'"' {
+                    byte += if line[byte] == b'\\' { 2 } else { 1 };
+                }
+            }
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        byte = (byte + 1).min(line.len());
+        if !look(start, byte, depth) {
+            return;
+        }
+    }
+}
+
+/// The key of the top-level member within which `byte` stands, as it is written.
+fn member_at(line: &[u8], byte: usize) -> Option<&[u8]> {
+    let (mut key, mut is_key_next) = (None, false);
+    scan(line, |start, end, depth| {
+        if start >= byte {
+            return false;
+        }
+        match line[start] {
+            b'{' | b',' if depth == 1 => (key, is_key_next) = (None, true),
+            b'}' if depth == 0 => key = None,
+            b'"' if depth == 1 && is_key_next => {
+                is_key_next = false;
+                key = line.get(start + 1..end.max(start + 2) - 1);
+            }
+            _ => {}
+        }
+        true
+    });
+    key
+}
+
+fn too_deep(line: &[u8], depth_max: usize) -> Option<usize> {
+    let mut found = None;
+    scan(line, |start, _, depth| {
+        found = (depth > depth_max).then_some(start);
+        found.is_none()
+    });
+    found
+}
+
+/// What `judge` says of the first of these members about which it says something; with their names.
+fn first_of(line: &[u8], names: &[&str], judge: impl Fn(&str) -> Option<String>) -> Option<String> {
+    let members = Members::of(line)?;
+    let judged = names.iter().find_map(|name| {
+        let (_, value) = members.0.iter().find(|(key, _)| key == name)?;
+        Some((name, judge(value)?))
+    });
+    judged.map(|(name, verdict)| format!("{name}: {}", shown(&verdict)))
+}
+
+/// null counts as absent.
+fn is_there(id: &str) -> bool {
+    id != "null"
+}
+
+/// Why a value is no name of a type, a job, or a flow.
+fn bad_word(value: &str, characters_max: usize) -> Option<String> {
+    let Ok(text) = serde_json::from_str::<String>(value) else {
+        return Some(format!("not text but {value}"));
+    };
+    let bad = (1..).zip(text.chars()).find(|(_, character)| !is_id(character.encode_utf8(&mut [0; 4])));
+    match bad {
+        Some((place, character)) => Some(format!("character {place} is {character:?}")),
+        None if text.is_empty() => Some("empty".to_owned()),
+        None if text.len() > characters_max => Some(format!("{} characters", text.len())),
+        None => None,
+    }
+}
+
+fn twice(line: &[u8]) -> Option<String> {
+    let members = Members::of(line)?.0;
+    let is_routed = |key: &str| matches!(key, "type" | "job_id" | "flow_id");
+    let again = members.iter().enumerate().find(|(place, (key, _))| {
+        is_routed(key) && members[..*place].iter().any(|(before, _)| before == key)
+    });
+    again.map(|(_, (key, _))| format!("{key} stands twice"))
+}
+
+fn reserved(line: &[u8]) -> Option<String> {
+    let members = Members::of(line)?.0;
+    if members.iter().any(|(key, _)| key == "stream_seq") {
+        return Some("it has stream_seq".to_owned());
+    }
+    first_of(line, &["type"], |value| Some(value.to_owned()))
+}
+
+/// A foreign text, short and escaped.
+fn shown(text: &str) -> String {
+    let mut shown = String::new();
+    for character in text.chars().take(SHOWN_CHARACTERS_MAX) {
+        match character {
+            ' '..='~' => shown.push(character),
+            other => write!(shown, "{}", other.escape_default()).expect("text takes every text"),
+        }
+    }
+    if text.chars().nth(SHOWN_CHARACTERS_MAX).is_some() {
+        shown.push_str("...");
+    }
+    shown
+}
+
+/// All members of an object, in their order; keys decoded, values as they stand.
+struct Members<'a>(Vec<(String, &'a str)>);
+
+impl<'a> Members<'a> {
+    fn of(line: &'a [u8]) -> Option<Self> {
+        serde_json::Deserializer::from_slice(line).deserialize_map(MembersVisitor).ok()
+    }
+}
+
+struct MembersVisitor;
+
+impl<'de> Visitor<'de> for MembersVisitor {
+    type Value = Members<'de>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
+        let mut members = Vec::new();
+        while let Some((key, value)) = map.next_entry::<String, &'de RawValue>()? {
+            members.push((key, value.get()));
+        }
+        Ok(Members(members))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::describe;
+    use crate::wire::line::LineError;
+
+    #[test]
+    fn it_names_member_and_character() {
+        let long_id = format!(r#"{{"type":"x","job_id":"{}"}}"#, "i".repeat(129));
+        let table = [
+            (LineError::BadJson, r#"{"type":"x","job_id":nonsense}"#, "byte 23, in job_id"),
+            (LineError::BadJson, r#"{"type":"x","job_id":"j"} x"#, "byte 27"),
+            (LineError::BadJson, "nonsense", "byte 2"),
+            (LineError::BadJson, r#"{"type":"x","a":"\ud83d\ude00","b":["\ud800"]}"#, "byte 38, in b"),
+            (LineError::BadJson, r#"{"type":"x"#, "byte 10, in type"),
+            (LineError::TooDeep, r#"{"type":"x","d":[[[1]]]}"#, "byte 19, in d"),
+            (LineError::NotAnObject, "[1]", "it begins with '['"),
+            (LineError::BadType, r#"{"type":"a b","job_id":"j"}"#, "type: character 2 is ' '"),
+            (LineError::BadType, r#"{"type":null,"job_id":"j"}"#, "type: not text but null"),
+            (LineError::BadId, r#"{"type":"x","job_id":"etl/7"}"#, "job_id: character 4 is '/'"),
+            (LineError::BadId, r#"{"type":"x","job_id":null,"flow_id":7}"#, "flow_id: not text but 7"),
+            (LineError::BadId, r#"{"type":"x","job_id":""}"#, "job_id: empty"),
+            (LineError::BadId, &long_id, "job_id: 129 characters"),
+            (LineError::BadId, r#"{"type":"x","job_id":"\n"}"#, r"job_id: character 1 is '\n'"),
+            (
+                LineError::DuplicateKey,
+                r#"{"type":"x","job_id":"j","\u006aob_id":"k"}"#,
+                "job_id stands twice",
+            ),
+            (LineError::Reserved, r#"{"type":"x","job_id":"j","stream_seq":1}"#, "it has stream_seq"),
+            (LineError::Reserved, r#"{"type":"ping","job_id":"j"}"#, r#"type: "ping""#),
+            (LineError::BadOp, r#"{"op":"dance"}"#, r#"op: "dance""#),
+            (LineError::TooManyJobs, r#"{"type":"x","job_id":"j"}"#, r#"job_id: "j""#),
+            (LineError::NoType, "{}", ""),
+        ];
+        for (error, line, expected) in table {
+            assert_eq!(describe(line.as_bytes(), error, 3), expected, "{error:?} {line}");
+        }
+        let bad = describe(b"{\"type\":\"x\",\"t\xc3\xa4\":\"\xff\"}", LineError::BadUtf8, 64);
+        assert_eq!(bad, r"byte 20, in t\u{e4}");
+    }
+
+    #[test]
+    fn what_it_shows_is_short_and_escaped_and_no_cut_is_a_panic() {
+        let hostile = format!(r#"{{"type":"x","job_id":"j","{}\u001b":"\"#, "é\u{1b}".repeat(500));
+        for end in 0..hostile.len() {
+            for error in LineError::ALL {
+                let said = describe(&hostile.as_bytes()[..end], error, 2);
+                assert!(said.len() < 600 && said.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{said}");
+            }
+        }
+    }
+}
