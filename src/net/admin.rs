@@ -84,7 +84,8 @@ impl Admin {
                 break;
             }
             let received = accepted.and_then(|(socket, address)| {
-                guests.enter(id, &socket)?;
+                let socket = Arc::new(socket);
+                guests.enter(id, socket.clone());
                 admin.clone().spawn(guests.clone(), id, socket, address.ip())
             });
             if let Err(error) = received {
@@ -102,7 +103,7 @@ impl Admin {
         self: Arc<Self>,
         guests: Arc<Guests>,
         id: u64,
-        mut socket: TcpStream,
+        socket: Arc<TcpStream>,
         peer: IpAddr,
     ) -> io::Result<()> {
         let thread = thread::Builder::new().name("admin".to_owned()).stack_size(STACK_BYTES);
@@ -110,7 +111,7 @@ impl Admin {
             let policy = self.terms.lock().policy.clone();
             let limits = HeadLimits { head_bytes_max: policy.head_bytes_max };
             let until = Instant::now() + Duration::from_millis(u64::from(policy.handshake) * TICK_MILLIS);
-            let served = visit::receive(&mut socket, limits, until, |request, head| {
+            let served = visit::receive(&socket, limits, until, |request, head| {
                 guests.note_asked(id);
                 self.answer(request, head, peer)
             });

@@ -77,7 +77,8 @@ mod tests {
 
     #[test]
     fn a_head_at_fault_is_read_as_far_as_it_goes() {
-        let table: [(&[u8], Option<(&str, &str, Option<&str>)>); 14] = [
+        type Expected = Option<(&'static str, &'static str, Option<&'static str>)>;
+        let table: [(&[u8], Expected); 14] = [
             (b"GET /a HTTP/1.1\r\nUser-Agent: x\r\nHost : a\r\n\r\n", Some(("GET", "/a", Some("x")))),
             (b"\r\n\r\nPOST /a?token=secret", Some(("POST", "/a", None))),
             (b"GET /a\nuser-AGENT:x", Some(("GET", "/a", Some("x")))),

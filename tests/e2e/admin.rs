@@ -402,7 +402,7 @@ fn jobs_tell_what_the_daemon_knows_of_each() {
     assert_eq!(jobs("flow=f:1&state=failed"), ["a"]);
     assert_eq!(jobs("flow=g"), [""; 0]);
     assert_eq!(jobs("limit=2"), ["a", "b"]);
-    let states = "state must be one of: running, paused, completed, failed, cancelled";
+    let states = "state must be one of: running, paused, completed, failed, cancelled, lost";
     assert_bad_parameter(&daemon, "/jobs?state=done", states);
     assert_bad_parameter(&daemon, "/jobs?limit=many", "limit must be a whole number from 1 to 1000000");
     assert_bad_parameter(&daemon, "/jobs?flow=a&flow=b", "flow was sent twice");

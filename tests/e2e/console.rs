@@ -298,7 +298,7 @@ fn a_job_is_told_as_it_stands() {
     assert_eq!(ids(&page_of_jobs(&daemon, "?status=failed", "")), ["a"]);
     assert_eq!(ids(&page_of_jobs(&daemon, "?flow=f&status=running", "")), Vec::<&str>::new());
     assert_eq!(ids(&page_of_jobs(&daemon, "?limit=1", "")), ["b"]);
-    for query in ["?limit=0", "?limit=10001", "?after=x", "?status=lost", "?flow=a&flow=a"] {
+    for query in ["?limit=0", "?limit=10001", "?after=x", "?status=gone", "?flow=a&flow=a"] {
         let answer = get(&daemon, &format!("/console/jobs{query}"));
         assert_eq!(answer.status, 400, "{query}");
         assert!(answer.text().starts_with(r#"{"error":"bad_parameter","#), "{query}");

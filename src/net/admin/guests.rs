@@ -1,14 +1,14 @@
 //! The connections of operators that are under way: bounded, and whoever comes gets in at once. Who has asked nothing yet
 //! gives way first, the oldest before the others.
 
-use std::io;
 use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-/// Each has a thread, of a page or two of memory: more than operators and their tools need.
-const GUESTS_MAX: usize = 64;
+/// Each has a thread, of a page or two of memory, and a descriptor: more than operators and their tools need.
+const GUESTS_MAX: usize = 32;
 /// One that has to go is gone by then, unless it waits for a thread that does not turn; then the next has to go as well.
 const GOING_MAX: Duration = Duration::from_millis(20);
 
@@ -20,19 +20,15 @@ pub struct Guests {
 
 struct Guest {
     id: u64,
-    /// The same socket as its thread has.
-    socket: TcpStream,
+    /// Its thread has it, too.
+    socket: Arc<TcpStream>,
     has_asked: bool,
     is_shut: bool,
 }
 
 impl Guests {
     /// Takes one in, in place of another if need be.
-    ///
-    /// # Errors
-    /// No descriptor is left for a second handle of its socket.
-    pub fn enter(&self, id: u64, socket: &TcpStream) -> io::Result<()> {
-        let socket = socket.try_clone()?;
+    pub fn enter(&self, id: u64, socket: Arc<TcpStream>) {
         let mut all = self.all.lock();
         while all.len() >= GUESTS_MAX {
             let open = || (0..all.len()).filter(|&place| !all[place].is_shut);
@@ -43,7 +39,6 @@ impl Guests {
             self.left.wait_for(&mut all, GOING_MAX);
         }
         all.push(Guest { id, socket, has_asked: false, is_shut: false });
-        Ok(())
     }
 
     /// Its request has come.
@@ -85,16 +80,16 @@ mod tests {
 
     use super::{GUESTS_MAX, Guests};
 
-    fn pair(listener: &TcpListener) -> (TcpStream, TcpStream) {
+    fn pair(listener: &TcpListener) -> (Arc<TcpStream>, TcpStream) {
         let theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        (listener.accept().unwrap().0, theirs)
+        (Arc::new(listener.accept().unwrap().0), theirs)
     }
 
     /// Waits for its end and leaves, as the thread of a connection does.
-    fn serve(guests: &Arc<Guests>, id: u64, mut socket: TcpStream) -> thread::JoinHandle<()> {
+    fn serve(guests: &Arc<Guests>, id: u64, socket: Arc<TcpStream>) -> thread::JoinHandle<()> {
         let guests = guests.clone();
         thread::spawn(move || {
-            let _ = socket.read(&mut [0]);
+            let _ = (&*socket).read(&mut [0]);
             guests.leave(id);
         })
     }
@@ -106,7 +101,7 @@ mod tests {
         let mut theirs = Vec::new();
         for id in 0..3 * GUESTS_MAX as u64 {
             let (ours, peer) = pair(&listener);
-            guests.enter(id, &ours).unwrap();
+            guests.enter(id, ours.clone());
             if id == 0 {
                 guests.note_asked(id);
             }
@@ -118,7 +113,7 @@ mod tests {
         // Without anybody who waits for a request, the oldest goes.
         for id in 1_000..1_000 + GUESTS_MAX as u64 {
             let (ours, peer) = pair(&listener);
-            guests.enter(id, &ours).unwrap();
+            guests.enter(id, ours.clone());
             guests.note_asked(id);
             serve(&guests, id, ours);
             theirs.push(peer);
@@ -131,8 +126,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let guests = Arc::new(Guests::default());
         let ((idle, mut idle_peer), (busy, mut busy_peer)) = (pair(&listener), pair(&listener));
-        guests.enter(0, &idle).unwrap();
-        guests.enter(1, &busy).unwrap();
+        guests.enter(0, idle.clone());
+        guests.enter(1, busy.clone());
         guests.note_asked(1);
         let served = serve(&guests, 0, idle);
         guests.send_away(Instant::now() + Duration::from_millis(50));

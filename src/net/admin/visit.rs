@@ -17,7 +17,7 @@ const LINGER: Duration = Duration::from_secs(2);
 /// # Errors
 /// The socket failed, or did not take the answer in time.
 pub fn receive(
-    socket: &mut TcpStream,
+    socket: &TcpStream,
     limits: HeadLimits,
     until: Instant,
     answer: impl FnOnce(Result<Request<'_>, Refusal>, &[u8]) -> Vec<u8>,
@@ -44,7 +44,7 @@ pub fn receive(
 }
 
 /// What has come, none at the end of the time.
-fn read_until(socket: &mut TcpStream, chunk: &mut [u8], until: Instant) -> io::Result<Option<usize>> {
+fn read_until(mut socket: &TcpStream, chunk: &mut [u8], until: Instant) -> io::Result<Option<usize>> {
     loop {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -63,7 +63,7 @@ fn read_until(socket: &mut TcpStream, chunk: &mut [u8], until: Instant) -> io::R
 }
 
 /// Writes all, however slowly it is taken, but not beyond `until`.
-fn write_until(socket: &mut TcpStream, mut bytes: &[u8], until: Instant) -> io::Result<()> {
+fn write_until(mut socket: &TcpStream, mut bytes: &[u8], until: Instant) -> io::Result<()> {
     while !bytes.is_empty() {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -90,12 +90,12 @@ mod tests {
     #[test]
     fn an_answer_that_nobody_takes_ends_in_time() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let _silent = listener.accept().unwrap();
-        write_until(&mut ours, b"short", Instant::now() + Duration::from_secs(60)).unwrap();
+        write_until(&ours, b"short", Instant::now() + Duration::from_secs(60)).unwrap();
         let answer = vec![0; 64 << 20];
         let began = Instant::now();
-        write_until(&mut ours, &answer, began + Duration::from_millis(200)).unwrap_err();
+        write_until(&ours, &answer, began + Duration::from_millis(200)).unwrap_err();
         assert!(began.elapsed() < Duration::from_secs(30));
     }
 }
