@@ -133,14 +133,14 @@ impl Watchers {
         let is_translated = matches!(watcher.place, Place::Many(_));
         let selector = self.selector(watcher.filter.as_ref());
         let mut handles: Vec<(Handle, u64)> = Vec::new();
+        let mut looks = LOOKS_MAX;
         for (topic, index) in self.describe(key).places {
             let is_enough = |handles: &Vec<_>| handles.len() >= SENT_LATELY_MAX;
-            let mut looks = LOOKS_MAX;
             topic.log.lock().walk_back(index, selector.mask, &mut looks, |handle, _| {
                 handles.push((handle.clone(), index));
                 !is_enough(&handles)
             });
-            if is_enough(&handles) {
+            if is_enough(&handles) || looks == 0 {
                 break;
             }
         }
