@@ -442,7 +442,7 @@ fn ask_as(address: SocketAddr, path: &str, host: &str) -> Refused {
 /// A page on the internet whose name has been made to point here: Host and Origin agree.
 #[test]
 fn over_loopback_no_page_reads_the_daemon_by_a_name_of_its_own() {
-    let daemon = Daemon::start(&["--trusted-proxies", "127.0.0.1"]);
+    let daemon = Daemon::start(&["--trusted-proxies", "127.0.0.1", "--allow-anonymous"]);
     let admin = daemon.admin.expect("it is on");
     let port = daemon.address.port();
     for evil in ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "10.1.2.3"] {
