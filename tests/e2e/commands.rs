@@ -213,6 +213,8 @@ fn nothing_panics_when_nobody_takes_the_words() {
     for (arguments, code) in [
         (&["sim", "--stdout", "--count", "3"][..], 0),
         (&["check-config"], 0),
+        (&["check-config", "--ingest", "/no/such/directory/socket"], 0),
+        (&["health", "--admin", "127.0.0.1:1"], 1),
         (&["check-config", "--shards", "many"], 2),
         (&["serve", "--shards", "many"], 2),
         (&["tail", "--url", "127.0.0.1:1"], 1),
@@ -235,7 +237,7 @@ fn nothing_panics_when_nobody_takes_the_words() {
 #[test]
 fn the_manual_says_what_can_be_typed() {
     let page = |name: &str| run(luxcast().args(["man", name])).1;
-    for name in ["serve", "tail", "record", "replay", "publish", "sim", "token", "check-config"] {
+    for name in ["serve", "health", "tail", "record", "replay", "publish", "sim", "token", "check-config"] {
         let (code, version, _) = run(luxcast().args([name, "-V"]));
         assert!(code == 0 && version.contains(env!("CARGO_PKG_VERSION")), "{name} {version}");
         let page = page(name).replace(r"\-", "-");
