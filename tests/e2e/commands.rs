@@ -333,15 +333,22 @@ fn an_event_without_a_time_of_its_own_shows_when_it_came() {
         r#"{"type":"x","job_id":"j","timestamp":1736937000123}"#,
     ];
     daemon.acked_feed().publish(lines);
-    let shown = [(); 3].map(|()| tail.line());
-    let clock = jiff::Timestamp::now();
-    for line in &shown[..2] {
-        let (time, rest) = line.split_once(' ').unwrap();
-        let away = clock.as_second() - time.parse::<jiff::Timestamp>().expect(line).as_second();
-        assert!((-5..=60).contains(&away) && rest.starts_with("j x"), "{line}");
-    }
-    assert!(shown[1].contains("timestamp=\"step 3\""), "{}", shown[1]);
-    assert_eq!(shown[2], "2025-01-15T10:30:00.123Z j x");
+    let check = |tail: &Tool| {
+        let shown = [(); 3].map(|()| tail.line());
+        let clock = jiff::Timestamp::now();
+        for line in &shown[..2] {
+            let (time, rest) = line.split_once(' ').unwrap();
+            let away = clock.as_second() - time.parse::<jiff::Timestamp>().expect(line).as_second();
+            assert!((-5..=60).contains(&away) && rest.starts_with("j x"), "{line}");
+        }
+        assert!(shown[1].contains("timestamp=\"step 3\""), "{}", shown[1]);
+        assert_eq!(shown[2], "2025-01-15T10:30:00.123Z j x");
+    };
+    check(&tail);
+    // Of the past, the daemon knows it.
+    let tail = Tool::tail(&daemon, &["--job", "j", "--color", "never", "--since", "start"]);
+    assert!(tail.line().contains("j metrics"));
+    check(&tail);
 }
 
 #[test]
