@@ -44,7 +44,7 @@ pub fn run(flags: &ArgMatches) -> ExitCode {
         return ExitCode::from(EXIT_USAGE);
     }
     for warning in forecast::warnings(&loaded.config) {
-        eprintln!("luxcast: warning: {warning}");
+        say(&format!("luxcast: warning: {warning}"));
     }
     if flags.get_flag(QUIET) {
         return ExitCode::SUCCESS;

@@ -426,7 +426,7 @@ mod tests {
         Answers, Earlier, Outlet, PIECE_BYTES_MAX, PublishArgs, Sent, Summary, is_control_line, publish,
         publisher_name, send,
     };
-    use crate::wire::line::{LineError, write_ack, write_error, write_welcome};
+    use crate::wire::line::{LineError, write_error, write_welcome};
 
     fn sent(input: &[u8]) -> (Sent, Vec<u8>) {
         let mut out = Vec::new();
@@ -537,6 +537,12 @@ mod tests {
             publish(&args(&path, dedupe), input, &Outlet::default(), &say, &ProgressBar::hidden())
         });
         (outcome, said.into_inner().unwrap())
+    }
+
+    /// As older daemons have it, which do not count what they refused.
+    fn write_ack(out: &mut Vec<u8>, line: u64, stream_seq: u64) {
+        let ack = format!(r#"{{"op":"ack","line":{line},"stream_seq":{stream_seq}}}"#);
+        out.extend_from_slice(format!("{ack}\n").as_bytes());
     }
 
     fn line(reader: &mut BufReader<UnixStream>) -> String {

@@ -213,6 +213,8 @@ fn nothing_panics_when_nobody_takes_the_words() {
     for (arguments, code) in [
         (&["sim", "--stdout", "--count", "3"][..], 0),
         (&["check-config"], 0),
+        (&["check-config", "--ingest", "/no/such/directory/socket"], 0),
+        (&["health", "--admin", "127.0.0.1:1"], 1),
         (&["check-config", "--shards", "many"], 2),
         (&["serve", "--shards", "many"], 2),
         (&["tail", "--url", "127.0.0.1:1"], 1),
@@ -235,7 +237,7 @@ fn nothing_panics_when_nobody_takes_the_words() {
 #[test]
 fn the_manual_says_what_can_be_typed() {
     let page = |name: &str| run(luxcast().args(["man", name])).1;
-    for name in ["serve", "tail", "record", "replay", "publish", "sim", "token", "check-config"] {
+    for name in ["serve", "health", "tail", "record", "replay", "publish", "sim", "token", "check-config"] {
         let (code, version, _) = run(luxcast().args([name, "-V"]));
         assert!(code == 0 && version.contains(env!("CARGO_PKG_VERSION")), "{name} {version}");
         let page = page(name).replace(r"\-", "-");
@@ -331,15 +333,22 @@ fn an_event_without_a_time_of_its_own_shows_when_it_came() {
         r#"{"type":"x","job_id":"j","timestamp":1736937000123}"#,
     ];
     daemon.acked_feed().publish(lines);
-    let shown = [(); 3].map(|()| tail.line());
-    let clock = jiff::Timestamp::now();
-    for line in &shown[..2] {
-        let (time, rest) = line.split_once(' ').unwrap();
-        let away = clock.as_second() - time.parse::<jiff::Timestamp>().expect(line).as_second();
-        assert!((-5..=60).contains(&away) && rest.starts_with("j x"), "{line}");
-    }
-    assert!(shown[1].contains("timestamp=\"step 3\""), "{}", shown[1]);
-    assert_eq!(shown[2], "2025-01-15T10:30:00.123Z j x");
+    let check = |tail: &Tool| {
+        let shown = [(); 3].map(|()| tail.line());
+        let clock = jiff::Timestamp::now();
+        for line in &shown[..2] {
+            let (time, rest) = line.split_once(' ').unwrap();
+            let away = clock.as_second() - time.parse::<jiff::Timestamp>().expect(line).as_second();
+            assert!((-5..=60).contains(&away) && rest.starts_with("j x"), "{line}");
+        }
+        assert!(shown[1].contains("timestamp=\"step 3\""), "{}", shown[1]);
+        assert_eq!(shown[2], "2025-01-15T10:30:00.123Z j x");
+    };
+    check(&tail);
+    // Of the past, the daemon knows it.
+    let tail = Tool::tail(&daemon, &["--job", "j", "--color", "never", "--since", "start"]);
+    assert!(tail.line().contains("j metrics"));
+    check(&tail);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `tail --until-end --exit-status`: what a shell script waits for a job with.
 
 use crate::harness::tool::Tool;
-use crate::harness::{Daemon, Scratch, wait_until};
+use crate::harness::{Daemon, Scratch, luxcast, wait_until};
 
 fn line(kind: &str) -> String {
     format!(r#"{{"type":"{kind}","job_id":"j","timestamp":"2026-11-23T07:35:32Z"}}"#)
@@ -85,4 +85,38 @@ fn a_restart_in_between_is_waited_out() {
     publish(&daemon, &["job_failed"]);
     let (code, text) = tail.end();
     assert_eq!(code, 1, "{text}");
+}
+
+#[test]
+fn a_job_that_is_lost_is_told_by_three() {
+    let daemon = Daemon::start(&["--job-idle-seconds", "2", "--heartbeat-seconds", "0.5"]);
+    publish(&daemon, &["job_started", "routine_started"]);
+    let watching = |command: &str, arguments: &[&str]| {
+        let mut watching = luxcast();
+        watching.args([command, "--job", "j", "--until-end", "--url", &daemon.address.to_string()]);
+        Tool::start(watching.args(arguments))
+    };
+    let early = [watching("tail", &["--json"]), watching("record", &["-"])];
+    let debug = watching("tail", &["--json", "--debug"]);
+    let filtered = watching("tail", &["--json", "--events", "routine_started", "--exit-status"]);
+    let mut tools: Vec<Tool> = early.into_iter().chain([debug, filtered]).collect();
+    // Lost before it begins.
+    let late = |arguments: &[&str]| {
+        let mut tail = watching("tail", arguments);
+        let (code, text) = tail.end();
+        assert!(code == 3 && text.contains("the job is lost"), "{text}");
+        tail.lines.try_iter().collect::<Vec<String>>()
+    };
+    for tool in &mut tools {
+        let (code, text) = tool.end();
+        assert!(code == 3 && text.contains("the job is lost"), "{text}");
+        assert!(tool.lines.try_iter().any(|event| event.contains("routine_started")), "{text}");
+    }
+    assert!(late(&["--color", "never"])[0].contains("metrics status=lost"));
+    assert_eq!(late(&["--json", "--events", "job_started"]).len(), 1);
+    // Until another event comes.
+    let mut again = watching("tail", &["--exit-status", "--json", "--since", "now"]);
+    wait_until("it is let in", || daemon.connections().iter().any(|row| row["phase"] == "open"));
+    publish(&daemon, &["routine_completed", "job_completed"]);
+    assert_eq!(again.end().0, 0);
 }
