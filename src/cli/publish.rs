@@ -568,9 +568,9 @@ mod tests {
             }
             answer(&mut socket, |out| {
                 write_error(out, 4, LineError::BadJson);
-                write_ack(out, 4, 10, 1);
+                write_ack(out, 4, 10);
                 out.extend_from_slice(b"{\"op\":\"news\"}\n");
-                write_ack(out, 5, 11, 1);
+                write_ack(out, 5, 11);
             });
             assert_eq!(line(&mut reader), "");
         });
@@ -591,7 +591,7 @@ mod tests {
             assert_eq!([0; 3].map(|_| line(&mut reader)), ["{\"n\":4}\n", "\n", "worse\n"]);
             answer(&mut socket, |out| {
                 write_error(out, 6, LineError::BadJson);
-                write_ack(out, 6, 10, 1);
+                write_ack(out, 6, 10);
             });
             assert_eq!(line(&mut reader), "");
         });
@@ -639,7 +639,7 @@ mod tests {
             line(&mut reader);
             answer(&mut socket, |out| {
                 write_welcome(out, 9, None);
-                write_ack(out, 2, 10, 0);
+                write_ack(out, 2, 10);
             });
             // Ends with nothing unread, so that it is an end and not a reset.
             line(&mut reader);
@@ -680,7 +680,7 @@ mod tests {
                 answer(&mut socket, |out| {
                     write_error(out, number, LineError::BadJson);
                     if number == 200_001 {
-                        write_ack(out, number, 9, number - 1);
+                        write_ack(out, number, 9);
                     }
                 });
             }

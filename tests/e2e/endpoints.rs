@@ -561,20 +561,23 @@ fn watchers_of_topics_beyond_topics_max_are_refused() {
     many.json();
     let error = many.ask(r#"{"type":"subscribe","job_id":"b"}"#);
     assert_eq!((&error["code"], &error["job_id"]), (&"too_many_jobs".into(), &"b".into()));
-    // The feed has no room either, while all are watched; what has a topic goes on.
+    // What only watchers asked for takes no room from the feed.
     let mut feed = daemon.acked_feed();
     feed.lines([r#"{"type":"x","job_id":"b"}"#, r#"{"type":"x","job_id":"a"}"#]);
+    assert!(feed.sync().is_empty());
+    // That has none either once all that it has brought are watched; what has a topic goes on.
+    let b = daemon.watch("/api/ws/jobs/b/monitor");
+    feed.lines([r#"{"type":"x","job_id":"c"}"#, r#"{"type":"y","job_id":"a"}"#]);
     let errors = feed.sync();
     assert_eq!(errors.len(), 1, "{errors:?}");
-    assert_eq!((&errors[0]["line"], &errors[0]["code"]), (&2.into(), &"too_many_topics".into()));
+    assert_eq!((&errors[0]["line"], &errors[0]["code"]), (&4.into(), &"too_many_topics".into()));
     // With room for one of two, neither is taken in.
-    drop(second);
+    drop((b, second));
     daemon.wait_for_connections(4);
-    feed.line(r#"{"type":"x","job_id":"b","flow_id":"g"}"#);
+    feed.line(r#"{"type":"x","job_id":"c","flow_id":"g"}"#);
     assert_eq!(feed.sync()[0]["code"], "too_many_topics");
-    let _last = daemon.watch("/api/ws/jobs/c/monitor");
     first.connected();
-    assert!(first.event().contains("\"job_id\":\"a\""));
+    assert!(first.event().contains("\"type\":\"x\",\"job_id\":\"a\""));
 }
 
 #[test]
