@@ -53,7 +53,7 @@ fn print(text: &[u8]) -> ExitCode {
 
 /// In roff. A subcommand's page is called `luxcast-NAME`, and says how it is typed: `luxcast NAME`.
 fn page(command: &Command, subcommand: Option<&str>) -> Result<Vec<u8>, String> {
-    let mut command = command.clone();
+    let mut command = command.clone().disable_help_subcommand(true);
     // Gives each subcommand what all have in common.
     command.build();
     let wanted = match subcommand {
@@ -66,7 +66,7 @@ fn page(command: &Command, subcommand: Option<&str>) -> Result<Vec<u8>, String> 
         }
     };
     let mut page = Vec::new();
-    let rendered = clap_mangen::Man::new(wanted.disable_help_subcommand(true)).render(&mut page);
+    let rendered = clap_mangen::Man::new(wanted).render(&mut page);
     rendered.map(|()| page).map_err(|error| error.to_string())
 }
 

@@ -70,7 +70,7 @@ pub struct Door {
     connections_max: AtomicUsize,
     /// Without those that are refused. At most `connections_max`, unless that was lowered.
     connections: AtomicUsize,
-    /// `<= REFUSED_MAX`
+    /// `<= REFUSED_MAX`, unless the daemon drains
     refused: AtomicUsize,
     refusal_log: Mutex<RefusalLog>,
     visitors: Mutex<Visitors>,
@@ -129,8 +129,13 @@ impl Door {
 
     /// Counts a socket in that is refused, if it is to be told so.
     fn refuse(&self) -> Counted {
+        // Whoever comes while the daemon drains takes the place of one who has left: watchers come back all at once.
+        let left = match self.is_draining() {
+            true => self.connections_max().saturating_sub(self.connections.load(Ordering::Relaxed)),
+            false => 0,
+        };
         let refused = self.refused.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |refused| {
-            (refused < REFUSED_MAX).then_some(refused + 1)
+            (refused < REFUSED_MAX + left).then_some(refused + 1)
         });
         if refused.is_ok() { Counted::AsRefused } else { Counted::Not }
     }
@@ -235,9 +240,7 @@ impl Listener {
         mut keep: impl FnMut(TcpStream, Guest),
     ) -> Accepted {
         let (mut is_all, mut is_any) = (true, false);
-        if self.spare.is_none() {
-            self.spare = spare();
-        }
+        self.has_spare();
         for place in 0..self.sockets.len() {
             if self.is_passed[place] && self.door.is_draining() {
                 // Whoever comes now is the next daemon's.
@@ -251,18 +254,16 @@ impl Listener {
                 match self.sockets[place].accept() {
                     Ok((socket, address)) => {
                         is_any = true;
-                        let guest = self.door.meet(address.ip(), proxies, now);
+                        let guest = match self.has_spare() {
+                            true => self.door.meet(address.ip(), proxies, now),
+                            false => self.refuse_for_spare(address),
+                        };
                         self.hand_over(socket, guest, &mut keep);
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(error) if is_out_of_descriptors(&error) => match self.accept_on_spare(place) {
                         Some(Ok((socket, address))) => {
-                            let turn_away = match self.door.is_draining() {
-                                true => TurnAway::Draining,
-                                false => TurnAway::NoDescriptor,
-                            };
-                            let counted = self.door.refuse();
-                            let guest = Guest { address: address.ip(), counted, turn_away: Some(turn_away) };
+                            let guest = self.refuse_for_spare(address);
                             self.hand_over(socket, guest, &mut keep);
                         }
                         // Without a descriptor the kernel says so before it looks whether anybody waits.
@@ -285,6 +286,24 @@ impl Listener {
             (true, true) => Accepted::All,
             (true, false) => Accepted::Nobody,
         }
+    }
+
+    /// Whether a descriptor is put aside. One that was given back while nobody had it may have been somebody's meanwhile:
+    /// that one has what was meant to be put aside.
+    fn has_spare(&mut self) -> bool {
+        if self.spare.is_none() {
+            self.spare = spare();
+        }
+        self.spare.is_some()
+    }
+
+    /// Who has come on the spare descriptor cannot stay.
+    fn refuse_for_spare(&self, address: SocketAddr) -> Guest {
+        let turn_away = match self.door.is_draining() {
+            true => TurnAway::Draining,
+            false => TurnAway::NoDescriptor,
+        };
+        Guest { address: address.ip(), counted: self.door.refuse(), turn_away: Some(turn_away) }
     }
 
     /// Gives the spare descriptor to one who waits. It comes back when that connection has ended. None: another has

@@ -81,7 +81,8 @@ fn each_command_has_its_manual_page_in_the_package() {
     let mut expected: BTreeSet<String> = commands.map(|name| format!("luxcast-{name}.1.gz")).collect();
     assert!(expected.len() > 5, "{help}");
     expected.insert("luxcast.1.gz".to_owned());
-    assert_eq!(names(&generate().path().join("man")), expected);
+    let made = names(&generate().path().join("man"));
+    assert_eq!(made, expected);
 }
 
 #[test]

@@ -289,7 +289,7 @@ impl Raw {
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => return 0,
-                Err(error) => panic!("reading: {error}"),
+                Err(error) => panic!("reading: {error}, behind {}", self.buffer.escape_ascii()),
             }
         }
     }
