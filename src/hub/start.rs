@@ -66,7 +66,7 @@ pub fn start(topic: &Topic, directory: &Directory, since: Since, newest: u64, se
     match since {
         Since::Now => Start::at(place.live).with_gap(place.dropped_early()),
         Since::Last(count) => place.last(count),
-        Since::Start => place.from_start(),
+        Since::Start => place.all_retained(),
         Since::After(seq) if seq > newest => place.beyond_newest(seq),
         Since::After(seq) => place.after(seq),
     }
@@ -103,7 +103,7 @@ impl Place<'_> {
     }
 
     /// All that is retained. An earlier life is missed only by a topic that is not whole by itself.
-    fn from_start(&self) -> Start {
+    fn all_retained(&self) -> Start {
         let earlier_to = if self.is_whole() { 0 } else { self.earlier_to() };
         let is_unsure = self.topic.kind == TopicKind::Job && self.log.first_seq().is_none();
         if earlier_to > 0 && is_unsure {
@@ -122,7 +122,7 @@ impl Place<'_> {
 
     /// No run of this daemon has given that number: nothing that is kept is skipped.
     fn beyond_newest(&self, seq: u64) -> Start {
-        let start = self.from_start();
+        let start = self.all_retained();
         if self.is_whole() {
             return start;
         }

@@ -10,7 +10,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
 const project = fileURLToPath(new URL("../../../..", import.meta.url));
-const program = join(process.env.CARGO_TARGET_DIR ?? join(project, "target"), "release/luxcast");
+const program =
+  process.env.LUXCAST_PROGRAM ?? join(process.env.CARGO_TARGET_DIR ?? join(project, "target"), "release/luxcast");
 
 /** How long a test waits for what must come. It bounds hanging alone. */
 export const PATIENCE_MS = 60_000;
