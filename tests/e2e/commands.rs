@@ -102,7 +102,9 @@ fn a_daemon_that_goes_while_there_is_nothing_to_send_is_noticed() {
     let mut watcher = daemon.watch("/api/ws/events");
     watcher.connected();
     let mut publish = publish(&daemon, &["-"]);
-    publish.child.stdin.as_mut().unwrap().write_all(format!("{}\n", line(1)).as_bytes()).unwrap();
+    // Its input goes on for as long as this is held.
+    let mut input = publish.child.stdin.take().unwrap();
+    input.write_all(format!("{}\n", line(1)).as_bytes()).unwrap();
     let mut replay = luxcast();
     let mut replay = Tool::start(replay.arg("replay").arg(&slow).arg("--ingest").arg(&daemon.ingest));
     watcher.events(2);

@@ -128,16 +128,13 @@ fn publish_on(mut stream: UnixStream, name: &str, total: u64, accepted: &mut u64
 fn watch_through_restarts(address: &Mutex<SocketAddr>, path: &str, mut last: u64, end: &str) -> Vec<String> {
     let mut texts: Vec<String> = Vec::new();
     loop {
-        let Ok(stream) = std::net::TcpStream::connect(*address.lock()) else {
+        let to = *address.lock();
+        let Ok(stream) = std::net::TcpStream::connect(to) else {
             thread::sleep(Duration::from_millis(5));
             continue;
         };
-        let to = stream.peer_addr().expect("connected");
         // In mid-restart the connection may end before there is an answer.
-        let connected = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            Client::handshake(stream, to, &format!("{path}?since={last}"))
-        }));
-        let Ok(Ok(mut watcher)) = connected else {
+        let Ok(Ok(mut watcher)) = Client::try_handshake(stream, to, &format!("{path}?since={last}")) else {
             thread::sleep(Duration::from_millis(20));
             continue;
         };

@@ -70,6 +70,18 @@ impl Client {
         Self::upgrade_tcp(stream, format!("ws://{address}{path}"))
     }
 
+    /// The same where the connection may end before there is an answer.
+    pub fn try_handshake(
+        stream: TcpStream,
+        address: SocketAddr,
+        path: &str,
+    ) -> Result<Result<Self, Refused>, String> {
+        let patience = |error: std::io::Error| error.to_string();
+        stream.set_read_timeout(Some(PATIENCE)).map_err(patience)?;
+        stream.set_write_timeout(Some(PATIENCE)).map_err(patience)?;
+        Self::try_upgrade(stream, format!("ws://{address}{path}"))
+    }
+
     fn upgrade_tcp(stream: TcpStream, request: impl IntoClientRequest) -> Result<Self, Refused> {
         stream.set_nodelay(true).expect("a TCP socket");
         stream.set_read_timeout(Some(PATIENCE)).expect("a TCP socket");
@@ -81,20 +93,25 @@ impl Client {
 impl<S: Read + Write> Client<S> {
     /// Over any stream.
     pub fn upgrade(stream: S, request: impl IntoClientRequest) -> Result<Self, Refused> {
+        Self::try_upgrade(stream, request).unwrap_or_else(|error| panic!("no handshake: {error}"))
+    }
+
+    /// The same where the connection may end before there is an answer.
+    fn try_upgrade(stream: S, request: impl IntoClientRequest) -> Result<Result<Self, Refused>, String> {
         let config = WebSocketConfig::default().max_message_size(None).max_frame_size(None);
         match client_with_config(request, stream, Some(config)) {
-            Ok((socket, _)) => Ok(Self { socket }),
+            Ok((socket, _)) => Ok(Ok(Self { socket })),
             Err(HandshakeError::Failure(Error::Http(response))) => {
                 let headers = response.headers().iter().map(|(name, value)| {
                     (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
                 });
-                Err(Refused {
+                Ok(Err(Refused {
                     status: response.status().as_u16(),
                     headers: headers.collect(),
                     body: String::from_utf8_lossy(response.body().as_deref().unwrap_or_default()).into(),
-                })
+                }))
             }
-            Err(error) => panic!("no handshake: {error}"),
+            Err(error) => Err(error.to_string()),
         }
     }
 
