@@ -155,7 +155,7 @@ impl Watchers {
     /// Writes control bytes behind what already waits for this watcher, before all further events.
     pub fn say(&mut self, key: u32, write: impl FnOnce(&mut Vec<u8>)) {
         let outbox = self.outbox(key);
-        debug_assert!(outbox.body.is_empty(), "nothing is said behind an answer's body");
+        debug_assert!(!outbox.has_body(), "nothing is said behind an answer's body");
         write(&mut outbox.bytes);
         self.enqueue(key);
     }
@@ -169,7 +169,7 @@ impl Watchers {
         let outbox = self.outbox(key);
         debug_assert_eq!(outbox.waiting(), 0, "nothing waits before the rest of a frame");
         match is_mostly_this && rest.len() > SPARE_OUTBOX_BYTES_MAX {
-            true => outbox.rest = body,
+            true => outbox.set_rest(body),
             false => outbox.bytes.extend_from_slice(&body),
         }
         self.enqueue(key);
@@ -179,7 +179,7 @@ impl Watchers {
     pub fn answer(&mut self, key: u32, head: &[u8], body: Body) {
         let outbox = self.outbox(key);
         outbox.bytes.extend_from_slice(head);
-        outbox.body = body;
+        outbox.set_body(body);
         self.end(key);
     }
 

@@ -73,6 +73,7 @@ impl Wheel {
     pub fn advance(&mut self, now: Tick, due: &mut Vec<(u32, Tick)>) {
         let ticks = (now.wrapping_sub(self.next) as i32 + 1).clamp(0, SLOTS as i32) as usize;
         let first = self.next as usize;
+        let before = due.len();
         for slot in (first..first + ticks).map(|tick| tick % SLOTS) {
             if self.occupied[slot / 64] >> (slot % 64) & 1 == 0 {
                 continue;
@@ -81,7 +82,6 @@ impl Wheel {
                 let is_due = is_reached(entry.due, now);
                 if is_due {
                     due.push((entry.key, entry.due));
-                    self.entries -= 1;
                 }
                 !is_due
             });
@@ -89,6 +89,7 @@ impl Wheel {
                 self.occupied[slot / 64] &= !(1 << (slot % 64));
             }
         }
+        self.entries -= due.len() - before;
         if ticks > 0 {
             self.next = now.wrapping_add(1);
         }

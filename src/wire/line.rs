@@ -124,7 +124,7 @@ impl LineReader {
         debug_assert_eq!(original_after_brace.len() + 1, length);
         let mut tape: Tape<'a> = std::mem::replace(&mut self.tape, Tape(Vec::new()));
         let mut parsed = fill_tape_padded(block, length, &mut self.buffers, &mut tape);
-        let mut timestamp = None;
+        let mut is_narrowed = false;
         if let Err(error) = &parsed
             && *error.error() == ErrorType::InvalidNumber
         {
@@ -132,13 +132,14 @@ impl LineReader {
             self.scratch.clear();
             self.scratch.push(b'{');
             self.scratch.extend_from_slice(original_after_brace);
-            timestamp = Some(wide_timestamp(&self.scratch));
+            is_narrowed = true;
             narrow_numbers(&mut self.scratch);
             self.scratch.resize(length + PADDING, b' ');
             parsed = fill_tape_padded(&mut self.scratch, length, &mut self.buffers, &mut tape);
         }
         let line = match parsed {
-            Ok(()) => interpret(&tape.0).map(|line| with_timestamp(line, timestamp)),
+            Ok(()) if is_narrowed => interpret(&tape.0).map(|line| with_wide(line, original_after_brace)),
+            Ok(()) => interpret(&tape.0),
             Err(error) => Err(why_refused(error.error(), original_after_brace)),
         };
         self.tape = tape.reset();
@@ -160,20 +161,17 @@ impl LineReader {
     }
 }
 
-/// The `timestamp` of a line some of whose numbers are about to be narrowed.
+/// A line some of whose numbers were narrowed: its `timestamp` may be one of them, and is read as it stood.
 #[cold]
-fn wide_timestamp(line: &[u8]) -> Timestamp<'static> {
-    let found = std::str::from_utf8(line).ok().and_then(|line| members(line, &["timestamp"]));
-    Timestamp::Read(found.and_then(|[raw]| stamp::read_json(raw?)))
-}
-
-fn with_timestamp<'a>(line: Line<'a>, timestamp: Option<Timestamp<'a>>) -> Line<'a> {
-    match (line, timestamp) {
-        (Line::Event(fields), Some(timestamp)) => {
-            Line::Event(EventFields { timestamp: Some(timestamp), ..fields })
-        }
-        (line, _) => line,
+fn with_wide<'a>(line: Line<'a>, original_after_brace: &[u8]) -> Line<'a> {
+    let Line::Event(fields) = line else { return line };
+    if !matches!(fields.timestamp, Some(Timestamp::Whole(_) | Timestamp::Fractional(_))) {
+        return line;
     }
+    let original = [b"{", original_after_brace].concat();
+    let found = std::str::from_utf8(&original).ok().and_then(|text| members(text, &["timestamp"]));
+    let micros = found.and_then(|[raw]| stamp::read_json(raw?));
+    Line::Event(EventFields { timestamp: Some(Timestamp::Read(micros)), ..fields })
 }
 
 #[cold]
