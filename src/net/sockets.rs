@@ -3,11 +3,12 @@
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use rustix::fs::MemfdFlags;
+use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 use rustls::ServerConfig;
 
@@ -22,6 +23,9 @@ const SEGMENT_BYTES_MAX: u64 = 4 << 20;
 
 /// A turn's share of the thread before sockets are looked after again.
 const TURN_MAX: Duration = Duration::from_millis(2);
+
+/// That `sendfile` fails is said by the first shard that meets it.
+static SAY_ONCE: Once = Once::new();
 
 struct Segment {
     file: OwnedFd,
@@ -38,6 +42,8 @@ pub struct Sockets {
     inlet: Inlet,
     directory: Arc<Directory>,
     segment: Option<Segment>,
+    /// `sendfile` has not failed at a socket that is sound.
+    can_send_files: bool,
     /// Where what was staged last begins, and its length.
     staged: (u64, usize),
     pub turn_began: Instant,
@@ -53,6 +59,7 @@ impl Sockets {
             inlet,
             directory,
             segment: None,
+            can_send_files: true,
             staged: (0, 0),
             turn_began: Instant::now(),
         }
@@ -169,6 +176,28 @@ impl Sockets {
         self.get(key).expect("a watcher has a socket")
     }
 
+    /// Writes what was staged as a copy, since the kernel did not send the file: the socket may be broken, or the system
+    /// does not let this process do it (in some sandboxes). In that case the same is not tried again.
+    #[cold]
+    fn copy_staged(&mut self, watcher: u32, refused: Errno) -> io::Result<usize> {
+        let (offset, bytes) = self.staged;
+        let segment = self.segment.as_ref().expect("what is staged is in a segment");
+        let mut copy = vec![0; bytes];
+        let read = rustix::io::pread(&segment.file, &mut copy[..], offset)?;
+        let written = self.socket(watcher).write(&copy[..read]);
+        // A socket that is full or takes it is not what sendfile has failed at.
+        let is_sound =
+            written.as_ref().map_or_else(|error| error.kind() == io::ErrorKind::WouldBlock, |_| true);
+        if is_sound && std::mem::take(&mut self.can_send_files) {
+            SAY_ONCE.call_once(|| {
+                tracing::warn!(
+                    "sendfile fails here ({refused}): events are copied into each socket from now on"
+                );
+            });
+        }
+        written
+    }
+
     fn write_segment(&mut self, slices: &[IoSlice<'_>], bytes: usize) -> io::Result<()> {
         let is_full =
             self.segment.as_ref().is_none_or(|segment| segment.end + bytes as u64 > SEGMENT_BYTES_MAX);
@@ -206,14 +235,18 @@ impl Outlet for Sockets {
     fn stage(&mut self, slices: &[IoSlice<'_>], bytes: usize) -> bool {
         // Nobody's records are another's. And without memory for the file the bytes are written to each socket:
         // slower, never wrong.
-        self.transports.is_empty() && self.write_segment(slices, bytes).is_ok()
+        self.transports.is_empty() && self.can_send_files && self.write_segment(slices, bytes).is_ok()
     }
 
     fn write_staged(&mut self, watcher: u32) -> io::Result<usize> {
         let (mut offset, bytes) = self.staged;
         let socket = self.sockets[watcher as usize].as_ref().expect("a watcher has a socket");
         let segment = self.segment.as_ref().expect("what is staged is in a segment");
-        Ok(rustix::fs::sendfile(socket, &segment.file, Some(&mut offset), bytes)?)
+        match rustix::fs::sendfile(socket, &segment.file, Some(&mut offset), bytes) {
+            Ok(taken) => Ok(taken),
+            Err(errno @ (Errno::AGAIN | Errno::INTR)) => Err(errno.into()),
+            Err(errno) => self.copy_staged(watcher, errno),
+        }
     }
 
     fn cpu_nanos(&mut self) -> u64 {

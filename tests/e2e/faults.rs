@@ -190,6 +190,27 @@ fn a_call_that_fails_for_a_moment_is_tried_again_and_nobody_notices() {
     }
 }
 
+/// Sandboxes and old kernels may not let a process send files.
+#[test]
+fn where_files_cannot_be_sent_events_are_copied_and_the_log_says_so_once() {
+    const EVENTS: usize = 40;
+    // Long enough to be written once to a file for all of a shard.
+    let pad = "x".repeat(20_000);
+    for error in ["EINVAL", "ENOSYS", "EPERM"] {
+        let daemon = failing_calls(&format!("sendfile:error={error}")).start();
+        let mut watchers: Vec<Client> = (0..40).map(|_| daemon.watch(PATH)).collect();
+        let mut feed = daemon.acked_feed();
+        for n in 0..EVENTS {
+            feed.publish([format!(r#"{{"type":"x","job_id":"j","pad":"{pad}","n":{n}}}"#).as_str()]);
+        }
+        for watcher in &mut watchers {
+            read_all(watcher, EVENTS).unwrap_or_else(|failed| panic!("{error}: {failed}"));
+        }
+        daemon.wait_for_log("sendfile fails here");
+        assert_eq!(daemon.stderr().matches("sendfile fails here").count(), 1, "{error}");
+    }
+}
+
 #[test]
 fn a_socket_that_breaks_is_that_connection_alone() {
     const EVENTS: usize = 200;
