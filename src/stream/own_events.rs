@@ -17,7 +17,6 @@ impl Sequencer {
     /// Takes in a `metrics` event for each watched job that is due, or that was lost meanwhile, so many at most. Not in
     /// the midst of a turn.
     pub fn take_metrics(&mut self, now: Now, object: &mut Vec<u8>, events_max: usize) {
-        self.own_from = self.seq() + 1;
         let end = self.seq() + events_max as u64;
         while self.seq() < end
             && let Some(key) = self.lost.pop()
@@ -52,6 +51,7 @@ impl Sequencer {
         object.clear();
         notice::metrics_line(object, &at, &topic.name, &metrics);
         self.begin_turn(now, object.len());
+        self.own_from = self.own_from.min(self.seq() + 1);
         self.take_own(object);
         // This one is the daemon's, not the publisher's.
         self.ledger.entry_mut(key).has_metrics = has_metrics;

@@ -10,7 +10,6 @@ use crate::event::{METRICS_BIT, TypeLookup};
 use crate::stream::batch::{Batch, Run};
 use crate::stream::directory::Directory;
 use crate::stream::history::History;
-use crate::stream::jobs::JobStatus;
 use crate::stream::key::{JobKey, TopicKey};
 use crate::stream::ledger::{Ledger, SweepTimes};
 use crate::stream::link::{Link, NOTHING_NEEDED, Shard};
@@ -373,15 +372,17 @@ impl Sequencer {
         if topic.kind == TopicKind::Job && run.types != 1 << METRICS_BIT {
             self.metronome.note_change(entry, self.now.millis);
         }
-        let is_own = batch.seq(run.first) >= self.own_from;
         let mut log = topic.log.lock();
         let grown = log.append(handle, &mut self.history.chunks);
         self.history.add(grown);
+        if batch.seq(run.first) >= self.own_from {
+            // The daemon's own events are no sign of life.
+            return;
+        }
         let standing = match topic.kind {
             TopicKind::Job => {
                 let mut job = log.job;
-                let events = if is_own { 0..0 } else { run.first..run.first + run.count };
-                for event in events {
+                for event in run.first..run.first + run.count {
                     let meaning = self.types.meaning(batch.bit(event));
                     if meaning.is_terminal() {
                         self.history.sub_kept(log.unkeep(Keep::LastTerminal));
@@ -391,12 +392,7 @@ impl Sequencer {
                     job.fold(meaning, seq, is_first, time_of(&self.marks, seq, self.now));
                 }
                 log.job = job;
-                match job.status() {
-                    // The only event of such a job is the one that says so.
-                    JobStatus::Lost => return,
-                    status if status.is_over() => Standing::Ended,
-                    _ => Standing::Running,
-                }
+                if job.status().is_over() { Standing::Ended } else { Standing::Running }
             }
             _ => Standing::Flow,
         };

@@ -94,6 +94,25 @@ fn a_silent_job_is_lost_also_while_it_is_watched_until_its_next_event() {
     wait_until("the job is forgotten", || jobs(&daemon).is_empty());
 }
 
+/// The daemon's own `metrics` are no sign of life.
+#[test]
+fn whether_a_job_is_watched_does_not_change_when_it_is_lost() {
+    let daemon = Daemon::start(&["--job-idle-seconds", "1.5", "--metrics-seconds", "1"]);
+    let mut watcher = daemon.watch("/api/ws/jobs/watched/monitor?events=metrics");
+    watcher.connected();
+    let mut feed = daemon.acked_feed();
+    feed.publish([
+        r#"{"type":"job_started","job_id":"watched"}"#,
+        r#"{"type":"job_started","job_id":"alone"}"#,
+    ]);
+    let lost = std::iter::repeat_with(|| watcher.json()).find(|it| it["metrics"]["status"] == "lost");
+    let end_time = lost.expect("it is lost")["metrics"]["end_time"].clone();
+    let request = "GET /console/jobs?status=lost HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let lost: Value = serde_json::from_str(&daemon.raw().request(request).body).unwrap();
+    let end_times = lost["jobs"].as_array().unwrap().iter().map(|job| &job["end_time"]);
+    assert!(end_times.eq([&end_time, &end_time]), "{lost}, {end_time}");
+}
+
 #[test]
 fn jobs_that_only_watchers_ask_for_displace_nobody() {
     let daemon = Daemon::start(&["--topics-max", "60", "--jobs-per-connection-max", "40"]);
