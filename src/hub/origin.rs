@@ -33,6 +33,10 @@ fn is_of_host(origin: &str, host: &str) -> bool {
     let origin = origin.strip_suffix('/').unwrap_or(origin);
     let (scheme, authority) = origin.split_once("://").unwrap_or(("", origin));
     let port = usual_port(scheme);
+    // A page of this host has one of these; what else has a scheme is another program's own place.
+    if !scheme.is_empty() && port.is_empty() {
+        return false;
+    }
     !authority.is_empty() && without(authority, port).eq_ignore_ascii_case(without(host, port))
 }
 
@@ -104,6 +108,8 @@ mod tests {
         let table = [
             ("http://a:20555", "a:20555", true),
             ("HTTP://A:20555", "a:20555", true),
+            ("chrome-extension://a", "a", false),
+            ("file://a", "a", false),
             ("http://a", "A", true),
             ("http://a:80", "a", true),
             ("http://a", "a:80", true),

@@ -123,7 +123,7 @@ impl Place<'_> {
     /// No run of this daemon has given that number: nothing that is kept is skipped.
     fn beyond_newest(&self, seq: u64) -> Start {
         let start = self.all_retained();
-        if self.is_whole() {
+        if self.is_whole() && start.gap.is_none() {
             return start;
         }
         let next = seq.saturating_add(1);

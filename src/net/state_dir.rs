@@ -5,7 +5,7 @@
 
 use std::fmt::Arguments;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, BufReader, ErrorKind, Write};
+use std::io::{self, BufReader, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use rustix::fs::{Access, FlockOperation, access, flock};
+use rustix::fs::{Access, FlockOperation, OFlags, access, flock};
 use rustix::io::Errno;
 use rustix::process::{getegid, geteuid, getgroups};
 
@@ -108,7 +108,7 @@ impl StateDir {
     /// The number that no earlier run has gone beyond, 0 if that is not known.
     pub fn mark(&self) -> u64 {
         let path = self.path.join(MARK);
-        let mark = match fs::read(&path) {
+        let mark = match open(&path).and_then(read_all) {
             Ok(bytes) => parse_mark(&bytes).ok_or_else(|| ErrorKind::InvalidData.into()),
             Err(error) if error.kind() == ErrorKind::NotFound => return 0,
             Err(error) => Err(error),
@@ -157,7 +157,7 @@ impl StateDir {
                 return None;
             }
         }
-        let opened = File::open(&used).and_then(|file| Ok((file.metadata()?.len(), file)));
+        let opened = open(&used).and_then(|file| Ok((file.metadata()?.len(), file)));
         let (length, file) = match opened {
             Ok(opened) => opened,
             Err(error) => {
@@ -384,6 +384,22 @@ fn parse_mark(bytes: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(bytes).ok()?;
     let mark = text.strip_prefix("luxcast mark 1 ")?.split(' ').next()?.parse().ok()?;
     ((SEQ_MIN..=SEQ_MAX).contains(&mark) && write_mark(mark) == text).then_some(mark)
+}
+
+/// Opens a file of the daemon's own to read it. Anything else at its path is an error, and nobody is waited for there.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::new(ErrorKind::InvalidInput, "it is no regular file")),
+    }
+}
+
+fn read_all(mut file: File) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]

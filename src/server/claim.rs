@@ -5,10 +5,10 @@
 //! path is done by the one who has it.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,6 +22,8 @@ use super::bound::at;
 const BACKLOG: i32 = 1_024;
 /// For owner and group alone.
 const SOCKET_MODE: u32 = 0o660;
+/// What a lock file has in it: any other file of that name is somebody else's.
+const LOCK_MARK: &[u8] = b"luxcast\n";
 
 /// The right to a path. Given back once, by whoever is first.
 #[derive(Clone)]
@@ -120,7 +122,26 @@ fn lock(path: &Path) -> io::Result<(PathBuf, File)> {
         let mine = file.metadata().map_err(cannot)?;
         let is_there = |there: fs::Metadata| (there.dev(), there.ino()) == (mine.dev(), mine.ino());
         if fs::symlink_metadata(&lock_path).is_ok_and(is_there) {
+            mark(&file, &mine).map_err(cannot)?;
             return Ok((lock_path, file));
+        }
+    }
+}
+
+/// Makes an empty file a lock file. An error where the file has something else in it.
+fn mark(mut file: &File, metadata: &fs::Metadata) -> io::Result<()> {
+    let mut content = Vec::new();
+    let is_short = metadata.is_file() && metadata.len() <= LOCK_MARK.len() as u64;
+    if is_short {
+        file.read_to_end(&mut content)?;
+    }
+    match &content[..] {
+        b"" if is_short => file.write_all(LOCK_MARK),
+        LOCK_MARK => Ok(()),
+        _ => {
+            let message =
+                "it is there and is no lock file of luxcast: remove it, or choose another ingest path";
+            Err(io::Error::new(io::ErrorKind::AlreadyExists, message))
         }
     }
 }
@@ -142,13 +163,22 @@ fn clear(path: &Path) -> io::Result<()> {
             Err(io::Error::new(io::ErrorKind::AlreadyExists, message))
         }
         // Somebody may listen who does not lock: a service manager, or another program.
-        Ok(_) => match UnixStream::connect(path) {
-            Ok(_) => Err(in_use(path)),
+        Ok(_) => match connect(path) {
+            Ok(()) => Err(in_use(path)),
+            // It listens, and does not accept those who wait.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(in_use(path)),
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path)
                 .map_err(|error| at(error, format!("cannot remove the stale socket {shown}"))),
             Err(error) => Err(at(error, format!("cannot tell whether {shown} is in use"))),
         },
     }
+}
+
+/// Without waiting for whoever listens there.
+fn connect(path: &Path) -> io::Result<()> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.connect(&SockAddr::unix(path)?)
 }
 
 #[cfg(test)]
@@ -202,6 +232,40 @@ mod tests {
         assert!(fs::symlink_metadata(&path).unwrap().file_type().is_socket());
         UnixStream::connect(&path).unwrap();
         claim.give_back();
+    }
+
+    #[test]
+    fn a_file_that_is_no_lock_stays_as_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("poetry");
+        let lock = directory.path().join("poetry.lock");
+        for content in ["precious", "a long file of somebody else's\n", "luxcast!"] {
+            fs::write(&lock, content).unwrap();
+            assert_eq!(Claim::listen(&path).err().map(|error| error.kind()), Some(ErrorKind::AlreadyExists));
+            assert_eq!(fs::read_to_string(&lock).unwrap(), content);
+            assert!(!path.exists());
+        }
+        fs::remove_file(&lock).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, &lock, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        assert!(Claim::listen(&path).is_err());
+        assert!(fs::symlink_metadata(&lock).unwrap().file_type().is_fifo());
+        // The lock is not taken away from a path where something else stands.
+        fs::remove_file(&lock).unwrap();
+        fs::write(&path, "precious").unwrap();
+        assert!(Claim::listen(&path).is_err());
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn one_who_listens_and_does_not_accept_is_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("feed.sock");
+        let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&socket2::SockAddr::unix(&path).unwrap()).unwrap();
+        socket.listen(0).unwrap();
+        let waiting: Vec<_> = (0..4).map(|_| super::connect(&path)).collect();
+        assert!(waiting.iter().any(Result::is_err), "its backlog is full");
+        assert_eq!(Claim::listen(&path).err().map(|error| error.kind()), Some(ErrorKind::AddrInUse));
     }
 
     #[test]

@@ -344,9 +344,22 @@ fn check_length(method: &str, content_length: Field<'_>) -> Result<(), Refusal> 
 }
 
 /// RFC 9112, 3.2: Host is required, but in HTTP/1.0.
+/// The port of an authority, if it has one, is a number of 16 bits (RFC 3986, 3.2.3; RFC 9293, 3.1).
+fn has_good_port(host: &str) -> bool {
+    match host.rsplit_once(':') {
+        Some((_, port)) if !port.ends_with(']') => {
+            port.bytes().all(|digit| digit.is_ascii_digit())
+                && (port.is_empty() || port.parse::<u16>().is_ok())
+        }
+        _ => true,
+    }
+}
+
 fn check_host(host: Option<&str>, is_http_1_0: bool) -> Result<(), Refusal> {
     match host {
-        Some(host) if !is_host(host) => Err(Refusal::bad_request("Host is malformed")),
+        Some(host) if !is_host(host) || !has_good_port(host) => {
+            Err(Refusal::bad_request("Host is malformed"))
+        }
         None if !is_http_1_0 => Err(Refusal::bad_request("Host is missing")),
         Some(_) | None => Ok(()),
     }

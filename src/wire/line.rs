@@ -308,6 +308,12 @@ fn timestamp_of<'a>(node: &Node<'a>) -> Option<Timestamp<'a>> {
 #[inline]
 fn inner_type<'a>(before: Option<&'a str>, event: &[Node<'a>]) -> Option<&'a str> {
     let found = Members::of(event).filter(|(key, _)| *key == "event_type");
+    // What is no object may be taken for its type.
+    let before = match event[0] {
+        Node::Array { .. } => Some(UNREADABLE_INNER),
+        Node::String(text) if text.starts_with("breakpoint_") => Some(UNREADABLE_INNER),
+        _ => before,
+    };
     found.fold(before, |before, (_, value)| match value[0] {
         _ if before.is_some_and(|before| before.starts_with("breakpoint_")) => Some(UNREADABLE_INNER),
         Node::String(name) if name.len() > INNER_BYTES_MAX => {
@@ -544,7 +550,6 @@ mod tests {
             r#"{"type":"other","job_id":"j","event":{"event_type":"slot_call"}}"#,
             r#"{"type":"execution_event","job_id":"j"}"#,
             r#"{"type":"execution_event","job_id":"j","event_type":"slot_call"}"#,
-            r#"{"type":"execution_event","job_id":"j","event":[{"event_type":"slot_call"}]}"#,
             r#"{"type":"execution_event","job_id":"j","event":"slot_call"}"#,
             r#"{"type":"execution_event","job_id":"j","event":{}}"#,
             r#"{"type":"execution_event","job_id":"j","event":{"event_type":1}}"#,
@@ -571,6 +576,8 @@ mod tests {
         // What readers make of these is not known.
         inner_of(r#"{"event_type":["breakpoint_hit"]}"#, UNREADABLE_INNER);
         inner_of(r#"{"event_type":{"a":1}}"#, UNREADABLE_INNER);
+        inner_of(r#"[{"event_type":"breakpoint_hit"}]"#, UNREADABLE_INNER);
+        inner_of(r#""breakpoint_hit""#, UNREADABLE_INNER);
         inner_of(r#"{"event_type":"breakpoint_hit","event_type":"slot_call"}"#, UNREADABLE_INNER);
         inner_of(r#"{"event_type":"a","event_type":"slot_call"}"#, "slot_call");
         inner_of(r#"{"event_type":"breakpoint_hit"},"event":{"event_type":"slot_call"}"#, UNREADABLE_INNER);

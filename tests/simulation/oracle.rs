@@ -385,7 +385,7 @@ impl Oracle {
             Since::After(seq) if seq > newest => {
                 let start = self.join_start(topic, moment, wish, now);
                 let gap = gap(seq + 1, seq + 1, "restart", None);
-                match self.is_whole(topic, moment) {
+                match self.is_whole(topic, moment) && start.gap.is_none() {
                     true => start,
                     false => Join { gap: Some(gap), earlier_to: None, ..start },
                 }

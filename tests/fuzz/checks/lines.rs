@@ -143,9 +143,16 @@ struct Oracle {
 fn inner_type(line: &str) -> Option<String> {
     let events = parse::<Members<Box<RawValue>>>(line).expect("it was an object").0;
     let events = events.iter().filter(|member| member.0 == "event");
-    let types = events.filter_map(|member| parse::<Members<Value>>(member.1.get()).ok());
-    let types: Vec<Value> =
-        types.flat_map(|event| event.0).filter(|it| it.0 == "event_type").map(|it| it.1).collect();
+    let types_of = |event: &Box<RawValue>| match parse::<Members<Value>>(event.get()) {
+        Ok(members) => members.0.into_iter().filter(|it| it.0 == "event_type").map(|it| it.1).collect(),
+        // What is no object may be taken for its type.
+        Err(_) => match parse::<Value>(event.get()) {
+            Ok(Value::String(text)) if !text.starts_with("breakpoint_") => vec![],
+            Ok(Value::Array(_) | Value::String(_)) => vec![Value::Array(vec![])],
+            _ => vec![],
+        },
+    };
+    let types: Vec<Value> = events.flat_map(|member| types_of(&member.1)).collect();
     let (last, before) = types.split_last()?;
     let may_hide = |value: &Value| {
         value.is_object()
