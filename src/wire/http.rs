@@ -706,6 +706,9 @@ mod tests {
             "Host: a/b\r\n",
             "Host: \u{FC}\r\n",
             "Host: :80\r\n",
+            "Host: a:80x\r\n",
+            "Host: a:99999\r\n",
+            "Host: [::1]:x\r\n",
         ];
         for fields in bad {
             assert_eq!(with(fields), 400, "{fields:?}");
