@@ -59,7 +59,11 @@
 //!   interest, *then* loads the number, *then* stands in the log behind it. Whichever came first, one sees the other.
 //! - A shard's tail is loaded after the arrivals are marked, so nobody is called up to date too early.
 //! - A full channel becomes "scan all you watch" ([`stream::link`]): nothing is told twice, nothing is forgotten.
-//! - What the history drops is counted by topic and type; a cursor that comes back later says so with a gap.
+//! - What the history drops is counted by topic and type; a cursor that comes back later says so with a gap. Of a topic
+//!   that is dropped altogether its last number is remembered by name ([`stream::dropped`]); where a watcher begins, and
+//!   what it is told first, is decided in one place ([`hub::start`]).
+//! - What names a topic is a key with a generation ([`stream::key`]): one that has outlived its topic names nothing, and a
+//!   job's is no flow's.
 //! - A snapshot is whole from its newest event back to some number; what is older is counted the same way.
 //!
 //! `tests/simulation` interleaves the real sequencer and the real flush at each of these steps.
@@ -84,7 +88,8 @@
 //!
 //! - **event**: one line of the feed, numbered. **frame**: its bytes on the wire. **batch**: frames of consecutive
 //!   numbers in one buffer. **run**: adjacent events of one topic in a batch. **handle**: a run in a topic's log.
-//! - **topic**: a job, a flow, everything. **history**: all that is kept. **gap**: what could not be delivered.
+//! - **topic**: a job, a flow, everything. **life** of a topic: from its first event until it is dropped.
+//!   **history**: all that is kept. **gap**: what could not be delivered.
 //! - **watcher**: a connection's place in the stream. **cursor**: that place. **cohort**: watchers that want the
 //!   same of one topic. **tail**: the newest number that is delivered. **to lag**: to stand at an own place.
 //! - **publisher**: who feeds the daemon. **shard**: a thread with its connections.
