@@ -204,6 +204,7 @@ export interface ClientOptions {
 }
 
 export declare class LuxcastClient extends EventTarget implements AsyncIterable<AnyEvent | Gap> {
+  /** `url` is an endpoint's, or the live page's: that with `#job=J` is the job's monitor, without it all events. */
   constructor(url: string | URL, options?: ClientOptions);
 
   /** The address without since, events and token. */

@@ -64,6 +64,9 @@ const REFUSALS = new Map([
 ]);
 
 const MULTI_JOB_PATH = /\/api\/v1\/(websocket|ws)$/;
+const ENDPOINT_PATH = /\/api\/(?:v1\/)?(?:websocket|ws)(?:\/|$)/;
+/** The live page, with what stands in front of it. */
+const PAGE_PATH = /^(.*)\/console(?:\/.*)?$/;
 const JOB_PATH = /\/jobs\/[^/]+\/(monitor|debug)$/;
 /** Ids that are taken for directories in any address, also as %2e. */
 const DOTS_IN_PATH = /\/(?:jobs|flows)\/(?:\.|%2e){1,2}\/(?:monitor|debug)(?:[?#]|$)/i;
@@ -183,6 +186,18 @@ function checkedId(id) {
   if (isDots(id)) throw new TypeError(`an id is no part of an address if it is ${id}: only jobUrl can have that`);
   if (isId(id)) return id;
   throw new TypeError("an id is 1 to 128 characters out of A-Z a-z 0-9 _ . : -");
+}
+
+/** The endpoint that an address means: itself, or what the live page at this address shows, as `luxcast tail` has it. */
+function endpointOf(text) {
+  const url = parseUrl(text);
+  const page = PAGE_PATH.exec(url.pathname);
+  const { hash } = new URL(text, globalThis.location?.href);
+  const isOfJob = hash.startsWith("#job=");
+  if (ENDPOINT_PATH.test(url.pathname) || (page === null && !isOfJob)) return url;
+  if (page !== null) url.pathname = page[1];
+  if (hash !== "" && !isOfJob) throw new TypeError("an address of the live page has #job= and a job, or nothing");
+  return new URL(isOfJob ? jobUrl(url, decoded(hash.slice("#job=".length), "job")) : allUrl(url));
 }
 
 /** None of its errors repeats the text: there may be a token in it. */
@@ -454,7 +469,7 @@ export class LuxcastClient extends EventTarget {
 
   constructor(url, options = {}) {
     super();
-    const address = parseUrl(url);
+    const address = endpointOf(url);
     if (MULTI_JOB_PATH.test(address.pathname)) {
       this.#namedJob = address.searchParams.get("job_id");
       if (!isId(this.#namedJob)) {

@@ -54,6 +54,21 @@ function lines(from, to, rest = {}) {
   return Array.from({ length: to - from + 1 }, (_, place) => ({ type: kind(from + place), job_id: "j", n: from + place, ...rest }));
 }
 
+test("an address of the live page watches what the page shows", async (t) => {
+  const daemon = await Daemon.start(t);
+  const publisher = await Publisher.start(daemon);
+  const page = `http://${daemon.address}/console/`;
+  const job = watch(t, `${page}#job=plain`);
+  const all = watch(t, page);
+  for (const watcher of [job, all]) await watcher.connections(1);
+  publisher.publish({ type: "a", job_id: "other", n: 1 }, { type: "b", job_id: "plain", n: 2 });
+  for (const watcher of [job, all]) await watcher.has(2);
+  assert.deepEqual(job.events().map((event) => event.n), [2]);
+  assert.deepEqual(all.events().map((event) => event.n), [1, 2]);
+  for (const watcher of [job, all]) assert.deepEqual(watcher.told("error"), []);
+  publisher.close();
+});
+
 /** All that is `expected`, each once, in order; what is missing is missing at a gap. A snapshot, which has no number,
  *  is nobody's event. */
 function assertExact(story, expected, mayMiss = false) {

@@ -41,6 +41,33 @@ test("a job of dots, which no address can name, is named in a message", () => {
   }
 });
 
+test("an address of the live page is that of what the page shows", (t) => {
+  const cases = [
+    ["http://h:1/console/#job=plain", "ws://h:1/api/v1/ws/jobs/plain/monitor"],
+    [new URL("http://h:1/console/#job=plain"), "ws://h:1/api/v1/ws/jobs/plain/monitor"],
+    ["https://h/console/#job=a%3A1", "wss://h/api/v1/ws/jobs/a:1/monitor"],
+    ["ws://h:1/live/luxcast/console#job=j", "ws://h:1/live/luxcast/api/v1/ws/jobs/j/monitor"],
+    ["http://h:1/console/index.html#job=j", "ws://h:1/api/v1/ws/jobs/j/monitor"],
+    ["http://h:1/#job=j", "ws://h:1/api/v1/ws/jobs/j/monitor"],
+    ["https://h/live#job=j", "wss://h/live/api/v1/ws/jobs/j/monitor"],
+    ["http://h:1/console/#job=..", "ws://h:1/api/v1/websocket?job_id=.."],
+    ["http://h:1/console/", "ws://h:1/api/v1/ws/events"],
+    ["http://h:1/console", "ws://h:1/api/v1/ws/events"],
+    ["http://h:1/console/#", "ws://h:1/api/v1/ws/events"],
+    ["http://h:1/console/console/", "ws://h:1/console/api/v1/ws/events"],
+    ["ws://h:1/console/api/ws/events", "ws://h:1/console/api/ws/events"],
+    ["ws://h:1/console/api/ws/jobs/console/monitor", "ws://h:1/console/api/ws/jobs/console/monitor"],
+    ["ws://h:1/api/ws/jobs/console/monitor", "ws://h:1/api/ws/jobs/console/monitor"],
+    ["ws://h:1/consoles/api/ws/events", "ws://h:1/consoles/api/ws/events"],
+  ];
+  for (const [url, expected] of cases) {
+    assert.equal(new LuxcastClient(url, { WebSocket: fakeSockets() }).url, expected, String(url));
+  }
+  const { client, Socket } = fakeClient(t, {}, "http://h:1/console/?x=1&token=s%2B3&since=-10#job=j");
+  client.connect();
+  assert.equal(Socket.last.url.href, "ws://h:1/api/v1/ws/jobs/j/monitor?x=1&since=-10&token=s%2B3");
+});
+
 test("in a page, an address may be relative to it", (t) => {
   globalThis.location = { href: "https://h/prefix/console/", origin: "https://h" };
   t.after(() => delete globalThis.location);
@@ -72,6 +99,11 @@ test("wrong addresses and options are clear errors that repeat no secret", () =>
     [`${good}?token=s3cret%`, {}, /not well-formed/],
     ["ws://h/api/v1/websocket?token=s3cret", {}, /multi-job/],
     ["ws://h/api/v1/ws", {}, /multi-job/],
+    ["http://h/console/#job=", {}, /an id is/],
+    ["http://h/console/?token=s3cret#job=a%2Fs3cret", {}, /an id is/],
+    ["http://h/console/#job=s3cret%", {}, /not well-formed/],
+    ["http://h/console/#flow=s3cret", {}, /#job=/],
+    ["http://h/console/#token=s3cret", {}, /#job=/],
     [good, { token: "s3cret\n" }, /no token has/],
     [good, { token: "" }, /no token has/],
     [good, { token: 7 }, /no token has/],

@@ -120,7 +120,7 @@ class FakeDaemon:
                     line += 1
                     if event is None or line <= self.accepted.get(name, 0):
                         continue
-                    if event["type"] in self.refuses:
+                    if not isinstance(event["type"], str) or event["type"] in self.refuses:
                         refused += 1
                         errors += 1
                         if errors > self.errors_max:

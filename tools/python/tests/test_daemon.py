@@ -55,6 +55,18 @@ def test_a_refusal_of_the_daemon_is_counted(daemon: Daemon) -> None:
         assert (publisher.stats().refused, publisher.stats().delivered) == (1, 1)
 
 
+@pytest.mark.parametrize("event", [{}, {"op": "from", "line": 9}, {"type": 5}, {"type": None}, {"type": ["t"]}, {"type": 0.5}])
+def test_an_event_without_a_type_is_refused_and_harms_no_other(daemon: Daemon, event: dict[str, object]) -> None:
+    with Publisher(daemon.path) as publisher, daemon.watch("jobs/j/monitor") as watcher:
+        for n in range(2):
+            publisher.publish({"type": "t", "job_id": "j", "n": n})
+            assert publisher.publish({**event, "job_id": "j"}), "it is for the daemon to judge"
+            assert publisher.flush(PATIENCE)
+        stats = publisher.stats()
+        assert (stats.published, stats.delivered, stats.refused, stats.connections) == (4, 2, 2, 1)
+        assert _numbers(watcher.wait_for(2)) == [0, 1]
+
+
 def test_refusals_are_counted_however_many_come_at_once(daemon: Daemon) -> None:
     with Publisher(daemon.path) as publisher:
         for n in range(3000):

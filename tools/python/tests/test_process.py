@@ -249,3 +249,34 @@ def test_it_sends_where_the_standard_library_was_made_green(fake: FakeDaemon, pa
     code = f"{patch}\n{_GREEN}" if is_first else f"import luxcast\n{patch}\n{_GREEN}"
     _run(code, fake.path, warnings="ignore")
     assert fake.numbers() == list(range(1001))
+
+
+def _without(*names: str) -> str:
+    return f"""
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name in {names!r}: raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Missing())
+import luxcast.routilux
+try:
+    luxcast.routilux.install()
+    print("installed")
+except ImportError as error:
+    print(type(error).__name__, error.name, error)
+luxcast.routilux.uninstall()
+"""
+
+
+@pytest.mark.parametrize(
+    ("missing", "words"),
+    [
+        ("routilux", "ImportError routilux luxcast.routilux.install() needs Routilux, which cannot be imported here: pip"),
+        ("routilux.core.hooks", "ImportError routilux.core.hooks luxcast.routilux.install() does not know this Routilux"),
+        ("routilux.core.executor", "ImportError routilux.core.executor luxcast.routilux.install() does not know this"),
+    ],
+)
+def test_without_the_engine_install_says_what_is_missing(socket_path: str, missing: str, words: str) -> None:
+    # Routilux itself, where it is there, has warnings of its own.
+    assert _run(_without(missing), socket_path, warnings="ignore").startswith(words)
+    assert _run(_without(missing), socket_path, warnings="ignore", LUXCAST_DISABLED="1") == "installed\n"

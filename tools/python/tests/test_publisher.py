@@ -6,10 +6,12 @@ import inspect
 import json
 import logging
 import os
+import re
 import socket
 import threading
 import time
 import uuid
+from collections import UserString
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -24,6 +26,8 @@ import pytest
 from fake import FakeDaemon
 from luxcast import Publisher, Stats, default_paths
 from luxcast.head import Heads
+from luxcast.problems import KINDS_MAX, Problem, Problems
+from luxcast.report import Report
 from luxcast.sender import Sender
 from waiting import PATIENCE, wait_until
 
@@ -211,7 +215,8 @@ def test_what_is_no_event_is_counted_and_never_raises(fake: FakeDaemon) -> None:
 
     with _publisher(fake.path, line_bytes_max=1000) as publisher:
         nothing: Any = None
-        for event in (nothing, {}, {"type": 3}, {"op": "from", "line": 7}):
+        others: list[Any] = [nothing, [], "text", ["type"]]
+        for event in others:
             assert not publisher.publish(event)
         assert not publisher.publish({"type": "t", **{f"k{n}": n for n in range(500)}, "x": ["y" * 300] * 300})
         assert not publisher.publish(Odd())
@@ -498,6 +503,13 @@ def test_a_timestamp_stays_one_that_can_be_read(fake: FakeDaemon) -> None:
         ({"type": "t"}, "neither job_id nor flow_id"),
         ({"type": "t", "job_id": None}, "neither job_id nor flow_id"),
         ({"type": "a b", "job_id": "j"}, "type 'a b' has ' ' in it"),
+        ({"type": 5, "job_id": "j"}, "type 5 is no text"),
+        ({"type": ["t"], "job_id": "j"}, "type ['t'] is no text"),
+        ({"type": None, "job_id": "j"}, "it has no type"),
+        ({"type": float("nan"), "job_id": "j"}, "it has no type"),
+        ({"job_id": "j"}, "it has no type"),
+        ({"op": "from", "line": 7, "job_id": "j"}, "it has no type"),
+        ({}, "it has no type"),
         ({"type": "x" * 65, "job_id": "j"}, "has 65 characters, not 1 to 64"),
         ({"type": "t", "job_id": "j", "stream_seq": 1}, "stream_seq"),
     ],
@@ -513,6 +525,123 @@ def test_what_the_daemon_will_refuse_is_told_with_the_place_it_comes_from(
         line = frame.f_lineno - 1
         wait_until(lambda: "the daemon will refuse" in caplog.text, "the log tells")
         assert problem in caplog.text and f"{__file__}:{line}" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("event", "problem"),
+    [
+        (None, "an event was dropped: it is no mapping, but of type NoneType"),
+        ([1], "an event was dropped: it is no mapping, but of type list"),
+        ("job_started", "an event was dropped: it is no mapping, but of type str"),
+        ({"type": "t", "job_id": "j", **{f"k{n}": n for n in range(500)}}, "an event was dropped: even cut it is over"),
+    ],
+)
+@pytest.mark.parametrize("is_first", [False, True])
+def test_what_is_dropped_for_what_it_is_is_told_with_the_place_it_comes_from(
+    fake: FakeDaemon, event: Any, problem: str, is_first: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    with _publisher(fake.path, line_bytes_max=1000) as publisher:
+        if not is_first:
+            publisher.publish({"type": "t", "job_id": "j"})
+            assert publisher.flush(PATIENCE)
+        frame = inspect.currentframe()
+        assert frame is not None
+        assert not publisher.publish(event)
+        line = frame.f_lineno - 1
+        wait_until(lambda: problem in caplog.text, "the log tells at once")
+        assert f"{__file__}:{line}" in caplog.text
+        stats = publisher.stats()
+        assert stats.dropped_invalid + stats.dropped_too_large == 1
+        _assert_all_counted(stats)
+
+
+def _told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    told = [record.getMessage() for record in caplog.records]
+    return [message for message in told if "the daemon will refuse" in message]
+
+
+def test_each_kind_of_mistake_is_named_though_another_is_made_all_the_time(
+    fake: FakeDaemon, caplog: pytest.LogCaptureFixture
+) -> None:
+    with _publisher(fake.path) as publisher:
+        for n in range(61):
+            if n == 30:
+                publisher.publish({"type": "rare kind", "job_id": "j"})
+            else:
+                publisher.publish({"type": "t", "job_id": f"etl/{n}"})
+        wait_until(lambda: len(_told(caplog)) >= 2, "both are told at once")
+        publisher.publish({"type": "t", "job_id": "etl/61"})
+        wait_until(lambda: len(_told(caplog)) >= 3, "another place is another kind")
+        assert publisher.close(PATIENCE)
+    told = _told(caplog)
+    rare = [message for message in told if "type 'rare kind' has ' ' in it" in message]
+    assert len(rare) == 1 and "more like this" not in rare[0]
+    assert len({message.split("published at ")[1].split(" ")[0] for message in told}) == 3
+    often = [message for message in told if "etl/" in message and "etl/61" not in message]
+    assert 1 <= len(often) <= 3, "one at once, the rest with a number"
+    more = [int(found.group(1)) for message in often if (found := re.search(r"\((\d+) more like this\)", message))]
+    assert sum(more) + len(often) == 60
+
+
+def test_one_kind_of_mistake_at_one_place_is_told_at_most_so_often(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = 100.0
+    monkeypatch.setattr("luxcast.report.time.monotonic", lambda: clock)
+    problems, report = Problems(), Report(None, lambda error: None)
+    for second in range(25):
+        clock = 100.0 + second
+        problems.note(Problem("often", f"often {second}"), "a.py:6")
+        if second == 5:
+            problems.note(Problem("rare", "rare"), "a.py:8")
+        report.look(Stats(), problems.all())
+    assert [record.getMessage() for record in caplog.records] == [
+        "often 0, published at a.py:6",
+        "rare, published at a.py:8",
+        "often 10, published at a.py:6 (9 more like this)",
+        "often 20, published at a.py:6 (9 more like this)",
+    ]
+
+
+def test_kinds_of_mistakes_are_bounded(fake: FakeDaemon, caplog: pytest.LogCaptureFixture) -> None:
+    with _publisher(fake.path) as publisher:
+        for n in range(KINDS_MAX + 20):
+            code = compile("publisher.publish({'type': 't', 'job_id': 'a b'})", f"place-{n}", "exec")
+            exec(code, {"publisher": publisher})
+        assert publisher.close(PATIENCE)
+    told = _told(caplog)
+    assert all(any(f"place-{n}:" in message for message in told) for n in range(KINDS_MAX))
+    assert "more like this or another" in told[-1] and len(told) <= KINDS_MAX + 2
+
+
+def test_every_reason_of_the_daemons_refusals_is_named(fake: FakeDaemon, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "luxcast")
+    report = Report(None, lambda error: None)
+    for reason in ("bad_id: one", "bad_type: two", "bad_id: one"):
+        report.is_refused(reason)
+    report.look(Stats(published=3, refused=3), {})
+    assert "3 events refused by the daemon, for: bad_id: one; bad_type: two" in caplog.text
+    report.look(Stats(published=4, refused=4), {}, is_last=True)
+    report.is_refused("bad_id: three")
+    report.look(Stats(published=5, refused=5), {}, is_last=True)
+    assert [record.getMessage().split(", for: ")[1] for record in caplog.records[1:]] == [
+        "bad_id: one; bad_type: two",
+        "bad_id: three",
+    ]
+
+
+class _Word(Enum):
+    DONE = "done"
+
+
+@pytest.mark.parametrize("kind", [_Word.DONE, b"done", UserString("done"), numpy.str_("done")])
+def test_a_type_may_be_what_becomes_a_text(fake: FakeDaemon, kind: object) -> None:
+    with _publisher(fake.path) as publisher:
+        for n in range(2):
+            assert publisher.publish({"type": kind, "job_id": "j", "n": n})
+        assert publisher.flush(PATIENCE)
+        assert [event["type"] for event in fake.events] == ["done", "done"]
+        assert publisher.stats().delivered == 2
 
 
 def test_every_id_that_is_none_is_known_and_no_other() -> None:

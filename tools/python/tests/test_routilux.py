@@ -359,7 +359,7 @@ def test_names_that_are_no_ids_stay_apart_and_are_told(daemon: Daemon) -> None:
     assert ids["a_b"] == "a_b" and ids["a b"].startswith("a_b-") and ids["näheres"].startswith("n_heres-")
     jobs = {event["job_name"]: event["job_id"] for event in events}
     assert len(set(jobs.values())) == len(names)
-    assert all(what_is_wrong(id_) == "" for id_ in (*ids.values(), *jobs.values()))
+    assert all(what_is_wrong(id_) is None for id_ in (*ids.values(), *jobs.values()))
 
 
 def test_hooks_that_were_there_are_asked_and_come_back(socket_path: str) -> None:

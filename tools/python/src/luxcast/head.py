@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 from enum import Enum
+from math import isfinite
 from typing import Any, NamedTuple, Optional
 
+from luxcast.problems import Problem
 from luxcast.values import plain
 
 ID_CHARACTERS_MAX = 128
@@ -26,8 +28,14 @@ KNOWN_MAX = 4_096
 
 class Settled(NamedTuple):
     event: dict[str, Any]
-    problem: Optional[str]
+    problem: Optional[Problem]
     """Why the daemon will refuse it; None if it will not for its head."""
+
+
+class Wrong(NamedTuple):
+    rule: str
+    """The same for every value that breaks it."""
+    words: str
 
 
 class Heads:
@@ -36,7 +44,7 @@ class Heads:
     def __init__(self) -> None:
         self._known: set[tuple[object, object, object]] = set()
 
-    def is_good(self, event: dict[str, Any], kind: str) -> bool:
+    def is_good(self, event: dict[str, Any], kind: object) -> bool:
         """Whether nothing of the event needs to be settled, as far as it is remembered."""
         try:
             return (
@@ -44,13 +52,13 @@ class Heads:
                 and event.get("timestamp").__class__ is not Decimal
                 and "stream_seq" not in event
             )
-        except TypeError:  # a list as an id
+        except TypeError:  # a list as an id or as the type
             return False
 
-    def settle(self, event: dict[str, Any], kind: str) -> Settled:
+    def settle(self, event: dict[str, Any], kind: object) -> Settled:
         """Makes ids texts and times readable, in a copy where anything is to be changed, and finds what the daemon will
         refuse."""
-        settled = _with_effort(event)
+        settled = _with_effort(event, kind)
         if settled.problem is None and settled.event is event:
             if len(self._known) >= KNOWN_MAX:
                 self._known.clear()
@@ -58,10 +66,20 @@ class Heads:
         return settled
 
 
-def _with_effort(event: dict[str, Any]) -> Settled:
+def kind_of(value: object) -> object:
+    """An event's type as the line will have it: a text, unless it is none that the daemon takes."""
+    if isinstance(value, Enum):
+        value = value.value
+    if isinstance(value, float) and not isfinite(value):  # which would become a text
+        return None
+    return value if value is None or isinstance(value, (str, bool, int, float)) else plain(value)
+
+
+def _with_effort(event: dict[str, Any], kind: object) -> Settled:
     changed = {name: _id(event[name]) for name in ("job_id", "flow_id") if not _is_plain(event.get(name))}
-    if isinstance(event["type"], Enum):
-        changed["type"] = event["type"].value
+    # A line without `type` may be one of the feed's control lines, which an event must never be.
+    if kind is not event.get("type") or "type" not in event:
+        changed["type"] = kind
     if isinstance(event.get("timestamp"), Decimal):  # a text of digits is no time
         changed["timestamp"] = float(event["timestamp"])
     settled = {**event, **changed} if changed else event
@@ -84,16 +102,18 @@ def _id(value: object) -> object:
     return step if isinstance(step, str) else value
 
 
-def _problem(event: dict[str, Any]) -> Optional[str]:
+def _problem(event: dict[str, Any]) -> Optional[Problem]:
     if "stream_seq" in event:
-        return "stream_seq is for the daemon to give"
+        return Problem("stream_seq", "stream_seq is for the daemon to give")
+    if event["type"] is None:
+        return Problem("no type", "it has no type")
     if event.get("job_id") is None and event.get("flow_id") is None:
-        return "it has neither job_id nor flow_id"
+        return Problem("no id", "it has neither job_id nor flow_id")
     checks = (("type", TYPE_CHARACTERS_MAX), ("job_id", ID_CHARACTERS_MAX), ("flow_id", ID_CHARACTERS_MAX))
     for name, characters_max in checks:
         value = event.get(name)
         if value is not None and (wrong := what_is_wrong(value, characters_max)):
-            return f"{name} {_shown(value)} {wrong}"
+            return Problem(f"{name}: {wrong.rule}", f"{name} {_shown(value)} {wrong.words}")
     return None
 
 
@@ -104,13 +124,14 @@ def _shown(value: object) -> str:
         return f"of {type(value).__name__}"
 
 
-def what_is_wrong(value: object, characters_max: int = ID_CHARACTERS_MAX) -> str:
-    """With an id, or with a type; empty if the daemon takes it."""
+def what_is_wrong(value: object, characters_max: int = ID_CHARACTERS_MAX) -> Optional[Wrong]:
+    """With an id, or with a type; None if the daemon takes it."""
     if not isinstance(value, str):
-        return "is no text"
+        return Wrong("text", "is no text")
     if not 1 <= len(value) <= characters_max:
-        return f"has {len(value)} characters, not 1 to {characters_max}"
+        return Wrong("length", f"has {len(value)} characters, not 1 to {characters_max}")
     other = _OTHER.search(value)
     if other is not None:
-        return f"has {ascii(other.group())} in it, which is none of A-Z a-z 0-9 _ . : -"
-    return ""
+        words = f"has {ascii(other.group())} in it, which is none of A-Z a-z 0-9 _ . : -"
+        return Wrong("characters", words)
+    return None

@@ -11,6 +11,7 @@ from typing import Optional
 
 from luxcast.bell import Bell
 from luxcast.flight import Flight
+from luxcast.problems import Key, Noted, Problem, Problems
 from luxcast.stats import Stats
 from luxcast.values import shown
 
@@ -24,9 +25,9 @@ FLIGHT_BYTES_MAX = 1 << 20
 make room for others any more, so it is also at most a quarter of the buffer."""
 
 
-def rank(kind: str) -> int:
+def rank(kind: object) -> int:
     """The rank of an event of this type."""
-    return _RANKS.get(kind, LIFECYCLE)
+    return _RANKS.get(kind, LIFECYCLE) if isinstance(kind, str) else LIFECYCLE
 
 
 _Waiting = tuple[int, bytes]
@@ -68,8 +69,7 @@ class Outbox:
         self._last_fault = ""
         self.is_sender_failing = False
         """Whether the sender has failed, and not reached a daemon since."""
-        self._problems = 0
-        self._last_problem = ""
+        self._problems = Problems()
 
     def put(self, line: bytes, rank: int, is_cut: bool = False) -> bool:
         """Takes a line in, if need be by dropping older ones of the same rank or a lower one."""
@@ -154,16 +154,18 @@ class Outbox:
             self._last_fault = shown(error)
             self.is_sender_failing = self.is_sender_failing or is_failing
 
-    def note_problem(self, problem: str) -> None:
-        """An event that the daemon will refuse."""
+    def note_problem(self, problem: Problem, place: str) -> None:
+        """An event that the daemon will refuse, or that was dropped for what it is. The log is told of a new kind at
+        once."""
         with self._lock:
-            self._problems += 1
-            self._last_problem = problem
+            if self._problems.note(problem, place) or self._is_sender_asleep:
+                self._is_sender_asleep = False
+                self.bell.ring()
 
-    def problems(self) -> tuple[int, str]:
-        """How many events there were that the daemon will refuse, and what was wrong with the last one."""
+    def problems(self) -> dict[Key, Noted]:
+        """What was wrong with events so far."""
         with self._lock:
-            return self._problems, self._last_problem
+            return self._problems.all()
 
     def take(self, bytes_max: int) -> bytes:
         """The next lines in the order of `put`, which are in flight from now on; none while enough are."""

@@ -12,20 +12,24 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping
-from enum import Enum
 from types import FrameType, TracebackType
 from typing import Any, Callable, Optional, Union
 
 from luxcast.encode import encode
-from luxcast.head import Heads
+from luxcast.head import Heads, kind_of
 from luxcast.outbox import Outbox, rank
+from luxcast.problems import Problem
 from luxcast.report import Report
 from luxcast.sender import Sender
 from luxcast.settings import default_paths, is_disabled
 from luxcast.stats import Stats
+from luxcast.values import shown
 
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,90}")
 """What the daemon takes as a name, with room for what makes it the only one."""
+
+SHOWN_MAX = 200
+"""Characters that are told of why an event could not be read."""
 
 STOP_SECONDS_MAX = 1.0
 """For the sender's thread to notice that it has to stop. It may be within a log handler of any slowness."""
@@ -98,28 +102,39 @@ class Publisher:
             return False
         outbox = self._outbox
         try:
-            whole = event if isinstance(event, dict) else dict(event) if isinstance(event, Mapping) else {}
-            kind = whole.get("type")
-            if isinstance(kind, Enum):
-                kind = kind.value
-            if not isinstance(kind, str):
+            if not isinstance(event, (dict, Mapping)):
                 outbox.count_invalid()
-                return False
+                words = f"an event was dropped: it is no mapping, but of type {type(event).__name__}"
+                return self._drop(Problem("no mapping", words), sys._getframe(1))
+            whole = event if isinstance(event, dict) else dict(event)
+            kind = whole.get("type")
+            if kind.__class__ is not str:
+                kind = kind_of(kind)
             if not self._heads.is_good(whole, kind):
                 whole, problem = self._heads.settle(whole, kind)
                 if problem is not None:
-                    outbox.note_problem(f"{problem}, published at {_place(sys._getframe(1))}")
+                    words = f"an event that the daemon will refuse: {problem.words}"
+                    outbox.note_problem(Problem(problem.kind, words), _place(sys._getframe(1)))
             line, is_cut = encode(whole, self._line_bytes_max)
             if line is None:
                 outbox.count_too_large()
-                return False
+                words = f"an event was dropped: even cut it is over {self._line_bytes_max} bytes"
+                return self._drop(Problem("too large", words), sys._getframe(1))
             is_kept = outbox.put(line, rank(kind), is_cut)
             if self._sender is None or self._sender.has_ended:
                 self._start()
             return is_kept and not outbox.is_sender_failing
-        except Exception:
+        except Exception as error:
             outbox.count_fault()
-            return False
+            words = f"an event was lost, as reading it failed: {ascii(shown(error))[:SHOWN_MAX]}"
+            return self._drop(Problem(f"fault {type(error).__name__}", words), sys._getframe(1))
+
+    def _drop(self, problem: Problem, caller: FrameType) -> bool:
+        """Has the log told, for which the sender's thread is needed; False."""
+        self._outbox.note_problem(problem, _place(caller))
+        if self._sender is None or self._sender.has_ended:
+            self._start()
+        return False
 
     def count_fault(self) -> None:
         """Counts something that failed on the way here and was kept from the engine."""

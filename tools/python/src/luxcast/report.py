@@ -7,10 +7,14 @@ import logging
 import time
 from typing import Callable, Optional
 
+from luxcast.problems import Key, Noted
 from luxcast.stats import Stats
 
 SECONDS = 10.0
-"""Between two lines about what was lost, and between two about events that the daemon will refuse."""
+"""Between two lines about what was lost, and between two about one kind of mistake at one place."""
+
+REASONS_MAX = 8
+"""Reasons of the daemon's refusals that one line has room for."""
 
 
 class Report:
@@ -24,10 +28,12 @@ class Report:
         self._told = Stats()
         self._stats = Stats()
         self._told_at = -SECONDS
-        self._problems_told = 0
-        self._problems = (0, "")
-        self._problem_told_at = -SECONDS
-        self._reason = ""
+        self._problems: dict[Key, Noted] = {}
+        self._problems_told: dict[Key, tuple[int, float]] = {}
+        """How many of each were told, and when."""
+        self._reasons: dict[str, None] = {}
+        """Of refusals, in the order of their first, since the last line about them; those of that line until then."""
+        self._are_reasons_told = False
 
     def is_there(self, path: str) -> None:
         self._say(logging.INFO, "publishing to the daemon at %s", path)
@@ -40,8 +46,12 @@ class Report:
         self._is_gone = True
 
     def is_refused(self, reason: str) -> None:
-        """Why a line was refused: the last reason is told with the next count."""
-        self._reason = reason
+        """Why a line was refused: each reason is told with the next count."""
+        if self._are_reasons_told:
+            self._reasons.clear()
+            self._are_reasons_told = False
+        if len(self._reasons) < REASONS_MAX:
+            self._reasons[reason] = None
 
     def is_misspelt(self, variable: str) -> None:
         self._say(
@@ -51,26 +61,29 @@ class Report:
     @property
     def has_news(self) -> bool:
         """Whether there is something that the log does not tell yet."""
-        return any(self._news(self._stats)) or self._problems[0] > self._problems_told
+        return any(self._news(self._stats)) or any(self._untold(key) for key in self._problems)
 
-    def look(self, stats: Stats, problems: tuple[int, str], is_last: bool = False) -> None:
+    def look(self, stats: Stats, problems: dict[Key, Noted], is_last: bool = False) -> None:
         """Tells what there is to tell, unless the like was told a moment ago and there will be another look."""
         self._stats = stats
         self._problems = problems
         now = time.monotonic()
-        if problems[0] > self._problems_told and (now >= self._problem_told_at + SECONDS or is_last):
-            self._tell_problem()
-            self._problem_told_at = now
+        for key in problems:
+            _, told_at = self._problems_told.get(key, (0, -SECONDS))
+            if self._untold(key) and (now >= told_at + SECONDS or is_last):
+                self._tell_problem(key)
+                self._problems_told[key] = (problems[key].number, now)
         if any(self._news(stats)) and (now >= self._told_at + SECONDS or is_last):
             self._tell_losses(stats)
             self._told_at = now
 
-    def _tell_problem(self) -> None:
-        count, last = self._problems
-        others = count - self._problems_told - 1
-        more = f" ({others} more like this or another)" if others else ""
-        self._say(logging.WARNING, "an event that the daemon will refuse: %s%s", last, more)
-        self._problems_told = count
+    def _untold(self, key: Key) -> int:
+        return self._problems[key].number - self._problems_told.get(key, (0, 0.0))[0]
+
+    def _tell_problem(self, key: Key) -> None:
+        noted, others = self._problems[key], self._untold(key) - 1
+        like = "like this or another" if noted.is_mixed else "like this"
+        self._say(logging.WARNING, "%s%s", noted.last, f" ({others} more {like})" if others else "")
 
     def _tell_losses(self, stats: Stats) -> None:
         dropped, refused, faults, sender_faults = self._news(stats)
@@ -89,8 +102,9 @@ class Report:
                 stats.waiting,
             )
         if refused:
-            last = f", the last one that it named: {self._reason}" if self._reason else ", none of them named"
-            self._say(logging.WARNING, "%d events refused by the daemon%s", refused, last)
+            named = f", for: {'; '.join(self._reasons)}" if self._reasons else ", none of them named"
+            self._say(logging.WARNING, "%d events refused by the daemon%s", refused, named)
+            self._are_reasons_told = True
         if faults:
             self._say(logging.WARNING, "%d events lost by a fault of luxcast's own", faults)
         if sender_faults:

@@ -26,7 +26,7 @@ class Stats:
     dropped_too_large: int = 0
     """Over `line_bytes_max` even when cut."""
     dropped_invalid: int = 0
-    """Not a mapping with a text as `type`."""
+    """Not a mapping."""
     dropped_closed: int = 0
     """Published after `close`, or not acknowledged within its deadline: these may have arrived nevertheless."""
     waiting: int = 0

@@ -63,6 +63,17 @@ class Installation:
             self._recorder.begin_anew()
 
 
+def _in_words(error: ImportError) -> ImportError:
+    """Says what is missing, and to whom."""
+    words = "luxcast.routilux.install() needs Routilux, which cannot be imported here"
+    missing = error.name or ""
+    if missing == "routilux":
+        words += ": pip install routilux"
+    elif missing.startswith("routilux."):
+        words = f"luxcast.routilux.install() does not know this Routilux, which has no {missing}"
+    return ImportError(f"{words} ({error})", name=error.name, path=error.path)
+
+
 _installing = threading.Lock()
 _installation: Optional[Installation] = None
 
@@ -76,7 +87,7 @@ def install(
     """Sends what the engine does from now on.
 
     Makes a publisher to the daemon at `path` (or its usual place) unless one is given. Does nothing if it is there
-    already. Raises ImportError without Routilux, nothing where luxcast is disabled.
+    already. Raises ImportError without Routilux, which says so; nothing where luxcast is disabled.
 
     A job for which the engine has had nothing to do for `idle_seconds` is told to be over, since the engine itself ends
     none; with None, only what `complete_job` ends.
@@ -88,7 +99,12 @@ def install(
         if _installation is not None:
             _installation.uninstall()
         given = publisher if publisher is not None else Publisher(path, name="routilux")
-        _installation = Installation(given, publisher is None, idle_seconds)
+        try:
+            _installation = Installation(given, publisher is None, idle_seconds)
+        except ImportError as error:
+            if publisher is None:
+                given.close(0)
+            raise _in_words(error) from error
         return _installation
 
 
