@@ -266,10 +266,11 @@ test("the panel and the clipboard have the text as it came", async (t) => {
 });
 
 test("on plain HTTP a copy is made without a clipboard", async (t) => {
-  const { page } = await watch(t, [at(0, { type: "note", n: 1 })], { page: { permissions: ["clipboard-read"] } });
+  // An id that begins like an option is none.
+  const { page } = await watch(t, [at(0, { type: "note", job_id: "-1", n: 1 })], { job: "-1", page: { permissions: ["clipboard-read"] } });
   await page.evaluate(() => Object.defineProperty(navigator.clipboard, "writeText", { value: undefined }));
   await hasTold(page, 1);
-  for (const [button, words] of [["#copy-tail", "luxcast tail --job job-1"], ["#detail-copy", '"type":"note"']]) {
+  for (const [button, words] of [["#copy-tail", "luxcast tail --job=-1 --since start"], ["#detail-copy", '"type":"note"']]) {
     if (button === "#detail-copy") await rowOf(page, "note").click();
     await page.locator(button).click();
     await page.locator(`${button}:text-is("Copied")`).waitFor();

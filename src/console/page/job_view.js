@@ -69,7 +69,7 @@ export class JobView {
     this.#turns.port1.onmessage = () => this.#catchUp();
     jobs.addEventListener("change", () => this.#tellHead());
     document.getElementById("copy-tail").addEventListener("click", ({ target }) => {
-      copy(target, `luxcast tail --job ${this.#id} --since start --url ${base()}`);
+      copy(target, `luxcast tail --job=${this.#id} --since start --url ${base()}`);
     });
     document.getElementById("notice-close").addEventListener("click", () => {
       this.#gapText = "";
