@@ -427,3 +427,57 @@ test("text that is read from the right keeps to its cell", async (t) => {
   assert.deepEqual(cells, ["isolate", "isolate", "isolate", "isolate"]);
   assert.equal(await page.locator("#lane-names b").last().evaluate((name) => getComputedStyle(name).unicodeBidi), "isolate");
 });
+
+/** Cells and fields whose text finds no room, names aside. */
+const cutOff = (page) =>
+  page.evaluate(() => {
+    const isCut = (cell) => getComputedStyle(cell).position !== "absolute" && cell.scrollWidth > cell.clientWidth;
+    const cells = [...document.querySelectorAll("#list .row > span:not(.name)")].filter(isCut).map((cell) => cell.textContent);
+    const search = document.getElementById("search");
+    const context = document.createElement("canvas").getContext("2d");
+    context.font = getComputedStyle(search).font;
+    const { paddingLeft, paddingRight } = getComputedStyle(search);
+    const room = search.clientWidth - parseFloat(paddingLeft) - parseFloat(paddingRight);
+    return context.measureText(search.placeholder).width > room ? [...cells, search.placeholder] : cells;
+  });
+
+test("a phone's page is no wider than the phone, and its buttons can be reached, with a token and without", async (t) => {
+  const open = await Daemon.start(t);
+  const publisher = await Publisher.start(open);
+  publisher.publish(at(0, { type: "job_started", n: 1 }));
+  await publisher.taken();
+  const closed = await guarded(t);
+  for (const [daemon, words] of [[open, "live"], [closed, "a token is needed here"]]) {
+    for (const hash of ["", "#job=job-1"]) {
+      const page = await openPage(t, `${consoleOf(daemon)}${hash}`, { viewport: { width: 320, height: 640 } });
+      if (daemon === closed) {
+        await page.locator("#token-dialog").waitFor();
+        await page.keyboard.press("Escape");
+      }
+      await page.locator(`#status:text-is("${words}")`).waitFor();
+      for (const width of [320, 360, 390, 430]) {
+        await page.setViewportSize({ width, height: 640 });
+        const wide = await page.evaluate(() => [document.documentElement, document.body, document.getElementById("bar")].map(({ scrollWidth }) => scrollWidth));
+        assert.deepEqual(wide, [width, width, width], `${words} ${hash}`);
+        for (const id of ["#daemon-button", "#token-button", "#theme"]) {
+          const { x, width: own } = await page.locator(id).boundingBox();
+          assert.ok(x >= 0 && x + own <= width, `${id} at ${width}: ${words} ${hash}`);
+        }
+        assert.ok(await page.evaluate(() => document.getElementById("status").scrollWidth <= document.getElementById("status").clientWidth), words);
+      }
+    }
+  }
+});
+
+test("nothing in the list of jobs is cut off, beside an open job, on a phone and in full", async (t) => {
+  const lasted = (job_id, seconds) => [at(-1000 * seconds, { type: "job_started", job_id }), at(0, { type: "job_completed", job_id, n: job_id })];
+  const lines = [["a", 3_599], ["b", 86_340], ["c", 8_722_800]].flatMap(([id, seconds]) => lasted(id, seconds));
+  const { page } = await watch(t, lines, { job: "a" });
+  await hasTold(page, "a");
+  for (const [hash, width] of [["#job=a", 1_280], ["#job=a", 970], ["", 320], ["", 700], ["", 1_280]]) {
+    await page.evaluate((hash) => (location.hash = hash), hash);
+    await page.setViewportSize({ width, height: 700 });
+    await jobOf(page, "c").locator(".duration:text-is('100 d 23 h')").waitFor();
+    assert.deepEqual(await cutOff(page), [], `${hash} ${width}`);
+  }
+});
