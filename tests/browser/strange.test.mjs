@@ -77,6 +77,35 @@ test("an event without a readable time has its arrival, past and live", async (t
   await page.waitForFunction(() => /^\d\d:\d\d:\d\d\.\d{3}$/.test(document.querySelector("#events .row:last-child .time")?.textContent) && document.querySelectorAll("#events .row").length === 6);
 });
 
+for (const job_id of ["..", "."]) {
+  test(`the past of the job ${job_id} has its arrivals too`, async (t) => {
+    const daemon = await Daemon.start(t);
+    const publisher = await Publisher.start(daemon);
+    publisher.publish({ type: "job_started", job_id }, { type: "note", job_id, n: 1 });
+    await publisher.taken();
+    const page = await openPage(t, consoleOf(daemon));
+    const asked = [];
+    await page.route(/\/console\/arrivals/, async (route) => {
+      const answer = await route.fetch();
+      const { arrivals } = await answer.json();
+      asked.push([answer.status(), new URL(route.request().url()).search]);
+      await route.fulfill({ json: { arrivals: arrivals.map(([seq]) => [seq, BEGIN]) } });
+    });
+    await page.evaluate((id) => (location.hash = `#job=${id}`), job_id);
+    await hasTold(page, 1);
+    await page.waitForFunction(() => document.querySelectorAll("#events .row").length === 2);
+    const arrived = new Date(BEGIN).toTimeString().slice(0, 8);
+    for (const time of await page.locator("#events .row .time").allTextContents()) assert.ok(time.startsWith(arrived), `${time}, not ${arrived}`);
+    assert.equal(asked.length, 1);
+    assert.equal(asked[0][0], 200, asked[0][1]);
+    publisher.publish({ type: "live", job_id, n: 2 });
+    await hasTold(page, 2);
+    await rowOf(page, "live").waitFor();
+    assert.ok(!(await rowOf(page, "live").locator(".time").textContent()).startsWith(arrived));
+    assert.equal(asked.length, 1, "what comes live has its arrival from the page's own clock");
+  });
+}
+
 test("foreign values cost nothing but themselves", async (t) => {
   const odd = { toString: 1, valueOf: null };
   const members = ["timestamp", "routine_id", "data", "event", "breakpoint", "context", "metrics", "error"];

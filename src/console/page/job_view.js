@@ -8,7 +8,7 @@ import { isGoing } from "./jobs.js";
 import { Lanes } from "./lanes.js";
 import { EVENTS_MAX } from "./log.js";
 import { LuxcastClient, isId, jobUrl, readTimestamp, textOf } from "./luxcast.js";
-import { base, isAboutToken, token } from "./session.js";
+import { base, isAboutToken, listening, token } from "./session.js";
 import { Timeline } from "./timeline.js";
 import * as words from "./words.js";
 
@@ -130,7 +130,8 @@ export class JobView {
     if (!isId(id)) return this.#say("That is no name of a job");
     let client;
     try {
-      client = new LuxcastClient(jobUrl(base(), id), { since: "start", token: token() });
+      const WebSocket = listening((newest) => this.#client === client && this.#handleStatus({ status: "connected", stream_seq: newest }));
+      client = new LuxcastClient(jobUrl(base(), id), { since: "start", token: token(), WebSocket });
     } catch (error) {
       return this.#say(`This job cannot be watched from a browser: ${error.message}`);
     }
