@@ -356,6 +356,22 @@ test("attempts are told apart, an end that is late is its run's, and one wrong c
   await page.waitForFunction(() => document.querySelector('#lane-names button[data-name="load"] small').textContent === "2 runs · 4.0 s");
 });
 
+test("what has no time of its own sets no scale for a publisher whose clock is hours behind", async (t) => {
+  const [hour, minute] = [3_600_000, 60_000];
+  const run = [at(-6 * hour, { type: "job_started" }), at(-6 * hour, { type: "routine_started", routine_id: "load" }), ...Array.from({ length: 30 }, (_, n) => at(-6 * hour + n * 2_000, { type: "note" })), at(-6 * hour + minute, { type: "routine_completed", routine_id: "load", n: 33 })];
+  const { page } = await watch(t, [...run, at(-11.5 * hour, { type: "note" }), { type: "note", job_id: "job-1" }, { type: "job_failed", job_id: "job-1", n: 36 }]);
+  await hasTold(page, 36);
+  await page.locator("#job-status[data-status=failed]").waitFor();
+  const name = await page.locator('#lane-names button[data-name="load"]').boundingBox();
+  const box = await page.locator("#picture").boundingBox();
+  for (const share of [0.1, 0.5, 0.9]) {
+    await page.mouse.click(box.x + box.width * share, name.y + name.height / 2);
+    await page.locator("#detail").waitFor({ timeout: 10_000 });
+    assert.equal(JSON.parse(await text(page, "#detail-raw")).n, 33);
+    await page.locator("#detail-close").click();
+  }
+});
+
 test("a job whose start was told by a clock that stood at 1970 did not take half a century", async (t) => {
   const { page } = await watch(t, [at(0, { type: "job_started", timestamp: "1970-01-01T00:00:00Z" }), at(1_000, { type: "note" }), at(3_000, { type: "job_completed", n: 3 })]);
   await hasTold(page, 3);

@@ -232,7 +232,7 @@ export class JobView {
     const entry = new Entry(message, { text, arrival: arrival ?? this.#arrivals(message.stream_seq) });
     this.#events.add(entry);
     if (entry.isGap) this.#addGap(message);
-    else this.#timeline.add(message, entry.at, entry, arrival);
+    else this.#timeline.add(message, entry.at, entry, arrival, entry.isSaid);
     if (this.#lostAt !== null && message.stream_seq > this.#lostAt) this.#lostAt = null;
     if (this.#timeline.error === message) this.#failure = entry;
     const { dropped, entries } = this.#events.log;
