@@ -77,6 +77,35 @@ test("an event without a readable time has its arrival, past and live", async (t
   await page.waitForFunction(() => /^\d\d:\d\d:\d\d\.\d{3}$/.test(document.querySelector("#events .row:last-child .time")?.textContent) && document.querySelectorAll("#events .row").length === 6);
 });
 
+for (const job_id of ["..", "."]) {
+  test(`the past of the job ${job_id} has its arrivals too`, async (t) => {
+    const daemon = await Daemon.start(t);
+    const publisher = await Publisher.start(daemon);
+    publisher.publish({ type: "job_started", job_id }, { type: "note", job_id, n: 1 });
+    await publisher.taken();
+    const page = await openPage(t, consoleOf(daemon));
+    const asked = [];
+    await page.route(/\/console\/arrivals/, async (route) => {
+      const answer = await route.fetch();
+      const { arrivals } = await answer.json();
+      asked.push([answer.status(), new URL(route.request().url()).search]);
+      await route.fulfill({ json: { arrivals: arrivals.map(([seq]) => [seq, BEGIN]) } });
+    });
+    await page.evaluate((id) => (location.hash = `#job=${id}`), job_id);
+    await hasTold(page, 1);
+    await page.waitForFunction(() => document.querySelectorAll("#events .row").length === 2);
+    const arrived = new Date(BEGIN).toTimeString().slice(0, 8);
+    for (const time of await page.locator("#events .row .time").allTextContents()) assert.ok(time.startsWith(arrived), `${time}, not ${arrived}`);
+    assert.equal(asked.length, 1);
+    assert.equal(asked[0][0], 200, asked[0][1]);
+    publisher.publish({ type: "live", job_id, n: 2 });
+    await hasTold(page, 2);
+    await rowOf(page, "live").waitFor();
+    assert.ok(!(await rowOf(page, "live").locator(".time").textContent()).startsWith(arrived));
+    assert.equal(asked.length, 1, "what comes live has its arrival from the page's own clock");
+  });
+}
+
 test("foreign values cost nothing but themselves", async (t) => {
   const odd = { toString: 1, valueOf: null };
   const members = ["timestamp", "routine_id", "data", "event", "breakpoint", "context", "metrics", "error"];
@@ -266,10 +295,11 @@ test("the panel and the clipboard have the text as it came", async (t) => {
 });
 
 test("on plain HTTP a copy is made without a clipboard", async (t) => {
-  const { page } = await watch(t, [at(0, { type: "note", n: 1 })], { page: { permissions: ["clipboard-read"] } });
+  // An id that begins like an option is none.
+  const { page } = await watch(t, [at(0, { type: "note", job_id: "-1", n: 1 })], { job: "-1", page: { permissions: ["clipboard-read"] } });
   await page.evaluate(() => Object.defineProperty(navigator.clipboard, "writeText", { value: undefined }));
   await hasTold(page, 1);
-  for (const [button, words] of [["#copy-tail", "luxcast tail --job job-1"], ["#detail-copy", '"type":"note"']]) {
+  for (const [button, words] of [["#copy-tail", "luxcast tail --job=-1 --since start"], ["#detail-copy", '"type":"note"']]) {
     if (button === "#detail-copy") await rowOf(page, "note").click();
     await page.locator(button).click();
     await page.locator(`${button}:text-is("Copied")`).waitFor();
@@ -324,6 +354,22 @@ test("attempts are told apart, an end that is late is its run's, and one wrong c
   assert.equal(await press(0.6), 4);
   await page.locator("#attempt").selectOption("all");
   await page.waitForFunction(() => document.querySelector('#lane-names button[data-name="load"] small').textContent === "2 runs · 4.0 s");
+});
+
+test("what has no time of its own sets no scale for a publisher whose clock is hours behind", async (t) => {
+  const [hour, minute] = [3_600_000, 60_000];
+  const run = [at(-6 * hour, { type: "job_started" }), at(-6 * hour, { type: "routine_started", routine_id: "load" }), ...Array.from({ length: 30 }, (_, n) => at(-6 * hour + n * 2_000, { type: "note" })), at(-6 * hour + minute, { type: "routine_completed", routine_id: "load", n: 33 })];
+  const { page } = await watch(t, [...run, at(-11.5 * hour, { type: "note" }), { type: "note", job_id: "job-1" }, { type: "job_failed", job_id: "job-1", n: 36 }]);
+  await hasTold(page, 36);
+  await page.locator("#job-status[data-status=failed]").waitFor();
+  const name = await page.locator('#lane-names button[data-name="load"]').boundingBox();
+  const box = await page.locator("#picture").boundingBox();
+  for (const share of [0.1, 0.5, 0.9]) {
+    await page.mouse.click(box.x + box.width * share, name.y + name.height / 2);
+    await page.locator("#detail").waitFor({ timeout: 10_000 });
+    assert.equal(JSON.parse(await text(page, "#detail-raw")).n, 33);
+    await page.locator("#detail-close").click();
+  }
 });
 
 test("a job whose start was told by a clock that stood at 1970 did not take half a century", async (t) => {
@@ -425,4 +471,58 @@ test("text that is read from the right keeps to its cell", async (t) => {
   const cells = await page.locator("#events .row > span").evaluateAll((cells) => cells.map((cell) => getComputedStyle(cell).unicodeBidi));
   assert.deepEqual(cells, ["isolate", "isolate", "isolate", "isolate"]);
   assert.equal(await page.locator("#lane-names b").last().evaluate((name) => getComputedStyle(name).unicodeBidi), "isolate");
+});
+
+/** Cells and fields whose text finds no room, names aside. */
+const cutOff = (page) =>
+  page.evaluate(() => {
+    const isCut = (cell) => getComputedStyle(cell).position !== "absolute" && cell.scrollWidth > cell.clientWidth;
+    const cells = [...document.querySelectorAll("#list .row > span:not(.name)")].filter(isCut).map((cell) => cell.textContent);
+    const search = document.getElementById("search");
+    const context = document.createElement("canvas").getContext("2d");
+    context.font = getComputedStyle(search).font;
+    const { paddingLeft, paddingRight } = getComputedStyle(search);
+    const room = search.clientWidth - parseFloat(paddingLeft) - parseFloat(paddingRight);
+    return context.measureText(search.placeholder).width > room ? [...cells, search.placeholder] : cells;
+  });
+
+test("a phone's page is no wider than the phone, and its buttons can be reached, with a token and without", async (t) => {
+  const open = await Daemon.start(t);
+  const publisher = await Publisher.start(open);
+  publisher.publish(at(0, { type: "job_started", n: 1 }));
+  await publisher.taken();
+  const closed = await guarded(t);
+  for (const [daemon, words] of [[open, "live"], [closed, "a token is needed here"]]) {
+    for (const hash of ["", "#job=job-1"]) {
+      const page = await openPage(t, `${consoleOf(daemon)}${hash}`, { viewport: { width: 320, height: 640 } });
+      if (daemon === closed) {
+        await page.locator("#token-dialog").waitFor();
+        await page.keyboard.press("Escape");
+      }
+      await page.locator(`#status:text-is("${words}")`).waitFor();
+      for (const width of [320, 360, 390, 430]) {
+        await page.setViewportSize({ width, height: 640 });
+        const wide = await page.evaluate(() => [document.documentElement, document.body, document.getElementById("bar")].map(({ scrollWidth }) => scrollWidth));
+        assert.deepEqual(wide, [width, width, width], `${words} ${hash}`);
+        for (const id of ["#daemon-button", "#token-button", "#theme"]) {
+          const { x, width: own } = await page.locator(id).boundingBox();
+          assert.ok(x >= 0 && x + own <= width, `${id} at ${width}: ${words} ${hash}`);
+        }
+        assert.ok(await page.evaluate(() => document.getElementById("status").scrollWidth <= document.getElementById("status").clientWidth), words);
+      }
+    }
+  }
+});
+
+test("nothing in the list of jobs is cut off, beside an open job, on a phone and in full", async (t) => {
+  const lasted = (job_id, seconds) => [at(-1000 * seconds, { type: "job_started", job_id }), at(0, { type: "job_completed", job_id, n: job_id })];
+  const lines = [["a", 3_599], ["b", 86_340], ["c", 8_722_800]].flatMap(([id, seconds]) => lasted(id, seconds));
+  const { page } = await watch(t, lines, { job: "a" });
+  await hasTold(page, "a");
+  for (const [hash, width] of [["#job=a", 1_280], ["#job=a", 970], ["", 320], ["", 700], ["", 1_280]]) {
+    await page.evaluate((hash) => (location.hash = hash), hash);
+    await page.setViewportSize({ width, height: 700 });
+    await jobOf(page, "c").locator(".duration:text-is('100 d 23 h')").waitFor();
+    assert.deepEqual(await cutOff(page), [], `${hash} ${width}`);
+  }
 });

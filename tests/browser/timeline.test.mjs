@@ -206,6 +206,31 @@ test("one wrong clock sets no scale, wherever it stands among the events", () =>
   assert.deepEqual([from - BEGIN, to - BEGIN], [0, 3 * 86_400_000]);
 });
 
+test("an event without a time of its own sets no scale, wherever the publisher's clock stands", () => {
+  const [hour, minute] = [3_600_000, 60_000];
+  const good = [at(0, { type: "job_started" }), ...Array.from({ length: 32 }, (_, n) => at((n + 1) * 1_800, { type: "note" })), at(minute, { type: "routine_started", routine_id: "a" })];
+  const rangeOf = (events, strays) => {
+    const timeline = timelineOf(...events);
+    for (const [millis, type, isSaid = false] of strays) timeline.add({ type, job_id: "j" }, BEGIN + millis, undefined, null, isSaid);
+    const { from, to } = timeline.attempt.range;
+    return [from - BEGIN, to - BEGIN];
+  };
+  for (const far of [-9 * hour, -3 * hour, 3 * hour, 9 * hour]) {
+    for (const type of ["note", "job_failed", "routine_completed"]) {
+      assert.deepEqual(rangeOf(good, [[far, type]]), [0, minute], `${type} ${far / hour}`);
+      assert.deepEqual(rangeOf(good, [[-5.5 * hour, "note", true], [far, type]]), [0, minute], `a note of 15:30 and ${type} ${far / hour}`);
+    }
+  }
+  // One that is near does not reach out for what is far.
+  assert.deepEqual(rangeOf(good, [[-5.5 * hour, "note", true], [50 * minute, "note"]]), [0, 50 * minute]);
+  assert.deepEqual(rangeOf([at(0, { type: "job_started" })], [[3 * hour, "job_failed"]]), [0, 0]);
+  // Three are evidence, if they are one in twenty, whoever tells their time and whatever stands between.
+  assert.deepEqual(rangeOf(good, [[-9 * hour, "note"], [-9 * hour, "note"], [-9 * hour, "note"]]), [-9 * hour, minute]);
+  assert.deepEqual(rangeOf(good, [...Array(3).fill([-9 * hour, "note"]), [-5.5 * hour, "note", true]]), [-9 * hour, minute]);
+  // Where nothing tells its time, the arrivals are the scale.
+  assert.deepEqual(rangeOf([], [[0, "job_started"], [2 * hour, "note"], [5 * hour, "job_completed"]]), [0, 5 * hour]);
+});
+
 test("a lost job is lost until another event comes, and its run may still end", () => {
   const timeline = timelineOf(at(0, { type: "job_started" }), began(10, "a"), at(90, { type: "metrics", metrics: { status: "lost" } }));
   assert.deepEqual([timeline.status, timeline.isLost], ["running", true]);

@@ -14,7 +14,10 @@ export class Entry {
     this.type = message.type;
     this.kind = words.kind(message);
     this.routine = words.routine(message);
-    this.at = readTimestamp(message.timestamp) ?? arrival;
+    const said = readTimestamp(message.timestamp);
+    this.at = said ?? arrival;
+    /** `at` is what the event says. */
+    this.isSaid = said !== null;
     this.seq = message.stream_seq ?? null;
     if (text === null) this.kept = message;
   }

@@ -8,33 +8,33 @@ const BOUND_MS_MAX = 30 * 86_400_000;
 /** A cluster counts that has this share of the events, and so many. */
 const SHARE_MIN = 0.05;
 const EVENTS_MIN = 3;
-/** Or one that is no further away than so many times what is known. */
-const REACH = 100;
 /** Beyond, the two nearest become one. */
 const CLUSTERS_MAX = 200;
 
 export class Extent {
-  /** `{ from, to, count, bounds }` in the order of time, more than `APART_MS` from each other. */
+  /** `{ from, to, count, said, bounds, arrivedBounds }` in the order of time, more than `APART_MS` from each other. `said`
+   *  is how many of them tell their time themselves. */
   #clusters = [];
   #count = 0;
   #range = null;
 
-  /** `isBound` is true for what begins or ends something. */
-  add(at, isBound) {
+  /** `isBound` is true for what begins or ends something; `isSaid` is false for an event that has its arrival's time. */
+  add(at, isBound, isSaid = true) {
     this.#count += 1;
     this.#range = null;
     const place = this.#place(at);
     const near = [place - 1, place].find((index) => this.#isNear(index, at));
     if (near === undefined) {
-      this.#clusters.splice(place, 0, { from: at, to: at, count: 1, bounds: isBound ? 1 : 0 });
+      const cluster = { from: at, to: at, count: 0, said: 0, bounds: 0, arrivedBounds: 0 };
+      this.#clusters.splice(place, 0, cluster);
+      count(cluster, isBound, isSaid);
       if (this.#clusters.length > CLUSTERS_MAX) this.#joinNearest();
       return;
     }
     const cluster = this.#clusters[near];
     cluster.from = Math.min(cluster.from, at);
     cluster.to = Math.max(cluster.to, at);
-    cluster.count += 1;
-    if (isBound) cluster.bounds += 1;
+    count(cluster, isBound, isSaid);
     if (this.#isNear(near + 1, cluster.to)) this.#join(near);
   }
 
@@ -57,7 +57,8 @@ export class Extent {
   /** Makes one of a cluster and the next. */
   #join(index) {
     const [one, other] = this.#clusters.splice(index, 2);
-    const joined = { from: one.from, to: Math.max(one.to, other.to), count: one.count + other.count, bounds: one.bounds + other.bounds };
+    const joined = { from: one.from, to: Math.max(one.to, other.to) };
+    for (const name of ["count", "said", "bounds", "arrivedBounds"]) joined[name] = one[name] + other[name];
     this.#clusters.splice(index, 0, joined);
   }
 
@@ -76,13 +77,25 @@ export class Extent {
 
   #measure() {
     const clusters = this.#clusters;
-    // Of two that are alike the later: clocks that are not set are behind, and what is new is looked at.
-    const main = clusters.reduce((best, cluster, index) => (cluster.count >= clusters[best].count ? index : best), 0);
-    let { from, to } = clusters[main];
-    const counts = ({ count, bounds }, distance) =>
-      (count >= EVENTS_MIN && count >= this.#count * SHARE_MIN) || (bounds > 0 && distance <= BOUND_MS_MAX) || distance <= REACH * (to - from);
-    for (let index = main - 1; index >= 0 && counts(clusters[index], from - clusters[index].to); index -= 1) from = clusters[index].from;
-    for (let index = main + 1; index < clusters.length && counts(clusters[index], clusters[index].from - to); index += 1) to = clusters[index].to;
+    // Of two that are alike the one that tells its own time, then the later: clocks that are not set are behind, and what
+    // is new is looked at.
+    const isMore = (one, other) => one.count - other.count || one.said - other.said;
+    const main = clusters.reduce((best, cluster) => (isMore(cluster, best) >= 0 ? cluster : best));
+    let { from, to } = main;
+    // Arrivals are by another clock. Where most times are by it, it is the one to go by.
+    const isByArrival = main.said * 2 < main.count;
+    const isMany = ({ count }) => count >= EVENTS_MIN && count >= this.#count * SHARE_MIN;
+    const isBound = ({ bounds, arrivedBounds }, distance) => (bounds > 0 || (isByArrival && arrivedBounds > 0)) && distance <= BOUND_MS_MAX;
+    // From the middle outwards, past those that do not count by themselves.
+    for (const cluster of clusters.toReversed()) if (cluster.to < from && (isMany(cluster) || isBound(cluster, from - cluster.to))) from = cluster.from;
+    for (const cluster of clusters) if (cluster.from > to && (isMany(cluster) || isBound(cluster, cluster.from - to))) to = cluster.to;
     return { from, to };
   }
+}
+
+function count(cluster, isBound, isSaid) {
+  cluster.count += 1;
+  if (isSaid) cluster.said += 1;
+  if (isBound && isSaid) cluster.bounds += 1;
+  if (isBound && !isSaid) cluster.arrivedBounds += 1;
 }

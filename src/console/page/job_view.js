@@ -8,7 +8,7 @@ import { isGoing } from "./jobs.js";
 import { Lanes } from "./lanes.js";
 import { EVENTS_MAX } from "./log.js";
 import { LuxcastClient, isId, jobUrl, readTimestamp, textOf } from "./luxcast.js";
-import { base, isAboutToken, token } from "./session.js";
+import { base, isAboutToken, listening, token } from "./session.js";
 import { Timeline } from "./timeline.js";
 import * as words from "./words.js";
 
@@ -69,7 +69,7 @@ export class JobView {
     this.#turns.port1.onmessage = () => this.#catchUp();
     jobs.addEventListener("change", () => this.#tellHead());
     document.getElementById("copy-tail").addEventListener("click", ({ target }) => {
-      copy(target, `luxcast tail --job ${this.#id} --since start --url ${base()}`);
+      copy(target, `luxcast tail --job=${this.#id} --since start --url ${base()}`);
     });
     document.getElementById("notice-close").addEventListener("click", () => {
       this.#gapText = "";
@@ -130,7 +130,8 @@ export class JobView {
     if (!isId(id)) return this.#say("That is no name of a job");
     let client;
     try {
-      client = new LuxcastClient(jobUrl(base(), id), { since: "start", token: token() });
+      const WebSocket = listening((newest) => this.#client === client && this.#handleStatus({ status: "connected", stream_seq: newest }));
+      client = new LuxcastClient(jobUrl(base(), id), { since: "start", token: token(), WebSocket });
     } catch (error) {
       return this.#say(`This job cannot be watched from a browser: ${error.message}`);
     }
@@ -231,7 +232,7 @@ export class JobView {
     const entry = new Entry(message, { text, arrival: arrival ?? this.#arrivals(message.stream_seq) });
     this.#events.add(entry);
     if (entry.isGap) this.#addGap(message);
-    else this.#timeline.add(message, entry.at, entry, arrival);
+    else this.#timeline.add(message, entry.at, entry, arrival, entry.isSaid);
     if (this.#lostAt !== null && message.stream_seq > this.#lostAt) this.#lostAt = null;
     if (this.#timeline.error === message) this.#failure = entry;
     const { dropped, entries } = this.#events.log;

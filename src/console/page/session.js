@@ -120,3 +120,28 @@ export function base() {
   url.password = "";
   return url.href.replace(/\/$/, "");
 }
+
+/** A class of sockets that tell of the newest event's number when a job is subscribed to. The client keeps that to itself
+ *  where the job is named in a message, though the past ends there. */
+export function listening(tell) {
+  return class extends WebSocket {
+    constructor(...parameters) {
+      super(...parameters);
+      // Its listeners are called in their order, so the client takes no event before this is told.
+      const hear = ({ data }) => {
+        const newest = readSubscribed(data);
+        if (newest === undefined) return;
+        this.removeEventListener("message", hear);
+        if (newest !== null) tell(newest);
+      };
+      this.addEventListener("message", hear);
+    }
+  };
+}
+
+/** Undefined as long as it may come yet, null where it does not come. */
+function readSubscribed(data) {
+  const { type, stream_seq: newest } = (typeof data === "string" && read(data)) || {};
+  if (type === "connected") return undefined;
+  return type === "subscribed" && Number.isSafeInteger(newest) ? newest : null;
+}

@@ -78,15 +78,15 @@ export class Timeline {
   }
 
   /** `at` is when it was, in Unix milliseconds, null if nobody knows. `source` stands for the event in what is told.
-   *  `arrival` is when it came to the daemon, if it came just now. */
-  add(event, at = readTimestamp(event.timestamp), source = event, arrival = null) {
+   *  `arrival` is when it came to the daemon, if it came just now. `isSaid` is false if `at` is not the event's own word. */
+  add(event, at = readTimestamp(event.timestamp), source = event, arrival = null, isSaid = at !== null) {
     const when = at ?? this.latest ?? Date.now();
     if (event.type === "metrics") return this.#hearMetrics(event);
     this.#turnAttempt(event, when);
     this.isLost = false;
     const isBound = BOUNDS.has(event.type);
     this.attempt.count += 1;
-    this.attempt.extent.add(when, isBound);
+    this.attempt.extent.add(when, isBound, isSaid);
     if (this.#gap !== null) {
       this.#gap.to = Math.max(when, this.#gap.from);
       this.#gap = null;
@@ -95,7 +95,7 @@ export class Timeline {
     this.#apply(event, when, source);
     this.attempt.status = this.status;
     this.latest = this.attempt.range.to;
-    if (arrival !== null && when === this.latest) this.lagMs = arrival - when > WAY_MS ? arrival - when : 0;
+    if (arrival !== null && isSaid && when === this.latest) this.lagMs = arrival - when > WAY_MS ? arrival - when : 0;
   }
 
   #hearMetrics(event) {
