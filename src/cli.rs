@@ -26,6 +26,7 @@ mod status_line;
 pub mod tail;
 pub mod token;
 mod trust;
+mod unjudged;
 mod watch;
 mod watch_args;
 

@@ -49,6 +49,8 @@ pub struct Pasted {
     pub job: Option<String>,
     pub flow: Option<String>,
     pub is_debug: bool,
+    /// The endpoint where clients name jobs as they go, so that it says nothing of what to watch.
+    pub is_multi_job: bool,
     /// Of the query, decoded.
     pub since: Option<String>,
     pub events: Option<String>,
@@ -167,7 +169,8 @@ fn read_own_path(path: &str, pasted: &mut Pasted) -> Result<(), String> {
         ["/api/v1/websocket", "/api/v1/ws", "/api/ws"].into_iter().find_map(|own| path.strip_prefix(own));
     let parts: Vec<&str> = endpoint.unwrap_or("/none").split('/').collect();
     match parts[..] {
-        [""] | ["", "events"] => {}
+        [""] => pasted.is_multi_job = true,
+        ["", "events"] => {}
         ["", "jobs", id, view @ ("monitor" | "debug")] => {
             pasted.job = Some(decoded_id(id)?);
             pasted.is_debug = view == "debug";
@@ -194,7 +197,8 @@ mod tests {
 
     /// Scheme, host, port and prefix again, and what else was said.
     fn shown(text: &str) -> String {
-        let Pasted { address, job, flow, is_debug, since, events, token } = read(text).expect(text);
+        let Pasted { address, job, flow, is_debug, is_multi_job, since, events, token } =
+            read(text).expect(text);
         let mut shown = format!("{} {} {}", address.is_tls, address.host, address.port);
         let prefix = Some(address.prefix).filter(|prefix| !prefix.is_empty());
         for part in [prefix, job, flow].into_iter().flatten() {
@@ -202,6 +206,9 @@ mod tests {
         }
         if is_debug {
             shown.push_str(" debug");
+        }
+        if is_multi_job {
+            shown.push_str(" multi-job");
         }
         for (name, value) in [("since", since), ("events", events), ("token", token)] {
             if let Some(value) = value {
@@ -235,7 +242,8 @@ mod tests {
                 "false h 1 /p a events=x,y token=s+t",
             ),
             ("ws://h:1/api/v1/ws/flows/f-1/monitor?api_key=k&since=", "false h 1 f-1 token=k"),
-            ("ws://h:1/api/v1/websocket", "false h 1"),
+            ("ws://h:1/api/v1/websocket", "false h 1 multi-job"),
+            ("ws://h:1/p/api/v1/ws/", "false h 1 /p multi-job"),
             ("ws://h:1/apis", "false h 1 /apis"),
         ] {
             assert_eq!(shown(text), expected, "{text}");

@@ -1,5 +1,6 @@
 //! Lines that `publish --dedupe` does not send again, since the daemon says that it accepted lines up to there.
 
+use crate::cli::unjudged::place;
 use crate::wire::line::{Line, LineError, LineReader, PADDING, trim};
 
 /// The greatest value of the setting: what is deeper no daemon takes.
@@ -36,9 +37,11 @@ impl Earlier {
     /// anything.
     pub fn note(&mut self, number: u64, line: &[u8], is_whole: bool) -> Option<String> {
         self.skipped += 1;
-        let error = Some(line).filter(|_| is_whole).and_then(|line| self.error_of(&line[trim(line)]))?;
+        let line = &line[trim(line)];
+        let error = Some(line).filter(|_| is_whole).and_then(|line| self.error_of(line))?;
         self.never_accepted += 1;
-        let text = format!("line {number}: {}: {} (never accepted)", error.code(), error.message());
+        let (code, message, place) = (error.code(), error.message(), place(line, error, DEPTH_MAX));
+        let text = format!("line {number}: {code}: {message}{place} (never accepted)");
         (self.never_accepted <= NAMED_MAX).then_some(text)
     }
 

@@ -17,6 +17,7 @@ use serde::Deserialize;
 use crate::cli::earlier::Earlier;
 use crate::cli::feed::Places;
 use crate::cli::outlet::{Outlet, Waiting, is_output_closed};
+use crate::cli::unjudged::Unjudged;
 use crate::cli::{say, warn_of_variables};
 use crate::wire::line::{is_id, trim};
 use crate::wire::members::is_control_line;
@@ -40,7 +41,8 @@ pub struct PublishArgs {
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub ingest: Option<PathBuf>,
     /// A name for this publisher, for --dedupe
-    #[arg(long, value_name = "NAME", value_parser = publisher_name, value_hint = ValueHint::Other)]
+    #[arg(long, value_name = "NAME", allow_hyphen_values = true, value_parser = publisher_name,
+          value_hint = ValueHint::Other)]
     pub publisher: Option<String>,
     /// The same input again after a failure: the lines up to the last one that was accepted under this name are
     /// skipped. Another input needs another name
@@ -74,8 +76,12 @@ pub fn run_as(
         true => io::stdin().as_fd().try_clone_to_owned().map(File::from),
         false => File::open(&args.file),
     };
-    let (file, metadata) = match opened.and_then(|file| Ok((file.metadata()?, file))) {
-        Ok((metadata, file)) => (file, metadata),
+    let readable = opened.and_then(|file| match file.metadata()? {
+        metadata if metadata.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        metadata => Ok((file, metadata)),
+    });
+    let (file, metadata) = match readable {
+        Ok(readable) => readable,
         Err(error) => {
             say(&format!("luxcast {name}: {}: {error}", args.file.display()));
             return ExitCode::from(2);
@@ -147,8 +153,10 @@ impl Summary {
             text.push_str(&format!("; {count} {lines} accepted earlier under the name {publisher}, skipped"));
             text.push_str(&format!("; {} never accepted", self.never_accepted));
             if self.accepted + self.refused == 0 {
-                text.push_str("; nothing was sent: if this is another input, it needs another name");
+                text.push_str("; nothing was sent");
             }
+            // Whether it is another one, nobody can tell here.
+            text.push_str("; another file needs another name, or its first lines are skipped");
         }
         text
     }
@@ -182,6 +190,7 @@ enum Answer {
 struct Answers {
     seen: Mutex<Seen>,
     changed: Condvar,
+    unjudged: Mutex<Unjudged>,
 }
 
 #[derive(Default)]
@@ -210,6 +219,10 @@ impl Answers {
     fn change(&self, change: impl FnOnce(&mut Seen)) {
         change(&mut self.lock());
         self.changed.notify_all();
+    }
+
+    fn unjudged(&self) -> MutexGuard<'_, Unjudged> {
+        self.unjudged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Until all lines up to `line` are acknowledged or no more answers come.
@@ -310,13 +323,18 @@ fn read_answers(reader: impl BufRead, hello_lines: u64, answers: &Answers, say: 
     for line in reader.lines() {
         match line {
             Ok(line) => match serde_json::from_str(&line) {
-                Ok(Answer::Ack { line, refused }) => answers.change(|seen| {
-                    seen.acknowledged = seen.acknowledged.max(line.saturating_sub(hello_lines));
-                    seen.refused = seen.refused.max(refused);
-                }),
+                Ok(Answer::Ack { line, refused }) => {
+                    let line = line.saturating_sub(hello_lines);
+                    answers.unjudged().forget_before(line.saturating_add(1));
+                    answers.change(|seen| {
+                        seen.acknowledged = seen.acknowledged.max(line);
+                        seen.refused = seen.refused.max(refused);
+                    });
+                }
                 Ok(Answer::Error { line, code, message }) => {
                     let line = line.saturating_sub(hello_lines);
-                    say(&format!("line {line}: {code}: {message}"));
+                    let place = answers.unjudged().place(line, &code);
+                    say(&format!("line {line}: {code}: {message}{place}"));
                     answers.change(|seen| seen.named += 1);
                 }
                 _ => {}
@@ -371,13 +389,13 @@ fn send(
             break;
         }
         bytes += length as u64;
+        let is_whole = is_line_start && (is_line_end || length < PIECE_BYTES_MAX as usize);
         let text = piece.strip_suffix(b"\n").unwrap_or(&piece);
         let is_first_of_line = !trim(text).is_empty() && last_line != number;
         if is_first_of_line {
             last_line = number;
         }
         if earlier.has(number) {
-            let is_whole = is_line_start && (is_line_end || length < PIECE_BYTES_MAX as usize);
             if is_first_of_line && let Some(news) = earlier.note(number, text, is_whole) {
                 say(&news);
             }
@@ -385,6 +403,9 @@ fn send(
         } else if is_first_of_line {
             sent.lines += 1;
             sent.last_line = number;
+            if is_whole {
+                answers.unjudged().push(number, &text[trim(text)]);
+            }
         }
         // The daemon would take it for `hello` or `from`, which would put an end to our counting: a file made for
         // `socat` may begin with one.
@@ -480,11 +501,12 @@ mod tests {
         let expected = "0 lines accepted, 1000 refused (64 named above, 936 more, not named)";
         assert_eq!(summary.text(None), expected);
         let summary = Summary { accepted: 1, accepted_earlier: 3, ..Summary::default() };
-        let expected = "1 line accepted now, 0 refused; 3 lines accepted earlier under the name p, skipped; 0 never accepted";
+        let expected = "1 line accepted now, 0 refused; 3 lines accepted earlier under the name p, skipped; 0 never \
+                        accepted; another file needs another name, or its first lines are skipped";
         assert_eq!(summary.text(Some("p")), expected);
         let summary = Summary { accepted_earlier: 1, never_accepted: 2, ..Summary::default() };
         let expected = "0 lines accepted now, 0 refused; 1 line accepted earlier under the name p, skipped; 2 never \
-                        accepted; nothing was sent: if this is another input, it needs another name";
+                        accepted; nothing was sent; another file needs another name, or its first lines are skipped";
         assert_eq!(summary.text(Some("p")), expected);
     }
 
@@ -576,7 +598,7 @@ mod tests {
         });
         let expected = Summary { accepted: 2, refused: 1, ..Summary::default() };
         assert_eq!(outcome, Ok(expected));
-        assert_eq!(said, ["line 3: bad_json: the line is not one valid JSON value"]);
+        assert_eq!(said, ["line 3: bad_json: the line is not one valid JSON value: byte 1"]);
     }
 
     #[test]
@@ -598,7 +620,7 @@ mod tests {
         let expected =
             Summary { accepted: 1, refused: 1, unnamed: 0, accepted_earlier: 1, never_accepted: 1 };
         assert_eq!(outcome, Ok(expected));
-        let told = "bad_json: the line is not one valid JSON value";
+        let told = "bad_json: the line is not one valid JSON value: byte 1";
         assert_eq!(said, [format!("line 2: {told} (never accepted)"), format!("line 6: {told}")]);
     }
 

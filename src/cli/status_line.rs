@@ -99,9 +99,17 @@ fn style() -> ProgressStyle {
     let rate = |state: &ProgressState, out: &mut dyn Write| {
         let _ = write!(out, "{:.0}", state.per_sec());
     };
-    ProgressStyle::with_template("{spinner} {prefix} · {human_pos} events · {rate}/s{msg}")
+    let events = |state: &ProgressState, out: &mut dyn Write| {
+        let _ = out.write_str(events_word(state.pos()));
+    };
+    ProgressStyle::with_template("{spinner} {prefix} · {human_pos} {events} · {rate}/s{msg}")
         .expect("a fixed template")
+        .with_key("events", events)
         .with_key("rate", rate)
+}
+
+fn events_word(count: u64) -> &'static str {
+    if count == 1 { "event" } else { "events" }
 }
 
 /// What an event says of its job's status.
@@ -121,7 +129,7 @@ fn job_status(event: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::StatusLine;
+    use super::{StatusLine, events_word};
     use crate::cli::watch_args::tests::args;
 
     #[test]
@@ -149,5 +157,6 @@ mod tests {
         line.set_connected(false);
         assert_eq!(line.text(), " · running · 2 gaps · not connected");
         assert_eq!(line.bar.position(), 7);
+        assert_eq!([0, 1, 2].map(events_word), ["events", "event", "events"]);
     }
 }

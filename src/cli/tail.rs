@@ -57,9 +57,7 @@ pub fn run(mut args: TailArgs) -> ExitCode {
         cli::say(&format!("luxcast tail: {problem}"));
         return ExitCode::from(cli::EXIT_USAGE);
     }
-    if args.exit_status && args.watch.give_up.is_none() {
-        args.watch.give_up = Some(GIVE_UP);
-    }
+    args.watch.give_up_later = args.exit_status.then_some(GIVE_UP);
     let mut screen = Screen::new(&args);
     let outcome = watch(&args.watch, first(&args), &mut screen, &mut RealClock);
     screen.status.clear();

@@ -26,10 +26,12 @@ const TOKEN_BYTES: usize = 32;
 #[command(group = clap::ArgGroup::new("scope").required(true).multiple(true).args(["jobs", "flows", "all", "admin"]))]
 pub struct TokenArgs {
     /// Jobs that it allows, with commas between them; a * at the end of an id stands for anything
-    #[arg(long, value_name = "IDS", value_delimiter = ',', value_parser = pattern, value_hint = ValueHint::Other)]
+    #[arg(long, value_name = "IDS", value_delimiter = ',', allow_hyphen_values = true, value_parser = pattern,
+          value_hint = ValueHint::Other)]
     pub jobs: Vec<String>,
     /// Flows that it allows, likewise
-    #[arg(long, value_name = "IDS", value_delimiter = ',', value_parser = pattern, value_hint = ValueHint::Other)]
+    #[arg(long, value_name = "IDS", value_delimiter = ',', allow_hyphen_values = true, value_parser = pattern,
+          value_hint = ValueHint::Other)]
     pub flows: Vec<String>,
     /// Every job, every flow, and everything at once
     #[arg(long)]
@@ -159,6 +161,8 @@ mod tests {
         assert_ne!(other, token);
         assert_eq!(hash_line, format!("{} all\n", hashed(&other)));
         assert_eq!(parse(&hash_line).unwrap(), parse(&format!("{} all", *other)).unwrap());
+        let (token, line) = made(&args(&["--jobs", "-x,--y*", "--flows", "-z"]).unwrap());
+        assert_eq!(line, format!("{} jobs=-x,--y* flows=-z\n", *token));
         // What is printed is a token file, and any number of them one after the other.
         assert_eq!(parse(&(line + &hash_line)).unwrap().len(), 2);
     }

@@ -98,7 +98,8 @@ pub fn watch(
     let mut backoff = Backoff::default();
     let mut has_been_connected = false;
     // When it is given up, counted from when the daemon went.
-    let later = |from: Instant| args.give_up.and_then(|limit| from.checked_add(limit));
+    let limit = args.give_up.or(args.give_up_later);
+    let later = |from: Instant| limit.and_then(|limit| from.checked_add(limit));
     let mut given_up = later(clock.now());
     loop {
         let began = clock.now();
@@ -128,7 +129,10 @@ pub fn watch(
             Err(Refused::ForGood(reason)) => return Err(reason),
             Err(Refused::ForNow { .. }) if is_over(timeout, clock) => return Ok(End::TimedOut),
             Err(Refused::ForNow { reason, .. }) if args.once => return Err(reason),
-            Err(Refused::ForNow { reason, retry_after: None }) if !has_been_connected => {
+            // Nobody may ever be there, unless somebody asks us to wait.
+            Err(Refused::ForNow { reason, retry_after: None })
+                if !has_been_connected && args.give_up.is_none() =>
+            {
                 return Err(reason);
             }
             Err(Refused::ForNow { reason, retry_after }) => (reason, retry_after),
@@ -703,6 +707,54 @@ Content-Length: {}
         let proxied =
             notes.said.iter().filter(|line| line.starts_with("something else than luxcast answered"));
         assert_eq!(proxied.count(), 3, "{:?}", notes.said);
+    }
+
+    /// Answers one request after the other, always the same.
+    fn answer_always(answer: String) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("ws://{}", listener.local_addr().unwrap());
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let _ = stream.write_all(answer.as_bytes());
+                let _ = stream.shutdown(std::net::Shutdown::Write);
+                let _ = io::copy(&mut stream, &mut io::sink());
+            }
+        });
+        url
+    }
+
+    #[test]
+    fn what_may_pass_is_waited_out_from_the_first_attempt_on_if_somebody_asks_for_that() {
+        let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let answers = [
+            ("502 Bad Gateway", "<html>"),
+            ("302 Found", ""),
+            ("200 OK", "<html>"),
+            ("503 x", r#"{"error":"full","message":"m"}"#),
+            ("503 x", r#"{"error":"draining","message":"m"}"#),
+        ];
+        let answers = answers.map(|(status, body)| {
+            answer_always(format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len()))
+        });
+        for url in answers.into_iter().chain([format!("ws://{nobody}")]) {
+            let patient = args(&["--url", &url, "--give-up", "5"]).unwrap();
+            let mut usual = args(&["--url", &url]).unwrap();
+            usual.give_up_later = Some(Duration::from_secs(5));
+            let mut clock = FakeClock::new(100);
+            let end = super::watch(&patient, Since::Now, &mut Notes::default(), &mut clock);
+            assert!(end.unwrap_err().ends_with("; given up"), "{url}");
+            assert_eq!(clock.slept.iter().sum::<Duration>(), Duration::from_secs(5));
+            let mut clock = FakeClock::new(100);
+            let end = super::watch(&usual, Since::Now, &mut Notes::default(), &mut clock);
+            assert!(!end.unwrap_err().contains("given up"));
+            assert!(clock.slept.is_empty(), "{url}");
+        }
+        let body = r#"{"error":"forbidden_host","message":"no"}"#;
+        let url = answer_always(format!("HTTP/1.1 421 x\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
+        let refused = args(&["--url", &url, "--give-up", "5"]).unwrap();
+        let end = super::watch(&refused, Since::Now, &mut Notes::default(), &mut FakeClock::new(100));
+        assert_eq!(end.unwrap_err(), "refused: 421 forbidden_host: no");
     }
 
     #[test]

@@ -24,10 +24,12 @@ const ENDING_TYPES: &[&str] =
 #[derive(Debug, clap::Args)]
 pub struct WatchArgs {
     /// Only this job, also if it has not begun yet
-    #[arg(long, value_name = "ID", value_parser = id, group = "what", value_hint = ValueHint::Other)]
+    #[arg(long, value_name = "ID", allow_hyphen_values = true, value_parser = id, group = "what",
+          value_hint = ValueHint::Other)]
     pub job: Option<String>,
     /// Only this flow, with all its jobs
-    #[arg(long, value_name = "ID", value_parser = id, group = "what", value_hint = ValueHint::Other)]
+    #[arg(long, value_name = "ID", allow_hyphen_values = true, value_parser = id, group = "what",
+          value_hint = ValueHint::Other)]
     pub flow: Option<String>,
     /// Every event of the daemon (the default)
     #[arg(long, group = "what")]
@@ -56,13 +58,17 @@ pub struct WatchArgs {
     /// End after so many seconds in all; with --until-end the exit code is 3 then
     #[arg(long, value_name = "SECONDS", value_parser = seconds, value_hint = ValueHint::Other)]
     pub timeout: Option<Duration>,
-    /// For how many seconds to try to connect again, once the daemon has gone
+    /// For how many seconds to try to connect, at first and again once the daemon has gone [default: at first once,
+    /// later for ever]
     #[arg(long, value_name = "SECONDS", conflicts_with = "once", value_parser = seconds, value_hint = ValueHint::Other)]
     pub give_up: Option<Duration>,
     /// What the daemon lets us in for [default: LUXCAST_TOKEN, which other users of this machine cannot see]
     #[arg(long, value_name = "TOKEN", allow_hyphen_values = true,
           value_parser = OsStringValueParser::new().map(Token::new), value_hint = ValueHint::Other)]
     pub token: Option<Token>,
+    /// In place of `give_up` once the daemon has been there.
+    #[arg(skip)]
+    pub give_up_later: Option<Duration>,
     /// Of `url`.
     #[arg(skip)]
     pub address: Address,
@@ -106,7 +112,7 @@ impl WatchArgs {
 
     /// Flags are stronger, but for what is watched they must say the same.
     fn take(&mut self, pasted: Pasted) -> Result<(), String> {
-        let Pasted { address, job, flow, is_debug, since: first, events, token } = pasted;
+        let Pasted { address, job, flow, is_debug, is_multi_job, since: first, events, token } = pasted;
         self.address = address;
         let names_another = |named: &Option<String>, given: &Option<String>, others: bool| {
             named.is_some() && (others || (given.is_some() && given != named))
@@ -115,6 +121,11 @@ impl WatchArgs {
             || names_another(&flow, &self.flow, self.job.is_some() || self.all)
         {
             return Err("names something else than the other flags".to_owned());
+        }
+        if is_multi_job && self.job.is_none() && self.flow.is_none() && !self.all {
+            return Err("is that of the multi-job endpoint, which does not say what to watch: \
+                        add --job, --flow or --all"
+                .to_owned());
         }
         self.job = self.job.take().or(job);
         self.flow = self.flow.take().or(flow);
@@ -250,6 +261,9 @@ pub mod tests {
             &["--url", "h:1/#job=j", "--all"],
             &["--url", "h:1/api/ws/flows/f/monitor", "--job", "j"],
             &["--url", "h:1/api/ws/events?since=soon"],
+            &["--url", "ws://h:1/api/v1/websocket"],
+            &["--url", "h:1/p/api/v1/ws?since=5"],
+            &["--job"],
             &["--url", "h:1/api/ws/events?events=a+b"],
             &["--url", "ws://h", "--ca", "file"],
             &["--token"],
@@ -282,6 +296,24 @@ pub mod tests {
         assert_eq!(none.token.unwrap().header().unwrap(), "Bearer of-variable");
         let wrong = args_with(&[], &[("LUXCAST_URL", "ws://h:99999")]).unwrap_err();
         assert!(wrong.contains("LUXCAST_URL has a port"), "{wrong}");
+    }
+
+    #[test]
+    fn an_id_may_begin_with_a_hyphen() {
+        assert_eq!(args(&["--job", "-x"]).unwrap().job.as_deref(), Some("-x"));
+        assert_eq!(args(&["--flow", "--help"]).unwrap().flow.as_deref(), Some("--help"));
+    }
+
+    #[test]
+    fn the_multi_job_endpoint_says_where_and_a_flag_says_what() {
+        let url = "ws://h:1/p/api/v1/websocket";
+        let problem = args(&["--url", url]).unwrap_err();
+        assert!(problem.starts_with("--url is that of the multi-job endpoint"), "{problem}");
+        let wrong = args_with(&[], &[("LUXCAST_URL", url)]).unwrap_err();
+        assert!(wrong.contains("LUXCAST_URL is that of the multi-job endpoint"), "{wrong}");
+        let given = args(&["--url", url, "--job", "j"]).unwrap();
+        assert_eq!((given.job.as_deref(), given.address.prefix.as_str()), (Some("j"), "/p"));
+        assert!(args(&["--url", url, "--all"]).is_ok());
     }
 
     #[test]

@@ -77,6 +77,14 @@ pub fn parse(text: &str) -> Result<Vec<Arc<Rights>>, TokenFileError> {
     Ok(tokens)
 }
 
+/// Lines, from 1, of a good file whose token lets its holder see nothing: `debug` alone does not either.
+pub fn lines_without_scope(text: &str) -> impl Iterator<Item = usize> {
+    (1..).zip(text.lines()).filter_map(|(line, text)| {
+        let Scopes { jobs, flows, all, admin, debug: _ } = parse_line(text).ok()??.scopes;
+        (jobs.is_empty() && flows.is_empty() && !all && !admin).then_some(line)
+    })
+}
+
 /// `None`: the line is empty, or a comment.
 fn parse_line(line: &str) -> Result<Option<Rights>, Fault> {
     let mut words = line.split_ascii_whitespace().take_while(|word| !word.starts_with('#'));
@@ -148,7 +156,7 @@ fn add_ids(patterns: &mut Patterns, ids: &str) -> Result<(), Fault> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Fault, TOKENS_MAX, TokenFileError, hashed, parse};
+    use super::{Fault, TOKENS_MAX, TokenFileError, hashed, lines_without_scope, parse};
     use crate::hub::auth::{Issuer, Scopes, fingerprint};
     use crate::hub::pattern::Patterns;
 
@@ -174,6 +182,12 @@ mod tests {
         assert_eq!(tokens[0].expires_at, None);
         assert_eq!(tokens[1].scopes, Scopes::default());
         assert_eq!(parse("").unwrap(), []);
+    }
+
+    #[test]
+    fn tokens_that_let_nobody_see_anything_are_found() {
+        let text = "# none\nbare\n\na jobs=x\nb flows=*\nc all\nd admin\ne debug # all\nf debug all\n";
+        assert_eq!(lines_without_scope(text).collect::<Vec<_>>(), [2, 8]);
     }
 
     #[test]

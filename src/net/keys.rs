@@ -42,7 +42,18 @@ fn read_tokens(path: &Path) -> io::Result<Vec<Arc<Rights>>> {
         let line = 1 + bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
         bad(format!("{shown}:{line}: is not UTF-8"))
     })?;
-    token_file::parse(text).map_err(|error| bad(format!("{shown}:{}: {error}", error.line)))
+    let tokens = token_file::parse(text).map_err(|error| bad(format!("{shown}:{}: {error}", error.line)))?;
+    let mut useless = token_file::lines_without_scope(text);
+    if let Some(line) = useless.next() {
+        let more = match useless.count() {
+            0 => String::new(),
+            count => format!(" (and {count} more such)"),
+        };
+        tracing::warn!(
+            "{shown}:{line}: the token has none of the scopes jobs=, flows=, all and admin, so it lets nobody in{more}"
+        );
+    }
+    Ok(tokens)
 }
 
 fn read_key(path: &Path, algorithm: JwtAlgorithm) -> io::Result<JwtKey> {

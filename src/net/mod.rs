@@ -17,6 +17,7 @@ pub mod inbox;
 pub mod ingest;
 pub mod keys;
 pub mod listener;
+pub mod making;
 pub mod outq;
 pub mod publisher;
 pub mod pulse;

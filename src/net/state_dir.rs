@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use rustix::process::{getegid, geteuid, getgroups};
 
 use crate::net::accounts::Accounts;
+use crate::net::making::{self, Made};
 use crate::stream::sequencer::{Now, SEQ_MAX, SEQ_MIN, Sequencer};
 use crate::stream::snapshot::{Restored, Saver, load};
 
@@ -273,22 +274,27 @@ impl StateDir {
 /// What that is.
 pub fn check(path: &Path) -> io::Result<()> {
     let try_check = || match fs::metadata(path) {
+        Ok(metadata) if !metadata.is_dir() => Err(Errno::EXIST.into()),
         Ok(_) => {
             fs::read_dir(path)?;
             check_owner(path)?;
             access(path, Access::WRITE_OK | Access::EXEC_OK)?;
             let lock = path.join(LOCK);
-            // Of another user, perhaps, who ran it before.
-            if lock.exists() {
-                access(&lock, Access::WRITE_OK)?;
+            match fs::metadata(&lock) {
+                Ok(metadata) if metadata.is_dir() => Err(Errno::ISDIR.into()),
+                // Of another user, perhaps, who ran it before.
+                Ok(_) => Ok(access(&lock, Access::WRITE_OK)?),
+                Err(_) => making::check(path, Made::File),
             }
-            Ok(())
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {
             // It would be made, with those above it that are missing.
-            let above = path.ancestors().skip(1).find(|above| above.exists());
-            let above = above.filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            Ok(access(above, Access::WRITE_OK | Access::EXEC_OK)?)
+            let there = path.ancestors().find(|above| fs::symlink_metadata(above).is_ok());
+            match there {
+                // A link that leads nowhere is in the way of what would be made.
+                Some(link) if !link.exists() => Err(Errno::EXIST.into()),
+                above => making::check(above.unwrap_or(Path::new(".")), Made::Directory),
+            }
         }
         Err(error) => Err(error),
     };

@@ -13,10 +13,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rustix::fs::{Mode, fchmod};
+use rustix::fs::{Access, Mode, access, fchmod};
+use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::bound::at;
+use crate::net::making::{self, Made};
 
 /// Publishers that the kernel holds until they are accepted.
 const BACKLOG: i32 = 1_024;
@@ -96,13 +98,36 @@ impl Held {
     }
 }
 
-/// Locks the lock file of a path, made if need be.
-fn lock(path: &Path) -> io::Result<(PathBuf, File)> {
-    let shown = path.display();
+/// Whether the lock file could be had, as far as that shows without touching anything.
+///
+/// # Errors
+/// As of [`Claim::listen`].
+pub fn check(path: &Path) -> io::Result<()> {
+    let lock_path = lock_path(path);
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let checked = match fs::symlink_metadata(&lock_path) {
+        Err(_) => making::check(directory, Made::File),
+        Ok(metadata) if metadata.is_symlink() => Err(Errno::LOOP.into()),
+        Ok(metadata) if metadata.is_dir() => Err(Errno::ISDIR.into()),
+        Ok(_) => access(&lock_path, Access::READ_OK | Access::WRITE_OK).map_err(io::Error::from),
+    };
+    checked.map_err(|error| cannot_lock(path, error))
+}
+
+fn lock_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
-    let lock_path = PathBuf::from(name);
-    let cannot = |error| at(error, format!("cannot lock {}, for the socket {shown}", lock_path.display()));
+    PathBuf::from(name)
+}
+
+fn cannot_lock(path: &Path, error: io::Error) -> io::Error {
+    at(error, format!("cannot lock {}, for the socket {}", lock_path(path).display(), path.display()))
+}
+
+/// Locks the lock file of a path, made if need be.
+fn lock(path: &Path) -> io::Result<(PathBuf, File)> {
+    let lock_path = lock_path(path);
+    let cannot = |error| cannot_lock(path, error);
     loop {
         let file = OpenOptions::new()
             .read(true)

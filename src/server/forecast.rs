@@ -10,6 +10,7 @@ use rustix::fs::{Access, access};
 
 use crate::config::Config;
 use crate::net::state_dir;
+use crate::server::claim;
 
 /// One line each. The daemon may run as another user or elsewhere, so none of them is sure.
 pub fn warnings(config: &Config) -> Vec<String> {
@@ -48,7 +49,7 @@ fn of_ingest(path: &Path) -> Option<String> {
         Ok(metadata) if !metadata.is_dir() => of("is no directory".to_owned()),
         Ok(_) => match access(directory, Access::WRITE_OK | Access::EXEC_OK) {
             Err(error) => of(format!("cannot be used: {error}")),
-            Ok(()) => None,
+            Ok(()) => claim::check(path).err().map(|error| format!("ingest: {error}")),
         },
     }
 }
@@ -56,6 +57,7 @@ fn of_ingest(path: &Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::symlink;
     use std::path::PathBuf;
 
     use super::warnings;
@@ -81,6 +83,28 @@ mod tests {
             assert_eq!(told.len(), 2, "{told:?}");
             assert!(told[0].starts_with("ingest: ") && told[0].contains(word), "{told:?}");
             assert!(told[1].contains("state_dir"), "{told:?}");
+        }
+        symlink(path("nowhere"), path("link")).unwrap();
+        symlink(path("nowhere"), path("linked.sock.lock")).unwrap();
+        fs::create_dir_all(path("made.sock.lock")).unwrap();
+        fs::create_dir_all(path("state/lock")).unwrap();
+        for (ingest, state_dir, words) in [
+            (PathBuf::from("/proc/x.sock"), PathBuf::from("/proc/x"), ["No such file", "No such file"]),
+            (path("linked.sock"), path("link"), ["Too many levels", "File exists"]),
+            (path("made.sock"), path("link/state"), ["Is a directory", "File exists"]),
+            (PathBuf::from("/proc/x.sock"), path("state"), ["No such file", "Is a directory"]),
+        ] {
+            let told = warnings(&config(ingest.clone(), Some(state_dir.clone())));
+            let shown = ingest.display();
+            let expected = [
+                format!("ingest: cannot lock {shown}.lock, for the socket {shown}: {}", words[0]),
+                format!("the state_dir {} cannot be used: {}", state_dir.display(), words[1]),
+            ];
+            assert_eq!(told.len(), 2, "{told:?}");
+            assert!(
+                told.iter().zip(&expected).all(|(told, expected)| told.starts_with(expected)),
+                "{told:?}"
+            );
         }
         // For documentation (RFC 5737, 3): no machine has it.
         let elsewhere =

@@ -304,6 +304,7 @@ fn what_was_accepted_earlier_is_told_apart_from_what_never_was() {
     };
     let (code, said) = run(&half, "d");
     assert!(code == 1 && said.contains("40 lines accepted now, 40 refused"), "{said}");
+    assert!(said.contains("line 1: bad_id") && said.contains(": job_id: character 4 is '/'\n"), "{said}");
     let (code, said) = run(&half, "d");
     assert!(code == 1 && said.contains("0 lines accepted now, 0 refused"), "{said}");
     assert!(
@@ -311,6 +312,8 @@ fn what_was_accepted_earlier_is_told_apart_from_what_never_was() {
         "{said}"
     );
     assert!(said.contains("line 1: bad_id") && !said.contains("line 2:"), "{said}");
+    let place = "job_id: character 4 is '/' (never accepted)";
+    assert!(said.contains(place) && said.contains("another file needs another name"), "{said}");
     // Another file under the same name.
     let (code, said) = run(&other, "d");
     assert!(code == 0 && said.contains("nothing was sent"), "{said}");
@@ -319,6 +322,7 @@ fn what_was_accepted_earlier_is_told_apart_from_what_never_was() {
         code == 0 && said.contains("1 line accepted now") && !said.contains("nothing was sent"),
         "{said}"
     );
+    assert!(said.contains("another file needs another name"), "{said}");
     let (code, said) = run(&long, "e");
     assert!(code == 0 && said.contains("81 lines accepted now") && !said.contains("earlier"), "{said}");
 }

@@ -112,7 +112,19 @@ fn a_check_tells_what_would_keep_the_daemon_from_starting_here() {
     assert!(listing.is_empty());
     let (errors, _) = check(&file, &path("state"), &["--allowed-origins", "null"]);
     assert!(errors.contains("is not a socket") && errors.contains("null is as open as *"), "{errors}");
+    let (errors, _) = check("/proc/x.sock", "/proc/x", &[]);
+    assert!(
+        errors.contains("cannot lock /proc/x.sock.lock, for the socket /proc/x.sock: No such"),
+        "{errors}"
+    );
+    assert!(errors.contains("the state_dir /proc/x cannot be used: No such"), "{errors}");
     assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 1, "nothing was made");
+    // Tokens that are good for nothing are said, and never shown.
+    fs::write(path("tokens"), "of-all all\nof-nobody\nof-nobody-too debug\n").unwrap();
+    let (errors, _) = check(&good, &path("state"), &["--token-file", &path("tokens")]);
+    let place = format!("luxcast: warning: {}:2: the token has none of the scopes", path("tokens"));
+    assert!(errors.contains(&place) && errors.contains("(and 1 more such)"), "{errors}");
+    assert!(!errors.contains("of-nobody"), "{errors}");
 }
 
 #[test]

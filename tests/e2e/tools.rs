@@ -28,6 +28,8 @@ fn publish_sends_a_file_and_reports_each_refused_line_by_its_number() {
     let (code, text) = publish(&daemon, &["/no/such/file"]).finish(b"");
     assert_eq!(code, 2, "{text}");
     assert!(text.contains("/no/such/file"), "{text}");
+    let (code, text) = publish(&daemon, &["/tmp"]).finish(b"");
+    assert!(code == 2 && text.contains("/tmp: is a directory"), "{text}");
 }
 
 #[test]
