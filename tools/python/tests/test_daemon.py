@@ -67,6 +67,15 @@ def test_an_event_without_a_type_is_refused_and_harms_no_other(daemon: Daemon, e
         assert _numbers(watcher.wait_for(2)) == [0, 1]
 
 
+def test_nan_names_no_job(daemon: Daemon) -> None:
+    with Publisher(daemon.path) as publisher, daemon.watch("flows/f/monitor") as watcher:
+        publisher.publish({"type": "t", "job_id": math.nan})
+        publisher.publish({"type": "t", "job_id": numpy.float64("nan"), "flow_id": "f"})
+        assert publisher.flush(PATIENCE)
+        assert (publisher.stats().refused, publisher.stats().delivered) == (1, 1)
+        assert watcher.wait_for(1)[0]["job_id"] is None
+
+
 def test_refusals_are_counted_however_many_come_at_once(daemon: Daemon) -> None:
     with Publisher(daemon.path) as publisher:
         for n in range(3000):

@@ -501,6 +501,7 @@ def test_a_timestamp_stays_one_that_can_be_read(fake: FakeDaemon) -> None:
         ({"type": "t", "job_id": ["a"]}, "job_id ['a'] is no text"),
         ({"type": "t", "job_id": 10**5000}, "is no text"),
         ({"type": "t"}, "neither job_id nor flow_id"),
+        ({"type": "t", "job_id": float("nan")}, "neither job_id nor flow_id"),
         ({"type": "t", "job_id": None}, "neither job_id nor flow_id"),
         ({"type": "a b", "job_id": "j"}, "type 'a b' has ' ' in it"),
         ({"type": 5, "job_id": "j"}, "type 5 is no text"),

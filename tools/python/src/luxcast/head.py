@@ -70,7 +70,7 @@ def kind_of(value: object) -> object:
     """An event's type as the line will have it: a text, unless it is none that the daemon takes."""
     if isinstance(value, Enum):
         value = value.value
-    if isinstance(value, float) and not isfinite(value):  # which would become a text
+    if _is_no_number(value):
         return None
     return value if value is None or isinstance(value, (str, bool, int, float)) else plain(value)
 
@@ -86,12 +86,19 @@ def _with_effort(event: dict[str, Any], kind: object) -> Settled:
     return Settled(settled, _problem(settled))
 
 
+def _is_no_number(value: object) -> bool:
+    """NaN, of which tables are full where nothing is, or an infinity: written as texts, they would name something."""
+    return isinstance(value, float) and not isfinite(value)
+
+
 def _is_plain(value: object) -> bool:
     return value.__class__ is str or value is None
 
 
 def _id(value: object) -> object:
     """Its text, where people take it for one: a number that was counted, a UUID, a member of an enumeration."""
+    if _is_no_number(value):
+        return None
     if isinstance(value, (str, bool, float)):
         return value
     if isinstance(value, Enum):
