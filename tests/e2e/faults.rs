@@ -559,12 +559,8 @@ fn ten_thousand_reconnects_leave_those_who_are_there_their_latency() {
         median(&alone),
         alone[alone.len() - 1],
     );
-    assert!(
-        median(&during) < median(&alone) * 50 + Duration::from_millis(50),
-        "{:?} against {:?}",
-        median(&during),
-        median(&alone)
-    );
+    // They are taken in by portions: who is there waits for one of many.
+    assert!(median(&during) < span / 20, "{:?} of {span:?}", median(&during));
     assert!(
         during[during.len() - 1] < span / 2 + Duration::from_millis(500),
         "an event waited for the storm's end"

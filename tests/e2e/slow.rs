@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
-use crate::crowd::{Crowd, line_of};
+use crate::crowd::{Crowd, cpu, line_of};
 use crate::harness::{Daemon, Feed, Setup, wait_until};
 
 const PATH: &str = "/api/ws/jobs/j/monitor";
@@ -34,9 +34,9 @@ impl Paced {
         Self { feed: daemon.acked_feed(), line, lines_per_write, lines_per_step }
     }
 
-    /// Publishes so many events while the crowd reads them. Returns the time it took.
-    fn run(&mut self, crowd: &mut Crowd, events: usize) -> Duration {
-        let begin = Instant::now();
+    /// Publishes so many events while the crowd reads them. Returns the daemon's CPU time for it.
+    fn run(&mut self, daemon: &Daemon, crowd: &mut Crowd, events: usize) -> Duration {
+        let before = cpu(daemon);
         let block = self.line.repeat(self.lines_per_write);
         for _ in 0..events / self.lines_per_step {
             for _ in 0..self.lines_per_step / self.lines_per_write {
@@ -46,7 +46,7 @@ impl Paced {
             assert!(self.feed.sync().is_empty());
             crowd.read_to(self.feed.acked_seq);
         }
-        begin.elapsed()
+        cpu(daemon) - before
     }
 }
 
@@ -70,13 +70,13 @@ fn one_stands_still(history_bytes: usize, line_bytes: usize, lines_per_write: us
     crowd.join(daemon.address, PATH, 200);
     let lines_per_step = (history_bytes / 8 / (line_bytes + 400)).min(2_000);
     let mut publisher = Paced::new(&daemon, line_bytes, lines_per_write, lines_per_step / 8 * 8);
-    let alone = publisher.run(&mut crowd, events / 4);
+    let alone = publisher.run(&daemon, &mut crowd, events / 4);
     crowd.join_silent(daemon.address, PATH, 1);
-    let beside = publisher.run(&mut crowd, events);
+    let beside = publisher.run(&daemon, &mut crowd, events);
     println!(
         "{events} events of {line_bytes} bytes: {beside:.2?}; a quarter with nobody standing still: {alone:.2?}"
     );
-    assert!(beside < alone * 4 * 5 + Duration::from_secs(2), "{beside:?} against four times {alone:?}");
+    assert!(beside < alone * 4 * 2, "{beside:?} against four times {alone:?}");
     assert_memory(&daemon, history_bytes, before);
     for member in &crowd.members[..200] {
         assert!(member.gaps.is_empty() && member.end.is_none());
@@ -90,7 +90,7 @@ fn one_stands_still(history_bytes: usize, line_bytes: usize, lines_per_write: us
     assert_eq!(slow.gaps[0]["reason"], "overrun");
     assert_eq!(slow.received + slow.missed(), publisher.feed.acked_seq - joined_at);
     // And goes on like everybody else.
-    publisher.run(&mut crowd, lines_per_step * 2);
+    publisher.run(&daemon, &mut crowd, lines_per_step * 2);
     assert_eq!(crowd.members[200].gaps.len(), 1);
 }
 
@@ -137,7 +137,7 @@ fn one_event_a_turn() {
     crowd.join_silent(daemon.address, PATH, 1);
     let joined_at = crowd.members[20].last;
     let mut publisher = Paced::new(&daemon, 400, 1, 1);
-    publisher.run(&mut crowd, 16_000);
+    publisher.run(&daemon, &mut crowd, 16_000);
     assert_memory(&daemon, HISTORY, before);
     crowd.resume(20);
     crowd.read_to(publisher.feed.acked_seq);
@@ -158,10 +158,10 @@ fn a_thousand_that_stand_still_at_different_places() {
     let mut publisher = Paced::new(&daemon, 900, 8, 800);
     for _ in 0..STEPS {
         crowd.join_silent(daemon.address, PATH, 1_000 / STEPS);
-        publisher.run(&mut crowd, 2_400);
+        publisher.run(&daemon, &mut crowd, 2_400);
     }
     // Long enough for the last to be stopped in the midst of a frame too.
-    publisher.run(&mut crowd, 24_000);
+    publisher.run(&daemon, &mut crowd, 24_000);
     assert_memory(&daemon, HISTORY, before);
     assert!(crowd.members[..50].iter().all(|member| member.gaps.is_empty()));
     let joined_at: Vec<u64> = crowd.members.iter().map(|member| member.last).collect();
@@ -182,7 +182,7 @@ fn one_that_takes_no_byte_is_reset_and_counted_and_one_that_takes_some_is_not() 
     crowd.join_silent(daemon.address, PATH, 1);
     let mut publisher = Paced::new(&daemon, 900, 8, 800);
     let begin = Instant::now();
-    publisher.run(&mut crowd, 16_000);
+    publisher.run(&daemon, &mut crowd, 16_000);
     wait_until("the one that stands still is gone", || daemon.connections().len() == 3);
     assert!(begin.elapsed() >= Duration::from_millis(900), "{:?}", begin.elapsed());
     daemon.wait_for_log("1013");
@@ -192,6 +192,6 @@ fn one_that_takes_no_byte_is_reset_and_counted_and_one_that_takes_some_is_not() 
     assert_eq!(crowd.members[3].end, Some(Err(ErrorKind::ConnectionReset)));
     // Those who have nothing to take are not stalled.
     std::thread::sleep(Duration::from_millis(2_500));
-    publisher.run(&mut crowd, 800);
+    publisher.run(&daemon, &mut crowd, 800);
     assert!(crowd.members[..3].iter().all(|member| member.end.is_none() && member.gaps.is_empty()));
 }
