@@ -526,3 +526,38 @@ test("nothing in the list of jobs is cut off, beside an open job, on a phone and
     assert.deepEqual(await cutOff(page), [], `${hash} ${width}`);
   }
 });
+
+test("head and lane say the same of a job without a start, and its lane has a bar", async (t) => {
+  const { page, publisher } = await watch(t, [at(0, { type: "note", n: 1 }), at(10_000, { type: "note", n: 2 })]);
+  const isSaid = (status) =>
+    page.waitForFunction((status) => [document.getElementById("job-status"), document.querySelector("#lane-names small")].every((place) => place?.textContent === status), status);
+  /** In the middle of the job's lane. */
+  const press = async () => {
+    const box = await page.locator("#picture").boundingBox();
+    await page.mouse.click(box.x + box.width / 2, box.y + 14);
+    await page.locator("#detail").waitFor();
+    const { n } = JSON.parse(await text(page, "#detail-raw"));
+    await page.locator("#detail-close").click();
+    return n;
+  };
+  await isSaid("running");
+  assert.equal(await press(), 1);
+  publisher.publish(at(11_000, { type: "job_paused", n: 3 }));
+  await isSaid("paused");
+  publisher.publish(at(12_000, { type: "job_started", n: 4 }));
+  await isSaid("running");
+  publisher.publish(at(60_000, { type: "job_completed", n: 5 }));
+  await isSaid("completed");
+});
+
+test("a job that the daemon knows to be paused is so in head and lane, though no event is left that says so", async (t) => {
+  const { page } = await watch(t, [at(0, { type: "note", n: 1 })], { hash: "" });
+  await page.route(/\/console\/jobs/, async (route) => {
+    const answer = await (await route.fetch()).json();
+    for (const job of answer.jobs) job.status = "paused";
+    await route.fulfill({ json: answer });
+  });
+  await jobOf(page, "job-1").click();
+  await hasTold(page, 1);
+  await page.waitForFunction(() => [document.getElementById("job-status"), document.querySelector("#lane-names small")].every((place) => place?.textContent === "paused"));
+});

@@ -231,6 +231,28 @@ test("an event without a time of its own sets no scale, wherever the publisher's
   assert.deepEqual(rangeOf([], [[0, "job_started"], [2 * hour, "note"], [5 * hour, "job_completed"]]), [0, 5 * hour]);
 });
 
+test("a job whose start nobody told runs, unless the daemon knows better, until an event tells", () => {
+  const timeline = timelineOf(at(0, { type: "note" }), at(10, { type: "note" }));
+  const states = () => timeline.states.map(({ from, to, state }) => [from - BEGIN, to === null ? null : to - BEGIN, state]);
+  assert.deepEqual([timeline.status, states()], ["running", [[0, null, "running"]]]);
+  timeline.suppose("paused");
+  assert.deepEqual(states(), [[0, 10, "running"], [10, null, "paused"]]);
+  // The daemon told of now; what has come since is of the past.
+  timeline.add(at(90_000, { type: "routine_started", routine_id: "a" }));
+  assert.deepEqual(states(), [[0, 90_000, "running"], [90_000, null, "paused"]]);
+  timeline.suppose("completed");
+  assert.deepEqual([timeline.end - BEGIN, timeline.attempts[0].status], [90_000, "completed"]);
+  timeline.add(at(180_000, { type: "routine_started", routine_id: "b" }));
+  assert.deepEqual([timeline.attempts.length, timeline.end - BEGIN], [1, 180_000]);
+  timeline.suppose("running");
+  assert.equal(timeline.end, null);
+  timeline.add(at(200_000, { type: "job_paused" }));
+  timeline.suppose("completed");
+  assert.deepEqual([timeline.status, timeline.attempts.length], ["paused", 1]);
+  timeline.add(at(200_001, { type: "job_failed" }));
+  assert.deepEqual([timeline.status, timeline.end - BEGIN], ["failed", 200_001]);
+});
+
 test("a lost job is lost until another event comes, and its run may still end", () => {
   const timeline = timelineOf(at(0, { type: "job_started" }), began(10, "a"), at(90, { type: "metrics", metrics: { status: "lost" } }));
   assert.deepEqual([timeline.status, timeline.isLost], ["running", true]);

@@ -53,6 +53,7 @@ export class JobView {
   /** The event of the failure, and the breakpoint whose variables are on the page. */
   #failure = null;
   #shownError = null;
+  #shownStatus = "";
   #shownStop = null;
 
   /** `askToken` is called with the daemon's words when it wants a token, or another. */
@@ -65,6 +66,7 @@ export class JobView {
       choose: (routine) => this.#events.setRoutine(routine),
       pick: (entry) => this.#pick(entry),
       skewMs: () => jobs.skewMs,
+      status: () => this.#status(),
     });
     this.#turns.port1.onmessage = () => this.#catchUp();
     jobs.addEventListener("change", () => this.#tellHead());
@@ -290,9 +292,9 @@ export class JobView {
   }
 
   /** The events are as new as can be; what they do not tell, the list does. */
-  #status(job) {
+  #status() {
     const { status, isLost } = this.#timeline;
-    if (status === "waiting") return job?.status ?? "waiting";
+    if (status === "waiting") return this.#jobs.byId.get(this.#id)?.status ?? "waiting";
     return isGoing({ status }) && (isLost || this.#lostAt !== null) ? "lost" : status;
   }
 
@@ -300,8 +302,11 @@ export class JobView {
     if (this.#id === null) return;
     const timeline = this.#timeline;
     const job = this.#jobs.byId.get(this.#id);
-    const status = this.#status(job);
+    timeline.suppose(job?.status);
+    const status = this.#status();
     timeline.isLost ||= status === "lost";
+    if (this.#shownStatus !== status) this.#lanes.draw();
+    this.#shownStatus = status;
     put("job-name", this.#id);
     put("job-status", status === "waiting" ? "waiting for its first event" : status);
     document.getElementById("job-status").dataset.status = status;

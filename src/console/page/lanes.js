@@ -31,6 +31,7 @@ export class Lanes {
   #context = this.#canvas.getContext("2d");
   #timeline = null;
   #skewMs = () => 0;
+  #status;
   #time = null;
   #isAsked = false;
   #width = 0;
@@ -48,11 +49,12 @@ export class Lanes {
   #pick;
   #calm = matchMedia("(prefers-reduced-motion: reduce)");
 
-  /** `choose` is called with the name of a routine ("" for all), `pick` with an event. */
-  constructor({ choose, pick, skewMs }) {
+  /** `choose` is called with the name of a routine ("" for all), `pick` with an event. `status` is the job's, in a word. */
+  constructor({ choose, pick, skewMs, status }) {
     this.#choose = choose;
     this.#pick = pick;
     this.#skewMs = skewMs;
+    this.#status = status;
     const canvas = this.#canvas;
     const resizes = new ResizeObserver(() => this.draw());
     for (const element of [canvas.parentElement, this.#box]) resizes.observe(element);
@@ -205,9 +207,7 @@ export class Lanes {
   }
 
   #statusWords() {
-    const { status, isLost } = this.#timeline;
-    if (!this.#time.isNewest) return this.#time.shown.status;
-    return isLost && status !== "waiting" ? "lost" : status;
+    return this.#time.isNewest ? this.#status() : this.#time.shown.status;
   }
 
   /** The choice of an attempt, where there are several. */

@@ -11,6 +11,7 @@ import { figure, member, routine } from "./words.js";
 export { Lane };
 
 const ENDINGS = new Map([["job_completed", "completed"], ["job_failed", "failed"], ["job_cancelled", "cancelled"]]);
+const ENDED = new Set(ENDINGS.values());
 /** Routines beyond have no lane. */
 export const LANES_MAX = 3_000;
 /** The earliest go. */
@@ -55,6 +56,11 @@ export class Timeline {
   gaps = [];
   /** waiting, running, paused, completed, failed or cancelled. */
   status = "waiting";
+  /** No event has told the status: a job that sends events runs, unless the daemon knows better. */
+  isPresumed = true;
+  /** The newest state is what the daemon says. */
+  #isSupposed = false;
+  #newest = null;
   /** The daemon has heard nothing for so long that it counts the job as lost. */
   isLost = false;
   flow = null;
@@ -93,9 +99,40 @@ export class Timeline {
     }
     if (typeof event.flow_id === "string") this.flow ??= event.flow_id;
     this.#apply(event, when, source);
+    this.#newest = source;
+    if (this.status === "waiting") this.#presume(when, "running");
+    if (this.#isSupposed) this.#moveSupposed(when);
     this.attempt.status = this.status;
     this.latest = this.attempt.range.to;
     if (arrival !== null && isSaid && when === this.latest) this.lagMs = arrival - when > WAY_MS ? arrival - when : 0;
+  }
+
+  /** What the daemon says of the job as it is now; an event's own word is better. */
+  suppose(status) {
+    const isOther = status !== this.status && (status === "running" || status === "paused" || ENDED.has(status));
+    if (!this.isPresumed || !isOther || this.latest === null) return;
+    this.#presume(this.latest, status);
+    this.attempt.status = status;
+    this.#isSupposed = true;
+    this.#moveSupposed(this.latest);
+  }
+
+  #presume(at, status) {
+    this.#turn(at, status, this.#newest);
+    this.isPresumed = true;
+    this.end = null;
+  }
+
+  /** The daemon told of now, and this event may be of long ago: it is so no earlier than the newest. */
+  #moveSupposed(at) {
+    const supposed = this.states.at(-1);
+    const before = this.states.at(-2);
+    supposed.from = Math.max(at, supposed.from);
+    if (before !== undefined) before.to = supposed.from;
+    supposed.event = this.#newest;
+    if (!ENDED.has(this.status)) return;
+    supposed.to = supposed.from;
+    this.end = supposed.from;
   }
 
   #hearMetrics(event) {
@@ -105,8 +142,8 @@ export class Timeline {
   }
 
   #turnAttempt(event, at) {
-    const { count, status } = this.attempt;
-    const isStarted = event.type === "job_started" && status !== "waiting" && (count > 1 || at > this.attempt.range.to + LATE_MS);
+    const { count } = this.attempt;
+    const isStarted = event.type === "job_started" && !this.isPresumed && (count > 1 || at > this.attempt.range.to + LATE_MS);
     const isLate = event.type === "routine_started" && this.attempt.end !== null && at > this.attempt.end + LATE_MS;
     if (!isStarted && !isLate) return;
     const last = this.attempt.range.to;
@@ -181,6 +218,8 @@ export class Timeline {
     const last = this.states.at(-1);
     if (last !== undefined) last.to ??= Math.max(at, last.from);
     this.status = status;
+    this.isPresumed = false;
+    this.#isSupposed = false;
     const span = new Span(at, status, source);
     this.states.push(span);
     if (this.states.length > SPANS_MAX) this.states.shift();
