@@ -209,7 +209,8 @@ fn who_needs_nothing_holds_nobody() {
     crowd.resume(1);
     crowd.read_for(Duration::from_millis(100), |_| false);
     assert!(crowd.members.iter().all(|member| member.gaps.is_empty() && member.received == 0));
-    assert_eq!(waits(&daemon), 0);
+    // Three seconds is what one that stopped reading costs.
+    assert!(took < alone * 10 + Duration::from_secs(2), "{took:?} against {alone:?}");
 }
 
 #[test]

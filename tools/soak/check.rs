@@ -136,6 +136,9 @@ pub struct Checker {
     gap: Option<Gap>,
     /// `since=-k`: up to this number at most so many come, and holes need no gap.
     last: Option<(u64, u64)>,
+    /// `since=start` of a job, up to this number: of a life that the daemon has dropped nothing has to be told before the
+    /// next one begins, and not then either if that is whole.
+    start: Option<u64>,
     /// Live from the start and never filtered: what it misses is counted exactly.
     is_counted: bool,
 }
@@ -155,6 +158,8 @@ impl Checker {
             newest: 0,
             gap: None,
             last: if let Since::Last(count) = since { Some((greeting, count)) } else { None },
+            start: (since == Since::Start && matches!(topic, Topic::Job(_) | Topic::Debug(_)))
+                .then_some(greeting),
             is_counted: since == Since::Now && names == Names::ALL && !matches!(topic, Topic::Debug(_)),
         }
     }
@@ -285,6 +290,9 @@ impl Checker {
 
     /// Everything that matches up to `until` must have come.
     fn advance(&mut self, until: u64, stream: &Stream) -> Result<(), String> {
+        if let Some(greeting) = self.start.filter(|_| self.newest == 0) {
+            self.position = self.position.max(greeting.min(until));
+        }
         let mut position = self.position;
         let (current, earlier) = self.filters.split_last().expect("there is always one");
         for mask in earlier {
