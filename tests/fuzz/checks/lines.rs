@@ -143,7 +143,7 @@ struct Oracle {
 fn inner_type(line: &str) -> Option<String> {
     let events = parse::<Members<Box<RawValue>>>(line).expect("it was an object").0;
     let events = events.iter().filter(|member| member.0 == "event");
-    let types_of = |event: &Box<RawValue>| match parse::<Members<Value>>(event.get()) {
+    let types_of = |event: &RawValue| match parse::<Members<Value>>(event.get()) {
         Ok(members) => members.0.into_iter().filter(|it| it.0 == "event_type").map(|it| it.1).collect(),
         // What is no object may be taken for its type.
         Err(_) => match parse::<Value>(event.get()) {
