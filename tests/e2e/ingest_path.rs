@@ -142,6 +142,8 @@ fn the_socket_has_its_mode_before_it_listens() {
         "umask 0; exec \"$@\"",
         "sh",
         "strace",
+        // The daemon is our child, and strace is not between.
+        "-D",
         "-f",
         "-o",
         trace.to_str().expect("UTF-8"),
