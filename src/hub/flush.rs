@@ -187,14 +187,18 @@ impl Watchers {
             return;
         }
         if let Place::Cohort { .. } = self.watchers[key as usize].place {
-            let mut rounds = 0;
-            while self.catch_up(key, outlet) {
-                rounds += 1;
-                if rounds == SETTLE_ROUNDS_MAX {
-                    self.enqueue(key);
-                    break;
+            for _ in 0..SETTLE_ROUNDS_MAX {
+                if self.catch_up(key, outlet) {
+                    continue;
+                }
+                // A gap that was just found goes out, and then what is behind it.
+                let watcher = &self.watchers[key as usize];
+                let is_told = watcher.outbox.is_some() && !watcher.is(BLOCKED | BROKEN);
+                if !is_told || !self.send_outbox(key, outlet) {
+                    return;
                 }
             }
+            self.enqueue(key);
         }
     }
 
