@@ -222,13 +222,13 @@ impl Stream {
             assert!(is_right, "client {client}: {told:?} came, not {expected:?}");
             return;
         }
-        if let Some(earlier_to) = self.earlier_to.take() {
-            if !self.is_next_life_whole(earlier_to, sight) {
-                let is_right = (told.from, told.to, told.missed) == (1, earlier_to, None);
-                let is_right = is_right && told.reason == "expired";
-                assert!(is_right, "client {client}: {told:?}, not up to {earlier_to}");
-                return;
-            }
+        if let Some(earlier_to) = self.earlier_to.take()
+            && !self.is_next_life_whole(earlier_to, sight)
+        {
+            let is_right = (told.from, told.to, told.missed) == (1, earlier_to, None);
+            let is_right = is_right && told.reason == "expired";
+            assert!(is_right, "client {client}: {told:?}, not up to {earlier_to}");
+            return;
         }
         assert_eq!(told.reason, "overrun", "client {client}: {told:?} came unexpected");
         self.kept_are_past(u64::MAX, sight);
