@@ -16,6 +16,7 @@ use std::thread;
 use std::time::Instant;
 
 use luxcast::hub::outlet::Outlet;
+use luxcast::hub::watcher::WatcherKey;
 use luxcast::net::sockets::Sockets;
 use luxcast::stream::topic::TopicKind;
 use luxcast::wire::action::Since;
@@ -107,6 +108,7 @@ fn name(job: usize) -> String {
 /// The shard with its watchers, and what both contestants send a turn.
 struct Bench {
     rig: Rig<Sockets>,
+    keys: Vec<WatcherKey>,
     reader: Reader,
     sent: u64,
     jobs: usize,
@@ -124,12 +126,14 @@ impl Bench {
         let lines: Vec<_> =
             (0..jobs * events).map(|at| usual_line(kind, &name(at % jobs), USUAL_BYTES)).collect();
         let mut rig = Rig::over(HISTORY_BYTES, lines, Sockets::new);
+        let mut keys = Vec::new();
         for (at, socket) in senders.into_iter().enumerate() {
             let key = rig.watch(TopicKind::Job, &name(at % jobs), None, Since::Now);
             rig.outlet.insert(key, socket, None);
+            keys.push(key);
         }
         let frames = vec![b'x'; FRAME_BYTES * jobs * events];
-        let mut bench = Self { rig, reader, sent: 0, jobs, group, events, frames };
+        let mut bench = Self { rig, keys, reader, sent: 0, jobs, group, events, frames };
         bench.turn_of_flush();
         bench
     }
@@ -166,7 +170,7 @@ impl Bench {
                 })
                 .collect();
             for member in 0..self.group {
-                let key = (member * self.jobs + job) as u32;
+                let key = self.keys[member * self.jobs + job];
                 let taken = self.rig.outlet.write_vectored(key, &slices).expect("the socket has room");
                 assert_eq!(taken, self.events * FRAME_BYTES);
             }

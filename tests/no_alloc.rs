@@ -21,6 +21,7 @@ use luxcast::config::{Config, Overrun};
 use luxcast::hub::filter::Filter;
 use luxcast::hub::outlet::Outlet;
 use luxcast::hub::visitors::{AddressLimits, Visitors};
+use luxcast::hub::watcher::WatcherKey;
 use luxcast::hub::watchers::{Watchers, Wish};
 use luxcast::server::{self, Server};
 use luxcast::stream::directory::Directory;
@@ -132,11 +133,11 @@ impl Null {
 }
 
 impl Outlet for Null {
-    fn write(&mut self, _: u32, bytes: &[u8]) -> io::Result<usize> {
+    fn write(&mut self, _: WatcherKey, bytes: &[u8]) -> io::Result<usize> {
         self.take(bytes.len())
     }
 
-    fn write_vectored(&mut self, _: u32, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    fn write_vectored(&mut self, _: WatcherKey, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         self.take(slices.iter().map(|slice| slice.len()).sum())
     }
 
@@ -145,7 +146,7 @@ impl Outlet for Null {
         self.can_stage
     }
 
-    fn write_staged(&mut self, _: u32) -> io::Result<usize> {
+    fn write_staged(&mut self, _: WatcherKey) -> io::Result<usize> {
         self.take(self.staged)
     }
 
@@ -176,7 +177,7 @@ struct Rig {
     block: Vec<u8>,
     now: Now,
     /// Watchers whose sockets were found full.
-    laggards: Vec<u32>,
+    laggards: Vec<WatcherKey>,
     /// An allocation in the steady state shows where it comes from.
     is_trapped: bool,
     _shared: RwLockReadGuard<'static, ()>,
@@ -218,7 +219,7 @@ impl Rig {
         }
     }
 
-    fn watch(&mut self, kind: TopicKind, name: &str, events: Option<&[&str]>) -> u32 {
+    fn watch(&mut self, kind: TopicKind, name: &str, events: Option<&[&str]>) -> WatcherKey {
         let key = self.watchers.add();
         let filter = Filter::all(false, false);
         let filter = match events {
@@ -235,7 +236,7 @@ impl Rig {
         key
     }
 
-    fn watch_jobs(&mut self, names: impl Iterator<Item = String>) -> u32 {
+    fn watch_jobs(&mut self, names: impl Iterator<Item = String>) -> WatcherKey {
         let key = self.watchers.add();
         self.watchers.watch_many(key, Filter::all(false, true));
         let directory = self.directory.clone();
@@ -282,7 +283,7 @@ impl Rig {
     }
 
     /// A heartbeat, as a shard sends it.
-    fn beat(&mut self, key: u32) {
+    fn beat(&mut self, key: WatcherKey) {
         self.watchers.settle(key, &mut self.outlet);
         let (at, position) = (self.watchers.now, self.watchers.position(key));
         self.watchers.say(key, |out| {
@@ -495,7 +496,7 @@ fn short_writes_and_full_sockets() {
 #[test]
 fn heartbeats() {
     let mut rig = Rig::new(HISTORY_BYTES);
-    let keys: Vec<u32> = (0..100).map(|_| rig.watch(TopicKind::Job, "j", None)).collect();
+    let keys: Vec<WatcherKey> = (0..100).map(|_| rig.watch(TopicKind::Job, "j", None)).collect();
     let line = line("routine_completed", "j", 260);
     let figures = rig.steady(|rig, round| {
         rig.turn(repeat(&line, 5));
@@ -509,7 +510,7 @@ fn heartbeats() {
 #[test]
 fn all_heartbeats_at_once() {
     let mut rig = Rig::new(HISTORY_BYTES);
-    let keys: Vec<u32> = (0..200).map(|_| rig.watch(TopicKind::All, "", None)).collect();
+    let keys: Vec<WatcherKey> = (0..200).map(|_| rig.watch(TopicKind::All, "", None)).collect();
     let line = line("routine_completed", "j", 260);
     let figures = rig.steady(|rig, _| {
         rig.turn(repeat(&line, 1));

@@ -69,7 +69,10 @@ fn collect(directory: &Path, files: &mut Vec<PathBuf>) {
     for entry in entries {
         let path = entry.expect("a directory can be read").path();
         if path.is_dir() {
-            collect(&path, files);
+            // What is built, and what npm brings, is not ours.
+            if !path.ends_with("target") && !path.ends_with("node_modules") {
+                collect(&path, files);
+            }
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             files.push(path);
         }

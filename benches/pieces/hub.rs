@@ -7,6 +7,7 @@ use luxcast::hub::auth::Permit;
 use luxcast::hub::endpoint::find;
 use luxcast::hub::policy::Policy;
 use luxcast::hub::session::{Scene, Session};
+use luxcast::hub::watcher::WatcherKey;
 use luxcast::hub::wheel::{Tick, Wheel};
 use luxcast::stream::topic::TopicKind;
 use luxcast::wire::action::Since;
@@ -105,7 +106,7 @@ pub fn flush_merged_jobs() -> Piece {
 pub fn replay_history() -> Piece {
     struct Replay {
         rig: Rig,
-        key: Option<u32>,
+        key: Option<WatcherKey>,
     }
     let mut rig = Rig::new(4 * HISTORY_BYTES, lines(COUNT / 10));
     for _ in 0..100 {
@@ -135,7 +136,7 @@ pub fn open_sessions() -> Piece {
     struct Door {
         rig: Rig,
         policy: Policy,
-        keys: Vec<u32>,
+        keys: Vec<WatcherKey>,
     }
     let mut rig = watched(lines(1), 0, None);
     rig.publish();
@@ -168,7 +169,7 @@ fn policy() -> Policy {
     }
 }
 
-fn open(rig: &mut Rig, policy: &Policy, head: &[u8]) -> u32 {
+fn open(rig: &mut Rig, policy: &Policy, head: &[u8]) -> WatcherKey {
     let limits = HeadLimits { head_bytes_max: policy.head_bytes_max };
     let Ok(Head::Complete { request, .. }) = parse_head(black_box(head), limits) else {
         panic!("a good request");
@@ -197,16 +198,15 @@ pub fn beat_idle_watchers() -> Piece {
     let mut rig = watched(lines(1), WATCHERS, None);
     rig.publish();
     rig.flush();
+    let keys: Vec<WatcherKey> = rig.watchers.watchers.iter().map(|(key, _)| key).collect();
     Piece::new(
         WATCHERS as u64,
-        rig,
+        (rig, keys),
         |_| (),
-        |rig| {
+        |(rig, keys)| {
             let before = rig.outlet.writes;
-            for first in (0..WATCHERS).step_by(TURN) {
-                for key in first..WATCHERS.min(first + TURN) {
-                    beat(rig, key as u32);
-                }
+            for turn in keys.chunks(TURN) {
+                turn.iter().for_each(|&key| beat(rig, key));
                 rig.flush();
             }
             rig.outlet.writes - before
@@ -215,7 +215,7 @@ pub fn beat_idle_watchers() -> Piece {
 }
 
 /// As a shard sends it.
-fn beat(rig: &mut Rig, key: u32) {
+fn beat(rig: &mut Rig, key: WatcherKey) {
     rig.watchers.settle(key, &mut rig.outlet);
     let (at, position) = (rig.watchers.now, rig.watchers.position(key));
     rig.watchers.say(key, |out| {
@@ -230,7 +230,7 @@ const INTERVAL: Tick = 1_500;
 /// Connections that are due once in an interval, tick by tick through all of it.
 pub fn turn_wheel() -> Piece {
     struct Turning {
-        wheel: Wheel,
+        wheel: Wheel<u32>,
         now: Tick,
         due: Vec<(u32, Tick)>,
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use luxcast::hub::filter::Filter;
 use luxcast::hub::outlet::Outlet;
+use luxcast::hub::watcher::WatcherKey;
 use luxcast::hub::watchers::{Watchers, Wish};
 use luxcast::stream::directory::Directory;
 use luxcast::stream::link::{Arrival, Inlet, link};
@@ -58,11 +59,11 @@ impl Counter {
 }
 
 impl Outlet for Counter {
-    fn write(&mut self, _: u32, bytes: &[u8]) -> io::Result<usize> {
+    fn write(&mut self, _: WatcherKey, bytes: &[u8]) -> io::Result<usize> {
         self.take(bytes.len())
     }
 
-    fn write_vectored(&mut self, _: u32, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    fn write_vectored(&mut self, _: WatcherKey, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         self.take(slices.iter().map(|slice| slice.len()).sum())
     }
 
@@ -71,7 +72,7 @@ impl Outlet for Counter {
         true
     }
 
-    fn write_staged(&mut self, _: u32) -> io::Result<usize> {
+    fn write_staged(&mut self, _: WatcherKey) -> io::Result<usize> {
         self.take(self.staged)
     }
 
@@ -183,7 +184,7 @@ impl<O: Outlet> Rig<O> {
         self.directory.all.log.lock().base() > 0
     }
 
-    pub fn watch(&mut self, kind: TopicKind, name: &str, events: Option<&str>, since: Since) -> u32 {
+    pub fn watch(&mut self, kind: TopicKind, name: &str, events: Option<&str>, since: Since) -> WatcherKey {
         let key = self.watchers.add();
         let filter = Filter::all(false, false);
         let filter = match events {

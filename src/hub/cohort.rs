@@ -5,11 +5,16 @@ use std::sync::Arc;
 
 use crate::hub::cursor::Cursor;
 use crate::hub::filter::Selector;
+use crate::hub::key::{Entry, Key, Slot};
+use crate::hub::subscription::Subscription;
+use crate::hub::watcher::Watcher;
 use crate::stream::topic::Topic;
+
+pub type CohortKey = Key<Cohort>;
 
 pub struct Cohort {
     /// The topic as this shard knows it.
-    pub topic: u32,
+    pub topic: Slot<LocalTopic>,
     pub selector: Selector,
     /// No member that does not lag wants any event before this place that it has not got.
     pub start: Cursor,
@@ -19,19 +24,53 @@ pub struct Cohort {
     pub is_served: bool,
     /// The next member to be served.
     pub resume: u32,
-    pub members: Vec<u32>,
+    pub members: Vec<Slot<Watcher>>,
+    generation: u32,
 }
 
 /// A topic that has watchers in this shard.
 pub struct LocalTopic {
     pub topic: Arc<Topic>,
-    pub cohorts: Vec<u32>,
+    pub cohorts: Vec<Slot<Cohort>>,
     /// Watchers of many jobs, this one among them, and the place of this one in their list.
-    pub many: Vec<(u32, u32)>,
+    pub many: Vec<(Slot<Watcher>, Slot<Subscription>)>,
+    generation: u32,
+}
+
+impl Cohort {
+    /// A cohort without members yet.
+    pub fn new(topic: Slot<LocalTopic>, selector: Selector, generation: u32) -> Self {
+        Self {
+            topic,
+            selector,
+            start: Cursor::default(),
+            is_marked: false,
+            is_served: false,
+            resume: 0,
+            members: Vec::new(),
+            generation,
+        }
+    }
+}
+
+impl Entry for Cohort {
+    fn generation(&self) -> u32 {
+        self.generation
+    }
 }
 
 impl LocalTopic {
+    pub fn new(topic: Arc<Topic>, generation: u32) -> Self {
+        Self { topic, cohorts: Vec::new(), many: Vec::new(), generation }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.cohorts.is_empty() && self.many.is_empty()
+    }
+}
+
+impl Entry for LocalTopic {
+    fn generation(&self) -> u32 {
+        self.generation
     }
 }

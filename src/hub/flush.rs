@@ -6,11 +6,13 @@ use std::mem;
 
 use arrayvec::ArrayVec;
 
+use crate::hub::cohort::Cohort;
 use crate::hub::cursor::{Cursor, Gathered, Missed, Portion};
 use crate::hub::filter::Selector;
+use crate::hub::key::Slot;
 use crate::hub::outlet::Outlet;
 use crate::hub::start::{Pending, earlier_gap};
-use crate::hub::watcher::{BLOCKED, BROKEN, ENDED, ENDING, LAGS, PENDING, Place, QUEUED};
+use crate::hub::watcher::{BLOCKED, BROKEN, ENDED, ENDING, LAGS, PENDING, Place, QUEUED, WatcherKey};
 use crate::hub::watchers::{Watchers, tell};
 use crate::hub::ways::Way;
 use crate::stream::link::Arrival;
@@ -110,15 +112,16 @@ impl Watchers {
         if self.types != self.directory.types.generation() {
             self.renew_masks();
         }
-        let Some(at) = self.line.pop(self.effort, EFFORT_PER_PORTION) else { return };
-        if !self.cohorts.contains(at as usize) {
+        let Some(key) = self.line.pop(self.effort, EFFORT_PER_PORTION) else { return };
+        if !self.cohorts.contains(key) {
             return;
         }
+        let at = key.slot;
         let is_done = self.serve_cohort(at, outlet);
-        let cohort = &mut self.cohorts[at as usize];
+        let cohort = &mut self.cohorts[at];
         cohort.is_served = !is_done;
         if !is_done || cohort.is_marked {
-            self.line.push_begun(at);
+            self.line.push_begun(key);
         }
     }
 
@@ -142,8 +145,8 @@ impl Watchers {
     }
 
     /// Serves one watcher by itself.
-    fn serve(&mut self, key: u32, outlet: &mut impl Outlet) {
-        let Some(watcher) = self.watchers.get_mut(key as usize) else {
+    fn serve(&mut self, key: WatcherKey, outlet: &mut impl Outlet) {
+        let Some(watcher) = self.watchers.get_mut(key) else {
             return;
         };
         if !watcher.is(QUEUED) {
@@ -153,7 +156,7 @@ impl Watchers {
         if watcher.is(BLOCKED | BROKEN | ENDED) || !self.send_outbox(key, outlet) {
             return;
         }
-        let watcher = &mut self.watchers[key as usize];
+        let watcher = &mut self.watchers[key];
         if watcher.is(ENDING) {
             watcher.set(ENDED);
             self.gone.push(key);
@@ -172,27 +175,27 @@ impl Watchers {
 
     /// Brings a watcher to where it can be said to stand: everything up to the tail has gone out, or its socket
     /// is full, or more is left than fits in a turn.
-    pub fn settle(&mut self, key: u32, outlet: &mut impl Outlet) {
+    pub fn settle(&mut self, key: WatcherKey, outlet: &mut impl Outlet) {
         self.refresh(outlet);
-        if self.watchers[key as usize].is(BLOCKED | BROKEN | ENDING) {
+        if self.watchers[key].is(BLOCKED | BROKEN | ENDING) {
             self.stand_alone(key);
             return;
         }
         if !self.send_outbox(key, outlet) {
             return;
         }
-        if let Place::Many(_) = self.watchers[key as usize].place {
+        if let Place::Many(_) = self.watchers[key].place {
             self.mark_subscriptions(key);
             self.serve_many(key, self.tail, outlet);
             return;
         }
-        if let Place::Cohort { .. } = self.watchers[key as usize].place {
+        if let Place::Cohort { .. } = self.watchers[key].place {
             for _ in 0..SETTLE_ROUNDS_MAX {
                 if self.catch_up(key, outlet) {
                     continue;
                 }
                 // A gap that was just found goes out, and then what is behind it.
-                let watcher = &self.watchers[key as usize];
+                let watcher = &self.watchers[key];
                 let is_told = watcher.outbox.is_some() && !watcher.is(BLOCKED | BROKEN);
                 if !is_told || !self.send_outbox(key, outlet) {
                     return;
@@ -203,9 +206,9 @@ impl Watchers {
     }
 
     /// Sends what waits in the outbox. False: it did not all go out.
-    pub(super) fn send_outbox(&mut self, key: u32, outlet: &mut impl Outlet) -> bool {
+    pub(super) fn send_outbox(&mut self, key: WatcherKey, outlet: &mut impl Outlet) -> bool {
         self.stand_alone_if_waiting(key);
-        let watcher = &mut self.watchers[key as usize];
+        let watcher = &mut self.watchers[key];
         let Some(mut outbox) = watcher.outbox.take() else {
             return true;
         };
@@ -237,14 +240,14 @@ impl Watchers {
         false
     }
 
-    fn stand_alone_if_waiting(&mut self, key: u32) {
-        if self.watchers[key as usize].outbox.is_some() {
+    fn stand_alone_if_waiting(&mut self, key: WatcherKey) {
+        if self.watchers[key].outbox.is_some() {
             self.stand_alone(key);
         }
     }
 
-    pub(super) fn break_off(&mut self, key: u32) {
-        let watcher = &mut self.watchers[key as usize];
+    pub(super) fn break_off(&mut self, key: WatcherKey) {
+        let watcher = &mut self.watchers[key];
         if !watcher.is(BROKEN) {
             watcher.set(BROKEN | LAGS);
             self.gone.push(key);
@@ -252,17 +255,17 @@ impl Watchers {
     }
 
     /// Sends a portion to one watcher from its own place on. True: it may go on at once.
-    fn catch_up(&mut self, key: u32, outlet: &mut impl Outlet) -> bool {
+    fn catch_up(&mut self, key: WatcherKey, outlet: &mut impl Outlet) -> bool {
         self.stand_alone(key);
         let (selector, topic) = self.wanted(key);
-        if self.watchers[key as usize].is(PENDING) {
+        if self.watchers[key].is(PENDING) {
             match self.find_out(key, &selector, &topic) {
                 Found::Nothing => {}
                 Found::Told => return false,
                 Found::NotYet => return true,
             }
         }
-        let from = self.watchers[key as usize].cursor;
+        let from = self.watchers[key].cursor;
         let mut gathered = mem::take(&mut self.gathered);
         let is_behind = gathered.gather(&topic, from, &selector, self.tail, REPLAY_PORTION).is_err();
         let mut is_sent = false;
@@ -272,8 +275,7 @@ impl Watchers {
             let now = self.now;
             self.say(key, |out| tell(&now, gap.as_ref(), &missed.kept, out));
             self.count_gap(gap.as_ref());
-            self.watchers[key as usize].cursor =
-                Cursor { seq: from.seq.max(missed.behind.seq), ..missed.behind };
+            self.watchers[key].cursor = Cursor { seq: from.seq.max(missed.behind.seq), ..missed.behind };
         } else {
             let slices: ArrayVec<IoSlice<'_>, SLICES_MAX> =
                 gathered.pieces.iter().map(|piece| IoSlice::new(gathered.slice_of(piece))).collect();
@@ -283,7 +285,7 @@ impl Watchers {
         let is_all = is_sent && gathered.is_all;
         gathered.clear();
         self.gathered = gathered;
-        let watcher = &mut self.watchers[key as usize];
+        let watcher = &mut self.watchers[key];
         if is_behind || watcher.is(BLOCKED | BROKEN) {
             return false;
         }
@@ -294,7 +296,7 @@ impl Watchers {
     }
 
     /// Finds out what a watcher waits for, as far as one step goes.
-    fn find_out(&mut self, key: u32, selector: &Selector, topic: &Topic) -> Found {
+    fn find_out(&mut self, key: WatcherKey, selector: &Selector, topic: &Topic) -> Found {
         let pending = self.pending.get_mut(&key).expect("who is flagged waits for something");
         let log = topic.log.lock();
         let (gap, kept) = match pending {
@@ -304,13 +306,13 @@ impl Watchers {
             Pending::Last(search) => {
                 self.effort += EFFORT_PER_SEARCH;
                 let Some(start) = search.step(&log, selector) else { return Found::NotYet };
-                self.watchers[key as usize].cursor = start.cursor;
+                self.watchers[key].cursor = start.cursor;
                 (None, start.kept)
             }
         };
         drop(log);
         self.pending.remove(&key);
-        self.watchers[key as usize].unset(PENDING);
+        self.watchers[key].unset(PENDING);
         if gap.is_some() || !kept.is_empty() {
             let now = self.now;
             self.say(key, |out| tell(&now, gap.as_ref(), &kept, out));
@@ -321,8 +323,8 @@ impl Watchers {
     }
 
     /// Serves the members of a cohort. False: the portion was used up before all were served.
-    fn serve_cohort(&mut self, at: u32, outlet: &mut impl Outlet) -> bool {
-        let cohort = &mut self.cohorts[at as usize];
+    fn serve_cohort(&mut self, at: Slot<Cohort>, outlet: &mut impl Outlet) -> bool {
+        let cohort = &mut self.cohorts[at];
         if !cohort.is_served {
             cohort.is_served = true;
             cohort.is_marked = false;
@@ -330,19 +332,19 @@ impl Watchers {
         }
         let start = cohort.start;
         let selector = cohort.selector.clone();
-        let topic = self.topics[cohort.topic as usize].topic.clone();
+        let topic = self.topics[cohort.topic].topic.clone();
         let end = self.effort + EFFORT_PER_PORTION;
         loop {
-            let cohort = &self.cohorts[at as usize];
-            let Some(&key) = cohort.members.get(cohort.resume as usize) else {
+            let cohort = &self.cohorts[at];
+            let Some(&slot) = cohort.members.get(cohort.resume as usize) else {
                 return true;
             };
-            let watcher = &self.watchers[key as usize];
+            let (key, watcher) = (self.watchers.key(slot), &self.watchers[slot]);
             if watcher.is(SERVED_ALONE) || watcher.outbox.is_some() {
                 // It is served by itself; the cohort's start must not move on without it.
                 self.stand_alone(key);
                 self.enqueue(key);
-                self.cohorts[at as usize].resume += 1;
+                self.cohorts[at].resume += 1;
                 continue;
             }
             let from = watcher.cursor.max(start);
@@ -351,7 +353,7 @@ impl Watchers {
             if is_behind {
                 self.stand_alone(key);
                 self.enqueue(key);
-                self.cohorts[at as usize].resume += 1;
+                self.cohorts[at].resume += 1;
             } else {
                 self.note_delivery(gathered.handles.first());
                 self.send_to_members(at, start, from.index, &gathered, end, outlet);
@@ -367,14 +369,14 @@ impl Watchers {
     /// Sends one gather to all members from `resume` on that stand at `from`, until one does not.
     fn send_to_members(
         &mut self,
-        at: u32,
+        at: Slot<Cohort>,
         start: Cursor,
         from: u64,
         gathered: &Gathered,
         end: u64,
         outlet: &mut impl Outlet,
     ) {
-        let cohort = &self.cohorts[at as usize];
+        let cohort = &self.cohorts[at];
         let count = cohort.members.len() - cohort.resume as usize;
         let mut flat = mem::take(&mut self.flat);
         let mut slices: ArrayVec<IoSlice<'_>, SLICES_MAX> =
@@ -395,11 +397,11 @@ impl Watchers {
         };
         let mut served = 0;
         while self.effort < end {
-            let cohort = &mut self.cohorts[at as usize];
-            let Some(&key) = cohort.members.get(cohort.resume as usize) else {
+            let cohort = &mut self.cohorts[at];
+            let Some(&slot) = cohort.members.get(cohort.resume as usize) else {
                 break;
             };
-            let watcher = &self.watchers[key as usize];
+            let (key, watcher) = (self.watchers.key(slot), &self.watchers[slot]);
             let is_alone = watcher.is(SERVED_ALONE) || watcher.outbox.is_some();
             let place = watcher.cursor.max(start);
             if is_alone || place.index != from {
@@ -410,7 +412,7 @@ impl Watchers {
             served += u64::from(self.record(key, result, gathered, place));
             if !gathered.is_all {
                 // The portion was cut short for all of them: once more around, from where they stand now.
-                self.cohorts[at as usize].is_marked = true;
+                self.cohorts[at].is_marked = true;
             } else if self.sends.is_multiple_of(SENDS_PER_TAIL) && !self.is_tail_newest(outlet) {
                 break;
             }
@@ -436,7 +438,7 @@ impl Watchers {
 
     fn send(
         &mut self,
-        key: u32,
+        key: WatcherKey,
         way: Way,
         slices: &[IoSlice<'_>],
         bytes: usize,
@@ -455,8 +457,14 @@ impl Watchers {
     }
 
     /// Notes where a watcher that stood at `from` stands after a send. True: all of it went out.
-    fn record(&mut self, key: u32, result: io::Result<usize>, gathered: &Gathered, from: Cursor) -> bool {
-        let watcher = &mut self.watchers[key as usize];
+    fn record(
+        &mut self,
+        key: WatcherKey,
+        result: io::Result<usize>,
+        gathered: &Gathered,
+        from: Cursor,
+    ) -> bool {
+        let watcher = &mut self.watchers[key];
         match result {
             Ok(taken) if taken == gathered.bytes => {
                 watcher.cursor = Cursor { seq: gathered.next.seq.max(from.seq), ..gathered.next };

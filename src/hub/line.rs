@@ -6,31 +6,37 @@
 
 use std::collections::VecDeque;
 
-#[derive(Debug, Default)]
-pub struct Line {
+#[derive(Debug)]
+pub struct Line<K> {
     /// Marked, nothing sent yet; first in first out.
-    new: VecDeque<u32>,
+    new: VecDeque<K>,
     /// Served in part, or marked again while they were being served; first in first out.
-    begun: VecDeque<u32>,
+    begun: VecDeque<K>,
     /// From this effort on those that have begun go first.
     until: u64,
 }
 
-impl Line {
+impl<K> Default for Line<K> {
+    fn default() -> Self {
+        Self { new: VecDeque::new(), begun: VecDeque::new(), until: 0 }
+    }
+}
+
+impl<K> Line<K> {
     pub fn is_empty(&self) -> bool {
         self.new.is_empty() && self.begun.is_empty()
     }
 
-    pub fn push_new(&mut self, cohort: u32) {
+    pub fn push_new(&mut self, cohort: K) {
         self.new.push_back(cohort);
     }
 
-    pub fn push_begun(&mut self, cohort: u32) {
+    pub fn push_begun(&mut self, cohort: K) {
         self.begun.push_back(cohort);
     }
 
     /// The next one, where so much effort was spent so far and a portion takes at most `portion`.
-    pub fn pop(&mut self, effort: u64, portion: u64) -> Option<u32> {
+    pub fn pop(&mut self, effort: u64, portion: u64) -> Option<K> {
         let is_turn_of_new = effort < self.until || self.begun.is_empty();
         if is_turn_of_new && let Some(cohort) = self.new.pop_front() {
             return Some(cohort);
@@ -45,7 +51,7 @@ impl Line {
 mod tests {
     use super::Line;
 
-    fn line(begun: &[u32], new: &[u32]) -> Line {
+    fn line(begun: &[u32], new: &[u32]) -> Line<u32> {
         let mut line = Line::default();
         begun.iter().for_each(|&cohort| line.push_begun(cohort));
         new.iter().for_each(|&cohort| line.push_new(cohort));

@@ -6,19 +6,21 @@ use std::io::ErrorKind;
 use std::mem;
 
 use foldhash::fast::RandomState;
-use slab::Slab;
 
-use crate::hub::cursor::{Cursor, Gathered, Missed, Portion, place_behind};
+use crate::hub::cohort::LocalTopic;
+use crate::hub::cursor::{Cursor, Missed, Portion, place_behind};
 use crate::hub::filter::{Filter, Selector};
+use crate::hub::key::{Slot, Table};
+use crate::hub::merge::{Merge, Source};
 use crate::hub::outlet::Outlet;
 use crate::hub::start;
 use crate::hub::subscription::Subscription;
-use crate::hub::watcher::{LAGS, Place};
+use crate::hub::watcher::{LAGS, Place, WatcherKey};
 use crate::hub::watchers::Watchers;
 use crate::stream::dialect;
 use crate::stream::directory::DirectoryFull;
 use crate::stream::names::ByName;
-use crate::stream::topic::{Handle, Topic, TopicKind};
+use crate::stream::topic::{Topic, TopicKind};
 use crate::wire::action::Since;
 use crate::wire::notice::{self, GapReason};
 
@@ -32,40 +34,12 @@ const MERGE_BYTES_MAX: usize = 256 << 10;
 
 pub struct Many {
     pub selector: Selector,
-    subscriptions: Slab<Subscription>,
-    by_name: HashMap<ByName, u32, RandomState>,
+    subscriptions: Table<Subscription>,
+    by_name: HashMap<ByName, Slot<Subscription>, RandomState>,
     /// Subscriptions for which something may have come.
-    marked: Vec<u32>,
+    marked: Vec<Slot<Subscription>>,
     /// The one order of all jobs has come to this number.
     passed: u64,
-}
-
-/// One event of a merge.
-struct Merged {
-    seq: u64,
-    /// Place in [`Merge::sources`].
-    source: u32,
-    /// Place in [`Merge::handles`].
-    handle: u32,
-    event: u32,
-}
-
-/// What one subscription adds to a merge.
-struct Source {
-    subscription: u32,
-    /// Where it stands, after the events that have gone out.
-    at: Cursor,
-    next: Cursor,
-    is_all: bool,
-}
-
-/// Scratch of one merge, used again for the next.
-#[derive(Default)]
-pub struct Merge {
-    sources: Vec<Source>,
-    handles: Vec<Handle>,
-    merged: Vec<Merged>,
-    ends: Vec<usize>,
 }
 
 impl Many {
@@ -87,7 +61,7 @@ impl Many {
     }
 
     /// Each job's place in the shard and the index where it stands.
-    pub fn places(&self) -> impl Iterator<Item = (u32, u64)> {
+    pub fn places(&self) -> impl Iterator<Item = (Slot<LocalTopic>, u64)> {
         self.subscriptions.iter().map(|(_, subscription)| (subscription.local, subscription.cursor.index))
     }
 
@@ -102,32 +76,32 @@ impl Many {
 
 impl Watchers {
     /// Begins to watch no job yet, any number later.
-    pub fn watch_many(&mut self, key: u32, filter: Filter) {
+    pub fn watch_many(&mut self, key: WatcherKey, filter: Filter) {
         let filter = self.share(filter);
         let selector = self.selector(filter.as_ref());
         let many = Many {
             selector,
-            subscriptions: Slab::new(),
+            subscriptions: Table::new(),
             by_name: HashMap::default(),
             marked: Vec::new(),
             passed: 0,
         };
-        let watcher = &mut self.watchers[key as usize];
+        let watcher = &mut self.watchers[key];
         watcher.place = Place::Many(Box::new(many));
         watcher.filter = filter;
         watcher.set(LAGS);
     }
 
-    fn many(&mut self, key: u32) -> &mut Many {
-        match &mut self.watchers[key as usize].place {
+    fn many(&mut self, key: WatcherKey) -> &mut Many {
+        match &mut self.watchers[key].place {
             Place::Many(many) => many,
             _ => panic!("the connection watches many jobs"),
         }
     }
 
     /// The subscription to a job, if there is one.
-    fn subscription(&self, key: u32, job_id: &str) -> Option<u32> {
-        let Place::Many(many) = &self.watchers[key as usize].place else {
+    fn subscription(&self, key: WatcherKey, job_id: &str) -> Option<Slot<Subscription>> {
+        let Place::Many(many) = &self.watchers[key].place else {
             return None;
         };
         many.by_name.get(job_id).copied()
@@ -135,26 +109,26 @@ impl Watchers {
 
     /// How many bytes of messages the connection may bring a turn: one that watches many jobs pays for each with each
     /// change of its filter, and the others have their turn in between.
-    pub fn read_bytes_max(&self, key: u32) -> usize {
-        match &self.watchers[key as usize].place {
+    pub fn read_bytes_max(&self, key: WatcherKey) -> usize {
+        match &self.watchers[key].place {
             Place::Many(many) => (READ_BYTES_OF_JOBS / (many.len() / 8).max(1)).max(READ_BYTES_MIN),
             _ => usize::MAX,
         }
     }
 
     /// How many jobs the connection watches.
-    pub fn job_count(&mut self, key: u32) -> usize {
+    pub fn job_count(&mut self, key: WatcherKey) -> usize {
         self.many(key).len()
     }
 
-    pub fn is_subscribed(&self, key: u32, job_id: &str) -> bool {
+    pub fn is_subscribed(&self, key: WatcherKey, job_id: &str) -> bool {
         self.subscription(key, job_id).is_some()
     }
 
     /// Adds a job. `greet` is told the newest number at that moment.
     pub fn subscribe_job(
         &mut self,
-        key: u32,
+        key: WatcherKey,
         job_id: &str,
         since: Since,
         published: impl FnOnce() -> u64,
@@ -170,20 +144,22 @@ impl Watchers {
         let selector = self.many(key).selector.clone();
         let start = start::start(&topic, &self.directory, since, newest, &selector);
         let replay_to = (!matches!(since, Since::Now)).then_some(newest);
-        let subscription = Subscription {
+        let holder = self.topics[local].many.len() as u32;
+        let make = |generation| Subscription {
             local,
-            holder: self.topics[local as usize].many.len() as u32,
+            holder,
             cursor: start.cursor,
             is_marked: false,
             replay_to,
             ahead: start.kept.into_iter().collect(),
             told: start.told,
             pending: start.pending.map(Box::new),
+            generation,
         };
         let many = self.many(key);
-        let place = many.subscriptions.insert(subscription) as u32;
+        let place = many.subscriptions.insert(make).slot;
         many.by_name.insert(ByName(topic), place);
-        self.topics[local as usize].many.push((key, place));
+        self.topics[local].many.push((key.slot, place));
         let now = self.now;
         self.say(key, |out| {
             greet(newest, out);
@@ -197,12 +173,12 @@ impl Watchers {
     }
 
     /// Ends a job's events at once. False: the connection does not watch it.
-    pub fn unsubscribe_job(&mut self, key: u32, job_id: &str) -> bool {
+    pub fn unsubscribe_job(&mut self, key: WatcherKey, job_id: &str) -> bool {
         let Some(place) = self.subscription(key, job_id) else {
             return false;
         };
         let many = self.many(key);
-        let subscription = many.subscriptions.remove(place as usize);
+        let subscription = many.subscriptions.remove(many.subscriptions.key(place));
         many.by_name.remove(job_id);
         if subscription.is_marked {
             many.marked.retain(|&marked| marked != place);
@@ -212,25 +188,25 @@ impl Watchers {
     }
 
     pub(super) fn leave_many(&mut self, many: Many) {
-        for (_, subscription) in &many.subscriptions {
+        for (_, subscription) in many.subscriptions.iter() {
             self.let_go(subscription);
         }
     }
 
     fn let_go(&mut self, subscription: &Subscription) {
-        let holders = &mut self.topics[subscription.local as usize].many;
+        let holders = &mut self.topics[subscription.local].many;
         holders.swap_remove(subscription.holder as usize);
         if let Some(&(key, place)) = holders.get(subscription.holder as usize)
-            && let Place::Many(many) = &mut self.watchers[key as usize].place
+            && let Place::Many(many) = &mut self.watchers[key].place
         {
-            many.subscriptions[place as usize].holder = subscription.holder;
+            many.subscriptions[place].holder = subscription.holder;
         }
         self.release(subscription.local);
     }
 
-    pub(super) fn mark_subscription(&mut self, key: u32, place: u32) {
+    pub(super) fn mark_subscription(&mut self, key: WatcherKey, place: Slot<Subscription>) {
         let many = self.many(key);
-        let subscription = &mut many.subscriptions[place as usize];
+        let subscription = &mut many.subscriptions[place];
         if !subscription.is_marked {
             subscription.is_marked = true;
             many.marked.push(place);
@@ -238,19 +214,19 @@ impl Watchers {
         self.enqueue(key);
     }
 
-    pub(super) fn mark_subscriptions(&mut self, key: u32) {
+    pub(super) fn mark_subscriptions(&mut self, key: WatcherKey) {
         let many = self.many(key);
         for (place, subscription) in many.subscriptions.iter_mut() {
             if !subscription.is_marked {
                 subscription.is_marked = true;
-                many.marked.push(place as u32);
+                many.marked.push(place.slot);
             }
         }
     }
 
     /// Wants something else from here on: from the same place in the one order for every job, kept events included.
-    pub(super) fn select(&mut self, key: u32, selector: Selector) {
-        let Place::Many(many) = &mut self.watchers[key as usize].place else { return };
+    pub(super) fn select(&mut self, key: WatcherKey, selector: Selector) {
+        let Place::Many(many) = &mut self.watchers[key].place else { return };
         if many.selector == selector {
             return;
         }
@@ -258,7 +234,7 @@ impl Watchers {
         for (_, subscription) in many.subscriptions.iter_mut() {
             subscription.step_back();
             if subscription.replay_to.is_none() && subscription.cursor.seq < many.passed {
-                let topic = &self.topics[subscription.local as usize].topic;
+                let topic = &self.topics[subscription.local].topic;
                 let gap = subscription.move_to(many.passed, &selector, &topic.log.lock());
                 gaps.extend(gap.map(|gap| (gap, topic.clone())));
             }
@@ -272,7 +248,7 @@ impl Watchers {
     }
 
     /// Sends a portion: of the first past that is asked for, else of all marked jobs up to `tail`, merged by number.
-    pub(super) fn serve_many(&mut self, key: u32, tail: u64, outlet: &mut impl Outlet) {
+    pub(super) fn serve_many(&mut self, key: WatcherKey, tail: u64, outlet: &mut impl Outlet) {
         let mut merge = mem::take(&mut self.merge);
         let (tail, is_live) = self.gather_marked(key, tail, &mut merge);
         merge.merged.sort_unstable_by_key(|event| event.seq);
@@ -305,7 +281,7 @@ impl Watchers {
         merge.clear();
         self.merge = merge;
         let many = self.many(key);
-        many.marked.retain(|&place| many.subscriptions[place as usize].is_marked);
+        many.marked.retain(|&place| many.subscriptions[place].is_marked);
         if !many.marked.is_empty() {
             self.enqueue(key);
         }
@@ -313,9 +289,9 @@ impl Watchers {
 
     /// Gathers from the first subscription that still replays, else from all marked ones. Returns the number up to
     /// which was looked, and whether it is not the past.
-    fn gather_marked(&mut self, key: u32, tail: u64, merge: &mut Merge) -> (u64, bool) {
+    fn gather_marked(&mut self, key: WatcherKey, tail: u64, merge: &mut Merge) -> (u64, bool) {
         let many = self.many(key);
-        let replay_of = |place: u32| many.subscriptions[place as usize].replay_to;
+        let replay_of = |place: Slot<Subscription>| many.subscriptions[place].replay_to;
         let replay = many.marked.iter().find_map(|&place| replay_of(place).map(|to| (place, to)));
         if let Some((place, to)) = replay {
             self.gather_subscription(key, place, to, JOB_PORTION, merge);
@@ -330,13 +306,20 @@ impl Watchers {
         (tail, true)
     }
 
-    fn gather_subscription(&mut self, key: u32, place: u32, tail: u64, portion: Portion, merge: &mut Merge) {
+    fn gather_subscription(
+        &mut self,
+        key: WatcherKey,
+        place: Slot<Subscription>,
+        tail: u64,
+        portion: Portion,
+        merge: &mut Merge,
+    ) {
         let (selector, passed, is_searching) = self.find_out_many(key, place);
-        let subscription = &self.many(key).subscriptions[place as usize];
+        let subscription = &self.many(key).subscriptions[place];
         let has_passed = subscription.replay_to.is_none();
         let (local, from, has_ahead) =
             (subscription.local, subscription.cursor, !subscription.ahead.is_empty());
-        let topic = self.topics[local as usize].topic.clone();
+        let topic = self.topics[local].topic.clone();
         let mut gathered = mem::take(&mut self.gathered);
         let mut at = from;
         if has_ahead || is_searching {
@@ -356,7 +339,7 @@ impl Watchers {
                 self.say(key, |out| notice::gap(out, &now, gap, Some(&topic.name)));
                 self.count_gap(Some(gap));
             }
-            let subscription = &mut self.many(key).subscriptions[place as usize];
+            let subscription = &mut self.many(key).subscriptions[place];
             subscription.cursor = at;
             subscription.take_ahead(missed.kept, gap.map_or(0, |gap| gap.to));
             gathered.next = at;
@@ -364,7 +347,7 @@ impl Watchers {
         } else {
             at = gathered.from;
         }
-        let ahead = &self.many(key).subscriptions[place as usize].ahead;
+        let ahead = &self.many(key).subscriptions[place].ahead;
         merge.add(place, at, ahead.iter().filter(|handle| selector.wants(&handle.batch, 0)), &gathered);
         gathered.clear();
         self.gathered = gathered;
@@ -372,16 +355,16 @@ impl Watchers {
 
     /// Finds out what a subscription waits for, and tells of it. Returns what the connection wants, the number to which
     /// the one order has come, and whether the subscription still searches for its place.
-    fn find_out_many(&mut self, key: u32, place: u32) -> (Selector, u64, bool) {
-        let Place::Many(many) = &mut self.watchers[key as usize].place else {
+    fn find_out_many(&mut self, key: WatcherKey, place: Slot<Subscription>) -> (Selector, u64, bool) {
+        let Place::Many(many) = &mut self.watchers[key].place else {
             panic!("the connection watches many jobs");
         };
         let (selector, passed) = (many.selector.clone(), many.passed);
-        let subscription = &mut many.subscriptions[place as usize];
+        let subscription = &mut many.subscriptions[place];
         if subscription.pending.is_none() {
             return (selector, passed, false);
         }
-        let topic: &Topic = &self.topics[subscription.local as usize].topic;
+        let topic: &Topic = &self.topics[subscription.local].topic;
         let gap = subscription.find_out(&selector, &topic.log.lock());
         let is_searching = subscription.is_searching();
         if let Some(gap) = gap {
@@ -393,7 +376,13 @@ impl Watchers {
     }
 
     /// Sends the first `end` events in order, as many as fit. Returns how many are on their way.
-    fn send_merged(&mut self, key: u32, merge: &mut Merge, end: usize, outlet: &mut impl Outlet) -> usize {
+    fn send_merged(
+        &mut self,
+        key: WatcherKey,
+        merge: &mut Merge,
+        end: usize,
+        outlet: &mut impl Outlet,
+    ) -> usize {
         // A gap that was just found goes first.
         if end == 0 || !self.send_outbox(key, outlet) {
             return 0;
@@ -426,7 +415,7 @@ impl Watchers {
                 0
             }
         };
-        let watcher = &mut self.watchers[key as usize];
+        let watcher = &mut self.watchers[key];
         watcher.bytes_out += taken as u64;
         self.sent_bytes += taken as u64;
         if taken < flat.len() {
@@ -449,9 +438,9 @@ impl Watchers {
     }
 
     /// All of this job's events up to `passed_to` are on their way.
-    fn move_subscription(&mut self, key: u32, source: &Source, passed_to: u64, tail: u64) {
+    fn move_subscription(&mut self, key: WatcherKey, source: &Source, passed_to: u64, tail: u64) {
         let many = self.many(key);
-        let subscription = &mut many.subscriptions[source.subscription as usize];
+        let subscription = &mut many.subscriptions[source.subscription];
         if subscription.replay_to.is_none() {
             many.passed = many.passed.max(passed_to);
         }
@@ -463,38 +452,5 @@ impl Watchers {
         if is_done && !subscription.is_searching() && subscription.replay_to.take().is_none() {
             subscription.is_marked = false;
         }
-    }
-}
-
-impl Merge {
-    fn add<'a>(
-        &mut self,
-        subscription: u32,
-        at: Cursor,
-        ahead: impl Iterator<Item = &'a Handle>,
-        gathered: &Gathered,
-    ) {
-        let source = self.sources.len() as u32;
-        for handle in ahead {
-            let seq = handle.batch.first_seq();
-            self.merged.push(Merged { seq, source, handle: self.handles.len() as u32, event: 0 });
-            self.handles.push(handle.clone());
-        }
-        let first = self.handles.len() as u32;
-        self.handles.extend(gathered.handles.iter().cloned());
-        for piece in &gathered.pieces {
-            let batch = &gathered.handles[piece.handle as usize].batch;
-            let events = (piece.first..=piece.last).map(|event| (batch.seq(event), event));
-            let handle = first + piece.handle;
-            self.merged.extend(events.map(|(seq, event)| Merged { seq, source, handle, event }));
-        }
-        self.sources.push(Source { subscription, at, next: gathered.next, is_all: gathered.is_all });
-    }
-
-    fn clear(&mut self) {
-        self.sources.clear();
-        self.handles.clear();
-        self.merged.clear();
-        self.ends.clear();
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::hub::cursor::Cursor;
 use crate::hub::watcher::Place;
-use crate::hub::watchers::{NONE, Watchers};
+use crate::hub::watchers::Watchers;
 use crate::stream::batch::Batch;
 use crate::stream::link::Arrival;
 
@@ -17,15 +17,15 @@ impl Watchers {
 
     fn mark_batch(&mut self, batch: &Batch) {
         for run in batch.runs() {
-            let Some(&local) = self.by_slot.get(run.topic.slot as usize) else {
+            let Some(&Some(local)) = self.by_slot.get(run.topic.slot as usize) else {
                 continue;
             };
-            if local == NONE || self.topics[local as usize].topic.key != run.topic {
+            if self.topics[local].topic.key != run.topic {
                 continue;
             }
-            let topic = &self.topics[local as usize];
+            let topic = &self.topics[local];
             for &at in &topic.cohorts {
-                let cohort = &mut self.cohorts[at as usize];
+                let cohort = &mut self.cohorts[at];
                 if cohort.selector.mask & run.types == 0 || cohort.is_marked {
                     continue;
                 }
@@ -33,12 +33,12 @@ impl Watchers {
                 if !cohort.is_served {
                     // All that these members want and have not got begins here.
                     cohort.start = cohort.start.max(Cursor { index: run.at, seq: batch.seq(run.first) - 1 });
-                    self.line.push_new(at);
+                    self.line.push_new(self.cohorts.key(at));
                 }
             }
             for place in 0..topic.many.len() {
-                let (key, subscription) = self.topics[local as usize].many[place];
-                self.mark_subscription(key, subscription);
+                let (watcher, subscription) = self.topics[local].many[place];
+                self.mark_subscription(self.watchers.key(watcher), subscription);
             }
         }
     }
@@ -48,13 +48,13 @@ impl Watchers {
             if !cohort.is_marked {
                 cohort.is_marked = true;
                 if !cohort.is_served {
-                    self.line.push_new(at as u32);
+                    self.line.push_new(at);
                 }
             }
         }
         let many = self.topics.iter().flat_map(|(_, topic)| topic.many.iter().copied());
-        for (key, subscription) in many.collect::<Vec<_>>() {
-            self.mark_subscription(key, subscription);
+        for (watcher, subscription) in many.collect::<Vec<_>>() {
+            self.mark_subscription(self.watchers.key(watcher), subscription);
         }
     }
 
@@ -63,10 +63,10 @@ impl Watchers {
     pub(super) fn renew_masks(&mut self) {
         self.types = self.directory.types.generation();
         let rows = self.directory.types.rows_from(self.rows);
-        for (_, cohort) in &mut self.cohorts {
+        for (_, cohort) in self.cohorts.iter_mut() {
             cohort.selector.learn(self.rows, &rows);
         }
-        for (_, watcher) in &mut self.watchers {
+        for (_, watcher) in self.watchers.iter_mut() {
             if let Place::Many(many) = &mut watcher.place {
                 many.selector.learn(self.rows, &rows);
             }

@@ -3,20 +3,21 @@
 
 use std::io::{self, IoSlice};
 
+use crate::hub::watcher::WatcherKey;
 use crate::stream::link::Arrival;
 
 pub trait Outlet {
     /// Writes to a watcher's socket without blocking; may take less than all.
-    fn write(&mut self, watcher: u32, bytes: &[u8]) -> io::Result<usize>;
+    fn write(&mut self, watcher: WatcherKey, bytes: &[u8]) -> io::Result<usize>;
 
-    fn write_vectored(&mut self, watcher: u32, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+    fn write_vectored(&mut self, watcher: WatcherKey, slices: &[IoSlice<'_>]) -> io::Result<usize>;
 
     /// Puts `bytes` bytes where [`Outlet::write_staged`] takes them from without copying them once per socket.
     /// False: it can't, they have to be written.
     fn stage(&mut self, slices: &[IoSlice<'_>], bytes: usize) -> bool;
 
     /// Writes what was staged last.
-    fn write_staged(&mut self, watcher: u32) -> io::Result<usize>;
+    fn write_staged(&mut self, watcher: WatcherKey) -> io::Result<usize>;
 
     /// CPU time of this thread so far, in nanoseconds.
     fn cpu_nanos(&mut self) -> u64;

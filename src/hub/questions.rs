@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use crate::event::ALL_TYPES;
+use crate::hub::cohort::LocalTopic;
 use crate::hub::cursor::Cursor;
 use crate::hub::filter::Filter;
+use crate::hub::key::Slot;
 use crate::hub::outlet::Outlet;
-use crate::hub::watcher::{BLOCKED, BROKEN, ENDED, LAGS, Place, QUEUED, REVIEWED};
+use crate::hub::watcher::{BLOCKED, BROKEN, ENDED, LAGS, Place, QUEUED, REVIEWED, WatcherKey};
 use crate::hub::watchers::Watchers;
-use crate::hub::wheel::Tick;
 use crate::stream::batch::Batch;
 use crate::stream::dialect;
 use crate::stream::topic::{Handle, Topic, TopicKind};
@@ -32,14 +33,13 @@ pub struct Description {
     /// Bytes of control messages and of the frame it stopped in.
     pub waiting_bytes: usize,
     pub bytes_out: u64,
-    pub came_at: Tick,
     pub is_blocked: bool,
 }
 
 impl Watchers {
     /// Number up to which all events of this watcher went out; exact once it is [`Watchers::settle`]d.
-    pub fn position(&self, key: u32) -> u64 {
-        let watcher = &self.watchers[key as usize];
+    pub fn position(&self, key: WatcherKey) -> u64 {
+        let watcher = &self.watchers[key];
         match &watcher.place {
             // It misses nothing.
             Place::Nowhere => self.tail,
@@ -49,12 +49,12 @@ impl Watchers {
     }
 
     /// Where a watcher of one topic stands: at its own place, or where its cohort stands.
-    pub fn standing(&self, key: u32) -> Option<Cursor> {
-        let watcher = &self.watchers[key as usize];
+    pub fn standing(&self, key: WatcherKey) -> Option<Cursor> {
+        let watcher = &self.watchers[key];
         let Place::Cohort { cohort, .. } = watcher.place else {
             return None;
         };
-        let start = self.cohorts[cohort as usize].start;
+        let start = self.cohorts[cohort].start;
         Some(if watcher.is(LAGS) { watcher.cursor } else { watcher.cursor.max(start) })
     }
 
@@ -72,7 +72,7 @@ impl Watchers {
     /// just been found full.
     pub fn oldest_unserved(&self) -> Option<u64> {
         let unserved = self.queue.iter().chain(&self.blocked).filter(|&&key| {
-            let watcher = self.watchers.get(key as usize);
+            let watcher = self.watchers.get(key);
             watcher.is_some_and(|watcher| match &watcher.place {
                 Place::Nowhere => false,
                 Place::Cohort { .. } => watcher.is(LAGS),
@@ -82,23 +82,23 @@ impl Watchers {
         unserved.map(|&key| self.position(key)).min()
     }
 
-    pub fn is_blocked(&self, key: u32) -> bool {
-        self.watchers[key as usize].is(BLOCKED)
+    pub fn is_blocked(&self, key: WatcherKey) -> bool {
+        self.watchers[key].is(BLOCKED)
     }
 
     /// The last bytes of an ending watcher have gone out.
-    pub fn is_ended(&self, key: u32) -> bool {
-        self.watchers.get(key as usize).is_some_and(|watcher| watcher.is(ENDED))
+    pub fn is_ended(&self, key: WatcherKey) -> bool {
+        self.watchers.get(key).is_some_and(|watcher| watcher.is(ENDED))
     }
 
     /// Whether its progress is looked at.
-    pub fn is_reviewed(&self, key: u32) -> bool {
-        self.watchers[key as usize].is(REVIEWED)
+    pub fn is_reviewed(&self, key: WatcherKey) -> bool {
+        self.watchers[key].is(REVIEWED)
     }
 
     /// Whether a watcher still lags; one that does not is off the list of those whose progress is looked at.
-    pub fn stays_reviewed(&mut self, key: u32) -> bool {
-        let Some(watcher) = self.watchers.get_mut(key as usize) else {
+    pub fn stays_reviewed(&mut self, key: WatcherKey) -> bool {
+        let Some(watcher) = self.watchers.get_mut(key) else {
             return false;
         };
         let stays =
@@ -118,18 +118,18 @@ impl Watchers {
 
     /// The edge-trigger law: a watcher with bytes to send waits for an edge or is in line.
     pub fn assert_nobody_forgotten(&self) {
-        for (key, watcher) in &self.watchers {
+        for (key, watcher) in self.watchers.iter() {
             let has_bytes =
                 watcher.waiting() > 0 || (watcher.is(LAGS) && matches!(watcher.place, Place::Cohort { .. }));
             let is_in_line = watcher.is(QUEUED | BLOCKED | BROKEN | ENDED);
-            assert!(!has_bytes || is_in_line, "watcher {key} is forgotten");
+            assert!(!has_bytes || is_in_line, "watcher {key:?} is forgotten");
         }
     }
 
     /// Bytes of the largest message that this watcher was sent of late, as far as the history has it; none: it was sent no
     /// event.
-    pub fn largest_sent_lately(&self, key: u32) -> Option<usize> {
-        let watcher = &self.watchers[key as usize];
+    pub fn largest_sent_lately(&self, key: WatcherKey) -> Option<usize> {
+        let watcher = &self.watchers[key];
         let is_translated = matches!(watcher.place, Place::Many(_));
         let selector = self.selector(watcher.filter.as_ref());
         let mut handles: Vec<(Handle, u64)> = Vec::new();
@@ -160,14 +160,14 @@ impl Watchers {
         dialect.object(event).len()
     }
 
-    pub fn describe(&self, key: u32) -> Description {
-        let watcher = &self.watchers[key as usize];
-        let topic = |local: u32| self.topics[local as usize].topic.clone();
+    pub fn describe(&self, key: WatcherKey) -> Description {
+        let watcher = &self.watchers[key];
+        let topic = |local: Slot<LocalTopic>| self.topics[local].topic.clone();
         let mut position = self.position(key);
         let places = match &watcher.place {
             Place::Nowhere => Vec::new(),
             Place::Cohort { cohort, .. } => {
-                let cohort = &self.cohorts[*cohort as usize];
+                let cohort = &self.cohorts[*cohort];
                 // What its filter lets through is marked when it comes.
                 let is_up_to_date = !watcher.is(LAGS) && !cohort.is_marked && !cohort.is_served;
                 let index = match is_up_to_date {
@@ -187,7 +187,6 @@ impl Watchers {
             position,
             waiting_bytes: watcher.waiting(),
             bytes_out: watcher.bytes_out,
-            came_at: watcher.came_at,
             is_blocked: watcher.is(BLOCKED),
         }
     }

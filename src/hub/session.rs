@@ -7,6 +7,7 @@ use crate::hub::endpoint::{Endpoint, Opening, View};
 use crate::hub::filter::{Filter, TooManyNames};
 use crate::hub::outlet::Outlet;
 use crate::hub::policy::{Allowance, GARBAGE_MAX, MULTI_JOB_BURST, Policy};
+use crate::hub::watcher::WatcherKey;
 use crate::hub::watchers::{Watchers, Wish};
 use crate::metrics::{OBEYED, PROTOCOL};
 use crate::stream::topic::{Topic, TopicKind};
@@ -40,7 +41,7 @@ pub struct Session {
 
 /// What a session works on.
 pub struct Scene<'a, O> {
-    pub key: u32,
+    pub key: WatcherKey,
     pub watchers: &'a mut Watchers,
     pub outlet: &'a mut O,
     pub policy: &'a Policy,
@@ -249,7 +250,7 @@ impl Session {
         names: Option<&EventNames>,
         change: impl FnOnce(&mut Filter, &[String]) -> Result<(), TooManyNames>,
     ) -> Result<(), ActionError> {
-        let watcher = &scene.watchers.watchers[scene.key as usize];
+        let watcher = &scene.watchers.watchers[scene.key];
         let mut filter = match &watcher.filter {
             Some(filter) => Filter::clone(filter),
             None => unfiltered(&self.permit, self.view == View::JobDebug, self.is_multi_job()),
@@ -290,7 +291,7 @@ fn subscribe_job<O: Outlet>(scene: &mut Scene<'_, O>, job_id: &str, since: Since
         let message = format!("this connection watches {} jobs, as many as it may", policy.jobs_max);
         return Err(ActionError::too_many_jobs(message, job_id));
     }
-    let subscriber = format!("{}-{key}", watchers.shard);
+    let subscriber = format!("{}-{key:?}", watchers.shard);
     let subscribed = watchers.subscribe_job(
         *key,
         job_id,

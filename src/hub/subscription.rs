@@ -2,14 +2,16 @@
 
 use arrayvec::ArrayVec;
 
+use crate::hub::cohort::LocalTopic;
 use crate::hub::cursor::{Cursor, Missed};
 use crate::hub::filter::Selector;
+use crate::hub::key::{Entry, Slot};
 use crate::hub::start::{Pending, earlier_gap};
 use crate::stream::topic::{Handle, Log};
 use crate::wire::notice::{Gap, GapReason};
 
-pub(super) struct Subscription {
-    pub local: u32,
+pub struct Subscription {
+    pub local: Slot<LocalTopic>,
     /// Its place among those who hold the topic in this shard.
     pub holder: u32,
     pub cursor: Cursor,
@@ -23,6 +25,13 @@ pub(super) struct Subscription {
     pub told: u64,
     /// Has to be found out before its first event.
     pub pending: Option<Box<Pending>>,
+    pub generation: u32,
+}
+
+impl Entry for Subscription {
+    fn generation(&self) -> u32 {
+        self.generation
+    }
 }
 
 impl Subscription {

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use crate::hub::cohort::Cohort;
 use crate::hub::cursor::Cursor;
 use crate::hub::filter::Filter;
+use crate::hub::key::{Entry, Key, Slot};
 use crate::hub::many::Many;
 use crate::hub::parcel::Body;
-use crate::hub::wheel::Tick;
 
 /// Bytes that go out before any further event: the rest of a frame, control frames; or an answer in HTTP.
 #[derive(Default)]
@@ -77,7 +78,7 @@ pub enum Place {
     /// Nothing: its request is still coming in, or it is on its way out.
     Nowhere,
     /// One topic, together with others that want the same of it.
-    Cohort { cohort: u32, member: u32 },
+    Cohort { cohort: Slot<Cohort>, member: u32 },
     /// Any number of jobs.
     Many(Box<Many>),
 }
@@ -102,6 +103,8 @@ pub const PENDING: u16 = 128;
 /// It has taken more than kernels hold: somebody reads.
 pub const READS: u16 = 256;
 
+pub type WatcherKey = Key<Watcher>;
+
 pub struct Watcher {
     pub place: Place,
     pub cursor: Cursor,
@@ -109,26 +112,30 @@ pub struct Watcher {
     pub filter: Option<Arc<Filter>>,
     /// Bytes handed to the socket so far.
     pub bytes_out: u64,
-    /// When its connection was accepted.
-    pub came_at: Tick,
+    generation: u32,
     flags: u16,
 }
 
-impl Default for Watcher {
-    fn default() -> Self {
+impl Entry for Watcher {
+    fn generation(&self) -> u32 {
+        self.generation
+    }
+}
+
+impl Watcher {
+    /// Watches nothing yet.
+    pub fn new(generation: u32) -> Self {
         Self {
             place: Place::Nowhere,
             cursor: Cursor::default(),
             outbox: None,
             filter: None,
             bytes_out: 0,
-            came_at: 0,
+            generation,
             flags: 0,
         }
     }
-}
 
-impl Watcher {
     pub fn is(&self, flags: u16) -> bool {
         self.flags & flags != 0
     }

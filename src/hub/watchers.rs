@@ -5,17 +5,19 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
-use slab::Slab;
 
 use crate::event::METRICS_BIT;
-use crate::hub::cohort::{Cohort, LocalTopic};
-use crate::hub::cursor::{Cursor, Gathered};
+use crate::hub::cohort::{Cohort, CohortKey, LocalTopic};
+use crate::hub::cursor::Gathered;
 use crate::hub::filter::{Filter, Selector};
+use crate::hub::key::{Slot, Table};
 use crate::hub::line::Line;
-use crate::hub::many::Merge;
+use crate::hub::merge::Merge;
 use crate::hub::parcel::Body;
 use crate::hub::start::{self, Pending};
-use crate::hub::watcher::{BLOCKED, ENDING, LAGS, Outbox, PENDING, Place, QUEUED, REVIEWED, Watcher};
+use crate::hub::watcher::{
+    BLOCKED, ENDING, LAGS, Outbox, PENDING, Place, QUEUED, REVIEWED, Watcher, WatcherKey,
+};
 use crate::hub::ways::Ways;
 use crate::metrics::RESULTS;
 use crate::stream::batch::Batch;
@@ -24,9 +26,6 @@ use crate::stream::topic::{Handle, Topic, TopicKind};
 use crate::wire::action::Since;
 use crate::wire::notice::{self, Gap, GapReason};
 use crate::wire::stamp::Stamp;
-
-/// No local topic.
-pub(super) const NONE: u32 = u32::MAX;
 
 /// Empty outboxes kept for the next control frame, and the capacity that one may keep: room for several control
 /// frames or the rest of a usual event. Each is used in turn by everybody, so in time all are as large as one may be.
@@ -46,15 +45,15 @@ pub struct Wish<'a> {
 pub struct Watchers {
     pub shard: usize,
     pub directory: Arc<Directory>,
-    pub watchers: Slab<Watcher>,
-    pub(super) cohorts: Slab<Cohort>,
-    pub(super) topics: Slab<LocalTopic>,
+    pub watchers: Table<Watcher>,
+    pub(super) cohorts: Table<Cohort>,
+    pub(super) topics: Table<LocalTopic>,
     /// Slot of a topic to its place in `topics`.
-    pub(super) by_slot: Vec<u32>,
+    pub(super) by_slot: Vec<Option<Slot<LocalTopic>>>,
     /// Marked cohorts.
-    pub(super) line: Line,
+    pub(super) line: Line<CohortKey>,
     /// Watchers to be served one by one.
-    pub(super) queue: VecDeque<u32>,
+    pub(super) queue: VecDeque<WatcherKey>,
     /// The newest number that is delivered. Never older than a batch that was marked.
     pub(super) tail: u64,
     /// The newest number of which every event of a topic watched here is marked: what is merged from many jobs
@@ -64,7 +63,7 @@ pub struct Watchers {
     pub(super) types: u64,
     pub(super) rows: usize,
     /// What those flagged so wait for.
-    pub(super) pending: HashMap<u32, Pending, RandomState>,
+    pub(super) pending: HashMap<WatcherKey, Pending, RandomState>,
     pub(super) gathered: Gathered,
     pub(super) flat: Vec<u8>,
     pub(super) ways: Ways,
@@ -78,9 +77,9 @@ pub struct Watchers {
     #[expect(clippy::vec_box)]
     spare_outboxes: Vec<Box<Outbox>>,
     /// Watchers whose socket broke, or whose last bytes have gone out: the caller's to look at after a flush.
-    pub gone: Vec<u32>,
+    pub gone: Vec<WatcherKey>,
     /// Watchers whose sockets were found full and that are not under review yet.
-    pub blocked: Vec<u32>,
+    pub blocked: Vec<WatcherKey>,
     /// Messages delivered, bytes handed to sockets, and gaps told of by their reason, since somebody took them.
     pub messages: u64,
     pub sent_bytes: u64,
@@ -100,9 +99,9 @@ impl Watchers {
         Self {
             shard,
             directory,
-            watchers: Slab::new(),
-            cohorts: Slab::new(),
-            topics: Slab::new(),
+            watchers: Table::new(),
+            cohorts: Table::new(),
+            topics: Table::new(),
             by_slot: Vec::new(),
             line: Line::default(),
             queue: VecDeque::new(),
@@ -131,14 +130,14 @@ impl Watchers {
     }
 
     /// A connection that watches nothing yet.
-    pub fn add(&mut self) -> u32 {
-        self.watchers.insert(Watcher::default()) as u32
+    pub fn add(&mut self) -> WatcherKey {
+        self.watchers.insert(Watcher::new)
     }
 
-    /// Forgets a watcher. Its key may be used again.
-    pub fn remove(&mut self, key: u32) {
+    /// Forgets a watcher. Its key names nothing from now on.
+    pub fn remove(&mut self, key: WatcherKey) {
         self.leave(key);
-        let watcher = self.watchers.remove(key as usize);
+        let watcher = self.watchers.remove(key);
         if watcher.is(PENDING) {
             self.pending.remove(&key);
         }
@@ -153,7 +152,7 @@ impl Watchers {
     }
 
     /// Writes control bytes behind what already waits for this watcher, before all further events.
-    pub fn say(&mut self, key: u32, write: impl FnOnce(&mut Vec<u8>)) {
+    pub fn say(&mut self, key: WatcherKey, write: impl FnOnce(&mut Vec<u8>)) {
         let outbox = self.outbox(key);
         debug_assert!(!outbox.has_body(), "nothing is said behind an answer's body");
         write(&mut outbox.bytes);
@@ -162,7 +161,13 @@ impl Watchers {
 
     /// The rest of a frame goes out next; nothing waits yet. A large one stays where it is, as long as that is not mostly
     /// something else: one batch for all that stopped in it. Of a small one there is a copy, and the batch is let go.
-    pub(super) fn say_rest(&mut self, key: u32, batch: &Arc<Batch>, rest: Range<u32>, is_dialect: bool) {
+    pub(super) fn say_rest(
+        &mut self,
+        key: WatcherKey,
+        batch: &Arc<Batch>,
+        rest: Range<u32>,
+        is_dialect: bool,
+    ) {
         let is_mostly_this = rest.len() >= batch.capacity() / REST_SHARE;
         let held = |held: fn(Arc<Batch>, Range<u32>) -> Body| held(batch.clone(), rest.clone());
         let body = if is_dialect { held(Body::Dialect) } else { held(Body::Frames) };
@@ -176,16 +181,16 @@ impl Watchers {
     }
 
     /// Answers in HTTP: the head, and a body that goes out from where it lies. It is the last that is said.
-    pub fn answer(&mut self, key: u32, head: &[u8], body: Body) {
+    pub fn answer(&mut self, key: WatcherKey, head: &[u8], body: Body) {
         let outbox = self.outbox(key);
         outbox.bytes.extend_from_slice(head);
         outbox.set_body(body);
         self.end(key);
     }
 
-    fn outbox(&mut self, key: u32) -> &mut Outbox {
+    fn outbox(&mut self, key: WatcherKey) -> &mut Outbox {
         let spare = self.spare_outboxes.pop();
-        let watcher = &mut self.watchers[key as usize];
+        let watcher = &mut self.watchers[key];
         match (&mut watcher.outbox, spare) {
             (Some(outbox), None) => outbox,
             (Some(outbox), Some(spare)) => {
@@ -197,23 +202,23 @@ impl Watchers {
     }
 
     /// No event goes out any more, only what waits in the outbox.
-    pub fn end(&mut self, key: u32) {
+    pub fn end(&mut self, key: WatcherKey) {
         self.leave(key);
-        self.watchers[key as usize].set(ENDING);
+        self.watchers[key].set(ENDING);
         self.enqueue(key);
     }
 
     /// The socket has room again.
-    pub fn handle_writable(&mut self, key: u32) {
-        if self.watchers[key as usize].is(BLOCKED) {
-            self.watchers[key as usize].unset(BLOCKED);
+    pub fn handle_writable(&mut self, key: WatcherKey) {
+        if self.watchers[key].is(BLOCKED) {
+            self.watchers[key].unset(BLOCKED);
             self.enqueue(key);
         }
     }
 
     /// The socket is full: it is waited for, and its progress looked at.
-    pub(super) fn block(&mut self, key: u32) {
-        let watcher = &mut self.watchers[key as usize];
+    pub(super) fn block(&mut self, key: WatcherKey) {
+        let watcher = &mut self.watchers[key];
         watcher.set(BLOCKED | LAGS);
         if !watcher.is(REVIEWED) {
             watcher.set(REVIEWED);
@@ -222,8 +227,8 @@ impl Watchers {
     }
 
     /// Serves the watcher by itself in the next flush, unless its socket is full.
-    pub(super) fn enqueue(&mut self, key: u32) {
-        let watcher = &mut self.watchers[key as usize];
+    pub(super) fn enqueue(&mut self, key: WatcherKey) {
+        let watcher = &mut self.watchers[key];
         if !watcher.is(QUEUED | BLOCKED) {
             watcher.set(QUEUED);
             self.queue.push_back(key);
@@ -242,7 +247,7 @@ impl Watchers {
     /// answer is told of, what is not is in the log. Returns the answer.
     pub fn watch(
         &mut self,
-        key: u32,
+        key: WatcherKey,
         wish: Wish<'_>,
         published: impl FnOnce() -> u64,
         greet: impl FnOnce(&Topic, u64, bool, &mut Vec<u8>),
@@ -259,7 +264,7 @@ impl Watchers {
         let filter = self.share(filter);
         let selector = self.selector(filter.as_ref());
         let start = start::start(&topic, &self.directory, since, newest, &selector);
-        let watcher = &mut self.watchers[key as usize];
+        let watcher = &mut self.watchers[key];
         watcher.filter = filter;
         watcher.cursor = start.cursor;
         watcher.set(LAGS);
@@ -293,21 +298,21 @@ impl Watchers {
 
     /// Changes what a watcher wants, from the next event on; the confirmation is already in the outbox.
     /// The caller has [`Watchers::settle`]d it, so that it stands where the change takes effect.
-    pub fn set_filter(&mut self, key: u32, filter: Filter) {
+    pub fn set_filter(&mut self, key: WatcherKey, filter: Filter) {
         let filter = self.share(filter);
-        match self.watchers[key as usize].place {
+        match self.watchers[key].place {
             Place::Nowhere => {}
             Place::Many(_) => {
                 let selector = self.selector(filter.as_ref());
-                self.watchers[key as usize].filter = filter;
+                self.watchers[key].filter = filter;
                 self.select(key, selector);
             }
             Place::Cohort { cohort, .. } => {
-                let local = self.cohorts[cohort as usize].topic;
+                let local = self.cohorts[cohort].topic;
                 let selector = self.selector(filter.as_ref());
                 self.stand_alone(key);
                 self.leave_cohort(key);
-                self.watchers[key as usize].filter = filter;
+                self.watchers[key].filter = filter;
                 self.join(key, local, selector);
             }
         }
@@ -330,102 +335,93 @@ impl Watchers {
     }
 
     /// The selector in force for a watcher of one topic, and the topic.
-    pub(super) fn wanted(&self, key: u32) -> (Selector, Arc<Topic>) {
-        let Place::Cohort { cohort, .. } = self.watchers[key as usize].place else {
+    pub(super) fn wanted(&self, key: WatcherKey) -> (Selector, Arc<Topic>) {
+        let Place::Cohort { cohort, .. } = self.watchers[key].place else {
             panic!("only a watcher of one topic has a cohort");
         };
-        let cohort = &self.cohorts[cohort as usize];
-        (cohort.selector.clone(), self.topics[cohort.topic as usize].topic.clone())
+        let cohort = &self.cohorts[cohort];
+        (cohort.selector.clone(), self.topics[cohort.topic].topic.clone())
     }
 
     /// The shard's place for a topic, made if need be.
-    pub(super) fn local(&mut self, topic: &Arc<Topic>) -> u32 {
+    pub(super) fn local(&mut self, topic: &Arc<Topic>) -> Slot<LocalTopic> {
         let slot = topic.key.slot as usize;
         if self.by_slot.len() <= slot {
-            self.by_slot.resize(slot + 1, NONE);
+            self.by_slot.resize(slot + 1, None);
         }
-        if self.by_slot[slot] == NONE {
-            let local = LocalTopic { topic: topic.clone(), cohorts: Vec::new(), many: Vec::new() };
-            self.by_slot[slot] = self.topics.insert(local) as u32;
-        }
-        self.by_slot[slot]
+        *self.by_slot[slot].get_or_insert_with(|| {
+            let make = |generation| LocalTopic::new(topic.clone(), generation);
+            self.topics.insert(make).slot
+        })
     }
 
     /// Lets go of one watcher's hold of a topic.
-    pub(super) fn release(&mut self, local: u32) {
-        let topic = self.topics[local as usize].topic.clone();
-        if self.topics[local as usize].is_empty() {
-            self.topics.remove(local as usize);
-            self.by_slot[topic.key.slot as usize] = NONE;
+    pub(super) fn release(&mut self, local: Slot<LocalTopic>) {
+        let topic = self.topics[local].topic.clone();
+        if self.topics[local].is_empty() {
+            self.topics.remove(self.topics.key(local));
+            self.by_slot[topic.key.slot as usize] = None;
             topic.clear_interest(self.shard);
         }
         self.directory.unwatch(&topic);
     }
 
-    pub(super) fn join(&mut self, key: u32, local: u32, selector: Selector) {
-        let cohorts = &self.topics[local as usize].cohorts;
-        let same = cohorts.iter().copied().find(|&cohort| self.cohorts[cohort as usize].selector == selector);
+    pub(super) fn join(&mut self, key: WatcherKey, local: Slot<LocalTopic>, selector: Selector) {
+        let cohorts = &self.topics[local].cohorts;
+        let same = cohorts.iter().copied().find(|&cohort| self.cohorts[cohort].selector == selector);
         let cohort = same.unwrap_or_else(|| {
-            let cohort = self.cohorts.insert(Cohort {
-                topic: local,
-                selector,
-                start: Cursor::default(),
-                is_marked: false,
-                is_served: false,
-                resume: 0,
-                members: Vec::new(),
-            }) as u32;
-            self.topics[local as usize].cohorts.push(cohort);
+            let cohort = self.cohorts.insert(|generation| Cohort::new(local, selector, generation)).slot;
+            self.topics[local].cohorts.push(cohort);
             cohort
         });
-        let members = &mut self.cohorts[cohort as usize].members;
-        self.watchers[key as usize].place = Place::Cohort { cohort, member: members.len() as u32 };
-        members.push(key);
+        let members = &mut self.cohorts[cohort].members;
+        self.watchers[key].place = Place::Cohort { cohort, member: members.len() as u32 };
+        members.push(key.slot);
     }
 
     /// Takes a watcher out of whatever it watches.
-    fn leave(&mut self, key: u32) {
-        match std::mem::replace(&mut self.watchers[key as usize].place, Place::Nowhere) {
+    fn leave(&mut self, key: WatcherKey) {
+        match std::mem::replace(&mut self.watchers[key].place, Place::Nowhere) {
             Place::Nowhere => {}
             Place::Many(many) => self.leave_many(*many),
             place @ Place::Cohort { cohort, .. } => {
-                let local = self.cohorts[cohort as usize].topic;
-                self.watchers[key as usize].place = place;
+                let local = self.cohorts[cohort].topic;
+                self.watchers[key].place = place;
                 self.leave_cohort(key);
                 self.release(local);
             }
         }
     }
 
-    pub(super) fn leave_cohort(&mut self, key: u32) {
-        let watcher = &mut self.watchers[key as usize];
+    pub(super) fn leave_cohort(&mut self, key: WatcherKey) {
+        let watcher = &mut self.watchers[key];
         let Place::Cohort { cohort: at, member } = std::mem::replace(&mut watcher.place, Place::Nowhere)
         else {
             panic!("the watcher is in a cohort");
         };
-        let cohort = &mut self.cohorts[at as usize];
+        let cohort = &mut self.cohorts[at];
         cohort.members.swap_remove(member as usize);
         if let Some(&moved) = cohort.members.get(member as usize) {
-            self.watchers[moved as usize].place = Place::Cohort { cohort: at, member };
+            self.watchers[moved].place = Place::Cohort { cohort: at, member };
             // The last member has moved to the front, perhaps before it was served: once more around.
             if cohort.is_served {
                 cohort.is_marked = true;
             }
         }
         if cohort.members.is_empty() {
-            // The line may still name it: then it names nothing, or a new one that is served for nothing.
-            let cohort = self.cohorts.remove(at as usize);
-            self.topics[cohort.topic as usize].cohorts.retain(|&other| other != at);
+            // The line may still name it: then it names nothing.
+            let cohort = self.cohorts.remove(self.cohorts.key(at));
+            self.topics[cohort.topic].cohorts.retain(|&other| other != at);
         }
     }
 
     /// The watcher stands at its own cursor from now on, not where its cohort stands.
-    pub(super) fn stand_alone(&mut self, key: u32) {
-        let watcher = &mut self.watchers[key as usize];
+    pub(super) fn stand_alone(&mut self, key: WatcherKey) {
+        let watcher = &mut self.watchers[key];
         if let Place::Cohort { cohort, .. } = watcher.place
             && !watcher.is(LAGS)
         {
-            watcher.cursor = watcher.cursor.max(self.cohorts[cohort as usize].start);
+            watcher.cursor = watcher.cursor.max(self.cohorts[cohort].start);
             watcher.set(LAGS);
         }
     }

@@ -1,4 +1,4 @@
-//! A timer wheel: one shard's deadlines, in ticks.
+//! A timer wheel: one shard's deadlines, in ticks. `K` says whose they are.
 //!
 //! Entries are never cancelled one by one: whoever is told of one compares it with the deadline that it has now. Where
 //! most of them mean nothing any more, the owner has those forgotten.
@@ -19,13 +19,13 @@ pub fn is_reached(left: Tick, right: Tick) -> bool {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Entry {
-    key: u32,
+struct Entry<K> {
+    key: K,
     due: Tick,
 }
 
-pub struct Wheel {
-    slots: Vec<Vec<Entry>>,
+pub struct Wheel<K> {
+    slots: Vec<Vec<Entry<K>>>,
     /// One bit per slot that has entries.
     occupied: [u64; WORDS],
     /// All ticks before this one are done.
@@ -33,13 +33,13 @@ pub struct Wheel {
     entries: usize,
 }
 
-impl Wheel {
+impl<K: Copy> Wheel<K> {
     pub fn new(now: Tick) -> Self {
-        Self { slots: vec![Vec::new(); SLOTS], occupied: [0; WORDS], next: now, entries: 0 }
+        Self { slots: (0..SLOTS).map(|_| Vec::new()).collect(), occupied: [0; WORDS], next: now, entries: 0 }
     }
 
     /// Tells of `key` at tick `due`, or with the next turn where that is past.
-    pub fn schedule(&mut self, key: u32, due: Tick) {
+    pub fn schedule(&mut self, key: K, due: Tick) {
         let at = if is_reached(self.next, due) { due } else { self.next };
         let slot = at as usize % SLOTS;
         self.slots[slot].push(Entry { key, due });
@@ -57,7 +57,7 @@ impl Wheel {
     }
 
     /// Forgets the entries that mean nothing any more.
-    pub fn retain(&mut self, mut means_something: impl FnMut(u32, Tick) -> bool) {
+    pub fn retain(&mut self, mut means_something: impl FnMut(K, Tick) -> bool) {
         self.entries = 0;
         for (slot, entries) in self.slots.iter_mut().enumerate() {
             entries.retain(|entry| means_something(entry.key, entry.due));
@@ -70,7 +70,7 @@ impl Wheel {
     }
 
     /// Moves what is due at `now` into `due`, as (key, deadline).
-    pub fn advance(&mut self, now: Tick, due: &mut Vec<(u32, Tick)>) {
+    pub fn advance(&mut self, now: Tick, due: &mut Vec<(K, Tick)>) {
         let ticks = (now.wrapping_sub(self.next) as i32 + 1).clamp(0, SLOTS as i32) as usize;
         let first = self.next as usize;
         let before = due.len();
@@ -119,7 +119,7 @@ impl Wheel {
 mod tests {
     use super::Wheel;
 
-    fn due(wheel: &mut Wheel, now: u32) -> Vec<u32> {
+    fn due(wheel: &mut Wheel<u32>, now: u32) -> Vec<u32> {
         let mut due = Vec::new();
         wheel.advance(now, &mut due);
         due.iter().map(|&(key, _)| key).collect()

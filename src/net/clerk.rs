@@ -10,6 +10,7 @@ use rustix::process::setpriority_process;
 
 use crate::hub::auth::Permit;
 use crate::hub::parcel::{Afloat, Parcel};
+use crate::hub::watcher::WatcherKey;
 use crate::metrics::Counters;
 use crate::net::admin::{NICENESS, jobs_of, sights_of};
 use crate::net::clerk::arrivals::Range;
@@ -42,8 +43,7 @@ pub enum Wish {
 /// A wish, and the connection that has it.
 pub struct Order {
     pub shard: usize,
-    pub key: u32,
-    pub generation: u32,
+    pub key: WatcherKey,
     pub wish: Wish,
 }
 
@@ -90,8 +90,8 @@ impl Clerk {
             let parcel = Parcel::new(bytes, afloat);
             parcel.ok_or_else(|| Refusal::full("too many long answers are on their way; try again"))
         });
-        let Order { shard, key, generation, .. } = *order;
-        self.shards[shard].send(Command::Answer { key, generation, answer });
+        let Order { shard, key, .. } = *order;
+        self.shards[shard].send(Command::Answer { key, answer });
     }
 
     /// The jobs, gathered after the first of these orders came, and so for all of them.

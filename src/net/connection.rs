@@ -39,8 +39,8 @@ pub struct Connection {
     /// connection.
     address: Ipv6Addr,
     pub counted: Counted,
-    /// Tells a late event for an earlier connection with this key apart.
-    pub generation: u32,
+    /// When it was accepted.
+    pub came_at: Tick,
     pub phase: Phase,
     pub reader: MessageReader,
     /// The one deadline in the wheel that counts.
@@ -60,11 +60,11 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub fn new(guest: Guest, generation: u32, phase: Phase, due: Tick) -> Self {
+    pub fn new(guest: Guest, came_at: Tick, phase: Phase, due: Tick) -> Self {
         Self {
             address: mapped(guest.address),
             counted: guest.counted,
-            generation,
+            came_at,
             phase,
             reader: MessageReader::new(),
             due,

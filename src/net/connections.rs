@@ -15,6 +15,7 @@ use crate::close::CloseReason;
 use crate::hub::echo;
 use crate::hub::policy::{UNSENT_ANSWERS_MAX, ticks};
 use crate::hub::session::{Scene, Verdict};
+use crate::hub::watcher::WatcherKey;
 use crate::metrics::{CLOSED_BY_CLIENT, LOST};
 use crate::net::connection::{Connection, Phase, Sides};
 use crate::net::inbox::{Counted, Guest, TurnAway};
@@ -29,8 +30,8 @@ const LINGER: Duration = Duration::from_secs(5);
 /// their latency.
 const HANDSHAKES_PER_TURN: u32 = 8;
 
-fn token_of(key: u32, generation: u32) -> Token {
-    Token(key as usize | (generation as usize) << 32)
+fn token_of(key: WatcherKey) -> Token {
+    Token(key.to_bits() as usize)
 }
 
 /// What the bytes of one read led to.
@@ -48,20 +49,18 @@ impl Shard {
         if let (Counted::Not, Some(turn_away)) = (guest.counted, guest.turn_away) {
             return self.turn_off(&socket, guest.address, turn_away);
         }
-        self.generation = self.generation.wrapping_add(1);
         let key = self.watchers.add();
-        let generation = self.generation & 0x7fff_ffff;
-        if self.connections.len() <= key as usize {
-            self.connections.resize_with(key as usize + 1, || None);
+        if self.connections.len() <= key.index() {
+            self.connections.resize_with(key.index() + 1, || None);
         }
-        self.watchers.watchers[key as usize].came_at = self.moment.tick();
-        let due = self.moment.tick().wrapping_add(self.parts.terms.policy.handshake);
+        let now = self.moment.tick();
+        let due = now.wrapping_add(self.parts.terms.policy.handshake);
         let tls = self.parts.terms.tls.as_ref();
         let phase = match tls {
             Some(_) => Phase::Shaking(guest.turn_away),
             None => Phase::Head(Vec::new()),
         };
-        self.connections[key as usize] = Some(Connection::new(guest, generation, phase, due));
+        self.connections[key.index()] = Some(Connection::new(guest, now, phase, due));
         self.sockets.insert(key, socket, tls);
         match guest.turn_away {
             // A handshake costs much: it waits for its turn.
@@ -73,12 +72,12 @@ impl Shard {
             return;
         };
         if let Some(Connection { phase: Phase::Shaking(_) | Phase::Head(_), .. }) =
-            self.connections[key as usize]
+            self.connections[key.index()]
         {
-            self.wheel.schedule(key, due);
+            self.wheel.schedule(key.slot, due);
         }
         let interest = Interest::READABLE | Interest::PRIORITY;
-        if let Err(error) = self.parts.poll.registry().register(socket, token_of(key, generation), interest) {
+        if let Err(error) = self.parts.poll.registry().register(socket, token_of(key), interest) {
             tracing::warn!("cannot watch a new connection's socket: {error}");
             self.drop_connection(key);
         }
@@ -96,28 +95,34 @@ impl Shard {
     pub(super) fn await_room(&mut self) {
         let full = std::mem::take(&mut self.sockets.full);
         for &key in self.watchers.blocked.iter().chain(&full) {
-            let Some(Some(connection)) = self.connections.get_mut(key as usize) else {
+            if !self.watchers.watchers.contains(key) {
                 continue;
-            };
+            }
+            let connection = self.connections[key.index()].as_mut().expect("each watcher has a connection");
             let Some(socket) = self.sockets.get(key) else {
                 continue;
             };
             if !connection.awaits_room {
                 connection.awaits_room = true;
                 let interest = Interest::READABLE | Interest::PRIORITY | Interest::WRITABLE;
-                let token = token_of(key, connection.generation);
+                let token = token_of(key);
                 let watched = self.parts.poll.registry().reregister(socket, token, interest);
                 watched.expect("a socket that is watched can be watched for more");
             }
         }
     }
 
-    pub(super) fn connection(&mut self, key: u32) -> &mut Connection {
-        self.connections[key as usize].as_mut().expect("the key is that of a connection")
+    /// False: the connection has gone, and its slot may be another's.
+    pub(super) fn is_there(&self, key: WatcherKey) -> bool {
+        self.watchers.watchers.contains(key)
+    }
+
+    pub(super) fn connection(&mut self, key: WatcherKey) -> &mut Connection {
+        self.connections[key.index()].as_mut().expect("the key is that of a connection")
     }
 
     /// Something came, or the peer is gone: reads a portion.
-    pub(super) fn handle_readable(&mut self, key: u32) {
+    pub(super) fn handle_readable(&mut self, key: WatcherKey) {
         let connection = self.connection(key);
         if !connection.has_more {
             connection.has_more = true;
@@ -126,7 +131,7 @@ impl Shard {
     }
 
     /// Reads what came before the connection was accepted.
-    fn read_first(&mut self, key: u32) {
+    fn read_first(&mut self, key: WatcherKey) {
         let mut scratch = std::mem::take(&mut self.scratch);
         self.read(key, &mut scratch);
         self.scratch = scratch;
@@ -140,9 +145,10 @@ impl Shard {
             let Some(key) = self.unread.pop_front() else {
                 break;
             };
-            let Some(connection) = self.connections.get_mut(key as usize).and_then(Option::as_mut) else {
+            if !self.is_there(key) {
                 continue;
-            };
+            }
+            let connection = self.connection(key);
             if let Phase::Shaking(_) = connection.phase {
                 handshakes += 1;
                 if handshakes > HANDSHAKES_PER_TURN {
@@ -157,8 +163,8 @@ impl Shard {
         self.scratch = scratch;
     }
 
-    fn read(&mut self, key: u32, scratch: &mut [u8]) {
-        if self.watchers.watchers[key as usize].waiting() > UNSENT_ANSWERS_MAX {
+    fn read(&mut self, key: WatcherKey, scratch: &mut [u8]) {
+        if self.watchers.watchers[key].waiting() > UNSENT_ANSWERS_MAX {
             self.muted.push(key);
             return;
         }
@@ -171,7 +177,7 @@ impl Shard {
                 // own (epoll(7)).
                 let has_more = is_full || connection.reads_to_end;
                 self.handle_bytes(key, &mut scratch[..count]);
-                if has_more && self.connections[key as usize].is_some() {
+                if has_more && self.is_there(key) {
                     self.handle_readable(key);
                 }
             }
@@ -186,7 +192,7 @@ impl Shard {
 
     /// The peer says no more. That ends a WebSocket, and a request that is not whole; who has asked something and shuts
     /// only its own side still gets the answer.
-    fn handle_end(&mut self, key: u32) {
+    fn handle_end(&mut self, key: WatcherKey) {
         let connection = self.connection(key);
         match (&connection.phase, connection.sides) {
             (Phase::Asking { .. } | Phase::Answering | Phase::Closing, Sides::Open | Sides::TheirsShut) => {
@@ -196,7 +202,7 @@ impl Shard {
         }
     }
 
-    pub(super) fn handle_bytes(&mut self, key: u32, bytes: &mut [u8]) {
+    pub(super) fn handle_bytes(&mut self, key: WatcherKey, bytes: &mut [u8]) {
         match &mut self.connection(key).phase {
             Phase::Shaking(_) => self.handle_handshake(key, bytes),
             Phase::Head(_) => self.handle_head(key, bytes),
@@ -206,8 +212,8 @@ impl Shard {
         }
     }
 
-    pub(super) fn handle_frames(&mut self, key: u32, bytes: &mut [u8]) {
-        let connection = self.connections[key as usize].as_mut().expect("the key is that of a connection");
+    pub(super) fn handle_frames(&mut self, key: WatcherKey, bytes: &mut [u8]) {
+        let connection = self.connections[key.index()].as_mut().expect("the key is that of a connection");
         let Phase::Open(session) = &mut connection.phase else {
             return;
         };
@@ -257,7 +263,7 @@ impl Shard {
     }
 
     /// Says what a client has found too big: it comes back, meets the same again, and nobody would know why.
-    fn log_too_big(&mut self, key: u32) {
+    fn log_too_big(&mut self, key: WatcherKey) {
         let code = CloseReason::TooBig.code();
         let Some(unlogged) = self.parts.door.note_refusal((code, "client"), self.moment.now.millis) else {
             return;
@@ -271,8 +277,8 @@ impl Shard {
     }
 
     /// Counts the end of a connection that is open, once.
-    fn note_end(&mut self, key: u32, reason: usize) {
-        let connection = self.connections[key as usize].as_mut().expect("the key is that of a connection");
+    fn note_end(&mut self, key: WatcherKey, reason: usize) {
+        let connection = self.connections[key.index()].as_mut().expect("the key is that of a connection");
         if let Phase::Open(session) = &connection.phase {
             let view = session.view();
             connection.phase = Phase::Closing;
@@ -282,30 +288,30 @@ impl Shard {
     }
 
     /// Ends a connection with a close frame that says why.
-    pub(super) fn close(&mut self, key: u32, reason: CloseReason) {
+    pub(super) fn close(&mut self, key: WatcherKey, reason: CloseReason) {
         self.note_end(key, reason as usize);
         tracing::debug!(address = %self.connection(key).address(), "closing: {}", reason.text());
         self.watchers.say(key, |out| frame::write_close(out, reason.code(), reason.text()));
         self.end(key);
     }
 
-    pub(super) fn end(&mut self, key: u32) {
+    pub(super) fn end(&mut self, key: WatcherKey) {
         self.watchers.end(key);
         self.linger(key);
     }
 
     /// The last bytes are handed over, or as good as that: the peer has a moment to read them, and its place is another's.
-    pub(super) fn linger(&mut self, key: u32) {
+    pub(super) fn linger(&mut self, key: WatcherKey) {
         let due = self.moment.tick().wrapping_add(ticks(LINGER));
-        let connection = self.connections[key as usize].as_mut().expect("the key is that of a connection");
+        let connection = self.connections[key.index()].as_mut().expect("the key is that of a connection");
         connection.counted = self.parts.door.step_aside(connection.counted, connection.address());
         connection.phase = Phase::Closing;
         connection.due = due;
-        self.wheel.schedule(key, due);
+        self.wheel.schedule(key.slot, due);
     }
 
     /// Ends a connection that takes no bytes at all: a close frame would wait behind its full buffer.
-    pub(super) fn reset(&mut self, key: u32, reason: CloseReason) {
+    pub(super) fn reset(&mut self, key: WatcherKey, reason: CloseReason) {
         self.note_end(key, reason as usize);
         tracing::info!(address = %self.connection(key).address(), code = reason.code(), "reset: {}", reason.text());
         if let Some(socket) = self.sockets.get(key) {
@@ -315,11 +321,11 @@ impl Shard {
         self.drop_connection(key);
     }
 
-    pub(super) fn drop_connection(&mut self, key: u32) {
-        if self.connections[key as usize].is_some() {
+    pub(super) fn drop_connection(&mut self, key: WatcherKey) {
+        if self.connections[key.index()].is_some() {
             self.note_end(key, LOST);
         }
-        let Some(connection) = self.connections[key as usize].take() else {
+        let Some(connection) = self.connections[key.index()].take() else {
             return;
         };
         if self.watchers.is_reviewed(key) {

@@ -1,13 +1,14 @@
 //! What goes before the request where TLS is spoken: its handshake, those that come to nothing, and sockets that have
 //! records of TLS left to send.
 
+use crate::hub::watcher::WatcherKey;
 use crate::net::connection::{Phase, Sides};
 use crate::net::shard::Shard;
 use crate::wire::http::Refusal;
 
 impl Shard {
     /// A part of the handshake has come. Once it is done, the request has its own time.
-    pub(super) fn handle_handshake(&mut self, key: u32, bytes: &mut [u8]) {
+    pub(super) fn handle_handshake(&mut self, key: WatcherKey, bytes: &mut [u8]) {
         if self.sockets.is_shaking_hands(key) {
             return;
         }
@@ -16,7 +17,7 @@ impl Shard {
         let connection = self.connection(key);
         let before = std::mem::replace(&mut connection.phase, Phase::Head(Vec::new()));
         connection.due = due;
-        self.wheel.schedule(key, due);
+        self.wheel.schedule(key.slot, due);
         match before {
             Phase::Shaking(Some(turn_away)) => self.refuse(key, &turn_away.refusal(), None),
             _ if bytes.is_empty() => {}
@@ -25,14 +26,14 @@ impl Shard {
     }
 
     /// Somebody speaks plain HTTP here and can be told so.
-    pub(super) fn refuse_plain(&mut self, key: u32) {
+    pub(super) fn refuse_plain(&mut self, key: WatcherKey) {
         self.sockets.speak_plainly(key);
         let message = "this port speaks TLS: use wss:// in place of ws://, https:// in place of http://";
         self.refuse(key, &Refusal::bad_request(message), None);
     }
 
     /// The alert is on its way, if there is one; nothing else can be said.
-    pub(super) fn break_tls(&mut self, key: u32, fault: &str) {
+    pub(super) fn break_tls(&mut self, key: WatcherKey, fault: &str) {
         match self.connection(key).phase {
             Phase::Shaking(_) => {
                 self.counters().refusals[Refusal::place("tls")].add(1);
@@ -51,7 +52,7 @@ impl Shard {
     }
 
     /// The socket has room again.
-    pub(super) fn handle_writable(&mut self, key: u32) {
+    pub(super) fn handle_writable(&mut self, key: WatcherKey) {
         if !self.sockets.push(key) {
             return;
         }
@@ -63,7 +64,7 @@ impl Shard {
 
     /// The last bytes of a connection have been handed over: shuts the write side behind them. That is the end of a
     /// peer that has shut its own.
-    pub(super) fn shut(&mut self, key: u32) {
+    pub(super) fn shut(&mut self, key: WatcherKey) {
         if self.connection(key).sides == Sides::OursShut {
             return;
         }

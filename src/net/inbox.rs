@@ -18,6 +18,7 @@ use crate::hub::laggard::Patience;
 use crate::hub::parcel::Parcel;
 use crate::hub::policy::Policy;
 use crate::hub::visitors::TooMany;
+use crate::hub::watcher::WatcherKey;
 use crate::net::certificate::Certificate;
 use crate::net::survey::Sight;
 use crate::wire::http::Refusal;
@@ -84,7 +85,7 @@ pub enum Command {
     /// Tell of every connection, a slice a turn.
     Survey(Sender<Vec<Sight>>),
     /// What a connection has asked for, or why it cannot have it.
-    Answer { key: u32, generation: u32, answer: Result<Parcel, Refusal> },
+    Answer { key: WatcherKey, answer: Result<Parcel, Refusal> },
     /// Judge by these from now on.
     Renew(Arc<Terms>),
     /// Serve what is published for at most `serve`, then say goodbye, `index` of `of` shards.

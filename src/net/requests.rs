@@ -12,10 +12,11 @@ use crate::hub::parcel::{Body, Parcel};
 use crate::hub::policy::ticks;
 use crate::hub::session::{Scene, Session};
 use crate::hub::visitors::TooMany;
+use crate::hub::watcher::WatcherKey;
 use crate::net::clerk::arrivals::Range;
 use crate::net::clerk::jobs::Listing;
 use crate::net::clerk::{Order, Wish};
-use crate::net::connection::{Connection, Phase};
+use crate::net::connection::Phase;
 use crate::net::inbox::Counted;
 use crate::net::shard::Shard;
 use crate::wire::asked::Asked;
@@ -43,7 +44,7 @@ struct Watch {
 }
 
 impl Shard {
-    pub(super) fn handle_head(&mut self, key: u32, bytes: &mut [u8]) {
+    pub(super) fn handle_head(&mut self, key: WatcherKey, bytes: &mut [u8]) {
         let limits = HeadLimits { head_bytes_max: self.parts.terms.policy.head_bytes_max };
         let Phase::Head(held) = &mut self.connection(key).phase else {
             return;
@@ -96,7 +97,7 @@ impl Shard {
     }
 
     /// All that a request is asked before it is obeyed; what does not depend on the id comes before the id.
-    fn judge(&mut self, key: u32, request: &Request<'_>, head: &[u8]) -> Result<Answer, Refusal> {
+    fn judge(&mut self, key: WatcherKey, request: &Request<'_>, head: &[u8]) -> Result<Answer, Refusal> {
         let peer = self.connection(key).address();
         self.recognise(key, head);
         let unix_micros = self.moment.now.unix_micros;
@@ -131,17 +132,17 @@ impl Shard {
     }
 
     /// Whoever has come through a trusted proxy is known by what that says.
-    fn recognise(&mut self, key: u32, head: &[u8]) {
-        let connection = self.connections[key as usize].as_mut().expect("the key is that of a connection");
+    fn recognise(&mut self, key: WatcherKey, head: &[u8]) {
+        let connection = self.connections[key.index()].as_mut().expect("the key is that of a connection");
         if connection.counted == Counted::InAll {
             connection.recognise(self.parts.terms.proxies.client(connection.address(), head));
         }
     }
 
     /// The limits of an address, where they did not hold at the door already.
-    fn admit(&mut self, key: u32) -> Result<(), Refusal> {
+    fn admit(&mut self, key: WatcherKey) -> Result<(), Refusal> {
         let now = self.moment.tick();
-        let connection = self.connections[key as usize].as_mut().expect("the key is that of a connection");
+        let connection = self.connections[key.index()].as_mut().expect("the key is that of a connection");
         if connection.counted == Counted::InAll {
             self.parts.door.admit(connection.address(), now).map_err(TooMany::refusal)?;
             connection.counted = Counted::WithAddress;
@@ -149,7 +150,7 @@ impl Shard {
         Ok(())
     }
 
-    fn open(&mut self, key: u32, watch: &Watch, asked: Asked<'_>) {
+    fn open(&mut self, key: WatcherKey, watch: &Watch, asked: Asked<'_>) {
         let Watch { opening, accept, offers_protocol } = watch;
         self.hold_history(opening.since);
         let mut scene = Scene {
@@ -172,41 +173,38 @@ impl Shard {
                 let connection = self.connection(key);
                 connection.phase = Phase::Open(session);
                 connection.due = due;
-                self.wheel.schedule(key, due);
+                self.wheel.schedule(key.slot, due);
                 self.note_expiry(key);
             }
         }
     }
 
-    fn answer_health(&mut self, key: u32, method: &str) {
+    fn answer_health(&mut self, key: WatcherKey, method: &str) {
         let unix_micros = self.moment.now.unix_micros;
         self.watchers.say(key, |out| write_ok(out, method, "text/plain", b"ok\n", unix_micros));
         self.end(key);
     }
 
     /// Has an answer made, without waiting for it.
-    fn order(&mut self, key: u32, wish: Wish, is_of_head: bool) {
+    fn order(&mut self, key: WatcherKey, wish: Wish, is_of_head: bool) {
         let due = self.moment.tick().wrapping_add(ticks(MAKING));
         let connection = self.connection(key);
         connection.phase = Phase::Asking { is_of_head };
         connection.due = due;
-        let order = Order { shard: self.parts.index, key, generation: self.connection(key).generation, wish };
-        self.wheel.schedule(key, due);
+        let order = Order { shard: self.parts.index, key, wish };
+        self.wheel.schedule(key.slot, due);
         if self.parts.orders.try_send(order).is_err() {
             self.refuse(key, &Refusal::full("too many such requests wait; try again"), None);
         }
     }
 
     /// The answer is made; the connection that wanted it may have gone.
-    pub(super) fn handle_answer(&mut self, key: u32, generation: u32, answer: Result<Parcel, Refusal>) {
-        let connection = self.connections.get(key as usize).and_then(Option::as_ref);
-        let is_of_head = match connection {
-            Some(Connection { phase: Phase::Asking { is_of_head }, generation: current, .. })
-                if *current == generation =>
-            {
-                *is_of_head
-            }
-            _ => return,
+    pub(super) fn handle_answer(&mut self, key: WatcherKey, answer: Result<Parcel, Refusal>) {
+        if !self.is_there(key) {
+            return;
+        }
+        let Phase::Asking { is_of_head } = self.connection(key).phase else {
+            return;
         };
         match answer {
             Err(refusal) => self.refuse(key, &refusal, None),
@@ -220,13 +218,13 @@ impl Shard {
     }
 
     /// Answers in HTTP. The client may take as long as it likes, as long as it takes something.
-    fn answer(&mut self, key: u32, head: &[u8], body: Body) {
+    fn answer(&mut self, key: WatcherKey, head: &[u8], body: Body) {
         self.watchers.answer(key, head, body);
         self.connection(key).phase = Phase::Answering;
     }
 
     /// Answers a request with why not, and lets the client read that. `asked` is what is known of the request.
-    pub(super) fn refuse(&mut self, key: u32, refusal: &Refusal, asked: Option<Asked<'_>>) {
+    pub(super) fn refuse(&mut self, key: WatcherKey, refusal: &Refusal, asked: Option<Asked<'_>>) {
         let connection = self.connection(key);
         let address = connection.address();
         let is_of_head = refusal.is_of_head || matches!(connection.phase, Phase::Asking { is_of_head: true });

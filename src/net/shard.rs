@@ -13,9 +13,11 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 
 use crate::config::Overrun;
+use crate::hub::key::Slot;
 use crate::hub::laggard::Laggard;
+use crate::hub::watcher::{Watcher, WatcherKey};
 use crate::hub::watchers::Watchers;
-use crate::hub::wheel::{TICK_MILLIS, Wheel};
+use crate::hub::wheel::{TICK_MILLIS, Tick, Wheel};
 use crate::metrics::{Counters, ShardCounters};
 use crate::net::clerk::Order;
 use crate::net::clock::{Clock, Moment};
@@ -99,14 +101,13 @@ pub struct Shard {
     pub(super) watchers: Watchers,
     pub(super) sockets: Sockets,
     pub(super) connections: Vec<Option<Connection>>,
-    pub(super) wheel: Wheel,
+    pub(super) wheel: Wheel<Slot<Watcher>>,
     pub(super) moment: Moment,
     /// Connections with more to read than one turn takes.
-    pub(super) unread: VecDeque<u32>,
+    pub(super) unread: VecDeque<WatcherKey>,
     /// Clients that are not read from while they do not take their answers.
-    pub(super) muted: Vec<u32>,
+    pub(super) muted: Vec<WatcherKey>,
     pub(super) scratch: Vec<u8>,
-    pub(super) generation: u32,
     /// Spreads heartbeats evenly whatever comes when.
     pub(super) spread: u32,
     pub(super) laggards: Vec<Laggard>,
@@ -126,7 +127,7 @@ pub struct Shard {
     accepted_at: Option<Instant>,
     /// The tail up to which everybody who is not under review has been served.
     served: u64,
-    due: Vec<(u32, u32)>,
+    due: Vec<(Slot<Watcher>, Tick)>,
     /// The turn's end was not noted yet.
     is_in_turn: bool,
 }
@@ -172,7 +173,6 @@ impl Shard {
             unread: VecDeque::new(),
             muted: Vec::new(),
             scratch: vec![0; READ_BYTES],
-            generation: 0,
             spread: index as u32,
             laggards: Vec::new(),
             review_at: 0,
@@ -283,14 +283,13 @@ impl Shard {
                 WAKER => {}
                 Token(token) if token >= LISTENERS => self.may_accept = true,
                 Token(token) => {
-                    let (key, generation) = (token as u32, (token >> 32) as u32);
-                    let connection = self.connections.get(key as usize).and_then(Option::as_ref);
-                    if connection.is_none_or(|connection| connection.generation != generation) {
+                    let key = WatcherKey::from_bits(token as u64);
+                    if !self.is_there(key) {
                         continue;
                     }
                     if event.is_writable() {
                         self.handle_writable(key);
-                        if self.connections[key as usize].is_none() {
+                        if !self.is_there(key) {
                             continue;
                         }
                     }
@@ -312,7 +311,7 @@ impl Shard {
             match command {
                 Command::Adopt(socket, guest) => self.adopt(socket, guest),
                 Command::Survey(answer) => self.surveys.push_back(Survey::new(answer)),
-                Command::Answer { key, generation, answer } => self.handle_answer(key, generation, answer),
+                Command::Answer { key, answer } => self.handle_answer(key, answer),
                 Command::Renew(terms) => self.renew(terms),
                 Command::Drain { serve, linger, connections, of } => {
                     let serve_until = self.moment.instant + serve;
@@ -401,12 +400,11 @@ impl Shard {
     fn handle_deadlines(&mut self) {
         let mut due = std::mem::take(&mut self.due);
         self.wheel.advance(self.moment.tick(), &mut due);
-        for (key, deadline) in due.drain(..) {
-            let connection = self.connections.get(key as usize).and_then(Option::as_ref);
-            let Some(current) = connection.map(|connection| connection.due) else {
+        for (slot, deadline) in due.drain(..) {
+            let Some(key) = self.watchers.watchers.key_at(slot) else {
                 continue;
             };
-            if current == deadline {
+            if self.connection(key).due == deadline {
                 self.handle_due(key);
             } else if !self.end_expired(key) {
                 // It may have been the entry of a token, before a clock was put back.
@@ -425,8 +423,8 @@ impl Shard {
             return;
         }
         let connections = &self.connections;
-        self.wheel.retain(|key, due| {
-            let connection = connections.get(key as usize).and_then(Option::as_ref);
+        self.wheel.retain(|slot, due| {
+            let connection = connections.get(slot.index()).and_then(Option::as_ref);
             connection.is_some_and(|connection| connection.due == due || connection.may_expire())
         });
     }

@@ -13,6 +13,7 @@ use rustix::time::{ClockId, clock_gettime};
 use rustls::ServerConfig;
 
 use crate::hub::outlet::Outlet;
+use crate::hub::watcher::WatcherKey;
 use crate::net::transport::{Desk, Incoming, Tls, Transport};
 use crate::stream::directory::Directory;
 use crate::stream::link::{Arrival, Inlet};
@@ -38,7 +39,7 @@ pub struct Sockets {
     transports: Vec<Transport>,
     desk: Desk,
     /// Connections with records that wait for room: to be watched for it.
-    pub full: Vec<u32>,
+    pub full: Vec<WatcherKey>,
     inlet: Inlet,
     directory: Arc<Directory>,
     segment: Option<Segment>,
@@ -66,43 +67,43 @@ impl Sockets {
     }
 
     /// `tls`: it is spoken on this connection.
-    pub fn insert(&mut self, key: u32, socket: TcpStream, tls: Option<&Arc<ServerConfig>>) {
-        if self.sockets.len() <= key as usize {
-            self.sockets.resize_with(key as usize + 1, || None);
+    pub fn insert(&mut self, key: WatcherKey, socket: TcpStream, tls: Option<&Arc<ServerConfig>>) {
+        if self.sockets.len() <= key.index() {
+            self.sockets.resize_with(key.index() + 1, || None);
         }
-        self.sockets[key as usize] = Some(socket);
+        self.sockets[key.index()] = Some(socket);
         if let Some(config) = tls {
             let tls = Tls::new(config.clone()).expect("the configuration was made for TLS");
-            if self.transports.len() <= key as usize {
-                self.transports.resize_with(key as usize + 1, || Transport::Plain);
+            if self.transports.len() <= key.index() {
+                self.transports.resize_with(key.index() + 1, || Transport::Plain);
             }
-            self.transports[key as usize] = Transport::Tls(Box::new(tls));
+            self.transports[key.index()] = Transport::Tls(Box::new(tls));
         }
     }
 
-    pub fn remove(&mut self, key: u32) -> Option<TcpStream> {
+    pub fn remove(&mut self, key: WatcherKey) -> Option<TcpStream> {
         self.speak_plainly(key);
-        self.sockets.get_mut(key as usize)?.take()
+        self.sockets.get_mut(key.index())?.take()
     }
 
     /// No TLS, or no more.
-    pub fn speak_plainly(&mut self, key: u32) {
-        if let Some(transport) = self.transports.get_mut(key as usize) {
+    pub fn speak_plainly(&mut self, key: WatcherKey) {
+        if let Some(transport) = self.transports.get_mut(key.index()) {
             *transport = Transport::Plain;
         }
     }
 
     /// TLS on this connection, its socket, and the room to work in.
-    fn tls(&mut self, key: u32) -> Option<(&mut Tls, &mut TcpStream, &mut Desk)> {
-        let Some(Transport::Tls(tls)) = self.transports.get_mut(key as usize) else {
+    fn tls(&mut self, key: WatcherKey) -> Option<(&mut Tls, &mut TcpStream, &mut Desk)> {
+        let Some(Transport::Tls(tls)) = self.transports.get_mut(key.index()) else {
             return None;
         };
-        let socket = self.sockets[key as usize].as_mut().expect("TLS has a socket under it");
+        let socket = self.sockets[key.index()].as_mut().expect("TLS has a socket under it");
         Some((tls, socket, &mut self.desk))
     }
 
     /// Reads once, a buffer at most.
-    pub fn read(&mut self, key: u32, buffer: &mut [u8]) -> io::Result<Incoming> {
+    pub fn read(&mut self, key: WatcherKey, buffer: &mut [u8]) -> io::Result<Incoming> {
         if let Some((tls, socket, desk)) = self.tls(key) {
             let incoming = tls.read(socket, buffer, desk);
             if tls.has_unsent() {
@@ -117,25 +118,25 @@ impl Sockets {
     }
 
     /// The handshake of TLS is still under way.
-    pub fn is_shaking_hands(&self, key: u32) -> bool {
-        matches!(self.transports.get(key as usize), Some(Transport::Tls(tls)) if tls.is_shaking_hands())
+    pub fn is_shaking_hands(&self, key: WatcherKey) -> bool {
+        matches!(self.transports.get(key.index()), Some(Transport::Tls(tls)) if tls.is_shaking_hands())
     }
 
     /// The socket has room: sends the records that waited for it. False: it is full again.
-    pub fn push(&mut self, key: u32) -> bool {
+    pub fn push(&mut self, key: WatcherKey) -> bool {
         // A socket that failed is for whoever reads or writes next.
         self.tls(key).is_none_or(|(tls, socket, _)| tls.push(socket).unwrap_or(true))
     }
 
     /// What this peer says in TLS does not count any more.
-    pub fn silence(&mut self, key: u32) {
+    pub fn silence(&mut self, key: WatcherKey) {
         if let Some((tls, ..)) = self.tls(key) {
             tls.break_off();
         }
     }
 
     /// Shuts the write side, with TLS's own goodbye before. False: records still wait for room.
-    pub fn shut(&mut self, key: u32) -> io::Result<bool> {
+    pub fn shut(&mut self, key: WatcherKey) -> io::Result<bool> {
         if let Some((tls, socket, _)) = self.tls(key) {
             tls.say_goodbye();
             if !tls.push(socket)? {
@@ -147,15 +148,15 @@ impl Sockets {
     }
 
     /// Bytes handed to the kernel, where they are not those that the watcher was sent.
-    pub fn sealed_bytes_out(&self, key: u32) -> Option<u64> {
-        match self.transports.get(key as usize) {
+    pub fn sealed_bytes_out(&self, key: WatcherKey) -> Option<u64> {
+        match self.transports.get(key.index()) {
             Some(Transport::Tls(tls)) => Some(tls.sent()),
             _ => None,
         }
     }
 
     /// Encrypts for one watcher.
-    fn write_sealed(&mut self, key: u32, slices: &[IoSlice<'_>]) -> Option<io::Result<usize>> {
+    fn write_sealed(&mut self, key: WatcherKey, slices: &[IoSlice<'_>]) -> Option<io::Result<usize>> {
         let (tls, socket, desk) = self.tls(key)?;
         let result = tls.write(socket, slices, desk);
         if tls.has_unsent() {
@@ -164,22 +165,22 @@ impl Sockets {
         Some(result)
     }
 
-    pub fn get(&mut self, key: u32) -> Option<&mut TcpStream> {
-        self.sockets.get_mut(key as usize)?.as_mut()
+    pub fn get(&mut self, key: WatcherKey) -> Option<&mut TcpStream> {
+        self.sockets.get_mut(key.index())?.as_mut()
     }
 
     pub fn inlet(&self) -> &Inlet {
         &self.inlet
     }
 
-    fn socket(&mut self, key: u32) -> &mut TcpStream {
+    fn socket(&mut self, key: WatcherKey) -> &mut TcpStream {
         self.get(key).expect("a watcher has a socket")
     }
 
     /// Writes what was staged as a copy, since the kernel did not send the file: the socket may be broken, or the system
     /// does not let this process do it (in some sandboxes). In that case the same is not tried again.
     #[cold]
-    fn copy_staged(&mut self, watcher: u32, refused: Errno) -> io::Result<usize> {
+    fn copy_staged(&mut self, watcher: WatcherKey, refused: Errno) -> io::Result<usize> {
         let (offset, bytes) = self.staged;
         let segment = self.segment.as_ref().expect("what is staged is in a segment");
         let mut copy = vec![0; bytes];
@@ -218,14 +219,14 @@ impl Sockets {
 }
 
 impl Outlet for Sockets {
-    fn write(&mut self, watcher: u32, bytes: &[u8]) -> io::Result<usize> {
+    fn write(&mut self, watcher: WatcherKey, bytes: &[u8]) -> io::Result<usize> {
         if let Some(result) = self.write_sealed(watcher, &[IoSlice::new(bytes)]) {
             return result;
         }
         self.socket(watcher).write(bytes)
     }
 
-    fn write_vectored(&mut self, watcher: u32, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    fn write_vectored(&mut self, watcher: WatcherKey, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         if let Some(result) = self.write_sealed(watcher, slices) {
             return result;
         }
@@ -238,9 +239,9 @@ impl Outlet for Sockets {
         self.transports.is_empty() && self.can_send_files && self.write_segment(slices, bytes).is_ok()
     }
 
-    fn write_staged(&mut self, watcher: u32) -> io::Result<usize> {
+    fn write_staged(&mut self, watcher: WatcherKey) -> io::Result<usize> {
         let (mut offset, bytes) = self.staged;
-        let socket = self.sockets[watcher as usize].as_ref().expect("a watcher has a socket");
+        let socket = self.sockets[watcher.index()].as_ref().expect("a watcher has a socket");
         let segment = self.segment.as_ref().expect("what is staged is in a segment");
         match rustix::fs::sendfile(socket, &segment.file, Some(&mut offset), bytes) {
             Ok(taken) => Ok(taken),

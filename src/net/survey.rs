@@ -5,7 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use crossbeam_channel::Sender;
 
 use crate::hub::endpoint::View;
+use crate::hub::key::Slot;
 use crate::hub::questions::Description;
+use crate::hub::watcher::WatcherKey;
 use crate::hub::wheel::TICK_MILLIS;
 use crate::net::connection::Phase;
 use crate::net::shard::Shard;
@@ -28,7 +30,7 @@ pub struct Sight {
 
 /// A request that is being answered.
 pub(super) struct Survey {
-    next: u32,
+    next: usize,
     answer: Sender<Vec<Sight>>,
 }
 
@@ -42,11 +44,12 @@ impl Shard {
     /// Answers the next slice of the first request.
     pub(super) fn tell_sights(&mut self) {
         let Some(mut survey) = self.surveys.pop_front() else { return };
-        let end = self.connections.len() as u32;
+        let end = self.connections.len();
         let mut sights = Vec::new();
         let mut places = 0;
         while places < PLACES_PER_TURN && survey.next < end {
-            let sight = self.sight(survey.next);
+            let key = self.watchers.watchers.key_at(Slot::new(survey.next));
+            let sight = key.and_then(|key| self.sight(key));
             survey.next += 1;
             places += 1 + sight.as_ref().map_or(0, |sight| sight.description.places.len().saturating_sub(1));
             sights.extend(sight);
@@ -57,8 +60,8 @@ impl Shard {
         }
     }
 
-    fn sight(&mut self, key: u32) -> Option<Sight> {
-        let connection = self.connections[key as usize].as_ref()?;
+    fn sight(&mut self, key: WatcherKey) -> Option<Sight> {
+        let connection = self.connections[key.index()].as_ref()?;
         let (phase, view) = match &connection.phase {
             Phase::Shaking(_) | Phase::Head(_) => ("opening", None),
             Phase::Open(session) => ("open", Some(session.view())),
@@ -72,7 +75,7 @@ impl Shard {
             shard: self.parts.index,
             phase,
             view,
-            age_millis: u64::from(self.moment.tick().wrapping_sub(description.came_at)) * TICK_MILLIS,
+            age_millis: u64::from(self.moment.tick().wrapping_sub(connection.came_at)) * TICK_MILLIS,
             description,
         })
     }

@@ -8,7 +8,7 @@ use crate::hub::auth::Permit;
 use crate::hub::laggard::{Laggard, Progress};
 use crate::hub::policy::{UNSENT_ANSWERS_MAX, ticks};
 use crate::hub::session::{Scene, Session};
-use crate::hub::watcher::READS;
+use crate::hub::watcher::{READS, WatcherKey};
 use crate::hub::wheel::is_reached;
 use crate::metrics::Counter;
 use crate::net::connection::{Connection, Phase};
@@ -31,7 +31,7 @@ impl Shard {
     /// answers again, watchers whose sockets are full.
     pub(super) fn look_after(&mut self) {
         while let Some(key) = self.watchers.gone.pop() {
-            if self.connections.get(key as usize).is_none_or(Option::is_none) {
+            if !self.is_there(key) {
                 continue;
             }
             match self.watchers.is_ended(key) {
@@ -43,11 +43,11 @@ impl Shard {
             self.unmute();
         }
         while let Some(key) = self.watchers.blocked.pop() {
-            if self.connections[key as usize].is_none() {
+            if !self.is_there(key) {
                 continue;
             }
             let taken = self.taken(key);
-            let has_read = self.watchers.watchers[key as usize].is(READS);
+            let has_read = self.watchers.watchers[key].is(READS);
             self.laggards.push(Laggard::new(key, taken, self.moment.now.millis, has_read));
             if self.laggards.len() == 1 {
                 self.review_at = self.moment.now.millis + self.parts.terms.patience.check_millis;
@@ -78,8 +78,8 @@ impl Shard {
     fn unmute(&mut self) {
         let mut muted = std::mem::take(&mut self.muted);
         muted.retain(|&key| {
-            let is_there = self.connections.get(key as usize).is_some_and(Option::is_some);
-            if is_there && self.watchers.watchers[key as usize].waiting() <= UNSENT_ANSWERS_MAX {
+            let is_there = self.is_there(key);
+            if is_there && self.watchers.watchers[key].waiting() <= UNSENT_ANSWERS_MAX {
                 self.handle_readable(key);
                 return false;
             }
@@ -89,8 +89,8 @@ impl Shard {
     }
 
     /// Bytes that the peer has acknowledged.
-    fn taken(&mut self, key: u32) -> u64 {
-        let watcher = &self.watchers.watchers[key as usize];
+    fn taken(&mut self, key: WatcherKey) -> u64 {
+        let watcher = &self.watchers.watchers[key];
         let out = self.sockets.sealed_bytes_out(key).unwrap_or(watcher.bytes_out);
         let unacknowledged = self.sockets.get(key).and_then(|socket| unacknowledged(&*socket).ok());
         out.saturating_sub(u64::from(unacknowledged.unwrap_or(0)))
@@ -106,11 +106,11 @@ impl Shard {
         self.probe_at = now + PROBE_MILLIS;
         let mut laggards = std::mem::take(&mut self.laggards);
         for laggard in laggards.iter_mut().filter(|laggard| !laggard.has_read()) {
-            if self.connections[laggard.key as usize].is_some() {
+            if self.is_there(laggard.key) {
                 laggard.probe(self.taken(laggard.key), now);
             }
             if laggard.has_read() {
-                self.watchers.watchers[laggard.key as usize].set(READS);
+                self.watchers.watchers[laggard.key].set(READS);
             }
         }
         self.laggards = laggards;
@@ -148,7 +148,7 @@ impl Shard {
     }
 
     /// A connection's deadline has come.
-    pub(super) fn handle_due(&mut self, key: u32) {
+    pub(super) fn handle_due(&mut self, key: WatcherKey) {
         match self.connection(key).phase {
             Phase::Shaking(_) => {
                 self.break_tls(key, "the handshake of TLS took longer than handshake_seconds")
@@ -170,7 +170,7 @@ impl Shard {
     /// Has the wheel tell of the moment when a connection's token expires, if that comes before its next heartbeat.
     /// The wall clock may be set at any time: what it says is looked at again with each heartbeat, and the entry comes
     /// beside the one that `due` names, which keeps its time.
-    pub(super) fn note_expiry(&mut self, key: u32) {
+    pub(super) fn note_expiry(&mut self, key: WatcherKey) {
         let Some(expires_at) = self.permit(key).and_then(Permit::expires_at) else {
             return;
         };
@@ -178,20 +178,25 @@ impl Shard {
         // Two ticks more: this one has begun already, and the last of the span is not a whole one.
         let left = ticks(Duration::from_micros(left)).saturating_add(2);
         if left <= self.parts.terms.policy.heartbeat {
-            self.wheel.schedule(key, self.moment.tick().wrapping_add(left));
+            self.wheel.schedule(key.slot, self.moment.tick().wrapping_add(left));
         }
     }
 
+    /// All connections there are now.
+    fn keys(&self) -> Vec<WatcherKey> {
+        self.watchers.watchers.iter().map(|(key, _)| key).collect()
+    }
+
     /// What an open connection may do.
-    fn permit(&self, key: u32) -> Option<&Permit> {
-        match &self.connections[key as usize] {
+    fn permit(&self, key: WatcherKey) -> Option<&Permit> {
+        match &self.connections[key.index()] {
             Some(Connection { phase: Phase::Open(session), .. }) => Some(session.permit()),
             _ => None,
         }
     }
 
     /// Ends a connection whose token has expired. False: it has not.
-    pub(super) fn end_expired(&mut self, key: u32) -> bool {
+    pub(super) fn end_expired(&mut self, key: WatcherKey) -> bool {
         let now = self.moment.now.unix_micros;
         let is_expired = self.permit(key).is_some_and(|permit| permit.is_expired(now));
         if is_expired {
@@ -203,7 +208,7 @@ impl Shard {
     /// Judges by these terms from now on, and ends every connection that they would not let in as it is.
     pub(super) fn renew(&mut self, terms: Arc<Terms>) {
         self.parts.terms = terms.clone();
-        for key in 0..self.connections.len() as u32 {
+        for key in self.keys() {
             if self.permit(key).is_some_and(|permit| !terms.auth.upholds(permit)) {
                 self.close(key, CloseReason::Revoked);
             }
@@ -211,7 +216,7 @@ impl Shard {
     }
 
     /// A heartbeat: judges the silence, then says where the connection stands.
-    fn beat(&mut self, key: u32) {
+    fn beat(&mut self, key: WatcherKey) {
         if self.end_expired(key) {
             return;
         }
@@ -229,9 +234,9 @@ impl Shard {
         let next = connection.due.wrapping_add(heartbeat);
         let due = if is_reached(next, tick) { tick.wrapping_add(heartbeat) } else { next };
         connection.due = due;
-        self.wheel.schedule(key, due);
+        self.wheel.schedule(key.slot, due);
         self.note_expiry(key);
-        if self.watchers.watchers[key as usize].waiting() > UNSENT_ANSWERS_MAX {
+        if self.watchers.watchers[key].waiting() > UNSENT_ANSWERS_MAX {
             return;
         }
         self.counters().heartbeats.add(1);
@@ -239,8 +244,8 @@ impl Shard {
     }
 
     /// Lets an open connection's session do something of its own.
-    fn with_session(&mut self, key: u32, act: impl FnOnce(&Session, &mut Scene<'_, Sockets>)) {
-        if let Some(Connection { phase: Phase::Open(session), .. }) = &self.connections[key as usize] {
+    fn with_session(&mut self, key: WatcherKey, act: impl FnOnce(&Session, &mut Scene<'_, Sockets>)) {
+        if let Some(Connection { phase: Phase::Open(session), .. }) = &self.connections[key.index()] {
             let mut scene = Scene {
                 key,
                 watchers: &mut self.watchers,
@@ -264,11 +269,8 @@ impl Shard {
         let spread = RETRY_MILLIS_SPREAD_MIN.max(drain.connections as u64 / 2);
         let (of, connections) = (drain.of as u64, drain.connections.max(1) as u64);
         let mut order = self.parts.index as u64;
-        for key in 0..self.connections.len() as u32 {
-            let Some(Some(connection)) = self.connections.get(key as usize) else {
-                continue;
-            };
-            match connection.phase {
+        for key in self.keys() {
+            match self.connection(key).phase {
                 Phase::Open(_) => {
                     let retry = RETRY_MILLIS_MIN + spread * (order % connections) / connections;
                     order += of;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use luxcast::hub::auth::{Auth, Keyring, Permit};
 use luxcast::hub::token_file;
+use luxcast::hub::watcher::WatcherKey;
 use luxcast::hub::watchers::Watchers;
 use luxcast::stream::directory::Directory;
 use luxcast::stream::link::link_of;
@@ -260,7 +261,7 @@ impl Schedule {
         }
     }
 
-    fn change(&mut self, shard: usize, key: u32) {
+    fn change(&mut self, shard: usize, key: WatcherKey) {
         let names = self.plan.names(&mut self.rng);
         let mut wish = self.shards[shard].socket(key).client.wish.clone();
         let list = serde_json::to_string(&names).expect("names are text");

@@ -9,7 +9,7 @@ use luxcast::hub::endpoint::{Endpoint, Opening};
 use luxcast::hub::outlet::Outlet;
 use luxcast::hub::policy::Policy;
 use luxcast::hub::session::{Scene, Session, Verdict};
-use luxcast::hub::watcher::{BLOCKED, BROKEN, ENDED, ENDING};
+use luxcast::hub::watcher::{BLOCKED, BROKEN, ENDED, ENDING, WatcherKey};
 use luxcast::hub::watchers::Watchers;
 use luxcast::stream::key::TopicKey;
 use luxcast::stream::link::{Arrival, Inlet};
@@ -70,12 +70,12 @@ impl Port<'_> {
         self.feed.borrow_mut().interleave();
     }
 
-    fn take(&mut self, key: u32, slices: &[&[u8]]) -> io::Result<usize> {
+    fn take(&mut self, key: WatcherKey, slices: &[&[u8]]) -> io::Result<usize> {
         self.pass();
         let feed = &mut *self.feed.borrow_mut();
         let length: usize = slices.iter().map(|slice| slice.len()).sum();
         assert!(length > 0, "nothing is written");
-        let socket = self.sockets[key as usize].as_mut().expect("only a watcher's socket is written to");
+        let socket = self.sockets[key.index()].as_mut().expect("only a watcher's socket is written to");
         if socket.is_broken {
             return Err(ErrorKind::ConnectionReset.into());
         }
@@ -107,13 +107,13 @@ impl Port<'_> {
 }
 
 impl Outlet for Port<'_> {
-    fn write(&mut self, watcher: u32, bytes: &[u8]) -> io::Result<usize> {
+    fn write(&mut self, watcher: WatcherKey, bytes: &[u8]) -> io::Result<usize> {
         let result = self.take(watcher, &[bytes]);
         self.pass();
         result
     }
 
-    fn write_vectored(&mut self, watcher: u32, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    fn write_vectored(&mut self, watcher: WatcherKey, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         assert!(slices.len() <= 1024);
         let slices: Vec<&[u8]> = slices.iter().map(|slice| &**slice).collect();
         let result = self.take(watcher, &slices);
@@ -132,7 +132,7 @@ impl Outlet for Port<'_> {
         can
     }
 
-    fn write_staged(&mut self, watcher: u32) -> io::Result<usize> {
+    fn write_staged(&mut self, watcher: WatcherKey) -> io::Result<usize> {
         let staged = std::mem::take(&mut self.staged);
         let result = self.take(watcher, &[&staged]);
         self.staged = staged;
@@ -229,10 +229,8 @@ impl Shard {
 
     /// The daemon was started anew: everybody is gone.
     pub fn restart(&mut self, watchers: Watchers, inlet: Inlet, feed: &RefCell<Feed>) {
-        for key in 0..self.sockets.len() as u32 {
-            if self.sockets[key as usize].is_some() {
-                self.remove(key, feed);
-            }
+        for key in self.keys() {
+            self.remove(key, feed);
         }
         self.watchers = watchers;
         self.inlet = inlet;
@@ -249,10 +247,11 @@ impl Shard {
     /// One turn of the shard's loop, up to where it would sleep.
     pub fn turn(&mut self, feed: &RefCell<Feed>) {
         self.wake(feed);
-        for key in 0..self.sockets.len() {
-            if let Some(socket) = self.sockets[key].as_mut().filter(|socket| socket.has_edge) {
+        for key in self.keys() {
+            let socket = self.socket(key);
+            if socket.has_edge {
                 socket.has_edge = false;
-                self.watchers.handle_writable(key as u32);
+                self.watchers.handle_writable(key);
                 feed.borrow_mut().interleave();
             }
         }
@@ -282,21 +281,21 @@ impl Shard {
 
     /// The edge-trigger law: bytes that wait, wait for an edge.
     fn check_rest(&self) {
-        for (key, watcher) in &self.watchers.watchers {
+        for (key, watcher) in self.watchers.watchers.iter() {
             let is_stuck = watcher.waiting() > 0 && !watcher.is(BLOCKED | BROKEN);
-            assert!(!is_stuck, "watcher {key} has bytes to send and waits for nothing");
-            let socket = self.sockets[key].as_ref().expect("each watcher has a socket");
+            assert!(!is_stuck, "watcher {key:?} has bytes to send and waits for nothing");
+            let socket = self.sockets[key.index()].as_ref().expect("each watcher has a socket");
             let waits = socket.wants_edge || socket.has_edge;
-            assert!(!watcher.is(BLOCKED) || waits, "watcher {key} waits for an edge that will not come");
+            assert!(!watcher.is(BLOCKED) || waits, "watcher {key:?} waits for an edge that will not come");
         }
     }
 
     /// Forgets the watchers that are gone.
     fn bury(&mut self, feed: &RefCell<Feed>) {
         for key in std::mem::take(&mut self.watchers.gone) {
-            let watcher = self.watchers.watchers.get(key as usize);
+            let watcher = self.watchers.watchers.get(key);
             if watcher.is_some_and(|watcher| watcher.is(BROKEN | ENDED)) {
-                let socket = self.sockets[key as usize].as_ref().expect("each watcher has a socket");
+                let socket = self.sockets[key.index()].as_ref().expect("each watcher has a socket");
                 assert!(
                     socket.is_broken || socket.client.is_closed,
                     "client {} has no end",
@@ -307,9 +306,9 @@ impl Shard {
         }
     }
 
-    pub fn remove(&mut self, key: u32, feed: &RefCell<Feed>) {
+    pub fn remove(&mut self, key: WatcherKey, feed: &RefCell<Feed>) {
         self.watchers.remove(key);
-        let socket = self.sockets[key as usize].take().expect("each watcher has a socket");
+        let socket = self.sockets[key.index()].take().expect("each watcher has a socket");
         feed.borrow().trace(|| format!("  client {} is gone", socket.client.id));
         self.left_at.extend(socket.client.position);
         self.events += socket.client.events;
@@ -321,16 +320,22 @@ impl Shard {
     }
 
     /// Some client's key that is still fully there.
-    pub fn any(&self, rng: &mut Rng) -> Option<u32> {
-        let is_open = |key: &usize| {
-            self.sockets[*key].as_ref().is_some_and(|socket| !socket.is_ending && !socket.is_broken)
+    pub fn any(&self, rng: &mut Rng) -> Option<WatcherKey> {
+        let is_open = |key: &WatcherKey| {
+            let socket = self.sockets[key.index()].as_ref();
+            socket.is_some_and(|socket| !socket.is_ending && !socket.is_broken)
         };
-        let keys: Vec<usize> = (0..self.sockets.len()).filter(is_open).collect();
-        (!keys.is_empty()).then(|| *rng.pick(&keys) as u32)
+        let keys: Vec<WatcherKey> = self.keys().into_iter().filter(is_open).collect();
+        (!keys.is_empty()).then(|| *rng.pick(&keys))
     }
 
-    pub fn socket(&mut self, key: u32) -> &mut Socket {
-        self.sockets[key as usize].as_mut().expect("each watcher has a socket")
+    /// All watchers there are now.
+    fn keys(&self) -> Vec<WatcherKey> {
+        self.watchers.watchers.iter().map(|(key, _)| key).collect()
+    }
+
+    pub fn socket(&mut self, key: WatcherKey) -> &mut Socket {
+        self.sockets[key.index()].as_mut().expect("each watcher has a socket")
     }
 
     /// A new client. False: there is no room for its topic.
@@ -351,10 +356,10 @@ impl Shard {
         let opening = Opening { endpoint, events, since, permit };
         let kind = if topic.is_some() { Kind::One } else { Kind::Many };
         let key = self.watchers.add();
-        if self.sockets.len() <= key as usize {
-            self.sockets.resize_with(key as usize + 1, || None);
+        if self.sockets.len() <= key.index() {
+            self.sockets.resize_with(key.index() + 1, || None);
         }
-        self.sockets[key as usize] = Some(Socket {
+        self.sockets[key.index()] = Some(Socket {
             client: Client::new(id, kind, wish.clone()),
             room,
             wants_edge: false,
@@ -379,7 +384,14 @@ impl Shard {
     }
 
     /// The client was told `newest` when it found its place, and nothing has happened since.
-    fn expect_join(&mut self, key: u32, topic: TopicId, newest: u64, since: Since, feed: &RefCell<Feed>) {
+    fn expect_join(
+        &mut self,
+        key: WatcherKey,
+        topic: TopicId,
+        newest: u64,
+        since: Since,
+        feed: &RefCell<Feed>,
+    ) {
         let socket = self.socket(key);
         let feed = feed.borrow();
         let found = feed.find(topic).expect("it is watched");
@@ -391,7 +403,7 @@ impl Shard {
     }
 
     /// A message of the client's. Returns the newest number that the daemon looked at for it.
-    fn send(&mut self, key: u32, text: &str, feed: &RefCell<Feed>) -> u64 {
+    fn send(&mut self, key: WatcherKey, text: &str, feed: &RefCell<Feed>) -> u64 {
         self.wake(feed);
         let socket = self.socket(key);
         let mut session = socket.session.take().expect("it is open");
@@ -404,7 +416,7 @@ impl Shard {
         told
     }
 
-    pub fn subscribe(&mut self, key: u32, topic: TopicId, since: Since, feed: &RefCell<Feed>) {
+    pub fn subscribe(&mut self, key: WatcherKey, topic: TopicId, since: Since, feed: &RefCell<Feed>) {
         let name = feed.borrow().oracle.topics[topic].name.clone();
         let was_there = self.watchers.is_subscribed(key, &name);
         let since_text = match since {
@@ -420,14 +432,14 @@ impl Shard {
         }
     }
 
-    pub fn unsubscribe(&mut self, key: u32, topic: TopicId, feed: &RefCell<Feed>) {
+    pub fn unsubscribe(&mut self, key: WatcherKey, topic: TopicId, feed: &RefCell<Feed>) {
         let name = feed.borrow().oracle.topics[topic].name.clone();
         self.send(key, &format!(r#"{{"type":"unsubscribe","job_id":"{name}"}}"#), feed);
         self.socket(key).watched.retain(|&(watched, _)| watched != topic);
     }
 
     /// A filter change by this message; the client wants `wish` from then on.
-    pub fn change(&mut self, key: u32, text: &str, wish: Wish, feed: &RefCell<Feed>) {
+    pub fn change(&mut self, key: WatcherKey, text: &str, wish: Wish, feed: &RefCell<Feed>) {
         self.send(key, text, feed);
         let published = feed.borrow().published();
         let client = &mut self.socket(key).client;
@@ -437,7 +449,7 @@ impl Shard {
     }
 
     /// A heartbeat: where the client stands, and a protocol ping.
-    pub fn ping(&mut self, key: u32, feed: &RefCell<Feed>) {
+    pub fn ping(&mut self, key: WatcherKey, feed: &RefCell<Feed>) {
         self.wake(feed);
         let socket = self.socket(key);
         let session = socket.session.take().expect("it is open");
@@ -448,20 +460,20 @@ impl Shard {
     }
 
     /// Control bytes that change nothing.
-    pub fn chat(&mut self, key: u32, feed: &RefCell<Feed>) {
+    pub fn chat(&mut self, key: WatcherKey, feed: &RefCell<Feed>) {
         self.send(key, r#"{"action":"ping"}"#, feed);
     }
 
     pub fn chat_with_all(&mut self, feed: &RefCell<Feed>) {
-        for key in 0..self.sockets.len() {
-            if self.sockets[key].as_ref().is_some_and(|socket| !socket.is_ending) {
-                self.chat(key as u32, feed);
+        for key in self.keys() {
+            if !self.socket(key).is_ending {
+                self.chat(key, feed);
             }
         }
     }
 
     /// The daemon drains: `disconnected`, then the close frame.
-    pub fn end(&mut self, key: u32, feed: &RefCell<Feed>) {
+    pub fn end(&mut self, key: WatcherKey, feed: &RefCell<Feed>) {
         self.wake(feed);
         let socket = self.socket(key);
         socket.is_ending = true;
@@ -475,14 +487,12 @@ impl Shard {
 
     /// Every client asks for a heartbeat with everything read: each stands at the newest event.
     pub fn check_positions(&mut self, feed: &RefCell<Feed>) {
-        for key in 0..self.sockets.len() as u32 {
-            if self.sockets[key as usize].is_none()
-                || self.watchers.watchers[key as usize].is(ENDING | BROKEN)
-            {
+        for key in self.keys() {
+            if self.watchers.watchers[key].is(ENDING | BROKEN) {
                 continue;
             }
             self.ping(key, feed);
-            if let Some(socket) = &self.sockets[key as usize] {
+            if let Some(socket) = &self.sockets[key.index()] {
                 let position = self.watchers.position(key);
                 let is_right = socket.is_broken || socket.wants_edge || position == feed.borrow().published();
                 assert!(is_right, "client {} stands at {position} when all is quiet", socket.client.id);
