@@ -38,6 +38,8 @@ export class Lanes {
   /** Of what is visible of the lanes: so high, from so far down on. */
   #height = 0;
   #top = 0;
+  /** Of the canvas's pixels to the page's. */
+  #ratio = 1;
   /** Where each lane is: `{ lane, top, bottom }`, the job first. Made anew when there is a lane more, or a row. */
   #places = [];
   /** What the choice of an attempt was made for. */
@@ -111,8 +113,16 @@ export class Lanes {
     this.#layout();
     this.#resize();
     this.#nameLanes();
+    document.getElementById("live").setAttribute("aria-pressed", this.#time.isAtEdge);
+    // Who lets no page have a canvas has the names.
+    if (this.#context !== null) this.#drawPicture();
+  }
+
+  #drawPicture() {
     const view = this.#time.view;
     const context = this.#context;
+    context.setTransform(this.#ratio, 0, 0, this.#ratio, 0, 0);
+    this.#colors ??= readColors();
     const height = this.#height - AXIS;
     context.clearRect(0, 0, this.#width, this.#height);
     this.#drawAxis(view);
@@ -130,7 +140,6 @@ export class Lanes {
     this.#drawStops(view);
     context.restore();
     if (this.#time.isRunning && view.edge <= view.to) this.#drawEdge(view, height);
-    document.getElementById("live").setAttribute("aria-pressed", this.#time.isAtEdge);
     if (this.#time.isLive) this.#again();
   }
 
@@ -150,16 +159,14 @@ export class Lanes {
     this.#width = box.clientWidth;
     this.#height = Math.max(AXIS, Math.min(whole, this.#box.clientHeight || whole));
     this.#top = Math.max(0, Math.min(this.#box.scrollTop, whole - this.#height));
-    const ratio = Math.min(devicePixelRatio, PIXELS_MAX / Math.max(this.#width, this.#height));
-    const [wide, high] = [Math.round(this.#width * ratio), Math.round(this.#height * ratio)];
+    this.#ratio = Math.min(devicePixelRatio, PIXELS_MAX / Math.max(this.#width, this.#height));
+    const [wide, high] = [this.#width, this.#height].map((length) => Math.round(length * this.#ratio));
     if (canvas.width !== wide || canvas.height !== high) {
       canvas.width = wide;
       canvas.height = high;
       canvas.style.width = `${this.#width}px`;
       canvas.style.height = `${this.#height}px`;
     }
-    this.#context.setTransform(ratio, 0, 0, ratio, 0, 0);
-    this.#colors ??= readColors();
   }
 
   #layout() {
