@@ -100,6 +100,8 @@ for (const isPaused of [false, true]) {
       globalThis.feed(0, 200_000);
       if (isPaused) document.getElementById("pause").click();
       const frame = () => new Promise(requestAnimationFrame);
+      // It looks through them a slice a frame.
+      while (!list.log.isExamined) await frame();
       for (let n = 0; n < 5; n += 1) await frame();
       document.getElementById("events").scrollTop = 24 * 100_000 + 7;
       for (let n = 0; n < 5; n += 1) await frame();
@@ -114,6 +116,7 @@ for (const isPaused of [false, true]) {
     assert.equal(before[1], "n: 100000");
     await page.evaluate(async () => {
       globalThis.feed(200_000, 225_000);
+      while (!globalThis.list.log.isExamined) await new Promise(requestAnimationFrame);
       for (let n = 0; n < 5; n += 1) await new Promise(requestAnimationFrame);
     });
     assert.equal(await page.evaluate(() => globalThis.list.log.dropped), 40_000);
