@@ -1,9 +1,13 @@
-// A page of the real daemon in the real browser. Whatever a test does: nothing may leave the origin, break the content
-// security policy, or fail in the page unseen.
+// A page of the real daemon: in Chromium, and what stands in the page (jobs, events, words, fields, keys) in jsdom too,
+// where nothing has a size or a place, is drawn, or is held to a security policy. Whatever a test does: nothing may leave
+// the origin, break the content security policy, or fail in the page unseen.
 import assert from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
+import { test } from "node:test";
 
 import { chromium } from "playwright-core";
+
+import { JsdomPage } from "./jsdom_page.js";
 
 export { Daemon, PATIENCE_MS, Publisher, until } from "../../tools/javascript/test/harness/daemon.js";
 
@@ -60,16 +64,43 @@ export async function openPage(t, address, options = {}, prepare = null) {
   return page;
 }
 
+/** A test for both: `run` is called with the test's context and with what opens the page, as `openPage` does. */
+export function both(name, run) {
+  test(`${name}, in Chromium`, (t) => run(t, openPage));
+  test(`${name}, in jsdom`, (t) => run(t, openInJsdom));
+}
+
+async function openInJsdom(t, address) {
+  const page = new JsdomPage(address, load);
+  t.after(() => {
+    page.close();
+    assert.deepEqual(page.faults, []);
+  });
+  await page.open();
+  return page;
+}
+
+async function load(url) {
+  if (IS_FROM_DISK) return readFileSync(fileOf(url), "utf8");
+  const answer = await fetch(url);
+  assert.ok(answer.ok, `${url}: ${answer.status}`);
+  return answer.text();
+}
+
 const FILES = new URL("../../src/console/page/", import.meta.url);
 
+function fileOf(url) {
+  return new URL(new URL(url).pathname.split("/").at(-1) || "index.html", FILES);
+}
+
 async function serveFromDisk(route) {
-  const name = new URL(route.request().url()).pathname.split("/").at(-1) || "index.html";
-  const contentType = { js: "text/javascript", css: "text/css", html: "text/html" }[name.split(".").at(-1)];
+  const file = fileOf(route.request().url());
+  const contentType = { js: "text/javascript", css: "text/css", html: "text/html" }[file.pathname.split(".").at(-1)];
   const answer = await route.fetch().catch(() => null);
   if (answer === null) return route.abort();
   const headers = { ...answer.headers() };
   for (const header of ["content-encoding", "content-length"]) delete headers[header];
-  await route.fulfill({ status: 200, headers, contentType: `${contentType}; charset=utf-8`, body: readFileSync(new URL(name, FILES)) });
+  await route.fulfill({ status: 200, headers, contentType: `${contentType}; charset=utf-8`, body: readFileSync(file) });
 }
 
 export function consoleOf(daemon) {

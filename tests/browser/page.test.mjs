@@ -1,4 +1,4 @@
-// The live page in the real browser, on the real daemon.
+// The live page on the real daemon.
 import assert from "node:assert/strict";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 
-import { Daemon, Publisher, closeBrowser, consoleOf, openPage, text, told, until } from "./harness.js";
+import { Daemon, Publisher, both, closeBrowser, consoleOf, openPage, text, told, until } from "./harness.js";
 
 after(closeBrowser);
 
@@ -33,7 +33,7 @@ const hasTold = (page, last) => page.waitForFunction((last) => globalThis.luxcas
 /** The list of events has everything, and shows what it has to. */
 const note = (page, words) => page.waitForFunction((words) => document.getElementById("events-note").textContent.startsWith(words), words);
 
-test("a job appears, runs, fails; its lanes are what its events tell", async (t) => {
+both("a job appears, runs, fails; its lanes are what its events tell", async (t, openPage) => {
   const daemon = await Daemon.start(t);
   const page = await openPage(t, consoleOf(daemon));
   await page.waitForFunction(() => document.getElementById("jobs-note").textContent === "No job has sent an event yet");
@@ -48,8 +48,20 @@ test("a job appears, runs, fails; its lanes are what its events tell", async (t)
   await page.locator("#job-status[data-status=failed]").waitFor();
   assert.equal(await text(page, "#failure-text"), "Failed in sink: ValueError: Invalid data");
   assert.equal(await text(page, "#job-flow"), "etl_flow");
+  await page.locator('#lane-names small:text-is("1 run, 1 failed · 3.0 s")').waitFor();
   const lanes = await page.locator("#lane-names button").evaluateAll((buttons) => buttons.map((button) => [...button.children].map((child) => child.textContent)));
   assert.deepEqual(lanes, [["Job", "failed"], ["validator", "1 run · 3.0 s"], ["sink", "1 run, 1 failed · 3.0 s"]]);
+  assert.deepEqual(await told(page), range(1, 6));
+  await rowOf(page, "job-1").locator('.status:text-is("failed")').waitFor({ state: "attached" });
+});
+
+test("a press on a lane is on what ran then", async (t) => {
+  const daemon = await Daemon.start(t);
+  const publisher = await Publisher.start(daemon);
+  publisher.publish(started(1, 0), began(2, 1_000, "validator"), ended(3, 4_000, "validator"), began(4, 5_000, "sink"), failed(5, 8_000, "sink"), line(6, 10_000, { type: "job_failed" }));
+  await publisher.taken();
+  const page = await openPage(t, `${consoleOf(daemon)}#job=job-1`);
+  await page.locator('#lane-names button[data-name="sink"] small:text-is("1 run, 1 failed · 3.0 s")').waitFor();
   // The whole job of ten seconds is visible with a fiftieth of it at both ends: a press at a time is on what ran then.
   const box = await page.locator("#picture").boundingBox();
   const names = await page.locator("#lane-names li").evaluateAll((items) => items.map((item) => item.getBoundingClientRect().y + item.offsetHeight / 2));
@@ -60,11 +72,9 @@ test("a job appears, runs, fails; its lanes are what its events tell", async (t)
   assert.equal(await press(1, 1_500), 3);
   assert.equal(await press(2, 7_800), 5);
   assert.equal(await press(1, 3_900), 3);
-  assert.deepEqual(await told(page), range(1, 6));
-  await rowOf(page, "job-1").locator('.status:text-is("failed")').waitFor({ state: "attached" });
 });
 
-test("events are chosen by kind, text and routine, and stay as they are while paused", async (t) => {
+both("events are chosen by kind, text and routine, and stay as they are while paused", async (t, openPage) => {
   const daemon = await Daemon.start(t);
   const publisher = await Publisher.start(daemon);
   publisher.publish(started(1, 0), began(2, 100, "a"), ended(3, 200, "a"), began(4, 300, "b"), failed(5, 400, "b"));
@@ -77,7 +87,7 @@ test("events are chosen by kind, text and routine, and stay as they are while pa
   await page.locator("#find").fill("valueerror");
   await note(page, "1 of 5 events");
   await page.waitForFunction(() => document.querySelectorAll("#events .row").length === 1);
-  assert.deepEqual(await page.locator("#events .row .kind").allTextContents(), ["routine_failed"]);
+  assert.deepEqual((await page.locator("#events .row > span").allTextContents()).slice(1), ["routine_failed", "b", "ValueError: Invalid data"]);
   await page.locator("#find").fill("");
   await page.locator('#lane-names button[data-name="a"]').click();
   await note(page, "1 of 5 events");
@@ -92,7 +102,7 @@ test("events are chosen by kind, text and routine, and stay as they are while pa
   assert.deepEqual(await told(page), range(1, 105));
 });
 
-test("a breakpoint shows where the job waits, with its variables", async (t) => {
+both("a breakpoint shows where the job waits, with its variables", async (t, openPage) => {
   const daemon = await Daemon.start(t);
   const publisher = await Publisher.start(daemon);
   const breakpoint = { breakpoint_id: "bp", type: "routine", routine_id: "process_data", slot_name: "input" };
@@ -108,7 +118,7 @@ test("a breakpoint shows where the job waits, with its variables", async (t) => 
   await page.locator("#stop").waitFor({ state: "hidden" });
 });
 
-test("cut off and restarted with its state: no hole and no double", async (t) => {
+both("cut off and restarted with its state: no hole and no double", async (t, openPage) => {
   const state = mkdtempSync(join(tmpdir(), "luxcast-page-"));
   t.after(() => rmSync(state, { recursive: true }));
   const daemon = await Daemon.start(t, "--state-dir", state, "--drain-seconds", "1");
@@ -126,7 +136,7 @@ test("cut off and restarted with its state: no hole and no double", async (t) =>
   assert.deepEqual(await told(page), range(1, 4_000));
 });
 
-test("a daemon that was killed shows as a gap, in plain words", async (t) => {
+both("a daemon that was killed shows as a gap, in plain words", async (t, openPage) => {
   const daemon = await Daemon.start(t);
   const first = await Publisher.start(daemon);
   first.publish(started(1, 0), ...range(2, 500).map((n) => began(n, n, "a")));
@@ -145,7 +155,8 @@ test("a daemon that was killed shows as a gap, in plain words", async (t) => {
   assert.deepEqual(await told(page), [...range(1, 500), "gap", ...range(501, 600)]);
 });
 
-test("a token is asked for, kept for the tab, and never in the address", async (t) => {
+/** A daemon with one token, for the job `job-1`, and a second job. */
+async function guarded(t) {
   const directory = mkdtempSync(join(tmpdir(), "luxcast-page-"));
   t.after(() => rmSync(directory, { recursive: true }));
   const file = join(directory, "tokens");
@@ -154,22 +165,40 @@ test("a token is asked for, kept for the tab, and never in the address", async (
   const publisher = await Publisher.start(daemon);
   publisher.publish(started(1, 0), { ...started(2, 0), job_id: "hidden" });
   await publisher.taken();
+  return daemon;
+}
+
+async function enter(page, token) {
+  await page.locator("#token").fill(token);
+  await page.keyboard.press("Enter");
+}
+
+both("a token is asked for, and never in the address", async (t, openPage) => {
+  const daemon = await guarded(t);
   const page = await openPage(t, consoleOf(daemon));
-  const dialog = page.locator("#token-dialog");
-  await dialog.waitFor();
+  await page.locator("#token-dialog").waitFor();
   const words = await text(page, "#token-words");
   assert.ok(words.includes("token"), words);
   await page.keyboard.type("wrong");
   await page.keyboard.press("Enter");
   await page.waitForFunction(() => document.getElementById("token-dialog").open && document.getElementById("token").value === "");
-  await page.locator("#token").fill("s3cret-one");
-  await page.keyboard.press("Enter");
+  await enter(page, "s3cret-one");
   await open(page, "job-1");
   await hasTold(page, 1);
   assert.equal(await rowOf(page, "hidden").count(), 0);
   assert.ok(!page.url().includes("s3cret"));
-  // A job that the token does not cover: who declines is not asked over and over.
-  await page.goto(`${consoleOf(daemon)}#job=hidden`);
+  await page.locator("#daemon-button").click();
+  await page.waitForFunction(() => document.getElementById("daemon-note").textContent.includes("scope admin"));
+  assert.ok(!daemon.stderr.includes("s3cret"));
+});
+
+both("who declines to give another token for a job is not asked over and over", async (t, openPage) => {
+  const daemon = await guarded(t);
+  const page = await openPage(t, consoleOf(daemon));
+  await enter(page, "s3cret-one");
+  await rowOf(page, "job-1").waitFor();
+  await page.evaluate(() => (location.hash = "#job=hidden"));
+  const dialog = page.locator("#token-dialog");
   await dialog.waitFor();
   await page.keyboard.press("Escape");
   await page.waitForFunction(() => document.getElementById("notice-text").textContent.startsWith("The daemon refuses to show this job"));
@@ -177,14 +206,18 @@ test("a token is asked for, kept for the tab, and never in the address", async (
   assert.ok(await dialog.isHidden());
   await open(page, "job-1");
   await hasTold(page, 1);
+});
+
+test("a token is kept for the tab, and for no other", async (t) => {
+  const daemon = await guarded(t);
+  const page = await openPage(t, `${consoleOf(daemon)}#job=job-1`);
+  await enter(page, "s3cret-one");
+  await hasTold(page, 1);
   await page.reload();
   await hasTold(page, 1);
-  await page.locator("#daemon-button").click();
-  await page.waitForFunction(() => document.getElementById("daemon-note").textContent.includes("scope admin"));
   const another = await page.context().newPage();
   await another.goto(consoleOf(daemon));
   await another.locator("#token-dialog").waitFor();
-  assert.ok(!daemon.stderr.includes("s3cret"));
 });
 
 /** Passes on what is below a path of its own, as a proxy before several services does. */
@@ -215,7 +248,7 @@ async function proxy(t, daemon, prefix) {
   return `http://127.0.0.1:${server.address().port}${prefix}/console/`;
 }
 
-test("it works below the path of a proxy", async (t) => {
+both("it works below the path of a proxy", async (t, openPage) => {
   const daemon = await Daemon.start(t);
   const publisher = await Publisher.start(daemon);
   publisher.publish(started(1, 0), began(2, 100, "a"));
@@ -224,7 +257,7 @@ test("it works below the path of a proxy", async (t) => {
   await hasTold(page, 2);
 });
 
-test("everything can be done with the keyboard", async (t) => {
+both("everything can be done with the keyboard", async (t, openPage) => {
   const daemon = await Daemon.start(t);
   const publisher = await Publisher.start(daemon);
   publisher.publish(started(1, 0), began(2, 100, "a"), ended(3, 200, "a"));
@@ -347,7 +380,7 @@ test("50,000 events of one job: few rows on the page, and no long task", async (
   assert.ok(heap < 300, `${heap} MiB`);
 });
 
-test("the daemon's card has its own figures, and who is furthest behind", async (t) => {
+both("the daemon's card has its own figures, and who is furthest behind", async (t, openPage) => {
   const daemon = await Daemon.start(t);
   const publisher = await Publisher.start(daemon);
   const stalled = connect(Number(daemon.address.split(":")[1]), "127.0.0.1");
@@ -372,7 +405,7 @@ test("the daemon's card has its own figures, and who is furthest behind", async 
   await page.locator("#daemon").waitFor({ state: "hidden" });
 });
 
-test("thousands of jobs: few rows on the page, found by search", async (t) => {
+both("thousands of jobs: few rows on the page, found by search", async (t, openPage) => {
   const daemon = await Daemon.start(t);
   const publisher = await Publisher.start(daemon);
   publisher.publish(...range(1, 5_000).map((n) => ({ ...started(n, n), job_id: `job-${n}`, flow_id: `flow_${n % 40}` })));

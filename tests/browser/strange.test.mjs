@@ -7,23 +7,23 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 
-import { Daemon, Publisher, closeBrowser, consoleOf, openPage, text, told } from "./harness.js";
+import { Daemon, Publisher, both, closeBrowser, consoleOf, openPage, text, told } from "./harness.js";
 
 after(closeBrowser);
 
 const BEGIN = Date.now() - 20_000;
 const at = (millis, event) => ({ job_id: "job-1", timestamp: new Date(BEGIN + millis).toISOString(), ...event });
 const hasTold = (page, n) => page.waitForFunction((n) => globalThis.luxcast.told().some((event) => event.n === n), n);
-const rowOf = (page, kind) => page.locator(`#events .row:has(.kind:text-is("${kind}"))`);
+const rowOf = (page, kind) => page.locator("#events .row", { has: page.locator(`.kind:text-is("${kind}")`) });
 const jobOf = (page, name) => page.locator("#jobs .row", { has: page.locator(`.name:text-is("${name}")`) });
 
 /** A daemon that has these lines, the texts among them as they stand, and its page. */
-async function watch(t, lines, { job = "job-1", flags = [], hash = `#job=${job}`, page: options = {} } = {}) {
+async function watch(t, lines, { job = "job-1", flags = [], hash = `#job=${job}`, page: options = {}, open = openPage } = {}) {
   const daemon = await Daemon.start(t, ...flags);
   const publisher = await Publisher.start(daemon);
   publisher.publish(...lines);
   await publisher.taken();
-  const page = await openPage(t, `${consoleOf(daemon)}${hash}`, options);
+  const page = await open(t, `${consoleOf(daemon)}${hash}`, options);
   return { daemon, publisher, page };
 }
 
@@ -106,13 +106,13 @@ for (const job_id of ["..", "."]) {
   });
 }
 
-test("foreign values cost nothing but themselves", async (t) => {
+both("foreign values cost nothing but themselves", async (t, open) => {
   const odd = { toString: 1, valueOf: null };
   const members = ["timestamp", "routine_id", "data", "event", "breakpoint", "context", "metrics", "error"];
   const types = ["job_started", "job_paused", "routine_started", "routine_completed", "routine_failed", "breakpoint_hit", "breakpoint_resumed", "execution_event", "metrics", "constructor", "toString", "__proto__", "job_failed"];
   const inner = { slot_name: odd, event_name: odd, duration: odd, error: odd, reason: odd, entry_routine: odd, params: odd, total_events: odd, events_emitted: odd, step_mode: odd, event_type: odd, data: odd, variables: odd, routine_id: odd };
   const lines = types.flatMap((type) => [odd, 7, "text", [odd], null, inner].map((value) => ({ ...Object.fromEntries(members.map((name) => [name, value])), type, job_id: "job-1" })));
-  const { page, publisher } = await watch(t, [...lines.map((line, n) => ({ ...line, n })), at(0, { type: "last", n: lines.length })]);
+  const { page, publisher } = await watch(t, [...lines.map((line, n) => ({ ...line, n })), at(0, { type: "last", n: lines.length })], { open });
   await hasTold(page, lines.length);
   assert.deepEqual(await told(page), [...lines.keys(), lines.length]);
   await page.locator("#find").fill("constructor");
@@ -124,9 +124,9 @@ test("foreign values cost nothing but themselves", async (t) => {
   await page.locator("#job-status[data-status=running]").waitFor();
 });
 
-test("jobs with the names of directories and of JavaScript's own can be opened, and the page lives on", async (t) => {
+both("jobs with the names of directories and of JavaScript's own can be opened, and the page lives on", async (t, open) => {
   const names = ["..", ".", "constructor", "__proto__", "job-1"];
-  const { page } = await watch(t, names.map((job_id) => at(0, { type: "job_started", job_id, n: 1 })), { hash: "" });
+  const { page } = await watch(t, names.map((job_id) => at(0, { type: "job_started", job_id, n: 1 })), { hash: "", open });
   for (const name of names) {
     await jobOf(page, name).click();
     await page.waitForFunction((name) => document.getElementById("job-name").textContent === name, name);
@@ -134,9 +134,9 @@ test("jobs with the names of directories and of JavaScript's own can be opened, 
   }
 });
 
-test("of a traceback the exception is the headline, and the whole of it can be read", async (t) => {
+both("of a traceback the exception is the headline, and the whole of it can be read", async (t, open) => {
   const traceback = 'Traceback (most recent call last):\n  File "etl.py", line 3, in run\n    load()\nKeyError: 7\n\nDuring handling of the above exception, another exception occurred:\n\nTraceback (most recent call last):\n  File "etl.py", line 9, in run\n    raise ValueError("no such row")\nValueError: no such row\n';
-  const { page } = await watch(t, [at(0, { type: "job_started" }), at(9, { type: "job_failed", data: { error: traceback, routine_id: "sink" } })]);
+  const { page } = await watch(t, [at(0, { type: "job_started" }), at(9, { type: "job_failed", data: { error: traceback, routine_id: "sink" } })], { open });
   await page.locator("#failure").waitFor();
   assert.equal(await text(page, "#failure-text"), "Failed in sink: ValueError: no such row");
   await rowOf(page, "job_failed").waitFor();
@@ -164,7 +164,7 @@ test("with all storage blocked the page works, and knows the token until it is l
   await page.locator("#token-dialog").waitFor();
 });
 
-test("a token is judged where it is typed, and taken out of what stands around it", async (t) => {
+both("a token is judged where it is typed, and taken out of what stands around it", async (t, openPage) => {
   const daemon = await guarded(t);
   const page = await openPage(t, consoleOf(daemon));
   for (const bad of ["go od", "gööd", "Bearer ", "good\u2026"]) {
@@ -181,6 +181,10 @@ test("a token is judged where it is typed, and taken out of what stands around i
     await page.locator("#token-forget").click();
     await page.locator("#token-dialog").waitFor();
   }
+});
+
+test("a token that a tab kept with what stood around it is taken out of it", async (t) => {
+  const page = await openPage(t, consoleOf(await guarded(t)));
   await page.evaluate(() => sessionStorage.setItem("luxcast.token", "Bearer \u201cgood\u201d"));
   await page.reload();
   await jobOf(page, "job-1").waitFor();
@@ -372,16 +376,16 @@ test("what has no time of its own sets no scale for a publisher whose clock is h
   }
 });
 
-test("a job whose start was told by a clock that stood at 1970 did not take half a century", async (t) => {
-  const { page } = await watch(t, [at(0, { type: "job_started", timestamp: "1970-01-01T00:00:00Z" }), at(1_000, { type: "note" }), at(3_000, { type: "job_completed", n: 3 })]);
+both("a job whose start was told by a clock that stood at 1970 did not take half a century", async (t, open) => {
+  const { page } = await watch(t, [at(0, { type: "job_started", timestamp: "1970-01-01T00:00:00Z" }), at(1_000, { type: "note" }), at(3_000, { type: "job_completed", n: 3 })], { open });
   await hasTold(page, 3);
   await page.waitForFunction(() => document.getElementById("job-duration").textContent === "2.0 s");
   assert.ok(!(await text(page, "#job-start")).includes("1970"));
 });
 
-test("a lost job is shown as lost, until another event comes", async (t) => {
+both("a lost job is shown as lost, until another event comes", async (t, open) => {
   const lost = at(9_000, { type: "metrics", metrics: { total_events: 2, status: "lost" } });
-  const { page, publisher } = await watch(t, [at(0, { type: "job_started" }), at(1_000, { type: "routine_started", routine_id: "a" }), lost]);
+  const { page, publisher } = await watch(t, [at(0, { type: "job_started" }), at(1_000, { type: "routine_started", routine_id: "a" }), lost], { open });
   await page.locator("#job-status[data-status=lost]").waitFor();
   assert.equal(await text(page, "#job-status"), "lost");
   await page.waitForFunction(() => document.querySelector("#lane-names button small").textContent === "lost");
@@ -409,8 +413,8 @@ test("a job that was lost before anybody looked is told as such by the snapshot"
   await page.locator("#job-status[data-status=running]").waitFor();
 });
 
-test("a job whose publisher died is lost in head, lanes and list, and runs when it comes back", async (t) => {
-  const { page, publisher } = await watch(t, [at(0, { type: "job_started" }), at(1_000, { type: "routine_started", routine_id: "a", n: 1 })], { flags: ["--job-idle-seconds", "1"] });
+both("a job whose publisher died is lost in head, lanes and list, and runs when it comes back", async (t, open) => {
+  const { page, publisher } = await watch(t, [at(0, { type: "job_started" }), at(1_000, { type: "routine_started", routine_id: "a", n: 1 })], { flags: ["--job-idle-seconds", "1"], open });
   await page.locator("#job-status[data-status=lost]").waitFor();
   await page.waitForFunction(() => document.querySelector("#lane-names button small").textContent === "lost");
   await page.locator('#jobs .row[data-status="lost"]').waitFor();
