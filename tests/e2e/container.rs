@@ -100,7 +100,8 @@ fn what_cargo_needs_is_let_into_the_build() {
     let manifest: toml::Table = include_str!("../../Cargo.toml").parse().expect("TOML");
     let kinds = ["bin", "test", "example"].into_iter().filter_map(|kind| manifest[kind].as_array());
     let roots = kinds.flatten().map(|target| target["path"].as_str().expect("a path").to_owned());
-    let needed = roots.chain(["Cargo.toml", "Cargo.lock", "build.rs", "benches/hot.rs"].map(str::to_owned));
+    let needed = roots
+        .chain(["Cargo.toml", "Cargo.lock", "src/console/build.rs", "benches/hot.rs"].map(str::to_owned));
     for path in needed {
         assert!(project().join(&path).exists(), "{path}");
         let is_in =
