@@ -264,6 +264,26 @@ fn every_file_says_what_it_is() {
 }
 
 #[test]
+fn each_dependency_says_why_it_is_there() {
+    let manifest = fs::read_to_string(project().join("Cargo.toml")).expect("there is a Cargo.toml");
+    let mut breaches = Vec::new();
+    for list in ["dependencies", "dev-dependencies", "build-dependencies"] {
+        let (_, rest) = manifest.split_once(&format!("\n[{list}]\n")).expect("it has this list");
+        let lines: Vec<&str> = rest.lines().take_while(|line| !line.is_empty()).collect();
+        let names = lines.iter().filter_map(|line| Some(line.split_once(" = ")?.0));
+        if !names.is_sorted() {
+            breaches.push(format!("Cargo.toml: the {list} are not sorted"));
+        }
+        let is_row =
+            |pair: &[&str]| matches!(pair, [reason, row] if reason.starts_with("# ") && row.contains(" = "));
+        // Behind the first, all are shifted.
+        let bad = lines.chunks(2).find(|pair| !is_row(pair));
+        breaches.extend(bad.map(|pair| format!("Cargo.toml: not a reason and a dependency: {pair:?}")));
+    }
+    assert_none(breaches);
+}
+
+#[test]
 fn the_readme_lists_the_settings_as_they_are() {
     assert_readme_has("settings", &settings_markdown());
 }
