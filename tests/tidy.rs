@@ -284,6 +284,43 @@ fn each_dependency_says_why_it_is_there() {
 }
 
 #[test]
+fn each_manifest_names_the_licence() {
+    let inherited = "license.workspace = true";
+    let toml = "license = \"MIT OR Apache-2.0\"";
+    let json = "\"license\": \"MIT OR Apache-2.0\",";
+    let manifests = [
+        ("Cargo.toml", toml),
+        ("Cargo.toml", inherited),
+        ("tests/browser/package.json", json),
+        ("tests/e2e/package.json", json),
+        ("tests/fuzz/Cargo.toml", toml),
+        ("tools/bench/Cargo.toml", inherited),
+        ("tools/bench/peers/tokio-tungstenite/Cargo.toml", toml),
+        ("tools/bench/peers/ws/package.json", json),
+        ("tools/javascript/package.json", json),
+        ("tools/packaging/copyright", "License: MIT OR Apache-2.0"),
+        ("tools/python/pyproject.toml", toml),
+        ("tools/soak/Cargo.toml", inherited),
+    ];
+    let names = |path: &str, wanted: &str| {
+        let manifest = fs::read_to_string(project().join(path)).expect("it is there");
+        manifest.lines().any(|line| line.trim() == wanted)
+    };
+    let missing = manifests.into_iter().filter(|(path, line)| !names(path, line));
+    assert_none(missing.map(|(path, line)| format!("{path}: without {line}")).collect());
+}
+
+#[test]
+fn packages_bring_the_texts_of_the_licence() {
+    for name in ["LICENSE-MIT", "LICENSE-APACHE"] {
+        let text = |folder: &str| fs::read_to_string(project().join(folder).join(name)).expect("it is there");
+        for folder in ["tools/javascript", "tools/python"] {
+            assert!(text(folder) == text(".github"), "{folder}/{name} differs from that in .github");
+        }
+    }
+}
+
+#[test]
 fn the_readme_lists_the_settings_as_they_are() {
     assert_readme_has("settings", &settings_markdown());
 }
