@@ -348,6 +348,32 @@ fn assert_readme_has(name: &str, expected: &str) {
     );
 }
 
+/// In each point of the page for contributors: the files that it names, and in one of them each name of code.
+#[test]
+fn contributors_are_told_of_what_is_there() {
+    let page = fs::read_to_string(project().join(".github/CONTRIBUTING.md")).expect("it is there");
+    let (_, page) = page.split_once("\n## To add something\n").expect("it has this part");
+    let (page, _) = page.split_once("\n## ").expect("another part follows");
+    let mut breaches = Vec::new();
+    for point in page.split("\n- ").skip(1) {
+        let quoted: Vec<&str> = point.split('`').skip(1).step_by(2).collect();
+        let is_path = |name: &str| ["src/", "tests/", "tools/"].iter().any(|root| name.starts_with(root));
+        let paths = quoted.iter().filter(|name| is_path(name));
+        breaches
+            .extend(paths.clone().filter(|path| !project().join(path).exists()).map(|path| path.to_string()));
+        let code: String = paths.filter_map(|path| fs::read_to_string(project().join(path)).ok()).collect();
+        // Of `Type::function`, both; `/debug` is no name.
+        let names = quoted.iter().filter(|name| !name.contains('/')).flat_map(|name| name.split("::"));
+        let missing = names.filter(|name| !words(&code).any(|word| word == *name));
+        breaches.extend(missing.map(|name| name.to_owned()));
+    }
+    assert!(
+        breaches.is_empty(),
+        "the page for contributors names what is not there: {}",
+        breaches.join(", ")
+    );
+}
+
 /// What strangers may send or break, and the tests that show what then happens.
 #[test]
 fn each_row_of_hostile_input_names_tests_that_are_there() {
