@@ -264,6 +264,63 @@ fn every_file_says_what_it_is() {
 }
 
 #[test]
+fn each_dependency_says_why_it_is_there() {
+    let manifest = fs::read_to_string(project().join("Cargo.toml")).expect("there is a Cargo.toml");
+    let mut breaches = Vec::new();
+    for list in ["dependencies", "dev-dependencies", "build-dependencies"] {
+        let (_, rest) = manifest.split_once(&format!("\n[{list}]\n")).expect("it has this list");
+        let lines: Vec<&str> = rest.lines().take_while(|line| !line.is_empty()).collect();
+        let names = lines.iter().filter_map(|line| Some(line.split_once(" = ")?.0));
+        if !names.is_sorted() {
+            breaches.push(format!("Cargo.toml: the {list} are not sorted"));
+        }
+        let is_row =
+            |pair: &[&str]| matches!(pair, [reason, row] if reason.starts_with("# ") && row.contains(" = "));
+        // Behind the first, all are shifted.
+        let bad = lines.chunks(2).find(|pair| !is_row(pair));
+        breaches.extend(bad.map(|pair| format!("Cargo.toml: not a reason and a dependency: {pair:?}")));
+    }
+    assert_none(breaches);
+}
+
+#[test]
+fn each_manifest_names_the_licence() {
+    let inherited = "license.workspace = true";
+    let toml = "license = \"MIT OR Apache-2.0\"";
+    let json = "\"license\": \"MIT OR Apache-2.0\",";
+    let manifests = [
+        ("Cargo.toml", toml),
+        ("Cargo.toml", inherited),
+        ("tests/browser/package.json", json),
+        ("tests/e2e/package.json", json),
+        ("tests/fuzz/Cargo.toml", toml),
+        ("tools/bench/Cargo.toml", inherited),
+        ("tools/bench/peers/tokio-tungstenite/Cargo.toml", toml),
+        ("tools/bench/peers/ws/package.json", json),
+        ("tools/javascript/package.json", json),
+        ("tools/packaging/copyright", "License: MIT OR Apache-2.0"),
+        ("tools/python/pyproject.toml", toml),
+        ("tools/soak/Cargo.toml", inherited),
+    ];
+    let names = |path: &str, wanted: &str| {
+        let manifest = fs::read_to_string(project().join(path)).expect("it is there");
+        manifest.lines().any(|line| line.trim() == wanted)
+    };
+    let missing = manifests.into_iter().filter(|(path, line)| !names(path, line));
+    assert_none(missing.map(|(path, line)| format!("{path}: without {line}")).collect());
+}
+
+#[test]
+fn packages_bring_the_texts_of_the_licence() {
+    for name in ["LICENSE-MIT", "LICENSE-APACHE"] {
+        let text = |folder: &str| fs::read_to_string(project().join(folder).join(name)).expect("it is there");
+        for folder in ["tools/javascript", "tools/python"] {
+            assert!(text(folder) == text(".github"), "{folder}/{name} differs from that in .github");
+        }
+    }
+}
+
+#[test]
 fn the_readme_lists_the_settings_as_they_are() {
     assert_readme_has("settings", &settings_markdown());
 }
@@ -288,6 +345,32 @@ fn assert_readme_has(name: &str, expected: &str) {
     assert!(
         table.trim() == expected.trim(),
         "the {name} in README.md differ from the program's:\n{expected}"
+    );
+}
+
+/// In each point of the page for contributors: the files that it names, and in one of them each name of code.
+#[test]
+fn contributors_are_told_of_what_is_there() {
+    let page = fs::read_to_string(project().join(".github/CONTRIBUTING.md")).expect("it is there");
+    let (_, page) = page.split_once("\n## To add something\n").expect("it has this part");
+    let (page, _) = page.split_once("\n## ").expect("another part follows");
+    let mut breaches = Vec::new();
+    for point in page.split("\n- ").skip(1) {
+        let quoted: Vec<&str> = point.split('`').skip(1).step_by(2).collect();
+        let is_path = |name: &str| ["src/", "tests/", "tools/"].iter().any(|root| name.starts_with(root));
+        let paths = quoted.iter().filter(|name| is_path(name));
+        breaches
+            .extend(paths.clone().filter(|path| !project().join(path).exists()).map(|path| path.to_string()));
+        let code: String = paths.filter_map(|path| fs::read_to_string(project().join(path)).ok()).collect();
+        // Of `Type::function`, both; `/debug` is no name.
+        let names = quoted.iter().filter(|name| !name.contains('/')).flat_map(|name| name.split("::"));
+        let missing = names.filter(|name| !words(&code).any(|word| word == *name));
+        breaches.extend(missing.map(|name| name.to_owned()));
+    }
+    assert!(
+        breaches.is_empty(),
+        "the page for contributors names what is not there: {}",
+        breaches.join(", ")
     );
 }
 

@@ -83,7 +83,14 @@ fn relay(daemon: SocketAddr, fault: Fault) -> SocketAddr {
 }
 
 fn bench(arguments: &[&str]) -> (i32, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_luxcast-bench")).args(arguments).output().unwrap();
+    // Of a package of its own, which cargo does not build for this test.
+    let program = Path::new(env!("CARGO_BIN_EXE_luxcast")).with_file_name("luxcast-bench");
+    let shown = program.display();
+    assert!(
+        program.exists(),
+        "{shown} is missing: build the workspace first, in the same profile (cargo build)"
+    );
+    let output = Command::new(program).args(arguments).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("it writes text");
     (output.status.code().expect("it ends by itself"), text(output.stdout), text(output.stderr))
 }

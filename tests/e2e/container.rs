@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::iter;
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use luxcast::config::SETTINGS;
@@ -16,6 +17,12 @@ fn project() -> &'static Path {
 
 fn shipped(name: &str) -> String {
     fs::read_to_string(project().join("tools/packaging").join(name)).expect("it is there")
+}
+
+/// Of the package in this folder of the project.
+fn manifest(folder: &Path) -> toml::Table {
+    let path = project().join(folder).join("Cargo.toml");
+    fs::read_to_string(path).expect("it is there").parse().expect("TOML")
 }
 
 /// The instructions of each stage, each on one line.
@@ -73,10 +80,9 @@ fn the_image_is_built_in_a_stage_of_its_own_and_has_the_program_alone() {
     assert_eq!(stages.len(), 2, "{stages:?}");
     assert!(stages[0][0].starts_with("FROM rust:") && stages[0][0].ends_with(" AS build"), "{stages:?}");
     let building = stages[0].join("\n");
-    assert!(building.contains("cargo build --locked --release --bin luxcast"), "{building}");
-    let version =
-        include_str!("../../Cargo.toml").lines().find_map(|line| line.strip_prefix("rust-version = "));
-    let version = version.expect("it is given").trim_matches('"');
+    assert!(building.contains("cargo build --locked --release --package luxcast"), "{building}");
+    let workspace = manifest(Path::new(""));
+    let version = workspace["workspace"]["package"]["rust-version"].as_str().expect("it is given");
     assert!(stages[0][0].contains(&format!("rust:{version}")), "the oldest Rust that will do");
     assert_eq!(stages[1][0], "FROM scratch");
     assert_eq!(image("COPY "), ["--from=build /image/ /"]);
@@ -97,15 +103,22 @@ fn what_cargo_needs_is_let_into_the_build() {
     let ignored = shipped("Dockerfile.dockerignore");
     let let_in: BTreeSet<&str> = ignored.lines().filter_map(|line| line.strip_prefix('!')).collect();
     assert!(ignored.lines().any(|line| line == "*"), "nothing else is sent: {ignored}");
-    let manifest: toml::Table = include_str!("../../Cargo.toml").parse().expect("TOML");
-    let kinds = ["bin", "test", "example"].into_iter().filter_map(|kind| manifest[kind].as_array());
-    let roots = kinds.flatten().map(|target| target["path"].as_str().expect("a path").to_owned());
-    let needed = roots.chain(["Cargo.toml", "Cargo.lock", "build.rs", "benches/hot.rs"].map(str::to_owned));
+    // Cargo reads the manifest of each member, and looks whether the roots of all its targets are there.
+    let workspace = manifest(Path::new(""));
+    let members = workspace["workspace"]["members"].as_array().expect("a list").iter();
+    let folders = iter::once("").chain(members.map(|member| member.as_str().expect("a path")));
+    let mut needed: Vec<PathBuf> =
+        ["Cargo.lock", "src/console/build.rs", "benches/hot.rs"].map(PathBuf::from).into();
+    for folder in folders.map(Path::new) {
+        needed.push(folder.join("Cargo.toml"));
+        let manifest = manifest(folder);
+        let kinds = ["bin", "test", "example"].into_iter().filter_map(|kind| manifest.get(kind)?.as_array());
+        needed.extend(kinds.flatten().map(|target| folder.join(target["path"].as_str().expect("a path"))));
+    }
     for path in needed {
-        assert!(project().join(&path).exists(), "{path}");
-        let is_in =
-            Path::new(&path).ancestors().any(|part| part.to_str().is_some_and(|part| let_in.contains(part)));
-        assert!(is_in, "{path} is not among {let_in:?}");
+        assert!(project().join(&path).exists(), "{}", path.display());
+        let is_in = path.ancestors().any(|part| part.to_str().is_some_and(|part| let_in.contains(part)));
+        assert!(is_in, "{} is not among {let_in:?}", path.display());
     }
     for path in let_in {
         assert!(project().join(path).exists(), "{path}");

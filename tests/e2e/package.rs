@@ -2,8 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::process::Command;
+
+use flate2::read::GzDecoder;
 
 use crate::harness::{Scratch, luxcast};
 
@@ -83,6 +86,28 @@ fn each_command_has_its_manual_page_in_the_package() {
     expected.insert("luxcast.1.gz".to_owned());
     let made = names(&generate().path().join("man"));
     assert_eq!(made, expected);
+}
+
+#[test]
+fn the_changelog_begins_with_this_version_in_both_of_its_forms() {
+    let changes = fs::read_to_string(project().join("tools/packaging/CHANGELOG.md")).expect("it is there");
+    let heading = changes.lines().find(|line| line.starts_with("## ")).expect("it has a version");
+    let version = env!("CARGO_PKG_VERSION");
+    assert!(heading.starts_with(&format!("## [{version}] - ")), "{heading}");
+    let packed = fs::File::open(generate().path().join("changelog.Debian.gz")).expect("it is made");
+    let debian = io::read_to_string(GzDecoder::new(packed)).expect("text");
+    assert!(
+        debian.starts_with(&format!("luxcast ({version}-1) unstable; urgency=medium\n\n  * ")),
+        "{debian}"
+    );
+    // The same words, however the lines are broken.
+    let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>().join(" ");
+    let points = |text: &str, begin| text.lines().filter(|line| line.starts_with(begin)).count();
+    assert_eq!(points(&changes, "- "), points(&debian, "  * "), "{debian}");
+    let first = changes.split_once("\n- ").expect("a change").1.split_once("\n- ").expect("another").0;
+    assert!(words(&debian).contains(&words(first)), "{debian}");
+    let mut lines = debian.lines().filter(|line| !line.starts_with(" -- "));
+    assert!(lines.all(|line| line.len() <= 80), "{debian}");
 }
 
 #[test]

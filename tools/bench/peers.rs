@@ -64,5 +64,5 @@ impl Peer {
 }
 
 fn directory() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/bench/peers")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("peers")
 }

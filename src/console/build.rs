@@ -11,7 +11,7 @@ use flate2::write::GzEncoder;
 const PAGE: &str = "src/console/page";
 
 fn main() {
-    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=src/console/build.rs");
     println!("cargo::rerun-if-changed={PAGE}");
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo names a directory for what is built"));
     for entry in fs::read_dir(PAGE).expect("the page's directory can be read") {
