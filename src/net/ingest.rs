@@ -16,13 +16,14 @@ use crate::metrics::{Counters, LINE_ERRORS};
 use crate::net::accounts::Accounts;
 use crate::net::clock::{Clock, Moment};
 use crate::net::complaints::Complaints;
-use crate::net::gate::Gate;
+
 use crate::net::halves::Halves;
 use crate::net::housekeeping::Roll;
 use crate::net::inbox::{ShardHandle, is_out_of_descriptors, is_transient};
 use crate::net::publisher::{Publisher, SHORT_REST_MAX};
 use crate::net::shard::IngestWaker;
 use crate::net::state_dir::{Mark, Remains};
+use crate::stream::gate::Gate;
 use crate::stream::link::Link;
 use crate::stream::sequencer::{Sequencer, Step};
 use crate::wire::line::{LineError, PADDING};
