@@ -82,13 +82,13 @@ impl Gate {
 mod tests {
     use super::Gate;
     use crate::config::Overrun;
-    use crate::stream::link::{NOTHING_NEEDED, link};
+    use crate::stream::link::{NOTHING_NEEDED, Needs, link};
 
     #[test]
     fn newcomers_are_waited_for_three_seconds_in_thirty_and_readers_always() {
         let (link, _inlet) = link();
         let mut gate = Gate::new(Overrun::Wait, vec![link.clone()]);
-        link.set_needed(70, 50);
+        link.say(Needs { served: None, readers: 70, newcomers: 50 });
         assert_eq!((gate.keep_from(), gate.readers_need()), (50, 70));
         for now in (0..=3_000).step_by(5) {
             assert_eq!(gate.keep_from(), 50, "{now}");
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn under_gap_nobody_is_waited_for() {
         let (link, _inlet) = link();
-        link.set_needed(1, 1);
+        link.say(Needs { served: None, readers: 1, newcomers: 1 });
         assert_eq!(Gate::new(Overrun::Gap, vec![link]).keep_from(), NOTHING_NEEDED);
     }
 }

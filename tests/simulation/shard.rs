@@ -152,6 +152,11 @@ impl Outlet for Port<'_> {
         self.told
     }
 
+    fn hold_history(&mut self) {
+        self.inlet.link.hold();
+        self.pass();
+    }
+
     fn next_arrival(&mut self) -> Option<Arrival> {
         self.pass();
         self.inlet.next()
