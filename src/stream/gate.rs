@@ -3,11 +3,28 @@
 //! Watchers that read are waited for as long as they do. Whether one reads shows only when it has taken more than the
 //! kernel's buffers hold; until then it is a newcomer, and all newcomers together have a bounded credit: whoever comes
 //! again and again and never reads does not stop the feed.
+//!
+//! Whoever feeds the sequencer asks here before each read and before each turn of the daemon's own events. What is taken
+//! in between two publishings is no event of the history yet, and counts all the same.
 
 use std::sync::Arc;
 
 use crate::config::Overrun;
 use crate::stream::link::{Link, NOTHING_NEEDED};
+use crate::stream::sequencer::{Sequencer, Step};
+
+/// Read from one publisher at once: its share of a turn, and a batch. Also read from all of them before what came is
+/// published.
+pub const READ_BYTES_MAX: usize = 256 << 10;
+/// Events of the daemon's own in one turn at most.
+const OWN_EVENTS_MAX: usize = 256;
+
+/// What a byte of lines may cost in the history: the shortest events have more records than text. Of a half line that is
+/// held already, each byte is text.
+const COST_PER_BYTE_MAX: usize = 8;
+const COST_PER_HELD_BYTE_MAX: usize = 2;
+/// The same for an event of the daemon's own.
+const COST_PER_OWN_EVENT_MAX: usize = 2 << 10;
 
 /// The feed waits for newcomers alone at most so long at once...
 const CREDIT_MILLIS_MAX: u64 = 3_000;
@@ -16,9 +33,26 @@ const CREDIT_SHARE: u64 = 10;
 /// Counted at once at most: a daemon that was stopped has not waited for anybody.
 const CHARGE_MILLIS_MAX: u64 = 100;
 
+/// What comes next, as far as it is known.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ahead {
+    /// Bytes of a half line that are held of the publisher that is read from next, if one is.
+    pub held: Option<usize>,
+    /// Events of the daemon's own are due.
+    pub is_own_due: bool,
+}
+
 pub struct Gate {
     is_on: bool,
     links: Vec<Arc<Link>>,
+    /// Read from one publisher at once, and from all in a turn: not more than a small history has room for.
+    read_bytes: usize,
+    /// Likewise.
+    own_events_max: usize,
+    /// What has been read since the last publishing may cost so much in the history.
+    unpublished: usize,
+    /// So much was found to have room since then.
+    granted: usize,
     /// How long newcomers may still be waited for.
     credit_millis: u64,
     /// Of the next millisecond of credit, the part that has been earned.
@@ -29,10 +63,15 @@ pub struct Gate {
 }
 
 impl Gate {
-    pub fn new(overrun: Overrun, links: Vec<Arc<Link>>) -> Self {
+    pub fn new(overrun: Overrun, links: Vec<Arc<Link>>, history_bytes: usize) -> Self {
+        let read_bytes = READ_BYTES_MAX.min(history_bytes / (2 * COST_PER_BYTE_MAX));
         Self {
             is_on: overrun == Overrun::Wait,
             links,
+            read_bytes,
+            own_events_max: (read_bytes / COST_PER_OWN_EVENT_MAX).clamp(1, OWN_EVENTS_MAX),
+            unpublished: 0,
+            granted: 0,
             credit_millis: CREDIT_MILLIS_MAX,
             earned: 0,
             since_millis: 0,
@@ -40,8 +79,84 @@ impl Gate {
         }
     }
 
-    pub fn is_on(&self) -> bool {
-        self.is_on
+    /// Read from one publisher at once at most, and from all of them before what came is published.
+    pub fn read_bytes(&self) -> usize {
+        self.read_bytes
+    }
+
+    /// Events of the daemon's own before they are published, at most.
+    pub fn own_events_max(&self) -> usize {
+        self.own_events_max
+    }
+
+    /// Whether what comes next would push out what must not be dropped yet. If it seems so, `ask` has the shards say anew
+    /// what they need: those that sleep say it only when they look. Charges what is waited for newcomers to their credit.
+    pub fn must_wait(
+        &mut self,
+        sequencer: &Sequencer,
+        ahead: Ahead,
+        now_millis: u64,
+        ask: impl FnOnce(),
+    ) -> bool {
+        self.charge(now_millis);
+        let read = ahead.held.map(|held| self.cost_of_read(held));
+        let own = ahead.is_own_due.then(|| self.cost_of_own());
+        let Some(cost) = read.max(own).filter(|_| self.is_on) else {
+            self.is_credit_in_use = false;
+            return false;
+        };
+        let mut has_room = self.has_room(sequencer, cost);
+        if !has_room {
+            ask();
+            has_room = self.has_room(sequencer, cost);
+        }
+        self.is_credit_in_use = !has_room && !sequencer.would_drop(self.readers_need(), cost);
+        self.granted = if has_room { self.unpublished + cost } else { 0 };
+        !has_room
+    }
+
+    /// Whether a publisher of whom `held` bytes of a half line are held may be read from once. To be asked before each
+    /// read, and [`Gate::note_read`] is to be told of each.
+    pub fn may_read(&self, sequencer: &Sequencer, held: usize) -> bool {
+        let cost = self.cost_of_read(held);
+        self.unpublished + cost <= self.granted || self.has_room(sequencer, cost)
+    }
+
+    /// Of a publisher with `held` bytes so many more were read.
+    pub fn note_read(&mut self, held: usize, bytes: usize) {
+        self.unpublished += held * COST_PER_HELD_BYTE_MAX + bytes * COST_PER_BYTE_MAX;
+    }
+
+    /// Whether [`Gate::own_events_max`] events of the daemon's own may be taken in.
+    pub fn may_take_own(&self, sequencer: &Sequencer) -> bool {
+        self.has_room(sequencer, self.cost_of_own())
+    }
+
+    /// A step of publishing. What is needed by now stays, whatever was let in: the history is too large for a while
+    /// instead.
+    pub fn step(&mut self, sequencer: &mut Sequencer) -> Step {
+        if self.is_on && sequencer.may_evict_next() {
+            sequencer.keep_from = self.keep_from();
+        }
+        let step = sequencer.step();
+        if step == Step::Done {
+            (self.unpublished, self.granted) = (0, 0);
+        }
+        step
+    }
+
+    /// Nothing that is needed would have to go for so many bytes in the history, beside those that are on their way.
+    fn has_room(&self, sequencer: &Sequencer, bytes: usize) -> bool {
+        !self.is_on || !sequencer.would_drop(self.keep_from(), self.unpublished + bytes)
+    }
+
+    /// What reading from a publisher once may cost in the history.
+    fn cost_of_read(&self, held: usize) -> usize {
+        held * COST_PER_HELD_BYTE_MAX + self.read_bytes * COST_PER_BYTE_MAX
+    }
+
+    fn cost_of_own(&self) -> usize {
+        self.own_events_max * COST_PER_OWN_EVENT_MAX
     }
 
     /// The oldest number that must not be dropped now.
@@ -55,7 +170,7 @@ impl Gate {
     }
 
     /// The oldest number that watchers need of whom it is known that they read.
-    pub fn readers_need(&self) -> u64 {
+    fn readers_need(&self) -> u64 {
         self.min(Link::needed)
     }
 
@@ -63,8 +178,9 @@ impl Gate {
         self.links.iter().map(|link| needed(link)).min().unwrap_or(NOTHING_NEEDED)
     }
 
-    /// Says for whom the feed waits from now on, if it does.
-    pub fn note(&mut self, waits_for_newcomers: bool, now_millis: u64) {
+    /// Time has passed: charges it to the newcomers' credit, or adds to that. Room is judged only after this, and the credit
+    /// is the same until all that was let in is published.
+    fn charge(&mut self, now_millis: u64) {
         let span = now_millis.saturating_sub(self.since_millis);
         self.since_millis = now_millis;
         if self.is_credit_in_use {
@@ -74,7 +190,6 @@ impl Gate {
             self.earned = earned % CREDIT_SHARE;
             self.credit_millis = (self.credit_millis + earned / CREDIT_SHARE).min(CREDIT_MILLIS_MAX);
         }
-        self.is_credit_in_use = waits_for_newcomers;
     }
 }
 
@@ -87,23 +202,27 @@ mod tests {
     #[test]
     fn newcomers_are_waited_for_three_seconds_in_thirty_and_readers_always() {
         let (link, _inlet) = link();
-        let mut gate = Gate::new(Overrun::Wait, vec![link.clone()]);
+        let mut gate = Gate::new(Overrun::Wait, vec![link.clone()], 65_536);
         link.say(Needs { served: None, readers: 70, newcomers: 50 });
         assert_eq!((gate.keep_from(), gate.readers_need()), (50, 70));
+        let pass = |gate: &mut Gate, is_in_use, now| {
+            gate.charge(now);
+            gate.is_credit_in_use = is_in_use;
+        };
         for now in (0..=3_000).step_by(5) {
             assert_eq!(gate.keep_from(), 50, "{now}");
-            gate.note(true, now);
+            pass(&mut gate, true, now);
         }
         assert_eq!(gate.keep_from(), 70, "no credit is left");
-        gate.note(false, 3_005);
-        gate.note(false, 13_005);
+        pass(&mut gate, false, 3_005);
+        pass(&mut gate, false, 13_005);
         assert_eq!(gate.credit_millis, 1_000);
         assert_eq!(gate.keep_from(), 50);
-        gate.note(false, 90_000);
+        pass(&mut gate, false, 90_000);
         assert_eq!(gate.credit_millis, 3_000);
         // A daemon that was stopped.
-        gate.note(true, 90_000);
-        gate.note(true, 190_000);
+        pass(&mut gate, true, 90_000);
+        pass(&mut gate, true, 190_000);
         assert_eq!(gate.credit_millis, 2_900);
     }
 
@@ -111,6 +230,6 @@ mod tests {
     fn under_gap_nobody_is_waited_for() {
         let (link, _inlet) = link();
         link.say(Needs { served: None, readers: 1, newcomers: 1 });
-        assert_eq!(Gate::new(Overrun::Gap, vec![link]).keep_from(), NOTHING_NEEDED);
+        assert_eq!(Gate::new(Overrun::Gap, vec![link], 65_536).keep_from(), NOTHING_NEEDED);
     }
 }
