@@ -122,9 +122,11 @@ impl Gate {
         self.unpublished + cost <= self.granted || self.has_room(sequencer, cost)
     }
 
-    /// Of a publisher with `held` bytes so many more were read.
+    /// Of a publisher with `held` bytes so many more were read. If any were, a publishing follows.
     pub fn note_read(&mut self, held: usize, bytes: usize) {
-        self.unpublished += held * COST_PER_HELD_BYTE_MAX + bytes * COST_PER_BYTE_MAX;
+        if bytes > 0 {
+            self.unpublished += held * COST_PER_HELD_BYTE_MAX + bytes * COST_PER_BYTE_MAX;
+        }
     }
 
     /// Whether [`Gate::own_events_max`] events of the daemon's own may be taken in.
@@ -195,9 +197,13 @@ impl Gate {
 
 #[cfg(test)]
 mod tests {
-    use super::Gate;
+    use std::sync::Arc;
+
+    use super::{Ahead, Gate};
     use crate::config::Overrun;
+    use crate::stream::directory::Directory;
     use crate::stream::link::{NOTHING_NEEDED, Needs, link};
+    use crate::stream::sequencer::{Limits, SEQ_MIN, Sequencer, Step};
 
     #[test]
     fn newcomers_are_waited_for_three_seconds_in_thirty_and_readers_always() {
@@ -224,6 +230,33 @@ mod tests {
         pass(&mut gate, true, 90_000);
         pass(&mut gate, true, 190_000);
         assert_eq!(gate.credit_millis, 2_900);
+    }
+
+    #[test]
+    fn what_is_read_counts_until_it_is_published() {
+        let (link, _inlet) = link();
+        let mut gate = Gate::new(Overrun::Wait, vec![link.clone()], 65_536);
+        let limits = Limits {
+            history_bytes: 65_536,
+            history_millis: 0,
+            job_idle_millis: 0,
+            metrics_millis: 0,
+            jobs_max: 1,
+            depth_max: 8,
+        };
+        let directory = Arc::new(Directory::new(SEQ_MIN, 10));
+        let mut sequencer = Sequencer::new(directory, vec![link.clone()], limits);
+        link.hold();
+        let ahead = |held| Ahead { held: Some(held), is_own_due: false };
+        assert!(!gate.must_wait(&sequencer, ahead(0), 0, || panic!("there is room")));
+        assert!(gate.may_read(&sequencer, 0));
+        gate.note_read(16_000, 0);
+        assert_eq!(gate.unpublished, 0, "nothing came of it");
+        gate.note_read(16_000, 10);
+        assert_eq!(gate.unpublished, 32_080);
+        sequencer.end_turn();
+        assert_eq!(gate.step(&mut sequencer), Step::Done);
+        assert_eq!((gate.unpublished, gate.granted, sequencer.keep_from), (0, 0, 0));
     }
 
     #[test]

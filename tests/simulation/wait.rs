@@ -83,6 +83,12 @@ impl Feed {
         if taken > 0 {
             self.promise();
         }
+        if self.rng.chance(3) {
+            // It seemed that there was something.
+            self.gate.note_read(held, 0);
+            self.state = State::Reading { left: left - 1, taken };
+            return;
+        }
         let mut bytes = 0;
         loop {
             let held_of_this = self.held();
