@@ -28,7 +28,8 @@
 //!
 //! - [`metrics`]: what each thread counts for itself, once a turn, and how it is told; a table has a row for each figure.
 //! - [`wire`]: bytes to values and back: request heads, frames, client actions, lines of the feed.
-//! - [`stream`]: who gets what: batches, topics and their logs, the history, the sequencer. Pure state.
+//! - [`stream`]: who gets what: batches, topics and their logs, the history, the sequencer, the gate
+//!   before it. Pure state.
 //! - [`hub`]: one shard's watchers: cursors, cohorts, filters, sessions, limits, the flush. Pure state too. Also who comes
 //!   in, [`hub::origin`], [`hub::address`], [`hub::visitors`], and who may watch what, [`hub::auth`].
 //! - [`net`]: sockets, threads, clocks. Decides nothing. [`net::transport`] is TLS, where it is spoken. What outlives a

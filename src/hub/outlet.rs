@@ -25,6 +25,9 @@ pub trait Outlet {
     /// The newest number that watchers may see.
     fn published(&mut self) -> u64;
 
+    /// Somebody is about to begin in the past: nothing of it goes before the end of this turn (`overrun = wait`).
+    fn hold_history(&mut self);
+
     /// The next batch that the sequencer has handed to this shard.
     fn next_arrival(&mut self) -> Option<Arrival>;
 

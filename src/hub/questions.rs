@@ -7,11 +7,13 @@ use crate::hub::cohort::LocalTopic;
 use crate::hub::cursor::Cursor;
 use crate::hub::filter::Filter;
 use crate::hub::key::Slot;
+use crate::hub::laggard::Laggard;
 use crate::hub::outlet::Outlet;
-use crate::hub::watcher::{BLOCKED, BROKEN, ENDED, LAGS, Place, QUEUED, REVIEWED, WatcherKey};
+use crate::hub::watcher::{BLOCKED, BROKEN, ENDED, LAGS, Place, QUEUED, REVIEWED, Watcher, WatcherKey};
 use crate::hub::watchers::Watchers;
 use crate::stream::batch::Batch;
 use crate::stream::dialect;
+use crate::stream::link::{NOTHING_NEEDED, Needs};
 use crate::stream::topic::{Handle, Topic, TopicKind};
 
 /// Behind every event: nothing is missing.
@@ -34,6 +36,15 @@ pub struct Description {
     pub waiting_bytes: usize,
     pub bytes_out: u64,
     pub is_blocked: bool,
+}
+
+/// Of one that was found behind: it is still.
+fn is_behind(watcher: &Watcher) -> bool {
+    match watcher.place {
+        // It has room again, and waits for its turn.
+        Place::Many(_) => watcher.is(BLOCKED | QUEUED),
+        _ => watcher.is(BLOCKED | LAGS),
+    }
 }
 
 impl Watchers {
@@ -70,16 +81,37 @@ impl Watchers {
 
     /// The lowest position of those who stand at a place of their own and are served one by one, or whose sockets have
     /// just been found full.
-    pub fn oldest_unserved(&self) -> Option<u64> {
+    fn oldest_unserved(&self) -> Option<u64> {
         let unserved = self.queue.iter().chain(&self.blocked).filter(|&&key| {
             let watcher = self.watchers.get(key);
             watcher.is_some_and(|watcher| match &watcher.place {
                 Place::Nowhere => false,
                 Place::Cohort { .. } => watcher.is(LAGS),
-                Place::Many(many) => watcher.is(BLOCKED) || many.is_replaying(),
+                Place::Many(many) => watcher.is(BLOCKED | REVIEWED) || many.is_replaying(),
             })
         });
         unserved.map(|&key| self.position(key)).min()
+    }
+
+    /// What must not be dropped yet for those who watch here (`overrun = wait`). To be asked with everybody under review
+    /// whose socket was found full: `laggards` may have more.
+    pub fn needs(&self, laggards: &[Laggard], now_millis: u64) -> Needs {
+        let served = (!self.is_busy()).then_some(self.arrived);
+        if !self.is_watching() {
+            return Needs { served, readers: NOTHING_NEEDED, newcomers: NOTHING_NEEDED };
+        }
+        // Whoever has room in its socket is behind for no fault of its own.
+        let readers = self.oldest_unserved().map_or(NOTHING_NEEDED, |position| position + 1);
+        let mut needs = Needs { served, readers, newcomers: NOTHING_NEEDED };
+        for laggard in laggards.iter().filter(|laggard| laggard.is_reading(now_millis)) {
+            // One that has caught up is served with the others.
+            if !self.watchers.get(laggard.key).is_some_and(is_behind) {
+                continue;
+            }
+            let of = if laggard.has_read() { &mut needs.readers } else { &mut needs.newcomers };
+            *of = (*of).min(self.position(laggard.key) + 1);
+        }
+        needs
     }
 
     pub fn is_blocked(&self, key: WatcherKey) -> bool {
@@ -101,9 +133,7 @@ impl Watchers {
         let Some(watcher) = self.watchers.get_mut(key) else {
             return false;
         };
-        let stays =
-            watcher.is(REVIEWED) && watcher.is(BLOCKED | LAGS) && !matches!(watcher.place, Place::Many(_));
-        let stays = stays || watcher.is(BLOCKED);
+        let stays = watcher.is(BLOCKED) || watcher.is(REVIEWED) && is_behind(watcher);
         if !stays {
             watcher.unset(REVIEWED);
         }

@@ -95,6 +95,9 @@ impl Session {
                 panic!("plain HTTP is answered without a session")
             }
         };
+        if opening.since != Since::Now {
+            outlet.hold_history();
+        }
         let now = watchers.now;
         let has_snapshot = view == View::JobMonitor;
         let unix_micros = scene.unix_micros;
@@ -290,6 +293,9 @@ fn subscribe_job<O: Outlet>(scene: &mut Scene<'_, O>, job_id: &str, since: Since
     if watchers.job_count(*key) >= policy.jobs_max {
         let message = format!("this connection watches {} jobs, as many as it may", policy.jobs_max);
         return Err(ActionError::too_many_jobs(message, job_id));
+    }
+    if since != Since::Now {
+        outlet.hold_history();
     }
     let subscriber = format!("{}-{key:?}", watchers.shard);
     let subscribed = watchers.subscribe_job(

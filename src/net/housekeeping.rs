@@ -91,13 +91,13 @@ impl Ingest {
 
     /// The daemon's own events wait for watchers like those of publishers.
     fn take_metrics(&mut self) {
-        if !self.has_room(self.cost_of_own()) {
+        if !self.gate.may_take_own(&self.parts.sequencer) {
             self.is_waiting = true;
             return;
         }
         let mut own = std::mem::take(&mut self.own);
         let before = self.parts.sequencer.seq();
-        self.parts.sequencer.take_metrics(self.moment.now, &mut own, self.own_events_max);
+        self.parts.sequencer.take_metrics(self.moment.now, &mut own, self.gate.own_events_max());
         self.counters().own_events.add(self.parts.sequencer.seq() - before);
         self.own = own;
         self.publish();

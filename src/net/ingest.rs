@@ -16,13 +16,14 @@ use crate::metrics::{Counters, LINE_ERRORS};
 use crate::net::accounts::Accounts;
 use crate::net::clock::{Clock, Moment};
 use crate::net::complaints::Complaints;
-use crate::net::gate::Gate;
+
 use crate::net::halves::Halves;
 use crate::net::housekeeping::Roll;
 use crate::net::inbox::{ShardHandle, is_out_of_descriptors, is_transient};
 use crate::net::publisher::{Publisher, SHORT_REST_MAX};
 use crate::net::shard::IngestWaker;
 use crate::net::state_dir::{Mark, Remains};
+use crate::stream::gate::{Ahead, Gate, READ_BYTES_MAX};
 use crate::stream::link::Link;
 use crate::stream::sequencer::{Sequencer, Step};
 use crate::wire::line::{LineError, PADDING};
@@ -32,20 +33,7 @@ const LISTENER: Token = Token(usize::MAX);
 pub const WAKER: Token = Token(usize::MAX - 1);
 const EVENTS_MAX: usize = 256;
 
-/// Read from one publisher at once: its share of a turn, and a batch. Also read from all of them before what came is
-/// published.
-const READ_BYTES: usize = 256 << 10;
-
 const _: () = assert!(LineError::ALL.len() == LINE_ERRORS);
-
-/// What a byte of lines may cost in the history: the shortest events have more records than text. Of a half line that is
-/// held already, each byte is text.
-const COST_PER_BYTE_MAX: usize = 8;
-const COST_PER_HELD_BYTE_MAX: usize = 2;
-/// The same for an event of the daemon's own.
-const COST_PER_OWN_EVENT_MAX: usize = 2 << 10;
-/// Events of the daemon's own in one turn at most.
-const OWN_EVENTS_MAX: usize = 256;
 
 /// After a smaller read that met a busy shard, the next read waits a moment, like a network card that
 /// coalesces: on one core, ingest would otherwise pre-empt the shard for every few events. The pause is shorter
@@ -93,10 +81,6 @@ pub struct Ingest {
     pub(super) block: Vec<u8>,
     pub(super) halves: Halves,
     pub(super) gate: Gate,
-    /// Read from one publisher at once, and from all in a turn: not more than a small history has room for.
-    pub(super) read_bytes: usize,
-    /// Likewise.
-    pub(super) own_events_max: usize,
     /// The feed, and the daemon's own events, wait for watchers.
     pub(super) is_waiting: bool,
     pub(super) moment: Moment,
@@ -118,12 +102,10 @@ pub struct Ingest {
 impl Ingest {
     pub fn new(mut parts: IngestParts) -> io::Result<Self> {
         parts.poll.registry().register(&mut parts.listener, LISTENER, Interest::READABLE)?;
-        let block = vec![0; SHORT_REST_MAX + READ_BYTES + PADDING];
+        let block = vec![0; SHORT_REST_MAX + READ_BYTES_MAX + PADDING];
         let moment = parts.clock.read();
-        let read_bytes = READ_BYTES.min(parts.history_bytes / (2 * COST_PER_BYTE_MAX));
-        let own_events_max = (read_bytes / COST_PER_OWN_EVENT_MAX).clamp(1, OWN_EVENTS_MAX);
         let halves = Halves::new(parts.history_bytes, parts.line_bytes_max);
-        let gate = Gate::new(parts.overrun, parts.links.clone());
+        let gate = Gate::new(parts.overrun, parts.links.clone(), parts.history_bytes);
         Ok(Self {
             parts,
             publishers: Slab::new(),
@@ -132,8 +114,6 @@ impl Ingest {
             block,
             halves,
             gate,
-            read_bytes,
-            own_events_max,
             is_waiting: false,
             moment,
             accepts: true,
@@ -289,51 +269,28 @@ impl Ingest {
     /// Whether what comes next would push out what a reading watcher still needs (`overrun = wait`).
     fn must_wait(&mut self) -> bool {
         let now = self.moment.now.millis;
-        let is_metrics_due = self.parts.sequencer.metrics_due_at().is_some_and(|at| at <= now);
-        let read = self.ready.front().map(|&key| self.cost_of_read(key));
-        let reserve = read.max(is_metrics_due.then(|| self.cost_of_own()));
-        let Some(reserve) = reserve.filter(|_| self.gate.is_on()) else {
-            self.gate.note(false, now);
-            return false;
+        let ahead = Ahead {
+            held: self.ready.front().map(|&key| self.publishers[key].held),
+            is_own_due: self.parts.sequencer.metrics_due_at().is_some_and(|at| at <= now),
         };
-        if self.has_room(reserve) {
-            self.gate.note(false, now);
-            return false;
-        }
-        // Shards that sleep say what they need only when they look.
-        self.parts.waker.is_waiting.store(true, Ordering::SeqCst);
-        self.parts.shards.iter().for_each(ShardHandle::wake);
-        let must_wait = !self.has_room(reserve);
-        let is_for_readers = must_wait && self.parts.sequencer.would_drop(self.gate.readers_need(), reserve);
-        self.gate.note(must_wait && !is_for_readers, now);
+        let Self { gate, parts, .. } = self;
+        let must_wait = gate.must_wait(&parts.sequencer, ahead, now, || {
+            parts.waker.is_waiting.store(true, Ordering::SeqCst);
+            parts.shards.iter().for_each(ShardHandle::wake);
+        });
         self.counters().waits.add(u64::from(must_wait));
         must_wait
-    }
-
-    /// Nothing that is needed would have to go for so many bytes in the history.
-    pub(super) fn has_room(&self, bytes: usize) -> bool {
-        !self.gate.is_on() || !self.parts.sequencer.would_drop(self.gate.keep_from(), bytes)
-    }
-
-    /// What reading from this publisher once may cost in the history.
-    fn cost_of_read(&self, key: usize) -> usize {
-        self.publishers[key].held * COST_PER_HELD_BYTE_MAX + self.read_bytes * COST_PER_BYTE_MAX
-    }
-
-    pub(super) fn cost_of_own(&self) -> usize {
-        self.own_events_max * COST_PER_OWN_EVENT_MAX
     }
 
     /// Reads from the publishers that are ready, each in its turn, and publishes.
     fn turn(&mut self) {
         let mut taken = 0;
-        // What may be events by now and is in the history only once it is published.
-        let mut unpublished = 0;
         for _ in 0..self.ready.len() {
             let Some(&key) = self.ready.front() else {
                 break;
             };
-            if taken > 0 && !self.has_room(unpublished + self.cost_of_read(key)) {
+            let held = self.publishers[key].held;
+            if !self.gate.may_read(&self.parts.sequencer, held) {
                 break;
             }
             self.ready.pop_front();
@@ -343,11 +300,10 @@ impl Ingest {
                 continue;
             }
             self.publishers[key].is_ready = false;
-            let held = self.publishers[key].held;
             let count = self.read(key, bytes_max);
-            unpublished += held * COST_PER_HELD_BYTE_MAX + count * COST_PER_BYTE_MAX;
+            self.gate.note_read(held, count);
             taken += count;
-            if taken >= self.read_bytes {
+            if taken >= self.gate.read_bytes() {
                 break;
             }
         }
@@ -363,15 +319,12 @@ impl Ingest {
     pub(super) fn publish(&mut self) {
         let before = self.parts.sequencer.published();
         self.parts.sequencer.end_turn();
-        self.note_needed();
         loop {
-            match self.parts.sequencer.step() {
-                Step::Appended => continue,
+            match self.gate.step(&mut self.parts.sequencer) {
                 Step::Done => break,
                 Step::Told { shard, is_asleep: true } => self.parts.shards[shard].wake(),
                 _ => {}
             }
-            self.note_needed();
         }
         let seq = self.parts.sequencer.seq();
         self.parts.mark.note(seq);
@@ -381,13 +334,6 @@ impl Ingest {
                 publisher.acknowledge(seq);
                 self.answer(key);
             }
-        }
-    }
-
-    /// What is needed stays, whatever the gate let in: the history is too large for a while instead.
-    fn note_needed(&mut self) {
-        if self.gate.is_on() {
-            self.parts.sequencer.keep_from = self.gate.keep_from();
         }
     }
 

@@ -9,7 +9,6 @@ pub mod clock;
 pub mod complaints;
 pub mod connection;
 pub mod connections;
-pub mod gate;
 pub mod halves;
 mod handshakes;
 pub mod housekeeping;

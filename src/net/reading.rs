@@ -49,7 +49,7 @@ impl Ingest {
         match self.halves.has_parked() {
             // While others wait, little of the next line is read, and the place is free when this one ends.
             true if publisher.has_place => SHORT_REST_MAX,
-            false if publisher.has_place || self.halves.has_room() => self.read_bytes,
+            false if publisher.has_place || self.halves.has_room() => self.gate.read_bytes(),
             _ => SHORT_REST_MAX.saturating_sub(publisher.held),
         }
     }

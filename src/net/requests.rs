@@ -152,7 +152,6 @@ impl Shard {
 
     fn open(&mut self, key: WatcherKey, watch: &Watch, asked: Asked<'_>) {
         let Watch { opening, accept, offers_protocol } = watch;
-        self.hold_history(opening.since);
         let mut scene = Scene {
             key,
             watchers: &mut self.watchers,

@@ -28,8 +28,7 @@ use crate::net::listener::{Accepted, Door, Listener};
 use crate::net::sockets::Sockets;
 use crate::net::survey::Survey;
 use crate::stream::directory::Directory;
-use crate::stream::link::{Inlet, NOTHING_NEEDED};
-use crate::wire::action::Since;
+use crate::stream::link::Inlet;
 
 const WAKER: Token = Token(usize::MAX);
 const LISTENERS: usize = usize::MAX - 64;
@@ -125,8 +124,6 @@ pub struct Shard {
     /// The listeners are not watched: a storm is on, and they are looked at by the clock.
     is_storm: bool,
     accepted_at: Option<Instant>,
-    /// The tail up to which everybody who is not under review has been served.
-    served: u64,
     due: Vec<(Slot<Watcher>, Tick)>,
     /// The turn's end was not noted yet.
     is_in_turn: bool,
@@ -185,7 +182,6 @@ impl Shard {
             may_accept: false,
             is_storm: false,
             accepted_at: None,
-            served: parts.directory.published(),
             due: Vec::new(),
             is_in_turn: false,
             parts,
@@ -429,34 +425,14 @@ impl Shard {
         });
     }
 
-    /// Nothing goes while somebody begins in the past, until [`Shard::note_needed`] knows where that one stands.
-    pub(super) fn hold_history(&self, since: Since) {
-        if self.parts.overrun == Overrun::Wait && since != Since::Now {
-            self.parts.inlet.link.set_needed(0, NOTHING_NEEDED);
-        }
-    }
-
     /// Tells the sequencer what must not be dropped yet (`overrun = wait`).
     fn note_needed(&mut self) {
         if self.parts.overrun != Overrun::Wait {
             return;
         }
-        if !self.watchers.is_busy() {
-            self.served = self.watchers.tail();
-        }
-        let now = self.moment.now.millis;
         self.probe_newcomers();
-        // Whoever has room in its socket is behind for no fault of its own.
-        let queued = self.watchers.oldest_unserved().map_or(NOTHING_NEEDED, |position| position + 1);
-        let (mut needed, mut newcomers) = (queued.min(self.served + 1), NOTHING_NEEDED);
-        for laggard in self.laggards.iter().filter(|laggard| laggard.is_reading(now)) {
-            let of = if laggard.has_read() { &mut needed } else { &mut newcomers };
-            *of = (*of).min(self.watchers.position(laggard.key) + 1);
-        }
-        if !self.watchers.is_watching() {
-            (needed, newcomers) = (NOTHING_NEEDED, NOTHING_NEEDED);
-        }
-        if self.parts.inlet.link.set_needed(needed, newcomers) {
+        let needs = self.watchers.needs(&self.laggards, self.moment.now.millis);
+        if self.parts.inlet.link.say(needs) {
             let ingest = &self.parts.ingest;
             if ingest.is_waiting.swap(false, Ordering::SeqCst) {
                 ingest.waker.wake().expect("the ingest thread's waker works");

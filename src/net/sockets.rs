@@ -259,6 +259,10 @@ impl Outlet for Sockets {
         self.directory.published()
     }
 
+    fn hold_history(&mut self) {
+        self.inlet.link.hold();
+    }
+
     fn next_arrival(&mut self) -> Option<Arrival> {
         self.inlet.next()
     }

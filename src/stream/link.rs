@@ -23,10 +23,29 @@ pub struct Link {
     scan_all: AtomicBool,
     /// Stays set while the shard runs; it clears it before it sleeps and looks once more.
     is_awake: AtomicBool,
-    /// The oldest number that the shard's reading watchers still need (`overrun = wait`).
+    /// The oldest number that the shard's reading watchers still need (`overrun = wait`), beside what it was told of and
+    /// has not served yet.
     needed: AtomicU64,
     /// The oldest that those need of whom it is not known yet whether they read.
     newcomers_needed: AtomicU64,
+    /// What the shard was told of up to here, it has served.
+    served: AtomicU64,
+    /// What it was told of beyond that is `told_from..=told_to` at most: what is nobody's here is not needed here. The
+    /// sequencer's thread alone has to do with these.
+    told_from: AtomicU64,
+    told_to: AtomicU64,
+}
+
+/// What a shard's watchers need (`overrun = wait`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Needs {
+    /// What the shard was told of up to here is with its watchers, but for the laggards among them; None: not more than
+    /// was said before.
+    pub served: Option<u64>,
+    /// The oldest number that laggards need who read, or have room in their sockets.
+    pub readers: u64,
+    /// The oldest that those need of whom it is not known yet whether they read.
+    pub newcomers: u64,
 }
 
 /// What [`Link::offer`] found.
@@ -40,6 +59,10 @@ pub enum Shard {
 impl Link {
     /// Hands a published batch to the shard.
     pub fn offer(&self, batch: &Arc<Batch>) -> Shard {
+        if self.served.load(Ordering::SeqCst) >= self.told_to.load(Ordering::Relaxed) {
+            self.told_from.store(batch.first_seq(), Ordering::Relaxed);
+        }
+        self.told_to.store(batch.last_seq(), Ordering::Relaxed);
         if !self.scan_all.load(Ordering::SeqCst)
             && let Err(TrySendError::Full(_)) = self.sender.try_send(batch.clone())
         {
@@ -51,21 +74,35 @@ impl Link {
         }
     }
 
+    /// The oldest number that watchers need of whom it is known that they read, or that may be for such. For the
+    /// sequencer's thread.
     pub fn needed(&self) -> u64 {
-        self.needed.load(Ordering::SeqCst)
+        let served = self.served.load(Ordering::SeqCst);
+        let unserved = match served >= self.told_to.load(Ordering::Relaxed) {
+            true => NOTHING_NEEDED,
+            false => self.told_from.load(Ordering::Relaxed).max(served + 1),
+        };
+        unserved.min(self.needed.load(Ordering::SeqCst))
     }
 
     pub fn newcomers_needed(&self) -> u64 {
         self.newcomers_needed.load(Ordering::SeqCst)
     }
 
+    /// Somebody is about to begin in the past: nothing goes until the shard says where that one stands.
+    pub fn hold(&self) {
+        self.needed.store(0, Ordering::SeqCst);
+    }
+
     /// Says what is needed from now on. True: that is news.
-    pub fn set_needed(&self, seq: u64, newcomers: u64) -> bool {
-        // One who is no newcomer any more, or one again, is needed throughout.
+    pub fn say(&self, needs: Needs) -> bool {
+        let Needs { served, readers, newcomers } = needs;
+        // One who is no newcomer any more, or one again, is needed throughout; one who has begun to lag too.
         let newcomers_before = self.newcomers_needed.fetch_min(newcomers, Ordering::SeqCst);
-        let before = self.needed.swap(seq, Ordering::SeqCst);
+        let before = self.needed.swap(readers, Ordering::SeqCst);
         self.newcomers_needed.store(newcomers, Ordering::SeqCst);
-        (before, newcomers_before) != (seq, newcomers)
+        let served_before = served.map(|served| self.served.swap(served, Ordering::SeqCst));
+        (before, newcomers_before, served_before) != (readers, newcomers, served)
     }
 }
 
@@ -116,6 +153,9 @@ pub fn link_of(batches: usize) -> (Arc<Link>, Inlet) {
         is_awake: AtomicBool::new(true),
         needed: AtomicU64::new(NOTHING_NEEDED),
         newcomers_needed: AtomicU64::new(NOTHING_NEEDED),
+        served: AtomicU64::new(0),
+        told_from: AtomicU64::new(0),
+        told_to: AtomicU64::new(0),
     });
     (link.clone(), Inlet { receiver, link })
 }
@@ -124,13 +164,39 @@ pub fn link_of(batches: usize) -> (Arc<Link>, Inlet) {
 mod tests {
     use std::sync::Arc;
 
-    use super::{Arrival, Shard, link_of};
+    use super::{Arrival, NOTHING_NEEDED, Needs, Shard, link_of};
     use crate::stream::batch::Batch;
+
+    fn batch_of(seq: u64) -> Arc<Batch> {
+        let mut batch = Batch::default();
+        batch.begin(seq);
+        Arc::new(batch)
+    }
+
+    #[test]
+    fn what_a_shard_was_not_told_of_it_does_not_need() {
+        let (link, _inlet) = link_of(4);
+        let (readers, newcomers) = (NOTHING_NEEDED, NOTHING_NEEDED);
+        assert_eq!(link.needed(), NOTHING_NEEDED);
+        link.offer(&batch_of(5_000));
+        assert_eq!(link.needed(), 5_000, "it has not taken that yet");
+        link.offer(&batch_of(5_010));
+        assert!(link.say(Needs { served: Some(5_000), readers, newcomers }));
+        assert_eq!(link.needed(), 5_001);
+        link.hold();
+        assert_eq!(link.needed(), 0);
+        assert!(link.say(Needs { served: Some(5_010), readers, newcomers }));
+        assert_eq!(link.needed(), NOTHING_NEEDED);
+        assert!(link.say(Needs { served: None, readers: 4_000, newcomers }));
+        assert!(!link.say(Needs { served: None, readers: 4_000, newcomers }));
+        link.offer(&batch_of(6_000));
+        assert_eq!(link.needed(), 4_000);
+    }
 
     #[test]
     fn a_full_channel_becomes_a_scan_that_comes_before_later_batches() {
         let (link, inlet) = link_of(1);
-        let batch = Arc::new(Batch::default());
+        let batch = batch_of(1_000);
         link.offer(&batch);
         link.offer(&batch); // no room
         link.offer(&batch); // must not overtake the scan
@@ -144,7 +210,7 @@ mod tests {
     #[test]
     fn only_a_sleeping_shard_is_woken_and_once() {
         let (link, inlet) = link_of(4);
-        let batch = Arc::new(Batch::default());
+        let batch = batch_of(1_000);
         assert_eq!(link.offer(&batch), Shard::Awake);
         assert!(!inlet.fall_asleep(), "something waits");
         assert!(inlet.next().is_some());

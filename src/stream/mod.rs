@@ -4,6 +4,7 @@ pub mod batch;
 pub mod dialect;
 pub mod directory;
 pub mod dropped;
+pub mod gate;
 pub mod history;
 pub mod jobs;
 pub mod key;

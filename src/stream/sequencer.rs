@@ -340,6 +340,11 @@ impl Sequencer {
         }
     }
 
+    /// Whether the next step may drop something.
+    pub(super) fn may_evict_next(&self) -> bool {
+        matches!(self.phase, Phase::Evict | Phase::Tell { shards: 0 })
+    }
+
     fn finish(&mut self) -> Step {
         self.marks.clear();
         self.own_from = u64::MAX;

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use socket2::SockRef;
 
 use crate::crowd::cpu;
 use crate::harness::{Client, Daemon, Feed, Setup, numbered, seq_of, wait_until};
@@ -351,29 +352,39 @@ fn a_publisher_that_dies_within_a_line_leaves_nothing_of_it() {
     expect(&mut watcher, &[good(2)]);
 }
 
-/// One line, a byte a write. Returns the daemon's CPU time.
-fn trickle(daemon: &Daemon, watcher: &mut Client, bytes: usize) -> Duration {
+/// So many lines of `bytes` each, in pieces that are read as they come. Returns the daemon's CPU time.
+fn trickle(daemon: &Daemon, watcher: &mut Client, lines: usize, bytes: usize) -> Duration {
+    const PIECE: usize = 1 << 10;
     let line = format!("{PREFIX}\"x\":\"{}\"}}", "x".repeat(bytes));
     let mut feed = daemon.acked_feed();
+    // A few pieces are under way at most, however late the daemon reads.
+    SockRef::from(&feed.stream).set_send_buffer_size(1).expect("a socket");
     let before = cpu(daemon);
-    for byte in line.as_bytes().chunks(1) {
-        feed.stream.write_all(byte).expect("the daemon reads");
+    for _ in 0..lines {
+        for piece in line.as_bytes().chunks(PIECE) {
+            feed.stream.write_all(piece).expect("the daemon reads");
+        }
+        feed.line("");
     }
-    feed.line("");
     assert!(feed.sync().is_empty());
-    expect(watcher, &[line]);
+    expect(watcher, &vec![line; lines]);
     cpu(daemon) - before
 }
 
+/// As many bytes and pieces cost the same in one long line as in sixteen; if each piece cost as much as what has come of its
+/// line, sixteen times as much.
 #[test]
-fn a_long_line_byte_by_byte_costs_no_quadratic_work() {
-    let daemon = start(&[]);
+fn a_long_line_in_small_pieces_costs_no_quadratic_work() {
+    const BYTES: usize = 8_000_000;
+    let daemon = start(&["--line-bytes-max", "9000000"]);
     let mut watcher = watch_all(&daemon);
-    let quarter = trickle(&daemon, &mut watcher, 225_000);
-    let whole = trickle(&daemon, &mut watcher, 900_000);
-    println!("byte by byte: {quarter:.2?} for 225,000 bytes, {whole:.2?} for 900,000");
-    // Four times if linear, sixteen times if quadratic.
-    assert!(whole < quarter * 9 + Duration::from_millis(200), "{whole:?} against {quarter:?}");
+    let mut least = |lines: usize| {
+        let costs = (0..3).map(|_| trickle(&daemon, &mut watcher, lines, BYTES / lines));
+        costs.min().expect("some")
+    };
+    let (many, one) = (least(16), least(1));
+    println!("{BYTES} bytes in small pieces: {many:.2?} in sixteen lines, {one:.2?} in one");
+    assert!(one < many * 4, "{one:?} against {many:?}");
 }
 
 #[test]

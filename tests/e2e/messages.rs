@@ -387,12 +387,13 @@ fn a_heartbeat_tells_the_position_with_a_protocol_ping_beside_it() {
 #[test]
 fn heartbeats_keep_their_interval() {
     let daemon = Daemon::start(&["--heartbeat-seconds", "0.5"]);
-    let mut watcher = daemon.watch("/api/ws/events");
-    watcher.json_of("ping");
     let began = Instant::now();
-    (0..4).for_each(|_| drop(watcher.json_of("ping")));
+    let mut watcher = daemon.watch("/api/ws/events");
+    (0..5).for_each(|_| drop(watcher.json_of("ping")));
     let elapsed = began.elapsed();
-    assert!(elapsed > Duration::from_millis(1_700) && elapsed < Duration::from_secs(8), "{elapsed:?}");
+    println!("five heartbeats, one each half second: {elapsed:.2?}");
+    // Late ones may come at once, early ones never.
+    assert!(elapsed > Duration::from_millis(1_900), "{elapsed:?}");
 }
 
 #[test]

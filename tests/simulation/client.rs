@@ -33,12 +33,14 @@ pub struct Client {
     last_live: u64,
     live_count: u64,
     had_no_filter: bool,
+    /// The feed waits for it.
+    is_reader: bool,
     pub events: u64,
     pub gaps: u64,
 }
 
 impl Client {
-    pub fn new(id: usize, kind: Kind, wish: Wish) -> Self {
+    pub fn new(id: usize, kind: Kind, wish: Wish, is_reader: bool) -> Self {
         let phases = vec![Phase { wish: wish.clone(), limit: 0 }];
         Self {
             id,
@@ -53,6 +55,7 @@ impl Client {
             last_live: 0,
             live_count: 0,
             had_no_filter: wish.is_all(),
+            is_reader,
             wish,
             events: 0,
             gaps: 0,
@@ -216,6 +219,10 @@ impl Client {
             missed: value["missed"].as_u64(),
             reason: value["reason"].as_str().expect("a gap has a reason").to_owned(),
         };
+        assert!(
+            told.reason != "overrun" || !self.is_reader,
+            "client {id}: {told:?} came to one that the feed waits for"
+        );
         let sight = Sight {
             oracle: &feed.oracle,
             phases: &self.phases,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use luxcast::stream::directory::Directory;
+use luxcast::stream::gate::Gate;
 use luxcast::stream::history::NEWEST_KEPT;
 use luxcast::stream::key::TopicKey;
 use luxcast::stream::link::Link;
@@ -14,6 +15,7 @@ use luxcast::wire::line::{LineError, PADDING};
 use crate::oracle::{Moment, Oracle, Taken, TopicId, TopicRecord};
 use crate::plan::Plan;
 use crate::rng::Rng;
+use crate::wait::{Promise, gate};
 
 pub struct Feed {
     pub sequencer: Sequencer,
@@ -26,8 +28,14 @@ pub struct Feed {
     /// Watchers per topic, as the schedule knows them.
     pub lines_left: usize,
     pub is_tracing: bool,
-    state: State,
-    now: Now,
+    pub gate: Gate,
+    pub promise: Promise,
+    pub state: State,
+    pub now: Now,
+    /// The line that comes next, where that has been looked at.
+    pub next: Option<Line>,
+    pub waits: u64,
+    pub own: u64,
     new_types: usize,
     /// Frames of kept events could cost more than a quarter of the history.
     pub may_fail_to_keep: bool,
@@ -35,14 +43,33 @@ pub struct Feed {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
+pub enum State {
     Idle,
-    Taking { left: usize },
+    Taking {
+        left: usize,
+    },
+    /// Many publishers may be read from in this turn.
+    Reading {
+        left: usize,
+        taken: usize,
+    },
     Stepping,
 }
 
+/// A line, and what it says.
+pub struct Line {
+    pub text: String,
+    /// Of a half line so many bytes are held already.
+    pub held: usize,
+    kind: String,
+    inner: Option<String>,
+    job: Option<TopicId>,
+    flow: Option<TopicId>,
+    in_data: bool,
+}
+
 /// Turns a topic's record into the key of the topic that the directory has now.
-fn key_of(directory: &Directory, record: &TopicRecord) -> TopicKey {
+pub fn key_of(directory: &Directory, record: &TopicRecord) -> TopicKey {
     if record.kind == TopicKind::All {
         return TopicKey::ALL;
     }
@@ -55,7 +82,7 @@ fn key_of(directory: &Directory, record: &TopicRecord) -> TopicKey {
 
 fn limits(plan: &Plan) -> Limits {
     Limits {
-        metrics_millis: 0,
+        metrics_millis: plan.metrics_millis,
         history_bytes: plan.history_bytes,
         history_millis: plan.history_millis,
         job_idle_millis: plan.history_millis,
@@ -72,6 +99,11 @@ impl Feed {
         topics.extend((0..plan.flows).map(|flow| (TopicKind::Flow, format!("run-{flow}.a"))));
         Self {
             is_woken: vec![false; links.len()],
+            gate: gate(&plan, &links),
+            promise: Promise::default(),
+            next: None,
+            waits: 0,
+            own: 0,
             sequencer: Sequencer::new(directory.clone(), links, limits(&plan)),
             oracle: Oracle::new(directory.run_start, topics),
             directory,
@@ -115,6 +147,7 @@ impl Feed {
         let directory = Directory::with_past(run_start, restored.past(run_start), self.plan.topics_max);
         self.directory = Arc::new(directory);
         self.is_woken = vec![false; links.len()];
+        self.gate = gate(&self.plan, &links);
         self.sequencer = Sequencer::new(self.directory.clone(), links, limits(&self.plan));
         self.sequencer.restore(restored, self.now);
         let directory = &self.directory;
@@ -131,6 +164,7 @@ impl Feed {
         self.trace(|| format!("  a new run from {run_start}"));
         self.directory = Arc::new(Directory::new(run_start, self.plan.topics_max));
         self.is_woken = vec![false; links.len()];
+        self.gate = gate(&self.plan, &links);
         self.sequencer = Sequencer::new(self.directory.clone(), links, limits(&self.plan));
         let lives = vec![TopicKey::NONE; self.oracle.topics.len()];
         let directory = &self.directory;
@@ -148,7 +182,7 @@ impl Feed {
     }
 
     pub fn is_idle(&self) -> bool {
-        self.state == State::Idle && self.lines_left == 0
+        self.state == State::Idle && self.lines_left == 0 && self.sequencer.metrics_due_at().is_none()
     }
 
     /// Runs some of the sequencer's steps, perhaps none: what happens between two steps of a shard.
@@ -160,7 +194,7 @@ impl Feed {
 
     pub fn step(&mut self) {
         match self.state {
-            State::Idle if self.lines_left == 0 => {}
+            State::Idle if self.is_idle() => {}
             State::Idle => self.begin(),
             State::Taking { left: 0 } => {
                 self.sequencer.end_turn();
@@ -170,6 +204,7 @@ impl Feed {
                 self.state = State::Taking { left: left - 1 };
                 self.take_line();
             }
+            State::Reading { left, taken } => self.read(left, taken),
             State::Stepping => self.publish(),
         }
     }
@@ -180,6 +215,9 @@ impl Feed {
         if self.rng.chance(20) {
             self.sequencer.sweep(self.now);
         }
+        if self.plan.is_waiting {
+            return self.begin_reading();
+        }
         let lines = self.rng.between(1, self.plan.lines_per_turn).min(self.lines_left);
         self.lines_left -= lines;
         let bytes = lines * self.rng.below(200);
@@ -188,7 +226,7 @@ impl Feed {
     }
 
     fn publish(&mut self) {
-        let step = self.sequencer.step();
+        let step = self.gate.step(&mut self.sequencer);
         if self.is_tracing {
             eprintln!("    step {step:?} published {}", self.published());
         }
@@ -196,9 +234,13 @@ impl Feed {
             Step::Told { shard, is_asleep } => self.is_woken[shard] |= is_asleep,
             Step::Done => {
                 self.state = State::Idle;
-                self.check_bound();
+                if self.is_promise_kept() {
+                    self.check_bound();
+                }
+                self.take_own();
             }
-            Step::Appended | Step::Published | Step::Evicted => {}
+            Step::Appended => self.note_own(),
+            Step::Published | Step::Evicted => {}
         }
     }
 
@@ -206,6 +248,13 @@ impl Feed {
     fn check_bound(&self) {
         let history = self.sequencer.history();
         if history.used() <= history.limit() {
+            return;
+        }
+        if self.plan.is_waiting && history.batches() > NEWEST_KEPT {
+            // What goes to make room leaves kept events, and perhaps itself in the pool: a quarter each.
+            let most = history.limit() + history.limit() / 2;
+            let is_within = history.used() <= most || history.used() <= most + self.logs_cost();
+            assert!(is_within, "the history costs {} bytes, {most} are allowed beside logs", history.used());
             return;
         }
         let newest = if history.batches() <= NEWEST_KEPT { self.batches_cost() } else { 0 };
@@ -232,7 +281,8 @@ impl Feed {
         topics.filter_map(|topic| self.find(topic)).map(|topic| topic.log.lock().cost()).sum()
     }
 
-    fn take_line(&mut self) {
+    /// What comes next.
+    pub fn make_line(&mut self) -> Line {
         let Self { rng, plan, oracle, new_types, .. } = self;
         let (kind, inner) = plan.kind(rng, new_types);
         let job = rng.chance(90).then(|| 1 + rng.below(plan.jobs));
@@ -241,7 +291,13 @@ impl Feed {
         let job = if has_flow { job } else { job.or(Some(1)) };
         let flow = has_flow.then(|| 1 + plan.jobs + rng.below(plan.flows));
         let in_data = job.is_some() && rng.chance(30);
-        let line = Self::line(rng, plan, oracle, &kind, inner.as_deref(), job, flow, in_data);
+        let text = Self::line(rng, plan, oracle, &kind, inner.as_deref(), job, flow, in_data);
+        Line { text, held: 0, kind, inner, job, flow, in_data }
+    }
+
+    pub fn take_line(&mut self) {
+        let line = self.next.take().unwrap_or_else(|| self.make_line());
+        let Line { text: line, kind, inner, job, flow, in_data, .. } = line;
         let mut block = line.clone().into_bytes();
         let length = block.len();
         block.resize(length + PADDING, 0);

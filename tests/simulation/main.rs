@@ -12,6 +12,7 @@ mod rng;
 mod schedule;
 mod shard;
 mod stream;
+mod wait;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -70,7 +71,10 @@ fn random_schedules_lose_nothing_without_a_word() {
     tallies.into_iter().for_each(|tally| sum.add(tally));
     let seconds = started.elapsed().as_secs_f64();
     println!("simulation: {sum:?} in {seconds:.1} s, {:.0} schedules a second", schedules as f64 / seconds);
-    assert!(sum.gaps > 0 && sum.events > sum.gaps && sum.restarts > 0, "the schedules did nothing");
+    assert!(
+        sum.gaps > 0 && sum.events > sum.gaps && sum.restarts > 0 && sum.waits > 0 && sum.own > 0,
+        "the schedules did nothing"
+    );
 }
 
 /// Lists of operations that a fuzzer made: `tests/fuzz`.

@@ -156,6 +156,11 @@ impl Oracle {
         }
     }
 
+    /// The newest number that was given, as far as it knows.
+    pub fn newest(&self) -> u64 {
+        self.next_seq - 1
+    }
+
     pub fn event(&self, seq: u64) -> Option<&Event> {
         let place = self.events.binary_search_by_key(&seq, |event| event.seq).ok()?;
         Some(&self.events[place])

@@ -44,6 +44,11 @@ pub struct Plan {
     pub steps_max: usize,
     /// Chance that the daemon is restarted instead of any other operation.
     pub restart_percent: usize,
+    /// `overrun = wait`, with many publishers; and events of the daemon's own.
+    pub is_waiting: bool,
+    pub metrics_millis: u64,
+    /// Chance that it is known of a watcher that it reads.
+    pub reader_percent: usize,
 }
 
 impl Plan {
@@ -86,6 +91,9 @@ impl Plan {
             crowd: 0,
             steps_max: 40,
             restart_percent: *rng.pick(&[0, 0, 0, 2, 6]),
+            is_waiting: false,
+            metrics_millis: 0,
+            reader_percent: 0,
         };
         if plan.is_overflowing {
             plan.lines += 130;
@@ -93,6 +101,7 @@ impl Plan {
         match special {
             0 | 1 => plan.crowd(rng),
             2 | 3 => plan.burst(rng),
+            4..24 => plan.wait(rng),
             _ => {}
         }
         plan
@@ -146,6 +155,22 @@ impl Plan {
         self.socket_bytes = *rng.pick(&[20_000, 1 << 20]);
     }
 
+    /// The feed waits for watchers: many publishers have more at hand than a small history has room for, and many jobs
+    /// change at once.
+    fn wait(&mut self, rng: &mut Rng) {
+        self.is_waiting = true;
+        self.history_bytes = *rng.pick(&[8, 8, 16, 32, 64]) << 10;
+        self.line_bytes_max = self.history_bytes / 8;
+        self.lines = self.lines.max(60);
+        self.lines_per_turn = *rng.pick(&[8, 30, 60]);
+        self.jobs = *rng.pick(&[self.jobs, 12, 40]);
+        self.has_churn = false;
+        (self.jobs_max, self.topics_max, self.history_millis) = (100, 1000, 1 << 40);
+        self.metrics_millis = *rng.pick(&[0, 1, 30, 300]);
+        self.reader_percent = *rng.pick(&[20, 60, 100]);
+        self.pad_max = self.pad_max.max(600);
+    }
+
     pub fn pad(&self, rng: &mut Rng) -> usize {
         if !rng.chance(self.pad_percent) {
             return 0;
@@ -193,7 +218,11 @@ impl Plan {
         match rng.below(10) {
             0..2 => ("execution_event".into(), Some((*rng.pick(&INNER)).into())),
             2 if *new_types > 0 => (new_type(rng.between(1, *new_types)), None),
-            _ => ((*rng.pick(&PLAIN)).into(), None),
+            _ => match *rng.pick(&PLAIN) {
+                // Of a job with metrics of its publisher's there are none of the daemon's own.
+                "metrics" if self.metrics_millis > 0 => ("custom_a".into(), None),
+                kind => (kind.into(), None),
+            },
         }
     }
 

@@ -30,6 +30,10 @@ pub struct Tally {
     pub events: u64,
     pub gaps: u64,
     pub restarts: u64,
+    /// Turns that did not begin because of watchers (`overrun = wait`).
+    pub waits: u64,
+    /// Events of the daemon's own.
+    pub own: u64,
 }
 
 impl Tally {
@@ -39,6 +43,8 @@ impl Tally {
         self.events += other.events;
         self.gaps += other.gaps;
         self.restarts += other.restarts;
+        self.waits += other.waits;
+        self.own += other.own;
     }
 }
 
@@ -193,7 +199,8 @@ impl Schedule {
         if self.rng.chance(self.plan.many_percent) {
             let wish = self.wish(false, true);
             let permit = self.permit(&wish);
-            let request = Request { topic: None, wish, permit, since: Since::Now };
+            let is_reader = self.is_reader();
+            let request = Request { topic: None, wish, permit, since: Since::Now, is_reader };
             self.shards[shard].join(id, request, room, &self.feed);
             return;
         }
@@ -206,7 +213,13 @@ impl Schedule {
         let is_debug = is_job && self.rng.chance(20);
         let wish = self.wish(is_debug, false);
         let (permit, since) = (self.permit(&wish), self.since(shard));
-        self.shards[shard].join(id, Request { topic: Some(topic), wish, permit, since }, room, &self.feed);
+        let is_reader = self.is_reader();
+        let request = Request { topic: Some(topic), wish, permit, since, is_reader };
+        self.shards[shard].join(id, request, room, &self.feed);
+    }
+
+    fn is_reader(&mut self) -> bool {
+        self.plan.is_waiting && self.rng.chance(self.plan.reader_percent)
     }
 
     fn join_crowd(&mut self) {
@@ -214,7 +227,7 @@ impl Schedule {
         let wish = self.wish(false, false);
         let since = if self.rng.chance(90) { Since::Now } else { Since::Start };
         let room = if self.rng.chance(95) { 1 << 30 } else { self.room() };
-        let request = Request { topic: Some(1), permit: self.permit(&wish), wish, since };
+        let request = Request { topic: Some(1), permit: self.permit(&wish), wish, since, is_reader: false };
         self.shards[0].join(self.clients, request, room, &self.feed);
     }
 
@@ -339,7 +352,8 @@ impl Schedule {
             tally.events += shard.events;
             tally.gaps += shard.gaps;
         }
-        tally.lines = self.feed.borrow().oracle.events.len() as u64;
+        let feed = self.feed.borrow();
+        (tally.lines, tally.waits, tally.own) = (feed.oracle.events.len() as u64, feed.waits, feed.own);
         tally
     }
 }

@@ -6,10 +6,11 @@ use std::io::{self, ErrorKind, IoSlice};
 
 use luxcast::hub::auth::Permit;
 use luxcast::hub::endpoint::{Endpoint, Opening};
+use luxcast::hub::laggard::Laggard;
 use luxcast::hub::outlet::Outlet;
 use luxcast::hub::policy::Policy;
 use luxcast::hub::session::{Scene, Session, Verdict};
-use luxcast::hub::watcher::{BLOCKED, BROKEN, ENDED, ENDING, WatcherKey};
+use luxcast::hub::watcher::{BLOCKED, BROKEN, ENDED, ENDING, READS, WatcherKey};
 use luxcast::hub::watchers::Watchers;
 use luxcast::stream::key::TopicKey;
 use luxcast::stream::link::{Arrival, Inlet};
@@ -44,6 +45,7 @@ pub struct Shard {
     /// By the watcher's key.
     pub sockets: Vec<Option<Socket>>,
     is_asleep: bool,
+    laggards: Vec<Laggard>,
     /// Positions that clients had when they went.
     pub left_at: Vec<u64>,
     pub events: u64,
@@ -152,6 +154,11 @@ impl Outlet for Port<'_> {
         self.told
     }
 
+    fn hold_history(&mut self) {
+        self.inlet.link.hold();
+        self.pass();
+    }
+
     fn next_arrival(&mut self) -> Option<Arrival> {
         self.pass();
         self.inlet.next()
@@ -211,6 +218,8 @@ pub struct Request {
     pub wish: Wish,
     pub permit: Permit,
     pub since: Since,
+    /// It is known that it reads: under `overrun = wait` it misses nothing.
+    pub is_reader: bool,
 }
 
 impl Shard {
@@ -221,6 +230,7 @@ impl Shard {
             inlet,
             sockets: Vec::new(),
             is_asleep: false,
+            laggards: Vec::new(),
             left_at: Vec::new(),
             events: 0,
             gaps: 0,
@@ -235,6 +245,7 @@ impl Shard {
         self.watchers = watchers;
         self.inlet = inlet;
         self.sockets.clear();
+        self.laggards.clear();
         self.is_asleep = false;
     }
 
@@ -258,6 +269,8 @@ impl Shard {
         self.watchers.flush(port!(self, feed));
         self.bury(feed);
         feed.borrow_mut().interleave();
+        self.say_needs(feed);
+        feed.borrow_mut().interleave();
         if !self.watchers.is_busy() {
             self.check_rest();
             if self.inlet.fall_asleep() {
@@ -268,6 +281,26 @@ impl Shard {
                 self.inlet.wake_up();
             }
         }
+    }
+
+    /// What must stay for those who watch here, in the daemon's own words. Nobody pauses for long.
+    fn say_needs(&mut self, feed: &RefCell<Feed>) {
+        let is_review = {
+            let feed = &mut *feed.borrow_mut();
+            feed.plan.is_waiting.then(|| feed.rng.chance(30))
+        };
+        let Some(is_review) = is_review else { return };
+        for key in std::mem::take(&mut self.watchers.blocked) {
+            if let Some(watcher) = self.watchers.watchers.get(key) {
+                self.laggards.push(Laggard::new(key, 0, 0, watcher.is(READS)));
+            }
+        }
+        if is_review {
+            self.laggards.retain(|laggard| self.watchers.stays_reviewed(laggard.key));
+        }
+        let needs = self.watchers.needs(&self.laggards, 0);
+        feed.borrow().trace(|| format!("  shard {}: {needs:?}", self.watchers.shard));
+        self.inlet.link.say(needs);
     }
 
     fn wake(&mut self, feed: &RefCell<Feed>) {
@@ -308,6 +341,7 @@ impl Shard {
 
     pub fn remove(&mut self, key: WatcherKey, feed: &RefCell<Feed>) {
         self.watchers.remove(key);
+        self.laggards.retain(|laggard| laggard.key != key);
         let socket = self.sockets[key.index()].take().expect("each watcher has a socket");
         feed.borrow().trace(|| format!("  client {} is gone", socket.client.id));
         self.left_at.extend(socket.client.position);
@@ -341,7 +375,7 @@ impl Shard {
     /// A new client. False: there is no room for its topic.
     pub fn join(&mut self, id: usize, request: Request, room: usize, feed: &RefCell<Feed>) -> bool {
         self.wake(feed);
-        let Request { topic, wish, permit, since } = request;
+        let Request { topic, wish, permit, since, is_reader } = request;
         let endpoint = {
             let feed = feed.borrow();
             feed.trace(|| {
@@ -356,11 +390,14 @@ impl Shard {
         let opening = Opening { endpoint, events, since, permit };
         let kind = if topic.is_some() { Kind::One } else { Kind::Many };
         let key = self.watchers.add();
+        if is_reader {
+            self.watchers.watchers[key].set(READS);
+        }
         if self.sockets.len() <= key.index() {
             self.sockets.resize_with(key.index() + 1, || None);
         }
         self.sockets[key.index()] = Some(Socket {
-            client: Client::new(id, kind, wish.clone()),
+            client: Client::new(id, kind, wish.clone(), is_reader),
             room,
             wants_edge: false,
             has_edge: false,
