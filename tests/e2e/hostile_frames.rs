@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
 use luxcast::wire::message::{Flow, MessageLimits, MessageReader};
 use socket2::SockRef;
 
 use crate::harness::client::{Frame, Raw, masked_frame};
-use crate::harness::random::Random;
 use crate::harness::{Client, Daemon, wait_until};
 
 const PATH: &str = "/api/ws/events";
@@ -243,9 +243,9 @@ fn a_stream_cut_anywhere_is_answered_the_same() {
     assert_eq!(whole.len(), 5, "{whole:?}");
     let bytes: Vec<&[u8]> = stream.chunks(1).collect();
     assert_eq!(answers(&daemon, &bytes, None), whole, "byte by byte");
-    let mut random = Random::new(7);
+    let mut random = Rng::with_seed(7);
     for round in 0..100 {
-        let mut places: Vec<usize> = (0..4).map(|_| random.below(stream.len() as u64) as usize).collect();
+        let mut places: Vec<usize> = (0..4).map(|_| random.usize(..stream.len())).collect();
         places.extend([0, stream.len()]);
         places.sort_unstable();
         let pieces: Vec<&[u8]> = places.windows(2).map(|pair| &stream[pair[0]..pair[1]]).collect();
