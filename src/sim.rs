@@ -11,16 +11,15 @@ mod job;
 mod moment;
 pub mod pacer;
 mod plan;
-mod random;
 mod shapes;
 
 use std::fmt::Write;
 
+use fastrand::Rng;
 use flows::{FLOWS, Flow};
 use job::{Job, World};
 use moment::Moment;
 use plan::Plan;
-use random::Random;
 
 /// What kind of work the engine does.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,7 +52,7 @@ pub struct Engine {
 impl Engine {
     pub fn new(seed: u64, options: Options) -> Engine {
         let world = World {
-            random: Random::new(seed),
+            random: Rng::with_seed(seed),
             now: Moment::from_unix_micros(0),
             tick: 0,
             executions: 0,
@@ -86,7 +85,7 @@ impl Engine {
     fn start_job(&mut self) -> Job {
         let random = &mut self.world.random;
         let id = uuid(random);
-        let fails = random.chance(self.options.failure_rate);
+        let fails = random.f64() < self.options.failure_rate;
         let flow = choose_flow(random);
         Job::new(id, flow, Plan::new(flow, fails, random))
     }
@@ -94,7 +93,7 @@ impl Engine {
     /// A job that can go on; if all are held up, the one that is so for the shortest time.
     fn choose(&mut self) -> usize {
         let count = self.jobs.len();
-        let first = self.world.random.index(count);
+        let first = self.world.random.usize(..count);
         let mut order = (first..count).chain(0..first);
         let is_ready = |index: &usize| self.jobs[*index].held_until() <= self.world.tick;
         order.find(is_ready).unwrap_or_else(|| {
@@ -106,17 +105,16 @@ impl Engine {
 }
 
 /// Most jobs are those of the first few flows, as in the recorded runs.
-fn choose_flow(random: &mut Random) -> &'static Flow {
-    if random.chance(0.5) {
-        return &FLOWS[random.index(4)];
+fn choose_flow(random: &mut Rng) -> &'static Flow {
+    if random.f64() < 0.5 {
+        return &FLOWS[random.usize(..4)];
     }
-    &FLOWS[random.index(FLOWS.len())]
+    &FLOWS[random.usize(..FLOWS.len())]
 }
 
 /// RFC 9562, 5.4: 122 random bits, version 4 and the variant.
-fn uuid(random: &mut Random) -> String {
-    let bits = (u128::from(random.next()) << 64) | u128::from(random.next());
-    let bits = (bits & !(0xf << 76) & !(0b11 << 62)) | (4 << 76) | (0b10 << 62);
+fn uuid(random: &mut Rng) -> String {
+    let bits = (random.u128(..) & !(0xf << 76) & !(0b11 << 62)) | (4 << 76) | (0b10 << 62);
     let digits = format!("{bits:032x}");
     let mut text = String::with_capacity(36);
     for (index, part) in [0..8, 8..12, 12..16, 16..20, 20..32].into_iter().enumerate() {

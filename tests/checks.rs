@@ -9,7 +9,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use checks::frames::Agreement;
-use checks::random::Random;
+use checks::random;
+use fastrand::Rng;
 
 /// Of each input of a corpus.
 const CHANGES: usize = 300;
@@ -33,10 +34,10 @@ fn hold(target: &str, check: impl Fn(&[u8])) {
     for (file, bytes) in corpus(target) {
         println!("{}", file.display());
         check(&bytes);
-        let mut random = Random::of(&bytes);
+        let mut random = random::of(&bytes);
         for _ in 0..CHANGES {
             let mut changed = bytes.clone();
-            random.mutate(&mut changed);
+            random::mutate(&mut random, &mut changed);
             println!("changed: {}", changed.escape_ascii());
             check(&changed);
         }
@@ -75,7 +76,7 @@ fn settings_say_the_same_when_they_are_written_down_again() {
 fn random_streams_of_frames_are_read_as_tungstenite_reads_them() {
     let mut counts: HashMap<Agreement, u64> = HashMap::new();
     for seed in 0..STREAMS {
-        let stream = checks::frames::stream(&mut Random::new(seed));
+        let stream = checks::frames::stream(&mut Rng::with_seed(seed));
         *counts.entry(checks::frames::check(&stream)).or_default() += 1;
     }
     println!("{STREAMS} streams: {counts:?}");

@@ -4,9 +4,9 @@
 use std::fmt;
 use std::net::Ipv6Addr;
 
-use percent_encoding::percent_decode_str;
-
 use crate::wire::line::is_id;
+use crate::wire::query::pairs;
+use crate::wire::text::{decode, digits};
 
 /// What the daemon listens at unless told otherwise.
 const PORT: u16 = 20555;
@@ -114,8 +114,7 @@ fn host_and_port(authority: &str) -> Result<(String, Option<u16>), String> {
     }
     // Also an empty one, as from a variable that is not set: the scheme's own port belongs to another server.
     let port = port.map(|port| {
-        let digits = Some(port).filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
-        let number = digits.and_then(|digits| digits.parse::<u16>().ok()).filter(|number| *number > 0);
+        let number = digits(port).and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
         number.ok_or_else(|| "has a port that is no number from 1 to 65535".to_owned())
     });
     Ok((host.to_owned(), port.transpose()?))
@@ -138,12 +137,11 @@ fn read_rest(rest: &str, pasted: &mut Pasted) -> Result<(), String> {
             "must be like ws://HOST:PORT, or the address of the live page or of an endpoint".to_owned()
         );
     }
-    for pair in query.split('&') {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let member = match name {
-            "since" => &mut pasted.since,
-            "events" => &mut pasted.events,
-            "token" | "api_key" => &mut pasted.token,
+    for (name, value) in pairs(query) {
+        let member = match name.as_deref() {
+            Some("since") => &mut pasted.since,
+            Some("events") => &mut pasted.events,
+            Some("token" | "api_key") => &mut pasted.token,
             _ => continue,
         };
         *member = Some(decoded(value)?).filter(|value| !value.is_empty());
@@ -187,8 +185,7 @@ fn decoded_id(text: &str) -> Result<String, String> {
 }
 
 fn decoded(text: &str) -> Result<String, String> {
-    let text = percent_decode_str(text).decode_utf8();
-    text.map(Into::into).map_err(|_| "is not UTF-8 behind its %".to_owned())
+    decode(text).map(Into::into).ok_or_else(|| "has a % that does not stand for UTF-8".to_owned())
 }
 
 #[cfg(test)]

@@ -5,10 +5,9 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::ValueHint;
 use clap::builder::PossibleValuesParser;
+use data_encoding::BASE64URL_NOPAD;
 use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
@@ -122,7 +121,7 @@ fn signed(args: &TokenArgs, path: &PathBuf, algorithm: JwtAlgorithm) -> Result<S
 fn made(args: &TokenArgs) -> (Zeroizing<String>, String) {
     let mut bytes = Zeroizing::new([0; TOKEN_BYTES]);
     SystemRandom::new().fill(bytes.as_mut()).expect("the kernel has random numbers");
-    let token = Zeroizing::new(URL_SAFE_NO_PAD.encode(bytes.as_ref()));
+    let token = Zeroizing::new(BASE64URL_NOPAD.encode(bytes.as_ref()));
     let mut line = if args.sha256 { hashed(&token) } else { token.to_string() };
     for (name, ids) in [("jobs", &args.jobs), ("flows", &args.flows)] {
         if !ids.is_empty() {

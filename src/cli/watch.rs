@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use tungstenite::{Message, WebSocket};
 
-use crate::cli::backoff::{Backoff, random_unit};
+use crate::cli::backoff::Backoff;
 use crate::cli::connection::{Refused, SILENCE, Stream, Way, patient, reason};
 use crate::cli::ending::{Ending, JobEnd, is_lost};
 use crate::cli::outlet::{Outlet, is_output_closed};
@@ -143,7 +143,7 @@ pub fn watch(
         // The last attempt is made when it is given up, not before.
         let ends = [timeout, given_up].into_iter().flatten();
         let left = ends.map(|end| end.saturating_duration_since(clock.now())).min();
-        let wait = backoff.next(told, random_unit()).min(left.unwrap_or(Duration::MAX));
+        let wait = backoff.next(told, fastrand::f64()).min(left.unwrap_or(Duration::MAX));
         viewer.say(&format!("{reason}; connecting again in {:.1} s", wait.as_secs_f64()));
         if clock.sleep(wait, &way.outlet) {
             return Ok(End::OutputClosed);

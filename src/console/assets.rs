@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::OnceLock;
 
+use data_encoding::HEXLOWER;
 use ring::digest::{SHA256, digest};
 
 /// A file of the page.
@@ -69,7 +70,7 @@ impl Asset {
     pub fn tag(&self) -> &str {
         self.tag.get_or_init(|| {
             let digest = digest(&SHA256, self.plain);
-            digest.as_ref()[..TAG_BYTES].iter().map(|byte| format!("{byte:02x}")).collect()
+            HEXLOWER.encode(&digest.as_ref()[..TAG_BYTES])
         })
     }
 }

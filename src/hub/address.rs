@@ -1,21 +1,20 @@
 //! Whose connection it is, and what counts as one address.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 
 use crate::wire::forwarded::forwarded_for;
 
 /// Of an address of IPv6 this many bits are the network's (RFC 4291, 2.5.4): whoever has one address has all that share
 /// them.
-const NETWORK_BITS: u32 = 64;
+const NETWORK_BITS: u8 = 64;
 
 /// What the limits per address take for one: an address of IPv4, a network of IPv6.
 pub fn counted_as(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) if !address.is_loopback() => {
-            let network = address.to_bits() & (u128::MAX << (128 - NETWORK_BITS));
-            IpAddr::V6(Ipv6Addr::from_bits(network))
+            IpAddr::V6(Ipv6Net::new_assert(address, NETWORK_BITS).network())
         }
         address => address,
     }

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use crate::hub::endpoint::decode;
-use crate::wire::http::{Refusal, Request, split, split_once};
+use crate::wire::http::{Refusal, Request};
+use crate::wire::query;
 
 /// The token of a request: `token=` or `api_key=` in the URL, `Authorization: Bearer`, or `X-API-Key`. Empty ones, and
 /// other schemes of `Authorization`, count as absent.
@@ -12,34 +12,15 @@ use crate::wire::http::{Refusal, Request, split, split_once};
 /// 400: a parameter is malformed or came twice, or there is more than one token. RFC 6750, 2 and 3.1, want that refused:
 /// whoever looks at the request on its way must not see another token than we do.
 pub fn token_of<'a>(request: &Request<'a>) -> Result<Option<Cow<'a, str>>, Refusal> {
-    let in_query = ["token", "api_key"].map(|name| parameter(request.query.unwrap_or_default(), name));
-    let [token, api_key] = in_query;
+    let [token, api_key] = query::read(request.query, ["token", "api_key"])?;
     let bearer = request.authorization.and_then(bearer).map(Cow::Borrowed);
-    let sent = [token?, api_key?, bearer, request.api_key.map(Cow::Borrowed)];
+    let sent = [token, api_key, bearer, request.api_key.map(Cow::Borrowed)];
     let mut tokens = sent.into_iter().flatten().filter(|token| !token.is_empty());
     let first = tokens.next();
     match tokens.next() {
         None => Ok(first),
         Some(_) => Err(Refusal::two_tokens()),
     }
-}
-
-/// The value of a query parameter.
-fn parameter<'a>(query: &'a str, wanted: &str) -> Result<Option<Cow<'a, str>>, Refusal> {
-    let mut found = None;
-    for pair in split(query, b'&') {
-        let (name, value) = split_once(pair, b'=').unwrap_or((pair, ""));
-        if decode(name).is_none_or(|name| name != wanted) {
-            continue;
-        }
-        if found.is_some() {
-            return Err(Refusal::bad_parameter(format!("{wanted} was sent twice")));
-        }
-        found = Some(decode(value).ok_or_else(|| {
-            Refusal::bad_parameter(format!("the value of {wanted} is not percent-encoded UTF-8"))
-        })?);
-    }
-    Ok(found)
 }
 
 /// What follows the scheme, which is written in any case, and blanks (RFC 9110, 11.4).

@@ -1,9 +1,9 @@
 //! What the log says of a request: enough to know it again, and no token, wherever in its path one may stand.
 
 use crate::hub::auth::Auth;
-use crate::hub::endpoint::decode;
 use crate::wire::asked::Asked;
 use crate::wire::http::printable;
+use crate::wire::text::decode;
 
 /// A longer part of a path is not shown: tokens are longer, and parts of paths that somebody has typed are not.
 const PART_CHARACTERS_MAX: usize = 24;

@@ -9,18 +9,14 @@
 //! GET is told as it is, since an upgrade would not mend it. What must be known before tokens are
 //! looked at belongs between [`find`] and [`permit`].
 
-use std::borrow::Cow;
-
-use arrayvec::ArrayVec;
-use memchr::memchr;
-use percent_encoding::percent_decode_str;
-
 use crate::console::page::Page;
 use crate::hub::auth::{Auth, Permit};
 use crate::hub::credential::token_of;
 use crate::wire::action::{NAME_BYTES_MAX, NAMES_MAX, Since};
-use crate::wire::http::{Refusal, Request, split, split_once};
+use crate::wire::http::{Refusal, Request};
 use crate::wire::line::is_id;
+use crate::wire::query;
+use crate::wire::text::{decode, split, split_once};
 
 /// What can be asked for. Ids are percent-decoded and valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,8 +132,8 @@ impl Place<'_> {
             // These have parameters of their own, or none that mean anything.
             return Ok(Opening { endpoint, events: None, since: Since::Now, permit });
         }
-        let query = read_query(request.query.unwrap_or_default())?;
-        Ok(Opening { endpoint, events: query.events, since: query.since, permit })
+        let (events, since) = read_query(request.query)?;
+        Ok(Opening { endpoint, events, since, permit })
     }
 
     /// The endpoint, if the permit is for it.
@@ -232,65 +228,17 @@ fn read_id(raw: &str, which: &str) -> Result<String, Refusal> {
     }
 }
 
-/// The parameters that have a meaning.
-#[derive(Debug, Default)]
-struct Query {
-    events: Option<Vec<String>>,
-    since: Since,
-}
-
-fn read_query(query: &str) -> Result<Query, Refusal> {
-    let mut read = Query::default();
-    let mut seen: ArrayVec<Parameter, PARAMETERS> = ArrayVec::new();
-    for pair in split(query, b'&') {
-        let (name, value) = split_once(pair, b'=').unwrap_or((pair, ""));
-        let name = decode(name).ok_or_else(|| {
-            Refusal::bad_parameter("the name of a query parameter is not percent-encoded UTF-8")
-        })?;
-        let Some(parameter) = Parameter::of(&name) else {
-            continue;
-        };
-        if seen.contains(&parameter) {
-            return Err(Refusal::bad_parameter(format!("{name} was sent twice")));
-        }
-        seen.push(parameter);
-        let value = decode(value).ok_or_else(|| {
-            Refusal::bad_parameter(format!("the value of {name} is not percent-encoded UTF-8"))
-        })?;
-        match parameter {
-            Parameter::Events => read.events = read_events(&value)?,
-            Parameter::Since => {
-                let message = "since must be now, start, an event number, or minus a count";
-                read.since = Since::parse(&value).ok_or_else(|| Refusal::bad_parameter(message))?;
-            }
-            // Judged before, by whoever asks for one.
-            Parameter::Token | Parameter::ApiKey => {}
-        }
+/// The filter and where to start.
+fn read_query(query: Option<&str>) -> Result<(Option<Vec<String>>, Since), Refusal> {
+    if query::pairs(query.unwrap_or_default()).any(|(name, _)| name.is_none()) {
+        return Err(Refusal::bad_parameter("the name of a query parameter is not percent-encoded UTF-8"));
     }
-    Ok(read)
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Parameter {
-    Events,
-    Since,
-    Token,
-    ApiKey,
-}
-
-/// How many there are.
-const PARAMETERS: usize = 4;
-
-impl Parameter {
-    fn of(name: &str) -> Option<Parameter> {
-        match name {
-            "events" => Some(Parameter::Events),
-            "since" => Some(Parameter::Since),
-            "token" => Some(Parameter::Token),
-            "api_key" => Some(Parameter::ApiKey),
-            _ => None,
-        }
-    }
+    // Whoever asks for a token has judged it before; it must be well-formed for everybody.
+    let [events, since, _token, _api_key] = query::read(query, ["events", "since", "token", "api_key"])?;
+    let events = events.map_or(Ok(None), |names| read_events(&names))?;
+    let since = since.map_or(Some(Since::Now), |since| Since::parse(&since));
+    let message = "since must be now, start, an event number, or minus a count";
+    Ok((events, since.ok_or_else(|| Refusal::bad_parameter(message))?))
 }
 
 /// The names between the commas, which browsers percent-encode: so the value is decoded before it
@@ -317,23 +265,6 @@ fn read_events(value: &str) -> Result<Option<Vec<String>>, Refusal> {
         }
     }
     Ok(Some(names))
-}
-
-/// Percent-decodes (RFC 3986, 2.1); `None` for a percent sign without two hexadecimal digits, and
-/// for what is not UTF-8 afterwards. A plus stays a plus: it means a blank in HTML forms alone, and
-/// tokens may have one.
-pub fn decode(text: &str) -> Option<Cow<'_, str>> {
-    if memchr(b'%', text.as_bytes()).is_none() {
-        return Some(Cow::Borrowed(text));
-    }
-    let is_encoded = |rest: &str| match rest.as_bytes() {
-        [high, low, ..] => high.is_ascii_hexdigit() && low.is_ascii_hexdigit(),
-        _ => false,
-    };
-    if !text.split('%').skip(1).all(is_encoded) {
-        return None;
-    }
-    percent_decode_str(text).decode_utf8().ok()
 }
 
 #[cfg(test)]

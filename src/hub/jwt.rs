@@ -5,8 +5,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use data_encoding::BASE64URL_NOPAD;
 use jsonwebtoken::errors::Error;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
 use serde::de::IgnoredAny;
@@ -211,7 +210,7 @@ impl JwtKey {
 /// Whether the header has `crit`, whatever stands there: an extension that must be understood, and we understand none
 /// (RFC 7515, 4.1.11). None: it is no header.
 fn has_critical_extension(token: &str) -> Option<bool> {
-    let header = URL_SAFE_NO_PAD.decode(token.split('.').next()?).ok()?;
+    let header = BASE64URL_NOPAD.decode(token.split('.').next()?.as_bytes()).ok()?;
     Some(serde_json::from_slice::<Critical>(&header).ok()?.crit.is_some())
 }
 
@@ -285,8 +284,7 @@ pub fn sign(algorithm: JwtAlgorithm, file: &[u8], claims: &Claims) -> Result<Str
 
 #[cfg(test)]
 mod tests {
-    use base64::Engine;
-    use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+    use data_encoding::{BASE64, BASE64URL_NOPAD};
     use ring::rand::SystemRandom;
     use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
 
@@ -300,10 +298,10 @@ mod tests {
 
     /// A token of these claims, signed with [`SECRET`] as its header says.
     fn token_of(header: &str, claims: &str) -> String {
-        let [header, claims] = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part));
+        let [header, claims] = [header, claims].map(|part| BASE64URL_NOPAD.encode(part.as_bytes()));
         let message = format!("{header}.{claims}");
         let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, SECRET.trim_ascii_end());
-        let signature = URL_SAFE_NO_PAD.encode(ring::hmac::sign(&key, message.as_bytes()));
+        let signature = BASE64URL_NOPAD.encode(ring::hmac::sign(&key, message.as_bytes()).as_ref());
         format!("{message}.{signature}")
     }
 
@@ -316,7 +314,7 @@ mod tests {
     }
 
     fn pem(label: &str, der: &[u8]) -> Vec<u8> {
-        let text = STANDARD.encode(der);
+        let text = BASE64.encode(der);
         format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n").into_bytes()
     }
 
@@ -485,7 +483,7 @@ mod tests {
         // Who knows the public key must not be able to sign with it as if it were a secret.
         let (_, public) = keys(JwtAlgorithm::Es256);
         let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &public);
-        let signature = URL_SAFE_NO_PAD.encode(ring::hmac::sign(&key, message.as_bytes()));
+        let signature = BASE64URL_NOPAD.encode(ring::hmac::sign(&key, message.as_bytes()).as_ref());
         let key = JwtKey::new(JwtAlgorithm::Es256, &public).unwrap();
         assert_eq!(key.read(&format!("{message}.{signature}"), 0), Err(JwtFault::Bad));
     }

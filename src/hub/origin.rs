@@ -1,7 +1,8 @@
 //! Which web pages may connect. A browser tells a page's origin (RFC 6454, 7) and lets no page change it; other
 //! programs send none, or what they like, so this protects the people who browse and nobody else.
 
-use crate::wire::http::{Refusal, Request, split_once};
+use crate::wire::http::{Refusal, Request};
+use crate::wire::text::split_once;
 
 /// Lets in a request without `Origin`, one from a page of the very host and port that it asks, and one whose origin is
 /// in the list: `scheme://host[:port]`, `null` or `*`. Programs that are no browsers say what their library or its

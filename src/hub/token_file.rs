@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
+
 use crate::hub::auth::{Fingerprint, Issuer, Rights, Scopes, fingerprint};
 use crate::hub::pattern::Patterns;
 
@@ -112,22 +114,12 @@ fn read_token(word: &str) -> Result<Fingerprint, Fault> {
 }
 
 fn read_hash(digits: &str) -> Option<Fingerprint> {
-    let digit = |digit: &u8| char::from(*digit).to_digit(16).map(|value| value as u8);
-    let mut hash = Fingerprint::default();
-    let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
-    if pairs.len() != hash.len() || !rest.is_empty() {
-        return None;
-    }
-    for (byte, [high, low]) in hash.iter_mut().zip(pairs) {
-        *byte = digit(high)? << 4 | digit(low)?;
-    }
-    Some(hash)
+    HEXLOWER_PERMISSIVE.decode(digits.as_bytes()).ok()?.try_into().ok()
 }
 
 /// How a token is written that only its holder shall know.
 pub fn hashed(token: &str) -> String {
-    let digits = fingerprint(token.as_bytes()).map(|byte| format!("{byte:02x}"));
-    format!("sha256:{}", digits.concat())
+    format!("sha256:{}", HEXLOWER.encode(&fingerprint(token.as_bytes())))
 }
 
 fn add_scope(scopes: &mut Scopes, word: &str) -> Result<(), Fault> {

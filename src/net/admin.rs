@@ -36,7 +36,6 @@ pub mod connections;
 mod guests;
 mod jobs;
 mod process;
-pub mod query;
 mod visit;
 
 /// What is asked of a thread has to be there within this time.
@@ -49,6 +48,8 @@ const STACK_BYTES: usize = 256 << 10;
 const TURN_MAX: Duration = Duration::from_secs(1);
 /// Of the threads that tell how things stand, beside those that serve.
 pub const NICENESS: i32 = 10;
+/// Of a list.
+const ROWS_MAX: usize = 1_000_000;
 /// Of Prometheus' text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 

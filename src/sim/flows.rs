@@ -2,8 +2,9 @@
 
 use std::fmt;
 
+use fastrand::Rng;
+
 use super::moment::Moment;
-use super::random::Random;
 
 /// A graph of routines. The first one is the entry: it makes the records.
 pub struct Flow {
@@ -135,20 +136,20 @@ const fn routine(id: &'static str, class: &'static str, work: Work, targets: &'s
 
 impl Source {
     /// How many records a job makes.
-    pub fn records(self, random: &mut Random) -> u64 {
+    pub fn records(self, random: &mut Rng) -> u64 {
         match self {
-            Source::DataSet => 10 + random.below(30),
-            Source::Tracked => 1 + random.below(4),
-            Source::Blocks => 4 + random.below(12),
+            Source::DataSet => 10 + random.u64(..30),
+            Source::Tracked => 1 + random.u64(..4),
+            Source::Blocks => 4 + random.u64(..12),
         }
     }
 
     /// The text that a job's records have in common.
-    pub fn label(self, random: &mut Random) -> String {
+    pub fn label(self, random: &mut Rng) -> String {
         match self {
-            Source::DataSet => format!("rec{}-{}", random.below(4), random.below(100)),
+            Source::DataSet => format!("rec{}-{}", random.u64(..4), random.u64(..100)),
             Source::Tracked => {
-                ["hello", "b", "c", "p", "value_error", "INVALID rec"][random.index(6)].to_string()
+                ["hello", "b", "c", "p", "value_error", "INVALID rec"][random.usize(..6)].to_string()
             }
             Source::Blocks => "d".to_string(),
         }

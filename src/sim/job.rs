@@ -2,15 +2,16 @@
 
 use std::collections::VecDeque;
 
+use fastrand::Rng;
+
 use super::flows::{Flow, Message, Routine};
 use super::moment::Moment;
 use super::plan::Plan;
-use super::random::Random;
 use super::shapes::{self, BreakpointAt, Counts, Execution, Failure, Head};
 
 /// What all jobs of an engine share.
 pub struct World {
-    pub random: Random,
+    pub random: Rng,
     pub now: Moment,
     /// Events made so far: the engine's own time.
     pub tick: u64,
@@ -165,7 +166,7 @@ impl Job {
         }
         let has_calls = self.running.is_some() || !self.waiting.is_empty();
         let source_may_go = !self.source.is_done && self.waiting.len() < WAITING_MAX;
-        if source_may_go && (!has_calls || world.random.chance(0.3)) {
+        if source_may_go && (!has_calls || (world.random.f64() < 0.3)) {
             return self.make_record(world, out);
         }
         if !self.call_routines(world, out) {
@@ -195,7 +196,7 @@ impl Job {
                 next => next,
             };
         }
-        let left = world.random.below(5);
+        let left = world.random.u64(..5);
         self.wind_down(left);
     }
 
@@ -342,15 +343,15 @@ impl Job {
     fn goes_wrong(&self, call: &Call, world: &mut World) -> bool {
         // The first routine behind the source is the one that a bad record breaks.
         let is_fatal = self.plan.fails_at_record == Some(call.message.record) && call.routine == 1;
-        is_fatal || (call.attempt == 0 && world.random.chance(world.repeat_chance))
+        is_fatal || (call.attempt == 0 && (world.random.f64() < world.repeat_chance))
     }
 
-    fn stops_at(&mut self, routine: usize, on_slot: bool, random: &mut Random) -> bool {
+    fn stops_at(&mut self, routine: usize, on_slot: bool, random: &mut Rng) -> bool {
         let Some(breakpoint) = &mut self.plan.breakpoint else {
             return false;
         };
         let is_here = breakpoint.routine == routine && breakpoint.is_on_slot == on_slot;
-        if !is_here || breakpoint.hits_left == 0 || !random.chance(0.2) {
+        if !is_here || breakpoint.hits_left == 0 || random.f64() >= 0.2 {
             return false;
         }
         breakpoint.hits_left -= 1;
@@ -381,7 +382,7 @@ impl Job {
 
     fn resume_from_breakpoint(&mut self, world: &mut World, out: &mut String) {
         let breakpoint = self.plan.breakpoint.as_ref().expect("it stopped at one");
-        let step_mode = ["over", "into", "continue"][world.random.index(3)];
+        let step_mode = ["over", "into", "continue"][world.random.usize(..3)];
         shapes::breakpoint_resumed(out, self.head(world), &breakpoint.id, step_mode);
         self.count_event();
     }
@@ -389,7 +390,7 @@ impl Job {
     fn hold(&mut self, stage: Stage, world: &mut World) {
         let (least, most) = HOLD_TICKS;
         self.stage = stage;
-        self.held_until = world.tick + least + world.random.below(most - least);
+        self.held_until = world.tick + least + world.random.u64(..most - least);
     }
 
     fn entry(&self) -> &'static Routine {
@@ -412,8 +413,8 @@ impl Job {
     }
 }
 
-fn failure_of(routine: &Routine, message: &Message, random: &mut Random) -> Failure {
-    let (error_type, message) = match random.index(3) {
+fn failure_of(routine: &Routine, message: &Message, random: &mut Rng) -> Failure {
+    let (error_type, message) = match random.usize(..3) {
         0 => ("ValueError", format!("Invalid data format: index {}", message.index)),
         1 => {
             let class = routine.class;

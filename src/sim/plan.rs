@@ -1,7 +1,8 @@
 //! What will happen to a job, decided when it starts.
 
+use fastrand::Rng;
+
 use super::flows::Flow;
-use super::random::Random;
 use super::uuid;
 
 /// What will happen to the job besides its work, decided when it starts.
@@ -31,21 +32,21 @@ pub struct Breakpoint {
 const ENDLESS_RECORDS: u64 = 1_000_000_000;
 
 impl Plan {
-    pub fn new(flow: &Flow, fails: bool, random: &mut Random) -> Plan {
+    pub fn new(flow: &Flow, fails: bool, random: &mut Rng) -> Plan {
         let records = flow.source.records(random);
         Plan {
             label: flow.source.label(random),
             records,
             is_endless: false,
-            fails_at_record: fails.then(|| random.below(records)),
-            pauses_at: random.chance(0.15).then(|| 5 + random.below(60)),
-            cancelled_at: random.chance(0.05).then(|| 5 + random.below(100)),
-            breakpoint: random.chance(0.15).then(|| Breakpoint::new(flow, 3, random)),
+            fails_at_record: fails.then(|| random.u64(..records)),
+            pauses_at: (random.f64() < 0.15).then(|| 5 + random.u64(..60)),
+            cancelled_at: (random.f64() < 0.05).then(|| 5 + random.u64(..100)),
+            breakpoint: (random.f64() < 0.15).then(|| Breakpoint::new(flow, 3, random)),
         }
     }
 
     /// For a job that is there to be watched: it has everything but an end.
-    pub fn endless(flow: &Flow, random: &mut Random) -> Plan {
+    pub fn endless(flow: &Flow, random: &mut Rng) -> Plan {
         Plan {
             label: flow.source.label(random),
             records: ENDLESS_RECORDS,
@@ -59,11 +60,11 @@ impl Plan {
 }
 
 impl Breakpoint {
-    fn new(flow: &Flow, hits_max: u32, random: &mut Random) -> Breakpoint {
+    fn new(flow: &Flow, hits_max: u32, random: &mut Rng) -> Breakpoint {
         Breakpoint {
             id: uuid(random),
-            routine: 1 + random.index(flow.routines.len() - 1),
-            is_on_slot: random.chance(0.3),
+            routine: 1 + random.usize(..flow.routines.len() - 1),
+            is_on_slot: random.f64() < 0.3,
             hits_left: hits_max,
         }
     }

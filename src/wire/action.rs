@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::wire::frame::cut;
 use crate::wire::line::is_id;
+use crate::wire::text::digits;
 
 /// Bytes of one event name: as long as a publisher's `type` can be.
 pub const NAME_BYTES_MAX: usize = 64;
@@ -99,10 +100,8 @@ impl fmt::Display for Since {
     }
 }
 
-/// Digits alone, which `u64::from_str` does not insist on, and not beyond [`SEQ_MAX`].
 fn parse_number(text: &str) -> Option<u64> {
-    let is_digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|number| is_digits && *number <= SEQ_MAX)
+    digits(text).filter(|number| *number <= SEQ_MAX)
 }
 
 /// Why a message was not obeyed: what the client is told. Nothing has changed.

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use http::StatusCode;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 
@@ -44,7 +45,7 @@ pub enum Status {
 impl Status {
     /// The number of the status line.
     pub fn code(self) -> u16 {
-        self.row().0
+        self.row().0.as_u16()
     }
 
     /// The extra fields of the answer, each line with its CR LF.
@@ -52,39 +53,45 @@ impl Status {
         self.row().1
     }
 
-    fn row(self) -> (u16, &'static str) {
+    fn row(self) -> (StatusCode, &'static str) {
         match self {
-            Status::BadRequest => (400, ""),
+            Status::BadRequest => (StatusCode::BAD_REQUEST, ""),
             // RFC 9110, 11.6.1, asks for a challenge; RFC 6750, 3, for this one with a parameter, and
             // for a word (3.1) once a token was sent.
-            Status::TwoTokens => {
-                (400, "WWW-Authenticate: Bearer realm=\"luxcast\", error=\"invalid_request\"\r\n")
+            Status::TwoTokens => (
+                StatusCode::BAD_REQUEST,
+                "WWW-Authenticate: Bearer realm=\"luxcast\", error=\"invalid_request\"\r\n",
+            ),
+            Status::Unauthorized => {
+                (StatusCode::UNAUTHORIZED, "WWW-Authenticate: Bearer realm=\"luxcast\"\r\n")
             }
-            Status::Unauthorized => (401, "WWW-Authenticate: Bearer realm=\"luxcast\"\r\n"),
-            Status::BadToken => {
-                (401, "WWW-Authenticate: Bearer realm=\"luxcast\", error=\"invalid_token\"\r\n")
-            }
-            Status::Forbidden => (403, ""),
-            Status::ForbiddenScope => {
-                (403, "WWW-Authenticate: Bearer realm=\"luxcast\", error=\"insufficient_scope\"\r\n")
-            }
-            Status::NotFound => (404, ""),
-            Status::MethodNotAllowed => (405, "Allow: GET\r\n"),
-            Status::NeitherGetNorHead => (405, "Allow: GET, HEAD\r\n"),
-            Status::RequestTimeout => (408, ""),
-            Status::TargetTooLarge => (414, ""),
-            Status::Misdirected => (421, ""),
+            Status::BadToken => (
+                StatusCode::UNAUTHORIZED,
+                "WWW-Authenticate: Bearer realm=\"luxcast\", error=\"invalid_token\"\r\n",
+            ),
+            Status::Forbidden => (StatusCode::FORBIDDEN, ""),
+            Status::ForbiddenScope => (
+                StatusCode::FORBIDDEN,
+                "WWW-Authenticate: Bearer realm=\"luxcast\", error=\"insufficient_scope\"\r\n",
+            ),
+            Status::NotFound => (StatusCode::NOT_FOUND, ""),
+            Status::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "Allow: GET\r\n"),
+            Status::NeitherGetNorHead => (StatusCode::METHOD_NOT_ALLOWED, "Allow: GET, HEAD\r\n"),
+            Status::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, ""),
+            Status::TargetTooLarge => (StatusCode::URI_TOO_LONG, ""),
+            Status::Misdirected => (StatusCode::MISDIRECTED_REQUEST, ""),
             // RFC 6455, 4.4, asks for the version; RFC 9110, 15.5.22, for Upgrade, and 7.8 for its
             // name in Connection, which may stand on several lines.
-            Status::UpgradeRequired => {
-                (426, "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n")
-            }
+            Status::UpgradeRequired => (
+                StatusCode::UPGRADE_REQUIRED,
+                "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n",
+            ),
             // Rates are counted by the second.
-            Status::TooManyRequests => (429, "Retry-After: 1\r\n"),
-            Status::HeadTooLarge => (431, ""),
+            Status::TooManyRequests => (StatusCode::TOO_MANY_REQUESTS, "Retry-After: 1\r\n"),
+            Status::HeadTooLarge => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, ""),
             // As long as the longest wait that draining asks of watchers in general.
-            Status::Unavailable => (503, "Retry-After: 5\r\n"),
-            Status::HttpVersion => (505, ""),
+            Status::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "Retry-After: 5\r\n"),
+            Status::HttpVersion => (StatusCode::HTTP_VERSION_NOT_SUPPORTED, ""),
         }
     }
 }
@@ -316,7 +323,7 @@ pub fn write_refusal(out: &mut Vec<u8>, refusal: &Refusal, unix_micros: i64) {
     let is_known = !refusal.is_of_head || status != Status::MethodNotAllowed;
     let length = is_known.then_some(body.len());
     let fields = [NO_STORE, status.fields()].concat();
-    write_head(out, status.code(), &fields, Some("application/json"), length, unix_micros);
+    write_head(out, status.row().0, &fields, Some("application/json"), length, unix_micros);
     if !refusal.is_of_head {
         out.extend_from_slice(&body);
     }
@@ -324,7 +331,7 @@ pub fn write_refusal(out: &mut Vec<u8>, refusal: &Refusal, unix_micros: i64) {
 
 /// Appends a whole 200 that closes the connection; to a HEAD without the body (RFC 9110, 9.3.2). `unix_micros` is now.
 pub fn write_ok(out: &mut Vec<u8>, method: &str, content_type: &str, body: &[u8], unix_micros: i64) {
-    write_head(out, 200, NO_STORE, Some(content_type), Some(body.len()), unix_micros);
+    write_head(out, StatusCode::OK, NO_STORE, Some(content_type), Some(body.len()), unix_micros);
     if method != "HEAD" {
         out.extend_from_slice(body);
     }
@@ -334,7 +341,7 @@ pub fn write_ok(out: &mut Vec<u8>, method: &str, content_type: &str, body: &[u8]
 /// cached; `body_length` is that of the answer to a GET, none where that is not told; `unix_micros` is now.
 pub fn write_head(
     out: &mut Vec<u8>,
-    status: u16,
+    status: StatusCode,
     fields: &str,
     content_type: Option<&str>,
     body_length: Option<usize>,
@@ -342,9 +349,10 @@ pub fn write_head(
 ) {
     let content_type = content_type.map(|name| format!("Content-Type: {name}\r\n")).unwrap_or_default();
     let length = body_length.map(|length| format!("Content-Length: {length}\r\n")).unwrap_or_default();
-    let (phrase, date) = (phrase(status), date(unix_micros));
+    let date = date(unix_micros);
+    // A status is shown with its reason phrase.
     let head = format!(
-        "HTTP/1.1 {status} {phrase}\r\nDate: {date}\r\n{fields}Connection: close\r\n{content_type}{length}\r\n"
+        "HTTP/1.1 {status}\r\nDate: {date}\r\n{fields}Connection: close\r\n{content_type}{length}\r\n"
     );
     out.extend_from_slice(head.as_bytes());
 }
@@ -354,30 +362,6 @@ fn date(unix_micros: i64) -> String {
     let now = Timestamp::from_microsecond(unix_micros).unwrap_or(Timestamp::UNIX_EPOCH);
     let printed = DateTimePrinter::new().timestamp_to_rfc9110_string(&now);
     printed.expect("the clock shows a year of four digits")
-}
-
-/// The reason phrase (RFC 9110, 15); empty, which RFC 9112, 4, allows, for a status that is not in
-/// use.
-fn phrase(status: u16) -> &'static str {
-    match status {
-        200 => "OK",
-        304 => "Not Modified",
-        308 => "Permanent Redirect",
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
-        414 => "URI Too Long",
-        421 => "Misdirected Request",
-        426 => "Upgrade Required",
-        429 => "Too Many Requests",
-        431 => "Request Header Fields Too Large",
-        503 => "Service Unavailable",
-        505 => "HTTP Version Not Supported",
-        _ => "",
-    }
 }
 
 #[cfg(test)]
@@ -510,7 +494,7 @@ mod tests {
         ];
         for (refusal, status, code) in rows {
             assert_eq!((refusal.status.code(), refusal.code), (status, code));
-            assert!(!super::phrase(status).is_empty());
+            assert!(refusal.status.row().0.canonical_reason().is_some(), "{status}");
         }
     }
 

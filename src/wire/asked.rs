@@ -40,10 +40,7 @@ fn is_method(word: &[u8]) -> bool {
 
 /// The text up to the first byte that is none.
 fn valid_text(bytes: &[u8]) -> &str {
-    match str::from_utf8(bytes) {
-        Ok(text) => text,
-        Err(error) => str::from_utf8(&bytes[..error.valid_up_to()]).expect("so far it is text"),
-    }
+    bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid())
 }
 
 /// Without an authority, in which a password may stand, and without query and fragment.

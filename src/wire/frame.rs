@@ -74,11 +74,7 @@ pub fn write_pong(out: &mut Vec<u8>, payload: &[u8]) {
 /// The longest beginning of `text` that has at most `bytes_max` bytes and ends between two
 /// characters.
 pub fn cut(text: &str, bytes_max: usize) -> &str {
-    let mut end = text.len().min(bytes_max);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
+    &text[..text.floor_char_boundary(bytes_max)]
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use memchr::{memchr, memchr_iter};
 pub use crate::wire::answer::{
     FIELDS_MAX, Refusal, Status, TARGET_BYTES_MAX, printable, write_ok, write_refusal,
 };
+use crate::wire::text::{digits, split_once};
 
 /// Bounds of a request head.
 #[derive(Clone, Copy, Debug)]
@@ -343,18 +344,17 @@ fn check_length(method: &str, content_length: Field<'_>) -> Result<(), Refusal> 
     }
 }
 
-/// RFC 9112, 3.2: Host is required, but in HTTP/1.0.
 /// The port of an authority, if it has one, is a number of 16 bits (RFC 3986, 3.2.3; RFC 9293, 3.1).
 fn has_good_port(host: &str) -> bool {
     match host.rsplit_once(':') {
         Some((_, port)) if !port.ends_with(']') => {
-            port.bytes().all(|digit| digit.is_ascii_digit())
-                && (port.is_empty() || port.parse::<u16>().is_ok())
+            port.is_empty() || digits(port).is_some_and(|port| u16::try_from(port).is_ok())
         }
         _ => true,
     }
 }
 
+/// RFC 9112, 3.2: Host is required, but in HTTP/1.0.
 fn check_host(host: Option<&str>, is_http_1_0: bool) -> Result<(), Refusal> {
     match host {
         Some(host) if !is_host(host) || !has_good_port(host) => {
@@ -455,24 +455,6 @@ const HOST_BYTES: [bool; 256] = {
     }
     table
 };
-
-/// `str::split_once` for one ASCII byte, by memchr: std's own search of characters takes several times as long.
-pub fn split_once(text: &str, byte: u8) -> Option<(&str, &str)> {
-    debug_assert!(byte.is_ascii());
-    memchr(byte, text.as_bytes()).map(|place| (&text[..place], &text[place + 1..]))
-}
-
-/// `str::split`, likewise.
-pub fn split(text: &str, byte: u8) -> impl Iterator<Item = &str> {
-    let mut rest = Some(text);
-    std::iter::from_fn(move || match split_once(rest?, byte) {
-        Some((item, behind)) => {
-            rest = Some(behind);
-            Some(item)
-        }
-        None => rest.take(),
-    })
-}
 
 #[cfg(test)]
 mod tests {

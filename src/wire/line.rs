@@ -455,6 +455,7 @@ mod tests {
     use std::collections::HashSet;
     use std::fmt;
 
+    use fastrand::Rng;
     use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
     use serde_json::value::RawValue;
 
@@ -1049,14 +1050,7 @@ mod tests {
         Ok((kind, job_id, flow_id))
     }
 
-    fn random(state: &mut u64, below: usize) -> usize {
-        *state ^= *state << 13;
-        *state ^= *state >> 7;
-        *state ^= *state << 17;
-        (*state >> 11) as usize % below
-    }
-
-    fn mutate(line: &mut Vec<u8>, state: &mut u64) {
+    fn mutate(line: &mut Vec<u8>, random: &mut Rng) {
         const PIECES: &[&[u8]] = &[
             b"\"",
             b"\\",
@@ -1114,21 +1108,21 @@ mod tests {
             b"//",
             b"NaN",
         ];
-        for _ in 0..=random(state, 4) / 3 {
-            let at = random(state, line.len() + 1);
-            let piece = PIECES[random(state, PIECES.len())];
-            match random(state, 6) {
+        for _ in 0..=random.usize(..4) / 3 {
+            let at = random.usize(..line.len() + 1);
+            let piece = PIECES[random.usize(..PIECES.len())];
+            match random.usize(..6) {
                 0 | 1 => drop(line.splice(at..at, piece.iter().copied())),
                 2 => {
                     let end = (at + piece.len()).min(line.len());
                     drop(line.splice(at..end, piece.iter().copied()));
                 }
-                3 if at < line.len() => line[at] ^= 1 << random(state, 8),
-                4 => drop(line.drain(at..(at + 1 + random(state, 4)).min(line.len()))),
+                3 if at < line.len() => line[at] ^= 1 << random.usize(..8),
+                4 => drop(line.drain(at..(at + 1 + random.usize(..4)).min(line.len()))),
                 _ => {
-                    let end = (at + random(state, 40)).min(line.len());
+                    let end = (at + random.usize(..40)).min(line.len());
                     let copy = line[at..end].to_vec();
-                    let to = random(state, line.len() + 1);
+                    let to = random.usize(..line.len() + 1);
                     drop(line.splice(to..to, copy));
                 }
             }
@@ -1149,11 +1143,11 @@ mod tests {
         ];
         const ROUNDS: usize = 100_000;
         let mut reader = LineReader::new(DEPTH_MAX);
-        let mut state = 0x9e37_79b9_7f4a_7c15;
+        let mut random = Rng::with_seed(1);
         let (mut accepted, mut refused) = (0, 0);
         for round in 0..ROUNDS {
             let mut line = SEEDS[round % SEEDS.len()].as_bytes().to_vec();
-            mutate(&mut line, &mut state);
+            mutate(&mut line, &mut random);
             let line = &line[trim(&line)];
             if line.is_empty() {
                 continue;

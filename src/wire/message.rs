@@ -351,6 +351,7 @@ mod tests {
     use super::{Decoder, Flow, MessageLimits, MessageReader, is_close_code, unmask};
     use crate::close::CloseReason;
     use crate::wire::frame::{BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT};
+    use fastrand::Rng;
     use tungstenite::protocol::frame::coding::CloseCode;
 
     const LIMITS: MessageLimits = MessageLimits { message_bytes_max: 300, fragments_max: 8 };
@@ -632,69 +633,52 @@ mod tests {
         }
     }
 
-    /// splitmix64: small, and the same on every machine.
-    struct Random(u64);
-
-    impl Random {
-        fn next(&mut self) -> u64 {
-            self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-            let mut word = self.0;
-            word = (word ^ (word >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-            word = (word ^ (word >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-            word ^ (word >> 31)
+    fn payload(random: &mut Rng, length: usize) -> Vec<u8> {
+        let text: Vec<u8> = "aä€💩".bytes().cycle().skip(random.usize(..10)).take(length).collect();
+        match random.usize(..3) {
+            0 => (0..length).map(|_| random.u8(..)).collect(),
+            1 => text,
+            _ => vec![b'x'; length],
         }
+    }
 
-        fn below(&mut self, bound: usize) -> usize {
-            (self.next() % bound as u64) as usize
-        }
-
-        fn payload(&mut self, length: usize) -> Vec<u8> {
-            let text: Vec<u8> = "aä€💩".bytes().cycle().skip(self.below(10)).take(length).collect();
-            match self.below(3) {
-                0 => (0..length).map(|_| self.next() as u8).collect(),
-                1 => text,
-                _ => vec![b'x'; length],
+    /// Frames that mostly make sense, at times with one byte changed.
+    fn stream(random: &mut Rng) -> Vec<u8> {
+        let mut stream = Vec::new();
+        let mut is_inside = false;
+        for _ in 0..1 + random.usize(..6) {
+            let fin = [0, FIN][random.usize(..2)];
+            let length = [0, 1, 2, 3, 7, 20, 124, 125, 126, 130, 299, 300, 301][random.usize(..13)];
+            let (first, length) = match random.usize(..8) {
+                0 => (FIN | PING, length.min(125)),
+                1 => (FIN | PONG, length.min(125)),
+                _ if is_inside => (fin | CONTINUATION, length),
+                2..=5 => (fin | TEXT, length),
+                6 => (fin | BINARY, length),
+                _ => (FIN | CLOSE, length.min(125)),
+            };
+            let mut payload = payload(random, length);
+            if first == FIN | CLOSE && length >= 2 && random.usize(..4) > 0 {
+                payload[..2].copy_from_slice(&[3, 0xE8]);
             }
-        }
-
-        /// Frames that mostly make sense, at times with one byte changed.
-        fn stream(&mut self) -> Vec<u8> {
-            let mut stream = Vec::new();
-            let mut is_inside = false;
-            for _ in 0..1 + self.below(6) {
-                let fin = [0, FIN][self.below(2)];
-                let length = [0, 1, 2, 3, 7, 20, 124, 125, 126, 130, 299, 300, 301][self.below(13)];
-                let (first, length) = match self.below(8) {
-                    0 => (FIN | PING, length.min(125)),
-                    1 => (FIN | PONG, length.min(125)),
-                    _ if is_inside => (fin | CONTINUATION, length),
-                    2..=5 => (fin | TEXT, length),
-                    6 => (fin | BINARY, length),
-                    _ => (FIN | CLOSE, length.min(125)),
-                };
-                let mut payload = self.payload(length);
-                if first == FIN | CLOSE && length >= 2 && self.below(4) > 0 {
-                    payload[..2].copy_from_slice(&[3, 0xE8]);
-                }
-                if first & 0x08 == 0 {
-                    is_inside = first & FIN == 0;
-                }
-                stream.extend(frame(first, &payload));
+            if first & 0x08 == 0 {
+                is_inside = first & FIN == 0;
             }
-            if self.below(3) == 0 {
-                let place = self.below(stream.len());
-                stream[place] = self.next() as u8;
-            }
-            stream
+            stream.extend(frame(first, &payload));
         }
+        if random.usize(..3) == 0 {
+            let place = random.usize(..stream.len());
+            stream[place] = random.u8(..);
+        }
+        stream
     }
 
     #[test]
     fn every_split_of_a_stream_gives_the_same() {
         let mut failures = 0;
         for seed in 0..1000 {
-            let mut random = Random(seed);
-            let stream = random.stream();
+            let mut random = Rng::with_seed(seed);
+            let stream = stream(&mut random);
             let whole = read(&stream);
             failures += usize::from(whole.1.is_err());
             for place in 0..=stream.len() {
@@ -706,7 +690,7 @@ mod tests {
                 );
             }
             for _ in 0..10 {
-                let mut places: Vec<usize> = (0..4).map(|_| random.below(stream.len() + 1)).collect();
+                let mut places: Vec<usize> = (0..4).map(|_| random.usize(..stream.len() + 1)).collect();
                 places.extend([0, stream.len()]);
                 places.sort_unstable();
                 let pieces = places.windows(2).map(|pair| &stream[pair[0]..pair[1]]);

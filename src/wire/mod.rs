@@ -15,5 +15,7 @@ pub mod message;
 pub mod notice;
 mod number;
 pub mod page;
+pub mod query;
 pub mod reply;
 pub mod stamp;
+pub mod text;

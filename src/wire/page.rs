@@ -1,5 +1,7 @@
 //! How the live page and its files are answered: fields that keep a browser strict, and nothing sent twice.
 
+use http::StatusCode;
+
 use crate::console::Asset;
 use crate::console::page::Page;
 use crate::wire::answer::{NO_STORE, write_head};
@@ -17,7 +19,7 @@ const STRICT_FIELDS: &str = "Content-Security-Policy: default-src 'none'; script
 /// The head of an answer that was made for one client, as JSON.
 pub fn write_data_head(out: &mut Vec<u8>, body_length: usize, unix_micros: i64) {
     let fields = [STRICT_FIELDS, NO_STORE].concat();
-    write_head(out, 200, &fields, Some("application/json"), Some(body_length), unix_micros);
+    write_head(out, StatusCode::OK, &fields, Some("application/json"), Some(body_length), unix_micros);
 }
 
 /// An answer: its head, and the body that goes out behind it.
@@ -40,7 +42,7 @@ fn lead_in(request: &Request<'_>, unix_micros: i64) -> PageAnswer {
     let query = request.query.map(|query| format!("?{query}")).unwrap_or_default();
     let mut head = Vec::new();
     let fields = format!("{STRICT_FIELDS}Cache-Control: no-cache\r\nLocation: console/{query}\r\n");
-    write_head(&mut head, 308, &fields, None, Some(0), unix_micros);
+    write_head(&mut head, StatusCode::PERMANENT_REDIRECT, &fields, None, Some(0), unix_micros);
     PageAnswer { head, body: b"" }
 }
 
@@ -52,14 +54,14 @@ fn send(asset: &'static Asset, request: &Request<'_>, unix_micros: i64) -> PageA
     let mut head = Vec::new();
     if request.if_none_match.is_some_and(|tags| has_tag(tags, tag)) {
         // Without a body, and a length would be the one of a 200 (RFC 9110, 8.6).
-        write_head(&mut head, 304, &fields, None, None, unix_micros);
+        write_head(&mut head, StatusCode::NOT_MODIFIED, &fields, None, None, unix_micros);
         return PageAnswer { head, body: b"" };
     }
     let (body, fields) = match request.accepts_gzip() {
         true => (asset.gzip, fields + "Content-Encoding: gzip\r\n"),
         false => (asset.plain, fields),
     };
-    write_head(&mut head, 200, &fields, Some(asset.content_type), Some(body.len()), unix_micros);
+    write_head(&mut head, StatusCode::OK, &fields, Some(asset.content_type), Some(body.len()), unix_micros);
     // RFC 9110, 9.3.2: a HEAD is told what a GET would be.
     PageAnswer { head, body: if request.method == "HEAD" { b"" } else { body } }
 }

@@ -7,8 +7,7 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use data_encoding::BASE64URL_NOPAD;
 use luxcast::config::JwtAlgorithm;
 use luxcast::hub::jwt::{Claims, sign};
 use serde_json::{Value, json};
@@ -85,13 +84,13 @@ fn unix_seconds() -> u64 {
 }
 
 fn forged(header: &str, claims: &str, signature: &[u8]) -> String {
-    [header.as_bytes(), claims.as_bytes(), signature].map(|part| URL_SAFE_NO_PAD.encode(part)).join(".")
+    [header.as_bytes(), claims.as_bytes(), signature].map(|part| BASE64URL_NOPAD.encode(part)).join(".")
 }
 
 fn forged_with_secret(header: &str, claims: &str, secret: &[u8]) -> String {
-    let message = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
+    let message = [header, claims].map(|part| BASE64URL_NOPAD.encode(part.as_bytes())).join(".");
     let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret);
-    let signature = URL_SAFE_NO_PAD.encode(ring::hmac::sign(&key, message.as_bytes()));
+    let signature = BASE64URL_NOPAD.encode(ring::hmac::sign(&key, message.as_bytes()).as_ref());
     format!("{message}.{signature}")
 }
 
@@ -295,9 +294,9 @@ fn jwt_of_each_algorithm_open_what_they_say() {
         assert_eq!(at(&daemon, &sign(claims(600, 60))), "401 unauthorized", "{name}: not yet valid");
         // Tampered with: claims, signature, header, and the signature of another token.
         let parts: Vec<&str> = token.split('.').collect();
-        let more = URL_SAFE_NO_PAD.encode(r#"{"jobs":["*"],"all":true}"#);
+        let more = BASE64URL_NOPAD.encode(br#"{"jobs":["*"],"all":true}"#);
         let other = sign(claims(600, 0));
-        let none = URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#);
+        let none = BASE64URL_NOPAD.encode(br#"{"alg":"none"}"#);
         for wrong in [
             format!("{}.{more}.{}", parts[0], parts[2]),
             format!("{}.{}.{}", parts[0], parts[1], other.rsplit('.').next().unwrap()),

@@ -12,10 +12,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
 use serde_json::Value;
 
 use crate::harness::oracle::{Names, Seen, Topic, overseer, read_stream};
-use crate::harness::random::Random;
 use crate::harness::transcript::Transcript;
 use crate::harness::{Client, Daemon, numbered, seq_of};
 
@@ -134,16 +134,16 @@ fn publish(daemon: &Daemon, corpus: &[Line], publisher: usize) -> JoinHandle<()>
     let own = corpus.iter().filter(|line| publisher_of(&line.job_id) == publisher);
     let lines: Vec<String> = own.map(|line| line.text.clone()).collect();
     let mut feed = daemon.acked_feed();
-    let mut random = Random::new(publisher as u64);
+    let mut random = Rng::with_seed(publisher as u64);
     thread::spawn(move || {
         for _ in 0..ROUNDS {
             let mut lines = lines.as_slice();
             while !lines.is_empty() {
-                let (now, later) = lines.split_at((1 + random.below(80) as usize).min(lines.len()));
+                let (now, later) = lines.split_at((1 + random.usize(..80)).min(lines.len()));
                 feed.lines(now.iter().map(String::as_str));
                 lines = later;
                 // The pace of an engine, so that clients come and go meanwhile.
-                thread::sleep(Duration::from_millis(random.below(40)));
+                thread::sleep(Duration::from_millis(random.u64(..40)));
             }
         }
         assert!(feed.sync().is_empty());
@@ -190,10 +190,10 @@ fn start_residents(address: SocketAddr, topics: &Arc<Vec<Topic>>) -> Vec<JoinHan
         thread::spawn(move || {
             let topic = topics[topic].clone();
             let mut client = Client::connect(address, &path_of(&topic, &names));
-            let mut random = Random::new(100 + index as u64);
+            let mut random = Rng::with_seed(100 + index as u64);
             let mut texts = Vec::new();
             // Every second one is content with what it has.
-            let mut until_change = if index % 2 == 0 { 50 + random.below(300) } else { u64::MAX };
+            let mut until_change = if index % 2 == 0 { 50 + random.u64(..300) } else { u64::MAX };
             loop {
                 match client.read() {
                     Ok(tungstenite::Message::Text(text)) => texts.push(text.as_str().to_owned()),
@@ -203,7 +203,7 @@ fn start_residents(address: SocketAddr, topics: &Arc<Vec<Topic>>) -> Vec<JoinHan
                 }
                 until_change = until_change.saturating_sub(1);
                 if until_change == 0 {
-                    until_change = 50 + random.below(300);
+                    until_change = 50 + random.u64(..300);
                     // When the daemon says goodbye it takes no more.
                     let _ = client.socket.send(tungstenite::Message::text(filter_change(&mut random)));
                 }
@@ -221,9 +221,9 @@ fn path_of(topic: &Topic, names: &Names) -> String {
     }
 }
 
-fn filter_change(random: &mut Random) -> String {
-    let names: Vec<&str> = (0..random.below(4)).map(|_| *random.choose(&NAMES)).collect();
-    match random.below(3) {
+fn filter_change(random: &mut Rng) -> String {
+    let names: Vec<&str> = (0..random.u64(..4)).map(|_| NAMES[random.usize(..NAMES.len())]).collect();
+    match random.u64(..3) {
         0 => r#"{"action":"subscribe_all"}"#.to_owned(),
         1 => format!(r#"{{"action":"subscribe","events":{}}}"#, serde_json::json!(names)),
         _ => format!(r#"{{"action":"unsubscribe","events":{}}}"#, serde_json::json!(names)),
@@ -238,19 +238,19 @@ fn visit(
     guest: u64,
     is_over: &AtomicBool,
 ) -> Vec<Transcript> {
-    let mut random = Random::new(1_000 + guest);
+    let mut random = Rng::with_seed(1_000 + guest);
     let mut transcripts = Vec::new();
     let mut newest = before;
     while !is_over.load(Ordering::SeqCst) {
-        let topic = random.choose(topics).clone();
-        let names = match random.below(3) {
-            0 => Names::Only((0..3).map(|_| (*random.choose(&NAMES)).to_owned()).collect()),
+        let topic = topics[random.usize(..topics.len())].clone();
+        let names = match random.u64(..3) {
+            0 => Names::Only((0..3).map(|_| NAMES[random.usize(..NAMES.len())].to_owned()).collect()),
             _ => Names::All,
         };
-        let since = match random.below(3) {
+        let since = match random.u64(..3) {
             0 => None,
             1 => Some(0),
-            _ => Some(before + random.below(newest - before + 1)),
+            _ => Some(before + random.u64(..newest - before + 1)),
         };
         let mut path = path_of(&topic, &names);
         let separator = if path.contains('?') { '&' } else { '?' };
@@ -261,9 +261,9 @@ fn visit(
         }
         let mut client = Client::connect(address, &path);
         let mut texts = vec![client.text()];
-        let mut left = random.below(1_500);
-        let until = Instant::now() + Duration::from_millis(random.below(500));
-        let change_at = if random.below(3) == 0 { random.below(500) } else { u64::MAX };
+        let mut left = random.u64(..1_500);
+        let until = Instant::now() + Duration::from_millis(random.u64(..500));
+        let change_at = if random.u64(..3) == 0 { random.u64(..500) } else { u64::MAX };
         // A ping, at the latest, comes with each heartbeat, so nobody waits long.
         while left > 0 && Instant::now() < until {
             if left == change_at {
@@ -274,7 +274,7 @@ fn visit(
             texts.push(text);
             left -= 1;
         }
-        if random.below(2) == 0 {
+        if random.bool() {
             let _ = client.socket.close(None);
         }
         let name = format!("guest {guest}, visit {}", transcripts.len());

@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 use crate::harness::daemon::Gathered;
@@ -85,7 +86,7 @@ impl Prometheus {
 
     /// The values of an expression now.
     fn query(&self, expression: &str) -> Vec<Value> {
-        let encoded: String = expression.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let encoded = utf8_percent_encode(expression, NON_ALPHANUMERIC);
         let data = self.get(&format!("query?query={encoded}"));
         data["result"].as_array().unwrap_or_else(|| panic!("{expression}: {data}")).clone()
     }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use fastrand::Rng;
 use serde_json::Value;
 
 use crate::harness::oracle::{Names, Seen, Topic, read_stream};
-use crate::harness::random::Random;
 use crate::harness::{Client, Daemon, seq_of};
 
 const PUBLISHERS: u64 = 3;
@@ -23,7 +23,7 @@ fn watch_in_pieces(
     seed: u64,
     is_over: &AtomicBool,
 ) -> (Vec<String>, u64) {
-    let mut random = Random::new(seed);
+    let mut random = Rng::with_seed(seed);
     let mut texts = Vec::new();
     let mut cuts = 0;
     loop {
@@ -32,7 +32,7 @@ fn watch_in_pieces(
         let is_last = is_over.load(Ordering::SeqCst);
         let mut watcher = Client::connect(address, &format!("{path}{separator}since={last}"));
         let newest = watcher.connected();
-        let mut left = if is_last { u64::MAX } else { random.below(3_000) };
+        let mut left = if is_last { u64::MAX } else { random.u64(..3_000) };
         while left > 0 && (is_last || !is_over.load(Ordering::SeqCst)) {
             if is_last && last >= newest {
                 return (texts, cuts);
@@ -50,7 +50,7 @@ fn watch_in_pieces(
             left -= 1;
         }
         cuts += 1;
-        match random.below(3) {
+        match random.u64(..3) {
             0 => drop(watcher.socket.close(None)),
             1 => drop(watcher.socket.get_ref().shutdown(Shutdown::Both)),
             _ => {}
@@ -88,13 +88,13 @@ fn the_pieces_of_a_watcher_that_comes_back_have_no_hole_and_no_duplicate() {
         .map(|publisher| {
             let mut feed = daemon.acked_feed();
             thread::spawn(move || {
-                let mut random = Random::new(publisher + 1);
+                let mut random = Rng::with_seed(publisher + 1);
                 let mut number = 0;
                 while number < EVENTS_EACH {
-                    let count = (1 + random.below(400)).min(EVENTS_EACH - number);
+                    let count = (1 + random.u64(..400)).min(EVENTS_EACH - number);
                     let lines: Vec<String> = (number..number + count)
                         .map(|number| {
-                            let job = random.below(JOBS);
+                            let job = random.u64(..JOBS);
                             let kind = ["x", "y", "job_x", "x", "rare"][if number % 50 == 0 { 4 } else { number as usize % 4 }];
                             format!(r#"{{"type":"{kind}","job_id":"job-{job}","flow_id":"flow","p":{publisher},"n":{number}}}"#)
                         })

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use fastrand::Rng;
+
 use crate::check::{NAMES, Names, Since, Topic};
 use crate::lines::{FLOWS, JobId};
-use crate::random::Random;
 use crate::stream::Stream;
 use crate::watcher::{Ending, Pace, Plan, Wish};
 
@@ -16,51 +17,51 @@ const OLD: u64 = 60_000;
 const STUBBORN_LIFE: Duration = Duration::from_secs(25);
 
 /// One in so many.
-pub fn one_in(random: &mut Random, count: u64) -> bool {
-    random.below(count) == 0
+pub fn one_in(random: &mut Rng, count: u64) -> bool {
+    random.u64(..count) == 0
 }
 
 /// A job that had an event lately, long ago, or not yet.
-pub fn job(random: &mut Random, stream: &Stream) -> JobId {
+pub fn job(random: &mut Rng, stream: &Stream) -> JobId {
     let reach = if one_in(random, 10) { OLD } else { RECENT };
-    let seq = stream.newest().saturating_sub(random.below(reach)).max(stream.first());
+    let seq = stream.newest().saturating_sub(random.u64(..reach)).max(stream.first());
     let Some(record) = stream.get(seq) else {
         return JobId { publisher: 0, number: 0 };
     };
-    let later = if one_in(random, 5) { random.below(6) as u32 } else { 0 };
+    let later = if one_in(random, 5) { random.u32(..6) } else { 0 };
     JobId { number: record.job.number + later, ..record.job }
 }
 
-fn since(random: &mut Random, stream: &Stream) -> Since {
-    match random.below(20) {
+fn since(random: &mut Rng, stream: &Stream) -> Since {
+    match random.u64(..20) {
         0..=8 => Since::Now,
-        9..=12 => Since::After(stream.newest().saturating_sub(random.below(8_000)).max(stream.first() - 1)),
+        9..=12 => Since::After(stream.newest().saturating_sub(random.u64(..8_000)).max(stream.first() - 1)),
         13..=15 => Since::Start,
-        _ => Since::Last(1 + random.below(300)),
+        _ => Since::Last(1 + random.u64(..300)),
     }
 }
 
-pub fn names(random: &mut Random) -> u16 {
-    (0..1 + random.below(3)).fold(0, |names, _| names | 1 << random.below(NAMES.len() as u64))
+pub fn names(random: &mut Rng) -> u16 {
+    (0..1 + random.u64(..3)).fold(0, |names, _| names | 1 << random.u64(..NAMES.len() as u64))
 }
 
-fn pace(random: &mut Random) -> Pace {
-    match random.below(100) {
+fn pace(random: &mut Rng) -> Pace {
+    match random.u64(..100) {
         0..=84 => Pace::Fast,
-        85..=95 => Pace::Slow(2_000 + random.below(4_000) as usize),
+        85..=95 => Pace::Slow(2_000 + random.usize(..4_000)),
         _ => Pace::Never,
     }
 }
 
 /// A watcher of something, or one that comes back to where it stood.
-pub fn plan(random: &mut Random, stream: &Stream, comebacks: &mut Vec<(Topic, u64)>) -> Plan {
-    let topic = match random.below(20) {
+pub fn plan(random: &mut Rng, stream: &Stream, comebacks: &mut Vec<(Topic, u64)>) -> Plan {
+    let topic = match random.u64(..20) {
         0 => Topic::All,
-        1..=5 => Topic::Flow(random.below(FLOWS)),
+        1..=5 => Topic::Flow(random.u64(..FLOWS)),
         6..=12 => Topic::Job(job(random, stream)),
         _ => Topic::Debug(job(random, stream)),
     };
-    let names = match random.below(3) {
+    let names = match random.u64(..3) {
         0 => Names::ALL.subscribe(names(random)),
         _ => Names::ALL,
     };
@@ -81,9 +82,9 @@ pub fn plan(random: &mut Random, stream: &Stream, comebacks: &mut Vec<(Topic, u6
     let life = match is_stubborn {
         true => STUBBORN_LIFE,
         // From a tenth of a second to half a minute; most are short.
-        false => Duration::from_millis(100 << random.below(8)) + Duration::from_millis(random.below(1_000)),
+        false => Duration::from_millis(100 << random.u64(..8)) + Duration::from_millis(random.u64(..1_000)),
     };
-    let ending = match (pace, random.below(4)) {
+    let ending = match (pace, random.u64(..4)) {
         (Pace::Fast, 0) => Ending::Close,
         (Pace::Fast, 1) => Ending::HalfClose,
         (_, 0 | 2) => Ending::Drop,
@@ -93,10 +94,10 @@ pub fn plan(random: &mut Random, stream: &Stream, comebacks: &mut Vec<(Topic, u6
 }
 
 /// Wants everything from here on, and reads it.
-pub fn steady(random: &mut Random, stream: &Stream) -> Plan {
-    let flow = Topic::Flow(random.below(FLOWS));
-    let topic = *random.choose(&[Topic::All, flow]);
-    let from = stream.newest().saturating_sub(random.below(500)).max(stream.first() - 1);
+pub fn steady(random: &mut Rng, stream: &Stream) -> Plan {
+    let flow = Topic::Flow(random.u64(..FLOWS));
+    let topic = if random.bool() { Topic::All } else { flow };
+    let from = stream.newest().saturating_sub(random.u64(..500)).max(stream.first() - 1);
     Plan {
         wish: Wish::One { topic, names: Names::ALL, since: Since::After(from) },
         pace: Pace::Fast,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use rustix::process::Signal;
@@ -15,7 +16,6 @@ use crate::choice::{self, one_in};
 use crate::daemon::Daemon;
 use crate::judge::{Entry, Judge};
 use crate::publisher::Shared;
-use crate::random::Random;
 use crate::reference::Reference;
 use crate::vandal::{self, Vandal};
 use crate::watcher::{Asked, Ending, Over, Pace, Plan, Watcher, Wish, list};
@@ -63,7 +63,7 @@ pub struct Life {
     pub counts: Counts,
     shared: Arc<Shared>,
     poll: Poll,
-    random: Random,
+    random: Rng,
     watchers: Slab<Watcher>,
     vandals: Slab<Vandal>,
     /// Of those who left, until the stream is known so far.
@@ -93,7 +93,7 @@ impl Life {
             counts: Counts::default(),
             shared,
             poll,
-            random: Random::new(seed),
+            random: Rng::with_seed(seed),
             watchers: Slab::new(),
             vandals: Slab::new(),
             judges: Vec::new(),
@@ -200,7 +200,7 @@ impl Life {
         if self.vandals.len() < VANDALS_MAX && one_in(&mut self.random, 4) {
             self.counts.vandals += 1;
             self.counts.connections += 1;
-            let kind = self.random.below(vandal::KINDS as u64) as usize;
+            let kind = self.random.usize(..vandal::KINDS);
             let mut vandal = Vandal::open(self.daemon.address, kind)?;
             let entry = self.vandals.vacant_entry();
             let token = Token(VANDALS + entry.key());
@@ -221,7 +221,7 @@ impl Life {
             self.stop_at = now + STOP_EVERY;
             self.counts.stops += 1;
             self.daemon.signal(Signal::STOP)?;
-            self.go_on_at = Some(now + Duration::from_millis(200 + self.random.below(800)));
+            self.go_on_at = Some(now + Duration::from_millis(200 + self.random.u64(..800)));
         }
         Ok(())
     }
@@ -348,7 +348,7 @@ impl Life {
         }
         let may_act = watcher.is_open && watcher.plan.pace != Pace::Never && !watcher.plan.is_mute;
         if may_act && now >= watcher.next_act {
-            watcher.next_act = now + Duration::from_millis(100 + self.random.below(2_000));
+            watcher.next_act = now + Duration::from_millis(100 + self.random.u64(..2_000));
             self.act(key);
         }
     }
@@ -373,7 +373,7 @@ impl Life {
     fn act(&mut self, key: usize) {
         let (random, watcher) = (&mut self.random, &mut self.watchers[key]);
         let is_many = matches!(watcher.plan.wish, Wish::Many);
-        match random.below(if is_many { 12 } else { 6 }) {
+        match random.u64(..if is_many { 12 } else { 6 }) {
             0 => watcher.send_text(r#"{"type":"ping"}"#),
             1 => watcher.ask(r#"{"action":"dance"}"#, Asked::Bad),
             2 if !is_many => {
@@ -408,7 +408,7 @@ impl Life {
                 );
             }
             _ if !watcher.jobs.is_empty() => {
-                let job = watcher.jobs.swap_remove(random.below(watcher.jobs.len() as u64) as usize);
+                let job = watcher.jobs.swap_remove(random.usize(..watcher.jobs.len()));
                 watcher.ask(&format!(r#"{{"type":"unsubscribe","job_id":"{job}"}}"#), Asked::Leave(job));
             }
             _ => {}

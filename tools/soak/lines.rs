@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Display, Write};
 
+use fastrand::Rng;
+
 /// Flows that all jobs share.
 pub const FLOWS: u64 = 10;
 /// Publishers from here on have no name that the daemon knows: they live once.
@@ -60,12 +62,9 @@ impl Display for JobId {
     }
 }
 
-/// The same scattered number for the same two; the last step of SplitMix64.
+/// The same scattered number for the same two.
 fn mix(publisher: u32, number: u64) -> u64 {
-    let mixed = (u64::from(publisher) << 40 ^ number).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
+    Rng::with_seed(u64::from(publisher) << 40 ^ number).u64(..)
 }
 
 /// The job of line `n`, which is counted from 1, and its place in that job.

@@ -15,8 +15,6 @@ mod judge;
 mod life;
 mod lines;
 mod publisher;
-#[path = "../../tests/e2e/harness/random.rs"]
-mod random;
 mod reference;
 mod stream;
 mod vandal;
@@ -30,6 +28,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use fastrand::Rng;
 use mio::Events;
 use parking_lot::Mutex;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
@@ -38,7 +37,6 @@ use crate::daemon::Daemon;
 use crate::flat::Samples;
 use crate::life::Life;
 use crate::publisher::{Shared, run_named, run_nameless};
-use crate::random::Random;
 use crate::reference::Reference;
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -115,7 +113,7 @@ fn soak(arguments: &Arguments) -> Outcome<Vec<String>> {
     });
     let publishers: Vec<_> = (0..NAMED + NAMELESS)
         .map(|place| {
-            let (shared, random) = (shared.clone(), Random::new(arguments.seed ^ (place + 1) << 32));
+            let (shared, random) = (shared.clone(), Rng::with_seed(arguments.seed ^ (place + 1) << 32));
             let run = if place < NAMED { run_named } else { run_nameless };
             thread::spawn(move || run(&shared, random))
         })

@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
 use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::lines::{NAMELESS, last_good, write_line};
-use crate::random::Random;
 use crate::{Outcome, PATIENCE};
 
 /// Lines of a publisher that may be on their way: all publishers together stay far ahead of nobody who reads.
@@ -120,19 +120,19 @@ impl Link {
     }
 
     /// Writes some lines, and a part of the next; nobody reads the answers any more.
-    fn cut_off(mut self, publisher: u32, from: u64, until: u64, random: &mut Random) -> Outcome<()> {
+    fn cut_off(mut self, publisher: u32, from: u64, until: u64, random: &mut Rng) -> Outcome<()> {
         let mut text = String::new();
         (from..=until).for_each(|n| write_line(publisher, n, &mut text));
         let whole = text.len();
         write_line(publisher, until + 1, &mut text);
-        let end = whole + random.below((text.len() - whole - 1) as u64) as usize;
+        let end = whole + random.usize(..text.len() - whole - 1);
         Ok(self.stream.write_all(&text.as_bytes()[..end])?)
     }
 }
 
 /// Publishes under one name after the other until it is over; comes and goes. Under each name every good line must
 /// be taken exactly once.
-pub fn run_named(shared: &Shared, mut random: Random) {
+pub fn run_named(shared: &Shared, mut random: Rng) {
     while !shared.is_over() {
         let publisher = shared.new_publisher();
         match live_under_name(shared, publisher, &mut random) {
@@ -148,7 +148,7 @@ pub fn run_named(shared: &Shared, mut random: Random) {
 }
 
 /// Returns the last line that was acknowledged.
-fn live_under_name(shared: &Shared, publisher: u32, random: &mut Random) -> Outcome<u64> {
+fn live_under_name(shared: &Shared, publisher: u32, random: &mut Rng) -> Outcome<u64> {
     let (mut acknowledged, mut written) = (0, 0);
     loop {
         let mut link = Link::open(shared)?;
@@ -159,14 +159,14 @@ fn live_under_name(shared: &Shared, publisher: u32, random: &mut Random) -> Outc
         }
         // Some of what was taken already is sent again.
         let mut next = accepted + 1;
-        if random.below(2) == 0 {
-            next = (acknowledged + 1).min(next).saturating_sub(random.below(30)).max(1);
+        if random.bool() {
+            next = (acknowledged + 1).min(next).saturating_sub(random.u64(..30)).max(1);
             writeln!(link.stream, r#"{{"op":"from","line":{next}}}"#)?;
         }
-        let last = next + random.below(2_000);
-        let is_flood = random.below(10) == 0;
+        let last = next + random.u64(..2_000);
+        let is_flood = random.u64(..10) == 0;
         while next <= last && !shared.is_over() {
-            let until = last.min(next + random.below(CHUNK_LINES_MAX));
+            let until = last.min(next + random.u64(..CHUNK_LINES_MAX));
             link.publish(shared, publisher, (next, until), 0)?;
             acknowledged = acknowledged.max(until);
             written = written.max(until);
@@ -178,14 +178,14 @@ fn live_under_name(shared: &Shared, publisher: u32, random: &mut Random) -> Outc
         if shared.is_over() {
             return Ok(acknowledged);
         }
-        if random.below(2) == 0 {
+        if random.bool() {
             shared.cut_off.fetch_add(1, Ordering::Relaxed);
-            let until = next + random.below(CHUNK_LINES_MAX);
+            let until = next + random.u64(..CHUNK_LINES_MAX);
             link.cut_off(publisher, next, until, random)?;
             written = written.max(until);
         }
         let left = Instant::now();
-        thread::sleep(Duration::from_millis(random.below(500)));
+        thread::sleep(Duration::from_millis(random.u64(..500)));
         if left.elapsed() > shared.history_seconds / AWAY_SHARE {
             return Ok(acknowledged);
         }
@@ -193,7 +193,7 @@ fn live_under_name(shared: &Shared, publisher: u32, random: &mut Random) -> Outc
 }
 
 /// Publishers one after the other that the daemon knows nothing of; each is cut off.
-pub fn run_nameless(shared: &Shared, mut random: Random) {
+pub fn run_nameless(shared: &Shared, mut random: Rng) {
     while !shared.is_over() {
         let publisher = NAMELESS + shared.new_publisher();
         match live_once(shared, publisher, &mut random) {
@@ -203,24 +203,24 @@ pub fn run_nameless(shared: &Shared, mut random: Random) {
                 return;
             }
         }
-        thread::sleep(Duration::from_millis(random.below(300)));
+        thread::sleep(Duration::from_millis(random.u64(..300)));
     }
 }
 
 /// Returns the last line that was written whole.
-fn live_once(shared: &Shared, publisher: u32, random: &mut Random) -> Outcome<u64> {
+fn live_once(shared: &Shared, publisher: u32, random: &mut Rng) -> Outcome<u64> {
     let mut link = Link::open(shared)?;
     link.hello(publisher, false)?;
-    let last = random.below(1_000);
+    let last = random.u64(..1_000);
     let mut next = 1;
     while next <= last && !shared.is_over() {
-        let until = last.min(next + random.below(CHUNK_LINES_MAX));
+        let until = last.min(next + random.u64(..CHUNK_LINES_MAX));
         // The hello was line 1.
         link.publish(shared, publisher, (next, until), 1)?;
         thread::sleep(Duration::from_millis((until + 1 - next) * 1_000 / shared.lines_per_second));
         next = until + 1;
     }
-    let until = next + random.below(CHUNK_LINES_MAX);
+    let until = next + random.u64(..CHUNK_LINES_MAX);
     shared.cut_off.fetch_add(1, Ordering::Relaxed);
     link.cut_off(publisher, next, until, random)?;
     Ok(until)

@@ -7,10 +7,11 @@ use serde::Serialize;
 
 use crate::hub::questions::{bytes_beyond, name_of};
 use crate::metrics::ENDPOINTS;
-use crate::net::admin::query;
+use crate::net::admin::ROWS_MAX;
 use crate::net::survey::Sight;
 use crate::stream::key::TopicKey;
 use crate::wire::http::Refusal;
+use crate::wire::query;
 
 /// Places in logs looked at for the bytes of one answer: some milliseconds.
 const HANDLES_MAX: usize = 1 << 16;
@@ -55,7 +56,7 @@ impl Listing {
             [("lag", Sort::Lag), ("age", Sort::Age), ("bytes", Sort::Bytes), ("position", Sort::Position)];
         Ok(Self {
             sort: query::word("sort", sort.as_deref(), sorts)?,
-            limit: query::limit(limit.as_deref())?,
+            limit: query::limit(limit.as_deref(), ROWS_MAX)?,
         })
     }
 

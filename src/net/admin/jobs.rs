@@ -4,10 +4,11 @@ use std::cmp::Reverse;
 
 use serde::Serialize;
 
-use crate::net::admin::query;
+use crate::net::admin::ROWS_MAX;
 use crate::net::housekeeping::JobSight;
 use crate::stream::jobs::JobStatus;
 use crate::wire::http::Refusal;
+use crate::wire::query;
 
 /// Which jobs, and how many.
 pub struct Listing {
@@ -37,7 +38,7 @@ impl Listing {
         Ok(Self {
             flow: flow.map(Into::into),
             state: query::word("state", state.as_deref(), states)?,
-            limit: query::limit(limit.as_deref())?,
+            limit: query::limit(limit.as_deref(), ROWS_MAX)?,
         })
     }
 

@@ -4,10 +4,9 @@ use serde::Serialize;
 
 use crate::event::ALL_TYPES;
 use crate::hub::cursor::beginning;
-use crate::net::admin::query;
-use crate::net::clerk::jobs::number;
 use crate::stream::topic::Topic;
 use crate::wire::http::Refusal;
+use crate::wire::query;
 
 /// Entries at most: beyond that every second one goes, and what is left is half as exact.
 const ENTRIES_MAX: usize = 4096;
@@ -34,7 +33,7 @@ impl Range {
     pub fn parse(query: Option<&str>) -> Result<Self, Refusal> {
         let [from, to] = query::read(query, ["from", "to"])?;
         let number = |name: &str, text: Option<&str>, usual: u64| {
-            text.map_or(Ok(usual), |text| number(name, text, SEQ_MAX))
+            text.map_or(Ok(usual), |text| query::number(name, text, SEQ_MAX))
         };
         Ok(Self { from: number("from", from.as_deref(), 1)?, to: number("to", to.as_deref(), SEQ_MAX)? })
     }

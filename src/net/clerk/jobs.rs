@@ -9,14 +9,13 @@ use std::collections::BinaryHeap;
 use serde::Serialize;
 
 use crate::hub::auth::Permit;
-use crate::net::admin::query;
 use crate::net::housekeeping::JobSight;
 use crate::stream::jobs::{JobFold, JobStatus};
 use crate::wire::http::Refusal;
+use crate::wire::query;
 use crate::wire::stamp::Stamp;
 
-/// Rows that nobody has asked for more or fewer of, and rows at most: some MiB.
-const ROWS: usize = 1_000;
+/// Some MiB.
 const ROWS_MAX: usize = 10_000;
 
 /// Which jobs, and how many.
@@ -71,8 +70,8 @@ impl Listing {
         Ok(Self {
             status: query::word("status", status.as_deref(), statuses)?,
             flow: flow.map(Into::into),
-            after: after.map(|after| number("after", &after, u64::MAX)).transpose()?,
-            limit: limit.map_or(Ok(ROWS as u64), |limit| number("limit", &limit, ROWS_MAX as u64))? as usize,
+            after: after.map(|after| query::number("after", &after, u64::MAX)).transpose()?,
+            limit: query::limit(limit.as_deref(), ROWS_MAX)?,
         })
     }
 
@@ -148,16 +147,11 @@ fn stamp(unix_micros: i64) -> String {
     Stamp::from_unix_millis(unix_micros.div_euclid(1000)).as_str().to_owned()
 }
 
-pub fn number(name: &str, text: &str, max: u64) -> Result<u64, Refusal> {
-    let is_number = text.bytes().all(|digit| digit.is_ascii_digit());
-    let number = text.parse().ok().filter(|number| is_number && (1..=max).contains(number));
-    number.ok_or_else(|| Refusal::bad_parameter(format!("{name} must be a whole number from 1 to {max}")))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Listing, ROWS};
+    use super::Listing;
     use crate::stream::jobs::JobStatus;
+    use crate::wire::query::ROWS;
 
     #[test]
     fn what_is_wanted_is_read() {

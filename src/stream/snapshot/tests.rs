@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use fastrand::Rng;
+
 use super::{PublisherPart, Restored, Saver, Unusable, load};
 use crate::stream::batch::Batch;
 use crate::stream::directory::Directory;
@@ -13,17 +15,6 @@ use crate::wire::line::PADDING;
 
 const LARGE: usize = 1 << 20;
 const NOW: Now = Now { millis: 1_000_000, unix_micros: SEQ_MIN as i64 };
-
-/// splitmix64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb) % end
-    }
-}
 
 fn limits(history_bytes: usize, jobs_max: usize) -> Limits {
     Limits {
@@ -55,12 +46,12 @@ fn take(sequencer: &mut Sequencer, millis: u64, lines: &[String]) {
 }
 
 /// Some jobs and flows with any types, in a history of `history_bytes`.
-fn random_state(random: &mut Random, lines: u64, history_bytes: usize) -> Sequencer {
+fn random_state(random: &mut Rng, lines: u64, history_bytes: usize) -> Sequencer {
     let mut sequencer = sequencer(Directory::new(SEQ_MIN + 10, 1_000), history_bytes, 1_000);
-    let types = if random.below(4) == 0 { 200 } else { 3 };
+    let types = if random.u64(..4) == 0 { 200 } else { 3 };
     let mut left = lines;
     while left > 0 {
-        let count = (1 + random.below(9)).min(left);
+        let count = (1 + random.u64(..9)).min(left);
         left -= count;
         let lines: Vec<String> = (0..count).map(|_| random_line(random, types)).collect();
         take(&mut sequencer, 1_000 + lines.len() as u64, &lines);
@@ -68,20 +59,20 @@ fn random_state(random: &mut Random, lines: u64, history_bytes: usize) -> Sequen
     sequencer
 }
 
-fn random_line(random: &mut Random, types: u64) -> String {
-    let kind = match random.below(10) {
+fn random_line(random: &mut Rng, types: u64) -> String {
+    let kind = match random.u64(..10) {
         0 => "job_started".to_owned(),
         1 => "job_completed".to_owned(),
         2 => "metrics".to_owned(),
         3 => "slot_called".to_owned(),
-        _ => format!("custom_{}", random.below(types)),
+        _ => format!("custom_{}", random.u64(..types)),
     };
-    let flow = match random.below(3) {
-        0 => format!(r#","flow_id":"f{}""#, random.below(3)),
+    let flow = match random.u64(..3) {
+        0 => format!(r#","flow_id":"f{}""#, random.u64(..3)),
         _ => String::new(),
     };
-    let pad = "x".repeat(random.below(100) as usize);
-    format!(r#"{{"type":"{kind}","job_id":"j{}"{flow},"pad":"{pad}"}}"#, random.below(6))
+    let pad = "x".repeat(random.u64(..100) as usize);
+    format!(r#"{{"type":"{kind}","job_id":"j{}"{flow},"pad":"{pad}"}}"#, random.u64(..6))
 }
 
 fn publishers() -> Vec<PublisherPart> {
@@ -215,9 +206,9 @@ fn check(sequencer: &Sequencer, originals: &BTreeMap<String, Picture>, what: &st
 #[test]
 fn a_state_is_the_same_after_its_bytes() {
     for seed in 0..60 {
-        let mut random = Random(seed);
-        let history_bytes = [LARGE, 64 << 10, 16 << 10][random.below(3) as usize];
-        let lines = 1 + random.below(600);
+        let mut random = Rng::with_seed(seed);
+        let history_bytes = [LARGE, 64 << 10, 16 << 10][random.u64(..3) as usize];
+        let lines = 1 + random.u64(..600);
         let sequencer = random_state(&mut random, lines, history_bytes);
         let before = pictures(&sequencer);
         let bytes = saved(&sequencer, usize::MAX);
@@ -241,8 +232,8 @@ fn a_state_is_the_same_after_its_bytes() {
 #[test]
 fn what_there_was_no_time_for_is_lost_and_counted_and_jobs_keep_their_events() {
     for seed in 0..40 {
-        let mut random = Random(seed);
-        let history_bytes = [LARGE, 96 << 10][random.below(2) as usize];
+        let mut random = Rng::with_seed(seed);
+        let history_bytes = [LARGE, 96 << 10][random.u64(..2) as usize];
         let sequencer = random_state(&mut random, 300, history_bytes);
         let originals = pictures(&sequencer);
         let all = originals[""].events.len();
@@ -306,7 +297,7 @@ fn a_damaged_snapshot_never_shows_what_never_was_and_never_hides_what_is_missing
 
 #[test]
 fn a_damaged_batch_costs_what_is_older_and_no_more() {
-    let sequencer = random_state(&mut Random(3), 200, LARGE);
+    let sequencer = random_state(&mut Rng::with_seed(3), 200, LARGE);
     let originals = pictures(&sequencer);
     let mut bytes = saved(&sequencer, usize::MAX);
     let middle = bytes.len() / 2;
@@ -320,7 +311,7 @@ fn a_damaged_batch_costs_what_is_older_and_no_more() {
 
 #[test]
 fn what_is_no_snapshot_is_said_to_be_none() {
-    let sequencer = random_state(&mut Random(1), 10, LARGE);
+    let sequencer = random_state(&mut Rng::with_seed(1), 10, LARGE);
     let bytes = saved(&sequencer, usize::MAX);
     let why = |bytes: &[u8]| load(bytes, bytes.len() as u64).err();
     assert_eq!(why(b""), Some(Unusable::Foreign));
@@ -334,7 +325,7 @@ fn what_is_no_snapshot_is_said_to_be_none() {
 #[test]
 fn a_smaller_history_keeps_the_newest_and_counts_the_rest() {
     for seed in 0..20 {
-        let sequencer = random_state(&mut Random(seed), 500, LARGE);
+        let sequencer = random_state(&mut Rng::with_seed(seed), 500, LARGE);
         let originals = pictures(&sequencer);
         let bytes = saved(&sequencer, usize::MAX);
         let next = restored(load(&bytes[..], bytes.len() as u64).unwrap(), 24 << 10, 1_000);
@@ -396,7 +387,7 @@ fn a_number_of_an_earlier_run_has_its_place_in_the_log_of_all() {
 /// A topic that only watchers know is not in the way.
 #[test]
 fn a_topic_without_events_is_not_saved() {
-    let sequencer = random_state(&mut Random(2), 50, LARGE);
+    let sequencer = random_state(&mut Rng::with_seed(2), 50, LARGE);
     let topic: Arc<Topic> = sequencer.directory.watch(TopicKind::Job, "nobody").unwrap();
     let next = reload(&saved(&sequencer, usize::MAX));
     assert!(!pictures(&next).contains_key(&*topic.name));

@@ -5,7 +5,6 @@ pub mod client;
 pub mod daemon;
 pub mod feed;
 pub mod oracle;
-pub mod random;
 pub mod tls;
 pub mod tool;
 pub mod transcript;

@@ -2,6 +2,7 @@
 
 use std::io::{Cursor, Read, Write};
 
+use fastrand::Rng;
 use luxcast::close::CloseReason;
 use luxcast::wire::message::{Flow, Message, MessageLimits, MessageReader};
 use tungstenite::error::ProtocolError;
@@ -10,7 +11,7 @@ use tungstenite::protocol::frame::coding::OpCode;
 use tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
 use tungstenite::{Error, Message as Theirs};
 
-use super::random::Random;
+use super::random;
 
 /// Small, so that short streams reach them.
 pub const LIMITS: MessageLimits = MessageLimits { message_bytes_max: 300, fragments_max: 8 };
@@ -66,9 +67,9 @@ pub fn check(stream: &[u8]) -> Agreement {
     let whole = read(&[stream]);
     let bytes: Vec<&[u8]> = stream.chunks(1).collect();
     assert_eq!(read(&bytes), whole, "byte by byte");
-    let mut random = Random::of(stream);
+    let mut random = random::of(stream);
     for _ in 0..2 {
-        let pieces = random.cut(stream);
+        let pieces = random::cut(&mut random, stream);
         assert_eq!(read(&pieces), whole, "cut into {:?}", pieces.iter().map(|piece| piece.len()));
     }
     check_messages(&whole.messages);
@@ -257,19 +258,19 @@ impl Write for Pipe<'_> {
 }
 
 /// Frames that mostly make sense, then perhaps mutated.
-pub fn stream(random: &mut Random) -> Vec<u8> {
+pub fn stream(random: &mut Rng) -> Vec<u8> {
     let mut stream = Vec::new();
     let mut is_inside = false;
-    for _ in 0..1 + random.below(8) {
-        let fin = *random.choose(&[0, 0, 0x80]);
-        if is_inside && random.below(30) == 0 {
+    for _ in 0..1 + random.usize(..8) {
+        let fin = [0, 0, 0x80][random.usize(..3)];
+        if is_inside && random.usize(..30) == 0 {
             (0..LIMITS.fragments_max).for_each(|_| stream.extend(frame(0, b"x", [0; 4])));
         }
-        let length = *random.choose(&[0, 0, 1, 2, 3, 7, 20, 124, 125, 126, 130, 299, 300, 301]);
-        let (first, length) = match random.below(9) {
+        let length = [0, 0, 1, 2, 3, 7, 20, 124, 125, 126, 130, 299, 300, 301][random.usize(..14)];
+        let (first, length) = match random.usize(..9) {
             0 => (0x89, length.min(125)),
             1 => (0x8a, length.min(125)),
-            2 if random.below(3) == 0 => (0x88, length.min(125)),
+            2 if random.usize(..3) == 0 => (0x88, length.min(125)),
             _ if is_inside => (fin, length),
             3..=6 => (fin | 1, length),
             _ => (fin | 2, length),
@@ -279,23 +280,23 @@ pub fn stream(random: &mut Random) -> Vec<u8> {
         }
         let mut payload = payload(random, length);
         if first == 0x88 && length >= 2 {
-            let code: u16 = *random.choose(&[1000, 1001, 1005, 1014, 1015, 2999, 3000, 4999, 5000]);
+            let code: u16 = [1000, 1001, 1005, 1014, 1015, 2999, 3000, 4999, 5000][random.usize(..9)];
             payload[..2].copy_from_slice(&code.to_be_bytes());
         }
-        let mask = (random.next() as u32).to_be_bytes();
-        stream.extend(match random.below(12) {
+        let mask = random.u32(..).to_be_bytes();
+        stream.extend(match random.usize(..12) {
             0 => long_frame(first, &payload, mask),
             _ => frame(first, &payload, mask),
         });
     }
-    random.mutate(&mut stream);
+    random::mutate(random, &mut stream);
     stream
 }
 
-fn payload(random: &mut Random, length: usize) -> Vec<u8> {
-    match random.below(4) {
-        0 => (0..length).map(|_| random.next() as u8).collect(),
-        1 | 2 => "aä€💩".bytes().cycle().skip(random.below(10)).take(length).collect(),
+fn payload(random: &mut Rng, length: usize) -> Vec<u8> {
+    match random.usize(..4) {
+        0 => (0..length).map(|_| random.u8(..)).collect(),
+        1 | 2 => "aä€💩".bytes().cycle().skip(random.usize(..10)).take(length).collect(),
         _ => vec![b'x'; length],
     }
 }

@@ -1,0 +1,128 @@
+//! The query of a request: pairs of a name and a value, both percent-encoded.
+//!
+//! `form_urlencoded` reads what HTML forms send: a plus is a blank there, and tokens have pluses; what is malformed is
+//! replaced without a word, and is refused here.
+
+use std::borrow::Cow;
+
+use crate::wire::answer::Refusal;
+use crate::wire::text::{decode, digits, split, split_once};
+
+/// Rows of a list that nobody has asked for more or fewer of.
+pub const ROWS: usize = 1_000;
+
+/// Each name, or none where that is malformed, and its value as it was sent.
+pub fn pairs(query: &str) -> impl Iterator<Item = (Option<Cow<'_, str>>, &str)> {
+    split(query, b'&').map(|pair| {
+        let (name, value) = split_once(pair, b'=').unwrap_or((pair, ""));
+        (decode(name), value)
+    })
+}
+
+/// The values of the parameters `names`. Others mean nothing, and are passed over however malformed they are.
+///
+/// # Errors
+/// 400: a value is malformed, or a name came twice.
+pub fn read<'a, const N: usize>(
+    query: Option<&'a str>,
+    names: [&str; N],
+) -> Result<[Option<Cow<'a, str>>; N], Refusal> {
+    let mut values = [const { None }; N];
+    for (name, value) in pairs(query.unwrap_or_default()) {
+        let place = name.and_then(|name| names.iter().position(|&known| known == name));
+        let Some(place) = place else { continue };
+        let value = decode(value).ok_or_else(|| {
+            Refusal::bad_parameter(format!("the value of {} is not percent-encoded UTF-8", names[place]))
+        })?;
+        if values[place].replace(value).is_some() {
+            return Err(Refusal::bad_parameter(format!("{} was sent twice", names[place])));
+        }
+    }
+    Ok(values)
+}
+
+/// The value of `name` as a number.
+///
+/// # Errors
+/// 400: it is not a whole number from 1 to `max`.
+pub fn number(name: &str, value: &str, max: u64) -> Result<u64, Refusal> {
+    let number = digits(value).filter(|number| (1..=max).contains(number));
+    number.ok_or_else(|| Refusal::bad_parameter(format!("{name} must be a whole number from 1 to {max}")))
+}
+
+/// How many rows are wanted, [`ROWS`] if that is not said.
+///
+/// # Errors
+/// 400: it is not a whole number from 1 to `rows_max`.
+pub fn limit(value: Option<&str>, rows_max: usize) -> Result<usize, Refusal> {
+    value.map_or(Ok(ROWS), |value| number("limit", value, rows_max as u64).map(|rows| rows as usize))
+}
+
+/// The meaning of the one of these words that the value of `name` is.
+///
+/// # Errors
+/// 400: it is none of them.
+pub fn word<T>(
+    name: &str,
+    value: Option<&str>,
+    words: impl IntoIterator<Item = (&'static str, T)>,
+) -> Result<Option<T>, Refusal> {
+    let Some(value) = value else { return Ok(None) };
+    let mut known = Vec::new();
+    for (word, meaning) in words {
+        if word == value {
+            return Ok(Some(meaning));
+        }
+        known.push(word);
+    }
+    Err(Refusal::bad_parameter(format!("{name} must be one of: {}", known.join(", "))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ROWS, limit, pairs, read, word};
+
+    #[test]
+    fn a_pair_is_a_name_and_what_follows_its_first_equals_sign() {
+        let read =
+            |query| Vec::from_iter(pairs(query).map(|(name, value)| (name.unwrap().into_owned(), value)));
+        let owned = |pairs: &[(&str, &'static str)]| {
+            Vec::from_iter(pairs.iter().map(|(name, value)| (name.to_string(), *value)))
+        };
+        assert_eq!(read(""), owned(&[("", "")]));
+        assert_eq!(read("%61=b=c&d&=%20"), owned(&[("a", "b=c"), ("d", ""), ("", "%20")]));
+        assert_eq!(pairs("%=1").next(), Some((None, "1")));
+    }
+
+    #[test]
+    fn parameters_are_decoded_and_others_passed_over() {
+        let read = |query| read(query, ["sort", "flow"]);
+        assert_eq!(read(None).unwrap(), [None, None]);
+        assert_eq!(read(Some("")).unwrap(), [None, None]);
+        assert_eq!(read(Some("token=%zz&%z=1&fl%6fw=a%3Ab+&x")).unwrap(), [None, Some("a:b+".into())]);
+        assert_eq!(read(Some("sort")).unwrap(), [Some("".into()), None]);
+        let message = |query| read(Some(query)).unwrap_err().message;
+        assert_eq!(message("flow=a&flow=a"), "flow was sent twice");
+        assert_eq!(message("flow=a&fl%6Fw"), "flow was sent twice");
+        assert_eq!(message("flow=%z"), "the value of flow is not percent-encoded UTF-8");
+        assert_eq!(message("flow=%ff"), "the value of flow is not percent-encoded UTF-8");
+    }
+
+    #[test]
+    fn limits_are_whole_numbers() {
+        let limit = |value| limit(value, 1_000_000);
+        assert_eq!(limit(None).unwrap(), ROWS);
+        assert_eq!((limit(Some("1")).unwrap(), limit(Some("1000000")).unwrap()), (1, 1_000_000));
+        for bad in ["", "0", "-1", "+1", "1.0", "x", "1000001", "99999999999999999999"] {
+            let refusal = limit(Some(bad)).unwrap_err();
+            assert_eq!((refusal.status.code(), refusal.code), (400, "bad_parameter"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_word_is_one_of_those_that_are_named_otherwise() {
+        let word = |value| word("sort", value, [("lag", 1), ("age", 2)]);
+        assert_eq!((word(None).unwrap(), word(Some("age")).unwrap()), (None, Some(2)));
+        assert_eq!(word(Some("")).unwrap_err().message, "sort must be one of: lag, age");
+    }
+}
