@@ -158,6 +158,8 @@ impl Outlet for Null {
         self.directory.published()
     }
 
+    fn hold_history(&mut self) {}
+
     fn next_arrival(&mut self) -> Option<Arrival> {
         self.inlet.next()
     }

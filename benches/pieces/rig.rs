@@ -84,6 +84,8 @@ impl Outlet for Counter {
         self.directory.published()
     }
 
+    fn hold_history(&mut self) {}
+
     fn next_arrival(&mut self) -> Option<Arrival> {
         self.inlet.next()
     }
