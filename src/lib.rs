@@ -107,4 +107,5 @@ pub mod net;
 pub mod server;
 pub mod sim;
 pub mod stream;
+pub mod tick;
 pub mod wire;

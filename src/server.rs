@@ -26,7 +26,7 @@ use crate::config::Config;
 use crate::hub::address::Proxies;
 use crate::hub::host::Hosts;
 use crate::hub::laggard::Patience;
-use crate::hub::policy::{Policy, ticks};
+use crate::hub::policy::Policy;
 use crate::hub::visitors::AddressLimits;
 use crate::metrics::Counters;
 use crate::net::accounts::Accounts;
@@ -45,6 +45,7 @@ use crate::net::state_dir::Remains;
 use crate::stream::directory::Directory;
 use crate::stream::link::{Link, link};
 use crate::stream::sequencer::{Limits, Sequencer};
+use crate::tick::ticks;
 use bound::{Bound, Leftover};
 use keeping::{Keeping, Legacy};
 

@@ -9,7 +9,7 @@ use luxcast::metrics::table::metrics_markdown;
 
 /// From the bottom up; modules of one row may use each other. Nothing uses what stands further down here.
 const LAYERS: [&[&str]; 9] = [
-    &["event", "close", "config", "console", "metrics"],
+    &["event", "close", "config", "console", "metrics", "tick"],
     &["wire"],
     &["stream"],
     &["hub"],

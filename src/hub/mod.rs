@@ -29,6 +29,7 @@ pub mod refusals;
 pub mod session;
 pub mod start;
 mod subscription;
+pub mod token_bucket;
 pub mod token_file;
 pub mod visitors;
 pub mod watcher;

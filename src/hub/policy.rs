@@ -1,10 +1,7 @@
 //! Every limit on a connection, and the verdicts.
 
-use std::time::Duration;
-
-use crate::close::CloseReason;
 use crate::hub::echo;
-use crate::hub::wheel::{TICK_MILLIS, Tick, is_reached};
+use crate::tick::Tick;
 use crate::wire::message::MessageLimits;
 
 /// Messages in a row that could not be obeyed before the connection ends.
@@ -32,95 +29,5 @@ pub struct Policy {
 impl Policy {
     pub fn message_limits(message_bytes_max: usize) -> MessageLimits {
         MessageLimits { message_bytes_max, fragments_max: FRAGMENTS_MAX }
-    }
-}
-
-/// A span of time in ticks, at least one.
-pub fn ticks(span: Duration) -> Tick {
-    (span.as_millis() as u64 / TICK_MILLIS).clamp(1, i32::MAX as u64) as Tick
-}
-
-/// How many more of something somebody may do now: a bucket of `burst` tokens that fills at the allowed rate.
-#[derive(Clone, Copy, Debug)]
-pub struct Allowance {
-    /// In thousandths of a token, of which each millisecond brings as many as a second brings tokens.
-    /// `<= burst * 1000 <= u32::MAX`
-    credit: u32,
-    filled_at: Tick,
-}
-
-const TOKEN: u32 = 1000;
-
-impl Allowance {
-    pub fn new(burst: u32, now: Tick) -> Self {
-        Self { credit: burst * TOKEN, filled_at: now }
-    }
-
-    /// Takes one token.
-    pub fn spend(&mut self, now: Tick, per_second: u32, burst: u32) -> Result<(), CloseReason> {
-        let credit = self.credit_at(now, per_second, burst);
-        // Of two threads' clocks one may be a little behind.
-        if is_reached(self.filled_at, now) {
-            self.filled_at = now;
-        }
-        self.credit = credit;
-        self.credit = credit.checked_sub(TOKEN).ok_or(CloseReason::Flood)?;
-        Ok(())
-    }
-
-    /// Whether nothing was spent lately.
-    pub fn is_full(&self, now: Tick, per_second: u32, burst: u32) -> bool {
-        self.credit_at(now, per_second, burst) == burst * TOKEN
-    }
-
-    fn credit_at(&self, now: Tick, per_second: u32, burst: u32) -> u32 {
-        let ticks = if is_reached(self.filled_at, now) { now.wrapping_sub(self.filled_at) } else { 0 };
-        let fresh = u64::from(ticks) * TICK_MILLIS * u64::from(per_second);
-        (u64::from(self.credit) + fresh).min(u64::from(burst * TOKEN)) as u32
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Allowance;
-    use crate::close::CloseReason;
-
-    #[test]
-    fn a_burst_is_allowed_and_then_the_rate() {
-        let mut allowance = Allowance::new(4, 0);
-        for _ in 0..4 {
-            assert_eq!(allowance.spend(0, 50, 4), Ok(()));
-        }
-        assert_eq!(allowance.spend(0, 50, 4), Err(CloseReason::Flood));
-        assert_eq!(allowance.spend(1, 50, 4), Ok(()), "50 a second are one a tick");
-        assert_eq!(allowance.spend(1, 50, 4), Err(CloseReason::Flood));
-        for _ in 0..4 {
-            assert_eq!(allowance.spend(1000, 50, 4), Ok(()));
-        }
-        assert_eq!(allowance.spend(1000, 50, 4), Err(CloseReason::Flood));
-    }
-
-    #[test]
-    fn no_rate_loses_what_a_tick_brings_beyond_whole_tokens() {
-        for per_second in [1, 3, 49, 50, 60, 99, 200, 1_000_000] {
-            let mut allowance = Allowance::new(per_second, 0);
-            let mut spent = 0;
-            for tick in 0..=500 {
-                while allowance.spend(tick, per_second, per_second).is_ok() {
-                    spent += 1;
-                }
-            }
-            assert_eq!(spent, per_second * 11, "one second at once, and ten seconds");
-        }
-    }
-
-    #[test]
-    fn it_is_full_again_after_a_second_of_rest() {
-        let mut allowance = Allowance::new(10, 0);
-        assert!(allowance.is_full(0, 10, 10));
-        (0..10).for_each(|_| allowance.spend(0, 10, 10).unwrap());
-        assert!(!allowance.is_full(49, 10, 10));
-        assert!(allowance.is_full(50, 10, 10));
-        assert!(allowance.is_full(0, 0, 0), "where nothing is counted nothing needs to be known");
     }
 }

@@ -6,7 +6,8 @@ use crate::hub::echo;
 use crate::hub::endpoint::{Endpoint, Opening, View};
 use crate::hub::filter::{Filter, TooManyNames};
 use crate::hub::outlet::Outlet;
-use crate::hub::policy::{Allowance, GARBAGE_MAX, MULTI_JOB_BURST, Policy};
+use crate::hub::policy::{GARBAGE_MAX, MULTI_JOB_BURST, Policy};
+use crate::hub::token_bucket::TokenBucket;
 use crate::hub::watcher::WatcherKey;
 use crate::hub::watchers::{Watchers, Wish};
 use crate::metrics::{OBEYED, PROTOCOL};
@@ -33,7 +34,7 @@ pub enum Verdict {
 
 pub struct Session {
     permit: Permit,
-    allowance: Allowance,
+    allowance: TokenBucket,
     view: View,
     /// Messages in a row that could not be obeyed.
     garbage: u8,
@@ -65,7 +66,7 @@ impl Session {
     ) -> Result<Session, Refusal> {
         if echo::IS_ON {
             scene.watchers.say(scene.key, accept);
-            let allowance = Allowance::new(scene.policy.messages_burst, scene.tick);
+            let allowance = TokenBucket::new(scene.policy.messages_burst, scene.tick);
             return Ok(Self::new(&opening.permit, allowance, View::Events));
         }
         let is_multi_job = opening.endpoint == Endpoint::MultiJob;
@@ -89,7 +90,7 @@ impl Session {
                     notice::multi_connected(out, newest);
                 });
                 let burst = MULTI_JOB_BURST.max(policy.messages_burst);
-                return Ok(Self::new(&opening.permit, Allowance::new(burst, scene.tick), View::MultiJob));
+                return Ok(Self::new(&opening.permit, TokenBucket::new(burst, scene.tick), View::MultiJob));
             }
             Endpoint::Health | Endpoint::Page(_) | Endpoint::Data(_) => {
                 panic!("plain HTTP is answered without a session")
@@ -116,11 +117,11 @@ impl Session {
         );
         started
             .map_err(|_| Refusal::full("the daemon knows as many jobs and flows as it may (topics_max)"))?;
-        let allowance = Allowance::new(policy.messages_burst, scene.tick);
+        let allowance = TokenBucket::new(policy.messages_burst, scene.tick);
         Ok(Self::new(&opening.permit, allowance, view))
     }
 
-    fn new(permit: &Permit, allowance: Allowance, view: View) -> Self {
+    fn new(permit: &Permit, allowance: TokenBucket, view: View) -> Self {
         Self { permit: permit.clone(), allowance, view, garbage: 0 }
     }
 

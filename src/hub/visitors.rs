@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use crate::hub::address::counted_as;
-use crate::hub::policy::Allowance;
-use crate::hub::wheel::Tick;
+use crate::hub::token_bucket::TokenBucket;
+use crate::tick::Tick;
 use crate::wire::http::Refusal;
 
 /// Below so many addresses nobody is looked for who could be forgotten.
@@ -39,7 +39,7 @@ impl TooMany {
 /// What is known of an address.
 struct Visitor {
     connections: usize,
-    handshakes: Allowance,
+    handshakes: TokenBucket,
 }
 
 /// Everybody who is in or came within the last second. Counted without limits, too: a reload may bring some.
@@ -67,7 +67,7 @@ impl Visitors {
         let visitor = self
             .visitors
             .entry(counted_as(address))
-            .or_insert_with(|| Visitor { connections: 0, handshakes: Allowance::new(rate, now) });
+            .or_insert_with(|| Visitor { connections: 0, handshakes: TokenBucket::new(rate, now) });
         if rate > 0 && !address.to_canonical().is_loopback() {
             visitor.handshakes.spend(now, rate, rate).map_err(|_| TooMany::Handshakes)?;
         }
@@ -95,7 +95,7 @@ impl Visitors {
 #[cfg(test)]
 mod tests {
     use super::{AddressLimits, SWEEP_MIN, TooMany, Visitors};
-    use crate::hub::wheel::TICK_MILLIS;
+    use crate::tick::TICK_MILLIS;
     use std::net::{IpAddr, Ipv4Addr};
 
     const SECOND: u32 = 1000 / TICK_MILLIS as u32;

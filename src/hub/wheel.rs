@@ -3,20 +3,11 @@
 //! Entries are never cancelled one by one: whoever is told of one compares it with the deadline that it has now. Where
 //! most of them mean nothing any more, the owner has those forgotten.
 
-/// Length of a tick in milliseconds: fine enough for the shortest heartbeat, coarse enough to share wake-ups.
-pub const TICK_MILLIS: u64 = 20;
+use crate::tick::{Tick, is_reached};
 
 /// 2,048 ticks are 41 s: the usual heartbeat needs one round.
 const SLOTS: usize = 2048;
 const WORDS: usize = SLOTS / 64;
-
-/// Time in ticks; compared by difference, so that it may wrap around after years.
-pub type Tick = u32;
-
-/// Whether `left` comes before `right` or at the same tick.
-pub fn is_reached(left: Tick, right: Tick) -> bool {
-    right.wrapping_sub(left) as i32 >= 0
-}
 
 #[derive(Clone, Copy, Debug)]
 struct Entry<K> {

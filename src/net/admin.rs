@@ -14,7 +14,6 @@ use rustix::process::setpriority_process;
 
 use crate::hub::discretion;
 use crate::hub::endpoint::permit;
-use crate::hub::wheel::TICK_MILLIS;
 use crate::metrics::{self, ACTION_ERRORS, Figures, GAPS, REFUSALS, Words};
 use crate::net::admin::guests::Guests;
 use crate::net::admin::process::read_process;
@@ -26,6 +25,7 @@ use crate::net::pulse::Pulse;
 use crate::net::shard::IngestWaker;
 use crate::net::survey::Sight;
 use crate::stream::directory::Directory;
+use crate::tick::TICK_MILLIS;
 use crate::wire::action::ActionError;
 use crate::wire::asked::Asked;
 use crate::wire::http::{HeadLimits, Refusal, Request, Status, write_ok, write_refusal};

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::hub::wheel::{TICK_MILLIS, Tick};
 use crate::stream::sequencer::Now;
+use crate::tick::{TICK_MILLIS, Tick};
 use crate::wire::stamp::Stamp;
 
 /// Restored jobs may have been silent for as long: three years, more than any setting asks for.

@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use crate::hub::session::Session;
-use crate::hub::wheel::Tick;
 use crate::net::inbox::{Counted, Guest, TurnAway};
+use crate::tick::Tick;
 use crate::wire::message::MessageReader;
 
 /// The life of a connection.

@@ -13,7 +13,7 @@ use socket2::SockRef;
 
 use crate::close::CloseReason;
 use crate::hub::echo;
-use crate::hub::policy::{UNSENT_ANSWERS_MAX, ticks};
+use crate::hub::policy::UNSENT_ANSWERS_MAX;
 use crate::hub::session::{Scene, Verdict};
 use crate::hub::watcher::WatcherKey;
 use crate::metrics::{CLOSED_BY_CLIENT, LOST};
@@ -21,6 +21,7 @@ use crate::net::connection::{Connection, Phase, Sides};
 use crate::net::inbox::{Counted, Guest, TurnAway};
 use crate::net::shard::Shard;
 use crate::net::transport::Incoming;
+use crate::tick::ticks;
 use crate::wire::frame;
 use crate::wire::message::{Flow, Message};
 

@@ -14,10 +14,10 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use crate::hub::address::Proxies;
 use crate::hub::refusals::RefusalLog;
 use crate::hub::visitors::{AddressLimits, TooMany, Visitors};
-use crate::hub::wheel::Tick;
 use crate::net::inbox::{
     Command, Counted, Guest, ShardHandle, TurnAway, is_out_of_descriptors, is_transient,
 };
+use crate::tick::Tick;
 
 /// Connections that wait to be accepted, at most; the kernel lowers it to its own limit.
 const BACKLOG: i32 = 4096;

@@ -17,7 +17,7 @@ use crate::hub::key::Slot;
 use crate::hub::laggard::Laggard;
 use crate::hub::watcher::{Watcher, WatcherKey};
 use crate::hub::watchers::Watchers;
-use crate::hub::wheel::{TICK_MILLIS, Tick, Wheel};
+use crate::hub::wheel::Wheel;
 use crate::metrics::{Counters, ShardCounters};
 use crate::net::clerk::Order;
 use crate::net::clock::{Clock, Moment};
@@ -29,6 +29,7 @@ use crate::net::sockets::Sockets;
 use crate::net::survey::Survey;
 use crate::stream::directory::Directory;
 use crate::stream::link::Inlet;
+use crate::tick::{TICK_MILLIS, Tick};
 
 const WAKER: Token = Token(usize::MAX);
 const LISTENERS: usize = usize::MAX - 64;

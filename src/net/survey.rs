@@ -8,9 +8,9 @@ use crate::hub::endpoint::View;
 use crate::hub::key::Slot;
 use crate::hub::questions::Description;
 use crate::hub::watcher::WatcherKey;
-use crate::hub::wheel::TICK_MILLIS;
 use crate::net::connection::Phase;
 use crate::net::shard::Shard;
+use crate::tick::TICK_MILLIS;
 
 /// Connections looked at in one turn, of which each job of a multi-job one counts as another: less than a tenth of a
 /// millisecond.
