@@ -15,9 +15,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use luxcast::hub::outlet::Outlet;
-use luxcast::hub::watcher::WatcherKey;
-use luxcast::net::sockets::Sockets;
+use luxcast::delivery::sink::Outlet;
+use luxcast::delivery::watcher::WatcherKey;
+use luxcast::net::shard::sockets::Sockets;
 use luxcast::stream::topic::TopicKind;
 use luxcast::wire::action::Since;
 use mio::net::{TcpListener, TcpStream};

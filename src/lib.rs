@@ -24,19 +24,22 @@
 //!
 //! Each may use what stands to its left, never to its right; `tests/tidy.rs` checks that.
 //!
-//! [`event`] [`close`] [`config`] [`console`] [`metrics`] ← [`wire`] ← [`stream`] ← [`hub`] ← [`net`] ← [`server`] ← [`cli`]
+//! [`event`] [`close`] [`config`] [`console`] [`metrics`] [`tick`] ← [`wire`] ← [`access`] ← [`stream`] ← [`delivery`] ←
+//! [`session`] ← [`net`] ← [`server`] ← [`sim`] ← [`cli`]
 //!
 //! - [`metrics`]: what each thread counts for itself, once a turn, and how it is told; a table has a row for each figure.
-//! - [`wire`]: bytes to values and back: request heads, frames, client actions, lines of the feed.
-//! - [`stream`]: who gets what: batches, topics and their logs, the history, the sequencer, the gate
-//!   before it. Pure state.
-//! - [`hub`]: one shard's watchers: cursors, cohorts, filters, sessions, limits, the flush. Pure state too. Also who comes
-//!   in, [`hub::origin`], [`hub::address`], [`hub::visitors`], and who may watch what, [`hub::auth`].
-//! - [`net`]: sockets, threads, clocks. Decides nothing. [`net::transport`] is TLS, where it is spoken. What outlives a
-//!   run is [`net::state_dir`] and [`net::activation`]; the service manager hears of [`net::service`].
 //! - [`console`]: the files of the live page, which [`wire::page`] knows how to send.
-//! - [`server`]: binds, spawns, drains, joins, and leaves to the next run what [`stream::snapshot`] says. [`cli`] and
-//!   [`sim`]: the program around it.
+//! - [`wire`]: bytes to values and back: request heads, frames, client actions, lines of the feed.
+//! - [`access`]: who may come in, and watch what: tokens, addresses, origins, rates. It knows no topics.
+//! - [`stream`]: who gets what: batches, topics and their logs, the history, the sequencer.
+//! - [`delivery`]: one shard's watchers: cursors, filters, cohorts, the flush.
+//! - [`session`]: one client's conversation: what it asks for, what it is told, within which limits.
+//! - [`net`]: sockets, threads, clocks; it decides nothing. [`net::listen`] lets in, [`net::shard`] serves,
+//!   [`net::ingest`] takes the feed, [`net::report`] tells of the daemon itself, [`net::host`] is the machine around it.
+//! - [`server`]: binds, spawns, drains, joins, and leaves to the next run what [`stream::snapshot`] says. [`sim`] and
+//!   [`cli`]: the program around it.
+//!
+//! From [`wire`] to [`session`] all is pure state: no socket, no clock.
 //!
 //! # The life of an event
 //!
@@ -47,11 +50,11 @@
 //! 3. It appends a handle per run of adjacent events to each [`stream::topic`]'s log, stores the number as
 //!    published, offers the batch to the shards that watch one of its topics ([`stream::link`]), wakes those that
 //!    sleep, and evicts the oldest batches of the [`stream::history`] for room.
-//! 4. [`net::shard`] wakes; [`hub::watchers`] marks the [`hub::cohort`]s (watchers of one topic that want the same)
+//! 4. [`net::shard`] wakes; [`delivery::watchers`] marks the [`delivery::cohort`]s (watchers of one topic that want the same)
 //!    for which the batch has something.
-//! 5. [`hub::flush`] gathers once for all members of a cohort that stand at one place ([`hub::cursor`]) and writes
+//! 5. [`delivery::flush`] gathers once for all members of a cohort that stand at one place ([`delivery::cursor`]) and writes
 //!    the same bytes to each socket: small ones from one buffer, large ones so or by `sendfile` from a memory file,
-//!    whichever costs less here ([`hub::ways`], [`net::sockets`]). A socket that is full is left to its own cursor and
+//!    whichever costs less here ([`delivery::copy_or_sendfile`], [`net::shard::sockets`]). A socket that is full is left to its own cursor and
 //!    served again when it has room.
 //!
 //! # Why nothing is lost or doubled
@@ -62,8 +65,8 @@
 //! - A full channel becomes "scan all you watch" ([`stream::link`]): nothing is told twice, nothing is forgotten.
 //! - What the history drops is counted by topic and type; a cursor that comes back later says so with a gap. Of a topic
 //!   that is dropped altogether its last number is remembered by name ([`stream::dropped`]); where a watcher begins, and
-//!   what it is told first, is decided in one place ([`hub::start`]).
-//! - What names a topic is a key with a generation ([`stream::key`]): one that has outlived its topic names nothing, and a
+//!   what it is told first, is decided in one place ([`delivery::start`]).
+//! - What names a topic is a key with a generation ([`stream::topic_key`]): one that has outlived its topic names nothing, and a
 //!   job's is no flow's.
 //! - A snapshot is whole from its newest event back to some number; what is older is counted the same way.
 //!
@@ -96,15 +99,17 @@
 //! - **publisher**: who feeds the daemon. **shard**: a thread with its connections.
 #![deny(unsafe_code)]
 
+pub mod access;
 pub mod cli;
 pub mod close;
 pub mod config;
 pub mod console;
+pub mod delivery;
 pub mod event;
-pub mod hub;
 pub mod metrics;
 pub mod net;
 pub mod server;
+pub mod session;
 pub mod sim;
 pub mod stream;
 pub mod tick;

@@ -17,12 +17,12 @@ use std::{fs, thread};
 
 use parking_lot::{RwLock, RwLockReadGuard};
 
+use luxcast::access::address_limits::{AddressLimits, Visitors};
 use luxcast::config::{Config, Overrun};
-use luxcast::hub::filter::Filter;
-use luxcast::hub::outlet::Outlet;
-use luxcast::hub::visitors::{AddressLimits, Visitors};
-use luxcast::hub::watcher::WatcherKey;
-use luxcast::hub::watchers::{Watchers, Wish};
+use luxcast::delivery::filter::Filter;
+use luxcast::delivery::sink::Outlet;
+use luxcast::delivery::watcher::WatcherKey;
+use luxcast::delivery::watchers::{Watchers, Wish};
 use luxcast::server::{self, Server};
 use luxcast::stream::directory::Directory;
 use luxcast::stream::link::{Arrival, Inlet, link};

@@ -3,12 +3,12 @@
 
 use std::hint::black_box;
 
-use luxcast::hub::auth::Permit;
-use luxcast::hub::endpoint::find;
-use luxcast::hub::policy::Policy;
-use luxcast::hub::session::{Scene, Session};
-use luxcast::hub::watcher::WatcherKey;
-use luxcast::hub::wheel::Wheel;
+use luxcast::access::keyring::Permit;
+use luxcast::delivery::watcher::WatcherKey;
+use luxcast::session::conversation::{Scene, Session};
+use luxcast::session::endpoint::find;
+use luxcast::session::limits::Policy;
+use luxcast::session::timer_wheel::Wheel;
 use luxcast::stream::topic::TopicKind;
 use luxcast::tick::Tick;
 use luxcast::wire::action::Since;

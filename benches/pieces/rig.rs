@@ -3,10 +3,10 @@
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
-use luxcast::hub::filter::Filter;
-use luxcast::hub::outlet::Outlet;
-use luxcast::hub::watcher::WatcherKey;
-use luxcast::hub::watchers::{Watchers, Wish};
+use luxcast::delivery::filter::Filter;
+use luxcast::delivery::sink::Outlet;
+use luxcast::delivery::watcher::WatcherKey;
+use luxcast::delivery::watchers::{Watchers, Wish};
 use luxcast::stream::directory::Directory;
 use luxcast::stream::link::{Arrival, Inlet, link};
 use luxcast::stream::sequencer::{Limits, Now, SEQ_MIN, Sequencer, Step, Taken};

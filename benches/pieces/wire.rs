@@ -3,9 +3,9 @@
 use std::hint::black_box;
 use std::ops::Range;
 
-use luxcast::hub::auth::Permit;
-use luxcast::hub::endpoint::find;
-use luxcast::hub::policy::Policy;
+use luxcast::access::keyring::Permit;
+use luxcast::session::endpoint::find;
+use luxcast::session::limits::Policy;
 use luxcast::wire::action::parse_action;
 use luxcast::wire::frame::{PING, PONG, TEXT};
 use luxcast::wire::handshake::{accept_key, write_switching};

@@ -9,7 +9,7 @@ use crossbeam_channel::Receiver;
 
 use super::logging::LevelSwitch;
 use crate::config::{self, Loaded, Renewed};
-use crate::net::service;
+use crate::net::host::service_manager;
 use crate::server::Server;
 
 pub struct Reload {
@@ -25,11 +25,11 @@ impl Reload {
     /// Reloads at each request, until nobody can ask any more.
     pub fn run(mut self, requests: Receiver<()>) {
         for () in requests {
-            service::reloading();
+            service_manager::reloading();
             if let Err(problem) = self.reload() {
                 tracing::error!("nothing was reloaded, the old settings stay: {problem}");
             }
-            service::ready();
+            service_manager::ready();
         }
     }
 

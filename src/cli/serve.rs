@@ -21,8 +21,8 @@ use super::logging::{LevelSwitch, Logging};
 use super::reload::Reload;
 use super::sim::{DEMO_JOB, run_demo};
 use crate::config::{self, Loaded};
-use crate::net::inbox::Terms;
-use crate::net::service;
+use crate::net::host::service_manager;
+use crate::net::shard::handle::Terms;
 use crate::server::{self, Server, StartError};
 use crate::sim::MAIN_FLOW;
 
@@ -89,7 +89,7 @@ fn serve(
     if let Err(error) = announce(&server, &mut io::stdout().lock()) {
         tracing::warn!("nobody reads the ready lines: {error}");
     }
-    service::ready();
+    service_manager::ready();
     if is_demo {
         let ingest = server.ingest().to_path_buf();
         spawn("demo", move || run_demo(ingest, stopping))?;
@@ -131,7 +131,7 @@ fn obey(mut signals: Signals, server: &Server, stopping: &AtomicBool, reload_wan
             process::exit(1);
         }
         tracing::info!("draining on {}", signal_name(signal).unwrap_or("a signal"));
-        service::stopping();
+        service_manager::stopping();
         server.drain();
     }
 }

@@ -12,10 +12,10 @@ use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
 use super::{EXIT_USAGE, say};
+use crate::access::jwt::{Claims, sign};
+use crate::access::patterns::Patterns;
+use crate::access::token_file::hashed;
 use crate::config::{JWT_ALGORITHMS, JwtAlgorithm};
-use crate::hub::jwt::{Claims, sign};
-use crate::hub::pattern::Patterns;
-use crate::hub::token_file::hashed;
 use crate::net::clock::unix_micros;
 
 /// Random bytes of a static token: nobody guesses 256 bits.
@@ -142,7 +142,7 @@ mod tests {
     use clap::{Args, FromArgMatches};
 
     use super::{TokenArgs, made};
-    use crate::hub::token_file::{hashed, parse};
+    use crate::access::token_file::{hashed, parse};
 
     fn args(words: &[&str]) -> Result<TokenArgs, clap::Error> {
         let command = TokenArgs::augment_args(clap::Command::new("token"));

@@ -1,31 +1,8 @@
-//! Sockets, threads, clocks. Decides nothing: verdicts come from `hub`.
+//! Sockets, threads, clocks. Decides nothing: verdicts come from `access`, `delivery` and `session`.
 
-pub mod accounts;
-pub mod activation;
-pub mod admin;
-pub mod certificate;
-pub mod clerk;
 pub mod clock;
-pub mod complaints;
-pub mod connection;
-pub mod connections;
-pub mod halves;
-mod handshakes;
-pub mod housekeeping;
-pub mod inbox;
+pub mod host;
 pub mod ingest;
-pub mod keys;
-pub mod listener;
-pub mod making;
-pub mod outq;
-pub mod publisher;
-pub mod pulse;
-pub mod reading;
-pub mod requests;
-pub mod service;
+pub mod listen;
+pub mod report;
 pub mod shard;
-pub mod sockets;
-pub mod state_dir;
-pub mod survey;
-pub mod transport;
-pub mod upkeep;

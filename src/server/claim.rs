@@ -17,8 +17,8 @@ use rustix::fs::{Access, Mode, access, fchmod};
 use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::bound::at;
-use crate::net::making::{self, Made};
+use super::listeners::at;
+use crate::net::host::making::{self, Made};
 
 /// Publishers that the kernel holds until they are accepted.
 const BACKLOG: i32 = 1_024;

@@ -9,7 +9,7 @@ use std::path::Path;
 use rustix::fs::{Access, access};
 
 use crate::config::Config;
-use crate::net::state_dir;
+use crate::net::host::state_dir;
 use crate::server::claim;
 
 /// One line each. The daemon may run as another user or elsewhere, so none of them is sure.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use crate::net::state_dir::Unusable;
+use crate::net::host::state_dir::Unusable;
 
 /// Why the daemon cannot start, in one line.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use crate::event::{OVERFLOW_BIT, TypeMask};
-use crate::stream::key::TopicKey;
+use crate::stream::topic_key::TopicKey;
 
 /// Adjacent events of one topic in one batch.
 #[derive(Clone, Copy, Debug)]

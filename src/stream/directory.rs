@@ -7,10 +7,10 @@ use parking_lot::Mutex;
 
 use crate::event::TypeTable;
 use crate::stream::dropped::Dropped;
-use crate::stream::key::TopicKey;
 use crate::stream::names::TopicsByName;
 use crate::stream::snapshot::RunStart;
 use crate::stream::topic::{Topic, TopicKind};
+use crate::stream::topic_key::TopicKey;
 
 /// No topic can be added for a watcher: `topics_max` are there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

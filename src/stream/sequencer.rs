@@ -10,13 +10,13 @@ use crate::event::{METRICS_BIT, TypeLookup};
 use crate::stream::batch::{Batch, Run};
 use crate::stream::directory::Directory;
 use crate::stream::history::History;
-use crate::stream::key::{JobKey, TopicKey};
-use crate::stream::ledger::{Ledger, SweepTimes};
 use crate::stream::link::{Link, NOTHING_NEEDED, Shard};
-use crate::stream::metronome::Metronome;
-use crate::stream::placing::{Mark, OpenRuns, Placing, release, time_of};
+use crate::stream::metrics_schedule::Metronome;
+use crate::stream::routing::{Mark, OpenRuns, Placing, release, time_of};
 use crate::stream::silence::Standing;
 use crate::stream::topic::{Handle, Keep, Log, TopicKind};
+use crate::stream::topic_index::{Ledger, SweepTimes};
+use crate::stream::topic_key::{JobKey, TopicKey};
 use crate::wire::frame;
 use crate::wire::line::{Control, Line, LineError, LineReader};
 

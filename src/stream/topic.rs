@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::{Meaning, TypeMask};
 use crate::stream::batch::{Batch, Run};
 use crate::stream::jobs::JobFold;
-use crate::stream::key::TopicKey;
+use crate::stream::topic_key::TopicKey;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TopicKind {
@@ -499,7 +499,7 @@ mod tests {
 
     use super::{ChunkPool, Handle, Log, Topic};
     use crate::stream::batch::{Batch, Run};
-    use crate::stream::key::TopicKey;
+    use crate::stream::topic_key::TopicKey;
 
     /// A batch of one event of a topic, the `at`th.
     fn batch(at: u64) -> Arc<Batch> {

@@ -1,4 +1,4 @@
-//! The daemon as an echo server, for the Autobahn suite: what the feature `echo` swaps is in `hub::echo`.
+//! The daemon as an echo server, for the Autobahn suite: what the feature `echo` swaps is in `session::echo`.
 
 use std::process::ExitCode;
 

@@ -8,8 +8,8 @@ use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use data_encoding::BASE64URL_NOPAD;
+use luxcast::access::jwt::{Claims, sign};
 use luxcast::config::JwtAlgorithm;
-use luxcast::hub::jwt::{Claims, sign};
 use serde_json::{Value, json};
 
 use crate::harness::{Client, Daemon, Raw, Scratch, Setup, luxcast, seq_of, wait_until};
@@ -314,7 +314,7 @@ fn jwt_of_each_algorithm_open_what_they_say() {
         // Signed by another algorithm, with a good key of that one.
         for (_, other, (private, _)) in all.iter().filter(|row| row.0 != *name) {
             let key = fs::read(private).unwrap();
-            let token = luxcast::hub::jwt::sign(*other, &key, &claims(600, 0)).unwrap();
+            let token = luxcast::access::jwt::sign(*other, &key, &claims(600, 0)).unwrap();
             assert_eq!(at(&daemon, &token), "401 unauthorized", "{name}: signed with {other:?}");
         }
     }

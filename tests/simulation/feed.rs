@@ -5,11 +5,11 @@ use std::sync::Arc;
 use luxcast::stream::directory::Directory;
 use luxcast::stream::gate::Gate;
 use luxcast::stream::history::NEWEST_KEPT;
-use luxcast::stream::key::TopicKey;
 use luxcast::stream::link::Link;
 use luxcast::stream::sequencer::{Limits, Now, SEQ_MIN, Sequencer, Step, Taken as TakenLine};
 use luxcast::stream::snapshot::{self, Saver};
 use luxcast::stream::topic::{Topic, TopicKind};
+use luxcast::stream::topic_key::TopicKey;
 use luxcast::wire::line::{LineError, PADDING};
 
 use crate::oracle::{Moment, Oracle, Taken, TopicId, TopicRecord};

@@ -5,9 +5,9 @@ use std::cell::OnceCell;
 use std::collections::BTreeSet;
 
 use luxcast::stream::dialect;
-use luxcast::stream::key::TopicKey;
 use luxcast::stream::sequencer::SEQ_MIN;
 use luxcast::stream::topic::TopicKind;
+use luxcast::stream::topic_key::TopicKey;
 use luxcast::wire::action::Since;
 
 /// Place in [`Oracle::topics`].

@@ -4,10 +4,10 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use luxcast::hub::auth::{Auth, Keyring, Permit};
-use luxcast::hub::token_file;
-use luxcast::hub::watcher::WatcherKey;
-use luxcast::hub::watchers::Watchers;
+use luxcast::access::keyring::{Auth, Keyring, Permit};
+use luxcast::access::token_file;
+use luxcast::delivery::watcher::WatcherKey;
+use luxcast::delivery::watchers::Watchers;
 use luxcast::stream::directory::Directory;
 use luxcast::stream::link::link_of;
 use luxcast::stream::sequencer::SEQ_MIN;

@@ -4,17 +4,17 @@
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, IoSlice};
 
-use luxcast::hub::auth::Permit;
-use luxcast::hub::endpoint::{Endpoint, Opening};
-use luxcast::hub::laggard::Laggard;
-use luxcast::hub::outlet::Outlet;
-use luxcast::hub::policy::Policy;
-use luxcast::hub::session::{Scene, Session, Verdict};
-use luxcast::hub::watcher::{BLOCKED, BROKEN, ENDED, ENDING, READS, WatcherKey};
-use luxcast::hub::watchers::Watchers;
-use luxcast::stream::key::TopicKey;
+use luxcast::access::keyring::Permit;
+use luxcast::delivery::progress::Laggard;
+use luxcast::delivery::sink::Outlet;
+use luxcast::delivery::watcher::{BLOCKED, BROKEN, ENDED, ENDING, READS, WatcherKey};
+use luxcast::delivery::watchers::Watchers;
+use luxcast::session::conversation::{Scene, Session, Verdict};
+use luxcast::session::endpoint::{Endpoint, Opening};
+use luxcast::session::limits::Policy;
 use luxcast::stream::link::{Arrival, Inlet};
 use luxcast::stream::topic::TopicKind;
+use luxcast::stream::topic_key::TopicKey;
 use luxcast::wire::action::Since;
 use luxcast::wire::frame;
 use luxcast::wire::message::Message;

@@ -8,10 +8,10 @@ use super::parts::{EventPart, LogPart, RunPart, RunStart, TopicPart};
 use crate::stream::batch::{Batch, Overflow, Run};
 use crate::stream::directory::Past;
 use crate::stream::dropped::Dropped;
-use crate::stream::key::{FlowKey, JobKey, TopicKey};
 use crate::stream::sequencer::{Now, Sequencer};
 use crate::stream::silence::Standing;
 use crate::stream::topic::{Handle, Keep, Log, Topic, TopicKind};
+use crate::stream::topic_key::{FlowKey, JobKey, TopicKey};
 
 impl Restored {
     /// What the directory has to know of the runs before the one that begins behind the number `run_start`.

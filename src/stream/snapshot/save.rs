@@ -14,10 +14,10 @@ use super::parts::{
 use super::record::{Kind, write};
 use crate::event::OVERFLOW_BIT;
 use crate::stream::batch::{Batch, Run};
-use crate::stream::key::TopicKey;
 use crate::stream::sequencer::{Now, Sequencer};
 use crate::stream::silence::Standing;
 use crate::stream::topic::Log;
+use crate::stream::topic_key::TopicKey;
 
 /// A record of topics is begun anew beyond so many bytes: what one flipped bit costs.
 const TOPICS_BYTES: usize = 64 << 10;

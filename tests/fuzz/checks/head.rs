@@ -1,10 +1,10 @@
 //! A request head: the same verdict at the same byte however it comes, nothing accepted that tungstenite and the
 //! `http` crate refuse, and every refusal a proper answer.
 
-use luxcast::hub::auth::{Auth, Keyring, Permit};
-use luxcast::hub::endpoint::{Endpoint, find, permit};
-use luxcast::hub::host::Hosts;
-use luxcast::hub::origin;
+use luxcast::access::allowed_hosts::Hosts;
+use luxcast::access::allowed_origins;
+use luxcast::access::keyring::{Auth, Keyring, Permit};
+use luxcast::session::endpoint::{Endpoint, find, permit};
 use luxcast::wire::action::Since;
 use luxcast::wire::asked::Asked;
 use luxcast::wire::handshake::accept_key;
@@ -142,11 +142,11 @@ fn check_route(head: &[u8], request: &Request<'_>) {
         assert!(!(is_port && name == "localhost"), "{host}");
         check_refusal(&refusal);
     }
-    if let Err(refusal) = origin::check(request, &[]) {
+    if let Err(refusal) = allowed_origins::check(request, &[]) {
         assert!(request.origin.is_some(), "only who names an origin can be refused for it");
         check_refusal(&refusal);
     }
-    assert!(origin::check(request, &["*".to_owned()]).is_ok());
+    assert!(allowed_origins::check(request, &["*".to_owned()]).is_ok());
     let nobody = Auth::On(Keyring::new(Vec::new(), None));
     check_refusal(&permit(request, &nobody, 0).expect_err("no token opens"));
     match accept_key(request) {

@@ -1,0 +1,15 @@
+//! Who may come in, and watch what: bytes and claims in, a permit or a refusal out. It knows no topics.
+
+pub mod address_limits;
+pub mod allowed_hosts;
+pub mod allowed_origins;
+pub mod client_address;
+pub mod credential;
+pub mod jwt;
+pub mod keyring;
+pub mod patterns;
+pub mod redaction;
+pub mod refusal_log;
+pub mod ring_provider;
+pub mod token_bucket;
+pub mod token_file;

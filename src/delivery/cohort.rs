@@ -1,0 +1,76 @@
+//! A cohort: watchers of one topic that want the same of it. What goes out is gathered once for all that
+//! stand at one place.
+
+use std::sync::Arc;
+
+use crate::delivery::cursor::Cursor;
+use crate::delivery::filter::Selector;
+use crate::delivery::subscription::Subscription;
+use crate::delivery::table::{Entry, Key, Slot};
+use crate::delivery::watcher::Watcher;
+use crate::stream::topic::Topic;
+
+pub type CohortKey = Key<Cohort>;
+
+pub struct Cohort {
+    /// The topic as this shard knows it.
+    pub topic: Slot<LocalTopic>,
+    pub selector: Selector,
+    /// No member that does not lag wants any event before this place that it has not got.
+    pub start: Cursor,
+    /// Something may have come for it: it is in the line, or being served and to be put there again.
+    pub is_marked: bool,
+    /// It is being served, in portions; `start` stays until all have been.
+    pub is_served: bool,
+    /// The next member to be served.
+    pub resume: u32,
+    pub members: Vec<Slot<Watcher>>,
+    generation: u32,
+}
+
+/// A topic that has watchers in this shard.
+pub struct LocalTopic {
+    pub topic: Arc<Topic>,
+    pub cohorts: Vec<Slot<Cohort>>,
+    /// Watchers of many jobs, this one among them, and the place of this one in their list.
+    pub many: Vec<(Slot<Watcher>, Slot<Subscription>)>,
+    generation: u32,
+}
+
+impl Cohort {
+    /// A cohort without members yet.
+    pub fn new(topic: Slot<LocalTopic>, selector: Selector, generation: u32) -> Self {
+        Self {
+            topic,
+            selector,
+            start: Cursor::default(),
+            is_marked: false,
+            is_served: false,
+            resume: 0,
+            members: Vec::new(),
+            generation,
+        }
+    }
+}
+
+impl Entry for Cohort {
+    fn generation(&self) -> u32 {
+        self.generation
+    }
+}
+
+impl LocalTopic {
+    pub fn new(topic: Arc<Topic>, generation: u32) -> Self {
+        Self { topic, cohorts: Vec::new(), many: Vec::new(), generation }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.cohorts.is_empty() && self.many.is_empty()
+    }
+}
+
+impl Entry for LocalTopic {
+    fn generation(&self) -> u32 {
+        self.generation
+    }
+}

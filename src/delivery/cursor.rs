@@ -1,0 +1,277 @@
+//! A cursor into a topic's log: where one watcher stands, what it gets next, what it has missed. Where it begins is
+//! in `start`.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+
+use crate::delivery::filter::Selector;
+use crate::stream::batch::Batch;
+use crate::stream::topic::{Handle, Log, Topic};
+use crate::wire::notice::{Gap, GapReason};
+
+/// A place between two events of a topic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cursor {
+    /// Events of the topic before this place, by the log's absolute index.
+    pub index: u64,
+    /// All events of the topic with numbers up to here are before this place.
+    pub seq: u64,
+}
+
+impl Cursor {
+    /// A place of which only the number is known: no event is before index 0.
+    pub fn by_number(seq: u64) -> Self {
+        Self { index: 0, seq }
+    }
+
+    /// The later of two places.
+    pub fn max(self, other: Self) -> Self {
+        if other.index > self.index { Self { seq: self.seq.max(other.seq), ..other } } else { self }
+    }
+}
+
+/// Adjacent events of one handle that go out: one slice.
+#[derive(Clone, Copy, Debug)]
+pub struct Piece {
+    pub handle: u32,
+    pub first: u32,
+    /// The last event of the piece, included.
+    pub last: u32,
+    pub start: u32,
+    pub end: u32,
+}
+
+impl Piece {
+    pub fn bytes(&self) -> usize {
+        (self.end - self.start) as usize
+    }
+}
+
+/// What one gather may take at most.
+#[derive(Clone, Copy, Debug)]
+pub struct Portion {
+    pub handles: usize,
+    pub pieces: usize,
+    pub bytes: usize,
+}
+
+/// The history has moved past the cursor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Behind;
+
+/// Slices gathered from a log, used again for the next gather.
+#[derive(Default)]
+pub struct Gathered {
+    pub handles: Vec<Handle>,
+    pub pieces: Vec<Piece>,
+    pub bytes: usize,
+    pub messages: u64,
+    /// Where it begins: the cursor, or where the log begins if nothing that is wanted stood before that.
+    pub from: Cursor,
+    /// Where a watcher stands that has got all pieces.
+    pub next: Cursor,
+    /// There is nothing more up to the tail.
+    pub is_all: bool,
+}
+
+impl Gathered {
+    /// Gathers what `selector` wants from `cursor` up to the number `tail`, a portion at most.
+    pub fn gather(
+        &mut self,
+        topic: &Topic,
+        cursor: Cursor,
+        selector: &Selector,
+        tail: u64,
+        portion: Portion,
+    ) -> Result<(), Behind> {
+        self.clear();
+        let mut from = cursor;
+        let copied = {
+            let log = topic.log.lock();
+            if from.index < log.base() {
+                if Missed::of(&log, Some(cursor.index), cursor.seq, selector).is_any() {
+                    return Err(Behind);
+                }
+                from = from.max(beginning(&log));
+            }
+            log.copy(from.index, tail, selector.mask, portion.handles, &mut self.handles)
+        };
+        self.from = from;
+        self.is_all = copied.is_all;
+        self.next.index = copied.index.max(from.index);
+        self.next.seq = if copied.is_all { tail.max(from.seq) } else { copied.seq.max(from.seq) };
+        for handle in 0..self.handles.len() {
+            if self.pieces.len() >= portion.pieces || self.bytes >= portion.bytes {
+                let previous = self.handles[handle - 1].clone();
+                self.stop_behind(&previous, previous.run().first + previous.run().count - 1);
+                break;
+            }
+            if !self.slice(handle as u32, from.index, selector, portion) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the pieces of one handle, from the event at `index` on. False: the portion was full before its end.
+    fn slice(&mut self, place: u32, index: u64, selector: &Selector, portion: Portion) -> bool {
+        let handle = self.handles[place as usize].clone();
+        let run = handle.run();
+        let start = run.first + index.saturating_sub(run.at) as u32;
+        let end = run.first + run.count;
+        if selector.is_all() {
+            self.add(place, &handle, start, end - 1);
+            return true;
+        }
+        let mut event = start;
+        while event < end {
+            if !selector.wants(&handle.batch, event) {
+                event += 1;
+                continue;
+            }
+            if self.pieces.len() >= portion.pieces {
+                self.stop_before(&handle, event);
+                return false;
+            }
+            let first = event;
+            while event < end && selector.wants(&handle.batch, event) {
+                event += 1;
+            }
+            self.add(place, &handle, first, event - 1);
+        }
+        true
+    }
+
+    fn add(&mut self, place: u32, handle: &Handle, first: u32, last: u32) {
+        let span = handle.batch.span(first..last + 1);
+        self.bytes += span.len();
+        self.messages += u64::from(last - first + 1);
+        self.pieces.push(Piece {
+            handle: place,
+            first,
+            last,
+            start: span.start as u32,
+            end: span.end as u32,
+        });
+    }
+
+    fn stop_behind(&mut self, handle: &Handle, event: u32) {
+        self.next = place_behind(handle, event);
+        self.is_all = false;
+    }
+
+    fn stop_before(&mut self, handle: &Handle, event: u32) {
+        let behind = place_behind(handle, event);
+        self.next = Cursor { index: behind.index - 1, seq: behind.seq - 1 };
+        self.is_all = false;
+    }
+
+    pub fn clear(&mut self) {
+        self.handles.clear();
+        self.pieces.clear();
+        self.bytes = 0;
+        self.messages = 0;
+    }
+
+    pub fn slice_of(&self, piece: &Piece) -> &[u8] {
+        &self.handles[piece.handle as usize].batch.bytes()[piece.start as usize..piece.end as usize]
+    }
+
+    /// Where a watcher at `cursor` stands whose socket took only `taken < bytes` bytes.
+    pub fn stopped_at(&self, cursor: Cursor, taken: usize) -> Stopped<'_> {
+        let mut stopped = Stopped { cursor, rest: None, messages: 0 };
+        let mut left = taken;
+        for piece in &self.pieces {
+            let handle = &self.handles[piece.handle as usize];
+            if left >= piece.bytes() {
+                left -= piece.bytes();
+                stopped.cursor = place_behind(handle, piece.last);
+                stopped.messages += u64::from(piece.last - piece.first + 1);
+                continue;
+            }
+            let stop = piece.start as usize + left;
+            for event in piece.first..=piece.last {
+                let span = handle.batch.span(event..event + 1);
+                if span.start == stop {
+                    break;
+                }
+                stopped.cursor = place_behind(handle, event);
+                stopped.messages += 1;
+                if span.end > stop {
+                    stopped.rest = Some((&handle.batch, stop as u32..span.end as u32));
+                    break;
+                }
+            }
+            break;
+        }
+        stopped
+    }
+}
+
+/// Where a short write left a watcher.
+pub struct Stopped<'a> {
+    /// Behind the frame that it stopped in.
+    pub cursor: Cursor,
+    /// The rest of that frame: its batch, and where it stands in that.
+    pub rest: Option<(&'a Arc<Batch>, Range<u32>)>,
+    /// Frames before that place.
+    pub messages: u64,
+}
+
+/// The place right behind an event.
+pub fn place_behind(handle: &Handle, event: u32) -> Cursor {
+    let run = handle.run();
+    Cursor { index: run.at + u64::from(event - run.first) + 1, seq: handle.batch.seq(event) }
+}
+
+/// What a watcher at some place can't get any more.
+pub struct Missed {
+    /// The last matching number lost; none: nothing that matches was lost.
+    pub to: Option<u64>,
+    /// How many matching events were lost, where that is known.
+    pub count: Option<u64>,
+    /// Matching events that were kept out of what the log lost.
+    pub kept: ArrayVec<Handle, 2>,
+    /// Where the log begins now: what stands behind all of that.
+    pub behind: Cursor,
+}
+
+impl Missed {
+    /// Of the events beyond `seq`. `index`: the same place by index, where it is known.
+    pub fn of(log: &Log, index: Option<u64>, seq: u64, selector: &Selector) -> Self {
+        let beyond = || log.lost().iter().filter(|lost| lost.last_seq > seq);
+        let matching = || beyond().filter(|lost| selector.mask >> lost.bit & 1 == 1);
+        let to = matching().map(|lost| lost.last_seq).max();
+        let kept_all = log.kept_after(seq).count() as u64;
+        let kept = log.kept_after(seq).filter(|handle| selector.wants(&handle.batch, 0)).collect();
+        let is_uniform = beyond().all(|lost| selector.wants_all_of(lost.bit));
+        let is_from_start = log.first_seq().is_some_and(|first| first > seq);
+        let count = match index {
+            // All that is gone matches.
+            Some(index) if is_uniform => Some(log.base().saturating_sub(index + kept_all)),
+            // The topic has lost nothing before this place.
+            _ if is_from_start && matching().all(|lost| selector.wants_all_of(lost.bit)) => {
+                Some(matching().map(|lost| lost.count).sum())
+            }
+            _ => None,
+        };
+        Self { to, count, kept, behind: beginning(log) }
+    }
+
+    pub fn is_any(&self) -> bool {
+        self.to.is_some() || !self.kept.is_empty()
+    }
+
+    /// The gap to tell a watcher at `seq`, if something was lost.
+    pub fn gap(&self, seq: u64, reason: GapReason) -> Option<Gap> {
+        self.to.map(|to| Gap { from: seq + 1, to, missed: self.count, reason })
+    }
+}
+
+/// The place behind the last event that the log has lost. Not before the first that it has: numbers between the
+/// two may be other topics', and not published yet.
+pub fn beginning(log: &Log) -> Cursor {
+    Cursor { index: log.base(), seq: log.base_seq() }
+}

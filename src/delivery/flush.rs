@@ -1,0 +1,500 @@
+//! The only writer: what stands between a watcher's cursor and the tail goes out here, control bytes between
+//! frames.
+
+use std::io::{self, ErrorKind, IoSlice};
+use std::mem;
+
+use arrayvec::ArrayVec;
+
+use crate::delivery::cohort::Cohort;
+use crate::delivery::copy_or_sendfile::Way;
+use crate::delivery::cursor::{Cursor, Gathered, Missed, Portion};
+use crate::delivery::filter::Selector;
+use crate::delivery::sink::Outlet;
+use crate::delivery::start::{Pending, earlier_gap};
+use crate::delivery::table::Slot;
+use crate::delivery::watcher::{BLOCKED, BROKEN, ENDED, ENDING, LAGS, PENDING, Place, QUEUED, WatcherKey};
+use crate::delivery::watchers::{Watchers, tell};
+use crate::stream::link::Arrival;
+use crate::stream::topic::Topic;
+use crate::wire::notice::GapReason;
+
+/// Sends between two looks at the tail: while a shard is busy, more comes in, and each next send carries more.
+/// Not for every watcher: then no two would stand at the same place, and nothing would be shared.
+const SENDS_PER_TAIL: u64 = 64;
+/// Effort for one cohort before the next in the line has its turn, and before sockets are looked after: about half a
+/// millisecond to a millisecond. A send counts once, a large one as often as it costs, up to four times.
+const EFFORT_PER_PORTION: u64 = 128;
+const EFFORT_PER_SEND_MAX: u64 = 4;
+/// Effort for watchers that stand alone before a marked cohort has its turn: a quiet job waits for a few of those who read
+/// a long past, not for all of them.
+const EFFORT_PER_QUEUE: u64 = 32;
+const BYTES_PER_EFFORT: usize = 64 << 10;
+
+/// The same for rounds that find nothing to send.
+const ROUNDS_PER_LOOK: u32 = 64;
+
+/// Slices in one write at most; the kernel takes 1,024.
+const SLICES_MAX: usize = 256;
+/// What a cohort is sent at once: several times a socket's buffer.
+const COHORT_PORTION: Portion = Portion { handles: SLICES_MAX, pieces: SLICES_MAX, bytes: 1 << 20 };
+/// What one lagging watcher is sent a turn.
+const REPLAY_PORTION: Portion = Portion { handles: SLICES_MAX, pieces: SLICES_MAX, bytes: 256 << 10 };
+
+/// From this many slices and watchers on, one copy costs less than walking the slices for each.
+const FLAT_SLICES_MIN: usize = 2;
+const FLAT_WATCHERS_MIN: usize = 3;
+/// From this many bytes and watchers on, one copy into a memory file may cost less than one into each socket: see
+/// [`crate::delivery::copy_or_sendfile`].
+const STAGE_BYTES_MIN: usize = 16 << 10;
+const STAGE_WATCHERS_MIN: usize = 16;
+
+/// Who is not served with the cohort.
+const SERVED_ALONE: u16 = BLOCKED | QUEUED | ENDING | BROKEN | LAGS | PENDING;
+
+/// What a step of a search costs beside a send.
+const EFFORT_PER_SEARCH: u64 = 16;
+
+/// Rounds of search that a watcher is given at once to find where it stands.
+const SETTLE_ROUNDS_MAX: usize = 64;
+
+/// What a step of finding out has brought.
+enum Found {
+    /// Nothing that has to be told: events may go out.
+    Nothing,
+    /// It is in the outbox, and goes before any event.
+    Told,
+    NotYet,
+}
+
+fn effort_of(bytes: usize) -> u64 {
+    (1 + (bytes / BYTES_PER_EFFORT) as u64).min(EFFORT_PER_SEND_MAX)
+}
+
+impl Watchers {
+    /// Takes in what has arrived, then serves by turns the watchers that stand alone, each once, and the marked
+    /// cohorts, first in first out, until nothing is left or the time is up.
+    pub fn flush(&mut self, outlet: &mut impl Outlet) {
+        self.refresh(outlet);
+        let mut alone = self.queue.len();
+        let mut look = self.effort + EFFORT_PER_PORTION;
+        let mut rounds = 0;
+        while alone > 0 || !self.line.is_empty() {
+            alone = self.serve_queue(alone, outlet);
+            self.serve_line(outlet);
+            rounds += 1;
+            if self.effort >= look || rounds % ROUNDS_PER_LOOK == 0 {
+                look = self.effort + EFFORT_PER_PORTION;
+                if outlet.is_time_up() {
+                    return;
+                }
+                self.refresh(outlet);
+            }
+        }
+    }
+
+    /// Serves at most `alone` watchers that stand alone, until a share of effort is used up. Returns how many are
+    /// left.
+    fn serve_queue(&mut self, alone: usize, outlet: &mut impl Outlet) -> usize {
+        let end = self.effort + EFFORT_PER_QUEUE;
+        for served in 0..alone {
+            if self.effort >= end {
+                return alone - served;
+            }
+            let Some(key) = self.queue.pop_front() else { break };
+            self.serve(key, outlet);
+        }
+        0
+    }
+
+    /// Serves the first cohort in the line, a portion at most; one that is not done goes to the back.
+    fn serve_line(&mut self, outlet: &mut impl Outlet) {
+        if self.types != self.directory.types.generation() {
+            self.renew_masks();
+        }
+        let Some(key) = self.line.pop(self.effort, EFFORT_PER_PORTION) else { return };
+        if !self.cohorts.contains(key) {
+            return;
+        }
+        let at = key.slot;
+        let is_done = self.serve_cohort(at, outlet);
+        let cohort = &mut self.cohorts[at];
+        cohort.is_served = !is_done;
+        if !is_done || cohort.is_marked {
+            self.line.push_begun(key);
+        }
+    }
+
+    /// Marks what has arrived, then loads the tail: so the tail is never older than a mark.
+    pub(super) fn refresh(&mut self, outlet: &mut impl Outlet) {
+        while let Some(arrival) = outlet.next_arrival() {
+            if self.types != self.directory.types.generation() {
+                self.renew_masks();
+            }
+            self.mark(&arrival);
+            let arrived = match arrival {
+                Arrival::Batch(batch) => batch.last_seq(),
+                Arrival::ScanAll => outlet.published(),
+            };
+            self.arrived = self.arrived.max(arrived);
+        }
+        self.tail = outlet.published();
+        if self.types != self.directory.types.generation() {
+            self.renew_masks();
+        }
+    }
+
+    /// Serves one watcher by itself.
+    fn serve(&mut self, key: WatcherKey, outlet: &mut impl Outlet) {
+        let Some(watcher) = self.watchers.get_mut(key) else {
+            return;
+        };
+        if !watcher.is(QUEUED) {
+            return;
+        }
+        watcher.unset(QUEUED);
+        if watcher.is(BLOCKED | BROKEN | ENDED) || !self.send_outbox(key, outlet) {
+            return;
+        }
+        let watcher = &mut self.watchers[key];
+        if watcher.is(ENDING) {
+            watcher.set(ENDED);
+            self.gone.push(key);
+            return;
+        }
+        match watcher.place {
+            Place::Nowhere => {}
+            Place::Cohort { .. } => {
+                if self.catch_up(key, outlet) {
+                    self.enqueue(key);
+                }
+            }
+            Place::Many(_) => self.serve_many(key, self.arrived, outlet),
+        }
+    }
+
+    /// Brings a watcher to where it can be said to stand: everything up to the tail has gone out, or its socket
+    /// is full, or more is left than fits in a turn.
+    pub fn settle(&mut self, key: WatcherKey, outlet: &mut impl Outlet) {
+        self.refresh(outlet);
+        if self.watchers[key].is(BLOCKED | BROKEN | ENDING) {
+            self.stand_alone(key);
+            return;
+        }
+        if !self.send_outbox(key, outlet) {
+            return;
+        }
+        if let Place::Many(_) = self.watchers[key].place {
+            self.mark_subscriptions(key);
+            self.serve_many(key, self.tail, outlet);
+            return;
+        }
+        if let Place::Cohort { .. } = self.watchers[key].place {
+            for _ in 0..SETTLE_ROUNDS_MAX {
+                if self.catch_up(key, outlet) {
+                    continue;
+                }
+                // A gap that was just found goes out, and then what is behind it.
+                let watcher = &self.watchers[key];
+                let is_told = watcher.outbox.is_some() && !watcher.is(BLOCKED | BROKEN);
+                if !is_told || !self.send_outbox(key, outlet) {
+                    return;
+                }
+            }
+            self.enqueue(key);
+        }
+    }
+
+    /// Sends what waits in the outbox. False: it did not all go out.
+    pub(super) fn send_outbox(&mut self, key: WatcherKey, outlet: &mut impl Outlet) -> bool {
+        self.stand_alone_if_waiting(key);
+        let watcher = &mut self.watchers[key];
+        let Some(mut outbox) = watcher.outbox.take() else {
+            return true;
+        };
+        let portion = outbox.portion(REPLAY_PORTION.bytes);
+        let offered = portion.iter().map(|part| part.len()).sum();
+        self.sends += 1;
+        self.effort += effort_of(offered);
+        let result = match portion {
+            [[], bytes, []] => outlet.write(key, bytes),
+            all => outlet.write_vectored(key, &all.map(IoSlice::new)),
+        };
+        let taken = *result.as_ref().unwrap_or(&0);
+        outbox.sent += taken;
+        watcher.bytes_out += taken as u64;
+        self.sent_bytes += taken as u64;
+        if outbox.waiting() == 0 {
+            self.spare(outbox);
+            return true;
+        }
+        watcher.outbox = Some(outbox);
+        match result {
+            // The others have their turn before the next portion of a long answer.
+            Ok(taken) if taken == offered => self.enqueue(key),
+            Ok(_) => self.block(key),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => self.block(key),
+            Err(error) if error.kind() == ErrorKind::Interrupted => self.enqueue(key),
+            Err(_) => self.break_off(key),
+        }
+        false
+    }
+
+    fn stand_alone_if_waiting(&mut self, key: WatcherKey) {
+        if self.watchers[key].outbox.is_some() {
+            self.stand_alone(key);
+        }
+    }
+
+    pub(super) fn break_off(&mut self, key: WatcherKey) {
+        let watcher = &mut self.watchers[key];
+        if !watcher.is(BROKEN) {
+            watcher.set(BROKEN | LAGS);
+            self.gone.push(key);
+        }
+    }
+
+    /// Sends a portion to one watcher from its own place on. True: it may go on at once.
+    fn catch_up(&mut self, key: WatcherKey, outlet: &mut impl Outlet) -> bool {
+        self.stand_alone(key);
+        let (selector, topic) = self.wanted(key);
+        if self.watchers[key].is(PENDING) {
+            match self.find_out(key, &selector, &topic) {
+                Found::Nothing => {}
+                Found::Told => return false,
+                Found::NotYet => return true,
+            }
+        }
+        let from = self.watchers[key].cursor;
+        let mut gathered = mem::take(&mut self.gathered);
+        let is_behind = gathered.gather(&topic, from, &selector, self.tail, REPLAY_PORTION).is_err();
+        let mut is_sent = false;
+        if is_behind {
+            let missed = Missed::of(&topic.log.lock(), Some(from.index), from.seq, &selector);
+            let gap = missed.gap(from.seq, GapReason::Overrun);
+            let now = self.now;
+            self.say(key, |out| tell(&now, gap.as_ref(), &missed.kept, out));
+            self.count_gap(gap.as_ref());
+            self.watchers[key].cursor = Cursor { seq: from.seq.max(missed.behind.seq), ..missed.behind };
+        } else {
+            let slices: ArrayVec<IoSlice<'_>, SLICES_MAX> =
+                gathered.pieces.iter().map(|piece| IoSlice::new(gathered.slice_of(piece))).collect();
+            let result = self.send(key, Way::Slices, &slices, gathered.bytes, outlet);
+            is_sent = self.record(key, result, &gathered, from);
+        }
+        let is_all = is_sent && gathered.is_all;
+        gathered.clear();
+        self.gathered = gathered;
+        let watcher = &mut self.watchers[key];
+        if is_behind || watcher.is(BLOCKED | BROKEN) {
+            return false;
+        }
+        if is_all {
+            watcher.unset(LAGS);
+        }
+        !is_all
+    }
+
+    /// Finds out what a watcher waits for, as far as one step goes.
+    fn find_out(&mut self, key: WatcherKey, selector: &Selector, topic: &Topic) -> Found {
+        let pending = self.pending.get_mut(&key).expect("who is flagged waits for something");
+        let log = topic.log.lock();
+        let (gap, kept) = match pending {
+            // Nothing has come yet: it waits like everybody else.
+            Pending::Earlier { .. } if log.first_seq().is_none() => return Found::Nothing,
+            Pending::Earlier { earlier_to } => (earlier_gap(*earlier_to, &log), ArrayVec::new()),
+            Pending::Last(search) => {
+                self.effort += EFFORT_PER_SEARCH;
+                let Some(start) = search.step(&log, selector) else { return Found::NotYet };
+                self.watchers[key].cursor = start.cursor;
+                (None, start.kept)
+            }
+        };
+        drop(log);
+        self.pending.remove(&key);
+        self.watchers[key].unset(PENDING);
+        if gap.is_some() || !kept.is_empty() {
+            let now = self.now;
+            self.say(key, |out| tell(&now, gap.as_ref(), &kept, out));
+            self.count_gap(gap.as_ref());
+            return Found::Told;
+        }
+        Found::Nothing
+    }
+
+    /// Serves the members of a cohort. False: the portion was used up before all were served.
+    fn serve_cohort(&mut self, at: Slot<Cohort>, outlet: &mut impl Outlet) -> bool {
+        let cohort = &mut self.cohorts[at];
+        if !cohort.is_served {
+            cohort.is_served = true;
+            cohort.is_marked = false;
+            cohort.resume = 0;
+        }
+        let start = cohort.start;
+        let selector = cohort.selector.clone();
+        let topic = self.topics[cohort.topic].topic.clone();
+        let end = self.effort + EFFORT_PER_PORTION;
+        loop {
+            let cohort = &self.cohorts[at];
+            let Some(&slot) = cohort.members.get(cohort.resume as usize) else {
+                return true;
+            };
+            let (key, watcher) = (self.watchers.key(slot), &self.watchers[slot]);
+            if watcher.is(SERVED_ALONE) || watcher.outbox.is_some() {
+                // It is served by itself; the cohort's start must not move on without it.
+                self.stand_alone(key);
+                self.enqueue(key);
+                self.cohorts[at].resume += 1;
+                continue;
+            }
+            let from = watcher.cursor.max(start);
+            let mut gathered = mem::take(&mut self.gathered);
+            let is_behind = gathered.gather(&topic, from, &selector, self.tail, COHORT_PORTION).is_err();
+            if is_behind {
+                self.stand_alone(key);
+                self.enqueue(key);
+                self.cohorts[at].resume += 1;
+            } else {
+                self.note_delivery(gathered.handles.first());
+                self.send_to_members(at, start, from.index, &gathered, end, outlet);
+            }
+            gathered.clear();
+            self.gathered = gathered;
+            if self.effort >= end || self.types != self.directory.types.generation() {
+                return false;
+            }
+        }
+    }
+
+    /// Sends one gather to all members from `resume` on that stand at `from`, until one does not.
+    fn send_to_members(
+        &mut self,
+        at: Slot<Cohort>,
+        start: Cursor,
+        from: u64,
+        gathered: &Gathered,
+        end: u64,
+        outlet: &mut impl Outlet,
+    ) {
+        let cohort = &self.cohorts[at];
+        let count = cohort.members.len() - cohort.resume as usize;
+        let mut flat = mem::take(&mut self.flat);
+        let mut slices: ArrayVec<IoSlice<'_>, SLICES_MAX> =
+            gathered.pieces.iter().map(|piece| IoSlice::new(gathered.slice_of(piece))).collect();
+        let is_large = gathered.bytes >= STAGE_BYTES_MIN && count >= STAGE_WATCHERS_MIN;
+        let begin = if is_large { outlet.cpu_nanos() } else { 0 };
+        let way = if is_large && self.ways.is_staged(gathered.bytes) && outlet.stage(&slices, gathered.bytes)
+        {
+            Way::Staged
+        } else if slices.len() >= FLAT_SLICES_MIN && count >= FLAT_WATCHERS_MIN {
+            flat.clear();
+            slices.iter().for_each(|slice| flat.extend_from_slice(slice));
+            slices.clear();
+            slices.push(IoSlice::new(&flat));
+            Way::Flat
+        } else {
+            Way::Slices
+        };
+        let mut served = 0;
+        while self.effort < end {
+            let cohort = &mut self.cohorts[at];
+            let Some(&slot) = cohort.members.get(cohort.resume as usize) else {
+                break;
+            };
+            let (key, watcher) = (self.watchers.key(slot), &self.watchers[slot]);
+            let is_alone = watcher.is(SERVED_ALONE) || watcher.outbox.is_some();
+            let place = watcher.cursor.max(start);
+            if is_alone || place.index != from {
+                break;
+            }
+            cohort.resume += 1;
+            let result = self.send(key, way, &slices, gathered.bytes, outlet);
+            served += u64::from(self.record(key, result, gathered, place));
+            if !gathered.is_all {
+                // The portion was cut short for all of them: once more around, from where they stand now.
+                self.cohorts[at].is_marked = true;
+            } else if self.sends.is_multiple_of(SENDS_PER_TAIL) && !self.is_tail_newest(outlet) {
+                break;
+            }
+        }
+        if is_large && served >= STAGE_WATCHERS_MIN as u64 {
+            let nanos = outlet.cpu_nanos().saturating_sub(begin);
+            self.ways.note(way == Way::Staged, gathered.bytes, served, nanos);
+        }
+        drop(slices);
+        flat.clear();
+        self.flat = flat;
+    }
+
+    /// Takes the newest tail, unless types came with it: then the masks come first. True: nothing is new.
+    fn is_tail_newest(&mut self, outlet: &mut impl Outlet) -> bool {
+        let tail = outlet.published();
+        if tail != self.tail && self.types == self.directory.types.generation() {
+            self.tail = tail;
+            return false;
+        }
+        true
+    }
+
+    fn send(
+        &mut self,
+        key: WatcherKey,
+        way: Way,
+        slices: &[IoSlice<'_>],
+        bytes: usize,
+        outlet: &mut impl Outlet,
+    ) -> io::Result<usize> {
+        if bytes == 0 {
+            return Ok(0);
+        }
+        self.sends += 1;
+        self.effort += effort_of(bytes);
+        match (way, slices) {
+            (Way::Staged, _) => outlet.write_staged(key),
+            (Way::Flat, _) | (Way::Slices, [_]) => outlet.write(key, &slices[0]),
+            (Way::Slices, _) => outlet.write_vectored(key, slices),
+        }
+    }
+
+    /// Notes where a watcher that stood at `from` stands after a send. True: all of it went out.
+    fn record(
+        &mut self,
+        key: WatcherKey,
+        result: io::Result<usize>,
+        gathered: &Gathered,
+        from: Cursor,
+    ) -> bool {
+        let watcher = &mut self.watchers[key];
+        match result {
+            Ok(taken) if taken == gathered.bytes => {
+                watcher.cursor = Cursor { seq: gathered.next.seq.max(from.seq), ..gathered.next };
+                watcher.bytes_out += taken as u64;
+                self.sent_bytes += taken as u64;
+                self.messages += gathered.messages;
+                return true;
+            }
+            Ok(taken) => {
+                let stopped = gathered.stopped_at(from, taken);
+                watcher.cursor = stopped.cursor;
+                watcher.bytes_out += taken as u64;
+                self.sent_bytes += taken as u64;
+                self.block(key);
+                self.messages += stopped.messages;
+                if let Some((batch, rest)) = stopped.rest {
+                    self.say_rest(key, batch, rest, false);
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                watcher.cursor = from;
+                self.block(key);
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {
+                watcher.cursor = from;
+                watcher.set(LAGS);
+                self.enqueue(key);
+            }
+            Err(_) => self.break_off(key),
+        }
+        false
+    }
+}

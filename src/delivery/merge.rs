@@ -1,0 +1,67 @@
+//! What is merged of the jobs of one watcher: gathered job by job, sent in the order of numbers.
+
+use crate::delivery::cursor::{Cursor, Gathered};
+use crate::delivery::subscription::Subscription;
+use crate::delivery::table::Slot;
+use crate::stream::topic::Handle;
+
+/// One event of a merge.
+pub struct Merged {
+    pub seq: u64,
+    /// Place in [`Merge::sources`].
+    pub source: u32,
+    /// Place in [`Merge::handles`].
+    pub handle: u32,
+    pub event: u32,
+}
+
+/// What one subscription adds to a merge.
+pub struct Source {
+    pub subscription: Slot<Subscription>,
+    /// Where it stands, after the events that have gone out.
+    pub at: Cursor,
+    pub next: Cursor,
+    pub is_all: bool,
+}
+
+/// Scratch of one merge, used again for the next.
+#[derive(Default)]
+pub struct Merge {
+    pub sources: Vec<Source>,
+    pub handles: Vec<Handle>,
+    pub merged: Vec<Merged>,
+    pub ends: Vec<usize>,
+}
+
+impl Merge {
+    pub fn add<'a>(
+        &mut self,
+        subscription: Slot<Subscription>,
+        at: Cursor,
+        ahead: impl Iterator<Item = &'a Handle>,
+        gathered: &Gathered,
+    ) {
+        let source = self.sources.len() as u32;
+        for handle in ahead {
+            let seq = handle.batch.first_seq();
+            self.merged.push(Merged { seq, source, handle: self.handles.len() as u32, event: 0 });
+            self.handles.push(handle.clone());
+        }
+        let first = self.handles.len() as u32;
+        self.handles.extend(gathered.handles.iter().cloned());
+        for piece in &gathered.pieces {
+            let batch = &gathered.handles[piece.handle as usize].batch;
+            let events = (piece.first..=piece.last).map(|event| (batch.seq(event), event));
+            let handle = first + piece.handle;
+            self.merged.extend(events.map(|(seq, event)| Merged { seq, source, handle, event }));
+        }
+        self.sources.push(Source { subscription, at, next: gathered.next, is_all: gathered.is_all });
+    }
+
+    pub fn clear(&mut self) {
+        self.sources.clear();
+        self.handles.clear();
+        self.merged.clear();
+        self.ends.clear();
+    }
+}

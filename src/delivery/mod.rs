@@ -1,0 +1,20 @@
+//! One shard's fan-out: who watches what, where each stands, what goes out next. Pure state: no sockets and no clock.
+
+pub mod cohort;
+pub mod copy_or_sendfile;
+pub mod cursor;
+pub mod dirty;
+pub mod filter;
+pub mod flush;
+pub mod inspect;
+pub mod merge;
+pub mod multi_job;
+pub mod owned_body;
+pub mod progress;
+pub mod run_queue;
+pub mod sink;
+pub mod start;
+pub mod subscription;
+pub mod table;
+pub mod watcher;
+pub mod watchers;

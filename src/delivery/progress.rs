@@ -1,0 +1,191 @@
+//! Whether a watcher whose socket is full still reads.
+
+use std::time::Duration;
+
+use crate::delivery::watcher::WatcherKey;
+
+/// What a watcher must have taken lately for a publisher to wait for it.
+const READING_PAUSE_MAX_MILLIS: u64 = 3_000;
+const READING_WINDOW_MILLIS: u64 = 10_000;
+const READING_BYTES_PER_SECOND_MIN: u64 = 64 << 10;
+
+/// A socket that takes more so long after it was found full does so because somebody reads: by then the peer's kernel
+/// has what was on its way, and what the first probe of its window adds (RFC 9293, 3.8.6.1).
+const SETTLED_MILLIS: u64 = 500;
+/// Whose peer has taken so much in all has read: Linux holds less for a program that does not, also for one that asks
+/// for the largest buffer (net.core.rmem_max).
+const KERNEL_BYTES_MAX: u64 = 512 << 10;
+
+/// Checks within `stalled_seconds`. Counted instead of time, so that a stop of the whole process is one check.
+const CHECKS: u32 = 8;
+/// Between two checks at most: a pause in reading is seen in time.
+const CHECK_MILLIS_MAX: u64 = 1_000;
+
+/// When to check, and after how many checks without a byte a watcher is ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    pub check_millis: u64,
+    pub idle_checks_max: u32,
+}
+
+impl Patience {
+    pub fn new(stalled: Duration) -> Self {
+        let stalled = stalled.as_millis() as u64;
+        let check_millis = (stalled / u64::from(CHECKS)).clamp(10, CHECK_MILLIS_MAX);
+        Self { check_millis, idle_checks_max: stalled.div_ceil(check_millis).max(1) as u32 }
+    }
+}
+
+/// One lagging watcher under review.
+#[derive(Clone, Copy, Debug)]
+pub struct Laggard {
+    pub key: WatcherKey,
+    /// Bytes that its peer has acknowledged.
+    taken: u64,
+    moved_at: u64,
+    idle_checks: u32,
+    window_at: u64,
+    window_taken: u64,
+    is_slow: bool,
+    reads: Reads,
+}
+
+/// Whether a program reads at the other end, and not only its kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reads {
+    /// Not known: the socket was found full at this moment.
+    Unknown {
+        full_at: u64,
+    },
+    /// Not known either: so much was taken when all that had been sent had arrived.
+    Settled {
+        taken: u64,
+    },
+    Yes,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    Reads,
+    Pauses,
+    Stalled,
+}
+
+impl Laggard {
+    /// `has_read`: that is known from before.
+    pub fn new(key: WatcherKey, taken: u64, now_millis: u64, has_read: bool) -> Self {
+        Self {
+            key,
+            taken,
+            moved_at: now_millis,
+            idle_checks: 0,
+            window_at: now_millis,
+            window_taken: taken,
+            is_slow: false,
+            reads: match has_read || taken > KERNEL_BYTES_MAX {
+                true => Reads::Yes,
+                false => Reads::Unknown { full_at: now_millis },
+            },
+        }
+    }
+
+    /// Looks whether it has read, by what the peer has acknowledged by now.
+    pub fn probe(&mut self, taken: u64, now_millis: u64) {
+        self.reads = match self.reads {
+            _ if taken > KERNEL_BYTES_MAX => Reads::Yes,
+            Reads::Unknown { full_at } if now_millis >= full_at + SETTLED_MILLIS => Reads::Settled { taken },
+            Reads::Settled { taken: before } if taken > before => Reads::Yes,
+            same => same,
+        };
+    }
+
+    /// It has taken something beyond the kernel's buffers: publishers wait for it while it goes on so.
+    pub fn has_read(&self) -> bool {
+        self.reads == Reads::Yes
+    }
+
+    /// Notes what the peer has acknowledged by now.
+    pub fn check(&mut self, taken: u64, now_millis: u64, patience: Patience) -> Progress {
+        let span = now_millis.saturating_sub(self.window_at);
+        if span >= READING_WINDOW_MILLIS {
+            let per_second = taken.saturating_sub(self.window_taken) * 1000 / span;
+            self.is_slow = per_second < READING_BYTES_PER_SECOND_MIN;
+            (self.window_at, self.window_taken) = (now_millis, taken);
+        }
+        if taken > self.taken {
+            self.taken = taken;
+            self.moved_at = now_millis;
+            self.idle_checks = 0;
+            return Progress::Reads;
+        }
+        self.idle_checks += 1;
+        match self.idle_checks >= patience.idle_checks_max {
+            true => Progress::Stalled,
+            false => Progress::Pauses,
+        }
+    }
+
+    /// Whether a publisher waits for it (`overrun = wait`).
+    pub fn is_reading(&self, now_millis: u64) -> bool {
+        !self.is_slow && now_millis.saturating_sub(self.moved_at) <= READING_PAUSE_MAX_MILLIS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Laggard, Patience, Progress};
+    use crate::delivery::watcher::WatcherKey;
+
+    fn key() -> WatcherKey {
+        WatcherKey::from_bits(1)
+    }
+
+    #[test]
+    fn a_watcher_that_takes_nothing_is_stalled_after_its_time_and_not_for_one_late_check() {
+        let patience = Patience::new(Duration::from_secs(8));
+        assert_eq!((patience.check_millis, patience.idle_checks_max), (1000, 8));
+        let mut laggard = Laggard::new(key(), 500, 0, false);
+        assert_eq!(laggard.check(500, 60_000, patience), Progress::Pauses, "the process was stopped");
+        for check in 2..8 {
+            assert_eq!(laggard.check(500, 60_000 + check, patience), Progress::Pauses);
+        }
+        assert_eq!(laggard.check(501, 61_000, patience), Progress::Reads);
+        for _ in 1..8 {
+            assert_eq!(laggard.check(501, 62_000, patience), Progress::Pauses);
+        }
+        assert_eq!(laggard.check(501, 63_000, patience), Progress::Stalled);
+    }
+
+    #[test]
+    fn publishers_wait_for_those_who_read_and_not_for_a_trickle() {
+        let patience = Patience::new(Duration::from_secs(30));
+        let mut laggard = Laggard::new(key(), 0, 0, false);
+        assert!(laggard.is_reading(3_000) && !laggard.is_reading(3_001));
+        for second in 1..=20 {
+            laggard.check(second * 100_000, second * 1000, patience);
+            assert!(laggard.is_reading(second * 1000));
+        }
+        for second in 21..=40 {
+            laggard.check(2_000_000 + second, second * 1000, patience);
+        }
+        assert!(!laggard.is_reading(40_000), "a byte a second");
+    }
+
+    #[test]
+    fn who_takes_no_more_than_kernels_hold_has_not_read() {
+        let mut laggard = Laggard::new(key(), 60_000, 1_000, false);
+        // What was on its way arrives.
+        laggard.probe(90_000, 1_050);
+        laggard.probe(120_000, 1_500);
+        for now in 1_550..20_000 {
+            laggard.probe(120_000, now);
+            assert!(!laggard.has_read());
+        }
+        laggard.probe(120_001, 20_000);
+        assert!(laggard.has_read());
+        assert!(Laggard::new(key(), 2 << 20, 0, false).has_read(), "it kept up until now");
+        assert!(Laggard::new(key(), 5, 0, true).has_read());
+    }
+}

@@ -1,0 +1,438 @@
+//! All watchers of one shard: who comes, who goes, who is told of a batch.
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+
+use crate::delivery::cohort::{Cohort, CohortKey, LocalTopic};
+use crate::delivery::copy_or_sendfile::Ways;
+use crate::delivery::cursor::Gathered;
+use crate::delivery::filter::{Filter, Selector};
+use crate::delivery::merge::Merge;
+use crate::delivery::owned_body::Body;
+use crate::delivery::run_queue::Line;
+use crate::delivery::start::{self, Pending};
+use crate::delivery::table::{Slot, Table};
+use crate::delivery::watcher::{
+    BLOCKED, ENDING, LAGS, Outbox, PENDING, Place, QUEUED, REVIEWED, Watcher, WatcherKey,
+};
+use crate::event::METRICS_BIT;
+use crate::metrics::RESULTS;
+use crate::stream::batch::Batch;
+use crate::stream::directory::{Directory, DirectoryFull};
+use crate::stream::topic::{Handle, Topic, TopicKind};
+use crate::wire::action::Since;
+use crate::wire::notice::{self, Gap, GapReason};
+use crate::wire::stamp::Stamp;
+
+/// Empty outboxes kept for the next control frame, and the capacity that one may keep: room for several control
+/// frames or the rest of a usual event. Each is used in turn by everybody, so in time all are as large as one may be.
+const SPARE_OUTBOXES_MAX: usize = 256;
+const SPARE_OUTBOX_BYTES_MAX: usize = 4 << 10;
+/// A batch is held for the rest of a frame that is at least one part in so many of it.
+const REST_SHARE: usize = 4;
+
+/// What a new watcher of one topic asks for.
+pub struct Wish<'a> {
+    pub kind: TopicKind,
+    pub name: &'a str,
+    pub filter: Filter,
+    pub since: Since,
+}
+
+pub struct Watchers {
+    pub shard: usize,
+    pub directory: Arc<Directory>,
+    pub watchers: Table<Watcher>,
+    pub(super) cohorts: Table<Cohort>,
+    pub(super) topics: Table<LocalTopic>,
+    /// Slot of a topic to its place in `topics`.
+    pub(super) by_slot: Vec<Option<Slot<LocalTopic>>>,
+    /// Marked cohorts.
+    pub(super) line: Line<CohortKey>,
+    /// Watchers to be served one by one.
+    pub(super) queue: VecDeque<WatcherKey>,
+    /// The newest number that is delivered. Never older than a batch that was marked.
+    pub(super) tail: u64,
+    /// The newest number of which every event of a topic watched here is marked: what is merged from many jobs
+    /// goes no further, or a job not yet marked would come too late. `arrived <= tail`.
+    pub(super) arrived: u64,
+    /// The generation of the type table that all masks are made of, and its rows then.
+    pub(super) types: u64,
+    pub(super) rows: usize,
+    /// What those flagged so wait for.
+    pub(super) pending: HashMap<WatcherKey, Pending, RandomState>,
+    pub(super) gathered: Gathered,
+    pub(super) flat: Vec<u8>,
+    pub(super) ways: Ways,
+    pub(super) merge: Merge,
+    /// The usual filter of those whose tokens lack `debug`, one for all: it costs a connection nothing.
+    without_breakpoints: Arc<Filter>,
+    pub(super) sends: u64,
+    /// The same, where a large send counts more than once.
+    pub(super) effort: u64,
+    /// Boxed, as a watcher holds them: one that has none costs a pointer.
+    #[expect(clippy::vec_box)]
+    spare_outboxes: Vec<Box<Outbox>>,
+    /// Watchers whose socket broke, or whose last bytes have gone out: the caller's to look at after a flush.
+    pub gone: Vec<WatcherKey>,
+    /// Watchers whose sockets were found full and that are not under review yet.
+    pub blocked: Vec<WatcherKey>,
+    /// Messages delivered, bytes handed to sockets, and gaps told of by their reason, since somebody took them.
+    pub messages: u64,
+    pub sent_bytes: u64,
+    pub gaps: [u64; GapReason::ALL.len()],
+    /// Messages from clients by what they led to, likewise.
+    pub received: [u64; RESULTS],
+    /// When the oldest event was read that has gone out since to watchers who keep up, in microseconds.
+    pub oldest_read: Option<u64>,
+    /// The time that control messages of this turn carry.
+    pub now: Stamp,
+}
+
+impl Watchers {
+    pub fn new(shard: usize, directory: Arc<Directory>) -> Self {
+        let (tail, types) = (directory.published(), directory.types.generation());
+        let rows = directory.types.rows_from(0).len();
+        Self {
+            shard,
+            directory,
+            watchers: Table::new(),
+            cohorts: Table::new(),
+            topics: Table::new(),
+            by_slot: Vec::new(),
+            line: Line::default(),
+            queue: VecDeque::new(),
+            tail,
+            arrived: tail,
+            types,
+            rows,
+            pending: HashMap::default(),
+            gathered: Gathered::default(),
+            flat: Vec::new(),
+            ways: Ways::default(),
+            merge: Merge::default(),
+            without_breakpoints: Arc::new(Filter::all(false, false).without_breakpoints()),
+            sends: 0,
+            effort: 0,
+            spare_outboxes: Vec::new(),
+            gone: Vec::new(),
+            blocked: Vec::new(),
+            messages: 0,
+            sent_bytes: 0,
+            gaps: [0; GapReason::ALL.len()],
+            received: [0; RESULTS],
+            oldest_read: None,
+            now: Stamp::from_unix_millis(0),
+        }
+    }
+
+    /// A connection that watches nothing yet.
+    pub fn add(&mut self) -> WatcherKey {
+        self.watchers.insert(Watcher::new)
+    }
+
+    /// Forgets a watcher. Its key names nothing from now on.
+    pub fn remove(&mut self, key: WatcherKey) {
+        self.leave(key);
+        let watcher = self.watchers.remove(key);
+        if watcher.is(PENDING) {
+            self.pending.remove(&key);
+        }
+        if let Some(outbox) = watcher.outbox {
+            self.spare(outbox);
+        }
+    }
+
+    /// Something waits to be served.
+    pub fn is_busy(&self) -> bool {
+        !self.line.is_empty() || !self.queue.is_empty()
+    }
+
+    /// Writes control bytes behind what already waits for this watcher, before all further events.
+    pub fn say(&mut self, key: WatcherKey, write: impl FnOnce(&mut Vec<u8>)) {
+        let outbox = self.outbox(key);
+        debug_assert!(!outbox.has_body(), "nothing is said behind an answer's body");
+        write(&mut outbox.bytes);
+        self.enqueue(key);
+    }
+
+    /// The rest of a frame goes out next; nothing waits yet. A large one stays where it is, as long as that is not mostly
+    /// something else: one batch for all that stopped in it. Of a small one there is a copy, and the batch is let go.
+    pub(super) fn say_rest(
+        &mut self,
+        key: WatcherKey,
+        batch: &Arc<Batch>,
+        rest: Range<u32>,
+        is_dialect: bool,
+    ) {
+        let is_mostly_this = rest.len() >= batch.capacity() / REST_SHARE;
+        let held = |held: fn(Arc<Batch>, Range<u32>) -> Body| held(batch.clone(), rest.clone());
+        let body = if is_dialect { held(Body::Dialect) } else { held(Body::Frames) };
+        let outbox = self.outbox(key);
+        debug_assert_eq!(outbox.waiting(), 0, "nothing waits before the rest of a frame");
+        match is_mostly_this && rest.len() > SPARE_OUTBOX_BYTES_MAX {
+            true => outbox.set_rest(body),
+            false => outbox.bytes.extend_from_slice(&body),
+        }
+        self.enqueue(key);
+    }
+
+    /// Answers in HTTP: the head, and a body that goes out from where it lies. It is the last that is said.
+    pub fn answer(&mut self, key: WatcherKey, head: &[u8], body: Body) {
+        let outbox = self.outbox(key);
+        outbox.bytes.extend_from_slice(head);
+        outbox.set_body(body);
+        self.end(key);
+    }
+
+    fn outbox(&mut self, key: WatcherKey) -> &mut Outbox {
+        let spare = self.spare_outboxes.pop();
+        let watcher = &mut self.watchers[key];
+        match (&mut watcher.outbox, spare) {
+            (Some(outbox), None) => outbox,
+            (Some(outbox), Some(spare)) => {
+                self.spare_outboxes.push(spare);
+                outbox
+            }
+            (none, spare) => none.insert(spare.unwrap_or_default()),
+        }
+    }
+
+    /// No event goes out any more, only what waits in the outbox.
+    pub fn end(&mut self, key: WatcherKey) {
+        self.leave(key);
+        self.watchers[key].set(ENDING);
+        self.enqueue(key);
+    }
+
+    /// The socket has room again.
+    pub fn handle_writable(&mut self, key: WatcherKey) {
+        if self.watchers[key].is(BLOCKED) {
+            self.watchers[key].unset(BLOCKED);
+            self.enqueue(key);
+        }
+    }
+
+    /// The socket is full: it is waited for, and its progress looked at.
+    pub(super) fn block(&mut self, key: WatcherKey) {
+        let watcher = &mut self.watchers[key];
+        watcher.set(BLOCKED | LAGS);
+        if !watcher.is(REVIEWED) {
+            watcher.set(REVIEWED);
+            self.blocked.push(key);
+        }
+    }
+
+    /// Serves the watcher by itself in the next flush, unless its socket is full.
+    pub(super) fn enqueue(&mut self, key: WatcherKey) {
+        let watcher = &mut self.watchers[key];
+        if !watcher.is(QUEUED | BLOCKED) {
+            watcher.set(QUEUED);
+            self.queue.push_back(key);
+        }
+    }
+
+    pub(super) fn spare(&mut self, mut outbox: Box<Outbox>) {
+        if self.spare_outboxes.len() < SPARE_OUTBOXES_MAX && outbox.bytes.capacity() <= SPARE_OUTBOX_BYTES_MAX
+        {
+            outbox.clear();
+            self.spare_outboxes.push(outbox);
+        }
+    }
+
+    /// Begins to watch one topic. `published` is asked once the shard's interest is known: what is newer than its
+    /// answer is told of, what is not is in the log. Returns the answer.
+    pub fn watch(
+        &mut self,
+        key: WatcherKey,
+        wish: Wish<'_>,
+        published: impl FnOnce() -> u64,
+        greet: impl FnOnce(&Topic, u64, bool, &mut Vec<u8>),
+    ) -> Result<u64, DirectoryFull> {
+        let Wish { kind, name, filter, since } = wish;
+        let topic = self.directory.watch(kind, name)?;
+        let local = self.local(&topic);
+        topic.set_interest(self.shard);
+        let newest = published();
+        // A type that is in a published event is in the table by now.
+        if self.types != self.directory.types.generation() {
+            self.renew_masks();
+        }
+        let filter = self.share(filter);
+        let selector = self.selector(filter.as_ref());
+        let start = start::start(&topic, &self.directory, since, newest, &selector);
+        let watcher = &mut self.watchers[key];
+        watcher.filter = filter;
+        watcher.cursor = start.cursor;
+        watcher.set(LAGS);
+        if let Some(pending) = start.pending {
+            watcher.set(PENDING);
+            self.pending.insert(key, pending);
+        }
+        let is_metrics_wanted = selector.mask >> METRICS_BIT & 1 == 1;
+        self.join(key, local, selector);
+        let now = self.now;
+        self.say(key, |out| {
+            greet(&topic, newest, is_metrics_wanted, out);
+            tell(&now, start.gap.as_ref(), &start.kept, out);
+        });
+        self.count_gap(start.gap.as_ref());
+        Ok(newest)
+    }
+
+    pub(super) fn count_gap(&mut self, gap: Option<&Gap>) {
+        if let Some(gap) = gap {
+            self.gaps[gap.reason as usize] += 1;
+        }
+    }
+
+    /// Events from here on go out to watchers who keep up.
+    pub(super) fn note_delivery(&mut self, first: Option<&Handle>) {
+        if let Some(read) = first.and_then(|handle| handle.batch.read_micros()) {
+            self.oldest_read = Some(self.oldest_read.map_or(read, |oldest| oldest.min(read)));
+        }
+    }
+
+    /// Changes what a watcher wants, from the next event on; the confirmation is already in the outbox.
+    /// The caller has [`Watchers::settle`]d it, so that it stands where the change takes effect.
+    pub fn set_filter(&mut self, key: WatcherKey, filter: Filter) {
+        let filter = self.share(filter);
+        match self.watchers[key].place {
+            Place::Nowhere => {}
+            Place::Many(_) => {
+                let selector = self.selector(filter.as_ref());
+                self.watchers[key].filter = filter;
+                self.select(key, selector);
+            }
+            Place::Cohort { cohort, .. } => {
+                let local = self.cohorts[cohort].topic;
+                let selector = self.selector(filter.as_ref());
+                self.stand_alone(key);
+                self.leave_cohort(key);
+                self.watchers[key].filter = filter;
+                self.join(key, local, selector);
+            }
+        }
+        self.enqueue(key);
+    }
+
+    /// What a watcher keeps of its filter; nothing for one that lets everything through.
+    pub(super) fn share(&self, filter: Filter) -> Option<Arc<Filter>> {
+        if filter.is_all() {
+            None
+        } else if filter == *self.without_breakpoints {
+            Some(self.without_breakpoints.clone())
+        } else {
+            Some(Arc::new(filter))
+        }
+    }
+
+    pub(super) fn selector(&self, filter: Option<&Arc<Filter>>) -> Selector {
+        filter.map_or(Selector::ALL, |filter| Selector::new(filter, &self.directory.types))
+    }
+
+    /// The selector in force for a watcher of one topic, and the topic.
+    pub(super) fn wanted(&self, key: WatcherKey) -> (Selector, Arc<Topic>) {
+        let Place::Cohort { cohort, .. } = self.watchers[key].place else {
+            panic!("only a watcher of one topic has a cohort");
+        };
+        let cohort = &self.cohorts[cohort];
+        (cohort.selector.clone(), self.topics[cohort.topic].topic.clone())
+    }
+
+    /// The shard's place for a topic, made if need be.
+    pub(super) fn local(&mut self, topic: &Arc<Topic>) -> Slot<LocalTopic> {
+        let slot = topic.key.slot as usize;
+        if self.by_slot.len() <= slot {
+            self.by_slot.resize(slot + 1, None);
+        }
+        *self.by_slot[slot].get_or_insert_with(|| {
+            let make = |generation| LocalTopic::new(topic.clone(), generation);
+            self.topics.insert(make).slot
+        })
+    }
+
+    /// Lets go of one watcher's hold of a topic.
+    pub(super) fn release(&mut self, local: Slot<LocalTopic>) {
+        let topic = self.topics[local].topic.clone();
+        if self.topics[local].is_empty() {
+            self.topics.remove(self.topics.key(local));
+            self.by_slot[topic.key.slot as usize] = None;
+            topic.clear_interest(self.shard);
+        }
+        self.directory.unwatch(&topic);
+    }
+
+    pub(super) fn join(&mut self, key: WatcherKey, local: Slot<LocalTopic>, selector: Selector) {
+        let cohorts = &self.topics[local].cohorts;
+        let same = cohorts.iter().copied().find(|&cohort| self.cohorts[cohort].selector == selector);
+        let cohort = same.unwrap_or_else(|| {
+            let cohort = self.cohorts.insert(|generation| Cohort::new(local, selector, generation)).slot;
+            self.topics[local].cohorts.push(cohort);
+            cohort
+        });
+        let members = &mut self.cohorts[cohort].members;
+        self.watchers[key].place = Place::Cohort { cohort, member: members.len() as u32 };
+        members.push(key.slot);
+    }
+
+    /// Takes a watcher out of whatever it watches.
+    fn leave(&mut self, key: WatcherKey) {
+        match std::mem::replace(&mut self.watchers[key].place, Place::Nowhere) {
+            Place::Nowhere => {}
+            Place::Many(many) => self.leave_many(*many),
+            place @ Place::Cohort { cohort, .. } => {
+                let local = self.cohorts[cohort].topic;
+                self.watchers[key].place = place;
+                self.leave_cohort(key);
+                self.release(local);
+            }
+        }
+    }
+
+    pub(super) fn leave_cohort(&mut self, key: WatcherKey) {
+        let watcher = &mut self.watchers[key];
+        let Place::Cohort { cohort: at, member } = std::mem::replace(&mut watcher.place, Place::Nowhere)
+        else {
+            panic!("the watcher is in a cohort");
+        };
+        let cohort = &mut self.cohorts[at];
+        cohort.members.swap_remove(member as usize);
+        if let Some(&moved) = cohort.members.get(member as usize) {
+            self.watchers[moved].place = Place::Cohort { cohort: at, member };
+            // The last member has moved to the front, perhaps before it was served: once more around.
+            if cohort.is_served {
+                cohort.is_marked = true;
+            }
+        }
+        if cohort.members.is_empty() {
+            // The line may still name it: then it names nothing.
+            let cohort = self.cohorts.remove(self.cohorts.key(at));
+            self.topics[cohort.topic].cohorts.retain(|&other| other != at);
+        }
+    }
+
+    /// The watcher stands at its own cursor from now on, not where its cohort stands.
+    pub(super) fn stand_alone(&mut self, key: WatcherKey) {
+        let watcher = &mut self.watchers[key];
+        if let Place::Cohort { cohort, .. } = watcher.place
+            && !watcher.is(LAGS)
+        {
+            watcher.cursor = watcher.cursor.max(self.cohorts[cohort].start);
+            watcher.set(LAGS);
+        }
+    }
+}
+
+/// Writes a gap, and the kept events that still follow it.
+pub(super) fn tell(now: &Stamp, gap: Option<&Gap>, kept: &[Handle], out: &mut Vec<u8>) {
+    if let Some(gap) = gap {
+        notice::gap(out, now, gap, None);
+    }
+    for handle in kept {
+        out.extend_from_slice(handle.batch.bytes());
+    }
+}

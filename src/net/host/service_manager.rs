@@ -1,0 +1,57 @@
+//! What the service manager is told (sd_notify(3)): that the daemon is ready, reloads, stops, and that all its threads
+//! are alive. Without a service manager, nobody is told anything.
+//!
+//! The variables that name it stay in the environment: the daemon starts no programs that could inherit them.
+
+use std::io;
+use std::thread;
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+
+use crate::net::report::liveness::Pulse;
+
+/// Everything serves, or serves again after a reload.
+pub fn ready() {
+    tell(&[NotifyState::Ready]);
+}
+
+pub fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Err(error) => tracing::warn!("cannot read the clock for the service manager: {error}"),
+    }
+}
+
+pub fn stopping() {
+    tell(&[NotifyState::Stopping]);
+}
+
+fn tell(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!("cannot tell the service manager {states:?}: {error}");
+    }
+}
+
+/// How long the service manager waits for a sign of life before it starts the daemon anew.
+pub fn patience() -> Option<Duration> {
+    sd_notify::watchdog_enabled().filter(|patience| !patience.is_zero())
+}
+
+/// Gives signs of life twice in the time that they are waited for, as long as every thread has turned since the last.
+pub fn watch_over(pulse: &Pulse, patience: Duration) -> io::Result<()> {
+    let mut before = None;
+    loop {
+        let silent =
+            before.filter(|_| !pulse.is_ending()).map(|before: Vec<u64>| pulse.silent_since(&before));
+        match silent.filter(|silent| !silent.is_empty()) {
+            None => tell(&[NotifyState::Watchdog]),
+            Some(silent) => {
+                tracing::error!("no sign of life for the service manager: {} hangs", silent.join(", "));
+            }
+        }
+        before = Some(pulse.turns());
+        pulse.wake();
+        thread::sleep(patience / 2);
+    }
+}

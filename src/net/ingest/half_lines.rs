@@ -1,0 +1,100 @@
+//! Half lines: what has come of a line whose end has not, for all publishers together. A short one is always held; a
+//! long one needs one of a bounded number of places, and whoever finds none is not read from until one is free.
+
+use std::collections::VecDeque;
+
+use crate::net::ingest::publisher::SHORT_REST_MAX;
+
+/// All long half lines take at most this part of `history_bytes`, each counted as if it were as long as a line may be.
+/// At least one line has a place.
+const SHARE_OF_HISTORY: usize = 8;
+
+/// While others wait for a place, a long half line that has not grown for so long is given up. A publisher writes a line
+/// at once, so that its bytes wait in its socket; one that was stopped in the midst must not stop the others.
+pub const PATIENCE_MILLIS: u64 = 500;
+
+pub struct Halves {
+    places_max: usize,
+    /// Publishers with a place; `holders.len() <= places_max`.
+    holders: Vec<usize>,
+    /// Publishers that wait for one, first come, first served.
+    parked: VecDeque<usize>,
+    /// What all buffers of half lines cost, by capacity.
+    bytes: usize,
+}
+
+impl Halves {
+    pub fn new(history_bytes: usize, line_bytes_max: usize) -> Self {
+        let places_max = (history_bytes / SHARE_OF_HISTORY / (line_bytes_max + SHORT_REST_MAX)).max(1);
+        Self { places_max, holders: Vec::new(), parked: VecDeque::new(), bytes: 0 }
+    }
+
+    pub fn has_room(&self) -> bool {
+        self.holders.len() < self.places_max
+    }
+
+    pub fn has_parked(&self) -> bool {
+        !self.parked.is_empty()
+    }
+
+    pub fn holders(&self) -> &[usize] {
+        &self.holders
+    }
+
+    /// Takes a place, which must be free.
+    pub fn take_place(&mut self, key: usize) {
+        assert!(self.has_room(), "a place was looked for first");
+        self.holders.push(key);
+    }
+
+    pub fn free_place(&mut self, key: usize) {
+        let place = self.holders.iter().position(|&holder| holder == key).expect("it has a place");
+        self.holders.swap_remove(place);
+    }
+
+    pub fn park(&mut self, key: usize) {
+        self.parked.push_back(key);
+    }
+
+    /// The next that waits, if there is a place for it; it has that now.
+    pub fn unpark(&mut self) -> Option<usize> {
+        let key = if self.has_room() { self.parked.pop_front()? } else { return None };
+        self.take_place(key);
+        Some(key)
+    }
+
+    /// A publisher has left.
+    pub fn forget_parked(&mut self, key: usize) {
+        self.parked.retain(|&parked| parked != key);
+    }
+
+    /// A buffer has another capacity now.
+    pub fn count(&mut self, before: usize, after: usize) {
+        self.bytes = self.bytes + after - before;
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Halves;
+
+    #[test]
+    fn places_are_bounded_and_given_in_turn() {
+        assert_eq!(Halves::new(256 << 20, 1_000_000).places_max, 33);
+        assert_eq!(Halves::new(65_536, 8_192).places_max, 1, "a line always has a place");
+        let mut halves = Halves::new(65_536, 8_192);
+        halves.take_place(7);
+        halves.park(8);
+        halves.park(9);
+        assert_eq!(halves.unpark(), None);
+        halves.free_place(7);
+        assert_eq!((halves.unpark(), halves.unpark()), (Some(8), None));
+        halves.forget_parked(9);
+        halves.free_place(8);
+        assert_eq!((halves.unpark(), halves.has_room()), (None, true));
+    }
+}

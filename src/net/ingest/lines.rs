@@ -1,0 +1,317 @@
+//! From a publisher's bytes to lines, and what becomes of each: an event, an order obeyed, a refusal.
+
+use std::io::{ErrorKind, Read};
+use std::mem;
+
+use crate::net::ingest::Ingest;
+use crate::net::ingest::half_lines::PATIENCE_MILLIS;
+use crate::net::ingest::publisher::{Request, SHORT_REST_MAX, Stage, is_too_long};
+use crate::stream::sequencer::Taken;
+use crate::wire::fault;
+use crate::wire::line::{LineError, PADDING, trim, write_welcome};
+use crate::wire::members::is_control_line;
+
+impl Ingest {
+    /// Gives the places for long half lines that are free to those who wait for one; and takes them from those who have
+    /// stopped within a line.
+    pub(super) fn give_places(&mut self) {
+        if !self.halves.has_parked() {
+            return;
+        }
+        if !self.halves.has_room() {
+            self.give_up_stalled();
+        }
+        while let Some(key) = self.halves.unpark() {
+            self.publishers[key].has_place = true;
+            self.ready.push_back(key);
+        }
+    }
+
+    fn give_up_stalled(&mut self) {
+        let long_ago = self.moment.now.millis.saturating_sub(PATIENCE_MILLIS);
+        let holders = self.halves.holders().iter().copied();
+        // Whoever is ready may have sent more: that is read first.
+        let is_stalled =
+            |&key: &usize| !self.publishers[key].is_ready && self.publishers[key].heard_at < long_ago;
+        let stalled: Vec<usize> = holders.filter(is_stalled).collect();
+        for &key in &stalled {
+            self.give_up(key);
+        }
+        if !stalled.is_empty() {
+            self.answering.extend(stalled);
+            self.publish();
+        }
+    }
+
+    /// How much may be read from a publisher at once, so that a half line which that leaves can be held; 0: none.
+    pub(super) fn share_of(&self, key: usize) -> usize {
+        let publisher = &self.publishers[key];
+        match self.halves.has_parked() {
+            // While others wait, little of the next line is read, and the place is free when this one ends.
+            true if publisher.has_place => SHORT_REST_MAX,
+            false if publisher.has_place || self.halves.has_room() => self.gate.read_bytes(),
+            _ => SHORT_REST_MAX.saturating_sub(publisher.held),
+        }
+    }
+
+    /// Reads once from a publisher, `bytes_max` at most. Returns the bytes read.
+    pub(super) fn read(&mut self, key: usize, bytes_max: usize) -> usize {
+        let mut block = mem::take(&mut self.block);
+        let publisher = &mut self.publishers[key];
+        let held = publisher.held;
+        // A long line stays in its publisher's own buffer: sent byte by byte, it would be copied as often.
+        let mut own = mem::take(&mut publisher.buffer);
+        let capacity = own.capacity();
+        let is_long = held >= SHORT_REST_MAX;
+        let buffer = if is_long {
+            if own.len() < held + SHORT_REST_MAX + PADDING {
+                // Twice as much, so that growing costs no quadratic work; but not beyond what a line may have.
+                let room = (2 * held).min(held.max(self.parts.line_bytes_max));
+                own.resize(room + SHORT_REST_MAX + PADDING, 0);
+            }
+            &mut own
+        } else {
+            block[..held].copy_from_slice(&own[..held]);
+            &mut block
+        };
+        let end = (buffer.len() - PADDING).min(held + bytes_max);
+        let result = publisher.socket.read(&mut buffer[held..end]);
+        let count = *result.as_ref().unwrap_or(&0);
+        self.counters().received_bytes.add(count as u64);
+        let used = if count > 0 { self.take_lines(key, buffer, held, held + count) } else { 0 };
+        let left = held + count - used;
+        if !is_long {
+            own.clear();
+            own.extend_from_slice(&block[used..used + left]);
+        } else if left >= SHORT_REST_MAX {
+            own.copy_within(used..used + left, 0);
+        } else {
+            own = own[used..used + left].to_vec();
+        }
+        self.halves.count(capacity, own.capacity());
+        self.block = block;
+        let publisher = &mut self.publishers[key];
+        publisher.buffer = own;
+        publisher.held = left;
+        if count > 0 {
+            publisher.heard_at = self.moment.now.millis;
+        }
+        self.judge_length(key);
+        self.note_place(key);
+        match result {
+            Ok(0) => self.leave(key),
+            Ok(_) => self.make_ready(key),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => self.make_ready(key),
+            Err(error) => {
+                tracing::debug!("a publisher's socket failed: {error}");
+                self.leave(key);
+            }
+        }
+        count
+    }
+
+    /// A place is held exactly for as long as the half line is long.
+    fn note_place(&mut self, key: usize) {
+        let publisher = &mut self.publishers[key];
+        let has_short_rest = publisher.held < SHORT_REST_MAX;
+        if publisher.has_place && has_short_rest {
+            publisher.has_place = false;
+            self.halves.free_place(key);
+        } else if !publisher.has_place && publisher.held > SHORT_REST_MAX {
+            publisher.has_place = true;
+            self.halves.take_place(key);
+        }
+    }
+
+    /// A line that is too long before its end has come is refused then.
+    fn judge_length(&mut self, key: usize) {
+        let publisher = &self.publishers[key];
+        if is_too_long(&publisher.buffer[..publisher.held], self.parts.line_bytes_max) {
+            self.give_up(key);
+        }
+    }
+
+    /// Refuses a line whose end has not come as too long; its remainder is passed over.
+    fn give_up(&mut self, key: usize) {
+        let publisher = &mut self.publishers[key];
+        publisher.skips = true;
+        let buffer = mem::take(&mut publisher.buffer);
+        publisher.held = 0;
+        publisher.stage = Stage::Begun;
+        publisher.line += 1;
+        let line = publisher.line;
+        self.halves.count(buffer.capacity(), 0);
+        self.note_place(key);
+        match self.is_repeated(key, line) {
+            true => self.counters().repeated_lines.add(1),
+            false => self.refuse(key, line, LineError::TooLong, &[]),
+        }
+    }
+
+    /// Takes the complete lines of `buffer[..end]`, of which `buffer[..searched]` holds no newline. Returns where
+    /// the incomplete one begins.
+    fn take_lines(&mut self, key: usize, buffer: &mut [u8], searched: usize, end: usize) -> usize {
+        self.parts.sequencer.begin_turn(self.moment.now, end);
+        self.answering.push(key);
+        let mut start = 0;
+        let mut from = searched;
+        while let Some(found) = memchr::memchr(b'\n', &buffer[from..end]) {
+            let newline = from + found;
+            if mem::take(&mut self.publishers[key].skips) {
+                // The end of a line that was refused before it came.
+            } else {
+                self.take_line(key, &mut buffer[start..newline + PADDING]);
+            }
+            start = newline + 1;
+            from = start;
+        }
+        if self.publishers[key].skips { end } else { start }
+    }
+
+    /// Under its publisher's name, a line with this number was accepted before.
+    fn is_repeated(&self, key: usize, line: u64) -> bool {
+        let account = self.publishers[key].account;
+        account.is_some_and(|account| line <= self.parts.accounts.accepted(account))
+    }
+
+    /// Takes one line; `block` is the line and the padding behind it.
+    fn take_line(&mut self, key: usize, block: &mut [u8]) {
+        let publisher = &mut self.publishers[key];
+        publisher.line += 1;
+        let (line, account) = (publisher.line, publisher.account);
+        let raw = block.len() - PADDING;
+        let is_too_long = is_too_long(&block[..raw], self.parts.line_bytes_max);
+        let object = trim(&block[..raw]);
+        if object.is_empty() && !is_too_long {
+            if publisher.stage == Stage::Named {
+                publisher.stage = Stage::Begun;
+            }
+            return;
+        }
+        // An order is obeyed whatever its number: another connection may have gone further under the same name.
+        if self.is_repeated(key, line) && (is_too_long || !is_control_line(&block[object.clone()])) {
+            self.publishers[key].stage = Stage::Begun;
+            return self.counters().repeated_lines.add(1);
+        }
+        if is_too_long {
+            self.publishers[key].stage = Stage::Begun;
+            return self.refuse(key, line, LineError::TooLong, &[]);
+        }
+        let length = object.len();
+        let error = match self.parts.sequencer.take_line(&mut block[object.start..], length) {
+            Ok(Taken::Event(_)) => {
+                self.publishers[key].stage = Stage::Begun;
+                if let Some(account) = account {
+                    self.parts.accounts.accept(account, line);
+                }
+                return;
+            }
+            Ok(Taken::Control(control)) => {
+                let request = Request::of(control);
+                match self.obey(key, request) {
+                    Ok(()) => return self.counters().control_lines.add(1),
+                    Err(error) => error,
+                }
+            }
+            Err(error) => error,
+        };
+        let publisher = &mut self.publishers[key];
+        if error == LineError::BadOp && account.is_some() {
+            // Under a name, numbers are the publisher's own, and an order has none, obeyed or not.
+            publisher.line -= 1;
+        } else {
+            publisher.stage = Stage::Begun;
+        }
+        let text = mem::take(&mut self.parts.sequencer.refused);
+        self.refuse(key, line, error, &text);
+        self.parts.sequencer.refused = text;
+    }
+
+    /// Counts a refused line, answers, and logs it if its kind's turn has come; `text` is the line as it came, or
+    /// empty.
+    fn refuse(&mut self, key: usize, line: u64, error: LineError, text: &[u8]) {
+        self.counters().line_errors[error as usize].add(1);
+        if !self.publishers[key].refuse(line, error) {
+            self.counters().answers_dropped.add(1);
+        }
+        let Some(unlogged) = self.complaints.note(error, self.moment.now.millis) else {
+            return;
+        };
+        let (publisher, pid) = self.publishers[key].describe();
+        let at = fault::describe(text, error, self.parts.depth_max);
+        let colon = if at.is_empty() { "" } else { ": " };
+        let (code, message) = (error.code(), error.message());
+        tracing::warn!(
+            code,
+            publisher,
+            pid,
+            unlogged,
+            "line {line} of a publisher refused: {message}{colon}{at}"
+        );
+    }
+
+    fn obey(&mut self, key: usize, request: Request) -> Result<(), LineError> {
+        let seq = self.parts.sequencer.seq();
+        let publisher = &mut self.publishers[key];
+        match request {
+            Request::Hello { name, acks, is_once } => {
+                if publisher.stage != Stage::New {
+                    return Err(LineError::BadOp);
+                }
+                publisher.stage = Stage::Begun;
+                publisher.wants_acks = acks;
+                publisher.number_from(publisher.line);
+                publisher.name = name;
+                let mut accepted = None;
+                if let Some(name) = publisher.name.as_deref().filter(|_| is_once) {
+                    let account = self.parts.accounts.open(name);
+                    accepted = Some(self.parts.accounts.accepted(account));
+                    publisher.account = Some(account);
+                    publisher.stage = Stage::Named;
+                    publisher.number_from(self.parts.accounts.accepted(account));
+                }
+                publisher.answer(|out| write_welcome(out, seq, accepted));
+            }
+            Request::From { line } => {
+                if publisher.stage != Stage::Named {
+                    return Err(LineError::BadOp);
+                }
+                publisher.number_from(line - 1);
+            }
+        }
+        if !self.answering.contains(&key) {
+            self.answering.push(key);
+        }
+        Ok(())
+    }
+
+    /// A publisher has ended: the line it did not finish is discarded, which it is told if it still listens. One that
+    /// only shut its writing side stays until it has read what is held for it, or hangs up.
+    fn leave(&mut self, key: usize) {
+        let publisher = &mut self.publishers[key];
+        let rest = mem::take(&mut publisher.held);
+        let is_cut = !trim(&publisher.buffer[..rest]).is_empty();
+        self.note_place(key);
+        if is_cut {
+            let publisher = &mut self.publishers[key];
+            publisher.line += 1;
+            let line = publisher.line;
+            self.refuse(key, line, LineError::Truncated, &[]);
+        }
+        let publisher = &mut self.publishers[key];
+        if publisher.flush().is_ok() && publisher.has_answers() {
+            return;
+        }
+        let publisher = self.publishers.remove(key);
+        self.halves.count(publisher.buffer.capacity(), 0);
+        if publisher.is_ready {
+            self.ready.retain(|&ready| ready != key);
+            self.halves.forget_parked(key);
+        }
+        self.answering.retain(|&answering| answering != key);
+        if let Some(account) = publisher.account {
+            self.parts.accounts.close(account, self.moment.now.millis);
+        }
+    }
+}

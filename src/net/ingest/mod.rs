@@ -1,0 +1,351 @@
+//! The ingest thread: publishers' bytes to the sequencer, a batch a turn, and answers back.
+
+pub mod dedupe;
+pub mod half_lines;
+pub mod lines;
+pub mod maintenance;
+pub mod publisher;
+pub mod refused_lines;
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use mio::net::{UnixListener, UnixStream};
+use mio::{Events, Interest, Poll, Token};
+use slab::Slab;
+
+use crate::config::Overrun;
+use crate::metrics::{Counters, LINE_ERRORS};
+use crate::net::clock::{Clock, Moment};
+use crate::net::ingest::dedupe::Accounts;
+use crate::net::ingest::refused_lines::Complaints;
+
+use crate::net::host::state_dir::{Mark, Remains};
+use crate::net::ingest::half_lines::Halves;
+use crate::net::ingest::maintenance::Roll;
+use crate::net::ingest::publisher::{Publisher, SHORT_REST_MAX};
+use crate::net::shard::IngestWaker;
+use crate::net::shard::handle::{ShardHandle, is_out_of_descriptors, is_transient};
+use crate::stream::gate::{Ahead, Gate, READ_BYTES_MAX};
+use crate::stream::link::Link;
+use crate::stream::sequencer::{Sequencer, Step};
+use crate::wire::line::{LineError, PADDING};
+use crate::wire::reply::write_full;
+
+const LISTENER: Token = Token(usize::MAX);
+pub const WAKER: Token = Token(usize::MAX - 1);
+const EVENTS_MAX: usize = 256;
+
+const _: () = assert!(LineError::ALL.len() == LINE_ERRORS);
+
+/// After a smaller read that met a busy shard, the next read waits a moment, like a network card that
+/// coalesces: on one core, ingest would otherwise pre-empt the shard for every few events. The pause is shorter
+/// than what fills a publisher's socket buffer.
+const SMALL_READ_BYTES: usize = 5_000;
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// After descriptors have run out, accepting is tried again so often.
+const SHORTAGE_MILLIS: u64 = 100;
+/// While watchers are waited for, it looks again so often.
+const WAIT: Duration = Duration::from_millis(5);
+/// While publishers wait for a place for their half lines, it looks again so often.
+const PLACE_MILLIS: u64 = 50;
+/// Publishers let in, or turned away, in one turn at most.
+const ACCEPTS_MAX: usize = 64;
+/// That publishers cannot be accepted, or are turned away, is logged at most so often.
+const TROUBLE_LOG_MILLIS: u64 = 1_000;
+
+pub struct IngestParts {
+    pub poll: Poll,
+    pub listener: UnixListener,
+    pub sequencer: Sequencer,
+    pub accounts: Accounts,
+    pub mark: Mark,
+    pub shards: Vec<ShardHandle>,
+    pub links: Vec<Arc<Link>>,
+    pub counters: Arc<Counters>,
+    pub clock: Clock,
+    pub waker: Arc<IngestWaker>,
+    pub is_stopping: Arc<AtomicBool>,
+    pub overrun: Overrun,
+    pub history_bytes: usize,
+    pub history_millis: u64,
+    pub line_bytes_max: usize,
+    pub depth_max: usize,
+}
+
+pub struct Ingest {
+    parts: IngestParts,
+    publishers: Slab<Publisher>,
+    /// Publishers with something to read, each once, served in turn.
+    ready: VecDeque<usize>,
+    /// Publishers that had lines in this turn.
+    answering: Vec<usize>,
+    block: Vec<u8>,
+    halves: Halves,
+    gate: Gate,
+    /// The feed, and the daemon's own events, wait for watchers.
+    is_waiting: bool,
+    moment: Moment,
+    accepts: bool,
+    /// More may wait to be accepted than one turn takes.
+    has_more_to_accept: bool,
+    sweep_at: u64,
+    complaints: Complaints,
+    trouble_log_at: u64,
+    /// Turned away since the log told of some.
+    turned_away: u64,
+    own: Vec<u8>,
+    /// The turn's end was not noted yet.
+    is_in_turn: bool,
+    /// A request for all jobs that is being answered.
+    roll: Option<Roll>,
+}
+
+impl Ingest {
+    pub fn new(mut parts: IngestParts) -> io::Result<Self> {
+        parts.poll.registry().register(&mut parts.listener, LISTENER, Interest::READABLE)?;
+        let block = vec![0; SHORT_REST_MAX + READ_BYTES_MAX + PADDING];
+        let moment = parts.clock.read();
+        let halves = Halves::new(parts.history_bytes, parts.line_bytes_max);
+        let gate = Gate::new(parts.overrun, parts.links.clone(), parts.history_bytes);
+        Ok(Self {
+            parts,
+            publishers: Slab::new(),
+            ready: VecDeque::new(),
+            answering: Vec::new(),
+            block,
+            halves,
+            gate,
+            is_waiting: false,
+            moment,
+            accepts: true,
+            has_more_to_accept: false,
+            sweep_at: 0,
+            complaints: Complaints::default(),
+            trouble_log_at: 0,
+            turned_away: 0,
+            own: Vec::new(),
+            is_in_turn: false,
+            roll: None,
+        })
+    }
+
+    /// Takes lines until it is told to stop; what was taken by then is published.
+    pub fn run(mut self) -> io::Result<Remains> {
+        let mut events = Events::with_capacity(EVENTS_MAX);
+        while !self.parts.is_stopping.load(Ordering::Acquire) {
+            let timeout = self.timeout();
+            match self.parts.poll.poll(&mut events, timeout) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                result => result?,
+            }
+            self.begin_turn();
+            for event in &events {
+                match event.token() {
+                    LISTENER => self.accepts = true,
+                    WAKER => {}
+                    Token(key) if self.publishers.contains(key) => {
+                        if event.is_writable() {
+                            self.answer(key);
+                        }
+                        self.make_ready(key);
+                    }
+                    Token(_) => {}
+                }
+            }
+            self.accept();
+            self.give_places();
+            self.is_waiting = self.must_wait();
+            if !self.is_waiting {
+                self.turn();
+            }
+            self.tell_jobs();
+            self.keep_house();
+        }
+        let now = self.parts.clock.read().now;
+        Ok(Remains { sequencer: self.parts.sequencer, accounts: self.parts.accounts, now })
+    }
+
+    fn timeout(&mut self) -> Option<Duration> {
+        // The wake of one who asked may have gone to another's request, or to a turn that was under way.
+        let is_busy = self.roll.is_some()
+            || !self.parts.waker.asked.is_empty()
+            || self.has_more_to_accept
+            || (!self.is_waiting && !self.ready.is_empty());
+        if is_busy {
+            return Some(Duration::ZERO);
+        }
+        let now = self.parts.clock.read();
+        self.end_turn(now.instant);
+        if self.is_waiting {
+            return Some(WAIT);
+        }
+        let now = now.now.millis;
+        let sweep = (!self.parts.sequencer.ledger.is_empty() || !self.parts.accounts.is_empty())
+            .then_some(self.sweep_at);
+        let metrics = self.parts.sequencer.metrics_due_at();
+        let accept = self.accepts.then_some(now + SHORTAGE_MILLIS);
+        let place = self.halves.has_parked().then_some(now + PLACE_MILLIS);
+        let next = [sweep, metrics, accept, place, self.complaints.rest_at()].into_iter().flatten().min()?;
+        Some(Duration::from_millis(next.saturating_sub(now)))
+    }
+
+    fn accept(&mut self) {
+        self.has_more_to_accept = false;
+        if !self.accepts {
+            return;
+        }
+        let publishers_max = self.parts.waker.publishers_max.load(Ordering::Relaxed);
+        for _ in 0..ACCEPTS_MAX {
+            match self.parts.listener.accept() {
+                Ok((socket, _)) if self.publishers.len() >= publishers_max => self.turn_away(socket),
+                Ok((socket, _)) => self.welcome(socket),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.accepts = false;
+                    return;
+                }
+                Err(error) if is_transient(&error) => {}
+                Err(error) => {
+                    if self.may_log_trouble() {
+                        match is_out_of_descriptors(&error) {
+                            true => tracing::warn!("no descriptor is left for a publisher; trying again"),
+                            false => tracing::warn!("cannot accept a publisher: {error}; trying again"),
+                        }
+                    }
+                    return;
+                }
+            }
+        }
+        self.has_more_to_accept = true;
+    }
+
+    fn welcome(&mut self, mut socket: UnixStream) {
+        let entry = self.publishers.vacant_entry();
+        let key = entry.key();
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        match self.parts.poll.registry().register(&mut socket, Token(key), interest) {
+            Ok(()) => {
+                entry.insert(Publisher::new(socket));
+                self.counters().publishers_accepted.add(1);
+                self.make_ready(key);
+            }
+            Err(error) => tracing::warn!("cannot watch a publisher's socket: {error}"),
+        }
+    }
+
+    /// There are `publishers_max` already: it is told so, as far as its socket takes it at once.
+    fn turn_away(&mut self, socket: UnixStream) {
+        let mut publisher = Publisher::new(socket);
+        publisher.answer(write_full);
+        // It may have gone already.
+        let _ = publisher.flush();
+        self.counters().publishers_refused.add(1);
+        self.turned_away += 1;
+        if self.may_log_trouble() {
+            let (_, pid) = publisher.describe();
+            let count = std::mem::take(&mut self.turned_away);
+            tracing::warn!(
+                pid,
+                count,
+                "turned a publisher away: {} are connected (publishers_max)",
+                self.publishers.len()
+            );
+        }
+    }
+
+    fn may_log_trouble(&mut self) -> bool {
+        let may = self.moment.now.millis >= self.trouble_log_at;
+        if may {
+            self.trouble_log_at = self.moment.now.millis + TROUBLE_LOG_MILLIS;
+        }
+        may
+    }
+
+    fn make_ready(&mut self, key: usize) {
+        if !self.publishers[key].is_ready {
+            self.publishers[key].is_ready = true;
+            self.ready.push_back(key);
+        }
+    }
+
+    /// Whether what comes next would push out what a reading watcher still needs (`overrun = wait`).
+    fn must_wait(&mut self) -> bool {
+        let now = self.moment.now.millis;
+        let ahead = Ahead {
+            held: self.ready.front().map(|&key| self.publishers[key].held),
+            is_own_due: self.parts.sequencer.metrics_due_at().is_some_and(|at| at <= now),
+        };
+        let Self { gate, parts, .. } = self;
+        let must_wait = gate.must_wait(&parts.sequencer, ahead, now, || {
+            parts.waker.is_waiting.store(true, Ordering::SeqCst);
+            parts.shards.iter().for_each(ShardHandle::wake);
+        });
+        self.counters().waits.add(u64::from(must_wait));
+        must_wait
+    }
+
+    /// Reads from the publishers that are ready, each in its turn, and publishes.
+    fn turn(&mut self) {
+        let mut taken = 0;
+        for _ in 0..self.ready.len() {
+            let Some(&key) = self.ready.front() else {
+                break;
+            };
+            let held = self.publishers[key].held;
+            if !self.gate.may_read(&self.parts.sequencer, held) {
+                break;
+            }
+            self.ready.pop_front();
+            let bytes_max = self.share_of(key);
+            if bytes_max == 0 {
+                self.halves.park(key);
+                continue;
+            }
+            self.publishers[key].is_ready = false;
+            let count = self.read(key, bytes_max);
+            self.gate.note_read(held, count);
+            taken += count;
+            if taken >= self.gate.read_bytes() {
+                break;
+            }
+        }
+        if taken == 0 {
+            return;
+        }
+        self.publish();
+        if taken < SMALL_READ_BYTES && self.parts.sequencer.met_awake_shard {
+            thread::sleep(PAUSE);
+        }
+    }
+
+    fn publish(&mut self) {
+        let before = self.parts.sequencer.published();
+        self.parts.sequencer.end_turn();
+        loop {
+            match self.gate.step(&mut self.parts.sequencer) {
+                Step::Done => break,
+                Step::Told { shard, is_asleep: true } => self.parts.shards[shard].wake(),
+                _ => {}
+            }
+        }
+        let seq = self.parts.sequencer.seq();
+        self.parts.mark.note(seq);
+        self.counters().events.add(seq - before);
+        while let Some(key) = self.answering.pop() {
+            if let Some(publisher) = self.publishers.get_mut(key) {
+                publisher.acknowledge(seq);
+                self.answer(key);
+            }
+        }
+    }
+
+    fn answer(&mut self, key: usize) {
+        // A publisher that hung up on its answers may still have lines in its socket: those are read to the end.
+        let _ = self.publishers[key].flush();
+    }
+}

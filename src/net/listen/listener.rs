@@ -1,0 +1,431 @@
+//! The listeners, all in shard 0: accepts in bounded portions, each socket for the shard with the fewest.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use mio::net::{TcpListener, TcpStream};
+use parking_lot::Mutex;
+use rustix::event::{EventfdFlags, eventfd};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use crate::access::address_limits::{AddressLimits, TooMany, Visitors};
+use crate::access::client_address::Proxies;
+use crate::access::refusal_log::RefusalLog;
+use crate::net::shard::handle::{
+    Command, Counted, Guest, ShardHandle, TurnAway, is_out_of_descriptors, is_transient,
+};
+use crate::tick::Tick;
+
+/// Connections that wait to be accepted, at most; the kernel lowers it to its own limit.
+const BACKLOG: i32 = 4096;
+/// Sockets that are told why they are refused, or get the last of another answer, at one time: each stays for as long as
+/// its client takes to read that. They have places of their own, so that they keep nobody from one; the descriptors of
+/// these are put aside. Whoever is refused at the door beyond that is not told why.
+const REFUSED_MAX: usize = 64;
+/// Accepted in one turn: connected clients keep their latency in a storm.
+const ACCEPTS_PER_TURN: usize = 64;
+/// The kernel takes more when fewer than this are unsent: more would only make a slow watcher's past longer. What is sent
+/// and not acknowledged yet has no bound of ours, but the kernel's (`tcp_wmem`, 4 MiB): with a fixed send buffer a past of
+/// 58 MB took 15.7 s over a round trip of 100 ms, and takes 2.8 s, as any sender needs. A reader that stops holds the
+/// same either way, and one that has vanished is ended after `stalled_seconds`.
+const NOTSENT_LOWAT_BYTES: u32 = 128 << 10;
+
+/// Binds one address. Options are inherited by accepted sockets, which saves calls for each.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    prepare(&SockRef::from(&socket))?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(TcpListener::from_std(socket.into()))
+}
+
+/// Takes over a socket that somebody else has bound.
+pub fn adopt(listener: std::net::TcpListener) -> io::Result<TcpListener> {
+    prepare(&SockRef::from(&listener))?;
+    Ok(TcpListener::from_std(listener))
+}
+
+fn prepare(socket: &Socket) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_notsent_lowat(NOTSENT_LOWAT_BYTES)
+}
+
+/// How many may come in.
+#[derive(Clone, Copy, Debug)]
+pub struct DoorLimits {
+    pub connections_max: usize,
+    pub of_address: AddressLimits,
+}
+
+/// Who may come in: counts over all shards.
+pub struct Door {
+    connections_max: AtomicUsize,
+    /// Without those that are refused. At most `connections_max`, unless that was lowered.
+    connections: AtomicUsize,
+    /// `<= REFUSED_MAX`, unless the daemon drains
+    refused: AtomicUsize,
+    refusal_log: Mutex<RefusalLog>,
+    visitors: Mutex<Visitors>,
+    is_draining: AtomicBool,
+    /// No descriptor was left for a connection, and none has been closed since.
+    is_short: AtomicBool,
+}
+
+impl Door {
+    pub fn new(limits: DoorLimits) -> Self {
+        Self {
+            connections_max: AtomicUsize::new(limits.connections_max),
+            connections: AtomicUsize::new(0),
+            refused: AtomicUsize::new(0),
+            refusal_log: Mutex::default(),
+            visitors: Mutex::new(Visitors::new(limits.of_address)),
+            is_draining: AtomicBool::new(false),
+            is_short: AtomicBool::new(false),
+        }
+    }
+
+    /// From now on these hold; whoever is in stays.
+    pub fn set_limits(&self, limits: DoorLimits) {
+        self.connections_max.store(limits.connections_max, Ordering::Relaxed);
+        self.visitors.lock().limits = limits.of_address;
+    }
+
+    pub fn drain(&self) {
+        self.is_draining.store(true, Ordering::Release);
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Acquire)
+    }
+
+    /// All sockets, those included that are refused and on their way out.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed) + self.refused.load(Ordering::Relaxed)
+    }
+
+    pub fn connections_max(&self) -> usize {
+        self.connections_max.load(Ordering::Relaxed)
+    }
+
+    /// Counts a connection in, unless there is no room; whoever serves it counts it out.
+    fn enter(&self) -> Result<(), TurnAway> {
+        if self.is_draining() {
+            return Err(TurnAway::Draining);
+        }
+        let max = self.connections_max.load(Ordering::Relaxed);
+        let entered = self.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |connections| {
+            (connections < max).then_some(connections + 1)
+        });
+        entered.map(drop).map_err(|_| TurnAway::Full)
+    }
+
+    /// Counts a socket in that is refused, if it is to be told so.
+    fn refuse(&self) -> Counted {
+        // Whoever comes while the daemon drains takes the place of one who has left: watchers come back all at once.
+        let left = match self.is_draining() {
+            true => self.connections_max().saturating_sub(self.connections.load(Ordering::Relaxed)),
+            false => 0,
+        };
+        let refused = self.refused.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |refused| {
+            (refused < REFUSED_MAX + left).then_some(refused + 1)
+        });
+        if refused.is_ok() { Counted::AsRefused } else { Counted::Not }
+    }
+
+    /// A connection has nothing more to get but its last bytes: it leaves its place to another, as far as there is room
+    /// among the refused. Otherwise it stays where it counts until it is closed.
+    pub fn step_aside(&self, counted: Counted, address: IpAddr) -> Counted {
+        match counted {
+            Counted::InAll | Counted::WithAddress if self.refuse() == Counted::AsRefused => {
+                self.count_out(counted, address);
+                Counted::AsRefused
+            }
+            _ => counted,
+        }
+    }
+
+    fn count_out(&self, counted: Counted, address: IpAddr) {
+        match counted {
+            Counted::InAll => drop(self.connections.fetch_sub(1, Ordering::Relaxed)),
+            Counted::WithAddress => {
+                self.connections.fetch_sub(1, Ordering::Relaxed);
+                self.visitors.lock().leave(address);
+            }
+            Counted::AsRefused => drop(self.refused.fetch_sub(1, Ordering::Relaxed)),
+            Counted::Not => {}
+        }
+    }
+
+    /// Whether a refusal for this reason is to be logged, and how many were not since the last.
+    pub fn note_refusal(&self, reason: (u16, &'static str), now_millis: u64) -> Option<u64> {
+        self.refusal_log.lock().note(reason, now_millis)
+    }
+
+    /// Counts a connection in at its address, if that has not too many.
+    pub fn admit(&self, address: IpAddr, now: Tick) -> Result<(), TooMany> {
+        self.visitors.lock().enter(address, now)
+    }
+
+    pub fn is_short(&self) -> bool {
+        self.is_short.load(Ordering::Relaxed)
+    }
+
+    /// Counts a socket out that is closed, wherever it was counted. True: its descriptor is waited for.
+    pub fn leave(&self, counted: Counted, address: IpAddr) -> bool {
+        self.count_out(counted, address);
+        self.is_short() && self.is_short.swap(false, Ordering::Relaxed)
+    }
+
+    /// Counts in whoever comes, as far as there is room.
+    fn meet(&self, address: IpAddr, proxies: &Proxies, now: Tick) -> Guest {
+        if let Err(turn_away) = self.enter() {
+            return Guest { address, counted: self.refuse(), turn_away: Some(turn_away) };
+        }
+        if proxies.are_trusted(address) {
+            return Guest { address, counted: Counted::InAll, turn_away: None };
+        }
+        match self.admit(address, now) {
+            Ok(()) => Guest { address, counted: Counted::WithAddress, turn_away: None },
+            Err(too_many) => {
+                self.connections.fetch_sub(1, Ordering::Relaxed);
+                Guest { address, counted: self.refuse(), turn_away: Some(TurnAway::TooMany(too_many)) }
+            }
+        }
+    }
+}
+
+/// How an accept turn ended.
+pub enum Accepted {
+    /// Nobody had come.
+    Nobody,
+    /// Everybody who waited.
+    All,
+    /// More may wait: again next turn.
+    More,
+    /// No descriptor or memory is left: again after a while.
+    Exhausted,
+}
+
+pub struct Listener {
+    pub sockets: Vec<TcpListener>,
+    /// By place in `sockets`: it outlives the daemon.
+    is_passed: Vec<bool>,
+    shards: Vec<ShardHandle>,
+    door: Arc<Door>,
+    /// A descriptor to give up when none is left, so that who waits is told instead of left waiting.
+    spare: Option<OwnedFd>,
+}
+
+impl Listener {
+    /// `sockets`: each, and whether it outlives the daemon.
+    pub fn new(sockets: Vec<(TcpListener, bool)>, shards: Vec<ShardHandle>, door: Arc<Door>) -> Self {
+        let (sockets, is_passed) = sockets.into_iter().unzip();
+        Self { sockets, is_passed, shards, door, spare: spare() }
+    }
+
+    /// Accepts a portion. What is for shard 0 itself is handed to `keep`, without a detour through its commands and
+    /// a wake of its own loop.
+    pub fn accept(
+        &mut self,
+        proxies: &Proxies,
+        now: Tick,
+        mut keep: impl FnMut(TcpStream, Guest),
+    ) -> Accepted {
+        let (mut is_all, mut is_any) = (true, false);
+        self.has_spare();
+        for place in 0..self.sockets.len() {
+            if self.is_passed[place] && self.door.is_draining() {
+                // Whoever comes now is the next daemon's.
+                continue;
+            }
+            for count in 0.. {
+                if count == ACCEPTS_PER_TURN {
+                    is_all = false;
+                    break;
+                }
+                match self.sockets[place].accept() {
+                    Ok((socket, address)) => {
+                        is_any = true;
+                        let guest = match self.has_spare() {
+                            true => self.door.meet(address.ip(), proxies, now),
+                            false => self.refuse_for_spare(address),
+                        };
+                        self.hand_over(socket, guest, &mut keep);
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) if is_out_of_descriptors(&error) => match self.accept_on_spare(place) {
+                        Some(Ok((socket, address))) => {
+                            let guest = self.refuse_for_spare(address);
+                            self.hand_over(socket, guest, &mut keep);
+                        }
+                        // Without a descriptor the kernel says so before it looks whether anybody waits.
+                        Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => break,
+                        _ => {
+                            self.door.is_short.store(true, Ordering::Relaxed);
+                            return Accepted::Exhausted;
+                        }
+                    },
+                    Err(error) if is_transient(&error) => {}
+                    Err(error) => {
+                        tracing::warn!("cannot accept a connection: {error}");
+                        return Accepted::Exhausted;
+                    }
+                }
+            }
+        }
+        match (is_all, is_any) {
+            (false, _) => Accepted::More,
+            (true, true) => Accepted::All,
+            (true, false) => Accepted::Nobody,
+        }
+    }
+
+    /// Whether a descriptor is put aside. One that was given back while nobody had it may have been somebody's meanwhile:
+    /// that one has what was meant to be put aside.
+    fn has_spare(&mut self) -> bool {
+        if self.spare.is_none() {
+            self.spare = spare();
+        }
+        self.spare.is_some()
+    }
+
+    /// Who has come on the spare descriptor cannot stay.
+    fn refuse_for_spare(&self, address: SocketAddr) -> Guest {
+        let turn_away = match self.door.is_draining() {
+            true => TurnAway::Draining,
+            false => TurnAway::NoDescriptor,
+        };
+        Guest { address: address.ip(), counted: self.door.refuse(), turn_away: Some(turn_away) }
+    }
+
+    /// Gives the spare descriptor to one who waits. It comes back when that connection has ended. None: another has
+    /// it still.
+    fn accept_on_spare(&mut self, place: usize) -> Option<io::Result<(TcpStream, SocketAddr)>> {
+        drop(self.spare.take()?);
+        let accepted = self.sockets[place].accept();
+        if accepted.is_err() {
+            self.spare = spare();
+        }
+        Some(accepted)
+    }
+
+    fn hand_over(&self, socket: TcpStream, guest: Guest, keep: &mut impl FnMut(TcpStream, Guest)) {
+        if guest.counted == Counted::Not {
+            // It is closed at once, and so is nobody's connection.
+            return keep(socket, guest);
+        }
+        let connections = |shard: &ShardHandle| shard.connections.load(Ordering::Relaxed);
+        let fewest = self.shards.iter().enumerate().min_by_key(|(_, shard)| connections(shard));
+        let (index, shard) = fewest.expect("there is a shard");
+        shard.connections.fetch_add(1, Ordering::Relaxed);
+        match index {
+            0 => keep(socket, guest),
+            _ => shard.send(Command::Adopt(socket, guest)),
+        }
+    }
+}
+
+/// A descriptor of nothing; none if there is none left.
+fn spare() -> Option<OwnedFd> {
+    eventfd(0, EventfdFlags::CLOEXEC).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::{Door, DoorLimits, REFUSED_MAX};
+    use crate::access::address_limits::{AddressLimits, TooMany};
+    use crate::access::client_address::Proxies;
+    use crate::net::shard::handle::{Counted, TurnAway};
+
+    fn door(connections_max: usize, of_address_max: usize) -> Door {
+        let of_address = AddressLimits { connections_max: of_address_max, handshakes_per_second: 0 };
+        Door::new(DoorLimits { connections_max, of_address })
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn who_is_refused_takes_nobodys_place_and_beyond_a_few_is_not_even_told() {
+        let (door, nobody) = (door(8, 5), Proxies::new(Vec::new()));
+        let greedy = address("192.0.2.1");
+        for _ in 0..5 {
+            let guest = door.meet(greedy, &nobody, 0);
+            assert_eq!((guest.counted, guest.turn_away), (Counted::WithAddress, None));
+        }
+        let too_many = Some(TurnAway::TooMany(TooMany::Connections));
+        for _ in 0..REFUSED_MAX {
+            let guest = door.meet(greedy, &nobody, 0);
+            assert_eq!((guest.counted, guest.turn_away), (Counted::AsRefused, too_many));
+        }
+        for _ in 0..1_000 {
+            let guest = door.meet(greedy, &nobody, 0);
+            assert_eq!((guest.counted, guest.turn_away), (Counted::Not, too_many));
+        }
+        for number in 2..5 {
+            let guest = door.meet(address(&format!("192.0.2.{number}")), &nobody, 0);
+            assert_eq!((guest.counted, guest.turn_away), (Counted::WithAddress, None));
+        }
+        assert_eq!(door.connections(), 8 + REFUSED_MAX);
+        let late = address("192.0.2.9");
+        assert_eq!(door.meet(late, &nobody, 0).turn_away, Some(TurnAway::Full));
+        // A place that comes free is for the next, whoever waits to read a refusal.
+        door.leave(Counted::AsRefused, greedy);
+        assert_eq!(door.meet(late, &nobody, 0).counted, Counted::AsRefused);
+        door.leave(Counted::WithAddress, greedy);
+        assert_eq!(door.meet(late, &nobody, 0).counted, Counted::WithAddress);
+        assert_eq!(door.meet(greedy, &nobody, 0).turn_away, Some(TurnAway::Full));
+    }
+
+    #[test]
+    fn who_is_recognised_as_one_too_many_leaves_its_place() {
+        let (door, proxies) = (door(2, 1), Proxies::new(vec!["10.0.0.1/32".parse().unwrap()]));
+        let proxy = address("10.0.0.1");
+        let client = address("192.0.2.1");
+        assert_eq!(door.meet(proxy, &proxies, 0).counted, Counted::InAll);
+        assert_eq!(door.admit(client, 0), Ok(()));
+        assert_eq!(door.meet(proxy, &proxies, 0).counted, Counted::InAll);
+        assert_eq!(door.admit(client, 0), Err(TooMany::Connections));
+        assert_eq!(door.step_aside(Counted::InAll, client), Counted::AsRefused);
+        assert_eq!(door.meet(proxy, &proxies, 0).counted, Counted::InAll);
+        assert_eq!(door.meet(proxy, &proxies, 0).turn_away, Some(TurnAway::Full));
+        // The other one is done: its address may have another as well.
+        assert_eq!(door.step_aside(Counted::WithAddress, client), Counted::AsRefused);
+        assert_eq!(door.admit(client, 0), Ok(()));
+        assert_eq!(door.step_aside(Counted::AsRefused, client), Counted::AsRefused);
+    }
+
+    #[test]
+    fn who_finds_no_room_among_those_who_leave_stays_where_it_is() {
+        let (door, nobody) = (door(2 * REFUSED_MAX, 0), Proxies::new(Vec::new()));
+        let client = address("192.0.2.1");
+        for number in 0..2 * REFUSED_MAX {
+            assert_eq!(door.meet(client, &nobody, 0).counted, Counted::WithAddress);
+            let expected = if number < REFUSED_MAX { Counted::AsRefused } else { Counted::WithAddress };
+            assert_eq!(door.step_aside(Counted::WithAddress, client), expected);
+        }
+        assert_eq!(door.connections(), 2 * REFUSED_MAX);
+    }
+
+    #[test]
+    fn a_drain_counts_those_who_are_on_their_way_out() {
+        let (door, nobody) = (door(2, 0), Proxies::new(Vec::new()));
+        door.drain();
+        let guest = door.meet(address("192.0.2.1"), &nobody, 0);
+        assert_eq!((guest.counted, guest.turn_away), (Counted::AsRefused, Some(TurnAway::Draining)));
+        assert_eq!(door.connections(), 1);
+        door.leave(guest.counted, guest.address);
+        assert_eq!(door.connections(), 0);
+    }
+}

@@ -1,0 +1,5 @@
+//! The ways in: listeners, certificates, who is let in at all.
+
+pub mod certificate;
+pub mod inherited;
+pub mod listener;

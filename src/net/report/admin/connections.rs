@@ -1,0 +1,131 @@
+//! `/connections`: where each connection stands, from what the shards see.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+
+use serde::Serialize;
+
+use crate::delivery::inspect::{bytes_beyond, name_of};
+use crate::metrics::ENDPOINTS;
+use crate::net::report::admin::ROWS_MAX;
+use crate::net::shard::survey::Sight;
+use crate::stream::topic_key::TopicKey;
+use crate::wire::http::Refusal;
+use crate::wire::query;
+
+/// Places in logs looked at for the bytes of one answer: some milliseconds.
+const HANDLES_MAX: usize = 1 << 16;
+
+/// In which order, and how many.
+pub struct Listing {
+    sort: Option<Sort>,
+    limit: usize,
+}
+
+#[derive(Clone, Copy)]
+enum Sort {
+    Lag,
+    Age,
+    Bytes,
+    Position,
+}
+
+/// One connection as it is told; times in seconds.
+#[derive(Serialize)]
+struct Row {
+    address: Option<String>,
+    shard: usize,
+    phase: &'static str,
+    endpoint: Option<&'static str>,
+    topics: Vec<String>,
+    filter: String,
+    position: u64,
+    lag_events: u64,
+    lag_bytes: Option<u64>,
+    bytes_out: u64,
+    age_seconds: f64,
+    is_blocked: bool,
+}
+
+impl Listing {
+    /// # Errors
+    /// What is wrong with a parameter.
+    pub fn parse(query: Option<&str>) -> Result<Self, Refusal> {
+        let [sort, limit] = query::read(query, ["sort", "limit"])?;
+        let sorts =
+            [("lag", Sort::Lag), ("age", Sort::Age), ("bytes", Sort::Bytes), ("position", Sort::Position)];
+        Ok(Self {
+            sort: query::word("sort", sort.as_deref(), sorts)?,
+            limit: query::limit(limit.as_deref(), ROWS_MAX)?,
+        })
+    }
+
+    /// Those that are furthest behind.
+    pub fn of_slowest(limit: usize) -> Self {
+        Self { sort: Some(Sort::Lag), limit }
+    }
+
+    /// The rows that are wanted, as JSON.
+    pub fn write(&self, sights: Vec<Sight>) -> Vec<u8> {
+        let mut heads = HashMap::new();
+        let with_lag = sights.into_iter().map(|sight| (lag_events(&sight, &mut heads), sight));
+        let mut sights: Vec<(u64, Sight)> = with_lag.collect();
+        let description =
+            |sight: &(u64, Sight)| (sight.1.description.bytes_out, sight.1.description.position);
+        match self.sort {
+            Some(Sort::Lag) => {
+                sights.sort_by_key(|(lag, sight)| Reverse((*lag, sight.description.waiting_bytes)));
+            }
+            Some(Sort::Age) => sights.sort_by_key(|(_, sight)| Reverse(sight.age_millis)),
+            Some(Sort::Bytes) => sights.sort_by_key(|sight| Reverse(description(sight).0)),
+            Some(Sort::Position) => sights.sort_by_key(|sight| description(sight).1),
+            None => {}
+        }
+        let mut handles_left = HANDLES_MAX;
+        let wanted = sights.iter().take(self.limit);
+        let rows: Vec<Row> = wanted.map(|(lag, sight)| row(*lag, sight, &mut handles_left)).collect();
+        let mut body = serde_json::to_vec(&rows).expect("rows are plain data");
+        body.push(b'\n');
+        body
+    }
+}
+
+/// Events of its topics that it has not passed. Of each log the end is looked at once.
+fn lag_events(sight: &Sight, heads: &mut HashMap<TopicKey, u64>) -> u64 {
+    let lags = sight.description.places.iter().map(|(topic, index)| {
+        let head = *heads.entry(topic.key).or_insert_with(|| topic.log.lock().head());
+        head.saturating_sub(*index)
+    });
+    lags.sum()
+}
+
+fn row(lag_events: u64, sight: &Sight, handles_left: &mut usize) -> Row {
+    let description = &sight.description;
+    // Of a client behind a proxy the port is not known.
+    let address = sight.peer.map(|peer| match peer.ip().to_canonical() == sight.client {
+        true => peer.to_string(),
+        false => sight.client.to_string(),
+    });
+    let lag_bytes = match lag_events {
+        0 => Some(0),
+        _ => {
+            let places = description.places.iter();
+            let bytes = places.map(|(topic, index)| bytes_beyond(topic, *index, handles_left));
+            bytes.sum::<Option<u64>>()
+        }
+    };
+    Row {
+        address,
+        shard: sight.shard,
+        phase: sight.phase,
+        endpoint: sight.view.map(|view| ENDPOINTS[view as usize]),
+        topics: description.places.iter().map(|(topic, _)| name_of(topic)).collect(),
+        filter: description.filter.as_ref().map_or("all".to_owned(), |filter| filter.describe()),
+        position: description.position,
+        lag_events,
+        lag_bytes: lag_bytes.map(|bytes| bytes + description.waiting_bytes as u64),
+        bytes_out: description.bytes_out,
+        age_seconds: sight.age_millis as f64 / 1e3,
+        is_blocked: description.is_blocked,
+    }
+}

@@ -1,0 +1,79 @@
+//! Whether every thread that serves turns around when it is woken.
+
+use std::sync::Arc;
+
+use crate::metrics::Counters;
+use crate::net::listen::listener::Door;
+use crate::net::shard::IngestWaker;
+use crate::net::shard::handle::ShardHandle;
+
+#[derive(Clone)]
+pub struct Pulse {
+    pub shards: Vec<ShardHandle>,
+    pub ingest: Arc<IngestWaker>,
+    pub counters: Arc<Counters>,
+    pub door: Arc<Door>,
+}
+
+impl Pulse {
+    /// How often each thread has turned so far: the shards, and ingest.
+    pub fn turns(&self) -> Vec<u64> {
+        let of_shards = self.counters.shards.iter().map(|shard| shard.turns.get());
+        of_shards.chain([self.counters.ingest.turns.get()]).collect()
+    }
+
+    /// Makes each turn around that is not stuck.
+    pub fn wake(&self) {
+        self.shards.iter().for_each(ShardHandle::wake);
+        self.ingest.wake();
+    }
+
+    /// The threads that have not turned since then, by name.
+    pub fn silent_since(&self, before: &[u64]) -> Vec<String> {
+        let silent = before.iter().zip(self.turns()).enumerate().filter(|(_, (before, now))| *before == now);
+        silent.map(|(place, _)| self.name(place)).collect()
+    }
+
+    /// Threads end one after the other: their silence means nothing.
+    pub fn is_ending(&self) -> bool {
+        self.door.is_draining()
+    }
+
+    fn name(&self, place: usize) -> String {
+        match place < self.counters.shards.len() {
+            true => format!("shard-{place}"),
+            false => "ingest".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use mio::{Poll, Token, Waker};
+
+    use super::Pulse;
+    use crate::access::address_limits::AddressLimits;
+    use crate::metrics::Counters;
+    use crate::net::listen::listener::{Door, DoorLimits};
+    use crate::net::shard::IngestWaker;
+
+    #[test]
+    fn who_has_not_turned_is_named() {
+        let poll = Poll::new().unwrap();
+        let of_address = AddressLimits { connections_max: 0, handshakes_per_second: 0 };
+        let pulse = Pulse {
+            shards: Vec::new(),
+            ingest: Arc::new(IngestWaker::new(Waker::new(poll.registry(), Token(0)).unwrap(), 1)),
+            counters: Arc::new(Counters::new(2)),
+            door: Arc::new(Door::new(DoorLimits { connections_max: 1, of_address })),
+        };
+        let before = pulse.turns();
+        assert_eq!(pulse.silent_since(&before), ["shard-0", "shard-1", "ingest"]);
+        pulse.counters.shards[1].turns.add(1);
+        pulse.counters.ingest.turns.add(5);
+        assert_eq!(pulse.silent_since(&before), ["shard-0"]);
+        assert!(pulse.silent_since(&pulse.turns()).len() == 3 && !pulse.is_ending());
+    }
+}

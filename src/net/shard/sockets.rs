@@ -1,0 +1,273 @@
+//! One shard's sockets, by the watcher's key, as the flush writes into them.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Once};
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use rustix::fs::MemfdFlags;
+use rustix::io::Errno;
+use rustix::time::{ClockId, clock_gettime};
+use rustls::ServerConfig;
+
+use crate::delivery::sink::Outlet;
+use crate::delivery::watcher::WatcherKey;
+use crate::net::shard::transport::{Desk, Incoming, Tls, Transport};
+use crate::stream::directory::Directory;
+use crate::stream::link::{Arrival, Inlet};
+
+/// A memory file is replaced when so much has been written to it: it is never rewritten, since the kernel may
+/// still be sending from its pages.
+const SEGMENT_BYTES_MAX: u64 = 4 << 20;
+
+/// A turn's share of the thread before sockets are looked after again.
+const TURN_MAX: Duration = Duration::from_millis(2);
+
+/// That `sendfile` fails is said by the first shard that meets it.
+static SAY_ONCE: Once = Once::new();
+
+struct Segment {
+    file: OwnedFd,
+    end: u64,
+}
+
+pub struct Sockets {
+    sockets: Vec<Option<TcpStream>>,
+    /// Beside each socket, where TLS is spoken; empty elsewhere.
+    transports: Vec<Transport>,
+    desk: Desk,
+    /// Connections with records that wait for room: to be watched for it.
+    pub full: Vec<WatcherKey>,
+    inlet: Inlet,
+    directory: Arc<Directory>,
+    segment: Option<Segment>,
+    /// `sendfile` has not failed at a socket that is sound.
+    can_send_files: bool,
+    /// Where what was staged last begins, and its length.
+    staged: (u64, usize),
+    pub turn_began: Instant,
+}
+
+impl Sockets {
+    pub fn new(inlet: Inlet, directory: Arc<Directory>) -> Self {
+        Self {
+            sockets: Vec::new(),
+            transports: Vec::new(),
+            desk: Desk::default(),
+            full: Vec::new(),
+            inlet,
+            directory,
+            segment: None,
+            can_send_files: true,
+            staged: (0, 0),
+            turn_began: Instant::now(),
+        }
+    }
+
+    /// `tls`: it is spoken on this connection.
+    pub fn insert(&mut self, key: WatcherKey, socket: TcpStream, tls: Option<&Arc<ServerConfig>>) {
+        if self.sockets.len() <= key.index() {
+            self.sockets.resize_with(key.index() + 1, || None);
+        }
+        self.sockets[key.index()] = Some(socket);
+        if let Some(config) = tls {
+            let tls = Tls::new(config.clone()).expect("the configuration was made for TLS");
+            if self.transports.len() <= key.index() {
+                self.transports.resize_with(key.index() + 1, || Transport::Plain);
+            }
+            self.transports[key.index()] = Transport::Tls(Box::new(tls));
+        }
+    }
+
+    pub fn remove(&mut self, key: WatcherKey) -> Option<TcpStream> {
+        self.speak_plainly(key);
+        self.sockets.get_mut(key.index())?.take()
+    }
+
+    /// No TLS, or no more.
+    pub fn speak_plainly(&mut self, key: WatcherKey) {
+        if let Some(transport) = self.transports.get_mut(key.index()) {
+            *transport = Transport::Plain;
+        }
+    }
+
+    /// TLS on this connection, its socket, and the room to work in.
+    fn tls(&mut self, key: WatcherKey) -> Option<(&mut Tls, &mut TcpStream, &mut Desk)> {
+        let Some(Transport::Tls(tls)) = self.transports.get_mut(key.index()) else {
+            return None;
+        };
+        let socket = self.sockets[key.index()].as_mut().expect("TLS has a socket under it");
+        Some((tls, socket, &mut self.desk))
+    }
+
+    /// Reads once, a buffer at most.
+    pub fn read(&mut self, key: WatcherKey, buffer: &mut [u8]) -> io::Result<Incoming> {
+        if let Some((tls, socket, desk)) = self.tls(key) {
+            let incoming = tls.read(socket, buffer, desk);
+            if tls.has_unsent() {
+                self.full.push(key);
+            }
+            return incoming;
+        }
+        match self.socket(key).read(buffer)? {
+            0 => Ok(Incoming::End),
+            count => Ok(Incoming::Bytes { count, is_full: count == buffer.len() }),
+        }
+    }
+
+    /// The handshake of TLS is still under way.
+    pub fn is_shaking_hands(&self, key: WatcherKey) -> bool {
+        matches!(self.transports.get(key.index()), Some(Transport::Tls(tls)) if tls.is_shaking_hands())
+    }
+
+    /// The socket has room: sends the records that waited for it. False: it is full again.
+    pub fn push(&mut self, key: WatcherKey) -> bool {
+        // A socket that failed is for whoever reads or writes next.
+        self.tls(key).is_none_or(|(tls, socket, _)| tls.push(socket).unwrap_or(true))
+    }
+
+    /// What this peer says in TLS does not count any more.
+    pub fn silence(&mut self, key: WatcherKey) {
+        if let Some((tls, ..)) = self.tls(key) {
+            tls.break_off();
+        }
+    }
+
+    /// Shuts the write side, with TLS's own goodbye before. False: records still wait for room.
+    pub fn shut(&mut self, key: WatcherKey) -> io::Result<bool> {
+        if let Some((tls, socket, _)) = self.tls(key) {
+            tls.say_goodbye();
+            if !tls.push(socket)? {
+                self.full.push(key);
+                return Ok(false);
+            }
+        }
+        self.socket(key).shutdown(Shutdown::Write).map(|()| true)
+    }
+
+    /// Bytes handed to the kernel, where they are not those that the watcher was sent.
+    pub fn sealed_bytes_out(&self, key: WatcherKey) -> Option<u64> {
+        match self.transports.get(key.index()) {
+            Some(Transport::Tls(tls)) => Some(tls.sent()),
+            _ => None,
+        }
+    }
+
+    /// Encrypts for one watcher.
+    fn write_sealed(&mut self, key: WatcherKey, slices: &[IoSlice<'_>]) -> Option<io::Result<usize>> {
+        let (tls, socket, desk) = self.tls(key)?;
+        let result = tls.write(socket, slices, desk);
+        if tls.has_unsent() {
+            self.full.push(key);
+        }
+        Some(result)
+    }
+
+    pub fn get(&mut self, key: WatcherKey) -> Option<&mut TcpStream> {
+        self.sockets.get_mut(key.index())?.as_mut()
+    }
+
+    pub fn inlet(&self) -> &Inlet {
+        &self.inlet
+    }
+
+    fn socket(&mut self, key: WatcherKey) -> &mut TcpStream {
+        self.get(key).expect("a watcher has a socket")
+    }
+
+    /// Writes what was staged as a copy, since the kernel did not send the file: the socket may be broken, or the system
+    /// does not let this process do it (in some sandboxes). In that case the same is not tried again.
+    #[cold]
+    fn copy_staged(&mut self, watcher: WatcherKey, refused: Errno) -> io::Result<usize> {
+        let (offset, bytes) = self.staged;
+        let segment = self.segment.as_ref().expect("what is staged is in a segment");
+        let mut copy = vec![0; bytes];
+        let read = rustix::io::pread(&segment.file, &mut copy[..], offset)?;
+        let written = self.socket(watcher).write(&copy[..read]);
+        // A socket that is full or takes it is not what sendfile has failed at.
+        let is_sound =
+            written.as_ref().map_or_else(|error| error.kind() == io::ErrorKind::WouldBlock, |_| true);
+        if is_sound && std::mem::take(&mut self.can_send_files) {
+            SAY_ONCE.call_once(|| {
+                tracing::warn!(
+                    "sendfile fails here ({refused}): events are copied into each socket from now on"
+                );
+            });
+        }
+        written
+    }
+
+    fn write_segment(&mut self, slices: &[IoSlice<'_>], bytes: usize) -> io::Result<()> {
+        let is_full =
+            self.segment.as_ref().is_none_or(|segment| segment.end + bytes as u64 > SEGMENT_BYTES_MAX);
+        if is_full {
+            let file = rustix::fs::memfd_create("luxcast frames", MemfdFlags::CLOEXEC)?;
+            self.segment = Some(Segment { file, end: 0 });
+        }
+        let segment = self.segment.as_mut().expect("a segment was made where there was none");
+        let start = segment.end;
+        let written = rustix::io::pwritev(&segment.file, slices, start)?;
+        segment.end += written as u64;
+        if written != bytes {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        self.staged = (start, bytes);
+        Ok(())
+    }
+}
+
+impl Outlet for Sockets {
+    fn write(&mut self, watcher: WatcherKey, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(result) = self.write_sealed(watcher, &[IoSlice::new(bytes)]) {
+            return result;
+        }
+        self.socket(watcher).write(bytes)
+    }
+
+    fn write_vectored(&mut self, watcher: WatcherKey, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        if let Some(result) = self.write_sealed(watcher, slices) {
+            return result;
+        }
+        self.socket(watcher).write_vectored(slices)
+    }
+
+    fn stage(&mut self, slices: &[IoSlice<'_>], bytes: usize) -> bool {
+        // Nobody's records are another's. And without memory for the file the bytes are written to each socket:
+        // slower, never wrong.
+        self.transports.is_empty() && self.can_send_files && self.write_segment(slices, bytes).is_ok()
+    }
+
+    fn write_staged(&mut self, watcher: WatcherKey) -> io::Result<usize> {
+        let (mut offset, bytes) = self.staged;
+        let socket = self.sockets[watcher.index()].as_ref().expect("a watcher has a socket");
+        let segment = self.segment.as_ref().expect("what is staged is in a segment");
+        match rustix::fs::sendfile(socket, &segment.file, Some(&mut offset), bytes) {
+            Ok(taken) => Ok(taken),
+            Err(errno @ (Errno::AGAIN | Errno::INTR)) => Err(errno.into()),
+            Err(errno) => self.copy_staged(watcher, errno),
+        }
+    }
+
+    fn cpu_nanos(&mut self) -> u64 {
+        let time = clock_gettime(ClockId::ThreadCPUTime);
+        time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+    }
+
+    fn published(&mut self) -> u64 {
+        self.directory.published()
+    }
+
+    fn hold_history(&mut self) {
+        self.inlet.link.hold();
+    }
+
+    fn next_arrival(&mut self) -> Option<Arrival> {
+        self.inlet.next()
+    }
+
+    fn is_time_up(&mut self) -> bool {
+        self.turn_began.elapsed() >= TURN_MAX
+    }
+}

@@ -1,0 +1,90 @@
+//! Everything that has an address: the listeners, and the socket of the feed.
+
+use std::fs;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use mio::net::UnixListener;
+
+use crate::config::Config;
+use crate::net::listen::inherited::Passed;
+use crate::net::listen::listener;
+use crate::server::claim::Claim;
+
+pub struct Bound {
+    /// Each, and whether it outlives the daemon.
+    pub sockets: Vec<(mio::net::TcpListener, bool)>,
+    pub admin: Option<TcpListener>,
+    pub feed: UnixListener,
+    pub ingest: PathBuf,
+    pub leftover: Leftover,
+}
+
+/// What is to be removed from the file system at the end.
+#[derive(Clone, Default)]
+pub struct Leftover {
+    /// The right to the feed's path, unless its socket outlives the daemon.
+    claim: Option<Claim>,
+    /// A directory made for that socket alone.
+    private: Option<PathBuf>,
+}
+
+impl Bound {
+    /// # Errors
+    /// What cannot be bound, and why; nothing is left behind.
+    pub fn new(config: &Config) -> io::Result<Self> {
+        let cannot = |address: SocketAddr| move |error| at(error, format!("cannot listen on {address}"));
+        let mut passed = Passed::take()?;
+        let sockets = config.listen.iter().map(|&address| match passed.listener(address) {
+            Some(socket) => Ok((listener::adopt(socket)?, true)),
+            None => Ok((listener::bind(address).map_err(cannot(address))?, false)),
+        });
+        let sockets = sockets.collect::<io::Result<_>>()?;
+        let bind = |address: SocketAddr| match passed.listener(address) {
+            Some(socket) => socket.set_nonblocking(false).map(|()| socket),
+            None => TcpListener::bind(address).map_err(cannot(address)),
+        };
+        let admin = config.admin.map(bind).transpose()?;
+        let feed = passed.feed(config.ingest.as_ref());
+        passed.finish()?;
+        if let Some((feed, ingest)) = feed {
+            feed.set_nonblocking(true)?;
+            let feed = UnixListener::from_std(feed);
+            return Ok(Self { sockets, admin, feed, ingest, leftover: Leftover::default() });
+        }
+        let (ingest, private) = ingest_path(config)?;
+        let mut leftover = Leftover { claim: None, private };
+        let (claim, feed) = Claim::listen(&ingest).inspect_err(|_| leftover.remove())?;
+        leftover.claim = Some(claim);
+        Ok(Self { sockets, admin, feed: UnixListener::from_std(feed), ingest, leftover })
+    }
+}
+
+impl Leftover {
+    /// Once nobody takes lines any more: from then on another daemon may.
+    pub fn remove(&self) {
+        if let Some(claim) = &self.claim {
+            claim.give_back();
+        }
+        if let Some(directory) = &self.private {
+            let _ = fs::remove_dir(directory);
+        }
+    }
+}
+
+/// Where the feed's socket will be, and the private directory made for it.
+fn ingest_path(config: &Config) -> io::Result<(PathBuf, Option<PathBuf>)> {
+    if config.ingest.is_some() || !config.demo {
+        return Ok((config.ingest_path(), None));
+    }
+    let directory = std::env::temp_dir().join(format!("luxcast-demo-{}", std::process::id()));
+    fs::create_dir(&directory).map_err(|error| at(error, format!("cannot make {}", directory.display())))?;
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o700))?;
+    Ok((directory.join("ingest.sock"), Some(directory)))
+}
+
+pub(super) fn at(error: io::Error, doing: String) -> io::Error {
+    io::Error::new(error.kind(), format!("{doing}: {error}"))
+}

@@ -1,0 +1,497 @@
+//! The daemon as one thing: binds, spawns the threads, drains, joins.
+
+mod claim;
+pub mod forecast;
+mod listeners;
+mod persistence;
+mod reload;
+mod start_error;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender};
+use jiff::Timestamp;
+use mio::{Poll, Waker};
+use parking_lot::{Condvar, Mutex};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustls::ServerConfig;
+
+use crate::access::address_limits::AddressLimits;
+use crate::access::allowed_hosts::Hosts;
+use crate::access::client_address::Proxies;
+use crate::config::Config;
+use crate::delivery::progress::Patience;
+use crate::metrics::Counters;
+use crate::net::clock::{self, Clock};
+use crate::net::host::auth_files;
+use crate::net::host::service_manager;
+use crate::net::host::state_dir::Remains;
+use crate::net::ingest::dedupe::Accounts;
+use crate::net::ingest::{self, Ingest, IngestParts};
+use crate::net::listen::certificate::{self, Certificate};
+use crate::net::listen::listener::{Door, DoorLimits, Listener};
+use crate::net::report::admin::Admin;
+use crate::net::report::liveness::Pulse;
+use crate::net::report::{self, Clerk, Order};
+use crate::net::shard::handle::{Command, ShardHandle, Terms};
+use crate::net::shard::{self, IngestWaker, Shard, ShardParts};
+use crate::session::limits::Policy;
+use crate::stream::directory::Directory;
+use crate::stream::link::{Link, link};
+use crate::stream::sequencer::{Limits, Sequencer};
+use crate::tick::ticks;
+use listeners::{Bound, Leftover};
+use persistence::{Keeping, Legacy};
+
+pub use start_error::StartError;
+
+/// Descriptors that are not connections: listeners, wakers, publishers, memory files, refusals on their way out.
+const DESCRIPTORS_RESERVED: u64 = 128;
+/// Of the time to drain, what is kept for the goodbyes.
+const GOODBYE: Duration = Duration::from_secs(1);
+/// Stacks: shards and ingest call nothing deep but the JSON parser, which is bounded.
+const STACK_BYTES: usize = 512 << 10;
+
+pub struct Server {
+    listening: Vec<SocketAddr>,
+    admin: Option<SocketAddr>,
+    ingest: PathBuf,
+    leftover: Leftover,
+    shards: Vec<ShardHandle>,
+    door: Arc<Door>,
+    terms: Arc<Mutex<Arc<Terms>>>,
+    is_ingest_stopping: Arc<AtomicBool>,
+    ingest_waker: Arc<IngestWaker>,
+    is_admin_stopping: Arc<AtomicBool>,
+    drain_seconds: Duration,
+    keeping: Keeping,
+    threads: Mutex<Threads>,
+    begins_draining: Condvar,
+    pub counters: Arc<Counters>,
+}
+
+type Handle<T> = JoinHandle<io::Result<T>>;
+
+#[derive(Default)]
+struct Threads {
+    ingest: Option<Handle<Remains>>,
+    mark: Option<Handle<()>>,
+    shards: Vec<Handle<()>>,
+    admin: Option<Handle<()>>,
+    drain_began: Option<Instant>,
+}
+
+/// What all threads share.
+struct Common {
+    directory: Arc<Directory>,
+    counters: Arc<Counters>,
+    door: Arc<Door>,
+    terms: Arc<Mutex<Arc<Terms>>>,
+    ingest_waker: Arc<IngestWaker>,
+    orders: (Sender<Order>, Receiver<Order>),
+    clock: Clock,
+}
+
+impl Server {
+    /// Reads what the run before left, binds everything, then starts the threads.
+    ///
+    /// # Errors
+    /// What could not be bound or started, and why; nothing is left behind.
+    pub fn start(config: Config, terms: Terms) -> Result<Server, StartError> {
+        raise_file_limit()?;
+        let keeping = Keeping::open(&config)?;
+        let legacy = keeping.begin();
+        let bound = Bound::new(&config).inspect_err(|_| keeping.cancel())?;
+        let leftover = bound.leftover.clone();
+        let server = Self::run(&config, terms, bound, keeping.clone(), legacy).inspect_err(|_| {
+            leftover.remove();
+            keeping.cancel();
+        })?;
+        server.counters.tell_of_state(keeping.has_failed);
+        server.tell_of_certificate();
+        Ok(server)
+    }
+
+    fn run(
+        config: &Config,
+        terms: Terms,
+        bound: Bound,
+        keeping: Keeping,
+        legacy: Legacy,
+    ) -> io::Result<Server> {
+        let Bound { sockets, admin, feed, ingest, leftover } = bound;
+        let listening = sockets.iter().map(|(socket, _)| socket.local_addr()).collect::<io::Result<_>>()?;
+        let admin_address = admin.as_ref().map(TcpListener::local_addr).transpose()?;
+        let poll = Poll::new()?;
+        let common = Common::new(config, terms, &legacy, &poll)?;
+        let (mut parts, handles, links) = shard_parts(config, &common)?;
+        parts[0].listener = Some(Listener::new(sockets, handles.clone(), common.door.clone()));
+        let (mark, mark_requests) = legacy.mark(&keeping);
+        let (sequencer, accounts, clock) = take_over(legacy, &common, &links, config);
+        let is_ingest_stopping = Arc::new(AtomicBool::new(false));
+        let pulse = common.pulse(&handles);
+        let ingest_thread = Ingest::new(IngestParts {
+            poll,
+            listener: feed,
+            sequencer,
+            accounts,
+            mark,
+            shards: handles.clone(),
+            links,
+            counters: common.counters.clone(),
+            clock,
+            waker: common.ingest_waker.clone(),
+            is_stopping: is_ingest_stopping.clone(),
+            overrun: config.overrun,
+            history_bytes: config.history_bytes,
+            history_millis: config.history_seconds.as_millis() as u64,
+            line_bytes_max: config.line_bytes_max,
+            depth_max: config.depth_max,
+        })?;
+        let shards = parts.into_iter().map(Shard::new).collect::<io::Result<Vec<_>>>()?;
+        let is_admin_stopping = Arc::new(AtomicBool::new(false));
+        let mut threads = Threads::default();
+        for (index, shard) in shards.into_iter().enumerate() {
+            threads.shards.push(spawn(format!("shard-{index}"), move || shard.run())?);
+        }
+        threads.shards.push(common.start_clerk(&handles, config)?);
+        threads.mark = keeping.start(mark_requests)?;
+        threads.ingest = Some(spawn("ingest".to_owned(), move || ingest_thread.run())?);
+        if let Some(listener) = admin {
+            let admin = common.admin(listener, &handles, config, &is_admin_stopping)?;
+            threads.admin = Some(spawn("admin".to_owned(), move || admin.run())?);
+        }
+        start_watchdog(pulse)?;
+        Ok(Server {
+            listening,
+            admin: admin_address,
+            ingest,
+            leftover,
+            shards: handles,
+            door: common.door,
+            terms: common.terms,
+            is_ingest_stopping,
+            ingest_waker: common.ingest_waker,
+            is_admin_stopping,
+            drain_seconds: config.drain_seconds,
+            keeping,
+            threads: Mutex::new(threads),
+            begins_draining: Condvar::new(),
+            counters: common.counters,
+        })
+    }
+
+    pub fn listening(&self) -> &[SocketAddr] {
+        &self.listening
+    }
+
+    fn tell_of_certificate(&self) {
+        let until = self.terms.lock().certificate.map_or(0, |certificate| certificate.good_until.as_second());
+        self.counters.certificate_until.set(until.max(0) as u64);
+    }
+
+    fn speaks_tls(&self) -> bool {
+        self.terms.lock().tls.is_some()
+    }
+
+    /// `wss` or `ws`.
+    pub fn scheme(&self) -> &'static str {
+        if self.speaks_tls() { "wss" } else { "ws" }
+    }
+
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    pub fn ingest(&self) -> &Path {
+        &self.ingest
+    }
+
+    /// Has the running daemon judge by these settings, as far as they can change without a restart; nobody is
+    /// disconnected by new limits. Returns what was found in the files that the settings name.
+    ///
+    /// # Errors
+    /// What is wrong with such a file; then nothing has changed.
+    pub fn reload(&self, config: &Config) -> io::Result<Vec<String>> {
+        let terms = Arc::new(terms(config)?);
+        if terms.tls.is_some() != self.speaks_tls() {
+            // The ready lines have told everybody how to come.
+            let message = "TLS is switched on or off by a restart only (tls_certificate_file, tls_key_file)";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        let before = std::mem::replace(&mut *self.terms.lock(), terms.clone());
+        self.tell_of_certificate();
+        self.door.set_limits(door_limits(config));
+        self.ingest_waker.publishers_max.store(config.publishers_max, Ordering::Relaxed);
+        for shard in &self.shards {
+            shard.send(Command::Renew(terms.clone()));
+        }
+        Ok(reload::describe(config, &before, &terms))
+    }
+
+    /// Begins to end: no new connections, no more lines, what was numbered is served, goodbye is said.
+    pub fn drain(&self) {
+        self.door.drain();
+        self.threads.lock().drain_began.get_or_insert_with(Instant::now);
+        self.begins_draining.notify_all();
+    }
+
+    /// Returns when the daemon has drained.
+    ///
+    /// # Errors
+    /// What was asked for could not be done to its end: above all, the state was not saved.
+    pub fn wait(&self) -> io::Result<()> {
+        let (began, Threads { ingest, mark, shards, admin, .. }) = {
+            let mut threads = self.threads.lock();
+            loop {
+                if let Some(began) = threads.drain_began {
+                    break (began, std::mem::take(&mut *threads));
+                }
+                self.begins_draining.wait(&mut threads);
+            }
+        };
+        self.is_ingest_stopping.store(true, Ordering::Release);
+        self.ingest_waker.waker.wake()?;
+        let remains = join(ingest.expect("the daemon is waited for once"))?;
+        // The next daemon may take the feed while this one serves what it has.
+        self.leftover.remove();
+        let connections = self.door.connections();
+        let goodbye = GOODBYE.min(self.drain_seconds / 2);
+        for shard in &self.shards {
+            let serve = self.drain_seconds - goodbye;
+            shard.send(Command::Drain { serve, linger: goodbye, connections, of: self.shards.len() });
+        }
+        let saved = self.keeping.save(remains, mark, began, self.drain_seconds)?;
+        let mut result = Ok(());
+        for shard in shards {
+            result = result.and(join(shard));
+        }
+        if let (Some(admin), Some(address)) = (admin, self.admin) {
+            self.is_admin_stopping.store(true, Ordering::Release);
+            // A connection of our own ends its wait for the next one.
+            let _ = std::net::TcpStream::connect_timeout(&address, GOODBYE);
+            result = result.and(join(admin));
+        }
+        let saved = self.keeping.await_saved(&saved, began + self.drain_seconds);
+        result.and(saved)
+    }
+}
+
+impl Common {
+    fn new(config: &Config, terms: Terms, legacy: &Legacy, poll: &Poll) -> io::Result<Self> {
+        Ok(Self {
+            directory: Arc::new(legacy.directory(config.topics_max)),
+            counters: Arc::new(Counters::new(config.shards)),
+            door: Arc::new(Door::new(door_limits(config))),
+            terms: Arc::new(Mutex::new(Arc::new(terms))),
+            ingest_waker: Arc::new(IngestWaker::new(
+                Waker::new(poll.registry(), ingest::WAKER)?,
+                config.publishers_max,
+            )),
+            orders: report::orders(),
+            clock: Clock::new(),
+        })
+    }
+
+    /// It ends once no shard is left that could ask.
+    fn start_clerk(&self, shards: &[ShardHandle], config: &Config) -> io::Result<JoinHandle<io::Result<()>>> {
+        let clerk = Clerk {
+            orders: self.orders.1.clone(),
+            shards: shards.to_vec(),
+            ingest: self.ingest_waker.clone(),
+            door: self.door.clone(),
+            directory: self.directory.clone(),
+            counters: self.counters.clone(),
+            history_bytes_max: config.history_bytes,
+            start: Instant::now(),
+        };
+        spawn("clerk".to_owned(), move || clerk.run())
+    }
+
+    fn pulse(&self, shards: &[ShardHandle]) -> Pulse {
+        Pulse {
+            shards: shards.to_vec(),
+            ingest: self.ingest_waker.clone(),
+            counters: self.counters.clone(),
+            door: self.door.clone(),
+        }
+    }
+
+    fn admin(
+        &self,
+        listener: TcpListener,
+        shards: &[ShardHandle],
+        config: &Config,
+        is_stopping: &Arc<AtomicBool>,
+    ) -> io::Result<Admin> {
+        Ok(Admin {
+            is_open: listener.local_addr()?.ip().to_canonical().is_loopback(),
+            listener,
+            pulse: self.pulse(shards),
+            terms: self.terms.clone(),
+            directory: self.directory.clone(),
+            history_bytes_max: config.history_bytes,
+            clock: self.clock,
+            start_unix_micros: clock::unix_micros(),
+            is_stopping: is_stopping.clone(),
+        })
+    }
+}
+
+/// The parts of every shard, and both outside ends of each.
+type Shards = (Vec<ShardParts>, Vec<ShardHandle>, Vec<Arc<Link>>);
+
+fn shard_parts(config: &Config, common: &Common) -> io::Result<Shards> {
+    let mut shards: Shards = Default::default();
+    let terms = common.terms.lock().clone();
+    for index in 0..config.shards {
+        let poll = Poll::new()?;
+        let (handle, commands) = ShardHandle::new(shard::waker(&poll)?);
+        let (link, inlet) = link();
+        shards.0.push(ShardParts {
+            index,
+            poll,
+            inlet,
+            commands,
+            orders: common.orders.0.clone(),
+            directory: common.directory.clone(),
+            door: common.door.clone(),
+            counters: common.counters.clone(),
+            terms: terms.clone(),
+            overrun: config.overrun,
+            ingest: common.ingest_waker.clone(),
+            clock: common.clock,
+            listener: None,
+            count: handle.connections.clone(),
+            acceptor: shards.1.first().unwrap_or(&handle).clone(),
+        });
+        shards.1.push(handle);
+        shards.2.push(link);
+    }
+    Ok(shards)
+}
+
+/// What the ingest thread begins with, and the clock that the times in it are of.
+fn take_over(
+    legacy: Legacy,
+    common: &Common,
+    links: &[Arc<Link>],
+    config: &Config,
+) -> (Sequencer, Accounts, Clock) {
+    let mut sequencer = Sequencer::new(common.directory.clone(), links.to_vec(), limits(config));
+    let clock = common.clock.with_past();
+    let mut accounts = Accounts::default();
+    if let Some(restored) = legacy.restored {
+        let now = clock.read().now;
+        accounts = Accounts::restored(restored.publishers(now.unix_micros), now.millis);
+        sequencer.restore(restored, now);
+    }
+    (sequencer, accounts, clock)
+}
+
+/// Where the service manager wants signs of life.
+fn start_watchdog(pulse: Pulse) -> io::Result<()> {
+    if let Some(patience) = service_manager::patience() {
+        spawn("watchdog".to_owned(), move || service_manager::watch_over(&pulse, patience))?;
+    }
+    Ok(())
+}
+
+fn spawn<T: Send + 'static>(
+    name: String,
+    run: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<Handle<T>> {
+    thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(move || {
+        let result = run();
+        if let Err(error) = &result {
+            // Half a server would deceive its users.
+            panic!("a thread of the daemon cannot go on: {error}");
+        }
+        result
+    })
+}
+
+fn join<T>(thread: Handle<T>) -> io::Result<T> {
+    thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread of the daemon panicked")))
+}
+
+/// What handshakes of TLS are made with, where certificate and key are given.
+fn tls(config: &Config) -> io::Result<Option<(Arc<ServerConfig>, Certificate)>> {
+    let Some((certificate, key)) = config.tls_files() else {
+        return Ok(None);
+    };
+    certificate::load(certificate, key, Timestamp::now()).map(Some).map_err(io::Error::other)
+}
+
+/// What connections are judged by. Only settings that a reload changes may go in here, and the files they name are
+/// read here, so that a reload is all or nothing.
+///
+/// # Errors
+/// What is wrong with one of the files.
+pub fn terms(config: &Config) -> io::Result<Terms> {
+    let policy = Policy {
+        messages: Policy::message_limits(config.message_bytes_max),
+        head_bytes_max: config.request_head_bytes_max,
+        messages_per_second: config.messages_per_second as u32,
+        messages_burst: config.messages_burst() as u32,
+        jobs_max: config.jobs_per_connection_max,
+        heartbeat: ticks(config.heartbeat_seconds),
+        silent_heartbeats: config.silent_heartbeats as u16,
+        handshake: ticks(config.handshake_seconds),
+    };
+    let (tls, certificate) = tls(config)?.unzip();
+    Ok(Terms {
+        auth: auth_files::read(config)?,
+        policy,
+        patience: Patience::new(config.stalled_seconds),
+        allowed_origins: config.allowed_origins.clone(),
+        hosts: Hosts::new(&config.allowed_hosts, &config.allowed_origins),
+        tls,
+        certificate,
+        proxies: Proxies::new(config.trusted_proxies.clone()),
+    })
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        history_bytes: config.history_bytes,
+        history_millis: config.history_seconds.as_millis() as u64,
+        job_idle_millis: config.job_idle_seconds.as_millis() as u64,
+        metrics_millis: config.metrics_seconds.as_millis() as u64,
+        jobs_max: config.jobs_max,
+        depth_max: config.depth_max,
+    }
+}
+
+/// Raises the soft file limit to the hard one.
+fn raise_file_limit() -> io::Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
+    }
+    Ok(())
+}
+
+/// How many connections there may be: as many as are wanted and as there are files for.
+fn door_limits(config: &Config) -> DoorLimits {
+    let wanted = if config.connections_max == 0 { usize::MAX } else { config.connections_max };
+    let mut connections_max = wanted;
+    if let Some(files) = getrlimit(Resource::Nofile).current {
+        let room = files.saturating_sub(DESCRIPTORS_RESERVED.min(files / 2)) as usize;
+        if config.connections_max > room {
+            tracing::warn!("connections_max lowered to {room}: the file limit is {files}");
+        }
+        connections_max = wanted.min(room);
+    }
+    let of_address = AddressLimits {
+        connections_max: config.connections_per_address_max,
+        handshakes_per_second: config.handshakes_per_second as u32,
+    };
+    DoorLimits { connections_max, of_address }
+}

@@ -1,0 +1,148 @@
+//! What one run of the daemon leaves to the next, where there is a `state_dir`.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, bounded};
+
+use super::{Handle, join, spawn};
+use crate::config::Config;
+use crate::net::clock;
+use crate::net::host::state_dir::{Mark, Remains, StateDir, Unusable, keep_mark, mark_ahead_of};
+use crate::stream::directory::Directory;
+use crate::stream::sequencer::{SEQ_MAX, SEQ_MIN};
+use crate::stream::snapshot::{Restored, Saver};
+
+/// Of the time to drain, what is kept for the end of the snapshot: a quarter of it, and not more than this.
+const RESERVE_MAX: Duration = Duration::from_secs(2);
+
+#[derive(Clone)]
+pub struct Keeping {
+    dir: Option<Arc<StateDir>>,
+    /// The directory could not be read or written.
+    pub has_failed: Arc<AtomicBool>,
+}
+
+/// What the run before left.
+pub struct Legacy {
+    pub restored: Option<Restored>,
+    /// The number before the first of this run.
+    pub run_start: u64,
+}
+
+impl Keeping {
+    /// # Errors
+    /// The directory is not to be used.
+    pub fn open(config: &Config) -> Result<Self, Unusable> {
+        let has_failed = Arc::default();
+        let path = config.state_dir.as_deref();
+        let dir = path.map(|path| StateDir::open(path, &has_failed)).transpose()?.flatten();
+        Ok(Self { dir: dir.map(Arc::new), has_failed })
+    }
+
+    /// Reads what is there, and decides where the numbers of this run begin.
+    pub fn begin(&self) -> Legacy {
+        let restored = self.dir.as_ref().and_then(|dir| dir.take_snapshot());
+        let mark = self.dir.as_ref().map_or(0, |dir| dir.mark());
+        let before = restored.as_ref().map_or(0, Restored::seq).max(mark);
+        let run_start = before.max(clock::unix_micros() as u64).clamp(SEQ_MIN, SEQ_MAX - 1);
+        Legacy { restored, run_start }
+    }
+
+    /// From now on there is a run that what was read belongs to. The mark is kept ahead of its numbers by a thread of
+    /// its own, so that nobody else waits for a disk.
+    pub fn start(&self, mark: Receiver<u64>) -> io::Result<Option<Handle<()>>> {
+        let Some(dir) = &self.dir else { return Ok(None) };
+        let keeper = dir.clone();
+        let thread = spawn("mark".to_owned(), move || keep_mark(&keeper, &mark))?;
+        dir.forget_snapshot();
+        Ok(Some(thread))
+    }
+
+    /// There is no such run after all.
+    pub fn cancel(&self) {
+        if let Some(dir) = &self.dir {
+            dir.put_back_snapshot();
+        }
+    }
+
+    /// Saves what the next run needs, beside everything else that goes on, once the last mark that was asked for is
+    /// written. What comes says how it went.
+    pub fn save(
+        &self,
+        remains: Remains,
+        marks: Option<Handle<()>>,
+        began: Instant,
+        limit: Duration,
+    ) -> io::Result<Receiver<io::Result<()>>> {
+        let (done, outcome) = bounded(1);
+        let Some(dir) = self.dir.clone() else {
+            return Ok(outcome);
+        };
+        let until = began + limit - RESERVE_MAX.min(limit / 4);
+        spawn("save".to_owned(), move || {
+            marks.map_or(Ok(()), join)?;
+            // Whoever waited may have given up.
+            let _ = done.send(save(&dir, &remains, until));
+            Ok(())
+        })?;
+        Ok(outcome)
+    }
+
+    /// Waits for [`Keeping::save`] to be done, at most until the end of the time to drain.
+    ///
+    /// # Errors
+    /// It is not: what was asked for is lost.
+    pub fn await_saved(&self, outcome: &Receiver<io::Result<()>>, until: Instant) -> io::Result<()> {
+        if self.dir.is_none() {
+            return Ok(());
+        }
+        outcome.recv_deadline(until).unwrap_or_else(|_| {
+            let message = "the state was not saved within drain_seconds: the next start begins without it";
+            Err(io::Error::new(io::ErrorKind::TimedOut, message))
+        })
+    }
+}
+
+impl Legacy {
+    pub fn directory(&self, topics_max: usize) -> Directory {
+        match &self.restored {
+            None => Directory::new(self.run_start, topics_max),
+            Some(restored) => Directory::with_past(self.run_start, restored.past(self.run_start), topics_max),
+        }
+    }
+
+    /// Says how far the numbers of this run may go, before the first is given.
+    pub fn mark(&self, keeping: &Keeping) -> (Mark, Receiver<u64>) {
+        match &keeping.dir {
+            None => (Mark::none(), bounded(0).1),
+            Some(dir) => {
+                dir.set_mark(mark_ahead_of(self.run_start));
+                Mark::new(self.run_start)
+            }
+        }
+    }
+}
+
+/// # Errors
+/// There is no snapshot.
+fn save(dir: &StateDir, remains: &Remains, until: Instant) -> io::Result<()> {
+    let Remains { sequencer, accounts, now } = remains;
+    let mut saver = Saver::new(sequencer, accounts.parts(now.millis), *now);
+    let saved = dir.save(&mut saver, until);
+    // The numbers that were set aside and not used are free again.
+    dir.set_mark(sequencer.seq());
+    let bytes = saved.map_err(|error| {
+        let message = format!("cannot save the state, the next start begins without it: {error}");
+        io::Error::new(error.kind(), message)
+    })?;
+    match saver.batches_left_out() {
+        0 => tracing::info!("saved the state, {bytes} bytes"),
+        _ => tracing::warn!(
+            "saved the state, {bytes} bytes, but not all of the history: drain_seconds was too short"
+        ),
+    }
+    Ok(())
+}

@@ -1,0 +1,323 @@
+//! One client's session: its messages to effects on what it watches, and to answers.
+
+use crate::access::keyring::Permit;
+use crate::access::token_bucket::TokenBucket;
+use crate::close::CloseReason;
+use crate::delivery::filter::{Filter, TooManyNames};
+use crate::delivery::sink::Outlet;
+use crate::delivery::watcher::WatcherKey;
+use crate::delivery::watchers::{Watchers, Wish};
+use crate::metrics::{OBEYED, PROTOCOL};
+use crate::session::echo;
+use crate::session::endpoint::{Endpoint, Opening, View};
+use crate::session::limits::{GARBAGE_MAX, MULTI_JOB_BURST, Policy};
+use crate::stream::topic::{Topic, TopicKind};
+use crate::wire::action::{Action, ActionError, EventNames, Since, parse_action};
+use crate::wire::frame;
+use crate::wire::http::Refusal;
+use crate::wire::message::Message;
+use crate::wire::notice;
+use crate::wire::stamp::Stamp;
+
+/// Room for the HTTP answer, the greeting and a snapshot.
+const OPENING_BYTES: usize = 640;
+
+/// What a message leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Continue,
+    /// The daemon ends the connection.
+    Close(CloseReason),
+    /// The client ends it, with its code.
+    Echo(Option<u16>),
+}
+
+pub struct Session {
+    permit: Permit,
+    allowance: TokenBucket,
+    view: View,
+    /// Messages in a row that could not be obeyed.
+    garbage: u8,
+}
+
+/// What a session works on.
+pub struct Scene<'a, O> {
+    pub key: WatcherKey,
+    pub watchers: &'a mut Watchers,
+    pub outlet: &'a mut O,
+    pub policy: &'a Policy,
+    /// Ticks of the monotonic clock.
+    pub tick: u32,
+    pub unix_micros: i64,
+}
+
+impl<O> Scene<'_, O> {
+    fn count(&mut self, result: usize) {
+        self.watchers.received[result] += 1;
+    }
+}
+
+impl Session {
+    /// Begins what `opening` asks for: the greeting, the past, the events. `accept` writes the HTTP answer before.
+    pub fn open<O: Outlet>(
+        opening: &Opening,
+        scene: &mut Scene<'_, O>,
+        accept: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<Session, Refusal> {
+        if echo::IS_ON {
+            scene.watchers.say(scene.key, accept);
+            let allowance = TokenBucket::new(scene.policy.messages_burst, scene.tick);
+            return Ok(Self::new(&opening.permit, allowance, View::Events));
+        }
+        let is_multi_job = opening.endpoint == Endpoint::MultiJob;
+        let is_debug = matches!(opening.endpoint, Endpoint::JobDebug(_));
+        let filter = unfiltered(&opening.permit, is_debug, is_multi_job);
+        let filter = match &opening.events {
+            Some(names) => filter.only(names).map_err(|_| Refusal::bad_parameter("too many event names"))?,
+            None => filter,
+        };
+        let Scene { key, watchers, outlet, policy, .. } = scene;
+        let (view, kind, name) = match &opening.endpoint {
+            Endpoint::JobMonitor(id) => (View::JobMonitor, TopicKind::Job, id.as_str()),
+            Endpoint::JobDebug(id) => (View::JobDebug, TopicKind::Job, id.as_str()),
+            Endpoint::FlowMonitor(id) => (View::FlowMonitor, TopicKind::Flow, id.as_str()),
+            Endpoint::Events => (View::Events, TopicKind::All, ""),
+            Endpoint::MultiJob => {
+                watchers.watch_many(*key, filter);
+                let newest = outlet.published();
+                watchers.say(*key, |out| {
+                    accept(out);
+                    notice::multi_connected(out, newest);
+                });
+                let burst = MULTI_JOB_BURST.max(policy.messages_burst);
+                return Ok(Self::new(&opening.permit, TokenBucket::new(burst, scene.tick), View::MultiJob));
+            }
+            Endpoint::Health | Endpoint::Page(_) | Endpoint::Data(_) => {
+                panic!("plain HTTP is answered without a session")
+            }
+        };
+        if opening.since != Since::Now {
+            outlet.hold_history();
+        }
+        let now = watchers.now;
+        let has_snapshot = view == View::JobMonitor;
+        let unix_micros = scene.unix_micros;
+        let started = watchers.watch(
+            *key,
+            Wish { kind, name, filter, since: opening.since },
+            || outlet.published(),
+            |topic, newest, is_metrics_wanted, out| {
+                out.reserve(OPENING_BYTES);
+                accept(out);
+                notice::connected(out, &now, newest);
+                if has_snapshot && is_metrics_wanted {
+                    write_snapshot(topic, &now, unix_micros, out);
+                }
+            },
+        );
+        started
+            .map_err(|_| Refusal::full("the daemon knows as many jobs and flows as it may (topics_max)"))?;
+        let allowance = TokenBucket::new(policy.messages_burst, scene.tick);
+        Ok(Self::new(&opening.permit, allowance, view))
+    }
+
+    fn new(permit: &Permit, allowance: TokenBucket, view: View) -> Self {
+        Self { permit: permit.clone(), allowance, view, garbage: 0 }
+    }
+
+    /// What its token allows.
+    pub fn permit(&self) -> &Permit {
+        &self.permit
+    }
+
+    /// What kind of endpoint it watches.
+    pub fn view(&self) -> View {
+        self.view
+    }
+
+    pub fn is_multi_job(&self) -> bool {
+        self.view == View::MultiJob
+    }
+
+    /// Obeys one message, or answers why not. Pings of the protocol are the caller's to answer.
+    pub fn handle_message<O: Outlet>(&mut self, message: &Message<'_>, scene: &mut Scene<'_, O>) -> Verdict {
+        let policy = scene.policy;
+        let burst = if self.is_multi_job() {
+            MULTI_JOB_BURST.max(policy.messages_burst)
+        } else {
+            policy.messages_burst
+        };
+        if let Err(reason) = self.allowance.spend(scene.tick, policy.messages_per_second, burst) {
+            return Verdict::Close(reason);
+        }
+        if echo::IS_ON {
+            return echo::handle_message(message, scene);
+        }
+        let obeyed = match message {
+            Message::Text(text) => match parse_action(text, self.is_multi_job()) {
+                Ok(action) => self.obey(action, scene),
+                Err(error) => Err(error),
+            },
+            Message::Binary(_) => Err(ActionError::binary()),
+            Message::Ping(_) => {
+                scene.count(PROTOCOL);
+                return Verdict::Continue;
+            }
+            Message::Pong(_) => {
+                scene.count(PROTOCOL);
+                self.garbage = 0;
+                return Verdict::Continue;
+            }
+            Message::Close(code) => {
+                scene.count(PROTOCOL);
+                return Verdict::Echo(*code);
+            }
+        };
+        match obeyed {
+            Ok(()) => {
+                scene.count(OBEYED);
+                self.garbage = 0;
+            }
+            Err(error) => {
+                scene.count(error.place());
+                self.garbage += u8::from(error.is_garbage());
+                scene.watchers.say(scene.key, |out| {
+                    notice::error(out, error.code, &error.message, error.job_id.as_deref());
+                });
+                if self.garbage >= GARBAGE_MAX {
+                    return Verdict::Close(CloseReason::Garbage);
+                }
+            }
+        }
+        Verdict::Continue
+    }
+
+    /// A heartbeat: says where the connection stands.
+    pub fn beat<O: Outlet>(&self, scene: &mut Scene<'_, O>) {
+        scene.watchers.settle(scene.key, scene.outlet);
+        let (at, position) = (scene.watchers.now, scene.watchers.position(scene.key));
+        scene.watchers.say(scene.key, |out| {
+            notice::ping(out, &at, position);
+            if self.is_multi_job() {
+                notice::pong(out);
+            }
+            frame::write_ping(out, b"");
+        });
+    }
+
+    /// The daemon drains: says where the connection stands, and when to come back. The close frame is the caller's.
+    pub fn say_goodbye<O: Outlet>(&self, retry_millis: u64, scene: &mut Scene<'_, O>) {
+        scene.watchers.settle(scene.key, scene.outlet);
+        let (at, position) = (scene.watchers.now, scene.watchers.position(scene.key));
+        scene
+            .watchers
+            .say(scene.key, |out| notice::disconnected(out, &at, position, "draining", retry_millis));
+    }
+
+    fn obey<O: Outlet>(&mut self, action: Action, scene: &mut Scene<'_, O>) -> Result<(), ActionError> {
+        match action {
+            Action::Subscribe(names) => {
+                self.change_filter(scene, "subscribe", Some(&names), Filter::subscribe)
+            }
+            Action::Unsubscribe(names) => {
+                self.change_filter(scene, "unsubscribe", names.as_ref(), Filter::unsubscribe)
+            }
+            Action::SubscribeAll => self.change_filter(scene, "subscribe_all", None, |filter, _| {
+                filter.subscribe_all();
+                Ok(())
+            }),
+            Action::Ping => {
+                scene.watchers.say(scene.key, notice::pong);
+                Ok(())
+            }
+            Action::Pong => Ok(()),
+            Action::SubscribeJob { job_id, .. } if !self.permit.may_watch_job(&job_id) => {
+                Err(ActionError::forbidden(&job_id))
+            }
+            Action::SubscribeJob { job_id, since } => subscribe_job(scene, &job_id, since),
+            Action::UnsubscribeJob { job_id } => {
+                match scene.watchers.unsubscribe_job(scene.key, &job_id) {
+                    true => scene.watchers.say(scene.key, |out| notice::unsubscribed(out, &job_id)),
+                    false => scene.watchers.say(scene.key, |out| notice::not_subscribed(out, &job_id)),
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Changes the filter between two events: what the old one lets through goes out before the confirmation,
+    /// as far as the socket takes it; all that comes after is judged by the new one.
+    fn change_filter<O: Outlet>(
+        &mut self,
+        scene: &mut Scene<'_, O>,
+        action: &str,
+        names: Option<&EventNames>,
+        change: impl FnOnce(&mut Filter, &[String]) -> Result<(), TooManyNames>,
+    ) -> Result<(), ActionError> {
+        let watcher = &scene.watchers.watchers[scene.key];
+        let mut filter = match &watcher.filter {
+            Some(filter) => Filter::clone(filter),
+            None => unfiltered(&self.permit, self.view == View::JobDebug, self.is_multi_job()),
+        };
+        let mut is_change = names.is_some() || action == "subscribe_all";
+        if is_change {
+            let list = names.map_or(&[][..], |names| &names.names);
+            let before = filter.clone();
+            change(&mut filter, list).map_err(|_| ActionError::too_many_names())?;
+            // What is wanted already costs nothing.
+            is_change = filter != before;
+        }
+        if is_change {
+            scene.watchers.settle(scene.key, scene.outlet);
+        }
+        let echo = names.map_or("[]", |names| names.echo.as_str());
+        scene.watchers.say(scene.key, |out| notice::confirmed(out, action, echo));
+        if is_change {
+            scene.watchers.set_filter(scene.key, filter);
+        }
+        Ok(())
+    }
+}
+
+/// All that the endpoint delivers to this permit.
+fn unfiltered(permit: &Permit, is_debug: bool, is_multi_job: bool) -> Filter {
+    let all = Filter::all(is_debug, is_multi_job);
+    if permit.may_debug() { all } else { all.without_breakpoints() }
+}
+
+fn subscribe_job<O: Outlet>(scene: &mut Scene<'_, O>, job_id: &str, since: Since) -> Result<(), ActionError> {
+    let Scene { key, watchers, outlet, policy, .. } = scene;
+    if watchers.is_subscribed(*key, job_id) {
+        watchers.say(*key, |out| notice::already_subscribed(out, job_id));
+        return Ok(());
+    }
+    if watchers.job_count(*key) >= policy.jobs_max {
+        let message = format!("this connection watches {} jobs, as many as it may", policy.jobs_max);
+        return Err(ActionError::too_many_jobs(message, job_id));
+    }
+    if since != Since::Now {
+        outlet.hold_history();
+    }
+    let subscriber = format!("{}-{key:?}", watchers.shard);
+    let subscribed = watchers.subscribe_job(
+        *key,
+        job_id,
+        since,
+        || outlet.published(),
+        |newest, out| notice::subscribed(out, job_id, &subscriber, newest),
+    );
+    subscribed.map_err(|_| {
+        ActionError::too_many_jobs("the daemon knows as many jobs and flows as it may".to_owned(), job_id)
+    })
+}
+
+/// What is known of a job, for a watcher that has just come; nothing if the daemon does not know it.
+fn write_snapshot(topic: &Topic, now: &Stamp, unix_micros: i64, out: &mut Vec<u8>) {
+    let job = {
+        let log = topic.log.lock();
+        (log.head() > 0).then_some(log.job)
+    };
+    if let Some(job) = job {
+        notice::metrics(out, now, &topic.name, &job.metrics(unix_micros));
+    }
+}

@@ -1,0 +1,519 @@
+//! What a request asks to watch: path and query to an [`Endpoint`] and where and with which filter
+//! it opens.
+//!
+//! The checks go from what concerns everyone to what concerns this one request: the path (404), the
+//! method (405), the version (505), the token (401) and whether it is for this kind of endpoint at all (403), the id
+//! (400) and the right to it (403), the parameters (400). So nobody without a token learns anything of
+//! an id, not even whether it is one. Whether the upgrade itself is correct (426) is
+//! judged after them by [`accept_key`](crate::wire::handshake::accept_key): the bad id of a plain
+//! GET is told as it is, since an upgrade would not mend it. What must be known before tokens are
+//! looked at belongs between [`find`] and [`permit`].
+
+use crate::access::credential::token_of;
+use crate::access::keyring::{Auth, Permit};
+use crate::console::page::Page;
+use crate::wire::action::{NAME_BYTES_MAX, NAMES_MAX, Since};
+use crate::wire::http::{Refusal, Request};
+use crate::wire::line::is_id;
+use crate::wire::query;
+use crate::wire::text::{decode, split, split_once};
+
+/// What can be asked for. Ids are percent-decoded and valid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// Every event of one job.
+    JobMonitor(String),
+    /// Of those, the debug set.
+    JobDebug(String),
+    /// Every event of one flow and its jobs.
+    FlowMonitor(String),
+    /// Every event of the daemon.
+    Events,
+    /// The jobs that the client names as it goes.
+    MultiJob,
+    /// Plain HTTP, no upgrade.
+    Health,
+    /// Likewise.
+    Page(Page),
+    /// Likewise.
+    Data(Data),
+}
+
+/// What the live page asks for, in JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Data {
+    /// The jobs that the asker may see.
+    Jobs,
+    /// When the events of a range came in: of any that the asker may see some of.
+    Arrivals,
+    /// The daemon's own figures.
+    Daemon,
+}
+
+/// The kind of an endpoint that is watched: its place in [`ENDPOINTS`](crate::metrics::ENDPOINTS).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum View {
+    JobMonitor,
+    JobDebug,
+    FlowMonitor,
+    Events,
+    MultiJob,
+}
+
+/// How a connection opens.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Opening {
+    pub endpoint: Endpoint,
+    /// Only these types, each once; `None`: all. Same bounds as in the client's messages.
+    pub events: Option<Vec<String>>,
+    pub since: Since,
+    /// What its token allows beyond the endpoint itself.
+    pub permit: Permit,
+}
+
+/// Finds what a request is for, neither token nor id looked at yet.
+///
+/// # Errors
+/// 404, 405, or 505 for a stream in HTTP/1.0, in this order; see the top of this file.
+pub fn find<'a>(request: &Request<'a>) -> Result<Place<'a>, Refusal> {
+    let place = place_of(request.path).ok_or_else(|| Refusal::not_found().of_method(request.method))?;
+    match (request.method, place.is_stream()) {
+        ("GET", true) if request.is_http_1_0 => Err(Refusal::too_old_for_streams()),
+        ("GET", _) | ("HEAD", false) => Ok(place),
+        (_, false) => Err(Refusal::neither_get_nor_head()),
+        (method, true) => Err(Refusal::method_not_allowed().of_method(method)),
+    }
+}
+
+/// What the sender of a request may do, at `unix_micros`.
+///
+/// # Errors
+/// 400 or 401.
+pub fn permit(request: &Request<'_>, auth: &Auth, unix_micros: i64) -> Result<Permit, Refusal> {
+    match auth {
+        // A token is neither needed nor judged.
+        Auth::Off => Ok(Permit::Everything),
+        Auth::On(_) => auth.admit(token_of(request)?.as_deref(), unix_micros),
+    }
+}
+
+/// A path that exists, its id as it was sent.
+pub enum Place<'a> {
+    JobMonitor(&'a str),
+    JobDebug(&'a str),
+    FlowMonitor(&'a str),
+    Events,
+    MultiJob,
+    Health,
+    Page(Page),
+    Data(Data),
+}
+
+impl Place<'_> {
+    /// What it answers has no end.
+    fn is_stream(&self) -> bool {
+        match self {
+            Place::JobMonitor(_)
+            | Place::JobDebug(_)
+            | Place::FlowMonitor(_)
+            | Place::Events
+            | Place::MultiJob => true,
+            Place::Health | Place::Page(_) | Place::Data(_) => false,
+        }
+    }
+
+    /// Reads the id and the query, as far as the permit goes.
+    ///
+    /// # Errors
+    /// 403 or 400; see the top of this file.
+    pub fn open(self, request: &Request<'_>, permit: Permit) -> Result<Opening, Refusal> {
+        let endpoint = self.enter(&permit)?;
+        if let Endpoint::Health | Endpoint::Page(_) | Endpoint::Data(_) = endpoint {
+            // These have parameters of their own, or none that mean anything.
+            return Ok(Opening { endpoint, events: None, since: Since::Now, permit });
+        }
+        let (events, since) = read_query(request.query)?;
+        Ok(Opening { endpoint, events, since, permit })
+    }
+
+    /// The endpoint, if the permit is for it.
+    fn enter(self, permit: &Permit) -> Result<Endpoint, Refusal> {
+        let needs = |is_allowed: bool, scope: &str| match is_allowed {
+            true => Ok(()),
+            false => Err(Refusal::forbidden_scope(scope)),
+        };
+        match self {
+            Place::JobMonitor(raw) => Ok(Endpoint::JobMonitor(job(raw, permit)?)),
+            Place::JobDebug(raw) => {
+                needs(permit.may_debug(), "debug")?;
+                Ok(Endpoint::JobDebug(job(raw, permit)?))
+            }
+            Place::FlowMonitor(raw) => {
+                needs(permit.may_watch_some_flow(), "flows, or all")?;
+                let flow_id = read_id(raw, "flow_id")?;
+                needs(permit.may_watch_flow(&flow_id), "flows with this one, or all")?;
+                Ok(Endpoint::FlowMonitor(flow_id))
+            }
+            Place::Events => {
+                needs(permit.may_watch_all(), "all")?;
+                Ok(Endpoint::Events)
+            }
+            Place::MultiJob => {
+                needs(permit.may_watch_some_job(), "jobs, or all")?;
+                Ok(Endpoint::MultiJob)
+            }
+            Place::Health => Ok(Endpoint::Health),
+            Place::Page(page) => Ok(Endpoint::Page(page)),
+            Place::Data(data @ (Data::Jobs | Data::Arrivals)) => {
+                needs(permit.may_watch_some_job() || permit.may_watch_some_flow(), "jobs, flows, or all")?;
+                Ok(Endpoint::Data(data))
+            }
+            Place::Data(Data::Daemon) => {
+                needs(permit.is_admin(), "admin")?;
+                Ok(Endpoint::Data(Data::Daemon))
+            }
+        }
+    }
+}
+
+/// The id of a job that may be watched.
+fn job(raw: &str, permit: &Permit) -> Result<String, Refusal> {
+    if !permit.may_watch_some_job() {
+        return Err(Refusal::forbidden_scope("jobs, or all"));
+    }
+    let job_id = read_id(raw, "job_id")?;
+    if !permit.may_watch_job(&job_id) {
+        return Err(Refusal::forbidden_scope("jobs with this one, or all"));
+    }
+    Ok(job_id)
+}
+
+/// Whether there is something at this path.
+pub fn is_path(path: &str) -> bool {
+    place_of(path).is_some()
+}
+
+/// Paths are compared as they stand: only ids are percent-decoded, and a slash at the end makes
+/// another path.
+fn place_of(path: &str) -> Option<Place<'_>> {
+    match path {
+        "/healthz" => return Some(Place::Health),
+        "/console/jobs" => return Some(Place::Data(Data::Jobs)),
+        "/console/arrivals" => return Some(Place::Data(Data::Arrivals)),
+        "/console/daemon" => return Some(Place::Data(Data::Daemon)),
+        "/api/v1/websocket" | "/api/v1/ws" => return Some(Place::MultiJob),
+        _ => {}
+    }
+    if let Some(local) = path.strip_prefix("/console") {
+        return Page::find(local).map(Place::Page);
+    }
+    let local = path.strip_prefix("/api/ws/").or_else(|| path.strip_prefix("/api/v1/ws/"))?;
+    if local == "events" {
+        return Some(Place::Events);
+    }
+    let (kind, rest) = split_once(local, b'/')?;
+    let (id, view) = split_once(rest, b'/')?;
+    match (kind, view) {
+        ("jobs", "monitor") => Some(Place::JobMonitor(id)),
+        ("jobs", "debug") => Some(Place::JobDebug(id)),
+        ("flows", "monitor") => Some(Place::FlowMonitor(id)),
+        _ => None,
+    }
+}
+
+fn read_id(raw: &str, which: &str) -> Result<String, Refusal> {
+    match decode(raw) {
+        Some(id) if is_id(&id) => Ok(id.into_owned()),
+        _ => Err(Refusal::bad_id(which)),
+    }
+}
+
+/// The filter and where to start.
+fn read_query(query: Option<&str>) -> Result<(Option<Vec<String>>, Since), Refusal> {
+    if query::pairs(query.unwrap_or_default()).any(|(name, _)| name.is_none()) {
+        return Err(Refusal::bad_parameter("the name of a query parameter is not percent-encoded UTF-8"));
+    }
+    // Whoever asks for a token has judged it before; it must be well-formed for everybody.
+    let [events, since, _token, _api_key] = query::read(query, ["events", "since", "token", "api_key"])?;
+    let events = events.map_or(Ok(None), |names| read_events(&names))?;
+    let since = since.map_or(Some(Since::Now), |since| Since::parse(&since));
+    let message = "since must be now, start, an event number, or minus a count";
+    Ok((events, since.ok_or_else(|| Refusal::bad_parameter(message))?))
+}
+
+/// The names between the commas, which browsers percent-encode: so the value is decoded before it
+/// is split.
+fn read_events(value: &str) -> Result<Option<Vec<String>>, Refusal> {
+    if value.is_empty() {
+        return Ok(None);
+    }
+    let mut names: Vec<String> = Vec::new();
+    for name in split(value, b',') {
+        if name.is_empty() {
+            return Err(Refusal::bad_parameter("events has an empty name in its list"));
+        }
+        if name.len() > NAME_BYTES_MAX {
+            return Err(Refusal::bad_parameter(format!(
+                "a name in events has at most {NAME_BYTES_MAX} bytes"
+            )));
+        }
+        if names.iter().all(|known| known != name) {
+            names.push(name.to_owned());
+        }
+        if names.len() > NAMES_MAX {
+            return Err(Refusal::bad_parameter(format!("events has at most {NAMES_MAX} names")));
+        }
+    }
+    Ok(Some(names))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Data, Endpoint, Opening, Place, find, permit};
+    use crate::access::keyring::{Auth, Keyring, Permit};
+    use crate::access::token_file;
+    use crate::console::page::Page;
+    use crate::wire::action::Since;
+    use crate::wire::http::{Head, HeadLimits, Refusal, parse_head};
+
+    fn request(method: &str, target: &str) -> Result<Opening, Refusal> {
+        request_with(&Auth::Off, method, target, "")
+    }
+
+    fn request_with(auth: &Auth, method: &str, target: &str, fields: &str) -> Result<Opening, Refusal> {
+        let text = format!("{method} {target} HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+        match parse_head(text.as_bytes(), HeadLimits { head_bytes_max: 8192 }) {
+            Ok(Head::Complete { request, .. }) => match find(&request)? {
+                place @ (Place::Health | Place::Page(_)) => place.open(&request, Permit::Everything),
+                place => place.open(&request, permit(&request, auth, 0)?),
+            },
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn endpoint(target: &str) -> Result<Endpoint, (u16, &'static str)> {
+        match request("GET", target) {
+            Ok(opening) => Ok(opening.endpoint),
+            Err(refusal) => Err((refusal.status.code(), refusal.code)),
+        }
+    }
+
+    /// Filter and start, or status and word of the refusal.
+    type Query = Result<(Option<Vec<String>>, Since), (u16, &'static str)>;
+
+    fn query(query: &str) -> Query {
+        match request("GET", &format!("/api/ws/events?{query}")) {
+            Ok(opening) => Ok((opening.events, opening.since)),
+            Err(refusal) => Err((refusal.status.code(), refusal.code)),
+        }
+    }
+
+    fn names(names: &[&str]) -> Option<Vec<String>> {
+        Some(names.iter().map(|name| name.to_string()).collect())
+    }
+
+    const BAD_PARAMETER: (u16, &str) = (400, "bad_parameter");
+
+    #[test]
+    fn each_path_has_its_endpoint() {
+        let id = || "a.B_1:-".to_owned();
+        for prefix in ["/api/ws", "/api/v1/ws"] {
+            assert_eq!(endpoint(&format!("{prefix}/jobs/a.B_1:-/monitor")), Ok(Endpoint::JobMonitor(id())));
+            assert_eq!(endpoint(&format!("{prefix}/jobs/a.B_1:-/debug")), Ok(Endpoint::JobDebug(id())));
+            assert_eq!(endpoint(&format!("{prefix}/flows/a.B_1:-/monitor")), Ok(Endpoint::FlowMonitor(id())));
+            assert_eq!(endpoint(&format!("{prefix}/events")), Ok(Endpoint::Events));
+        }
+        assert_eq!(endpoint("/api/v1/websocket"), Ok(Endpoint::MultiJob));
+        assert_eq!(endpoint("/api/v1/ws"), Ok(Endpoint::MultiJob));
+        assert_eq!(endpoint("/healthz?since=x&%"), Ok(Endpoint::Health));
+        assert_eq!(endpoint("/console"), Ok(Endpoint::Page(Page::Entrance)));
+        assert!(matches!(endpoint("/console/?x=%"), Ok(Endpoint::Page(Page::Asset(_)))));
+        assert_eq!(endpoint("/console/jobs?limit=x"), Ok(Endpoint::Data(Data::Jobs)));
+        assert_eq!(endpoint("/console/daemon"), Ok(Endpoint::Data(Data::Daemon)));
+        assert_eq!(endpoint("/console/arrivals?from=1"), Ok(Endpoint::Data(Data::Arrivals)));
+        assert_eq!(endpoint("ws://b:1/api/ws/events?since=5"), Ok(Endpoint::Events));
+    }
+
+    #[test]
+    fn other_paths_are_404() {
+        let paths = [
+            "/",
+            "*",
+            "/api",
+            "/api/ws",
+            "/api/ws/",
+            "/api/v1/ws/",
+            "/api/v1/websocket/",
+            "/api/websocket",
+            "/api/v2/ws/events",
+            "/api/ws/events/",
+            "/api/ws//events",
+            "/api/ws/events/x",
+            "/api/ws/jobs",
+            "/api/ws/jobs/a",
+            "/api/ws/jobs/a/",
+            "/api/ws/jobs/a/monitor/",
+            "/api/ws/jobs/a/b/monitor",
+            "/api/ws/jobs/a/Monitor",
+            "/api/ws/flows/a/debug",
+            "/healthz/",
+            "/consoles",
+            "/console//",
+            "/console/jobs/",
+            "/api/ws/console/",
+            "/api/ws/%65vents",
+            "/API/ws/events",
+            "//api/ws/events",
+        ];
+        for path in paths {
+            assert_eq!(endpoint(path), Err((404, "not_found")), "{path}");
+        }
+    }
+
+    #[test]
+    fn ids_are_decoded_and_checked() {
+        let longest = "a".repeat(128);
+        assert_eq!(endpoint("/api/ws/jobs/%61%3ab/monitor"), Ok(Endpoint::JobMonitor("a:b".to_owned())));
+        assert_eq!(
+            endpoint(&format!("/api/ws/jobs/{longest}/monitor")),
+            Ok(Endpoint::JobMonitor(longest.clone()))
+        );
+        let too_long = format!("{longest}a");
+        for id in [
+            "", "%", "%4", "%zz", "a%2Fb", "a%20b", "a+b", "%C3%A4", "%FF", "a%00", "%2561", "a~", "a@b",
+            &too_long,
+        ] {
+            for path in ["/api/ws/jobs/ID/monitor", "/api/v1/ws/jobs/ID/debug", "/api/ws/flows/ID/monitor"] {
+                assert_eq!(endpoint(&path.replace("ID", id)), Err((400, "bad_id")), "{id} in {path}");
+            }
+        }
+    }
+
+    #[test]
+    fn path_comes_before_method_before_id_before_parameters() {
+        let refused = |method: &str, target: &str| request(method, target).unwrap_err().status.code();
+        assert_eq!(refused("POST", "/nowhere"), 404);
+        assert_eq!(refused("POST", "/api/ws/jobs/%/monitor"), 405);
+        for plain in ["/healthz", "/console/", "/console", "/console/jobs", "/console/daemon"] {
+            assert!(request("HEAD", plain).is_ok(), "{plain}");
+            assert_eq!(refused("POST", plain), 405, "{plain}");
+        }
+        assert_eq!(refused("HEAD", "/api/ws/jobs/%/monitor"), 405);
+        assert_eq!(refused("HEAD", "/console/x"), 404);
+        assert_eq!(refused("get", "/api/ws/events"), 405);
+        assert_eq!(request("GET", "/api/ws/jobs/%/monitor?since=x").unwrap_err().code, "bad_id");
+    }
+
+    #[test]
+    fn the_token_comes_before_the_id_and_the_right_to_it_before_parameters() {
+        let text = "one jobs=a\nbug jobs=a debug\nflow flows=f\nevery all\nnone\nfigures admin\n";
+        let auth = Auth::On(Keyring::new(token_file::parse(text).unwrap(), None));
+        let verdict = |method: &str, target: &str, token: &str| {
+            let field = if token.is_empty() { String::new() } else { format!("X-API-Key: {token}\r\n") };
+            request_with(&auth, method, target, &field).err().map_or(0, |refusal| refusal.status.code())
+        };
+        let job = |id: &str| format!("/api/ws/jobs/{id}/monitor?since=x");
+        assert_eq!(verdict("GET", "/nowhere", ""), 404);
+        assert_eq!(verdict("POST", &job("a"), ""), 405);
+        assert_eq!(verdict("GET", "/healthz", ""), 0);
+        for token in ["", "wrong"] {
+            for id in ["a", "b", "%", "a%2Fb"] {
+                assert_eq!(verdict("GET", &job(id), token), 401, "{id} {token}");
+            }
+        }
+        for token in ["none", "flow"] {
+            assert_eq!(verdict("GET", &job("%"), token), 403, "no job is open to it: {token}");
+        }
+        assert_eq!(verdict("GET", &job("%"), "one"), 400);
+        assert_eq!(verdict("GET", &job("b"), "one"), 403);
+        assert_eq!(verdict("GET", &job("a"), "one"), 400, "since");
+        assert_eq!(verdict("GET", "/api/ws/jobs/%/debug", "one"), 403);
+        assert_eq!(verdict("GET", "/api/ws/jobs/%61/debug", "bug"), 0);
+        assert_eq!(verdict("GET", "/api/ws/jobs/b/debug", "bug"), 403);
+        assert_eq!(verdict("GET", "/api/ws/jobs/b/debug", "every"), 403, "all is not debug");
+        assert_eq!(verdict("GET", "/api/ws/jobs/b/monitor", "every"), 0);
+        assert_eq!(verdict("GET", "/api/ws/flows/f/monitor", "flow"), 0);
+        assert_eq!(verdict("GET", "/api/ws/flows/g/monitor", "flow"), 403);
+        assert_eq!(verdict("GET", "/api/ws/flows/%/monitor", "one"), 403);
+        for (token, expected) in [
+            ("", [401, 401]),
+            ("one", [0, 403]),
+            ("flow", [0, 403]),
+            ("every", [0, 403]),
+            ("none", [403, 403]),
+            ("figures", [403, 0]),
+        ] {
+            let verdicts = ["/console/jobs", "/console/daemon"].map(|path| verdict("GET", path, token));
+            assert_eq!(verdicts, expected, "{token}");
+        }
+        for (token, expected) in
+            [("one", [403, 0]), ("flow", [403, 403]), ("every", [0, 0]), ("none", [403, 403])]
+        {
+            let verdicts = ["/api/ws/events", "/api/v1/ws"].map(|path| verdict("GET", path, token));
+            assert_eq!(verdicts, expected, "{token}");
+        }
+        let twice = request_with(&auth, "GET", "/api/ws/events?token=every", "X-API-Key: every\r\n");
+        assert_eq!(twice.unwrap_err().code, "bad_request");
+    }
+
+    #[test]
+    fn events_are_a_list_of_names() {
+        assert_eq!(query(""), Ok((None, Since::Now)));
+        for absent in ["events=", "events", "&&", "other=%&events=", "zother"] {
+            assert_eq!(query(absent), Ok((None, Since::Now)), "{absent}");
+        }
+        assert_eq!(query("events=job_started,x,x").unwrap().0, names(&["job_started", "x"]));
+        assert_eq!(query("%65vents=a%2Cb%2cc").unwrap().0, names(&["a", "b", "c"]));
+        assert_eq!(query("events=a+b,c%20d,e=f").unwrap().0, names(&["a+b", "c d", "e=f"]));
+        let bad =
+            ["events=a,,b", "events=,", "events=a,", "events=%", "events=%4", "events=%FF", "%=1", "%FF"];
+        for text in bad {
+            assert_eq!(query(text), Err(BAD_PARAMETER), "{text}");
+        }
+        assert_eq!(query(&format!("events={}", "a".repeat(64))).unwrap().0, names(&[&"a".repeat(64)]));
+        assert_eq!(query(&format!("events={}", "a".repeat(65))), Err(BAD_PARAMETER));
+        let many = |count: usize| Vec::from_iter((0..count).map(|n| n.to_string())).join(",");
+        assert_eq!(query(&format!("events={}", many(128))).unwrap().0.unwrap().len(), 128);
+        assert_eq!(query(&format!("events={}", many(129))), Err(BAD_PARAMETER));
+    }
+
+    #[test]
+    fn since_says_where_to_start() {
+        let cases = [
+            ("now", Since::Now),
+            ("start", Since::Start),
+            ("17", Since::After(17)),
+            ("-100", Since::Last(100)),
+            ("%31", Since::After(1)),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(query(&format!("since={text}")), Ok((None, expected)), "{text}");
+        }
+        for text in [
+            "since=",
+            "since",
+            "since=x",
+            "since=-",
+            "since=+1",
+            "since=1.5",
+            "since=9007199254740992",
+            "since=%ff",
+        ] {
+            assert_eq!(query(text), Err(BAD_PARAMETER), "{text}");
+        }
+        assert_eq!(query("since=5&events=a"), Ok((names(&["a"]), Since::After(5))));
+    }
+
+    #[test]
+    fn known_parameters_come_once() {
+        for name in ["events", "since", "token", "api_key"] {
+            let value = if name == "since" { "1" } else { "" };
+            assert!(query(&format!("{name}={value}")).is_ok());
+            assert_eq!(query(&format!("{name}={value}&x=1&{name}={value}")), Err(BAD_PARAMETER), "{name}");
+        }
+        assert!(query("token=a+b%2B&api_key=x&foo=1&foo=2").is_ok());
+        assert_eq!(query("token=%zz"), Err(BAD_PARAMETER));
+        let refusal = request("GET", "/api/ws/events?token=secret%").unwrap_err();
+        assert!(!refusal.message.contains("secret"));
+    }
+}

@@ -1,0 +1,7 @@
+//! One client's conversation: what it asks for, what it may ask, what it is told. Pure state: no sockets and no clock.
+
+pub mod conversation;
+pub mod echo;
+pub mod endpoint;
+pub mod limits;
+pub mod timer_wheel;

@@ -1,0 +1,463 @@
+//! The sequencer's own book of topics: names to keys, which job belongs to which flow, who may go when there are too
+//! many or their time is over.
+
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+
+use crate::stream::directory::{Directory, Names};
+use crate::stream::names::TopicsByName;
+use crate::stream::silence::{Look, Silence, Standing};
+use crate::stream::topic::{Topic, TopicKind};
+use crate::stream::topic_key::{FlowKey, JobKey, TopicKey};
+use crate::wire::line::LineError;
+
+/// Topics dropped, or jobs called lost, by one sweep at most: some milliseconds.
+const SWEEP_MAX: usize = 4096;
+
+pub struct Entry {
+    pub topic: Arc<Topic>,
+    /// Index of the topic's next event.
+    pub next_at: u64,
+    /// A job's flow.
+    pub flow: Option<FlowKey>,
+    /// A flow's jobs that are kept.
+    pub jobs: u32,
+    /// Number of the newest event taken in, perhaps not yet published; 0 before the first.
+    pub last_seq: u64,
+    /// The publisher sends `metrics` itself.
+    pub has_metrics: bool,
+    /// Waits for its `metrics` to be made.
+    pub is_due: bool,
+}
+
+/// When a sweep drops what, in milliseconds of the daemon's clock.
+#[derive(Clone, Copy)]
+pub struct SweepTimes {
+    /// Ended jobs, and flows, whose last event was before it go.
+    pub ended_before: u64,
+    /// Running jobs whose last event was before it are lost.
+    pub idle_before: u64,
+    /// Lost jobs whose last event was before it go.
+    pub lost_before: u64,
+}
+
+pub struct Ledger {
+    jobs: TopicsByName,
+    flows: TopicsByName,
+    entries: Vec<Option<Entry>>,
+    silence: Silence,
+    jobs_max: usize,
+    /// The job of the last event: most often the next one's too.
+    last_job: Option<JobKey>,
+    /// The time of the turn, for the order of silence.
+    pub now_millis: u64,
+    /// Jobs that went because there were too many, ever.
+    pub jobs_displaced: u64,
+}
+
+impl Ledger {
+    pub fn new(jobs_max: usize) -> Self {
+        Self {
+            jobs: TopicsByName::default(),
+            flows: TopicsByName::default(),
+            entries: Vec::new(),
+            silence: Silence::default(),
+            jobs_max,
+            last_job: None,
+            now_millis: 0,
+            jobs_displaced: 0,
+        }
+    }
+
+    pub fn jobs(&self) -> usize {
+        self.jobs.len()
+    }
+
+    pub fn flows(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// The entry of a topic that is in the book.
+    pub fn entry(&self, key: impl Into<TopicKey>) -> &Entry {
+        self.find(key.into()).expect("the topic is in the book")
+    }
+
+    pub fn entry_mut(&mut self, key: impl Into<TopicKey>) -> &mut Entry {
+        self.find_mut(key.into()).expect("the topic is in the book")
+    }
+
+    /// The entry of a topic, unless that was dropped.
+    pub fn find(&self, key: TopicKey) -> Option<&Entry> {
+        let entry = self.entries.get(key.slot as usize)?.as_ref()?;
+        (entry.topic.key == key).then_some(entry)
+    }
+
+    pub fn find_mut(&mut self, key: TopicKey) -> Option<&mut Entry> {
+        let entry = self.entries.get_mut(key.slot as usize)?.as_mut()?;
+        (entry.topic.key == key).then_some(entry)
+    }
+
+    fn at(&self, slot: u32) -> &Entry {
+        self.entries[slot as usize].as_ref().expect("the slot is that of a topic in the book")
+    }
+
+    /// The jobs in the `count` slots from `slot` on, each with its flow; and the slot behind them, if there is one.
+    pub fn jobs_from(&self, slot: u32, count: usize) -> (Vec<(&Entry, Option<&Entry>)>, Option<u32>) {
+        let end = (slot as usize + count).min(self.entries.len());
+        let entries = self.entries.get(slot as usize..end).unwrap_or_default().iter().flatten();
+        let jobs = entries.filter(|entry| entry.topic.kind == TopicKind::Job);
+        let with_flow = jobs.map(|job| (job, job.flow.map(|flow| self.entry(flow))));
+        (with_flow.collect(), (end < self.entries.len()).then_some(end as u32))
+    }
+
+    /// The key of a job, if it is known.
+    pub fn find_job(&mut self, name: &str) -> Option<JobKey> {
+        let last = self
+            .last_job
+            .filter(|&last| self.find(last.into()).is_some_and(|entry| *entry.topic.name == *name));
+        if last.is_some() {
+            return last;
+        }
+        self.last_job = self.jobs.find(name).map(|topic| JobKey::new(topic.key));
+        self.last_job
+    }
+
+    /// The key of a flow, if it is known.
+    pub fn find_flow(&self, name: &str) -> Option<FlowKey> {
+        self.flows.find(name).map(|topic| FlowKey::new(topic.key))
+    }
+
+    /// Takes in the job and the flow that a line names for the first time: both or, where there is no room, neither.
+    /// The topics silent for longest make room, but not those `spared`, which the line names too.
+    #[cold]
+    pub fn add(
+        &mut self,
+        names: Names<'_>,
+        spared: [Option<TopicKey>; 2],
+        directory: &Directory,
+        drop: &mut impl FnMut(&Topic),
+    ) -> Result<(Option<JobKey>, Option<FlowKey>), LineError> {
+        self.reconsider(directory);
+        loop {
+            let jobs_over = usize::from(names[0].is_some() && self.jobs.len() >= self.jobs_max);
+            let topics_over = directory.shortage(names);
+            if jobs_over == 0 && topics_over == 0 {
+                let [job, flow] = directory.know(names);
+                let job = job.map(|job| JobKey::new(self.enter(job, Standing::Running)));
+                let flow = flow.map(|flow| FlowKey::new(self.enter(flow, Standing::Flow)));
+                return Ok((job, flow));
+            }
+            // Found before any is dropped, so that a line that is refused costs nobody anything.
+            let leaving = self.silent(jobs_over, jobs_over.max(topics_over), spared, directory)?;
+            for (place, slot) in leaving.into_iter().enumerate() {
+                let is_dropped = self.try_drop(slot, directory, drop);
+                self.jobs_displaced += u64::from(is_dropped && place < jobs_over);
+            }
+        }
+    }
+
+    /// Enters a new topic in the book.
+    pub(super) fn enter(&mut self, topic: Arc<Topic>, standing: Standing) -> TopicKey {
+        let key = topic.key;
+        match topic.kind {
+            TopicKind::Flow => self.flows.insert(topic.clone()),
+            _ => {
+                self.jobs.insert(topic.clone());
+                self.last_job = Some(JobKey::new(key));
+            }
+        }
+        let slot = key.slot as usize;
+        if self.entries.len() <= slot {
+            self.entries.resize_with(slot + 1, || None);
+        }
+        self.entries[slot] = Some(Entry {
+            topic,
+            next_at: 0,
+            flow: None,
+            jobs: 0,
+            last_seq: 0,
+            has_metrics: false,
+            is_due: false,
+        });
+        self.silence.enter(key.slot, standing, self.now_millis);
+        key
+    }
+
+    /// The job belongs to the flow from now on; the first flow seen wins.
+    pub fn join_flow(&mut self, job: JobKey, flow: FlowKey) {
+        if self.entry(job).flow.is_none() {
+            self.entry_mut(job).flow = Some(flow);
+            self.entry_mut(flow).jobs += 1;
+        }
+    }
+
+    /// The topic has an event of now.
+    pub fn touch(&mut self, key: TopicKey, standing: Standing) {
+        self.silence.touch(key.slot, standing, self.now_millis);
+    }
+
+    /// Drops the topics whose time is over, and tells which running jobs are lost.
+    pub fn sweep(
+        &mut self,
+        directory: &Directory,
+        times: SweepTimes,
+        drop: &mut impl FnMut(&Topic),
+    ) -> Vec<JobKey> {
+        self.reconsider(directory);
+        let lost = self.find_lost(times.idle_before);
+        let limits = [
+            (Standing::Ended, times.ended_before),
+            (Standing::Lost, times.lost_before),
+            (Standing::Flow, times.ended_before),
+        ];
+        let mut left = SWEEP_MAX;
+        for (standing, before) in limits {
+            while left > 0
+                && let Some(slot) = self.oldest(&[standing], before, &[], [None, None])
+            {
+                left -= 1;
+                self.try_drop(slot, directory, drop);
+            }
+        }
+        lost
+    }
+
+    fn find_lost(&mut self, idle_before: u64) -> Vec<JobKey> {
+        let idle =
+            self.silence.slots(Standing::Running).take_while(|&slot| self.silence.stamp(slot) < idle_before);
+        let lost: Vec<u32> = idle.take(SWEEP_MAX).collect();
+        lost.iter().for_each(|&slot| self.silence.change(slot, Standing::Lost));
+        lost.into_iter().map(|slot| JobKey::new(self.at(slot).topic.key)).collect()
+    }
+
+    /// What each topic is silent as, since when, silent for longest first.
+    pub(super) fn silent_keys(&self, standing: Standing) -> impl Iterator<Item = (TopicKey, u64)> {
+        self.silence.slots(standing).map(|slot| (self.at(slot).topic.key, self.silence.stamp(slot)))
+    }
+
+    pub(super) fn standing(&self, key: TopicKey) -> Standing {
+        self.silence.standing(key.slot)
+    }
+
+    /// Whether anything could ever be swept.
+    pub fn is_empty(&self) -> bool {
+        self.jobs.is_empty() && self.flows.is_empty()
+    }
+
+    /// Topics whose last watcher has left may go again.
+    fn reconsider(&mut self, directory: &Directory) {
+        for key in directory.take_unwatched() {
+            if self.find(key).is_some() && !self.silence.is_all_unseen() {
+                self.silence.reconsider(key.slot);
+            }
+        }
+    }
+
+    /// `count` topics that may go, those silent for longest: `jobs` jobs first, then jobs before flows.
+    fn silent(
+        &mut self,
+        jobs: usize,
+        count: usize,
+        spared: [Option<TopicKey>; 2],
+        directory: &Directory,
+    ) -> Result<ArrayVec<u32, 2>, LineError> {
+        let mut leaving = ArrayVec::new();
+        while leaving.len() < count {
+            let is_any_unwatched = directory.watched(TopicKind::Job) < self.jobs.len();
+            let standings = if is_any_unwatched { &Standing::OF_JOBS[..] } else { &[] };
+            let job = self.oldest(standings, u64::MAX, &leaving, spared);
+            let found = match leaving.len() < jobs {
+                true => job.ok_or(LineError::TooManyJobs)?,
+                false => {
+                    job.or_else(|| self.oldest_flow(&leaving, spared)).ok_or(LineError::TooManyTopics)?
+                }
+            };
+            leaving.push(found);
+        }
+        Ok(leaving)
+    }
+
+    /// The topic of these lists that is silent for longest and may go.
+    fn oldest(
+        &mut self,
+        standings: &[Standing],
+        before: u64,
+        leaving: &[u32],
+        spared: [Option<TopicKey>; 2],
+    ) -> Option<u32> {
+        let entries = &self.entries;
+        self.silence.oldest(standings, before, |slot| {
+            let entry = entries[slot as usize].as_ref().expect("only topics in the book are silent");
+            if entry.topic.is_watched() || entry.jobs > 0 {
+                Look::Stays
+            } else if leaving.contains(&slot) || spared.contains(&Some(entry.topic.key)) {
+                Look::StaysNow
+            } else {
+                Look::Goes
+            }
+        })
+    }
+
+    /// The flow that is silent for longest and may go once the jobs `leaving` are gone.
+    fn oldest_flow(&mut self, leaving: &[u32], spared: [Option<TopicKey>; 2]) -> Option<u32> {
+        let idle = self.oldest(&[Standing::Flow], u64::MAX, leaving, spared);
+        let emptied =
+            leaving.iter().filter_map(|&job| self.at(job).flow).map(TopicKey::from).filter(|&flow| {
+                let of_flow = |&&job: &&u32| self.at(job).flow.map(TopicKey::from) == Some(flow);
+                let entry = self.entry(flow);
+                entry.jobs as usize == leaving.iter().filter(of_flow).count()
+                    && !leaving.contains(&flow.slot)
+                    && !spared.contains(&Some(flow))
+                    && !entry.topic.is_watched()
+            });
+        idle.into_iter().chain(emptied.map(|flow| flow.slot)).min_by_key(|&slot| self.silence.stamp(slot))
+    }
+
+    /// False: the topic has a watcher, or is a flow that has jobs.
+    fn try_drop(&mut self, slot: u32, directory: &Directory, drop: &mut impl FnMut(&Topic)) -> bool {
+        let entry = self.at(slot);
+        let topic = entry.topic.clone();
+        if entry.jobs > 0 || !directory.forget(&topic, entry.last_seq) {
+            return false;
+        }
+        self.silence.leave(slot);
+        let entry = self.entries[slot as usize].take().expect("it was just looked at");
+        match topic.kind {
+            TopicKind::Flow => self.flows.remove(&topic.name),
+            _ => self.jobs.remove(&topic.name),
+        };
+        if let Some(flow) = entry.flow.map(TopicKey::from) {
+            self.entry_mut(flow).jobs -= 1;
+            if self.entry(flow).jobs == 0 {
+                self.silence.reconsider(flow.slot);
+            }
+        }
+        drop(&topic);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Ledger, SweepTimes};
+    use crate::stream::directory::Directory;
+    use crate::stream::silence::Standing;
+    use crate::stream::topic::TopicKind;
+    use crate::stream::topic_key::TopicKey;
+    use crate::wire::line::LineError;
+
+    /// What a line with these new names leads to.
+    fn add(
+        ledger: &mut Ledger,
+        directory: &Directory,
+        job: Option<&str>,
+        flow: Option<&str>,
+    ) -> Result<(), LineError> {
+        let added = ledger.add([job, flow], [None, None], directory, &mut |_| {})?;
+        if let (Some(job), Some(flow)) = added {
+            ledger.join_flow(job, flow);
+        }
+        Ok(())
+    }
+
+    fn known(ledger: &mut Ledger, jobs: &[&str]) -> Vec<bool> {
+        jobs.iter().map(|job| ledger.find_job(job).is_some()).collect()
+    }
+
+    #[test]
+    fn a_job_and_its_flow_come_in_together_or_not_at_all() {
+        let directory = Directory::new(0, 3);
+        let mut ledger = Ledger::new(100);
+        add(&mut ledger, &directory, Some("watched"), Some("watched")).unwrap();
+        directory.watch(TopicKind::Job, "watched").unwrap();
+        directory.watch(TopicKind::Flow, "watched").unwrap();
+        add(&mut ledger, &directory, Some("old"), None).unwrap();
+        let refused = add(&mut ledger, &directory, Some("new"), Some("new"));
+        assert_eq!(refused, Err(LineError::TooManyTopics));
+        assert_eq!(
+            known(&mut ledger, &["old", "new"]),
+            [true, false],
+            "nobody went for a line that was refused"
+        );
+        add(&mut ledger, &directory, Some("new"), None).unwrap();
+        assert_eq!(known(&mut ledger, &["old", "new"]), [false, true]);
+        assert_eq!(directory.len(), 3);
+    }
+
+    #[test]
+    fn a_job_and_a_flow_of_one_name_are_two_topics_whatever_had_their_places_before() {
+        let directory = Directory::new(0, 100);
+        let mut ledger = Ledger::new(100);
+        add(&mut ledger, &directory, Some("a"), None).unwrap();
+        let times = SweepTimes { ended_before: 10, idle_before: 10, lost_before: 10 };
+        ledger.sweep(&directory, times, &mut |_| {});
+        assert!(ledger.is_empty(), "it was lost, and its time was over");
+        add(&mut ledger, &directory, None, Some("a")).unwrap();
+        assert!(ledger.find_job("a").is_none(), "the flow has the place that the job had");
+        add(&mut ledger, &directory, Some("a"), None).unwrap();
+        let (job, flow) = (ledger.find_job("a").unwrap(), ledger.find_flow("a").unwrap());
+        assert_ne!(TopicKey::from(job), TopicKey::from(flow));
+        assert_eq!(ledger.entry(job).topic.kind, TopicKind::Job);
+        assert_eq!(ledger.entry(flow).topic.kind, TopicKind::Flow);
+    }
+
+    #[test]
+    fn what_only_watchers_ask_for_displaces_nobody() {
+        let directory = Directory::new(0, 4);
+        let mut ledger = Ledger::new(100);
+        add(&mut ledger, &directory, Some("old"), None).unwrap();
+        let asked: Vec<_> = (0..10).map(|n| directory.watch(TopicKind::Job, &format!("w{n}"))).collect();
+        assert_eq!(asked.iter().filter(|asked| asked.is_ok()).count(), 3);
+        for job in ["a", "b", "c"] {
+            add(&mut ledger, &directory, Some(job), None).unwrap();
+        }
+        assert_eq!(known(&mut ledger, &["old", "a", "b", "c"]), [true; 4]);
+        add(&mut ledger, &directory, Some("w0"), None).unwrap();
+        assert_eq!(known(&mut ledger, &["old", "a", "b", "c", "w0"]), [false, true, true, true, true]);
+    }
+
+    #[test]
+    fn a_topic_that_was_watched_goes_in_its_turn_once_it_is_not() {
+        let directory = Directory::new(0, 100);
+        let mut ledger = Ledger::new(3);
+        for (millis, job) in [(1, "watched"), (2, "b"), (3, "c")] {
+            ledger.now_millis = millis;
+            add(&mut ledger, &directory, Some(job), None).unwrap();
+        }
+        let topic = directory.watch(TopicKind::Job, "watched").unwrap();
+        add(&mut ledger, &directory, Some("d"), None).unwrap();
+        assert_eq!(known(&mut ledger, &["watched", "b", "c", "d"]), [true, false, true, true]);
+        directory.unwatch(&topic);
+        add(&mut ledger, &directory, Some("e"), None).unwrap();
+        assert_eq!(known(&mut ledger, &["watched", "c", "d", "e"]), [false, true, true, true]);
+    }
+
+    #[test]
+    fn a_flow_goes_with_its_last_job() {
+        let directory = Directory::new(0, 2);
+        let mut ledger = Ledger::new(100);
+        add(&mut ledger, &directory, Some("old"), Some("old")).unwrap();
+        add(&mut ledger, &directory, Some("new"), Some("new")).unwrap();
+        assert_eq!(known(&mut ledger, &["old", "new"]), [false, true]);
+        assert!(ledger.find_flow("old").is_none() && ledger.find_flow("new").is_some());
+    }
+
+    #[test]
+    fn the_job_that_goes_is_the_one_silent_for_longest_running_or_ended() {
+        let directory = Directory::new(0, 100);
+        let mut ledger = Ledger::new(3);
+        for (millis, job) in [(1, "watched"), (2, "running"), (3, "ended")] {
+            ledger.now_millis = millis;
+            add(&mut ledger, &directory, Some(job), None).unwrap();
+            if job != "running" {
+                let key = ledger.find_job(job).unwrap();
+                ledger.touch(key.into(), Standing::Ended);
+            }
+        }
+        directory.watch(TopicKind::Job, "watched").unwrap();
+        add(&mut ledger, &directory, Some("new"), None).unwrap();
+        assert_eq!(known(&mut ledger, &["watched", "running", "ended", "new"]), [true, false, true, true]);
+        assert_eq!(ledger.jobs_displaced, 1);
+    }
+}
