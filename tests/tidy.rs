@@ -42,7 +42,7 @@ impl Source {
         lines.enumerate().map(|(place, line)| (place + 1, line))
     }
 
-    /// `src/delivery/flush.rs` and `src/hub.rs` are of the module `hub`.
+    /// `src/delivery/flush.rs` and `src/delivery/mod.rs` are of the module `delivery`.
     fn module(&self) -> &str {
         let inside = self.path.strip_prefix("src/").expect("only files of src have a module");
         inside.split(['/', '.']).next().expect("a path has a first part")

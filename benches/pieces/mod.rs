@@ -3,7 +3,7 @@
 //! The same bytes each time: no seeds, no time of day. Each piece does a thousand of something or more, so that
 //! what surrounds it does not show.
 
-pub mod hub;
+pub mod delivery;
 pub mod rig;
 pub mod stream;
 pub mod wire;
@@ -29,17 +29,17 @@ macro_rules! each_piece {
             stream::sequence_and_evict
             stream::sequence_one_a_turn
             stream::translate_dialect
-            hub::flush_one_slice
-            hub::flush_two_slices
-            hub::flush_large_portion
-            hub::flush_many_topics
-            hub::flush_no_match
-            hub::flush_some_match
-            hub::flush_merged_jobs
-            hub::replay_history
-            hub::open_sessions
-            hub::beat_idle_watchers
-            hub::turn_wheel
+            delivery::flush_one_slice
+            delivery::flush_two_slices
+            delivery::flush_large_portion
+            delivery::flush_many_topics
+            delivery::flush_no_match
+            delivery::flush_some_match
+            delivery::flush_merged_jobs
+            delivery::replay_history
+            delivery::open_sessions
+            delivery::beat_idle_watchers
+            delivery::turn_wheel
         }
     };
 }
