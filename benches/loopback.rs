@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use luxcast::delivery::sink::Outlet;
+use luxcast::delivery::sink::Sink;
 use luxcast::delivery::watcher::WatcherKey;
 use luxcast::net::shard::sockets::Sockets;
 use luxcast::stream::topic::TopicKind;
@@ -129,7 +129,7 @@ impl Bench {
         let mut keys = Vec::new();
         for (at, socket) in senders.into_iter().enumerate() {
             let key = rig.watch(TopicKind::Job, &name(at % jobs), None, Since::Now);
-            rig.outlet.insert(key, socket, None);
+            rig.sink.insert(key, socket, None);
             keys.push(key);
         }
         let frames = vec![b'x'; FRAME_BYTES * jobs * events];
@@ -150,10 +150,10 @@ impl Bench {
     /// CPU nanoseconds of one turn of the shard's flush.
     fn turn_of_flush(&mut self) -> u64 {
         self.rig.publish();
-        self.rig.outlet.turn_began = Instant::now();
-        let begin = self.rig.outlet.cpu_nanos();
+        self.rig.sink.turn_began = Instant::now();
+        let begin = self.rig.sink.cpu_nanos();
         let messages = self.rig.flush();
-        let nanos = self.rig.outlet.cpu_nanos() - begin;
+        let nanos = self.rig.sink.cpu_nanos() - begin;
         assert_eq!(messages as usize, self.messages_a_turn(), "no socket was full");
         self.await_reader();
         nanos
@@ -161,7 +161,7 @@ impl Bench {
 
     /// The same of the bare loop.
     fn turn_of_writev(&mut self) -> u64 {
-        let begin = self.rig.outlet.cpu_nanos();
+        let begin = self.rig.sink.cpu_nanos();
         for job in 0..self.jobs {
             let slices: Vec<IoSlice<'_>> = (0..self.events)
                 .map(|event| {
@@ -171,11 +171,11 @@ impl Bench {
                 .collect();
             for member in 0..self.group {
                 let key = self.keys[member * self.jobs + job];
-                let taken = self.rig.outlet.write_vectored(key, &slices).expect("the socket has room");
+                let taken = self.rig.sink.write_vectored(key, &slices).expect("the socket has room");
                 assert_eq!(taken, self.events * FRAME_BYTES);
             }
         }
-        let nanos = self.rig.outlet.cpu_nanos() - begin;
+        let nanos = self.rig.sink.cpu_nanos() - begin;
         self.await_reader();
         nanos
     }

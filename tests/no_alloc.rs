@@ -1,5 +1,5 @@
 //! No allocation per event and per delivery in the steady state: the real sequencer, the real watchers and a null
-//! outlet under a counting allocator, from the line read to the bytes handed to the socket; and, more loosely, the
+//! sink under a counting allocator, from the line read to the bytes handed to the socket; and, more loosely, the
 //! whole daemon with its sockets.
 //!
 //! The steady state: buffers have grown to what the load needs, the history is full and evicts.
@@ -17,12 +17,12 @@ use std::{fs, thread};
 
 use parking_lot::{RwLock, RwLockReadGuard};
 
-use luxcast::access::address_limits::{AddressLimits, Visitors};
+use luxcast::access::address_limits::{AddressCounts, AddressLimits};
 use luxcast::config::{Config, Overrun};
 use luxcast::delivery::filter::Filter;
-use luxcast::delivery::sink::Outlet;
+use luxcast::delivery::sink::Sink;
 use luxcast::delivery::watcher::WatcherKey;
-use luxcast::delivery::watchers::{Watchers, Wish};
+use luxcast::delivery::watchers::{WatchRequest, Watchers};
 use luxcast::server::{self, Server};
 use luxcast::stream::directory::Directory;
 use luxcast::stream::link::{Arrival, Inlet, link};
@@ -132,7 +132,7 @@ impl Null {
     }
 }
 
-impl Outlet for Null {
+impl Sink for Null {
     fn write(&mut self, _: WatcherKey, bytes: &[u8]) -> io::Result<usize> {
         self.take(bytes.len())
     }
@@ -174,7 +174,7 @@ struct Rig {
     directory: Arc<Directory>,
     sequencer: Sequencer,
     watchers: Watchers,
-    outlet: Null,
+    sink: Null,
     /// As a publisher's socket is read into it.
     block: Vec<u8>,
     now: Now,
@@ -203,7 +203,7 @@ impl Rig {
         Self {
             sequencer: Sequencer::new(directory.clone(), vec![link], limits),
             watchers: Watchers::new(0, directory.clone()),
-            outlet: Null {
+            sink: Null {
                 inlet,
                 directory: directory.clone(),
                 sockets: Sockets::TakeAll,
@@ -231,7 +231,7 @@ impl Rig {
                 filter.only(&names).expect("few names")
             }
         };
-        let wish = Wish { kind, name, filter, since: Since::Now };
+        let wish = WatchRequest { kind, name, filter, since: Since::Now };
         let directory = self.directory.clone();
         let watched = self.watchers.watch(key, wish, || directory.published(), |_, _, _, _| ());
         watched.expect("there is room for topics");
@@ -271,7 +271,7 @@ impl Rig {
     /// Turns of the shard until nobody has anything left to get.
     fn serve(&mut self) {
         loop {
-            self.watchers.flush(&mut self.outlet);
+            self.watchers.flush(&mut self.sink);
             self.laggards.append(&mut self.watchers.blocked);
             for &key in &self.laggards {
                 self.watchers.handle_writable(key);
@@ -286,9 +286,9 @@ impl Rig {
 
     /// A heartbeat, as a shard sends it.
     fn beat(&mut self, key: WatcherKey) {
-        self.watchers.settle(key, &mut self.outlet);
+        self.watchers.flush_one(key, &mut self.sink);
         let (at, position) = (self.watchers.now, self.watchers.position(key));
-        self.watchers.say(key, |out| {
+        self.watchers.enqueue_control(key, |out| {
             notice::ping(out, &at, position);
             frame::write_ping(out, b"");
         });
@@ -362,7 +362,7 @@ fn repeat(line: &[u8], count: usize) -> impl Iterator<Item = &[u8]> + Clone {
 fn one_job_with_many_watchers() {
     for can_stage in [true, false] {
         let mut rig = Rig::new(HISTORY_BYTES);
-        rig.outlet.can_stage = can_stage;
+        rig.sink.can_stage = can_stage;
         for _ in 0..100 {
             rig.watch(TopicKind::Job, "j", None);
         }
@@ -486,7 +486,7 @@ fn numbers_that_take_the_second_way() {
 #[test]
 fn short_writes_and_full_sockets() {
     let mut rig = Rig::new(HISTORY_BYTES);
-    rig.outlet.sockets = Sockets::TakeParts;
+    rig.sink.sockets = Sockets::TakeParts;
     for _ in 0..60 {
         rig.watch(TopicKind::Job, "j", None);
     }
@@ -518,9 +518,9 @@ fn all_heartbeats_at_once() {
         rig.turn(repeat(&line, 1));
         let at = rig.watchers.now;
         for &key in &keys {
-            rig.watchers.settle(key, &mut rig.outlet);
+            rig.watchers.flush_one(key, &mut rig.sink);
             let position = rig.watchers.position(key);
-            rig.watchers.say(key, |out| notice::ping(out, &at, position));
+            rig.watchers.enqueue_control(key, |out| notice::ping(out, &at, position));
         }
         rig.serve();
     });
@@ -559,7 +559,7 @@ fn many_job_connections_allocate_per_batch_alone() {
 fn handshakes_of_addresses_that_are_known() {
     let _shared = PROCESS.read();
     let limits = AddressLimits { connections_max: 10, handshakes_per_second: 1 };
-    let mut visitors = Visitors::new(limits);
+    let mut visitors = AddressCounts::new(limits);
     let mut turn = |tick: u32| {
         let entered = (0..5_000).filter(|number| {
             let address = IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + number));
@@ -595,8 +595,8 @@ fn the_whole_daemon() {
         overrun: Overrun::Wait,
         ..Config::default()
     };
-    let terms = server::terms(&config).expect("no file is named");
-    let server = Server::start(config, terms).expect("the daemon starts");
+    let live_config = server::live_config(&config).expect("no file is named");
+    let server = Server::start(config, live_config).expect("the daemon starts");
     let sockets: Vec<TcpStream> = (0..WATCHERS).map(|_| open(&server)).collect();
     let (half, counts) = run_feed(&server, sockets, EVENTS);
     println!("{half} events twice, {WATCHERS} watchers: {} and {} allocations", counts[0], counts[1]);

@@ -5,14 +5,14 @@ use std::hint::black_box;
 
 use luxcast::access::keyring::Permit;
 use luxcast::delivery::watcher::WatcherKey;
-use luxcast::session::conversation::{Scene, Session};
+use luxcast::session::conversation::{Session, SessionContext};
 use luxcast::session::endpoint::find;
-use luxcast::session::limits::Policy;
+use luxcast::session::limits::SessionLimits;
 use luxcast::session::timer_wheel::Wheel;
 use luxcast::stream::topic::TopicKind;
 use luxcast::tick::Tick;
 use luxcast::wire::action::Since;
-use luxcast::wire::http::{Head, HeadLimits, parse_head};
+use luxcast::wire::http::{HeadLimits, HeadResult, parse_head};
 use luxcast::wire::notice;
 use luxcast::wire::{frame, handshake};
 
@@ -136,30 +136,30 @@ pub fn open_sessions() -> Piece {
         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     struct Door {
         rig: Rig,
-        policy: Policy,
+        limits: SessionLimits,
         keys: Vec<WatcherKey>,
     }
     let mut rig = watched(lines(1), 0, None);
     rig.publish();
-    let door = Door { rig, policy: policy(), keys: Vec::new() };
+    let door = Door { rig, limits: limits(), keys: Vec::new() };
     Piece::new(
         COUNT as u64,
         door,
         |door| door.keys.drain(..).for_each(|key| door.rig.watchers.remove(key)),
         |door| {
-            let before = door.rig.outlet.writes;
+            let before = door.rig.sink.writes;
             for _ in 0..COUNT {
-                door.keys.push(open(&mut door.rig, &door.policy, HEAD));
+                door.keys.push(open(&mut door.rig, &door.limits, HEAD));
             }
             door.rig.flush();
-            door.rig.outlet.writes - before
+            door.rig.sink.writes - before
         },
     )
 }
 
-fn policy() -> Policy {
-    Policy {
-        messages: Policy::message_limits(64 << 10),
+fn limits() -> SessionLimits {
+    SessionLimits {
+        messages: SessionLimits::message_limits(64 << 10),
         head_bytes_max: 8192,
         messages_per_second: 50,
         messages_burst: 100,
@@ -170,24 +170,25 @@ fn policy() -> Policy {
     }
 }
 
-fn open(rig: &mut Rig, policy: &Policy, head: &[u8]) -> WatcherKey {
-    let limits = HeadLimits { head_bytes_max: policy.head_bytes_max };
-    let Ok(Head::Complete { request, .. }) = parse_head(black_box(head), limits) else {
+fn open(rig: &mut Rig, limits: &SessionLimits, head: &[u8]) -> WatcherKey {
+    let head_limits = HeadLimits { head_bytes_max: limits.head_bytes_max };
+    let Ok(HeadResult::Complete { request, .. }) = parse_head(black_box(head), head_limits) else {
         panic!("a good request");
     };
     let permit = Permit::Everything;
     let opening = find(&request).and_then(|place| place.open(&request, permit)).expect("a good path");
     let accept = handshake::accept_key(&request).expect("a good key");
     let key = rig.watchers.add();
-    let mut scene = Scene {
+    let mut context = SessionContext {
         key,
         watchers: &mut rig.watchers,
-        outlet: &mut rig.outlet,
-        policy,
+        sink: &mut rig.sink,
+        limits,
         tick: 1,
         unix_micros: 1_800_000_000_000_000,
     };
-    let session = Session::open(&opening, &mut scene, |out| handshake::write_switching(out, &accept, false));
+    let session =
+        Session::open(&opening, &mut context, |out| handshake::write_switching(out, &accept, false));
     assert!(black_box(session).is_ok());
     key
 }
@@ -205,21 +206,21 @@ pub fn beat_idle_watchers() -> Piece {
         (rig, keys),
         |_| (),
         |(rig, keys)| {
-            let before = rig.outlet.writes;
+            let before = rig.sink.writes;
             for turn in keys.chunks(TURN) {
                 turn.iter().for_each(|&key| beat(rig, key));
                 rig.flush();
             }
-            rig.outlet.writes - before
+            rig.sink.writes - before
         },
     )
 }
 
 /// As a shard sends it.
 fn beat(rig: &mut Rig, key: WatcherKey) {
-    rig.watchers.settle(key, &mut rig.outlet);
+    rig.watchers.flush_one(key, &mut rig.sink);
     let (at, position) = (rig.watchers.now, rig.watchers.position(key));
-    rig.watchers.say(key, |out| {
+    rig.watchers.enqueue_control(key, |out| {
         notice::ping(out, &at, position);
         frame::write_ping(out, b"");
     });

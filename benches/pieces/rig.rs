@@ -4,9 +4,9 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 use luxcast::delivery::filter::Filter;
-use luxcast::delivery::sink::Outlet;
+use luxcast::delivery::sink::Sink;
 use luxcast::delivery::watcher::WatcherKey;
-use luxcast::delivery::watchers::{Watchers, Wish};
+use luxcast::delivery::watchers::{WatchRequest, Watchers};
 use luxcast::stream::directory::Directory;
 use luxcast::stream::link::{Arrival, Inlet, link};
 use luxcast::stream::sequencer::{Limits, Now, SEQ_MIN, Sequencer, Step, Taken};
@@ -58,7 +58,7 @@ impl Counter {
     }
 }
 
-impl Outlet for Counter {
+impl Sink for Counter {
     fn write(&mut self, _: WatcherKey, bytes: &[u8]) -> io::Result<usize> {
         self.take(bytes.len())
     }
@@ -99,7 +99,7 @@ pub struct Rig<O = Counter> {
     directory: Arc<Directory>,
     pub sequencer: Sequencer,
     pub watchers: Watchers,
-    pub outlet: O,
+    pub sink: O,
     /// What a turn takes in.
     pub lines: Vec<Vec<u8>>,
     /// The same as a publisher's socket is read, each line with its padding; parsing edits it.
@@ -118,12 +118,12 @@ impl Rig {
     }
 }
 
-impl<O: Outlet> Rig<O> {
-    /// A rig that writes into what `outlet` makes.
+impl<O: Sink> Rig<O> {
+    /// A rig that writes into what `sink` makes.
     pub fn over(
         history_bytes: usize,
         lines: Vec<Vec<u8>>,
-        outlet: impl FnOnce(Inlet, Arc<Directory>) -> O,
+        sink: impl FnOnce(Inlet, Arc<Directory>) -> O,
     ) -> Self {
         let directory = Arc::new(Directory::new(SEQ_MIN, 100_000));
         let (link, inlet) = link();
@@ -138,7 +138,7 @@ impl<O: Outlet> Rig<O> {
         Self {
             sequencer: Sequencer::new(directory.clone(), vec![link], limits),
             watchers: Watchers::new(0, directory.clone()),
-            outlet: outlet(inlet, directory.clone()),
+            sink: sink(inlet, directory.clone()),
             block: vec![0; lines.iter().map(|line| line.len() + PADDING).sum()],
             lines,
             now: Now { millis: 1, unix_micros: 1_800_000_000_000_000 },
@@ -194,7 +194,7 @@ impl<O: Outlet> Rig<O> {
             Some(names) => filter.only(&[names.to_owned()]).expect("one name"),
         };
         let directory = self.directory.clone();
-        let wish = Wish { kind, name, filter, since };
+        let wish = WatchRequest { kind, name, filter, since };
         let watched = self.watchers.watch(key, wish, || directory.published(), |_, _, _, _| ());
         watched.expect("there is room for topics");
         key
@@ -214,9 +214,9 @@ impl<O: Outlet> Rig<O> {
     /// Flushes until nobody has anything left to get. Returns the messages that were delivered.
     pub fn flush(&mut self) -> u64 {
         let before = self.watchers.messages;
-        self.watchers.flush(&mut self.outlet);
+        self.watchers.flush(&mut self.sink);
         while self.watchers.is_busy() {
-            self.watchers.flush(&mut self.outlet);
+            self.watchers.flush(&mut self.sink);
         }
         self.watchers.messages - before
     }

@@ -5,11 +5,11 @@ use std::ops::Range;
 
 use luxcast::access::keyring::Permit;
 use luxcast::session::endpoint::find;
-use luxcast::session::limits::Policy;
+use luxcast::session::limits::SessionLimits;
 use luxcast::wire::action::parse_action;
 use luxcast::wire::frame::{PING, PONG, TEXT};
 use luxcast::wire::handshake::{accept_key, write_switching};
-use luxcast::wire::http::{Head, HeadLimits, Request, parse_head};
+use luxcast::wire::http::{HeadLimits, HeadResult, Request, parse_head};
 use luxcast::wire::line::{Line, LineReader, PADDING};
 use luxcast::wire::message::{Flow, MessageLimits, MessageReader};
 
@@ -100,7 +100,7 @@ fn decode(frames: usize, frame: &[u8], read_bytes: usize) -> Piece {
     let original = frame.repeat(frames);
     let starts = (0..original.len()).step_by(read_bytes);
     let reads = starts.map(|start| start..start + read_bytes).collect();
-    let limits = Policy::message_limits(64 << 10);
+    let limits = SessionLimits::message_limits(64 << 10);
     let frames = Frames { reader: MessageReader::new(), limits, bytes: original.clone(), original, reads };
     Piece::new(
         (frames.original.len() / frame.len()) as u64,
@@ -177,7 +177,7 @@ const HEAD: &[u8] = b"GET /api/ws/jobs/e252f57c-97aa-4ee1-b74b-92d7d6d6a195/moni
 
 fn request(head: &[u8]) -> Request<'_> {
     match parse_head(head, HeadLimits { head_bytes_max: 8192 }) {
-        Ok(Head::Complete { request, .. }) => request,
+        Ok(HeadResult::Complete { request, .. }) => request,
         other => panic!("a good request: {other:?}"),
     }
 }

@@ -43,7 +43,7 @@ struct Visitor {
 }
 
 /// Everybody who is in or came within the last second. Counted without limits, too: a reload may bring some.
-pub struct Visitors {
+pub struct AddressCounts {
     pub limits: AddressLimits,
     /// As [`counted_as`] has it. The keyed hash of the standard library: strangers choose their addresses.
     visitors: HashMap<IpAddr, Visitor>,
@@ -53,7 +53,7 @@ pub struct Visitors {
     sweep_at: usize,
 }
 
-impl Visitors {
+impl AddressCounts {
     pub fn new(limits: AddressLimits) -> Self {
         Self { limits, visitors: HashMap::new(), sweep_at: SWEEP_MIN }
     }
@@ -94,14 +94,14 @@ impl Visitors {
 
 #[cfg(test)]
 mod tests {
-    use super::{AddressLimits, SWEEP_MIN, TooMany, Visitors};
+    use super::{AddressCounts, AddressLimits, SWEEP_MIN, TooMany};
     use crate::tick::TICK_MILLIS;
     use std::net::{IpAddr, Ipv4Addr};
 
     const SECOND: u32 = 1000 / TICK_MILLIS as u32;
 
-    fn visitors(connections_max: usize, handshakes_per_second: u32) -> Visitors {
-        Visitors::new(AddressLimits { connections_max, handshakes_per_second })
+    fn visitors(connections_max: usize, handshakes_per_second: u32) -> AddressCounts {
+        AddressCounts::new(AddressLimits { connections_max, handshakes_per_second })
     }
 
     fn address(text: &str) -> IpAddr {

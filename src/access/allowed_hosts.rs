@@ -70,12 +70,12 @@ fn is_loopback(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::Hosts;
-    use crate::wire::http::{Head, HeadLimits, parse_head};
+    use crate::wire::http::{HeadLimits, HeadResult, parse_head};
 
     /// Whether a request with this text is let in from there.
     fn is_let_in(text: &str, peer: &str, hosts: &Hosts) -> bool {
         match parse_head(text.as_bytes(), HeadLimits { head_bytes_max: 8192 }) {
-            Ok(Head::Complete { request, .. }) => match hosts.check(&request, peer.parse().unwrap()) {
+            Ok(HeadResult::Complete { request, .. }) => match hosts.check(&request, peer.parse().unwrap()) {
                 Ok(()) => true,
                 Err(refusal) => {
                     assert_eq!((refusal.status.code(), refusal.code), (421, "forbidden_host"));

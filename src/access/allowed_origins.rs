@@ -66,13 +66,13 @@ fn without<'a>(authority: &'a str, port: &str) -> &'a str {
 #[cfg(test)]
 mod tests {
     use super::check;
-    use crate::wire::http::{Head, HeadLimits, parse_head};
+    use crate::wire::http::{HeadLimits, HeadResult, parse_head};
 
     fn is_let_in(origin: &str, host: &str, allowed: &[&str]) -> bool {
         let text = format!("GET / HTTP/1.1\r\nHost: {host}\r\nOrigin: {origin}\r\n\r\n");
         let allowed: Vec<String> = allowed.iter().map(ToString::to_string).collect();
         match parse_head(text.as_bytes(), HeadLimits { head_bytes_max: 8192 }) {
-            Ok(Head::Complete { request, .. }) => match check(&request, &allowed) {
+            Ok(HeadResult::Complete { request, .. }) => match check(&request, &allowed) {
                 Ok(()) => true,
                 Err(refusal) => {
                     assert_eq!((refusal.status.code(), refusal.code), (403, "forbidden_origin"));
@@ -88,7 +88,7 @@ mod tests {
     fn whoever_is_no_browser_comes_in() {
         let head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
         match parse_head(head, HeadLimits { head_bytes_max: 8192 }) {
-            Ok(Head::Complete { request, .. }) => assert_eq!(check(&request, &[]), Ok(())),
+            Ok(HeadResult::Complete { request, .. }) => assert_eq!(check(&request, &[]), Ok(())),
             other => panic!("{other:?}"),
         }
     }
@@ -97,7 +97,7 @@ mod tests {
     fn who_names_no_host_has_none_of_its_own() {
         let head = b"GET / HTTP/1.0\r\nOrigin: http://a\r\n\r\n";
         match parse_head(head, HeadLimits { head_bytes_max: 8192 }) {
-            Ok(Head::Complete { request, .. }) => {
+            Ok(HeadResult::Complete { request, .. }) => {
                 assert!(check(&request, &[]).is_err() && check(&request, &["http://a".to_owned()]).is_ok());
             }
             other => panic!("{other:?}"),

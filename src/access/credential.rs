@@ -32,13 +32,13 @@ fn bearer(authorization: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::token_of;
-    use crate::wire::http::{Head, HeadLimits, parse_head};
+    use crate::wire::http::{HeadLimits, HeadResult, parse_head};
 
     /// The token, or status and word of the refusal.
     fn token(target: &str, fields: &str) -> Result<Option<String>, (u16, &'static str)> {
         let text = format!("GET {target} HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
         match parse_head(text.as_bytes(), HeadLimits { head_bytes_max: 8192 }) {
-            Ok(Head::Complete { request, .. }) => {
+            Ok(HeadResult::Complete { request, .. }) => {
                 assert!(!format!("{request:?}").contains("secret"));
                 match token_of(&request) {
                     Ok(token) => Ok(token.map(|token| token.into_owned())),

@@ -38,8 +38,8 @@ pub fn run(flags: &ArgMatches) -> ExitCode {
         .event_format(Warning)
         .with_writer(|| Lenient)
         .finish();
-    let terms = tracing::subscriber::with_default(warnings, || server::terms(&loaded.config));
-    if let Err(error) = terms {
+    let live_config = tracing::subscriber::with_default(warnings, || server::live_config(&loaded.config));
+    if let Err(error) = live_config {
         say(&format!("luxcast: {error}"));
         return ExitCode::from(EXIT_USAGE);
     }

@@ -22,7 +22,7 @@ use super::reload::Reload;
 use super::sim::{DEMO_JOB, run_demo};
 use crate::config::{self, Loaded};
 use crate::net::host::service_manager;
-use crate::net::shard::handle::Terms;
+use crate::net::shard::handle::LiveConfig;
 use crate::server::{self, Server, StartError};
 use crate::sim::MAIN_FLOW;
 
@@ -39,14 +39,14 @@ pub fn run(flags: &ArgMatches) -> ExitCode {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let terms = match server::terms(&loaded.config) {
-        Ok(terms) => terms,
+    let live_config = match server::live_config(&loaded.config) {
+        Ok(live_config) => live_config,
         Err(error) => {
             logging.say(Level::ERROR, &format!("luxcast: {error}\n"));
             return ExitCode::from(EXIT_USAGE);
         }
     };
-    let served = serve(flags, loaded, terms, &logging, level);
+    let served = serve(flags, loaded, live_config, &logging, level);
     let untold = logging.dropped.take_untold();
     if untold > 0 {
         tracing::warn!("{untold} log lines were dropped");
@@ -66,14 +66,14 @@ pub fn run(flags: &ArgMatches) -> ExitCode {
 fn serve(
     flags: &ArgMatches,
     loaded: Loaded,
-    terms: Terms,
+    live_config: LiveConfig,
     logging: &Logging,
     level: LevelSwitch,
 ) -> Result<(), StartError> {
     // Before anything can be reached, so that no signal meets the default action from then on.
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let is_demo = loaded.config.demo;
-    let server = Arc::new(Server::start(loaded.config.clone(), terms)?);
+    let server = Arc::new(Server::start(loaded.config.clone(), live_config)?);
     let dropped = logging.dropped.clone();
     server.counters.count_dropped_lines(move || dropped.lines() as u64);
     let stopping = Arc::new(AtomicBool::new(false));

@@ -8,7 +8,7 @@
 
 /// How the bytes of a gather go out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum SendMethod {
     /// From a memory file.
     Staged,
     /// From one buffer that the slices were copied to.
@@ -41,11 +41,11 @@ struct Class {
 
 /// What both ways have cost lately.
 #[derive(Debug, Default)]
-pub struct Ways {
+pub struct SendMethods {
     classes: [Class; CLASSES],
 }
 
-impl Ways {
+impl SendMethods {
     /// Whether the next portion of `bytes` bytes is better staged than copied.
     pub fn is_staged(&mut self, bytes: usize) -> bool {
         let class = &mut self.classes[class_of(bytes)];
@@ -77,10 +77,10 @@ fn class_of(bytes: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{FIRST_TRIALS, TRIAL_EVERY, Ways};
+    use super::{FIRST_TRIALS, SendMethods, TRIAL_EVERY};
 
     /// How many of `count` portions are staged where these are the costs of both ways for one.
-    fn staged(ways: &mut Ways, count: u32, staged_nanos: u64, copied_nanos: u64) -> u32 {
+    fn staged(ways: &mut SendMethods, count: u32, staged_nanos: u64, copied_nanos: u64) -> u32 {
         let mut sum = 0;
         for _ in 0..count {
             let is_staged = ways.is_staged(100_000);
@@ -92,16 +92,19 @@ mod tests {
 
     #[test]
     fn the_cheaper_way_is_taken_but_for_trials() {
-        let mut ways = Ways::default();
+        let mut ways = SendMethods::default();
         assert_eq!(staged(&mut ways, 2 * FIRST_TRIALS, 50, 30), FIRST_TRIALS);
         let trials = staged(&mut ways, 64 * TRIAL_EVERY, 50_000, 30_000);
         assert_eq!(trials, 64);
-        assert_eq!(staged(&mut Ways::default(), 100 * TRIAL_EVERY, 20_000, 30_000), 100 * TRIAL_EVERY - 108);
+        assert_eq!(
+            staged(&mut SendMethods::default(), 100 * TRIAL_EVERY, 20_000, 30_000),
+            100 * TRIAL_EVERY - 108
+        );
     }
 
     #[test]
     fn a_machine_that_changes_is_followed() {
-        let mut ways = Ways::default();
+        let mut ways = SendMethods::default();
         staged(&mut ways, 1_000, 50_000, 30_000);
         staged(&mut ways, 100 * TRIAL_EVERY, 20_000, 30_000);
         assert!(staged(&mut ways, TRIAL_EVERY, 20_000, 30_000) > TRIAL_EVERY / 2);
@@ -109,7 +112,7 @@ mod tests {
 
     #[test]
     fn lengths_are_judged_apart() {
-        let mut ways = Ways::default();
+        let mut ways = SendMethods::default();
         staged(&mut ways, 1_000, 50_000, 30_000);
         assert!(!ways.is_staged(20_000) && ways.is_staged(20_000), "not tried yet: by turns");
     }

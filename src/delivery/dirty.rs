@@ -1,7 +1,7 @@
 //! Who is told of what arrives: batches mark cohorts, new types renew masks.
 
 use crate::delivery::cursor::Cursor;
-use crate::delivery::watcher::Place;
+use crate::delivery::watcher::Watched;
 use crate::delivery::watchers::Watchers;
 use crate::stream::batch::Batch;
 use crate::stream::link::Arrival;
@@ -67,7 +67,7 @@ impl Watchers {
             cohort.selector.learn(self.rows, &rows);
         }
         for (_, watcher) in self.watchers.iter_mut() {
-            if let Place::Many(many) = &mut watcher.place {
+            if let Watched::MultiJob(many) = &mut watcher.watched {
                 many.selector.learn(self.rows, &rows);
             }
         }

@@ -7,13 +7,13 @@ use std::mem;
 use arrayvec::ArrayVec;
 
 use crate::delivery::cohort::Cohort;
-use crate::delivery::copy_or_sendfile::Way;
+use crate::delivery::copy_or_sendfile::SendMethod;
 use crate::delivery::cursor::{Cursor, Gathered, Missed, Portion};
 use crate::delivery::filter::Selector;
-use crate::delivery::sink::Outlet;
+use crate::delivery::sink::Sink;
 use crate::delivery::start::{Pending, earlier_gap};
 use crate::delivery::table::Slot;
-use crate::delivery::watcher::{BLOCKED, BROKEN, ENDED, ENDING, LAGS, PENDING, Place, QUEUED, WatcherKey};
+use crate::delivery::watcher::{BLOCKED, BROKEN, ENDED, ENDING, LAGS, PENDING, QUEUED, Watched, WatcherKey};
 use crate::delivery::watchers::{Watchers, tell};
 use crate::stream::link::Arrival;
 use crate::stream::topic::Topic;
@@ -74,41 +74,41 @@ fn effort_of(bytes: usize) -> u64 {
 impl Watchers {
     /// Takes in what has arrived, then serves by turns the watchers that stand alone, each once, and the marked
     /// cohorts, first in first out, until nothing is left or the time is up.
-    pub fn flush(&mut self, outlet: &mut impl Outlet) {
-        self.refresh(outlet);
+    pub fn flush(&mut self, sink: &mut impl Sink) {
+        self.refresh(sink);
         let mut alone = self.queue.len();
         let mut look = self.effort + EFFORT_PER_PORTION;
         let mut rounds = 0;
         while alone > 0 || !self.line.is_empty() {
-            alone = self.serve_queue(alone, outlet);
-            self.serve_line(outlet);
+            alone = self.serve_queue(alone, sink);
+            self.serve_line(sink);
             rounds += 1;
             if self.effort >= look || rounds % ROUNDS_PER_LOOK == 0 {
                 look = self.effort + EFFORT_PER_PORTION;
-                if outlet.is_time_up() {
+                if sink.is_time_up() {
                     return;
                 }
-                self.refresh(outlet);
+                self.refresh(sink);
             }
         }
     }
 
     /// Serves at most `alone` watchers that stand alone, until a share of effort is used up. Returns how many are
     /// left.
-    fn serve_queue(&mut self, alone: usize, outlet: &mut impl Outlet) -> usize {
+    fn serve_queue(&mut self, alone: usize, sink: &mut impl Sink) -> usize {
         let end = self.effort + EFFORT_PER_QUEUE;
         for served in 0..alone {
             if self.effort >= end {
                 return alone - served;
             }
             let Some(key) = self.queue.pop_front() else { break };
-            self.serve(key, outlet);
+            self.serve(key, sink);
         }
         0
     }
 
     /// Serves the first cohort in the line, a portion at most; one that is not done goes to the back.
-    fn serve_line(&mut self, outlet: &mut impl Outlet) {
+    fn serve_line(&mut self, sink: &mut impl Sink) {
         if self.types != self.directory.types.generation() {
             self.renew_masks();
         }
@@ -117,7 +117,7 @@ impl Watchers {
             return;
         }
         let at = key.slot;
-        let is_done = self.serve_cohort(at, outlet);
+        let is_done = self.serve_cohort(at, sink);
         let cohort = &mut self.cohorts[at];
         cohort.is_served = !is_done;
         if !is_done || cohort.is_marked {
@@ -126,26 +126,26 @@ impl Watchers {
     }
 
     /// Marks what has arrived, then loads the tail: so the tail is never older than a mark.
-    pub(super) fn refresh(&mut self, outlet: &mut impl Outlet) {
-        while let Some(arrival) = outlet.next_arrival() {
+    pub(super) fn refresh(&mut self, sink: &mut impl Sink) {
+        while let Some(arrival) = sink.next_arrival() {
             if self.types != self.directory.types.generation() {
                 self.renew_masks();
             }
             self.mark(&arrival);
             let arrived = match arrival {
                 Arrival::Batch(batch) => batch.last_seq(),
-                Arrival::ScanAll => outlet.published(),
+                Arrival::ScanAll => sink.published(),
             };
             self.arrived = self.arrived.max(arrived);
         }
-        self.tail = outlet.published();
+        self.tail = sink.published();
         if self.types != self.directory.types.generation() {
             self.renew_masks();
         }
     }
 
     /// Serves one watcher by itself.
-    fn serve(&mut self, key: WatcherKey, outlet: &mut impl Outlet) {
+    fn serve(&mut self, key: WatcherKey, sink: &mut impl Sink) {
         let Some(watcher) = self.watchers.get_mut(key) else {
             return;
         };
@@ -153,7 +153,7 @@ impl Watchers {
             return;
         }
         watcher.unset(QUEUED);
-        if watcher.is(BLOCKED | BROKEN | ENDED) || !self.send_outbox(key, outlet) {
+        if watcher.is(BLOCKED | BROKEN | ENDED) || !self.send_outbox(key, sink) {
             return;
         }
         let watcher = &mut self.watchers[key];
@@ -162,42 +162,42 @@ impl Watchers {
             self.gone.push(key);
             return;
         }
-        match watcher.place {
-            Place::Nowhere => {}
-            Place::Cohort { .. } => {
-                if self.catch_up(key, outlet) {
+        match watcher.watched {
+            Watched::Nothing => {}
+            Watched::Cohort { .. } => {
+                if self.catch_up(key, sink) {
                     self.enqueue(key);
                 }
             }
-            Place::Many(_) => self.serve_many(key, self.arrived, outlet),
+            Watched::MultiJob(_) => self.serve_many(key, self.arrived, sink),
         }
     }
 
     /// Brings a watcher to where it can be said to stand: everything up to the tail has gone out, or its socket
     /// is full, or more is left than fits in a turn.
-    pub fn settle(&mut self, key: WatcherKey, outlet: &mut impl Outlet) {
-        self.refresh(outlet);
+    pub fn flush_one(&mut self, key: WatcherKey, sink: &mut impl Sink) {
+        self.refresh(sink);
         if self.watchers[key].is(BLOCKED | BROKEN | ENDING) {
-            self.stand_alone(key);
+            self.detach(key);
             return;
         }
-        if !self.send_outbox(key, outlet) {
+        if !self.send_outbox(key, sink) {
             return;
         }
-        if let Place::Many(_) = self.watchers[key].place {
+        if let Watched::MultiJob(_) = self.watchers[key].watched {
             self.mark_subscriptions(key);
-            self.serve_many(key, self.tail, outlet);
+            self.serve_many(key, self.tail, sink);
             return;
         }
-        if let Place::Cohort { .. } = self.watchers[key].place {
+        if let Watched::Cohort { .. } = self.watchers[key].watched {
             for _ in 0..SETTLE_ROUNDS_MAX {
-                if self.catch_up(key, outlet) {
+                if self.catch_up(key, sink) {
                     continue;
                 }
                 // A gap that was just found goes out, and then what is behind it.
                 let watcher = &self.watchers[key];
                 let is_told = watcher.outbox.is_some() && !watcher.is(BLOCKED | BROKEN);
-                if !is_told || !self.send_outbox(key, outlet) {
+                if !is_told || !self.send_outbox(key, sink) {
                     return;
                 }
             }
@@ -206,8 +206,8 @@ impl Watchers {
     }
 
     /// Sends what waits in the outbox. False: it did not all go out.
-    pub(super) fn send_outbox(&mut self, key: WatcherKey, outlet: &mut impl Outlet) -> bool {
-        self.stand_alone_if_waiting(key);
+    pub(super) fn send_outbox(&mut self, key: WatcherKey, sink: &mut impl Sink) -> bool {
+        self.detach_if_waiting(key);
         let watcher = &mut self.watchers[key];
         let Some(mut outbox) = watcher.outbox.take() else {
             return true;
@@ -217,8 +217,8 @@ impl Watchers {
         self.sends += 1;
         self.effort += effort_of(offered);
         let result = match portion {
-            [[], bytes, []] => outlet.write(key, bytes),
-            all => outlet.write_vectored(key, &all.map(IoSlice::new)),
+            [[], bytes, []] => sink.write(key, bytes),
+            all => sink.write_vectored(key, &all.map(IoSlice::new)),
         };
         let taken = *result.as_ref().unwrap_or(&0);
         outbox.sent += taken;
@@ -240,9 +240,9 @@ impl Watchers {
         false
     }
 
-    fn stand_alone_if_waiting(&mut self, key: WatcherKey) {
+    fn detach_if_waiting(&mut self, key: WatcherKey) {
         if self.watchers[key].outbox.is_some() {
-            self.stand_alone(key);
+            self.detach(key);
         }
     }
 
@@ -255,8 +255,8 @@ impl Watchers {
     }
 
     /// Sends a portion to one watcher from its own place on. True: it may go on at once.
-    fn catch_up(&mut self, key: WatcherKey, outlet: &mut impl Outlet) -> bool {
-        self.stand_alone(key);
+    fn catch_up(&mut self, key: WatcherKey, sink: &mut impl Sink) -> bool {
+        self.detach(key);
         let (selector, topic) = self.wanted(key);
         if self.watchers[key].is(PENDING) {
             match self.find_out(key, &selector, &topic) {
@@ -273,13 +273,13 @@ impl Watchers {
             let missed = Missed::of(&topic.log.lock(), Some(from.index), from.seq, &selector);
             let gap = missed.gap(from.seq, GapReason::Overrun);
             let now = self.now;
-            self.say(key, |out| tell(&now, gap.as_ref(), &missed.kept, out));
+            self.enqueue_control(key, |out| tell(&now, gap.as_ref(), &missed.kept, out));
             self.count_gap(gap.as_ref());
             self.watchers[key].cursor = Cursor { seq: from.seq.max(missed.behind.seq), ..missed.behind };
         } else {
             let slices: ArrayVec<IoSlice<'_>, SLICES_MAX> =
                 gathered.pieces.iter().map(|piece| IoSlice::new(gathered.slice_of(piece))).collect();
-            let result = self.send(key, Way::Slices, &slices, gathered.bytes, outlet);
+            let result = self.send(key, SendMethod::Slices, &slices, gathered.bytes, sink);
             is_sent = self.record(key, result, &gathered, from);
         }
         let is_all = is_sent && gathered.is_all;
@@ -315,7 +315,7 @@ impl Watchers {
         self.watchers[key].unset(PENDING);
         if gap.is_some() || !kept.is_empty() {
             let now = self.now;
-            self.say(key, |out| tell(&now, gap.as_ref(), &kept, out));
+            self.enqueue_control(key, |out| tell(&now, gap.as_ref(), &kept, out));
             self.count_gap(gap.as_ref());
             return Found::Told;
         }
@@ -323,7 +323,7 @@ impl Watchers {
     }
 
     /// Serves the members of a cohort. False: the portion was used up before all were served.
-    fn serve_cohort(&mut self, at: Slot<Cohort>, outlet: &mut impl Outlet) -> bool {
+    fn serve_cohort(&mut self, at: Slot<Cohort>, sink: &mut impl Sink) -> bool {
         let cohort = &mut self.cohorts[at];
         if !cohort.is_served {
             cohort.is_served = true;
@@ -342,7 +342,7 @@ impl Watchers {
             let (key, watcher) = (self.watchers.key(slot), &self.watchers[slot]);
             if watcher.is(SERVED_ALONE) || watcher.outbox.is_some() {
                 // It is served by itself; the cohort's start must not move on without it.
-                self.stand_alone(key);
+                self.detach(key);
                 self.enqueue(key);
                 self.cohorts[at].resume += 1;
                 continue;
@@ -351,12 +351,12 @@ impl Watchers {
             let mut gathered = mem::take(&mut self.gathered);
             let is_behind = gathered.gather(&topic, from, &selector, self.tail, COHORT_PORTION).is_err();
             if is_behind {
-                self.stand_alone(key);
+                self.detach(key);
                 self.enqueue(key);
                 self.cohorts[at].resume += 1;
             } else {
                 self.note_delivery(gathered.handles.first());
-                self.send_to_members(at, start, from.index, &gathered, end, outlet);
+                self.send_to_members(at, start, from.index, &gathered, end, sink);
             }
             gathered.clear();
             self.gathered = gathered;
@@ -374,7 +374,7 @@ impl Watchers {
         from: u64,
         gathered: &Gathered,
         end: u64,
-        outlet: &mut impl Outlet,
+        sink: &mut impl Sink,
     ) {
         let cohort = &self.cohorts[at];
         let count = cohort.members.len() - cohort.resume as usize;
@@ -382,18 +382,17 @@ impl Watchers {
         let mut slices: ArrayVec<IoSlice<'_>, SLICES_MAX> =
             gathered.pieces.iter().map(|piece| IoSlice::new(gathered.slice_of(piece))).collect();
         let is_large = gathered.bytes >= STAGE_BYTES_MIN && count >= STAGE_WATCHERS_MIN;
-        let begin = if is_large { outlet.cpu_nanos() } else { 0 };
-        let way = if is_large && self.ways.is_staged(gathered.bytes) && outlet.stage(&slices, gathered.bytes)
-        {
-            Way::Staged
+        let begin = if is_large { sink.cpu_nanos() } else { 0 };
+        let way = if is_large && self.ways.is_staged(gathered.bytes) && sink.stage(&slices, gathered.bytes) {
+            SendMethod::Staged
         } else if slices.len() >= FLAT_SLICES_MIN && count >= FLAT_WATCHERS_MIN {
             flat.clear();
             slices.iter().for_each(|slice| flat.extend_from_slice(slice));
             slices.clear();
             slices.push(IoSlice::new(&flat));
-            Way::Flat
+            SendMethod::Flat
         } else {
-            Way::Slices
+            SendMethod::Slices
         };
         let mut served = 0;
         while self.effort < end {
@@ -408,18 +407,18 @@ impl Watchers {
                 break;
             }
             cohort.resume += 1;
-            let result = self.send(key, way, &slices, gathered.bytes, outlet);
+            let result = self.send(key, way, &slices, gathered.bytes, sink);
             served += u64::from(self.record(key, result, gathered, place));
             if !gathered.is_all {
                 // The portion was cut short for all of them: once more around, from where they stand now.
                 self.cohorts[at].is_marked = true;
-            } else if self.sends.is_multiple_of(SENDS_PER_TAIL) && !self.is_tail_newest(outlet) {
+            } else if self.sends.is_multiple_of(SENDS_PER_TAIL) && !self.is_tail_newest(sink) {
                 break;
             }
         }
         if is_large && served >= STAGE_WATCHERS_MIN as u64 {
-            let nanos = outlet.cpu_nanos().saturating_sub(begin);
-            self.ways.note(way == Way::Staged, gathered.bytes, served, nanos);
+            let nanos = sink.cpu_nanos().saturating_sub(begin);
+            self.ways.note(way == SendMethod::Staged, gathered.bytes, served, nanos);
         }
         drop(slices);
         flat.clear();
@@ -427,8 +426,8 @@ impl Watchers {
     }
 
     /// Takes the newest tail, unless types came with it: then the masks come first. True: nothing is new.
-    fn is_tail_newest(&mut self, outlet: &mut impl Outlet) -> bool {
-        let tail = outlet.published();
+    fn is_tail_newest(&mut self, sink: &mut impl Sink) -> bool {
+        let tail = sink.published();
         if tail != self.tail && self.types == self.directory.types.generation() {
             self.tail = tail;
             return false;
@@ -439,10 +438,10 @@ impl Watchers {
     fn send(
         &mut self,
         key: WatcherKey,
-        way: Way,
+        way: SendMethod,
         slices: &[IoSlice<'_>],
         bytes: usize,
-        outlet: &mut impl Outlet,
+        sink: &mut impl Sink,
     ) -> io::Result<usize> {
         if bytes == 0 {
             return Ok(0);
@@ -450,9 +449,9 @@ impl Watchers {
         self.sends += 1;
         self.effort += effort_of(bytes);
         match (way, slices) {
-            (Way::Staged, _) => outlet.write_staged(key),
-            (Way::Flat, _) | (Way::Slices, [_]) => outlet.write(key, &slices[0]),
-            (Way::Slices, _) => outlet.write_vectored(key, slices),
+            (SendMethod::Staged, _) => sink.write_staged(key),
+            (SendMethod::Flat, _) | (SendMethod::Slices, [_]) => sink.write(key, &slices[0]),
+            (SendMethod::Slices, _) => sink.write_vectored(key, slices),
         }
     }
 
@@ -481,7 +480,7 @@ impl Watchers {
                 self.block(key);
                 self.messages += stopped.messages;
                 if let Some((batch, rest)) = stopped.rest {
-                    self.say_rest(key, batch, rest, false);
+                    self.enqueue_rest(key, batch, rest, false);
                 }
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {

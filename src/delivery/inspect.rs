@@ -5,10 +5,12 @@ use std::sync::Arc;
 use crate::delivery::cohort::LocalTopic;
 use crate::delivery::cursor::Cursor;
 use crate::delivery::filter::Filter;
-use crate::delivery::progress::Laggard;
-use crate::delivery::sink::Outlet;
+use crate::delivery::progress::SlowConsumer;
+use crate::delivery::sink::Sink;
 use crate::delivery::table::Slot;
-use crate::delivery::watcher::{BLOCKED, BROKEN, ENDED, LAGS, Place, QUEUED, REVIEWED, Watcher, WatcherKey};
+use crate::delivery::watcher::{
+    BLOCKED, BROKEN, ENDED, LAGS, QUEUED, REVIEWED, Watched, Watcher, WatcherKey,
+};
 use crate::delivery::watchers::Watchers;
 use crate::event::ALL_TYPES;
 use crate::stream::batch::Batch;
@@ -40,29 +42,29 @@ pub struct Description {
 
 /// Of one that was found behind: it is still.
 fn is_behind(watcher: &Watcher) -> bool {
-    match watcher.place {
+    match watcher.watched {
         // It has room again, and waits for its turn.
-        Place::Many(_) => watcher.is(BLOCKED | QUEUED),
+        Watched::MultiJob(_) => watcher.is(BLOCKED | QUEUED),
         _ => watcher.is(BLOCKED | LAGS),
     }
 }
 
 impl Watchers {
-    /// Number up to which all events of this watcher went out; exact once it is [`Watchers::settle`]d.
+    /// Number up to which all events of this watcher went out; exact once it is [`Watchers::flush_one`]d.
     pub fn position(&self, key: WatcherKey) -> u64 {
         let watcher = &self.watchers[key];
-        match &watcher.place {
+        match &watcher.watched {
             // It misses nothing.
-            Place::Nowhere => self.tail,
-            Place::Many(many) => many.position(self.tail),
-            Place::Cohort { .. } => watcher.cursor.seq,
+            Watched::Nothing => self.tail,
+            Watched::MultiJob(many) => many.position(self.tail),
+            Watched::Cohort { .. } => watcher.cursor.seq,
         }
     }
 
     /// Where a watcher of one topic stands: at its own place, or where its cohort stands.
     pub fn standing(&self, key: WatcherKey) -> Option<Cursor> {
         let watcher = &self.watchers[key];
-        let Place::Cohort { cohort, .. } = watcher.place else {
+        let Watched::Cohort { cohort, .. } = watcher.watched else {
             return None;
         };
         let start = self.cohorts[cohort].start;
@@ -84,10 +86,10 @@ impl Watchers {
     fn oldest_unserved(&self) -> Option<u64> {
         let unserved = self.queue.iter().chain(&self.blocked).filter(|&&key| {
             let watcher = self.watchers.get(key);
-            watcher.is_some_and(|watcher| match &watcher.place {
-                Place::Nowhere => false,
-                Place::Cohort { .. } => watcher.is(LAGS),
-                Place::Many(many) => watcher.is(BLOCKED | REVIEWED) || many.is_replaying(),
+            watcher.is_some_and(|watcher| match &watcher.watched {
+                Watched::Nothing => false,
+                Watched::Cohort { .. } => watcher.is(LAGS),
+                Watched::MultiJob(many) => watcher.is(BLOCKED | REVIEWED) || many.is_replaying(),
             })
         });
         unserved.map(|&key| self.position(key)).min()
@@ -95,7 +97,7 @@ impl Watchers {
 
     /// What must not be dropped yet for those who watch here (`overrun = wait`). To be asked with everybody under review
     /// whose socket was found full: `laggards` may have more.
-    pub fn needs(&self, laggards: &[Laggard], now_millis: u64) -> Needs {
+    pub fn needs(&self, laggards: &[SlowConsumer], now_millis: u64) -> Needs {
         let served = (!self.is_busy()).then_some(self.arrived);
         if !self.is_watching() {
             return Needs { served, readers: NOTHING_NEEDED, newcomers: NOTHING_NEEDED };
@@ -141,16 +143,16 @@ impl Watchers {
     }
 
     /// Nobody has anything left to get up to the newest number.
-    pub fn is_served(&mut self, outlet: &mut impl Outlet) -> bool {
-        self.refresh(outlet);
+    pub fn is_served(&mut self, sink: &mut impl Sink) -> bool {
+        self.refresh(sink);
         !self.is_busy() && !self.watchers.iter().any(|(_, watcher)| watcher.is(BLOCKED))
     }
 
     /// The edge-trigger law: a watcher with bytes to send waits for an edge or is in line.
     pub fn assert_nobody_forgotten(&self) {
         for (key, watcher) in self.watchers.iter() {
-            let has_bytes =
-                watcher.waiting() > 0 || (watcher.is(LAGS) && matches!(watcher.place, Place::Cohort { .. }));
+            let has_bytes = watcher.waiting() > 0
+                || (watcher.is(LAGS) && matches!(watcher.watched, Watched::Cohort { .. }));
             let is_in_line = watcher.is(QUEUED | BLOCKED | BROKEN | ENDED);
             assert!(!has_bytes || is_in_line, "watcher {key:?} is forgotten");
         }
@@ -160,7 +162,7 @@ impl Watchers {
     /// event.
     pub fn largest_sent_lately(&self, key: WatcherKey) -> Option<usize> {
         let watcher = &self.watchers[key];
-        let is_translated = matches!(watcher.place, Place::Many(_));
+        let is_translated = matches!(watcher.watched, Watched::MultiJob(_));
         let selector = self.selector(watcher.filter.as_ref());
         let mut handles: Vec<(Handle, u64)> = Vec::new();
         let mut looks = LOOKS_MAX;
@@ -194,9 +196,9 @@ impl Watchers {
         let watcher = &self.watchers[key];
         let topic = |local: Slot<LocalTopic>| self.topics[local].topic.clone();
         let mut position = self.position(key);
-        let places = match &watcher.place {
-            Place::Nowhere => Vec::new(),
-            Place::Cohort { cohort, .. } => {
+        let places = match &watcher.watched {
+            Watched::Nothing => Vec::new(),
+            Watched::Cohort { cohort, .. } => {
                 let cohort = &self.cohorts[*cohort];
                 // What its filter lets through is marked when it comes.
                 let is_up_to_date = !watcher.is(LAGS) && !cohort.is_marked && !cohort.is_served;
@@ -209,7 +211,7 @@ impl Watchers {
                 }
                 vec![(topic(cohort.topic), index)]
             }
-            Place::Many(many) => many.places().map(|(local, index)| (topic(local), index)).collect(),
+            Watched::MultiJob(many) => many.places().map(|(local, index)| (topic(local), index)).collect(),
         };
         Description {
             places,

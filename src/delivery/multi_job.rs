@@ -11,11 +11,11 @@ use crate::delivery::cohort::LocalTopic;
 use crate::delivery::cursor::{Cursor, Missed, Portion, place_behind};
 use crate::delivery::filter::{Filter, Selector};
 use crate::delivery::merge::{Merge, Source};
-use crate::delivery::sink::Outlet;
+use crate::delivery::sink::Sink;
 use crate::delivery::start;
 use crate::delivery::subscription::Subscription;
 use crate::delivery::table::{Slot, Table};
-use crate::delivery::watcher::{LAGS, Place, WatcherKey};
+use crate::delivery::watcher::{LAGS, Watched, WatcherKey};
 use crate::delivery::watchers::Watchers;
 use crate::stream::dialect;
 use crate::stream::directory::DirectoryFull;
@@ -32,7 +32,7 @@ const READ_BYTES_OF_JOBS: usize = 64 << 10;
 const READ_BYTES_MIN: usize = 512;
 const MERGE_BYTES_MAX: usize = 256 << 10;
 
-pub struct Many {
+pub struct MultiJob {
     pub selector: Selector,
     subscriptions: Table<Subscription>,
     by_name: HashMap<ByName, Slot<Subscription>, RandomState>,
@@ -42,7 +42,7 @@ pub struct Many {
     passed: u64,
 }
 
-impl Many {
+impl MultiJob {
     /// All of every job's events with numbers up to the answer went out; `tail` where none is missing.
     pub fn position(&self, tail: u64) -> u64 {
         let waiting = self.subscriptions.iter().map(|(_, subscription)| subscription);
@@ -79,7 +79,7 @@ impl Watchers {
     pub fn watch_many(&mut self, key: WatcherKey, filter: Filter) {
         let filter = self.share(filter);
         let selector = self.selector(filter.as_ref());
-        let many = Many {
+        let many = MultiJob {
             selector,
             subscriptions: Table::new(),
             by_name: HashMap::default(),
@@ -87,21 +87,21 @@ impl Watchers {
             passed: 0,
         };
         let watcher = &mut self.watchers[key];
-        watcher.place = Place::Many(Box::new(many));
+        watcher.watched = Watched::MultiJob(Box::new(many));
         watcher.filter = filter;
         watcher.set(LAGS);
     }
 
-    fn many(&mut self, key: WatcherKey) -> &mut Many {
-        match &mut self.watchers[key].place {
-            Place::Many(many) => many,
+    fn many(&mut self, key: WatcherKey) -> &mut MultiJob {
+        match &mut self.watchers[key].watched {
+            Watched::MultiJob(many) => many,
             _ => panic!("the connection watches many jobs"),
         }
     }
 
     /// The subscription to a job, if there is one.
     fn subscription(&self, key: WatcherKey, job_id: &str) -> Option<Slot<Subscription>> {
-        let Place::Many(many) = &self.watchers[key].place else {
+        let Watched::MultiJob(many) = &self.watchers[key].watched else {
             return None;
         };
         many.by_name.get(job_id).copied()
@@ -110,8 +110,8 @@ impl Watchers {
     /// How many bytes of messages the connection may bring a turn: one that watches many jobs pays for each with each
     /// change of its filter, and the others have their turn in between.
     pub fn read_bytes_max(&self, key: WatcherKey) -> usize {
-        match &self.watchers[key].place {
-            Place::Many(many) => (READ_BYTES_OF_JOBS / (many.len() / 8).max(1)).max(READ_BYTES_MIN),
+        match &self.watchers[key].watched {
+            Watched::MultiJob(many) => (READ_BYTES_OF_JOBS / (many.len() / 8).max(1)).max(READ_BYTES_MIN),
             _ => usize::MAX,
         }
     }
@@ -161,7 +161,7 @@ impl Watchers {
         many.by_name.insert(ByName(topic), place);
         self.topics[local].many.push((key.slot, place));
         let now = self.now;
-        self.say(key, |out| {
+        self.enqueue_control(key, |out| {
             greet(newest, out);
             if let Some(gap) = &start.gap {
                 notice::gap(out, &now, gap, Some(job_id));
@@ -187,7 +187,7 @@ impl Watchers {
         true
     }
 
-    pub(super) fn leave_many(&mut self, many: Many) {
+    pub(super) fn leave_many(&mut self, many: MultiJob) {
         for (_, subscription) in many.subscriptions.iter() {
             self.let_go(subscription);
         }
@@ -197,7 +197,7 @@ impl Watchers {
         let holders = &mut self.topics[subscription.local].many;
         holders.swap_remove(subscription.holder as usize);
         if let Some(&(key, place)) = holders.get(subscription.holder as usize)
-            && let Place::Many(many) = &mut self.watchers[key].place
+            && let Watched::MultiJob(many) = &mut self.watchers[key].watched
         {
             many.subscriptions[place].holder = subscription.holder;
         }
@@ -226,7 +226,7 @@ impl Watchers {
 
     /// Wants something else from here on: from the same place in the one order for every job, kept events included.
     pub(super) fn select(&mut self, key: WatcherKey, selector: Selector) {
-        let Place::Many(many) = &mut self.watchers[key].place else { return };
+        let Watched::MultiJob(many) = &mut self.watchers[key].watched else { return };
         if many.selector == selector {
             return;
         }
@@ -242,13 +242,13 @@ impl Watchers {
         many.selector = selector;
         gaps.iter().for_each(|(gap, _)| self.count_gap(Some(gap)));
         let now = self.now;
-        self.say(key, |out| {
+        self.enqueue_control(key, |out| {
             gaps.iter().for_each(|(gap, topic)| notice::gap(out, &now, gap, Some(&topic.name)))
         });
     }
 
     /// Sends a portion: of the first past that is asked for, else of all marked jobs up to `tail`, merged by number.
-    pub(super) fn serve_many(&mut self, key: WatcherKey, tail: u64, outlet: &mut impl Outlet) {
+    pub(super) fn serve_many(&mut self, key: WatcherKey, tail: u64, sink: &mut impl Sink) {
         let mut merge = mem::take(&mut self.merge);
         let (tail, is_live) = self.gather_marked(key, tail, &mut merge);
         merge.merged.sort_unstable_by_key(|event| event.seq);
@@ -261,7 +261,7 @@ impl Watchers {
             merge.sources.iter().filter(|source| !source.is_all).map(|source| source.next.seq).min();
         let complete_to = complete_to.map_or(tail, |to| to.min(tail));
         let end = merge.merged.partition_point(|event| event.seq <= complete_to);
-        let sent = self.send_merged(key, &mut merge, end, outlet);
+        let sent = self.send_merged(key, &mut merge, end, sink);
         let passed_to = match merge.merged[..sent].last() {
             _ if sent == end => complete_to,
             Some(last) => last.seq,
@@ -336,7 +336,7 @@ impl Watchers {
             let gap = missed.gap(stands, GapReason::Overrun);
             if let Some(gap) = &gap {
                 let now = self.now;
-                self.say(key, |out| notice::gap(out, &now, gap, Some(&topic.name)));
+                self.enqueue_control(key, |out| notice::gap(out, &now, gap, Some(&topic.name)));
                 self.count_gap(Some(gap));
             }
             let subscription = &mut self.many(key).subscriptions[place];
@@ -356,7 +356,7 @@ impl Watchers {
     /// Finds out what a subscription waits for, and tells of it. Returns what the connection wants, the number to which
     /// the one order has come, and whether the subscription still searches for its place.
     fn find_out_many(&mut self, key: WatcherKey, place: Slot<Subscription>) -> (Selector, u64, bool) {
-        let Place::Many(many) = &mut self.watchers[key].place else {
+        let Watched::MultiJob(many) = &mut self.watchers[key].watched else {
             panic!("the connection watches many jobs");
         };
         let (selector, passed) = (many.selector.clone(), many.passed);
@@ -369,22 +369,16 @@ impl Watchers {
         let is_searching = subscription.is_searching();
         if let Some(gap) = gap {
             let (now, name) = (self.now, topic.name.clone());
-            self.say(key, |out| notice::gap(out, &now, &gap, Some(&name)));
+            self.enqueue_control(key, |out| notice::gap(out, &now, &gap, Some(&name)));
             self.count_gap(Some(&gap));
         }
         (selector, passed, is_searching)
     }
 
     /// Sends the first `end` events in order, as many as fit. Returns how many are on their way.
-    fn send_merged(
-        &mut self,
-        key: WatcherKey,
-        merge: &mut Merge,
-        end: usize,
-        outlet: &mut impl Outlet,
-    ) -> usize {
+    fn send_merged(&mut self, key: WatcherKey, merge: &mut Merge, end: usize, sink: &mut impl Sink) -> usize {
         // A gap that was just found goes first.
-        if end == 0 || !self.send_outbox(key, outlet) {
+        if end == 0 || !self.send_outbox(key, sink) {
             return 0;
         }
         let mut flat = mem::take(&mut self.flat);
@@ -400,7 +394,7 @@ impl Watchers {
         }
         self.sends += 1;
         self.effort += 1;
-        let taken = match outlet.write(key, &flat) {
+        let taken = match sink.write(key, &flat) {
             Ok(taken) => taken,
             Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {
                 if error.kind() == ErrorKind::WouldBlock {
@@ -429,7 +423,7 @@ impl Watchers {
             let dialect = batch.dialect(dialect::of_batch, |bytes| self.directory.add_dialect_bytes(bytes));
             let end = dialect.span(event.event..event.event + 1).end as u32;
             let rest = (merge.ends[sent] - taken) as u32;
-            self.say_rest(key, batch, end - rest..end, true);
+            self.enqueue_rest(key, batch, end - rest..end, true);
             sent += 1;
         }
         self.messages += sent as u64;

@@ -13,23 +13,23 @@ pub const AFLOAT_BYTES_MAX: usize = 64 << 20;
 
 /// How many bytes are on their way.
 #[derive(Clone, Default)]
-pub struct Afloat(Arc<AtomicUsize>);
+pub struct InFlightBudget(Arc<AtomicUsize>);
 
-pub struct Parcel {
+pub struct OwnedBody {
     bytes: Vec<u8>,
-    afloat: Afloat,
+    afloat: InFlightBudget,
 }
 
-impl Parcel {
+impl OwnedBody {
     /// None: too many bytes are on their way already.
-    pub fn new(bytes: Vec<u8>, afloat: &Afloat) -> Option<Self> {
+    pub fn new(bytes: Vec<u8>, afloat: &InFlightBudget) -> Option<Self> {
         let parcel = Self { bytes, afloat: afloat.clone() };
         let before = afloat.0.fetch_add(parcel.bytes.capacity(), Ordering::Relaxed);
         (before + parcel.bytes.capacity() <= AFLOAT_BYTES_MAX).then_some(parcel)
     }
 }
 
-impl Drop for Parcel {
+impl Drop for OwnedBody {
     fn drop(&mut self) {
         self.afloat.0.fetch_sub(self.bytes.capacity(), Ordering::Relaxed);
     }
@@ -38,7 +38,7 @@ impl Drop for Parcel {
 pub enum Body {
     /// It is part of the program.
     Static(&'static [u8]),
-    Made(Parcel),
+    Made(OwnedBody),
     /// Of a batch's frames.
     Frames(Arc<Batch>, Range<u32>),
     /// Of a batch's frames in the other dialect.
@@ -70,17 +70,17 @@ impl Deref for Body {
 
 #[cfg(test)]
 mod tests {
-    use super::{AFLOAT_BYTES_MAX, Afloat, Parcel};
+    use super::{AFLOAT_BYTES_MAX, InFlightBudget, OwnedBody};
 
     #[test]
     fn what_is_on_its_way_is_bounded_and_room_comes_back() {
-        let afloat = Afloat::default();
-        let half = || Parcel::new(Vec::with_capacity(AFLOAT_BYTES_MAX / 2), &afloat);
+        let afloat = InFlightBudget::default();
+        let half = || OwnedBody::new(Vec::with_capacity(AFLOAT_BYTES_MAX / 2), &afloat);
         let first = half().unwrap();
         let second = half().unwrap();
-        assert!(Parcel::new(vec![0], &afloat).is_none());
+        assert!(OwnedBody::new(vec![0], &afloat).is_none());
         drop(first);
-        assert!(Parcel::new(vec![0], &afloat).is_some());
+        assert!(OwnedBody::new(vec![0], &afloat).is_some());
         let third = half().unwrap();
         drop((second, third));
         assert_eq!(afloat.0.load(std::sync::atomic::Ordering::Relaxed), 0);

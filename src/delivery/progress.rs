@@ -38,7 +38,7 @@ impl Patience {
 
 /// One lagging watcher under review.
 #[derive(Clone, Copy, Debug)]
-pub struct Laggard {
+pub struct SlowConsumer {
     pub key: WatcherKey,
     /// Bytes that its peer has acknowledged.
     taken: u64,
@@ -71,7 +71,7 @@ pub enum Progress {
     Stalled,
 }
 
-impl Laggard {
+impl SlowConsumer {
     /// `has_read`: that is known from before.
     pub fn new(key: WatcherKey, taken: u64, now_millis: u64, has_read: bool) -> Self {
         Self {
@@ -135,7 +135,7 @@ impl Laggard {
 mod tests {
     use std::time::Duration;
 
-    use super::{Laggard, Patience, Progress};
+    use super::{Patience, Progress, SlowConsumer};
     use crate::delivery::watcher::WatcherKey;
 
     fn key() -> WatcherKey {
@@ -146,7 +146,7 @@ mod tests {
     fn a_watcher_that_takes_nothing_is_stalled_after_its_time_and_not_for_one_late_check() {
         let patience = Patience::new(Duration::from_secs(8));
         assert_eq!((patience.check_millis, patience.idle_checks_max), (1000, 8));
-        let mut laggard = Laggard::new(key(), 500, 0, false);
+        let mut laggard = SlowConsumer::new(key(), 500, 0, false);
         assert_eq!(laggard.check(500, 60_000, patience), Progress::Pauses, "the process was stopped");
         for check in 2..8 {
             assert_eq!(laggard.check(500, 60_000 + check, patience), Progress::Pauses);
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn publishers_wait_for_those_who_read_and_not_for_a_trickle() {
         let patience = Patience::new(Duration::from_secs(30));
-        let mut laggard = Laggard::new(key(), 0, 0, false);
+        let mut laggard = SlowConsumer::new(key(), 0, 0, false);
         assert!(laggard.is_reading(3_000) && !laggard.is_reading(3_001));
         for second in 1..=20 {
             laggard.check(second * 100_000, second * 1000, patience);
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn who_takes_no_more_than_kernels_hold_has_not_read() {
-        let mut laggard = Laggard::new(key(), 60_000, 1_000, false);
+        let mut laggard = SlowConsumer::new(key(), 60_000, 1_000, false);
         // What was on its way arrives.
         laggard.probe(90_000, 1_050);
         laggard.probe(120_000, 1_500);
@@ -185,7 +185,7 @@ mod tests {
         }
         laggard.probe(120_001, 20_000);
         assert!(laggard.has_read());
-        assert!(Laggard::new(key(), 2 << 20, 0, false).has_read(), "it kept up until now");
-        assert!(Laggard::new(key(), 5, 0, true).has_read());
+        assert!(SlowConsumer::new(key(), 2 << 20, 0, false).has_read(), "it kept up until now");
+        assert!(SlowConsumer::new(key(), 5, 0, true).has_read());
     }
 }

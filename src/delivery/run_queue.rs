@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 #[derive(Debug)]
-pub struct Line<K> {
+pub struct RunQueue<K> {
     /// Marked, nothing sent yet; first in first out.
     new: VecDeque<K>,
     /// Served in part, or marked again while they were being served; first in first out.
@@ -16,13 +16,13 @@ pub struct Line<K> {
     until: u64,
 }
 
-impl<K> Default for Line<K> {
+impl<K> Default for RunQueue<K> {
     fn default() -> Self {
         Self { new: VecDeque::new(), begun: VecDeque::new(), until: 0 }
     }
 }
 
-impl<K> Line<K> {
+impl<K> RunQueue<K> {
     pub fn is_empty(&self) -> bool {
         self.new.is_empty() && self.begun.is_empty()
     }
@@ -49,10 +49,10 @@ impl<K> Line<K> {
 
 #[cfg(test)]
 mod tests {
-    use super::Line;
+    use super::RunQueue;
 
-    fn line(begun: &[u32], new: &[u32]) -> Line<u32> {
-        let mut line = Line::default();
+    fn line(begun: &[u32], new: &[u32]) -> RunQueue<u32> {
+        let mut line = RunQueue::default();
         begun.iter().for_each(|&cohort| line.push_begun(cohort));
         new.iter().for_each(|&cohort| line.push_new(cohort));
         line

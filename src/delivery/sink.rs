@@ -6,13 +6,13 @@ use std::io::{self, IoSlice};
 use crate::delivery::watcher::WatcherKey;
 use crate::stream::link::Arrival;
 
-pub trait Outlet {
+pub trait Sink {
     /// Writes to a watcher's socket without blocking; may take less than all.
     fn write(&mut self, watcher: WatcherKey, bytes: &[u8]) -> io::Result<usize>;
 
     fn write_vectored(&mut self, watcher: WatcherKey, slices: &[IoSlice<'_>]) -> io::Result<usize>;
 
-    /// Puts `bytes` bytes where [`Outlet::write_staged`] takes them from without copying them once per socket.
+    /// Puts `bytes` bytes where [`Sink::write_staged`] takes them from without copying them once per socket.
     /// False: it can't, they have to be written.
     fn stage(&mut self, slices: &[IoSlice<'_>], bytes: usize) -> bool;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::delivery::cohort::Cohort;
 use crate::delivery::cursor::Cursor;
 use crate::delivery::filter::Filter;
-use crate::delivery::multi_job::Many;
+use crate::delivery::multi_job::MultiJob;
 use crate::delivery::owned_body::Body;
 use crate::delivery::table::{Entry, Key, Slot};
 
@@ -74,13 +74,13 @@ impl Outbox {
 }
 
 /// What a connection watches.
-pub enum Place {
+pub enum Watched {
     /// Nothing: its request is still coming in, or it is on its way out.
-    Nowhere,
+    Nothing,
     /// One topic, together with others that want the same of it.
     Cohort { cohort: Slot<Cohort>, member: u32 },
     /// Any number of jobs.
-    Many(Box<Many>),
+    MultiJob(Box<MultiJob>),
 }
 
 /// The socket is full: nothing is written until it says that it has room.
@@ -106,7 +106,7 @@ pub const READS: u16 = 256;
 pub type WatcherKey = Key<Watcher>;
 
 pub struct Watcher {
-    pub place: Place,
+    pub watched: Watched,
     pub cursor: Cursor,
     pub outbox: Option<Box<Outbox>>,
     pub filter: Option<Arc<Filter>>,
@@ -126,7 +126,7 @@ impl Watcher {
     /// Watches nothing yet.
     pub fn new(generation: u32) -> Self {
         Self {
-            place: Place::Nowhere,
+            watched: Watched::Nothing,
             cursor: Cursor::default(),
             outbox: None,
             filter: None,

@@ -7,16 +7,16 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 
 use crate::delivery::cohort::{Cohort, CohortKey, LocalTopic};
-use crate::delivery::copy_or_sendfile::Ways;
+use crate::delivery::copy_or_sendfile::SendMethods;
 use crate::delivery::cursor::Gathered;
 use crate::delivery::filter::{Filter, Selector};
 use crate::delivery::merge::Merge;
 use crate::delivery::owned_body::Body;
-use crate::delivery::run_queue::Line;
+use crate::delivery::run_queue::RunQueue;
 use crate::delivery::start::{self, Pending};
 use crate::delivery::table::{Slot, Table};
 use crate::delivery::watcher::{
-    BLOCKED, ENDING, LAGS, Outbox, PENDING, Place, QUEUED, REVIEWED, Watcher, WatcherKey,
+    BLOCKED, ENDING, LAGS, Outbox, PENDING, QUEUED, REVIEWED, Watched, Watcher, WatcherKey,
 };
 use crate::event::METRICS_BIT;
 use crate::metrics::RESULTS;
@@ -35,7 +35,7 @@ const SPARE_OUTBOX_BYTES_MAX: usize = 4 << 10;
 const REST_SHARE: usize = 4;
 
 /// What a new watcher of one topic asks for.
-pub struct Wish<'a> {
+pub struct WatchRequest<'a> {
     pub kind: TopicKind,
     pub name: &'a str,
     pub filter: Filter,
@@ -51,7 +51,7 @@ pub struct Watchers {
     /// Slot of a topic to its place in `topics`.
     pub(super) by_slot: Vec<Option<Slot<LocalTopic>>>,
     /// Marked cohorts.
-    pub(super) line: Line<CohortKey>,
+    pub(super) line: RunQueue<CohortKey>,
     /// Watchers to be served one by one.
     pub(super) queue: VecDeque<WatcherKey>,
     /// The newest number that is delivered. Never older than a batch that was marked.
@@ -66,7 +66,7 @@ pub struct Watchers {
     pub(super) pending: HashMap<WatcherKey, Pending, RandomState>,
     pub(super) gathered: Gathered,
     pub(super) flat: Vec<u8>,
-    pub(super) ways: Ways,
+    pub(super) ways: SendMethods,
     pub(super) merge: Merge,
     /// The usual filter of those whose tokens lack `debug`, one for all: it costs a connection nothing.
     without_breakpoints: Arc<Filter>,
@@ -103,7 +103,7 @@ impl Watchers {
             cohorts: Table::new(),
             topics: Table::new(),
             by_slot: Vec::new(),
-            line: Line::default(),
+            line: RunQueue::default(),
             queue: VecDeque::new(),
             tail,
             arrived: tail,
@@ -112,7 +112,7 @@ impl Watchers {
             pending: HashMap::default(),
             gathered: Gathered::default(),
             flat: Vec::new(),
-            ways: Ways::default(),
+            ways: SendMethods::default(),
             merge: Merge::default(),
             without_breakpoints: Arc::new(Filter::all(false, false).without_breakpoints()),
             sends: 0,
@@ -152,7 +152,7 @@ impl Watchers {
     }
 
     /// Writes control bytes behind what already waits for this watcher, before all further events.
-    pub fn say(&mut self, key: WatcherKey, write: impl FnOnce(&mut Vec<u8>)) {
+    pub fn enqueue_control(&mut self, key: WatcherKey, write: impl FnOnce(&mut Vec<u8>)) {
         let outbox = self.outbox(key);
         debug_assert!(!outbox.has_body(), "nothing is said behind an answer's body");
         write(&mut outbox.bytes);
@@ -161,7 +161,7 @@ impl Watchers {
 
     /// The rest of a frame goes out next; nothing waits yet. A large one stays where it is, as long as that is not mostly
     /// something else: one batch for all that stopped in it. Of a small one there is a copy, and the batch is let go.
-    pub(super) fn say_rest(
+    pub(super) fn enqueue_rest(
         &mut self,
         key: WatcherKey,
         batch: &Arc<Batch>,
@@ -248,11 +248,11 @@ impl Watchers {
     pub fn watch(
         &mut self,
         key: WatcherKey,
-        wish: Wish<'_>,
+        wish: WatchRequest<'_>,
         published: impl FnOnce() -> u64,
         greet: impl FnOnce(&Topic, u64, bool, &mut Vec<u8>),
     ) -> Result<u64, DirectoryFull> {
-        let Wish { kind, name, filter, since } = wish;
+        let WatchRequest { kind, name, filter, since } = wish;
         let topic = self.directory.watch(kind, name)?;
         let local = self.local(&topic);
         topic.set_interest(self.shard);
@@ -275,7 +275,7 @@ impl Watchers {
         let is_metrics_wanted = selector.mask >> METRICS_BIT & 1 == 1;
         self.join(key, local, selector);
         let now = self.now;
-        self.say(key, |out| {
+        self.enqueue_control(key, |out| {
             greet(&topic, newest, is_metrics_wanted, out);
             tell(&now, start.gap.as_ref(), &start.kept, out);
         });
@@ -297,20 +297,20 @@ impl Watchers {
     }
 
     /// Changes what a watcher wants, from the next event on; the confirmation is already in the outbox.
-    /// The caller has [`Watchers::settle`]d it, so that it stands where the change takes effect.
+    /// The caller has [`Watchers::flush_one`]d it, so that it stands where the change takes effect.
     pub fn set_filter(&mut self, key: WatcherKey, filter: Filter) {
         let filter = self.share(filter);
-        match self.watchers[key].place {
-            Place::Nowhere => {}
-            Place::Many(_) => {
+        match self.watchers[key].watched {
+            Watched::Nothing => {}
+            Watched::MultiJob(_) => {
                 let selector = self.selector(filter.as_ref());
                 self.watchers[key].filter = filter;
                 self.select(key, selector);
             }
-            Place::Cohort { cohort, .. } => {
+            Watched::Cohort { cohort, .. } => {
                 let local = self.cohorts[cohort].topic;
                 let selector = self.selector(filter.as_ref());
-                self.stand_alone(key);
+                self.detach(key);
                 self.leave_cohort(key);
                 self.watchers[key].filter = filter;
                 self.join(key, local, selector);
@@ -336,7 +336,7 @@ impl Watchers {
 
     /// The selector in force for a watcher of one topic, and the topic.
     pub(super) fn wanted(&self, key: WatcherKey) -> (Selector, Arc<Topic>) {
-        let Place::Cohort { cohort, .. } = self.watchers[key].place else {
+        let Watched::Cohort { cohort, .. } = self.watchers[key].watched else {
             panic!("only a watcher of one topic has a cohort");
         };
         let cohort = &self.cohorts[cohort];
@@ -375,18 +375,18 @@ impl Watchers {
             cohort
         });
         let members = &mut self.cohorts[cohort].members;
-        self.watchers[key].place = Place::Cohort { cohort, member: members.len() as u32 };
+        self.watchers[key].watched = Watched::Cohort { cohort, member: members.len() as u32 };
         members.push(key.slot);
     }
 
     /// Takes a watcher out of whatever it watches.
     fn leave(&mut self, key: WatcherKey) {
-        match std::mem::replace(&mut self.watchers[key].place, Place::Nowhere) {
-            Place::Nowhere => {}
-            Place::Many(many) => self.leave_many(*many),
-            place @ Place::Cohort { cohort, .. } => {
+        match std::mem::replace(&mut self.watchers[key].watched, Watched::Nothing) {
+            Watched::Nothing => {}
+            Watched::MultiJob(many) => self.leave_many(*many),
+            place @ Watched::Cohort { cohort, .. } => {
                 let local = self.cohorts[cohort].topic;
-                self.watchers[key].place = place;
+                self.watchers[key].watched = place;
                 self.leave_cohort(key);
                 self.release(local);
             }
@@ -395,14 +395,15 @@ impl Watchers {
 
     pub(super) fn leave_cohort(&mut self, key: WatcherKey) {
         let watcher = &mut self.watchers[key];
-        let Place::Cohort { cohort: at, member } = std::mem::replace(&mut watcher.place, Place::Nowhere)
+        let Watched::Cohort { cohort: at, member } =
+            std::mem::replace(&mut watcher.watched, Watched::Nothing)
         else {
             panic!("the watcher is in a cohort");
         };
         let cohort = &mut self.cohorts[at];
         cohort.members.swap_remove(member as usize);
         if let Some(&moved) = cohort.members.get(member as usize) {
-            self.watchers[moved].place = Place::Cohort { cohort: at, member };
+            self.watchers[moved].watched = Watched::Cohort { cohort: at, member };
             // The last member has moved to the front, perhaps before it was served: once more around.
             if cohort.is_served {
                 cohort.is_marked = true;
@@ -416,9 +417,9 @@ impl Watchers {
     }
 
     /// The watcher stands at its own cursor from now on, not where its cohort stands.
-    pub(super) fn stand_alone(&mut self, key: WatcherKey) {
+    pub(super) fn detach(&mut self, key: WatcherKey) {
         let watcher = &mut self.watchers[key];
-        if let Place::Cohort { cohort, .. } = watcher.place
+        if let Watched::Cohort { cohort, .. } = watcher.watched
             && !watcher.is(LAGS)
         {
             watcher.cursor = watcher.cursor.max(self.cohorts[cohort].start);

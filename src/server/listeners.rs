@@ -13,7 +13,7 @@ use crate::net::listen::inherited::Passed;
 use crate::net::listen::listener;
 use crate::server::claim::Claim;
 
-pub struct Bound {
+pub struct Listeners {
     /// Each, and whether it outlives the daemon.
     pub sockets: Vec<(mio::net::TcpListener, bool)>,
     pub admin: Option<TcpListener>,
@@ -31,7 +31,7 @@ pub struct Leftover {
     private: Option<PathBuf>,
 }
 
-impl Bound {
+impl Listeners {
     /// # Errors
     /// What cannot be bound, and why; nothing is left behind.
     pub fn new(config: &Config) -> io::Result<Self> {

@@ -31,23 +31,23 @@ use crate::metrics::Counters;
 use crate::net::clock::{self, Clock};
 use crate::net::host::auth_files;
 use crate::net::host::service_manager;
-use crate::net::host::state_dir::Remains;
-use crate::net::ingest::dedupe::Accounts;
+use crate::net::host::state_dir::FinalState;
+use crate::net::ingest::dedupe::Dedupe;
 use crate::net::ingest::{self, Ingest, IngestParts};
 use crate::net::listen::certificate::{self, Certificate};
-use crate::net::listen::listener::{Door, DoorLimits, Listener};
+use crate::net::listen::listener::{Admission, AdmissionLimits, Listener};
 use crate::net::report::admin::Admin;
-use crate::net::report::liveness::Pulse;
-use crate::net::report::{self, Clerk, Order};
-use crate::net::shard::handle::{Command, ShardHandle, Terms};
+use crate::net::report::liveness::Liveness;
+use crate::net::report::{self, Inquiry, Reporter};
+use crate::net::shard::handle::{Command, LiveConfig, ShardHandle};
 use crate::net::shard::{self, IngestWaker, Shard, ShardParts};
-use crate::session::limits::Policy;
+use crate::session::limits::SessionLimits;
 use crate::stream::directory::Directory;
 use crate::stream::link::{Link, link};
 use crate::stream::sequencer::{Limits, Sequencer};
 use crate::tick::ticks;
-use listeners::{Bound, Leftover};
-use persistence::{Keeping, Legacy};
+use listeners::{Leftover, Listeners};
+use persistence::{Persistence, PreviousRun};
 
 pub use start_error::StartError;
 
@@ -64,13 +64,13 @@ pub struct Server {
     ingest: PathBuf,
     leftover: Leftover,
     shards: Vec<ShardHandle>,
-    door: Arc<Door>,
-    terms: Arc<Mutex<Arc<Terms>>>,
+    admission: Arc<Admission>,
+    live_config: Arc<Mutex<Arc<LiveConfig>>>,
     is_ingest_stopping: Arc<AtomicBool>,
     ingest_waker: Arc<IngestWaker>,
     is_admin_stopping: Arc<AtomicBool>,
     drain_seconds: Duration,
-    keeping: Keeping,
+    persistence: Persistence,
     threads: Mutex<Threads>,
     begins_draining: Condvar,
     pub counters: Arc<Counters>,
@@ -80,7 +80,7 @@ type Handle<T> = JoinHandle<io::Result<T>>;
 
 #[derive(Default)]
 struct Threads {
-    ingest: Option<Handle<Remains>>,
+    ingest: Option<Handle<FinalState>>,
     mark: Option<Handle<()>>,
     shards: Vec<Handle<()>>,
     admin: Option<Handle<()>>,
@@ -91,10 +91,10 @@ struct Threads {
 struct Common {
     directory: Arc<Directory>,
     counters: Arc<Counters>,
-    door: Arc<Door>,
-    terms: Arc<Mutex<Arc<Terms>>>,
+    admission: Arc<Admission>,
+    live_config: Arc<Mutex<Arc<LiveConfig>>>,
     ingest_waker: Arc<IngestWaker>,
-    orders: (Sender<Order>, Receiver<Order>),
+    inquiries: (Sender<Inquiry>, Receiver<Inquiry>),
     clock: Clock,
 }
 
@@ -103,36 +103,37 @@ impl Server {
     ///
     /// # Errors
     /// What could not be bound or started, and why; nothing is left behind.
-    pub fn start(config: Config, terms: Terms) -> Result<Server, StartError> {
+    pub fn start(config: Config, live_config: LiveConfig) -> Result<Server, StartError> {
         raise_file_limit()?;
-        let keeping = Keeping::open(&config)?;
-        let legacy = keeping.begin();
-        let bound = Bound::new(&config).inspect_err(|_| keeping.cancel())?;
+        let persistence = Persistence::open(&config)?;
+        let legacy = persistence.begin();
+        let bound = Listeners::new(&config).inspect_err(|_| persistence.cancel())?;
         let leftover = bound.leftover.clone();
-        let server = Self::run(&config, terms, bound, keeping.clone(), legacy).inspect_err(|_| {
-            leftover.remove();
-            keeping.cancel();
-        })?;
-        server.counters.tell_of_state(keeping.has_failed);
+        let server =
+            Self::run(&config, live_config, bound, persistence.clone(), legacy).inspect_err(|_| {
+                leftover.remove();
+                persistence.cancel();
+            })?;
+        server.counters.tell_of_state(persistence.has_failed);
         server.tell_of_certificate();
         Ok(server)
     }
 
     fn run(
         config: &Config,
-        terms: Terms,
-        bound: Bound,
-        keeping: Keeping,
-        legacy: Legacy,
+        live_config: LiveConfig,
+        bound: Listeners,
+        persistence: Persistence,
+        legacy: PreviousRun,
     ) -> io::Result<Server> {
-        let Bound { sockets, admin, feed, ingest, leftover } = bound;
+        let Listeners { sockets, admin, feed, ingest, leftover } = bound;
         let listening = sockets.iter().map(|(socket, _)| socket.local_addr()).collect::<io::Result<_>>()?;
         let admin_address = admin.as_ref().map(TcpListener::local_addr).transpose()?;
         let poll = Poll::new()?;
-        let common = Common::new(config, terms, &legacy, &poll)?;
+        let common = Common::new(config, live_config, &legacy, &poll)?;
         let (mut parts, handles, links) = shard_parts(config, &common)?;
-        parts[0].listener = Some(Listener::new(sockets, handles.clone(), common.door.clone()));
-        let (mark, mark_requests) = legacy.mark(&keeping);
+        parts[0].listener = Some(Listener::new(sockets, handles.clone(), common.admission.clone()));
+        let (mark, mark_requests) = legacy.mark(&persistence);
         let (sequencer, accounts, clock) = take_over(legacy, &common, &links, config);
         let is_ingest_stopping = Arc::new(AtomicBool::new(false));
         let pulse = common.pulse(&handles);
@@ -161,7 +162,7 @@ impl Server {
             threads.shards.push(spawn(format!("shard-{index}"), move || shard.run())?);
         }
         threads.shards.push(common.start_clerk(&handles, config)?);
-        threads.mark = keeping.start(mark_requests)?;
+        threads.mark = persistence.start(mark_requests)?;
         threads.ingest = Some(spawn("ingest".to_owned(), move || ingest_thread.run())?);
         if let Some(listener) = admin {
             let admin = common.admin(listener, &handles, config, &is_admin_stopping)?;
@@ -174,13 +175,13 @@ impl Server {
             ingest,
             leftover,
             shards: handles,
-            door: common.door,
-            terms: common.terms,
+            admission: common.admission,
+            live_config: common.live_config,
             is_ingest_stopping,
             ingest_waker: common.ingest_waker,
             is_admin_stopping,
             drain_seconds: config.drain_seconds,
-            keeping,
+            persistence,
             threads: Mutex::new(threads),
             begins_draining: Condvar::new(),
             counters: common.counters,
@@ -192,12 +193,13 @@ impl Server {
     }
 
     fn tell_of_certificate(&self) {
-        let until = self.terms.lock().certificate.map_or(0, |certificate| certificate.good_until.as_second());
+        let until =
+            self.live_config.lock().certificate.map_or(0, |certificate| certificate.good_until.as_second());
         self.counters.certificate_until.set(until.max(0) as u64);
     }
 
     fn speaks_tls(&self) -> bool {
-        self.terms.lock().tls.is_some()
+        self.live_config.lock().tls.is_some()
     }
 
     /// `wss` or `ws`.
@@ -219,25 +221,25 @@ impl Server {
     /// # Errors
     /// What is wrong with such a file; then nothing has changed.
     pub fn reload(&self, config: &Config) -> io::Result<Vec<String>> {
-        let terms = Arc::new(terms(config)?);
-        if terms.tls.is_some() != self.speaks_tls() {
+        let live_config = Arc::new(live_config(config)?);
+        if live_config.tls.is_some() != self.speaks_tls() {
             // The ready lines have told everybody how to come.
             let message = "TLS is switched on or off by a restart only (tls_certificate_file, tls_key_file)";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
-        let before = std::mem::replace(&mut *self.terms.lock(), terms.clone());
+        let before = std::mem::replace(&mut *self.live_config.lock(), live_config.clone());
         self.tell_of_certificate();
-        self.door.set_limits(door_limits(config));
+        self.admission.set_limits(door_limits(config));
         self.ingest_waker.publishers_max.store(config.publishers_max, Ordering::Relaxed);
         for shard in &self.shards {
-            shard.send(Command::Renew(terms.clone()));
+            shard.send(Command::Renew(live_config.clone()));
         }
-        Ok(reload::describe(config, &before, &terms))
+        Ok(reload::describe(config, &before, &live_config))
     }
 
     /// Begins to end: no new connections, no more lines, what was numbered is served, goodbye is said.
     pub fn drain(&self) {
-        self.door.drain();
+        self.admission.drain();
         self.threads.lock().drain_began.get_or_insert_with(Instant::now);
         self.begins_draining.notify_all();
     }
@@ -261,13 +263,13 @@ impl Server {
         let remains = join(ingest.expect("the daemon is waited for once"))?;
         // The next daemon may take the feed while this one serves what it has.
         self.leftover.remove();
-        let connections = self.door.connections();
+        let connections = self.admission.connections();
         let goodbye = GOODBYE.min(self.drain_seconds / 2);
         for shard in &self.shards {
             let serve = self.drain_seconds - goodbye;
             shard.send(Command::Drain { serve, linger: goodbye, connections, of: self.shards.len() });
         }
-        let saved = self.keeping.save(remains, mark, began, self.drain_seconds)?;
+        let saved = self.persistence.save(remains, mark, began, self.drain_seconds)?;
         let mut result = Ok(());
         for shard in shards {
             result = result.and(join(shard));
@@ -278,34 +280,34 @@ impl Server {
             let _ = std::net::TcpStream::connect_timeout(&address, GOODBYE);
             result = result.and(join(admin));
         }
-        let saved = self.keeping.await_saved(&saved, began + self.drain_seconds);
+        let saved = self.persistence.await_saved(&saved, began + self.drain_seconds);
         result.and(saved)
     }
 }
 
 impl Common {
-    fn new(config: &Config, terms: Terms, legacy: &Legacy, poll: &Poll) -> io::Result<Self> {
+    fn new(config: &Config, live_config: LiveConfig, legacy: &PreviousRun, poll: &Poll) -> io::Result<Self> {
         Ok(Self {
             directory: Arc::new(legacy.directory(config.topics_max)),
             counters: Arc::new(Counters::new(config.shards)),
-            door: Arc::new(Door::new(door_limits(config))),
-            terms: Arc::new(Mutex::new(Arc::new(terms))),
+            admission: Arc::new(Admission::new(door_limits(config))),
+            live_config: Arc::new(Mutex::new(Arc::new(live_config))),
             ingest_waker: Arc::new(IngestWaker::new(
                 Waker::new(poll.registry(), ingest::WAKER)?,
                 config.publishers_max,
             )),
-            orders: report::orders(),
+            inquiries: report::inquiries(),
             clock: Clock::new(),
         })
     }
 
     /// It ends once no shard is left that could ask.
     fn start_clerk(&self, shards: &[ShardHandle], config: &Config) -> io::Result<JoinHandle<io::Result<()>>> {
-        let clerk = Clerk {
-            orders: self.orders.1.clone(),
+        let clerk = Reporter {
+            inquiries: self.inquiries.1.clone(),
             shards: shards.to_vec(),
             ingest: self.ingest_waker.clone(),
-            door: self.door.clone(),
+            admission: self.admission.clone(),
             directory: self.directory.clone(),
             counters: self.counters.clone(),
             history_bytes_max: config.history_bytes,
@@ -314,12 +316,12 @@ impl Common {
         spawn("clerk".to_owned(), move || clerk.run())
     }
 
-    fn pulse(&self, shards: &[ShardHandle]) -> Pulse {
-        Pulse {
+    fn pulse(&self, shards: &[ShardHandle]) -> Liveness {
+        Liveness {
             shards: shards.to_vec(),
             ingest: self.ingest_waker.clone(),
             counters: self.counters.clone(),
-            door: self.door.clone(),
+            admission: self.admission.clone(),
         }
     }
 
@@ -334,7 +336,7 @@ impl Common {
             is_open: listener.local_addr()?.ip().to_canonical().is_loopback(),
             listener,
             pulse: self.pulse(shards),
-            terms: self.terms.clone(),
+            live_config: self.live_config.clone(),
             directory: self.directory.clone(),
             history_bytes_max: config.history_bytes,
             clock: self.clock,
@@ -349,7 +351,7 @@ type Shards = (Vec<ShardParts>, Vec<ShardHandle>, Vec<Arc<Link>>);
 
 fn shard_parts(config: &Config, common: &Common) -> io::Result<Shards> {
     let mut shards: Shards = Default::default();
-    let terms = common.terms.lock().clone();
+    let live_config = common.live_config.lock().clone();
     for index in 0..config.shards {
         let poll = Poll::new()?;
         let (handle, commands) = ShardHandle::new(shard::waker(&poll)?);
@@ -359,11 +361,11 @@ fn shard_parts(config: &Config, common: &Common) -> io::Result<Shards> {
             poll,
             inlet,
             commands,
-            orders: common.orders.0.clone(),
+            inquiries: common.inquiries.0.clone(),
             directory: common.directory.clone(),
-            door: common.door.clone(),
+            admission: common.admission.clone(),
             counters: common.counters.clone(),
-            terms: terms.clone(),
+            live_config: live_config.clone(),
             overrun: config.overrun,
             ingest: common.ingest_waker.clone(),
             clock: common.clock,
@@ -379,24 +381,24 @@ fn shard_parts(config: &Config, common: &Common) -> io::Result<Shards> {
 
 /// What the ingest thread begins with, and the clock that the times in it are of.
 fn take_over(
-    legacy: Legacy,
+    legacy: PreviousRun,
     common: &Common,
     links: &[Arc<Link>],
     config: &Config,
-) -> (Sequencer, Accounts, Clock) {
+) -> (Sequencer, Dedupe, Clock) {
     let mut sequencer = Sequencer::new(common.directory.clone(), links.to_vec(), limits(config));
     let clock = common.clock.with_past();
-    let mut accounts = Accounts::default();
+    let mut accounts = Dedupe::default();
     if let Some(restored) = legacy.restored {
         let now = clock.read().now;
-        accounts = Accounts::restored(restored.publishers(now.unix_micros), now.millis);
+        accounts = Dedupe::restored(restored.publishers(now.unix_micros), now.millis);
         sequencer.restore(restored, now);
     }
     (sequencer, accounts, clock)
 }
 
 /// Where the service manager wants signs of life.
-fn start_watchdog(pulse: Pulse) -> io::Result<()> {
+fn start_watchdog(pulse: Liveness) -> io::Result<()> {
     if let Some(patience) = service_manager::patience() {
         spawn("watchdog".to_owned(), move || service_manager::watch_over(&pulse, patience))?;
     }
@@ -434,9 +436,9 @@ fn tls(config: &Config) -> io::Result<Option<(Arc<ServerConfig>, Certificate)>> 
 ///
 /// # Errors
 /// What is wrong with one of the files.
-pub fn terms(config: &Config) -> io::Result<Terms> {
-    let policy = Policy {
-        messages: Policy::message_limits(config.message_bytes_max),
+pub fn live_config(config: &Config) -> io::Result<LiveConfig> {
+    let limits = SessionLimits {
+        messages: SessionLimits::message_limits(config.message_bytes_max),
         head_bytes_max: config.request_head_bytes_max,
         messages_per_second: config.messages_per_second as u32,
         messages_burst: config.messages_burst() as u32,
@@ -446,9 +448,9 @@ pub fn terms(config: &Config) -> io::Result<Terms> {
         handshake: ticks(config.handshake_seconds),
     };
     let (tls, certificate) = tls(config)?.unzip();
-    Ok(Terms {
+    Ok(LiveConfig {
         auth: auth_files::read(config)?,
-        policy,
+        limits,
         patience: Patience::new(config.stalled_seconds),
         allowed_origins: config.allowed_origins.clone(),
         hosts: Hosts::new(&config.allowed_hosts, &config.allowed_origins),
@@ -479,7 +481,7 @@ fn raise_file_limit() -> io::Result<()> {
 }
 
 /// How many connections there may be: as many as are wanted and as there are files for.
-fn door_limits(config: &Config) -> DoorLimits {
+fn door_limits(config: &Config) -> AdmissionLimits {
     let wanted = if config.connections_max == 0 { usize::MAX } else { config.connections_max };
     let mut connections_max = wanted;
     if let Some(files) = getrlimit(Resource::Nofile).current {
@@ -493,5 +495,5 @@ fn door_limits(config: &Config) -> DoorLimits {
         connections_max: config.connections_per_address_max,
         handshakes_per_second: config.handshakes_per_second as u32,
     };
-    DoorLimits { connections_max, of_address }
+    AdmissionLimits { connections_max, of_address }
 }

@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, bounded};
 use super::{Handle, join, spawn};
 use crate::config::Config;
 use crate::net::clock;
-use crate::net::host::state_dir::{Mark, Remains, StateDir, Unusable, keep_mark, mark_ahead_of};
+use crate::net::host::state_dir::{FinalState, NumberMark, StateDir, Unusable, keep_mark, mark_ahead_of};
 use crate::stream::directory::Directory;
 use crate::stream::sequencer::{SEQ_MAX, SEQ_MIN};
 use crate::stream::snapshot::{Restored, Saver};
@@ -19,20 +19,20 @@ use crate::stream::snapshot::{Restored, Saver};
 const RESERVE_MAX: Duration = Duration::from_secs(2);
 
 #[derive(Clone)]
-pub struct Keeping {
+pub struct Persistence {
     dir: Option<Arc<StateDir>>,
     /// The directory could not be read or written.
     pub has_failed: Arc<AtomicBool>,
 }
 
 /// What the run before left.
-pub struct Legacy {
+pub struct PreviousRun {
     pub restored: Option<Restored>,
     /// The number before the first of this run.
     pub run_start: u64,
 }
 
-impl Keeping {
+impl Persistence {
     /// # Errors
     /// The directory is not to be used.
     pub fn open(config: &Config) -> Result<Self, Unusable> {
@@ -43,12 +43,12 @@ impl Keeping {
     }
 
     /// Reads what is there, and decides where the numbers of this run begin.
-    pub fn begin(&self) -> Legacy {
+    pub fn begin(&self) -> PreviousRun {
         let restored = self.dir.as_ref().and_then(|dir| dir.take_snapshot());
         let mark = self.dir.as_ref().map_or(0, |dir| dir.mark());
         let before = restored.as_ref().map_or(0, Restored::seq).max(mark);
         let run_start = before.max(clock::unix_micros() as u64).clamp(SEQ_MIN, SEQ_MAX - 1);
-        Legacy { restored, run_start }
+        PreviousRun { restored, run_start }
     }
 
     /// From now on there is a run that what was read belongs to. The mark is kept ahead of its numbers by a thread of
@@ -72,7 +72,7 @@ impl Keeping {
     /// written. What comes says how it went.
     pub fn save(
         &self,
-        remains: Remains,
+        remains: FinalState,
         marks: Option<Handle<()>>,
         began: Instant,
         limit: Duration,
@@ -91,7 +91,7 @@ impl Keeping {
         Ok(outcome)
     }
 
-    /// Waits for [`Keeping::save`] to be done, at most until the end of the time to drain.
+    /// Waits for [`Persistence::save`] to be done, at most until the end of the time to drain.
     ///
     /// # Errors
     /// It is not: what was asked for is lost.
@@ -106,7 +106,7 @@ impl Keeping {
     }
 }
 
-impl Legacy {
+impl PreviousRun {
     pub fn directory(&self, topics_max: usize) -> Directory {
         match &self.restored {
             None => Directory::new(self.run_start, topics_max),
@@ -115,12 +115,12 @@ impl Legacy {
     }
 
     /// Says how far the numbers of this run may go, before the first is given.
-    pub fn mark(&self, keeping: &Keeping) -> (Mark, Receiver<u64>) {
-        match &keeping.dir {
-            None => (Mark::none(), bounded(0).1),
+    pub fn mark(&self, persistence: &Persistence) -> (NumberMark, Receiver<u64>) {
+        match &persistence.dir {
+            None => (NumberMark::none(), bounded(0).1),
             Some(dir) => {
                 dir.set_mark(mark_ahead_of(self.run_start));
-                Mark::new(self.run_start)
+                NumberMark::new(self.run_start)
             }
         }
     }
@@ -128,8 +128,8 @@ impl Legacy {
 
 /// # Errors
 /// There is no snapshot.
-fn save(dir: &StateDir, remains: &Remains, until: Instant) -> io::Result<()> {
-    let Remains { sequencer, accounts, now } = remains;
+fn save(dir: &StateDir, remains: &FinalState, until: Instant) -> io::Result<()> {
+    let FinalState { sequencer, accounts, now } = remains;
     let mut saver = Saver::new(sequencer, accounts.parts(now.millis), *now);
     let saved = dir.save(&mut saver, until);
     // The numbers that were set aside and not used are free again.

@@ -2,10 +2,10 @@
 
 use crate::access::keyring::{Auth, Keyring};
 use crate::config::Config;
-use crate::net::shard::handle::Terms;
+use crate::net::shard::handle::LiveConfig;
 
 /// One item a file: whether it holds the same as before, and what matters of it; never what stands there.
-pub fn describe(config: &Config, before: &Terms, after: &Terms) -> Vec<String> {
+pub fn describe(config: &Config, before: &LiveConfig, after: &LiveConfig) -> Vec<String> {
     let mut items = Vec::new();
     if let Auth::On(keyring) = &after.auth {
         let none = Keyring::new(Vec::new(), None);

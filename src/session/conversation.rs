@@ -4,13 +4,13 @@ use crate::access::keyring::Permit;
 use crate::access::token_bucket::TokenBucket;
 use crate::close::CloseReason;
 use crate::delivery::filter::{Filter, TooManyNames};
-use crate::delivery::sink::Outlet;
+use crate::delivery::sink::Sink;
 use crate::delivery::watcher::WatcherKey;
-use crate::delivery::watchers::{Watchers, Wish};
+use crate::delivery::watchers::{WatchRequest, Watchers};
 use crate::metrics::{OBEYED, PROTOCOL};
 use crate::session::echo;
 use crate::session::endpoint::{Endpoint, Opening, View};
-use crate::session::limits::{GARBAGE_MAX, MULTI_JOB_BURST, Policy};
+use crate::session::limits::{GARBAGE_MAX, MULTI_JOB_BURST, SessionLimits};
 use crate::stream::topic::{Topic, TopicKind};
 use crate::wire::action::{Action, ActionError, EventNames, Since, parse_action};
 use crate::wire::frame;
@@ -41,17 +41,17 @@ pub struct Session {
 }
 
 /// What a session works on.
-pub struct Scene<'a, O> {
+pub struct SessionContext<'a, O> {
     pub key: WatcherKey,
     pub watchers: &'a mut Watchers,
-    pub outlet: &'a mut O,
-    pub policy: &'a Policy,
+    pub sink: &'a mut O,
+    pub limits: &'a SessionLimits,
     /// Ticks of the monotonic clock.
     pub tick: u32,
     pub unix_micros: i64,
 }
 
-impl<O> Scene<'_, O> {
+impl<O> SessionContext<'_, O> {
     fn count(&mut self, result: usize) {
         self.watchers.received[result] += 1;
     }
@@ -59,14 +59,14 @@ impl<O> Scene<'_, O> {
 
 impl Session {
     /// Begins what `opening` asks for: the greeting, the past, the events. `accept` writes the HTTP answer before.
-    pub fn open<O: Outlet>(
+    pub fn open<O: Sink>(
         opening: &Opening,
-        scene: &mut Scene<'_, O>,
+        context: &mut SessionContext<'_, O>,
         accept: impl FnOnce(&mut Vec<u8>),
     ) -> Result<Session, Refusal> {
         if echo::IS_ON {
-            scene.watchers.say(scene.key, accept);
-            let allowance = TokenBucket::new(scene.policy.messages_burst, scene.tick);
+            context.watchers.enqueue_control(context.key, accept);
+            let allowance = TokenBucket::new(context.limits.messages_burst, context.tick);
             return Ok(Self::new(&opening.permit, allowance, View::Events));
         }
         let is_multi_job = opening.endpoint == Endpoint::MultiJob;
@@ -76,7 +76,7 @@ impl Session {
             Some(names) => filter.only(names).map_err(|_| Refusal::bad_parameter("too many event names"))?,
             None => filter,
         };
-        let Scene { key, watchers, outlet, policy, .. } = scene;
+        let SessionContext { key, watchers, sink, limits, .. } = context;
         let (view, kind, name) = match &opening.endpoint {
             Endpoint::JobMonitor(id) => (View::JobMonitor, TopicKind::Job, id.as_str()),
             Endpoint::JobDebug(id) => (View::JobDebug, TopicKind::Job, id.as_str()),
@@ -84,28 +84,28 @@ impl Session {
             Endpoint::Events => (View::Events, TopicKind::All, ""),
             Endpoint::MultiJob => {
                 watchers.watch_many(*key, filter);
-                let newest = outlet.published();
-                watchers.say(*key, |out| {
+                let newest = sink.published();
+                watchers.enqueue_control(*key, |out| {
                     accept(out);
                     notice::multi_connected(out, newest);
                 });
-                let burst = MULTI_JOB_BURST.max(policy.messages_burst);
-                return Ok(Self::new(&opening.permit, TokenBucket::new(burst, scene.tick), View::MultiJob));
+                let burst = MULTI_JOB_BURST.max(limits.messages_burst);
+                return Ok(Self::new(&opening.permit, TokenBucket::new(burst, context.tick), View::MultiJob));
             }
             Endpoint::Health | Endpoint::Page(_) | Endpoint::Data(_) => {
                 panic!("plain HTTP is answered without a session")
             }
         };
         if opening.since != Since::Now {
-            outlet.hold_history();
+            sink.hold_history();
         }
         let now = watchers.now;
         let has_snapshot = view == View::JobMonitor;
-        let unix_micros = scene.unix_micros;
+        let unix_micros = context.unix_micros;
         let started = watchers.watch(
             *key,
-            Wish { kind, name, filter, since: opening.since },
-            || outlet.published(),
+            WatchRequest { kind, name, filter, since: opening.since },
+            || sink.published(),
             |topic, newest, is_metrics_wanted, out| {
                 out.reserve(OPENING_BYTES);
                 accept(out);
@@ -117,7 +117,7 @@ impl Session {
         );
         started
             .map_err(|_| Refusal::full("the daemon knows as many jobs and flows as it may (topics_max)"))?;
-        let allowance = TokenBucket::new(policy.messages_burst, scene.tick);
+        let allowance = TokenBucket::new(limits.messages_burst, context.tick);
         Ok(Self::new(&opening.permit, allowance, view))
     }
 
@@ -140,48 +140,52 @@ impl Session {
     }
 
     /// Obeys one message, or answers why not. Pings of the protocol are the caller's to answer.
-    pub fn handle_message<O: Outlet>(&mut self, message: &Message<'_>, scene: &mut Scene<'_, O>) -> Verdict {
-        let policy = scene.policy;
+    pub fn handle_message<O: Sink>(
+        &mut self,
+        message: &Message<'_>,
+        context: &mut SessionContext<'_, O>,
+    ) -> Verdict {
+        let limits = context.limits;
         let burst = if self.is_multi_job() {
-            MULTI_JOB_BURST.max(policy.messages_burst)
+            MULTI_JOB_BURST.max(limits.messages_burst)
         } else {
-            policy.messages_burst
+            limits.messages_burst
         };
-        if let Err(reason) = self.allowance.spend(scene.tick, policy.messages_per_second, burst) {
+        if let Err(reason) = self.allowance.spend(context.tick, limits.messages_per_second, burst) {
             return Verdict::Close(reason);
         }
         if echo::IS_ON {
-            return echo::handle_message(message, scene);
+            return echo::handle_message(message, context);
         }
         let obeyed = match message {
             Message::Text(text) => match parse_action(text, self.is_multi_job()) {
-                Ok(action) => self.obey(action, scene),
+                Ok(action) => self.obey(action, context),
                 Err(error) => Err(error),
             },
             Message::Binary(_) => Err(ActionError::binary()),
             Message::Ping(_) => {
-                scene.count(PROTOCOL);
+                context.count(PROTOCOL);
                 return Verdict::Continue;
             }
             Message::Pong(_) => {
-                scene.count(PROTOCOL);
+                context.count(PROTOCOL);
                 self.garbage = 0;
                 return Verdict::Continue;
             }
             Message::Close(code) => {
-                scene.count(PROTOCOL);
+                context.count(PROTOCOL);
                 return Verdict::Echo(*code);
             }
         };
         match obeyed {
             Ok(()) => {
-                scene.count(OBEYED);
+                context.count(OBEYED);
                 self.garbage = 0;
             }
             Err(error) => {
-                scene.count(error.place());
+                context.count(error.place());
                 self.garbage += u8::from(error.is_garbage());
-                scene.watchers.say(scene.key, |out| {
+                context.watchers.enqueue_control(context.key, |out| {
                     notice::error(out, error.code, &error.message, error.job_id.as_deref());
                 });
                 if self.garbage >= GARBAGE_MAX {
@@ -193,10 +197,10 @@ impl Session {
     }
 
     /// A heartbeat: says where the connection stands.
-    pub fn beat<O: Outlet>(&self, scene: &mut Scene<'_, O>) {
-        scene.watchers.settle(scene.key, scene.outlet);
-        let (at, position) = (scene.watchers.now, scene.watchers.position(scene.key));
-        scene.watchers.say(scene.key, |out| {
+    pub fn beat<O: Sink>(&self, context: &mut SessionContext<'_, O>) {
+        context.watchers.flush_one(context.key, context.sink);
+        let (at, position) = (context.watchers.now, context.watchers.position(context.key));
+        context.watchers.enqueue_control(context.key, |out| {
             notice::ping(out, &at, position);
             if self.is_multi_job() {
                 notice::pong(out);
@@ -206,39 +210,47 @@ impl Session {
     }
 
     /// The daemon drains: says where the connection stands, and when to come back. The close frame is the caller's.
-    pub fn say_goodbye<O: Outlet>(&self, retry_millis: u64, scene: &mut Scene<'_, O>) {
-        scene.watchers.settle(scene.key, scene.outlet);
-        let (at, position) = (scene.watchers.now, scene.watchers.position(scene.key));
-        scene
-            .watchers
-            .say(scene.key, |out| notice::disconnected(out, &at, position, "draining", retry_millis));
+    pub fn say_goodbye<O: Sink>(&self, retry_millis: u64, context: &mut SessionContext<'_, O>) {
+        context.watchers.flush_one(context.key, context.sink);
+        let (at, position) = (context.watchers.now, context.watchers.position(context.key));
+        context.watchers.enqueue_control(context.key, |out| {
+            notice::disconnected(out, &at, position, "draining", retry_millis)
+        });
     }
 
-    fn obey<O: Outlet>(&mut self, action: Action, scene: &mut Scene<'_, O>) -> Result<(), ActionError> {
+    fn obey<O: Sink>(
+        &mut self,
+        action: Action,
+        context: &mut SessionContext<'_, O>,
+    ) -> Result<(), ActionError> {
         match action {
             Action::Subscribe(names) => {
-                self.change_filter(scene, "subscribe", Some(&names), Filter::subscribe)
+                self.change_filter(context, "subscribe", Some(&names), Filter::subscribe)
             }
             Action::Unsubscribe(names) => {
-                self.change_filter(scene, "unsubscribe", names.as_ref(), Filter::unsubscribe)
+                self.change_filter(context, "unsubscribe", names.as_ref(), Filter::unsubscribe)
             }
-            Action::SubscribeAll => self.change_filter(scene, "subscribe_all", None, |filter, _| {
+            Action::SubscribeAll => self.change_filter(context, "subscribe_all", None, |filter, _| {
                 filter.subscribe_all();
                 Ok(())
             }),
             Action::Ping => {
-                scene.watchers.say(scene.key, notice::pong);
+                context.watchers.enqueue_control(context.key, notice::pong);
                 Ok(())
             }
             Action::Pong => Ok(()),
             Action::SubscribeJob { job_id, .. } if !self.permit.may_watch_job(&job_id) => {
                 Err(ActionError::forbidden(&job_id))
             }
-            Action::SubscribeJob { job_id, since } => subscribe_job(scene, &job_id, since),
+            Action::SubscribeJob { job_id, since } => subscribe_job(context, &job_id, since),
             Action::UnsubscribeJob { job_id } => {
-                match scene.watchers.unsubscribe_job(scene.key, &job_id) {
-                    true => scene.watchers.say(scene.key, |out| notice::unsubscribed(out, &job_id)),
-                    false => scene.watchers.say(scene.key, |out| notice::not_subscribed(out, &job_id)),
+                match context.watchers.unsubscribe_job(context.key, &job_id) {
+                    true => context
+                        .watchers
+                        .enqueue_control(context.key, |out| notice::unsubscribed(out, &job_id)),
+                    false => context
+                        .watchers
+                        .enqueue_control(context.key, |out| notice::not_subscribed(out, &job_id)),
                 }
                 Ok(())
             }
@@ -247,14 +259,14 @@ impl Session {
 
     /// Changes the filter between two events: what the old one lets through goes out before the confirmation,
     /// as far as the socket takes it; all that comes after is judged by the new one.
-    fn change_filter<O: Outlet>(
+    fn change_filter<O: Sink>(
         &mut self,
-        scene: &mut Scene<'_, O>,
+        context: &mut SessionContext<'_, O>,
         action: &str,
         names: Option<&EventNames>,
         change: impl FnOnce(&mut Filter, &[String]) -> Result<(), TooManyNames>,
     ) -> Result<(), ActionError> {
-        let watcher = &scene.watchers.watchers[scene.key];
+        let watcher = &context.watchers.watchers[context.key];
         let mut filter = match &watcher.filter {
             Some(filter) => Filter::clone(filter),
             None => unfiltered(&self.permit, self.view == View::JobDebug, self.is_multi_job()),
@@ -268,12 +280,12 @@ impl Session {
             is_change = filter != before;
         }
         if is_change {
-            scene.watchers.settle(scene.key, scene.outlet);
+            context.watchers.flush_one(context.key, context.sink);
         }
         let echo = names.map_or("[]", |names| names.echo.as_str());
-        scene.watchers.say(scene.key, |out| notice::confirmed(out, action, echo));
+        context.watchers.enqueue_control(context.key, |out| notice::confirmed(out, action, echo));
         if is_change {
-            scene.watchers.set_filter(scene.key, filter);
+            context.watchers.set_filter(context.key, filter);
         }
         Ok(())
     }
@@ -285,25 +297,29 @@ fn unfiltered(permit: &Permit, is_debug: bool, is_multi_job: bool) -> Filter {
     if permit.may_debug() { all } else { all.without_breakpoints() }
 }
 
-fn subscribe_job<O: Outlet>(scene: &mut Scene<'_, O>, job_id: &str, since: Since) -> Result<(), ActionError> {
-    let Scene { key, watchers, outlet, policy, .. } = scene;
+fn subscribe_job<O: Sink>(
+    context: &mut SessionContext<'_, O>,
+    job_id: &str,
+    since: Since,
+) -> Result<(), ActionError> {
+    let SessionContext { key, watchers, sink, limits, .. } = context;
     if watchers.is_subscribed(*key, job_id) {
-        watchers.say(*key, |out| notice::already_subscribed(out, job_id));
+        watchers.enqueue_control(*key, |out| notice::already_subscribed(out, job_id));
         return Ok(());
     }
-    if watchers.job_count(*key) >= policy.jobs_max {
-        let message = format!("this connection watches {} jobs, as many as it may", policy.jobs_max);
+    if watchers.job_count(*key) >= limits.jobs_max {
+        let message = format!("this connection watches {} jobs, as many as it may", limits.jobs_max);
         return Err(ActionError::too_many_jobs(message, job_id));
     }
     if since != Since::Now {
-        outlet.hold_history();
+        sink.hold_history();
     }
     let subscriber = format!("{}-{key:?}", watchers.shard);
     let subscribed = watchers.subscribe_job(
         *key,
         job_id,
         since,
-        || outlet.published(),
+        || sink.published(),
         |newest, out| notice::subscribed(out, job_id, &subscriber, newest),
     );
     subscribed.map_err(|_| {

@@ -1,16 +1,16 @@
 //! The test build's session (feature `echo`), with which the Autobahn suite talks to the connection code: no greeting,
 //! and each complete message is sent back. Without the feature nothing of it is compiled in.
 
-use crate::delivery::sink::Outlet;
-use crate::session::conversation::{Scene, Verdict};
+use crate::delivery::sink::Sink;
+use crate::session::conversation::{SessionContext, Verdict};
 use crate::wire::frame::{BINARY, TEXT, write_header, write_pong};
 use crate::wire::message::Message;
 
 /// The suite also wants each ping answered, where clients are promised the answer to the newest.
 pub const IS_ON: bool = cfg!(feature = "echo");
 
-pub(super) fn handle_message<O: Outlet>(message: &Message<'_>, scene: &mut Scene<'_, O>) -> Verdict {
-    scene.watchers.say(scene.key, |out| match message {
+pub(super) fn handle_message<O: Sink>(message: &Message<'_>, context: &mut SessionContext<'_, O>) -> Verdict {
+    context.watchers.enqueue_control(context.key, |out| match message {
         Message::Text(text) => write(out, TEXT, text.as_bytes()),
         Message::Binary(bytes) => write(out, BINARY, bytes),
         Message::Ping(payload) => write_pong(out, payload),

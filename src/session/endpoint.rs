@@ -75,7 +75,7 @@ pub struct Opening {
 ///
 /// # Errors
 /// 404, 405, or 505 for a stream in HTTP/1.0, in this order; see the top of this file.
-pub fn find<'a>(request: &Request<'a>) -> Result<Place<'a>, Refusal> {
+pub fn find<'a>(request: &Request<'a>) -> Result<Route<'a>, Refusal> {
     let place = place_of(request.path).ok_or_else(|| Refusal::not_found().of_method(request.method))?;
     match (request.method, place.is_stream()) {
         ("GET", true) if request.is_http_1_0 => Err(Refusal::too_old_for_streams()),
@@ -98,7 +98,7 @@ pub fn permit(request: &Request<'_>, auth: &Auth, unix_micros: i64) -> Result<Pe
 }
 
 /// A path that exists, its id as it was sent.
-pub enum Place<'a> {
+pub enum Route<'a> {
     JobMonitor(&'a str),
     JobDebug(&'a str),
     FlowMonitor(&'a str),
@@ -109,16 +109,16 @@ pub enum Place<'a> {
     Data(Data),
 }
 
-impl Place<'_> {
+impl Route<'_> {
     /// What it answers has no end.
     fn is_stream(&self) -> bool {
         match self {
-            Place::JobMonitor(_)
-            | Place::JobDebug(_)
-            | Place::FlowMonitor(_)
-            | Place::Events
-            | Place::MultiJob => true,
-            Place::Health | Place::Page(_) | Place::Data(_) => false,
+            Route::JobMonitor(_)
+            | Route::JobDebug(_)
+            | Route::FlowMonitor(_)
+            | Route::Events
+            | Route::MultiJob => true,
+            Route::Health | Route::Page(_) | Route::Data(_) => false,
         }
     }
 
@@ -143,32 +143,32 @@ impl Place<'_> {
             false => Err(Refusal::forbidden_scope(scope)),
         };
         match self {
-            Place::JobMonitor(raw) => Ok(Endpoint::JobMonitor(job(raw, permit)?)),
-            Place::JobDebug(raw) => {
+            Route::JobMonitor(raw) => Ok(Endpoint::JobMonitor(job(raw, permit)?)),
+            Route::JobDebug(raw) => {
                 needs(permit.may_debug(), "debug")?;
                 Ok(Endpoint::JobDebug(job(raw, permit)?))
             }
-            Place::FlowMonitor(raw) => {
+            Route::FlowMonitor(raw) => {
                 needs(permit.may_watch_some_flow(), "flows, or all")?;
                 let flow_id = read_id(raw, "flow_id")?;
                 needs(permit.may_watch_flow(&flow_id), "flows with this one, or all")?;
                 Ok(Endpoint::FlowMonitor(flow_id))
             }
-            Place::Events => {
+            Route::Events => {
                 needs(permit.may_watch_all(), "all")?;
                 Ok(Endpoint::Events)
             }
-            Place::MultiJob => {
+            Route::MultiJob => {
                 needs(permit.may_watch_some_job(), "jobs, or all")?;
                 Ok(Endpoint::MultiJob)
             }
-            Place::Health => Ok(Endpoint::Health),
-            Place::Page(page) => Ok(Endpoint::Page(page)),
-            Place::Data(data @ (Data::Jobs | Data::Arrivals)) => {
+            Route::Health => Ok(Endpoint::Health),
+            Route::Page(page) => Ok(Endpoint::Page(page)),
+            Route::Data(data @ (Data::Jobs | Data::Arrivals)) => {
                 needs(permit.may_watch_some_job() || permit.may_watch_some_flow(), "jobs, flows, or all")?;
                 Ok(Endpoint::Data(data))
             }
-            Place::Data(Data::Daemon) => {
+            Route::Data(Data::Daemon) => {
                 needs(permit.is_admin(), "admin")?;
                 Ok(Endpoint::Data(Data::Daemon))
             }
@@ -195,28 +195,28 @@ pub fn is_path(path: &str) -> bool {
 
 /// Paths are compared as they stand: only ids are percent-decoded, and a slash at the end makes
 /// another path.
-fn place_of(path: &str) -> Option<Place<'_>> {
+fn place_of(path: &str) -> Option<Route<'_>> {
     match path {
-        "/healthz" => return Some(Place::Health),
-        "/console/jobs" => return Some(Place::Data(Data::Jobs)),
-        "/console/arrivals" => return Some(Place::Data(Data::Arrivals)),
-        "/console/daemon" => return Some(Place::Data(Data::Daemon)),
-        "/api/v1/websocket" | "/api/v1/ws" => return Some(Place::MultiJob),
+        "/healthz" => return Some(Route::Health),
+        "/console/jobs" => return Some(Route::Data(Data::Jobs)),
+        "/console/arrivals" => return Some(Route::Data(Data::Arrivals)),
+        "/console/daemon" => return Some(Route::Data(Data::Daemon)),
+        "/api/v1/websocket" | "/api/v1/ws" => return Some(Route::MultiJob),
         _ => {}
     }
     if let Some(local) = path.strip_prefix("/console") {
-        return Page::find(local).map(Place::Page);
+        return Page::find(local).map(Route::Page);
     }
     let local = path.strip_prefix("/api/ws/").or_else(|| path.strip_prefix("/api/v1/ws/"))?;
     if local == "events" {
-        return Some(Place::Events);
+        return Some(Route::Events);
     }
     let (kind, rest) = split_once(local, b'/')?;
     let (id, view) = split_once(rest, b'/')?;
     match (kind, view) {
-        ("jobs", "monitor") => Some(Place::JobMonitor(id)),
-        ("jobs", "debug") => Some(Place::JobDebug(id)),
-        ("flows", "monitor") => Some(Place::FlowMonitor(id)),
+        ("jobs", "monitor") => Some(Route::JobMonitor(id)),
+        ("jobs", "debug") => Some(Route::JobDebug(id)),
+        ("flows", "monitor") => Some(Route::FlowMonitor(id)),
         _ => None,
     }
 }
@@ -269,12 +269,12 @@ fn read_events(value: &str) -> Result<Option<Vec<String>>, Refusal> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Data, Endpoint, Opening, Place, find, permit};
+    use super::{Data, Endpoint, Opening, Route, find, permit};
     use crate::access::keyring::{Auth, Keyring, Permit};
     use crate::access::token_file;
     use crate::console::page::Page;
     use crate::wire::action::Since;
-    use crate::wire::http::{Head, HeadLimits, Refusal, parse_head};
+    use crate::wire::http::{HeadLimits, HeadResult, Refusal, parse_head};
 
     fn request(method: &str, target: &str) -> Result<Opening, Refusal> {
         request_with(&Auth::Off, method, target, "")
@@ -283,8 +283,8 @@ mod tests {
     fn request_with(auth: &Auth, method: &str, target: &str, fields: &str) -> Result<Opening, Refusal> {
         let text = format!("{method} {target} HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
         match parse_head(text.as_bytes(), HeadLimits { head_bytes_max: 8192 }) {
-            Ok(Head::Complete { request, .. }) => match find(&request)? {
-                place @ (Place::Health | Place::Page(_)) => place.open(&request, Permit::Everything),
+            Ok(HeadResult::Complete { request, .. }) => match find(&request)? {
+                place @ (Route::Health | Route::Page(_)) => place.open(&request, Permit::Everything),
                 place => place.open(&request, permit(&request, auth, 0)?),
             },
             other => panic!("{other:?}"),

@@ -15,7 +15,7 @@ pub const UNSENT_ANSWERS_MAX: usize = 32 << 10;
 
 /// The limits of this daemon.
 #[derive(Clone, Debug)]
-pub struct Policy {
+pub struct SessionLimits {
     pub messages: MessageLimits,
     pub head_bytes_max: usize,
     pub messages_per_second: u32,
@@ -26,7 +26,7 @@ pub struct Policy {
     pub handshake: Tick,
 }
 
-impl Policy {
+impl SessionLimits {
     pub fn message_limits(message_bytes_max: usize) -> MessageLimits {
         MessageLimits { message_bytes_max, fragments_max: FRAGMENTS_MAX }
     }

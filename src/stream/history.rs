@@ -32,7 +32,7 @@ pub struct History {
     pool: [Vec<Arc<Batch>>; CLASSES],
     /// Evicted, but a shard still holds them: no more than its channel has room for. Not in `used`, or a
     /// slow shard would shorten everybody's past.
-    limbo: VecDeque<Arc<Batch>>,
+    retired: VecDeque<Arc<Batch>>,
     pub chunks: ChunkPool,
 }
 
@@ -47,7 +47,7 @@ impl History {
             batches: 0,
             events: 0,
             pool: Default::default(),
-            limbo: VecDeque::new(),
+            retired: VecDeque::new(),
             chunks: ChunkPool::default(),
         }
     }
@@ -156,7 +156,7 @@ impl History {
     /// Looks whether the shards have let go of what was evicted.
     fn reclaim(&mut self) {
         for _ in 0..2 {
-            let Some(batch) = self.limbo.pop_front() else {
+            let Some(batch) = self.retired.pop_front() else {
                 return;
             };
             self.recycle(batch);
@@ -169,7 +169,7 @@ impl History {
         let is_first = self.pooled == 0 && cost <= self.limit / 4;
         let has_room = is_first || self.pooled + cost <= self.pooled_max();
         match Arc::get_mut(&mut batch) {
-            None => self.limbo.push_back(batch),
+            None => self.retired.push_back(batch),
             Some(free) => {
                 self.dialect_freed += free.dialect_cost();
                 free.clear();

@@ -6,7 +6,7 @@ use crate::stream::topic_key::TopicKey;
 /// Parts of an interval; each job has its own.
 const PARTS: usize = 64;
 
-pub struct Metronome {
+pub struct MetricsSchedule {
     interval_millis: u64,
     /// Jobs that have changed, by the part of the interval in which they are due.
     parts: Vec<Vec<TopicKey>>,
@@ -15,7 +15,7 @@ pub struct Metronome {
     next: u64,
 }
 
-impl Metronome {
+impl MetricsSchedule {
     /// `interval_millis` 0: never.
     pub fn new(interval_millis: u64) -> Self {
         Self { interval_millis, parts: vec![Vec::new(); PARTS], waiting: 0, next: 0 }

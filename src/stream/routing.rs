@@ -6,12 +6,12 @@ use crate::stream::directory::Directory;
 use crate::stream::history::History;
 use crate::stream::sequencer::Now;
 use crate::stream::topic::Topic;
-use crate::stream::topic_index::Ledger;
+use crate::stream::topic_index::TopicIndex;
 use crate::stream::topic_key::TopicKey;
 use crate::wire::line::{EventFields, LineError, Timestamp, is_type_name};
 
 /// The time of an event that starts or ends its job.
-pub struct Mark {
+pub struct LifeMark {
     pub seq: u64,
     pub micros: i64,
 }
@@ -30,7 +30,7 @@ pub fn release(history: &mut History, topic: &Topic) {
     history.sub(log.clear());
 }
 
-pub fn time_of(marks: &[Mark], seq: u64, now: Now) -> i64 {
+pub fn time_of(marks: &[LifeMark], seq: u64, now: Now) -> i64 {
     marks.binary_search_by_key(&seq, |mark| mark.seq).map_or(now.unix_micros, |place| marks[place].micros)
 }
 
@@ -38,9 +38,9 @@ pub fn time_of(marks: &[Mark], seq: u64, now: Now) -> i64 {
 pub struct Placing<'a> {
     pub directory: &'a Directory,
     pub types: &'a mut TypeLookup,
-    pub ledger: &'a mut Ledger,
+    pub ledger: &'a mut TopicIndex,
     pub history: &'a mut History,
-    pub marks: &'a mut Vec<Mark>,
+    pub marks: &'a mut Vec<LifeMark>,
     pub runs: &'a mut OpenRuns,
     pub now: Now,
     pub seq: u64,
@@ -78,7 +78,7 @@ impl Placing<'_> {
             let entry = ledger.entry_mut(job);
             if entry.last_seq == 0 || meaning == Meaning::Started || meaning.is_terminal() {
                 let micros = line.timestamp.and_then(Timestamp::unix_micros).unwrap_or(now.unix_micros);
-                marks.push(Mark { seq, micros });
+                marks.push(LifeMark { seq, micros });
             }
             entry.last_seq = seq;
             entry.has_metrics |= meaning == Meaning::Metrics;

@@ -11,11 +11,11 @@ use crate::stream::batch::{Batch, Run};
 use crate::stream::directory::Directory;
 use crate::stream::history::History;
 use crate::stream::link::{Link, NOTHING_NEEDED, Shard};
-use crate::stream::metrics_schedule::Metronome;
-use crate::stream::routing::{Mark, OpenRuns, Placing, release, time_of};
+use crate::stream::metrics_schedule::MetricsSchedule;
+use crate::stream::routing::{LifeMark, OpenRuns, Placing, release, time_of};
 use crate::stream::silence::Standing;
 use crate::stream::topic::{Handle, Keep, Log, TopicKind};
-use crate::stream::topic_index::{Ledger, SweepTimes};
+use crate::stream::topic_index::{SweepTimes, TopicIndex};
 use crate::stream::topic_key::{JobKey, TopicKey};
 use crate::wire::frame;
 use crate::wire::line::{Control, Line, LineError, LineReader};
@@ -83,9 +83,9 @@ pub struct Sequencer {
     links: Vec<Arc<Link>>,
     reader: LineReader,
     types: TypeLookup,
-    pub ledger: Ledger,
+    pub ledger: TopicIndex,
     pub(super) history: History,
-    pub(super) metronome: Metronome,
+    pub(super) metronome: MetricsSchedule,
     pub(super) limits: Limits,
     /// Index of the next event in the log of all.
     pub(super) all_next_at: u64,
@@ -96,7 +96,7 @@ pub struct Sequencer {
     open: Option<Arc<Batch>>,
     open_runs: OpenRuns,
     sealed: VecDeque<Arc<Batch>>,
-    marks: Vec<Mark>,
+    marks: Vec<LifeMark>,
     /// From this number on, the events of this turn are the daemon's own.
     pub(super) own_from: u64,
     /// Jobs that are lost since their watchers were told.
@@ -123,9 +123,9 @@ impl Sequencer {
             links,
             reader: LineReader::new(limits.depth_max),
             types: TypeLookup::new(),
-            ledger: Ledger::new(limits.jobs_max),
+            ledger: TopicIndex::new(limits.jobs_max),
             history: History::new(limits.history_bytes),
-            metronome: Metronome::new(limits.metrics_millis),
+            metronome: MetricsSchedule::new(limits.metrics_millis),
             all_next_at: 0,
             seq,
             digits,

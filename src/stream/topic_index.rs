@@ -42,7 +42,7 @@ pub struct SweepTimes {
     pub lost_before: u64,
 }
 
-pub struct Ledger {
+pub struct TopicIndex {
     jobs: TopicsByName,
     flows: TopicsByName,
     entries: Vec<Option<Entry>>,
@@ -56,7 +56,7 @@ pub struct Ledger {
     pub jobs_displaced: u64,
 }
 
-impl Ledger {
+impl TopicIndex {
     pub fn new(jobs_max: usize) -> Self {
         Self {
             jobs: TopicsByName::default(),
@@ -340,7 +340,7 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
-    use super::{Ledger, SweepTimes};
+    use super::{SweepTimes, TopicIndex};
     use crate::stream::directory::Directory;
     use crate::stream::silence::Standing;
     use crate::stream::topic::TopicKind;
@@ -349,7 +349,7 @@ mod tests {
 
     /// What a line with these new names leads to.
     fn add(
-        ledger: &mut Ledger,
+        ledger: &mut TopicIndex,
         directory: &Directory,
         job: Option<&str>,
         flow: Option<&str>,
@@ -361,14 +361,14 @@ mod tests {
         Ok(())
     }
 
-    fn known(ledger: &mut Ledger, jobs: &[&str]) -> Vec<bool> {
+    fn known(ledger: &mut TopicIndex, jobs: &[&str]) -> Vec<bool> {
         jobs.iter().map(|job| ledger.find_job(job).is_some()).collect()
     }
 
     #[test]
     fn a_job_and_its_flow_come_in_together_or_not_at_all() {
         let directory = Directory::new(0, 3);
-        let mut ledger = Ledger::new(100);
+        let mut ledger = TopicIndex::new(100);
         add(&mut ledger, &directory, Some("watched"), Some("watched")).unwrap();
         directory.watch(TopicKind::Job, "watched").unwrap();
         directory.watch(TopicKind::Flow, "watched").unwrap();
@@ -388,7 +388,7 @@ mod tests {
     #[test]
     fn a_job_and_a_flow_of_one_name_are_two_topics_whatever_had_their_places_before() {
         let directory = Directory::new(0, 100);
-        let mut ledger = Ledger::new(100);
+        let mut ledger = TopicIndex::new(100);
         add(&mut ledger, &directory, Some("a"), None).unwrap();
         let times = SweepTimes { ended_before: 10, idle_before: 10, lost_before: 10 };
         ledger.sweep(&directory, times, &mut |_| {});
@@ -405,7 +405,7 @@ mod tests {
     #[test]
     fn what_only_watchers_ask_for_displaces_nobody() {
         let directory = Directory::new(0, 4);
-        let mut ledger = Ledger::new(100);
+        let mut ledger = TopicIndex::new(100);
         add(&mut ledger, &directory, Some("old"), None).unwrap();
         let asked: Vec<_> = (0..10).map(|n| directory.watch(TopicKind::Job, &format!("w{n}"))).collect();
         assert_eq!(asked.iter().filter(|asked| asked.is_ok()).count(), 3);
@@ -420,7 +420,7 @@ mod tests {
     #[test]
     fn a_topic_that_was_watched_goes_in_its_turn_once_it_is_not() {
         let directory = Directory::new(0, 100);
-        let mut ledger = Ledger::new(3);
+        let mut ledger = TopicIndex::new(3);
         for (millis, job) in [(1, "watched"), (2, "b"), (3, "c")] {
             ledger.now_millis = millis;
             add(&mut ledger, &directory, Some(job), None).unwrap();
@@ -436,7 +436,7 @@ mod tests {
     #[test]
     fn a_flow_goes_with_its_last_job() {
         let directory = Directory::new(0, 2);
-        let mut ledger = Ledger::new(100);
+        let mut ledger = TopicIndex::new(100);
         add(&mut ledger, &directory, Some("old"), Some("old")).unwrap();
         add(&mut ledger, &directory, Some("new"), Some("new")).unwrap();
         assert_eq!(known(&mut ledger, &["old", "new"]), [false, true]);
@@ -446,7 +446,7 @@ mod tests {
     #[test]
     fn the_job_that_goes_is_the_one_silent_for_longest_running_or_ended() {
         let directory = Directory::new(0, 100);
-        let mut ledger = Ledger::new(3);
+        let mut ledger = TopicIndex::new(3);
         for (millis, job) in [(1, "watched"), (2, "running"), (3, "ended")] {
             ledger.now_millis = millis;
             add(&mut ledger, &directory, Some(job), None).unwrap();

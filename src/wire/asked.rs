@@ -57,13 +57,13 @@ fn path_of(target: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::Asked;
-    use crate::wire::http::{Head, HeadLimits, parse_head};
+    use crate::wire::http::{HeadLimits, HeadResult, parse_head};
 
     #[test]
     fn what_a_good_head_asks_is_the_same_in_both_readings() {
         let head = b"GET /a/b?token=secret HTTP/1.1\r\nHost: a\r\nUser-Agent: x y\r\n\r\n";
         match parse_head(head, HeadLimits { head_bytes_max: 8192 }) {
-            Ok(Head::Complete { request, .. }) => {
+            Ok(HeadResult::Complete { request, .. }) => {
                 let expected = Asked { method: "GET", path: "/a/b", user_agent: Some("x y") };
                 assert_eq!(Asked::of(&request), expected);
                 assert_eq!(Asked::in_part_of(head), Some(expected));

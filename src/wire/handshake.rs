@@ -71,7 +71,7 @@ pub fn write_switching(out: &mut Vec<u8>, accept: &str, offers_protocol: bool) {
 #[cfg(test)]
 mod tests {
     use super::{accept_key, write_switching};
-    use crate::wire::http::{Head, HeadLimits, parse_head};
+    use crate::wire::http::{HeadLimits, HeadResult, parse_head};
 
     const KEY: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
@@ -81,7 +81,7 @@ mod tests {
     fn judge(method: &str, fields: &[&str]) -> Result<String, u16> {
         let text = format!("{method} / HTTP/1.1\r\nHost: a\r\n{}\r\n", fields.concat());
         match parse_head(text.as_bytes(), HeadLimits { head_bytes_max: 8192 }) {
-            Ok(Head::Complete { request, .. }) => {
+            Ok(HeadResult::Complete { request, .. }) => {
                 accept_key(&request).map_err(|refusal| refusal.status.code())
             }
             other => panic!("{other:?}"),
@@ -154,7 +154,7 @@ mod tests {
         for (minor, expected) in [(0, 505), (1, 0), (2, 0), (9, 0)] {
             let text = format!("GET / HTTP/1.{minor}\r\nHost: a\r\n{UPGRADE}{KEY}{VERSION}\r\n");
             match parse_head(text.as_bytes(), HeadLimits { head_bytes_max: 8192 }) {
-                Ok(Head::Complete { request, .. }) => {
+                Ok(HeadResult::Complete { request, .. }) => {
                     let refusal = accept_key(&request).err();
                     let status = refusal.as_ref().map_or(0, |refusal| refusal.status.code());
                     assert_eq!(status, expected, "HTTP/1.{minor}");

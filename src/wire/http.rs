@@ -25,7 +25,7 @@ pub struct HeadLimits {
 /// What is known of the bytes so far.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "it lives on the stack for one call")]
-pub enum Head<'a> {
+pub enum HeadResult<'a> {
     /// Nothing wrong yet: come back with more bytes behind the same ones. Each call starts anew,
     /// which `head_bytes_max` keeps cheap.
     Partial,
@@ -124,7 +124,7 @@ impl<'a> Field<'a> {
 ///
 /// # Errors
 /// The answer to give, as soon as a byte shows that the head cannot become a good one.
-pub fn parse_head(bytes: &[u8], limits: HeadLimits) -> Result<Head<'_>, Refusal> {
+pub fn parse_head(bytes: &[u8], limits: HeadLimits) -> Result<HeadResult<'_>, Refusal> {
     // The content type of a TLS handshake record (RFC 8446, 5.1).
     if bytes.first() == Some(&0x16) {
         let message =
@@ -143,7 +143,7 @@ pub fn parse_head(bytes: &[u8], limits: HeadLimits) -> Result<Head<'_>, Refusal>
     let mut fields = [const { MaybeUninit::uninit() }; FIELDS_MAX];
     let mut parsed = httparse::Request::new(&mut []);
     let status = parsed.parse_with_uninit_headers(text, &mut fields);
-    let line = Line::of(&parsed);
+    let line = RequestLine::of(&parsed);
     let later = match (status, &line) {
         (Err(httparse::Error::Version), Some(line)) => {
             line.behind_later_version(text).map(|rest| (line, rest))
@@ -162,24 +162,24 @@ pub fn parse_head(bytes: &[u8], limits: HeadLimits) -> Result<Head<'_>, Refusal>
         }
     };
     match (read, fault) {
-        (Some((request, length)), _) => Ok(Head::Complete { request, length: start + length }),
+        (Some((request, length)), _) => Ok(HeadResult::Complete { request, length: start + length }),
         (None, Some((_, refusal))) => Err(refusal),
         (None, None) if window.len() == limits.head_bytes_max => {
             Err(Refusal::head_too_large(limits.head_bytes_max))
         }
-        (None, None) => Ok(Head::Partial),
+        (None, None) => Ok(HeadResult::Partial),
     }
 }
 
 /// The request line, as far as httparse has read it.
 #[derive(Clone, Copy)]
-struct Line<'a> {
+struct RequestLine<'a> {
     method: &'a str,
     target: &'a str,
     is_http_1_0: bool,
 }
 
-impl<'a> Line<'a> {
+impl<'a> RequestLine<'a> {
     fn of(parsed: &httparse::Request<'_, 'a>) -> Option<Self> {
         let is_http_1_0 = parsed.version == Some(0);
         Some(Self { method: parsed.method?, target: parsed.path?, is_http_1_0 })
@@ -197,7 +197,7 @@ impl<'a> Line<'a> {
 }
 
 /// The rest of a head, from the end of its first line on, and its length, once it is whole.
-fn read_later<'a>(line: &Line<'a>, rest: &'a [u8]) -> Result<Option<(Request<'a>, usize)>, Refusal> {
+fn read_later<'a>(line: &RequestLine<'a>, rest: &'a [u8]) -> Result<Option<(Request<'a>, usize)>, Refusal> {
     let lines = match rest {
         [] | [b'\r'] => return Ok(None),
         [b'\r', b'\n', lines @ ..] => lines,
@@ -262,12 +262,12 @@ fn is_other_version(text: &[u8]) -> bool {
     }
 }
 
-fn read_request<'a>(line: &Line<'a>, fields: &[httparse::Header<'a>]) -> Result<Request<'a>, Refusal> {
+fn read_request<'a>(line: &RequestLine<'a>, fields: &[httparse::Header<'a>]) -> Result<Request<'a>, Refusal> {
     read_fields(line, fields).map_err(|refusal| refusal.of_method(line.method))
 }
 
-fn read_fields<'a>(line: &Line<'a>, fields: &[httparse::Header<'a>]) -> Result<Request<'a>, Refusal> {
-    let Line { method, target, is_http_1_0 } = *line;
+fn read_fields<'a>(line: &RequestLine<'a>, fields: &[httparse::Header<'a>]) -> Result<Request<'a>, Refusal> {
+    let RequestLine { method, target, is_http_1_0 } = *line;
     let [mut host, mut origin, mut authorization, mut api_key] = [Field::Absent; 4];
     let mut user_agent = None;
     let mut accept_encoding = Field::Absent;
@@ -458,18 +458,18 @@ const HOST_BYTES: [bool; 256] = {
 
 #[cfg(test)]
 mod tests {
-    use super::{Field, Head, HeadLimits, Refusal, Request, Status, parse_head};
+    use super::{Field, HeadLimits, HeadResult, Refusal, Request, Status, parse_head};
 
     const LIMITS: HeadLimits = HeadLimits { head_bytes_max: 8192 };
 
     /// The verdict on the whole text, which must come at the same byte however it is cut.
     fn verdict(text: &[u8]) -> Result<bool, Refusal> {
-        parse_head(text, LIMITS).map(|head| matches!(head, Head::Complete { .. }))
+        parse_head(text, LIMITS).map(|head| matches!(head, HeadResult::Complete { .. }))
     }
 
     fn with_request<T>(text: &str, look: impl FnOnce(Request<'_>) -> T) -> T {
         match parse_head(text.as_bytes(), LIMITS) {
-            Ok(Head::Complete { request, length }) => {
+            Ok(HeadResult::Complete { request, length }) => {
                 assert_eq!(length, text.len());
                 look(request)
             }
@@ -520,7 +520,7 @@ mod tests {
     fn what_follows_the_head_is_not_looked_at() {
         let text = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n\n\0\x81\x80\n";
         match parse_head(text, LIMITS) {
-            Ok(Head::Complete { length, .. }) => assert_eq!(length, text.len() - 5),
+            Ok(HeadResult::Complete { length, .. }) => assert_eq!(length, text.len() - 5),
             other => panic!("{other:?}"),
         }
     }
@@ -641,7 +641,7 @@ mod tests {
         }
         let text = b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n\x81\x80";
         match parse_head(text, LIMITS) {
-            Ok(Head::Complete { length, .. }) => {
+            Ok(HeadResult::Complete { length, .. }) => {
                 assert_eq!(length, text.len() - 2, "what follows are frames")
             }
             other => panic!("{other:?}"),

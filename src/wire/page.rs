@@ -81,12 +81,12 @@ mod tests {
     use super::{PageAnswer, answer, has_tag};
     use crate::console::Asset;
     use crate::console::page::Page;
-    use crate::wire::http::{Head, HeadLimits, parse_head};
+    use crate::wire::http::{HeadLimits, HeadResult, parse_head};
 
     fn answered(page: Page, method: &str, target: &str, fields: &str) -> (String, &'static [u8]) {
         let text = format!("{method} {target} HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
         match parse_head(text.as_bytes(), HeadLimits { head_bytes_max: 8192 }) {
-            Ok(Head::Complete { request, .. }) => {
+            Ok(HeadResult::Complete { request, .. }) => {
                 let PageAnswer { head, body } = answer(page, &request, 0);
                 (String::from_utf8(head).unwrap(), body)
             }

@@ -5,13 +5,13 @@ use std::cell::RefCell;
 use std::io::{self, ErrorKind, IoSlice};
 
 use luxcast::access::keyring::Permit;
-use luxcast::delivery::progress::Laggard;
-use luxcast::delivery::sink::Outlet;
+use luxcast::delivery::progress::SlowConsumer;
+use luxcast::delivery::sink::Sink;
 use luxcast::delivery::watcher::{BLOCKED, BROKEN, ENDED, ENDING, READS, WatcherKey};
 use luxcast::delivery::watchers::Watchers;
-use luxcast::session::conversation::{Scene, Session, Verdict};
+use luxcast::session::conversation::{Session, SessionContext, Verdict};
 use luxcast::session::endpoint::{Endpoint, Opening};
-use luxcast::session::limits::Policy;
+use luxcast::session::limits::SessionLimits;
 use luxcast::stream::link::{Arrival, Inlet};
 use luxcast::stream::topic::TopicKind;
 use luxcast::stream::topic_key::TopicKey;
@@ -40,12 +40,12 @@ pub struct Socket {
 
 pub struct Shard {
     pub watchers: Watchers,
-    policy: Policy,
+    limits: SessionLimits,
     inlet: Inlet,
     /// By the watcher's key.
     pub sockets: Vec<Option<Socket>>,
     is_asleep: bool,
-    laggards: Vec<Laggard>,
+    laggards: Vec<SlowConsumer>,
     /// Positions that clients had when they went.
     pub left_at: Vec<u64>,
     pub events: u64,
@@ -58,11 +58,11 @@ struct Port<'a> {
     sockets: &'a mut [Option<Socket>],
     staged: Vec<u8>,
     calls: usize,
-    /// The last answer to [`Outlet::published`].
+    /// The last answer to [`Sink::published`].
     told: u64,
 }
 
-/// Calls of the outlet in one turn: more means that it never ends.
+/// Calls of the sink in one turn: more means that it never ends.
 const CALLS_MAX: usize = 200_000;
 
 impl Port<'_> {
@@ -108,7 +108,7 @@ impl Port<'_> {
     }
 }
 
-impl Outlet for Port<'_> {
+impl Sink for Port<'_> {
     fn write(&mut self, watcher: WatcherKey, bytes: &[u8]) -> io::Result<usize> {
         let result = self.take(watcher, &[bytes]);
         self.pass();
@@ -184,13 +184,13 @@ macro_rules! port {
     };
 }
 
-macro_rules! scene {
+macro_rules! context {
     ($shard:ident, $key:expr, $port:expr) => {
-        &mut Scene {
+        &mut SessionContext {
             key: $key,
             watchers: &mut $shard.watchers,
-            outlet: $port,
-            policy: &$shard.policy,
+            sink: $port,
+            limits: &$shard.limits,
             tick: 0,
             unix_micros: 0,
         }
@@ -198,9 +198,9 @@ macro_rules! scene {
 }
 
 /// Nothing is limited but the jobs of a connection.
-fn policy() -> Policy {
-    Policy {
-        messages: Policy::message_limits(1 << 20),
+fn limits() -> SessionLimits {
+    SessionLimits {
+        messages: SessionLimits::message_limits(1 << 20),
         head_bytes_max: 8192,
         messages_per_second: 1_000_000,
         messages_burst: 1_000_000,
@@ -226,7 +226,7 @@ impl Shard {
     pub fn new(watchers: Watchers, inlet: Inlet) -> Self {
         Self {
             watchers,
-            policy: policy(),
+            limits: limits(),
             inlet,
             sockets: Vec::new(),
             is_asleep: false,
@@ -292,7 +292,7 @@ impl Shard {
         let Some(is_review) = is_review else { return };
         for key in std::mem::take(&mut self.watchers.blocked) {
             if let Some(watcher) = self.watchers.watchers.get(key) {
-                self.laggards.push(Laggard::new(key, 0, 0, watcher.is(READS)));
+                self.laggards.push(SlowConsumer::new(key, 0, 0, watcher.is(READS)));
             }
         }
         if is_review {
@@ -407,7 +407,7 @@ impl Shard {
             watched: Vec::new(),
         });
         let port = port!(self, feed);
-        let opened = Session::open(&opening, scene!(self, key, port), |_| {});
+        let opened = Session::open(&opening, context!(self, key, port), |_| {});
         let newest = port.told;
         let Ok(session) = opened else {
             self.remove(key, feed);
@@ -446,7 +446,7 @@ impl Shard {
         let mut session = socket.session.take().expect("it is open");
         feed.borrow().trace(|| format!("  client {} sends {text}", socket.client.id));
         let port = port!(self, feed);
-        let verdict = session.handle_message(&Message::Text(text), scene!(self, key, port));
+        let verdict = session.handle_message(&Message::Text(text), context!(self, key, port));
         let told = port.told;
         assert_eq!(verdict, Verdict::Continue, "{text}");
         self.socket(key).session = Some(session);
@@ -491,7 +491,7 @@ impl Shard {
         let socket = self.socket(key);
         let session = socket.session.take().expect("it is open");
         feed.borrow().trace(|| format!("  client {} is pinged", socket.client.id));
-        session.beat(scene!(self, key, port!(self, feed)));
+        session.beat(context!(self, key, port!(self, feed)));
         self.socket(key).session = Some(session);
         self.bury(feed);
     }
@@ -516,8 +516,8 @@ impl Shard {
         socket.is_ending = true;
         let session = socket.session.take().expect("it is open");
         feed.borrow().trace(|| format!("  client {} is closed", socket.client.id));
-        session.say_goodbye(500, scene!(self, key, port!(self, feed)));
-        self.watchers.say(key, |out| frame::write_close(out, 1012, "drain"));
+        session.say_goodbye(500, context!(self, key, port!(self, feed)));
+        self.watchers.enqueue_control(key, |out| frame::write_close(out, 1012, "drain"));
         self.watchers.end(key);
         self.bury(feed);
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-use crate::net::report::liveness::Pulse;
+use crate::net::report::liveness::Liveness;
 
 /// Everything serves, or serves again after a reload.
 pub fn ready() {
@@ -39,7 +39,7 @@ pub fn patience() -> Option<Duration> {
 }
 
 /// Gives signs of life twice in the time that they are waited for, as long as every thread has turned since the last.
-pub fn watch_over(pulse: &Pulse, patience: Duration) -> io::Result<()> {
+pub fn watch_over(pulse: &Liveness, patience: Duration) -> io::Result<()> {
     let mut before = None;
     loop {
         let silent =

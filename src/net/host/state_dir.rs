@@ -18,7 +18,7 @@ use rustix::io::Errno;
 use rustix::process::{getegid, geteuid, getgroups};
 
 use crate::net::host::making::{self, Made};
-use crate::net::ingest::dedupe::Accounts;
+use crate::net::ingest::dedupe::Dedupe;
 use crate::stream::sequencer::{Now, SEQ_MAX, SEQ_MIN, Sequencer};
 use crate::stream::snapshot::{Restored, Saver, load};
 
@@ -41,9 +41,9 @@ const SYNC_BYTES: usize = 8 << 20;
 const BUFFER_BYTES: usize = 1 << 20;
 
 /// What is left when no more lines are taken; all of it is published.
-pub struct Remains {
+pub struct FinalState {
     pub sequencer: Sequencer,
-    pub accounts: Accounts,
+    pub accounts: Dedupe,
     pub now: Now,
 }
 
@@ -343,13 +343,13 @@ pub fn mark_ahead_of(seq: u64) -> u64 {
 }
 
 /// Tells when the mark has to move. The one who asks does not wait for a disk.
-pub struct Mark {
+pub struct NumberMark {
     wanted: Option<Sender<u64>>,
     /// Beyond this number, the mark moves.
     due_at: u64,
 }
 
-impl Mark {
+impl NumberMark {
     /// Without a directory: it never moves.
     pub fn none() -> Self {
         Self { wanted: None, due_at: u64::MAX }
@@ -420,7 +420,7 @@ mod tests {
     use rustix::process::{getegid, geteuid};
 
     use super::{
-        MARK, MARK_STEP, Mark, SNAPSHOT, StateDir, USED, Unusable, check, mark_ahead_of, parse_mark,
+        MARK, MARK_STEP, NumberMark, SNAPSHOT, StateDir, USED, Unusable, check, mark_ahead_of, parse_mark,
         write_mark,
     };
     use crate::stream::sequencer::SEQ_MIN;
@@ -561,7 +561,7 @@ mod tests {
 
     #[test]
     fn the_mark_moves_long_before_it_is_reached() {
-        let (mut mark, requests) = Mark::new(SEQ_MIN);
+        let (mut mark, requests) = NumberMark::new(SEQ_MIN);
         mark.note(SEQ_MIN + MARK_STEP / 2);
         assert!(requests.is_empty());
         mark.note(SEQ_MIN + MARK_STEP / 2 + 1);

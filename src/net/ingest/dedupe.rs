@@ -25,14 +25,14 @@ const ACCEPTED_MAX: u64 = 2 * LINE_NUMBER_MAX;
 const LEFT_MAX: usize = 65_536;
 
 #[derive(Default)]
-pub struct Accounts {
+pub struct Dedupe {
     accounts: Slab<Account>,
     names: HashMap<Box<str>, usize>,
     /// Those that nobody uses, the one left first in front.
     left: BTreeSet<(u64, usize)>,
 }
 
-impl Accounts {
+impl Dedupe {
     /// The names of a run before this one; nobody uses them yet. One whose numbers are used up is of no use any more.
     pub fn restored(parts: impl Iterator<Item = PublisherPart>, now_millis: u64) -> Self {
         let mut accounts = Self::default();
@@ -125,12 +125,12 @@ impl Accounts {
 
 #[cfg(test)]
 mod tests {
-    use super::{Accounts, LEFT_MAX};
+    use super::{Dedupe, LEFT_MAX};
     use crate::stream::snapshot::PublisherPart;
 
     #[test]
     fn a_name_is_remembered_after_its_publisher_left_and_then_forgotten() {
-        let mut accounts = Accounts::default();
+        let mut accounts = Dedupe::default();
         let first = accounts.open("engine");
         accounts.accept(first, 7);
         accounts.close(first, 1_000);
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn names_go_on_in_the_next_run_as_old_as_they_are() {
-        let mut accounts = Accounts::default();
+        let mut accounts = Dedupe::default();
         for (name, line) in [("left", 3), ("there", 5)] {
             let account = accounts.open(name);
             accounts.accept(account, line);
@@ -155,9 +155,9 @@ mod tests {
             }
         }
         let parts = accounts.parts(4_000);
-        let mut next = Accounts::restored(parts.into_iter(), 100_000);
+        let mut next = Dedupe::restored(parts.into_iter(), 100_000);
         next.forget_before(97_000);
-        let accepted = |next: &mut Accounts, name: &str| {
+        let accepted = |next: &mut Dedupe, name: &str| {
             let account = next.open(name);
             next.accepted(account)
         };
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn of_a_million_names_the_last_are_remembered() {
-        let mut accounts = Accounts::default();
+        let mut accounts = Dedupe::default();
         let there = accounts.open("there");
         accounts.accept(there, 9);
         for number in 0..1_000_000_u64 {
@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn a_name_whose_numbers_are_used_up_is_not_taken_over() {
         let part = |name: &str, accepted| PublisherPart { name: name.into(), accepted, silent_millis: 0 };
-        let mut next = Accounts::restored([part("worn", u64::MAX), part("good", 7)].into_iter(), 5);
+        let mut next = Dedupe::restored([part("worn", u64::MAX), part("good", 7)].into_iter(), 5);
         let accepted = ["worn", "good"].map(|name| {
             let account = next.open(name);
             next.accepted(account)

@@ -5,7 +5,7 @@ use std::mem;
 
 use crate::net::ingest::Ingest;
 use crate::net::ingest::half_lines::PATIENCE_MILLIS;
-use crate::net::ingest::publisher::{Request, SHORT_REST_MAX, Stage, is_too_long};
+use crate::net::ingest::publisher::{Greeting, Request, SHORT_REST_MAX, is_too_long};
 use crate::stream::sequencer::Taken;
 use crate::wire::fault;
 use crate::wire::line::{LineError, PADDING, trim, write_welcome};
@@ -138,7 +138,7 @@ impl Ingest {
         publisher.skips = true;
         let buffer = mem::take(&mut publisher.buffer);
         publisher.held = 0;
-        publisher.stage = Stage::Begun;
+        publisher.stage = Greeting::Begun;
         publisher.line += 1;
         let line = publisher.line;
         self.halves.count(buffer.capacity(), 0);
@@ -184,24 +184,24 @@ impl Ingest {
         let is_too_long = is_too_long(&block[..raw], self.parts.line_bytes_max);
         let object = trim(&block[..raw]);
         if object.is_empty() && !is_too_long {
-            if publisher.stage == Stage::Named {
-                publisher.stage = Stage::Begun;
+            if publisher.stage == Greeting::Named {
+                publisher.stage = Greeting::Begun;
             }
             return;
         }
         // An order is obeyed whatever its number: another connection may have gone further under the same name.
         if self.is_repeated(key, line) && (is_too_long || !is_control_line(&block[object.clone()])) {
-            self.publishers[key].stage = Stage::Begun;
+            self.publishers[key].stage = Greeting::Begun;
             return self.counters().repeated_lines.add(1);
         }
         if is_too_long {
-            self.publishers[key].stage = Stage::Begun;
+            self.publishers[key].stage = Greeting::Begun;
             return self.refuse(key, line, LineError::TooLong, &[]);
         }
         let length = object.len();
         let error = match self.parts.sequencer.take_line(&mut block[object.start..], length) {
             Ok(Taken::Event(_)) => {
-                self.publishers[key].stage = Stage::Begun;
+                self.publishers[key].stage = Greeting::Begun;
                 if let Some(account) = account {
                     self.parts.accounts.accept(account, line);
                 }
@@ -221,7 +221,7 @@ impl Ingest {
             // Under a name, numbers are the publisher's own, and an order has none, obeyed or not.
             publisher.line -= 1;
         } else {
-            publisher.stage = Stage::Begun;
+            publisher.stage = Greeting::Begun;
         }
         let text = mem::take(&mut self.parts.sequencer.refused);
         self.refuse(key, line, error, &text);
@@ -256,10 +256,10 @@ impl Ingest {
         let publisher = &mut self.publishers[key];
         match request {
             Request::Hello { name, acks, is_once } => {
-                if publisher.stage != Stage::New {
+                if publisher.stage != Greeting::New {
                     return Err(LineError::BadOp);
                 }
-                publisher.stage = Stage::Begun;
+                publisher.stage = Greeting::Begun;
                 publisher.wants_acks = acks;
                 publisher.number_from(publisher.line);
                 publisher.name = name;
@@ -268,13 +268,13 @@ impl Ingest {
                     let account = self.parts.accounts.open(name);
                     accepted = Some(self.parts.accounts.accepted(account));
                     publisher.account = Some(account);
-                    publisher.stage = Stage::Named;
+                    publisher.stage = Greeting::Named;
                     publisher.number_from(self.parts.accounts.accepted(account));
                 }
                 publisher.answer(|out| write_welcome(out, seq, accepted));
             }
             Request::From { line } => {
-                if publisher.stage != Stage::Named {
+                if publisher.stage != Greeting::Named {
                     return Err(LineError::BadOp);
                 }
                 publisher.number_from(line - 1);

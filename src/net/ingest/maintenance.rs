@@ -17,15 +17,15 @@ const SWEEP_MILLIS_MIN: u64 = 20;
 const SLOTS_PER_TURN: usize = 256;
 
 /// One job, as far as only the ingest thread can tell.
-pub struct JobSight {
+pub struct JobReport {
     pub topic: Arc<Topic>,
     pub flow: Option<Arc<Topic>>,
 }
 
 /// A request for all jobs that is being answered, and where the next slice begins.
-pub(super) struct Roll {
+pub(super) struct JobReports {
     next: u32,
-    answer: Sender<Vec<JobSight>>,
+    answer: Sender<Vec<JobReport>>,
 }
 
 impl Ingest {
@@ -54,11 +54,11 @@ impl Ingest {
     /// Answers the next slice of a request for all jobs.
     pub(super) fn tell_jobs(&mut self) {
         if self.roll.is_none() {
-            self.roll = self.parts.waker.asked.try_recv().ok().map(|answer| Roll { next: 0, answer });
+            self.roll = self.parts.waker.asked.try_recv().ok().map(|answer| JobReports { next: 0, answer });
         }
         let Some(mut roll) = self.roll.take() else { return };
         let (jobs, next) = self.parts.sequencer.ledger.jobs_from(roll.next, SLOTS_PER_TURN);
-        let sights = jobs.into_iter().map(|(job, flow)| JobSight {
+        let sights = jobs.into_iter().map(|(job, flow)| JobReport {
             topic: job.topic.clone(),
             flow: flow.map(|flow| flow.topic.clone()),
         });

@@ -21,12 +21,12 @@ use slab::Slab;
 use crate::config::Overrun;
 use crate::metrics::{Counters, LINE_ERRORS};
 use crate::net::clock::{Clock, Moment};
-use crate::net::ingest::dedupe::Accounts;
+use crate::net::ingest::dedupe::Dedupe;
 use crate::net::ingest::refused_lines::Complaints;
 
-use crate::net::host::state_dir::{Mark, Remains};
+use crate::net::host::state_dir::{FinalState, NumberMark};
 use crate::net::ingest::half_lines::Halves;
-use crate::net::ingest::maintenance::Roll;
+use crate::net::ingest::maintenance::JobReports;
 use crate::net::ingest::publisher::{Publisher, SHORT_REST_MAX};
 use crate::net::shard::IngestWaker;
 use crate::net::shard::handle::{ShardHandle, is_out_of_descriptors, is_transient};
@@ -63,8 +63,8 @@ pub struct IngestParts {
     pub poll: Poll,
     pub listener: UnixListener,
     pub sequencer: Sequencer,
-    pub accounts: Accounts,
-    pub mark: Mark,
+    pub accounts: Dedupe,
+    pub mark: NumberMark,
     pub shards: Vec<ShardHandle>,
     pub links: Vec<Arc<Link>>,
     pub counters: Arc<Counters>,
@@ -103,7 +103,7 @@ pub struct Ingest {
     /// The turn's end was not noted yet.
     is_in_turn: bool,
     /// A request for all jobs that is being answered.
-    roll: Option<Roll>,
+    roll: Option<JobReports>,
 }
 
 impl Ingest {
@@ -136,7 +136,7 @@ impl Ingest {
     }
 
     /// Takes lines until it is told to stop; what was taken by then is published.
-    pub fn run(mut self) -> io::Result<Remains> {
+    pub fn run(mut self) -> io::Result<FinalState> {
         let mut events = Events::with_capacity(EVENTS_MAX);
         while !self.parts.is_stopping.load(Ordering::Acquire) {
             let timeout = self.timeout();
@@ -168,7 +168,7 @@ impl Ingest {
             self.keep_house();
         }
         let now = self.parts.clock.read().now;
-        Ok(Remains { sequencer: self.parts.sequencer, accounts: self.parts.accounts, now })
+        Ok(FinalState { sequencer: self.parts.sequencer, accounts: self.parts.accounts, now })
     }
 
     fn timeout(&mut self) -> Option<Duration> {

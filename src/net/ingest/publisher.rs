@@ -18,7 +18,7 @@ pub const SHORT_REST_MAX: usize = 16 << 10;
 
 /// What a publisher may still say of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub enum Greeting {
     /// Nothing but empty lines has come: `hello` may.
     New,
     /// `hello` gave a name under which lines are taken once, and no line has come since: `from` may.
@@ -39,7 +39,7 @@ pub struct Publisher {
     pub heard_at: u64,
     /// Number of the last line, complete or being skipped.
     pub line: u64,
-    pub stage: Stage,
+    pub stage: Greeting,
     pub wants_acks: bool,
     /// What `hello` said.
     pub name: Option<Box<str>>,
@@ -73,7 +73,7 @@ impl Publisher {
             has_place: false,
             heard_at: 0,
             line: 0,
-            stage: Stage::New,
+            stage: Greeting::New,
             wants_acks: false,
             name: None,
             account: None,

@@ -11,11 +11,11 @@ use parking_lot::Mutex;
 use rustix::event::{EventfdFlags, eventfd};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use crate::access::address_limits::{AddressLimits, TooMany, Visitors};
+use crate::access::address_limits::{AddressCounts, AddressLimits, TooMany};
 use crate::access::client_address::Proxies;
 use crate::access::refusal_log::RefusalLog;
 use crate::net::shard::handle::{
-    Command, Counted, Guest, ShardHandle, TurnAway, is_out_of_descriptors, is_transient,
+    Command, Counted, NewConnection, ShardHandle, TurnAway, is_out_of_descriptors, is_transient,
 };
 use crate::tick::Tick;
 
@@ -23,7 +23,7 @@ use crate::tick::Tick;
 const BACKLOG: i32 = 4096;
 /// Sockets that are told why they are refused, or get the last of another answer, at one time: each stays for as long as
 /// its client takes to read that. They have places of their own, so that they keep nobody from one; the descriptors of
-/// these are put aside. Whoever is refused at the door beyond that is not told why.
+/// these are put aside. Whoever is refused at the admission beyond that is not told why.
 const REFUSED_MAX: usize = 64;
 /// Accepted in one turn: connected clients keep their latency in a storm.
 const ACCEPTS_PER_TURN: usize = 64;
@@ -60,40 +60,40 @@ fn prepare(socket: &Socket) -> io::Result<()> {
 
 /// How many may come in.
 #[derive(Clone, Copy, Debug)]
-pub struct DoorLimits {
+pub struct AdmissionLimits {
     pub connections_max: usize,
     pub of_address: AddressLimits,
 }
 
 /// Who may come in: counts over all shards.
-pub struct Door {
+pub struct Admission {
     connections_max: AtomicUsize,
     /// Without those that are refused. At most `connections_max`, unless that was lowered.
     connections: AtomicUsize,
     /// `<= REFUSED_MAX`, unless the daemon drains
     refused: AtomicUsize,
     refusal_log: Mutex<RefusalLog>,
-    visitors: Mutex<Visitors>,
+    visitors: Mutex<AddressCounts>,
     is_draining: AtomicBool,
     /// No descriptor was left for a connection, and none has been closed since.
     is_short: AtomicBool,
 }
 
-impl Door {
-    pub fn new(limits: DoorLimits) -> Self {
+impl Admission {
+    pub fn new(limits: AdmissionLimits) -> Self {
         Self {
             connections_max: AtomicUsize::new(limits.connections_max),
             connections: AtomicUsize::new(0),
             refused: AtomicUsize::new(0),
             refusal_log: Mutex::default(),
-            visitors: Mutex::new(Visitors::new(limits.of_address)),
+            visitors: Mutex::new(AddressCounts::new(limits.of_address)),
             is_draining: AtomicBool::new(false),
             is_short: AtomicBool::new(false),
         }
     }
 
     /// From now on these hold; whoever is in stays.
-    pub fn set_limits(&self, limits: DoorLimits) {
+    pub fn set_limits(&self, limits: AdmissionLimits) {
         self.connections_max.store(limits.connections_max, Ordering::Relaxed);
         self.visitors.lock().limits = limits.of_address;
     }
@@ -185,18 +185,22 @@ impl Door {
     }
 
     /// Counts in whoever comes, as far as there is room.
-    fn meet(&self, address: IpAddr, proxies: &Proxies, now: Tick) -> Guest {
+    fn admit_socket(&self, address: IpAddr, proxies: &Proxies, now: Tick) -> NewConnection {
         if let Err(turn_away) = self.enter() {
-            return Guest { address, counted: self.refuse(), turn_away: Some(turn_away) };
+            return NewConnection { address, counted: self.refuse(), turn_away: Some(turn_away) };
         }
         if proxies.are_trusted(address) {
-            return Guest { address, counted: Counted::InAll, turn_away: None };
+            return NewConnection { address, counted: Counted::InAll, turn_away: None };
         }
         match self.admit(address, now) {
-            Ok(()) => Guest { address, counted: Counted::WithAddress, turn_away: None },
+            Ok(()) => NewConnection { address, counted: Counted::WithAddress, turn_away: None },
             Err(too_many) => {
                 self.connections.fetch_sub(1, Ordering::Relaxed);
-                Guest { address, counted: self.refuse(), turn_away: Some(TurnAway::TooMany(too_many)) }
+                NewConnection {
+                    address,
+                    counted: self.refuse(),
+                    turn_away: Some(TurnAway::TooMany(too_many)),
+                }
             }
         }
     }
@@ -219,16 +223,20 @@ pub struct Listener {
     /// By place in `sockets`: it outlives the daemon.
     is_passed: Vec<bool>,
     shards: Vec<ShardHandle>,
-    door: Arc<Door>,
+    admission: Arc<Admission>,
     /// A descriptor to give up when none is left, so that who waits is told instead of left waiting.
     spare: Option<OwnedFd>,
 }
 
 impl Listener {
     /// `sockets`: each, and whether it outlives the daemon.
-    pub fn new(sockets: Vec<(TcpListener, bool)>, shards: Vec<ShardHandle>, door: Arc<Door>) -> Self {
+    pub fn new(
+        sockets: Vec<(TcpListener, bool)>,
+        shards: Vec<ShardHandle>,
+        admission: Arc<Admission>,
+    ) -> Self {
         let (sockets, is_passed) = sockets.into_iter().unzip();
-        Self { sockets, is_passed, shards, door, spare: spare() }
+        Self { sockets, is_passed, shards, admission, spare: spare() }
     }
 
     /// Accepts a portion. What is for shard 0 itself is handed to `keep`, without a detour through its commands and
@@ -237,12 +245,12 @@ impl Listener {
         &mut self,
         proxies: &Proxies,
         now: Tick,
-        mut keep: impl FnMut(TcpStream, Guest),
+        mut keep: impl FnMut(TcpStream, NewConnection),
     ) -> Accepted {
         let (mut is_all, mut is_any) = (true, false);
         self.has_spare();
         for place in 0..self.sockets.len() {
-            if self.is_passed[place] && self.door.is_draining() {
+            if self.is_passed[place] && self.admission.is_draining() {
                 // Whoever comes now is the next daemon's.
                 continue;
             }
@@ -255,7 +263,7 @@ impl Listener {
                     Ok((socket, address)) => {
                         is_any = true;
                         let guest = match self.has_spare() {
-                            true => self.door.meet(address.ip(), proxies, now),
+                            true => self.admission.admit_socket(address.ip(), proxies, now),
                             false => self.refuse_for_spare(address),
                         };
                         self.hand_over(socket, guest, &mut keep);
@@ -269,7 +277,7 @@ impl Listener {
                         // Without a descriptor the kernel says so before it looks whether anybody waits.
                         Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => break,
                         _ => {
-                            self.door.is_short.store(true, Ordering::Relaxed);
+                            self.admission.is_short.store(true, Ordering::Relaxed);
                             return Accepted::Exhausted;
                         }
                     },
@@ -298,12 +306,12 @@ impl Listener {
     }
 
     /// Who has come on the spare descriptor cannot stay.
-    fn refuse_for_spare(&self, address: SocketAddr) -> Guest {
-        let turn_away = match self.door.is_draining() {
+    fn refuse_for_spare(&self, address: SocketAddr) -> NewConnection {
+        let turn_away = match self.admission.is_draining() {
             true => TurnAway::Draining,
             false => TurnAway::NoDescriptor,
         };
-        Guest { address: address.ip(), counted: self.door.refuse(), turn_away: Some(turn_away) }
+        NewConnection { address: address.ip(), counted: self.admission.refuse(), turn_away: Some(turn_away) }
     }
 
     /// Gives the spare descriptor to one who waits. It comes back when that connection has ended. None: another has
@@ -317,7 +325,12 @@ impl Listener {
         Some(accepted)
     }
 
-    fn hand_over(&self, socket: TcpStream, guest: Guest, keep: &mut impl FnMut(TcpStream, Guest)) {
+    fn hand_over(
+        &self,
+        socket: TcpStream,
+        guest: NewConnection,
+        keep: &mut impl FnMut(TcpStream, NewConnection),
+    ) {
         if guest.counted == Counted::Not {
             // It is closed at once, and so is nobody's connection.
             return keep(socket, guest);
@@ -328,7 +341,7 @@ impl Listener {
         shard.connections.fetch_add(1, Ordering::Relaxed);
         match index {
             0 => keep(socket, guest),
-            _ => shard.send(Command::Adopt(socket, guest)),
+            _ => shard.send(Command::Accept(socket, guest)),
         }
     }
 }
@@ -342,14 +355,14 @@ fn spare() -> Option<OwnedFd> {
 mod tests {
     use std::net::IpAddr;
 
-    use super::{Door, DoorLimits, REFUSED_MAX};
+    use super::{Admission, AdmissionLimits, REFUSED_MAX};
     use crate::access::address_limits::{AddressLimits, TooMany};
     use crate::access::client_address::Proxies;
     use crate::net::shard::handle::{Counted, TurnAway};
 
-    fn door(connections_max: usize, of_address_max: usize) -> Door {
+    fn admission(connections_max: usize, of_address_max: usize) -> Admission {
         let of_address = AddressLimits { connections_max: of_address_max, handshakes_per_second: 0 };
-        Door::new(DoorLimits { connections_max, of_address })
+        Admission::new(AdmissionLimits { connections_max, of_address })
     }
 
     fn address(text: &str) -> IpAddr {
@@ -358,74 +371,74 @@ mod tests {
 
     #[test]
     fn who_is_refused_takes_nobodys_place_and_beyond_a_few_is_not_even_told() {
-        let (door, nobody) = (door(8, 5), Proxies::new(Vec::new()));
+        let (admission, nobody) = (admission(8, 5), Proxies::new(Vec::new()));
         let greedy = address("192.0.2.1");
         for _ in 0..5 {
-            let guest = door.meet(greedy, &nobody, 0);
+            let guest = admission.admit_socket(greedy, &nobody, 0);
             assert_eq!((guest.counted, guest.turn_away), (Counted::WithAddress, None));
         }
         let too_many = Some(TurnAway::TooMany(TooMany::Connections));
         for _ in 0..REFUSED_MAX {
-            let guest = door.meet(greedy, &nobody, 0);
+            let guest = admission.admit_socket(greedy, &nobody, 0);
             assert_eq!((guest.counted, guest.turn_away), (Counted::AsRefused, too_many));
         }
         for _ in 0..1_000 {
-            let guest = door.meet(greedy, &nobody, 0);
+            let guest = admission.admit_socket(greedy, &nobody, 0);
             assert_eq!((guest.counted, guest.turn_away), (Counted::Not, too_many));
         }
         for number in 2..5 {
-            let guest = door.meet(address(&format!("192.0.2.{number}")), &nobody, 0);
+            let guest = admission.admit_socket(address(&format!("192.0.2.{number}")), &nobody, 0);
             assert_eq!((guest.counted, guest.turn_away), (Counted::WithAddress, None));
         }
-        assert_eq!(door.connections(), 8 + REFUSED_MAX);
+        assert_eq!(admission.connections(), 8 + REFUSED_MAX);
         let late = address("192.0.2.9");
-        assert_eq!(door.meet(late, &nobody, 0).turn_away, Some(TurnAway::Full));
+        assert_eq!(admission.admit_socket(late, &nobody, 0).turn_away, Some(TurnAway::Full));
         // A place that comes free is for the next, whoever waits to read a refusal.
-        door.leave(Counted::AsRefused, greedy);
-        assert_eq!(door.meet(late, &nobody, 0).counted, Counted::AsRefused);
-        door.leave(Counted::WithAddress, greedy);
-        assert_eq!(door.meet(late, &nobody, 0).counted, Counted::WithAddress);
-        assert_eq!(door.meet(greedy, &nobody, 0).turn_away, Some(TurnAway::Full));
+        admission.leave(Counted::AsRefused, greedy);
+        assert_eq!(admission.admit_socket(late, &nobody, 0).counted, Counted::AsRefused);
+        admission.leave(Counted::WithAddress, greedy);
+        assert_eq!(admission.admit_socket(late, &nobody, 0).counted, Counted::WithAddress);
+        assert_eq!(admission.admit_socket(greedy, &nobody, 0).turn_away, Some(TurnAway::Full));
     }
 
     #[test]
     fn who_is_recognised_as_one_too_many_leaves_its_place() {
-        let (door, proxies) = (door(2, 1), Proxies::new(vec!["10.0.0.1/32".parse().unwrap()]));
+        let (admission, proxies) = (admission(2, 1), Proxies::new(vec!["10.0.0.1/32".parse().unwrap()]));
         let proxy = address("10.0.0.1");
         let client = address("192.0.2.1");
-        assert_eq!(door.meet(proxy, &proxies, 0).counted, Counted::InAll);
-        assert_eq!(door.admit(client, 0), Ok(()));
-        assert_eq!(door.meet(proxy, &proxies, 0).counted, Counted::InAll);
-        assert_eq!(door.admit(client, 0), Err(TooMany::Connections));
-        assert_eq!(door.step_aside(Counted::InAll, client), Counted::AsRefused);
-        assert_eq!(door.meet(proxy, &proxies, 0).counted, Counted::InAll);
-        assert_eq!(door.meet(proxy, &proxies, 0).turn_away, Some(TurnAway::Full));
+        assert_eq!(admission.admit_socket(proxy, &proxies, 0).counted, Counted::InAll);
+        assert_eq!(admission.admit(client, 0), Ok(()));
+        assert_eq!(admission.admit_socket(proxy, &proxies, 0).counted, Counted::InAll);
+        assert_eq!(admission.admit(client, 0), Err(TooMany::Connections));
+        assert_eq!(admission.step_aside(Counted::InAll, client), Counted::AsRefused);
+        assert_eq!(admission.admit_socket(proxy, &proxies, 0).counted, Counted::InAll);
+        assert_eq!(admission.admit_socket(proxy, &proxies, 0).turn_away, Some(TurnAway::Full));
         // The other one is done: its address may have another as well.
-        assert_eq!(door.step_aside(Counted::WithAddress, client), Counted::AsRefused);
-        assert_eq!(door.admit(client, 0), Ok(()));
-        assert_eq!(door.step_aside(Counted::AsRefused, client), Counted::AsRefused);
+        assert_eq!(admission.step_aside(Counted::WithAddress, client), Counted::AsRefused);
+        assert_eq!(admission.admit(client, 0), Ok(()));
+        assert_eq!(admission.step_aside(Counted::AsRefused, client), Counted::AsRefused);
     }
 
     #[test]
     fn who_finds_no_room_among_those_who_leave_stays_where_it_is() {
-        let (door, nobody) = (door(2 * REFUSED_MAX, 0), Proxies::new(Vec::new()));
+        let (admission, nobody) = (admission(2 * REFUSED_MAX, 0), Proxies::new(Vec::new()));
         let client = address("192.0.2.1");
         for number in 0..2 * REFUSED_MAX {
-            assert_eq!(door.meet(client, &nobody, 0).counted, Counted::WithAddress);
+            assert_eq!(admission.admit_socket(client, &nobody, 0).counted, Counted::WithAddress);
             let expected = if number < REFUSED_MAX { Counted::AsRefused } else { Counted::WithAddress };
-            assert_eq!(door.step_aside(Counted::WithAddress, client), expected);
+            assert_eq!(admission.step_aside(Counted::WithAddress, client), expected);
         }
-        assert_eq!(door.connections(), 2 * REFUSED_MAX);
+        assert_eq!(admission.connections(), 2 * REFUSED_MAX);
     }
 
     #[test]
     fn a_drain_counts_those_who_are_on_their_way_out() {
-        let (door, nobody) = (door(2, 0), Proxies::new(Vec::new()));
-        door.drain();
-        let guest = door.meet(address("192.0.2.1"), &nobody, 0);
+        let (admission, nobody) = (admission(2, 0), Proxies::new(Vec::new()));
+        admission.drain();
+        let guest = admission.admit_socket(address("192.0.2.1"), &nobody, 0);
         assert_eq!((guest.counted, guest.turn_away), (Counted::AsRefused, Some(TurnAway::Draining)));
-        assert_eq!(door.connections(), 1);
-        door.leave(guest.counted, guest.address);
-        assert_eq!(door.connections(), 0);
+        assert_eq!(admission.connections(), 1);
+        admission.leave(guest.counted, guest.address);
+        assert_eq!(admission.connections(), 0);
     }
 }

@@ -21,14 +21,14 @@ use rustix::process::setpriority_process;
 use crate::access::redaction;
 use crate::metrics::{self, ACTION_ERRORS, Figures, GAPS, REFUSALS, Words};
 use crate::net::clock::{Clock, unix_micros};
-use crate::net::ingest::maintenance::JobSight;
-use crate::net::listen::listener::Door;
+use crate::net::ingest::maintenance::JobReport;
+use crate::net::listen::listener::Admission;
 use crate::net::report::admin::guests::Guests;
 use crate::net::report::admin::process::read_process;
-use crate::net::report::liveness::Pulse;
+use crate::net::report::liveness::Liveness;
 use crate::net::shard::IngestWaker;
-use crate::net::shard::handle::{Command, ShardHandle, Terms};
-use crate::net::shard::survey::Sight;
+use crate::net::shard::handle::{Command, LiveConfig, ShardHandle};
+use crate::net::shard::survey::ConnectionReport;
 use crate::session::endpoint::permit;
 use crate::stream::directory::Directory;
 use crate::tick::TICK_MILLIS;
@@ -61,8 +61,8 @@ pub struct Admin {
     pub listener: TcpListener,
     /// On loopback nobody is asked for a token.
     pub is_open: bool,
-    pub pulse: Pulse,
-    pub terms: Arc<Mutex<Arc<Terms>>>,
+    pub pulse: Liveness,
+    pub live_config: Arc<Mutex<Arc<LiveConfig>>>,
     pub directory: Arc<Directory>,
     pub history_bytes_max: usize,
     pub clock: Clock,
@@ -109,10 +109,10 @@ impl Admin {
     ) -> io::Result<()> {
         let thread = thread::Builder::new().name("admin".to_owned()).stack_size(STACK_BYTES);
         thread.spawn(move || {
-            let policy = self.terms.lock().policy.clone();
-            let limits = HeadLimits { head_bytes_max: policy.head_bytes_max };
-            let until = Instant::now() + Duration::from_millis(u64::from(policy.handshake) * TICK_MILLIS);
-            let served = visit::receive(&socket, limits, until, |request, head| {
+            let limits = self.live_config.lock().limits.clone();
+            let head_limits = HeadLimits { head_bytes_max: limits.head_bytes_max };
+            let until = Instant::now() + Duration::from_millis(u64::from(limits.handshake) * TICK_MILLIS);
+            let served = visit::receive(&socket, head_limits, until, |request, head| {
                 guests.note_asked(id);
                 self.answer(request, head, peer)
             });
@@ -146,12 +146,12 @@ impl Admin {
     fn log_refusal(&self, refusal: &Refusal, asked: Option<Asked<'_>>, address: IpAddr) {
         let Refusal { code, message, .. } = refusal;
         let now = self.clock.read().now;
-        let Some(unlogged) = self.pulse.door.note_refusal(refusal.reason(), now.millis) else {
+        let Some(unlogged) = self.pulse.admission.note_refusal(refusal.reason(), now.millis) else {
             return;
         };
-        let terms = self.terms.lock().clone();
+        let live_config = self.live_config.lock().clone();
         let asked = asked.map_or(String::new(), |asked| {
-            redaction::describe(&asked, Path::find(asked.path).is_some(), &terms.auth, now.unix_micros)
+            redaction::describe(&asked, Path::find(asked.path).is_some(), &live_config.auth, now.unix_micros)
         });
         tracing::info!(%address, code, unlogged, "refused a request of an operator: {message}{asked}");
     }
@@ -170,7 +170,7 @@ impl Admin {
         }
         match path {
             Path::Health => Ok(("text/plain", b"ok\n".to_vec())),
-            Path::Ready if self.pulse.door.is_draining() => Err(Refusal::draining()),
+            Path::Ready if self.pulse.admission.is_draining() => Err(Refusal::draining()),
             Path::Ready => match self.stalled_thread() {
                 Some(thread) => Err(stalled(&thread)),
                 None => Ok(("text/plain", b"ready\n".to_vec())),
@@ -182,7 +182,7 @@ impl Admin {
             }
             Path::Jobs => {
                 let listing = jobs::Listing::parse(request.query)?;
-                Ok(("application/json", listing.write(&jobs_of(&self.pulse.ingest, &self.pulse.door)?)))
+                Ok(("application/json", listing.write(&jobs_of(&self.pulse.ingest, &self.pulse.admission)?)))
             }
         }
     }
@@ -190,12 +190,12 @@ impl Admin {
     /// No page that has rebound its name reads the daemon's figures, and beyond loopback they are for those who have the
     /// scope for them.
     fn check(&self, request: &Request<'_>, peer: IpAddr) -> Result<(), Refusal> {
-        let terms = self.terms.lock().clone();
-        terms.hosts.check(request, peer)?;
+        let live_config = self.live_config.lock().clone();
+        live_config.hosts.check(request, peer)?;
         if self.is_open {
             return Ok(());
         }
-        match permit(request, &terms.auth, unix_micros())?.is_admin() {
+        match permit(request, &live_config.auth, unix_micros())?.is_admin() {
             true => Ok(()),
             false => Err(Refusal::forbidden_scope("admin")),
         }
@@ -213,9 +213,9 @@ impl Admin {
                 line_errors: &line_errors,
             },
             process: read_process(self.start_unix_micros),
-            is_draining: self.pulse.door.is_draining(),
-            sockets: self.pulse.door.connections() as u64,
-            sockets_max: self.pulse.door.connections_max() as u64,
+            is_draining: self.pulse.admission.is_draining(),
+            sockets: self.pulse.admission.connections() as u64,
+            sockets_max: self.pulse.admission.connections_max() as u64,
             topics: self.directory.len() as u64,
             history_bytes_max: self.history_bytes_max as u64,
             now_micros: self.clock.micros(Instant::now()),
@@ -244,7 +244,7 @@ impl Admin {
 ///
 /// # Errors
 /// A shard has not told in time.
-pub fn sights_of(shards: &[ShardHandle]) -> Result<Vec<Sight>, Refusal> {
+pub fn sights_of(shards: &[ShardHandle]) -> Result<Vec<ConnectionReport>, Refusal> {
     let (sender, receiver) = unbounded();
     for shard in shards {
         shard.send(Command::Survey(sender.clone()));
@@ -257,8 +257,8 @@ pub fn sights_of(shards: &[ShardHandle]) -> Result<Vec<Sight>, Refusal> {
 ///
 /// # Errors
 /// It has not told in time, or the daemon drains: it ends before everybody else.
-pub fn jobs_of(ingest: &IngestWaker, door: &Door) -> Result<Vec<JobSight>, Refusal> {
-    if door.is_draining() {
+pub fn jobs_of(ingest: &IngestWaker, admission: &Admission) -> Result<Vec<JobReport>, Refusal> {
+    if admission.is_draining() {
         return Err(Refusal::draining());
     }
     let (sender, receiver) = unbounded();

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::metrics::{Counter, Counters, ENDPOINTS, ShardCounters};
 use crate::net::report::admin::connections::Listing;
-use crate::net::shard::survey::Sight;
+use crate::net::shard::survey::ConnectionReport;
 use crate::wire::http::Refusal;
 use crate::wire::notice::GapReason;
 use crate::wire::stamp::Stamp;
@@ -61,7 +61,10 @@ impl Figures<'_> {
     ///
     /// # Errors
     /// Those of `survey`.
-    pub fn write(&self, survey: impl FnOnce() -> Result<Vec<Sight>, Refusal>) -> Result<Vec<u8>, Refusal> {
+    pub fn write(
+        &self,
+        survey: impl FnOnce() -> Result<Vec<ConnectionReport>, Refusal>,
+    ) -> Result<Vec<u8>, Refusal> {
         let Counters { shards, ingest, .. } = self.counters;
         let sum = |of_shard: &dyn Fn(&ShardCounters) -> u64| shards.iter().map(of_shard).sum::<u64>();
         let lagging = sum(&|shard| shard.lagging.get());

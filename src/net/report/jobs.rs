@@ -9,7 +9,7 @@ use std::collections::BinaryHeap;
 use serde::Serialize;
 
 use crate::access::keyring::Permit;
-use crate::net::ingest::maintenance::JobSight;
+use crate::net::ingest::maintenance::JobReport;
 use crate::stream::jobs::{JobFold, JobStatus};
 use crate::wire::http::Refusal;
 use crate::wire::query;
@@ -76,7 +76,7 @@ impl Listing {
     }
 
     /// One page as JSON. Each log is locked for as long as a copy of its figures takes.
-    pub fn write(&self, sights: &[JobSight], permit: &Permit, newest: u64, unix_micros: i64) -> Vec<u8> {
+    pub fn write(&self, sights: &[JobReport], permit: &Permit, newest: u64, unix_micros: i64) -> Vec<u8> {
         let found = self.find(sights, permit);
         let next = (found.len() > self.limit).then(|| found[self.limit - 1].first_seq);
         let rows = found.iter().take(self.limit).map(|job| row(job, &sights[job.place], unix_micros));
@@ -87,7 +87,7 @@ impl Listing {
     }
 
     /// The jobs of the page, and one more if there is one.
-    fn find(&self, sights: &[JobSight], permit: &Permit) -> Vec<Found> {
+    fn find(&self, sights: &[JobReport], permit: &Permit) -> Vec<Found> {
         // The oldest of those that are kept is on top.
         let mut heap: BinaryHeap<Reverse<(u64, usize)>> = BinaryHeap::new();
         let wanted = sights.iter().enumerate().filter(|(_, sight)| self.is_wanted(sight, permit));
@@ -116,7 +116,7 @@ impl Listing {
     }
 
     /// Whether a job is of the flow, and open to the asker by itself or with its flow.
-    fn is_wanted(&self, sight: &JobSight, permit: &Permit) -> bool {
+    fn is_wanted(&self, sight: &JobReport, permit: &Permit) -> bool {
         let flow = sight.flow.as_ref().map(|flow| &*flow.name);
         let is_of_flow = self.flow.is_none() || self.flow.as_deref() == flow;
         is_of_flow
@@ -125,7 +125,7 @@ impl Listing {
     }
 }
 
-fn row<'a>(found: &Found, sight: &'a JobSight, unix_micros: i64) -> Row<'a> {
+fn row<'a>(found: &Found, sight: &'a JobReport, unix_micros: i64) -> Row<'a> {
     let Found { first_seq, last_seq, fold, .. } = found;
     Row {
         job_id: &sight.topic.name,

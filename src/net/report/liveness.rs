@@ -3,19 +3,19 @@
 use std::sync::Arc;
 
 use crate::metrics::Counters;
-use crate::net::listen::listener::Door;
+use crate::net::listen::listener::Admission;
 use crate::net::shard::IngestWaker;
 use crate::net::shard::handle::ShardHandle;
 
 #[derive(Clone)]
-pub struct Pulse {
+pub struct Liveness {
     pub shards: Vec<ShardHandle>,
     pub ingest: Arc<IngestWaker>,
     pub counters: Arc<Counters>,
-    pub door: Arc<Door>,
+    pub admission: Arc<Admission>,
 }
 
-impl Pulse {
+impl Liveness {
     /// How often each thread has turned so far: the shards, and ingest.
     pub fn turns(&self) -> Vec<u64> {
         let of_shards = self.counters.shards.iter().map(|shard| shard.turns.get());
@@ -36,7 +36,7 @@ impl Pulse {
 
     /// Threads end one after the other: their silence means nothing.
     pub fn is_ending(&self) -> bool {
-        self.door.is_draining()
+        self.admission.is_draining()
     }
 
     fn name(&self, place: usize) -> String {
@@ -53,21 +53,21 @@ mod tests {
 
     use mio::{Poll, Token, Waker};
 
-    use super::Pulse;
+    use super::Liveness;
     use crate::access::address_limits::AddressLimits;
     use crate::metrics::Counters;
-    use crate::net::listen::listener::{Door, DoorLimits};
+    use crate::net::listen::listener::{Admission, AdmissionLimits};
     use crate::net::shard::IngestWaker;
 
     #[test]
     fn who_has_not_turned_is_named() {
         let poll = Poll::new().unwrap();
         let of_address = AddressLimits { connections_max: 0, handshakes_per_second: 0 };
-        let pulse = Pulse {
+        let pulse = Liveness {
             shards: Vec::new(),
             ingest: Arc::new(IngestWaker::new(Waker::new(poll.registry(), Token(0)).unwrap(), 1)),
             counters: Arc::new(Counters::new(2)),
-            door: Arc::new(Door::new(DoorLimits { connections_max: 1, of_address })),
+            admission: Arc::new(Admission::new(AdmissionLimits { connections_max: 1, of_address })),
         };
         let before = pulse.turns();
         assert_eq!(pulse.silent_since(&before), ["shard-0", "shard-1", "ingest"]);

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use crate::net::shard::handle::{Counted, Guest, TurnAway};
+use crate::net::shard::handle::{Counted, NewConnection, TurnAway};
 use crate::session::conversation::Session;
 use crate::tick::Tick;
 use crate::wire::message::MessageReader;
@@ -60,7 +60,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub fn new(guest: Guest, came_at: Tick, phase: Phase, due: Tick) -> Self {
+    pub fn new(guest: NewConnection, came_at: Tick, phase: Phase, due: Tick) -> Self {
         Self {
             address: mapped(guest.address),
             counted: guest.counted,

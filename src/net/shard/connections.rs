@@ -16,9 +16,9 @@ use crate::delivery::watcher::WatcherKey;
 use crate::metrics::{CLOSED_BY_CLIENT, LOST};
 use crate::net::shard::Shard;
 use crate::net::shard::connection::{Connection, Phase, Sides};
-use crate::net::shard::handle::{Counted, Guest, TurnAway};
+use crate::net::shard::handle::{Counted, NewConnection, TurnAway};
 use crate::net::shard::transport::Incoming;
-use crate::session::conversation::{Scene, Verdict};
+use crate::session::conversation::{SessionContext, Verdict};
 use crate::session::echo;
 use crate::session::limits::UNSENT_ANSWERS_MAX;
 use crate::tick::ticks;
@@ -45,7 +45,7 @@ enum Outcome {
 impl Shard {
     /// Takes in a new connection: reads what has come, which is most often the whole request, and only then has the
     /// socket watched. An emptied socket that is not watched for room is no event.
-    pub(super) fn adopt(&mut self, socket: TcpStream, guest: Guest) {
+    pub(super) fn accept_connection(&mut self, socket: TcpStream, guest: NewConnection) {
         self.counters().accepted.add(1);
         if let (Counted::Not, Some(turn_away)) = (guest.counted, guest.turn_away) {
             return self.turn_off(&socket, guest.address, turn_away);
@@ -55,8 +55,8 @@ impl Shard {
             self.connections.resize_with(key.index() + 1, || None);
         }
         let now = self.moment.tick();
-        let due = now.wrapping_add(self.parts.terms.policy.handshake);
-        let tls = self.parts.terms.tls.as_ref();
+        let due = now.wrapping_add(self.parts.live_config.limits.handshake);
+        let tls = self.parts.live_config.tls.as_ref();
         let phase = match tls {
             Some(_) => Phase::Shaking(guest.turn_away),
             None => Phase::Head(Vec::new()),
@@ -65,7 +65,7 @@ impl Shard {
         self.sockets.insert(key, socket, tls);
         match guest.turn_away {
             // A handshake costs much: it waits for its turn.
-            _ if self.parts.terms.tls.is_some() => self.handle_readable(key),
+            _ if self.parts.live_config.tls.is_some() => self.handle_readable(key),
             None => self.read_first(key),
             Some(turn_away) => self.refuse(key, &turn_away.refusal(), None),
         }
@@ -218,25 +218,25 @@ impl Shard {
         let Phase::Open(session) = &mut connection.phase else {
             return;
         };
-        let mut scene = Scene {
+        let mut context = SessionContext {
             key,
             watchers: &mut self.watchers,
-            outlet: &mut self.sockets,
-            policy: &self.parts.terms.policy,
+            sink: &mut self.sockets,
+            limits: &self.parts.live_config.limits,
             tick: self.moment.tick(),
             unix_micros: self.moment.now.unix_micros,
         };
         let mut outcome = Outcome::Continue;
         // One slot: of many pings the newest is answered (RFC 6455, 5.5.3).
         let mut ping: Option<ArrayVec<u8, 125>> = None;
-        let limits = &self.parts.terms.policy.messages;
+        let limits = &self.parts.live_config.limits.messages;
         let read = connection.reader.read(bytes, limits, &mut |message| {
             if let Message::Ping(payload) = &message
                 && !echo::IS_ON
             {
                 ping = payload.iter().copied().collect::<ArrayVec<u8, 125>>().into();
             }
-            outcome = match session.handle_message(&message, &mut scene) {
+            outcome = match session.handle_message(&message, &mut context) {
                 Verdict::Continue => return Flow::Continue,
                 Verdict::Close(reason) => Outcome::Close(reason),
                 Verdict::Echo(code) => Outcome::Echo(code),
@@ -244,7 +244,7 @@ impl Shard {
             Flow::Stop
         });
         if let Some(payload) = ping {
-            self.watchers.say(key, |out| frame::write_pong(out, &payload));
+            self.watchers.enqueue_control(key, |out| frame::write_pong(out, &payload));
         }
         match (read, outcome) {
             (Err(reason), _) | (Ok(()), Outcome::Close(reason)) => self.close(key, reason),
@@ -253,7 +253,7 @@ impl Shard {
                 if code == Some(CloseReason::TooBig.code()) {
                     self.log_too_big(key);
                 }
-                self.watchers.say(key, |out| match code {
+                self.watchers.enqueue_control(key, |out| match code {
                     Some(code) => frame::write_close(out, code, ""),
                     None => frame::write_close_empty(out),
                 });
@@ -266,7 +266,8 @@ impl Shard {
     /// Says what a client has found too big: it comes back, meets the same again, and nobody would know why.
     fn log_too_big(&mut self, key: WatcherKey) {
         let code = CloseReason::TooBig.code();
-        let Some(unlogged) = self.parts.door.note_refusal((code, "client"), self.moment.now.millis) else {
+        let Some(unlogged) = self.parts.admission.note_refusal((code, "client"), self.moment.now.millis)
+        else {
             return;
         };
         let address = self.connection(key).address();
@@ -292,7 +293,7 @@ impl Shard {
     pub(super) fn close(&mut self, key: WatcherKey, reason: CloseReason) {
         self.note_end(key, reason as usize);
         tracing::debug!(address = %self.connection(key).address(), "closing: {}", reason.text());
-        self.watchers.say(key, |out| frame::write_close(out, reason.code(), reason.text()));
+        self.watchers.enqueue_control(key, |out| frame::write_close(out, reason.code(), reason.text()));
         self.end(key);
     }
 
@@ -305,7 +306,7 @@ impl Shard {
     pub(super) fn linger(&mut self, key: WatcherKey) {
         let due = self.moment.tick().wrapping_add(ticks(LINGER));
         let connection = self.connections[key.index()].as_mut().expect("the key is that of a connection");
-        connection.counted = self.parts.door.step_aside(connection.counted, connection.address());
+        connection.counted = self.parts.admission.step_aside(connection.counted, connection.address());
         connection.phase = Phase::Closing;
         connection.due = due;
         self.wheel.schedule(key.slot, due);
@@ -334,7 +335,7 @@ impl Shard {
         }
         self.watchers.remove(key);
         drop(self.sockets.remove(key));
-        if self.parts.door.leave(connection.counted, connection.address()) {
+        if self.parts.admission.leave(connection.counted, connection.address()) {
             self.parts.acceptor.wake();
         }
         self.parts.count.fetch_sub(1, Ordering::Relaxed);

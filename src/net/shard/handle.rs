@@ -15,12 +15,12 @@ use crate::access::address_limits::TooMany;
 use crate::access::allowed_hosts::Hosts;
 use crate::access::client_address::Proxies;
 use crate::access::keyring::Auth;
-use crate::delivery::owned_body::Parcel;
+use crate::delivery::owned_body::OwnedBody;
 use crate::delivery::progress::Patience;
 use crate::delivery::watcher::WatcherKey;
 use crate::net::listen::certificate::Certificate;
-use crate::net::shard::survey::Sight;
-use crate::session::limits::Policy;
+use crate::net::shard::survey::ConnectionReport;
+use crate::session::limits::SessionLimits;
 use crate::wire::http::Refusal;
 
 /// Why an accepted socket is turned away before its request is read.
@@ -58,17 +58,17 @@ pub enum Counted {
 
 /// Somebody who has come.
 #[derive(Clone, Copy, Debug)]
-pub struct Guest {
+pub struct NewConnection {
     pub address: IpAddr,
     pub counted: Counted,
     pub turn_away: Option<TurnAway>,
 }
 
 /// What connections are judged by: read from the settings, shared by all shards, replaced as a whole by a reload.
-pub struct Terms {
+pub struct LiveConfig {
     /// Who may watch what.
     pub auth: Auth,
-    pub policy: Policy,
+    pub limits: SessionLimits,
     pub patience: Patience,
     pub allowed_origins: Vec<String>,
     pub hosts: Hosts,
@@ -81,13 +81,13 @@ pub struct Terms {
 
 pub enum Command {
     /// A socket to serve, or to turn away.
-    Adopt(TcpStream, Guest),
+    Accept(TcpStream, NewConnection),
     /// Tell of every connection, a slice a turn.
-    Survey(Sender<Vec<Sight>>),
+    Survey(Sender<Vec<ConnectionReport>>),
     /// What a connection has asked for, or why it cannot have it.
-    Answer { key: WatcherKey, answer: Result<Parcel, Refusal> },
+    Answer { key: WatcherKey, answer: Result<OwnedBody, Refusal> },
     /// Judge by these from now on.
-    Renew(Arc<Terms>),
+    Renew(Arc<LiveConfig>),
     /// Serve what is published for at most `serve`, then say goodbye, `index` of `of` shards.
     Drain { serve: Duration, linger: Duration, connections: usize, of: usize },
 }

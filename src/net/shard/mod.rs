@@ -24,17 +24,17 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 
 use crate::config::Overrun;
-use crate::delivery::progress::Laggard;
+use crate::delivery::progress::SlowConsumer;
 use crate::delivery::table::Slot;
 use crate::delivery::watcher::{Watcher, WatcherKey};
 use crate::delivery::watchers::Watchers;
 use crate::metrics::{Counters, ShardCounters};
 use crate::net::clock::{Clock, Moment};
-use crate::net::ingest::maintenance::JobSight;
-use crate::net::listen::listener::{Accepted, Door, Listener};
-use crate::net::report::Order;
+use crate::net::ingest::maintenance::JobReport;
+use crate::net::listen::listener::{Accepted, Admission, Listener};
+use crate::net::report::Inquiry;
 use crate::net::shard::connection::Connection;
-use crate::net::shard::handle::{Command, ShardHandle, Terms};
+use crate::net::shard::handle::{Command, LiveConfig, ShardHandle};
 use crate::net::shard::sockets::Sockets;
 use crate::net::shard::survey::Survey;
 use crate::session::timer_wheel::Wheel;
@@ -66,11 +66,11 @@ pub struct ShardParts {
     pub inlet: Inlet,
     pub commands: Receiver<Command>,
     /// For answers that take longer to make than a turn.
-    pub orders: Sender<Order>,
+    pub inquiries: Sender<Inquiry>,
     pub directory: Arc<Directory>,
-    pub door: Arc<Door>,
+    pub admission: Arc<Admission>,
     pub counters: Arc<Counters>,
-    pub terms: Arc<Terms>,
+    pub live_config: Arc<LiveConfig>,
     pub overrun: Overrun,
     /// Wakes the ingest thread when it waits for watchers.
     pub ingest: Arc<IngestWaker>,
@@ -90,8 +90,8 @@ pub struct IngestWaker {
     /// How many publishers may be connected.
     pub publishers_max: AtomicUsize,
     /// Where lists of jobs are wanted.
-    pub ask: Sender<Sender<Vec<JobSight>>>,
-    pub asked: Receiver<Sender<Vec<JobSight>>>,
+    pub ask: Sender<Sender<Vec<JobReport>>>,
+    pub asked: Receiver<Sender<Vec<JobReport>>>,
 }
 
 impl IngestWaker {
@@ -121,7 +121,7 @@ pub struct Shard {
     scratch: Vec<u8>,
     /// Spreads heartbeats evenly whatever comes when.
     spread: u32,
-    laggards: Vec<Laggard>,
+    laggards: Vec<SlowConsumer>,
     review_at: u64,
     /// When newcomers among the laggards are looked at (`overrun = wait`).
     probe_at: u64,
@@ -317,10 +317,10 @@ impl Shard {
     fn handle_commands(&mut self) {
         while let Ok(command) = self.parts.commands.try_recv() {
             match command {
-                Command::Adopt(socket, guest) => self.adopt(socket, guest),
+                Command::Accept(socket, guest) => self.accept_connection(socket, guest),
                 Command::Survey(answer) => self.surveys.push_back(Survey::new(answer)),
                 Command::Answer { key, answer } => self.handle_answer(key, answer),
-                Command::Renew(terms) => self.renew(terms),
+                Command::Renew(live_config) => self.renew(live_config),
                 Command::Drain { serve, linger, connections, of } => {
                     let serve_until = self.moment.instant + serve;
                     let end_at = serve_until + linger;
@@ -332,7 +332,7 @@ impl Shard {
     }
 
     fn accept(&mut self) {
-        let has_room = self.is_exhausted && !self.parts.door.is_short();
+        let has_room = self.is_exhausted && !self.parts.admission.is_short();
         if has_room || self.accept_at.is_some_and(|at| at <= self.moment.instant) {
             self.accept_at = None;
             self.is_exhausted = false;
@@ -344,8 +344,9 @@ impl Shard {
         let Some(mut listener) = self.parts.listener.take() else {
             return;
         };
-        let (terms, now) = (self.parts.terms.clone(), self.moment.tick());
-        let accepted = listener.accept(&terms.proxies, now, |socket, guest| self.adopt(socket, guest));
+        let (live_config, now) = (self.parts.live_config.clone(), self.moment.tick());
+        let accepted =
+            listener.accept(&live_config.proxies, now, |socket, guest| self.accept_connection(socket, guest));
         match accepted {
             Accepted::Nobody => {
                 self.may_accept = false;
@@ -357,7 +358,7 @@ impl Shard {
             }
             Accepted::More => {}
             Accepted::Exhausted => {
-                self.is_exhausted = self.parts.door.is_short();
+                self.is_exhausted = self.parts.admission.is_short();
                 self.accept_at = Some(self.moment.instant + EXHAUSTED_PAUSE);
                 self.counters().accepts_failed.add(1);
                 if self.moment.now.millis >= self.exhausted_log_at {

@@ -8,20 +8,20 @@ use tracing::Level;
 use crate::access::address_limits::TooMany;
 use crate::access::allowed_origins;
 use crate::access::redaction;
-use crate::delivery::owned_body::{Body, Parcel};
+use crate::delivery::owned_body::{Body, OwnedBody};
 use crate::delivery::watcher::WatcherKey;
 use crate::net::report::arrivals::Range;
 use crate::net::report::jobs::Listing;
-use crate::net::report::{Order, Wish};
+use crate::net::report::{Inquiry, Question};
 use crate::net::shard::Shard;
 use crate::net::shard::connection::Phase;
 use crate::net::shard::handle::Counted;
-use crate::session::conversation::{Scene, Session};
-use crate::session::endpoint::{Data, Endpoint, Opening, Place, find, is_path, permit};
+use crate::session::conversation::{Session, SessionContext};
+use crate::session::endpoint::{Data, Endpoint, Opening, Route, find, is_path, permit};
 use crate::tick::ticks;
 use crate::wire::asked::Asked;
 use crate::wire::handshake::{accept_key, write_switching};
-use crate::wire::http::{Head, HeadLimits, Refusal, Request, parse_head, write_ok, write_refusal};
+use crate::wire::http::{HeadLimits, HeadResult, Refusal, Request, parse_head, write_ok, write_refusal};
 use crate::wire::page::{self, PageAnswer};
 
 /// How long the making of an answer may take: longer than whoever makes it waits for the others.
@@ -32,7 +32,7 @@ enum Answer {
     Health,
     Page(PageAnswer),
     /// What somebody else makes.
-    Made(Wish),
+    Made(Question),
     Watch(Watch),
 }
 
@@ -45,7 +45,7 @@ struct Watch {
 
 impl Shard {
     pub(super) fn handle_head(&mut self, key: WatcherKey, bytes: &mut [u8]) {
-        let limits = HeadLimits { head_bytes_max: self.parts.terms.policy.head_bytes_max };
+        let limits = HeadLimits { head_bytes_max: self.parts.live_config.limits.head_bytes_max };
         let Phase::Head(held) = &mut self.connection(key).phase else {
             return;
         };
@@ -65,28 +65,30 @@ impl Shard {
             &held
         };
         let length = match parse_head(head, limits) {
-            Ok(Head::Partial) => {
+            Ok(HeadResult::Partial) => {
                 if held.is_empty() {
                     held.extend_from_slice(taken);
                 }
                 self.connection(key).phase = Phase::Head(held);
                 return;
             }
-            Ok(Head::Complete { request, length }) => match self.judge(key, &request, &head[..length]) {
-                Ok(Answer::Health) => return self.answer_health(key, request.method),
-                Ok(Answer::Page(answer)) => {
-                    return self.answer(key, &answer.head, Body::Static(answer.body));
+            Ok(HeadResult::Complete { request, length }) => {
+                match self.judge(key, &request, &head[..length]) {
+                    Ok(Answer::Health) => return self.answer_health(key, request.method),
+                    Ok(Answer::Page(answer)) => {
+                        return self.answer(key, &answer.head, Body::Static(answer.body));
+                    }
+                    Ok(Answer::Made(wish)) => return self.order(key, wish, request.method == "HEAD"),
+                    Ok(Answer::Watch(watch)) => {
+                        self.open(key, &watch, Asked::of(&request));
+                        length
+                    }
+                    Err(refusal) => {
+                        let refusal = refusal.of_method(request.method);
+                        return self.refuse(key, &refusal, Some(Asked::of(&request)));
+                    }
                 }
-                Ok(Answer::Made(wish)) => return self.order(key, wish, request.method == "HEAD"),
-                Ok(Answer::Watch(watch)) => {
-                    self.open(key, &watch, Asked::of(&request));
-                    length
-                }
-                Err(refusal) => {
-                    let refusal = refusal.of_method(request.method);
-                    return self.refuse(key, &refusal, Some(Asked::of(&request)));
-                }
-            },
+            }
             Err(refusal) => return self.refuse(key, &refusal, Asked::in_part_of(head)),
         };
         // Frames may stand right behind the request.
@@ -102,27 +104,29 @@ impl Shard {
         self.recognise(key, head);
         let unix_micros = self.moment.now.unix_micros;
         let place = find(request)?;
-        if let Place::Health = place {
+        if let Route::Health = place {
             return Ok(Answer::Health);
         }
-        self.parts.terms.hosts.check(request, peer)?;
-        if let Place::Page(page) = place {
+        self.parts.live_config.hosts.check(request, peer)?;
+        if let Route::Page(page) = place {
             self.admit(key)?;
             return Ok(Answer::Page(page::answer(page, request, unix_micros)));
         }
-        allowed_origins::check(request, &self.parts.terms.allowed_origins)?;
+        allowed_origins::check(request, &self.parts.live_config.allowed_origins)?;
         self.admit(key)?;
-        let permit = permit(request, &self.parts.terms.auth, unix_micros)?;
+        let permit = permit(request, &self.parts.live_config.auth, unix_micros)?;
         let opening = place.open(request, permit)?;
         if let Endpoint::Data(data) = opening.endpoint {
             return match data {
-                Data::Jobs => Ok(Answer::Made(Wish::Jobs(Listing::parse(request.query)?, opening.permit))),
-                Data::Arrivals => Ok(Answer::Made(Wish::Arrivals(Range::parse(request.query)?))),
-                Data::Daemon => Ok(Answer::Made(Wish::Figures)),
+                Data::Jobs => {
+                    Ok(Answer::Made(Question::Jobs(Listing::parse(request.query)?, opening.permit)))
+                }
+                Data::Arrivals => Ok(Answer::Made(Question::Arrivals(Range::parse(request.query)?))),
+                Data::Daemon => Ok(Answer::Made(Question::Figures)),
             };
         }
         let accept = accept_key(request)?;
-        match self.parts.door.is_draining() {
+        match self.parts.admission.is_draining() {
             true => Err(Refusal::draining()),
             false => {
                 let offers_protocol = request.upgrade.offers_protocol;
@@ -135,16 +139,16 @@ impl Shard {
     fn recognise(&mut self, key: WatcherKey, head: &[u8]) {
         let connection = self.connections[key.index()].as_mut().expect("the key is that of a connection");
         if connection.counted == Counted::InAll {
-            connection.recognise(self.parts.terms.proxies.client(connection.address(), head));
+            connection.recognise(self.parts.live_config.proxies.client(connection.address(), head));
         }
     }
 
-    /// The limits of an address, where they did not hold at the door already.
+    /// The limits of an address, where they did not hold at the admission already.
     fn admit(&mut self, key: WatcherKey) -> Result<(), Refusal> {
         let now = self.moment.tick();
         let connection = self.connections[key.index()].as_mut().expect("the key is that of a connection");
         if connection.counted == Counted::InAll {
-            self.parts.door.admit(connection.address(), now).map_err(TooMany::refusal)?;
+            self.parts.admission.admit(connection.address(), now).map_err(TooMany::refusal)?;
             connection.counted = Counted::WithAddress;
         }
         Ok(())
@@ -152,20 +156,20 @@ impl Shard {
 
     fn open(&mut self, key: WatcherKey, watch: &Watch, asked: Asked<'_>) {
         let Watch { opening, accept, offers_protocol } = watch;
-        let mut scene = Scene {
+        let mut context = SessionContext {
             key,
             watchers: &mut self.watchers,
-            outlet: &mut self.sockets,
-            policy: &self.parts.terms.policy,
+            sink: &mut self.sockets,
+            limits: &self.parts.live_config.limits,
             tick: self.moment.tick(),
             unix_micros: self.moment.now.unix_micros,
         };
-        match Session::open(opening, &mut scene, |out| write_switching(out, accept, *offers_protocol)) {
+        match Session::open(opening, &mut context, |out| write_switching(out, accept, *offers_protocol)) {
             Err(refusal) => self.refuse(key, &refusal, Some(asked)),
             Ok(session) => {
                 // The golden ratio spreads any number of connections evenly over the interval.
                 self.spread = self.spread.wrapping_add(0x9e37_79b9);
-                let heartbeat = u64::from(self.parts.terms.policy.heartbeat);
+                let heartbeat = u64::from(self.parts.live_config.limits.heartbeat);
                 let first = ((heartbeat * u64::from(self.spread)) >> 32) as u32 + 1;
                 let due = self.moment.tick().wrapping_add(first);
                 self.counters().opened[session.view() as usize].add(1);
@@ -180,25 +184,25 @@ impl Shard {
 
     fn answer_health(&mut self, key: WatcherKey, method: &str) {
         let unix_micros = self.moment.now.unix_micros;
-        self.watchers.say(key, |out| write_ok(out, method, "text/plain", b"ok\n", unix_micros));
+        self.watchers.enqueue_control(key, |out| write_ok(out, method, "text/plain", b"ok\n", unix_micros));
         self.end(key);
     }
 
     /// Has an answer made, without waiting for it.
-    fn order(&mut self, key: WatcherKey, wish: Wish, is_of_head: bool) {
+    fn order(&mut self, key: WatcherKey, wish: Question, is_of_head: bool) {
         let due = self.moment.tick().wrapping_add(ticks(MAKING));
         let connection = self.connection(key);
         connection.phase = Phase::Asking { is_of_head };
         connection.due = due;
-        let order = Order { shard: self.parts.index, key, wish };
+        let order = Inquiry { shard: self.parts.index, key, wish };
         self.wheel.schedule(key.slot, due);
-        if self.parts.orders.try_send(order).is_err() {
+        if self.parts.inquiries.try_send(order).is_err() {
             self.refuse(key, &Refusal::full("too many such requests wait; try again"), None);
         }
     }
 
     /// The answer is made; the connection that wanted it may have gone.
-    pub(super) fn handle_answer(&mut self, key: WatcherKey, answer: Result<Parcel, Refusal>) {
+    pub(super) fn handle_answer(&mut self, key: WatcherKey, answer: Result<OwnedBody, Refusal>) {
         if !self.is_there(key) {
             return;
         }
@@ -230,7 +234,7 @@ impl Shard {
         self.note_refusal(address, refusal, asked);
         let refusal = Refusal { is_of_head, ..refusal.clone() };
         let unix_micros = self.moment.now.unix_micros;
-        self.watchers.say(key, |out| write_refusal(out, &refusal, unix_micros));
+        self.watchers.enqueue_control(key, |out| write_refusal(out, &refusal, unix_micros));
         self.end(key);
     }
 
@@ -238,13 +242,13 @@ impl Shard {
     pub(super) fn note_refusal(&mut self, address: IpAddr, refusal: &Refusal, asked: Option<Asked<'_>>) {
         self.counters().refusals[Refusal::place(refusal.code)].add(1);
         let Refusal { code, message, .. } = refusal;
-        let unlogged = self.parts.door.note_refusal(refusal.reason(), self.moment.now.millis);
+        let unlogged = self.parts.admission.note_refusal(refusal.reason(), self.moment.now.millis);
         if unlogged.is_none() && !tracing::enabled!(Level::DEBUG) {
             return;
         }
         let asked = asked.map_or(String::new(), |asked| {
             let exists = is_path(asked.path);
-            redaction::describe(&asked, exists, &self.parts.terms.auth, self.moment.now.unix_micros)
+            redaction::describe(&asked, exists, &self.parts.live_config.auth, self.moment.now.unix_micros)
         });
         match unlogged {
             Some(unlogged) => {

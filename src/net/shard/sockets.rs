@@ -12,9 +12,9 @@ use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 use rustls::ServerConfig;
 
-use crate::delivery::sink::Outlet;
+use crate::delivery::sink::Sink;
 use crate::delivery::watcher::WatcherKey;
-use crate::net::shard::transport::{Desk, Incoming, Tls, Transport};
+use crate::net::shard::transport::{Incoming, Tls, TlsScratch, Transport};
 use crate::stream::directory::Directory;
 use crate::stream::link::{Arrival, Inlet};
 
@@ -37,7 +37,7 @@ pub struct Sockets {
     sockets: Vec<Option<TcpStream>>,
     /// Beside each socket, where TLS is spoken; empty elsewhere.
     transports: Vec<Transport>,
-    desk: Desk,
+    desk: TlsScratch,
     /// Connections with records that wait for room: to be watched for it.
     pub full: Vec<WatcherKey>,
     inlet: Inlet,
@@ -55,7 +55,7 @@ impl Sockets {
         Self {
             sockets: Vec::new(),
             transports: Vec::new(),
-            desk: Desk::default(),
+            desk: TlsScratch::default(),
             full: Vec::new(),
             inlet,
             directory,
@@ -94,7 +94,7 @@ impl Sockets {
     }
 
     /// TLS on this connection, its socket, and the room to work in.
-    fn tls(&mut self, key: WatcherKey) -> Option<(&mut Tls, &mut TcpStream, &mut Desk)> {
+    fn tls(&mut self, key: WatcherKey) -> Option<(&mut Tls, &mut TcpStream, &mut TlsScratch)> {
         let Some(Transport::Tls(tls)) = self.transports.get_mut(key.index()) else {
             return None;
         };
@@ -218,7 +218,7 @@ impl Sockets {
     }
 }
 
-impl Outlet for Sockets {
+impl Sink for Sockets {
     fn write(&mut self, watcher: WatcherKey, bytes: &[u8]) -> io::Result<usize> {
         if let Some(result) = self.write_sealed(watcher, &[IoSlice::new(bytes)]) {
             return result;

@@ -17,7 +17,7 @@ use crate::tick::TICK_MILLIS;
 const PLACES_PER_TURN: usize = 64;
 
 /// One connection, as its shard sees it.
-pub struct Sight {
+pub struct ConnectionReport {
     pub peer: Option<SocketAddr>,
     /// The same as the peer's, but behind a trusted proxy.
     pub client: IpAddr,
@@ -31,11 +31,11 @@ pub struct Sight {
 /// A request that is being answered.
 pub(super) struct Survey {
     next: usize,
-    answer: Sender<Vec<Sight>>,
+    answer: Sender<Vec<ConnectionReport>>,
 }
 
 impl Survey {
-    pub fn new(answer: Sender<Vec<Sight>>) -> Self {
+    pub fn new(answer: Sender<Vec<ConnectionReport>>) -> Self {
         Self { next: 0, answer }
     }
 }
@@ -60,7 +60,7 @@ impl Shard {
         }
     }
 
-    fn sight(&mut self, key: WatcherKey) -> Option<Sight> {
+    fn sight(&mut self, key: WatcherKey) -> Option<ConnectionReport> {
         let connection = self.connections[key.index()].as_ref()?;
         let (phase, view) = match &connection.phase {
             Phase::Shaking(_) | Phase::Head(_) => ("opening", None),
@@ -69,7 +69,7 @@ impl Shard {
         };
         let client = connection.address();
         let description = self.watchers.describe(key);
-        Some(Sight {
+        Some(ConnectionReport {
             peer: self.sockets.get(key).and_then(|socket| socket.peer_addr().ok()),
             client,
             shard: self.parts.index,

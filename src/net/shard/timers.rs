@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use crate::access::keyring::Permit;
 use crate::close::CloseReason;
-use crate::delivery::progress::{Laggard, Progress};
+use crate::delivery::progress::{Progress, SlowConsumer};
 use crate::delivery::watcher::{READS, WatcherKey};
 use crate::metrics::Counter;
 use crate::net::shard::Shard;
 use crate::net::shard::connection::{Connection, Phase};
-use crate::net::shard::handle::Terms;
+use crate::net::shard::handle::LiveConfig;
 use crate::net::shard::send_queue::unacknowledged;
 use crate::net::shard::sockets::Sockets;
-use crate::session::conversation::{Scene, Session};
+use crate::session::conversation::{Session, SessionContext};
 use crate::session::limits::UNSENT_ANSWERS_MAX;
 use crate::tick::is_reached;
 use crate::tick::ticks;
@@ -49,9 +49,9 @@ impl Shard {
             }
             let taken = self.taken(key);
             let has_read = self.watchers.watchers[key].is(READS);
-            self.laggards.push(Laggard::new(key, taken, self.moment.now.millis, has_read));
+            self.laggards.push(SlowConsumer::new(key, taken, self.moment.now.millis, has_read));
             if self.laggards.len() == 1 {
-                self.review_at = self.moment.now.millis + self.parts.terms.patience.check_millis;
+                self.review_at = self.moment.now.millis + self.parts.live_config.patience.check_millis;
             }
         }
         self.note_figures();
@@ -101,7 +101,7 @@ impl Shard {
     /// them on credit.
     pub(super) fn probe_newcomers(&mut self) {
         let now = self.moment.now.millis;
-        if now < self.probe_at || self.laggards.iter().all(Laggard::has_read) {
+        if now < self.probe_at || self.laggards.iter().all(SlowConsumer::has_read) {
             return;
         }
         self.probe_at = now + PROBE_MILLIS;
@@ -123,7 +123,7 @@ impl Shard {
         if self.laggards.is_empty() || now < self.review_at {
             return;
         }
-        self.review_at = now + self.parts.terms.patience.check_millis;
+        self.review_at = now + self.parts.live_config.patience.check_millis;
         let mut laggards = std::mem::take(&mut self.laggards);
         let mut stalled = Vec::new();
         laggards.retain_mut(|laggard| {
@@ -131,7 +131,7 @@ impl Shard {
             if !self.watchers.stays_reviewed(key) {
                 return false;
             }
-            match laggard.check(self.taken(key), now, self.parts.terms.patience) {
+            match laggard.check(self.taken(key), now, self.parts.live_config.patience) {
                 Progress::Reads => self.connection(key).is_heard = true,
                 Progress::Pauses => {}
                 Progress::Stalled if self.watchers.is_blocked(key) => stalled.push(key),
@@ -178,7 +178,7 @@ impl Shard {
         let left = expires_at.saturating_sub(self.moment.now.unix_micros).max(0) as u64;
         // Two ticks more: this one has begun already, and the last of the span is not a whole one.
         let left = ticks(Duration::from_micros(left)).saturating_add(2);
-        if left <= self.parts.terms.policy.heartbeat {
+        if left <= self.parts.live_config.limits.heartbeat {
             self.wheel.schedule(key.slot, self.moment.tick().wrapping_add(left));
         }
     }
@@ -206,11 +206,11 @@ impl Shard {
         is_expired
     }
 
-    /// Judges by these terms from now on, and ends every connection that they would not let in as it is.
-    pub(super) fn renew(&mut self, terms: Arc<Terms>) {
-        self.parts.terms = terms.clone();
+    /// Judges by these live_config from now on, and ends every connection that they would not let in as it is.
+    pub(super) fn renew(&mut self, live_config: Arc<LiveConfig>) {
+        self.parts.live_config = live_config.clone();
         for key in self.keys() {
-            if self.permit(key).is_some_and(|permit| !terms.auth.upholds(permit)) {
+            if self.permit(key).is_some_and(|permit| !live_config.auth.upholds(permit)) {
                 self.close(key, CloseReason::Revoked);
             }
         }
@@ -222,8 +222,8 @@ impl Shard {
             return;
         }
         let (silent_max, heartbeat, tick) = (
-            self.parts.terms.policy.silent_heartbeats,
-            self.parts.terms.policy.heartbeat,
+            self.parts.live_config.limits.silent_heartbeats,
+            self.parts.live_config.limits.heartbeat,
             self.moment.tick(),
         );
         let connection = self.connection(key);
@@ -241,21 +241,25 @@ impl Shard {
             return;
         }
         self.counters().heartbeats.add(1);
-        self.with_session(key, |session, scene| session.beat(scene));
+        self.with_session(key, |session, context| session.beat(context));
     }
 
     /// Lets an open connection's session do something of its own.
-    fn with_session(&mut self, key: WatcherKey, act: impl FnOnce(&Session, &mut Scene<'_, Sockets>)) {
+    fn with_session(
+        &mut self,
+        key: WatcherKey,
+        act: impl FnOnce(&Session, &mut SessionContext<'_, Sockets>),
+    ) {
         if let Some(Connection { phase: Phase::Open(session), .. }) = &self.connections[key.index()] {
-            let mut scene = Scene {
+            let mut context = SessionContext {
                 key,
                 watchers: &mut self.watchers,
-                outlet: &mut self.sockets,
-                policy: &self.parts.terms.policy,
+                sink: &mut self.sockets,
+                limits: &self.parts.live_config.limits,
                 tick: self.moment.tick(),
                 unix_micros: self.moment.now.unix_micros,
             };
-            act(session, &mut scene);
+            act(session, &mut context);
         }
     }
 
@@ -275,7 +279,7 @@ impl Shard {
                 Phase::Open(_) => {
                     let retry = RETRY_MILLIS_MIN + spread * (order % connections) / connections;
                     order += of;
-                    self.with_session(key, |session, scene| session.say_goodbye(retry, scene));
+                    self.with_session(key, |session, context| session.say_goodbye(retry, context));
                     self.close(key, CloseReason::Drain);
                 }
                 Phase::Head(_) | Phase::Asking { .. } => self.refuse(key, &Refusal::draining(), None),
@@ -290,7 +294,7 @@ impl Shard {
     /// Everybody has left, the other shards' connections too, or the time is up. Until then somebody has to accept
     /// those who come and to tell them why they cannot stay.
     pub(super) fn has_drained(&self) -> bool {
-        let is_empty = || self.parts.door.connections() == 0;
+        let is_empty = || self.parts.admission.connections() == 0;
         self.drain.as_ref().is_some_and(|drain| {
             drain.has_said_goodbye && (self.moment.instant >= drain.end_at || is_empty())
         })

@@ -13,7 +13,7 @@ impl Shard {
             return;
         }
         self.counters().tls_handshakes.add(1);
-        let due = self.moment.tick().wrapping_add(self.parts.terms.policy.handshake);
+        let due = self.moment.tick().wrapping_add(self.parts.live_config.limits.handshake);
         let connection = self.connection(key);
         let before = std::mem::replace(&mut connection.phase, Phase::Head(Vec::new()));
         connection.due = due;
@@ -37,7 +37,8 @@ impl Shard {
         match self.connection(key).phase {
             Phase::Shaking(_) => {
                 self.counters().refusals[Refusal::place("tls")].add(1);
-                if let Some(unlogged) = self.parts.door.note_refusal((0, "tls"), self.moment.now.millis) {
+                if let Some(unlogged) = self.parts.admission.note_refusal((0, "tls"), self.moment.now.millis)
+                {
                     let address = self.connection(key).address();
                     tracing::info!(%address, code = "tls", unlogged, "refused a client: {fault}");
                 }

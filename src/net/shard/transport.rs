@@ -43,7 +43,7 @@ pub enum Incoming {
 
 /// A shard's room to work in: nothing in it lasts.
 #[derive(Default)]
-pub struct Desk {
+pub struct TlsScratch {
     plain: Vec<u8>,
     sealed: Vec<u8>,
 }
@@ -57,12 +57,12 @@ pub struct Tls {
     unsent: Vec<u8>,
     /// Bytes of records that the socket has taken.
     sent: u64,
-    stage: Stage,
+    stage: PeerState,
     has_said_goodbye: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum PeerState {
     /// Nothing has come.
     Silent,
     Alive,
@@ -79,7 +79,7 @@ impl Tls {
             held: Vec::new(),
             unsent: Vec::new(),
             sent: 0,
-            stage: Stage::Silent,
+            stage: PeerState::Silent,
             has_said_goodbye: false,
         })
     }
@@ -103,9 +103,9 @@ impl Tls {
         &mut self,
         socket: &mut TcpStream,
         buffer: &mut [u8],
-        desk: &mut Desk,
+        desk: &mut TlsScratch,
     ) -> io::Result<Incoming> {
-        if self.stage == Stage::Ended {
+        if self.stage == PeerState::Ended {
             return Ok(Incoming::End);
         }
         let held = self.held.len();
@@ -117,16 +117,16 @@ impl Tls {
         let filled = held + count;
         let is_full = filled == buffer.len();
         match self.stage {
-            Stage::Broken => return Ok(Incoming::Bytes { count: 0, is_full }),
-            Stage::Silent if buffer[0] != HANDSHAKE_RECORD => {
-                self.stage = Stage::Broken;
+            PeerState::Broken => return Ok(Incoming::Bytes { count: 0, is_full }),
+            PeerState::Silent if buffer[0] != HANDSHAKE_RECORD => {
+                self.stage = PeerState::Broken;
                 // A method's name comes first (RFC 9112, 3).
                 return Ok(match buffer[0].is_ascii_uppercase() {
                     true => Incoming::PlainRequest,
                     false => Incoming::Fault("it does not speak TLS".to_owned()),
                 });
             }
-            _ => self.stage = Stage::Alive,
+            _ => self.stage = PeerState::Alive,
         }
         desk.plain.clear();
         let opened = self.open(&mut buffer[..filled], &mut desk.plain);
@@ -137,7 +137,7 @@ impl Tls {
             Ok(()) => {
                 let count = desk.plain.len();
                 // The end that TLS has told of is for the next read.
-                let is_full = is_full || self.stage == Stage::Ended;
+                let is_full = is_full || self.stage == PeerState::Ended;
                 buffer[..count].copy_from_slice(&desk.plain);
                 Ok(Incoming::Bytes { count, is_full })
             }
@@ -162,7 +162,7 @@ impl Tls {
                 // It waits in `unsent`, and nothing goes out before it.
                 Ok(ConnectionState::TransmitTlsData(message)) => message.done(),
                 Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => {
-                    self.stage = Stage::Ended;
+                    self.stage = PeerState::Ended;
                     is_done = true;
                 }
                 // Waits for more, or for something to say.
@@ -220,9 +220,9 @@ impl Tls {
         &mut self,
         socket: &mut TcpStream,
         slices: &[IoSlice<'_>],
-        desk: &mut Desk,
+        desk: &mut TlsScratch,
     ) -> io::Result<usize> {
-        if self.stage == Stage::Broken {
+        if self.stage == PeerState::Broken {
             return Err(ErrorKind::BrokenPipe.into());
         }
         if !self.push(socket)? {
@@ -249,13 +249,13 @@ impl Tls {
 
     /// What still comes is passed over, and nothing goes out any more but what waits.
     pub fn break_off(&mut self) {
-        self.stage = Stage::Broken;
+        self.stage = PeerState::Broken;
         self.held = Vec::new();
     }
 
     /// Says that nothing more will come (RFC 8446, 6.1), behind what waits.
     pub fn say_goodbye(&mut self) {
-        let can_say = self.stage != Stage::Broken && !self.session.is_handshaking();
+        let can_say = self.stage != PeerState::Broken && !self.session.is_handshaking();
         if std::mem::replace(&mut self.has_said_goodbye, true) || !can_say {
             return;
         }

@@ -4,7 +4,7 @@ use std::io::Read;
 
 use super::MAGIC;
 use super::parts::{
-    BatchPart, EventPart, Head, Kept, LogPart, PublisherPart, RunPart, TopicPart, Topics, Unsaved,
+    BatchPart, EventPart, Kept, LogPart, PublisherPart, RunPart, SnapshotHead, TopicPart, Topics, Unsaved,
 };
 use super::record::{Kind, Next, Records};
 use crate::event::{OVERFLOW_BIT, TypeTable};
@@ -55,7 +55,7 @@ pub(super) struct BatchRead {
 
 /// All that was read, in itself without contradiction.
 pub struct Restored {
-    pub(super) head: Head,
+    pub(super) head: SnapshotHead,
     /// By place, from 1 on; none: it could not be read.
     pub(super) topics: Vec<Option<TopicPart>>,
     /// Newest first, without a hole.
@@ -112,7 +112,7 @@ pub fn load(from: impl Read, length: u64) -> Result<Restored, Unusable> {
     let Next::Record(Kind::Head, payload) = records.next() else {
         return Err(Unusable::Head);
     };
-    let head: Head = postcard::from_bytes(payload).map_err(|_| Unusable::Head)?;
+    let head: SnapshotHead = postcard::from_bytes(payload).map_err(|_| Unusable::Head)?;
     if !is_head_possible(&head) {
         return Err(Unusable::Head);
     }
@@ -131,7 +131,7 @@ pub fn load(from: impl Read, length: u64) -> Result<Restored, Unusable> {
 }
 
 /// What checksums cannot tell: that the types are those of this version, and numbers in order.
-fn is_head_possible(head: &Head) -> bool {
+fn is_head_possible(head: &SnapshotHead) -> bool {
     let table = TypeTable::new();
     let mut rows = (0..).zip(&head.types);
     let are_types_possible = head.types.len() <= usize::from(OVERFLOW_BIT)
@@ -145,7 +145,7 @@ fn is_head_possible(head: &Head) -> bool {
 }
 
 struct Reading {
-    head: Head,
+    head: SnapshotHead,
     topics: Vec<Option<TopicPart>>,
     /// By place: the index of the oldest event read so far, at first the head of the log.
     heads: Vec<u64>,

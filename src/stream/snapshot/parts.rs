@@ -25,7 +25,7 @@ pub struct PublisherPart {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Head {
+pub struct SnapshotHead {
     pub unix_micros: i64,
     /// The newest number.
     pub seq: u64,

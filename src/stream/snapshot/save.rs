@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::MAGIC;
 use super::parts::{
-    BatchPart, EventPart, Head, Kept, LogPart, PublisherPart, RunPart, TopicPart, Topics, Unsaved,
+    BatchPart, EventPart, Kept, LogPart, PublisherPart, RunPart, SnapshotHead, TopicPart, Topics, Unsaved,
 };
 use super::record::{Kind, write};
 use crate::event::OVERFLOW_BIT;
@@ -36,11 +36,11 @@ pub struct Saver<'a> {
     left_out: usize,
     /// By place and type, the last number in the batches that are left out.
     lasts: BTreeMap<(u32, u8), u64>,
-    stage: Stage,
+    stage: SavePart,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum SavePart {
     Head,
     Topics { next: usize },
     Batches { next: usize },
@@ -72,46 +72,46 @@ impl<'a> Saver<'a> {
             batches,
             left_out: 0,
             lasts: BTreeMap::new(),
-            stage: Stage::Head,
+            stage: SavePart::Head,
         }
     }
 
     /// Adds the next record to `out`. Once `is_time_up`, no further batch is saved. False: that was the last one.
     pub fn write_next(&mut self, out: &mut Vec<u8>, is_time_up: bool) -> bool {
         self.stage = match self.stage {
-            Stage::Head => {
+            SavePart::Head => {
                 out.extend_from_slice(MAGIC);
                 self.write_head(out);
-                Stage::Topics { next: 0 }
+                SavePart::Topics { next: 0 }
             }
-            Stage::Topics { next } if next < self.topics.len() => {
-                Stage::Topics { next: self.write_topics(out, next) }
+            SavePart::Topics { next } if next < self.topics.len() => {
+                SavePart::Topics { next: self.write_topics(out, next) }
             }
-            Stage::Topics { .. } => Stage::Batches { next: 0 },
-            Stage::Batches { next } if is_time_up || next == self.batches.len() => {
+            SavePart::Topics { .. } => SavePart::Batches { next: 0 },
+            SavePart::Batches { next } if is_time_up || next == self.batches.len() => {
                 self.left_out = self.batches.len() - next;
-                Stage::Kept { next }
+                SavePart::Kept { next }
             }
-            Stage::Batches { next } => {
+            SavePart::Batches { next } => {
                 self.write_batch(out, &self.batches[next]);
-                Stage::Batches { next: next + 1 }
+                SavePart::Batches { next: next + 1 }
             }
-            Stage::Kept { next } if next < self.batches.len() => {
+            SavePart::Kept { next } if next < self.batches.len() => {
                 let batch = self.batches[next].clone();
                 self.write_kept(out, &batch);
-                Stage::Kept { next: next + 1 }
+                SavePart::Kept { next: next + 1 }
             }
-            Stage::Kept { .. } => {
+            SavePart::Kept { .. } => {
                 self.write_unsaved(out);
-                Stage::End
+                SavePart::End
             }
-            Stage::End => {
+            SavePart::End => {
                 write(out, Kind::End, |_| {});
-                Stage::Over
+                SavePart::Over
             }
-            Stage::Over => Stage::Over,
+            SavePart::Over => SavePart::Over,
         };
-        self.stage != Stage::Over
+        self.stage != SavePart::Over
     }
 
     /// Batches that there was no time for.
@@ -122,7 +122,7 @@ impl<'a> Saver<'a> {
     fn write_head(&self, out: &mut Vec<u8>) {
         let directory = &self.sequencer.directory;
         let (dropped_floor, dropped) = directory.dropped.save();
-        let head = Head {
+        let head = SnapshotHead {
             unix_micros: self.now.unix_micros,
             seq: self.sequencer.seq(),
             runs: directory.runs.to_vec(),

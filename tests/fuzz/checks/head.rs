@@ -8,7 +8,7 @@ use luxcast::session::endpoint::{Endpoint, find, permit};
 use luxcast::wire::action::Since;
 use luxcast::wire::asked::Asked;
 use luxcast::wire::handshake::accept_key;
-use luxcast::wire::http::{Head, HeadLimits, Refusal, Request, parse_head, write_refusal};
+use luxcast::wire::http::{HeadLimits, HeadResult, Refusal, Request, parse_head, write_refusal};
 use serde_json::Value;
 use tungstenite::handshake::machine::TryParse;
 use tungstenite::handshake::server::{Request as Theirs, create_response};
@@ -40,8 +40,8 @@ pub fn check(bytes: &[u8]) {
     check_prefixes(bytes, &verdict);
     let _ = Asked::in_part_of(bytes);
     match whole {
-        Ok(Head::Partial) => assert!(bytes.len() < LIMITS.head_bytes_max, "it never ends"),
-        Ok(Head::Complete { request, length }) => {
+        Ok(HeadResult::Partial) => assert!(bytes.len() < LIMITS.head_bytes_max, "it never ends"),
+        Ok(HeadResult::Complete { request, length }) => {
             let head = &bytes[..length];
             assert!(length <= LIMITS.head_bytes_max && head.ends_with(b"\r\n\r\n"));
             check_lines(head);
@@ -55,10 +55,10 @@ pub fn check(bytes: &[u8]) {
 /// None: more is needed.
 type Verdict = Option<Result<usize, Refusal>>;
 
-fn summary(head: &Result<Head<'_>, Refusal>) -> Verdict {
+fn summary(head: &Result<HeadResult<'_>, Refusal>) -> Verdict {
     match head {
-        Ok(Head::Partial) => None,
-        Ok(Head::Complete { length, .. }) => Some(Ok(*length)),
+        Ok(HeadResult::Partial) => None,
+        Ok(HeadResult::Complete { length, .. }) => Some(Ok(*length)),
         Err(refusal) => Some(Err(refusal.clone())),
     }
 }

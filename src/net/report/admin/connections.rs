@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::delivery::inspect::{bytes_beyond, name_of};
 use crate::metrics::ENDPOINTS;
 use crate::net::report::admin::ROWS_MAX;
-use crate::net::shard::survey::Sight;
+use crate::net::shard::survey::ConnectionReport;
 use crate::stream::topic_key::TopicKey;
 use crate::wire::http::Refusal;
 use crate::wire::query;
@@ -66,12 +66,12 @@ impl Listing {
     }
 
     /// The rows that are wanted, as JSON.
-    pub fn write(&self, sights: Vec<Sight>) -> Vec<u8> {
+    pub fn write(&self, sights: Vec<ConnectionReport>) -> Vec<u8> {
         let mut heads = HashMap::new();
         let with_lag = sights.into_iter().map(|sight| (lag_events(&sight, &mut heads), sight));
-        let mut sights: Vec<(u64, Sight)> = with_lag.collect();
+        let mut sights: Vec<(u64, ConnectionReport)> = with_lag.collect();
         let description =
-            |sight: &(u64, Sight)| (sight.1.description.bytes_out, sight.1.description.position);
+            |sight: &(u64, ConnectionReport)| (sight.1.description.bytes_out, sight.1.description.position);
         match self.sort {
             Some(Sort::Lag) => {
                 sights.sort_by_key(|(lag, sight)| Reverse((*lag, sight.description.waiting_bytes)));
@@ -91,7 +91,7 @@ impl Listing {
 }
 
 /// Events of its topics that it has not passed. Of each log the end is looked at once.
-fn lag_events(sight: &Sight, heads: &mut HashMap<TopicKey, u64>) -> u64 {
+fn lag_events(sight: &ConnectionReport, heads: &mut HashMap<TopicKey, u64>) -> u64 {
     let lags = sight.description.places.iter().map(|(topic, index)| {
         let head = *heads.entry(topic.key).or_insert_with(|| topic.log.lock().head());
         head.saturating_sub(*index)
@@ -99,7 +99,7 @@ fn lag_events(sight: &Sight, heads: &mut HashMap<TopicKey, u64>) -> u64 {
     lags.sum()
 }
 
-fn row(lag_events: u64, sight: &Sight, handles_left: &mut usize) -> Row {
+fn row(lag_events: u64, sight: &ConnectionReport, handles_left: &mut usize) -> Row {
     let description = &sight.description;
     // Of a client behind a proxy the port is not known.
     let address = sight.peer.map(|peer| match peer.ip().to_canonical() == sight.client {

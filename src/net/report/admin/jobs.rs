@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use serde::Serialize;
 
-use crate::net::ingest::maintenance::JobSight;
+use crate::net::ingest::maintenance::JobReport;
 use crate::net::report::admin::ROWS_MAX;
 use crate::stream::jobs::JobStatus;
 use crate::wire::http::Refusal;
@@ -43,7 +43,7 @@ impl Listing {
     }
 
     /// The jobs that are wanted, as JSON: the one with the newest event first.
-    pub fn write(&self, sights: &[JobSight]) -> Vec<u8> {
+    pub fn write(&self, sights: &[JobReport]) -> Vec<u8> {
         let mut rows: Vec<Row<'_>> = sights.iter().filter_map(|sight| self.row(sight)).collect();
         rows.sort_by_key(|row| Reverse(row.last_seq));
         rows.truncate(self.limit);
@@ -52,7 +52,7 @@ impl Listing {
         body
     }
 
-    fn row<'a>(&self, sight: &'a JobSight) -> Option<Row<'a>> {
+    fn row<'a>(&self, sight: &'a JobReport) -> Option<Row<'a>> {
         let flow = sight.flow.as_ref().map(|flow| &*flow.name);
         if self.flow.is_some() && self.flow.as_deref() != flow {
             return None;

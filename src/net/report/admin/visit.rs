@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::wire::http::{Head, HeadLimits, Refusal, Request, parse_head};
+use crate::wire::http::{HeadLimits, HeadResult, Refusal, Request, parse_head};
 
 /// An answer has to be taken within this.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
@@ -26,9 +26,9 @@ pub fn receive(
     let mut chunk = [0; 4096];
     let out = loop {
         match parse_head(&head, limits) {
-            Ok(Head::Complete { request, .. }) => break answer(Ok(request), &head),
+            Ok(HeadResult::Complete { request, .. }) => break answer(Ok(request), &head),
             Err(refusal) => break answer(Err(refusal), &head),
-            Ok(Head::Partial) => {}
+            Ok(HeadResult::Partial) => {}
         }
         match read_until(socket, &mut chunk, until)? {
             None => break answer(Err(Refusal::timeout()), &head),
