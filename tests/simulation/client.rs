@@ -34,7 +34,7 @@ pub struct Client {
     live_count: u64,
     had_no_filter: bool,
     /// The feed waits for it.
-    is_reader: bool,
+    pub is_reader: bool,
     pub events: u64,
     pub gaps: u64,
 }

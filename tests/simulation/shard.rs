@@ -477,9 +477,13 @@ impl Shard {
 
     /// A filter change by this message; the client wants `wish` from then on.
     pub fn change(&mut self, key: WatcherKey, text: &str, wish: Wish, feed: &RefCell<Feed>) {
+        let newest = feed.borrow().published();
         self.send(key, text, feed);
         let published = feed.borrow().published();
+        // What went while the old filter left it out may match the new one, which holds from where a full socket stands.
+        let is_settled = self.watchers.position(key) >= newest;
         let client = &mut self.socket(key).client;
+        client.is_reader &= is_settled;
         client.wish = wish;
         client.expect_change(published);
         self.bury(feed);
