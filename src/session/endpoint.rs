@@ -230,7 +230,7 @@ fn read_id(raw: &str, which: &str) -> Result<String, Refusal> {
 
 /// The filter and where to start.
 fn read_query(query: Option<&str>) -> Result<(Option<Vec<String>>, Since), Refusal> {
-    if query::pairs(query.unwrap_or_default()).any(|(name, _)| name.is_none()) {
+    if !query::has_good_names(query.unwrap_or_default()) {
         return Err(Refusal::bad_parameter("the name of a query parameter is not percent-encoded UTF-8"));
     }
     // Whoever asks for a token has judged it before; it must be well-formed for everybody.

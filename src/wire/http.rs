@@ -8,7 +8,7 @@
 use std::fmt;
 use std::mem::MaybeUninit;
 
-use memchr::{memchr, memchr_iter};
+use memchr::{memchr, memchr_iter, memrchr};
 
 pub use crate::wire::answer::{
     FIELDS_MAX, Refusal, Status, TARGET_BYTES_MAX, printable, write_ok, write_refusal,
@@ -346,8 +346,8 @@ fn check_length(method: &str, content_length: Field<'_>) -> Result<(), Refusal> 
 
 /// The port of an authority, if it has one, is a number of 16 bits (RFC 3986, 3.2.3; RFC 9293, 3.1).
 fn has_good_port(host: &str) -> bool {
-    match host.rsplit_once(':') {
-        Some((_, port)) if !port.ends_with(']') => {
+    match memrchr(b':', host.as_bytes()).map(|place| &host[place + 1..]) {
+        Some(port) if !port.ends_with(']') => {
             port.is_empty() || digits(port).is_some_and(|port| u16::try_from(port).is_ok())
         }
         _ => true,

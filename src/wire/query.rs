@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use memchr::memchr;
+
 use crate::wire::answer::Refusal;
 use crate::wire::text::{decode, digits, split, split_once};
 
@@ -17,6 +19,11 @@ pub fn pairs(query: &str) -> impl Iterator<Item = (Option<Cow<'_, str>>, &str)> 
         let (name, value) = split_once(pair, b'=').unwrap_or((pair, ""));
         (decode(name), value)
     })
+}
+
+/// Whether no name is malformed.
+pub fn has_good_names(query: &str) -> bool {
+    memchr(b'%', query.as_bytes()).is_none() || pairs(query).all(|(name, _)| name.is_some())
 }
 
 /// The values of the parameters `names`. Others mean nothing, and are passed over however malformed they are.
