@@ -3,9 +3,10 @@
 
 use std::hint::black_box;
 
-use luxcast::access::keyring::Permit;
+use luxcast::access::rights::Permit;
 use luxcast::delivery::watcher::WatcherKey;
-use luxcast::session::conversation::{Session, SessionContext};
+use luxcast::session::context::SessionContext;
+use luxcast::session::conversation::Session;
 use luxcast::session::endpoint::find;
 use luxcast::session::limits::SessionLimits;
 use luxcast::session::timer_wheel::Wheel;

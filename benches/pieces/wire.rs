@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::ops::Range;
 
-use luxcast::access::keyring::Permit;
+use luxcast::access::rights::Permit;
 use luxcast::session::endpoint::find;
 use luxcast::session::limits::SessionLimits;
 use luxcast::wire::action::parse_action;

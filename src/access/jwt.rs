@@ -12,8 +12,8 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Number;
 
-use crate::access::keyring::{Fingerprint, Issuer, Rights, Scopes, fingerprint};
 use crate::access::patterns::Patterns;
+use crate::access::rights::{Fingerprint, Issuer, Rights, Scopes, fingerprint};
 use crate::access::ring_provider;
 use crate::config::JwtAlgorithm;
 
@@ -289,7 +289,7 @@ mod tests {
     use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
 
     use super::{Claims, JwtFault, JwtKey, KeyFault, SECRET_BYTES_MIN, sign};
-    use crate::access::keyring::Rights;
+    use crate::access::rights::Rights;
     use crate::config::JwtAlgorithm;
 
     const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef\n";

@@ -6,115 +6,11 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use ring::digest::{SHA256, digest};
 use subtle::{ConditionallySelectable, ConstantTimeEq};
 
 use crate::access::jwt::{JwtFault, JwtKey};
-use crate::access::patterns::Patterns;
+use crate::access::rights::{Fingerprint, Issuer, Permit, Rights, fingerprint};
 use crate::wire::http::Refusal;
-
-/// The SHA-256 of a token, or of a key and its algorithm.
-pub type Fingerprint = [u8; 32];
-
-pub fn fingerprint(bytes: &[u8]) -> Fingerprint {
-    digest(&SHA256, bytes).as_ref().try_into().expect("SHA-256 has 32 bytes")
-}
-
-/// Where rights come from: what a reload looks for to know whether they still hold.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Issuer {
-    /// A line of the token file, by its token.
-    File(Fingerprint),
-    /// The signature of this key.
-    Key(Fingerprint),
-}
-
-/// What the holder of one token may do. Shared by all connections that a token of the file has opened.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Rights {
-    pub issuer: Issuer,
-    pub scopes: Scopes,
-    /// Unix time in microseconds from which on they are void.
-    pub expires_at: Option<i64>,
-}
-
-/// What a token says that its holder may do.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Scopes {
-    pub jobs: Patterns,
-    pub flows: Patterns,
-    /// `/debug`, and events of the types that begin with `breakpoint_`.
-    pub debug: bool,
-    /// Every job, every flow, and `/events`.
-    pub all: bool,
-    /// The daemon's own figures.
-    pub admin: bool,
-}
-
-impl fmt::Debug for Rights {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Rights { scopes, expires_at, .. } = self;
-        formatter.debug_struct("Rights").field("scopes", scopes).field("expires_at", expires_at).finish()
-    }
-}
-
-/// What a connection may do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Permit {
-    /// Nobody is asked for a token.
-    Everything,
-    Of(Arc<Rights>),
-}
-
-impl Permit {
-    fn has(&self, is_granted: impl FnOnce(&Scopes) -> bool) -> bool {
-        match self {
-            Permit::Everything => true,
-            Permit::Of(rights) => is_granted(&rights.scopes),
-        }
-    }
-
-    pub fn may_watch_job(&self, job_id: &str) -> bool {
-        self.has(|scopes| scopes.all || scopes.jobs.cover(job_id))
-    }
-
-    pub fn may_watch_some_job(&self) -> bool {
-        self.has(|scopes| scopes.all || !scopes.jobs.is_empty())
-    }
-
-    pub fn may_watch_flow(&self, flow_id: &str) -> bool {
-        self.has(|scopes| scopes.all || scopes.flows.cover(flow_id))
-    }
-
-    pub fn may_watch_some_flow(&self) -> bool {
-        self.has(|scopes| scopes.all || !scopes.flows.is_empty())
-    }
-
-    pub fn may_watch_all(&self) -> bool {
-        self.has(|scopes| scopes.all)
-    }
-
-    /// Beside the right to the job or flow itself.
-    pub fn may_debug(&self) -> bool {
-        self.has(|scopes| scopes.debug)
-    }
-
-    pub fn is_admin(&self) -> bool {
-        self.has(|scopes| scopes.admin)
-    }
-
-    /// Unix time in microseconds from which on the permit is void.
-    pub fn expires_at(&self) -> Option<i64> {
-        match self {
-            Permit::Everything => None,
-            Permit::Of(rights) => rights.expires_at,
-        }
-    }
-
-    pub fn is_expired(&self, unix_micros: i64) -> bool {
-        self.expires_at().is_some_and(|expires_at| expires_at <= unix_micros)
-    }
-}
 
 /// Whether tokens are asked for, and which are good.
 #[derive(Debug)]
@@ -228,7 +124,8 @@ impl Auth {
 mod tests {
     use std::sync::Arc;
 
-    use super::{Auth, Issuer, Keyring, Permit, Rights, Scopes, fingerprint};
+    use super::{Auth, Keyring};
+    use crate::access::rights::{Issuer, Permit, Rights, Scopes, fingerprint};
     use crate::access::token_file::{self, TOKENS_MAX};
 
     fn keyring(text: &str) -> Auth {

@@ -10,6 +10,7 @@ pub mod keyring;
 pub mod patterns;
 pub mod redaction;
 pub mod refusal_log;
+pub mod rights;
 pub mod ring_provider;
 pub mod token_bucket;
 pub mod token_file;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 
-use crate::access::keyring::{Fingerprint, Issuer, Rights, Scopes, fingerprint};
 use crate::access::patterns::Patterns;
+use crate::access::rights::{Fingerprint, Issuer, Rights, Scopes, fingerprint};
 
 /// Each handshake looks at all of them: 0.1 ms.
 pub const TOKENS_MAX: usize = 10_000;
@@ -149,8 +149,8 @@ fn add_ids(patterns: &mut Patterns, ids: &str) -> Result<(), Fault> {
 #[cfg(test)]
 mod tests {
     use super::{Fault, TOKENS_MAX, TokenFileError, hashed, lines_without_scope, parse};
-    use crate::access::keyring::{Issuer, Scopes, fingerprint};
     use crate::access::patterns::Patterns;
+    use crate::access::rights::{Issuer, Scopes, fingerprint};
 
     fn fault(text: &str) -> (usize, Fault) {
         let TokenFileError { line, fault } = parse(text).unwrap_err();

@@ -11,9 +11,9 @@ use std::time::Duration;
 use clap::ArgMatches;
 use toml::de::{DeTable, DeValue};
 
-use super::setting::{Change, Kind, Setting};
-use super::table::SETTINGS;
-use super::{Config, LINE_SHARE_OF_HISTORY};
+use crate::config::fields::{Config, LINE_SHARE_OF_HISTORY};
+use crate::config::setting::{Change, Kind, Setting};
+use crate::config::table::SETTINGS;
 
 const PREFIX: &str = "LUXCAST_";
 

@@ -1,8 +1,8 @@
 //! The one table of settings: each row is a setting's name, default, unit, bounds, help and place in `Config`.
 //! Flags, variables, keys, `--help` and the README's table are made from it.
 
-use super::setting::{Change, Initial, Kind, Setting};
-use super::value::{
+use crate::config::setting::{Change, Initial, Kind, Setting};
+use crate::config::value::{
     LOG_FORMATS, LOG_LEVELS, OVERRUNS, show_admin, show_algorithm, show_list, show_path, show_word,
     store_admin, store_algorithm, store_allowed_hosts, store_allowed_origins, store_ingest, store_listen,
     store_path, store_trusted_proxies, store_word,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tracing::level_filters::LevelFilter;
 
-use super::{Config, JwtAlgorithm, LogFormat, Overrun};
+use crate::config::fields::{Config, JwtAlgorithm, LogFormat, Overrun};
 
 pub(super) const OVERRUNS: [(&str, Overrun); 2] = [("gap", Overrun::Gap), ("wait", Overrun::Wait)];
 

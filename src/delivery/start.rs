@@ -5,7 +5,7 @@ use arrayvec::ArrayVec;
 use crate::delivery::cursor::{Cursor, Missed, place_behind};
 use crate::delivery::filter::Selector;
 use crate::stream::directory::Directory;
-use crate::stream::sequencer::SEQ_MIN;
+use crate::stream::numbers::SEQ_MIN;
 use crate::stream::topic::{Handle, Log, Topic, TopicKind};
 use crate::wire::action::Since;
 use crate::wire::notice::{Gap, GapReason};

@@ -7,8 +7,8 @@
 use std::fmt::Write;
 
 use crate::close::CloseReason;
-use crate::metrics::text::{Figures, Series, seconds};
-use crate::metrics::{CLOSED_BY_CLIENT, ENDPOINTS, LOST, OBEYED, PROTOCOL, ShardCounters};
+use crate::metrics::counters::{CLOSED_BY_CLIENT, ENDPOINTS, LOST, OBEYED, PROTOCOL, ShardCounters};
+use crate::metrics::figures::{Figures, Series, seconds};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {

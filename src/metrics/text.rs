@@ -1,112 +1,16 @@
 //! The figures in Prometheus' text format, version 0.0.4.
 
-use std::fmt::{Display, Write};
+use std::fmt::Write;
 
+use crate::metrics::figures::{Figures, Series};
 use crate::metrics::table::{METRICS, Metric};
-use crate::metrics::{BOUNDS_MICROS, Counters, Histogram, ShardCounters};
-
-/// The words of labels that others have tables of; a counter stands at the place of its word.
-#[derive(Clone, Copy)]
-pub struct Words<'a> {
-    pub refusals: &'a [&'a str],
-    pub gaps: &'a [&'a str],
-    pub action_errors: &'a [&'a str],
-    pub line_errors: &'a [&'a str],
-}
-
-/// What the kernel says of the process.
-#[derive(Clone, Copy, Default)]
-pub struct Process {
-    pub cpu_seconds: f64,
-    pub resident_bytes: u64,
-    pub open_files: u64,
-    pub files_max: u64,
-    pub start_seconds: f64,
-}
-
-/// Everything that is told at one moment.
-pub struct Figures<'a> {
-    pub counters: &'a Counters,
-    pub words: Words<'a>,
-    pub process: Process,
-    pub is_draining: bool,
-    pub sockets: u64,
-    pub sockets_max: u64,
-    pub topics: u64,
-    pub history_bytes_max: u64,
-    /// Since the daemon began.
-    pub now_micros: u64,
-}
-
-impl Figures<'_> {
-    pub(super) fn sum(&self, of_shard: impl Fn(&ShardCounters) -> u64) -> u64 {
-        self.counters.sum(of_shard)
-    }
-}
-
-/// Where the samples of one metric go.
-pub struct Series<'a> {
-    metric: &'static Metric,
-    out: &'a mut String,
-}
-
-impl Series<'_> {
-    pub(super) fn value(&mut self, value: impl Display) {
-        let name = self.metric.name;
-        writeln!(self.out, "{name} {value}").expect("text takes every text");
-    }
-
-    /// `word` needs no escaping: it is a word of the program.
-    pub(super) fn labelled(&mut self, word: &str, value: impl Display) {
-        let Metric { name, label, .. } = self.metric;
-        writeln!(self.out, "{name}{{{label}=\"{word}\"}} {value}").expect("text takes every text");
-    }
-
-    pub(super) fn of_each(&mut self, words: &[&str], value: impl Fn(usize) -> u64) {
-        for (place, word) in words.iter().enumerate() {
-            self.labelled(word, value(place));
-        }
-    }
-
-    /// The sum of histograms.
-    pub(super) fn histogram<'a>(
-        &mut self,
-        word: Option<&str>,
-        histograms: impl Iterator<Item = &'a Histogram>,
-    ) {
-        let mut counts = [0; BOUNDS_MICROS.len() + 1];
-        let mut sum_micros = 0;
-        for (of_one, sum) in histograms.map(Histogram::read) {
-            counts.iter_mut().zip(of_one).for_each(|(count, more)| *count += more);
-            sum_micros += sum;
-        }
-        let Metric { name, label, .. } = self.metric;
-        let own = word.map_or(String::new(), |word| format!("{label}=\"{word}\""));
-        let comma = if own.is_empty() { "" } else { "," };
-        let mut passed = 0;
-        for (place, count) in counts.into_iter().enumerate() {
-            passed += count;
-            let bound =
-                BOUNDS_MICROS.get(place).map_or("+Inf".to_owned(), |&bound| seconds(bound).to_string());
-            writeln!(self.out, "{name}_bucket{{{own}{comma}le=\"{bound}\"}} {passed}")
-                .expect("text takes every text");
-        }
-        let own = if own.is_empty() { own } else { format!("{{{own}}}") };
-        writeln!(self.out, "{name}_sum{own} {}\n{name}_count{own} {passed}", seconds(sum_micros))
-            .expect("text takes every text");
-    }
-}
-
-pub(super) fn seconds(micros: u64) -> f64 {
-    micros as f64 / 1e6
-}
 
 /// Writes every metric of the table.
 pub fn write(figures: &Figures<'_>, out: &mut String) {
     for metric in &METRICS {
-        let Metric { name, kind, help, .. } = metric;
+        let Metric { name, kind, label, help, .. } = metric;
         writeln!(out, "# HELP {name} {help}\n# TYPE {name} {}", kind.word()).expect("text takes every text");
-        (metric.read)(figures, &mut Series { metric, out });
+        (metric.read)(figures, &mut Series { name, label, out });
     }
 }
 
@@ -114,9 +18,10 @@ pub fn write(figures: &Figures<'_>, out: &mut String) {
 mod tests {
     use std::collections::{HashMap, HashSet};
 
-    use super::{Figures, Process, Words, write};
+    use super::write;
+    use crate::metrics::counters::{ACTION_ERRORS, Counters, GAPS, LINE_ERRORS, REFUSALS};
+    use crate::metrics::figures::{Figures, Process, Words};
     use crate::metrics::table::{Kind, METRICS, Metric};
-    use crate::metrics::{ACTION_ERRORS, Counters, GAPS, LINE_ERRORS, REFUSALS};
 
     fn words(count: usize, of: &str) -> &'static [&'static str] {
         let words = (0..count).map(|place| &*format!("{of}_{place}").leak());

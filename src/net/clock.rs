@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::stream::sequencer::Now;
+use crate::stream::now::Now;
 use crate::tick::{TICK_MILLIS, Tick};
 use crate::wire::stamp::Stamp;
 

@@ -17,7 +17,6 @@ use rustix::fs::{Access, Mode, access, fchmod};
 use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::listeners::at;
 use crate::net::host::making::{self, Made};
 
 /// Publishers that the kernel holds until they are accepted.
@@ -204,6 +203,11 @@ fn connect(path: &Path) -> io::Result<()> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     socket.connect(&SockAddr::unix(path)?)
+}
+
+/// The same error, and at what it came.
+pub(super) fn at(error: io::Error, doing: String) -> io::Error {
+    io::Error::new(error.kind(), format!("{doing}: {error}"))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use mio::net::UnixListener;
 use crate::config::Config;
 use crate::net::listen::inherited::Passed;
 use crate::net::listen::listener;
-use crate::server::claim::Claim;
+use crate::server::claim::{Claim, at};
 
 pub struct Listeners {
     /// Each, and whether it outlives the daemon.
@@ -83,8 +83,4 @@ fn ingest_path(config: &Config) -> io::Result<(PathBuf, Option<PathBuf>)> {
     fs::create_dir(&directory).map_err(|error| at(error, format!("cannot make {}", directory.display())))?;
     fs::set_permissions(&directory, fs::Permissions::from_mode(0o700))?;
     Ok((directory.join("ingest.sock"), Some(directory)))
-}
-
-pub(super) fn at(error: io::Error, doing: String) -> io::Error {
-    io::Error::new(error.kind(), format!("{doing}: {error}"))
 }

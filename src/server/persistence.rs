@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::net::clock;
 use crate::net::host::state_dir::{FinalState, NumberMark, StateDir, Unusable, keep_mark, mark_ahead_of};
 use crate::stream::directory::Directory;
-use crate::stream::sequencer::{SEQ_MAX, SEQ_MIN};
+use crate::stream::numbers::{SEQ_END, SEQ_MIN};
 use crate::stream::snapshot::{Restored, Saver};
 
 /// Of the time to drain, what is kept for the end of the snapshot: a quarter of it, and not more than this.
@@ -47,7 +47,7 @@ impl Persistence {
         let restored = self.dir.as_ref().and_then(|dir| dir.take_snapshot());
         let mark = self.dir.as_ref().map_or(0, |dir| dir.mark());
         let before = restored.as_ref().map_or(0, Restored::seq).max(mark);
-        let run_start = before.max(clock::unix_micros() as u64).clamp(SEQ_MIN, SEQ_MAX - 1);
+        let run_start = before.max(clock::unix_micros() as u64).clamp(SEQ_MIN, SEQ_END - 1);
         PreviousRun { restored, run_start }
     }
 

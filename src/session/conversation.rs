@@ -1,16 +1,16 @@
 //! One client's session: its messages to effects on what it watches, and to answers.
 
-use crate::access::keyring::Permit;
+use crate::access::rights::Permit;
 use crate::access::token_bucket::TokenBucket;
 use crate::close::CloseReason;
 use crate::delivery::filter::{Filter, TooManyNames};
 use crate::delivery::sink::Sink;
-use crate::delivery::watcher::WatcherKey;
-use crate::delivery::watchers::{WatchRequest, Watchers};
+use crate::delivery::watchers::WatchRequest;
 use crate::metrics::{OBEYED, PROTOCOL};
+use crate::session::context::{SessionContext, Verdict};
 use crate::session::echo;
 use crate::session::endpoint::{Endpoint, Opening, View};
-use crate::session::limits::{GARBAGE_MAX, MULTI_JOB_BURST, SessionLimits};
+use crate::session::limits::{GARBAGE_MAX, IS_ECHO, MULTI_JOB_BURST};
 use crate::stream::topic::{Topic, TopicKind};
 use crate::wire::action::{Action, ActionError, EventNames, Since, parse_action};
 use crate::wire::frame;
@@ -22,39 +22,12 @@ use crate::wire::stamp::Stamp;
 /// Room for the HTTP answer, the greeting and a snapshot.
 const OPENING_BYTES: usize = 640;
 
-/// What a message leads to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    Continue,
-    /// The daemon ends the connection.
-    Close(CloseReason),
-    /// The client ends it, with its code.
-    Echo(Option<u16>),
-}
-
 pub struct Session {
     permit: Permit,
     allowance: TokenBucket,
     view: View,
     /// Messages in a row that could not be obeyed.
     garbage: u8,
-}
-
-/// What a session works on.
-pub struct SessionContext<'a, O> {
-    pub key: WatcherKey,
-    pub watchers: &'a mut Watchers,
-    pub sink: &'a mut O,
-    pub limits: &'a SessionLimits,
-    /// Ticks of the monotonic clock.
-    pub tick: u32,
-    pub unix_micros: i64,
-}
-
-impl<O> SessionContext<'_, O> {
-    fn count(&mut self, result: usize) {
-        self.watchers.received[result] += 1;
-    }
 }
 
 impl Session {
@@ -64,7 +37,7 @@ impl Session {
         context: &mut SessionContext<'_, O>,
         accept: impl FnOnce(&mut Vec<u8>),
     ) -> Result<Session, Refusal> {
-        if echo::IS_ON {
+        if IS_ECHO {
             context.watchers.enqueue_control(context.key, accept);
             let allowance = TokenBucket::new(context.limits.messages_burst, context.tick);
             return Ok(Self::new(&opening.permit, allowance, View::Events));
@@ -154,7 +127,7 @@ impl Session {
         if let Err(reason) = self.allowance.spend(context.tick, limits.messages_per_second, burst) {
             return Verdict::Close(reason);
         }
-        if echo::IS_ON {
+        if IS_ECHO {
             return echo::handle_message(message, context);
         }
         let obeyed = match message {

@@ -2,12 +2,9 @@
 //! and each complete message is sent back. Without the feature nothing of it is compiled in.
 
 use crate::delivery::sink::Sink;
-use crate::session::conversation::{SessionContext, Verdict};
+use crate::session::context::{SessionContext, Verdict};
 use crate::wire::frame::{BINARY, TEXT, write_header, write_pong};
 use crate::wire::message::Message;
-
-/// The suite also wants each ping answered, where clients are promised the answer to the newest.
-pub const IS_ON: bool = cfg!(feature = "echo");
 
 pub(super) fn handle_message<O: Sink>(message: &Message<'_>, context: &mut SessionContext<'_, O>) -> Verdict {
     context.watchers.enqueue_control(context.key, |out| match message {

@@ -10,7 +10,8 @@
 //! looked at belongs between [`find`] and [`permit`].
 
 use crate::access::credential::token_of;
-use crate::access::keyring::{Auth, Permit};
+use crate::access::keyring::Auth;
+use crate::access::rights::Permit;
 use crate::console::page::Page;
 use crate::wire::action::{NAME_BYTES_MAX, NAMES_MAX, Since};
 use crate::wire::http::{Refusal, Request};
@@ -270,7 +271,8 @@ fn read_events(value: &str) -> Result<Option<Vec<String>>, Refusal> {
 #[cfg(test)]
 mod tests {
     use super::{Data, Endpoint, Opening, Route, find, permit};
-    use crate::access::keyring::{Auth, Keyring, Permit};
+    use crate::access::keyring::{Auth, Keyring};
+    use crate::access::rights::Permit;
     use crate::access::token_file;
     use crate::console::page::Page;
     use crate::wire::action::Since;

@@ -1,15 +1,17 @@
 //! Every limit on a connection, and the verdicts.
 
-use crate::session::echo;
 use crate::tick::Tick;
 use crate::wire::message::MessageLimits;
 
+/// The test build: its sessions send messages back. Its suite also wants each ping
+/// answered, where clients are promised the answer to the newest.
+pub const IS_ECHO: bool = cfg!(feature = "echo");
 /// Messages in a row that could not be obeyed before the connection ends.
 pub const GARBAGE_MAX: u8 = 16;
 /// Jobs endpoint: a page subscribes to all it shows at once.
 pub const MULTI_JOB_BURST: u32 = 2048;
 /// Fragments of one message: a client that needs more sends bytes one by one.
-const FRAGMENTS_MAX: u32 = if echo::IS_ON { u32::MAX } else { 1024 };
+const FRAGMENTS_MAX: u32 = if IS_ECHO { u32::MAX } else { 1024 };
 /// Bytes of unsent answers from which on nothing more is read from a client.
 pub const UNSENT_ANSWERS_MAX: usize = 32 << 10;
 

@@ -1,5 +1,6 @@
 //! One client's conversation: what it asks for, what it may ask, what it is told. Pure state: no sockets and no clock.
 
+pub mod context;
 pub mod conversation;
 pub mod echo;
 pub mod endpoint;

@@ -203,7 +203,8 @@ mod tests {
     use crate::config::Overrun;
     use crate::stream::directory::Directory;
     use crate::stream::link::{NOTHING_NEEDED, Needs, link};
-    use crate::stream::sequencer::{Limits, SEQ_MIN, Sequencer, Step};
+    use crate::stream::numbers::SEQ_MIN;
+    use crate::stream::sequencer::{Limits, Sequencer, Step};
 
     #[test]
     fn newcomers_are_waited_for_three_seconds_in_thirty_and_readers_always() {

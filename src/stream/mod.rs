@@ -10,6 +10,8 @@ pub mod jobs;
 pub mod link;
 pub mod metrics_schedule;
 pub mod names;
+pub mod now;
+pub mod numbers;
 mod own_events;
 mod reserve;
 mod routing;

@@ -1,7 +1,8 @@
 //! The events of the daemon's own: `metrics` of jobs that have changed or were lost.
 
 use crate::stream::jobs::JobStatus;
-use crate::stream::sequencer::{Now, Sequencer, Taken};
+use crate::stream::now::Now;
+use crate::stream::sequencer::{Sequencer, Taken};
 use crate::stream::topic::Topic;
 use crate::stream::topic_key::TopicKey;
 use crate::wire::line::PADDING;

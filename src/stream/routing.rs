@@ -4,7 +4,7 @@ use crate::event::{Meaning, OVERFLOW_BIT, TypeLookup};
 use crate::stream::batch::Batch;
 use crate::stream::directory::Directory;
 use crate::stream::history::History;
-use crate::stream::sequencer::Now;
+use crate::stream::now::Now;
 use crate::stream::topic::Topic;
 use crate::stream::topic_index::TopicIndex;
 use crate::stream::topic_key::TopicKey;

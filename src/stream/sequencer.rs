@@ -12,6 +12,8 @@ use crate::stream::directory::Directory;
 use crate::stream::history::History;
 use crate::stream::link::{Link, NOTHING_NEEDED, Shard};
 use crate::stream::metrics_schedule::MetricsSchedule;
+use crate::stream::now::Now;
+use crate::stream::numbers::{SEQ_END, SEQ_MIN};
 use crate::stream::routing::{LifeMark, OpenRuns, Placing, release, time_of};
 use crate::stream::silence::Standing;
 use crate::stream::topic::{Handle, Keep, Log, TopicKind};
@@ -24,21 +26,8 @@ use crate::wire::line::{Control, Line, LineError, LineReader};
 const MEMBER: &[u8] = b"{\"stream_seq\":";
 const DIGITS: usize = 16;
 
-/// Every number has sixteen digits: from 10^15 (2001, in microseconds) up to 2^53, which JavaScript can hold.
-pub const SEQ_MIN: u64 = 1_000_000_000_000_000;
-pub const SEQ_MAX: u64 = 1 << 53;
-
 /// Of refused lines up to this long it can be told where they are at fault.
 const REFUSED_BYTES_MAX: usize = 1 << 20;
-
-/// What the clocks say, read once a turn.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Now {
-    /// Milliseconds since the daemon began; never goes back.
-    pub millis: u64,
-    /// Unix time.
-    pub unix_micros: i64,
-}
 
 pub struct Limits {
     pub history_bytes: usize,
@@ -116,7 +105,7 @@ pub struct Sequencer {
 impl Sequencer {
     pub fn new(directory: Arc<Directory>, links: Vec<Arc<Link>>, limits: Limits) -> Self {
         let seq = directory.run_start;
-        assert!((SEQ_MIN..SEQ_MAX).contains(&seq), "numbers have sixteen digits");
+        assert!((SEQ_MIN..SEQ_END).contains(&seq), "numbers have sixteen digits");
         let mut digits = [0; DIGITS];
         digits.copy_from_slice(seq.to_string().as_bytes());
         Self {

@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 use std::collections::BTreeSet;
 
 use luxcast::stream::dialect;
-use luxcast::stream::sequencer::SEQ_MIN;
+use luxcast::stream::numbers::SEQ_MIN;
 use luxcast::stream::topic::TopicKind;
 use luxcast::stream::topic_key::TopicKey;
 use luxcast::wire::action::Since;

@@ -4,13 +4,14 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use luxcast::access::keyring::{Auth, Keyring, Permit};
+use luxcast::access::keyring::{Auth, Keyring};
+use luxcast::access::rights::Permit;
 use luxcast::access::token_file;
 use luxcast::delivery::watcher::WatcherKey;
 use luxcast::delivery::watchers::Watchers;
 use luxcast::stream::directory::Directory;
 use luxcast::stream::link::link_of;
-use luxcast::stream::sequencer::SEQ_MIN;
+use luxcast::stream::numbers::SEQ_MIN;
 use luxcast::wire::action::Since;
 
 use crate::feed::Feed;

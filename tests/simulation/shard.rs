@@ -4,12 +4,13 @@
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, IoSlice};
 
-use luxcast::access::keyring::Permit;
+use luxcast::access::rights::Permit;
 use luxcast::delivery::progress::SlowConsumer;
 use luxcast::delivery::sink::Sink;
 use luxcast::delivery::watcher::{BLOCKED, BROKEN, ENDED, ENDING, READS, WatcherKey};
 use luxcast::delivery::watchers::Watchers;
-use luxcast::session::conversation::{Session, SessionContext, Verdict};
+use luxcast::session::context::{SessionContext, Verdict};
+use luxcast::session::conversation::Session;
 use luxcast::session::endpoint::{Endpoint, Opening};
 use luxcast::session::limits::SessionLimits;
 use luxcast::stream::link::{Arrival, Inlet};

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use crate::access::jwt::JwtKey;
-use crate::access::keyring::{Auth, Keyring, Rights};
+use crate::access::keyring::{Auth, Keyring};
+use crate::access::rights::Rights;
 use crate::access::token_file;
 use crate::config::{Config, JwtAlgorithm};
 

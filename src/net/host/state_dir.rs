@@ -19,7 +19,9 @@ use rustix::process::{getegid, geteuid, getgroups};
 
 use crate::net::host::making::{self, Made};
 use crate::net::ingest::dedupe::Dedupe;
-use crate::stream::sequencer::{Now, SEQ_MAX, SEQ_MIN, Sequencer};
+use crate::stream::now::Now;
+use crate::stream::numbers::{SEQ_END, SEQ_MIN};
+use crate::stream::sequencer::Sequencer;
 use crate::stream::snapshot::{Restored, Saver, load};
 
 const LOCK: &str = "lock";
@@ -339,7 +341,7 @@ fn is_of_the_disk(error: &io::Error) -> bool {
 
 /// The mark as the next run needs it, for numbers from `seq` on.
 pub fn mark_ahead_of(seq: u64) -> u64 {
-    (seq + MARK_STEP).min(SEQ_MAX)
+    (seq + MARK_STEP).min(SEQ_END)
 }
 
 /// Tells when the mark has to move. The one who asks does not wait for a disk.
@@ -389,7 +391,7 @@ fn write_mark(mark: u64) -> String {
 fn parse_mark(bytes: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(bytes).ok()?;
     let mark = text.strip_prefix("luxcast mark 1 ")?.split(' ').next()?.parse().ok()?;
-    ((SEQ_MIN..=SEQ_MAX).contains(&mark) && write_mark(mark) == text).then_some(mark)
+    ((SEQ_MIN..=SEQ_END).contains(&mark) && write_mark(mark) == text).then_some(mark)
 }
 
 /// Opens a file of the daemon's own to read it. Anything else at its path is an error, and nobody is waited for there.
@@ -423,7 +425,7 @@ mod tests {
         MARK, MARK_STEP, NumberMark, SNAPSHOT, StateDir, USED, Unusable, check, mark_ahead_of, parse_mark,
         write_mark,
     };
-    use crate::stream::sequencer::SEQ_MIN;
+    use crate::stream::numbers::SEQ_MIN;
 
     /// A directory that goes with its test.
     struct Scratch(PathBuf);

@@ -17,7 +17,7 @@ use x509_cert::certificate::{CertificateInner, Raw};
 use x509_cert::der::Decode;
 use zeroize::Zeroizing;
 
-use crate::access::keyring::{Fingerprint, fingerprint};
+use crate::access::rights::{Fingerprint, fingerprint};
 use crate::net::host::auth_files;
 
 /// What is spoken inside of TLS: a client that offers other protocols only is refused (RFC 7301, 3.2).

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::delivery::cursor::beginning;
 use crate::event::ALL_TYPES;
+use crate::stream::numbers::SEQ_END;
 use crate::stream::topic::Topic;
 use crate::wire::http::Refusal;
 use crate::wire::query;
@@ -12,8 +13,6 @@ use crate::wire::query;
 const ENTRIES_MAX: usize = 4096;
 /// Handles copied under the log's lock at once.
 const HANDLES_MAX: usize = 256;
-/// Greatest number that an event can have.
-const SEQ_MAX: u64 = 1 << 53;
 
 /// Numbers from `from` to `to`, both included.
 pub struct Range {
@@ -33,9 +32,9 @@ impl Range {
     pub fn parse(query: Option<&str>) -> Result<Self, Refusal> {
         let [from, to] = query::read(query, ["from", "to"])?;
         let number = |name: &str, text: Option<&str>, usual: u64| {
-            text.map_or(Ok(usual), |text| query::number(name, text, SEQ_MAX))
+            text.map_or(Ok(usual), |text| query::number(name, text, SEQ_END))
         };
-        Ok(Self { from: number("from", from.as_deref(), 1)?, to: number("to", to.as_deref(), SEQ_MAX)? })
+        Ok(Self { from: number("from", from.as_deref(), 1)?, to: number("to", to.as_deref(), SEQ_END)? })
     }
 
     /// What is known of the events in `all` up to the number `published`, as JSON.

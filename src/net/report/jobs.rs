@@ -8,7 +8,7 @@ use std::collections::BinaryHeap;
 
 use serde::Serialize;
 
-use crate::access::keyring::Permit;
+use crate::access::rights::Permit;
 use crate::net::ingest::maintenance::JobReport;
 use crate::stream::jobs::{JobFold, JobStatus};
 use crate::wire::http::Refusal;

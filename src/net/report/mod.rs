@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rustix::process::setpriority_process;
 
-use crate::access::keyring::Permit;
+use crate::access::rights::Permit;
 use crate::delivery::owned_body::{InFlightBudget, OwnedBody};
 use crate::delivery::watcher::WatcherKey;
 use crate::metrics::Counters;

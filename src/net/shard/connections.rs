@@ -18,8 +18,8 @@ use crate::net::shard::Shard;
 use crate::net::shard::connection::{Connection, Phase, Sides};
 use crate::net::shard::handle::{Counted, NewConnection, TurnAway};
 use crate::net::shard::transport::Incoming;
-use crate::session::conversation::{SessionContext, Verdict};
-use crate::session::echo;
+use crate::session::context::{SessionContext, Verdict};
+use crate::session::limits::IS_ECHO;
 use crate::session::limits::UNSENT_ANSWERS_MAX;
 use crate::tick::ticks;
 use crate::wire::frame;
@@ -232,7 +232,7 @@ impl Shard {
         let limits = &self.parts.live_config.limits.messages;
         let read = connection.reader.read(bytes, limits, &mut |message| {
             if let Message::Ping(payload) = &message
-                && !echo::IS_ON
+                && !IS_ECHO
             {
                 ping = payload.iter().copied().collect::<ArrayVec<u8, 125>>().into();
             }

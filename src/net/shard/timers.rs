@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::access::keyring::Permit;
+use crate::access::rights::Permit;
 use crate::close::CloseReason;
 use crate::delivery::progress::{Progress, SlowConsumer};
 use crate::delivery::watcher::{READS, WatcherKey};
@@ -13,7 +13,8 @@ use crate::net::shard::connection::{Connection, Phase};
 use crate::net::shard::handle::LiveConfig;
 use crate::net::shard::send_queue::unacknowledged;
 use crate::net::shard::sockets::Sockets;
-use crate::session::conversation::{Session, SessionContext};
+use crate::session::context::SessionContext;
+use crate::session::conversation::Session;
 use crate::session::limits::UNSENT_ANSWERS_MAX;
 use crate::tick::is_reached;
 use crate::tick::ticks;

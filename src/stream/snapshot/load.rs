@@ -8,7 +8,7 @@ use super::parts::{
 };
 use super::record::{Kind, Next, Records};
 use crate::event::{OVERFLOW_BIT, TypeTable};
-use crate::stream::sequencer::{SEQ_MAX, SEQ_MIN};
+use crate::stream::numbers::{SEQ_END, SEQ_MIN};
 use crate::stream::topic::Lost;
 
 /// Topics in a snapshot, at most: as many as `topics_max` allows.
@@ -138,7 +138,7 @@ fn is_head_possible(head: &SnapshotHead) -> bool {
         && rows.all(|(row, (kind, inner))| table.bit(kind, inner.as_deref()).0 == row);
     are_types_possible
         && head.all.base <= head.all.head
-        && (SEQ_MIN..SEQ_MAX).contains(&head.seq)
+        && (SEQ_MIN..SEQ_END).contains(&head.seq)
         && head.runs.is_sorted_by(|run, next| run.seq <= next.seq && run.index <= next.index)
         && head.runs.first().is_some_and(|run| run.seq <= head.seq)
         && head.topics <= TOPICS_MAX

@@ -14,7 +14,8 @@ use super::parts::{
 use super::record::{Kind, write};
 use crate::event::OVERFLOW_BIT;
 use crate::stream::batch::{Batch, Run};
-use crate::stream::sequencer::{Now, Sequencer};
+use crate::stream::now::Now;
+use crate::stream::sequencer::Sequencer;
 use crate::stream::silence::Standing;
 use crate::stream::topic::Log;
 use crate::stream::topic_key::TopicKey;

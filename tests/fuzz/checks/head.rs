@@ -3,7 +3,8 @@
 
 use luxcast::access::allowed_hosts::Hosts;
 use luxcast::access::allowed_origins;
-use luxcast::access::keyring::{Auth, Keyring, Permit};
+use luxcast::access::keyring::{Auth, Keyring};
+use luxcast::access::rights::Permit;
 use luxcast::session::endpoint::{Endpoint, find, permit};
 use luxcast::wire::action::Since;
 use luxcast::wire::asked::Asked;

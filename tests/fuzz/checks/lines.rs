@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use luxcast::stream::dialect;
 use luxcast::stream::directory::Directory;
-use luxcast::stream::sequencer::{Limits, Now, SEQ_MIN, Sequencer, Step, Taken};
+use luxcast::stream::now::Now;
+use luxcast::stream::numbers::SEQ_MIN;
+use luxcast::stream::sequencer::{Limits, Sequencer, Step, Taken};
 use luxcast::wire::line::{EventFields, INNER_BYTES_MAX, Line, LineReader, PADDING, UNREADABLE_INNER, trim};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;

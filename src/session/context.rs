@@ -1,0 +1,34 @@
+//! What a session works on, and what a message leads to.
+
+use crate::close::CloseReason;
+use crate::delivery::watcher::WatcherKey;
+use crate::delivery::watchers::Watchers;
+use crate::session::limits::SessionLimits;
+use crate::tick::Tick;
+
+/// What a message leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Continue,
+    /// The daemon ends the connection.
+    Close(CloseReason),
+    /// The client ends it, with its code.
+    Echo(Option<u16>),
+}
+
+/// What a session works on.
+pub struct SessionContext<'a, O> {
+    pub key: WatcherKey,
+    pub watchers: &'a mut Watchers,
+    pub sink: &'a mut O,
+    pub limits: &'a SessionLimits,
+    /// Ticks of the monotonic clock.
+    pub tick: Tick,
+    pub unix_micros: i64,
+}
+
+impl<O> SessionContext<'_, O> {
+    pub(super) fn count(&mut self, result: usize) {
+        self.watchers.received[result] += 1;
+    }
+}
