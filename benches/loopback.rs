@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
+use luxcast::delivery::keys::WatcherKey;
 use luxcast::delivery::sink::Sink;
-use luxcast::delivery::watcher::WatcherKey;
 use luxcast::net::shard::sockets::Sockets;
 use luxcast::stream::topic::TopicKind;
 use luxcast::wire::action::Since;

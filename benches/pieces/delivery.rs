@@ -4,7 +4,7 @@
 use std::hint::black_box;
 
 use luxcast::access::rights::Permit;
-use luxcast::delivery::watcher::WatcherKey;
+use luxcast::delivery::keys::WatcherKey;
 use luxcast::session::context::SessionContext;
 use luxcast::session::conversation::Session;
 use luxcast::session::endpoint::find;

@@ -4,8 +4,8 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 use luxcast::delivery::filter::Filter;
+use luxcast::delivery::keys::WatcherKey;
 use luxcast::delivery::sink::Sink;
-use luxcast::delivery::watcher::WatcherKey;
 use luxcast::delivery::watchers::{WatchRequest, Watchers};
 use luxcast::stream::directory::Directory;
 use luxcast::stream::link::{Arrival, Inlet, link};

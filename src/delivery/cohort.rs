@@ -5,16 +5,15 @@ use std::sync::Arc;
 
 use crate::delivery::cursor::Cursor;
 use crate::delivery::filter::Selector;
-use crate::delivery::subscription::Subscription;
-use crate::delivery::table::{Entry, Key, Slot};
-use crate::delivery::watcher::Watcher;
+use crate::delivery::keys::{
+    CohortSlot, CohortTag, LocalTopicSlot, LocalTopicTag, SubscriptionSlot, WatcherSlot,
+};
+use crate::delivery::table::Entry;
 use crate::stream::topic::Topic;
-
-pub type CohortKey = Key<Cohort>;
 
 pub struct Cohort {
     /// The topic as this shard knows it.
-    pub topic: Slot<LocalTopic>,
+    pub topic: LocalTopicSlot,
     pub selector: Selector,
     /// No member that does not lag wants any event before this place that it has not got.
     pub start: Cursor,
@@ -24,22 +23,22 @@ pub struct Cohort {
     pub is_served: bool,
     /// The next member to be served.
     pub resume: u32,
-    pub members: Vec<Slot<Watcher>>,
+    pub members: Vec<WatcherSlot>,
     generation: u32,
 }
 
 /// A topic that has watchers in this shard.
 pub struct LocalTopic {
     pub topic: Arc<Topic>,
-    pub cohorts: Vec<Slot<Cohort>>,
+    pub cohorts: Vec<CohortSlot>,
     /// Watchers of many jobs, this one among them, and the place of this one in their list.
-    pub many: Vec<(Slot<Watcher>, Slot<Subscription>)>,
+    pub many: Vec<(WatcherSlot, SubscriptionSlot)>,
     generation: u32,
 }
 
 impl Cohort {
     /// A cohort without members yet.
-    pub fn new(topic: Slot<LocalTopic>, selector: Selector, generation: u32) -> Self {
+    pub fn new(topic: LocalTopicSlot, selector: Selector, generation: u32) -> Self {
         Self {
             topic,
             selector,
@@ -54,6 +53,8 @@ impl Cohort {
 }
 
 impl Entry for Cohort {
+    type Tag = CohortTag;
+
     fn generation(&self) -> u32 {
         self.generation
     }
@@ -70,6 +71,8 @@ impl LocalTopic {
 }
 
 impl Entry for LocalTopic {
+    type Tag = LocalTopicTag;
+
     fn generation(&self) -> u32 {
         self.generation
     }

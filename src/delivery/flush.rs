@@ -6,14 +6,13 @@ use std::mem;
 
 use arrayvec::ArrayVec;
 
-use crate::delivery::cohort::Cohort;
 use crate::delivery::copy_or_sendfile::SendMethod;
 use crate::delivery::cursor::{Cursor, Gathered, Missed, Portion};
 use crate::delivery::filter::Selector;
+use crate::delivery::keys::{CohortSlot, WatcherKey};
 use crate::delivery::sink::Sink;
 use crate::delivery::start::{Pending, earlier_gap};
-use crate::delivery::table::Slot;
-use crate::delivery::watcher::{BLOCKED, BROKEN, ENDED, ENDING, LAGS, PENDING, QUEUED, Watched, WatcherKey};
+use crate::delivery::watcher::{BLOCKED, BROKEN, ENDED, ENDING, LAGS, PENDING, QUEUED, Watched};
 use crate::delivery::watchers::{Watchers, tell};
 use crate::stream::link::Arrival;
 use crate::stream::topic::Topic;
@@ -323,7 +322,7 @@ impl Watchers {
     }
 
     /// Serves the members of a cohort. False: the portion was used up before all were served.
-    fn serve_cohort(&mut self, at: Slot<Cohort>, sink: &mut impl Sink) -> bool {
+    fn serve_cohort(&mut self, at: CohortSlot, sink: &mut impl Sink) -> bool {
         let cohort = &mut self.cohorts[at];
         if !cohort.is_served {
             cohort.is_served = true;
@@ -369,7 +368,7 @@ impl Watchers {
     /// Sends one gather to all members from `resume` on that stand at `from`, until one does not.
     fn send_to_members(
         &mut self,
-        at: Slot<Cohort>,
+        at: CohortSlot,
         start: Cursor,
         from: u64,
         gathered: &Gathered,

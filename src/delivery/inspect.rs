@@ -2,15 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::delivery::cohort::LocalTopic;
 use crate::delivery::cursor::Cursor;
 use crate::delivery::filter::Filter;
+use crate::delivery::keys::{LocalTopicSlot, WatcherKey};
 use crate::delivery::progress::SlowConsumer;
 use crate::delivery::sink::Sink;
-use crate::delivery::table::Slot;
-use crate::delivery::watcher::{
-    BLOCKED, BROKEN, ENDED, LAGS, QUEUED, REVIEWED, Watched, Watcher, WatcherKey,
-};
+use crate::delivery::watcher::{BLOCKED, BROKEN, ENDED, LAGS, QUEUED, REVIEWED, Watched, Watcher};
 use crate::delivery::watchers::Watchers;
 use crate::event::ALL_TYPES;
 use crate::stream::batch::Batch;
@@ -194,7 +191,7 @@ impl Watchers {
 
     pub fn describe(&self, key: WatcherKey) -> Description {
         let watcher = &self.watchers[key];
-        let topic = |local: Slot<LocalTopic>| self.topics[local].topic.clone();
+        let topic = |local: LocalTopicSlot| self.topics[local].topic.clone();
         let mut position = self.position(key);
         let places = match &watcher.watched {
             Watched::Nothing => Vec::new(),

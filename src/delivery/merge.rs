@@ -1,8 +1,7 @@
 //! What is merged of the jobs of one watcher: gathered job by job, sent in the order of numbers.
 
 use crate::delivery::cursor::{Cursor, Gathered};
-use crate::delivery::subscription::Subscription;
-use crate::delivery::table::Slot;
+use crate::delivery::keys::SubscriptionSlot;
 use crate::stream::topic::Handle;
 
 /// One event of a merge.
@@ -17,7 +16,7 @@ pub struct Merged {
 
 /// What one subscription adds to a merge.
 pub struct Source {
-    pub subscription: Slot<Subscription>,
+    pub subscription: SubscriptionSlot,
     /// Where it stands, after the events that have gone out.
     pub at: Cursor,
     pub next: Cursor,
@@ -36,7 +35,7 @@ pub struct Merge {
 impl Merge {
     pub fn add<'a>(
         &mut self,
-        subscription: Slot<Subscription>,
+        subscription: SubscriptionSlot,
         at: Cursor,
         ahead: impl Iterator<Item = &'a Handle>,
         gathered: &Gathered,

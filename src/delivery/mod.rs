@@ -7,6 +7,7 @@ pub mod dirty;
 pub mod filter;
 pub mod flush;
 pub mod inspect;
+pub mod keys;
 pub mod merge;
 pub mod multi_job;
 pub mod owned_body;

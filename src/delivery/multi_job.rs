@@ -7,15 +7,15 @@ use std::mem;
 
 use foldhash::fast::RandomState;
 
-use crate::delivery::cohort::LocalTopic;
 use crate::delivery::cursor::{Cursor, Missed, Portion, place_behind};
 use crate::delivery::filter::{Filter, Selector};
+use crate::delivery::keys::{LocalTopicSlot, SubscriptionSlot, WatcherKey};
 use crate::delivery::merge::{Merge, Source};
 use crate::delivery::sink::Sink;
 use crate::delivery::start;
 use crate::delivery::subscription::Subscription;
-use crate::delivery::table::{Slot, Table};
-use crate::delivery::watcher::{LAGS, Watched, WatcherKey};
+use crate::delivery::table::Table;
+use crate::delivery::watcher::{LAGS, Watched};
 use crate::delivery::watchers::Watchers;
 use crate::stream::dialect;
 use crate::stream::directory::DirectoryFull;
@@ -35,9 +35,9 @@ const MERGE_BYTES_MAX: usize = 256 << 10;
 pub struct MultiJob {
     pub selector: Selector,
     subscriptions: Table<Subscription>,
-    by_name: HashMap<ByName, Slot<Subscription>, RandomState>,
+    by_name: HashMap<ByName, SubscriptionSlot, RandomState>,
     /// Subscriptions for which something may have come.
-    marked: Vec<Slot<Subscription>>,
+    marked: Vec<SubscriptionSlot>,
     /// The one order of all jobs has come to this number.
     passed: u64,
 }
@@ -61,7 +61,7 @@ impl MultiJob {
     }
 
     /// Each job's place in the shard and the index where it stands.
-    pub fn places(&self) -> impl Iterator<Item = (Slot<LocalTopic>, u64)> {
+    pub fn places(&self) -> impl Iterator<Item = (LocalTopicSlot, u64)> {
         self.subscriptions.iter().map(|(_, subscription)| (subscription.local, subscription.cursor.index))
     }
 
@@ -100,7 +100,7 @@ impl Watchers {
     }
 
     /// The subscription to a job, if there is one.
-    fn subscription(&self, key: WatcherKey, job_id: &str) -> Option<Slot<Subscription>> {
+    fn subscription(&self, key: WatcherKey, job_id: &str) -> Option<SubscriptionSlot> {
         let Watched::MultiJob(many) = &self.watchers[key].watched else {
             return None;
         };
@@ -204,7 +204,7 @@ impl Watchers {
         self.release(subscription.local);
     }
 
-    pub(super) fn mark_subscription(&mut self, key: WatcherKey, place: Slot<Subscription>) {
+    pub(super) fn mark_subscription(&mut self, key: WatcherKey, place: SubscriptionSlot) {
         let many = self.many(key);
         let subscription = &mut many.subscriptions[place];
         if !subscription.is_marked {
@@ -291,7 +291,7 @@ impl Watchers {
     /// which was looked, and whether it is not the past.
     fn gather_marked(&mut self, key: WatcherKey, tail: u64, merge: &mut Merge) -> (u64, bool) {
         let many = self.many(key);
-        let replay_of = |place: Slot<Subscription>| many.subscriptions[place].replay_to;
+        let replay_of = |place: SubscriptionSlot| many.subscriptions[place].replay_to;
         let replay = many.marked.iter().find_map(|&place| replay_of(place).map(|to| (place, to)));
         if let Some((place, to)) = replay {
             self.gather_subscription(key, place, to, JOB_PORTION, merge);
@@ -309,7 +309,7 @@ impl Watchers {
     fn gather_subscription(
         &mut self,
         key: WatcherKey,
-        place: Slot<Subscription>,
+        place: SubscriptionSlot,
         tail: u64,
         portion: Portion,
         merge: &mut Merge,
@@ -355,7 +355,7 @@ impl Watchers {
 
     /// Finds out what a subscription waits for, and tells of it. Returns what the connection wants, the number to which
     /// the one order has come, and whether the subscription still searches for its place.
-    fn find_out_many(&mut self, key: WatcherKey, place: Slot<Subscription>) -> (Selector, u64, bool) {
+    fn find_out_many(&mut self, key: WatcherKey, place: SubscriptionSlot) -> (Selector, u64, bool) {
         let Watched::MultiJob(many) = &mut self.watchers[key].watched else {
             panic!("the connection watches many jobs");
         };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::delivery::watcher::WatcherKey;
+use crate::delivery::keys::WatcherKey;
 
 /// What a watcher must have taken lately for a publisher to wait for it.
 const READING_PAUSE_MAX_MILLIS: u64 = 3_000;
@@ -136,7 +136,7 @@ mod tests {
     use std::time::Duration;
 
     use super::{Patience, Progress, SlowConsumer};
-    use crate::delivery::watcher::WatcherKey;
+    use crate::delivery::keys::WatcherKey;
 
     fn key() -> WatcherKey {
         WatcherKey::from_bits(1)

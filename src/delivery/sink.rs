@@ -3,7 +3,7 @@
 
 use std::io::{self, IoSlice};
 
-use crate::delivery::watcher::WatcherKey;
+use crate::delivery::keys::WatcherKey;
 use crate::stream::link::Arrival;
 
 pub trait Sink {

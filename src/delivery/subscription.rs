@@ -2,16 +2,16 @@
 
 use arrayvec::ArrayVec;
 
-use crate::delivery::cohort::LocalTopic;
 use crate::delivery::cursor::{Cursor, Missed};
 use crate::delivery::filter::Selector;
+use crate::delivery::keys::{LocalTopicSlot, SubscriptionTag};
 use crate::delivery::start::{Pending, earlier_gap};
-use crate::delivery::table::{Entry, Slot};
+use crate::delivery::table::Entry;
 use crate::stream::topic::{Handle, Log};
 use crate::wire::notice::{Gap, GapReason};
 
 pub struct Subscription {
-    pub local: Slot<LocalTopic>,
+    pub local: LocalTopicSlot,
     /// Its place among those who hold the topic in this shard.
     pub holder: u32,
     pub cursor: Cursor,
@@ -29,6 +29,8 @@ pub struct Subscription {
 }
 
 impl Entry for Subscription {
+    type Tag = SubscriptionTag;
+
     fn generation(&self) -> u32 {
         self.generation
     }

@@ -1,8 +1,8 @@
 //! Tables whose keys do not outlive what they name.
 //!
 //! A slot is used again, a generation is not: a [`Key`] that has outlived its entry names nothing. Keys of two tables
-//! are two types. A [`Slot`] is half of a key, for places that are emptied together with the entry, and so never
-//! outlive it.
+//! are two types, by their tags. A [`Slot`] is half of a key, for places that are emptied together with the entry, and
+//! so never outlive it.
 
 use std::fmt::{self, Debug, Formatter};
 use std::hash::{Hash, Hasher};
@@ -15,14 +15,14 @@ use slab::Slab;
 /// Generations wrap around at 2^31: a key is never held while so many entries come. So a key fits in 63 bits.
 const GENERATION_MAX: u32 = u32::MAX >> 1;
 
-/// The place of a `T` in its table while it is there.
+/// The place of an entry in its table while it is there. `T` is the tag of the table.
 pub struct Slot<T> {
     /// Counts from one, so that no slot costs no more than one.
     at: NonZeroU32,
     of: PhantomData<fn() -> T>,
 }
 
-/// Names a `T` for as long as it lives, and nothing afterwards.
+/// Names an entry for as long as it lives, and nothing afterwards.
 pub struct Key<T> {
     pub slot: Slot<T>,
     generation: u32,
@@ -30,6 +30,9 @@ pub struct Key<T> {
 
 /// What is kept in a table and knows which of the entries of its slot it is.
 pub trait Entry {
+    /// What makes keys of this table a type of their own.
+    type Tag;
+
     fn generation(&self) -> u32;
 }
 
@@ -76,7 +79,7 @@ impl<T: Entry> Table<T> {
     }
 
     /// Adds what `make` makes of its generation.
-    pub fn insert(&mut self, make: impl FnOnce(u32) -> T) -> Key<T> {
+    pub fn insert(&mut self, make: impl FnOnce(u32) -> T) -> Key<T::Tag> {
         let generation = self.generation;
         self.generation = (generation + 1) & GENERATION_MAX;
         let entry = make(generation);
@@ -87,42 +90,42 @@ impl<T: Entry> Table<T> {
     /// # Panics
     ///
     /// Where the key has outlived its entry.
-    pub fn remove(&mut self, key: Key<T>) -> T {
+    pub fn remove(&mut self, key: Key<T::Tag>) -> T {
         let entry = self.entries.remove(key.index());
         assert_eq!(entry.generation(), key.generation, "{key:?} has outlived its entry");
         entry
     }
 
     /// None: the key has outlived its entry.
-    pub fn get(&self, key: Key<T>) -> Option<&T> {
+    pub fn get(&self, key: Key<T::Tag>) -> Option<&T> {
         self.entries.get(key.index()).filter(|entry| entry.generation() == key.generation)
     }
 
     /// None: the key has outlived its entry.
-    pub fn get_mut(&mut self, key: Key<T>) -> Option<&mut T> {
+    pub fn get_mut(&mut self, key: Key<T::Tag>) -> Option<&mut T> {
         self.entries.get_mut(key.index()).filter(|entry| entry.generation() == key.generation)
     }
 
-    pub fn contains(&self, key: Key<T>) -> bool {
+    pub fn contains(&self, key: Key<T::Tag>) -> bool {
         self.get(key).is_some()
     }
 
     /// The key of the entry in a slot that is not empty.
-    pub fn key(&self, slot: Slot<T>) -> Key<T> {
+    pub fn key(&self, slot: Slot<T::Tag>) -> Key<T::Tag> {
         Key { slot, generation: self[slot].generation() }
     }
 
     /// The key of the entry in a slot, if there is one.
-    pub fn key_at(&self, slot: Slot<T>) -> Option<Key<T>> {
+    pub fn key_at(&self, slot: Slot<T::Tag>) -> Option<Key<T::Tag>> {
         self.entries.get(slot.index()).map(|entry| Key { slot, generation: entry.generation() })
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (Key<T>, &T)> {
+    pub fn iter(&self) -> impl Iterator<Item = (Key<T::Tag>, &T)> {
         let key = |at, entry: &T| Key { slot: Slot::new(at), generation: entry.generation() };
         self.entries.iter().map(move |(at, entry)| (key(at, entry), entry))
     }
 
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = (Key<T>, &mut T)> {
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (Key<T::Tag>, &mut T)> {
         let key = |at, entry: &T| Key { slot: Slot::new(at), generation: entry.generation() };
         self.entries.iter_mut().map(move |(at, entry)| (key(at, entry), entry))
     }
@@ -142,16 +145,16 @@ impl<T: Entry> Default for Table<T> {
     }
 }
 
-impl<T: Entry> Index<Slot<T>> for Table<T> {
+impl<T: Entry> Index<Slot<T::Tag>> for Table<T> {
     type Output = T;
 
-    fn index(&self, slot: Slot<T>) -> &T {
+    fn index(&self, slot: Slot<T::Tag>) -> &T {
         &self.entries[slot.index()]
     }
 }
 
-impl<T: Entry> IndexMut<Slot<T>> for Table<T> {
-    fn index_mut(&mut self, slot: Slot<T>) -> &mut T {
+impl<T: Entry> IndexMut<Slot<T::Tag>> for Table<T> {
+    fn index_mut(&mut self, slot: Slot<T::Tag>) -> &mut T {
         &mut self.entries[slot.index()]
     }
 }
@@ -159,18 +162,18 @@ impl<T: Entry> IndexMut<Slot<T>> for Table<T> {
 // A key that may have outlived its entry is looked up with `get`. What takes it for granted that it has not is proven
 // by the tests, which run with debug assertions: each look costs a heartbeat one part in a hundred.
 
-impl<T: Entry> Index<Key<T>> for Table<T> {
+impl<T: Entry> Index<Key<T::Tag>> for Table<T> {
     type Output = T;
 
-    fn index(&self, key: Key<T>) -> &T {
+    fn index(&self, key: Key<T::Tag>) -> &T {
         let entry = &self.entries[key.index()];
         debug_assert_eq!(entry.generation(), key.generation, "{key:?} has outlived its entry");
         entry
     }
 }
 
-impl<T: Entry> IndexMut<Key<T>> for Table<T> {
-    fn index_mut(&mut self, key: Key<T>) -> &mut T {
+impl<T: Entry> IndexMut<Key<T::Tag>> for Table<T> {
+    fn index_mut(&mut self, key: Key<T::Tag>) -> &mut T {
         let entry = &mut self.entries[key.index()];
         debug_assert_eq!(entry.generation(), key.generation, "{key:?} has outlived its entry");
         entry
@@ -234,7 +237,11 @@ mod tests {
     #[derive(Debug, PartialEq)]
     struct Named(&'static str, u32);
 
+    enum NamedTag {}
+
     impl Entry for Named {
+        type Tag = NamedTag;
+
         fn generation(&self) -> u32 {
             self.1
         }
@@ -251,7 +258,7 @@ mod tests {
         assert_eq!(table.get_mut(first), None);
         assert_eq!((table.key(second.slot), table.key_at(second.slot)), (second, Some(second)));
         assert_eq!(table.iter().map(|(key, _)| key).collect::<Vec<_>>(), [second]);
-        assert_eq!(Key::from_bits(second.to_bits()), second);
+        assert_eq!(Key::<NamedTag>::from_bits(second.to_bits()), second);
     }
 
     #[test]

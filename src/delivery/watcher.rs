@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::delivery::cohort::Cohort;
 use crate::delivery::cursor::Cursor;
 use crate::delivery::filter::Filter;
+use crate::delivery::keys::{CohortSlot, WatcherTag};
 use crate::delivery::multi_job::MultiJob;
 use crate::delivery::owned_body::Body;
-use crate::delivery::table::{Entry, Key, Slot};
+use crate::delivery::table::Entry;
 
 /// Bytes that go out before any further event: the rest of a frame, control frames; or an answer in HTTP.
 #[derive(Default)]
@@ -78,7 +78,7 @@ pub enum Watched {
     /// Nothing: its request is still coming in, or it is on its way out.
     Nothing,
     /// One topic, together with others that want the same of it.
-    Cohort { cohort: Slot<Cohort>, member: u32 },
+    Cohort { cohort: CohortSlot, member: u32 },
     /// Any number of jobs.
     MultiJob(Box<MultiJob>),
 }
@@ -103,8 +103,6 @@ pub const PENDING: u16 = 128;
 /// It has taken more than kernels hold: somebody reads.
 pub const READS: u16 = 256;
 
-pub type WatcherKey = Key<Watcher>;
-
 pub struct Watcher {
     pub watched: Watched,
     pub cursor: Cursor,
@@ -117,6 +115,8 @@ pub struct Watcher {
 }
 
 impl Entry for Watcher {
+    type Tag = WatcherTag;
+
     fn generation(&self) -> u32 {
         self.generation
     }

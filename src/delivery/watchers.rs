@@ -6,18 +6,17 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
-use crate::delivery::cohort::{Cohort, CohortKey, LocalTopic};
+use crate::delivery::cohort::{Cohort, LocalTopic};
 use crate::delivery::copy_or_sendfile::SendMethods;
 use crate::delivery::cursor::Gathered;
 use crate::delivery::filter::{Filter, Selector};
+use crate::delivery::keys::{CohortKey, LocalTopicSlot, WatcherKey};
 use crate::delivery::merge::Merge;
 use crate::delivery::owned_body::Body;
 use crate::delivery::run_queue::RunQueue;
 use crate::delivery::start::{self, Pending};
-use crate::delivery::table::{Slot, Table};
-use crate::delivery::watcher::{
-    BLOCKED, ENDING, LAGS, Outbox, PENDING, QUEUED, REVIEWED, Watched, Watcher, WatcherKey,
-};
+use crate::delivery::table::Table;
+use crate::delivery::watcher::{BLOCKED, ENDING, LAGS, Outbox, PENDING, QUEUED, REVIEWED, Watched, Watcher};
 use crate::event::METRICS_BIT;
 use crate::metrics::RESULTS;
 use crate::stream::batch::Batch;
@@ -49,7 +48,7 @@ pub struct Watchers {
     pub(super) cohorts: Table<Cohort>,
     pub(super) topics: Table<LocalTopic>,
     /// Slot of a topic to its place in `topics`.
-    pub(super) by_slot: Vec<Option<Slot<LocalTopic>>>,
+    pub(super) by_slot: Vec<Option<LocalTopicSlot>>,
     /// Marked cohorts.
     pub(super) line: RunQueue<CohortKey>,
     /// Watchers to be served one by one.
@@ -344,7 +343,7 @@ impl Watchers {
     }
 
     /// The shard's place for a topic, made if need be.
-    pub(super) fn local(&mut self, topic: &Arc<Topic>) -> Slot<LocalTopic> {
+    pub(super) fn local(&mut self, topic: &Arc<Topic>) -> LocalTopicSlot {
         let slot = topic.key.slot as usize;
         if self.by_slot.len() <= slot {
             self.by_slot.resize(slot + 1, None);
@@ -356,7 +355,7 @@ impl Watchers {
     }
 
     /// Lets go of one watcher's hold of a topic.
-    pub(super) fn release(&mut self, local: Slot<LocalTopic>) {
+    pub(super) fn release(&mut self, local: LocalTopicSlot) {
         let topic = self.topics[local].topic.clone();
         if self.topics[local].is_empty() {
             self.topics.remove(self.topics.key(local));
@@ -366,7 +365,7 @@ impl Watchers {
         self.directory.unwatch(&topic);
     }
 
-    pub(super) fn join(&mut self, key: WatcherKey, local: Slot<LocalTopic>, selector: Selector) {
+    pub(super) fn join(&mut self, key: WatcherKey, local: LocalTopicSlot, selector: Selector) {
         let cohorts = &self.topics[local].cohorts;
         let same = cohorts.iter().copied().find(|&cohort| self.cohorts[cohort].selector == selector);
         let cohort = same.unwrap_or_else(|| {

@@ -1,7 +1,7 @@
 //! What a session works on, and what a message leads to.
 
 use crate::close::CloseReason;
-use crate::delivery::watcher::WatcherKey;
+use crate::delivery::keys::WatcherKey;
 use crate::delivery::watchers::Watchers;
 use crate::session::limits::SessionLimits;
 use crate::tick::Tick;

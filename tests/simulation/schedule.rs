@@ -7,7 +7,7 @@ use std::sync::Arc;
 use luxcast::access::keyring::{Auth, Keyring};
 use luxcast::access::rights::Permit;
 use luxcast::access::token_file;
-use luxcast::delivery::watcher::WatcherKey;
+use luxcast::delivery::keys::WatcherKey;
 use luxcast::delivery::watchers::Watchers;
 use luxcast::stream::directory::Directory;
 use luxcast::stream::link::link_of;

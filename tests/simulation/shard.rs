@@ -5,9 +5,10 @@ use std::cell::RefCell;
 use std::io::{self, ErrorKind, IoSlice};
 
 use luxcast::access::rights::Permit;
+use luxcast::delivery::keys::WatcherKey;
 use luxcast::delivery::progress::SlowConsumer;
 use luxcast::delivery::sink::Sink;
-use luxcast::delivery::watcher::{BLOCKED, BROKEN, ENDED, ENDING, READS, WatcherKey};
+use luxcast::delivery::watcher::{BLOCKED, BROKEN, ENDED, ENDING, READS};
 use luxcast::delivery::watchers::Watchers;
 use luxcast::session::context::{SessionContext, Verdict};
 use luxcast::session::conversation::Session;

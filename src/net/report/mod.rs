@@ -15,8 +15,8 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use rustix::process::setpriority_process;
 
 use crate::access::rights::Permit;
+use crate::delivery::keys::WatcherKey;
 use crate::delivery::owned_body::{InFlightBudget, OwnedBody};
-use crate::delivery::watcher::WatcherKey;
 use crate::metrics::Counters;
 use crate::net::clock::unix_micros;
 use crate::net::ingest::maintenance::JobReport;

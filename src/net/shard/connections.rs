@@ -12,7 +12,7 @@ use mio::{Interest, Token};
 use socket2::SockRef;
 
 use crate::close::CloseReason;
-use crate::delivery::watcher::WatcherKey;
+use crate::delivery::keys::WatcherKey;
 use crate::metrics::{CLOSED_BY_CLIENT, LOST};
 use crate::net::shard::Shard;
 use crate::net::shard::connection::{Connection, Phase, Sides};

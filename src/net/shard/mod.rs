@@ -24,9 +24,8 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 
 use crate::config::Overrun;
+use crate::delivery::keys::{WatcherKey, WatcherSlot};
 use crate::delivery::progress::SlowConsumer;
-use crate::delivery::table::Slot;
-use crate::delivery::watcher::{Watcher, WatcherKey};
 use crate::delivery::watchers::Watchers;
 use crate::metrics::{Counters, ShardCounters};
 use crate::net::clock::{Clock, Moment};
@@ -112,7 +111,7 @@ pub struct Shard {
     watchers: Watchers,
     sockets: Sockets,
     connections: Vec<Option<Connection>>,
-    wheel: Wheel<Slot<Watcher>>,
+    wheel: Wheel<WatcherSlot>,
     moment: Moment,
     /// Connections with more to read than one turn takes.
     unread: VecDeque<WatcherKey>,
@@ -136,7 +135,7 @@ pub struct Shard {
     /// The listeners are not watched: a storm is on, and they are looked at by the clock.
     is_storm: bool,
     accepted_at: Option<Instant>,
-    due: Vec<(Slot<Watcher>, Tick)>,
+    due: Vec<(WatcherSlot, Tick)>,
     /// The turn's end was not noted yet.
     is_in_turn: bool,
 }

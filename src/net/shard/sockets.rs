@@ -12,8 +12,8 @@ use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 use rustls::ServerConfig;
 
+use crate::delivery::keys::WatcherKey;
 use crate::delivery::sink::Sink;
-use crate::delivery::watcher::WatcherKey;
 use crate::net::shard::transport::{Incoming, Tls, TlsScratch, Transport};
 use crate::stream::directory::Directory;
 use crate::stream::link::{Arrival, Inlet};

@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use crossbeam_channel::Sender;
 
 use crate::delivery::inspect::Description;
+use crate::delivery::keys::WatcherKey;
 use crate::delivery::table::Slot;
-use crate::delivery::watcher::WatcherKey;
 use crate::net::shard::Shard;
 use crate::net::shard::connection::Phase;
 use crate::session::endpoint::View;

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use crate::access::rights::Permit;
 use crate::close::CloseReason;
+use crate::delivery::keys::WatcherKey;
 use crate::delivery::progress::{Progress, SlowConsumer};
-use crate::delivery::watcher::{READS, WatcherKey};
+use crate::delivery::watcher::READS;
 use crate::metrics::Counter;
 use crate::net::shard::Shard;
 use crate::net::shard::connection::{Connection, Phase};

@@ -1,7 +1,7 @@
 //! What goes before the request where TLS is spoken: its handshake, those that come to nothing, and sockets that have
 //! records of TLS left to send.
 
-use crate::delivery::watcher::WatcherKey;
+use crate::delivery::keys::WatcherKey;
 use crate::net::shard::Shard;
 use crate::net::shard::connection::{Phase, Sides};
 use crate::wire::http::Refusal;
