@@ -312,7 +312,7 @@ impl Rig {
         for round in 0..warm {
             work(self, round);
         }
-        let (seq, messages) = (self.sequencer.seq(), self.watchers.messages);
+        let (seq, messages) = (self.sequencer.seq(), self.watchers.counts.messages);
         IS_TRAP.set(self.is_trapped);
         let allocations = allocations(|| {
             for round in warm..warm + ROUNDS {
@@ -322,7 +322,7 @@ impl Rig {
         IS_TRAP.set(false);
         Figures {
             events: self.sequencer.seq() - seq,
-            deliveries: self.watchers.messages - messages,
+            deliveries: self.watchers.counts.messages - messages,
             allocations,
         }
     }
@@ -468,10 +468,10 @@ fn types_beyond_the_table() {
     let lines: Vec<Vec<u8>> = (0..300).map(|kind| line(&format!("custom_{kind}"), "j", 200)).collect();
     rig.watch(TopicKind::Job, "j", Some(&["custom_0", "custom_299"]));
     rig.watch(TopicKind::Job, "j", None);
-    let before = rig.watchers.messages;
+    let before = rig.watchers.counts.messages;
     let figures = rig.steady(|rig, _| rig.turn(lines.iter().map(Vec::as_slice)));
     println!("{figures:?}");
-    assert!(rig.watchers.messages > before);
+    assert!(rig.watchers.counts.messages > before);
     assert_eq!(figures.deliveries, figures.events + figures.events / 150);
     assert_eq!(figures.allocations, 0);
 }

@@ -215,11 +215,11 @@ impl<O: Sink> Rig<O> {
 
     /// Flushes until nobody has anything left to get. Returns the messages that were delivered.
     pub fn flush(&mut self) -> u64 {
-        let before = self.watchers.messages;
+        let before = self.watchers.counts.messages;
         self.watchers.flush(&mut self.sink);
         while self.watchers.is_busy() {
             self.watchers.flush(&mut self.sink);
         }
-        self.watchers.messages - before
+        self.watchers.counts.messages - before
     }
 }

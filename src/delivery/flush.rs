@@ -8,6 +8,7 @@ use arrayvec::ArrayVec;
 
 use crate::delivery::copy_or_sendfile::SendMethod;
 use crate::delivery::cursor::{Cursor, Gathered, Missed, Portion};
+use crate::delivery::effort::{EFFORT_PER_PORTION, EFFORT_PER_QUEUE};
 use crate::delivery::filter::Selector;
 use crate::delivery::keys::{CohortSlot, WatcherKey};
 use crate::delivery::sink::Sink;
@@ -21,15 +22,6 @@ use crate::wire::notice::GapReason;
 /// Sends between two looks at the tail: while a shard is busy, more comes in, and each next send carries more.
 /// Not for every watcher: then no two would stand at the same place, and nothing would be shared.
 const SENDS_PER_TAIL: u64 = 64;
-/// Effort for one cohort before the next in the line has its turn, and before sockets are looked after: about half a
-/// millisecond to a millisecond. A send counts once, a large one as often as it costs, up to four times.
-const EFFORT_PER_PORTION: u64 = 128;
-const EFFORT_PER_SEND_MAX: u64 = 4;
-/// Effort for watchers that stand alone before a marked cohort has its turn: a quiet job waits for a few of those who read
-/// a long past, not for all of them.
-const EFFORT_PER_QUEUE: u64 = 32;
-const BYTES_PER_EFFORT: usize = 64 << 10;
-
 /// The same for rounds that find nothing to send.
 const ROUNDS_PER_LOOK: u32 = 64;
 
@@ -51,9 +43,6 @@ const STAGE_WATCHERS_MIN: usize = 16;
 /// Who is not served with the cohort.
 const SERVED_ALONE: u16 = BLOCKED | QUEUED | ENDING | BROKEN | LAGS | PENDING;
 
-/// What a step of a search costs beside a send.
-const EFFORT_PER_SEARCH: u64 = 16;
-
 /// Rounds of search that a watcher is given at once to find where it stands.
 const SETTLE_ROUNDS_MAX: usize = 64;
 
@@ -66,24 +55,20 @@ enum Found {
     NotYet,
 }
 
-fn effort_of(bytes: usize) -> u64 {
-    (1 + (bytes / BYTES_PER_EFFORT) as u64).min(EFFORT_PER_SEND_MAX)
-}
-
 impl Watchers {
     /// Takes in what has arrived, then serves by turns the watchers that stand alone, each once, and the marked
     /// cohorts, first in first out, until nothing is left or the time is up.
     pub fn flush(&mut self, sink: &mut impl Sink) {
         self.refresh(sink);
-        let mut alone = self.queue.len();
-        let mut look = self.effort + EFFORT_PER_PORTION;
+        let mut alone = self.watcher_queue.len();
+        let mut look = self.effort.spent() + EFFORT_PER_PORTION;
         let mut rounds = 0;
-        while alone > 0 || !self.line.is_empty() {
+        while alone > 0 || !self.cohort_queue.is_empty() {
             alone = self.serve_queue(alone, sink);
             self.serve_line(sink);
             rounds += 1;
-            if self.effort >= look || rounds % ROUNDS_PER_LOOK == 0 {
-                look = self.effort + EFFORT_PER_PORTION;
+            if self.effort.spent() >= look || rounds % ROUNDS_PER_LOOK == 0 {
+                look = self.effort.spent() + EFFORT_PER_PORTION;
                 if sink.is_time_up() {
                     return;
                 }
@@ -95,12 +80,12 @@ impl Watchers {
     /// Serves at most `alone` watchers that stand alone, until a share of effort is used up. Returns how many are
     /// left.
     fn serve_queue(&mut self, alone: usize, sink: &mut impl Sink) -> usize {
-        let end = self.effort + EFFORT_PER_QUEUE;
+        let end = self.effort.spent() + EFFORT_PER_QUEUE;
         for served in 0..alone {
-            if self.effort >= end {
+            if self.effort.spent() >= end {
                 return alone - served;
             }
-            let Some(key) = self.queue.pop_front() else { break };
+            let Some(key) = self.watcher_queue.pop_front() else { break };
             self.serve(key, sink);
         }
         0
@@ -108,28 +93,24 @@ impl Watchers {
 
     /// Serves the first cohort in the line, a portion at most; one that is not done goes to the back.
     fn serve_line(&mut self, sink: &mut impl Sink) {
-        if self.types != self.directory.types.generation() {
-            self.renew_masks();
-        }
-        let Some(key) = self.line.pop(self.effort, EFFORT_PER_PORTION) else { return };
-        if !self.cohorts.contains(key) {
+        self.renew_masks();
+        let Some(key) = self.cohort_queue.pop(self.effort.spent(), EFFORT_PER_PORTION) else { return };
+        if !self.audience.cohorts.contains(key) {
             return;
         }
         let at = key.slot;
         let is_done = self.serve_cohort(at, sink);
-        let cohort = &mut self.cohorts[at];
+        let cohort = &mut self.audience.cohorts[at];
         cohort.is_served = !is_done;
         if !is_done || cohort.is_marked {
-            self.line.push_begun(key);
+            self.cohort_queue.push_begun(key);
         }
     }
 
     /// Marks what has arrived, then loads the tail: so the tail is never older than a mark.
     pub(super) fn refresh(&mut self, sink: &mut impl Sink) {
         while let Some(arrival) = sink.next_arrival() {
-            if self.types != self.directory.types.generation() {
-                self.renew_masks();
-            }
+            self.renew_masks();
             self.mark(&arrival);
             let arrived = match arrival {
                 Arrival::Batch(batch) => batch.last_seq(),
@@ -138,9 +119,7 @@ impl Watchers {
             self.arrived = self.arrived.max(arrived);
         }
         self.tail = sink.published();
-        if self.types != self.directory.types.generation() {
-            self.renew_masks();
-        }
+        self.renew_masks();
     }
 
     /// Serves one watcher by itself.
@@ -213,8 +192,7 @@ impl Watchers {
         };
         let portion = outbox.portion(REPLAY_PORTION.bytes);
         let offered = portion.iter().map(|part| part.len()).sum();
-        self.sends += 1;
-        self.effort += effort_of(offered);
+        self.effort.add_send(offered);
         let result = match portion {
             [[], bytes, []] => sink.write(key, bytes),
             all => sink.write_vectored(key, &all.map(IoSlice::new)),
@@ -222,9 +200,9 @@ impl Watchers {
         let taken = *result.as_ref().unwrap_or(&0);
         outbox.sent += taken;
         watcher.bytes_out += taken as u64;
-        self.sent_bytes += taken as u64;
+        self.counts.sent_bytes += taken as u64;
         if outbox.waiting() == 0 {
-            self.spare(outbox);
+            self.outboxes.take_back(outbox);
             return true;
         }
         watcher.outbox = Some(outbox);
@@ -273,7 +251,7 @@ impl Watchers {
             let gap = missed.gap(from.seq, GapReason::Overrun);
             let now = self.now;
             self.enqueue_control(key, |out| tell(&now, gap.as_ref(), &missed.kept, out));
-            self.count_gap(gap.as_ref());
+            self.counts.add_gap(gap.as_ref());
             self.watchers[key].cursor = Cursor { seq: from.seq.max(missed.behind.seq), ..missed.behind };
         } else {
             let slices: ArrayVec<IoSlice<'_>, SLICES_MAX> =
@@ -303,7 +281,7 @@ impl Watchers {
             Pending::Earlier { .. } if log.first_seq().is_none() => return Found::Nothing,
             Pending::Earlier { earlier_to } => (earlier_gap(*earlier_to, &log), ArrayVec::new()),
             Pending::Last(search) => {
-                self.effort += EFFORT_PER_SEARCH;
+                self.effort.add_search();
                 let Some(start) = search.step(&log, selector) else { return Found::NotYet };
                 self.watchers[key].cursor = start.cursor;
                 (None, start.kept)
@@ -315,7 +293,7 @@ impl Watchers {
         if gap.is_some() || !kept.is_empty() {
             let now = self.now;
             self.enqueue_control(key, |out| tell(&now, gap.as_ref(), &kept, out));
-            self.count_gap(gap.as_ref());
+            self.counts.add_gap(gap.as_ref());
             return Found::Told;
         }
         Found::Nothing
@@ -323,7 +301,7 @@ impl Watchers {
 
     /// Serves the members of a cohort. False: the portion was used up before all were served.
     fn serve_cohort(&mut self, at: CohortSlot, sink: &mut impl Sink) -> bool {
-        let cohort = &mut self.cohorts[at];
+        let cohort = &mut self.audience.cohorts[at];
         if !cohort.is_served {
             cohort.is_served = true;
             cohort.is_marked = false;
@@ -331,10 +309,10 @@ impl Watchers {
         }
         let start = cohort.start;
         let selector = cohort.selector.clone();
-        let topic = self.topics[cohort.topic].topic.clone();
-        let end = self.effort + EFFORT_PER_PORTION;
+        let topic = self.audience.topics[cohort.topic].topic.clone();
+        let end = self.effort.spent() + EFFORT_PER_PORTION;
         loop {
-            let cohort = &self.cohorts[at];
+            let cohort = &self.audience.cohorts[at];
             let Some(&slot) = cohort.members.get(cohort.resume as usize) else {
                 return true;
             };
@@ -343,7 +321,7 @@ impl Watchers {
                 // It is served by itself; the cohort's start must not move on without it.
                 self.detach(key);
                 self.enqueue(key);
-                self.cohorts[at].resume += 1;
+                self.audience.cohorts[at].resume += 1;
                 continue;
             }
             let from = watcher.cursor.max(start);
@@ -352,14 +330,14 @@ impl Watchers {
             if is_behind {
                 self.detach(key);
                 self.enqueue(key);
-                self.cohorts[at].resume += 1;
+                self.audience.cohorts[at].resume += 1;
             } else {
-                self.note_delivery(gathered.handles.first());
+                self.counts.note_delivery(gathered.handles.first());
                 self.send_to_members(at, start, from.index, &gathered, end, sink);
             }
             gathered.clear();
             self.gathered = gathered;
-            if self.effort >= end || self.types != self.directory.types.generation() {
+            if self.effort.spent() >= end || self.masks.are_stale(&self.directory.types) {
                 return false;
             }
         }
@@ -375,27 +353,29 @@ impl Watchers {
         end: u64,
         sink: &mut impl Sink,
     ) {
-        let cohort = &self.cohorts[at];
+        let cohort = &self.audience.cohorts[at];
         let count = cohort.members.len() - cohort.resume as usize;
         let mut flat = mem::take(&mut self.flat);
         let mut slices: ArrayVec<IoSlice<'_>, SLICES_MAX> =
             gathered.pieces.iter().map(|piece| IoSlice::new(gathered.slice_of(piece))).collect();
         let is_large = gathered.bytes >= STAGE_BYTES_MIN && count >= STAGE_WATCHERS_MIN;
         let begin = if is_large { sink.cpu_nanos() } else { 0 };
-        let way = if is_large && self.ways.is_staged(gathered.bytes) && sink.stage(&slices, gathered.bytes) {
-            SendMethod::Staged
-        } else if slices.len() >= FLAT_SLICES_MIN && count >= FLAT_WATCHERS_MIN {
-            flat.clear();
-            slices.iter().for_each(|slice| flat.extend_from_slice(slice));
-            slices.clear();
-            slices.push(IoSlice::new(&flat));
-            SendMethod::Flat
-        } else {
-            SendMethod::Slices
-        };
+        let way =
+            if is_large && self.send_methods.is_staged(gathered.bytes) && sink.stage(&slices, gathered.bytes)
+            {
+                SendMethod::Staged
+            } else if slices.len() >= FLAT_SLICES_MIN && count >= FLAT_WATCHERS_MIN {
+                flat.clear();
+                slices.iter().for_each(|slice| flat.extend_from_slice(slice));
+                slices.clear();
+                slices.push(IoSlice::new(&flat));
+                SendMethod::Flat
+            } else {
+                SendMethod::Slices
+            };
         let mut served = 0;
-        while self.effort < end {
-            let cohort = &mut self.cohorts[at];
+        while self.effort.spent() < end {
+            let cohort = &mut self.audience.cohorts[at];
             let Some(&slot) = cohort.members.get(cohort.resume as usize) else {
                 break;
             };
@@ -410,14 +390,14 @@ impl Watchers {
             served += u64::from(self.record(key, result, gathered, place));
             if !gathered.is_all {
                 // The portion was cut short for all of them: once more around, from where they stand now.
-                self.cohorts[at].is_marked = true;
-            } else if self.sends.is_multiple_of(SENDS_PER_TAIL) && !self.is_tail_newest(sink) {
+                self.audience.cohorts[at].is_marked = true;
+            } else if self.effort.sends().is_multiple_of(SENDS_PER_TAIL) && !self.is_tail_newest(sink) {
                 break;
             }
         }
         if is_large && served >= STAGE_WATCHERS_MIN as u64 {
             let nanos = sink.cpu_nanos().saturating_sub(begin);
-            self.ways.note(way == SendMethod::Staged, gathered.bytes, served, nanos);
+            self.send_methods.note(way == SendMethod::Staged, gathered.bytes, served, nanos);
         }
         drop(slices);
         flat.clear();
@@ -427,7 +407,7 @@ impl Watchers {
     /// Takes the newest tail, unless types came with it: then the masks come first. True: nothing is new.
     fn is_tail_newest(&mut self, sink: &mut impl Sink) -> bool {
         let tail = sink.published();
-        if tail != self.tail && self.types == self.directory.types.generation() {
+        if tail != self.tail && !self.masks.are_stale(&self.directory.types) {
             self.tail = tail;
             return false;
         }
@@ -445,8 +425,7 @@ impl Watchers {
         if bytes == 0 {
             return Ok(0);
         }
-        self.sends += 1;
-        self.effort += effort_of(bytes);
+        self.effort.add_send(bytes);
         match (way, slices) {
             (SendMethod::Staged, _) => sink.write_staged(key),
             (SendMethod::Flat, _) | (SendMethod::Slices, [_]) => sink.write(key, &slices[0]),
@@ -467,17 +446,17 @@ impl Watchers {
             Ok(taken) if taken == gathered.bytes => {
                 watcher.cursor = Cursor { seq: gathered.next.seq.max(from.seq), ..gathered.next };
                 watcher.bytes_out += taken as u64;
-                self.sent_bytes += taken as u64;
-                self.messages += gathered.messages;
+                self.counts.sent_bytes += taken as u64;
+                self.counts.messages += gathered.messages;
                 return true;
             }
             Ok(taken) => {
                 let stopped = gathered.stopped_at(from, taken);
                 watcher.cursor = stopped.cursor;
                 watcher.bytes_out += taken as u64;
-                self.sent_bytes += taken as u64;
+                self.counts.sent_bytes += taken as u64;
                 self.block(key);
-                self.messages += stopped.messages;
+                self.counts.messages += stopped.messages;
                 if let Some((batch, rest)) = stopped.rest {
                     self.enqueue_rest(key, batch, rest, false);
                 }

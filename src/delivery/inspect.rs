@@ -64,7 +64,7 @@ impl Watchers {
         let Watched::Cohort { cohort, .. } = watcher.watched else {
             return None;
         };
-        let start = self.cohorts[cohort].start;
+        let start = self.audience.cohorts[cohort].start;
         Some(if watcher.is(LAGS) { watcher.cursor } else { watcher.cursor.max(start) })
     }
 
@@ -75,13 +75,13 @@ impl Watchers {
 
     /// Somebody watches something here.
     pub fn is_watching(&self) -> bool {
-        !self.topics.is_empty()
+        !self.audience.is_empty()
     }
 
     /// The lowest position of those who stand at a place of their own and are served one by one, or whose sockets have
     /// just been found full.
     fn oldest_unserved(&self) -> Option<u64> {
-        let unserved = self.queue.iter().chain(&self.blocked).filter(|&&key| {
+        let unserved = self.watcher_queue.iter().chain(&self.blocked).filter(|&&key| {
             let watcher = self.watchers.get(key);
             watcher.is_some_and(|watcher| match &watcher.watched {
                 Watched::Nothing => false,
@@ -191,12 +191,12 @@ impl Watchers {
 
     pub fn describe(&self, key: WatcherKey) -> Description {
         let watcher = &self.watchers[key];
-        let topic = |local: LocalTopicSlot| self.topics[local].topic.clone();
+        let topic = |local: LocalTopicSlot| self.audience.topics[local].topic.clone();
         let mut position = self.position(key);
         let places = match &watcher.watched {
             Watched::Nothing => Vec::new(),
             Watched::Cohort { cohort, .. } => {
-                let cohort = &self.cohorts[*cohort];
+                let cohort = &self.audience.cohorts[*cohort];
                 // What its filter lets through is marked when it comes.
                 let is_up_to_date = !watcher.is(LAGS) && !cohort.is_marked && !cohort.is_served;
                 let index = match is_up_to_date {

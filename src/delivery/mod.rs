@@ -1,15 +1,20 @@
 //! One shard's fan-out: who watches what, where each stands, what goes out next. Pure state: no sockets and no clock.
 
+pub mod audience;
 pub mod cohort;
 pub mod copy_or_sendfile;
+pub mod counts;
 pub mod cursor;
 pub mod dirty;
+pub mod effort;
 pub mod filter;
 pub mod flush;
 pub mod inspect;
 pub mod keys;
+pub mod masks;
 pub mod merge;
 pub mod multi_job;
+pub mod outbox;
 pub mod owned_body;
 pub mod progress;
 pub mod run_queue;

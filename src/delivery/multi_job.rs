@@ -135,16 +135,14 @@ impl Watchers {
         greet: impl FnOnce(u64, &mut Vec<u8>),
     ) -> Result<(), DirectoryFull> {
         let topic = self.directory.watch(TopicKind::Job, job_id)?;
-        let local = self.local(&topic);
+        let local = self.audience.find_or_add(&topic);
         topic.set_interest(self.shard);
         let newest = published();
-        if self.types != self.directory.types.generation() {
-            self.renew_masks();
-        }
+        self.renew_masks();
         let selector = self.many(key).selector.clone();
         let start = start::start(&topic, &self.directory, since, newest, &selector);
         let replay_to = (!matches!(since, Since::Now)).then_some(newest);
-        let holder = self.topics[local].many.len() as u32;
+        let holder = self.audience.topics[local].many.len() as u32;
         let make = |generation| Subscription {
             local,
             holder,
@@ -159,7 +157,7 @@ impl Watchers {
         let many = self.many(key);
         let place = many.subscriptions.insert(make).slot;
         many.by_name.insert(ByName(topic), place);
-        self.topics[local].many.push((key.slot, place));
+        self.audience.topics[local].many.push((key.slot, place));
         let now = self.now;
         self.enqueue_control(key, |out| {
             greet(newest, out);
@@ -167,7 +165,7 @@ impl Watchers {
                 notice::gap(out, &now, gap, Some(job_id));
             }
         });
-        self.count_gap(start.gap.as_ref());
+        self.counts.add_gap(start.gap.as_ref());
         self.mark_subscription(key, place);
         Ok(())
     }
@@ -194,7 +192,7 @@ impl Watchers {
     }
 
     fn let_go(&mut self, subscription: &Subscription) {
-        let holders = &mut self.topics[subscription.local].many;
+        let holders = &mut self.audience.topics[subscription.local].many;
         holders.swap_remove(subscription.holder as usize);
         if let Some(&(key, place)) = holders.get(subscription.holder as usize)
             && let Watched::MultiJob(many) = &mut self.watchers[key].watched
@@ -234,13 +232,13 @@ impl Watchers {
         for (_, subscription) in many.subscriptions.iter_mut() {
             subscription.step_back();
             if subscription.replay_to.is_none() && subscription.cursor.seq < many.passed {
-                let topic = &self.topics[subscription.local].topic;
+                let topic = &self.audience.topics[subscription.local].topic;
                 let gap = subscription.move_to(many.passed, &selector, &topic.log.lock());
                 gaps.extend(gap.map(|gap| (gap, topic.clone())));
             }
         }
         many.selector = selector;
-        gaps.iter().for_each(|(gap, _)| self.count_gap(Some(gap)));
+        gaps.iter().for_each(|(gap, _)| self.counts.add_gap(Some(gap)));
         let now = self.now;
         self.enqueue_control(key, |out| {
             gaps.iter().for_each(|(gap, topic)| notice::gap(out, &now, gap, Some(&topic.name)))
@@ -254,7 +252,7 @@ impl Watchers {
         merge.merged.sort_unstable_by_key(|event| event.seq);
         if is_live && !self.is_reviewed(key) {
             let first = merge.merged.first().map(|event| &merge.handles[event.handle as usize]);
-            self.note_delivery(first);
+            self.counts.note_delivery(first);
         }
         // Beyond what was gathered of one job, its next event may stand before another's.
         let complete_to =
@@ -319,7 +317,7 @@ impl Watchers {
         let has_passed = subscription.replay_to.is_none();
         let (local, from, has_ahead) =
             (subscription.local, subscription.cursor, !subscription.ahead.is_empty());
-        let topic = self.topics[local].topic.clone();
+        let topic = self.audience.topics[local].topic.clone();
         let mut gathered = mem::take(&mut self.gathered);
         let mut at = from;
         if has_ahead || is_searching {
@@ -337,7 +335,7 @@ impl Watchers {
             if let Some(gap) = &gap {
                 let now = self.now;
                 self.enqueue_control(key, |out| notice::gap(out, &now, gap, Some(&topic.name)));
-                self.count_gap(Some(gap));
+                self.counts.add_gap(Some(gap));
             }
             let subscription = &mut self.many(key).subscriptions[place];
             subscription.cursor = at;
@@ -364,13 +362,13 @@ impl Watchers {
         if subscription.pending.is_none() {
             return (selector, passed, false);
         }
-        let topic: &Topic = &self.topics[subscription.local].topic;
+        let topic: &Topic = &self.audience.topics[subscription.local].topic;
         let gap = subscription.find_out(&selector, &topic.log.lock());
         let is_searching = subscription.is_searching();
         if let Some(gap) = gap {
             let (now, name) = (self.now, topic.name.clone());
             self.enqueue_control(key, |out| notice::gap(out, &now, &gap, Some(&name)));
-            self.count_gap(Some(&gap));
+            self.counts.add_gap(Some(&gap));
         }
         (selector, passed, is_searching)
     }
@@ -392,8 +390,7 @@ impl Watchers {
             flat.extend_from_slice(&dialect.bytes[dialect.span(event.event..event.event + 1)]);
             merge.ends.push(flat.len());
         }
-        self.sends += 1;
-        self.effort += 1;
+        self.effort.add_send(0);
         let taken = match sink.write(key, &flat) {
             Ok(taken) => taken,
             Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {
@@ -411,7 +408,7 @@ impl Watchers {
         };
         let watcher = &mut self.watchers[key];
         watcher.bytes_out += taken as u64;
-        self.sent_bytes += taken as u64;
+        self.counts.sent_bytes += taken as u64;
         if taken < flat.len() {
             self.block(key);
         }
@@ -426,7 +423,7 @@ impl Watchers {
             self.enqueue_rest(key, batch, end - rest..end, true);
             sent += 1;
         }
-        self.messages += sent as u64;
+        self.counts.messages += sent as u64;
         self.flat = flat;
         sent
     }

@@ -6,72 +6,8 @@ use crate::delivery::cursor::Cursor;
 use crate::delivery::filter::Filter;
 use crate::delivery::keys::{CohortSlot, WatcherTag};
 use crate::delivery::multi_job::MultiJob;
-use crate::delivery::owned_body::Body;
+use crate::delivery::outbox::Outbox;
 use crate::delivery::table::Entry;
-
-/// Bytes that go out before any further event: the rest of a frame, control frames; or an answer in HTTP.
-#[derive(Default)]
-pub struct Outbox {
-    pub bytes: Vec<u8>,
-    /// What lies elsewhere and is not copied, where there is something.
-    elsewhere: Option<Box<Elsewhere>>,
-    /// `sent <= rest + bytes + body`, in bytes.
-    pub sent: usize,
-}
-
-#[derive(Default)]
-struct Elsewhere {
-    /// Goes out before the bytes: the rest of a large frame.
-    rest: Body,
-    /// Goes out behind the bytes: the body of an answer.
-    body: Body,
-}
-
-impl Outbox {
-    /// This goes out before the bytes.
-    pub fn set_rest(&mut self, rest: Body) {
-        self.elsewhere.get_or_insert_default().rest = rest;
-    }
-
-    /// This goes out behind the bytes.
-    pub fn set_body(&mut self, body: Body) {
-        if !body.is_empty() {
-            self.elsewhere.get_or_insert_default().body = body;
-        }
-    }
-
-    pub fn has_body(&self) -> bool {
-        self.elsewhere.as_ref().is_some_and(|elsewhere| !elsewhere.body.is_empty())
-    }
-
-    /// How many bytes have not gone out.
-    pub fn waiting(&self) -> usize {
-        let elsewhere = self.elsewhere.as_ref().map_or(0, |other| other.rest.len() + other.body.len());
-        self.bytes.len() + elsewhere - self.sent
-    }
-
-    /// The next of them, `bytes_max` at most.
-    pub fn portion(&self, bytes_max: usize) -> [&[u8]; 3] {
-        let Some(elsewhere) = &self.elsewhere else {
-            let unsent = &self.bytes[self.sent..];
-            return [&[], &unsent[..unsent.len().min(bytes_max)], &[]];
-        };
-        let (mut sent, mut left) = (self.sent, bytes_max);
-        [&*elsewhere.rest, &self.bytes, &*elsewhere.body].map(|part| {
-            let unsent = &part[sent.min(part.len())..];
-            sent = sent.saturating_sub(part.len());
-            let taken = &unsent[..unsent.len().min(left)];
-            left -= taken.len();
-            taken
-        })
-    }
-
-    pub fn clear(&mut self) {
-        self.bytes.clear();
-        self.elsewhere = None;
-        self.sent = 0;
-    }
-}
 
 /// What a connection watches.
 pub enum Watched {
@@ -156,27 +92,7 @@ impl Watcher {
 
 #[cfg(test)]
 mod tests {
-    use super::{Outbox, Watcher};
-    use crate::delivery::owned_body::Body;
-
-    #[test]
-    fn what_waits_goes_out_in_portions_and_in_order() {
-        for portion_bytes in 1..16 {
-            let mut outbox = Outbox { bytes: b"head".to_vec(), ..Outbox::default() };
-            outbox.set_rest(Body::Static(b"rest"));
-            outbox.set_body(Body::Static(b"bodybody"));
-            let mut gone = Vec::new();
-            while outbox.waiting() > 0 {
-                let portion = outbox.portion(portion_bytes).concat();
-                assert_eq!(portion.len(), outbox.waiting().min(portion_bytes));
-                gone.extend_from_slice(&portion);
-                outbox.sent += portion.len();
-            }
-            assert_eq!(gone, b"restheadbodybody", "{portion_bytes}");
-            outbox.clear();
-            assert_eq!((outbox.waiting(), outbox.portion(9)), (0, [&b""[..]; 3]));
-        }
-    }
+    use super::Watcher;
 
     #[test]
     fn a_watcher_is_a_cache_line() {

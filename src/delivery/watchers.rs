@@ -6,30 +6,29 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
-use crate::delivery::cohort::{Cohort, LocalTopic};
+use crate::delivery::audience::Audience;
 use crate::delivery::copy_or_sendfile::SendMethods;
+use crate::delivery::counts::DeliveryCounts;
 use crate::delivery::cursor::Gathered;
+use crate::delivery::effort::Effort;
 use crate::delivery::filter::{Filter, Selector};
 use crate::delivery::keys::{CohortKey, LocalTopicSlot, WatcherKey};
+use crate::delivery::masks::Masks;
 use crate::delivery::merge::Merge;
+use crate::delivery::outbox::{Outbox, OutboxPool, SPARE_OUTBOX_BYTES_MAX};
 use crate::delivery::owned_body::Body;
 use crate::delivery::run_queue::RunQueue;
 use crate::delivery::start::{self, Pending};
 use crate::delivery::table::Table;
-use crate::delivery::watcher::{BLOCKED, ENDING, LAGS, Outbox, PENDING, QUEUED, REVIEWED, Watched, Watcher};
+use crate::delivery::watcher::{BLOCKED, ENDING, LAGS, PENDING, QUEUED, REVIEWED, Watched, Watcher};
 use crate::event::METRICS_BIT;
-use crate::metrics::RESULTS;
 use crate::stream::batch::Batch;
 use crate::stream::directory::{Directory, DirectoryFull};
 use crate::stream::topic::{Handle, Topic, TopicKind};
 use crate::wire::action::Since;
-use crate::wire::notice::{self, Gap, GapReason};
+use crate::wire::notice::{self, Gap};
 use crate::wire::stamp::Stamp;
 
-/// Empty outboxes kept for the next control frame, and the capacity that one may keep: room for several control
-/// frames or the rest of a usual event. Each is used in turn by everybody, so in time all are as large as one may be.
-const SPARE_OUTBOXES_MAX: usize = 256;
-const SPARE_OUTBOX_BYTES_MAX: usize = 4 << 10;
 /// A batch is held for the rest of a frame that is at least one part in so many of it.
 const REST_SHARE: usize = 4;
 
@@ -45,85 +44,60 @@ pub struct Watchers {
     pub shard: usize,
     pub directory: Arc<Directory>,
     pub watchers: Table<Watcher>,
-    pub(super) cohorts: Table<Cohort>,
-    pub(super) topics: Table<LocalTopic>,
-    /// Slot of a topic to its place in `topics`.
-    pub(super) by_slot: Vec<Option<LocalTopicSlot>>,
+    pub(super) audience: Audience,
     /// Marked cohorts.
-    pub(super) line: RunQueue<CohortKey>,
+    pub(super) cohort_queue: RunQueue<CohortKey>,
     /// Watchers to be served one by one.
-    pub(super) queue: VecDeque<WatcherKey>,
+    pub(super) watcher_queue: VecDeque<WatcherKey>,
     /// The newest number that is delivered. Never older than a batch that was marked.
     pub(super) tail: u64,
     /// The newest number of which every event of a topic watched here is marked: what is merged from many jobs
     /// goes no further, or a job not yet marked would come too late. `arrived <= tail`.
     pub(super) arrived: u64,
-    /// The generation of the type table that all masks are made of, and its rows then.
-    pub(super) types: u64,
-    pub(super) rows: usize,
+    pub(super) masks: Masks,
     /// What those flagged so wait for.
     pub(super) pending: HashMap<WatcherKey, Pending, RandomState>,
     pub(super) gathered: Gathered,
     pub(super) flat: Vec<u8>,
-    pub(super) ways: SendMethods,
+    pub(super) send_methods: SendMethods,
     pub(super) merge: Merge,
     /// The usual filter of those whose tokens lack `debug`, one for all: it costs a connection nothing.
     without_breakpoints: Arc<Filter>,
-    pub(super) sends: u64,
-    /// The same, where a large send counts more than once.
-    pub(super) effort: u64,
-    /// Boxed, as a watcher holds them: one that has none costs a pointer.
-    #[expect(clippy::vec_box)]
-    spare_outboxes: Vec<Box<Outbox>>,
+    pub(super) effort: Effort,
+    pub(super) outboxes: OutboxPool,
     /// Watchers whose socket broke, or whose last bytes have gone out: the caller's to look at after a flush.
     pub gone: Vec<WatcherKey>,
     /// Watchers whose sockets were found full and that are not under review yet.
     pub blocked: Vec<WatcherKey>,
-    /// Messages delivered, bytes handed to sockets, and gaps told of by their reason, since somebody took them.
-    pub messages: u64,
-    pub sent_bytes: u64,
-    pub gaps: [u64; GapReason::ALL.len()],
-    /// Messages from clients by what they led to, likewise.
-    pub received: [u64; RESULTS],
-    /// When the oldest event was read that has gone out since to watchers who keep up, in microseconds.
-    pub oldest_read: Option<u64>,
+    pub counts: DeliveryCounts,
     /// The time that control messages of this turn carry.
     pub now: Stamp,
 }
 
 impl Watchers {
     pub fn new(shard: usize, directory: Arc<Directory>) -> Self {
-        let (tail, types) = (directory.published(), directory.types.generation());
-        let rows = directory.types.rows_from(0).len();
+        let (tail, masks) = (directory.published(), Masks::new(&directory.types));
         Self {
             shard,
             directory,
             watchers: Table::new(),
-            cohorts: Table::new(),
-            topics: Table::new(),
-            by_slot: Vec::new(),
-            line: RunQueue::default(),
-            queue: VecDeque::new(),
+            audience: Audience::default(),
+            cohort_queue: RunQueue::default(),
+            watcher_queue: VecDeque::new(),
             tail,
             arrived: tail,
-            types,
-            rows,
+            masks,
             pending: HashMap::default(),
             gathered: Gathered::default(),
             flat: Vec::new(),
-            ways: SendMethods::default(),
+            send_methods: SendMethods::default(),
             merge: Merge::default(),
             without_breakpoints: Arc::new(Filter::all(false, false).without_breakpoints()),
-            sends: 0,
-            effort: 0,
-            spare_outboxes: Vec::new(),
+            effort: Effort::default(),
+            outboxes: OutboxPool::default(),
             gone: Vec::new(),
             blocked: Vec::new(),
-            messages: 0,
-            sent_bytes: 0,
-            gaps: [0; GapReason::ALL.len()],
-            received: [0; RESULTS],
-            oldest_read: None,
+            counts: DeliveryCounts::default(),
             now: Stamp::from_unix_millis(0),
         }
     }
@@ -141,13 +115,13 @@ impl Watchers {
             self.pending.remove(&key);
         }
         if let Some(outbox) = watcher.outbox {
-            self.spare(outbox);
+            self.outboxes.take_back(outbox);
         }
     }
 
     /// Something waits to be served.
     pub fn is_busy(&self) -> bool {
-        !self.line.is_empty() || !self.queue.is_empty()
+        !self.cohort_queue.is_empty() || !self.watcher_queue.is_empty()
     }
 
     /// Writes control bytes behind what already waits for this watcher, before all further events.
@@ -188,16 +162,7 @@ impl Watchers {
     }
 
     fn outbox(&mut self, key: WatcherKey) -> &mut Outbox {
-        let spare = self.spare_outboxes.pop();
-        let watcher = &mut self.watchers[key];
-        match (&mut watcher.outbox, spare) {
-            (Some(outbox), None) => outbox,
-            (Some(outbox), Some(spare)) => {
-                self.spare_outboxes.push(spare);
-                outbox
-            }
-            (none, spare) => none.insert(spare.unwrap_or_default()),
-        }
+        self.outboxes.outbox_in(&mut self.watchers[key].outbox)
     }
 
     /// No event goes out any more, only what waits in the outbox.
@@ -230,15 +195,14 @@ impl Watchers {
         let watcher = &mut self.watchers[key];
         if !watcher.is(QUEUED | BLOCKED) {
             watcher.set(QUEUED);
-            self.queue.push_back(key);
+            self.watcher_queue.push_back(key);
         }
     }
 
-    pub(super) fn spare(&mut self, mut outbox: Box<Outbox>) {
-        if self.spare_outboxes.len() < SPARE_OUTBOXES_MAX && outbox.bytes.capacity() <= SPARE_OUTBOX_BYTES_MAX
-        {
-            outbox.clear();
-            self.spare_outboxes.push(outbox);
+    /// Has the masks learn of types that have come since; those of published events are in the table by now.
+    pub(super) fn renew_masks(&mut self) {
+        if self.masks.are_stale(&self.directory.types) {
+            self.masks.renew(&self.directory.types, &mut self.audience.cohorts, &mut self.watchers);
         }
     }
 
@@ -253,13 +217,11 @@ impl Watchers {
     ) -> Result<u64, DirectoryFull> {
         let WatchRequest { kind, name, filter, since } = wish;
         let topic = self.directory.watch(kind, name)?;
-        let local = self.local(&topic);
+        let local = self.audience.find_or_add(&topic);
         topic.set_interest(self.shard);
         let newest = published();
         // A type that is in a published event is in the table by now.
-        if self.types != self.directory.types.generation() {
-            self.renew_masks();
-        }
+        self.renew_masks();
         let filter = self.share(filter);
         let selector = self.selector(filter.as_ref());
         let start = start::start(&topic, &self.directory, since, newest, &selector);
@@ -272,27 +234,14 @@ impl Watchers {
             self.pending.insert(key, pending);
         }
         let is_metrics_wanted = selector.mask >> METRICS_BIT & 1 == 1;
-        self.join(key, local, selector);
+        self.audience.join(&mut self.watchers, key, local, selector);
         let now = self.now;
         self.enqueue_control(key, |out| {
             greet(&topic, newest, is_metrics_wanted, out);
             tell(&now, start.gap.as_ref(), &start.kept, out);
         });
-        self.count_gap(start.gap.as_ref());
+        self.counts.add_gap(start.gap.as_ref());
         Ok(newest)
-    }
-
-    pub(super) fn count_gap(&mut self, gap: Option<&Gap>) {
-        if let Some(gap) = gap {
-            self.gaps[gap.reason as usize] += 1;
-        }
-    }
-
-    /// Events from here on go out to watchers who keep up.
-    pub(super) fn note_delivery(&mut self, first: Option<&Handle>) {
-        if let Some(read) = first.and_then(|handle| handle.batch.read_micros()) {
-            self.oldest_read = Some(self.oldest_read.map_or(read, |oldest| oldest.min(read)));
-        }
     }
 
     /// Changes what a watcher wants, from the next event on; the confirmation is already in the outbox.
@@ -307,12 +256,12 @@ impl Watchers {
                 self.select(key, selector);
             }
             Watched::Cohort { cohort, .. } => {
-                let local = self.cohorts[cohort].topic;
+                let local = self.audience.cohorts[cohort].topic;
                 let selector = self.selector(filter.as_ref());
                 self.detach(key);
-                self.leave_cohort(key);
+                self.audience.leave(&mut self.watchers, key);
                 self.watchers[key].filter = filter;
-                self.join(key, local, selector);
+                self.audience.join(&mut self.watchers, key, local, selector);
             }
         }
         self.enqueue(key);
@@ -338,44 +287,17 @@ impl Watchers {
         let Watched::Cohort { cohort, .. } = self.watchers[key].watched else {
             panic!("only a watcher of one topic has a cohort");
         };
-        let cohort = &self.cohorts[cohort];
-        (cohort.selector.clone(), self.topics[cohort.topic].topic.clone())
-    }
-
-    /// The shard's place for a topic, made if need be.
-    pub(super) fn local(&mut self, topic: &Arc<Topic>) -> LocalTopicSlot {
-        let slot = topic.key.slot as usize;
-        if self.by_slot.len() <= slot {
-            self.by_slot.resize(slot + 1, None);
-        }
-        *self.by_slot[slot].get_or_insert_with(|| {
-            let make = |generation| LocalTopic::new(topic.clone(), generation);
-            self.topics.insert(make).slot
-        })
+        let cohort = &self.audience.cohorts[cohort];
+        (cohort.selector.clone(), self.audience.topics[cohort.topic].topic.clone())
     }
 
     /// Lets go of one watcher's hold of a topic.
     pub(super) fn release(&mut self, local: LocalTopicSlot) {
-        let topic = self.topics[local].topic.clone();
-        if self.topics[local].is_empty() {
-            self.topics.remove(self.topics.key(local));
-            self.by_slot[topic.key.slot as usize] = None;
+        let topic = self.audience.topics[local].topic.clone();
+        if self.audience.forget_if_empty(local) {
             topic.clear_interest(self.shard);
         }
         self.directory.unwatch(&topic);
-    }
-
-    pub(super) fn join(&mut self, key: WatcherKey, local: LocalTopicSlot, selector: Selector) {
-        let cohorts = &self.topics[local].cohorts;
-        let same = cohorts.iter().copied().find(|&cohort| self.cohorts[cohort].selector == selector);
-        let cohort = same.unwrap_or_else(|| {
-            let cohort = self.cohorts.insert(|generation| Cohort::new(local, selector, generation)).slot;
-            self.topics[local].cohorts.push(cohort);
-            cohort
-        });
-        let members = &mut self.cohorts[cohort].members;
-        self.watchers[key].watched = Watched::Cohort { cohort, member: members.len() as u32 };
-        members.push(key.slot);
     }
 
     /// Takes a watcher out of whatever it watches.
@@ -384,34 +306,11 @@ impl Watchers {
             Watched::Nothing => {}
             Watched::MultiJob(many) => self.leave_many(*many),
             place @ Watched::Cohort { cohort, .. } => {
-                let local = self.cohorts[cohort].topic;
+                let local = self.audience.cohorts[cohort].topic;
                 self.watchers[key].watched = place;
-                self.leave_cohort(key);
+                self.audience.leave(&mut self.watchers, key);
                 self.release(local);
             }
-        }
-    }
-
-    pub(super) fn leave_cohort(&mut self, key: WatcherKey) {
-        let watcher = &mut self.watchers[key];
-        let Watched::Cohort { cohort: at, member } =
-            std::mem::replace(&mut watcher.watched, Watched::Nothing)
-        else {
-            panic!("the watcher is in a cohort");
-        };
-        let cohort = &mut self.cohorts[at];
-        cohort.members.swap_remove(member as usize);
-        if let Some(&moved) = cohort.members.get(member as usize) {
-            self.watchers[moved].watched = Watched::Cohort { cohort: at, member };
-            // The last member has moved to the front, perhaps before it was served: once more around.
-            if cohort.is_served {
-                cohort.is_marked = true;
-            }
-        }
-        if cohort.members.is_empty() {
-            // The line may still name it: then it names nothing.
-            let cohort = self.cohorts.remove(self.cohorts.key(at));
-            self.topics[cohort.topic].cohorts.retain(|&other| other != at);
         }
     }
 
@@ -421,7 +320,7 @@ impl Watchers {
         if let Watched::Cohort { cohort, .. } = watcher.watched
             && !watcher.is(LAGS)
         {
-            watcher.cursor = watcher.cursor.max(self.cohorts[cohort].start);
+            watcher.cursor = watcher.cursor.max(self.audience.cohorts[cohort].start);
             watcher.set(LAGS);
         }
     }

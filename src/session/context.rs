@@ -29,6 +29,6 @@ pub struct SessionContext<'a, O> {
 
 impl<O> SessionContext<'_, O> {
     pub(super) fn count(&mut self, result: usize) {
-        self.watchers.received[result] += 1;
+        self.watchers.counts.received[result] += 1;
     }
 }

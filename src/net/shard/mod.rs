@@ -274,7 +274,7 @@ impl Shard {
         }
         let turn = now.saturating_duration_since(self.moment.instant).as_micros() as u64;
         self.counters().turn_micros.note(turn);
-        if let Some(read) = self.watchers.oldest_read.take() {
+        if let Some(read) = self.watchers.counts.oldest_read.take() {
             let delay = self.parts.clock.micros(now).saturating_sub(read);
             self.counters().delay_micros.note(delay);
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::access::rights::Permit;
 use crate::close::CloseReason;
+use crate::delivery::counts::DeliveryCounts;
 use crate::delivery::keys::WatcherKey;
 use crate::delivery::progress::{Progress, SlowConsumer};
 use crate::delivery::watcher::READS;
@@ -61,10 +62,10 @@ impl Shard {
 
     /// What the watchers counted in this turn.
     fn note_figures(&mut self) {
-        let messages = std::mem::take(&mut self.watchers.messages);
-        let sent_bytes = std::mem::take(&mut self.watchers.sent_bytes);
-        let gaps = std::mem::take(&mut self.watchers.gaps);
-        let received = std::mem::take(&mut self.watchers.received);
+        let oldest_read = self.watchers.counts.oldest_read;
+        let fresh = DeliveryCounts { oldest_read, ..DeliveryCounts::default() };
+        let DeliveryCounts { messages, sent_bytes, gaps, received, .. } =
+            std::mem::replace(&mut self.watchers.counts, fresh);
         let lagging = self.laggards.len() as u64;
         let counters = self.counters();
         counters.messages.add(messages);

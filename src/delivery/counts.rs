@@ -1,0 +1,34 @@
+//! What a shard's deliveries have come to since somebody took the figures, once a turn.
+
+use crate::metrics::RESULTS;
+use crate::stream::topic::Handle;
+use crate::wire::notice::{Gap, GapReason};
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeliveryCounts {
+    /// Messages delivered.
+    pub messages: u64,
+    /// Bytes handed to sockets.
+    pub sent_bytes: u64,
+    /// Gaps told, by [`GapReason`].
+    pub gaps: [u64; GapReason::ALL.len()],
+    /// Messages from clients, by what they led to.
+    pub received: [u64; RESULTS],
+    /// When the oldest event was read that has gone out to watchers who keep up, in microseconds.
+    pub oldest_read: Option<u64>,
+}
+
+impl DeliveryCounts {
+    pub fn add_gap(&mut self, gap: Option<&Gap>) {
+        if let Some(gap) = gap {
+            self.gaps[gap.reason as usize] += 1;
+        }
+    }
+
+    /// Events from `first` on go out to watchers who keep up.
+    pub fn note_delivery(&mut self, first: Option<&Handle>) {
+        if let Some(read) = first.and_then(|handle| handle.batch.read_micros()) {
+            self.oldest_read = Some(self.oldest_read.map_or(read, |oldest| oldest.min(read)));
+        }
+    }
+}

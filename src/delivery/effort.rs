@@ -1,0 +1,58 @@
+//! What a shard has spent on deliveries: the measure by which watchers have their turns.
+
+/// Effort for one cohort before the next in the line has its turn, and before sockets are looked after: about half a
+/// millisecond to a millisecond. A send counts once, a large one as often as it costs, up to four times.
+pub const EFFORT_PER_PORTION: u64 = 128;
+const EFFORT_PER_SEND_MAX: u64 = 4;
+/// Effort for watchers that stand alone before a marked cohort has its turn: a quiet job waits for a few of those who read
+/// a long past, not for all of them.
+pub const EFFORT_PER_QUEUE: u64 = 32;
+const BYTES_PER_EFFORT: usize = 64 << 10;
+
+/// What a step of a search costs beside a send.
+const EFFORT_PER_SEARCH: u64 = 16;
+
+/// Counts up; only differences mean something.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Effort {
+    sends: u64,
+    spent: u64,
+}
+
+impl Effort {
+    /// A send counts once, a large one as often as it costs.
+    pub fn add_send(&mut self, bytes: usize) {
+        self.sends += 1;
+        self.spent += (1 + (bytes / BYTES_PER_EFFORT) as u64).min(EFFORT_PER_SEND_MAX);
+    }
+
+    /// A step of a search for the place where somebody begins.
+    pub fn add_search(&mut self) {
+        self.spent += EFFORT_PER_SEARCH;
+    }
+
+    pub fn sends(&self) -> u64 {
+        self.sends
+    }
+
+    pub fn spent(&self) -> u64 {
+        self.spent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Effort;
+
+    #[test]
+    fn a_large_send_counts_up_to_four_times() {
+        let mut effort = Effort::default();
+        let spent = [0, 1, 65_535, 65_536, 200_000, 10_000_000].map(|bytes| {
+            let before = effort.spent();
+            effort.add_send(bytes);
+            effort.spent() - before
+        });
+        assert_eq!(spent, [1, 1, 1, 2, 4, 4]);
+        assert_eq!(effort.sends(), 6);
+    }
+}
