@@ -13,7 +13,7 @@ use crate::delivery::filter::Selector;
 use crate::delivery::keys::{CohortSlot, WatcherKey};
 use crate::delivery::sink::Sink;
 use crate::delivery::start::{Pending, earlier_gap};
-use crate::delivery::watcher::{BLOCKED, BROKEN, ENDED, ENDING, LAGS, PENDING, QUEUED, Watched};
+use crate::delivery::watcher::{Flags, Watched};
 use crate::delivery::watchers::{Watchers, tell};
 use crate::stream::link::Arrival;
 use crate::stream::topic::Topic;
@@ -41,7 +41,12 @@ const STAGE_BYTES_MIN: usize = 16 << 10;
 const STAGE_WATCHERS_MIN: usize = 16;
 
 /// Who is not served with the cohort.
-const SERVED_ALONE: u16 = BLOCKED | QUEUED | ENDING | BROKEN | LAGS | PENDING;
+const SERVED_ALONE: Flags = Flags::BLOCKED
+    .union(Flags::QUEUED)
+    .union(Flags::ENDING)
+    .union(Flags::BROKEN)
+    .union(Flags::LAGS)
+    .union(Flags::PENDING);
 
 /// Rounds of search that a watcher is given at once to find where it stands.
 const SETTLE_ROUNDS_MAX: usize = 64;
@@ -127,16 +132,16 @@ impl Watchers {
         let Some(watcher) = self.watchers.get_mut(key) else {
             return;
         };
-        if !watcher.is(QUEUED) {
+        if !watcher.is(Flags::QUEUED) {
             return;
         }
-        watcher.unset(QUEUED);
-        if watcher.is(BLOCKED | BROKEN | ENDED) || !self.send_outbox(key, sink) {
+        watcher.unset(Flags::QUEUED);
+        if watcher.is(Flags::BLOCKED | Flags::BROKEN | Flags::ENDED) || !self.send_outbox(key, sink) {
             return;
         }
         let watcher = &mut self.watchers[key];
-        if watcher.is(ENDING) {
-            watcher.set(ENDED);
+        if watcher.is(Flags::ENDING) {
+            watcher.set(Flags::ENDED);
             self.gone.push(key);
             return;
         }
@@ -155,7 +160,7 @@ impl Watchers {
     /// is full, or more is left than fits in a turn.
     pub fn flush_one(&mut self, key: WatcherKey, sink: &mut impl Sink) {
         self.refresh(sink);
-        if self.watchers[key].is(BLOCKED | BROKEN | ENDING) {
+        if self.watchers[key].is(Flags::BLOCKED | Flags::BROKEN | Flags::ENDING) {
             self.detach(key);
             return;
         }
@@ -174,7 +179,7 @@ impl Watchers {
                 }
                 // A gap that was just found goes out, and then what is behind it.
                 let watcher = &self.watchers[key];
-                let is_told = watcher.outbox.is_some() && !watcher.is(BLOCKED | BROKEN);
+                let is_told = watcher.outbox.is_some() && !watcher.is(Flags::BLOCKED | Flags::BROKEN);
                 if !is_told || !self.send_outbox(key, sink) {
                     return;
                 }
@@ -225,8 +230,8 @@ impl Watchers {
 
     pub(super) fn break_off(&mut self, key: WatcherKey) {
         let watcher = &mut self.watchers[key];
-        if !watcher.is(BROKEN) {
-            watcher.set(BROKEN | LAGS);
+        if !watcher.is(Flags::BROKEN) {
+            watcher.set(Flags::BROKEN | Flags::LAGS);
             self.gone.push(key);
         }
     }
@@ -235,7 +240,7 @@ impl Watchers {
     fn catch_up(&mut self, key: WatcherKey, sink: &mut impl Sink) -> bool {
         self.detach(key);
         let (selector, topic) = self.wanted(key);
-        if self.watchers[key].is(PENDING) {
+        if self.watchers[key].is(Flags::PENDING) {
             match self.find_out(key, &selector, &topic) {
                 Found::Nothing => {}
                 Found::Told => return false,
@@ -263,11 +268,11 @@ impl Watchers {
         gathered.clear();
         self.gathered = gathered;
         let watcher = &mut self.watchers[key];
-        if is_behind || watcher.is(BLOCKED | BROKEN) {
+        if is_behind || watcher.is(Flags::BLOCKED | Flags::BROKEN) {
             return false;
         }
         if is_all {
-            watcher.unset(LAGS);
+            watcher.unset(Flags::LAGS);
         }
         !is_all
     }
@@ -289,7 +294,7 @@ impl Watchers {
         };
         drop(log);
         self.pending.remove(&key);
-        self.watchers[key].unset(PENDING);
+        self.watchers[key].unset(Flags::PENDING);
         if gap.is_some() || !kept.is_empty() {
             let now = self.now;
             self.enqueue_control(key, |out| tell(&now, gap.as_ref(), &kept, out));
@@ -467,7 +472,7 @@ impl Watchers {
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {
                 watcher.cursor = from;
-                watcher.set(LAGS);
+                watcher.set(Flags::LAGS);
                 self.enqueue(key);
             }
             Err(_) => self.break_off(key),

@@ -7,7 +7,7 @@ use crate::delivery::filter::Filter;
 use crate::delivery::keys::{LocalTopicSlot, WatcherKey};
 use crate::delivery::progress::SlowConsumer;
 use crate::delivery::sink::Sink;
-use crate::delivery::watcher::{BLOCKED, BROKEN, ENDED, LAGS, QUEUED, REVIEWED, Watched, Watcher};
+use crate::delivery::watcher::{Flags, Watched, Watcher};
 use crate::delivery::watchers::Watchers;
 use crate::event::ALL_TYPES;
 use crate::stream::batch::Batch;
@@ -41,8 +41,8 @@ pub struct Description {
 fn is_behind(watcher: &Watcher) -> bool {
     match watcher.watched {
         // It has room again, and waits for its turn.
-        Watched::MultiJob(_) => watcher.is(BLOCKED | QUEUED),
-        _ => watcher.is(BLOCKED | LAGS),
+        Watched::MultiJob(_) => watcher.is(Flags::BLOCKED | Flags::QUEUED),
+        _ => watcher.is(Flags::BLOCKED | Flags::LAGS),
     }
 }
 
@@ -65,7 +65,7 @@ impl Watchers {
             return None;
         };
         let start = self.audience.cohorts[cohort].start;
-        Some(if watcher.is(LAGS) { watcher.cursor } else { watcher.cursor.max(start) })
+        Some(if watcher.is(Flags::LAGS) { watcher.cursor } else { watcher.cursor.max(start) })
     }
 
     /// The newest number that is delivered.
@@ -85,8 +85,10 @@ impl Watchers {
             let watcher = self.watchers.get(key);
             watcher.is_some_and(|watcher| match &watcher.watched {
                 Watched::Nothing => false,
-                Watched::Cohort { .. } => watcher.is(LAGS),
-                Watched::MultiJob(many) => watcher.is(BLOCKED | REVIEWED) || many.is_replaying(),
+                Watched::Cohort { .. } => watcher.is(Flags::LAGS),
+                Watched::MultiJob(many) => {
+                    watcher.is(Flags::BLOCKED | Flags::REVIEWED) || many.is_replaying()
+                }
             })
         });
         unserved.map(|&key| self.position(key)).min()
@@ -114,17 +116,17 @@ impl Watchers {
     }
 
     pub fn is_blocked(&self, key: WatcherKey) -> bool {
-        self.watchers[key].is(BLOCKED)
+        self.watchers[key].is(Flags::BLOCKED)
     }
 
     /// The last bytes of an ending watcher have gone out.
     pub fn is_ended(&self, key: WatcherKey) -> bool {
-        self.watchers.get(key).is_some_and(|watcher| watcher.is(ENDED))
+        self.watchers.get(key).is_some_and(|watcher| watcher.is(Flags::ENDED))
     }
 
     /// Whether its progress is looked at.
     pub fn is_reviewed(&self, key: WatcherKey) -> bool {
-        self.watchers[key].is(REVIEWED)
+        self.watchers[key].is(Flags::REVIEWED)
     }
 
     /// Whether a watcher still lags; one that does not is off the list of those whose progress is looked at.
@@ -132,9 +134,9 @@ impl Watchers {
         let Some(watcher) = self.watchers.get_mut(key) else {
             return false;
         };
-        let stays = watcher.is(BLOCKED) || watcher.is(REVIEWED) && is_behind(watcher);
+        let stays = watcher.is(Flags::BLOCKED) || watcher.is(Flags::REVIEWED) && is_behind(watcher);
         if !stays {
-            watcher.unset(REVIEWED);
+            watcher.unset(Flags::REVIEWED);
         }
         stays
     }
@@ -142,15 +144,15 @@ impl Watchers {
     /// Nobody has anything left to get up to the newest number.
     pub fn is_served(&mut self, sink: &mut impl Sink) -> bool {
         self.refresh(sink);
-        !self.is_busy() && !self.watchers.iter().any(|(_, watcher)| watcher.is(BLOCKED))
+        !self.is_busy() && !self.watchers.iter().any(|(_, watcher)| watcher.is(Flags::BLOCKED))
     }
 
     /// The edge-trigger law: a watcher with bytes to send waits for an edge or is in line.
     pub fn assert_nobody_forgotten(&self) {
         for (key, watcher) in self.watchers.iter() {
             let has_bytes = watcher.waiting() > 0
-                || (watcher.is(LAGS) && matches!(watcher.watched, Watched::Cohort { .. }));
-            let is_in_line = watcher.is(QUEUED | BLOCKED | BROKEN | ENDED);
+                || (watcher.is(Flags::LAGS) && matches!(watcher.watched, Watched::Cohort { .. }));
+            let is_in_line = watcher.is(Flags::QUEUED | Flags::BLOCKED | Flags::BROKEN | Flags::ENDED);
             assert!(!has_bytes || is_in_line, "watcher {key:?} is forgotten");
         }
     }
@@ -198,7 +200,7 @@ impl Watchers {
             Watched::Cohort { cohort, .. } => {
                 let cohort = &self.audience.cohorts[*cohort];
                 // What its filter lets through is marked when it comes.
-                let is_up_to_date = !watcher.is(LAGS) && !cohort.is_marked && !cohort.is_served;
+                let is_up_to_date = !watcher.is(Flags::LAGS) && !cohort.is_marked && !cohort.is_served;
                 let index = match is_up_to_date {
                     true => UP_TO_DATE,
                     false => self.standing(key).map_or(watcher.cursor.index, |cursor| cursor.index),
@@ -216,7 +218,7 @@ impl Watchers {
             position,
             waiting_bytes: watcher.waiting(),
             bytes_out: watcher.bytes_out,
-            is_blocked: watcher.is(BLOCKED),
+            is_blocked: watcher.is(Flags::BLOCKED),
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod keys;
 pub mod masks;
 pub mod merge;
 pub mod multi_job;
+pub mod multi_job_flush;
 pub mod outbox;
 pub mod owned_body;
 pub mod progress;

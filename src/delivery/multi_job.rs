@@ -1,45 +1,26 @@
-//! A watcher of any number of jobs: one cursor for each, merged by number into one order, in the Overseer
-//! dialect.
+//! A watcher of any number of jobs: one cursor for each, and how far their one order has come.
 
 use std::collections::HashMap;
-use std::io::ErrorKind;
-use std::mem;
+use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
-use crate::delivery::cursor::{Cursor, Missed, Portion, place_behind};
-use crate::delivery::filter::{Filter, Selector};
-use crate::delivery::keys::{LocalTopicSlot, SubscriptionSlot, WatcherKey};
-use crate::delivery::merge::{Merge, Source};
-use crate::delivery::sink::Sink;
-use crate::delivery::start;
+use crate::delivery::filter::Selector;
+use crate::delivery::keys::{LocalTopicSlot, SubscriptionSlot};
+use crate::delivery::merge::Source;
 use crate::delivery::subscription::Subscription;
 use crate::delivery::table::Table;
-use crate::delivery::watcher::{LAGS, Watched};
-use crate::delivery::watchers::Watchers;
-use crate::stream::dialect;
-use crate::stream::directory::DirectoryFull;
 use crate::stream::names::ByName;
-use crate::stream::topic::{Topic, TopicKind};
-use crate::wire::action::Since;
-use crate::wire::notice::{self, GapReason};
-
-/// What one job adds to a merge, and what a merge sends, at most.
-const JOB_PORTION: Portion = Portion { handles: 64, pieces: 64, bytes: 64 << 10 };
-const HANDLES_MAX: usize = 512;
-/// What is read of a connection at once, for each eight of its jobs: with a thousand jobs a dozen messages.
-const READ_BYTES_OF_JOBS: usize = 64 << 10;
-const READ_BYTES_MIN: usize = 512;
-const MERGE_BYTES_MAX: usize = 256 << 10;
+use crate::stream::topic::Topic;
 
 pub struct MultiJob {
     pub selector: Selector,
-    subscriptions: Table<Subscription>,
+    pub(super) subscriptions: Table<Subscription>,
     by_name: HashMap<ByName, SubscriptionSlot, RandomState>,
     /// Subscriptions for which something may have come.
-    marked: Vec<SubscriptionSlot>,
+    pub(super) marked: Vec<SubscriptionSlot>,
     /// The one order of all jobs has come to this number.
-    passed: u64,
+    pub(super) passed: u64,
 }
 
 impl MultiJob {
@@ -72,368 +53,70 @@ impl MultiJob {
     pub fn is_empty(&self) -> bool {
         self.subscriptions.is_empty()
     }
-}
 
-impl Watchers {
-    /// Begins to watch no job yet, any number later.
-    pub fn watch_many(&mut self, key: WatcherKey, filter: Filter) {
-        let filter = self.share(filter);
-        let selector = self.selector(filter.as_ref());
-        let many = MultiJob {
+    /// Watches no job yet.
+    pub fn new(selector: Selector) -> Self {
+        Self {
             selector,
             subscriptions: Table::new(),
             by_name: HashMap::default(),
             marked: Vec::new(),
             passed: 0,
-        };
-        let watcher = &mut self.watchers[key];
-        watcher.watched = Watched::MultiJob(Box::new(many));
-        watcher.filter = filter;
-        watcher.set(LAGS);
-    }
-
-    fn many(&mut self, key: WatcherKey) -> &mut MultiJob {
-        match &mut self.watchers[key].watched {
-            Watched::MultiJob(many) => many,
-            _ => panic!("the connection watches many jobs"),
         }
     }
 
     /// The subscription to a job, if there is one.
-    fn subscription(&self, key: WatcherKey, job_id: &str) -> Option<SubscriptionSlot> {
-        let Watched::MultiJob(many) = &self.watchers[key].watched else {
-            return None;
-        };
-        many.by_name.get(job_id).copied()
+    pub fn find(&self, job_id: &str) -> Option<SubscriptionSlot> {
+        self.by_name.get(job_id).copied()
     }
 
-    /// How many bytes of messages the connection may bring a turn: one that watches many jobs pays for each with each
-    /// change of its filter, and the others have their turn in between.
-    pub fn read_bytes_max(&self, key: WatcherKey) -> usize {
-        match &self.watchers[key].watched {
-            Watched::MultiJob(many) => (READ_BYTES_OF_JOBS / (many.len() / 8).max(1)).max(READ_BYTES_MIN),
-            _ => usize::MAX,
-        }
+    /// Adds what `make` makes of its generation: the subscription to a job that is not watched yet.
+    pub fn add(&mut self, topic: Arc<Topic>, make: impl FnOnce(u32) -> Subscription) -> SubscriptionSlot {
+        let slot = self.subscriptions.insert(make).slot;
+        self.by_name.insert(ByName(topic), slot);
+        slot
     }
 
-    /// How many jobs the connection watches.
-    pub fn job_count(&mut self, key: WatcherKey) -> usize {
-        self.many(key).len()
-    }
-
-    pub fn is_subscribed(&self, key: WatcherKey, job_id: &str) -> bool {
-        self.subscription(key, job_id).is_some()
-    }
-
-    /// Adds a job. `greet` is told the newest number at that moment.
-    pub fn subscribe_job(
-        &mut self,
-        key: WatcherKey,
-        job_id: &str,
-        since: Since,
-        published: impl FnOnce() -> u64,
-        greet: impl FnOnce(u64, &mut Vec<u8>),
-    ) -> Result<(), DirectoryFull> {
-        let topic = self.directory.watch(TopicKind::Job, job_id)?;
-        let local = self.audience.find_or_add(&topic);
-        topic.set_interest(self.shard);
-        let newest = published();
-        self.renew_masks();
-        let selector = self.many(key).selector.clone();
-        let start = start::start(&topic, &self.directory, since, newest, &selector);
-        let replay_to = (!matches!(since, Since::Now)).then_some(newest);
-        let holder = self.audience.topics[local].many.len() as u32;
-        let make = |generation| Subscription {
-            local,
-            holder,
-            cursor: start.cursor,
-            is_marked: false,
-            replay_to,
-            ahead: start.kept.into_iter().collect(),
-            told: start.told,
-            pending: start.pending.map(Box::new),
-            generation,
-        };
-        let many = self.many(key);
-        let place = many.subscriptions.insert(make).slot;
-        many.by_name.insert(ByName(topic), place);
-        self.audience.topics[local].many.push((key.slot, place));
-        let now = self.now;
-        self.enqueue_control(key, |out| {
-            greet(newest, out);
-            if let Some(gap) = &start.gap {
-                notice::gap(out, &now, gap, Some(job_id));
-            }
-        });
-        self.counts.add_gap(start.gap.as_ref());
-        self.mark_subscription(key, place);
-        Ok(())
-    }
-
-    /// Ends a job's events at once. False: the connection does not watch it.
-    pub fn unsubscribe_job(&mut self, key: WatcherKey, job_id: &str) -> bool {
-        let Some(place) = self.subscription(key, job_id) else {
-            return false;
-        };
-        let many = self.many(key);
-        let subscription = many.subscriptions.remove(many.subscriptions.key(place));
-        many.by_name.remove(job_id);
+    /// Takes a job out. None: it is not watched.
+    pub fn remove(&mut self, job_id: &str) -> Option<Subscription> {
+        let slot = self.by_name.remove(job_id)?;
+        let subscription = self.subscriptions.remove(self.subscriptions.key(slot));
         if subscription.is_marked {
-            many.marked.retain(|&marked| marked != place);
+            self.marked.retain(|&marked| marked != slot);
         }
-        self.let_go(&subscription);
-        true
+        Some(subscription)
     }
 
-    pub(super) fn leave_many(&mut self, many: MultiJob) {
-        for (_, subscription) in many.subscriptions.iter() {
-            self.let_go(subscription);
-        }
-    }
-
-    fn let_go(&mut self, subscription: &Subscription) {
-        let holders = &mut self.audience.topics[subscription.local].many;
-        holders.swap_remove(subscription.holder as usize);
-        if let Some(&(key, place)) = holders.get(subscription.holder as usize)
-            && let Watched::MultiJob(many) = &mut self.watchers[key].watched
-        {
-            many.subscriptions[place].holder = subscription.holder;
-        }
-        self.release(subscription.local);
-    }
-
-    pub(super) fn mark_subscription(&mut self, key: WatcherKey, place: SubscriptionSlot) {
-        let many = self.many(key);
-        let subscription = &mut many.subscriptions[place];
+    /// Something may have come for this subscription.
+    pub fn mark(&mut self, slot: SubscriptionSlot) {
+        let subscription = &mut self.subscriptions[slot];
         if !subscription.is_marked {
             subscription.is_marked = true;
-            many.marked.push(place);
+            self.marked.push(slot);
         }
-        self.enqueue(key);
     }
 
-    pub(super) fn mark_subscriptions(&mut self, key: WatcherKey) {
-        let many = self.many(key);
-        for (place, subscription) in many.subscriptions.iter_mut() {
+    pub fn mark_all(&mut self) {
+        for (key, subscription) in self.subscriptions.iter_mut() {
             if !subscription.is_marked {
                 subscription.is_marked = true;
-                many.marked.push(place.slot);
+                self.marked.push(key.slot);
             }
         }
     }
 
-    /// Wants something else from here on: from the same place in the one order for every job, kept events included.
-    pub(super) fn select(&mut self, key: WatcherKey, selector: Selector) {
-        let Watched::MultiJob(many) = &mut self.watchers[key].watched else { return };
-        if many.selector == selector {
-            return;
-        }
-        let mut gaps = Vec::new();
-        for (_, subscription) in many.subscriptions.iter_mut() {
-            subscription.step_back();
-            if subscription.replay_to.is_none() && subscription.cursor.seq < many.passed {
-                let topic = &self.audience.topics[subscription.local].topic;
-                let gap = subscription.move_to(many.passed, &selector, &topic.log.lock());
-                gaps.extend(gap.map(|gap| (gap, topic.clone())));
-            }
-        }
-        many.selector = selector;
-        gaps.iter().for_each(|(gap, _)| self.counts.add_gap(Some(gap)));
-        let now = self.now;
-        self.enqueue_control(key, |out| {
-            gaps.iter().for_each(|(gap, topic)| notice::gap(out, &now, gap, Some(&topic.name)))
-        });
+    /// Lets go of the marks of those that are done. True: some are left.
+    pub fn keep_marked(&mut self) -> bool {
+        let subscriptions = &self.subscriptions;
+        self.marked.retain(|&slot| subscriptions[slot].is_marked);
+        !self.marked.is_empty()
     }
 
-    /// Sends a portion: of the first past that is asked for, else of all marked jobs up to `tail`, merged by number.
-    pub(super) fn serve_many(&mut self, key: WatcherKey, tail: u64, sink: &mut impl Sink) {
-        let mut merge = mem::take(&mut self.merge);
-        let (tail, is_live) = self.gather_marked(key, tail, &mut merge);
-        merge.merged.sort_unstable_by_key(|event| event.seq);
-        if is_live && !self.is_reviewed(key) {
-            let first = merge.merged.first().map(|event| &merge.handles[event.handle as usize]);
-            self.counts.note_delivery(first);
-        }
-        // Beyond what was gathered of one job, its next event may stand before another's.
-        let complete_to =
-            merge.sources.iter().filter(|source| !source.is_all).map(|source| source.next.seq).min();
-        let complete_to = complete_to.map_or(tail, |to| to.min(tail));
-        let end = merge.merged.partition_point(|event| event.seq <= complete_to);
-        let sent = self.send_merged(key, &mut merge, end, sink);
-        let passed_to = match merge.merged[..sent].last() {
-            _ if sent == end => complete_to,
-            Some(last) => last.seq,
-            None => 0,
-        };
-        for event in &merge.merged[..sent] {
-            let at = place_behind(&merge.handles[event.handle as usize], event.event);
-            let source = &mut merge.sources[event.source as usize];
-            // A kept event stands before the place that was taken after its gap.
-            if at.seq > source.at.seq {
-                source.at = at;
-            }
-        }
-        for source in &merge.sources {
-            self.move_subscription(key, source, passed_to, tail);
-        }
-        merge.clear();
-        self.merge = merge;
-        let many = self.many(key);
-        many.marked.retain(|&place| many.subscriptions[place].is_marked);
-        if !many.marked.is_empty() {
-            self.enqueue(key);
-        }
-    }
-
-    /// Gathers from the first subscription that still replays, else from all marked ones. Returns the number up to
-    /// which was looked, and whether it is not the past.
-    fn gather_marked(&mut self, key: WatcherKey, tail: u64, merge: &mut Merge) -> (u64, bool) {
-        let many = self.many(key);
-        let replay_of = |place: SubscriptionSlot| many.subscriptions[place].replay_to;
-        let replay = many.marked.iter().find_map(|&place| replay_of(place).map(|to| (place, to)));
-        if let Some((place, to)) = replay {
-            self.gather_subscription(key, place, to, JOB_PORTION, merge);
-            return (to, false);
-        }
-        let marked = mem::take(&mut many.marked);
-        let handles = (HANDLES_MAX / marked.len().max(1)).clamp(1, JOB_PORTION.handles);
-        for &place in &marked {
-            self.gather_subscription(key, place, tail, Portion { handles, ..JOB_PORTION }, merge);
-        }
-        self.many(key).marked = marked;
-        (tail, true)
-    }
-
-    fn gather_subscription(
-        &mut self,
-        key: WatcherKey,
-        place: SubscriptionSlot,
-        tail: u64,
-        portion: Portion,
-        merge: &mut Merge,
-    ) {
-        let (selector, passed, is_searching) = self.find_out_many(key, place);
-        let subscription = &self.many(key).subscriptions[place];
-        let has_passed = subscription.replay_to.is_none();
-        let (local, from, has_ahead) =
-            (subscription.local, subscription.cursor, !subscription.ahead.is_empty());
-        let topic = self.audience.topics[local].topic.clone();
-        let mut gathered = mem::take(&mut self.gathered);
-        let mut at = from;
-        if has_ahead || is_searching {
-            // What the log has comes behind it, and so would the next gap.
-            gathered.next = from;
-            gathered.is_all = false;
-        } else if gathered.gather(&topic, from, &selector, tail, portion).is_err() {
-            // The one order may have come further than this job's last event.
-            let stands = if has_passed { from.seq.max(passed) } else { from.seq };
-            let is_counted = from.index > 0 && (selector.is_all() || stands == from.seq);
-            let index = is_counted.then_some(from.index);
-            let missed = Missed::of(&topic.log.lock(), index, stands, &selector);
-            at = Cursor { seq: from.seq.max(missed.behind.seq), ..missed.behind };
-            let gap = missed.gap(stands, GapReason::Overrun);
-            if let Some(gap) = &gap {
-                let now = self.now;
-                self.enqueue_control(key, |out| notice::gap(out, &now, gap, Some(&topic.name)));
-                self.counts.add_gap(Some(gap));
-            }
-            let subscription = &mut self.many(key).subscriptions[place];
-            subscription.cursor = at;
-            subscription.take_ahead(missed.kept, gap.map_or(0, |gap| gap.to));
-            gathered.next = at;
-            gathered.is_all = false;
-        } else {
-            at = gathered.from;
-        }
-        let ahead = &self.many(key).subscriptions[place].ahead;
-        merge.add(place, at, ahead.iter().filter(|handle| selector.wants(&handle.batch, 0)), &gathered);
-        gathered.clear();
-        self.gathered = gathered;
-    }
-
-    /// Finds out what a subscription waits for, and tells of it. Returns what the connection wants, the number to which
-    /// the one order has come, and whether the subscription still searches for its place.
-    fn find_out_many(&mut self, key: WatcherKey, place: SubscriptionSlot) -> (Selector, u64, bool) {
-        let Watched::MultiJob(many) = &mut self.watchers[key].watched else {
-            panic!("the connection watches many jobs");
-        };
-        let (selector, passed) = (many.selector.clone(), many.passed);
-        let subscription = &mut many.subscriptions[place];
-        if subscription.pending.is_none() {
-            return (selector, passed, false);
-        }
-        let topic: &Topic = &self.audience.topics[subscription.local].topic;
-        let gap = subscription.find_out(&selector, &topic.log.lock());
-        let is_searching = subscription.is_searching();
-        if let Some(gap) = gap {
-            let (now, name) = (self.now, topic.name.clone());
-            self.enqueue_control(key, |out| notice::gap(out, &now, &gap, Some(&name)));
-            self.counts.add_gap(Some(&gap));
-        }
-        (selector, passed, is_searching)
-    }
-
-    /// Sends the first `end` events in order, as many as fit. Returns how many are on their way.
-    fn send_merged(&mut self, key: WatcherKey, merge: &mut Merge, end: usize, sink: &mut impl Sink) -> usize {
-        // A gap that was just found goes first.
-        if end == 0 || !self.send_outbox(key, sink) {
-            return 0;
-        }
-        let mut flat = mem::take(&mut self.flat);
-        flat.clear();
-        for event in &merge.merged[..end] {
-            if flat.len() >= MERGE_BYTES_MAX {
-                break;
-            }
-            let batch = &merge.handles[event.handle as usize].batch;
-            let dialect = batch.dialect(dialect::of_batch, |bytes| self.directory.add_dialect_bytes(bytes));
-            flat.extend_from_slice(&dialect.bytes[dialect.span(event.event..event.event + 1)]);
-            merge.ends.push(flat.len());
-        }
-        self.effort.add_send(0);
-        let taken = match sink.write(key, &flat) {
-            Ok(taken) => taken,
-            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {
-                if error.kind() == ErrorKind::WouldBlock {
-                    self.block(key);
-                }
-                flat.clear();
-                0
-            }
-            Err(_) => {
-                self.break_off(key);
-                flat.clear();
-                0
-            }
-        };
-        let watcher = &mut self.watchers[key];
-        watcher.bytes_out += taken as u64;
-        self.counts.sent_bytes += taken as u64;
-        if taken < flat.len() {
-            self.block(key);
-        }
-        let mut sent = merge.ends.partition_point(|&end| end <= taken);
-        let border = sent.checked_sub(1).map_or(0, |last| merge.ends[last]);
-        if taken > border {
-            let event = &merge.merged[sent];
-            let batch = &merge.handles[event.handle as usize].batch;
-            let dialect = batch.dialect(dialect::of_batch, |bytes| self.directory.add_dialect_bytes(bytes));
-            let end = dialect.span(event.event..event.event + 1).end as u32;
-            let rest = (merge.ends[sent] - taken) as u32;
-            self.enqueue_rest(key, batch, end - rest..end, true);
-            sent += 1;
-        }
-        self.counts.messages += sent as u64;
-        self.flat = flat;
-        sent
-    }
-
-    /// All of this job's events up to `passed_to` are on their way.
-    fn move_subscription(&mut self, key: WatcherKey, source: &Source, passed_to: u64, tail: u64) {
-        let many = self.many(key);
-        let subscription = &mut many.subscriptions[source.subscription];
+    /// All of a job's events up to `passed_to` are on their way; the one order has come to `tail`.
+    pub fn move_on(&mut self, source: &Source, passed_to: u64, tail: u64) {
+        let subscription = &mut self.subscriptions[source.subscription];
         if subscription.replay_to.is_none() {
-            many.passed = many.passed.max(passed_to);
+            self.passed = self.passed.max(passed_to);
         }
         subscription.ahead.retain(|handle| handle.batch.first_seq() > passed_to);
         subscription.cursor = if source.next.seq <= passed_to { source.next } else { source.at };

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bitflags::bitflags;
+
 use crate::delivery::cursor::Cursor;
 use crate::delivery::filter::Filter;
 use crate::delivery::keys::{CohortSlot, WatcherTag};
@@ -19,25 +21,30 @@ pub enum Watched {
     MultiJob(Box<MultiJob>),
 }
 
-/// The socket is full: nothing is written until it says that it has room.
-pub const BLOCKED: u16 = 1;
-/// It stands where its own cursor says, not where its cohort stands.
-pub const LAGS: u16 = 2;
-/// It is in the line of those to be served one by one.
-pub const QUEUED: u16 = 4;
-/// Events are over: the outbox is the last that goes out.
-pub const ENDING: u16 = 8;
-/// The outbox of an ending connection has gone out.
-pub const ENDED: u16 = 16;
-/// Its socket failed: nothing is written to it any more.
-pub const BROKEN: u16 = 32;
-
-/// It is on the list of those whose progress is looked at.
-pub const REVIEWED: u16 = 64;
-/// Something has to be found out before it gets an event.
-pub const PENDING: u16 = 128;
-/// It has taken more than kernels hold: somebody reads.
-pub const READS: u16 = 256;
+bitflags! {
+    /// What is to be known of a watcher before it is served.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Flags: u16 {
+        /// The socket is full: nothing is written until it says that it has room.
+        const BLOCKED = 1 << 0;
+        /// It stands where its own cursor says, not where its cohort stands.
+        const LAGS = 1 << 1;
+        /// It is in the line of those to be served one by one.
+        const QUEUED = 1 << 2;
+        /// Events are over: the outbox is the last that goes out.
+        const ENDING = 1 << 3;
+        /// The outbox of an ending connection has gone out.
+        const ENDED = 1 << 4;
+        /// Its socket failed: nothing is written to it any more.
+        const BROKEN = 1 << 5;
+        /// It is on the list of those whose progress is looked at.
+        const REVIEWED = 1 << 6;
+        /// Something has to be found out before it gets an event.
+        const PENDING = 1 << 7;
+        /// It has taken more than kernels hold: somebody reads.
+        const READS = 1 << 8;
+    }
+}
 
 pub struct Watcher {
     pub watched: Watched,
@@ -47,7 +54,7 @@ pub struct Watcher {
     /// Bytes handed to the socket so far.
     pub bytes_out: u64,
     generation: u32,
-    flags: u16,
+    flags: Flags,
 }
 
 impl Entry for Watcher {
@@ -68,20 +75,20 @@ impl Watcher {
             filter: None,
             bytes_out: 0,
             generation,
-            flags: 0,
+            flags: Flags::empty(),
         }
     }
 
-    pub fn is(&self, flags: u16) -> bool {
-        self.flags & flags != 0
+    pub fn is(&self, flags: Flags) -> bool {
+        self.flags.intersects(flags)
     }
 
-    pub fn set(&mut self, flags: u16) {
-        self.flags |= flags;
+    pub fn set(&mut self, flags: Flags) {
+        self.flags.insert(flags);
     }
 
-    pub fn unset(&mut self, flags: u16) {
-        self.flags &= !flags;
+    pub fn unset(&mut self, flags: Flags) {
+        self.flags.remove(flags);
     }
 
     /// Bytes in the outbox.

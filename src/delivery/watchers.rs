@@ -20,7 +20,7 @@ use crate::delivery::owned_body::Body;
 use crate::delivery::run_queue::RunQueue;
 use crate::delivery::start::{self, Pending};
 use crate::delivery::table::Table;
-use crate::delivery::watcher::{BLOCKED, ENDING, LAGS, PENDING, QUEUED, REVIEWED, Watched, Watcher};
+use crate::delivery::watcher::{Flags, Watched, Watcher};
 use crate::event::METRICS_BIT;
 use crate::stream::batch::Batch;
 use crate::stream::directory::{Directory, DirectoryFull};
@@ -111,7 +111,7 @@ impl Watchers {
     pub fn remove(&mut self, key: WatcherKey) {
         self.leave(key);
         let watcher = self.watchers.remove(key);
-        if watcher.is(PENDING) {
+        if watcher.is(Flags::PENDING) {
             self.pending.remove(&key);
         }
         if let Some(outbox) = watcher.outbox {
@@ -168,14 +168,14 @@ impl Watchers {
     /// No event goes out any more, only what waits in the outbox.
     pub fn end(&mut self, key: WatcherKey) {
         self.leave(key);
-        self.watchers[key].set(ENDING);
+        self.watchers[key].set(Flags::ENDING);
         self.enqueue(key);
     }
 
     /// The socket has room again.
     pub fn handle_writable(&mut self, key: WatcherKey) {
-        if self.watchers[key].is(BLOCKED) {
-            self.watchers[key].unset(BLOCKED);
+        if self.watchers[key].is(Flags::BLOCKED) {
+            self.watchers[key].unset(Flags::BLOCKED);
             self.enqueue(key);
         }
     }
@@ -183,9 +183,9 @@ impl Watchers {
     /// The socket is full: it is waited for, and its progress looked at.
     pub(super) fn block(&mut self, key: WatcherKey) {
         let watcher = &mut self.watchers[key];
-        watcher.set(BLOCKED | LAGS);
-        if !watcher.is(REVIEWED) {
-            watcher.set(REVIEWED);
+        watcher.set(Flags::BLOCKED | Flags::LAGS);
+        if !watcher.is(Flags::REVIEWED) {
+            watcher.set(Flags::REVIEWED);
             self.blocked.push(key);
         }
     }
@@ -193,8 +193,8 @@ impl Watchers {
     /// Serves the watcher by itself in the next flush, unless its socket is full.
     pub(super) fn enqueue(&mut self, key: WatcherKey) {
         let watcher = &mut self.watchers[key];
-        if !watcher.is(QUEUED | BLOCKED) {
-            watcher.set(QUEUED);
+        if !watcher.is(Flags::QUEUED | Flags::BLOCKED) {
+            watcher.set(Flags::QUEUED);
             self.watcher_queue.push_back(key);
         }
     }
@@ -228,9 +228,9 @@ impl Watchers {
         let watcher = &mut self.watchers[key];
         watcher.filter = filter;
         watcher.cursor = start.cursor;
-        watcher.set(LAGS);
+        watcher.set(Flags::LAGS);
         if let Some(pending) = start.pending {
-            watcher.set(PENDING);
+            watcher.set(Flags::PENDING);
             self.pending.insert(key, pending);
         }
         let is_metrics_wanted = selector.mask >> METRICS_BIT & 1 == 1;
@@ -318,10 +318,10 @@ impl Watchers {
     pub(super) fn detach(&mut self, key: WatcherKey) {
         let watcher = &mut self.watchers[key];
         if let Watched::Cohort { cohort, .. } = watcher.watched
-            && !watcher.is(LAGS)
+            && !watcher.is(Flags::LAGS)
         {
             watcher.cursor = watcher.cursor.max(self.audience.cohorts[cohort].start);
-            watcher.set(LAGS);
+            watcher.set(Flags::LAGS);
         }
     }
 }

@@ -8,7 +8,7 @@ use luxcast::access::rights::Permit;
 use luxcast::delivery::keys::WatcherKey;
 use luxcast::delivery::progress::SlowConsumer;
 use luxcast::delivery::sink::Sink;
-use luxcast::delivery::watcher::{BLOCKED, BROKEN, ENDED, ENDING, READS};
+use luxcast::delivery::watcher::Flags;
 use luxcast::delivery::watchers::Watchers;
 use luxcast::session::context::{SessionContext, Verdict};
 use luxcast::session::conversation::Session;
@@ -294,7 +294,7 @@ impl Shard {
         let Some(is_review) = is_review else { return };
         for key in std::mem::take(&mut self.watchers.blocked) {
             if let Some(watcher) = self.watchers.watchers.get(key) {
-                self.laggards.push(SlowConsumer::new(key, 0, 0, watcher.is(READS)));
+                self.laggards.push(SlowConsumer::new(key, 0, 0, watcher.is(Flags::READS)));
             }
         }
         if is_review {
@@ -317,11 +317,14 @@ impl Shard {
     /// The edge-trigger law: bytes that wait, wait for an edge.
     fn check_rest(&self) {
         for (key, watcher) in self.watchers.watchers.iter() {
-            let is_stuck = watcher.waiting() > 0 && !watcher.is(BLOCKED | BROKEN);
+            let is_stuck = watcher.waiting() > 0 && !watcher.is(Flags::BLOCKED | Flags::BROKEN);
             assert!(!is_stuck, "watcher {key:?} has bytes to send and waits for nothing");
             let socket = self.sockets[key.index()].as_ref().expect("each watcher has a socket");
             let waits = socket.wants_edge || socket.has_edge;
-            assert!(!watcher.is(BLOCKED) || waits, "watcher {key:?} waits for an edge that will not come");
+            assert!(
+                !watcher.is(Flags::BLOCKED) || waits,
+                "watcher {key:?} waits for an edge that will not come"
+            );
         }
     }
 
@@ -329,7 +332,7 @@ impl Shard {
     fn bury(&mut self, feed: &RefCell<Feed>) {
         for key in std::mem::take(&mut self.watchers.gone) {
             let watcher = self.watchers.watchers.get(key);
-            if watcher.is_some_and(|watcher| watcher.is(BROKEN | ENDED)) {
+            if watcher.is_some_and(|watcher| watcher.is(Flags::BROKEN | Flags::ENDED)) {
                 let socket = self.sockets[key.index()].as_ref().expect("each watcher has a socket");
                 assert!(
                     socket.is_broken || socket.client.is_closed,
@@ -393,7 +396,7 @@ impl Shard {
         let kind = if topic.is_some() { Kind::One } else { Kind::Many };
         let key = self.watchers.add();
         if is_reader {
-            self.watchers.watchers[key].set(READS);
+            self.watchers.watchers[key].set(Flags::READS);
         }
         if self.sockets.len() <= key.index() {
             self.sockets.resize_with(key.index() + 1, || None);
@@ -531,7 +534,7 @@ impl Shard {
     /// Every client asks for a heartbeat with everything read: each stands at the newest event.
     pub fn check_positions(&mut self, feed: &RefCell<Feed>) {
         for key in self.keys() {
-            if self.watchers.watchers[key].is(ENDING | BROKEN) {
+            if self.watchers.watchers[key].is(Flags::ENDING | Flags::BROKEN) {
                 continue;
             }
             self.ping(key, feed);

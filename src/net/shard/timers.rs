@@ -8,7 +8,7 @@ use crate::close::CloseReason;
 use crate::delivery::counts::DeliveryCounts;
 use crate::delivery::keys::WatcherKey;
 use crate::delivery::progress::{Progress, SlowConsumer};
-use crate::delivery::watcher::READS;
+use crate::delivery::watcher::Flags;
 use crate::metrics::Counter;
 use crate::net::shard::Shard;
 use crate::net::shard::connection::{Connection, Phase};
@@ -51,7 +51,7 @@ impl Shard {
                 continue;
             }
             let taken = self.taken(key);
-            let has_read = self.watchers.watchers[key].is(READS);
+            let has_read = self.watchers.watchers[key].is(Flags::READS);
             self.laggards.push(SlowConsumer::new(key, taken, self.moment.now.millis, has_read));
             if self.laggards.len() == 1 {
                 self.review_at = self.moment.now.millis + self.parts.live_config.patience.check_millis;
@@ -114,7 +114,7 @@ impl Shard {
                 laggard.probe(self.taken(laggard.key), now);
             }
             if laggard.has_read() {
-                self.watchers.watchers[laggard.key].set(READS);
+                self.watchers.watchers[laggard.key].set(Flags::READS);
             }
         }
         self.laggards = laggards;
