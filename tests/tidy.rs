@@ -1,6 +1,7 @@
 //! The shape of the source: layers, sizes, unsafe code in one file, no loose ends, and a README that agrees with
 //! the program.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -21,6 +22,9 @@ const LAYERS: [&[&str]; 11] = [
     &["cli"],
     &["main"],
 ];
+
+/// The room whose circles are still to be cut.
+const UNCUT: &str = "net";
 
 const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 70;
@@ -116,6 +120,102 @@ fn nothing_uses_what_is_above_it() {
             }
             if line.contains("crate::{") {
                 breaches.push(format!("{}:{}: names come one by one", source.path, place + 1));
+            }
+        }
+    }
+    assert_none(breaches);
+}
+
+/// `src/wire/line.rs` is `wire::line`, and `src/wire/mod.rs` is `wire`.
+fn module_path(path: &str) -> String {
+    let inside = path.strip_prefix("src/").and_then(|path| path.strip_suffix(".rs")).expect("a file of src");
+    inside.strip_suffix("/mod").unwrap_or(inside).replace('/', "::")
+}
+
+/// The modules that a source uses, apart from its tests and from links in comments.
+fn uses_of(source: &Source, modules: &BTreeSet<String>) -> BTreeSet<String> {
+    let own = module_path(&source.path);
+    let room = own.rsplit_once("::").map_or("", |(room, _)| room);
+    let is_room = source.path.ends_with("/mod.rs");
+    let mut uses = BTreeSet::new();
+    for (_, line) in source.code() {
+        let code = line.split("//").next().unwrap_or_default();
+        let mut paths: Vec<String> = code.split("crate::").skip(1).map(str::to_owned).collect();
+        paths.extend(code.split("super::").skip(1).map(|path| format!("{room}::{path}")));
+        if is_room {
+            let text = code.trim_start().trim_start_matches("pub ").trim_start_matches("use ");
+            let word = text.find(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+            if word.is_some_and(|end| text[end..].starts_with("::")) {
+                paths.push(format!("{own}::{text}"));
+            }
+        }
+        for path in paths {
+            let end = path.find(|letter: char| !letter.is_ascii_alphanumeric() && !"_:".contains(letter));
+            let mut path = path[..end.unwrap_or(path.len())].trim_end_matches(':');
+            // The longest part that is a file.
+            while !modules.contains(path) {
+                let Some((shorter, _)) = path.rsplit_once("::") else { break };
+                path = shorter;
+            }
+            if modules.contains(path) && path != own {
+                uses.insert(path.to_owned());
+            }
+        }
+    }
+    uses
+}
+
+/// Files that use each other can only be understood together.
+#[test]
+fn no_file_uses_itself_through_others() {
+    let sources: Vec<Source> = sources("src")
+        .into_iter()
+        .filter(|source| !["src/lib.rs", "src/main.rs"].contains(&&*source.path))
+        .collect();
+    let modules: BTreeSet<String> = sources.iter().map(|source| module_path(&source.path)).collect();
+    let mut uses: BTreeMap<String, BTreeSet<String>> =
+        sources.iter().map(|source| (module_path(&source.path), uses_of(source, &modules))).collect();
+    // What uses nothing that is left, or is used by nothing that is left, is in no circle.
+    loop {
+        let is_used = |module: &String| uses.values().any(|used| used.contains(module));
+        let is_free = |(module, used): &(&String, &BTreeSet<String>)| used.is_empty() || !is_used(module);
+        let free: Vec<String> = uses.iter().filter(is_free).map(|(module, _)| module.clone()).collect();
+        if free.is_empty() {
+            break;
+        }
+        for module in free {
+            uses.remove(&module);
+            for used in uses.values_mut() {
+                used.remove(&module);
+            }
+        }
+    }
+    uses.retain(|module, _| !module.starts_with(UNCUT));
+    assert_none(uses.iter().map(|(module, used)| format!("{module} uses {used:?}")).collect());
+}
+
+/// What decides is state alone: it can be run at any time and in any order.
+#[test]
+fn pure_rooms_have_no_socket_and_no_clock() {
+    const PURE: [&str; 5] = ["wire", "access", "stream", "delivery", "session"];
+    const IMPURE: [&str; 10] = [
+        "mio",
+        "socket2",
+        "rustix",
+        "Instant",
+        "SystemTime",
+        "thread",
+        "fs",
+        "TcpStream",
+        "UnixStream",
+        "signal_hook",
+    ];
+    let mut breaches = Vec::new();
+    for source in PURE.iter().flat_map(|room| sources(&format!("src/{room}"))) {
+        for (place, line) in source.code() {
+            let code = line.split("//").next().unwrap_or_default();
+            for word in words(code).filter(|word| IMPURE.contains(word)) {
+                breaches.push(format!("{}:{place}: {word}", source.path));
             }
         }
     }

@@ -6,13 +6,14 @@ mod listeners;
 mod persistence;
 mod reload;
 mod start_error;
+mod threads;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
@@ -48,6 +49,7 @@ use crate::stream::sequencer::{Limits, Sequencer};
 use crate::tick::ticks;
 use listeners::{Leftover, Listeners};
 use persistence::{Persistence, PreviousRun};
+use threads::{Handle, join, spawn};
 
 pub use start_error::StartError;
 
@@ -55,8 +57,6 @@ pub use start_error::StartError;
 const DESCRIPTORS_RESERVED: u64 = 128;
 /// Of the time to drain, what is kept for the goodbyes.
 const GOODBYE: Duration = Duration::from_secs(1);
-/// Stacks: shards and ingest call nothing deep but the JSON parser, which is bounded.
-const STACK_BYTES: usize = 512 << 10;
 
 pub struct Server {
     listening: Vec<SocketAddr>,
@@ -75,8 +75,6 @@ pub struct Server {
     begins_draining: Condvar,
     pub counters: Arc<Counters>,
 }
-
-type Handle<T> = JoinHandle<io::Result<T>>;
 
 #[derive(Default)]
 struct Threads {
@@ -403,24 +401,6 @@ fn start_watchdog(pulse: Liveness) -> io::Result<()> {
         spawn("watchdog".to_owned(), move || service_manager::watch_over(&pulse, patience))?;
     }
     Ok(())
-}
-
-fn spawn<T: Send + 'static>(
-    name: String,
-    run: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<Handle<T>> {
-    thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(move || {
-        let result = run();
-        if let Err(error) = &result {
-            // Half a server would deceive its users.
-            panic!("a thread of the daemon cannot go on: {error}");
-        }
-        result
-    })
-}
-
-fn join<T>(thread: Handle<T>) -> io::Result<T> {
-    thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread of the daemon panicked")))
 }
 
 /// What handshakes of TLS are made with, where certificate and key are given.

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
 
-use super::{Handle, join, spawn};
 use crate::config::Config;
 use crate::net::clock;
 use crate::net::host::state_dir::{FinalState, NumberMark, StateDir, Unusable, keep_mark, mark_ahead_of};
+use crate::server::threads::{Handle, join, spawn};
 use crate::stream::directory::Directory;
 use crate::stream::numbers::{SEQ_END, SEQ_MIN};
 use crate::stream::snapshot::{Restored, Saver};

@@ -12,14 +12,14 @@ mod moment;
 pub mod pacer;
 mod plan;
 mod shapes;
-
-use std::fmt::Write;
+mod uuid;
 
 use fastrand::Rng;
 use flows::{FLOWS, Flow};
 use job::{Job, World};
 use moment::Moment;
 use plan::Plan;
+use uuid::uuid;
 
 /// What kind of work the engine does.
 #[derive(Debug, Clone, PartialEq)]
@@ -110,18 +110,6 @@ fn choose_flow(random: &mut Rng) -> &'static Flow {
         return &FLOWS[random.usize(..4)];
     }
     &FLOWS[random.usize(..FLOWS.len())]
-}
-
-/// RFC 9562, 5.4: 122 random bits, version 4 and the variant.
-fn uuid(random: &mut Rng) -> String {
-    let bits = (random.u128(..) & !(0xf << 76) & !(0b11 << 62)) | (4 << 76) | (0b10 << 62);
-    let digits = format!("{bits:032x}");
-    let mut text = String::with_capacity(36);
-    for (index, part) in [0..8, 8..12, 12..16, 16..20, 20..32].into_iter().enumerate() {
-        let dash = if index == 0 { "" } else { "-" };
-        write!(text, "{dash}{}", &digits[part]).expect("a String takes everything");
-    }
-    text
 }
 
 #[cfg(test)]

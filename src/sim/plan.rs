@@ -3,7 +3,7 @@
 use fastrand::Rng;
 
 use super::flows::Flow;
-use super::uuid;
+use super::uuid::uuid;
 
 /// What will happen to the job besides its work, decided when it starts.
 pub struct Plan {
