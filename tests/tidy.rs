@@ -204,8 +204,8 @@ fn pure_rooms_have_no_socket_and_no_clock() {
         "rustix",
         "Instant",
         "SystemTime",
-        "thread",
-        "fs",
+        "std::thread",
+        "std::fs",
         "TcpStream",
         "UnixStream",
         "signal_hook",
@@ -214,7 +214,7 @@ fn pure_rooms_have_no_socket_and_no_clock() {
     for source in PURE.iter().flat_map(|room| sources(&format!("src/{room}"))) {
         for (place, line) in source.code() {
             let code = line.split("//").next().unwrap_or_default();
-            for word in words(code).filter(|word| IMPURE.contains(word)) {
+            for word in IMPURE.iter().filter(|word| code.contains(**word)) {
                 breaches.push(format!("{}:{place}: {word}", source.path));
             }
         }
