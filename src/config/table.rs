@@ -1,5 +1,5 @@
 //! The one table of settings: each row is a setting's name, default, unit, bounds, help and place in `Config`.
-//! Flags, variables, keys, `--help` and the README's table are made from it.
+//! Flags, variables, keys, `--help` and the table in README.md are made from it.
 
 use crate::config::setting::{Change, Initial, Kind, Setting};
 use crate::config::value::{
@@ -318,8 +318,8 @@ pub static SETTINGS: [Setting; 40] = [
             show: |config| show_list(&config.allowed_hosts),
             copy: |to, from| to.allowed_hosts.clone_from(&from.allowed_hosts),
         },
-        help: "Names without a port by which the daemon may be asked over loopback, also through a proxy there, besides \
-               localhost, addresses of loopback and the hosts of allowed_origins; or * for any; repeatable",
+        help: "Names without a port by which the daemon may be asked over loopback, also through a proxy there; or * for \
+               any; repeatable. localhost, addresses of loopback and the hosts of allowed_origins need no entry",
     },
     Setting {
         name: "trusted_proxies",

@@ -1,5 +1,5 @@
 //! The one table of metrics: name, kind, label, help, and where the figures come from. What `/metrics` answers and the
-//! README's table are made from it.
+//! table in the README.md of `net::report` are made from it.
 //!
 //! Names follow Prometheus: base units (seconds, bytes), the unit last, counters end in `_total`. What every process
 //! has is named as everywhere, `process_...`.
@@ -203,7 +203,7 @@ fn of_shards(figures: &Figures<'_>, series: &mut Series<'_>, read: fn(&ShardCoun
     }
 }
 
-/// The table as the README has it.
+/// The table as the page of `net::report` has it.
 pub fn metrics_markdown() -> String {
     let mut text = "| metric | kind | label | meaning |\n| --- | --- | --- | --- |\n".to_owned();
     for Metric { name, kind, label, help, .. } in &METRICS {
