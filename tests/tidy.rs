@@ -492,8 +492,11 @@ impl Paper {
         let mut goes_on = false;
         for (place, line) in self.prose() {
             let text = line.trim();
-            let is_own = text.starts_with(['#', '<', '|']);
+            // Where pictures are, and what they show.
+            let is_html = text.starts_with('<');
+            let is_own = text.starts_with(['#', '|']) || is_html;
             if is_own {
+                let text = if is_html { "" } else { text };
                 found.extend(text.split('|').map(|cell| (place, cell.to_owned())));
             } else if goes_on && !begins_point(text) && !text.is_empty() {
                 let (_, paragraph) = found.last_mut().expect("it goes on");
