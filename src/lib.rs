@@ -86,7 +86,7 @@
 //!   portion to learn which way of sending is cheaper.
 //! - An idle connection is a few words in two slabs and an entry in the wheel: no task, no buffer.
 //!
-//! `luxcast-bench` (`tools/bench`) measures this beside a floor and other servers; the README has its figures.
+//! `luxcast-bench` (`tools/bench`) measures this beside a floor and other servers; its page has the figures.
 //!
 //! # Lexicon
 //!

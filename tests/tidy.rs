@@ -1,5 +1,5 @@
-//! The shape of the source: layers, sizes, unsafe code in one file, no loose ends, and a README that agrees with
-//! the program.
+//! The shape of the source: layers, sizes, unsafe code in one file, no loose ends, and papers that agree with the
+//! program and can be read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -28,6 +28,8 @@ const UNCUT: &str = "net";
 
 const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 70;
+const FRONT_PAGE_LINES_MAX: usize = 250;
+const SENTENCE_WORDS_MAX: usize = 30;
 
 /// The one file with unsafe code, which argues for it.
 const UNSAFE_FILE: &str = "src/net/shard/send_queue.rs";
@@ -59,7 +61,7 @@ fn project() -> &'static Path {
 
 fn sources(directory: &str) -> Vec<Source> {
     let mut files = Vec::new();
-    collect(&project().join(directory), &mut files);
+    collect(&project().join(directory), "rs", &mut files);
     files.sort();
     let sources = files.iter().map(|file| {
         let path = file.strip_prefix(project()).expect("it was found there").display().to_string();
@@ -68,7 +70,7 @@ fn sources(directory: &str) -> Vec<Source> {
     sources.collect()
 }
 
-fn collect(directory: &Path, files: &mut Vec<PathBuf>) {
+fn collect(directory: &Path, wanted: &str, files: &mut Vec<PathBuf>) {
     let Ok(entries) = fs::read_dir(directory) else {
         return;
     };
@@ -76,13 +78,18 @@ fn collect(directory: &Path, files: &mut Vec<PathBuf>) {
         let path = entry.expect("a directory can be read").path();
         if path.is_dir() {
             // What is built, and what npm brings, is not ours.
-            if !path.ends_with("target") && !path.ends_with("node_modules") {
-                collect(&path, files);
+            if !["target", "node_modules"].iter().any(|name| path.ends_with(name)) && !is_hidden(&path) {
+                collect(&path, wanted, files);
             }
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
+        } else if path.extension().is_some_and(|extension| extension == wanted) {
             files.push(path);
         }
     }
+}
+
+/// `.venv`, `.pytest_cache`.
+fn is_hidden(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
 }
 
 /// Fails with every breach of a rule, not only the first.
@@ -423,8 +430,8 @@ fn packages_bring_the_texts_of_the_licence() {
 }
 
 #[test]
-fn the_readme_lists_the_settings_as_they_are() {
-    assert_readme_has("settings", &settings_markdown());
+fn a_page_lists_the_settings_as_they_are() {
+    assert_paper_has("src/config/README.md", "settings", &settings_markdown());
 }
 
 #[test]
@@ -434,20 +441,211 @@ fn the_package_brings_the_settings_as_they_are() {
 }
 
 #[test]
-fn the_readme_lists_the_metrics_as_they_are() {
-    assert_readme_has("metrics", &metrics_markdown());
+fn a_page_lists_the_metrics_as_they_are() {
+    assert_paper_has("src/net/report/README.md", "metrics", &metrics_markdown());
 }
 
-/// The program's table stands in the README between the comments `name` and `/name`.
-fn assert_readme_has(name: &str, expected: &str) {
-    let readme = fs::read_to_string(project().join("README.md")).expect("there is a README.md");
+/// The program's table stands in the paper between the comments `name` and `/name`.
+fn assert_paper_has(path: &str, name: &str, expected: &str) {
+    let paper = fs::read_to_string(project().join(path)).expect("the paper is there");
     let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));
-    let (_, rest) = readme.split_once(&begin).expect("README.md has the comment before the table");
-    let (table, _) = rest.split_once(&end).expect("README.md has the comment behind the table");
-    assert!(
-        table.trim() == expected.trim(),
-        "the {name} in README.md differ from the program's:\n{expected}"
-    );
+    let (_, rest) = paper.split_once(&begin).expect("the paper has the comment before the table");
+    let (table, _) = rest.split_once(&end).expect("the paper has the comment behind the table");
+    assert!(table.trim() == expected.trim(), "the {name} in {path} differ from the program's:\n{expected}");
+}
+
+/// A page for people.
+struct Paper {
+    /// From the project's directory on.
+    path: String,
+    text: String,
+}
+
+fn papers() -> Vec<Paper> {
+    let mut files = vec![project().join("README.md")];
+    for directory in [".github", "src", "tests", "tools"] {
+        collect(&project().join(directory), "md", &mut files);
+    }
+    files.sort();
+    let papers = files.iter().map(|file| {
+        let path = file.strip_prefix(project()).expect("it was found there").display().to_string();
+        Paper { path, text: fs::read_to_string(file).expect("a paper is readable text") }
+    });
+    papers.collect()
+}
+
+impl Paper {
+    /// The lines outside of samples, with their numbers.
+    fn prose(&self) -> impl Iterator<Item = (usize, &str)> {
+        let mut is_sample = false;
+        let lines = self.text.lines().enumerate().filter(move |(_, line)| {
+            let is_fence = line.trim_start().starts_with("```");
+            is_sample ^= is_fence;
+            !is_sample && !is_fence
+        });
+        lines.map(|(place, line)| (place + 1, line))
+    }
+
+    /// Paragraphs, points, headings and cells of tables, each on one line, with the number of its first.
+    fn paragraphs(&self) -> Vec<(usize, String)> {
+        let mut found: Vec<(usize, String)> = Vec::new();
+        let mut goes_on = false;
+        for (place, line) in self.prose() {
+            let text = line.trim();
+            // Where pictures are, and what they show.
+            let is_html = text.starts_with('<');
+            let is_own = text.starts_with(['#', '|']) || is_html;
+            if is_own {
+                let text = if is_html { "" } else { text };
+                found.extend(text.split('|').map(|cell| (place, cell.to_owned())));
+            } else if goes_on && !begins_point(text) && !text.is_empty() {
+                let (_, paragraph) = found.last_mut().expect("it goes on");
+                *paragraph += " ";
+                *paragraph += text;
+            } else {
+                found.push((place, text.to_owned()));
+            }
+            goes_on = !is_own && !text.is_empty();
+        }
+        found
+    }
+
+    /// Where the code host puts each heading.
+    fn anchors(&self) -> Vec<String> {
+        let headings = self.prose().filter(|(_, line)| line.starts_with('#'));
+        headings.map(|(_, line)| anchor(line.trim_start_matches('#').trim())).collect()
+    }
+}
+
+fn begins_point(text: &str) -> bool {
+    let number = text.trim_start_matches(|letter: char| letter.is_ascii_digit());
+    text.starts_with("- ") || (number.len() < text.len() && number.starts_with(". "))
+}
+
+fn anchor(heading: &str) -> String {
+    let kept = heading.to_lowercase().replace(' ', "-");
+    kept.chars().filter(|letter| letter.is_alphanumeric() || ['-', '_'].contains(letter)).collect()
+}
+
+/// Without what is code, and where links lead.
+fn spoken(paragraph: &str) -> String {
+    let mut said = String::new();
+    for (place, part) in paragraph.split('`').enumerate() {
+        said += if place % 2 == 0 { part } else { "code" };
+    }
+    let mut parts = said.split("](");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| text + part.split_once(')').map_or("", |(_, rest)| rest))
+}
+
+/// The sentences of a paragraph: they end with a mark and a blank.
+fn sentences(paragraph: &str) -> Vec<String> {
+    let mut found = vec![String::new()];
+    for word in paragraph.split_whitespace() {
+        let sentence = found.last_mut().expect("there is a first");
+        *sentence += " ";
+        *sentence += word;
+        if word.trim_end_matches(['*', '"', ')']).ends_with(['.', '!', '?']) {
+            found.push(String::new());
+        }
+    }
+    found
+}
+
+#[test]
+fn the_front_page_is_short() {
+    let lines = fs::read_to_string(project().join("README.md")).expect("it is there").lines().count();
+    assert!(lines <= FRONT_PAGE_LINES_MAX, "README.md has {lines} lines");
+}
+
+#[test]
+fn each_room_and_each_tool_has_its_page() {
+    let mut breaches = Vec::new();
+    for parent in ["src", "tools"] {
+        for entry in fs::read_dir(project().join(parent)).expect("it can be listed") {
+            let folder = entry.expect("it can be listed").path();
+            if !folder.is_dir() {
+                continue;
+            }
+            if !folder.join("README.md").exists() {
+                breaches.push(format!("{}: no README.md", folder.display()));
+            }
+            let code =
+                ["mod.rs", "main.rs"].map(|name| folder.join(name)).into_iter().find(|file| file.exists());
+            let text = code.map(|file| fs::read_to_string(file).expect("it is readable"));
+            if text.is_some_and(|text| !text.contains("#![doc = include_str!(\"README.md\")]")) {
+                breaches.push(format!("{}: its README.md is not its documentation", folder.display()));
+            }
+        }
+    }
+    assert_none(breaches);
+}
+
+#[test]
+fn sentences_in_papers_are_short() {
+    let mut breaches = Vec::new();
+    for paper in papers() {
+        for (place, paragraph) in paper.paragraphs() {
+            for sentence in sentences(&spoken(&paragraph)) {
+                let count = sentence.split_whitespace().filter(|word| words(word).next().is_some()).count();
+                if count > SENTENCE_WORDS_MAX {
+                    breaches.push(format!("{}:{place}: {count} words:{sentence}", paper.path));
+                }
+            }
+        }
+    }
+    assert_none(breaches);
+}
+
+#[test]
+fn links_between_papers_lead_somewhere() {
+    let papers = papers();
+    let mut breaches = Vec::new();
+    for paper in &papers {
+        let folder = Path::new(&paper.path).parent().expect("a file is in a folder");
+        for (place, line) in paper.prose() {
+            let links = line.split("](").skip(1).map(|rest| rest.split(')').next().unwrap_or_default());
+            let own =
+                |name: &str| line.split(&format!("{name}=\"")).nth(1)?.split('"').next().map(str::to_owned);
+            let pictures = ["src", "srcset"].into_iter().filter_map(own);
+            for link in links.map(str::to_owned).chain(pictures).filter(|link| !link.contains("://")) {
+                let (file, heading) = link.split_once('#').unwrap_or((&link, ""));
+                let target = if file.is_empty() { PathBuf::from(&paper.path) } else { joined(folder, file) };
+                let leads = match papers.iter().find(|paper| Path::new(&paper.path) == target) {
+                    Some(target) => heading.is_empty() || target.anchors().iter().any(|own| own == heading),
+                    None => project().join(&target).exists(),
+                };
+                if !leads {
+                    breaches.push(format!("{}:{place}: {link}", paper.path));
+                }
+            }
+        }
+    }
+    assert_none(breaches);
+}
+
+fn joined(folder: &Path, link: &str) -> PathBuf {
+    let mut path = folder.to_path_buf();
+    for part in link.split('/') {
+        match part {
+            ".." => assert!(path.pop(), "{link} leads out of the project"),
+            "." => {}
+            name => path.push(name),
+        }
+    }
+    path
+}
+
+#[test]
+fn sentences_and_links_are_found() {
+    let text = "# A `b` c\n\nOne *two*. [Three](four.md)\nfive.\n- Six\n- Seven\n\n```sh\n# Eight\n```\n\n| Nine. | Ten |\n";
+    let paper = Paper { path: "x.md".to_owned(), text: text.to_owned() };
+    let spoken: Vec<String> =
+        paper.paragraphs().iter().flat_map(|(_, paragraph)| sentences(&spoken(paragraph))).collect();
+    let spoken: Vec<&str> = spoken.iter().map(|text| text.trim()).filter(|text| !text.is_empty()).collect();
+    assert_eq!(spoken, ["# A code c", "One *two*.", "[Three five.", "- Six", "- Seven", "Nine.", "Ten"]);
+    assert_eq!(paper.anchors(), ["a-b-c"]);
+    assert_eq!(joined(Path::new("src/wire"), "../net/README.md"), Path::new("src/net/README.md"));
 }
 
 /// In each point of the page for contributors: the files that it names, and in one of them each name of code.

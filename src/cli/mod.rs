@@ -1,5 +1,6 @@
 //! The subcommands, one file each. A subcommand returns the exit code of the process: 0 clean, 1 runtime failure,
 //! 2 usage or configuration.
+#![doc = include_str!("README.md")]
 
 mod address;
 mod answer;

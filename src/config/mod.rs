@@ -2,6 +2,7 @@
 //!
 //! The one table of settings is in `table`, what a row can do in `setting`, what is made from all rows in `texts`, the
 //! reading of the three sources in `load`. It prints nothing.
+#![doc = include_str!("README.md")]
 
 mod defaults;
 mod fields;

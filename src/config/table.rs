@@ -1,5 +1,5 @@
 //! The one table of settings: each row is a setting's name, default, unit, bounds, help and place in `Config`.
-//! Flags, variables, keys, `--help` and the README's table are made from it.
+//! Flags, variables, keys, `--help` and the table in README.md are made from it.
 
 use crate::config::setting::{Change, Initial, Kind, Setting};
 use crate::config::value::{
@@ -91,7 +91,7 @@ pub static SETTINGS: [Setting; 40] = [
         change: Change::OnReload,
         // A connection counts its silence in two bytes.
         kind: Kind::Count { field: |config| &mut config.silent_heartbeats, min: 1, max: u16::MAX as u64 },
-        help: "A connection from which nothing came for so many heartbeats is ended",
+        help: "The daemon ends a connection from which nothing came for so many heartbeats",
     },
     Setting {
         name: "stalled_seconds",
@@ -104,7 +104,7 @@ pub static SETTINGS: [Setting; 40] = [
             max: DAY,
             or_zero: false,
         },
-        help: "A watcher whose socket took no byte for so long, with events waiting, is ended",
+        help: "The daemon ends a watcher whose socket took no byte for so long while events waited",
     },
     Setting {
         name: "history_bytes",
@@ -155,7 +155,7 @@ pub static SETTINGS: [Setting; 40] = [
         unit: "jobs",
         change: Change::AtStart,
         kind: Kind::Count { field: |config| &mut config.jobs_max, min: 1, max: 100_000_000 },
-        help: "Jobs that are known, at most; beyond that the one silent for longest without a watcher goes",
+        help: "Jobs that are known, at most; beyond that the unwatched one that was silent for longest goes",
     },
     Setting {
         name: "metrics_seconds",
@@ -209,7 +209,7 @@ pub static SETTINGS: [Setting; 40] = [
         unit: "publishers",
         change: Change::OnReload,
         kind: Kind::Count { field: |config| &mut config.publishers_max, min: 1, max: 1_000_000 },
-        help: "Publishers that are connected at once, at most; beyond that one is told so and turned away",
+        help: "Publishers that are connected at once, at most; the next one is turned away and learns why",
     },
     Setting {
         name: "line_bytes_max",
@@ -305,8 +305,8 @@ pub static SETTINGS: [Setting; 40] = [
             show: |config| show_list(&config.allowed_origins),
             copy: |to, from| to.allowed_origins.clone_from(&from.allowed_origins),
         },
-        help: "Web pages that may connect besides those of the daemon's own host and port: scheme://host[:port], or * \
-               for all; null is as open as *; repeatable",
+        help: "Web pages that may connect besides those of the daemon's own host and port: scheme://host or \
+               scheme://host:port; * for all, and null is as open; repeatable",
     },
     Setting {
         name: "allowed_hosts",
@@ -318,8 +318,8 @@ pub static SETTINGS: [Setting; 40] = [
             show: |config| show_list(&config.allowed_hosts),
             copy: |to, from| to.allowed_hosts.clone_from(&from.allowed_hosts),
         },
-        help: "Names without a port by which the daemon may be asked over loopback, also through a proxy there, besides \
-               localhost, addresses of loopback and the hosts of allowed_origins; or * for any; repeatable",
+        help: "Names without a port by which the daemon may be asked over loopback, also through a proxy there; or * for \
+               any; repeatable. localhost, addresses of loopback and the hosts of allowed_origins need no entry",
     },
     Setting {
         name: "trusted_proxies",
@@ -331,7 +331,7 @@ pub static SETTINGS: [Setting; 40] = [
             show: |config| show_list(&config.trusted_proxies),
             copy: |to, from| to.trusted_proxies.clone_from(&from.trusted_proxies),
         },
-        help: "Proxies whose X-Forwarded-For tells whose connection it is: addresses, or networks such as \
+        help: "Proxies whose X-Forwarded-For names the client: addresses, or networks such as \
                10.0.0.0/8; repeatable. Needs tokens or allow_anonymous",
     },
     Setting {
@@ -402,7 +402,7 @@ pub static SETTINGS: [Setting; 40] = [
             show: |config| show_path(config.token_file.as_deref()),
             copy: |to, from| to.token_file.clone_from(&from.token_file),
         },
-        help: "File with tokens and what each allows; then nobody watches without one. none = no such file",
+        help: "File with tokens and what each allows; then every watcher needs one. none = no such file",
     },
     Setting {
         name: "jwt_key_file",

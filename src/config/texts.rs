@@ -56,7 +56,7 @@ pub fn add_flags(command: Command) -> Command {
     }))
 }
 
-/// The README's table of settings.
+/// The table of settings in this room's README.md.
 pub fn settings_markdown() -> String {
     let mut table = String::from("| setting | default | unit | allowed | SIGHUP | meaning |\n");
     table.push_str("| --- | --- | --- | --- | --- | --- |\n");

@@ -1,5 +1,5 @@
-//! The live page, `/console`: its files as the program carries them, and what there is under its path. It has no
-//! rights of its own and holds no data; that comes from the endpoints, for whoever may see it.
+//! The live page, `/console`: its files as the program carries them, and what there is under its path.
+#![doc = include_str!("README.md")]
 
 mod assets;
 pub mod page;

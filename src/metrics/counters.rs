@@ -138,7 +138,7 @@ pub struct IngestCounters {
 pub struct Counters {
     pub shards: Box<[ShardCounters]>,
     pub ingest: IngestCounters,
-    /// When the certificate of the listeners ends to be good, in Unix time, seconds; 0: they do not speak TLS.
+    /// When the certificate of the listeners expires, in Unix time, seconds; 0: they do not speak TLS.
     pub certificate_until: Gauge,
     /// Set by whoever keeps `state_dir`, once it cannot.
     state_failed: OnceLock<Arc<AtomicBool>>,

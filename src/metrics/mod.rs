@@ -1,7 +1,5 @@
 //! The daemon's own figures: what each thread counts, and how all of it is told.
-//!
-//! A thread has counters of its own, which it alone writes, once a turn or for a connection, never for a message. Whoever
-//! asks reads them as they stand: no lock, no order between them, nothing that a thread would have to wait for.
+#![doc = include_str!("README.md")]
 
 mod counters;
 mod figures;

@@ -1,5 +1,5 @@
 //! The one table of metrics: name, kind, label, help, and where the figures come from. What `/metrics` answers and the
-//! README's table are made from it.
+//! table in the README.md of `net::report` are made from it.
 //!
 //! Names follow Prometheus: base units (seconds, bytes), the unit last, counters end in `_total`. What every process
 //! has is named as everywhere, `process_...`.
@@ -83,14 +83,14 @@ pub static METRICS: [Metric; 45] = [
     row("luxcast_accepts_failed_total", Kind::Counter, "", "Times that no descriptor or memory was left for a client",
         |figures, series| series.value(figures.sum(|shard| shard.accepts_failed.get()))),
     row("luxcast_refusals_total", Kind::Counter, "reason", "Requests refused before the upgrade, by the word in the \
-        answer; tls: handshakes of TLS that came to nothing",
+        answer; tls: TLS handshakes that failed",
         |figures, series| series.of_each(figures.words.refusals, |place| {
             figures.sum(|shard| shard.refusals[place].get())
         })),
-    row("luxcast_tls_handshakes_total", Kind::Counter, "", "Handshakes of TLS that were completed",
+    row("luxcast_tls_handshakes_total", Kind::Counter, "", "TLS handshakes completed",
         |figures, series| series.value(figures.sum(|shard| shard.tls_handshakes.get()))),
-    row("luxcast_certificate_expiry_timestamp_seconds", Kind::Gauge, "", "When the certificate of the listeners ends to \
-        be good, in Unix time; 0 without TLS",
+    row("luxcast_certificate_expiry_timestamp_seconds", Kind::Gauge, "", "When the certificate of the listeners expires, \
+        in Unix time; 0 without TLS",
         |figures, series| series.value(figures.counters.certificate_until.get())),
     row("luxcast_heartbeats_total", Kind::Counter, "", "Pings sent, one per connection and heartbeat",
         |figures, series| series.value(figures.sum(|shard| shard.heartbeats.get()))),
@@ -118,7 +118,7 @@ pub static METRICS: [Metric; 45] = [
             let lags = figures.counters.shards.iter().map(|shard| shard.lag_events_max.get());
             series.value(lags.max().unwrap_or(0));
         }),
-    row("luxcast_gaps_total", Kind::Counter, "reason", "Messages stream:gap, which tell a watcher what it did not get",
+    row("luxcast_gaps_total", Kind::Counter, "reason", "Messages stream:gap, which say what a watcher did not get",
         |figures, series| series.of_each(figures.words.gaps, |place| figures.sum(|shard| shard.gaps[place].get()))),
     row("luxcast_turn_duration_seconds", Kind::Histogram, "thread", "What a turn of a thread's loop takes",
         |figures, series| {
@@ -137,7 +137,7 @@ pub static METRICS: [Metric; 45] = [
     row("luxcast_publishers_refused_total", Kind::Counter, "", "Connections of publishers turned away, because there \
         were publishers_max",
         |figures, series| series.value(figures.counters.ingest.publishers_refused.get())),
-    row("luxcast_feed_half_line_bytes", Kind::Gauge, "", "Memory for lines of which the end has not come",
+    row("luxcast_feed_half_line_bytes", Kind::Gauge, "", "Memory for lines whose end has not come",
         |figures, series| series.value(figures.counters.ingest.half_line_bytes.get())),
     row("luxcast_feed_lines_total", Kind::Counter, "result", "Lines of the feed: accepted, repeated (taken before under \
         the same name), control, or the word that says why they were refused",
@@ -203,7 +203,7 @@ fn of_shards(figures: &Figures<'_>, series: &mut Series<'_>, read: fn(&ShardCoun
     }
 }
 
-/// The table as the README has it.
+/// The table as the page of `net::report` has it.
 pub fn metrics_markdown() -> String {
     let mut text = "| metric | kind | label | meaning |\n| --- | --- | --- | --- |\n".to_owned();
     for Metric { name, kind, label, help, .. } in &METRICS {

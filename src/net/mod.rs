@@ -1,4 +1,5 @@
 //! Sockets, threads, clocks. Decides nothing: verdicts come from `access`, `delivery` and `session`.
+#![doc = include_str!("README.md")]
 
 pub mod clock;
 pub mod host;

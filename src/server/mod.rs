@@ -1,4 +1,5 @@
 //! The daemon as one thing: binds, spawns the threads, drains, joins.
+#![doc = include_str!("README.md")]
 
 mod claim;
 pub mod forecast;

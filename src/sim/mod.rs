@@ -1,10 +1,5 @@
 //! A simulated workflow engine: what a real one would write to the ingest socket, one event a call.
-//!
-//! Pure and seeded: the same seed, options and times give the same lines. It has no socket and no clock;
-//! `cli::sim` paces it and writes its lines. The shapes of the events are those of real Routilux runs.
-//!
-//! Its own time is the count of its events: a pause or a breakpoint holds a job while the others make a few dozen
-//! events, whatever the rate.
+#![doc = include_str!("README.md")]
 
 mod flows;
 mod job;

@@ -1,4 +1,5 @@
 //! Who gets what: pure state, no sockets, no clock.
+#![doc = include_str!("README.md")]
 
 pub mod batch;
 pub mod dialect;

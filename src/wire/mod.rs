@@ -1,4 +1,5 @@
 //! Bytes to values and back. No sockets and no clock here.
+#![doc = include_str!("README.md")]
 
 pub mod action;
 pub mod answer;

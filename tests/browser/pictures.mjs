@@ -1,4 +1,4 @@
-// Draws the pictures of the README: node tests/browser/pictures.mjs. Not a test; it takes a minute and a half.
+// Draws the pictures in README.md and src/console/README.md: node tests/browser/pictures.mjs. Not a test; it takes a minute and a half.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";

@@ -25,6 +25,7 @@ mod many_jobs;
 mod messages;
 mod overrun;
 mod package;
+mod papers;
 mod program;
 mod prometheus;
 mod proxy;

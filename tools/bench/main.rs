@@ -3,6 +3,7 @@
 //!
 //! `lab` compares contestants run by run; a `scenario` says what is measured; `load` is one measurement: a `crowd` of
 //! watchers, a `feed`, a `server` between them. `result` is what comes out, for `table`, JSON and `report`.
+#![doc = include_str!("README.md")]
 #![forbid(unsafe_code)]
 
 mod crowd;

@@ -1,9 +1,5 @@
 //! luxcast-soak: lives with the daemon for a chosen time and believes nothing it is told.
-//!
-//! Publishers come and go, watchers of every kind come, change their minds, read slowly or not at all, vanish and come
-//! back; vandals send what nobody should; the daemon is stopped for moments. One watcher of everything, the
-//! `reference`, checks each event against what was published; what any other is told is checked against that: in
-//! order, once, nothing missing but what a gap counts. Memory and descriptors must stay flat.
+#![doc = include_str!("README.md")]
 #![forbid(unsafe_code)]
 
 mod check;

@@ -1,5 +1,6 @@
 //! The thread that makes what takes longer than a shard may: under `/console` the jobs that somebody may see, and the
 //! daemon's own figures. Shards hand it inquiries and get the answers back; nothing here waits for a client.
+#![doc = include_str!("README.md")]
 
 pub mod admin;
 pub mod arrivals;

@@ -5,6 +5,7 @@ pub mod client;
 pub mod daemon;
 pub mod feed;
 pub mod oracle;
+pub mod stage;
 pub mod tls;
 pub mod tool;
 pub mod transcript;

@@ -6,7 +6,7 @@ use luxcast::wire::action::{Action, ActionError, EventNames, NAME_BYTES_MAX, NAM
 use luxcast::wire::notice;
 use serde_json::{Value, json};
 
-/// What `parse_action` may answer; README, "From the client".
+/// What `parse_action` may answer; src/wire/README.md, "From the client".
 const CODES: [&str; 6] =
     ["bad_json", "not_an_object", "unknown_action", "bad_events", "too_many_names", "bad_job_id"];
 /// What of the client's own text an error repeats, escaped at worst as `\u0000`, and the rest of it.

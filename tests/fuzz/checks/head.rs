@@ -18,7 +18,7 @@ const LIMITS: HeadLimits = HeadLimits { head_bytes_max: 8192 };
 /// Up to so many bytes a head is tried at every length.
 const PREFIXES_MAX: usize = 700;
 
-/// Words and statuses of refusals that a head by itself can get; README, "Endpoints".
+/// Words and statuses of refusals that a head by itself can get; src/session/README.md, "Refusals".
 const REFUSALS: [(u16, &str); 12] = [
     (400, "bad_request"),
     (400, "bad_id"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -124,6 +126,31 @@ def test_watchers_see_what_a_flow_did(daemon: Daemon, is_monitoring: bool) -> No
     assert all(event["data"]["duration"] >= 0 for event in _of(events, "routine_completed"))
     assert events[-1]["type"] == "job_completed" and events[-1]["data"]["total_events"] == len(events)
     assert installation.publisher.stats().faults == 0
+
+
+def _samples() -> list[str]:
+    """Those of the papers that install the hooks."""
+    tools = Path(__file__).resolve().parents[2]
+    papers = [tools.parent / "README.md", tools / "python" / "README.md"]
+    found = [sample for paper in papers for sample in re.findall(r"```python\n(.*?)```", paper.read_text(), re.DOTALL)]
+    return [sample for sample in found if "import luxcast.routilux" in sample]
+
+
+@pytest.mark.parametrize("sample", _samples())
+def test_the_lines_in_the_papers_are_enough(daemon: Daemon, monkeypatch: pytest.MonkeyPatch, sample: str) -> None:
+    monkeypatch.setenv("LUXCAST_INGEST", daemon.path)
+    exec(sample.replace("/tmp/luxcast.sock", daemon.path), {})
+    flow = RecordedFlow()
+    flow.post("job-1", 10)
+    flow.wait_until_idle()
+    flow.runtime.complete_job("job-1")
+    events = _watch(daemon, flow)
+    flow.close()
+    _assert_documented(events, flow)
+
+
+def test_the_papers_have_such_lines() -> None:
+    assert len(_samples()) == 2
 
 
 def test_jobs_at_once_are_told_apart(daemon: Daemon) -> None:
