@@ -300,7 +300,7 @@ impl Common {
     }
 
     /// It ends once no shard is left that could ask.
-    fn start_clerk(&self, shards: &[ShardHandle], config: &Config) -> io::Result<JoinHandle<io::Result<()>>> {
+    fn start_clerk(&self, shards: &[ShardHandle], config: &Config) -> io::Result<Handle<()>> {
         let clerk = Reporter {
             inquiries: self.inquiries.1.clone(),
             shards: shards.to_vec(),
