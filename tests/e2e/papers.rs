@@ -380,7 +380,7 @@ fn the_lines_of_the_feed_in_papers_are_taken() {
         wait_until("all lines are acknowledged", || {
             let answer = feed.answer();
             assert_ne!(answer["op"], "error", "{answer}: {sample:?}");
-            answer["op"] == "ack" && answer["line"].to_string() == last
+            answer["op"] == "ack" && format!("{}", answer["line"]) == last
         });
     }
 }
