@@ -273,6 +273,12 @@ impl Refusal {
         Refusal::new(Status::Unavailable, "full", message)
     }
 
+    /// 503: a thread of the daemon does not do its work. For operators alone, whose refusals are not counted.
+    pub fn stalled(thread: &str) -> Self {
+        let message = format!("the thread {thread} does not turn").into();
+        Refusal { status: Status::Unavailable, code: "stalled", message, is_of_head: false }
+    }
+
     /// 503 with `Retry-After`: the daemon is about to end.
     pub fn draining() -> Self {
         Refusal::new(Status::Unavailable, "draining", "the daemon is shutting down")
@@ -329,8 +335,28 @@ pub fn write_refusal(out: &mut Vec<u8>, refusal: &Refusal, unix_micros: i64) {
     }
 }
 
+/// What the body of an answer is that is made anew each time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContentType {
+    Text,
+    Json,
+    /// Prometheus' text format.
+    Metrics,
+}
+
+impl ContentType {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ContentType::Text => "text/plain",
+            ContentType::Json => "application/json",
+            ContentType::Metrics => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+}
+
 /// Appends a whole 200 that closes the connection; to a HEAD without the body (RFC 9110, 9.3.2). `unix_micros` is now.
-pub fn write_ok(out: &mut Vec<u8>, method: &str, content_type: &str, body: &[u8], unix_micros: i64) {
+pub fn write_ok(out: &mut Vec<u8>, method: &str, body: &[u8], unix_micros: i64) {
+    let content_type = ContentType::Text.as_str();
     write_head(out, StatusCode::OK, NO_STORE, Some(content_type), Some(body.len()), unix_micros);
     if method != "HEAD" {
         out.extend_from_slice(body);
@@ -516,12 +542,12 @@ mod tests {
     #[test]
     fn an_answer_is_whole() {
         let mut out = Vec::new();
-        write_ok(&mut out, "GET", "text/plain", b"ok\n", NOW);
+        write_ok(&mut out, "GET", b"ok\n", NOW);
         let head = "HTTP/1.1 200 OK\r\nDate: Sun, 29 Nov 2026 19:16:59 GMT\r\nCache-Control: no-store\r\n\
              Connection: close\r\nContent-Type: text/plain\r\nContent-Length: 3\r\n\r\n";
         assert_eq!(String::from_utf8(out).unwrap(), format!("{head}ok\n"));
         let mut out = Vec::new();
-        write_ok(&mut out, "HEAD", "text/plain", b"ok\n", NOW);
+        write_ok(&mut out, "HEAD", b"ok\n", NOW);
         assert_eq!(String::from_utf8(out).unwrap(), head);
         assert_eq!(Status::Misdirected.code(), 421);
     }

@@ -4,10 +4,10 @@ use http::StatusCode;
 
 use crate::console::Asset;
 use crate::console::page::Page;
-use crate::wire::answer::{NO_STORE, write_head};
+use crate::wire::answer::{ContentType, NO_STORE, write_head};
 use crate::wire::http::Request;
 
-/// With every answer under `/console`. Scripts, styles and connections are the page's own or do not happen; `'self'`
+/// With every answer under `/console`, and with every list. Scripts, styles and connections are the page's own or do not happen; `'self'`
 /// covers WebSockets to the same host and port (Content Security Policy 3, 6.7.2.8).
 const STRICT_FIELDS: &str = "Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; \
      img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n\
@@ -16,10 +16,11 @@ const STRICT_FIELDS: &str = "Content-Security-Policy: default-src 'none'; script
      Cross-Origin-Opener-Policy: same-origin\r\n\
      Cross-Origin-Resource-Policy: same-origin\r\n";
 
-/// The head of an answer that was made for one client, as JSON.
-pub fn write_data_head(out: &mut Vec<u8>, body_length: usize, unix_micros: i64) {
+/// The head of an answer that was made for one client.
+pub fn write_data_head(out: &mut Vec<u8>, content_type: ContentType, body_length: usize, unix_micros: i64) {
     let fields = [STRICT_FIELDS, NO_STORE].concat();
-    write_head(out, StatusCode::OK, &fields, Some("application/json"), Some(body_length), unix_micros);
+    let content_type = content_type.as_str();
+    write_head(out, StatusCode::OK, &fields, Some(content_type), Some(body_length), unix_micros);
 }
 
 /// An answer: its head, and the body that goes out behind it.

@@ -17,6 +17,7 @@ use crate::access::refusal_log::RefusalLog;
 use crate::net::shard::handle::{
     Command, Counted, NewConnection, ShardHandle, TurnAway, is_out_of_descriptors, is_transient,
 };
+use crate::session::endpoint::Offer;
 use crate::tick::Tick;
 
 /// Connections that wait to be accepted, at most; the kernel lowers it to its own limit.
@@ -160,7 +161,7 @@ impl Admission {
                 self.visitors.lock().leave(address);
             }
             Counted::AsRefused => drop(self.refused.fetch_sub(1, Ordering::Relaxed)),
-            Counted::Not => {}
+            Counted::AsOperator | Counted::Not => {}
         }
     }
 
@@ -218,10 +219,16 @@ pub enum Accepted {
     Exhausted,
 }
 
+/// One address that is listened at.
+pub struct ListeningSocket {
+    pub socket: TcpListener,
+    pub offer: Offer,
+    /// It outlives the daemon.
+    pub is_passed: bool,
+}
+
 pub struct Listener {
-    pub sockets: Vec<TcpListener>,
-    /// By place in `sockets`: it outlives the daemon.
-    is_passed: Vec<bool>,
+    pub sockets: Vec<ListeningSocket>,
     shards: Vec<ShardHandle>,
     admission: Arc<Admission>,
     /// A descriptor to give up when none is left, so that who waits is told instead of left waiting.
@@ -229,14 +236,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// `sockets`: each, and whether it outlives the daemon.
-    pub fn new(
-        sockets: Vec<(TcpListener, bool)>,
-        shards: Vec<ShardHandle>,
-        admission: Arc<Admission>,
-    ) -> Self {
-        let (sockets, is_passed) = sockets.into_iter().unzip();
-        Self { sockets, is_passed, shards, admission, spare: spare() }
+    pub fn new(sockets: Vec<ListeningSocket>, shards: Vec<ShardHandle>, admission: Arc<Admission>) -> Self {
+        Self { sockets, shards, admission, spare: spare() }
     }
 
     /// Accepts a portion. What is for shard 0 itself is handed to `keep`, without a detour through its commands and
@@ -250,8 +251,9 @@ impl Listener {
         let (mut is_all, mut is_any) = (true, false);
         self.has_spare();
         for place in 0..self.sockets.len() {
-            if self.is_passed[place] && self.admission.is_draining() {
-                // Whoever comes now is the next daemon's.
+            let ListeningSocket { offer, is_passed, .. } = self.sockets[place];
+            if is_passed && !offer.is_of_operators() && self.admission.is_draining() {
+                // Whoever comes now to watch is the next daemon's.
                 continue;
             }
             for count in 0.. {
@@ -259,10 +261,15 @@ impl Listener {
                     is_all = false;
                     break;
                 }
-                match self.sockets[place].accept() {
+                match self.sockets[place].socket.accept() {
                     Ok((socket, address)) => {
                         is_any = true;
                         let guest = match self.has_spare() {
+                            true if offer.is_of_operators() => NewConnection {
+                                address: address.ip(),
+                                counted: Counted::AsOperator,
+                                turn_away: None,
+                            },
                             true => self.admission.admit_socket(address.ip(), proxies, now),
                             false => self.refuse_for_spare(address),
                         };
@@ -318,7 +325,7 @@ impl Listener {
     /// it still.
     fn accept_on_spare(&mut self, place: usize) -> Option<io::Result<(TcpStream, SocketAddr)>> {
         drop(self.spare.take()?);
-        let accepted = self.sockets[place].accept();
+        let accepted = self.sockets[place].socket.accept();
         if accepted.is_err() {
             self.spare = spare();
         }
@@ -336,7 +343,12 @@ impl Listener {
             return keep(socket, guest);
         }
         let connections = |shard: &ShardHandle| shard.connections.load(Ordering::Relaxed);
-        let fewest = self.shards.iter().enumerate().min_by_key(|(_, shard)| connections(shard));
+        // This shard is there to the end, and operators are few.
+        let shards = match guest.counted {
+            Counted::AsOperator => &self.shards[..1],
+            _ => &self.shards,
+        };
+        let fewest = shards.iter().enumerate().min_by_key(|(_, shard)| connections(shard));
         let (index, shard) = fewest.expect("there is a shard");
         shard.connections.fetch_add(1, Ordering::Relaxed);
         match index {

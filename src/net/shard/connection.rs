@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use crate::net::shard::handle::{Counted, NewConnection, TurnAway};
 use crate::session::conversation::Session;
 use crate::tick::Tick;
+use crate::wire::answer::ContentType;
 use crate::wire::message::MessageReader;
 
 /// The life of a connection.
@@ -17,6 +18,7 @@ pub enum Phase {
     /// Its answer in HTTP is being made elsewhere; to a HEAD without the body.
     Asking {
         is_of_head: bool,
+        content_type: ContentType,
     },
     /// An answer in HTTP is on its way out, for as long as the client takes it.
     Answering,
