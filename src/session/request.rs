@@ -8,7 +8,7 @@ use crate::access::keyring::Auth;
 use crate::session::endpoint::{Data, Endpoint, Offer, Opening, Route, find};
 use crate::session::questions::Question;
 use crate::wire::handshake::accept_key;
-use crate::wire::http::{Refusal, Request};
+use crate::wire::http::{Refusal, Request, Then};
 use crate::wire::page::{self, PageAnswer};
 
 /// What a request is judged by.
@@ -21,15 +21,27 @@ pub struct Circumstances<'a> {
     pub hosts: &'a Hosts,
     pub allowed_origins: &'a [String],
     pub is_draining: bool,
+    /// Another request may come on this connection, as far as that is not up to the request.
+    pub may_stay: bool,
     pub unix_micros: i64,
+}
+
+impl Circumstances<'_> {
+    /// What becomes of the connection behind the answer to a request that is not refused.
+    fn then(&self, request: &Request<'_>) -> Then {
+        match self.may_stay && !self.is_draining && !request.is_last {
+            true => Then::Next,
+            false => Then::Close,
+        }
+    }
 }
 
 /// What a good request is answered with.
 pub enum Answer {
-    Text(&'static str),
-    Page(PageAnswer),
+    Text(&'static str, Then),
+    Page(PageAnswer, Then),
     /// What another thread makes.
-    Made(Question),
+    Made(Question, Then),
     Watch(Watch),
 }
 
@@ -49,19 +61,20 @@ pub fn judge(
     circumstances: &Circumstances<'_>,
     admit: impl FnOnce() -> Result<(), Refusal>,
 ) -> Result<Answer, Refusal> {
-    let Circumstances { offer, peer, auth, hosts, allowed_origins, is_draining, unix_micros } =
+    let Circumstances { offer, peer, auth, hosts, allowed_origins, is_draining, unix_micros, .. } =
         *circumstances;
+    let then = circumstances.then(request);
     let route = match find(offer, request)? {
         // Probes ask by any name, and learn nothing.
-        Route::Text(text) => return Ok(Answer::Text(text)),
+        Route::Text(text) => return Ok(Answer::Text(text, then)),
         Route::Data(Data::Ready) if is_draining => return Err(Refusal::draining()),
-        Route::Data(Data::Ready) => return Ok(Answer::Made(Question::Ready)),
+        Route::Data(Data::Ready) => return Ok(Answer::Made(Question::Ready, then)),
         route => route,
     };
     hosts.check(request, peer)?;
     if let Route::Page(page) = route {
         admit()?;
-        return Ok(Answer::Page(page::answer(page, request, unix_micros)));
+        return Ok(Answer::Page(page::answer(page, request, then, unix_micros), then));
     }
     if !offer.is_of_operators() {
         allowed_origins::check(request, allowed_origins)?;
@@ -70,7 +83,8 @@ pub fn judge(
     let permit = offer.permit(request, auth, unix_micros)?;
     let opening = route.open(request, permit)?;
     if let Endpoint::Data(data) = opening.endpoint {
-        return Question::parse(data, request.query, opening.permit).map(Answer::Made);
+        let question = Question::parse(data, request.query, opening.permit)?;
+        return Ok(Answer::Made(question, then));
     }
     let accept = accept_key(request)?;
     match is_draining {
@@ -89,7 +103,7 @@ mod tests {
     use crate::access::token_file;
     use crate::session::endpoint::Offer;
     use crate::session::questions::Question;
-    use crate::wire::http::{HeadLimits, HeadResult, Refusal, parse_head};
+    use crate::wire::http::{HeadLimits, HeadResult, Refusal, Then, parse_head};
 
     const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                            Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
@@ -115,6 +129,7 @@ mod tests {
             hosts: &Hosts::new(&[], &[]),
             allowed_origins: &[],
             is_draining,
+            may_stay: true,
             unix_micros: 0,
         };
         let mut is_admitted = false;
@@ -126,13 +141,13 @@ mod tests {
             }
         });
         let word = match answer {
-            Ok(Answer::Text(_)) => "text",
-            Ok(Answer::Page(_)) => "page",
-            Ok(Answer::Made(Question::Jobs(_))) => "jobs",
-            Ok(Answer::Made(Question::Connections(_))) => "connections",
-            Ok(Answer::Made(Question::Metrics)) => "metrics",
-            Ok(Answer::Made(Question::Ready)) => "ready",
-            Ok(Answer::Made(Question::Figures | Question::Arrivals(_))) => "figures",
+            Ok(Answer::Text(..)) => "text",
+            Ok(Answer::Page(..)) => "page",
+            Ok(Answer::Made(Question::Jobs(_), _)) => "jobs",
+            Ok(Answer::Made(Question::Connections(_), _)) => "connections",
+            Ok(Answer::Made(Question::Metrics, _)) => "metrics",
+            Ok(Answer::Made(Question::Ready, _)) => "ready",
+            Ok(Answer::Made(Question::Figures | Question::Arrivals(_), _)) => "figures",
             Ok(Answer::Watch(_)) => "watch",
             Err(refusal) => refusal.code,
         };
@@ -199,6 +214,37 @@ mod tests {
         assert_eq!(judged(Offer::OpenToOperators, true, "/readyz", "").0, "draining");
         for (path, word) in [("/healthz", "text"), ("/metrics", "metrics")] {
             assert_eq!(judged(Offer::OpenToOperators, true, path, "").0, word);
+        }
+    }
+
+    #[test]
+    fn a_connection_stays_where_nothing_speaks_against_it() {
+        let then = |text: &str, may_stay: bool, is_draining: bool| {
+            let head = parse_head(text.as_bytes(), HeadLimits { head_bytes_max: 8192 });
+            let Ok(HeadResult::Complete { request, .. }) = head else { panic!("{text}") };
+            let circumstances = Circumstances {
+                offer: Offer::Watchers,
+                peer: "127.0.0.1".parse().unwrap(),
+                auth: &Auth::Off,
+                hosts: &Hosts::new(&[], &[]),
+                allowed_origins: &[],
+                is_draining,
+                may_stay,
+                unix_micros: 0,
+            };
+            match judge(&request, &circumstances, || Ok(())) {
+                Ok(Answer::Text(_, then) | Answer::Page(_, then) | Answer::Made(_, then)) => then,
+                Ok(Answer::Watch(_)) | Err(_) => panic!("{text}"),
+            }
+        };
+        for path in ["/healthz", "/", "/console/", "/console/jobs"] {
+            let text = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            assert_eq!(then(&text, true, false), Then::Next, "{path}");
+            assert_eq!(then(&text, false, false), Then::Close, "{path}");
+            assert_eq!(then(&text, true, true), Then::Close, "{path}");
+            let last = text.replace("Host", "Connection: close\r\nHost");
+            assert_eq!(then(&last, true, false), Then::Close, "{path}");
+            assert_eq!(then(&text.replace("/1.1", "/1.0"), true, false), Then::Close, "{path}");
         }
     }
 }

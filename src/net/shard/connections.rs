@@ -205,20 +205,33 @@ impl Shard {
     fn handle_end(&mut self, key: WatcherKey) {
         let connection = self.connection(key);
         match (&connection.phase, connection.sides) {
-            (Phase::Asking { .. } | Phase::Answering | Phase::Closing, Sides::Open | Sides::TheirsShut) => {
+            (
+                Phase::Asking { .. } | Phase::Answering { .. } | Phase::Closing,
+                Sides::Open | Sides::TheirsShut,
+            ) => {
                 connection.sides = Sides::TheirsShut;
+            }
+            // It has all that it asked for, and TLS has its own goodbye.
+            (Phase::Idle, Sides::Open) => {
+                connection.sides = Sides::TheirsShut;
+                self.end(key);
             }
             _ => self.drop_connection(key),
         }
     }
 
     pub(super) fn handle_bytes(&mut self, key: WatcherKey, bytes: &mut [u8]) {
+        let head_bytes_max = self.parts.live_config.limits.head_bytes_max;
         match &mut self.connection(key).phase {
             Phase::Shaking(_) => self.handle_handshake(key, bytes),
             Phase::Head(_) => self.handle_head(key, bytes),
+            Phase::Idle => self.handle_next(key, bytes),
             Phase::Open(_) => self.handle_frames(key, bytes),
+            phase @ (Phase::Asking { .. } | Phase::Answering { .. }) => {
+                phase.keep_back(bytes, head_bytes_max);
+            }
             // What comes after the end is read only so that the answer is not lost to a reset.
-            Phase::Asking { .. } | Phase::Answering | Phase::Closing => {}
+            Phase::Closing => {}
         }
     }
 

@@ -9,9 +9,10 @@ use crate::access::address_limits::TooMany;
 use crate::access::redaction;
 use crate::delivery::keys::WatcherKey;
 use crate::delivery::owned_body::{Body, OwnedBody};
+use crate::delivery::watcher::Flags;
 use crate::net::report::Inquiry;
 use crate::net::shard::Shard;
-use crate::net::shard::connection::{Connection, Phase};
+use crate::net::shard::connection::{Connection, Phase, Sides};
 use crate::net::shard::handle::{Counted, LiveConfig};
 use crate::session::context::SessionContext;
 use crate::session::conversation::Session;
@@ -21,11 +22,21 @@ use crate::session::request::{Answer, Circumstances, Watch, judge};
 use crate::tick::ticks;
 use crate::wire::asked::Asked;
 use crate::wire::handshake::write_switching;
-use crate::wire::http::{HeadLimits, HeadResult, Refusal, Request, parse_head, write_ok, write_refusal};
-use crate::wire::page;
+use crate::wire::http::{
+    HeadLimits, HeadResult, Refusal, Request, Then, parse_head, write_ok, write_refusal,
+};
+use crate::wire::page::{self, PageAnswer};
 
 /// How long the making of an answer may take: longer than whoever makes it waits for the others.
 const MAKING: Duration = Duration::from_secs(10);
+
+/// Of what came behind a request, what may be the next one.
+fn kept(rest: &[u8], then: Then) -> Vec<u8> {
+    match then {
+        Then::Next => rest.to_vec(),
+        Then::Close => Vec::new(),
+    }
+}
 
 impl Shard {
     pub(super) fn handle_head(&mut self, key: WatcherKey, bytes: &mut [u8]) {
@@ -61,13 +72,20 @@ impl Shard {
                 return;
             }
             Ok(HeadResult::Complete { request, length }) => {
-                match self.judge(key, &request, &head[..length]) {
-                    Ok(Answer::Text(text)) => return self.answer_text(key, request.method, text),
-                    Ok(Answer::Page(answer)) => {
-                        return self.answer(key, &answer.head, Body::Static(answer.body));
+                let rest = &bytes[length - before..];
+                match self.judge(key, &request, &head[..length], rest.len()) {
+                    Ok(Answer::Text(text, then)) => {
+                        let mut out = Vec::new();
+                        let unix_micros = self.moment.now.unix_micros;
+                        write_ok(&mut out, request.method, text.as_bytes(), then, unix_micros);
+                        return self.answer(key, &out, Body::default(), then, kept(rest, then));
                     }
-                    Ok(Answer::Made(question)) => {
-                        return self.inquire(key, question, request.method == "HEAD");
+                    Ok(Answer::Page(PageAnswer { head, body }, then)) => {
+                        return self.answer(key, &head, Body::Static(body), then, kept(rest, then));
+                    }
+                    Ok(Answer::Made(question, then)) => {
+                        let is_of_head = request.method == "HEAD";
+                        return self.inquire(key, question, is_of_head, then, kept(rest, then));
                     }
                     Ok(Answer::Watch(watch)) => {
                         self.open(key, &watch, Asked::of(&request));
@@ -88,11 +106,18 @@ impl Shard {
         }
     }
 
-    /// Judges a request by what is in force now.
-    fn judge(&mut self, key: WatcherKey, request: &Request<'_>, head: &[u8]) -> Result<Answer, Refusal> {
+    /// Judges a request by what is in force now. `behind`: bytes of others have come already.
+    fn judge(
+        &mut self,
+        key: WatcherKey,
+        request: &Request<'_>,
+        head: &[u8],
+        behind: usize,
+    ) -> Result<Answer, Refusal> {
         let (offer, now) = (self.offer(key), self.moment.tick());
         let connection = self.connections[key.index()].as_mut().expect("the key is that of a connection");
-        let LiveConfig { auth, hosts, allowed_origins, proxies, .. } = &*self.parts.live_config;
+        let LiveConfig { auth, hosts, allowed_origins, proxies, limits, .. } = &*self.parts.live_config;
+        let is_proxied = connection.counted == Counted::InAll;
         let admission = &self.parts.admission;
         let circumstances = Circumstances {
             offer,
@@ -101,9 +126,11 @@ impl Shard {
             hosts,
             allowed_origins,
             is_draining: admission.is_draining(),
+            // The next request through a proxy may be another client's.
+            may_stay: !is_proxied && behind <= limits.head_bytes_max,
             unix_micros: self.moment.now.unix_micros,
         };
-        if connection.counted == Counted::InAll {
+        if is_proxied {
             // Whoever has come through a trusted proxy is known by what that says.
             connection.recognise(proxies.client(connection.address(), head));
         }
@@ -153,17 +180,12 @@ impl Shard {
         }
     }
 
-    fn answer_text(&mut self, key: WatcherKey, method: &str, text: &str) {
-        let unix_micros = self.moment.now.unix_micros;
-        self.watchers.enqueue_control(key, |out| write_ok(out, method, text.as_bytes(), unix_micros));
-        self.end(key);
-    }
-
     /// Has an answer made, without waiting for it.
-    fn inquire(&mut self, key: WatcherKey, question: Question, is_of_head: bool) {
+    fn inquire(&mut self, key: WatcherKey, question: Question, is_of_head: bool, then: Then, rest: Vec<u8>) {
         let due = self.moment.tick().wrapping_add(ticks(MAKING));
         let connection = self.connection(key);
-        connection.phase = Phase::Asking { is_of_head, content_type: question.content_type() };
+        let content_type = question.content_type();
+        connection.phase = Phase::Asking { is_of_head, content_type, then, rest };
         connection.due = due;
         self.wheel.schedule(key.slot, due);
         let inquiries = &self.parts.inquiries;
@@ -181,24 +203,81 @@ impl Shard {
         if !self.is_there(key) {
             return;
         }
-        let Phase::Asking { is_of_head, content_type } = self.connection(key).phase else {
+        let Phase::Asking { is_of_head, content_type, then, ref mut rest } = self.connection(key).phase
+        else {
             return;
         };
+        let rest = std::mem::take(rest);
         match answer {
             Err(refusal) => self.refuse(key, &refusal, None),
             Ok(body) => {
                 let body = Body::Made(body);
                 let mut head = Vec::new();
-                page::write_data_head(&mut head, content_type, body.len(), self.moment.now.unix_micros);
-                self.answer(key, &head, if is_of_head { Body::default() } else { body });
+                let unix_micros = self.moment.now.unix_micros;
+                page::write_data_head(&mut head, content_type, body.len(), then, unix_micros);
+                self.answer(key, &head, if is_of_head { Body::default() } else { body }, then, rest);
             }
         }
     }
 
     /// Answers in HTTP. The client may take as long as it likes, as long as it takes something.
-    fn answer(&mut self, key: WatcherKey, head: &[u8], body: Body) {
+    fn answer(&mut self, key: WatcherKey, head: &[u8], body: Body, then: Then, rest: Vec<u8>) {
         self.watchers.answer(key, head, body);
-        self.connection(key).phase = Phase::Answering;
+        self.connection(key).phase = Phase::Answering { then, rest };
+    }
+
+    /// The last bytes of an answer, or of anything else that ends, have been handed over.
+    pub(super) fn finish(&mut self, key: WatcherKey) {
+        let connection = self.connections[key.index()].as_mut().expect("the key is that of a connection");
+        let Phase::Answering { then: Then::Next, rest } = &mut connection.phase else {
+            return self.shut(key);
+        };
+        let mut rest = std::mem::take(rest);
+        let says_more = connection.sides == Sides::Open || !rest.is_empty();
+        let rests = says_more.then(|| self.parts.admission.rest(connection.counted, connection.address()));
+        let Some(counted) = rests.flatten() else {
+            return self.shut(key);
+        };
+        connection.counted = counted;
+        connection.phase = Phase::Idle;
+        // What follows is a request like the first.
+        self.watchers.watchers[key].unset(Flags::ENDING | Flags::ENDED | Flags::LAGS);
+        self.operators.note_served(key, false);
+        self.await_head(key);
+        if !rest.is_empty() {
+            self.handle_bytes(key, &mut rest);
+        }
+        let is_cut = |connection: &Connection| {
+            connection.sides == Sides::TheirsShut && matches!(connection.phase, Phase::Head(_))
+        };
+        if self.connections[key.index()].as_ref().is_some_and(is_cut) {
+            self.drop_connection(key);
+        }
+    }
+
+    /// From now on a head has its time to come.
+    pub(super) fn await_head(&mut self, key: WatcherKey) {
+        let due = self.moment.tick().wrapping_add(self.parts.live_config.limits.handshake);
+        self.connection(key).due = due;
+        self.wheel.schedule(key.slot, due);
+    }
+
+    /// Another request begins on a connection that has rested.
+    pub(super) fn handle_next(&mut self, key: WatcherKey, bytes: &mut [u8]) {
+        let now = self.moment.tick();
+        let connection = self.connections[key.index()].as_mut().expect("the key is that of a connection");
+        let (counted, address) = (connection.counted, connection.address());
+        let proxies = &self.parts.live_config.proxies;
+        let guest = self.parts.admission.come_back(counted, address, proxies, now);
+        connection.counted = guest.counted;
+        connection.phase = Phase::Head(Vec::new());
+        self.await_head(key);
+        match guest.turn_away {
+            None => self.handle_head(key, bytes),
+            // There is no place left to say so.
+            Some(_) if guest.counted == Counted::Not => self.drop_connection(key),
+            Some(turn_away) => self.refuse(key, &turn_away.refusal(), None),
+        }
     }
 
     /// Answers a request with why not, and lets the client read that. `asked` is what is known of the request.

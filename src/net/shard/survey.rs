@@ -67,9 +67,9 @@ impl Shard {
             return None;
         }
         let (phase, view) = match &connection.phase {
-            Phase::Shaking(_) | Phase::Head(_) => ("opening", None),
+            Phase::Shaking(_) | Phase::Head(_) | Phase::Idle => ("opening", None),
             Phase::Open(session) => ("open", Some(session.view())),
-            Phase::Asking { .. } | Phase::Answering | Phase::Closing => ("closing", None),
+            Phase::Asking { .. } | Phase::Answering { .. } | Phase::Closing => ("closing", None),
         };
         let client = connection.address();
         let description = self.watchers.describe(key);

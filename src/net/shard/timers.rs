@@ -42,7 +42,7 @@ impl Shard {
                 continue;
             }
             match self.watchers.is_ended(key) {
-                true => self.shut(key),
+                true => self.finish(key),
                 false => self.drop_connection(key),
             }
         }
@@ -169,7 +169,9 @@ impl Shard {
                 self.refuse(key, &Refusal::full("the answer could not be made in time"), None);
             }
             // Of the request; it was kept.
-            Phase::Answering => {}
+            Phase::Answering { .. } => {}
+            // Nothing was asked that could be answered.
+            Phase::Idle => self.end(key),
             Phase::Closing => self.drop_connection(key),
         }
     }
@@ -294,8 +296,9 @@ impl Shard {
                     self.close(key, CloseReason::Drain);
                 }
                 Phase::Head(_) | Phase::Asking { .. } => self.refuse(key, &Refusal::draining(), None),
+                Phase::Idle => self.end(key),
                 // Its request will be refused.
-                Phase::Shaking(_) | Phase::Answering | Phase::Closing => {}
+                Phase::Shaking(_) | Phase::Answering { .. } | Phase::Closing => {}
             }
         }
         // There may be no further turn.
