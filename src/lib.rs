@@ -16,8 +16,7 @@
 //!                                encodes, appends                           its connections, a timer wheel;
 //!                                to logs, evicts) ◀── interest bits ──      shard 0 accepts)
 //!                                                     per topic
-//! admin (one request after the other) ── questions ──▶ shards, ingest    main: signals, drain, join
-//! clerk (what shards order for /console) ── questions ──▶ shards, ingest
+//! report (lists and figures that shards want) ── questions ──▶ shards, ingest    main: signals, drain, join
 //! ```
 //!
 //! # Layers

@@ -7,7 +7,7 @@ use luxcast::access::rights::Permit;
 use luxcast::delivery::keys::WatcherKey;
 use luxcast::session::context::SessionContext;
 use luxcast::session::conversation::Session;
-use luxcast::session::endpoint::find;
+use luxcast::session::endpoint::{Offer, find};
 use luxcast::session::limits::SessionLimits;
 use luxcast::session::timer_wheel::Wheel;
 use luxcast::stream::topic::TopicKind;
@@ -177,7 +177,8 @@ fn open(rig: &mut Rig, limits: &SessionLimits, head: &[u8]) -> WatcherKey {
         panic!("a good request");
     };
     let permit = Permit::Everything;
-    let opening = find(&request).and_then(|place| place.open(&request, permit)).expect("a good path");
+    let opening =
+        find(Offer::Watchers, &request).and_then(|place| place.open(&request, permit)).expect("a good path");
     let accept = handshake::accept_key(&request).expect("a good key");
     let key = rig.watchers.add();
     let mut context = SessionContext {

@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::ops::Range;
 
 use luxcast::access::rights::Permit;
-use luxcast::session::endpoint::find;
+use luxcast::session::endpoint::{Offer, find};
 use luxcast::session::limits::SessionLimits;
 use luxcast::wire::action::parse_action;
 use luxcast::wire::frame::{PING, PONG, TEXT};
@@ -191,7 +191,9 @@ pub fn parse_heads() -> Piece {
         |()| {
             let heads = std::iter::repeat_n(HEAD, COUNT);
             let is_good = |request: Request<'_>| {
-                find(&request).and_then(|place| place.open(&request, Permit::Everything)).is_ok()
+                find(Offer::Watchers, &request)
+                    .and_then(|place| place.open(&request, Permit::Everything))
+                    .is_ok()
             };
             heads.map(|head| u64::from(is_good(request(black_box(head))))).sum()
         },

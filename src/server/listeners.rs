@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
@@ -10,13 +10,13 @@ use mio::net::UnixListener;
 
 use crate::config::Config;
 use crate::net::listen::inherited::Passed;
-use crate::net::listen::listener;
+use crate::net::listen::listener::{self, ListeningSocket};
 use crate::server::claim::{Claim, at};
+use crate::session::endpoint::Offer;
 
 pub struct Listeners {
-    /// Each, and whether it outlives the daemon.
-    pub sockets: Vec<(mio::net::TcpListener, bool)>,
-    pub admin: Option<TcpListener>,
+    /// Those of watchers, in the order of the setting `listen`, and then the one of operators, if they have one.
+    pub sockets: Vec<ListeningSocket>,
     pub feed: UnixListener,
     pub ingest: PathBuf,
     pub leftover: Leftover,
@@ -37,28 +37,28 @@ impl Listeners {
     pub fn new(config: &Config) -> io::Result<Self> {
         let cannot = |address: SocketAddr| move |error| at(error, format!("cannot listen on {address}"));
         let mut passed = Passed::take()?;
-        let sockets = config.listen.iter().map(|&address| match passed.listener(address) {
-            Some(socket) => Ok((listener::adopt(socket)?, true)),
-            None => Ok((listener::bind(address).map_err(cannot(address))?, false)),
+        let of_watchers = config.listen.iter().map(|&address| (address, Offer::Watchers));
+        let of_operators = config.admin.map(|address| (address, to_operators(config)));
+        let sockets = of_watchers.chain(of_operators).map(|(address, offer)| {
+            let (socket, is_passed) = match passed.listener(address) {
+                Some(socket) => (listener::adopt(socket)?, true),
+                None => (listener::bind(address).map_err(cannot(address))?, false),
+            };
+            Ok(ListeningSocket { socket, offer, is_passed })
         });
         let sockets = sockets.collect::<io::Result<_>>()?;
-        let bind = |address: SocketAddr| match passed.listener(address) {
-            Some(socket) => socket.set_nonblocking(false).map(|()| socket),
-            None => TcpListener::bind(address).map_err(cannot(address)),
-        };
-        let admin = config.admin.map(bind).transpose()?;
         let feed = passed.feed(config.ingest.as_ref());
         passed.finish()?;
         if let Some((feed, ingest)) = feed {
             feed.set_nonblocking(true)?;
             let feed = UnixListener::from_std(feed);
-            return Ok(Self { sockets, admin, feed, ingest, leftover: Leftover::default() });
+            return Ok(Self { sockets, feed, ingest, leftover: Leftover::default() });
         }
         let (ingest, private) = ingest_path(config)?;
         let mut leftover = Leftover { claim: None, private };
         let (claim, feed) = Claim::listen(&ingest).inspect_err(|_| leftover.remove())?;
         leftover.claim = Some(claim);
-        Ok(Self { sockets, admin, feed: UnixListener::from_std(feed), ingest, leftover })
+        Ok(Self { sockets, feed: UnixListener::from_std(feed), ingest, leftover })
     }
 }
 
@@ -71,6 +71,14 @@ impl Leftover {
         if let Some(directory) = &self.private {
             let _ = fs::remove_dir(directory);
         }
+    }
+}
+
+/// On loopback nobody is asked for a token.
+pub fn to_operators(config: &Config) -> Offer {
+    match config.admin {
+        Some(address) if address.ip().to_canonical().is_loopback() => Offer::OpenToOperators,
+        Some(_) | None => Offer::Operators,
     }
 }
 

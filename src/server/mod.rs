@@ -10,13 +10,12 @@ mod start_error;
 mod threads;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender};
 use jiff::Timestamp;
 use mio::{Poll, Waker};
 use parking_lot::{Condvar, Mutex};
@@ -37,9 +36,8 @@ use crate::net::ingest::dedupe::Dedupe;
 use crate::net::ingest::{self, Ingest, IngestParts};
 use crate::net::listen::certificate::{self, Certificate};
 use crate::net::listen::listener::{Admission, AdmissionLimits, Listener};
-use crate::net::report::admin::Admin;
 use crate::net::report::liveness::Liveness;
-use crate::net::report::{self, Inquiry, Reporter};
+use crate::net::report::{self, Inbox, Inquiries, Reporter};
 use crate::net::shard::handle::{Command, LiveConfig, ShardHandle};
 use crate::net::shard::{self, IngestWaker, Shard, ShardParts};
 use crate::session::limits::SessionLimits;
@@ -68,7 +66,6 @@ pub struct Server {
     live_config: Arc<Mutex<Arc<LiveConfig>>>,
     is_ingest_stopping: Arc<AtomicBool>,
     ingest_waker: Arc<IngestWaker>,
-    is_admin_stopping: Arc<AtomicBool>,
     drain_seconds: Duration,
     persistence: Persistence,
     threads: Mutex<Threads>,
@@ -81,7 +78,6 @@ struct Threads {
     ingest: Option<Handle<FinalState>>,
     mark: Option<Handle<()>>,
     shards: Vec<Handle<()>>,
-    admin: Option<Handle<()>>,
     drain_began: Option<Instant>,
 }
 
@@ -92,7 +88,7 @@ struct Common {
     admission: Arc<Admission>,
     live_config: Arc<Mutex<Arc<LiveConfig>>>,
     ingest_waker: Arc<IngestWaker>,
-    inquiries: (Sender<Inquiry>, Receiver<Inquiry>),
+    inquiries: (Inquiries, Inbox),
     clock: Clock,
 }
 
@@ -124,9 +120,12 @@ impl Server {
         persistence: Persistence,
         legacy: PreviousRun,
     ) -> io::Result<Server> {
-        let Listeners { sockets, admin, feed, ingest, leftover } = bound;
-        let listening = sockets.iter().map(|(socket, _)| socket.local_addr()).collect::<io::Result<_>>()?;
-        let admin_address = admin.as_ref().map(TcpListener::local_addr).transpose()?;
+        let Listeners { sockets, feed, ingest, leftover } = bound;
+        let addresses = |is_of_operators: bool| {
+            let wanted = sockets.iter().filter(move |one| one.offer.is_of_operators() == is_of_operators);
+            wanted.map(|one| one.socket.local_addr()).collect::<io::Result<Vec<_>>>()
+        };
+        let (listening, admin) = (addresses(false)?, addresses(true)?.pop());
         let poll = Poll::new()?;
         let common = Common::new(config, live_config, &legacy, &poll)?;
         let (mut parts, handles, links) = shard_parts(config, &common)?;
@@ -134,7 +133,7 @@ impl Server {
         let (mark, mark_requests) = legacy.mark(&persistence);
         let (sequencer, accounts, clock) = take_over(legacy, &common, &links, config);
         let is_ingest_stopping = Arc::new(AtomicBool::new(false));
-        let pulse = common.pulse(&handles);
+        let liveness = common.liveness(&handles);
         let ingest_thread = Ingest::new(IngestParts {
             poll,
             listener: feed,
@@ -154,22 +153,17 @@ impl Server {
             depth_max: config.depth_max,
         })?;
         let shards = parts.into_iter().map(Shard::new).collect::<io::Result<Vec<_>>>()?;
-        let is_admin_stopping = Arc::new(AtomicBool::new(false));
         let mut threads = Threads::default();
         for (index, shard) in shards.into_iter().enumerate() {
             threads.shards.push(spawn(format!("shard-{index}"), move || shard.run())?);
         }
-        threads.shards.push(common.start_clerk(&handles, config)?);
+        threads.shards.push(common.start_reporter(liveness.clone(), config)?);
         threads.mark = persistence.start(mark_requests)?;
         threads.ingest = Some(spawn("ingest".to_owned(), move || ingest_thread.run())?);
-        if let Some(listener) = admin {
-            let admin = common.admin(listener, &handles, config, &is_admin_stopping)?;
-            threads.admin = Some(spawn("admin".to_owned(), move || admin.run())?);
-        }
-        start_watchdog(pulse)?;
+        start_watchdog(liveness)?;
         Ok(Server {
             listening,
-            admin: admin_address,
+            admin,
             ingest,
             leftover,
             shards: handles,
@@ -177,7 +171,6 @@ impl Server {
             live_config: common.live_config,
             is_ingest_stopping,
             ingest_waker: common.ingest_waker,
-            is_admin_stopping,
             drain_seconds: config.drain_seconds,
             persistence,
             threads: Mutex::new(threads),
@@ -247,7 +240,7 @@ impl Server {
     /// # Errors
     /// What was asked for could not be done to its end: above all, the state was not saved.
     pub fn wait(&self) -> io::Result<()> {
-        let (began, Threads { ingest, mark, shards, admin, .. }) = {
+        let (began, Threads { ingest, mark, shards, .. }) = {
             let mut threads = self.threads.lock();
             loop {
                 if let Some(began) = threads.drain_began {
@@ -272,12 +265,6 @@ impl Server {
         for shard in shards {
             result = result.and(join(shard));
         }
-        if let (Some(admin), Some(address)) = (admin, self.admin) {
-            self.is_admin_stopping.store(true, Ordering::Release);
-            // A connection of our own ends its wait for the next one.
-            let _ = std::net::TcpStream::connect_timeout(&address, GOODBYE);
-            result = result.and(join(admin));
-        }
         let saved = self.persistence.await_saved(&saved, began + self.drain_seconds);
         result.and(saved)
     }
@@ -300,47 +287,26 @@ impl Common {
     }
 
     /// It ends once no shard is left that could ask.
-    fn start_clerk(&self, shards: &[ShardHandle], config: &Config) -> io::Result<Handle<()>> {
-        let clerk = Reporter {
-            inquiries: self.inquiries.1.clone(),
-            shards: shards.to_vec(),
-            ingest: self.ingest_waker.clone(),
-            admission: self.admission.clone(),
+    fn start_reporter(&self, liveness: Liveness, config: &Config) -> io::Result<Handle<()>> {
+        let reporter = Reporter {
+            inbox: self.inquiries.1.clone(),
+            liveness,
             directory: self.directory.clone(),
-            counters: self.counters.clone(),
             history_bytes_max: config.history_bytes,
+            clock: self.clock,
             start: Instant::now(),
+            start_unix_micros: clock::unix_micros(),
         };
-        spawn("clerk".to_owned(), move || clerk.run())
+        spawn("report".to_owned(), move || reporter.run())
     }
 
-    fn pulse(&self, shards: &[ShardHandle]) -> Liveness {
+    fn liveness(&self, shards: &[ShardHandle]) -> Liveness {
         Liveness {
             shards: shards.to_vec(),
             ingest: self.ingest_waker.clone(),
             counters: self.counters.clone(),
             admission: self.admission.clone(),
         }
-    }
-
-    fn admin(
-        &self,
-        listener: TcpListener,
-        shards: &[ShardHandle],
-        config: &Config,
-        is_stopping: &Arc<AtomicBool>,
-    ) -> io::Result<Admin> {
-        Ok(Admin {
-            is_open: listener.local_addr()?.ip().to_canonical().is_loopback(),
-            listener,
-            pulse: self.pulse(shards),
-            live_config: self.live_config.clone(),
-            directory: self.directory.clone(),
-            history_bytes_max: config.history_bytes,
-            clock: self.clock,
-            start_unix_micros: clock::unix_micros(),
-            is_stopping: is_stopping.clone(),
-        })
     }
 }
 
@@ -368,6 +334,7 @@ fn shard_parts(config: &Config, common: &Common) -> io::Result<Shards> {
             ingest: common.ingest_waker.clone(),
             clock: common.clock,
             listener: None,
+            to_operators: listeners::to_operators(config),
             count: handle.connections.clone(),
             acceptor: shards.1.first().unwrap_or(&handle).clone(),
         });
@@ -396,9 +363,9 @@ fn take_over(
 }
 
 /// Where the service manager wants signs of life.
-fn start_watchdog(pulse: Liveness) -> io::Result<()> {
+fn start_watchdog(liveness: Liveness) -> io::Result<()> {
     if let Some(patience) = service_manager::patience() {
-        spawn("watchdog".to_owned(), move || service_manager::watch_over(&pulse, patience))?;
+        spawn("watchdog".to_owned(), move || service_manager::watch_over(&liveness, patience))?;
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! What a request asks to watch: path and query to an [`Endpoint`] and where and with which filter
-//! it opens.
+//! What a request asks for: path and query to an [`Endpoint`] of the listener that it came by, and where and with
+//! which filter a stream opens.
 //!
 //! The checks go from what concerns everyone to what concerns this one request: the path (404), the
 //! method (405), the version (505), the token (401) and whether it is for this kind of endpoint at all (403), the id
@@ -19,6 +19,47 @@ use crate::wire::line::is_id;
 use crate::wire::query;
 use crate::wire::text::{decode, split, split_once};
 
+/// What a listener offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// The streams, the live page with its data, `/healthz`.
+    Watchers,
+    /// What operators ask, of whoever has the scope `admin`, where tokens are asked for.
+    Operators,
+    /// The same where nobody is asked for a token: on loopback.
+    OpenToOperators,
+}
+
+impl Offer {
+    pub fn is_of_operators(self) -> bool {
+        match self {
+            Offer::Watchers => false,
+            Offer::Operators | Offer::OpenToOperators => true,
+        }
+    }
+
+    /// What the sender of a request may do, at `unix_micros`.
+    ///
+    /// # Errors
+    /// 400 or 401.
+    pub fn permit(self, request: &Request<'_>, auth: &Auth, unix_micros: i64) -> Result<Permit, Refusal> {
+        match self {
+            Offer::OpenToOperators => Ok(Permit::Everything),
+            Offer::Watchers | Offer::Operators => permit(request, auth, unix_micros),
+        }
+    }
+
+    fn not_found(self) -> Refusal {
+        match self {
+            Offer::Watchers => Refusal::not_found(),
+            Offer::Operators | Offer::OpenToOperators => Refusal {
+                message: "the paths here are /healthz, /readyz, /metrics, /connections and /jobs".into(),
+                ..Refusal::not_found()
+            },
+        }
+    }
+}
+
 /// What can be asked for. Ids are percent-decoded and valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
@@ -32,15 +73,15 @@ pub enum Endpoint {
     Events,
     /// The jobs that the client names as it goes.
     MultiJob,
-    /// Plain HTTP, no upgrade.
-    Health,
+    /// Plain HTTP, no upgrade: always the same text.
+    Text(&'static str),
     /// Likewise.
     Page(Page),
     /// Likewise.
     Data(Data),
 }
 
-/// What the live page asks for, in JSON.
+/// What is made anew for whoever asks: for the live page in JSON, and for operators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Data {
     /// The jobs that the asker may see.
@@ -49,6 +90,14 @@ pub enum Data {
     Arrivals,
     /// The daemon's own figures.
     Daemon,
+    /// The same and more of them, for Prometheus.
+    Metrics,
+    /// Where each connection stands.
+    Connections,
+    /// All jobs, with what only operators are told of them.
+    AllJobs,
+    /// Whether every thread turns.
+    Ready,
 }
 
 /// The kind of an endpoint that is watched: its place in [`ENDPOINTS`](crate::metrics::ENDPOINTS).
@@ -76,8 +125,9 @@ pub struct Opening {
 ///
 /// # Errors
 /// 404, 405, or 505 for a stream in HTTP/1.0, in this order; see the top of this file.
-pub fn find<'a>(request: &Request<'a>) -> Result<Route<'a>, Refusal> {
-    let place = place_of(request.path).ok_or_else(|| Refusal::not_found().of_method(request.method))?;
+pub fn find<'a>(offer: Offer, request: &Request<'a>) -> Result<Route<'a>, Refusal> {
+    let place = place_of(offer, request.path).filter(|place| place.is_for(request));
+    let place = place.ok_or_else(|| offer.not_found().of_method(request.method))?;
     match (request.method, place.is_stream()) {
         ("GET", true) if request.is_http_1_0 => Err(Refusal::too_old_for_streams()),
         ("GET", _) | ("HEAD", false) => Ok(place),
@@ -105,12 +155,17 @@ pub enum Route<'a> {
     FlowMonitor(&'a str),
     Events,
     MultiJob,
-    Health,
+    Text(&'static str),
     Page(Page),
     Data(Data),
 }
 
 impl Route<'_> {
+    /// Whoever would watch and names no path is told which there are, instead of being led to the page.
+    fn is_for(&self, request: &Request<'_>) -> bool {
+        !(matches!(self, Route::Page(Page::Entrance)) && request.upgrade.is_requested)
+    }
+
     /// What it answers has no end.
     fn is_stream(&self) -> bool {
         match self {
@@ -119,7 +174,7 @@ impl Route<'_> {
             | Route::FlowMonitor(_)
             | Route::Events
             | Route::MultiJob => true,
-            Route::Health | Route::Page(_) | Route::Data(_) => false,
+            Route::Text(_) | Route::Page(_) | Route::Data(_) => false,
         }
     }
 
@@ -129,7 +184,7 @@ impl Route<'_> {
     /// 403 or 400; see the top of this file.
     pub fn open(self, request: &Request<'_>, permit: Permit) -> Result<Opening, Refusal> {
         let endpoint = self.enter(&permit)?;
-        if let Endpoint::Health | Endpoint::Page(_) | Endpoint::Data(_) = endpoint {
+        if let Endpoint::Text(_) | Endpoint::Page(_) | Endpoint::Data(_) = endpoint {
             // These have parameters of their own, or none that mean anything.
             return Ok(Opening { endpoint, events: None, since: Since::Now, permit });
         }
@@ -163,15 +218,17 @@ impl Route<'_> {
                 needs(permit.may_watch_some_job(), "jobs, or all")?;
                 Ok(Endpoint::MultiJob)
             }
-            Route::Health => Ok(Endpoint::Health),
+            Route::Text(text) => Ok(Endpoint::Text(text)),
             Route::Page(page) => Ok(Endpoint::Page(page)),
             Route::Data(data @ (Data::Jobs | Data::Arrivals)) => {
                 needs(permit.may_watch_some_job() || permit.may_watch_some_flow(), "jobs, flows, or all")?;
                 Ok(Endpoint::Data(data))
             }
-            Route::Data(Data::Daemon) => {
+            Route::Data(
+                data @ (Data::Daemon | Data::Metrics | Data::Connections | Data::AllJobs | Data::Ready),
+            ) => {
                 needs(permit.is_admin(), "admin")?;
-                Ok(Endpoint::Data(Data::Daemon))
+                Ok(Endpoint::Data(data))
             }
         }
     }
@@ -190,15 +247,46 @@ fn job(raw: &str, permit: &Permit) -> Result<String, Refusal> {
 }
 
 /// Whether there is something at this path.
-pub fn is_path(path: &str) -> bool {
-    place_of(path).is_some()
+pub fn is_path(offer: Offer, path: &str) -> bool {
+    place_of(offer, path).is_some()
 }
 
 /// Paths are compared as they stand: only ids are percent-decoded, and a slash at the end makes
 /// another path.
-fn place_of(path: &str) -> Option<Route<'_>> {
+fn place_of(offer: Offer, path: &str) -> Option<Route<'_>> {
+    match offer {
+        Offer::Watchers => of_watchers(path),
+        Offer::Operators | Offer::OpenToOperators => of_operators(path),
+    }
+}
+
+const HEALTH: &str = "ok\n";
+
+/// What operators are told at `/`.
+const OPERATORS_INDEX: &str = "luxcast, for operators\n\n\
+    /healthz      the process is there\n\
+    /readyz       every thread of it turns\n\
+    /metrics      figures for Prometheus\n\
+    /connections  where each connection stands, as JSON\n\
+    /jobs         the jobs that are known, as JSON\n";
+
+fn of_operators(path: &str) -> Option<Route<'_>> {
+    Some(match path {
+        "/" => Route::Text(OPERATORS_INDEX),
+        "/healthz" => Route::Text(HEALTH),
+        "/readyz" => Route::Data(Data::Ready),
+        "/metrics" => Route::Data(Data::Metrics),
+        "/connections" => Route::Data(Data::Connections),
+        "/jobs" => Route::Data(Data::AllJobs),
+        _ => return None,
+    })
+}
+
+fn of_watchers(path: &str) -> Option<Route<'_>> {
     match path {
-        "/healthz" => return Some(Route::Health),
+        // The page's address is the same relative to both.
+        "/" => return Some(Route::Page(Page::Entrance)),
+        "/healthz" => return Some(Route::Text(HEALTH)),
         "/console/jobs" => return Some(Route::Data(Data::Jobs)),
         "/console/arrivals" => return Some(Route::Data(Data::Arrivals)),
         "/console/daemon" => return Some(Route::Data(Data::Daemon)),
@@ -270,7 +358,7 @@ fn read_events(value: &str) -> Result<Option<Vec<String>>, Refusal> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Data, Endpoint, Opening, Route, find, permit};
+    use super::{Data, Endpoint, HEALTH, OPERATORS_INDEX, Offer, Opening, Route, find, is_path};
     use crate::access::keyring::{Auth, Keyring};
     use crate::access::rights::Permit;
     use crate::access::token_file;
@@ -283,11 +371,21 @@ mod tests {
     }
 
     fn request_with(auth: &Auth, method: &str, target: &str, fields: &str) -> Result<Opening, Refusal> {
+        request_of(Offer::Watchers, auth, method, target, fields)
+    }
+
+    fn request_of(
+        offer: Offer,
+        auth: &Auth,
+        method: &str,
+        target: &str,
+        fields: &str,
+    ) -> Result<Opening, Refusal> {
         let text = format!("{method} {target} HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
         match parse_head(text.as_bytes(), HeadLimits { head_bytes_max: 8192 }) {
-            Ok(HeadResult::Complete { request, .. }) => match find(&request)? {
-                place @ (Route::Health | Route::Page(_)) => place.open(&request, Permit::Everything),
-                place => place.open(&request, permit(&request, auth, 0)?),
+            Ok(HeadResult::Complete { request, .. }) => match find(offer, &request)? {
+                place @ (Route::Text(_) | Route::Page(_)) => place.open(&request, Permit::Everything),
+                place => place.open(&request, offer.permit(&request, auth, 0)?),
             },
             other => panic!("{other:?}"),
         }
@@ -327,7 +425,7 @@ mod tests {
         }
         assert_eq!(endpoint("/api/v1/websocket"), Ok(Endpoint::MultiJob));
         assert_eq!(endpoint("/api/v1/ws"), Ok(Endpoint::MultiJob));
-        assert_eq!(endpoint("/healthz?since=x&%"), Ok(Endpoint::Health));
+        assert_eq!(endpoint("/healthz?since=x&%"), Ok(Endpoint::Text(HEALTH)));
         assert_eq!(endpoint("/console"), Ok(Endpoint::Page(Page::Entrance)));
         assert!(matches!(endpoint("/console/?x=%"), Ok(Endpoint::Page(Page::Asset(_)))));
         assert_eq!(endpoint("/console/jobs?limit=x"), Ok(Endpoint::Data(Data::Jobs)));
@@ -339,8 +437,11 @@ mod tests {
     #[test]
     fn other_paths_are_404() {
         let paths = [
-            "/",
             "*",
+            "/readyz",
+            "/metrics",
+            "/connections",
+            "/jobs",
             "/api",
             "/api/ws",
             "/api/ws/",
@@ -373,6 +474,59 @@ mod tests {
     }
 
     #[test]
+    fn each_listener_has_its_own_paths() {
+        let of_operators = |target: &str| {
+            let opened = request_of(Offer::OpenToOperators, &Auth::Off, "GET", target, "");
+            opened.map(|opening| opening.endpoint).map_err(|refusal| (refusal.status.code(), refusal.message))
+        };
+        assert_eq!(of_operators("/"), Ok(Endpoint::Text(OPERATORS_INDEX)));
+        assert_eq!(of_operators("/healthz"), Ok(Endpoint::Text(HEALTH)));
+        for (path, data) in [
+            ("/readyz", Data::Ready),
+            ("/metrics", Data::Metrics),
+            ("/connections?limit=x", Data::Connections),
+            ("/jobs?limit=x", Data::AllJobs),
+        ] {
+            assert_eq!(of_operators(path), Ok(Endpoint::Data(data)), "{path}");
+            assert!(OPERATORS_INDEX.contains(&path[..path.find('?').unwrap_or(path.len())]), "{path}");
+        }
+        for path in
+            ["/console/", "/console/jobs", "/api/ws/events", "/api/v1/ws", "/jobs/", "/metrics/x", "*"]
+        {
+            let (status, message) = of_operators(path).unwrap_err();
+            assert!(status == 404 && message.contains("/readyz"), "{path}: {message}");
+            assert!(!is_path(Offer::Operators, path), "{path}");
+        }
+        assert!(is_path(Offer::Operators, "/jobs") && !is_path(Offer::Watchers, "/jobs"));
+    }
+
+    #[test]
+    fn operators_beyond_loopback_need_the_scope() {
+        let auth = Auth::On(Keyring::new(token_file::parse("every all debug\nboss admin\n").unwrap(), None));
+        let verdict = |offer: Offer, path: &str, token: &str| {
+            let field = if token.is_empty() { String::new() } else { format!("X-API-Key: {token}\r\n") };
+            request_of(offer, &auth, "GET", path, &field).err().map_or(0, |refusal| refusal.status.code())
+        };
+        for path in ["/metrics", "/connections", "/jobs"] {
+            for (token, expected) in [("", 401), ("wrong", 401), ("every", 403), ("boss", 0)] {
+                assert_eq!(verdict(Offer::Operators, path, token), expected, "{path} {token}");
+                assert_eq!(verdict(Offer::OpenToOperators, path, token), 0, "{path} {token}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_root_leads_to_the_page_and_who_would_watch_there_is_told_the_paths() {
+        assert_eq!(endpoint("/"), Ok(Endpoint::Page(Page::Entrance)));
+        assert_eq!(endpoint("/?job=a"), Ok(Endpoint::Page(Page::Entrance)));
+        let fields = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+        for path in ["/", "/console"] {
+            let refusal = request_with(&Auth::Off, "GET", path, fields).unwrap_err();
+            assert!(refusal.status.code() == 404 && refusal.message.contains("/monitor"), "{path}");
+        }
+    }
+
+    #[test]
     fn ids_are_decoded_and_checked() {
         let longest = "a".repeat(128);
         assert_eq!(endpoint("/api/ws/jobs/%61%3ab/monitor"), Ok(Endpoint::JobMonitor("a:b".to_owned())));
@@ -396,7 +550,7 @@ mod tests {
         let refused = |method: &str, target: &str| request(method, target).unwrap_err().status.code();
         assert_eq!(refused("POST", "/nowhere"), 404);
         assert_eq!(refused("POST", "/api/ws/jobs/%/monitor"), 405);
-        for plain in ["/healthz", "/console/", "/console", "/console/jobs", "/console/daemon"] {
+        for plain in ["/", "/healthz", "/console/", "/console", "/console/jobs", "/console/daemon"] {
             assert!(request("HEAD", plain).is_ok(), "{plain}");
             assert_eq!(refused("POST", plain), 405, "{plain}");
         }

@@ -6,4 +6,7 @@ pub mod conversation;
 pub mod echo;
 pub mod endpoint;
 pub mod limits;
+pub mod operators;
+pub mod questions;
+pub mod request;
 pub mod timer_wheel;

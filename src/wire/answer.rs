@@ -273,6 +273,12 @@ impl Refusal {
         Refusal::new(Status::Unavailable, "full", message)
     }
 
+    /// 503: a thread of the daemon does not do its work. For operators alone, whose refusals are not counted.
+    pub fn stalled(thread: &str) -> Self {
+        let message = format!("the thread {thread} does not turn").into();
+        Refusal { status: Status::Unavailable, code: "stalled", message, is_of_head: false }
+    }
+
     /// 503 with `Retry-After`: the daemon is about to end.
     pub fn draining() -> Self {
         Refusal::new(Status::Unavailable, "draining", "the daemon is shutting down")
@@ -311,7 +317,7 @@ struct RefusalBody<'a> {
 /// With an answer that holds for this moment alone: a cache that kept it would deceive (RFC 9111, 5.2.2.5).
 pub const NO_STORE: &str = "Cache-Control: no-store\r\n";
 
-/// Appends the whole answer: status line, fields and the JSON body, one line with its newline. `unix_micros` is now.
+/// Appends the whole answer: status line, fields and the JSON body, one line with its newline. It closes the connection. `unix_micros` is now.
 pub fn write_refusal(out: &mut Vec<u8>, refusal: &Refusal, unix_micros: i64) {
     let mut body = Vec::new();
     let members = RefusalBody { error: refusal.code, message: &refusal.message };
@@ -323,21 +329,59 @@ pub fn write_refusal(out: &mut Vec<u8>, refusal: &Refusal, unix_micros: i64) {
     let is_known = !refusal.is_of_head || status != Status::MethodNotAllowed;
     let length = is_known.then_some(body.len());
     let fields = [NO_STORE, status.fields()].concat();
-    write_head(out, status.row().0, &fields, Some("application/json"), length, unix_micros);
+    write_head(out, status.row().0, &fields, Some("application/json"), length, Then::Close, unix_micros);
     if !refusal.is_of_head {
         out.extend_from_slice(&body);
     }
 }
 
-/// Appends a whole 200 that closes the connection; to a HEAD without the body (RFC 9110, 9.3.2). `unix_micros` is now.
-pub fn write_ok(out: &mut Vec<u8>, method: &str, content_type: &str, body: &[u8], unix_micros: i64) {
-    write_head(out, StatusCode::OK, NO_STORE, Some(content_type), Some(body.len()), unix_micros);
+/// What becomes of the connection behind an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    Close,
+    /// The next request may come, as usual in HTTP/1.1 (RFC 9112, 9.3).
+    Next,
+}
+
+impl Then {
+    /// The field of the answer that says so, with its CR LF.
+    fn field(self) -> &'static str {
+        match self {
+            Then::Close => "Connection: close\r\n",
+            Then::Next => "",
+        }
+    }
+}
+
+/// What the body of an answer is that is made anew each time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContentType {
+    Text,
+    Json,
+    /// Prometheus' text format.
+    Metrics,
+}
+
+impl ContentType {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ContentType::Text => "text/plain",
+            ContentType::Json => "application/json",
+            ContentType::Metrics => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+}
+
+/// Appends a whole 200; to a HEAD without the body (RFC 9110, 9.3.2). `unix_micros` is now.
+pub fn write_ok(out: &mut Vec<u8>, method: &str, body: &[u8], then: Then, unix_micros: i64) {
+    let content_type = ContentType::Text.as_str();
+    write_head(out, StatusCode::OK, NO_STORE, Some(content_type), Some(body.len()), then, unix_micros);
     if method != "HEAD" {
         out.extend_from_slice(body);
     }
 }
 
-/// Appends the head of an answer that closes the connection. `fields` are lines with their CR LF and say how it may be
+/// Appends the head of an answer. `fields` are lines with their CR LF and say how it may be
 /// cached; `body_length` is that of the answer to a GET, none where that is not told; `unix_micros` is now.
 pub fn write_head(
     out: &mut Vec<u8>,
@@ -345,15 +389,15 @@ pub fn write_head(
     fields: &str,
     content_type: Option<&str>,
     body_length: Option<usize>,
+    then: Then,
     unix_micros: i64,
 ) {
     let content_type = content_type.map(|name| format!("Content-Type: {name}\r\n")).unwrap_or_default();
     let length = body_length.map(|length| format!("Content-Length: {length}\r\n")).unwrap_or_default();
     let date = date(unix_micros);
     // A status is shown with its reason phrase.
-    let head = format!(
-        "HTTP/1.1 {status}\r\nDate: {date}\r\n{fields}Connection: close\r\n{content_type}{length}\r\n"
-    );
+    let then = then.field();
+    let head = format!("HTTP/1.1 {status}\r\nDate: {date}\r\n{fields}{then}{content_type}{length}\r\n");
     out.extend_from_slice(head.as_bytes());
 }
 
@@ -366,7 +410,7 @@ fn date(unix_micros: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Refusal, Status, date, printable, write_ok, write_refusal};
+    use super::{Refusal, Status, Then, date, printable, write_ok, write_refusal};
 
     /// 2026-11-29 19:16:59 UTC.
     const NOW: i64 = 1_795_979_819_000_000;
@@ -516,13 +560,16 @@ mod tests {
     #[test]
     fn an_answer_is_whole() {
         let mut out = Vec::new();
-        write_ok(&mut out, "GET", "text/plain", b"ok\n", NOW);
+        write_ok(&mut out, "GET", b"ok\n", Then::Close, NOW);
         let head = "HTTP/1.1 200 OK\r\nDate: Sun, 29 Nov 2026 19:16:59 GMT\r\nCache-Control: no-store\r\n\
              Connection: close\r\nContent-Type: text/plain\r\nContent-Length: 3\r\n\r\n";
         assert_eq!(String::from_utf8(out).unwrap(), format!("{head}ok\n"));
         let mut out = Vec::new();
-        write_ok(&mut out, "HEAD", "text/plain", b"ok\n", NOW);
+        write_ok(&mut out, "HEAD", b"ok\n", Then::Close, NOW);
         assert_eq!(String::from_utf8(out).unwrap(), head);
+        let mut out = Vec::new();
+        write_ok(&mut out, "HEAD", b"ok\n", Then::Next, NOW);
+        assert_eq!(String::from_utf8(out).unwrap(), head.replace("Connection: close\r\n", ""));
         assert_eq!(Status::Misdirected.code(), 421);
     }
 }

@@ -2,8 +2,8 @@
 //! [`answer`](crate::wire::answer).
 //!
 //! httparse reads it; what httparse tolerates and RFC 9112 calls an error is refused here. Requests
-//! have no body, or one of length 0, and every answer but the 101 closes the connection, so nothing
-//! can be smuggled behind one.
+//! that are answered have no body, or one of length 0, and every refusal closes the connection, so
+//! nothing can be smuggled behind one.
 
 use std::fmt;
 use std::mem::MaybeUninit;
@@ -11,7 +11,7 @@ use std::mem::MaybeUninit;
 use memchr::{memchr, memchr_iter, memrchr};
 
 pub use crate::wire::answer::{
-    FIELDS_MAX, Refusal, Status, TARGET_BYTES_MAX, printable, write_ok, write_refusal,
+    FIELDS_MAX, Refusal, Status, TARGET_BYTES_MAX, Then, printable, write_ok, write_refusal,
 };
 use crate::wire::text::{digits, split_once};
 
@@ -39,6 +39,8 @@ pub struct Request<'a> {
     /// Of HTTP/1.0, in which nothing can be upgraded (RFC 6455, 4.2.1). A later minor version is
     /// read as HTTP/1.1 (RFC 9110, 2.5).
     pub is_http_1_0: bool,
+    /// No other request follows on this connection: the client says so (RFC 9112, 9.6), or speaks HTTP/1.0.
+    pub is_last: bool,
     /// As it was sent, not percent-decoded; `*`, or begins with `/`.
     pub path: &'a str,
     /// What follows the first `?`, not percent-decoded.
@@ -274,7 +276,7 @@ fn read_fields<'a>(line: &RequestLine<'a>, fields: &[httparse::Header<'a>]) -> R
     let mut if_none_match = None;
     let mut upgrade = Upgrade::default();
     let mut content_length = Field::Absent;
-    let (mut has_connection, mut has_websocket) = (false, false);
+    let (mut has_connection, mut has_websocket, mut is_last) = (false, false, is_http_1_0);
     for field in fields {
         // Without the blanks around it: httparse cuts them off.
         let value = field.value;
@@ -290,7 +292,14 @@ fn read_fields<'a>(line: &RequestLine<'a>, fields: &[httparse::Header<'a>]) -> R
         } else if is("user-agent") {
             user_agent = str::from_utf8(value).ok();
         } else if is("connection") {
-            has_connection |= has_item(value, "upgrade");
+            match value.eq_ignore_ascii_case(b"upgrade") {
+                // As nearly all who watch say it.
+                true => has_connection = true,
+                false => {
+                    has_connection |= has_item(value, "upgrade");
+                    is_last |= has_item(value, "close");
+                }
+            }
         } else if is("upgrade") {
             has_websocket |= has_item(value, "websocket");
         } else if is("sec-websocket-key") {
@@ -322,6 +331,7 @@ fn read_fields<'a>(line: &RequestLine<'a>, fields: &[httparse::Header<'a>]) -> R
     Ok(Request {
         method,
         is_http_1_0,
+        is_last,
         path,
         query,
         host,
@@ -764,6 +774,25 @@ mod tests {
         for (field, expected) in table {
             let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{field}\r\n");
             with_request(&text, |request| assert_eq!(request.accepts_gzip(), expected, "{field}"));
+        }
+    }
+
+    #[test]
+    fn the_last_request_says_so_or_is_an_old_one() {
+        let table = [
+            ("1.1", "", false),
+            ("1.1", "Connection: close\r\n", true),
+            ("1.1", "Connection: Upgrade\r\n", false),
+            ("1.1", "Connection: keep-alive, Upgrade\r\n", false),
+            ("1.1", "Connection: Upgrade\r\nconnection: keep-alive ,CLOSE\r\n", true),
+            ("1.1", "Connection: closed\r\n", false),
+            ("1.2", "", false),
+            ("1.0", "", true),
+            ("1.0", "Connection: keep-alive\r\n", true),
+        ];
+        for (version, fields, expected) in table {
+            let text = format!("GET / HTTP/{version}\r\nHost: a\r\n{fields}\r\n");
+            with_request(&text, |request| assert_eq!(request.is_last, expected, "{text}"));
         }
     }
 

@@ -4,10 +4,10 @@ use http::StatusCode;
 
 use crate::console::Asset;
 use crate::console::page::Page;
-use crate::wire::answer::{NO_STORE, write_head};
+use crate::wire::answer::{ContentType, NO_STORE, Then, write_head};
 use crate::wire::http::Request;
 
-/// With every answer under `/console`. Scripts, styles and connections are the page's own or do not happen; `'self'`
+/// With every answer under `/console`, and with every list. Scripts, styles and connections are the page's own or do not happen; `'self'`
 /// covers WebSockets to the same host and port (Content Security Policy 3, 6.7.2.8).
 const STRICT_FIELDS: &str = "Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; \
      img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n\
@@ -16,10 +16,17 @@ const STRICT_FIELDS: &str = "Content-Security-Policy: default-src 'none'; script
      Cross-Origin-Opener-Policy: same-origin\r\n\
      Cross-Origin-Resource-Policy: same-origin\r\n";
 
-/// The head of an answer that was made for one client, as JSON.
-pub fn write_data_head(out: &mut Vec<u8>, body_length: usize, unix_micros: i64) {
+/// The head of an answer that was made for one client.
+pub fn write_data_head(
+    out: &mut Vec<u8>,
+    content_type: ContentType,
+    body_length: usize,
+    then: Then,
+    unix_micros: i64,
+) {
     let fields = [STRICT_FIELDS, NO_STORE].concat();
-    write_head(out, StatusCode::OK, &fields, Some("application/json"), Some(body_length), unix_micros);
+    let content_type = content_type.as_str();
+    write_head(out, StatusCode::OK, &fields, Some(content_type), Some(body_length), then, unix_micros);
 }
 
 /// An answer: its head, and the body that goes out behind it.
@@ -30,23 +37,23 @@ pub struct PageAnswer {
 }
 
 /// Answers a GET or HEAD; `unix_micros` is now.
-pub fn answer(page: Page, request: &Request<'_>, unix_micros: i64) -> PageAnswer {
+pub fn answer(page: Page, request: &Request<'_>, then: Then, unix_micros: i64) -> PageAnswer {
     match page {
-        Page::Entrance => lead_in(request, unix_micros),
-        Page::Asset(asset) => send(asset, request, unix_micros),
+        Page::Entrance => lead_in(request, then, unix_micros),
+        Page::Asset(asset) => send(asset, request, then, unix_micros),
     }
 }
 
 /// Leads to the page by a relative address (RFC 9110, 10.2.2), which is right behind any proxy.
-fn lead_in(request: &Request<'_>, unix_micros: i64) -> PageAnswer {
+fn lead_in(request: &Request<'_>, then: Then, unix_micros: i64) -> PageAnswer {
     let query = request.query.map(|query| format!("?{query}")).unwrap_or_default();
     let mut head = Vec::new();
     let fields = format!("{STRICT_FIELDS}Cache-Control: no-cache\r\nLocation: console/{query}\r\n");
-    write_head(&mut head, StatusCode::PERMANENT_REDIRECT, &fields, None, Some(0), unix_micros);
+    write_head(&mut head, StatusCode::PERMANENT_REDIRECT, &fields, None, Some(0), then, unix_micros);
     PageAnswer { head, body: b"" }
 }
 
-fn send(asset: &'static Asset, request: &Request<'_>, unix_micros: i64) -> PageAnswer {
+fn send(asset: &'static Asset, request: &Request<'_>, then: Then, unix_micros: i64) -> PageAnswer {
     let tag = asset.tag();
     // A weak one, since it stands for both encodings (RFC 9110, 8.8.3.3).
     let fields =
@@ -54,14 +61,22 @@ fn send(asset: &'static Asset, request: &Request<'_>, unix_micros: i64) -> PageA
     let mut head = Vec::new();
     if request.if_none_match.is_some_and(|tags| has_tag(tags, tag)) {
         // Without a body, and a length would be the one of a 200 (RFC 9110, 8.6).
-        write_head(&mut head, StatusCode::NOT_MODIFIED, &fields, None, None, unix_micros);
+        write_head(&mut head, StatusCode::NOT_MODIFIED, &fields, None, None, then, unix_micros);
         return PageAnswer { head, body: b"" };
     }
     let (body, fields) = match request.accepts_gzip() {
         true => (asset.gzip, fields + "Content-Encoding: gzip\r\n"),
         false => (asset.plain, fields),
     };
-    write_head(&mut head, StatusCode::OK, &fields, Some(asset.content_type), Some(body.len()), unix_micros);
+    write_head(
+        &mut head,
+        StatusCode::OK,
+        &fields,
+        Some(asset.content_type),
+        Some(body.len()),
+        then,
+        unix_micros,
+    );
     // RFC 9110, 9.3.2: a HEAD is told what a GET would be.
     PageAnswer { head, body: if request.method == "HEAD" { b"" } else { body } }
 }
@@ -81,13 +96,14 @@ mod tests {
     use super::{PageAnswer, answer, has_tag};
     use crate::console::Asset;
     use crate::console::page::Page;
+    use crate::wire::answer::Then;
     use crate::wire::http::{HeadLimits, HeadResult, parse_head};
 
     fn answered(page: Page, method: &str, target: &str, fields: &str) -> (String, &'static [u8]) {
         let text = format!("{method} {target} HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
         match parse_head(text.as_bytes(), HeadLimits { head_bytes_max: 8192 }) {
             Ok(HeadResult::Complete { request, .. }) => {
-                let PageAnswer { head, body } = answer(page, &request, 0);
+                let PageAnswer { head, body } = answer(page, &request, Then::Close, 0);
                 (String::from_utf8(head).unwrap(), body)
             }
             other => panic!("{other:?}"),

@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io::Read;
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -370,55 +372,95 @@ fn an_operator_who_hangs_up_stops_what_he_asked_for() {
     });
 }
 
+/// The page of jobs at this path.
+fn page_of_jobs(address: SocketAddr, path: &str) -> Value {
+    let answer = Raw::connect(address).request(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+    serde_json::from_str(&answer.body).expect("JSON")
+}
+
+fn jobs_of(page: &Value) -> &Vec<Value> {
+    page["jobs"].as_array().expect("a list of jobs")
+}
+
 #[test]
-fn jobs_tell_what_the_daemon_knows_of_each() {
+fn operators_and_watchers_have_one_listing_of_jobs() {
     let daemon = Daemon::start(&[]);
+    let admin = daemon.admin.expect("it is on");
     let _watchers = [daemon.watch("/api/ws/jobs/b/monitor"), daemon.watch("/api/ws/jobs/b/debug")];
     let _unheard_of = daemon.watch("/api/ws/jobs/z/monitor");
-    assert_eq!(daemon.admin_get("/jobs"), (200, "[]\n".to_owned()));
+    assert_eq!(page_of_jobs(admin, "/jobs")["jobs"], json!([]));
     let newest = daemon.acked_feed().publish([
-        r#"{"type":"job_started","job_id":"a","flow_id":"f:1"}"#,
+        r#"{"type":"job_started","job_id":"a","flow_id":"f:1","timestamp":"2026-01-01T00:00:00Z"}"#,
         r#"{"type":"job_started","job_id":"b"}"#,
         r#"{"type":"job_started","job_id":"c","flow_id":"f:1"}"#,
         r#"{"type":"job_paused","job_id":"b"}"#,
         r#"{"type":"metrics","job_id":"a"}"#,
-        r#"{"type":"job_failed","job_id":"a"}"#,
+        r#"{"type":"job_failed","job_id":"a","timestamp":"2026-01-01T00:00:02Z"}"#,
     ]);
-    let expected = [
-        json!({"job": "a", "flow": "f:1", "state": "failed", "first_seq": newest - 5, "last_seq": newest,
-               "total_events": 2, "events_kept": 3, "watchers": 0}),
-        json!({"job": "b", "flow": null, "state": "paused", "first_seq": newest - 4, "last_seq": newest - 2,
-               "total_events": 2, "events_kept": 2, "watchers": 2}),
-        json!({"job": "c", "flow": "f:1", "state": "running", "first_seq": newest - 3, "last_seq": newest - 3,
-               "total_events": 1, "events_kept": 1, "watchers": 0}),
-    ];
-    assert_eq!(rows(&daemon, "/jobs"), expected, "the one with the newest event first");
-    let jobs = |query: &str| {
-        let rows = rows(&daemon, &format!("/jobs?{query}"));
-        rows.iter().map(|row| row["job"].as_str().expect("a name").to_owned()).collect::<Vec<_>>()
+    let page = page_of_jobs(admin, "/jobs");
+    assert_eq!((&page["stream_seq"], &page["next"]), (&json!(newest), &Value::Null));
+    let expected = json!({
+        "job_id": "a", "flow_id": "f:1", "status": "failed", "duration": 2.0,
+        "start_time": "2026-01-01T00:00:00.000Z", "end_time": "2026-01-01T00:00:02.000Z",
+        "total_events": 2, "total_slot_calls": 0, "total_event_emits": 0,
+        "first_seq": newest - 5, "stream_seq": newest, "watchers": 0, "events_kept": 3,
+        "job": "a", "flow": "f:1", "state": "failed", "last_seq": newest,
+    });
+    assert_eq!(jobs_of(&page)[2], expected, "the one that began first comes last");
+    // But for what only operators are told it is the same, in the same order, for the same questions.
+    for query in ["", "?flow=f%3A1", "?status=running", "?flow=f:1&status=failed", "?flow=g", "?limit=2"] {
+        let without_more = |path: &str, address| {
+            let mut page = page_of_jobs(address, &format!("{path}{query}"));
+            let jobs = page["jobs"].as_array_mut().expect("a list of jobs");
+            for job in jobs.iter_mut().map(|job| job.as_object_mut().expect("a job")) {
+                // One that runs grows older.
+                for name in ["duration", "events_kept", "job", "flow", "state", "last_seq"] {
+                    job.remove(name);
+                }
+            }
+            (page["jobs"].clone(), page["next"].clone())
+        };
+        assert_eq!(without_more("/jobs", admin), without_more("/console/jobs", daemon.address), "{query}");
+    }
+    let ids = |query: &str| {
+        let page = page_of_jobs(admin, &format!("/jobs?{query}"));
+        jobs_of(&page).iter().map(|row| row["job_id"].as_str().expect("an id").to_owned()).collect::<Vec<_>>()
     };
-    assert_eq!(jobs("flow=f%3A1"), ["a", "c"]);
-    assert_eq!(jobs("state=running"), ["c"]);
-    assert_eq!(jobs("flow=f:1&state=failed"), ["a"]);
-    assert_eq!(jobs("flow=g"), [""; 0]);
-    assert_eq!(jobs("limit=2"), ["a", "b"]);
-    let states = "state must be one of: running, paused, completed, failed, cancelled, lost";
-    assert_bad_parameter(&daemon, "/jobs?state=done", states);
+    assert_eq!(
+        (ids("flow=f%3A1"), ids("status=paused"), ids("flow=g").len()),
+        (ids_of("c a"), ids_of("b"), 0)
+    );
+    assert_eq!(ids("state=running"), ["c"], "the name that operators had for it");
+    let first = page_of_jobs(admin, "/jobs?limit=2");
+    assert_eq!(jobs_of(&first).len(), 2);
+    assert_eq!(ids(&format!("after={}", first["next"])), ["a"]);
+    let states = "must be one of: running, paused, completed, failed, cancelled, lost";
+    for name in ["status", "state"] {
+        assert_bad_parameter(&daemon, &format!("/jobs?{name}=done"), &format!("{name} {states}"));
+    }
     assert_bad_parameter(&daemon, "/jobs?limit=many", "limit must be a whole number from 1 to 1000000");
     assert_bad_parameter(&daemon, "/jobs?flow=a&flow=b", "flow was sent twice");
+}
+
+fn ids_of(text: &str) -> Vec<String> {
+    text.split(' ').map(str::to_owned).collect()
 }
 
 #[test]
 fn jobs_are_told_of_all_of_them_a_slice_at_a_time() {
     const COUNT: usize = 3_000;
     let daemon = Daemon::start(&[]);
+    let admin = daemon.admin.expect("it is on");
     let lines: Vec<String> =
         (0..COUNT).map(|job| format!(r#"{{"type":"x","job_id":"j{job}","flow_id":"f"}}"#)).collect();
     daemon.acked_feed().publish(lines.iter().map(String::as_str));
-    let all = rows(&daemon, "/jobs?limit=1000000");
+    let all = page_of_jobs(admin, "/jobs?limit=1000000");
+    let all = jobs_of(&all);
     assert_eq!(all.len(), COUNT);
-    assert_eq!((&all[0]["job"], &all[COUNT - 1]["job"]), (&json!(format!("j{}", COUNT - 1)), &json!("j0")));
-    assert_eq!(rows(&daemon, "/jobs").len(), 1_000);
+    let ends = (&all[0]["job_id"], &all[COUNT - 1]["job_id"]);
+    assert_eq!(ends, (&json!(format!("j{}", COUNT - 1)), &json!("j0")));
+    assert_eq!(jobs_of(&page_of_jobs(admin, "/jobs")).len(), 1_000);
 }
 
 /// strace that holds a thread of the daemon for a minute whenever it wakes, until it is dropped.
@@ -451,7 +493,7 @@ impl Drop for Hold {
 #[test]
 fn a_thread_that_hangs_makes_the_daemon_unready() {
     let daemon = Daemon::start(&["--shards", "2", "--heartbeat-seconds", "3600"]);
-    for thread in ["shard-0", "shard-1", "ingest"] {
+    for thread in ["shard-1", "ingest"] {
         wait_until("it is ready", || daemon.admin_get("/readyz") == (200, "ready\n".to_owned()));
         let hold = Hold::new(&daemon, thread);
         let mut answer = (0, String::new());
@@ -467,6 +509,59 @@ fn a_thread_that_hangs_makes_the_daemon_unready() {
         drop(hold);
     }
     wait_until("it is ready again", || daemon.admin_get("/readyz").0 == 200);
+}
+
+#[test]
+fn while_the_thread_that_answers_hangs_no_probe_is_answered() {
+    let daemon = Daemon::start(&["--shards", "2", "--heartbeat-seconds", "3600"]);
+    let hold = Hold::new(&daemon, "shard-0");
+    let silent = || {
+        let mut raw = Raw::connect(daemon.admin.expect("it is on"));
+        raw.stream.set_read_timeout(Some(Duration::from_millis(500))).expect("a TCP socket");
+        raw.send(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        raw.stream.read(&mut [0; 1]).is_err()
+    };
+    // What was woken before the hold began still turns once.
+    wait_until("no answer", silent);
+    drop(hold);
+    wait_until("it is ready again", || daemon.admin_get("/readyz").0 == 200);
+}
+
+#[test]
+fn operators_come_in_when_every_place_is_taken() {
+    let daemon = Daemon::start(&["--connections-max", "2", "--connections-per-address-max", "2"]);
+    let _watchers = [daemon.watch(JOB), daemon.watch(JOB)];
+    assert_eq!(daemon.refuse(JOB).status, 503);
+    for path in ["/healthz", "/readyz", "/metrics", "/connections", "/jobs", "/"] {
+        for _ in 0..3 {
+            assert_eq!(daemon.admin_get(path).0, 200, "{path}");
+        }
+    }
+    assert_eq!(daemon.connections().len(), 2, "operators are none of those that are told of");
+    let figures = metrics(&daemon);
+    assert_eq!(figures["luxcast_sockets_max"], 2.0);
+    assert!(figures["luxcast_sockets"] >= 2.0);
+}
+
+#[test]
+fn the_root_leads_watchers_to_the_page_and_tells_operators_what_there_is() {
+    let daemon = Daemon::start(&[]);
+    for (method, target) in [("GET", "/"), ("HEAD", "/"), ("GET", "/?job=a%20b")] {
+        let answer = daemon.raw().request(&format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+        assert_eq!(answer.status, 308, "{target}");
+        let query = target.strip_prefix('/').expect("it is the root");
+        // Relative, so that it is right below whatever path a proxy has the daemon at.
+        assert_eq!(answer.header("location"), Some(format!("console/{query}").as_str()));
+    }
+    let old = daemon.raw().request("GET / HTTP/1.0\r\n\r\n");
+    assert_eq!((old.status, old.header("location")), (308, Some("console/")));
+    let refused = daemon.refuse("/");
+    assert!(refused.status == 404 && refused.body.contains("/monitor"), "{}", refused.body);
+    let (status, text) = daemon.admin_get("/");
+    assert_eq!(status, 200);
+    for path in ["/healthz", "/readyz", "/metrics", "/connections", "/jobs"] {
+        assert!(text.contains(path), "{text}");
+    }
 }
 
 #[test]
@@ -506,7 +601,7 @@ fn nobody_waits_for_those_who_ask_nothing_or_take_nothing() {
     drop((idle, slow));
 }
 
-/// Both lists are asked of the one ingest thread, by two threads of the daemon.
+/// Both lists are of what the one ingest thread tells.
 #[test]
 fn who_asks_for_the_jobs_is_answered_however_many_ask_at_once() {
     const ROUNDS: usize = 150;

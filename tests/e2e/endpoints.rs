@@ -319,7 +319,7 @@ fn answer_to(address: SocketAddr, request: &str) -> (String, Vec<u8>) {
     let mut raw = Raw::connect(address);
     raw.send(request.as_bytes());
     let head = raw.read_head();
-    while raw.fill() > 0 {}
+    raw.read_to_end();
     (head, raw.buffer)
 }
 

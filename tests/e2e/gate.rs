@@ -600,7 +600,8 @@ fn who_is_done_keeps_nobody_from_a_place() {
     for path in ["/nowhere", "/healthz", "/console/", "/console/jobs"] {
         for _ in 0..12 {
             let mut raw = daemon.raw();
-            raw.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes());
+            let fields = "Host: localhost\r\nConnection: close\r\n";
+            raw.send(format!("GET {path} HTTP/1.1\r\n{fields}\r\n").as_bytes());
             let head = raw.read_head();
             assert!(head.starts_with("HTTP/1.1 200 ") || head.starts_with("HTTP/1.1 404 "), "{path}: {head}");
             while raw.fill() > 0 {}

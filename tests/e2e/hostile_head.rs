@@ -56,7 +56,7 @@ fn a_bad_byte_is_answered_at_once_and_the_rest_is_not_waited_for() {
         (many.as_bytes(), 431, "too_large"),
         (long_head.as_bytes(), 431, "too_large"),
         (long_target.as_bytes(), 414, "too_large"),
-        (b"POST / HTTP/1.1\r\nHost: a\r\n\r\n", 404, "not_found"),
+        (b"POST /nowhere HTTP/1.1\r\nHost: a\r\n\r\n", 404, "not_found"),
         (b"POST /api/ws/events HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n", 405, "method_not_allowed"),
         (b"PUT /healthz HTTP/1.1\r\nHost: a\r\n\r\n", 405, "method_not_allowed"),
     ];

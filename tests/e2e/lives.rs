@@ -8,11 +8,12 @@ use crate::harness::{Client, Daemon, seq_of, wait_until};
 fn jobs(daemon: &Daemon) -> Vec<Value> {
     let (status, body) = daemon.admin_get("/jobs");
     assert_eq!(status, 200);
-    serde_json::from_str(&body).unwrap()
+    let page: Value = serde_json::from_str(&body).unwrap();
+    page["jobs"].as_array().unwrap().clone()
 }
 
 fn state_of(daemon: &Daemon, job: &str) -> Option<String> {
-    jobs(daemon).iter().find(|row| row["job"] == job).map(|row| row["state"].as_str().unwrap().to_owned())
+    jobs(daemon).iter().find(|row| row["job_id"] == job).map(|row| row["status"].as_str().unwrap().to_owned())
 }
 
 /// The numbers of the next events.

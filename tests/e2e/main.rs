@@ -20,6 +20,7 @@ mod hostile_frames;
 mod hostile_head;
 mod idle;
 mod ingest_path;
+mod keep_alive;
 mod lives;
 mod many_jobs;
 mod messages;

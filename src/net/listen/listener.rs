@@ -17,6 +17,7 @@ use crate::access::refusal_log::RefusalLog;
 use crate::net::shard::handle::{
     Command, Counted, NewConnection, ShardHandle, TurnAway, is_out_of_descriptors, is_transient,
 };
+use crate::session::endpoint::Offer;
 use crate::tick::Tick;
 
 /// Connections that wait to be accepted, at most; the kernel lowers it to its own limit.
@@ -25,6 +26,9 @@ const BACKLOG: i32 = 4096;
 /// its client takes to read that. They have places of their own, so that they keep nobody from one; the descriptors of
 /// these are put aside. Whoever is refused at the admission beyond that is not told why.
 const REFUSED_MAX: usize = 64;
+/// Of these places so many are for connections that have their answer and may ask on: where there are more, they are
+/// closed, as in HTTP without connections that stay.
+const IDLE_MAX: usize = REFUSED_MAX / 2;
 /// Accepted in one turn: connected clients keep their latency in a storm.
 const ACCEPTS_PER_TURN: usize = 64;
 /// The kernel takes more when fewer than this are unsent: more would only make a slow watcher's past longer. What is sent
@@ -70,8 +74,10 @@ pub struct Admission {
     connections_max: AtomicUsize,
     /// Without those that are refused. At most `connections_max`, unless that was lowered.
     connections: AtomicUsize,
-    /// `<= REFUSED_MAX`, unless the daemon drains
+    /// `refused + idle <= REFUSED_MAX`, unless the daemon drains, or two threads look at once
     refused: AtomicUsize,
+    /// `<= IDLE_MAX`
+    idle: AtomicUsize,
     refusal_log: Mutex<RefusalLog>,
     visitors: Mutex<AddressCounts>,
     is_draining: AtomicBool,
@@ -85,6 +91,7 @@ impl Admission {
             connections_max: AtomicUsize::new(limits.connections_max),
             connections: AtomicUsize::new(0),
             refused: AtomicUsize::new(0),
+            idle: AtomicUsize::new(0),
             refusal_log: Mutex::default(),
             visitors: Mutex::new(AddressCounts::new(limits.of_address)),
             is_draining: AtomicBool::new(false),
@@ -106,9 +113,10 @@ impl Admission {
         self.is_draining.load(Ordering::Acquire)
     }
 
-    /// All sockets, those included that are refused and on their way out.
+    /// All sockets but those of operators: those included that are idle, or refused and on their way out.
     pub fn connections(&self) -> usize {
-        self.connections.load(Ordering::Relaxed) + self.refused.load(Ordering::Relaxed)
+        let counters = [&self.connections, &self.refused, &self.idle];
+        counters.iter().map(|counter| counter.load(Ordering::Relaxed)).sum()
     }
 
     pub fn connections_max(&self) -> usize {
@@ -134,8 +142,9 @@ impl Admission {
             true => self.connections_max().saturating_sub(self.connections.load(Ordering::Relaxed)),
             false => 0,
         };
+        let idle = self.idle.load(Ordering::Relaxed);
         let refused = self.refused.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |refused| {
-            (refused < REFUSED_MAX + left).then_some(refused + 1)
+            (refused + idle < REFUSED_MAX + left).then_some(refused + 1)
         });
         if refused.is_ok() { Counted::AsRefused } else { Counted::Not }
     }
@@ -152,6 +161,38 @@ impl Admission {
         }
     }
 
+    /// A connection has its answer and may ask on: until it does, its place is another's. None: it has to end.
+    pub fn rest(&self, counted: Counted, address: IpAddr) -> Option<Counted> {
+        match counted {
+            Counted::AsOperator => Some(counted),
+            Counted::InAll | Counted::WithAddress if !self.is_draining() => {
+                let refused = self.refused.load(Ordering::Relaxed);
+                let idle = self.idle.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |idle| {
+                    (idle < IDLE_MAX && idle + refused < REFUSED_MAX).then_some(idle + 1)
+                });
+                idle.ok()?;
+                self.count_out(counted, address);
+                Some(Counted::AsIdle)
+            }
+            _ => None,
+        }
+    }
+
+    /// A connection that has rested asks on: it is let in, or not, as if it came now.
+    pub fn come_back(
+        &self,
+        counted: Counted,
+        address: IpAddr,
+        proxies: &Proxies,
+        now: Tick,
+    ) -> NewConnection {
+        if counted != Counted::AsIdle {
+            return NewConnection { address, counted, turn_away: None };
+        }
+        self.count_out(counted, address);
+        self.admit_socket(address, proxies, now)
+    }
+
     fn count_out(&self, counted: Counted, address: IpAddr) {
         match counted {
             Counted::InAll => drop(self.connections.fetch_sub(1, Ordering::Relaxed)),
@@ -160,7 +201,8 @@ impl Admission {
                 self.visitors.lock().leave(address);
             }
             Counted::AsRefused => drop(self.refused.fetch_sub(1, Ordering::Relaxed)),
-            Counted::Not => {}
+            Counted::AsIdle => drop(self.idle.fetch_sub(1, Ordering::Relaxed)),
+            Counted::AsOperator | Counted::Not => {}
         }
     }
 
@@ -218,10 +260,16 @@ pub enum Accepted {
     Exhausted,
 }
 
+/// One address that is listened at.
+pub struct ListeningSocket {
+    pub socket: TcpListener,
+    pub offer: Offer,
+    /// It outlives the daemon.
+    pub is_passed: bool,
+}
+
 pub struct Listener {
-    pub sockets: Vec<TcpListener>,
-    /// By place in `sockets`: it outlives the daemon.
-    is_passed: Vec<bool>,
+    pub sockets: Vec<ListeningSocket>,
     shards: Vec<ShardHandle>,
     admission: Arc<Admission>,
     /// A descriptor to give up when none is left, so that who waits is told instead of left waiting.
@@ -229,14 +277,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// `sockets`: each, and whether it outlives the daemon.
-    pub fn new(
-        sockets: Vec<(TcpListener, bool)>,
-        shards: Vec<ShardHandle>,
-        admission: Arc<Admission>,
-    ) -> Self {
-        let (sockets, is_passed) = sockets.into_iter().unzip();
-        Self { sockets, is_passed, shards, admission, spare: spare() }
+    pub fn new(sockets: Vec<ListeningSocket>, shards: Vec<ShardHandle>, admission: Arc<Admission>) -> Self {
+        Self { sockets, shards, admission, spare: spare() }
     }
 
     /// Accepts a portion. What is for shard 0 itself is handed to `keep`, without a detour through its commands and
@@ -250,8 +292,9 @@ impl Listener {
         let (mut is_all, mut is_any) = (true, false);
         self.has_spare();
         for place in 0..self.sockets.len() {
-            if self.is_passed[place] && self.admission.is_draining() {
-                // Whoever comes now is the next daemon's.
+            let ListeningSocket { offer, is_passed, .. } = self.sockets[place];
+            if is_passed && !offer.is_of_operators() && self.admission.is_draining() {
+                // Whoever comes now to watch is the next daemon's.
                 continue;
             }
             for count in 0.. {
@@ -259,10 +302,15 @@ impl Listener {
                     is_all = false;
                     break;
                 }
-                match self.sockets[place].accept() {
+                match self.sockets[place].socket.accept() {
                     Ok((socket, address)) => {
                         is_any = true;
                         let guest = match self.has_spare() {
+                            true if offer.is_of_operators() => NewConnection {
+                                address: address.ip(),
+                                counted: Counted::AsOperator,
+                                turn_away: None,
+                            },
                             true => self.admission.admit_socket(address.ip(), proxies, now),
                             false => self.refuse_for_spare(address),
                         };
@@ -318,7 +366,7 @@ impl Listener {
     /// it still.
     fn accept_on_spare(&mut self, place: usize) -> Option<io::Result<(TcpStream, SocketAddr)>> {
         drop(self.spare.take()?);
-        let accepted = self.sockets[place].accept();
+        let accepted = self.sockets[place].socket.accept();
         if accepted.is_err() {
             self.spare = spare();
         }
@@ -336,7 +384,12 @@ impl Listener {
             return keep(socket, guest);
         }
         let connections = |shard: &ShardHandle| shard.connections.load(Ordering::Relaxed);
-        let fewest = self.shards.iter().enumerate().min_by_key(|(_, shard)| connections(shard));
+        // This shard is there to the end, and operators are few.
+        let shards = match guest.counted {
+            Counted::AsOperator => &self.shards[..1],
+            _ => &self.shards,
+        };
+        let fewest = shards.iter().enumerate().min_by_key(|(_, shard)| connections(shard));
         let (index, shard) = fewest.expect("there is a shard");
         shard.connections.fetch_add(1, Ordering::Relaxed);
         match index {
@@ -355,7 +408,7 @@ fn spare() -> Option<OwnedFd> {
 mod tests {
     use std::net::IpAddr;
 
-    use super::{Admission, AdmissionLimits, REFUSED_MAX};
+    use super::{Admission, AdmissionLimits, IDLE_MAX, REFUSED_MAX};
     use crate::access::address_limits::{AddressLimits, TooMany};
     use crate::access::client_address::Proxies;
     use crate::net::shard::handle::{Counted, TurnAway};
@@ -429,6 +482,49 @@ mod tests {
             assert_eq!(admission.step_aside(Counted::WithAddress, client), expected);
         }
         assert_eq!(admission.connections(), 2 * REFUSED_MAX);
+    }
+
+    #[test]
+    fn who_rests_takes_nobodys_place_and_comes_back_as_if_new() {
+        let (admission, nobody) = (admission(2, 1), Proxies::new(Vec::new()));
+        let (client, other) = (address("192.0.2.1"), address("192.0.2.2"));
+        let come_back = |counted: Counted| admission.come_back(counted, client, &nobody, 0);
+        assert_eq!(admission.admit_socket(client, &nobody, 0).counted, Counted::WithAddress);
+        assert_eq!(admission.rest(Counted::WithAddress, client), Some(Counted::AsIdle));
+        // Its address may have another, and then it has one too many.
+        assert_eq!(admission.admit_socket(client, &nobody, 0).counted, Counted::WithAddress);
+        let too_many = come_back(Counted::AsIdle);
+        assert_eq!(too_many.turn_away, Some(TurnAway::TooMany(TooMany::Connections)));
+        admission.leave(too_many.counted, client);
+        assert_eq!(admission.rest(Counted::WithAddress, client), Some(Counted::AsIdle));
+        for counted in [Counted::AsIdle, Counted::AsOperator] {
+            let back = come_back(counted);
+            assert_eq!(back.turn_away, None);
+            assert_eq!(back.counted == Counted::AsOperator, counted == Counted::AsOperator);
+        }
+        assert_eq!(admission.admit_socket(other, &nobody, 0).counted, Counted::WithAddress);
+        assert_eq!(admission.connections(), 2);
+        assert_eq!(admission.rest(Counted::AsOperator, client), Some(Counted::AsOperator));
+        assert_eq!(admission.rest(Counted::AsRefused, client), None);
+        admission.drain();
+        assert_eq!(admission.rest(Counted::WithAddress, client), None, "nobody rests in a drain");
+    }
+
+    #[test]
+    fn few_rest_at_a_time_and_leave_room_for_those_who_are_told_no() {
+        let (admission, nobody) = (admission(2 * REFUSED_MAX, 0), Proxies::new(Vec::new()));
+        let client = address("192.0.2.1");
+        for number in 0..REFUSED_MAX {
+            let counted = admission.admit_socket(client, &nobody, 0).counted;
+            let rests = admission.rest(counted, client);
+            assert_eq!(rests, (number < IDLE_MAX).then_some(Counted::AsIdle), "{number}");
+        }
+        for number in 0..REFUSED_MAX {
+            let is_room = number < REFUSED_MAX - IDLE_MAX;
+            assert_eq!(admission.refuse() == Counted::AsRefused, is_room, "{number}");
+        }
+        admission.leave(Counted::AsIdle, client);
+        assert_eq!(admission.rest(Counted::WithAddress, client), Some(Counted::AsIdle));
     }
 
     #[test]

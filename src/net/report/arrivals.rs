@@ -4,21 +4,13 @@ use serde::Serialize;
 
 use crate::delivery::cursor::beginning;
 use crate::event::ALL_TYPES;
-use crate::stream::numbers::SEQ_END;
+use crate::session::questions::Range;
 use crate::stream::topic::Topic;
-use crate::wire::http::Refusal;
-use crate::wire::query;
 
 /// Entries at most: beyond that every second one goes, and what is left is half as exact.
 const ENTRIES_MAX: usize = 4096;
 /// Handles copied under the log's lock at once.
 const HANDLES_MAX: usize = 256;
-
-/// Numbers from `from` to `to`, both included.
-pub struct Range {
-    from: u64,
-    to: u64,
-}
 
 /// `[[stream_seq, Unix milliseconds], …]`: an event came at the time of the last entry whose number is not beyond its own.
 #[derive(Serialize)]
@@ -26,69 +18,41 @@ struct Arrivals {
     arrivals: Vec<(u64, u64)>,
 }
 
-impl Range {
-    /// # Errors
-    /// What is wrong with a parameter.
-    pub fn parse(query: Option<&str>) -> Result<Self, Refusal> {
-        let [from, to] = query::read(query, ["from", "to"])?;
-        let number = |name: &str, text: Option<&str>, usual: u64| {
-            text.map_or(Ok(usual), |text| query::number(name, text, SEQ_END))
+/// What is known of the events in `all` up to the number `published`, as JSON.
+pub fn write(range: &Range, all: &Topic, published: u64) -> Vec<u8> {
+    let mut arrivals: Vec<(u64, u64)> = Vec::new();
+    let (mut handles, mut index, mut apart_millis) = (Vec::new(), 0, 1);
+    loop {
+        handles.clear();
+        let copied = {
+            let log = all.log.lock();
+            if index == 0 {
+                index = log.index_after(range.from - 1);
+            }
+            index = index.max(beginning(&log).index);
+            log.copy(index, range.to.min(published), ALL_TYPES, HANDLES_MAX, &mut handles)
         };
-        Ok(Self { from: number("from", from.as_deref(), 1)?, to: number("to", to.as_deref(), SEQ_END)? })
-    }
-
-    /// What is known of the events in `all` up to the number `published`, as JSON.
-    pub fn write(&self, all: &Topic, published: u64) -> Vec<u8> {
-        let mut arrivals: Vec<(u64, u64)> = Vec::new();
-        let (mut handles, mut index, mut apart_millis) = (Vec::new(), 0, 1);
-        loop {
-            handles.clear();
-            let copied = {
-                let log = all.log.lock();
-                if index == 0 {
-                    index = log.index_after(self.from - 1);
-                }
-                index = index.max(beginning(&log).index);
-                log.copy(index, self.to.min(published), ALL_TYPES, HANDLES_MAX, &mut handles)
-            };
-            for batch in handles.iter().map(|handle| &handle.batch) {
-                let (seq, millis) = (batch.first_seq(), batch.arrived_millis());
-                // Time may have been set back: that is told as it was.
-                if arrivals.last().is_none_or(|&(_, last)| millis.abs_diff(last) >= apart_millis) {
-                    arrivals.push((seq, millis));
-                }
+        for batch in handles.iter().map(|handle| &handle.batch) {
+            let (seq, millis) = (batch.first_seq(), batch.arrived_millis());
+            // Time may have been set back: that is told as it was.
+            if arrivals.last().is_none_or(|&(_, last)| millis.abs_diff(last) >= apart_millis) {
+                arrivals.push((seq, millis));
             }
-            while arrivals.len() > ENTRIES_MAX {
-                apart_millis *= 2;
-                let mut is_odd = false;
-                arrivals.retain(|_| {
-                    is_odd = !is_odd;
-                    is_odd
-                });
-            }
-            if copied.is_all {
-                break;
-            }
-            index = copied.index;
         }
-        let mut body = serde_json::to_vec(&Arrivals { arrivals }).expect("numbers are plain data");
-        body.push(b'\n');
-        body
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Range;
-
-    #[test]
-    fn a_range_is_read() {
-        let range = Range::parse(None).unwrap();
-        assert_eq!((range.from, range.to), (1, 1 << 53));
-        let range = Range::parse(Some("from=7&to=9&token=t")).unwrap();
-        assert_eq!((range.from, range.to), (7, 9));
-        for bad in ["from=0", "from=", "to=x", "from=1&from=2", "to=99999999999999999999"] {
-            assert_eq!(Range::parse(Some(bad)).err().expect(bad).code, "bad_parameter");
+        while arrivals.len() > ENTRIES_MAX {
+            apart_millis *= 2;
+            let mut is_odd = false;
+            arrivals.retain(|_| {
+                is_odd = !is_odd;
+                is_odd
+            });
         }
+        if copied.is_all {
+            break;
+        }
+        index = copied.index;
     }
+    let mut body = serde_json::to_vec(&Arrivals { arrivals }).expect("numbers are plain data");
+    body.push(b'\n');
+    body
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::metrics::{Counter, Counters, ENDPOINTS, ShardCounters};
-use crate::net::report::admin::connections::Listing;
+use crate::net::report::connections;
 use crate::net::shard::survey::ConnectionReport;
 use crate::wire::http::Refusal;
 use crate::wire::notice::GapReason;
@@ -68,8 +68,8 @@ impl Figures<'_> {
         let Counters { shards, ingest, .. } = self.counters;
         let sum = |of_shard: &dyn Fn(&ShardCounters) -> u64| shards.iter().map(of_shard).sum::<u64>();
         let lagging = sum(&|shard| shard.lagging.get());
-        let sights = if lagging > 0 { survey()? } else { Vec::new() };
-        let slowest = Listing::of_slowest(SLOWEST).write(sights);
+        let reports = if lagging > 0 { survey()? } else { Vec::new() };
+        let slowest = connections::write(&connections::slowest(SLOWEST), &reports);
         let slowest = String::from_utf8(slowest).expect("JSON is text");
         let told = Told {
             version: env!("CARGO_PKG_VERSION"),

@@ -1,4 +1,5 @@
-//! `/console/jobs`: what the daemon knows of the jobs that somebody may see, a page at a time.
+//! `/console/jobs`: what the daemon knows of the jobs that somebody may see, a page at a time; and `/jobs`, the same of
+//! all jobs, with more of each, for operators.
 //!
 //! The order is that of their first events, the newest first. It never changes, and no two jobs share an event, so
 //! whoever asks page by page meets each job that was there throughout once, whatever comes and goes meanwhile.
@@ -8,24 +9,10 @@ use std::collections::BinaryHeap;
 
 use serde::Serialize;
 
-use crate::access::rights::Permit;
 use crate::net::ingest::maintenance::JobReport;
-use crate::stream::jobs::{JobFold, JobStatus};
-use crate::wire::http::Refusal;
-use crate::wire::query;
+use crate::session::questions::{JobsBy, JobsWanted};
+use crate::stream::jobs::JobFold;
 use crate::wire::stamp::Stamp;
-
-/// Some MiB.
-const ROWS_MAX: usize = 10_000;
-
-/// Which jobs, and how many.
-pub struct Listing {
-    status: Option<JobStatus>,
-    flow: Option<String>,
-    /// Only jobs whose first event has a smaller number.
-    after: Option<u64>,
-    limit: usize,
-}
 
 #[derive(Serialize)]
 struct Page<'a> {
@@ -50,6 +37,19 @@ struct Row<'a> {
     first_seq: u64,
     stream_seq: u64,
     watchers: u32,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    of_operators: Option<OfOperators<'a>>,
+}
+
+/// What only operators are told.
+#[derive(Serialize)]
+struct OfOperators<'a> {
+    events_kept: u64,
+    /// The names before 0.1.0 of what stands above; they go with 0.2.0.
+    job: &'a str,
+    flow: Option<&'a str>,
+    state: &'static str,
+    last_seq: u64,
 }
 
 /// A job as it was when its log was looked at.
@@ -57,80 +57,74 @@ struct Found {
     first_seq: u64,
     last_seq: u64,
     fold: JobFold,
-    /// In the list of sights.
+    /// For an operator.
+    events_kept: Option<u64>,
+    /// In the list of reports.
     place: usize,
 }
 
-impl Listing {
-    /// # Errors
-    /// What is wrong with a parameter.
-    pub fn parse(query: Option<&str>) -> Result<Self, Refusal> {
-        let [status, flow, after, limit] = query::read(query, ["status", "flow", "after", "limit"])?;
-        let statuses = JobStatus::ALL.map(|status| (status.as_str(), status));
-        Ok(Self {
-            status: query::word("status", status.as_deref(), statuses)?,
-            flow: flow.map(Into::into),
-            after: after.map(|after| query::number("after", &after, u64::MAX)).transpose()?,
-            limit: query::limit(limit.as_deref(), ROWS_MAX)?,
-        })
-    }
+/// One page as JSON. Each log is locked for as long as a copy of its figures takes.
+pub fn write(wanted: &JobsWanted, reports: &[JobReport], newest: u64, unix_micros: i64) -> Vec<u8> {
+    let found = find(wanted, reports);
+    let next = (found.len() > wanted.limit).then(|| found[wanted.limit - 1].first_seq);
+    let rows = found.iter().take(wanted.limit).map(|job| row(job, &reports[job.place], unix_micros));
+    let page = Page { timestamp: stamp(unix_micros), stream_seq: newest, jobs: rows.collect(), next };
+    let mut body = serde_json::to_vec(&page).expect("rows are plain data");
+    body.push(b'\n');
+    body
+}
 
-    /// One page as JSON. Each log is locked for as long as a copy of its figures takes.
-    pub fn write(&self, sights: &[JobReport], permit: &Permit, newest: u64, unix_micros: i64) -> Vec<u8> {
-        let found = self.find(sights, permit);
-        let next = (found.len() > self.limit).then(|| found[self.limit - 1].first_seq);
-        let rows = found.iter().take(self.limit).map(|job| row(job, &sights[job.place], unix_micros));
-        let page = Page { timestamp: stamp(unix_micros), stream_seq: newest, jobs: rows.collect(), next };
-        let mut body = serde_json::to_vec(&page).expect("rows are plain data");
-        body.push(b'\n');
-        body
-    }
-
-    /// The jobs of the page, and one more if there is one.
-    fn find(&self, sights: &[JobReport], permit: &Permit) -> Vec<Found> {
-        // The oldest of those that are kept is on top.
-        let mut heap: BinaryHeap<Reverse<(u64, usize)>> = BinaryHeap::new();
-        let wanted = sights.iter().enumerate().filter(|(_, sight)| self.is_wanted(sight, permit));
-        for (place, sight) in wanted {
-            let (first_seq, status) = {
-                let log = sight.topic.log.lock();
-                (log.first_seq(), log.job.status())
-            };
-            // None: its first event is not published yet.
-            let Some(first_seq) = first_seq else { continue };
-            let is_behind = self.after.is_none_or(|after| first_seq < after);
-            if !is_behind || self.status.is_some_and(|wanted| wanted != status) {
-                continue;
-            }
+/// The jobs of the page, and one more if there is one.
+fn find(wanted: &JobsWanted, reports: &[JobReport]) -> Vec<Found> {
+    // The oldest of those that are kept is on top.
+    let mut heap: BinaryHeap<Reverse<(u64, usize)>> = BinaryHeap::new();
+    for (place, report) in reports.iter().enumerate().filter(|(_, report)| is_wanted(wanted, report)) {
+        let (first_seq, status) = {
+            let log = report.topic.log.lock();
+            (log.first_seq(), log.job.status())
+        };
+        // None: its first event is not published yet.
+        let Some(first_seq) = first_seq else { continue };
+        let is_behind = wanted.after.is_none_or(|after| first_seq < after);
+        if is_behind && wanted.status.is_none_or(|wanted| wanted == status) {
             heap.push(Reverse((first_seq, place)));
-            if heap.len() > self.limit + 1 {
+            if heap.len() > wanted.limit + 1 {
                 heap.pop();
             }
         }
-        let kept = heap.into_sorted_vec().into_iter();
-        kept.map(|Reverse((first_seq, place))| {
-            let log = sights[place].topic.log.lock();
-            Found { first_seq, last_seq: log.last_seq(), fold: log.job, place }
-        })
-        .collect()
     }
-
-    /// Whether a job is of the flow, and open to the asker by itself or with its flow.
-    fn is_wanted(&self, sight: &JobReport, permit: &Permit) -> bool {
-        let flow = sight.flow.as_ref().map(|flow| &*flow.name);
-        let is_of_flow = self.flow.is_none() || self.flow.as_deref() == flow;
-        is_of_flow
-            && (permit.may_watch_job(&sight.topic.name)
-                || flow.is_some_and(|flow| permit.may_watch_flow(flow)))
-    }
+    let is_of_operator = matches!(wanted.by, JobsBy::Operator);
+    let kept = heap.into_sorted_vec().into_iter();
+    kept.map(|Reverse((first_seq, place))| {
+        let log = reports[place].topic.log.lock();
+        let events_kept = is_of_operator.then(|| log.head() - log.base() + log.kept_after(0).count() as u64);
+        Found { first_seq, last_seq: log.last_seq(), fold: log.job, events_kept, place }
+    })
+    .collect()
 }
 
-fn row<'a>(found: &Found, sight: &'a JobReport, unix_micros: i64) -> Row<'a> {
-    let Found { first_seq, last_seq, fold, .. } = found;
+/// Whether a job is of the flow, and open to the asker by itself or with its flow.
+fn is_wanted(wanted: &JobsWanted, report: &JobReport) -> bool {
+    let flow = report.flow.as_ref().map(|flow| &*flow.name);
+    let is_of_flow = wanted.flow.is_none() || wanted.flow.as_deref() == flow;
+    is_of_flow
+        && match &wanted.by {
+            JobsBy::Operator => true,
+            JobsBy::Watcher(permit) => {
+                permit.may_watch_job(&report.topic.name)
+                    || flow.is_some_and(|flow| permit.may_watch_flow(flow))
+            }
+        }
+}
+
+fn row<'a>(found: &Found, report: &'a JobReport, unix_micros: i64) -> Row<'a> {
+    let Found { first_seq, last_seq, fold, events_kept, .. } = found;
+    let (job_id, flow_id) = (&*report.topic.name, report.flow.as_ref().map(|flow| &*flow.name));
+    let status = fold.status().as_str();
     Row {
-        job_id: &sight.topic.name,
-        flow_id: sight.flow.as_ref().map(|flow| &*flow.name),
-        status: fold.status().as_str(),
+        job_id,
+        flow_id,
+        status,
         start_time: fold.start_micros().map(stamp),
         end_time: fold.end_micros().map(stamp),
         duration: fold.duration_seconds(unix_micros),
@@ -139,51 +133,17 @@ fn row<'a>(found: &Found, sight: &'a JobReport, unix_micros: i64) -> Row<'a> {
         total_event_emits: fold.total_event_emits,
         first_seq: *first_seq,
         stream_seq: *last_seq,
-        watchers: sight.topic.watcher_count(),
+        watchers: report.topic.watcher_count(),
+        of_operators: events_kept.map(|events_kept| OfOperators {
+            events_kept,
+            job: job_id,
+            flow: flow_id,
+            state: status,
+            last_seq: *last_seq,
+        }),
     }
 }
 
 fn stamp(unix_micros: i64) -> String {
     Stamp::from_unix_millis(unix_micros.div_euclid(1000)).as_str().to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Listing;
-    use crate::stream::jobs::JobStatus;
-    use crate::wire::query::ROWS;
-
-    #[test]
-    fn what_is_wanted_is_read() {
-        let listing = Listing::parse(None).unwrap();
-        assert_eq!((listing.limit, listing.after, listing.status, listing.flow), (ROWS, None, None, None));
-        let listing =
-            Listing::parse(Some("limit=10000&after=17&status=failed&flow=a%3Ab&x=%&token=t")).unwrap();
-        assert_eq!((listing.limit, listing.after), (10_000, Some(17)));
-        assert_eq!((listing.status, listing.flow.as_deref()), (Some(JobStatus::Failed), Some("a:b")));
-    }
-
-    #[test]
-    fn what_cannot_be_meant_is_refused() {
-        for query in [
-            "limit=0",
-            "limit=10001",
-            "limit=",
-            "limit=x",
-            "limit=+1",
-            "limit=1&limit=1",
-            "after=",
-            "after=-1",
-            "after=0",
-            "after=99999999999999999999",
-            "status=",
-            "status=Running",
-            "flow=%",
-            "flow=%ff",
-            "flow=a&flow=a",
-        ] {
-            let refusal = Listing::parse(Some(query)).err().expect(query);
-            assert_eq!((refusal.status.code(), refusal.code), (400, "bad_parameter"), "{query}");
-        }
-    }
 }

@@ -1,11 +1,16 @@
 //! Whether every thread that serves turns around when it is woken.
 
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::metrics::Counters;
 use crate::net::listen::listener::Admission;
 use crate::net::shard::IngestWaker;
 use crate::net::shard::handle::ShardHandle;
+
+/// A thread that was woken has begun its next turn by then, however loaded the machine is.
+const TURN_MAX: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
 pub struct Liveness {
@@ -32,6 +37,20 @@ impl Liveness {
     pub fn silent_since(&self, before: &[u64]) -> Vec<String> {
         let silent = before.iter().zip(self.turns()).enumerate().filter(|(_, (before, now))| *before == now);
         silent.map(|(place, _)| self.name(place)).collect()
+    }
+
+    /// The first thread that does not begin a turn when it is woken. One that hangs is waited for.
+    pub fn stalled_thread(&self) -> Option<String> {
+        let before = self.turns();
+        self.wake();
+        let until = Instant::now() + TURN_MAX;
+        loop {
+            let silent = self.silent_since(&before).into_iter().next()?;
+            if Instant::now() >= until {
+                return Some(silent);
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Threads end one after the other: their silence means nothing.

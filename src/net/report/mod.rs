@@ -1,68 +1,101 @@
-//! The thread that makes what takes longer than a shard may: under `/console` the jobs that somebody may see, and the
-//! daemon's own figures. Shards hand it inquiries and get the answers back; nothing here waits for a client.
+//! The thread that makes what takes longer than a shard may: lists, figures, and whether all threads turn. Shards hand
+//! it inquiries and get the answers back; nothing here waits for a client, and operators wait for no watcher.
 #![doc = include_str!("README.md")]
 
-pub mod admin;
 pub mod arrivals;
+pub mod connections;
 pub mod figures;
+pub mod gather;
 pub mod jobs;
 pub mod liveness;
+pub mod metrics;
+pub mod process;
 
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, select};
 use rustix::process::setpriority_process;
 
-use crate::access::rights::Permit;
 use crate::delivery::keys::WatcherKey;
 use crate::delivery::owned_body::{InFlightBudget, OwnedBody};
-use crate::metrics::Counters;
-use crate::net::clock::unix_micros;
+use crate::net::clock::{Clock, unix_micros};
 use crate::net::ingest::maintenance::JobReport;
-use crate::net::listen::listener::Admission;
-use crate::net::report::admin::{NICENESS, jobs_of, sights_of};
-use crate::net::report::arrivals::Range;
 use crate::net::report::figures::Figures;
-use crate::net::report::jobs::Listing;
-use crate::net::shard::IngestWaker;
-use crate::net::shard::handle::{Command, ShardHandle};
+use crate::net::report::gather::{connections_of, jobs_of};
+use crate::net::report::liveness::Liveness;
+use crate::net::shard::handle::Command;
+use crate::net::shard::survey::ConnectionReport;
+use crate::session::operators::OPERATORS_MAX;
+use crate::session::questions::{JobsBy, JobsWanted, Question};
 use crate::stream::directory::Directory;
 use crate::wire::http::Refusal;
 
-/// Orders that wait: those that wait together are answered from one look at the jobs.
-const ORDERS_MAX: usize = 256;
+/// Of watchers that wait: those that wait together are answered from one look at the jobs.
+const INQUIRIES_MAX: usize = 256;
 /// Figures are made anew so often at most, however many ask.
 const FIGURES_AGE_MAX: Duration = Duration::from_secs(1);
+/// Of the threads that tell how things stand, beside those that serve.
+const NICENESS: i32 = 10;
 
-/// What somebody wants who may have it.
-pub enum Question {
-    Jobs(Listing, Permit),
-    Arrivals(Range),
-    Figures,
-}
-
-/// A wish, and the connection that has it.
+/// A question, and the connection that has it.
 pub struct Inquiry {
     pub shard: usize,
     pub key: WatcherKey,
-    pub wish: Question,
+    pub question: Question,
 }
 
-pub fn inquiries() -> (Sender<Inquiry>, Receiver<Inquiry>) {
-    bounded(ORDERS_MAX)
+/// Where inquiries go.
+#[derive(Clone)]
+pub struct Inquiries {
+    pub of_operators: Sender<Inquiry>,
+    pub of_watchers: Sender<Inquiry>,
+}
+
+/// Where they come out.
+#[derive(Clone)]
+pub struct Inbox {
+    of_operators: Receiver<Inquiry>,
+    of_watchers: Receiver<Inquiry>,
+}
+
+pub fn inquiries() -> (Inquiries, Inbox) {
+    // Each operator's connection has one at most.
+    let operators = bounded(OPERATORS_MAX);
+    let watchers = bounded(INQUIRIES_MAX);
+    let inquiries = Inquiries { of_operators: operators.0, of_watchers: watchers.0 };
+    (inquiries, Inbox { of_operators: operators.1, of_watchers: watchers.1 })
 }
 
 pub struct Reporter {
-    pub inquiries: Receiver<Inquiry>,
-    pub shards: Vec<ShardHandle>,
-    pub ingest: Arc<IngestWaker>,
-    pub admission: Arc<Admission>,
+    pub inbox: Inbox,
+    pub liveness: Liveness,
     pub directory: Arc<Directory>,
-    pub counters: Arc<Counters>,
     pub history_bytes_max: usize,
+    pub clock: Clock,
     pub start: Instant,
+    /// The same in Unix time.
+    pub start_unix_micros: i64,
+}
+
+/// What is kept from one answer to the next.
+#[derive(Default)]
+struct Kept {
+    figures: Option<(Instant, Vec<u8>)>,
+    /// Of answers that are on their way: neither side's slow readers take the other's.
+    for_operators: InFlightBudget,
+    for_watchers: InFlightBudget,
+}
+
+/// What those who wait together are answered from.
+#[derive(Default)]
+struct Gathered {
+    /// With the newest number before.
+    jobs: Option<Result<(u64, Vec<JobReport>), Refusal>>,
+    connections: Option<Result<Vec<ConnectionReport>, Refusal>>,
+    /// The name of a thread that does not turn.
+    stalled: Option<Option<String>>,
 }
 
 impl Reporter {
@@ -70,48 +103,98 @@ impl Reporter {
     pub fn run(self) -> io::Result<()> {
         // Whoever watches goes first. Of the calling thread alone (setpriority(2), NOTES); without it nothing is wrong.
         let _ = setpriority_process(None, NICENESS);
-        let afloat = InFlightBudget::default();
-        let mut figures: Option<(Instant, Vec<u8>)> = None;
-        while let Ok(first) = self.inquiries.recv() {
-            let inquiries: Vec<Inquiry> = [first].into_iter().chain(self.inquiries.try_iter()).collect();
-            let mut jobs = None;
-            for order in inquiries {
-                let made = match &order.wish {
-                    Question::Jobs(listing, permit) => self.list(&mut jobs, listing, permit),
-                    Question::Arrivals(range) => {
-                        Ok(range.write(&self.directory.all, self.directory.published()))
-                    }
-                    Question::Figures => self.figures(&mut figures),
-                };
-                self.deliver(&order, made, &afloat);
+        let mut kept = Kept::default();
+        loop {
+            select! {
+                recv(self.inbox.of_operators) -> first => match first {
+                    Ok(first) => self.answer_operators(first, &mut kept),
+                    Err(_) => return Ok(()),
+                },
+                recv(self.inbox.of_watchers) -> first => match first {
+                    Ok(first) => self.answer_watchers(first, &mut kept),
+                    Err(_) => return Ok(()),
+                },
             }
         }
-        Ok(())
     }
 
-    fn deliver(&self, order: &Inquiry, made: Result<Vec<u8>, Refusal>, afloat: &InFlightBudget) {
+    /// What can be had at once goes first.
+    fn answer_operators(&self, first: Inquiry, kept: &mut Kept) {
+        let mut all: Vec<Inquiry> = [first].into_iter().chain(self.inbox.of_operators.try_iter()).collect();
+        all.sort_by_key(|inquiry| !inquiry.question.is_quick());
+        let mut gathered = Gathered::default();
+        for inquiry in &all {
+            let made = self.make(&inquiry.question, &mut gathered, &mut kept.figures);
+            self.deliver(inquiry, made, &kept.for_operators);
+        }
+    }
+
+    /// An operator who comes meanwhile waits for one of them at most.
+    fn answer_watchers(&self, first: Inquiry, kept: &mut Kept) {
+        let all: Vec<Inquiry> = [first].into_iter().chain(self.inbox.of_watchers.try_iter()).collect();
+        let mut gathered = Gathered::default();
+        for inquiry in &all {
+            while let Ok(first) = self.inbox.of_operators.try_recv() {
+                self.answer_operators(first, kept);
+            }
+            let made = self.make(&inquiry.question, &mut gathered, &mut kept.figures);
+            self.deliver(inquiry, made, &kept.for_watchers);
+        }
+    }
+
+    fn deliver(&self, inquiry: &Inquiry, made: Result<Vec<u8>, Refusal>, budget: &InFlightBudget) {
         let answer = made.and_then(|mut bytes| {
             bytes.shrink_to_fit();
-            let parcel = OwnedBody::new(bytes, afloat);
-            parcel.ok_or_else(|| Refusal::full("too many long answers are on their way; try again"))
+            let body = OwnedBody::new(bytes, budget);
+            body.ok_or_else(|| Refusal::full("too many long answers are on their way; try again"))
         });
-        let Inquiry { shard, key, .. } = *order;
-        self.shards[shard].send(Command::Answer { key, answer });
+        let Inquiry { shard, key, .. } = *inquiry;
+        self.liveness.shards[shard].send(Command::Answer { key, answer });
+    }
+
+    fn make(
+        &self,
+        question: &Question,
+        gathered: &mut Gathered,
+        figures: &mut Option<(Instant, Vec<u8>)>,
+    ) -> Result<Vec<u8>, Refusal> {
+        match question {
+            Question::Jobs(wanted) => self.jobs(wanted, gathered),
+            Question::Arrivals(range) => {
+                Ok(arrivals::write(range, &self.directory.all, self.directory.published()))
+            }
+            Question::Figures => self.figures(figures),
+            Question::Metrics => Ok(metrics::write(&metrics::Sources {
+                liveness: &self.liveness,
+                directory: &self.directory,
+                history_bytes_max: self.history_bytes_max,
+                clock: self.clock,
+                start_unix_micros: self.start_unix_micros,
+            })),
+            Question::Connections(wanted) => {
+                let shards = &self.liveness.shards;
+                let reports = gathered.connections.get_or_insert_with(|| connections_of(shards));
+                let reports = reports.as_ref().map_err(Clone::clone)?;
+                Ok(connections::write(wanted, reports))
+            }
+            Question::Ready => match gathered.stalled.get_or_insert_with(|| self.liveness.stalled_thread()) {
+                Some(thread) => Err(Refusal::stalled(thread)),
+                None => Ok(b"ready\n".to_vec()),
+            },
+        }
     }
 
     /// The jobs, gathered after the first of these inquiries came, and so for all of them.
-    fn list(
-        &self,
-        jobs: &mut Option<Result<(u64, Vec<JobReport>), Refusal>>,
-        listing: &Listing,
-        permit: &Permit,
-    ) -> Result<Vec<u8>, Refusal> {
-        let gathered = jobs.get_or_insert_with(|| {
+    fn jobs(&self, wanted: &JobsWanted, gathered: &mut Gathered) -> Result<Vec<u8>, Refusal> {
+        let gathered = gathered.jobs.get_or_insert_with(|| {
             let newest = self.directory.published();
-            jobs_of(&self.ingest, &self.admission).map(|jobs| (newest, jobs)).map_err(|_| self.is_late())
+            jobs_of(&self.liveness.ingest, &self.liveness.admission).map(|jobs| (newest, jobs))
         });
-        let (newest, jobs) = gathered.as_ref().map_err(Clone::clone)?;
-        Ok(listing.write(jobs, permit, *newest, unix_micros()))
+        let (newest, jobs) = gathered.as_ref().map_err(|refusal| match wanted.by {
+            JobsBy::Operator => refusal.clone(),
+            JobsBy::Watcher(_) => self.is_late(),
+        })?;
+        Ok(jobs::write(wanted, jobs, *newest, unix_micros()))
     }
 
     fn figures(&self, made: &mut Option<(Instant, Vec<u8>)>) -> Result<Vec<u8>, Refusal> {
@@ -125,17 +208,17 @@ impl Reporter {
             unix_micros: unix_micros(),
             newest: self.directory.published(),
             history_bytes_max: self.history_bytes_max,
-            connections: self.admission.connections(),
-            counters: &self.counters,
+            connections: self.liveness.admission.connections(),
+            counters: &self.liveness.counters,
         }
-        .write(|| sights_of(&self.shards).map_err(|_| self.is_late()))?;
+        .write(|| connections_of(&self.liveness.shards).map_err(|_| self.is_late()))?;
         *made = Some((Instant::now(), bytes.clone()));
         Ok(bytes)
     }
 
     /// A thread has not told in time what it sees.
     fn is_late(&self) -> Refusal {
-        match self.admission.is_draining() {
+        match self.liveness.admission.is_draining() {
             true => Refusal::draining(),
             false => Refusal::full("the daemon is too busy to tell; try again"),
         }

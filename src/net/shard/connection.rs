@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use crate::net::shard::handle::{Counted, NewConnection, TurnAway};
 use crate::session::conversation::Session;
 use crate::tick::Tick;
+use crate::wire::answer::{ContentType, Then};
 use crate::wire::message::MessageReader;
 
 /// The life of a connection.
@@ -17,11 +18,37 @@ pub enum Phase {
     /// Its answer in HTTP is being made elsewhere; to a HEAD without the body.
     Asking {
         is_of_head: bool,
+        content_type: ContentType,
+        then: Then,
+        /// What came behind the request.
+        rest: Vec<u8>,
     },
     /// An answer in HTTP is on its way out, for as long as the client takes it.
-    Answering,
+    Answering {
+        then: Then,
+        rest: Vec<u8>,
+    },
+    /// It has its answer, and nothing of another request has come.
+    Idle,
     /// Its last bytes are on their way out, or are waited for to be read.
     Closing,
+}
+
+impl Phase {
+    /// Keeps what comes behind a request until that is answered: the beginning of the next one. Of more than a head may
+    /// have nothing is kept, and the connection ends behind the answer.
+    pub fn keep_back(&mut self, bytes: &[u8], head_bytes_max: usize) {
+        let (Phase::Asking { then, rest, .. } | Phase::Answering { then, rest }) = self else {
+            return;
+        };
+        if rest.len() + bytes.len() > head_bytes_max {
+            *then = Then::Close;
+        }
+        match then {
+            Then::Next => rest.extend_from_slice(bytes),
+            Then::Close => *rest = Vec::new(),
+        }
+    }
 }
 
 /// Which side of a connection says no more. When both do, it is over.
@@ -103,11 +130,29 @@ fn mapped(address: IpAddr) -> Ipv6Addr {
 #[cfg(test)]
 mod tests {
     use super::{Connection, Phase};
+    use crate::session::conversation::Session;
+    use crate::wire::answer::Then;
     use crate::wire::message::MessageReader;
 
     #[test]
     fn a_connection_is_small() {
         // Ten thousand of them are idle most of the time: beside session and reader four words.
         assert!(size_of::<Connection>() <= size_of::<Phase>() + size_of::<MessageReader>() + 32);
+        assert!(size_of::<Phase>() <= size_of::<Session>() + size_of::<usize>());
+    }
+
+    #[test]
+    fn of_what_comes_behind_a_request_so_much_is_kept_as_a_head_may_have() {
+        let mut phase = Phase::Answering { then: Then::Next, rest: Vec::new() };
+        phase.keep_back(b"12345", 8);
+        phase.keep_back(b"678", 8);
+        assert!(matches!(&phase, Phase::Answering { then: Then::Next, rest } if rest == b"12345678"));
+        phase.keep_back(b"9", 8);
+        assert!(matches!(&phase, Phase::Answering { then: Then::Close, rest } if rest.capacity() == 0));
+        phase.keep_back(b"1", 8);
+        assert!(matches!(&phase, Phase::Answering { then: Then::Close, rest } if rest.is_empty()));
+        let mut phase = Phase::Head(Vec::new());
+        phase.keep_back(b"1", 8);
+        assert!(matches!(&phase, Phase::Head(held) if held.is_empty()));
     }
 }

@@ -19,6 +19,7 @@ use crate::net::shard::connection::{Connection, Phase, Sides};
 use crate::net::shard::handle::{Counted, NewConnection, TurnAway};
 use crate::net::shard::transport::Incoming;
 use crate::session::context::{SessionContext, Verdict};
+use crate::session::endpoint::Offer;
 use crate::session::limits::IS_ECHO;
 use crate::session::limits::UNSENT_ANSWERS_MAX;
 use crate::tick::ticks;
@@ -46,7 +47,10 @@ impl Shard {
     /// Takes in a new connection: reads what has come, which is most often the whole request, and only then has the
     /// socket watched. An emptied socket that is not watched for room is no event.
     pub(super) fn accept_connection(&mut self, socket: TcpStream, guest: NewConnection) {
-        self.counters().accepted.add(1);
+        let is_of_operator = guest.counted == Counted::AsOperator;
+        if !is_of_operator {
+            self.counters().accepted.add(1);
+        }
         if let (Counted::Not, Some(turn_away)) = (guest.counted, guest.turn_away) {
             return self.turn_off(&socket, guest.address, turn_away);
         }
@@ -56,16 +60,21 @@ impl Shard {
         }
         let now = self.moment.tick();
         let due = now.wrapping_add(self.parts.live_config.limits.handshake);
-        let tls = self.parts.live_config.tls.as_ref();
+        // Operators are spoken to plainly.
+        let tls = self.parts.live_config.tls.as_ref().filter(|_| !is_of_operator);
+        let speaks_tls = tls.is_some();
         let phase = match tls {
             Some(_) => Phase::Shaking(guest.turn_away),
             None => Phase::Head(Vec::new()),
         };
         self.connections[key.index()] = Some(Connection::new(guest, now, phase, due));
         self.sockets.insert(key, socket, tls);
+        if is_of_operator && let Some(gone) = self.operators.enter(key) {
+            self.drop_connection(gone);
+        }
         match guest.turn_away {
             // A handshake costs much: it waits for its turn.
-            _ if self.parts.live_config.tls.is_some() => self.handle_readable(key),
+            _ if speaks_tls => self.handle_readable(key),
             None => self.read_first(key),
             Some(turn_away) => self.refuse(key, &turn_away.refusal(), None),
         }
@@ -86,7 +95,7 @@ impl Shard {
 
     /// Resets a socket that there is no place to refuse from.
     fn turn_off(&mut self, socket: &TcpStream, address: IpAddr, turn_away: TurnAway) {
-        self.note_refusal(address, &turn_away.refusal(), None);
+        self.note_refusal(Offer::Watchers, address, &turn_away.refusal(), None);
         // Otherwise the kernel would go through the whole of an ordinary end (RFC 9293, 3.6).
         let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
     }
@@ -196,20 +205,33 @@ impl Shard {
     fn handle_end(&mut self, key: WatcherKey) {
         let connection = self.connection(key);
         match (&connection.phase, connection.sides) {
-            (Phase::Asking { .. } | Phase::Answering | Phase::Closing, Sides::Open | Sides::TheirsShut) => {
+            (
+                Phase::Asking { .. } | Phase::Answering { .. } | Phase::Closing,
+                Sides::Open | Sides::TheirsShut,
+            ) => {
                 connection.sides = Sides::TheirsShut;
+            }
+            // It has all that it asked for, and TLS has its own goodbye.
+            (Phase::Idle, Sides::Open) => {
+                connection.sides = Sides::TheirsShut;
+                self.end(key);
             }
             _ => self.drop_connection(key),
         }
     }
 
     pub(super) fn handle_bytes(&mut self, key: WatcherKey, bytes: &mut [u8]) {
+        let head_bytes_max = self.parts.live_config.limits.head_bytes_max;
         match &mut self.connection(key).phase {
             Phase::Shaking(_) => self.handle_handshake(key, bytes),
             Phase::Head(_) => self.handle_head(key, bytes),
+            Phase::Idle => self.handle_next(key, bytes),
             Phase::Open(_) => self.handle_frames(key, bytes),
+            phase @ (Phase::Asking { .. } | Phase::Answering { .. }) => {
+                phase.keep_back(bytes, head_bytes_max);
+            }
             // What comes after the end is read only so that the answer is not lost to a reset.
-            Phase::Asking { .. } | Phase::Answering | Phase::Closing => {}
+            Phase::Closing => {}
         }
     }
 
@@ -310,6 +332,7 @@ impl Shard {
         connection.phase = Phase::Closing;
         connection.due = due;
         self.wheel.schedule(key.slot, due);
+        self.operators.note_served(key, false);
     }
 
     /// Ends a connection that takes no bytes at all: a close frame would wait behind its full buffer.
@@ -335,6 +358,9 @@ impl Shard {
         }
         self.watchers.remove(key);
         drop(self.sockets.remove(key));
+        if connection.counted == Counted::AsOperator {
+            self.operators.leave(key);
+        }
         if self.parts.admission.leave(connection.counted, connection.address()) {
             self.parts.acceptor.wake();
         }

@@ -50,6 +50,10 @@ pub enum Counted {
     InAll,
     /// Among all, and among those of its address.
     WithAddress,
+    /// Among the operators, who have a listener and places of their own.
+    AsOperator,
+    /// Among the few that have their answer and may ask on.
+    AsIdle,
     /// Among the few that are told why they are refused, or are done otherwise.
     AsRefused,
     /// Nowhere: there is no room for that either.

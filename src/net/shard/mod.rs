@@ -31,11 +31,13 @@ use crate::metrics::{Counters, ShardCounters};
 use crate::net::clock::{Clock, Moment};
 use crate::net::ingest::maintenance::JobReport;
 use crate::net::listen::listener::{Accepted, Admission, Listener};
-use crate::net::report::Inquiry;
+use crate::net::report::Inquiries;
 use crate::net::shard::connection::Connection;
 use crate::net::shard::handle::{Command, LiveConfig, ShardHandle};
 use crate::net::shard::sockets::Sockets;
 use crate::net::shard::survey::Survey;
+use crate::session::endpoint::Offer;
+use crate::session::operators::Operators;
 use crate::session::timer_wheel::Wheel;
 use crate::stream::directory::Directory;
 use crate::stream::link::Inlet;
@@ -65,7 +67,7 @@ pub struct ShardParts {
     pub inlet: Inlet,
     pub commands: Receiver<Command>,
     /// For answers that take longer to make than a turn.
-    pub inquiries: Sender<Inquiry>,
+    pub inquiries: Inquiries,
     pub directory: Arc<Directory>,
     pub admission: Arc<Admission>,
     pub counters: Arc<Counters>,
@@ -76,6 +78,8 @@ pub struct ShardParts {
     pub clock: Clock,
     /// Shard 0 accepts.
     pub listener: Option<Listener>,
+    /// What operators are offered who come to it.
+    pub to_operators: Offer,
     /// Connections of this shard, as the listener counts them.
     pub count: Arc<AtomicUsize>,
     /// The shard that accepts, and may wait for a descriptor to do so.
@@ -125,7 +129,8 @@ pub struct Shard {
     /// When newcomers among the laggards are looked at (`overrun = wait`).
     probe_at: u64,
     drain: Option<Drain>,
-    /// Requests of operators that are being answered.
+    operators: Operators<WatcherKey>,
+    /// Lists of connections that are wanted.
     surveys: VecDeque<Survey>,
     accept_at: Option<Instant>,
     /// It waits for a descriptor; any that a connection gives back will do.
@@ -146,6 +151,8 @@ struct Drain {
     pub serve_until: Instant,
     pub end_at: Instant,
     pub has_said_goodbye: bool,
+    /// Operators who have asked have their answers until then.
+    pub operators_until: Instant,
     pub connections: usize,
     pub of: usize,
 }
@@ -157,7 +164,7 @@ pub fn waker(poll: &Poll) -> io::Result<Arc<Waker>> {
 
 fn watch_listeners(listener: &mut Listener, registry: &Registry) -> io::Result<()> {
     for (place, socket) in listener.sockets.iter_mut().enumerate() {
-        registry.register(socket, Token(LISTENERS + place), Interest::READABLE)?;
+        registry.register(&mut socket.socket, Token(LISTENERS + place), Interest::READABLE)?;
     }
     Ok(())
 }
@@ -186,6 +193,7 @@ impl Shard {
             review_at: 0,
             probe_at: 0,
             drain: None,
+            operators: Operators::default(),
             surveys: VecDeque::new(),
             accept_at: None,
             is_exhausted: false,
@@ -323,8 +331,14 @@ impl Shard {
                 Command::Drain { serve, linger, connections, of } => {
                     let serve_until = self.moment.instant + serve;
                     let end_at = serve_until + linger;
-                    self.drain =
-                        Some(Drain { serve_until, end_at, has_said_goodbye: false, connections, of });
+                    self.drain = Some(Drain {
+                        serve_until,
+                        end_at,
+                        has_said_goodbye: false,
+                        operators_until: end_at,
+                        connections,
+                        of,
+                    });
                 }
             }
         }
@@ -380,7 +394,8 @@ impl Shard {
         if !self.is_storm && last.is_some_and(|last| now < last + STORM_PAUSE) {
             self.is_storm = true;
             for socket in &mut listener.sockets {
-                self.parts.poll.registry().deregister(socket).expect("a listener is watched");
+                let watched = self.parts.poll.registry().deregister(&mut socket.socket);
+                watched.expect("a listener is watched");
             }
         }
         if self.is_storm {
@@ -399,7 +414,9 @@ impl Shard {
             Err(error) => {
                 // Until then they are looked at by the clock. One of several may be watched already.
                 tracing::warn!("cannot watch the listeners again: {error}; trying again");
-                listener.sockets.iter_mut().for_each(|socket| drop(registry.deregister(socket)));
+                for socket in &mut listener.sockets {
+                    let _ = registry.deregister(&mut socket.socket);
+                }
                 self.accept_at = Some(self.moment.instant + EXHAUSTED_PAUSE);
             }
         }

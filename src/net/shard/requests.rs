@@ -1,4 +1,4 @@
-//! The requests of a shard's connections: read, judged, answered or refused, and what they open.
+//! The requests of a shard's connections: read, answered or refused as they are judged, and what they open.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -6,42 +6,36 @@ use std::time::Duration;
 use tracing::Level;
 
 use crate::access::address_limits::TooMany;
-use crate::access::allowed_origins;
 use crate::access::redaction;
 use crate::delivery::keys::WatcherKey;
 use crate::delivery::owned_body::{Body, OwnedBody};
-use crate::net::report::arrivals::Range;
-use crate::net::report::jobs::Listing;
-use crate::net::report::{Inquiry, Question};
+use crate::delivery::watcher::Flags;
+use crate::net::report::Inquiry;
 use crate::net::shard::Shard;
-use crate::net::shard::connection::Phase;
-use crate::net::shard::handle::Counted;
+use crate::net::shard::connection::{Connection, Phase, Sides};
+use crate::net::shard::handle::{Counted, LiveConfig};
 use crate::session::context::SessionContext;
 use crate::session::conversation::Session;
-use crate::session::endpoint::{Data, Endpoint, Opening, Route, find, is_path, permit};
+use crate::session::endpoint::{Offer, is_path};
+use crate::session::questions::Question;
+use crate::session::request::{Answer, Circumstances, Watch, judge};
 use crate::tick::ticks;
 use crate::wire::asked::Asked;
-use crate::wire::handshake::{accept_key, write_switching};
-use crate::wire::http::{HeadLimits, HeadResult, Refusal, Request, parse_head, write_ok, write_refusal};
+use crate::wire::handshake::write_switching;
+use crate::wire::http::{
+    HeadLimits, HeadResult, Refusal, Request, Then, parse_head, write_ok, write_refusal,
+};
 use crate::wire::page::{self, PageAnswer};
 
 /// How long the making of an answer may take: longer than whoever makes it waits for the others.
 const MAKING: Duration = Duration::from_secs(10);
 
-/// What a good request is answered with.
-enum Answer {
-    Health,
-    Page(PageAnswer),
-    /// What somebody else makes.
-    Made(Question),
-    Watch(Watch),
-}
-
-/// A good request to upgrade.
-struct Watch {
-    opening: Opening,
-    accept: String,
-    offers_protocol: bool,
+/// Of what came behind a request, what may be the next one.
+fn kept(rest: &[u8], then: Then) -> Vec<u8> {
+    match then {
+        Then::Next => rest.to_vec(),
+        Then::Close => Vec::new(),
+    }
 }
 
 impl Shard {
@@ -65,7 +59,11 @@ impl Shard {
             held.extend_from_slice(taken);
             &held
         };
-        let length = match parse_head(head, limits) {
+        let read = parse_head(head, limits);
+        if !matches!(read, Ok(HeadResult::Partial)) {
+            self.operators.note_served(key, true);
+        }
+        let length = match read {
             Ok(HeadResult::Partial) => {
                 if held.is_empty() {
                     held.extend_from_slice(taken);
@@ -74,12 +72,21 @@ impl Shard {
                 return;
             }
             Ok(HeadResult::Complete { request, length }) => {
-                match self.judge(key, &request, &head[..length]) {
-                    Ok(Answer::Health) => return self.answer_health(key, request.method),
-                    Ok(Answer::Page(answer)) => {
-                        return self.answer(key, &answer.head, Body::Static(answer.body));
+                let rest = &bytes[length - before..];
+                match self.judge(key, &request, &head[..length], rest.len()) {
+                    Ok(Answer::Text(text, then)) => {
+                        let mut out = Vec::new();
+                        let unix_micros = self.moment.now.unix_micros;
+                        write_ok(&mut out, request.method, text.as_bytes(), then, unix_micros);
+                        return self.answer(key, &out, Body::default(), then, kept(rest, then));
                     }
-                    Ok(Answer::Made(wish)) => return self.order(key, wish, request.method == "HEAD"),
+                    Ok(Answer::Page(PageAnswer { head, body }, then)) => {
+                        return self.answer(key, &head, Body::Static(body), then, kept(rest, then));
+                    }
+                    Ok(Answer::Made(question, then)) => {
+                        let is_of_head = request.method == "HEAD";
+                        return self.inquire(key, question, is_of_head, then, kept(rest, then));
+                    }
                     Ok(Answer::Watch(watch)) => {
                         self.open(key, &watch, Asked::of(&request));
                         length
@@ -99,60 +106,50 @@ impl Shard {
         }
     }
 
-    /// All that a request is asked before it is obeyed; what does not depend on the id comes before the id.
-    fn judge(&mut self, key: WatcherKey, request: &Request<'_>, head: &[u8]) -> Result<Answer, Refusal> {
-        let peer = self.connection(key).address();
-        self.recognise(key, head);
-        let unix_micros = self.moment.now.unix_micros;
-        let place = find(request)?;
-        if let Route::Health = place {
-            return Ok(Answer::Health);
+    /// Judges a request by what is in force now. `behind`: bytes of others have come already.
+    fn judge(
+        &mut self,
+        key: WatcherKey,
+        request: &Request<'_>,
+        head: &[u8],
+        behind: usize,
+    ) -> Result<Answer, Refusal> {
+        let (offer, now) = (self.offer(key), self.moment.tick());
+        let connection = self.connections[key.index()].as_mut().expect("the key is that of a connection");
+        let LiveConfig { auth, hosts, allowed_origins, proxies, limits, .. } = &*self.parts.live_config;
+        let is_proxied = connection.counted == Counted::InAll;
+        let admission = &self.parts.admission;
+        let circumstances = Circumstances {
+            offer,
+            peer: connection.address(),
+            auth,
+            hosts,
+            allowed_origins,
+            is_draining: admission.is_draining(),
+            // The next request through a proxy may be another client's.
+            may_stay: !is_proxied && behind <= limits.head_bytes_max,
+            unix_micros: self.moment.now.unix_micros,
+        };
+        if is_proxied {
+            // Whoever has come through a trusted proxy is known by what that says.
+            connection.recognise(proxies.client(connection.address(), head));
         }
-        self.parts.live_config.hosts.check(request, peer)?;
-        if let Route::Page(page) = place {
-            self.admit(key)?;
-            return Ok(Answer::Page(page::answer(page, request, unix_micros)));
-        }
-        allowed_origins::check(request, &self.parts.live_config.allowed_origins)?;
-        self.admit(key)?;
-        let permit = permit(request, &self.parts.live_config.auth, unix_micros)?;
-        let opening = place.open(request, permit)?;
-        if let Endpoint::Data(data) = opening.endpoint {
-            return match data {
-                Data::Jobs => {
-                    Ok(Answer::Made(Question::Jobs(Listing::parse(request.query)?, opening.permit)))
-                }
-                Data::Arrivals => Ok(Answer::Made(Question::Arrivals(Range::parse(request.query)?))),
-                Data::Daemon => Ok(Answer::Made(Question::Figures)),
-            };
-        }
-        let accept = accept_key(request)?;
-        match self.parts.admission.is_draining() {
-            true => Err(Refusal::draining()),
-            false => {
-                let offers_protocol = request.upgrade.offers_protocol;
-                Ok(Answer::Watch(Watch { opening, accept, offers_protocol }))
+        judge(request, &circumstances, || {
+            // Elsewhere the limits of the address held at the admission already.
+            if connection.counted == Counted::InAll {
+                admission.admit(connection.address(), now).map_err(TooMany::refusal)?;
+                connection.counted = Counted::WithAddress;
             }
-        }
+            Ok(())
+        })
     }
 
-    /// Whoever has come through a trusted proxy is known by what that says.
-    fn recognise(&mut self, key: WatcherKey, head: &[u8]) {
-        let connection = self.connections[key.index()].as_mut().expect("the key is that of a connection");
-        if connection.counted == Counted::InAll {
-            connection.recognise(self.parts.live_config.proxies.client(connection.address(), head));
+    /// What the listener offers that a connection has come by.
+    pub(super) fn offer(&self, key: WatcherKey) -> Offer {
+        match &self.connections[key.index()] {
+            Some(Connection { counted: Counted::AsOperator, .. }) => self.parts.to_operators,
+            Some(_) | None => Offer::Watchers,
         }
-    }
-
-    /// The limits of an address, where they did not hold at the admission already.
-    fn admit(&mut self, key: WatcherKey) -> Result<(), Refusal> {
-        let now = self.moment.tick();
-        let connection = self.connections[key.index()].as_mut().expect("the key is that of a connection");
-        if connection.counted == Counted::InAll {
-            self.parts.admission.admit(connection.address(), now).map_err(TooMany::refusal)?;
-            connection.counted = Counted::WithAddress;
-        }
-        Ok(())
     }
 
     fn open(&mut self, key: WatcherKey, watch: &Watch, asked: Asked<'_>) {
@@ -183,21 +180,20 @@ impl Shard {
         }
     }
 
-    fn answer_health(&mut self, key: WatcherKey, method: &str) {
-        let unix_micros = self.moment.now.unix_micros;
-        self.watchers.enqueue_control(key, |out| write_ok(out, method, "text/plain", b"ok\n", unix_micros));
-        self.end(key);
-    }
-
     /// Has an answer made, without waiting for it.
-    fn order(&mut self, key: WatcherKey, wish: Question, is_of_head: bool) {
+    fn inquire(&mut self, key: WatcherKey, question: Question, is_of_head: bool, then: Then, rest: Vec<u8>) {
         let due = self.moment.tick().wrapping_add(ticks(MAKING));
         let connection = self.connection(key);
-        connection.phase = Phase::Asking { is_of_head };
+        let content_type = question.content_type();
+        connection.phase = Phase::Asking { is_of_head, content_type, then, rest };
         connection.due = due;
-        let order = Inquiry { shard: self.parts.index, key, wish };
         self.wheel.schedule(key.slot, due);
-        if self.parts.inquiries.try_send(order).is_err() {
+        let inquiries = &self.parts.inquiries;
+        let inquiries = match self.offer(key).is_of_operators() {
+            true => &inquiries.of_operators,
+            false => &inquiries.of_watchers,
+        };
+        if inquiries.try_send(Inquiry { shard: self.parts.index, key, question }).is_err() {
             self.refuse(key, &Refusal::full("too many such requests wait; try again"), None);
         }
     }
@@ -207,55 +203,125 @@ impl Shard {
         if !self.is_there(key) {
             return;
         }
-        let Phase::Asking { is_of_head } = self.connection(key).phase else {
+        let Phase::Asking { is_of_head, content_type, then, ref mut rest } = self.connection(key).phase
+        else {
             return;
         };
+        let rest = std::mem::take(rest);
         match answer {
             Err(refusal) => self.refuse(key, &refusal, None),
-            Ok(parcel) => {
-                let body = Body::Made(parcel);
+            Ok(body) => {
+                let body = Body::Made(body);
                 let mut head = Vec::new();
-                page::write_data_head(&mut head, body.len(), self.moment.now.unix_micros);
-                self.answer(key, &head, if is_of_head { Body::default() } else { body });
+                let unix_micros = self.moment.now.unix_micros;
+                page::write_data_head(&mut head, content_type, body.len(), then, unix_micros);
+                self.answer(key, &head, if is_of_head { Body::default() } else { body }, then, rest);
             }
         }
     }
 
     /// Answers in HTTP. The client may take as long as it likes, as long as it takes something.
-    fn answer(&mut self, key: WatcherKey, head: &[u8], body: Body) {
+    fn answer(&mut self, key: WatcherKey, head: &[u8], body: Body, then: Then, rest: Vec<u8>) {
         self.watchers.answer(key, head, body);
-        self.connection(key).phase = Phase::Answering;
+        self.connection(key).phase = Phase::Answering { then, rest };
+    }
+
+    /// The last bytes of an answer, or of anything else that ends, have been handed over.
+    pub(super) fn finish(&mut self, key: WatcherKey) {
+        let connection = self.connections[key.index()].as_mut().expect("the key is that of a connection");
+        let Phase::Answering { then: Then::Next, rest } = &mut connection.phase else {
+            return self.shut(key);
+        };
+        let mut rest = std::mem::take(rest);
+        let says_more = connection.sides == Sides::Open || !rest.is_empty();
+        let rests = says_more.then(|| self.parts.admission.rest(connection.counted, connection.address()));
+        let Some(counted) = rests.flatten() else {
+            return self.shut(key);
+        };
+        connection.counted = counted;
+        connection.phase = Phase::Idle;
+        // What follows is a request like the first.
+        self.watchers.watchers[key].unset(Flags::ENDING | Flags::ENDED | Flags::LAGS);
+        self.operators.note_served(key, false);
+        self.await_head(key);
+        if !rest.is_empty() {
+            self.handle_bytes(key, &mut rest);
+        }
+        let is_cut = |connection: &Connection| {
+            connection.sides == Sides::TheirsShut && matches!(connection.phase, Phase::Head(_))
+        };
+        if self.connections[key.index()].as_ref().is_some_and(is_cut) {
+            self.drop_connection(key);
+        }
+    }
+
+    /// From now on a head has its time to come.
+    pub(super) fn await_head(&mut self, key: WatcherKey) {
+        let due = self.moment.tick().wrapping_add(self.parts.live_config.limits.handshake);
+        self.connection(key).due = due;
+        self.wheel.schedule(key.slot, due);
+    }
+
+    /// Another request begins on a connection that has rested.
+    pub(super) fn handle_next(&mut self, key: WatcherKey, bytes: &mut [u8]) {
+        let now = self.moment.tick();
+        let connection = self.connections[key.index()].as_mut().expect("the key is that of a connection");
+        let (counted, address) = (connection.counted, connection.address());
+        let proxies = &self.parts.live_config.proxies;
+        let guest = self.parts.admission.come_back(counted, address, proxies, now);
+        connection.counted = guest.counted;
+        connection.phase = Phase::Head(Vec::new());
+        self.await_head(key);
+        match guest.turn_away {
+            None => self.handle_head(key, bytes),
+            // There is no place left to say so.
+            Some(_) if guest.counted == Counted::Not => self.drop_connection(key),
+            Some(turn_away) => self.refuse(key, &turn_away.refusal(), None),
+        }
     }
 
     /// Answers a request with why not, and lets the client read that. `asked` is what is known of the request.
     pub(super) fn refuse(&mut self, key: WatcherKey, refusal: &Refusal, asked: Option<Asked<'_>>) {
         let connection = self.connection(key);
         let address = connection.address();
-        let is_of_head = refusal.is_of_head || matches!(connection.phase, Phase::Asking { is_of_head: true });
-        self.note_refusal(address, refusal, asked);
+        let is_of_head =
+            refusal.is_of_head || matches!(connection.phase, Phase::Asking { is_of_head: true, .. });
+        self.note_refusal(self.offer(key), address, refusal, asked);
         let refusal = Refusal { is_of_head, ..refusal.clone() };
         let unix_micros = self.moment.now.unix_micros;
         self.watchers.enqueue_control(key, |out| write_refusal(out, &refusal, unix_micros));
         self.end(key);
     }
 
-    /// Counts a refusal and logs it: of each reason one a second, whichever shard it was.
-    pub(super) fn note_refusal(&mut self, address: IpAddr, refusal: &Refusal, asked: Option<Asked<'_>>) {
-        self.counters().refusals[Refusal::place(refusal.code)].add(1);
+    /// Counts a refusal, unless it is an operator's, and logs it: of each reason one a second, whichever shard it was.
+    pub(super) fn note_refusal(
+        &mut self,
+        offer: Offer,
+        address: IpAddr,
+        refusal: &Refusal,
+        asked: Option<Asked<'_>>,
+    ) {
+        let whose = match offer.is_of_operators() {
+            true => " of an operator",
+            false => {
+                self.counters().refusals[Refusal::place(refusal.code)].add(1);
+                ""
+            }
+        };
         let Refusal { code, message, .. } = refusal;
         let unlogged = self.parts.admission.note_refusal(refusal.reason(), self.moment.now.millis);
         if unlogged.is_none() && !tracing::enabled!(Level::DEBUG) {
             return;
         }
         let asked = asked.map_or(String::new(), |asked| {
-            let exists = is_path(asked.path);
+            let exists = is_path(offer, asked.path);
             redaction::describe(&asked, exists, &self.parts.live_config.auth, self.moment.now.unix_micros)
         });
         match unlogged {
             Some(unlogged) => {
-                tracing::info!(%address, code, unlogged, "refused a request: {message}{asked}");
+                tracing::info!(%address, code, unlogged, "refused a request{whose}: {message}{asked}");
             }
-            None => tracing::debug!(%address, code, "refused a request: {message}{asked}"),
+            None => tracing::debug!(%address, code, "refused a request{whose}: {message}{asked}"),
         }
     }
 }

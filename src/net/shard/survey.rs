@@ -9,6 +9,7 @@ use crate::delivery::keys::WatcherKey;
 use crate::delivery::table::Slot;
 use crate::net::shard::Shard;
 use crate::net::shard::connection::Phase;
+use crate::net::shard::handle::Counted;
 use crate::session::endpoint::View;
 use crate::tick::TICK_MILLIS;
 
@@ -62,10 +63,13 @@ impl Shard {
 
     fn sight(&mut self, key: WatcherKey) -> Option<ConnectionReport> {
         let connection = self.connections[key.index()].as_ref()?;
+        if connection.counted == Counted::AsOperator {
+            return None;
+        }
         let (phase, view) = match &connection.phase {
-            Phase::Shaking(_) | Phase::Head(_) => ("opening", None),
+            Phase::Shaking(_) | Phase::Head(_) | Phase::Idle => ("opening", None),
             Phase::Open(session) => ("open", Some(session.view())),
-            Phase::Asking { .. } | Phase::Answering | Phase::Closing => ("closing", None),
+            Phase::Asking { .. } | Phase::Answering { .. } | Phase::Closing => ("closing", None),
         };
         let client = connection.address();
         let description = self.watchers.describe(key);

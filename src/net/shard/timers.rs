@@ -27,6 +27,9 @@ use crate::wire::http::Refusal;
 const RETRY_MILLIS_MIN: u64 = 500;
 const RETRY_MILLIS_SPREAD_MIN: u64 = 4_500;
 
+/// At the end of the daemon, operators who have asked have so long to take the answer.
+const OPERATORS_GOODBYE: Duration = Duration::from_millis(100);
+
 /// Between two looks at newcomers that lag.
 const PROBE_MILLIS: u64 = 50;
 
@@ -39,7 +42,7 @@ impl Shard {
                 continue;
             }
             match self.watchers.is_ended(key) {
-                true => self.shut(key),
+                true => self.finish(key),
                 false => self.drop_connection(key),
             }
         }
@@ -166,7 +169,9 @@ impl Shard {
                 self.refuse(key, &Refusal::full("the answer could not be made in time"), None);
             }
             // Of the request; it was kept.
-            Phase::Answering => {}
+            Phase::Answering { .. } => {}
+            // Nothing was asked that could be answered.
+            Phase::Idle => self.end(key),
             Phase::Closing => self.drop_connection(key),
         }
     }
@@ -274,10 +279,15 @@ impl Shard {
             return;
         }
         drain.has_said_goodbye = true;
+        drain.operators_until = drain.end_at.min(self.moment.instant + OPERATORS_GOODBYE);
         let spread = RETRY_MILLIS_SPREAD_MIN.max(drain.connections as u64 / 2);
         let (of, connections) = (drain.of as u64, drain.connections.max(1) as u64);
         let mut order = self.parts.index as u64;
         for key in self.keys() {
+            if self.offer(key).is_of_operators() {
+                // They are told how things stand for as long as there is somebody who can.
+                continue;
+            }
             match self.connection(key).phase {
                 Phase::Open(_) => {
                     let retry = RETRY_MILLIS_MIN + spread * (order % connections) / connections;
@@ -286,8 +296,9 @@ impl Shard {
                     self.close(key, CloseReason::Drain);
                 }
                 Phase::Head(_) | Phase::Asking { .. } => self.refuse(key, &Refusal::draining(), None),
+                Phase::Idle => self.end(key),
                 // Its request will be refused.
-                Phase::Shaking(_) | Phase::Answering | Phase::Closing => {}
+                Phase::Shaking(_) | Phase::Answering { .. } | Phase::Closing => {}
             }
         }
         // There may be no further turn.
@@ -297,9 +308,13 @@ impl Shard {
     /// Everybody has left, the other shards' connections too, or the time is up. Until then somebody has to accept
     /// those who come and to tell them why they cannot stay.
     pub(super) fn has_drained(&self) -> bool {
-        let is_empty = || self.parts.admission.connections() == 0;
+        let now = self.moment.instant;
         self.drain.as_ref().is_some_and(|drain| {
-            drain.has_said_goodbye && (self.moment.instant >= drain.end_at || is_empty())
+            let is_empty = || {
+                self.parts.admission.connections() == 0
+                    && (now >= drain.operators_until || !self.operators.is_any_served())
+            };
+            drain.has_said_goodbye && (now >= drain.end_at || is_empty())
         })
     }
 }

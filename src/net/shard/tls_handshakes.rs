@@ -45,7 +45,12 @@ impl Shard {
                 self.sockets.silence(key);
                 self.end(key);
             }
-            Phase::Head(_) | Phase::Open(_) | Phase::Asking { .. } | Phase::Answering | Phase::Closing => {
+            Phase::Head(_)
+            | Phase::Idle
+            | Phase::Open(_)
+            | Phase::Asking { .. }
+            | Phase::Answering { .. }
+            | Phase::Closing => {
                 tracing::debug!(address = %self.connection(key).address(), "TLS broke: {fault}");
                 self.drop_connection(key);
             }
@@ -69,7 +74,7 @@ impl Shard {
         if self.connection(key).sides == Sides::OursShut {
             return;
         }
-        if let Phase::Answering = self.connection(key).phase {
+        if let Phase::Answering { .. } = self.connection(key).phase {
             self.linger(key);
         }
         match self.sockets.shut(key) {

@@ -27,6 +27,23 @@ pub struct Refused {
 }
 
 impl Refused {
+    /// Without its body.
+    fn of_head(head: &str) -> Self {
+        let mut lines = head.lines();
+        let status = lines.next().and_then(|line| line.strip_prefix("HTTP/1.1 ")).expect("an HTTP answer");
+        let headers = lines.filter_map(|line| line.split_once(": "));
+        Self {
+            status: status[..3].parse().expect("a status"),
+            headers: headers.map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect(),
+            body: String::new(),
+        }
+    }
+
+    /// It is the last answer on its connection.
+    pub fn is_last(&self) -> bool {
+        self.headers.iter().any(|(name, value)| name == "connection" && value == "close")
+    }
+
     /// The header's value; header names in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_str())
@@ -270,23 +287,33 @@ impl Raw {
         }
     }
 
-    /// A whole HTTP answer, which must end with the connection.
+    /// A whole HTTP answer, the last on this connection: nothing more is asked.
     pub fn read_answer(&mut self) -> Refused {
-        let head = self.read_head();
-        let mut lines = head.lines();
-        let status = lines.next().and_then(|line| line.strip_prefix("HTTP/1.1 ")).expect("an HTTP answer");
-        let status = status[..3].parse().expect("a status");
-        let headers = lines.filter_map(|line| line.split_once(": "));
-        let headers: Vec<_> = headers.map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect();
-        while self.fill() > 0 {}
-        let body = String::from_utf8(std::mem::take(&mut self.buffer)).expect("a body of text");
-        let answer = Refused { status, headers, body };
+        let mut answer = Refused::of_head(&self.read_head());
+        self.read_to_end();
+        answer.body = String::from_utf8(std::mem::take(&mut self.buffer)).expect("a body of text");
         assert_eq!(answer.header("content-length"), Some(answer.body.len().to_string().as_str()));
-        assert!(
-            answer.headers.iter().any(|(name, value)| name == "connection" && value == "close"),
-            "{answer:?}"
-        );
+        assert!(answer.is_last() || answer.status < 400, "a refusal ends its connection: {answer:?}");
         answer
+    }
+
+    /// The next HTTP answer, behind which others may come; to a HEAD it has no body.
+    pub fn read_next(&mut self, is_of_head: bool) -> Refused {
+        let mut answer = Refused::of_head(&self.read_head());
+        let length = answer.header("content-length").map_or(0, |length| length.parse().expect("a number"));
+        let length = if is_of_head { 0 } else { length };
+        while self.buffer.len() < length {
+            assert!(self.fill() > 0, "closed in the body of {answer:?}");
+        }
+        answer.body = String::from_utf8(self.buffer.drain(..length).collect()).expect("a body of text");
+        answer
+    }
+
+    /// Says that nothing more comes, and reads all that does.
+    pub fn read_to_end(&mut self) {
+        // The daemon may have reset the connection.
+        let _ = self.stream.shutdown(Shutdown::Write);
+        while self.fill() > 0 {}
     }
 
     /// Sends a request and reads the answer.

@@ -5,7 +5,7 @@ use luxcast::access::allowed_hosts::Hosts;
 use luxcast::access::allowed_origins;
 use luxcast::access::keyring::{Auth, Keyring};
 use luxcast::access::rights::Permit;
-use luxcast::session::endpoint::{Endpoint, find, permit};
+use luxcast::session::endpoint::{Endpoint, Offer, find, permit};
 use luxcast::wire::action::Since;
 use luxcast::wire::asked::Asked;
 use luxcast::wire::handshake::accept_key;
@@ -114,14 +114,14 @@ fn check_request(request: &Request<'_>) {
 }
 
 fn check_route(head: &[u8], request: &Request<'_>) {
-    match find(request).and_then(|place| place.open(request, Permit::Everything)) {
+    match find(Offer::Watchers, request).and_then(|place| place.open(request, Permit::Everything)) {
         Err(refusal) => check_refusal(&refusal),
         Ok(opening) => {
             let id = match &opening.endpoint {
                 Endpoint::JobMonitor(id) | Endpoint::JobDebug(id) | Endpoint::FlowMonitor(id) => id.as_str(),
                 Endpoint::Events
                 | Endpoint::MultiJob
-                | Endpoint::Health
+                | Endpoint::Text(_)
                 | Endpoint::Page(_)
                 | Endpoint::Data(_) => "x",
             };

@@ -101,7 +101,9 @@ impl Asker {
 
 fn ask(admin: SocketAddr, question: &str) -> std::io::Result<Vec<u8>> {
     let mut socket = TcpStream::connect(admin)?;
-    socket.write_all(format!("GET {question} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes())?;
+    socket.write_all(
+        format!("GET {question} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes(),
+    )?;
     let mut answer = Vec::new();
     socket.read_to_end(&mut answer)?;
     Ok(answer)

@@ -7,28 +7,12 @@ use serde::Serialize;
 
 use crate::delivery::inspect::{bytes_beyond, name_of};
 use crate::metrics::ENDPOINTS;
-use crate::net::report::admin::ROWS_MAX;
 use crate::net::shard::survey::ConnectionReport;
+use crate::session::questions::{ConnectionsWanted, Sort};
 use crate::stream::topic_key::TopicKey;
-use crate::wire::http::Refusal;
-use crate::wire::query;
 
 /// Places in logs looked at for the bytes of one answer: some milliseconds.
 const HANDLES_MAX: usize = 1 << 16;
-
-/// In which order, and how many.
-pub struct Listing {
-    sort: Option<Sort>,
-    limit: usize,
-}
-
-#[derive(Clone, Copy)]
-enum Sort {
-    Lag,
-    Age,
-    Bytes,
-    Position,
-}
 
 /// One connection as it is told; times in seconds.
 #[derive(Serialize)]
@@ -47,47 +31,31 @@ struct Row {
     is_blocked: bool,
 }
 
-impl Listing {
-    /// # Errors
-    /// What is wrong with a parameter.
-    pub fn parse(query: Option<&str>) -> Result<Self, Refusal> {
-        let [sort, limit] = query::read(query, ["sort", "limit"])?;
-        let sorts =
-            [("lag", Sort::Lag), ("age", Sort::Age), ("bytes", Sort::Bytes), ("position", Sort::Position)];
-        Ok(Self {
-            sort: query::word("sort", sort.as_deref(), sorts)?,
-            limit: query::limit(limit.as_deref(), ROWS_MAX)?,
-        })
-    }
+/// Those that are furthest behind.
+pub fn slowest(limit: usize) -> ConnectionsWanted {
+    ConnectionsWanted { sort: Some(Sort::Lag), limit }
+}
 
-    /// Those that are furthest behind.
-    pub fn of_slowest(limit: usize) -> Self {
-        Self { sort: Some(Sort::Lag), limit }
-    }
-
-    /// The rows that are wanted, as JSON.
-    pub fn write(&self, sights: Vec<ConnectionReport>) -> Vec<u8> {
-        let mut heads = HashMap::new();
-        let with_lag = sights.into_iter().map(|sight| (lag_events(&sight, &mut heads), sight));
-        let mut sights: Vec<(u64, ConnectionReport)> = with_lag.collect();
-        let description =
-            |sight: &(u64, ConnectionReport)| (sight.1.description.bytes_out, sight.1.description.position);
-        match self.sort {
-            Some(Sort::Lag) => {
-                sights.sort_by_key(|(lag, sight)| Reverse((*lag, sight.description.waiting_bytes)));
-            }
-            Some(Sort::Age) => sights.sort_by_key(|(_, sight)| Reverse(sight.age_millis)),
-            Some(Sort::Bytes) => sights.sort_by_key(|sight| Reverse(description(sight).0)),
-            Some(Sort::Position) => sights.sort_by_key(|sight| description(sight).1),
-            None => {}
+/// The rows that are wanted, as JSON.
+pub fn write(wanted: &ConnectionsWanted, reports: &[ConnectionReport]) -> Vec<u8> {
+    let mut heads = HashMap::new();
+    let with_lag = reports.iter().map(|report| (lag_events(report, &mut heads), report));
+    let mut reports: Vec<(u64, &ConnectionReport)> = with_lag.collect();
+    match wanted.sort {
+        Some(Sort::Lag) => {
+            reports.sort_by_key(|(lag, report)| Reverse((*lag, report.description.waiting_bytes)));
         }
-        let mut handles_left = HANDLES_MAX;
-        let wanted = sights.iter().take(self.limit);
-        let rows: Vec<Row> = wanted.map(|(lag, sight)| row(*lag, sight, &mut handles_left)).collect();
-        let mut body = serde_json::to_vec(&rows).expect("rows are plain data");
-        body.push(b'\n');
-        body
+        Some(Sort::Age) => reports.sort_by_key(|(_, report)| Reverse(report.age_millis)),
+        Some(Sort::Bytes) => reports.sort_by_key(|(_, report)| Reverse(report.description.bytes_out)),
+        Some(Sort::Position) => reports.sort_by_key(|(_, report)| report.description.position),
+        None => {}
     }
+    let mut handles_left = HANDLES_MAX;
+    let listed = reports.iter().take(wanted.limit);
+    let rows: Vec<Row> = listed.map(|(lag, report)| row(*lag, report, &mut handles_left)).collect();
+    let mut body = serde_json::to_vec(&rows).expect("rows are plain data");
+    body.push(b'\n');
+    body
 }
 
 /// Events of its topics that it has not passed. Of each log the end is looked at once.
