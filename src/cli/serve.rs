@@ -22,7 +22,7 @@ use super::reload::Reload;
 use super::sim::{DEMO_JOB, run_demo};
 use crate::config::{self, Loaded};
 use crate::net::host::service_manager;
-use crate::net::shard::handle::LiveConfig;
+use crate::net::shard::live_config::LiveConfig;
 use crate::server::{self, Server, StartError};
 use crate::sim::MAIN_FLOW;
 

@@ -33,13 +33,18 @@ use crate::net::host::auth_files;
 use crate::net::host::service_manager;
 use crate::net::host::state_dir::FinalState;
 use crate::net::ingest::dedupe::Dedupe;
+use crate::net::ingest::handle::IngestWaker;
 use crate::net::ingest::{self, Ingest, IngestParts};
+use crate::net::listen::admission::{Admission, AdmissionLimits};
 use crate::net::listen::certificate::{self, Certificate};
-use crate::net::listen::listener::{Admission, AdmissionLimits, Listener};
+use crate::net::listen::listener::Listener;
+use crate::net::report::Reporter;
+use crate::net::report::inquiry;
+use crate::net::report::inquiry::{Inbox, Inquiries};
 use crate::net::report::liveness::Liveness;
-use crate::net::report::{self, Inbox, Inquiries, Reporter};
-use crate::net::shard::handle::{Command, LiveConfig, ShardHandle};
-use crate::net::shard::{self, IngestWaker, Shard, ShardParts};
+use crate::net::shard::handle::{Command, ShardHandle};
+use crate::net::shard::live_config::LiveConfig;
+use crate::net::shard::{self, Shard, ShardParts};
 use crate::session::limits::SessionLimits;
 use crate::stream::directory::Directory;
 use crate::stream::link::{Link, link};
@@ -281,7 +286,7 @@ impl Common {
                 Waker::new(poll.registry(), ingest::WAKER)?,
                 config.publishers_max,
             )),
-            inquiries: report::inquiries(),
+            inquiries: inquiry::inquiries(),
             clock: Clock::new(),
         })
     }

@@ -2,7 +2,7 @@
 
 use crate::access::keyring::{Auth, Keyring};
 use crate::config::Config;
-use crate::net::shard::handle::LiveConfig;
+use crate::net::shard::live_config::LiveConfig;
 
 /// One item a file: whether it holds the same as before, and what matters of it; never what stands there.
 pub fn describe(config: &Config, before: &LiveConfig, after: &LiveConfig) -> Vec<String> {

@@ -265,65 +265,83 @@ fn is_other_version(text: &[u8]) -> bool {
 }
 
 fn read_request<'a>(line: &RequestLine<'a>, fields: &[httparse::Header<'a>]) -> Result<Request<'a>, Refusal> {
-    read_fields(line, fields).map_err(|refusal| refusal.of_method(line.method))
+    let read = read_fields(line, fields).and_then(|fields| request_of(line, fields));
+    read.map_err(|refusal| refusal.of_method(line.method))
 }
 
-fn read_fields<'a>(line: &RequestLine<'a>, fields: &[httparse::Header<'a>]) -> Result<Request<'a>, Refusal> {
-    let RequestLine { method, target, is_http_1_0 } = *line;
-    let [mut host, mut origin, mut authorization, mut api_key] = [Field::Absent; 4];
-    let mut user_agent = None;
-    let mut accept_encoding = Field::Absent;
-    let mut if_none_match = None;
-    let mut upgrade = Upgrade::default();
-    let mut content_length = Field::Absent;
-    let (mut has_connection, mut has_websocket, mut is_last) = (false, false, is_http_1_0);
+/// The fields that mean something here, as they came.
+#[derive(Default)]
+struct Fields<'a> {
+    host: Field<'a>,
+    origin: Field<'a>,
+    authorization: Field<'a>,
+    api_key: Field<'a>,
+    user_agent: Option<&'a str>,
+    accept_encoding: Field<'a>,
+    if_none_match: Option<&'a [u8]>,
+    content_length: Field<'a>,
+    upgrade: Upgrade<'a>,
+    /// `Connection` says `close`.
+    is_last: bool,
+}
+
+#[inline]
+fn read_fields<'a>(line: &RequestLine<'a>, fields: &[httparse::Header<'a>]) -> Result<Fields<'a>, Refusal> {
+    let mut read = Fields::default();
+    let (mut has_connection, mut has_websocket) = (false, false);
     for field in fields {
         // Without the blanks around it: httparse cuts them off.
         let value = field.value;
         let is = |name: &str| field.name.eq_ignore_ascii_case(name);
         if is("host") {
-            host.add(value);
+            read.host.add(value);
         } else if is("origin") {
-            origin.add(value);
+            read.origin.add(value);
         } else if is("authorization") {
-            authorization.add(value);
+            read.authorization.add(value);
         } else if is("x-api-key") {
-            api_key.add(value);
+            read.api_key.add(value);
         } else if is("user-agent") {
-            user_agent = str::from_utf8(value).ok();
+            read.user_agent = str::from_utf8(value).ok();
         } else if is("connection") {
             match value.eq_ignore_ascii_case(b"upgrade") {
                 // As nearly all who watch say it.
                 true => has_connection = true,
                 false => {
                     has_connection |= has_item(value, "upgrade");
-                    is_last |= has_item(value, "close");
+                    read.is_last |= has_item(value, "close");
                 }
             }
         } else if is("upgrade") {
             has_websocket |= has_item(value, "websocket");
         } else if is("sec-websocket-key") {
-            upgrade.key.add(value);
+            read.upgrade.key.add(value);
         } else if is("sec-websocket-version") {
-            upgrade.version.add(value);
+            read.upgrade.version.add(value);
         } else if is("sec-websocket-protocol") {
-            upgrade.offers_protocol |= offers(value, PROTOCOL);
+            read.upgrade.offers_protocol |= offers(value, PROTOCOL);
         } else if is("accept-encoding") {
-            accept_encoding.add(value);
+            read.accept_encoding.add(value);
         } else if is("if-none-match") {
-            if_none_match = if_none_match.or(Some(value));
+            read.if_none_match = read.if_none_match.or(Some(value));
         } else if is("content-length") {
-            content_length.add(value);
-        } else if is("transfer-encoding") && is_bodiless(method) {
+            read.content_length.add(value);
+        } else if is("transfer-encoding") && is_bodiless(line.method) {
             return Err(Refusal::bad_request("Transfer-Encoding is not allowed: a request here has no body"));
         }
     }
-    check_length(method, content_length)?;
-    upgrade.is_requested = has_connection && has_websocket;
-    let host = host.text("Host")?;
-    let origin = origin.text("Origin")?;
-    let authorization = authorization.text("Authorization")?;
-    let api_key = api_key.text("X-API-Key")?;
+    read.upgrade.is_requested = has_connection && has_websocket;
+    Ok(read)
+}
+
+#[inline]
+fn request_of<'a>(line: &RequestLine<'a>, fields: Fields<'a>) -> Result<Request<'a>, Refusal> {
+    let RequestLine { method, target, is_http_1_0 } = *line;
+    check_length(method, fields.content_length)?;
+    let host = fields.host.text("Host")?;
+    let origin = fields.origin.text("Origin")?;
+    let authorization = fields.authorization.text("Authorization")?;
+    let api_key = fields.api_key.text("X-API-Key")?;
     let (authority, path, query) = split_target(target)?;
     // RFC 9112, 3.2.2: the authority of an absolute target stands for Host.
     let host = authority.or(host);
@@ -331,17 +349,17 @@ fn read_fields<'a>(line: &RequestLine<'a>, fields: &[httparse::Header<'a>]) -> R
     Ok(Request {
         method,
         is_http_1_0,
-        is_last,
+        is_last: is_http_1_0 || fields.is_last,
         path,
         query,
         host,
         origin,
-        user_agent,
+        user_agent: fields.user_agent,
         authorization,
         api_key,
-        accept_encoding,
-        if_none_match,
-        upgrade,
+        accept_encoding: fields.accept_encoding,
+        if_none_match: fields.if_none_match,
+        upgrade: fields.upgrade,
     })
 }
 

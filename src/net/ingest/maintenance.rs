@@ -1,13 +1,10 @@
 //! What the ingest thread does by the clock, its figures, and what it tells operators.
 
-use std::sync::Arc;
 use std::time::Instant;
-
-use crossbeam_channel::Sender;
 
 use crate::metrics::IngestCounters;
 use crate::net::ingest::Ingest;
-use crate::stream::topic::Topic;
+use crate::net::ingest::handle::{JobReport, JobReports};
 
 /// Topics whose time is over are looked for so often, at most.
 const SWEEP_MILLIS_MAX: u64 = 1_000;
@@ -15,18 +12,6 @@ const SWEEP_MILLIS_MIN: u64 = 20;
 
 /// Places of jobs looked at in one turn: some microseconds.
 const SLOTS_PER_TURN: usize = 256;
-
-/// One job, as far as only the ingest thread can tell.
-pub struct JobReport {
-    pub topic: Arc<Topic>,
-    pub flow: Option<Arc<Topic>>,
-}
-
-/// A request for all jobs that is being answered, and where the next slice begins.
-pub(super) struct JobReports {
-    next: u32,
-    answer: Sender<Vec<JobReport>>,
-}
 
 impl Ingest {
     pub(super) fn begin_turn(&mut self) {

@@ -2,6 +2,7 @@
 
 pub mod dedupe;
 pub mod half_lines;
+pub mod handle;
 pub mod lines;
 pub mod maintenance;
 pub mod publisher;
@@ -26,10 +27,11 @@ use crate::net::ingest::refused_lines::Complaints;
 
 use crate::net::host::state_dir::{FinalState, NumberMark};
 use crate::net::ingest::half_lines::Halves;
-use crate::net::ingest::maintenance::JobReports;
+use crate::net::ingest::handle::IngestWaker;
+use crate::net::ingest::handle::JobReports;
 use crate::net::ingest::publisher::{Publisher, SHORT_REST_MAX};
-use crate::net::shard::IngestWaker;
-use crate::net::shard::handle::{ShardHandle, is_out_of_descriptors, is_transient};
+use crate::net::listen::accept_error::{is_out_of_descriptors, is_transient};
+use crate::net::shard::handle::ShardHandle;
 use crate::stream::gate::{Ahead, Gate, READ_BYTES_MAX};
 use crate::stream::link::Link;
 use crate::stream::sequencer::{Sequencer, Step};

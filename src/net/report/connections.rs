@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::delivery::inspect::{bytes_beyond, name_of};
 use crate::metrics::ENDPOINTS;
-use crate::net::shard::survey::ConnectionReport;
+use crate::net::shard::connection_report::ConnectionReport;
 use crate::session::questions::{ConnectionsWanted, Sort};
 use crate::stream::topic_key::TopicKey;
 

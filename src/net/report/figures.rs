@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::metrics::{Counter, Counters, ENDPOINTS, ShardCounters};
 use crate::net::report::connections;
-use crate::net::shard::survey::ConnectionReport;
+use crate::net::shard::connection_report::ConnectionReport;
 use crate::wire::http::Refusal;
 use crate::wire::notice::GapReason;
 use crate::wire::stamp::Stamp;

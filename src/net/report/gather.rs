@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, unbounded};
 
-use crate::net::ingest::maintenance::JobReport;
-use crate::net::listen::listener::Admission;
-use crate::net::shard::IngestWaker;
+use crate::net::ingest::handle::IngestWaker;
+use crate::net::ingest::handle::JobReport;
+use crate::net::listen::admission::Admission;
+use crate::net::shard::connection_report::ConnectionReport;
 use crate::net::shard::handle::{Command, ShardHandle};
-use crate::net::shard::survey::ConnectionReport;
 use crate::wire::http::Refusal;
 
 /// What is asked of a thread has to be there within this time.

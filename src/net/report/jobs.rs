@@ -9,7 +9,7 @@ use std::collections::BinaryHeap;
 
 use serde::Serialize;
 
-use crate::net::ingest::maintenance::JobReport;
+use crate::net::ingest::handle::JobReport;
 use crate::session::questions::{JobsBy, JobsWanted};
 use crate::stream::jobs::JobFold;
 use crate::wire::stamp::Stamp;

@@ -5,8 +5,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::metrics::Counters;
-use crate::net::listen::listener::Admission;
-use crate::net::shard::IngestWaker;
+use crate::net::ingest::handle::IngestWaker;
+use crate::net::listen::admission::Admission;
 use crate::net::shard::handle::ShardHandle;
 
 /// A thread that was woken has begun its next turn by then, however loaded the machine is.
@@ -75,8 +75,8 @@ mod tests {
     use super::Liveness;
     use crate::access::address_limits::AddressLimits;
     use crate::metrics::Counters;
-    use crate::net::listen::listener::{Admission, AdmissionLimits};
-    use crate::net::shard::IngestWaker;
+    use crate::net::ingest::handle::IngestWaker;
+    use crate::net::listen::admission::{Admission, AdmissionLimits};
 
     #[test]
     fn who_has_not_turned_is_named() {

@@ -6,6 +6,7 @@ pub mod arrivals;
 pub mod connections;
 pub mod figures;
 pub mod gather;
+pub mod inquiry;
 pub mod jobs;
 pub mod liveness;
 pub mod metrics;
@@ -15,58 +16,26 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded, select};
+use crossbeam_channel::select;
 use rustix::process::setpriority_process;
 
-use crate::delivery::keys::WatcherKey;
 use crate::delivery::owned_body::{InFlightBudget, OwnedBody};
 use crate::net::clock::{Clock, unix_micros};
-use crate::net::ingest::maintenance::JobReport;
+use crate::net::ingest::handle::JobReport;
 use crate::net::report::figures::Figures;
 use crate::net::report::gather::{connections_of, jobs_of};
+use crate::net::report::inquiry::{Inbox, Inquiry};
 use crate::net::report::liveness::Liveness;
+use crate::net::shard::connection_report::ConnectionReport;
 use crate::net::shard::handle::Command;
-use crate::net::shard::survey::ConnectionReport;
-use crate::session::operators::OPERATORS_MAX;
 use crate::session::questions::{JobsBy, JobsWanted, Question};
 use crate::stream::directory::Directory;
 use crate::wire::http::Refusal;
 
-/// Of watchers that wait: those that wait together are answered from one look at the jobs.
-const INQUIRIES_MAX: usize = 256;
 /// Figures are made anew so often at most, however many ask.
 const FIGURES_AGE_MAX: Duration = Duration::from_secs(1);
 /// Of the threads that tell how things stand, beside those that serve.
 const NICENESS: i32 = 10;
-
-/// A question, and the connection that has it.
-pub struct Inquiry {
-    pub shard: usize,
-    pub key: WatcherKey,
-    pub question: Question,
-}
-
-/// Where inquiries go.
-#[derive(Clone)]
-pub struct Inquiries {
-    pub of_operators: Sender<Inquiry>,
-    pub of_watchers: Sender<Inquiry>,
-}
-
-/// Where they come out.
-#[derive(Clone)]
-pub struct Inbox {
-    of_operators: Receiver<Inquiry>,
-    of_watchers: Receiver<Inquiry>,
-}
-
-pub fn inquiries() -> (Inquiries, Inbox) {
-    // Each operator's connection has one at most.
-    let operators = bounded(OPERATORS_MAX);
-    let watchers = bounded(INQUIRIES_MAX);
-    let inquiries = Inquiries { of_operators: operators.0, of_watchers: watchers.0 };
-    (inquiries, Inbox { of_operators: operators.1, of_watchers: watchers.1 })
-}
 
 pub struct Reporter {
     pub inbox: Inbox,

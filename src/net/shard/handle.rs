@@ -1,7 +1,5 @@
 //! What other threads ask of a shard.
 
-use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
@@ -9,79 +7,13 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use mio::Waker;
 use mio::net::TcpStream;
-use rustls::ServerConfig;
 
-use crate::access::address_limits::TooMany;
-use crate::access::allowed_hosts::Hosts;
-use crate::access::client_address::Proxies;
-use crate::access::keyring::Auth;
 use crate::delivery::keys::WatcherKey;
 use crate::delivery::owned_body::OwnedBody;
-use crate::delivery::progress::Patience;
-use crate::net::listen::certificate::Certificate;
-use crate::net::shard::survey::ConnectionReport;
-use crate::session::limits::SessionLimits;
+use crate::net::listen::admission::NewConnection;
+use crate::net::shard::connection_report::ConnectionReport;
+use crate::net::shard::live_config::LiveConfig;
 use crate::wire::http::Refusal;
-
-/// Why an accepted socket is turned away before its request is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TurnAway {
-    Full,
-    TooMany(TooMany),
-    Draining,
-    NoDescriptor,
-}
-
-impl TurnAway {
-    pub fn refusal(self) -> Refusal {
-        match self {
-            TurnAway::Full => Refusal::full("no room for another connection (connections_max)"),
-            TurnAway::NoDescriptor => Refusal::full("no room for another connection (file limit)"),
-            TurnAway::TooMany(what) => what.refusal(),
-            TurnAway::Draining => Refusal::draining(),
-        }
-    }
-}
-
-/// Among whom a socket counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Counted {
-    /// Among all connections. Among those of an address not yet: a trusted proxy will tell whose it is.
-    InAll,
-    /// Among all, and among those of its address.
-    WithAddress,
-    /// Among the operators, who have a listener and places of their own.
-    AsOperator,
-    /// Among the few that have their answer and may ask on.
-    AsIdle,
-    /// Among the few that are told why they are refused, or are done otherwise.
-    AsRefused,
-    /// Nowhere: there is no room for that either.
-    Not,
-}
-
-/// Somebody who has come.
-#[derive(Clone, Copy, Debug)]
-pub struct NewConnection {
-    pub address: IpAddr,
-    pub counted: Counted,
-    pub turn_away: Option<TurnAway>,
-}
-
-/// What connections are judged by: read from the settings, shared by all shards, replaced as a whole by a reload.
-pub struct LiveConfig {
-    /// Who may watch what.
-    pub auth: Auth,
-    pub limits: SessionLimits,
-    pub patience: Patience,
-    pub allowed_origins: Vec<String>,
-    pub hosts: Hosts,
-    pub proxies: Proxies,
-    /// For the handshakes of new connections, where TLS is spoken.
-    pub tls: Option<Arc<ServerConfig>>,
-    /// That of `tls`.
-    pub certificate: Option<Certificate>,
-}
 
 pub enum Command {
     /// A socket to serve, or to turn away.
@@ -123,16 +55,4 @@ impl ShardHandle {
             self.wake();
         }
     }
-}
-
-/// The kernel's word for "no descriptor left".
-pub fn is_out_of_descriptors(error: &io::Error) -> bool {
-    let errno = rustix::io::Errno::from_io_error(error);
-    matches!(errno, Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE))
-}
-
-/// Whether an accept failed for that one alone: the peer gave up, or a signal came (accept(2)).
-pub fn is_transient(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
-    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
 }

@@ -1,11 +1,13 @@
 //! A shard: one thread, one event loop, the connections that it owns from accept to end.
 //!
 //! A turn is: poll → commands, accepts, reads, writable edges → flush → deadlines. What a connection's bytes
-//! lead to is in `connections` and `requests`, what is due to them in `upkeep`.
+//! lead to is in `connections` and `requests`, what is due to them in `timers`.
 
 pub mod connection;
+pub mod connection_report;
 pub mod connections;
 pub mod handle;
+pub mod live_config;
 pub mod requests;
 pub mod send_queue;
 pub mod sockets;
@@ -17,10 +19,10 @@ pub mod transport;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::Receiver;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 
 use crate::config::Overrun;
@@ -29,13 +31,15 @@ use crate::delivery::progress::SlowConsumer;
 use crate::delivery::watchers::Watchers;
 use crate::metrics::{Counters, ShardCounters};
 use crate::net::clock::{Clock, Moment};
-use crate::net::ingest::maintenance::JobReport;
-use crate::net::listen::listener::{Accepted, Admission, Listener};
-use crate::net::report::Inquiries;
+use crate::net::ingest::handle::IngestWaker;
+use crate::net::listen::admission::Admission;
+use crate::net::listen::listener::{Accepted, Listener};
+use crate::net::report::inquiry::Inquiries;
 use crate::net::shard::connection::Connection;
-use crate::net::shard::handle::{Command, LiveConfig, ShardHandle};
+use crate::net::shard::connection_report::Survey;
+use crate::net::shard::handle::{Command, ShardHandle};
+use crate::net::shard::live_config::LiveConfig;
 use crate::net::shard::sockets::Sockets;
-use crate::net::shard::survey::Survey;
 use crate::session::endpoint::Offer;
 use crate::session::operators::Operators;
 use crate::session::timer_wheel::Wheel;
@@ -84,30 +88,6 @@ pub struct ShardParts {
     pub count: Arc<AtomicUsize>,
     /// The shard that accepts, and may wait for a descriptor to do so.
     pub acceptor: ShardHandle,
-}
-
-/// What others ask of the ingest thread: to wake, and to tell of jobs.
-pub struct IngestWaker {
-    pub waker: Waker,
-    pub is_waiting: AtomicBool,
-    /// How many publishers may be connected.
-    pub publishers_max: AtomicUsize,
-    /// Where lists of jobs are wanted.
-    pub ask: Sender<Sender<Vec<JobReport>>>,
-    pub asked: Receiver<Sender<Vec<JobReport>>>,
-}
-
-impl IngestWaker {
-    pub fn new(waker: Waker, publishers_max: usize) -> Self {
-        let (ask, asked) = unbounded();
-        let publishers_max = AtomicUsize::new(publishers_max);
-        Self { waker, is_waiting: AtomicBool::new(false), publishers_max, ask, asked }
-    }
-
-    pub fn wake(&self) {
-        // As with a shard's.
-        self.waker.wake().expect("the ingest thread's waker works");
-    }
 }
 
 pub struct Shard {

@@ -1,45 +1,16 @@
 //! Where each connection stands: told to operators a slice a turn, so that nobody who is served notices.
 
-use std::net::{IpAddr, SocketAddr};
-
-use crossbeam_channel::Sender;
-
-use crate::delivery::inspect::Description;
 use crate::delivery::keys::WatcherKey;
 use crate::delivery::table::Slot;
+use crate::net::listen::admission::Counted;
 use crate::net::shard::Shard;
 use crate::net::shard::connection::Phase;
-use crate::net::shard::handle::Counted;
-use crate::session::endpoint::View;
+use crate::net::shard::connection_report::ConnectionReport;
 use crate::tick::TICK_MILLIS;
 
 /// Connections looked at in one turn, of which each job of a multi-job one counts as another: less than a tenth of a
 /// millisecond.
 const PLACES_PER_TURN: usize = 64;
-
-/// One connection, as its shard sees it.
-pub struct ConnectionReport {
-    pub peer: Option<SocketAddr>,
-    /// The same as the peer's, but behind a trusted proxy.
-    pub client: IpAddr,
-    pub shard: usize,
-    pub phase: &'static str,
-    pub view: Option<View>,
-    pub age_millis: u64,
-    pub description: Description,
-}
-
-/// A request that is being answered.
-pub(super) struct Survey {
-    next: usize,
-    answer: Sender<Vec<ConnectionReport>>,
-}
-
-impl Survey {
-    pub fn new(answer: Sender<Vec<ConnectionReport>>) -> Self {
-        Self { next: 0, answer }
-    }
-}
 
 impl Shard {
     /// Answers the next slice of the first request.

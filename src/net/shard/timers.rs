@@ -12,7 +12,7 @@ use crate::delivery::watcher::Flags;
 use crate::metrics::Counter;
 use crate::net::shard::Shard;
 use crate::net::shard::connection::{Connection, Phase};
-use crate::net::shard::handle::LiveConfig;
+use crate::net::shard::live_config::LiveConfig;
 use crate::net::shard::send_queue::unacknowledged;
 use crate::net::shard::sockets::Sockets;
 use crate::session::context::SessionContext;

@@ -1,0 +1,388 @@
+//! Who may come in: counts over all shards, and why somebody may not.
+
+use crate::access::address_limits::{AddressCounts, AddressLimits, TooMany};
+use crate::access::client_address::Proxies;
+use crate::access::refusal_log::RefusalLog;
+use crate::tick::Tick;
+use crate::wire::http::Refusal;
+use parking_lot::Mutex;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+/// Sockets that are told why they are refused, or get the last of another answer, at one time: each stays for as long as
+/// its client takes to read that. They have places of their own, so that they keep nobody from one; the descriptors of
+/// these are put aside. Whoever is refused at the admission beyond that is not told why.
+pub(super) const REFUSED_MAX: usize = 64;
+/// Of these places so many are for connections that have their answer and may ask on: where there are more, they are
+/// closed, as in HTTP without connections that stay.
+const IDLE_MAX: usize = REFUSED_MAX / 2;
+
+/// Why an accepted socket is turned away before its request is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TurnAway {
+    Full,
+    TooMany(TooMany),
+    Draining,
+    NoDescriptor,
+}
+
+impl TurnAway {
+    pub fn refusal(self) -> Refusal {
+        match self {
+            TurnAway::Full => Refusal::full("no room for another connection (connections_max)"),
+            TurnAway::NoDescriptor => Refusal::full("no room for another connection (file limit)"),
+            TurnAway::TooMany(what) => what.refusal(),
+            TurnAway::Draining => Refusal::draining(),
+        }
+    }
+}
+
+/// Among whom a socket counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    /// Among all connections. Among those of an address not yet: a trusted proxy will tell whose it is.
+    InAll,
+    /// Among all, and among those of its address.
+    WithAddress,
+    /// Among the operators, who have a listener and places of their own.
+    AsOperator,
+    /// Among the few that have their answer and may ask on.
+    AsIdle,
+    /// Among the few that are told why they are refused, or are done otherwise.
+    AsRefused,
+    /// Nowhere: there is no room for that either.
+    Not,
+}
+
+/// Somebody who has come.
+#[derive(Clone, Copy, Debug)]
+pub struct NewConnection {
+    pub address: IpAddr,
+    pub counted: Counted,
+    pub turn_away: Option<TurnAway>,
+}
+
+/// How many may come in.
+#[derive(Clone, Copy, Debug)]
+pub struct AdmissionLimits {
+    pub connections_max: usize,
+    pub of_address: AddressLimits,
+}
+
+/// Who may come in: counts over all shards.
+pub struct Admission {
+    connections_max: AtomicUsize,
+    /// Without those that are refused. At most `connections_max`, unless that was lowered.
+    connections: AtomicUsize,
+    /// `refused + idle <= REFUSED_MAX`, unless the daemon drains, or two threads look at once
+    refused: AtomicUsize,
+    /// `<= IDLE_MAX`
+    idle: AtomicUsize,
+    refusal_log: Mutex<RefusalLog>,
+    visitors: Mutex<AddressCounts>,
+    is_draining: AtomicBool,
+    /// No descriptor was left for a connection, and none has been closed since.
+    is_short: AtomicBool,
+}
+
+impl Admission {
+    pub fn new(limits: AdmissionLimits) -> Self {
+        Self {
+            connections_max: AtomicUsize::new(limits.connections_max),
+            connections: AtomicUsize::new(0),
+            refused: AtomicUsize::new(0),
+            idle: AtomicUsize::new(0),
+            refusal_log: Mutex::default(),
+            visitors: Mutex::new(AddressCounts::new(limits.of_address)),
+            is_draining: AtomicBool::new(false),
+            is_short: AtomicBool::new(false),
+        }
+    }
+
+    /// From now on these hold; whoever is in stays.
+    pub fn set_limits(&self, limits: AdmissionLimits) {
+        self.connections_max.store(limits.connections_max, Ordering::Relaxed);
+        self.visitors.lock().limits = limits.of_address;
+    }
+
+    pub fn drain(&self) {
+        self.is_draining.store(true, Ordering::Release);
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Acquire)
+    }
+
+    /// All sockets but those of operators: those included that are idle, or refused and on their way out.
+    pub fn connections(&self) -> usize {
+        let counters = [&self.connections, &self.refused, &self.idle];
+        counters.iter().map(|counter| counter.load(Ordering::Relaxed)).sum()
+    }
+
+    pub fn connections_max(&self) -> usize {
+        self.connections_max.load(Ordering::Relaxed)
+    }
+
+    /// Counts a connection in, unless there is no room; whoever serves it counts it out.
+    fn enter(&self) -> Result<(), TurnAway> {
+        if self.is_draining() {
+            return Err(TurnAway::Draining);
+        }
+        let max = self.connections_max.load(Ordering::Relaxed);
+        let entered = self.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |connections| {
+            (connections < max).then_some(connections + 1)
+        });
+        entered.map(drop).map_err(|_| TurnAway::Full)
+    }
+
+    /// Counts a socket in that is refused, if it is to be told so.
+    pub(super) fn refuse(&self) -> Counted {
+        // Whoever comes while the daemon drains takes the place of one who has left: watchers come back all at once.
+        let left = match self.is_draining() {
+            true => self.connections_max().saturating_sub(self.connections.load(Ordering::Relaxed)),
+            false => 0,
+        };
+        let idle = self.idle.load(Ordering::Relaxed);
+        let refused = self.refused.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |refused| {
+            (refused + idle < REFUSED_MAX + left).then_some(refused + 1)
+        });
+        if refused.is_ok() { Counted::AsRefused } else { Counted::Not }
+    }
+
+    /// A connection has nothing more to get but its last bytes: it leaves its place to another, as far as there is room
+    /// among the refused. Otherwise it stays where it counts until it is closed.
+    pub fn step_aside(&self, counted: Counted, address: IpAddr) -> Counted {
+        match counted {
+            Counted::InAll | Counted::WithAddress if self.refuse() == Counted::AsRefused => {
+                self.count_out(counted, address);
+                Counted::AsRefused
+            }
+            _ => counted,
+        }
+    }
+
+    /// A connection has its answer and may ask on: until it does, its place is another's. None: it has to end.
+    pub fn rest(&self, counted: Counted, address: IpAddr) -> Option<Counted> {
+        match counted {
+            Counted::AsOperator => Some(counted),
+            Counted::InAll | Counted::WithAddress if !self.is_draining() => {
+                let refused = self.refused.load(Ordering::Relaxed);
+                let idle = self.idle.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |idle| {
+                    (idle < IDLE_MAX && idle + refused < REFUSED_MAX).then_some(idle + 1)
+                });
+                idle.ok()?;
+                self.count_out(counted, address);
+                Some(Counted::AsIdle)
+            }
+            _ => None,
+        }
+    }
+
+    /// A connection that has rested asks on: it is let in, or not, as if it came now.
+    pub fn come_back(
+        &self,
+        counted: Counted,
+        address: IpAddr,
+        proxies: &Proxies,
+        now: Tick,
+    ) -> NewConnection {
+        if counted != Counted::AsIdle {
+            return NewConnection { address, counted, turn_away: None };
+        }
+        self.count_out(counted, address);
+        self.admit_socket(address, proxies, now)
+    }
+
+    fn count_out(&self, counted: Counted, address: IpAddr) {
+        match counted {
+            Counted::InAll => drop(self.connections.fetch_sub(1, Ordering::Relaxed)),
+            Counted::WithAddress => {
+                self.connections.fetch_sub(1, Ordering::Relaxed);
+                self.visitors.lock().leave(address);
+            }
+            Counted::AsRefused => drop(self.refused.fetch_sub(1, Ordering::Relaxed)),
+            Counted::AsIdle => drop(self.idle.fetch_sub(1, Ordering::Relaxed)),
+            Counted::AsOperator | Counted::Not => {}
+        }
+    }
+
+    /// Whether a refusal for this reason is to be logged, and how many were not since the last.
+    pub fn note_refusal(&self, reason: (u16, &'static str), now_millis: u64) -> Option<u64> {
+        self.refusal_log.lock().note(reason, now_millis)
+    }
+
+    /// Counts a connection in at its address, if that has not too many.
+    pub fn admit(&self, address: IpAddr, now: Tick) -> Result<(), TooMany> {
+        self.visitors.lock().enter(address, now)
+    }
+
+    /// Somebody waits for a descriptor.
+    pub(super) fn note_short(&self) {
+        self.is_short.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_short(&self) -> bool {
+        self.is_short.load(Ordering::Relaxed)
+    }
+
+    /// Counts a socket out that is closed, wherever it was counted. True: its descriptor is waited for.
+    pub fn leave(&self, counted: Counted, address: IpAddr) -> bool {
+        self.count_out(counted, address);
+        self.is_short() && self.is_short.swap(false, Ordering::Relaxed)
+    }
+
+    /// Counts in whoever comes, as far as there is room.
+    pub(super) fn admit_socket(&self, address: IpAddr, proxies: &Proxies, now: Tick) -> NewConnection {
+        if let Err(turn_away) = self.enter() {
+            return NewConnection { address, counted: self.refuse(), turn_away: Some(turn_away) };
+        }
+        if proxies.are_trusted(address) {
+            return NewConnection { address, counted: Counted::InAll, turn_away: None };
+        }
+        match self.admit(address, now) {
+            Ok(()) => NewConnection { address, counted: Counted::WithAddress, turn_away: None },
+            Err(too_many) => {
+                self.connections.fetch_sub(1, Ordering::Relaxed);
+                NewConnection {
+                    address,
+                    counted: self.refuse(),
+                    turn_away: Some(TurnAway::TooMany(too_many)),
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::{Admission, AdmissionLimits, IDLE_MAX, REFUSED_MAX};
+    use super::{Counted, TurnAway};
+    use crate::access::address_limits::{AddressLimits, TooMany};
+    use crate::access::client_address::Proxies;
+
+    fn admission(connections_max: usize, of_address_max: usize) -> Admission {
+        let of_address = AddressLimits { connections_max: of_address_max, handshakes_per_second: 0 };
+        Admission::new(AdmissionLimits { connections_max, of_address })
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn who_is_refused_takes_nobodys_place_and_beyond_a_few_is_not_even_told() {
+        let (admission, nobody) = (admission(8, 5), Proxies::new(Vec::new()));
+        let greedy = address("192.0.2.1");
+        for _ in 0..5 {
+            let guest = admission.admit_socket(greedy, &nobody, 0);
+            assert_eq!((guest.counted, guest.turn_away), (Counted::WithAddress, None));
+        }
+        let too_many = Some(TurnAway::TooMany(TooMany::Connections));
+        for _ in 0..REFUSED_MAX {
+            let guest = admission.admit_socket(greedy, &nobody, 0);
+            assert_eq!((guest.counted, guest.turn_away), (Counted::AsRefused, too_many));
+        }
+        for _ in 0..1_000 {
+            let guest = admission.admit_socket(greedy, &nobody, 0);
+            assert_eq!((guest.counted, guest.turn_away), (Counted::Not, too_many));
+        }
+        for number in 2..5 {
+            let guest = admission.admit_socket(address(&format!("192.0.2.{number}")), &nobody, 0);
+            assert_eq!((guest.counted, guest.turn_away), (Counted::WithAddress, None));
+        }
+        assert_eq!(admission.connections(), 8 + REFUSED_MAX);
+        let late = address("192.0.2.9");
+        assert_eq!(admission.admit_socket(late, &nobody, 0).turn_away, Some(TurnAway::Full));
+        // A place that comes free is for the next, whoever waits to read a refusal.
+        admission.leave(Counted::AsRefused, greedy);
+        assert_eq!(admission.admit_socket(late, &nobody, 0).counted, Counted::AsRefused);
+        admission.leave(Counted::WithAddress, greedy);
+        assert_eq!(admission.admit_socket(late, &nobody, 0).counted, Counted::WithAddress);
+        assert_eq!(admission.admit_socket(greedy, &nobody, 0).turn_away, Some(TurnAway::Full));
+    }
+
+    #[test]
+    fn who_is_recognised_as_one_too_many_leaves_its_place() {
+        let (admission, proxies) = (admission(2, 1), Proxies::new(vec!["10.0.0.1/32".parse().unwrap()]));
+        let proxy = address("10.0.0.1");
+        let client = address("192.0.2.1");
+        assert_eq!(admission.admit_socket(proxy, &proxies, 0).counted, Counted::InAll);
+        assert_eq!(admission.admit(client, 0), Ok(()));
+        assert_eq!(admission.admit_socket(proxy, &proxies, 0).counted, Counted::InAll);
+        assert_eq!(admission.admit(client, 0), Err(TooMany::Connections));
+        assert_eq!(admission.step_aside(Counted::InAll, client), Counted::AsRefused);
+        assert_eq!(admission.admit_socket(proxy, &proxies, 0).counted, Counted::InAll);
+        assert_eq!(admission.admit_socket(proxy, &proxies, 0).turn_away, Some(TurnAway::Full));
+        // The other one is done: its address may have another as well.
+        assert_eq!(admission.step_aside(Counted::WithAddress, client), Counted::AsRefused);
+        assert_eq!(admission.admit(client, 0), Ok(()));
+        assert_eq!(admission.step_aside(Counted::AsRefused, client), Counted::AsRefused);
+    }
+
+    #[test]
+    fn who_finds_no_room_among_those_who_leave_stays_where_it_is() {
+        let (admission, nobody) = (admission(2 * REFUSED_MAX, 0), Proxies::new(Vec::new()));
+        let client = address("192.0.2.1");
+        for number in 0..2 * REFUSED_MAX {
+            assert_eq!(admission.admit_socket(client, &nobody, 0).counted, Counted::WithAddress);
+            let expected = if number < REFUSED_MAX { Counted::AsRefused } else { Counted::WithAddress };
+            assert_eq!(admission.step_aside(Counted::WithAddress, client), expected);
+        }
+        assert_eq!(admission.connections(), 2 * REFUSED_MAX);
+    }
+
+    #[test]
+    fn who_rests_takes_nobodys_place_and_comes_back_as_if_new() {
+        let (admission, nobody) = (admission(2, 1), Proxies::new(Vec::new()));
+        let (client, other) = (address("192.0.2.1"), address("192.0.2.2"));
+        let come_back = |counted: Counted| admission.come_back(counted, client, &nobody, 0);
+        assert_eq!(admission.admit_socket(client, &nobody, 0).counted, Counted::WithAddress);
+        assert_eq!(admission.rest(Counted::WithAddress, client), Some(Counted::AsIdle));
+        // Its address may have another, and then it has one too many.
+        assert_eq!(admission.admit_socket(client, &nobody, 0).counted, Counted::WithAddress);
+        let too_many = come_back(Counted::AsIdle);
+        assert_eq!(too_many.turn_away, Some(TurnAway::TooMany(TooMany::Connections)));
+        admission.leave(too_many.counted, client);
+        assert_eq!(admission.rest(Counted::WithAddress, client), Some(Counted::AsIdle));
+        for counted in [Counted::AsIdle, Counted::AsOperator] {
+            let back = come_back(counted);
+            assert_eq!(back.turn_away, None);
+            assert_eq!(back.counted == Counted::AsOperator, counted == Counted::AsOperator);
+        }
+        assert_eq!(admission.admit_socket(other, &nobody, 0).counted, Counted::WithAddress);
+        assert_eq!(admission.connections(), 2);
+        assert_eq!(admission.rest(Counted::AsOperator, client), Some(Counted::AsOperator));
+        assert_eq!(admission.rest(Counted::AsRefused, client), None);
+        admission.drain();
+        assert_eq!(admission.rest(Counted::WithAddress, client), None, "nobody rests in a drain");
+    }
+
+    #[test]
+    fn few_rest_at_a_time_and_leave_room_for_those_who_are_told_no() {
+        let (admission, nobody) = (admission(2 * REFUSED_MAX, 0), Proxies::new(Vec::new()));
+        let client = address("192.0.2.1");
+        for number in 0..REFUSED_MAX {
+            let counted = admission.admit_socket(client, &nobody, 0).counted;
+            let rests = admission.rest(counted, client);
+            assert_eq!(rests, (number < IDLE_MAX).then_some(Counted::AsIdle), "{number}");
+        }
+        for number in 0..REFUSED_MAX {
+            let is_room = number < REFUSED_MAX - IDLE_MAX;
+            assert_eq!(admission.refuse() == Counted::AsRefused, is_room, "{number}");
+        }
+        admission.leave(Counted::AsIdle, client);
+        assert_eq!(admission.rest(Counted::WithAddress, client), Some(Counted::AsIdle));
+    }
+
+    #[test]
+    fn a_drain_counts_those_who_are_on_their_way_out() {
+        let (admission, nobody) = (admission(2, 0), Proxies::new(Vec::new()));
+        admission.drain();
+        let guest = admission.admit_socket(address("192.0.2.1"), &nobody, 0);
+        assert_eq!((guest.counted, guest.turn_away), (Counted::AsRefused, Some(TurnAway::Draining)));
+        assert_eq!(admission.connections(), 1);
+        admission.leave(guest.counted, guest.address);
+        assert_eq!(admission.connections(), 0);
+    }
+}
