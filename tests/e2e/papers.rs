@@ -18,7 +18,7 @@ use crate::harness::tool::{Tool, publish};
 use crate::harness::{Client, Daemon, PATIENCE, wait_until};
 
 /// Lines of `sh` samples that begin so are not run, for this reason.
-const NOT_RUN: [(&str, &str); 13] = [
+const NOT_RUN: [(&str, &str); 14] = [
     ("cargo build", "it takes minutes; the programs under test are what it builds"),
     ("cargo install", "it takes minutes, and changes this machine"),
     ("cargo test", "it runs this test"),
@@ -31,6 +31,7 @@ const NOT_RUN: [(&str, &str); 13] = [
     ("systemctl", "it needs a booted systemd; tools/packaging/installed has one"),
     ("journalctl", "it needs a booted systemd"),
     ("docker", "it needs an engine for containers; container.rs starts what the image starts"),
+    ("promtool test rules", "it takes long; prometheus.rs runs it"),
     ("luxcast-bench", "it measures for minutes; bench.rs runs it with small figures"),
 ];
 
