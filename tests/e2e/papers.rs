@@ -415,8 +415,12 @@ fn everything_said() -> Vec<String> {
     said.push(feed.ask("{"));
     let _second = daemon.acked_feed();
     said.push(Publisher::connect(&daemon).ask(""));
-    let console =
-        |path: &str| daemon.raw().request(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).body;
+    let console = |path: &str| {
+        daemon
+            .raw()
+            .request(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
+            .body
+    };
     said.push(console("/console/jobs"));
     said.push(console("/console/arrivals"));
     said.push(daemon.refuse("/api/ws/jobs/a,b/monitor").body);
