@@ -644,6 +644,17 @@ fn sentences_and_links_are_found() {
     assert_eq!(joined(Path::new("src/wire"), "../net/README.md"), Path::new("src/net/README.md"));
 }
 
+#[test]
+fn the_handbook_says_what_to_do_about_each_alert() {
+    let read = |path: &str| fs::read_to_string(project().join(path)).expect("it is there");
+    let handbook = read("tools/packaging/README.md");
+    let rules = read("tools/monitoring/prometheus/alerts.yml");
+    let alerts: Vec<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    assert!(alerts.len() > 10, "{alerts:?}");
+    let missing = alerts.into_iter().filter(|alert| !handbook.contains(&format!("| `{alert}` |")));
+    assert_none(missing.map(|alert| format!("the handbook lacks {alert}")).collect());
+}
+
 /// In each point of the page for contributors: the files that it names, and in one of them each name of code.
 #[test]
 fn contributors_are_told_of_what_is_there() {

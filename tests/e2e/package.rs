@@ -118,6 +118,23 @@ fn what_operators_watch_it_with_is_in_the_package() {
     }
 }
 
+/// They have the same places there, so that they lead to each other.
+#[test]
+fn the_pages_for_users_and_operators_are_in_the_package() {
+    let front = fs::read_to_string(project().join("README.md")).expect("it is there");
+    let links = front.split("](").skip(1).map(|rest| rest.split([')', '#']).next().unwrap_or_default());
+    let is_installed = |page: &&str| page.starts_with("src/") || page.starts_with("tools/packaging/README");
+    let pages: BTreeSet<&str> = links.filter(is_installed).collect();
+    assert!(pages.len() > 8, "{pages:?}");
+    let metadata = metadata();
+    let assets = metadata["assets"].as_array().expect("a list");
+    for page in pages {
+        let asset = assets.iter().find(|asset| asset[0].as_str() == Some(page)).expect(page);
+        let folder = page.strip_suffix("README.md").expect("a page");
+        assert_eq!(asset[1].as_str(), Some(format!("usr/share/doc/luxcast/{folder}").as_str()));
+    }
+}
+
 /// Runs a script of the package as dpkg does, in a directory of our own in place of the root.
 #[test]
 fn a_purge_leaves_nothing_behind_and_a_removal_all() {
