@@ -1,6 +1,6 @@
-//! How long the hot pieces take on this machine, without sockets: `cargo bench --bench hot [-- PART OF A NAME]`.
+//! Measures the hot pieces on this machine, without sockets: `cargo bench --bench hot [-- PART OF A NAME]`.
 //!
-//! Criterion compares with its last run. On a noisy machine believe `tools/instructions` instead.
+//! Criterion compares with its last run. On a noisy machine rely on `tools/instructions` instead.
 
 mod pieces;
 

@@ -1,4 +1,4 @@
-//! How many instructions the hot pieces take, counted by callgrind; `tools/instructions` runs it and compares.
+//! Counts the instructions of the hot pieces with callgrind; `tools/instructions` runs it and compares.
 
 mod pieces;
 
@@ -14,7 +14,7 @@ macro_rules! count_all {
         $(#[bench::$name(pieces::$module::$name())])*
         fn hot(mut piece: Piece) -> Piece {
             assert_eq!(black_box(piece.run()), piece.elements);
-            // What it holds is freed outside.
+            // Its memory is freed outside the measurement.
             piece
         }
     };

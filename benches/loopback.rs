@@ -1,8 +1,8 @@
-//! Does serving a group together pay, also when it is small? `cargo bench --bench loopback`.
+//! Measures whether serving a group together pays off, even a small one: `cargo bench --bench loopback`.
 //!
-//! Real sockets of this machine, one thread that sends and one that reads. Jobs of 10, 30, 100 and 300 watchers get
-//! the same events twice: from the shard's own flush, and from a bare loop that does one `writev` for each watcher
-//! out of slices that somebody else has cut: the least that a server without groups could do. What counts is the CPU
+//! It uses real sockets of this machine, one thread that sends and one that reads. Jobs of 10, 30, 100 and 300
+//! watchers get the same events twice: from the shard's own flush, and from a bare loop. The loop does one `writev`
+//! for each watcher, with slices that are ready: the least that a server without groups could do. It compares the CPU
 //! time of the sending thread.
 
 #[expect(dead_code, reason = "the other benches use the rest")]
@@ -29,15 +29,15 @@ use crate::rig::{Rig, USUAL_BYTES, usual_line};
 
 const GROUPS: [usize; 4] = [10, 30, 100, 300];
 const EVENTS_A_TURN: [usize; 4] = [1, 4, 16, 64];
-/// All groups together: every size does the same work.
+/// In all groups together, so that every size does the same work.
 const WATCHERS: usize = 3_000;
 const FRAME_BYTES: usize = 260;
 const HISTORY_BYTES: usize = 64 << 20;
-/// Pairs of measurements, of which the median counts.
+/// Pairs of measurements; their median counts.
 const PAIRS: usize = 5;
 /// Messages of one measurement.
 const MESSAGES: usize = 200_000;
-/// The daemon's own choice, so that a turn of either fits.
+/// The daemon's own choice; a turn of either method fits.
 const SEND_BUFFER_BYTES: usize = 256 << 10;
 
 /// Reads everything, on a thread of its own.
@@ -80,7 +80,7 @@ impl Reader {
     }
 }
 
-/// So many connections: the sending ends, and somebody who reads from the others.
+/// Makes `count` connections: the sending ends, and a reader of the other ends.
 fn connect(count: usize) -> (Vec<TcpStream>, Reader) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a port");
     let address = listener.local_addr().expect("it is bound");
@@ -89,11 +89,11 @@ fn connect(count: usize) -> (Vec<TcpStream>, Reader) {
     let (mut senders, mut readers) = (Vec::new(), Vec::new());
     for _ in 0..count {
         readers.push(TcpStream::from_std({
-            let socket = std::net::TcpStream::connect(address).expect("somebody listens");
+            let socket = std::net::TcpStream::connect(address).expect("the listener accepts");
             socket.set_nonblocking(true).expect("a socket");
             socket
         }));
-        let (socket, _) = listener.accept().expect("somebody came");
+        let (socket, _) = listener.accept().expect("a connection is there");
         SockRef::from(&socket).set_tcp_nodelay(true).expect("a socket");
         SockRef::from(&socket).set_send_buffer_size(SEND_BUFFER_BYTES).expect("a socket");
         senders.push(socket);
@@ -105,7 +105,7 @@ fn name(job: usize) -> String {
     format!("job-{job:03}")
 }
 
-/// The shard with its watchers, and what both contestants send a turn.
+/// The shard with its watchers, and what both methods send in a turn.
 struct Bench {
     rig: Rig<Sockets>,
     keys: Vec<WatcherKey>,
@@ -159,7 +159,7 @@ impl Bench {
         nanos
     }
 
-    /// The same of the bare loop.
+    /// The same for the bare loop.
     fn turn_of_writev(&mut self) -> u64 {
         let begin = self.rig.sink.cpu_nanos();
         for job in 0..self.jobs {
@@ -187,7 +187,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 fn main() {
-    println!("CPU microseconds of the sending thread for a message, median of {PAIRS} pairs");
+    println!("CPU microseconds of the sending thread per message, median of {PAIRS} pairs");
     println!("watchers a job   events a turn and job     flush   writev alone   ratio");
     for group in GROUPS {
         for events in EVENTS_A_TURN {

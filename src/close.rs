@@ -1,7 +1,7 @@
 //! Why the daemon ends a connection: one table of reasons, their close codes and their words.
 
-/// A reason for the daemon itself to end a connection. When the client closes first, its own code
-/// is echoed instead (RFC 6455, 5.5.1), which is no reason of ours.
+/// A reason for the daemon itself to end a connection. When the client closes first, the daemon echoes the client's
+/// code instead (RFC 6455, 5.5.1), which is none of these reasons.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CloseReason {
     /// The bytes are not RFC 6455 frames.
@@ -14,22 +14,21 @@ pub enum CloseReason {
     Flood,
     /// One message in too many fragments.
     Fragments,
-    /// The token's time is over.
+    /// The token has expired.
     Expired,
-    /// A reload has taken the token away, or changed what it allows.
+    /// A reload removed the token, or changed what it allows.
     Revoked,
     /// A message over `message_bytes_max`.
     TooBig,
-    /// Nothing heard for `silent_heartbeats` intervals.
+    /// Nothing came from the client for `silent_heartbeats` intervals.
     Silent,
     /// The daemon's own fault.
     Fault,
     /// The daemon drains.
     Drain,
-    /// No room for one more.
+    /// There is no room for another connection.
     Full,
-    /// The socket took no byte for `stalled_seconds`; on the wire a reset, since no close frame
-    /// could pass.
+    /// The socket took no byte for `stalled_seconds`. It is reset, since no close frame could pass.
     Stalled,
 }
 
@@ -92,7 +91,7 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn each_reason_stands_in_its_place() {
+    fn each_reason_is_at_its_own_index() {
         for (place, reason) in CloseReason::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, place);
         }

@@ -1,7 +1,7 @@
 //! Event types: a growing table of (type, inner type) rows, each with one bit of a [`TypeMask`].
 //!
-//! A filter is one `AND` per event. The table has room for 127 rows; the types beyond share the
-//! last bit and are told apart by their names, which is slower, never wrong.
+//! A filter is one `AND` per event. The table has room for 127 rows. Types beyond it share the last bit and are
+//! compared by name, which is slower but just as exact.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,7 +37,7 @@ pub enum Meaning {
 }
 
 impl Meaning {
-    /// The job is over, until an event says otherwise.
+    /// The job has ended, until a later event says otherwise.
     pub fn is_terminal(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
     }
@@ -76,7 +76,7 @@ const DOCUMENTED: [(&str, Option<&str>, Meaning, bool); 18] = [
     ("event_emitted", None, Meaning::EventEmit, false),
 ];
 
-/// The name that a row has in the other dialect: the Overseer's for a documented one, and the other way round.
+/// The row's name in the other dialect: for a documented row the Overseer's name, and the other way round.
 pub fn dialect_name(row: &TypeRow) -> Option<&'static str> {
     match (&*row.kind, row.inner.as_deref()) {
         ("execution_event", Some("slot_call")) => Some("slot_called"),
@@ -92,10 +92,10 @@ pub fn is_debug_type(kind: &str) -> bool {
     kind.starts_with("job_") || kind == "execution_event"
 }
 
-/// All rows seen so far. The sequencer alone adds; everybody reads.
+/// All rows seen so far. Only the sequencer adds rows; every thread reads them.
 pub struct TypeTable {
     rows: RwLock<Vec<TypeRow>>,
-    /// Moves whenever a row is added, or the first type goes beyond the table.
+    /// Grows with every row that is added.
     generation: AtomicU64,
 }
 
@@ -121,7 +121,7 @@ impl TypeTable {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// The bit of a (type, inner type); new ones get a row of their own while there is room.
+    /// The bit of a (type, inner type). A new pair gets its own row while there is room.
     pub fn bit(&self, kind: &str, inner: Option<&str>) -> (u8, Meaning) {
         let mut rows = self.rows.write();
         let found = rows.iter().position(|row| &*row.kind == kind && row.inner.as_deref() == inner);
@@ -159,7 +159,7 @@ impl TypeTable {
     }
 }
 
-/// One thread's memory of the table: no lock for a type it has seen.
+/// One thread's cache of the table: a known type costs no lock.
 pub struct TypeLookup {
     kinds: HashMap<Box<str>, Kind, RandomState>,
     meanings: [Meaning; 128],
@@ -182,7 +182,7 @@ impl TypeLookup {
         Self { kinds: HashMap::default(), meanings: [Meaning::Other; 128] }
     }
 
-    /// What events of a bit that was looked up mean.
+    /// The meaning of events with this bit, once [`TypeLookup::bit`] has returned it.
     pub fn meaning(&self, bit: u8) -> Meaning {
         self.meanings[bit as usize]
     }
@@ -203,7 +203,7 @@ impl TypeLookup {
     fn learn(&mut self, table: &TypeTable, kind: &str, inner: Option<&str>) -> (u8, Meaning) {
         let (bit, meaning) = table.bit(kind, inner);
         self.meanings[bit as usize] = meaning;
-        // What is beyond the table has no bound, so it is not remembered.
+        // Types beyond the table have no bound, so they are not cached.
         if bit != OVERFLOW_BIT {
             let known = self.kinds.entry(kind.into()).or_default();
             match inner {

@@ -1,14 +1,14 @@
-//! Time in ticks, in which shards count: heartbeats, deadlines, rates.
+//! Time in ticks, the unit of shards for heartbeats, deadlines and rates.
 
 use std::time::Duration;
 
 /// Length of a tick in milliseconds: fine enough for the shortest heartbeat, coarse enough to share wake-ups.
 pub const TICK_MILLIS: u64 = 20;
 
-/// Time in ticks; compared by difference, so that it may wrap around after years.
+/// A time in ticks. Times are compared by their difference, so that the count may wrap around after years.
 pub type Tick = u32;
 
-/// Whether `left` comes before `right` or at the same tick.
+/// Whether `left` is at or before `right`.
 pub fn is_reached(left: Tick, right: Tick) -> bool {
     right.wrapping_sub(left) as i32 >= 0
 }

@@ -1,5 +1,4 @@
-//! One shard's watchers: cohorts that are told of a batch and flushed, replay, sessions that open, heartbeats, the
-//! wheel.
+//! One shard's watchers: cohorts that get a batch, replay, sessions that open, heartbeats, the wheel.
 
 use std::hint::black_box;
 
@@ -26,7 +25,7 @@ fn lines(count: usize) -> Vec<Vec<u8>> {
     vec![usual_line("routine_completed", "j", USUAL_BYTES); count]
 }
 
-/// A shard whose watchers stand at the end of job `j`.
+/// A shard whose watchers are at the end of job `j`.
 fn watched(lines: Vec<Vec<u8>>, watchers: usize, events: Option<&str>) -> Rig {
     let mut rig = Rig::new(HISTORY_BYTES, lines);
     for _ in 0..watchers {
@@ -36,7 +35,7 @@ fn watched(lines: Vec<Vec<u8>>, watchers: usize, events: Option<&str>) -> Rig {
     rig
 }
 
-/// An event alone: one slice, gathered once.
+/// One event: one slice, gathered once.
 pub fn flush_one_slice() -> Piece {
     Piece::new(WATCHERS as u64, watched(lines(1), WATCHERS, None), Rig::publish, Rig::flush)
 }
@@ -50,7 +49,7 @@ pub fn flush_two_slices() -> Piece {
     Piece::new(2 * WATCHERS as u64, watched(lines(1), WATCHERS, None), ready, Rig::flush)
 }
 
-/// So many bytes that they may be staged.
+/// Enough bytes that they may be staged.
 pub fn flush_large_portion() -> Piece {
     Piece::new(100 * WATCHERS as u64, watched(lines(100), WATCHERS, None), Rig::publish, Rig::flush)
 }
@@ -68,7 +67,7 @@ pub fn flush_many_topics() -> Piece {
     Piece::new(WATCHERS as u64, rig, Rig::publish, Rig::flush)
 }
 
-/// Nobody wants what comes, a hundred batches of it: nobody is touched.
+/// A hundred batches that no watcher wants: no watcher is touched.
 pub fn flush_no_match() -> Piece {
     const BATCHES: usize = 100;
     let ready = |rig: &mut Rig| {
@@ -130,7 +129,7 @@ pub fn replay_history() -> Piece {
     )
 }
 
-/// Clients come: request head, handshake, greeting, all of one job that is known; then they go.
+/// Clients open a job that is known (request head, handshake, greeting, all its events), and close.
 pub fn open_sessions() -> Piece {
     const HEAD: &[u8] =
         b"GET /api/ws/jobs/j/monitor HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -195,7 +194,7 @@ fn open(rig: &mut Rig, limits: &SessionLimits, head: &[u8]) -> WatcherKey {
     key
 }
 
-/// A heartbeat to each of many watchers for whom nothing came, a few in each turn of the shard.
+/// A heartbeat to each of many idle watchers, a few in each turn of the shard.
 pub fn beat_idle_watchers() -> Piece {
     // As many as are due at one tick.
     const TURN: usize = WATCHERS / INTERVAL as usize;
@@ -231,7 +230,7 @@ fn beat(rig: &mut Rig, key: WatcherKey) {
 /// The usual heartbeat: 30 s in ticks.
 const INTERVAL: Tick = 1_500;
 
-/// Connections that are due once in an interval, tick by tick through all of it.
+/// Connections that are due once in an interval; the wheel turns through one, tick by tick.
 pub fn turn_wheel() -> Piece {
     struct Turning {
         wheel: Wheel<u32>,

@@ -1,15 +1,15 @@
-//! The hot pieces without sockets and clocks, each with its set-up apart from what is measured.
+//! The hot pieces without sockets and clocks; their set-up is not measured.
 //!
-//! The same bytes each time: no seeds, no time of day. Each piece does a thousand of something or more, so that
-//! what surrounds it does not show.
+//! They use the same bytes each time: no seeds, no time of day. Each piece does a thousand of something or more, so
+//! that the overhead around it does not show.
 
 pub mod delivery;
 pub mod rig;
 pub mod stream;
 pub mod wire;
 
-/// The list of all pieces, handed to a macro: each row is the piece's name, which is that of the function that sets
-/// it up, behind the module that has it.
+/// Passes the list of all pieces to a macro. Each row is a module, and the name of a piece and of the function that
+/// sets it up.
 macro_rules! each_piece {
     ($callback:ident) => {
         $callback! {
@@ -69,16 +69,16 @@ impl<S> Runs for Work<S> {
 
 /// One piece, warmed up and ready to run.
 pub struct Piece {
-    /// Lines, frames, deliveries or connections of one run: what its cost is divided by.
+    /// Lines, frames, deliveries or connections of one run: the cost is divided by them.
     pub elements: u64,
     work: Box<dyn Runs>,
 }
 
-/// Runs before anything counts: buffers have grown by then, the history is full where it is small.
+/// Runs before anything is measured: then buffers have grown, and a small history is full.
 const WARM_RUNS: usize = 3;
 
 impl Piece {
-    /// `ready` gets everything in place for one run, `run` is what is measured; it returns how many elements it did.
+    /// `ready` prepares one run; `run` is measured and returns how many elements it did.
     pub fn new<S: 'static>(elements: u64, state: S, ready: fn(&mut S), run: fn(&mut S) -> u64) -> Self {
         let mut piece = Self { elements, work: Box::new(Work { state, ready, run }) };
         for _ in 0..WARM_RUNS {

@@ -1,4 +1,4 @@
-//! The daemon's data path in one thread, as far as it has neither sockets nor clocks.
+//! The daemon's data path in one thread, without sockets and clocks.
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use luxcast::wire::action::Since;
 use luxcast::wire::line::PADDING;
 use luxcast::wire::stamp::Stamp;
 
-/// Lines or frames of one run, where nothing else is said.
+/// Lines or frames of one run, unless a piece says otherwise.
 pub const COUNT: usize = 1_000;
 
-/// Watchers, where nothing else is said.
+/// Watchers, unless a piece says otherwise.
 pub const WATCHERS: usize = 10_000;
 
 /// Events of real jobs, one a line.
@@ -37,7 +37,7 @@ pub fn corpus_of(kind: &str) -> Vec<Vec<u8>> {
     lines.take(COUNT).map(<[u8]>::to_vec).collect()
 }
 
-/// A line of `bytes` bytes; with 226 its frame has the 260 of all figures of the project.
+/// A line of `bytes` bytes. With 226 its frame has 260, as in all figures of the project.
 pub fn usual_line(kind: &str, job: &str, bytes: usize) -> Vec<u8> {
     let start = format!(r#"{{"type":"{kind}","job_id":"{job}","data":{{"x":""#);
     format!("{start}{}\"}}}}", "x".repeat(bytes - start.len() - 3)).into_bytes()
@@ -45,7 +45,7 @@ pub fn usual_line(kind: &str, job: &str, bytes: usize) -> Vec<u8> {
 
 pub const USUAL_BYTES: usize = 226;
 
-/// Sockets that take everything and count it.
+/// Sockets that take everything and count the writes.
 pub struct Counter {
     inlet: Inlet,
     directory: Arc<Directory>,
@@ -102,9 +102,9 @@ pub struct Rig<O = Counter> {
     pub sequencer: Sequencer,
     pub watchers: Watchers,
     pub sink: O,
-    /// What a turn takes in.
+    /// The lines that a turn takes in.
     pub lines: Vec<Vec<u8>>,
-    /// The same as a publisher's socket is read, each line with its padding; parsing edits it.
+    /// The same as read from a publisher's socket, each line with its padding; parsing edits it.
     block: Vec<u8>,
     now: Now,
 }
@@ -148,7 +148,7 @@ impl<O: Sink> Rig<O> {
         }
     }
 
-    /// Reads the lines anew.
+    /// Reads the lines again.
     pub fn read(&mut self) {
         let mut rest = &mut self.block[..];
         for line in &self.lines {
@@ -157,7 +157,8 @@ impl<O: Sink> Rig<O> {
         }
     }
 
-    /// Takes the lines that were read in, `count` a turn, each turn published to its end. Returns how many there are.
+    /// Sequences the lines that were read, `count` per turn, each turn published to its end. Returns how many there
+    /// are.
     pub fn sequence(&mut self, count: usize) -> u64 {
         let before = self.sequencer.seq();
         let mut rest = &mut self.block[..];
@@ -213,7 +214,7 @@ impl<O: Sink> Rig<O> {
         }
     }
 
-    /// Flushes until nobody has anything left to get. Returns the messages that were delivered.
+    /// Flushes until no watcher has anything left to get. Returns how many messages were delivered.
     pub fn flush(&mut self) -> u64 {
         let before = self.watchers.counts.messages;
         self.watchers.flush(&mut self.sink);

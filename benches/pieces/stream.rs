@@ -5,7 +5,7 @@ use luxcast::stream::dialect::translate;
 use crate::pieces::Piece;
 use crate::pieces::rig::{COUNT, Rig, USUAL_BYTES, corpus, usual_line};
 
-/// Past which the growing history begins anew, before it evicts anything.
+/// At this size the growing history starts over, before it evicts anything.
 const GROWN_BYTES: usize = 64 << 20;
 /// So small that it evicts as much as it takes in.
 const FULL_BYTES: usize = 512 << 10;
@@ -28,7 +28,7 @@ pub fn sequence_one_job() -> Piece {
     growing(vec![usual_line("routine_completed", "j", USUAL_BYTES); COUNT])
 }
 
-/// No two lines in a row are of one job.
+/// No two adjacent lines belong to one job.
 pub fn sequence_many_jobs() -> Piece {
     growing(
         (0..COUNT).map(|job| usual_line("routine_completed", &format!("job-{job}"), USUAL_BYTES)).collect(),
@@ -45,7 +45,7 @@ pub fn sequence_and_evict() -> Piece {
     Piece::new(COUNT as u64, rig, Rig::read, |rig| rig.sequence(COUNT))
 }
 
-/// What a turn costs that brings one event, into a history that is full.
+/// The cost of a turn with one event, when the history is full.
 pub fn sequence_one_a_turn() -> Piece {
     let mut rig = Rig::new(FULL_BYTES, vec![usual_line("routine_completed", "j", USUAL_BYTES); COUNT]);
     for _ in 0..10 {
@@ -56,7 +56,7 @@ pub fn sequence_one_a_turn() -> Piece {
     Piece::new(COUNT as u64, rig, Rig::read, |rig| rig.sequence(1))
 }
 
-/// The dialect of all kinds of events, as the first shard that needs a batch in it makes it.
+/// Translates events of all kinds, as the first shard does that needs a batch in the dialect.
 pub fn translate_dialect() -> Piece {
     struct Batch {
         objects: Vec<Vec<u8>>,

@@ -16,7 +16,7 @@ use luxcast::wire::message::{Flow, MessageLimits, MessageReader};
 use crate::pieces::Piece;
 use crate::pieces::rig::{COUNT, corpus_of, usual_line};
 
-/// Lines in one block, as a publisher's socket is read, each with its padding.
+/// Lines in one block, as they are read from a publisher's socket, each with its padding.
 struct Lines {
     reader: LineReader,
     originals: Vec<Vec<u8>>,
@@ -139,7 +139,7 @@ pub fn decode_pings() -> Piece {
     decode(COUNT, &frame, frame.len())
 }
 
-/// The worst that a client can do: every byte comes by itself.
+/// The worst that a client can do: every byte comes alone.
 pub fn decode_byte_by_byte() -> Piece {
     decode(COUNT / 10, &masked(TEXT, SUBSCRIBE.as_bytes()), 1)
 }
@@ -160,7 +160,7 @@ pub fn read_actions() -> Piece {
     )
 }
 
-/// As a browser asks.
+/// As a browser sends it.
 const HEAD: &[u8] = b"GET /api/ws/jobs/e252f57c-97aa-4ee1-b74b-92d7d6d6a195/monitor?events=job_started,job_failed&since=-100 HTTP/1.1\r\n\
     Host: events.example.com:20555\r\n\
     Connection: Upgrade\r\n\
@@ -182,7 +182,7 @@ fn request(head: &[u8]) -> Request<'_> {
     }
 }
 
-/// The head, and what it asks for.
+/// Parses the head and finds what it asks for.
 pub fn parse_heads() -> Piece {
     Piece::new(
         COUNT as u64,

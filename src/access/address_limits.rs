@@ -8,14 +8,14 @@ use crate::access::token_bucket::TokenBucket;
 use crate::tick::Tick;
 use crate::wire::http::Refusal;
 
-/// Below so many addresses nobody is looked for who could be forgotten.
+/// Below this many addresses there is no sweep.
 const SWEEP_MIN: usize = 1024;
 
 #[derive(Clone, Copy, Debug)]
 pub struct AddressLimits {
     /// Zero: no limit.
     pub connections_max: usize,
-    /// Zero: no limit. As many may come at once.
+    /// Zero: no limit. As many may come in one burst.
     pub handshakes_per_second: u32,
 }
 
@@ -27,7 +27,7 @@ pub enum TooMany {
 }
 
 impl TooMany {
-    /// 429.
+    /// The 429 that says so.
     pub fn refusal(self) -> Refusal {
         Refusal::too_many_requests(match self {
             TooMany::Connections => "too many connections from this address (connections_per_address_max)",
@@ -42,14 +42,15 @@ struct Visitor {
     handshakes: TokenBucket,
 }
 
-/// Everybody who is in or came within the last second. Counted without limits, too: a reload may bring some.
+/// All addresses that have a connection or made one within the last second. They are counted even without limits: a
+/// reload may set some.
 pub struct AddressCounts {
     pub limits: AddressLimits,
-    /// As [`counted_as`] has it. The keyed hash of the standard library: strangers choose their addresses.
+    /// By [`counted_as`]. With the keyed hash of the standard library, since strangers choose their addresses.
     visitors: HashMap<IpAddr, Visitor>,
-    /// At so many addresses those are forgotten of whom nothing is known any more. Twice what the last sweep left, so
-    /// that sweeps cost little for each visitor, and the table stays in proportion to those who are in and the
-    /// handshakes that one second can bring.
+    /// At this many addresses a sweep forgets those without a connection or a recent handshake. It is twice what the
+    /// last sweep left, so that sweeps cost little per visitor. The table stays in proportion to the open connections
+    /// and the handshakes of one second.
     sweep_at: usize,
 }
 
@@ -58,7 +59,7 @@ impl AddressCounts {
         Self { limits, visitors: HashMap::new(), sweep_at: SWEEP_MIN }
     }
 
-    /// Counts a connection in, if the limits allow it. Handshakes from this machine itself are not limited.
+    /// Counts a new connection, if the limits allow it. Handshakes over loopback are not limited.
     pub fn enter(&mut self, address: IpAddr, now: Tick) -> Result<(), TooMany> {
         if self.visitors.len() >= self.sweep_at {
             self.sweep(now);
@@ -78,9 +79,9 @@ impl AddressCounts {
         Ok(())
     }
 
-    /// Counts out a connection that was counted in.
+    /// Takes back the count of a connection that `enter` counted.
     pub fn leave(&mut self, address: IpAddr) {
-        let visitor = self.visitors.get_mut(&counted_as(address)).expect("it was counted in");
+        let visitor = self.visitors.get_mut(&counted_as(address)).expect("`enter` has counted it");
         visitor.connections -= 1;
     }
 
@@ -120,7 +121,7 @@ mod tests {
             assert_eq!(visitors.enter(first, 0), Ok(()));
             assert_eq!(visitors.enter(second, 0), Ok(()));
             assert_eq!(visitors.enter(third, 0), Err(TooMany::Connections));
-            // Whoever was refused does not count.
+            // A refused connection does not count.
             visitors.leave(first);
             assert_eq!(visitors.enter(third, 0), Ok(()));
             assert_eq!(visitors.enter(first, 0), Err(TooMany::Connections));
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn handshakes_are_bounded_by_the_second_but_for_this_machines_own() {
+    fn handshakes_are_bounded_per_second_except_over_loopback() {
         let mut visitors = visitors(0, 5);
         for text in ["192.0.2.1", "2001:db8::1"] {
             let stranger = address(text);
@@ -137,7 +138,7 @@ mod tests {
                 assert_eq!(visitors.enter(stranger, 0), Ok(()));
             }
             assert_eq!(visitors.enter(stranger, 0), Err(TooMany::Handshakes));
-            // One comes free every fifth of a second.
+            // One more is allowed every fifth of a second.
             assert_eq!(visitors.enter(stranger, SECOND / 5 - 1), Err(TooMany::Handshakes));
             assert_eq!(visitors.enter(stranger, SECOND / 5), Ok(()));
             assert_eq!(visitors.enter(stranger, SECOND / 5), Err(TooMany::Handshakes));
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_are_gone_are_forgotten_and_the_others_are_not() {
+    fn addresses_without_connections_are_forgotten_and_others_are_not() {
         let mut visitors = visitors(1, 10);
         let stranger = |number: u32| IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + number));
         let stays = stranger(0);

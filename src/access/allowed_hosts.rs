@@ -1,24 +1,24 @@
-//! By which names the daemon may be asked over loopback.
+//! Which host names a request over loopback may use.
 //!
-//! A page on the internet can have its own name point to this machine (DNS rebinding). To a browser the daemon is then
-//! of the page's own origin, and `Origin` agrees with `Host`: only the name itself tells. It cannot be localhost or an
-//! address, which nobody can rebind.
+//! A page on the internet can point its own name at this machine (DNS rebinding). The browser then sees the daemon as
+//! the page's own origin, and `Origin` agrees with `Host`: only the name itself gives it away. That name is never
+//! localhost or an address, which nobody can rebind.
 
 use std::net::IpAddr;
 
 use crate::wire::http::{Refusal, Request};
 
-/// The names beside localhost and the addresses of loopback.
+/// The allowed names besides localhost and loopback addresses.
 pub struct Hosts {
     /// Without ports.
     names: Vec<String>,
-    /// Whatever its name.
+    /// Every name is allowed.
     is_any: bool,
 }
 
 impl Hosts {
-    /// `allowed_hosts`: names without a port, or `*` for all; `allowed_origins`: each `scheme://host[:port]`, of which the
-    /// host counts as well, `null` or `*`, which name none.
+    /// `allowed_hosts` has names without a port, or `*` for all. `allowed_origins` has `scheme://host[:port]`, whose
+    /// host is allowed as well, `null` or `*`, which name no host.
     pub fn new(allowed_hosts: &[String], allowed_origins: &[String]) -> Self {
         let of_origins = allowed_origins.iter().filter_map(|origin| origin.split_once("://"));
         let of_origins = of_origins.map(|(_, authority)| without_port(authority).to_owned());
@@ -28,8 +28,9 @@ impl Hosts {
         }
     }
 
-    /// Lets in whoever does not come over loopback, and who asks by a good name, or in HTTP/1.0 by none at all, which no
-    /// browser does. `peer` is the other end of the connection itself, whoever stands behind it.
+    /// Lets in every request that does not come over loopback. Over loopback it needs an allowed name; in HTTP/1.0,
+    /// which no browser speaks, it may have none. `peer` is the other end of the connection itself, even if that is a
+    /// proxy.
     ///
     /// # Errors
     /// 421.
@@ -49,7 +50,7 @@ impl Hosts {
     }
 }
 
-/// An address of IPv6 stands in brackets (RFC 3986, 3.2.2), and its colons before no port.
+/// An IPv6 address is in brackets (RFC 3986, 3.2.2); no port follows the colons inside.
 fn without_port(authority: &str) -> &str {
     match authority.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => host,
@@ -57,8 +58,8 @@ fn without_port(authority: &str) -> &str {
     }
 }
 
-/// Also where the name is that of no address in particular (`0.0.0.0`, `[::]`), by which a machine reaches itself: it stands
-/// in the ready line of a daemon that listens everywhere, and nobody can rebind it either.
+/// The unspecified address (`0.0.0.0`, `[::]`) counts too: a machine reaches itself by it. It is in the ready line of
+/// a daemon that listens everywhere, and nobody can rebind it either.
 fn is_loopback(name: &str) -> bool {
     let address = match name.strip_prefix('[') {
         Some(rest) => rest.strip_suffix(']').and_then(|inner| inner.parse().ok()).map(IpAddr::V6),
@@ -72,7 +73,7 @@ mod tests {
     use super::Hosts;
     use crate::wire::http::{HeadLimits, HeadResult, parse_head};
 
-    /// Whether a request with this text is let in from there.
+    /// Whether a request with this text is let in from `peer`.
     fn is_let_in(text: &str, peer: &str, hosts: &Hosts) -> bool {
         match parse_head(text.as_bytes(), HeadLimits { head_bytes_max: 8192 }) {
             Ok(HeadResult::Complete { request, .. }) => match hosts.check(&request, peer.parse().unwrap()) {
@@ -97,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn over_loopback_only_names_that_nobody_can_rebind_are_good() {
+    fn over_loopback_only_names_that_nobody_can_rebind_are_allowed() {
         let table = [
             ("localhost", true),
             ("LOCALHOST:20555", true),
@@ -133,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_name_further_hosts() {
+    fn settings_allow_further_hosts() {
         let named =
             hosts(&["workflows.example", "192.0.2.1", "[2001:db8::1]"], &["https://ui.example:3000", "null"]);
         for (host, expected) in [
@@ -154,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn the_target_tells_before_the_field_and_http_1_0_may_tell_nothing() {
+    fn the_target_goes_before_host_and_http_1_0_needs_neither() {
         let none = hosts(&[], &[]);
         let is_let_in = |text: &str| is_let_in(text, "127.0.0.1", &none);
         assert!(!is_let_in("GET http://evil.example/ HTTP/1.1\r\nHost: localhost\r\n\r\n"));

@@ -1,12 +1,12 @@
-//! Which web pages may connect. A browser tells a page's origin (RFC 6454, 7) and lets no page change it; other
-//! programs send none, or what they like, so this protects the people who browse and nobody else.
+//! Which web pages may connect. A browser sends a page's origin (RFC 6454, 7), which the page cannot change. Other
+//! programs send none, or any, so this protects people who browse and nobody else.
 
 use crate::wire::http::{Refusal, Request};
 use crate::wire::text::split_once;
 
-/// Lets in a request without `Origin`, one from a page of the very host and port that it asks, and one whose origin is
-/// in the list: `scheme://host[:port]`, `null` or `*`. Programs that are no browsers say what their library or its
-/// tutorial says: their own host also counts without a scheme, and with a slash behind it.
+/// Lets in a request without `Origin`, one whose origin has the request's own host and port, and one whose origin is
+/// listed: `scheme://host[:port]`, `null` or `*`. Programs that are no browsers send what their library or a tutorial
+/// suggests. So the daemon's own host also counts without a scheme, and with a slash behind it.
 ///
 /// # Errors
 /// 403.
@@ -24,17 +24,17 @@ pub fn check(request: &Request<'_>, allowed_origins: &[String]) -> Result<(), Re
     Err(Refusal::forbidden_origin(origin))
 }
 
-/// Where `Host` has no port it is the usual one of the page's scheme: behind a proxy that speaks TLS the daemon sees
-/// plain HTTP, and the page is `https` all the same.
+/// If `Host` has no port, the usual port of the page's scheme counts. Behind a proxy that speaks TLS the daemon sees
+/// plain HTTP, but the page is `https`.
 fn is_of_host(origin: &str, host: &str) -> bool {
-    // What a browser says of a page without an origin is no host of that name.
+    // `null` is a page without an origin, not a host of that name.
     if origin == "null" {
         return false;
     }
     let origin = origin.strip_suffix('/').unwrap_or(origin);
     let (scheme, authority) = origin.split_once("://").unwrap_or(("", origin));
     let port = usual_port(scheme);
-    // A page of this host has one of these; what else has a scheme is another program's own place.
+    // A page of this host has one of these schemes; another scheme belongs to another program.
     if !scheme.is_empty() && port.is_empty() {
         return false;
     }
@@ -46,7 +46,7 @@ fn without_usual_port(origin: &str) -> &str {
     without(origin, usual_port(scheme))
 }
 
-/// As it ends an authority (RFC 9110, 4.2.1 and 4.2.2; RFC 6455, 3).
+/// The usual port as it ends an authority (RFC 9110, 4.2.1 and 4.2.2; RFC 6455, 3).
 fn usual_port(scheme: &str) -> &'static str {
     let is = |known: &&str| scheme.eq_ignore_ascii_case(known);
     if ["http", "ws"].iter().any(is) {
@@ -58,7 +58,7 @@ fn usual_port(scheme: &str) -> &'static str {
     }
 }
 
-/// An empty port means the usual one, too (RFC 3986, 3.2.3).
+/// Cuts off the port. An empty port means the usual one, too (RFC 3986, 3.2.3).
 fn without<'a>(authority: &'a str, port: &str) -> &'a str {
     authority.strip_suffix(':').or(authority.strip_suffix(port)).unwrap_or(authority)
 }
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_no_browser_comes_in() {
+    fn a_request_without_origin_is_let_in() {
         let head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
         match parse_head(head, HeadLimits { head_bytes_max: 8192 }) {
             Ok(HeadResult::Complete { request, .. }) => assert_eq!(check(&request, &[]), Ok(())),
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn who_names_no_host_has_none_of_its_own() {
+    fn a_request_without_host_needs_a_listed_origin() {
         let head = b"GET / HTTP/1.0\r\nOrigin: http://a\r\n\r\n";
         match parse_head(head, HeadLimits { head_bytes_max: 8192 }) {
             Ok(HeadResult::Complete { request, .. }) => {
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_of_the_same_host_and_port_comes_in() {
+    fn a_page_of_the_same_host_and_port_is_let_in() {
         let table = [
             ("http://a:20555", "a:20555", true),
             ("HTTP://A:20555", "a:20555", true),

@@ -1,4 +1,4 @@
-//! Whose connection it is, and what counts as one address.
+//! Finds a client's address behind proxies, and says what counts as one address.
 
 use std::net::IpAddr;
 
@@ -6,11 +6,11 @@ use ipnet::{IpNet, Ipv6Net};
 
 use crate::wire::forwarded::forwarded_for;
 
-/// Of an address of IPv6 this many bits are the network's (RFC 4291, 2.5.4): whoever has one address has all that share
+/// Bits of an IPv6 address that name its network (RFC 4291, 2.5.4): a client with one address has all that share
 /// them.
 const NETWORK_BITS: u8 = 64;
 
-/// What the limits per address take for one: an address of IPv4, a network of IPv6.
+/// What counts as one address for the limits per address: an IPv4 address, or an IPv6 network.
 pub fn counted_as(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) if !address.is_loopback() => {
@@ -20,7 +20,7 @@ pub fn counted_as(address: IpAddr) -> IpAddr {
     }
 }
 
-/// The proxies whose word on who is behind them is taken.
+/// The proxies whose `X-Forwarded-For` is believed.
 pub struct Proxies(Vec<IpNet>);
 
 impl Proxies {
@@ -33,14 +33,14 @@ impl Proxies {
         self.0.iter().any(|network| network.contains(&address))
     }
 
-    /// The address that the trusted proxies between it and us vouch for: from the peer on, each of them tells the next.
-    /// What stands before an address that is not trusted may be made up; before an item that is no address, too, so
-    /// then it is the last proxy.
+    /// The client's address. From the peer on, each trusted proxy names the next address. An address that is not
+    /// trusted is the client: what it names may be made up. An item that is no address ends the list, too, and the
+    /// last proxy counts as the client.
     pub fn client(&self, peer: IpAddr, head: &[u8]) -> IpAddr {
         let mut client = peer.to_canonical();
-        for told in forwarded_for(head) {
-            match told {
-                Some(told) if self.are_trusted(client) => client = told,
+        for named in forwarded_for(head) {
+            match named {
+                Some(named) if self.are_trusted(client) => client = named,
                 _ => break,
             }
         }
@@ -72,7 +72,7 @@ mod tests {
         let networks = ["10.0.0.0/8", "127.0.0.1/32", "2001:db8::/32"];
         let proxies = Proxies::new(networks.map(|network| network.parse().unwrap()).to_vec());
         let table = [
-            // Nobody vouches for the word of a stranger.
+            // An untrusted peer's list does not count.
             ("192.0.2.9", "192.0.2.1", "192.0.2.9"),
             ("127.0.0.1", "192.0.2.1", "192.0.2.1"),
             ("::ffff:127.0.0.1", "192.0.2.1", "192.0.2.1"),
@@ -90,7 +90,7 @@ mod tests {
         for (peer, list, expected) in table {
             let head = format!("GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {list}\r\n\r\n");
             let client = proxies.client(peer.parse().unwrap(), head.as_bytes());
-            assert_eq!(client.to_string(), expected, "{list} told by {peer}");
+            assert_eq!(client.to_string(), expected, "{list} from {peer}");
         }
         let head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
         assert_eq!(proxies.client("10.0.0.1".parse().unwrap(), head).to_string(), "10.0.0.1");

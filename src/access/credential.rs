@@ -1,4 +1,4 @@
-//! Where a request says whose it is: the one token that it brings.
+//! Finds the one token that a request brings.
 
 use std::borrow::Cow;
 
@@ -9,8 +9,8 @@ use crate::wire::query;
 /// other schemes of `Authorization`, count as absent.
 ///
 /// # Errors
-/// 400: a parameter is malformed or came twice, or there is more than one token. RFC 6750, 2 and 3.1, want that refused:
-/// whoever looks at the request on its way must not see another token than we do.
+/// 400: a parameter is malformed or came twice, or there is more than one token. RFC 6750, 2 and 3.1, require this: a
+/// proxy on the way must not see another token than the daemon.
 pub fn token_of<'a>(request: &Request<'a>) -> Result<Option<Cow<'a, str>>, Refusal> {
     let [token, api_key] = query::read(request.query, ["token", "api_key"])?;
     let bearer = request.authorization.and_then(bearer).map(Cow::Borrowed);
@@ -23,7 +23,7 @@ pub fn token_of<'a>(request: &Request<'a>) -> Result<Option<Cow<'a, str>>, Refus
     }
 }
 
-/// What follows the scheme, which is written in any case, and blanks (RFC 9110, 11.4).
+/// The token behind the scheme, which is written in any case, and its blanks (RFC 9110, 11.4).
 fn bearer(authorization: &str) -> Option<&str> {
     let (scheme, token) = authorization.split_once(' ')?;
     scheme.eq_ignore_ascii_case("Bearer").then(|| token.trim_start_matches(' '))
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_may_stand_in_four_places() {
+    fn a_token_may_come_in_four_places() {
         let secret = Ok(Some("secret".to_owned()));
         for (target, fields) in [
             ("/?token=secret", ""),
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn none_is_none() {
+    fn other_places_hold_no_token() {
         for (target, fields) in [
             ("/", ""),
             ("/?Token=secret&tokens=secret&%=%", ""),
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn two_are_one_too_many() {
+    fn two_tokens_are_refused() {
         let bearer = "Authorization: Bearer secret\r\n";
         for (target, fields) in [
             ("/?token=secret&api_key=secret", ""),

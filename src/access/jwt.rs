@@ -1,6 +1,6 @@
 //! JSON Web Tokens (RFC 7519) in compact form, signed by one algorithm with one key.
 //!
-//! The library checks form and signature, with ring. The claims are judged here: `now` is an argument.
+//! The library checks form and signature, with ring. The claims are checked here, since `now` is an argument.
 
 use std::fmt;
 use std::time::Duration;
@@ -17,19 +17,19 @@ use crate::access::rights::{Fingerprint, Issuer, Rights, Scopes, fingerprint};
 use crate::access::ring_provider;
 use crate::config::JwtAlgorithm;
 
-/// `nbf` may be so far ahead: the issuer's clock need not agree with ours. `exp` is taken at its word.
+/// `nbf` may be this far ahead: the issuer's clock may differ from ours. `exp` has no leeway.
 pub const NOT_BEFORE_LEEWAY: Duration = Duration::from_secs(5);
 
-/// A token with `aud` is for us if that names us (RFC 7519, 4.1.3).
+/// A token with `aud` is valid only if that names this audience (RFC 7519, 4.1.3).
 pub const AUDIENCE: &str = "luxcast";
 
 /// RFC 7518, 3.2: a key for HS256 has at least as many bytes as its hash.
 pub const SECRET_BYTES_MIN: usize = 32;
 
-/// Bytes of the DER form (RFC 8017, A.1.1) of the shortest RSA key that is taken: 2,048 bits.
+/// Bytes of the DER form (RFC 8017, A.1.1) of the shortest accepted RSA key: 2,048 bits.
 const RSA_KEY_BYTES_MIN: usize = 256;
 
-/// Why a token is not good.
+/// Why a token is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JwtFault {
     /// Form, algorithm, signature, or a claim of a wrong type.
@@ -38,12 +38,12 @@ pub enum JwtFault {
     NotYet,
 }
 
-/// Why a key is not good.
+/// Why a key cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyFault {
     /// A secret of less than [`SECRET_BYTES_MIN`] bytes.
     ShortSecret,
-    /// A PEM file where a secret is meant.
+    /// A PEM file in place of a secret.
     SecretIsPem,
     /// Not a public key in PEM for this algorithm.
     NotPublic(JwtAlgorithm),
@@ -64,7 +64,7 @@ impl fmt::Display for KeyFault {
                 write!(formatter, "HS256 needs a secret of at least {SECRET_BYTES_MIN} bytes")
             }
             KeyFault::SecretIsPem => {
-                formatter.write_str("HS256 needs a secret, and this is a PEM file: is jwt_algorithm right?")
+                formatter.write_str("HS256 needs a secret, but this is a PEM file: is jwt_algorithm right?")
             }
             KeyFault::NotPublic(algorithm) => write!(
                 formatter,
@@ -80,15 +80,15 @@ impl fmt::Display for KeyFault {
     }
 }
 
-/// What verifies tokens.
+/// A key that verifies tokens.
 pub struct JwtKey {
     key: DecodingKey,
     validation: Validation,
     fingerprint: Fingerprint,
 }
 
-/// The claims that mean something here, and the others that RFC 7519, 4.1, has. A claim of a wrong type makes the whole
-/// token bad, and null is a wrong type for each.
+/// The claims that the daemon uses, and the others of RFC 7519, 4.1. A claim of a wrong type makes the whole token
+/// invalid, and null is a wrong type for every claim.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Claims {
@@ -109,7 +109,7 @@ pub struct Claims {
     pub nbf: Option<Number>,
     #[serde(skip_serializing, deserialize_with = "given")]
     pub aud: Option<Audience>,
-    /// These are looked at for their types alone.
+    /// Of this claim and the next ones only the type is checked.
     #[serde(skip_serializing, deserialize_with = "given")]
     pub iat: Option<Number>,
     #[serde(skip_serializing, deserialize_with = "given")]
@@ -120,7 +120,7 @@ pub struct Claims {
     pub jti: Option<String>,
 }
 
-/// The part of a token's header that the library takes for absent where it is null.
+/// The part of a token's header that the library treats as absent if it is null.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Critical {
@@ -128,7 +128,7 @@ struct Critical {
     crit: Option<IgnoredAny>,
 }
 
-/// A member that is there has a value of its type: null is not as if it were absent.
+/// A member that is there must have a value of its type: null does not count as absent.
 fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(value: D) -> Result<Option<T>, D::Error> {
     T::deserialize(value).map(Some)
 }
@@ -146,7 +146,7 @@ pub enum Audience {
 }
 
 impl JwtKey {
-    /// Reads a key: for HS256 the secret, without a line end behind it, else a public key in PEM.
+    /// Reads a key: for HS256 the secret, without the line end behind it, else a public key in PEM.
     ///
     /// # Errors
     /// What the file is not.
@@ -172,7 +172,7 @@ impl JwtKey {
     /// The rights that a token gives at `unix_micros`.
     ///
     /// # Errors
-    /// It is not good, or not at this time.
+    /// It is invalid, or not valid at this time.
     pub fn read(&self, token: &str, unix_micros: i64) -> Result<Rights, JwtFault> {
         let claims = decode::<Claims>(token, &self.key, &self.validation).map_err(|_| JwtFault::Bad)?.claims;
         if has_critical_extension(token).unwrap_or(true) {
@@ -207,16 +207,16 @@ impl JwtKey {
     }
 }
 
-/// Whether the header has `crit`, whatever stands there: an extension that must be understood, and we understand none
-/// (RFC 7515, 4.1.11). None: it is no header.
+/// Whether the header has `crit`, with any value: it lists extensions that must be understood, and we understand none
+/// (RFC 7515, 4.1.11). None: there is no valid header.
 fn has_critical_extension(token: &str) -> Option<bool> {
     let header = BASE64URL_NOPAD.decode(token.split('.').next()?.as_bytes()).ok()?;
     Some(serde_json::from_slice::<Critical>(&header).ok()?.crit.is_some())
 }
 
-/// Unix time, from seconds to microseconds; what is out of range is as far as it goes.
+/// Unix time, from seconds to microseconds; a value out of range becomes the nearest bound.
 fn micros(seconds: &Number) -> i64 {
-    (seconds.as_f64().expect("each number is one of these") * 1e6) as i64
+    (seconds.as_f64().expect("every JSON number is an f64 here") * 1e6) as i64
 }
 
 fn name(algorithm: JwtAlgorithm) -> Algorithm {
@@ -228,9 +228,9 @@ fn name(algorithm: JwtAlgorithm) -> Algorithm {
     }
 }
 
-/// The secret in a file, which an editor may have given a line end.
+/// The secret in a file, to which an editor may have added a line end.
 fn secret(file: &[u8]) -> Result<&[u8], KeyFault> {
-    // Taking a public key for the secret would let everybody sign.
+    // If a public key were the secret, everybody could sign.
     if has_label(file, "") {
         return Err(KeyFault::SecretIsPem);
     }
@@ -245,7 +245,7 @@ fn has_label(file: &[u8], label: &str) -> bool {
 }
 
 fn public_key(algorithm: JwtAlgorithm, file: &[u8]) -> Option<DecodingKey> {
-    // The library takes private keys and certificates too, and then no signature fits.
+    // The library accepts private keys and certificates too, and then no signature matches.
     if !has_label(file, "PUBLIC KEY-----") && !has_label(file, "RSA PUBLIC KEY-----") {
         return None;
     }
@@ -293,10 +293,10 @@ mod tests {
     use crate::config::JwtAlgorithm;
 
     const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef\n";
-    /// In seconds; of no importance.
+    /// In seconds; any value would do.
     const NOW: i64 = 1_800_000_000;
 
-    /// A token of these claims, signed with [`SECRET`] as its header says.
+    /// A token of these claims, signed with [`SECRET`] whatever its header says.
     fn token_of(header: &str, claims: &str) -> String {
         let [header, claims] = [header, claims].map(|part| BASE64URL_NOPAD.encode(part.as_bytes()));
         let message = format!("{header}.{claims}");
@@ -318,7 +318,7 @@ mod tests {
         format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n").into_bytes()
     }
 
-    /// Private and public key in PEM. RFC 8410, 4, and RFC 5480, 2, have the beginnings of the latter.
+    /// Private and public key in PEM. RFC 8410, 4, and RFC 5480, 2, give the first bytes of the public ones.
     fn keys(algorithm: JwtAlgorithm) -> (Vec<u8>, Vec<u8>) {
         let random = SystemRandom::new();
         let (private, public) = match algorithm {
@@ -366,7 +366,7 @@ mod tests {
                 let mut bytes = token.clone().into_bytes();
                 bytes[place] = if bytes[place] == b'A' { b'B' } else { b'A' };
                 let changed = String::from_utf8(bytes).unwrap();
-                // The last character of a part may have bits that mean nothing: base64 must be canonical.
+                // The last character of a part may have unused bits: base64 must be canonical.
                 assert_eq!(key.read(&changed, NOW), Err(JwtFault::Bad), "{algorithm:?} at {place}");
             }
         }
@@ -449,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn the_algorithm_is_ours_to_choose() {
+    fn the_setting_chooses_the_algorithm() {
         for header in [
             r#"{"alg":"none"}"#,
             r#"{"alg":"HS512"}"#,
@@ -480,7 +480,7 @@ mod tests {
         ] {
             assert_eq!(read_token(&token), Err(JwtFault::Bad), "{token}");
         }
-        // Who knows the public key must not be able to sign with it as if it were a secret.
+        // The public key must not work as a secret: everybody who knows it could sign.
         let (_, public) = keys(JwtAlgorithm::Es256);
         let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &public);
         let signature = BASE64URL_NOPAD.encode(ring::hmac::sign(&key, message.as_bytes()).as_ref());
@@ -489,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_what_its_algorithm_needs() {
+    fn a_key_must_fit_its_algorithm() {
         let fault = |algorithm, file: &[u8]| JwtKey::new(algorithm, file).err();
         let (private, public) = keys(JwtAlgorithm::Es256);
         let short = &SECRET[..SECRET_BYTES_MIN - 1];

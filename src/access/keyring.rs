@@ -1,6 +1,6 @@
-//! Who may watch what: the tokens that the daemon knows, and the rights that go with one.
+//! The tokens that the daemon knows, and the rights that each gives.
 //!
-//! A token is kept as its SHA-256 alone. Nothing here shows one, neither in an error nor in `Debug`.
+//! Only a token's SHA-256 is kept. Nothing here shows a token, neither an error nor `Debug`.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,19 +12,20 @@ use crate::access::jwt::{JwtFault, JwtKey};
 use crate::access::rights::{Fingerprint, Issuer, Permit, Rights, fingerprint};
 use crate::wire::http::Refusal;
 
-/// Whether tokens are asked for, and which are good.
+/// Whether clients need a token, and which tokens are valid.
 #[derive(Debug)]
 pub enum Auth {
-    /// Everybody may do everything.
+    /// Every client may do everything.
     Off,
     On(Keyring),
 }
 
-/// Everything that lets somebody in.
+/// Everything that a client's token is compared with.
 pub struct Keyring {
     /// Those of the token file.
     tokens: Vec<Arc<Rights>>,
-    /// The place of each among `tokens`: for who was let in already. Who comes is compared with all of them.
+    /// The index of each in `tokens`, for clients that are already in. A new client's token is compared with all of
+    /// them.
     places: HashMap<Fingerprint, usize>,
     jwt: Option<Box<JwtKey>>,
 }
@@ -49,12 +50,12 @@ impl Keyring {
         self.tokens.len()
     }
 
-    /// Whether this token is there and gives just these rights.
+    /// Whether this token is there and gives exactly these rights.
     fn gives(&self, token: &Fingerprint, rights: &Arc<Rights>) -> bool {
         self.places.get(token).is_some_and(|place| self.tokens[*place] == *rights)
     }
 
-    /// How many tokens are there with rights that `other` does not give them.
+    /// How many tokens have rights here that `other` does not give them.
     pub fn tokens_beyond(&self, other: &Keyring) -> usize {
         let is_beyond = |token: &&Arc<Rights>| match &token.issuer {
             Issuer::File(fingerprint) => !other.gives(fingerprint, token),
@@ -63,13 +64,13 @@ impl Keyring {
         self.tokens.iter().filter(is_beyond).count()
     }
 
-    /// Whether JSON Web Tokens are verified in the same way, if at all.
+    /// Whether both verify JSON Web Tokens in the same way, or neither does.
     pub fn has_key_of(&self, other: &Keyring) -> bool {
         let fingerprint = |keyring: &Keyring| keyring.jwt.as_ref().map(|jwt| jwt.fingerprint());
         fingerprint(self) == fingerprint(other)
     }
 
-    /// Looks at every token, so that the time taken tells nothing of which one it is or how much of it was right.
+    /// Looks at every token, so that the time taken shows neither which one it is nor how much of it was right.
     fn find(&self, token: &str) -> Option<&Arc<Rights>> {
         let wanted = fingerprint(token.as_bytes());
         let mut found = 0_u32;
@@ -86,7 +87,7 @@ impl Auth {
     /// What the sender of this token may do, at `unix_micros`.
     ///
     /// # Errors
-    /// 401: there is no token, or it is not good.
+    /// 401: there is no token, or it is invalid.
     pub fn admit(&self, token: Option<&str>, unix_micros: i64) -> Result<Permit, Refusal> {
         let Auth::On(keyring) = self else {
             return Ok(Permit::Everything);
@@ -96,18 +97,18 @@ impl Auth {
             return Ok(Permit::Of(rights.clone()));
         }
         let Some(jwt) = &keyring.jwt else {
-            return Err(Refusal::bad_token("the token is not known"));
+            return Err(Refusal::bad_token("the token is unknown"));
         };
         match jwt.read(token, unix_micros) {
             Ok(rights) => Ok(Permit::Of(Arc::new(rights))),
-            Err(JwtFault::Bad) => Err(Refusal::bad_token("the token is not good")),
+            Err(JwtFault::Bad) => Err(Refusal::bad_token("the token is invalid")),
             Err(JwtFault::Expired) => Err(Refusal::bad_token("the token has expired")),
             Err(JwtFault::NotYet) => Err(Refusal::bad_token("the token is not valid yet")),
         }
     }
 
-    /// Whether a permit that was given earlier, perhaps by other tokens, still holds as it is. One whose scopes have
-    /// changed does not: its holder comes back for the new ones.
+    /// Whether a permit that was given earlier, perhaps with other tokens, still holds unchanged. One whose scopes
+    /// have changed does not: its holder reconnects for the new ones.
     pub fn upholds(&self, permit: &Permit) -> bool {
         match (self, permit) {
             (Auth::Off, _) => true,
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn without_tokens_everybody_may_do_everything() {
+    fn without_tokens_every_client_may_do_everything() {
         let permit = Auth::Off.admit(None, 0).unwrap();
         assert_eq!(permit, Auth::Off.admit(Some("whatever"), 0).unwrap());
         assert!(permit.may_watch_job("a") && permit.may_watch_flow("a") && permit.may_watch_all());
@@ -145,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_known_token_opens() {
+    fn only_a_known_token_is_admitted() {
         let auth = keyring("one all\ntwo jobs=a\nthree\n");
         let refusal = auth.admit(None, 0).unwrap_err();
         assert_eq!((refusal.status.code(), refusal.code), (401, "unauthorized"));
@@ -193,8 +194,8 @@ mod tests {
         assert!(holds("stays"));
         assert!(!holds("goes"));
         assert!(!holds("shrinks"));
-        assert!(!after.upholds(&Permit::Everything), "tokens are asked for now");
-        assert!(Auth::Off.upholds(&permit(&before, "goes")), "nobody is asked any more");
+        assert!(!after.upholds(&Permit::Everything), "tokens are needed now");
+        assert!(Auth::Off.upholds(&permit(&before, "goes")), "tokens are no longer needed");
         let signed = Rights {
             issuer: Issuer::Key(fingerprint(b"key")),
             scopes: Scopes::default(),
@@ -205,7 +206,7 @@ mod tests {
 
     /// A reload asks this for each connection in one turn.
     #[test]
-    fn permits_are_looked_up_and_not_searched_for() {
+    fn permits_are_looked_up_without_a_search() {
         let text = |scope: &str| (0..TOKENS_MAX).map(|n| format!("t{n} {scope}\n")).collect::<String>();
         let (before, same, other) = (keyring(&text("all")), keyring(&text("all")), keyring(&text("jobs=a")));
         let permits: Vec<Permit> =
@@ -217,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn keyrings_tell_what_they_have_beyond_each_other() {
+    fn keyrings_count_the_rights_that_the_other_lacks() {
         let parts = |text: &str| Keyring::new(token_file::parse(text).unwrap(), None);
         let (before, after) = (parts("a all\nb all\nc all\n"), parts("a all\nb jobs=x\nd all\n"));
         assert_eq!((after.tokens_beyond(&before), before.tokens_beyond(&after)), (2, 2));

@@ -1,11 +1,11 @@
-//! Patterns of ids in scopes: an id as it is, or its beginning and a `*`.
+//! Patterns of ids in scopes: a whole id, or a prefix and a `*`.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::wire::line::is_id;
 
-/// One id, or all that begin alike.
+/// One id, or all ids with one prefix.
 #[derive(Clone, PartialEq, Eq)]
 struct Pattern {
     text: Box<str>,
@@ -16,7 +16,7 @@ struct Pattern {
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Patterns(Box<[Pattern]>);
 
-/// One of them is neither an id nor the beginning of one with a `*` behind it.
+/// A pattern is neither an id nor the prefix of one with a `*` behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadPattern;
 
@@ -41,7 +41,7 @@ impl Pattern {
 
 impl Patterns {
     /// # Errors
-    /// At the first bad one.
+    /// One of the texts is no pattern.
     pub fn new<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Self, BadPattern> {
         texts.into_iter().map(str::parse).collect::<Result<_, _>>().map(Self)
     }

@@ -1,15 +1,15 @@
-//! What the log says of a request: enough to know it again, and no token, wherever in its path one may stand.
+//! Describes a request for the log: enough to recognise it, and no token, wherever in its path one may be.
 
 use crate::access::keyring::Auth;
 use crate::wire::asked::Asked;
 use crate::wire::http::printable;
 use crate::wire::text::decode;
 
-/// A longer part of a path is not shown: tokens are longer, and parts of paths that somebody has typed are not.
+/// A longer part of a path is not shown: tokens are longer, and parts that people type are not.
 const PART_CHARACTERS_MAX: usize = 24;
-/// In place of what is not shown.
+/// Shown in place of a hidden part.
 const HIDDEN: &str = "***";
-/// The parts of paths that exist, without ids.
+/// The parts of existing paths, without ids.
 const KNOWN_PARTS: [&str; 13] = [
     "api",
     "v1",
@@ -26,8 +26,8 @@ const KNOWN_PARTS: [&str; 13] = [
     "index.html",
 ];
 
-/// Method, path and program for a line of the log. Of a path that does `exist` all parts are shown but those that may be
-/// a token; of another one, which may be anything, the first part and those that are part of paths that exist.
+/// Method, path and program for a log line. A path that `exists` is shown whole, except for parts that may be a
+/// token. Of any other path only the first part and the known parts are shown.
 pub fn describe(asked: &Asked<'_>, exists: bool, auth: &Auth, unix_micros: i64) -> String {
     let Asked { method, path, user_agent } = asked;
     let mut shown = String::new();
@@ -42,8 +42,8 @@ pub fn describe(asked: &Asked<'_>, exists: bool, auth: &Auth, unix_micros: i64) 
     format!(" (asked: {} {}{program})", printable(method), printable(&shown))
 }
 
-/// Whether a part of a path is no token and names none. A `?` that was percent-encoded, or written as `&`, makes a query
-/// part of the path.
+/// Whether a part of a path neither is a token nor names one. It may hold a query, whose `?` was percent-encoded or
+/// written as `&`.
 fn is_harmless(part: &str, auth: &Auth, unix_micros: i64) -> bool {
     let decoded = decode(part).unwrap_or_default();
     let is_token = |text: &str| {
@@ -88,7 +88,7 @@ mod tests {
                 assert!(!shown.contains("ecret") && !shown.contains("b&c"), "{path}: {shown}");
             }
         }
-        // Of what is no token of this daemon nobody knows whether it is one elsewhere.
+        // What is no token of this daemon may be one elsewhere.
         for auth in [Auth::Off, auth] {
             for path in ["/api/ws/jobs/other", "/api/ws/events&token=other", "/api/other", "/x/other"] {
                 let shown = path_shown(path, false, &auth);
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_helps_is_shown() {
+    fn helpful_parts_are_shown() {
         for (path, exists, expected) in [
             ("/nowhere", false, "/nowhere"),
             ("/", false, "/"),

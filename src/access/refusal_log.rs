@@ -1,7 +1,7 @@
-//! Which refusals are logged: of each reason one a second, so that a flood of one neither fills the log nor hides
+//! Limits the log of refusals to one line a second per reason, so that a flood of one neither fills the log nor hides
 //! another.
 
-/// Between two lines about refusals for the same reason; those in between are counted in the next.
+/// Least time between two lines about refusals for the same reason; those in between are counted in the next line.
 const PAUSE_MILLIS: u64 = 1_000;
 
 #[derive(Default)]
@@ -11,14 +11,14 @@ pub struct RefusalLog {
 }
 
 struct Reason {
-    /// As [`Refusal::reason`](crate::wire::http::Refusal::reason) has it.
+    /// From [`Refusal::reason`](crate::wire::http::Refusal::reason).
     reason: (u16, &'static str),
     next_at: u64,
     unlogged: u64,
 }
 
 impl RefusalLog {
-    /// Notes one. If it is to be logged, this gives how many of its kind were not since the last.
+    /// Notes a refusal. If it should be logged, returns how many of its kind were not logged since the last.
     pub fn note(&mut self, reason: (u16, &'static str), now_millis: u64) -> Option<u64> {
         let next_at = now_millis + PAUSE_MILLIS;
         let Some(reason) = self.reasons.iter_mut().find(|known| known.reason == reason) else {

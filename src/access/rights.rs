@@ -1,4 +1,4 @@
-//! What somebody may do: the rights that a token gives, and the permit of a connection.
+//! The rights that a token gives, and the permit of a connection.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,25 +14,25 @@ pub fn fingerprint(bytes: &[u8]) -> Fingerprint {
     digest(&SHA256, bytes).as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
-/// Where rights come from: what a reload looks for to know whether they still hold.
+/// Where rights come from. A reload looks there to learn whether they still hold.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Issuer {
-    /// A line of the token file, by its token.
+    /// A line of the token file, by its token's fingerprint.
     File(Fingerprint),
-    /// The signature of this key.
+    /// The signature of a key, by its fingerprint.
     Key(Fingerprint),
 }
 
-/// What the holder of one token may do. Shared by all connections that a token of the file has opened.
+/// What the holder of one token may do. Shared by all connections that one token of the file has opened.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Rights {
     pub issuer: Issuer,
     pub scopes: Scopes,
-    /// Unix time in microseconds from which on they are void.
+    /// Unix time in microseconds at which they end.
     pub expires_at: Option<i64>,
 }
 
-/// What a token says that its holder may do.
+/// What a token allows its holder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scopes {
     pub jobs: Patterns,
@@ -55,7 +55,7 @@ impl fmt::Debug for Rights {
 /// What a connection may do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Permit {
-    /// Nobody is asked for a token.
+    /// The daemon asks for no token.
     Everything,
     Of(Arc<Rights>),
 }
@@ -88,7 +88,7 @@ impl Permit {
         self.has(|scopes| scopes.all)
     }
 
-    /// Beside the right to the job or flow itself.
+    /// Needed in addition to the right to the job or flow itself.
     pub fn may_debug(&self) -> bool {
         self.has(|scopes| scopes.debug)
     }
@@ -97,7 +97,7 @@ impl Permit {
         self.has(|scopes| scopes.admin)
     }
 
-    /// Unix time in microseconds from which on the permit is void.
+    /// Unix time in microseconds at which the permit ends.
     pub fn expires_at(&self) -> Option<i64> {
         match self {
             Permit::Everything => None,

@@ -1,8 +1,8 @@
-//! What the JWT library signs and verifies with: ring, which TLS uses as well. The library leaves the choice open.
+//! Lets the JWT library sign and verify with ring, which TLS uses as well. The library leaves the choice open.
 //!
-//! Its own bindings to aws-lc-rs, for TLS too, would save this file. They build for musl without cmake, but make the
-//! program a third larger, and a clean build compiles C for twenty seconds more. Its `rust_crypto` would be a second set of
-//! ciphers, with an RSA that does not run in constant time (RUSTSEC-2023-0071).
+//! The library's own bindings to aws-lc-rs, for TLS too, would save this file. They build for musl without cmake, but
+//! make the program a third larger, and a clean build twenty seconds longer. Its `rust_crypto` would add a second set
+//! of ciphers, with an RSA that does not run in constant time (RUSTSEC-2023-0071).
 
 use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{ErrorKind, Result};
@@ -18,11 +18,11 @@ use ring::{hmac, signature};
 static RING: CryptoProvider = CryptoProvider {
     signer_factory: signer,
     verifier_factory: verifier,
-    // For JWK, which nobody uses here.
+    // For JWK, which is not used here.
     key_utils: KeyUtils::new_unimplemented(),
 };
 
-/// To be called before the library is used; again does no harm.
+/// Call it before the library is used; a second call does no harm.
 pub fn install() {
     // An error means that it is installed already.
     let _ = RING.install_default();
@@ -39,7 +39,7 @@ enum VerifyingKey {
 }
 
 fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>> {
-    // A key of another family would be read as what it is not: a public key as a secret.
+    // A key of another family would be misread: a public key as a secret.
     if key.family() != algorithm.family() {
         return Err(ErrorKind::InvalidKeyFormat.into());
     }
@@ -103,7 +103,7 @@ fn signer(algorithm: &Algorithm, key: &EncodingKey) -> Result<Box<dyn JwtSigner>
             SigningKey::Ecdsa(pair.map_err(|_| ErrorKind::InvalidEcdsaKey)?)
         }
         Algorithm::EdDSA => {
-            // OpenSSL leaves the public part out of what it writes.
+            // OpenSSL writes the private key without its public part.
             let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(bytes);
             SigningKey::Ed25519(pair.map_err(|_| ErrorKind::InvalidEddsaKey)?)
         }

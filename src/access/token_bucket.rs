@@ -1,13 +1,13 @@
-//! How much of something somebody may do now: a bucket of tokens that fills at the allowed rate.
+//! A token bucket: a rate limit that allows bursts.
 
 use crate::close::CloseReason;
 use crate::tick::{TICK_MILLIS, Tick, is_reached};
 
-/// How many more of something somebody may do now: a bucket of `burst` tokens that fills at the allowed rate.
+/// A bucket of at most `burst` tokens that fills at the allowed rate. Each use takes one.
 #[derive(Clone, Copy, Debug)]
 pub struct TokenBucket {
-    /// In thousandths of a token, of which each millisecond brings as many as a second brings tokens.
-    /// `<= burst * 1000 <= u32::MAX`
+    /// In thousandths of a token: each millisecond brings as many of these as a second brings tokens. `<= burst *
+    /// 1000 <= u32::MAX`
     credit: u32,
     filled_at: Tick,
 }
@@ -22,7 +22,7 @@ impl TokenBucket {
     /// Takes one token.
     pub fn spend(&mut self, now: Tick, per_second: u32, burst: u32) -> Result<(), CloseReason> {
         let credit = self.credit_at(now, per_second, burst);
-        // Of two threads' clocks one may be a little behind.
+        // Another thread's clock may be a little behind.
         if is_reached(self.filled_at, now) {
             self.filled_at = now;
         }
@@ -31,7 +31,7 @@ impl TokenBucket {
         Ok(())
     }
 
-    /// Whether nothing was spent lately.
+    /// Whether all tokens are back.
     pub fn is_full(&self, now: Tick, per_second: u32, burst: u32) -> bool {
         self.credit_at(now, per_second, burst) == burst * TOKEN
     }
@@ -73,7 +73,7 @@ mod tests {
                     spent += 1;
                 }
             }
-            assert_eq!(spent, per_second * 11, "one second at once, and ten seconds");
+            assert_eq!(spent, per_second * 11, "the burst of one second, and ten seconds");
         }
     }
 
@@ -84,6 +84,6 @@ mod tests {
         (0..10).for_each(|_| bucket.spend(0, 10, 10).unwrap());
         assert!(!bucket.is_full(49, 10, 10));
         assert!(bucket.is_full(50, 10, 10));
-        assert!(bucket.is_full(0, 0, 0), "where nothing is counted nothing needs to be known");
+        assert!(bucket.is_full(0, 0, 0), "without a rate there is nothing to remember");
     }
 }

@@ -1,4 +1,4 @@
-//! The token file: one token a line, with what its holder may do.
+//! The token file: one token per line, with what its holder may do.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -9,13 +9,13 @@ use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use crate::access::patterns::Patterns;
 use crate::access::rights::{Fingerprint, Issuer, Rights, Scopes, fingerprint};
 
-/// Each handshake looks at all of them: 0.1 ms.
+/// Each handshake compares with all of them, which takes 0.1 ms.
 pub const TOKENS_MAX: usize = 10_000;
 
-/// What is wrong with a line. It never holds any word of it: that could be the token, in the wrong place.
+/// What is wrong with a line. It never quotes the line: each word may be a misplaced token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokenFileError {
-    /// From 1.
+    /// Counted from 1.
     pub line: usize,
     fault: Fault,
 }
@@ -40,15 +40,14 @@ impl fmt::Display for TokenFileError {
         match self.fault {
             Fault::NoToken => formatter.write_str("a line begins with the token, its scopes follow"),
             Fault::BadToken => formatter.write_str("a token is visible ASCII without #"),
-            Fault::BadHash => formatter.write_str("sha256: needs 64 hexadecimal digits behind it"),
-            Fault::Repeated(line) => write!(formatter, "the token of line {line} again"),
+            Fault::BadHash => formatter.write_str("sha256: needs 64 hexadecimal digits after it"),
+            Fault::Repeated(line) => write!(formatter, "the same token as on line {line}"),
             Fault::UnknownScope => formatter.write_str(
-                "a word behind the token is none of jobs=, flows=, debug, all, admin (# begins a comment)",
+                "a word after the token is none of jobs=, flows=, debug, all, admin (# begins a comment)",
             ),
-            Fault::RepeatedScope => formatter.write_str("a scope stands there twice"),
-            Fault::BadIds => formatter.write_str(
-                "jobs= and flows= need ids with commas between them; a * may stand at the end of an id, or for all",
-            ),
+            Fault::RepeatedScope => formatter.write_str("a scope is given twice"),
+            Fault::BadIds => formatter
+                .write_str("jobs= and flows= need ids, separated by commas; a * may end an id, or mean all"),
             Fault::TooMany => write!(formatter, "there are more than {TOKENS_MAX} tokens"),
         }
     }
@@ -79,7 +78,7 @@ pub fn parse(text: &str) -> Result<Vec<Arc<Rights>>, TokenFileError> {
     Ok(tokens)
 }
 
-/// Lines, from 1, of a good file whose token lets its holder see nothing: `debug` alone does not either.
+/// The lines, counted from 1, of a valid file whose token allows nothing to be seen; `debug` alone does not either.
 pub fn lines_without_scope(text: &str) -> impl Iterator<Item = usize> {
     (1..).zip(text.lines()).filter_map(|(line, text)| {
         let Scopes { jobs, flows, all, admin, debug: _ } = parse_line(text).ok()??.scopes;
@@ -102,7 +101,7 @@ fn parse_line(line: &str) -> Result<Option<Rights>, Fault> {
 }
 
 fn read_token(word: &str) -> Result<Fingerprint, Fault> {
-    // Words in the wrong order would make a token that everybody can guess.
+    // Words in the wrong order would make a scope the token, and everybody can guess that.
     if !matches!(add_scope(&mut Scopes::default(), word), Err(Fault::UnknownScope)) {
         return Err(Fault::NoToken);
     }
@@ -117,7 +116,7 @@ fn read_hash(digits: &str) -> Option<Fingerprint> {
     HEXLOWER_PERMISSIVE.decode(digits.as_bytes()).ok()?.try_into().ok()
 }
 
-/// How a token is written that only its holder shall know.
+/// The hash by which a token is written that only its holder shall know.
 pub fn hashed(token: &str) -> String {
     format!("sha256:{}", HEXLOWER.encode(&fingerprint(token.as_bytes())))
 }
@@ -177,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_that_let_nobody_see_anything_are_found() {
+    fn tokens_that_allow_nothing_are_found() {
         let text = "# none\nbare\n\na jobs=x\nb flows=*\nc all\nd admin\ne debug # all\nf debug all\n";
         assert_eq!(lines_without_scope(text).collect::<Vec<_>>(), [2, 8]);
     }
@@ -194,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_lines_are_named_and_never_shown() {
+    fn bad_lines_are_numbered_and_never_quoted() {
         let cases = [
             ("jobs=a secret", Fault::NoToken),
             ("admin", Fault::NoToken),
@@ -224,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_a_bound() {
+    fn the_number_of_tokens_is_bounded() {
         let text = |count: usize| (0..count).map(|number| format!("t{number}\n")).collect::<String>();
         assert_eq!(parse(&text(TOKENS_MAX)).unwrap().len(), TOKENS_MAX);
         assert_eq!(fault(&text(TOKENS_MAX + 1)), (TOKENS_MAX + 1, Fault::TooMany));

@@ -1,4 +1,4 @@
-//! The settings that nobody gave, from the table.
+//! The default settings, made from the table.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The values that the table computes or leaves out; the others are placeholders, which it overwrites.
+    /// The values that the table computes or leaves out. The others are placeholders, which the table overwrites.
     fn before_the_table() -> Config {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Config {

@@ -1,4 +1,4 @@
-//! The settings in force: a field each, within the bounds of its row in the table.
+//! The settings in force: one field each, within the bounds of its row in the table.
 
 use std::env;
 use std::net::SocketAddr;
@@ -8,8 +8,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tracing::level_filters::LevelFilter;
 
-/// Every setting, checked: what stands here is within the bounds of its row in `SETTINGS`.
-/// Sizes are in bytes. `Config::default()` is the program without a single setting given.
+/// Every setting, within the bounds of its row in `SETTINGS`. Sizes are in bytes. `Config::default()` has the values
+/// that hold when no setting is given.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// Never empty; no address twice, unless its port is 0.
@@ -32,7 +32,7 @@ pub struct Config {
     pub jobs_max: usize,
     /// Zero: never.
     pub metrics_seconds: Duration,
-    /// `None`: nothing is kept over a restart.
+    /// `None`: nothing is kept across a restart.
     pub state_dir: Option<PathBuf>,
     pub drain_seconds: Duration,
     pub overrun: Overrun,
@@ -56,7 +56,7 @@ pub struct Config {
     pub allowed_hosts: Vec<String>,
     pub trusted_proxies: Vec<IpNet>,
     pub depth_max: usize,
-    /// Both or neither.
+    /// Both are set, or neither.
     pub tls_certificate_file: Option<PathBuf>,
     pub tls_key_file: Option<PathBuf>,
     pub log_level: LevelFilter,
@@ -71,7 +71,7 @@ pub struct Config {
     pub demo: bool,
 }
 
-/// How JSON Web Tokens are signed: whatever a token says of itself, this decides (RFC 8725, 3.1).
+/// How JSON Web Tokens are signed. This decides, whatever a token's own header says (RFC 8725, 3.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JwtAlgorithm {
     Hs256,
@@ -83,13 +83,13 @@ pub enum JwtAlgorithm {
 /// What happens when the history is about to drop events that a watcher still needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Overrun {
-    /// They are dropped, and the watcher is told: publishers are never slowed by watchers.
+    /// They are dropped, and the watcher gets a gap: watchers never slow publishers.
     Gap,
     /// Publishers wait for watchers that still read.
     Wait,
 }
 
-/// Whom the log is for.
+/// Who reads the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
     /// People.
@@ -98,52 +98,53 @@ pub enum LogFormat {
     Json,
 }
 
-/// A line may take this part of the history at most: a batch is at most as much, and the newest four stay.
+/// A line takes at most one of this many parts of the history: a batch takes at most as much, and the newest four
+/// stay.
 pub const LINE_SHARE_OF_HISTORY: usize = 8;
 
 /// Messages that a client may send at once, in seconds of its steady rate.
 const BURST_SECONDS: usize = 4;
 
 impl Config {
-    /// Where the ingest socket is when nobody asked for a temporary one.
+    /// The path of the ingest socket, unless it is in a temporary directory.
     pub fn ingest_path(&self) -> PathBuf {
         self.ingest.clone().unwrap_or_else(default_ingest_path)
     }
 
-    /// Whether watchers have to show a token.
+    /// Whether watchers need a token.
     pub fn asks_for_tokens(&self) -> bool {
         self.token_file.is_some() || self.jwt_key_file.is_some()
     }
 
-    /// Certificate and key, where TLS is spoken.
+    /// Certificate and key, if TLS is on.
     pub fn tls_files(&self) -> Option<(&Path, &Path)> {
         self.tls_certificate_file.as_deref().zip(self.tls_key_file.as_deref())
     }
 
-    /// A connection from which nothing came for so long is dead.
+    /// A connection that sends nothing for this long is dead.
     pub fn silent_limit(&self) -> Duration {
         let beats = u32::try_from(self.silent_heartbeats).unwrap_or(u32::MAX);
         self.heartbeat_seconds.saturating_mul(beats)
     }
 
-    /// How many messages a client may send at once before `messages_per_second` binds it.
+    /// How many messages a client may send at once before `messages_per_second` limits it.
     pub fn messages_burst(&self) -> usize {
         self.messages_per_second * BURST_SECONDS
     }
 }
 
-/// Where the daemon listens for publishers unless told otherwise: in the user's runtime directory, or in the
-/// system's when there is none.
+/// Where the daemon listens for publishers by default: in the user's runtime directory, or in the system's if there
+/// is none.
 pub fn default_ingest_path() -> PathBuf {
     default_ingest_paths().swap_remove(0)
 }
 
-/// Where a daemon may listen, whoever started it: the path of this user's own first, then that of the system's.
+/// Where a daemon may listen that this user or the system started: first the user's own path, then the system's.
 pub fn default_ingest_paths() -> Vec<PathBuf> {
     ingest_paths_in(env::var_os("XDG_RUNTIME_DIR").as_deref().map(Path::new))
 }
 
-/// The XDG Base Directory Specification: a path that is not absolute is invalid and to be ignored.
+/// The XDG Base Directory Specification: a path that is not absolute is invalid and must be ignored.
 fn ingest_paths_in(runtime_directory: Option<&Path>) -> Vec<PathBuf> {
     let own = runtime_directory.filter(|directory| directory.is_absolute());
     let own = own.map(|directory| directory.join("luxcast.sock"));

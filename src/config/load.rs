@@ -1,5 +1,5 @@
 //! Reads the three sources of settings, the weakest first: TOML file, environment, flags.
-//! It remembers where each value came from, so that whatever is wrong can be found.
+//! It remembers where each value came from, so that an error can name the place.
 
 use std::ffi::OsString;
 use std::fmt::{self, Write};
@@ -17,23 +17,23 @@ use crate::config::table::SETTINGS;
 
 const PREFIX: &str = "LUXCAST_";
 
-/// In less time not even a small state may be on the disk.
+/// In less time even a small state may not reach the disk.
 const SAVING_MIN: Duration = Duration::from_secs(1);
 
-/// The token of whoever watches: no setting of the daemon, and no stranger either.
+/// A client's token: no setting of the daemon, but a known variable.
 pub const TOKEN_VARIABLE: &str = "LUXCAST_TOKEN";
 
-/// Where the daemon is, for whoever watches.
+/// The daemon's address, for clients.
 pub const URL_VARIABLE: &str = "LUXCAST_URL";
 
-/// Variables that are no settings of the daemon: of whoever watches, and the switch of the Python package.
+/// Known variables that are no settings of the daemon: those of clients, and the switch of the Python package.
 const OTHER_VARIABLES: [&str; 3] = [TOKEN_VARIABLE, URL_VARIABLE, "LUXCAST_DISABLED"];
 
 /// The settings in force.
 #[derive(Debug)]
 pub struct Loaded {
     pub config: Config,
-    /// For people; what they warn of stops nothing.
+    /// For people; a warning stops nothing.
     pub warnings: Vec<String>,
     /// In the order of [`SETTINGS`].
     sources: Vec<Source>,
@@ -46,11 +46,11 @@ impl Loaded {
         rows.map(|(setting, source)| (setting, setting.show(&self.config), source))
     }
 
-    /// What becomes of these settings when a running daemon is told of `fresh` ones: what can change does, what
-    /// needs a restart stays.
+    /// Applies `fresh` settings to a running daemon: those that can change do, those that need a restart keep their
+    /// values.
     ///
     /// # Errors
-    /// Fresh values that do not go together with those that stay.
+    /// Fresh values that do not fit those that stay.
     pub fn renew(&self, mut fresh: Loaded) -> Result<Renewed, ConfigError> {
         let (mut changed, mut needs_restart) = (Vec::new(), Vec::new());
         for (index, setting) in SETTINGS.iter().enumerate() {
@@ -71,14 +71,14 @@ impl Loaded {
         Ok(Renewed { loaded: fresh, changed, needs_restart })
     }
 
-    /// Once, however often the values are looked at.
+    /// Adds a warning once, however often the values are checked.
     fn warn(&mut self, warning: String) {
         if !self.warnings.contains(&warning) {
             self.warnings.push(warning);
         }
     }
 
-    /// This is wrong with the value in force.
+    /// An error about the value in force.
     fn error(&self, name: &str, problem: &str) -> ConfigError {
         let mut rows = SETTINGS.iter().zip(&self.sources);
         let row = rows.find(|(setting, _)| setting.name == name);
@@ -87,17 +87,17 @@ impl Loaded {
     }
 }
 
-/// What a reload leads to; names in the order of [`SETTINGS`].
+/// The result of a reload; names in the order of [`SETTINGS`].
 #[derive(Debug)]
 pub struct Renewed {
     pub loaded: Loaded,
-    /// Settings with another value than before.
+    /// Settings whose values have changed.
     pub changed: Vec<&'static str>,
-    /// Settings that were given another value and keep the one that the daemon was started with.
+    /// Settings with new values that need a restart; until then they keep the old ones.
     pub needs_restart: Vec<&'static str>,
 }
 
-/// Where a value stood.
+/// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     Default,
@@ -112,7 +112,7 @@ pub struct ConfigError(String);
 
 impl std::error::Error for ConfigError {}
 
-/// In one line, whatever stands in what it quotes.
+/// In one line, whatever it quotes.
 impl fmt::Display for ConfigError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for letter in self.0.chars() {
@@ -126,7 +126,7 @@ impl fmt::Display for ConfigError {
 }
 
 impl Source {
-    /// How a person finds the value of this setting again.
+    /// Where a person finds the value of this setting.
     pub fn place(&self, setting: &Setting) -> String {
         match self {
             Source::Default => "default".to_string(),
@@ -150,8 +150,8 @@ impl Source {
 /// TOML file that one of them names. A variable with an empty value counts as absent.
 ///
 /// # Errors
-/// The first unknown key of the file, unreadable file, or value that its setting does not allow, also one that a
-/// stronger source overrides; and values that do not go together.
+/// The first fault found: an unreadable file, an unknown key of it, or a value that is not allowed, even if a
+/// stronger source overrides it. Or values that do not fit together.
 pub fn load(
     flags: &ArgMatches,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
@@ -182,7 +182,7 @@ pub fn load(
     Ok(loaded)
 }
 
-/// The value of one setting as one source has it.
+/// The value that one source gives to one setting.
 struct Given {
     /// In [`SETTINGS`].
     index: usize,
@@ -219,7 +219,7 @@ fn read_flags(flags: &ArgMatches) -> Vec<Given> {
     all
 }
 
-/// A warning for each of these variables that is none of luxcast's but is called like one.
+/// A warning for each of these variables that has luxcast's prefix and is unknown.
 pub fn unknown_variables(names: impl IntoIterator<Item = OsString>) -> Vec<String> {
     let is_known = |name: &OsString| {
         SETTINGS.iter().any(|setting| **name == *setting.variable())
@@ -228,7 +228,7 @@ pub fn unknown_variables(names: impl IntoIterator<Item = OsString>) -> Vec<Strin
     let is_strange =
         |name: &OsString| name.as_encoded_bytes().starts_with(PREFIX.as_bytes()) && !is_known(name);
     let strange = names.into_iter().filter(is_strange);
-    strange.map(|name| format!("the variable {} is no setting of luxcast", name.display())).collect()
+    strange.map(|name| format!("the variable {} is not a setting of luxcast", name.display())).collect()
 }
 
 fn read_environment(
@@ -268,12 +268,12 @@ fn read_file(path: &Path, text: &str) -> Result<Vec<Given>, ConfigError> {
 
     let table = DeTable::parse(text).map_err(|error| {
         let span = error.span().unwrap_or_default();
-        // The words that the reader of the file stumbled over: the key, where it stands there twice.
+        // The words at which the parser failed, such as a repeated key.
         let words = text.get(span.clone()).unwrap_or_default().trim();
         let quoted = if words.is_empty() { String::new() } else { format!(": `{}`", words.escape_debug()) };
         ConfigError(format!("{}: {}{quoted}", place(span.start), error.message().replace('\n', " ")))
     })?;
-    // As in the file, so that the first error is the first that its reader meets.
+    // In the file's order, so that the first error is the first in the file.
     let mut entries: Vec<_> = table.get_ref().iter().collect();
     entries.sort_by_key(|(key, _)| key.span().start);
 
@@ -283,7 +283,7 @@ fn read_file(path: &Path, text: &str) -> Result<Vec<Given>, ConfigError> {
         let index = SETTINGS.iter().position(|setting| setting.name == name);
         // A file cannot say which file to read.
         let Some(index) = index.filter(|index| SETTINGS[*index].name != "config") else {
-            return Err(ConfigError(format!("{}: {name}: is no setting of this file", place(start))));
+            return Err(ConfigError(format!("{}: {name}: is not a setting of this file", place(start))));
         };
         let source = Source::File { path: path.to_path_buf(), line: line_at(start) };
         let texts = texts_of(&SETTINGS[index], value.get_ref())
@@ -293,9 +293,9 @@ fn read_file(path: &Path, text: &str) -> Result<Vec<Given>, ConfigError> {
     Ok(all)
 }
 
-/// A TOML value as the texts that a flag would have had, if it is of the right type.
+/// A TOML value as the texts that a flag would have, if it has the right type.
 fn texts_of(setting: &Setting, value: &DeValue<'_>) -> Result<Vec<String>, String> {
-    let wrong = |wanted| Err(format!("must be {wanted}, but is of the type {}", value.type_str()));
+    let wrong = |wanted| Err(format!("must be {wanted}, but has the type {}", value.type_str()));
     let text = match (&setting.kind, value) {
         (Kind::Switch(_), DeValue::Boolean(is_on)) => is_on.to_string(),
         (Kind::Switch(_), _) => return wrong("true or false"),
@@ -317,12 +317,12 @@ fn texts_of(setting: &Setting, value: &DeValue<'_>) -> Result<Vec<String>, Strin
 
 /// TOML integers may be hexadecimal, octal or binary.
 fn decimal(value: &DeValue<'_>) -> Result<String, String> {
-    let integer = value.as_integer().expect("the caller looked at the type");
+    let integer = value.as_integer().expect("the caller has checked the type");
     let number = i128::from_str_radix(integer.as_str(), integer.radix());
     number.map(|number| number.to_string()).map_err(|_| format!("`{integer}` is too large"))
 }
 
-/// What no row can say alone: which values go together.
+/// Checks what no row can check alone: whether the values fit together.
 fn settle(loaded: &mut Loaded) -> Result<(), ConfigError> {
     let config = &loaded.config;
     for address in &config.listen {
@@ -331,7 +331,7 @@ fn settle(loaded: &mut Loaded) -> Result<(), ConfigError> {
     if let Some(address) = &config.admin {
         check_reach(loaded, "admin", address)?;
         if address.port() != 0 && config.listen.contains(address) {
-            return Err(loaded.error("admin", &format!("{address} is an address of listen too")));
+            return Err(loaded.error("admin", &format!("{address} is also an address of listen")));
         }
     }
     check_tokens(loaded)?;
@@ -340,14 +340,14 @@ fn settle(loaded: &mut Loaded) -> Result<(), ConfigError> {
     let config = &loaded.config;
     match (&config.tls_certificate_file, &config.tls_key_file) {
         (Some(_), None) => {
-            return Err(loaded.error("tls_certificate_file", "needs tls_key_file beside it"));
+            return Err(loaded.error("tls_certificate_file", "also needs tls_key_file"));
         }
-        (None, Some(_)) => return Err(loaded.error("tls_key_file", "needs tls_certificate_file beside it")),
+        (None, Some(_)) => return Err(loaded.error("tls_key_file", "also needs tls_certificate_file")),
         (Some(_), Some(_)) | (None, None) => {}
     }
     if config.state_dir.is_some() && config.drain_seconds < SAVING_MIN {
         let seconds = config.drain_seconds.as_secs_f64();
-        loaded.warn(format!("drain_seconds {seconds} is hardly enough to save what state_dir is for"));
+        loaded.warn(format!("drain_seconds {seconds} may be too short to save the state to state_dir"));
     }
     let config = &loaded.config;
     let line_bytes_max = config.history_bytes / LINE_SHARE_OF_HISTORY;
@@ -361,15 +361,15 @@ fn settle(loaded: &mut Loaded) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// Where nobody is asked for a token, only somebody's word opens the door beyond this machine.
+/// Without tokens, only `allow_anonymous` opens an address beyond this machine.
 fn check_reach(loaded: &Loaded, name: &str, address: &SocketAddr) -> Result<(), ConfigError> {
     let config = &loaded.config;
     if is_loopback(address) || config.asks_for_tokens() || config.allow_anonymous {
         return Ok(());
     }
     let problem = format!(
-        "{address} can be reached from other machines, and everybody there could watch everything; \
-         name a token_file or a jwt_key_file, use a loopback address such as 127.0.0.1:{}, or write \
+        "{address} can be reached from other machines, and everybody there could watch everything: \
+         set token_file or jwt_key_file, use a loopback address such as 127.0.0.1:{}, or set \
          allow_anonymous = true if that is what you want",
         address.port()
     );
@@ -379,24 +379,24 @@ fn check_reach(loaded: &Loaded, name: &str, address: &SocketAddr) -> Result<(), 
 fn check_tokens(loaded: &Loaded) -> Result<(), ConfigError> {
     let config = &loaded.config;
     match (&config.jwt_key_file, config.jwt_algorithm) {
-        (Some(_), None) => return Err(loaded.error("jwt_key_file", "needs jwt_algorithm beside it")),
-        (None, Some(_)) => return Err(loaded.error("jwt_algorithm", "needs jwt_key_file beside it")),
+        (Some(_), None) => return Err(loaded.error("jwt_key_file", "also needs jwt_algorithm")),
+        (None, Some(_)) => return Err(loaded.error("jwt_algorithm", "also needs jwt_key_file")),
         _ => {}
     }
     if config.allow_anonymous && config.asks_for_tokens() {
-        let problem = "lets everybody watch everything, and tokens are configured: take one of the two away";
+        let problem = "lets everybody watch everything, but tokens are configured too: remove one of the two";
         return Err(loaded.error("allow_anonymous", problem));
     }
     Ok(())
 }
 
-/// Whoever comes through a proxy comes from anywhere, and over loopback all the same.
+/// A client behind a proxy may be anywhere, even if the proxy connects over loopback.
 fn check_proxies(loaded: &Loaded) -> Result<(), ConfigError> {
     let config = &loaded.config;
     if config.trusted_proxies.is_empty() || config.asks_for_tokens() || config.allow_anonymous {
         return Ok(());
     }
-    let problem = "everybody who reaches the proxy could watch everything; name a token_file or a jwt_key_file, or write \
+    let problem = "everybody who reaches the proxy could watch everything: set token_file or jwt_key_file, or set \
                    allow_anonymous = true if that is what you want";
     Err(loaded.error("trusted_proxies", problem))
 }
@@ -466,7 +466,7 @@ mod tests {
         load(&matches, variables).map_err(|error| error.to_string())
     }
 
-    /// What is wrong with this file, without the path in front.
+    /// The error about this file, without the path in front.
     fn file_error(text: &str) -> String {
         let file = TomlFile::new(text);
         let error = load_from(&["--config", file.path()], &[]).unwrap_err();
@@ -479,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_go_before_environment_before_file() {
+    fn flags_override_the_environment_which_overrides_the_file() {
         let file = TomlFile::new(
             "# a comment\nheartbeat_seconds = 1\nstalled_seconds = 2.5\nhandshake_seconds = 3\n\
              topics_max = 1_000\noverrun = \"wait\"\nallow_anonymous = true\njobs_max = 0x10\n",
@@ -515,7 +515,7 @@ mod tests {
         let error = load_from(&["--overrun", "a\nb\u{1b}[2J"], &[]).unwrap_err();
         assert_eq!(error, "--overrun: `a\\nb\\u{1b}[2J` is none of gap, wait");
         let key = file_error("\"a\\nb\" = 1\n");
-        assert_eq!(key, ":1: a\\nb: is no setting of this file");
+        assert_eq!(key, ":1: a\\nb: is not a setting of this file");
     }
 
     #[test]
@@ -527,7 +527,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_needs_tokens_or_somebodys_word() {
+    fn a_proxy_needs_tokens_or_allow_anonymous() {
         let proxy = ["--trusted-proxies", "127.0.0.1"];
         let with = |more: &[&str]| load_from(&[&proxy[..], more].concat(), &[]);
         let error = with(&[]).unwrap_err();
@@ -536,13 +536,13 @@ mod tests {
         assert!(with(&["--token-file", "f"]).is_ok());
         assert!(with(&["--jwt-key-file", "f", "--jwt-algorithm", "HS256"]).is_ok());
         assert!(with(&["--allow-anonymous"]).is_ok());
-        // A stronger source takes the proxies away.
+        // A stronger source clears the proxies.
         assert!(load_from(&[], &[("LUXCAST_TRUSTED_PROXIES", "none")]).is_ok());
         assert_eq!(file_error("\ntrusted_proxies = \"10.0.0.0/8\"\n")[..21], *":2: trusted_proxies: ");
     }
 
     #[test]
-    fn too_little_time_to_save_the_state_is_warned_of() {
+    fn too_little_time_to_save_the_state_is_a_warning() {
         let warnings = |flags: &[&str]| load_from(flags, &[]).unwrap().warnings.len();
         assert_eq!(warnings(&["--state-dir", "d", "--drain-seconds", "0.05"]), 1);
         assert_eq!(warnings(&["--state-dir", "d", "--drain-seconds", "1"]), 0);
@@ -550,10 +550,10 @@ mod tests {
     }
 
     #[test]
-    fn an_origin_that_every_page_can_have_is_warned_of_once() {
+    fn an_origin_that_every_page_can_have_is_one_warning() {
         let warnings = |flags: &[&str]| {
             let loaded = load_from(flags, &[]).unwrap();
-            // As at a reload: the values are looked at again.
+            // As at a reload: the values are checked again.
             let renewed = loaded.renew(load_from(flags, &[]).unwrap()).unwrap();
             assert_eq!(renewed.loaded.warnings, loaded.warnings);
             loaded.warnings
@@ -586,19 +586,16 @@ mod tests {
     #[test]
     fn errors_of_the_file_name_file_line_and_key() {
         let error = file_error("\n\nheartbeat_second = 3\n");
-        assert_eq!(error, ":3: heartbeat_second: is no setting of this file");
+        assert_eq!(error, ":3: heartbeat_second: is not a setting of this file");
         let error = file_error("shards = 1\nheartbeat_seconds = 0.05\n");
         assert_eq!(error, ":2: heartbeat_seconds: `0.05` is not a number of seconds from 0.1 to 86400");
         assert_eq!(
             file_error("shards = \"4\""),
-            ":1: shards: must be a whole number, but is of the type string"
+            ":1: shards: must be a whole number, but has the type string"
         );
-        assert_eq!(file_error("demo = 1"), ":1: demo: must be true or false, but is of the type integer");
-        assert_eq!(file_error("config = \"a\""), ":1: config: is no setting of this file");
-        assert_eq!(
-            file_error("\n[shards]\n"),
-            ":2: shards: must be a whole number, but is of the type table"
-        );
+        assert_eq!(file_error("demo = 1"), ":1: demo: must be true or false, but has the type integer");
+        assert_eq!(file_error("config = \"a\""), ":1: config: is not a setting of this file");
+        assert_eq!(file_error("\n[shards]\n"), ":2: shards: must be a whole number, but has the type table");
         assert_eq!(file_error("listen = [1]"), ":1: listen: must hold strings only");
         assert_eq!(file_error("listen = []"), ":1: listen: needs at least one address");
     }
@@ -634,7 +631,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unreadable_file_is_an_error_of_whoever_named_it() {
+    fn an_unreadable_file_is_an_error_of_the_source_that_names_it() {
         let error = load_from(&["--config", "/nonexistent/a.toml"], &[]).unwrap_err();
         assert!(error.starts_with("--config: cannot read /nonexistent/a.toml: "), "{error}");
         let error = load_from(&[], &[("LUXCAST_CONFIG", "/nonexistent/a.toml")]).unwrap_err();
@@ -662,11 +659,11 @@ mod tests {
     fn an_unknown_variable_is_a_warning() {
         let environment = [("LUXCAST_SERVICE_HOST", "10.0.0.1"), ("LUX", "1")];
         let loaded = load_from(&[], &environment).unwrap();
-        assert_eq!(loaded.warnings, ["the variable LUXCAST_SERVICE_HOST is no setting of luxcast"]);
+        assert_eq!(loaded.warnings, ["the variable LUXCAST_SERVICE_HOST is not a setting of luxcast"]);
     }
 
     #[test]
-    fn beyond_loopback_only_with_leave() {
+    fn beyond_loopback_needs_tokens_or_allow_anonymous() {
         let error = load_from(&["--listen", "0.0.0.0:20555"], &[]).unwrap_err();
         assert!(error.starts_with("--listen: 0.0.0.0:20555 can be reached"), "{error}");
         assert!(error.contains("allow_anonymous = true"), "{error}");
@@ -687,9 +684,9 @@ mod tests {
     #[test]
     fn tokens_are_configured_whole_or_not_at_all() {
         let error = load_from(&["--jwt-key-file", "/k"], &[]).unwrap_err();
-        assert_eq!(error, "--jwt-key-file: needs jwt_algorithm beside it");
+        assert_eq!(error, "--jwt-key-file: also needs jwt_algorithm");
         let error = load_from(&[], &[("LUXCAST_JWT_ALGORITHM", "RS256")]).unwrap_err();
-        assert_eq!(error, "LUXCAST_JWT_ALGORITHM: needs jwt_key_file beside it");
+        assert_eq!(error, "LUXCAST_JWT_ALGORITHM: also needs jwt_key_file");
         for unknown in ["HS512", "hs256", ""] {
             let error = load_from(&["--jwt-key-file", "/k", "--jwt-algorithm", unknown], &[]).unwrap_err();
             let expected = format!("--jwt-algorithm: `{unknown}` is none of HS256, RS256, ES256, EdDSA");
@@ -700,7 +697,7 @@ mod tests {
             assert!(error.starts_with("--allow-anonymous: lets everybody"), "{error}");
         }
         let error = load_from(&["--jwt-key-file", "/k", "--jwt-algorithm", "none"], &[]).unwrap_err();
-        assert_eq!(error, "--jwt-key-file: needs jwt_algorithm beside it");
+        assert_eq!(error, "--jwt-key-file: also needs jwt_algorithm");
         assert!(load_from(&["--token-file", ""], &[]).is_err());
         let loaded = load_from(&["--token-file", "none"], &[("LUXCAST_TOKEN_FILE", "/t")]).unwrap();
         assert!(!loaded.config.asks_for_tokens());
@@ -712,11 +709,8 @@ mod tests {
     #[test]
     fn a_certificate_needs_its_key_and_a_key_its_certificate() {
         let error = load_from(&["--tls-certificate-file", "a.pem"], &[]).unwrap_err();
-        assert_eq!(error, "--tls-certificate-file: needs tls_key_file beside it");
-        assert_eq!(
-            file_error("tls_key_file = \"b\""),
-            ":1: tls_key_file: needs tls_certificate_file beside it"
-        );
+        assert_eq!(error, "--tls-certificate-file: also needs tls_key_file");
+        assert_eq!(file_error("tls_key_file = \"b\""), ":1: tls_key_file: also needs tls_certificate_file");
         let both =
             load_from(&["--tls-certificate-file", "a.pem"], &[("LUXCAST_TLS_KEY_FILE", "b.pem")]).unwrap();
         let (certificate, key) = both.config.tls_files().unwrap();
@@ -726,7 +720,7 @@ mod tests {
     #[test]
     fn one_address_serves_one_purpose() {
         let error = load_from(&["--admin", "127.0.0.1:20555"], &[]).unwrap_err();
-        assert_eq!(error, "--admin: 127.0.0.1:20555 is an address of listen too");
+        assert_eq!(error, "--admin: 127.0.0.1:20555 is also an address of listen");
         assert!(load_from(&["--admin", "127.0.0.1:0", "--listen", "127.0.0.1:0"], &[]).is_ok());
     }
 

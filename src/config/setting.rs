@@ -1,4 +1,4 @@
-//! What a setting is: its names, how it reads a value and shows one, and the texts made from the whole table.
+//! What a setting is: its names and bounds, and how it reads, copies and shows a value.
 
 use std::time::Duration;
 
@@ -17,16 +17,16 @@ pub struct Setting {
     pub help: &'static str,
 }
 
-/// The value of a setting that nobody gave.
+/// The default of a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Initial {
     /// Read like any other value of this setting.
     Text(&'static str),
-    /// Found out when the program starts; the words are for people.
+    /// Computed when the program starts; the words are for people.
     Computed(&'static str),
 }
 
-/// When a running daemon obeys another value.
+/// When a changed value takes effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     /// After a restart.
@@ -35,7 +35,7 @@ pub enum Change {
     OnReload,
 }
 
-/// How a setting's text is read, its bounds (both included), and where it goes.
+/// How a setting's text is read, its bounds (both included), and where it is stored.
 pub(super) enum Kind {
     /// A bare flag; `true` or `false` elsewhere.
     Switch(Field<bool>),
@@ -54,7 +54,7 @@ pub(super) enum Kind {
     Text {
         store: fn(&mut Config, &str) -> Result<(), String>,
         show: fn(&Config) -> String,
-        /// From the second to the first.
+        /// Copies from the second to the first.
         copy: fn(&mut Config, &Config),
     },
     /// May be given more than once.
@@ -85,7 +85,7 @@ impl Setting {
         }
     }
 
-    /// The allowed values in words; `None` where the unit and the help say it all.
+    /// The allowed values as text; `None` if the unit and the help say it all.
     pub fn bounds(&self) -> Option<String> {
         match self.kind {
             Kind::Count { min, max, .. } => Some(format!("{min} to {max}")),
@@ -98,7 +98,8 @@ impl Setting {
         }
     }
 
-    /// What it may be, if that is one of a few words: its own reading names them to whoever says another.
+    /// The words that the value may be, if there are only a few. They come from the error that refuses any other
+    /// word.
     pub(super) fn words(&self) -> Vec<String> {
         let refused = match self.kind {
             Kind::Text { .. } => self.store(&mut Config::default(), &["?".to_string()]).err(),
@@ -108,8 +109,8 @@ impl Setting {
         words.map_or_else(Vec::new, |(_, words)| words.split(", ").map(str::to_string).collect())
     }
 
-    /// Reads the value and puts it into its place. Only a `List` takes other than one text.
-    /// The error says what is wrong with the value; the caller knows where it stood.
+    /// Reads the value and stores it. Only a `List` takes other than one text. The error says what is wrong with the
+    /// value; the caller knows where it came from.
     pub(super) fn store(&self, config: &mut Config, texts: &[String]) -> Result<(), String> {
         if let Kind::List { store, .. } = self.kind {
             return store(config, texts);
@@ -129,9 +130,9 @@ impl Setting {
         Ok(())
     }
 
-    /// Takes the value over from another configuration.
+    /// Copies the value from another configuration.
     pub(super) fn copy(&self, to: &mut Config, from: &Config) {
-        // As in `show`: the rows name a place to write to.
+        // As in `show`: a row only names a place to write to.
         let mut from = from.clone();
         match self.kind {
             Kind::Switch(field) => *field(to) = *field(&mut from),
@@ -141,9 +142,9 @@ impl Setting {
         }
     }
 
-    /// The value in force, as it would be written.
+    /// The value in force, as a user would write it.
     pub fn show(&self, config: &Config) -> String {
-        // The rows name a place to write to; a copy spares them a second one to read from.
+        // A row only names a place to write to; a copy saves it a second place to read from.
         let mut copy = config.clone();
         match self.kind {
             Kind::Switch(field) => field(&mut copy).to_string(),

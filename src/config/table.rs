@@ -8,14 +8,14 @@ use crate::config::value::{
     store_path, store_trusted_proxies, store_word,
 };
 
-/// More threads than any machine feeds from one ingest thread.
+/// One ingest thread cannot feed more on any machine.
 pub const SHARDS_MAX: usize = 64;
 
 const HOUR: f64 = 3_600.0;
 const DAY: f64 = 24.0 * HOUR;
 const YEAR: f64 = 365.0 * DAY;
 
-/// Sorted as people meet them: where, how long, how much, who.
+/// In the order in which people meet them: where, how long, how much, who.
 pub static SETTINGS: [Setting; 40] = [
     Setting {
         name: "listen",
@@ -27,8 +27,8 @@ pub static SETTINGS: [Setting; 40] = [
             show: |config| show_list(&config.listen),
             copy: |to, from| to.listen.clone_from(&from.listen),
         },
-        help: "Address and port for watchers; repeatable. Port 0 takes a free one. \
-               Beyond loopback it needs tokens or allow_anonymous",
+        help: "Address and port for watchers; repeatable. Port 0 picks a free one. Beyond loopback it needs \
+               tokens or allow_anonymous",
     },
     Setting {
         name: "ingest",
@@ -40,8 +40,8 @@ pub static SETTINGS: [Setting; 40] = [
             show: |config| config.ingest_path().display().to_string(),
             copy: |to, from| to.ingest.clone_from(&from.ingest),
         },
-        help: "Unix socket for publishers. If demo is on and this is not given, it is in a private \
-               temporary directory",
+        help: "Unix socket for publishers. With demo and without this setting it is in a private temporary \
+               directory",
     },
     Setting {
         name: "admin",
@@ -91,7 +91,7 @@ pub static SETTINGS: [Setting; 40] = [
         change: Change::OnReload,
         // A connection counts its silence in two bytes.
         kind: Kind::Count { field: |config| &mut config.silent_heartbeats, min: 1, max: u16::MAX as u64 },
-        help: "The daemon ends a connection from which nothing came for so many heartbeats",
+        help: "A connection that sends nothing for this many heartbeats is ended",
     },
     Setting {
         name: "stalled_seconds",
@@ -104,7 +104,7 @@ pub static SETTINGS: [Setting; 40] = [
             max: DAY,
             or_zero: false,
         },
-        help: "The daemon ends a watcher whose socket took no byte for so long while events waited",
+        help: "A watcher whose socket takes no byte for this long, with events waiting, is ended",
     },
     Setting {
         name: "history_bytes",
@@ -112,7 +112,7 @@ pub static SETTINGS: [Setting; 40] = [
         unit: "bytes",
         change: Change::AtStart,
         kind: Kind::Count { field: |config| &mut config.history_bytes, min: 65_536, max: 1 << 40 },
-        help: "Memory for recent events, including all that keeping them costs",
+        help: "Memory for recent events, including the cost of keeping them",
     },
     Setting {
         name: "history_seconds",
@@ -139,7 +139,7 @@ pub static SETTINGS: [Setting; 40] = [
             max: YEAR,
             or_zero: false,
         },
-        help: "A job without an event for so long counts as ended",
+        help: "A job without an event for this long counts as ended",
     },
     Setting {
         name: "topics_max",
@@ -147,7 +147,7 @@ pub static SETTINGS: [Setting; 40] = [
         unit: "topics",
         change: Change::AtStart,
         kind: Kind::Count { field: |config| &mut config.topics_max, min: 1, max: 100_000_000 },
-        help: "Jobs and flows that have events or watchers, at most",
+        help: "Most jobs and flows that have events or watchers",
     },
     Setting {
         name: "jobs_max",
@@ -155,7 +155,8 @@ pub static SETTINGS: [Setting; 40] = [
         unit: "jobs",
         change: Change::AtStart,
         kind: Kind::Count { field: |config| &mut config.jobs_max, min: 1, max: 100_000_000 },
-        help: "Jobs that are known, at most; beyond that the unwatched one that was silent for longest goes",
+        help: "Most jobs that are known; a further one displaces the job that was silent longest and has no \
+               watcher",
     },
     Setting {
         name: "metrics_seconds",
@@ -209,7 +210,7 @@ pub static SETTINGS: [Setting; 40] = [
         unit: "publishers",
         change: Change::OnReload,
         kind: Kind::Count { field: |config| &mut config.publishers_max, min: 1, max: 1_000_000 },
-        help: "Publishers that are connected at once, at most; the next one is turned away and learns why",
+        help: "Most publishers connected at once; a further one gets an error and is closed",
     },
     Setting {
         name: "line_bytes_max",
@@ -217,7 +218,7 @@ pub static SETTINGS: [Setting; 40] = [
         unit: "bytes",
         change: Change::AtStart,
         kind: Kind::Count { field: |config| &mut config.line_bytes_max, min: 256, max: 1 << 30 },
-        help: "Longest line of the feed; more than an eighth of history_bytes is lowered, with a warning",
+        help: "Longest line of the feed; lowered to an eighth of history_bytes, with a warning, if it is more",
     },
     Setting {
         name: "message_bytes_max",
@@ -247,7 +248,7 @@ pub static SETTINGS: [Setting; 40] = [
             max: HOUR,
             or_zero: false,
         },
-        help: "Time that a client has for its whole request head, and as much before it for the TLS handshake",
+        help: "Time for a client's whole request head, and as much before it for the TLS handshake",
     },
     Setting {
         name: "connections_max",
@@ -255,7 +256,7 @@ pub static SETTINGS: [Setting; 40] = [
         unit: "connections",
         change: Change::OnReload,
         kind: Kind::Count { field: |config| &mut config.connections_max, min: 0, max: 10_000_000 },
-        help: "Connections in all; 0 = what the file limit allows",
+        help: "Most connections in all; 0 = what the file limit allows",
     },
     Setting {
         name: "connections_per_address_max",
@@ -267,7 +268,7 @@ pub static SETTINGS: [Setting; 40] = [
             min: 0,
             max: 10_000_000,
         },
-        help: "Connections from one address (of IPv6: from one /64); 0 = no limit",
+        help: "Most connections from one address (IPv6: from one /64); 0 = no limit",
     },
     Setting {
         name: "handshakes_per_second",
@@ -275,7 +276,7 @@ pub static SETTINGS: [Setting; 40] = [
         unit: "handshakes",
         change: Change::OnReload,
         kind: Kind::Count { field: |config| &mut config.handshakes_per_second, min: 0, max: 1_000_000 },
-        help: "Connections a second that one address may make in the long run, and at once; 0 = no limit. \
+        help: "Most new connections a second from one address, in the long run and in one burst; 0 = no limit. \
                Loopback is exempt",
     },
     Setting {
@@ -284,7 +285,7 @@ pub static SETTINGS: [Setting; 40] = [
         unit: "messages",
         change: Change::OnReload,
         kind: Kind::Count { field: |config| &mut config.messages_per_second, min: 1, max: 1_000_000 },
-        help: "Messages a second that a client may send in the long run; four times as many at once (at \
+        help: "Most messages a second from a client in the long run; a burst may have four times as many (at \
                least 2048 on the multi-job endpoint)",
     },
     Setting {
@@ -293,7 +294,7 @@ pub static SETTINGS: [Setting; 40] = [
         unit: "jobs",
         change: Change::OnReload,
         kind: Kind::Count { field: |config| &mut config.jobs_per_connection_max, min: 1, max: 1_000_000 },
-        help: "Jobs that one connection to the multi-job endpoint may watch",
+        help: "Most jobs that one connection to the multi-job endpoint may watch",
     },
     Setting {
         name: "allowed_origins",
@@ -318,8 +319,8 @@ pub static SETTINGS: [Setting; 40] = [
             show: |config| show_list(&config.allowed_hosts),
             copy: |to, from| to.allowed_hosts.clone_from(&from.allowed_hosts),
         },
-        help: "Names without a port by which the daemon may be asked over loopback, also through a proxy there; or * for \
-               any; repeatable. localhost, addresses of loopback and the hosts of allowed_origins need no entry",
+        help: "Host names, without a port, that requests over loopback may use, also through a proxy there; * for \
+               any; repeatable. localhost, loopback addresses and the hosts of allowed_origins are always allowed",
     },
     Setting {
         name: "trusted_proxies",
@@ -331,8 +332,8 @@ pub static SETTINGS: [Setting; 40] = [
             show: |config| show_list(&config.trusted_proxies),
             copy: |to, from| to.trusted_proxies.clone_from(&from.trusted_proxies),
         },
-        help: "Proxies whose X-Forwarded-For names the client: addresses, or networks such as \
-               10.0.0.0/8; repeatable. Needs tokens or allow_anonymous",
+        help: "Proxies whose X-Forwarded-For names the client: addresses, or networks such as 10.0.0.0/8; \
+               repeatable. Needs tokens or allow_anonymous",
     },
     Setting {
         name: "depth_max",
@@ -353,8 +354,8 @@ pub static SETTINGS: [Setting; 40] = [
             show: |config| show_path(config.tls_certificate_file.as_deref()),
             copy: |to, from| to.tls_certificate_file.clone_from(&from.tls_certificate_file),
         },
-        help: "PEM file with the certificate and those between it and its root. With it and tls_key_file \
-               all of listen speaks TLS (wss://)",
+        help: "PEM file with the certificate and its intermediate certificates. With it and tls_key_file every \
+               address of listen speaks TLS (wss://)",
     },
     Setting {
         name: "tls_key_file",
@@ -390,7 +391,7 @@ pub static SETTINGS: [Setting; 40] = [
             show: |config| show_word(config.log_format, &LOG_FORMATS),
             copy: |to, from| to.log_format = from.log_format,
         },
-        help: "How: human, or json: one object a line",
+        help: "Format of the log: human, or json with one object per line",
     },
     Setting {
         name: "token_file",
@@ -402,7 +403,7 @@ pub static SETTINGS: [Setting; 40] = [
             show: |config| show_path(config.token_file.as_deref()),
             copy: |to, from| to.token_file.clone_from(&from.token_file),
         },
-        help: "File with tokens and what each allows; then every watcher needs one. none = no such file",
+        help: "File with tokens and what each allows; with it every watcher needs a token. none = no such file",
     },
     Setting {
         name: "jwt_key_file",

@@ -1,4 +1,4 @@
-//! What is made from the whole table of settings: the flags, a table for papers, a TOML file.
+//! Texts made from the whole table of settings: the flags, a Markdown table, a TOML file.
 
 use std::ffi::OsStr;
 use std::fmt::Write;
@@ -9,7 +9,7 @@ use clap::{Arg, ArgAction, Command, ValueHint};
 use crate::config::setting::{Change, Initial, Kind, Setting};
 use crate::config::table::SETTINGS;
 
-/// Takes every text, since our own reading names the flag in its error; for completions it knows the words.
+/// Accepts every text, since our own parser names the flag in its error. It lists the words for completions.
 #[derive(Clone)]
 struct Words(Vec<String>);
 
@@ -26,7 +26,7 @@ impl TypedValueParser for Words {
     }
 }
 
-/// The same command with one flag a setting.
+/// Adds one flag for each setting.
 pub fn add_flags(command: Command) -> Command {
     let sources = "Each setting may also be given as a variable (LUXCAST_HISTORY_BYTES) or as a key of the TOML \
                    file that --config names (history_bytes). A flag overrides a variable, a variable the file.";
@@ -45,7 +45,7 @@ pub fn add_flags(command: Command) -> Command {
             ("path", _) => ValueHint::FilePath,
             _ => ValueHint::Other,
         };
-        // A negative number must reach our own reading, whose error names the flag and the bounds.
+        // A negative number must reach our own parser, whose error names the flag and the bounds.
         flag.help(help)
             .value_name(setting.unit.to_ascii_uppercase())
             .value_hint(hint)
@@ -77,15 +77,15 @@ pub fn settings_markdown() -> String {
     table
 }
 
-/// A TOML file in which every setting stands as a comment, with its help and its default.
+/// A TOML file with every setting as a comment, with its help and its default.
 pub fn settings_toml() -> String {
     let mut file = String::from(
-        "# Settings of luxcast, each with its default; take away the `#` before the ones to change. Where nothing\n\
-         # stands behind the `=`, the default is found out at start. Variables (LUXCAST_HISTORY_BYTES) override this\n\
+        "# Settings of luxcast, each with its default. Remove the `#` before a setting to change it. If nothing follows\n\
+         # the `=`, the default is computed at start. Variables (LUXCAST_HISTORY_BYTES) override this\n\
          # file, flags override both. `luxcast check-config --config FILE` shows what is in force. Settings with\n\
          # \"SIGHUP\" can be changed while the daemon runs: systemctl reload luxcast.\n",
     );
-    // The file cannot name another one.
+    // A file cannot name another one.
     for setting in SETTINGS.iter().filter(|setting| setting.name != "config") {
         let mut notes = vec![format!("default: {}", setting.default_words())];
         notes.extend(setting.bounds());
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn the_help_tells_default_and_bounds() {
+    fn the_help_shows_default_and_bounds() {
         let mut command = add_flags(Command::new("serve")).term_width(0);
         command.build();
         let help = command.render_help().to_string();
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_of_defaults_changes_nothing_when_its_settings_are_put_in_force() {
+    fn the_file_of_defaults_changes_nothing_when_its_settings_are_uncommented() {
         let file = settings_toml();
         let is_setting = |line: &&str| line.starts_with('#') && !line.starts_with("# ");
         let rows: Vec<&str> = file.lines().filter(is_setting).map(|line| &line[1..]).collect();

@@ -1,5 +1,5 @@
-//! From the text of a value to the value and back, whatever source the text came from.
-//! An error says what is wrong with the text, not where it stood.
+//! Turns the text of a value into the value and back, for every source. An error says what is wrong with the text,
+//! not where it came from.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -90,13 +90,13 @@ pub(super) fn store_listen(config: &mut Config, texts: &[String]) -> Result<(), 
     Ok(())
 }
 
-/// As in a variable; `none` for an empty list.
+/// Written as in a variable; `none` for an empty list.
 pub(super) fn show_list<T: ToString>(items: &[T]) -> String {
     let texts: Vec<String> = items.iter().map(T::to_string).collect();
     if texts.is_empty() { "none".to_string() } else { texts.join(",") }
 }
 
-/// Lists that may be empty, so that a file can take back what it gave: `[]`, or `none`.
+/// The items of a list that may be empty, written `[]` or `none`, so that a stronger source can clear a weaker one's.
 fn items(texts: &[String]) -> &[String] {
     match texts {
         [only] if only == "none" => &[],
@@ -134,7 +134,7 @@ pub(super) fn store_trusted_proxies(config: &mut Config, texts: &[String]) -> Re
     Ok(())
 }
 
-/// A network, or an address, which is one of its own.
+/// A network, or an address, which is a network of one.
 fn read_network(text: &str) -> Result<IpNet, String> {
     let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).map_err(|_| {
         format!("`{text}` is neither an address nor a network, such as 10.0.0.0/8 or 2001:db8::/32")
@@ -143,9 +143,9 @@ fn read_network(text: &str) -> Result<IpNet, String> {
         return Err(format!("`{text}` has bits set behind its prefix; did you mean {}?", network.trunc()));
     }
     match network {
-        // Such a client's address is taken for the one of IPv4 that it is.
+        // Such a client's address counts as the IPv4 address that it is.
         IpNet::V6(mapped) if mapped.addr().to_ipv4_mapped().is_some() => {
-            Err(format!("`{text}` is of IPv4: write it as an address or network of IPv4"))
+            Err(format!("`{text}` is IPv4: write it as an IPv4 address or network"))
         }
         _ => Ok(network),
     }
@@ -163,7 +163,7 @@ fn is_origin(text: &str) -> bool {
     let is_scheme = scheme.starts_with(|letter: char| letter.is_ascii_alphabetic())
         && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
     let (host, port) = match authority.rsplit_once(':') {
-        // The colons of an address of IPv6 stand in brackets.
+        // The colons of an IPv6 address are in brackets.
         Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
         _ => (authority, None),
     };
@@ -171,11 +171,11 @@ fn is_origin(text: &str) -> bool {
     is_scheme && is_host(host) && is_port
 }
 
-/// A name, or an address, which of IPv6 stands in brackets.
+/// A name or an address; an IPv6 address is in brackets.
 fn is_host(text: &str) -> bool {
     match text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         Some(address) => address.parse::<Ipv6Addr>().is_ok(),
-        // Other scripts stand in their ASCII form, as browsers send them.
+        // Names in other scripts come in their ASCII form, as browsers send them.
         None => {
             !text.is_empty()
                 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
@@ -206,7 +206,7 @@ pub(super) fn store_ingest(config: &mut Config, text: &str) -> Result<(), String
     Ok(())
 }
 
-/// What no Unix socket can be called (unix(7)).
+/// Refuses a path that no Unix socket can have (unix(7)).
 fn check_socket_path(path: &Path) -> Result<(), String> {
     let length = path.as_os_str().len();
     if length == 0 {
@@ -214,15 +214,17 @@ fn check_socket_path(path: &Path) -> Result<(), String> {
     }
     if length > SOCKET_PATH_BYTES_MAX {
         let path = path.display();
-        return Err(format!("`{path}` has {length} bytes, a socket's path at most {SOCKET_PATH_BYTES_MAX}"));
+        return Err(format!(
+            "`{path}` has {length} bytes, but a socket's path has at most {SOCKET_PATH_BYTES_MAX}"
+        ));
     }
     if path.as_os_str().as_encoded_bytes().contains(&0) {
-        return Err("a path holds no NUL".to_string());
+        return Err("a path cannot hold a NUL".to_string());
     }
     Ok(())
 }
 
-/// What stands for an absent path or word, so that a stronger source can take one away.
+/// Means no path or no word, so that a stronger source can clear one.
 const NONE: &str = "none";
 
 pub(super) fn store_path(field: &mut Option<PathBuf>, text: &str) -> Result<(), String> {
@@ -237,7 +239,7 @@ pub(super) fn show_path(path: Option<&Path>) -> String {
     path.map_or(NONE.to_string(), |path| path.display().to_string())
 }
 
-/// `none` is not the algorithm of that name, which signs nothing, but no algorithm at all.
+/// `none` means no algorithm at all, not the algorithm of that name, which signs nothing.
 pub(super) fn store_algorithm(config: &mut Config, text: &str) -> Result<(), String> {
     if text == NONE {
         config.jwt_algorithm = None;

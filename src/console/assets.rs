@@ -57,7 +57,7 @@ static ASSETS: [Asset; 26] = [
     asset!("words.js", "text/javascript; charset=utf-8"),
 ];
 
-/// Of a SHA-256, as many bytes as keep two versions of a file apart.
+/// As many bytes of a SHA-256 as distinguish two versions of a file.
 const TAG_BYTES: usize = 12;
 
 impl Asset {
@@ -66,7 +66,7 @@ impl Asset {
         ASSETS.iter().find(|asset| asset.name == name)
     }
 
-    /// Names the content, whichever way it is encoded: the text between the quotes of an entity tag.
+    /// Names the content in either encoding: the text between the quotes of an entity tag.
     pub fn tag(&self) -> &str {
         self.tag.get_or_init(|| {
             let digest = digest(&SHA256, self.plain);
@@ -131,7 +131,7 @@ mod tests {
         let texts = ASSETS.iter().map(|asset| std::str::from_utf8(asset.plain).unwrap());
         let text = texts.collect::<Vec<_>>().join("\n");
         let links = ["src=\"", "href=\"", "} from \""].iter().flat_map(|link| text.split(link).skip(1));
-        // A place of the page itself is no address.
+        // A place on the page itself is no address.
         let targets = links.map(|rest| rest.split('"').next().unwrap()).filter(|target| *target != "#");
         let targets: Vec<&str> = targets.collect();
         assert!(targets.len() >= ASSETS.len());

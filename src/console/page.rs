@@ -1,16 +1,16 @@
-//! What there is under `/console`.
+//! Finds the page and its files by their paths under `/console`.
 
 use crate::console::Asset;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Page {
-    /// The path without the slash at its end, from which relative addresses would lead astray.
+    /// The path without the slash at its end, where relative addresses would be wrong.
     Entrance,
     Asset(&'static Asset),
 }
 
 impl Page {
-    /// What a path says behind `/console`; compared as it stands.
+    /// Finds what a path means behind `/console`; it is compared as it was sent.
     pub fn find(local: &str) -> Option<Page> {
         match local.strip_prefix('/') {
             None if local.is_empty() => Some(Page::Entrance),

@@ -1,4 +1,4 @@
-//! What each thread counts: counters of its own, which it alone writes.
+//! The counters of each thread, which only that thread writes.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -10,7 +10,7 @@ use crate::close::CloseReason;
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// For the one thread that writes it: an addition in memory, no more.
+    /// For the one thread that writes it: a plain addition in memory.
     pub fn add(&self, count: u64) {
         self.0.store(self.get().wrapping_add(count), Ordering::Relaxed);
     }
@@ -20,7 +20,7 @@ impl Counter {
     }
 }
 
-/// A number as it stands.
+/// A number that goes up and down.
 #[derive(Default)]
 pub struct Gauge(AtomicU64);
 
@@ -60,28 +60,28 @@ impl Histogram {
 
 /// What can be watched, as the label `endpoint`.
 pub const ENDPOINTS: [&str; 5] = ["job_monitor", "job_debug", "flow_monitor", "events", "multi_job"];
-/// Reasons to refuse a request before the upgrade.
+/// How many reasons there are to refuse a request before the upgrade.
 pub const REFUSALS: usize = 17;
-/// Reasons to refuse a line of the feed.
+/// How many reasons there are to refuse a line of the feed.
 pub const LINE_ERRORS: usize = 15;
-/// Reasons not to obey a client's message.
+/// How many reasons there are not to obey a client's message.
 pub const ACTION_ERRORS: usize = 10;
-/// What else a message may lead to: it was obeyed, or was a ping, pong or close frame of the protocol.
+/// Other results of a message: it was obeyed, or was a protocol ping, pong or close frame.
 pub const OBEYED: usize = ACTION_ERRORS;
 pub const PROTOCOL: usize = OBEYED + 1;
 pub const RESULTS: usize = PROTOCOL + 1;
-/// Reasons for a gap.
+/// How many reasons there are for a gap.
 pub const GAPS: usize = 3;
-/// A connection's end that is no reason of ours.
+/// Ends of a connection for other reasons than the daemon's.
 pub const CLOSED_BY_CLIENT: usize = CloseReason::ALL.len();
 pub const LOST: usize = CLOSED_BY_CLIENT + 1;
 const ENDS: usize = LOST + 1;
 
-/// What one shard counts. In cache lines of its own, so that no other thread's writing slows it down.
+/// What one shard counts. It has its own cache lines, so that no other thread's writing slows it down.
 #[derive(Default)]
 #[repr(align(128))]
 pub struct ShardCounters {
-    /// Counted as they begin.
+    /// Counted when they begin.
     pub turns: Counter,
     pub turn_micros: Histogram,
     pub delay_micros: Histogram,
@@ -122,7 +122,7 @@ pub struct IngestCounters {
     pub publishers_accepted: Counter,
     pub publishers: Gauge,
     pub publishers_refused: Counter,
-    /// What is held of lines whose end has not come.
+    /// Bytes held of lines whose end has not come.
     pub half_line_bytes: Gauge,
     /// Answers that a publisher did not read in time.
     pub answers_dropped: Counter,
@@ -131,18 +131,18 @@ pub struct IngestCounters {
     pub jobs_displaced: Gauge,
     pub history_bytes: Gauge,
     pub history_events: Gauge,
-    /// When the oldest kept event was read, in microseconds since the daemon began; 0: none is kept.
+    /// When the oldest kept event was read, in microseconds since the daemon started; 0: none is kept.
     pub history_oldest_micros: Gauge,
 }
 
 pub struct Counters {
     pub shards: Box<[ShardCounters]>,
     pub ingest: IngestCounters,
-    /// When the certificate of the listeners expires, in Unix time, seconds; 0: they do not speak TLS.
+    /// When the listeners' certificate expires, in Unix seconds; 0: they do not speak TLS.
     pub certificate_until: Gauge,
-    /// Set by whoever keeps `state_dir`, once it cannot.
+    /// Set by the keeper of `state_dir` once it fails to read or write it.
     state_failed: OnceLock<Arc<AtomicBool>>,
-    /// Who writes the log counts what it could not write.
+    /// The log's writer counts what it could not write.
     dropped_lines: OnceLock<Box<dyn Fn() -> u64 + Send + Sync>>,
 }
 
@@ -157,13 +157,13 @@ impl Counters {
         }
     }
 
-    /// Has `count` asked how many lines of the log were dropped. To be called once.
+    /// Sets the function that counts dropped lines of the log. Call it once.
     pub fn count_dropped_lines(&self, count: impl Fn() -> u64 + Send + Sync + 'static) {
         let is_first = self.dropped_lines.set(Box::new(count)).is_ok();
         assert!(is_first, "there is one log");
     }
 
-    /// Has this be told as whether `state_dir` could not be read or written. To be called once.
+    /// Sets the flag that says whether `state_dir` could not be read or written. Call it once.
     pub fn tell_of_state(&self, has_failed: Arc<AtomicBool>) {
         let is_first = self.state_failed.set(has_failed).is_ok();
         assert!(is_first, "there is one state_dir");

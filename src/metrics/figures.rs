@@ -1,10 +1,10 @@
-//! Everything that is told at one moment, and how the samples of one metric are written.
+//! All figures of one moment, and how the samples of one metric are written.
 
 use std::fmt::{Display, Write};
 
 use crate::metrics::counters::{BOUNDS_MICROS, Counters, Histogram, ShardCounters};
 
-/// The words of labels that others have tables of; a counter stands at the place of its word.
+/// Label words from other modules' tables; a counter has the index of its word.
 #[derive(Clone, Copy)]
 pub struct Words<'a> {
     pub refusals: &'a [&'a str],
@@ -13,7 +13,7 @@ pub struct Words<'a> {
     pub line_errors: &'a [&'a str],
 }
 
-/// What the kernel says of the process.
+/// What the kernel reports about the process.
 #[derive(Clone, Copy, Default)]
 pub struct Process {
     pub cpu_seconds: f64,
@@ -23,7 +23,7 @@ pub struct Process {
     pub start_seconds: f64,
 }
 
-/// Everything that is told at one moment.
+/// All figures of one moment.
 pub struct Figures<'a> {
     pub counters: &'a Counters,
     pub words: Words<'a>,
@@ -33,7 +33,7 @@ pub struct Figures<'a> {
     pub sockets_max: u64,
     pub topics: u64,
     pub history_bytes_max: u64,
-    /// Since the daemon began.
+    /// Since the daemon started.
     pub now_micros: u64,
 }
 
@@ -46,7 +46,7 @@ impl Figures<'_> {
 /// Where the samples of one metric go.
 pub struct Series<'a> {
     pub(super) name: &'static str,
-    /// The name of its label; empty where it has none.
+    /// The name of its label; empty if it has none.
     pub(super) label: &'static str,
     pub(super) out: &'a mut String,
 }
@@ -54,13 +54,13 @@ pub struct Series<'a> {
 impl Series<'_> {
     pub(super) fn value(&mut self, value: impl Display) {
         let name = self.name;
-        writeln!(self.out, "{name} {value}").expect("text takes every text");
+        writeln!(self.out, "{name} {value}").expect("a String takes everything");
     }
 
     /// `word` needs no escaping: it is a word of the program.
     pub(super) fn labelled(&mut self, word: &str, value: impl Display) {
         let Series { name, label, .. } = *self;
-        writeln!(self.out, "{name}{{{label}=\"{word}\"}} {value}").expect("text takes every text");
+        writeln!(self.out, "{name}{{{label}=\"{word}\"}} {value}").expect("a String takes everything");
     }
 
     pub(super) fn of_each(&mut self, words: &[&str], value: impl Fn(usize) -> u64) {
@@ -69,7 +69,7 @@ impl Series<'_> {
         }
     }
 
-    /// The sum of histograms.
+    /// Writes the sum of these histograms.
     pub(super) fn histogram<'a>(
         &mut self,
         word: Option<&str>,
@@ -90,11 +90,11 @@ impl Series<'_> {
             let bound =
                 BOUNDS_MICROS.get(place).map_or("+Inf".to_owned(), |&bound| seconds(bound).to_string());
             writeln!(self.out, "{name}_bucket{{{own}{comma}le=\"{bound}\"}} {passed}")
-                .expect("text takes every text");
+                .expect("a String takes everything");
         }
         let own = if own.is_empty() { own } else { format!("{{{own}}}") };
         writeln!(self.out, "{name}_sum{own} {}\n{name}_count{own} {passed}", seconds(sum_micros))
-            .expect("text takes every text");
+            .expect("a String takes everything");
     }
 }
 

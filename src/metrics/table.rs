@@ -1,8 +1,8 @@
 //! The one table of metrics: name, kind, label, help, and where the figures come from. What `/metrics` answers and the
 //! table in the README.md of `net::report` are made from it.
 //!
-//! Names follow Prometheus: base units (seconds, bytes), the unit last, counters end in `_total`. What every process
-//! has is named as everywhere, `process_...`.
+//! Names follow Prometheus: base units (seconds, bytes), the unit last, counters end in `_total`. The metrics of
+//! every process have their usual names, `process_...`.
 
 use std::fmt::Write;
 
@@ -30,7 +30,7 @@ impl Kind {
 pub struct Metric {
     pub name: &'static str,
     pub kind: Kind,
-    /// The name of its label; empty where it has none.
+    /// The name of its label; empty if it has none.
     pub label: &'static str,
     pub help: &'static str,
     pub(super) read: fn(&Figures<'_>, &mut Series<'_>),
@@ -46,12 +46,12 @@ const fn row(
     Metric { name, kind, label, help, read }
 }
 
-/// In the order in which they are told: the connections, what goes out, what comes in, what is kept, the process.
+/// In the order of the output: the connections, what is sent, what is received, what is kept, the process.
 #[rustfmt::skip]
 pub static METRICS: [Metric; 45] = [
     row("luxcast_build_info", Kind::Gauge, "version", "Always 1; the version is in the label",
         |_, series| series.labelled(env!("CARGO_PKG_VERSION"), 1)),
-    row("luxcast_draining", Kind::Gauge, "", "1 while the daemon is about to end",
+    row("luxcast_draining", Kind::Gauge, "", "1 while the daemon drains, before it ends",
         |figures, series| series.value(u64::from(figures.is_draining))),
     row("luxcast_connections", Kind::Gauge, "endpoint", "Open WebSocket connections",
         |figures, series| for (place, endpoint) in ENDPOINTS.iter().enumerate() {
@@ -62,8 +62,8 @@ pub static METRICS: [Metric; 45] = [
     row("luxcast_connections_opened_total", Kind::Counter, "endpoint", "WebSocket connections opened",
         |figures, series| series.of_each(&ENDPOINTS, |place| figures.sum(|shard| shard.opened[place].get()))),
     row("luxcast_connections_closed_total", Kind::Counter, "reason", "WebSocket connections that have ended: the \
-        daemon's reason (silent: the heartbeats were not answered), client (its close frame came first), or lost (its \
-        socket ended without one)",
+        daemon's reason (silent: no answer to heartbeats), client (its close frame came first), or lost (its socket \
+        ended without one)",
         |figures, series| {
             let of = |place: usize| figures.sum(|shard| shard.closed[place].get());
             for reason in CloseReason::ALL {
@@ -72,30 +72,31 @@ pub static METRICS: [Metric; 45] = [
             series.labelled("client", of(CLOSED_BY_CLIENT));
             series.labelled("lost", of(LOST));
         }),
-    row("luxcast_sockets", Kind::Gauge, "", "Sockets of clients: the open connections, requests that are coming in, and \
-        those on their way out",
+    row("luxcast_sockets", Kind::Gauge, "", "Sockets of clients: open connections, requests that are being read, and \
+        connections that are being closed",
         |figures, series| series.value(figures.sockets)),
-    row("luxcast_sockets_max", Kind::Gauge, "", "Sockets of clients at most: connections_max, as far as the file limit \
+    row("luxcast_sockets_max", Kind::Gauge, "", "Most sockets of clients: connections_max, as far as the file limit \
         allows",
         |figures, series| series.value(figures.sockets_max)),
     row("luxcast_sockets_accepted_total", Kind::Counter, "", "Sockets accepted from clients",
         |figures, series| series.value(figures.sum(|shard| shard.accepted.get()))),
-    row("luxcast_accepts_failed_total", Kind::Counter, "", "Times that no descriptor or memory was left for a client",
+    row("luxcast_accepts_failed_total", Kind::Counter, "", "Accepts that failed because no descriptor or memory was \
+        left",
         |figures, series| series.value(figures.sum(|shard| shard.accepts_failed.get()))),
-    row("luxcast_refusals_total", Kind::Counter, "reason", "Requests refused before the upgrade, by the word in the \
-        answer; tls: TLS handshakes that failed",
+    row("luxcast_refusals_total", Kind::Counter, "reason", "Requests refused before the upgrade, by the error word of \
+        the answer; tls: failed TLS handshakes",
         |figures, series| series.of_each(figures.words.refusals, |place| {
             figures.sum(|shard| shard.refusals[place].get())
         })),
     row("luxcast_tls_handshakes_total", Kind::Counter, "", "TLS handshakes completed",
         |figures, series| series.value(figures.sum(|shard| shard.tls_handshakes.get()))),
-    row("luxcast_certificate_expiry_timestamp_seconds", Kind::Gauge, "", "When the certificate of the listeners expires, \
-        in Unix time; 0 without TLS",
+    row("luxcast_certificate_expiry_timestamp_seconds", Kind::Gauge, "", "When the listeners' certificate expires, in \
+        Unix time; 0 without TLS",
         |figures, series| series.value(figures.counters.certificate_until.get())),
     row("luxcast_heartbeats_total", Kind::Counter, "", "Pings sent, one per connection and heartbeat",
         |figures, series| series.value(figures.sum(|shard| shard.heartbeats.get()))),
     row("luxcast_messages_received_total", Kind::Counter, "result", "Messages from clients: obeyed, protocol (pings, \
-        pongs and close frames), or the word of the error that answered them",
+        pongs and close frames), or the code of the error that answered them",
         |figures, series| {
             let of = |place: usize| figures.sum(|shard| shard.received[place].get());
             series.labelled("obeyed", of(OBEYED));
@@ -107,40 +108,42 @@ pub static METRICS: [Metric; 45] = [
     row("luxcast_sent_bytes_total", Kind::Counter, "shard", "Bytes of frames handed to clients' sockets, before \
         encryption",
         |figures, series| of_shards(figures, series, |shard| shard.sent_bytes.get())),
-    row("luxcast_delivery_delay_seconds", Kind::Histogram, "", "From reading an event to having written it to watchers \
-        that keep up. One sample for each turn of a shard that delivers: the oldest event that went out, at the turn's end",
+    row("luxcast_delivery_delay_seconds", Kind::Histogram, "", "Time from reading an event to writing it to watchers \
+        that keep up. One sample for each turn of a shard that delivers: the oldest event sent, at the turn's end",
         |figures, series| series.histogram(None, figures.counters.shards.iter().map(|shard| &shard.delay_micros))),
-    row("luxcast_lagging_connections", Kind::Gauge, "", "Watchers whose socket was full and that have not caught up",
+    row("luxcast_lagging_connections", Kind::Gauge, "", "Watchers whose socket was full and that have not caught up \
+        yet",
         |figures, series| series.value(figures.sum(|shard| shard.lagging.get()))),
     row("luxcast_lag_events_max", Kind::Gauge, "", "How far the slowest of these is behind, in events of the whole \
-        daemon; looked at once a second",
+        daemon; measured once a second",
         |figures, series| {
             let lags = figures.counters.shards.iter().map(|shard| shard.lag_events_max.get());
             series.value(lags.max().unwrap_or(0));
         }),
-    row("luxcast_gaps_total", Kind::Counter, "reason", "Messages stream:gap, which say what a watcher did not get",
+    row("luxcast_gaps_total", Kind::Counter, "reason", "Gaps reported to watchers (stream:gap): events that they did \
+        not get",
         |figures, series| series.of_each(figures.words.gaps, |place| figures.sum(|shard| shard.gaps[place].get()))),
-    row("luxcast_turn_duration_seconds", Kind::Histogram, "thread", "What a turn of a thread's loop takes",
+    row("luxcast_turn_duration_seconds", Kind::Histogram, "thread", "Duration of a turn of a thread's loop",
         |figures, series| {
             let mut thread = String::new();
             for (index, shard) in figures.counters.shards.iter().enumerate() {
                 thread.clear();
-                write!(thread, "shard-{index}").expect("text takes every text");
+                write!(thread, "shard-{index}").expect("a String takes everything");
                 series.histogram(Some(&thread), [&shard.turn_micros].into_iter());
             }
             series.histogram(Some("ingest"), [&figures.counters.ingest.turn_micros].into_iter());
         }),
-    row("luxcast_publishers", Kind::Gauge, "", "Publishers that are connected",
+    row("luxcast_publishers", Kind::Gauge, "", "Publishers connected",
         |figures, series| series.value(figures.counters.ingest.publishers.get())),
     row("luxcast_publishers_accepted_total", Kind::Counter, "", "Connections accepted from publishers",
         |figures, series| series.value(figures.counters.ingest.publishers_accepted.get())),
-    row("luxcast_publishers_refused_total", Kind::Counter, "", "Connections of publishers turned away, because there \
-        were publishers_max",
+    row("luxcast_publishers_refused_total", Kind::Counter, "", "Connections of publishers refused, because \
+        publishers_max were connected",
         |figures, series| series.value(figures.counters.ingest.publishers_refused.get())),
     row("luxcast_feed_half_line_bytes", Kind::Gauge, "", "Memory for lines whose end has not come",
         |figures, series| series.value(figures.counters.ingest.half_line_bytes.get())),
-    row("luxcast_feed_lines_total", Kind::Counter, "result", "Lines of the feed: accepted, repeated (taken before under \
-        the same name), control, or the word that says why they were refused",
+    row("luxcast_feed_lines_total", Kind::Counter, "result", "Lines of the feed: accepted, repeated (taken before \
+        under the same name), control, or the code of the error that refused them",
         |figures, series| {
             let ingest = &figures.counters.ingest;
             series.labelled("accepted", ingest.events.get().saturating_sub(ingest.own_events.get()));
@@ -156,41 +159,42 @@ pub static METRICS: [Metric; 45] = [
         |figures, series| series.value(figures.counters.ingest.answers_dropped.get())),
     row("luxcast_events_total", Kind::Counter, "", "Events numbered, the daemon's own metrics events included",
         |figures, series| series.value(figures.counters.ingest.events.get())),
-    row("luxcast_history_bytes", Kind::Gauge, "", "What the kept events cost",
+    row("luxcast_history_bytes", Kind::Gauge, "", "Memory that the kept events take",
         |figures, series| series.value(figures.counters.ingest.history_bytes.get())),
     row("luxcast_history_max_bytes", Kind::Gauge, "", "The setting history_bytes",
         |figures, series| series.value(figures.history_bytes_max)),
     row("luxcast_history_events", Kind::Gauge, "", "Events kept for /events",
         |figures, series| series.value(figures.counters.ingest.history_events.get())),
-    row("luxcast_history_age_seconds", Kind::Gauge, "", "Time since the oldest event kept for /events was read, or since \
-        the daemon began, if it is of an earlier run; 0 while none is kept",
+    row("luxcast_history_age_seconds", Kind::Gauge, "", "Time since the oldest event kept for /events was read, or \
+        since the daemon started, if it is from an earlier run; 0 while none is kept",
         |figures, series| {
             let oldest = figures.counters.ingest.history_oldest_micros.get();
             let age = if oldest == 0 { 0 } else { figures.now_micros.saturating_sub(oldest) };
             series.value(seconds(age));
         }),
-    row("luxcast_jobs", Kind::Gauge, "", "Jobs that are known",
+    row("luxcast_jobs", Kind::Gauge, "", "Jobs known",
         |figures, series| series.value(figures.counters.ingest.jobs.get())),
-    row("luxcast_flows", Kind::Gauge, "", "Flows that are known",
+    row("luxcast_flows", Kind::Gauge, "", "Flows known",
         |figures, series| series.value(figures.counters.ingest.flows.get())),
     row("luxcast_topics", Kind::Gauge, "", "Jobs and flows that have events or watchers",
         |figures, series| series.value(figures.topics)),
-    row("luxcast_jobs_displaced_total", Kind::Counter, "", "Jobs that went before their time, because there were jobs_max",
+    row("luxcast_jobs_displaced_total", Kind::Counter, "", "Jobs forgotten before their time, because jobs_max were \
+        known",
         |figures, series| series.value(figures.counters.ingest.jobs_displaced.get())),
     row("luxcast_state_failed", Kind::Gauge, "", "1 once state_dir could not be read or written in this run: the next \
-        start may lack a part of it",
+        start may lack a part of the state",
         |figures, series| series.value(u64::from(figures.counters.has_state_failed()))),
     row("luxcast_log_lines_dropped_total", Kind::Counter, "", "Lines of the log that standard error did not take",
         |figures, series| series.value(figures.counters.dropped_lines())),
     row("process_cpu_seconds_total", Kind::Counter, "", "CPU time of the process",
         |figures, series| series.value(figures.process.cpu_seconds)),
-    row("process_resident_memory_bytes", Kind::Gauge, "", "Memory of the process that is in RAM",
+    row("process_resident_memory_bytes", Kind::Gauge, "", "Memory of the process in RAM",
         |figures, series| series.value(figures.process.resident_bytes)),
     row("process_open_fds", Kind::Gauge, "", "File descriptors in use",
         |figures, series| series.value(figures.process.open_files)),
-    row("process_max_fds", Kind::Gauge, "", "File descriptors at most",
+    row("process_max_fds", Kind::Gauge, "", "Most file descriptors allowed",
         |figures, series| series.value(figures.process.files_max)),
-    row("process_start_time_seconds", Kind::Gauge, "", "When the daemon began, in Unix time",
+    row("process_start_time_seconds", Kind::Gauge, "", "When the daemon started, in Unix time",
         |figures, series| series.value(figures.process.start_seconds)),
 ];
 
@@ -198,7 +202,7 @@ fn of_shards(figures: &Figures<'_>, series: &mut Series<'_>, read: fn(&ShardCoun
     let mut index = String::new();
     for (place, shard) in figures.counters.shards.iter().enumerate() {
         index.clear();
-        write!(index, "{place}").expect("text takes every text");
+        write!(index, "{place}").expect("a String takes everything");
         series.labelled(&index, read(shard));
     }
 }
@@ -208,7 +212,8 @@ pub fn metrics_markdown() -> String {
     let mut text = "| metric | kind | label | meaning |\n| --- | --- | --- | --- |\n".to_owned();
     for Metric { name, kind, label, help, .. } in &METRICS {
         let label = if label.is_empty() { String::new() } else { format!("`{label}`") };
-        writeln!(text, "| `{name}` | {} | {label} | {help} |", kind.word()).expect("text takes every text");
+        writeln!(text, "| `{name}` | {} | {label} | {help} |", kind.word())
+            .expect("a String takes everything");
     }
     text
 }

@@ -9,7 +9,8 @@ use crate::metrics::table::{METRICS, Metric};
 pub fn write(figures: &Figures<'_>, out: &mut String) {
     for metric in &METRICS {
         let Metric { name, kind, label, help, .. } = metric;
-        writeln!(out, "# HELP {name} {help}\n# TYPE {name} {}", kind.word()).expect("text takes every text");
+        writeln!(out, "# HELP {name} {help}\n# TYPE {name} {}", kind.word())
+            .expect("a String takes everything");
         (metric.read)(figures, &mut Series { name, label, out });
     }
 }
@@ -53,7 +54,7 @@ mod tests {
 
     /// One line of the format: name, labels, value.
     fn sample(line: &str) -> (String, Vec<(String, String)>, f64) {
-        let (series, value) = line.rsplit_once(' ').expect("a value stands last");
+        let (series, value) = line.rsplit_once(' ').expect("the value comes last");
         let (name, labels) = match series.split_once('{') {
             None => (series, ""),
             Some((name, labels)) => (name, labels.strip_suffix('}').expect("labels are closed")),

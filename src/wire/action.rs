@@ -1,4 +1,4 @@
-//! What a client asks for: the text of a message to an [`Action`], or to the error that answers it.
+//! Reads a client's message: its text becomes an [`Action`], or the error that answers it.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -11,13 +11,12 @@ use crate::wire::text::digits;
 
 /// Bytes of one event name: as long as a publisher's `type` can be.
 pub const NAME_BYTES_MAX: usize = 64;
-/// Different names in one list, and in force on one connection: several times the documented types.
+/// Most different names in one list, and in force on one connection: several times the documented types.
 pub const NAMES_MAX: usize = 128;
 /// The greatest event number: `stream_seq` stays below 2^53, so that JavaScript reads it exactly.
 pub const SEQ_MAX: u64 = (1 << 53) - 1;
 
-/// Bytes of the client's own text that an error message or its `job_id` repeats: as long as an id
-/// can be.
+/// Most bytes of the client's text that an error message or its `job_id` repeats: as long as an id can be.
 const ECHO_BYTES_MAX: usize = 128;
 
 /// A message that can be obeyed.
@@ -29,7 +28,7 @@ pub enum Action {
     SubscribeAll,
     Ping,
     Pong,
-    /// On the multi-job endpoint alone, like the next one; `job_id` is a valid id.
+    /// Only on the multi-job endpoint, like the next one; `job_id` is a valid id.
     SubscribeJob {
         job_id: String,
         since: Since,
@@ -42,25 +41,23 @@ pub enum Action {
 /// A list of event names.
 #[derive(Debug, PartialEq, Eq)]
 pub struct EventNames {
-    /// At most [`NAMES_MAX`], each at most [`NAME_BYTES_MAX`] bytes and there once, in the order of
-    /// the list.
+    /// At most [`NAMES_MAX`] different names of at most [`NAME_BYTES_MAX`] bytes, in the order of the list.
     pub names: Vec<String>,
-    /// The list as compact JSON, as the client wrote it: for the confirmation. It is not longer
-    /// than the message.
+    /// The client's list as compact JSON, for the confirmation. It is not longer than the message.
     pub echo: String,
 }
 
 /// Where in the stream a watcher starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Since {
-    /// Live events alone.
+    /// Only live events.
     #[default]
     Now,
     /// Everything retained.
     Start,
-    /// What has a greater number; at most [`SEQ_MAX`].
+    /// Events with a greater number; at most [`SEQ_MAX`].
     After(u64),
-    /// The last so many that match; 1 to [`SEQ_MAX`].
+    /// This many of the last events that match; 1 to [`SEQ_MAX`].
     Last(u64),
 }
 
@@ -88,7 +85,7 @@ impl Since {
     }
 }
 
-/// As it is read.
+/// Written in the form that [`Since::parse`] reads.
 impl fmt::Display for Since {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -104,15 +101,14 @@ fn parse_number(text: &str) -> Option<u64> {
     digits(text).filter(|number| *number <= SEQ_MAX)
 }
 
-/// Why a message was not obeyed: what the client is told. Nothing has changed.
+/// Why a message was not obeyed, as the client gets it. Nothing has changed.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ActionError {
     /// The stable word for programs.
     pub code: &'static str,
     /// For people.
     pub message: String,
-    /// What the client sent as its `job_id`, where it sent a string: unescaped, at most 128 bytes
-    /// of it.
+    /// The client's `job_id`, if it sent a string: unescaped, cut to at most 128 bytes.
     pub job_id: Option<String>,
 }
 
@@ -147,7 +143,7 @@ impl ActionError {
         ActionError::new("binary", "binary messages mean nothing here: send JSON as text")
     }
 
-    /// One connection can't have more names in force.
+    /// The connection has as many names in force as it may have.
     pub fn too_many_names() -> Self {
         ActionError::new("too_many_names", format!("at most {NAMES_MAX} names in force on one connection"))
     }
@@ -162,8 +158,8 @@ impl ActionError {
         ActionError::new("forbidden", "the token does not allow this job").for_job(job_id)
     }
 
-    /// Whether the message made no sense; one that is forbidden may come from a page that does not know better, as
-    /// often as it likes.
+    /// Whether the message made no sense. A forbidden one does not count: a page may send it in good faith, as often
+    /// as it likes.
     pub fn is_garbage(&self) -> bool {
         self.code != "forbidden"
     }
@@ -173,19 +169,18 @@ impl ActionError {
     }
 }
 
-/// Reads one text message. `multi_job` is whether it came to the multi-job endpoint, which knows
-/// more actions.
+/// Reads one text message. `multi_job` says whether it came to the multi-job endpoint, which has more actions.
 ///
 /// # Errors
-/// What to answer, when the message cannot be obeyed.
+/// The answer to a message that cannot be obeyed.
 pub fn parse_action(text: &str, multi_job: bool) -> Result<Action, ActionError> {
-    // serde_json goes 128 levels deep, no further: no nesting can overflow the stack.
+    // serde_json stops at 128 levels, so no nesting can overflow the stack.
     let value: Value = serde_json::from_str(text)
         .map_err(|error| ActionError::new("bad_json", format!("not JSON: {error}")))?;
     let Value::Object(object) = value else {
         return Err(ActionError::new("not_an_object", "a message must be a JSON object"));
     };
-    // `action` decides where both are there: it is the member of the published protocol.
+    // If both are there, `action` decides: it is the member of the published protocol.
     match (object.get("action"), object.get("type")) {
         (Some(Value::String(action)), _) => match action.as_str() {
             "subscribe" => Ok(Action::Subscribe(read_names(object.get("events"))?)),
@@ -212,10 +207,10 @@ pub fn parse_action(text: &str, multi_job: bool) -> Result<Action, ActionError> 
 }
 
 fn unknown_action(member: &str, name: &str, multi_job: bool) -> ActionError {
-    let jobs = if multi_job { ", and \"type\" subscribe, unsubscribe with a job_id" } else { "" };
+    let jobs = if multi_job { ", or \"type\" subscribe, unsubscribe with a job_id" } else { "" };
     let name = cut(name, ECHO_BYTES_MAX);
     let message = format!(
-        "unknown {member} {name:?}; there are \"action\" subscribe, unsubscribe, subscribe_all, ping, pong{jobs}"
+        "unknown {member} {name:?}: send \"action\" subscribe, unsubscribe, subscribe_all, ping, pong{jobs}"
     );
     ActionError::new("unknown_action", message)
 }
@@ -308,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_echoed_as_it_was_and_its_names_count_once() {
+    fn a_list_is_echoed_unchanged_and_each_name_counts_once() {
         let read = parse_action(r#"{"action":"subscribe","events":["a","\u0041","a","\"\n","é",""]}"#, false);
         let expected = names(&["a", "A", "\"\n", "é", ""], r#"["a","A","a","\"\n","é",""]"#);
         assert_eq!(read, Ok(Action::Subscribe(expected)));
@@ -341,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_action_is_named() {
+    fn each_kind_of_bad_message_has_its_code() {
         for text in
             ["", "{", "subscribe", "{'a':1}", "{} {}", "\u{FEFF}{}", "{\"a\":\"\\ud800\"}", "{\"a\":1e999}"]
         {
@@ -368,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn deep_nesting_is_an_error_and_no_overflow() {
+    fn deep_nesting_is_an_error_and_not_an_overflow() {
         let deep = format!("{}{}", "[".repeat(60_000), "]".repeat(5_000));
         assert_eq!(code(&deep), "bad_json");
         assert_eq!(code(&"{\"a\":".repeat(10_000)), "bad_json");

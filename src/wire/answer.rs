@@ -1,4 +1,4 @@
-//! HTTP answers in place of the upgrade: one table of refusals, and what writes them.
+//! HTTP answers in place of the upgrade: the one table of refusals, and the functions that write an answer.
 
 use std::borrow::Cow;
 
@@ -6,31 +6,31 @@ use http::StatusCode;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 
-/// Header fields in one request; browsers send about 15, proxies add a few.
+/// Most header fields in one request; browsers send about 15, proxies add a few.
 pub const FIELDS_MAX: usize = 64;
-/// Bytes of the request target: an id has at most 384 (percent-encoded), a token a few hundred,
-/// which leaves room for a long list of names.
+/// Most bytes of the request target: an id has at most 384 (percent-encoded), a token a few hundred, which leaves
+/// room for a long list of names.
 pub const TARGET_BYTES_MAX: usize = 4096;
 
-/// What is shown of a text that a client has sent: enough to know it again.
+/// Most characters that are shown of a client's text: enough to recognise it.
 const SHOWN_CHARACTERS_MAX: usize = 200;
 
 /// The status of a refusal: its number, its phrase and the fields that must go with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     BadRequest,
-    /// With tokens in more than one place.
+    /// 400 for tokens in more than one place.
     TwoTokens,
-    /// Without a token.
+    /// 401 without a token.
     Unauthorized,
-    /// With one that is not good.
+    /// 401 with an invalid token.
     BadToken,
     Forbidden,
-    /// With a token that is not for this.
+    /// 403 with a token that does not allow this.
     ForbiddenScope,
     NotFound,
     MethodNotAllowed,
-    /// Where HEAD is allowed too.
+    /// 405 where HEAD is allowed too.
     NeitherGetNorHead,
     RequestTimeout,
     TargetTooLarge,
@@ -56,8 +56,8 @@ impl Status {
     fn row(self) -> (StatusCode, &'static str) {
         match self {
             Status::BadRequest => (StatusCode::BAD_REQUEST, ""),
-            // RFC 9110, 11.6.1, asks for a challenge; RFC 6750, 3, for this one with a parameter, and
-            // for a word (3.1) once a token was sent.
+            // RFC 9110, 11.6.1, requires a challenge; RFC 6750, 3, requires this one with a parameter, and an error
+            // word (3.1) if a token was sent.
             Status::TwoTokens => (
                 StatusCode::BAD_REQUEST,
                 "WWW-Authenticate: Bearer realm=\"luxcast\", error=\"invalid_request\"\r\n",
@@ -80,16 +80,16 @@ impl Status {
             Status::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, ""),
             Status::TargetTooLarge => (StatusCode::URI_TOO_LONG, ""),
             Status::Misdirected => (StatusCode::MISDIRECTED_REQUEST, ""),
-            // RFC 6455, 4.4, asks for the version; RFC 9110, 15.5.22, for Upgrade, and 7.8 for its
-            // name in Connection, which may stand on several lines.
+            // RFC 6455, 4.4, requires the version; RFC 9110, 15.5.22, requires Upgrade, and 7.8 its name in
+            // Connection, which may come on several lines.
             Status::UpgradeRequired => (
                 StatusCode::UPGRADE_REQUIRED,
                 "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n",
             ),
-            // Rates are counted by the second.
+            // Rates are counted per second.
             Status::TooManyRequests => (StatusCode::TOO_MANY_REQUESTS, "Retry-After: 1\r\n"),
             Status::HeadTooLarge => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, ""),
-            // As long as the longest wait that draining asks of watchers in general.
+            // Usually the longest wait that a drain asks of watchers.
             Status::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "Retry-After: 5\r\n"),
             Status::HttpVersion => (StatusCode::HTTP_VERSION_NOT_SUPPORTED, ""),
         }
@@ -102,14 +102,14 @@ pub struct Refusal {
     pub status: Status,
     /// The stable word for programs.
     pub code: &'static str,
-    /// For people; never holds a token. Borrowed where nothing in it depends on the request.
+    /// For people; never holds a token. Borrowed if nothing in it depends on the request.
     pub message: Cow<'static, str>,
     /// The request was a HEAD: its answer has no body (RFC 9110, 9.3.2).
     pub is_of_head: bool,
 }
 
 impl Refusal {
-    /// Every `code`, each once; and `tls`, which has no answer in HTTP: a handshake of TLS that came to nothing.
+    /// Every `code`, each once, and `tls`: a failed TLS handshake, which has no HTTP answer.
     pub const CODES: [&str; 17] = [
         "bad_request",
         "bad_id",
@@ -141,7 +141,7 @@ impl Refusal {
         Refusal { status, code, message: message.into(), is_of_head: false }
     }
 
-    /// What tells it from refusals for other reasons: words of the program, and so few in all.
+    /// Distinguishes refusals by their reason. It holds only words of the program, so there are few.
     pub fn reason(&self) -> (u16, &'static str) {
         let word = match self.message {
             Cow::Borrowed(message) => message,
@@ -150,7 +150,7 @@ impl Refusal {
         (self.status.code(), word)
     }
 
-    /// The same as the answer to a request with this method.
+    /// The same refusal as the answer to a request with this method.
     pub fn of_method(self, method: &str) -> Self {
         Refusal { is_of_head: method == "HEAD", ..self }
     }
@@ -167,9 +167,9 @@ impl Refusal {
         Refusal::new(Status::BadRequest, "bad_id", message)
     }
 
-    /// 400 with `WWW-Authenticate`: tokens stand in more than one place.
+    /// 400 with `WWW-Authenticate`: the request has more than one token.
     pub fn two_tokens() -> Self {
-        let message = "more than one token was sent: one place is enough";
+        let message = "more than one token was sent: send it in one place only";
         Refusal::new(Status::TwoTokens, "bad_request", message)
     }
 
@@ -178,16 +178,16 @@ impl Refusal {
         Refusal::new(Status::BadRequest, "bad_parameter", message)
     }
 
-    /// 403: a web page of this origin may not connect.
+    /// 403: a web page with this origin may not connect.
     pub fn forbidden_origin(origin: &str) -> Self {
         let message = format!(
-            "web pages of the origin \"{}\" may not connect: it is neither that of Host nor in allowed_origins",
+            "web pages of the origin \"{}\" may not connect: it neither matches Host nor is in allowed_origins",
             printable(origin)
         );
         Refusal::new(Status::Forbidden, "forbidden_origin", message)
     }
 
-    /// 421: the name that it was asked by is none of this daemon's.
+    /// 421: `host` is none of this daemon's names.
     pub fn forbidden_host(host: &str) -> Self {
         let message = format!(
             "the host \"{}\" is not known here: over loopback it must be localhost, a loopback address, or named in \
@@ -197,7 +197,7 @@ impl Refusal {
         Refusal::new(Status::Misdirected, "forbidden_host", message)
     }
 
-    /// 401 with `WWW-Authenticate`: the token is not good.
+    /// 401 with `WWW-Authenticate`: the token is invalid.
     pub fn bad_token(message: impl Into<Cow<'static, str>>) -> Self {
         Refusal::new(Status::BadToken, "unauthorized", message)
     }
@@ -207,7 +207,7 @@ impl Refusal {
         Refusal::new(Status::Unauthorized, "unauthorized", message)
     }
 
-    /// 403 with `WWW-Authenticate`: the token is good, but not for this; `scope` is what it would need.
+    /// 403 with `WWW-Authenticate`: the token is valid, but does not allow this; `scope` is what it needs.
     pub fn forbidden_scope(scope: &str) -> Self {
         let message = format!("the token does not allow this, which needs {scope}");
         Refusal::new(Status::ForbiddenScope, "forbidden_scope", message)
@@ -226,7 +226,7 @@ impl Refusal {
         Refusal::new(Status::MethodNotAllowed, "method_not_allowed", "only GET is allowed here")
     }
 
-    /// The same where HEAD is allowed too.
+    /// 405 with `Allow`, where HEAD is allowed too.
     pub fn neither_get_nor_head() -> Self {
         let message = "only GET and HEAD are allowed here";
         Refusal::new(Status::NeitherGetNorHead, "method_not_allowed", message)
@@ -244,7 +244,7 @@ impl Refusal {
         Refusal::new(Status::TargetTooLarge, "too_large", message)
     }
 
-    /// 431: the head is over `head_bytes_max`, which the setting `request_head_bytes_max` says.
+    /// 431: the head is over `head_bytes_max`, the setting `request_head_bytes_max`.
     pub fn head_too_large(head_bytes_max: usize) -> Self {
         let message =
             format!("the request head has more than {head_bytes_max} bytes (request_head_bytes_max)");
@@ -258,7 +258,7 @@ impl Refusal {
         Refusal::new(Status::HeadTooLarge, "too_large", message)
     }
 
-    /// 426 with the version that would do.
+    /// 426 with the supported version.
     pub fn upgrade_required(message: impl Into<Cow<'static, str>>) -> Self {
         Refusal::new(Status::UpgradeRequired, "upgrade_required", message)
     }
@@ -284,21 +284,22 @@ impl Refusal {
         Refusal::new(Status::Unavailable, "draining", "the daemon is shutting down")
     }
 
-    /// 505: another major version of HTTP.
+    /// 505: the request has another major version of HTTP.
     pub fn http_version() -> Self {
-        let message = "only HTTP/1.1 is spoken here, and HTTP/1.0 where nothing is streamed";
+        let message = "this daemon speaks HTTP/1.1, and HTTP/1.0 for all but streams";
         Refusal::new(Status::HttpVersion, "http_version", message)
     }
 
     /// 505: a stream was asked for in HTTP/1.0.
     pub fn too_old_for_streams() -> Self {
-        let message = "a stream needs HTTP/1.1, and this request is of HTTP/1.0: a proxy in front must speak HTTP/1.1 to \
+        let message = "a stream needs HTTP/1.1, but this request is HTTP/1.0: a proxy in front must speak HTTP/1.1 to \
                        the daemon (in nginx: proxy_http_version 1.1)";
         Refusal::new(Status::HttpVersion, "http_version", message)
     }
 }
 
-/// Text that a client has sent, fit for logs and answers: ASCII that prints, everything else escaped, and not long.
+/// A client's text, made fit for logs and answers: printable ASCII, everything else escaped, and at most 200 of its
+/// characters.
 pub fn printable(text: &str) -> String {
     let mut shown: String = text.chars().take(SHOWN_CHARACTERS_MAX).flat_map(char::escape_default).collect();
     if text.chars().nth(SHOWN_CHARACTERS_MAX).is_some() {
@@ -307,14 +308,14 @@ pub fn printable(text: &str) -> String {
     shown
 }
 
-/// The body of a refusal; its members stand in this order.
+/// The body of a refusal; its members come in this order.
 #[derive(serde::Serialize)]
 struct RefusalBody<'a> {
     error: &'a str,
     message: &'a str,
 }
 
-/// With an answer that holds for this moment alone: a cache that kept it would deceive (RFC 9111, 5.2.2.5).
+/// For an answer that holds only at this moment: no cache may keep it (RFC 9111, 5.2.2.5).
 pub const NO_STORE: &str = "Cache-Control: no-store\r\n";
 
 /// Appends the whole answer: status line, fields and the JSON body, one line with its newline. It closes the connection. `unix_micros` is now.
@@ -324,8 +325,8 @@ pub fn write_refusal(out: &mut Vec<u8>, refusal: &Refusal, unix_micros: i64) {
     serde_json::to_writer(&mut body, &members).expect("two strings are JSON, and a Vec takes every byte");
     body.push(b'\n');
     let status = refusal.status;
-    // To a HEAD goes the length that the answer to a GET would have (RFC 9110, 8.6). Where the method is what is wrong,
-    // that is not this one.
+    // A HEAD gets the length that a GET's answer would have (RFC 9110, 8.6). If the method itself is refused, a GET
+    // would get another answer.
     let is_known = !refusal.is_of_head || status != Status::MethodNotAllowed;
     let length = is_known.then_some(body.len());
     let fields = [NO_STORE, status.fields()].concat();
@@ -483,7 +484,7 @@ mod tests {
             assert!(of_get.starts_with(&of_head) && of_head.ends_with(b"\r\n\r\n"));
             assert!(of_get.len() > of_head.len());
         }
-        // To a GET something else would have come.
+        // A GET would get another answer.
         let mut out = Vec::new();
         write_refusal(&mut out, &Refusal::method_not_allowed().of_method("HEAD"), NOW);
         let text = String::from_utf8(out).unwrap();
@@ -492,7 +493,7 @@ mod tests {
     }
 
     #[test]
-    fn reasons_are_words_of_the_program() {
+    fn reasons_hold_only_words_of_the_program() {
         assert_ne!(Refusal::bad_request("one").reason(), Refusal::bad_request("two").reason());
         assert_eq!(Refusal::forbidden_origin("a").reason(), Refusal::forbidden_origin("b").reason());
         assert_ne!(Refusal::forbidden_origin("a").reason(), Refusal::forbidden_host("a").reason());
@@ -547,7 +548,7 @@ mod tests {
         let table = [
             ("https://a.example:1", "https://a.example:1"),
             ("a\r\nb\u{1B}[31m\t\"\\", r#"a\r\nb\u{1b}[31m\t\"\\"#),
-            // A control character of its own, and one that turns the direction of writing.
+            // A C1 control character, and one that reverses the direction of writing.
             ("\u{9B}2J\u{202E}\u{FC}", r"\u{9b}2J\u{202e}\u{fc}"),
         ];
         for (text, expected) in table {

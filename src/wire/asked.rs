@@ -1,8 +1,8 @@
-//! What a request asks for and who asks, as far as its head can be read: for the log alone.
+//! Method, path and program of a request, as far as its head can be read. Only for the log.
 
 use crate::wire::http::Request;
 
-/// Bytes of a method, at most, that is taken for one.
+/// Most bytes of a word that is taken for a method.
 const METHOD_BYTES_MAX: usize = 32;
 
 /// Method, path and program of a request. Never its query, which may hold a token.
@@ -19,7 +19,7 @@ impl<'a> Asked<'a> {
         Self { method: request.method, path: request.path, user_agent: request.user_agent }
     }
 
-    /// The same of a head that is not whole or not good. None: it does not begin like one of HTTP.
+    /// The same for a head that is incomplete or bad. None: it does not begin like an HTTP request.
     pub fn in_part_of(head: &'a [u8]) -> Option<Self> {
         let mut lines = head.split(|byte| matches!(byte, b'\r' | b'\n')).filter(|line| !line.is_empty());
         let mut words = lines.next()?.split(|byte| *byte == b' ');
@@ -38,12 +38,12 @@ fn is_method(word: &[u8]) -> bool {
     (1..=METHOD_BYTES_MAX).contains(&word.len()) && word.iter().all(u8::is_ascii_alphabetic)
 }
 
-/// The text up to the first byte that is none.
+/// The text before the first byte that is not UTF-8.
 fn valid_text(bytes: &[u8]) -> &str {
     bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid())
 }
 
-/// Without an authority, in which a password may stand, and without query and fragment.
+/// The path without an authority, which may hold a password, and without query and fragment.
 fn path_of(target: &str) -> &str {
     let local = match target.split_once("://") {
         Some((scheme, rest)) if !scheme.contains(['/', '?', '#']) => {
@@ -60,7 +60,7 @@ mod tests {
     use crate::wire::http::{HeadLimits, HeadResult, parse_head};
 
     #[test]
-    fn what_a_good_head_asks_is_the_same_in_both_readings() {
+    fn both_readings_of_a_good_head_agree() {
         let head = b"GET /a/b?token=secret HTTP/1.1\r\nHost: a\r\nUser-Agent: x y\r\n\r\n";
         match parse_head(head, HeadLimits { head_bytes_max: 8192 }) {
             Ok(HeadResult::Complete { request, .. }) => {
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_at_fault_is_read_as_far_as_it_goes() {
+    fn a_bad_head_is_read_as_far_as_possible() {
         type Expected = Option<(&'static str, &'static str, Option<&'static str>)>;
         let table: [(&[u8], Expected); 14] = [
             (b"GET /a HTTP/1.1\r\nUser-Agent: x\r\nHost : a\r\n\r\n", Some(("GET", "/a", Some("x")))),

@@ -1,4 +1,4 @@
-//! Where a refused line is at fault: which member, which character. For the log; the publisher's answer has the code.
+//! Finds the fault in a refused line: which member, which character. For the log; the publisher gets the code.
 
 use std::fmt::{self, Write};
 
@@ -7,13 +7,13 @@ use serde_json::value::RawValue;
 
 use crate::wire::line::{ID_BYTES_MAX, LineError, TYPE_NAME_BYTES_MAX, is_id};
 
-/// Of a foreign text, this many characters are shown.
+/// Most characters that are shown of a publisher's text.
 const SHOWN_CHARACTERS_MAX: usize = 40;
 
 const IDS: [&str; 2] = ["job_id", "flow_id"];
 
-/// What is wrong with a line, trimmed, that was refused with this error; empty where the error says it all. Bytes and
-/// characters are counted from 1. What is shown of the line is short and escaped.
+/// Describes the fault of a trimmed line that was refused with this error; empty if the error says it all. Bytes and
+/// characters are counted from 1. Text from the line is shortened and escaped.
 pub fn describe(line: &[u8], error: LineError, depth_max: usize) -> String {
     let described = match error {
         LineError::BadUtf8 => std::str::from_utf8(line).err().map(|error| at(line, error.valid_up_to())),
@@ -37,7 +37,7 @@ pub fn describe(line: &[u8], error: LineError, depth_max: usize) -> String {
     described.unwrap_or_default()
 }
 
-/// Byte and top-level member.
+/// A byte, and the top-level member that holds it.
 fn at(line: &[u8], byte: usize) -> String {
     match member_at(line, byte) {
         Some(key) => format!("byte {}, in {}", byte + 1, shown(&String::from_utf8_lossy(key))),
@@ -48,13 +48,13 @@ fn at(line: &[u8], byte: usize) -> String {
 fn bad_json(line: &[u8]) -> Option<String> {
     let byte = match serde_json::from_slice::<IgnoredAny>(line) {
         Err(error) => error.column().saturating_sub(1).min(line.len()),
-        // What is passed over unread may have an escaped half of a surrogate pair.
+        // A skipped string may hold an escaped half of a surrogate pair.
         Ok(_) => lone_surrogate(line)?,
     };
     Some(at(line, byte))
 }
 
-/// Where an escaped half of a surrogate pair stands alone.
+/// The place of an escaped half of a surrogate pair without its other half.
 fn lone_surrogate(line: &[u8]) -> Option<usize> {
     let unit = |at: usize| {
         let digits = line.get(at..at + 6)?.strip_prefix(b"\\u")?;
@@ -72,7 +72,8 @@ fn lone_surrogate(line: &[u8]) -> Option<usize> {
     None
 }
 
-/// Goes over the bytes outside of texts, with the depth behind each; over a text at once, with where it begins and ends.
+/// Calls `look` for each byte outside strings and once for each whole string, with start, end and the depth behind
+/// it. It ends when `look` returns false.
 fn scan(line: &[u8], mut look: impl FnMut(usize, usize, usize) -> bool) {
     let (mut byte, mut depth) = (0_usize, 0_usize);
     while byte < line.len() {
@@ -95,7 +96,7 @@ fn scan(line: &[u8], mut look: impl FnMut(usize, usize, usize) -> bool) {
     }
 }
 
-/// The key of the top-level member within which `byte` stands, as it is written.
+/// The raw key of the top-level member that holds `byte`.
 fn member_at(line: &[u8], byte: usize) -> Option<&[u8]> {
     let (mut key, mut is_key_next) = (None, false);
     scan(line, |start, end, depth| {
@@ -125,7 +126,7 @@ fn too_deep(line: &[u8], depth_max: usize) -> Option<usize> {
     found
 }
 
-/// What `judge` says of the first of these members about which it says something; with their names.
+/// The first verdict that `judge` has on one of these members, with the member's name.
 fn first_of(line: &[u8], names: &[&str], judge: impl Fn(&str) -> Option<String>) -> Option<String> {
     let members = Members::of(line)?;
     let judged = names.iter().find_map(|name| {
@@ -140,7 +141,7 @@ fn is_there(id: &str) -> bool {
     id != "null"
 }
 
-/// Why a value is no name of a type, a job, or a flow.
+/// Why a value cannot name a type, a job or a flow.
 fn bad_word(value: &str, characters_max: usize) -> Option<String> {
     let Ok(text) = serde_json::from_str::<String>(value) else {
         return Some(format!("not text but {value}"));
@@ -160,7 +161,7 @@ fn twice(line: &[u8]) -> Option<String> {
     let again = members.iter().enumerate().find(|(place, (key, _))| {
         is_routed(key) && members[..*place].iter().any(|(before, _)| before == key)
     });
-    again.map(|(_, (key, _))| format!("{key} stands twice"))
+    again.map(|(_, (key, _))| format!("{key} comes twice"))
 }
 
 fn reserved(line: &[u8]) -> Option<String> {
@@ -171,13 +172,13 @@ fn reserved(line: &[u8]) -> Option<String> {
     first_of(line, &["type"], |value| Some(value.to_owned()))
 }
 
-/// A foreign text, short and escaped.
+/// A publisher's text, shortened and escaped.
 fn shown(text: &str) -> String {
     let mut shown = String::new();
     for character in text.chars().take(SHOWN_CHARACTERS_MAX) {
         match character {
             ' '..='~' => shown.push(character),
-            other => write!(shown, "{}", other.escape_default()).expect("text takes every text"),
+            other => write!(shown, "{}", other.escape_default()).expect("a String takes everything"),
         }
     }
     if text.chars().nth(SHOWN_CHARACTERS_MAX).is_some() {
@@ -186,7 +187,7 @@ fn shown(text: &str) -> String {
     shown
 }
 
-/// All members of an object, in their order; keys decoded, values as they stand.
+/// All members of an object in their order: decoded keys, raw values.
 struct Members<'a>(Vec<(String, &'a str)>);
 
 impl<'a> Members<'a> {
@@ -236,11 +237,7 @@ mod tests {
             (LineError::BadId, r#"{"type":"x","job_id":""}"#, "job_id: empty"),
             (LineError::BadId, &long_id, "job_id: 129 characters"),
             (LineError::BadId, r#"{"type":"x","job_id":"\n"}"#, r"job_id: character 1 is '\n'"),
-            (
-                LineError::DuplicateKey,
-                r#"{"type":"x","job_id":"j","\u006aob_id":"k"}"#,
-                "job_id stands twice",
-            ),
+            (LineError::DuplicateKey, r#"{"type":"x","job_id":"j","\u006aob_id":"k"}"#, "job_id comes twice"),
             (LineError::Reserved, r#"{"type":"x","job_id":"j","stream_seq":1}"#, "it has stream_seq"),
             (LineError::Reserved, r#"{"type":"ping","job_id":"j"}"#, r#"type: "ping""#),
             (LineError::BadOp, r#"{"op":"dance"}"#, r#"op: "dance""#),
@@ -255,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_shows_is_short_and_escaped_and_no_cut_is_a_panic() {
+    fn what_it_shows_is_short_and_escaped_wherever_the_line_is_cut() {
         let hostile = format!(r#"{{"type":"x","job_id":"j","{}\u001b":"\"#, "é\u{1b}".repeat(500));
         for end in 0..hostile.len() {
             for error in LineError::ALL {

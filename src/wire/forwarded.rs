@@ -1,12 +1,11 @@
-//! `X-Forwarded-For`: for whom a proxy says that it speaks.
+//! Reads `X-Forwarded-For`: the addresses that proxies name.
 
 use std::net::{IpAddr, SocketAddr};
 
 use memchr::memchr;
 
-/// The addresses that stand in all `X-Forwarded-For` lines of a head, the last one first; nothing for an item that is no
-/// address. The head must be one that [`parse_head`](crate::wire::http::parse_head) has found good: it is read line by
-/// line, without a further look at its form.
+/// The addresses in all `X-Forwarded-For` lines of a head, the last one first; `None` for an item that is no address.
+/// [`parse_head`](crate::wire::http::parse_head) must have accepted the head: its form is not checked again.
 pub fn forwarded_for(head: &[u8]) -> impl Iterator<Item = Option<IpAddr>> {
     let values = head.rsplit(|byte| *byte == b'\n').filter_map(value);
     // Several lines are one list (RFC 9110, 5.3), in which items may be empty (5.6.1).
@@ -19,7 +18,7 @@ fn value(line: &[u8]) -> Option<&[u8]> {
     line[..colon].eq_ignore_ascii_case(b"x-forwarded-for").then(|| &line[colon + 1..])
 }
 
-/// Some proxies add a port, and then IPv6 stands in brackets.
+/// Some proxies add a port; an IPv6 address is then in brackets.
 fn read_address(item: &[u8]) -> Option<IpAddr> {
     let text = str::from_utf8(item).ok()?;
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
@@ -31,7 +30,7 @@ fn read_address(item: &[u8]) -> Option<IpAddr> {
 mod tests {
     use super::forwarded_for;
 
-    /// The items in words, the last one first.
+    /// The items as text, the last one first.
     fn items(fields: &str) -> Vec<String> {
         let head = format!("GET /a:b HTTP/1.1\r\nHost: a:1\r\n{fields}\r\n");
         let items = forwarded_for(head.as_bytes());

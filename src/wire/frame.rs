@@ -9,7 +9,7 @@ pub const CLOSE: u8 = 0x8;
 pub const PING: u8 = 0x9;
 pub const PONG: u8 = 0xA;
 
-/// Bytes of payload that a control frame can carry (RFC 6455, 5.5).
+/// Most bytes of payload in a control frame (RFC 6455, 5.5).
 pub const CONTROL_BYTES_MAX: usize = 125;
 /// Bytes of the longest header that the daemon writes: two, and a 64-bit length.
 pub const HEADER_BYTES_MAX: usize = 10;
@@ -71,8 +71,7 @@ pub fn write_pong(out: &mut Vec<u8>, payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
-/// The longest beginning of `text` that has at most `bytes_max` bytes and ends between two
-/// characters.
+/// The longest prefix of `text` that has at most `bytes_max` bytes and ends between two characters.
 pub fn cut(text: &str, bytes_max: usize) -> &str {
     &text[..text.floor_char_boundary(bytes_max)]
 }

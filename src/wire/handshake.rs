@@ -1,5 +1,5 @@
-//! The WebSocket handshake on an HTTP request that has been read already: the judgement and the 101
-//! (RFC 6455, 4.2). No extension is ever chosen, so that field is not even read.
+//! The WebSocket handshake (RFC 6455, 4.2): checks an HTTP request that has been read, and writes the 101. No
+//! extension is ever chosen, so that field is not read.
 
 use tungstenite::handshake::derive_accept_key;
 
@@ -8,9 +8,8 @@ use crate::wire::http::{Field, PROTOCOL, Refusal, Request};
 /// The value of `Sec-WebSocket-Accept` for a correct upgrade request.
 ///
 /// # Errors
-/// 405 for another method than GET, 505 for HTTP/1.0, 426 where no upgrade to version 13 is asked
-/// for, 400 where it is asked for in a wrong way. 426 comes first: a client of another version may
-/// have other rules for its key.
+/// 405 for a method other than GET; 505 for HTTP/1.0; 426 if no upgrade to version 13 is asked for; 400 if it is
+/// asked for wrongly. 426 comes before 400: a client of another version may have other rules for its key.
 pub fn accept_key(request: &Request<'_>) -> Result<String, Refusal> {
     // RFC 6455, 4.2.1, item 1.
     if request.method != "GET" {
@@ -26,8 +25,7 @@ pub fn accept_key(request: &Request<'_>) -> Result<String, Refusal> {
     }
     match request.upgrade.version {
         Field::One(b"13") => {}
-        // RFC 6455, 11.3.5: once in a request. A list in one line is the same thing (RFC 9110,
-        // 5.3).
+        // RFC 6455, 11.3.5: it is sent once in a request. A list in one line is the same thing (RFC 9110, 5.3).
         Field::Repeated => {
             return Err(Refusal::bad_request("Sec-WebSocket-Version was sent twice"));
         }
@@ -54,8 +52,8 @@ fn is_key(key: &[u8]) -> bool {
     key.len() == 24 && key.ends_with(b"==") && key[..22].iter().all(is_digit)
 }
 
-/// Appends the 101 (RFC 6455, 4.2.2). A subprotocol is named only if the client has offered it: it
-/// must end the connection otherwise (4.1).
+/// Appends the 101 (RFC 6455, 4.2.2). It names a subprotocol only if the client offered it: otherwise the client must
+/// end the connection (4.1).
 pub fn write_switching(out: &mut Vec<u8>, accept: &str, offers_protocol: bool) {
     out.extend_from_slice(
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ",

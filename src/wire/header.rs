@@ -1,12 +1,12 @@
-//! The header of a client's frame, byte by byte, so that each fault is found at the byte that shows
-//! it (RFC 6455, 5.2).
+//! Reads the header of a client's frame byte by byte, so that each fault is found at the byte that shows it (RFC
+//! 6455, 5.2).
 
 use std::mem;
 
 use crate::close::CloseReason;
 use crate::wire::frame::{BINARY, CLOSE, CONTINUATION, CONTROL_BYTES_MAX, PING, PONG, TEXT};
 
-/// A header that has been read and found good.
+/// A whole and valid header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     pub opcode: u8,
@@ -24,7 +24,7 @@ pub fn is_control(opcode: u8) -> bool {
 /// What the next data frame may be.
 #[derive(Clone, Copy, Debug)]
 pub struct Room {
-    /// Whether a message has begun that the frame must continue.
+    /// Whether the frame must continue a message that has begun.
     pub is_inside: bool,
     /// Frames that the message may still have.
     pub fragments: u32,
@@ -50,7 +50,7 @@ impl HeaderReader {
         self.seen == 0
     }
 
-    /// Takes one byte; gives the header if it was its last, and is ready for the next one.
+    /// Takes one byte. After a header's last byte it returns the header and is ready for the next one.
     ///
     /// # Errors
     /// Why the connection must be closed, at the first byte that shows it.
@@ -77,7 +77,7 @@ impl HeaderReader {
             opcode: self.opcode(),
             is_final: self.is_final(),
             mask: self.mask,
-            // It is at most `Room::bytes` or 125, so it is a usize.
+            // It is at most `Room::bytes` or 125, so it fits into a usize.
             length: self.length as usize,
         }
     }
@@ -117,8 +117,7 @@ impl HeaderReader {
         }
         let length = byte & 0x7F;
         if is_control(self.opcode()) {
-            // RFC 6455, 5.5; a close body starts with two bytes of code (5.5.1), so one byte is
-            // none.
+            // RFC 6455, 5.5. A close body starts with a code of two bytes (5.5.1), so one byte is too short.
             let is_half_code = self.opcode() == CLOSE && length == 1;
             if usize::from(length) > CONTROL_BYTES_MAX || is_half_code {
                 return Err(CloseReason::ProtocolError);
@@ -154,8 +153,8 @@ impl HeaderReader {
         self.check_size(self.extended - 1 - place, room)
     }
 
-    /// Whether a data frame has room if the `missing` last bytes of its length are all zero, which
-    /// is the least that they can say.
+    /// Checks that a data frame has room even if the `missing` last bytes of its length are all zero, the least they
+    /// can be.
     fn check_size(&self, missing: u8, room: Room) -> Result<(), CloseReason> {
         let least = self.length << (8 * missing);
         if !is_control(self.opcode()) && least > room.bytes as u64 {
@@ -176,7 +175,7 @@ mod tests {
     const OUTSIDE: Room = Room { is_inside: false, fragments: 1, bytes: 1 << 20 };
     const INSIDE: Room = Room { is_inside: true, ..OUTSIDE };
 
-    /// Feeds all bytes; the header must come, or the fault show, at the last one.
+    /// Feeds all bytes. The header, or the fault, must come at the last one.
     fn read(bytes: &[u8], room: Room) -> Result<Option<Header>, CloseReason> {
         let mut reader = HeaderReader::default();
         let (last, before) = bytes.split_last().unwrap();
@@ -211,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_show_at_their_byte() {
+    fn each_fault_shows_at_its_byte() {
         use CloseReason::{Fragments, ProtocolError, TooBig};
         let full = Room { fragments: 0, ..INSIDE };
         let small = Room { bytes: 9, ..OUTSIDE };

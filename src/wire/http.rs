@@ -1,5 +1,4 @@
-//! The request head that opens a connection; what it is answered with is in
-//! [`answer`](crate::wire::answer).
+//! Reads the request head that opens a connection; the answers to it are in [`answer`](crate::wire::answer).
 //!
 //! httparse reads it; what httparse tolerates and RFC 9112 calls an error is refused here. Requests
 //! that are answered have no body, or one of length 0, and every refusal closes the connection, so
@@ -18,26 +17,26 @@ use crate::wire::text::{digits, split_once};
 /// Bounds of a request head.
 #[derive(Clone, Copy, Debug)]
 pub struct HeadLimits {
-    /// Bytes from the first to the empty line, that one included.
+    /// Bytes from the first one to the empty line, which is included.
     pub head_bytes_max: usize,
 }
 
-/// What is known of the bytes so far.
+/// What is known from the bytes so far.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "it lives on the stack for one call")]
 pub enum HeadResult<'a> {
-    /// Nothing wrong yet: come back with more bytes behind the same ones. Each call starts anew,
-    /// which `head_bytes_max` keeps cheap.
+    /// No fault yet: call again with more bytes behind the same ones. Each call starts over, which `head_bytes_max`
+    /// keeps cheap.
     Partial,
-    /// The head is `length` bytes long; what follows it are frames already.
+    /// The head is `length` bytes long; frames may follow it.
     Complete { request: Request<'a>, length: usize },
 }
 
-/// A request head that keeps the rules of HTTP/1.1, of any method and for any path.
+/// A request head that follows the rules of HTTP/1.1, with any method and any path.
 pub struct Request<'a> {
     pub method: &'a str,
-    /// Of HTTP/1.0, in which nothing can be upgraded (RFC 6455, 4.2.1). A later minor version is
-    /// read as HTTP/1.1 (RFC 9110, 2.5).
+    /// The request is HTTP/1.0, which cannot be upgraded (RFC 6455, 4.2.1). A later minor version is read as HTTP/1.1
+    /// (RFC 9110, 2.5).
     pub is_http_1_0: bool,
     /// No other request follows on this connection: the client says so (RFC 9112, 9.6), or speaks HTTP/1.0.
     pub is_last: bool,
@@ -45,23 +44,23 @@ pub struct Request<'a> {
     pub path: &'a str,
     /// What follows the first `?`, not percent-decoded.
     pub query: Option<&'a str>,
-    /// `host[:port]` from the target if that is absolute, else from `Host` (RFC 9112, 3.2.2); never
-    /// empty. `None` in HTTP/1.0 alone.
+    /// `host[:port]` from the target if that is absolute, else from `Host` (RFC 9112, 3.2.2); never empty. `None`
+    /// only in HTTP/1.0.
     pub host: Option<&'a str>,
     pub origin: Option<&'a str>,
-    /// For the log alone; `None` also where it is not UTF-8.
+    /// Only for the log; `None` also if it is not UTF-8.
     pub user_agent: Option<&'a str>,
     pub authorization: Option<&'a str>,
     /// `X-API-Key`.
     pub api_key: Option<&'a str>,
-    /// `Accept-Encoding`, which is not read before something that can be compressed is sent.
+    /// `Accept-Encoding`, unparsed: it is read only for an answer that can be compressed.
     pub accept_encoding: Field<'a>,
-    /// `If-None-Match`; of several such lines the first, which at worst has sent again what is known.
+    /// `If-None-Match`; of several lines the first. At worst a known file is sent again.
     pub if_none_match: Option<&'a [u8]>,
     pub upgrade: Upgrade<'a>,
 }
 
-/// Without what may hold a token.
+/// Leaves out what may hold a token.
 impl fmt::Debug for Request<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Request { method, path, host, origin, user_agent, upgrade, .. } = self;
@@ -77,22 +76,21 @@ impl fmt::Debug for Request<'_> {
     }
 }
 
-/// What the request says of the WebSocket handshake, not judged yet.
+/// The request's fields for the WebSocket handshake, not checked yet.
 #[derive(Debug, Default)]
 pub struct Upgrade<'a> {
-    /// `Connection` has `upgrade` and `Upgrade` has `websocket`, each as one of possibly many
-    /// items.
+    /// `Connection` has `upgrade` and `Upgrade` has `websocket`, each perhaps among other items.
     pub is_requested: bool,
     pub key: Field<'a>,
     pub version: Field<'a>,
-    /// [`PROTOCOL`] is among the subprotocols that the client speaks.
+    /// [`PROTOCOL`] is among the subprotocols that the client offers.
     pub offers_protocol: bool,
 }
 
-/// The one subprotocol that is chosen where it is offered.
+/// The only subprotocol, chosen if the client offers it.
 pub const PROTOCOL: &str = "luxcast.v1";
 
-/// A field that may be sent once.
+/// A field that may be sent only once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Field<'a> {
     #[default]
@@ -125,7 +123,7 @@ impl<'a> Field<'a> {
 /// Reads a request head from the first bytes of a connection.
 ///
 /// # Errors
-/// The answer to give, as soon as a byte shows that the head cannot become a good one.
+/// The refusal, as soon as a byte shows that the head cannot become a good one.
 pub fn parse_head(bytes: &[u8], limits: HeadLimits) -> Result<HeadResult<'_>, Refusal> {
     // The content type of a TLS handshake record (RFC 8446, 5.1).
     if bytes.first() == Some(&0x16) {
@@ -137,7 +135,7 @@ pub fn parse_head(bytes: &[u8], limits: HeadLimits) -> Result<HeadResult<'_>, Re
     // Empty lines before the request are skipped (RFC 9112, 2.2), within `head_bytes_max`.
     let start = window.chunks(2).take_while(|pair| *pair == b"\r\n").count() * 2;
     let fault = first_fault(&window[start..]);
-    // httparse sees only what stands before our own finding, so that the first bad byte decides.
+    // httparse sees only the bytes before our own finding, so that the first bad byte decides.
     let text = match &fault {
         Some((place, _)) => &window[start..start + place],
         None => &window[start..],
@@ -189,7 +187,7 @@ impl<'a> RequestLine<'a> {
 
     /// What follows the version, if that is HTTP/1.2 to HTTP/1.9, which httparse does not know.
     fn behind_later_version(&self, text: &'a [u8]) -> Option<&'a [u8]> {
-        // One blank stands behind each.
+        // One blank follows each of the two.
         let version = text.get(self.method.len() + 1 + self.target.len() + 1..)?;
         match version.strip_prefix(b"HTTP/1.") {
             Some([b'2'..=b'9', rest @ ..]) => Some(rest),
@@ -198,7 +196,8 @@ impl<'a> RequestLine<'a> {
     }
 }
 
-/// The rest of a head, from the end of its first line on, and its length, once it is whole.
+/// Reads the rest of a head, from the end of its first line on. Once it is whole, returns the request and how many
+/// bytes of `rest` it takes.
 fn read_later<'a>(line: &RequestLine<'a>, rest: &'a [u8]) -> Result<Option<(Request<'a>, usize)>, Refusal> {
     let lines = match rest {
         [] | [b'\r'] => return Ok(None),
@@ -214,10 +213,10 @@ fn read_later<'a>(line: &RequestLine<'a>, rest: &'a [u8]) -> Result<Option<(Requ
     }
 }
 
-/// Where the text breaks a rule that httparse does not enforce: line ends, and the size of the
-/// target. What lies behind the end of the head does no harm: httparse is done before it.
+/// Finds the first break of a rule that httparse does not enforce: line ends, and the size of the target. A finding
+/// behind the end of the head does no harm: httparse ends before it.
 fn first_fault(text: &[u8]) -> Option<(usize, Refusal)> {
-    // Most heads have fewer bytes in all than a target may have.
+    // Most heads are shorter than the longest target.
     if text.len() > TARGET_BYTES_MAX {
         let target_start = memchr(b' ', text).map_or(text.len(), |place| place + 1);
         let target = &text[target_start..];
@@ -228,8 +227,8 @@ fn first_fault(text: &[u8]) -> Option<(usize, Refusal)> {
     }
     for place in memchr_iter(b'\n', text) {
         let line = &text[..place];
-        // RFC 9112, 2.2: a recipient may take a bare LF for a line end. Two readers that differ in
-        // it see different requests, so this one does not.
+        // RFC 9112, 2.2: a recipient may take a bare LF for a line end. Two readers that differ in this see different
+        // requests, so it is refused here.
         if !line.ends_with(b"\r") {
             return Some((place, Refusal::bad_request("a line of the request ends with a bare LF")));
         }
@@ -242,7 +241,7 @@ fn refusal_of(error: httparse::Error, text: &[u8]) -> Refusal {
         httparse::Error::TooManyHeaders => Refusal::too_many_fields(),
         httparse::Error::Version if is_other_version(text) => Refusal::http_version(),
         httparse::Error::Token | httparse::Error::Version => {
-            Refusal::bad_request("the first line is not one of an HTTP/1.1 request")
+            Refusal::bad_request("the first line is not that of an HTTP/1.1 request")
         }
         httparse::Error::HeaderName => Refusal::bad_request(
             "a header line is malformed: a folded line, a blank before the colon, or a forbidden byte in a name",
@@ -254,8 +253,8 @@ fn refusal_of(error: httparse::Error, text: &[u8]) -> Refusal {
     }
 }
 
-/// Whether the first line names another major version of HTTP, `HTTP/` DIGIT `.` DIGIT (RFC 9112,
-/// 2.3), as far as it is there: that is what 505 is about (RFC 9110, 15.6.6).
+/// Whether the first line, as far as it has arrived, names another major version of HTTP: `HTTP/` DIGIT `.` DIGIT
+/// (RFC 9112, 2.3). That is answered with 505 (RFC 9110, 15.6.6).
 fn is_other_version(text: &[u8]) -> bool {
     let version = text.splitn(3, |byte| *byte == b' ').nth(2).unwrap_or_default();
     match version.strip_prefix(b"HTTP/") {
@@ -290,7 +289,7 @@ fn read_fields<'a>(line: &RequestLine<'a>, fields: &[httparse::Header<'a>]) -> R
     let mut read = Fields::default();
     let (mut has_connection, mut has_websocket) = (false, false);
     for field in fields {
-        // Without the blanks around it: httparse cuts them off.
+        // httparse has cut off the blanks around it.
         let value = field.value;
         let is = |name: &str| field.name.eq_ignore_ascii_case(name);
         if is("host") {
@@ -343,7 +342,7 @@ fn request_of<'a>(line: &RequestLine<'a>, fields: Fields<'a>) -> Result<Request<
     let authorization = fields.authorization.text("Authorization")?;
     let api_key = fields.api_key.text("X-API-Key")?;
     let (authority, path, query) = split_target(target)?;
-    // RFC 9112, 3.2.2: the authority of an absolute target stands for Host.
+    // RFC 9112, 3.2.2: the authority of an absolute target replaces Host.
     let host = authority.or(host);
     check_host(host, is_http_1_0)?;
     Ok(Request {
@@ -363,7 +362,7 @@ fn request_of<'a>(line: &RequestLine<'a>, fields: Fields<'a>) -> Result<Request<
     })
 }
 
-/// A body is announced by either field (RFC 9112, 6). One of no bytes is none (6.3): some clients always send that length.
+/// Either field announces a body (RFC 9112, 6). A length of 0 means none (6.3): some clients always send it.
 fn check_length(method: &str, content_length: Field<'_>) -> Result<(), Refusal> {
     match content_length {
         Field::Absent | Field::One(b"0") => Ok(()),
@@ -372,7 +371,7 @@ fn check_length(method: &str, content_length: Field<'_>) -> Result<(), Refusal> 
     }
 }
 
-/// The port of an authority, if it has one, is a number of 16 bits (RFC 3986, 3.2.3; RFC 9293, 3.1).
+/// Whether an authority's port, if it has one, is a number of 16 bits (RFC 3986, 3.2.3; RFC 9293, 3.1).
 fn has_good_port(host: &str) -> bool {
     match memrchr(b':', host.as_bytes()).map(|place| &host[place + 1..]) {
         Some(port) if !port.ends_with(']') => {
@@ -382,7 +381,7 @@ fn has_good_port(host: &str) -> bool {
     }
 }
 
-/// RFC 9112, 3.2: Host is required, but in HTTP/1.0.
+/// RFC 9112, 3.2: Host is required, except in HTTP/1.0.
 fn check_host(host: Option<&str>, is_http_1_0: bool) -> Result<(), Refusal> {
     match host {
         Some(host) if !is_host(host) || !has_good_port(host) => {
@@ -393,14 +392,14 @@ fn check_host(host: Option<&str>, is_http_1_0: bool) -> Result<(), Refusal> {
     }
 }
 
-/// Methods whose requests have no body here. Others may have one: theirs is the better known fault,
+/// Whether requests with this method have no body here. Others may have one: they are refused for their method, with
 /// 405.
 fn is_bodiless(method: &str) -> bool {
     matches!(method, "GET" | "HEAD")
 }
 
-/// Whether a list of subprotocols, of which there may be several (RFC 6455, 11.3.4), has this one;
-/// their case matters (4.1).
+/// Whether a list of subprotocols has this one; case matters (RFC 6455, 4.1). A request may have several lists
+/// (11.3.4).
 fn offers(list: &[u8], wanted: &str) -> bool {
     list.split(|byte| *byte == b',').any(|item| item.trim_ascii() == wanted.as_bytes())
 }
@@ -411,8 +410,8 @@ fn has_item(list: &[u8], wanted: &str) -> bool {
 }
 
 impl Request<'_> {
-    /// Whether an answer may be compressed with gzip, by its name or by `*` (RFC 9110, 12.5.3). Who says so in several
-    /// lines gets it as it is, which always is right.
+    /// Whether the client accepts gzip, by its name or by `*` (RFC 9110, 12.5.3). Several lines count as no: the
+    /// plain form is always right.
     pub fn accepts_gzip(&self) -> bool {
         let Field::One(list) = self.accept_encoding else { return false };
         let (mut gzip, mut any) = (None, None);
@@ -451,7 +450,7 @@ fn split_target(target: &str) -> Result<(Option<&str>, &str, Option<&str>), Refu
         Some((path, query)) => (path, Some(query)),
         None => (local, None),
     };
-    // RFC 9110, 4.2.3: an empty path is that of "/".
+    // RFC 9110, 4.2.3: an empty path means "/".
     Ok((authority, if path.is_empty() { "/" } else { path }, query))
 }
 
@@ -462,7 +461,8 @@ fn split_address(target: &str) -> Option<(&str, &str)> {
     is_known.then(|| rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len())))
 }
 
-/// The characters of `uri-host [":" port]` (RFC 9110, 7.2, and RFC 3986, 3.2.2), and not none.
+/// Whether the text is not empty and has only the characters of `uri-host [":" port]` (RFC 9110, 7.2, and RFC 3986,
+/// 3.2.2).
 fn is_host(text: &str) -> bool {
     !text.is_empty()
         && !text.starts_with(':')
@@ -490,7 +490,7 @@ mod tests {
 
     const LIMITS: HeadLimits = HeadLimits { head_bytes_max: 8192 };
 
-    /// The verdict on the whole text, which must come at the same byte however it is cut.
+    /// The verdict on the text: whether the head is complete.
     fn verdict(text: &[u8]) -> Result<bool, Refusal> {
         parse_head(text, LIMITS).map(|head| matches!(head, HeadResult::Complete { .. }))
     }
@@ -545,7 +545,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_the_head_is_not_looked_at() {
+    fn bytes_behind_the_head_are_not_read() {
         let text = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n\n\0\x81\x80\n";
         match parse_head(text, LIMITS) {
             Ok(HeadResult::Complete { length, .. }) => assert_eq!(length, text.len() - 5),
@@ -653,7 +653,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_of_no_bytes_is_none() {
+    fn a_body_of_length_0_is_no_body() {
         for method in ["GET", "HEAD"] {
             let with =
                 |fields: &str| status(format!("{method} / HTTP/1.1\r\nHost: a\r\n{fields}\r\n").as_bytes());
@@ -677,7 +677,7 @@ mod tests {
     }
 
     #[test]
-    fn the_own_subprotocol_is_found_among_others() {
+    fn our_subprotocol_is_found_among_others() {
         let table = [
             ("", false),
             ("Sec-WebSocket-Protocol: luxcast.v1\r\n", true),
@@ -775,7 +775,7 @@ mod tests {
     }
 
     #[test]
-    fn gzip_is_taken_where_it_is_named_or_everything_is() {
+    fn gzip_is_accepted_by_its_name_or_by_a_star() {
         let table = [
             ("", false),
             ("Accept-Encoding:\r\n", false),

@@ -1,9 +1,9 @@
-//! The feed's lines: one line of newline-delimited JSON becomes the few values that route it. Not the splitting into
-//! lines, not the answers, and not the event itself: that is forwarded from the caller's own copy, byte for byte.
+//! Reads one line of the feed: a line of newline-delimited JSON becomes the few values that route it. It neither
+//! splits lines nor answers them. The event itself is forwarded from the caller's own copy, byte for byte.
 //!
-//! This is the hottest code of the ingest thread. simd-json does the work and is as strict as
-//! RFC 8259 (it refuses bad UTF-8, control characters, lone surrogates, trailing bytes), but for
-//! one thing: it refuses numbers that it cannot hold. Those lines take a second, slower way.
+//! This is the hottest code of the ingest thread. simd-json does the work and is as strict as RFC 8259: it refuses
+//! bad UTF-8, control characters, lone surrogates and trailing bytes. It also refuses numbers that it cannot hold;
+//! those lines are parsed a second, slower way.
 
 use std::ops::Range;
 
@@ -15,26 +15,27 @@ use crate::wire::stamp;
 
 pub use crate::wire::reply::{LineError, write_ack, write_error, write_welcome};
 
-/// How many bytes of any content must stand behind a line in its block: simd-json reads in
-/// strides and may look that far beyond the end.
+/// Bytes of any content that must follow a line in its block: simd-json reads in strides and may look that far beyond
+/// the end.
 pub const PADDING: usize = simd_json::INPUT_PADDING;
 
-/// What the buffers are made for; they grow.
+/// The initial size of the buffers; they grow.
 const USUAL_LINE_BYTES: usize = 4096;
 
 /// Longest `job_id`, `flow_id` or publisher's name.
 pub const ID_BYTES_MAX: usize = 128;
-/// Greatest number that `from` may give a line: JSON's readers hold it exactly, and counting on from there never wraps.
+/// Greatest line number that `from` may give: every JSON reader holds it exactly, and counting on from there never
+/// wraps.
 pub const LINE_NUMBER_MAX: u64 = (1 << 53) - 1;
 /// Longest event type.
 pub const TYPE_NAME_BYTES_MAX: usize = 64;
-/// What is kept of an inner type: more than the longest name in a filter, so that what is cut off never matches one.
+/// Bytes that are kept of an inner type: more than the longest name in a filter, so that a cut one never matches.
 pub const INNER_BYTES_MAX: usize = TYPE_NAME_BYTES_MAX + 1;
 /// The inner type of an `execution_event` whose `event_type` is an object or an array, or comes twice and once as a
-/// breakpoint's: nobody can tell what its readers take it for, so those who may not see breakpoints do not get it.
+/// breakpoint's. A reader may take it for anything, so watchers that may not see breakpoints do not get it.
 pub const UNREADABLE_INNER: &str = "breakpoint_ ";
 
-/// One line, understood. Its text is borrowed from the block or from the reader.
+/// One parsed line. Its text is borrowed from the block or from the reader.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Line<'a> {
     Event(EventFields<'a>),
@@ -42,17 +43,17 @@ pub enum Line<'a> {
     Control(Control<'a>),
 }
 
-/// What of an event the daemon looks at. At least one of `job_id` and `flow_id` is there.
+/// The fields of an event that the daemon reads. At least one of `job_id` and `flow_id` is there.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EventFields<'a> {
     /// `type`; a valid type name and not one of the daemon's own.
     pub kind: &'a str,
-    /// Of an `execution_event`: its `event.event_type`, if that is a text; at most [`INNER_BYTES_MAX`] bytes of it. One
-    /// that is an object or an array is [`UNREADABLE_INNER`].
+    /// The `event.event_type` of an `execution_event`, if it is a string: at most [`INNER_BYTES_MAX`] bytes of it. An
+    /// object or an array becomes [`UNREADABLE_INNER`].
     pub inner: Option<&'a str>,
     pub job_id: Option<&'a str>,
     pub flow_id: Option<&'a str>,
-    /// `data.flow_id`, if it is a valid id; only looked for where there is no `flow_id`.
+    /// `data.flow_id`, if it is a valid id; only read if there is no `flow_id`.
     pub data_flow_id: Option<&'a str>,
     pub timestamp: Option<Timestamp<'a>>,
 }
@@ -63,7 +64,7 @@ pub enum Timestamp<'a> {
     Text(&'a str),
     Whole(i64),
     Fractional(f64),
-    /// In Unix microseconds, read already; none: it cannot be read.
+    /// In Unix microseconds, already read; `None`: it cannot be read.
     Read(Option<i64>),
 }
 
@@ -79,7 +80,7 @@ impl Timestamp<'_> {
     }
 }
 
-/// What a publisher can tell the daemon.
+/// A publisher's control line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Control<'a> {
     /// `publisher` is a valid id; `dedupe` only comes with a `publisher`.
@@ -88,8 +89,8 @@ pub enum Control<'a> {
     From { line: u64 },
 }
 
-/// Reads lines with buffers that it keeps, so that the steady state allocates nothing. They grow
-/// to fit the largest line met: about 30 bytes for each of its bytes, at worst.
+/// Reads lines with buffers that it keeps, so that the steady state allocates nothing. They grow with the longest
+/// line so far: at worst to about 30 bytes for each of its bytes.
 pub struct LineReader {
     buffers: Buffers,
     tape: Tape<'static>,
@@ -107,10 +108,10 @@ impl LineReader {
         }
     }
 
-    /// Reads the trimmed line `block[..length]`, behind which at least `PADDING` bytes of any
-    /// content stand. The line may be edited in place (strings are unescaped there), what stands
-    /// behind it is left alone. `original_after_brace` is an untouched copy of the line without
-    /// its first byte; it is not looked at if the line does not begin with `{`.
+    /// Reads the trimmed line `block[..length]`, which at least `PADDING` bytes of any content must follow. The line
+    /// may be edited in place (strings are unescaped there); the bytes behind it stay unchanged.
+    /// `original_after_brace` is an untouched copy of the line without its first byte. It is read only if the line
+    /// begins with `{`.
     pub fn read<'a>(
         &'a mut self,
         block: &'a mut [u8],
@@ -146,7 +147,7 @@ impl LineReader {
         line
     }
 
-    /// A line that does not begin with `{` is refused in any case; this tells why.
+    /// A line that does not begin with `{` is always refused; this finds the reason.
     #[cold]
     fn refuse_other_value(&mut self, block: &mut [u8], length: usize) -> LineError {
         if std::str::from_utf8(&block[..length]).is_err() {
@@ -161,7 +162,7 @@ impl LineReader {
     }
 }
 
-/// A line some of whose numbers were narrowed: its `timestamp` may be one of them, and is read as it stood.
+/// For a line with narrowed numbers: its `timestamp` may be one of them, and is read from the original.
 #[cold]
 fn with_wide<'a>(line: Line<'a>, original_after_brace: &[u8]) -> Line<'a> {
     let Line::Event(fields) = line else { return line };
@@ -184,7 +185,7 @@ fn why_refused(error: &ErrorType, text: &[u8]) -> LineError {
     }
 }
 
-/// The extent in the tape of the value that begins with `node`.
+/// How many nodes of the tape belong to the value that begins with `node`.
 #[inline]
 fn node_count(node: &Node<'_>) -> usize {
     match node {
@@ -199,7 +200,7 @@ struct Members<'tape, 'a> {
 }
 
 impl<'tape, 'a> Members<'tape, 'a> {
-    /// `value` begins with the object's node. No members if it is none.
+    /// `value` begins with the object's node. Any other value has no members.
     #[inline]
     fn of(value: &'tape [Node<'a>]) -> Self {
         let rest = match value.first() {
@@ -223,7 +224,7 @@ impl<'tape, 'a> Iterator for Members<'tape, 'a> {
     }
 }
 
-/// From the tape of one whole object to what it means.
+/// Interprets the tape of one whole object.
 #[inline]
 fn interpret<'a>(tape: &[Node<'a>]) -> Result<Line<'a>, LineError> {
     let (mut kind, mut job_id, mut flow_id) = (None, None, None);
@@ -234,7 +235,7 @@ fn interpret<'a>(tape: &[Node<'a>]) -> Result<Line<'a>, LineError> {
             b"type" => &mut kind,
             b"job_id" => &mut job_id,
             b"flow_id" => &mut flow_id,
-            // Of these, the last one counts if they are repeated, as with JSON.parse.
+            // If one of these is repeated, the last one counts, as with JSON.parse.
             b"timestamp" => {
                 timestamp = timestamp_of(&value[0]);
                 continue;
@@ -303,12 +304,13 @@ fn timestamp_of<'a>(node: &Node<'a>) -> Option<Timestamp<'a>> {
     }
 }
 
-/// The `event_type` of an `execution_event`'s `event`. Any text is one: what is no name of a type still begins as it
-/// begins, and a filter can list it. Of repeated ones the last counts, unless one of them may be a breakpoint's.
+/// The `event_type` of an `execution_event`'s `event`. Any string counts: even one that is no type name may begin
+/// like a breakpoint's, and a filter can list it. Of repeated ones the last counts, unless one of them may be a
+/// breakpoint's.
 #[inline]
 fn inner_type<'a>(before: Option<&'a str>, event: &[Node<'a>]) -> Option<&'a str> {
     let found = Members::of(event).filter(|(key, _)| *key == "event_type");
-    // What is no object may be taken for its type.
+    // A reader may take a value that is no object for its type.
     let before = match event[0] {
         Node::Array { .. } => Some(UNREADABLE_INNER),
         Node::String(text) if text.starts_with("breakpoint_") => Some(UNREADABLE_INNER),
@@ -350,7 +352,7 @@ fn id<'a>(node: Option<&Node<'a>>) -> Result<Option<&'a str>, LineError> {
     }
 }
 
-/// Unknown members are left to later versions; known ones must be right, and stand once.
+/// Unknown members are ignored, for later versions; known ones must be valid and come once.
 #[cold]
 fn control<'a>(tape: &[Node<'a>]) -> Result<Control<'a>, LineError> {
     let member = |name| {
@@ -421,8 +423,7 @@ pub fn is_type_name(text: &str) -> bool {
     is_word(text.as_bytes(), TYPE_NAME_BYTES_MAX)
 }
 
-/// Looks at every byte, without an early end: good words are the rule, and so a UUID takes 8 ns
-/// instead of 21.
+/// Checks every byte, without an early end: most words are good, and a UUID then takes 8 ns instead of 21.
 #[inline]
 fn is_word(bytes: &[u8], bytes_max: usize) -> bool {
     (1..=bytes_max).contains(&bytes.len())
@@ -440,8 +441,8 @@ const WORD_BYTES: [bool; 256] = {
     table
 };
 
-/// Where the object stands in a raw line, the blanks of JSON (and the CR of a CRLF) around it
-/// cut off. An empty range for an empty line.
+/// The range of the object in a raw line, without the blanks of JSON (and the CR of a CRLF) around it. An empty range
+/// for an empty line.
 #[inline]
 pub fn trim(line: &[u8]) -> Range<usize> {
     let is_text = |byte: &u8| !matches!(byte, b' ' | b'\t' | b'\r');
@@ -468,19 +469,19 @@ mod tests {
 
     const DEPTH_MAX: usize = 64;
 
-    /// Reads one line as the ingest thread does and hands what came out to `check`.
+    /// Reads one line as the ingest thread does and passes the result to `check`.
     fn with_line<T>(
         reader: &mut LineReader,
         line: &[u8],
         check: impl FnOnce(Result<Line<'_>, LineError>) -> T,
     ) -> T {
-        // What stands behind is another line, not blanks.
+        // Another line follows, not blanks.
         let mut block = line.to_vec();
         block.extend_from_slice(b"\n{\"type\":\"x\",\"n\":1234567890,\"job_id\":\"behind\",\"text\":\"......................\"}\n");
         assert!(block.len() >= line.len() + PADDING);
         let behind = block[line.len()..].to_vec();
         let checked = check(reader.read(&mut block, line.len(), line.get(1..).unwrap_or(&[])));
-        assert_eq!(block[line.len()..], behind, "what stands behind is untouched");
+        assert_eq!(block[line.len()..], behind, "the bytes behind the line are unchanged");
         checked
     }
 
@@ -561,7 +562,7 @@ mod tests {
     }
 
     #[test]
-    fn an_inner_type_that_is_no_name_still_begins_as_it_begins() {
+    fn an_inner_type_that_is_no_type_name_keeps_its_prefix() {
         let inner_of = |event: &str, expected: &str| {
             let line = format!(r#"{{"type":"execution_event","job_id":"j","event":{event}}}"#);
             with_event(&line, |fields| assert_eq!(fields.inner, Some(expected), "{line}"));
@@ -574,7 +575,7 @@ mod tests {
         let long = format!("breakpoint_{}", "x".repeat(60));
         inner_of(&format!(r#"{{"event_type":"{long}"}}"#), &long[..INNER_BYTES_MAX]);
         inner_of(&format!(r#"{{"event_type":"{}"}}"#, "ä".repeat(40)), &"ä".repeat(32));
-        // What readers make of these is not known.
+        // Readers may take these for anything.
         inner_of(r#"{"event_type":["breakpoint_hit"]}"#, UNREADABLE_INNER);
         inner_of(r#"{"event_type":{"a":1}}"#, UNREADABLE_INNER);
         inner_of(r#"[{"event_type":"breakpoint_hit"}]"#, UNREADABLE_INNER);
@@ -596,7 +597,7 @@ mod tests {
             with_event(&line, |fields| {
                 assert_eq!(fields.timestamp.and_then(super::Timestamp::unix_micros), micros, "{line}");
             });
-            // Beside a number that is too wide for the first parser.
+            // Next to a number that is too wide for the first parser.
             let line = line.replace("}", r#","n":1e400}"#);
             if !row["value"].is_object() {
                 with_event(&line, |fields| {
@@ -878,9 +879,9 @@ mod tests {
         assert_eq!(error_of(r#"{"op":"hello","type":7}"#), Some(LineError::BadType));
     }
 
-    /// The verdicts that the clients and Python have to share, on a line of the feed, whose `job_id: null` is none.
+    /// The results that the clients and Python share, also for a line of the feed, where `job_id: null` is no id.
     #[test]
-    fn every_case_of_the_table_of_ids_has_its_verdict() {
+    fn every_case_of_the_table_of_ids_has_its_result() {
         #[derive(serde::Deserialize)]
         struct Case {
             value: serde_json::Value,
@@ -985,7 +986,7 @@ mod tests {
         }
     }
 
-    /// The depth of a JSON text by a second opinion, every string decoded, no number read. None: not JSON.
+    /// The depth of a JSON text, found a second way: every string decoded, no number read. None: not JSON.
     fn depth_of(text: &str) -> Option<usize> {
         match text.trim_start_matches([' ', '\t', '\r', '\n']).bytes().next()? {
             b'"' => serde_json::from_str::<String>(text).ok().map(|_| 0),
@@ -1004,7 +1005,7 @@ mod tests {
         }
     }
 
-    /// The same rules written once more, slowly.
+    /// The same rules, written a second time, slowly.
     fn expected(line: &[u8]) -> Result<(String, Option<String>, Option<String>), LineError> {
         let text = std::str::from_utf8(line).map_err(|_| LineError::BadUtf8)?;
         let depth = depth_of(text).ok_or(LineError::BadJson)?;
@@ -1130,7 +1131,7 @@ mod tests {
         line.retain(|byte| *byte != b'\n');
     }
 
-    /// simd-json and the narrowing of numbers against serde_json, on lines that are nearly right.
+    /// Compares simd-json and the narrowing of numbers with serde_json, on lines that are nearly right.
     #[test]
     fn agrees_with_a_second_parser_on_mutated_lines() {
         const SEEDS: &[&str] = &[

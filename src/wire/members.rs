@@ -1,5 +1,5 @@
-//! The members of a JSON object by name, as the bytes that stand there: for what must be shown
-//! or moved without being changed, numbers of any size among it. Not for the feed: see `line`.
+//! Finds members of a JSON object by name and returns their JSON text unchanged, numbers of any size included. It is
+//! for values that are shown or moved. Not for the feed: see `line`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,8 +8,8 @@ use memchr::memmem;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// The values of an object's members of these names, as they stand; of repeated ones the last,
-/// as with JSON.parse. None if `json` is not an object.
+/// The raw values of an object's members with these names. Of repeated ones the last counts, as with JSON.parse. None
+/// if `json` is not an object.
 pub fn members<'a, const N: usize>(json: &'a str, names: &[&'static str; N]) -> Option<[Option<&'a str>; N]> {
     let mut deserializer = serde_json::Deserializer::from_str(json);
     let found = deserializer.deserialize_map(MembersVisitor(names)).ok()?;
@@ -17,8 +17,8 @@ pub fn members<'a, const N: usize>(json: &'a str, names: &[&'static str; N]) -> 
     Some(found)
 }
 
-/// All members of an object in their order, repeated ones too: their names, and their values as they stand. None if
-/// `json` is not an object.
+/// All members of an object in their order, repeated ones too: each name and its raw value. None if `json` is not an
+/// object.
 pub fn all_members(json: &str) -> Option<Vec<(Cow<'_, str>, &str)>> {
     let mut deserializer = serde_json::Deserializer::from_str(json);
     let found = deserializer.deserialize_map(AllMembersVisitor).ok()?;
@@ -65,7 +65,7 @@ impl<'de, const N: usize> Visitor<'de> for MembersVisitor<'_, N> {
     }
 }
 
-/// Which of the names a key is, without keeping the key.
+/// The index of a key among the names, without keeping the key.
 struct NameIndex<'names>(&'names [&'static str]);
 
 impl<'de> DeserializeSeed<'de> for NameIndex<'_> {
@@ -88,8 +88,8 @@ impl Visitor<'_> for NameIndex<'_> {
     }
 }
 
-/// Whether the feed takes this line for an order, such as `hello` or `from`, and not for an event. For lines that
-/// are looked at but not taken in.
+/// Whether the feed takes this line for a control line, such as `hello` or `from`, and not for an event. For lines
+/// that are only looked at, not taken in.
 pub fn is_control_line(line: &[u8]) -> bool {
     if memmem::find(line, br#""op""#).is_none() {
         return false;
@@ -115,7 +115,7 @@ mod tests {
     use super::{all_members, is_text, members};
 
     #[test]
-    fn values_come_as_they_stand() {
+    fn values_come_as_their_raw_text() {
         let json = r#" {"a" : 1E+400 , "\u0062":"\u0041", "c":[ 1, {} ],"a":-0 } "#;
         assert_eq!(
             members(json, &["a", "b", "c", "d"]),

@@ -1,8 +1,7 @@
 //! Client bytes to messages: an incremental RFC 6455 decoder that fails at the first bad byte.
 //!
-//! It gives the same messages and the same verdict however the stream is cut into reads. While
-//! nothing is incomplete it owns no heap: a frame that arrives whole is unmasked and handed over
-//! where it lies.
+//! It gives the same messages and the same verdict however the stream is split into reads. It holds heap memory only
+//! while a message is incomplete: a frame that arrives whole is unmasked and passed on in place.
 
 use std::mem;
 
@@ -10,17 +9,17 @@ use crate::close::CloseReason;
 use crate::wire::frame::{CLOSE, PING, PONG, TEXT};
 use crate::wire::header::{Header, HeaderReader, Room, is_control};
 
-/// Bounds of one message, whatever number of frames it comes in.
+/// Limits of one message, in however many frames it comes.
 #[derive(Clone, Copy, Debug)]
 pub struct MessageLimits {
     /// Bytes of payload in one message; more is [`CloseReason::TooBig`].
     pub message_bytes_max: usize,
-    /// Frames in one message; more is [`CloseReason::Fragments`]. Empty frames cost the sender six
-    /// bytes each and add nothing to the size, so size alone would let a message go on for ever.
+    /// Frames in one message; more is [`CloseReason::Fragments`]. Empty frames cost the sender six bytes each and add
+    /// nothing to the size, so the size alone would never end a message.
     pub fragments_max: u32,
 }
 
-/// One message of the client, unmasked and, where it is text, checked.
+/// One message from the client, unmasked; text is checked.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Message<'a> {
     Text(&'a str),
@@ -31,11 +30,11 @@ pub enum Message<'a> {
     Close(Option<u16>),
 }
 
-/// What the one who handles a message wants next.
+/// What the handler of a message wants next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
     Continue,
-    /// This connection is over: ignore every byte that follows, now and later.
+    /// The connection has ended: ignore every byte that follows, now and later.
     Stop,
 }
 
@@ -61,8 +60,7 @@ impl MessageReader {
         Self::default()
     }
 
-    /// Bytes of heap held for what is incomplete; 0 between messages. At most `message_bytes_max`
-    /// plus a few hundred.
+    /// Heap bytes held for an incomplete message; 0 between messages. At most `message_bytes_max` plus a few hundred.
     pub fn held_bytes(&self) -> usize {
         match &self.state {
             State::Idle | State::Closed => 0,
@@ -70,9 +68,9 @@ impl MessageReader {
         }
     }
 
-    /// Takes the next bytes of the stream, unmasks them where they lie and calls `handle` for each
-    /// message that they complete, in order. It ends at a close frame, at [`Flow::Stop`] and at an
-    /// error; all bytes after that, in this call and later ones, are ignored.
+    /// Takes the next bytes of the stream, unmasks them in place and calls `handle` for each message that they
+    /// complete, in order. It ends at a close frame, at [`Flow::Stop`] and at an error; all bytes after that, in this
+    /// call and later ones, are ignored.
     ///
     /// # Errors
     /// Why the connection must be closed, at the first byte that shows it; messages completed
@@ -83,7 +81,7 @@ impl MessageReader {
         limits: &MessageLimits,
         handle: &mut dyn FnMut(Message<'_>) -> Flow,
     ) -> Result<(), CloseReason> {
-        // Closed unless it is set anew: so an early return needs no care.
+        // The state stays `Closed` unless it is set below, so an early return needs no care.
         let mut decoder = match mem::replace(&mut self.state, State::Closed) {
             State::Idle => Decoder::default(),
             State::Incomplete(decoder) => *decoder,
@@ -96,8 +94,7 @@ impl MessageReader {
     }
 }
 
-/// The place in the stream: in a header (`frame` is none), in a payload, and perhaps inside a
-/// message.
+/// The position in the stream: in a header (`frame` is none), in a payload, and perhaps inside a message.
 #[derive(Debug, Default)]
 struct Decoder {
     header: HeaderReader,
@@ -116,7 +113,7 @@ impl Decoder {
         self.frame.is_none() && self.message.is_none() && self.header.is_empty()
     }
 
-    /// What the next frame may be, and how much of it there may be.
+    /// What the next frame may be, and how long.
     fn room(&self, limits: &MessageLimits) -> Room {
         let (fragments, bytes) = match &self.message {
             Some(message) => (message.fragments, message.payload.len()),
@@ -171,7 +168,7 @@ impl Decoder {
         }
     }
 
-    /// The next `payload` bytes of a control frame have arrived, perhaps its last.
+    /// The next `payload` bytes of a control frame have arrived, perhaps the last ones.
     fn handle_control(
         &mut self,
         frame: &Frame,
@@ -192,7 +189,7 @@ impl Decoder {
         Ok(Flow::Continue)
     }
 
-    /// The next `payload` bytes of a data frame have arrived, perhaps its last.
+    /// The next `payload` bytes of a data frame have arrived, perhaps the last ones.
     fn handle_data(
         &mut self,
         frame: &Frame,
@@ -215,11 +212,11 @@ impl Decoder {
     }
 }
 
-/// A frame of which perhaps not all payload has arrived.
+/// A frame whose payload may still be arriving.
 #[derive(Clone, Copy, Debug)]
 struct Frame {
     header: Header,
-    /// Bytes of payload; `received <= header.length`.
+    /// Bytes of payload that have arrived; `received <= header.length`.
     received: usize,
 }
 
@@ -236,8 +233,7 @@ struct Assembly {
     opcode: u8,
     /// Frames that have ended.
     fragments: u32,
-    /// `valid_up_to <= payload.len()`, for text at most three bytes behind it: the start of one
-    /// character.
+    /// `valid_up_to <= payload.len()`. In a text at most three bytes follow it: the start of one character.
     valid_up_to: usize,
     payload: Vec<u8>,
 }
@@ -258,8 +254,7 @@ impl Assembly {
         Ok(())
     }
 
-    /// Grows with what has arrived, not with what the header announces: an announcement costs
-    /// nothing. It doubles, but not beyond the limit.
+    /// Grows with what has arrived, not with what the header announces. It doubles, but not beyond the limit.
     fn reserve(&mut self, additional: usize, message_bytes_max: usize) {
         let needed = self.payload.len() + additional;
         if needed > self.payload.capacity() {
@@ -269,7 +264,7 @@ impl Assembly {
     }
 }
 
-/// RFC 6455, 5.3; `received` payload bytes of the frame came before these.
+/// Unmasks bytes (RFC 6455, 5.3); `received` payload bytes of the frame came before these.
 fn unmask(payload: &mut [u8], mut mask: [u8; 4], received: usize) {
     mask.rotate_left(received % 4);
     let word = u64::from_ne_bytes([mask[0], mask[1], mask[2], mask[3], mask[0], mask[1], mask[2], mask[3]]);
@@ -282,8 +277,8 @@ fn unmask(payload: &mut [u8], mut mask: [u8; 4], received: usize) {
     }
 }
 
-/// How many bytes at the front are whole valid characters. What follows them, at most three bytes,
-/// may still become one; if it cannot, that is an error.
+/// Counts the bytes at the front that are whole valid characters. The rest, at most three bytes, may still become a
+/// character; if it cannot, that is an error.
 fn valid_prefix(bytes: &[u8]) -> Result<usize, CloseReason> {
     match simdutf8::compat::from_utf8(bytes) {
         Ok(text) => Ok(text.len()),
@@ -326,8 +321,7 @@ fn deliver_control(
     }
 }
 
-/// The code of a close body, which may still be incomplete: nothing in it may be wrong so far (RFC
-/// 6455, 5.5.1).
+/// The code of a close body. The body may be incomplete, but so far nothing in it may be wrong (RFC 6455, 5.5.1).
 fn check_close(body: &[u8]) -> Result<Option<u16>, CloseReason> {
     let Some((code, reason)) = body.split_first_chunk() else {
         return Ok(None);
@@ -357,7 +351,7 @@ mod tests {
     const LIMITS: MessageLimits = MessageLimits { message_bytes_max: 300, fragments_max: 8 };
     const FIN: u8 = 0x80;
 
-    /// What a stream gives: its messages in words, and the verdict.
+    /// The result of a stream: its messages as text, and the verdict.
     type Outcome = (Vec<String>, Result<(), CloseReason>);
 
     fn read_pieces<'a>(limits: &MessageLimits, pieces: impl Iterator<Item = &'a [u8]>) -> Outcome {
@@ -426,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn control_frames_may_stand_between_fragments() {
+    fn control_frames_may_come_between_fragments() {
         let stream = [
             frame(TEXT, b"on"),
             frame(FIN | PING, b"a"),
@@ -492,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_reserved_for_an_announcement() {
+    fn an_announced_length_reserves_nothing() {
         let limits = MessageLimits { message_bytes_max: 1 << 30, fragments_max: 8 };
         let mut reader = MessageReader::new();
         let mut bytes = *b"\x82\xFF\x00\x00\x00\x00\x3F\xFF\xFF\xFF\x00\x00\x00\x00ab";
@@ -501,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn held_bytes_stay_within_the_limit_and_are_given_back() {
+    fn held_bytes_stay_within_the_limit_and_are_released() {
         let mut reader = MessageReader::new();
         let stream = frame(FIN | TEXT, &[b'a'; 300]);
         for (place, byte) in stream.iter().enumerate() {
@@ -531,7 +525,7 @@ mod tests {
         assert_eq!(read(&stream), (vec!["Text(\"aaaaaab\")".to_owned()], Ok(())));
     }
 
-    /// The frame up to and with payload byte `count`.
+    /// The frame up to and including payload byte `count`.
     fn truncated(frame: &[u8], count: usize) -> &[u8] {
         &frame[..6 + count]
     }
@@ -642,7 +636,7 @@ mod tests {
         }
     }
 
-    /// Frames that mostly make sense, at times with one byte changed.
+    /// Frames that are mostly valid, at times with one byte changed.
     fn stream(random: &mut Rng) -> Vec<u8> {
         let mut stream = Vec::new();
         let mut is_inside = false;
@@ -674,7 +668,7 @@ mod tests {
     }
 
     #[test]
-    fn every_split_of_a_stream_gives_the_same() {
+    fn every_split_of_a_stream_gives_the_same_result() {
         let mut failures = 0;
         for seed in 0..1000 {
             let mut random = Rng::with_seed(seed);

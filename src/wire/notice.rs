@@ -1,19 +1,18 @@
-//! The daemon's own messages: each function appends one whole text frame, header and JSON, and
-//! allocates nothing but what `out` may have to grow. The members stand in the order in which the
-//! protocol lists them.
+//! The daemon's own messages. Each function appends one whole text frame, header and JSON, and allocates only if
+//! `out` has to grow. The members come in the protocol's order.
 
 use serde::Serialize;
 
 use crate::wire::frame::{HEADER_BYTES_MAX, TEXT, header_length, write_header};
 use crate::wire::stamp::Stamp;
 
-/// What could not be delivered: something in `from..=to`.
+/// A range in which something was lost: `from..=to`, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap {
     pub from: u64,
     /// `from <= to`.
     pub to: u64,
-    /// How many of this watcher's events were among them; `None` where that is not known.
+    /// How many of this watcher's events were lost in it; `None` if that is unknown.
     pub missed: Option<u64>,
     pub reason: GapReason,
 }
@@ -24,7 +23,7 @@ pub enum GapReason {
     Expired,
     /// Evicted while this watcher was reading too slowly.
     Overrun,
-    /// Numbered by a run of the daemon of which nothing is left.
+    /// Numbered by an earlier run of the daemon whose history is gone.
     Restart,
 }
 
@@ -41,7 +40,7 @@ impl GapReason {
     }
 }
 
-/// What the daemon has counted of a job.
+/// What the daemon has counted for a job.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Metrics {
     pub start_unix_micros: Option<i64>,
@@ -51,7 +50,7 @@ pub struct Metrics {
     pub total_events: u64,
     pub total_slot_calls: u64,
     pub total_event_emits: u64,
-    /// It was silent for `job_idle_seconds`: told as one more member, `"status":"lost"`.
+    /// The job was silent for `job_idle_seconds`: this adds the member `"status":"lost"`.
     pub is_lost: bool,
 }
 
@@ -85,7 +84,7 @@ pub fn disconnected(out: &mut Vec<u8>, at: &Stamp, stream_seq: u64, reason: &str
     });
 }
 
-/// The heartbeat, which goes with a protocol ping; `stream_seq` is this connection's own position.
+/// The heartbeat, sent with a protocol ping; `stream_seq` is this connection's own position.
 pub fn ping(out: &mut Vec<u8>, at: &Stamp, stream_seq: u64) {
     text_frame(out, |out| {
         raw(out, r#"{"type":"ping","timestamp":"#);
@@ -112,7 +111,7 @@ pub fn confirmed(out: &mut Vec<u8>, action: &str, events_echo: &str) {
     });
 }
 
-/// Answers what could not be obeyed; the texts may come from the client.
+/// Answers a message that could not be obeyed. The texts may hold the client's own words.
 pub fn error(out: &mut Vec<u8>, code: &str, message: &str, job_id: Option<&str>) {
     text_frame(out, |out| {
         raw(out, r#"{"type":"error","code":"#);
@@ -123,7 +122,7 @@ pub fn error(out: &mut Vec<u8>, code: &str, message: &str, job_id: Option<&str>)
     });
 }
 
-/// Says what was lost; with the job on the multi-job endpoint.
+/// Reports what was lost, on the multi-job endpoint with the job.
 pub fn gap(out: &mut Vec<u8>, at: &Stamp, gap: &Gap, job_id: Option<&str>) {
     debug_assert!(gap.from <= gap.to);
     text_frame(out, |out| {
@@ -146,7 +145,7 @@ pub fn metrics(out: &mut Vec<u8>, at: &Stamp, job_id: &str, metrics: &Metrics) {
     text_frame(out, |out| metrics_line(out, at, job_id, metrics));
 }
 
-/// The same as a bare JSON object, without a frame: as an event for the daemon's own sequencer.
+/// The same as a bare JSON object without a frame, which the daemon's own sequencer takes as an event.
 pub fn metrics_line(out: &mut Vec<u8>, at: &Stamp, job_id: &str, metrics: &Metrics) {
     raw(out, r#"{"type":"metrics","job_id":"#);
     json(out, job_id);
@@ -167,7 +166,7 @@ pub fn metrics_line(out: &mut Vec<u8>, at: &Stamp, job_id: &str, metrics: &Metri
     raw(out, if metrics.is_lost { r#","status":"lost"}}"# } else { "}}" });
 }
 
-/// Multi-job endpoint: a job is watched from `stream_seq` on.
+/// Multi-job endpoint: the job is watched from `stream_seq` on.
 pub fn subscribed(out: &mut Vec<u8>, job_id: &str, subscriber_id: &str, stream_seq: u64) {
     text_frame(out, |out| {
         raw(out, r#"{"type":"subscribed","job_id":"#);
@@ -185,7 +184,7 @@ pub fn already_subscribed(out: &mut Vec<u8>, job_id: &str) {
     job_notice(out, "already_subscribed", job_id);
 }
 
-/// Multi-job endpoint: the job is watched no more.
+/// Multi-job endpoint: the job is no longer watched.
 pub fn unsubscribed(out: &mut Vec<u8>, job_id: &str) {
     job_notice(out, "unsubscribed", job_id);
 }
@@ -203,7 +202,7 @@ fn job_notice(out: &mut Vec<u8>, kind: &str, job_id: &str) {
     });
 }
 
-/// A `connection:status` but for its end; `status` needs no escapes.
+/// A `connection:status` without its closing brace; `status` needs no escapes.
 fn status(out: &mut Vec<u8>, status: &str, at: &Stamp, stream_seq: u64) {
     raw(out, r#"{"type":"connection:status","status":""#);
     raw(out, status);
@@ -225,7 +224,7 @@ fn job_id_and_end(out: &mut Vec<u8>, job_id: Option<&str>) {
 
 fn time(out: &mut Vec<u8>, unix_micros: Option<i64>) {
     match unix_micros {
-        // Towards the past, also before 1970: a time is never told before it has come.
+        // Rounded down, also before 1970: no time is reported before it has come.
         Some(micros) => stamp(out, &Stamp::from_unix_millis(micros.div_euclid(1000))),
         None => raw(out, "null"),
     }
@@ -249,17 +248,15 @@ fn json<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
     serde_json::to_writer(out, value).expect("strings and numbers are JSON, and a Vec takes every byte");
 }
 
-/// Appends one text frame around what `write` appends. The header's length is known only
-/// afterwards: room for the longest is left and what is too much of it closed up, which for a few
-/// hundred bytes costs next to nothing.
+/// Appends one text frame around what `write` appends. The header's length is known only afterwards: room is left for
+/// the longest one, and the surplus is closed up. For a few hundred bytes that costs next to nothing.
 fn text_frame(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.extend_from_slice(&[0; HEADER_BYTES_MAX]);
     write(out);
     let end = out.len();
     let length = end - start - HEADER_BYTES_MAX;
-    // The header is written at the end, where it leaves the body alone, and turned to the front: no
-    // allocation beyond `out` itself.
+    // The header is written behind the body and copied to the front: no allocation beyond `out` itself.
     write_header(out, TEXT, length);
     out.copy_within(end.., start);
     out.copy_within(start + HEADER_BYTES_MAX..end, start + header_length(length));
@@ -279,7 +276,7 @@ mod tests {
         Stamp::from_unix_millis(AT_MICROS / 1000)
     }
 
-    /// The JSON text of the one frame that `write` appends behind other bytes.
+    /// The JSON text of the one frame that `write` appends after other bytes.
     fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
         let mut out = b"before".to_vec();
         write(&mut out);
@@ -338,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_are_whole_at_each_border_of_the_length() {
+    fn frames_are_whole_at_each_boundary_of_the_length() {
         for length in (0..300).chain(65_400..65_600) {
             let text = written(|out| super::error(out, "c", &"m".repeat(length), None));
             assert_eq!(text.len(), 40 + length);
@@ -397,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_null() {
+    fn unknown_values_are_null() {
         let metrics =
             Metrics { end_unix_micros: Some(-1), duration_seconds: Some(f64::NAN), ..Metrics::default() };
         let text = written(|out| super::metrics(out, &at(), "j", &metrics));

@@ -1,11 +1,11 @@
 //! Numbers that are JSON but too wide for simd-json, which stops at 64 bits and at f64's range.
 
-/// A number of at most this many bytes and without an exponent is within simd-json's reach.
+/// simd-json can hold every number of at most this many bytes without an exponent.
 const NARROW_NUMBER_BYTES_MAX: usize = 18;
 
-/// Puts `0` and blanks in the place of each well-formed number that simd-json might be unable to
-/// hold. RFC 8259 section 6 sets no range, and nothing here reads such a number, so what is then
-/// accepted is exactly what is JSON. A malformed number stays and is refused.
+/// Replaces each well-formed number that simd-json may be unable to hold by `0` and blanks. RFC 8259 section 6 sets
+/// no range, and nothing here reads such a number, so exactly what is JSON is then accepted. A malformed number is
+/// left as it is and is refused.
 #[cold]
 pub fn narrow_numbers(text: &mut [u8]) {
     let mut at = 0;
@@ -25,7 +25,7 @@ pub fn narrow_numbers(text: &mut [u8]) {
     }
 }
 
-/// Where it goes on behind the string that begins at `start`.
+/// The place behind the string that begins at `start`.
 fn string_end(text: &[u8], start: usize) -> usize {
     let mut at = start + 1;
     while at < text.len() {
@@ -86,7 +86,7 @@ mod tests {
             (r#"[1.5,-0,123456789012345678]"#, r#"[1.5,-0,123456789012345678]"#),
             (r#"{"1e400":"1e400 \" 1e400","k":1e4}"#, r#"{"1e400":"1e400 \" 1e400","k":0  }"#),
             ("1e400", "0    "),
-            // Not JSON, and not made JSON.
+            // What is not JSON does not become JSON.
             ("[01e400,1e400x,1e,- 1e4]", "[01e400,1e400x,1e,- 0  ]"),
             (r#"["open 1e400"#, r#"["open 1e400"#),
             (r#"["\"#, r#"["\"#),

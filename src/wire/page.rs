@@ -1,4 +1,4 @@
-//! How the live page and its files are answered: fields that keep a browser strict, and nothing sent twice.
+//! Answers requests for the live page and its files, with fields that keep a browser strict, and sends nothing twice.
 
 use http::StatusCode;
 
@@ -29,7 +29,7 @@ pub fn write_data_head(
     write_head(out, StatusCode::OK, &fields, Some(content_type), Some(body_length), then, unix_micros);
 }
 
-/// An answer: its head, and the body that goes out behind it.
+/// An answer: its head, and the body to send behind it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct PageAnswer {
     pub head: Vec<u8>,
@@ -81,8 +81,8 @@ fn send(asset: &'static Asset, request: &Request<'_>, then: Then, unix_micros: i
     PageAnswer { head, body: if request.method == "HEAD" { b"" } else { body } }
 }
 
-/// Whether `If-None-Match` names this content (RFC 9110, 13.1.2, compared weakly). A comma inside of another's tag
-/// makes two of it, neither of which is ours.
+/// Whether `If-None-Match` names this content (RFC 9110, 13.1.2, compared weakly). A comma inside another tag splits
+/// that tag in two, neither of which is ours.
 fn has_tag(tags: &[u8], tag: &str) -> bool {
     tags.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).any(|one| {
         let opaque = one.strip_prefix(b"W/").unwrap_or(one);
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_sent_as_the_client_takes_it() {
+    fn a_file_is_sent_in_the_form_that_the_client_accepts() {
         let (page, asset) = script();
         let (head, body) = answered(page, "GET", "/console/console.js", "");
         assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.ends_with("\r\n\r\n"), "{head}");
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn tags_are_compared_as_they_stand_between_quotes() {
+    fn tags_are_compared_with_their_quotes() {
         for list in ["\"ab\"", "W/\"ab\"", "\"x\" , W/\"ab\",", "*"] {
             assert!(has_tag(list.as_bytes(), "ab"), "{list}");
         }
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn the_entrance_leads_to_the_page_from_wherever_it_is() {
+    fn the_entrance_leads_to_the_page_behind_any_proxy() {
         let (head, body) = answered(Page::Entrance, "GET", "/console?job=a%20b", "");
         assert!(head.starts_with("HTTP/1.1 308 Permanent Redirect\r\n"), "{head}");
         assert!(head.contains("\r\nLocation: console/?job=a%20b\r\n") && body.is_empty(), "{head}");

@@ -1,7 +1,7 @@
-//! The query of a request: pairs of a name and a value, both percent-encoded.
+//! Reads the query of a request: pairs of a name and a value, both percent-encoded.
 //!
-//! `form_urlencoded` reads what HTML forms send: a plus is a blank there, and tokens have pluses; what is malformed is
-//! replaced without a word, and is refused here.
+//! `form_urlencoded` does not fit: it reads a plus as a blank, and tokens have pluses. It also replaces what is
+//! malformed without a word; here that is refused.
 
 use std::borrow::Cow;
 
@@ -10,10 +10,10 @@ use memchr::memchr;
 use crate::wire::answer::Refusal;
 use crate::wire::text::{decode, digits, split, split_once};
 
-/// Rows of a list that nobody has asked for more or fewer of.
+/// Rows of a list if the request does not say how many.
 pub const ROWS: usize = 1_000;
 
-/// Each name, or none where that is malformed, and its value as it was sent.
+/// Each name, `None` if it is malformed, and its value as it was sent.
 pub fn pairs(query: &str) -> impl Iterator<Item = (Option<Cow<'_, str>>, &str)> {
     split(query, b'&').map(|pair| {
         let (name, value) = split_once(pair, b'=').unwrap_or((pair, ""));
@@ -26,7 +26,7 @@ pub fn has_good_names(query: &str) -> bool {
     memchr(b'%', query.as_bytes()).is_none() || pairs(query).all(|(name, _)| name.is_some())
 }
 
-/// The values of the parameters `names`. Others mean nothing, and are passed over however malformed they are.
+/// The values of the parameters `names`. All others are ignored, even malformed ones.
 ///
 /// # Errors
 /// 400: a value is malformed, or a name came twice.
@@ -57,7 +57,7 @@ pub fn number(name: &str, value: &str, max: u64) -> Result<u64, Refusal> {
     number.ok_or_else(|| Refusal::bad_parameter(format!("{name} must be a whole number from 1 to {max}")))
 }
 
-/// How many rows are wanted, [`ROWS`] if that is not said.
+/// How many rows the request wants; [`ROWS`] if it does not say.
 ///
 /// # Errors
 /// 400: it is not a whole number from 1 to `rows_max`.
@@ -65,7 +65,7 @@ pub fn limit(value: Option<&str>, rows_max: usize) -> Result<usize, Refusal> {
     value.map_or(Ok(ROWS), |value| number("limit", value, rows_max as u64).map(|rows| rows as usize))
 }
 
-/// The meaning of the one of these words that the value of `name` is.
+/// The meaning of the value of `name`, which is one of these words.
 ///
 /// # Errors
 /// 400: it is none of them.
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_are_decoded_and_others_passed_over() {
+    fn parameters_are_decoded_and_others_ignored() {
         let read = |query| read(query, ["sort", "flow"]);
         assert_eq!(read(None).unwrap(), [None, None]);
         assert_eq!(read(Some("")).unwrap(), [None, None]);
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_is_one_of_those_that_are_named_otherwise() {
+    fn a_word_is_one_of_a_list_that_the_refusal_names() {
         let word = |value| word("sort", value, [("lag", 1), ("age", 2)]);
         assert_eq!((word(None).unwrap(), word(Some("age")).unwrap()), (None, Some(2)));
         assert_eq!(word(Some("")).unwrap_err().message, "sort must be one of: lag, age");

@@ -1,9 +1,9 @@
-//! What the daemon tells publishers: why a line is refused, how far they have come.
+//! What the daemon sends to publishers: errors for refused lines, welcomes and acks.
 
 use std::io::Write;
 
-/// Why a line is refused. `TooLong`, `Truncated`, `TooManyJobs` and `TooManyTopics` arise with the
-/// callers, who cut the lines and know the jobs.
+/// Why a line is refused. `TooLong`, `Truncated`, `TooManyJobs` and `TooManyTopics` come from the callers, who split
+/// the lines and know the jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LineError {
     BadUtf8,
@@ -63,13 +63,13 @@ impl LineError {
             Self::BadType => ("bad_type", "type must be a string of 1 to 64 characters out of A-Z a-z 0-9 _ . : -"),
             Self::NoId => ("no_id", "the event has neither job_id nor flow_id"),
             Self::BadId => ("bad_id", "job_id and flow_id must be strings of 1 to 128 characters out of A-Z a-z 0-9 _ . : -"),
-            Self::DuplicateKey => ("duplicate_key", "type, job_id or flow_id stands twice in the event"),
+            Self::DuplicateKey => ("duplicate_key", "type, job_id or flow_id comes twice in the event"),
             Self::Reserved => ("reserved", "stream_seq and the types of the daemon's own messages are reserved"),
             Self::TooLong => ("too_long", "the line is longer than line_bytes_max"),
-            Self::Truncated => ("truncated", "the publisher ended before the end of the line"),
-            Self::BadOp => ("bad_op", "not a control line that can be obeyed: hello (the first line, once) or from (after hello with dedupe, before any line), with proper members"),
-            Self::TooManyJobs => ("too_many_jobs", "a new job, while jobs_max jobs are known and all are watched"),
-            Self::TooManyTopics => ("too_many_topics", "a new job or flow, while topics_max topics are known and all are watched"),
+            Self::Truncated => ("truncated", "the publisher closed before the end of the line"),
+            Self::BadOp => ("bad_op", "not a valid control line: hello (once, as the first line) or from (after hello with dedupe, before any line), with valid members"),
+            Self::TooManyJobs => ("too_many_jobs", "no room for a new job: jobs_max jobs are known and all are watched"),
+            Self::TooManyTopics => ("too_many_topics", "no room for a new job or flow: topics_max topics are known and all are watched"),
         }
     }
 }
@@ -99,7 +99,7 @@ pub fn write_ack(out: &mut Vec<u8>, line: u64, stream_seq: u64, refused: u64) {
     );
 }
 
-/// Appends what a publisher is told that finds no place, and a newline. It is about no line.
+/// Appends the answer to a publisher beyond `publishers_max`, and a newline. It is about no line, so `line` is 0.
 pub fn write_full(out: &mut Vec<u8>) {
     write_line(
         out,

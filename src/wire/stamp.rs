@@ -16,7 +16,7 @@ const UNIX_MILLIS_MAX: i64 = 253_402_207_200_000;
 pub struct Stamp([u8; 24]);
 
 impl Stamp {
-    /// Instants outside the years 0 to 9999 are moved to the nearest end.
+    /// An instant outside the years 0 to 9999 becomes the nearest bound.
     pub fn from_unix_millis(unix_millis: i64) -> Self {
         let unix_millis = unix_millis.clamp(UNIX_MILLIS_MIN, UNIX_MILLIS_MAX);
         let instant = Timestamp::from_millisecond(unix_millis).expect("clamped to jiff's range");
@@ -32,7 +32,7 @@ impl Stamp {
         Self(text)
     }
 
-    /// ASCII, and nothing that JSON escapes.
+    /// ASCII, without any character that JSON escapes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -63,11 +63,11 @@ fn write_digits(places: &mut [u8], mut value: u16) {
 
 const EPOCH: Date = date(1970, 1, 1);
 
-/// The value of a member `timestamp` as Unix microseconds, finer digits cut off towards the past. `raw` is the
-/// value's JSON text, without blanks around it. A number's magnitude says what it counts: seconds below 10^11,
-/// milliseconds below 10^14, microseconds below 10^17, nanoseconds below 10^20. A string is
-/// [`parse_unix_micros`]'s. None if it is no instant. `tests/cases/timestamps.json` has the verdicts that all
-/// readers of timestamps share. Only a string with an escape allocates.
+/// Reads the value of a member `timestamp` as Unix microseconds; finer digits are rounded down. `raw` is the value's
+/// JSON text, without blanks around it. A number's size gives its unit: seconds below 10^11, milliseconds below
+/// 10^14, microseconds below 10^17, nanoseconds below 10^20. [`parse_unix_micros`] reads a string. None if the value
+/// is no instant. `tests/cases/timestamps.json` has the results that all readers of timestamps share. Only a string
+/// with an escape allocates.
 pub fn read_json(raw: &str) -> Option<i64> {
     match raw.strip_prefix('"') {
         None => read_number(raw),
@@ -76,7 +76,7 @@ pub fn read_json(raw: &str) -> Option<i64> {
     }
 }
 
-/// Digit by digit, since no float holds the nanoseconds of today.
+/// Reads digit by digit: no float holds today's time in nanoseconds.
 fn read_number(raw: &str) -> Option<i64> {
     let (is_negative, number) = raw.strip_prefix('-').map_or((false, raw), |number| (true, number));
     let (mantissa, exponent) = match number.split_once(['e', 'E']) {
@@ -93,7 +93,7 @@ fn read_number(raw: &str) -> Option<i64> {
     if digits.peek().is_none() {
         return Some(0);
     }
-    // How many digits stand before the point, and how many of them and of those behind it make microseconds.
+    // The number of digits before the point, and how many of all digits make microseconds.
     let places = (whole.len() as i64 - zeros as i64).saturating_add(exponent);
     let wanted = match places {
         ..=11 => places + 6,
@@ -108,7 +108,7 @@ fn read_number(raw: &str) -> Option<i64> {
     Some(if is_negative { -micros - i64::from(is_cut) } else { micros })
 }
 
-/// What is too great for an i64 is as good as its end.
+/// An exponent that is too large for an i64 counts as its bound.
 fn read_exponent(text: &str) -> Option<i64> {
     match text.parse::<i64>() {
         Ok(exponent) => Some(exponent),
@@ -118,11 +118,10 @@ fn read_exponent(text: &str) -> Option<i64> {
     }
 }
 
-/// A timestamp that is text, as Unix microseconds, finer digits cut off: RFC 3339 and its relatives in ISO 8601,
-/// which are the extended format (`2025-01-15T10:30:00.5+01:00`) and the basic one (`20250115T103000.5+0100`).
-/// Seconds, their fraction and the zone may be left out, in the extended format the time too. Without a zone it is
-/// UTC. None if it is no instant: unreadable, or with the name of a zone in place of an offset, since nobody here
-/// has a table of zones. Allocates nothing.
+/// Reads a timestamp's text as Unix microseconds; finer digits are cut off. It takes RFC 3339 and two formats of ISO
+/// 8601: extended (`2025-01-15T10:30:00.5+01:00`) and basic (`20250115T103000.5+0100`). Seconds, their fraction and
+/// the zone may be missing, in the extended format the time too. Without a zone it is UTC. None if the text is no
+/// instant. A zone must be an offset: there is no table of zone names here. Allocates nothing.
 pub fn parse_unix_micros(text: &str) -> Option<i64> {
     let mut rest = Letters(text.as_bytes());
     let year = rest.digits(4)?;
@@ -136,18 +135,18 @@ pub fn parse_unix_micros(text: &str) -> Option<i64> {
     let midnight = date.duration_since(EPOCH).as_secs();
     let (seconds, micros) = match rest.0 {
         [] if is_extended => (0, 0),
-        // Digits alone could be a day or an instant.
+        // Digits alone could be a date or a Unix time.
         [] => return None,
         _ => rest.time_and_zone(is_extended)?,
     };
     rest.0.is_empty().then_some((midnight + seconds) * 1_000_000 + micros)
 }
 
-/// What is left to read of a timestamp.
+/// The unread rest of a timestamp.
 struct Letters<'a>(&'a [u8]);
 
 impl Letters<'_> {
-    /// Whether the next letter was one of these and is skipped.
+    /// Skips the next letter if it is one of `any`. Returns whether it did.
     fn skip(&mut self, any: &[u8]) -> bool {
         let is_here = self.0.first().is_some_and(|letter| any.contains(letter));
         self.0 = &self.0[usize::from(is_here)..];
@@ -167,7 +166,7 @@ impl Letters<'_> {
         self.digits(2).filter(|&value| value < end).map(i64::from)
     }
 
-    /// `T10:30:00.5+01:00` as seconds after the day's begin in UTC, and microseconds.
+    /// Reads `T10:30:00.5+01:00`: seconds since the start of the day in UTC, and microseconds.
     fn time_and_zone(&mut self, is_extended: bool) -> Option<(i64, i64)> {
         if !self.skip(b"Tt ") {
             return None;
@@ -181,7 +180,7 @@ impl Letters<'_> {
             if is_extended { self.skip(b":") } else { self.0.first().is_some_and(u8::is_ascii_digit) };
         let (mut second, mut micros) = (0, 0);
         if has_seconds {
-            // A leap second is the second before it.
+            // A leap second counts as the second before it.
             second = self.below(61)?.min(59);
             if self.skip(b".,") {
                 micros = self.fraction()?;
@@ -190,7 +189,7 @@ impl Letters<'_> {
         Some((hour * 3600 + minute * 60 + second - self.offset()?, micros))
     }
 
-    /// One or more digits, of which six count.
+    /// One or more digits; only the first six count.
     fn fraction(&mut self) -> Option<i64> {
         let count = self.0.iter().take_while(|letter| letter.is_ascii_digit()).count();
         let (digits, rest) = self.0.split_at(count);
@@ -199,7 +198,7 @@ impl Letters<'_> {
         (count > 0).then(|| (0..6).fold(0, |micros, place| micros * 10 + digit(place)))
     }
 
-    /// What a zone is ahead of UTC, in seconds: `Z`, `+01:00`, `+0100`, `+01`, or nothing, which is UTC.
+    /// How far a zone is ahead of UTC, in seconds: `Z`, `+01:00`, `+0100`, `+01`, or nothing, which is UTC.
     fn offset(&mut self) -> Option<i64> {
         if self.0.is_empty() || self.skip(b"Zz") {
             return Some(0);
@@ -250,9 +249,9 @@ mod tests {
         }
     }
 
-    /// The verdicts that the page, the clients and Python have to share.
+    /// The results that the page, the clients and Python share.
     #[test]
-    fn every_case_of_the_table_has_its_verdict() {
+    fn every_case_of_the_table_has_its_result() {
         #[derive(serde::Deserialize)]
         struct Case<'a> {
             #[serde(borrow)]
@@ -308,7 +307,7 @@ mod tests {
         }
     }
 
-    /// Nothing of a text is skipped: without its last or its first letter it is another instant or none.
+    /// Whatever part of a text is left, reading it does not panic.
     #[test]
     fn no_part_of_a_text_panics() {
         let whole = "2025-01-15T10:30:00.123456789+01:00 20250115T103000,5-0530é";

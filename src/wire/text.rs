@@ -1,17 +1,17 @@
-//! Pieces of a request's text: cut at a byte, percent-decoded, read as a number.
+//! Small readers of a request's text: split at a byte, percent-decode, read a number.
 
 use std::borrow::Cow;
 
 use memchr::memchr;
 use percent_encoding::percent_decode_str;
 
-/// `str::split_once` for one ASCII byte, by memchr: std's own search of characters takes several times as long.
+/// `str::split_once` for one ASCII byte, with memchr: std's own search for a character takes several times as long.
 pub fn split_once(text: &str, byte: u8) -> Option<(&str, &str)> {
     debug_assert!(byte.is_ascii());
     memchr(byte, text.as_bytes()).map(|place| (&text[..place], &text[place + 1..]))
 }
 
-/// `str::split`, likewise.
+/// `str::split` for one ASCII byte, likewise with memchr.
 pub fn split(text: &str, byte: u8) -> impl Iterator<Item = &str> {
     let mut rest = Some(text);
     std::iter::from_fn(move || match split_once(rest?, byte) {
@@ -23,8 +23,8 @@ pub fn split(text: &str, byte: u8) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Percent-decodes (RFC 3986, 2.1); `None` for a percent sign without two hexadecimal digits, which the library would let
-/// stand, and for what is not UTF-8 afterwards. A plus stays a plus: it means a blank in HTML forms alone.
+/// Percent-decodes (RFC 3986, 2.1). `None` if a percent sign lacks its two hexadecimal digits, which the library
+/// would accept, or if the result is not UTF-8. A plus stays a plus: it means a blank only in HTML forms.
 pub fn decode(text: &str) -> Option<Cow<'_, str>> {
     if memchr(b'%', text.as_bytes()).is_none() {
         return Some(Cow::Borrowed(text));
@@ -39,7 +39,7 @@ pub fn decode(text: &str) -> Option<Cow<'_, str>> {
     percent_decode_str(text).decode_utf8().ok()
 }
 
-/// A number of digits alone: `u64::from_str` also takes a plus in front of them.
+/// A number written in digits only: `u64::from_str` would also take a plus in front of them.
 pub fn digits(text: &str) -> Option<u64> {
     text.parse().ok().filter(|_| !text.starts_with('+'))
 }
@@ -49,7 +49,7 @@ mod tests {
     use super::{decode, digits, split, split_once};
 
     #[test]
-    fn text_is_cut_as_std_cuts_it() {
+    fn text_is_split_as_std_splits_it() {
         for text in ["", "&", "a", "a&b", "&a&&b&", "ä&€"] {
             assert!(split(text, b'&').eq(text.split('&')), "{text}");
             assert_eq!(split_once(text, b'&'), text.split_once('&'), "{text}");
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_decoded_is_whole_and_utf_8() {
+    fn only_whole_escapes_and_utf_8_are_decoded() {
         for (text, expected) in
             [("", ""), ("a+b", "a+b"), ("%61%2B", "a+"), ("%2561", "%61"), ("%C3%a4", "ä"), ("%00", "\0")]
         {
