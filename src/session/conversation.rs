@@ -88,8 +88,7 @@ impl Session {
                 }
             },
         );
-        started
-            .map_err(|_| Refusal::full("the daemon knows as many jobs and flows as it may (topics_max)"))?;
+        started.map_err(|_| Refusal::full("the daemon has as many jobs and flows as topics_max allows"))?;
         let allowance = TokenBucket::new(limits.messages_burst, context.tick);
         Ok(Self::new(&opening.permit, allowance, view))
     }
@@ -281,7 +280,7 @@ fn subscribe_job<O: Sink>(
         return Ok(());
     }
     if watchers.job_count(*key) >= limits.jobs_max {
-        let message = format!("this connection watches {} jobs, as many as it may", limits.jobs_max);
+        let message = format!("this connection watches {} jobs, the most it may", limits.jobs_max);
         return Err(ActionError::too_many_jobs(message, job_id));
     }
     if since != Since::Now {
@@ -296,7 +295,10 @@ fn subscribe_job<O: Sink>(
         |newest, out| notice::subscribed(out, job_id, &subscriber, newest),
     );
     subscribed.map_err(|_| {
-        ActionError::too_many_jobs("the daemon knows as many jobs and flows as it may".to_owned(), job_id)
+        ActionError::too_many_jobs(
+            "the daemon has as many jobs and flows as topics_max allows".to_owned(),
+            job_id,
+        )
     })
 }
 
