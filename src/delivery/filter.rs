@@ -163,8 +163,8 @@ impl Selector {
             return Self::ALL;
         }
         let mask = match filter.mode {
-            // Bits of types still to come are set as well: the mask changes only for a new type that is not
-            // wanted, so the other new types move no watcher to another cohort.
+            // Bits of types still to come are set as well. So the mask changes only for a new type that is not
+            // wanted, and other new types move no watcher to another cohort.
             Mode::AllBut => !types.mask(|row| !filter.wants_row(row)),
             Mode::Only => types.mask(|row| filter.wants_row(row)),
         };

@@ -1,8 +1,8 @@
 //! The only writer to watchers: sends the events between a watcher's cursor and the tail, and control bytes between
 //! frames.
 //!
-//! Members of a cohort at one place share one gather. A lone watcher (behind, pending or with an outbox) is served
-//! by itself.
+//! Members of a cohort at one place share one gather. A lone watcher is served by itself: one that lags, has an outbox,
+//! or watches many jobs.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::mem;
@@ -400,7 +400,7 @@ impl Watchers {
             if !gathered.is_all {
                 // The gather was cut short for all of them: the cohort is served once more, from their new places.
                 self.audience.cohorts[at].is_marked = true;
-            } else if self.effort.sends().is_multiple_of(SENDS_PER_TAIL) && !self.is_tail_newest(sink) {
+            } else if self.effort.sends().is_multiple_of(SENDS_PER_TAIL) && self.take_newer_tail(sink) {
                 break;
             }
         }
@@ -413,14 +413,15 @@ impl Watchers {
         self.flat = flat;
     }
 
-    /// Takes the newest tail, unless new types came with it: then masks are renewed first. True: the tail is the same.
-    fn is_tail_newest(&mut self, sink: &mut impl Sink) -> bool {
+    /// Takes the newest tail, unless new types came with it: then masks have to be renewed first. True: the tail has
+    /// moved.
+    fn take_newer_tail(&mut self, sink: &mut impl Sink) -> bool {
         let tail = sink.published();
-        if tail != self.tail && !self.masks.are_stale(&self.directory.types) {
+        let is_newer = tail != self.tail && !self.masks.are_stale(&self.directory.types);
+        if is_newer {
             self.tail = tail;
-            return false;
         }
-        true
+        is_newer
     }
 
     fn send(

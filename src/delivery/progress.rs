@@ -9,7 +9,7 @@ const READING_PAUSE_MAX_MILLIS: u64 = 3_000;
 const READING_WINDOW_MILLIS: u64 = 10_000;
 const READING_BYTES_PER_SECOND_MIN: u64 = 64 << 10;
 
-/// A socket that takes more this long after it was found full has a reader: by then the peer's kernel has all that was
+/// A socket that takes more this long after it was found full has a reader. By then the peer's kernel has all that was
 /// in flight, and what the first window probe adds (RFC 9293, 3.8.6.1).
 const SETTLED_MILLIS: u64 = 500;
 /// A peer that has taken more than this has read: Linux holds less for a program that does not read, even with the

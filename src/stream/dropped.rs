@@ -2,8 +2,8 @@
 //!
 //! This is a count-min sketch (Cormode and Muthukrishnan 2005) with the maximum in place of the sum. A name has one
 //! cell in each of four rows; the least of its four cells is its number. That is never below the true number: nothing
-//! dropped is ever denied. It is above it only if other names with greater numbers share all four cells: after a
-//! thousand names were dropped behind a number, one other name in 70,000 seems dropped there too.
+//! dropped is ever denied. It is above it only if names with greater numbers share all four cells. After a thousand
+//! names were dropped behind a number, one other name in 70,000 seems dropped there too.
 
 use std::hash::BuildHasher;
 use std::sync::OnceLock;
