@@ -1,5 +1,5 @@
-//! What must hold for any input, tried with the fuzzer's corpora, with random changes of them, and with random streams
-//! of frames; the same functions that the fuzz targets call.
+//! Checks what must check_corpus for any input: with the fuzzer's corpora, random changes of them, and random streams
+//! of frames. It calls the same functions as the fuzz targets.
 
 #[path = "fuzz/checks/mod.rs"]
 mod checks;
@@ -12,11 +12,11 @@ use checks::frames::Agreement;
 use checks::random;
 use fastrand::Rng;
 
-/// Of each input of a corpus.
+/// Random changes of each input of a corpus.
 const CHANGES: usize = 300;
 const STREAMS: u64 = if cfg!(debug_assertions) { 2_000 } else { 100_000 };
 
-/// The inputs that the fuzzer begins with; among them each that has ever failed.
+/// The inputs that the fuzzer begins with, including each that has ever failed.
 fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(target);
     let entries = fs::read_dir(&directory).expect("each target has a corpus");
@@ -30,7 +30,7 @@ fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
     files.into_iter().map(read).collect()
 }
 
-fn hold(target: &str, check: impl Fn(&[u8])) {
+fn check_corpus(target: &str, check: impl Fn(&[u8])) {
     for (file, bytes) in corpus(target) {
         println!("{}", file.display());
         check(&bytes);
@@ -45,33 +45,33 @@ fn hold(target: &str, check: impl Fn(&[u8])) {
 }
 
 #[test]
-fn request_heads_are_judged_alike_however_they_come_and_never_laxer_than_elsewhere() {
-    hold("head", checks::head::check);
+fn request_heads_are_judged_alike_however_they_are_cut_and_never_laxer_than_elsewhere() {
+    check_corpus("head", checks::head::check);
 }
 
 #[test]
 fn frames_are_read_alike_however_they_are_cut() {
-    hold("frames", |stream| {
+    check_corpus("frames", |stream| {
         checks::frames::check(stream);
     });
 }
 
 #[test]
 fn client_messages_are_read_as_serde_json_reads_them() {
-    hold("actions", checks::actions::check);
+    check_corpus("actions", checks::actions::check);
 }
 
 #[test]
 fn lines_are_taken_as_serde_json_reads_them_and_forwarded_as_they_are() {
-    hold("lines", checks::lines::check);
+    check_corpus("lines", checks::lines::check);
 }
 
 #[test]
-fn settings_say_the_same_when_they_are_written_down_again() {
-    hold("settings", checks::settings::check);
+fn settings_are_the_same_after_writing_and_reading() {
+    check_corpus("settings", checks::settings::check);
 }
 
-/// Both readers give the same messages and the same end, or ours is stricter by one of the rules of [`Agreement`].
+/// Both readers give the same messages and the same end, or ours is stricter by a rule of [`Agreement`].
 #[test]
 fn random_streams_of_frames_are_read_as_tungstenite_reads_them() {
     let mut counts: HashMap<Agreement, u64> = HashMap::new();

@@ -1,8 +1,8 @@
-//! No allocation per event and per delivery in the steady state: the real sequencer, the real watchers and a null
-//! sink under a counting allocator, from the line read to the bytes handed to the socket; and, more loosely, the
-//! whole daemon with its sockets.
+//! Tests that nothing is allocated per event or delivery in the steady state. The real sequencer, the real watchers and
+//! a null sink run under a counting allocator, from the line read to the bytes handed to the socket. A looser test runs
+//! the whole daemon with its sockets.
 //!
-//! The steady state: buffers have grown to what the load needs, the history is full and evicts.
+//! Steady state: buffers have grown to what the load needs, and the history is full and evicts.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::backtrace::Backtrace;
@@ -42,10 +42,10 @@ struct Counting;
 static ALLOCATOR: Counting = Counting;
 
 /// Allocations of all threads.
-static EVERYBODYS: AtomicU64 = AtomicU64::new(0);
+static ALL_THREADS: AtomicU64 = AtomicU64::new(0);
 
-/// Tests run side by side in one process. Those that count their own thread's allocations share it; the one that counts
-/// everybody's has it alone, or it would count what its neighbours allocate to warm up.
+/// Tests run side by side in one process. Those that count their own thread's allocations share it. The one that counts
+/// all threads has it alone, or it would count what its neighbours allocate to warm up.
 static PROCESS: RwLock<()> = RwLock::new(());
 
 thread_local! {
@@ -55,7 +55,7 @@ thread_local! {
 }
 
 fn note() {
-    EVERYBODYS.fetch_add(1, Ordering::Relaxed);
+    ALL_THREADS.fetch_add(1, Ordering::Relaxed);
     let count = COUNT.try_with(|count| {
         count.set(count.get() + 1);
         count.get()
@@ -63,12 +63,12 @@ fn note() {
     let is_trapped = IS_TRAP.try_with(|is_trap| is_trap.replace(false));
     if let (Ok(count), Ok(true)) = (count, is_trapped) {
         eprintln!("an allocation in the steady state:\n{}", Backtrace::force_capture());
-        // What telling of it took does not count.
+        // What the report allocated does not count.
         COUNT.set(count);
     }
 }
 
-// SAFETY: every call is passed on to the system's allocator as it came.
+// SAFETY: every call is passed on to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         note();
@@ -105,7 +105,7 @@ fn allocations(work: impl FnOnce()) -> u64 {
 #[derive(Clone, Copy, PartialEq)]
 enum Sockets {
     TakeAll,
-    /// Every third write stops somewhere in the midst of the bytes, every fifth takes nothing.
+    /// Every third write stops somewhere in the middle of the bytes, every fifth takes nothing.
     TakeParts,
 }
 
@@ -177,7 +177,7 @@ struct Rig {
     sequencer: Sequencer,
     watchers: Watchers,
     sink: Null,
-    /// As a publisher's socket is read into it.
+    /// The buffer for a publisher's lines.
     block: Vec<u8>,
     now: Now,
     /// Watchers whose sockets were found full.
@@ -233,9 +233,9 @@ impl Rig {
                 filter.only(&names).expect("few names")
             }
         };
-        let wish = WatchRequest { kind, name, filter, since: Since::Now };
+        let request = WatchRequest { kind, name, filter, since: Since::Now };
         let directory = self.directory.clone();
-        let watched = self.watchers.watch(key, wish, || directory.published(), |_, _, _, _| ());
+        let watched = self.watchers.watch(key, request, || directory.published(), |_, _, _, _| ());
         watched.expect("there is room for topics");
         key
     }
@@ -252,7 +252,7 @@ impl Rig {
         key
     }
 
-    /// One turn of the ingest thread and, behind it, of the shard.
+    /// One turn of the ingest thread, then one of the shard.
     fn turn<'a>(&mut self, lines: impl Iterator<Item = &'a [u8]> + Clone) {
         let bytes = lines.clone().map(|line| line.len() + 1).sum();
         self.now.millis += 1;
@@ -270,7 +270,7 @@ impl Rig {
         self.serve();
     }
 
-    /// Turns of the shard until nobody has anything left to get.
+    /// Turns of the shard until every watcher has everything.
     fn serve(&mut self) {
         loop {
             self.watchers.flush(&mut self.sink);
@@ -328,7 +328,7 @@ impl Rig {
     }
 }
 
-/// Turns that are counted.
+/// Counted turns.
 const ROUNDS: u64 = 2_000;
 
 #[derive(Debug)]
@@ -529,7 +529,7 @@ fn all_heartbeats_at_once() {
     figures.assert_none(200);
 }
 
-/// The other dialect is made once a batch and allocates: as often for one connection as for fifty.
+/// The other dialect is made once a batch, which allocates as often for one connection as for fifty.
 #[test]
 fn many_job_connections_allocate_per_batch_alone() {
     let of = |connections: usize| {
@@ -555,19 +555,17 @@ fn many_job_connections_allocate_per_batch_alone() {
     assert_eq!(one, fifty, "something is allocated per delivery");
 }
 
-/// All threads of a daemon with its sockets, a publisher with acks and heartbeats: what is allocated goes
-/// with the time and with the growth of buffers, not with the events.
 #[test]
 fn handshakes_of_addresses_that_are_known() {
     let _shared = PROCESS.read();
     let limits = AddressLimits { connections_max: 10, handshakes_per_second: 1 };
-    let mut visitors = AddressCounts::new(limits);
+    let mut addresses = AddressCounts::new(limits);
     let mut turn = |tick: u32| {
         let entered = (0..5_000).filter(|number| {
             let address = IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + number));
-            let is_in = visitors.enter(address, tick).is_ok();
+            let is_in = addresses.enter(address, tick).is_ok();
             if is_in && tick > 0 {
-                visitors.leave(address);
+                addresses.leave(address);
             }
             is_in
         });
@@ -579,6 +577,8 @@ fn handshakes_of_addresses_that_are_known() {
     assert_eq!(entered, 2 * 5_000, "one a second in two seconds");
 }
 
+/// All threads of a daemon with its sockets, a publisher with acks, and heartbeats: allocations grow with time and with
+/// buffers, not with events.
 #[test]
 fn the_whole_daemon() {
     const WATCHERS: usize = 20;
@@ -605,7 +605,7 @@ fn the_whole_daemon() {
     server.drain();
     server.wait().expect("a clean end");
     fs::remove_dir_all(&directory).expect("the directory can be removed");
-    // A read may be of any length, and a batch of that size not in the pool: some grow.
+    // A read may have any length, and the pool may have no batch of that size: some buffers grow.
     assert!(counts[1] < half as u64 / 20, "{} allocations for {half} events", counts[1]);
 }
 
@@ -626,8 +626,8 @@ fn open(server: &Server) -> TcpStream {
     socket
 }
 
-/// Publishes `events` in two halves while every socket is read to the end. Returns the events of one half, and the
-/// allocations of the whole process during each.
+/// Publishes `events` in two halves while every socket is read. Returns the number of events in one half, and the
+/// allocations of the whole process during each half.
 fn run_feed(server: &Server, sockets: Vec<TcpStream>, events: usize) -> (usize, [u64; 2]) {
     let bytes_of_events = Arc::new(AtomicU64::new(0));
     let readers: Vec<_> = sockets
@@ -659,7 +659,7 @@ fn run_feed(server: &Server, sockets: Vec<TcpStream>, events: usize) -> (usize, 
     // Header of 4 bytes, and the member in front.
     let frame = (one.len() - 1 + 4 + 30) as u64;
     for (place, count) in counts.iter_mut().enumerate() {
-        let before = EVERYBODYS.load(Ordering::Relaxed);
+        let before = ALL_THREADS.load(Ordering::Relaxed);
         for _ in 0..half / 65 {
             feed.write_all(&block).expect("the daemon reads");
             feed.write_all(&one).expect("the daemon reads");
@@ -670,7 +670,7 @@ fn run_feed(server: &Server, sockets: Vec<TcpStream>, events: usize) -> (usize, 
             assert!(Instant::now() < until, "the watchers did not get everything");
             thread::sleep(Duration::from_millis(5));
         }
-        *count = EVERYBODYS.load(Ordering::Relaxed) - before;
+        *count = ALL_THREADS.load(Ordering::Relaxed) - before;
     }
     feed.shutdown(Shutdown::Both).expect("it is open");
     acks.join().expect("acks are read");

@@ -14,18 +14,18 @@ use crate::stream::topic_key::TopicKey;
 pub struct Audience {
     pub(super) cohorts: Table<Cohort>,
     pub(super) topics: Table<LocalTopic>,
-    /// Slot of a topic to its place in `topics`.
+    /// Place in `topics`, by the slot of the topic's key.
     by_slot: Vec<Option<LocalTopicSlot>>,
 }
 
 impl Audience {
-    /// The topic as this shard knows it. None: nobody watches it here.
+    /// The topic as this shard knows it. None: it has no watcher here.
     pub fn find(&self, key: TopicKey) -> Option<LocalTopicSlot> {
         let local = (*self.by_slot.get(key.slot as usize)?)?;
         (self.topics[local].topic.key == key).then_some(local)
     }
 
-    /// The same, made if need be: somebody is about to watch it.
+    /// Finds the topic, or adds it for a watcher that is about to join.
     pub fn find_or_add(&mut self, topic: &Arc<Topic>) -> LocalTopicSlot {
         let slot = topic.key.slot as usize;
         if self.by_slot.len() <= slot {
@@ -37,7 +37,7 @@ impl Audience {
         })
     }
 
-    /// Forgets a topic that nobody watches here any more. False: somebody does.
+    /// Removes a topic that has no watcher left in this shard. False: it still has one.
     pub fn forget_if_empty(&mut self, local: LocalTopicSlot) -> bool {
         let is_empty = self.topics[local].is_empty();
         if is_empty {
@@ -47,7 +47,7 @@ impl Audience {
         is_empty
     }
 
-    /// Puts a watcher to those who want the same of the topic.
+    /// Puts a watcher into the topic's cohort with the same selector, which is made if there is none.
     pub fn join(
         &mut self,
         watchers: &mut Table<Watcher>,
@@ -67,11 +67,11 @@ impl Audience {
         members.push(key.slot);
     }
 
-    /// Takes a watcher out of its cohort. The topic stays until it is let go of.
+    /// Takes a watcher out of its cohort. The topic stays until the caller releases it.
     ///
     /// # Panics
     ///
-    /// Where the watcher is in no cohort.
+    /// If the watcher is in no cohort.
     pub fn leave(&mut self, watchers: &mut Table<Watcher>, key: WatcherKey) {
         let Watched::Cohort { cohort: at, member } =
             std::mem::replace(&mut watchers[key].watched, Watched::Nothing)
@@ -82,18 +82,18 @@ impl Audience {
         cohort.members.swap_remove(member as usize);
         if let Some(&moved) = cohort.members.get(member as usize) {
             watchers[moved].watched = Watched::Cohort { cohort: at, member };
-            // The last member has moved to the front, perhaps before it was served: once more around.
+            // The last member moved to this place, perhaps before its turn: the cohort is served once more.
             if cohort.is_served {
                 cohort.is_marked = true;
             }
         }
         if cohort.members.is_empty() {
-            self.remove(at);
+            self.remove_cohort(at);
         }
     }
 
-    fn remove(&mut self, at: CohortSlot) {
-        // The queue may still name it: then it names nothing.
+    fn remove_cohort(&mut self, at: CohortSlot) {
+        // The run queue may still hold its key, which then finds nothing.
         let cohort = self.cohorts.remove(self.cohorts.key(at));
         self.topics[cohort.topic].cohorts.retain(|&other| other != at);
     }

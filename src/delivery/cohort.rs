@@ -1,5 +1,4 @@
-//! A cohort: watchers of one topic that want the same of it. What goes out is gathered once for all that
-//! stand at one place.
+//! A cohort: the watchers of one topic with the same selector. Events are gathered once for all members at one place.
 
 use std::sync::Arc;
 
@@ -15,11 +14,11 @@ pub struct Cohort {
     /// The topic as this shard knows it.
     pub topic: LocalTopicSlot,
     pub selector: Selector,
-    /// No member that does not lag wants any event before this place that it has not got.
+    /// Members that do not lag have every event they want before this place.
     pub start: Cursor,
-    /// Something may have come for it: it is in the line, or being served and to be put there again.
+    /// It may have new events: it is in the run queue, or is being served and will be queued again.
     pub is_marked: bool,
-    /// It is being served, in portions; `start` stays until all have been.
+    /// It is being served, in portions. `start` stays until every member is served.
     pub is_served: bool,
     /// The next member to be served.
     pub resume: u32,
@@ -31,7 +30,7 @@ pub struct Cohort {
 pub struct LocalTopic {
     pub topic: Arc<Topic>,
     pub cohorts: Vec<CohortSlot>,
-    /// Watchers of many jobs, this one among them, and the place of this one in their list.
+    /// Watchers of many jobs that watch this one too, each with its subscription.
     pub many: Vec<(WatcherSlot, SubscriptionSlot)>,
     generation: u32,
 }

@@ -1,29 +1,29 @@
-//! How gathered bytes go out, and which of two ways is cheaper on this machine.
+//! Chooses how gathered bytes are sent: which of two methods is cheaper on this machine.
 //!
-//! Large portions can be copied into each socket, or written once to a memory file from which `sendfile` hands each
-//! socket the same pages. The first pays for each byte, the second for each page; which one is cheaper depends on
-//! the processor and the kernel: of two machines measured, one took 0.024 µs a message with `sendfile` and 0.042
-//! with copies, the other 0.052 and 0.033. So both are tried now and then, and the one that took less CPU time lately
-//! is used. A trial costs a clock reading before and after a portion.
+//! A large portion can be copied into each socket, or written once to a memory file from which `sendfile` gives each
+//! socket the same pages. The first costs CPU time per byte, the second per page. Which one is cheaper depends on the
+//! processor and the kernel. Of two machines measured, one took 0.024 µs a message with `sendfile` and 0.042 with
+//! copies, the other 0.052 and 0.033. So both are tried now and then, and the one that took less CPU time lately is
+//! used. A trial reads a clock before and after a portion.
 
-/// How the bytes of a gather go out.
+/// How the bytes of a gather are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendMethod {
     /// From a memory file.
     Staged,
     /// From one buffer that the slices were copied to.
     Flat,
-    /// As they stand in their batches.
+    /// From their batches, without a copy.
     Slices,
 }
 
-/// Portions of similar length are compared: up to 64 KiB, up to 256 KiB, beyond.
+/// Only portions of similar length are compared: up to 64 KiB, up to 256 KiB, longer.
 const CLASSES: usize = 3;
-/// One portion in so many goes the way that is thought to be dearer.
+/// One portion in this many uses the method that seems to cost more.
 const TRIAL_EVERY: u32 = 64;
-/// Each way is taken so often before the first judgement.
+/// Each method is used this often before the first choice.
 const FIRST_TRIALS: u32 = 8;
-/// A measurement counts for one part in so many.
+/// A new measurement is one part in this many of the average.
 const WEIGHT: u64 = 8;
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -39,7 +39,7 @@ struct Class {
     portions: u32,
 }
 
-/// What both ways have cost lately.
+/// What both methods have cost lately.
 #[derive(Debug, Default)]
 pub struct SendMethods {
     classes: [Class; CLASSES],
@@ -57,14 +57,14 @@ impl SendMethods {
         is_cheaper != class.portions.is_multiple_of(TRIAL_EVERY)
     }
 
-    /// A portion of `bytes` bytes that was sent to `watchers` of them took so much CPU time.
+    /// Notes that a portion of `bytes` bytes, sent to `watchers` watchers, took `nanos` of CPU time.
     pub fn note(&mut self, is_staged: bool, bytes: usize, watchers: u64, nanos: u64) {
         let class = &mut self.classes[class_of(bytes)];
         let cost = if is_staged { &mut class.staged } else { &mut class.copied };
         let measured = ((nanos << 20) / (bytes as u64 * watchers).max(1)).max(1);
         cost.nanos = match cost.nanos {
             0 => measured,
-            // One interrupted portion must not decide.
+            // Capped, so that one interrupted portion does not decide.
             before => before - before / WEIGHT + measured.min(4 * before) / WEIGHT,
         };
     }
@@ -79,22 +79,22 @@ fn class_of(bytes: usize) -> usize {
 mod tests {
     use super::{FIRST_TRIALS, SendMethods, TRIAL_EVERY};
 
-    /// How many of `count` portions are staged where these are the costs of both ways for one.
-    fn staged(ways: &mut SendMethods, count: u32, staged_nanos: u64, copied_nanos: u64) -> u32 {
+    /// How many of `count` portions are staged, given what one costs with each method.
+    fn staged(methods: &mut SendMethods, count: u32, staged_nanos: u64, copied_nanos: u64) -> u32 {
         let mut sum = 0;
         for _ in 0..count {
-            let is_staged = ways.is_staged(100_000);
-            ways.note(is_staged, 100_000, 256, if is_staged { staged_nanos } else { copied_nanos });
+            let is_staged = methods.is_staged(100_000);
+            methods.note(is_staged, 100_000, 256, if is_staged { staged_nanos } else { copied_nanos });
             sum += u32::from(is_staged);
         }
         sum
     }
 
     #[test]
-    fn the_cheaper_way_is_taken_but_for_trials() {
-        let mut ways = SendMethods::default();
-        assert_eq!(staged(&mut ways, 2 * FIRST_TRIALS, 50, 30), FIRST_TRIALS);
-        let trials = staged(&mut ways, 64 * TRIAL_EVERY, 50_000, 30_000);
+    fn the_cheaper_method_is_used_except_for_trials() {
+        let mut methods = SendMethods::default();
+        assert_eq!(staged(&mut methods, 2 * FIRST_TRIALS, 50, 30), FIRST_TRIALS);
+        let trials = staged(&mut methods, 64 * TRIAL_EVERY, 50_000, 30_000);
         assert_eq!(trials, 64);
         assert_eq!(
             staged(&mut SendMethods::default(), 100 * TRIAL_EVERY, 20_000, 30_000),
@@ -103,17 +103,17 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_changes_is_followed() {
-        let mut ways = SendMethods::default();
-        staged(&mut ways, 1_000, 50_000, 30_000);
-        staged(&mut ways, 100 * TRIAL_EVERY, 20_000, 30_000);
-        assert!(staged(&mut ways, TRIAL_EVERY, 20_000, 30_000) > TRIAL_EVERY / 2);
+    fn the_choice_follows_a_machine_that_changes() {
+        let mut methods = SendMethods::default();
+        staged(&mut methods, 1_000, 50_000, 30_000);
+        staged(&mut methods, 100 * TRIAL_EVERY, 20_000, 30_000);
+        assert!(staged(&mut methods, TRIAL_EVERY, 20_000, 30_000) > TRIAL_EVERY / 2);
     }
 
     #[test]
-    fn lengths_are_judged_apart() {
-        let mut ways = SendMethods::default();
-        staged(&mut ways, 1_000, 50_000, 30_000);
-        assert!(!ways.is_staged(20_000) && ways.is_staged(20_000), "not tried yet: by turns");
+    fn each_class_of_lengths_is_judged_apart() {
+        let mut methods = SendMethods::default();
+        staged(&mut methods, 1_000, 50_000, 30_000);
+        assert!(!methods.is_staged(20_000) && methods.is_staged(20_000), "not tried yet: by turns");
     }
 }

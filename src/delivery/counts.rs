@@ -1,4 +1,4 @@
-//! What a shard's deliveries have come to since somebody took the figures, once a turn.
+//! What a shard has delivered since its figures were last collected, once a turn.
 
 use crate::metrics::RESULTS;
 use crate::stream::topic::Handle;
@@ -10,11 +10,11 @@ pub struct DeliveryCounts {
     pub messages: u64,
     /// Bytes handed to sockets.
     pub sent_bytes: u64,
-    /// Gaps told, by [`GapReason`].
+    /// Gaps sent, by [`GapReason`].
     pub gaps: [u64; GapReason::ALL.len()],
-    /// Messages from clients, by what they led to.
+    /// Messages from clients, by their result.
     pub received: [u64; RESULTS],
-    /// When the oldest event was read that has gone out to watchers who keep up, in microseconds.
+    /// When the oldest event sent to watchers that keep up was read, in microseconds since the daemon began.
     pub oldest_read: Option<u64>,
 }
 
@@ -25,7 +25,7 @@ impl DeliveryCounts {
         }
     }
 
-    /// Events from `first` on go out to watchers who keep up.
+    /// Notes that events from `first` on are sent to watchers that keep up.
     pub fn note_delivery(&mut self, first: Option<&Handle>) {
         if let Some(read) = first.and_then(|handle| handle.batch.read_micros()) {
             self.oldest_read = Some(self.oldest_read.map_or(read, |oldest| oldest.min(read)));

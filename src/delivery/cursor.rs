@@ -1,5 +1,5 @@
-//! A cursor into a topic's log: where one watcher stands, what it gets next, what it has missed. Where it begins is
-//! in `start`.
+//! A cursor into a topic's log: a watcher's place, what it is sent next and what it has missed. Its first place is
+//! found in `start`.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,14 +14,14 @@ use crate::wire::notice::{Gap, GapReason};
 /// A place between two events of a topic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cursor {
-    /// Events of the topic before this place, by the log's absolute index.
+    /// Absolute index in the topic's log of the next event.
     pub index: u64,
-    /// All events of the topic with numbers up to here are before this place.
+    /// Every event of the topic with a number up to this one is before this place.
     pub seq: u64,
 }
 
 impl Cursor {
-    /// A place of which only the number is known: no event is before index 0.
+    /// A place of which only the number is known. Its index is 0, which skips no event.
     pub fn by_number(seq: u64) -> Self {
         Self { index: 0, seq }
     }
@@ -32,13 +32,15 @@ impl Cursor {
     }
 }
 
-/// Adjacent events of one handle that go out: one slice.
+/// Adjacent events of one handle, sent as one slice.
 #[derive(Clone, Copy, Debug)]
 pub struct Piece {
+    /// Index in [`Gathered::handles`].
     pub handle: u32,
     pub first: u32,
     /// The last event of the piece, included.
     pub last: u32,
+    /// Byte range `start..end` in the batch's frames.
     pub start: u32,
     pub end: u32,
 }
@@ -57,22 +59,22 @@ pub struct Portion {
     pub bytes: usize,
 }
 
-/// The history has moved past the cursor.
+/// The history has moved past the cursor: wanted events are gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Behind;
 
-/// Slices gathered from a log, used again for the next gather.
+/// Slices gathered from a log. The buffers serve the next gather too.
 #[derive(Default)]
 pub struct Gathered {
     pub handles: Vec<Handle>,
     pub pieces: Vec<Piece>,
     pub bytes: usize,
     pub messages: u64,
-    /// Where it begins: the cursor, or where the log begins if nothing that is wanted stood before that.
+    /// Where it begins: the cursor, or the beginning of the log if nothing wanted was before that.
     pub from: Cursor,
-    /// Where a watcher stands that has got all pieces.
+    /// A watcher's place once all pieces are sent.
     pub next: Cursor,
-    /// There is nothing more up to the tail.
+    /// Nothing is left up to the tail.
     pub is_all: bool,
 }
 
@@ -108,7 +110,7 @@ impl Gathered {
                 self.stop_behind(&previous, previous.run().first + previous.run().count - 1);
                 break;
             }
-            if !self.slice(handle as u32, from.index, selector, portion) {
+            if !self.add_handle(handle as u32, from.index, selector, portion) {
                 break;
             }
         }
@@ -116,13 +118,13 @@ impl Gathered {
     }
 
     /// Adds the pieces of one handle, from the event at `index` on. False: the portion was full before its end.
-    fn slice(&mut self, place: u32, index: u64, selector: &Selector, portion: Portion) -> bool {
+    fn add_handle(&mut self, place: u32, index: u64, selector: &Selector, portion: Portion) -> bool {
         let handle = self.handles[place as usize].clone();
         let run = handle.run();
         let start = run.first + index.saturating_sub(run.at) as u32;
         let end = run.first + run.count;
         if selector.is_all() {
-            self.add(place, &handle, start, end - 1);
+            self.add_piece(place, &handle, start, end - 1);
             return true;
         }
         let mut event = start;
@@ -139,12 +141,12 @@ impl Gathered {
             while event < end && selector.wants(&handle.batch, event) {
                 event += 1;
             }
-            self.add(place, &handle, first, event - 1);
+            self.add_piece(place, &handle, first, event - 1);
         }
         true
     }
 
-    fn add(&mut self, place: u32, handle: &Handle, first: u32, last: u32) {
+    fn add_piece(&mut self, place: u32, handle: &Handle, first: u32, last: u32) {
         let span = handle.batch.span(first..last + 1);
         self.bytes += span.len();
         self.messages += u64::from(last - first + 1);
@@ -179,7 +181,7 @@ impl Gathered {
         &self.handles[piece.handle as usize].batch.bytes()[piece.start as usize..piece.end as usize]
     }
 
-    /// Where a watcher at `cursor` stands whose socket took only `taken < bytes` bytes.
+    /// The new place of a watcher at `cursor` whose socket took only `taken < bytes` bytes.
     pub fn stopped_at(&self, cursor: Cursor, taken: usize) -> Stopped<'_> {
         let mut stopped = Stopped { cursor, rest: None, messages: 0 };
         let mut left = taken;
@@ -212,11 +214,11 @@ impl Gathered {
 
 /// Where a short write left a watcher.
 pub struct Stopped<'a> {
-    /// Behind the frame that it stopped in.
+    /// Behind the frame in which the write stopped.
     pub cursor: Cursor,
-    /// The rest of that frame: its batch, and where it stands in that.
+    /// The rest of that frame: its batch, and the byte range in it.
     pub rest: Option<(&'a Arc<Batch>, Range<u32>)>,
-    /// Frames before that place.
+    /// Frames sent, the one in which the write stopped included.
     pub messages: u64,
 }
 
@@ -226,20 +228,20 @@ pub fn place_behind(handle: &Handle, event: u32) -> Cursor {
     Cursor { index: run.at + u64::from(event - run.first) + 1, seq: handle.batch.seq(event) }
 }
 
-/// What a watcher at some place can't get any more.
+/// What a watcher at some place can no longer get.
 pub struct Missed {
-    /// The last matching number lost; none: nothing that matches was lost.
+    /// The last matching number lost. None: nothing that matches was lost.
     pub to: Option<u64>,
     /// How many matching events were lost, where that is known.
     pub count: Option<u64>,
-    /// Matching events that were kept out of what the log lost.
+    /// Matching events that were kept when the log lost the rest.
     pub kept: ArrayVec<Handle, 2>,
-    /// Where the log begins now: what stands behind all of that.
+    /// Where the log begins now, behind all of these.
     pub behind: Cursor,
 }
 
 impl Missed {
-    /// Of the events beyond `seq`. `index`: the same place by index, where it is known.
+    /// Looks at the events beyond `seq`. `index` is the same place by index, where it is known.
     pub fn of(log: &Log, index: Option<u64>, seq: u64, selector: &Selector) -> Self {
         let beyond = || log.lost().iter().filter(|lost| lost.last_seq > seq);
         let matching = || beyond().filter(|lost| selector.mask >> lost.bit & 1 == 1);
@@ -249,7 +251,7 @@ impl Missed {
         let is_uniform = beyond().all(|lost| selector.wants_all_of(lost.bit));
         let is_from_start = log.first_seq().is_some_and(|first| first > seq);
         let count = match index {
-            // All that is gone matches.
+            // Everything lost matches, so the indexes count it.
             Some(index) if is_uniform => Some(log.base().saturating_sub(index + kept_all)),
             // The topic has lost nothing before this place.
             _ if is_from_start && matching().all(|lost| selector.wants_all_of(lost.bit)) => {
@@ -264,14 +266,14 @@ impl Missed {
         self.to.is_some() || !self.kept.is_empty()
     }
 
-    /// The gap to tell a watcher at `seq`, if something was lost.
+    /// The gap for a watcher at `seq`, if matching events were lost.
     pub fn gap(&self, seq: u64, reason: GapReason) -> Option<Gap> {
         self.to.map(|to| Gap { from: seq + 1, to, missed: self.count, reason })
     }
 }
 
-/// The place behind the last event that the log has lost. Not before the first that it has: numbers between the
-/// two may be other topics', and not published yet.
+/// The place right behind the last event that the log has lost. It is not moved up to the first event left: numbers
+/// between the two may be other topics', and not published yet.
 pub fn beginning(log: &Log) -> Cursor {
     Cursor { index: log.base(), seq: log.base_seq() }
 }

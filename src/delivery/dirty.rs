@@ -1,4 +1,4 @@
-//! Who is told of what arrives: batches mark cohorts, new types renew masks.
+//! Marks what an arrival may have events for: cohorts, and subscriptions of watchers of many jobs.
 
 use crate::delivery::cursor::Cursor;
 use crate::delivery::watchers::Watchers;
@@ -6,7 +6,7 @@ use crate::stream::batch::Batch;
 use crate::stream::link::Arrival;
 
 impl Watchers {
-    /// Marks what an arrival may bring something for.
+    /// Marks the cohorts and subscriptions that this arrival may have events for.
     pub(super) fn mark(&mut self, arrival: &Arrival) {
         match arrival {
             Arrival::Batch(batch) => self.mark_batch(batch),
@@ -27,7 +27,7 @@ impl Watchers {
                 }
                 cohort.is_marked = true;
                 if !cohort.is_served {
-                    // All that these members want and have not got begins here.
+                    // Before this run, members have all they want.
                     cohort.start = cohort.start.max(Cursor { index: run.at, seq: batch.seq(run.first) - 1 });
                     self.cohort_queue.push_new(self.audience.cohorts.key(at));
                 }

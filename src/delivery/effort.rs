@@ -1,18 +1,19 @@
-//! What a shard has spent on deliveries: the measure by which watchers have their turns.
+//! Effort: what a shard has spent on deliveries. It decides when the next cohort or watcher has its turn.
 
-/// Effort for one cohort before the next in the line has its turn, and before sockets are looked after: about half a
-/// millisecond to a millisecond. A send counts once, a large one as often as it costs, up to four times.
+/// Effort for one cohort before the next one in the run queue has its turn, and before sockets are looked after:
+/// about half a millisecond to a millisecond.
 pub const EFFORT_PER_PORTION: u64 = 128;
+/// A send counts once, and once more for each 64 KiB, up to this.
 const EFFORT_PER_SEND_MAX: u64 = 4;
-/// Effort for watchers that stand alone before a marked cohort has its turn: a quiet job waits for a few of those who read
-/// a long past, not for all of them.
-pub const EFFORT_PER_QUEUE: u64 = 32;
+/// Effort for lone watchers before a marked cohort has its turn: a quiet job waits for a few watchers that read a long
+/// past, not for all of them.
+pub const EFFORT_FOR_LONE_WATCHERS: u64 = 32;
 const BYTES_PER_EFFORT: usize = 64 << 10;
 
-/// What a step of a search costs beside a send.
+/// What a step of a search costs; a small send costs 1.
 const EFFORT_PER_SEARCH: u64 = 16;
 
-/// Counts up; only differences mean something.
+/// It only grows; only differences have a meaning.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Effort {
     sends: u64,
@@ -20,13 +21,13 @@ pub struct Effort {
 }
 
 impl Effort {
-    /// A send counts once, a large one as often as it costs.
+    /// Adds a send of `bytes` bytes.
     pub fn add_send(&mut self, bytes: usize) {
         self.sends += 1;
         self.spent += (1 + (bytes / BYTES_PER_EFFORT) as u64).min(EFFORT_PER_SEND_MAX);
     }
 
-    /// A step of a search for the place where somebody begins.
+    /// Adds a step of the search for a watcher's first place.
     pub fn add_search(&mut self) {
         self.spent += EFFORT_PER_SEARCH;
     }

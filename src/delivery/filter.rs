@@ -1,4 +1,4 @@
-//! What one watcher wants: a filter of names, and the bit mask that stands for it.
+//! What one watcher wants: a filter by names, and the selector, a bit mask made from it.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ enum Mode {
     Only,
 }
 
-/// What a client asked for, by name, on top of what its endpoint delivers.
+/// The names that a client asked for, out of what its endpoint delivers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     mode: Mode,
@@ -29,7 +29,7 @@ pub struct Filter {
     is_debug: bool,
     /// The connection speaks the Overseer dialect: a name matches in either.
     is_overseer: bool,
-    /// The token has no `debug`: the types that begin with `breakpoint_` are not there for it.
+    /// The token has no `debug` right: types that begin with `breakpoint_` are hidden.
     hides_breakpoints: bool,
 }
 
@@ -50,7 +50,7 @@ impl Filter {
         Ok(self)
     }
 
-    /// The first one turns "all", or "all but these", into "only these"; later ones add.
+    /// The first call turns "all", or "all but these", into "only these"; later calls add names.
     pub fn subscribe(&mut self, names: &[String]) -> Result<(), TooManyNames> {
         if self.mode == Mode::Only {
             return self.add(names);
@@ -77,12 +77,12 @@ impl Filter {
         self.names = Vec::new();
     }
 
-    /// Whether nothing is filtered away.
+    /// Whether nothing is filtered out.
     pub fn is_all(&self) -> bool {
         self.mode == Mode::AllBut && self.names.is_empty() && !self.is_debug && !self.hides_breakpoints
     }
 
-    /// In words, for operators: `all`, `debug`, `-a,b` (all but these), `+a,b` (only these).
+    /// For operators: `all` or `debug`, then `-a,b` (all but these) or `+a,b` (only these).
     pub fn describe(&self) -> String {
         let base = match (self.is_debug, self.hides_breakpoints) {
             (true, _) => "debug",
@@ -141,7 +141,7 @@ impl Filter {
     }
 }
 
-/// Events of these types carry the variables of the program that is watched.
+/// Events of these types contain variables of the watched program.
 fn is_breakpoint(kind: &str) -> bool {
     kind.starts_with("breakpoint_")
 }
@@ -150,28 +150,28 @@ fn is_breakpoint(kind: &str) -> bool {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selector {
     pub mask: TypeMask,
-    /// Consulted for events with the shared last bit alone; none: all of them are wanted.
+    /// Needed only for events with the shared last bit. None: all events are wanted.
     filter: Option<Arc<Filter>>,
 }
 
 impl Selector {
     pub const ALL: Selector = Selector { mask: ALL_TYPES, filter: None };
 
-    /// The mask of `filter` as the table stands.
+    /// The selector for `filter` and the types that the table has now.
     pub fn new(filter: &Arc<Filter>, types: &TypeTable) -> Self {
         if filter.is_all() {
             return Self::ALL;
         }
         let mask = match filter.mode {
-            // Types that are yet to come are wanted as well: the mask changes only for one that is not, and nobody
-            // has to be put into another cohort for the others.
+            // Bits of types still to come are set as well. So the mask changes only for a new type that is not
+            // wanted, and other new types move no watcher to another cohort.
             Mode::AllBut => !types.mask(|row| !filter.wants_row(row)),
             Mode::Only => types.mask(|row| filter.wants_row(row)),
         };
         Self { mask: mask | 1 << OVERFLOW_BIT, filter: Some(filter.clone()) }
     }
 
-    /// Rows have been added to the table, from the row `first` on.
+    /// Judges `rows` that were added to the table, from the row `first` on.
     pub fn learn(&mut self, first: usize, rows: &[TypeRow]) {
         let Some(filter) = &self.filter else { return };
         for (bit, row) in (first..).zip(rows) {
@@ -191,14 +191,14 @@ impl Selector {
         self.mask >> bit & 1 == 1 && (bit != OVERFLOW_BIT || self.wants_by_name(batch, index))
     }
 
-    /// The same by its name, for an event whose type has no row of its own.
+    /// Judges an event by its name: its type has no row of its own.
     #[cold]
     fn wants_by_name(&self, batch: &Batch, index: u32) -> bool {
         let (kind, inner) = batch.overflow_name(index);
         self.filter.as_ref().is_none_or(|filter| filter.wants_overflow(kind, inner))
     }
 
-    /// Whether all events of a bit are wanted, as far as the bit can tell.
+    /// Whether all events of a bit are wanted, as far as the bit alone shows.
     pub fn wants_all_of(&self, bit: u8) -> bool {
         self.mask >> bit & 1 == 1 && (bit != OVERFLOW_BIT || self.filter.is_none())
     }
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_is_a_set_of_its_own() {
+    fn debug_is_a_set_of_types_that_names_cannot_widen() {
         let debug = Filter::all(true, false);
         assert!(!debug.is_all());
         assert!(wants(&debug, "job_started", None) && !wants(&debug, "metrics", None));
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_type_moves_nobody_who_wants_it_anyway() {
+    fn a_new_type_that_is_wanted_changes_no_selector() {
         let types = TypeTable::new();
         let filter = Arc::new(Filter::all(false, false).without_breakpoints());
         let before = Selector::new(&filter, &types);
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_mask_learns_is_what_a_new_one_has() {
+    fn a_mask_that_learns_equals_one_made_anew() {
         let types = TypeTable::new();
         let only = Filter::all(false, true).only(&names(&["new_1", "new_3", "metrics"])).unwrap();
         let mut but = Filter::all(true, false);

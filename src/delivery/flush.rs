@@ -1,5 +1,8 @@
-//! The only writer: what stands between a watcher's cursor and the tail goes out here, control bytes between
+//! The only writer to watchers: sends the events between a watcher's cursor and the tail, and control bytes between
 //! frames.
+//!
+//! Members of a cohort at one place share one gather. A lone watcher is served by itself: one that lags, has an outbox,
+//! or watches many jobs.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::mem;
@@ -8,31 +11,31 @@ use arrayvec::ArrayVec;
 
 use crate::delivery::copy_or_sendfile::SendMethod;
 use crate::delivery::cursor::{Cursor, Gathered, Missed, Portion};
-use crate::delivery::effort::{EFFORT_PER_PORTION, EFFORT_PER_QUEUE};
+use crate::delivery::effort::{EFFORT_FOR_LONE_WATCHERS, EFFORT_PER_PORTION};
 use crate::delivery::filter::Selector;
 use crate::delivery::keys::{CohortSlot, WatcherKey};
 use crate::delivery::sink::Sink;
 use crate::delivery::start::{Pending, earlier_gap};
 use crate::delivery::watcher::{Flags, Watched};
-use crate::delivery::watchers::{Watchers, tell};
+use crate::delivery::watchers::{Watchers, write_gap};
 use crate::stream::link::Arrival;
 use crate::stream::topic::Topic;
 use crate::wire::notice::GapReason;
 
-/// Sends between two looks at the tail: while a shard is busy, more comes in, and each next send carries more.
-/// Not for every watcher: then no two would stand at the same place, and nothing would be shared.
+/// Sends between two loads of the tail: while a shard is busy, events keep arriving, and later sends carry more.
+/// The tail is not loaded for every watcher: then no two would be at the same place, and no gather would be shared.
 const SENDS_PER_TAIL: u64 = 64;
-/// The same for rounds that find nothing to send.
+/// Rounds between two looks at arrivals and time, where rounds find nothing to send.
 const ROUNDS_PER_LOOK: u32 = 64;
 
 /// Slices in one write at most; the kernel takes 1,024.
 const SLICES_MAX: usize = 256;
-/// What a cohort is sent at once: several times a socket's buffer.
+/// One gather for a cohort, at most: several times a socket's buffer.
 const COHORT_PORTION: Portion = Portion { handles: SLICES_MAX, pieces: SLICES_MAX, bytes: 1 << 20 };
-/// What one lagging watcher is sent a turn.
+/// One gather for a lone watcher, at most.
 const REPLAY_PORTION: Portion = Portion { handles: SLICES_MAX, pieces: SLICES_MAX, bytes: 256 << 10 };
 
-/// From this many slices and watchers on, one copy costs less than walking the slices for each.
+/// From this many slices and watchers on, one copy costs less than walking the slices for each watcher.
 const FLAT_SLICES_MIN: usize = 2;
 const FLAT_WATCHERS_MIN: usize = 3;
 /// From this many bytes and watchers on, one copy into a memory file may cost less than one into each socket: see
@@ -40,7 +43,7 @@ const FLAT_WATCHERS_MIN: usize = 3;
 const STAGE_BYTES_MIN: usize = 16 << 10;
 const STAGE_WATCHERS_MIN: usize = 16;
 
-/// Who is not served with the cohort.
+/// A member with one of these flags is served alone, not with its cohort.
 const SERVED_ALONE: Flags = Flags::BLOCKED
     .union(Flags::QUEUED)
     .union(Flags::ENDING)
@@ -48,29 +51,30 @@ const SERVED_ALONE: Flags = Flags::BLOCKED
     .union(Flags::LAGS)
     .union(Flags::PENDING);
 
-/// Rounds of search that a watcher is given at once to find where it stands.
+/// Rounds that [`Watchers::flush_one`] gives one watcher, at most.
 const SETTLE_ROUNDS_MAX: usize = 64;
 
-/// What a step of finding out has brought.
+/// What one step for a pending watcher has found.
 enum Found {
-    /// Nothing that has to be told: events may go out.
+    /// Nothing to send first: events may follow.
     Nothing,
-    /// It is in the outbox, and goes before any event.
-    Told,
+    /// A gap or kept events, now in the outbox: they are sent before any event.
+    Queued,
+    /// Nothing yet: the search goes on.
     NotYet,
 }
 
 impl Watchers {
-    /// Takes in what has arrived, then serves by turns the watchers that stand alone, each once, and the marked
-    /// cohorts, first in first out, until nothing is left or the time is up.
+    /// Takes in what has arrived. Then serves by turns the lone watchers, each once, and the cohorts in the run queue,
+    /// until nothing is left or the time is up.
     pub fn flush(&mut self, sink: &mut impl Sink) {
         self.refresh(sink);
-        let mut alone = self.watcher_queue.len();
+        let mut lone = self.watcher_queue.len();
         let mut look = self.effort.spent() + EFFORT_PER_PORTION;
         let mut rounds = 0;
-        while alone > 0 || !self.cohort_queue.is_empty() {
-            alone = self.serve_queue(alone, sink);
-            self.serve_line(sink);
+        while lone > 0 || !self.cohort_queue.is_empty() {
+            lone = self.serve_lone_watchers(lone, sink);
+            self.serve_next_cohort(sink);
             rounds += 1;
             if self.effort.spent() >= look || rounds % ROUNDS_PER_LOOK == 0 {
                 look = self.effort.spent() + EFFORT_PER_PORTION;
@@ -82,22 +86,22 @@ impl Watchers {
         }
     }
 
-    /// Serves at most `alone` watchers that stand alone, until a share of effort is used up. Returns how many are
+    /// Serves at most `count` watchers of `watcher_queue`, until their share of effort is used up. Returns how many are
     /// left.
-    fn serve_queue(&mut self, alone: usize, sink: &mut impl Sink) -> usize {
-        let end = self.effort.spent() + EFFORT_PER_QUEUE;
-        for served in 0..alone {
+    fn serve_lone_watchers(&mut self, count: usize, sink: &mut impl Sink) -> usize {
+        let end = self.effort.spent() + EFFORT_FOR_LONE_WATCHERS;
+        for served in 0..count {
             if self.effort.spent() >= end {
-                return alone - served;
+                return count - served;
             }
             let Some(key) = self.watcher_queue.pop_front() else { break };
-            self.serve(key, sink);
+            self.serve_alone(key, sink);
         }
         0
     }
 
-    /// Serves the first cohort in the line, a portion at most; one that is not done goes to the back.
-    fn serve_line(&mut self, sink: &mut impl Sink) {
+    /// Serves the next cohort of the run queue, a portion at most. One that is not done is queued again.
+    fn serve_next_cohort(&mut self, sink: &mut impl Sink) {
         self.renew_masks();
         let Some(key) = self.cohort_queue.pop(self.effort.spent(), EFFORT_PER_PORTION) else { return };
         if !self.audience.cohorts.contains(key) {
@@ -112,7 +116,7 @@ impl Watchers {
         }
     }
 
-    /// Marks what has arrived, then loads the tail: so the tail is never older than a mark.
+    /// Marks what has arrived, then loads the tail, so that the tail is never older than a mark.
     pub(super) fn refresh(&mut self, sink: &mut impl Sink) {
         while let Some(arrival) = sink.next_arrival() {
             self.renew_masks();
@@ -127,8 +131,8 @@ impl Watchers {
         self.renew_masks();
     }
 
-    /// Serves one watcher by itself.
-    fn serve(&mut self, key: WatcherKey, sink: &mut impl Sink) {
+    /// Serves one watcher by itself: its outbox, then its events.
+    fn serve_alone(&mut self, key: WatcherKey, sink: &mut impl Sink) {
         let Some(watcher) = self.watchers.get_mut(key) else {
             return;
         };
@@ -156,8 +160,8 @@ impl Watchers {
         }
     }
 
-    /// Brings a watcher to where it can be said to stand: everything up to the tail has gone out, or its socket
-    /// is full, or more is left than fits in a turn.
+    /// Brings a watcher to an exact position: it was sent everything up to the tail, or its socket is full, or more is
+    /// left than fits in a turn.
     pub fn flush_one(&mut self, key: WatcherKey, sink: &mut impl Sink) {
         self.refresh(sink);
         if self.watchers[key].is(Flags::BLOCKED | Flags::BROKEN | Flags::ENDING) {
@@ -177,10 +181,10 @@ impl Watchers {
                 if self.catch_up(key, sink) {
                     continue;
                 }
-                // A gap that was just found goes out, and then what is behind it.
+                // A gap that was just found is sent, and then the events behind it.
                 let watcher = &self.watchers[key];
-                let is_told = watcher.outbox.is_some() && !watcher.is(Flags::BLOCKED | Flags::BROKEN);
-                if !is_told || !self.send_outbox(key, sink) {
+                let has_gap = watcher.outbox.is_some() && !watcher.is(Flags::BLOCKED | Flags::BROKEN);
+                if !has_gap || !self.send_outbox(key, sink) {
                     return;
                 }
             }
@@ -188,7 +192,7 @@ impl Watchers {
         }
     }
 
-    /// Sends what waits in the outbox. False: it did not all go out.
+    /// Sends the outbox. False: some of it is left.
     pub(super) fn send_outbox(&mut self, key: WatcherKey, sink: &mut impl Sink) -> bool {
         self.detach_if_waiting(key);
         let watcher = &mut self.watchers[key];
@@ -236,14 +240,14 @@ impl Watchers {
         }
     }
 
-    /// Sends a portion to one watcher from its own place on. True: it may go on at once.
+    /// Sends a portion to one watcher from its own cursor on. True: more can be sent at once.
     fn catch_up(&mut self, key: WatcherKey, sink: &mut impl Sink) -> bool {
         self.detach(key);
         let (selector, topic) = self.wanted(key);
         if self.watchers[key].is(Flags::PENDING) {
-            match self.find_out(key, &selector, &topic) {
+            match self.resolve_pending(key, &selector, &topic) {
                 Found::Nothing => {}
-                Found::Told => return false,
+                Found::Queued => return false,
                 Found::NotYet => return true,
             }
         }
@@ -255,7 +259,7 @@ impl Watchers {
             let missed = Missed::of(&topic.log.lock(), Some(from.index), from.seq, &selector);
             let gap = missed.gap(from.seq, GapReason::Overrun);
             let now = self.now;
-            self.enqueue_control(key, |out| tell(&now, gap.as_ref(), &missed.kept, out));
+            self.enqueue_control(key, |out| write_gap(&now, gap.as_ref(), &missed.kept, out));
             self.counts.add_gap(gap.as_ref());
             self.watchers[key].cursor = Cursor { seq: from.seq.max(missed.behind.seq), ..missed.behind };
         } else {
@@ -277,12 +281,12 @@ impl Watchers {
         !is_all
     }
 
-    /// Finds out what a watcher waits for, as far as one step goes.
-    fn find_out(&mut self, key: WatcherKey, selector: &Selector, topic: &Topic) -> Found {
-        let pending = self.pending.get_mut(&key).expect("who is flagged waits for something");
+    /// Looks, one step further, for what a pending watcher has to be sent first.
+    fn resolve_pending(&mut self, key: WatcherKey, selector: &Selector, topic: &Topic) -> Found {
+        let pending = self.pending.get_mut(&key).expect("a watcher flagged PENDING has an entry");
         let log = topic.log.lock();
         let (gap, kept) = match pending {
-            // Nothing has come yet: it waits like everybody else.
+            // The job has no event yet: the watcher waits for the first like all others.
             Pending::Earlier { .. } if log.first_seq().is_none() => return Found::Nothing,
             Pending::Earlier { earlier_to } => (earlier_gap(*earlier_to, &log), ArrayVec::new()),
             Pending::Last(search) => {
@@ -297,14 +301,14 @@ impl Watchers {
         self.watchers[key].unset(Flags::PENDING);
         if gap.is_some() || !kept.is_empty() {
             let now = self.now;
-            self.enqueue_control(key, |out| tell(&now, gap.as_ref(), &kept, out));
+            self.enqueue_control(key, |out| write_gap(&now, gap.as_ref(), &kept, out));
             self.counts.add_gap(gap.as_ref());
-            return Found::Told;
+            return Found::Queued;
         }
         Found::Nothing
     }
 
-    /// Serves the members of a cohort. False: the portion was used up before all were served.
+    /// Serves the members of a cohort. False: the portion was used up first.
     fn serve_cohort(&mut self, at: CohortSlot, sink: &mut impl Sink) -> bool {
         let cohort = &mut self.audience.cohorts[at];
         if !cohort.is_served {
@@ -323,7 +327,7 @@ impl Watchers {
             };
             let (key, watcher) = (self.watchers.key(slot), &self.watchers[slot]);
             if watcher.is(SERVED_ALONE) || watcher.outbox.is_some() {
-                // It is served by itself; the cohort's start must not move on without it.
+                // It is served alone, from its own cursor: the cohort's `start` may move past its place.
                 self.detach(key);
                 self.enqueue(key);
                 self.audience.cohorts[at].resume += 1;
@@ -348,7 +352,7 @@ impl Watchers {
         }
     }
 
-    /// Sends one gather to all members from `resume` on that stand at `from`, until one does not.
+    /// Sends one gather to the members from `resume` on, up to the first that is not at `from`.
     fn send_to_members(
         &mut self,
         at: CohortSlot,
@@ -365,7 +369,7 @@ impl Watchers {
             gathered.pieces.iter().map(|piece| IoSlice::new(gathered.slice_of(piece))).collect();
         let is_large = gathered.bytes >= STAGE_BYTES_MIN && count >= STAGE_WATCHERS_MIN;
         let begin = if is_large { sink.cpu_nanos() } else { 0 };
-        let way =
+        let method =
             if is_large && self.send_methods.is_staged(gathered.bytes) && sink.stage(&slices, gathered.bytes)
             {
                 SendMethod::Staged
@@ -391,38 +395,39 @@ impl Watchers {
                 break;
             }
             cohort.resume += 1;
-            let result = self.send(key, way, &slices, gathered.bytes, sink);
+            let result = self.send(key, method, &slices, gathered.bytes, sink);
             served += u64::from(self.record(key, result, gathered, place));
             if !gathered.is_all {
-                // The portion was cut short for all of them: once more around, from where they stand now.
+                // The gather was cut short for all of them: the cohort is served once more, from their new places.
                 self.audience.cohorts[at].is_marked = true;
-            } else if self.effort.sends().is_multiple_of(SENDS_PER_TAIL) && !self.is_tail_newest(sink) {
+            } else if self.effort.sends().is_multiple_of(SENDS_PER_TAIL) && self.take_newer_tail(sink) {
                 break;
             }
         }
         if is_large && served >= STAGE_WATCHERS_MIN as u64 {
             let nanos = sink.cpu_nanos().saturating_sub(begin);
-            self.send_methods.note(way == SendMethod::Staged, gathered.bytes, served, nanos);
+            self.send_methods.note(method == SendMethod::Staged, gathered.bytes, served, nanos);
         }
         drop(slices);
         flat.clear();
         self.flat = flat;
     }
 
-    /// Takes the newest tail, unless types came with it: then the masks come first. True: nothing is new.
-    fn is_tail_newest(&mut self, sink: &mut impl Sink) -> bool {
+    /// Takes the newest tail, unless new types came with it: then masks have to be renewed first. True: the tail has
+    /// moved.
+    fn take_newer_tail(&mut self, sink: &mut impl Sink) -> bool {
         let tail = sink.published();
-        if tail != self.tail && !self.masks.are_stale(&self.directory.types) {
+        let is_newer = tail != self.tail && !self.masks.are_stale(&self.directory.types);
+        if is_newer {
             self.tail = tail;
-            return false;
         }
-        true
+        is_newer
     }
 
     fn send(
         &mut self,
         key: WatcherKey,
-        way: SendMethod,
+        method: SendMethod,
         slices: &[IoSlice<'_>],
         bytes: usize,
         sink: &mut impl Sink,
@@ -431,14 +436,14 @@ impl Watchers {
             return Ok(0);
         }
         self.effort.add_send(bytes);
-        match (way, slices) {
+        match (method, slices) {
             (SendMethod::Staged, _) => sink.write_staged(key),
             (SendMethod::Flat, _) | (SendMethod::Slices, [_]) => sink.write(key, &slices[0]),
             (SendMethod::Slices, _) => sink.write_vectored(key, slices),
         }
     }
 
-    /// Notes where a watcher that stood at `from` stands after a send. True: all of it went out.
+    /// Notes the result of a send to a watcher at `from`, and its new place. True: all was sent.
     fn record(
         &mut self,
         key: WatcherKey,

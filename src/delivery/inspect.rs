@@ -1,4 +1,4 @@
-//! What can be asked of a shard's watchers: where each stands, whether it lags, how it looks to an operator.
+//! Questions about a shard's watchers: the position of each, whether it lags, its description for operators.
 
 use std::sync::Arc;
 
@@ -17,37 +17,37 @@ use crate::stream::topic::{Handle, Topic, TopicKind};
 
 /// Behind every event: nothing is missing.
 const UP_TO_DATE: u64 = u64::MAX;
-/// Chunks and handles of a log that are looked at under its lock.
+/// Chunks and handles of a log that are looked at under its lock, at most.
 const LOOKS_MAX: u32 = 4096;
-/// Handles copied under a log's lock at once.
+/// Handles copied under a log's lock at once, at most.
 const HANDLES_MAX: usize = 256;
 
-/// Handles looked back at for what a client was sent of late: more than is on its way to one that closes.
+/// Handles searched for recently sent events: more than can be on their way to a client that closes.
 const SENT_LATELY_MAX: usize = 512;
 
-/// Where a watcher stands, as far as its shard has to say it. The rest can be worked out elsewhere.
+/// A watcher's state, as far as only its shard knows it. The rest is computed elsewhere.
 pub struct Description {
-    /// Its topics, and the place in each log's index up to which everything went out.
+    /// Its topics, each with the log index before which everything was sent.
     pub places: Vec<(Arc<Topic>, u64)>,
     pub filter: Option<Arc<Filter>>,
     pub position: u64,
-    /// Bytes of control messages and of the frame it stopped in.
+    /// Unsent bytes of control messages and of an unfinished frame.
     pub waiting_bytes: usize,
     pub bytes_out: u64,
     pub is_blocked: bool,
 }
 
-/// Of one that was found behind: it is still.
+/// Whether a watcher that was found behind still is.
 fn is_behind(watcher: &Watcher) -> bool {
     match watcher.watched {
-        // It has room again, and waits for its turn.
+        // Queued: its socket has room again, and it waits for its turn.
         Watched::MultiJob(_) => watcher.is(Flags::BLOCKED | Flags::QUEUED),
         _ => watcher.is(Flags::BLOCKED | Flags::LAGS),
     }
 }
 
 impl Watchers {
-    /// Number up to which all events of this watcher went out; exact once it is [`Watchers::flush_one`]d.
+    /// Number up to which this watcher was sent all its events; exact after [`Watchers::flush_one`].
     pub fn position(&self, key: WatcherKey) -> u64 {
         let watcher = &self.watchers[key];
         match &watcher.watched {
@@ -58,7 +58,7 @@ impl Watchers {
         }
     }
 
-    /// Where a watcher of one topic stands: at its own place, or where its cohort stands.
+    /// The place of a watcher of one topic: its own, or its cohort's if it does not lag.
     pub fn standing(&self, key: WatcherKey) -> Option<Cursor> {
         let watcher = &self.watchers[key];
         let Watched::Cohort { cohort, .. } = watcher.watched else {
@@ -68,18 +68,18 @@ impl Watchers {
         Some(if watcher.is(Flags::LAGS) { watcher.cursor } else { watcher.cursor.max(start) })
     }
 
-    /// The newest number that is delivered.
+    /// Deliveries go up to this number.
     pub fn tail(&self) -> u64 {
         self.tail
     }
 
-    /// Somebody watches something here.
+    /// Whether this shard has a watcher of anything.
     pub fn is_watching(&self) -> bool {
         !self.audience.is_empty()
     }
 
-    /// The lowest position of those who stand at a place of their own and are served one by one, or whose sockets have
-    /// just been found full.
+    /// The lowest position of lone watchers that have events to get: those in `watcher_queue`, and those whose sockets
+    /// were just found full.
     fn oldest_unserved(&self) -> Option<u64> {
         let unserved = self.watcher_queue.iter().chain(&self.blocked).filter(|&&key| {
             let watcher = self.watchers.get(key);
@@ -94,18 +94,18 @@ impl Watchers {
         unserved.map(|&key| self.position(key)).min()
     }
 
-    /// What must not be dropped yet for those who watch here (`overrun = wait`). To be asked with everybody under review
-    /// whose socket was found full: `laggards` may have more.
+    /// What the watchers here still need from the history (`overrun = wait`). `laggards` has every watcher whose socket
+    /// was found full, and may have more.
     pub fn needs(&self, laggards: &[SlowConsumer], now_millis: u64) -> Needs {
         let served = (!self.is_busy()).then_some(self.arrived);
         if !self.is_watching() {
             return Needs { served, readers: NOTHING_NEEDED, newcomers: NOTHING_NEEDED };
         }
-        // Whoever has room in its socket is behind for no fault of its own.
+        // A watcher whose socket has room is behind through no fault of its own: it counts as a reader.
         let readers = self.oldest_unserved().map_or(NOTHING_NEEDED, |position| position + 1);
         let mut needs = Needs { served, readers, newcomers: NOTHING_NEEDED };
         for laggard in laggards.iter().filter(|laggard| laggard.is_reading(now_millis)) {
-            // One that has caught up is served with the others.
+            // One that has caught up needs nothing of its own.
             if !self.watchers.get(laggard.key).is_some_and(is_behind) {
                 continue;
             }
@@ -119,17 +119,17 @@ impl Watchers {
         self.watchers[key].is(Flags::BLOCKED)
     }
 
-    /// The last bytes of an ending watcher have gone out.
+    /// Whether the last bytes of an ending watcher were sent.
     pub fn is_ended(&self, key: WatcherKey) -> bool {
         self.watchers.get(key).is_some_and(|watcher| watcher.is(Flags::ENDED))
     }
 
-    /// Whether its progress is looked at.
+    /// Whether its progress is under review.
     pub fn is_reviewed(&self, key: WatcherKey) -> bool {
         self.watchers[key].is(Flags::REVIEWED)
     }
 
-    /// Whether a watcher still lags; one that does not is off the list of those whose progress is looked at.
+    /// Whether a watcher still lags. One that does not is no longer under review.
     pub fn stays_reviewed(&mut self, key: WatcherKey) -> bool {
         let Some(watcher) = self.watchers.get_mut(key) else {
             return false;
@@ -141,24 +141,24 @@ impl Watchers {
         stays
     }
 
-    /// Nobody has anything left to get up to the newest number.
+    /// Whether every watcher was sent everything up to the newest number.
     pub fn is_served(&mut self, sink: &mut impl Sink) -> bool {
         self.refresh(sink);
         !self.is_busy() && !self.watchers.iter().any(|(_, watcher)| watcher.is(Flags::BLOCKED))
     }
 
-    /// The edge-trigger law: a watcher with bytes to send waits for an edge or is in line.
+    /// Asserts the edge-trigger law: a watcher with bytes to send waits for an edge or in `watcher_queue`.
     pub fn assert_nobody_forgotten(&self) {
         for (key, watcher) in self.watchers.iter() {
             let has_bytes = watcher.waiting() > 0
                 || (watcher.is(Flags::LAGS) && matches!(watcher.watched, Watched::Cohort { .. }));
-            let is_in_line = watcher.is(Flags::QUEUED | Flags::BLOCKED | Flags::BROKEN | Flags::ENDED);
-            assert!(!has_bytes || is_in_line, "watcher {key:?} is forgotten");
+            let is_waiting = watcher.is(Flags::QUEUED | Flags::BLOCKED | Flags::BROKEN | Flags::ENDED);
+            assert!(!has_bytes || is_waiting, "watcher {key:?} is forgotten");
         }
     }
 
-    /// Bytes of the largest message that this watcher was sent of late, as far as the history has it; none: it was sent no
-    /// event.
+    /// Bytes of the largest event that this watcher was sent lately, as far as the history still has it. None: it was
+    /// sent no event.
     pub fn largest_sent_lately(&self, key: WatcherKey) -> Option<usize> {
         let watcher = &self.watchers[key];
         let is_translated = matches!(watcher.watched, Watched::MultiJob(_));
@@ -185,7 +185,7 @@ impl Watchers {
         sizes.max()
     }
 
-    /// The same message in the dialect of the multi-job endpoint. It was sent, and so it is made already.
+    /// Bytes of an event in the dialect of the multi-job endpoint. It was sent, so this form exists already.
     fn translated_bytes(&self, batch: &Batch, event: u32) -> usize {
         let dialect = batch.dialect(dialect::of_batch, |bytes| self.directory.add_dialect_bytes(bytes));
         dialect.object(event).len()
@@ -199,7 +199,7 @@ impl Watchers {
             Watched::Nothing => Vec::new(),
             Watched::Cohort { cohort, .. } => {
                 let cohort = &self.audience.cohorts[*cohort];
-                // What its filter lets through is marked when it comes.
+                // No mark: nothing that its filter lets through has come since.
                 let is_up_to_date = !watcher.is(Flags::LAGS) && !cohort.is_marked && !cohort.is_served;
                 let index = match is_up_to_date {
                     true => UP_TO_DATE,
@@ -223,8 +223,8 @@ impl Watchers {
     }
 }
 
-/// Bytes of the frames in a topic's log from the place `index` on. None: more than `handles_left` handles, which are
-/// used up then.
+/// Bytes of the frames in a topic's log from `index` on. The handles read are taken off `handles_left`. None: there
+/// are more handles than that.
 pub fn bytes_beyond(topic: &Topic, index: u64, handles_left: &mut usize) -> Option<u64> {
     let mut handles = Vec::new();
     let (mut from, mut bytes) = (index, 0);
@@ -251,7 +251,7 @@ pub fn bytes_beyond(topic: &Topic, index: u64, handles_left: &mut usize) -> Opti
     }
 }
 
-/// A topic as operators read it.
+/// A topic's name for operators.
 pub fn name_of(topic: &Topic) -> String {
     match topic.kind {
         TopicKind::All => "all".to_owned(),

@@ -1,4 +1,5 @@
-//! What names the things of one shard. A key names one for as long as it lives; a slot is for those that end with it.
+//! Keys and slots of one shard's tables. A key may outlive its entry, and then finds nothing. A slot is held only where
+//! it goes together with the entry.
 
 use crate::delivery::table::{Key, Slot};
 

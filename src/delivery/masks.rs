@@ -1,11 +1,11 @@
-//! Which types all masks of a shard are made of, and how they learn of new ones.
+//! Keeps all masks of a shard up to date with the table of types.
 
 use crate::delivery::cohort::Cohort;
 use crate::delivery::table::Table;
 use crate::delivery::watcher::{Watched, Watcher};
 use crate::event::TypeTable;
 
-/// Where the table of types stood when the masks were made.
+/// The state of the table of types that the masks were made for.
 #[derive(Clone, Copy, Debug)]
 pub struct Masks {
     generation: u64,
@@ -17,13 +17,13 @@ impl Masks {
         Self { generation: types.generation(), rows: types.rows_from(0).len() }
     }
 
-    /// Rows have been added since.
+    /// Whether rows were added since.
     pub fn are_stale(&self, types: &TypeTable) -> bool {
         self.generation != types.generation()
     }
 
-    /// Each mask learns what its filter makes of the rows added since, and of nothing else. A cohort's members have one
-    /// filter, so it stays one cohort.
+    /// Lets each mask judge the rows added since, and no others. A cohort's members have one filter, so they stay one
+    /// cohort.
     pub fn renew(&mut self, types: &TypeTable, cohorts: &mut Table<Cohort>, watchers: &mut Table<Watcher>) {
         self.generation = types.generation();
         let rows = types.rows_from(self.rows);

@@ -1,4 +1,4 @@
-//! What is merged of the jobs of one watcher: gathered job by job, sent in the order of numbers.
+//! One merge for a watcher of many jobs: events are gathered job by job and sent in the order of their numbers.
 
 use crate::delivery::cursor::{Cursor, Gathered};
 use crate::delivery::keys::SubscriptionSlot;
@@ -17,18 +17,21 @@ pub struct Merged {
 /// What one subscription adds to a merge.
 pub struct Source {
     pub subscription: SubscriptionSlot,
-    /// Where it stands, after the events that have gone out.
+    /// Its place after the events sent so far.
     pub at: Cursor,
+    /// Its place once all gathered events are sent.
     pub next: Cursor,
+    /// Nothing is left up to the tail.
     pub is_all: bool,
 }
 
-/// Scratch of one merge, used again for the next.
+/// Buffers of one merge, used again for the next.
 #[derive(Default)]
 pub struct Merge {
     pub sources: Vec<Source>,
     pub handles: Vec<Handle>,
     pub merged: Vec<Merged>,
+    /// Where each event ends in the bytes to send.
     pub ends: Vec<usize>,
 }
 

@@ -1,4 +1,4 @@
-//! A watcher of any number of jobs: one cursor for each, and how far their one order has come.
+//! A watcher of many jobs: a cursor for each job, and how far their merged order was sent.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,31 +17,31 @@ pub struct MultiJob {
     pub selector: Selector,
     pub(super) subscriptions: Table<Subscription>,
     by_name: HashMap<ByName, SubscriptionSlot, RandomState>,
-    /// Subscriptions for which something may have come.
+    /// Subscriptions that may have new events.
     pub(super) marked: Vec<SubscriptionSlot>,
-    /// The one order of all jobs has come to this number.
+    /// The merged order of all jobs was sent up to this number.
     pub(super) passed: u64,
 }
 
 impl MultiJob {
-    /// All of every job's events with numbers up to the answer went out; `tail` where none is missing.
+    /// The number up to which all events of all jobs were sent; `tail` without jobs.
     pub fn position(&self, tail: u64) -> u64 {
         let waiting = self.subscriptions.iter().map(|(_, subscription)| subscription);
         let lowest = |subscription: &Subscription| {
             let ahead = subscription.ahead.first().map_or(u64::MAX, |handle| handle.batch.first_seq() - 1);
-            // The one order may have come further than the last event of this job.
+            // The merged order may be further than the last event of this job.
             let passed = if subscription.replay_to.is_none() { self.passed } else { 0 };
             subscription.cursor.seq.max(passed).min(ahead)
         };
         waiting.map(lowest).min().unwrap_or(tail)
     }
 
-    /// Some job's past is still on its way.
+    /// Whether some job's past is still being sent.
     pub fn is_replaying(&self) -> bool {
         self.subscriptions.iter().any(|(_, subscription)| subscription.replay_to.is_some())
     }
 
-    /// Each job's place in the shard and the index where it stands.
+    /// Each job's topic in the shard, and its cursor's index.
     pub fn places(&self) -> impl Iterator<Item = (LocalTopicSlot, u64)> {
         self.subscriptions.iter().map(|(_, subscription)| (subscription.local, subscription.cursor.index))
     }
@@ -70,14 +70,14 @@ impl MultiJob {
         self.by_name.get(job_id).copied()
     }
 
-    /// Adds what `make` makes of its generation: the subscription to a job that is not watched yet.
+    /// Adds the subscription that `make` makes from its generation. The job is not watched yet.
     pub fn add(&mut self, topic: Arc<Topic>, make: impl FnOnce(u32) -> Subscription) -> SubscriptionSlot {
         let slot = self.subscriptions.insert(make).slot;
         self.by_name.insert(ByName(topic), slot);
         slot
     }
 
-    /// Takes a job out. None: it is not watched.
+    /// Removes the subscription to a job. None: it is not watched.
     pub fn remove(&mut self, job_id: &str) -> Option<Subscription> {
         let slot = self.by_name.remove(job_id)?;
         let subscription = self.subscriptions.remove(self.subscriptions.key(slot));
@@ -87,7 +87,7 @@ impl MultiJob {
         Some(subscription)
     }
 
-    /// Something may have come for this subscription.
+    /// Marks a subscription that may have new events.
     pub fn mark(&mut self, slot: SubscriptionSlot) {
         let subscription = &mut self.subscriptions[slot];
         if !subscription.is_marked {
@@ -105,14 +105,14 @@ impl MultiJob {
         }
     }
 
-    /// Lets go of the marks of those that are done. True: some are left.
-    pub fn keep_marked(&mut self) -> bool {
+    /// Takes subscriptions that are done off the list of marked ones. True: some are left.
+    pub fn retain_marked(&mut self) -> bool {
         let subscriptions = &self.subscriptions;
         self.marked.retain(|&slot| subscriptions[slot].is_marked);
         !self.marked.is_empty()
     }
 
-    /// All of a job's events up to `passed_to` are on their way; the one order has come to `tail`.
+    /// Moves a job's cursor: its events up to `passed_to` were sent, and the merge looked up to `tail`.
     pub fn move_on(&mut self, source: &Source, passed_to: u64, tail: u64) {
         let subscription = &mut self.subscriptions[source.subscription];
         if subscription.replay_to.is_none() {
@@ -120,9 +120,9 @@ impl MultiJob {
         }
         subscription.ahead.retain(|handle| handle.batch.first_seq() > passed_to);
         subscription.cursor = if source.next.seq <= passed_to { source.next } else { source.at };
-        let is_past = subscription.ahead.first().is_none_or(|handle| handle.batch.first_seq() > tail);
-        let is_done = subscription.cursor.seq >= tail && is_past;
-        // A past that has gone out is followed by what came meanwhile.
+        let is_none_ahead = subscription.ahead.first().is_none_or(|handle| handle.batch.first_seq() > tail);
+        let is_done = subscription.cursor.seq >= tail && is_none_ahead;
+        // After its past, a job stays marked for what came meanwhile.
         if is_done && !subscription.is_searching() && subscription.replay_to.take().is_none() {
             subscription.is_marked = false;
         }

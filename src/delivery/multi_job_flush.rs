@@ -1,4 +1,4 @@
-//! What watchers of many jobs get: the events of all their jobs merged by number, in the Overseer dialect.
+//! Serves watchers of many jobs: the events of all their jobs, merged by number, in the Overseer dialect.
 
 use std::io::ErrorKind;
 use std::mem;
@@ -19,16 +19,19 @@ use crate::stream::topic::{Topic, TopicKind};
 use crate::wire::action::Since;
 use crate::wire::notice::{self, GapReason};
 
-/// What one job adds to a merge, and what a merge sends, at most.
+/// What one job adds to a merge, at most.
 const JOB_PORTION: Portion = Portion { handles: 64, pieces: 64, bytes: 64 << 10 };
+/// Handles in a merge, shared by its jobs; each job may have one.
 const HANDLES_MAX: usize = 512;
-/// What is read of a connection at once, for each eight of its jobs: with a thousand jobs a dozen messages.
+/// A merge sends no further event once it has so many bytes.
+const MERGE_BYTES_MAX: usize = 256 << 10;
+/// Read from a connection at once, divided by an eighth of the number of its jobs: with a thousand jobs a dozen
+/// messages.
 const READ_BYTES_OF_JOBS: usize = 64 << 10;
 const READ_BYTES_MIN: usize = 512;
-const MERGE_BYTES_MAX: usize = 256 << 10;
 
 impl Watchers {
-    /// Begins to watch no job yet, any number later.
+    /// Makes a watcher of many jobs, with no job yet.
     pub fn watch_many(&mut self, key: WatcherKey, filter: Filter) {
         let filter = self.share(filter);
         let selector = self.selector(filter.as_ref());
@@ -46,8 +49,8 @@ impl Watchers {
         }
     }
 
-    /// How many bytes of messages the connection may bring a turn: one that watches many jobs pays for each with each
-    /// change of its filter, and the others have their turn in between.
+    /// Bytes of messages that are read from the connection in one turn. A filter change costs time for each job
+    /// watched, so the more jobs, the fewer bytes: other connections have their turn in between.
     pub fn read_bytes_max(&self, key: WatcherKey) -> usize {
         match &self.watchers[key].watched {
             Watched::MultiJob(many) => (READ_BYTES_OF_JOBS / (many.len() / 8).max(1)).max(READ_BYTES_MIN),
@@ -67,7 +70,7 @@ impl Watchers {
         many.find(job_id).is_some()
     }
 
-    /// Adds a job. `greet` is told the newest number at that moment.
+    /// Adds a job. `greet` gets the newest number at that moment and writes the answer.
     pub fn subscribe_job(
         &mut self,
         key: WatcherKey,
@@ -92,7 +95,7 @@ impl Watchers {
             is_marked: false,
             replay_to,
             ahead: start.kept.into_iter().collect(),
-            told: start.told,
+            settled_to: start.settled_to,
             pending: start.pending.map(Box::new),
             generation,
         };
@@ -115,17 +118,18 @@ impl Watchers {
         let Some(subscription) = self.many(key).remove(job_id) else {
             return false;
         };
-        self.let_go(&subscription);
+        self.drop_subscription(&subscription);
         true
     }
 
     pub(super) fn leave_many(&mut self, many: MultiJob) {
         for (_, subscription) in many.subscriptions.iter() {
-            self.let_go(subscription);
+            self.drop_subscription(subscription);
         }
     }
 
-    fn let_go(&mut self, subscription: &Subscription) {
+    /// Takes a removed subscription off its topic's list, and releases the topic.
+    fn drop_subscription(&mut self, subscription: &Subscription) {
         let holders = &mut self.audience.topics[subscription.local].many;
         holders.swap_remove(subscription.holder as usize);
         if let Some(&(key, place)) = holders.get(subscription.holder as usize)
@@ -145,7 +149,7 @@ impl Watchers {
         self.many(key).mark_all();
     }
 
-    /// Wants something else from here on: from the same place in the one order for every job, kept events included.
+    /// Changes the selector from here on: at the same place of the merged order for every job, kept events included.
     pub(super) fn select(&mut self, key: WatcherKey, selector: Selector) {
         let Watched::MultiJob(many) = &mut self.watchers[key].watched else { return };
         if many.selector == selector {
@@ -168,7 +172,8 @@ impl Watchers {
         });
     }
 
-    /// Sends a portion: of the first past that is asked for, else of all marked jobs up to `tail`, merged by number.
+    /// Sends a portion: of the first job whose past is not sent yet, else of all marked jobs up to `tail`, merged by
+    /// number.
     pub(super) fn serve_many(&mut self, key: WatcherKey, tail: u64, sink: &mut impl Sink) {
         let mut merge = mem::take(&mut self.merge);
         let (tail, is_live) = self.gather_marked(key, tail, &mut merge);
@@ -177,7 +182,7 @@ impl Watchers {
             let first = merge.merged.first().map(|event| &merge.handles[event.handle as usize]);
             self.counts.note_delivery(first);
         }
-        // Beyond what was gathered of one job, its next event may stand before another's.
+        // Beyond what was gathered of one job, its next event may come before another job's.
         let complete_to =
             merge.sources.iter().filter(|source| !source.is_all).map(|source| source.next.seq).min();
         let complete_to = complete_to.map_or(tail, |to| to.min(tail));
@@ -191,7 +196,7 @@ impl Watchers {
         for event in &merge.merged[..sent] {
             let at = place_behind(&merge.handles[event.handle as usize], event.event);
             let source = &mut merge.sources[event.source as usize];
-            // A kept event stands before the place that was taken after its gap.
+            // A kept event is before the place that was taken after its gap.
             if at.seq > source.at.seq {
                 source.at = at;
             }
@@ -201,13 +206,13 @@ impl Watchers {
         }
         merge.clear();
         self.merge = merge;
-        if self.many(key).keep_marked() {
+        if self.many(key).retain_marked() {
             self.enqueue(key);
         }
     }
 
-    /// Gathers from the first subscription that still replays, else from all marked ones. Returns the number up to
-    /// which was looked, and whether it is not the past.
+    /// Gathers from the first subscription that still replays its past, else from all marked ones. Returns the number
+    /// up to which it looked, and whether it gathered live events.
     fn gather_marked(&mut self, key: WatcherKey, tail: u64, merge: &mut Merge) -> (u64, bool) {
         let many = self.many(key);
         let replay_of = |place: SubscriptionSlot| many.subscriptions[place].replay_to;
@@ -233,7 +238,7 @@ impl Watchers {
         portion: Portion,
         merge: &mut Merge,
     ) {
-        let (selector, passed, is_searching) = self.find_out_many(key, place);
+        let (selector, passed, is_searching) = self.resolve_pending_of(key, place);
         let subscription = &self.many(key).subscriptions[place];
         let has_passed = subscription.replay_to.is_none();
         let (local, from, has_ahead) =
@@ -242,17 +247,17 @@ impl Watchers {
         let mut gathered = mem::take(&mut self.gathered);
         let mut at = from;
         if has_ahead || is_searching {
-            // What the log has comes behind it, and so would the next gap.
+            // The log's events come behind what is ahead or still searched for, and so would the next gap.
             gathered.next = from;
             gathered.is_all = false;
         } else if gathered.gather(&topic, from, &selector, tail, portion).is_err() {
-            // The one order may have come further than this job's last event.
-            let stands = if has_passed { from.seq.max(passed) } else { from.seq };
-            let is_counted = from.index > 0 && (selector.is_all() || stands == from.seq);
+            // The merged order may be further than this job's last event.
+            let position = if has_passed { from.seq.max(passed) } else { from.seq };
+            let is_counted = from.index > 0 && (selector.is_all() || position == from.seq);
             let index = is_counted.then_some(from.index);
-            let missed = Missed::of(&topic.log.lock(), index, stands, &selector);
+            let missed = Missed::of(&topic.log.lock(), index, position, &selector);
             at = Cursor { seq: from.seq.max(missed.behind.seq), ..missed.behind };
-            let gap = missed.gap(stands, GapReason::Overrun);
+            let gap = missed.gap(position, GapReason::Overrun);
             if let Some(gap) = &gap {
                 let now = self.now;
                 self.enqueue_control(key, |out| notice::gap(out, &now, gap, Some(&topic.name)));
@@ -272,9 +277,9 @@ impl Watchers {
         self.gathered = gathered;
     }
 
-    /// Finds out what a subscription waits for, and tells of it. Returns what the connection wants, the number to which
-    /// the one order has come, and whether the subscription still searches for its place.
-    fn find_out_many(&mut self, key: WatcherKey, place: SubscriptionSlot) -> (Selector, u64, bool) {
+    /// Looks, one step further, for what a subscription has to be sent first, and queues its gap. Returns the
+    /// connection's selector, the number that the merged order has reached, and whether the search goes on.
+    fn resolve_pending_of(&mut self, key: WatcherKey, place: SubscriptionSlot) -> (Selector, u64, bool) {
         let Watched::MultiJob(many) = &mut self.watchers[key].watched else {
             panic!("the connection watches many jobs");
         };
@@ -284,7 +289,7 @@ impl Watchers {
             return (selector, passed, false);
         }
         let topic: &Topic = &self.audience.topics[subscription.local].topic;
-        let gap = subscription.find_out(&selector, &topic.log.lock());
+        let gap = subscription.resolve_pending(&selector, &topic.log.lock());
         let is_searching = subscription.is_searching();
         if let Some(gap) = gap {
             let (now, name) = (self.now, topic.name.clone());
@@ -294,9 +299,9 @@ impl Watchers {
         (selector, passed, is_searching)
     }
 
-    /// Sends the first `end` events in order, as many as fit. Returns how many are on their way.
+    /// Sends the first `end` events in order, as many as fit. Returns how many were sent, one cut short included.
     fn send_merged(&mut self, key: WatcherKey, merge: &mut Merge, end: usize, sink: &mut impl Sink) -> usize {
-        // A gap that was just found goes first.
+        // A gap that was just found is sent first.
         if end == 0 || !self.send_outbox(key, sink) {
             return 0;
         }

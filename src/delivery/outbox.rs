@@ -1,17 +1,17 @@
-//! What goes out to one watcher before any further event, and the empty boxes for the next one.
+//! An outbox: bytes that are sent to one watcher before any further event. And the pool of empty ones.
 
 use crate::delivery::owned_body::Body;
 
 /// Empty outboxes kept for the next control frame, and the capacity that one may keep: room for several control
-/// frames or the rest of a usual event. Each is used in turn by everybody, so in time all are as large as one may be.
+/// frames or the rest of a usual event. All watchers use them in turn, so in time each one has that capacity.
 const SPARE_OUTBOXES_MAX: usize = 256;
 pub(super) const SPARE_OUTBOX_BYTES_MAX: usize = 4 << 10;
 
-/// Bytes that go out before any further event: the rest of a frame, control frames; or an answer in HTTP.
+/// Bytes to send before any further event: the rest of a frame, control frames, or an HTTP answer.
 #[derive(Default)]
 pub struct Outbox {
     pub bytes: Vec<u8>,
-    /// What lies elsewhere and is not copied, where there is something.
+    /// Bytes to send that are not copied into this outbox, if there are any.
     elsewhere: Option<Box<Elsewhere>>,
     /// `sent <= rest + bytes + body`, in bytes.
     pub sent: usize,
@@ -19,19 +19,19 @@ pub struct Outbox {
 
 #[derive(Default)]
 struct Elsewhere {
-    /// Goes out before the bytes: the rest of a large frame.
+    /// Sent before the bytes: the rest of a large frame.
     rest: Body,
-    /// Goes out behind the bytes: the body of an answer.
+    /// Sent after the bytes: the body of an answer.
     body: Body,
 }
 
 impl Outbox {
-    /// This goes out before the bytes.
+    /// Sets what is sent before the bytes.
     pub fn set_rest(&mut self, rest: Body) {
         self.elsewhere.get_or_insert_default().rest = rest;
     }
 
-    /// This goes out behind the bytes.
+    /// Sets what is sent after the bytes.
     pub fn set_body(&mut self, body: Body) {
         if !body.is_empty() {
             self.elsewhere.get_or_insert_default().body = body;
@@ -42,13 +42,13 @@ impl Outbox {
         self.elsewhere.as_ref().is_some_and(|elsewhere| !elsewhere.body.is_empty())
     }
 
-    /// How many bytes have not gone out.
+    /// How many bytes are unsent.
     pub fn waiting(&self) -> usize {
         let elsewhere = self.elsewhere.as_ref().map_or(0, |other| other.rest.len() + other.body.len());
         self.bytes.len() + elsewhere - self.sent
     }
 
-    /// The next of them, `bytes_max` at most.
+    /// The next unsent bytes, `bytes_max` at most, in three parts.
     pub fn portion(&self, bytes_max: usize) -> [&[u8]; 3] {
         let Some(elsewhere) = &self.elsewhere else {
             let unsent = &self.bytes[self.sent..];
@@ -74,7 +74,7 @@ impl Outbox {
 /// Empty outboxes, used again: a control frame allocates nothing.
 #[derive(Default)]
 pub struct OutboxPool {
-    /// Boxed, as a watcher holds them: one that has none costs a pointer.
+    /// Boxed, as a watcher holds them: a watcher without one pays a pointer.
     #[expect(clippy::vec_box)]
     spares: Vec<Box<Outbox>>,
 }
@@ -100,30 +100,30 @@ mod tests {
     use crate::delivery::owned_body::Body;
 
     #[test]
-    fn what_waits_goes_out_in_portions_and_in_order() {
+    fn unsent_bytes_are_sent_in_portions_and_in_order() {
         for portion_bytes in 1..16 {
             let mut outbox = Outbox { bytes: b"head".to_vec(), ..Outbox::default() };
             outbox.set_rest(Body::Static(b"rest"));
             outbox.set_body(Body::Static(b"bodybody"));
-            let mut gone = Vec::new();
+            let mut sent = Vec::new();
             while outbox.waiting() > 0 {
                 let portion = outbox.portion(portion_bytes).concat();
                 assert_eq!(portion.len(), outbox.waiting().min(portion_bytes));
-                gone.extend_from_slice(&portion);
+                sent.extend_from_slice(&portion);
                 outbox.sent += portion.len();
             }
-            assert_eq!(gone, b"restheadbodybody", "{portion_bytes}");
+            assert_eq!(sent, b"restheadbodybody", "{portion_bytes}");
             outbox.clear();
             assert_eq!((outbox.waiting(), outbox.portion(9)), (0, [&b""[..]; 3]));
         }
     }
 
     #[test]
-    fn an_outbox_is_used_again_empty_unless_it_is_large() {
+    fn an_outbox_is_reused_empty_unless_it_is_large() {
         let mut pool = OutboxPool::default();
         let mut place = None;
         pool.outbox_in(&mut place).bytes.extend_from_slice(b"waiting");
-        assert_eq!(pool.outbox_in(&mut place).waiting(), 7, "it is the one that is there");
+        assert_eq!(pool.outbox_in(&mut place).waiting(), 7, "the same outbox is found again");
         let capacity = place.as_ref().expect("it was put there").bytes.capacity();
         pool.take_back(place.take().expect("it was put there"));
         let outbox = pool.outbox_in(&mut place);

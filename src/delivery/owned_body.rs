@@ -1,5 +1,5 @@
-//! Bytes that go out from where they lie: of the program, made for one client's answer, or the rest of a frame in a batch.
-//! All answers that are on their way together have a bound, since a slow client keeps its own for as long as it reads.
+//! Bytes sent without a copy: part of the program, made for one client's answer, or the rest of a frame in a batch.
+//! All answers in flight share a bound, since a slow client holds its answer until it has read it.
 
 use std::ops::{Deref, Range};
 use std::sync::Arc;
@@ -8,40 +8,41 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::stream::batch::Batch;
 use crate::stream::dialect;
 
-/// Of all answers on their way: the longest list of jobs has a few MiB, so this is room for a dozen slow readers of such.
-pub const AFLOAT_BYTES_MAX: usize = 64 << 20;
+/// Bytes of all answers in flight: the longest list of jobs has a few MiB, so there is room for a dozen slow readers.
+pub const IN_FLIGHT_BYTES_MAX: usize = 64 << 20;
 
-/// How many bytes are on their way.
+/// How many bytes of answers are in flight.
 #[derive(Clone, Default)]
 pub struct InFlightBudget(Arc<AtomicUsize>);
 
 pub struct OwnedBody {
     bytes: Vec<u8>,
-    afloat: InFlightBudget,
+    in_flight: InFlightBudget,
 }
 
 impl OwnedBody {
-    /// None: too many bytes are on their way already.
-    pub fn new(bytes: Vec<u8>, afloat: &InFlightBudget) -> Option<Self> {
-        let parcel = Self { bytes, afloat: afloat.clone() };
-        let before = afloat.0.fetch_add(parcel.bytes.capacity(), Ordering::Relaxed);
-        (before + parcel.bytes.capacity() <= AFLOAT_BYTES_MAX).then_some(parcel)
+    /// None: too many bytes are in flight already.
+    pub fn new(bytes: Vec<u8>, in_flight: &InFlightBudget) -> Option<Self> {
+        let body = Self { bytes, in_flight: in_flight.clone() };
+        let before = in_flight.0.fetch_add(body.bytes.capacity(), Ordering::Relaxed);
+        (before + body.bytes.capacity() <= IN_FLIGHT_BYTES_MAX).then_some(body)
     }
 }
 
 impl Drop for OwnedBody {
     fn drop(&mut self) {
-        self.afloat.0.fetch_sub(self.bytes.capacity(), Ordering::Relaxed);
+        self.in_flight.0.fetch_sub(self.bytes.capacity(), Ordering::Relaxed);
     }
 }
 
 pub enum Body {
-    /// It is part of the program.
+    /// Part of the program.
     Static(&'static [u8]),
+    /// Made for one answer.
     Made(OwnedBody),
-    /// Of a batch's frames.
+    /// A byte range of a batch's frames.
     Frames(Arc<Batch>, Range<u32>),
-    /// Of a batch's frames in the other dialect.
+    /// A byte range of a batch's frames in the other dialect.
     Dialect(Arc<Batch>, Range<u32>),
 }
 
@@ -57,10 +58,10 @@ impl Deref for Body {
     fn deref(&self) -> &[u8] {
         match self {
             Body::Static(bytes) => bytes,
-            Body::Made(parcel) => &parcel.bytes,
+            Body::Made(body) => &body.bytes,
             Body::Frames(batch, range) => &batch.bytes()[range.start as usize..range.end as usize],
             Body::Dialect(batch, range) => {
-                // It was made before a part of it could go out.
+                // It exists already: a part of it was sent.
                 let made = batch.dialect(dialect::of_batch, |_| {});
                 &made.bytes[range.start as usize..range.end as usize]
             }
@@ -70,19 +71,19 @@ impl Deref for Body {
 
 #[cfg(test)]
 mod tests {
-    use super::{AFLOAT_BYTES_MAX, InFlightBudget, OwnedBody};
+    use super::{IN_FLIGHT_BYTES_MAX, InFlightBudget, OwnedBody};
 
     #[test]
-    fn what_is_on_its_way_is_bounded_and_room_comes_back() {
-        let afloat = InFlightBudget::default();
-        let half = || OwnedBody::new(Vec::with_capacity(AFLOAT_BYTES_MAX / 2), &afloat);
+    fn bytes_in_flight_are_bounded_and_room_comes_back() {
+        let in_flight = InFlightBudget::default();
+        let half = || OwnedBody::new(Vec::with_capacity(IN_FLIGHT_BYTES_MAX / 2), &in_flight);
         let first = half().unwrap();
         let second = half().unwrap();
-        assert!(OwnedBody::new(vec![0], &afloat).is_none());
+        assert!(OwnedBody::new(vec![0], &in_flight).is_none());
         drop(first);
-        assert!(OwnedBody::new(vec![0], &afloat).is_some());
+        assert!(OwnedBody::new(vec![0], &in_flight).is_some());
         let third = half().unwrap();
         drop((second, third));
-        assert_eq!(afloat.0.load(std::sync::atomic::Ordering::Relaxed), 0);
+        assert_eq!(in_flight.0.load(std::sync::atomic::Ordering::Relaxed), 0);
     }
 }

@@ -4,21 +4,21 @@ use std::time::Duration;
 
 use crate::delivery::keys::WatcherKey;
 
-/// What a watcher must have taken lately for a publisher to wait for it.
+/// Publishers wait for a watcher only if it pauses no longer than this, and takes at least so much over the window.
 const READING_PAUSE_MAX_MILLIS: u64 = 3_000;
 const READING_WINDOW_MILLIS: u64 = 10_000;
 const READING_BYTES_PER_SECOND_MIN: u64 = 64 << 10;
 
-/// A socket that takes more so long after it was found full does so because somebody reads: by then the peer's kernel
-/// has what was on its way, and what the first probe of its window adds (RFC 9293, 3.8.6.1).
+/// A socket that takes more this long after it was found full has a reader. By then the peer's kernel has all that was
+/// in flight, and what the first window probe adds (RFC 9293, 3.8.6.1).
 const SETTLED_MILLIS: u64 = 500;
-/// Whose peer has taken so much in all has read: Linux holds less for a program that does not, also for one that asks
-/// for the largest buffer (net.core.rmem_max).
+/// A peer that has taken more than this has read: Linux holds less for a program that does not read, even with the
+/// largest buffer that it may ask for (net.core.rmem_max).
 const KERNEL_BYTES_MAX: u64 = 512 << 10;
 
-/// Checks within `stalled_seconds`. Counted instead of time, so that a stop of the whole process is one check.
+/// Checks within `stalled_seconds`. They are counted, not timed, so that a pause of the whole process is one check.
 const CHECKS: u32 = 8;
-/// Between two checks at most: a pause in reading is seen in time.
+/// Time between two checks, at most, so that a pause in reading is seen in time.
 const CHECK_MILLIS_MAX: u64 = 1_000;
 
 /// When to check, and after how many checks without a byte a watcher is ended.
@@ -50,14 +50,14 @@ pub struct SlowConsumer {
     reads: Reads,
 }
 
-/// Whether a program reads at the other end, and not only its kernel.
+/// Whether a program at the other end reads, not only its kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reads {
     /// Not known: the socket was found full at this moment.
     Unknown {
         full_at: u64,
     },
-    /// Not known either: so much was taken when all that had been sent had arrived.
+    /// Not known either: this much was taken when everything in flight had arrived.
     Settled {
         taken: u64,
     },
@@ -72,7 +72,7 @@ pub enum Progress {
 }
 
 impl SlowConsumer {
-    /// `has_read`: that is known from before.
+    /// `has_read`: the watcher is known to read.
     pub fn new(key: WatcherKey, taken: u64, now_millis: u64, has_read: bool) -> Self {
         Self {
             key,
@@ -89,7 +89,7 @@ impl SlowConsumer {
         }
     }
 
-    /// Looks whether it has read, by what the peer has acknowledged by now.
+    /// Judges whether it has read by the bytes that the peer has acknowledged by now.
     pub fn probe(&mut self, taken: u64, now_millis: u64) {
         self.reads = match self.reads {
             _ if taken > KERNEL_BYTES_MAX => Reads::Yes,
@@ -99,12 +99,12 @@ impl SlowConsumer {
         };
     }
 
-    /// It has taken something beyond the kernel's buffers: publishers wait for it while it goes on so.
+    /// Whether it has taken more than kernel buffers hold: publishers wait for it while it goes on reading.
     pub fn has_read(&self) -> bool {
         self.reads == Reads::Yes
     }
 
-    /// Notes what the peer has acknowledged by now.
+    /// Notes the bytes that the peer has acknowledged by now.
     pub fn check(&mut self, taken: u64, now_millis: u64, patience: Patience) -> Progress {
         let span = now_millis.saturating_sub(self.window_at);
         if span >= READING_WINDOW_MILLIS {
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_watcher_that_takes_nothing_is_stalled_after_its_time_and_not_for_one_late_check() {
+    fn a_watcher_that_takes_nothing_is_stalled_after_its_time_not_after_one_late_check() {
         let patience = Patience::new(Duration::from_secs(8));
         assert_eq!((patience.check_millis, patience.idle_checks_max), (1000, 8));
         let mut laggard = SlowConsumer::new(key(), 500, 0, false);
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn publishers_wait_for_those_who_read_and_not_for_a_trickle() {
+    fn publishers_wait_for_readers_but_not_for_a_trickle() {
         let patience = Patience::new(Duration::from_secs(30));
         let mut laggard = SlowConsumer::new(key(), 0, 0, false);
         assert!(laggard.is_reading(3_000) && !laggard.is_reading(3_001));
@@ -174,9 +174,9 @@ mod tests {
     }
 
     #[test]
-    fn who_takes_no_more_than_kernels_hold_has_not_read() {
+    fn a_watcher_that_takes_no_more_than_kernels_hold_has_not_read() {
         let mut laggard = SlowConsumer::new(key(), 60_000, 1_000, false);
-        // What was on its way arrives.
+        // What was in flight arrives.
         laggard.probe(90_000, 1_050);
         laggard.probe(120_000, 1_500);
         for now in 1_550..20_000 {

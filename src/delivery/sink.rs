@@ -1,5 +1,4 @@
-//! What the flush writes into and asks: sockets and the sequencer's side in the daemon, a model of both in the
-//! simulation.
+//! What the flush needs from outside: sockets and the sequencer in the daemon, a model of both in the simulation.
 
 use std::io::{self, IoSlice};
 
@@ -12,8 +11,8 @@ pub trait Sink {
 
     fn write_vectored(&mut self, watcher: WatcherKey, slices: &[IoSlice<'_>]) -> io::Result<usize>;
 
-    /// Puts `bytes` bytes where [`Sink::write_staged`] takes them from without copying them once per socket.
-    /// False: it can't, they have to be written.
+    /// Puts `bytes` bytes where [`Sink::write_staged`] sends them from without a copy per socket. False: it cannot, and
+    /// they have to be written.
     fn stage(&mut self, slices: &[IoSlice<'_>], bytes: usize) -> bool;
 
     /// Writes what was staged last.
@@ -25,12 +24,13 @@ pub trait Sink {
     /// The newest number that watchers may see.
     fn published(&mut self) -> u64;
 
-    /// Somebody is about to begin in the past: nothing of it goes before the end of this turn (`overrun = wait`).
+    /// A watcher is about to begin in the past: the history drops nothing before the end of this turn (`overrun =
+    /// wait`).
     fn hold_history(&mut self);
 
     /// The next batch that the sequencer has handed to this shard.
     fn next_arrival(&mut self) -> Option<Arrival>;
 
-    /// The shard has to look after its sockets again.
+    /// Whether the shard has to look after its sockets again.
     fn is_time_up(&mut self) -> bool;
 }

@@ -1,4 +1,4 @@
-//! Where a watcher begins: the place that `since` asks for, and what it has to be told first.
+//! Where a watcher begins: the place that `since` asks for, and what it is sent first.
 
 use arrayvec::ArrayVec;
 
@@ -10,50 +10,49 @@ use crate::stream::topic::{Handle, Log, Topic, TopicKind};
 use crate::wire::action::Since;
 use crate::wire::notice::{Gap, GapReason};
 
-/// Handles and events that one step of a search looks at under a log's lock: some microseconds.
+/// Handles and events that one step of a search looks at under a log's lock, at most: some microseconds.
 const LOOKS_MAX: u32 = 4096;
 
 /// Where a watcher begins.
 pub struct Start {
     pub cursor: Cursor,
     pub gap: Option<Gap>,
-    /// What was lost up to here is told of by the gap, or was not asked for.
-    pub told: u64,
-    /// Goes out after the gap, before what the log has.
+    /// Losses up to this number are settled: the gap reports them, or they were not asked for.
+    pub settled_to: u64,
+    /// Kept events, sent after the gap and before the log's events.
     pub kept: ArrayVec<Handle, 2>,
-    /// It cannot be said yet.
+    /// What still has to be found out, if anything.
     pub pending: Option<Pending>,
 }
 
 /// What has to be found out before a watcher gets its first event.
 #[derive(Clone, Copy, Debug)]
 pub enum Pending {
-    /// An earlier life of the job, dropped since, had numbers up to `earlier_to`. Whether they are missed shows with the
-    /// next life's first event: a job that is whole from its `job_started` on misses nothing.
+    /// An earlier life of the job, dropped since, had numbers up to `earlier_to`. The next life's first event shows
+    /// whether they are missed: a job that begins with its `job_started` misses nothing.
     Earlier { earlier_to: u64 },
-    /// The place of the last so many events that match.
+    /// The place of the last matching events.
     Last(Search),
 }
 
 impl Start {
     fn at(cursor: Cursor) -> Self {
-        Self { cursor, gap: None, told: 0, kept: ArrayVec::new(), pending: None }
+        Self { cursor, gap: None, settled_to: 0, kept: ArrayVec::new(), pending: None }
     }
 
     fn with_gap(self, gap: Option<Gap>) -> Self {
-        Self { told: gap.map_or(0, |gap| gap.to), gap, ..self }
+        Self { settled_to: gap.map_or(0, |gap| gap.to), gap, ..self }
     }
 }
 
-/// The gap that a watcher has to be told of now that the job has an event, if an earlier life had numbers up to
-/// `earlier_to`.
+/// The gap for an earlier life with numbers up to `earlier_to`, now that the job has an event. None: the job is whole.
 pub fn earlier_gap(earlier_to: u64, log: &Log) -> Option<Gap> {
     let to = log.first_seq().map_or(earlier_to, |first| earlier_to.min(first - 1));
     let gap = Gap { from: 1, to, missed: None, reason: GapReason::Expired };
     (!log.job.is_complete).then_some(gap)
 }
 
-/// The place in `topic` that `since` asks for, where `newest` was loaded after the shard's interest was set.
+/// The place in `topic` that `since` asks for. `newest` was loaded after the shard's interest was set.
 pub fn start(topic: &Topic, directory: &Directory, since: Since, newest: u64, selector: &Selector) -> Start {
     let log = topic.log.lock();
     let place = Place {
@@ -78,16 +77,17 @@ struct Place<'a> {
     log: &'a Log,
     directory: &'a Directory,
     selector: &'a Selector,
+    /// The place behind the newest number.
     live: Cursor,
 }
 
 impl Place<'_> {
-    /// Nothing of this life of the job was before its `job_started`.
+    /// Whether this life of the job began with its `job_started`.
     fn is_whole(&self) -> bool {
         self.topic.kind == TopicKind::Job && self.log.job.is_complete
     }
 
-    /// The last number that an earlier life of this topic may have had when it was dropped; 0: there was none.
+    /// The last number that a dropped, earlier life of this topic may have had; 0: there was none.
     fn earlier_to(&self) -> u64 {
         if self.topic.kind == TopicKind::All {
             return 0;
@@ -96,13 +96,13 @@ impl Place<'_> {
         self.directory.dropped.last(self.topic.kind, &self.topic.name).min(before)
     }
 
-    /// A topic that was dropped before its newest events were published has lost what would be live.
+    /// The gap for a topic that was dropped before its newest events were published: they would be live.
     fn dropped_early(&self) -> Option<Gap> {
         let (newest, to) = (self.live.seq, self.earlier_to());
         (to > newest).then_some(Gap { from: newest + 1, to, missed: None, reason: GapReason::Expired })
     }
 
-    /// All that is retained. An earlier life is missed only by a topic that is not whole by itself.
+    /// Begins with all that is retained. An earlier life is missed only if this one is not whole.
     fn all_retained(&self) -> Start {
         let earlier_to = if self.is_whole() { 0 } else { self.earlier_to() };
         let is_unsure = self.topic.kind == TopicKind::Job && self.log.first_seq().is_none();
@@ -112,15 +112,15 @@ impl Place<'_> {
         self.behind(0, earlier_to, 0)
     }
 
-    /// What is retained beyond `seq`. That a job is whole from its start on says nothing of an earlier life that the
-    /// watcher may have seen a part of, in this run or in another one; unless no run can have given that number.
+    /// Begins with what is retained beyond `seq`. A whole job does not excuse an earlier life: the watcher may have
+    /// seen a part of that, in this run or another one. Only a number that no run can have given excludes this.
     fn after(&self, seq: u64) -> Start {
         let was_never_given = seq < SEQ_MIN && self.is_whole();
         let unknown_to = if was_never_given { 0 } else { self.directory.unknown_to(seq) };
         self.behind(seq, self.earlier_to(), unknown_to)
     }
 
-    /// No run of this daemon has given that number: nothing that is kept is skipped.
+    /// Begins after a number that no run has given: nothing that is kept is skipped.
     fn beyond_newest(&self, seq: u64) -> Start {
         let start = self.all_retained();
         if self.is_whole() && start.gap.is_none() {
@@ -131,12 +131,12 @@ impl Place<'_> {
         Start { gap: Some(gap), pending: None, ..start }
     }
 
-    /// What is retained beyond `seq`, where an earlier life may have had numbers up to `earlier_to`, and nothing is known
-    /// up to `unknown_to`, since another run has given `seq` (0: it is known).
+    /// Begins with what is retained beyond `seq`. An earlier life may have had numbers up to `earlier_to`. Nothing is
+    /// known up to `unknown_to`, since an unknown run has given `seq` (0: the run is known).
     fn behind(&self, seq: u64, earlier_to: u64, unknown_to: u64) -> Start {
         let log = self.log;
         let index = log.index_after(seq);
-        // In the log of all, the place follows from the number.
+        // In the log of all events, the number gives the index.
         let by_number =
             (self.topic.kind == TopicKind::All && unknown_to == 0).then(|| self.directory.index_of_all(seq));
         let missed = Missed::of(log, by_number.or((index > log.base()).then_some(index)), seq, self.selector);
@@ -148,44 +148,44 @@ impl Place<'_> {
             let is_of_restart = seq > 0 && seq < self.directory.missing_to;
             missed.gap(seq, if is_of_restart { GapReason::Restart } else { GapReason::Expired })
         };
-        // What the gap tells of is over, and so is all that the log has lost.
-        let told = gap.map_or(0, |gap| gap.to);
+        // The watcher is past what the gap reports and past all that the log has lost.
+        let reported_to = gap.map_or(0, |gap| gap.to);
         let before = if index == log.base() { missed.behind.seq } else { 0 };
-        let cursor = Cursor { index, seq: seq.max(told.max(before).min(self.live.seq)) };
+        let cursor = Cursor { index, seq: seq.max(reported_to.max(before).min(self.live.seq)) };
         Start { kept: missed.kept, ..Start::at(cursor).with_gap(gap) }
     }
 
-    /// Before all that the log has: where a watcher stands that has got nothing of it yet.
+    /// The place before everything in the log.
     fn before_all(&self) -> Cursor {
         let first = self.log.seq_at(self.log.base()).unwrap_or(u64::MAX);
         Cursor { index: self.log.base(), seq: self.live.seq.min(first - 1) }
     }
 
-    /// The last `count` events that match: no gap, since nothing more was asked for.
+    /// Begins with the last `count` events that match. There is no gap, since nothing older was asked for.
     fn last(&self, count: u64) -> Start {
         let mut search = Search { left: count, newest: self.live.seq, at: self.live.index };
         let start = match search.step(self.log, self.selector) {
             Some(start) => start,
             None => Start { pending: Some(Pending::Last(search)), ..Start::at(self.before_all()) },
         };
-        let told = start.cursor.seq;
-        Start { told, ..start.with_gap(self.dropped_early()) }
+        let settled_to = start.cursor.seq;
+        Start { settled_to, ..start.with_gap(self.dropped_early()) }
     }
 }
 
-/// Looks for the place of the last events that match, from the newest backwards, a portion at a time.
+/// A search for the place of the last events that match, from the newest backwards, a portion at a time.
 #[derive(Clone, Copy, Debug)]
 pub struct Search {
-    /// So many more are wanted.
+    /// Matching events still to be found.
     left: u64,
-    /// The newest number when it was asked for.
+    /// The newest number when the search began.
     newest: u64,
     /// The events from this index on have been looked at.
     at: u64,
 }
 
 impl Search {
-    /// Looks on. None: it has to look further.
+    /// Searches a portion. None: it has to search further.
     pub fn step(&mut self, log: &Log, selector: &Selector) -> Option<Start> {
         if selector.is_all() {
             let there = self.at.saturating_sub(log.base());
@@ -233,6 +233,6 @@ impl Search {
         if let Some(seq) = log.seq_at(cursor.index) {
             cursor.seq = cursor.seq.min(seq - 1);
         }
-        Start { kept, told: cursor.seq, ..Start::at(cursor) }
+        Start { kept, settled_to: cursor.seq, ..Start::at(cursor) }
     }
 }

@@ -1,4 +1,4 @@
-//! One job of a watcher of many: where it stands, what it has to be told first.
+//! One job of a watcher of many jobs: its cursor, and what it is sent first.
 
 use arrayvec::ArrayVec;
 
@@ -12,18 +12,18 @@ use crate::wire::notice::{Gap, GapReason};
 
 pub struct Subscription {
     pub local: LocalTopicSlot,
-    /// Its place among those who hold the topic in this shard.
+    /// Its index in the topic's list of watchers of many jobs.
     pub holder: u32,
     pub cursor: Cursor,
     pub is_marked: bool,
-    /// It sends its past up to this number before anything else goes out.
+    /// Its past up to this number is sent before anything else.
     pub replay_to: Option<u64>,
-    /// Kept events to go out, if they are still wanted, before what the log has: two of now, and an end that a later
-    /// one has replaced since.
+    /// Kept events to send, if they are still wanted, before the log's events: the two current ones, and a terminal
+    /// event that a later one has replaced since.
     pub ahead: ArrayVec<Handle, 3>,
-    /// What was lost up to here has been told of, or was not asked for.
-    pub told: u64,
-    /// Has to be found out before its first event.
+    /// Losses up to this number are settled: a gap has reported them, or they were not asked for.
+    pub settled_to: u64,
+    /// What has to be found out before its first event.
     pub pending: Option<Box<Pending>>,
     pub generation: u32,
 }
@@ -37,8 +37,8 @@ impl Entry for Subscription {
 }
 
 impl Subscription {
-    /// Goes on to the number `passed`: nothing that was wanted so far is left before it. Returns the gap, if
-    /// something that `selector` wants is lost behind it.
+    /// Moves on to the number `passed`: everything wanted so far was sent up to there. Returns the gap, if something
+    /// beyond it that `selector` wants is lost.
     pub fn move_to(&mut self, passed: u64, selector: &Selector, log: &Log) -> Option<Gap> {
         let index = log.index_after(passed);
         if index > log.base() || self.cursor.index >= log.base() {
@@ -52,17 +52,18 @@ impl Subscription {
         gap
     }
 
-    pub fn take_ahead(&mut self, kept: ArrayVec<Handle, 2>, told: u64) {
+    /// Takes the kept events to send, and the number up to which losses are settled.
+    pub fn take_ahead(&mut self, kept: ArrayVec<Handle, 2>, settled_to: u64) {
         self.ahead = kept.into_iter().collect();
-        self.told = told;
+        self.settled_to = settled_to;
     }
 
     pub fn is_searching(&self) -> bool {
         matches!(self.pending.as_deref(), Some(Pending::Last(_)))
     }
 
-    /// Finds out what it waits for, as far as one step goes. Returns the gap, if there is one to tell of.
-    pub fn find_out(&mut self, selector: &Selector, log: &Log) -> Option<Gap> {
+    /// Looks, one step further, for what it has to be sent first. Returns the gap, if there is one.
+    pub fn resolve_pending(&mut self, selector: &Selector, log: &Log) -> Option<Gap> {
         match self.pending.as_deref_mut()? {
             Pending::Earlier { .. } if log.first_seq().is_none() => None,
             Pending::Earlier { earlier_to } => {
@@ -73,7 +74,7 @@ impl Subscription {
             Pending::Last(search) => {
                 if let Some(start) = search.step(log, selector) {
                     self.cursor = start.cursor;
-                    self.take_ahead(start.kept, start.told);
+                    self.take_ahead(start.kept, start.settled_to);
                     self.pending = None;
                 }
                 None
@@ -81,11 +82,11 @@ impl Subscription {
         }
     }
 
-    /// Something else is wanted from the first event ahead on, if there is one: what the log has lost there is looked
-    /// at again, but for what a gap has told of.
+    /// Before a change of the selector: steps back to the first kept event still to send, if there is one. Losses from
+    /// there on are judged again, except those that a gap has reported.
     pub fn step_back(&mut self) {
         let Some(first) = self.ahead.first() else { return };
-        let seq = self.told.max(first.batch.first_seq() - 1);
+        let seq = self.settled_to.max(first.batch.first_seq() - 1);
         self.ahead.retain(|handle| handle.batch.first_seq() <= seq);
         self.cursor = Cursor::by_number(seq);
     }

@@ -1,8 +1,8 @@
-//! Tables whose keys do not outlive what they name.
+//! Tables whose keys find nothing once their entry is gone.
 //!
-//! A slot is used again, a generation is not: a [`Key`] that has outlived its entry names nothing. Keys of two tables
-//! are two types, by their tags. A [`Slot`] is half of a key, for places that are emptied together with the entry, and
-//! so never outlive it.
+//! A slot is reused, a generation is not: a [`Key`] that has outlived its entry finds nothing. Keys of two tables are
+//! two types, by their tags. A [`Slot`] is half of a key, for places that are cleared together with the entry and so
+//! never outlive it.
 
 use std::fmt::{self, Debug, Formatter};
 use std::hash::{Hash, Hasher};
@@ -12,25 +12,25 @@ use std::ops::{Index, IndexMut};
 
 use slab::Slab;
 
-/// Generations wrap around at 2^31: a key is never held while so many entries come. So a key fits in 63 bits.
+/// Generations wrap around at 2^31: no key is held while so many entries are added. So a key fits in 63 bits.
 const GENERATION_MAX: u32 = u32::MAX >> 1;
 
 /// The place of an entry in its table while it is there. `T` is the tag of the table.
 pub struct Slot<T> {
-    /// Counts from one, so that no slot costs no more than one.
+    /// The index plus one, so that `Option<Slot>` takes no more room than a slot.
     at: NonZeroU32,
     of: PhantomData<fn() -> T>,
 }
 
-/// Names an entry for as long as it lives, and nothing afterwards.
+/// Finds an entry for as long as it lives, and nothing afterwards.
 pub struct Key<T> {
     pub slot: Slot<T>,
     generation: u32,
 }
 
-/// What is kept in a table and knows which of the entries of its slot it is.
+/// An entry of a table. It stores its own generation.
 pub trait Entry {
-    /// What makes keys of this table a type of their own.
+    /// Makes the keys of this table a type of their own.
     type Tag;
 
     fn generation(&self) -> u32;
@@ -44,7 +44,7 @@ pub struct Table<T> {
 impl<T> Slot<T> {
     /// # Panics
     ///
-    /// From four billion on.
+    /// If `index` is four billion or more.
     pub fn new(index: usize) -> Self {
         let at = u32::try_from(index).ok().and_then(|index| NonZeroU32::MIN.checked_add(index));
         Self { at: at.expect("there are fewer than four billion slots"), of: PhantomData }
@@ -57,12 +57,12 @@ impl<T> Slot<T> {
 }
 
 impl<T> Key<T> {
-    /// The key in a word, below 2^63.
+    /// The key as one word, below 2^63.
     pub fn to_bits(self) -> u64 {
         u64::from(self.generation) << 32 | self.slot.index() as u64
     }
 
-    /// The key of which [`Key::to_bits`] made `bits`.
+    /// The key from which [`Key::to_bits`] made `bits`.
     pub fn from_bits(bits: u64) -> Self {
         Self { slot: Slot::new(bits as u32 as usize), generation: (bits >> 32) as u32 }
     }
@@ -78,7 +78,7 @@ impl<T: Entry> Table<T> {
         Self { entries: Slab::new(), generation: 0 }
     }
 
-    /// Adds what `make` makes of its generation.
+    /// Adds the entry that `make` makes from its generation.
     pub fn insert(&mut self, make: impl FnOnce(u32) -> T) -> Key<T::Tag> {
         let generation = self.generation;
         self.generation = (generation + 1) & GENERATION_MAX;
@@ -89,7 +89,7 @@ impl<T: Entry> Table<T> {
 
     /// # Panics
     ///
-    /// Where the key has outlived its entry.
+    /// If the key has outlived its entry.
     pub fn remove(&mut self, key: Key<T::Tag>) -> T {
         let entry = self.entries.remove(key.index());
         assert_eq!(entry.generation(), key.generation, "{key:?} has outlived its entry");
@@ -159,8 +159,8 @@ impl<T: Entry> IndexMut<Slot<T::Tag>> for Table<T> {
     }
 }
 
-// A key that may have outlived its entry is looked up with `get`. What takes it for granted that it has not is proven
-// by the tests, which run with debug assertions: each look costs a heartbeat one part in a hundred.
+// A key that may have outlived its entry is looked up with `get`. Indexing assumes that it has not. Only debug
+// assertions check that, with which the tests run: checks in the release build make a heartbeat 1 % slower.
 
 impl<T: Entry> Index<Key<T::Tag>> for Table<T> {
     type Output = T;
@@ -180,7 +180,7 @@ impl<T: Entry> IndexMut<Key<T::Tag>> for Table<T> {
     }
 }
 
-// Derived, these would ask the same of `T`.
+// If these were derived, they would demand the same of `T`.
 
 impl<T> Clone for Slot<T> {
     fn clone(&self) -> Self {
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_has_outlived_its_entry_names_nothing() {
+    fn a_key_that_has_outlived_its_entry_finds_nothing() {
         let mut table = Table::new();
         let first = table.insert(|generation| Named("first", generation));
         assert_eq!(table.remove(first).0, "first");
@@ -264,7 +264,7 @@ mod tests {
     #[test]
     #[cfg(debug_assertions)]
     #[should_panic(expected = "0.0 has outlived its entry")]
-    fn who_takes_it_for_granted_is_stopped() {
+    fn indexing_with_a_key_that_has_outlived_its_entry_panics() {
         let mut table = Table::new();
         let first = table.insert(|generation| Named("first", generation));
         table.remove(first);
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_in_a_word_leaves_the_highest_bit_free() {
+    fn a_key_as_a_word_leaves_the_highest_bit_free() {
         let mut table = Table::new();
         table.generation = GENERATION_MAX;
         let last = table.insert(|generation| Named("last", generation));

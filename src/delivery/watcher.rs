@@ -1,4 +1,4 @@
-//! One watcher: where it stands, what waits for it beside the stream.
+//! One watcher: what it watches, its cursor, its outbox, its state.
 
 use std::sync::Arc;
 
@@ -15,33 +15,33 @@ use crate::delivery::table::Entry;
 pub enum Watched {
     /// Nothing: its request is still coming in, or it is on its way out.
     Nothing,
-    /// One topic, together with others that want the same of it.
+    /// One topic, in a cohort with others that want the same of it.
     Cohort { cohort: CohortSlot, member: u32 },
     /// Any number of jobs.
     MultiJob(Box<MultiJob>),
 }
 
 bitflags! {
-    /// What is to be known of a watcher before it is served.
+    /// A watcher's state, as far as serving depends on it.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Flags: u16 {
-        /// The socket is full: nothing is written until it says that it has room.
+        /// The socket is full: nothing is written until it reports room.
         const BLOCKED = 1 << 0;
-        /// It stands where its own cursor says, not where its cohort stands.
+        /// Its place is its own cursor, whatever its cohort's `start`.
         const LAGS = 1 << 1;
-        /// It is in the line of those to be served one by one.
+        /// It is in `watcher_queue`, to be served alone.
         const QUEUED = 1 << 2;
-        /// Events are over: the outbox is the last that goes out.
+        /// It gets no more events: the outbox is the last that is sent.
         const ENDING = 1 << 3;
-        /// The outbox of an ending connection has gone out.
+        /// It was ending, and its outbox is sent.
         const ENDED = 1 << 4;
         /// Its socket failed: nothing is written to it any more.
         const BROKEN = 1 << 5;
-        /// It is on the list of those whose progress is looked at.
+        /// Its progress is under review.
         const REVIEWED = 1 << 6;
-        /// Something has to be found out before it gets an event.
+        /// Something has to be found out before its first event.
         const PENDING = 1 << 7;
-        /// It has taken more than kernels hold: somebody reads.
+        /// It has taken more than kernel buffers hold: a program reads.
         const READS = 1 << 8;
     }
 }
@@ -102,7 +102,7 @@ mod tests {
     use super::Watcher;
 
     #[test]
-    fn a_watcher_is_a_cache_line() {
+    fn a_watcher_fits_in_a_cache_line() {
         // Ten thousand of them are idle most of the time.
         assert!(size_of::<Watcher>() <= 64);
     }

@@ -1,4 +1,4 @@
-//! All watchers of one shard: who comes, who goes, who is told of a batch.
+//! All watchers of one shard: how they come, change what they want, wait to be served, and go.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
@@ -29,7 +29,7 @@ use crate::wire::action::Since;
 use crate::wire::notice::{self, Gap};
 use crate::wire::stamp::Stamp;
 
-/// A batch is held for the rest of a frame that is at least one part in so many of it.
+/// The rest of a frame holds its batch only if it is at least one part in this many of it.
 const REST_SHARE: usize = 4;
 
 /// What a new watcher of one topic asks for.
@@ -45,32 +45,32 @@ pub struct Watchers {
     pub directory: Arc<Directory>,
     pub watchers: Table<Watcher>,
     pub(super) audience: Audience,
-    /// Marked cohorts.
+    /// The run queue: marked cohorts.
     pub(super) cohort_queue: RunQueue<CohortKey>,
-    /// Watchers to be served one by one.
+    /// Lone watchers, to be served one by one.
     pub(super) watcher_queue: VecDeque<WatcherKey>,
-    /// The newest number that is delivered. Never older than a batch that was marked.
+    /// Deliveries go up to this number. Never older than a batch that was marked.
     pub(super) tail: u64,
-    /// The newest number of which every event of a topic watched here is marked: what is merged from many jobs
-    /// goes no further, or a job not yet marked would come too late. `arrived <= tail`.
+    /// Up to this number, every event of a topic watched here is marked. A merge of many jobs goes no further, or
+    /// events of a job not yet marked would come too late. `arrived <= tail`.
     pub(super) arrived: u64,
     pub(super) masks: Masks,
-    /// What those flagged so wait for.
+    /// What watchers flagged `PENDING` wait for.
     pub(super) pending: HashMap<WatcherKey, Pending, RandomState>,
     pub(super) gathered: Gathered,
     pub(super) flat: Vec<u8>,
     pub(super) send_methods: SendMethods,
     pub(super) merge: Merge,
-    /// The usual filter of those whose tokens lack `debug`, one for all: it costs a connection nothing.
+    /// The usual filter for tokens without `debug`, shared by all: it costs a connection nothing.
     without_breakpoints: Arc<Filter>,
     pub(super) effort: Effort,
     pub(super) outboxes: OutboxPool,
-    /// Watchers whose socket broke, or whose last bytes have gone out: the caller's to look at after a flush.
+    /// Watchers whose socket broke, or whose last bytes were sent: the caller looks at them after a flush.
     pub gone: Vec<WatcherKey>,
     /// Watchers whose sockets were found full and that are not under review yet.
     pub blocked: Vec<WatcherKey>,
     pub counts: DeliveryCounts,
-    /// The time that control messages of this turn carry.
+    /// The time in control messages of this turn.
     pub now: Stamp,
 }
 
@@ -102,12 +102,12 @@ impl Watchers {
         }
     }
 
-    /// A connection that watches nothing yet.
+    /// Adds a watcher that watches nothing yet.
     pub fn add(&mut self) -> WatcherKey {
         self.watchers.insert(Watcher::new)
     }
 
-    /// Forgets a watcher. Its key names nothing from now on.
+    /// Removes a watcher. Its key finds nothing from now on.
     pub fn remove(&mut self, key: WatcherKey) {
         self.leave(key);
         let watcher = self.watchers.remove(key);
@@ -119,21 +119,21 @@ impl Watchers {
         }
     }
 
-    /// Something waits to be served.
+    /// Whether a cohort or a lone watcher waits to be served.
     pub fn is_busy(&self) -> bool {
         !self.cohort_queue.is_empty() || !self.watcher_queue.is_empty()
     }
 
-    /// Writes control bytes behind what already waits for this watcher, before all further events.
+    /// Puts control bytes behind what the outbox already has, before all further events.
     pub fn enqueue_control(&mut self, key: WatcherKey, write: impl FnOnce(&mut Vec<u8>)) {
         let outbox = self.outbox(key);
-        debug_assert!(!outbox.has_body(), "nothing is said behind an answer's body");
+        debug_assert!(!outbox.has_body(), "nothing follows an answer's body");
         write(&mut outbox.bytes);
         self.enqueue(key);
     }
 
-    /// The rest of a frame goes out next; nothing waits yet. A large one stays where it is, as long as that is not mostly
-    /// something else: one batch for all that stopped in it. Of a small one there is a copy, and the batch is let go.
+    /// Queues the rest of a frame, which is sent next; the outbox is empty. A large rest stays in its batch, unless
+    /// that is mostly something else: one batch serves all watchers that stopped in it. A small rest is copied.
     pub(super) fn enqueue_rest(
         &mut self,
         key: WatcherKey,
@@ -153,7 +153,7 @@ impl Watchers {
         self.enqueue(key);
     }
 
-    /// Answers in HTTP: the head, and a body that goes out from where it lies. It is the last that is said.
+    /// Queues an HTTP answer: the head, and a body that is not copied. Nothing follows it.
     pub fn answer(&mut self, key: WatcherKey, head: &[u8], body: Body) {
         let outbox = self.outbox(key);
         outbox.bytes.extend_from_slice(head);
@@ -165,7 +165,7 @@ impl Watchers {
         self.outboxes.outbox_in(&mut self.watchers[key].outbox)
     }
 
-    /// No event goes out any more, only what waits in the outbox.
+    /// Ends a watcher: it gets no more events, only the rest of its outbox.
     pub fn end(&mut self, key: WatcherKey) {
         self.leave(key);
         self.watchers[key].set(Flags::ENDING);
@@ -180,7 +180,7 @@ impl Watchers {
         }
     }
 
-    /// The socket is full: it is waited for, and its progress looked at.
+    /// The socket is full: the watcher waits for room, and its progress is reviewed.
     pub(super) fn block(&mut self, key: WatcherKey) {
         let watcher = &mut self.watchers[key];
         watcher.set(Flags::BLOCKED | Flags::LAGS);
@@ -190,7 +190,7 @@ impl Watchers {
         }
     }
 
-    /// Serves the watcher by itself in the next flush, unless its socket is full.
+    /// Puts the watcher into `watcher_queue`, to be served alone in the next flush, unless its socket is full.
     pub(super) fn enqueue(&mut self, key: WatcherKey) {
         let watcher = &mut self.watchers[key];
         if !watcher.is(Flags::QUEUED | Flags::BLOCKED) {
@@ -199,23 +199,23 @@ impl Watchers {
         }
     }
 
-    /// Has the masks learn of types that have come since; those of published events are in the table by now.
+    /// Lets the masks learn new types. Those of published events are in the table by now.
     pub(super) fn renew_masks(&mut self) {
         if self.masks.are_stale(&self.directory.types) {
             self.masks.renew(&self.directory.types, &mut self.audience.cohorts, &mut self.watchers);
         }
     }
 
-    /// Begins to watch one topic. `published` is asked once the shard's interest is known: what is newer than its
-    /// answer is told of, what is not is in the log. Returns the answer.
+    /// Begins to watch one topic. `published` is called once the shard's interest is set: newer events will be offered
+    /// to the shard, all others are in the log. Returns its answer.
     pub fn watch(
         &mut self,
         key: WatcherKey,
-        wish: WatchRequest<'_>,
+        request: WatchRequest<'_>,
         published: impl FnOnce() -> u64,
         greet: impl FnOnce(&Topic, u64, bool, &mut Vec<u8>),
     ) -> Result<u64, DirectoryFull> {
-        let WatchRequest { kind, name, filter, since } = wish;
+        let WatchRequest { kind, name, filter, since } = request;
         let topic = self.directory.watch(kind, name)?;
         let local = self.audience.find_or_add(&topic);
         topic.set_interest(self.shard);
@@ -238,14 +238,14 @@ impl Watchers {
         let now = self.now;
         self.enqueue_control(key, |out| {
             greet(&topic, newest, is_metrics_wanted, out);
-            tell(&now, start.gap.as_ref(), &start.kept, out);
+            write_gap(&now, start.gap.as_ref(), &start.kept, out);
         });
         self.counts.add_gap(start.gap.as_ref());
         Ok(newest)
     }
 
-    /// Changes what a watcher wants, from the next event on; the confirmation is already in the outbox.
-    /// The caller has [`Watchers::flush_one`]d it, so that it stands where the change takes effect.
+    /// Changes a watcher's filter from the next event on; the confirmation is already in the outbox. The caller has
+    /// called [`Watchers::flush_one`], so the watcher is at the place where the change takes effect.
     pub fn set_filter(&mut self, key: WatcherKey, filter: Filter) {
         let filter = self.share(filter);
         match self.watchers[key].watched {
@@ -267,7 +267,7 @@ impl Watchers {
         self.enqueue(key);
     }
 
-    /// What a watcher keeps of its filter; nothing for one that lets everything through.
+    /// A filter as a watcher stores it. None: it lets everything through.
     pub(super) fn share(&self, filter: Filter) -> Option<Arc<Filter>> {
         if filter.is_all() {
             None
@@ -291,7 +291,7 @@ impl Watchers {
         (cohort.selector.clone(), self.audience.topics[cohort.topic].topic.clone())
     }
 
-    /// Lets go of one watcher's hold of a topic.
+    /// Releases one watcher's hold on a topic.
     pub(super) fn release(&mut self, local: LocalTopicSlot) {
         let topic = self.audience.topics[local].topic.clone();
         if self.audience.forget_if_empty(local) {
@@ -300,7 +300,7 @@ impl Watchers {
         self.directory.unwatch(&topic);
     }
 
-    /// Takes a watcher out of whatever it watches.
+    /// Ends all that a watcher watches.
     fn leave(&mut self, key: WatcherKey) {
         match std::mem::replace(&mut self.watchers[key].watched, Watched::Nothing) {
             Watched::Nothing => {}
@@ -314,7 +314,7 @@ impl Watchers {
         }
     }
 
-    /// The watcher stands at its own cursor from now on, not where its cohort stands.
+    /// From now on the watcher's place is its own cursor, whatever its cohort's `start`.
     pub(super) fn detach(&mut self, key: WatcherKey) {
         let watcher = &mut self.watchers[key];
         if let Watched::Cohort { cohort, .. } = watcher.watched
@@ -326,8 +326,8 @@ impl Watchers {
     }
 }
 
-/// Writes a gap, and the kept events that still follow it.
-pub(super) fn tell(now: &Stamp, gap: Option<&Gap>, kept: &[Handle], out: &mut Vec<u8>) {
+/// Writes a gap and the kept events that follow it.
+pub(super) fn write_gap(now: &Stamp, gap: Option<&Gap>, kept: &[Handle], out: &mut Vec<u8>) {
     if let Some(gap) = gap {
         notice::gap(out, now, gap, None);
     }

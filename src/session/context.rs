@@ -1,4 +1,4 @@
-//! What a session works on, and what a message leads to.
+//! What a session works on, and the verdict on a message.
 
 use crate::close::CloseReason;
 use crate::delivery::keys::WatcherKey;
@@ -6,13 +6,13 @@ use crate::delivery::watchers::Watchers;
 use crate::session::limits::SessionLimits;
 use crate::tick::Tick;
 
-/// What a message leads to.
+/// What happens to the connection after a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Continue,
     /// The daemon ends the connection.
     Close(CloseReason),
-    /// The client ends it, with its code.
+    /// The client ends it; its close code is sent back.
     Echo(Option<u16>),
 }
 
@@ -28,6 +28,7 @@ pub struct SessionContext<'a, O> {
 }
 
 impl<O> SessionContext<'_, O> {
+    /// Counts a message by its result.
     pub(super) fn count(&mut self, result: usize) {
         self.watchers.counts.received[result] += 1;
     }

@@ -1,4 +1,4 @@
-//! One client's session: its messages to effects on what it watches, and to answers.
+//! One client's session: turns its messages into changes of what it watches, and into answers.
 
 use crate::access::rights::Permit;
 use crate::access::token_bucket::TokenBucket;
@@ -31,7 +31,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// Begins what `opening` asks for: the greeting, the past, the events. `accept` writes the HTTP answer before.
+    /// Begins what `opening` asks for: the greeting, the past, the events. `accept` writes the HTTP answer before them.
     pub fn open<O: Sink>(
         opening: &Opening,
         context: &mut SessionContext<'_, O>,
@@ -88,8 +88,7 @@ impl Session {
                 }
             },
         );
-        started
-            .map_err(|_| Refusal::full("the daemon knows as many jobs and flows as it may (topics_max)"))?;
+        started.map_err(|_| Refusal::full("the daemon has as many jobs and flows as topics_max allows"))?;
         let allowance = TokenBucket::new(limits.messages_burst, context.tick);
         Ok(Self::new(&opening.permit, allowance, view))
     }
@@ -103,7 +102,7 @@ impl Session {
         &self.permit
     }
 
-    /// What kind of endpoint it watches.
+    /// Which kind of endpoint it watches.
     pub fn view(&self) -> View {
         self.view
     }
@@ -112,7 +111,7 @@ impl Session {
         self.view == View::MultiJob
     }
 
-    /// Obeys one message, or answers why not. Pings of the protocol are the caller's to answer.
+    /// Obeys one message, or answers why not. The caller answers protocol pings.
     pub fn handle_message<O: Sink>(
         &mut self,
         message: &Message<'_>,
@@ -169,7 +168,7 @@ impl Session {
         Verdict::Continue
     }
 
-    /// A heartbeat: says where the connection stands.
+    /// Sends a heartbeat with the connection's position.
     pub fn beat<O: Sink>(&self, context: &mut SessionContext<'_, O>) {
         context.watchers.flush_one(context.key, context.sink);
         let (at, position) = (context.watchers.now, context.watchers.position(context.key));
@@ -182,7 +181,7 @@ impl Session {
         });
     }
 
-    /// The daemon drains: says where the connection stands, and when to come back. The close frame is the caller's.
+    /// The daemon drains: sends the connection's position and when to come back. The caller sends the close frame.
     pub fn say_goodbye<O: Sink>(&self, retry_millis: u64, context: &mut SessionContext<'_, O>) {
         context.watchers.flush_one(context.key, context.sink);
         let (at, position) = (context.watchers.now, context.watchers.position(context.key));
@@ -230,8 +229,8 @@ impl Session {
         }
     }
 
-    /// Changes the filter between two events: what the old one lets through goes out before the confirmation,
-    /// as far as the socket takes it; all that comes after is judged by the new one.
+    /// Changes the filter between two events. What the old filter lets through is sent before the confirmation, as far
+    /// as the socket takes it. The new filter judges all that comes after.
     fn change_filter<O: Sink>(
         &mut self,
         context: &mut SessionContext<'_, O>,
@@ -249,7 +248,7 @@ impl Session {
             let list = names.map_or(&[][..], |names| &names.names);
             let before = filter.clone();
             change(&mut filter, list).map_err(|_| ActionError::too_many_names())?;
-            // What is wanted already costs nothing.
+            // A filter that stays the same costs nothing.
             is_change = filter != before;
         }
         if is_change {
@@ -264,7 +263,7 @@ impl Session {
     }
 }
 
-/// All that the endpoint delivers to this permit.
+/// The filter that passes all that the endpoint delivers to this permit.
 fn unfiltered(permit: &Permit, is_debug: bool, is_multi_job: bool) -> Filter {
     let all = Filter::all(is_debug, is_multi_job);
     if permit.may_debug() { all } else { all.without_breakpoints() }
@@ -281,7 +280,7 @@ fn subscribe_job<O: Sink>(
         return Ok(());
     }
     if watchers.job_count(*key) >= limits.jobs_max {
-        let message = format!("this connection watches {} jobs, as many as it may", limits.jobs_max);
+        let message = format!("this connection watches {} jobs, the most it may", limits.jobs_max);
         return Err(ActionError::too_many_jobs(message, job_id));
     }
     if since != Since::Now {
@@ -296,11 +295,14 @@ fn subscribe_job<O: Sink>(
         |newest, out| notice::subscribed(out, job_id, &subscriber, newest),
     );
     subscribed.map_err(|_| {
-        ActionError::too_many_jobs("the daemon knows as many jobs and flows as it may".to_owned(), job_id)
+        ActionError::too_many_jobs(
+            "the daemon has as many jobs and flows as topics_max allows".to_owned(),
+            job_id,
+        )
     })
 }
 
-/// What is known of a job, for a watcher that has just come; nothing if the daemon does not know it.
+/// Writes a job's figures for a new watcher; nothing if the daemon does not know the job.
 fn write_snapshot(topic: &Topic, now: &Stamp, unix_micros: i64, out: &mut Vec<u8>) {
     let job = {
         let log = topic.log.lock();

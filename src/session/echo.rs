@@ -1,5 +1,5 @@
-//! The test build's session (feature `echo`), with which the Autobahn suite talks to the connection code: no greeting,
-//! and each complete message is sent back. Without the feature nothing of it is compiled in.
+//! The session of the test build (feature `echo`), for the Autobahn suite: no greeting, and each complete message is
+//! sent back. Without the feature, nothing of it is in the program.
 
 use crate::delivery::sink::Sink;
 use crate::session::context::{SessionContext, Verdict};

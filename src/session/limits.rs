@@ -1,18 +1,18 @@
-//! Every limit on a connection, and the verdicts.
+//! Every limit on a connection.
 
 use crate::tick::Tick;
 use crate::wire::message::MessageLimits;
 
-/// The test build: its sessions send messages back. Its suite also wants each ping
-/// answered, where clients are promised the answer to the newest.
+/// Whether this is the test build, whose sessions send messages back. Its suite wants each ping answered; clients are
+/// promised an answer only to the newest.
 pub const IS_ECHO: bool = cfg!(feature = "echo");
-/// Messages in a row that could not be obeyed before the connection ends.
+/// So many messages in a row that could not be obeyed end the connection.
 pub const GARBAGE_MAX: u8 = 16;
-/// Jobs endpoint: a page subscribes to all it shows at once.
+/// Burst of messages on the multi-job endpoint: a page subscribes at once to all it shows.
 pub const MULTI_JOB_BURST: u32 = 2048;
-/// Fragments of one message: a client that needs more sends bytes one by one.
+/// Fragments of one message, at most: a client that needs more sends bytes one by one.
 const FRAGMENTS_MAX: u32 = if IS_ECHO { u32::MAX } else { 1024 };
-/// Bytes of unsent answers from which on nothing more is read from a client.
+/// From this many bytes of unsent answers on, nothing more is read from a client.
 pub const UNSENT_ANSWERS_MAX: usize = 32 << 10;
 
 /// The limits of this daemon.

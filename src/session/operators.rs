@@ -1,18 +1,19 @@
-//! The places of operators: few, and whoever comes gets one at once. Who has nothing to get gives way first, the oldest
-//! before the others.
+//! The connections of operators: they are few, and a new one always gets a place. For it, the oldest connection that
+//! waits for no answer is ended, or else the oldest of all.
 
-/// Each costs a descriptor and at most one answer: more than operators and their tools need.
+/// Connections of operators, at most. Each costs a descriptor and at most one answer; operators and their tools need
+/// fewer.
 pub const OPERATORS_MAX: usize = 32;
 
 /// The connections of operators.
 pub struct Operators<K> {
-    /// The oldest first; at most [`OPERATORS_MAX`].
+    /// Oldest first; at most [`OPERATORS_MAX`].
     all: Vec<Operator<K>>,
 }
 
 struct Operator<K> {
     key: K,
-    /// Its request has come, and its answer has not gone out.
+    /// Its request has come, and its answer is not sent yet.
     is_served: bool,
 }
 
@@ -23,7 +24,7 @@ impl<K> Default for Operators<K> {
 }
 
 impl<K: Copy + PartialEq> Operators<K> {
-    /// Takes one in. The one that has to go for it is the caller's to end.
+    /// Takes in a connection. Returns the one that has to go for it, which the caller ends.
     pub fn enter(&mut self, key: K) -> Option<K> {
         let is_full = self.all.len() >= OPERATORS_MAX;
         let idle = self.all.iter().position(|operator| !operator.is_served);
@@ -32,7 +33,7 @@ impl<K: Copy + PartialEq> Operators<K> {
         gone
     }
 
-    /// It has asked something, or has got the answer.
+    /// Notes that it has asked something, or has its answer.
     pub fn note_served(&mut self, key: K, is_served: bool) {
         if let Some(operator) = self.all.iter_mut().find(|operator| operator.key == key) {
             operator.is_served = is_served;
@@ -43,7 +44,7 @@ impl<K: Copy + PartialEq> Operators<K> {
         self.all.retain(|operator| operator.key != key);
     }
 
-    /// Somebody waits for an answer.
+    /// Whether an operator waits for an answer.
     pub fn is_any_served(&self) -> bool {
         self.all.iter().any(|operator| operator.is_served)
     }
@@ -54,7 +55,7 @@ mod tests {
     use super::{OPERATORS_MAX, Operators};
 
     #[test]
-    fn who_has_nothing_to_get_gives_way_and_who_is_served_stays() {
+    fn an_operator_without_a_question_gives_way_and_one_being_served_stays() {
         let mut operators = Operators::default();
         let max = OPERATORS_MAX as u32;
         for key in 0..max {
@@ -71,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn where_all_are_served_the_oldest_gives_way() {
+    fn if_all_are_being_served_the_oldest_gives_way() {
         let mut operators = Operators::default();
         for key in 0..OPERATORS_MAX {
             operators.enter(key);

@@ -1,4 +1,4 @@
-//! Questions that take longer to answer than a turn of a shard may: what a request says of them. Another thread answers.
+//! Questions that take longer to answer than a shard's turn may, read from a request. Another thread answers them.
 
 use crate::access::rights::Permit;
 use crate::session::endpoint::Data;
@@ -8,19 +8,19 @@ use crate::wire::answer::ContentType;
 use crate::wire::http::Refusal;
 use crate::wire::query;
 
-/// Of a page of jobs: some MiB.
+/// Jobs in one answer for a watcher, at most: some MiB.
 const JOBS_MAX: usize = 10_000;
-/// Of a list for operators.
+/// Rows of a list for operators, at most.
 const ROWS_MAX: usize = 1_000_000;
 
-/// What somebody wants to know who may.
+/// What a client that may know it wants to know.
 pub enum Question {
     Jobs(JobsWanted),
     Arrivals(Range),
     Figures,
     Metrics,
     Connections(ConnectionsWanted),
-    /// Whether every thread turns.
+    /// Whether no thread has stalled.
     Ready,
 }
 
@@ -34,11 +34,11 @@ pub struct JobsWanted {
     pub by: JobsBy,
 }
 
-/// Who wants to know of jobs.
+/// Who asks for jobs.
 pub enum JobsBy {
-    /// Somebody who may see these.
+    /// A watcher, who sees the jobs that the permit allows.
     Watcher(Permit),
-    /// Who may see all, and is told more of each.
+    /// An operator, who sees all jobs, with more about each.
     Operator,
 }
 
@@ -48,7 +48,7 @@ pub struct Range {
     pub to: u64,
 }
 
-/// Connections in which order, and how many.
+/// Which connections, by order and number.
 pub struct ConnectionsWanted {
     pub sort: Option<Sort>,
     pub limit: usize,
@@ -63,10 +63,10 @@ pub enum Sort {
 }
 
 impl Question {
-    /// What is asked of `data`, which `permit` is for.
+    /// Reads the question for `data`, which `permit` allows.
     ///
     /// # Errors
-    /// What is wrong with a parameter.
+    /// A parameter is wrong.
     pub fn parse(data: Data, query: Option<&str>, permit: Permit) -> Result<Self, Refusal> {
         Ok(match data {
             Data::Jobs => Question::Jobs(JobsWanted::parse(query, JobsBy::Watcher(permit))?),
@@ -79,7 +79,7 @@ impl Question {
         })
     }
 
-    /// Of the answer.
+    /// The content type of the answer.
     pub fn content_type(&self) -> ContentType {
         match self {
             Question::Metrics => ContentType::Metrics,
@@ -90,7 +90,7 @@ impl Question {
         }
     }
 
-    /// The answer is had without another thread's word.
+    /// Whether the answer needs no other thread.
     pub fn is_quick(&self) -> bool {
         match self {
             Question::Metrics | Question::Arrivals(_) => true,
@@ -106,7 +106,7 @@ impl JobsWanted {
         let statuses = || JobStatus::ALL.map(|status| (status.as_str(), status));
         let (limit_max, state) = match by {
             JobsBy::Watcher(_) => (JOBS_MAX, None),
-            // The name that operators had for it.
+            // The older name of `status`, for operators.
             JobsBy::Operator => (ROWS_MAX, query::word("state", state.as_deref(), statuses())?),
         };
         Ok(Self {
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wanted_of_jobs_is_read_alike_for_everybody() {
+    fn parameters_for_jobs_are_read_alike_for_watchers_and_operators() {
         for data in [Data::Jobs, Data::AllJobs] {
             let wanted = jobs(data, "");
             assert_eq!((wanted.limit, wanted.after, wanted.status, wanted.flow), (ROWS, None, None, None));
@@ -171,11 +171,11 @@ mod tests {
             assert_eq!((wanted.status, wanted.flow.as_deref()), (Some(JobStatus::Failed), Some("a:b")));
         }
         assert_eq!(jobs(Data::AllJobs, "state=lost&limit=1000000").status, Some(JobStatus::Lost));
-        assert_eq!(jobs(Data::Jobs, "state=lost").status, None, "it means nothing there");
+        assert_eq!(jobs(Data::Jobs, "state=lost").status, None, "`state` has no meaning there");
     }
 
     #[test]
-    fn what_cannot_be_meant_is_refused() {
+    fn wrong_parameters_are_refused() {
         let of_jobs = [
             "limit=0",
             "limit=10000001",

@@ -1,4 +1,4 @@
-//! What a request leads to: all that it is asked before it is obeyed. What does not depend on its id comes before the id.
+//! Judges a request: all checks before it is obeyed. Checks that do not depend on its id come before the id.
 
 use std::net::IpAddr;
 
@@ -11,23 +11,23 @@ use crate::wire::handshake::accept_key;
 use crate::wire::http::{Refusal, Request, Then};
 use crate::wire::page::{self, PageAnswer};
 
-/// What a request is judged by.
+/// What a request is judged by, beside its own bytes.
 pub struct Circumstances<'a> {
-    /// Of the listener that it came by.
+    /// The offer of its listener.
     pub offer: Offer,
-    /// The other end of the connection itself, whoever stands behind it.
+    /// The other end of the connection itself, even if that is a proxy.
     pub peer: IpAddr,
     pub auth: &'a Auth,
     pub hosts: &'a Hosts,
     pub allowed_origins: &'a [String],
     pub is_draining: bool,
-    /// Another request may come on this connection, as far as that is not up to the request.
+    /// Another request may follow on this connection, unless this one forbids it.
     pub may_stay: bool,
     pub unix_micros: i64,
 }
 
 impl Circumstances<'_> {
-    /// What becomes of the connection behind the answer to a request that is not refused.
+    /// What happens to the connection after the answer to a request that is not refused.
     fn then(&self, request: &Request<'_>) -> Then {
         match self.may_stay && !self.is_draining && !request.is_last {
             true => Then::Next,
@@ -36,26 +36,26 @@ impl Circumstances<'_> {
     }
 }
 
-/// What a good request is answered with.
+/// The answer to a valid request.
 pub enum Answer {
     Text(&'static str, Then),
     Page(PageAnswer, Then),
-    /// What another thread makes.
+    /// Another thread makes it.
     Made(Question, Then),
     Watch(Watch),
 }
 
-/// A good request to upgrade.
+/// A valid request to upgrade.
 pub struct Watch {
     pub opening: Opening,
     pub accept: String,
     pub offers_protocol: bool,
 }
 
-/// Judges a request. `admit` counts its client in, once all is known that it takes for that, or says why not.
+/// Judges a request. Once the checks before it have passed, `admit` counts its client or refuses it.
 ///
 /// # Errors
-/// Why it is refused; in which order is said in [`endpoint`](crate::session::endpoint).
+/// Why it is refused. [`endpoint`](crate::session::endpoint) has the order of the checks.
 pub fn judge(
     request: &Request<'_>,
     circumstances: &Circumstances<'_>,
@@ -65,7 +65,7 @@ pub fn judge(
         *circumstances;
     let then = circumstances.then(request);
     let route = match find(offer, request)? {
-        // Probes ask by any name, and learn nothing.
+        // Probes may ask under any host name: they learn nothing.
         Route::Text(text) => return Ok(Answer::Text(text, then)),
         Route::Data(Data::Ready) if is_draining => return Err(Refusal::draining()),
         Route::Data(Data::Ready) => return Ok(Answer::Made(Question::Ready, then)),
@@ -108,7 +108,7 @@ mod tests {
     const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                            Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
-    /// A word for the answer, or the code of the refusal, and whether somebody was counted in.
+    /// A word for the answer, or the code of the refusal; and whether the client was counted.
     fn judged(offer: Offer, is_draining: bool, path: &str, fields: &str) -> (String, bool) {
         let auth = Auth::On(Keyring::new(token_file::parse("every all\nboss admin\n").unwrap(), None));
         let fields = if fields.contains("Host: ") {
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_are_looked_for_in_their_order() {
+    fn checks_are_made_in_their_order() {
         let evil = "Host: evil.example\r\n";
         let all = format!("{evil}Origin: http://other\r\n");
         assert_eq!(of_watchers("/nowhere", &all), is("not_found", false));
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn operators_are_asked_for_their_host_and_token_and_never_counted_in() {
+    fn operators_are_checked_by_host_and_token_and_never_counted() {
         let beyond = |path: &str, fields: &str| judged(Offer::Operators, false, path, fields);
         let here = |path: &str, fields: &str| judged(Offer::OpenToOperators, false, path, fields);
         for path in ["/healthz", "/"] {
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn while_the_daemon_drains_nobody_begins_to_watch_and_it_is_not_ready() {
+    fn a_draining_daemon_takes_no_watchers_and_is_not_ready() {
         let token = format!("X-API-Key: every\r\n{UPGRADE}");
         assert_eq!(judged(Offer::Watchers, true, "/api/ws/events", &token).0, "draining");
         assert_eq!(judged(Offer::Watchers, true, "/api/ws/events?since=x", &token).0, "bad_parameter");
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_stays_where_nothing_speaks_against_it() {
+    fn a_connection_stays_unless_something_forbids_it() {
         let then = |text: &str, may_stay: bool, is_draining: bool| {
             let head = parse_head(text.as_bytes(), HeadLimits { head_bytes_max: 8192 });
             let Ok(HeadResult::Complete { request, .. }) = head else { panic!("{text}") };

@@ -1,7 +1,7 @@
-//! A timer wheel: one shard's deadlines, in ticks. `K` says whose they are.
+//! A timer wheel: one shard's deadlines, in ticks. `K` names what a deadline belongs to.
 //!
-//! Entries are never cancelled one by one: whoever is told of one compares it with the deadline that it has now. Where
-//! most of them mean nothing any more, the owner has those forgotten.
+//! Entries are never cancelled one by one: the owner compares an entry that is due with its present deadline. When most
+//! entries are outdated, the owner calls [`Wheel::retain`].
 
 use crate::tick::{Tick, is_reached};
 
@@ -19,7 +19,7 @@ pub struct Wheel<K> {
     slots: Vec<Vec<Entry<K>>>,
     /// One bit per slot that has entries.
     occupied: [u64; WORDS],
-    /// All ticks before this one are done.
+    /// Every tick before this one is done.
     next: Tick,
     entries: usize,
 }
@@ -29,7 +29,7 @@ impl<K: Copy> Wheel<K> {
         Self { slots: (0..SLOTS).map(|_| Vec::new()).collect(), occupied: [0; WORDS], next: now, entries: 0 }
     }
 
-    /// Tells of `key` at tick `due`, or with the next turn where that is past.
+    /// Reports `key` at tick `due`, or with the next turn if that is past.
     pub fn schedule(&mut self, key: K, due: Tick) {
         let at = if is_reached(self.next, due) { due } else { self.next };
         let slot = at as usize % SLOTS;
@@ -38,7 +38,7 @@ impl<K: Copy> Wheel<K> {
         self.entries += 1;
     }
 
-    /// Entries that wait, those that mean nothing any more among them.
+    /// Number of entries, including outdated ones.
     pub fn len(&self) -> usize {
         self.entries
     }
@@ -47,11 +47,11 @@ impl<K: Copy> Wheel<K> {
         self.entries == 0
     }
 
-    /// Forgets the entries that mean nothing any more.
-    pub fn retain(&mut self, mut means_something: impl FnMut(K, Tick) -> bool) {
+    /// Removes the entries that are outdated.
+    pub fn retain(&mut self, mut is_current: impl FnMut(K, Tick) -> bool) {
         self.entries = 0;
         for (slot, entries) in self.slots.iter_mut().enumerate() {
-            entries.retain(|entry| means_something(entry.key, entry.due));
+            entries.retain(|entry| is_current(entry.key, entry.due));
             entries.shrink_to(2 * entries.len());
             self.entries += entries.len();
             if entries.is_empty() {
@@ -86,7 +86,7 @@ impl<K: Copy> Wheel<K> {
         }
     }
 
-    /// Ticks from `now` until something may be due; none: nothing is scheduled.
+    /// Ticks from `now` until something may be due. None: nothing is scheduled.
     pub fn until_next(&self, now: Tick) -> Option<u32> {
         let start = self.next as usize % SLOTS;
         let waited = self.next.wrapping_sub(now) as i32;
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_past_comes_with_the_next_turn_and_a_long_sleep_skips_nothing() {
+    fn past_entries_come_with_the_next_turn_and_a_long_sleep_skips_none() {
         let mut wheel = Wheel::new(10);
         assert!(due(&mut wheel, 20).is_empty());
         wheel.schedule(1, 15);
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_means_nothing_is_forgotten() {
+    fn outdated_entries_are_removed() {
         let mut wheel = Wheel::new(0);
         (0..1000).for_each(|key| wheel.schedule(key, key * 7));
         wheel.retain(|key, due| key % 100 == 0 && due == key * 7);

@@ -1,4 +1,4 @@
-//! A batch: the frames that one turn of the ingest thread took in, back to back, immutable once published.
+//! A batch: the frames of one turn of the ingest thread, back to back, immutable once published.
 //!
 //! Adjacent frames for one watcher are one slice: a thousand events can be one write.
 
@@ -23,26 +23,26 @@ pub struct Run {
 }
 
 impl Run {
-    /// Absolute index behind the run's last event.
+    /// Absolute index right behind the run's last event.
     pub fn end(&self) -> u64 {
         self.at + u64::from(self.count)
     }
 }
 
-/// Frames in another form than the publisher's, made once by the first shard that needs them.
+/// A batch's frames in the other dialect, made once by the first shard that needs them.
 #[derive(Debug, Default)]
 pub struct Dialect {
     pub bytes: Vec<u8>,
     pub ends: Vec<u32>,
 }
 
-/// The frames of consecutive numbers and what is known of each.
+/// Frames with consecutive numbers, and the type of each.
 #[derive(Debug, Default)]
 pub struct Batch {
     first_seq: u64,
-    /// When it was read, in microseconds since the daemon began; 0: not in this run.
+    /// When its lines were read, in microseconds since the daemon began; 0: in an earlier run.
     read_micros: u64,
-    /// The same in Unix milliseconds, whichever run it was in.
+    /// The same in Unix milliseconds, for any run.
     arrived_millis: u64,
     bytes: Vec<u8>,
     /// End offset of each event's frame.
@@ -55,11 +55,11 @@ pub struct Batch {
     overflow: Vec<Overflow>,
     overflow_names: String,
     dialect: OnceLock<Dialect>,
-    /// A kept event's own batch: it is small, and its dialect is not counted.
+    /// The batch of one kept event. It is small, and the cost of its dialect is not counted.
     is_copy: bool,
 }
 
-/// Type and inner type of one event: up to `end` of the names.
+/// Type and inner type of one event: they end at `end` in the names.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Overflow {
     pub event: u32,
@@ -72,7 +72,7 @@ impl Batch {
         Self { bytes: Vec::with_capacity(bytes), ..Self::default() }
     }
 
-    /// A batch that was whole before; with the names of `overflow`, each type or `type\0inner`.
+    /// Puts a saved batch together again. `overflow_names` has the names of `overflow`, each `type` or `type\0inner`.
     pub(super) fn of_parts(
         (first_seq, arrived_millis): (u64, u64),
         bytes: Vec<u8>,
@@ -112,18 +112,18 @@ impl Batch {
         self.runs.push(Run { topic: TopicKey::ALL, first: 0, count: 0, at: 0, types: 0 });
     }
 
-    /// The buffer that frames are written to; [`Batch::push`] makes what was added an event.
+    /// The buffer that frames are written to; [`Batch::push`] makes an event of what was added.
     pub fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
 
-    /// Takes back what was written since the last push.
+    /// Removes what was written since the last push.
     pub fn take_back(&mut self) {
         let end = self.ends.last().map_or(0, |&end| end as usize);
         self.bytes.truncate(end);
     }
 
-    /// The bytes written since the last push are one event's frame.
+    /// Makes the bytes written since the last push one event's frame.
     pub fn push(&mut self, bit: u8, kind: &str, inner: Option<&str>) {
         if bit == OVERFLOW_BIT {
             self.overflow_names.push_str(kind);
@@ -140,8 +140,8 @@ impl Batch {
         self.runs[0].types |= 1 << bit;
     }
 
-    /// Adds the newest event to a run of `topic`: to run `open`, if that one ends right before it.
-    /// Returns the run it is in now.
+    /// Adds the newest event to a run of `topic`: to run `open`, if that ends right before it, else to a new one.
+    /// Returns the index of its run.
     pub fn extend_run(&mut self, open: Option<u32>, topic: TopicKey) -> u32 {
         let event = self.ends.len() as u32 - 1;
         let types = 1 << self.bits[event as usize];
@@ -177,7 +177,7 @@ impl Batch {
         self.first_seq
     }
 
-    /// When its lines were read: in microseconds since the daemon began, and in Unix milliseconds.
+    /// Sets when its lines were read: in microseconds since the daemon began, and in Unix milliseconds.
     pub fn set_read_at(&mut self, micros: u64, unix_millis: u64) {
         (self.read_micros, self.arrived_millis) = (micros, unix_millis);
     }
@@ -187,7 +187,7 @@ impl Batch {
         self.arrived_millis
     }
 
-    /// When its lines were read, in microseconds since the daemon began; none: in an earlier run.
+    /// When its lines were read, in microseconds since the daemon began. None: in an earlier run.
     pub fn read_micros(&self) -> Option<u64> {
         (self.read_micros > 0).then_some(self.read_micros)
     }
@@ -215,7 +215,7 @@ impl Batch {
         &self.bits
     }
 
-    /// Where the frames of `events` stand in [`Batch::bytes`].
+    /// The range of the frames of `events` in [`Batch::bytes`].
     pub fn span(&self, events: Range<u32>) -> Range<usize> {
         span(&self.ends, events)
     }
@@ -249,7 +249,7 @@ impl Batch {
         }
     }
 
-    /// The frames in the other dialect; `make` runs at most once, `cost` is told what it added.
+    /// The frames in the other dialect. `make` runs at most once; `cost` then gets the bytes added.
     pub fn dialect(&self, make: impl FnOnce(&Batch) -> Dialect, cost: impl FnOnce(usize)) -> &Dialect {
         self.dialect.get_or_init(|| {
             let dialect = make(self);
@@ -260,7 +260,7 @@ impl Batch {
         })
     }
 
-    /// What the other dialect costs so far, in bytes.
+    /// What the other dialect costs in memory so far, in bytes.
     pub fn dialect_cost(&self) -> usize {
         self.dialect.get().map_or(0, Dialect::cost)
     }
@@ -277,14 +277,15 @@ impl Batch {
             + self.overflow_names.capacity()
     }
 
-    /// A batch of its own for one event, that may outlive this one. `run` names the topic and the event's index in it.
+    /// Copies one event to a batch of its own, which may outlive this one. `run` names the topic and the event's index
+    /// in it.
     pub fn copy_event(&self, index: u32, run: Run) -> Arc<Batch> {
         let frame = &self.bytes[self.span(index..index + 1)];
         let name = if self.bit(index) == OVERFLOW_BIT { self.overflow_name(index) } else { ("", None) };
         Self::of_event(frame, self.seq(index), self.bit(index), name, run)
     }
 
-    /// A batch of its own for the event of `frame`; `name` is type and inner type, where the bit does not tell.
+    /// Makes a batch of one event from its `frame`. `name` is type and inner type, if the bit is [`OVERFLOW_BIT`].
     pub(super) fn of_event(
         frame: &[u8],
         seq: u64,
@@ -313,7 +314,7 @@ fn payload(frame: &[u8]) -> &[u8] {
 }
 
 impl Dialect {
-    /// As [`Batch::object`] has it.
+    /// The event's JSON object, without the frame's header.
     pub fn object(&self, index: u32) -> &[u8] {
         payload(&self.bytes[self.span(index..index + 1)])
     }

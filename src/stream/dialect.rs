@@ -1,5 +1,5 @@
-//! The form of an event that today's Overseer UI reads, on the multi-job endpoint: other names
-//! for some types, and everything it shows in `data`. All other members keep their bytes.
+//! Translates events into the dialect that today's Overseer UI reads on the multi-job endpoint: other names for some
+//! types, and all that it shows in `data`. All other members keep their bytes.
 
 use std::ops::Range;
 
@@ -7,7 +7,7 @@ use crate::stream::batch::{Batch, Dialect};
 use crate::wire::frame;
 use crate::wire::members::{is_text, members};
 
-/// The frames of a batch in this form.
+/// The frames of a batch in this dialect.
 pub fn of_batch(batch: &Batch) -> Dialect {
     let mut made = Dialect::default();
     let mut object = Vec::new();
@@ -21,9 +21,9 @@ pub fn of_batch(batch: &Batch) -> Dialect {
     made
 }
 
-/// Appends the Overseer form of an event as watchers see it (`{"stream_seq":N,…}`), without a
-/// frame header: the same object but for the values of `type` and `data`. `data` stays where it
-/// stands, or comes last. What is not such an object is copied as it is.
+/// Appends the Overseer form of an event (`{"stream_seq":N,…}`), without a frame header: the same object except for
+/// the values of `type` and `data`. `data` stays at its place, or comes last if it is new. Anything else than such an
+/// object is copied as it is.
 pub fn translate(object: &[u8], out: &mut Vec<u8>) {
     let translated = std::str::from_utf8(object).ok().and_then(|text| translate_text(text, out));
     if translated.is_none() {
@@ -31,7 +31,7 @@ pub fn translate(object: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// None, and nothing written, if `text` is not an object with a type.
+/// Returns None, and writes nothing, if `text` is not an object with a type.
 fn translate_text(text: &str, out: &mut Vec<u8>) -> Option<()> {
     let [kind, routine_id, data, event, breakpoint, context] =
         members(text, &["type", "routine_id", "data", "event", "breakpoint", "context"])?;
@@ -58,7 +58,7 @@ fn translate_text(text: &str, out: &mut Vec<u8>) -> Option<()> {
             Edit::Kind => out.extend_from_slice(new_kind.unwrap_or(kind).as_bytes()),
             Edit::Data => {
                 if data.is_none() {
-                    // Never the first member: there is a type.
+                    // It is never the first member: there is a type.
                     out.extend_from_slice(br#","data":"#);
                 }
                 new_data.write(out);
@@ -75,7 +75,7 @@ enum Edit {
     Data,
 }
 
-/// The new type, as JSON, if it changes, and the new data.
+/// The new type as JSON, if it changes, and the new data.
 fn of_execution_event<'a>(event: Option<&'a str>, plain: NewData<'a>) -> (Option<&'static str>, NewData<'a>) {
     let names = ["event_type", "event_id", "routine_id", "data"];
     let Some([inner, event_id, routine_id, data]) = event.and_then(|event| members(event, &names)) else {
@@ -90,7 +90,7 @@ fn of_execution_event<'a>(event: Option<&'a str>, plain: NewData<'a>) -> (Option
     } else if is_inner("error") {
         None
     } else {
-        // An inner type that this UI does not know.
+        // This UI does not know the inner type.
         let additions = [("routine_id", routine_id), NONE, NONE, NONE, NONE];
         return (None, NewData { additions, ..plain });
     };
@@ -123,20 +123,20 @@ fn of_breakpoint_hit<'a>(
     }
 }
 
-/// null counts as absent.
+/// Takes null as absent.
 fn present(json: Option<&str>) -> Option<&str> {
     json.filter(|json| *json != "null")
 }
 
-/// A member that is not added.
+/// No member to add.
 const NONE: (&str, Option<&str>) = ("", None);
 
-/// A `data` object to be written: one that the event has, and what is added to it.
+/// A `data` object to write: one that the event has, with additions.
 #[derive(Clone, Copy)]
 struct NewData<'a> {
-    /// JSON; what is no object counts as an empty one.
+    /// JSON; anything but an object counts as an empty object.
     base: Option<&'a str>,
-    /// Name and value as JSON. Not added where the base has the name already.
+    /// Names, with values as JSON. A name that the base has already is not added.
     additions: [(&'static str, Option<&'a str>); 5],
 }
 
@@ -166,7 +166,7 @@ impl NewData<'_> {
     }
 }
 
-/// Where in `text` its part `part` stands.
+/// The range in `text` of its part `part`.
 fn place(text: &str, part: &str) -> Range<usize> {
     let start = part.as_ptr() as usize - text.as_ptr() as usize;
     start..start + part.len()
@@ -177,7 +177,7 @@ mod tests {
     use super::translate;
 
     fn translated(object: &str) -> String {
-        // What stands in `out` already stays.
+        // What `out` has already stays.
         let mut out = b"before".to_vec();
         translate(object.as_bytes(), &mut out);
         let text = String::from_utf8(out).unwrap();
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_breakpoint_becomes_data() {
+    fn breakpoint_members_become_data() {
         assert_table(&[
             (
                 r#"{"stream_seq":7,"type":"breakpoint_hit","job_id":"j","breakpoint":{"breakpoint_id":"b","type":"event","routine_id":"v","slot_name":null,"event_name":"output"},"context":{"routine_id":"v","variables":{"i":0}}}"#,
@@ -292,7 +292,7 @@ mod tests {
                 r#"{"stream_seq":7, "n" : 1E+400,"s":"\u00e4\/", "type":"x" , "a":[ 1 ,-0 ], "data" : {"k" : 0.10 } }"#,
                 r#"{"stream_seq":7, "n" : 1E+400,"s":"\u00e4\/", "type":"x" , "a":[ 1 ,-0 ], "data" : {"k" : 0.10 } }"#,
             ),
-            // Escaped names are names; of repeated ones the last counts.
+            // Escaped names are names; of repeated names the last one counts.
             (
                 r#"{"stream_seq":7,"t\u0079pe":"execution\u005fevent","event":1,"\u0065vent":{"event_type":"slot_call","d\u0061ta":{"\u0072outine_id":"q"},"routine_id":"r"}}"#,
                 r#"{"stream_seq":7,"t\u0079pe":"slot_called","event":1,"\u0065vent":{"event_type":"slot_call","d\u0061ta":{"\u0072outine_id":"q"},"routine_id":"r"},"data":{"\u0072outine_id":"q"}}"#,
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_event_is_copied() {
+    fn anything_but_an_event_is_copied() {
         for text in ["", "{", "[]", "{}", r#"{"a":1}"#, r#"{"type":"x"} x"#] {
             assert_eq!(translated(text), text);
         }

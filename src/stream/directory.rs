@@ -1,4 +1,4 @@
-//! What the ingest thread and the shards share: the map of topics, the newest published number, the types.
+//! What the ingest thread and the shards share: topics by name, the newest published number, the types.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -12,11 +12,11 @@ use crate::stream::snapshot::RunStart;
 use crate::stream::topic::{Topic, TopicKind};
 use crate::stream::topic_key::TopicKey;
 
-/// No topic can be added for a watcher: `topics_max` are there.
+/// No topic can be added for a watcher: there are `topics_max` already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DirectoryFull;
 
-/// A job's name and a flow's, of those that are not known yet.
+/// The name of a job and of a flow; each None unless it is new.
 pub(super) type Names<'a> = [Option<&'a str>; 2];
 
 struct Topics {
@@ -26,13 +26,13 @@ struct Topics {
     vacant: Vec<u32>,
     slots_used: u32,
     generation: u32,
-    /// Jobs and flows that are known. The others are there for their watchers alone: `known <= topics_max`, and no
-    /// watcher makes one go.
+    /// Jobs and flows that an event has named: `known <= topics_max`. The others exist for their watchers alone, and
+    /// displace none of these.
     known: usize,
-    /// Jobs and flows that are known and have watchers.
+    /// Known jobs, and known flows, that have watchers.
     watched_jobs: usize,
     watched_flows: usize,
-    /// Known topics whose last watcher has left since somebody asked.
+    /// Known topics whose last watcher has left since [`Directory::take_unwatched`].
     unwatched: Vec<TopicKey>,
 }
 
@@ -42,15 +42,15 @@ pub struct Directory {
     pub all: Arc<Topic>,
     /// The number before the first of this run.
     pub run_start: u64,
-    /// This run, and before it those whose history was restored: of all events since the first of them it is known
-    /// whether they are there or lost. Never empty.
+    /// The runs whose history was restored, and this run last. All events since the first of them are known to be here
+    /// or lost. Never empty.
     pub(super) runs: Box<[RunStart]>,
-    /// The last number that was in the history at the end of the run before, and is not in what was restored.
+    /// The last number that was in the history when the run before ended and was not restored; 0: there is none.
     pub missing_to: u64,
     published: AtomicU64,
-    /// What was in topics that were dropped altogether.
+    /// The last numbers of topics that were dropped.
     pub dropped: Dropped,
-    /// What the frames in the other dialect cost, made by shards, paid for by the history.
+    /// Bytes of frames in the other dialect: shards make them, and they count as history.
     dialect_bytes: AtomicUsize,
     topics_max: usize,
     topics: Mutex<Topics>,
@@ -71,7 +71,7 @@ impl Directory {
         Self::with_past(run_start, Past { runs, ..Past::default() }, topics_max)
     }
 
-    /// The last of `past.runs` is this one.
+    /// The last of `past.runs` is this run.
     pub fn with_past(run_start: u64, past: Past, topics_max: usize) -> Self {
         assert_eq!(past.runs.last().map(|run| run.seq), Some(run_start), "this run is the last");
         let all = Arc::new(Topic::new(TopicKey::ALL, TopicKind::All, "".into()));
@@ -79,7 +79,7 @@ impl Directory {
             jobs: TopicsByName::default(),
             flows: TopicsByName::default(),
             vacant: Vec::new(),
-            // The first is that of all events.
+            // The first slot is that of all events.
             slots_used: 1,
             generation: 0,
             known: 0,
@@ -110,8 +110,8 @@ impl Directory {
         self.published.store(seq, Ordering::SeqCst);
     }
 
-    /// No known run gave the number `seq`: of what came behind it nothing is known, up to the number returned.
-    /// 0: it is known.
+    /// If no known run gave the number `seq`: the number up to which nothing is known of the events behind it. 0: a
+    /// known run gave it.
     pub fn unknown_to(&self, seq: u64) -> u64 {
         let next = self.runs.partition_point(|run| run.seq <= seq);
         let Some(after) = self.runs.get(next) else { return 0 };
@@ -120,7 +120,7 @@ impl Directory {
         if was_given { 0 } else { after.seq }
     }
 
-    /// Index in the log of all events of the first event beyond `seq`, a number that a known run gave.
+    /// Index in the log of all events of the first event beyond `seq`, which a known run gave.
     pub fn index_of_all(&self, seq: u64) -> u64 {
         let next = self.runs.partition_point(|run| run.seq <= seq);
         next.checked_sub(1).map_or(0, |run| self.runs[run].index + (seq - self.runs[run].seq))
@@ -138,7 +138,7 @@ impl Directory {
         self.dialect_bytes.load(Ordering::Relaxed)
     }
 
-    /// Topics known, jobs and flows together.
+    /// Number of topics, jobs and flows together.
     pub fn len(&self) -> usize {
         self.topics.lock().len()
     }
@@ -150,7 +150,7 @@ impl Directory {
     /// Finds or makes the topic for one more watcher, which keeps it from being dropped.
     ///
     /// # Errors
-    /// It is new, and the daemon has `topics_max` topics already, those that only watchers have asked for among them.
+    /// The topic is new, and there are `topics_max` topics already, including those that exist for watchers alone.
     pub fn watch(&self, kind: TopicKind, name: &str) -> Result<Arc<Topic>, DirectoryFull> {
         let mut topics = self.topics.lock();
         let found = if kind == TopicKind::All { Some(&self.all) } else { topics.find(kind, name) };
@@ -165,7 +165,7 @@ impl Directory {
         Ok(topic)
     }
 
-    /// One watcher less. A topic that no event ever named goes with its last one.
+    /// Removes one watcher. A topic that no event has named is removed with its last watcher.
     pub fn unwatch(&self, topic: &Topic) {
         let mut topics = self.topics.lock();
         if topic.watchers.fetch_sub(1, Ordering::AcqRel) == 1 {
@@ -179,12 +179,12 @@ impl Directory {
         }
     }
 
-    /// Known topics whose last watcher has left since the last call.
+    /// Takes the known topics whose last watcher has left since the last call.
     pub(super) fn take_unwatched(&self) -> Vec<TopicKey> {
         std::mem::take(&mut self.topics.lock().unwatched)
     }
 
-    /// How many known topics would be too many with these.
+    /// How many known topics would be too many if these were added.
     pub(super) fn shortage(&self, names: Names<'_>) -> usize {
         let new = names.into_iter().flatten().count();
         (self.topics.lock().known + new).saturating_sub(self.topics_max)
@@ -206,7 +206,7 @@ impl Directory {
         if topic.is_watched() {
             return false;
         }
-        // Stored before the name is free: whoever finds the topic gone finds the number.
+        // Stored before the name is free: who finds the topic gone also finds the number.
         self.dropped.note(topic.kind, &topic.name, last_seq);
         topics.remove(topic);
         topics.known -= 1;

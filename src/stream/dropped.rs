@@ -1,9 +1,9 @@
-//! Which numbers were in topics that have been dropped altogether: the greatest by name, in memory of a fixed size.
+//! The last number of each dropped topic, by name, in memory of a fixed size.
 //!
-//! A sketch in the manner of count-min (Cormode and Muthukrishnan 2005), with the maximum in place of the sum: four
-//! rows of cells, a name has one cell in each, and the least of the four is what is known of it. That is never below
-//! the truth: nothing dropped is ever denied. It is above it for a name all of whose cells others share with greater
-//! numbers: of a thousand names dropped behind a number, one other name in 70,000 is then suspected as well.
+//! This is a count-min sketch (Cormode and Muthukrishnan 2005) with the maximum in place of the sum. A name has one
+//! cell in each of four rows; the least of its four cells is its number. That is never below the true number: nothing
+//! dropped is ever denied. It is above it only if names with greater numbers share all four cells. After a thousand
+//! names were dropped behind a number, one other name in 70,000 seems dropped there too.
 
 use std::hash::BuildHasher;
 use std::sync::OnceLock;
@@ -14,7 +14,7 @@ use foldhash::fast::FixedState;
 use crate::stream::topic::TopicKind;
 
 const ROWS: usize = 4;
-/// 16,384 cells of eight bytes a row: 512 KiB, from the first topic on that is dropped.
+/// Cells of eight bytes in a row: 512 KiB in all, allocated when the first topic is dropped.
 const CELLS: usize = 1 << 14;
 /// The same in every run, since a snapshot keeps the cells.
 const SEED: u64 = 0x6c75_7863_6173_7421;
@@ -27,7 +27,7 @@ pub struct Dropped {
 }
 
 impl Dropped {
-    /// What an earlier run has known: nothing at all up to `floor`, and the cells behind that.
+    /// Takes over what an earlier run knew: nothing up to `floor`, and the cells beyond that.
     pub fn restore(floor: u64, cells: &[(u32, u64)]) -> Self {
         let dropped = Self { floor: AtomicU64::new(floor), cells: OnceLock::new() };
         for &(place, seq) in cells {
@@ -38,14 +38,14 @@ impl Dropped {
         dropped
     }
 
-    /// The cells that are in use.
+    /// The floor and the cells in use.
     pub fn save(&self) -> (u64, Vec<(u32, u64)>) {
         let cells = self.cells.get().into_iter().flat_map(|cells| cells.iter().enumerate());
         let used = cells.map(|(place, cell)| (place as u32, cell.load(Ordering::Relaxed)));
         (self.floor.load(Ordering::SeqCst), used.filter(|&(_, seq)| seq > 0).collect())
     }
 
-    /// A topic was dropped, whose last number was `seq`.
+    /// Notes that a topic with the last number `seq` was dropped.
     pub fn note(&self, kind: TopicKind, name: &str, seq: u64) {
         let cells = self.cells();
         for place in places(kind, name) {
@@ -53,7 +53,7 @@ impl Dropped {
         }
     }
 
-    /// The last number that a topic of this name may have had when it was dropped; 0: none was.
+    /// The last number that a dropped topic of this name may have had; 0: none was dropped.
     pub fn last(&self, kind: TopicKind, name: &str) -> u64 {
         let known = match self.cells.get() {
             Some(cells) => places(kind, name).map(|place| cells[place].load(Ordering::SeqCst)).min(),
@@ -70,7 +70,7 @@ impl Dropped {
 /// The cells of a name, one in each row.
 fn places(kind: TopicKind, name: &str) -> impl Iterator<Item = usize> {
     let hash = FixedState::with_seed(SEED).hash_one((kind == TopicKind::Flow, name));
-    // Two halves make as many as needed (Kirsch and Mitzenmacher 2006).
+    // Two halves of one hash make as many hashes as needed (Kirsch and Mitzenmacher 2006).
     let (first, step) = (hash as u32, (hash >> 32) as u32 | 1);
     (0..ROWS).map(move |row| row * CELLS + first.wrapping_add(step.wrapping_mul(row as u32)) as usize % CELLS)
 }
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn the_latest_life_counts_and_a_snapshot_keeps_it() {
+    fn the_greatest_number_counts_and_a_snapshot_keeps_it() {
         let dropped = Dropped::default();
         dropped.note(TopicKind::Job, "a", 9);
         dropped.note(TopicKind::Job, "a", 7);

@@ -1,11 +1,11 @@
-//! `overrun = wait`: for whom the feed waits before the history drops something.
+//! The gate of `overrun = wait`: decides when the feed waits for watchers, so that the history drops nothing they need.
 //!
-//! Watchers that read are waited for as long as they do. Whether one reads shows only when it has taken more than the
-//! kernel's buffers hold; until then it is a newcomer, and all newcomers together have a bounded credit: whoever comes
-//! again and again and never reads does not stop the feed.
+//! The feed waits for watchers as long as they read. Whether one reads shows only when it has taken more than the
+//! kernel's buffers hold. Until then it is a newcomer. All newcomers together have a bounded credit, so that a client
+//! that comes again and again and never reads does not stop the feed.
 //!
-//! Whoever feeds the sequencer asks here before each read and before each turn of the daemon's own events. What is taken
-//! in between two publishings is no event of the history yet, and counts all the same.
+//! The ingest thread asks here before each read and before each turn of the daemon's own events. What was taken in
+//! since the last publishing is not in the history yet, but counts as well.
 
 use std::sync::Arc;
 
@@ -13,30 +13,30 @@ use crate::config::Overrun;
 use crate::stream::link::{Link, NOTHING_NEEDED};
 use crate::stream::sequencer::{Sequencer, Step};
 
-/// Read from one publisher at once: its share of a turn, and a batch. Also read from all of them before what came is
-/// published.
+/// Read from one publisher at once, at most: its share of a turn, and a batch. Also the limit for all publishers
+/// between two publishings.
 pub const READ_BYTES_MAX: usize = 256 << 10;
-/// Events of the daemon's own in one turn at most.
+/// Events of the daemon's own in one turn, at most.
 const OWN_EVENTS_MAX: usize = 256;
 
-/// What a byte of lines may cost in the history: the shortest events have more records than text. Of a half line that is
+/// What a byte read may cost in the history: the shortest events have more records than text. In a half line that is
 /// held already, each byte is text.
 const COST_PER_BYTE_MAX: usize = 8;
 const COST_PER_HELD_BYTE_MAX: usize = 2;
 /// The same for an event of the daemon's own.
 const COST_PER_OWN_EVENT_MAX: usize = 2 << 10;
 
-/// The feed waits for newcomers alone at most so long at once...
+/// For newcomers alone, the feed waits this long at once, at most...
 const CREDIT_MILLIS_MAX: u64 = 3_000;
-/// ...and in the long run for one part in so many.
+/// ...and in the long run one part in this many of the time.
 const CREDIT_SHARE: u64 = 10;
-/// Counted at once at most: a daemon that was stopped has not waited for anybody.
+/// Charged at once, at most: a daemon that was paused has not waited.
 const CHARGE_MILLIS_MAX: u64 = 100;
 
-/// What comes next, as far as it is known.
+/// What the feed takes in next, as far as it is known.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Ahead {
-    /// Bytes of a half line that are held of the publisher that is read from next, if one is.
+    /// Bytes of a half line that are held for the publisher to be read next. None: no publisher is.
     pub held: Option<usize>,
     /// Events of the daemon's own are due.
     pub is_own_due: bool,
@@ -45,20 +45,20 @@ pub struct Ahead {
 pub struct Gate {
     is_on: bool,
     links: Vec<Arc<Link>>,
-    /// Read from one publisher at once, and from all in a turn: not more than a small history has room for.
+    /// Read from one publisher at once, and from all in a turn, at most: no more than a small history has room for.
     read_bytes: usize,
-    /// Likewise.
+    /// The same for events of the daemon's own.
     own_events_max: usize,
-    /// What has been read since the last publishing may cost so much in the history.
+    /// What the lines read since the last publishing may cost in the history.
     unpublished: usize,
-    /// So much was found to have room since then.
+    /// What was found to have room since then.
     granted: usize,
-    /// How long newcomers may still be waited for.
+    /// How long the feed may still wait for newcomers.
     credit_millis: u64,
-    /// Of the next millisecond of credit, the part that has been earned.
+    /// The part earned of the next millisecond of credit, in `CREDIT_SHARE`ths.
     earned: u64,
     since_millis: u64,
-    /// The feed waits now, and for newcomers alone.
+    /// The feed is waiting, and for newcomers alone.
     is_credit_in_use: bool,
 }
 
@@ -79,18 +79,19 @@ impl Gate {
         }
     }
 
-    /// Read from one publisher at once at most, and from all of them before what came is published.
+    /// Read from one publisher at once, and from all between two publishings, at most.
     pub fn read_bytes(&self) -> usize {
         self.read_bytes
     }
 
-    /// Events of the daemon's own before they are published, at most.
+    /// Events of the daemon's own between two publishings, at most.
     pub fn own_events_max(&self) -> usize {
         self.own_events_max
     }
 
-    /// Whether what comes next would push out what must not be dropped yet. If it seems so, `ask` has the shards say anew
-    /// what they need: those that sleep say it only when they look. Charges what is waited for newcomers to their credit.
+    /// Whether what comes next would push out what watchers still need. If it seems so, `ask` has the shards report
+    /// again what they need, since sleeping shards do not. Charges the time spent waiting for newcomers to their
+    /// credit.
     pub fn must_wait(
         &mut self,
         sequencer: &Sequencer,
@@ -115,27 +116,27 @@ impl Gate {
         !has_room
     }
 
-    /// Whether a publisher of whom `held` bytes of a half line are held may be read from once. To be asked before each
-    /// read, and [`Gate::note_read`] is to be told of each.
+    /// Whether to read once from a publisher with `held` bytes of a half line. Asked before each read;
+    /// [`Gate::note_read`] follows each.
     pub fn may_read(&self, sequencer: &Sequencer, held: usize) -> bool {
         let cost = self.cost_of_read(held);
         self.unpublished + cost <= self.granted || self.has_room(sequencer, cost)
     }
 
-    /// Of a publisher with `held` bytes so many more were read. If any were, a publishing follows.
+    /// Notes that `bytes` were read from a publisher with `held` bytes. If any were, a publishing follows.
     pub fn note_read(&mut self, held: usize, bytes: usize) {
         if bytes > 0 {
             self.unpublished += held * COST_PER_HELD_BYTE_MAX + bytes * COST_PER_BYTE_MAX;
         }
     }
 
-    /// Whether [`Gate::own_events_max`] events of the daemon's own may be taken in.
+    /// Whether there is room for [`Gate::own_events_max`] events of the daemon's own.
     pub fn may_take_own(&self, sequencer: &Sequencer) -> bool {
         self.has_room(sequencer, self.cost_of_own())
     }
 
-    /// A step of publishing. What is needed by now stays, whatever was let in: the history is too large for a while
-    /// instead.
+    /// Takes a step of publishing. What is needed now is not dropped, whatever was let in: the history exceeds its
+    /// limit for a while instead.
     pub fn step(&mut self, sequencer: &mut Sequencer) -> Step {
         if self.is_on && sequencer.may_evict_next() {
             sequencer.keep_from = self.keep_from();
@@ -147,7 +148,7 @@ impl Gate {
         step
     }
 
-    /// Nothing that is needed would have to go for so many bytes in the history, beside those that are on their way.
+    /// Whether the history has room for `bytes` beside what is unpublished, without dropping what is needed.
     fn has_room(&self, sequencer: &Sequencer, bytes: usize) -> bool {
         !self.is_on || !sequencer.would_drop(self.keep_from(), self.unpublished + bytes)
     }
@@ -171,7 +172,7 @@ impl Gate {
         self.readers_need().min(newcomers)
     }
 
-    /// The oldest number that watchers need of whom it is known that they read.
+    /// The oldest number that watchers known to read need.
     fn readers_need(&self) -> u64 {
         self.min(Link::needed)
     }
@@ -180,8 +181,8 @@ impl Gate {
         self.links.iter().map(|link| needed(link)).min().unwrap_or(NOTHING_NEEDED)
     }
 
-    /// Time has passed: charges it to the newcomers' credit, or adds to that. Room is judged only after this, and the credit
-    /// is the same until all that was let in is published.
+    /// Charges the time that has passed to the newcomers' credit, or adds to the credit. Room is judged only after
+    /// this, and the credit stays the same until all that was let in is published.
     fn charge(&mut self, now_millis: u64) {
         let span = now_millis.saturating_sub(self.since_millis);
         self.since_millis = now_millis;
@@ -207,7 +208,7 @@ mod tests {
     use crate::stream::sequencer::{Limits, Sequencer, Step};
 
     #[test]
-    fn newcomers_are_waited_for_three_seconds_in_thirty_and_readers_always() {
+    fn the_feed_waits_for_newcomers_three_seconds_in_thirty_and_for_readers_always() {
         let (link, _inlet) = link();
         let mut gate = Gate::new(Overrun::Wait, vec![link.clone()], 65_536);
         link.say(Needs { served: None, readers: 70, newcomers: 50 });
@@ -227,14 +228,14 @@ mod tests {
         assert_eq!(gate.keep_from(), 50);
         pass(&mut gate, false, 90_000);
         assert_eq!(gate.credit_millis, 3_000);
-        // A daemon that was stopped.
+        // The daemon was paused.
         pass(&mut gate, true, 90_000);
         pass(&mut gate, true, 190_000);
         assert_eq!(gate.credit_millis, 2_900);
     }
 
     #[test]
-    fn what_is_read_counts_until_it_is_published() {
+    fn what_was_read_counts_until_it_is_published() {
         let (link, _inlet) = link();
         let mut gate = Gate::new(Overrun::Wait, vec![link.clone()], 65_536);
         let limits = Limits {
@@ -261,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn under_gap_nobody_is_waited_for() {
+    fn under_gap_the_feed_waits_for_nobody() {
         let (link, _inlet) = link();
         link.say(Needs { served: None, readers: 1, newcomers: 1 });
         assert_eq!(Gate::new(Overrun::Gap, vec![link], 65_536).keep_from(), NOTHING_NEEDED);

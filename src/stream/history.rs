@@ -1,4 +1,4 @@
-//! What the past may cost: the bytes of everything kept, the pool of batches, the eviction of the oldest.
+//! The budget of the history: counts the bytes of all that is kept, pools batches, says when the oldest must go.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -6,32 +6,33 @@ use std::sync::Arc;
 use crate::stream::batch::Batch;
 use crate::stream::topic::ChunkPool;
 
-/// Frames of one batch: 256 KiB, what one read takes in.
+/// Frames of one batch, at most: what one read takes in.
 const BATCH_BYTES_MAX: usize = 256 << 10;
 /// The smallest buffer: one short event a turn must not cost more.
 const BATCH_BYTES_MIN: usize = 512;
 const CLASSES: usize = (BATCH_BYTES_MAX / BATCH_BYTES_MIN).ilog2() as usize + 1;
 
-/// The newest batches are never evicted: a watcher that keeps up must not meet the end of the past.
+/// So many of the newest batches are never evicted: a watcher that keeps up must not be overtaken by eviction.
 pub const NEWEST_KEPT: usize = 4;
 
 pub struct History {
     /// `history_bytes`.
     limit: usize,
-    /// All of it: batches, logs, kept events, pool. `used <= limit` after each turn, but for the newest batches.
+    /// Bytes of everything: batches, logs, kept events, pool. `used <= limit` after each turn, except for the newest
+    /// batches.
     used: usize,
-    /// Of `used`, kept events.
+    /// The part of `used` in kept events.
     kept: usize,
-    /// Of `used`, batches in the pool.
+    /// The part of `used` in pooled batches.
     pooled: usize,
-    /// Bytes of frames in the other dialect that went with recycled batches.
+    /// Bytes of frames in the other dialect, freed with recycled batches.
     dialect_freed: usize,
     /// Live batches, and the events in them.
     batches: usize,
     events: u64,
     pool: [Vec<Arc<Batch>>; CLASSES],
-    /// Evicted, but a shard still holds them: no more than its channel has room for. Not in `used`, or a
-    /// slow shard would shorten everybody's past.
+    /// Evicted batches that a shard still holds: no more than its channel has room for. They are not in `used`, or a
+    /// slow shard would shorten the past of all watchers.
     retired: VecDeque<Arc<Batch>>,
     pub chunks: ChunkPool,
 }
@@ -52,7 +53,7 @@ impl History {
         }
     }
 
-    /// Frames of one batch at most: an eighth of the history.
+    /// Frames of one batch, at most: an eighth of the history.
     pub fn batch_bytes_max(&self) -> usize {
         BATCH_BYTES_MAX.min(self.limit / 8)
     }
@@ -74,8 +75,8 @@ impl History {
         self.events
     }
 
-    /// An empty batch, nobody else's, with room for `bytes` of frames; a longer line than the
-    /// largest class gets a buffer of its own.
+    /// An empty batch that nobody else holds, with room for `bytes` of frames. Beyond the largest class, the buffer is
+    /// made to measure.
     pub fn take(&mut self, bytes: usize) -> Arc<Batch> {
         self.reclaim();
         let capacity = bytes.next_power_of_two().max(BATCH_BYTES_MIN);
@@ -90,19 +91,19 @@ impl History {
         Arc::new(Batch::with_capacity(capacity))
     }
 
-    /// A batch that turned out empty.
+    /// Takes back a batch that stayed empty.
     pub fn give_back(&mut self, batch: Arc<Batch>) {
         self.recycle(batch);
     }
 
-    /// A batch is in the logs from now on.
+    /// Counts a batch that is in the logs now.
     pub fn add_batch(&mut self, batch: &Batch) {
         self.used += batch.cost();
         self.batches += 1;
         self.events += batch.len() as u64;
     }
 
-    /// A batch left the logs.
+    /// Recycles a batch that has left the logs.
     pub fn remove_batch(&mut self, batch: Arc<Batch>) {
         self.batches -= 1;
         self.events -= batch.len() as u64;
@@ -118,7 +119,7 @@ impl History {
         self.used -= bytes;
     }
 
-    /// Whether a kept event of `bytes` fits: all of them cost at most a quarter of the history.
+    /// Whether there is room for a kept event of `bytes`: all of them cost at most a quarter of the history.
     pub fn has_room_to_keep(&self, bytes: usize) -> bool {
         self.kept + bytes <= self.limit / 4
     }
@@ -133,13 +134,13 @@ impl History {
         self.used -= bytes;
     }
 
-    /// The oldest batch has to go; `elsewhere` is what others made and the history pays for.
+    /// Whether the oldest batch has to go. `elsewhere` is what others hold that counts as history.
     pub fn is_over(&self, elsewhere: usize) -> bool {
         self.batches > NEWEST_KEPT && self.taken_up() + elsewhere > self.limit
     }
 
-    /// What counts against the limit. The pool has its share whether it is full or not: a batch that goes there
-    /// makes room at once, or eviction would empty the past into the pool before it freed a byte.
+    /// What counts against the limit. The pool counts with its full share, whether it is full or not. So a batch that
+    /// goes there makes room at once; else eviction would move the whole past into the pool before it freed a byte.
     pub fn taken_up(&self) -> usize {
         self.used - self.pooled + self.pooled.max(self.pooled_max())
     }
@@ -153,7 +154,7 @@ impl History {
         std::mem::take(&mut self.dialect_freed)
     }
 
-    /// Looks whether the shards have let go of what was evicted.
+    /// Recycles evicted batches that no shard holds any more.
     fn reclaim(&mut self) {
         for _ in 0..2 {
             let Some(batch) = self.retired.pop_front() else {
@@ -165,7 +166,7 @@ impl History {
 
     fn recycle(&mut self, mut batch: Arc<Batch>) {
         let cost = batch.cost();
-        // A batch may be larger than the pool's share of a small history: then the pool is that one.
+        // In a small history a batch may be larger than the pool's share: then it alone is the pool.
         let is_first = self.pooled == 0 && cost <= self.limit / 4;
         let has_room = is_first || self.pooled + cost <= self.pooled_max();
         match Arc::get_mut(&mut batch) {
@@ -197,7 +198,7 @@ mod tests {
     use super::History;
 
     #[test]
-    fn a_free_batch_is_used_again_and_one_in_use_is_not() {
+    fn a_free_batch_is_reused_and_one_in_use_is_not() {
         let mut history = History::new(1 << 20);
         let batch = history.take(600);
         assert_eq!(batch.capacity(), 1024);

@@ -13,7 +13,7 @@ pub enum JobStatus {
     Completed,
     Failed,
     Cancelled,
-    /// Silent for `job_idle_seconds`; the next event says what it is then.
+    /// Silent for `job_idle_seconds`. The next event ends this.
     Lost,
 }
 
@@ -32,7 +32,7 @@ impl JobStatus {
         }
     }
 
-    /// It has ended, until an event says otherwise.
+    /// Whether it has ended. A later event may change this.
     pub fn is_over(self) -> bool {
         !matches!(self, Self::Running | Self::Paused)
     }
@@ -44,17 +44,17 @@ pub struct JobFold {
     /// By the latest `job_*` event.
     status: JobStatus,
     is_lost: bool,
-    /// There was an event. What holds only then is no `Option`: there are as many folds as jobs.
+    /// There was an event. The fields that need one are no `Option`s, to save memory: there are as many folds as jobs.
     has_begun: bool,
-    /// Of the latest `job_started`, else of the first event.
+    /// Time of the latest `job_started`, else of the first event.
     start_micros: i64,
-    /// Of the terminal event, or when it was called lost; nothing while the job is not over.
+    /// Time of the terminal event, or when the job was called lost; without meaning while the job is not over.
     end_micros: i64,
     /// All but `metrics`.
     pub total_events: u64,
     pub total_slot_calls: u64,
     pub total_event_emits: u64,
-    /// The job's first event was its `job_started`: nothing of it can have come before.
+    /// The job's first event was its `job_started`, so none came before.
     pub is_complete: bool,
     /// Number of the first `job_started`, 0 if there was none.
     pub first_started_seq: u64,
@@ -98,7 +98,7 @@ impl JobFold {
         if self.is_lost { JobStatus::Lost } else { self.status }
     }
 
-    /// It was silent for too long. One that is over already stays as it ended.
+    /// Calls the job lost: it was silent for too long. A job that is over stays as it ended.
     pub fn lose(&mut self, now_micros: i64) {
         if !self.status.is_over() {
             self.is_lost = true;
@@ -126,7 +126,7 @@ impl JobFold {
         self.status().is_over().then_some(self.end_micros)
     }
 
-    /// The job's figures as watchers are told them.
+    /// The job's figures for watchers.
     pub fn metrics(&self, now_micros: i64) -> Metrics {
         Metrics {
             start_unix_micros: self.start_micros(),
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_seen_from_its_middle_is_not_complete() {
+    fn a_job_first_seen_in_its_middle_is_not_complete() {
         let fold = folded(&[
             (Meaning::Other, 2_000_000),
             (Meaning::Started, 5_000_000),
@@ -197,6 +197,7 @@ mod tests {
         );
         assert_eq!(fold.first_started_seq, 100);
     }
+
     #[test]
     fn a_silent_job_is_lost_until_the_next_event() {
         let mut fold = folded(&[(Meaning::Started, 1_000_000), (Meaning::Paused, 2_000_000)]);

@@ -1,6 +1,6 @@
-//! The way from the sequencer to one shard: a bounded channel of batches and a coalesced wake.
+//! The link from the sequencer to one shard: a bounded channel of batches and a coalesced wake.
 //!
-//! The sequencer never waits for a shard: where the channel is full it says "scan all you watch" instead.
+//! The sequencer never waits for a shard: if the channel is full, it asks for a scan of everything watched instead.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,8 +9,8 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use crate::stream::batch::Batch;
 
-/// Batches that may wait for one shard: it takes them every few hundred sends, and what
-/// waits here is memory that the history can't reuse.
+/// Batches that wait for one shard, at most. A shard takes them every few hundred sends, and the history cannot reuse
+/// their memory while they wait.
 const BATCHES_MAX: usize = 256;
 
 /// Nothing is needed: no reading watcher lags.
@@ -19,32 +19,32 @@ pub const NOTHING_NEEDED: u64 = u64::MAX;
 /// The sequencer's end, shared with the shard.
 pub struct Link {
     sender: Sender<Arc<Batch>>,
-    /// Set when a batch found no room. No batch is sent after it until the shard has taken the flag.
+    /// Set when a batch found no room. No batch is sent then until the shard has taken the flag.
     scan_all: AtomicBool,
-    /// Stays set while the shard runs; it clears it before it sleeps and looks once more.
+    /// Set while the shard runs. The shard clears it before it sleeps, and then looks once more.
     is_awake: AtomicBool,
-    /// The oldest number that the shard's reading watchers still need (`overrun = wait`), beside what it was told of and
-    /// has not served yet.
+    /// The oldest number that the shard's reading watchers still need (`overrun = wait`), apart from what was offered
+    /// and is not served yet.
     needed: AtomicU64,
-    /// The oldest that those need of whom it is not known yet whether they read.
+    /// The oldest number that newcomers need: watchers not known yet to read.
     newcomers_needed: AtomicU64,
-    /// What the shard was told of up to here, it has served.
+    /// The shard has served everything offered up to this number.
     served: AtomicU64,
-    /// What it was told of beyond that is `told_from..=told_to` at most: what is nobody's here is not needed here. The
-    /// sequencer's thread alone has to do with these.
-    told_from: AtomicU64,
-    told_to: AtomicU64,
+    /// Everything offered beyond that is in `offered_from..=offered_to`. Batches that this shard does not watch are not
+    /// offered, so not needed here. Only the sequencer's thread uses these two.
+    offered_from: AtomicU64,
+    offered_to: AtomicU64,
 }
 
 /// What a shard's watchers need (`overrun = wait`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Needs {
-    /// What the shard was told of up to here is with its watchers, but for the laggards among them; None: not more than
-    /// was said before.
+    /// Everything offered up to this number was sent to its watchers, except to laggards. None: no more than reported
+    /// before.
     pub served: Option<u64>,
-    /// The oldest number that laggards need who read, or have room in their sockets.
+    /// The oldest number needed by laggards that read or have room in their sockets.
     pub readers: u64,
-    /// The oldest that those need of whom it is not known yet whether they read.
+    /// The oldest number that newcomers need: watchers not known yet to read.
     pub newcomers: u64,
 }
 
@@ -52,17 +52,17 @@ pub struct Needs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shard {
     Awake,
-    /// It sleeps: the caller wakes it.
+    /// It sleeps, and the caller wakes it.
     Asleep,
 }
 
 impl Link {
-    /// Hands a published batch to the shard.
+    /// Offers a published batch to the shard.
     pub fn offer(&self, batch: &Arc<Batch>) -> Shard {
-        if self.served.load(Ordering::SeqCst) >= self.told_to.load(Ordering::Relaxed) {
-            self.told_from.store(batch.first_seq(), Ordering::Relaxed);
+        if self.served.load(Ordering::SeqCst) >= self.offered_to.load(Ordering::Relaxed) {
+            self.offered_from.store(batch.first_seq(), Ordering::Relaxed);
         }
-        self.told_to.store(batch.last_seq(), Ordering::Relaxed);
+        self.offered_to.store(batch.last_seq(), Ordering::Relaxed);
         if !self.scan_all.load(Ordering::SeqCst)
             && let Err(TrySendError::Full(_)) = self.sender.try_send(batch.clone())
         {
@@ -74,13 +74,12 @@ impl Link {
         }
     }
 
-    /// The oldest number that watchers need of whom it is known that they read, or that may be for such. For the
-    /// sequencer's thread.
+    /// The oldest number that watchers known to read need, or may need. For the sequencer's thread.
     pub fn needed(&self) -> u64 {
         let served = self.served.load(Ordering::SeqCst);
-        let unserved = match served >= self.told_to.load(Ordering::Relaxed) {
+        let unserved = match served >= self.offered_to.load(Ordering::Relaxed) {
             true => NOTHING_NEEDED,
-            false => self.told_from.load(Ordering::Relaxed).max(served + 1),
+            false => self.offered_from.load(Ordering::Relaxed).max(served + 1),
         };
         unserved.min(self.needed.load(Ordering::SeqCst))
     }
@@ -89,15 +88,15 @@ impl Link {
         self.newcomers_needed.load(Ordering::SeqCst)
     }
 
-    /// Somebody is about to begin in the past: nothing goes until the shard says where that one stands.
+    /// A watcher is about to begin in the past: nothing is dropped until the shard reports its position.
     pub fn hold(&self) {
         self.needed.store(0, Ordering::SeqCst);
     }
 
-    /// Says what is needed from now on. True: that is news.
+    /// Reports what is needed from now on. True: it has changed.
     pub fn say(&self, needs: Needs) -> bool {
         let Needs { served, readers, newcomers } = needs;
-        // One who is no newcomer any more, or one again, is needed throughout; one who has begun to lag too.
+        // What a watcher needs counts throughout, while it moves between newcomers and readers or begins to lag.
         let newcomers_before = self.newcomers_needed.fetch_min(newcomers, Ordering::SeqCst);
         let before = self.needed.swap(readers, Ordering::SeqCst);
         self.newcomers_needed.store(newcomers, Ordering::SeqCst);
@@ -109,7 +108,7 @@ impl Link {
 /// What a shard finds at its end.
 pub enum Arrival {
     Batch(Arc<Batch>),
-    /// Batches were left out: everything watched may have something new.
+    /// Batches were left out: everything watched may have new events.
     ScanAll,
 }
 
@@ -121,7 +120,7 @@ pub struct Inlet {
 }
 
 impl Inlet {
-    /// The next batch. A scan comes before every batch that was sent after the one left out.
+    /// The next arrival. A scan comes before every batch sent after the one left out.
     pub fn next(&self) -> Option<Arrival> {
         if self.link.scan_all.swap(false, Ordering::SeqCst) {
             return Some(Arrival::ScanAll);
@@ -129,7 +128,7 @@ impl Inlet {
         self.receiver.try_recv().ok().map(Arrival::Batch)
     }
 
-    /// Says that the shard is about to sleep. False: something arrived meanwhile, it must not.
+    /// Notes that the shard is about to sleep. False: something arrived meanwhile, and it must not.
     pub fn fall_asleep(&self) -> bool {
         self.link.is_awake.store(false, Ordering::SeqCst);
         self.receiver.is_empty() && !self.link.scan_all.load(Ordering::SeqCst)
@@ -154,8 +153,8 @@ pub fn link_of(batches: usize) -> (Arc<Link>, Inlet) {
         needed: AtomicU64::new(NOTHING_NEEDED),
         newcomers_needed: AtomicU64::new(NOTHING_NEEDED),
         served: AtomicU64::new(0),
-        told_from: AtomicU64::new(0),
-        told_to: AtomicU64::new(0),
+        offered_from: AtomicU64::new(0),
+        offered_to: AtomicU64::new(0),
     });
     (link.clone(), Inlet { receiver, link })
 }
@@ -174,12 +173,12 @@ mod tests {
     }
 
     #[test]
-    fn what_a_shard_was_not_told_of_it_does_not_need() {
+    fn a_shard_does_not_need_what_it_was_not_offered() {
         let (link, _inlet) = link_of(4);
         let (readers, newcomers) = (NOTHING_NEEDED, NOTHING_NEEDED);
         assert_eq!(link.needed(), NOTHING_NEEDED);
         link.offer(&batch_of(5_000));
-        assert_eq!(link.needed(), 5_000, "it has not taken that yet");
+        assert_eq!(link.needed(), 5_000, "it has not served that yet");
         link.offer(&batch_of(5_010));
         assert!(link.say(Needs { served: Some(5_000), readers, newcomers }));
         assert_eq!(link.needed(), 5_001);
@@ -208,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_sleeping_shard_is_woken_and_once() {
+    fn only_a_sleeping_shard_is_woken_and_only_once() {
         let (link, inlet) = link_of(4);
         let batch = batch_of(1_000);
         assert_eq!(link.offer(&batch), Shard::Awake);

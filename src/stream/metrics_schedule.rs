@@ -1,9 +1,9 @@
-//! When each changed job's `metrics` are due: once an interval, spread over it.
+//! When the `metrics` of each changed job are due: once an interval, with the jobs spread over it.
 
 use crate::stream::topic_index::Entry;
 use crate::stream::topic_key::TopicKey;
 
-/// Parts of an interval; each job has its own.
+/// Parts of an interval; each job belongs to one.
 const PARTS: usize = 64;
 
 pub struct MetricsSchedule {
@@ -11,7 +11,7 @@ pub struct MetricsSchedule {
     /// Jobs that have changed, by the part of the interval in which they are due.
     parts: Vec<Vec<TopicKey>>,
     waiting: usize,
-    /// The next part to be looked at; all before it are done.
+    /// The next part to look at; all before it are done.
     next: u64,
 }
 
@@ -21,7 +21,7 @@ impl MetricsSchedule {
         Self { interval_millis, parts: vec![Vec::new(); PARTS], waiting: 0, next: 0 }
     }
 
-    /// The job's figures are not those that were last told.
+    /// Notes that the job's figures have changed.
     pub fn note_change(&mut self, entry: &mut Entry, now_millis: u64) {
         if self.interval_millis == 0 || entry.is_due {
             return;
@@ -31,17 +31,18 @@ impl MetricsSchedule {
             self.next = now_millis * PARTS as u64 / self.interval_millis;
         }
         self.waiting += 1;
-        // A step that is prime to the number of parts spreads neighbours.
+        // The factor has no divisor in common with the number of parts, so neighbours are spread.
         let key = entry.topic.key;
         self.parts[key.slot as usize * 37 % PARTS].push(key);
     }
 
+    /// When the next job is due, in milliseconds. None: no job is.
     pub fn due_at(&self) -> Option<u64> {
         let first = (0..PARTS as u64).find(|ahead| !self.part(self.next + ahead).is_empty());
         first.map(|ahead| self.end_of(self.next + ahead))
     }
 
-    /// A job that is due at `now_millis`.
+    /// Takes a job that is due at `now_millis`.
     pub fn next_due(&mut self, now_millis: u64) -> Option<TopicKey> {
         if self.waiting == 0 {
             return None;

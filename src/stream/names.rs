@@ -1,4 +1,4 @@
-//! Topics by name. A name is stored once, in its topic.
+//! Finds topics by name. A name is stored once, in its topic.
 
 use std::borrow::Borrow;
 use std::collections::HashSet;
@@ -20,7 +20,7 @@ impl TopicsByName {
         self.topics.get(name).map(|found| &found.0)
     }
 
-    /// The topic's name is not there yet.
+    /// Adds a topic. There is none of its name yet.
     pub fn insert(&mut self, topic: Arc<Topic>) {
         assert!(self.topics.insert(ByName(topic)), "a name has one topic");
     }
@@ -38,7 +38,7 @@ impl TopicsByName {
     }
 }
 
-/// Equal to a topic of the same name, hashed as the name is.
+/// A topic that compares and hashes by its name.
 pub struct ByName(pub Arc<Topic>);
 
 impl Borrow<str> for ByName {

@@ -1,6 +1,6 @@
 //! The time of one turn.
 
-/// What the clocks say, read once a turn.
+/// The readings of both clocks, taken once a turn.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Now {
     /// Milliseconds since the daemon began; never goes back.

@@ -1,6 +1,6 @@
-//! Between which numbers those of events are.
+//! The bounds of event numbers.
 
-/// The first number: every one has sixteen digits, and as microseconds it is 2001.
+/// The smallest number: all have sixteen digits. As microseconds of Unix time it is in 2001.
 pub const SEQ_MIN: u64 = 1_000_000_000_000_000;
-/// Beyond the last number: JavaScript reads every smaller one exactly.
+/// One more than the largest number: JavaScript reads every smaller one exactly.
 pub const SEQ_END: u64 = 1 << 53;

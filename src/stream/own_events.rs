@@ -1,4 +1,4 @@
-//! The events of the daemon's own: `metrics` of jobs that have changed or were lost.
+//! The daemon's own events: `metrics` of jobs that have changed or were lost.
 
 use crate::stream::jobs::JobStatus;
 use crate::stream::now::Now;
@@ -12,11 +12,11 @@ use crate::wire::stamp::Stamp;
 impl Sequencer {
     /// When [`Sequencer::take_metrics`] has something to do, in milliseconds of the daemon's clock.
     pub fn metrics_due_at(&self) -> Option<u64> {
-        if self.lost.is_empty() { self.metronome.due_at() } else { Some(0) }
+        if self.lost.is_empty() { self.metrics_schedule.due_at() } else { Some(0) }
     }
 
-    /// Takes in a `metrics` event for each watched job that is due, or that was lost meanwhile, so many at most. Not in
-    /// the midst of a turn.
+    /// Takes in a `metrics` event for each watched job that is due or was lost meanwhile, `events_max` at most. Not
+    /// called in the middle of a turn.
     pub fn take_metrics(&mut self, now: Now, object: &mut Vec<u8>, events_max: usize) {
         let end = self.seq() + events_max as u64;
         while self.seq() < end
@@ -28,7 +28,7 @@ impl Sequencer {
             }
         }
         while self.seq() < end
-            && let Some(key) = self.metronome.next_due(now.millis)
+            && let Some(key) = self.metrics_schedule.next_due(now.millis)
         {
             let Some(entry) = self.ledger.find_mut(key) else {
                 continue;
@@ -54,11 +54,11 @@ impl Sequencer {
         self.begin_turn(now, object.len());
         self.own_from = self.own_from.min(self.seq() + 1);
         self.take_own(object);
-        // This one is the daemon's, not the publisher's.
+        // Taking it in has set the flag, but it is the daemon's event, not the publisher's.
         self.ledger.entry_mut(key).has_metrics = has_metrics;
     }
 
-    /// An event of the daemon's own, as a publisher would have written it.
+    /// Takes in an event of the daemon's own, written as a publisher would write it.
     fn take_own(&mut self, object: &mut Vec<u8>) {
         let length = object.len();
         object.resize(length + PADDING, 0);

@@ -1,10 +1,10 @@
-//! What must not be dropped yet, and whether there is room beside it (`overrun = wait`).
+//! What the history must not drop yet, and whether there is room beside it (`overrun = wait`).
 
 use crate::stream::link::NOTHING_NEEDED;
 use crate::stream::sequencer::Sequencer;
 
 impl Sequencer {
-    /// The batch that would be dropped next has to stay.
+    /// Whether the batch that would be dropped next has to stay.
     pub(super) fn is_oldest_needed(&self) -> bool {
         if self.keep_from == NOTHING_NEEDED {
             return false;
@@ -13,7 +13,7 @@ impl Sequencer {
         log.oldest().is_some_and(|oldest| oldest.last_seq() >= self.keep_from)
     }
 
-    /// Whether taking `bytes` more in would drop an event with a number of at least `needed`.
+    /// Whether taking in `bytes` more would drop an event with a number of at least `needed`.
     pub fn would_drop(&self, needed: u64, bytes: usize) -> bool {
         let used = self.history.taken_up() + self.directory.dialect_bytes() + bytes;
         let mut over = used.saturating_sub(self.history.limit());

@@ -1,4 +1,4 @@
-//! Where a valid line belongs: its type's bit, its job, its flows; the runs of the open batch that it joins.
+//! Routes a valid line: finds its type's bit, its job and its flows, and the runs of the open batch that it joins.
 
 use crate::event::{Meaning, OVERFLOW_BIT, TypeLookup};
 use crate::stream::batch::Batch;
@@ -23,18 +23,19 @@ pub struct OpenRuns {
     flows: [Option<u32>; 2],
 }
 
-/// Gives back what a dropped topic's log cost.
+/// Gives the bytes of a dropped topic's log back to the history.
 pub fn release(history: &mut History, topic: &Topic) {
     let mut log = topic.log.lock();
     history.sub_kept(log.kept_cost());
     history.sub(log.clear());
 }
 
+/// The time of event `seq`: its mark, else now.
 pub fn time_of(marks: &[LifeMark], seq: u64, now: Now) -> i64 {
     marks.binary_search_by_key(&seq, |mark| mark.seq).map_or(now.unix_micros, |place| marks[place].micros)
 }
 
-/// What taking a line needs to give a valid line its topics and its number.
+/// What is needed to give a valid line its topics and its number.
 pub struct Placing<'a> {
     pub directory: &'a Directory,
     pub types: &'a mut TypeLookup,
@@ -47,13 +48,14 @@ pub struct Placing<'a> {
 }
 
 impl Placing<'_> {
+    /// Makes the frame just written to `batch` an event, in the runs of its topics.
     pub fn place(self, batch: &mut Batch, line: &EventFields<'_>) -> Result<(), LineError> {
         let Self { directory, types, ledger, history, marks, runs, now, seq } = self;
         let mut release = |topic: &Topic| release(history, topic);
         let mut job = line.job_id.and_then(|name| ledger.find_job(name));
         // The first flow that a job's events name is the job's.
-        let is_told = job.is_some_and(|job| ledger.entry(job).flow.is_some());
-        let of_data = line.data_flow_id.filter(|_| line.job_id.is_some() && !is_told);
+        let has_flow = job.is_some_and(|job| ledger.entry(job).flow.is_some());
+        let of_data = line.data_flow_id.filter(|_| line.job_id.is_some() && !has_flow);
         let flow_id = line.flow_id.or(of_data);
         let mut flow = flow_id.and_then(|name| ledger.find_flow(name));
         let new = [line.job_id.filter(|_| job.is_none()), flow_id.filter(|_| flow.is_none())];
@@ -66,7 +68,7 @@ impl Placing<'_> {
             ledger.join_flow(job, flow);
         }
         let own_flow = flow.filter(|_| line.flow_id.is_some());
-        // What is no name of a type has no row: there may be any number of them, of any length.
+        // An inner type that is no valid name gets no row: there may be any number of them, of any length.
         let is_named = line.inner.is_none_or(is_type_name);
         let (bit, meaning) = match is_named {
             true => types.bit(&directory.types, line.kind, line.inner),

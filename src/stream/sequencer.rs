@@ -1,7 +1,7 @@
 //! The sequencer: numbers lines, makes frames of them, appends these to the logs, publishes, evicts.
 //!
-//! One thread, the only writer. Everything that others can see happens in [`Sequencer::step`], one lock or one
-//! store a step, so that a test can put any other thread's work between any two.
+//! One thread runs it, the only writer. All that other threads can see happens in [`Sequencer::step`], one lock or one
+//! store a step, so that a test can put other threads' work between any two steps.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use crate::wire::line::{Control, Line, LineError, LineReader};
 const MEMBER: &[u8] = b"{\"stream_seq\":";
 const DIGITS: usize = 16;
 
-/// Of refused lines up to this long it can be told where they are at fault.
+/// Refused lines up to this length are kept, to report where they are at fault.
 const REFUSED_BYTES_MAX: usize = 1 << 20;
 
 pub struct Limits {
@@ -41,7 +41,7 @@ pub struct Limits {
 
 /// A line that was not refused.
 pub enum Taken<'a> {
-    /// It has the newest number now; watchers see it once it is published.
+    /// It has the newest number now. Watchers see it once it is published.
     Event(u64),
     Control(Control<'a>),
 }
@@ -51,7 +51,7 @@ pub enum Taken<'a> {
 pub enum Step {
     Appended,
     Published,
-    /// A shard was told; one that sleeps has to be woken by the caller.
+    /// A batch was offered to a shard. If that sleeps, the caller wakes it.
     Told {
         shard: usize,
         is_asleep: bool,
@@ -74,31 +74,31 @@ pub struct Sequencer {
     types: TypeLookup,
     pub ledger: TopicIndex,
     pub(super) history: History,
-    pub(super) metronome: MetricsSchedule,
+    pub(super) metrics_schedule: MetricsSchedule,
     pub(super) limits: Limits,
     /// Index of the next event in the log of all.
     pub(super) all_next_at: u64,
     /// The newest number given.
     seq: u64,
     digits: [u8; DIGITS],
-    /// The batch being filled: nobody else's yet.
+    /// The batch being filled: nobody else holds it yet.
     open: Option<Arc<Batch>>,
     open_runs: OpenRuns,
     sealed: VecDeque<Arc<Batch>>,
     marks: Vec<LifeMark>,
     /// From this number on, the events of this turn are the daemon's own.
     pub(super) own_from: u64,
-    /// Jobs that are lost since their watchers were told.
+    /// Jobs that were called lost and whose `metrics` are still to be made.
     pub(super) lost: Vec<JobKey>,
     phase: Phase,
     now: Now,
-    /// When what is taken in was read, in microseconds since the daemon began, by the clock of all threads.
+    /// When the lines taken in were read, in microseconds since the daemon began, by the clock of all threads.
     pub read_micros: u64,
-    /// Whether a shard was awake at the last publishing.
+    /// At the last publishing, a shard was awake.
     pub met_awake_shard: bool,
-    /// Events from this number on are not dropped, whatever the history costs (`overrun = wait`).
+    /// Events from this number on are not dropped, however large the history is (`overrun = wait`).
     pub keep_from: u64,
-    /// The line that was refused last, as it came; empty if it was too long to be shown.
+    /// The line refused last, as it came; empty if it was too long to keep.
     pub refused: Vec<u8>,
 }
 
@@ -114,7 +114,7 @@ impl Sequencer {
             types: TypeLookup::new(),
             ledger: TopicIndex::new(limits.jobs_max),
             history: History::new(limits.history_bytes),
-            metronome: MetricsSchedule::new(limits.metrics_millis),
+            metrics_schedule: MetricsSchedule::new(limits.metrics_millis),
             all_next_at: 0,
             seq,
             digits,
@@ -149,18 +149,18 @@ impl Sequencer {
         &self.history
     }
 
-    /// What all that is kept costs, frames in the other dialect included.
+    /// What the whole history costs, in bytes, with the frames in the other dialect.
     pub fn history_bytes(&self) -> usize {
         self.history.used() + self.directory.dialect_bytes()
     }
 
-    /// Events that are kept for those who watch everything.
+    /// Events in the history, of all topics.
     pub fn history_events(&self) -> u64 {
         self.history.events()
     }
 
-    /// When the oldest of them was read, in microseconds since the daemon began; at its begin, if that was in an earlier
-    /// run. None: nothing is kept.
+    /// When the oldest of them was read, in microseconds since the daemon began; 1 if that was in an earlier run. None:
+    /// the history is empty.
     pub fn oldest_read_micros(&self) -> Option<u64> {
         let log = self.directory.all.log.lock();
         log.oldest().map(|handle| handle.batch.read_micros().unwrap_or(1))
@@ -179,7 +179,7 @@ impl Sequencer {
 
     fn open_batch(&mut self, bytes: usize) {
         let mut batch = self.history.take(bytes);
-        let empty = Arc::get_mut(&mut batch).expect("a batch from the pool is nobody else's");
+        let empty = Arc::get_mut(&mut batch).expect("nobody else holds a batch from the pool");
         empty.begin(self.seq + 1);
         empty.set_read_at(self.read_micros, self.now.unix_micros.max(0) as u64 / 1000);
         self.open = Some(batch);
@@ -195,7 +195,7 @@ impl Sequencer {
             self.history.give_back(batch);
             return;
         }
-        let open = Arc::get_mut(&mut batch).expect("an open batch is nobody else's");
+        let open = Arc::get_mut(&mut batch).expect("nobody else holds an open batch");
         for run in open.runs_mut() {
             let next_at = match self.ledger.find_mut(run.topic) {
                 _ if run.topic == TopicKey::ALL => &mut self.all_next_at,
@@ -208,14 +208,15 @@ impl Sequencer {
         self.sealed.push_back(batch);
     }
 
-    /// Takes one line, trimmed, `block[..length]`, with [`crate::wire::line::PADDING`] bytes behind it; the block may be edited.
+    /// Takes one trimmed line, `block[..length]`, with [`crate::wire::line::PADDING`] bytes behind it. The block may be
+    /// edited.
     pub fn take_line<'a>(&'a mut self, block: &'a mut [u8], length: usize) -> Result<Taken<'a>, LineError> {
         let object = MEMBER.len() + DIGITS + length;
         let frame = frame::header_length(object) + object;
         self.make_room(frame);
         let next = self.next_digits();
-        let batch =
-            Arc::get_mut(self.open.as_mut().expect("room was made")).expect("an open batch is nobody else's");
+        let batch = Arc::get_mut(self.open.as_mut().expect("room was made"))
+            .expect("nobody else holds an open batch");
         let buffer = batch.buffer();
         frame::write_header(buffer, frame::TEXT, object);
         buffer.extend_from_slice(MEMBER);
@@ -226,7 +227,7 @@ impl Sequencer {
         let line = match self.reader.read(block, length, &buffer[text..]) {
             Ok(Line::Event(fields)) => fields,
             Ok(Line::Control(control)) => {
-                // It may not be obeyed.
+                // The caller may still refuse it.
                 note_refused(&mut self.refused, first, &buffer[text..]);
                 batch.take_back();
                 return Ok(Taken::Control(control));
@@ -262,7 +263,7 @@ impl Sequencer {
         if has_room {
             return;
         }
-        // What follows in this turn is likely as long as what came.
+        // The rest of this turn is likely as long as what came so far.
         let used = self.open.as_ref().map_or(0, |batch| batch.bytes().len());
         self.seal();
         self.open_batch(frame.max(used.min(self.history.batch_bytes_max())));
@@ -280,15 +281,16 @@ impl Sequencer {
         digits
     }
 
-    /// Ends the turn: what it took is ready to be published step by step, until all is done.
+    /// Ends the turn: what it took in can be published, step by step.
     pub fn end_turn(&mut self) {
         self.seal();
-        // Also a turn that took nothing may have filled the pool, and shards add to what the history pays for.
+        // A turn that took nothing may evict too: it may have filled the pool, and shards add frames in the other
+        // dialect.
         self.phase = Phase::Evict;
         self.met_awake_shard = false;
     }
 
-    /// Publishes what was taken, as far as one lock or one store goes.
+    /// Takes the next step of publishing what was taken in: one lock or one store.
     pub fn step(&mut self) -> Step {
         match self.phase {
             Phase::Append { run } => {
@@ -313,7 +315,7 @@ impl Sequencer {
             Phase::Tell { shards } => {
                 let shard = shards.trailing_zeros() as usize;
                 self.phase = Phase::Tell { shards: shards & (shards - 1) };
-                let batch = self.sealed.front().expect("it is told of before it leaves the line");
+                let batch = self.sealed.front().expect("it is offered before it leaves the queue");
                 let is_asleep = self.links[shard].offer(batch) == Shard::Asleep;
                 self.met_awake_shard |= !is_asleep;
                 Step::Told { shard, is_asleep }
@@ -341,7 +343,8 @@ impl Sequencer {
         Step::Done
     }
 
-    /// The shards that watch one of the batch's topics. Read after the number is published, see [`Topic::set_interest`].
+    /// The shards that watch one of the batch's topics. Read after the number is published, see
+    /// `Topic::set_interest`.
     fn interested(&self, batch: &Batch) -> u64 {
         let shards = batch.runs()[1..].iter().filter_map(|run| {
             let entry = self.ledger.find(run.topic)?;
@@ -364,13 +367,13 @@ impl Sequencer {
         };
         let topic = entry.topic.clone();
         if topic.kind == TopicKind::Job && run.types != 1 << METRICS_BIT {
-            self.metronome.note_change(entry, self.now.millis);
+            self.metrics_schedule.note_change(entry, self.now.millis);
         }
         let mut log = topic.log.lock();
         let grown = log.append(handle, &mut self.history.chunks);
         self.history.add(grown);
         if batch.seq(run.first) >= self.own_from {
-            // The daemon's own events are no sign of life.
+            // The daemon's own events are no sign of life of the job.
             return;
         }
         let standing = match topic.kind {
@@ -424,7 +427,7 @@ impl Sequencer {
         self.directory.sub_dialect_bytes(self.history.take_dialect_freed());
     }
 
-    /// Drops the topics whose time is over, and calls lost the jobs that have been silent for too long.
+    /// Drops the topics whose time is over, and calls jobs lost that were silent for too long.
     pub fn sweep(&mut self, now: Now) {
         let ended_before = now.millis.saturating_sub(self.limits.history_millis);
         let idle_before = now.millis.saturating_sub(self.limits.job_idle_millis);
@@ -441,7 +444,7 @@ impl Sequencer {
     }
 }
 
-/// Keeps a refused line for whoever tells of it.
+/// Keeps a refused line, to be reported.
 #[cold]
 fn note_refused(refused: &mut Vec<u8>, first: Option<u8>, rest: &[u8]) {
     refused.clear();
@@ -451,7 +454,7 @@ fn note_refused(refused: &mut Vec<u8>, first: Option<u8>, rest: &[u8]) {
     }
 }
 
-/// Keeps a copy of event `seq`, if it is in `run` and there is room. Returns its number then, else 0.
+/// Keeps a copy of event `seq` if it is in `run` and there is room. Returns `seq` then, else 0.
 fn keep(history: &mut History, log: &mut Log, batch: &Batch, run: &Run, place: Keep, seq: u64) -> u64 {
     let first = batch.seq(run.first);
     if !(first..first + u64::from(run.count)).contains(&seq) {

@@ -1,8 +1,8 @@
-//! In which order topics have been silent, and which of them may go.
+//! The order in which topics fell silent, and the search for those that may be dropped.
 //!
-//! Each list is sorted by the time of the last event. Who looks for topics to drop meets many that have to stay: they
-//! have watchers, or are flows with jobs. Such a topic is passed once, not with every look: it is looked at again when
-//! somebody says that it may go now.
+//! Each list is sorted by the time of the last event. A search for topics to drop meets many that have to stay: they
+//! have watchers, or are flows with jobs. Such a topic is passed once, not in every search. It is looked at again after
+//! [`Silence::reconsider`].
 
 use std::collections::BTreeSet;
 use std::iter;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 /// No slot.
 const NONE: u32 = u32::MAX;
 
-/// What a topic is silent as.
+/// The kind of a silent topic: each has its own list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Standing {
     Running,
@@ -23,7 +23,7 @@ pub enum Standing {
 }
 
 impl Standing {
-    /// Those of jobs.
+    /// The standings of jobs.
     pub const OF_JOBS: [Standing; 3] = [Self::Running, Self::Lost, Self::Ended];
 }
 
@@ -39,9 +39,9 @@ struct Link {
 struct List {
     oldest: u32,
     newest: u32,
-    /// The oldest that was not passed yet.
+    /// The oldest topic that was not passed yet.
     unseen: u32,
-    /// Those that were passed and may go now, by stamp and slot.
+    /// Topics that were passed and may be dropped now, by stamp and slot.
     again: BTreeSet<(u64, u32)>,
 }
 
@@ -51,10 +51,10 @@ pub struct Silence {
     lists: [List; 4],
 }
 
-/// What becomes of a topic that was looked at.
+/// The verdict on a topic that a search meets.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Look {
-    /// It may go.
+    /// It may be dropped.
     Goes,
     /// It has to stay until [`Silence::reconsider`] names it.
     Stays,
@@ -70,7 +70,7 @@ impl Default for Silence {
 }
 
 impl Silence {
-    /// A topic that was not there had an event at `stamp`, which is not before any other's.
+    /// Adds a topic with an event at `stamp`, which is not before any other's.
     pub fn enter(&mut self, slot: u32, standing: Standing, stamp: u64) {
         if self.links.len() <= slot as usize {
             let vacant = Link { standing, stamp: 0, previous: NONE, next: NONE };
@@ -80,7 +80,7 @@ impl Silence {
         self.link_newest(slot);
     }
 
-    /// The topic has an event at `stamp`, which is not before any other's.
+    /// Notes that the topic has an event at `stamp`, which is not before any other's.
     pub fn touch(&mut self, slot: u32, standing: Standing, stamp: u64) {
         let link = &mut self.links[slot as usize];
         if link.standing == standing && link.next == NONE {
@@ -96,7 +96,7 @@ impl Silence {
         self.link_newest(slot);
     }
 
-    /// The newest of its list is newer now, and unseen again.
+    /// Notes that the newest of its list is newer now, and so unseen again.
     fn renew(&mut self, slot: u32, before: u64) {
         let list = &mut self.lists[self.links[slot as usize].standing as usize];
         list.again.remove(&(before, slot));
@@ -105,13 +105,14 @@ impl Silence {
         }
     }
 
-    /// The topic, silent for longest of its list, is silent as something else from now on.
+    /// Moves the topic, silent for longest of its list, to another list.
     pub fn change(&mut self, slot: u32, standing: Standing) {
         self.leave(slot);
         self.links[slot as usize].standing = standing;
         self.link_newest(slot);
     }
 
+    /// Removes the topic.
     pub fn leave(&mut self, slot: u32) {
         let Link { standing, stamp, previous, next } = self.links[slot as usize];
         let list = &mut self.lists[standing as usize];
@@ -159,19 +160,19 @@ impl Silence {
         iter::successors(oldest, move |&slot| follow(self.links[slot as usize].next))
     }
 
-    /// A topic that had to stay may go now.
+    /// Notes that a topic that had to stay may be dropped now.
     pub fn reconsider(&mut self, slot: u32) {
         let Link { standing, stamp, .. } = self.links[slot as usize];
         self.lists[standing as usize].again.insert((stamp, slot));
     }
 
-    /// Whether nothing was ever passed, so that nothing has to be reconsidered.
+    /// Whether no topic was ever passed, so that none has to be reconsidered.
     pub fn is_all_unseen(&self) -> bool {
         self.lists.iter().all(|list| list.unseen == list.oldest)
     }
 
-    /// The topic silent for longest of these lists that may go, where its last event was before `before`.
-    /// What has to stay is passed.
+    /// Of these lists, the topic silent for longest that may be dropped and had its last event before `before`. Topics
+    /// that have to stay are passed.
     pub fn oldest(
         &mut self,
         standings: &[Standing],
@@ -231,7 +232,7 @@ impl Silence {
 mod tests {
     use super::{Look, Silence, Standing};
 
-    /// Slots 0 to 9, silent since their own number.
+    /// Slots 0 to 9, each silent since its own number.
     fn ten() -> Silence {
         let mut silence = Silence::default();
         (0..10).for_each(|slot| silence.enter(slot, Standing::Running, u64::from(slot)));
@@ -246,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_to_stay_is_looked_at_once() {
+    fn a_topic_that_has_to_stay_is_looked_at_once() {
         let mut silence = ten();
         let mut looks = 0;
         let staying = [0, 1, 2, 3, 5];
@@ -278,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_younger_than_asked_for() {
+    fn nothing_found_is_younger_than_asked_for() {
         let mut silence = ten();
         let goes = |_: u32| Look::Goes;
         assert_eq!(silence.oldest(&[Standing::Running], 0, goes), None);

@@ -1,5 +1,5 @@
-//! A topic (a job, a flow, or everything) and its log: the ring of handles to frames that were
-//! serialised once. A watcher is a cursor into it.
+//! A topic (a job, a flow, or everything) and its log: the ring of handles to frames that were serialised once. A
+//! watcher is a cursor into it.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -22,7 +22,7 @@ pub enum TopicKind {
     Flow,
 }
 
-/// A run of adjacent events in a topic's log.
+/// A topic's log entry: names a run of adjacent events in a batch.
 #[derive(Clone, Debug)]
 pub struct Handle {
     pub batch: Arc<Batch>,
@@ -40,7 +40,7 @@ impl Handle {
     }
 }
 
-/// What a topic has lost of one type.
+/// What a topic's log has lost of one type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lost {
     pub bit: u8,
@@ -48,7 +48,7 @@ pub struct Lost {
     pub last_seq: u64,
 }
 
-/// Handles in a chunk at most: a few KiB, so that a log never moves much memory under its lock.
+/// Handles in a chunk, at most: a few KiB, so that a log never moves much memory under its lock.
 const CHUNK_HANDLES_MAX: usize = 256;
 const CHUNK_HANDLES_MIN: usize = 4;
 
@@ -58,18 +58,18 @@ struct Chunk {
     handles: VecDeque<Handle>,
 }
 
-/// Emptied chunks, for reuse: one list for each size; and what held those of a log that is empty.
+/// Emptied chunks for reuse, in one list for each size; and the emptied rings that held the chunks of a log.
 #[derive(Default)]
 pub struct ChunkPool {
     spare: [Vec<VecDeque<Handle>>; CHUNK_SIZES],
     spare_rings: Vec<VecDeque<Chunk>>,
 }
 
-/// From four handles up to 256, four times as many each.
+/// Chunks of 4, 16, 64 and 256 handles.
 const CHUNK_SIZES: usize = 4;
-/// Handles in spare chunks of one size at most: 256 KiB.
+/// Handles in spare chunks of one size, at most: 256 KiB.
 const SPARE_HANDLES_MAX: usize = 16 << 10;
-/// Spare rings at most, and the chunks that one has room for: 192 KiB.
+/// Spare rings, and the chunks that one has room for, at most: 192 KiB.
 const SPARE_RINGS_MAX: usize = 256;
 const RING_CHUNKS_MAX: usize = 16;
 
@@ -103,8 +103,8 @@ fn size_class(capacity: usize) -> Option<usize> {
     (0..CHUNK_SIZES).find(|&class| CHUNK_HANDLES_MIN << (2 * class) == capacity)
 }
 
-/// The events that a topic keeps, by absolute index: `base..head`. There are as many logs as jobs, most of them empty:
-/// those own nothing that only a log with events needs.
+/// The events that a topic has, by absolute index: `base..head`. There are as many logs as jobs, and most are empty: an
+/// empty log owns no memory for events.
 #[derive(Debug, Default)]
 pub struct Log {
     /// No chunk is empty.
@@ -113,14 +113,15 @@ pub struct Log {
     pub(super) base: u64,
     /// Number of the event before that one, 0 if there was none.
     pub(super) base_seq: u64,
-    /// Index behind the newest event.
+    /// Index right behind the newest event.
     pub(super) head: u64,
     /// Number of the event with index 0, 0 before there is one.
     pub(super) first_seq: u64,
     pub(super) last_seq: u64,
-    /// Gone for good, by type. Kept events are not in it.
+    /// What the log has lost, by type, without the kept events.
     pub(super) lost: Box<[Lost]>,
-    /// A job's first `job_started` and latest terminal event, each in a batch of its own, once the log has lost them.
+    /// The kept events: a job's first `job_started` and latest terminal event, each in a batch of its own, once the log
+    /// has lost them.
     pub(super) kept: [Option<Arc<Batch>>; 2],
     pub job: JobFold,
 }
@@ -148,7 +149,7 @@ impl Log {
         self.last_seq
     }
 
-    /// What the log's own structure costs in bytes, chunks by capacity.
+    /// What the log's own structure costs in memory, in bytes: chunks by capacity.
     pub fn cost(&self) -> usize {
         let chunks: usize = self.chunks.iter().map(|chunk| chunk.handles.capacity()).sum();
         chunks * size_of::<Handle>()
@@ -173,14 +174,14 @@ impl Log {
             self.chunks.push_back(Chunk { types: 0, handles: pool.take(capacity) });
             grown = capacity * size_of::<Handle>();
         }
-        let chunk = self.chunks.back_mut().expect("a chunk was just made sure of");
+        let chunk = self.chunks.back_mut().expect("a chunk with room was just added");
         chunk.types |= run.types;
         chunk.handles.push_back(handle);
         grown
     }
 
-    /// Drops the oldest run, which is the one of `batch`, and notes each event as lost but for those with the
-    /// numbers `kept`. Returns the bytes that the log shrank by.
+    /// Drops the oldest run, which is `run` of `batch`, and notes its events as lost, except those with the numbers
+    /// `kept`. Returns the bytes that the log shrank by.
     pub fn evict(&mut self, batch: &Batch, run: &Run, kept: [u64; 2], pool: &mut ChunkPool) -> usize {
         let chunk = self.chunks.front_mut().expect("the oldest batch still has its handle in the log");
         let handle = chunk.handles.pop_front().expect("no chunk is empty");
@@ -218,7 +219,7 @@ impl Log {
         }
     }
 
-    /// Once a type and log: the room is exact.
+    /// Once for each type and log, so the room is exact.
     #[cold]
     fn note_first_lost(&mut self, lost: Lost) {
         self.lost = self.lost.iter().copied().chain([lost]).collect();
@@ -244,7 +245,7 @@ impl Log {
         bytes
     }
 
-    /// What is gone for good, by type.
+    /// What the log has lost, by type, without the kept events.
     pub fn lost(&self) -> &[Lost] {
         &self.lost
     }
@@ -283,8 +284,8 @@ impl Log {
         }
     }
 
-    /// Copies at most `max` handles with a bit of `types`, from the event at `index` (`base <= index`) on, in
-    /// order, up to the number `tail`. Looks at a bounded number of handles.
+    /// Copies at most `max` handles with a bit of `types`, in order: from the event at `index` (`base <= index`) up to
+    /// the number `tail`. Looks at a bounded number of handles.
     pub fn copy(&self, index: u64, tail: u64, types: TypeMask, max: usize, into: &mut Vec<Handle>) -> Copied {
         let mut copied = Copied { index, seq: 0, is_all: true };
         if index >= self.head {
@@ -317,8 +318,8 @@ impl Log {
     }
 
     /// Calls `visit` with handles that have a bit of `types`, from the event before `index` backwards, while it returns
-    /// true and `looks` are left. A chunk or a handle that is passed is a look. Returns the index from which on all handles
-    /// were passed, visited ones too but for the last that returned false.
+    /// true and `looks` are left. Passing a chunk or a handle costs a look. Returns the index from which on all handles
+    /// were passed; a handle for which `visit` returned false was not.
     pub fn walk_back(
         &self,
         index: u64,
@@ -353,14 +354,14 @@ impl Log {
         passed
     }
 
-    /// Keeps a copy of an event that the log is about to lose.
+    /// Keeps a copy of an event that the log is about to lose. Returns the bytes of the kept event that it replaces.
     pub fn keep(&mut self, place: Keep, copy: Arc<Batch>) -> usize {
         let freed = self.unkeep(place);
         self.kept[place as usize] = Some(copy);
         freed
     }
 
-    /// Lets a kept event go: it is lost from now on. Returns the bytes that it cost.
+    /// Drops a kept event, which counts as lost from now on. Returns the bytes that it cost.
     pub fn unkeep(&mut self, place: Keep) -> usize {
         let Some(copy) = self.kept[place as usize].take() else {
             return 0;
@@ -405,11 +406,11 @@ impl Keep {
 /// How far [`Log::copy`] came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Copied {
-    /// Index behind the last event passed.
+    /// Index right behind the last event passed.
     pub index: u64,
     /// Number of the last event passed, 0 if there was none.
     pub seq: u64,
-    /// Whether that is all there is up to the tail.
+    /// Nothing is left up to the tail.
     pub is_all: bool,
 }
 
@@ -420,7 +421,7 @@ impl Copied {
     }
 }
 
-/// Handles that one search under the lock looks at: some microseconds.
+/// Handles that one search under the lock looks at, at most: some microseconds.
 const LOOKS_MAX: usize = 2048;
 
 fn first_handle_beyond(chunk: &Chunk, index: u64) -> usize {
@@ -441,10 +442,10 @@ pub struct Topic {
     pub key: TopicKey,
     pub kind: TopicKind,
     pub name: Box<str>,
-    /// The sequencer has taken it in; until then it is there for its watchers only. Changed under the directory's lock.
+    /// An event has named it; until then it exists for its watchers only. Changed under the directory's lock.
     is_known: AtomicBool,
-    /// One bit per shard that has watchers. The sequencer reads it after it has stored what is published;
-    /// a shard sets it before it loads that. So one of the two always sees the other.
+    /// One bit per shard that has watchers. The sequencer reads it after storing the published number; a shard sets it
+    /// before loading that number. So one of the two always sees the other.
     shards: AtomicU64,
     /// Watchers, over all shards. Changed under the directory's lock.
     pub watchers: AtomicU32,
@@ -501,7 +502,7 @@ mod tests {
     use crate::stream::batch::{Batch, Run};
     use crate::stream::topic_key::TopicKey;
 
-    /// A batch of one event of a topic, the `at`th.
+    /// A batch with the event at index `at` of a topic.
     fn batch(at: u64) -> Arc<Batch> {
         let mut batch = Batch::default();
         batch.begin(100 + at);
@@ -523,14 +524,14 @@ mod tests {
             let run: Run = batch.runs()[1];
             log.evict(&batch, &run, [0, 0], &mut pool);
             assert_eq!(log.chunks.capacity(), 0);
-            assert_eq!(pool.spare_rings.len(), 1, "the next event needs no new one");
+            assert_eq!(pool.spare_rings.len(), 1, "the next event reuses it");
         }
         assert_eq!(log.lost().len(), 1);
         assert_eq!(log.lost()[0].count, 3);
     }
 
-    /// A hundred thousand jobs are known to a busy daemon. With the counts of an `Arc` and the allocator's own eight
-    /// bytes this is 240, where a step is sixteen.
+    /// A busy daemon knows a hundred thousand jobs. With the counts of an `Arc` and the allocator's own eight bytes, a
+    /// topic takes 240 bytes; the next size is sixteen more.
     #[test]
     fn a_topic_is_small() {
         assert!(size_of::<Topic>() <= 216, "{} bytes", size_of::<Topic>());

@@ -1,5 +1,5 @@
-//! The sequencer's own book of topics: names to keys, which job belongs to which flow, who may go when there are too
-//! many or their time is over.
+//! The sequencer's index of topics: keys by name, the flow of each job, and which topics are dropped when there are
+//! too many or their time is over.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::stream::topic::{Topic, TopicKind};
 use crate::stream::topic_key::{FlowKey, JobKey, TopicKey};
 use crate::wire::line::LineError;
 
-/// Topics dropped, or jobs called lost, by one sweep at most: some milliseconds.
+/// Topics that one sweep drops, and jobs that it calls lost, at most: some milliseconds.
 const SWEEP_MAX: usize = 4096;
 
 pub struct Entry {
@@ -21,24 +21,24 @@ pub struct Entry {
     pub next_at: u64,
     /// A job's flow.
     pub flow: Option<FlowKey>,
-    /// A flow's jobs that are kept.
+    /// How many of a flow's jobs are in the index.
     pub jobs: u32,
-    /// Number of the newest event taken in, perhaps not yet published; 0 before the first.
+    /// Number of the newest event taken in, which may not be published yet; 0 before the first.
     pub last_seq: u64,
     /// The publisher sends `metrics` itself.
     pub has_metrics: bool,
-    /// Waits for its `metrics` to be made.
+    /// A `metrics` event of the daemon's is due for it.
     pub is_due: bool,
 }
 
-/// When a sweep drops what, in milliseconds of the daemon's clock.
+/// What a sweep drops, by the time of the last event, in milliseconds of the daemon's clock.
 #[derive(Clone, Copy)]
 pub struct SweepTimes {
-    /// Ended jobs, and flows, whose last event was before it go.
+    /// Ended jobs and flows whose last event was before this are dropped.
     pub ended_before: u64,
-    /// Running jobs whose last event was before it are lost.
+    /// Running jobs whose last event was before this are lost.
     pub idle_before: u64,
-    /// Lost jobs whose last event was before it go.
+    /// Lost jobs whose last event was before this are dropped.
     pub lost_before: u64,
 }
 
@@ -48,11 +48,11 @@ pub struct TopicIndex {
     entries: Vec<Option<Entry>>,
     silence: Silence,
     jobs_max: usize,
-    /// The job of the last event: most often the next one's too.
+    /// The job of the last event: most often the next event's job too.
     last_job: Option<JobKey>,
     /// The time of the turn, for the order of silence.
     pub now_millis: u64,
-    /// Jobs that went because there were too many, ever.
+    /// Jobs dropped because there were too many, since the start.
     pub jobs_displaced: u64,
 }
 
@@ -78,16 +78,16 @@ impl TopicIndex {
         self.flows.len()
     }
 
-    /// The entry of a topic that is in the book.
+    /// The entry of a topic that is in the index.
     pub fn entry(&self, key: impl Into<TopicKey>) -> &Entry {
-        self.find(key.into()).expect("the topic is in the book")
+        self.find(key.into()).expect("the topic is in the index")
     }
 
     pub fn entry_mut(&mut self, key: impl Into<TopicKey>) -> &mut Entry {
-        self.find_mut(key.into()).expect("the topic is in the book")
+        self.find_mut(key.into()).expect("the topic is in the index")
     }
 
-    /// The entry of a topic, unless that was dropped.
+    /// The entry of a topic, unless it was dropped.
     pub fn find(&self, key: TopicKey) -> Option<&Entry> {
         let entry = self.entries.get(key.slot as usize)?.as_ref()?;
         (entry.topic.key == key).then_some(entry)
@@ -99,10 +99,10 @@ impl TopicIndex {
     }
 
     fn at(&self, slot: u32) -> &Entry {
-        self.entries[slot as usize].as_ref().expect("the slot is that of a topic in the book")
+        self.entries[slot as usize].as_ref().expect("the slot is that of a topic in the index")
     }
 
-    /// The jobs in the `count` slots from `slot` on, each with its flow; and the slot behind them, if there is one.
+    /// The jobs in the `count` slots from `slot` on, each with its flow, and the next slot, if there is one.
     pub fn jobs_from(&self, slot: u32, count: usize) -> (Vec<(&Entry, Option<&Entry>)>, Option<u32>) {
         let end = (slot as usize + count).min(self.entries.len());
         let entries = self.entries.get(slot as usize..end).unwrap_or_default().iter().flatten();
@@ -128,8 +128,8 @@ impl TopicIndex {
         self.flows.find(name).map(|topic| FlowKey::new(topic.key))
     }
 
-    /// Takes in the job and the flow that a line names for the first time: both or, where there is no room, neither.
-    /// The topics silent for longest make room, but not those `spared`, which the line names too.
+    /// Adds the job and the flow that a line names for the first time: both or, without room, neither. The topics
+    /// silent for longest are dropped for room, except those `spared`, which the line names too.
     #[cold]
     pub fn add(
         &mut self,
@@ -148,8 +148,8 @@ impl TopicIndex {
                 let flow = flow.map(|flow| FlowKey::new(self.enter(flow, Standing::Flow)));
                 return Ok((job, flow));
             }
-            // Found before any is dropped, so that a line that is refused costs nobody anything.
-            let leaving = self.silent(jobs_over, jobs_over.max(topics_over), spared, directory)?;
+            // All are found before any is dropped, so that a refused line drops nothing.
+            let leaving = self.find_leaving(jobs_over, jobs_over.max(topics_over), spared, directory)?;
             for (place, slot) in leaving.into_iter().enumerate() {
                 let is_dropped = self.try_drop(slot, directory, drop);
                 self.jobs_displaced += u64::from(is_dropped && place < jobs_over);
@@ -157,7 +157,7 @@ impl TopicIndex {
         }
     }
 
-    /// Enters a new topic in the book.
+    /// Enters a new topic in the index.
     pub(super) fn enter(&mut self, topic: Arc<Topic>, standing: Standing) -> TopicKey {
         let key = topic.key;
         match topic.kind {
@@ -184,7 +184,7 @@ impl TopicIndex {
         key
     }
 
-    /// The job belongs to the flow from now on; the first flow seen wins.
+    /// Puts the job into the flow. The first flow seen wins.
     pub fn join_flow(&mut self, job: JobKey, flow: FlowKey) {
         if self.entry(job).flow.is_none() {
             self.entry_mut(job).flow = Some(flow);
@@ -192,12 +192,12 @@ impl TopicIndex {
         }
     }
 
-    /// The topic has an event of now.
+    /// Notes that the topic has an event now.
     pub fn touch(&mut self, key: TopicKey, standing: Standing) {
         self.silence.touch(key.slot, standing, self.now_millis);
     }
 
-    /// Drops the topics whose time is over, and tells which running jobs are lost.
+    /// Drops the topics whose time is over. Returns the running jobs that are lost now.
     pub fn sweep(
         &mut self,
         directory: &Directory,
@@ -231,7 +231,7 @@ impl TopicIndex {
         lost.into_iter().map(|slot| JobKey::new(self.at(slot).topic.key)).collect()
     }
 
-    /// What each topic is silent as, since when, silent for longest first.
+    /// The topics of one standing, each with the time of its last event, silent for longest first.
     pub(super) fn silent_keys(&self, standing: Standing) -> impl Iterator<Item = (TopicKey, u64)> {
         self.silence.slots(standing).map(|slot| (self.at(slot).topic.key, self.silence.stamp(slot)))
     }
@@ -245,7 +245,7 @@ impl TopicIndex {
         self.jobs.is_empty() && self.flows.is_empty()
     }
 
-    /// Topics whose last watcher has left may go again.
+    /// Topics whose last watcher has left may be dropped again.
     fn reconsider(&mut self, directory: &Directory) {
         for key in directory.take_unwatched() {
             if self.find(key).is_some() && !self.silence.is_all_unseen() {
@@ -254,8 +254,8 @@ impl TopicIndex {
         }
     }
 
-    /// `count` topics that may go, those silent for longest: `jobs` jobs first, then jobs before flows.
-    fn silent(
+    /// Finds `count` topics to drop, those silent for longest: `jobs` jobs first, then jobs before flows.
+    fn find_leaving(
         &mut self,
         jobs: usize,
         count: usize,
@@ -278,7 +278,7 @@ impl TopicIndex {
         Ok(leaving)
     }
 
-    /// The topic of these lists that is silent for longest and may go.
+    /// Of these standings, the topic silent for longest that may be dropped.
     fn oldest(
         &mut self,
         standings: &[Standing],
@@ -288,7 +288,7 @@ impl TopicIndex {
     ) -> Option<u32> {
         let entries = &self.entries;
         self.silence.oldest(standings, before, |slot| {
-            let entry = entries[slot as usize].as_ref().expect("only topics in the book are silent");
+            let entry = entries[slot as usize].as_ref().expect("only topics in the index are silent");
             if entry.topic.is_watched() || entry.jobs > 0 {
                 Look::Stays
             } else if leaving.contains(&slot) || spared.contains(&Some(entry.topic.key)) {
@@ -299,7 +299,7 @@ impl TopicIndex {
         })
     }
 
-    /// The flow that is silent for longest and may go once the jobs `leaving` are gone.
+    /// The flow silent for longest that may be dropped once the jobs `leaving` are.
     fn oldest_flow(&mut self, leaving: &[u32], spared: [Option<TopicKey>; 2]) -> Option<u32> {
         let idle = self.oldest(&[Standing::Flow], u64::MAX, leaving, spared);
         let emptied =
@@ -314,7 +314,7 @@ impl TopicIndex {
         idle.into_iter().chain(emptied.map(|flow| flow.slot)).min_by_key(|&slot| self.silence.stamp(slot))
     }
 
-    /// False: the topic has a watcher, or is a flow that has jobs.
+    /// Drops a topic. False: it has a watcher, or is a flow with jobs.
     fn try_drop(&mut self, slot: u32, directory: &Directory, drop: &mut impl FnMut(&Topic)) -> bool {
         let entry = self.at(slot);
         let topic = entry.topic.clone();
@@ -347,117 +347,113 @@ mod tests {
     use crate::stream::topic_key::TopicKey;
     use crate::wire::line::LineError;
 
-    /// What a line with these new names leads to.
+    /// Adds what a line with these new names adds.
     fn add(
-        ledger: &mut TopicIndex,
+        index: &mut TopicIndex,
         directory: &Directory,
         job: Option<&str>,
         flow: Option<&str>,
     ) -> Result<(), LineError> {
-        let added = ledger.add([job, flow], [None, None], directory, &mut |_| {})?;
+        let added = index.add([job, flow], [None, None], directory, &mut |_| {})?;
         if let (Some(job), Some(flow)) = added {
-            ledger.join_flow(job, flow);
+            index.join_flow(job, flow);
         }
         Ok(())
     }
 
-    fn known(ledger: &mut TopicIndex, jobs: &[&str]) -> Vec<bool> {
-        jobs.iter().map(|job| ledger.find_job(job).is_some()).collect()
+    fn known(index: &mut TopicIndex, jobs: &[&str]) -> Vec<bool> {
+        jobs.iter().map(|job| index.find_job(job).is_some()).collect()
     }
 
     #[test]
-    fn a_job_and_its_flow_come_in_together_or_not_at_all() {
+    fn a_job_and_its_flow_are_added_together_or_not_at_all() {
         let directory = Directory::new(0, 3);
-        let mut ledger = TopicIndex::new(100);
-        add(&mut ledger, &directory, Some("watched"), Some("watched")).unwrap();
+        let mut index = TopicIndex::new(100);
+        add(&mut index, &directory, Some("watched"), Some("watched")).unwrap();
         directory.watch(TopicKind::Job, "watched").unwrap();
         directory.watch(TopicKind::Flow, "watched").unwrap();
-        add(&mut ledger, &directory, Some("old"), None).unwrap();
-        let refused = add(&mut ledger, &directory, Some("new"), Some("new"));
+        add(&mut index, &directory, Some("old"), None).unwrap();
+        let refused = add(&mut index, &directory, Some("new"), Some("new"));
         assert_eq!(refused, Err(LineError::TooManyTopics));
-        assert_eq!(
-            known(&mut ledger, &["old", "new"]),
-            [true, false],
-            "nobody went for a line that was refused"
-        );
-        add(&mut ledger, &directory, Some("new"), None).unwrap();
-        assert_eq!(known(&mut ledger, &["old", "new"]), [false, true]);
+        assert_eq!(known(&mut index, &["old", "new"]), [true, false], "a refused line drops nothing");
+        add(&mut index, &directory, Some("new"), None).unwrap();
+        assert_eq!(known(&mut index, &["old", "new"]), [false, true]);
         assert_eq!(directory.len(), 3);
     }
 
     #[test]
-    fn a_job_and_a_flow_of_one_name_are_two_topics_whatever_had_their_places_before() {
+    fn a_job_and_a_flow_of_one_name_are_two_topics_even_in_reused_slots() {
         let directory = Directory::new(0, 100);
-        let mut ledger = TopicIndex::new(100);
-        add(&mut ledger, &directory, Some("a"), None).unwrap();
+        let mut index = TopicIndex::new(100);
+        add(&mut index, &directory, Some("a"), None).unwrap();
         let times = SweepTimes { ended_before: 10, idle_before: 10, lost_before: 10 };
-        ledger.sweep(&directory, times, &mut |_| {});
-        assert!(ledger.is_empty(), "it was lost, and its time was over");
-        add(&mut ledger, &directory, None, Some("a")).unwrap();
-        assert!(ledger.find_job("a").is_none(), "the flow has the place that the job had");
-        add(&mut ledger, &directory, Some("a"), None).unwrap();
-        let (job, flow) = (ledger.find_job("a").unwrap(), ledger.find_flow("a").unwrap());
+        index.sweep(&directory, times, &mut |_| {});
+        assert!(index.is_empty(), "it was lost, and its time was over");
+        add(&mut index, &directory, None, Some("a")).unwrap();
+        assert!(index.find_job("a").is_none(), "the flow has the slot that the job had");
+        add(&mut index, &directory, Some("a"), None).unwrap();
+        let (job, flow) = (index.find_job("a").unwrap(), index.find_flow("a").unwrap());
         assert_ne!(TopicKey::from(job), TopicKey::from(flow));
-        assert_eq!(ledger.entry(job).topic.kind, TopicKind::Job);
-        assert_eq!(ledger.entry(flow).topic.kind, TopicKind::Flow);
+        assert_eq!(index.entry(job).topic.kind, TopicKind::Job);
+        assert_eq!(index.entry(flow).topic.kind, TopicKind::Flow);
     }
 
     #[test]
-    fn what_only_watchers_ask_for_displaces_nobody() {
+    fn topics_that_only_watchers_ask_for_displace_nothing() {
         let directory = Directory::new(0, 4);
-        let mut ledger = TopicIndex::new(100);
-        add(&mut ledger, &directory, Some("old"), None).unwrap();
+        let mut index = TopicIndex::new(100);
+        add(&mut index, &directory, Some("old"), None).unwrap();
         let asked: Vec<_> = (0..10).map(|n| directory.watch(TopicKind::Job, &format!("w{n}"))).collect();
         assert_eq!(asked.iter().filter(|asked| asked.is_ok()).count(), 3);
         for job in ["a", "b", "c"] {
-            add(&mut ledger, &directory, Some(job), None).unwrap();
+            add(&mut index, &directory, Some(job), None).unwrap();
         }
-        assert_eq!(known(&mut ledger, &["old", "a", "b", "c"]), [true; 4]);
-        add(&mut ledger, &directory, Some("w0"), None).unwrap();
-        assert_eq!(known(&mut ledger, &["old", "a", "b", "c", "w0"]), [false, true, true, true, true]);
+        assert_eq!(known(&mut index, &["old", "a", "b", "c"]), [true; 4]);
+        add(&mut index, &directory, Some("w0"), None).unwrap();
+        assert_eq!(known(&mut index, &["old", "a", "b", "c", "w0"]), [false, true, true, true, true]);
     }
 
     #[test]
-    fn a_topic_that_was_watched_goes_in_its_turn_once_it_is_not() {
+    fn a_topic_is_dropped_in_its_turn_once_its_last_watcher_has_left() {
         let directory = Directory::new(0, 100);
-        let mut ledger = TopicIndex::new(3);
+        let mut index = TopicIndex::new(3);
         for (millis, job) in [(1, "watched"), (2, "b"), (3, "c")] {
-            ledger.now_millis = millis;
-            add(&mut ledger, &directory, Some(job), None).unwrap();
+            index.now_millis = millis;
+            add(&mut index, &directory, Some(job), None).unwrap();
         }
         let topic = directory.watch(TopicKind::Job, "watched").unwrap();
-        add(&mut ledger, &directory, Some("d"), None).unwrap();
-        assert_eq!(known(&mut ledger, &["watched", "b", "c", "d"]), [true, false, true, true]);
+        add(&mut index, &directory, Some("d"), None).unwrap();
+        assert_eq!(known(&mut index, &["watched", "b", "c", "d"]), [true, false, true, true]);
         directory.unwatch(&topic);
-        add(&mut ledger, &directory, Some("e"), None).unwrap();
-        assert_eq!(known(&mut ledger, &["watched", "c", "d", "e"]), [false, true, true, true]);
+        add(&mut index, &directory, Some("e"), None).unwrap();
+        assert_eq!(known(&mut index, &["watched", "c", "d", "e"]), [false, true, true, true]);
     }
 
     #[test]
-    fn a_flow_goes_with_its_last_job() {
+    fn a_flow_is_dropped_with_its_last_job() {
         let directory = Directory::new(0, 2);
-        let mut ledger = TopicIndex::new(100);
-        add(&mut ledger, &directory, Some("old"), Some("old")).unwrap();
-        add(&mut ledger, &directory, Some("new"), Some("new")).unwrap();
-        assert_eq!(known(&mut ledger, &["old", "new"]), [false, true]);
-        assert!(ledger.find_flow("old").is_none() && ledger.find_flow("new").is_some());
+        let mut index = TopicIndex::new(100);
+        add(&mut index, &directory, Some("old"), Some("old")).unwrap();
+        add(&mut index, &directory, Some("new"), Some("new")).unwrap();
+        assert_eq!(known(&mut index, &["old", "new"]), [false, true]);
+        assert!(index.find_flow("old").is_none() && index.find_flow("new").is_some());
     }
 
     #[test]
-    fn the_job_that_goes_is_the_one_silent_for_longest_running_or_ended() {
+    fn the_job_silent_for_longest_is_dropped_running_or_ended() {
         let directory = Directory::new(0, 100);
-        let mut ledger = TopicIndex::new(3);
+        let mut index = TopicIndex::new(3);
         for (millis, job) in [(1, "watched"), (2, "running"), (3, "ended")] {
-            ledger.now_millis = millis;
-            add(&mut ledger, &directory, Some(job), None).unwrap();
+            index.now_millis = millis;
+            add(&mut index, &directory, Some(job), None).unwrap();
             if job != "running" {
-                let key = ledger.find_job(job).unwrap();
-                ledger.touch(key.into(), Standing::Ended);
+                let key = index.find_job(job).unwrap();
+                index.touch(key.into(), Standing::Ended);
             }
         }
         directory.watch(TopicKind::Job, "watched").unwrap();
-        add(&mut ledger, &directory, Some("new"), None).unwrap();
-        assert_eq!(known(&mut ledger, &["watched", "running", "ended", "new"]), [true, false, true, true]);
-        assert_eq!(ledger.jobs_displaced, 1);
+        add(&mut index, &directory, Some("new"), None).unwrap();
+        assert_eq!(known(&mut index, &["watched", "running", "ended", "new"]), [true, false, true, true]);
+        assert_eq!(index.jobs_displaced, 1);
     }
 }

@@ -1,11 +1,11 @@
-//! What names a topic for as long as it lives. A slot is used again, a generation is not: a key that has outlived
-//! its topic names nothing. A job's key and a flow's are two types, since a job and a flow may share a name.
+//! Keys of topics. A slot is reused, a generation is not: a key that has outlived its topic finds nothing. A job's key
+//! and a flow's are two types, since a job and a flow may share a name.
 
-/// The place of a topic in tables, and which of the topics that had this place it is.
+/// Names a topic for as long as it lives: its place in tables, and which of the topics at that place it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct TopicKey {
     pub slot: u32,
-    /// Counts topics, and wraps around: a key is never held while four billion topics come.
+    /// Counts topics, and wraps around: no key is held while four billion topics are made.
     pub generation: u32,
 }
 

@@ -1,4 +1,4 @@
-//! One client's end: cuts what its socket took into frames and checks each against the oracle, at once.
+//! One client: cuts what its socket took into frames and checks each one at once against the oracle.
 
 use std::collections::VecDeque;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::feed::Feed;
 use crate::oracle::{Join, Oracle, TopicId, TopicRecord, Wish, payload};
-use crate::stream::{Phase, Sight, Stream, Told};
+use crate::stream::{GapMessage, Phase, Sight, Stream};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -19,7 +19,7 @@ pub struct Client {
     pub id: usize,
     pub kind: Kind,
     pub wish: Wish,
-    /// Places that `since=` may name: of pings, `disconnected`, the last event.
+    /// The last position it knows, which `since=` may name: from a ping, `disconnected` or an event.
     pub position: Option<u64>,
     /// The close frame has come.
     pub is_closed: bool,
@@ -29,7 +29,7 @@ pub struct Client {
     /// Joins and filter changes whose answers are still to come.
     joins: VecDeque<(TopicId, u64, Join)>,
     changes: VecDeque<Phase>,
-    /// Number and count of events in the one order for all jobs.
+    /// The last number, and the count, of events in the merged order of all jobs.
     last_live: u64,
     live_count: u64,
     had_no_filter: bool,
@@ -62,12 +62,12 @@ impl Client {
         }
     }
 
-    /// A topic will be watched from where `join` says; the daemon's answer is on its way.
+    /// Expects the daemon's answer to a join: the topic is watched from where `join` says.
     pub fn expect_join(&mut self, topic: TopicId, newest: u64, join: Join) {
         self.joins.push_back((topic, newest, join));
     }
 
-    /// A filter change will be confirmed; it takes effect at or before the number `limit`.
+    /// Expects a filter change to be confirmed; it takes effect at or before the number `limit`.
     pub fn expect_change(&mut self, limit: u64) {
         self.changes.push_back(Phase { wish: self.wish.clone(), limit });
     }
@@ -145,7 +145,7 @@ impl Client {
         } else {
             self.position = Some(seq);
         }
-        // The newest filter holds for every stream from now on, once each has left the older ones.
+        // Once every stream has left the older filters, only the newest one is kept.
         if self.phases.len() > 1 && self.streams.iter().all(|stream| stream.phase + 1 == self.phases.len()) {
             self.phases.drain(..self.phases.len() - 1);
             self.streams.iter_mut().for_each(Stream::forget_older_filters);
@@ -158,7 +158,7 @@ impl Client {
         let value: Value = serde_json::from_slice(text).expect("a notice is JSON");
         match value["type"].as_str().expect("a notice has a type") {
             "connection:status" if value["status"] == "connected" => self.joined(None, &value, feed),
-            "connection:status" => self.stands_at(number(&value, "stream_seq"), feed),
+            "connection:status" => self.check_position(number(&value, "stream_seq"), feed),
             "connected" => {}
             "metrics" => {
                 let job = topic_of(&feed.oracle, value["job_id"].as_str());
@@ -178,7 +178,7 @@ impl Client {
                 self.streams.iter_mut().for_each(|stream| stream.change(&feed.oracle));
                 self.phases.push(phase);
             }
-            "ping" => self.stands_at(number(&value, "stream_seq"), feed),
+            "ping" => self.check_position(number(&value, "stream_seq"), feed),
             "stream:gap" => self.gap(&value, feed),
             "pong" | "error" | "already_subscribed" | "not_subscribed" => {}
             other => panic!("client {id}: unknown notice {other}"),
@@ -194,9 +194,10 @@ impl Client {
         self.streams.push(Stream::new(topic, join, phase, self.live_count, &feed.oracle));
     }
 
-    fn stands_at(&mut self, seq: u64, feed: &Feed) {
+    /// The daemon reports this position.
+    fn check_position(&mut self, seq: u64, feed: &Feed) {
         let id = self.id;
-        assert!(seq <= feed.published(), "client {id}: stands at {seq}, which is not published");
+        assert!(seq <= feed.published(), "client {id}: its position {seq} is not published");
         self.position = Some(seq);
         let sight = Sight {
             oracle: &feed.oracle,
@@ -206,22 +207,22 @@ impl Client {
             had_no_filter: self.had_no_filter,
         };
         for stream in &mut self.streams {
-            stream.stands_at(seq, self.kind == Kind::One, &sight);
+            stream.check_position(seq, self.kind == Kind::One, &sight);
         }
     }
 
     fn gap(&mut self, value: &Value, feed: &Feed) {
         let id = self.id;
         self.gaps += 1;
-        let told = Told {
+        let gap = GapMessage {
             from: number(value, "from"),
             to: number(value, "to"),
             missed: value["missed"].as_u64(),
             reason: value["reason"].as_str().expect("a gap has a reason").to_owned(),
         };
         assert!(
-            told.reason != "overrun" || !self.is_reader,
-            "client {id}: {told:?} came to one that the feed waits for"
+            gap.reason != "overrun" || !self.is_reader,
+            "client {id}: {gap:?} came to a client that the feed waits for"
         );
         let sight = Sight {
             oracle: &feed.oracle,
@@ -239,10 +240,10 @@ impl Client {
         };
         stream
             .unwrap_or_else(|| panic!("client {id}: a gap of a topic that it does not watch"))
-            .gap(told, &sight);
+            .gap(gap, &sight);
     }
 
-    /// With everything published and every socket read: nothing is missing.
+    /// Checks that nothing is missing, once everything is published and every socket read.
     pub fn finish(&mut self, feed: &Feed) {
         let id = self.id;
         assert!(self.buffer.is_empty(), "client {id}: half a frame came");
@@ -275,12 +276,12 @@ fn topic_of(oracle: &Oracle, job_id: Option<&str>) -> TopicId {
     oracle.topics.iter().position(is_it).expect("the job is one of ours")
 }
 
-/// Length of the frame that begins here, if that much of its header has come.
+/// Length of the frame that begins here. None: too little of its header has come.
 fn frame_length(bytes: &[u8]) -> Option<usize> {
     match *bytes.get(1)? {
         length @ ..126 => Some(2 + usize::from(length)),
         126 => Some(4 + usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?]))),
         127 => Some(10 + u64::from_be_bytes(bytes.get(2..10)?.try_into().expect("eight bytes")) as usize),
-        _ => panic!("a masked frame: the border is lost"),
+        _ => panic!("a masked frame: the frame border is lost"),
     }
 }

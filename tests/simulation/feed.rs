@@ -1,4 +1,4 @@
-//! The real sequencer, fed with random lines, moved on by one lock or one store at a time.
+//! The feed: the real sequencer with random lines, moved on by one lock or one store at a time.
 
 use std::sync::Arc;
 
@@ -25,21 +25,21 @@ pub struct Feed {
     pub oracle: Oracle,
     pub rng: Rng,
     pub plan: Plan,
-    /// Shards that were told while they slept.
+    /// Shards that were offered a batch while they slept.
     pub is_woken: Vec<bool>,
-    /// Watchers per topic, as the schedule knows them.
+    /// Lines still to be fed.
     pub lines_left: usize,
     pub is_tracing: bool,
     pub gate: Gate,
     pub promise: Promise,
     pub state: State,
     pub now: Now,
-    /// The line that comes next, where that has been looked at.
+    /// The next line, if it was made already.
     pub next: Option<Line>,
     pub waits: u64,
     pub own: u64,
     new_types: usize,
-    /// Frames of kept events could cost more than a quarter of the history.
+    /// Kept events could cost more than a quarter of the history.
     pub may_fail_to_keep: bool,
     kept_bytes_max: usize,
 }
@@ -50,7 +50,7 @@ pub enum State {
     Taking {
         left: usize,
     },
-    /// Many publishers may be read from in this turn.
+    /// `left` publishers may still be read from in this turn; `taken` bytes were read.
     Reading {
         left: usize,
         taken: usize,
@@ -58,10 +58,10 @@ pub enum State {
     Stepping,
 }
 
-/// A line, and what it says.
+/// A line, and what it contains.
 pub struct Line {
     pub text: String,
-    /// Of a half line so many bytes are held already.
+    /// Bytes of it that are held already, as a half line.
     pub held: usize,
     kind: String,
     inner: Option<String>,
@@ -70,7 +70,7 @@ pub struct Line {
     in_data: bool,
 }
 
-/// Turns a topic's record into the key of the topic that the directory has now.
+/// The key of the topic that the directory has now for a record.
 pub fn key_of(directory: &Directory, record: &TopicRecord) -> TopicKey {
     if record.kind == TopicKind::All {
         return TopicKey::ALL;
@@ -121,7 +121,7 @@ impl Feed {
         }
     }
 
-    /// Ends the turn, saves at most so many batches, and takes up from what was saved; the numbers of the new run
+    /// Ends the turn, saves at most `batches` batches, and continues from what was saved. The numbers of the new run
     /// begin `jump` further on.
     pub fn restart(&mut self, batches: usize, jump: u64, links: Vec<Arc<Link>>) {
         while self.state != State::Idle {
@@ -157,7 +157,7 @@ impl Feed {
             .resume(false, run_start, directory.missing_to, &lives, |record| key_of(directory, record));
     }
 
-    /// The daemon is killed, and the next one knows nothing but where to go on.
+    /// The daemon is killed. The next one knows nothing but where its numbers begin.
     pub fn restart_anew(&mut self, jump: u64, links: Vec<Arc<Link>>) {
         while self.state != State::Idle {
             self.step();
@@ -187,7 +187,7 @@ impl Feed {
         self.state == State::Idle && self.lines_left == 0 && self.sequencer.metrics_due_at().is_none()
     }
 
-    /// Runs some of the sequencer's steps, perhaps none: what happens between two steps of a shard.
+    /// Runs some steps of the sequencer, or none, between two steps of a shard.
     pub fn interleave(&mut self) {
         while self.rng.chance(self.plan.interleave_percent) {
             self.step();
@@ -246,21 +246,21 @@ impl Feed {
         }
     }
 
-    /// The history costs no more than its limit, but for the newest batches.
+    /// Checks that the history costs no more than its limit, except for the newest batches.
     fn check_bound(&self) {
         let history = self.sequencer.history();
         if history.used() <= history.limit() {
             return;
         }
         if self.plan.is_waiting && history.batches() > NEWEST_KEPT {
-            // What goes to make room leaves kept events, and perhaps itself in the pool: a quarter each.
+            // An evicted batch leaves kept events, and may itself stay in the pool: a quarter each.
             let most = history.limit() + history.limit() / 2;
             let is_within = history.used() <= most || history.used() <= most + self.logs_cost();
             assert!(is_within, "the history costs {} bytes, {most} are allowed beside logs", history.used());
             return;
         }
         let newest = if history.batches() <= NEWEST_KEPT { self.batches_cost() } else { 0 };
-        // What is no live batch: kept events and the pool, a quarter each, and the handles of each run of events.
+        // Beside live batches: kept events and the pool, a quarter each, and the handles of each run of events.
         let others = history.limit() / 4 + history.limit() / 4 + self.logs_cost();
         assert!(
             history.batches() <= NEWEST_KEPT && history.used() <= newest + others.max(history.limit()),
@@ -283,7 +283,7 @@ impl Feed {
         topics.filter_map(|topic| self.find(topic)).map(|topic| topic.log.lock().cost()).sum()
     }
 
-    /// What comes next.
+    /// Makes the next line.
     pub fn make_line(&mut self) -> Line {
         let Self { rng, plan, oracle, new_types, .. } = self;
         let (kind, inner) = plan.kind(rng, new_types);
@@ -361,11 +361,11 @@ impl Feed {
         key_of(&self.directory, &self.oracle.topics[topic])
     }
 
-    /// How things stand while a watcher that was told `newest` looks for its place in `topic`.
+    /// The state of `topic` while a watcher that was given `newest` looks for its place in it.
     pub fn moment(&self, topic: &Topic, newest: u64) -> Moment {
         let horizon = {
             let all = self.directory.all.log.lock();
-            // Nothing at all is left, or nothing has come yet.
+            // Nothing is left, or nothing has come yet.
             let beyond = if all.head() > 0 { self.directory.run_start + 1 } else { 0 };
             all.seq_at(all.base()).unwrap_or(beyond)
         };
@@ -380,7 +380,7 @@ impl Feed {
         }
     }
 
-    /// The topic that the directory has for a name, made if need be.
+    /// The topic that the directory has for a name, made if there is none.
     pub fn find(&self, topic: TopicId) -> Option<Arc<Topic>> {
         let record = &self.oracle.topics[topic];
         let found = self.directory.watch(record.kind, &record.name).ok()?;
@@ -388,7 +388,7 @@ impl Feed {
         Some(found)
     }
 
-    /// With everything published: what is kept of each job is its first start and its latest end.
+    /// Once everything is published, checks that each job keeps its first start and its latest end.
     pub fn check_kept(&self) {
         for topic in 0..self.oracle.topics.len() {
             let record = &self.oracle.topics[topic];

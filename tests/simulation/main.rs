@@ -1,8 +1,9 @@
-//! The real sequencer and the real flush, without sockets, against a naive oracle: random schedules of short
-//! writes, evictions, filter changes, joins with `since`, restarts, interleaved at each lock and publish step.
+//! The simulation: checks the real sequencer and the real flush, without sockets, against a naive oracle. It runs
+//! random schedules of short writes, evictions, filter changes, joins with `since` and restarts, interleaved at each
+//! lock and publish step.
 //!
-//! `SIMULATION_SCHEDULES` sets how many, `SIMULATION_BASE` the first seed, `SIMULATION_SEED` runs that one alone
-//! and tells what happens, `SIMULATION_GOES_ON=1` runs on after a failure.
+//! `SIMULATION_SCHEDULES` sets how many, and `SIMULATION_BASE` the first seed. `SIMULATION_SEED` runs one seed alone
+//! and traces what happens. `SIMULATION_GOES_ON=1` goes on after a failure.
 
 mod client;
 mod feed;
@@ -29,7 +30,7 @@ fn number(name: &str) -> Option<u64> {
 }
 
 #[test]
-fn random_schedules_lose_nothing_without_a_word() {
+fn random_schedules_lose_nothing_without_a_gap() {
     if let Some(seed) = number("SIMULATION_SEED") {
         schedule::run(seed, true);
         return;
@@ -77,9 +78,9 @@ fn random_schedules_lose_nothing_without_a_word() {
     );
 }
 
-/// Lists of operations that a fuzzer made: `tests/fuzz`.
+/// Runs lists of operations that a fuzzer made: `tests/fuzz`.
 #[test]
-fn given_lists_of_operations_lose_nothing_without_a_word() {
+fn given_lists_of_operations_lose_nothing_without_a_gap() {
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fuzz/corpus/cursor");
     let mut sum = Tally::default();
     for entry in std::fs::read_dir(directory).expect("the target has a corpus") {

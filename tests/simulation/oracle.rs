@@ -1,5 +1,5 @@
-//! The naive truth: every event ever taken, in one list, and what a watcher of a topic must see of it. It
-//! shares no code with the core but the translation to the other dialect, which has tests of its own.
+//! The oracle: every event ever taken in, in one list, and what a watcher of a topic must see of it. It shares no code
+//! with the core, except the translation to the other dialect, which has tests of its own.
 
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
@@ -41,7 +41,7 @@ impl Event {
     }
 }
 
-/// A text frame as RFC 6455, section 5.2, has it.
+/// A text frame as in RFC 6455, section 5.2.
 fn frame_of(payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x81];
     match payload.len() {
@@ -106,9 +106,10 @@ pub struct Oracle {
     pub run_start: u64,
     /// The next event's number.
     next_seq: u64,
-    /// Of each restart the last number before it, and the one that it went on behind: what is between is nobody's.
+    /// For each restart, the last number before it and the one that the new run began behind. No event has a number
+    /// between.
     holes: Vec<(u64, u64)>,
-    /// Up to here, a restart may have lost what was there.
+    /// Up to here, a restart may have lost events.
     missing_to: u64,
     types: BTreeSet<(String, Option<String>)>,
 }
@@ -156,7 +157,7 @@ impl Oracle {
         }
     }
 
-    /// The newest number that was given, as far as it knows.
+    /// The newest number given, as far as the oracle knows.
     pub fn newest(&self) -> u64 {
         self.next_seq - 1
     }
@@ -176,13 +177,13 @@ impl Oracle {
     }
 
     /// Notes an event that the sequencer has numbered.
-    /// `key_of` tells which life of a topic it went to.
+    /// `key_of` gives the key of a topic's present life.
     pub fn take(&mut self, taken: &Taken<'_>, key_of: impl Fn(&TopicRecord) -> TopicKey) {
         assert_eq!(taken.seq, self.next_seq, "numbers have no hole");
         self.next_seq += 1;
         let place = self.events.len() as u32;
         let name = (taken.kind.to_owned(), taken.inner.map(str::to_owned));
-        // An inner type that is no name of a type has no row.
+        // An inner type that is no valid name has no row.
         let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte);
         let is_named =
             taken.inner.is_none_or(|inner| (1..=64).contains(&inner.len()) && inner.bytes().all(is_word));
@@ -218,9 +219,9 @@ impl Oracle {
         }
     }
 
-    /// The daemon goes on behind the number `run_start`. A topic that was the one of `keys` still lives.
+    /// Notes a new run behind the number `run_start`. A topic whose life has its key in `keys` lives on.
     ///
-    /// `is_anew`: it knows nothing of what was before.
+    /// `is_anew`: the new run knows nothing of earlier ones.
     pub fn resume(
         &mut self,
         is_anew: bool,
@@ -239,7 +240,7 @@ impl Oracle {
         self.missing_to = missing_to;
         for (record, &key) in self.topics.iter_mut().zip(keys) {
             let now = key_of(record);
-            // Of a topic that is gone, the key may come again.
+            // The key of a dropped topic may be given again.
             record.life =
                 record.life.filter(|life| life.key == key && !is_anew).map(|life| Life { key: now, ..life });
         }
@@ -253,7 +254,7 @@ impl Oracle {
         life.as_mut().expect("it was just made")
     }
 
-    /// Returns the job's flow.
+    /// Folds an event into its job's life. Returns the job's flow.
     fn fold(&mut self, job: TopicId, key: TopicKey, taken: &Taken<'_>) -> Option<TopicId> {
         let life = self.life(job, key, taken.seq);
         life.flow = life.flow.or(taken.own_flow).or(taken.data_flow);
@@ -269,7 +270,7 @@ impl Oracle {
     }
 }
 
-/// What a client asked for, by SPEC's words.
+/// What a client asked for, as the specification puts it.
 #[derive(Clone, Debug, Default)]
 pub struct Wish {
     pub is_debug: bool,
@@ -316,14 +317,14 @@ impl Wish {
     }
 }
 
-/// How things stood at the moment at which a watcher found its place.
+/// The state of a topic at the moment at which a watcher found its place in it.
 pub struct Moment {
     pub newest: u64,
     /// Number of the oldest event that the history has.
     pub horizon: u64,
     pub key: TopicKey,
     pub is_complete: bool,
-    /// Number of the first event that its log ever had, as far as it is appended.
+    /// Number of the first event ever appended to its log.
     pub first_seq: Option<u64>,
     /// Numbers of the kept events.
     pub kept: Vec<u64>,
@@ -334,12 +335,12 @@ pub struct Moment {
 pub struct ExpectedGap {
     pub from: u64,
     pub to: u64,
-    /// An overflowing type's last number lost: the daemon can't tell whether it matches.
+    /// The last lost number of overflowing types: the daemon cannot know whether it matches.
     pub to_unsure: u64,
     pub reason: &'static str,
     /// None: it must be null.
     pub missed: Option<u64>,
-    /// Null will not do.
+    /// `missed` must not be null.
     pub is_exact: bool,
 }
 
@@ -350,15 +351,15 @@ pub struct Join {
     pub kept: Vec<u64>,
     /// Then every matching event beyond this.
     pub after: u64,
-    /// What was lost up to here is told of by the gap, or was not asked for.
-    pub told_to: u64,
-    /// On a connection for many jobs: the past that comes before everything else.
+    /// Losses up to this number are settled: the gap reports them, or they were not asked for.
+    pub settled_to: u64,
+    /// On a connection for many jobs: the past up to here comes before everything else.
     pub past_to: u64,
-    /// Events of earlier lives of the topic, dropped before they were published: a gap has told of them, or that the
-    /// topic is complete from its start where that was asked for.
+    /// Events of earlier lives of the topic, dropped before they were published. They need not come: a gap reports
+    /// them, or the topic is complete from its start where that was asked for.
     pub excused: Vec<u64>,
-    /// An earlier life of the job had numbers up to here. A gap says so before its first event, unless that life is
-    /// complete from its start.
+    /// An earlier life of the job had numbers up to here. A gap reports that before the job's next event, unless the
+    /// life of that event is complete from its start.
     pub earlier_to: Option<u64>,
 }
 
@@ -373,7 +374,7 @@ impl Oracle {
             gap: None,
             kept: Vec::new(),
             after: newest,
-            told_to: 0,
+            settled_to: 0,
             past_to,
             excused,
             earlier_to: None,
@@ -404,19 +405,19 @@ impl Oracle {
             }
         };
         let is_beyond = matches!(since, Since::After(seq) if seq > newest);
-        let told_to = match (since, &join.gap) {
+        let settled_to = match (since, &join.gap) {
             (Since::Last(_), _) => join.after,
             (_, gap) if !is_beyond => gap.as_ref().map_or(0, |gap| gap.to.max(gap.to_unsure)),
-            _ => join.told_to,
+            _ => join.settled_to,
         };
-        Join { told_to, ..join }
+        Join { settled_to, ..join }
     }
 
     fn is_whole(&self, topic: TopicId, moment: &Moment) -> bool {
         self.topics[topic].kind == TopicKind::Job && moment.is_complete
     }
 
-    /// The last number of this run, and of those that it knows, in an earlier life of the topic.
+    /// The last number in an earlier life of the topic, in this run or one that it knows.
     fn earlier_to(&self, topic: TopicId, moment: &Moment) -> u64 {
         let start = self.log_start(topic, moment);
         let is_earlier = |event: &&Event| event.seq < start && event.seq > self.run_start;
@@ -433,7 +434,7 @@ impl Oracle {
         self.join_after(topic, moment, 0, earlier_to, 0, wish, now)
     }
 
-    /// Up to here nothing can be known by a watcher that says it stood at `seq`: no run has told it that.
+    /// The number up to which nothing is known for a watcher that names `seq`, because no known run gave that; else 0.
     fn unknown_to(&self, seq: u64) -> u64 {
         if seq < self.run_start {
             return self.run_start;
@@ -459,15 +460,15 @@ impl Oracle {
             self.events_of(topic).filter(wanted).filter(is_there).map(|event| event.seq).collect();
         let last = &all[all.len().saturating_sub(count)..];
         let (kept, rest): (Vec<u64>, Vec<u64>) = last.iter().partition(|&&seq| seq < oldest);
-        // Where fewer match than are asked for, all was looked through.
+        // If fewer match than are asked for, the whole log was searched.
         let is_all = last.len() < count || !kept.is_empty();
         let first = if is_all { Some(oldest) } else { rest.first().copied() };
         let after = first.map_or(moment.newest, |first| moment.newest.min(first - 1));
         Join { kept, after, ..now }
     }
 
-    /// What comes to a watcher that stood at `seq`, where an earlier life had numbers up to `earlier_to` and nothing is
-    /// known up to `unknown_to`.
+    /// What a watcher at `seq` must see, where an earlier life had numbers up to `earlier_to` and nothing is known up
+    /// to `unknown_to`.
     #[allow(clippy::too_many_arguments)]
     fn join_after(
         &self,
@@ -505,16 +506,16 @@ impl Oracle {
             // Nothing of the topic can be missing before what was lost.
             let is_exact = wish.is_all() && (log_start > seq || topic == ALL);
             let reason = if seq < self.missing_to && seq > 0 { "restart" } else { "expired" };
-            let told =
+            let expected =
                 ExpectedGap { to_unsure: unsure, is_exact, ..gap(seq + 1, last_lost, reason, Some(count)) };
-            (count > 0 || unsure > 0).then_some(told)
+            (count > 0 || unsure > 0).then_some(expected)
         };
         let kept = |event: &&Event| event.seq > seq && moment.kept.contains(&event.seq) && wish.wants(event);
         let kept = self.events_of(topic).filter(kept).map(|event| event.seq).collect();
         let after =
             if log_start == u64::MAX { moment.newest } else { seq.max(oldest - 1).min(moment.newest) };
-        let told_to = last_lost.max(unsure).max(earlier_to);
-        Join { gap, kept, after, told_to, ..now }
+        let settled_to = last_lost.max(unsure).max(earlier_to);
+        Join { gap, kept, after, settled_to, ..now }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What kind of schedule a seed stands for: how many of everything, how large, how often.
+//! The kind of schedule that a seed makes: how many of everything, how large, how often.
 
 use crate::rng::Rng;
 
@@ -14,7 +14,7 @@ pub struct Plan {
     pub lines_per_turn: usize,
     pub operations: usize,
     pub watchers_max: usize,
-    /// Chance of one more sequencer step at each point where one can come in between.
+    /// Chance of one more sequencer step, wherever one can come between.
     pub interleave_percent: usize,
     pub flow_percent: usize,
     pub new_type_percent: usize,
@@ -28,7 +28,7 @@ pub struct Plan {
     pub millis_per_turn: usize,
     pub pad_max: usize,
     pub pad_percent: usize,
-    /// A line at most, an eighth of the history.
+    /// Bytes of a line, at most: an eighth of the history.
     pub line_bytes_max: usize,
     /// Bytes that a socket takes before its reader has read, on average.
     pub socket_bytes: usize,
@@ -38,16 +38,16 @@ pub struct Plan {
     pub filter_percent: usize,
     pub many_percent: usize,
     pub stage_percent: usize,
-    /// So many watchers of one topic are there from the start.
+    /// Number of watchers of one topic that join at the start.
     pub crowd: usize,
-    /// Steps of the sequencer at a time, at most.
+    /// Steps of the sequencer in one operation, at most.
     pub steps_max: usize,
     /// Chance that the daemon is restarted instead of any other operation.
     pub restart_percent: usize,
     /// `overrun = wait`, with many publishers; and events of the daemon's own.
     pub is_waiting: bool,
     pub metrics_millis: u64,
-    /// Chance that it is known of a watcher that it reads.
+    /// Chance that a watcher is known to read.
     pub reader_percent: usize,
 }
 
@@ -107,7 +107,7 @@ impl Plan {
         plan
     }
 
-    /// Of the same kind, with as much in it as a few hundred choices make.
+    /// A plan of the same kind, cut to what a few hundred choices can fill.
     pub fn shortened(self) -> Self {
         Self {
             lines: self.lines.min(60),
@@ -138,7 +138,7 @@ impl Plan {
         self.time_up_percent = *rng.pick(&[10, 50, 90]);
     }
 
-    /// More at once than one gather takes: many runs, or many pieces of one run.
+    /// More events at once than one gather takes: many runs, or many pieces of one run.
     fn burst(&mut self, rng: &mut Rng) {
         self.history_bytes = 2 << 20;
         self.line_bytes_max = 1000;
@@ -155,7 +155,7 @@ impl Plan {
         self.socket_bytes = *rng.pick(&[20_000, 1 << 20]);
     }
 
-    /// The feed waits for watchers: many publishers have more at hand than a small history has room for, and many jobs
+    /// The feed waits for watchers: many publishers have more lines than a small history has room for, and many jobs
     /// change at once.
     fn wait(&mut self, rng: &mut Rng) {
         self.is_waiting = true;
@@ -219,14 +219,14 @@ impl Plan {
             0..2 => ("execution_event".into(), Some((*rng.pick(&INNER)).into())),
             2 if *new_types > 0 => (new_type(rng.between(1, *new_types)), None),
             _ => match *rng.pick(&PLAIN) {
-                // Of a job with metrics of its publisher's there are none of the daemon's own.
+                // The daemon makes no metrics for a job whose publisher sends them.
                 "metrics" if self.metrics_millis > 0 => ("custom_a".into(), None),
                 kind => (kind.into(), None),
             },
         }
     }
 
-    /// Names that a filter may list, some of them not seen yet, some never.
+    /// Names for a filter: some are not seen yet, some never will be.
     pub fn names(&self, rng: &mut Rng) -> Vec<String> {
         const NAMES: [&str; 15] = [
             "slot call",
@@ -254,7 +254,7 @@ impl Plan {
     }
 }
 
-/// The name of the type that came so many types after the documented ones.
+/// The name of the `number`th type after the documented ones.
 fn new_type(number: usize) -> String {
     if number.is_multiple_of(7) { format!("breakpoint_{number}") } else { format!("new_{number}") }
 }

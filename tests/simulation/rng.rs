@@ -1,5 +1,4 @@
-//! Random numbers from a seed. Or choices from given bytes, as a fuzzer makes them, and from a seed once they are used
-//! up.
+//! Random choices: from a seed, or first from given bytes, as a fuzzer makes them.
 
 use std::hash::{DefaultHasher, Hasher};
 
@@ -13,7 +12,7 @@ impl Rng {
         Self { random: fastrand::Rng::with_seed(seed), choices: Vec::new() }
     }
 
-    /// What is chosen first is what the first bytes say.
+    /// Takes choices from these bytes first, and from a seed once they are used up.
     pub fn of_choices(choices: &[u8]) -> Self {
         let mut hasher = DefaultHasher::new();
         hasher.write(choices);
@@ -23,7 +22,7 @@ impl Rng {
         }
     }
 
-    /// Another one: of the other half of the choices, if this has some.
+    /// A second generator, which takes half of the choices left, if there are any.
     pub fn split(&mut self) -> Self {
         let half = self.choices.len() / 2;
         Self { random: self.random.fork(), choices: self.choices.drain(..half).collect() }
@@ -32,7 +31,7 @@ impl Rng {
     /// A number below `end`, which is at least 1.
     pub fn below(&mut self, end: usize) -> usize {
         if let Some(choice) = self.choices.pop() {
-            // Of what does not fit in a byte, evenly spread parts.
+            // A byte cannot reach all of a larger range: it picks evenly spread numbers.
             return if end <= 256 { usize::from(choice) % end } else { usize::from(choice) * (end / 256) };
         }
         self.random.usize(..end)

@@ -1,5 +1,5 @@
-//! One random schedule: clients come, go, read, change their minds, while the sequencer runs between any two
-//! steps of theirs.
+//! One random schedule: clients come, go, read and change their filters, while the sequencer runs between any two of
+//! their steps.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -20,10 +20,10 @@ use crate::plan::Plan;
 use crate::rng::Rng;
 use crate::shard::{Request, Shard};
 
-/// Turns until everything must be quiet.
+/// Turns until everything must be at rest.
 const TURNS_MAX: usize = 50_000;
 
-/// What a schedule did, so that a run can show that it did something.
+/// What schedules did, so that a run can show that it did something.
 #[derive(Default, Clone, Copy, Debug)]
 pub struct Tally {
     pub lines: u64,
@@ -60,15 +60,15 @@ pub struct Schedule {
     no_breakpoints: Permit,
 }
 
-/// Runs the schedule of a seed; panics where the core breaks its word.
+/// Runs the schedule of a seed. Panics if the core breaks a promise.
 pub fn run(seed: u64, is_tracing: bool) -> Tally {
     let mut rng = Rng::new(seed);
     let plan = Plan::new(&mut rng);
     run_with(plan, rng, is_tracing)
 }
 
-/// Runs the schedule that these choices make: what kind it is, then one operation after the other. A short one, since a
-/// fuzzer learns from many.
+/// Runs the schedule that these choices make: first its kind, then its operations. It is short, since a fuzzer learns
+/// from many.
 pub fn run_choices(choices: &[u8]) -> Tally {
     let mut rng = Rng::of_choices(choices);
     let plan = Plan::new(&mut rng).shortened();
@@ -89,8 +89,8 @@ fn run_with(plan: Plan, rng: Rng, is_tracing: bool) -> Tally {
 }
 
 fn no_breakpoints() -> Permit {
-    let tokens = token_file::parse("token all").expect("it is a good file");
-    Auth::On(Keyring::new(tokens, None)).admit(Some("token"), 0).expect("it is a good token")
+    let tokens = token_file::parse("token all").expect("it is a valid file");
+    Auth::On(Keyring::new(tokens, None)).admit(Some("token"), 0).expect("it is a valid token")
 }
 
 impl Schedule {
@@ -104,7 +104,8 @@ impl Schedule {
         Self { feed, shards, rng, plan, clients: 0, restarts: 0, no_breakpoints: no_breakpoints() }
     }
 
-    /// The daemon ends cleanly and another one takes up where it left off, perhaps with the newest batches alone.
+    /// The daemon ends, cleanly or not, and another one goes on: with all it saved, with the newest batches, or with
+    /// nothing.
     fn restart(&mut self) {
         let (links, inlets): (Vec<_>, Vec<_>) =
             (0..self.plan.shards).map(|_| link_of(self.plan.channel)).unzip();
@@ -137,7 +138,7 @@ impl Schedule {
         }
         self.feed.borrow_mut().interleave();
         if self.plan.crowd > 0 && self.rng.chance(30) {
-            // Perhaps in the middle of a pass.
+            // This may be in the middle of a pass.
             self.leave(shard);
         }
         for shard in 0..self.shards.len() {
@@ -304,7 +305,7 @@ impl Schedule {
         self.shards[shard].change(key, &text, wish, &self.feed);
     }
 
-    /// Lets everything come to rest, then asks everybody.
+    /// Lets everything come to rest, then checks every client.
     fn finish(mut self) -> Tally {
         self.feed.borrow().trace(|| "to rest".into());
         for turn in 0.. {

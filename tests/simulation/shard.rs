@@ -1,5 +1,4 @@
-//! One shard of the daemon: the real watchers and inlet, sockets that take what they like, and a session of a
-//! few lines for each client.
+//! One shard of the daemon: the real watchers, inlet and sessions, with sockets that take as much as they like.
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, IoSlice};
@@ -30,13 +29,13 @@ pub struct Socket {
     pub client: Client,
     /// Bytes that it takes before it is full.
     room: usize,
-    /// It was full: the next read makes an edge.
+    /// It was full, so the next read makes an edge.
     wants_edge: bool,
     has_edge: bool,
     pub is_broken: bool,
     is_ending: bool,
     session: Option<Session>,
-    /// What it watches, in which life of the topic.
+    /// What it watches, and in which life of the topic.
     pub watched: Vec<(TopicId, TopicKey)>,
 }
 
@@ -48,7 +47,7 @@ pub struct Shard {
     pub sockets: Vec<Option<Socket>>,
     is_asleep: bool,
     laggards: Vec<SlowConsumer>,
-    /// Positions that clients had when they went.
+    /// Positions of clients when they left.
     pub left_at: Vec<u64>,
     pub events: u64,
     pub gaps: u64,
@@ -61,10 +60,10 @@ struct Port<'a> {
     staged: Vec<u8>,
     calls: usize,
     /// The last answer to [`Sink::published`].
-    told: u64,
+    newest: u64,
 }
 
-/// Calls of the sink in one turn: more means that it never ends.
+/// Calls of the sink in one turn, at most: a turn with more never ends.
 const CALLS_MAX: usize = 200_000;
 
 impl Port<'_> {
@@ -145,15 +144,15 @@ impl Sink for Port<'_> {
     }
 
     fn cpu_nanos(&mut self) -> u64 {
-        // Either way may seem the cheaper one at any time.
+        // Either method may seem cheaper at any time.
         self.feed.borrow_mut().rng.below(1_000_000) as u64
     }
 
     fn published(&mut self) -> u64 {
         self.pass();
-        self.told = self.feed.borrow().published();
+        self.newest = self.feed.borrow().published();
         self.pass();
-        self.told
+        self.newest
     }
 
     fn hold_history(&mut self) {
@@ -181,7 +180,7 @@ macro_rules! port {
             sockets: &mut $shard.sockets,
             staged: Vec::new(),
             calls: 0,
-            told: 0,
+            newest: 0,
         }
     };
 }
@@ -199,7 +198,7 @@ macro_rules! context {
     };
 }
 
-/// Nothing is limited but the jobs of a connection.
+/// Only the jobs of a connection are limited.
 fn limits() -> SessionLimits {
     SessionLimits {
         messages: SessionLimits::message_limits(1 << 20),
@@ -215,12 +214,12 @@ fn limits() -> SessionLimits {
 
 /// What a new client asks for.
 pub struct Request {
-    /// None: many jobs, of which it names none yet.
+    /// None: many jobs, none of them named yet.
     pub topic: Option<TopicId>,
     pub wish: Wish,
     pub permit: Permit,
     pub since: Since,
-    /// It is known that it reads: under `overrun = wait` it misses nothing.
+    /// It is known to read: under `overrun = wait` it misses nothing.
     pub is_reader: bool,
 }
 
@@ -239,7 +238,7 @@ impl Shard {
         }
     }
 
-    /// The daemon was started anew: everybody is gone.
+    /// The daemon was restarted: all clients are gone.
     pub fn restart(&mut self, watchers: Watchers, inlet: Inlet, feed: &RefCell<Feed>) {
         for key in self.keys() {
             self.remove(key, feed);
@@ -251,13 +250,13 @@ impl Shard {
         self.is_asleep = false;
     }
 
-    /// Whether the shard would run: it does not sleep, was woken, or a socket has something for it.
+    /// Whether the shard would run: it is awake, was woken, or a socket has an edge for it.
     pub fn is_runnable(&self, feed: &RefCell<Feed>) -> bool {
         let has_edge = || self.sockets.iter().flatten().any(|socket| socket.has_edge);
         !self.is_asleep || feed.borrow().is_woken[self.watchers.shard] || has_edge()
     }
 
-    /// One turn of the shard's loop, up to where it would sleep.
+    /// One turn of the shard's loop, up to the point where it would sleep.
     pub fn turn(&mut self, feed: &RefCell<Feed>) {
         self.wake(feed);
         for key in self.keys() {
@@ -271,10 +270,10 @@ impl Shard {
         self.watchers.flush(port!(self, feed));
         self.bury(feed);
         feed.borrow_mut().interleave();
-        self.say_needs(feed);
+        self.report_needs(feed);
         feed.borrow_mut().interleave();
         if !self.watchers.is_busy() {
-            self.check_rest();
+            self.check_edges();
             if self.inlet.fall_asleep() {
                 feed.borrow().trace(|| format!("  shard {} sleeps", self.watchers.shard));
                 self.is_asleep = true;
@@ -285,8 +284,8 @@ impl Shard {
         }
     }
 
-    /// What must stay for those who watch here, in the daemon's own words. Nobody pauses for long.
-    fn say_needs(&mut self, feed: &RefCell<Feed>) {
+    /// Reports what the watchers here need, as the daemon does. None pauses for long.
+    fn report_needs(&mut self, feed: &RefCell<Feed>) {
         let is_review = {
             let feed = &mut *feed.borrow_mut();
             feed.plan.is_waiting.then(|| feed.rng.chance(30))
@@ -314,8 +313,8 @@ impl Shard {
         feed.borrow_mut().is_woken[self.watchers.shard] = false;
     }
 
-    /// The edge-trigger law: bytes that wait, wait for an edge.
-    fn check_rest(&self) {
+    /// Checks the edge-trigger law: unsent bytes wait for an edge.
+    fn check_edges(&self) {
         for (key, watcher) in self.watchers.watchers.iter() {
             let is_stuck = watcher.waiting() > 0 && !watcher.is(Flags::BLOCKED | Flags::BROKEN);
             assert!(!is_stuck, "watcher {key:?} has bytes to send and waits for nothing");
@@ -328,7 +327,7 @@ impl Shard {
         }
     }
 
-    /// Forgets the watchers that are gone.
+    /// Removes the watchers that are gone.
     fn bury(&mut self, feed: &RefCell<Feed>) {
         for key in std::mem::take(&mut self.watchers.gone) {
             let watcher = self.watchers.watchers.get(key);
@@ -336,7 +335,7 @@ impl Shard {
                 let socket = self.sockets[key.index()].as_ref().expect("each watcher has a socket");
                 assert!(
                     socket.is_broken || socket.client.is_closed,
-                    "client {} has no end",
+                    "client {} is gone without its end",
                     socket.client.id
                 );
                 self.remove(key, feed);
@@ -358,7 +357,7 @@ impl Shard {
         self.sockets.iter().flatten().count()
     }
 
-    /// Some client's key that is still fully there.
+    /// The key of some client that is not on its way out.
     pub fn any(&self, rng: &mut Rng) -> Option<WatcherKey> {
         let is_open = |key: &WatcherKey| {
             let socket = self.sockets[key.index()].as_ref();
@@ -368,7 +367,7 @@ impl Shard {
         (!keys.is_empty()).then(|| *rng.pick(&keys))
     }
 
-    /// All watchers there are now.
+    /// The keys of all watchers.
     fn keys(&self) -> Vec<WatcherKey> {
         self.watchers.watchers.iter().map(|(key, _)| key).collect()
     }
@@ -377,7 +376,7 @@ impl Shard {
         self.sockets[key.index()].as_mut().expect("each watcher has a socket")
     }
 
-    /// A new client. False: there is no room for its topic.
+    /// Adds a client. False: there is no room for its topic.
     pub fn join(&mut self, id: usize, request: Request, room: usize, feed: &RefCell<Feed>) -> bool {
         self.wake(feed);
         let Request { topic, wish, permit, since, is_reader } = request;
@@ -413,7 +412,7 @@ impl Shard {
         });
         let port = port!(self, feed);
         let opened = Session::open(&opening, context!(self, key, port), |_| {});
-        let newest = port.told;
+        let newest = port.newest;
         let Ok(session) = opened else {
             self.remove(key, feed);
             return false;
@@ -425,7 +424,8 @@ impl Shard {
         true
     }
 
-    /// The client was told `newest` when it found its place, and nothing has happened since.
+    /// Notes what the client must see first. It was given `newest` when it found its place, and nothing has happened
+    /// since.
     fn expect_join(
         &mut self,
         key: WatcherKey,
@@ -444,7 +444,7 @@ impl Shard {
         socket.watched.push((topic, found.key));
     }
 
-    /// A message of the client's. Returns the newest number that the daemon looked at for it.
+    /// The client sends a message. Returns the newest number that the daemon loaded for it.
     fn send(&mut self, key: WatcherKey, text: &str, feed: &RefCell<Feed>) -> u64 {
         self.wake(feed);
         let socket = self.socket(key);
@@ -452,10 +452,10 @@ impl Shard {
         feed.borrow().trace(|| format!("  client {} sends {text}", socket.client.id));
         let port = port!(self, feed);
         let verdict = session.handle_message(&Message::Text(text), context!(self, key, port));
-        let told = port.told;
+        let newest = port.newest;
         assert_eq!(verdict, Verdict::Continue, "{text}");
         self.socket(key).session = Some(session);
-        told
+        newest
     }
 
     pub fn subscribe(&mut self, key: WatcherKey, topic: TopicId, since: Since, feed: &RefCell<Feed>) {
@@ -480,12 +480,13 @@ impl Shard {
         self.socket(key).watched.retain(|&(watched, _)| watched != topic);
     }
 
-    /// A filter change by this message; the client wants `wish` from then on.
+    /// The client changes its filter with this message, and wants `wish` from then on.
     pub fn change(&mut self, key: WatcherKey, text: &str, wish: Wish, feed: &RefCell<Feed>) {
         let newest = feed.borrow().published();
         self.send(key, text, feed);
         let published = feed.borrow().published();
-        // What went while the old filter left it out may match the new one, which holds from where a full socket stands.
+        // The new filter holds from a full socket's position on. It may match events that were lost while the old one
+        // left them out.
         let is_settled = self.watchers.position(key) >= newest;
         let client = &mut self.socket(key).client;
         client.is_reader &= is_settled;
@@ -494,7 +495,7 @@ impl Shard {
         self.bury(feed);
     }
 
-    /// A heartbeat: where the client stands, and a protocol ping.
+    /// The daemon sends a heartbeat: the client's position, and a protocol ping.
     pub fn ping(&mut self, key: WatcherKey, feed: &RefCell<Feed>) {
         self.wake(feed);
         let socket = self.socket(key);
@@ -505,7 +506,7 @@ impl Shard {
         self.bury(feed);
     }
 
-    /// Control bytes that change nothing.
+    /// The client sends a message that changes nothing.
     pub fn chat(&mut self, key: WatcherKey, feed: &RefCell<Feed>) {
         self.send(key, r#"{"action":"ping"}"#, feed);
     }
@@ -531,7 +532,7 @@ impl Shard {
         self.bury(feed);
     }
 
-    /// Every client asks for a heartbeat with everything read: each stands at the newest event.
+    /// Sends every client a heartbeat, once everything is read: each must be at the newest event.
     pub fn check_positions(&mut self, feed: &RefCell<Feed>) {
         for key in self.keys() {
             if self.watchers.watchers[key].is(Flags::ENDING | Flags::BROKEN) {
@@ -541,7 +542,7 @@ impl Shard {
             if let Some(socket) = &self.sockets[key.index()] {
                 let position = self.watchers.position(key);
                 let is_right = socket.is_broken || socket.wants_edge || position == feed.borrow().published();
-                assert!(is_right, "client {} stands at {position} when all is quiet", socket.client.id);
+                assert!(is_right, "client {} is at {position} when all is at rest", socket.client.id);
             }
         }
     }
@@ -558,7 +559,7 @@ fn endpoint(topic: Option<&TopicRecord>, is_debug: bool) -> Endpoint {
 }
 
 impl Socket {
-    /// The client reads: there is room again.
+    /// The client reads, so there is room again.
     pub fn read(&mut self, bytes: usize) {
         self.room = self.room.saturating_add(bytes);
         if self.wants_edge {
@@ -567,7 +568,7 @@ impl Socket {
         }
     }
 
-    /// An edge that means nothing.
+    /// Makes an edge without room.
     pub fn nudge(&mut self) {
         self.has_edge |= !self.wants_edge;
     }

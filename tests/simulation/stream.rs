@@ -1,16 +1,16 @@
-//! One topic as one client sees it: which of its events must come next, which were told to be lost.
+//! One topic as one client sees it: which of its events must come next, and which a gap has reported lost.
 
 use std::collections::VecDeque;
 
 use crate::oracle::{Event, ExpectedGap, Join, Oracle, TopicId, Wish};
 
-/// A filter in force, from a number on that is at most `limit`.
+/// A filter, in force from some number on that is at most `limit`.
 pub struct Phase {
     pub wish: Wish,
     pub limit: u64,
 }
 
-/// What a check looks at.
+/// What a check may look at.
 pub struct Sight<'a> {
     pub oracle: &'a Oracle,
     pub phases: &'a [Phase],
@@ -22,7 +22,7 @@ pub struct Sight<'a> {
 
 /// A `stream:gap` as it came.
 #[derive(Clone, Debug)]
-pub struct Told {
+pub struct GapMessage {
     pub from: u64,
     pub to: u64,
     pub missed: Option<u64>,
@@ -30,30 +30,30 @@ pub struct Told {
 }
 
 struct OpenGap {
-    told: Told,
+    message: GapMessage,
     /// The filter under which it was counted.
     wish: Wish,
     was_always_all: bool,
-    /// Kept events from inside.
+    /// Kept events from inside the gap.
     delivered: Vec<u64>,
-    /// The filter in force when it was told.
+    /// The filter in force when it came.
     phase: usize,
 }
 
 pub struct Stream {
     pub topic: TopicId,
-    /// The oldest filter that an event still to come may have been left out by.
+    /// The oldest filter that may have left out the next events.
     pub phase: usize,
     pub past_to: u64,
-    /// Events of the one order that had come when this was subscribed.
+    /// How many events of the merged order had come when this was subscribed.
     pub live_count: u64,
-    /// Place in the topic's list: all before is accounted for.
+    /// Place in the topic's list: all events before it are accounted for.
     next: usize,
-    /// Whatever comes has a greater number.
+    /// The next event must have a greater number.
     floor: u64,
     expected_gap: Option<ExpectedGap>,
-    /// What was lost up to here has been told of with the join, or was not asked for.
-    told_to: u64,
+    /// Losses up to this number are settled: the join's gap reports them, or they were not asked for.
+    settled_to: u64,
     kept_due: VecDeque<u64>,
     excused: Vec<u64>,
     /// See [`Join::earlier_to`].
@@ -72,7 +72,7 @@ impl Stream {
             live_count,
             next: oracle.place_after(topic, join.after),
             floor: 0,
-            told_to: join.told_to,
+            settled_to: join.settled_to,
             expected_gap: join.gap,
             kept_due: join.kept.into(),
             excused: join.excused,
@@ -108,19 +108,19 @@ impl Stream {
         if let Some(earlier_to) = self.earlier_to.take() {
             assert!(
                 self.is_next_life_whole(earlier_to, sight),
-                "client {client}: no word of the earlier life up to {earlier_to} before {seq}"
+                "client {client}: no gap for the earlier life up to {earlier_to} before {seq}"
             );
         }
         self.floor = seq;
         if self.kept_due.contains(&seq) {
-            self.kept_are_past(seq, sight);
+            self.pass_kept(seq, sight);
             self.kept_due.pop_front();
             self.phase = sight.phases.len() - 1;
             return;
         }
-        self.kept_are_past(u64::MAX, sight);
+        self.pass_kept(u64::MAX, sight);
         if let Some(gap) = &mut self.open_gap
-            && seq <= gap.told.to
+            && seq <= gap.message.to
         {
             let is_kind_kept = event.is_terminal() || event.kind == "job_started";
             assert!(
@@ -140,16 +140,16 @@ impl Stream {
         self.phase = sight.phases.len() - 1;
     }
 
-    /// A new filter holds from the first kept event on that has not come yet: what was lost there counts anew, but
-    /// for what a gap has told of.
+    /// A new filter holds from the first kept event on that has not come yet. Losses from there on count again, except
+    /// those that a gap has reported.
     pub fn change(&mut self, oracle: &Oracle) {
         let Some(first) = self.kept_due.front() else { return };
-        let stands = self.told_to.max(first - 1);
-        self.next = self.next.min(oracle.place_after(self.topic, stands));
-        self.kept_due.retain(|&seq| seq <= stands);
+        let position = self.settled_to.max(first - 1);
+        self.next = self.next.min(oracle.place_after(self.topic, position));
+        self.kept_due.retain(|&seq| seq <= position);
     }
 
-    /// The newest filter holds for every stream: it is the only one now.
+    /// Every stream has the newest filter: it is the only one now.
     pub fn forget_older_filters(&mut self) {
         self.phase = 0;
         if let Some(gap) = &mut self.open_gap {
@@ -157,8 +157,8 @@ impl Stream {
         }
     }
 
-    /// Kept events that were due before `seq` have come, or a filter has left them out.
-    fn kept_are_past(&mut self, seq: u64, sight: &Sight<'_>) {
+    /// Checks that a filter has left out the kept events that were due before `seq` and have not come.
+    fn pass_kept(&mut self, seq: u64, sight: &Sight<'_>) {
         while let Some(&due) = self.kept_due.front().filter(|&&due| due < seq) {
             let event = sight.oracle.event(due).expect("kept events were events");
             let is_left_out = sight.phases[self.phase..].iter().any(|phase| !phase.wish.wants(event));
@@ -167,7 +167,7 @@ impl Stream {
         }
     }
 
-    /// All events before `seq` are accounted for: what has not come was filtered away.
+    /// Checks that a filter has left out all events before `seq` that have not come.
     fn advance(&mut self, seq: u64, sight: &Sight<'_>) {
         let list = &sight.oracle.topics[self.topic].events;
         while let Some(&place) = list.get(self.next) {
@@ -179,7 +179,7 @@ impl Stream {
                 self.next += 1;
                 continue;
             }
-            // A change is in force beyond its limit, and may be from any place before that on.
+            // A change is in force beyond its limit, and may be from some earlier place on.
             while sight.phases.get(self.phase + 1).is_some_and(|phase| event.seq > phase.limit) {
                 self.phase += 1;
             }
@@ -198,47 +198,52 @@ impl Stream {
         }
     }
 
-    /// Whether the life behind the one that ended with `earlier_to` began with `job_started`. What comes from a slow socket
+    /// Whether the life after the one that ended with `earlier_to` began with `job_started`. What a slow socket brings
     /// may be of a life before the present one.
     fn is_next_life_whole(&self, earlier_to: u64, sight: &Sight<'_>) -> bool {
         let next = sight.oracle.events_of(self.topic).find(|event| event.seq > earlier_to);
         next.expect("it has an event").kind == "job_started"
     }
 
-    pub fn gap(&mut self, told: Told, sight: &Sight<'_>) {
+    /// Checks a gap as it comes.
+    pub fn gap(&mut self, message: GapMessage, sight: &Sight<'_>) {
         let client = sight.client;
-        assert!(told.from <= told.to, "client {client}: {told:?}");
+        assert!(message.from <= message.to, "client {client}: {message:?}");
         if let Some(expected) = self.expected_gap.take() {
-            let is_to_right = told.to == expected.to || told.to == expected.to_unsure.max(expected.to);
-            let is_missed_right = match (told.missed, expected.missed) {
+            let is_to_right = message.to == expected.to || message.to == expected.to_unsure.max(expected.to);
+            let is_missed_right = match (message.missed, expected.missed) {
                 (Some(missed), Some(count)) => missed == count,
                 (None, _) => !expected.is_exact,
                 (Some(_), None) => false,
             };
-            let is_right = told.from == expected.from
+            let is_right = message.from == expected.from
                 && is_to_right
                 && is_missed_right
-                && told.reason == expected.reason;
-            assert!(is_right, "client {client}: {told:?} came, not {expected:?}");
+                && message.reason == expected.reason;
+            assert!(is_right, "client {client}: {message:?} came, not {expected:?}");
             return;
         }
         if let Some(earlier_to) = self.earlier_to.take()
             && !self.is_next_life_whole(earlier_to, sight)
         {
-            let is_right = (told.from, told.to, told.missed) == (1, earlier_to, None);
-            let is_right = is_right && told.reason == "expired";
-            assert!(is_right, "client {client}: {told:?}, not up to {earlier_to}");
+            let is_right = (message.from, message.to, message.missed) == (1, earlier_to, None);
+            let is_right = is_right && message.reason == "expired";
+            assert!(is_right, "client {client}: {message:?}, not up to {earlier_to}");
             return;
         }
-        assert_eq!(told.reason, "overrun", "client {client}: {told:?} came unexpected");
-        self.kept_are_past(u64::MAX, sight);
+        assert_eq!(message.reason, "overrun", "client {client}: {message:?} was not expected");
+        self.pass_kept(u64::MAX, sight);
         self.close_gap(sight);
-        assert!(told.from > self.floor, "client {client}: {told:?}, but it stands at {}", self.floor);
-        self.advance(told.from, sight);
+        assert!(
+            message.from > self.floor,
+            "client {client}: {message:?}, but its position is {}",
+            self.floor
+        );
+        self.advance(message.from, sight);
         self.phase = sight.phases.len() - 1;
         let wish = sight.phases[self.phase].wish.clone();
         self.open_gap = Some(OpenGap {
-            told,
+            message,
             wish,
             phase: self.phase,
             was_always_all: sight.had_no_filter,
@@ -246,19 +251,19 @@ impl Stream {
         });
     }
 
-    /// Everything that follows the gap has come: it must have been right.
+    /// Checks the open gap, once everything that follows it has come.
     fn close_gap(&mut self, sight: &Sight<'_>) {
         let Some(gap) = self.open_gap.take() else { return };
-        let (client, told, wish) = (sight.client, gap.told, gap.wish);
+        let (client, message, wish) = (sight.client, gap.message, gap.wish);
         let life = sight.oracle.topics[self.topic].life.unwrap_or_default();
         let list = &sight.oracle.topics[self.topic].events;
-        // A kept event that a newer filter has left out of what followed the gap.
+        // Newer filters may have left out kept events that would have followed the gap.
         let newer = &sight.phases[gap.phase.min(sight.phases.len() - 1)..];
         let mut left_out = 0;
         let (mut count, mut last, mut unsure) = (0, 0, 0);
         while let Some(&place) = list.get(self.next) {
             let event = &sight.oracle.events[place as usize];
-            if event.seq > told.to {
+            if event.seq > message.to {
                 break;
             }
             self.next += 1;
@@ -278,30 +283,31 @@ impl Stream {
             let is_first_started = event.seq == life.first_started && event.job == Some(self.topic);
             assert!(
                 !is_first_started || sight.may_fail_to_keep,
-                "client {client}: the job's start is in {told:?}"
+                "client {client}: the job's start is lost in {message:?}"
             );
             if event.is_terminal() && event.job == Some(self.topic) {
                 self.lost_terminals.push(event.seq);
             }
         }
         let is_to_right =
-            told.to == last || told.to == unsure && !wish.is_all() || left_out > 0 && told.to > last;
-        assert!(is_to_right, "client {client}: {told:?}, but {last} was the last lost");
-        let is_missed_right = told.missed.is_none_or(|missed| (count..=count + left_out).contains(&missed));
-        assert!(is_missed_right, "client {client}: {told:?}, but {count} were lost");
+            message.to == last || message.to == unsure && !wish.is_all() || left_out > 0 && message.to > last;
+        assert!(is_to_right, "client {client}: {message:?}, but {last} was the last lost");
+        let is_missed_right =
+            message.missed.is_none_or(|missed| (count..=count + left_out).contains(&missed));
+        assert!(is_missed_right, "client {client}: {message:?}, but {count} were lost");
         let must_know = wish.is_all() && gap.was_always_all;
         assert!(
-            told.missed.is_some() || !must_know,
-            "client {client}: {told:?} of all {count} that were lost"
+            message.missed.is_some() || !must_know,
+            "client {client}: {message:?} must say that {count} were lost"
         );
     }
 
-    /// The daemon says that everything up to `seq` went out.
-    pub fn stands_at(&mut self, seq: u64, is_exact: bool, sight: &Sight<'_>) {
+    /// Checks a position: the daemon says that everything up to `seq` was sent.
+    pub fn check_position(&mut self, seq: u64, is_exact: bool, sight: &Sight<'_>) {
         let client = sight.client;
         assert!(
             !is_exact || seq >= self.floor,
-            "client {client}: stands at {seq}, but {} has come",
+            "client {client}: its position is {seq}, but {} has come",
             self.floor
         );
         assert!(
@@ -309,10 +315,13 @@ impl Stream {
             "client {client}: {:?} did not come before {seq}",
             self.expected_gap
         );
-        self.kept_are_past(seq + 1, sight);
+        self.pass_kept(seq + 1, sight);
         match &self.open_gap {
-            Some(gap) if seq < gap.told.to => {
-                assert!(!is_exact || seq + 1 >= gap.told.from, "client {client}: stands before its gap");
+            Some(gap) if seq < gap.message.to => {
+                assert!(
+                    !is_exact || seq + 1 >= gap.message.from,
+                    "client {client}: its position is before its gap"
+                );
             }
             Some(_) => self.close_gap(sight),
             None => {}
@@ -325,7 +334,7 @@ impl Stream {
 
     pub fn finish(&mut self, published: u64, sight: &Sight<'_>) {
         assert!(self.expected_gap.is_none(), "client {}: {:?} never came", sight.client, self.expected_gap);
-        self.kept_are_past(u64::MAX, sight);
+        self.pass_kept(u64::MAX, sight);
         self.close_gap(sight);
         self.advance(published + 1, sight);
         let life = sight.oracle.topics[self.topic].life.unwrap_or_default();

@@ -1,4 +1,5 @@
-//! `overrun = wait`: many publishers, and events of the daemon's own, as far as the daemon's own gate lets them in.
+//! The feed under `overrun = wait`: many publishers, and events of the daemon's own, as far as the real gate lets them
+//! in.
 
 use std::sync::Arc;
 
@@ -17,17 +18,17 @@ pub fn gate(plan: &Plan, links: &[Arc<Link>]) -> Gate {
     Gate::new(overrun, links.to_vec(), plan.history_bytes)
 }
 
-/// What has room beside all that is needed costs no more than the history may, unless somebody comes meanwhile who
-/// needs more.
+/// The promise to check: what was let in beside all that is needed does not make the history exceed its limit. A
+/// watcher that comes meanwhile and needs more voids it.
 #[derive(Default)]
 pub struct Promise {
-    /// The oldest number that was needed when room was found last, or the first of this turn.
+    /// The oldest number needed when room was last found, or the first of this turn.
     needed: u64,
     is_void: bool,
 }
 
 impl Feed {
-    /// Somebody may need what nobody needed before.
+    /// Voids the promise if a watcher needs what none needed before.
     fn note_needs(&mut self) {
         self.promise.is_void |= self.gate.keep_from() < self.promise.needed;
     }
@@ -57,12 +58,12 @@ impl Feed {
         self.state = State::Reading { left: publishers, taken: 0 };
     }
 
-    /// So much is held of the line that comes next.
+    /// How many bytes are held of the next line.
     fn held(&mut self) -> usize {
         if self.next.is_none() {
             let mut line = self.make_line();
             let length = line.text.len() + 1;
-            // What is not read at once stays in the socket.
+            // What cannot be read at once is held already.
             let least = length.saturating_sub(self.gate.read_bytes());
             line.held = if self.rng.chance(50) { self.rng.between(least, length - 1) } else { least };
             self.next = Some(line);
@@ -70,7 +71,7 @@ impl Feed {
         self.next.as_ref().map_or(0, |line| line.held)
     }
 
-    /// Reads once from the next of so many publishers.
+    /// Reads once from the next of `left` publishers.
     pub fn read(&mut self, left: usize, taken: usize) {
         self.note_needs();
         let has_more = left > 0 && self.lines_left > 0 && taken < self.gate.read_bytes();
@@ -84,7 +85,7 @@ impl Feed {
             self.promise();
         }
         if self.rng.chance(3) {
-            // It seemed that there was something.
+            // A false alarm: there was nothing to read.
             self.gate.note_read(held, 0);
             self.state = State::Reading { left: left - 1, taken };
             return;
@@ -110,7 +111,7 @@ impl Feed {
         self.state = State::Reading { left: left - 1, taken: taken + bytes };
     }
 
-    /// After a turn: the daemon's own events, if they are due and there is room for them.
+    /// After a turn, takes in the daemon's own events, if they are due and there is room for them.
     pub fn take_own(&mut self) {
         let is_due = self.sequencer.metrics_due_at().is_some_and(|at| at <= self.now.millis);
         if !is_due || !self.gate.may_take_own(&self.sequencer) {
@@ -122,7 +123,7 @@ impl Feed {
         self.state = State::Stepping;
     }
 
-    /// The daemon's own events are in the log of all, and nobody can see them yet.
+    /// Notes the daemon's own events for the oracle. They are in the log of all, and no watcher can see them yet.
     pub fn note_own(&mut self) {
         let mut noted = self.oracle.newest();
         if noted == self.sequencer.seq() {

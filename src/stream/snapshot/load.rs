@@ -1,4 +1,4 @@
-//! Bytes to state: reads what is whole, and counts what is not as lost.
+//! Reads a snapshot: takes what is whole, and counts the rest as lost.
 
 use std::io::Read;
 
@@ -14,14 +14,14 @@ use crate::stream::topic::Lost;
 /// Topics in a snapshot, at most: as many as `topics_max` allows.
 const TOPICS_MAX: u32 = 100_000_000;
 
-/// Nothing can be made of the bytes.
+/// Why nothing of a snapshot can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unusable {
-    /// It is no snapshot at all.
+    /// It is not a snapshot.
     Foreign,
-    /// Of another version of the format.
+    /// It has another version of the format.
     Version,
-    /// Its head is not what was written.
+    /// Its head is damaged.
     Head,
 }
 
@@ -29,16 +29,16 @@ impl Unusable {
     pub fn text(self) -> &'static str {
         match self {
             Self::Foreign => "it is no snapshot of luxcast",
-            Self::Version => "it is of another version of luxcast",
+            Self::Version => "it is from another version of luxcast",
             Self::Head => "its head is damaged",
         }
     }
 }
 
-/// What was missing. Watchers are told by gaps.
+/// What was missing. Watchers get gaps for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Damage {
-    /// Bytes are not those that were written, or there are fewer.
+    /// Bytes were changed or cut off.
     pub is_damaged: bool,
     /// Jobs and flows that could not be read.
     pub topics: usize,
@@ -46,21 +46,21 @@ pub struct Damage {
     pub events: u64,
 }
 
-/// A batch as it was read. Its frames stand behind each other in `bytes`.
+/// A batch as it was read, with its frames back to back in `bytes`.
 #[derive(Debug)]
 pub(super) struct BatchRead {
     pub part: BatchPart,
     pub bytes: Vec<u8>,
 }
 
-/// All that was read, in itself without contradiction.
+/// All that was read, free of contradictions.
 pub struct Restored {
     pub(super) head: SnapshotHead,
-    /// By place, from 1 on; none: it could not be read.
+    /// By place, from 1 on. None: it could not be read.
     pub(super) topics: Vec<Option<TopicPart>>,
     /// Newest first, without a hole.
     pub(super) batches: Vec<BatchRead>,
-    /// The last number that was in the history and is not in `batches`, 0 if there is none.
+    /// The last number of the history that is not in `batches`, 0 if there is none.
     pub(super) missing_to: u64,
     pub damage: Damage,
 }
@@ -79,7 +79,7 @@ impl Restored {
         self.topics.iter().flatten().count()
     }
 
-    /// Names of publishers, silent for as long as they are by `unix_micros`.
+    /// The publishers, with the time they have been silent at `unix_micros`.
     pub fn publishers(&self, unix_micros: i64) -> impl Iterator<Item = PublisherPart> {
         let away_millis = self.away_millis(unix_micros);
         self.head.publishers.iter().map(move |publisher| {
@@ -88,7 +88,7 @@ impl Restored {
         })
     }
 
-    /// Since it was saved, in milliseconds; a clock that went back counts as none.
+    /// Milliseconds since the snapshot was saved; 0 if the clock went back.
     pub(super) fn away_millis(&self, unix_micros: i64) -> u64 {
         unix_micros.saturating_sub(self.head.unix_micros).max(0) as u64 / 1000
     }
@@ -97,7 +97,7 @@ impl Restored {
 /// Reads a snapshot of at most `length` bytes.
 ///
 /// # Errors
-/// Nothing of it can be used, and why.
+/// Why nothing of it can be used.
 pub fn load(from: impl Read, length: u64) -> Result<Restored, Unusable> {
     let mut records = Records::new(from, length);
     let mut magic = [0; MAGIC.len()];
@@ -130,7 +130,7 @@ pub fn load(from: impl Read, length: u64) -> Result<Restored, Unusable> {
     Ok(reading.finish())
 }
 
-/// What checksums cannot tell: that the types are those of this version, and numbers in order.
+/// Checks what checksums cannot: that the types are those of this version, and that numbers are in order.
 fn is_head_possible(head: &SnapshotHead) -> bool {
     let table = TypeTable::new();
     let mut rows = (0..).zip(&head.types);
@@ -147,12 +147,12 @@ fn is_head_possible(head: &SnapshotHead) -> bool {
 struct Reading {
     head: SnapshotHead,
     topics: Vec<Option<TopicPart>>,
-    /// By place: the index of the oldest event read so far, at first the head of the log.
+    /// By place: index of the oldest event read so far; at first, the head of the log.
     heads: Vec<u64>,
     batches: Vec<BatchRead>,
     kept: Vec<(u32, bool, EventPart)>,
     unsaved: Option<Unsaved>,
-    /// A batch was missing: older ones are of no use.
+    /// A batch is missing, so older ones cannot be used.
     has_hole: bool,
     damage: Damage,
 }
@@ -212,7 +212,7 @@ impl Reading {
         let Ok((mut part, bytes)) = postcard::take_from_bytes::<BatchPart>(payload) else {
             return false;
         };
-        // From here on, each topic's head is where the next older batch has to end.
+        // From here on, each topic's head is the index where its next older run has to end.
         if self.heads.len() == 1 {
             let heads = self.topics.iter().map(|topic| topic.as_ref().map_or(0, |topic| topic.log.head));
             self.heads.extend(heads);
@@ -229,7 +229,8 @@ impl Reading {
         true
     }
 
-    /// Moves each topic's head before the batch's runs. False, and as if it had not been tried: they do not end there.
+    /// Moves each topic's head back to the beginning of its run. False, and nothing is moved: a run does not end at its
+    /// topic's head.
     fn step_back(&mut self, runs: &[RunPart]) -> bool {
         let mut before = Vec::with_capacity(runs.len());
         for run in runs.iter().rev() {
@@ -264,7 +265,7 @@ impl Reading {
         for (place, is_terminal, event) in std::mem::take(&mut self.kept) {
             self.keep(place, is_terminal, event, missing_to, &mut counts);
         }
-        // Only what was left out on purpose is known so well.
+        // It holds only if nothing but what was left out on purpose is missing.
         let unsaved =
             self.unsaved.take().filter(|unsaved| unsaved.before == oldest && !self.damage.is_damaged);
         let mut lasts = vec![Vec::new(); self.topics.len() + 1];
@@ -293,7 +294,7 @@ impl Reading {
         }
     }
 
-    /// By place and type, the events that have been read.
+    /// By place and type: how many events were read.
     fn counts(&self) -> Vec<Vec<(u8, u64)>> {
         let mut counts: Vec<Vec<(u8, u64)>> = vec![Vec::new(); self.topics.len() + 1];
         for batch in &self.batches {
@@ -307,7 +308,7 @@ impl Reading {
         counts
     }
 
-    /// An event that its job keeps has not been lost with its batch.
+    /// Takes in an event that its job keeps: it is not lost with its batch.
     fn keep(
         &mut self,
         place: u32,
@@ -336,8 +337,8 @@ fn count(counts: &mut Vec<(u8, u64)>, bit: u8) {
     }
 }
 
-/// What the log had and what has not been `found` again is lost, and the log begins at `base`. The last number lost of
-/// each type is in `lasts`, or the last possible one.
+/// Makes the log begin at `base`, and counts as lost what it had and was not `found` again. The last number lost of
+/// each type is in `lasts`; else it is the last possible one.
 fn lose(log: &mut LogPart, base: u64, missing_to: u64, found: &[(u8, u64)], lasts: &[(u8, u64)]) {
     if base == log.base {
         return;
@@ -372,7 +373,7 @@ fn is_event_possible(event: &EventPart) -> bool {
     event.bit < OVERFLOW_BIT || (event.bit == OVERFLOW_BIT && event.kind.is_some())
 }
 
-/// Whether the batch is whole in itself and ends before the number `before`.
+/// Whether the batch is free of contradictions and ends before the number `before`.
 fn is_batch_possible(part: &BatchPart, bytes: &[u8], before: u64) -> bool {
     let count = part.ends.len();
     let events = count as u32;

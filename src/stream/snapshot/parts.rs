@@ -1,4 +1,4 @@
-//! The payloads of records, as they are written and read.
+//! The payloads of a snapshot's records.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +6,7 @@ use crate::stream::jobs::JobFold;
 use crate::stream::silence::Standing;
 use crate::stream::topic::Lost;
 
-/// Where one run of the daemon begins in the one order of numbers and in the log of all events.
+/// Where one run of the daemon begins, by number and in the log of all events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunStart {
     /// The number before the first of the run.
@@ -20,7 +20,7 @@ pub struct RunStart {
 pub struct PublisherPart {
     pub name: Box<str>,
     pub accepted: u64,
-    /// Since the last connection with this name ended, in milliseconds.
+    /// Milliseconds since the last connection with this name ended.
     pub silent_millis: u64,
 }
 
@@ -32,14 +32,14 @@ pub struct SnapshotHead {
     pub runs: Vec<RunStart>,
     /// Any topic may have been dropped with a number up to here.
     pub dropped_floor: u64,
-    /// Of the sketch of dropped topics, the cells in use.
+    /// The cells in use of the sketch of dropped topics.
     pub dropped: Vec<(u32, u64)>,
-    /// The rows of the table of types, the documented ones too.
+    /// The rows of the table of types, including the documented ones.
     pub types: Vec<(Box<str>, Option<Box<str>>)>,
     pub publishers: Vec<PublisherPart>,
-    /// Of the topic of all events.
+    /// The log of all events.
     pub all: LogPart,
-    /// So many topics follow. They are known by their place from 1 on; 0 is the topic of all events.
+    /// How many topics follow. A topic is referred to by its place, from 1 on; 0 is the topic of all events.
     pub topics: u32,
 }
 
@@ -52,7 +52,7 @@ pub struct LogPart {
     pub first_seq: u64,
     pub last_seq: u64,
     pub lost: Vec<Lost>,
-    /// How many events of each type it has: what is not found again is lost.
+    /// How many events of each type it has. Those not found again are lost.
     pub there: Vec<(u8, u64)>,
 }
 
@@ -60,7 +60,7 @@ pub struct LogPart {
 pub struct TopicPart {
     pub name: Box<str>,
     pub standing: Standing,
-    /// Since its last event, in milliseconds.
+    /// Milliseconds since its last event.
     pub silent_millis: u64,
     /// A job's flow; flows come before jobs.
     pub flow: Option<u32>,
@@ -86,7 +86,7 @@ pub struct EventPart {
     /// Its index in its job's log.
     pub at: u64,
     pub bit: u8,
-    /// Its type and inner type, where the bit does not tell.
+    /// Its type and inner type, if the bit is the shared last one.
     pub kind: Option<(Box<str>, Option<Box<str>>)>,
     pub frame: Vec<u8>,
 }
@@ -98,10 +98,10 @@ pub struct Kept {
     pub events: Vec<(u32, bool, EventPart)>,
 }
 
-/// What the batches that are not in the snapshot had.
+/// What is known of the batches that are not in the snapshot.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Unsaved {
-    /// They end before this number.
+    /// All their numbers are below this one.
     pub before: u64,
     /// Topic, type, and the number of the last such event that is not kept.
     pub lasts: Vec<(u32, u8, u64)>,
@@ -115,7 +115,7 @@ pub struct RunPart {
     pub at: u64,
 }
 
-/// A batch; its frames stand behind this.
+/// A batch without its frames, which follow it.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct BatchPart {
     pub first_seq: u64,
@@ -125,6 +125,6 @@ pub struct BatchPart {
     pub bits: Vec<u8>,
     /// The first is the whole batch, for the topic of all events.
     pub runs: Vec<RunPart>,
-    /// Type and inner type of the events whose bit does not tell.
+    /// Event, type and inner type, for the events whose bit is the shared last one.
     pub kinds: Vec<(u32, Box<str>, Option<Box<str>>)>,
 }

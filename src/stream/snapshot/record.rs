@@ -1,5 +1,5 @@
-//! A record: kind, length, checksum of the payload, checksum of these three, payload. A bad payload costs that record;
-//! a bad header all that follows, since nobody knows where the next one begins.
+//! Records of a snapshot: kind, length, checksum of the payload, checksum of these three, payload. A bad payload costs
+//! that record. A bad header costs all that follows, since nothing shows where the next one begins.
 
 use std::io::{self, ErrorKind, Read};
 
@@ -33,19 +33,19 @@ pub fn write(out: &mut Vec<u8>, kind: Kind, fill: impl FnOnce(&mut Vec<u8>)) {
     header[9..].copy_from_slice(&of_header.to_le_bytes());
 }
 
-/// What stands next.
+/// What comes next.
 pub enum Next<'a> {
     Record(Kind, &'a [u8]),
-    /// A record of this kind, whose payload is not what was written.
+    /// A record of this kind whose payload is damaged.
     Damaged(Kind),
-    /// Nothing that could be a record.
+    /// No record.
     Nothing,
 }
 
-/// Reads records one after the other, into the same memory.
+/// Reads records one after the other into the same buffer.
 pub struct Records<R> {
     from: R,
-    /// Bytes that are left, at most: no record is longer.
+    /// Bytes that are left, at most: no payload is longer.
     left: u64,
     payload: Vec<u8>,
 }
@@ -55,7 +55,7 @@ impl<R: Read> Records<R> {
         Self { from, left, payload: Vec::new() }
     }
 
-    /// Bytes that stand before the records.
+    /// Reads the bytes before the records.
     pub fn read_exact(&mut self, bytes: &mut [u8]) -> io::Result<()> {
         self.left = self.left.checked_sub(bytes.len() as u64).ok_or(ErrorKind::UnexpectedEof)?;
         self.from.read_exact(bytes)

@@ -1,4 +1,4 @@
-//! What was read becomes the sequencer's and the directory's state, before anybody else is there.
+//! Puts what was read into the sequencer and the directory, before other threads use them.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::stream::topic::{Handle, Keep, Log, Topic, TopicKind};
 use crate::stream::topic_key::{FlowKey, JobKey, TopicKey};
 
 impl Restored {
-    /// What the directory has to know of the runs before the one that begins behind the number `run_start`.
+    /// What the directory has to know of earlier runs. This run begins behind the number `run_start`.
     pub fn past(&self, run_start: u64) -> Past {
         let mut runs = self.head.runs.clone();
         runs.push(RunStart { seq: run_start, index: self.head.all.head });
@@ -26,8 +26,8 @@ impl Restored {
 }
 
 impl Sequencer {
-    /// Takes up where the run before has ended. Nothing has been taken in yet, and nobody watches. `now.millis` is
-    /// well beyond what topics may have been silent for.
+    /// Continues where the run before ended. Nothing has been taken in yet, and there are no watchers. `now.millis` is
+    /// well beyond any time that topics may have been silent.
     pub fn restore(&mut self, restored: Restored, now: Now) {
         for (kind, inner) in &restored.head.types {
             self.directory.types.bit(kind, inner.as_deref());
@@ -57,7 +57,7 @@ impl Sequencer {
         }
     }
 
-    /// Which topics there is room for: the flows, and the jobs silent for the shortest.
+    /// Which topics there is room for: flows first, then the jobs silent for the shortest time.
     fn choose(&self, topics: &[Option<TopicPart>]) -> Vec<bool> {
         let topics_max = self.directory.topics_max();
         let flows = topics.iter().flatten().filter(|&topic| is_flow(topic)).count().min(topics_max);
@@ -77,7 +77,7 @@ impl Sequencer {
     fn restore_topic(&mut self, part: TopicPart, away_millis: u64, now: Now, keys: &[TopicKey]) -> TopicKey {
         let names = if is_flow(&part) { [None, Some(&*part.name)] } else { [Some(&*part.name), None] };
         let [job, flow] = self.directory.know(names);
-        let topic = job.or(flow).expect("it was asked for");
+        let topic = job.or(flow).expect("one of them was asked for");
         let silent_millis = part.silent_millis.saturating_add(away_millis);
         self.ledger.now_millis = now.millis.saturating_sub(silent_millis);
         let key = self.ledger.enter(topic.clone(), part.standing);
@@ -91,7 +91,7 @@ impl Sequencer {
             self.ledger.join_flow(JobKey::new(key), FlowKey::new(flow));
         }
         if part.is_due {
-            self.metronome.note_change(self.ledger.entry_mut(key), now.millis);
+            self.metrics_schedule.note_change(self.ledger.entry_mut(key), now.millis);
         }
         let mut log = topic.log.lock();
         log.job = part.job;
@@ -139,7 +139,7 @@ impl Sequencer {
             self.history.add(grown);
         }
         self.history.add_batch(&batch);
-        // One at a time, or a smaller history than before would need the memory of both for a while.
+        // Evicted batch by batch, or a history smaller than before would need the memory of both for a while.
         while self.history.is_over(0) {
             self.evict();
         }
@@ -150,7 +150,7 @@ fn is_flow(topic: &TopicPart) -> bool {
     topic.standing == Standing::Flow
 }
 
-/// The log up to where the batches that follow begin.
+/// Restores the log up to where the batches begin that are appended next.
 fn restore_log(log: &mut Log, part: LogPart) {
     log.base = part.base;
     log.base_seq = part.base_seq;

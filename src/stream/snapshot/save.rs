@@ -1,5 +1,5 @@
-//! State to bytes, a record at a time, while shards still read what is saved. The sequencer has stopped: nothing that
-//! is written here changes meanwhile.
+//! Writes a snapshot, a record at a time, while shards still read what is saved. The sequencer has stopped, so nothing
+//! written here changes meanwhile.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -20,22 +20,22 @@ use crate::stream::silence::Standing;
 use crate::stream::topic::Log;
 use crate::stream::topic_key::TopicKey;
 
-/// A record of topics is begun anew beyond so many bytes: what one flipped bit costs.
+/// Beyond this many bytes, topics go to a new record: this bounds what one flipped bit costs.
 const TOPICS_BYTES: usize = 64 << 10;
 
 pub struct Saver<'a> {
     sequencer: &'a Sequencer,
     publishers: Vec<PublisherPart>,
     now: Now,
-    /// The topics, in the order of their places from 1 on: flows first, then by silence; and the time of each one's last
-    /// event.
+    /// The topics in the order of their places from 1 on, each with the time of its last event: flows first, then jobs
+    /// by standing, silent for longest first.
     topics: Vec<(TopicKey, u64)>,
-    /// By slot, the topic's place; 0 where there is none.
+    /// By slot: the topic's place, 0 if there is none.
     places: Vec<u32>,
     /// Newest first.
     pub(super) batches: Vec<Arc<Batch>>,
     left_out: usize,
-    /// By place and type, the last number in the batches that are left out.
+    /// By place and type: the last number in the batches left out.
     lasts: BTreeMap<(u32, u8), u64>,
     stage: SavePart,
 }
@@ -51,7 +51,7 @@ enum SavePart {
 }
 
 impl<'a> Saver<'a> {
-    /// Everything that was taken is published.
+    /// Begins a snapshot. Everything taken in is published.
     pub fn new(sequencer: &'a Sequencer, publishers: Vec<PublisherPart>, now: Now) -> Self {
         let standings = [Standing::Flow].into_iter().chain(Standing::OF_JOBS);
         let topics: Vec<(TopicKey, u64)> =
@@ -77,7 +77,7 @@ impl<'a> Saver<'a> {
         }
     }
 
-    /// Adds the next record to `out`. Once `is_time_up`, no further batch is saved. False: that was the last one.
+    /// Adds the next record to `out`. Once `is_time_up`, no further batch is saved. False: that was the last record.
     pub fn write_next(&mut self, out: &mut Vec<u8>, is_time_up: bool) -> bool {
         self.stage = match self.stage {
             SavePart::Head => {
@@ -115,7 +115,7 @@ impl<'a> Saver<'a> {
         self.stage != SavePart::Over
     }
 
-    /// Batches that there was no time for.
+    /// How many batches there was no time for.
     pub fn batches_left_out(&self) -> usize {
         self.left_out
     }
@@ -137,7 +137,7 @@ impl<'a> Saver<'a> {
         write(out, Kind::Head, |out| add(out, &head));
     }
 
-    /// Returns the place in `topics` of the first that is left.
+    /// Writes topics from index `first` of `topics` on. Returns the index of the first one left.
     fn write_topics(&self, out: &mut Vec<u8>, first: usize) -> usize {
         let mut topics = Topics { first: first as u32 + 1, topics: Vec::new() };
         let mut bytes = 0;
@@ -196,7 +196,7 @@ impl<'a> Saver<'a> {
         });
     }
 
-    /// The place of a run's topic, unless that has been dropped.
+    /// The place of a run's topic. None: it was dropped.
     fn place_of(&self, run: &Run) -> Option<u32> {
         if run.topic == TopicKey::ALL {
             return Some(0);
@@ -205,7 +205,7 @@ impl<'a> Saver<'a> {
         Some(self.places[run.topic.slot as usize])
     }
 
-    /// What jobs keep of a batch that is not saved; the rest of it is noted as lost.
+    /// Writes what jobs keep of a batch that is not saved, and notes the rest as lost.
     fn write_kept(&mut self, out: &mut Vec<u8>, batch: &Batch) {
         let mut kept = Kept { events: Vec::new() };
         for run in batch.runs() {
@@ -220,7 +220,7 @@ impl<'a> Saver<'a> {
                 let seq = batch.seq(event);
                 match keeps.iter().position(|&keep| keep == seq) {
                     Some(which) => kept.events.push((place, which == 1, event_part(batch, event, run))),
-                    // They come from the newest to the oldest, but for the runs of one batch.
+                    // Events come from the newest to the oldest, except between runs of one batch.
                     None => {
                         let last = self.lasts.entry((place, batch.bit(event))).or_default();
                         *last = seq.max(*last);
@@ -271,7 +271,7 @@ fn log_part(log: &Log) -> LogPart {
     }
 }
 
-/// Event `index` of a batch, which is in `run` of its job.
+/// Event `index` of a batch, in the run `run` of its job.
 fn event_part(batch: &Batch, index: u32, run: &Run) -> EventPart {
     let bit = batch.bit(index);
     let kind = (bit == OVERFLOW_BIT).then(|| {

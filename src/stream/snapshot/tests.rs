@@ -1,4 +1,4 @@
-//! A state, its bytes, and what becomes of them: whole, cut, damaged, in a smaller daemon.
+//! Saves states and loads them again: whole, cut, damaged, into a smaller daemon.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -81,7 +81,7 @@ fn publishers() -> Vec<PublisherPart> {
     vec![PublisherPart { name: "p".into(), accepted: 7, silent_millis: 5 }]
 }
 
-/// The bytes of a snapshot with at most so many batches.
+/// The bytes of a snapshot with at most `batches` batches.
 fn saved(sequencer: &Sequencer, batches: usize) -> Vec<u8> {
     let mut saver = Saver::new(sequencer, publishers(), NOW);
     let all = saver.batches.len();
@@ -112,7 +112,7 @@ fn reload(bytes: &[u8]) -> Sequencer {
 /// Number, index, type and bytes of an event.
 type Seen = (u64, u64, u8, Vec<u8>);
 
-/// All that a watcher can ask of a log.
+/// All that a watcher can see of a log.
 #[derive(Debug, PartialEq)]
 struct Picture {
     base: u64,
@@ -158,7 +158,7 @@ fn picture(log: &Log, rest: String) -> Picture {
     }
 }
 
-/// Every topic's log by its name, that of all events under none.
+/// Every topic's log by name; the log of all events has an empty name.
 fn pictures(sequencer: &Sequencer) -> BTreeMap<String, Picture> {
     let ledger = &sequencer.ledger;
     let mut pictures = BTreeMap::new();
@@ -206,7 +206,7 @@ fn check(sequencer: &Sequencer, originals: &BTreeMap<String, Picture>, what: &st
 }
 
 #[test]
-fn a_state_is_the_same_after_its_bytes() {
+fn a_state_is_the_same_after_saving_and_loading() {
     for seed in 0..60 {
         let mut random = Rng::with_seed(seed);
         let history_bytes = [LARGE, 64 << 10, 16 << 10][random.u64(..3) as usize];
@@ -222,7 +222,7 @@ fn a_state_is_the_same_after_its_bytes() {
         assert_eq!(pictures(&next), before, "seed {seed}");
         assert_eq!(next.directory.types.names(), sequencer.directory.types.names(), "seed {seed}");
         assert_eq!(next.directory.unknown_to(0), SEQ_MIN + 10);
-        // And once more, with events of the next run in it.
+        // Once more, now with events of the next run.
         let mut next = next;
         let lines: Vec<String> = (0..20).map(|_| random_line(&mut random, 3)).collect();
         take(&mut next, 2_000_000, &lines);
@@ -232,7 +232,7 @@ fn a_state_is_the_same_after_its_bytes() {
 }
 
 #[test]
-fn what_there_was_no_time_for_is_lost_and_counted_and_jobs_keep_their_events() {
+fn batches_not_saved_count_as_lost_and_jobs_keep_their_events() {
     for seed in 0..40 {
         let mut random = Rng::with_seed(seed);
         let history_bytes = [LARGE, 96 << 10][random.u64(..2) as usize];
@@ -262,7 +262,7 @@ fn what_there_was_no_time_for_is_lost_and_counted_and_jobs_keep_their_events() {
 }
 
 #[test]
-fn a_damaged_snapshot_never_shows_what_never_was_and_never_hides_what_is_missing() {
+fn a_damaged_snapshot_never_invents_events_and_never_hides_a_loss() {
     let mut sequencer = sequencer(Directory::new(SEQ_MIN + 10, 1_000), LARGE, 1_000);
     for turn in 0..4 {
         let lines = [
@@ -279,7 +279,7 @@ fn a_damaged_snapshot_never_shows_what_never_was_and_never_hides_what_is_missing
         let mut usable = 0;
         let mut judge = |bytes: &[u8], what: &str| {
             let Ok(read) = load(bytes, bytes.len() as u64) else { return };
-            assert!(read.damage.is_damaged, "{what}: nobody was told");
+            assert!(read.damage.is_damaged, "{what}: the damage is not reported");
             usable += 1;
             check(&restored(read, LARGE, 1_000), &originals, what);
         };
@@ -298,7 +298,7 @@ fn a_damaged_snapshot_never_shows_what_never_was_and_never_hides_what_is_missing
 }
 
 #[test]
-fn a_damaged_batch_costs_what_is_older_and_no_more() {
+fn a_damaged_batch_costs_only_itself_and_older_ones() {
     let sequencer = random_state(&mut Rng::with_seed(3), 200, LARGE);
     let originals = pictures(&sequencer);
     let mut bytes = saved(&sequencer, usize::MAX);
@@ -312,7 +312,7 @@ fn a_damaged_batch_costs_what_is_older_and_no_more() {
 }
 
 #[test]
-fn what_is_no_snapshot_is_said_to_be_none() {
+fn anything_but_a_snapshot_is_refused_with_its_reason() {
     let sequencer = random_state(&mut Rng::with_seed(1), 10, LARGE);
     let bytes = saved(&sequencer, usize::MAX);
     let why = |bytes: &[u8]| load(bytes, bytes.len() as u64).err();
@@ -338,7 +338,7 @@ fn a_smaller_history_keeps_the_newest_and_counts_the_rest() {
 }
 
 #[test]
-fn past_jobs_max_the_jobs_silent_for_longest_are_dropped() {
+fn beyond_jobs_max_the_jobs_silent_for_longest_are_dropped() {
     let mut sequencer = sequencer(Directory::new(SEQ_MIN + 10, 1_000), LARGE, 1_000);
     for job in 0..10 {
         take(&mut sequencer, 1_000 + job, &[format!(r#"{{"type":"x","job_id":"j{job}"}}"#)]);
@@ -368,7 +368,7 @@ fn topics_grow_older_while_the_daemon_is_down() {
 }
 
 #[test]
-fn a_number_of_an_earlier_run_has_its_place_in_the_log_of_all() {
+fn a_number_of_an_earlier_run_has_its_index_in_the_log_of_all() {
     let mut sequencer = sequencer(Directory::new(SEQ_MIN + 10, 1_000), LARGE, 1_000);
     let lines = vec![r#"{"type":"x","job_id":"j"}"#.to_owned(); 5];
     take(&mut sequencer, 1_000, &lines);
@@ -380,13 +380,13 @@ fn a_number_of_an_earlier_run_has_its_place_in_the_log_of_all() {
     let given = [first, first + 3, first + 5, second, second + 2, second + 5];
     assert_eq!(given.map(|seq| directory.index_of_all(seq)), [0, 3, 5, 5, 7, 10]);
     assert_eq!(given.map(|seq| directory.unknown_to(seq)), [0; 6]);
-    // Whoever has a number from before or between the two was told it by a run that left nothing.
+    // A number from before or between the two runs was given by a run that left nothing.
     assert_eq!([first - 1, first + 500].map(|seq| directory.unknown_to(seq)), [first, second]);
     let log = directory.all.log.lock();
     assert!(given.iter().all(|&seq| log.index_after(seq) == directory.index_of_all(seq)));
 }
 
-/// A topic that only watchers know is not in the way.
+/// A topic that exists for watchers alone is not in the way.
 #[test]
 fn a_topic_without_events_is_not_saved() {
     let sequencer = random_state(&mut Rng::with_seed(2), 50, LARGE);
