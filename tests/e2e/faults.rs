@@ -88,6 +88,16 @@ fn without_a_descriptor_who_comes_is_told_so_and_who_is_there_notices_nothing() 
 }
 
 #[test]
+fn without_a_descriptor_operators_are_answered() {
+    let daemon = Daemon::start(&["--heartbeat-seconds", "3600"]);
+    let _idle = exhaust(&daemon);
+    for path in ["/healthz", "/readyz", "/connections", "/healthz"] {
+        assert_eq!(daemon.refuse(PATH).status, 503);
+        assert_eq!(daemon.admin_get(path).0, 200, "{path}");
+    }
+}
+
+#[test]
 fn without_a_descriptor_a_crowd_that_waits_costs_no_spin() {
     let daemon =
         Daemon::start(&["--heartbeat-seconds", "3600", "--handshake-seconds", "3600", "--admin", "off"]);
