@@ -88,6 +88,16 @@ fn without_a_descriptor_new_clients_are_refused_and_others_notice_nothing() {
 }
 
 #[test]
+fn without_a_descriptor_operators_are_answered() {
+    let daemon = Daemon::start(&["--heartbeat-seconds", "3600"]);
+    let _idle = exhaust(&daemon);
+    for path in ["/healthz", "/readyz", "/connections", "/healthz"] {
+        assert_eq!(daemon.refuse(PATH).status, 503);
+        assert_eq!(daemon.admin_get(path).0, 200, "{path}");
+    }
+}
+
+#[test]
 fn without_a_descriptor_a_waiting_crowd_makes_no_thread_spin() {
     let daemon =
         Daemon::start(&["--heartbeat-seconds", "3600", "--handshake-seconds", "3600", "--admin", "off"]);

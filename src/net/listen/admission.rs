@@ -163,6 +163,8 @@ impl Admission {
     /// A connection has its answer and may ask on: until it does, its place is another's. None: it has to end.
     pub fn rest(&self, counted: Counted, address: IpAddr) -> Option<Counted> {
         match counted {
+            // Another connection waits for its descriptor.
+            _ if self.is_short() => None,
             Counted::AsOperator => Some(counted),
             Counted::InAll | Counted::WithAddress if !self.is_draining() => {
                 let refused = self.refused.load(Ordering::Relaxed);
@@ -373,6 +375,8 @@ mod tests {
         }
         admission.leave(Counted::AsIdle, client);
         assert_eq!(admission.rest(Counted::WithAddress, client), Some(Counted::AsIdle));
+        admission.note_short();
+        assert_eq!(admission.rest(Counted::AsOperator, client), None, "its descriptor is waited for");
     }
 
     #[test]

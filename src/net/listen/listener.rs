@@ -109,21 +109,13 @@ impl Listener {
                 match self.sockets[place].socket.accept() {
                     Ok((socket, address)) => {
                         is_any = true;
-                        let guest = match self.has_spare() {
-                            true if offer.is_of_operators() => NewConnection {
-                                address: address.ip(),
-                                counted: Counted::AsOperator,
-                                turn_away: None,
-                            },
-                            true => self.admission.admit_socket(address.ip(), proxies, now),
-                            false => self.refuse_for_spare(address),
-                        };
+                        let guest = self.admit(offer, address, proxies, now);
                         self.hand_over(socket, guest, &mut keep);
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(error) if is_out_of_descriptors(&error) => match self.accept_on_spare(place) {
                         Some(Ok((socket, address))) => {
-                            let guest = self.refuse_for_spare(address);
+                            let guest = self.admit(offer, address, proxies, now);
                             self.hand_over(socket, guest, &mut keep);
                         }
                         // Without a descriptor the kernel says so before it looks whether anybody waits.
@@ -145,6 +137,17 @@ impl Listener {
             (false, _) => Accepted::More,
             (true, true) => Accepted::All,
             (true, false) => Accepted::Nobody,
+        }
+    }
+
+    /// Counts in a new connection. Operators have places of their own, and make room among themselves.
+    fn admit(&mut self, offer: Offer, address: SocketAddr, proxies: &Proxies, now: Tick) -> NewConnection {
+        match self.has_spare() {
+            _ if offer.is_of_operators() => {
+                NewConnection { address: address.ip(), counted: Counted::AsOperator, turn_away: None }
+            }
+            true => self.admission.admit_socket(address.ip(), proxies, now),
+            false => self.refuse_for_spare(address),
         }
     }
 
