@@ -91,7 +91,7 @@ pub static SETTINGS: [Setting; 40] = [
         change: Change::OnReload,
         // A connection counts its silence in two bytes.
         kind: Kind::Count { field: |config| &mut config.silent_heartbeats, min: 1, max: u16::MAX as u64 },
-        help: "A connection that sends nothing for this many heartbeats is ended",
+        help: "The daemon ends a connection that sends nothing for this many heartbeats",
     },
     Setting {
         name: "stalled_seconds",
@@ -104,7 +104,7 @@ pub static SETTINGS: [Setting; 40] = [
             max: DAY,
             or_zero: false,
         },
-        help: "A watcher whose socket takes no byte for this long, with events waiting, is ended",
+        help: "The daemon ends a watcher whose socket takes no byte for this long while events wait",
     },
     Setting {
         name: "history_bytes",
@@ -155,8 +155,7 @@ pub static SETTINGS: [Setting; 40] = [
         unit: "jobs",
         change: Change::AtStart,
         kind: Kind::Count { field: |config| &mut config.jobs_max, min: 1, max: 100_000_000 },
-        help: "Most jobs that are known; a further one displaces the job that was silent longest and has no \
-               watcher",
+        help: "Most jobs that are known; beyond that the unwatched one that was silent longest goes",
     },
     Setting {
         name: "metrics_seconds",
@@ -210,7 +209,7 @@ pub static SETTINGS: [Setting; 40] = [
         unit: "publishers",
         change: Change::OnReload,
         kind: Kind::Count { field: |config| &mut config.publishers_max, min: 1, max: 1_000_000 },
-        help: "Most publishers connected at once; a further one gets an error and is closed",
+        help: "Most publishers connected at once; the next one is turned away and learns why",
     },
     Setting {
         name: "line_bytes_max",
