@@ -206,7 +206,7 @@ impl Directory {
         if topic.is_watched() {
             return false;
         }
-        // Stored before the name is free: who finds the topic gone also finds the number.
+        // Stored before the name is free: a thread that finds the topic gone also finds the number.
         self.dropped.note(topic.kind, &topic.name, last_seq);
         topics.remove(topic);
         topics.known -= 1;

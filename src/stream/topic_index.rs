@@ -245,7 +245,7 @@ impl TopicIndex {
         self.jobs.is_empty() && self.flows.is_empty()
     }
 
-    /// Topics whose last watcher has left may be dropped again.
+    /// Lets topics whose last watcher has left be dropped again.
     fn reconsider(&mut self, directory: &Directory) {
         for key in directory.take_unwatched() {
             if self.find(key).is_some() && !self.silence.is_all_unseen() {
@@ -347,7 +347,7 @@ mod tests {
     use crate::stream::topic_key::TopicKey;
     use crate::wire::line::LineError;
 
-    /// Adds what a line with these new names adds.
+    /// Adds these new names, as a line with them does.
     fn add(
         index: &mut TopicIndex,
         directory: &Directory,
