@@ -1,4 +1,4 @@
-//! The command line, nothing else.
+//! The command line of `luxcast`.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
@@ -42,15 +42,15 @@ fn command() -> Command {
     let quiet = Arg::new(check_config::QUIET)
         .long(check_config::QUIET)
         .action(ArgAction::SetTrue)
-        .help("Only look for errors, and print no settings");
-    let health = Command::new("health").about("Ask a running daemon with these settings whether it is there");
+        .help("Only check for errors; print no settings");
+    let health = Command::new("health").about("Check whether the daemon with these settings is up");
     let publish = Command::new("publish").about("Send events from a file or standard input to the daemon");
     let tail = Command::new("tail").about("Watch a job, a flow or everything");
-    let record = Command::new("record").about("Write the events of a job, a flow or everything into a file");
-    let replay = Command::new("replay").about("Send recorded events to the daemon as they happened");
+    let record = Command::new("record").about("Write the events of a job, a flow or everything to a file");
+    let replay = Command::new("replay").about("Send recorded events to the daemon at their recorded pace");
     let sim = Command::new("sim").about("Simulate a workflow engine that feeds the daemon");
-    let token = Command::new("token").about("Make a token for watchers, or sign one");
-    let completions = Command::new("completions").about("Print what completes this command line in a shell");
+    let token = Command::new("token").about("Make a token, or sign a JSON Web Token");
+    let completions = Command::new("completions").about("Print a shell completion script");
     let man = Command::new("man").about("Print a manual page");
     Command::new("luxcast")
         .about("Streams the live events of workflow jobs to any number of WebSocket clients")
@@ -71,7 +71,7 @@ fn command() -> Command {
         .subcommand(ManArgs::augment_args(man))
 }
 
-/// Values that clap itself refuses end the process with exit code 2, as all wrong usage does.
+/// Values that clap refuses end the process with exit code 2, as all wrong usage does.
 fn arguments<A: Args>(matches: &ArgMatches) -> A {
     A::from_arg_matches(matches).unwrap_or_else(|error| error.exit())
 }
@@ -90,7 +90,7 @@ mod tests {
         for subcommand in command().get_subcommands() {
             let about = subcommand.get_about().map(ToString::to_string);
             let begins =
-                ["Run ", "Show ", "Send ", "Watch ", "Write ", "Simulate ", "Make ", "Print ", "Ask "];
+                ["Run ", "Show ", "Send ", "Watch ", "Write ", "Simulate ", "Make ", "Print ", "Check "];
             assert!(about.is_some_and(|about| begins.iter().any(|begin| about.starts_with(begin))));
         }
     }

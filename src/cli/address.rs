@@ -1,5 +1,4 @@
-//! Where the daemon is, as people have it: an address to connect to, or what they copied from a browser's address bar
-//! or a program.
+//! Parses the daemon's address: one to connect to, or one copied from a browser's address bar or from a program.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -8,14 +7,14 @@ use crate::wire::line::is_id;
 use crate::wire::query::pairs;
 use crate::wire::text::{decode, digits};
 
-/// What the daemon listens at unless told otherwise.
+/// The port that the daemon listens on by default.
 const PORT: u16 = 20555;
 
-/// A base, to which the paths of the daemon are added.
+/// A base URL: the daemon's paths are appended to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
     pub is_tls: bool,
-    /// A name or an address, that of IPv6 without its brackets.
+    /// A name or an address; an IPv6 address without its brackets.
     pub host: String,
     pub port: u16,
     /// Empty, or a path that begins with a slash and does not end with one.
@@ -28,7 +27,7 @@ impl Default for Address {
     }
 }
 
-/// As in a field `Host`: the port is left out where it is the scheme's own (RFC 9110, 7.2).
+/// As in a `Host` field: the scheme's own port is left out (RFC 9110, 7.2).
 impl fmt::Display for Address {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.host.contains(':') {
@@ -42,29 +41,29 @@ impl fmt::Display for Address {
     }
 }
 
-/// What an address said that is more than one.
+/// An address with what its path, query and fragment ask for.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Pasted {
     pub address: Address,
     pub job: Option<String>,
     pub flow: Option<String>,
     pub is_debug: bool,
-    /// The endpoint where clients name jobs as they go, so that it says nothing of what to watch.
+    /// The endpoint where clients name jobs after connecting, so the address does not say what to watch.
     pub is_multi_job: bool,
-    /// Of the query, decoded.
+    /// From the query, decoded.
     pub since: Option<String>,
     pub events: Option<String>,
     pub token: Option<String>,
 }
 
-/// Reads `ws://HOST:PORT` and its relatives: `wss`, `http`, `https`, no scheme, a path in front of the daemon's own,
-/// the page's address with its `#job=`, and every endpoint's.
+/// Reads `ws://HOST:PORT` and its variants: `wss`, `http`, `https`, no scheme, a path before the daemon's own, the
+/// page's address with `#job=`, and the address of every endpoint.
 ///
 /// # Errors
-/// What is wrong with it, without repeating it: there may be a token in it.
+/// What is wrong with the address. The text is not repeated, since it may hold a token.
 pub fn read(text: &str) -> Result<Pasted, String> {
     if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err("has a blank or another character that no address has".to_owned());
+        return Err("has a space or another character that no URL may have".to_owned());
     }
     let (is_tls, default_port, rest) = match text.split_once("://") {
         None => (false, PORT, text),
@@ -86,14 +85,14 @@ pub fn read(text: &str) -> Result<Pasted, String> {
 fn host_and_port(authority: &str) -> Result<(String, Option<u16>), String> {
     if authority.contains('@') {
         return Err(
-            "must have no user or password in it: a token goes with --token or LUXCAST_TOKEN".to_owned()
+            "must not contain a user or password: give the token with --token or LUXCAST_TOKEN".to_owned()
         );
     }
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
             let (host, port) = rest.split_once(']').unwrap_or_default();
             if host.parse::<Ipv6Addr>().is_err() {
-                return Err("has no address of IPv6 in its brackets".to_owned());
+                return Err("must have an IPv6 address in its brackets".to_owned());
             }
             match port.strip_prefix(':') {
                 None if !port.is_empty() => return Err("must be like ws://HOST:PORT".to_owned()),
@@ -102,7 +101,7 @@ fn host_and_port(authority: &str) -> Result<(String, Option<u16>), String> {
         }
         None => match authority.split_once(':') {
             Some((_, port)) if port.contains(':') => {
-                return Err("must have an address of IPv6 in brackets".to_owned());
+                return Err("must have its IPv6 address in brackets".to_owned());
             }
             Some((host, port)) => (host, Some(port)),
             None => (authority, None),
@@ -112,15 +111,15 @@ fn host_and_port(authority: &str) -> Result<(String, Option<u16>), String> {
     if host.is_empty() || !host.bytes().all(is_name) {
         return Err("must be like ws://HOST:PORT".to_owned());
     }
-    // Also an empty one, as from a variable that is not set: the scheme's own port belongs to another server.
+    // An empty port, as from an unset variable, is refused too: the scheme's own port belongs to another server.
     let port = port.map(|port| {
         let number = digits(port).and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
-        number.ok_or_else(|| "has a port that is no number from 1 to 65535".to_owned())
+        number.ok_or_else(|| "has a port that is not a number from 1 to 65535".to_owned())
     });
     Ok((host.to_owned(), port.transpose()?))
 }
 
-/// Path, query and fragment.
+/// Reads path, query and fragment.
 fn read_rest(rest: &str, pasted: &mut Pasted) -> Result<(), String> {
     let (rest, fragment) = rest.split_once('#').unwrap_or((rest, ""));
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -174,25 +173,25 @@ fn read_own_path(path: &str, pasted: &mut Pasted) -> Result<(), String> {
             pasted.is_debug = view == "debug";
         }
         ["", "flows", id, "monitor"] => pasted.flow = Some(decoded_id(id)?),
-        _ => return Err("has a path that is none of luxcast's".to_owned()),
+        _ => return Err("has a path that luxcast does not serve".to_owned()),
     }
     Ok(())
 }
 
 fn decoded_id(text: &str) -> Result<String, String> {
     let id = decoded(text)?;
-    if is_id(&id) { Ok(id) } else { Err("names a job or a flow that cannot be".to_owned()) }
+    if is_id(&id) { Ok(id) } else { Err("names a job or a flow with an invalid id".to_owned()) }
 }
 
 fn decoded(text: &str) -> Result<String, String> {
-    decode(text).map(Into::into).ok_or_else(|| "has a % that does not stand for UTF-8".to_owned())
+    decode(text).map(Into::into).ok_or_else(|| "has a % escape that is not UTF-8".to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::{Pasted, read};
 
-    /// Scheme, host, port and prefix again, and what else was said.
+    /// The parsed parts as text, separated by spaces.
     fn shown(text: &str) -> String {
         let Pasted { address, job, flow, is_debug, is_multi_job, since, events, token } =
             read(text).expect(text);

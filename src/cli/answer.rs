@@ -1,13 +1,13 @@
-//! What a server answers to a request of ours: its head, its body, and whether it switches to WebSocket.
+//! Reads a server's answer to our request: its head, its body, and whether it switches to WebSocket.
 
 use std::io::{self, ErrorKind, Read};
 
 use tungstenite::handshake::derive_accept_key;
 
-/// More than any server sends; of all heads together, those of 1xx in front included.
+/// More than any server sends, for all heads together, including the 1xx heads that come first.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 const FIELDS_MAX: usize = 128;
-/// A refusal is a line; the longest list of arrival times is some hundred KiB.
+/// A refusal is one line; the longest list of arrival times takes some hundred KiB.
 const BODY_BYTES_MAX: usize = 1 << 20;
 const BLOCK_BYTES: usize = 8 << 10;
 
@@ -16,15 +16,15 @@ pub struct Answer {
     pub status: u16,
     /// Names in lower case.
     fields: Vec<(String, String)>,
-    /// What has been read behind the head.
+    /// Bytes read after the head.
     pub rest: Vec<u8>,
 }
 
 impl Answer {
-    /// Reads up to the end of the head that counts: informational ones (RFC 9110, 15.2) are passed over.
+    /// Reads to the end of the final head; informational ones (RFC 9110, 15.2) are skipped.
     ///
     /// # Errors
-    /// Those of the stream, its end, and what is no HTTP.
+    /// Errors of the stream, its end, and an answer that is not HTTP.
     pub fn read(stream: &mut impl Read) -> io::Result<Self> {
         let (mut bytes, mut budget) = (Vec::new(), HEAD_BYTES_MAX);
         loop {
@@ -43,18 +43,17 @@ impl Answer {
         }
     }
 
-    /// With the length of the head; nothing if it is not whole.
+    /// Returns the answer and the length of its head; `None` if the head is incomplete.
     fn parse(bytes: &[u8]) -> io::Result<Option<(Self, usize)>> {
         let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
         let mut head = httparse::Response::new(&mut fields);
-        let no_http =
-            |_| io::Error::new(ErrorKind::InvalidData, "what answers there does not speak HTTP/1.1");
+        let no_http = |_| io::Error::new(ErrorKind::InvalidData, "the server does not speak HTTP/1.1");
         let httparse::Status::Complete(length) = head.parse(bytes).map_err(no_http)? else {
             return Ok(None);
         };
         let text = |value: &[u8]| String::from_utf8_lossy(value).trim().to_owned();
         let fields = head.headers.iter().map(|field| (field.name.to_ascii_lowercase(), text(field.value)));
-        let status = head.code.expect("a whole head has one");
+        let status = head.code.expect("a whole head has a status");
         Ok(Some((Self { status, fields: fields.collect(), rest: Vec::new() }, length)))
     }
 
@@ -69,21 +68,21 @@ impl Answer {
         fields.any(|(_, value)| value.split(',').any(|found| found.trim().eq_ignore_ascii_case(item)))
     }
 
-    /// What is wrong with a 101 that answers this key, if anything is (RFC 6455, 4.1).
+    /// What is wrong with a 101 answer to this key (RFC 6455, 4.1); `None` if it is right.
     pub fn fault(&self, key: &str) -> Option<&'static str> {
         let accept = derive_accept_key(key.as_bytes());
         if !self.lists("upgrade", "websocket") || !self.lists("connection", "upgrade") {
-            return Some("the answer switches to something else than WebSocket");
+            return Some("the answer switches to a protocol other than WebSocket");
         }
         if self.field("sec-websocket-accept") != Some(&accept) {
-            return Some("the answer is to another request");
+            return Some("the answer belongs to another request");
         }
         let foreign = ["sec-websocket-extensions", "sec-websocket-protocol"];
         let is_foreign = foreign.iter().any(|name| self.field(name).is_some_and(|value| !value.is_empty()));
-        is_foreign.then_some("the answer agrees to what was not offered")
+        is_foreign.then_some("the answer accepts an extension or subprotocol that was not offered")
     }
 
-    /// The body, as much of it as comes; of one in chunks all or nothing.
+    /// The body, or as much of it as arrives; a chunked body is whole or empty.
     pub fn body(mut self, stream: &mut impl Read) -> Vec<u8> {
         let is_chunked = self.lists("transfer-encoding", "chunked");
         let length =
@@ -109,10 +108,13 @@ impl Answer {
     }
 }
 
-/// How many bytes came, 0 at the end.
+/// Returns how many bytes came; 0 at the end.
 fn read_some(stream: &mut impl Read, bytes: &mut Vec<u8>, room: usize) -> io::Result<usize> {
     if room == 0 {
-        return Err(io::Error::new(ErrorKind::InvalidData, "the answer is longer than any of luxcast's"));
+        return Err(io::Error::new(
+            ErrorKind::InvalidData,
+            "the answer is longer than any that luxcast sends",
+        ));
     }
     let place = bytes.len();
     bytes.resize(place + room.min(BLOCK_BYTES), 0);
@@ -121,7 +123,7 @@ fn read_some(stream: &mut impl Read, bytes: &mut Vec<u8>, room: usize) -> io::Re
     read
 }
 
-/// The body that these chunks are (RFC 9112, 7.1), if they are whole.
+/// Joins the chunks of a body (RFC 9112, 7.1); `None` if one is incomplete.
 fn unchunked(mut bytes: &[u8]) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     loop {

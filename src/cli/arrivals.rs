@@ -1,4 +1,4 @@
-//! When events arrived at the daemon, for those that do not say themselves when they happened.
+//! Arrival times of events at the daemon, shown for events without a timestamp of their own.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -6,19 +6,19 @@ use serde::Deserialize;
 
 use crate::cli::connection::Way;
 
-/// For the daemon to tell: meanwhile nothing is shown.
+/// Limit for the daemon's answer; nothing is shown meanwhile.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
-/// Asks for the arrivals from one number to another: number and Unix milliseconds, sorted.
+/// Asks for the arrivals in a range of numbers: pairs of number and Unix milliseconds, sorted.
 type Source = Box<dyn FnMut(u64, u64) -> Option<Vec<(u64, i64)>>>;
 
 pub struct Arrivals {
     source: Source,
     /// How far the daemon's clock is ahead of ours.
     ahead_ms: i64,
-    /// The newest event when the connection began: what is later is live.
+    /// The newest event when the connection began: later ones are live.
     newest: u64,
-    /// What the daemon told of the past, asked for once a connection.
+    /// Past arrivals as the daemon reports them, asked for once a connection.
     past: Option<Vec<(u64, i64)>>,
 }
 
@@ -27,28 +27,28 @@ impl Arrivals {
         Self { source, ahead_ms: 0, newest: 0, past: None }
     }
 
-    /// Asks the daemon itself, once there is a way to it.
+    /// Asks the daemon itself, if there is a way to reach it.
     pub fn of(way: Option<Way>) -> Self {
         Self::new(Box::new(move |from, to| {
             let target = format!("/console/arrivals?from={from}&to={to}");
             let body = way.as_ref()?.get(&target, Instant::now() + ANSWER_LIMIT)?;
             #[derive(Deserialize)]
-            struct Told {
+            struct Reply {
                 arrivals: Vec<(u64, i64)>,
             }
-            let told: Told = serde_json::from_slice(&body).ok()?;
-            Some(told.arrivals)
+            let reply: Reply = serde_json::from_slice(&body).ok()?;
+            Some(reply.arrivals)
         }))
     }
 
-    /// A connection begins, at which the daemon's newest event and its clock are these.
+    /// Starts a connection; the daemon's newest event and its clock at that moment are given.
     pub fn note_connected(&mut self, newest: u64, server_unix_ms: Option<i64>) {
         self.newest = newest;
         self.ahead_ms = server_unix_ms.map_or(0, |server| server - unix_ms());
         self.past = None;
     }
 
-    /// In Unix milliseconds; nothing if nobody knows.
+    /// The arrival in Unix milliseconds; `None` if unknown.
     pub fn of_event(&mut self, stream_seq: u64) -> Option<i64> {
         if stream_seq > self.newest {
             return Some(unix_ms() + self.ahead_ms);

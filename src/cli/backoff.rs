@@ -2,24 +2,24 @@
 
 use std::time::Duration;
 
-/// The wait before the first new attempt; it doubles with each that fails.
+/// The wait before the first new attempt; it doubles with each failure.
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
-/// Longest wait that the daemon can ask for.
-const TOLD_MAX: Duration = Duration::from_secs(300);
+/// The longest wait that the daemon can ask for.
+const REQUESTED_MAX: Duration = Duration::from_secs(300);
 
-/// Doubling waits, spread so that many clients do not come back together.
+/// Doubling waits, spread at random so that clients do not all return together.
 #[derive(Default)]
 pub struct Backoff {
     failures: u32,
 }
 
 impl Backoff {
-    /// As long as the daemon told and a little more, else between half and all of what it has
-    /// come to. `random` is in 0.0..1.0.
-    pub fn next(&mut self, told: Option<Duration>, random: f64) -> Duration {
-        if let Some(told) = told {
-            return told.min(TOLD_MAX) + BACKOFF_FIRST.mul_f64(random);
+    /// The next wait: what the daemon requested and a little more, else between half and all of the doubled wait.
+    /// `random` is in 0.0..1.0.
+    pub fn next(&mut self, requested: Option<Duration>, random: f64) -> Duration {
+        if let Some(requested) = requested {
+            return requested.min(REQUESTED_MAX) + BACKOFF_FIRST.mul_f64(random);
         }
         let whole = BACKOFF_FIRST.saturating_mul(1 << self.failures.min(16)).min(BACKOFF_MAX);
         self.failures += 1;
@@ -31,7 +31,7 @@ impl Backoff {
 mod tests {
     use std::time::Duration;
 
-    use super::{BACKOFF_FIRST, BACKOFF_MAX, Backoff, TOLD_MAX};
+    use super::{BACKOFF_FIRST, BACKOFF_MAX, Backoff, REQUESTED_MAX};
 
     #[test]
     fn waits_double_within_bounds() {
@@ -39,9 +39,9 @@ mod tests {
         assert_eq!(backoff.next(None, 0.0), BACKOFF_FIRST / 2);
         assert_eq!(backoff.next(None, 0.0), BACKOFF_FIRST);
         assert_eq!(backoff.next(None, 0.5), BACKOFF_FIRST * 3);
-        let told = Duration::from_millis(700);
-        assert_eq!(backoff.next(Some(told), 0.0), told);
-        assert!(backoff.next(Some(Duration::MAX), 0.9) < TOLD_MAX + BACKOFF_FIRST);
+        let requested = Duration::from_millis(700);
+        assert_eq!(backoff.next(Some(requested), 0.0), requested);
+        assert!(backoff.next(Some(Duration::MAX), 0.9) < REQUESTED_MAX + BACKOFF_FIRST);
         for _ in 0..100 {
             let wait = backoff.next(None, fastrand::f64());
             assert!(wait >= BACKOFF_FIRST && wait <= BACKOFF_MAX);

@@ -1,5 +1,5 @@
-//! `luxcast check-config`: the settings in force, and where each comes from. The files that they name are opened as at
-//! start, and what would keep the daemon from starting here is told.
+//! `luxcast check-config`: shows the settings in force and where each comes from. It opens the files that they name,
+//! as a start does, and reports what would keep the daemon from starting here.
 
 use std::env;
 use std::fmt;
@@ -20,7 +20,7 @@ use crate::server::{self, forecast};
 /// The flag that leaves out the list of settings.
 pub const QUIET: &str = "quiet";
 
-/// Prints on standard output one line a setting, unless it is to be quiet; warnings and errors go to standard error.
+/// Prints one line a setting on standard output, unless it is to be quiet; warnings and errors go to standard error.
 pub fn run(flags: &ArgMatches) -> ExitCode {
     let loaded = match config::load(flags, env::vars_os()) {
         Ok(loaded) => loaded,
@@ -32,7 +32,7 @@ pub fn run(flags: &ArgMatches) -> ExitCode {
     for warning in &loaded.warnings {
         say(&format!("luxcast: warning: {warning}"));
     }
-    // What a file gives cause to warn of goes to the log, which is such lines here.
+    // Warnings about files go to the log, which prints them here in the same form.
     let warnings = tracing_subscriber::fmt()
         .with_max_level(LevelFilter::WARN)
         .event_format(Warning)
@@ -51,7 +51,7 @@ pub fn run(flags: &ArgMatches) -> ExitCode {
     }
     match io::stdout().write_all(listing(&loaded).as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever read it has seen enough.
+        // The reader has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             say(&format!("luxcast: cannot write the settings: {error}"));
@@ -60,7 +60,7 @@ pub fn run(flags: &ArgMatches) -> ExitCode {
     }
 }
 
-/// Standard error. That it cannot be written is no reason to fail, for which the subscriber would take it.
+/// Standard error, whose failures are ignored: the subscriber would fail with them.
 struct Lenient;
 
 impl Write for Lenient {
@@ -74,7 +74,7 @@ impl Write for Lenient {
     }
 }
 
-/// A warning as one that has been found in the settings.
+/// Formats a log line like a warning about the settings.
 struct Warning;
 
 impl<S, N> FormatEvent<S, N> for Warning

@@ -1,5 +1,4 @@
-//! How a command connects to the daemon as a watcher: the socket, TLS over it, the token, the upgrade, and what a
-//! refusal means.
+//! Connects a command to the daemon as a watcher: socket, TLS, token, upgrade, and the meaning of a refusal.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -21,17 +20,17 @@ use crate::cli::answer::Answer;
 use crate::cli::outlet::{Outlet, Patient, is_output_closed};
 use crate::cli::trust::words;
 
-/// For each address to connect, and for the daemon to answer the request.
+/// Limit to connect to each address, and for the daemon to answer the request.
 const CONNECT_SECONDS: Duration = Duration::from_secs(10);
 
-/// After so long a silence the connection is probed with a ping, and given up after as long again.
-/// Longer than the daemon's usual heartbeat of 30 s.
+/// After this silence the connection is probed with a ping; after as long again it is given up. Longer than the
+/// daemon's default heartbeat of 30 s.
 pub const SILENCE: Duration = Duration::from_secs(45);
 
-/// Events are at most a megabyte unless the daemon is told otherwise; this leaves room for that.
+/// Events have at most a megabyte by default; this leaves room for a higher setting.
 const MESSAGE_BYTES_MAX: usize = 256 << 20;
 
-/// The `error` words of the daemon's refusals: those that may pass, and those that do not.
+/// The `error` words of the daemon's refusals: the temporary ones, then the final ones.
 const PASSING: [&str; 4] = ["timeout", "too_many_requests", "full", "draining"];
 const FINAL: [&str; 12] = [
     "bad_request",
@@ -51,7 +50,7 @@ const FINAL: [&str; 12] = [
 /// Plain, or with TLS over it.
 pub type Stream = MaybeTlsStream<Patient>;
 
-/// A token, which is never shown.
+/// A token; it is never printed.
 #[derive(Clone)]
 pub struct Token(OsString);
 
@@ -62,15 +61,15 @@ impl fmt::Debug for Token {
 }
 
 impl Token {
-    /// Judged later: clap shows the values that it refuses.
+    /// Checked later: clap prints the values that it refuses.
     pub fn new(text: OsString) -> Self {
         Self(text)
     }
 
-    /// What the request says. Not in the URL, where it would stand in the logs of proxies.
+    /// The value of the `Authorization` field. A token in the URL would appear in the logs of proxies.
     pub fn header(&self) -> Result<String, String> {
         let text = self.0.to_str().filter(|text| text.bytes().all(|byte| byte.is_ascii_graphic()));
-        let text = text.ok_or_else(|| "the token has a character that no token has".to_owned())?;
+        let text = text.ok_or_else(|| "the token has a character that no token may have".to_owned())?;
         Ok(format!("Bearer {text}"))
     }
 }
@@ -81,7 +80,7 @@ pub enum Refused {
     ForGood(String),
     ForNow {
         reason: String,
-        /// As the daemon told.
+        /// As the daemon asked.
         retry_after: Option<Duration>,
     },
     /// Nobody reads the output any more.
@@ -95,19 +94,19 @@ impl Refused {
     }
 }
 
-/// The way to the daemon.
+/// How to reach the daemon.
 #[derive(Clone)]
 pub struct Way {
     pub address: Address,
     pub token: Option<Token>,
-    /// With TLS.
+    /// Set for TLS.
     pub trust: Option<Arc<ClientConfig>>,
-    /// While there is no answer, somebody may close it.
+    /// Closing it ends the wait for an answer.
     pub outlet: Outlet,
 }
 
 impl Way {
-    /// Connects and upgrades, which may take until then.
+    /// Connects and upgrades, until this deadline at most.
     pub fn watch(&self, target: &str, until: Option<Instant>) -> Result<WebSocket<Stream>, Refused> {
         let mut stream = self.open(until)?;
         let key = generate_key();
@@ -129,7 +128,7 @@ impl Way {
         Ok(WebSocket::from_partially_read(stream, answer.rest, Role::Client, Some(config)))
     }
 
-    /// The body of what is at this path, if the daemon has it.
+    /// The body at this path; `None` if the daemon does not have it.
     pub fn get(&self, target: &str, until: Instant) -> Option<Vec<u8>> {
         let mut stream = self.open(Some(until)).ok()?;
         let answer = self.ask(&mut stream, target, "Connection: close\r\n").ok()?;
@@ -145,7 +144,7 @@ impl Way {
         let mut failure = io::Error::from(ErrorKind::AddrNotAvailable);
         let addresses = (host.as_str(), *port).to_socket_addrs().map_err(unreachable)?;
         for address in addresses {
-            // A moment even where none is left: this may be the last attempt, and the daemon is back.
+            // A moment even if no time is left: this may be the last attempt, and the daemon may be back.
             let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(100));
             let socket = match TcpStream::connect_timeout(&address, left) {
                 Ok(socket) => socket,
@@ -166,7 +165,7 @@ impl Way {
         Err(unreachable(failure))
     }
 
-    /// Sends a request with these fields and reads the head of its answer.
+    /// Sends a request with these fields and reads the head of the answer.
     fn ask(&self, stream: &mut Stream, target: &str, fields: &str) -> Result<Answer, Refused> {
         let Address { prefix, .. } = &self.address;
         let version = env!("CARGO_PKG_VERSION");
@@ -201,12 +200,12 @@ fn over_tls(
 ) -> Result<StreamOwned<ClientConnection, Patient>, Refused> {
     let name = ServerName::try_from(host.to_owned());
     let name =
-        name.map_err(|_| Refused::ForGood(format!("{host} is no name that a certificate can have")))?;
+        name.map_err(|_| Refused::ForGood(format!("{host} is not a name that a certificate can have")))?;
     let session = ClientConnection::new(trust.clone(), name);
     Ok(StreamOwned::new(session.map_err(|error| Refused::ForGood(words(&error, host)))?, socket))
 }
 
-/// Why reading or writing failed, for people.
+/// Says why reading or writing failed.
 pub fn reason(error: &io::Error, host: &str) -> String {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match (inner, error.kind()) {
@@ -216,8 +215,8 @@ pub fn reason(error: &io::Error, host: &str) -> String {
     }
 }
 
-/// What an HTTP answer other than 101 means for us. Only the daemon's own word is the last: what a proxy says in its
-/// place may pass, whatever the status.
+/// What an HTTP answer other than 101 means. Only the daemon's own refusal is final: one from a proxy may pass,
+/// whatever its status.
 fn refusal(answer: Answer, stream: &mut Stream) -> Refused {
     let status = answer.status;
     let retry_after = answer.field("retry-after").and_then(|seconds| seconds.parse().ok());
@@ -241,8 +240,9 @@ fn judge(status: u16, retry_after_seconds: Option<u64>, location: Option<&str>, 
             Refused::ForNow { reason: format!("refused: {status} {error}: {message}"), retry_after }
         }
         _ => {
-            let place = location.map_or_else(String::new, |location| format!(", which leads to {location}"));
-            let reason = format!("something else than luxcast answered: {status}{place}");
+            let place =
+                location.map_or_else(String::new, |location| format!(", which redirects to {location}"));
+            let reason = format!("something other than luxcast answered: {status}{place}");
             Refused::ForNow { reason, retry_after }
         }
     }
@@ -274,11 +274,11 @@ mod tests {
         for body in ["", "<html>", "{}", r#"{"error":"Not Found"}"#, r#"{"error":{"code":404}}"#, "[]"] {
             for status in [200, 302, 400, 401, 403, 404, 500, 502, 503, 504] {
                 let refused = judge(status, None, None, body.as_bytes());
-                let reason = format!("something else than luxcast answered: {status}");
+                let reason = format!("something other than luxcast answered: {status}");
                 assert_eq!(refused, Refused::ForNow { reason, retry_after: None });
             }
         }
         let Refused::ForNow { reason, .. } = judge(302, None, Some("https://sso/"), b"") else { panic!() };
-        assert!(reason.ends_with("302, which leads to https://sso/"));
+        assert!(reason.ends_with("302, which redirects to https://sso/"));
     }
 }

@@ -1,22 +1,21 @@
-//! Lines that `publish --dedupe` does not send again, since the daemon says that it accepted lines up to there.
+//! Lines that `publish --dedupe` does not send again: the daemon has accepted lines up to there.
 
 use crate::cli::unjudged::place;
 use crate::wire::line::{Line, LineError, LineReader, PADDING, trim};
 
-/// The greatest value of the setting: what is deeper no daemon takes.
+/// The greatest value of the setting `depth_max`: no daemon accepts deeper lines.
 const DEPTH_MAX: usize = 100;
 
-/// How many are named; the rest is counted.
+/// How many are named; the others are only counted.
 const NAMED_MAX: u64 = 64;
 
-/// What is known of them here. That a line stands below an accepted one does not make it accepted: it may have been
-/// refused then.
+/// What is known here of those lines. A line before an accepted one may itself have been refused.
 pub struct Earlier {
     /// The last line accepted under this name.
     accepted_to: u64,
-    /// Lines that are not blank, up to there.
+    /// Lines up to there that are not blank.
     pub skipped: u64,
-    /// Of them, those that no daemon accepts, so that this one never did.
+    /// Skipped lines that no daemon accepts, so this one never did.
     pub never_accepted: u64,
     reader: LineReader,
     block: Vec<u8>,
@@ -28,13 +27,13 @@ impl Earlier {
         Self { accepted_to, skipped: 0, never_accepted: 0, reader, block: Vec::new() }
     }
 
-    /// Whether this line is one of them.
+    /// Whether this line is skipped.
     pub fn has(&self, number: u64) -> bool {
         number <= self.accepted_to
     }
 
-    /// Counts a line, of which this much is at hand; longer ones are the daemon's to judge. What to say about it, if
-    /// anything.
+    /// Counts a line and returns what to say about it, if anything. A line that is not whole is left for the daemon
+    /// to judge.
     pub fn note(&mut self, number: u64, line: &[u8], is_whole: bool) -> Option<String> {
         self.skipped += 1;
         let line = &line[trim(line)];
@@ -45,20 +44,20 @@ impl Earlier {
         (self.never_accepted <= NAMED_MAX).then_some(text)
     }
 
-    /// Why no daemon takes this line, whatever its settings.
+    /// Why no daemon accepts this line, whatever its settings.
     fn error_of(&mut self, line: &[u8]) -> Option<LineError> {
         self.block.clear();
         self.block.extend_from_slice(line);
         self.block.resize(line.len() + PADDING, b' ');
         match self.reader.read(&mut self.block, line.len(), line.get(1..).unwrap_or_default()) {
             Ok(Line::Event(_)) => None,
-            // It is not sent, ever.
+            // A control line is never sent.
             Ok(Line::Control(_)) => Some(LineError::BadOp),
             Err(error) => Some(error),
         }
     }
 
-    /// Of those that were never accepted, how many have not been named.
+    /// How many of the lines never accepted have not been named.
     pub fn unnamed(&self) -> u64 {
         self.never_accepted.saturating_sub(NAMED_MAX)
     }

@@ -1,4 +1,4 @@
-//! How a watched job ends. An event that says so may be of the past, and the job may have begun again since.
+//! How a watched job ends. An event that says so may be from the past, and the job may have started again since.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -10,24 +10,24 @@ pub enum JobEnd {
     Completed,
     Failed,
     Cancelled,
-    /// Nobody knows: its publisher is silent for too long.
+    /// Unknown: its publisher has been silent for too long.
     Lost,
 }
 
 /// What is known of the job on this connection.
 #[derive(Default)]
 pub struct Ending {
-    /// The newest event when the connection began: what is later is live.
+    /// The newest event when the connection began: later ones are live.
     newest: u64,
-    /// The job was under way at that moment.
+    /// The job was running at that moment.
     was_running: bool,
-    /// The latest end in the past; whether the job began again after it shows what follows.
+    /// The latest end in the past; later events show whether the job started again.
     past: Option<JobEnd>,
-    /// The daemon has lost it, and nothing live has come since.
+    /// The daemon reports the job as lost, and nothing live has come since.
     is_lost: bool,
 }
 
-/// Whether a `metrics` message tells that the job is lost.
+/// Whether a `metrics` message says that the job is lost.
 pub fn is_lost(text: &str) -> bool {
     let snapshot = serde_json::from_str::<Snapshot<'_>>(text);
     snapshot.is_ok_and(|snapshot| snapshot.metrics.status.as_deref() == Some("lost"))
@@ -48,25 +48,25 @@ struct Times<'a> {
 }
 
 impl Ending {
-    /// After so long a silence, the past is over.
+    /// After this silence, no more past events are expected.
     pub const QUIET: Duration = Duration::from_millis(500);
 
     pub fn note_connected(&mut self, newest: u64) {
         *self = Self { newest, ..Self::default() };
     }
 
-    /// The metrics of the job when the connection began.
+    /// Takes the job's metrics as of the start of the connection.
     pub fn note_snapshot(&mut self, text: &str) {
         let snapshot = serde_json::from_str::<Snapshot<'_>>(text);
         self.was_running = snapshot.is_ok_and(|snapshot| snapshot.metrics.end_time.is_none());
         self.is_lost = is_lost(text);
     }
 
-    /// How the job ended, if this event says it for certain.
+    /// How the job ended, if this event settles it.
     pub fn note_event(&mut self, kind: &str, stream_seq: u64, text: &str) -> Option<JobEnd> {
         self.is_lost &= stream_seq <= self.newest;
         let end = match kind {
-            // One of the past is outdated: the snapshot says how it stands.
+            // A past event is outdated: the snapshot gives the current state.
             "metrics" if stream_seq > self.newest && is_lost(text) => JobEnd::Lost,
             "job_completed" => JobEnd::Completed,
             "job_failed" => JobEnd::Failed,
@@ -84,7 +84,7 @@ impl Ending {
         None
     }
 
-    /// How the job ended, if nothing follows.
+    /// How the job ended, if no further event follows.
     pub fn pending(&self) -> Option<JobEnd> {
         Some(JobEnd::Lost).filter(|_| self.is_lost).or(self.past)
     }
@@ -135,7 +135,7 @@ mod tests {
     fn a_job_that_runs_again_has_not_ended() {
         let mut ending = connected(Some(RUNNING));
         assert_eq!(ending.note_event("job_failed", 8, ""), None);
-        assert_eq!(ending.pending(), None, "it was started again, and its past may begin after that");
+        assert_eq!(ending.pending(), None, "the job started again, and the kept past may begin after that");
         assert_eq!(ending.note_event("job_completed", 11, ""), Some(JobEnd::Completed));
     }
 }

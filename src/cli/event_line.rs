@@ -1,4 +1,4 @@
-//! An event as one line for people: time, job, type, and what matters of its shape.
+//! Formats an event as one line for people: time, job, type, and the main members of its shape.
 
 use std::borrow::Cow;
 
@@ -7,11 +7,11 @@ use anstyle::{AnsiColor, Style};
 use crate::wire::members::{all_members, members};
 use crate::wire::stamp::{Stamp, read_json};
 
-/// Longest value shown, in characters. Of a longer one its head and its tail: a traceback says last what happened.
+/// Longest value shown, in characters. A longer one is shown by its head and tail: a traceback names its error last.
 const VALUE_CHARS_MAX: usize = 240;
 const HEAD_CHARS: usize = 80;
 
-/// A label and where its value stands in the event.
+/// A label, and the path of its value in the event.
 type Detail = (&'static str, &'static [&'static str]);
 
 /// What is shown of each type; an `execution_event` goes by its inner type.
@@ -84,13 +84,13 @@ const SHAPES: &[(&str, &[Detail])] = &[
     ),
 ];
 
-/// What is shown of a type that is not among the shapes, before everything else that it has.
+/// Shown first for a type that has no shape, before all its other members.
 const OTHER: &[Detail] = &[("routine", &["routine_id"])];
 
-/// What the line begins with, and not shown again.
+/// Members that begin the line and are not repeated.
 const ENVELOPE: &[&str] = &["stream_seq", "type", "job_id", "flow_id", "timestamp"];
 
-/// How the parts of a line look.
+/// The styles of the parts of a line.
 pub struct Palette {
     faint: Style,
     begun: Style,
@@ -126,8 +126,8 @@ impl Palette {
     }
 }
 
-/// The line, without its end. `arrival` tells in Unix milliseconds when the event came, for one that does not say
-/// itself when it happened. None if `event` is not a JSON object with a type.
+/// The line, without its end. `arrival` gives the arrival in Unix milliseconds, for an event without a time of its
+/// own. `None` if `event` is not a JSON object with a type.
 pub fn event_line(event: &str, palette: &Palette, arrival: impl FnOnce() -> Option<i64>) -> Option<String> {
     let names = ["type", "job_id", "flow_id", "timestamp", "event"];
     let [kind, job_id, flow_id, timestamp, inner_event] = members(event, &names)?;
@@ -159,7 +159,7 @@ pub fn event_line(event: &str, palette: &Palette, arrival: impl FnOnce() -> Opti
     line.push_str(&format!("{style:#}"));
     let shape = inner.as_deref().unwrap_or(&kind);
     let details = details_of(shape, inner.is_some());
-    // A timestamp that is none is worth a look.
+    // An invalid timestamp is worth showing.
     let is_odd = own_time.is_none() && timestamp.is_some_and(|timestamp| timestamp != "null");
     let is_shown = |key: &str| ENVELOPE.contains(&key) && !(is_odd && key == "timestamp");
     push_details(&mut line, event, details, is_shown, faint);
@@ -172,8 +172,8 @@ fn details_of(shape: &str, is_inner: bool) -> &'static [Detail] {
     found.map_or(OTHER, |(_, details)| details)
 }
 
-/// What the shape has, then every other member of the event: nothing that a publisher wrote is left out, but what
-/// stands deeper in a member of which the shape shows a part.
+/// The members of the shape, then all others. Nothing that a publisher wrote is left out, except deeper parts of a
+/// member that the shape shows in part.
 fn push_details(
     line: &mut String,
     event: &str,
@@ -214,11 +214,11 @@ fn decode(json: &str) -> Option<Cow<'_, str>> {
     Some(Cow::Borrowed(bare))
 }
 
-/// Text as text; anything else as JSON.
+/// A string as text, anything else as JSON.
 fn push_value(line: &mut String, json: &str) {
     match decode(json) {
         Some(text) => push_text(line, &text),
-        // What does not print stands only inside of strings, where JSON has an escape for it.
+        // Unprintable characters occur only inside strings, where JSON has an escape for them.
         None => push_cut(line, json, |line, part| {
             for character in part.chars() {
                 match is_hidden(character) {
@@ -230,7 +230,7 @@ fn push_value(line: &mut String, json: &str) {
     }
 }
 
-/// Bare where it is one word, else in quotes.
+/// Bare if it is one word, else in quotes.
 fn push_text(line: &mut String, text: &str) {
     let is_quoted = text.is_empty() || text.contains(|c: char| c.is_whitespace() || matches!(c, '"' | '='));
     let quote = if is_quoted { "\"" } else { "" };
@@ -239,7 +239,7 @@ fn push_text(line: &mut String, text: &str) {
     line.push_str(quote);
 }
 
-/// The head and the tail of what is long.
+/// Only the head and the tail of a long text.
 fn push_cut(line: &mut String, text: &str, push: impl Fn(&mut String, &str)) {
     let place = |index| text.char_indices().nth(index).map(|(place, _)| place);
     if place(VALUE_CHARS_MAX).is_none() {
@@ -253,8 +253,8 @@ fn push_cut(line: &mut String, text: &str, push: impl Fn(&mut String, &str)) {
     push(line, &text[start..]);
 }
 
-/// What would steer a terminal or change the order of what is read, and what breaks lines: controls, those of
-/// bidirectional text (Unicode's property Bidi_Control), and the separators of lines and paragraphs.
+/// Whether a character would steer a terminal, reorder text or break lines: controls, bidirectional controls
+/// (Unicode's Bidi_Control), and the separators of lines and paragraphs.
 fn is_hidden(character: char) -> bool {
     let is_bidi_control = matches!(
         character,
@@ -263,7 +263,7 @@ fn is_hidden(character: char) -> bool {
     character.is_control() || is_bidi_control || matches!(character, '\u{2028}' | '\u{2029}')
 }
 
-/// Text from elsewhere, such that it cannot steer a terminal. Any writing comes out as it is.
+/// Escapes foreign text so that it cannot steer a terminal. Text in any script stays as it is.
 pub fn visible(text: &str) -> String {
     let mut shown = String::new();
     push_visible(&mut shown, text);
@@ -274,7 +274,7 @@ fn push_visible(line: &mut String, text: &str) {
     escape(line, text, false);
 }
 
-/// What is hidden as an escape. A backslash is doubled where it could be taken for the beginning of one, so that
+/// Escapes hidden characters. A backslash is doubled where it could be read as the start of an escape, so that
 /// different texts never look the same.
 fn escape(line: &mut String, text: &str, is_quoted: bool) {
     let mut rest = text.chars();

@@ -1,4 +1,4 @@
-//! How a command finds the daemon's feed.
+//! Finds the daemon's ingest socket for a command.
 
 use std::env;
 use std::io;
@@ -7,23 +7,23 @@ use std::path::{Path, PathBuf};
 
 use crate::config::default_ingest_paths;
 
-/// The places where a daemon may listen for publishers: one if it was named, else that of this user's own daemon and
-/// that of the system's.
+/// Where a daemon may listen for publishers: the named place, else those of this user's own daemon and of the
+/// system's.
 #[derive(Clone)]
 pub struct Places(Vec<PathBuf>);
 
 impl Places {
-    /// `path` is what the flag says; without it counts `LUXCAST_INGEST`, as for the daemon itself.
+    /// `path` is the flag's value; without it `LUXCAST_INGEST` counts, as for the daemon itself.
     pub fn new(path: Option<PathBuf>) -> Self {
         let variable = || env::var_os("LUXCAST_INGEST").filter(|path| !path.is_empty()).map(PathBuf::from);
         let named = path.or_else(variable);
         Self(named.map_or_else(default_ingest_paths, |path| vec![path]))
     }
 
-    /// The first place where somebody listens.
+    /// Connects to the first place where a daemon listens.
     ///
     /// # Errors
-    /// Why there is nobody, for each place.
+    /// Why each place failed.
     pub fn connect(&self) -> Result<(UnixStream, &Path), String> {
         let mut problems = Vec::new();
         for path in &self.0 {

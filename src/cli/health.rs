@@ -1,4 +1,4 @@
-//! `luxcast health`: asks a running daemon whether it is there, for container engines and scripts.
+//! `luxcast health`: checks that a running daemon is up, for container engines and scripts.
 
 use std::env;
 use std::io::{self, Read, Write};
@@ -12,21 +12,21 @@ use super::serve::reachable;
 use super::{EXIT_USAGE, say};
 use crate::config::{self, Config};
 
-/// To connect, and between two parts of the answer.
+/// Limit to connect, and between two parts of the answer.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Of the answer's beginning.
+/// How much of the answer is read.
 const ANSWER_BYTES: u64 = 1024;
 
-/// Whom to ask.
+/// The listener to ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Target {
     address: SocketAddr,
-    /// It speaks TLS: that it says so to plain HTTP is sign enough.
+    /// It speaks TLS: its refusal of plain HTTP is proof enough.
     is_tls: bool,
 }
 
-/// Takes the settings of the daemon. Exit code 0: it is there. 1: it is not. 2: the settings are bad, or do not say where
-/// it is.
+/// Takes the daemon's settings. Exit code 0: the daemon is up. 1: it is not. 2: the settings are invalid, or do not
+/// say where it is.
 pub fn run(flags: &ArgMatches) -> ExitCode {
     let target = config::load(flags, env::vars_os()).map_err(|error| error.to_string());
     let target = match target.and_then(|loaded| target_of(&loaded.config)) {
@@ -61,7 +61,7 @@ fn target_of(config: &Config) -> Result<Target, String> {
     }
 }
 
-/// The status of the answer.
+/// Returns the status of the answer.
 fn ask(target: Target) -> io::Result<u16> {
     let mut socket = TcpStream::connect_timeout(&target.address, PATIENCE)?;
     socket.set_read_timeout(Some(PATIENCE))?;
@@ -70,10 +70,9 @@ fn ask(target: Target) -> io::Result<u16> {
         format!("GET /healthz HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes(),
     )?;
     let mut answer = Vec::new();
-    // A reset behind an answer takes nothing from it.
+    // A reset after the answer does not spoil it.
     let read = socket.take(ANSWER_BYTES).read_to_end(&mut answer);
-    status_of(&answer)
-        .ok_or_else(|| read.err().unwrap_or_else(|| io::Error::other("that is no answer of HTTP")))
+    status_of(&answer).ok_or_else(|| read.err().unwrap_or_else(|| io::Error::other("the answer is not HTTP")))
 }
 
 fn status_of(answer: &[u8]) -> Option<u16> {

@@ -1,7 +1,7 @@
 //! The daemon's log: lines on standard error, for people or in JSON, written by a thread of their own.
 //!
-//! Nothing waits for standard error. Lines that it does not take are dropped and counted, and when it takes some again,
-//! it is told how many there were.
+//! Nothing waits for standard error. Lines that it does not take are dropped and counted; when it takes lines again,
+//! a line reports how many were dropped.
 
 use std::io::{self, IsTerminal, Write};
 use std::mem;
@@ -22,40 +22,40 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::config::LogFormat;
 use crate::wire::stamp::Stamp;
 
-/// Lines that may wait for standard error: a minute of a very bad day, in about 2 MB.
+/// Lines that may wait for standard error: a minute's worth under the worst load, in about 2 MB.
 const LINES_MAX: usize = 16_384;
-/// How many were dropped is told at most so often.
+/// Shortest time between two reports of dropped lines.
 const DROPPED_PAUSE: Duration = Duration::from_secs(5);
 
-/// Lines that did not get out.
+/// Lines that were not written.
 #[derive(Default)]
 pub struct Dropped {
-    /// Of those for which the queue had no room, once there is a queue.
+    /// Those for which the queue had no room, once there is a queue.
     queue: OnceLock<ErrorCounter>,
     failed_writes: AtomicUsize,
-    /// Of all, those that were told of: `told <= lines`.
-    told: AtomicUsize,
+    /// Those already reported: `reported <= lines`.
+    reported: AtomicUsize,
 }
 
 impl Dropped {
-    /// All so far.
+    /// All dropped so far.
     pub fn lines(&self) -> usize {
         let of_queue = self.queue.get().map_or(0, ErrorCounter::dropped_lines);
         of_queue + self.failed_writes.load(Ordering::Relaxed)
     }
 
-    /// How many nobody was told of yet; from now on they count as told.
-    pub fn take_untold(&self) -> usize {
+    /// Takes the number of lines not yet reported; from now on they count as reported.
+    pub fn take_unreported(&self) -> usize {
         let lines = self.lines();
-        lines.saturating_sub(self.told.swap(lines, Ordering::Relaxed))
+        lines.saturating_sub(self.reported.swap(lines, Ordering::Relaxed))
     }
 
-    fn put_back(&self, untold: usize) {
-        self.told.fetch_sub(untold, Ordering::Relaxed);
+    fn put_back(&self, unreported: usize) {
+        self.reported.fetch_sub(unreported, Ordering::Relaxed);
     }
 }
 
-/// The log; when it is dropped, what waits is written, if standard error takes it within a second.
+/// The log. When it is dropped, waiting lines are written if standard error takes them within a second.
 pub struct Logging {
     writer: NonBlocking,
     /// Taken when dropped.
@@ -65,7 +65,7 @@ pub struct Logging {
 }
 
 impl Logging {
-    /// Makes it the log of the process, whose level can be changed. To be called once.
+    /// Installs the log of the process; returns it with a switch for its level. Call it once.
     pub fn start(level: LevelFilter, format: LogFormat) -> (Logging, LevelSwitch) {
         let logging = Logging::to(io::stderr(), format);
         let (filter, switch) = reload::Layer::new(level);
@@ -80,7 +80,7 @@ impl Logging {
 
     fn to(output: impl Write + Send + 'static, format: LogFormat) -> Logging {
         let dropped = Arc::new(Dropped::default());
-        let output = Counting { output, dropped: dropped.clone(), format, told_at: None };
+        let output = Counting { output, dropped: dropped.clone(), format, reported_at: None };
         let (writer, guard) = NonBlockingBuilder::default()
             .lossy(true)
             .buffered_lines_limit(LINES_MAX)
@@ -90,8 +90,8 @@ impl Logging {
         Logging { writer, guard: Some(guard), dropped, format }
     }
 
-    /// Writes this text as it stands, whatever the log level: for what a person at the terminal must see. A program
-    /// gets a line as all others.
+    /// Writes this text as it is, whatever the log level: for a person at the terminal. In the JSON format it is one
+    /// line like all others.
     pub fn say(&self, level: Level, text: &str) {
         let taken = match self.format {
             LogFormat::Human => self.writer.clone().write_all(text.as_bytes()),
@@ -123,8 +123,8 @@ impl LevelSwitch {
 
 impl Drop for Logging {
     fn drop(&mut self) {
-        // If its queue is full, the guard waits in vain and then prints a complaint on standard output, where
-        // only the ready lines may stand. An empty line finds out.
+        // If its queue is full, the guard waits in vain and then prints a complaint on standard output, where only
+        // the ready lines may appear. An empty line shows whether the queue is full.
         let dropped = self.writer.error_counter().dropped_lines();
         self.writer.write_all(b"").expect("a lossy writer takes or drops everything");
         if self.writer.error_counter().dropped_lines() > dropped {
@@ -133,39 +133,39 @@ impl Drop for Logging {
     }
 }
 
-/// Counts the lines that the output refuses, such as those for a full disk, and tells it of them later.
+/// Counts the lines that the output refuses, as on a full disk, and later reports them there.
 struct Counting<W> {
     output: W,
     dropped: Arc<Dropped>,
     format: LogFormat,
-    told_at: Option<Instant>,
+    reported_at: Option<Instant>,
 }
 
 impl<W: Write> Counting<W> {
-    /// As long as the output refuses, there is nobody to tell.
-    fn tell_dropped(&mut self) {
-        if self.told_at.is_some_and(|at| at.elapsed() < DROPPED_PAUSE) {
+    /// Nothing is reported while the output refuses lines.
+    fn report_dropped(&mut self) {
+        if self.reported_at.is_some_and(|at| at.elapsed() < DROPPED_PAUSE) {
             return;
         }
-        let untold = self.dropped.take_untold();
-        if untold == 0 {
+        let unreported = self.dropped.take_unreported();
+        if unreported == 0 {
             return;
         }
-        let text = format!("{untold} log lines were dropped");
+        let text = format!("{unreported} log lines were dropped");
         let line = match self.format {
             LogFormat::Human => format!("{}  WARN {text}\n", now().as_str()),
             LogFormat::Json => json_line(Level::WARN, &text),
         };
         match self.output.write_all(line.as_bytes()) {
-            Ok(()) => self.told_at = Some(Instant::now()),
-            Err(_) => self.dropped.put_back(untold),
+            Ok(()) => self.reported_at = Some(Instant::now()),
+            Err(_) => self.dropped.put_back(unreported),
         }
     }
 }
 
 impl<W: Write> Write for Counting<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.tell_dropped();
+        self.report_dropped();
         if self.output.write_all(line).is_err() {
             self.dropped.failed_writes.fetch_add(1, Ordering::Relaxed);
         }
@@ -216,7 +216,7 @@ mod tests {
         for _ in 0..LINES_MAX + 1_000 {
             logging.say(Level::INFO, &line);
         }
-        // The pipe takes 64 KiB, one line is in the writer's hands, the queue holds its maximum.
+        // The pipe takes 64 KiB, the writer holds one line, the queue holds its maximum.
         assert!((900..=1_000).contains(&logging.dropped.lines()), "{}", logging.dropped.lines());
         drop(logging);
         assert!(start.elapsed() < Duration::from_secs(10));
@@ -244,7 +244,7 @@ mod tests {
         is_drained.recv_timeout(patience).unwrap();
         logging.say(Level::INFO, "last\n");
         drop(logging);
-        // The log has ended only if it was given the time to write.
+        // The log ends only after it had time to write.
         let rest = is_drained.recv_timeout(patience).expect("the log does not end");
         assert!(rest.ends_with("last\n"), "{rest}");
     }
@@ -264,12 +264,12 @@ mod tests {
         logging.say(Level::INFO, "lost\n");
         let dropped = logging.dropped.clone();
         drop(logging);
-        assert_eq!((dropped.lines(), dropped.take_untold(), dropped.take_untold()), (1, 1, 0));
+        assert_eq!((dropped.lines(), dropped.take_unreported(), dropped.take_unreported()), (1, 1, 0));
     }
 
     #[test]
     fn an_output_that_takes_lines_again_is_told_once_how_many_it_missed() {
-        /// Refuses the first so many writes.
+        /// Refuses this many writes at first.
         struct Recovering(usize, Vec<u8>);
         impl Write for Recovering {
             fn write(&mut self, line: &[u8]) -> io::Result<usize> {
@@ -285,9 +285,9 @@ mod tests {
         }
         for format in [LogFormat::Human, LogFormat::Json] {
             let dropped = Arc::new(Dropped::default());
-            // One line, then two of which each is preceded by what it should be told.
+            // One line, then two that each follow a report.
             let output = Recovering(5, Vec::new());
-            let mut output = Counting { output, dropped: dropped.clone(), format, told_at: None };
+            let mut output = Counting { output, dropped: dropped.clone(), format, reported_at: None };
             for line in ["one\n", "two\n", "three\n", "four\n", "five\n"] {
                 output.write_all(line.as_bytes()).unwrap();
             }
@@ -296,8 +296,8 @@ mod tests {
             let text = String::from_utf8(output.output.1).unwrap();
             let lines: Vec<&str> = text.lines().collect();
             assert!(lines[0].contains("WARN") && lines[0].contains("3 log lines were dropped"), "{text}");
-            assert_eq!(lines[1..], ["four", "five", "six"], "told again too soon");
-            assert_eq!((dropped.lines(), dropped.take_untold()), (4, 1));
+            assert_eq!(lines[1..], ["four", "five", "six"], "reported again too soon");
+            assert_eq!((dropped.lines(), dropped.take_unreported()), (4, 1));
         }
     }
 }

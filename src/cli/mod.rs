@@ -40,7 +40,7 @@ use std::time::Duration;
 
 use crate::config::unknown_variables;
 
-/// Wrong usage or configuration. (sysexits.h has other ideas; clap exits like this.)
+/// Wrong usage or configuration, as clap exits. (sysexits.h differs.)
 const EXIT_USAGE: u8 = 2;
 
 /// How long a panic may take to be reported: its message must not keep the process alive when nobody reads
@@ -63,17 +63,17 @@ pub fn end_process_on_panic() {
     }));
 }
 
-/// What a mistyped variable would be missed by.
+/// Warns of unknown variables, which may be mistyped ones.
 fn warn_of_variables(command: &str) {
     for warning in unknown_variables(env::vars_os().map(|(name, _)| name)) {
         say(&format!("luxcast {command}: warning: {warning}"));
     }
 }
 
-/// One line on standard error. That nobody reads there is no reason to fail.
+/// Writes one line to standard error; a failure is ignored.
 fn say(line: &str) {
     let mut text = event_line::visible(line);
     text.push('\n');
-    // In one piece, so that lines of others do not come in between.
+    // In one write, so that no other line comes in between.
     let _ = std::io::stderr().write_all(text.as_bytes());
 }

@@ -1,5 +1,5 @@
-//! Waiting with an eye on the output: whoever waits for events, to show them or to send them, learns at once that
-//! nobody reads them any more.
+//! Waits that also watch the output: a command that waits for events to show or send learns at once when nobody reads
+//! them any more.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-/// Longest wait at once: a bound for what the kernel is asked for.
+/// Longest single wait: a bound on what the kernel is asked for.
 const WAIT_MAX: Duration = Duration::from_secs(3600);
 
-/// Where events go to, as far as its end can be seen: a pipe, a socket or a terminal. Of a file there is none.
-/// It may be opened later.
+/// Where events go, as far as its closing can be noticed: a pipe, a socket or a terminal, but not a file. May be
+/// opened later.
 #[derive(Clone, Default)]
 pub struct Outlet(Arc<OnceLock<OwnedFd>>);
 
@@ -35,28 +35,28 @@ impl Outlet {
         outlet
     }
 
-    /// From now on it is this one, for all clones. Without an eye on it if the process has no descriptor left.
+    /// Watches this output from now on, in all clones; watches nothing if the process has no descriptor left.
     pub fn open(&self, output: &impl AsFd) {
         if let Ok(output) = output.as_fd().try_clone_to_owned() {
             let _ = self.0.set(output);
         }
     }
 
-    /// Whether the output was closed meanwhile, which ends the sleep.
+    /// Sleeps up to `limit`; returns whether the output was closed, which ends the sleep.
     pub fn sleep(&self, limit: Duration) -> bool {
-        // That it cannot be waited for (no memory) is no reason to hurry.
+        // A wait that fails (no memory) must still take its time.
         self.wait(None, limit).unwrap_or_else(|_| {
             std::thread::sleep(limit);
             Woken::Elapsed
         }) == Woken::OutputClosed
     }
 
-    /// Until the socket is readable, at most for `limit`. Signals and a stop in between change nothing.
+    /// Waits until the socket is readable, at most for `limit`. Signals and a stop in between change nothing.
     pub fn wait(&self, socket: Option<BorrowedFd<'_>>, limit: Duration) -> io::Result<Woken> {
         let began = Instant::now();
         loop {
             let left = limit.saturating_sub(began.elapsed());
-            // In this order: what has come is shown before anything ends.
+            // In this order: what has arrived is shown before anything ends.
             let mut watched: arrayvec::ArrayVec<PollFd<'_>, 2> = arrayvec::ArrayVec::new();
             if let Some(socket) = socket {
                 watched.push(PollFd::from_borrowed_fd(socket, PollFlags::IN));
@@ -64,7 +64,7 @@ impl Outlet {
             if let Some(output) = self.0.get() {
                 watched.push(PollFd::new(output, PollFlags::empty()));
             }
-            let timeout = Timespec::try_from(left.min(WAIT_MAX)).expect("an hour is no great number");
+            let timeout = Timespec::try_from(left.min(WAIT_MAX)).expect("an hour fits");
             match poll(&mut watched, Some(&timeout)) {
                 Ok(0) if left <= WAIT_MAX => return Ok(Woken::Elapsed),
                 Ok(0) | Err(Errno::INTR) => continue,
@@ -93,7 +93,7 @@ pub fn is_output_closed(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<OutputClosed>())
 }
 
-/// An input that may have nothing for long, as a pipe does. Reads end when the outlet does.
+/// An input that may be silent for long, such as a pipe. Reads end when the outlet closes.
 pub struct Waiting<R> {
     pub input: R,
     pub outlet: Outlet,
@@ -108,13 +108,13 @@ impl<R: Read + AsFd> Read for Waiting<R> {
     }
 }
 
-/// A socket whose reads wait only so long, and end when the output does.
+/// A socket whose reads wait for a limited time, and end when the output closes.
 pub struct Patient {
     pub socket: TcpStream,
     pub outlet: Outlet,
-    /// A read that brings nothing for so long fails with `WouldBlock`.
+    /// A read that gets nothing for this long fails with `WouldBlock`.
     pub patience: Duration,
-    /// From then on each read that would have to wait does.
+    /// From then on, each read that would have to wait fails with it.
     pub until: Option<Instant>,
 }
 
@@ -179,7 +179,7 @@ mod tests {
         assert!(outlet.sleep(LONG));
         let mut patient = Patient { socket, outlet, patience: LONG, until: None };
         assert!(is_output_closed(&patient.read(&mut [0]).unwrap_err()));
-        // What has come is there all the same.
+        // What has arrived can still be read.
         theirs.write_all(b"x").unwrap();
         assert_eq!(patient.outlet.wait(Some(patient.socket.as_fd()), LONG).unwrap(), Woken::Readable);
         assert_eq!(patient.read(&mut [0]).unwrap(), 1);

@@ -1,5 +1,4 @@
-//! `luxcast publish`: sends a file or standard input to the daemon's feed and says which lines it
-//! refused.
+//! `luxcast publish`: sends a file or standard input to the daemon and reports the lines that it refuses.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
@@ -25,7 +24,7 @@ use crate::wire::members::is_control_line;
 /// Bytes read at once, and sent at once.
 const BLOCK_BYTES: usize = 64 * 1024;
 
-/// How much of a line is held here at once. Longer lines pass in pieces, for the daemon to judge.
+/// How much of a line is held at once. Longer lines pass in pieces; the daemon judges them.
 const PIECE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// How long the daemon may take to answer `hello`.
@@ -33,22 +32,22 @@ const WELCOME_SECONDS: Duration = Duration::from_secs(10);
 
 #[derive(Debug, clap::Args)]
 pub struct PublishArgs {
-    /// The events, one JSON object a line; - is standard input
+    /// File with the events, one JSON object a line; - is standard input
     #[arg(value_name = "FILE", default_value = "-", value_hint = ValueHint::FilePath)]
     pub file: PathBuf,
-    /// The daemon's ingest socket [default: LUXCAST_INGEST, else $XDG_RUNTIME_DIR/luxcast.sock or
-    /// /run/luxcast/ingest.sock, where a daemon listens]
+    /// The daemon's ingest socket [default: LUXCAST_INGEST, else the first of $XDG_RUNTIME_DIR/luxcast.sock and
+    /// /run/luxcast/ingest.sock where a daemon listens]
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub ingest: Option<PathBuf>,
-    /// A name for this publisher, for --dedupe
+    /// Name of this publisher, for --dedupe
     #[arg(long, value_name = "NAME", allow_hyphen_values = true, value_parser = publisher_name,
           value_hint = ValueHint::Other)]
     pub publisher: Option<String>,
-    /// The same input again after a failure: the lines up to the last one that was accepted under this name are
-    /// skipped. Another input needs another name
+    /// Skip the lines up to the last one that was accepted under this name: sends the same input again after a
+    /// failure. Another input needs another name
     #[arg(long, requires = "publisher")]
     pub dedupe: bool,
-    /// No progress bar
+    /// Show no progress bar
     #[arg(long)]
     pub no_progress: bool,
 }
@@ -57,15 +56,15 @@ fn publisher_name(text: &str) -> Result<String, String> {
     if is_id(text) {
         return Ok(text.to_owned());
     }
-    Err("must be 1 to 128 characters out of A-Z a-z 0-9 _ . : -".to_owned())
+    Err("must be 1 to 128 characters from A-Z a-z 0-9 _ . : -".to_owned())
 }
 
-/// Exit code 0: all accepted. 1: some refused, now or earlier, or no daemon. 2: nothing to read from.
+/// Exit code 0: all accepted. 1: some refused, now or earlier, or no daemon. 2: no input.
 pub fn run(args: PublishArgs) -> ExitCode {
     run_as("publish", args, |input, _| input)
 }
 
-/// The same under another name, with the input as `through` hands it on, which is told where it goes.
+/// The same for another command. `through` passes the input on, and gets the outlet to the daemon.
 pub fn run_as(
     name: &str,
     args: PublishArgs,
@@ -121,22 +120,22 @@ fn progress_bar(size: Option<u64>, is_hidden: bool) -> ProgressBar {
     bar
 }
 
-/// How it ended, when it ended well. Blank lines count nowhere.
+/// The result of a run that ended well. Blank lines are not counted.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Summary {
-    /// Of the lines that were sent now.
+    /// Lines sent now.
     accepted: u64,
     refused: u64,
-    /// Of those, for which the daemon told no reason.
+    /// Refused lines for which the daemon gave no reason.
     unnamed: u64,
-    /// Not sent, since they were accepted earlier under this publisher's name.
+    /// Not sent: accepted earlier under this publisher's name.
     accepted_earlier: u64,
-    /// Not sent either, since they stand among those, but are none that a daemon accepts.
+    /// Not sent either: among those, but lines that no daemon accepts.
     never_accepted: u64,
 }
 
 impl Summary {
-    /// `publisher` is the name whose lines are not taken twice.
+    /// `publisher` is the name under which no line is taken twice.
     fn text(&self, publisher: Option<&str>) -> String {
         let lines = |count| if count == 1 { "line" } else { "lines" };
         let now = if publisher.is_some() { " now" } else { "" };
@@ -155,14 +154,14 @@ impl Summary {
             if self.accepted + self.refused == 0 {
                 text.push_str("; nothing was sent");
             }
-            // Whether it is another one, nobody can tell here.
+            // Whether the file is another one cannot be seen here.
             text.push_str("; another file needs another name, or its first lines are skipped");
         }
         text
     }
 }
 
-/// What the daemon says. Other words are for later versions.
+/// An answer of the daemon. Unknown words are for later versions.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "op", rename_all = "lowercase")]
 enum Answer {
@@ -172,7 +171,7 @@ enum Answer {
     },
     Ack {
         line: u64,
-        /// How many lines were refused so far. Older daemons do not say it.
+        /// Lines refused so far. Older daemons do not send it.
         #[serde(default)]
         refused: u64,
     },
@@ -185,7 +184,7 @@ enum Answer {
     Other,
 }
 
-/// Between the thread that reads the answers and the one that sends.
+/// Shared by the thread that reads the answers and the one that sends.
 #[derive(Default)]
 struct Answers {
     seen: Mutex<Seen>,
@@ -195,11 +194,11 @@ struct Answers {
 
 #[derive(Default)]
 struct Seen {
-    /// Lines up to this one, of the input, are done with.
+    /// Lines of the input up to this one are settled.
     acknowledged: u64,
     /// Refused lines that the daemon named: it drops errors rather than wait for us.
     named: u64,
-    /// Refused lines as it counts them.
+    /// Refused lines by the daemon's count.
     refused: u64,
     /// Why no more answers come.
     end: Option<String>,
@@ -225,14 +224,14 @@ impl Answers {
         self.unjudged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Until all lines up to `line` are acknowledged or no more answers come.
+    /// Waits until all lines up to `line` are acknowledged or no more answers come.
     fn wait_for(&self, line: u64) -> MutexGuard<'_, Seen> {
         let is_pending = |seen: &mut Seen| seen.acknowledged < line && seen.end.is_none();
         self.changed.wait_while(self.lock(), is_pending).unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// `outlet` becomes that of the input; `say` takes whole lines for people.
+/// `outlet` is opened on the daemon's socket; `say` takes whole lines for people.
 fn publish(
     args: &PublishArgs,
     input: impl Read,
@@ -258,7 +257,7 @@ fn publish(
         if let Ok(Sent { last_line, .. }) = &sent {
             drop(answers.wait_for(*last_line));
         }
-        // Ends the other thread, if it has not ended yet. All that matters was said.
+        // Ends the other thread, if it still runs. All that matters has been said.
         let _ = socket.shutdown(std::net::Shutdown::Both);
         sent
     });
@@ -298,7 +297,7 @@ fn greet(args: &PublishArgs, socket: &mut UnixStream, reader: &mut BufReader<Uni
     if let Some(name) = &args.publisher {
         hello.push_str(&format!(r#","publisher":"{name}""#));
     }
-    // With it, the first line that is sent is the one behind the last accepted one, and has its number here as there.
+    // With `dedupe`, the first line sent is the one after the last accepted, with the same number here and there.
     hello.push_str(if args.dedupe { ",\"dedupe\":true}\n" } else { "}\n" });
     socket.write_all(hello.as_bytes())?;
     socket.set_read_timeout(Some(WELCOME_SECONDS))?;
@@ -352,9 +351,9 @@ fn read_answers(reader: impl BufRead, hello_lines: u64, answers: &Answers, say: 
 struct Sent {
     /// Lines that are not blank and were not accepted earlier.
     lines: u64,
-    /// The number of the last of them.
+    /// The number of the last of these.
     last_line: u64,
-    /// Of them, not sent, since they would not be events but orders to the daemon.
+    /// Lines of these that were not sent, since they are control lines and not events.
     withheld: u64,
 }
 
@@ -363,8 +362,8 @@ enum SendError {
     Socket(io::Error),
 }
 
-/// Sends all lines but those of earlier, each with its newline, blank ones and withheld ones as empty lines, so that
-/// the numbers stay those of the input.
+/// Sends all lines but the earlier ones, each with its newline. Blank and withheld lines are sent empty, so that the
+/// numbers stay those of the input.
 fn send(
     input: impl Read,
     socket: impl Write,
@@ -407,8 +406,8 @@ fn send(
                 answers.unjudged().push(number, &text[trim(text)]);
             }
         }
-        // The daemon would take it for `hello` or `from`, which would put an end to our counting: a file made for
-        // `socat` may begin with one.
+        // The daemon would take it for `hello` or `from`, and our count would be wrong: a file made for `socat` may
+        // begin with one.
         if is_line_start && is_control_line(&piece) {
             say(&format!("line {number}: bad_op: not sent: a control line, not an event"));
             sent.withheld += 1;
@@ -418,7 +417,7 @@ fn send(
         socket.write_all(&piece).map_err(SendError::Socket)?;
         number += u64::from(is_line_end);
         is_line_start = is_line_end;
-        // The next read may wait for a slow writer: what is here must go out first.
+        // The next read may wait for a slow writer: what is here is sent first.
         if input.buffer().is_empty() {
             socket.flush().map_err(SendError::Socket)?;
             bar.set_position(bytes);
@@ -510,7 +509,7 @@ mod tests {
         assert_eq!(summary.text(Some("p")), expected);
     }
 
-    /// A directory of its own for each test, gone afterwards.
+    /// A directory for each test, removed afterwards.
     struct Directory(PathBuf);
 
     impl Directory {
@@ -561,7 +560,7 @@ mod tests {
         (outcome, said.into_inner().unwrap())
     }
 
-    /// As older daemons have it, which do not count what they refused.
+    /// As older daemons send it, without a count of refused lines.
     fn write_ack(out: &mut Vec<u8>, line: u64, stream_seq: u64) {
         let ack = format!(r#"{{"op":"ack","line":{line},"stream_seq":{stream_seq}}}"#);
         out.extend_from_slice(format!("{ack}\n").as_bytes());
@@ -663,7 +662,7 @@ mod tests {
                 write_welcome(out, 9, None);
                 write_ack(out, 2, 10);
             });
-            // Ends with nothing unread, so that it is an end and not a reset.
+            // Ends with nothing unread, so that the daemon sees an end and not a reset.
             line(&mut reader);
             line(&mut reader);
         });

@@ -1,4 +1,4 @@
-//! `luxcast record`: writes the events of a job, a flow or everything into a file, as their publisher wrote them, for
+//! `luxcast record`: writes the events of a job, a flow or everything to a file, as their publisher wrote them, for
 //! `replay`, `publish` and bug reports.
 
 use std::io::{self, ErrorKind, Write};
@@ -24,26 +24,27 @@ use crate::wire::members::members;
 
 #[derive(Debug, clap::Args)]
 pub struct RecordArgs {
-    /// Where the events go, one JSON object a line; - is standard output
+    /// File for the events, one JSON object a line; - is standard output
     #[arg(value_name = "FILE", default_value = "-", value_hint = ValueHint::FilePath)]
     pub file: PathBuf,
     #[command(flatten)]
     pub watch: WatchArgs,
-    /// Where to begin: at the start of what is kept, behind event number N, with the last 100, or now [default: start]
+    /// Where to begin: start (all kept events), N (after event number N), -100 (the last 100), or now [default:
+    /// start]
     #[arg(long, value_name = "N|start|-100|now", allow_hyphen_values = true, value_parser = since,
           value_hint = ValueHint::Other)]
     pub since: Option<Since>,
-    /// Without the events of type metrics: of a job whose publisher sends none, they are the daemon's own
+    /// Leave out events of type metrics, which the daemon makes for jobs whose publisher sends none
     #[arg(long)]
     pub without_metrics: bool,
-    /// Replace the file if there is one, once there is an event to put into it
+    /// Replace an existing file, once the first event arrives
     #[arg(long)]
     pub force: bool,
 }
 
-/// Exit code 0: all that happened until a signal, the end of the job or with `--once` of the connection is in the
-/// file. 1: something is missing. 2: wrong usage, or the file cannot be made. 3, with `--until-end`: the job is lost, or
-/// the time was up before its end.
+/// Exit code 0: the file holds everything up to a signal, the job's end or, with `--once`, the connection's end. 1:
+/// something is missing. 2: wrong usage, or the file cannot be made. 3, with `--until-end`: the job is lost, or the
+/// time was up before its end.
 pub fn run(mut args: RecordArgs) -> ExitCode {
     cli::warn_of_variables("record");
     let problem = args.watch.complete().err();
@@ -81,20 +82,20 @@ pub fn run(mut args: RecordArgs) -> ExitCode {
         Ok(_) => 0,
     };
     if outcome.is_err() && tally.events.load(Ordering::Relaxed) == 0 {
-        // Not in the way of the next attempt.
+        // An empty file must not block the next attempt.
         recorder.out.abandon();
     }
-    ExitCode::from(tally.tell().max(code))
+    ExitCode::from(tally.report().max(code))
 }
 
-/// SIGINT and SIGTERM are how a recording ends that would go on for ever. Each event is written at once, so that there
-/// is nothing to wait for.
+/// SIGINT and SIGTERM end a recording without another end. Each event is written at once, so nothing is left to
+/// write.
 fn end_by_signal(tally: Arc<Tally>, replacing: Arc<Mutex<()>>) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     thread::spawn(move || {
         if signals.forever().next().is_some() {
             let _held = hold(&replacing);
-            process::exit(tally.tell().into());
+            process::exit(tally.report().into());
         }
     });
     Ok(())
@@ -107,8 +108,8 @@ struct Tally {
 }
 
 impl Tally {
-    /// Says what was recorded; the exit code that goes with it.
-    fn tell(&self) -> u8 {
+    /// Reports what was recorded; returns the exit code for it.
+    fn report(&self) -> u8 {
         let (events, gaps) = (self.events.load(Ordering::Relaxed), self.gaps.load(Ordering::Relaxed));
         cli::say(&summary(events, gaps));
         u8::from(gaps > 0)
@@ -119,8 +120,8 @@ fn summary(events: u64, gaps: u64) -> String {
     let events = if events == 1 { "1 event".to_owned() } else { format!("{events} events") };
     match gaps {
         0 => format!("{events} recorded"),
-        1 => format!("{events} recorded, with 1 gap: not everything is there"),
-        _ => format!("{events} recorded, with {gaps} gaps: not everything is there"),
+        1 => format!("{events} recorded, with 1 gap: some events are missing"),
+        _ => format!("{events} recorded, with {gaps} gaps: some events are missing"),
     }
 }
 
@@ -133,7 +134,7 @@ struct Recorder<O> {
 
 impl<O: Write> Viewer for Recorder<O> {
     fn show(&mut self, event: &str, stream_seq: Option<u64>) -> io::Result<()> {
-        // Without a number it is the daemon's own.
+        // An event without a number is the daemon's own.
         if stream_seq.is_none() || (self.leaves_metrics_out && is_metrics(event)) {
             return Ok(());
         }
@@ -144,7 +145,7 @@ impl<O: Write> Viewer for Recorder<O> {
             ));
         };
         line.push('\n');
-        // In one piece, so that a signal finds whole lines.
+        // In one write, so that a signal never cuts a line.
         self.out.write_all(line.as_bytes())?;
         self.out.flush()?;
         self.tally.events.fetch_add(1, Ordering::Relaxed);
@@ -168,7 +169,7 @@ fn is_metrics(event: &str) -> bool {
     members(event, &["type"]).is_some_and(|[kind]| kind == Some(r#""metrics""#))
 }
 
-/// Without the number that the daemon put in front; the rest is the publisher's, byte for byte.
+/// The event without the number that the daemon put first; the rest is the publisher's, byte for byte.
 fn as_published(event: &str) -> Option<String> {
     let (_, rest) = event.strip_prefix(r#"{"stream_seq":"#)?.split_once(',')?;
     Some(format!("{{{rest}"))
@@ -198,9 +199,9 @@ mod tests {
         recorder.show(&metrics.replacen('{', r#"{"stream_seq":5,"#, 1), Some(5)).unwrap();
         recorder.show(r#"{"stream_seq":6,"type":"x","job_id":"j"}"#, Some(6)).unwrap();
         assert_eq!(recorder.out, b"{\"type\":\"x\",\"job_id\":\"j\"}\n");
-        assert_eq!(tally.tell(), 0);
+        assert_eq!(tally.report(), 0);
         recorder.note_gap();
-        assert_eq!(tally.tell(), 1);
+        assert_eq!(tally.report(), 1);
         recorder.leaves_metrics_out = false;
         recorder.show(&metrics.replacen('{', r#"{"stream_seq":7,"#, 1), Some(7)).unwrap();
         assert!(recorder.out.ends_with(format!("{metrics}\n").as_bytes()));
@@ -210,6 +211,6 @@ mod tests {
     #[test]
     fn the_summary_reads_well() {
         assert_eq!(summary(1, 0), "1 event recorded");
-        assert_eq!(summary(9, 2), "9 events recorded, with 2 gaps: not everything is there");
+        assert_eq!(summary(9, 2), "9 events recorded, with 2 gaps: some events are missing");
     }
 }

@@ -1,5 +1,5 @@
-//! Where a recording goes. Nothing that is there already is touched before the first event is safe, and nothing that
-//! is no file of the recording's own is ever removed, emptied or followed.
+//! The file that a recording goes to. An existing file stays untouched until the first event is safe. Nothing but the
+//! recording's own file is ever removed, emptied or followed.
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
@@ -15,25 +15,25 @@ use crate::cli::outlet::Outlet;
 
 pub struct Recording {
     state: State,
-    /// Bytes of whole lines in it.
+    /// Bytes of whole lines written.
     length: u64,
     outlet: Outlet,
-    /// Held while a file is replaced, so that no signal ends the process half way.
+    /// Held while a file is replaced, so that no signal ends the process halfway.
     replacing: Arc<Mutex<()>>,
 }
 
 enum State {
     Stdout(io::Stdout),
-    /// A device, or anything from the first event on.
+    /// A device; any other output from the first event on.
     Open(File),
-    /// A named pipe, which opens when somebody reads: not before there is an event.
+    /// A named pipe, opened at the first event: opening it waits for a reader.
     Pipe(PathBuf),
-    /// A file that was made for this recording.
+    /// A file made for this recording.
     Fresh {
         path: PathBuf,
         file: File,
     },
-    /// The old recording, until the first event has been written beside it.
+    /// The old recording, until the first event is written beside it.
     Old {
         path: PathBuf,
         metadata: Metadata,
@@ -57,7 +57,7 @@ impl Recording {
         Ok(Self { state, length: 0, outlet, replacing: Arc::default() })
     }
 
-    /// To be held by whoever ends the process.
+    /// The lock to hold before ending the process.
     pub fn replacing(&self) -> Arc<Mutex<()>> {
         self.replacing.clone()
     }
@@ -66,7 +66,7 @@ impl Recording {
         self.outlet.clone()
     }
 
-    /// No event came, and none will: what was made for them goes again.
+    /// Removes a file made for this recording: no event came, and none will.
     pub fn abandon(self) {
         if let State::Fresh { path, file } = self.state {
             let made = file.metadata();
@@ -80,14 +80,14 @@ impl Recording {
     }
 }
 
-/// A whole line at a time: the first one replaces an old recording.
+/// Takes one whole line a call; the first one replaces an old recording.
 impl Write for Recording {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let opened = match &mut self.state {
             State::Stdout(stdout) => return stdout.write(line),
             State::Open(file) | State::Fresh { file, .. } => {
                 if let Err(error) = file.write_all(line) {
-                    // Half a line is no event. (A pipe or a device cannot be cut.)
+                    // Half a line is not an event. (A pipe or a device cannot be cut.)
                     let _ = file.set_len(self.length);
                     return Err(error);
                 }
@@ -133,7 +133,7 @@ fn open(path: &Path, replaces: bool) -> Result<State, String> {
         }
         Err(error) => return Err(error.to_string()),
     };
-    // Behind a link too, as in /dev/stdout: in a pipe or a terminal there is nothing to lose.
+    // Links are followed here, as for /dev/stdout: a pipe or a terminal holds nothing to lose.
     let kind = fs::metadata(path).map(|metadata| metadata.file_type());
     if kind.as_ref().is_ok_and(|kind| kind.is_fifo()) {
         return Ok(State::Pipe(path.to_owned()));
@@ -146,13 +146,13 @@ fn open(path: &Path, replaces: bool) -> Result<State, String> {
         return Err("is a link; name the file itself".to_owned());
     }
     if !metadata.is_file() {
-        return Err("is no file that could be written".to_owned());
+        return Err("is not a regular file".to_owned());
     }
     if !replaces {
-        return Err("is there already: --force replaces it".to_owned());
+        return Err("already exists: --force replaces it".to_owned());
     }
     access(directory(path), Access::WRITE_OK)
-        .map_err(|_| "cannot be replaced: its directory cannot be written".to_owned())?;
+        .map_err(|_| "cannot be replaced: its directory is not writable".to_owned())?;
     Ok(State::Old { path: path.to_owned(), metadata })
 }
 
@@ -160,7 +160,7 @@ fn directory(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Writes the first line beside the old file, and puts it in that one's place, with its owner and mode.
+/// Writes the first line to a new file, and renames that over the old one, with the old owner and mode.
 fn replace(path: &Path, old: &Metadata, line: &[u8]) -> io::Result<File> {
     let mut name = OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
@@ -168,14 +168,14 @@ fn replace(path: &Path, old: &Metadata, line: &[u8]) -> io::Result<File> {
     let part = directory(path).join(name);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part)?;
     let mut put = || {
-        // Only root may give files away; to others it is their own as a rule.
+        // Only root may change the owner; other users usually own the file already.
         let _ = fchown(&file, Some(old.uid()), Some(old.gid()));
         file.set_permissions(Permissions::from_mode(old.mode() & 0o777))?;
         file.write_all(line)?;
-        // Some file systems find out only now that there is no room.
+        // Some file systems report a full disk only now.
         file.sync_data()?;
         if fs::symlink_metadata(path).is_ok_and(|now| !now.is_file()) {
-            return Err(io::Error::other("what is no file has taken the place of the one to replace"));
+            return Err(io::Error::other("the file to replace has become something other than a file"));
         }
         fs::rename(&part, path)
     };
@@ -264,14 +264,14 @@ mod tests {
         symlink(&target, &link).unwrap();
         for replaces in [false, true] {
             assert!(problem(&link, replaces).ends_with("is a link; name the file itself"));
-            assert!(problem(directory.path(), replaces).contains("is no file"));
+            assert!(problem(directory.path(), replaces).contains("is not a regular file"));
             let mut recording = Recording::open(Path::new("/dev/null"), replaces).unwrap();
             recording.write_all(b"{}\n").unwrap();
             recording.abandon();
             assert!(Path::new("/dev/null").exists());
         }
         fs::remove_file(&target).unwrap();
-        assert!(problem(&link, true).contains("is a link"), "also one that leads nowhere");
+        assert!(problem(&link, true).contains("is a link"), "also a dangling link");
         assert_eq!(names(directory.path()), 1);
     }
 }

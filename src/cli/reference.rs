@@ -1,4 +1,4 @@
-//! `luxcast completions` and `luxcast man`: made from the same table as `--help`.
+//! `luxcast completions` and `luxcast man`, made from the same definitions as `--help`.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -10,19 +10,19 @@ use crate::cli;
 
 #[derive(Debug, clap::Args)]
 pub struct CompletionsArgs {
-    /// Which shell
+    /// Shell to complete for
     #[arg(value_name = "SHELL")]
     pub shell: Shell,
 }
 
 #[derive(Debug, clap::Args)]
 pub struct ManArgs {
-    /// The page of this command [default: of luxcast itself]
+    /// Command whose page to print [default: luxcast itself]
     #[arg(value_name = "COMMAND", value_hint = ValueHint::Other)]
     pub command: Option<String>,
 }
 
-/// Exit code 0: it is on standard output. 1: standard output failed.
+/// Exit code 0: printed. 1: standard output failed.
 pub fn complete(args: CompletionsArgs, mut command: Command) -> ExitCode {
     let mut script = Vec::new();
     let name = command.get_name().to_owned();
@@ -30,7 +30,7 @@ pub fn complete(args: CompletionsArgs, mut command: Command) -> ExitCode {
     print(&script)
 }
 
-/// Exit code 0: it is on standard output. 1: standard output failed. 2: there is no such command.
+/// Exit code 0: printed. 1: standard output failed. 2: there is no such command.
 pub fn man(args: ManArgs, command: &Command) -> ExitCode {
     match page(command, args.command.as_deref()) {
         Ok(page) => print(&page),
@@ -51,10 +51,10 @@ fn print(text: &[u8]) -> ExitCode {
     }
 }
 
-/// In roff. A subcommand's page is called `luxcast-NAME`, and says how it is typed: `luxcast NAME`.
+/// In roff. A subcommand's page is named `luxcast-NAME`, and shows the command as `luxcast NAME`.
 fn page(command: &Command, subcommand: Option<&str>) -> Result<Vec<u8>, String> {
     let mut command = command.clone().disable_help_subcommand(true);
-    // Gives each subcommand what all have in common.
+    // Adds the options that all subcommands share.
     command.build();
     let wanted = match subcommand {
         None => command,

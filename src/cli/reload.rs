@@ -1,5 +1,5 @@
-//! What SIGHUP does: the settings are read again, and the running daemon takes over those that can change, all or
-//! none of them. On a thread of its own: a file may take its time, and the signals that end the daemon must not wait.
+//! Reloads the settings on SIGHUP: the running daemon takes over all those that can change, or none. On its own
+//! thread: reading a file may take time, and the signals that end the daemon must not wait.
 
 use std::env;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::net::host::service_manager;
 use crate::server::Server;
 
 pub struct Reload {
-    /// As the program was started; with the environment and the file they give the settings anew.
+    /// The command line at start; with the environment and the file it gives the settings again.
     pub flags: ArgMatches,
     /// In force.
     pub loaded: Loaded,
@@ -22,7 +22,7 @@ pub struct Reload {
 }
 
 impl Reload {
-    /// Reloads at each request, until nobody can ask any more.
+    /// Reloads at each request, until no sender is left.
     pub fn run(mut self, requests: Receiver<()>) {
         for () in requests {
             service_manager::reloading();
@@ -38,7 +38,7 @@ impl Reload {
         let Renewed { loaded, changed, needs_restart } =
             self.loaded.renew(fresh).map_err(|error| error.to_string())?;
         let read_anew = self.server.reload(&loaded.config).map_err(|error| error.to_string())?;
-        // Whoever makes the log quieter or louder sees that it was done.
+        // Logged at the more talkative of the two levels, so that a change of the level is seen.
         let (before, after) = (self.loaded.config.log_level, loaded.config.log_level);
         self.level.set(before.max(after));
         for warning in &loaded.warnings {
@@ -54,7 +54,7 @@ impl Reload {
     }
 }
 
-/// What has become of a reload, in one line.
+/// The outcome of a reload, in one line.
 fn outcome(changed: &[&str], read_anew: &[String]) -> String {
     let settings = match changed.is_empty() {
         true => "no setting has changed".to_owned(),

@@ -1,4 +1,4 @@
-//! `luxcast replay`: feeds the daemon with recorded events, as far apart as their own timestamps say.
+//! `luxcast replay`: sends recorded events to the daemon, as far apart as their timestamps say.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::mem;
@@ -14,28 +14,28 @@ use crate::cli::watch_args::seconds;
 use crate::wire::members::members;
 use crate::wire::stamp::read_json;
 
-/// Lines that are due go together, up to so many bytes.
+/// Due lines are sent together, up to this many bytes.
 const BLOCK_BYTES: usize = 64 << 10;
 
-/// How much of a line is held here at once. Longer lines pass in pieces, for the daemon to judge.
+/// How much of a line is held at once. Longer lines pass in pieces; the daemon judges them.
 const PIECE_BYTES_MAX: u64 = 1 << 20;
 
 #[derive(Debug, clap::Args)]
 pub struct ReplayArgs {
-    /// The events, one JSON object a line; - is standard input
+    /// File with the events, one JSON object a line; - is standard input
     #[arg(value_name = "FILE", default_value = "-", value_hint = ValueHint::FilePath)]
     pub file: PathBuf,
-    /// How many times as fast as it happened, or max
+    /// Speed: 1 keeps the recorded pace, 10 is ten times as fast, max does not wait
     #[arg(long, value_name = "FACTOR", default_value = "1", value_parser = speed, value_hint = ValueHint::Other)]
     pub speed: f64,
-    /// No pause longer than so many seconds
+    /// Longest pause between two events [default: no limit]
     #[arg(long, value_name = "SECONDS", value_parser = seconds, value_hint = ValueHint::Other)]
     pub pause_max: Option<Duration>,
-    /// The daemon's ingest socket [default: LUXCAST_INGEST, else $XDG_RUNTIME_DIR/luxcast.sock or
-    /// /run/luxcast/ingest.sock, where a daemon listens]
+    /// The daemon's ingest socket [default: LUXCAST_INGEST, else the first of $XDG_RUNTIME_DIR/luxcast.sock and
+    /// /run/luxcast/ingest.sock where a daemon listens]
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub ingest: Option<PathBuf>,
-    /// No progress bar
+    /// Show no progress bar
     #[arg(long)]
     pub no_progress: bool,
 }
@@ -68,7 +68,7 @@ pub fn run(args: ReplayArgs) -> ExitCode {
 struct Timetable {
     speed: f64,
     pause_max: Duration,
-    /// The latest timestamp so far: one that is earlier waits for nothing.
+    /// The latest timestamp so far: a line with an earlier one does not wait.
     latest_micros: Option<i64>,
     due: Duration,
 }
@@ -78,7 +78,7 @@ impl Timetable {
         Self { speed, pause_max, latest_micros: None, due: Duration::ZERO }
     }
 
-    /// A line without a time comes with the one before it.
+    /// When this line is due. One without a timestamp is due with the line before it.
     fn next(&mut self, line: &[u8]) -> Duration {
         let Some(micros) = time_of(line) else { return self.due };
         let latest = self.latest_micros.unwrap_or(micros);
@@ -103,7 +103,7 @@ trait Time {
 
 struct RealTime {
     began: Instant,
-    /// Without anybody to send to, there is nothing to wait for.
+    /// When the daemon closes it, waiting ends.
     outlet: Outlet,
 }
 
@@ -117,12 +117,12 @@ impl Time for RealTime {
     }
 }
 
-/// Hands out lines when they are due, several at once if so many are.
+/// Hands out lines when they are due, several at once if several are.
 struct Paced<R, T> {
     input: BufReader<R>,
     timetable: Timetable,
     time: T,
-    /// Lines that are due, handed out up to `taken`.
+    /// Due lines, handed out up to `taken`.
     block: Vec<u8>,
     taken: usize,
     /// The line after them, or a piece of it, and when it is due.
@@ -145,7 +145,7 @@ impl<R: Read, T: Time> Paced<R, T> {
         }
     }
 
-    /// Waits until the next line is due, and takes with it what is due as well and at hand.
+    /// Waits until the next line is due, and takes along lines that are also due and already buffered.
     fn fill(&mut self) -> io::Result<()> {
         self.block.clear();
         self.taken = 0;
@@ -157,7 +157,7 @@ impl<R: Read, T: Time> Paced<R, T> {
             self.time.wait(wait);
         }
         mem::swap(&mut self.block, &mut self.next);
-        // What would have to be waited for comes later.
+        // Lines that are not buffered yet come later.
         while self.block.len() < BLOCK_BYTES && !self.input.buffer().is_empty() {
             self.read_next()?;
             if self.next_due > self.time.now() {
@@ -216,7 +216,7 @@ mod tests {
         format!("{{\"type\":\"x\",\"job_id\":\"j\",\"timestamp\":\"2025-01-15T10:30:{time}\"}}\n")
     }
 
-    /// Each line with the milliseconds at which it came.
+    /// Each line with the millisecond at which it came.
     fn replayed(input: &[u8], speed: f64, pause_max: Duration) -> Vec<(u128, String)> {
         let time = FakeTime::default();
         let paced = Paced::new(input, Timetable::new(speed, pause_max), time.clone());

@@ -1,4 +1,4 @@
-//! `luxcast serve`: the daemon in the foreground, from its settings to its exit code.
+//! `luxcast serve`: runs the daemon in the foreground, from its settings to its exit code.
 
 use std::env;
 use std::io::{self, IsTerminal, Write};
@@ -47,9 +47,9 @@ pub fn run(flags: &ArgMatches) -> ExitCode {
         }
     };
     let served = serve(flags, loaded, live_config, &logging, level);
-    let untold = logging.dropped.take_untold();
-    if untold > 0 {
-        tracing::warn!("{untold} log lines were dropped");
+    let unreported = logging.dropped.take_unreported();
+    if unreported > 0 {
+        tracing::warn!("{unreported} log lines were dropped");
     }
     match served {
         Ok(()) => ExitCode::SUCCESS,
@@ -70,14 +70,14 @@ fn serve(
     logging: &Logging,
     level: LevelSwitch,
 ) -> Result<(), StartError> {
-    // Before anything can be reached, so that no signal meets the default action from then on.
+    // Before anything can be reached, so that from then on no signal has its default action.
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let is_demo = loaded.config.demo;
     let server = Arc::new(Server::start(loaded.config.clone(), live_config)?);
     let dropped = logging.dropped.clone();
     server.counters.count_dropped_lines(move || dropped.lines() as u64);
     let stopping = Arc::new(AtomicBool::new(false));
-    // One place: a request that waits is answered with the newest settings, so no further one needs to wait.
+    // One place: a waiting request will see the newest settings, so no other needs to wait.
     let (reload_wanted, reload_requests) = bounded(1);
     let reload = Reload { flags: flags.clone(), loaded, server: server.clone(), level };
     spawn("reload", move || reload.run(reload_requests))?;
@@ -102,7 +102,7 @@ fn serve(
     Ok(server.wait()?)
 }
 
-/// One line on who has started: what an operator wants to find first in a log of many runs.
+/// One line about the start, easy to find in a log of many runs.
 fn started(server: &Server) -> String {
     let mut line = format!("luxcast {} has started:", env!("CARGO_PKG_VERSION"));
     for address in server.listening() {
@@ -115,19 +115,19 @@ fn started(server: &Server) -> String {
     line
 }
 
-/// SIGHUP reloads, unless it came because the terminal was closed that the daemon was started in: that ends it as the
-/// others do, of which the first drains and the second ends the process at once.
+/// SIGHUP reloads, unless it came because the daemon's terminal was closed: then it ends the daemon as the other
+/// signals do. The first of those drains, the second ends the process at once.
 fn obey(mut signals: Signals, server: &Server, stopping: &AtomicBool, reload_wanted: &Sender<()>) {
     let has_terminal = || io::stderr().is_terminal();
     let had_terminal = has_terminal();
     for signal in signals.forever() {
         if signal == SIGHUP && had_terminal == has_terminal() {
-            // Full: one is wanted already.
+            // Full: a reload is requested already.
             let _ = reload_wanted.try_send(());
             continue;
         }
         if stopping.swap(true, Ordering::Relaxed) {
-            // The exit code of a runtime failure: what was under way was not finished.
+            // The exit code of a runtime failure: work in progress was cut off.
             process::exit(1);
         }
         tracing::info!("draining on {}", signal_name(signal).unwrap_or("a signal"));
@@ -136,7 +136,7 @@ fn obey(mut signals: Signals, server: &Server, stopping: &AtomicBool, reload_wan
     }
 }
 
-/// The ready lines: whoever started the daemon may read addresses and path from them, and nothing else is ever
+/// The ready lines: a program that starts the daemon may read addresses and path from them. Nothing else is ever
 /// written there.
 fn announce(server: &Server, out: &mut impl Write) -> io::Result<()> {
     for address in server.listening() {
@@ -149,7 +149,7 @@ fn announce(server: &Server, out: &mut impl Write) -> io::Result<()> {
     out.flush()
 }
 
-/// Where to look, and what to type in another terminal.
+/// Says where to look, and what to type in another terminal.
 fn demo_hint(program: &str, scheme: &str, listening: SocketAddr) -> String {
     let url = format!("{scheme}://{}", reachable(listening));
     let page = url.replacen("ws", "http", 1);
@@ -163,7 +163,7 @@ fn demo_hint(program: &str, scheme: &str, listening: SocketAddr) -> String {
     )
 }
 
-/// An address to connect to, where the daemon listens on all of them.
+/// An address to connect to: loopback if the daemon listens on all addresses.
 pub(super) fn reachable(listening: SocketAddr) -> SocketAddr {
     let ip = match listening.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),

@@ -1,4 +1,4 @@
-//! `luxcast sim`: the simulated workflow engine at a chosen rate, into the ingest socket or on standard output.
+//! `luxcast sim`: runs the simulated workflow engine at a chosen rate, into the ingest socket or to standard output.
 
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
@@ -18,47 +18,47 @@ use crate::sim::{Engine, Options};
 
 #[derive(Debug, clap::Args)]
 pub struct SimArgs {
-    /// The daemon's ingest socket [default: LUXCAST_INGEST, else $XDG_RUNTIME_DIR/luxcast.sock or
-    /// /run/luxcast/ingest.sock, where a daemon listens]
+    /// The daemon's ingest socket [default: LUXCAST_INGEST, else the first of $XDG_RUNTIME_DIR/luxcast.sock and
+    /// /run/luxcast/ingest.sock where a daemon listens]
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub ingest: Option<PathBuf>,
-    /// Events a second, evenly; 0 = as fast as they are taken
+    /// Events a second, evenly spaced; 0 = as fast as they are taken
     #[arg(long, value_name = "RATE", default_value = "50", value_parser = read_rate, value_hint = ValueHint::Other)]
     pub events_per_second: f64,
-    /// Jobs at work at the same time
+    /// Jobs running at the same time
     #[arg(long, value_name = "N", default_value = "8",
           value_parser = clap::value_parser!(u32).range(1..=JOBS_MAX), value_hint = ValueHint::Other)]
     pub jobs: u32,
-    /// The same seed makes the same jobs [default: another one each time, which is printed]
+    /// Seed: the same one makes the same jobs [default: random, and printed]
     #[arg(long, value_name = "NUMBER", value_hint = ValueHint::Other)]
     pub seed: Option<u64>,
-    /// Stop after so many events [default: never]
+    /// Stop after this many events [default: never]
     #[arg(long, value_name = "EVENTS", value_hint = ValueHint::Other)]
     pub count: Option<u64>,
-    /// The share of jobs that fail, from 0 to 1
+    /// Share of jobs that fail, from 0 to 1
     #[arg(long, value_name = "SHARE", default_value = "0.1", value_parser = read_share, value_hint = ValueHint::Other)]
     pub failure_rate: f64,
-    /// Write the events on standard output instead
+    /// Write the events to standard output instead
     #[arg(long, conflicts_with = "ingest")]
     pub stdout: bool,
 }
 
-/// Each job at work costs a few hundred bytes.
+/// Each running job costs a few hundred bytes.
 const JOBS_MAX: i64 = 1_000_000;
 
-/// The job of `serve --demo` that never ends: an id that can be typed.
+/// The job of `serve --demo` that never ends; its id is easy to type.
 pub const DEMO_JOB: &str = "demo-job";
 
-/// Enough to see life, not so much that nobody can read along.
+/// Enough to see activity, slow enough to read along.
 const DEMO_EVENTS_PER_SECOND: f64 = 25.0;
 
-/// Events written at once, at most: about 300 KB.
+/// Most events written at once: about 300 KB.
 const PORTION_EVENTS_MAX: u64 = 1_000;
 
-/// How often somebody who waits looks whether to stop.
+/// How often a waiting thread checks whether to stop.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Pauses between two attempts to reach the daemon: the first, and the longest, after doubling.
+/// Pauses between two attempts to reach the daemon: the first, and the longest after doubling.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LONGEST: Duration = Duration::from_secs(5);
 
@@ -101,8 +101,8 @@ pub fn run(args: SimArgs) -> ExitCode {
     }
 }
 
-/// The engine of `serve --demo`: a few jobs and one that never ends, at a rate that can be read along.
-/// Returns soon after `stop` is set.
+/// Runs the engine of `serve --demo`: a few jobs and one that never ends, slow enough to read along. Returns soon
+/// after `stop` is set.
 pub fn run_demo(ingest: PathBuf, stop: Arc<AtomicBool>) {
     let endless_job = Some(DEMO_JOB.to_string());
     let options = Options { jobs: 5, endless_job, ..Options::default() };
@@ -118,17 +118,17 @@ pub fn run_demo(ingest: PathBuf, stop: Arc<AtomicBool>) {
     written.expect("a publisher reports no errors, it tries again");
 }
 
-/// An engine, its rate (none: as fast as the lines are taken) and how many events it still makes.
+/// An engine, its rate (none: as fast as lines are taken) and how many events it still makes.
 struct Simulation {
     engine: Engine,
     pacer: Option<Pacer>,
     left: u64,
-    /// Where the lines go, if that can be closed while none is due.
+    /// Where the lines go, if that can close while no line is due.
     outlet: Outlet,
 }
 
 impl Simulation {
-    /// Until no event is left, or it is told to stop. `write` may take its time: what it misses is not made up for.
+    /// Runs until no event is left or `stop` is set. `write` may be slow: missed events are not made up for.
     fn run(mut self, stop: &AtomicBool, mut write: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         let mut lines = String::new();
         let mut last = Instant::now();
@@ -158,23 +158,23 @@ impl Simulation {
     }
 }
 
-/// A connection to the ingest socket that is made again whenever it is lost.
+/// A connection to the ingest socket that is made again when it is lost.
 struct Publisher<F> {
     places: Places,
     stream: Option<UnixStream>,
     stop: Arc<AtomicBool>,
-    /// Told once when the daemon is out of reach, and once when it is back.
-    tell: F,
+    /// Called once when the daemon is out of reach, and once when it is back.
+    report: F,
     is_out_of_reach: bool,
 }
 
 impl<F: FnMut(&str)> Publisher<F> {
-    fn new(places: Places, stop: Arc<AtomicBool>, tell: F) -> Publisher<F> {
-        Publisher { places, stream: None, stop, tell, is_out_of_reach: false }
+    fn new(places: Places, stop: Arc<AtomicBool>, report: F) -> Publisher<F> {
+        Publisher { places, stream: None, stop, report, is_out_of_reach: false }
     }
 
-    /// Writes these whole lines, on more than one connection if it must: a line that was cut off is sent again
-    /// from its beginning. Gives up only when told to stop.
+    /// Writes these whole lines, on several connections if needed: a line that was cut off is sent again from its
+    /// start. Gives up only when `stop` is set.
     fn send(&mut self, lines: &[u8]) {
         let mut sent = 0;
         while sent < lines.len() && !self.stop.load(Ordering::Relaxed) {
@@ -193,7 +193,7 @@ impl<F: FnMut(&str)> Publisher<F> {
         }
     }
 
-    /// Tries until the daemon is there, each time after a longer pause.
+    /// Tries until the daemon is there, with a longer pause each time.
     fn connect(&mut self) {
         let mut pause = RETRY_FIRST;
         while !self.stop.load(Ordering::Relaxed) {
@@ -201,13 +201,13 @@ impl<F: FnMut(&str)> Publisher<F> {
                 Ok(stream) => {
                     self.stream = Some(stream);
                     if std::mem::take(&mut self.is_out_of_reach) {
-                        (self.tell)("connected again");
+                        (self.report)("connected again");
                     }
                     return;
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut self.is_out_of_reach, true) {
-                        (self.tell)(&format!("cannot reach {error}; trying again"));
+                        (self.report)(&format!("cannot reach {error}; trying again"));
                     }
                     sleep(pause, &self.stop, &Outlet::default());
                     pause = (pause * 2).min(RETRY_LONGEST);
@@ -219,7 +219,7 @@ impl<F: FnMut(&str)> Publisher<F> {
 
 fn open(places: &Places) -> Result<UnixStream, String> {
     let (stream, _) = places.connect()?;
-    // So that a daemon which takes nothing does not keep us from seeing that we are to stop.
+    // A daemon that takes nothing must not keep us from seeing `stop`.
     stream.set_write_timeout(Some(LOOK_INTERVAL)).map_err(|error| error.to_string())?;
     Ok(stream)
 }
@@ -229,12 +229,12 @@ fn is_momentary(error: &io::Error) -> bool {
     matches!(error.kind(), Interrupted | TimedOut | WouldBlock)
 }
 
-/// Where the line begins that this place is in.
+/// Where the line that contains this place begins.
 fn line_start(lines: &[u8], place: usize) -> usize {
     lines[..place].iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1)
 }
 
-/// Sleeps, but not long after `stop` is set. Whether the output was closed, which ends it too.
+/// Sleeps, but ends soon after `stop` is set or the output closes. Returns whether the output was closed.
 fn sleep(duration: Duration, stop: &AtomicBool, outlet: &Outlet) -> bool {
     let start = Instant::now();
     loop {
@@ -256,7 +256,7 @@ fn unix_micros() -> i64 {
 
 fn read_rate(text: &str) -> Result<f64, String> {
     let rate = text.parse::<f64>().ok().filter(|rate| rate.is_finite() && *rate >= 0.0);
-    rate.ok_or("must be a number that is not negative".to_string())
+    rate.ok_or("must be a number, 0 or more".to_string())
 }
 
 fn read_share(text: &str) -> Result<f64, String> {
@@ -305,8 +305,8 @@ mod tests {
     fn a_line_that_was_cut_off_is_sent_again() {
         let path = socket_path();
         let listener = UnixListener::bind(&path).unwrap();
-        let (tell, news) = mpsc::channel::<String>();
-        // So long that it cannot fit into the socket's buffer.
+        let (report, news) = mpsc::channel::<String>();
+        // Too long for the socket's buffer.
         let long = format!("{}\n", "x".repeat(8 << 20));
         let lines = format!("first\n{long}last\n");
         let publisher = thread::spawn({
@@ -314,7 +314,7 @@ mod tests {
             move || {
                 let stop = Arc::new(AtomicBool::new(false));
                 let mut publisher = Publisher::new(Places::new(Some(path)), stop, move |news| {
-                    let _ = tell.send(news.to_string());
+                    let _ = report.send(news.to_string());
                 });
                 publisher.send(lines.as_bytes());
             }
@@ -384,7 +384,7 @@ mod tests {
             Ok(())
         });
         assert!(written.is_ok());
-        // Two milliseconds asked for and twenty forgiven, at one event a millisecond.
+        // Two milliseconds requested and twenty tolerated, at one event a millisecond.
         assert!(largest <= 23, "{largest} at once");
         assert!(start.elapsed() >= Duration::from_millis(700), "{:?}", start.elapsed());
     }

@@ -1,5 +1,5 @@
-//! One line at the bottom of the terminal that tells how a watch stands: what is watched, how many events, how many a
-//! second, gaps, connected or not. Drawn on standard error, and only where that is a terminal.
+//! A status line at the bottom of the terminal: what is watched, the number of events, their rate, gaps, and whether
+//! it is connected. Drawn on standard error, and only if that is a terminal.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -15,7 +15,7 @@ const REDRAW: Duration = Duration::from_millis(250);
 pub struct StatusLine {
     bar: ProgressBar,
     what: String,
-    /// Of the job that is watched.
+    /// The status of the watched job.
     job_status: Option<&'static str>,
     gaps: u64,
     is_connected: bool,
@@ -41,7 +41,7 @@ impl StatusLine {
         status
     }
 
-    /// Takes the line away while something else is written.
+    /// Hides the line while something else is written.
     pub fn make_way<T>(&self, write: impl FnOnce() -> T) -> T {
         self.bar.suspend(write)
     }
@@ -112,7 +112,7 @@ fn events_word(count: u64) -> &'static str {
     if count == 1 { "event" } else { "events" }
 }
 
-/// What an event says of its job's status.
+/// The job status that an event implies.
 fn job_status(event: &str) -> Option<&'static str> {
     let kind = members(event, &["type"])?[0]?;
     let status = match kind {

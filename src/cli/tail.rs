@@ -17,40 +17,39 @@ use crate::cli::watch_args::{WatchArgs, since};
 use crate::wire::action::Since;
 use crate::wire::stamp::parse_unix_micros;
 
-/// How long a daemon may be away before the question how the job ends is given up.
+/// How long the daemon may be away before the job's end counts as unknown.
 const GIVE_UP: Duration = Duration::from_secs(60);
 
-/// How the job ended cannot be told.
+/// How the job ended is unknown.
 pub const EXIT_UNKNOWN: u8 = 3;
 
 #[derive(Debug, clap::Args)]
 pub struct TailArgs {
     #[command(flatten)]
     pub watch: WatchArgs,
-    /// Where to begin: behind event number N, at the start of what is kept, with the last 100, or now [default: now;
+    /// Where to begin: N (after event number N), start (all kept events), -100 (the last 100), or now [default: now;
     /// with --until-end start]
     #[arg(long, value_name = "N|start|-100|now", allow_hyphen_values = true, value_parser = since,
           value_hint = ValueHint::Other)]
     pub since: Option<Since>,
-    /// The events as the daemon sends them, one JSON object a line
+    /// Print the events as the daemon sends them, one JSON object a line
     #[arg(long)]
     pub json: bool,
-    /// With --until-end: the exit code is 0 if the job completed, 1 if it failed or was cancelled, 3 if that cannot
-    /// be told: the job is lost, the time is up, the daemon refused, or it was away for longer than --give-up (60 if
-    /// not given)
+    /// With --until-end: exit with 0 if the job completed, 1 if it failed or was cancelled, 3 if its end is unknown:
+    /// it is lost, the time is up, the daemon refused, or was away for longer than --give-up (60 if not given)
     #[arg(long, requires = "until_end")]
     pub exit_status: bool,
-    /// Colours: where a terminal shows them, always, or never
+    /// Use colours: auto (if the terminal shows them), always or never
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub color: ColorChoice,
-    /// No line that tells the status (there is one where standard output is a terminal)
+    /// Show no status line; there is one if standard output is a terminal
     #[arg(long)]
     pub no_status: bool,
 }
 
-/// Exit code 0: standard output was closed, the job ended, the time was up, or with `--once` the connection ended. 1:
-/// refused, or the daemon could not be reached. 3, with `--until-end`: the job is lost, or the time was up before its
-/// end. With `--exit-status`, see there.
+/// Exit code 0: standard output was closed, the job ended, the time was up or, with `--once`, the connection ended.
+/// 1: refused, or the daemon could not be reached. 3, with `--until-end`: the job is lost, or the time was up before
+/// its end. `--exit-status` has its own codes.
 pub fn run(mut args: TailArgs) -> ExitCode {
     cli::warn_of_variables("tail");
     if let Err(problem) = args.watch.complete() {
@@ -70,11 +69,11 @@ pub fn run(mut args: TailArgs) -> ExitCode {
     ExitCode::from(exit_code(&outcome, args.watch.until_end, args.exit_status))
 }
 
-/// What is said of ends that are none.
+/// Messages for a watch that ends before the job does.
 pub const LOST: &str = "the job is lost: its publisher has been silent for too long";
 pub const TIMED_OUT: &str = "the time is up, and the job has not ended";
 
-/// Where to begin: with the past, if the job may have ended already.
+/// Where to begin: in the past if the job may have ended already.
 fn first(args: &TailArgs) -> Since {
     let usual = if args.watch.until_end { Since::Start } else { Since::Now };
     args.since.or(args.watch.pasted_since).unwrap_or(usual)
@@ -95,7 +94,7 @@ fn exit_code(outcome: &Result<End, String>, waits_for_job: bool, tells_job: bool
 /// Events on standard output, the rest on standard error.
 struct Screen<O> {
     out: O,
-    /// Both are the same terminal, as a rule: then the status makes way for each event.
+    /// Usually both are the same terminal: then the status line hides for each event.
     shares_terminal: bool,
     is_json: bool,
     palette: Palette,
@@ -121,9 +120,9 @@ impl Screen<io::StdoutLock<'static>> {
             is_json: args.json,
             palette: if is_coloured { Palette::coloured() } else { Palette::plain() },
             connections: 0,
-            // Beside a pipe it would stand among what comes out of that at the terminal.
+            // Beside a pipe it would mix with the next program's output at the terminal.
             status: StatusLine::new(&args.watch, args.no_status || !is_terminal),
-            // What is wrong with the way, the watch itself says.
+            // The watch itself reports what is wrong with the address.
             arrivals: Arrivals::of(way(&args.watch, outlet.clone()).ok()),
             outlet,
         }
@@ -132,7 +131,7 @@ impl Screen<io::StdoutLock<'static>> {
 
 impl<O: Write> Viewer for Screen<O> {
     fn show(&mut self, event: &str, stream_seq: Option<u64>) -> io::Result<()> {
-        // Without a number: the snapshot of a job's metrics, which each connection begins with.
+        // Without a number it is the snapshot of a job's metrics, which begins each connection.
         let is_wanted = stream_seq.is_some() || (!self.is_json && self.connections <= 1);
         if !is_wanted {
             return Ok(());

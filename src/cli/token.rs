@@ -18,42 +18,42 @@ use crate::access::token_file::hashed;
 use crate::config::{JWT_ALGORITHMS, JwtAlgorithm};
 use crate::net::clock::unix_micros;
 
-/// Random bytes of a static token: nobody guesses 256 bits.
+/// Random bytes of a static token: 256 bits cannot be guessed.
 const TOKEN_BYTES: usize = 32;
 
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("scope").required(true).multiple(true).args(["jobs", "flows", "all", "admin"]))]
 pub struct TokenArgs {
-    /// Jobs that it allows, with commas between them; a * at the end of an id stands for anything
+    /// Allow these jobs, separated by commas; an id that ends in * stands for all ids that begin so
     #[arg(long, value_name = "IDS", value_delimiter = ',', allow_hyphen_values = true, value_parser = pattern,
           value_hint = ValueHint::Other)]
     pub jobs: Vec<String>,
-    /// Flows that it allows, likewise
+    /// Allow these flows, written as for --jobs
     #[arg(long, value_name = "IDS", value_delimiter = ',', allow_hyphen_values = true, value_parser = pattern,
           value_hint = ValueHint::Other)]
     pub flows: Vec<String>,
-    /// Every job, every flow, and everything at once
+    /// Allow every job, every flow, and the stream of all events
     #[arg(long)]
     pub all: bool,
-    /// Besides: /debug, and the breakpoint events, which carry variables
+    /// Also allow /debug, and the breakpoint events, which carry variables
     #[arg(long)]
     pub debug: bool,
-    /// The admin listener
+    /// Allow the admin listener
     #[arg(long)]
     pub admin: bool,
-    /// In the line write the token's SHA-256 in place of the token, which is told on standard error
+    /// Write the token's SHA-256 instead of the token into the line, and the token to standard error
     #[arg(long, conflicts_with = "jwt")]
     pub sha256: bool,
     /// Sign a JSON Web Token instead
     #[arg(long, requires_all = ["key", "algorithm"])]
     pub jwt: bool,
-    /// With --jwt: the secret (HS256), or the private key in PEM
+    /// With --jwt: file with the secret (HS256), or with the private key in PEM
     #[arg(long, value_name = "FILE", requires = "jwt", value_hint = ValueHint::FilePath)]
     pub key: Option<PathBuf>,
-    /// With --jwt: how it is signed
+    /// With --jwt: how to sign it
     #[arg(long, value_name = "NAME", requires = "jwt", value_parser = PossibleValuesParser::new(JWT_ALGORITHMS.map(|row| row.0)))]
     pub algorithm: Option<String>,
-    /// With --jwt: how long it is good [default: for ever]
+    /// With --jwt: how long it is valid [default: for ever]
     #[arg(long, value_name = "SECONDS", requires = "jwt", value_parser = clap::value_parser!(u64).range(1..=1 << 40), value_hint = ValueHint::Other)]
     pub expires: Option<u64>,
 }
@@ -62,10 +62,10 @@ fn pattern(text: &str) -> Result<String, String> {
     let is_good = Patterns::new([text]).is_ok();
     is_good
         .then(|| text.to_owned())
-        .ok_or_else(|| "must be an id, or the beginning of one and a *".to_owned())
+        .ok_or_else(|| "must be an id, or the beginning of one followed by *".to_owned())
 }
 
-/// Exit code 0: it stands on standard output. 1: it could not be made. 2: the key is not good.
+/// Exit code 0: it is on standard output. 1: it could not be made. 2: the key cannot be used.
 pub fn run(args: TokenArgs) -> ExitCode {
     let text = match (&args.key, &args.algorithm) {
         (Some(path), Some(name)) => {
@@ -82,10 +82,7 @@ pub fn run(args: TokenArgs) -> ExitCode {
         _ => {
             let (token, line) = made(&args);
             if args.sha256 {
-                say(&format!(
-                    "luxcast token: the token, which nobody can find out from the line: {}",
-                    *token
-                ));
+                say(&format!("luxcast token: the token, which the line does not reveal: {}", *token));
             }
             line
         }
@@ -99,7 +96,7 @@ pub fn run(args: TokenArgs) -> ExitCode {
     }
 }
 
-/// A signed token, on one line.
+/// Signs a token; returns it on one line.
 fn signed(args: &TokenArgs, path: &PathBuf, algorithm: JwtAlgorithm) -> Result<String, String> {
     let shown = path.display();
     let key = fs::read(path).map(Zeroizing::new).map_err(|error| format!("cannot read {shown}: {error}"))?;
@@ -117,7 +114,7 @@ fn signed(args: &TokenArgs, path: &PathBuf, algorithm: JwtAlgorithm) -> Result<S
     Ok(format!("{token}\n"))
 }
 
-/// A static token, and its line for the token file, with a line end.
+/// Makes a static token and its line for the token file, with a line end.
 fn made(args: &TokenArgs) -> (Zeroizing<String>, String) {
     let mut bytes = Zeroizing::new([0; TOKEN_BYTES]);
     SystemRandom::new().fill(bytes.as_mut()).expect("the kernel has random numbers");
@@ -162,7 +159,7 @@ mod tests {
         assert_eq!(parse(&hash_line).unwrap(), parse(&format!("{} all", *other)).unwrap());
         let (token, line) = made(&args(&["--jobs", "-x,--y*", "--flows", "-z"]).unwrap());
         assert_eq!(line, format!("{} jobs=-x,--y* flows=-z\n", *token));
-        // What is printed is a token file, and any number of them one after the other.
+        // The output is a token file, and so is any number of outputs in a row.
         assert_eq!(parse(&(line + &hash_line)).unwrap().len(), 2);
     }
 

@@ -1,4 +1,4 @@
-//! Whom a command believes that it is the daemon, and what is wrong in words when it does not.
+//! Decides whether to trust a server's certificate, and says in words what is wrong with it.
 
 use std::fmt;
 use std::path::Path;
@@ -14,11 +14,11 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootC
 use x509_cert::certificate::{CertificateInner, Raw};
 use x509_cert::der::Decode;
 
-/// Those whose certificates come from the authorities in `file`, a PEM file, or stand in it themselves; without a file,
-/// from the authorities that this system trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` name others).
+/// Trusts servers whose certificate comes from an authority in `file` (PEM), or is in it itself. Without a file,
+/// trusts the authorities of this system (`SSL_CERT_FILE` and `SSL_CERT_DIR` name others).
 ///
 /// # Errors
-/// What is wrong with the file, or that the system trusts nobody.
+/// What is wrong with the file, or that the system trusts no authority.
 pub fn trust(file: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
     let mut roots = RootCertStore::empty();
     let mut own = Vec::new();
@@ -41,7 +41,7 @@ pub fn trust(file: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
             roots.add_parsable_certificates(found.certs);
             if roots.is_empty() {
                 return Err(
-                    "this system trusts no certificate authority: --ca names a file with one".to_owned()
+                    "this system trusts no certificate authority: name a file with one by --ca".to_owned()
                 );
             }
         }
@@ -59,8 +59,8 @@ pub fn trust(file: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
     Ok(Arc::new(config))
 }
 
-/// By an authority, as usual, or because the certificate itself was named. `openssl req -x509` makes one that calls
-/// itself an authority, which no server's certificate may do by the usual rules.
+/// Verifies by an authority, as usual, or because the certificate itself was named. `openssl req -x509` makes one
+/// that calls itself an authority, which the usual rules forbid for a server.
 #[derive(Debug)]
 struct Verifier {
     by_authority: Arc<WebPkiServerVerifier>,
@@ -105,7 +105,7 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// A certificate that is trusted for itself still has a name and a time.
+/// A certificate that is trusted itself must still match name and time.
 fn verify_own(
     certificate: &CertificateDer<'_>,
     name: &ServerName<'_>,
@@ -121,7 +121,7 @@ fn verify_own(
         return Err(CertificateError::NotValidYet.into());
     }
     match verify_server_name(&ParsedCertificate::try_from(certificate)?, name) {
-        // A certificate without any alternative name has the one in its subject, as for curl.
+        // Without alternative names, the name in the subject counts, as for curl.
         Err(error) if is_without_names(&error) => {
             let common_name = parsed.tbs_certificate().subject().common_name().ok().flatten();
             let is_it = common_name.is_some_and(|own| own.value().eq_ignore_ascii_case(&name.to_str()));
@@ -139,16 +139,16 @@ fn is_without_names(error: &Error) -> bool {
     presented.is_empty()
 }
 
-/// Why there is no TLS with this host, for people.
+/// Says why there is no TLS with this host.
 pub fn words(error: &Error, host: &str) -> String {
     use CertificateError as Bad;
     let bad = match error {
         Error::InvalidCertificate(bad) => bad,
         Error::InvalidMessage(_) => {
-            return "what answers there does not speak TLS: without it the URL begins with ws://".to_owned();
+            return "the server does not speak TLS: without TLS the URL begins with ws://".to_owned();
         }
-        Error::AlertReceived(alert) => return format!("TLS was ended by the other side: {}", spaced(alert)),
-        _ => return "no agreement on how to speak TLS".to_owned(),
+        Error::AlertReceived(alert) => return format!("the other side ended TLS: {}", spaced(alert)),
+        _ => return "the two sides share no way to speak TLS".to_owned(),
     };
     match bad {
         Bad::Expired | Bad::ExpiredContext { .. } => "its certificate has expired".to_owned(),
@@ -156,28 +156,28 @@ pub fn words(error: &Error, host: &str) -> String {
             "its certificate is not valid yet; is the clock here right?".to_owned()
         }
         Bad::UnknownIssuer => {
-            "its certificate comes from nobody that is trusted here: --ca names a file with the authority, or with \
-             the certificate itself"
+            "its certificate comes from no authority that is trusted here: name a file with the authority by --ca, or \
+             with the certificate itself"
                 .to_owned()
         }
         Bad::NotValidForNameContext { presented, .. } => {
             let names: Vec<&str> = presented.iter().map(|name| bare_name(name)).collect();
             match names.is_empty() {
-                true => format!("its certificate is not for {host}: it has no name of a host at all"),
+                true => format!("its certificate is not for {host}: it names no host at all"),
                 false => format!("its certificate is not for {host}, but for {}", names.join(", ")),
             }
         }
         Bad::NotValidForName => format!("its certificate is not for {host}"),
-        // webpki has a word of its own for this one.
+        // webpki has an error of its own for this case.
         Bad::Other(_) => {
-            "its certificate is that of an authority, not of a server: --ca names a file with it to trust it"
+            "its certificate is that of an authority, not of a server: to trust it, name a file with it by --ca"
                 .to_owned()
         }
         _ => "its certificate cannot be used".to_owned(),
     }
 }
 
-/// `DnsName("localhost")` and `IpAddress(127.0.0.1)` without what is around the name.
+/// The bare name in `DnsName("localhost")` or `IpAddress(127.0.0.1)`.
 fn bare_name(name: &str) -> &str {
     let inner = name.split_once('(').map_or(name, |(_, rest)| rest);
     inner.trim_end_matches(')').trim_matches('"')
@@ -206,7 +206,7 @@ mod tests {
 
     use super::{verify_own, words};
 
-    /// As `openssl req -x509` makes it, with these alternative names.
+    /// A certificate as `openssl req -x509` makes it, with these alternative names.
     fn certificate(common_name: &str, names: &[&str]) -> CertificateDer<'static> {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
@@ -234,7 +234,7 @@ mod tests {
         assert!(verify(&with_names, "localhost", 2019).unwrap_err().contains("not valid yet"));
         let by_subject = certificate("LocalHost", &[]);
         assert_eq!(verify(&by_subject, "localhost", 2025), Ok(()));
-        assert!(verify(&by_subject, "elsewhere", 2025).unwrap_err().contains("no name of a host"));
+        assert!(verify(&by_subject, "elsewhere", 2025).unwrap_err().contains("no host at all"));
     }
 
     #[test]

@@ -1,16 +1,16 @@
-//! Lines that `publish` has sent and the daemon has not judged yet: to say where a refused one is at fault, as the
-//! daemon's log does.
+//! Lines that `publish` has sent and the daemon has not judged yet, kept to show where a refused one is at fault, as
+//! the daemon's log does.
 
 use std::collections::VecDeque;
 
 use crate::wire::fault::describe;
 use crate::wire::line::LineError;
 
-/// More than the socket and the daemon hold of what they have not judged. The oldest lines are forgotten beyond it, and
-/// only their place is not told.
+/// More than the socket and the daemon hold of unjudged lines. Beyond it the oldest lines are forgotten, and only
+/// their place of fault is not shown.
 const BYTES_MAX: usize = 1 << 20;
 
-/// What a line costs beside its bytes.
+/// What a line costs beyond its bytes.
 const RECORD_BYTES: usize = size_of::<(u64, usize)>();
 
 #[derive(Default)]
@@ -21,7 +21,7 @@ pub struct Unjudged {
 }
 
 impl Unjudged {
-    /// A line, trimmed, with a greater number than those before.
+    /// Adds a trimmed line, whose number is greater than all before.
     pub fn push(&mut self, number: u64, line: &[u8]) {
         let cost = line.len() + RECORD_BYTES;
         if cost > BYTES_MAX {
@@ -34,20 +34,20 @@ impl Unjudged {
         self.bytes.extend(line);
     }
 
-    /// The daemon has judged the lines before this one.
+    /// Forgets the lines before this one, which the daemon has judged.
     pub fn forget_before(&mut self, number: u64) {
         while self.lines.front().is_some_and(|(first, _)| *first < number) {
             self.pop();
         }
     }
 
-    /// Where this line is at fault, to be put behind the daemon's message. Lines are judged in order.
+    /// Where this line is at fault, to append to the daemon's message. Lines are judged in order.
     pub fn place(&mut self, number: u64, code: &str) -> String {
         self.forget_before(number);
         let Some((_, length)) = self.lines.front().filter(|(first, _)| *first == number) else {
             return String::new();
         };
-        // How deep a line may be is a setting of the daemon.
+        // The deepest nesting is a setting of the daemon.
         let error = LineError::ALL.into_iter().find(|error| error.code() == code);
         let Some(error) = error.filter(|error| *error != LineError::TooDeep) else {
             return String::new();
@@ -63,7 +63,7 @@ impl Unjudged {
     }
 }
 
-/// Where a line is at fault, with a colon before it; empty where the message says it all.
+/// Where a line is at fault, after a colon; empty if the message says it all.
 pub fn place(line: &[u8], error: LineError, depth_max: usize) -> String {
     match describe(line, error, depth_max) {
         place if place.is_empty() => place,

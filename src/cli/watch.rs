@@ -1,5 +1,5 @@
-//! Watching the daemon, for the commands that do: connects, follows the events, and comes back by itself behind the
-//! last one when the connection ends.
+//! Watches the daemon for the commands that do: connects, follows the events, and reconnects after the last one when
+//! the connection ends.
 
 use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
@@ -14,12 +14,12 @@ use crate::cli::outlet::{Outlet, is_output_closed};
 use crate::cli::watch_args::WatchArgs;
 use crate::wire::action::Since;
 
-/// A connection that lasted so long was a good one: the waits begin anew.
+/// After a connection of this length, the waits start over.
 const BACKOFF_FORGOTTEN: Duration = Duration::from_secs(10);
 
-/// What somebody does with what is watched.
+/// What a command does with the events.
 pub trait Viewer {
-    /// An event as it came; without a number it is the snapshot of a job's metrics.
+    /// An event as it came; one without a number is the snapshot of a job's metrics.
     fn show(&mut self, event: &str, stream_seq: Option<u64>) -> io::Result<()>;
 
     /// A line for people.
@@ -28,13 +28,13 @@ pub trait Viewer {
     /// Events were lost.
     fn note_gap(&mut self) {}
 
-    /// Connected, or not any more.
+    /// Connected, or no longer connected.
     fn note_connection(&mut self, _is_connected: bool) {}
 
-    /// What the daemon said of itself at the beginning of the connection.
+    /// What the daemon reports about itself at the start of a connection.
     fn note_daemon(&mut self, _newest: u64, _server_time: Option<&str>) {}
 
-    /// Where the events go, whose end ends the watch.
+    /// Where the events go; when it closes, the watch ends.
     fn outlet(&self) -> Outlet {
         Outlet::default()
     }
@@ -45,19 +45,19 @@ pub trait Viewer {
 pub enum End {
     /// Nobody reads the output any more.
     OutputClosed,
-    /// With `once`: the connection did.
+    /// With `once`: the connection ended.
     Disconnected,
-    /// With `until_end`: the job did.
+    /// With `until_end`: the job ended.
     Job(JobEnd),
     /// With `timeout`: the time is up.
     TimedOut,
 }
 
-/// Time as a watch needs it, which tests make up.
+/// The time of a watch, which tests replace.
 pub trait Clock {
     fn now(&self) -> Instant;
 
-    /// Whether the output was closed meanwhile, which ends the sleep.
+    /// Sleeps up to `limit`; returns whether the output was closed, which ends the sleep.
     fn sleep(&mut self, limit: Duration, outlet: &Outlet) -> bool;
 }
 
@@ -73,10 +73,10 @@ impl Clock for RealClock {
     }
 }
 
-/// The way to the daemon that these arguments say.
+/// How to reach the daemon, by these arguments.
 ///
 /// # Errors
-/// With TLS: nobody to trust.
+/// With TLS: no authority to trust.
 pub fn way(args: &WatchArgs, outlet: Outlet) -> Result<Way, String> {
     let (address, token) = (args.address.clone(), args.token.clone());
     Ok(Way { address, token, trust: args.trust()?, outlet })
@@ -97,7 +97,7 @@ pub fn watch(
     let mut watch = Watch { args, way: &way, since, ending: Ending::default(), retry_after: None, timeout };
     let mut backoff = Backoff::default();
     let mut has_been_connected = false;
-    // When it is given up, counted from when the daemon went.
+    // The deadline for giving up, counted from when the daemon went.
     let limit = args.give_up.or(args.give_up_later);
     let later = |from: Instant| limit.and_then(|limit| from.checked_add(limit));
     let mut given_up = later(clock.now());
@@ -129,7 +129,7 @@ pub fn watch(
             Err(Refused::ForGood(reason)) => return Err(reason),
             Err(Refused::ForNow { .. }) if is_over(timeout, clock) => return Ok(End::TimedOut),
             Err(Refused::ForNow { reason, .. }) if args.once => return Err(reason),
-            // Nobody may ever be there, unless somebody asks us to wait.
+            // There may never be a daemon, so only an explicit limit makes us wait.
             Err(Refused::ForNow { reason, retry_after: None })
                 if !has_been_connected && args.give_up.is_none() =>
             {
@@ -140,7 +140,7 @@ pub fn watch(
         if is_over(given_up, clock) {
             return Err(format!("{reason}; given up"));
         }
-        // The last attempt is made when it is given up, not before.
+        // The last attempt is made at the deadline, not before.
         let ends = [timeout, given_up].into_iter().flatten();
         let left = ends.map(|end| end.saturating_duration_since(clock.now())).min();
         let wait = backoff.next(told, fastrand::f64()).min(left.unwrap_or(Duration::MAX));
@@ -158,28 +158,27 @@ fn is_over(end: Option<Instant>, clock: &dyn Clock) -> bool {
     end.is_some_and(|end| end <= clock.now())
 }
 
-/// Why nothing more is read from a connection.
+/// Why reading from a connection stopped.
 enum Stop {
     End(End),
     OutputFailed(io::Error),
     Lost(String),
 }
 
-/// What is known across connections.
+/// The state that outlasts a connection.
 struct Watch<'a> {
     args: &'a WatchArgs,
     way: &'a Way,
-    /// Where the next connection begins, so that nothing is repeated and nothing left out.
+    /// Where the next connection begins, so that nothing is repeated or left out.
     since: Since,
     ending: Ending,
-    /// What the daemon asked for when it took its leave.
+    /// The wait that the daemon asked for in its goodbye.
     retry_after: Option<Duration>,
-    /// When the time is up.
+    /// The deadline of `timeout`.
     timeout: Option<Instant>,
 }
 
-/// What matters of a message to where we stand. An event has a number and no type of the
-/// daemon's own.
+/// The members of a message that move our position. An event has a number and no type of the daemon's own.
 #[derive(Deserialize)]
 struct Envelope<'a> {
     #[serde(rename = "type", borrow)]
@@ -271,15 +270,15 @@ impl Watch<'_> {
         }
     }
 
-    /// How the job ended, if that is what is waited for. An error is one of the output.
+    /// Handles a message; returns how the job ended, if that is awaited. Errors are those of the output.
     fn handle(&mut self, text: &str, viewer: &mut dyn Viewer) -> io::Result<Option<JobEnd>> {
         let Ok(envelope) = serde_json::from_str::<Envelope<'_>>(text) else {
-            viewer.say("a message that is not understood");
+            viewer.say("the daemon sent a message that is not understood");
             return Ok(None);
         };
         match envelope.kind.as_ref() {
             "connection:status" => self.handle_status(text, viewer),
-            // The connection's own position: all its events up to there went out before.
+            // The connection's own position: all its events up to there were sent before.
             "ping" => {
                 self.stand_at(envelope.stream_seq);
                 return Ok(self.lost_behind_debug());
@@ -315,8 +314,7 @@ impl Watch<'_> {
         Ok(None)
     }
 
-    /// `/debug` has no metrics, which alone tell of a job that is lost: they are looked for where they are, with each
-    /// heartbeat.
+    /// `/debug` carries no metrics, and only they show a lost job: they are asked for elsewhere, at each heartbeat.
     fn lost_behind_debug(&self) -> Option<JobEnd> {
         let job = self.args.job.as_ref().filter(|_| self.args.debug && self.args.until_end)?;
         let target = format!("/api/v1/ws/jobs/{job}/monitor?events=metrics");
@@ -342,7 +340,7 @@ impl Watch<'_> {
                 let newest = status.stream_seq.unwrap_or(0);
                 self.ending.note_connected(newest);
                 viewer.note_daemon(newest, status.server_time.as_deref());
-                // The newest event of all. Where the past was asked for, that is yet to come.
+                // The newest event of all. A requested past is yet to come.
                 if self.since == Since::Now {
                     self.stand_at(status.stream_seq);
                 }
@@ -381,7 +379,7 @@ mod tests {
     use super::{Clock, End, Ending, JobEnd, Outlet, Since, Viewer, Watch, WatchArgs, way};
     use crate::cli::watch_args::tests::args;
 
-    /// Sleeping takes no time, and after so many times somebody gives up.
+    /// Sleeping takes no time; after this many sleeps the output counts as closed.
     struct FakeClock {
         real: Instant,
         slept: Vec<Duration>,
@@ -405,18 +403,18 @@ mod tests {
         }
     }
 
-    /// As it is used where nothing is to be waited for.
+    /// For tests in which nothing is waited for.
     fn watch(args: &WatchArgs, since: Since, notes: &mut Notes) -> Result<End, String> {
         super::watch(args, since, notes, &mut FakeClock::new(0))
     }
 
-    /// Remembers what it was given.
+    /// Remembers what it gets.
     #[derive(Default)]
     struct Notes {
         shown: Vec<String>,
         said: Vec<String>,
         gaps: usize,
-        /// Shows fail with this.
+        /// `show` fails with this.
         broken: Option<ErrorKind>,
         outlet: Outlet,
     }
@@ -443,7 +441,7 @@ mod tests {
         }
     }
 
-    /// Hands messages to a watch that these words ask for, until they are the end of it.
+    /// Hands messages to a watch with these arguments, until one ends it.
     fn handle(words: &[&str], since: Since, messages: &[&str]) -> (Since, Notes, Option<JobEnd>) {
         let args = args(words).unwrap();
         let way = way(&args, Outlet::default()).unwrap();
@@ -454,7 +452,7 @@ mod tests {
         (watch.since, notes, end.or_else(|| watch.pending_end()))
     }
 
-    /// Hands messages to a watch; returns where it then stands, and what it told.
+    /// Hands messages to a watch; returns its position and what it said.
     fn watched(since: Since, messages: &[&str]) -> (Since, Notes) {
         let (stands, notes, end) = handle(&[], since, messages);
         assert_eq!(end, None);
@@ -541,13 +539,13 @@ mod tests {
             [
                 "bad_json: no",
                 "gap: an unknown number of events lost between 1 and 9 (expired)",
-                "a message that is not understood"
+                "the daemon sent a message that is not understood"
             ]
         );
     }
 
-    /// A daemon that plays one script a connection: the messages it sends before it hangs up.
-    /// Reports the requests it got.
+    /// A daemon that plays one script a connection: it sends these messages and hangs up. Reports the requests it
+    /// got.
     fn play(scripts: Vec<Vec<String>>) -> (String, mpsc::Receiver<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("ws://{}", listener.local_addr().unwrap());
@@ -583,7 +581,7 @@ mod tests {
         ]);
         let args = args(&["--url", &url]).unwrap();
         let mut notes = Notes::default();
-        // After the third connection nobody listens any more, which is no reason to give up; so this ends it.
+        // After the third connection nobody listens any more; the clock ends the watch then.
         let mut clock = FakeClock::new(4);
         assert_eq!(super::watch(&args, Since::Now, &mut notes, &mut clock), Ok(End::OutputClosed));
         let waits = clock.slept;
@@ -644,7 +642,7 @@ mod tests {
         let mut clock = FakeClock::new(100);
         let end = super::watch(&args, Since::Now, &mut Notes::default(), &mut clock);
         assert!(end.unwrap_err().ends_with("; given up"));
-        // Neither earlier nor later, whatever the waits would come to.
+        // Neither earlier nor later, whatever the waits add up to.
         assert_eq!(clock.slept.iter().sum::<Duration>(), Duration::from_secs(5));
     }
 

@@ -1,4 +1,4 @@
-//! What is watched and how, as the command line, variables and a pasted address say it.
+//! What to watch and how, from the command line, variables and a pasted address.
 
 use std::env;
 use std::ffi::OsString;
@@ -17,68 +17,68 @@ use crate::config::{TOKEN_VARIABLE, URL_VARIABLE};
 use crate::wire::action::Since;
 use crate::wire::line::{is_id, is_type_name};
 
-/// What must be known to tell how a job ends. Those that were not asked for are not shown.
+/// Types that show how a job ends. Those that were not asked for are not shown.
 const ENDING_TYPES: &[&str] =
     &["job_started", "job_resumed", "job_completed", "job_failed", "job_cancelled", "metrics"];
 
 #[derive(Debug, clap::Args)]
 pub struct WatchArgs {
-    /// Only this job, also if it has not begun yet
+    /// Watch this job only, even before it starts
     #[arg(long, value_name = "ID", allow_hyphen_values = true, value_parser = id, group = "what",
           value_hint = ValueHint::Other)]
     pub job: Option<String>,
-    /// Only this flow, with all its jobs
+    /// Watch this flow only, with all its jobs
     #[arg(long, value_name = "ID", allow_hyphen_values = true, value_parser = id, group = "what",
           value_hint = ValueHint::Other)]
     pub flow: Option<String>,
-    /// Every event of the daemon (the default)
+    /// Watch every event of the daemon (the default)
     #[arg(long, group = "what")]
     pub all: bool,
-    /// Where the daemon is: ws://HOST:PORT, HOST:PORT, or the address of its live page or of an endpoint [default:
+    /// Address of the daemon: ws://HOST:PORT, HOST:PORT, or the URL of its live page or of an endpoint [default:
     /// LUXCAST_URL, else ws://127.0.0.1:20555]
     #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
     pub url: Option<String>,
-    /// For wss://: PEM file with the authority to trust, or with the daemon's own certificate [default: those that
-    /// this system trusts]
+    /// For wss://: PEM file with the authority to trust, or with the daemon's own certificate [default: the
+    /// authorities that this system trusts]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub ca: Option<PathBuf>,
-    /// Only these types of events, with commas between them
+    /// Only events of these types, separated by commas
     #[arg(long, value_name = "TYPES", value_delimiter = ',', value_parser = type_name, value_hint = ValueHint::Other)]
     pub events: Vec<String>,
     /// With --job: only the events that debuggers use (jobs, routines, breakpoints, execution)
     #[arg(long, conflicts_with_all = ["flow", "all"])]
     pub debug: bool,
-    /// With --job: end when the job does, or at once if it has ended; with exit code 3 if it is lost, which is a job
-    /// whose publisher has been silent for the daemon's job_idle_seconds
+    /// With --job: end when the job ends, at once if it has ended already; exit with 3 if it is lost, that is, if its
+    /// publisher was silent for the daemon's job_idle_seconds
     #[arg(long, conflicts_with_all = ["flow", "all"])]
     pub until_end: bool,
-    /// End when the connection ends, instead of connecting again
+    /// End when the connection ends, instead of reconnecting
     #[arg(long)]
     pub once: bool,
-    /// End after so many seconds in all; with --until-end the exit code is 3 then
+    /// End after this time in all; with --until-end exit with 3 then
     #[arg(long, value_name = "SECONDS", value_parser = seconds, value_hint = ValueHint::Other)]
     pub timeout: Option<Duration>,
-    /// For how many seconds to try to connect, at first and again once the daemon has gone [default: at first once,
-    /// later for ever]
+    /// How long to try to connect, at first and after the connection is lost [default: one attempt at first, later
+    /// for ever]
     #[arg(long, value_name = "SECONDS", conflicts_with = "once", value_parser = seconds, value_hint = ValueHint::Other)]
     pub give_up: Option<Duration>,
-    /// What the daemon lets us in for [default: LUXCAST_TOKEN, which other users of this machine cannot see]
+    /// Token for the daemon [default: LUXCAST_TOKEN, which other users of this machine cannot see]
     #[arg(long, value_name = "TOKEN", allow_hyphen_values = true,
           value_parser = OsStringValueParser::new().map(Token::new), value_hint = ValueHint::Other)]
     pub token: Option<Token>,
-    /// In place of `give_up` once the daemon has been there.
+    /// Replaces `give_up` after the first connection.
     #[arg(skip)]
     pub give_up_later: Option<Duration>,
-    /// Of `url`.
+    /// From `url`.
     #[arg(skip)]
     pub address: Address,
-    /// As `url` says.
+    /// From `url`.
     #[arg(skip)]
     pub pasted_since: Option<Since>,
 }
 
 impl WatchArgs {
-    /// Takes from variables, and from an address that says more, what no flag gives.
+    /// Fills in from variables and from the pasted address what no flag gives.
     ///
     /// # Errors
     /// What is wrong with the arguments.
@@ -100,17 +100,17 @@ impl WatchArgs {
             token.header()?;
         }
         if self.ca.is_some() && !self.address.is_tls {
-            return Err("--ca goes with a URL that begins with wss://".to_owned());
+            return Err("--ca needs a URL that begins with wss://".to_owned());
         }
         for (flag, is_given) in [("--until-end", self.until_end), ("--debug", self.debug)] {
             if is_given && self.job.is_none() {
-                return Err(format!("{flag} goes with --job"));
+                return Err(format!("{flag} needs --job"));
             }
         }
         Ok(())
     }
 
-    /// Flags are stronger, but for what is watched they must say the same.
+    /// Flags take precedence, but they must agree with the address on what to watch.
     fn take(&mut self, pasted: Pasted) -> Result<(), String> {
         let Pasted { address, job, flow, is_debug, is_multi_job, since: first, events, token } = pasted;
         self.address = address;
@@ -120,10 +120,10 @@ impl WatchArgs {
         if names_another(&job, &self.job, self.flow.is_some() || self.all)
             || names_another(&flow, &self.flow, self.job.is_some() || self.all)
         {
-            return Err("names something else than the other flags".to_owned());
+            return Err("does not name the same as the other flags".to_owned());
         }
         if is_multi_job && self.job.is_none() && self.flow.is_none() && !self.all {
-            return Err("is that of the multi-job endpoint, which does not say what to watch: \
+            return Err("is the multi-job endpoint's, which does not say what to watch: \
                         add --job, --flow or --all"
                 .to_owned());
         }
@@ -136,18 +136,18 @@ impl WatchArgs {
         }
         if let Some(events) = events.filter(|_| self.events.is_empty()) {
             let names: Result<_, String> = events.split(',').map(type_name).collect();
-            self.events = names.map_err(|_| "has events that are no types".to_owned())?;
+            self.events = names.map_err(|_| "has events that are not types".to_owned())?;
         }
         Ok(())
     }
 
     /// # Errors
-    /// Nobody to trust.
+    /// No authority to trust.
     pub fn trust(&self) -> Result<Option<Arc<ClientConfig>>, String> {
         self.address.is_tls.then(|| trust(self.ca.as_deref())).transpose()
     }
 
-    /// What is asked of the daemon.
+    /// The path and query to request.
     pub fn target(&self, since: Since) -> String {
         let mut target = match (&self.job, &self.flow) {
             (Some(job), _) if self.debug => format!("/api/v1/ws/jobs/{job}/debug"),
@@ -167,7 +167,7 @@ impl WatchArgs {
         target
     }
 
-    /// Whether such an event was asked for, and not only needed to know how the job ends.
+    /// Whether this event was asked for, and is not only needed to see how the job ends.
     pub fn asks_for(&self, kind: &str) -> bool {
         self.events.is_empty() || !ENDING_TYPES.contains(&kind) || self.events.iter().any(|name| name == kind)
     }
@@ -177,14 +177,14 @@ fn id(text: &str) -> Result<String, String> {
     if is_id(text) {
         return Ok(text.to_owned());
     }
-    Err("must be 1 to 128 characters out of A-Z a-z 0-9 _ . : -".to_owned())
+    Err("must be 1 to 128 characters from A-Z a-z 0-9 _ . : -".to_owned())
 }
 
 fn type_name(text: &str) -> Result<String, String> {
     if is_type_name(text) {
         return Ok(text.to_owned());
     }
-    Err("a type is 1 to 64 characters out of A-Z a-z 0-9 _ . : -".to_owned())
+    Err("a type is 1 to 64 characters from A-Z a-z 0-9 _ . : -".to_owned())
 }
 
 pub fn seconds(text: &str) -> Result<Duration, String> {
@@ -194,7 +194,7 @@ pub fn seconds(text: &str) -> Result<Duration, String> {
 
 pub fn since(text: &str) -> Result<Since, String> {
     let since = Since::parse(text);
-    since.ok_or_else(|| "must be a stream_seq, start, now, or -100 for the last 100".to_owned())
+    since.ok_or_else(|| "must be an event number, start, now, or -100 for the last 100".to_owned())
 }
 
 #[cfg(test)]
@@ -205,7 +205,7 @@ pub mod tests {
 
     use super::{Since, WatchArgs, seconds, since};
 
-    /// As the flags say, whatever variables the tests run with.
+    /// From the flags alone, whatever variables the tests run with.
     pub fn args(words: &[&str]) -> Result<WatchArgs, String> {
         args_with(words, &[])
     }
@@ -308,9 +308,9 @@ pub mod tests {
     fn the_multi_job_endpoint_says_where_and_a_flag_says_what() {
         let url = "ws://h:1/p/api/v1/websocket";
         let problem = args(&["--url", url]).unwrap_err();
-        assert!(problem.starts_with("--url is that of the multi-job endpoint"), "{problem}");
+        assert!(problem.starts_with("--url is the multi-job endpoint's"), "{problem}");
         let wrong = args_with(&[], &[("LUXCAST_URL", url)]).unwrap_err();
-        assert!(wrong.contains("LUXCAST_URL is that of the multi-job endpoint"), "{wrong}");
+        assert!(wrong.contains("LUXCAST_URL is the multi-job endpoint's"), "{wrong}");
         let given = args(&["--url", url, "--job", "j"]).unwrap();
         assert_eq!((given.job.as_deref(), given.address.prefix.as_str()), (Some("j"), "/p"));
         assert!(args(&["--url", url, "--all"]).is_ok());
@@ -323,7 +323,7 @@ pub mod tests {
         assert_eq!(given.token.unwrap().header().unwrap(), "Bearer -secret");
         for bad in ["sec ret", "secret\n", "sécret"] {
             let problem = args(&["--token", bad]).unwrap_err();
-            assert_eq!(problem, "the token has a character that no token has");
+            assert_eq!(problem, "the token has a character that no token may have");
         }
     }
 
