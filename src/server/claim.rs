@@ -1,8 +1,8 @@
-//! The feed's socket and the right to its path: one daemon at a time, and only what is one's own is removed.
+//! The feed's socket and the claim to its path: one daemon at a time, which removes only its own files.
 //!
-//! A lock file beside the socket, `PATH.lock`, is locked for as long as a daemon takes lines there. The kernel gives the
-//! lock back however the daemon ends, and whoever removes the socket does not remove the lock. All that is done at the
-//! path is done by the one who has it.
+//! A lock file beside the socket, `PATH.lock`, is locked for as long as a daemon reads lines there. The kernel
+//! releases the lock however the daemon ends, and removing the socket does not remove the lock. Only the holder of
+//! the lock changes anything at the path.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -19,14 +19,14 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::net::host::making::{self, Made};
 
-/// Publishers that the kernel holds until they are accepted.
+/// Publishers that the kernel queues until they are accepted.
 const BACKLOG: i32 = 1_024;
-/// For owner and group alone.
+/// For owner and group only.
 const SOCKET_MODE: u32 = 0o660;
-/// What a lock file has in it: any other file of that name is somebody else's.
+/// The content of a lock file: any other file of that name belongs to another program.
 const LOCK_MARK: &[u8] = b"luxcast\n";
 
-/// The right to a path. Given back once, by whoever is first.
+/// The claim to a path. Given back once, by the first caller.
 #[derive(Clone)]
 pub struct Claim {
     held: Arc<Mutex<Option<Held>>>,
@@ -36,15 +36,15 @@ struct Held {
     path: PathBuf,
     lock_path: PathBuf,
     _lock: File,
-    /// Device and inode of the socket, once it is there.
+    /// Device and inode of the socket, once it exists.
     socket: Option<(u64, u64)>,
 }
 
 impl Claim {
-    /// Takes the path and listens there. A stale socket is replaced; a live one, or any other file, is an error.
+    /// Claims the path and listens there. A stale socket is replaced; a live one, or any other file, is an error.
     ///
     /// # Errors
-    /// Somebody else has the path, or what cannot be done there; nothing is left behind.
+    /// Another daemon has the path, or what cannot be done there; nothing is left behind.
     pub fn listen(path: &Path) -> io::Result<(Self, UnixListener)> {
         let (lock_path, lock) = lock(path)?;
         let mut held = Held { path: path.to_owned(), lock_path, _lock: lock, socket: None };
@@ -57,7 +57,7 @@ impl Claim {
         }
     }
 
-    /// Removes the socket, if it is still the one that was made here, and lets others have the path.
+    /// Removes the socket if it is still the one made here, and frees the path for others.
     pub fn give_back(&self) {
         if let Some(held) = self.held.lock().take() {
             held.leave();
@@ -73,7 +73,7 @@ impl Held {
         let cannot =
             |error| at(error, format!("cannot make the socket {shown} (--ingest names another place)"));
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(cannot)?;
-        // The file gets the socket's mode less the umask, so that at no moment it lets in more than it will: and nobody
+        // The file gets the socket's mode less the umask, so that it never lets in more than it finally will. Nobody
         // gets in before it listens.
         fchmod(&socket, Mode::from_raw_mode(SOCKET_MODE)).map_err(|error| cannot(error.into()))?;
         socket.bind(&SockAddr::unix(path).map_err(cannot)?).map_err(cannot)?;
@@ -86,21 +86,21 @@ impl Held {
         Ok(UnixListener::from(OwnedFd::from(socket)))
     }
 
-    /// The lock file goes last, while it is still locked; whoever waits for it looks whether it is still there.
+    /// The lock file is removed last, while still locked; a process that waits for it checks whether it still exists.
     fn leave(self) {
         let is_own = |there: fs::Metadata| Some((there.dev(), there.ino())) == self.socket;
         if fs::symlink_metadata(&self.path).is_ok_and(is_own) {
-            // What cannot be removed is stale, and replaced by the next daemon.
+            // A file that cannot be removed is stale, and the next daemon replaces it.
             let _ = fs::remove_file(&self.path);
         }
         let _ = fs::remove_file(&self.lock_path);
     }
 }
 
-/// Whether the lock file could be had, as far as that shows without touching anything.
+/// Checks whether the lock could be taken, as far as this shows without changing anything.
 ///
 /// # Errors
-/// As of [`Claim::listen`].
+/// As for [`Claim::listen`].
 pub fn check(path: &Path) -> io::Result<()> {
     let lock_path = lock_path(path);
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -123,7 +123,7 @@ fn cannot_lock(path: &Path, error: io::Error) -> io::Error {
     at(error, format!("cannot lock {}, for the socket {}", lock_path(path).display(), path.display()))
 }
 
-/// Locks the lock file of a path, made if need be.
+/// Locks the lock file of a path, and makes it if needed.
 fn lock(path: &Path) -> io::Result<(PathBuf, File)> {
     let lock_path = lock_path(path);
     let cannot = |error| cannot_lock(path, error);
@@ -142,7 +142,7 @@ fn lock(path: &Path) -> io::Result<(PathBuf, File)> {
             Err(TryLockError::WouldBlock) => return Err(in_use(path)),
             Err(TryLockError::Error(error)) => return Err(cannot(error)),
         }
-        // Between opening and locking it, who had it may have removed it.
+        // Between opening and locking, the previous holder may have removed it.
         let mine = file.metadata().map_err(cannot)?;
         let is_there = |there: fs::Metadata| (there.dev(), there.ino()) == (mine.dev(), mine.ino());
         if fs::symlink_metadata(&lock_path).is_ok_and(is_there) {
@@ -152,7 +152,7 @@ fn lock(path: &Path) -> io::Result<(PathBuf, File)> {
     }
 }
 
-/// Makes an empty file a lock file. An error where the file has something else in it.
+/// Marks an empty file as a lock file. A file with other content is an error.
 fn mark(mut file: &File, metadata: &fs::Metadata) -> io::Result<()> {
     let mut content = Vec::new();
     let is_short = metadata.is_file() && metadata.len() <= LOCK_MARK.len() as u64;
@@ -164,7 +164,7 @@ fn mark(mut file: &File, metadata: &fs::Metadata) -> io::Result<()> {
         LOCK_MARK => Ok(()),
         _ => {
             let message =
-                "it is there and is no lock file of luxcast: remove it, or choose another ingest path";
+                "it exists and is not a lock file of luxcast: remove it, or choose another ingest path";
             Err(io::Error::new(io::ErrorKind::AlreadyExists, message))
         }
     }
@@ -180,16 +180,16 @@ fn clear(path: &Path) -> io::Result<()> {
     let shown = path.display();
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(at(error, format!("cannot look at {shown}"))),
+        Err(error) => Err(at(error, format!("cannot examine {shown}"))),
         Ok(metadata) if !metadata.file_type().is_socket() => {
             let message =
-                format!("{shown} is there and is not a socket: remove it, or choose another ingest path");
+                format!("{shown} exists and is not a socket: remove it, or choose another ingest path");
             Err(io::Error::new(io::ErrorKind::AlreadyExists, message))
         }
-        // Somebody may listen who does not lock: a service manager, or another program.
+        // A listener may hold no lock: a service manager, or another program.
         Ok(_) => match connect(path) {
             Ok(()) => Err(in_use(path)),
-            // It listens, and does not accept those who wait.
+            // It listens, but does not accept waiting connections.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(in_use(path)),
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path)
                 .map_err(|error| at(error, format!("cannot remove the stale socket {shown}"))),
@@ -198,14 +198,14 @@ fn clear(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Without waiting for whoever listens there.
+/// Connects without waiting for the listener to accept.
 fn connect(path: &Path) -> io::Result<()> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     socket.connect(&SockAddr::unix(path)?)
 }
 
-/// The same error, and at what it came.
+/// The same error, with what failed.
 pub(super) fn at(error: io::Error, doing: String) -> io::Error {
     io::Error::new(error.kind(), format!("{doing}: {error}"))
 }
@@ -255,7 +255,7 @@ mod tests {
         let (claim, _listener) = Claim::listen(&path).unwrap();
         fs::remove_file(&path).unwrap();
         assert_eq!(Claim::listen(&path).err().map(|error| error.kind()), Some(ErrorKind::AddrInUse));
-        // Something else has come to stand there.
+        // Another file has taken its place.
         let _other = std::os::unix::net::UnixListener::bind(&path).unwrap();
         claim.give_back();
         assert!(fs::symlink_metadata(&path).unwrap().file_type().is_socket());
@@ -278,7 +278,7 @@ mod tests {
         rustix::fs::mknodat(rustix::fs::CWD, &lock, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
         assert!(Claim::listen(&path).is_err());
         assert!(fs::symlink_metadata(&lock).unwrap().file_type().is_fifo());
-        // The lock is not taken away from a path where something else stands.
+        // The lock stays with a path where another file has taken the socket's place.
         fs::remove_file(&lock).unwrap();
         fs::write(&path, "precious").unwrap();
         assert!(Claim::listen(&path).is_err());

@@ -1,5 +1,5 @@
-//! What would keep a daemon with these settings from starting, or from doing what they ask for, as far as this machine
-//! shows it to a program that touches nothing.
+//! Predicts what would keep a daemon with these settings from starting, or from doing what they ask for. It changes
+//! nothing on this machine.
 
 use std::fs;
 use std::net::{IpAddr, TcpListener};
@@ -12,13 +12,13 @@ use crate::config::Config;
 use crate::net::host::state_dir;
 use crate::server::claim;
 
-/// One line each. The daemon may run as another user or elsewhere, so none of them is sure.
+/// One line each. None is certain: the daemon may run as another user or elsewhere.
 pub fn warnings(config: &Config) -> Vec<String> {
     let addresses = config.listen.iter().map(|address| ("listen", address));
     let addresses = addresses.chain(config.admin.iter().map(|address| ("admin", address)));
     let mut warnings: Vec<String> =
         addresses.filter_map(|(name, address)| of_address(name, address.ip())).collect();
-    // Without a path of its own, that of a demonstration is made.
+    // Without a path, a demonstration makes its own.
     if config.ingest.is_some() || !config.demo {
         warnings.extend(of_ingest(&config.ingest_path()));
     }
@@ -27,7 +27,7 @@ pub fn warnings(config: &Config) -> Vec<String> {
     warnings
 }
 
-/// Some port of it can be had, if this machine has the address.
+/// Checks that some port can be bound, that is, that this machine has the address.
 fn of_address(name: &str, ip: IpAddr) -> Option<String> {
     TcpListener::bind((ip, 0)).err().map(|error| format!("{name}: cannot listen on {ip}: {error}"))
 }
@@ -36,7 +36,7 @@ fn of_ingest(path: &Path) -> Option<String> {
     let shown = path.display();
     match fs::symlink_metadata(path) {
         Ok(metadata) if !metadata.file_type().is_socket() => {
-            return Some(format!("ingest: {shown} is there and is not a socket"));
+            return Some(format!("ingest: {shown} exists and is not a socket"));
         }
         _ => {}
     }
@@ -46,7 +46,7 @@ fn of_ingest(path: &Path) -> Option<String> {
     };
     match fs::metadata(directory) {
         Err(error) => of(format!("cannot be used: {error}")),
-        Ok(metadata) if !metadata.is_dir() => of("is no directory".to_owned()),
+        Ok(metadata) if !metadata.is_dir() => of("is not a directory".to_owned()),
         Ok(_) => match access(directory, Access::WRITE_OK | Access::EXEC_OK) {
             Err(error) => of(format!("cannot be used: {error}")),
             Ok(()) => claim::check(path).err().map(|error| format!("ingest: {error}")),
@@ -76,13 +76,13 @@ mod tests {
         assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 1, "nothing was made");
         for (ingest, word) in [
             ("none/ingest.sock", "cannot be used"),
-            ("file/ingest.sock", "no directory"),
+            ("file/ingest.sock", "not a directory"),
             ("file", "not a socket"),
         ] {
-            let told = warnings(&config(path(ingest), Some(path("file"))));
-            assert_eq!(told.len(), 2, "{told:?}");
-            assert!(told[0].starts_with("ingest: ") && told[0].contains(word), "{told:?}");
-            assert!(told[1].contains("state_dir"), "{told:?}");
+            let warned = warnings(&config(path(ingest), Some(path("file"))));
+            assert_eq!(warned.len(), 2, "{warned:?}");
+            assert!(warned[0].starts_with("ingest: ") && warned[0].contains(word), "{warned:?}");
+            assert!(warned[1].contains("state_dir"), "{warned:?}");
         }
         symlink(path("nowhere"), path("link")).unwrap();
         symlink(path("nowhere"), path("linked.sock.lock")).unwrap();
@@ -94,22 +94,25 @@ mod tests {
             (path("made.sock"), path("link/state"), ["Is a directory", "File exists"]),
             (PathBuf::from("/proc/x.sock"), path("state"), ["No such file", "Is a directory"]),
         ] {
-            let told = warnings(&config(ingest.clone(), Some(state_dir.clone())));
+            let warned = warnings(&config(ingest.clone(), Some(state_dir.clone())));
             let shown = ingest.display();
             let expected = [
                 format!("ingest: cannot lock {shown}.lock, for the socket {shown}: {}", words[0]),
                 format!("the state_dir {} cannot be used: {}", state_dir.display(), words[1]),
             ];
-            assert_eq!(told.len(), 2, "{told:?}");
+            assert_eq!(warned.len(), 2, "{warned:?}");
             assert!(
-                told.iter().zip(&expected).all(|(told, expected)| told.starts_with(expected)),
-                "{told:?}"
+                warned.iter().zip(&expected).all(|(warned, expected)| warned.starts_with(expected)),
+                "{warned:?}"
             );
         }
-        // For documentation (RFC 5737, 3): no machine has it.
+        // Reserved for documentation (RFC 5737, 3): no machine has it.
         let elsewhere =
             Config { listen: vec!["192.0.2.1:80".parse().unwrap()], demo: true, ..Config::default() };
-        let told = warnings(&elsewhere);
-        assert!(told.len() == 1 && told[0].starts_with("listen: cannot listen on 192.0.2.1: "), "{told:?}");
+        let warned = warnings(&elsewhere);
+        assert!(
+            warned.len() == 1 && warned[0].starts_with("listen: cannot listen on 192.0.2.1: "),
+            "{warned:?}"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! Everything that has an address: the listeners, and the socket of the feed.
+//! Everything that has an address: the listeners and the feed's socket.
 
 use std::fs;
 use std::io;
@@ -15,19 +15,19 @@ use crate::server::claim::{Claim, at};
 use crate::session::endpoint::Offer;
 
 pub struct Listeners {
-    /// Those of watchers, in the order of the setting `listen`, and then the one of operators, if they have one.
+    /// The watchers' listeners in the order of the setting `listen`, then the operators' one, if there is one.
     pub sockets: Vec<ListeningSocket>,
     pub feed: UnixListener,
     pub ingest: PathBuf,
     pub leftover: Leftover,
 }
 
-/// What is to be removed from the file system at the end.
+/// What to remove from the file system at the end.
 #[derive(Clone, Default)]
 pub struct Leftover {
-    /// The right to the feed's path, unless its socket outlives the daemon.
+    /// The claim to the feed's path, unless its socket outlives the daemon.
     claim: Option<Claim>,
-    /// A directory made for that socket alone.
+    /// A directory made only for that socket.
     private: Option<PathBuf>,
 }
 
@@ -63,7 +63,7 @@ impl Listeners {
 }
 
 impl Leftover {
-    /// Once nobody takes lines any more: from then on another daemon may.
+    /// Call when no lines are read any more: from then on another daemon may use the path.
     pub fn remove(&self) {
         if let Some(claim) = &self.claim {
             claim.give_back();
@@ -74,7 +74,7 @@ impl Leftover {
     }
 }
 
-/// On loopback nobody is asked for a token.
+/// What the admin listener offers: on loopback it asks for no token.
 pub fn to_operators(config: &Config) -> Offer {
     match config.admin {
         Some(address) if address.ip().to_canonical().is_loopback() => Offer::OpenToOperators,
@@ -82,7 +82,7 @@ pub fn to_operators(config: &Config) -> Offer {
     }
 }
 
-/// Where the feed's socket will be, and the private directory made for it.
+/// The path for the feed's socket, and the private directory made for it.
 fn ingest_path(config: &Config) -> io::Result<(PathBuf, Option<PathBuf>)> {
     if config.ingest.is_some() || !config.demo {
         return Ok((config.ingest_path(), None));

@@ -56,9 +56,9 @@ use threads::{Handle, join, spawn};
 
 pub use start_error::StartError;
 
-/// Descriptors that are not connections: listeners, wakers, publishers, memory files, refusals on their way out.
+/// Descriptors that are not connections: listeners, wakers, publishers, memory files, refusals in progress.
 const DESCRIPTORS_RESERVED: u64 = 128;
-/// Of the time to drain, what is kept for the goodbyes.
+/// The part of the drain time that is kept for the goodbyes.
 const GOODBYE: Duration = Duration::from_secs(1);
 
 pub struct Server {
@@ -98,7 +98,7 @@ struct Common {
 }
 
 impl Server {
-    /// Reads what the run before left, binds everything, then starts the threads.
+    /// Reads what the previous run left, binds everything, then starts the threads.
     ///
     /// # Errors
     /// What could not be bound or started, and why; nothing is left behind.
@@ -211,16 +211,16 @@ impl Server {
         &self.ingest
     }
 
-    /// Has the running daemon judge by these settings, as far as they can change without a restart; nobody is
-    /// disconnected by new limits. Returns what was found in the files that the settings name.
+    /// Applies the settings that can change without a restart to the running daemon. New limits disconnect nobody.
+    /// Returns what was found in the files that the settings name.
     ///
     /// # Errors
-    /// What is wrong with such a file; then nothing has changed.
+    /// What is wrong with such a file; nothing has changed then.
     pub fn reload(&self, config: &Config) -> io::Result<Vec<String>> {
         let live_config = Arc::new(live_config(config)?);
         if live_config.tls.is_some() != self.speaks_tls() {
-            // The ready lines have told everybody how to come.
-            let message = "TLS is switched on or off by a restart only (tls_certificate_file, tls_key_file)";
+            // The ready lines have announced the scheme.
+            let message = "switching TLS on or off needs a restart (tls_certificate_file, tls_key_file)";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
         let before = std::mem::replace(&mut *self.live_config.lock(), live_config.clone());
@@ -233,7 +233,7 @@ impl Server {
         Ok(reload::describe(config, &before, &live_config))
     }
 
-    /// Begins to end: no new connections, no more lines, what was numbered is served, goodbye is said.
+    /// Starts to drain: no new connections, no more lines; numbered events are still sent, then goodbye.
     pub fn drain(&self) {
         self.admission.drain();
         self.threads.lock().drain_began.get_or_insert_with(Instant::now);
@@ -243,7 +243,7 @@ impl Server {
     /// Returns when the daemon has drained.
     ///
     /// # Errors
-    /// What was asked for could not be done to its end: above all, the state was not saved.
+    /// What could not be completed: mainly, that the state was not saved.
     pub fn wait(&self) -> io::Result<()> {
         let (began, Threads { ingest, mark, shards, .. }) = {
             let mut threads = self.threads.lock();
@@ -257,7 +257,7 @@ impl Server {
         self.is_ingest_stopping.store(true, Ordering::Release);
         self.ingest_waker.waker.wake()?;
         let remains = join(ingest.expect("the daemon is waited for once"))?;
-        // The next daemon may take the feed while this one serves what it has.
+        // The next daemon may take the feed while this one sends its last events.
         self.leftover.remove();
         let connections = self.admission.connections();
         let goodbye = GOODBYE.min(self.drain_seconds / 2);
@@ -291,7 +291,7 @@ impl Common {
         })
     }
 
-    /// It ends once no shard is left that could ask.
+    /// It ends when no shard is left that could ask.
     fn start_reporter(&self, liveness: Liveness, config: &Config) -> io::Result<Handle<()>> {
         let reporter = Reporter {
             inbox: self.inquiries.1.clone(),
@@ -315,7 +315,7 @@ impl Common {
     }
 }
 
-/// The parts of every shard, and both outside ends of each.
+/// The parts of every shard, and the outer ends of each shard's channels.
 type Shards = (Vec<ShardParts>, Vec<ShardHandle>, Vec<Arc<Link>>);
 
 fn shard_parts(config: &Config, common: &Common) -> io::Result<Shards> {
@@ -349,7 +349,7 @@ fn shard_parts(config: &Config, common: &Common) -> io::Result<Shards> {
     Ok(shards)
 }
 
-/// What the ingest thread begins with, and the clock that the times in it are of.
+/// The start state of the ingest thread, and the clock of the times in it.
 fn take_over(
     legacy: PreviousRun,
     common: &Common,
@@ -367,7 +367,7 @@ fn take_over(
     (sequencer, accounts, clock)
 }
 
-/// Where the service manager wants signs of life.
+/// Starts the watchdog if the service manager asks for signs of life.
 fn start_watchdog(liveness: Liveness) -> io::Result<()> {
     if let Some(patience) = service_manager::patience() {
         spawn("watchdog".to_owned(), move || service_manager::watch_over(&liveness, patience))?;
@@ -375,7 +375,7 @@ fn start_watchdog(liveness: Liveness) -> io::Result<()> {
     Ok(())
 }
 
-/// What handshakes of TLS are made with, where certificate and key are given.
+/// The configuration of TLS handshakes, if certificate and key are given.
 fn tls(config: &Config) -> io::Result<Option<(Arc<ServerConfig>, Certificate)>> {
     let Some((certificate, key)) = config.tls_files() else {
         return Ok(None);
@@ -383,8 +383,8 @@ fn tls(config: &Config) -> io::Result<Option<(Arc<ServerConfig>, Certificate)>> 
     certificate::load(certificate, key, Timestamp::now()).map(Some).map_err(io::Error::other)
 }
 
-/// What connections are judged by. Only settings that a reload changes may go in here, and the files they name are
-/// read here, so that a reload is all or nothing.
+/// The settings that judge connections. Only what a reload changes belongs here. The files that they name are read
+/// here, so that a reload takes over all or nothing.
 ///
 /// # Errors
 /// What is wrong with one of the files.
@@ -432,7 +432,7 @@ fn raise_file_limit() -> io::Result<()> {
     Ok(())
 }
 
-/// How many connections there may be: as many as are wanted and as there are files for.
+/// How many connections there may be: as many as requested, and as the file limit allows.
 fn door_limits(config: &Config) -> AdmissionLimits {
     let wanted = if config.connections_max == 0 { usize::MAX } else { config.connections_max };
     let mut connections_max = wanted;

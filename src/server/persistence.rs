@@ -1,4 +1,4 @@
-//! What one run of the daemon leaves to the next, where there is a `state_dir`.
+//! What one run of the daemon saves for the next, if there is a `state_dir`.
 
 use std::io;
 use std::sync::Arc;
@@ -15,17 +15,17 @@ use crate::stream::directory::Directory;
 use crate::stream::numbers::{SEQ_END, SEQ_MIN};
 use crate::stream::snapshot::{Restored, Saver};
 
-/// Of the time to drain, what is kept for the end of the snapshot: a quarter of it, and not more than this.
+/// The part of the drain time that is kept for the end of the snapshot: a quarter, and at most this.
 const RESERVE_MAX: Duration = Duration::from_secs(2);
 
 #[derive(Clone)]
 pub struct Persistence {
     dir: Option<Arc<StateDir>>,
-    /// The directory could not be read or written.
+    /// Set when the directory could not be read or written.
     pub has_failed: Arc<AtomicBool>,
 }
 
-/// What the run before left.
+/// What the previous run left.
 pub struct PreviousRun {
     pub restored: Option<Restored>,
     /// The number before the first of this run.
@@ -34,7 +34,7 @@ pub struct PreviousRun {
 
 impl Persistence {
     /// # Errors
-    /// The directory is not to be used.
+    /// Why the directory cannot be used.
     pub fn open(config: &Config) -> Result<Self, Unusable> {
         let has_failed = Arc::default();
         let path = config.state_dir.as_deref();
@@ -42,7 +42,7 @@ impl Persistence {
         Ok(Self { dir: dir.map(Arc::new), has_failed })
     }
 
-    /// Reads what is there, and decides where the numbers of this run begin.
+    /// Reads the saved state, and decides where the numbers of this run begin.
     pub fn begin(&self) -> PreviousRun {
         let restored = self.dir.as_ref().and_then(|dir| dir.take_snapshot());
         let mark = self.dir.as_ref().map_or(0, |dir| dir.mark());
@@ -51,8 +51,8 @@ impl Persistence {
         PreviousRun { restored, run_start }
     }
 
-    /// From now on there is a run that what was read belongs to. The mark is kept ahead of its numbers by a thread of
-    /// its own, so that nobody else waits for a disk.
+    /// Starts the run that takes over what was read. A thread of its own keeps the mark ahead of the run's numbers,
+    /// so that no other thread waits for a disk.
     pub fn start(&self, mark: Receiver<u64>) -> io::Result<Option<Handle<()>>> {
         let Some(dir) = &self.dir else { return Ok(None) };
         let keeper = dir.clone();
@@ -61,15 +61,15 @@ impl Persistence {
         Ok(Some(thread))
     }
 
-    /// There is no such run after all.
+    /// Cancels the start: there is no such run.
     pub fn cancel(&self) {
         if let Some(dir) = &self.dir {
             dir.put_back_snapshot();
         }
     }
 
-    /// Saves what the next run needs, beside everything else that goes on, once the last mark that was asked for is
-    /// written. What comes says how it went.
+    /// Saves what the next run needs, in the background, once the last requested mark is written. The receiver gets
+    /// the outcome.
     pub fn save(
         &self,
         remains: FinalState,
@@ -84,17 +84,17 @@ impl Persistence {
         let until = began + limit - RESERVE_MAX.min(limit / 4);
         spawn("save".to_owned(), move || {
             marks.map_or(Ok(()), join)?;
-            // Whoever waited may have given up.
+            // The receiver may have given up.
             let _ = done.send(save(&dir, &remains, until));
             Ok(())
         })?;
         Ok(outcome)
     }
 
-    /// Waits for [`Persistence::save`] to be done, at most until the end of the time to drain.
+    /// Waits for [`Persistence::save`] to finish, at most until the end of the drain time.
     ///
     /// # Errors
-    /// It is not: what was asked for is lost.
+    /// It did not finish, or failed: the state is lost.
     pub fn await_saved(&self, outcome: &Receiver<io::Result<()>>, until: Instant) -> io::Result<()> {
         if self.dir.is_none() {
             return Ok(());
@@ -114,7 +114,7 @@ impl PreviousRun {
         }
     }
 
-    /// Says how far the numbers of this run may go, before the first is given.
+    /// Sets how far the numbers of this run may go, before the first is given.
     pub fn mark(&self, persistence: &Persistence) -> (NumberMark, Receiver<u64>) {
         match &persistence.dir {
             None => (NumberMark::none(), bounded(0).1),
@@ -127,12 +127,12 @@ impl PreviousRun {
 }
 
 /// # Errors
-/// There is no snapshot.
+/// Why there is no snapshot.
 fn save(dir: &StateDir, remains: &FinalState, until: Instant) -> io::Result<()> {
     let FinalState { sequencer, accounts, now } = remains;
     let mut saver = Saver::new(sequencer, accounts.parts(now.millis), *now);
     let saved = dir.save(&mut saver, until);
-    // The numbers that were set aside and not used are free again.
+    // Reserved numbers that were not used are free again.
     dir.set_mark(sequencer.seq());
     let bytes = saved.map_err(|error| {
         let message = format!("cannot save the state, the next start begins without it: {error}");

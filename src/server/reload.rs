@@ -1,10 +1,10 @@
-//! What a reload has found in the files that the settings name, in words for the log.
+//! Describes for the log what a reload found in the files that the settings name.
 
 use crate::access::keyring::{Auth, Keyring};
 use crate::config::Config;
 use crate::net::shard::live_config::LiveConfig;
 
-/// One item a file: whether it holds the same as before, and what matters of it; never what stands there.
+/// One item a file: whether its content has changed, and what matters about it; never the content itself.
 pub fn describe(config: &Config, before: &LiveConfig, after: &LiveConfig) -> Vec<String> {
     let mut items = Vec::new();
     if let Auth::On(keyring) = &after.auth {

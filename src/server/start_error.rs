@@ -1,4 +1,4 @@
-//! Why the daemon does not start, which decides whether another try makes sense.
+//! Why the daemon does not start; this decides whether another try makes sense.
 
 use std::fmt;
 use std::io;
@@ -8,9 +8,9 @@ use crate::net::host::state_dir::Unusable;
 /// Why the daemon cannot start, in one line.
 #[derive(Debug)]
 pub enum StartError {
-    /// A setting cannot be honoured: another try would end like this one.
+    /// A setting cannot be honoured: another try would end the same way.
     Setting(io::Error),
-    /// Something that was needed is not there.
+    /// Something needed is missing.
     System(io::Error),
 }
 

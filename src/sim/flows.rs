@@ -1,4 +1,4 @@
-//! The flows that the engine runs: which routines they have, who feeds whom, and what each does to a record.
+//! The flows that the engine runs: their routines, who feeds whom, and what each does to a record.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use fastrand::Rng;
 
 use super::moment::Moment;
 
-/// A graph of routines. The first one is the entry: it makes the records.
+/// A graph of routines. The first one is the entry, which makes the records.
 pub struct Flow {
     pub id: &'static str,
     pub source: Source,
@@ -15,19 +15,19 @@ pub struct Flow {
 
 pub struct Routine {
     pub id: &'static str,
-    /// The class behind it, for texts of errors and data.
+    /// The routine's class, for texts of errors and data.
     pub class: &'static str,
     pub work: Work,
-    /// Who gets what it emits: indices in the flow's routines.
+    /// The routines that get what it emits: indices in the flow's routines.
     pub targets: &'static [usize],
 }
 
-/// What the records of a flow look like when they are made.
+/// The form of a flow's records when they are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
     /// A data set, with text beyond ASCII and a fraction in each record.
     DataSet,
-    /// A few records that tell where they come from.
+    /// A few records that say where they come from.
     Tracked,
     /// Numbered blocks.
     Blocks,
@@ -50,16 +50,16 @@ pub enum Work {
     Store,
 }
 
-/// What goes from a routine to the next.
+/// What passes from one routine to the next.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Message {
     /// A JSON object.
     pub json: String,
     /// The record's text, for the next routine to work on.
     pub text: String,
-    /// As it stands in the JSON.
+    /// As written in the JSON.
     pub index: u64,
-    /// The place of the record among those of its job, from 0.
+    /// The place of the record within its job, from 0.
     pub record: u64,
 }
 
@@ -144,7 +144,7 @@ impl Source {
         }
     }
 
-    /// The text that a job's records have in common.
+    /// The text that all records of a job share.
     pub fn label(self, random: &mut Rng) -> String {
         match self {
             Source::DataSet => format!("rec{}-{}", random.u64(..4), random.u64(..100)),
@@ -155,7 +155,7 @@ impl Source {
         }
     }
 
-    /// What `job_started` tells of the job, a JSON object.
+    /// The `params` of `job_started`, a JSON object.
     pub fn params(self, label: &str, records: u64) -> String {
         match self {
             Source::DataSet => format!(r#"{{"data": "{label}", "n": {records}, "delay": 0.001}}"#),
@@ -191,7 +191,7 @@ impl Source {
 }
 
 impl Work {
-    /// The event that comes of this message, and what it carries; `None`: nothing is emitted.
+    /// The event that results from this message, and what it carries; `None` if nothing is emitted.
     pub fn perform(self, input: &Message, class: &str, now: Moment) -> Option<(&'static str, Message)> {
         let Message { text, index, record, .. } = input;
         let output =

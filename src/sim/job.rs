@@ -1,4 +1,4 @@
-//! One simulated job: it makes one event a call, from `job_started` to its end.
+//! One simulated job: each call makes one event, from `job_started` to the job's end.
 
 use std::collections::VecDeque;
 
@@ -17,23 +17,23 @@ pub struct World {
     pub tick: u64,
     /// Execution events made so far: their ids.
     pub executions: u64,
-    /// How likely a call fails once and is repeated.
+    /// Probability that a call fails once and is repeated.
     pub repeat_chance: f64,
 }
 
-/// Every routine of the flows has one slot, and this is its name.
+/// The name of the one slot that every routine has.
 const SLOT: &str = "input";
 
-/// Calls that may wait before the source makes no more records.
+/// Waiting calls beyond which the source makes no more records.
 const WAITING_MAX: usize = 6;
 
-/// A call that fails so often fails for good.
+/// A call that fails this often fails for good.
 const ATTEMPTS_MAX: u32 = 3;
 
-/// A job says so often, in its own events, how far it is.
+/// Events of a job between two of its own metrics events.
 const EVENTS_PER_METRICS: u64 = 60;
 
-/// How long, in events of the engine, a pause or a breakpoint holds a job at least and at most.
+/// Shortest and longest time that a pause or a breakpoint holds a job, in events of the engine.
 const HOLD_TICKS: (u64, u64) = (10, 60);
 
 pub struct Job {
@@ -41,7 +41,7 @@ pub struct Job {
     flow: &'static Flow,
     plan: Plan,
     stage: Stage,
-    /// The tick from which on it goes on.
+    /// The tick at which it continues.
     held_until: u64,
     started: Moment,
     counts: Counts,
@@ -57,16 +57,16 @@ enum Stage {
     Working,
     Paused,
     AtBreakpoint,
-    /// Failed in this routine; its last metrics come first.
+    /// Failed in this routine; its last metrics come before that.
     Failing(&'static str, Failure),
     /// Only its last event is left: it finished, or failed in this routine.
     Ending(Option<(&'static str, Failure)>),
-    /// So many more events of work under way.
+    /// This many more events of unfinished work.
     Cancelled(u64),
     Over,
 }
 
-/// The routine that makes the records works beside the others.
+/// The routine that makes the records; it works beside the others.
 struct SourceState {
     made: u64,
     is_done: bool,
@@ -111,7 +111,7 @@ impl Job {
         }
     }
 
-    /// Before this tick it waits for somebody to resume it.
+    /// Before this tick it waits to be resumed.
     pub fn held_until(&self) -> u64 {
         self.held_until
     }
@@ -120,7 +120,7 @@ impl Job {
         self.stage == Stage::Over
     }
 
-    /// Appends its next event. Not to be called once it is over.
+    /// Appends its next event. Must not be called once the job is over.
     pub fn next(&mut self, world: &mut World, out: &mut String) {
         let stage = std::mem::replace(&mut self.stage, Stage::Working);
         match stage {
@@ -138,7 +138,7 @@ impl Job {
             Stage::Ending(failure) => self.end(failure.as_ref(), world, out),
             Stage::Cancelled(left) => {
                 let has_more = self.call_routines(world, out);
-                assert!(has_more, "a cancelled job with nothing under way is over");
+                assert!(has_more, "a cancelled job without unfinished work is over");
                 self.wind_down(left - 1);
             }
             Stage::Over => unreachable!("a job that is over makes no events"),
@@ -182,12 +182,12 @@ impl Job {
         self.hold(Stage::Paused, world);
     }
 
-    /// What is under way when a job is cancelled still comes, but no more than a little.
+    /// Unfinished work still makes events when a job is cancelled, but only a few.
     fn cancel(&mut self, world: &mut World, out: &mut String) {
         self.count_event();
         shapes::job_cancelled(out, self.head(world));
         self.source.is_done = true;
-        // It stops nowhere any more: nobody would resume it.
+        // It stops no more: nobody would resume it.
         self.plan.breakpoint = None;
         if let Some(running) = &mut self.running {
             running.next = match std::mem::replace(&mut running.next, Step::Complete) {
@@ -238,7 +238,7 @@ impl Job {
         self.emit(entry, "output", &message, world, out);
     }
 
-    /// One event of the routines behind the source; false, and none, if nothing is left to do.
+    /// One event of the routines after the source; returns false, without an event, if nothing is left to do.
     fn call_routines(&mut self, world: &mut World, out: &mut String) -> bool {
         let Some(mut running) = self.running.take() else {
             let Some(call) = self.waiting.pop_front() else {
@@ -279,7 +279,7 @@ impl Job {
         self.running = Some(running);
     }
 
-    /// The routine does its work: it fails, emits, or is done without.
+    /// Lets the routine work: it fails, emits, or finishes without an event of its own.
     fn perform(&mut self, mut running: Running, world: &mut World, out: &mut String) {
         let call = &running.call;
         let routine = &self.flow.routines[call.routine];
@@ -313,7 +313,7 @@ impl Job {
         self.count_event();
         self.counts.event_emits += 1;
         shapes::event_emit(out, &self.execution(routine, world), event, &message.json);
-        // Nobody is wired to the event that says a record is bad.
+        // Nothing listens to the event for a bad record.
         if event != "invalid" {
             let call = |target: &usize| Call { routine: *target, message: message.clone(), attempt: 0 };
             self.waiting.extend(routine.targets.iter().map(call));
@@ -327,7 +327,7 @@ impl Job {
         shapes::routine_completed(out, self.head(world), routine.id, duration, running.emitted);
     }
 
-    /// A call that failed is repeated first of all; when that is no use, the job has failed.
+    /// Repeats a failed call before anything else; after the last attempt the job has failed.
     fn fail(&mut self, mut call: Call, failure: Failure, world: &World, out: &mut String) {
         let routine = &self.flow.routines[call.routine];
         self.count_event();
@@ -341,7 +341,7 @@ impl Job {
     }
 
     fn goes_wrong(&self, call: &Call, world: &mut World) -> bool {
-        // The first routine behind the source is the one that a bad record breaks.
+        // A bad record breaks the first routine after the source.
         let is_fatal = self.plan.fails_at_record == Some(call.message.record) && call.routine == 1;
         is_fatal || (call.attempt == 0 && (world.random.f64() < world.repeat_chance))
     }
@@ -358,7 +358,7 @@ impl Job {
         true
     }
 
-    /// Without an event it is the slot that it stopped at.
+    /// Without an event, it stopped at the slot.
     fn hit_breakpoint(
         &mut self,
         running: Running,
@@ -406,7 +406,7 @@ impl Job {
         Execution { head: self.head(world), number: world.executions, routine_id: routine.id }
     }
 
-    /// `metrics` is not among the events that metrics count.
+    /// Metrics do not count `metrics` events.
     fn count_event(&mut self) {
         self.counts.events += 1;
         self.events_since_metrics += 1;

@@ -16,13 +16,13 @@ use moment::Moment;
 use plan::Plan;
 use uuid::uuid;
 
-/// What kind of work the engine does.
+/// The kind of work that the engine does.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
-    /// Jobs at work at the same time; at least 1.
+    /// Jobs running at the same time; at least 1.
     pub jobs: usize,
-    /// The share of jobs that fail, from 0 to 1. A quarter of it is the chance of each call of a routine to fail
-    /// once and be repeated.
+    /// The share of jobs that fail, from 0 to 1. Each call of a routine fails once and is repeated with a quarter of
+    /// this probability.
     pub failure_rate: f64,
     /// The id of one more job that never ends.
     pub endless_job: Option<String>,
@@ -85,7 +85,7 @@ impl Engine {
         Job::new(id, flow, Plan::new(flow, fails, random))
     }
 
-    /// A job that can go on; if all are held up, the one that is so for the shortest time.
+    /// A job that can continue; if all are held, the one to be released first.
     fn choose(&mut self) -> usize {
         let count = self.jobs.len();
         let first = self.world.random.usize(..count);
@@ -94,12 +94,12 @@ impl Engine {
         order.find(is_ready).unwrap_or_else(|| {
             let indices = 0..count;
             let soonest = indices.min_by_key(|index| self.jobs[*index].held_until());
-            soonest.expect("at least one job is at work")
+            soonest.expect("at least one job is running")
         })
     }
 }
 
-/// Most jobs are those of the first few flows, as in the recorded runs.
+/// Most jobs run the first few flows, as in the recorded runs.
 fn choose_flow(random: &mut Rng) -> &'static Flow {
     if random.f64() < 0.5 {
         return &FLOWS[random.usize(..4)];
@@ -161,7 +161,7 @@ mod tests {
         }
     }
 
-    /// What stands for any of the objects that routines hand on.
+    /// What stands for any object that routines pass on.
     const RECORDS: [&str; 13] = [
         "{data:str,index:int,meta:{user:str,tags:list,ratio:float}}",
         "{data:str,index:int,timestamp:str,metadata:{source:str,counter:int}}",
@@ -178,7 +178,7 @@ mod tests {
         "{n:int,boom:int}",
     ];
 
-    /// Read off the recorded runs of Routilux; RECORD is one of `RECORDS`.
+    /// Taken from the recorded runs of Routilux; RECORD is one of `RECORDS`.
     const SHAPES: [&str; 18] = [
         "job_started {type:str,job_id:str,flow_id:str,timestamp:str,data:{entry_routine:str,params:RECORD}}",
         "job_completed {type:str,job_id:str,flow_id:str,timestamp:str,data:{duration:float,total_events:int}}",
@@ -202,7 +202,7 @@ mod tests {
 
     const START: i64 = 1_795_419_332_390_686;
 
-    /// The lines of so many calls, a millisecond apart.
+    /// The lines of this many calls, a millisecond apart.
     fn run(seed: u64, options: Options, events: i64) -> Vec<String> {
         let mut engine = Engine::new(seed, options);
         let mut lines = Vec::new();
@@ -230,7 +230,7 @@ mod tests {
         let mut seen = BTreeSet::new();
         for (line, event) in lines.iter().zip(parse(&lines)) {
             let Shape(mut shape) = serde_json::from_str(line).unwrap();
-            // The longer ones stand first, so that none is taken for a part of another.
+            // The longer ones come first, so that none is mistaken for a part of another.
             let is_tracked_start = shape.contains("params:{data:str,index:int}");
             for record in RECORDS.iter().filter(|_| !is_tracked_start) {
                 for place in ["params", "event_data", "arguments", "variables", "event_name:str,data"] {
@@ -269,7 +269,7 @@ mod tests {
                 continue;
             };
             *ends.entry(kinds[end]).or_insert(0) += 1;
-            // After a cancellation, what was under way may still come.
+            // After a cancellation, unfinished work may still make events.
             let after = &kinds[end + 1..];
             assert!(after.is_empty() || (kinds[end] == "job_cancelled" && after.len() < 5));
             assert!(!after.iter().any(|kind| kind.starts_with("job_") || kind.starts_with("break")));
@@ -292,7 +292,7 @@ mod tests {
         assert!(ends["job_failed"] > ends["job_cancelled"], "{ends:?}");
     }
 
-    /// 1 if the job's last event is of this kind: what follows it was cut off.
+    /// 1 if the job's last event is of this kind: what should follow was cut off.
     fn unfinished(after: &[&str], wanted: &str) -> usize {
         usize::from(after.last() == Some(&wanted))
     }
@@ -323,7 +323,7 @@ mod tests {
                 running.remove(job);
             }
         }
-        // A cancelled job may say something after its end.
+        // A cancelled job may make events after its end.
         assert!((6..40).contains(&most), "{most}");
         assert!(of_the_endless > 2_000, "{of_the_endless}");
         let start = events.iter().find(|event| event["job_id"] == "demo-job").unwrap();

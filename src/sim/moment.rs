@@ -1,4 +1,4 @@
-//! A time as the engine writes it: in two ways, as Routilux does.
+//! A time in the two formats that the engine writes, as Routilux does.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ pub struct Moment(i64);
 /// `2026-11-23T07:35:32.390Z`: the timestamp of an event.
 pub struct Zulu(DateTime);
 
-/// `2026-11-23T07:35:32.390686`: UTC, but it does not say so; start and end in metrics, and inside data.
+/// `2026-11-23T07:35:32.390686`: UTC without saying so; start and end in metrics, and inside data.
 pub struct Naive(DateTime);
 
 impl Moment {
@@ -34,7 +34,7 @@ impl Moment {
         self.0.saturating_sub(earlier.0).max(0) as f64 / 1e6
     }
 
-    /// Years beyond 9999 and before -9999 are shown as those.
+    /// Years beyond 9999 and before -9999 are shown as 9999 and -9999.
     fn date_time(self) -> DateTime {
         let nearest = if self.0 < 0 { Timestamp::MIN } else { Timestamp::MAX };
         let timestamp = Timestamp::from_microsecond(self.0).unwrap_or(nearest);

@@ -1,21 +1,21 @@
-//! How many events are due: an even rate, whatever the clock does in between.
+//! Computes how many events are due: an even rate, however irregularly it is asked.
 
 use std::time::Duration;
 
-/// Events are made in portions, so that a high rate does not cost one wake-up an event.
+/// Events are made in batches, so that a high rate does not cost one wake-up an event.
 const PORTION: Duration = Duration::from_millis(2);
 
-/// Lateness beyond this is forgiven, not made up for: after a stall nothing bursts. It covers what a busy
-/// machine's scheduler is late by.
+/// Lateness beyond this is dropped and not made up for: a stall is not followed by a burst. It covers the delays of a
+/// busy machine's scheduler.
 const LATENESS_MAX: Duration = Duration::from_millis(20);
 
-/// A rate and what is owed of it. It has no clock; the caller says how much time has passed.
+/// A rate and the part of it still owed. It has no clock; the caller says how much time has passed.
 #[derive(Debug)]
 pub struct Pacer {
     per_second: f64,
-    /// Part of the next event that is already due; `0.0 <= owed <= 1.0`.
+    /// The part of the next event that is already due; `0.0 <= owed <= 1.0`.
     owed: f64,
-    /// What `wait` asked for.
+    /// The duration that `wait` returned.
     asked: Duration,
 }
 
@@ -26,7 +26,7 @@ impl Pacer {
         Pacer { per_second, owed: 1.0, asked: Duration::ZERO }
     }
 
-    /// How many events are due now, when `passed` went by since the last call.
+    /// How many events are due now, after `passed` since the last call.
     pub fn take(&mut self, passed: Duration) -> u64 {
         let counted = passed.min(self.asked + LATENESS_MAX);
         let due = self.owed + counted.as_secs_f64() * self.per_second;
@@ -37,7 +37,7 @@ impl Pacer {
     /// How long to wait before the next `take`.
     pub fn wait(&mut self) -> Duration {
         let until_next = (1.0 - self.owed) / self.per_second;
-        // A rate of one event in a thousand years is no reason to panic.
+        // A rate of one event in a thousand years must not panic.
         let until_next = Duration::try_from_secs_f64(until_next).unwrap_or(Duration::MAX / 2);
         self.asked = until_next.max(PORTION);
         self.asked
@@ -49,7 +49,7 @@ mod tests {
     use super::Pacer;
     use std::time::Duration;
 
-    /// Takes for this long, each time as late as told.
+    /// Counts the events taken in this time, with each call late by `late`.
     fn events_in(seconds: f64, per_second: f64, late: Duration) -> u64 {
         let mut pacer = Pacer::new(per_second);
         let (mut time, mut events) = (0.0, pacer.take(Duration::ZERO));

@@ -10,11 +10,11 @@ pub struct Plan {
     /// The text in all its records.
     pub label: String,
     pub records: u64,
-    /// Paused again and again.
+    /// Paused again and again, and never at an end.
     pub is_endless: bool,
     /// It fails for good at this record.
     pub fails_at_record: Option<u64>,
-    /// It is paused, or cancelled, after so many events.
+    /// It is paused, or cancelled, after this many events.
     pub pauses_at: Option<u64>,
     pub cancelled_at: Option<u64>,
     pub breakpoint: Option<Breakpoint>,
@@ -22,13 +22,13 @@ pub struct Plan {
 
 pub struct Breakpoint {
     pub id: String,
-    /// In the flow's routines; not the source.
+    /// An index in the flow's routines; not the source.
     pub routine: usize,
     pub is_on_slot: bool,
     pub hits_left: u32,
 }
 
-/// What an endless job is told to make; no demonstration lasts so long.
+/// How many records an endless job makes; no demonstration lasts so long.
 const ENDLESS_RECORDS: u64 = 1_000_000_000;
 
 impl Plan {
@@ -45,7 +45,7 @@ impl Plan {
         }
     }
 
-    /// For a job that is there to be watched: it has everything but an end.
+    /// The plan of a job made to be watched: it has everything but an end.
     pub fn endless(flow: &Flow, random: &mut Rng) -> Plan {
         Plan {
             label: flow.source.label(random),

@@ -1,5 +1,5 @@
-//! The JSON of each event, member for member as Routilux writes it, blanks included.
-//! Texts come from this program alone and need no escaping.
+//! The JSON of each event, member for member as Routilux writes it, spaces included.
+//! All texts come from this program and need no escaping.
 
 use std::fmt::{self, Write};
 
@@ -12,7 +12,7 @@ pub struct Head<'a> {
     pub now: Moment,
 }
 
-/// What `execution_event` is about.
+/// The content of an `execution_event`.
 pub struct Execution<'a> {
     pub head: Head<'a>,
     /// Counts all execution events of the engine.
@@ -27,7 +27,7 @@ pub struct Failure {
     pub message: String,
 }
 
-/// What a job did so far.
+/// What a job has done so far.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Counts {
     pub events: u64,
@@ -35,7 +35,7 @@ pub struct Counts {
     pub event_emits: u64,
 }
 
-/// Where a breakpoint sits: on a slot of the routine, or on an event that it emits.
+/// Where a breakpoint is: on a slot of the routine, or on an event that it emits.
 pub struct BreakpointAt<'a> {
     pub breakpoint_id: &'a str,
     pub routine_id: &'a str,

@@ -1,4 +1,4 @@
-//! Identifiers as engines make them.
+//! Makes identifiers as workflow engines do.
 
 use std::fmt::Write;
 
