@@ -1,4 +1,4 @@
-// The live page with much of everything: what a frame costs is bounded by what is seen.
+// The live page with large amounts of data: the cost of a frame is bounded by what is visible.
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 
@@ -35,7 +35,7 @@ function frames(page, number) {
   }, number);
 }
 
-/** Whether a colour stands anywhere in the picture at this height, in pixels of the page. */
+/** Whether a colour appears anywhere in the picture at this height, in pixels of the page. */
 const isDrawn = (page, y) =>
   page.evaluate((y) => {
     const canvas = document.getElementById("picture");
@@ -45,7 +45,7 @@ const isDrawn = (page, y) =>
     return false;
   }, y);
 
-test("1,200 routines at two pixels a pixel: all can be reached, and the picture is there", async (t) => {
+test("1,200 routines at two pixels a pixel: all can be reached, and the picture is drawn", async (t) => {
   const routines = range(1_200).map((n) => `routine_${n}`);
   const lines = [at(0, { type: "job_started" }), ...routines.flatMap((routine_id) => [at(1_000, { type: "routine_started", routine_id }), at(9_000, { type: "routine_completed", routine_id })]), at(10_000, { type: "job_completed" })];
   const { page } = await watch(t, lines, { deviceScaleFactor: 2 });
@@ -75,7 +75,7 @@ test("1,000 lanes and 5,000 kinds while events come: frames stay frames", async 
   const median = await frames(page, 60);
   clearInterval(feed);
   t.diagnostic(`median ${median.toFixed(1)} ms a frame`);
-  // A machine that does other things besides is slow; one that draws what nobody sees is slower by far.
+  // A busy machine is slow; one that draws what nobody sees is far slower.
   assert.ok(median < 100, `${median} ms`);
   await page.locator("#kinds-search").fill("kind_4711");
   await page.locator("#kinds-list input").uncheck();
@@ -85,9 +85,9 @@ test("1,000 lanes and 5,000 kinds while events come: frames stay frames", async 
 });
 
 for (const isPaused of [false, true]) {
-  test(`a reader in the middle keeps the place when the earliest events go, ${isPaused ? "paused" : "live"}`, async (t) => {
+  test(`a reader in the middle keeps the place when the earliest events are dropped, ${isPaused ? "paused" : "live"}`, async (t) => {
     const { page } = await watch(t, [at(0, { type: "job_started" }), at(1, { type: "note" })]);
-    // A second list in the place of the first: 200,000 events over the wire take their time.
+    // A second list in place of the first: 200,000 events over the wire take long.
     await page.evaluate(async (isPaused) => {
       const [{ EventList }, { Entry }] = await Promise.all([import("./event_list.js"), import("./entry.js")]);
       const element = document.getElementById("events");

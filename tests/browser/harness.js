@@ -1,6 +1,6 @@
-// A page of the real daemon: in Chromium, and what stands in the page (jobs, events, words, fields, keys) in jsdom too,
-// where nothing has a size or a place, is drawn, or is held to a security policy. Whatever a test does: nothing may leave
-// the origin, break the content security policy, or fail in the page unseen.
+// Opens a page of the real daemon in Chromium. Tests of its content (jobs, events, words, fields, keys) run in jsdom
+// too, which has no layout, no drawing and no security policy. In every test, nothing may leave the origin, break the
+// content security policy, or fail unseen.
 import assert from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
 import { test } from "node:test";
@@ -15,9 +15,9 @@ const EXECUTABLE = "/usr/bin/chromium";
 const FLAGS =
   "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync";
 
-/** The page's files as they stand, instead of those that the program was built with: `LUXCAST_PAGE=disk npm test`. */
+/** Uses the page's files from the disk instead of the built-in ones: `LUXCAST_PAGE=disk npm test`. */
 const IS_FROM_DISK = process.env.LUXCAST_PAGE === "disk";
-/** Files that a test hands in come from nowhere, and from there the browser lets nobody in to a loopback address. */
+/** Files that a test supplies have no origin, and the browser lets such pages reach no loopback address. */
 const OPEN_FLAG = "--disable-features=LocalNetworkAccessChecks";
 
 let browser = null;
@@ -27,7 +27,7 @@ export async function closeBrowser() {
   await browser?.close();
 }
 
-/** What the page may say in the browser's console: that a connection or a request did not come about. */
+/** What the page may write to the browser's console: a connection or a request failed. */
 const EXPECTED = /net::ERR_CONNECTION|Failed to load resource|WebSocket connection to/;
 
 /** `prepare` runs in the page before its own scripts. */
@@ -64,7 +64,7 @@ export async function openPage(t, address, options = {}, prepare = null) {
   return page;
 }
 
-/** A test for both: `run` is called with the test's context and with what opens the page, as `openPage` does. */
+/** A test for both: `run` gets the test's context and the function that opens the page, as `openPage`. */
 export function both(name, run) {
   test(`${name}, in Chromium`, (t) => run(t, openPage));
   test(`${name}, in jsdom`, (t) => run(t, openInJsdom));
@@ -107,7 +107,7 @@ export function consoleOf(daemon) {
   return `http://${daemon.address}/console/`;
 }
 
-/** What the page was told of the open job, as the numbers `n` that the test gave its lines, with gaps as "gap". */
+/** The messages about the open job, as the numbers `n` that the test gave its lines, with gaps as "gap". */
 export function told(page) {
   return page.evaluate(() => globalThis.luxcast.told().map((message) => (message.type === "stream:gap" ? "gap" : message.n)));
 }

@@ -1,17 +1,18 @@
-// What every browser has, the page needs, and jsdom has not. With everything else the page must do as it is in jsdom.
+// What every browser has and the page needs, but jsdom lacks. The page must work with everything else as it is in
+// jsdom.
 import { MessageChannel } from "node:worker_threads";
 
-/** jsdom lays nothing out: here all boxes are of one size, which has room for the rows of a small test. */
+/** jsdom has no layout: all boxes have one size here, with room for the rows of a small test. */
 const WIDTH = 800;
 const HEIGHT = 600;
-/** What is not shown, by hand: jsdom does not know which rule of a style sheet goes before another. */
+/** What is hidden, listed by hand: jsdom does not know which rule of a style sheet overrides another. */
 export const HIDDEN = '[hidden], dialog:not([open]), details:not([open]) > :not(summary), [data-view="jobs"] #view';
 
-/** `closing` tells when the page is closed. */
+/** `closing` is aborted when the page is closed. */
 export function complete(window, closing) {
   const { Element, Event, EventTarget, HTMLCanvasElement, HTMLDialogElement, HTMLElement } = window;
 
-  // Between turns of the loop, and not in frames.
+  // Between turns of the loop, not in frames.
   window.MessageChannel = class extends MessageChannel {
     constructor() {
       super();
@@ -19,13 +20,13 @@ export function complete(window, closing) {
     }
   };
 
-  // No box changes its size here, and the viewer no preference.
+  // No box changes its size here, and the viewer has no preferences.
   window.ResizeObserver = class {
     observe() {}
   };
   window.matchMedia = () => Object.assign(new EventTarget(), { matches: false });
 
-  // Without a picture, as where the viewer lets no page have a canvas.
+  // Without a picture, as when the viewer allows no canvas.
   HTMLCanvasElement.prototype.getContext = () => null;
 
   Object.defineProperties(Element.prototype, {
@@ -54,7 +55,7 @@ export function complete(window, closing) {
   });
 }
 
-/** No list is scrolled beyond its end, which the height of its first child tells. */
+/** No list is scrolled beyond its end, given by the height of its first child. */
 function scrollTop(window) {
   const tops = new WeakMap();
   return {

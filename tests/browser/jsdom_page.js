@@ -1,5 +1,5 @@
-// The daemon's page in jsdom, behind as much of Playwright's page as tests of the DOM need. jsdom runs no module scripts:
-// Node runs them in its window instead, each page with modules of its own.
+// The daemon's page in jsdom, with as much of Playwright's page as tests of the DOM need. jsdom runs no module
+// scripts: Node runs them in its window, with separate modules for each page.
 import assert from "node:assert/strict";
 import { setTimeout as sleep } from "node:timers/promises";
 import vm from "node:vm";
@@ -12,7 +12,7 @@ import { HIDDEN, complete } from "./jsdom_lacks.js";
 const POLL_MS = 10;
 
 export class JsdomPage {
-  /** What the page did and must not do. */
+  /** Faults: what the page must not do. */
   faults = [];
   window = null;
   keyboard = new Keyboard(this);
@@ -22,7 +22,7 @@ export class JsdomPage {
   #modules = new Map();
   #stop = new AbortController();
 
-  /** `load` gives the text of a file of the page. */
+  /** `load` returns the text of a file of the page. */
   constructor(address, load) {
     this.#address = address;
     this.#load = async (url) => this.#check(url) && load(url);
@@ -82,7 +82,7 @@ export class JsdomPage {
     return new vm.SourceTextModule(await this.#load(identifier), { identifier, context: this.#context });
   }
 
-  /** Node's, which takes no signal of jsdom's. A page that is closed hears nothing any more. */
+  /** Node's, which accepts no signal of jsdom. A closed page hears nothing any more. */
   async #fetch(url, { signal, ...init } = {}) {
     this.#check(url);
     const stop = new AbortController();
@@ -111,7 +111,7 @@ export class JsdomPage {
     }
   }
 
-  /** In the window, with nothing of the test's own but `parameter`. */
+  /** Runs in the window, with nothing from the test except `parameter`. */
   async evaluate(run, parameter) {
     return structuredClone(await this.window.eval(`(${run})`)(parameter));
   }
@@ -134,7 +134,7 @@ export class JsdomPage {
   }
 }
 
-/** The page's files, for what jsdom loads by itself. */
+/** The page's files that jsdom loads by itself. */
 class Files extends ResourceLoader {
   #load;
 
@@ -148,7 +148,8 @@ class Files extends ResourceLoader {
   }
 }
 
-/** Elements as they are by then: CSS, with `:text-is("…")` at its end. Like Playwright's it waits for what it acts on. */
+/** Elements as they are when used: CSS, with `:text-is("…")` at its end. Like Playwright's, it waits for what it
+ *  acts on. */
 class Locator {
   #page;
   #steps;
@@ -172,7 +173,7 @@ class Locator {
     return this.#steps.reduce((roots, step) => roots.flatMap((root) => select(root, step)), [root]).slice(0, this.#max);
   }
 
-  /** The only one, once there is one that `isWanted`. */
+  /** The only element, once one `isWanted`. */
   async #one(isWanted = () => true) {
     const name = this.#steps.map(({ selector }) => selector).join(" ");
     const elements = await this.#page.until(name, () => {
@@ -262,7 +263,7 @@ function isVisible(element) {
   return element.closest(HIDDEN) === null;
 }
 
-/** Nothing beside an open dialog can be used. */
+/** Nothing outside an open dialog can be used. */
 function isInReach(element) {
   const dialog = element.ownerDocument.querySelector("dialog[open]");
   return isVisible(element) && (dialog?.contains(element) ?? true);
@@ -291,7 +292,7 @@ class Keyboard {
     if (target.dispatchEvent(press)) this.#act(document, target, key);
   }
 
-  /** What a browser does with a key that the page leaves to it. */
+  /** What a browser does with a key that the page does not handle. */
   #act(document, target, key) {
     if (key === "Escape") document.querySelector("dialog[open]")?.close();
     else if (key === "Enter" && target.form && target.matches("input")) target.form.requestSubmit();

@@ -15,7 +15,7 @@ after(closeBrowser);
 const BEGIN = Date.now() - 20_000;
 const stamp = (millis) => new Date(BEGIN + millis).toISOString();
 
-/** A job's line, at a time from its beginning, with a number of the test's own. */
+/** A job's line, at a time after its start, with the test's own number. */
 function line(n, millis, event) {
   return { job_id: "job-1", flow_id: "etl_flow", n, timestamp: stamp(millis), ...event };
 }
@@ -30,10 +30,10 @@ const range = (from, to) => Array.from({ length: to - from + 1 }, (_, place) => 
 const rowOf = (page, name) => page.locator("#jobs .row", { has: page.locator(`.name:text-is("${name}")`) });
 const open = (page, name) => rowOf(page, name).click();
 const hasTold = (page, last) => page.waitForFunction((last) => globalThis.luxcast.told().some(({ n }) => n >= last), last);
-/** The list of events has everything, and shows what it has to. */
+/** Waits until the list of events says this. */
 const note = (page, words) => page.waitForFunction((words) => document.getElementById("events-note").textContent.startsWith(words), words);
 
-both("a job appears, runs, fails; its lanes are what its events tell", async (t, openPage) => {
+both("a job appears, runs, fails; its lanes show what its events say", async (t, openPage) => {
   const daemon = await Daemon.start(t);
   const page = await openPage(t, consoleOf(daemon));
   await page.waitForFunction(() => document.getElementById("jobs-note").textContent === "No job has sent an event yet");
@@ -55,14 +55,15 @@ both("a job appears, runs, fails; its lanes are what its events tell", async (t,
   await rowOf(page, "job-1").locator('.status:text-is("failed")').waitFor({ state: "attached" });
 });
 
-test("a press on a lane is on what ran then", async (t) => {
+test("a press on a lane selects what ran then", async (t) => {
   const daemon = await Daemon.start(t);
   const publisher = await Publisher.start(daemon);
   publisher.publish(started(1, 0), began(2, 1_000, "validator"), ended(3, 4_000, "validator"), began(4, 5_000, "sink"), failed(5, 8_000, "sink"), line(6, 10_000, { type: "job_failed" }));
   await publisher.taken();
   const page = await openPage(t, `${consoleOf(daemon)}#job=job-1`);
   await page.locator('#lane-names button[data-name="sink"] small:text-is("1 run, 1 failed · 3.0 s")').waitFor();
-  // The whole job of ten seconds is visible with a fiftieth of it at both ends: a press at a time is on what ran then.
+  // The whole job of ten seconds is visible, with a fiftieth of it at both ends: a press at a time selects what ran
+  // then.
   const box = await page.locator("#picture").boundingBox();
   const names = await page.locator("#lane-names li").evaluateAll((items) => items.map((item) => item.getBoundingClientRect().y + item.offsetHeight / 2));
   const press = async (lane, millis) => {
@@ -110,7 +111,7 @@ both("a breakpoint shows where the job waits, with its variables", async (t, ope
   publisher.publish(started(1, 0), line(2, 100, { type: "breakpoint_hit", breakpoint, context: { routine_id: "process_data", variables } }));
   const page = await openPage(t, `${consoleOf(daemon)}#job=job-1`);
   await page.locator("#stop").waitFor();
-  assert.equal(await text(page, "#stop-text"), "Waits at a breakpoint: process_data → input");
+  assert.equal(await text(page, "#stop-text"), "Waiting at a breakpoint: process_data → input");
   assert.deepEqual(await page.locator("#stop-variables > *").allTextContents(), ["data", "example", "count", "42"]);
   await page.locator("#stop-text").click();
   assert.deepEqual(await page.locator("#detail-variables > *").allTextContents(), ["data", "example", "count", "42"]);
@@ -118,7 +119,7 @@ both("a breakpoint shows where the job waits, with its variables", async (t, ope
   await page.locator("#stop").waitFor({ state: "hidden" });
 });
 
-both("cut off and restarted with its state: no hole and no double", async (t, openPage) => {
+both("cut off and restarted with its state: no gap and no duplicate", async (t, openPage) => {
   const state = mkdtempSync(join(tmpdir(), "luxcast-page-"));
   t.after(() => rmSync(state, { recursive: true }));
   const daemon = await Daemon.start(t, "--state-dir", state, "--drain-seconds", "1");
@@ -136,7 +137,7 @@ both("cut off and restarted with its state: no hole and no double", async (t, op
   assert.deepEqual(await told(page), range(1, 4_000));
 });
 
-both("a daemon that was killed shows as a gap, in plain words", async (t, openPage) => {
+both("a daemon that was killed is shown as a gap, in plain words", async (t, openPage) => {
   const daemon = await Daemon.start(t);
   const first = await Publisher.start(daemon);
   first.publish(started(1, 0), ...range(2, 500).map((n) => began(n, n, "a")));
@@ -151,7 +152,7 @@ both("a daemon that was killed shows as a gap, in plain words", async (t, openPa
   second.publish(...range(501, 600).map((n) => began(n, n, "a")));
   await hasTold(page, 600);
   await page.locator('#notice[data-tone="gap"]').waitFor();
-  assert.equal(await text(page, "#notice-text"), "Some events may be missing: the daemon was started anew");
+  assert.equal(await text(page, "#notice-text"), "Some events may be missing: the daemon was restarted");
   assert.deepEqual(await told(page), [...range(1, 500), "gap", ...range(501, 600)]);
 });
 
@@ -192,7 +193,7 @@ both("a token is asked for, and never in the address", async (t, openPage) => {
   assert.ok(!daemon.stderr.includes("s3cret"));
 });
 
-both("who declines to give another token for a job is not asked over and over", async (t, openPage) => {
+both("a viewer who declines to give another token for a job is not asked again and again", async (t, openPage) => {
   const daemon = await guarded(t);
   const page = await openPage(t, consoleOf(daemon));
   await enter(page, "s3cret-one");
@@ -208,7 +209,7 @@ both("who declines to give another token for a job is not asked over and over", 
   await hasTold(page, 1);
 });
 
-test("a token is kept for the tab, and for no other", async (t) => {
+test("a token is kept for the tab, and for no other tab", async (t) => {
   const daemon = await guarded(t);
   const page = await openPage(t, `${consoleOf(daemon)}#job=job-1`);
   await enter(page, "s3cret-one");
@@ -220,7 +221,7 @@ test("a token is kept for the tab, and for no other", async (t) => {
   await another.locator("#token-dialog").waitFor();
 });
 
-/** Passes on what is below a path of its own, as a proxy before several services does. */
+/** Passes on requests below a path of its own, as a proxy before several services does. */
 async function proxy(t, daemon, prefix) {
   const [host, port] = daemon.address.split(":");
   const server = createServer((incoming, outgoing) => {
@@ -351,7 +352,7 @@ test("50,000 events of one job: few rows on the page, and no long task", async (
   await hasTold(page, lines.at(-1).n);
   await note(page, `${lines.length.toLocaleString("en-US")} events`);
   assert.deepEqual(await told(page), lines.map(({ n }) => n));
-  // What it is to use: through the list, across the picture, while more comes.
+  // Uses it: through the list, across the picture, while more comes.
   const frames = await page.evaluate(async () => {
     const [list, picture] = ["events", "picture"].map((id) => document.getElementById(id));
     const times = [];
@@ -380,14 +381,14 @@ test("50,000 events of one job: few rows on the page, and no long task", async (
   assert.ok(heap < 300, `${heap} MiB`);
 });
 
-both("the daemon's card has its own figures, and who is furthest behind", async (t, openPage) => {
+both("the daemon's card shows its figures and the watchers furthest behind", async (t, openPage) => {
   const daemon = await Daemon.start(t);
   const publisher = await Publisher.start(daemon);
   const stalled = connect(Number(daemon.address.split(":")[1]), "127.0.0.1");
   t.after(() => stalled.destroy());
   stalled.write(`GET /api/v1/ws/events HTTP/1.1\r\nHost: ${daemon.address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n`);
   await new Promise((resolve) => stalled.once("data", resolve));
-  // It reads no more; what is sent fills both ends' buffers.
+  // It stops reading; what is sent fills the buffers of both ends.
   stalled.pause();
   const fill = "x".repeat(4_000);
   for (let n = 0; n < 5_000; n += 100) publisher.publish(...range(n + 1, n + 100).map((n) => line(n, n, { type: "custom", data: { fill } })));

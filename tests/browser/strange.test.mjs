@@ -1,4 +1,4 @@
-// The live page with what publishers, people, browsers and proxies do besides what they should.
+// The live page when publishers, people, browsers and proxies do unusual things.
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, request } from "node:http";
@@ -17,7 +17,7 @@ const hasTold = (page, n) => page.waitForFunction((n) => globalThis.luxcast.told
 const rowOf = (page, kind) => page.locator("#events .row", { has: page.locator(`.kind:text-is("${kind}")`) });
 const jobOf = (page, name) => page.locator("#jobs .row", { has: page.locator(`.name:text-is("${name}")`) });
 
-/** A daemon that has these lines, the texts among them as they stand, and its page. */
+/** A daemon that has received these lines, texts among them unchanged, and its page. */
 async function watch(t, lines, { job = "job-1", flags = [], hash = `#job=${job}`, page: options = {}, open = openPage } = {}) {
   const daemon = await Daemon.start(t, ...flags);
   const publisher = await Publisher.start(daemon);
@@ -27,7 +27,7 @@ async function watch(t, lines, { job = "job-1", flags = [], hash = `#job=${job}`
   return { daemon, publisher, page };
 }
 
-/** Writes lines as they stand. */
+/** Writes lines unchanged. */
 async function write(daemon, ...lines) {
   const socket = connect(daemon.ingest);
   await new Promise((resolve) => socket.end(`${lines.join("\n")}\n`, resolve));
@@ -65,7 +65,7 @@ test("an event without a readable time has its arrival, past and live", async (t
   const arrived = BEGIN - (BEGIN % 1000);
   await page.route(/\/console\/arrivals/, (route) => {
     const from = Number(new URL(route.request().url()).searchParams.get("from"));
-    // Of the last entry that is not beyond an event: two have the second's.
+    // From the last entry at or before an event: two have the time of the second.
     route.fulfill({ json: { arrivals: [0, 1, 3].map((place) => [from + place, arrived + place * 1000]) } });
   });
   await page.evaluate(() => (location.hash = "#job=job-1"));
@@ -102,11 +102,11 @@ for (const job_id of ["..", "."]) {
     await hasTold(page, 2);
     await rowOf(page, "live").waitFor();
     assert.ok(!(await rowOf(page, "live").locator(".time").textContent()).startsWith(arrived));
-    assert.equal(asked.length, 1, "what comes live has its arrival from the page's own clock");
+    assert.equal(asked.length, 1, "live events take their arrival from the page's own clock");
   });
 }
 
-both("foreign values cost nothing but themselves", async (t, open) => {
+both("foreign values affect nothing but themselves", async (t, open) => {
   const odd = { toString: 1, valueOf: null };
   const members = ["timestamp", "routine_id", "data", "event", "breakpoint", "context", "metrics", "error"];
   const types = ["job_started", "job_paused", "routine_started", "routine_completed", "routine_failed", "breakpoint_hit", "breakpoint_resumed", "execution_event", "metrics", "constructor", "toString", "__proto__", "job_failed"];
@@ -134,7 +134,7 @@ both("jobs with the names of directories and of JavaScript's own can be opened, 
   }
 });
 
-both("of a traceback the exception is the headline, and the whole of it can be read", async (t, open) => {
+both("a traceback is shown by its exception, and all of it can be read", async (t, open) => {
   const traceback = 'Traceback (most recent call last):\n  File "etl.py", line 3, in run\n    load()\nKeyError: 7\n\nDuring handling of the above exception, another exception occurred:\n\nTraceback (most recent call last):\n  File "etl.py", line 9, in run\n    raise ValueError("no such row")\nValueError: no such row\n';
   const { page } = await watch(t, [at(0, { type: "job_started" }), at(9, { type: "job_failed", data: { error: traceback, routine_id: "sink" } })], { open });
   await page.locator("#failure").waitFor();
@@ -147,7 +147,7 @@ both("of a traceback the exception is the headline, and the whole of it can be r
   assert.deepEqual(await page.locator("#detail-texts > *").allTextContents(), ["data.error", traceback]);
 });
 
-test("with all storage blocked the page works, and knows the token until it is loaded anew", async (t) => {
+test("with all storage blocked the page works, and knows the token until it is reloaded", async (t) => {
   const daemon = await guarded(t);
   const page = await openPage(t, consoleOf(daemon), {}, () => {
     for (const name of ["localStorage", "sessionStorage"]) {
@@ -164,7 +164,7 @@ test("with all storage blocked the page works, and knows the token until it is l
   await page.locator("#token-dialog").waitFor();
 });
 
-both("a token is judged where it is typed, and taken out of what stands around it", async (t, openPage) => {
+both("a token is checked as it is typed, and extracted from what surrounds it", async (t, openPage) => {
   const daemon = await guarded(t);
   const page = await openPage(t, consoleOf(daemon));
   for (const bad of ["go od", "gööd", "Bearer ", "good\u2026"]) {
@@ -183,14 +183,14 @@ both("a token is judged where it is typed, and taken out of what stands around i
   }
 });
 
-test("a token that a tab kept with what stood around it is taken out of it", async (t) => {
+test("a token that a tab kept with its surroundings is extracted", async (t) => {
   const page = await openPage(t, consoleOf(await guarded(t)));
   await page.evaluate(() => sessionStorage.setItem("luxcast.token", "Bearer \u201cgood\u201d"));
   await page.reload();
   await jobOf(page, "job-1").waitFor();
 });
 
-/** In front of a daemon: `judge` answers a request itself, or lets it through. */
+/** A proxy before a daemon: `judge` answers a request itself, or lets it through. */
 async function proxy(t, daemon, judge) {
   const [host, port] = daemon.address.split(":");
   const server = createServer((incoming, outgoing) => {
@@ -219,7 +219,7 @@ async function proxy(t, daemon, judge) {
   return `http://127.0.0.1:${server.address().port}/console/`;
 }
 
-test("a proxy's answers are named as such, ask for no token, and are over when they are over", async (t) => {
+test("a proxy's answers are named as such, ask for no token, and are forgotten once they are over", async (t) => {
   const daemon = await Daemon.start(t);
   const publisher = await Publisher.start(daemon);
   publisher.publish(at(0, { type: "job_started", n: 1 }));
@@ -234,7 +234,7 @@ test("a proxy's answers are named as such, ask for no token, and are over when t
   await hasTold(page, 1);
   for (const answer of [401, 302]) {
     status = answer;
-    const words = answer === 302 ? "A proxy leads elsewhere" : `A proxy answered, not the daemon (HTTP status ${answer})`;
+    const words = answer === 302 ? "A proxy redirects" : `A proxy answered, not the daemon (HTTP status ${answer})`;
     await page.waitForFunction((words) => document.getElementById("status").textContent.startsWith(words), words);
     assert.ok(await page.locator("#token-dialog").isHidden());
   }
@@ -299,7 +299,7 @@ test("the panel and the clipboard have the text as it came", async (t) => {
 });
 
 test("on plain HTTP a copy is made without a clipboard", async (t) => {
-  // An id that begins like an option is none.
+  // An id that begins like an option is not one.
   const { page } = await watch(t, [at(0, { type: "note", job_id: "-1", n: 1 })], { job: "-1", page: { permissions: ["clipboard-read"] } });
   await page.evaluate(() => Object.defineProperty(navigator.clipboard, "writeText", { value: undefined }));
   await hasTold(page, 1);
@@ -312,7 +312,7 @@ test("on plain HTTP a copy is made without a clipboard", async (t) => {
   }
 });
 
-test("a page without frames takes everything, and keeps no more than it keeps", async (t) => {
+test("a page without frames takes everything, and keeps no more than its limit", async (t) => {
   const daemon = await Daemon.start(t);
   const publisher = await Publisher.start(daemon);
   publisher.publish(at(0, { type: "job_started", n: 0 }));
@@ -328,7 +328,7 @@ test("a page without frames takes everything, and keeps no more than it keeps", 
   assert.ok((await page.evaluate(() => globalThis.frames_.length)) < 20, "and asks for no frame for each");
 });
 
-test("attempts are told apart, an end that is late is its run's, and one wrong clock sets no scale", async (t) => {
+test("attempts are separate, a late end belongs to its run, and one wrong clock sets no scale", async (t) => {
   const hour = -3_600_000;
   const lines = [
     at(hour, { type: "job_started" }),
@@ -360,7 +360,7 @@ test("attempts are told apart, an end that is late is its run's, and one wrong c
   await page.waitForFunction(() => document.querySelector('#lane-names button[data-name="load"] small').textContent === "2 runs · 4.0 s");
 });
 
-test("what has no time of its own sets no scale for a publisher whose clock is hours behind", async (t) => {
+test("events without a time of their own set no scale for a publisher whose clock is hours behind", async (t) => {
   const [hour, minute] = [3_600_000, 60_000];
   const run = [at(-6 * hour, { type: "job_started" }), at(-6 * hour, { type: "routine_started", routine_id: "load" }), ...Array.from({ length: 30 }, (_, n) => at(-6 * hour + n * 2_000, { type: "note" })), at(-6 * hour + minute, { type: "routine_completed", routine_id: "load", n: 33 })];
   const { page } = await watch(t, [...run, at(-11.5 * hour, { type: "note" }), { type: "note", job_id: "job-1" }, { type: "job_failed", job_id: "job-1", n: 36 }]);
@@ -376,7 +376,7 @@ test("what has no time of its own sets no scale for a publisher whose clock is h
   }
 });
 
-both("a job whose start was told by a clock that stood at 1970 did not take half a century", async (t, open) => {
+both("a job whose start has the time of a clock at 1970 did not take half a century", async (t, open) => {
   const { page } = await watch(t, [at(0, { type: "job_started", timestamp: "1970-01-01T00:00:00Z" }), at(1_000, { type: "note" }), at(3_000, { type: "job_completed", n: 3 })], { open });
   await hasTold(page, 3);
   await page.waitForFunction(() => document.getElementById("job-duration").textContent === "2.0 s");
@@ -394,7 +394,7 @@ both("a lost job is shown as lost, until another event comes", async (t, open) =
   await page.waitForFunction(() => document.querySelector('#lane-names button[data-name="a"] small').textContent === "1 run · 8.5 s");
 });
 
-test("a job that was lost before anybody looked is told as such by the snapshot", async (t) => {
+test("a job that was lost before anybody looked is shown as lost by the snapshot", async (t) => {
   const { page, publisher } = await watch(t, [at(0, { type: "job_started" }), at(1_000, { type: "note", n: 1 })], { hash: "" });
   await page.routeWebSocket(/\/monitor/, (socket) => {
     const server = socket.connectToServer();
@@ -424,7 +424,7 @@ both("a job whose publisher died is lost in head, lanes and list, and runs when 
   await page.locator('#jobs .row[data-status="running"]').waitFor();
 });
 
-test("the list of jobs has the lost ones, with a mark and a word of their own", async (t) => {
+test("the list of jobs shows lost ones, with a mark and a word of their own", async (t) => {
   const daemon = await Daemon.start(t);
   const publisher = await Publisher.start(daemon);
   publisher.publish(...["one", "two"].map((job_id) => at(0, { type: "job_started", job_id })));
@@ -444,7 +444,7 @@ test("the list of jobs has the lost ones, with a mark and a word of their own", 
   await page.locator("#job-name").waitFor();
 });
 
-test("Escape and a press elsewhere close what lies on top, one at a time", async (t) => {
+test("Escape and a press elsewhere close what is on top, one at a time", async (t) => {
   const { page } = await watch(t, [at(0, { type: "note", n: 1 })]);
   await hasTold(page, 1);
   const isOpen = () => page.evaluate(() => [document.getElementById("kinds-box").open, !document.getElementById("daemon").hidden, !document.getElementById("detail").hidden]);
@@ -468,7 +468,7 @@ test("Escape and a press elsewhere close what lies on top, one at a time", async
   await page.locator("#token-dialog").waitFor({ state: "hidden" });
 });
 
-test("text that is read from the right keeps to its cell", async (t) => {
+test("right-to-left text stays within its cell", async (t) => {
   const { page } = await watch(t, [at(0, { type: "routine_started", routine_id: "\u05d0\u05d1\u05d2 \u202e(1)", data: { slot_name: "\u0623\u0628 12" }, n: 1 })]);
   await hasTold(page, 1);
   await rowOf(page, "routine_started").waitFor();
@@ -477,7 +477,7 @@ test("text that is read from the right keeps to its cell", async (t) => {
   assert.equal(await page.locator("#lane-names b").last().evaluate((name) => getComputedStyle(name).unicodeBidi), "isolate");
 });
 
-/** Cells and fields whose text finds no room, names aside. */
+/** Cells and fields whose text does not fit, except names. */
 const cutOff = (page) =>
   page.evaluate(() => {
     const isCut = (cell) => getComputedStyle(cell).position !== "absolute" && cell.scrollWidth > cell.clientWidth;
@@ -531,11 +531,11 @@ test("nothing in the list of jobs is cut off, beside an open job, on a phone and
   }
 });
 
-test("head and lane say the same of a job without a start, and its lane has a bar", async (t) => {
+test("head and lane agree on a job without a start, and its lane has a bar", async (t) => {
   const { page, publisher } = await watch(t, [at(0, { type: "note", n: 1 }), at(10_000, { type: "note", n: 2 })]);
   const isSaid = (status) =>
     page.waitForFunction((status) => [document.getElementById("job-status"), document.querySelector("#lane-names small")].every((place) => place?.textContent === status), status);
-  /** In the middle of the job's lane. */
+  /** Presses the middle of the job's lane. */
   const press = async () => {
     const box = await page.locator("#picture").boundingBox();
     await page.mouse.click(box.x + box.width / 2, box.y + 14);
@@ -554,7 +554,7 @@ test("head and lane say the same of a job without a start, and its lane has a ba
   await isSaid("completed");
 });
 
-test("a job that the daemon knows to be paused is so in head and lane, though no event is left that says so", async (t) => {
+test("a job that the daemon knows to be paused is shown so in head and lane, even without an event that says so", async (t) => {
   const { page } = await watch(t, [at(0, { type: "note", n: 1 })], { hash: "" });
   await page.route(/\/console\/jobs/, async (route) => {
     const answer = await (await route.fetch()).json();

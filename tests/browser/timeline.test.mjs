@@ -1,4 +1,4 @@
-// What the page makes of events, without a browser: lanes from what began and ended, a log that is searched in slices.
+// What the page makes of events, without a browser: lanes from starts and ends, a log that is searched in slices.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
@@ -24,32 +24,32 @@ function timelineOf(...events) {
   return timeline;
 }
 
-/** `[from, to, state, row]` of each run, times from the beginning. */
+/** `[from, to, state, row]` of each run, times from the start. */
 function runs(timeline, name) {
   const relative = (time) => (time === null ? null : time - BEGIN);
   return timeline.lanes.get(name).spans.map(({ from, to, state, row }) => [relative(from), relative(to), state, row]);
 }
 
-test("a run is from its beginning to its end, and one that has none runs", () => {
+test("a run lasts from its start to its end, and one without an end is running", () => {
   const timeline = timelineOf(began(0, "a"), ended(100, "a"), began(150, "a"), failed(300, "a"), began(400, "a"));
   assert.deepEqual(runs(timeline, "a"), [[0, 100, "completed", 0], [150, 300, "failed", 0], [400, null, "running", 0]]);
   const lane = timeline.lanes.get("a");
   assert.deepEqual([lane.runs, lane.failures, lane.millis, lane.openFrom - BEGIN], [3, 1, 250, 400]);
 });
 
-test("runs at the same time have rows of their own, and the first to begin is the first to end", () => {
+test("simultaneous runs have rows of their own, and the first to start is the first to end", () => {
   const timeline = timelineOf(began(0, "a"), began(10, "a"), ended(20, "a"), began(30, "a"), ended(40, "a"), ended(50, "a"));
   assert.deepEqual(runs(timeline, "a"), [[0, 20, "completed", 0], [10, 40, "completed", 1], [30, 50, "completed", 0]]);
   assert.equal(timeline.lanes.get("a").rows, 2);
 });
 
-test("an end without a beginning has its own duration to go by", () => {
+test("an end without a start uses its own duration", () => {
   const timeline = timelineOf(at(0, { type: "job_started" }), ended(500, "a", { duration: 0.2 }), ended(600, "b", { duration: -0 }));
   assert.deepEqual(runs(timeline, "a"), [[300, 500, "completed", 0]]);
   assert.deepEqual(runs(timeline, "b"), [[600, 600, "completed", 0]]);
 });
 
-test("a job runs, waits, runs on and ends, and what is open then has no end of its own", () => {
+test("a job runs, waits, runs on and ends, and runs open at its end have no end of their own", () => {
   const timeline = timelineOf(
     at(0, { type: "job_started", flow_id: "f" }),
     began(10, "a"),
@@ -72,7 +72,7 @@ test("a breakpoint holds until it is resumed", () => {
   assert.deepEqual(timeline.stops.map(({ lane, to }) => [lane, to === null ? null : to - BEGIN]), [["a", 30], ["a", null]]);
 });
 
-test("behind a gap nothing is known to run on", () => {
+test("after a gap no run is known to continue", () => {
   const timeline = timelineOf(began(0, "a"));
   timeline.addGap({ type: "stream:gap", from: 2, to: 9, missed: 8, reason: "overrun" });
   timeline.add(began(100, "a"));
@@ -80,7 +80,7 @@ test("behind a gap nothing is known to run on", () => {
   assert.deepEqual(timeline.gaps.map(({ from, to }) => [from - BEGIN, to - BEGIN]), [[0, 100]]);
 });
 
-test("events without what they should have are taken as they are", () => {
+test("events with missing members are taken as they are", () => {
   const timeline = timelineOf({ type: "routine_started" }, { type: "breakpoint_hit" }, { type: "x", timestamp: "never" }, { type: "execution_event", event: 3 });
   assert.equal(timeline.lanes.size, 0);
   for (const event of [{ type: "job_failed", data: null }, { type: "execution_event" }, { type: "metrics" }, { type: "breakpoint_hit", context: 7 }]) {
@@ -89,7 +89,7 @@ test("events without what they should have are taken as they are", () => {
   }
 });
 
-test("real runs leave nothing running, and each routine's end is one run's", () => {
+test("real runs leave nothing running, and each routine's end belongs to one run", () => {
   const timelines = new Map();
   let ends = 0;
   for (const line of readFileSync(new URL("../fixtures/events.ndjson", import.meta.url), "utf8").trim().split("\n")) {
@@ -109,7 +109,7 @@ test("real runs leave nothing running, and each routine's end is one run's", () 
   assert.equal(counted, ends);
 });
 
-test("a log shows what is wanted, looked at in slices", () => {
+test("a log shows what is wanted, searched in slices", () => {
   const log = new EventLog();
   for (let n = 0; n < 10_000; n += 1) log.add({ type: n % 2 === 0 ? "even" : "odd", stream_seq: n, routine_id: n % 5 === 0 ? "five" : "other" });
   log.add({ type: "stream:gap", from: 1, to: 2, reason: "overrun" });
@@ -126,7 +126,7 @@ test("a log shows what is wanted, looked at in slices", () => {
   assert.equal(log.kinds.get("even"), 5_000);
 });
 
-test("a log lets the earliest go and says how many", () => {
+test("a log drops the earliest entries and counts them", () => {
   const log = new EventLog();
   for (let n = 0; n <= EVENTS_MAX; n += 1) {
     log.add({ type: n < 1_000 ? "early" : "late", stream_seq: n });
@@ -139,14 +139,14 @@ test("a log lets the earliest go and says how many", () => {
   assert.ok(!log.kinds.has("early"));
 });
 
-test("numbers are in words", () => {
+test("numbers are put into words", () => {
   assert.deepEqual([0.0004, 0.25, 1, 59.96, 61, 7_260, 90_000, -0.1].map(words.duration), ["0 ms", "250 ms", "1.0 s", "1 min 0 s", "1 min 1 s", "2 h 1 min", "1 d 1 h", "0 ms"]);
   assert.deepEqual([0, 0.04, 3.25, 12_345.6].map(words.rate), ["", "", "3.3/s", "12,346/s"]);
   assert.deepEqual([512, 2_048, 268_435_456].map(words.bytes), ["512 B", "2.0 KiB", "256 MiB"]);
   assert.equal(words.gap({ missed: 1, reason: "overrun" }), "1 event is left out: this page could not keep up");
 });
 
-test("a timestamp is read by the verdicts that all readers share", () => {
+test("a timestamp is read as by all other readers", () => {
   for (const { value, micros } of JSON.parse(readFileSync(new URL("../cases/timestamps.json", import.meta.url), "utf8"))) {
     const entry = new Entry({ type: "x", stream_seq: 1, timestamp: value }, { arrival: 5 });
     assert.equal(entry.at, micros === null ? 5 : Math.floor(micros / 1000), JSON.stringify(value));
@@ -162,23 +162,23 @@ test("a job that starts again begins another attempt, with counts of its own", (
   assert.deepEqual(timeline.attempts.map(({ range }) => [range.from - BEGIN, range.to - BEGIN]), [[0, 3_000], [3_600_000, 3_602_000]]);
   const lane = timeline.lanes.get("a");
   assert.deepEqual([1, 2, null].map((number) => [lane.tally(number).runs, lane.tally(number).failures]), [[1, 1], [1, 0], [2, 1]]);
-  // A second announcement of the same start is none.
+  // A repeated announcement of the same start is not another start.
   assert.equal(timelineOf(at(0, { type: "job_started" }), at(1, { type: "job_started" })).attempts.length, 1);
-  // One that began after the end, with nobody to tell of the start.
+  // A run that started after the end, without an event for the new start.
   assert.equal(timelineOf(at(0, { type: "job_started" }), at(9, { type: "job_completed" }), began(60_000, "a")).attempts.length, 2);
 });
 
-test("an end that comes after the job's own is its run's", () => {
+test("an end that comes after the job's own belongs to its run", () => {
   const timeline = timelineOf(at(0, { type: "job_started" }), began(10, "a"), began(20, "b"), at(50, { type: "job_failed" }), ended(90, "a"), failed(95, "b"));
   assert.deepEqual(runs(timeline, "a"), [[10, 90, "completed", 0]]);
   assert.deepEqual(runs(timeline, "b"), [[20, 95, "failed", 0]]);
   assert.deepEqual([timeline.lanes.get("a").runs, timeline.lanes.get("b").failures], [1, 1]);
-  // Even behind the start of the next attempt, where its own duration tells whose it is.
+  // Even after the start of the next attempt, if its own duration says so.
   const retried = timelineOf(at(0, { type: "job_started" }), began(10, "a"), at(50, { type: "job_failed" }), at(900, { type: "job_started" }), began(1_000, "a"), ended(2_010, "a", { duration: 2 }));
   assert.deepEqual(runs(retried, "a"), [[10, 2_010, "completed", 0], [1_000, null, "running", 0]]);
 });
 
-test("behind a gap an end is that of the run which its duration tells, or nobody's", () => {
+test("after a gap an end belongs to the run that its duration points to, or to none", () => {
   const lost = (duration) => {
     const timeline = timelineOf(began(0, "a"));
     timeline.addGap({ type: "stream:gap", from: 2, to: 9, missed: 8, reason: "overrun" });
@@ -190,7 +190,7 @@ test("behind a gap an end is that of the run which its duration tells, or nobody
   assert.deepEqual(lost(null), [[0, 0, "unsure", 0], [10_000, 10_000, "completed", 0]]);
 });
 
-test("one wrong clock sets no scale, wherever it stands among the events", () => {
+test("one wrong clock sets no scale, wherever it is among the events", () => {
   const years = 365 * 86_400_000;
   const good = [at(0, { type: "job_started" }), began(1_000, "a"), at(1_500, { type: "note" }), ended(2_000, "a"), at(3_000, { type: "job_completed" })];
   for (const wrong of [-56 * years, 73 * years, -2 * years]) {
@@ -200,13 +200,13 @@ test("one wrong clock sets no scale, wherever it stands among the events", () =>
       assert.ok(from - BEGIN >= 0 && to - BEGIN <= 3_000 && to > from, `${wrong} at ${place}: ${from - BEGIN} to ${to - BEGIN}`);
     }
   }
-  // What is far apart and has its number, or begins and ends something, counts.
+  // What is far apart counts if it is frequent, or starts and ends something.
   const paused = [at(0, { type: "job_started" }), ...Array.from({ length: 20 }, (_, n) => at(86_400_000 + n, { type: "note" })), at(3 * 86_400_000, { type: "job_completed" })];
   const { from, to } = timelineOf(...paused).attempt.range;
   assert.deepEqual([from - BEGIN, to - BEGIN], [0, 3 * 86_400_000]);
 });
 
-test("an event without a time of its own sets no scale, wherever the publisher's clock stands", () => {
+test("an event without a time of its own sets no scale, whatever the publisher's clock says", () => {
   const [hour, minute] = [3_600_000, 60_000];
   const good = [at(0, { type: "job_started" }), ...Array.from({ length: 32 }, (_, n) => at((n + 1) * 1_800, { type: "note" })), at(minute, { type: "routine_started", routine_id: "a" })];
   const rangeOf = (events, strays) => {
@@ -221,23 +221,23 @@ test("an event without a time of its own sets no scale, wherever the publisher's
       assert.deepEqual(rangeOf(good, [[-5.5 * hour, "note", true], [far, type]]), [0, minute], `a note of 15:30 and ${type} ${far / hour}`);
     }
   }
-  // One that is near does not reach out for what is far.
+  // A near event does not reach out for a far one.
   assert.deepEqual(rangeOf(good, [[-5.5 * hour, "note", true], [50 * minute, "note"]]), [0, 50 * minute]);
   assert.deepEqual(rangeOf([at(0, { type: "job_started" })], [[3 * hour, "job_failed"]]), [0, 0]);
-  // Three are evidence, if they are one in twenty, whoever tells their time and whatever stands between.
+  // Three are evidence if they are one in twenty, whatever is between and wherever their times come from.
   assert.deepEqual(rangeOf(good, [[-9 * hour, "note"], [-9 * hour, "note"], [-9 * hour, "note"]]), [-9 * hour, minute]);
   assert.deepEqual(rangeOf(good, [...Array(3).fill([-9 * hour, "note"]), [-5.5 * hour, "note", true]]), [-9 * hour, minute]);
-  // Where nothing tells its time, the arrivals are the scale.
+  // If no event has a time of its own, the arrivals are the scale.
   assert.deepEqual(rangeOf([], [[0, "job_started"], [2 * hour, "note"], [5 * hour, "job_completed"]]), [0, 5 * hour]);
 });
 
-test("a job whose start nobody told runs, unless the daemon knows better, until an event tells", () => {
+test("a job without a start is running, unless the daemon knows better, until an event says otherwise", () => {
   const timeline = timelineOf(at(0, { type: "note" }), at(10, { type: "note" }));
   const states = () => timeline.states.map(({ from, to, state }) => [from - BEGIN, to === null ? null : to - BEGIN, state]);
   assert.deepEqual([timeline.status, states()], ["running", [[0, null, "running"]]]);
   timeline.suppose("paused");
   assert.deepEqual(states(), [[0, 10, "running"], [10, null, "paused"]]);
-  // The daemon told of now; what has come since is of the past.
+  // The daemon spoke of now; what has come since is from the past.
   timeline.add(at(90_000, { type: "routine_started", routine_id: "a" }));
   assert.deepEqual(states(), [[0, 90_000, "running"], [90_000, null, "paused"]]);
   timeline.suppose("completed");
@@ -268,7 +268,7 @@ test("a timeline keeps no more than the log does", () => {
   assert.deepEqual([timeline.lanes.get("a").spans.length, timeline.lanes.get("a").runs, timeline.lanes.get("b").spans.length], [500, 5_000, 1]);
 });
 
-test("the headline of a traceback is its exception, in many tongues", () => {
+test("the headline of a traceback is its exception, in many languages", () => {
   const cases = [
     ["ValueError: no", "ValueError: no"],
     ['Traceback (most recent call last):\n  File "a", line 1\n    f()\n    ^^^\nKeyError: 1\n', "KeyError: 1"],
@@ -295,7 +295,7 @@ test("JSON is laid out without a change of any token", () => {
   assert.equal(indented(laid), laid);
 });
 
-test("what is seen can be found", () => {
+test("what is visible can be found", () => {
   const text = '{"stream_seq":7,"type":"execution_event","timestamp":"2026-11-25T10:00:00.25Z","event":{"event_type":"slot_call","routine_id":"Lader","data":{"slot_name":"ein","data":{"path":"C:\\\\data\\\\x","said":"say \\"x\\" now","name":"\\u00e9t\\u00e9","lines":"one\\n  two","id":9007199254740993}}}}';
   const log = new EventLog();
   const entry = log.add(new Entry(JSON.parse(text), { text }));
@@ -314,7 +314,7 @@ test("what is seen can be found", () => {
   for (const wanted of ["12,345", "12345", "1 min 1 s", "in 1 min 1 s · 12,345 events"]) assert.deepEqual(found(wanted), [many], wanted);
 });
 
-test("a list that is held still shows no more when it is searched", () => {
+test("a paused list shows no more when it is searched", () => {
   const log = new EventLog();
   for (let n = 0; n < 10; n += 1) log.add({ type: "x", stream_seq: n });
   log.heldAt = 10;
@@ -327,17 +327,17 @@ test("a list that is held still shows no more when it is searched", () => {
   assert.equal(log.shown.length, 11);
 });
 
-test("a row has all that an event says, and never another value than it says", () => {
+test("a row has everything that an event says, and never another value", () => {
   assert.equal(words.summary({ type: "progress", job_id: "t", percent: 42, note: "half\nway" }), "percent: 42 · note: half");
   assert.equal(words.summary({ type: "note", data: { toString: 1 } }), '{"toString":1}');
   assert.equal(words.value("x".repeat(119) + "\u{1f600}y"), `${"x".repeat(119)}…`);
 });
 
-test("a token is taken out of what stands around it, and judged", () => {
+test("a token is extracted from what surrounds it, and checked", () => {
   for (const text of ["good", " good\n", "Bearer good", "bearer  good", "Authorization: Bearer good", "X-API-Key: good", "\u201cgood\u201d", "\u00abgood\u00bb", "Bearer \u2018good\u2019", "\u201eBearer good\u201c", "\ufeffgo\u200bod"]) {
     assert.deepEqual(readToken(text), { token: "good" }, text);
   }
-  // Quotation marks of ASCII may be a token's own.
+  // ASCII quotation marks may belong to a token.
   assert.deepEqual(readToken('"good"'), { token: '"good"' });
   for (const text of ["", "  ", "Bearer", "Bearer ", "go od", "go\u201cod", "gööd", "数"]) assert.ok(readToken(text).problem, text);
 });
@@ -356,7 +356,7 @@ test("a publisher whose clock is behind has its own live edge", () => {
   assert.equal(timeline.lagMs, 0);
 });
 
-test("an event that is deeper than any recursion costs nothing but itself", () => {
+test("an event nested deeper than any recursion affects nothing but itself", () => {
   const depth = 20_000;
   const text = `{"type":"deep","stream_seq":1,"data":${"[".repeat(depth)}"x"${"]".repeat(depth)}}`;
   const log = new EventLog();

@@ -1,14 +1,14 @@
 /**
- * Types of luxcast.js. The shapes of events are those of the protocol "WebSocket Events"; the daemon forwards what the
- * publisher wrote, and neither it nor the client checks more of that than type, job_id, flow_id and stream_seq. So all
- * that a publisher may leave out is optional, and what it writes may have other types than those it should have.
+ * Types of luxcast.js. The shapes of events are those of the protocol "WebSocket Events". The daemon forwards what
+ * the publisher wrote; it and the client check only type, job_id, flow_id and stream_seq. So every other member is
+ * optional here, and may have another type than it should.
  */
 
 /** What every event has. `stream_seq` is absent in the snapshot of a job's metrics at the start of a connection. */
 export interface EventBase<Type extends string = string> {
   type: Type;
   stream_seq?: number;
-  /** Absent or null in an event of a flow alone. */
+  /** Absent or null in an event that belongs only to a flow. */
   job_id?: string | null;
   flow_id?: string | null;
   /** See `readTimestamp`. */
@@ -52,14 +52,14 @@ export interface ExecutionEvent extends EventBase<"execution_event"> {
   event?: {
     event_id?: string;
     routine_id?: string;
-    /** `slot_call`, `event_emit`, `error`, or what the publisher says. */
+    /** `slot_call`, `event_emit`, `error`, or another word of the publisher. */
     event_type?: string;
     timestamp?: string | number;
     data?: Record<string, unknown>;
   };
 }
 
-/** The daemon's own ones have all of these; a publisher can send others. */
+/** Those that the daemon makes have all of these; publishers may send others. */
 export interface Metrics extends EventBase<"metrics"> {
   metrics?: {
     start_time?: string | null;
@@ -68,18 +68,19 @@ export interface Metrics extends EventBase<"metrics"> {
     total_events?: number;
     total_slot_calls?: number;
     total_event_emits?: number;
-    /** The job has been silent for so long that the daemon does not believe in it any more. Absent otherwise. */
+    /** The job has been silent for so long that the daemon counts it as lost. Absent otherwise. */
     status?: "lost";
   };
 }
 
-/** For the compiler alone: a string type that no literal is of. */
+/** For the compiler only: a string type without literals. */
 declare enum Unnamed {
   type = "",
 }
 
-/** An event of a type that is not in [DocumentedEvents]. Its `type` is any other string; `string` holds it, but TypeScript
- *  lets you compare it with a name only once that is in DocumentedEvents: else every `switch` would be about this one too. */
+/** An event of a type that is not in [DocumentedEvents]. Its `type` is any other string and is assignable to
+ *  `string`. TypeScript lets you compare it with a name only after that is in DocumentedEvents: otherwise every
+ *  `switch` would include this type. */
 export interface OtherEvent extends EventBase<Unnamed> {
   [member: string]: unknown;
 }
@@ -102,7 +103,7 @@ export interface DocumentedEvents {
   metrics: Metrics;
 }
 
-/** Any event. `switch (event.type)` tells them apart. */
+/** Any event. `switch (event.type)` narrows it. */
 export type AnyEvent = DocumentedEvents[keyof DocumentedEvents] | OtherEvent;
 
 export interface ConnectionStatus {
@@ -131,7 +132,7 @@ export interface SubscriptionConfirmed {
   events: string[];
 }
 
-/** Between `from` and `to`, both included, `missed` events were lost; null if nobody knows how many. */
+/** From `from` to `to`, both included, `missed` events were lost; null if the number is unknown. */
 export interface Gap {
   type: "stream:gap";
   from: number;
@@ -149,11 +150,11 @@ export interface ClientError {
   code: string;
   /** For people. It never holds the token. */
   message: string;
-  /** The client has given up: `connect()` tries again. */
+  /** The client has given up; `connect()` tries again. */
   fatal: boolean;
-  /** Of the HTTP answer that refused the connection, if that could be learned. */
+  /** The status of the HTTP answer that refused the connection, if known. */
   status?: number;
-  /** With a status: how long the daemon asks to wait. */
+  /** With a status: how long the daemon asks the client to wait. */
   retryAfterMs?: number;
 }
 
@@ -164,7 +165,7 @@ export interface ClientEvents extends DocumentedEvents {
   disconnected: { code: number; reason: string; willReconnect: boolean };
   reconnecting: { delayMs: number; failures: number };
   error: ClientError;
-  /** A message that cannot be used, with its beginning. */
+  /** An invalid message, with the beginning of its text. */
   invalid: { problem: string; text: string };
   "connection:status": ConnectionStatus;
   ping: Ping;
@@ -180,41 +181,42 @@ export declare class LuxcastEvent<Detail = unknown> extends Event {
   readonly text: string | null;
 }
 
-/** `now`, `start`, -100 for the last 100, or a number: behind that event. */
+/** `now`, `start`, -100 for the last 100, or a number: after that event. */
 export type Since = "now" | "start" | number | `${number}`;
 
 export interface ClientOptions {
   /** Where to begin. Default: `since=` of the URL, else `now`. */
   since?: Since;
-  /** What the daemon lets us in for. Default: `token=` or `api_key=` of the URL. */
+  /** The token for the daemon. Default: `token=` or `api_key=` of the URL. */
   token?: string | null;
-  /** Asked for the token before each attempt, in place of `token`. */
+  /** Called for the token before each attempt, in place of `token`. */
   getToken?: () => string | null | undefined | Promise<string | null | undefined>;
-  /** Sent where the WebSocket takes headers, and with plain requests. */
+  /** Sent if the WebSocket takes headers, and with plain requests. */
   headers?: Record<string, string>;
   /** Default: the global one. */
-  // Any constructor will do whose objects are like those of a browser.
+  // Any constructor works whose objects are like those of a browser.
   WebSocket?: new (url: string, ...rest: any[]) => any;
   /** `abort` disconnects. */
   signal?: AbortSignal;
-  /** The daemon's `heartbeat_seconds`, until its pings tell. Default: 30,000. */
+  /** The daemon's `heartbeat_seconds`, until its pings show it. Default: 30,000. */
   heartbeatMs?: number;
   /** Messages that may wait for a slow `for await`. Default: 10,000. */
   bufferMax?: number;
 }
 
 export declare class LuxcastClient extends EventTarget implements AsyncIterable<AnyEvent | Gap> {
-  /** `url` is an endpoint's, or the live page's: that with `#job=J` is the job's monitor, without it all events. */
+  /** `url` is an endpoint or the live page: with `#job=J` it stands for the job's monitor, otherwise for all
+   *  events. */
   constructor(url: string | URL, options?: ClientOptions);
 
   /** The address without since, events and token. */
   readonly url: string;
   readonly state: "idle" | "connecting" | "open" | "waiting" | "closed";
-  /** The number up to which all events have been told of; null as long as there is none. */
+  /** All events up to this number have been dispatched; null while there is none. */
   readonly position: number | null;
-  /** Events that came again and were left out. */
+  /** Repeated events that were dropped. */
   readonly duplicates: number;
-  /** For the next connection. */
+  /** Takes effect with the next connection. */
   set token(token: string | null | undefined);
 
   connect(): void;
@@ -222,10 +224,10 @@ export declare class LuxcastClient extends EventTarget implements AsyncIterable<
   subscribe(events: Iterable<string>): void;
   unsubscribe(events: Iterable<string>): void;
   subscribeAll(): void;
-  /** When events came to the daemon: from a `stream_seq` in this range to Unix milliseconds; null where not known. */
+  /** Arrival times at the daemon: from a `stream_seq` in this range to Unix milliseconds; null if unknown. */
   arrivals(from: number, to: number): Promise<(stream_seq: number) => number | null>;
 
-  /** Returns what takes the handler away again. */
+  /** Returns a function that removes the handler. */
   on<Type extends keyof ClientEvents>(type: Type, handler: (detail: ClientEvents[Type]) => void): () => void;
   on<Type extends string>(
     type: Type extends keyof ClientEvents ? never : Type,
@@ -253,18 +255,20 @@ export declare class LuxcastClient extends EventTarget implements AsyncIterable<
 
 /** The address of a job's events. `base` is the daemon's: `ws://host:20555`, also with a path before `/api`. */
 export declare function jobUrl(base: string | URL, jobId: string): string;
-/** The address of those events of a job that debuggers use. */
+/** The address of the events of a job that debuggers use. */
 export declare function debugUrl(base: string | URL, jobId: string): string;
-/** The address of a flow's events, with those of all its jobs. */
+/** The address of a flow's events, including those of all its jobs. */
 export declare function flowUrl(base: string | URL, flowId: string): string;
 /** The address of every event of the daemon. */
 export declare function allUrl(base: string | URL): string;
-/** The text of an event or another message as the daemon sent it; null for what did not come from a client. */
+/** The text of an event or another message as the daemon sent it; null for anything that did not come from a
+ *  client. */
 export declare function textOf(message: unknown): string | null;
-/** True for what can name a job or a flow: 1 to 128 characters out of A-Z a-z 0-9 _ . : - */
+/** True for a valid id of a job or a flow: 1 to 128 characters from A-Z a-z 0-9 _ . : - */
 export declare function isId(value: unknown): value is string;
-/** A publisher's timestamp as Unix milliseconds, rounded down; null if it is no instant. The daemon reads it alike. */
+/** A publisher's timestamp as Unix milliseconds, rounded down; null if it is not an instant. The daemon reads it
+ *  the same way. */
 export declare function readTimestamp(value: unknown): number | null;
 
-// What is not exported above is not exported.
+// Nothing else is exported.
 export {};

@@ -1,27 +1,28 @@
-// A watcher of a luxcast daemon, for browsers and for Node, Bun and Deno: follows the events of a job, of a flow or of
-// everything, comes back by itself when the connection ends, and goes on behind the last event.
+// A client of a luxcast daemon for browsers, Node, Bun and Deno. It follows the events of a job, of a flow or all
+// events, reconnects by itself when the connection ends, and continues after the last event.
 
-/** The wait before the first new attempt; it doubles with each that fails. */
+/** The wait before the first new attempt; it doubles with each failure. */
 const BACKOFF_FIRST_MS = 500;
 const BACKOFF_MAX_MS = 30_000;
-/** Longest wait that the daemon can ask for. */
+/** The longest wait that the daemon can ask for. */
 const TOLD_MS_MAX = 300_000;
-/** A connection that lasted so long was a good one: the waits begin anew. */
+/** After a connection of this length, the waits start over. */
 const GOOD_CONNECTION_MS = 10_000;
-/** For the daemon to accept the connection. */
+/** Limit for the daemon to accept the connection. */
 const OPEN_MS_MAX = 10_000;
-/** For an answer to the request that asks why no connection comes about. */
+/** Limit for the answer to the request that asks why no connection is made. */
 const ANSWER_MS_MAX = 5_000;
-/** Between two attempts, however often the browser says that now is the time. */
+/** Shortest time between two attempts, however often the browser says that now is the time. */
 const HURRY_MS_MIN = 1_000;
-/** Attempts in a row that must have failed before the daemon is asked why: most often it is only not there. */
+/** Failed attempts in a row before the daemon is asked why: usually it is just not there. */
 const FAILURES_BEFORE_ASKING = 2;
-/** Times in a row that the daemon declines one token of `getToken` before that is final. It may have been about to end. */
+/** How often in a row the daemon may decline one token of `getToken` before that is final. The token may just
+ *  have been about to expire. */
 const DECLINED_MAX = 5;
 
-/** The daemon's usual interval between pings, until pings tell another. */
+/** The daemon's default interval between pings, used until its pings show another one. */
 const HEARTBEAT_MS = 30_000;
-/** Outside of these, the distance of two pings tells of clocks and pauses, not of the interval. */
+/** A distance between two pings outside these bounds comes from clocks and pauses, not from the interval. */
 const HEARTBEAT_MS_MIN = 50;
 const HEARTBEAT_MS_MAX = 600_000;
 /** Silent intervals before the daemon is asked for a sign of life; one more ends the connection. */
@@ -32,18 +33,18 @@ const NAMES_MAX = 128;
 const NAME_BYTES_MAX = 64;
 /** Half of what the daemon accepts as a request target; longer lists are sent as a message. */
 const NAMES_IN_URL_CHARS_MAX = 2_048;
-/** Messages that wait for a slow `for await`. */
+/** Messages that may wait for a slow `for await`. */
 const BUFFER_MAX = 10_000;
-/** Of a message that cannot be used, so much is shown. */
+/** How much of an invalid message is shown. */
 const SHOWN_CHARS_MAX = 200;
 
 const ID = /^[A-Za-z0-9_.:-]{1,128}$/;
 const TYPE_NAME = /^[A-Za-z0-9_.:-]{1,64}$/;
 const TOKEN = /^[!-~]+$/;
 
-/** What the daemon says when it ends a connection for its token. */
+/** How the daemon's reason begins when it ends a connection because of its token. */
 const TOKEN_REASON = /^the token /;
-/** The daemon's own words in refusals (`error`), and whether they hold for good. Whoever says anything else is none. */
+/** The daemon's error words in refusals, and whether they are final. Any other word comes from another server. */
 const REFUSALS = new Map([
   ["bad_request", true],
   ["bad_id", true],
@@ -65,19 +66,19 @@ const REFUSALS = new Map([
 
 const MULTI_JOB_PATH = /\/api\/v1\/(websocket|ws)$/;
 const ENDPOINT_PATH = /\/api\/(?:v1\/)?(?:websocket|ws)(?:\/|$)/;
-/** The live page, with what stands in front of it. */
+/** The live page, with what is before it in the path. */
 const PAGE_PATH = /^(.*)\/console(?:\/.*)?$/;
 const JOB_PATH = /\/jobs\/[^/]+\/(monitor|debug)$/;
-/** Ids that are taken for directories in any address, also as %2e. */
+/** Ids that every address parser takes for directories, also as %2e. */
 const DOTS_IN_PATH = /\/(?:jobs|flows)\/(?:\.|%2e){1,2}\/(?:monitor|debug)(?:[?#]|$)/i;
 
-/** Under this key a message has its own text, unseen by loops over its members. */
+/** The key under which a message has its own text, hidden from loops over its members. */
 const TEXT = Symbol("text");
 
-/** Names of the client's own events. A publisher's event of such a type is told as `event` alone. */
+/** Names of the client's own events. A publisher's event of such a type is dispatched only as `event`. */
 const OWN_NAMES = new Set(["connected", "disconnected", "reconnecting", "error", "invalid", "event"]);
 
-/** An event with the message, or what the client has to say, as `detail`. */
+/** An event with the message, or the client's own report, as `detail`. */
 export class LuxcastEvent extends Event {
   constructor(type, detail) {
     super(type);
@@ -90,23 +91,24 @@ export class LuxcastEvent extends Event {
   }
 }
 
-/** An event as the text that the daemon sent: `stream_seq`, then what the publisher wrote, to the last character. Numbers
- *  such as 9007199254740993, 1e400 and 1.0 are whole in it. Null for what did not come from a client. */
+/** The text of an event as the daemon sent it: `stream_seq`, then exactly what the publisher wrote. Numbers such
+ *  as 9007199254740993, 1e400 and 1.0 are unchanged in it. Null for anything that did not come from a client. */
 export function textOf(message) {
   return message?.[TEXT] ?? null;
 }
 
-/** True for what can name a job or a flow. */
+/** True for a valid id of a job or a flow. */
 export function isId(value) {
   return typeof value === "string" && ID.test(value);
 }
 
-/** 2025-01-15T10:30:00.5+01:00; a date alone, or with hour and minute, will do. */
+/** 2025-01-15T10:30:00.5+01:00; a date alone, or with hour and minute, is enough. */
 const EXTENDED = /^(\d{4})-(\d\d)-(\d\d)(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d+))?)?(?:[Zz]|([+-])(\d\d)(?::?(\d\d))?)?)?$/;
 /** 20250115T103000.5+0100 */
 const BASIC = /^(\d{4})(\d\d)(\d\d)[Tt ](\d\d)(\d\d)(?:(\d\d)(?:[.,](\d+))?)?(?:[Zz]|([+-])(\d\d)(?::?(\d\d))?)?$/;
 
-/** Numbers below these count seconds, milliseconds, microseconds, nanoseconds; `shift` makes milliseconds of them. */
+/** Numbers below these bounds are seconds, milliseconds, microseconds, nanoseconds; `shift` converts them to
+ *  milliseconds. */
 const UNITS = [
   { below: 1e11, shift: 3 },
   { below: 1e14, shift: 0 },
@@ -114,21 +116,21 @@ const UNITS = [
   { below: 1e20, shift: -6 },
 ];
 
-/** A publisher's timestamp as Unix milliseconds, rounded down; null if it is no instant. The daemon reads it alike:
- *  texts of RFC 3339 and ISO 8601 (without a zone: UTC), and numbers of Unix seconds, milliseconds, microseconds or
- *  nanoseconds, told apart by their size. */
+/** A publisher's timestamp as Unix milliseconds, rounded down; null if it is not an instant. The daemon reads it
+ *  the same way: texts of RFC 3339 and ISO 8601 (UTC if without a zone), and numbers of Unix seconds,
+ *  milliseconds, microseconds or nanoseconds, distinguished by their size. */
 export function readTimestamp(value) {
   if (typeof value === "number") return readUnixNumber(value);
   const parts = isText(value) ? (EXTENDED.exec(value) ?? BASIC.exec(value)) : null;
   return parts === null ? null : readParts(parts);
 }
 
-/** Shifts the decimal point in the text, so that a fraction such as .123 stays what was written. */
+/** Shifts the decimal point in the text, so that a fraction such as .123 stays exact. */
 function readUnixNumber(number) {
   const unit = UNITS.find(({ below }) => Math.abs(number) < below);
   if (unit === undefined) return null;
   const [digits, exponent = "0"] = String(number).split("e");
-  // Adding makes 0 of -0.
+  // The addition turns -0 into 0.
   return Math.floor(Number(`${digits}e${Number(exponent) + unit.shift}`)) + 0;
 }
 
@@ -137,10 +139,10 @@ function readParts([, ...parts]) {
   const [fraction = "", sign, zoneHour = 0, zoneMinute = 0] = parts.slice(6);
   const date = new Date(0);
   date.setUTCFullYear(year, month - 1, day);
-  // A day that the month does not have has become one of another month.
+  // A day that the month does not have has moved to another month.
   if (date.getUTCMonth() !== month - 1 || date.getUTCDate() !== day) return null;
   if (hour > 23 || minute > 59 || second > 60 || zoneHour > 23 || zoneMinute > 59) return null;
-  // A leap second is the second before it.
+  // A leap second counts as the second before it.
   const seconds = (hour * 60 + minute) * 60 + Math.min(second, 59);
   const milliseconds = Number(fraction.slice(0, 3).padEnd(3, "0"));
   const ahead = (zoneHour * 60 + Number(zoneMinute)) * (sign === "-" ? -1 : 1);
@@ -150,18 +152,18 @@ function readParts([, ...parts]) {
 /** The address of a job's events. `base` is the daemon's: `ws://host:20555`, also with a path before `/api`. */
 export function jobUrl(base, jobId) {
   if (!isDots(jobId)) return endpoint(base, `ws/jobs/${checkedId(jobId)}/monitor`);
-  // No address can have these in its path. The multi-job endpoint is told of them in a message.
+  // No address can have these in its path. The multi-job endpoint gets them in a message.
   const url = new URL(endpoint(base, "websocket"));
   url.search = [url.search.slice(1), `job_id=${jobId}`].filter(Boolean).join("&");
   return url.href;
 }
 
-/** The address of those events of a job that debuggers use. */
+/** The address of the events of a job that debuggers use. */
 export function debugUrl(base, jobId) {
   return endpoint(base, `ws/jobs/${checkedId(jobId)}/debug`);
 }
 
-/** The address of a flow's events, with those of all its jobs. */
+/** The address of a flow's events, including those of all its jobs. */
 export function flowUrl(base, flowId) {
   return endpoint(base, `ws/flows/${checkedId(flowId)}/monitor`);
 }
@@ -177,18 +179,19 @@ function endpoint(base, path) {
   return url.href;
 }
 
-/** As a part of a path these two would be taken for directories. */
+/** In a path these two would be taken for directories. */
 function isDots(id) {
   return id === "." || id === "..";
 }
 
 function checkedId(id) {
-  if (isDots(id)) throw new TypeError(`an id is no part of an address if it is ${id}: only jobUrl can have that`);
+  if (isDots(id)) throw new TypeError(`an address cannot have the id ${id}: use jobUrl`);
   if (isId(id)) return id;
-  throw new TypeError("an id is 1 to 128 characters out of A-Z a-z 0-9 _ . : -");
+  throw new TypeError("an id is 1 to 128 characters from A-Z a-z 0-9 _ . : -");
 }
 
-/** The endpoint that an address means: itself, or what the live page at this address shows, as `luxcast tail` has it. */
+/** The endpoint that an address means: itself, or what the live page at this address shows, as for `luxcast
+ *  tail`. */
 function endpointOf(text) {
   const url = parseUrl(text);
   const page = PAGE_PATH.exec(url.pathname);
@@ -196,27 +199,27 @@ function endpointOf(text) {
   const isOfJob = hash.startsWith("#job=");
   if (ENDPOINT_PATH.test(url.pathname) || (page === null && !isOfJob)) return url;
   if (page !== null) url.pathname = page[1];
-  if (hash !== "" && !isOfJob) throw new TypeError("an address of the live page has #job= and a job, or nothing");
+  if (hash !== "" && !isOfJob) throw new TypeError("an address of the live page must end in #job= and a job, or have no #");
   return new URL(isOfJob ? jobUrl(url, decoded(hash.slice("#job=".length), "job")) : allUrl(url));
 }
 
-/** None of its errors repeats the text: there may be a token in it. */
+/** Its errors never repeat the text: it may hold a token. */
 function parseUrl(text) {
-  if (isText(text) && DOTS_IN_PATH.test(text)) throw new TypeError("no address can have . or .. as an id: see jobUrl");
+  if (isText(text) && DOTS_IN_PATH.test(text)) throw new TypeError("an address cannot have . or .. as an id: use jobUrl");
   let url;
   try {
     url = new URL(text, globalThis.location?.href);
   } catch {
-    throw new TypeError("that is no URL");
+    throw new TypeError("this is not a URL");
   }
   if (/^https?:$/.test(url.protocol)) url.protocol = url.protocol.replace("http", "ws");
   if (!/^wss?:$/.test(url.protocol)) throw new TypeError("the URL must begin with ws:, wss:, http: or https:");
-  if (url.username || url.password) throw new TypeError("the URL must have no user and no password: see the option token");
+  if (url.username || url.password) throw new TypeError("the URL must not contain a user or password: use the option token");
   url.hash = "";
   return url;
 }
 
-/** Takes those parameters out of `url` that change from one connection to the next. */
+/** Removes from `url` the parameters that change from one connection to the next. */
 function takeParameters(url) {
   const taken = Object.create(null);
   const kept = [];
@@ -225,7 +228,7 @@ function takeParameters(url) {
     if (!["since", "events", "token", "api_key"].includes(name)) {
       kept.push(parameter);
     } else if (name in taken) {
-      throw new TypeError(`${name} comes twice in the URL`);
+      throw new TypeError(`${name} is given twice in the URL`);
     } else {
       taken[name] = decoded(value.join("="), name);
     }
@@ -242,7 +245,7 @@ function decoded(value, name) {
   }
 }
 
-/** `now`, `start`, -100 for the last 100, or a number: behind that event. */
+/** `now`, `start`, -100 for the last 100, or a number: after that event. */
 function checkedSince(since) {
   const text = typeof since === "number" ? `${since}` : isText(since) ? since : "";
   const isNumber = /^-?\d+$/.test(text) && Number.isSafeInteger(Number(text)) && text !== "-0";
@@ -252,7 +255,7 @@ function checkedSince(since) {
 
 function checkedToken(token) {
   if (token === undefined || token === null || (typeof token === "string" && TOKEN.test(token))) return token ?? null;
-  throw new TypeError("the token has a character that no token has");
+  throw new TypeError("the token has a character that no token may have");
 }
 
 function checkedFunction(value, name) {
@@ -263,12 +266,12 @@ function checkedFunction(value, name) {
 function checkedHeaders(headers = {}) {
   const isPlain = typeof headers === "object" && headers !== null && Object.values(headers).every(isText);
   if (isPlain) return { ...headers };
-  throw new TypeError("headers must be an object with texts");
+  throw new TypeError("headers must be an object of strings");
 }
 
 function checkedNumber(number, name, least) {
   if (Number.isFinite(number) && number >= least) return number;
-  throw new TypeError(`${name} must be a number from ${least} on`);
+  throw new TypeError(`${name} must be a number of at least ${least}`);
 }
 
 function checkedNames(names) {
@@ -278,12 +281,12 @@ function checkedNames(names) {
   throw new TypeError(`events must be a list of names of up to ${NAME_BYTES_MAX} bytes`);
 }
 
-/** Which events are wanted, by the same rules as in the daemon, so that both agree over any number of connections. */
+/** Which events are wanted, by the daemon's own rules, so that both agree over any number of connections. */
 class Filter {
   #isOnly = false;
   #names = new Set();
 
-  /** The first turns "all" and "all but these" into "only these"; later ones add. */
+  /** The first call turns "all" and "all but these" into "only these"; later ones add. */
   subscribe(names) {
     this.#set(true, this.#isOnly ? [...this.#names, ...names] : names);
   }
@@ -300,7 +303,7 @@ class Filter {
 
   #set(isOnly, list) {
     const names = new Set(list);
-    if (names.size > NAMES_MAX) throw new RangeError(`at most ${NAMES_MAX} names can be in force`);
+    if (names.size > NAMES_MAX) throw new RangeError(`at most ${NAMES_MAX} names can be set`);
     this.#isOnly = isOnly;
     this.#names = names;
   }
@@ -310,7 +313,7 @@ class Filter {
     return (this.#names.has(message.type) || this.#names.has(inner)) === this.#isOnly;
   }
 
-  /** As `events=` has it; empty where that cannot say it. */
+  /** The filter as `events=`; empty if that cannot express it. */
   query() {
     const names = [...this.#names];
     const query = names.join(",");
@@ -318,7 +321,7 @@ class Filter {
     return canSay && query.length <= NAMES_IN_URL_CHARS_MAX ? query : "";
   }
 
-  /** What to send on a connection that has all, to have this. */
+  /** What to send on an unfiltered connection to set this filter. */
   messages() {
     if (!this.#isOnly && this.#names.size === 0) return [];
     return [{ action: this.#isOnly ? "subscribe" : "unsubscribe", events: [...this.#names] }];
@@ -330,7 +333,7 @@ const isCount = (value) => Number.isSafeInteger(value) && value >= 0;
 const orAbsent = (isGood) => (value) => value === undefined || isGood(value);
 const orNull = (isGood) => (value) => value === null || isGood(value);
 
-/** What the members of the daemon's own messages must be, where the client or its user relies on them. */
+/** The types of those members of the daemon's messages that the client or its user relies on. */
 const SHAPES = {
   "connection:status": { status: isText, stream_seq: orAbsent(isCount), retry_after_ms: orAbsent(isCount) },
   ping: { stream_seq: orAbsent(isCount), timestamp: orAbsent(isText) },
@@ -345,24 +348,24 @@ const EVENT_SHAPE = {
   flow_id: orAbsent(orNull(isText)),
 };
 
-/** An inner `error` of the protocol can be an event's type too; such an event has a number. */
+/** A protocol `error` can also be an event's type; such an event has a number. */
 function isControl(message) {
   return Object.hasOwn(SHAPES, message.type) && !(message.type === "error" && message.stream_seq !== undefined);
 }
 
-/** Makes the object of a message again what it is elsewhere, if it came in the dialect of the multi-job endpoint. */
+/** Restores the usual form of a message that came in the dialect of the multi-job endpoint. */
 function fromDialect(message) {
   const { type, event } = message;
   const inner = event?.event_type;
   const isCall = (type === "slot_called" && inner === "slot_call") || (type === "event_emitted" && inner === "event_emit");
   if (isCall) message.type = "execution_event";
-  // There `data` repeats what stands elsewhere in the event.
+  // In these, `data` repeats other parts of the event.
   if (isCall || (type === "execution_event" && inner === "error") || (type === "breakpoint_hit" && message.breakpoint)) {
     delete message.data;
   }
 }
 
-/** The message, or what is wrong with it. */
+/** Returns the message, or what is wrong with it. */
 function readMessage(data) {
   if (!isText(data)) return { problem: "not text" };
   let message;
@@ -375,13 +378,14 @@ function readMessage(data) {
   if (!isText(message.type) || message.type === "") return { problem: "no type" };
   const shape = isControl(message) ? SHAPES[message.type] : EVENT_SHAPE;
   const wrong = Object.keys(shape).find((name) => !shape[name](message[name]));
-  if (wrong !== undefined) return { problem: `${wrong} is not what it must be` };
+  if (wrong !== undefined) return { problem: `${wrong} is not valid` };
   Object.defineProperty(message, TEXT, { value: data });
   return { message };
 }
 
-/** Whether sockets of this class take headers, as those of Node, Bun, Deno and of the package `ws` do: whoever takes them
- *  reads them. Browsers and their likenesses do not. No connection comes of it, for this is no address. */
+/** Whether sockets of this class take headers, as those of Node, Bun, Deno and of the package `ws` do; those of
+ *  browsers and their imitations do not. A class that takes headers reads the option. No connection is made: this
+ *  is not an address. */
 function takesHeaders(Socket) {
   let isRead = false;
   const options = {
@@ -393,12 +397,12 @@ function takesHeaders(Socket) {
   try {
     new Socket("ws://", options).close();
   } catch {
-    // As it must be.
+    // The expected error.
   }
   return isRead;
 }
 
-/** The time of the last entry that is not beyond a number; null in front of the first. */
+/** Looks up the time of the last entry at or before a number; null before the first. */
 function lookup(arrivals) {
   return (number) => {
     let [low, high] = [0, arrivals.length];
@@ -413,7 +417,7 @@ function lookup(arrivals) {
 
 /** Follows one endpoint of a daemon over any number of connections. */
 export class LuxcastClient extends EventTarget {
-  /** Events that came again and were left out. A daemon that keeps its promises makes none. */
+  /** Repeated events that were dropped. A daemon that works correctly sends none. */
   duplicates = 0;
 
   #url;
@@ -422,7 +426,7 @@ export class LuxcastClient extends EventTarget {
   #heartbeatMsFirst;
   #bufferMax;
   #headers;
-  /** Whether the sockets take headers; null as long as nobody had to know. */
+  /** Whether the sockets take headers; null until that is needed. */
   #canHaveHeaders = null;
   #token;
   #getToken;
@@ -430,31 +434,31 @@ export class LuxcastClient extends EventTarget {
   #declined = { token: null, times: 0 };
   /** The job that must be named in a message. */
   #namedJob = null;
-  /** A gap in front of all that is known of a job, which may turn out to be none. */
+  /** A gap before everything known of a job; it may turn out to be none. */
   #heldGap = null;
-  /** Where to begin as long as there is no position. */
+  /** Where to begin while there is no position. */
   #since;
-  /** All events up to here have been told of. */
+  /** All events up to here have been dispatched. */
   #position = null;
   #filter = new Filter();
 
-  /** Only where a job must be named: whether the daemon has taken that in. Until then its positions are not ours. */
+  /** Only if a job must be named: whether the daemon has accepted that. Until then its positions are not ours. */
   #isSubscribed = true;
   #state = "idle";
-  /** Another one for each `connect()`: what belongs to an older one finds that out. */
+  /** A new one for each `connect()`, by which work for an older one notices that it is outdated. */
   #run = null;
   #socket = null;
   #hasBeenOpen = false;
   /** `events=` of the connection's URL. */
   #askedFor = "";
-  /** Why the attempt failed, as the WebSocket says. */
+  /** Why the attempt failed, in the words of the WebSocket. */
   #trouble = "";
   #attemptedAt = 0;
-  /** Attempts in a row that brought no connection. */
+  /** Attempts in a row without a connection. */
   #failures = 0;
-  /** Times the next wait has doubled. */
+  /** How often the next wait has doubled. */
   #doublings = 0;
-  /** How long the daemon asked to wait. */
+  /** How long the daemon asked us to wait. */
   #told = null;
 
   #waitTimer = null;
@@ -486,14 +490,14 @@ export class LuxcastClient extends EventTarget {
     if (parameters.events) this.#filter.subscribe(checkedNames(parameters.events.split(",")));
     this.#WebSocket = options.WebSocket ?? globalThis.WebSocket;
     if (typeof this.#WebSocket !== "function") {
-      throw new TypeError("there is no WebSocket here: pass one as the option WebSocket, such as that of the package ws");
+      throw new TypeError("there is no WebSocket here: pass one as the option WebSocket, such as the one of the package ws");
     }
     this.#signal = options.signal;
     this.#heartbeatMsFirst = checkedNumber(options.heartbeatMs ?? HEARTBEAT_MS, "heartbeatMs", HEARTBEAT_MS_MIN);
     this.#bufferMax = checkedNumber(options.bufferMax ?? BUFFER_MAX, "bufferMax", 1);
   }
 
-  /** The address without what changes from connection to connection, and without the token. */
+  /** The address without what changes between connections, and without the token. */
   get url() {
     return this.#url.href;
   }
@@ -503,17 +507,17 @@ export class LuxcastClient extends EventTarget {
     return this.#state;
   }
 
-  /** The number up to which all events have been told of; null as long as there is none. */
+  /** All events up to this number have been dispatched; null while there is none. */
   get position() {
     return this.#position;
   }
 
-  /** For the next connection. */
+  /** Takes effect with the next connection. */
   set token(token) {
     this.#token = checkedToken(token);
   }
 
-  /** Connects, and connects again whenever the connection ends. While it waits to do so: cuts that short. */
+  /** Connects, and reconnects whenever the connection ends. Called during a wait, it ends the wait. */
   connect() {
     this.#signal?.throwIfAborted();
     if (this.#state === "waiting") this.#hurry();
@@ -528,7 +532,7 @@ export class LuxcastClient extends EventTarget {
     this.#open();
   }
 
-  /** Ends it. `connect()` goes on where it was. */
+  /** Disconnects. `connect()` continues at the same position. */
   disconnect() {
     if (this.#run === null) return;
     this.#end();
@@ -552,15 +556,15 @@ export class LuxcastClient extends EventTarget {
     this.#send({ action: "subscribe_all" });
   }
 
-  /** Has `handler` called with the `detail` of each such event. Returns what undoes that. */
+  /** Calls `handler` with the `detail` of each such event. Returns a function that removes the handler. */
   on(type, handler) {
     const listener = (event) => handler(event.detail);
     this.addEventListener(type, listener);
     return () => this.removeEventListener(type, listener);
   }
 
-  /** When events came to the daemon: a promise of a function from a `stream_seq` in this range to Unix milliseconds, or
-   *  null where that is not known. */
+  /** Arrival times at the daemon: a promise of a function from a `stream_seq` in this range to Unix milliseconds,
+   *  or null if unknown. */
   async arrivals(from, to) {
     const target = this.#plainTarget();
     target.pathname = target.pathname.replace(/\/api\/(?:v1\/)?(?:ws|websocket)(?:\/[^/]*){0,3}$/, "/console/arrivals");
@@ -575,7 +579,7 @@ export class LuxcastClient extends EventTarget {
     }
   }
 
-  /** The events and the gaps, until `disconnect()`; throws what is fatal. Connects if nobody has. */
+  /** The events and gaps until `disconnect()`; throws a fatal error. Connects if nobody has. */
   async *[Symbol.asyncIterator]() {
     const inbox = new Inbox(this.#bufferMax);
     const undo = [
@@ -602,7 +606,7 @@ export class LuxcastClient extends EventTarget {
     if (this.#state === "open" && this.#socket.readyState === 1) this.#socket.send(JSON.stringify(message));
   }
 
-  /** The address for the next connection, with the token only where no header can have it. */
+  /** The address for the next connection; it holds the token only if no header can. */
   #target(hasHeader) {
     const target = new URL(this.#url);
     const parameters = [target.search.slice(1)];
@@ -619,8 +623,8 @@ export class LuxcastClient extends EventTarget {
     return target;
   }
 
-  /** Where somebody in front of the daemon needs the field Authorization, the token has another. In a page the browser
-   *  itself may have that field to send. */
+  /** If a proxy before the daemon needs the field Authorization, the token has another field. In a page the
+   *  browser itself may send that field. */
   #allHeaders(isInPage) {
     if (this.#token === null) return this.#headers;
     const isTaken = isInPage || Object.keys(this.#headers).some((name) => name.toLowerCase() === "authorization");
@@ -645,7 +649,7 @@ export class LuxcastClient extends EventTarget {
     else this.#renewToken();
   }
 
-  /** However long that takes: it may be a person who gives it. */
+  /** This may take any time: a person may have to enter the token. */
   async #renewToken() {
     const run = this.#run;
     let trouble = "";
@@ -653,7 +657,7 @@ export class LuxcastClient extends EventTarget {
     try {
       token = await this.#getToken();
     } catch (error) {
-      // There may be a secret in its message.
+      // The error's message may hold a secret.
       trouble = `getToken failed: ${error instanceof Error ? error.name : typeof error}`;
     }
     if (run !== this.#run) return;
@@ -689,7 +693,7 @@ export class LuxcastClient extends EventTarget {
     this.#openTimer = setTimeout(() => this.#lose("no answer for too long"), OPEN_MS_MAX);
   }
 
-  /** `close` comes along with it, before any timer; but the WebSocket of Node 22 does not say it of a refusal. */
+  /** `close` follows, before any timer; but the WebSocket of Node 22 does not send it after a refusal. */
   #handleTrouble(message) {
     this.#trouble = isText(message) && message !== "" ? this.#withoutToken(message) : "no connection";
     this.#brokenTimer ??= setTimeout(() => this.#lose(this.#trouble), 0);
@@ -737,7 +741,7 @@ export class LuxcastClient extends EventTarget {
     return type === "connected" || type === "subscribed" || (type === "error" && isText(code) && isText(job_id));
   }
 
-  /** As an ordinary endpoint says of one job: where it begins, or that it may not be watched. */
+  /** Handles what an ordinary endpoint says of one job: where it begins, or that it may not be watched. */
   #handleMultiJob({ type, code, message, stream_seq: newest }) {
     if (type === "subscribed") {
       this.#isSubscribed = true;
@@ -753,7 +757,7 @@ export class LuxcastClient extends EventTarget {
         this.#handleStatus(message);
         break;
       case "ping":
-        // The connection's own position: all its events up to there went out before.
+        // The connection's own position: all its events up to there were sent before.
         if (this.#isSubscribed) this.#standAt(message.stream_seq);
         this.#learnHeartbeat(Date.parse(message.timestamp));
         this.#send({ type: "pong" });
@@ -761,7 +765,7 @@ export class LuxcastClient extends EventTarget {
       case "error":
         return this.#emit("error", { ...message, fatal: false });
       case "stream:gap":
-        // In front of all that is known of a job. If that begins with the job itself, nothing was missed.
+        // Before everything known of a job. If that begins with the start of the job, nothing was missed.
         if (!this.#isOfJob() || message.from !== 1 || message.missed !== null) break;
         this.#heldGap = message;
         return;
@@ -772,9 +776,10 @@ export class LuxcastClient extends EventTarget {
 
   #handleStatus({ status, stream_seq: newest, retry_after_ms: told }) {
     if (status === "connected" && newest !== undefined) {
-      // Where the past was asked for, the newest event is yet to come.
+      // If the past was asked for, the newest event is still to come.
       if (this.#position === null && this.#since === "now") this.#position = newest;
-      // The daemon counts from lower down than before: all that it has kept comes now, and none of it has been told.
+      // The daemon's numbers are lower than before: everything it has kept comes now, and none of it has been
+      // dispatched.
       if (this.#position > newest) {
         this.#position = null;
         this.#since = "start";
@@ -797,11 +802,11 @@ export class LuxcastClient extends EventTarget {
         this.duplicates += 1;
         return;
       }
-      // Before the listeners: one of them may connect anew.
+      // Before the listeners: one of them may reconnect.
       this.#position = number;
       this.#releaseGap(message);
     }
-    // Events that were under way when the filter changed, or that come before the daemon has read it.
+    // Events sent before the filter changed, or before the daemon has read it.
     if (!this.#filter.wants(message)) return;
     if (!OWN_NAMES.has(message.type)) this.#emit(message.type, message);
     this.#emit("event", message);
@@ -817,8 +822,8 @@ export class LuxcastClient extends EventTarget {
     if (number !== undefined && !(number <= this.#position && this.#position !== null)) this.#position = number;
   }
 
-  /** By the daemon's own times, which do not bunch up when we or it are stopped for a while. The greater of two
-   *  distances, so that a clock that is set does not make us impatient. */
+  /** Measures by the daemon's own times, which do not bunch up when one side is suspended. The greater of two
+   *  distances counts, so that an adjusted clock does not make us impatient. */
   #learnHeartbeat(pingedAt) {
     const distance = pingedAt - this.#pingedAt;
     this.#pingedAt = pingedAt;
@@ -834,7 +839,8 @@ export class LuxcastClient extends EventTarget {
     this.#beatTimer = setInterval(() => this.#handleBeat(), heartbeatMs);
   }
 
-  /** Counts beats instead of reading a clock: a machine that slept sees one, and not an hour of silence. */
+  /** Counts beats instead of reading a clock: after a sleep of the machine this is one beat, not an hour of
+   *  silence. */
   #handleBeat() {
     this.#silentBeats += 1;
     if (this.#silentBeats > SILENT_HEARTBEATS_MAX) this.#lose("the daemon is silent");
@@ -849,7 +855,7 @@ export class LuxcastClient extends EventTarget {
     this.#retry(code, reason || this.#trouble);
   }
 
-  /** Gives the connection up, and does not wait for its close handshake: there may be nobody to answer it. */
+  /** Gives up the connection without waiting for its close handshake: nobody may answer it. */
   #lose(reason) {
     this.#dropSocket();
     this.#retry(1006, reason);
@@ -872,7 +878,7 @@ export class LuxcastClient extends EventTarget {
     this.#wait(this.#told ?? refusal?.retryAfterMs ?? null);
   }
 
-  /** Whether there may be another token than the one that was declined. */
+  /** Whether another token than the declined one may exist. */
   #mayRenew() {
     if (this.#getToken === null) return false;
     const { token, times } = this.#declined;
@@ -892,25 +898,25 @@ export class LuxcastClient extends EventTarget {
     this.#open();
   }
 
-  /** Between half and all of what it has come to, so that many clients do not come back together. */
+  /** Between half and all of the doubled wait, so that clients do not all return together. */
   #nextBackoff() {
     const whole = Math.min(BACKOFF_FIRST_MS * 2 ** this.#doublings, BACKOFF_MAX_MS);
     this.#doublings += 1;
     return whole * (0.5 + Math.random() / 2);
   }
 
-  /** The browser is online again, or somebody looks at the page again. */
+  /** The browser is online again, or the page is visible again. */
   #handleReturn = () => {
     if (globalThis.document?.visibilityState === "hidden") return;
     this.#hurry();
-    // A connection may have died unnoticed in the meantime. Unless an answer comes, the next beat ends it.
+    // A connection may have died unnoticed meanwhile. Unless an answer comes, the next beat ends it.
     if (this.#state === "open" && this.#silentBeats > 0 && this.#silentBeats < SILENT_HEARTBEATS_MAX) {
       this.#silentBeats = SILENT_HEARTBEATS_MAX;
       this.#send({ type: "ping" });
     }
   };
 
-  /** Cuts a wait short, but for one that the daemon asked for. */
+  /** Ends a wait, except one that the daemon asked for. */
   #hurry() {
     if (this.#waitTimer === null || this.#told !== null) return;
     clearTimeout(this.#waitTimer);
@@ -918,8 +924,8 @@ export class LuxcastClient extends EventTarget {
     this.#waitTimer = setTimeout(() => this.#handleWaited(), Math.max(0, Math.min(restMs, HURRY_MS_MIN)));
   }
 
-  /** A WebSocket does not say why it was refused; a plain request to the same address is refused in the same way, and
-   *  can be read where the address is of the page's own origin. None if there is no answer. */
+  /** A WebSocket does not say why it was refused. A plain request to the same address is refused the same way,
+   *  and can be read if the address is of the page's own origin. Returns null if there is no answer. */
   async #askWhy() {
     const target = this.#plainTarget();
     const origin = globalThis.location?.origin;
@@ -1001,7 +1007,7 @@ export class LuxcastClient extends EventTarget {
 
   #dropSocket() {
     const socket = this.#socket;
-    // From here on its listeners hear nothing.
+    // From here on its listeners are not called.
     this.#socket = null;
     socket?.close(1000);
   }
@@ -1012,7 +1018,8 @@ export class LuxcastClient extends EventTarget {
   }
 }
 
-/** In likenesses of browsers the signals may be of one maker and `fetch` of another, who takes only its own. */
+/** In imitations of browsers, signals and `fetch` may come from different libraries, and `fetch` accepts only its
+ *  own. */
 function isSignal(signal) {
   try {
     return new Request("http://localhost/", { signal }) !== null;
@@ -1029,11 +1036,12 @@ function readBody(text) {
   }
 }
 
-/** Between listeners, which cannot wait, and a loop that takes its time. What finds no room is told of as a gap. */
+/** Connects listeners, which cannot wait, with a loop that may be slow. Messages without room are reported as a
+ *  gap. */
 class Inbox {
   #max;
   #messages = [];
-  /** The gap at the end of the messages, while there is no room behind it. */
+  /** The gap after the messages, while there is no room after it. */
   #gap = null;
   #isEnded = false;
   #failure = null;
@@ -1050,7 +1058,7 @@ class Inbox {
   }
 
   #leaveOut(message) {
-    // The snapshot of a job's metrics is no event: later ones tell the same.
+    // The snapshot of a job's metrics is not an event: later ones say the same.
     if (message.type !== "stream:gap" && message.stream_seq === undefined) return;
     if (this.#gap === null) {
       this.#gap = { type: "stream:gap", from: null, to: null, missed: 0, reason: "overrun" };

@@ -1,4 +1,4 @@
-// The live page: what is open stands behind the `#` of the address, everything else in the modules beside this one.
+// The live page: the part after `#` in the address says what is open; the modules beside this one do the rest.
 
 import { DaemonCard } from "./daemon_card.js";
 import { JobList } from "./job_list.js";
@@ -18,7 +18,7 @@ const kindsBox = document.getElementById("kinds-box");
 const dialog = document.getElementById("token-dialog");
 const status = document.getElementById("status");
 
-/** Who has closed the question is not asked again until something else is opened. */
+/** A viewer who closed the question is not asked again until something else is opened. */
 let isDeclined = false;
 
 function askToken(words) {
@@ -46,7 +46,7 @@ document.getElementById("token-form").addEventListener("submit", (event) => {
 });
 document.getElementById("token").addEventListener("input", judge);
 
-/** Says what is wrong with the token while it can be mended. True if nothing is. */
+/** Says what is wrong with the token while it can be corrected. Returns true if nothing is. */
 function judge() {
   const { value } = document.getElementById("token");
   const { problem } = value === "" ? {} : readToken(value);
@@ -56,7 +56,7 @@ function judge() {
 }
 document.getElementById("token-button").addEventListener("click", () => {
   isDeclined = false;
-  askToken("The page shows what the token may see.");
+  askToken("The page shows what the token allows.");
 });
 document.getElementById("token-forget").addEventListener("click", () => {
   setToken(null);
@@ -85,13 +85,13 @@ function follow(isFirst) {
   isDeclined = false;
   list.select(id);
   view.open(id);
-  // At first the focus is where the browser has it.
+  // At first the focus is where the browser put it.
   if (isFirst) return;
   if (id === null) list.focus();
   else document.getElementById("job-name").focus({ preventScroll: true });
 }
 
-/** Who writes an address by hand may write one that nobody can read. */
+/** An address typed by hand may have an invalid escape. */
 function decoded(text) {
   try {
     return decodeURIComponent(text);
@@ -114,7 +114,7 @@ document.getElementById("theme").addEventListener("click", () => {
   setTheme(THEMES[next % THEMES.length]);
 });
 
-/** What Escape closes, one at a time: what lies on top first. Each is true if it was open. */
+/** What Escape closes, one at a time, the topmost first. Each returns true if it was open. */
 const layers = [
   () => {
     const wasOpen = kindsBox.open;
@@ -127,14 +127,14 @@ const layers = [
 ];
 
 document.addEventListener("keydown", (event) => {
-  // In a field with a text Escape clears the text.
+  // In a search field with text, Escape clears the text.
   if (event.key !== "Escape" || event.defaultPrevented || dialog.open || (event.target.type === "search" && event.target.value !== "")) return;
   if (layers.some((close) => close())) event.preventDefault();
 });
 
-/** A press elsewhere closes what lies over the page; it is no press on nothing, so the focus stays with it. */
+/** A press elsewhere closes what lies over the page. It hits nothing itself, so the focus stays. */
 document.addEventListener("pointerdown", ({ target }) => {
-  // Kind, text and routine are chosen together.
+  // Kind, text and routine can be chosen together.
   if (target.closest("#kinds-box, #find, #lane-names") === null) kindsBox.open = false;
   if (!card.contains(target)) card.close({ isFocused: false });
 });
@@ -156,7 +156,7 @@ document.addEventListener("keydown", (event) => {
   acts.get(event.key)();
 });
 
-/** For tests and for the curious: what the page was told of the open job. */
+/** For tests and curious users: the messages about the open job. */
 globalThis.luxcast = { told: () => view.told };
 
 const saved = settings.get(THEME);

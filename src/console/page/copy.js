@@ -1,11 +1,11 @@
-// Puts texts where the viewer can paste them.
+// Copies texts to the clipboard.
 
 const SAID_MS = 1_500;
 
-/** Says on the button how it went. */
+/** The button shows the outcome. */
 export async function copy(button, text) {
   const label = (button.dataset.label ??= button.textContent);
-  button.textContent = (await written(text, button)) ? "Copied" : "Not allowed to copy";
+  button.textContent = (await written(text, button)) ? "Copied" : "Copying is not allowed";
   setTimeout(() => (button.textContent = label), SAID_MS);
 }
 
@@ -18,7 +18,7 @@ async function written(text, button) {
   }
 }
 
-/** Over plain HTTP a page has no clipboard; what is selected can be copied. */
+/** Over plain HTTP a page has no clipboard, but a selected text can be copied. */
 function select(text, button) {
   const field = document.createElement("textarea");
   field.value = text;

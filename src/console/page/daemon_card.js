@@ -1,4 +1,4 @@
-// The daemon's own figures, while somebody looks at them.
+// The daemon's own figures, refreshed while they are shown.
 
 import { readTimestamp } from "./luxcast.js";
 import { ask } from "./session.js";
@@ -17,7 +17,7 @@ export class DaemonCard {
     document.getElementById("daemon-close").addEventListener("click", () => this.#turn(false));
   }
 
-  /** True if it was open. `isFocused`: the focus goes back to the button that opens it. */
+  /** Returns whether it was open. `isFocused`: the focus returns to the button that opens it. */
   close({ isFocused = true } = {}) {
     if (this.#card.hidden) return false;
     this.#turn(false, isFocused);
@@ -47,7 +47,7 @@ export class DaemonCard {
       this.#before = figures;
     } catch (error) {
       note.textContent = error.isAboutToken
-        ? "The daemon shows its figures to tokens with the scope admin."
+        ? "The daemon shows its figures only to tokens with the scope admin."
         : `No figures: ${error.message}`;
     }
     clearTimeout(this.#timer);
@@ -75,7 +75,7 @@ export class DaemonCard {
 
   #rate(now, name) {
     const seconds = this.#before === null ? 0 : (readTimestamp(now.timestamp) - readTimestamp(this.#before.timestamp)) / 1000;
-    // The daemon makes its figures once a second at most, and may have been started anew.
+    // The daemon computes its figures at most once a second, and may have been restarted.
     const number = seconds > 0 ? (now[name] - this.#before[name]) / seconds : -1;
     return number < 0 ? "–" : words.rate(number) || "0/s";
   }

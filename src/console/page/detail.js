@@ -1,10 +1,10 @@
-// One event, whole: its variables if it is a breakpoint, its texts of several lines as such, and the JSON as it came.
+// One whole event: the variables of a breakpoint, texts of several lines, and the JSON as it came.
 
 import { copy } from "./copy.js";
 import { indented, longTextsOf } from "./json_text.js";
 import * as words from "./words.js";
 
-/** In the panel; the JSON has the rest. */
+/** Limits of the panel; the JSON shows the rest. */
 const VARIABLES_MAX = 500;
 const VARIABLE_CHARS_MAX = 2_000;
 const TEXTS_MAX = 20;
@@ -54,13 +54,13 @@ export class Detail {
   }
 }
 
-/** What a breakpoint was hit with. */
+/** The variables of a breakpoint. */
 export function variablesOf(entry) {
   const variables = entry.type === "breakpoint_hit" ? words.member(entry.exact, "context", "variables") : undefined;
   return typeof variables === "object" && variables !== null ? Object.entries(variables) : [];
 }
 
-/** The first `max` of them, and how many there are besides. */
+/** Shows the first `max` of them, and how many more there are. */
 export function fillVariables(list, variables, max, charsMax) {
   list.hidden = variables.length === 0;
   const items = variables.slice(0, max).flatMap(([name, value]) => item(words.value(name), words.value(value, charsMax)));

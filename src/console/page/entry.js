@@ -1,13 +1,13 @@
-// One event, or gap, as the page keeps it: its text, and what every row needs of it. The rest is read from the text when
-// somebody looks.
+// An event or a gap as the page keeps it: its text, and what every row needs. The rest is read from the text when it
+// is shown.
 
 import { readTimestamp } from "./luxcast.js";
 import { readExact, stringsOf } from "./json_text.js";
 import * as words from "./words.js";
 
 export class Entry {
-  /** `text` is the message as it came; without one the message itself is kept. `at` is when it was, in Unix
-   *  milliseconds: what the event says, else its arrival, else null. */
+  /** `text` is the message as it came; without it the message itself is kept. `at` is its time in Unix
+   *  milliseconds: the event's own, else its arrival, else null. */
   constructor(message, { text = null, arrival = null } = {}) {
     this.text = text;
     this.isGap = message.type === "stream:gap";
@@ -16,7 +16,7 @@ export class Entry {
     this.routine = words.routine(message);
     const said = readTimestamp(message.timestamp);
     this.at = said ?? arrival;
-    /** `at` is what the event says. */
+    /** `at` is the event's own time. */
     this.isSaid = said !== null;
     this.seq = message.stream_seq ?? null;
     if (text === null) this.kept = message;
@@ -26,34 +26,34 @@ export class Entry {
     return this.kept ?? JSON.parse(this.text);
   }
 
-  /** With numbers that say what the text says. */
+  /** The message with numbers exactly as in the text. */
   get exact() {
     if (this.text === null) return this.kept;
     try {
       return readExact(this.text);
     } catch {
-      // Too deep for that.
+      // Too deeply nested for that.
       return this.message;
     }
   }
 
-  /** As it came. */
+  /** The message as it came. */
   get source() {
     return this.text ?? JSON.stringify(this.kept);
   }
 
-  /** For whoever asks again and again. */
+  /** Parses the message once, for callers that need it again and again. */
   keep() {
     this.kept ??= this.message;
     return this.kept;
   }
 
-  /** What its row says. */
+  /** The text of its row. */
   get line() {
     return this.isGap ? words.gap(this.message) : words.summary(this.exact);
   }
 
-  /** Everything that a reader sees of it, but for the text itself, as `folded` makes it. */
+  /** Everything about it that a reader sees, except the text itself, as `folded` makes it. */
   seen() {
     const message = this.message;
     const line = this.isGap ? words.gap(message) : words.summary(message);
@@ -62,7 +62,7 @@ export class Entry {
   }
 }
 
-/** Letters of any case and blanks of any kind are alike to who searches. */
+/** For a search, letters of either case are equal, and so is whitespace of any kind. */
 export function folded(text) {
   const lower = text.toLowerCase().replace(/\s+/g, " ");
   return /[^\0-\x7f]/.test(lower) ? lower.normalize("NFC") : lower;

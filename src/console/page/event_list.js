@@ -1,4 +1,4 @@
-// The events of the open job as they come: kinds to hide, text to find, a pause, and a choice that shows one whole.
+// The events of the open job: kinds to hide, text to find, a pause, and a choice that shows one event whole.
 
 import { Kinds } from "./kinds.js";
 import { EventLog } from "./log.js";
@@ -16,14 +16,14 @@ export class EventList {
   #note = document.getElementById("events-note");
   #pause = document.getElementById("pause");
   #find = document.getElementById("find");
-  /** What is shown stays as it is; so many entries were there when that began. */
+  /** While paused, what is shown stays; this many entries had come by then. */
   #pausedAt = null;
   #isAsked = false;
   #follows = true;
-  /** Of the rows that went from the front, those that the list knows of. */
+  /** How many of the rows dropped from the front the list knows about. */
   #shifted = 0;
 
-  /** `pick` is called with the entry of a row that was chosen. */
+  /** `pick` is called with the entry of the chosen row. */
   constructor(pick) {
     this.#rows = new Rows(this.#element, {
       count: () => this.#log.shown.length,
@@ -60,12 +60,12 @@ export class EventList {
     this.#ask();
   }
 
-  /** Only what is about this routine; "" is all. */
+  /** Shows only the events of this routine; "" shows all. */
   setRoutine(routine) {
     this.#filter({ routine });
   }
 
-  /** Brings an entry in sight, if it is shown. */
+  /** Scrolls to an entry, if it is shown. */
   reveal(entry) {
     this.#follows = false;
     const index = this.#log.find(this.#log.entries.indexOf(entry));
@@ -106,7 +106,7 @@ export class EventList {
     this.#ask();
   }
 
-  /** In the next frame, once. */
+  /** Draws in the next frame, once. */
   #ask() {
     if (this.#isAsked) return;
     this.#isAsked = true;
@@ -124,7 +124,7 @@ export class EventList {
   #tell() {
     const { entries, shown, dropped, kinds, isExamined } = this.#log;
     const of = shown.length === entries.length ? "" : ` of ${words.count(entries.length)}`;
-    const gone = dropped > 0 ? `; the first ${words.count(dropped)} are not kept on this page` : "";
+    const gone = dropped > 0 ? `; the first ${words.count(dropped)} are no longer on this page` : "";
     const waiting = this.#pausedAt === null ? 0 : entries.length + dropped - this.#pausedAt;
     const paused = this.#pausedAt === null ? "" : ` · paused, ${words.count(waiting)} more since`;
     const searching = isExamined ? "" : " · still searching";
@@ -135,7 +135,7 @@ export class EventList {
   #fill(row, index) {
     row.setAttribute("aria-selected", row.classList.contains("active"));
     const entry = this.#entry(index);
-    // An event never changes: what its row says is made once.
+    // An event never changes, so its row is filled once.
     if (row.entry === entry) return;
     row.entry = entry;
     const [time, name, about, summary] = row.children;

@@ -1,24 +1,25 @@
-// From when to when something was, by the times that its events tell, of which some may be wrong: a clock that stands at
-// 1970, a year too many. One such event does not set the scale for the others.
+// The time span of a job by the times of its events, some of which may be wrong: a clock at 1970, a year too many. A
+// single such event does not set the scale for the others.
 
-/** Times further apart are not of one cluster. */
+/** Times further apart belong to different clusters. */
 const APART_MS = 3_600_000;
-/** A beginning or an end may be so far away from everything else. */
+/** How far a start or an end may be from everything else. */
 const BOUND_MS_MAX = 30 * 86_400_000;
-/** A cluster counts that has this share of the events, and so many. */
+/** A cluster counts if it has this share of the events, and this many. */
 const SHARE_MIN = 0.05;
 const EVENTS_MIN = 3;
-/** Beyond, the two nearest become one. */
+/** Beyond this number, the two nearest are merged. */
 const CLUSTERS_MAX = 200;
 
 export class Extent {
-  /** `{ from, to, count, said, bounds, arrivedBounds }` in the order of time, more than `APART_MS` from each other. `said`
-   *  is how many of them tell their time themselves. */
+  /** `{ from, to, count, said, bounds, arrivedBounds }` in the order of time, more than `APART_MS` apart. `said`
+   *  counts the events with a time of their own. */
   #clusters = [];
   #count = 0;
   #range = null;
 
-  /** `isBound` is true for what begins or ends something; `isSaid` is false for an event that has its arrival's time. */
+  /** `isBound` is true for an event that starts or ends something; `isSaid` is false if its time is that of its
+   *  arrival. */
   add(at, isBound, isSaid = true) {
     this.#count += 1;
     this.#range = null;
@@ -38,7 +39,7 @@ export class Extent {
     if (this.#isNear(near + 1, cluster.to)) this.#join(near);
   }
 
-  /** The first cluster that begins behind `at`. */
+  /** The first cluster that starts after `at`. */
   #place(at) {
     let [low, high] = [0, this.#clusters.length];
     while (low < high) {
@@ -54,7 +55,7 @@ export class Extent {
     return cluster !== undefined && cluster.from - APART_MS <= at && at <= cluster.to + APART_MS;
   }
 
-  /** Makes one of a cluster and the next. */
+  /** Merges a cluster with the next. */
   #join(index) {
     const [one, other] = this.#clusters.splice(index, 2);
     const joined = { from: one.from, to: Math.max(one.to, other.to) };
@@ -69,7 +70,7 @@ export class Extent {
     this.#join(nearest);
   }
 
-  /** `{ from, to }`, or null while there is nothing. */
+  /** `{ from, to }`, or null if there are no events. */
   get range() {
     if (this.#count > 0) this.#range ??= this.#measure();
     return this.#range;
@@ -77,16 +78,16 @@ export class Extent {
 
   #measure() {
     const clusters = this.#clusters;
-    // Of two that are alike the one that tells its own time, then the later: clocks that are not set are behind, and what
-    // is new is looked at.
+    // Of two equal ones, prefer the one with its own times, then the later one: unset clocks are behind, and new
+    // events are the ones watched.
     const isMore = (one, other) => one.count - other.count || one.said - other.said;
     const main = clusters.reduce((best, cluster) => (isMore(cluster, best) >= 0 ? cluster : best));
     let { from, to } = main;
-    // Arrivals are by another clock. Where most times are by it, it is the one to go by.
+    // Arrivals follow another clock; it decides if most times are arrivals.
     const isByArrival = main.said * 2 < main.count;
     const isMany = ({ count }) => count >= EVENTS_MIN && count >= this.#count * SHARE_MIN;
     const isBound = ({ bounds, arrivedBounds }, distance) => (bounds > 0 || (isByArrival && arrivedBounds > 0)) && distance <= BOUND_MS_MAX;
-    // From the middle outwards, past those that do not count by themselves.
+    // From the middle outwards, past clusters that do not count by themselves.
     for (const cluster of clusters.toReversed()) if (cluster.to < from && (isMany(cluster) || isBound(cluster, from - cluster.to))) from = cluster.from;
     for (const cluster of clusters) if (cluster.from > to && (isMany(cluster) || isBound(cluster, cluster.from - to))) to = cluster.to;
     return { from, to };

@@ -1,4 +1,4 @@
-// What went wrong, in one line: the exception of a traceback, whichever language wrote it.
+// What went wrong, in one line: the exception of a traceback, from any language.
 
 /** `ValueError: no`, `java.io.IOException`, `TypeError [ERR_X]: no`. */
 const EXCEPTION = /^(?:Uncaught )?(?:[\p{L}_$][\p{L}\p{N}_$]*\.)*[\p{L}_$][\p{L}\p{N}_$]*(?:Error|Exception|Warning|Interrupt|Exit|Failure|Fault|Timeout)(?: \[\w+\])?(?::|$)/u;
@@ -14,7 +14,7 @@ export function headline(text) {
   return (groupException(lines) ?? pythonException(lines) ?? panic(full) ?? full.find((line) => EXCEPTION.test(line)) ?? full[0]).trim();
 }
 
-/** Behind the frames of the last traceback: those before it are causes, or what was handled when it came. */
+/** The line after the frames of the last traceback. Earlier ones are causes, or were being handled. */
 function pythonException(lines) {
   const header = lines.findLastIndex((line) => PYTHON_HEADER.test(line));
   if (header < 0) return undefined;
@@ -38,7 +38,7 @@ function panic(lines) {
 const TEXTS = ["error", "exception", "message", "reason", "traceback", "stack", "stacktrace", "stack_trace", "detail", "details"];
 const NAMES = ["error_type", "type", "name", "class", "exception_type"];
 
-/** The same of what an event carries: a text, or an object that has it under one of the usual names. "" if there is none. */
+/** The same for a value of an event: a text, or an object that has one under a usual name. "" if there is none. */
 export function faultOf(carried) {
   if (typeof carried === "string") return headline(carried);
   if (typeof carried !== "object" || carried === null) return "";

@@ -1,4 +1,4 @@
-// The list of jobs: grouped by flow, the latest to begin first, with search and a choice of states.
+// The list of jobs: grouped by flow, newest first, with a search and a choice of states.
 
 import { folded } from "./entry.js";
 import { isGoing } from "./jobs.js";
@@ -11,7 +11,7 @@ const NO_FLOW = "without a flow";
 export class JobList {
   #jobs;
   #rows;
-  /** What stands in the list: `{ flow, jobs, going, isOpen }` and `{ job }`. */
+  /** The items of the list: `{ flow, jobs, going, isOpen }` and `{ job }`. */
   #items = [];
   #places = new Map();
   #closed = new Set();
@@ -20,7 +20,7 @@ export class JobList {
   #note = document.getElementById("jobs-note");
   #element = document.getElementById("jobs");
 
-  /** `open` is called with the id of a job that was chosen. */
+  /** `open` is called with the id of the chosen job. */
   constructor(jobs, open) {
     this.#jobs = jobs;
     this.#rows = new Rows(this.#element, {
@@ -86,7 +86,7 @@ export class JobList {
   #tell(count) {
     const all = this.#jobs.byId.size;
     const of = count === all ? "" : ` of ${words.count(all)}`;
-    const cut = this.#jobs.isCut ? "; the daemon has more, which began earlier" : "";
+    const cut = this.#jobs.isCut ? "; the daemon has more that started earlier" : "";
     const text = all === 0 ? "No job has sent an event yet" : `${words.count(count)}${of} ${all === 1 ? "job" : "jobs"}${cut}`;
     if (this.#note.textContent !== text) this.#note.textContent = text;
   }
@@ -101,7 +101,7 @@ export class JobList {
     this.update();
   }
 
-  /** Left closes a flow or goes up to it, right opens it, as in any tree. */
+  /** Left closes a flow or goes up to it; right opens it, as in any tree. */
   #handleKey(key, index) {
     const item = this.#items[index];
     if (item === undefined || (key !== "ArrowLeft" && key !== "ArrowRight")) return false;
@@ -144,11 +144,11 @@ export class JobList {
     put(duration, words.duration(job.duration));
     put(events, words.count(job.total_events));
     put(rate, words.rate(job.perSecond));
-    row.title = `${job.job_id}: ${job.status}, began ${words.moment(began)}`;
+    row.title = `${job.job_id}: ${job.status}, started ${words.moment(began)}`;
   }
 }
 
-/** Any part of the names; of what else stands in the row, which changes all the time, a whole cell. */
+/** A search matches any part of the names, but only whole cells of the rest, which changes all the time. */
 function isFound(job, wanted) {
   if (folded(`${job.job_id} ${job.flow_id ?? NO_FLOW}`).includes(wanted)) return true;
   const cells = [job.status, words.moment(readTimestamp(job.start_time)), words.duration(job.duration), words.count(job.total_events)];
@@ -171,7 +171,7 @@ function makeRow() {
   return row;
 }
 
-/** Leaves alone what is as it should be. */
+/** Changes only what differs. */
 function put(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }

@@ -1,4 +1,4 @@
-// One job: its head, its lanes, its events, from its beginning on and as they come.
+// One job: its head, its lanes, and its events from the start on.
 
 import { copy } from "./copy.js";
 import { Detail, fillVariables, variablesOf } from "./detail.js";
@@ -12,12 +12,12 @@ import { base, isAboutToken, listening, token } from "./session.js";
 import { Timeline } from "./timeline.js";
 import * as words from "./words.js";
 
-/** For events that have waited for their arrival times; then others have their turn. */
+/** How long waiting events are handled at a time, before other work has its turn. */
 const SLICE_MS = 8;
-/** Variables of a breakpoint above the lanes; the panel has more. */
+/** Variables of a breakpoint shown above the lanes; the panel shows more. */
 const VARIABLES_MAX = 100;
 const VARIABLE_CHARS_MAX = 120;
-/** A job does not begin so long before everything else that is known of it. */
+/** A job cannot have started longer than this before everything else that is known of it. */
 const BEFORE_MS_MAX = 30 * 86_400_000;
 
 const unknown = () => null;
@@ -27,14 +27,14 @@ export class JobView {
   #id = null;
   #client = null;
   #timeline = new Timeline();
-  /** From an event's number to its arrival, null where that is not known; asked for up to this number. */
+  /** Arrivals by event number, null if unknown; asked for up to this number. */
   #arrivals = unknown;
   #arrivalsEnd = -1;
-  /** Messages that wait for arrival times; null while none has to. */
+  /** Messages that wait for arrival times; null if none waits. */
   #waiting = null;
-  /** The newest event when the connection began: up to there is the past. */
+  /** The newest event when the connection began: up to it events are past. */
   #newest = 0;
-  /** The job was lost when the connection began, unless there are events beyond this one. */
+  /** The job was lost when the connection began, unless events after this one exist. */
   #lostAt = null;
   #turns = new MessageChannel();
   #isAsked = false;
@@ -43,20 +43,20 @@ export class JobView {
   #detail;
   #askToken;
   #trouble = "";
-  /** Who answered in place of the daemon. */
+  /** Who answered instead of the daemon. */
   #because = undefined;
   #gaps = 0;
   #gapText = "";
-  /** Events that could not be taken. */
+  /** Events that could not be processed. */
   #spoilt = 0;
   #dropped = 0;
-  /** The event of the failure, and the breakpoint whose variables are on the page. */
+  /** The event of the failure, and the breakpoint whose variables are shown. */
   #failure = null;
   #shownError = null;
   #shownStatus = "";
   #shownStop = null;
 
-  /** `askToken` is called with the daemon's words when it wants a token, or another. */
+  /** `askToken` is called with the daemon's words when it wants a token, or another one. */
   constructor(jobs, askToken) {
     this.#jobs = jobs;
     this.#askToken = askToken;
@@ -86,7 +86,7 @@ export class JobView {
     return this.#id;
   }
 
-  /** Everything that was told of the job, in order: for whoever wants to look behind the page. */
+  /** All messages about the job, in order, for anyone who wants to look behind the page. */
   get told() {
     return this.#events.log.entries.map((entry) => entry.keep());
   }
@@ -95,14 +95,14 @@ export class JobView {
     this.#lanes.recolor();
   }
 
-  /** Closes what is open above the events. True if something was. */
+  /** Closes what is open above the events. Returns true if something was. */
   closeDetail() {
     const wasOpen = this.#detail.isOpen;
     this.#detail.hide();
     return wasOpen;
   }
 
-  /** Opens a job, anew if it is the same; null closes it. */
+  /** Opens a job, again if it is the same one; null closes it. */
   open(id) {
     this.#client?.disconnect();
     this.#client = null;
@@ -129,7 +129,7 @@ export class JobView {
   }
 
   #watch(id) {
-    if (!isId(id)) return this.#say("That is no name of a job");
+    if (!isId(id)) return this.#say("That is not a valid job id");
     let client;
     try {
       const WebSocket = listening((newest) => this.#client === client && this.#handleStatus({ status: "connected", stream_seq: newest }));
@@ -146,7 +146,7 @@ export class JobView {
       this.#because = undefined;
       this.#say("");
     });
-    hear("disconnected", ({ reason, willReconnect }) => willReconnect && this.#say(`The connection is lost${reason ? ` (${reason})` : ""}; coming back`));
+    hear("disconnected", ({ reason, willReconnect }) => willReconnect && this.#say(`Connection lost${reason ? ` (${reason})` : ""}; reconnecting`));
     hear("reconnecting", ({ delayMs }) => this.#say(this.#retryWords(delayMs)));
     hear("invalid", ({ problem }) => this.#say(`A message could not be used: ${problem}`));
     hear("error", (error) => this.#handleError(error));
@@ -166,7 +166,7 @@ export class JobView {
 
   #handleError({ fatal, code, message }) {
     if (!fatal) {
-      // Whoever answered instead of the daemon has a name; that nobody did is the usual case.
+      // Another server that answered is named; usually none answered.
       this.#because = code === "not_connected" ? undefined : words.value(message);
       return;
     }
@@ -184,13 +184,13 @@ export class JobView {
     this.#put(item);
   }
 
-  /** It says nothing of its time that can be read, and its arrival is not known yet. */
+  /** Without a readable time of its own, and its arrival is not known yet. */
   #isTimeless(message) {
     const { stream_seq: seq } = message;
     return message.type !== "stream:gap" && seq !== undefined && readTimestamp(message.timestamp) === null && this.#arrivalsEnd < seq;
   }
 
-  /** Asks for the arrivals from this event on; those behind it wait, so that all are told in their order. */
+  /** Asks for the arrivals from this event on. Later events wait, so that all keep their order. */
   async #ask(item) {
     const [client, newest] = [this.#client, this.#newest];
     this.#waiting = [item];
@@ -207,7 +207,7 @@ export class JobView {
     if (this.#waiting.length > EVENTS_MAX) this.#catchUp(Infinity);
   }
 
-  /** Not in frames: a page that nobody sees has none, and still takes what comes. */
+  /** Not in animation frames: a hidden page has none, but must still process events. */
   #catchUp(millis = SLICE_MS) {
     if (this.#waiting === null) return;
     const waiting = this.#waiting;
@@ -218,7 +218,7 @@ export class JobView {
     if (this.#waiting !== null) this.#turns.port2.postMessage(null);
   }
 
-  /** An event that cannot be taken costs itself. */
+  /** An event that cannot be processed affects no other. */
   #put(item) {
     try {
       this.#add(item);
@@ -243,7 +243,7 @@ export class JobView {
     this.#timeline.forget(entries.find(({ seq }) => seq !== null)?.seq);
   }
 
-  /** No event: the list of jobs has the same figures, but for one word. */
+  /** Not an event: the list of jobs has the same figures, except for one word. */
   #hearSnapshot(message) {
     if (words.member(message, "metrics", "status") === "lost") this.#lostAt = this.#newest;
   }
@@ -291,7 +291,7 @@ export class JobView {
     return this.#timeline.stops.findLast(({ to }) => to === null);
   }
 
-  /** The events are as new as can be; what they do not tell, the list does. */
+  /** The events are the newest source; the list fills in what they do not say. */
   #status() {
     const { status, isLost } = this.#timeline;
     if (status === "waiting") return this.#jobs.byId.get(this.#id)?.status ?? "waiting";
@@ -312,7 +312,7 @@ export class JobView {
     document.getElementById("job-status").dataset.status = status;
     put("job-flow", timeline.flow ?? job?.flow_id ?? "none");
     const told = readTimestamp(job?.start_time);
-    // The daemon takes the first event at its word; of a clock that stood at 1970 the others know better.
+    // The daemon trusts the time of the first event; if that clock was at 1970, other events know better.
     const isSane = told !== null && (timeline.begin === null || told > timeline.begin - BEFORE_MS_MAX);
     const began = isSane ? told : timeline.begin;
     put("job-start", began === null ? "–" : words.moment(began));
@@ -344,7 +344,7 @@ export class JobView {
     this.#shownStop = stop;
     const breakpoint = words.member(stop.event.message, "breakpoint");
     const place = [stop.lane, words.passage(breakpoint)].filter(Boolean).join(" → ");
-    put("stop-text", `Waits at a breakpoint${place === "" ? "" : `: ${place}`}`);
+    put("stop-text", `Waiting at a breakpoint${place === "" ? "" : `: ${place}`}`);
     fillVariables(document.getElementById("stop-variables"), variablesOf(stop.event), VARIABLES_MAX, VARIABLE_CHARS_MAX);
   }
 }

@@ -1,30 +1,30 @@
-// All jobs that the viewer may see, asked for again and again: the newest and those that run each time, all of them
-// now and then and when one has ended out of sight.
+// All jobs that the viewer may see, asked for repeatedly: the newest and the running ones each time, all of them at
+// intervals and when one has ended out of sight.
 
 import { readTimestamp } from "./luxcast.js";
 import { Refused, ask } from "./session.js";
 
 const PAUSE_MS = 1_000;
-/** For each job in an answer, so that those who watch many ask for them less often. */
+/** Added for each job in an answer, so that pages with many jobs ask less often. */
 const PAUSE_MS_A_JOB = 0.5;
-/** After an answer that did not come. */
+/** Pause after a missing answer. */
 const RETRY_MS = 3_000;
 const NEWEST_MAX = 200;
-/** The daemon has no more in one answer. */
+/** The daemon sends no more in one answer. */
 const RUNNING_MAX = 10_000;
 const PAGE = 5_000;
 const WALK_MS = 30_000;
 /** Jobs on the page; the earliest are left out. */
 const JOBS_MAX = 50_000;
-/** Of the newest measurement of a rate, the rest is what it was before. */
+/** Weight of the newest measurement in a rate. */
 const RATE_SHARE = 0.5;
 
-/** Tells of `change` and of `trouble` (an error, or null when it is over). */
+/** Dispatches `change` and `trouble` (an error, or null when it is over). */
 export class Jobs extends EventTarget {
   byId = new Map();
-  /** Not all jobs are here. */
+  /** Some jobs are missing here. */
   isCut = false;
-  /** What the daemon's clock is ahead of this one, in milliseconds. */
+  /** How far the daemon's clock is ahead of this one, in milliseconds. */
   skewMs = 0;
   #timer = null;
   #isHalted = true;
@@ -61,7 +61,7 @@ export class Jobs extends EventTarget {
       this.#tellTrouble(error);
     }
     clearTimeout(this.#timer);
-    // A page that nobody sees asks nothing; it asks at once when it is looked at again.
+    // A hidden page asks nothing; it asks at once when it is shown again.
     if (!this.#isHalted && !document.hidden) this.#timer = setTimeout(() => this.refresh(), pauseMs);
   }
 
@@ -86,7 +86,7 @@ export class Jobs extends EventTarget {
     this.#walkedAt = performance.now();
   }
 
-  /** Returns of how many jobs it was told. */
+  /** Returns how many jobs the answer had. */
   async #look() {
     const parts = await Promise.all([
       askForJobs(`limit=${NEWEST_MAX}`),
@@ -100,7 +100,7 @@ export class Jobs extends EventTarget {
         this.byId.set(job.job_id, this.#withRate(job, part.timestamp));
       }
     }
-    // What ran and is not told of has ended, or has been forgotten.
+    // A running job that is missing has ended, or was forgotten.
     const isWhole = parts.slice(1).every(({ next }) => next === null);
     if (isWhole && [...this.byId.values()].some((job) => isGoing(job) && !seen.has(job.job_id))) await this.#walk();
     return seen.size;
@@ -113,7 +113,7 @@ export class Jobs extends EventTarget {
     job.at = at;
     job.perSecond = 0;
     if (before === undefined || !isGoing(job)) return job;
-    // Two answers of the same moment tell nothing new.
+    // Two answers for the same moment give no rate.
     const seconds = (at - before.at) / 1000;
     if (seconds < 0.2) return Object.assign(job, { at: before.at, perSecond: before.perSecond, ratedEvents: before.ratedEvents });
     const events = job.total_events - (before.ratedEvents ?? before.total_events);

@@ -1,20 +1,21 @@
-// The text of an event, as it came: read without losing a digit, laid out without changing a token.
+// The text of an event as it came: parsed without losing a digit, laid out without changing a token.
 
-/** A number that a double would print in other words, such as 9007199254740993 or 1.0. */
+/** A number that a double would print differently, such as 9007199254740993 or 1.0. */
 export class ExactNumber {
   constructor(text) {
     this.text = text;
   }
 }
 
-/** Only where this stands, a number may have other words than JavaScript's: more digits than a double is sure of, a 0 at
- *  the end of a fraction, an exponent, -0, or many zeros in front. Strings may have it too, which costs a little time. */
+/** Only a text that matches may have a number that JavaScript prints differently: too many digits for a double, a
+ *  fraction that ends in 0, an exponent, -0, or many leading zeros. A string may match too, which costs a little
+ *  time. */
 const UNUSUAL = /\d[\d.]{15}|\.\d*0[\s,\]}]|\d[eE][-+]?\d+[\s,\]}]|-0[\s,\]}]|0\.0{5}/;
-/** An event's text begins with its number, which is as usual. */
+/** An event's text begins with its number, which is an ordinary one. */
 const NUMBER = /^\{"stream_seq":\d+/;
 
-/** What JSON text says, with an `ExactNumber` for each number whose text would not come back. Where the browser does not
- *  give the text of a number away, it is a number as ever. */
+/** Parses JSON, with an `ExactNumber` for each number whose text would change. If the browser does not provide
+ *  the text of numbers, they are ordinary numbers. */
 export function readExact(text) {
   if (!UNUSUAL.test(text.replace(NUMBER, ""))) return JSON.parse(text);
   return JSON.parse(text, (name, value, context) => {
@@ -23,11 +24,11 @@ export function readExact(text) {
   });
 }
 
-/** Deeper levels are not set further in. */
+/** Deeper levels are not indented further. */
 const INDENTS_MAX = 40;
 const TOKEN = /"[^"\\]*(?:\\.[^"\\]*)*"|[{}[\],:]|[^\s{}[\],:"]+/g;
 
-/** JSON text over several lines, each token as it stands. */
+/** JSON text over several lines, each token unchanged. */
 export function indented(text) {
   const parts = [];
   let depth = 0;
@@ -47,10 +48,10 @@ export function indented(text) {
   return parts.join("");
 }
 
-/** Levels that are looked through; a daemon lets 64 through unless it is told otherwise. */
+/** Levels that are searched; by default a daemon accepts 64. */
 const DEPTH_MAX = 500;
 
-/** Every string in a value, names too, in the order of the text. */
+/** Every string in a value, names included, in the order of the text. */
 export function stringsOf(value, found = [], depth = 0) {
   if (typeof value === "string") found.push(value);
   if (typeof value !== "object" || value === null || depth > DEPTH_MAX) return found;
@@ -62,7 +63,7 @@ export function stringsOf(value, found = [], depth = 0) {
   return found;
 }
 
-/** Texts of several lines in a value: `{ path, text }` each, up to `max` of them. */
+/** Texts of several lines in a value: `{ path, text }` each, at most `max`. */
 export function longTextsOf(value, max, path = "", found = [], depth = 0) {
   if (found.length >= max || depth > DEPTH_MAX) return found;
   if (typeof value === "string") {

@@ -1,9 +1,9 @@
-// Which kinds of events are shown: a list to choose from, made while somebody looks at it.
+// The choice of the kinds of events to show; drawn only while it is open.
 
 import { folded } from "./entry.js";
 import * as words from "./words.js";
 
-/** Kinds on the page at once; the others can be searched. */
+/** Kinds on the page at once; the others can be searched for. */
 const SHOWN_MAX = 100;
 const PAUSE_MS = 250;
 
@@ -37,7 +37,7 @@ export class Kinds {
     this.#draw();
   }
 
-  /** So many of each kind there are; `counts` may change afterwards. */
+  /** Takes the number of events of each kind; `counts` may change afterwards. */
   tell(counts) {
     this.#counts = counts;
     if (!this.#box.open || this.#timer !== null) return;

@@ -1,34 +1,34 @@
-// What one routine did: its runs, put together from beginnings and ends. Where several are open, the one that began first
-// is taken for the one that ended, unless the end's own duration tells another.
+// The runs of one routine, put together from starts and ends. If several are open, an end belongs to the one that
+// started first, unless its own duration points to another.
 
-/** Runs of one routine at the same time that have rows of their own. */
+/** Simultaneous runs of one routine that get rows of their own. */
 const ROWS_MAX = 6;
-/** Beyond, the end of the one that is open for longest is not waited for. */
+/** Beyond this number, the longest open run is no longer expected to end. */
 const OPEN_MAX = 200;
-/** Runs that are over as far as is known, and whose end may yet come. */
+/** Runs that seem over, but whose end may still come. */
 const LOST_MAX = 200;
-/** An end's duration tells of a beginning that is so near: this, or this share of it. */
+/** An end's duration points to a start that is this near: in milliseconds, or as a share of it. */
 const NEAR_MS = 250;
 const NEAR_SHARE = 0.02;
-/** By so much more than its own duration no run lasts: one of its two times is wrong. */
+/** No run lasts this much longer than its own duration: one of its two times is wrong. */
 const ASTRAY_MS = 3_600_000;
 
-/** A stretch of time in which something was so. `to` is null while it is. */
+/** A span of time in one state. `to` is null while it lasts. */
 export class Span {
   constructor(from, state, event) {
     this.from = from;
     this.to = null;
     this.state = state;
-    /** What told of it, at last. */
+    /** The last event about it. */
     this.event = event;
     this.row = 0;
-    /** Of which attempt, and the number of the event that told of it first. */
+    /** Its attempt, and the number of the first event about it. */
     this.attempt = 0;
     this.seq = event?.seq ?? event?.stream_seq ?? null;
   }
 }
 
-/** Runs, those that failed, and how long the ended ones took. */
+/** Runs, failed runs, and the total duration of those that ended. */
 class Tally {
   runs = 0;
   failures = 0;
@@ -42,7 +42,7 @@ export class Lane extends Tally {
   #tallies = new Map();
   #open = [];
   #lost = [];
-  /** No span is longer: who looks for what is at a time need not look further back. */
+  /** No span is longer, so a search for a time need not look further back. */
   longestMillis = 0;
 
   constructor(name) {
@@ -50,12 +50,12 @@ export class Lane extends Tally {
     this.name = name;
   }
 
-  /** When the first of those that run now began. */
+  /** When the earliest of the open runs started. */
   get openFrom() {
     return this.#open.reduce((first, { from }) => Math.min(first, from), Infinity);
   }
 
-  /** Of one attempt; of all of them for null. */
+  /** For one attempt; null is for all of them. */
   tally(attempt) {
     return attempt === null ? this : (this.#tallies.get(attempt) ?? new Tally());
   }
@@ -78,7 +78,7 @@ export class Lane extends Tally {
       this.#insert(span, attempt);
     }
     this.#close(span, at, state, event);
-    // What the routine measured itself is better than what a wrong clock makes of it.
+    // The routine's own measurement is better than the result of a wrong clock.
     const took = millis !== null && span.to - span.from > millis + ASTRAY_MS ? millis : span.to - span.from;
     for (const tally of [this, this.#tallies.get(span.attempt)].filter(Boolean)) {
       if (state === "failed") tally.failures += 1;
@@ -94,11 +94,11 @@ export class Lane extends Tally {
     if (isSure) return this.#open.shift();
     const told = take(this.#open, this.#open.findIndex(isIt)) ?? take(this.#lost, this.#lost.findIndex(isIt));
     if (told !== undefined) return told;
-    // Behind a gap nobody knows whose end it is; behind the job's it is that of one that was open.
+    // After a gap, the end may belong to any run; after the job's end, to one that was open.
     return isOpen ? this.#open.shift() : take(this.#lost, this.#lost.findIndex(({ isAwaited }) => isAwaited));
   }
 
-  /** Nothing more is known of what runs now. `isAwaited`: its end may yet come, since no event is missing. */
+  /** The state of open runs becomes unknown. `isAwaited`: their ends may still come, since no event is missing. */
   lose(at, state, isAwaited = false) {
     for (const span of this.#open.splice(0)) {
       this.#close(span, at, state, span.event);
@@ -109,7 +109,7 @@ export class Lane extends Tally {
     if (this.#lost.length > LOST_MAX) this.#lost.splice(0, this.#lost.length - LOST_MAX);
   }
 
-  /** Lets go what was told of before this number. What runs stays. */
+  /** Drops what was reported before this number. Open runs stay. */
   forget(seq) {
     this.spans = this.spans.filter((span) => span.to === null || !(span.seq < seq));
     this.#lost = this.#lost.filter((span) => !(span.seq < seq));
@@ -126,7 +126,7 @@ export class Lane extends Tally {
     this.longestMillis = Math.max(this.longestMillis, span.to - span.from);
   }
 
-  /** In the order of beginnings, which is nearly always that of coming. */
+  /** In the order of starts, which is nearly always the order of arrival. */
   #insert(span, attempt) {
     span.attempt = attempt;
     if (!this.#tallies.has(attempt)) this.#tallies.set(attempt, new Tally());
@@ -135,7 +135,7 @@ export class Lane extends Tally {
     this.spans.splice(this.placeOf(span.from), 0, span);
   }
 
-  /** Behind those that began until then. */
+  /** The place after the spans that started until then. */
   placeOf(time) {
     const { spans } = this;
     if (spans.length === 0 || spans.at(-1).from <= time) return spans.length;
@@ -148,7 +148,7 @@ export class Lane extends Tally {
     return low;
   }
 
-  /** The first span that may still be there at `time`. */
+  /** The first span that may still last at `time`. */
   firstIn(time) {
     const from = Math.min(time - this.longestMillis, this.openFrom);
     const place = this.placeOf(from - 1e-3);

@@ -1,11 +1,10 @@
-// The names of the lanes: a button each, one of them in the order of the tabulator, from which the arrows lead to the
-// others.
+// The names of the lanes, a button each. One of them is in the tab order; arrow keys lead from it to the others.
 
 export class LaneNames {
   #list = document.getElementById("lane-names");
   #choose;
 
-  /** `choose` is called with the name of the routine that was pressed, "" for the job. */
+  /** `choose` is called with the name of the pressed routine, "" for the job. */
   constructor(choose) {
     this.#choose = choose;
     this.#list.addEventListener("click", ({ target }) => this.#handlePress(target.closest("button")));
@@ -16,7 +15,7 @@ export class LaneNames {
     this.#list.replaceChildren();
   }
 
-  /** `{ name, height }` of each lane, the job's name being null; as many as before, or more. */
+  /** `{ name, height }` of each lane; the job's name is null. Never fewer than before. */
   lay(lanes) {
     for (const [index, { name, height }] of lanes.entries()) {
       const button = this.#list.children[index]?.firstChild ?? this.#add(name);

@@ -1,5 +1,5 @@
-// The picture of a job: a lane for the job and for each routine, over time. Drawn on a canvas that is as large as what is
-// seen of it; the names beside it are the list that keyboard and screen reader have.
+// The picture of a job: a lane for the job and for each routine, over time. Drawn on a canvas as large as its visible
+// part; the names beside it serve keyboards and screen readers.
 
 import { LaneNames } from "./lane_names.js";
 import { TimeWindow } from "./time_window.js";
@@ -8,18 +8,18 @@ import * as words from "./words.js";
 const ROW = 14;
 const PADDING = 9;
 const AXIS = 24;
-/** A run that is shorter than this many pixels is drawn so wide, to be seen at all. */
+/** A run shorter than this many pixels is drawn this wide, so that it is visible. */
 const SEEN = 2;
 const ZOOM = 1.4;
-/** Pixels between two marks of the axis, at least. */
+/** Smallest distance in pixels between two marks of the axis. */
 const MARK_GAP = 90;
 const DAY_MS = 864e5;
 const STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 15e3, 3e4, 6e4, 12e4, 3e5, 6e5, 9e5, 18e5, 36e5, 72e5, 216e5, 432e5, 864e5];
 const STATES = ["running", "completed", "failed", "cancelled", "paused", "stopped", "lost", "unsure"];
-/** How near a pointer must be. */
+/** How near a pointer must be, in pixels. */
 const NEAR = 3;
 const CALM_MS = 500;
-/** No browser has a larger canvas for sure. */
+/** Not every browser can have a larger canvas. */
 const PIXELS_MAX = 8_192;
 
 export class Lanes {
@@ -35,14 +35,14 @@ export class Lanes {
   #time = null;
   #isAsked = false;
   #width = 0;
-  /** Of what is visible of the lanes: so high, from so far down on. */
+  /** The visible part of the lanes: its height, and its distance from the top. */
   #height = 0;
   #top = 0;
-  /** Of the canvas's pixels to the page's. */
+  /** Pixels of the canvas for one pixel of the page. */
   #ratio = 1;
-  /** Where each lane is: `{ lane, top, bottom }`, the job first. Made anew when there is a lane more, or a row. */
+  /** Where each lane is: `{ lane, top, bottom }`, the job first. Rebuilt when a lane or a row is added. */
   #places = [];
-  /** What the choice of an attempt was made for. */
+  /** The attempts for which the choice was built. */
   #attemptWords = "";
   #colors = null;
   #drag = null;
@@ -51,7 +51,8 @@ export class Lanes {
   #pick;
   #calm = matchMedia("(prefers-reduced-motion: reduce)");
 
-  /** `choose` is called with the name of a routine ("" for all), `pick` with an event. `status` is the job's, in a word. */
+  /** `choose` is called with the name of a routine ("" for all), `pick` with an event. `status` is the job's, in
+   *  a word. */
   constructor({ choose, pick, skewMs, status }) {
     this.#choose = choose;
     this.#pick = pick;
@@ -87,13 +88,13 @@ export class Lanes {
     this.draw();
   }
 
-  /** The theme is another. */
+  /** The theme has changed. */
   recolor() {
     this.#colors = null;
     this.draw();
   }
 
-  /** In the next frame, once. */
+  /** Draws in the next frame, once. */
   draw() {
     if (this.#isAsked) return;
     this.#isAsked = true;
@@ -114,7 +115,7 @@ export class Lanes {
     this.#resize();
     this.#nameLanes();
     document.getElementById("live").setAttribute("aria-pressed", this.#time.isAtEdge);
-    // Who lets no page have a canvas has the names.
+    // A browser that allows no canvas shows the names.
     if (this.#context !== null) this.#drawPicture();
   }
 
@@ -149,7 +150,7 @@ export class Lanes {
     else this.draw();
   }
 
-  /** The canvas is as large as what is seen of it, however many lanes there are. */
+  /** The canvas is as large as its visible part, however many lanes there are. */
   #resize() {
     const canvas = this.#canvas;
     const whole = (this.#places.at(-1)?.bottom ?? 0) + AXIS;
@@ -199,7 +200,7 @@ export class Lanes {
     return this.#places.slice(first, this.#placeAt(this.#top + this.#height) + 1);
   }
 
-  /** What the lanes in sight show, in words. */
+  /** Describes in words what the visible lanes show. */
   #nameLanes() {
     const first = this.#placeAt(this.#top);
     const last = Math.min(this.#placeAt(this.#top + this.#height) + 1, this.#places.length);
@@ -217,7 +218,7 @@ export class Lanes {
     return this.#time.isNewest ? this.#status() : this.#time.shown.status;
   }
 
-  /** The choice of an attempt, where there are several. */
+  /** The choice of an attempt, if there are several. */
   #tellAttempts() {
     const { attempts } = this.#timeline;
     const text = attempts.map(({ number, status }) => `${number} ${status}`).join();
@@ -225,7 +226,7 @@ export class Lanes {
     this.#attemptWords = text;
     this.#attempts.hidden = attempts.length < 2;
     const last = attempts.at(-1).number;
-    const options = attempts.slice(0, -1).map(({ number, status }) => [`Attempt ${number}: ${status === "running" ? "no end came" : status}`, number]);
+    const options = attempts.slice(0, -1).map(({ number, status }) => [`Attempt ${number}: ${status === "running" ? "end unknown" : status}`, number]);
     const all = [[`Attempt ${last}, the newest`, ""], ...options.reverse(), ["All attempts", "all"]];
     this.#attempts.replaceChildren(...all.map(([text, value]) => new Option(text, value)));
     this.#attempts.value = this.#time.attempt === null ? "all" : String(this.#time.attempt);
@@ -244,7 +245,7 @@ export class Lanes {
     context.font = "11px system-ui, sans-serif";
     context.textBaseline = "middle";
     context.textAlign = "center";
-    // By the reader's own clock, so that marks fall on whole hours of it.
+    // In the reader's time zone, so that marks fall on whole hours.
     const offset = new Date(from).getTimezoneOffset() * 60_000;
     for (let time = Math.ceil((from - offset) / step) * step + offset; time < to; time += step) {
       const x = Math.round(this.#x(time, view)) + 0.5;
@@ -270,7 +271,7 @@ export class Lanes {
     }
   }
 
-  /** Where one attempt ends and the next begins. */
+  /** Where one attempt ends and the next starts. */
   #drawAttempts(view, height) {
     const context = this.#context;
     context.fillStyle = this.#colors.faint;
@@ -301,7 +302,7 @@ export class Lanes {
       context.fillRect(0, top, this.#width, laneHeight(lane));
       context.globalAlpha = 1;
     }
-    // Where many runs share a pixel, one bar stands for them, the worst of them.
+    // Where many runs share a pixel, one bar shows the worst of them.
     const reached = Array.from({ length: lane.rows }, () => ({ x: -Infinity, state: "" }));
     for (let place = lane.firstIn(view.from); place < lane.spans.length; place += 1) {
       const span = lane.spans[place];
@@ -323,7 +324,7 @@ export class Lanes {
     context.beginPath();
     context.roundRect(x, y, width, height, 2);
     context.fill();
-    // What failed is told by more than its colour.
+    // A failure is marked by more than its colour.
     if (state !== "failed" || width < 14) return;
     context.fillStyle = this.#colors.paper;
     context.textAlign = "left";
@@ -377,7 +378,7 @@ export class Lanes {
     const perPixel = (view.to - view.from) / this.#width;
     if (event.ctrlKey || event.metaKey) this.#time.zoom(Math.exp(event.deltaY * 0.005), view.from + event.offsetX * perPixel);
     else if (event.shiftKey || Math.abs(event.deltaX) > Math.abs(event.deltaY)) this.#time.pan((event.deltaX || event.deltaY) * perPixel);
-    // Up and down is the page's.
+    // Up and down scroll the page.
     else return;
     event.preventDefault();
     this.draw();
@@ -421,7 +422,7 @@ export class Lanes {
     this.draw();
   }
 
-  /** What is under the pointer. */
+  /** Finds what is under the pointer. */
   #at({ offsetX, offsetY: y }) {
     const offsetY = y + this.#top;
     const view = this.#time.view;
@@ -447,7 +448,7 @@ export class Lanes {
     this.#canvas.style.cursor = found === null ? "grab" : "pointer";
     this.#tip.hidden = found === null;
     if (found === null) return;
-    const state = { unsure: "no end came", stopped: "at a breakpoint" }[found.state] ?? found.state;
+    const state = { unsure: "end unknown", stopped: "at a breakpoint" }[found.state] ?? found.state;
     const seconds = ((found.to ?? this.#time.edge) - found.from) / 1000;
     const about = found.event.line;
     this.#tip.textContent = `${state} · ${words.exactClock(found.from)} · ${words.duration(seconds)}${about ? `\n${about}` : ""}`;
@@ -467,7 +468,7 @@ function laneWords(lane) {
   return `${words.count(lane.runs)} ${lane.runs === 1 ? "run" : "runs"}${failed}${time}`;
 }
 
-/** The style sheet's colours, as a canvas takes them. */
+/** The colours of the style sheet, in a form that a canvas accepts. */
 function readColors() {
   const probe = document.getElementById("probe");
   const read = (name) => {

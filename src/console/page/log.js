@@ -1,42 +1,42 @@
-// The events of one job as they came, and those of them that are looked at. Knows nothing of the screen.
+// The events of one job in the order of arrival, and the shown ones among them. Independent of the screen.
 
 import { Entry, folded } from "./entry.js";
 import { indented } from "./json_text.js";
 
-/** Beyond, the earliest go. */
+/** Beyond this number, the earliest are dropped. */
 export const EVENTS_MAX = 200_000;
-/** So many go at once, so that it does not cost each time. */
+/** This many are dropped at once, so that not every event costs a move. */
 const DROPPED_AT_ONCE = 20_000;
-/** Entries that are looked through before others have their turn, and how long that may take. */
+/** Entries searched before other work has its turn, and how long that may take. */
 const SLICE = 4_000;
 const SLICE_MS = 8;
 
 export class EventLog {
   /** Events and gaps. */
   entries = [];
-  /** What is shown: places in `entries`. */
+  /** Shown entries: places in `entries`. */
   shown = [];
-  /** Entries by kind. */
+  /** Number of entries by kind. */
   kinds = new Map();
-  /** Earliest entries that were let go, and how many of them were shown. */
+  /** Earliest entries that were dropped, and how many of them were shown. */
   dropped = 0;
   droppedShown = 0;
   /** Kinds that are hidden. */
   hidden = new Set();
   routine = "";
   #text = "";
-  /** Places up to here have been looked at. */
+  /** Places up to here have been searched. */
   examined = 0;
-  /** Entries beyond are not looked at: who reads a list that is held still counts from its beginning. */
+  /** Entries beyond are not searched: a paused list counts from its beginning. */
   heldAt = Infinity;
 
-  /** Takes an entry, or a message of which it makes one. */
+  /** Takes an entry, or a message to make one from. */
   add(message) {
     const entry = message instanceof Entry ? message : new Entry(message);
     const isUpToDate = this.isExamined;
     this.entries.push(entry);
     this.kinds.set(entry.kind, (this.kinds.get(entry.kind) ?? 0) + 1);
-    // So that nothing waits for somebody to look.
+    // So that nothing waits until somebody looks.
     if (isUpToDate) this.examine();
     if (this.entries.length > EVENTS_MAX) this.#drop();
     return entry;
@@ -46,7 +46,7 @@ export class EventLog {
     return this.#text;
   }
 
-  /** Whoever changes what is looked at looks anew at everything, a slice at a time. */
+  /** After a change of the filter, everything is searched again, a slice at a time. */
   show({ text = this.#text, routine = this.routine, hidden = this.hidden }) {
     this.#text = folded(text);
     this.routine = routine;
@@ -55,13 +55,13 @@ export class EventLog {
     this.examined = 0;
   }
 
-  /** Where in `shown` a place is; -1 if it is not shown. */
+  /** The index of a place in `shown`; -1 if it is not shown. */
   find(place) {
     const index = this.findNear(place);
     return this.shown[index] === place ? index : -1;
   }
 
-  /** Where in `shown` the first place from this one on is. */
+  /** The index in `shown` of the first place from this one on. */
   findNear(place) {
     let [low, high] = [0, this.shown.length];
     while (low < high) {
@@ -72,7 +72,7 @@ export class EventLog {
     return low;
   }
 
-  /** Places that are to be looked at. */
+  /** Places still to be searched. */
   get #end() {
     return Math.min(this.entries.length, Math.max(0, this.heldAt - this.dropped));
   }
@@ -81,7 +81,7 @@ export class EventLog {
     return this.examined >= this.#end;
   }
 
-  /** Looks at a slice of what has not been looked at. */
+  /** Searches the next slice. */
   examine() {
     const end = Math.min(this.#end, this.examined + SLICE);
     const until = performance.now() + SLICE_MS;
@@ -100,7 +100,7 @@ export class EventLog {
     try {
       return has(entry, this.#text);
     } catch {
-      // What cannot be read is not found, and the others are.
+      // An entry that cannot be read is not found; the others are.
       return false;
     }
   }
@@ -119,8 +119,8 @@ export class EventLog {
   }
 }
 
-/** Whether a folded text stands in an event: in its text, in its row, in a string of it, or as the text is laid out. The
- *  quick way first; most of what is looked for stands in the text. */
+/** Whether an event contains a folded text: in its JSON, in its row, in one of its strings, or in the indented
+ *  JSON. The quick way comes first; it finds most texts. */
 function has(entry, wanted) {
   if (folded(entry.source).includes(wanted)) return true;
   return entry.seen().includes(wanted) || (/[:[\]{},]/.test(wanted) && folded(indented(entry.source)).includes(wanted));

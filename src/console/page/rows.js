@@ -1,5 +1,5 @@
-// A list of any length of which only the visible rows are on the page. One of them is the active one, which the arrow
-// keys move; the list itself has the focus.
+// A list of any length, with only the visible rows on the page. Arrow keys move the active row; the list itself has
+// the focus.
 
 const OVERSCAN = 6;
 let lists = 0;
@@ -12,16 +12,16 @@ export class Rows {
   #spare = [];
   #count = 0;
   #height = 0;
-  /** Where the list stood when it was drawn. */
+  /** The scroll position at the last drawing. */
   #leftAt = 0;
   #source;
   #prefix = `list${(lists += 1)}-`;
   #isAsked = false;
 
-  /** `source` says how many rows there are (`count`), how one is made (`make`), filled for an index (`fill`), named
-   *  (`key`), found again (`find`, -1 if it is not there) and what a choice does (`choose`). It may say how many rows went
-   *  from the front since it was last asked (`takeShift`), whether the end is to stay in sight (`isFollowing`), and take a
-   *  key before the list does (`handleKey`). */
+  /** `source` gives the number of rows (`count`), makes a row (`make`), fills it for an index (`fill`), names it
+   *  (`key`), finds it again (`find`, -1 if it is gone), and handles a choice (`choose`). It may report how many
+   *  rows were dropped from the front since the last call (`takeShift`) and whether the end stays visible
+   *  (`isFollowing`), and may handle a key before the list does (`handleKey`). */
   constructor(element, source) {
     this.#element = element;
     this.#source = source;
@@ -34,13 +34,13 @@ export class Rows {
     new ResizeObserver(() => this.draw()).observe(element);
   }
 
-  /** The last row is in sight. */
+  /** The last row is visible. */
   get isAtEnd() {
     const { scrollTop, clientHeight } = this.#element;
     return scrollTop + clientHeight >= this.#count * this.#height - this.#height / 2;
   }
 
-  /** Draws what there is by then in the next frame, once. */
+  /** Draws in the next frame, once, what there is by then. */
   draw() {
     if (this.#isAsked) return;
     this.#isAsked = true;
@@ -73,9 +73,9 @@ export class Rows {
     else this.#element.removeAttribute("aria-activedescendant");
   }
 
-  /** What is in sight stays there, whatever comes behind it or goes before it. */
+  /** What is visible stays in place, whatever is added after it or dropped before it. */
   #keepPlace() {
-    // Whoever has moved up since the last time is not pulled back before the list hears of it.
+    // A reader who has scrolled up is not pulled back before the list notices.
     const hasMovedUp = this.#element.scrollTop < this.#leftAt - 1;
     const shift = (this.#source.takeShift?.() ?? 0) * this.#height;
     if (shift > 0) this.#element.scrollTop = Math.max(0, this.#element.scrollTop - shift);
@@ -101,12 +101,12 @@ export class Rows {
     try {
       this.#source.fill(row, index);
     } catch (error) {
-      // One row costs itself, and not those below it.
+      // A row that fails does not affect the rows below.
       row.title = `This cannot be shown: ${error?.message}`;
     }
   }
 
-  /** Makes a row the active one and brings it in sight. */
+  /** Makes a row the active one and scrolls to it. */
   activate(index) {
     this.#count = this.#source.count();
     this.#height ||= this.#readHeight();

@@ -1,23 +1,23 @@
-// From when to when the picture of a job is: an attempt or all of them, whole or in part, with the live edge or without.
+// The time span that the picture of a job shows: one attempt or all, whole or in part, with the live edge or without.
 
-/** What a job that runs shows of itself at first. */
+/** What a running job shows at first. */
 const FIRST_MS = 30_000;
 const SPAN_MS_MIN = 5;
-/** A little room at both ends, of what is visible. */
+/** Margin at both ends, as a share of the visible span. */
 const ROOM_SHARE = 0.02;
-/** So near to the edge a zoom follows it. */
+/** A zoom this near to the edge follows it. */
 const EDGE_SHARE = 0.15;
 
 export class TimeWindow {
-  /** The number of the attempt that is shown; null for all, "" for the newest, whichever it is. */
+  /** The number of the attempt shown; null for all, "" for the newest at any time. */
   attempt = "";
   #timeline;
   #skewMs;
-  /** What is visible: so much, up to `#to`; null is the live edge, or the end of the attempt. */
+  /** The visible span: this long, up to `#to`; null is the live edge, or the end of the attempt. */
   #millis = null;
   #to = null;
 
-  /** `skewMs` tells what the daemon's clock is ahead of this one. */
+  /** `skewMs` returns how far the daemon's clock is ahead of this one. */
   constructor(timeline, skewMs) {
     this.#timeline = timeline;
     this.#skewMs = skewMs;
@@ -40,7 +40,7 @@ export class TimeWindow {
     return this.shown === null || this.shown === this.#timeline.attempt;
   }
 
-  /** From when to when the shown was; null while there is nothing. */
+  /** The span of what is shown; null while there is nothing. */
   get #range() {
     if (this.shown !== null) return this.shown.range;
     const ranges = this.#timeline.attempts.map(({ range }) => range).filter((range) => range !== null);
@@ -48,7 +48,7 @@ export class TimeWindow {
     return { from: Math.min(...ranges.map(({ from }) => from)), to: Math.max(...ranges.map(({ to }) => to)) };
   }
 
-  /** The job runs on, as far as anybody knows. */
+  /** The job is still running, as far as is known. */
   get isRunning() {
     const { end, status, isLost } = this.#timeline;
     return this.isNewest && end === null && status !== "waiting" && !isLost;
@@ -58,7 +58,7 @@ export class TimeWindow {
     return this.#to === null;
   }
 
-  /** What is visible moves by itself. */
+  /** The visible span moves by itself. */
   get isLive() {
     return this.isAtEdge && this.isRunning;
   }
@@ -73,7 +73,7 @@ export class TimeWindow {
     return Math.max(SPAN_MS_MIN, this.edge - (this.#range?.from ?? this.edge));
   }
 
-  /** The window of time that is visible: `{ from, to, millis, edge }`, with room at both ends of `millis`. */
+  /** The visible span: `{ from, to, millis, edge }`, with a margin at both ends of `millis`. */
   get view() {
     const { edge } = this;
     const millis = Math.min(this.#millis ?? (this.isRunning ? FIRST_MS : Infinity), this.#whole);
@@ -95,11 +95,11 @@ export class TimeWindow {
     const { edge } = this;
     const to = (this.#to ?? edge) + millis;
     this.#millis = this.view.millis;
-    // Who comes to the edge goes on with it.
+    // A move that reaches the edge follows it from then on.
     this.#to = to >= edge ? null : Math.max(to, this.#range?.from ?? to);
   }
 
-  /** `at` stays where it is, unless the live edge is followed. */
+  /** `at` stays in place, unless the live edge is followed. */
   zoom(factor, at) {
     const { from, to, millis, edge } = this.view;
     const wanted = Math.min(Math.max(millis * factor, SPAN_MS_MIN), this.#whole);

@@ -1,7 +1,7 @@
-// What ran when: the events of one job, put together into spans of time and into attempts. Knows nothing of the screen.
+// What ran when: the events of one job, put together into spans of time and attempts. Independent of the screen.
 //
-// An event tells either that something began or that something ended; which beginning belongs to which end is `lane.js`'s.
-// A job that is started again begins a new attempt.
+// An event says that something started or ended; `lane.js` decides which start belongs to which end. A job that is
+// started again begins a new attempt.
 
 import { Extent } from "./extent.js";
 import { Lane, Span } from "./lane.js";
@@ -12,20 +12,20 @@ export { Lane };
 
 const ENDINGS = new Map([["job_completed", "completed"], ["job_failed", "failed"], ["job_cancelled", "cancelled"]]);
 const ENDED = new Set(ENDINGS.values());
-/** Routines beyond have no lane. */
+/** Further routines have no lane. */
 export const LANES_MAX = 3_000;
-/** The earliest go. */
+/** The earliest are dropped. */
 const ATTEMPTS_MAX = 50;
-/** Stops and states of the job; the earliest go. */
+/** Stops and states of the job; the earliest are dropped. */
 const SPANS_MAX = 20_000;
-/** A routine that begins so long after the job's end belongs to another attempt, and a start that is told again so much
+/** A routine that starts this long after the job's end belongs to another attempt, and a start repeated this much
  *  later begins one. */
 const LATE_MS = 30_000;
 
 /** From one `job_started` to the next. */
 class Attempt {
   extent = new Extent();
-  /** Events of it. */
+  /** Its events. */
   count = 0;
   status = "waiting";
   /** When it ended, if it has. */
@@ -41,24 +41,24 @@ class Attempt {
   }
 }
 
-/** Everything that is known of one job. */
+/** Everything known about one job. */
 export class Timeline {
-  /** By the routine's name, in the order of coming. */
+  /** By the routine's name, in the order of arrival. */
   lanes = new Map();
-  /** More routines than have lanes were told of. */
+  /** There are more routines than lanes. */
   isCut = false;
   attempts = [new Attempt(1)];
-  /** What the job as a whole did: running, paused, and how it ended. */
+  /** The states of the job as a whole: running, paused, and how it ended. */
   states = [];
   /** Breakpoints: `to` is null while the job waits there. */
   stops = [];
-  /** Times in which events are missing, for which reason. */
+  /** Times without events, with the reason. */
   gaps = [];
   /** waiting, running, paused, completed, failed or cancelled. */
   status = "waiting";
-  /** No event has told the status: a job that sends events runs, unless the daemon knows better. */
+  /** No event has reported the status: a job that sends events is running, unless the daemon knows better. */
   isPresumed = true;
-  /** The newest state is what the daemon says. */
+  /** The newest state comes from the daemon. */
   #isSupposed = false;
   #newest = null;
   /** The daemon has heard nothing for so long that it counts the job as lost. */
@@ -68,9 +68,9 @@ export class Timeline {
   end = null;
   /** The time of the newest event. */
   latest = null;
-  /** What the publisher's clock is behind the daemon's, in milliseconds, if that is more than the way may take. */
+  /** How far the publisher's clock is behind the daemon's, in milliseconds, if more than the way can explain. */
   lagMs = 0;
-  /** The event that told of the failure, if the job has failed. */
+  /** The event that reported the failure, if the job has failed. */
   error = null;
   #gap = null;
 
@@ -83,8 +83,9 @@ export class Timeline {
     return this.attempts[0].range?.from ?? null;
   }
 
-  /** `at` is when it was, in Unix milliseconds, null if nobody knows. `source` stands for the event in what is told.
-   *  `arrival` is when it came to the daemon, if it came just now. `isSaid` is false if `at` is not the event's own word. */
+  /** `at` is the event's time in Unix milliseconds, null if unknown. `source` stands for the event in results.
+   *  `arrival` is when it reached the daemon, if it has just come. `isSaid` is false if `at` is not the event's
+   *  own time. */
   add(event, at = readTimestamp(event.timestamp), source = event, arrival = null, isSaid = at !== null) {
     const when = at ?? this.latest ?? Date.now();
     if (event.type === "metrics") return this.#hearMetrics(event);
@@ -107,7 +108,7 @@ export class Timeline {
     if (arrival !== null && isSaid && when === this.latest) this.lagMs = arrival - when > WAY_MS ? arrival - when : 0;
   }
 
-  /** What the daemon says of the job as it is now; an event's own word is better. */
+  /** Takes the job's status by the daemon; an event's own word takes precedence. */
   suppose(status) {
     const isOther = status !== this.status && (status === "running" || status === "paused" || ENDED.has(status));
     if (!this.isPresumed || !isOther || this.latest === null) return;
@@ -123,7 +124,7 @@ export class Timeline {
     this.end = null;
   }
 
-  /** The daemon told of now, and this event may be of long ago: it is so no earlier than the newest. */
+  /** The daemon spoke of now, while this event may be old: its status holds no earlier than the newest event. */
   #moveSupposed(at) {
     const supposed = this.states.at(-1);
     const before = this.states.at(-2);
@@ -158,7 +159,7 @@ export class Timeline {
     }
   }
 
-  /** Events are missing from here on to the next that comes. */
+  /** Events are missing from here to the next one that comes. */
   addGap(gap) {
     const at = this.latest ?? Date.now();
     if (this.#gap === null) {
@@ -170,7 +171,7 @@ export class Timeline {
     for (const stop of this.stops) stop.to ??= at;
   }
 
-  /** Lets go what was told of before this number: the page no longer has those events. */
+  /** Drops what was reported before this number: the page no longer has those events. */
   forget(seq) {
     for (const lane of this.lanes.values()) lane.forget(seq);
     const isKept = (span) => span.to === null || !(span.seq < seq);
@@ -251,7 +252,7 @@ export class Timeline {
   }
 }
 
-/** Longer takes no event from its publisher to here. */
+/** No event takes longer from its publisher to here. */
 const WAY_MS = 5_000;
-/** What begins or ends something, for the scale. */
+/** Events that start or end something; they set the scale. */
 const BOUNDS = new Set([...ENDINGS.keys(), "job_started", "routine_started", "routine_completed", "routine_failed"]);

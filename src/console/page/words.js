@@ -1,4 +1,4 @@
-// Times, numbers and events in words. What an event carries is a stranger's: no member is taken for what it should be.
+// Times, numbers and events in words. Events come from strangers: no member is assumed to have the expected type.
 
 import { faultOf, headline } from "./fault.js";
 import { ExactNumber } from "./json_text.js";
@@ -6,9 +6,9 @@ import { ExactNumber } from "./json_text.js";
 const COUNT = new Intl.NumberFormat("en-US");
 const DAY = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
 const FULL_DAY = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric" });
-/** Of a value that an event carries, so much is shown in a line. */
+/** How much of an event's value is shown in a line. */
 const VALUE_CHARS_MAX = 120;
-/** Of what is told when something failed. */
+/** How much is shown of the text of a failure. */
 const FAULT_CHARS_MAX = 300;
 
 export function count(number) {
@@ -17,19 +17,19 @@ export function count(number) {
 
 const padded = (number, digits = 2) => String(number).padStart(digits, "0");
 
-/** The reader's own time of day, to the second. */
+/** The reader's local time of day, to the second. */
 export function clock(millis) {
   if (!isMoment(millis)) return "";
   const date = new Date(millis);
   return `${padded(date.getHours())}:${padded(date.getMinutes())}:${padded(date.getSeconds())}`;
 }
 
-/** To the millisecond. */
+/** The same to the millisecond. */
 export function exactClock(millis) {
   return isMoment(millis) ? `${clock(millis)}.${padded(new Date(millis).getMilliseconds(), 3)}` : "";
 }
 
-/** The time of day, with the date where that is not today's. */
+/** The time of day, with the date if it is not today. */
 export function moment(millis, now = Date.now()) {
   return isMoment(millis) ? `${day(millis, now)}${clock(millis)}` : "";
 }
@@ -38,12 +38,12 @@ export function date(millis) {
   return isMoment(millis) ? DAY.format(millis) : "";
 }
 
-/** The moment to the millisecond. */
+/** The same to the millisecond. */
 export function exactMoment(millis, now = Date.now()) {
   return isMoment(millis) ? `${day(millis, now)}${exactClock(millis)}` : "";
 }
 
-/** Null, too, is no time. */
+/** Null is not a time either. */
 function isMoment(millis) {
   return typeof millis === "number" && Math.abs(millis) <= 8.64e15;
 }
@@ -56,7 +56,7 @@ function day(millis, now) {
 
 export function duration(seconds) {
   if (!Number.isFinite(seconds)) return "";
-  // Engines measure, and may come to a little less than nothing.
+  // Durations measured by engines may be slightly below zero.
   const whole = Math.max(0, seconds);
   if (whole < 0.9995) return `${Math.round(whole * 1000)} ms`;
   if (whole < 59.95) return `${whole.toFixed(1)} s`;
@@ -82,7 +82,7 @@ export function bytes(number) {
   return `${place === 0 || number >= 100 ? Math.round(number) : number.toFixed(1)} ${units[place]}`;
 }
 
-/** A value of an event, in one line; of a traceback its exception. */
+/** A value of an event in one line; a traceback is shown by its exception. */
 export function value(any, max = VALUE_CHARS_MAX) {
   if (any === undefined) return "";
   if (typeof any !== "string") return cut(printed(any, max + 1), max);
@@ -90,14 +90,14 @@ export function value(any, max = VALUE_CHARS_MAX) {
   return cut(line.slice(0, 4 * max).replace(/\s+/g, " "), max);
 }
 
-/** Between two characters, never inside of one. */
+/** Cuts between two characters, never inside one. */
 function cut(text, max) {
   if (text.length <= max) return text;
   const isInside = /[\ud800-\udbff]/.test(text[max - 1]);
   return `${text.slice(0, isInside ? max - 1 : max)}…`;
 }
 
-/** JSON, of which no more is made than is wanted. */
+/** JSON, generated only as far as it is needed. */
 function printed(any, max) {
   if (max <= 0) return "";
   if (any instanceof ExactNumber) return any.text;
@@ -115,7 +115,7 @@ function printed(any, max) {
   return text + close;
 }
 
-/** A member of something that may be anything; undefined if it has none of its own. */
+/** A member of any value; undefined if the value has no such member of its own. */
 export function member(any, ...path) {
   let found = any;
   for (const name of path) {
@@ -125,20 +125,20 @@ export function member(any, ...path) {
   return found;
 }
 
-/** A number that an event carries; NaN if it is none. */
+/** A number in an event; NaN if it is not a number. */
 export function figure(any, ...path) {
   const found = member(any, ...path);
   if (found instanceof ExactNumber) return Number(found.text);
   return typeof found === "number" ? found : NaN;
 }
 
-/** A text that an event carries; "" if it is none. */
+/** A text in an event; "" if it is not a text. */
 function textOf(any, ...path) {
   const found = member(any, ...path);
   return typeof found === "string" ? found : "";
 }
 
-/** What an event is called: the kind of an `execution_event` tells more than its type. */
+/** The kind of an event: for an `execution_event` its inner type, which says more. */
 export function kind(event) {
   const inner = event.type === "execution_event" ? textOf(event, "event", "event_type") : "";
   return inner || event.type;
@@ -155,7 +155,7 @@ export function routine(event) {
   return "";
 }
 
-/** The slot or the event where a breakpoint is, or what an `execution_event` went through; "" if that is no text. */
+/** The slot or event where a breakpoint is, or that an `execution_event` passed; "" if that is not a text. */
 export function passage(holder) {
   return textOf(holder, "slot_name") || textOf(holder, "event_name");
 }
@@ -167,9 +167,9 @@ const carried = (any, ...path) => {
 const lasting = (event) => Number.isFinite(figure(event, "data", "duration")) && `in ${duration(figure(event, "data", "duration"))}`;
 const several = (number, word) => number > 0 && `${count(number)} ${word}`;
 
-/** What matters of an event of each type, in parts. */
+/** The parts of a summary, for each type of event. */
 const SUMMARIES = new Map([
-  ["job_started", (event) => [textOf(event, "data", "entry_routine") && `begins with ${value(textOf(event, "data", "entry_routine"))}`, carried(event, "data", "params")]],
+  ["job_started", (event) => [textOf(event, "data", "entry_routine") && `starts with ${value(textOf(event, "data", "entry_routine"))}`, carried(event, "data", "params")]],
   ["job_completed", (event) => [lasting(event), several(figure(event, "data", "total_events"), "events")]],
   ["job_failed", (event) => [fault(event)]],
   ["routine_failed", (event) => [fault(event)]],
@@ -184,13 +184,13 @@ const SUMMARIES = new Map([
   ["metrics", (event) => [several(figure(event, "metrics", "total_events"), "events"), textOf(event, "metrics", "status")]],
 ]);
 
-/** What stands in the other columns, or is of no use to a reader. */
+/** Members that other columns show, or that are of no use to a reader. */
 const ENVELOPE = new Set(["stream_seq", "type", "job_id", "flow_id", "timestamp", "routine_id"]);
 
-/** What matters of an event, in one line. */
+/** What matters about an event, in one line. */
 export function summary(event) {
   const parts = SUMMARIES.get(event.type)?.(event).filter(Boolean);
-  // What has none of the usual members may have others.
+  // An event without the usual members may have others.
   return (parts !== undefined && parts.length > 0 ? parts : others(event)).join(" · ");
 }
 
@@ -208,7 +208,7 @@ function others(event) {
   return parts;
 }
 
-/** What went wrong, of an event that tells of it; "" if it does not say. */
+/** What went wrong, for an event that reports a failure; "" if it does not say. */
 export function fault(event) {
   const { data, error } = { data: member(event, "data"), error: member(event, "error") };
   const found = faultOf(data) || faultOf(error) || carried(event, "data", "error") || carried(event, "error");
@@ -222,7 +222,7 @@ function executionParts(inner) {
   return [passage(data), isError ? value(faultOf(data) || found, FAULT_CHARS_MAX) : found];
 }
 
-/** A `stream:gap` in plain words. */
+/** A `stream:gap` in words. */
 export function gap({ missed, reason }) {
   const isOne = missed === 1;
   const what = missed === null || missed === undefined ? "Some events" : `${count(missed)} ${isOne ? "event" : "events"}`;
@@ -233,7 +233,7 @@ export function gap({ missed, reason }) {
     case "expired":
       return `${what} ${are} missing: the daemon no longer has ${isOne ? "it" : "them"}`;
     case "restart":
-      return `${what} may be missing: the daemon was started anew`;
+      return `${what} may be missing: the daemon was restarted`;
     default:
       return `${what} ${are} missing (${value(reason)})`;
   }

@@ -451,7 +451,7 @@ test("a getToken that fails is asked again, and says nothing secret", async (t) 
     await settle();
     tick(5_000);
   }
-  const character = "the token has a character that no token has";
+  const character = "the token has a character that no token may have";
   const messages = ["getToken failed: RangeError", "getToken failed: string", character, character];
   assert.deepEqual(told("error").map(({ message }) => message), messages);
   assert.ok(told("error").every(({ code, fatal }) => code === "no_token" && !fatal));
@@ -708,16 +708,16 @@ test("messages that cannot be used are told of, and what follows them is not los
     ["{}", "no type"],
     ['{"type":7}', "no type"],
     ['{"type":""}', "no type"],
-    ['{"type":"x","stream_seq":"101"}', "stream_seq is not what it must be"],
-    ['{"type":"x","stream_seq":1.5}', "stream_seq is not what it must be"],
-    ['{"type":"x","stream_seq":9007199254740993}', "stream_seq is not what it must be"],
-    ['{"type":"x","stream_seq":101,"job_id":7}', "job_id is not what it must be"],
-    ['{"type":"ping","stream_seq":null}', "stream_seq is not what it must be"],
-    ['{"type":"connection:status"}', "status is not what it must be"],
-    ['{"type":"connection:status","status":"disconnected","retry_after_ms":-1}', "retry_after_ms is not what it must be"],
-    ['{"type":"stream:gap","from":1}', "to is not what it must be"],
-    ['{"type":"error","code":1,"message":""}', "code is not what it must be"],
-    ['{"type":"subscription:confirmed","action":"subscribe","events":[1]}', "events is not what it must be"],
+    ['{"type":"x","stream_seq":"101"}', "stream_seq is not valid"],
+    ['{"type":"x","stream_seq":1.5}', "stream_seq is not valid"],
+    ['{"type":"x","stream_seq":9007199254740993}', "stream_seq is not valid"],
+    ['{"type":"x","stream_seq":101,"job_id":7}', "job_id is not valid"],
+    ['{"type":"ping","stream_seq":null}', "stream_seq is not valid"],
+    ['{"type":"connection:status"}', "status is not valid"],
+    ['{"type":"connection:status","status":"disconnected","retry_after_ms":-1}', "retry_after_ms is not valid"],
+    ['{"type":"stream:gap","from":1}', "to is not valid"],
+    ['{"type":"error","code":1,"message":""}', "code is not valid"],
+    ['{"type":"subscription:confirmed","action":"subscribe","events":[1]}', "events is not valid"],
   ];
   for (const [data] of cases) Socket.last.sayRaw(data);
   assert.deepEqual(told("invalid").map(({ problem }) => problem), cases.map(([, problem]) => problem));
