@@ -730,7 +730,7 @@ fn tail_shows_its_token_to_the_daemon_alone() {
         (job.to_vec(), vec![], "refused: 401 unauthorized"),
         ([&job[..], &["--token", "secret-wrong"]].concat(), vec![], "refused: 401 unauthorized"),
         (vec!["--token", "secret-word"], vec![], "refused: 403 forbidden_scope"),
-        (vec![], vec![("LUXCAST_TOKEN", "secret wörd")], "a character that no token has"),
+        (vec![], vec![("LUXCAST_TOKEN", "secret wörd")], "a character that no token may have"),
     ] {
         let (line, errors) = tail(&arguments, &variables);
         assert!(line.is_empty() && errors.contains(expected), "{arguments:?}: {line} {errors}");
