@@ -1,7 +1,7 @@
 """What publishing costs the engine: `bench.py DAEMON` prints microseconds of the engine's threads.
 
-Four ways of running the same flow of Routilux, in turn, several rounds; medians. The engine's thread is timed by its own
-CPU clock, so that neither the sender's thread nor the daemon counts, nor the time that threads wait for each other.
+Runs the same Routilux flow in four ways, in turn, for several rounds, and prints medians. The engine's thread is
+timed by its own CPU clock, so neither the sender's thread, the daemon, nor waiting between threads counts.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ import luxcast.routilux
 from luxcast import Publisher
 
 PIECES = 2_000
-"""Pieces a job sends on."""
+"""Pieces that a job sends on."""
 EVENTS = 4
-"""What watchers get of each: an `event_emit`, a `slot_call`, and beginning and end of the routine that takes it."""
+"""Events of each piece: an `event_emit`, a `slot_call`, and start and end of the routine that takes it."""
 ROUNDS = 7
 CALLS = 20_000
 
@@ -60,7 +60,7 @@ class _Sink(Routine):  # type: ignore[misc]
         self.set_logic(self._work)
 
     def _work(self, pieces: list[Any], policy_message: object, worker_state: Any) -> None:
-        """In the thread that routes events and calls the hooks: its clock tells what all of that took."""
+        """Runs in the thread that routes events and calls the hooks: its clock shows what all of that took."""
         for piece in pieces:
             if piece["n"] == 0:
                 self._began = time.thread_time()
@@ -85,7 +85,7 @@ def run_flow(name: str) -> float:
 
 
 def time_publish(publisher: Publisher) -> float:
-    """Seconds of the calling thread for CALLS calls of `publish`, at a pace that the sender can follow."""
+    """Seconds of the calling thread for CALLS calls of `publish`, at a pace that the sender can keep."""
     event = {"type": "execution_event", "job_id": "job-1", "flow_id": "flow-1", "timestamp": "2026-01-01T00:00:00.000Z"}
     seconds = 0.0
     for _ in range(CALLS // 100):

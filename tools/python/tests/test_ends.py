@@ -86,7 +86,7 @@ def test_a_job_that_no_routine_was_given_has_failed(daemon: Daemon) -> None:
         flow.runtime.post(flow.flow_id, "nobody", "input", {}, job_id="job-1")
     end = _watch(daemon, flow)[-1]
     assert end["type"] == "job_failed"
-    assert end["data"]["error"] == "no routine was given anything to do"
+    assert end["data"]["error"] == "no routine was given any work"
     flow.close()
 
 

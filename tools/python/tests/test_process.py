@@ -272,8 +272,8 @@ luxcast.routilux.uninstall()
     ("missing", "words"),
     [
         ("routilux", "ImportError routilux luxcast.routilux.install() needs Routilux, which cannot be imported here: pip"),
-        ("routilux.core.hooks", "ImportError routilux.core.hooks luxcast.routilux.install() does not know this Routilux"),
-        ("routilux.core.executor", "ImportError routilux.core.executor luxcast.routilux.install() does not know this"),
+        ("routilux.core.hooks", "ImportError routilux.core.hooks luxcast.routilux.install() does not support this Routilux"),
+        ("routilux.core.executor", "ImportError routilux.core.executor luxcast.routilux.install() does not support this"),
     ],
 )
 def test_without_the_engine_install_says_what_is_missing(socket_path: str, missing: str, words: str) -> None:

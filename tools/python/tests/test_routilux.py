@@ -342,7 +342,7 @@ def test_an_engine_that_is_not_known_works_and_is_named(
     monkeypatch.delattr(Runtime, "_check_routine_activation")
     monkeypatch.setattr(Runtime, "__getattr__", lambda runtime, name: check.__get__(runtime), raising=False)
     luxcast.routilux.install(path=daemon.path)
-    assert "is not one that luxcast knows" in caplog.text
+    assert "is unknown to luxcast" in caplog.text
     flow = RecordedFlow()
     flow.post("job-1", 10)
     flow.wait_until_idle()

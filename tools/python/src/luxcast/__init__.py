@@ -1,8 +1,8 @@
-"""Publishes the events of a workflow engine to the luxcast daemon, without ever making the engine wait.
+"""Publishes the events of a workflow engine to the luxcast daemon, and never makes the engine wait.
 
-The way of an event: `publish` turns it into a line in the caller's thread (`encode`), puts the line into a bounded
-buffer (`outbox`), and returns. A thread (`sender`) takes lines from there, sends them over the daemon's Unix socket
-(`link`) and keeps those that the daemon has not yet acknowledged (`flight`), to send them again after a failure.
+The path of an event: `publish` turns it into a line in the caller's thread (`encode`), puts the line into a bounded
+buffer (`outbox`), and returns. A thread (`sender`) takes lines from there and sends them over the daemon's Unix
+socket (`link`). It keeps unacknowledged lines (`flight`), to send them again after a failure.
 """
 
 from luxcast.publisher import Publisher

@@ -1,10 +1,10 @@
-"""Wakes the sender's thread out of its wait for the socket."""
+"""Wakes the sender's thread from its wait for the socket."""
 
 import socket
 
 
 class Bell:
-    """Two sockets: whoever rings writes a byte into one, the sender waits for the other."""
+    """Two sockets: a ring writes a byte into one, and the sender waits for the other."""
 
     def __init__(self) -> None:
         self._hears, self._rings = socket.socketpair()
@@ -12,11 +12,11 @@ class Bell:
         self._rings.setblocking(False)
 
     def fileno(self) -> int:
-        """What to wait for."""
+        """The socket to wait for."""
         return self._hears.fileno()
 
     def ring(self) -> None:
-        """Never waits: if the sockets are full of rings, one more says nothing new."""
+        """Never waits: if the sockets are full of rings, another one adds nothing."""
         try:
             self._rings.send(b"\0")
         except OSError:

@@ -1,7 +1,7 @@
-"""From an event to a line of the feed. Nothing in an event makes this raise, and the daemon can take what comes out.
+"""Turns an event into a line of the feed. Nothing in an event makes this raise, and the daemon accepts the result.
 
-Nearly every event takes the short way: one call into the C encoder. What that cannot do, or what the daemon would
-refuse, is made plain first.
+Nearly every event takes the short way: one call into the C encoder. What the encoder cannot do, or the daemon would
+refuse, is first turned into plain values.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Any, NamedTuple, Optional
 from luxcast.values import OMITTED, plain, shown
 
 DEPTH_MAX = 64
-"""How deep the daemon lets a line nest, the event itself being 1."""
+"""How deep the daemon lets a line nest; the event itself is level 1."""
 
 NODES_MAX = 200_000
-"""Values looked at when an event is made plain: one that refers to itself again and again must not take for ever."""
+"""Values visited when an event is made plain: one that contains itself must not take for ever."""
 
 
 class Line(NamedTuple):
-    """A line with its newline, or None if there is none short enough."""
+    """A line with its newline, or None if none is short enough."""
 
     data: Optional[bytes]
     is_cut: bool
@@ -38,7 +38,7 @@ _CUTS = (_Limits(4_000, 200), _Limits(200, 20))
 
 
 def encode(event: dict[str, Any], line_bytes_max: int) -> Line:
-    """The line of an event, of at most `line_bytes_max` bytes without its newline."""
+    """Returns the line of an event, of at most `line_bytes_max` bytes without its newline."""
     try:
         data = (_to_json(event) + "\n").encode()
         is_good = not _is_too_deep(data)
@@ -68,7 +68,7 @@ _to_json = json.JSONEncoder(
 
 
 def _is_too_deep(data: bytes) -> bool:
-    """Whether a line nests deeper than the daemon allows: innermost pairs of brackets are taken away, level by level."""
+    """Whether a line nests deeper than the daemon allows: removes innermost pairs of brackets, level by level."""
     if data.count(b"{") + data.count(b"[") <= DEPTH_MAX:
         return False
     brackets = _TEXT.sub(b"", data).translate(_SQUARE, _NO_BRACKETS)
@@ -85,7 +85,7 @@ _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
 
 class _Plain:
-    """Makes values that JSON and the daemon can take, through and through."""
+    """Turns values into ones that JSON and the daemon accept, at every level."""
 
     def __init__(self, limits: _Limits) -> None:
         self._limits = limits
@@ -135,7 +135,7 @@ class _Plain:
 
     @staticmethod
     def _integer(value: int) -> object:
-        """As it is, unless it has more digits than Python is willing to write."""
+        """The number itself, unless it has more digits than Python writes."""
         try:
             str(int(value))
         except ValueError:
@@ -144,7 +144,7 @@ class _Plain:
 
     def _object(self, value: Mapping[Any, object], depth: int) -> dict[str, object]:
         items = list(value.items())
-        # The event itself keeps all members: without its ids it would be none.
+        # The event itself keeps all members: it needs its ids.
         items_max = self._limits.items_max if depth > 1 else len(items)
         members = {self._key(key): self.value(member, depth + 1) for key, member in items[:items_max]}
         if len(items) > items_max:

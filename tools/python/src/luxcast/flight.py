@@ -1,4 +1,4 @@
-"""Lines that were sent and that the daemon has not yet acknowledged, with their numbers."""
+"""Lines that were sent and not yet acknowledged by the daemon, with their numbers."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from collections import deque
 from typing import NamedTuple, Optional
 
 _NOTHING = b"\n"
-"""Stands in the place of a refused line, which keeps the numbers of those behind it when all are sent again."""
+"""Takes the place of a refused line, so that later lines keep their numbers when all are sent again."""
 
 
 class Acknowledged(NamedTuple):
     delivered: int
     unnamed: int
-    """Refused without an answer of their own: the daemon keeps few of these for a publisher."""
+    """A line refused without an answer of its own: the daemon keeps few answers for a publisher."""
 
 
 class Flight:
-    """Numbers count the lines of one publisher name from 1, over all its connections, without holes."""
+    """Numbers count the lines of one publisher name from 1, over all its connections, without gaps."""
 
     def __init__(self) -> None:
         self._lines: deque[bytes] = deque()
         self._first = 1
-        """The number of the oldest line here, or of the next one to come."""
+        """The number of the oldest line here, or of the next one."""
         self._named: deque[int] = deque()
-        """Lines that this connection was told are refused, beyond those that it acknowledged."""
+        """Lines reported as refused on this connection, beyond those that it acknowledged."""
         self._refused = 0
-        """How many lines it refused, by its last acknowledgement."""
+        """How many lines the connection refused, by its last acknowledgement."""
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -40,7 +40,8 @@ class Flight:
         self.bytes += sum(map(len, lines))
 
     def acknowledge(self, number: int, refused: Optional[int] = None) -> Acknowledged:
-        """Lets go all up to this number, of which the connection refused so many from its beginning on, if it says so."""
+        """Releases all lines up to this number. `refused` is how many of them the connection has refused from its
+        start, if known."""
         accepted = 0
         while self._lines and self._first <= number:
             line = self._lines.popleft()
@@ -58,7 +59,7 @@ class Flight:
         return Acknowledged(accepted - unnamed, unnamed)
 
     def refuse(self, number: int) -> bool:
-        """Whether this line was here, and not yet known to be refused."""
+        """Whether this line was here and not yet known as refused."""
         place = number - self._first
         if not 0 <= place < len(self._lines) or self._lines[place] is _NOTHING:
             return False
@@ -68,8 +69,8 @@ class Flight:
         return True
 
     def resume(self, accepted: int) -> int:
-        """Begins again with a daemon that has gone up to `accepted`; tells how many lines that lets go, not known to be
-        refused. Whether it refused one of these was told to the connection that was lost."""
+        """Starts over with a daemon that has taken lines up to `accepted`. Returns how many lines this releases
+        that were not known as refused: a refusal may have been lost with the old connection."""
         self._named.clear()
         self._refused = 0
         let_go = self.acknowledge(accepted).delivered
@@ -77,5 +78,5 @@ class Flight:
         return let_go
 
     def lines(self) -> bytes:
-        """All that is to be sent again."""
+        """All lines to send again."""
         return b"".join(self._lines)

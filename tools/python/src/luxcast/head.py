@@ -1,4 +1,4 @@
-"""What the daemon goes by in an event: its type, its ids, and when it was."""
+"""The head of an event, which the daemon checks: type, ids and time."""
 
 from __future__ import annotations
 
@@ -15,26 +15,27 @@ ID_CHARACTERS_MAX = 128
 TYPE_CHARACTERS_MAX = 64
 
 BITS_MAX = 512
-"""Of a number that is an id: more has more digits than an id has characters. Python does not write numbers of any size."""
+"""Limit for a number as an id: a larger one has more digits than an id may have. Python refuses to write very
+large numbers."""
 
 _OTHER = re.compile(r"[^A-Za-z0-9_.:-]")
 
 SHOWN_MAX = 200
-"""Characters of a bad id that are told."""
+"""How many characters of a bad id are shown."""
 
 KNOWN_MAX = 4_096
-"""Heads that are remembered as good ones."""
+"""How many heads are remembered as good."""
 
 
 class Settled(NamedTuple):
     event: dict[str, Any]
     problem: Optional[Problem]
-    """Why the daemon will refuse it; None if it will not for its head."""
+    """Why the daemon will refuse an event; None if its head is good."""
 
 
 class Wrong(NamedTuple):
     rule: str
-    """The same for every value that breaks it."""
+    """The same for every value that breaks the rule."""
     words: str
 
 
@@ -45,7 +46,7 @@ class Heads:
         self._known: set[tuple[object, object, object]] = set()
 
     def is_good(self, event: dict[str, Any], kind: object) -> bool:
-        """Whether nothing of the event needs to be settled, as far as it is remembered."""
+        """Whether the event is known to need no change."""
         try:
             return (
                 (kind, event.get("job_id"), event.get("flow_id")) in self._known
@@ -56,8 +57,8 @@ class Heads:
             return False
 
     def settle(self, event: dict[str, Any], kind: object) -> Settled:
-        """Makes ids texts and times readable, in a copy where anything is to be changed, and finds what the daemon will
-        refuse."""
+        """Turns ids into texts and makes times readable, in a copy if anything changes, and finds what the daemon
+        will refuse."""
         settled = _with_effort(event, kind)
         if settled.problem is None and settled.event is event:
             if len(self._known) >= KNOWN_MAX:
@@ -67,7 +68,7 @@ class Heads:
 
 
 def kind_of(value: object) -> object:
-    """An event's type as the line will have it: a text, unless it is none that the daemon takes."""
+    """An event's type as the line will have it: a text, unless the daemon accepts no such type."""
     if isinstance(value, Enum):
         value = value.value
     if _is_no_number(value):
@@ -87,7 +88,7 @@ def _with_effort(event: dict[str, Any], kind: object) -> Settled:
 
 
 def _is_no_number(value: object) -> bool:
-    """NaN, of which tables are full where nothing is, or an infinity: written as texts, they would name something."""
+    """NaN, which often marks missing values in tables, or an infinity: as a text it would name something."""
     return isinstance(value, float) and not isfinite(value)
 
 
@@ -96,7 +97,7 @@ def _is_plain(value: object) -> bool:
 
 
 def _id(value: object) -> object:
-    """Its text, where people take it for one: a number that was counted, a UUID, a member of an enumeration."""
+    """The text of a value that people use as an id: a count, a UUID, a member of an enumeration."""
     if _is_no_number(value):
         return None
     if isinstance(value, (str, bool, float)):
@@ -111,7 +112,7 @@ def _id(value: object) -> object:
 
 def _problem(event: dict[str, Any]) -> Optional[Problem]:
     if "stream_seq" in event:
-        return Problem("stream_seq", "stream_seq is for the daemon to give")
+        return Problem("stream_seq", "stream_seq is assigned by the daemon")
     if event["type"] is None:
         return Problem("no type", "it has no type")
     if event.get("job_id") is None and event.get("flow_id") is None:
@@ -132,13 +133,13 @@ def _shown(value: object) -> str:
 
 
 def what_is_wrong(value: object, characters_max: int = ID_CHARACTERS_MAX) -> Optional[Wrong]:
-    """With an id, or with a type; None if the daemon takes it."""
+    """With an id or a type; None if the daemon accepts it."""
     if not isinstance(value, str):
-        return Wrong("text", "is no text")
+        return Wrong("text", "is not a text")
     if not 1 <= len(value) <= characters_max:
         return Wrong("length", f"has {len(value)} characters, not 1 to {characters_max}")
     other = _OTHER.search(value)
     if other is not None:
-        words = f"has {ascii(other.group())} in it, which is none of A-Z a-z 0-9 _ . : -"
+        words = f"has {ascii(other.group())} in it, which is not one of A-Z a-z 0-9 _ . : -"
         return Wrong("characters", words)
     return None

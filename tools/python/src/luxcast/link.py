@@ -7,20 +7,20 @@ import socket
 from typing import Any, NamedTuple, Optional
 
 ANSWERS_BYTES_MAX = 1 << 16
-"""An answer is far shorter: more than this without a newline is none."""
+"""Answers are far shorter: this much without a newline is not an answer."""
 
 READ_BYTES = 1 << 16
 
 
 class Welcome(NamedTuple):
     accepted: int
-    """The last line that the daemon took under our name."""
+    """The last line that the daemon accepted under our name."""
 
 
 class Acknowledged(NamedTuple):
     line: int
     refused: Optional[int]
-    """How many lines of this connection up to that one were refused; None from a daemon that does not say."""
+    """How many lines of this connection up to that one were refused; None if the daemon does not say."""
 
 
 class Refused(NamedTuple):
@@ -29,7 +29,7 @@ class Refused(NamedTuple):
 
 
 class Link:
-    """Raises OSError wherever the connection is gone, or is none to a daemon."""
+    """Raises OSError if the connection is lost, or does not lead to a daemon."""
 
     def __init__(self, path: str, name: str) -> None:
         self.path = path
@@ -53,17 +53,17 @@ class Link:
         return len(self._unsent) > 0
 
     def queue(self, data: bytes) -> None:
-        """Takes what is to be sent next; only when all before it went out."""
+        """Takes the bytes to send next; only after all earlier ones were sent."""
         assert not self.has_unsent
         self._unsent = memoryview(data)
 
     def begin(self, next_line: int, again: bytes) -> None:
-        """After the welcome: gives the next line's number, and sends lines that an earlier connection lost."""
+        """After the welcome: states the next line's number, and sends lines that an earlier connection lost."""
         self.is_welcome = True
         self.queue(_line({"op": "from", "line": next_line}) + again)
 
     def send(self) -> None:
-        """As much as the socket takes."""
+        """Sends as much as the socket takes."""
         try:
             while self._unsent:
                 self._unsent = self._unsent[self._socket.send(self._unsent) :]
@@ -71,7 +71,7 @@ class Link:
             pass
 
     def receive(self) -> list[Welcome | Acknowledged | Refused]:
-        """The answers that are there."""
+        """Reads the answers that have arrived."""
         try:
             data = self._socket.recv(READ_BYTES)
         except (BlockingIOError, InterruptedError):
@@ -82,7 +82,7 @@ class Link:
         *lines, rest = self._answers.split(b"\n")
         self._answers = bytearray(rest)
         if len(rest) > ANSWERS_BYTES_MAX:
-            raise ConnectionAbortedError("what listens there is not the daemon")
+            raise ConnectionAbortedError("the listener there is not the daemon")
         return [answer for answer in map(_answer, lines) if answer is not None]
 
     def close(self) -> None:
@@ -105,5 +105,5 @@ def _answer(line: bytes | bytearray) -> Optional[Welcome | Acknowledged | Refuse
         if operation == "error":
             return Refused(int(answer["line"]), f"{answer['code']}: {answer['message']}")
     except (ValueError, TypeError, KeyError) as error:
-        raise ConnectionAbortedError("what listens there is not the daemon") from error
+        raise ConnectionAbortedError("the listener there is not the daemon") from error
     return None

@@ -1,6 +1,6 @@
-"""The bounded buffer between the engine's threads and the sender: lines that wait, and lines in flight.
+"""The bounded buffer between the engine's threads and the sender: waiting lines, and lines in flight.
 
-Nothing in here waits for anything but the lock, and nobody holds the lock while it talks to the daemon.
+Nothing in here waits for anything except the lock, and no thread holds the lock while it talks to the daemon.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from luxcast.stats import Stats
 from luxcast.values import shown
 
 METRICS, EXECUTION, LIFECYCLE = 0, 1, 2
-"""Ranks of events: when the buffer is full, those of the lowest rank go first."""
+"""Ranks of events: when the buffer is full, the lowest rank is dropped first."""
 
 _RANKS = {"metrics": METRICS, "execution_event": EXECUTION}
 
 FLIGHT_BYTES_MAX = 1 << 20
-"""Sent ahead of the daemon's acknowledgements: what the socket and one turn of the daemon hold. Lines in flight cannot
-make room for others any more, so it is also at most a quarter of the buffer."""
+"""Bytes sent ahead of acknowledgements: what the socket and one turn of the daemon hold. Lines in flight cannot
+make room for others, so it is also at most a quarter of the buffer."""
 
 
 def rank(kind: object) -> int:
@@ -31,7 +31,8 @@ def rank(kind: object) -> int:
 
 
 _Waiting = tuple[int, bytes]
-"""When it came, and the line. A plain tuple, since making one of a class costs the engine a twentieth of `publish`."""
+"""When the line was put, and the line. A plain tuple: creating an object costs the engine a twentieth of
+`publish`."""
 
 
 class Outbox:
@@ -42,7 +43,7 @@ class Outbox:
         self._events_max = events_max
         self._bytes_max = bytes_max
         self._flight_bytes_max = min(FLIGHT_BYTES_MAX, bytes_max // 4)
-        # Reentrant, since a signal handler may publish in a thread that is just within `put`.
+        # Reentrant, since a signal handler may publish in a thread that is inside `put`.
         self._lock = threading.RLock()
         self._is_putting = False
         self._put_meanwhile: deque[tuple[bytes, int, bool]] = deque()
@@ -68,14 +69,14 @@ class Outbox:
         self._sender_faults = 0
         self._last_fault = ""
         self.is_sender_failing = False
-        """Whether the sender has failed, and not reached a daemon since."""
+        """Whether the sender has failed and has not reached a daemon since."""
         self._problems = Problems()
 
     def put(self, line: bytes, rank: int, is_cut: bool = False) -> bool:
-        """Takes a line in, if need be by dropping older ones of the same rank or a lower one."""
+        """Takes in a line, and drops older ones of the same rank or a lower one if needed."""
         with self._lock:
             if self._is_putting:
-                # Called by a signal handler out of the middle of this method, which goes on with it.
+                # A signal handler has called from within this method, which will do the rest.
                 self._put_meanwhile.append((line, rank, is_cut))
                 return True
             self._is_putting = True
@@ -148,15 +149,15 @@ class Outbox:
             self.is_sender_failing = False
 
     def count_sender_fault(self, error: BaseException, is_failing: bool = True) -> None:
-        """Something failed in the sender's thread that should not have; `is_failing` if nothing can be sent by that."""
+        """Notes an unexpected failure in the sender's thread; `is_failing` if it prevents sending."""
         with self._lock:
             self._sender_faults += 1
             self._last_fault = shown(error)
             self.is_sender_failing = self.is_sender_failing or is_failing
 
     def note_problem(self, problem: Problem, place: str) -> None:
-        """An event that the daemon will refuse, or that was dropped for what it is. The log is told of a new kind at
-        once."""
+        """Notes an event that the daemon will refuse, or that was dropped because it is bad. The log gets a new
+        kind at once."""
         with self._lock:
             if self._problems.note(problem, place) or self._is_sender_asleep:
                 self._is_sender_asleep = False
@@ -168,7 +169,7 @@ class Outbox:
             return self._problems.all()
 
     def take(self, bytes_max: int) -> bytes:
-        """The next lines in the order of `put`, which are in flight from now on; none while enough are."""
+        """Takes the next lines in the order of `put`, which are in flight from now on; none while enough are."""
         with self._lock:
             lines: list[bytes] = []
             size = 0
@@ -188,17 +189,17 @@ class Outbox:
             return lane is not None and self._may_fly(0, len(lane[0][1]))
 
     def _next_lane(self) -> Optional[deque[_Waiting]]:
-        """Where the oldest line waits."""
+        """The lane of the oldest line."""
         return min((lane for lane in self._lanes if lane), key=_arrival, default=None)
 
     def _may_fly(self, taken: int, line_bytes: int) -> bool:
-        """Whether a line may join those taken and in flight; a single one may be as long as it likes."""
+        """Whether a line may join those taken and in flight; a single one may have any length."""
         others = self._flight.bytes + taken
         return others == 0 or others + line_bytes <= self._flight_bytes_max
 
     def resume(self, accepted: int) -> tuple[int, bytes]:
-        """A new connection to a daemon that knows of lines up to `accepted`: the number of the next line, and the
-        lines in flight, to be sent once more."""
+        """Starts a new connection to a daemon that knows lines up to `accepted`. Returns the number of the next
+        line, and the lines in flight, to send again."""
         with self._lock:
             presumed = self._flight.resume(accepted)
             self._presumed += presumed
@@ -207,7 +208,8 @@ class Outbox:
             return self._flight.first, self._flight.lines()
 
     def acknowledge(self, number: int, refused: Optional[int] = None) -> None:
-        """The daemon has dealt with all up to this line, and refused so many of this connection, if it says so."""
+        """The daemon has settled all lines up to this one, and refused this many on this connection, if it says
+        so."""
         with self._lock:
             delivered, unnamed = self._flight.acknowledge(number, refused)
             self._delivered += delivered
@@ -219,7 +221,7 @@ class Outbox:
             self._refused += self._flight.refuse(number)
 
     def fall_asleep(self) -> bool:
-        """Whether nothing waits to be sent; if so the next `put` will ring."""
+        """Whether nothing waits to be sent; if so, the next `put` rings."""
         with self._lock:
             self._is_sender_asleep = not any(self._lanes)
             return self._is_sender_asleep
@@ -229,7 +231,7 @@ class Outbox:
             self._is_sender_asleep = False
 
     def waits_for_more_than(self, size: int) -> bool:
-        """Whether more than so many bytes wait to be sent."""
+        """Whether more than this many bytes wait to be sent."""
         return self._lanes_bytes > size
 
     @property
@@ -238,7 +240,7 @@ class Outbox:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether the sender has to end at once."""
+        """Whether the sender must end at once."""
         return self._is_stopped
 
     @property
@@ -247,18 +249,18 @@ class Outbox:
             return self._waiting == 0
 
     def wait_until_empty(self, seconds: float) -> bool:
-        """Whether all was acknowledged within that time."""
+        """Whether all lines were acknowledged within that time."""
         with self._settled:
             return self._settled.wait_for(lambda: self.is_empty, seconds)
 
     def close(self) -> None:
-        """Takes no more lines in; what is here may still be sent."""
+        """Takes in no more lines; those here may still be sent."""
         with self._lock:
             self._is_closing = True
             self.bell.ring()
 
     def stop(self) -> int:
-        """Gives up what is still here; returns how many lines that were."""
+        """Gives up what is still here; returns the number of lines."""
         with self._lock:
             self._is_closing = self._is_stopped = True
             rest = self._waiting
@@ -272,7 +274,8 @@ class Outbox:
         return rest
 
     def close_bell(self) -> None:
-        """When the sender has ended. Under the lock, as a ring must not hit what another file has become."""
+        """Called when the sender has ended. Under the lock: the descriptor may then belong to another file, which
+        no ring may hit."""
         with self._lock:
             self.bell.close()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 KINDS_MAX = 64
-"""Kinds that are told apart: more places of a program are hardly wrong at once. Whatever comes beyond is one kind."""
+"""Kinds that are kept apart: a program is rarely wrong in more places at once. All further ones count as one kind."""
 
 
 class Problem(NamedTuple):
@@ -20,9 +20,9 @@ class Noted(NamedTuple):
 
     number: int
     last: str
-    """What was wrong with the last one, and where it was published."""
+    """What was wrong with the last event, and where it was published."""
     is_mixed: bool
-    """Whether these are of several kinds, for which there was no room."""
+    """Whether these are of several kinds that found no room of their own."""
 
 
 Key = tuple[str, str]
@@ -32,13 +32,13 @@ _OTHERS: Key = ("", "")
 
 
 class Problems:
-    """Counts by kind and place, of at most `KINDS_MAX` and one for all others."""
+    """Counts by kind and place: at most `KINDS_MAX`, and one for all others."""
 
     def __init__(self) -> None:
         self._noted: dict[Key, Noted] = {}
 
     def note(self, problem: Problem, place: str) -> bool:
-        """True for the first of its kind from there."""
+        """Returns True for the first of its kind from that place."""
         key = (problem.kind, place)
         if key not in self._noted and len(self._noted) >= KINDS_MAX:
             key = _OTHERS
@@ -48,5 +48,5 @@ class Problems:
         return before is None
 
     def all(self) -> dict[Key, Noted]:
-        """As they are now."""
+        """A snapshot of the counts."""
         return self._noted.copy()

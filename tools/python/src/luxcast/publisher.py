@@ -1,4 +1,4 @@
-"""The front door: `Publisher`, and what holds for all publishers of a process: its forks and its end."""
+"""The public class `Publisher`, and what all publishers of a process share: its forks and its end."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ from luxcast.stats import Stats
 from luxcast.values import shown
 
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,90}")
-"""What the daemon takes as a name, with room for what makes it the only one."""
+"""Longest name: the daemon's limit less what makes the name unique."""
 
 SHOWN_MAX = 200
-"""Characters that are told of why an event could not be read."""
+"""How many characters are shown of why an event could not be read."""
 
 STOP_SECONDS_MAX = 1.0
-"""For the sender's thread to notice that it has to stop. It may be within a log handler of any slowness."""
+"""Time for the sender's thread to notice that it must stop: it may be inside a slow log handler."""
 
 RESTART_SECONDS_MIN = 1.0
-"""Between two starts of the sender's thread, should something end it each time."""
+"""Pause between two starts of the sender's thread, if something ends it each time."""
 
 CHILD_EXIT_PRIORITY = -100
-"""Behind whatever else is done at the end of a child, which may publish."""
+"""Runs after everything else at the end of a child, which may publish."""
 
 
 class Publisher:
     """Sends events to the daemon. `publish` never waits, never raises, and keeps a bounded number of events.
 
-    May be used by any number of threads; the order of each thread is kept. A forked child has a buffer, a connection
-    and counters of its own, which begin with its first event.
+    Any number of threads may use it; the order of each thread's events is kept. A forked child has its own buffer,
+    connection and counters, which start with its first event.
     """
 
     def __init__(
@@ -61,16 +61,17 @@ class Publisher:
         exit_seconds: float = 2.0,
         logger: Optional[logging.Logger] = None,
     ) -> None:
-        """Raises ValueError if a setting makes no sense, TypeError if `path` is none. The README has a table of them."""
+        """Raises ValueError for a setting that makes no sense, TypeError if `path` is not a path. The README lists
+        the settings."""
         if _NAME.fullmatch(name) is None:
-            raise ValueError("name must be 1 to 90 characters out of A-Z a-z 0-9 _ . : -")
+            raise ValueError("name must be 1 to 90 characters from A-Z a-z 0-9 _ . : -")
         if events_max < 1 or line_bytes_max < 100 or bytes_max < line_bytes_max:
             raise ValueError("events_max must be 1 or more, line_bytes_max 100 or more, and bytes_max not below it")
         if min(linger_seconds, exit_seconds) < 0 or retry_seconds_max <= 0:
             raise ValueError("linger_seconds and exit_seconds must not be negative, retry_seconds_max must be positive")
         given = os.fsdecode(path) if path is not None else ""
         if "\0" in given:
-            raise ValueError("path must not have a NUL in it")
+            raise ValueError("path must not contain a NUL")
         self._paths = (given,) if given else default_paths()
         self.exit_seconds = exit_seconds
         self._name = name
@@ -95,8 +96,8 @@ class Publisher:
     def publish(self, event: Mapping[str, Any]) -> bool:
         """Takes an event as it is at this moment, to be sent soon.
 
-        False if it was dropped, which is counted, and while the thread that sends fails, which `stats` tells: then the
-        event waits like all others, but nobody can say whether it will be sent.
+        Returns False if it was dropped, which is counted. Also False while the sending thread fails, which `stats`
+        shows: then the event waits like all others, but may never be sent.
         """
         if self._is_disabled:
             return False
@@ -104,8 +105,8 @@ class Publisher:
         try:
             if not isinstance(event, (dict, Mapping)):
                 outbox.count_invalid()
-                words = f"an event was dropped: it is no mapping, but of type {type(event).__name__}"
-                return self._drop(Problem("no mapping", words), sys._getframe(1))
+                words = f"an event was dropped: it is not a mapping, but of type {type(event).__name__}"
+                return self._drop(Problem("not a mapping", words), sys._getframe(1))
             whole = event if isinstance(event, dict) else dict(event)
             kind = whole.get("type")
             if kind.__class__ is not str:
@@ -118,7 +119,7 @@ class Publisher:
             line, is_cut = encode(whole, self._line_bytes_max)
             if line is None:
                 outbox.count_too_large()
-                words = f"an event was dropped: even cut it is over {self._line_bytes_max} bytes"
+                words = f"an event was dropped: even shortened it is over {self._line_bytes_max} bytes"
                 return self._drop(Problem("too large", words), sys._getframe(1))
             is_kept = outbox.put(line, rank(kind), is_cut)
             if self._sender is None or self._sender.has_ended:
@@ -126,23 +127,23 @@ class Publisher:
             return is_kept and not outbox.is_sender_failing
         except Exception as error:
             outbox.count_fault()
-            words = f"an event was lost, as reading it failed: {ascii(shown(error))[:SHOWN_MAX]}"
+            words = f"an event was lost because reading it failed: {ascii(shown(error))[:SHOWN_MAX]}"
             return self._drop(Problem(f"fault {type(error).__name__}", words), sys._getframe(1))
 
     def _drop(self, problem: Problem, caller: FrameType) -> bool:
-        """Has the log told, for which the sender's thread is needed; False."""
+        """Reports it to the log through the sender's thread; returns False."""
         self._outbox.note_problem(problem, _place(caller))
         if self._sender is None or self._sender.has_ended:
             self._start()
         return False
 
     def count_fault(self) -> None:
-        """Counts something that failed on the way here and was kept from the engine."""
+        """Counts a failure on the way here that was kept from the engine."""
         if not self._is_disabled:
             self._outbox.count_fault()
 
     def stats(self) -> Stats:
-        """The counters of this process; all 0 where it is disabled."""
+        """The counters of this process; all 0 if publishing is disabled."""
         return Stats() if self._is_disabled else self._outbox.stats()
 
     @property
@@ -155,13 +156,13 @@ class Publisher:
         return self._is_disabled
 
     def flush(self, deadline: float = 5.0) -> bool:
-        """Waits until nothing is left to be acknowledged, for so many seconds; tells whether that is so."""
+        """Waits up to this many seconds until everything is acknowledged; returns whether it is."""
         return self._is_disabled or self._outbox.wait_until_empty(deadline)
 
     def close(self, deadline: float = 5.0) -> bool:
-        """Takes no more events, sends what waits, and gives up after so many seconds.
+        """Takes no more events, sends what waits, and gives up after this many seconds.
 
-        Tells whether all was acknowledged. What was not is counted as `dropped_closed`.
+        Returns whether all was acknowledged. The rest is counted as `dropped_closed`.
         """
         if self._is_disabled:
             return True
@@ -189,16 +190,16 @@ class Publisher:
         self.close(self.exit_seconds)
 
     def at_exit(self, work: Callable[[], None]) -> None:
-        """Has this done at the end of the process, before the publisher closes: it may publish."""
+        """Calls this at the end of the process, before the publisher closes: it may publish."""
         self._at_exit.append(work)
 
     def not_at_exit(self, work: Callable[[], None]) -> None:
-        """Takes that back."""
+        """Undoes `at_exit`."""
         if work in self._at_exit:
             self._at_exit.remove(work)
 
     def close_at_exit(self) -> None:
-        """What the end of the process does."""
+        """Runs at the end of the process."""
         for work in list(self._at_exit):
             try:
                 work()
@@ -207,15 +208,15 @@ class Publisher:
         self.close(self.exit_seconds)
 
     def _make_name(self) -> str:
-        """No two publishers share a name, or the daemon would take lines of one for those of the other."""
+        """Makes the name unique: otherwise the daemon would confuse the lines of two publishers."""
         return f"{self._name}-{uuid.uuid4().hex}"
 
     def _make_report(self) -> Report:
         return Report(self._logger, lambda error: self._outbox.count_sender_fault(error, is_failing=False))
 
     def _start(self) -> None:
-        """Starts the sender's thread, or another one in the place of one that something ended."""
-        # Whoever is just starting it, be it this thread before a signal handler, needs no help.
+        """Starts the sender's thread, or a new one if something ended the old one."""
+        # A start already in progress needs no help, even if a signal handler interrupted this very thread.
         if not self._starting.acquire(blocking=False):
             return
         try:
@@ -237,13 +238,13 @@ class Publisher:
                 _close_with_child(self)
             self._sender = sender
         except Exception as error:
-            # No thread to be had, say.
+            # For example, no thread can be created.
             self._outbox.count_sender_fault(error)
         finally:
             self._starting.release()
 
     def _begin_anew(self) -> None:
-        """In a forked child: nothing of the parent's is sent from here, and its connection is left to it."""
+        """In a forked child: sends nothing of the parent's, and leaves the connection to it."""
         parents_sender, parents_outbox = self._sender, self._outbox
         self._starting = threading.Lock()
         self._sender = None
@@ -257,7 +258,7 @@ class Publisher:
         try:
             self._outbox = Outbox(self._events_max, self._bytes_max)
         except OSError:
-            # Without a descriptor left, silence is all that remains: the parent's buffer must not be used here.
+            # Without a free descriptor, silence is all that remains: the parent's buffer must not be used here.
             self._is_disabled = True
 
 
@@ -270,8 +271,8 @@ def _place(frame: FrameType) -> str:
 
 
 def _close_with_child(publisher: Publisher) -> None:
-    """Children of multiprocessing end without the end of the process that `atexit` hears of: they have one of their
-    own. What is registered there before the child's work begins is forgotten, so this is for its first event."""
+    """Registers with multiprocessing, whose children end in their own way and not by `atexit`. What is registered
+    before a child's work begins is forgotten, so this is called for its first event."""
     process = sys.modules.get("multiprocessing.process")
     if process is not None and process.parent_process() is not None:
         util = importlib.import_module("multiprocessing.util")

@@ -1,5 +1,5 @@
-"""What the log is told: the daemon comes and goes, events are dropped or refused. Only from the sender's thread, as a
-log may be slow, and at most so often. A log that fails is no reason to stop sending."""
+"""Writes to the log that the daemon comes and goes, and that events are dropped or refused. Runs only in the
+sender's thread, as a log may be slow, and limits how often it writes. A failing log does not stop sending."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from luxcast.problems import Key, Noted
 from luxcast.stats import Stats
 
 SECONDS = 10.0
-"""Between two lines about what was lost, and between two about one kind of mistake at one place."""
+"""Shortest time between two lines about losses, and between two about one kind of mistake at one place."""
 
 REASONS_MAX = 8
-"""Reasons of the daemon's refusals that one line has room for."""
+"""How many of the daemon's reasons for refusals fit in one line."""
 
 
 class Report:
     """Writes to the logger `luxcast` unless another one is given."""
 
     def __init__(self, logger: Optional[logging.Logger], note_fault: Callable[[Exception], None]) -> None:
-        """`note_fault` is told when the log fails: a filter may raise anything."""
+        """`note_fault` is called when the log fails: a filter may raise anything."""
         self._logger = logger or logging.getLogger("luxcast")
         self._note_fault = note_fault
         self._is_gone = False
@@ -30,9 +30,10 @@ class Report:
         self._told_at = -SECONDS
         self._problems: dict[Key, Noted] = {}
         self._problems_told: dict[Key, tuple[int, float]] = {}
-        """How many of each were told, and when."""
+        """How many of each were reported, and when."""
         self._reasons: dict[str, None] = {}
-        """Of refusals, in the order of their first, since the last line about them; those of that line until then."""
+        """Reasons since the last line about refusals, in the order of their first; the last line's reasons until
+        then."""
         self._are_reasons_told = False
 
     def is_there(self, path: str) -> None:
@@ -40,13 +41,13 @@ class Report:
         self._is_gone = False
 
     def is_gone(self, paths: str, error: Exception) -> None:
-        """Once for each time that it is gone, however often it is looked for."""
+        """Once for each time that it is gone, however often it is tried."""
         if not self._is_gone:
             self._say(logging.WARNING, "cannot publish to the daemon at %s, will try again: %s", paths, error)
         self._is_gone = True
 
     def is_refused(self, reason: str) -> None:
-        """Why a line was refused: each reason is told with the next count."""
+        """Notes why a line was refused; each reason is written with the next count."""
         if self._are_reasons_told:
             self._reasons.clear()
             self._are_reasons_told = False
@@ -55,16 +56,17 @@ class Report:
 
     def is_misspelt(self, variable: str) -> None:
         self._say(
-            logging.WARNING, "nobody reads the variable %s; there are LUXCAST_INGEST and LUXCAST_DISABLED", variable
+            logging.WARNING, "the variable %s is unknown; known are LUXCAST_INGEST and LUXCAST_DISABLED", variable
         )
 
     @property
     def has_news(self) -> bool:
-        """Whether there is something that the log does not tell yet."""
+        """Whether something is not yet in the log."""
         return any(self._news(self._stats)) or any(self._untold(key) for key in self._problems)
 
     def look(self, stats: Stats, problems: dict[Key, Noted], is_last: bool = False) -> None:
-        """Tells what there is to tell, unless the like was told a moment ago and there will be another look."""
+        """Writes what there is to report, unless the same was written a moment ago and there will be another
+        chance."""
         self._stats = stats
         self._problems = problems
         now = time.monotonic()
@@ -106,11 +108,11 @@ class Report:
             self._say(logging.WARNING, "%d events refused by the daemon%s", refused, named)
             self._are_reasons_told = True
         if faults:
-            self._say(logging.WARNING, "%d events lost by a fault of luxcast's own", faults)
+            self._say(logging.WARNING, "%d events lost by a fault in luxcast itself", faults)
         if sender_faults:
             self._say(
                 logging.WARNING,
-                "the thread that sends failed %d times, the last time with %s; it goes on, %d events wait",
+                "the thread that sends failed %d times, the last time with %s; it continues, %d events wait",
                 sender_faults,
                 stats.last_fault,
                 stats.waiting,

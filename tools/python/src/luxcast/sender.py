@@ -1,4 +1,4 @@
-"""The thread that talks to the daemon: sends what the outbox has, comes back after failures, and says so in the log."""
+"""The thread that talks to the daemon: sends the outbox, reconnects after failures, and reports them to the log."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BATCH_BYTES_MAX = 1 << 18
 RETRY_SECONDS_MIN = 0.1
 
 LOOK_SECONDS = 1.0
-"""How often it looks up from waiting while there may be something to report."""
+"""How often it wakes from waiting while there may be something to report."""
 
 
 class Sender:
@@ -34,9 +34,9 @@ class Sender:
         linger_seconds: float,
         retry_seconds_max: float,
     ) -> None:
-        """Where there are several paths, the first at which a daemon answers is kept."""
+        """Of several paths, the first one at which a daemon answers is kept."""
         self.has_ended = False
-        """Whether the thread is no more, be it that it was done or that something ended it."""
+        """Whether the thread has ended, by itself or by a failure."""
         self._outbox = outbox
         self._report = report
         self._paths = paths
@@ -51,20 +51,20 @@ class Sender:
         self._thread.start()
 
     def join(self, seconds: float) -> bool:
-        """Whether the thread has ended within that time. Called in that thread (by a log's handler): no."""
+        """Whether the thread has ended within that time. Called in that thread (by a log handler): False."""
         if threading.current_thread() is self._thread:
             return False
         self._thread.join(max(0.0, seconds))
         return not self._thread.is_alive()
 
     def abandon(self) -> None:
-        """In a child after a fork, where the thread is gone: closes this process' copy of its socket."""
+        """In a child after a fork, where the thread does not exist: closes this process' copy of its socket."""
         if self._link is not None:
             self._link.close()
 
     def _run(self) -> None:
-        """Whatever happens in a turn, there is another one. What no turn can hold back (SystemExit, say) ends the
-        thread, and the next event starts another."""
+        """Whatever happens in a turn, another one follows. What no turn can catch (SystemExit, for example) ends
+        the thread, and the next event starts another."""
         try:
             self._look_around()
             while not self._is_done():
@@ -89,7 +89,7 @@ class Sender:
             self._outbox.count_sender_fault(error, is_failing=False)
 
     def _take_turn(self) -> None:
-        """A connection from its beginning to its end, and the wait for the next one."""
+        """One connection from start to end, and the wait for the next one."""
         try:
             self._link = self._connect()
             self._converse(self._link)
@@ -104,7 +104,7 @@ class Sender:
         link, self._link = self._link, None
         if link is not None:
             if not link.is_welcome:
-                # Whatever is there, next time another path comes first.
+                # Next time another path comes first.
                 self._paths = self._paths[1:] + self._paths[:1]
             link.close()
 
@@ -126,7 +126,7 @@ class Sender:
         self._report.look(self._outbox.stats(), self._outbox.problems(), is_last)
 
     def _retry_seconds(self) -> float:
-        """Twice as long each time, somewhere between half of that and all of it, so that publishers spread out."""
+        """Twice as long each time, at random between half of that and all of it, so that publishers spread out."""
         limit = min(self._retry_seconds_max, RETRY_SECONDS_MIN * 2.0 ** min(self._retries, 16))
         if self._outbox.is_closing:
             limit = min(limit, RETRY_SECONDS_MIN)
@@ -146,7 +146,7 @@ class Sender:
                 self._look()
 
     def _converse(self, link: Link) -> None:
-        """Until all is done or the connection fails."""
+        """Runs until all is done or the connection fails."""
         with _selector() as selector:
             selector.register(self._outbox.bell, selectors.EVENT_READ)
             selector.register(link, selectors.EVENT_READ)
@@ -169,7 +169,7 @@ class Sender:
                 self._look()
 
     def _linger(self, sent_at: float) -> None:
-        """Lets lines gather for a moment after a small batch, so that a busy engine is not disturbed for each event."""
+        """Waits a moment after a small batch, so that a busy engine is not disturbed for each event."""
         rest = sent_at + self._linger_seconds - time.monotonic()
         if rest > 0 and not self._outbox.is_closing and not self._outbox.waits_for_more_than(BATCH_BYTES_MAX):
             time.sleep(rest)
@@ -192,7 +192,7 @@ class Sender:
 
 
 def _selector() -> selectors.BaseSelector:
-    """The one of this moment: gevent and eventlet put their own into the module. Where nobody did, the one that needs
+    """The selector of this moment: gevent and eventlet put their own into the module. Otherwise the one that needs
     no descriptor."""
     kind = selectors.DefaultSelector
     if kind is getattr(selectors, "EpollSelector", None):

@@ -1,4 +1,4 @@
-"""What the environment says: where the daemon is, and whether anything is to be sent at all."""
+"""Reads the environment: where the daemon is, and whether to send anything."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 _OFF = ("", "0", "false", "no", "off")
 
 _OURS = ("INGEST", "DISABLED")
-"""The variables that this package reads. Those of the daemon begin with `LUXCAST_` too."""
+"""The variables that this package reads. The daemon's variables begin with `LUXCAST_` too."""
 
 SYSTEM_PATH = "/run/luxcast/ingest.sock"
 """Where the packaged service listens."""
@@ -20,7 +20,7 @@ def is_disabled() -> bool:
 
 
 def default_paths() -> tuple[str, ...]:
-    """Where the daemon's socket may be, in this order: `LUXCAST_INGEST` alone where it is set, else in
+    """Where the daemon's socket may be, in this order: only `LUXCAST_INGEST` if it is set, else in
     `XDG_RUNTIME_DIR`, if that is an absolute path, and in /run."""
     given = os.environ.get("LUXCAST_INGEST")
     if given:
@@ -37,7 +37,7 @@ def default_path() -> str:
 
 
 def misspelt() -> list[str]:
-    """Variables that look as if one of ours was meant."""
+    """Variables that look like a mistyped one of ours."""
     names = [name[len("LUXCAST_") :] for name in os.environ if name.startswith("LUXCAST_")]
     return [f"LUXCAST_{name}" for name in sorted(names) if name not in _OURS and _resembles(name)]
 

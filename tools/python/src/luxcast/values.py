@@ -1,5 +1,6 @@
-"""What a value looks like in JSON where JSON itself has no place for it: what people who write JSON expect, no `repr`
-of something that has a value. Knows the standard library, and numpy, attrs and pydantic by what their objects can do.
+"""Writes values in JSON that JSON has no form for: in the way that people who write JSON expect, never as `repr` of
+something that has a value. Knows the standard library, and recognizes numpy, attrs and pydantic by what their objects
+can do.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from numbers import Integral, Rational, Real
 from typing import Any
 
 SHOWN_MAX = 1_000
-"""Characters kept of the text of a value that nothing else is known of."""
+"""Characters kept of the text of an unknown value."""
 
 ITEMS_MAX = 200_000
-"""Members taken of a set, a range or an array: more than any line has room for."""
+"""Members taken from a set, a range or an array: more than fit in any line."""
 
 OMITTED = "..."
 
@@ -27,7 +28,7 @@ _FROM_ARRAYS = (bool, int, float, str, bytes, list, datetime, date, timedelta, c
 
 
 def plain(value: object) -> object:
-    """One step towards JSON: something that JSON has, or members of which each may need a step of its own."""
+    """One step towards JSON: a JSON value, or members that may each need a step of their own."""
     try:
         return _plain(value)
     except Exception:
@@ -35,7 +36,7 @@ def plain(value: object) -> object:
 
 
 def shown(value: object) -> str:
-    """The start of a value's text: `str` where its class says what that is, else its `repr`, else its type's name."""
+    """The start of a value's text: `str` if its class defines it, else its `repr`, else the name of its type."""
     try:
         if isinstance(value, BaseException):
             return f"{type(value).__name__}: {value}"[:SHOWN_MAX]
@@ -46,11 +47,11 @@ def shown(value: object) -> str:
 
 
 def moment(value: datetime) -> str:
-    """RFC 3339. Without a zone it is local time, as everywhere in Python, and gets the zone's offset."""
+    """RFC 3339. A time without a zone is local time, as everywhere in Python, and gets the local offset."""
     try:
         told = value.astimezone() if value.tzinfo is None else value
         offset = told.utcoffset()
-        # Some zones were once minutes and seconds away from others, which nobody reads.
+        # Some zones once had offsets with seconds, which few readers accept.
         if offset is not None and offset % timedelta(minutes=1):
             told = told.astimezone(timezone.utc)
         return told.isoformat()
@@ -83,7 +84,7 @@ def _plain(value: object) -> object:
 
 
 def _members(value: Any) -> object:
-    """An object or a list, for what has members; None for what has none."""
+    """An object or a list for a value with members; None for others."""
     if isinstance(value, Mapping):
         return dict(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -94,7 +95,7 @@ def _members(value: Any) -> object:
         if isinstance(value, Set):
             items = _in_order(items)
         return [*items, OMITTED] if len(value) > ITEMS_MAX else items
-    # Asked of the class: an object may make up whatever it is asked for, and be far away.
+    # Asks the class: an object may invent whatever it is asked for, and be remote.
     attributes = getattr(type(value), "__attrs_attrs__", None)
     if isinstance(attributes, tuple):
         return {attribute.name: getattr(value, attribute.name) for attribute in attributes}
@@ -103,7 +104,7 @@ def _members(value: Any) -> object:
 
 
 def _in_order(items: list[Any]) -> list[Any]:
-    """The same set is to be the same line, wherever that can be had."""
+    """Equal sets give equal lines where possible."""
     try:
         return sorted(items)
     except Exception:
@@ -111,7 +112,7 @@ def _in_order(items: list[Any]) -> list[Any]:
 
 
 def _of_array(value: Any) -> object:
-    """Numbers and arrays of numpy and what resembles them; NotImplemented for anything else."""
+    """Numbers and arrays of numpy and similar libraries; NotImplemented for anything else."""
     if callable(getattr(type(value), "tolist", None)):
         kind = getattr(getattr(value, "dtype", None), "kind", None)
         if kind == "M":

@@ -1,8 +1,8 @@
-"""Sends what a Routilux engine does to the luxcast daemon, by way of the engine's execution hooks.
+"""Sends what a Routilux engine does to the luxcast daemon, by means of the engine's execution hooks.
 
-`install` puts hooks in front of those that are there (`hooks`), and stands in the place of a few functions of the
-engine (`observe`) for what hooks are not told. Both tell a recorder (`recorder`) what happens; it makes the documented
-events out of it (`events`). The engine does not notice, whatever fails here.
+`install` puts hooks before the existing ones (`hooks`), and replaces a few functions of the engine (`observe`) for
+what hooks do not get. Both report to a recorder (`recorder`), which makes the documented events (`events`). The
+engine is not affected, whatever fails here.
 """
 
 from luxcast.routilux.install import Installation, install, uninstall

@@ -1,5 +1,5 @@
-"""Finds jobs that are over. Routilux 1.1.0 ends a job only when somebody calls `complete_job`, and nobody need do that:
-its server does not, nor does its command line."""
+"""Finds jobs that are over. Routilux 1.1.0 ends a job only when `complete_job` is called, which neither its server
+nor its command line does."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from luxcast.routilux.jobs import KnownJob
 
 
 STEP_SECONDS = 0.02
-"""Jobs that are due within the same moment are looked at together."""
+"""Jobs that are due at nearly the same moment are checked together."""
 
 
 class Ends:
-    """A thread that looks again, some time later, at jobs for which the engine had nothing to do."""
+    """A thread that later checks jobs for which the engine had nothing to do."""
 
     def __init__(
         self, seconds: float, is_over: Callable[[KnownJob], None], count_fault: Callable[[], None]
@@ -24,7 +24,7 @@ class Ends:
         self._seconds = seconds
         self._is_over = is_over
         self._count_fault = count_fault
-        # All wait for the same time, so that the first one here is the first one due.
+        # All wait equally long, so the first one here is the first one due.
         self._due: deque[tuple[float, KnownJob]] = deque()
         self._has_more = threading.Event()
         self._is_stopped = False
@@ -32,7 +32,7 @@ class Ends:
         self._thread: Optional[threading.Thread] = None
 
     def look_at(self, known: KnownJob) -> None:
-        """In a while, whether it is still as it is now."""
+        """Checks after a while whether the job is still as it is now."""
         known.look_at = at = time.monotonic() + self._seconds
         self._due.append((at, known))
         if not self._has_more.is_set():
@@ -62,7 +62,7 @@ class Ends:
                     self._look(*self._due.popleft())
 
     def _look(self, at: float, known: KnownJob) -> None:
-        # Otherwise it is to be looked at later.
+        # Otherwise it is checked again later.
         if known.look_at == at:
             try:
                 self._is_over(known)

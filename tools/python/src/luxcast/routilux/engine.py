@@ -1,4 +1,4 @@
-"""What of the engine's objects is read here."""
+"""The parts of the engine's objects that are read here."""
 
 from __future__ import annotations
 

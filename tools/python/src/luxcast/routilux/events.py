@@ -13,7 +13,7 @@ Event = dict[str, Any]
 _event_numbers = itertools.count(1)
 
 _second = (-1, "")
-"""The second that was written last, and its text."""
+"""The last formatted second, and its text."""
 
 
 def now() -> str:
@@ -29,8 +29,8 @@ def now() -> str:
 
 
 def event(kind: str, job_id: Optional[str], flow_id: Optional[str], **members: object) -> Event:
-    """Begins with who it is about; `timestamp` is now, and other members follow. The engine's own name for a job or a
-    flow stands beside an id that is another one."""
+    """Starts an event: first what it is about, then `timestamp` for now, then other members. If the engine's name
+    for a job or a flow differs from the id, it is added beside it."""
     begun: Event = {"type": kind}
     if job_id:
         _name(begun, "job_id", "job_name", str(job_id))

@@ -1,6 +1,6 @@
-"""The hooks that the engine calls: each asks the hooks that were there before, and tells the recorder.
+"""The hooks that the engine calls: each asks the earlier hooks, and reports to the recorder.
 
-Parameters have the engine's names, since it calls `on_slot_before_enqueue` with keywords: with another name the call
+Parameters have the engine's names, since it calls `on_slot_before_enqueue` with keywords. With another name the call
 would fail, the engine would only log that, and flows would stop.
 """
 
@@ -15,7 +15,7 @@ from luxcast.routilux.recorder import Recorder
 
 
 class Hooks:
-    """Answers what the hooks before it answer, raises what they raise, and nothing else."""
+    """Returns what the earlier hooks return, raises what they raise, and nothing else."""
 
     def __init__(self, recorder: Recorder, before: HooksBefore) -> None:
         self.before = before
@@ -23,7 +23,7 @@ class Hooks:
         self.recorder = recorder
 
     def __getattr__(self, name: str) -> Any:
-        """Hooks of an engine newer than this are for those before."""
+        """Hooks of a newer engine go to the earlier hooks."""
         return getattr(self.__dict__["before"], name)
 
     def on_worker_start(self, flow: Any, worker_state: Any) -> None:
@@ -93,8 +93,8 @@ class Hooks:
 
 
 class Front:
-    """Keeps our hooks before whatever hooks the engine has. `MonitoringRegistry.enable()` puts others in their place,
-    and Routilux's server calls it after it has loaded the routines, which may have called `install`."""
+    """Keeps our hooks before all other hooks of the engine. `MonitoringRegistry.enable()` replaces hooks, and
+    Routilux's server calls it after it has loaded the routines, which may have called `install`."""
 
     def __init__(self, module: Any, recorder: Recorder) -> None:
         """`module` is `routilux.core.hooks`."""
@@ -102,10 +102,10 @@ class Front:
         self._recorder = recorder
         self._moving = threading.Lock()
         self._get_others = module.get_execution_hooks
-        # So that whoever asks finds an instance of the engine's interface, without depending on it here.
+        # So that a check finds an instance of the engine's interface, without a dependency on it here.
         module.ExecutionHooksInterface.register(Hooks)
         self._hooks = Hooks(recorder, self._get_others())
-        # Where somebody had the function before us, at least these hooks are found.
+        # If other code has a copy of the original function, at least these hooks are found.
         module.set_execution_hooks(self._hooks)
         self._patch = Patch(module, "get_execution_hooks", self._get_execution_hooks)
 
@@ -114,7 +114,7 @@ class Front:
         return self._module.get_execution_hooks() is self._hooks
 
     def get(self) -> Any:
-        """What the engine asks for before each call: our hooks, before those that are set at this moment."""
+        """What the engine asks for before each call: our hooks, before those set at this moment."""
         others = self._get_others()
         hooks = self._hooks
         if others is hooks or others is hooks.before:
@@ -122,7 +122,7 @@ class Front:
         return self._move(others)
 
     def remove(self) -> None:
-        """Where other hooks were put over ours, these stay, and ours only pass on."""
+        """If other hooks were put over ours, those stay, and ours only pass on."""
         self._hooks.is_active = False
         self._patch.undo()
         others = self._get_others()
@@ -130,7 +130,7 @@ class Front:
             self._module.set_execution_hooks(self._behind(others))
 
     def begin_anew(self) -> None:
-        """In a forked child, whose parent may have been moving."""
+        """In a forked child: the parent may have been in the middle of a change."""
         self._moving = threading.Lock()
 
     def _get_execution_hooks(self, original: Callable[..., Any]) -> Callable[..., Any]:
@@ -143,7 +143,7 @@ class Front:
         with self._moving:
             before = self._behind(others)
             if self._hooks.before is not before:
-                # The old ones may be called by the others, which were put over them.
+                # The old ones may be called by other hooks that were put over them.
                 hooks = Hooks(self._recorder, before)
                 hooks.is_active = self._hooks.is_active
                 self._hooks.is_active = False

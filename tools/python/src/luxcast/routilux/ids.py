@@ -1,4 +1,4 @@
-"""Ids as the daemon takes them."""
+"""Ids in the form that the daemon accepts."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from functools import lru_cache
 _OTHER = re.compile(r"[^A-Za-z0-9_.:-]")
 _LENGTH_MAX = 128
 _DIGITS = 8
-"""Of the hash: two of a thousand names that look alike become one id in one of ten thousand cases."""
+"""Digits of the hash: among a thousand similar names, two become one id in one of ten thousand cases."""
 
 
 @lru_cache(maxsize=4096)
 def fit(text: str) -> str:
-    """The id itself if the daemon takes it. Else with `_` for each character that it refuses, cut to its length, and
-    with a hash of the whole behind it: names of other scripts would all look alike.
+    """Returns the id itself if the daemon accepts it. Else `_` replaces each refused character, the id is cut, and a
+    hash of the whole is appended: names in other scripts would all look alike.
 
-    A flow is often given a name with blanks; refused lines would help nobody.
+    Flows often have names with spaces; refusing their events would help nobody.
     """
     fitted = _OTHER.sub("_", text)
     if fitted == text and len(text) <= _LENGTH_MAX:

@@ -1,4 +1,4 @@
-"""Puts hooks into the engine, and takes them out again."""
+"""Puts hooks into the engine, and removes them again."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from luxcast.routilux.observe import Observer
 from luxcast.routilux.recorder import Recorder
 
 IDLE_SECONDS = 2.0
-"""Long enough for whoever waits for a job's result to say himself how it ended."""
+"""Long enough for code that waits for a job's result to end the job itself."""
 
 
 class Installation:
-    """What is in the engine until `uninstall`; nothing where luxcast is disabled."""
+    """What is in the engine until `uninstall`; nothing if luxcast is disabled."""
 
     def __init__(self, publisher: Publisher, owns_publisher: bool, idle_seconds: Optional[float]) -> None:
         self.publisher = publisher
@@ -31,7 +31,7 @@ class Installation:
         self._observer = Observer(self._recorder)
         if not (self._observer.sees_runs and self._observer.sees_tasks):
             logging.getLogger("luxcast").warning(
-                "this Routilux is not one that luxcast knows: watchers see no end of a job that nobody ends, or "
+                "this version of Routilux is unknown to luxcast: watchers see no end of a job that nobody ends, or "
                 "only the runs of routines that jobs are posted to"
             )
         if self._observer.sees_tasks:
@@ -45,8 +45,8 @@ class Installation:
         return self._front is not None and self._front.is_in_place
 
     def uninstall(self, deadline: float = 5.0) -> None:
-        """Leaves the engine as it was but for hooks that were set meanwhile. Jobs that are over get their end. Sends what
-        waits, if the publisher was made by `install`."""
+        """Restores the engine, except for hooks that were set meanwhile. Jobs that are over get their end. Sends
+        what waits, if `install` made the publisher."""
         if self._front is not None:
             self._recorder.stop(deadline)
             self._front.remove()
@@ -64,13 +64,13 @@ class Installation:
 
 
 def _in_words(error: ImportError) -> ImportError:
-    """Says what is missing, and to whom."""
+    """Says what is missing and who needs it."""
     words = "luxcast.routilux.install() needs Routilux, which cannot be imported here"
     missing = error.name or ""
     if missing == "routilux":
         words += ": pip install routilux"
     elif missing.startswith("routilux."):
-        words = f"luxcast.routilux.install() does not know this Routilux, which has no {missing}"
+        words = f"luxcast.routilux.install() does not support this Routilux, which has no {missing}"
     return ImportError(f"{words} ({error})", name=error.name, path=error.path)
 
 
@@ -86,11 +86,11 @@ def install(
 ) -> Installation:
     """Sends what the engine does from now on.
 
-    Makes a publisher to the daemon at `path` (or its usual place) unless one is given. Does nothing if it is there
-    already. Raises ImportError without Routilux, which says so; nothing where luxcast is disabled.
+    Makes a publisher to the daemon at `path` (or its usual place) unless one is given. Does nothing if already
+    installed, or if luxcast is disabled. Raises ImportError if Routilux is missing, with the reason.
 
-    A job for which the engine has had nothing to do for `idle_seconds` is told to be over, since the engine itself ends
-    none; with None, only what `complete_job` ends.
+    A job for which the engine has had nothing to do for `idle_seconds` is reported as over, since the engine itself
+    ends none. With None, only `complete_job` ends jobs.
     """
     global _installation
     with _installing:

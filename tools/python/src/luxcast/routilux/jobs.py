@@ -11,10 +11,10 @@ from luxcast.routilux.engine import Job
 from luxcast.routilux.events import now
 
 JOBS_MAX = 10_000
-"""An engine that never ends its jobs must not make us grow: the one that began first is forgotten."""
+"""Bounds memory for an engine that never ends its jobs: the one that started first is forgotten."""
 
 OVER_MAX = 1_000
-"""Jobs that we said are over, and that the engine may still have a word about."""
+"""Jobs that we reported as over, and that the engine may still report on."""
 
 
 class Failure(NamedTuple):
@@ -25,7 +25,7 @@ class Failure(NamedTuple):
 
 
 class Stop(NamedTuple):
-    """The worker of a job will do no more."""
+    """The worker of a job will do nothing more."""
 
     status: str
     error: Optional[str]
@@ -42,21 +42,21 @@ class KnownJob:
         self.last_failure: Optional[Failure] = None
         self.stop: Optional[Stop] = None
         self.told: Optional[tuple[str, object]] = None
-        """How its end was told without the engine's word: the event's type, and the reason that it gave."""
+        """How we reported its end without the engine's word: the event's type and the given reason."""
         self.look_at = 0.0
-        """When it is looked at whether it is over."""
+        """When to check whether it is over."""
         self.began = time.monotonic()
         self.had_tasks = False
-        # One entry for each task that the engine has of it; appending and popping are one step each.
+        # One entry for each task that the engine has of it; appending and popping are atomic.
         self.tasks: deque[None] = deque()
-        # Whose task was the last, or who has none yet, is idle.
+        # A job is idle after its last task, and before its first.
         self.idle_since: Optional[float] = self.began
         self.idle_at = now()
-        # Counting in one step, as the engine's threads do it at once.
+        # An atomic counter, since several threads of the engine count at once.
         self._events = itertools.count(1)
 
     def count_event(self) -> int:
-        """How many events there were of it, with this one."""
+        """The number of its events, including this one."""
         return next(self._events)
 
     @property
@@ -65,13 +65,13 @@ class KnownJob:
         return not self.tasks
 
     def queue_task(self) -> None:
-        # In this order: whoever finds no task afterwards, finds the time at which it was so.
+        # In this order: a reader that then finds no task also finds the time of that.
         self.had_tasks = True
         self.tasks.append(None)
         self.idle_since = None
 
     def finish_task(self) -> bool:
-        """Whether that was the last one."""
+        """Whether that was the last task."""
         try:
             self.tasks.pop()
         except IndexError:  # queued before we were there
@@ -84,7 +84,7 @@ class KnownJob:
 
 
 class Jobs:
-    """By job id. Without a lock, which a fork could leave held: each step is one call of a dictionary."""
+    """By job id. Without a lock, which a fork could leave held: each step is one atomic call of a dictionary."""
 
     def __init__(self, jobs_max: int = JOBS_MAX, over_max: int = OVER_MAX) -> None:
         self._jobs_max = jobs_max
@@ -109,22 +109,22 @@ class Jobs:
         return self._running.get(job_id)
 
     def of_worker(self, worker_id: str) -> list[KnownJob]:
-        """Those that run on it."""
+        """Jobs that run on this worker."""
         return list(self._of_workers.get(worker_id, {}).values())
 
     def all(self) -> list[KnownJob]:
-        """Those that run."""
+        """Jobs that are running."""
         return list(self._running.values())
 
     def end(self, job_id: str) -> Optional[KnownJob]:
-        """By the engine's word, be it before or after our own."""
+        """Ends it by the engine's word, before or after our own."""
         known = self._running.pop(job_id, None) or self._over.pop(job_id, None)
         if known is not None:
             self._leave_worker(known)
         return known
 
     def take(self, known: KnownJob) -> bool:
-        """Whether it was still running: of all who find that it is over, one is to say so."""
+        """Whether it was still running: of all threads that find it over, only one may report that."""
         job_id = known.job.job_id
         if self._running.get(job_id) is not known or self._running.pop(job_id, None) is None:
             return False
@@ -135,7 +135,7 @@ class Jobs:
         return True
 
     def revive(self, job: Job) -> Optional[KnownJob]:
-        """One that we said is over, and for which there is something to do again."""
+        """Reopens a job that we reported as over, and that has work again."""
         known = self._over.get(job.job_id)
         if known is None or known.job is not job or self._over.pop(job.job_id, None) is None:
             return None

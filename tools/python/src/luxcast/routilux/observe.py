@@ -1,6 +1,6 @@
-"""What Routilux 1.1.0 does not tell its hooks, seen by standing in the place of some of its functions.
+"""What Routilux 1.1.0 does not report to its hooks, observed by replacing some of its functions.
 
-Each of them calls the engine's own, whatever fails here, and returns what that returns.
+Each replacement calls the engine's own function, whatever fails here, and returns its result.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from luxcast.routilux.patch import Patch
 from luxcast.routilux.recorder import Recorder, SlotRun
 
 FRAMES_MAX = 4
-"""How far up the event loop is looked for."""
+"""How far up the stack the event loop is searched for."""
 
 
 class Observer:
-    """Sees every run of a routine, and every task that the engine has of a job."""
+    """Observes every run of a routine, and every task that the engine has of a job."""
 
     def __init__(self, recorder: Recorder) -> None:
         self.is_active = True
@@ -32,7 +32,7 @@ class Observer:
             Patch(runtime, "handle_event_emit", self._handle_event_emit),
         ]
         self.sees_tasks = all(patch.is_in_place for patch in tasks)
-        """Without one of these nobody can tell whether a job is over."""
+        """Without one of these it is unknown whether a job is over."""
         runs = Patch(runtime, "_check_routine_activation", self._check_routine_activation)
         self.sees_runs = runs.is_in_place
         self._patches = [*tasks, runs]
@@ -51,7 +51,7 @@ class Observer:
 
     def _enqueue_task(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def enqueue_task(executor: Any, task: Any) -> Any:
-            # Before it is, as it may be done at once.
+            # Before the call, as the task may be done at once.
             self._tell(self._recorder.task_queued, getattr(task, "job_context", None))
             return original(executor, task)
 
@@ -68,7 +68,7 @@ class Observer:
 
     def _handle_event_emit(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def handle_event_emit(runtime: Any, event: Any, event_data: Any, worker_state: Any) -> Any:
-            # Called by others, it is no task.
+            # Called from elsewhere, it is not a task.
             job = self._current_job() if _is_in_event_loop(sys._getframe(1)) else None
             try:
                 return original(runtime, event, event_data, worker_state)
@@ -78,7 +78,7 @@ class Observer:
         return handle_event_emit
 
     def _check_routine_activation(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        """Where it runs the routine of a slot that an event filled, it knows no name for it, and calls no hook."""
+        """When the engine runs the routine of a slot that an event filled, it passes no name and calls no hook."""
 
         def check_routine_activation(runtime: Any, routine: Any, worker_state: Any) -> Any:
             return original(runtime, self._observed(routine), worker_state)
@@ -95,7 +95,7 @@ class Observer:
 
 
 def _is_in_event_loop(frame: Optional[FrameType]) -> bool:
-    """Whether that called, be it by way of a subclass of the runtime."""
+    """Whether that was the caller, also by way of a subclass of the runtime."""
     for _ in range(FRAMES_MAX):
         if frame is None or frame.f_code.co_name == "_event_loop":
             break
@@ -104,7 +104,7 @@ def _is_in_event_loop(frame: Optional[FrameType]) -> bool:
 
 
 class _Observed:
-    """Stands for a routine while the engine finds out whether it is to run, and runs it."""
+    """Replaces a routine while the engine finds out whether it is to run, and runs it."""
 
     def __init__(self, routine: Any, run: SlotRun) -> None:
         self._routine = routine

@@ -1,4 +1,4 @@
-"""Functions of the engine in whose place others stand for a while."""
+"""Functions of the engine that are replaced for a while."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any, Callable, Optional
 
 
 class Patch:
-    """Replaces one function of a module or a class until `undo`. Does nothing where the engine has no such function."""
+    """Replaces one function of a module or a class until `undo`. Does nothing if the engine has no such function."""
 
     def __init__(self, owner: Any, name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
-        """`make` gets the function that is there, and returns the one to be there in its place."""
+        """`make` gets the present function and returns its replacement."""
         self._owner = owner
         self._name = name
         self._original: Optional[Callable[..., Any]] = vars(owner).get(name)
@@ -23,6 +23,6 @@ class Patch:
         return self._original is not None and vars(self._owner).get(self._name) is self._ours
 
     def undo(self) -> None:
-        """Unless somebody else put something over it: then that stays, and calls ours, which has to pass on only."""
+        """Unless other code has replaced ours: then that stays, and calls ours, which only has to pass on."""
         if self.is_in_place:
             setattr(self._owner, self._name, self._original)

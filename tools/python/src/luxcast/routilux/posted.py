@@ -1,4 +1,4 @@
-"""What a job was started with. The hook `on_job_start` is not told, but its caller knows."""
+"""What a job was started with. The hook `on_job_start` does not get this, but its caller has it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from types import FrameType
 from typing import NamedTuple, Optional
 
 FRAMES_MAX = 12
-"""How far up `Runtime.post` is looked for: our own calls, and those of hooks that may stand before ours."""
+"""How far up the stack `Runtime.post` is searched for: our own calls, and those of hooks before ours."""
 
 
 class Posted(NamedTuple):
-    """All None where `Runtime.post` was not found, or names things in another way."""
+    """All None if `Runtime.post` was not found, or uses other names."""
 
     routine_id: Optional[str]
     slot_name: Optional[str]
@@ -19,7 +19,7 @@ class Posted(NamedTuple):
 
 
 def posted() -> Posted:
-    """The arguments of the call of `Runtime.post` that this is within."""
+    """The arguments of the enclosing call of `Runtime.post`."""
     frame: Optional[FrameType] = sys._getframe(1)
     for _ in range(FRAMES_MAX):
         if frame is None:

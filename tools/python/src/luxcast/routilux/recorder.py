@@ -1,5 +1,5 @@
-"""Makes events out of what the engine's hooks and functions tell. Its methods may raise: their callers keep that from
-the engine."""
+"""Makes events from the reports of the engine's hooks and functions. Its methods may raise; their callers keep
+that from the engine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from luxcast.routilux.jobs import Failure, Jobs, KnownJob, Stop
 from luxcast.routilux.posted import posted
 
 GRACE_SECONDS = 0.5
-"""How long the end of the process, and `uninstall`, wait for jobs that are just about to be done."""
+"""How long the end of the process, and `uninstall`, wait for jobs that are nearly done."""
 
 STEP_SECONDS = 0.01
 
@@ -26,7 +26,7 @@ class _Running(NamedTuple):
 
 
 class _At(NamedTuple):
-    """Which run of which routine it is about."""
+    """The routine and its run."""
 
     job: Optional[Job]
     flow_id: str
@@ -35,14 +35,14 @@ class _At(NamedTuple):
 
 
 class _Filled(NamedTuple):
-    """A slot that got data, after which the engine runs the slot's routine in the same thread if it is ready."""
+    """A slot that got data; then the engine runs its routine in the same thread if it is ready."""
 
     routine: object
     at: _At
 
 
 class _Here(threading.local):
-    """What this thread is at."""
+    """What this thread is doing."""
 
     running: Optional[_Running] = None
     filled: Optional[_Filled] = None
@@ -56,18 +56,18 @@ class Recorder:
         self.begin_anew()
 
     def end_idle_jobs(self, seconds: Optional[float]) -> None:
-        """From now on, a job for which the engine has had nothing to do for that long is over; None: no longer."""
+        """From now on, a job for which the engine has had nothing to do for this long is over; None disables this."""
         self._idle_seconds = seconds
         self.begin_anew()
 
     def begin_anew(self) -> None:
-        """Knows of no job, as in a forked child, where the engine's threads are no more."""
+        """Forgets all jobs, as in a forked child, which has none of the engine's threads."""
         self._jobs = Jobs()
         seconds = self._idle_seconds
         self._ends = None if seconds is None else Ends(seconds, self._look_whether_over, self.publisher.count_fault)
 
     def stop(self, deadline: float) -> None:
-        """Jobs that are over get their end, also those that are in a moment, but not later than in so many seconds."""
+        """Ends jobs that are over, including those that will be within this many seconds."""
         ends, self._ends = self._ends, None
         if ends is not None:
             ends.stop()
@@ -75,7 +75,7 @@ class Recorder:
             self._end_all_that_are_over()
 
     def end_with_process(self) -> None:
-        """Nobody will do what the engine has still to do. What takes but a moment may be done first."""
+        """The engine's remaining work will not be done. Work of a moment may be finished first."""
         if self._ends is None:
             return
         self._wait_until_idle(GRACE_SECONDS)
@@ -105,7 +105,7 @@ class Recorder:
         self._look_later(known)
 
     def job_ended(self, job: Job, status: str, error: Optional[Exception]) -> None:
-        """The engine's word. Where we said the same before it, nothing is said twice."""
+        """The engine's word. If we reported the same before, nothing is repeated."""
         known = self._jobs.end(job.job_id)
         kind, data = _end(job, known, status, error, None)
         if known is None or known.told != (kind, _why(data)):
@@ -122,14 +122,14 @@ class Recorder:
             self._look_later(known)
 
     def worker_stopped(self, worker: Worker, status: str) -> None:
-        """Nothing more is done for its jobs, but for what is being done at this moment."""
+        """No more work is done for its jobs, except what is being done at this moment."""
         error = getattr(worker, "error", None)
         for known in self._jobs.of_worker(worker.worker_id):
             known.stop = Stop(status, error, events.now())
             self._look_later(known)
 
     def routine_started(self, routine_id: str, worker: Worker, job: Optional[Job]) -> None:
-        """One that a job was posted to. Of all others `run_of` tells."""
+        """A routine that a job was posted to. `run_of` reports all others."""
         self._here.running = _Running(routine_id, time.perf_counter())
         self._started(self._entry(routine_id, worker, job))
 
@@ -146,7 +146,7 @@ class Recorder:
             self._failed(at, error)
 
     def run_of(self, routine: object) -> Optional[SlotRun]:
-        """The run that comes now, if it comes, of a routine one of whose slots this thread has just filled."""
+        """The run that follows, if any, of a routine whose slot this thread has just filled."""
         filled = self._here.filled
         self._here.filled = None
         return SlotRun(self, filled.at) if filled is not None and filled.routine is routine else None
@@ -164,7 +164,7 @@ class Recorder:
     def slot_withheld(
         self, slot: Named, routine_id: str, job: Optional[Job], data: object, flow_id: str, reason: Optional[str]
     ) -> None:
-        """The hooks before us said no. If it was a breakpoint, its id is in the reason."""
+        """The earlier hooks said no. For a breakpoint, its id is in the reason."""
         _, is_breakpoint, breakpoint_id = (reason or "").partition("breakpoint_")
         if is_breakpoint:
             hit = events.breakpoint_hit(_id(job), flow_id, breakpoint_id, routine_id, slot.name, data)
@@ -199,7 +199,7 @@ class Recorder:
             ends.look_at(known)
 
     def _look_whether_over(self, known: KnownJob) -> None:
-        """Says that it is over if there is nothing to do for it, or nobody who would."""
+        """Reports that it is over if there is nothing to do for it, or nobody to do it."""
         stop = None if known.is_idle else known.stop
         if (not known.is_idle and stop is None) or not self._jobs.take(known):
             return
@@ -221,14 +221,14 @@ class Recorder:
 
 
 class SlotRun:
-    """One run of a routine's logic, of which the engine tells no hook."""
+    """One run of a routine's logic, which the engine reports to no hook."""
 
     def __init__(self, recorder: Recorder, at: _At) -> None:
         self._recorder = recorder
         self._at = at
 
     def of(self, logic: Callable[..., Any]) -> Callable[..., Any]:
-        """The logic, and word of when it began and how it ended."""
+        """Runs the logic and reports its start and how it ended."""
 
         def observed(*given: Any, **named: Any) -> Any:
             self._tell(Recorder._started, self._at)
@@ -255,12 +255,12 @@ def _id(job: Optional[Job]) -> Optional[str]:
 
 
 def _flow(job: Optional[Job], flow_id: str) -> str:
-    """The worker's flow where there is no job."""
+    """The worker's flow if there is no job."""
     return job.flow_id if job is not None and job.flow_id else flow_id
 
 
 def _status(known: KnownJob, stop: Optional[Stop]) -> str:
-    """How a job ended that the engine says nothing of."""
+    """How a job ended about which the engine says nothing."""
     if stop is not None:
         return "failed" if stop.status == "failed" else "cancelled"
     return "completed" if known.had_tasks and known.last_failure is None else "failed"
@@ -278,7 +278,7 @@ def _end(
 
 
 def _why(data: events.Event) -> object:
-    """What the end of a job says of its reason."""
+    """The reason given by the end of a job."""
     return data.get("error") or data.get("reason")
 
 
@@ -293,12 +293,12 @@ def _completion(job: Job, known: Optional[KnownJob]) -> events.Event:
 def _failure(
     job: Job, known: Optional[KnownJob], error: Optional[Exception], stop: Optional[Stop]
 ) -> events.Event:
-    """What the engine says went wrong; of which kind and where, if it speaks of the failure that was seen last."""
+    """What went wrong by the engine's word; its kind and place too, if it refers to the last failure seen."""
     text = job.error or (None if error is None else str(error)) or (stop and stop.error)
     last = None if known is None else known.last_failure
     if last is not None and (text is None or last.message in text):
         text = text or f"{last.kind}: {last.message}"
         return {"error": text, "error_type": last.kind, "routine_id": last.routine_id}
     if text is None and known is not None and not known.had_tasks:
-        text = "no routine was given anything to do"
+        text = "no routine was given any work"
     return {"error": text, "error_type": None, "routine_id": None}
