@@ -703,7 +703,7 @@ Content-Length: {}
         assert_eq!(end.unwrap_err(), "refused: 401 unauthorized: no");
         assert_eq!(notes.shown, [event]);
         let proxied =
-            notes.said.iter().filter(|line| line.starts_with("something else than luxcast answered"));
+            notes.said.iter().filter(|line| line.starts_with("something other than luxcast answered"));
         assert_eq!(proxied.count(), 3, "{:?}", notes.said);
     }
 

@@ -1,4 +1,4 @@
-//! The watchers: all sockets of the load in one event loop, every message checked where it stands in the read buffer.
+//! The watchers: all sockets of the load in one event loop; every message is checked in the read buffer.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
@@ -16,17 +16,17 @@ use crate::server::Server;
 use crate::wire::{Shape, frame_of};
 
 const READ_BYTES: usize = 512 << 10;
-/// Handshakes under way at once while a crowd gathers.
+/// Handshakes in progress at once while a crowd gathers.
 const OPENING_MAX: usize = 128;
-/// Without any progress for so long, a run has failed.
+/// A run without any progress for this long has failed.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 /// The group whose sockets are read before all others.
 pub const PROMPT_GROUP: u8 = 1;
-/// Read from the others before the prompt group has its turn.
+/// Bytes read from the others before the prompt group has its turn.
 const PROMPT_BYTES: u64 = 64 << 10;
-/// Times that are remembered for latencies.
+/// Times remembered for latencies.
 const NUMBERS_MAX: usize = 1 << 17;
-/// Tokens from here on are not watchers'.
+/// Tokens from here on belong to the feed, not to watchers.
 pub const FEED_TOKENS: usize = usize::MAX / 2;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -45,29 +45,29 @@ struct Watcher {
     request: Vec<u8>,
     /// The incomplete frame at the end of the last read.
     rest: Vec<u8>,
-    /// The number that comes next; 0: any may be the first.
+    /// The next number expected; 0: any number may be first.
     next: u64,
-    /// One group is timed: see [`Times`].
+    /// One group of watchers is timed: see [`Times`].
     group: u8,
 }
 
-/// What came so far.
+/// What has come so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tally {
     pub messages: u64,
     pub bytes: u64,
-    /// Numbers passed over.
+    /// Numbers that were skipped.
     pub lost: u64,
     /// Messages that came twice or out of order.
     pub repeated: u64,
-    /// Frames that are none of the events published here: greetings, heartbeats, metrics.
+    /// Frames other than the published events: greetings, heartbeats, metrics.
     pub others: u64,
     pub gaps: u64,
     pub closed: u64,
     pub opened: u64,
 }
 
-/// When each number was published, and how long it took to arrive at one group of watchers.
+/// When each number was published, and how long it took to reach one group of watchers.
 pub struct Times {
     published: Vec<u64>,
     start: Instant,
@@ -93,14 +93,14 @@ impl Times {
 
     fn arrive(&mut self, number: u64, now: u64) {
         let place = number as usize & (self.published.len() - 1);
-        // The histogram clamps what is out of its bounds.
+        // The histogram clamps values outside its bounds.
         self.histogram.saturating_record(now.saturating_sub(self.published[place]));
     }
 }
 
 pub struct Crowd {
     pub poll: Poll,
-    /// That of the timed group: see [`Crowd::turn`].
+    /// Polls the timed group: see [`Crowd::turn`].
     prompt: Poll,
     events: Events,
     watchers: Vec<Watcher>,
@@ -111,15 +111,15 @@ pub struct Crowd {
     /// The feed's socket has room again.
     pub is_feed_writable: bool,
     prompt_events: Events,
-    /// Somebody is in the prompt group.
+    /// Some watcher is in the prompt group.
     has_prompt: bool,
-    /// Poll without sleeping: the load has a core of its own.
+    /// Polls without sleeping: the load has its own core.
     spins: bool,
     /// How watchers speak TLS, if they do.
     trust: Option<Trust>,
-    /// Connections of the feed on which the server has said something.
+    /// Connections of the feed on which the server has sent something.
     pub feed_tokens: Vec<usize>,
-    /// That of the newest message read, as luxcast numbers them.
+    /// The number that luxcast gave to the newest message read.
     pub stream_seq: u64,
 }
 
@@ -155,7 +155,7 @@ impl Crowd {
         self.watchers.len()
     }
 
-    /// Begins to connect one more watcher that will send `request`.
+    /// Starts to connect one more watcher that will send `request`.
     pub fn open(&mut self, address: SocketAddr, request: Vec<u8>, group: u8) -> Outcome<usize> {
         let key = self.watchers.len();
         self.has_prompt |= group == PROMPT_GROUP;
@@ -172,7 +172,7 @@ impl Crowd {
         Ok(key)
     }
 
-    /// Connects a watcher again; its stream goes on where it was.
+    /// Connects a watcher again; its stream continues where it was.
     pub fn reopen(&mut self, key: usize, address: SocketAddr, request: Vec<u8>) -> Outcome<()> {
         let mut socket =
             TcpStream::connect(address).map_err(|error| format!("watcher {key} cannot connect: {error}"))?;
@@ -191,7 +191,7 @@ impl Crowd {
         Ok(())
     }
 
-    /// Opens `count` watchers, a bounded number at once, and waits until all are let in.
+    /// Opens `count` watchers, a bounded number at once, and waits until all are accepted.
     pub fn gather(
         &mut self,
         count: usize,
@@ -213,13 +213,13 @@ impl Crowd {
                 patience = Instant::now();
             } else if patience.elapsed() > PATIENCE {
                 let seen = self.tally.opened - before;
-                return Err(format!("only {seen} of {count} watchers were let in").into());
+                return Err(format!("only {seen} of {count} watchers were accepted").into());
             }
         }
         Ok(())
     }
 
-    /// The number that a watcher awaits.
+    /// The number that a watcher expects next.
     pub fn next_of(&self, key: usize) -> u64 {
         self.watchers[key].next
     }
@@ -228,12 +228,12 @@ impl Crowd {
         self.watchers[key].state == State::Open
     }
 
-    /// Times one group of watchers from now on. Those whose group changes have to be opened again.
+    /// Times one group of watchers from now on. Watchers that change their group must be opened again.
     pub fn time(&mut self, group: u8) {
         self.times = Some(Times::new(NUMBERS_MAX, group));
     }
 
-    /// A watcher that is cut off and opened again comes back in this group.
+    /// A watcher that is cut off and opened again is then in this group.
     pub fn set_group(&mut self, key: usize, group: u8) {
         assert!(self.watchers[key].socket.is_none(), "an open watcher stays in its group");
         self.watchers[key].group = group;
@@ -243,7 +243,7 @@ impl Crowd {
         if group == PROMPT_GROUP { &self.prompt } else { &self.poll }
     }
 
-    /// A watcher is cut off without a goodbye.
+    /// Cuts a watcher off without a goodbye.
     pub fn cut(&mut self, key: usize) {
         let watcher = &mut self.watchers[key];
         watcher.state = State::Closed;
@@ -252,7 +252,7 @@ impl Crowd {
         }
     }
 
-    /// A watcher stops reading for good.
+    /// Makes a watcher stop reading for good.
     pub fn mute(&mut self, key: usize) -> Outcome<()> {
         if let Some(socket) = &mut self.watchers[key].socket {
             self.poll.registry().deregister(socket)?;
@@ -260,8 +260,8 @@ impl Crowd {
         Ok(())
     }
 
-    /// One look at all sockets; reads what is there. The sockets of [`PROMPT_GROUP`] are looked at again after every
-    /// few others, so that what is timed there is the server and not the load's own backlog.
+    /// Checks all sockets once and reads what is there. The sockets of [`PROMPT_GROUP`] are checked again after every
+    /// few others, so that their times show the server and not the load's own backlog.
     pub fn turn(&mut self, sleep_max: Duration) -> Outcome<()> {
         let timeout = if self.spins { Duration::ZERO } else { sleep_max };
         let mut block = std::mem::take(&mut self.block);
@@ -319,7 +319,7 @@ impl Crowd {
         Ok(())
     }
 
-    /// The connection stands: sends the request.
+    /// The connection is made: sends the request.
     fn ask(&mut self, key: usize) -> Outcome<()> {
         let watcher = &mut self.watchers[key];
         let Some(socket) = &mut watcher.socket else { return Ok(()) };
@@ -342,7 +342,7 @@ impl Crowd {
         }
     }
 
-    /// Reads all that is there: edges come once.
+    /// Reads all that is there: each edge is reported once.
     fn read(&mut self, key: usize, block: &mut [u8]) -> Outcome<()> {
         loop {
             let watcher = &mut self.watchers[key];
@@ -372,7 +372,7 @@ impl Crowd {
                     let rest = &mut self.watchers[key].rest;
                     rest.clear();
                     rest.extend_from_slice(&block[start + used..end]);
-                    // Less than there was room for: the socket is empty, and what comes makes a new edge. TLS gives
+                    // Less than there was room for: the socket is empty, and new bytes make a new edge. TLS returns
                     // less than it has.
                     if end < block.len() && self.watchers[key].tls.is_none() {
                         return Ok(());
@@ -395,7 +395,7 @@ impl Crowd {
         self.tally.closed += 1;
     }
 
-    /// The answer to the request, if it is complete: where the frames behind it begin.
+    /// Handles the answer to the request, if it is complete; returns where the frames after it begin.
     fn be_let_in(&mut self, key: usize, bytes: &[u8]) -> Outcome<Option<usize>> {
         let watcher = &mut self.watchers[key];
         let Some(end) = memchr::memmem::find(bytes, b"\r\n\r\n") else {
@@ -412,7 +412,7 @@ impl Crowd {
         Ok(Some(end + 4))
     }
 
-    /// Checks the whole frames of `bytes`. Returns how much that is.
+    /// Checks the whole frames of `bytes`; returns their length.
     fn take(&mut self, key: usize, bytes: &[u8]) -> usize {
         let (shape, watcher) = (self.shape, &mut self.watchers[key]);
         let mut times = self.times.as_mut().filter(|times| times.group == watcher.group);
@@ -459,12 +459,12 @@ impl Crowd {
 }
 
 impl Tally {
-    /// What went wrong, in words.
+    /// Says what went wrong.
     pub fn complaint(&self) -> Option<String> {
         let Self { lost, repeated, gaps, closed, .. } = self;
         (lost + repeated + gaps + closed > 0).then(|| {
             format!(
-                "{lost} messages lost, {repeated} doubled or out of order, {gaps} gaps told, {closed} connections lost"
+                "{lost} messages lost, {repeated} doubled or out of order, {gaps} gaps reported, {closed} connections lost"
             )
         })
     }
@@ -476,7 +476,7 @@ impl Drop for Crowd {
     }
 }
 
-/// The port is free again at once: ten thousand of them in TIME_WAIT would be missing in the next run.
+/// Frees the port at once: ten thousand ports in TIME_WAIT would be missing in the next run.
 fn reset(socket: &TcpStream) {
     let _: io::Result<()> = SockRef::from(socket).set_linger(Some(Duration::ZERO));
 }

@@ -1,4 +1,4 @@
-//! The publisher: events into whatever a server takes them from, never waiting for it.
+//! The publisher: sends events in the form that a server takes, and never waits for it.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -20,9 +20,9 @@ const HELLO: &[u8] = b"{\"op\":\"hello\",\"publisher\":\"luxcast-bench\",\"ack\"
 pub enum Inlet {
     /// luxcast: a line of JSON an event, over a Unix socket.
     Lines(PathBuf),
-    /// Topic, tab, what every watcher gets: spares a peer the parsing of JSON.
+    /// Topic, tab, then what every watcher gets: a peer needs to parse no JSON.
     Tabbed(PathBuf),
-    /// The floor: number of the topic (four bytes, big end first), then the frame.
+    /// The floor: the number of the topic (four bytes, big-endian), then the frame.
     Frames(PathBuf),
     /// A WebSocket connection a topic, a message an event.
     Web(SocketAddr),
@@ -33,7 +33,7 @@ enum Socket {
     Tcp(mio::net::TcpStream),
 }
 
-/// One connection of the publisher, and what it has not taken yet.
+/// One connection of the publisher, and what it still has to send.
 struct Channel {
     socket: Socket,
     waiting: Vec<u8>,
@@ -46,10 +46,10 @@ pub struct Feed {
     templates: Vec<Template>,
     prefixes: Vec<Vec<u8>>,
     channels: Vec<Channel>,
-    /// The number that each topic's next event gets; the first is 1.
+    /// The number of each topic's next event; the first is 1.
     next: Vec<u64>,
     pub published: u64,
-    /// The last line that luxcast has acknowledged, if it was asked to.
+    /// The last line that luxcast has acknowledged, if asked to.
     pub acknowledged: u64,
 }
 
@@ -82,12 +82,12 @@ impl Feed {
         self.templates.len()
     }
 
-    /// The number that the topic's next event gets.
+    /// The number of the topic's next event.
     pub fn next_of(&self, topic: usize) -> u64 {
         self.next[topic]
     }
 
-    /// Puts one event of a topic in line. Returns its number.
+    /// Queues one event of a topic; returns its number.
     pub fn publish(&mut self, topic: usize) -> u64 {
         let number = self.next[topic];
         self.next[topic] += 1;
@@ -115,14 +115,14 @@ impl Feed {
         number
     }
 
-    /// An event of a topic that is not among those of this feed.
+    /// Queues an event of a topic that is not part of this feed.
     pub fn publish_elsewhere(&mut self, template: &Template) {
         let out = &mut self.channels[0].waiting;
         out.extend_from_slice(template.line());
         out.push(b'\n');
     }
 
-    /// Has luxcast acknowledge lines from now on; this is the first.
+    /// Makes luxcast acknowledge lines from now on, this one first.
     pub fn ask_for_acks(&mut self) {
         self.channels[0].waiting.extend_from_slice(HELLO);
     }
@@ -135,7 +135,7 @@ impl Feed {
         self.channels.iter().all(|channel| channel.waiting.is_empty())
     }
 
-    /// Writes what the sockets take. True: all of it.
+    /// Writes what the sockets take. True: everything.
     pub fn flush(&mut self) -> Outcome<bool> {
         let mut is_all = true;
         for channel in &mut self.channels {
@@ -144,7 +144,7 @@ impl Feed {
         Ok(is_all)
     }
 
-    /// Reads and drops what a server says to its publisher.
+    /// Reads and drops what a server sends to its publisher.
     pub fn listen(&mut self, token: usize) -> Outcome<()> {
         let Some(channel) = self.channels.get_mut(token - FEED_TOKENS) else { return Ok(()) };
         let mut block = [0; 16 << 10];

@@ -1,4 +1,4 @@
-//! The floor: the least that any server could do. It has no logic, no history, no filters; it only sends.
+//! The floor: the least that any server could do. It has no logic, no history and no filters; it only sends.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
@@ -12,11 +12,11 @@ use tungstenite::handshake::derive_accept_key;
 
 use crate::Outcome;
 
-/// Frames that wait for more of their topic go out after so long without any.
+/// Frames that wait for more of their topic are sent after this long without any.
 const LINGER: Duration = Duration::from_millis(10);
 const READ_BYTES: usize = 64 << 10;
 const HEAD_BYTES_MAX: usize = 4096;
-/// Connections that the door keeps before it closes the oldest.
+/// Connections that the handshake server keeps before it closes the oldest.
 const DOOR_CONNECTIONS: usize = 256;
 
 #[derive(Args, Debug)]
@@ -31,7 +31,7 @@ pub struct FloorArgs {
     events_per_send: usize,
 }
 
-/// One topic's sockets, and its frames that have not gone out.
+/// The sockets of one topic, and its unsent frames.
 #[derive(Default)]
 struct Topic {
     sockets: Vec<TcpStream>,
@@ -48,7 +48,7 @@ impl Topic {
     }
 }
 
-/// Lets the watchers in, then sends each frame of the feed to each watcher of its topic: one `send` for
+/// Accepts the watchers, then sends each frame of the feed to each watcher of its topic: one `send` for
 /// `events_per_send` of them.
 pub fn serve(arguments: &FloorArgs) -> Outcome<()> {
     let feed = UnixListener::bind(&arguments.feed)?;
@@ -82,7 +82,7 @@ pub fn serve(arguments: &FloorArgs) -> Outcome<()> {
         let whole = held - held % record;
         for record in block[..whole].chunks_exact(record) {
             let topic = u32::from_be_bytes([record[0], record[1], record[2], record[3]]) as usize;
-            // A topic that nobody watches.
+            // A topic without watchers.
             let Some(topic) = topics.get_mut(topic) else { continue };
             topic.frames.extend_from_slice(&record[4..]);
             if topic.frames.len() >= arguments.events_per_send * arguments.bytes {
@@ -94,7 +94,7 @@ pub fn serve(arguments: &FloorArgs) -> Outcome<()> {
     }
 }
 
-/// Parses handshakes and answers them, for as long as they come.
+/// Parses handshakes and answers them, for ever.
 pub fn serve_door() -> Outcome<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     println!("listening {}", listener.local_addr()?);
@@ -102,7 +102,7 @@ pub fn serve_door() -> Outcome<()> {
     loop {
         let (mut socket, _) = listener.accept()?;
         socket.set_nodelay(true)?;
-        // One that went away is none that was served.
+        // A connection that is already gone does not count.
         if let_in(&mut socket, true).is_ok() {
             open.push_back(socket);
         }
@@ -112,7 +112,7 @@ pub fn serve_door() -> Outcome<()> {
     }
 }
 
-/// Reads a request head and answers it. Returns the number that its path ends with.
+/// Reads a request head and answers it; returns the number at the end of its path.
 fn let_in(socket: &mut TcpStream, greets: bool) -> Outcome<usize> {
     let mut head = [0; HEAD_BYTES_MAX];
     let mut held = 0;

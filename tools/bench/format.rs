@@ -1,6 +1,6 @@
-//! How numbers are written for people: the same on the terminal and in the page.
+//! Formats numbers for people, the same way on the terminal and in the page.
 
-/// Stands where there is no number: nothing was measured, or it cannot be computed.
+/// Shown in place of a number that was not measured or cannot be computed.
 pub const NOTHING: &str = "—";
 
 /// Three significant digits below 1,000 (whole numbers stay whole), whole and with thousands separators above.
@@ -31,7 +31,7 @@ pub fn value(value: f64, unit: &str) -> String {
     }
 }
 
-/// How one figure stands to another: `1/84` below a half, `3.2 times` above.
+/// How one figure compares to another: `1/84` below a half, `3.2 times` above.
 pub fn ratio(ratio: f64) -> String {
     if !ratio.is_finite() || ratio < 0.0 || ratio.recip() == f64::INFINITY {
         NOTHING.to_string()
@@ -51,7 +51,7 @@ pub fn bytes(bytes: u64) -> String {
     value(bytes as f64 / size as f64, unit)
 }
 
-/// Two digits or so, more around 1, where targets lie.
+/// About two digits, more around 1, where targets are.
 fn short(ratio: f64) -> String {
     match ratio {
         ..1.995 => format!("{ratio:.2}"),

@@ -1,4 +1,4 @@
-//! What all scenarios share: who takes part, how often each is measured, and how runs become figures.
+//! What all scenarios share: the contestants, the number of runs, and how runs become figures.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use crate::peers::Peer;
 use crate::result::{Better, Figure, Latency, Role, ServerResult};
 use crate::server::Which;
 
-/// What a figure says.
+/// The meaning of a figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kind {
     pub name: &'static str,
@@ -50,22 +50,22 @@ pub const P999: Kind = kind("latency_p99_9_ms", "latency, 99.9 % below", "ms", B
 pub const LATENCY_MAX: Kind = kind("latency_max_ms", "latency, greatest", "ms", Better::Lower);
 pub const CATCH_UP: Kind = kind("catch_up_seconds", "until all are live again", "s", Better::Lower);
 
-/// Who takes part in a scenario.
+/// A participant of a scenario.
 #[derive(Clone, Debug)]
 pub struct Contestant {
     pub name: String,
     pub role: Role,
     pub which: Which,
-    /// Events that it is given, so that a run ends in a few seconds.
+    /// Number of events, chosen so that a run ends in a few seconds.
     pub events: u64,
 }
 
-/// What one run of one contestant found.
+/// The result of one run of one contestant.
 #[derive(Default)]
 pub struct Findings {
     pub figures: Vec<(Kind, f64)>,
     pub latency: Option<Histogram<u64>>,
-    /// What was lost, doubled or out of order.
+    /// What was lost, repeated or out of order.
     pub complaint: Option<String>,
 }
 
@@ -73,20 +73,20 @@ pub struct Lab {
     pub pinning: Pinning,
     pub runs: usize,
     pub peers: Vec<Peer>,
-    /// A daemon that runs already, measured in place of one of our own.
+    /// A daemon that is already running, measured instead of one of our own.
     pub running: Option<(SocketAddr, PathBuf)>,
-    /// Connections that the file limit leaves room for.
+    /// Connections that the file limit allows.
     pub room: usize,
     pub bar: ProgressBar,
 }
 
 impl Lab {
-    /// Whether the load has a core of its own and need not sleep.
+    /// Whether the load has its own core and need not sleep.
     pub fn spins(&self) -> bool {
         self.pinning.server.is_some()
     }
 
-    /// luxcast as it is measured: one shard on its one core, the feed waiting for watchers that read.
+    /// luxcast as it is measured: one shard on its one core; the feed waits for watchers that read.
     pub fn luxcast(&self, name: &str, events: u64, flags: &[&str]) -> Contestant {
         let which = match &self.running {
             Some((address, ingest)) => Which::Running { address: *address, ingest: ingest.clone() },
@@ -99,7 +99,7 @@ impl Lab {
         Contestant { name: name.to_owned(), role: Role::Luxcast, which, events }
     }
 
-    /// Measures each contestant once a run, one after the other, and gathers what was found.
+    /// Measures each contestant once a run, one after the other, and collects the results.
     pub fn compare(
         &self,
         scenario: &str,
@@ -186,7 +186,7 @@ fn millis(nanos: u64) -> f64 {
     nanos as f64 / 1e6
 }
 
-/// A figure of one server over that of another, run by run; the middle one.
+/// The ratio of one server's figure to another's in each run; returns the median.
 pub fn ratio(kind: Kind, of: &ServerResult, to: &ServerResult) -> Option<f64> {
     let (of, to) = (of.figure(kind.name)?, to.figure(kind.name)?);
     let mut ratios: Vec<f64> = of.values.iter().zip(&to.values).map(|(of, to)| of / to).collect();

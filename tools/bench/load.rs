@@ -1,4 +1,4 @@
-//! One measurement: events in, messages out, the server's CPU time between.
+//! One measurement: events in, messages out, and the server's CPU time in between.
 
 use std::time::{Duration, Instant};
 
@@ -10,17 +10,17 @@ use crate::feed::Feed;
 use crate::server::Server;
 use crate::wire::Shape;
 
-/// When nothing is published yet, each topic gets an event so often until all its watchers have one.
+/// Before publishing starts, each topic gets an event this often until all its watchers have one.
 const WARM_UP_PAUSE: Duration = Duration::from_millis(100);
-/// After the last message, for what should not come.
+/// Wait after the last message, for messages that should not come.
 const AFTERMATH: Duration = Duration::from_millis(50);
 
 /// How fast events are published.
 #[derive(Clone, Copy, Debug)]
 pub enum Pace {
-    /// As fast as watchers get them: at most so many events are on their way.
+    /// As fast as watchers get them: at most this many events are in transit.
     Window(u64),
-    /// So many a second, whoever gets them.
+    /// This many a second, whether watchers keep up or not.
     PerSecond(f64),
 }
 
@@ -33,11 +33,11 @@ pub struct Load {
     next_topic: usize,
     /// The topic whose messages are timed.
     timed: usize,
-    /// Messages that are to come for what was published.
+    /// Messages still to come for what was published.
     due: u64,
 }
 
-/// What a measurement found.
+/// The result of a measurement.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sample {
     pub events: u64,
@@ -66,7 +66,7 @@ impl Load {
         Self { crowd, feed, listeners, pace, next_topic: 0, timed: 0, due: 0 }
     }
 
-    /// Publishes to each topic until everybody who listens has got something: from then on each counts.
+    /// Publishes to each topic until all its watchers have received something: from then on each message counts.
     pub fn warm_up(&mut self) -> Outcome<()> {
         let begin = Instant::now();
         let listeners: u64 = self.listeners.iter().sum();
@@ -94,8 +94,8 @@ impl Load {
         Ok(())
     }
 
-    /// Publishes `events` round robin, and waits for all messages. `watch` is told how many of them have come, now
-    /// and then.
+    /// Publishes `events` round robin, and waits for all messages. Now and then `watch` is called with the share that
+    /// has come.
     pub fn run(&mut self, server: &Server, events: u64, watch: &mut dyn FnMut(f64)) -> Outcome<Sample> {
         let before = server.usage()?;
         let tally = self.crowd.tally;
@@ -113,7 +113,7 @@ impl Load {
         })
     }
 
-    /// Something may come that should not.
+    /// Waits for messages that should not come.
     fn rest(&mut self) -> Outcome<()> {
         let begin = Instant::now();
         while begin.elapsed() < AFTERMATH {
@@ -164,8 +164,8 @@ impl Load {
         }
     }
 
-    /// One turn of the load, publishing to the first topic as fast as its watchers get it, and one event to `other`,
-    /// which has one watcher.
+    /// Runs one turn of the load: publishes to the first topic as fast as its watchers read, and one event to
+    /// `other`, which has one watcher.
     pub fn keep_busy(&mut self, other: Option<usize>) -> Outcome<()> {
         let now = Instant::now();
         for _ in 0..self.allowance(u64::MAX, 0, Duration::ZERO) {
@@ -177,8 +177,8 @@ impl Load {
         self.turn()
     }
 
-    /// Publishes to the first topic, so many events a second from `begin` on, until `is_done` says so of the watchers
-    /// and the next number.
+    /// Publishes to the first topic at this many events a second from `begin` on, until `is_done` returns true for
+    /// the watchers and the next number.
     pub fn keep_pace(
         &mut self,
         begin: Instant,
@@ -201,7 +201,7 @@ impl Load {
         Ok(())
     }
 
-    /// An event for each of so many further topics, and one to know that they have been taken in.
+    /// Publishes an event for each of this many further topics, and one that shows that they have been taken in.
     pub fn introduce(&mut self, server: &Server, topics: u64, shape: Shape) -> Outcome<()> {
         for topic in 1..=topics as usize {
             self.feed.publish_elsewhere(&shape.template(topic));
@@ -241,13 +241,13 @@ impl Load {
         }
     }
 
-    /// Notes from now on how long the messages of a topic take to a group of watchers.
+    /// From now on, records how long the messages of a topic take to reach a group of watchers.
     pub fn time_messages(&mut self, topic: usize, group: u8) {
         self.timed = topic;
         self.crowd.time(group);
     }
 
-    /// What was noted since then.
+    /// The latencies recorded since then.
     pub fn latency(&mut self) -> Outcome<Histogram<u64>> {
         Ok(self.crowd.times.take().ok_or("nothing was timed")?.histogram)
     }

@@ -1,4 +1,4 @@
-//! The machine that is measured on, and which core has what.
+//! The machine that runs the measurements, and the use of its cores.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -9,14 +9,14 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::Outcome;
 use crate::result::Machine;
 
-/// Which core the server is on; the load has the next one.
+/// The server's core; the load has the next one.
 #[derive(Clone, Copy, Debug)]
 pub struct Pinning {
     pub server: Option<usize>,
 }
 
 impl Pinning {
-    /// Where there are two cores, one for the server and one for this process, `taskset` willing.
+    /// With two cores, pins the server to one and this process to the other, if `taskset` works.
     pub fn apply() -> Self {
         let cores = cores();
         let process = std::process::id().to_string();
@@ -33,7 +33,7 @@ impl Pinning {
     pub fn describe(&self) -> String {
         match self.server {
             Some(core) => format!(
-                "server on core {core}, load on core {}, which never sleeps (nobody pays for waking it)",
+                "server on core {core}, load on core {}, which never sleeps (so waking it costs nothing)",
                 core + 1
             ),
             None => "server and load share the cores".to_owned(),
@@ -45,7 +45,7 @@ pub fn cores() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// `cores` were there before pinning.
+/// `cores` is the number before pinning.
 pub fn describe(pinning: &Pinning, cores: usize) -> Machine {
     let field = |file: &str, name: &str| -> Option<String> {
         let text = fs::read_to_string(file).ok()?;
@@ -64,7 +64,7 @@ pub fn describe(pinning: &Pinning, cores: usize) -> Machine {
     }
 }
 
-/// Raises the soft limit of open files to the hard one. Returns how many connections that leaves room for.
+/// Raises the soft limit of open files to the hard one; returns how many connections that allows.
 pub fn raise_file_limit() -> Outcome<usize> {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;

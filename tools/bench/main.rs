@@ -1,8 +1,8 @@
-//! luxcast-bench: measures the daemon beside a floor, the least that any server could do, and beside the servers that
-//! people use today for the same work. Every message is checked.
+//! luxcast-bench: measures the daemon, a floor (the least that any server could do), and other servers that people
+//! use for the same work. Every message is checked.
 //!
 //! `lab` compares contestants run by run; a `scenario` says what is measured; `load` is one measurement: a `crowd` of
-//! watchers, a `feed`, a `server` between them. `result` is what comes out, for `table`, JSON and `report`.
+//! watchers, a `feed`, a `server` between them. `result` holds the outcome, for `table`, JSON and `report`.
 #![doc = include_str!("README.md")]
 #![forbid(unsafe_code)]
 
@@ -45,7 +45,7 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 
 const EXIT_USAGE: u8 = 2;
 
-/// Measures luxcast beside a floor and other servers; checks every message
+/// Measure luxcast, a floor and other servers; check every message
 #[derive(Parser)]
 #[command(version, args_conflicts_with_subcommands = true, after_help = scenario_help())]
 struct CommandLine {
@@ -57,7 +57,7 @@ struct CommandLine {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Say what a machine needs for a load, out of figures measured on this one
+    /// Estimate what a machine needs for a load, from figures measured on this one
     Plan(PlanArgs),
     #[command(hide = true)]
     FloorServer(FloorArgs),
@@ -67,27 +67,27 @@ enum Command {
 
 #[derive(Args)]
 struct BenchArgs {
-    /// What to measure (see below), or all
+    /// Scenarios to run (see below), or all
     #[arg(required = true, value_name = "SCENARIO")]
     scenarios: Vec<String>,
     #[command(flatten)]
     options: Options,
-    /// How often each measurement is made; figures are medians
+    /// Runs of each measurement; figures are medians
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
     runs: u64,
-    /// Other servers to measure: all, none, or their names
+    /// Other servers to measure: all, none, or their names, separated by commas
     #[arg(long, value_name = "NAMES", default_value = "none", value_delimiter = ',')]
     peers: Vec<String>,
-    /// A daemon that runs already, as ws://HOST:PORT, with --ingest
+    /// Measure a running daemon, given as ws://HOST:PORT, with --ingest
     #[arg(long, requires = "ingest", value_parser = parse_url)]
     url: Option<SocketAddr>,
-    /// The Unix socket of that daemon
+    /// The Unix socket of the running daemon
     #[arg(long, value_name = "PATH", requires = "url")]
     ingest: Option<PathBuf>,
-    /// Write the result as JSON (- is standard output, in place of the table)
+    /// Write the result as JSON; - is standard output, in place of the table
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Write the result as a page
+    /// Write the result as an HTML page
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
 }
@@ -136,7 +136,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The scenarios that were asked for.
+/// The requested scenarios.
 fn rows(arguments: &BenchArgs) -> Result<Vec<&'static Row>, String> {
     let mut rows = Vec::new();
     for name in &arguments.scenarios {
@@ -147,7 +147,7 @@ fn rows(arguments: &BenchArgs) -> Result<Vec<&'static Row>, String> {
         let row = ROWS.iter().find(|row| row.name == name);
         rows.push(row.ok_or_else(|| format!("there is no scenario {name}; --help lists them"))?);
     }
-    // With several scenarios an option counts where it is taken.
+    // With several scenarios, an option applies to those that take it.
     if let [row] = rows[..]
         && let Some(option) = arguments.options.foreign_to(row).first()
     {
@@ -170,12 +170,12 @@ fn peers(names: &[String]) -> Result<Vec<Peer>, String> {
     }
 }
 
-/// Measures and reports. False: something was lost, doubled or failed.
+/// Measures and reports. False: something was lost, repeated or failed.
 fn bench(arguments: &BenchArgs, rows: &[&'static Row]) -> Outcome<bool> {
     let begun = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let cores = machine::cores();
     let mut lab = Lab {
-        // What is installed may use all cores, so that comes first.
+        // Installation may use all cores, so it comes first.
         peers: set_up(&peers(&arguments.peers)?),
         room: machine::raise_file_limit()?,
         pinning: Pinning::apply(),
@@ -203,7 +203,7 @@ fn bench(arguments: &BenchArgs, rows: &[&'static Row]) -> Outcome<bool> {
     Ok(servers.all(|server| server.error.is_none()))
 }
 
-/// The peers that are there, or could be installed; the others are named.
+/// The peers that are present or could be installed; the others are named.
 fn set_up(peers: &[Peer]) -> Vec<Peer> {
     let mut able = Vec::new();
     for peer in peers {

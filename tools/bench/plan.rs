@@ -1,4 +1,4 @@
-//! What a machine needs for a load: measured here on a small scale, then multiplied, with the reasoning shown.
+//! Estimates what a machine needs for a load: measures it on a small scale, multiplies, and shows the reasoning.
 
 use clap::Args;
 
@@ -15,30 +15,30 @@ use crate::wire::Shape;
 /// Headers of TCP, IP and Ethernet for each segment, and what a segment carries.
 const SEGMENT_OVERHEAD_BYTES: f64 = 78.0;
 const SEGMENT_BYTES: f64 = 1448.0;
-/// A core that is planned to be busier than this has nothing left for a burst.
+/// A core planned to be busier than this has no reserve for a burst.
 const CORE_SHARE_MAX: f64 = 0.6;
-/// What the daemon keeps of the past by default, and what the kernel may hold unsent for each connection.
+/// The daemon's default for its history, and what the kernel may hold unsent for each connection.
 const HISTORY_BYTES: f64 = (256 << 20) as f64;
 const SEND_BUFFER_BYTES: f64 = (512 << 10) as f64;
 /// The kernel's own memory for an idle TCP connection: socket, timers, file.
 const KERNEL_BYTES_PER_CONNECTION: f64 = 4_000.0;
-/// What is measured here at most: the rest is multiplied.
+/// Most watchers measured here: the rest is multiplied.
 const WATCHERS_MEASURED_MAX: usize = 5_000;
 const MESSAGES_MEASURED_PER_SECOND_MAX: f64 = 4_000_000.0;
 const SECONDS: f64 = 3.0;
 
 #[derive(Args)]
 pub struct PlanArgs {
-    /// Watchers in all
+    /// Number of watchers
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     watchers: u64,
-    /// Events a second in all
+    /// Events a second, all jobs together
     #[arg(long, value_name = "R", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     events_per_second: u64,
-    /// Bytes of an event as it is delivered
+    /// Bytes of a delivered event
     #[arg(long, value_name = "B", default_value_t = 260, value_parser = clap::value_parser!(u64).range(200..=65_000))]
     bytes: u64,
-    /// Jobs that these events and watchers are spread over
+    /// Jobs among which events and watchers are spread
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     jobs: u64,
 }
@@ -49,8 +49,8 @@ pub fn run(arguments: &PlanArgs) -> Outcome<()> {
     let lab = Lab { pinning, runs: 1, peers: Vec::new(), running: None, room, bar: progress_bar() };
     let watchers_per_job = arguments.watchers.div_ceil(arguments.jobs) as f64;
     let messages_per_second = arguments.events_per_second as f64 * watchers_per_job;
-    // The same messages a second, for fewer watchers of fewer jobs: how much a send carries, and so what a message
-    // costs, depends on how busy the daemon is.
+    // The same messages a second, for fewer watchers of fewer jobs: the cost of a message depends on how much one
+    // send carries, and so on how busy the daemon is.
     let watchers = (arguments.watchers as usize).min(WATCHERS_MEASURED_MAX).min(room);
     let jobs = (watchers as f64 / watchers_per_job).max(1.0) as usize;
     let each = (watchers / jobs).max(1) as f64;
@@ -64,7 +64,7 @@ pub fn run(arguments: &PlanArgs) -> Outcome<()> {
     Ok(())
 }
 
-/// The reasoning, a line a resource.
+/// Prints the reasoning, one line for each resource.
 fn print(arguments: &PlanArgs, measured: Measured, size: Size, rate: f64) {
     let watchers_per_job = arguments.watchers.div_ceil(arguments.jobs) as f64;
     let messages_per_second = arguments.events_per_second as f64 * watchers_per_job;
@@ -159,7 +159,7 @@ fn measure(lab: &Lab, size: Size, rate: f64) -> Outcome<Measured> {
     })
 }
 
-/// With the prefix of a power of a thousand.
+/// With the SI prefix.
 fn metric(value: f64) -> String {
     let units = [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
     let (size, unit) = units.into_iter().find(|(size, _)| value >= *size).unwrap_or((1.0, ""));

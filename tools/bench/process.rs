@@ -1,4 +1,4 @@
-//! A server under test as a process: started on its own core, looked at through `/proc`, ended with the tool.
+//! A server under test as a process: started on its own core, observed through `/proc`, ended with the tool.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Lines};
@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::Outcome;
 use crate::machine::Pinning;
 
-/// How long a server may take to end when it is asked to.
+/// How long a server may take to end when asked to.
 const END: Duration = Duration::from_secs(12);
 
 pub struct Process {
@@ -55,11 +55,11 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         let ask = |signal| {
-            // It may have ended by itself, which shows elsewhere.
+            // If it has ended by itself, other checks show it.
             let _ = kill_process(Pid::from_child(&self.child), signal);
         };
         ask(Signal::TERM);
-        // A second signal ends luxcast at once: its watchers are gone, there is nobody to say goodbye to.
+        // A second signal ends luxcast at once: its watchers are gone, so there is nobody to say goodbye to.
         ask(Signal::TERM);
         let begin = Instant::now();
         while begin.elapsed() < END {
@@ -88,7 +88,7 @@ impl Usage {
         while let Some(process) = processes.pop() {
             for task in fs::read_dir(format!("/proc/{process}/task"))? {
                 let task = task?.path();
-                // A thread may end between the two looks.
+                // A thread may end between the two reads.
                 if let Ok(text) = fs::read_to_string(task.join("schedstat")) {
                     usage.cpu_nanos += text.split(' ').next().unwrap_or_default().parse::<u64>()?;
                 }
@@ -111,7 +111,7 @@ pub struct SyscallCount {
 }
 
 impl SyscallCount {
-    /// None: this machine has no `perf`, or does not let it count.
+    /// None: this machine has no `perf`, or does not allow it to count.
     pub fn begin(process: u32) -> Option<Self> {
         let mut perf = Command::new("perf")
             .args(["stat", "-x,", "-e", "raw_syscalls:sys_enter", "-p", &process.to_string()])

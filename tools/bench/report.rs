@@ -22,13 +22,13 @@ use crate::result::{Report, Scenario};
 
 const STYLE: &str = include_str!("report/page.css");
 
-/// What words mean on the page.
+/// The glossary of the page.
 const GLOSSARY: [(&str, &str); 8] = [
     (
         "Event",
         "One line of JSON that a workflow engine publishes: a job has started, has made progress, has failed.",
     ),
-    ("Watcher", "One WebSocket connection that is shown the events of a job, of a flow or of everything."),
+    ("Watcher", "One WebSocket connection that receives the events of a job, of a flow or of everything."),
     (
         "Message",
         "One event delivered to one watcher. An event that 1,000 watchers see is 1,000 messages. Every one is checked \
@@ -45,10 +45,7 @@ const GLOSSARY: [(&str, &str); 8] = [
          else: no parsing, no history, no filters. Its name says what it does. luxcast can lie below it because it \
          hands many messages to the kernel at once.",
     ),
-    (
-        "Peer",
-        "Another server or library that one could choose for the work, doing the same under the same load.",
-    ),
+    ("Peer", "Another server or library for the same work, under the same load."),
     (
         "Latency",
         "The time from publishing an event to its receipt by a watcher. “p99” or “99 % within 3 ms” means that only \
@@ -57,7 +54,7 @@ const GLOSSARY: [(&str, &str); 8] = [
     ("Median", "The middle one of the values from several runs."),
 ];
 
-/// Writes the page. Whatever the report holds, names and errors stay text and all numbers in drawings are finite.
+/// Writes the page. Whatever the report holds, names and errors stay text, and all numbers in drawings are finite.
 pub fn write_html(report: &Report, out: &mut impl Write) -> io::Result<()> {
     writeln!(
         out,
@@ -119,7 +116,7 @@ fn write_top(out: &mut impl Write, report: &Report) -> io::Result<()> {
     writeln!(out, "</dl></header>")
 }
 
-/// `2001-02-03T04:05:06Z` as people write it; anything else as it is.
+/// `2001-02-03T04:05:06Z` in the form that people write; anything else unchanged.
 fn moment(rfc3339: &str) -> String {
     match (rfc3339.get(..10), rfc3339.get(10..11), rfc3339.get(11..16)) {
         (Some(date), Some("T"), Some(time)) if rfc3339.ends_with('Z') => format!("{date}, {time} UTC"),
@@ -127,7 +124,7 @@ fn moment(rfc3339: &str) -> String {
     }
 }
 
-/// Everything that went wrong, before any figure can be taken for granted.
+/// Everything that went wrong, shown before any figure.
 fn write_problems(out: &mut impl Write, scenarios: &[Scenario]) -> io::Result<()> {
     let count = scenarios
         .iter()
@@ -215,7 +212,7 @@ fn write_errors(out: &mut impl Write, scenario: &Scenario) -> io::Result<()> {
     writeln!(out, "</ul></div>")
 }
 
-/// The place of a scenario in the page. The number keeps apart two scenarios of one name.
+/// The anchor of a scenario in the page. The number distinguishes two scenarios of one name.
 fn anchor(index: usize, scenario: &Scenario) -> String {
     let name: String = scenario.name.chars().filter(char::is_ascii_alphanumeric).collect();
     format!("{}-{name}", index + 1)
@@ -264,7 +261,7 @@ mod tests {
         assert!(open.is_empty(), "left open: {open:?}");
     }
 
-    /// No attribute of a drawing may hold what is not a number.
+    /// Every attribute of a drawing must hold finite numbers.
     fn assert_finite(page: &str) {
         for tag in page.split('<').filter_map(|piece| piece.split_once('>')).map(|(tag, _)| tag) {
             let lower = tag.to_lowercase();

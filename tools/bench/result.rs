@@ -1,4 +1,4 @@
-//! What a run of the tool found: the one structure that the table, `--json` and `--report` are made of.
+//! The result of a run of the tool: the one structure behind the table, `--json` and `--report`.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,10 +8,10 @@ pub struct Report {
     pub version: String,
     /// RFC 3339, UTC.
     pub begun: String,
-    /// The command line that made it.
+    /// The command line.
     pub command: String,
     pub machine: Machine,
-    /// Times that each measurement was made; figures are medians of so many.
+    /// Runs of each measurement; figures are their medians.
     pub runs: usize,
     pub scenarios: Vec<Scenario>,
 }
@@ -22,21 +22,21 @@ pub struct Machine {
     pub cores: usize,
     pub memory_bytes: u64,
     pub kernel: String,
-    /// Which core has the server and which the load, in words.
+    /// The cores of server and load, in words.
     pub pinning: String,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Scenario {
-    /// The word that the command line knows it by.
+    /// Its name on the command line.
     pub name: String,
     /// A few words: "1,000 watchers of one job".
     pub title: String,
-    /// What happens in it and why one wants to know, for people who have never seen the project.
+    /// What happens in it and why that matters, for people who have never seen the project.
     pub about: String,
-    /// Its numbers, in order: ("watchers", "1,000").
+    /// Its parameters, in order: ("watchers", "1,000").
     pub parameters: Vec<(String, String)>,
-    /// The figure that servers are compared by.
+    /// The figure by which servers are compared.
     pub primary: String,
     pub servers: Vec<ServerResult>,
     pub targets: Vec<Target>,
@@ -44,7 +44,7 @@ pub struct Scenario {
     pub notes: Vec<String>,
 }
 
-/// Who a result is of.
+/// The kind of server that a result belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
@@ -60,9 +60,9 @@ pub struct ServerResult {
     pub name: String,
     pub role: Role,
     pub figures: Vec<Figure>,
-    /// Publish to receive, where it was measured.
+    /// From publish to receive, if it was measured.
     pub latency: Option<Latency>,
-    /// Why there is no result, or what was lost, doubled or out of order.
+    /// Why there is no result, or what was lost, repeated or out of order.
     pub error: Option<String>,
 }
 
@@ -75,7 +75,7 @@ pub struct Figure {
     /// `µs`, `B`, `/s`, `ms`, `×` or empty.
     pub unit: String,
     pub better: Better,
-    /// One value a run.
+    /// One value for each run.
     pub values: Vec<f64>,
 }
 
@@ -84,7 +84,7 @@ pub struct Figure {
 pub enum Better {
     Lower,
     Higher,
-    /// It says what was done, not how well.
+    /// It shows what was done, not how well.
     Neither,
 }
 

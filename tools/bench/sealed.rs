@@ -1,4 +1,4 @@
-//! TLS: a certificate to throw away for the server, and a watcher's side of it.
+//! TLS: a throw-away certificate for the server, and the watcher's side.
 
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
@@ -20,12 +20,12 @@ const HOST: &str = "localhost";
 #[derive(Clone)]
 pub struct Trust {
     config: ClientConfig,
-    /// Each comes back with its own session.
+    /// Each watcher returns with its own session.
     resumes: bool,
 }
 
-/// Writes certificate and key (ECDSA, P-256) into `directory`. Returns the daemon's flags for them, and clients that
-/// trust it.
+/// Writes certificate and key (ECDSA, P-256) into `directory`. Returns the daemon's flags for them, and the
+/// configuration of clients that trust them.
 pub fn prepare(directory: &Path, resumes: bool) -> Outcome<(Vec<String>, Trust)> {
     let CertifiedKey { cert, signing_key } = generate_simple_self_signed([HOST.to_owned()])?;
     let (certificate, key) = (directory.join("certificate.pem"), directory.join("key.pem"));
@@ -59,7 +59,7 @@ impl Sealed {
         Self::with(Arc::new(config))
     }
 
-    /// The same watcher comes back.
+    /// The TLS of the same watcher when it returns.
     pub fn again(&self) -> Outcome<Self> {
         Self::with(self.config.clone())
     }
@@ -69,16 +69,16 @@ impl Sealed {
         Ok(Self { session, config, has_asked: false })
     }
 
-    /// Begins the handshake; the request goes out at its end.
+    /// Starts the handshake; the request is sent at its end.
     pub fn ask(&mut self, socket: &mut TcpStream, request: &[u8]) -> io::Result<()> {
-        // The socket may not be connected yet; then this is called once more.
+        // The socket may not be connected yet; then this is called again.
         if !std::mem::replace(&mut self.has_asked, true) {
             self.session.writer().write_all(request)?;
         }
         self.send(socket)
     }
 
-    /// As `read` of a socket: some of what came, 0 at the end.
+    /// Like `read` of a socket: some of what came, 0 at the end.
     pub fn read(&mut self, socket: &mut TcpStream, block: &mut [u8]) -> io::Result<usize> {
         loop {
             match self.session.reader().read(block) {
@@ -93,7 +93,7 @@ impl Sealed {
         }
     }
 
-    /// A new socket's buffer holds all that a client says here.
+    /// A new socket's buffer holds all that a client sends here.
     fn send(&mut self, socket: &mut TcpStream) -> io::Result<()> {
         while self.session.wants_write() {
             self.session.write_tls(socket)?;

@@ -1,4 +1,4 @@
-//! The servers that are measured: luxcast itself, the floor, the peers; how each is started, fed and watched.
+//! The measured servers: luxcast itself, the floor, the peers; how each is started, fed and watched.
 
 use std::env;
 use std::fs;
@@ -20,17 +20,17 @@ use crate::result::Role;
 use crate::sealed::{self, Trust};
 use crate::wire::topic_name;
 
-/// What to measure.
+/// The server to measure.
 #[derive(Clone, Debug)]
 pub enum Which {
-    /// With these flags besides `listen` and `ingest`; without `admin` unless one of them says so.
+    /// With these flags besides `listen` and `ingest`; without `admin` unless a flag sets it.
     Luxcast(Vec<String>),
-    /// The same behind TLS; whether its clients come back with their sessions.
+    /// The same with TLS, and whether clients return with their sessions.
     LuxcastTls {
         flags: Vec<String>,
         resumes: bool,
     },
-    /// A daemon that runs already.
+    /// A daemon that is already running.
     Running {
         address: SocketAddr,
         ingest: PathBuf,
@@ -47,7 +47,7 @@ pub enum Which {
 }
 
 impl Which {
-    /// The same with further flags, where it is luxcast started by us.
+    /// The same with further flags, if it is a luxcast that we start.
     pub fn with_flags(&self, more: &[&str]) -> Self {
         let mut which = self.clone();
         if let Which::Luxcast(flags) | Which::LuxcastTls { flags, .. } = &mut which {
@@ -80,7 +80,7 @@ impl Server {
         fs::create_dir_all(&directory)?;
         let started = Self::start_in(which, pinning, &directory);
         if started.is_err() {
-            // The reason why it did not start is what the user wants to know.
+            // The user wants to know why it did not start.
             let _ = fs::remove_dir_all(&directory);
         }
         started
@@ -146,7 +146,7 @@ impl Server {
         Usage::of(self.id)
     }
 
-    /// The request of a watcher of a topic; `query` is luxcast's.
+    /// The request of a watcher of a topic; `query` is for luxcast.
     pub fn request(&self, topic: usize, query: &str) -> Vec<u8> {
         let name = topic_name(topic);
         let path = match self.role {
@@ -159,7 +159,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // First the process: it may remove its socket itself.
+        // The process first: it may remove its socket itself.
         self.process = None;
         let _ = fs::remove_dir_all(&self.directory);
     }
@@ -219,7 +219,7 @@ fn wait_for_port(process: &mut Process, address: SocketAddr) -> Outcome<()> {
     Ok(())
 }
 
-/// Who listens at the other end of a Unix socket.
+/// The process that listens at the other end of a Unix socket.
 fn peer_process(path: &Path) -> Outcome<u32> {
     let socket = UnixStream::connect(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let peer = rustix::net::sockopt::socket_peercred(&socket)?;

@@ -1,11 +1,11 @@
-//! The result on the terminal.
+//! Prints the result on the terminal.
 
 use std::io::{self, Write};
 
 use crate::format;
 use crate::result::{Figure, Report, Scenario, ServerResult};
 
-/// Figures that stand in a row of the table; the page has all.
+/// Most figures in a row of the table; the page has all.
 const COLUMNS_MAX: usize = 4;
 
 pub fn write(report: &Report, out: &mut impl Write) -> io::Result<()> {
@@ -39,7 +39,7 @@ fn write_scenario(scenario: &Scenario, out: &mut impl Write) -> io::Result<()> {
     scenario.notes.iter().try_for_each(|note| writeln!(out, "  {note}"))
 }
 
-/// The primary figure first, then the others that servers have, in their order.
+/// The primary figure first, then the others in the order in which servers have them.
 fn columns(scenario: &Scenario) -> Vec<&Figure> {
     let mut columns: Vec<&Figure> = Vec::new();
     for figure in scenario.servers.iter().flat_map(|server| &server.figures) {
@@ -61,7 +61,7 @@ fn row(server: &ServerResult, columns: &[&Figure]) -> Vec<String> {
     row
 }
 
-/// The first column to the left, the others to the right.
+/// The first column is aligned left, the others right.
 fn write_rows(rows: &[Vec<String>], out: &mut impl Write) -> io::Result<()> {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..rows[0].len()).map(width).collect();

@@ -1,16 +1,16 @@
 //! The bytes of the load: an event as a publisher writes it, and as every server delivers it.
 //!
 //! Each delivered frame has the event's number within its topic at a fixed place, so that a watcher's stream can be
-//! checked number by number without parsing JSON. luxcast puts `stream_seq` in front; for the others the publisher
+//! checked number by number without parsing JSON. luxcast puts `stream_seq` first; for the others the publisher
 //! writes one, so that all deliver the same bytes.
 
 /// Header of a frame of 126 to 65,535 bytes, unmasked.
 pub const HEADER_BYTES: usize = 4;
-/// `{"stream_seq":`, sixteen digits, a comma; it replaces the brace that the publisher's object begins with.
+/// `{"stream_seq":`, sixteen digits, a comma; it replaces the opening brace of the publisher's object.
 const MEMBER_BYTES: usize = 31;
 const DIGITS: usize = 16;
 
-/// The type that events have, and one that nobody publishes: both documented, so both have a bit from the start.
+/// The type of the events, and one that is never published: both are documented, so both have a bit from the start.
 pub const TYPE: &str = "routine_completed";
 pub const OTHER_TYPE: &str = "breakpoint_resumed";
 
@@ -19,7 +19,7 @@ pub const OTHER_TYPE: &str = "breakpoint_resumed";
 pub struct Shape {
     /// The whole frame, header included.
     pub frame_bytes: usize,
-    /// Where the number stands in the frame.
+    /// Where the number is in the frame.
     number_at: usize,
 }
 
@@ -83,7 +83,7 @@ fn sixteen(digits: &[u8]) -> u64 {
     eight(&digits[..8]) * 100_000_000 + eight(&digits[8..])
 }
 
-/// Eight decimal digits at once.
+/// Parses eight decimal digits at once.
 fn eight(digits: &[u8]) -> u64 {
     let mut bytes = [0; 8];
     bytes.copy_from_slice(digits);
@@ -92,7 +92,7 @@ fn eight(digits: &[u8]) -> u64 {
     (fours & 0x0000_ffff_0000_ffff).wrapping_mul(10_000 << 32 | 1) >> 32
 }
 
-/// An object with `filler` bytes of text, where its number stands, and its length.
+/// An object with `filler` bytes of text, the place of its number, and its length.
 fn object(topic: usize, filler: usize) -> (Vec<u8>, usize, usize) {
     let name = topic_name(topic);
     let mut line = format!(r#"{{"type":"{TYPE}","job_id":"{name}","number":""#).into_bytes();
@@ -132,7 +132,7 @@ impl Template {
         self.write_payload(out);
     }
 
-    /// Appends the payload as a client's frame, masked with zeros, which is a mask like any other.
+    /// Appends the payload as a client's frame, masked with zeros, which are a valid mask.
     pub fn write_masked(&self, shape: &Shape, out: &mut Vec<u8>) {
         let mut header = shape.header();
         header[1] |= 0x80;
@@ -142,7 +142,7 @@ impl Template {
     }
 }
 
-/// Any frame from a server: its length, and where its payload begins. None: not all of the header is there.
+/// Parses any frame from a server: its length, and where its payload begins. None: the header is incomplete.
 pub fn frame_of(bytes: &[u8]) -> Option<(usize, usize)> {
     let (start, length) = match bytes.get(1)? & 0x7f {
         126 => (4, usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?]))),

@@ -1,5 +1,5 @@
-//! One watcher's stream against what happened: nothing lost without a gap, nothing doubled, nothing out of order,
-//! nothing that it did not ask for.
+//! Checks one watcher's stream against what happened: nothing lost without a gap, nothing repeated, nothing out of
+//! order, nothing that it did not ask for.
 
 use crate::lines::{ALL, DEBUG, JobId, Mask, STARTED};
 use crate::stream::Stream;
@@ -88,14 +88,14 @@ pub enum Since {
     Last(u64),
 }
 
-/// What an event looked like: its text, or its kind where the dialect changes the text.
+/// The content of an event: its text, or its kind if the dialect changes the text.
 #[derive(Clone, Copy, Debug)]
 pub enum Look {
     Text(u64),
     Kind(usize),
 }
 
-/// What a watcher was told.
+/// What a watcher received.
 #[derive(Clone, Copy, Debug)]
 pub enum Said {
     Event { seq: u64, look: Look },
@@ -105,7 +105,7 @@ pub enum Said {
 }
 
 impl Said {
-    /// The event that has to be known before this can be judged.
+    /// The event that must be known before this can be judged.
     pub fn needs(&self) -> u64 {
         match *self {
             Said::Event { seq, .. } => seq,
@@ -121,30 +121,30 @@ struct Gap {
     to: u64,
     missed: Option<u64>,
     kept: u64,
-    /// The filter changed while kept events from inside were on their way.
+    /// The filter changed while kept events from within the gap were in transit.
     is_blurred: bool,
 }
 
 pub struct Checker {
     topic: Topic,
-    /// In force when the last event came, and each confirmed since: where between two events a filter changed cannot
-    /// be seen from outside.
+    /// The filter at the last event, and each one confirmed since: at which event a filter changed is not visible
+    /// from outside.
     filters: Vec<Mask>,
-    /// Everything up to here has come, or was told to be lost.
+    /// Everything up to here has come, or was reported as lost.
     position: u64,
     newest: u64,
     gap: Option<Gap>,
-    /// `since=-k`: up to this number at most so many come, and holes need no gap.
+    /// `since=-k`: up to this number at most this many come, and missing ones need no gap.
     last: Option<(u64, u64)>,
-    /// `since=start` of a job, up to this number: of a life that the daemon has dropped nothing has to be told before the
-    /// next one begins, and not then either if that is whole.
+    /// `since=start` of a job, up to this number. A loss in the past must be reported before the job's next run
+    /// begins, and not at all if that run is complete.
     start: Option<u64>,
     /// Live from the start and never filtered: what it misses is counted exactly.
     is_counted: bool,
 }
 
 impl Checker {
-    /// `greeting` is the newest event when it was let in.
+    /// `greeting` is the newest event when it was accepted.
     pub fn new(topic: Topic, names: Names, since: Since, greeting: u64) -> Self {
         let position = match since {
             Since::Now | Since::Last(_) => greeting,
@@ -258,7 +258,7 @@ impl Checker {
             return Err(format!("a gap from {from} to {to} without a count"));
         }
         self.close_gap(stream)?;
-        // The last k are the last that are there.
+        // The last k are the last ones that still exist.
         if self.last.is_none_or(|(greeting, _)| from > greeting + 1) {
             self.advance(from - 1, stream).map_err(|error| format!("before a gap from {from}: {error}"))?;
         }
@@ -266,13 +266,13 @@ impl Checker {
         Ok(())
     }
 
-    /// Nothing of an earlier gap can come any more: was the count right?
+    /// Nothing from an earlier gap can come any more: checks its count.
     fn close_gap(&mut self, stream: &Stream) -> Result<(), String> {
         let Some(gap) = self.gap.take() else {
             return Ok(());
         };
         let Gap { from, to, missed, kept, is_blurred } = gap;
-        // The last k may have a gap among them, if they went while they were on their way: what is live begins later.
+        // The last k may have a gap among them, if they were dropped in transit: what is live begins later.
         self.position = self.position.max(to);
         let is_known = from >= stream.first() || self.matching(stream, 0, to, 1 << STARTED).next().is_some();
         let is_of_job = matches!(self.topic, Topic::Job(_) | Topic::Debug(_));
@@ -296,7 +296,7 @@ impl Checker {
         let mut position = self.position;
         let (current, earlier) = self.filters.split_last().expect("there is always one");
         for mask in earlier {
-            // The next filter took effect before the first event that this one would have let through.
+            // The next filter took effect before the first event that this one would have let pass.
             position = self.matching(stream, position, until, *mask).next().map_or(until, |seq| seq - 1);
         }
         if let Some(lost) = self.matching(stream, position, until, *current).next() {
@@ -314,7 +314,7 @@ mod tests {
     use crate::lines::{JobId, is_good, write_line};
     use crate::stream::Stream;
 
-    /// Lines 1 to 300 of publisher 1; where all are good, line n is event n.
+    /// Lines 1 to 300 of publisher 1; if all are good, line n is event n.
     fn stream() -> Stream {
         let mut stream = Stream::new(0);
         for n in (1..=300).filter(|&n| is_good(1, n)) {
@@ -386,7 +386,7 @@ mod tests {
             Ok(())
         );
         assert!(judge(checker(), stream, &[filter, event(stream, first)]).is_err(), "filtered away");
-        // From all to "only the second's": the third must not be missed before the change.
+        // From all to "only the second's": the third need not come before the change is known.
         let third = Said::Filter(only(first + 2));
         assert_eq!(
             judge(checker(), stream, &[event(stream, first), filter, third, event(stream, first + 2)]),

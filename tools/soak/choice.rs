@@ -1,4 +1,4 @@
-//! What the next watcher wants and does, by chance.
+//! Chooses at random what the next watcher wants and does.
 
 use std::time::Duration;
 
@@ -9,19 +9,19 @@ use crate::lines::{FLOWS, JobId};
 use crate::stream::Stream;
 use crate::watcher::{Ending, Pace, Plan, Wish};
 
-/// Jobs are looked for among so many of the newest events.
+/// Jobs are chosen from this many of the newest events.
 const RECENT: u64 = 3_000;
-/// Some watchers ask for what is long gone.
+/// Some watchers ask for events that are long gone.
 const OLD: u64 = 60_000;
-/// Who does not read, or does not answer, has to live until the daemon has had enough of it.
+/// A watcher that does not read, or does not answer, must live until the daemon ends it.
 const STUBBORN_LIFE: Duration = Duration::from_secs(25);
 
-/// One in so many.
+/// True once in `count` times.
 pub fn one_in(random: &mut Rng, count: u64) -> bool {
     random.u64(..count) == 0
 }
 
-/// A job that had an event lately, long ago, or not yet.
+/// A job that had an event recently, long ago, or not yet.
 pub fn job(random: &mut Rng, stream: &Stream) -> JobId {
     let reach = if one_in(random, 10) { OLD } else { RECENT };
     let seq = stream.newest().saturating_sub(random.u64(..reach)).max(stream.first());
@@ -53,7 +53,7 @@ fn pace(random: &mut Rng) -> Pace {
     }
 }
 
-/// A watcher of something, or one that comes back to where it stood.
+/// A watcher of something, or one that returns to its earlier position.
 pub fn plan(random: &mut Rng, stream: &Stream, comebacks: &mut Vec<(Topic, u64)>) -> Plan {
     let topic = match random.u64(..20) {
         0 => Topic::All,

@@ -1,4 +1,4 @@
-//! The daemon under test: started with a small history, looked at through `/proc`, ended as an operator does.
+//! The daemon under test: started with a small history, observed through `/proc`, ended as an operator does.
 
 use std::env;
 use std::fs;

@@ -1,12 +1,12 @@
-//! Whether the daemon's memory and descriptors stay where they are: after the first third of the time, which fills
-//! its history, the last third is compared with the second.
+//! Checks that the daemon's memory and descriptors stay flat: the first third of the time fills its history, then the
+//! last third is compared with the second.
 
 use std::time::Duration;
 
 use crate::daemon::Usage;
 
-/// By how much the mean of the last third may exceed that of the second: a share of it, and the room that the
-/// population's chance needs.
+/// How much the mean of the last third may exceed that of the second: a share of it, plus room for the random number
+/// of watchers.
 const SHARE: f64 = 0.05;
 const RESIDENT_ROOM_BYTES: f64 = (2 << 20) as f64;
 const DESCRIPTORS_ROOM: f64 = 16.0;
@@ -19,7 +19,7 @@ pub struct Samples {
 /// One figure over time.
 struct Figure {
     name: &'static str,
-    /// In the unit of its name.
+    /// The unit in its name.
     unit: f64,
     room: f64,
     of: fn(&Usage) -> f64,
@@ -40,7 +40,7 @@ impl Samples {
         self.samples.push((at, usage));
     }
 
-    /// A line of what is flat; an error for what is not.
+    /// A line for each figure that is flat, an error for each that is not.
     pub fn verdicts(&self) -> Vec<Result<String, String>> {
         FIGURES.iter().map(|figure| self.verdict(figure)).collect()
     }
@@ -62,7 +62,7 @@ impl Samples {
         if last <= bound { Ok(line) } else { Err(format!("not flat: {line}")) }
     }
 
-    /// The figures at some moments spread over the time.
+    /// A table of the figures at some moments spread over the time.
     pub fn table(&self, rows: usize) -> String {
         let step = self.samples.len().div_ceil(rows).max(1);
         let mut table = String::from("   at s   resident MiB   descriptors\n");

@@ -5,7 +5,7 @@ pub const CLOSE: u8 = 0x8;
 pub const PING: u8 = 0x9;
 pub const PONG: u8 = 0xa;
 
-/// A client masks; these four bytes are a mask like any other.
+/// A client masks its frames; these four bytes are an arbitrary mask.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 /// Appends a whole message; `payload` is at most 65,535 bytes long.
@@ -23,7 +23,7 @@ pub fn write_masked(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
     out.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
 }
 
-/// Opcode, payload, and where it ends.
+/// Opcode, payload, and where the frame ends.
 pub type Frame<'a> = (u8, &'a [u8], usize);
 
 /// The server's frame at `start`, once it is whole.

@@ -1,4 +1,4 @@
-//! What one connection was told, in order, judged as soon as the stream is known that far.
+//! Judges what one connection received, in order, as soon as the stream is known that far.
 
 use std::collections::VecDeque;
 
@@ -6,7 +6,7 @@ use crate::check::{Checker, Said};
 use crate::lines::JobId;
 use crate::stream::Stream;
 
-/// What came, for the topic of one job where the connection has many.
+/// What came, for the topic of one job if the connection has many.
 pub enum Entry {
     Said(Option<JobId>, Said),
     Join(JobId, Checker, Option<u64>),
@@ -43,7 +43,7 @@ impl Judge {
         }
     }
 
-    /// The one topic of a connection, once it is known where it begins.
+    /// Sets the one topic of a connection, once it is known where it begins.
     pub fn begin(&mut self, checker: Checker) {
         self.watched.push(Watched { job: None, checker, past_until: 0 });
     }
@@ -77,7 +77,7 @@ impl Judge {
         Ok(())
     }
 
-    /// Says what is left although everything that happened is known.
+    /// Reports what is left although everything that happened is known.
     pub fn finish(&mut self, stream: &Stream) -> Result<(), String> {
         self.judge(stream)?;
         match self.is_done() {
@@ -115,7 +115,7 @@ impl Judge {
                 watched.checker.take(said, stream)
             }
             Entry::Said(_, said) => {
-                // A filter or a position is that of all its topics.
+                // A filter or a position applies to all its topics.
                 self.watched.iter_mut().try_for_each(|watched| watched.checker.take(said, stream))
             }
         }

@@ -1,5 +1,5 @@
 //! The life around the daemon: watchers and vandals come and go in one loop, the daemon is stopped for moments, and
-//! all that anybody was told is judged as soon as the reference has seen it.
+//! everything received is judged once the reference has seen it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,16 +24,16 @@ use crate::{Outcome, PATIENCE};
 const REFERENCE: Token = Token(usize::MAX);
 const VANDALS: usize = 1 << 32;
 const BLOCK_BYTES: usize = 256 << 10;
-/// One loop: slow watchers read, new ones come, every so often.
+/// The beat of the one loop: slow watchers read, new ones come.
 const BEAT: Duration = Duration::from_millis(20);
 const SLOW_BEAT: Duration = Duration::from_millis(100);
 const COMERS_PER_BEAT: usize = 5;
 const VANDALS_MAX: usize = 12;
-/// Connections that come together, say nothing, and go together.
+/// Connections that come together, send nothing, and go together.
 const BURST: usize = 100;
 const BURST_EVERY: Duration = Duration::from_secs(7);
 const BURST_LIFE: Duration = Duration::from_secs(1);
-/// The daemon is stopped now and then, for up to a second.
+/// How often the daemon is stopped, for up to a second.
 const STOP_EVERY: Duration = Duration::from_secs(5);
 /// Jobs that one connection of the multi-job endpoint watches.
 const JOBS_MAX: usize = 12;
@@ -46,7 +46,7 @@ pub struct Counts {
     pub refused_full: u64,
     pub deliveries: u64,
     pub gaps: u64,
-    /// Those who read as fast as they can were left behind all the same: the machine was busy elsewhere.
+    /// Overruns of watchers that read as fast as they can: the machine was busy.
     pub overruns_of_fast: u64,
     pub changes: u64,
     pub comebacks: u64,
@@ -66,11 +66,11 @@ pub struct Life {
     random: Rng,
     watchers: Slab<Watcher>,
     vandals: Slab<Vandal>,
-    /// Of those who left, until the stream is known so far.
+    /// Of watchers that left, until the stream is known far enough.
     judges: Vec<Judge>,
-    /// Of those whom the daemon said goodbye to.
+    /// Of watchers to which the daemon said goodbye.
     drained: Vec<Judge>,
-    /// Topics and places of those who left, for others to come back to.
+    /// Topics and positions of watchers that left, for others to return to.
     comebacks: Vec<(Topic, u64)>,
     burst: Vec<TcpStream>,
     block: Vec<u8>,
@@ -110,7 +110,7 @@ impl Life {
         })
     }
 
-    /// How many watchers there are to be from now on; with none, vandals and faults end too.
+    /// Sets the number of watchers from now on; with none, vandals and faults end too.
     pub fn set_population(&mut self, population: usize) {
         self.population = population;
     }
@@ -124,7 +124,7 @@ impl Life {
         self.watchers.iter().filter(|(_, watcher)| watcher.has_greeting).count()
     }
 
-    /// One turn of the loop.
+    /// Runs one turn of the loop.
     pub fn turn(&mut self, events: &mut Events) -> Outcome<()> {
         match self.poll.poll(events, Some(BEAT)) {
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
@@ -187,7 +187,7 @@ impl Life {
         if self.population > 0 { self.provoke(now) } else { Ok(()) }
     }
 
-    /// Brings new ones, and trouble.
+    /// Brings new watchers, and trouble.
     fn provoke(&mut self, now: Instant) -> Outcome<()> {
         for _ in 0..COMERS_PER_BEAT {
             if self.watchers.len() < self.population {
@@ -238,7 +238,7 @@ impl Life {
         Ok(())
     }
 
-    /// A watcher that reads, and comes to stay.
+    /// Adds a watcher that reads and stays.
     pub fn join_steady(&mut self) -> Outcome<()> {
         let plan = choice::steady(&mut self.random, &self.reference.stream);
         self.join(plan)
@@ -266,7 +266,7 @@ impl Life {
         }
     }
 
-    /// The daemon's end of a connection is over: as it should be?
+    /// The daemon has ended a connection: checks that it should have.
     fn part(&mut self, key: usize, over: Over) {
         let watcher = &self.watchers[key];
         let (plan, is_ending) = (&watcher.plan, watcher.ends_at.is_some());
@@ -281,7 +281,7 @@ impl Life {
                 self.counts.silenced += 1;
                 true
             }
-            // The close frame stood behind what nobody read.
+            // The close frame came after what was never read.
             Over::Closed(None) if plan.pace == Pace::Never => true,
             Over::Closed(Some(1000)) => is_ending && plan.ending == Ending::Close,
             Over::Closed(None) => is_ending && plan.ending == Ending::HalfClose,
@@ -305,7 +305,7 @@ impl Life {
         if watcher.plan.pace == Pace::Fast {
             self.counts.overruns_of_fast += watcher.judge.overruns;
         }
-        // Who never changed its filter knows what it has.
+        // A watcher that never changed its filter knows it.
         if let Wish::One { topic, names: Names::ALL, .. } = watcher.plan.wish
             && watcher.names == Names::ALL
             && watcher.asked.is_empty()
@@ -369,7 +369,7 @@ impl Life {
         }
     }
 
-    /// A message of its own.
+    /// Sends a message of the watcher's own.
     fn act(&mut self, key: usize) {
         let (random, watcher) = (&mut self.random, &mut self.watchers[key]);
         let is_many = matches!(watcher.plan.wish, Wish::Many);
@@ -415,7 +415,7 @@ impl Life {
         }
     }
 
-    /// Ends everybody's connection, and waits until all are gone.
+    /// Ends every connection, and waits until all are gone.
     pub fn send_home(&mut self, events: &mut Events) -> Outcome<()> {
         self.set_population(0);
         self.burst.clear();
@@ -430,7 +430,7 @@ impl Life {
         Ok(())
     }
 
-    /// The daemon has been told to drain: reads to the end, and judges the goodbyes.
+    /// The daemon has been asked to drain: reads to the end, and judges the goodbyes.
     pub fn drain(&mut self, events: &mut Events) -> Outcome<()> {
         let begin = Instant::now();
         while self.open() > 0 || !self.reference.has_ended {
@@ -445,7 +445,7 @@ impl Life {
                 .blame(format!("the goodbye says {:?}, the last event is {last}", self.reference.goodbye));
         }
         for mut judge in std::mem::take(&mut self.drained) {
-            // Whoever read on has got everything.
+            // Watchers that kept reading have received everything.
             judge.hear(Entry::Said(None, Said::Position(last)));
             if let Err(violation) = judge.finish(&self.reference.stream) {
                 self.shared.blame(violation);

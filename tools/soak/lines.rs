@@ -1,4 +1,4 @@
-//! What publishers send: a line follows from its publisher and its number, so whoever sees one knows what it must be.
+//! The lines that publishers send: each follows from its publisher and its number, so a reader can verify it.
 
 use std::fmt::{self, Display, Write};
 
@@ -6,11 +6,11 @@ use fastrand::Rng;
 
 /// Flows that all jobs share.
 pub const FLOWS: u64 = 10;
-/// Publishers from here on have no name that the daemon knows: they live once.
+/// Publishers from here on are unknown to the daemon by name: they live once.
 pub const NAMELESS: u32 = 1 << 20;
-/// Events of one job, the bad lines among them included.
+/// Events of one job, including its bad lines.
 const LINES_OF_JOB: u64 = 120;
-/// Jobs that a publisher has at work at once: its lines go to them in turn.
+/// Running jobs of a publisher: its lines go to them in turn.
 const JOBS_AT_ONCE: u64 = 3;
 
 /// A set of kinds, by their place in [`KINDS`].
@@ -62,12 +62,12 @@ impl Display for JobId {
     }
 }
 
-/// The same scattered number for the same two.
+/// The same pseudo-random number for the same two.
 fn mix(publisher: u32, number: u64) -> u64 {
     Rng::with_seed(u64::from(publisher) << 40 ^ number).u64(..)
 }
 
-/// The job of line `n`, which is counted from 1, and its place in that job.
+/// The job of line `n`, counted from 1, and the line's place in that job.
 fn place(publisher: u32, n: u64) -> (JobId, u64) {
     let round = (n - 1) / (JOBS_AT_ONCE * LINES_OF_JOB);
     let inside = (n - 1) % (JOBS_AT_ONCE * LINES_OF_JOB);
@@ -75,18 +75,18 @@ fn place(publisher: u32, n: u64) -> (JobId, u64) {
     (JobId { publisher, number }, inside / JOBS_AT_ONCE)
 }
 
-/// Whether line `n` is an event, or bad on purpose.
+/// Whether line `n` is an event; others are bad on purpose.
 pub fn is_good(publisher: u32, n: u64) -> bool {
     let (_, index) = place(publisher, n);
     index == 0 || index == LINES_OF_JOB - 1 || !mix(publisher, n).is_multiple_of(53)
 }
 
-/// The greatest good line up to `n`; 0 if there is none.
+/// The last good line up to `n`; 0 if there is none.
 pub fn last_good(publisher: u32, n: u64) -> u64 {
     (1..=n).rev().find(|&n| is_good(publisher, n)).unwrap_or(0)
 }
 
-/// The least good line beyond `n`.
+/// The first good line after `n`.
 pub fn next_good(publisher: u32, n: u64) -> u64 {
     (n + 1..).find(|&n| is_good(publisher, n)).expect("lines do not end")
 }

@@ -1,4 +1,4 @@
-//! luxcast-soak: lives with the daemon for a chosen time and believes nothing it is told.
+//! luxcast-soak: runs with the daemon for a chosen time and verifies everything that it sends.
 #![doc = include_str!("README.md")]
 #![forbid(unsafe_code)]
 
@@ -37,28 +37,28 @@ use crate::reference::Reference;
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-/// How long to wait for what must come. It bounds hanging alone.
+/// How long to wait for what must come. It only bounds hanging.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Small, so that they are full early and that whoever is slow meets their end.
+/// Small, so that the history is full early and slow watchers fall off its end.
 const HISTORY_BYTES: usize = 4 << 20;
 const HISTORY_SECONDS: Duration = Duration::from_secs(8);
 const NAMED: u64 = 4;
 const NAMELESS: u64 = 2;
-/// Connections beyond the watchers: vandals, bursts; those above are told that there is no room.
+/// Connections beyond the watchers: vandals and bursts. Further ones are refused for lack of room.
 const ROOM: usize = 40;
-/// Watchers that a daemon which ends says goodbye to.
+/// Watchers to which the daemon says goodbye at its end.
 const STEADY: usize = 50;
 const PROGRESS: Duration = Duration::from_secs(5);
 const VIOLATIONS_SHOWN: usize = 20;
 
-/// Lives with the daemon for a chosen time; checks every stream, memory and descriptors
+/// Run with the daemon for a chosen time; check every stream, memory and descriptors
 #[derive(Parser)]
-#[command(version, after_help = "Exit codes: 0 nothing was wrong; 1 something was; 2 wrong usage.")]
+#[command(version, after_help = "Exit codes: 0 no faults; 1 faults found; 2 wrong usage.")]
 struct Arguments {
-    /// How long
+    /// Duration
     #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u64).range(15..))]
     seconds: u64,
-    /// Chooses who does what; the order in which it happens is the machine's
+    /// Seed for who does what; the order of events depends on the machine
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
     /// Watchers at a time
@@ -139,7 +139,7 @@ fn soak(arguments: &Arguments) -> Outcome<Vec<String>> {
 }
 
 fn flags(arguments: &Arguments) -> Vec<String> {
-    // Cut off publishers leave jobs that never end.
+    // Publishers that are cut off leave jobs that never end.
     let seconds = HISTORY_SECONDS.as_secs();
     let flags = format!(
         "--history-bytes {HISTORY_BYTES} --history-seconds {seconds} --job-idle-seconds {seconds} \
@@ -150,7 +150,7 @@ fn flags(arguments: &Arguments) -> Vec<String> {
     flags.split_whitespace().map(str::to_owned).collect()
 }
 
-/// The time itself: a sample each second, a line now and then. Ends early where something is wrong.
+/// The main phase: a sample each second, a progress line now and then. Ends early if something is wrong.
 fn live(life: &mut Life, shared: &Shared, arguments: &Arguments, events: &mut Events) -> Outcome<Samples> {
     life.set_population(arguments.watchers);
     let begin = Instant::now();
@@ -203,7 +203,7 @@ fn progress(life: &Life, shared: &Shared, now: Duration) -> String {
     )
 }
 
-/// What publishers were told, or can take for granted, must be there.
+/// Lines that were acknowledged, or certainly written, must be in the stream.
 fn check_promises(life: &mut Life, shared: &Shared, events: &mut Events) -> Outcome<()> {
     let promised = std::mem::take(&mut *shared.promised.lock());
     let begin = Instant::now();
@@ -220,7 +220,8 @@ fn check_promises(life: &mut Life, shared: &Shared, events: &mut Events) -> Outc
     Ok(())
 }
 
-/// Everybody has left: the daemon has no more descriptors than before, but for the memory file of each shard.
+/// After all connections have ended, the daemon has no more descriptors than before, except the memory file of each
+/// shard.
 fn check_descriptors(life: &mut Life, shared: &Shared, events: &mut Events, empty: u64) -> Outcome<()> {
     let shards = thread::available_parallelism().map_or(1, usize::from) as u64;
     let begin = Instant::now();
@@ -235,7 +236,7 @@ fn check_descriptors(life: &mut Life, shared: &Shared, events: &mut Events, empt
     Ok(())
 }
 
-/// The daemon ends: those who read on get everything, and goodbye.
+/// The daemon ends: watchers that keep reading get everything, and goodbye.
 fn say_goodbye(life: &mut Life, shared: &Shared, events: &mut Events) -> Outcome<()> {
     for _ in 0..STEADY {
         life.join_steady()?;

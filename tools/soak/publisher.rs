@@ -1,5 +1,5 @@
-//! Publishers that come and go: most have a name under which the daemon takes their lines once, however often they
-//! are sent; others live once. Many are cut off in the middle of a line.
+//! Publishers that come and go. Most have a name under which the daemon takes each line once, however often it is
+//! sent; others live once. Many are cut off in the middle of a line.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -15,9 +15,10 @@ use serde_json::Value;
 use crate::lines::{NAMELESS, last_good, write_line};
 use crate::{Outcome, PATIENCE};
 
-/// Lines of a publisher that may be on their way: all publishers together stay far ahead of nobody who reads.
+/// Lines of a publisher that may be in transit: together, publishers never run far ahead of a watcher that reads.
 const CHUNK_LINES_MAX: u64 = 40;
-/// Longer away than this share of `history_seconds`, a publisher takes another name: the daemon may forget the old.
+/// After an absence longer than this share of `history_seconds`, a publisher takes another name: the daemon may have
+/// forgotten the old one.
 const AWAY_SHARE: u32 = 4;
 
 /// What publishers share with the rest.
@@ -26,15 +27,15 @@ pub struct Shared {
     pub history_seconds: Duration,
     /// Lines a second of each publisher.
     pub lines_per_second: u64,
-    /// The newest event that the reference has: who is far behind it has not kept up, not the reference.
+    /// The newest event of the reference: a watcher far behind it is slow by its own fault.
     pub reference: AtomicU64,
     pub is_over: AtomicBool,
     pub violations: Mutex<Vec<String>>,
     pub links: AtomicU64,
     pub cut_off: AtomicU64,
-    /// Of publishers that left: their number, and the last line that must have been taken.
+    /// For publishers that left: their number, and the last line that must have been taken.
     pub promised: Mutex<Vec<(u32, u64)>>,
-    /// Numbers of publishers without a name, and of those that took another.
+    /// Numbers for publishers without a name, and for those that took another.
     pub next_publisher: AtomicU32,
 }
 
@@ -88,7 +89,7 @@ impl Link {
         Ok(serde_json::from_str(&line)?)
     }
 
-    /// Waits until this line is acknowledged. Returns the newest event then.
+    /// Waits until this line is acknowledged; returns the newest event then.
     fn wait_for_ack(&mut self, line: u64) -> Outcome<u64> {
         loop {
             let answer = self.answer()?;
@@ -103,7 +104,7 @@ impl Link {
         }
     }
 
-    /// Writes lines `from` to `until`, and waits until all that came of them has been seen.
+    /// Writes lines `from` to `until`, and waits until all their events have been seen.
     fn publish(&mut self, shared: &Shared, publisher: u32, numbers: (u64, u64), offset: u64) -> Outcome<()> {
         let mut text = String::new();
         (numbers.0..=numbers.1).for_each(|n| write_line(publisher, n, &mut text));
@@ -119,7 +120,7 @@ impl Link {
         Ok(())
     }
 
-    /// Writes some lines, and a part of the next; nobody reads the answers any more.
+    /// Writes some lines and a part of the next; the answers are never read.
     fn cut_off(mut self, publisher: u32, from: u64, until: u64, random: &mut Rng) -> Outcome<()> {
         let mut text = String::new();
         (from..=until).for_each(|n| write_line(publisher, n, &mut text));
@@ -130,8 +131,8 @@ impl Link {
     }
 }
 
-/// Publishes under one name after the other until it is over; comes and goes. Under each name every good line must
-/// be taken exactly once.
+/// Publishes under one name after another until the run is over, with pauses. Under each name every good line must be
+/// taken exactly once.
 pub fn run_named(shared: &Shared, mut random: Rng) {
     while !shared.is_over() {
         let publisher = shared.new_publisher();
@@ -157,7 +158,7 @@ fn live_under_name(shared: &Shared, publisher: u32, random: &mut Rng) -> Outcome
             let known = format!("{acknowledged} lines are acknowledged, {written} were written");
             return Err(format!("the daemon has accepted {accepted}; {known}").into());
         }
-        // Some of what was taken already is sent again.
+        // Some accepted lines are sent again.
         let mut next = accepted + 1;
         if random.bool() {
             next = (acknowledged + 1).min(next).saturating_sub(random.u64(..30)).max(1);
@@ -192,7 +193,7 @@ fn live_under_name(shared: &Shared, publisher: u32, random: &mut Rng) -> Outcome
     }
 }
 
-/// Publishers one after the other that the daemon knows nothing of; each is cut off.
+/// Runs nameless publishers one after another; each is cut off.
 pub fn run_nameless(shared: &Shared, mut random: Rng) {
     while !shared.is_over() {
         let publisher = NAMELESS + shared.new_publisher();

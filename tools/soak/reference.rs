@@ -1,4 +1,4 @@
-//! The watcher of `/events` that reads first and always: what it gets is what happened.
+//! The watcher of `/events` that reads first and always: what it receives is what happened.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use crate::{Outcome, PATIENCE, frame};
 pub struct Reference {
     pub socket: TcpStream,
     pub stream: Stream,
-    /// Where it stood when the daemon said goodbye.
+    /// The position in the daemon's goodbye.
     pub goodbye: Option<u64>,
     pub has_ended: bool,
     inbound: Vec<u8>,
@@ -25,7 +25,7 @@ impl Reference {
         socket.write_all(handshake("/api/ws/events").as_bytes())?;
         let mut inbound = Vec::new();
         let mut block = [0; 4096];
-        // Nothing is published yet: the greeting is all that comes.
+        // Nothing is published yet: only the greeting comes.
         let greeting = loop {
             let count = socket.read(&mut block)?;
             inbound.extend_from_slice(&block[..count]);

@@ -1,4 +1,4 @@
-//! What happened: the events as one watcher of `/events` got them, each checked against what was published.
+//! What happened: the events as one watcher of `/events` received them, each checked against what was published.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
@@ -19,9 +19,9 @@ pub struct Record {
 #[derive(Default)]
 pub struct Stream {
     records: VecDeque<Record>,
-    /// Number of the first record; every number from there on is one.
+    /// Number of the first record; the others follow without gaps.
     first: u64,
-    /// The number before the first event that was ever here.
+    /// The number before the first event.
     begin: u64,
     /// The last line seen of each publisher.
     last_lines: HashMap<u32, u64>,
@@ -33,7 +33,7 @@ pub fn hash_of(text: &[u8]) -> u64 {
     FixedState::default().hash_one(text)
 }
 
-/// The number in front of an event; none in front of the daemon's own messages.
+/// The number at the start of an event; none at the start of the daemon's own messages.
 pub fn seq_of(text: &[u8]) -> Option<u64> {
     let digits = text.strip_prefix(b"{\"stream_seq\":")?;
     number(digits)
@@ -44,7 +44,7 @@ fn number(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(&text[..length]).ok()?.parse().ok()
 }
 
-/// The text behind the first `start`, up to the next quotation mark.
+/// The text after the first `start`, up to the next quotation mark.
 pub fn quoted<'a>(text: &'a [u8], start: &str) -> Option<&'a str> {
     let at = memchr::memmem::find(text, start.as_bytes())? + start.len();
     let end = memchr::memchr(b'"', &text[at..])?;
@@ -67,7 +67,7 @@ pub fn kind_and_job(text: &[u8]) -> Option<(usize, JobId)> {
 }
 
 impl Stream {
-    /// Begins behind the number that the reference was greeted with.
+    /// Begins after the number in the reference's greeting.
     pub fn new(newest: u64) -> Self {
         Self { first: newest + 1, begin: newest, ..Self::default() }
     }
@@ -94,7 +94,7 @@ impl Stream {
         self.last_lines.get(&publisher).copied().unwrap_or(0)
     }
 
-    /// The numbers in `after + 1..=until` of events that are of one of these kinds and that `has` has.
+    /// The numbers in `after + 1..=until` of events that are of one of these kinds and for which `has` is true.
     pub fn matching(
         &self,
         after: u64,

@@ -1,4 +1,4 @@
-//! Clients that do what none should: each must be told so, and nobody else may notice.
+//! Clients that break the rules: each must be answered as it deserves, without effect on others.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use mio::net::TcpStream;
 use crate::watcher::handshake;
 use crate::{Outcome, PATIENCE, frame};
 
-/// How the daemon has to answer.
+/// The answer that the daemon must give.
 #[derive(Clone, Copy, Debug)]
 enum Answer {
     Status(u16),
@@ -18,7 +18,7 @@ enum Answer {
 
 struct Row {
     name: &'static str,
-    /// It gets as far as a stream before it errs.
+    /// It gets a stream before it errs.
     is_upgraded: bool,
     bytes: fn() -> Vec<u8>,
     answer: Answer,
@@ -127,7 +127,7 @@ impl Vandal {
         }
         bytes.extend((row.bytes)());
         match socket.write_all(&bytes) {
-            // It may have been told already what is wrong.
+            // The daemon may already have answered and closed.
             Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {}
             written => written?,
         }
@@ -135,7 +135,7 @@ impl Vandal {
         Ok(Self { socket: TcpStream::from_std(socket), row, inbound: Vec::new(), born: Instant::now() })
     }
 
-    /// Reads what is there. True: it is over, and the answer was right, or there was no room for one more.
+    /// Reads what is there. True: the connection is over, and the answer was right, or there was no room for it.
     pub fn read(&mut self, block: &mut [u8]) -> Result<bool, String> {
         loop {
             match self.socket.read(block) {

@@ -1,4 +1,4 @@
-//! One watcher's connection: what it asks for, how it reads, how it ends, and what the daemon tells it.
+//! One watcher's connection: what it asks for, how it reads, how it ends, and what the daemon sends to it.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
@@ -15,16 +15,16 @@ use crate::lines::JobId;
 use crate::stream::{hash_of, kind_and_job, seq_of};
 use crate::{Outcome, frame};
 
-/// A slow watcher has little room in its socket: it is slow from the start. (On the loopback device, whose segments
-/// are larger, the kernel lets more in only once all of it has been read: to the daemon some of these take nothing
-/// for as long as `stalled_seconds`.)
+/// A slow watcher has a small socket buffer, so it is slow from the start. (On the loopback device, with its larger
+/// segments, the kernel takes in more only once all of it has been read. To the daemon some of these take nothing for
+/// as long as `stalled_seconds`.)
 const SLOW_RECEIVE_BYTES: usize = 64 << 10;
 
 /// How a watcher reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
     Fast,
-    /// So many bytes each tenth of a second.
+    /// This many bytes each tenth of a second.
     Slow(usize),
     Never,
 }
@@ -50,11 +50,11 @@ pub struct Plan {
     pub pace: Pace,
     pub life: Duration,
     pub ending: Ending,
-    /// Never answers a ping: the daemon takes it for dead.
+    /// Never answers a ping: the daemon counts it as dead.
     pub is_mute: bool,
 }
 
-/// A question on its way.
+/// A request without an answer yet.
 pub enum Asked {
     Filter(Names),
     Bad,
@@ -62,7 +62,7 @@ pub enum Asked {
     Leave(JobId),
 }
 
-/// How a connection was over.
+/// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Over {
     Refused(u16),
@@ -76,18 +76,18 @@ pub struct Watcher {
     pub judge: Judge,
     pub born: Instant,
     pub next_act: Instant,
-    /// As it last asked for.
+    /// The last requested filter.
     pub names: Names,
-    /// As it was last told.
+    /// The last confirmed filter.
     confirmed: Names,
     pub jobs: Vec<JobId>,
     pub asked: VecDeque<Asked>,
-    /// The newest number that it has got or was told of: where it would come back.
+    /// The newest number that it has received: where it would return to.
     pub position: u64,
     pub is_open: bool,
-    /// It has said that it ends, and waits for the daemon's word.
+    /// It has said that it ends, and waits for the daemon's answer.
     pub ends_at: Option<Instant>,
-    /// Of the goodbye of a daemon that drains.
+    /// The position in the goodbye of a draining daemon.
     pub goodbye: Option<u64>,
     inbound: Vec<u8>,
     outbound: Vec<u8>,
@@ -134,7 +134,7 @@ pub fn list(names: u16) -> Vec<&'static str> {
 }
 
 impl Watcher {
-    /// Connects and asks.
+    /// Connects and sends the request.
     pub fn open(address: SocketAddr, plan: Plan, name: String) -> Outcome<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
         if plan.pace != Pace::Fast {
@@ -180,8 +180,8 @@ impl Watcher {
                 Ok(count) => drop(self.outbound.drain(..count)),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
-                    // The kernel tells of a reset once; after that a read finds the end. Who has shut its own
-                    // writing side is told the same of that.
+                    // The kernel reports a reset once; after that a read finds the end. A socket whose own writing
+                    // side is shut behaves the same.
                     self.is_reset |= self.ends_at.is_none() && is_reset(&error);
                     return;
                 }
@@ -199,14 +199,14 @@ impl Watcher {
         self.send_text(text);
     }
 
-    /// Says that it ends, in its own way. False: it is gone already.
+    /// Ends in its own way. False: it is already gone.
     pub fn end(&mut self, block: &mut [u8]) -> Outcome<bool> {
         match self.plan.ending {
             Ending::Close => {
                 frame::write_masked(&mut self.outbound, frame::CLOSE, &1000_u16.to_be_bytes());
                 self.flush();
             }
-            // A peer that has gone already shows when it is read from.
+            // A peer that is already gone is noticed at the next read.
             Ending::HalfClose => drop(self.socket.shutdown(Shutdown::Write)),
             Ending::Drop => return Ok(false),
             Ending::Reset => {
@@ -218,7 +218,7 @@ impl Watcher {
         self.read(block, usize::MAX).map(|over| over.is_none())
     }
 
-    /// Reads what there is, up to `limit` bytes, and hears it.
+    /// Reads up to `limit` bytes and handles them.
     pub fn read(&mut self, block: &mut [u8], limit: usize) -> Outcome<Option<Over>> {
         let mut left = limit;
         while left > 0 {

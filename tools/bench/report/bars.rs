@@ -1,6 +1,6 @@
-//! Horizontal bars of the figure that a scenario is compared by.
+//! Horizontal bars of the figure by which a scenario is compared.
 //!
-//! Places within the drawing are in percent, so that it takes the width of the page and its text keeps its size.
+//! Positions within the drawing are in percent, so that it fits the width of the page and its text keeps its size.
 
 use std::io::{self, Write};
 
@@ -10,7 +10,7 @@ use super::text::Text;
 use crate::format;
 use crate::result::{Better, Role};
 
-/// As long as the drawing of one bar is high, in pixels.
+/// Height of one bar's drawing, in pixels.
 const ROW_HEIGHT: u32 = 26;
 
 pub fn write(out: &mut impl Write, groups: &[Group], primary: &Primary, runs: usize) -> io::Result<()> {
@@ -92,7 +92,7 @@ fn write_row(
             )?;
         }
     }
-    // What came out of a run with losses compares with nothing.
+    // A result of a run with losses is compared with nothing.
     let beside = match member.server.error {
         Some(_) => r#"<span class="flag">with errors</span>"#.to_string(),
         None => format!("<span>{}</span>", Text(&to_luxcast(group, member, primary))),
@@ -110,7 +110,7 @@ fn to_luxcast(group: &Group, member: Member, primary: &Primary) -> String {
     }
     let ratio = format::ratio(ratio);
     let of = if ratio.starts_with("1/") { " of" } else { "" };
-    // A longer name, as where several settings of luxcast are compared, has no room.
+    // There is no room for a longer name, as when several settings of luxcast are compared.
     let name = if luxcast.name == "luxcast" { "luxcast" } else { "the first" };
     format!("{ratio}{of} {name}")
 }

@@ -1,7 +1,7 @@
 //! Latency by percentile: one small chart for each group, all with the same axes.
 //!
-//! The horizontal axis is that of HdrHistogram plots: from one mark to the next the share of slower messages falls
-//! to a tenth. Servers differ by colour, by dashes and by the shape of their marks.
+//! The horizontal axis is that of HdrHistogram plots: from one mark to the next, the share of slower messages falls
+//! to a tenth. Servers differ by colour, dashes and the shape of their marks.
 
 use std::io::{self, Write};
 
@@ -11,14 +11,14 @@ use super::text::Text;
 use crate::format;
 use crate::result::{Latency, Role, Scenario};
 
-/// Shapes of marks and patterns of dashes; up to as many of them as this, no two of a chart are alike.
+/// Shapes of marks and patterns of dashes; up to this many, no two in a chart are alike.
 const STYLES: usize = 8;
 const PEER_COLOURS: usize = 6;
 const HEIGHT: u32 = 260;
-/// A server that delivered ten million messages has no more to show than this.
+/// Even ten million messages show no more than this.
 const NINES_MAX: f64 = 7.0;
 
-/// A peer has the same colour and, if it can be, the same shape of marks wherever it occurs.
+/// A peer has the same colour and, if possible, the same shape of marks everywhere.
 pub struct Palette<'a> {
     peers: Vec<&'a str>,
 }
@@ -48,7 +48,7 @@ impl<'a> Palette<'a> {
         self.peers.iter().position(|peer| *peer == name).unwrap_or(0)
     }
 
-    /// The members that have a curve, each with the style it has elsewhere or the next that is free.
+    /// The members with a curve, each in the style it has elsewhere or the next free one.
     fn curves<'b>(&self, members: &[Member<'b>]) -> Vec<Curve<'b>> {
         let mut curves: Vec<Curve> = Vec::new();
         for member in members {
@@ -74,7 +74,7 @@ impl<'a> Palette<'a> {
     }
 }
 
-/// A curve, and how it is drawn.
+/// A curve and its style.
 struct Curve<'a> {
     name: &'a str,
     latency: &'a Latency,
@@ -88,7 +88,7 @@ fn first_part(name: &str) -> &str {
 
 /// What all charts of a scenario share.
 struct Axes {
-    /// Nines at the right end.
+    /// The number of nines at the right end.
     end: f64,
     milliseconds: Scale,
 }
@@ -104,13 +104,13 @@ impl Axes {
         nines / self.end * 100.0
     }
 
-    /// From the top.
+    /// Distance from the top.
     fn y(&self, milliseconds: f64) -> f64 {
         100.0 - self.milliseconds.percent(milliseconds)
     }
 }
 
-/// The curve as (nines, milliseconds), without what cannot be drawn.
+/// The curve as (nines, milliseconds), without points that cannot be drawn.
 fn points(latency: &Latency) -> impl Iterator<Item = (f64, f64)> + Clone + '_ {
     let last = (latency.count.max(1) as f64).log10().clamp(1.0, NINES_MAX);
     latency
@@ -122,7 +122,7 @@ fn points(latency: &Latency) -> impl Iterator<Item = (f64, f64)> + Clone + '_ {
 
 /// 0 for 0 %, 1 for 90 %, 2 for 99 %, ...; infinite for all.
 fn nines(percentile: f64) -> f64 {
-    // `+ 0.0` makes the zero of 0 % a positive one.
+    // `+ 0.0` turns the negative zero of 0 % into a positive one.
     -(1.0 - percentile.clamp(0.0, 100.0) / 100.0).log10() + 0.0
 }
 
@@ -136,7 +136,7 @@ fn percentile_label(nines: usize) -> String {
     }
 }
 
-/// The first measured point that is at or above so many nines.
+/// The first measured point with at least this many nines.
 fn at(latency: &Latency, nines: f64) -> Option<f64> {
     points(latency).find(|(point, _)| *point >= nines - 1e-6).map(|(_, milliseconds)| milliseconds)
 }
@@ -171,7 +171,7 @@ fn write_chart(out: &mut impl Write, name: &str, curves: &[Curve], axes: &Axes) 
         Text(name)
     )?;
     write_axes(out, axes)?;
-    // Last drawn lies on top, and that should be luxcast.
+    // The curve drawn last is on top, and that should be luxcast.
     for curve in curves.iter().rev() {
         write_line(out, curve, axes)?;
         write_marks(out, curve, axes)?;
@@ -198,7 +198,7 @@ fn write_axes(out: &mut impl Write, axes: &Axes) -> io::Result<()> {
             _ if x > 95.0 => "end",
             _ => "middle",
         };
-        // On a phone there is room for every second one.
+        // A phone has room only for every second one.
         let class = if nines > 0 && (last - nines) % 2 == 1 { r#" class="spare""# } else { "" };
         write!(
             out,
@@ -209,7 +209,7 @@ fn write_axes(out: &mut impl Write, axes: &Axes) -> io::Result<()> {
     Ok(())
 }
 
-/// The line has a drawing of its own, stretched to the size of the chart: a path knows no percent.
+/// The line has its own drawing, stretched to the size of the chart: a path accepts no percentages.
 fn write_line(out: &mut impl Write, curve: &Curve, axes: &Axes) -> io::Result<()> {
     write!(
         out,

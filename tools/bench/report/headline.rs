@@ -1,4 +1,4 @@
-//! What a hurried reader takes home: a few big numbers, and one row for each thing that was measured.
+//! The summary for a hurried reader: a few big numbers, and one row for each measurement.
 
 use std::io::{self, Write};
 
@@ -8,11 +8,11 @@ use super::text::Text;
 use crate::format;
 use crate::result::{Better, Report, Scenario, Target};
 
-/// The scenarios that have a big number when they were run.
+/// The scenarios that get a big number if they were run.
 const SCENARIOS: [&str; 4] = ["fanout", "latency", "idle", "ingest"];
-/// If none of them was run, so many others have one.
+/// If none of them was run, this many others get one.
 const OTHERS_MAX: usize = 3;
-/// Two figures this close are as good as equal.
+/// Two figures this close count as equal.
 const EQUAL_PERCENT: f64 = 2.0;
 
 pub fn write_cards(out: &mut impl Write, report: &Report) -> io::Result<()> {
@@ -33,7 +33,7 @@ fn write_card(out: &mut impl Write, index: usize, scenario: &Scenario) -> io::Re
     let primary = Primary::of(scenario);
     let groups = groups(scenario, &primary);
     let mut measured: Vec<&Group> = groups.iter().filter(|group| group.luxcast(&primary).is_some()).collect();
-    // What has no further name is the scenario itself, the rest are variants of it.
+    // The member without a further name is the scenario itself; the others are variants.
     if measured.first().is_some_and(|first| first.name.is_empty()) {
         measured.truncate(1);
     }
@@ -81,7 +81,7 @@ fn write_card(out: &mut impl Write, index: usize, scenario: &Scenario) -> io::Re
     writeln!(out, "{flag}</a>")
 }
 
-/// How luxcast stands to a member, to be followed by its name: "<b>62 times</b> less than", "<b>18 %</b> more than".
+/// How luxcast compares to a member whose name follows: "<b>62 times</b> less than", "<b>18 %</b> more than".
 fn beside(group: &Group, member: Member, primary: &Primary) -> Option<String> {
     if member.server.error.is_some() {
         return None;

@@ -1,4 +1,4 @@
-//! Who stands beside whom in a scenario: servers that did the same work, in the order that the page shows them.
+//! Which servers are compared in a scenario: those that did the same work, in the order of the page.
 
 use std::cmp::Ordering;
 
@@ -6,7 +6,7 @@ use crate::result::{Better, Figure, Role, Scenario, ServerResult};
 
 /// Servers whose figures may be compared with each other.
 pub struct Group<'a> {
-    /// What all of them did ("500/s"); empty for those whose names say nothing of the kind.
+    /// What all of them did ("500/s"); empty if their names do not say.
     pub name: &'a str,
     /// luxcast first, then the floors, then the peers, best first.
     pub members: Vec<Member<'a>>,
@@ -14,7 +14,7 @@ pub struct Group<'a> {
 
 #[derive(Clone, Copy)]
 pub struct Member<'a> {
-    /// Without what the group's name says already.
+    /// Without what the group's name already says.
     pub name: &'a str,
     pub server: &'a ServerResult,
 }
@@ -27,7 +27,7 @@ pub struct Spread {
     pub high: f64,
 }
 
-/// The figure that a scenario is compared by, as its servers describe it.
+/// The figure by which a scenario is compared, as its servers describe it.
 pub struct Primary<'a> {
     pub name: &'a str,
     pub label: &'a str,
@@ -60,7 +60,7 @@ impl<'a> Primary<'a> {
         self.spread(server).map(|spread| spread.median)
     }
 
-    /// Better first; without a value last.
+    /// Better first; members without a value last.
     fn order(&self, left: &ServerResult, right: &ServerResult) -> Ordering {
         match (self.median(left), self.median(right)) {
             (Some(left), Some(right)) if self.better == Better::Higher => right.total_cmp(&left),
@@ -80,7 +80,7 @@ impl<'a> Group<'a> {
         self.first(Role::Floor, primary)
     }
 
-    /// The best of the peers that lost nothing.
+    /// The best peer without losses.
     pub fn best_peer(&self, primary: &Primary) -> Option<Member<'a>> {
         let is_sound = |member: &Member| member.server.role == Role::Peer && member.server.error.is_none();
         self.members
@@ -89,7 +89,7 @@ impl<'a> Group<'a> {
             .find(|member| is_sound(member) && primary.median(member.server).is_some())
     }
 
-    /// How many times luxcast's figure a member's is.
+    /// The ratio of a member's figure to luxcast's.
     pub fn ratio(&self, member: Member, primary: &Primary) -> Option<f64> {
         let luxcast = primary.median(self.luxcast(primary)?.server)?;
         let ratio = primary.median(member.server)? / luxcast;
@@ -102,9 +102,9 @@ impl<'a> Group<'a> {
     }
 }
 
-/// Groups by what follows the last comma of the names ("luxcast, 500/s", "floor, 1 event a send, 500/s"), where
-/// luxcast and others did several such things; whoever did none of them stands first, or last without a luxcast.
-/// Where there are no such things all are in one group.
+/// Groups by what follows the last comma of the names ("luxcast, 500/s", "floor, 1 event a send, 500/s"), if luxcast
+/// and others share several of these. Members without one come first, or last if luxcast is not among them. Otherwise
+/// all are in one group.
 pub fn groups<'a>(scenario: &'a Scenario, primary: &Primary) -> Vec<Group<'a>> {
     let names = group_names(scenario);
     let mut groups: Vec<Group> = names.iter().map(|name| Group { name, members: Vec::new() }).collect();
@@ -134,7 +134,7 @@ pub fn groups<'a>(scenario: &'a Scenario, primary: &Primary) -> Vec<Group<'a>> {
     groups
 }
 
-/// What luxcast and somebody else did, in the order it was done; empty unless there are at least two such things.
+/// What luxcast and another member both did, in order; empty unless there are at least two such things.
 fn group_names(scenario: &Scenario) -> Vec<&str> {
     let mut names = Vec::new();
     for luxcast in scenario.servers.iter().filter(|server| server.role == Role::Luxcast) {

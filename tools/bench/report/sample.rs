@@ -1,4 +1,4 @@
-//! Reports for the tests: made by hand, measured by nobody.
+//! Reports for tests, made by hand.
 
 use crate::result::{Better, Figure, Latency, Machine, Report, Role, Scenario, ServerResult, Target};
 

@@ -1,22 +1,22 @@
-//! Where a value lies along an axis, in percent of its length, and the lines that the axis shows.
+//! Maps values to positions along an axis, in percent of its length, and chooses the lines that the axis shows.
 
 use crate::format;
 
-/// Linear from zero, or logarithmic where the values are too far apart for that.
+/// Linear from zero, or logarithmic if the values are too far apart for that.
 pub struct Scale {
     low: f64,
     high: f64,
     pub is_log: bool,
 }
 
-/// Above this spread the smallest bar of a linear axis would be a hair.
+/// Above this spread the smallest bar of a linear axis would be invisible.
 const LINEAR_SPREAD_MAX: f64 = 20.0;
-/// What an axis can show; the rest is drawn at its ends. Keeps powers and products of values finite.
+/// The range of an axis; other values are drawn at its ends. Keeps powers and products of values finite.
 const SHOWN: std::ops::RangeInclusive<f64> = 1e-9..=1e15;
 const LOG_TICKS_MAX: i32 = 6;
 
 impl Scale {
-    /// A scale that has room for all of these; what is not a positive number has no say.
+    /// A scale with room for all of these; values that are not positive numbers are ignored.
     pub fn of(values: impl Iterator<Item = f64>) -> Scale {
         let (low, high) = values
             .filter(|value| SHOWN.contains(value))
@@ -24,7 +24,7 @@ impl Scale {
         if high == 0.0 {
             Scale { low: 0.0, high: 1.0, is_log: false }
         } else if high / low > LINEAR_SPREAD_MAX {
-            // Below the smallest value, so that its bar is seen.
+            // Below the smallest value, so that its bar is visible.
             Scale { low: 10_f64.powf((low / 1.5).log10().floor()), high: high * 1.1, is_log: true }
         } else {
             Scale { low: 0.0, high: high * 1.02, is_log: false }
@@ -58,13 +58,13 @@ impl Scale {
         }
     }
 
-    /// Said on the axis.
+    /// Shown on the axis.
     pub fn in_words(&self) -> &'static str {
         if self.is_log { "logarithmic scale" } else { "linear scale from 0" }
     }
 }
 
-/// A round value in little room: `0.01`, `250`, `10k`, `2M`.
+/// A short form of a round value: `0.01`, `250`, `10k`, `2M`.
 pub fn tick_label(tick: f64) -> String {
     if tick > 0.0 && tick < 0.999e-3 {
         return format!("{tick:.0e}");

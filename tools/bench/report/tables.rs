@@ -8,7 +8,7 @@ use super::text::Text;
 use crate::format;
 use crate::result::{Figure, Target};
 
-/// Servers down, figures across: there are more servers than figures where groups are compared.
+/// A row for each server: if groups are compared, there are more servers than figures.
 pub fn write_figures(out: &mut impl Write, groups: &[Group], runs: usize) -> io::Result<()> {
     let columns = columns(groups);
     if columns.is_empty() {
@@ -50,7 +50,7 @@ pub fn write_figures(out: &mut impl Write, groups: &[Group], runs: usize) -> io:
     writeln!(out, "</table></div>")
 }
 
-/// One of each name, in the order in which servers first have them.
+/// One figure of each name, in the order in which servers first have them.
 fn columns<'a>(groups: &[Group<'a>]) -> Vec<&'a Figure> {
     let mut columns: Vec<&Figure> = Vec::new();
     for figure in groups.iter().flat_map(|group| &group.members).flat_map(|member| &member.server.figures) {
@@ -78,7 +78,7 @@ fn write_row(out: &mut impl Write, member: Member, columns: &[&Figure]) -> io::R
     writeln!(out, "</tr>")
 }
 
-/// Empty where all runs read the same.
+/// Empty if all runs show the same.
 fn range(spread: Spread) -> String {
     let (low, high) = (format::number(spread.low), format::number(spread.high));
     if low == high { String::new() } else { format!("<small>{low} – {high}</small>") }

@@ -1,4 +1,4 @@
-//! Text on its way into the page: whatever a name or an error holds, it stays text.
+//! Escapes text for the page: whatever a name or an error holds, it stays text.
 
 use std::fmt::{self, Display, Formatter, Write};
 
@@ -15,7 +15,7 @@ impl Display for Text<'_> {
                 '"' => formatter.write_str("&quot;")?,
                 '\'' => formatter.write_str("&#39;")?,
                 '\n' | '\t' => formatter.write_char(character)?,
-                // A peer's standard error may hold escape sequences, which no HTML text may.
+                // A peer's standard error may hold escape sequences, which HTML text may not.
                 _ if character.is_control() => formatter.write_char('\u{fffd}')?,
                 _ => formatter.write_char(character)?,
             }

@@ -1,4 +1,4 @@
-//! One job whose watchers mostly want something else.
+//! One job whose watchers mostly want other events.
 
 use crate::Outcome;
 use crate::crowd::Crowd;
@@ -34,9 +34,10 @@ pub fn run(lab: &Lab, options: &Options) -> Outcome<Scenario> {
         ("watchers that match".to_owned(), MATCHING.to_string()),
         ("events on their way, at most".to_owned(), crate::format::number(size.window as f64)),
     ];
-    let mut found = scenario("filter", "Ten of many want it", ABOUT, parameters, CPU_PER_EVENT, results);
+    let mut found =
+        scenario("filter", "Ten of many want the event", ABOUT, parameters, CPU_PER_EVENT, results);
     found.targets.extend(targets.into_iter().flatten());
-    found.notes.push("The peers have no filters: each would deliver everything to everybody.".to_owned());
+    found.notes.push("The peers have no filters: each would deliver everything to every watcher.".to_owned());
     Ok(found)
 }
 

@@ -11,10 +11,10 @@ use crate::server::Server;
 const ABOUT: &str = "The same work with more watchers of one job, with more jobs of ten watchers each, and with two \
     shards in place of one on the same core at the same fixed rate: what a message costs should stay.";
 
-/// Ten watchers a job; how many jobs fit depends on the file limit of both processes.
+/// Ten watchers a job; the number of jobs depends on the file limit of both processes.
 const WATCHERS_PER_JOB: usize = 10;
-/// Messages of one run for one job, whoever gets them; and events of each job where there are many, so that the first
-/// ones, which find everything cold, do not decide.
+/// Messages of one run for one job, whatever the number of watchers; and events of each job if there are many, so
+/// that the first, cold ones do not dominate.
 const MESSAGES: u64 = 80_000_000;
 const EVENTS_PER_JOB: u64 = 300;
 const EVENTS_MIN: u64 = 150_000;

@@ -1,4 +1,4 @@
-//! Connections with nothing to say: memory, and the cost of heartbeats.
+//! Idle connections: memory, and the cost of heartbeats.
 
 use std::time::{Duration, Instant};
 
@@ -14,9 +14,9 @@ use crate::server::Server;
 const ABOUT: &str = "Ten thousand connections wait for a job that does nothing. What each costs in memory of the \
     process (the kernel's socket, the same for every server, is not counted), and what its heartbeats cost.";
 
-/// What every server has once it has served somebody is not a matter of one connection.
+/// A server allocates some memory once, for its first connections; that is not a cost of each.
 const FIRST: usize = 64;
-/// Between two heartbeats, here: the default of 30 would take long to measure.
+/// Between two heartbeats here: the default of 30 would take long to measure.
 const HEARTBEAT_SECONDS: u64 = 5;
 /// A heartbeat is a JSON ping and a ping frame of the protocol.
 const FRAMES_PER_HEARTBEAT: u64 = 2;
@@ -65,7 +65,7 @@ fn measure(
     let bytes = bytes_per_connection(&mut crowd, &server, size.watchers)?;
     let mut figures = vec![(BYTES_PER_CONNECTION, bytes)];
     if contestant.role == Role::Luxcast {
-        // The first interval gives every connection its place.
+        // The first interval settles the schedule of every connection.
         wait(&mut crowd, HEARTBEAT_SECONDS, &mut |_| {})?;
         let (before, frames) = (server.usage()?, crowd.tally.others);
         wait(&mut crowd, seconds, watch)?;
@@ -76,7 +76,7 @@ fn measure(
     Ok(Findings { figures, latency: None, complaint: crowd.tally.complaint() })
 }
 
-/// Lets so many watchers in. How much the server's memory grows with each.
+/// Opens this many watchers; returns how much the server's memory grows with each.
 pub fn bytes_per_connection(crowd: &mut Crowd, server: &Server, watchers: usize) -> Outcome<f64> {
     let first = FIRST.min(watchers / 2);
     crowd.gather(first, server.address, 0, |_| server.request(0, ""))?;
@@ -87,7 +87,7 @@ pub fn bytes_per_connection(crowd: &mut Crowd, server: &Server, watchers: usize)
     Ok(resident as f64 / rest as f64)
 }
 
-/// One frame for each socket in turn, as often as heartbeats come.
+/// One frame to each socket in turn, as often as heartbeats are sent.
 fn measure_floor(
     contestant: &Contestant,
     size: Size,

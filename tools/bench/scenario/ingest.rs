@@ -15,7 +15,7 @@ const ABOUT: &str = "A publisher writes lines into the Unix socket as fast as th
     reading, checking, numbering and keeping an event costs. The daemon acknowledges the last line when all are \
     numbered.";
 
-/// Lines that wait in the load before the socket has room again.
+/// Lines that wait in the load until the socket has room again.
 const LINES_AT_ONCE: u64 = 2_048;
 
 pub fn run(lab: &Lab, options: &Options) -> Outcome<Scenario> {

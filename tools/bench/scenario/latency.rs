@@ -12,7 +12,7 @@ const ABOUT: &str = "Events come at a steady rate; each message's way from the p
     read is timed. At low rates the order in which watchers are served decides: the last of a thousand waits for \
     the others.";
 
-/// One `send` a message and watcher takes 2 to 5 µs: more than this is not to be had from the floor and most peers.
+/// One `send` for each message and watcher takes 2 to 5 µs: the floor and most peers cannot reach more than this.
 const UNBATCHED_MAX: u64 = 100_000;
 const RATES: [u64; 4] = [50, 500, 2_000, 10_000];
 

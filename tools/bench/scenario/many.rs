@@ -1,4 +1,4 @@
-//! A daemon that knows a great many jobs.
+//! A daemon that knows very many jobs.
 
 use crate::Outcome;
 use crate::lab::{BYTES_PER_TOPIC, CPU_PER_MESSAGE, Contestant, Findings, Lab};
@@ -50,7 +50,7 @@ fn measure(
 ) -> Outcome<Findings> {
     let server = Server::start(&contestant.which, &lab.pinning)?;
     let mut load = begin(&server, size, lab)?;
-    // The history is full before the jobs come, so that what grows then is not history.
+    // The history is full before the jobs come, so that later growth is not history.
     load.pace = Pace::Window(size.window);
     load.run(&server, 2 * HISTORY_BYTES / size.shape.frame_bytes as u64, watch)?;
     let before = server.usage()?.resident_bytes;

@@ -22,28 +22,28 @@ use crate::Outcome;
 use crate::lab::Lab;
 use crate::result::Scenario;
 
-/// What may be asked for on the command line; each scenario has its own defaults, and takes what its row says.
+/// Options of the command line; each scenario has its own defaults and takes what its row says.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Options {
-    /// Watchers in all
+    /// Number of watchers
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub watchers: Option<u64>,
-    /// Jobs
+    /// Number of jobs
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub topics: Option<u64>,
-    /// Events that luxcast is given; floor and peers get a share, so that each run takes a few seconds
+    /// Events for luxcast; floor and peers get a share, so that each run takes a few seconds
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub events: Option<u64>,
     /// Bytes of a delivered frame [default: 260]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(200..=65_000))]
     pub bytes: Option<u64>,
-    /// Events on their way at once, at most
+    /// Most events in transit at once
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub window: Option<u64>,
     /// Events a second
     #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     pub rates: Option<Vec<u64>>,
-    /// Seconds that each measurement takes
+    /// Duration of each measurement in seconds
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=3_600))]
     pub seconds: Option<u64>,
 }
@@ -85,7 +85,7 @@ pub const ROWS: [Row; 14] = [
     },
     Row {
         name: "filter",
-        help: "1,000 and 10,000 watchers of one job, of which 10 want what comes",
+        help: "1,000 and 10,000 watchers of one job, of which 10 want the events",
         takes: &["events", "window"],
         run: filter::run,
     },
@@ -121,7 +121,7 @@ pub const ROWS: [Row; 14] = [
     },
     Row {
         name: "scrape",
-        help: "10,000 watchers while an operator asks for every connection each second, and while nobody does",
+        help: "10,000 watchers while an operator asks for every connection each second, and without",
         takes: &["watchers", "topics", "rates", "seconds"],
         run: scrape::run,
     },
@@ -146,7 +146,7 @@ pub const ROWS: [Row; 14] = [
 ];
 
 impl Options {
-    /// The options that were given and that a scenario does not take.
+    /// The given options that a scenario does not take.
     pub fn foreign_to(&self, row: &Row) -> Vec<&'static str> {
         let given = [
             ("watchers", self.watchers.is_some()),

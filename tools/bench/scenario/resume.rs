@@ -1,4 +1,4 @@
-//! Many come back at once with a past to catch up, beside others that are live.
+//! Many watchers return at once and catch up, beside others that are live.
 
 use std::time::Instant;
 
@@ -15,7 +15,7 @@ const ABOUT: &str = "A network fault cuts half of the watchers off while events 
     moment, each with the number it had (since=), and get what they missed, without loss or repetition, while the \
     other half keeps watching live.";
 
-/// While they are away, and while they come back.
+/// Events a second while they are away, and while they return.
 const RATE: f64 = 1_000.0;
 const FAST_WINDOW: u64 = 1_024;
 /// For the latency before and after.
@@ -39,7 +39,7 @@ pub fn run(lab: &Lab, options: &Options) -> Outcome<Scenario> {
         ("events missed".to_owned(), number(missed)),
         ("events a second meanwhile".to_owned(), number(RATE as u64)),
     ];
-    let mut found = scenario("resume", "Everybody comes back at once", ABOUT, parameters, CATCH_UP, results);
+    let mut found = scenario("resume", "All return at once", ABOUT, parameters, CATCH_UP, results);
     found.targets.extend(targets.into_iter().flatten());
     Ok(found)
 }
@@ -48,21 +48,21 @@ fn measure(contestant: &Contestant, size: Size, lab: &Lab) -> Outcome<Findings> 
     let server = Server::start(&contestant.which, &lab.pinning)?;
     let mut load = begin_in(&server, size, lab, PROMPT_GROUP)?;
     let half = size.watchers / 2;
-    // Before: how live watchers fare when nothing happens.
+    // Before: the latency of live watchers when nothing happens.
     load.pace = Pace::PerSecond(RATE);
     load.time_messages(0, PROMPT_GROUP);
     load.run(&server, STEADY_EVENTS, &mut |_| {})?;
     let before: Vec<(Kind, f64)> = latency_figures(&load.latency()?);
-    // The first half is away while events go on.
+    // The first half is away while events continue.
     let since = load.crowd.stream_seq;
     (0..half).for_each(|watcher| load.crowd.cut(watcher));
     load.listeners = vec![(size.watchers - half) as u64];
     load.pace = Pace::Window(FAST_WINDOW);
     load.run(&server, contestant.events, &mut |_| {})?;
-    // All come back within one turn of the load's loop.
+    // All return within one turn of the load's loop.
     load.time_messages(0, PROMPT_GROUP);
     load.pace = Pace::PerSecond(RATE);
-    // Those who come back have much to read; the live ones are timed.
+    // The returning watchers have much to read; the live ones are timed.
     (0..half).for_each(|watcher| load.crowd.set_group(watcher, 0));
     for watcher in 0..half {
         let request = server.request(0, &format!("?since={since}"));
@@ -76,8 +76,8 @@ fn measure(contestant: &Contestant, size: Size, lab: &Lab) -> Outcome<Findings> 
     Ok(Findings { figures, latency: Some(histogram), complaint: load.crowd.tally.complaint() })
 }
 
-/// Publishes at the steady rate until those who came back have all that was published by then. Returns how long
-/// that took.
+/// Publishes at the steady rate until the returning watchers have everything published by then; returns how long that
+/// took.
 fn catch_up(load: &mut Load, half: usize) -> Outcome<f64> {
     let begin = Instant::now();
     load.keep_pace(begin, RATE, |crowd, next| {

@@ -1,4 +1,4 @@
-//! What an operator's questions cost those who watch.
+//! What an operator's requests cost the watchers.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -64,7 +64,7 @@ fn measure(
     Ok(Findings { figures: latency_figures(&histogram), latency: Some(histogram), complaint })
 }
 
-/// Asks until it is stopped.
+/// Sends requests until it is stopped.
 struct Asker {
     is_stopping: Arc<AtomicBool>,
     thread: thread::JoinHandle<Option<String>>,

@@ -1,4 +1,4 @@
-//! What scenarios are made of: a server, a crowd, a feed; the contestants; a run as fast as possible; the verdicts.
+//! The parts of scenarios: a server, a crowd, a feed; the contestants; a run as fast as possible; the verdicts.
 
 use crate::Outcome;
 use crate::crowd::Crowd;
@@ -15,9 +15,9 @@ use crate::scenario::Options;
 use crate::server::{Server, Which};
 use crate::wire::Shape;
 
-/// All figures of the project are for frames of so many bytes, unless `--bytes` says otherwise.
+/// The frame size of all figures of the project, unless `--bytes` says otherwise.
 const FRAME_BYTES: u64 = 260;
-/// System calls are counted over so much less than what is timed.
+/// System calls are counted over this fraction of what is timed.
 const SYSCALL_SHARE: u64 = 8;
 
 /// How many watchers a run has, of how many jobs.
@@ -39,7 +39,7 @@ impl Size {
         })
     }
 
-    /// Not more watchers than the file limit leaves room for.
+    /// Checks that the file limit allows this many watchers.
     pub fn check(self, lab: &Lab) -> Outcome<Self> {
         match self.watchers <= lab.room {
             true => Ok(self),
@@ -66,7 +66,7 @@ pub fn shape(options: &Options) -> Outcome<Shape> {
     Ok(Shape::new(options.bytes.unwrap_or(FRAME_BYTES) as usize)?)
 }
 
-/// Lets everybody in, topic by topic in turn, and brings the streams to their beginning.
+/// Opens all watchers, topic by topic in turn, and starts the streams.
 pub fn begin(server: &Server, size: Size, lab: &Lab) -> Outcome<Load> {
     begin_in(server, size, lab, 0)
 }
@@ -84,7 +84,7 @@ pub fn begin_in(server: &Server, size: Size, lab: &Lab, group: u8) -> Outcome<Lo
     Ok(load)
 }
 
-/// All that a run as fast as possible finds.
+/// Everything that a run as fast as possible measures.
 pub fn measure_fanout(
     contestant: &Contestant,
     size: Size,
@@ -119,7 +119,7 @@ pub fn floor(size: Size, events_per_send: usize, events: u64) -> Contestant {
     Contestant { name, role: Role::Floor, which, events }
 }
 
-/// Those of the peers that can have so many watchers, with their share of the events.
+/// The peers that can have this many watchers, with their share of the events.
 pub fn peers(lab: &Lab, watchers: usize, events: u64) -> Vec<Contestant> {
     const MANY: usize = 2_000;
     let able = lab.peers.iter().filter(|peer| watchers <= MANY || peer.is_large);
@@ -132,7 +132,7 @@ pub fn peers(lab: &Lab, watchers: usize, events: u64) -> Vec<Contestant> {
     .collect()
 }
 
-/// One over how many times the figure of one server is of another's.
+/// The inverse of how many times the figure of one server is another's.
 pub fn target_of_floor(
     kind: Kind,
     results: &[ServerResult],
@@ -150,7 +150,7 @@ pub fn target_of_floor(
     })
 }
 
-/// A figure is at most so much.
+/// A figure is at most this.
 pub fn target_at_most(kind: Kind, results: &[ServerResult], name: &str, max: f64) -> Option<Target> {
     let value = results.iter().find(|result| result.name == name)?.median(kind.name)?;
     Some(Target {
@@ -160,7 +160,7 @@ pub fn target_at_most(kind: Kind, results: &[ServerResult], name: &str, max: f64
     })
 }
 
-/// A figure of one is at most so many times that of another.
+/// One server's figure is at most this many times another's.
 pub fn target_times(
     kind: Kind,
     results: &[ServerResult],
@@ -178,7 +178,7 @@ pub fn target_times(
     })
 }
 
-/// A figure of one is at most so much more than that of another.
+/// One server's figure exceeds another's by at most this.
 pub fn target_at_most_more(
     kind: Kind,
     results: &[ServerResult],
@@ -199,7 +199,7 @@ pub fn target_at_most_more(
     })
 }
 
-/// A figure is at least so much.
+/// A figure is at least this.
 pub fn target_at_least(kind: Kind, results: &[ServerResult], name: &str, min: f64) -> Option<Target> {
     let value = results.iter().find(|result| result.name == name)?.median(kind.name)?;
     Some(Target {
@@ -209,7 +209,7 @@ pub fn target_at_least(kind: Kind, results: &[ServerResult], name: &str, min: f6
     })
 }
 
-/// A figure of one is at least so many times that of another.
+/// One server's figure is at least this many times another's.
 pub fn target_at_least_times(
     kind: Kind,
     results: &[ServerResult],
@@ -227,7 +227,7 @@ pub fn target_at_least_times(
     })
 }
 
-/// One figure of a server is at most so many times another of its own.
+/// One figure of a server is at most this many times another of its figures.
 pub fn target_times_within(
     kind: Kind,
     to: Kind,
@@ -244,7 +244,7 @@ pub fn target_times_within(
     })
 }
 
-/// A scenario's result but for its targets and notes.
+/// A scenario's result without targets and notes.
 pub fn scenario(
     name: &str,
     title: &str,

@@ -16,11 +16,12 @@ const ABOUT: &str = "Ten of the watchers stop reading for good: a laptop that wa
 const SLOW: usize = 10;
 const NONE: &str = "luxcast, all read";
 const SOME: &str = "luxcast, 10 never read";
-/// For the latency of those who read.
+/// For the latency of the watchers that read.
 const RATE: u64 = 2_000;
 /// Small, so that it is full before the run begins and what grows then is not history.
 const HISTORY_BYTES: u64 = 16 << 20;
-/// A queue for each of ten would hold all that they miss: tens of megabytes each. The allocator alone moves this much.
+/// A queue for each of ten would hold all that they miss: tens of megabytes each. The allocator alone varies by this
+/// much.
 const MEMORY_NOISE_MB: f64 = 2.0;
 
 pub fn run(lab: &Lab, options: &Options) -> Outcome<Scenario> {

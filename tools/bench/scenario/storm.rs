@@ -14,7 +14,7 @@ const ABOUT: &str = "After a restart, everybody comes back at once. Watchers con
     again, a bounded number at a time. The floor accepts, parses the request, computes the answer, sends it and \
     a greeting, and closes.";
 
-/// Under way at once.
+/// Handshakes in progress at once.
 const AT_ONCE: usize = 64;
 const FLOOR: &str = "floor, parse and answer";
 
@@ -50,7 +50,7 @@ fn measure(
     Ok(Findings { figures, latency: None, complaint: None })
 }
 
-/// So many handshakes: the server's CPU microseconds for each, and how many seconds they took.
+/// Makes this many handshakes; returns the server's CPU microseconds for each, and how many seconds they took.
 pub fn storm(
     crowd: &mut Crowd,
     server: &Server,
@@ -66,7 +66,7 @@ pub fn storm(
     Ok((cpu as f64 / 1e3 / count as f64, seconds))
 }
 
-/// Connects, is let in, is cut off: `count` times.
+/// Connects, is accepted and is cut off, `count` times.
 fn shake_hands(crowd: &mut Crowd, server: &Server, count: u64, watch: &mut dyn FnMut(f64)) -> Outcome<()> {
     let request = || server.request(0, "");
     let mut under_way: Vec<usize> = Vec::new();

@@ -1,4 +1,4 @@
-//! What TLS costs: a handshake, a connection, a message, each beside the same without it.
+//! What TLS costs: a handshake, a connection, a message, each compared with the same without TLS.
 
 use crate::Outcome;
 use crate::crowd::Crowd;
@@ -29,7 +29,7 @@ const CPU_MANY: Kind = Kind {
     unit: "µs",
     better: Better::Lower,
 };
-/// Of the events without TLS: so a run with it takes no longer.
+/// The share of the events without TLS: then a run with TLS takes no longer.
 const SHARE: u64 = 8;
 const WINDOW: u64 = 1_024;
 
