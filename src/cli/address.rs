@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_never_taken_for_another() {
+    fn an_invalid_address_is_never_taken_for_another() {
         for text in [
             "",
             "ws://",
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn the_host_is_told_as_http_wants_it() {
+    fn the_host_is_written_as_http_requires() {
         for (text, host) in [
             ("ws://h", "h"),
             ("wss://h:443", "h"),

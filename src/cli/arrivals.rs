@@ -74,7 +74,7 @@ mod tests {
     use super::{Arrivals, unix_ms};
 
     #[test]
-    fn the_past_is_told_by_the_daemon_once_and_live_events_by_the_clock() {
+    fn past_arrivals_come_from_the_daemon_once_and_live_ones_from_the_clock() {
         let asked = Rc::new(RefCell::new(Vec::new()));
         let note = asked.clone();
         let mut arrivals = Arrivals::new(Box::new(move |from, to| {
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_daemon_that_cannot_tell_is_asked_once() {
+    fn a_daemon_without_arrivals_is_asked_once() {
         let mut times = 0;
         let mut arrivals = Arrivals::new(Box::new(move |_, _| {
             times += 1;

@@ -255,7 +255,7 @@ mod tests {
     use super::{FINAL, PASSING, Refused, judge};
 
     #[test]
-    fn only_the_daemons_own_word_is_final() {
+    fn only_the_daemons_own_refusal_is_final() {
         let body = br#"{"error":"full","message":"no room"}"#;
         assert_eq!(
             judge(503, Some(2), None, body),

@@ -47,7 +47,7 @@ mod tests {
     use super::Places;
 
     #[test]
-    fn the_place_where_somebody_listens_is_taken_and_all_are_named_if_there_is_none() {
+    fn the_place_with_a_listener_is_taken_and_all_are_named_if_there_is_none() {
         let directory = tempfile::tempdir().unwrap();
         let [first, second] = ["first", "second"].map(|name| directory.path().join(name));
         let places = Places(vec![first.clone(), second.clone()]);

@@ -186,7 +186,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     #[test]
-    fn what_was_said_is_written_at_the_end() {
+    fn pending_lines_are_written_at_the_end() {
         let (mut reader, writer) = io::pipe().unwrap();
         let logging = Logging::to(writer, LogFormat::Human);
         logging.say(Level::INFO, "one\n");
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn an_output_that_takes_lines_again_is_told_once_how_many_it_missed() {
+    fn an_output_that_takes_lines_again_gets_one_count_of_the_missed() {
         /// Refuses this many writes at first.
         struct Recovering(usize, Vec<u8>);
         impl Write for Recovering {

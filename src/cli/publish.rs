@@ -579,7 +579,7 @@ mod tests {
     }
 
     #[test]
-    fn refused_lines_are_told_by_the_number_in_the_file() {
+    fn refused_lines_are_reported_by_their_number_in_the_file() {
         let input = &b"{\"n\":1}\n\nbad\n{\"n\":4}"[..];
         let (outcome, said) = publish_to(false, input, |mut reader, mut socket| {
             assert_eq!(line(&mut reader), "{\"op\":\"hello\",\"ack\":true}\n");

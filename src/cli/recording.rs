@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_file_goes_only_if_it_is_still_ours_and_empty() {
+    fn a_new_file_is_removed_only_if_it_is_still_ours_and_empty() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("events.ndjson");
         Recording::open(&file, false).unwrap().abandon();

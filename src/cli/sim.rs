@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn the_demo_has_a_job_that_can_be_named_and_stops_when_told() {
+    fn the_demo_has_a_job_with_a_known_id_and_stops_when_asked() {
         let path = socket_path();
         let listener = UnixListener::bind(&path).unwrap();
         let stop = Arc::new(AtomicBool::new(false));

@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn exit_codes_tell_how_it_ended() {
+    fn exit_codes_say_how_it_ended() {
         let table = [
             (Ok(End::Job(JobEnd::Completed)), [0, 0, 0]),
             (Ok(End::Job(JobEnd::Failed)), [0, 0, 1]),

@@ -76,7 +76,7 @@ mod tests {
     use super::{BYTES_MAX, Unjudged};
 
     #[test]
-    fn a_refused_line_is_told_with_its_place_while_it_is_at_hand() {
+    fn a_refused_line_is_reported_with_its_fault_while_it_is_kept() {
         let mut lines = Unjudged::default();
         lines.push(2, b"{}");
         lines.push(5, br#"{"type":"x","job_id":"etl/7"}"#);

@@ -525,7 +525,7 @@ mod tests {
     }
 
     #[test]
-    fn other_messages_are_told() {
+    fn other_messages_are_reported() {
         let messages = [
             r#"{"type":"error","code":"bad_json","message":"no"}"#,
             r#"{"type":"stream:gap","from":1,"to":9,"missed":null,"reason":"expired"}"#,
@@ -723,7 +723,7 @@ Content-Length: {}
     }
 
     #[test]
-    fn what_may_pass_is_waited_out_from_the_first_attempt_on_if_somebody_asks_for_that() {
+    fn temporary_refusals_are_waited_out_from_the_first_attempt_on_request() {
         let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let answers = [
             ("502 Bad Gateway", "<html>"),

@@ -317,7 +317,7 @@ pub mod tests {
     }
 
     #[test]
-    fn a_token_goes_into_the_request_and_is_shown_nowhere() {
+    fn a_token_is_sent_in_the_request_and_shown_nowhere() {
         let given = args(&["--token", "-secret"]).unwrap();
         assert!(!format!("{given:?}").contains("secret"));
         assert_eq!(given.token.unwrap().header().unwrap(), "Bearer -secret");

@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_removes_the_socket_does_not_get_the_path_and_what_is_anothers_stays() {
+    fn removing_the_socket_does_not_free_the_path_and_foreign_files_stay() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("feed.sock");
         let (claim, _listener) = Claim::listen(&path).unwrap();
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn one_who_listens_and_does_not_accept_is_not_waited_for() {
+    fn a_listener_that_does_not_accept_is_not_waited_for() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("feed.sock");
         let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();

@@ -1,4 +1,4 @@
-//! What the daemon tells its operators.
+//! What the daemon reports to its operators.
 
 use std::collections::HashMap;
 use std::fs;
@@ -32,7 +32,7 @@ fn wait_for(daemon: &Daemon, series: &str, value: f64) {
 }
 
 #[test]
-fn metrics_tell_who_watches_and_how_it_ends() {
+fn metrics_show_watchers_and_how_they_end() {
     let daemon = Daemon::start(&["--shards", "2"]);
     let paths = [
         ("job_monitor", JOB),
@@ -59,7 +59,7 @@ fn metrics_tell_who_watches_and_how_it_ends() {
     assert_eq!(daemon.refuse("/api/ws/nothing").status, 404);
     assert_eq!(daemon.refuse("/api/ws/jobs/%20/monitor").status, 400);
 
-    // One ends by its own word, one by ours, one without any.
+    // One connection closes itself, one is closed by the daemon, one ends without a close frame.
     second.socket.close(None).expect("it is open");
     wait_for(&daemon, "luxcast_connections_closed_total{reason=\"client\"}", 1.0);
     clients[0].socket.get_mut().shutdown(std::net::Shutdown::Both).expect("it is open");
@@ -80,7 +80,7 @@ fn metrics_tell_who_watches_and_how_it_ends() {
 }
 
 #[test]
-fn metrics_tell_what_comes_in_and_what_goes_out() {
+fn metrics_show_what_comes_in_and_what_is_sent() {
     let daemon = Daemon::start(&["--shards", "2"]);
     let mut clients = [daemon.watch(JOB), daemon.watch(JOB), daemon.watch("/api/ws/events")];
     for client in &mut clients {
@@ -141,14 +141,14 @@ fn metrics_tell_what_comes_in_and_what_goes_out() {
 }
 
 #[test]
-fn metrics_tell_how_far_back_the_history_reaches() {
+fn metrics_show_how_far_back_the_history_reaches() {
     let daemon = Daemon::start(&["--history-bytes", "65536"]);
     let age = || metrics(&daemon)["luxcast_history_age_seconds"];
     assert_eq!(age(), 0.0, "nothing is kept");
     let mut feed = daemon.acked_feed();
     let began = Instant::now();
     feed.publish([r#"{"type":"x","job_id":"j"}"#]);
-    // While nothing happens it grows by itself.
+    // While nothing happens, it grows with time.
     wait_until("a second to be over", || age() > 1.0);
     assert!(age() <= began.elapsed().as_secs_f64());
     let later = Instant::now();
@@ -163,7 +163,7 @@ fn metrics_tell_how_far_back_the_history_reaches() {
 }
 
 #[test]
-fn metrics_tell_what_clients_send() {
+fn metrics_show_what_clients_send() {
     let daemon = Daemon::start(&["--jobs-per-connection-max", "1"]);
     let mut single = daemon.watch(JOB);
     let mut multi = daemon.watch("/api/v1/websocket");
@@ -209,7 +209,7 @@ fn metrics_tell_what_clients_send() {
 }
 
 #[test]
-fn metrics_tell_of_those_that_answer_no_heartbeat() {
+fn metrics_show_clients_that_answer_no_heartbeat() {
     let daemon = Daemon::start(&["--heartbeat-seconds", "0.1", "--silent-heartbeats", "2"]);
     // It never reads, and so answers no ping.
     let _silent = daemon.watch(JOB);
@@ -232,7 +232,7 @@ fn members<'a>(rows: &'a [Value], name: &str) -> Vec<&'a Value> {
     rows.iter().map(|row| &row[name]).collect()
 }
 
-/// The parameter that a request is refused for is named in one line of JSON.
+/// A refusal names the bad parameter in one line of JSON.
 fn assert_bad_parameter(daemon: &Daemon, path: &str, message: &str) {
     let (status, body) = daemon.admin_get(path);
     assert_eq!(status, 400, "{path}: {body}");
@@ -241,7 +241,7 @@ fn assert_bad_parameter(daemon: &Daemon, path: &str, message: &str) {
 }
 
 #[test]
-fn connections_tell_where_each_watcher_stands() {
+fn connections_show_the_position_of_each_watcher() {
     let daemon = Daemon::start(&["--shards", "2"]);
     let mut first = daemon.watch("/api/ws/jobs/j/monitor?events=x,y");
     wait_until("it is older than all others will be", || {
@@ -254,7 +254,7 @@ fn connections_tell_where_each_watcher_stands() {
     many.ask(r#"{"type":"subscribe","job_id":"k"}"#);
     let _coming = daemon.raw();
     let mut feed = daemon.acked_feed();
-    // A filter passes over what it does not want: that is no lag.
+    // Events that a filter skips are not lag.
     let line = r#"{"type":"z","job_id":"j"}"#;
     let newest = feed.publish([line, line, r#"{"type":"x","job_id":"j"}"#, line]);
     first.event();
@@ -288,10 +288,10 @@ fn connections_tell_where_each_watcher_stands() {
 }
 
 #[test]
-fn connections_tell_how_far_a_watcher_is_behind() {
+fn connections_show_how_far_a_watcher_is_behind() {
     const LINES: usize = 4_000;
     const LINE_BYTES: usize = 2_000;
-    // A step fits into what a reader's kernel takes in before it reads.
+    // The reader's kernel can hold a whole step before anything is read.
     const STEP: usize = 20;
     let daemon = Daemon::start(&["--heartbeat-seconds", "3600"]);
     let mut crowd = Crowd::new();
@@ -328,7 +328,7 @@ fn connections_tell_how_far_a_watcher_is_behind() {
 }
 
 #[test]
-fn connections_are_told_of_all_of_them_a_slice_at_a_time() {
+fn connections_are_listed_a_slice_at_a_time() {
     const COUNT: usize = 1_100;
     let daemon = Daemon::start(&["--shards", "2"]);
     let mut crowd = Crowd::new();
@@ -353,7 +353,7 @@ fn connections_are_told_of_all_of_them_a_slice_at_a_time() {
 }
 
 #[test]
-fn an_operator_who_hangs_up_stops_what_he_asked_for() {
+fn an_operator_that_hangs_up_stops_its_request() {
     let daemon = Daemon::start(&[]);
     let mut crowd = Crowd::new();
     crowd.join_silent(daemon.address, JOB, 300);
@@ -364,7 +364,7 @@ fn an_operator_who_hangs_up_stops_what_he_asked_for() {
     }
     assert_eq!(rows(&daemon, "/connections").len(), 300);
     let turns = || metrics(&daemon)["luxcast_turn_duration_seconds_count{thread=\"shard-0\"}"];
-    // A shard at rest turns for heartbeats alone, and this many are far from due.
+    // An idle shard wakes only for heartbeats, and these are far from due.
     wait_until("the shard rests again", || {
         let before = turns();
         std::thread::sleep(std::time::Duration::from_millis(50));
@@ -448,7 +448,7 @@ fn ids_of(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn jobs_are_told_of_all_of_them_a_slice_at_a_time() {
+fn jobs_are_listed_a_slice_at_a_time() {
     const COUNT: usize = 3_000;
     let daemon = Daemon::start(&[]);
     let admin = daemon.admin.expect("it is on");
@@ -565,7 +565,7 @@ fn the_root_leads_watchers_to_the_page_and_tells_operators_what_there_is() {
 }
 
 #[test]
-fn one_who_asks_nothing_keeps_the_next_waiting_for_a_moment_only() {
+fn a_client_that_asks_nothing_delays_the_next_only_briefly() {
     let daemon = Daemon::start(&[]);
     let _silent = Raw::connect(daemon.admin.expect("it is on"));
     let begin = std::time::Instant::now();
@@ -574,7 +574,7 @@ fn one_who_asks_nothing_keeps_the_next_waiting_for_a_moment_only() {
 }
 
 #[test]
-fn nobody_waits_for_those_who_ask_nothing_or_take_nothing() {
+fn nobody_waits_for_clients_that_ask_nothing_or_take_nothing() {
     let mut daemon = Daemon::start(&["--handshake-seconds", "3600", "--drain-seconds", "2"]);
     let mut crowd = Crowd::new();
     crowd.join_silent(daemon.address, JOB, 200);
@@ -584,7 +584,7 @@ fn nobody_waits_for_those_who_ask_nothing_or_take_nothing() {
     let slow: Vec<Raw> = (0..20)
         .map(|n| {
             let mut raw = Raw::connect(admin);
-            // A part of a request, or an answer that nobody reads.
+            // Part of a request, or an answer that nobody reads.
             let end = if n % 2 == 0 { "\r\n\r\n" } else { "" };
             raw.send(format!("GET /connections?limit=1000000 HTTP/1.1\r\nHost: localhost{end}").as_bytes());
             raw
@@ -595,7 +595,7 @@ fn nobody_waits_for_those_who_ask_nothing_or_take_nothing() {
             assert_eq!(daemon.admin_get(path).0, 200, "{path}");
         }
     }
-    // One after the other they would have had an hour each.
+    // One after the other, each could wait for an hour.
     assert!(begin.elapsed() < PATIENCE);
     daemon.stop();
     drop((idle, slow));
@@ -603,7 +603,7 @@ fn nobody_waits_for_those_who_ask_nothing_or_take_nothing() {
 
 /// Both lists are of what the one ingest thread tells.
 #[test]
-fn who_asks_for_the_jobs_is_answered_however_many_ask_at_once() {
+fn requests_for_the_jobs_are_answered_however_many_come_at_once() {
     const ROUNDS: usize = 150;
     let daemon = Daemon::start(&["--shards", "1", "--heartbeat-seconds", "3600"]);
     let ask = |address, path: &str| {

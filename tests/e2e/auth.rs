@@ -1,4 +1,4 @@
-//! Section 7: who may watch what, and how they say who they are.
+//! Section 7: who may watch what, and how clients authenticate.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -137,7 +137,7 @@ fn each_endpoint_asks_for_its_scope() {
 }
 
 #[test]
-fn whoever_has_no_right_learns_nothing_of_ids() {
+fn a_client_without_rights_learns_nothing_about_ids() {
     let files = Files::new();
     let daemon = files.daemon("j jobs=a\nf flows=f\n", &["--topics-max", "1"]);
     daemon.acked_feed().publish([r#"{"type":"x","job_id":"known"}"#]);
@@ -168,7 +168,7 @@ fn whoever_has_no_right_learns_nothing_of_ids() {
     }
     assert_eq!(answer("/api/ws/jobs/%/monitor", "j").0, 400);
     assert_eq!(answer("/api/ws/jobs/known/monitor", "j").0, 403);
-    // Path and method are public; so is the health of the daemon.
+    // Path and method are public, and so is the daemon's health.
     assert_eq!(daemon.raw().request("GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n").status, 404);
     assert_eq!(daemon.raw().request(&format!("PUT {EVENTS} HTTP/1.1\r\nHost: a\r\n\r\n")).status, 405);
     assert_eq!(daemon.raw().request("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").status, 200);
@@ -192,7 +192,7 @@ fn a_token_is_sent_in_one_of_four_ways() {
     assert_eq!(connect(EVENTS, &[("authorization", "Basic to+ken/1=")]), "unauthorized");
     assert_eq!(connect(EVENTS, &[("cookie", "token=other")]), "unauthorized");
     assert_eq!(connect(&at("?token=to%20ken/1="), &[]), "unauthorized");
-    // Two are one too many, even if they agree.
+    // Two tokens are one too many, even if they are equal.
     assert_eq!(connect(&at("?token=other&api_key=other"), &[]), "bad_request");
     assert_eq!(connect(&at("?token=other"), &[("X-Api-Key", "other")]), "bad_request");
     assert_eq!(connect(EVENTS, &[("X-Api-Key", "other"), ("authorization", "Bearer other")]), "bad_request");
@@ -225,7 +225,7 @@ fn what_the_program_prints_is_a_token_file() {
     let daemon = files.daemon(&text, &[]);
     let token = text.split(' ').next().expect("the token");
     assert_eq!(verdict(&daemon, EVENTS, token), "101");
-    // More of it, as `>>` adds it: a reload says what has come and gone, and no token.
+    // Lines added with `>>`: a reload reports what was added and removed, but no token.
     let more = run(&["token", "--flows", "f"], &[]);
     let all = text.replace(" all\n", " all debug\n") + &String::from_utf8(more.stdout).unwrap();
     files.write("tokens", &all);
@@ -259,7 +259,7 @@ fn a_signed_token_with_a_claim_of_a_wrong_type_does_not_open() {
 }
 
 #[test]
-fn jwt_of_each_algorithm_open_what_they_say() {
+fn jwts_of_each_algorithm_allow_what_they_claim() {
     let files = Files::new();
     let secret = files.write("secret", "a secret of thirty-two bytes at least\n");
     let rsa = files.keys("rsa", &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"]);
@@ -332,7 +332,7 @@ fn a_connection_ends_when_its_token_expires_and_not_before() {
         sign(JwtAlgorithm::Hs256, &fs::read(&secret).unwrap(), &claims).unwrap()
     };
     let exp = unix_seconds() + 3;
-    // The heartbeat of 30 s is not what ends it.
+    // The heartbeat of 30 s does not end it.
     let mut ends = with_token(&daemon, EVENTS, &token(Some(exp)));
     let mut many = with_token(&daemon, MANY, &token(Some(exp)));
     let mut stays = with_token(&daemon, EVENTS, &token(None));
@@ -380,7 +380,7 @@ fn a_reload_ends_the_connections_of_tokens_that_are_gone_or_changed() {
     let mut go: Vec<Client> = (0..4).map(|_| with_token(&daemon, path, "goes")).collect();
     go.push(with_token(&daemon, MANY, "goes"));
     go.push(with_token(&daemon, "/api/ws/jobs/a/debug", "shrinks"));
-    // All or nothing: a file with a fault leaves everything as it was, and its fault is named.
+    // All or nothing: a faulty file changes nothing, and its fault is named.
     let file = files.path("tokens").display().to_string();
     for (text, fault) in
         [("stays jobs=a\nsecret al\n", ":2: "), ("", ": has no token"), ("# all\n", ": has no token")]
@@ -439,7 +439,7 @@ fn a_reload_can_begin_to_ask_for_tokens_and_change_the_key() {
     listed.event();
 }
 
-/// The types of the events up to the one that is called `end`.
+/// The types of the events before the one called `end`.
 fn kinds_until_end(client: &mut Client) -> Vec<String> {
     let mut kinds = Vec::new();
     loop {
@@ -468,7 +468,7 @@ fn without_debug_no_endpoint_delivers_breakpoints() {
         let answer = many.ask(r#"{"type":"subscribe","job_id":"a","since":"start"}"#);
         assert!(matches!(answer["type"].as_str(), Some("connected" | "subscribed")), "{answer}");
         clients.push(many);
-        // A filter cannot bring back what the token does not allow.
+        // A filter cannot restore what the token does not allow.
         for action in [
             r#"{"action":"unsubscribe","events":["metrics"]}"#,
             r#"{"action":"subscribe","events":["breakpoint_hit","breakpoint_new","x","end"]}"#,
@@ -483,7 +483,7 @@ fn without_debug_no_endpoint_delivers_breakpoints() {
         clients
     };
     let (mut plain, mut bug) = (open("plain"), open("bug"));
-    // A type that nobody has seen so far, while everybody watches.
+    // A type not seen before, while clients watch.
     let inner = r#"{"type":"execution_event","job_id":"a","event":{"event_type":"breakpoint_inner"}}"#;
     let new = r#"{"type":"breakpoint_new","job_id":"a","flow_id":"f"}"#;
     feed.publish([r#"{"type":"x","job_id":"a"}"#, hit, new, inner, r#"{"type":"end","job_id":"a"}"#]);
@@ -535,11 +535,11 @@ fn what_was_lost_is_counted_without_hidden_breakpoints() {
     assert_eq!(gap["missed"].as_u64().unwrap() + left.len() as u64, 1_000);
     let (gap, left) = counted("plain", path);
     assert!(left.iter().all(|event| event["type"] == "x"));
-    // From the beginning of a job the losses are known by type.
+    // From the start of a job, losses are known by type.
     assert_eq!(gap["missed"].as_u64().unwrap() + left.len() as u64, 500);
     let to = gap["to"].as_u64().unwrap();
     assert!(to < left[0]["stream_seq"].as_u64().unwrap());
-    // From the middle only how many of all, not of which types.
+    // From the middle, only the total of losses is known.
     let middle = format!("{path}?since={}", to - 10);
     let gap = with_token(&daemon, &middle, "plain").json_of("stream:gap");
     assert_eq!(gap["missed"], Value::Null, "{gap}");
@@ -556,7 +556,7 @@ fn on_the_multi_job_endpoint_each_job_is_asked_for() {
         let answer = client.ask(&format!(r#"{{"type":"subscribe","job_id":"{job}"}}"#));
         assert_eq!(answer["type"], "subscribed", "{answer}");
     }
-    // Pages ask for all that they know: that is no garbage, however often.
+    // Pages subscribe to everything that they know: that is not abuse, however often.
     for number in 0..40 {
         let job = format!("c{number}");
         let answer = client.ask(&format!(r#"{{"type":"subscribe","job_id":"{job}","since":"start"}}"#));
@@ -607,7 +607,7 @@ fn the_admin_listener_beyond_loopback_asks_for_admin() {
 fn readiness_ends_when_the_drain_begins() {
     let mut daemon = Daemon::start(&["--drain-seconds", "60"]);
     assert_eq!(daemon.admin_get("/readyz"), (200, "ready\n".to_owned()));
-    // Its connection stays until it has read its goodbye.
+    // Its connection stays until it has read the goodbye.
     let mut watcher = daemon.watch(EVENTS);
     watcher.connected();
     daemon.terminate();
@@ -619,7 +619,7 @@ fn readiness_ends_when_the_drain_begins() {
 }
 
 #[test]
-fn a_daemon_that_others_can_reach_needs_tokens_or_a_word() {
+fn a_reachable_daemon_needs_tokens_or_an_explicit_permission() {
     let files = Files::new();
     let tokens = files.write("tokens", "secret-word all\n");
     let short = files.write("short", "secret-word\n");
@@ -697,13 +697,13 @@ fn a_check_of_the_settings_warns_of_a_token_file_that_everybody_can_read() {
 }
 
 #[test]
-fn tail_shows_its_token_to_the_daemon_alone() {
+fn tail_shows_its_token_only_to_the_daemon() {
     let files = Files::new();
     let daemon = files.daemon("secret-word jobs=a\n", &[]);
     daemon.acked_feed().publish([r#"{"type":"x","job_id":"a"}"#]);
     let url = format!("ws://{}", daemon.address);
     let base = ["tail", "--json", "--url", &url];
-    // It would go on for ever: the event is all that is waited for.
+    // Without the event it would run for ever.
     let tail = |arguments: &[&str], variables: &[(&str, &str)]| {
         let mut command = luxcast();
         command.args(base).args(arguments).envs(variables.iter().copied());
@@ -738,7 +738,7 @@ fn tail_shows_its_token_to_the_daemon_alone() {
     }
 }
 
-/// Everything that can be refused or fail with a token in hand, at each level of the log.
+/// Everything with a token that can be refused or fail, at each level of the log.
 #[test]
 fn no_token_is_ever_shown() {
     let files = Files::new();
@@ -802,7 +802,7 @@ fn no_token_is_ever_shown() {
         }
         let expiring = signed(unix_seconds() + 3);
         let mut expires = with_token(&daemon, EVENTS, &expiring);
-        // It reads all the while: one who comes back to it long after the end finds nothing.
+        // It keeps reading: after the end there would be nothing left to read.
         let expires = thread::spawn(move || expires.close_code());
         let mut gone = with_token(&daemon, "/api/ws/events?events=x", "secret-gone");
         let mut garbage = with_token(&daemon, "/api/ws/jobs/a/monitor", "secret-good");

@@ -1,4 +1,4 @@
-//! The bench tool, as a stranger runs it, and what it says of a server that loses or doubles a message.
+//! The bench tool as a user runs it, and its verdict on a server that loses or repeats a message.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -21,7 +21,7 @@ enum Fault {
     Double,
 }
 
-/// The frame that it happens to: well behind the greeting and the bench tool's warm-up.
+/// The faulty frame's position: well after the greeting and the bench tool's warm-up.
 const PLACE: usize = 60;
 
 /// Length of the frame that begins here, if it is whole.
@@ -33,7 +33,7 @@ fn frame_bytes(bytes: &[u8]) -> Option<usize> {
     (bytes.len() >= header + payload).then_some(header + payload)
 }
 
-/// Hands on what the server sends, but for the one frame.
+/// Forwards what the server sends, except for the one frame.
 fn hand_on(mut from: TcpStream, mut to: TcpStream, fault: Fault) -> std::io::Result<()> {
     let (mut held, mut block) = (Vec::new(), [0; 16_384]);
     let (mut is_open, mut count) = (false, 0);
@@ -64,7 +64,7 @@ fn hand_on(mut from: TcpStream, mut to: TcpStream, fault: Fault) -> std::io::Res
     }
 }
 
-/// A server in front of the daemon; the fault befalls the first watcher.
+/// A relay to the daemon; the first watcher gets the fault.
 fn relay(daemon: SocketAddr, fault: Fault) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a port");
     let address = listener.local_addr().unwrap();
@@ -139,7 +139,7 @@ fn luxcast_bench_measures_and_says_what_it_measured() {
 fn luxcast_bench_fails_a_server_that_loses_or_doubles_a_message() {
     let daemon = Daemon::start(&[]);
     let cases = [(Fault::None, 0, ""), (Fault::Lose, 1, "lost"), (Fault::Double, 1, "doubled")];
-    // One after the other: they would get each other's events.
+    // One after the other, since they would receive each other's events.
     for (fault, expected, word) in cases {
         let (code, table, errors) = bench_through(relay(daemon.address, fault), &daemon.ingest);
         assert_eq!(code, expected, "{table}{errors}");

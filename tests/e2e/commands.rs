@@ -1,4 +1,4 @@
-//! The commands as people use them: in pipes, stopped and continued, with what they have copied from elsewhere.
+//! The commands in everyday use: in pipes, stopped and continued, with copied addresses.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -34,7 +34,7 @@ fn wait_for_state(child: &Child, state: &str) {
 }
 
 #[test]
-fn who_was_stopped_goes_on_as_if_nothing_had_been() {
+fn a_stopped_command_continues_as_if_nothing_had_happened() {
     let daemon = Daemon::start(&[]);
     let tools = [("tail", &["--json", "--once"][..]), ("record", &["-", "--once", "--since", "now"])];
     let mut tools = tools.map(|(command, arguments)| Tool::start(&mut watching(&daemon, command, arguments)));
@@ -102,7 +102,7 @@ fn a_daemon_that_goes_while_there_is_nothing_to_send_is_noticed() {
     let mut watcher = daemon.watch("/api/ws/events");
     watcher.connected();
     let mut publish = publish(&daemon, &["-"]);
-    // Its input goes on for as long as this is held.
+    // Its input stays open while this is held.
     let mut input = publish.child.stdin.take().unwrap();
     input.write_all(format!("{}\n", line(1)).as_bytes()).unwrap();
     let mut replay = luxcast();
@@ -116,7 +116,7 @@ fn a_daemon_that_goes_while_there_is_nothing_to_send_is_noticed() {
 }
 
 #[test]
-fn a_status_line_stands_only_under_events_of_its_own_terminal() {
+fn a_status_line_is_shown_only_under_events_on_its_own_terminal() {
     let daemon = Daemon::start(&[]);
     daemon.acked_feed().publish([line(1).as_str()]);
     let program = env!("CARGO_BIN_EXE_luxcast");
@@ -174,7 +174,7 @@ fn an_address_is_taken_as_it_was_copied() {
 }
 
 #[test]
-fn a_mistyped_variable_is_told_by_every_command_that_reads_some() {
+fn every_command_that_reads_variables_reports_a_mistyped_one() {
     let nowhere = "/nonexistent/ingest.sock";
     for arguments in [
         &["tail", "--url", "127.0.0.1:1"][..],
@@ -210,7 +210,7 @@ fn both_places_where_a_daemon_may_be_are_tried_and_named() {
 }
 
 #[test]
-fn nothing_panics_when_nobody_takes_the_words() {
+fn nothing_panics_when_nobody_reads_the_output() {
     let full = || Stdio::from(fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
     for (arguments, code) in [
         (&["sim", "--stdout", "--count", "3"][..], 0),
@@ -237,7 +237,7 @@ fn nothing_panics_when_nobody_takes_the_words() {
 }
 
 #[test]
-fn the_manual_says_what_can_be_typed() {
+fn the_manual_lists_what_can_be_typed() {
     let page = |name: &str| run(luxcast().args(["man", name])).1;
     for name in ["serve", "health", "tail", "record", "replay", "publish", "sim", "token", "check-config"] {
         let (code, version, _) = run(luxcast().args([name, "-V"]));
@@ -252,7 +252,7 @@ fn the_manual_says_what_can_be_typed() {
     }
 }
 
-/// What bash offers for the last of these words.
+/// What bash suggests for the last of these words.
 fn offered(script: &Path, words: &[&str]) -> String {
     let complete = r#"source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); compopt() { :; }
         _luxcast luxcast "${@: -1}" "${@: -2:1}"; echo "${COMPREPLY[@]}""#;
@@ -262,7 +262,7 @@ fn offered(script: &Path, words: &[&str]) -> String {
 }
 
 #[test]
-fn completions_offer_words_for_words_and_files_for_files_alone() {
+fn completions_offer_words_for_words_and_only_files_for_files() {
     let scratch = Scratch::new();
     let script = scratch.path().join("luxcast.bash");
     fs::write(&script, run(luxcast().args(["completions", "bash"])).1).unwrap();
@@ -291,7 +291,7 @@ fn completions_offer_words_for_words_and_files_for_files_alone() {
 }
 
 #[test]
-fn what_was_accepted_earlier_is_told_apart_from_what_never_was() {
+fn lines_accepted_earlier_are_distinguished_from_those_never_accepted() {
     let daemon = Daemon::start(&[]);
     let scratch = Scratch::new();
     let [half, other, long] = ["half", "other", "long"].map(|name| scratch.path().join(name));
@@ -358,7 +358,7 @@ fn an_event_without_a_time_of_its_own_shows_when_it_came() {
 }
 
 #[test]
-fn the_time_is_up_when_it_was_said() {
+fn a_timeout_ends_the_command_on_time() {
     let daemon = Daemon::start(&[]);
     let limit = Duration::from_millis(500);
     for (command, arguments, code) in [

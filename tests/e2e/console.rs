@@ -102,7 +102,7 @@ fn assert_strict(answer: &Answer, path: &str) {
 }
 
 #[test]
-fn who_takes_gzip_gets_the_same_in_fewer_bytes() {
+fn a_client_that_takes_gzip_gets_the_same_in_fewer_bytes() {
     let daemon = Daemon::start(&[]);
     for (path, _) in FILES {
         let plain = get(&daemon, path);
@@ -137,7 +137,7 @@ fn what_a_browser_has_is_not_sent_again() {
 }
 
 #[test]
-fn a_head_request_is_told_what_a_get_would_be() {
+fn a_head_request_is_answered_like_a_get_without_its_body() {
     let daemon = Daemon::start(&[]);
     for (path, _) in FILES {
         for fields in ["", "Accept-Encoding: gzip\r\n"] {
@@ -199,7 +199,7 @@ fn heads_are_judged_by_the_same_rules_on_the_page() {
     assert_eq!(get(&daemon, "http://localhost/console/").status, 200);
 }
 
-/// As a browser finds what a relative address means (RFC 3986, 5.2.3).
+/// Resolves a relative address as a browser does (RFC 3986, 5.2.3).
 fn resolve(base: &str, reference: &str) -> String {
     let directory = &base[..=base.rfind('/').expect("a path has a slash")];
     format!("{directory}{}", reference.trim_start_matches("./"))
@@ -209,7 +209,7 @@ fn resolve(base: &str, reference: &str) -> String {
 fn the_page_works_below_any_path_of_a_proxy() {
     let daemon = Daemon::start(&[]);
     for prefix in ["", "/tools/live"] {
-        // What the proxy cuts off before it asks the daemon.
+        // The prefix that the proxy removes before it asks the daemon.
         let through =
             |path: &str| get(&daemon, path.strip_prefix(prefix).expect("it stays below the prefix"));
         let entrance = through(&format!("{prefix}/console?job=a"));
@@ -224,7 +224,7 @@ fn the_page_works_below_any_path_of_a_proxy() {
         let links = ["src=\"", "href=\""].into_iter().flat_map(|link| page.text().split(link).skip(1));
         let links: Vec<&str> = links.map(|rest| rest.split('"').next().expect("it ends")).collect();
         assert!(links.len() >= 3, "{links:?}");
-        // A place of the page itself is no address.
+        // A fragment of the page itself is not an address.
         for link in links.into_iter().filter(|link| !link.starts_with('#')) {
             assert!(!link.starts_with('/') && !link.contains(':'), "{link} leaves the page's place");
             assert_eq!(through(&resolve(page_path, link)).status, 200, "{link}");
@@ -265,7 +265,7 @@ fn ids(page: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn a_job_is_told_as_it_stands() {
+fn a_job_is_listed_in_its_current_state() {
     let daemon = Daemon::start(&[]);
     assert_eq!(page_of_jobs(&daemon, "", "")["jobs"], json!([]));
     let mut feed = daemon.acked_feed();
@@ -318,7 +318,7 @@ fn daemon_with_tokens(flags: &[&str]) -> (Scratch, Daemon) {
 }
 
 #[test]
-fn everybody_sees_the_jobs_that_the_token_is_for() {
+fn every_client_sees_the_jobs_of_its_token() {
     let (_scratch, daemon) = daemon_with_tokens(&[]);
     let mut feed = daemon.acked_feed();
     feed.publish([
@@ -359,7 +359,7 @@ fn page_after_page_has_each_job_that_stays_once_whatever_changes() {
     const JOBS: usize = 5_000;
     let daemon = Daemon::start(&["--history-seconds", "3600", "--jobs-max", "5600"]);
     let mut feed = daemon.acked_feed();
-    // Those that have to go when others come, and those that stay since they have newer events.
+    // Some jobs must go when others come, and some stay because they have newer events.
     let named = |prefix: &str, range: std::ops::Range<usize>| -> Vec<String> {
         range
             .map(|n| format!(r#"{{"type":"job_started","job_id":"{prefix}{n}","flow_id":"f{}"}}"#, n % 7))
@@ -378,7 +378,7 @@ fn page_after_page_has_each_job_that_stays_once_whatever_changes() {
         assert!(order.is_sorted_by(|one, other| one > other), "the latest to begin comes first");
         ids(&page).into_iter().for_each(|id| *seen.entry(id.to_owned()).or_default() += 1);
         pages += 1;
-        // New jobs come and push out old ones, and those that stay have events and ends.
+        // New jobs come and push out old ones; those that stay have events and ends.
         let news = named(&format!("new{pages}-"), 0..30);
         let events = (0..JOBS).step_by(pages + 1).map(|n| {
             let kind = if n % 3 == 0 { "job_completed" } else { "tick" };
@@ -411,7 +411,7 @@ fn publish_long_list(daemon: &Daemon) {
 
 #[test]
 fn a_long_answer_to_a_slow_reader_comes_whole_and_disturbs_nobody() {
-    // Longer than a lingering connection has, and with publishers that wait for watchers who read.
+    // Longer than a connection may linger, and with publishers that wait for watchers that read.
     let flags = ["--overrun", "wait", "--stalled-seconds", "3600", "--history-bytes", "33554432"];
     let daemon = Daemon::start(&flags);
     publish_long_list(&daemon);
@@ -427,7 +427,7 @@ fn a_long_answer_to_a_slow_reader_comes_whole_and_disturbs_nobody() {
     let mut rounds = 0;
     while begin.elapsed() < Duration::from_secs(7) {
         let line = format!(r#"{{"type":"tick","job_id":"live","round":{rounds}}}"#);
-        // Much more than the history has room for: nobody waits for who watches nothing.
+        // Much more than the history holds: nothing waits for a client that watches nothing.
         let filler = format!(r#"{{"type":"tick","job_id":"other","filler":"{}"}}"#, "y".repeat(100_000));
         feed.publish([filler.as_str(), filler.as_str(), filler.as_str(), line.as_str()]);
         assert!(watcher.event().contains(&format!(r#""round":{rounds}}}"#)));
@@ -449,7 +449,7 @@ fn a_long_answer_to_a_slow_reader_comes_whole_and_disturbs_nobody() {
 }
 
 #[test]
-fn who_takes_nothing_of_a_long_answer_is_reset_after_stalled_seconds() {
+fn a_client_that_takes_nothing_of_a_long_answer_is_reset_after_stalled_seconds() {
     let daemon = Daemon::start(&["--stalled-seconds", "1"]);
     publish_long_list(&daemon);
     let mut raw = daemon.raw();
@@ -462,7 +462,7 @@ fn who_takes_nothing_of_a_long_answer_is_reset_after_stalled_seconds() {
 }
 
 #[test]
-fn the_daemon_tells_its_own_figures() {
+fn the_daemon_reports_its_own_figures() {
     let daemon = Daemon::start(&["--shards", "2", "--history-bytes", "1048576"]);
     let figures = || -> Value {
         let answer = get(&daemon, "/console/daemon");
@@ -491,7 +491,7 @@ fn the_daemon_tells_its_own_figures() {
     );
     assert!(told["uptime_seconds"].as_f64() > Some(0.0) && told["history"]["bytes"].as_u64() > Some(0));
     assert_eq!((&told["lagging"], &told["slowest"]), (&json!(0), &json!([])));
-    // One that does not read is among the slowest.
+    // A watcher that does not read is among the slowest.
     let filler = format!(r#"{{"type":"tick","job_id":"slow","filler":"{}"}}"#, "y".repeat(50_000));
     let mut slow = daemon.raw();
     slow.upgrade("/api/ws/jobs/slow/monitor");

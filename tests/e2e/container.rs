@@ -1,4 +1,4 @@
-//! What is in `tools/packaging` for containers, as far as it can be tried without an engine for them.
+//! The container files in `tools/packaging`, as far as they can be tested without a container engine.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -38,7 +38,7 @@ fn stages() -> Vec<Vec<String>> {
     stages
 }
 
-/// The rest of each line of the image itself that begins with this word.
+/// The rest of each line of the image that begins with this word.
 fn image(word: &str) -> Vec<String> {
     let last = stages().pop().expect("there is a stage");
     last.iter().filter_map(|line| Some(line.strip_prefix(word)?.trim().to_owned())).collect()
@@ -58,12 +58,12 @@ fn words(json: &str) -> Vec<String> {
     serde_json::from_str(json).unwrap_or_else(|error| panic!("{json}: {error}"))
 }
 
-/// A free port: that of the image may be in use here.
+/// A free port: the image's own may be in use here.
 fn port() -> u16 {
     TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("it listens").port()
 }
 
-/// The program as the image starts it, but for ports and places of this machine.
+/// The program as the image starts it, except for ports and paths of this machine.
 fn contained(arguments: &[String], ports: [u16; 2], directory: &Path) -> Command {
     let mut command = luxcast();
     command.args(arguments);
@@ -75,7 +75,7 @@ fn contained(arguments: &[String], ports: [u16; 2], directory: &Path) -> Command
 }
 
 #[test]
-fn the_image_is_built_in_a_stage_of_its_own_and_has_the_program_alone() {
+fn the_image_is_built_in_its_own_stage_and_holds_only_the_program() {
     let stages = stages();
     assert_eq!(stages.len(), 2, "{stages:?}");
     assert!(stages[0][0].starts_with("FROM rust:") && stages[0][0].ends_with(" AS build"), "{stages:?}");
@@ -89,7 +89,7 @@ fn the_image_is_built_in_a_stage_of_its_own_and_has_the_program_alone() {
     assert!(image("RUN ").is_empty() && image("ADD ").is_empty());
     let user = image("USER ");
     assert_eq!(user, ["65534:65534"]);
-    // Where it writes without a volume.
+    // Its directory for writing if there is no volume.
     assert!(
         building.contains("chown -R 65534:65534 /image/run/luxcast /image/var/lib/luxcast"),
         "{building}"
@@ -103,7 +103,7 @@ fn what_cargo_needs_is_let_into_the_build() {
     let ignored = shipped("Dockerfile.dockerignore");
     let let_in: BTreeSet<&str> = ignored.lines().filter_map(|line| line.strip_prefix('!')).collect();
     assert!(ignored.lines().any(|line| line == "*"), "nothing else is sent: {ignored}");
-    // Cargo reads the manifest of each member, and looks whether the roots of all its targets are there.
+    // Cargo reads the manifest of each member, and checks that the roots of all its targets exist.
     let workspace = manifest(Path::new(""));
     let members = workspace["workspace"]["members"].as_array().expect("a list").iter();
     let folders = iter::once("").chain(members.map(|member| member.as_str().expect("a path")));
@@ -126,7 +126,7 @@ fn what_cargo_needs_is_let_into_the_build() {
 }
 
 #[test]
-fn the_image_starts_and_is_healthy_and_lets_nobody_in_unasked() {
+fn the_image_starts_and_is_healthy_and_admits_nobody_unasked() {
     let scratch = Scratch::new();
     let command = words(&image("CMD ")[0]);
     let run = |more: &[(&str, &str)]| -> Output {

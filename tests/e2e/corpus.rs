@@ -1,5 +1,5 @@
-//! The real corpus through the daemon: several publishers at once, clients of all kinds that come and go, and a
-//! naive oracle.
+//! The real corpus through the daemon: several publishers at once, clients of all kinds that come and go, and a naive
+//! oracle.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -38,7 +38,7 @@ pub fn corpus() -> Vec<Line> {
 }
 
 const PUBLISHERS: usize = 4;
-/// The corpus is published so many times.
+/// How often the corpus is published.
 const ROUNDS: usize = 4;
 /// Watchers that come and go.
 const GUESTS: u64 = 8;
@@ -77,7 +77,7 @@ fn every_client_gets_what_a_naive_oracle_computes() {
     let residents = start_residents(address, &topics);
     let many = start_many(address, &corpus);
     let foreign = start_foreign(address, &topics);
-    // All but the guests are there before the first event.
+    // All except the guests are there before the first event.
     daemon.wait_for_connections(1 + residents.len() + many.len() + foreign.len());
 
     let is_over = Arc::new(AtomicBool::new(false));
@@ -150,7 +150,7 @@ fn publish(daemon: &Daemon, corpus: &[Line], publisher: usize) -> JoinHandle<()>
     })
 }
 
-/// The stream is what the publishers wrote, each in its order, and the daemon's own metrics.
+/// Checks that the stream is what the publishers wrote, each in its order, and the daemon's own metrics.
 fn check_publishers(stream: &[Seen], before: u64, corpus: &[Line]) {
     let mut expected: Vec<_> = (0..PUBLISHERS)
         .map(|publisher| {
@@ -192,7 +192,7 @@ fn start_residents(address: SocketAddr, topics: &Arc<Vec<Topic>>) -> Vec<JoinHan
             let mut client = Client::connect(address, &path_of(&topic, &names));
             let mut random = Rng::with_seed(100 + index as u64);
             let mut texts = Vec::new();
-            // Every second one is content with what it has.
+            // Every second one keeps its filter.
             let mut until_change = if index % 2 == 0 { 50 + random.u64(..300) } else { u64::MAX };
             loop {
                 match client.read() {
@@ -204,7 +204,7 @@ fn start_residents(address: SocketAddr, topics: &Arc<Vec<Topic>>) -> Vec<JoinHan
                 until_change = until_change.saturating_sub(1);
                 if until_change == 0 {
                     until_change = 50 + random.u64(..300);
-                    // When the daemon says goodbye it takes no more.
+                    // From the daemon's goodbye on, it accepts nothing.
                     let _ = client.socket.send(tungstenite::Message::text(filter_change(&mut random)));
                 }
             }
@@ -230,7 +230,7 @@ fn filter_change(random: &mut Rng) -> String {
     }
 }
 
-/// A client that comes, looks at something for a while, and goes, again and again.
+/// A client that comes, watches for a while, and leaves, again and again.
 fn visit(
     address: SocketAddr,
     topics: &[Topic],
@@ -264,7 +264,7 @@ fn visit(
         let mut left = random.u64(..1_500);
         let until = Instant::now() + Duration::from_millis(random.u64(..500));
         let change_at = if random.u64(..3) == 0 { random.u64(..500) } else { u64::MAX };
-        // A ping, at the latest, comes with each heartbeat, so nobody waits long.
+        // A ping comes with each heartbeat at the latest, so no wait is long.
         while left > 0 && Instant::now() < until {
             if left == change_at {
                 client.send(&filter_change(&mut random));
@@ -345,7 +345,7 @@ fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e").join(name)
 }
 
-/// Clients of the multi-job endpoint, which stay; the second comes to its jobs one by one, with their past.
+/// Clients of the multi-job endpoint that stay; the second subscribes to its jobs one by one, with their past.
 fn start_many(address: SocketAddr, corpus: &[Line]) -> Vec<JoinHandle<Vec<String>>> {
     let mut jobs: Vec<String> = corpus.iter().map(|line| line.job_id.clone()).collect();
     jobs.sort_unstable();

@@ -23,18 +23,18 @@ pub struct Crowd {
     block: Vec<u8>,
 }
 
-/// One watcher of a stream in which every number is its own: one publisher, one job, no filter.
+/// One watcher of a stream without missing numbers: one publisher, one job, no filter.
 pub struct Member {
     socket: TcpStream,
     rest: Vec<u8>,
     is_reading: bool,
-    /// The number it stands at.
+    /// Its position.
     pub last: u64,
     pub received: u64,
     pub gaps: Vec<Value>,
-    /// When the daemon says that it sent each ping, and when it came.
+    /// When the daemon says that it sent each ping, and when it arrived.
     pub pings: Vec<(String, Instant)>,
-    /// Control messages but for gaps and pings.
+    /// Control messages except gaps and pings.
     pub others: VecDeque<String>,
     pub end: Option<Result<(), ErrorKind>>,
 }
@@ -51,7 +51,7 @@ impl Crowd {
         (first..self.members.len()).for_each(|place| self.resume(place));
     }
 
-    /// Adds watchers that do not read behind the daemon's greeting, for now.
+    /// Adds watchers that stop reading after the daemon's greeting.
     pub fn join_silent(&mut self, address: SocketAddr, path: &str, count: usize) {
         for _ in 0..count {
             let mut raw = Raw::connect(address);
@@ -83,13 +83,13 @@ impl Crowd {
         registry.register(&mut member.socket, Token(place), Interest::READABLE).expect("it can be watched");
     }
 
-    /// Reads what comes until `is_done`, which is asked after each wait.
+    /// Reads what comes until `is_done`, which is called after each wait.
     pub fn read_until(&mut self, what: &str, is_done: impl FnMut(&[Member]) -> bool) {
         let is_done = self.read_for(PATIENCE, is_done);
         assert!(is_done, "waited in vain: {what}; {}", self.describe());
     }
 
-    /// The same, but not longer than `span`. Returns whether it is done.
+    /// The same, for at most `span`. Returns whether it is done.
     pub fn read_for(&mut self, span: Duration, mut is_done: impl FnMut(&[Member]) -> bool) -> bool {
         let until = Instant::now() + span;
         let mut events = Events::with_capacity(1024);
@@ -106,8 +106,7 @@ impl Crowd {
         true
     }
 
-    /// Reads until every reading watcher that was not cut off has got, or been told that it missed, everything up
-    /// to `seq`.
+    /// Reads until every reading watcher that was not cut off has received everything up to `seq`, or a gap for it.
     pub fn read_to(&mut self, seq: u64) {
         self.read_until(&format!("everybody at {seq}"), |members| {
             members.iter().all(|member| !member.is_reading || member.end.is_some() || member.last >= seq)
@@ -143,7 +142,7 @@ impl Member {
         }
     }
 
-    /// Takes all whole frames. Returns the bytes that they have.
+    /// Takes all whole frames; returns their length in bytes.
     fn take(&mut self, bytes: &[u8]) -> usize {
         let mut start = 0;
         while let Some((opcode, payload, end)) = frame(bytes, start) {
@@ -184,7 +183,7 @@ impl Member {
         }
     }
 
-    /// How many events it was told that it missed.
+    /// How many events were reported to it as missed.
     pub fn missed(&self) -> u64 {
         self.gaps.iter().map(|gap| gap["missed"].as_u64().expect("the count is known")).sum()
     }

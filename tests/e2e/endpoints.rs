@@ -1,11 +1,11 @@
-//! Section 1: what each path delivers, and how what is wrong is refused.
+//! Section 1: what each path delivers, and how wrong requests are refused.
 
 use std::net::{Shutdown, SocketAddr};
 
 use crate::harness::client::Raw;
 use crate::harness::{Client, Daemon, Feed, numbered, wait_until};
 
-/// A job with two flows' worth of neighbours: what each watcher below gets of it is told by the lines' letters.
+/// A job among neighbours of two flows: the letters of the lines say which watchers receive them.
 const LINES: [&str; 10] = [
     r#"{"type":"job_started","job_id":"a","flow_id":"f"}"#,
     r#"{"type":"routine_started","job_id":"a"}"#,
@@ -51,7 +51,7 @@ fn each_path_delivers_its_events_under_both_prefixes() {
         }
     }
     let all = publish_lines(&mut feed);
-    // One more event of each, so that nothing more can have come before it.
+    // One more event of each, so that nothing else can have come before it.
     let end = r#"{"type":"job_end_of_test","job_id":"JOB","flow_id":"FLOW"}"#;
     let ends =
         [("a", "f"), ("b", "f"), ("c", "g")].map(|(job, flow)| end.replace("JOB", job).replace("FLOW", flow));
@@ -98,7 +98,7 @@ fn a_flow_gets_jobs_that_start_later_and_each_event_once() {
 }
 
 #[test]
-fn the_greeting_is_exact_and_tells_the_newest_number() {
+fn the_greeting_is_exact_and_has_the_newest_number() {
     let daemon = Daemon::start(&[]);
     let mut feed = daemon.acked_feed();
     let newest = feed.publish([LINES[0]]);
@@ -164,7 +164,7 @@ fn a_known_job_begins_with_its_metrics_and_an_unknown_one_does_not() {
     );
     let running = second_message(&daemon, "/api/ws/jobs/k/monitor");
     assert_eq!(running["metrics"]["end_time"], serde_json::Value::Null);
-    // Filtered away, not a monitor of a job, or unknown: the next thing is an event.
+    // Filtered out, not a monitor of a job, or unknown: the next message is an event.
     for path in [
         "/api/ws/jobs/unknown/monitor",
         "/api/ws/jobs/j/monitor?events=job_started,end",
@@ -191,7 +191,7 @@ fn second_message(daemon: &Daemon, path: &str) -> serde_json::Value {
 }
 
 #[test]
-fn what_is_wrong_with_the_address_is_refused_by_its_code() {
+fn a_wrong_address_is_refused_with_its_code() {
     let daemon = Daemon::start(&[]);
     let long = format!("/api/ws/jobs/{}/monitor", "x".repeat(129));
     let many_names: Vec<String> = (0..129).map(|number| format!("n{number}")).collect();
@@ -233,7 +233,7 @@ fn what_is_wrong_with_the_address_is_refused_by_its_code() {
 }
 
 #[test]
-fn what_can_be_meant_is_let_in() {
+fn unusual_but_clear_addresses_are_accepted() {
     let daemon = Daemon::start(&[]);
     let longest = format!("/api/ws/jobs/{}/monitor", "x".repeat(128));
     for path in [
@@ -304,7 +304,7 @@ fn refusals_of_the_request_itself_carry_what_the_client_needs() {
         }
     }
     let daemon = Daemon::start(&[]);
-    // Cookies that other programs on this host have set.
+    // Cookies set by other programs on this host.
     let cookies = format!("Cookie: {}\r\nHost:", "c=0123456789; ".repeat(860));
     assert!(cookies.len() > 12_000);
     let mut raw = daemon.raw();
@@ -314,7 +314,7 @@ fn refusals_of_the_request_itself_carry_what_the_client_needs() {
     assert_eq!((long_target.status, long_target.code().as_str()), (414, "too_large"));
 }
 
-/// The answer to these bytes from either listener: its head, and what came behind it.
+/// The answer to these bytes: its head, and what came after it.
 fn answer_to(address: SocketAddr, request: &str) -> (String, Vec<u8>) {
     let mut raw = Raw::connect(address);
     raw.send(request.as_bytes());
@@ -328,7 +328,7 @@ fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     fields.find(|(given, _)| given.eq_ignore_ascii_case(name)).map(|(_, value)| value)
 }
 
-/// Everything that is answered and then over, on both listeners.
+/// Every path with a complete answer, on both listeners.
 fn plain_paths(daemon: &Daemon) -> Vec<(SocketAddr, &'static str)> {
     let admin = daemon.admin.expect("the admin listener is on");
     let of_watchers = ["/healthz", "/console/", "/console/console.js", "/console/jobs", "/console/daemon"];
@@ -341,7 +341,7 @@ fn plain_paths(daemon: &Daemon) -> Vec<(SocketAddr, &'static str)> {
 fn a_head_request_is_answered_as_a_get_without_the_body_wherever_that_ends() {
     let daemon = Daemon::start(&[]);
     let admin = daemon.admin.expect("the admin listener is on");
-    // Of a job that is over: while one runs, its duration grows.
+    // A job that is over: the duration of a running one grows.
     let ends = ["job_started", "job_completed"]
         .map(|kind| format!(r#"{{"type":"{kind}","job_id":"a","timestamp":"2026-11-23T07:35:32Z"}}"#));
     daemon.acked_feed().publish(ends.iter().map(String::as_str));
@@ -356,7 +356,7 @@ fn a_head_request_is_answered_as_a_get_without_the_body_wherever_that_ends() {
         let (of_get, body) = ask(address, "GET", path);
         assert_eq!(field(&head, "content-type"), field(&of_get, "content-type"), "{path}");
         assert_eq!(field(&of_get, "content-length"), Some(body.len().to_string().as_str()), "{path}");
-        // These count the requests themselves, or tell the time.
+        // These count the requests themselves, or show the time.
         if !["/metrics", "/connections", "/console/daemon"].contains(&path) {
             assert_eq!(length, body.len().to_string(), "{path}");
         }
@@ -375,7 +375,7 @@ fn a_head_request_is_answered_as_a_get_without_the_body_wherever_that_ends() {
         let (_, body) = ask(address, "GET", path);
         assert_eq!(field(&head, "content-length"), Some(body.len().to_string().as_str()), "{path}");
     }
-    // A stream does not end, and so a HEAD of it could not be answered as a GET is.
+    // A stream does not end, so a HEAD of it could not be answered like a GET.
     for path in ["/api/ws/events", "/api/v1/websocket", "/api/ws/jobs/a/monitor"] {
         let (head, body) = ask(daemon.address, "HEAD", path);
         assert!(head.starts_with("HTTP/1.1 405 ") && body.is_empty(), "{head}");
@@ -393,7 +393,7 @@ fn plain_paths_are_served_in_every_version_of_http_1_and_streams_say_what_they_n
             format!("HEAD {path} HTTP/1.0\r\n\r\n"),
             format!("GET {path} HTTP/1.2\r\nHost: localhost\r\n\r\n"),
             format!("GET {path} HTTP/1.9\r\nHost: localhost\r\n\r\n"),
-            // As Java's client asks for a plain path, which might be HTTP/2 for it.
+            // As Java's client asks for a plain path, in the hope of HTTP/2.
             format!(
                 "GET {path} HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nContent-Length: 0\r\n\
                  Host: localhost\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA\r\nUpgrade: h2c\r\n\r\n"
@@ -454,7 +454,7 @@ fn every_answer_has_its_date_and_no_cache_keeps_it() {
             form[3..].starts_with(", 00 ") && form.ends_with(" 0000 00:00:00 GMT") && form.len() == 29,
             "{date}"
         );
-        // The files of the page may be kept, and are asked for each time.
+        // The files of the page may be stored, and are revalidated each time.
         let is_file = request.contains("/console")
             && !request.contains("/console/jobs")
             && !request.contains("/console/daemon");
@@ -464,7 +464,7 @@ fn every_answer_has_its_date_and_no_cache_keeps_it() {
 }
 
 #[test]
-fn who_shuts_only_the_own_side_still_gets_the_answer() {
+fn a_client_that_shuts_only_its_own_side_still_gets_the_answer() {
     let daemon = Daemon::start(&[]);
     let mut feed = daemon.acked_feed();
     let long = "x".repeat(100);
@@ -507,7 +507,7 @@ fn a_slow_request_head_ends_at_an_absolute_deadline() {
     let mut silent = daemon.raw();
     let refused = silent.read_answer();
     assert_eq!((refused.status, refused.code().as_str()), (408, "timeout"));
-    // Bytes now and then do not move the deadline.
+    // A byte now and then does not move the deadline.
     let mut slow = daemon.raw();
     let request = Raw::upgrade_request("/api/ws/events");
     let mut bytes = request.bytes();
@@ -530,7 +530,7 @@ fn a_slow_request_head_ends_at_an_absolute_deadline() {
 }
 
 #[test]
-fn a_full_daemon_says_when_to_come_back() {
+fn a_full_daemon_says_when_to_return() {
     let daemon = Daemon::start(&["--connections-max", "2"]);
     let _first = daemon.watch("/api/ws/events");
     let second = daemon.watch("/api/ws/events");
@@ -561,17 +561,17 @@ fn watchers_of_topics_beyond_topics_max_are_refused() {
     many.json();
     let error = many.ask(r#"{"type":"subscribe","job_id":"b"}"#);
     assert_eq!((&error["code"], &error["job_id"]), (&"too_many_jobs".into(), &"b".into()));
-    // What only watchers asked for takes no room from the feed.
+    // Topics that only watchers asked for take no room from the feed.
     let mut feed = daemon.acked_feed();
     feed.lines([r#"{"type":"x","job_id":"b"}"#, r#"{"type":"x","job_id":"a"}"#]);
     assert!(feed.sync().is_empty());
-    // That has none either once all that it has brought are watched; what has a topic goes on.
+    // The feed has no room either once all its topics are watched; known topics continue.
     let b = daemon.watch("/api/ws/jobs/b/monitor");
     feed.lines([r#"{"type":"x","job_id":"c"}"#, r#"{"type":"y","job_id":"a"}"#]);
     let errors = feed.sync();
     assert_eq!(errors.len(), 1, "{errors:?}");
     assert_eq!((&errors[0]["line"], &errors[0]["code"]), (&4.into(), &"too_many_topics".into()));
-    // With room for one of two, neither is taken in.
+    // With room for one of two, neither is accepted.
     drop((b, second));
     daemon.wait_for_connections(4);
     feed.line(r#"{"type":"x","job_id":"c","flow_id":"g"}"#);
@@ -581,7 +581,7 @@ fn watchers_of_topics_beyond_topics_max_are_refused() {
 }
 
 #[test]
-fn health_is_told_on_both_listeners_and_connections_on_the_admin_one() {
+fn health_is_served_on_both_listeners_and_connections_on_the_admin_one() {
     let daemon = Daemon::start(&[]);
     let answer = daemon.raw().request("GET /healthz?probe=1 HTTP/1.1\r\nHost: x\r\n\r\n");
     assert_eq!((answer.status, answer.body.as_str()), (200, "ok\n"));

@@ -1,4 +1,4 @@
-//! Faults of the machine: what the system refuses, stops, blocks or breaks, and that the daemon goes on.
+//! Faults of the machine: what the system refuses, stops, blocks or breaks. The daemon continues.
 
 use std::cell::Cell;
 use std::fs::{self, OpenOptions};
@@ -39,7 +39,7 @@ fn limit_descriptors(daemon: &Daemon, limit: u64) {
     prlimit(pid, Resource::Nofile, limits).expect("the daemon is ours");
 }
 
-/// The limit of open files that the kernel shows for a process: soft and hard.
+/// The limit of open files that the kernel reports for a process: soft and hard.
 fn file_limits(daemon: &Daemon) -> (u64, u64) {
     let limits = fs::read_to_string(format!("/proc/{}/limits", daemon.id())).expect("the daemon lives");
     let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("there is a limit");
@@ -47,12 +47,12 @@ fn file_limits(daemon: &Daemon) -> (u64, u64) {
     (numbers.next().expect("the soft limit"), numbers.next().expect("the hard limit"))
 }
 
-/// Watches until the daemon has no descriptor left but the spare one. Returns the watchers.
+/// Watches until the daemon has no descriptor left but the spare one; returns the watchers.
 fn exhaust(daemon: &Daemon) -> Vec<Client> {
     let limit = descriptors(daemon).into_iter().max().expect("there are some") + 5;
     limit_descriptors(daemon, limit);
     let mut watchers = Vec::new();
-    // Not by their count: a descriptor that the daemon has for a moment counts, too.
+    // Not by counting: a descriptor held for a moment counts too.
     while let Ok(watcher) = Client::try_connect(daemon.address, "/api/ws/jobs/idle/monitor") {
         watchers.push(watcher);
     }
@@ -61,7 +61,7 @@ fn exhaust(daemon: &Daemon) -> Vec<Client> {
 }
 
 #[test]
-fn without_a_descriptor_who_comes_is_told_so_and_who_is_there_notices_nothing() {
+fn without_a_descriptor_new_clients_are_refused_and_others_notice_nothing() {
     let daemon = Daemon::start(&["--heartbeat-seconds", "3600", "--admin", "off"]);
     let mut watcher = daemon.watch(PATH);
     watcher.connected();
@@ -76,7 +76,7 @@ fn without_a_descriptor_who_comes_is_told_so_and_who_is_there_notices_nothing() 
         assert!(watcher.event().contains(&format!("\"n\":{n}")));
     }
     daemon.wait_for_log("no descriptor or memory is left");
-    // A descriptor that comes back is somebody's at once.
+    // A freed descriptor is taken again at once.
     drop(idle.pop());
     wait_until("one more has room", || Client::try_connect(daemon.address, PATH).is_ok());
     limit_descriptors(&daemon, hard);
@@ -88,11 +88,11 @@ fn without_a_descriptor_who_comes_is_told_so_and_who_is_there_notices_nothing() 
 }
 
 #[test]
-fn without_a_descriptor_a_crowd_that_waits_costs_no_spin() {
+fn without_a_descriptor_a_waiting_crowd_makes_no_thread_spin() {
     let daemon =
         Daemon::start(&["--heartbeat-seconds", "3600", "--handshake-seconds", "3600", "--admin", "off"]);
     let _idle = exhaust(&daemon);
-    // The first is told and does not go; the others wait behind it.
+    // The first gets its refusal and does not leave; the others wait behind it.
     let waiting: Vec<Raw> = (0..50).map(|_| daemon.raw()).collect();
     daemon.wait_for_log("no descriptor or memory is left");
     let (began, before) = (Instant::now(), cpu(&daemon));
@@ -102,7 +102,7 @@ fn without_a_descriptor_a_crowd_that_waits_costs_no_spin() {
     assert!(used < elapsed / 5, "{used:?} of CPU in {elapsed:?}");
     let lines = daemon.stderr().matches("no descriptor or memory is left").count() as u64;
     assert!(lines <= 2 + began.elapsed().as_secs() * 2, "{lines} log lines");
-    // Nobody is forgotten: as each that was told goes, the next is told.
+    // None is forgotten: as each refused one leaves, the next is answered.
     for mut raw in waiting {
         assert_eq!(raw.request(&Raw::upgrade_request(PATH)).status, 503);
     }
@@ -131,7 +131,7 @@ fn the_soft_file_limit_is_raised_and_too_many_connections_are_not_promised() {
         Setup::default().under(&["prlimit", soft_and_hard]).flags(&["--connections-max", "5000"]).start();
     assert_eq!(file_limits(&daemon), (1_000, 1_000));
     daemon.wait_for_log("connections_max lowered to 872: the file limit is 1000");
-    // Where the hard limit is small too, it is the connections that are fewer.
+    // If the hard limit is small too, fewer connections are allowed.
     let daemon = Setup::default().under(&["prlimit", "--nofile=60:60"]).start();
     let mut watchers: Vec<Client> = (0..30).map(|_| daemon.watch(PATH)).collect();
     assert_eq!(daemon.refuse(PATH).code(), "full");
@@ -139,7 +139,7 @@ fn the_soft_file_limit_is_raised_and_too_many_connections_are_not_promised() {
     watchers.iter_mut().for_each(|watcher| assert!(watcher.event().contains("\"n\":1")));
 }
 
-/// A daemon some of whose system calls fail, by a rule of strace.
+/// A daemon with failing system calls, by a rule of strace.
 fn failing_calls(rule: &str) -> Setup {
     let (call, _) = rule.split_once(':').expect("a call and how it fails");
     let (trace, inject) = (format!("trace={call}"), format!("inject={rule}"));
@@ -148,7 +148,7 @@ fn failing_calls(rule: &str) -> Setup {
     Setup::default().under(&command)
 }
 
-/// All events up to the one before the last, or the end of a connection that the system broke.
+/// All events up to the last but one, or the end of a connection that the system broke.
 fn read_all(client: &mut Client, count: usize) -> Result<(), Error> {
     read_on(client, 0..count)
 }
@@ -209,7 +209,7 @@ fn where_files_cannot_be_sent_events_are_copied_and_the_log_says_so_once() {
         let mut feed = daemon.acked_feed();
         for n in 0..EVENTS {
             feed.publish([format!(r#"{{"type":"x","job_id":"j","pad":"{pad}","n":{n}}}"#).as_str()]);
-            // So each event is a portion of its own: of the first few every other one is sent as a file.
+            // So each event is a portion of its own: every other one of the first few is sent as a file.
             for watcher in &mut watchers {
                 read_on(watcher, n..n + 1).unwrap_or_else(|failed| panic!("{error}: {failed}"));
             }
@@ -220,7 +220,7 @@ fn where_files_cannot_be_sent_events_are_copied_and_the_log_says_so_once() {
 }
 
 #[test]
-fn a_socket_that_breaks_is_that_connection_alone() {
+fn a_socket_that_breaks_affects_only_that_connection() {
     const EVENTS: usize = 200;
     for rule in [
         "sendto:error=EPIPE:when=100",
@@ -230,7 +230,7 @@ fn a_socket_that_breaks_is_that_connection_alone() {
     ] {
         let daemon = failing_calls(rule).flags(&["--shards", "1"]).start();
         let mut watchers: Vec<Client> = (0..10).map(|_| daemon.watch(PATH)).collect();
-        // Each of the two threads that send counts for itself; the one with the publisher sends far less.
+        // Each of the two sending threads counts for itself; the one with the publisher sends far less.
         let mut feed = daemon.acked_feed();
         for block in (0..EVENTS).collect::<Vec<_>>().chunks(4) {
             let lines: Vec<String> = block.iter().map(|n| line(*n)).collect();
@@ -248,7 +248,7 @@ fn a_socket_that_breaks_is_that_connection_alone() {
 
 #[test]
 fn a_thread_that_cannot_go_on_ends_the_process_with_a_message() {
-    // In each thread that polls: the first to come there a hundredth time.
+    // In each polling thread, at its hundredth poll.
     let mut daemon = failing_calls("epoll_wait:error=EBADF:when=100").start();
     let mut watcher = daemon.watch(PATH);
     watcher.connected();
@@ -263,7 +263,7 @@ fn a_thread_that_cannot_go_on_ends_the_process_with_a_message() {
     daemon.wait_for_log("panicked");
 }
 
-/// A wall clock that can be put forward and back while everything else runs on: a library that stands before libc's.
+/// A wall clock that can be moved while everything else runs on: a library loaded before libc.
 struct WallClock {
     scratch: Scratch,
 }
@@ -306,7 +306,7 @@ impl WallClock {
         setup.variable("LD_PRELOAD", &path("clock.so")).variable("WALL_CLOCK_SHIFT", &path("shift"))
     }
 
-    /// By so many seconds from the real one.
+    /// Shifts it by this many seconds from the real one.
     fn shift(&self, seconds: i64) {
         let (new, place) = (self.scratch.path().join("new"), self.scratch.path().join("shift"));
         fs::write(&new, seconds.to_string()).expect("the directory can be written");
@@ -314,7 +314,7 @@ impl WallClock {
     }
 }
 
-/// The minute of the day that a ping says.
+/// The minute of the day in a ping.
 fn minute_of(ping: &serde_json::Value) -> i64 {
     let at = ping["timestamp"].as_str().expect("a timestamp");
     let number =
@@ -346,7 +346,7 @@ fn a_clock_that_jumps_by_an_hour_moves_no_timer() {
     let before = minute_of(&watcher.json_of("ping"));
     for (n, shift) in [(1, 3_600), (2, -3_600), (3, 7_200)] {
         clock.shift(shift);
-        // The shift has come through: the daemon's own timestamps follow the clock.
+        // The shift has taken effect: the daemon's own timestamps follow the clock.
         wait_until("the clock's new time in a ping", || {
             let now = minute_of(&watcher.json_of("ping"));
             let moved = (now - before - shift / 60).rem_euclid(24 * 60);
@@ -356,21 +356,21 @@ fn a_clock_that_jumps_by_an_hour_moves_no_timer() {
         let began = Instant::now();
         (0..4).for_each(|_| drop(watcher.json_of("ping")));
         assert!(began.elapsed() > Duration::from_secs(1), "four heartbeats in {:?}", began.elapsed());
-        // Numbers go on upwards, what was kept is still there.
+        // Numbers keep growing, and what was kept is still there.
         let seq = feed.publish([line(n).as_str()]);
         assert_eq!(seq, newest + 1);
         newest = seq;
         let mut late = daemon.watch(&format!("{PATH}?since=start"));
         assert_eq!(late.events(n + 1).len(), n + 1);
     }
-    // The one that dawdles over its request has still time.
+    // A slow request still has time.
     half.send(&request.as_bytes()[20..]);
     assert!(half.read_head().starts_with("HTTP/1.1 101 "));
 }
 
 #[test]
-fn a_daemon_that_was_stopped_goes_on_late_and_closes_nobody() {
-    // Ten heartbeat intervals long, where three silent ones end a connection, and longer than a stall may last.
+fn a_stopped_daemon_continues_late_and_closes_nobody() {
+    // Ten heartbeat intervals, where three silent ones end a connection, and longer than a stall may last.
     let flags = ["--heartbeat-seconds", "0.3", "--stalled-seconds", "1", "--handshake-seconds", "1"];
     let daemon = Setup::default().flags(&flags).start();
     let mut feed = daemon.acked_feed();
@@ -384,14 +384,14 @@ fn a_daemon_that_was_stopped_goes_on_late_and_closes_nobody() {
     feed.publish([line(0).as_str()]);
     daemon.signal(Signal::STOP);
     feed.line(&line(1));
-    // Who comes meanwhile is in no hurry either.
+    // A client that comes meanwhile is not hurried either.
     let mut comer = daemon.raw();
     comer.send(Raw::upgrade_request(PATH).as_bytes());
     thread::sleep(Duration::from_secs(3));
     daemon.signal(Signal::CONT);
     assert!(comer.read_head().starts_with("HTTP/1.1 101 "));
     assert!(feed.sync().is_empty());
-    // Long enough for whatever was due meanwhile.
+    // Long enough for everything that was due meanwhile.
     thread::sleep(Duration::from_secs(1));
     feed.publish([line(2).as_str()]);
     for reader in readers {
@@ -399,7 +399,7 @@ fn a_daemon_that_was_stopped_goes_on_late_and_closes_nobody() {
     }
 }
 
-/// A pipe that takes not one byte more, and its reading end.
+/// A full pipe, and its reading end.
 fn full_pipe() -> (PipeReader, PipeWriter) {
     let (reader, mut writer) = pipe().expect("a pipe");
     let flags = fcntl_getfl(writer.as_fd()).expect("a pipe has flags");
@@ -407,12 +407,12 @@ fn full_pipe() -> (PipeReader, PipeWriter) {
     for size in [4096, 1] {
         while writer.write(&[b'.'; 4096][..size]).is_ok() {}
     }
-    // For the daemon it is a pipe like any other: a write waits.
+    // The daemon sees an ordinary pipe: a write waits.
     fcntl_setfl(writer.as_fd(), flags).expect("a pipe has flags");
     (reader, writer)
 }
 
-/// Events, refusals and bad lines while the log has nowhere to go.
+/// Makes events, refusals and bad lines while the log cannot be written.
 fn work(daemon: &Daemon) {
     let mut watcher = daemon.watch(PATH);
     watcher.connected();
@@ -441,9 +441,9 @@ fn a_standard_error_that_nobody_reads_stops_nothing() {
 }
 
 #[test]
-fn who_reads_the_log_again_is_told_how_many_lines_were_dropped() {
+fn a_log_that_is_read_again_says_how_many_lines_were_dropped() {
     let (mut reader, writer) = full_pipe();
-    // A write to it fails now, and does not wait.
+    // A write to it now fails instead of waiting.
     let flags = fcntl_getfl(writer.as_fd()).expect("a pipe has flags");
     fcntl_setfl(writer.as_fd(), flags | OFlags::NONBLOCK).expect("a pipe has flags");
     let daemon = Setup::default().flags(&["--log-level", "debug"]).stderr(writer).start();
@@ -509,13 +509,13 @@ fn answered(streams: &[TcpStream]) -> usize {
 }
 
 #[test]
-fn a_crowd_at_the_door_is_let_in_in_portions_between_which_events_go_out() {
+fn a_crowd_is_accepted_in_portions_with_events_sent_in_between() {
     const CROWD: usize = 3_000;
     let daemon = Daemon::start(&["--shards", "1", "--heartbeat-seconds", "3600"]);
     let mut watcher = daemon.watch(PATH);
     watcher.connected();
     let mut feed = daemon.acked_feed();
-    // They all come while the daemon is stopped, and so does the event.
+    // All of them, and the event, come while the daemon is stopped.
     daemon.signal(Signal::STOP);
     let crowd: Vec<TcpStream> = (0..CROWD).map(|place| ask_from(place, daemon.address)).collect();
     feed.line(&line(1));
@@ -528,7 +528,7 @@ fn a_crowd_at_the_door_is_let_in_in_portions_between_which_events_go_out() {
 }
 
 #[test]
-fn ten_thousand_reconnects_leave_those_who_are_there_their_latency() {
+fn ten_thousand_reconnects_do_not_delay_present_watchers() {
     const CROWD: usize = 10_000;
     let daemon = Daemon::start(&["--heartbeat-seconds", "3600"]);
     let mut watcher = daemon.watch(PATH);
@@ -573,9 +573,9 @@ fn ten_thousand_reconnects_leave_those_who_are_there_their_latency() {
         median(&alone),
         alone[alone.len() - 1],
     );
-    // They are taken in by portions: who is there waits for one of many.
+    // They are accepted in portions: present watchers wait for one of many.
     assert!(in_storm >= 20, "{in_storm} events came before the storm's end");
-    // They go all at once, without goodbye, and leave nothing.
+    // They leave all at once, without goodbye, and leave nothing behind.
     for stream in &crowd {
         SockRef::from(stream).set_linger(Some(Duration::ZERO)).expect("a socket");
     }
@@ -588,7 +588,7 @@ fn ten_thousand_reconnects_leave_those_who_are_there_their_latency() {
 #[test]
 fn a_file_that_cannot_be_read_is_one_clear_line() {
     let scratch = Scratch::new();
-    // A directory can be read by nobody, not even by root.
+    // A directory cannot be read by anybody, not even by root.
     let path = scratch.path().to_str().expect("the path is UTF-8");
     let output = luxcast().args(["serve", "--config", path]).output().expect("it can be started");
     let error = String::from_utf8_lossy(&output.stderr);

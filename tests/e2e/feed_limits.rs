@@ -17,12 +17,12 @@ fn metric(daemon: &Daemon, name: &str) -> u64 {
 }
 
 #[test]
-fn publishers_beyond_the_limit_are_told_so_and_turned_away() {
+fn publishers_beyond_the_limit_are_refused_with_a_reason() {
     let daemon = Daemon::start(&["--publishers-max", "3"]);
     let mut feeds: Vec<Feed> = (0..3).map(|_| daemon.acked_feed()).collect();
     for number in 1..=5 {
         let mut refused = daemon.feed();
-        // It may have been shut out already.
+        // It may already have been refused.
         let _ = refused.stream.write_all(b"{\"op\":\"hello\",\"ack\":true}\n");
         let answer = refused.answer();
         assert_eq!((&answer["op"], &answer["line"]), (&Value::from("error"), &Value::from(0)), "{answer}");
@@ -32,7 +32,7 @@ fn publishers_beyond_the_limit_are_told_so_and_turned_away() {
         assert_eq!(metric(&daemon, "luxcast_publishers_refused_total"), number);
     }
     daemon.wait_for_log("publishers_max");
-    // Those who are there notice nothing, and whoever leaves makes room.
+    // Those that are there notice nothing, and each one that leaves makes room.
     for feed in &mut feeds {
         feed.publish([r#"{"type":"x","job_id":"j"}"#]);
     }
@@ -52,7 +52,7 @@ fn half_lines_of_many_publishers_cost_bounded_memory_and_stop_nobody() {
     for feed in &mut feeds {
         feed.bytes(half.as_bytes());
     }
-    // Lines that come whole go on meanwhile, long ones too.
+    // Whole lines continue meanwhile, even long ones.
     let mut other = daemon.acked_feed();
     let long = format!(r#"{{"type":"x","job_id":"long","x":"{}"}}"#, "x".repeat(900_000));
     for line in [r#"{"type":"x","job_id":"short"}"#, long.as_str()] {
@@ -64,7 +64,7 @@ fn half_lines_of_many_publishers_cost_bounded_memory_and_stop_nobody() {
     println!("{PUBLISHERS} half lines of 900,000 bytes: {:.1} MiB more at most", grown as f64 / MIB as f64);
     // An eighth of the history, 16 KiB or twice as much for each, and the two long events with what they were parsed in.
     assert!(grown < 96 * MIB, "{grown} bytes");
-    // Each is told what has become of its line, and the next one is taken whatever that was.
+    // Each learns what became of its line, and the next line is accepted in any case.
     let mut refused = 0;
     for feed in &mut feeds {
         feed.line("\"}");
@@ -100,7 +100,7 @@ fn long_lines_of_many_publishers_arrive_although_few_have_a_place_at_once() {
                     feed.line(&line);
                 }
                 assert!(feed.sync().is_empty());
-                // Hung up in the midst of a line: its place is free again.
+                // Closed in the middle of a line: its place is free again.
                 feed.bytes(&[b'x'; 100_000]);
                 let _ = feed.stream.shutdown(Shutdown::Both);
             });

@@ -1,4 +1,4 @@
-//! The gate before the upgrade: which web pages may connect, whose connection it is, and how many come at once.
+//! The gate before the upgrade: which web pages may connect, who a connection belongs to, and how many come at once.
 
 use std::io::Write;
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -10,10 +10,10 @@ use crate::harness::client::{Frame, Refused, masked_frame};
 use crate::harness::{Daemon, PATIENCE, Raw, Scratch, wait_until};
 
 const EVENTS: &str = "/api/ws/events";
-/// Without tokens, somebody's word that everybody behind the proxy may watch.
+/// Without tokens, permission for everybody behind the proxy to watch.
 const BEHIND_A_PROXY: [&str; 3] = ["--allow-anonymous", "--trusted-proxies", "127.0.0.1"];
 
-/// A correct request to upgrade, with these fields besides; a `Host` among them stands for the usual one.
+/// A correct request to upgrade with these further fields; a `Host` among them replaces the usual one.
 fn request_with(path: &str, fields: &[&str]) -> String {
     let request = Raw::upgrade_request(path);
     let request = match fields.iter().any(|field| field.starts_with("Host:")) {
@@ -24,7 +24,7 @@ fn request_with(path: &str, fields: &[&str]) -> String {
     request.replace("\r\n\r\n", &format!("\r\n{fields}\r\n"))
 }
 
-/// A connection that was let in, or the refusal.
+/// A connection that was accepted, or the refusal.
 fn knock(address: SocketAddr, path: &str, fields: &[&str]) -> Result<Raw, Refused> {
     let mut raw = Raw::connect(address);
     raw.send(request_with(path, fields).as_bytes());
@@ -40,7 +40,7 @@ fn knock(address: SocketAddr, path: &str, fields: &[&str]) -> Result<Raw, Refuse
     }
 }
 
-/// Status and word of the refusal; 101 for a connection that was let in.
+/// Status and word of the refusal; 101 for an accepted connection.
 fn verdict(address: SocketAddr, path: &str, fields: &[&str]) -> (u16, String) {
     match knock(address, path, fields) {
         Ok(_) => (101, String::new()),
@@ -49,7 +49,7 @@ fn verdict(address: SocketAddr, path: &str, fields: &[&str]) -> (u16, String) {
 }
 
 #[test]
-fn pages_of_other_origins_are_refused_and_told_which_setting_lets_them_in() {
+fn refusals_of_other_origins_name_the_setting_that_allows_them() {
     let daemon = Daemon::start(&["--allowed-origins", "https://app.example", "--allowed-origins", "null"]);
     let port = daemon.address.port();
     let own = format!("Origin: http://localhost:{port}");
@@ -71,7 +71,7 @@ fn pages_of_other_origins_are_refused_and_told_which_setting_lets_them_in() {
             assert_eq!(verdict(daemon.address, path, fields).0, status, "{path} {fields:?}");
         }
     }
-    // Of several refusals in a second only one is logged: a daemon of its own.
+    // Only one of several refusals in a second is logged, so this test has its own daemon.
     let daemon = Daemon::start(&[]);
     let refused = knock(daemon.address, EVENTS, &["Origin: https://evil.example"]).err().expect("a refusal");
     assert_eq!(refused.code(), "forbidden_origin");
@@ -106,7 +106,8 @@ fn from(source: [u8; 4], address: SocketAddr) -> Raw {
     Raw { stream, buffer: Vec::new() }
 }
 
-/// How many of these requests, all sent before the first answer is read, are let in; the others are refused with 429.
+/// Sends all these requests before it reads an answer; returns those that are accepted. The others are refused with
+/// 429.
 fn crowd(address: SocketAddr, count: usize, fields: &[&str]) -> Vec<Raw> {
     let mut all: Vec<Raw> = (0..count).map(|_| Raw::connect(address)).collect();
     for raw in &mut all {
@@ -149,7 +150,7 @@ fn the_origin_and_the_limits_of_an_address_come_before_the_token() {
     assert_eq!(verdict(daemon.address, path, &["X-Forwarded-For: 192.0.2.2"]).1, "unauthorized");
 }
 
-/// Those who were refused before may still be on their way out.
+/// Earlier refused connections may still be closing.
 fn wait_for_entry(daemon: &Daemon, path: &str, fields: &[&str]) -> Raw {
     let mut entered = None;
     wait_until("room", || {
@@ -160,7 +161,7 @@ fn wait_for_entry(daemon: &Daemon, path: &str, fields: &[&str]) -> Raw {
 }
 
 #[test]
-fn the_client_is_who_the_trusted_proxies_say() {
+fn trusted_proxies_name_the_client() {
     let daemon = Daemon::start(&[&BEHIND_A_PROXY[..], &["--trusted-proxies", "10.0.0.0/8"]].concat());
     let told = |address: &str| {
         let rows = daemon.connections();
@@ -182,7 +183,7 @@ fn the_client_is_who_the_trusted_proxies_say() {
         drop(raw);
         daemon.wait_for_connections(0);
     }
-    // Who is not trusted is not believed.
+    // An untrusted proxy is not believed.
     let mut stranger = from([127, 0, 0, 9], daemon.address);
     let peer = stranger.stream.local_addr().unwrap().to_string();
     stranger.send(request_with(EVENTS, &["X-Forwarded-For: 192.0.2.1"]).as_bytes());
@@ -211,11 +212,11 @@ fn connections_are_bounded_for_each_client_behind_a_proxy() {
         all.push(knock(daemon.address, EVENTS, &[&second]).expect("the second"));
         assert_eq!(verdict(daemon.address, EVENTS, &[&third]), (429, "too_many_requests".into()), "{third}");
     }
-    // The proxy itself is another client; what needs no upgrade is free.
+    // The proxy itself is another client; requests without an upgrade are free.
     all.push(knock(daemon.address, EVENTS, &[]).expect("the proxy's own"));
     let health = request_with("/healthz", &["X-Forwarded-For: 192.0.2.1"]);
     assert_eq!(daemon.raw().request(&health).status, 200);
-    // Whoever leaves makes room for one.
+    // Each one that leaves makes room for one.
     drop(all.remove(0));
     let field = "X-Forwarded-For: 192.0.2.1";
     wait_until("room for another", || match knock(daemon.address, EVENTS, &[field]) {
@@ -235,7 +236,7 @@ fn an_address_gets_each_place_back_once_however_its_connection_ended() {
     let daemon = Daemon::start(&flags);
     for _ in 0..3 {
         let mut inside: Vec<Raw> = Vec::new();
-        // Refused ones take no place, so all can be had as soon as the last round's have ended.
+        // Refused ones take no place, so all places are free once the last round has ended.
         wait_until("all places can be had", || {
             if let Ok(raw) = knock(daemon.address, EVENTS, &[]) {
                 inside.push(raw);
@@ -261,7 +262,7 @@ fn an_address_gets_each_place_back_once_however_its_connection_ended() {
             garbage.send(&masked_frame(0x1, true, b"?"));
         }
         drop(leaves);
-        // Five that never become anything: a slow head, a bad one, a refused one, a probe, one that goes at once.
+        // Five that never become watchers: a slow head, a bad one, a refused one, a probe, one that leaves at once.
         let slow = daemon.raw();
         assert_eq!(daemon.raw().request("BAD\r\n\r\n").status, 400);
         assert_eq!(verdict(daemon.address, "/nowhere", &[]).0, 404);
@@ -282,13 +283,13 @@ fn handshakes_are_bounded_by_the_second_for_each_client_and_this_machine_is_free
         let began = Instant::now();
         let inside = crowd(daemon.address, 40, &[client]).len();
         let seconds = began.elapsed().as_secs_f64();
-        // Three at once, and three more for each second that it took.
+        // Three at once, and three more for each elapsed second.
         assert!(inside >= 3 && inside as f64 <= 3.0 + 3.0 * seconds + 1.0, "{inside} in {seconds} s");
         assert!(inside < 40 || seconds > 10.0, "nobody was refused");
         // Later it may come again.
         wait_until("a handshake comes free", || knock(daemon.address, EVENTS, &[client]).is_ok());
     }
-    // Of the same network of IPv6, and refused for the same reason.
+    // From the same IPv6 network, and refused for the same reason.
     let rest = crowd(daemon.address, 40, &["X-Forwarded-For: 2001:db8::ffff"]).len();
     assert!(rest < 40, "a /64 counts as one address");
     let refused = wait_for_refusal(&daemon, "X-Forwarded-For: 192.0.2.1");
@@ -336,7 +337,7 @@ fn a_client_may_send_four_seconds_worth_of_messages_at_once_and_no_more() {
     let pongs_and_code = |count: usize| {
         let mut raw = daemon.raw();
         raw.upgrade(EVENTS);
-        // In one piece, so that they come in one moment.
+        // In one write, so that they arrive together.
         raw.send(&message.repeat(count));
         raw.send(&masked_frame(0x8, true, b""));
         let mut pongs = 0;
@@ -388,7 +389,7 @@ fn control_characters_of_clients_never_reach_the_log() {
         raw.read_answer()
     };
     let request = Raw::upgrade_request("/nowhere");
-    // What HTTP forbids is refused whole.
+    // What HTTP forbids is refused entirely.
     for (place, bad) in
         [("/nowhere", "/a\u{1B}[31mb"), ("localhost", "a\u{1B}]0;x\u{7}"), ("/nowhere", "/a\rb")]
     {
@@ -401,7 +402,7 @@ fn control_characters_of_clients_never_reach_the_log() {
             "{field:?}"
         );
     }
-    // What HTTP lets through is escaped: the eight-bit control sequence introducer, and a turn of the direction.
+    // What HTTP allows is escaped: the eight-bit control sequence introducer, and a change of direction.
     let sly = "User-Agent: agent\u{9B}31m\u{202E}\r\n\r\n";
     assert_eq!(send(&request.replace("\r\n\r\n", &format!("\r\n{sly}"))).status, 404);
     daemon.wait_for_log(r#"(asked: GET /nowhere by "agent\u{9b}31m\u{202e}")"#);
@@ -439,7 +440,7 @@ fn ask_as(address: SocketAddr, path: &str, host: &str) -> Refused {
     Raw::connect(address).request(&format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"))
 }
 
-/// A page on the internet whose name has been made to point here: Host and Origin agree.
+/// A page on the internet whose name points here: Host and Origin agree.
 #[test]
 fn over_loopback_no_page_reads_the_daemon_by_a_name_of_its_own() {
     let daemon = Daemon::start(&["--trusted-proxies", "127.0.0.1", "--allow-anonymous"]);
@@ -472,11 +473,11 @@ fn over_loopback_no_page_reads_the_daemon_by_a_name_of_its_own() {
         ] {
             let refused = ask_as(address, path, &format!("{evil}:{}", address.port()));
             assert_eq!((refused.status, refused.code().as_str()), (421, "forbidden_host"), "{evil} {path}");
-            // The target's authority counts as Host, whatever that says.
+            // The target's authority counts as Host, whatever the field says.
             let target = format!("http://{evil}:{}{path}", address.port());
             assert_eq!(ask_as(address, &target, "localhost").status, 421, "{target}");
         }
-        // Nothing is to be read there, and probes ask by any name.
+        // Nothing can be read there, and probes use any name.
         for (address, path) in [(daemon.address, "/healthz"), (admin, "/healthz"), (admin, "/readyz")] {
             assert_eq!(ask_as(address, path, evil).status, 200, "{path}");
         }
@@ -524,7 +525,7 @@ fn settings_name_the_hosts_that_a_proxy_on_loopback_passes_on() {
     assert_eq!(status("workflows.example"), 101);
 }
 
-/// `Origin` as libraries that are no browsers send it.
+/// `Origin` as sent by libraries that are not browsers.
 #[test]
 fn a_program_that_sends_its_own_host_as_origin_comes_in() {
     let daemon = Daemon::start(&[]);
@@ -555,7 +556,7 @@ fn a_program_that_sends_its_own_host_as_origin_comes_in() {
 }
 
 #[test]
-fn who_is_refused_keeps_nobody_from_a_place() {
+fn a_refused_client_takes_nobodys_place() {
     let flags = ["--connections-max", "50", "--connections-per-address-max", "5", "--shards", "2"];
     let daemon = Daemon::start(&flags);
     let mut greedy: Vec<Raw> = (0..300).map(|_| Raw::connect(daemon.address)).collect();
@@ -563,7 +564,7 @@ fn who_is_refused_keeps_nobody_from_a_place() {
     for raw in &mut greedy {
         raw.stream.set_nonblocking(true).expect("a TCP socket");
     }
-    // All but five are answered, or not even that, and none of them hangs up.
+    // All but five are answered, or not even that, and none of them closes.
     wait_until("each is let in, told why not, or reset", || {
         (inside, told, reset) = (0, 0, 0);
         for raw in &mut greedy {
@@ -592,9 +593,9 @@ fn who_is_refused_keeps_nobody_from_a_place() {
     }
 }
 
-/// Whatever they are refused for, and also those who got what they asked for and stay.
+/// Whatever they are refused for, including those that got an answer and stay.
 #[test]
-fn who_is_done_keeps_nobody_from_a_place() {
+fn a_finished_client_takes_nobodys_place() {
     let daemon = Daemon::start(&["--connections-max", "20", "--connections-per-address-max", "20"]);
     let mut done = Vec::new();
     for path in ["/nowhere", "/healthz", "/console/", "/console/jobs"] {
@@ -614,7 +615,7 @@ fn who_is_done_keeps_nobody_from_a_place() {
 }
 
 #[test]
-fn the_log_tells_each_reason_once_a_second_whatever_the_shard() {
+fn the_log_has_each_reason_once_a_second_whatever_the_shard() {
     let daemon = Daemon::start(&["--shards", "4"]);
     let began = Instant::now();
     let good = Raw::upgrade_request(EVENTS);
@@ -638,7 +639,7 @@ fn the_log_tells_each_reason_once_a_second_whatever_the_shard() {
 }
 
 #[test]
-fn the_log_names_path_and_program_also_where_the_head_is_at_fault() {
+fn the_log_names_path_and_program_even_for_a_faulty_head() {
     let daemon = Daemon::start(&["--handshake-seconds", "1"]);
     let head = |path: &str, agent: &str, rest: &str| {
         format!("GET {path}?token=secret HTTP/1.1\r\nUser-Agent: {agent}\r\nHost: localhost\r\n{rest}")

@@ -1,4 +1,4 @@
-//! Section 4: what is kept, how watchers come back, and what they are told of what is lost.
+//! Section 4: what is kept, how watchers return, and what losses are reported.
 
 use std::thread;
 use std::time::Duration;
@@ -12,7 +12,7 @@ fn long_line(job: &str, kind: &str, number: u64) -> String {
     format!(r#"{{"type":"{kind}","job_id":"{job}","n":{number},"pad":"{}"}}"#, "x".repeat(1_000))
 }
 
-/// Opens at a place in the past; returns the newest number at that moment too.
+/// Connects at a place in the past; also returns the newest number at that moment.
 fn open(daemon: &Daemon, path: &str) -> (Client, u64) {
     let mut watcher = daemon.watch(path);
     let newest = watcher.connected();
@@ -35,7 +35,7 @@ fn gap(watcher: &mut Client) -> Value {
     }
 }
 
-/// The numbers of the next events; no gap may stand before them.
+/// The numbers of the next events; no gap may come before them.
 fn numbers(watcher: &mut Client, count: usize) -> Vec<u64> {
     let mut numbers = Vec::new();
     while numbers.len() < count {
@@ -92,7 +92,7 @@ fn a_watcher_starts_where_it_asks_to() {
 }
 
 #[test]
-fn what_was_evicted_is_told_with_exact_fields() {
+fn a_gap_for_evicted_events_has_exact_fields() {
     let daemon = Daemon::start(&["--history-bytes", "65536"]);
     let mut feed = daemon.acked_feed();
     let first = feed.publish([long_line("j", "x", 0).as_str()]);
@@ -113,7 +113,7 @@ fn what_was_evicted_is_told_with_exact_fields() {
         let to = told["to"].as_u64().expect("a number");
         let missed = (first..=to).filter(|seq| *seq > after && is_of_j(*seq)).count();
         if after > 0 && told["missed"].is_null() {
-            // How many of those that are gone stood before this place is not known any more.
+            // How many of the lost ones came before this place is no longer known.
             told["missed"] = json!(missed);
         }
         assert_eq!(
@@ -125,7 +125,7 @@ fn what_was_evicted_is_told_with_exact_fields() {
         assert!(rest.len() > 10, "{rest:?}");
         assert_eq!(numbers(&mut watcher, rest.len()), rest);
     }
-    // The last so many need none, however many are asked for; nor does what is still there.
+    // The last N need no gap, however many are requested, and neither do events that are still there.
     let (mut watcher, _) = open(&daemon, &format!("{path}?since=-1000"));
     assert!(numbers(&mut watcher, 1)[0] > first);
     let (mut watcher, _) = open(&daemon, &format!("{path}?since={}", newest - 6));
@@ -158,7 +158,7 @@ fn the_first_start_and_the_last_end_of_a_noisy_job_stay() {
     assert_eq!(watcher.event(), numbered(started, first));
     assert_eq!(watcher.event(), numbered(failed, end));
     assert_eq!(numbers(&mut watcher, (newest - to) as usize), (to + 1..=newest).collect::<Vec<_>>());
-    // They are kept on job endpoints; where only they are asked for, nothing was lost.
+    // They are kept on job endpoints; if only they are requested, nothing was lost.
     let (mut watcher, _) = open(&daemon, "/api/ws/jobs/j/debug?since=start&events=job_started,job_failed");
     assert_eq!(numbers(&mut watcher, 2), [first, end]);
     let (mut watcher, _) = open(&daemon, "/api/ws/jobs/j/monitor?since=-200");
@@ -207,7 +207,7 @@ fn numbers_of_another_run_lead_to_a_restart_gap_unless_the_job_is_complete() {
         "nothing that is kept is skipped"
     );
     assert_eq!(numbers(&mut complete, 2), [start + 1, start + 5]);
-    // Whoever has seen a part of an earlier life may have missed the rest, with another run or in this one.
+    // A watcher that has seen part of an earlier life may have missed the rest, in another run or in this one.
     let (mut watcher, _) =
         open(&daemon, &format!("/api/ws/jobs/complete/monitor?since={}", start - 1_000_000));
     assert_eq!(
@@ -235,7 +235,7 @@ fn a_job_that_lives_again_excuses_nothing_that_its_earlier_life_had() {
         r#"{"type":"job_completed","job_id":"nightly"}"#,
     ]);
     await_forgotten(&daemon, "nightly");
-    // These come before the next life, one that asks for all and one that stood in the last life.
+    // These come before the next life: one asks for everything, one was in the last life.
     let (mut early, _) = open(&daemon, "/api/ws/jobs/nightly/monitor?since=start");
     let told = json!({"type": "stream:gap", "from": end - 1, "to": end, "missed": null, "reason": "expired"});
     let (mut stood, _) = open(&daemon, &format!("/api/ws/jobs/nightly/monitor?since={}", end - 2));
@@ -260,7 +260,7 @@ fn a_job_that_lives_again_excuses_nothing_that_its_earlier_life_had() {
 }
 
 #[test]
-fn what_was_before_a_job_is_told_with_its_first_event_unless_that_begins_it() {
+fn a_loss_before_a_job_is_reported_with_its_first_event_unless_that_starts_it() {
     let daemon = Daemon::start(&["--history-seconds", "0.2", "--metrics-seconds", "0"]);
     let mut feed = daemon.acked_feed();
     let end =
@@ -271,7 +271,7 @@ fn what_was_before_a_job_is_told_with_its_first_event_unless_that_begins_it() {
     assert_eq!(multi.json()["type"], "connected");
     multi.send(r#"{"type":"subscribe","job_id":"j","since":"start"}"#);
     assert_eq!(multi.json()["type"], "subscribed");
-    // Nothing is said of it before it is known.
+    // It is not reported before it is known.
     for watcher in [&mut one, &mut multi] {
         watcher.send(r#"{"type":"ping"}"#);
         assert_eq!(watcher.json()["type"], "pong");
@@ -287,7 +287,7 @@ fn what_was_before_a_job_is_told_with_its_first_event_unless_that_begins_it() {
 /// Whether the daemon knows the job: then a monitor begins with its metrics.
 fn is_known(daemon: &Daemon, job: &str) -> bool {
     let (mut watcher, _) = open(daemon, &format!("/api/ws/jobs/{job}/monitor?since=start&events=metrics"));
-    // The answer to a ping comes after what the connection began with.
+    // The answer to a ping comes after the start of the connection.
     watcher.send(r#"{"action":"ping"}"#);
     watcher.json()["type"] == "metrics"
 }
@@ -303,7 +303,7 @@ fn a_job_goes_history_seconds_after_its_end_and_leaves_a_gap_behind() {
     let _keeps = daemon.watch("/api/ws/jobs/watched/monitor");
     assert!(is_known(&daemon, "over"));
     wait_until("the job goes", || {
-        // A look is a watcher, which keeps the topic while it is there.
+        // This look is a watcher, which keeps the topic while it is there.
         thread::sleep(Duration::from_millis(200));
         !is_known(&daemon, "over")
     });
@@ -359,7 +359,7 @@ fn changed_jobs_that_are_watched_get_metrics_events_of_the_daemon() {
     assert_eq!(metrics["metrics"]["start_time"], "2026-11-23T07:35:32.390Z");
     assert_eq!(metrics["metrics"]["total_events"], 1);
     assert_eq!(of_flow.json_of("metrics")["job_id"], "k");
-    // The next one comes with the next change alone; it is an event like any other, numbered and kept.
+    // The next one comes only with the next change; it is an event like any other, numbered and kept.
     let second = feed.publish([r#"{"type":"x","job_id":"j"}"#, r#"{"type":"x","job_id":"own"}"#]);
     assert_eq!(of_job.json()["type"], "x");
     let metrics = of_job.json();
@@ -369,7 +369,7 @@ fn changed_jobs_that_are_watched_get_metrics_events_of_the_daemon() {
     let (mut past, _) = open(&daemon, &format!("/api/ws/jobs/j/monitor?since={}&events=metrics", seq - 1));
     past.json();
     assert_eq!(past.json(), metrics);
-    // Nothing for the publisher that counts by itself, nor for jobs that nobody watches.
+    // Nothing for a publisher that sends its own, nor for unwatched jobs.
     feed.publish([r#"{"type":"end","job_id":"own"}"#]);
     let of_own: Vec<String> = own.events_until("\"end\"");
     assert_eq!(of_own.iter().filter(|event| event.contains("\"metrics\"")).count(), 1, "{of_own:?}");
@@ -378,7 +378,7 @@ fn changed_jobs_that_are_watched_get_metrics_events_of_the_daemon() {
 }
 
 #[test]
-fn a_watcher_that_was_left_behind_is_told_exactly_what_it_missed() {
+fn a_watcher_left_behind_learns_exactly_what_it_missed() {
     let daemon = Daemon::start(&["--history-bytes", "65536"]);
     let mut feed = daemon.acked_feed();
     let (mut watcher, before) = open(&daemon, "/api/ws/jobs/j/monitor");

@@ -25,7 +25,7 @@ fn watch_all(daemon: &Daemon) -> Client {
     watcher
 }
 
-/// The next events are these, byte for byte.
+/// Checks that the next events are these, byte for byte.
 fn expect(watcher: &mut Client, lines: &[impl AsRef<str>]) {
     for line in lines {
         let event = watcher.event();
@@ -55,7 +55,7 @@ fn bad_lines() -> Vec<(Vec<u8>, &'static str)> {
     for text in ["nonsense", "{", "}", r#"{"type":"tick","job_id":"j""#, r#"{"type":"tick" "job_id":"j"}"#] {
         add(text.as_bytes(), "bad_json");
     }
-    // A byte order mark is none of JSON's blanks (RFC 8259, 8.1).
+    // A byte order mark is not whitespace in JSON (RFC 8259, 8.1).
     add(&[b"\xef\xbb\xbf", good(0).as_bytes()].concat(), "bad_json");
     for behind in ["x", "{}", ",", "\0", "]"] {
         add(format!("{}{behind}", good(0)).as_bytes(), "bad_json");
@@ -175,7 +175,7 @@ fn each_bad_line_is_refused_alone_with_its_code_and_number() {
 }
 
 #[test]
-fn what_is_odd_and_legal_goes_through_as_it_stands() {
+fn odd_but_legal_lines_are_forwarded_unchanged() {
     let daemon = start(&["--line-bytes-max", "2000"]);
     let mut watcher = watch_all(&daemon);
     let mut feed = daemon.acked_feed();
@@ -340,7 +340,7 @@ fn a_publisher_that_dies_within_a_line_leaves_nothing_of_it() {
         drop(feed);
         expect(&mut watcher, &[good(0)]);
     }
-    // Whole but for its newline: cut off all the same, and told so if it still listens.
+    // Whole except for its newline: it is cut off, and reported as such if the publisher still listens.
     let mut feed = daemon.feed();
     feed.bytes(format!("{}\n{line}", good(0)).as_bytes());
     feed.stream.shutdown(Shutdown::Write).expect("it is open");
@@ -352,12 +352,12 @@ fn a_publisher_that_dies_within_a_line_leaves_nothing_of_it() {
     expect(&mut watcher, &[good(2)]);
 }
 
-/// So many lines of `bytes` each, in pieces that are read as they come. Returns the daemon's CPU time.
+/// Sends this many lines of `bytes` each, in pieces that are read as they come. Returns the daemon's CPU time.
 fn trickle(daemon: &Daemon, watcher: &mut Client, lines: usize, bytes: usize) -> Duration {
     const PIECE: usize = 1 << 10;
     let line = format!("{PREFIX}\"x\":\"{}\"}}", "x".repeat(bytes));
     let mut feed = daemon.acked_feed();
-    // A few pieces are under way at most, however late the daemon reads.
+    // Only a few pieces are in transit, however late the daemon reads.
     SockRef::from(&feed.stream).set_send_buffer_size(1).expect("a socket");
     let before = cpu(daemon);
     for _ in 0..lines {
@@ -371,8 +371,8 @@ fn trickle(daemon: &Daemon, watcher: &mut Client, lines: usize, bytes: usize) ->
     cpu(daemon) - before
 }
 
-/// As many bytes and pieces cost the same in one long line as in sixteen; if each piece cost as much as what has come of its
-/// line, sixteen times as much.
+/// The same bytes and pieces cost the same in one long line as in sixteen. If each piece cost as much as its line so
+/// far, it would be sixteen times as much.
 #[test]
 fn a_long_line_in_small_pieces_costs_no_quadratic_work() {
     const BYTES: usize = 8_000_000;
@@ -437,7 +437,7 @@ fn a_thousand_publishers_have_a_fair_share_beside_a_flood() {
         wait_until("the flood is on", || flooded.load(Ordering::Relaxed) > 100_000);
         let begin = Instant::now();
         let mut feeds: Vec<Feed> = (0..PUBLISHERS).map(|_| daemon.acked_feed()).collect();
-        // The first dawdles: its lines come in pieces.
+        // The first is slow: its lines come in pieces.
         let dawdled = (0..LINES).map(|n| of_publisher(0, n) + "\n").collect::<String>();
         let mut bytes = dawdled.as_bytes().chunks(dawdled.len().div_ceil(LINES * 4));
         for n in 0..LINES {
@@ -457,7 +457,7 @@ fn a_thousand_publishers_have_a_fair_share_beside_a_flood() {
             flooded.load(Ordering::Relaxed),
             begin.elapsed()
         );
-        // All of that while the flood went on.
+        // All of that while the flood continued.
         let before = flooded.load(Ordering::Relaxed);
         wait_until("the flood goes on", || flooded.load(Ordering::Relaxed) > before + 10_000);
         let mut next = vec![0; PUBLISHERS];

@@ -1,4 +1,4 @@
-//! Frames that no good client sends, and good ones that come in an odd way.
+//! Frames that no good client sends, and good ones that come in an unusual way.
 
 use std::io::Write;
 use std::net::Shutdown;
@@ -19,7 +19,7 @@ const PATH: &str = "/api/ws/events";
 const PING: &[u8] = br#"{"action":"ping"}"#;
 const PONG: &[u8] = br#"{"type":"pong"}"#;
 
-/// An open connection, its greeting read.
+/// An open connection with its greeting read.
 fn open(daemon: &Daemon) -> Raw {
     let mut raw = daemon.raw();
     raw.upgrade(PATH);
@@ -27,14 +27,14 @@ fn open(daemon: &Daemon) -> Raw {
     raw
 }
 
-/// The first bytes of a frame with the zero mask, by which payload stands as it is.
+/// The first bytes of a frame with a zero mask, which leaves the payload readable.
 fn begun(header: &[u8], payload: &[u8]) -> Vec<u8> {
     [header, &[0; 4], payload].concat()
 }
 
 #[test]
 fn each_fault_is_answered_at_the_byte_that_shows_it() {
-    // What would follow is kept back, and the daemon would wait for it for a day.
+    // The rest is never sent, and the daemon would wait for it for a day.
     let daemon = Daemon::start(&["--heartbeat-seconds", "86400"]);
     let text = masked_frame(0x1, false, b"a");
     let after = |bytes: &[u8]| [text.as_slice(), bytes].concat();
@@ -102,7 +102,7 @@ fn endless_fragments_end_with_1008() {
         raw.send(&masked_frame(first, false, payload));
         let more = masked_frame(0x0, false, payload).repeat(1023);
         raw.send(&more);
-        // As many as there may be: it still listens.
+        // The greatest number allowed: it still listens.
         raw.send(&masked_frame(0x9, true, b"x"));
         assert_eq!(raw.read_frame(), Some(Frame { opcode: 0xa, payload: b"x".to_vec() }));
         raw.send(&[0x00]);
@@ -114,7 +114,7 @@ fn endless_fragments_end_with_1008() {
 #[test]
 fn small_pieces_cost_no_quadratic_work() {
     let limits = MessageLimits { message_bytes_max: 1 << 30, fragments_max: u32::MAX };
-    // Of this thread alone: others may want the processor.
+    // Only of this thread: others may use the processor.
     let spent = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).expect("it is not negative");
     let time = |count: usize| {
         let runs = (0..5).map(|_| {
@@ -150,13 +150,13 @@ fn what_follows_a_close_frame_is_ignored() {
 }
 
 #[test]
-fn a_peer_that_never_answers_our_close_is_let_go() {
+fn a_peer_that_never_answers_our_close_is_released() {
     let daemon = Daemon::start(&["--heartbeat-seconds", "86400"]);
     let mut raw = open(&daemon);
     let begin = Instant::now();
     raw.send(b"\xff");
     assert_eq!(raw.read_frame_of(0x8).payload[..2], 1002_u16.to_be_bytes());
-    // The end of what the daemon sends is there at once; it waits for ours, but not for long.
+    // The daemon's end comes at once; it waits for ours, but not for long.
     assert_eq!((raw.fill(), raw.buffer.len()), (0, 0));
     daemon.wait_for_connections(0);
     let waited = begin.elapsed();
@@ -169,8 +169,8 @@ fn a_close_frame_is_not_lost_to_a_reset() {
     let daemon = Daemon::start(&[]);
     for _ in 0..20 {
         let mut raw = open(&daemon);
-        // The fault, and then much that the daemon will not obey: closing a socket with unread bytes resets it, and
-        // what the peer has not read by then is lost.
+        // The fault, and then much that the daemon will not obey. Closing a socket with unread bytes resets it, and
+        // the peer loses what it has not read.
         raw.send(b"\xff");
         let flood = masked_frame(0x1, true, &[b'x'; 60_000]);
         for _ in 0..40 {
@@ -197,14 +197,14 @@ fn of_many_pings_the_newest_is_answered_and_too_many_end_with_1008() {
         last = pong.payload[0];
         answers += 1;
     }
-    // As many as there were reads, which is far fewer than pings unless the machine cut the one segment up.
+    // One for each read, which is far fewer than pings unless the machine split the one segment.
     assert!(answers <= 100);
     let mut raw = open(&daemon);
     (0..40).for_each(|_| raw.send(&pings(100)));
     assert_eq!(raw.read_close(), Some(1008));
 }
 
-/// The answers in order, as far as they are texts, to a stream of bytes that is cut into `pieces`.
+/// The text answers, in order, to a stream of bytes that is cut into `pieces`.
 fn answers(daemon: &Daemon, pieces: &[&[u8]], pause: Option<Duration>) -> Vec<Vec<u8>> {
     let mut raw = daemon.raw();
     for piece in pieces {
@@ -225,7 +225,7 @@ fn answers(daemon: &Daemon, pieces: &[&[u8]], pause: Option<Duration>) -> Vec<Ve
             _ => {}
         }
     }
-    // The greeting tells the time.
+    // The greeting contains the time.
     answers.remove(0);
     answers
 }
@@ -257,7 +257,7 @@ fn a_stream_cut_anywhere_is_answered_the_same() {
     }
 }
 
-/// After resets in every phase, there is room for just as many as before.
+/// After resets in every phase, there is room for as many connections as before.
 #[test]
 fn a_reset_in_mid_frame_frees_the_slot_once() {
     const ROOM: usize = 8;
@@ -283,7 +283,7 @@ fn a_reset_in_mid_frame_frees_the_slot_once() {
                 raw.stream.shutdown(Shutdown::Write).unwrap();
             }
         }
-        // With this, closing is a reset.
+        // With this option, closing is a reset.
         SockRef::from(&raw.stream).set_linger(Some(Duration::ZERO)).unwrap();
         drop(raw);
         daemon.wait_for_connections(0);
@@ -307,7 +307,7 @@ fn a_half_close_is_a_close() {
     daemon.wait_for_connections(0);
 }
 
-/// How long `rounds` pings take to be answered, each, sorted.
+/// The sorted latencies of `rounds` pings.
 fn latencies(raw: &mut Raw, rounds: usize) -> Vec<Duration> {
     let ping = masked_frame(0x1, true, PING);
     let mut all: Vec<Duration> = (0..rounds)
@@ -322,16 +322,15 @@ fn latencies(raw: &mut Raw, rounds: usize) -> Vec<Duration> {
     all
 }
 
-/// Beside a socket that sends large messages as fast as it can, one that asks now and then waits for a portion of them,
-/// not for all.
+/// Beside a socket that sends large messages as fast as it can, another one waits for a portion of them, not for all.
 #[test]
-fn one_that_sends_as_fast_as_it_can_leaves_others_their_latency() {
+fn a_client_that_sends_as_fast_as_it_can_does_not_delay_others() {
     const ROUNDS: usize = 300;
     const FLOOD_BYTES: usize = 10 << 20;
     let daemon = Daemon::start(&["--shards", "1", "--messages-per-second", "1000000"]);
     let mut quiet = open(&daemon);
     let alone = latencies(&mut quiet, ROUNDS);
-    // Obeyed, and not answered: nothing but the budget bounds what is read of it.
+    // Obeyed and not answered: only the budget bounds what is read of it.
     let pong = format!(r#"{{"type":"pong","pad":"{}"}}"#, "x".repeat(60_000));
     let block = masked_frame(0x1, true, pong.as_bytes()).repeat(16);
     let mut flood = open(&daemon);
@@ -349,7 +348,7 @@ fn one_that_sends_as_fast_as_it_can_leaves_others_their_latency() {
     stream.shutdown(Shutdown::Both).unwrap();
     sender.join().unwrap();
     println!("alone {:?}, beside the flood {:?}", alone[ROUNDS / 2], beside[ROUNDS / 2]);
-    // Several turns with a full portion each; had the flood no budget, there would be no answer at all.
+    // Several turns with a full portion each; without a budget there would be no answer at all.
     let bound = 20 * alone[ROUNDS / 2] + Duration::from_millis(50);
     assert!(beside[ROUNDS / 2] < bound, "{:?} alone, {:?} beside", alone[ROUNDS / 2], beside[ROUNDS / 2]);
 }

@@ -17,7 +17,7 @@ fn without(name: &str) -> String {
     good.lines().filter(|line| !line.starts_with(name)).map(|line| format!("{line}\r\n")).collect()
 }
 
-/// The status line and fields in answer to these bytes, of an upgrade too.
+/// Status line and fields of the answer to these bytes, also of an upgrade.
 fn head_of_answer(daemon: &Daemon, request: &str) -> String {
     let mut raw = daemon.raw();
     raw.send(request.as_bytes());
@@ -25,7 +25,7 @@ fn head_of_answer(daemon: &Daemon, request: &str) -> String {
 }
 
 #[test]
-fn a_bad_byte_is_answered_at_once_and_the_rest_is_not_waited_for() {
+fn a_bad_byte_is_answered_at_once_without_waiting_for_the_rest() {
     // If the daemon waited for more, the answer would be 408.
     let daemon = Daemon::start(&["--handshake-seconds", "3600"]);
     let start = format!("GET {PATH} HTTP/1.1\r\nHost: localhost");
@@ -68,12 +68,12 @@ fn a_bad_byte_is_answered_at_once_and_the_rest_is_not_waited_for() {
         let allowed = if bytes.starts_with(b"PUT /healthz") { "GET, HEAD" } else { "GET" };
         assert_eq!(refused.header("allow"), (status == 405).then_some(allowed));
     }
-    // Nothing of it has hurt.
+    // Nothing of it has done harm.
     daemon.watch(PATH);
 }
 
 #[test]
-fn what_must_stand_once_and_right_is_refused_otherwise() {
+fn fields_that_must_be_unique_and_valid_are_refused_otherwise() {
     let daemon = Daemon::start(&[]);
     let good = Raw::upgrade_request(PATH);
     let key = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -113,7 +113,7 @@ fn what_must_stand_once_and_right_is_refused_otherwise() {
 }
 
 #[test]
-fn what_is_odd_and_legal_is_let_in() {
+fn odd_but_legal_requests_are_accepted() {
     let daemon = Daemon::start(&[]);
     let good = Raw::upgrade_request(PATH);
     let host = daemon.address;
@@ -127,7 +127,7 @@ fn what_is_odd_and_legal_is_let_in() {
         // The target's authority counts as Host (RFC 9112, 3.2.2).
         without("Host").replace(PATH, &format!("ws://{host}{PATH}")),
         format!("\r\n\r\n{good}"),
-        // As the client of Java 11 to 18 does.
+        // As the client of Java 11 to 18 sends it.
         with_field("Content-Length: 0"),
         good.replace("HTTP/1.1", "HTTP/1.2"),
     ];
@@ -154,7 +154,7 @@ fn offers_are_left_out_of_the_answer() {
     }
 }
 
-/// Many clients end the connection if they have offered a subprotocol and none is chosen.
+/// Many clients close if they have offered a subprotocol and none is chosen.
 #[test]
 fn the_own_subprotocol_is_chosen_and_no_other() {
     let daemon = Daemon::start(&[]);
@@ -207,7 +207,7 @@ fn tls_on_a_plain_port_is_answered_and_logged_as_what_it_is() {
     daemon.wait_for_log("TLS on a plain port");
 }
 
-/// Nothing that a terminal obeys comes from a client into the log: CR, LF, ESC, the C1 controls.
+/// Nothing that controls a terminal reaches the log from a client: CR, LF, ESC, the C1 controls.
 #[test]
 fn what_a_client_sends_is_escaped_in_logs() {
     let daemon = Daemon::start(&["--log-level", "trace"]);
@@ -234,7 +234,7 @@ fn what_a_client_sends_is_escaped_in_logs() {
     let mut watcher = daemon.watch(PATH);
     watcher.connected();
     watcher.ask("{\"action\":\"\\u001b[2J\\u000aforged\"}");
-    // The log is written in order: with this in it, all before is there.
+    // The log is written in order: once this is in it, everything before is too.
     let mut raw = daemon.raw();
     raw.send(b"\x16");
     raw.read_answer();
@@ -254,17 +254,17 @@ fn pending_heads_hold_no_more_than_their_limit() {
     let mut raws: Vec<Raw> = (0..CONNECTIONS).map(|_| daemon.raw()).collect();
     daemon.wait_for_connections(CONNECTIONS);
     let before = daemon.memory_bytes("VmRSS");
-    // In pieces, so that a buffer that doubles beyond the limit would show.
+    // In pieces, to detect a buffer that doubles beyond the limit.
     for piece in head.as_bytes().chunks(4090) {
         raws.iter_mut().for_each(|raw| raw.send(piece));
     }
-    // All of it is read once these, which came last, are complete.
+    // All of it has been read once these, sent last, are complete.
     for raw in &mut raws {
         raw.send(b"x");
         assert_eq!(raw.read_answer().status, 431);
     }
     let most = daemon.memory_bytes("VmHWM").saturating_sub(before) as usize;
-    // Beside it the answer, and what the allocator cannot give to another in between.
+    // Plus the answer, and memory that the allocator cannot reuse meanwhile.
     assert!(most < CONNECTIONS * (HEAD_BYTES_MAX + 4096) + (4 << 20), "{most} bytes");
 }
 
@@ -274,8 +274,8 @@ fn bytes_behind_a_refusal_do_not_lose_it() {
     for _ in 0..20 {
         let mut raw = daemon.raw();
         raw.send(b"GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n");
-        // A client that goes on sending without reading: a socket closed with unread bytes would be reset, and the
-        // answer with it.
+        // A client that sends without reading: closing a socket with unread bytes would reset it, and the answer
+        // would be lost.
         for _ in 0..20 {
             use std::io::Write;
             if let Err(error) = raw.stream.write_all(&[b'x'; 4096]) {

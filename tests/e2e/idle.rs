@@ -1,4 +1,4 @@
-//! Ten thousand connections with nothing to say: what they cost, and when their heartbeats come.
+//! Ten thousand idle connections: what they cost, and when their heartbeats come.
 
 use std::time::{Duration, Instant};
 
@@ -8,10 +8,10 @@ use crate::crowd::{Crowd, Member, cpu};
 use crate::harness::Setup;
 
 const CONNECTIONS: usize = 10_000;
-/// Descriptors of this process that are not these connections: the other tests run beside this one.
+/// Descriptors of this process for other purposes: other tests run beside this one.
 const DESCRIPTORS_RESERVED: u64 = 4_000;
 const HEARTBEAT_SECONDS: u64 = 10;
-/// The aim is half of it.
+/// The aim is half of this.
 const BYTES_PER_CONNECTION_MAX: f64 = 512.0;
 
 /// How many connections this process may hold, after raising its limit.
@@ -47,13 +47,13 @@ fn ten_thousand_idle_connections() {
     let flags = ["--heartbeat-seconds", &HEARTBEAT_SECONDS.to_string(), "--silent-heartbeats", "1000"];
     let daemon = Setup::default().flags(&flags).start();
     let mut crowd = Crowd::new();
-    // What every daemon has once it has served somebody is not a matter of one connection.
+    // Memory that every daemon allocates once does not count for a connection.
     crowd.join(daemon.address, "/api/ws/events", 64);
     let resident_before = daemon.memory_bytes("VmRSS");
     let begin = Instant::now();
     crowd.join(daemon.address, "/api/ws/events", connections - 64);
     println!("{connections} connections in {:.2?}", begin.elapsed());
-    // The first interval: every connection's first ping has its place in it.
+    // The first interval: it determines when each connection is pinged.
     let interval = Duration::from_secs(HEARTBEAT_SECONDS);
     crowd.read_until("a ping for everybody", |members| members.iter().all(|member| !member.pings.is_empty()));
     let (cpu_before, pings_before, begin) = (cpu(&daemon), pings(&crowd.members), Instant::now());
@@ -75,7 +75,7 @@ fn ten_thousand_idle_connections() {
     assert!(crowd.members.iter().all(|member| member.end.is_none() && member.received == 0));
 }
 
-/// Each connection's pings come once an interval.
+/// Checks that the pings of each connection come once an interval.
 fn assert_on_time(members: &[Member]) {
     let mut latest: f64 = 0.0;
     for member in members {
@@ -90,7 +90,7 @@ fn assert_on_time(members: &[Member]) {
     assert!(latest < HEARTBEAT_SECONDS as f64 / 2.0, "{latest}");
 }
 
-/// No part of the interval has much more than its share of the last round.
+/// Checks that no part of the interval has much more than its share of the last round.
 fn assert_spread(members: &[Member]) {
     const PARTS: usize = 20;
     let mut parts = [0; PARTS];

@@ -24,7 +24,7 @@ fn serve(path: &Path) -> Command {
     command
 }
 
-/// Waits for one that must end by itself.
+/// Waits for a process that must end by itself.
 fn run(mut command: Command) -> Output {
     let mut child = command.spawn().expect("it starts");
     let until = Instant::now() + PATIENCE;
@@ -57,7 +57,7 @@ fn the_next_daemon_takes_the_feed_while_the_one_before_still_drains() {
     let path = scratch.path().join("feed.sock");
     let mut before = start(&path, &["--drain-seconds", "5"]);
     before.acked_feed().publish([LINE]);
-    // Never answers the close frame, so that draining lasts.
+    // It never answers the close frame, so that draining takes long.
     let mut stuck = before.raw();
     stuck.upgrade("/api/ws/events");
     before.terminate();
@@ -72,7 +72,7 @@ fn the_next_daemon_takes_the_feed_while_the_one_before_still_drains() {
 }
 
 #[test]
-fn whoever_removes_the_socket_does_not_get_its_path() {
+fn removing_the_socket_does_not_free_its_path() {
     let scratch = Scratch::new();
     let path = scratch.path().join("feed.sock");
     let mut daemon = start(&path, &[]);
@@ -80,7 +80,7 @@ fn whoever_removes_the_socket_does_not_get_its_path() {
     fs::remove_file(&path).expect("it is there");
     expect_refused(&run(serve(&path)), &path);
     feed.publish([LINE]);
-    // What another program has put there is not the daemon's to remove.
+    // The daemon must not remove another program's file.
     let _other = UnixListener::bind(&path).expect("the path is free");
     daemon.stop();
     UnixStream::connect(&path).expect("the other still listens there");
@@ -109,7 +109,7 @@ fn after_kill_the_next_one_gets_the_path() {
 fn of_several_that_start_at_once_one_gets_the_path() {
     let scratch = Scratch::new();
     let path = scratch.path().join("feed.sock");
-    // Beside a socket that one of them has to replace.
+    // Beside a stale socket that one of them must replace.
     drop(UnixListener::bind(&path).expect("the path is free"));
     let mut children: Vec<_> = (0..5).map(|_| serve(&path).spawn().expect("it starts")).collect();
     wait_until("all but one have ended", || {
@@ -129,7 +129,7 @@ fn of_several_that_start_at_once_one_gets_the_path() {
     assert_eq!(files(scratch.path()), [] as [PathBuf; 0]);
 }
 
-/// Whoever may not write lines has no moment in which the socket lets it in: it has its mode before it listens.
+/// A process without the right to write lines never gets in: the socket has its mode before it listens.
 #[test]
 fn the_socket_has_its_mode_before_it_listens() {
     let scratch = Scratch::new();
@@ -142,7 +142,7 @@ fn the_socket_has_its_mode_before_it_listens() {
         "umask 0; exec \"$@\"",
         "sh",
         "strace",
-        // The daemon is our child, and strace is not between.
+        // The daemon is our child; strace is not in between.
         "-D",
         "-f",
         "-o",

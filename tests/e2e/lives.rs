@@ -1,5 +1,4 @@
-//! The lives of topics: ids that come back, a job and a flow of one name, jobs that are lost, topics that only watchers
-//! ask for.
+//! The lives of topics: ids that return, a job and a flow of one name, lost jobs, topics that only watchers ask for.
 
 use serde_json::Value;
 
@@ -29,7 +28,7 @@ fn numbers(watcher: &mut Client, count: usize) -> Vec<u64> {
 fn a_job_and_a_flow_of_one_name_are_two_topics_whatever_had_their_places_before() {
     let daemon = Daemon::start(&["--history-seconds", "0.2", "--metrics-seconds", "0"]);
     let mut feed = daemon.acked_feed();
-    // The place of a job that is dropped is the next topic's.
+    // The place of a dropped job is used for the next topic.
     for round in 0..20 {
         feed.publish([r#"{"type":"job_started","job_id":"a"}"#, r#"{"type":"job_completed","job_id":"a"}"#]);
         wait_until("the job is forgotten", || jobs(&daemon).is_empty());
@@ -56,7 +55,7 @@ fn a_job_and_a_flow_of_one_name_are_two_topics_whatever_had_their_places_before(
 }
 
 #[test]
-fn a_silent_job_is_lost_also_while_it_is_watched_until_its_next_event() {
+fn a_silent_job_is_lost_even_while_watched_until_its_next_event() {
     let flags = ["--job-idle-seconds", "0.5", "--history-seconds", "1", "--metrics-seconds", "0"];
     let daemon = Daemon::start(&flags);
     let mut feed = daemon.acked_feed();
@@ -89,7 +88,7 @@ fn a_silent_job_is_lost_also_while_it_is_watched_until_its_next_event() {
     feed.publish([r#"{"type":"x","job_id":"j"}"#]);
     numbers(&mut watcher, 1);
     assert_eq!(state_of(&daemon, "j").as_deref(), Some("running"));
-    // It is lost again, and goes once nobody watches it and its time is over.
+    // It is lost again, and dropped once nobody watches it and its time is over.
     assert_eq!(watcher.json()["metrics"]["status"], "lost");
     drop((watcher, of_flow, late));
     wait_until("the job is forgotten", || jobs(&daemon).is_empty());

@@ -1,4 +1,4 @@
-//! Section 5: the multi-job endpoint that today's Overseer UI opens.
+//! Section 5: the multi-job endpoint, which the Overseer UI opens today.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ fn open(daemon: &Daemon) -> Client {
     client
 }
 
-/// Subscribes and returns the number from which on the job is watched.
+/// Subscribes; returns the number from which on the job is watched.
 fn subscribe(client: &mut Client, job_id: &str) -> u64 {
     let answer = client.ask(&format!(r#"{{"type":"subscribe","job_id":"{job_id}"}}"#));
     assert_eq!(answer["type"], "subscribed", "{answer}");
@@ -26,7 +26,7 @@ fn subscribe(client: &mut Client, job_id: &str) -> u64 {
 }
 
 #[test]
-fn jobs_are_watched_and_let_go_with_the_answers_of_the_table() {
+fn jobs_are_watched_and_released_with_the_answers_of_the_table() {
     let daemon = Daemon::start(&[]);
     let mut feed = daemon.acked_feed();
     let mut client = open(&daemon);
@@ -60,7 +60,7 @@ fn jobs_are_watched_and_let_go_with_the_answers_of_the_table() {
 }
 
 #[test]
-fn nothing_of_a_job_comes_after_it_is_let_go_also_at_full_speed() {
+fn nothing_of_a_job_comes_after_it_is_released_even_at_full_speed() {
     // The client asks as fast as it is answered.
     let daemon = Daemon::start(&["--messages-per-second", "1000000"]);
     let mut feed = daemon.acked_feed();
@@ -119,7 +119,7 @@ fn nothing_of_a_job_comes_after_it_is_let_go_also_at_full_speed() {
 }
 
 #[test]
-fn what_is_wrong_is_answered_with_the_job() {
+fn an_error_is_answered_with_its_job() {
     let daemon = Daemon::start(&["--jobs-per-connection-max", "2"]);
     let mut client = open(&daemon);
     let table = [
@@ -219,7 +219,7 @@ fn each_shape_comes_in_the_dialect_of_the_ui() {
             "{text}"
         );
         if data.is_null() {
-            // A number that no parser here can hold: compared as text.
+            // A number beyond any parser here: compared as text.
             assert!(
                 text.contains(r#""data":{"breakpoint_id":"b","routine_id":"r","slot_name":"s","event_name":"n","variables":{"x":1e400}}"#),
                 "{text}"
@@ -300,7 +300,7 @@ fn the_past_of_a_job_comes_whole_before_anything_else() {
     assert_eq!(counts["a"], 2_000);
     assert_eq!(counts["b"], 1_100);
     assert_eq!(counts["c"], 1_000);
-    // Each job's own order holds throughout, and beyond the pasts there is one order for all.
+    // Each job's own order always holds; after the pasts there is one order for all.
     let replayed_to = past.values().copied().max().unwrap();
     let live: Vec<u64> = order.iter().map(|(_, seq)| *seq).filter(|seq| *seq > replayed_to).collect();
     assert!(live.is_sorted());

@@ -1,4 +1,4 @@
-//! Section 3: what clients may say, and how connections live and end.
+//! Section 3: what clients may send, and how connections live and end.
 
 use std::net::Shutdown;
 use std::thread;
@@ -34,8 +34,8 @@ impl Stage {
         Self::new(&[], "/api/ws/jobs/j/monitor")
     }
 
-    /// Publishes an event of each type (`type/inner` with an inner type) and reads as many as `expected`, which
-    /// must be those. What comes beyond shows in the next call.
+    /// Publishes an event of each type (`type/inner` with an inner type), and reads as many events as `expected`,
+    /// which must match. Extra events show in the next call.
     fn check(&mut self, published: &[&str], expected: &[&str]) {
         let lines: Vec<String> = published
             .iter()
@@ -172,7 +172,7 @@ fn names_of_control_messages_are_echoed_and_hide_nothing() {
 }
 
 #[test]
-fn what_cannot_be_obeyed_is_answered_with_its_code_and_changes_nothing() {
+fn a_message_that_cannot_be_obeyed_is_answered_with_its_code_and_changes_nothing() {
     let mut stage = Stage::on_job();
     let names: Vec<String> = (0..129).map(|number| format!("\"n{number}\"")).collect();
     let too_many = format!(r#"{{"action":"subscribe","events":[{}]}}"#, names.join(","));
@@ -199,7 +199,7 @@ fn what_cannot_be_obeyed_is_answered_with_its_code_and_changes_nothing() {
         assert_eq!((&answer["type"], &answer["code"]), (&json!("error"), &json!(code)), "{message}");
         assert!(answer["message"].as_str().is_some_and(|text| !text.is_empty()), "{answer}");
     }
-    // The row of bad messages ends here; one more would have been the last.
+    // The series of bad messages ends here; one more would have been the last.
     assert_eq!(stage.watcher.ask(r#"{"type":"ping"}"#), json!({"type": "pong"}));
     stage.watcher.socket.send(Message::binary(vec![1, 2, 3])).unwrap();
     assert_eq!(stage.watcher.json()["code"], "binary");
@@ -207,7 +207,7 @@ fn what_cannot_be_obeyed_is_answered_with_its_code_and_changes_nothing() {
 }
 
 #[test]
-fn at_most_128_names_are_in_force() {
+fn a_filter_has_at_most_128_names() {
     let mut stage = Stage::on_job();
     let list = |range: std::ops::Range<u32>| {
         let names: Vec<String> = range.map(|number| format!("\"n{number}\"")).collect();
@@ -281,7 +281,7 @@ fn pings_of_both_kinds_are_answered() {
         raw.send(&masked_frame(0x1, true, ping.as_bytes()));
         assert_eq!(raw.read_frame(), Some(Frame { opcode: 0x1, payload: br#"{"type":"pong"}"#.to_vec() }));
     }
-    // A pong of either form has no answer: the next answer is that of the ping after them.
+    // A pong of either form has no answer: the next answer belongs to the ping after them.
     raw.send(&masked_frame(0x1, true, br#"{"type":"pong"}"#));
     raw.send(&masked_frame(0x1, true, br#"{"action":"pong"}"#));
     raw.send(&masked_frame(0xa, true, b"unasked"));
@@ -299,7 +299,7 @@ fn a_message_may_come_in_fragments_with_pings_between_them() {
     raw.send(&masked_frame(0x9, true, b"between"));
     raw.send(&masked_frame(0x0, false, br#"on":"pi"#));
     raw.send(&masked_frame(0x0, true, br#"ng"}"#));
-    // Either may be answered first: of several protocol pings only the newest has to be (RFC 6455, 5.5.3).
+    // Either may be answered first: of several protocol pings only the newest needs an answer (RFC 6455, 5.5.3).
     let mut answers = [raw.read_frame(), raw.read_frame()].map(|frame| frame.expect("an answer"));
     answers.sort_by_key(|frame| frame.opcode);
     assert_eq!(answers[0], Frame { opcode: 0x1, payload: br#"{"type":"pong"}"#.to_vec() });
@@ -314,7 +314,7 @@ fn what_follows_urgent_data_is_read() {
     raw.read_frame_of(0x1);
     let text = masked_frame(0x1, true, br#"{"action":"ping"}"#);
     for round in 0_u8..50 {
-        // A read stops before an urgent byte, which is no part of the stream, although more has come (tcp(7)).
+        // A read stops before an urgent byte, which is not part of the stream, even if more has come (tcp(7)).
         raw.send(&text);
         rustix::net::send(&raw.stream, b"!", SendFlags::OOB).unwrap();
         raw.send(&masked_frame(0x9, true, &[round]));
@@ -323,7 +323,7 @@ fn what_follows_urgent_data_is_read() {
 }
 
 #[test]
-fn the_end_is_noticed_whatever_stands_before_it() {
+fn the_end_is_noticed_whatever_comes_before_it() {
     let stage = Stage::on_job();
     let request = Raw::upgrade_request("/api/ws/events").into_bytes();
     let frame = masked_frame(0x9, true, b"x");
@@ -365,7 +365,7 @@ fn the_clients_own_close_code_comes_back() {
 }
 
 #[test]
-fn a_heartbeat_tells_the_position_with_a_protocol_ping_beside_it() {
+fn a_heartbeat_has_the_position_and_a_protocol_ping_beside_it() {
     let daemon = Daemon::start(&["--heartbeat-seconds", "0.3"]);
     let mut feed = daemon.acked_feed();
     let newest = feed.publish([r#"{"type":"x","job_id":"elsewhere"}"#]);
@@ -440,7 +440,7 @@ fn a_confirmed_filter_holds_between_two_events_also_at_full_speed() {
         feed.publish([r#"{"type":"end","job_id":"j"}"#]);
     });
     let reader = thread::spawn(move || all.events_until("\"end\""));
-    // Only a, a and b, only b, b and a, only a, …: each confirmation begins the next section.
+    // Only a, a and b, only b, b and a, only a, …: each confirmation starts the next section.
     let filters = [vec!["a"], vec!["a", "b"], vec!["b"], vec!["a", "b"]];
     let mut received: Vec<Vec<String>> = vec![Vec::new()];
     loop {
@@ -475,7 +475,7 @@ fn a_confirmed_filter_holds_between_two_events_also_at_full_speed() {
     check_sections(&stream, before, &sections).unwrap();
 }
 
-/// A client library has a limit of its own, and comes back to meet the same again: only the log can tell why.
+/// A client library has its own limit, and would meet the same message again: only the log can say why.
 #[test]
 fn a_client_that_finds_a_message_too_big_is_logged_with_its_size() {
     let small = r#"{"type":"x","job_id":"j"}"#;
@@ -510,7 +510,7 @@ fn a_client_that_finds_a_message_too_big_is_logged_with_its_size() {
         daemon.wait_for_log(&format!("has {largest} bytes"));
         assert!(!is_sent || largest > 600_000, "{path}");
     }
-    // Who ends otherwise is not.
+    // Other ends are not logged.
     let daemon = Daemon::start(&[]);
     let mut raw = daemon.raw();
     raw.upgrade("/api/ws/events");

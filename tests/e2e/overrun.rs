@@ -1,4 +1,4 @@
-//! What publishers and watchers do to each other when the history is too small for both: `overrun`.
+//! How publishers and watchers affect each other when the history is too small for both: `overrun`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -19,7 +19,7 @@ fn start(overrun: &str) -> Daemon {
         .start()
 }
 
-/// Ends what goes on beside a test, however that ends.
+/// Ends the work beside a test, however the test ends.
 struct Beside(AtomicBool);
 
 impl Beside {
@@ -38,7 +38,7 @@ impl Beside {
     }
 }
 
-/// With a history that is smaller than what many publishers have at hand at once.
+/// With a smaller history than many publishers have at hand at once.
 fn start_small(flags: &[&str]) -> Daemon {
     let small = ["--overrun", "wait", "--history-bytes", "65536", "--heartbeat-seconds", "3600"];
     Setup::default().flags(&small).flags(&["--stalled-seconds", "3600"]).flags(flags).start()
@@ -55,7 +55,8 @@ fn figure(daemon: &Daemon, name: &str) -> u64 {
     line.expect("it is counted").parse().expect("a number")
 }
 
-/// Many publishers at once, lines of all lengths, each of its own job and flow. Returns the number of the last event.
+/// Many publishers at once, with lines of all lengths, each with its own job and flow. Returns the number of the last
+/// event.
 fn publish_from_many(daemon: &Daemon, publishers: usize, events: usize) -> u64 {
     let publish = |publisher: usize| {
         let mut feed = daemon.acked_feed();
@@ -89,7 +90,7 @@ fn publish(daemon: &Daemon, events: usize) -> (u64, Duration) {
     (feed.acked_seq, begin.elapsed())
 }
 
-/// Reads a portion, pauses, reads again, up to the event with number `to`. Returns how many events came; none may
+/// Reads a portion, pauses, and reads again, up to the event with number `to`. Returns how many events came; none may
 /// be missing.
 fn read_slowly(mut raw: Raw, to: impl Fn() -> Option<u64>) -> u64 {
     let mut last = 0;
@@ -114,7 +115,7 @@ fn read_slowly(mut raw: Raw, to: impl Fn() -> Option<u64>) -> u64 {
     count
 }
 
-/// Slow readers in threads of their own, which end when they have got the event that `to` names.
+/// Slow readers on their own threads; each ends with the event that `to` names.
 fn slow_readers(daemon: &Daemon, count: usize, to: &Arc<OnceLock<u64>>) -> Vec<JoinHandle<u64>> {
     slow_readers_of(daemon, PATH, count, to)
 }
@@ -176,7 +177,7 @@ fn a_watcher_that_stops_reading_holds_publishers_for_three_seconds() {
     });
     let &(last, took) = published.get().expect("it was waited for");
     println!("held by one that does not read for {took:.2?}");
-    // It was waited for while it might have paused; then not any more: the next ones are not held again.
+    // Publishers waited while it might only have paused, and then no longer: the next ones are not held again.
     assert!(took >= Duration::from_secs(2), "{took:?}");
     assert!(crowd.members[..2].iter().all(|member| member.gaps.is_empty()));
     let begin = Instant::now();
@@ -199,9 +200,9 @@ fn a_watcher_that_stops_reading_holds_publishers_for_three_seconds() {
     assert_eq!(member.received + member.missed(), last_of_all - joined_at);
 }
 
-/// Whoever watches another job is not waited for once, and one whose filter lets nothing through never lags.
+/// Nobody waits for a watcher of another job, and a watcher whose filter lets nothing through never lags.
 #[test]
-fn who_needs_nothing_holds_nobody() {
+fn a_watcher_that_needs_nothing_holds_nobody() {
     let daemon = start("wait");
     let mut crowd = Crowd::new();
     crowd.join_silent(daemon.address, "/api/ws/jobs/other/monitor", 4);
@@ -210,7 +211,7 @@ fn who_needs_nothing_holds_nobody() {
     crowd.join_silent(daemon.address, "/api/ws/jobs/j/monitor?events=nothing", 4);
     let (_, took) = publish(&daemon, 20_000);
     println!("past eight who want nothing: {took:.2?}, {} waits for shards", waits(&daemon));
-    // Whoever lags and does not read lags still.
+    // A lagging watcher that does not read stays lagging.
     assert_eq!(figure(&daemon, "luxcast_lagging_connections"), 0);
     (0..8).for_each(|place| crowd.resume(place));
     crowd.read_for(Duration::from_millis(100), |_| false);
@@ -231,14 +232,14 @@ fn under_gap_nobody_slows_a_publisher() {
     (0..20).for_each(|place| crowd.resume(place));
     crowd.read_to(last);
     for member in &crowd.members {
-        // How many depends on how late the daemon itself was.
+        // The number depends on how late the daemon itself was.
         assert!(!member.gaps.is_empty());
         assert_eq!(member.received + member.missed(), last - joined_at, "{:?}", member.gaps);
     }
 }
 
 #[test]
-fn a_watcher_that_reads_misses_nothing_whatever_many_publishers_have_at_hand() {
+fn a_watcher_that_reads_misses_nothing_however_much_publishers_hold() {
     let daemon = start_small(&["--metrics-seconds", "0"]);
     let last = Arc::new(OnceLock::new());
     let readers = slow_readers_of(&daemon, "/api/ws/events", 2, &last);
@@ -249,9 +250,9 @@ fn a_watcher_that_reads_misses_nothing_whatever_many_publishers_have_at_hand() {
     }
 }
 
-/// Its first event is the oldest that was kept when it came, and goes on without a hole, while the feed goes on.
+/// Its first event is the oldest one kept when it came; from there on nothing is missing, while the feed continues.
 #[test]
-fn whoever_begins_in_the_past_misses_nothing_from_there_on() {
+fn a_watcher_that_begins_in_the_past_misses_nothing_from_there_on() {
     let daemon = start("wait");
     publish(&daemon, 4_000);
     let beside = Beside(AtomicBool::new(false));
@@ -287,7 +288,7 @@ fn whoever_begins_in_the_past_misses_nothing_from_there_on() {
 fn the_daemons_own_events_wait_for_watchers_too() {
     const JOBS: usize = 1_000;
     let daemon = start_small(&["--metrics-seconds", "0.1", "--message-bytes-max", "1000000"]);
-    // Watches all of them and reads nothing but its own.
+    // Watches all of them and reads only its own.
     let mut crowd = Crowd::new();
     let mut jobs = Vec::new();
     for job in 0..JOBS {
@@ -330,7 +331,7 @@ fn one_that_comes_again_and_again_and_never_reads_does_not_stop_the_feed() {
                 thread::sleep(Duration::from_millis(300));
             }
         });
-        // As long as somebody is waited for who came within the last three seconds, none of this ends.
+        // This does not end while publishers wait for somebody who came within the last three seconds.
         let _end = beside.until_dropped();
         let mut took = Vec::new();
         let mut seq = 0;
@@ -342,7 +343,7 @@ fn one_that_comes_again_and_again_and_never_reads_does_not_stop_the_feed() {
         println!("10,000 events each, beside watchers that come and never read: {took:.2?}");
         last.set(seq).expect("set once");
     });
-    // And whoever reads is waited for all the while.
+    // And publishers wait all the while for a watcher that reads.
     for reader in reader {
         assert_eq!(reader.join().expect("it reads to the end"), 40_000);
     }

@@ -1,4 +1,4 @@
-//! What the Debian package is made of, as far as it can be looked at without making it (`tools/package` does).
+//! The contents of the Debian package, as far as they can be checked without building it (`tools/package` does that).
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -35,7 +35,7 @@ fn generate() -> Scratch {
     scratch
 }
 
-/// Whether this is a file with something in it, or the pattern of some files.
+/// Whether this is a non-empty file, or a pattern that matches some.
 fn is_something(path: &Path) -> bool {
     match path.to_str().expect("UTF-8").contains('*') {
         true => !names(path.parent().expect("a directory")).is_empty(),
@@ -78,7 +78,7 @@ fn each_command_has_its_manual_page_in_the_package() {
     let help = String::from_utf8(help).expect("text");
     let (_, rest) = help.split_once("Commands:\n").expect("a list of commands");
     let (list, _) = rest.split_once("\n\n").expect("its end");
-    // A long description goes on in the next line, further to the right.
+    // A long description continues in the next line, further to the right.
     let rows = list.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
     let commands = rows.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help");
     let mut expected: BTreeSet<String> = commands.map(|name| format!("luxcast-{name}.1.gz")).collect();
@@ -100,7 +100,7 @@ fn the_changelog_begins_with_this_version_in_both_of_its_forms() {
         debian.starts_with(&format!("luxcast ({version}-1) unstable; urgency=medium\n\n  * ")),
         "{debian}"
     );
-    // The same words, however the lines are broken.
+    // The same words, wherever the lines break.
     let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>().join(" ");
     let points = |text: &str, begin| text.lines().filter(|line| line.starts_with(begin)).count();
     assert_eq!(points(&changes, "- "), points(&debian, "  * "), "{debian}");
@@ -111,14 +111,14 @@ fn the_changelog_begins_with_this_version_in_both_of_its_forms() {
 }
 
 #[test]
-fn what_operators_watch_it_with_is_in_the_package() {
+fn the_files_for_monitoring_are_in_the_package() {
     let sources = sources();
     for file in ["prometheus/*.yml", "grafana/luxcast.json"] {
         assert!(sources.contains(&format!("tools/monitoring/{file}")), "{file} in {sources:?}");
     }
 }
 
-/// They have the same places there, so that they lead to each other.
+/// They keep their relative paths there, so that their links work.
 #[test]
 fn the_pages_for_users_and_operators_are_in_the_package() {
     let front = fs::read_to_string(project().join("README.md")).expect("it is there");
@@ -135,7 +135,7 @@ fn the_pages_for_users_and_operators_are_in_the_package() {
     }
 }
 
-/// Runs a script of the package as dpkg does, in a directory of our own in place of the root.
+/// Runs a script of the package as dpkg does, with a directory of ours as the root.
 #[test]
 fn a_purge_leaves_nothing_behind_and_a_removal_all() {
     let script = fs::read_to_string(project().join("tools/packaging/systemd/postrm")).expect("it is there");

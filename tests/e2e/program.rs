@@ -53,7 +53,7 @@ fn the_admin_listener_can_be_switched_off() {
 #[test]
 fn wrong_usage_and_wrong_settings_end_with_2_and_name_what_is_wrong() {
     type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a [&'a str]);
-    // Arguments, variables, and words that the error must have.
+    // Arguments, variables, and words that the error must contain.
     let table: [Case<'_>; 13] = [
         (&["serve", "--no-such-flag"], &[], &["--no-such-flag"]),
         (&["dance"], &[], &["dance"]),
@@ -64,7 +64,7 @@ fn wrong_usage_and_wrong_settings_end_with_2_and_name_what_is_wrong() {
         (&["check-config", "--listen", "everywhere"], &[], &["--listen"]),
         (&["check-config"], &[("LUXCAST_SHARDS", "many")], &["LUXCAST_SHARDS"]),
         (&["serve", "--listen", "0.0.0.0:0"], &[], &["--listen", "allow_anonymous"]),
-        // A proxy on this machine has all the others behind it.
+        // A proxy on this machine stands for all clients behind it.
         (&["serve", "--trusted-proxies", "127.0.0.1"], &[], &["--trusted-proxies", "allow_anonymous"]),
         (&["check-config"], &[("LUXCAST_TRUSTED_PROXIES", "::1")], &["LUXCAST_TRUSTED_PROXIES"]),
         (&["serve", "--config", "/no/such/file.toml"], &[], &["/no/such/file.toml"]),
@@ -90,7 +90,7 @@ fn wrong_usage_and_wrong_settings_end_with_2_and_name_what_is_wrong() {
 }
 
 #[test]
-fn a_check_tells_what_would_keep_the_daemon_from_starting_here() {
+fn a_check_reports_what_would_keep_the_daemon_from_starting_here() {
     let scratch = Scratch::new();
     let path = |name: &str| scratch.path().join(name).to_str().unwrap().to_owned();
     fs::write(path("file"), "precious").unwrap();
@@ -119,7 +119,7 @@ fn a_check_tells_what_would_keep_the_daemon_from_starting_here() {
     );
     assert!(errors.contains("the state_dir /proc/x cannot be used: No such"), "{errors}");
     assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 1, "nothing was made");
-    // Tokens that are good for nothing are said, and never shown.
+    // Useless tokens are reported, and never shown.
     fs::write(path("tokens"), "of-all all\nof-nobody\nof-nobody-too debug\n").unwrap();
     let (errors, _) = check(&good, &path("state"), &["--token-file", &path("tokens")]);
     let place = format!("luxcast: warning: {}:2: the token has none of the scopes", path("tokens"));
@@ -142,7 +142,7 @@ fn health_is_that_of_a_daemon_with_the_same_settings() {
     assert_eq!(health(&["--admin", "off", "--listen", &listen], &[]), (Some(0), String::new()));
     assert_eq!(health(&["--admin", "127.0.0.1:0"], &[]).0, Some(2));
     assert_eq!(health(&["--shards", "0"], &[]).0, Some(2));
-    // Somebody else's port.
+    // The port of another program.
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let elsewhere = other.local_addr().unwrap().to_string();
     let answers = std::thread::spawn(move || {
@@ -240,7 +240,7 @@ fn flags_go_before_variables_and_those_before_the_file() {
     assert!(row("listen").join(" ").contains("127.0.0.1:1"), "{text}");
     assert_eq!(row("admin")[2], "default");
     assert!(error_text(&output).contains("LUXCAST_UNKNOWN"), "an unknown variable is warned of");
-    // The file can be named by a variable, and the daemon obeys all three.
+    // A variable can name the file, and the daemon obeys all three.
     fs::write(&path, "heartbeat_seconds = 0.2\nconnections_max = 1\n").unwrap();
     let daemon = Setup::default()
         .variable("LUXCAST_CONFIG", name)
@@ -288,7 +288,7 @@ fn the_log_can_be_json_one_object_a_line_and_each_refusal_is_in_it() {
             assert!(line[member].is_string(), "{member} in {line}");
         }
     }
-    // One a second at the level info, the others at debug.
+    // One a second at level info, the others at debug.
     let refusals: Vec<&Value> = lines.iter().filter(|line| line["code"] == "bad_id").collect();
     assert_eq!(refusals.len(), 20, "{log}");
     assert!(
@@ -351,7 +351,7 @@ fn a_live_socket_and_a_foreign_file_are_never_removed_and_a_stale_socket_is() {
 }
 
 #[test]
-fn the_numbers_go_on_upwards_after_kill_and_restart() {
+fn the_numbers_keep_growing_after_kill_and_restart() {
     let scratch = Scratch::new();
     let path = scratch.path().join("ingest.sock");
     let flags = ["--ingest", path.to_str().unwrap()];
@@ -366,7 +366,7 @@ fn the_numbers_go_on_upwards_after_kill_and_restart() {
 }
 
 #[test]
-fn sigterm_drains_serves_what_was_numbered_and_says_when_to_come_back() {
+fn sigterm_drains_sends_numbered_events_and_says_when_to_return() {
     for signal in [Signal::TERM, Signal::INT] {
         let mut daemon = Daemon::start(&[]);
         let mut feed = daemon.acked_feed();
@@ -417,7 +417,7 @@ fn goodbye(text: &str, newest: u64) -> u64 {
 #[test]
 fn a_draining_daemon_refuses_and_ends_in_time_and_a_second_signal_ends_it_at_once() {
     let mut daemon = Daemon::start(&["--drain-seconds", "3"]);
-    // Never answers the close frame, so that draining lasts.
+    // It never answers the close frame, so that draining takes long.
     let mut stuck = daemon.raw();
     stuck.upgrade("/api/ws/events");
     daemon.terminate();

@@ -1,4 +1,4 @@
-//! What is in `tools/monitoring` for Prometheus and Grafana, with the real Prometheus on a real daemon.
+//! The files for Prometheus and Grafana in `tools/monitoring`, with the real Prometheus and a real daemon.
 
 use std::collections::HashSet;
 use std::fs;
@@ -21,7 +21,8 @@ fn read(path: &str) -> String {
     fs::read_to_string(shipped(path)).expect("it is part of the project")
 }
 
-/// The real one, with the configuration of `tools/monitoring` but for the daemon's address and shorter intervals.
+/// The real Prometheus with the configuration of `tools/monitoring`, except for the daemon's address and shorter
+/// intervals.
 struct Prometheus {
     child: Child,
     address: SocketAddr,
@@ -65,11 +66,11 @@ impl Prometheus {
         prometheus
     }
 
-    /// What its API answers to a question; none while it is not ready.
+    /// Its API's answer to a query; none while it is not ready.
     fn try_get(&self, path: &str) -> Option<Value> {
         let mut socket = TcpStream::connect(self.address).expect("Prometheus listens");
         socket.set_read_timeout(Some(PATIENCE)).expect("a TCP socket");
-        // To a client of HTTP/1.0 the answer is one piece.
+        // For a client of HTTP/1.0 the answer is not chunked.
         let request = format!("GET /api/v1/{path} HTTP/1.0\r\nHost: localhost\r\n\r\n");
         socket.write_all(request.as_bytes()).expect("it reads");
         let mut answer = String::new();
@@ -84,7 +85,7 @@ impl Prometheus {
         self.try_get(path).unwrap_or_else(|| panic!("no answer to {path}"))
     }
 
-    /// The values of an expression now.
+    /// The current values of an expression.
     fn query(&self, expression: &str) -> Vec<Value> {
         let encoded = utf8_percent_encode(expression, NON_ALPHANUMERIC);
         let data = self.get(&format!("query?query={encoded}"));
@@ -110,7 +111,7 @@ fn dashboard_expressions() -> Vec<String> {
     expressions.collect()
 }
 
-/// What stands for a metric in an expression.
+/// The metrics in an expression.
 fn metrics_in(text: &str) -> HashSet<String> {
     let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
     words
@@ -189,7 +190,7 @@ fn an_alert_fires_when_the_daemon_is_gone() {
     });
 }
 
-/// `promtool` with these arguments, and something to read.
+/// Runs `promtool` with these arguments and this input.
 fn promtool(arguments: &[&str], input: &str) {
     let mut child = Command::new("promtool")
         .args(arguments)

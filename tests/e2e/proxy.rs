@@ -1,6 +1,6 @@
-//! Behind the real nginx with the recipe of `tools/packaging/nginx`: TLS, exact streams, who the client is, idle
-//! connections, what goes to the workflow engine, and what its logs tell. Then behind proxies that nobody has told
-//! anything: nginx with its defaults, and the health check of HAProxy.
+//! Behind the real nginx with the recipe of `tools/packaging/nginx`: TLS, exact streams, client addresses, idle
+//! connections, what goes to the workflow engine, and the logs. Then behind proxies without any recipe: nginx with
+//! its defaults, and the health check of HAProxy.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -25,7 +25,7 @@ use crate::harness::{Client, Daemon, PATIENCE, Scratch, Setup, seq_of, wait_unti
 
 const PATH: &str = "/api/ws/events";
 
-/// nginx with the recipe, in front of a daemon and of an engine that answers `engine` to everything.
+/// nginx with the recipe, before a daemon and an engine that answers `engine` to everything.
 struct Proxy {
     child: Child,
     address: SocketAddr,
@@ -41,7 +41,7 @@ impl Proxy {
         let scratch = Scratch::new();
         let engine = start_engine();
         let config = certificates.both_versions();
-        // A port that is free now may be taken the next moment; then another one is tried.
+        // A free port may be taken the next moment; then another one is tried.
         let until = Instant::now() + PATIENCE;
         loop {
             let address = free_address();
@@ -75,7 +75,7 @@ impl Proxy {
         self.try_watch(path).unwrap_or_else(|refused| panic!("{path}: {refused:?}"))
     }
 
-    /// From another address of this machine, with what it says of itself in `X-Forwarded-For`.
+    /// From another address of this machine, with this `X-Forwarded-For`.
     fn try_watch_from(&self, source: [u8; 4], told: &str) -> Result<Client<Stream>, Refused> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         socket.bind(&SocketAddr::from((source, 0)).into()).expect("all of 127/8 is ours");
@@ -91,7 +91,7 @@ impl Proxy {
         let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).expect("nginx reads");
         let mut answer = String::new();
-        // How the other side ends TLS is not the matter here.
+        // How the other side ends TLS does not matter here.
         let _ = stream.read_to_string(&mut answer);
         answer
     }
@@ -105,7 +105,7 @@ impl Drop for Proxy {
     }
 }
 
-/// The recipe with this test's addresses and files, in a configuration of its own.
+/// Writes a configuration around the recipe, with this test's addresses and files.
 fn write_config(
     scratch: &Path,
     certificates: &Certificates,
@@ -138,7 +138,7 @@ fn write_config(
     fs::write(scratch.join("nginx.conf"), whole).expect("the disk has room");
 }
 
-/// In place of Routilux' REST.
+/// Takes the place of Routilux' REST.
 fn start_engine() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("it listens");
@@ -162,7 +162,7 @@ fn publish(daemon: &Daemon, numbers: std::ops::Range<u64>) {
     daemon.acked_feed().publish(lines.iter().map(String::as_str));
 }
 
-/// A watcher that comes back after each end of its connection.
+/// A watcher that reconnects after each end of its connection.
 struct Follower {
     watcher: Client<Stream>,
     since: u64,
@@ -232,7 +232,7 @@ fn streams_through_nginx_are_exact_over_its_reloads_and_restarts_of_the_daemon()
     let mut followers: Vec<Follower> = (0..4).map(|_| Follower::start(&proxy)).collect();
     publish(&daemon, 0..500);
     followers.iter_mut().for_each(|follower| follower.read_to(&proxy, 499));
-    // The old worker is given a second for those that it has.
+    // The old worker gets a second for its connections.
     proxy.signal(Signal::HUP);
     followers.iter_mut().for_each(|follower| follower.wait_for_the_end(&proxy));
     publish(&daemon, 500..1_000);
@@ -273,7 +273,7 @@ fn nginx_takes_the_streams_to_the_daemon_and_the_rest_to_the_engine() {
     assert!(visit("https://localhost").is_ok());
     let refused = visit("https://evil.example").err().expect("another site's page");
     assert_eq!(refused.code(), "forbidden_origin");
-    // No token stands in the log of nginx.
+    // No token is in the log of nginx.
     let log = || fs::read_to_string(proxy.scratch.path().join("access.log")).unwrap_or_default();
     wait_until("the log of nginx", || log().contains("/api/v1/websocket"));
     assert!(!log().contains("secret"), "{}", log());
@@ -285,7 +285,7 @@ fn the_logs_of_nginx_have_no_token_while_the_daemon_is_away() {
     let proxy = Proxy::start(daemon.address, "75s");
     let mut watcher = proxy.watch("/api/ws/events?token=secret");
     watcher.connected();
-    // One that ends while it is watched, and then one that is not there.
+    // One daemon that ends while it is watched, and then one that is not there.
     daemon.kill();
     assert!(watcher.read().is_err());
     let paths = [
@@ -299,7 +299,7 @@ fn the_logs_of_nginx_have_no_token_while_the_daemon_is_away() {
         assert!(proxy.get(path).starts_with("HTTP/1.1 502 "), "{path}");
     }
     let read = |name: &str| fs::read_to_string(proxy.scratch.path().join(name)).unwrap_or_default();
-    // The access log tells that nobody was there, and who was asked.
+    // The access log says that nobody was there, and which upstream was asked.
     wait_until("all of it in the log of nginx", || {
         read("access.log").matches("\" 502 ").count() >= paths.len()
     });
@@ -308,7 +308,7 @@ fn the_logs_of_nginx_have_no_token_while_the_daemon_is_away() {
         "{}",
         read("access.log")
     );
-    // What is written behind it has been written in order.
+    // Lines are written in order.
     proxy.signal(Signal::HUP);
     wait_until("the error log of nginx", || read("error.log").contains("gracefully shutting down"));
     for name in ["access.log", "error.log"] {
@@ -316,7 +316,7 @@ fn the_logs_of_nginx_have_no_token_while_the_daemon_is_away() {
     }
 }
 
-/// Somebody else's program in front of the daemon, ended with its test.
+/// Another program before the daemon, ended with its test.
 struct Front(Child);
 
 impl Front {
@@ -343,7 +343,7 @@ fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port")
 }
 
-/// Starts it at a port that is free now, and again at another if somebody was faster.
+/// Starts it at a free port, and again at another if that was taken meanwhile.
 fn start_at_a_free_port(start: impl Fn(SocketAddr) -> Front) -> (Front, SocketAddr) {
     let until = Instant::now() + PATIENCE;
     loop {
@@ -457,7 +457,7 @@ fn limits_are_the_clients_and_not_the_proxys_if_the_proxy_is_trusted() {
     let proxy = Proxy::start(daemon.address, "75s");
     let mut first = proxy.try_watch_from([127, 0, 0, 5], "192.0.2.1").expect("its first");
     let _second = proxy.try_watch_from([127, 0, 0, 6], "192.0.2.1").expect("another's first");
-    // What a client says of itself moves nothing.
+    // What a client says of itself changes nothing.
     let refused = proxy.try_watch_from([127, 0, 0, 5], "192.0.2.7").err().expect("its second");
     assert_eq!((refused.status, refused.code().as_str()), (429, "too_many_requests"));
     first.connected();
@@ -468,7 +468,7 @@ fn limits_are_the_clients_and_not_the_proxys_if_the_proxy_is_trusted() {
 }
 
 #[test]
-fn a_proxy_that_is_not_trusted_is_the_client_whatever_it_tells() {
+fn an_untrusted_proxy_is_the_client_whatever_it_claims() {
     let daemon = Daemon::start(&["--connections-per-address-max", "1"]);
     let proxy = Proxy::start(daemon.address, "75s");
     let _first = proxy.try_watch_from([127, 0, 0, 5], "192.0.2.1").expect("the proxy's first");

@@ -41,7 +41,7 @@ fn hello_is_welcomed_and_lines_are_acknowledged() {
 }
 
 #[test]
-fn an_ack_counts_the_refused_lines_also_where_no_answer_tells_of_them() {
+fn an_ack_counts_refused_lines_even_without_an_answer_for_them() {
     let daemon = Daemon::start(&[]);
     let mut feed = daemon.acked_feed();
     // More than are answered one by one.
@@ -114,7 +114,7 @@ fn bad_lines_are_refused_alone_with_their_number_and_reason() {
 }
 
 #[test]
-fn events_go_out_byte_for_byte_but_for_blanks_around_them() {
+fn events_are_sent_byte_for_byte_except_surrounding_blanks() {
     let daemon = Daemon::start(&[]);
     let mut watcher = daemon.watch("/api/ws/jobs/j/monitor");
     let before = watcher.connected();
@@ -168,7 +168,7 @@ fn each_publisher_keeps_its_order_whatever_the_others_do() {
     publishers.into_iter().for_each(|publisher| publisher.join().unwrap());
 }
 
-/// Says hello with dedupe and returns what was accepted before.
+/// Says hello with dedupe; returns what was accepted before.
 fn hello_again(feed: &mut Feed, name: &str) -> u64 {
     feed.line(&format!(r#"{{"op":"hello","publisher":"{name}","ack":true,"dedupe":true}}"#));
     let welcome = feed.answer();
@@ -204,7 +204,7 @@ fn count_lines(daemon: &Daemon) -> Vec<u64> {
 fn a_publisher_that_has_only_shut_its_writing_side_reads_the_last_ack() {
     let daemon = Daemon::start(&[]);
     let mut feed = daemon.acked_feed();
-    // One by one, so that its socket is full of acks that it does not read.
+    // One by one, so that its socket is full of unread acks.
     for _ in 0..20_000 {
         feed.line(r#"{"type":"x","job_id":"j"}"#);
     }
@@ -243,7 +243,7 @@ fn lines_sent_again_under_a_name_are_taken_once() {
     assert_eq!(hello_again(&mut feed, "p"), 8);
     feed.line(&line(9));
     wait_for_ack(&mut feed, 9);
-    // Another name counts by itself.
+    // Another name has its own numbers.
     let mut other = daemon.feed();
     assert_eq!(hello_again(&mut other, "q"), 0);
     other.line(&line(10));
@@ -256,7 +256,7 @@ fn from_counts_also_when_another_connection_went_further_under_the_same_name() {
     let daemon = Daemon::start(&[]);
     let mut late = daemon.feed();
     assert_eq!(hello_again(&mut late, "p"), 0);
-    // What the connection before it had still on its way is taken in only now.
+    // What the earlier connection had still in transit is accepted only now.
     let mut early = daemon.feed();
     assert_eq!(hello_again(&mut early, "p"), 0);
     (1..=4).for_each(|number| early.line(&line(number)));
@@ -267,7 +267,7 @@ fn from_counts_also_when_another_connection_went_further_under_the_same_name() {
     assert_eq!(count_lines(&daemon), (1..=6).collect::<Vec<_>>());
 }
 
-/// The answer to an order that makes no sense, or comes at the wrong time.
+/// The answer to an invalid order, or one at the wrong time.
 fn expect_bad_op(feed: &mut Feed, order: &str) {
     feed.line(order);
     loop {
@@ -293,7 +293,7 @@ fn numbers_are_bounded_and_a_refused_order_under_a_name_has_none() {
     {
         expect_bad_op(&mut feed, &format!(r#"{{"op":"from","line":{number}}}"#));
     }
-    // The numbers go on as if they had not come.
+    // The numbers continue as if they had not come.
     feed.line(&line(1));
     wait_for_ack(&mut feed, 1);
     // `from` after an event, and a second hello.
@@ -303,7 +303,7 @@ fn numbers_are_bounded_and_a_refused_order_under_a_name_has_none() {
     feed.line(&line(2));
     wait_for_ack(&mut feed, 2);
     drop(feed);
-    // Nobody's name is dead for what somebody has said.
+    // A bad order under a name does not block the name.
     let mut feed = daemon.feed();
     assert_eq!(hello_again(&mut feed, "p"), 2);
     feed.line(r#"{"op":"from","line":9007199254740991}"#);
@@ -318,7 +318,7 @@ fn numbers_are_bounded_and_a_refused_order_under_a_name_has_none() {
 }
 
 #[test]
-fn orders_are_obeyed_in_their_place_only() {
+fn orders_are_obeyed_only_in_their_place() {
     let daemon = Daemon::start(&["--line-bytes-max", "2000"]);
     let long = "x".repeat(2_001);
     let hello = r#"{"op":"hello","publisher":"p","ack":true,"dedupe":true}"#;
@@ -338,7 +338,7 @@ fn orders_are_obeyed_in_their_place_only() {
             assert_eq!((&last["code"], &last["line"]), (&json!("bad_op"), &json!(2)), "{before}: {last}");
         }
     }
-    // Empty lines are nothing; but under a name they have numbers, and then it is too late.
+    // Empty lines are ignored; but under a name they have numbers, and then it is too late.
     let mut feed = daemon.feed();
     feed.lines(["", " \t"]);
     assert_eq!(hello_again(&mut feed, "fresh"), 0);
@@ -370,7 +370,7 @@ fn a_repeated_line_is_not_refused_for_what_it_was_refused_for_before() {
         feed.line(r#"{"op":"from","line":1}"#);
         feed.bytes(long.as_bytes());
         if is_split {
-            // An ack says that it was passed over.
+            // An ack confirms that it was skipped.
             wait_for_ack(&mut feed, 1);
         }
         feed.line("");
@@ -399,7 +399,7 @@ fn the_log_names_each_kind_of_refused_line_and_who_sent_it_and_where_it_is_at_fa
         assert!(line.contains(word), "{word} is not in {line}");
     }
     assert_eq!(log.matches("character 4").count(), 1, "{log}");
-    // A flood of one kind is told of once a second, and none of it is forgotten.
+    // A flood of one kind is logged once a second, and none of it is forgotten.
     wait_until("the rest is told", || daemon.stderr().contains("more refused lines"));
     let of_kind = |line: &&str| line.contains("bad_json");
     assert!(daemon.stderr().lines().filter(of_kind).count() < 20, "{}", daemon.stderr());
@@ -437,7 +437,7 @@ fn past_jobs_max_the_job_silent_for_longest_without_a_watcher_goes() {
         watcher.json()["type"] == "metrics"
     };
     assert_eq!(["watched", "silent", "busy", "new"].map(is_known), [true, false, true, true]);
-    // While all are watched, a new one is refused, and what is known goes on.
+    // While all are watched, a new one is refused, and known ones continue.
     daemon.wait_for_connections(1);
     let _others = ["busy", "new"].map(|job| daemon.watch(&format!("/api/ws/jobs/{job}/monitor")));
     feed.lines([event("one-more").as_str(), event("watched").as_str()]);

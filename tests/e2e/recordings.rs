@@ -25,7 +25,7 @@ fn replay(daemon: &Daemon, file: &Path, arguments: &[&str]) -> Tool {
     Tool::start(&mut command)
 }
 
-/// Ends it as somebody at the terminal does.
+/// Interrupts it as a user at the terminal does.
 fn interrupt(tool: &mut Tool) -> (i32, String) {
     let pid = Pid::from_raw(tool.child.id().cast_signed()).unwrap();
     kill_process(pid, Signal::INT).unwrap();
@@ -40,7 +40,7 @@ fn lines_in(file: &Path) -> usize {
 fn a_recording_is_the_feed_byte_for_byte_and_can_be_replayed() {
     let scratch = Scratch::new();
     let [first, second] = ["first.ndjson", "second.ndjson"].map(|name| scratch.path().join(name));
-    // No metrics of its own, which would be among the events.
+    // Without metrics of its own, which would be among the events.
     let daemon = Daemon::start(&["--metrics-seconds", "0"]);
     let lines = corpus();
     daemon.acked_feed().publish(lines.iter().map(|line| line.text.as_str()));
@@ -85,7 +85,7 @@ fn a_replay_takes_the_time_that_it_took_divided_by_speed() {
 }
 
 #[test]
-fn a_recording_with_a_hole_says_so() {
+fn a_recording_with_a_gap_says_so() {
     let daemon = Daemon::start(&["--history-bytes", "65536"]);
     let lines: Vec<String> =
         (0..2_000).map(|n| format!(r#"{{"type":"x","job_id":"j","n":{n},"pad":"{:0>100}"}}"#, n)).collect();
@@ -144,14 +144,14 @@ fn an_old_recording_outlives_every_attempt_that_brings_nothing() {
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink(), "{what}");
         assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 2, "{what}");
     };
-    // No event of this job, and not through a link.
+    // No event of this job, and a link is not followed.
     let (code, text) = record(&daemon, &file, &["--force", "--job", "k", "--timeout", "0.3"]).end();
     assert_eq!(code, 0, "{text}");
     is_untouched("no event");
     let (code, text) = record(&daemon, &link, &["--force", "--timeout", "0.3"]).end();
     assert!(code == 2 && text.contains("is a link"), "{text}");
     is_untouched("a link");
-    // No byte more on this disk.
+    // Not one more byte on this disk.
     let mut full = Command::new("sh");
     full.args([
         "-c",

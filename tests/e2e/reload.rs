@@ -1,4 +1,4 @@
-//! SIGHUP: what changes in a running daemon, what does not, and that nobody is disconnected by it.
+//! SIGHUP: what changes in a running daemon, what does not, and that it disconnects nobody.
 
 use std::fs;
 use std::path::PathBuf;
@@ -31,7 +31,7 @@ impl Reloadable {
         Self { daemon, file, _scratch: scratch }
     }
 
-    /// Reloads with this file, and waits for the daemon's word on that, which it returns: the log lines since.
+    /// Reloads with this file and waits for the outcome; returns the log lines since.
     fn reload(&self, text: &str) -> String {
         fs::write(&self.file, text).unwrap();
         self.hang_up()
@@ -42,7 +42,7 @@ impl Reloadable {
     }
 }
 
-/// A number that only this watcher's own events moved: it is still served, in order, by the same connection.
+/// Checks that these watchers are still served, in order, by the same connection.
 fn assert_served(daemon: &Daemon, watchers: &mut [Client]) {
     let newest = daemon.acked_feed().publish([r#"{"type":"x","job_id":"j"}"#]);
     for watcher in watchers {
@@ -68,7 +68,7 @@ fn limits_change_for_everybody_and_nobody_is_disconnected() {
         "{log}"
     );
     assert_served(daemon, &mut watchers);
-    // New limits hold for those who come, in each shard, and for those who are there.
+    // New limits hold for new connections, in each shard, and for present ones.
     let tenth = daemon.watch(EVENTS);
     assert_eq!(daemon.refuse(EVENTS).code(), "full");
     drop(tenth);
@@ -96,7 +96,7 @@ fn connections_from_before_a_limit_per_address_count() {
     watchers.pop();
     wait_until("room for another", || Client::try_connect(daemon.address, EVENTS).is_ok());
     assert_served(daemon, &mut watchers);
-    // Lowered below what is there: nobody goes, nobody comes.
+    // Lowered below the present number: nobody leaves, nobody gets in.
     reloadable.reload("connections_per_address_max = 1\n");
     assert_served(daemon, &mut watchers);
     assert_eq!(daemon.refuse(EVENTS).code(), "too_many_requests");
@@ -125,7 +125,7 @@ fn a_bad_file_changes_nothing_and_is_named_with_line_and_key() {
     let log = reloadable.hang_up();
     assert!(log.contains(&format!("--config: cannot read {name}")), "{log}");
     assert_eq!(daemon.refuse(EVENTS).code(), "full");
-    // Mended, it is taken.
+    // Corrected, it is accepted.
     reloadable.reload("connections_max = 2\n");
     let _second = daemon.watch(EVENTS);
 }
@@ -159,7 +159,7 @@ fn the_log_level_changes_and_each_change_is_seen() {
     let reloadable = Reloadable::start("");
     let quiet = reloadable.reload("log_level = \"error\"\n");
     assert!(quiet.contains("reloaded; changed: log_level"), "{quiet}");
-    // Nothing is said of a refused request any more.
+    // A refused request is no longer logged.
     let before = reloadable.daemon.stderr().len();
     assert_eq!(reloadable.daemon.refuse("/nowhere").status, 404);
     let debug = reloadable.reload("log_level = \"debug\"\n");
@@ -228,7 +228,7 @@ fn many_signals_at_once_are_fine() {
     assert_served(daemon, &mut watchers);
 }
 
-/// Runs the program in a terminal of its own, hangs up once with the terminal there and once with it closed.
+/// Runs the program in its own terminal, and hangs up twice: with the terminal there, and with it closed.
 const IN_A_TERMINAL: &str = r#"
 import os, pty, signal, subprocess, sys
 terminal, inside = pty.openpty()
@@ -260,7 +260,7 @@ fn a_daemon_whose_terminal_was_closed_ends() {
 #[test]
 fn a_reload_that_hangs_does_not_keep_the_daemon_from_ending() {
     let mut reloadable = Reloadable::start("");
-    // A pipe in place of the file: whoever opens it waits for a writer.
+    // A pipe in place of the file: opening it waits for a writer.
     fs::remove_file(&reloadable.file).unwrap();
     rustix::fs::mkfifoat(rustix::fs::CWD, &reloadable.file, rustix::fs::Mode::RWXU).unwrap();
     reloadable.daemon.signal(Signal::HUP);

@@ -1,4 +1,4 @@
-//! Restarts: with `state_dir` a clean one is not noticed; after any other one nothing is missing without a word.
+//! Restarts: a clean one with `state_dir` is not noticed; after any other, every loss is reported.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -19,7 +19,7 @@ use crate::harness::daemon::is_there;
 use crate::harness::oracle::{Topic, read_stream};
 use crate::harness::{Client, Daemon, PATIENCE, Scratch, Setup, luxcast, seq_of, wait_until};
 
-/// A place for daemons that follow each other: state and socket stay.
+/// A place for successive daemons: state and socket stay.
 struct Home {
     scratch: Scratch,
 }
@@ -74,8 +74,8 @@ fn read_up_to(watcher: &mut Client, newest: u64) -> (Vec<u64>, Vec<Value>) {
     (numbers, gaps)
 }
 
-/// Publishes lines 1 to `total` under a name, each once, whatever becomes of the daemon meanwhile. `progress` is the
-/// last that was acknowledged.
+/// Publishes lines 1 to `total` under a name, each once, whatever happens to the daemon. `progress` is the last
+/// acknowledged line.
 fn publish_through_restarts(ingest: &Path, name: &str, total: u64, progress: &AtomicU64) {
     let mut accepted = 0;
     while accepted < total {
@@ -119,12 +119,12 @@ fn publish_on(mut stream: UnixStream, name: &str, total: u64, accepted: &mut u64
             *accepted = ack["line"].as_u64().expect("a line");
             progress.fetch_max(*accepted, Ordering::SeqCst);
         }
-        // Long enough that restarts come in between.
+        // Long enough for restarts in between.
         thread::sleep(Duration::from_millis(2));
     }
 }
 
-/// Watches from `last` on over any number of connections, until an event has this text in it. Returns all events.
+/// Watches from `last` on over any number of connections, until an event contains this text. Returns all events.
 fn watch_through_restarts(address: &Mutex<SocketAddr>, path: &str, mut last: u64, end: &str) -> Vec<String> {
     let mut texts: Vec<String> = Vec::new();
     loop {
@@ -133,7 +133,7 @@ fn watch_through_restarts(address: &Mutex<SocketAddr>, path: &str, mut last: u64
             thread::sleep(Duration::from_millis(5));
             continue;
         };
-        // In mid-restart the connection may end before there is an answer.
+        // During a restart the connection may end before there is an answer.
         let Ok(Ok(mut watcher)) = Client::try_handshake(stream, to, &format!("{path}?since={last}")) else {
             thread::sleep(Duration::from_millis(20));
             continue;
@@ -201,7 +201,7 @@ fn two_hundred_watchers_and_two_publishers_do_not_notice_clean_restarts() {
     publishers.into_iter().for_each(|publisher| publisher.join().unwrap());
     let ends: Vec<String> =
         (0..10).map(|job| format!(r#"{{"type":"the_end","job_id":"job-{job}"}}"#)).collect();
-    // One by one: whoever watches several jobs stops at the first.
+    // One by one: a watch of several jobs stops at the first.
     let mut feed = daemon.acked_feed();
     let newest = feed.publish(ends.iter().map(String::as_str));
     let mut all = daemon.watch("/api/ws/events?since=start");
@@ -257,7 +257,7 @@ fn jobs_flows_and_positions_go_on_after_a_clean_restart() {
         (&3.into(), &1.into())
     );
     assert_eq!(job.json()["n"], 2, "its past goes on where it was left");
-    // Filters know the types of before; the last so many are there.
+    // Filters know the earlier types; the last N are there.
     let mut filtered = daemon.watch("/api/ws/events?events=custom_type,job_failed&since=start");
     filtered.connected();
     assert_eq!([filtered.json(), filtered.json()].map(|event| event["n"].clone()), [2, 3]);
@@ -280,7 +280,7 @@ fn jobs_flows_and_positions_go_on_after_a_clean_restart() {
 }
 
 #[test]
-fn after_kill_the_numbers_go_on_upwards_and_what_is_gone_shows_as_a_gap() {
+fn after_kill_the_numbers_keep_growing_and_losses_show_as_a_gap() {
     let home = Home::new();
     let mut daemon = home.start(&[]);
     let first = publish(&daemon, 0..10);
@@ -330,7 +330,7 @@ fn numbers_begin_past_the_mark_even_if_the_clock_is_behind() {
 }
 
 #[test]
-fn a_damaged_snapshot_costs_a_part_and_is_told_of() {
+fn a_damaged_snapshot_loses_a_part_and_is_reported() {
     let home = Home::new();
     let mut daemon = home.start(&[]);
     // In several batches.
@@ -367,7 +367,7 @@ fn a_damaged_snapshot_costs_a_part_and_is_told_of() {
         assert_eq!(gaps[0]["reason"], "restart");
         let kept = numbers.len() as u64 - 1;
         assert_eq!(kept > 0, is_usable, "{words}: {numbers:?}");
-        // The newest in one piece, and the gap has exactly the rest.
+        // The newest in one piece, and the gap covers exactly the rest.
         assert!(numbers.iter().copied().eq((401 - kept..401).chain([500])), "{words}: {numbers:?}");
         if is_usable {
             assert_eq!(
@@ -384,7 +384,7 @@ fn a_full_disk_costs_the_state_and_nothing_else() {
     let home = Home::new();
     let own = home.flags();
     let flags: Vec<&str> = own.iter().map(String::as_str).collect();
-    // No file may become larger than 64 KiB; the signal that says so is ignored, as nobody sends one on a full disk.
+    // No file may become larger than 64 KiB. The signal for that is ignored, since a full disk sends none.
     let limited = "trap '' XFSZ; ulimit -f 128; exec \"$0\" \"$@\"";
     let mut daemon = Setup::default().flags(&flags).under(&["/bin/sh", "-c", limited]).start();
     let lines: Vec<String> = (0..2_000)
@@ -392,13 +392,13 @@ fn a_full_disk_costs_the_state_and_nothing_else() {
         .collect();
     let newest = daemon.acked_feed().publish(lines.iter().map(String::as_str));
     let mut watcher = daemon.watch("/api/ws/jobs/j/monitor?since=start");
-    // One from before, that this run could not take: the next must not believe it either.
+    // An old snapshot that this run could not use: the next must not use it either.
     fs::write(home.state().join("snapshot"), "an old past").unwrap();
     daemon.terminate();
     let (texts, close) = watcher.until_close();
     assert_eq!(texts.iter().filter(|text| seq_of(text).is_some()).count(), 2_000);
     assert_eq!(u16::from(close.expect("a close frame").code), 1012);
-    // What was asked for is lost, so the end is not clean.
+    // The requested state is lost, so the end is not clean.
     assert_eq!(daemon.wait().code(), Some(1), "{}", daemon.stderr());
     daemon.wait_for_log("luxcast: cannot save the state, the next start begins without it: ");
     assert!(!is_there(&daemon.ingest), "{}", daemon.stderr());
@@ -420,7 +420,7 @@ fn a_state_that_there_is_no_time_to_save_makes_the_end_unclean() {
     let home = Home::new();
     let own = home.flags();
     let flags: Vec<&str> = own.iter().map(String::as_str).chain(["--drain-seconds", "0.05"]).collect();
-    // A disk that takes its time.
+    // A slow disk.
     let slow = ["strace", "-D", "-f", "-q", "-o", "/dev/null", "-e", "inject=fsync:delay_enter=2000000"];
     let mut daemon = Setup::default().flags(&flags).under(&slow).start();
     publish(&daemon, 0..10);
@@ -428,7 +428,7 @@ fn a_state_that_there_is_no_time_to_save_makes_the_end_unclean() {
     assert_eq!(daemon.wait().code(), Some(1), "{}", daemon.stderr());
     daemon.wait_for_log("luxcast: the state was not saved within drain_seconds");
     assert!(!home.state().join("snapshot").exists());
-    // The half is gone with the next start, which says what is missing; a first start has nothing to say.
+    // The half-written file is gone at the next start, which reports the loss; a first start has nothing to report.
     let mut next = home.start(&[]);
     next.wait_for_log("WARN the run before did not end clean");
     assert!(!home.state().join("snapshot.new").exists());
@@ -471,7 +471,7 @@ fn a_directory_that_cannot_be_used_as_it_is_set_is_an_error_at_the_start() {
 }
 
 #[test]
-fn a_disk_without_room_for_the_directory_is_said_and_done_without() {
+fn a_disk_without_room_for_the_directory_is_reported_and_not_used() {
     let home = Home::new();
     let own = home.flags();
     let flags: Vec<&str> = own.iter().map(String::as_str).collect();

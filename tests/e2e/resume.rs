@@ -15,7 +15,7 @@ const PUBLISHERS: u64 = 3;
 const EVENTS_EACH: u64 = 150_000;
 const JOBS: u64 = 5;
 
-/// Watches from `last` on, is cut off again and again, and returns all it got up to `end`.
+/// Watches from `last` on, is cut off again and again, and returns everything up to `end`.
 fn watch_in_pieces(
     address: std::net::SocketAddr,
     path: &str,
@@ -28,7 +28,7 @@ fn watch_in_pieces(
     let mut cuts = 0;
     loop {
         let separator = if path.contains('?') { '&' } else { '?' };
-        // The end is looked at first: what is asked for after it is all there is.
+        // The end is read first: what is requested after it is everything.
         let is_last = is_over.load(Ordering::SeqCst);
         let mut watcher = Client::connect(address, &format!("{path}{separator}since={last}"));
         let newest = watcher.connected();
@@ -43,7 +43,7 @@ fn watch_in_pieces(
                 last = seq;
                 texts.push(text);
             } else if text.starts_with("{\"type\":\"ping\"") {
-                // All up to there went out: as good a place as an event to come back to.
+                // Everything up to there was sent: as good a place as an event to return to.
                 last =
                     serde_json::from_str::<Value>(&text).unwrap()["stream_seq"].as_u64().unwrap().max(last);
             }
@@ -59,7 +59,7 @@ fn watch_in_pieces(
 }
 
 #[test]
-fn the_pieces_of_a_watcher_that_comes_back_have_no_hole_and_no_duplicate() {
+fn the_pieces_of_a_returning_watcher_have_no_gap_and_no_duplicate() {
     let daemon = Daemon::start(&["--heartbeat-seconds", "0.2"]);
     let mut all = daemon.watch("/api/ws/events");
     let start = all.connected();

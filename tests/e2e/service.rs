@@ -16,7 +16,7 @@ use rustix::process::Signal;
 use crate::harness::daemon::{Setup, read_lines};
 use crate::harness::{Client, Feed, PATIENCE, Scratch, luxcast, wait_until};
 
-/// What a service manager hears.
+/// What a service manager receives.
 struct Manager {
     socket: UnixDatagram,
 }
@@ -34,7 +34,7 @@ impl Manager {
         String::from_utf8(buffer[..length].to_vec()).expect("text")
     }
 
-    /// The next message that is no sign of life.
+    /// The next message other than a sign of life.
     fn state(&self) -> String {
         loop {
             let message = self.message();
@@ -55,7 +55,7 @@ fn a_service_manager_hears_of_readiness_reloads_life_and_the_end() {
         .variable("WATCHDOG_USEC", "1000000")
         .start();
     assert_eq!(manager.state(), "READY=1\n");
-    // Nothing happens at all, and it is alive all the same.
+    // Nothing happens at all, and it is still alive.
     for _ in 0..5 {
         assert_eq!(manager.message(), "WATCHDOG=1\n");
     }
@@ -67,7 +67,7 @@ fn a_service_manager_hears_of_readiness_reloads_life_and_the_end() {
     assert_eq!(manager.state(), "STOPPING=1\n");
 }
 
-/// A daemon whose sockets are somebody else's.
+/// A daemon that gets its sockets from another process.
 struct Launcher {
     child: Child,
     input: Option<ChildStdin>,
@@ -139,7 +139,7 @@ fn no_connection_is_refused_while_one_daemon_follows_another_on_passed_sockets()
                         watcher.connected();
                         served.fetch_add(1, Ordering::SeqCst);
                     }
-                    // It had been accepted, and its request came when the daemon was already about to end.
+                    // It had been accepted, and its request came when the daemon was already ending.
                     Err(refused) => {
                         assert_eq!((refused.status, refused.code().as_str()), (503, "draining"));
                         turned_away.fetch_add(1, Ordering::SeqCst);
@@ -175,7 +175,7 @@ fn no_connection_is_refused_while_one_daemon_follows_another_on_passed_sockets()
     threads.into_iter().for_each(|thread| thread.join().unwrap());
     let (served, turned_away) = (served.load(Ordering::SeqCst), turned_away.load(Ordering::SeqCst));
     assert!(turned_away <= 4 * 4, "{turned_away} of {served} were turned away");
-    // The last daemon has what the first one took in.
+    // The last daemon has what the first one accepted.
     Feed::connect(&launcher.feed).line(r#"{"type":"end","job_id":"end"}"#);
     let mut watcher = Client::connect(address, "/api/ws/events?since=start");
     watcher.connected();

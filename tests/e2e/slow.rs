@@ -1,4 +1,4 @@
-//! Watchers that do not read: what they cost the daemon, what they cost the others, and what they are told.
+//! Watchers that do not read: their cost for the daemon, their effect on others, and what they receive.
 
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ const PATH: &str = "/api/ws/jobs/j/monitor";
 /// For `stalled_seconds`: longer than any test.
 const NEVER: &str = "3600";
 const MIB: usize = 1 << 20;
-/// What the daemon may have beside its history.
+/// What the daemon may use beside its history.
 const BESIDE_HISTORY: usize = 64 * MIB;
 
 fn start(history_bytes: usize, stalled_seconds: &str) -> Daemon {
@@ -19,8 +19,8 @@ fn start(history_bytes: usize, stalled_seconds: &str) -> Daemon {
     Setup::default().flags(&flags).flags(&["--stalled-seconds", stalled_seconds]).start()
 }
 
-/// A publisher that keeps its lead over a crowd within what the history holds, so that only who does not read
-/// can lose anything, however slow the machine.
+/// A publisher that stays ahead of a crowd by no more than the history holds, so that only a watcher that does not
+/// read can lose events, however slow the machine.
 struct Paced {
     feed: Feed,
     line: String,
@@ -34,7 +34,7 @@ impl Paced {
         Self { feed: daemon.acked_feed(), line, lines_per_write, lines_per_step }
     }
 
-    /// Publishes so many events while the crowd reads them. Returns the daemon's CPU time for it.
+    /// Publishes this many events while the crowd reads them. Returns the daemon's CPU time.
     fn run(&mut self, daemon: &Daemon, crowd: &mut Crowd, events: usize) -> Duration {
         let before = cpu(daemon);
         let block = self.line.repeat(self.lines_per_write);
@@ -89,7 +89,7 @@ fn one_stands_still(history_bytes: usize, line_bytes: usize, lines_per_write: us
     assert_eq!(slow.gaps.len(), 1, "{:?}", slow.gaps);
     assert_eq!(slow.gaps[0]["reason"], "overrun");
     assert_eq!(slow.received + slow.missed(), publisher.feed.acked_seq - joined_at);
-    // And goes on like everybody else.
+    // And continues like all others.
     publisher.run(&daemon, &mut crowd, lines_per_step * 2);
     assert_eq!(crowd.members[200].gaps.len(), 1);
 }
@@ -99,9 +99,9 @@ fn one_that_never_reads_beside_two_hundred() {
     one_stands_still(8 * MIB, 260, 8, 200_000);
 }
 
-/// Each stands in the midst of a frame of 900 kB: what it still has to get of it is kept once for all of them.
+/// Each stopped within a frame of 900 kB: the rest of it is kept once for all of them.
 #[test]
-fn two_hundred_that_never_read_in_the_midst_of_large_frames() {
+fn two_hundred_that_never_read_within_large_frames() {
     let history_bytes = 8 * MIB;
     let daemon = start(history_bytes, NEVER);
     let before = daemon.memory_bytes("VmRSS");
@@ -160,7 +160,7 @@ fn a_thousand_that_stand_still_at_different_places() {
         crowd.join_silent(daemon.address, PATH, 1_000 / STEPS);
         publisher.run(&daemon, &mut crowd, 2_400);
     }
-    // Long enough for the last to be stopped in the midst of a frame too.
+    // Long enough for the last to stop within a frame too.
     publisher.run(&daemon, &mut crowd, 24_000);
     assert_memory(&daemon, HISTORY, before);
     assert!(crowd.members[..50].iter().all(|member| member.gaps.is_empty()));
@@ -175,7 +175,7 @@ fn a_thousand_that_stand_still_at_different_places() {
 }
 
 #[test]
-fn one_that_takes_no_byte_is_reset_and_counted_and_one_that_takes_some_is_not() {
+fn a_watcher_that_takes_no_byte_is_reset_and_counted_and_one_that_takes_some_is_not() {
     let daemon = start(8 * MIB, "1");
     let mut crowd = Crowd::new();
     crowd.join(daemon.address, PATH, 3);
@@ -190,7 +190,7 @@ fn one_that_takes_no_byte_is_reset_and_counted_and_one_that_takes_some_is_not() 
     crowd.read_until("the end", |members| members[3].end.is_some());
     // No close frame could pass: what the sockets held, then a reset.
     assert_eq!(crowd.members[3].end, Some(Err(ErrorKind::ConnectionReset)));
-    // Those who have nothing to take are not stalled.
+    // Watchers with nothing to take are not stalled.
     std::thread::sleep(Duration::from_millis(2_500));
     publisher.run(&daemon, &mut crowd, 800);
     assert!(crowd.members[..3].iter().all(|member| member.end.is_none() && member.gaps.is_empty()));

@@ -1,4 +1,4 @@
-//! The units for systemd: sound, tight, and no tighter than the daemon can bear.
+//! The systemd units: sound, tight, and not too tight for the daemon.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -27,7 +27,7 @@ fn values<'a>(unit: &'a str, key: &str) -> Vec<&'a str> {
     unit.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('=')).collect()
 }
 
-/// What a command prints, standard error behind it; it must succeed.
+/// The output of a command, then its standard error; it must succeed.
 fn output(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let text = [output.stdout, output.stderr].concat();
@@ -36,7 +36,7 @@ fn output(command: &mut Command) -> String {
     text
 }
 
-/// The units as they are but for the place of the program.
+/// The units unchanged except for the path of the program.
 fn installed() -> Scratch {
     let scratch = Scratch::new();
     let service = unit("luxcast.service");
@@ -73,7 +73,7 @@ fn a_reload_looks_at_the_settings_first_with_the_flags_of_the_start() {
         flags(check, "/usr/bin/luxcast check-config --quiet ")
     );
     assert_eq!(hang_up, "/bin/kill -HUP $MAINPID");
-    // What ends with 2 would end so again; and no limit closes the socket for good.
+    // An exit with 2 would repeat itself; and no limit closes the socket for good.
     assert_eq!(values(&service, "RestartPreventExitStatus"), ["2"]);
     assert_eq!(values(&service, "StartLimitIntervalSec"), ["0"]);
     assert!(values(&service, "ExecStopPost")[0].contains("sleep"));
@@ -114,8 +114,7 @@ fn call_in(line: &str) -> Option<&str> {
     name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_').then_some(name)
 }
 
-/// All that the daemon asks of the system in a life with watchers with and without a past, a reload and an end with
-/// state to save.
+/// All system calls of a daemon's life: watchers with and without a past, a reload, and an end that saves state.
 fn traced_life() -> String {
     let scratch = Scratch::new();
     let path = |name: &str| scratch.path().join(name).to_str().expect("the path is UTF-8").to_owned();
@@ -164,7 +163,7 @@ fn the_daemon_asks_for_nothing_that_its_unit_forbids() {
     }
     let forbidden: Vec<&&str> = made.iter().filter(|call| !allowed.contains(**call)).collect();
     assert!(forbidden.is_empty(), "{forbidden:?} of {made:?}");
-    // What code is written to is not run (MemoryDenyWriteExecute).
+    // Written memory is never executed (MemoryDenyWriteExecute).
     let writes_code = |line: &&str| line.contains("PROT_WRITE|PROT_EXEC");
     assert_eq!(trace.lines().find(writes_code), None);
     let families = values(&service, "RestrictAddressFamilies").concat();

@@ -1,4 +1,4 @@
-//! TLS on the listeners: the same daemon behind it, what its handshakes let in, and what certificates may be.
+//! TLS on the listeners: the same daemon behind it, what its handshakes accept, and which certificates are valid.
 
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
@@ -23,7 +23,7 @@ fn line(number: usize, bytes: usize) -> String {
     format!(r#"{{"type":"x","job_id":"j","number":{number},"text":"{}"}}"#, "t".repeat(bytes))
 }
 
-/// So many events of so many bytes, beginning with this number, a part at a time so that readers can follow.
+/// Publishes this many events of this size from this number on, in parts so that readers can follow.
 fn publish(daemon: &Daemon, from: usize, count: usize, bytes: usize) -> u64 {
     let mut feed = daemon.acked_feed();
     let lines: Vec<String> = (from..from + count).map(|number| line(number, bytes)).collect();
@@ -59,7 +59,7 @@ fn both_versions_are_spoken_and_the_ready_line_says_so() {
 }
 
 #[test]
-fn a_client_of_other_protocols_only_is_told_so() {
+fn a_client_with_only_other_protocols_is_refused_with_a_reason() {
     let certificates = Certificates::new();
     let daemon = certificates.setup().start();
     let mut config = certificates.client(rustls::ALL_VERSIONS);
@@ -140,13 +140,13 @@ fn a_close_is_answered_and_the_connection_goes() {
     let code = tungstenite::protocol::frame::coding::CloseCode::Library(3007);
     let frame = tungstenite::protocol::CloseFrame { code, reason: "enough".into() };
     watcher.socket.close(Some(frame)).unwrap();
-    // Both goodbyes at once: what was said before is heard all the same.
+    // Both goodbyes at once: what was sent before still arrives.
     watcher.socket.get_mut().conn.send_close_notify();
     watcher.socket.get_mut().flush().unwrap();
     assert_eq!(watcher.close_code(), 3007);
     daemon.wait_for_connections(0);
 
-    // A half-close is a close, be it TLS's or the socket's.
+    // A half-close is a close, by TLS or by the socket.
     let mut watcher = watch(daemon.address, &certificates.both_versions(), PATH);
     watcher.connected();
     watcher.socket.get_mut().conn.send_close_notify();
@@ -158,9 +158,9 @@ fn a_close_is_answered_and_the_connection_goes() {
     daemon.wait_for_connections(0);
 }
 
-/// Of TLS too, the end of one side is not that of the other (RFC 8446, 6.1).
+/// In TLS too, the end of one direction does not end the other (RFC 8446, 6.1).
 #[test]
-fn who_shuts_only_the_own_side_still_gets_the_answer() {
+fn a_client_that_shuts_only_its_own_side_still_gets_the_answer() {
     let certificates = Certificates::new();
     let daemon = certificates.setup().start();
     let config = certificates.both_versions();
@@ -186,7 +186,7 @@ fn who_shuts_only_the_own_side_still_gets_the_answer() {
 fn the_handshake_and_the_request_have_a_deadline_each() {
     let certificates = Certificates::new();
     let daemon = certificates.setup().flags(&["--handshake-seconds", "0.5"]).start();
-    // Silent, and byte by byte: the deadline does not move.
+    // Silent, or byte by byte: the deadline does not move.
     let mut silent = daemon.raw();
     assert_eq!(silent.fill(), 0, "nothing can be said to who has not spoken");
     let mut slow = daemon.raw();
@@ -201,7 +201,7 @@ fn the_handshake_and_the_request_have_a_deadline_each() {
         other => panic!("{other:?}"),
     });
     daemon.wait_for_log("handshake_seconds");
-    // A request that does not come is answered as it is without TLS.
+    // A missing request is answered as without TLS.
     let mut stream = dial(daemon.address, &certificates.both_versions());
     shake_hands(&mut stream).unwrap();
     let mut answer = String::new();
@@ -210,7 +210,7 @@ fn the_handshake_and_the_request_have_a_deadline_each() {
 }
 
 #[test]
-fn who_speaks_no_tls_is_told_what_to_do() {
+fn a_client_without_tls_learns_what_to_do() {
     let certificates = Certificates::new();
     let daemon = certificates.setup().start();
     let refused = daemon.raw().request(&Raw::upgrade_request(PATH));
@@ -248,7 +248,7 @@ fn what_is_refused_is_refused_inside_of_tls() {
     assert_eq!((refused.status, refused.code().as_str()), (400, "bad_id"));
 }
 
-/// A socket that gives and takes a few bytes at once.
+/// A socket that reads and writes a few bytes at once.
 struct Dribble(TcpStream);
 
 impl Read for Dribble {
@@ -296,7 +296,7 @@ fn records_may_come_in_any_pieces_and_keys_may_change() {
 }
 
 #[test]
-fn who_comes_back_resumes_its_session() {
+fn a_returning_client_resumes_its_session() {
     let certificates = Certificates::new();
     let daemon = certificates.setup().start();
     for version in [&version::TLS12, &version::TLS13] {
@@ -311,7 +311,7 @@ fn who_comes_back_resumes_its_session() {
     }
 }
 
-/// The certificate that the daemon shows to new clients.
+/// The certificate that the daemon presents to new clients.
 fn shown(daemon: &Daemon, config: &Arc<ClientConfig>) -> Vec<u8> {
     let mut stream = dial(daemon.address, config);
     shake_hands(&mut stream).unwrap();
@@ -337,7 +337,7 @@ fn a_reload_shows_the_new_certificate_and_disconnects_nobody() {
     for watcher in &mut watchers {
         watcher.connected();
     }
-    // Its handshake is under way: it ends with the certificate that it began with.
+    // Its handshake is in progress: it ends with the certificate it began with.
     let half = TcpStream::connect(daemon.address).unwrap();
     daemon.wait_for_connections(5);
     let first = shown(&daemon, &config);
@@ -363,7 +363,7 @@ fn a_reload_shows_the_new_certificate_and_disconnects_nobody() {
     assert!(log.contains("(the same certificate, good until "), "{log}");
     let fresh = certificates.both_versions();
     let mut second = first.clone();
-    // Each shard has taken it over when it is next asked.
+    // Each shard has taken it over by its next request.
     for _ in 0..4 {
         wait_until("the new certificate", || {
             second = shown(&daemon, &fresh);
@@ -377,12 +377,12 @@ fn a_reload_shows_the_new_certificate_and_disconnects_nobody() {
     for watcher in &mut watchers {
         assert_eq!(seq_of(&watcher.event()), Some(newest));
     }
-    // A session from before is not resumed: its owner shall see the new certificate.
+    // An earlier session is not resumed: its owner must see the new certificate.
     let mut again = watch(daemon.address, &config, PATH);
     again.connected();
     assert_eq!(again.socket.get_ref().conn.handshake_kind(), Some(HandshakeKind::Full));
 
-    // The figure follows the certificate that is shown.
+    // The figure follows the presented certificate.
     certificates
         .sign("certificate.pem", "key.pem", |params| params.not_after = rcgen::date_time_ymd(2100, 2, 3));
     assert!(hang_up(&daemon).contains("good until 2100-02-03T00:00:00Z"), "{}", daemon.stderr());
@@ -395,7 +395,7 @@ fn a_reload_shows_the_new_certificate_and_disconnects_nobody() {
         is_new
     });
 
-    // A pair that does not go together changes nothing.
+    // A mismatched pair changes nothing.
     certificates.sign("other.pem", "key.pem", |_| {});
     let log = hang_up(&daemon);
     assert!(log.contains("nothing was reloaded") && log.contains("key.pem is not that of"), "{log}");
@@ -486,7 +486,7 @@ fn files_that_cannot_be_used_are_named_with_what_is_wrong() {
     }
 }
 
-/// The exit code and the words of a daemon that must not start, or of the command that looks at its settings.
+/// Exit code and message of a daemon that must not start, or of the command that checks its settings.
 fn fail(command: &str, certificates: &Certificates, flags: &[&str]) -> (i32, String) {
     let socket = certificates.path("feed.sock");
     let output = luxcast()
@@ -522,7 +522,7 @@ fn a_long_past_is_the_same_over_tls() {
 }
 
 #[test]
-fn slow_readers_cost_no_queue_and_lose_nothing_in_silence() {
+fn slow_readers_need_no_queue_and_lose_nothing_silently() {
     let certificates = Certificates::new();
     let history = 4 * MIB;
     let daemon = certificates
@@ -558,7 +558,7 @@ fn slow_readers_cost_no_queue_and_lose_nothing_in_silence() {
     assert_eq!(count + missed, events);
     let peak = daemon.memory_bytes("VmHWM");
     assert!(peak <= (history + 64 * MIB) as u64, "{peak} bytes");
-    // They read again: what the sockets held, one gap with the exact count, and what is left.
+    // They read again: what the sockets held, one gap with the exact count, and the rest.
     for watcher in &mut slow {
         let (mut last, mut received, mut gaps, mut missed) = (first, 0, 0, 0);
         while last < newest {
@@ -575,7 +575,7 @@ fn slow_readers_cost_no_queue_and_lose_nothing_in_silence() {
                 (last, received) = (seq, received + 1);
             }
         }
-        // One each time that the history ran past it: buffers of the kernel that grow meanwhile make it two.
+        // One each time that the history overran it: growing kernel buffers make it two.
         assert!(gaps >= 1);
         assert_eq!(received + missed, events);
     }
@@ -614,7 +614,7 @@ fn many_come_at_once_and_watchers_are_served_meanwhile() {
     let config = certificates.both_versions();
     let mut watcher = watch(daemon.address, &config, PATH);
     watcher.connected();
-    // Full handshakes all of them.
+    // All of them full handshakes.
     let mut strangers = certificates.client(rustls::ALL_VERSIONS);
     strangers.resumption = rustls::client::Resumption::disabled();
     let strangers = Arc::new(strangers);
@@ -631,7 +631,7 @@ fn many_come_at_once_and_watchers_are_served_meanwhile() {
     }
 }
 
-/// Runs `tail` on the events so far, to its end; returns its exit code and both outputs.
+/// Runs `tail` on the events so far to its end; returns its exit code and both outputs.
 fn tail_once(url: &str, arguments: &[&str], variables: &[(&str, &str)]) -> (i32, String, String) {
     let output = luxcast()
         .args(["tail", "--url", url, "--json", "--once", "--since", "start"])
@@ -645,7 +645,7 @@ fn tail_once(url: &str, arguments: &[&str], variables: &[(&str, &str)]) -> (i32,
 }
 
 #[test]
-fn tail_watches_over_tls_and_trusts_whom_it_is_told_to() {
+fn tail_watches_over_tls_and_trusts_the_given_certificates() {
     let certificates = Certificates::new();
     let authority = certificates.text_path("ca.pem");
     for (listen, arguments, variables) in [
@@ -669,7 +669,7 @@ fn tail_watches_over_tls_and_trusts_whom_it_is_told_to() {
     let daemon = certificates.setup().start();
     let url = format!("wss://{}", daemon.address);
     let stranger = Certificates::new().text_path("ca.pem");
-    // The stranger's file is gone with its directory; the second of these is an authority, though another one.
+    // The stranger's file is gone with its directory; the second one is an authority, though another one.
     let other = Certificates::new();
     for (arguments, code, words) in [
         (&["--ca", &stranger][..], 1, "ca.pem"),
@@ -687,7 +687,7 @@ fn tail_watches_over_tls_and_trusts_whom_it_is_told_to() {
 }
 
 #[test]
-fn a_certificate_that_signed_itself_can_be_trusted_by_name_and_what_is_wrong_is_said_in_words() {
+fn a_self_signed_certificate_can_be_trusted_by_name_and_faults_are_explained() {
     let certificates = Certificates::new();
     // As `openssl req -x509` makes it: an authority of its own.
     certificates.sign_itself("certificate.pem", "key.pem");

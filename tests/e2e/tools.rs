@@ -120,7 +120,7 @@ fn tail_resumes_by_itself_across_a_restart_of_the_daemon() {
 }
 
 #[test]
-fn tail_ends_for_good_when_it_is_refused_or_told_to() {
+fn tail_ends_for_good_when_refused_or_asked_to() {
     let mut daemon = Daemon::start(&[]);
     let mut once = Tool::tail(&daemon, &["--all", "--once", "--json"]);
     daemon.wait_for_connections(1);

@@ -1,4 +1,4 @@
-//! `tail --until-end --exit-status`: what a shell script waits for a job with.
+//! `tail --until-end --exit-status`, by which a shell script waits for a job.
 
 use crate::harness::tool::Tool;
 use crate::harness::{Daemon, Scratch, luxcast, wait_until};
@@ -20,12 +20,12 @@ fn wait(daemon: &Daemon, arguments: &[&str]) -> Tool {
 fn the_exit_code_is_how_the_job_ended() {
     for (end, code) in [("job_completed", 0), ("job_failed", 1), ("job_cancelled", 1)] {
         let daemon = Daemon::start(&[]);
-        // Not begun yet.
+        // Not started yet.
         let mut early = wait(&daemon, &[]);
         daemon.wait_for_connections(1);
         publish(&daemon, &["job_started", "routine_failed", end]);
         assert_eq!(early.end().0, code, "{end}");
-        // Ended already.
+        // Already ended.
         let mut late = wait(&daemon, &[]);
         assert_eq!(late.end().0, code, "{end}");
         let shown: Vec<String> = late.lines.try_iter().collect();
@@ -39,7 +39,7 @@ fn a_job_that_was_started_again_is_waited_for() {
     publish(&daemon, &["job_started", "job_failed", "job_started"]);
     let mut tail = wait(&daemon, &["--events", "x"]);
     daemon.wait_for_connections(1);
-    // It has passed the failure of the past when it shows this.
+    // When it shows this, it has passed the failure in the past.
     publish(&daemon, &["x"]);
     assert!(tail.line().contains(r#""type":"x""#));
     assert_eq!(tail.child.try_wait().unwrap(), None, "{}", tail.stderr.so_far());
@@ -56,7 +56,7 @@ fn without_exit_status_the_end_is_success() {
 }
 
 #[test]
-fn a_daemon_that_went_away_for_good_is_told_by_three() {
+fn a_daemon_that_went_away_for_good_gives_exit_code_3() {
     let mut daemon = Daemon::start(&[]);
     publish(&daemon, &["job_started"]);
     let mut tail = wait(&daemon, &["--give-up", "2"]);
@@ -88,7 +88,7 @@ fn a_restart_in_between_is_waited_out() {
 }
 
 #[test]
-fn a_job_that_is_lost_is_told_by_three() {
+fn a_lost_job_gives_exit_code_3() {
     let daemon = Daemon::start(&["--job-idle-seconds", "2", "--heartbeat-seconds", "0.5"]);
     publish(&daemon, &["job_started", "routine_started"]);
     let watching = |command: &str, arguments: &[&str]| {

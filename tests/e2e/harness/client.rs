@@ -158,7 +158,7 @@ impl<S: Read + Write> Client<S> {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text}"))
     }
 
-    /// The next message of this type; what comes before it is passed over.
+    /// The next message of this type; earlier messages are skipped.
     pub fn json_of(&mut self, kind: &str) -> Value {
         loop {
             let message = self.json();
@@ -168,7 +168,7 @@ impl<S: Read + Write> Client<S> {
         }
     }
 
-    /// The next event, text as it came; the daemon's own messages are passed over.
+    /// The next event, its text unchanged; the daemon's own messages are skipped.
     pub fn event(&mut self) -> String {
         loop {
             let text = self.text();
@@ -178,7 +178,7 @@ impl<S: Read + Write> Client<S> {
         }
     }
 
-    /// So many events.
+    /// This many events.
     pub fn events(&mut self, count: usize) -> Vec<String> {
         (0..count).map(|_| self.event()).collect()
     }
@@ -213,7 +213,7 @@ impl<S: Read + Write> Client<S> {
         }
     }
 
-    /// Reads until the daemon closes; text messages on the way are returned.
+    /// Reads until the daemon closes; returns the text messages on the way.
     pub fn until_close(&mut self) -> (Vec<String>, Option<CloseFrame>) {
         let mut texts = Vec::new();
         let mut close = None;
@@ -237,7 +237,7 @@ impl<S: Read + Write> Client<S> {
 /// A plain connection.
 pub struct Raw {
     pub stream: TcpStream,
-    /// Read and not yet used.
+    /// Bytes read and not yet used.
     pub buffer: Vec<u8>,
 }
 
@@ -261,7 +261,7 @@ impl Raw {
         self.stream.write_all(bytes).expect("the connection takes bytes");
     }
 
-    /// A correct request to upgrade, up to and with the blank line.
+    /// A correct request to upgrade, including the blank line.
     pub fn upgrade_request(path: &str) -> String {
         format!(
             "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -322,7 +322,7 @@ impl Raw {
         self.read_answer()
     }
 
-    /// Reads once; 0 is the end, be it clean or by a reset.
+    /// Reads once; 0 is the end, clean or by a reset.
     pub fn fill(&mut self) -> usize {
         let mut chunk = [0; 16 << 10];
         loop {
@@ -362,11 +362,11 @@ impl Raw {
         }
     }
 
-    /// The code of the close frame that comes next, none for an empty one, and then the end of the connection.
+    /// Expects a close frame and then the end of the connection; returns the frame's code, none for an empty one.
     pub fn read_close(&mut self) -> Option<u16> {
         let frame = self.read_frame_of(0x8);
         let code = frame.payload.get(..2).map(|code| u16::from_be_bytes([code[0], code[1]]));
-        // The daemon waits for our close for a while; then the end comes.
+        // The daemon waits for our close for a while, then ends the connection.
         self.stream.shutdown(Shutdown::Write).ok();
         let until = Instant::now() + PATIENCE;
         while self.fill() > 0 {
@@ -376,7 +376,7 @@ impl Raw {
     }
 }
 
-/// A frame as a client has to send it, masked.
+/// A frame as a client must send it, masked.
 pub fn masked_frame(opcode: u8, is_final: bool, payload: &[u8]) -> Vec<u8> {
     let mask = [0x37, 0xfa, 0x21, 0x3d];
     let mut frame = vec![u8::from(is_final) << 7 | opcode];

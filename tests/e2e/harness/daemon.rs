@@ -19,7 +19,7 @@ use super::client::{Client, Raw, Refused};
 use super::feed::Feed;
 use super::{PATIENCE, Scratch, wait_until};
 
-/// The program under test, with none of the machine's own settings.
+/// The program under test, without any of the machine's own settings.
 pub fn luxcast() -> Command {
     luxcast_under(&[])
 }
@@ -42,8 +42,8 @@ fn luxcast_under(under: &[String]) -> Command {
     command
 }
 
-/// How a daemon is to be started. Ports are 0, the socket is in a directory of its own, and the daemon makes no
-/// metrics events, so that every number is a published line's, unless flags or variables say otherwise.
+/// How to start a daemon. Unless flags or variables say otherwise, ports are 0, the socket is in a directory of its
+/// own, and the daemon makes no metrics events, so that every number belongs to a published line.
 #[derive(Default)]
 pub struct Setup {
     flags: Vec<String>,
@@ -64,13 +64,13 @@ impl Setup {
         self
     }
 
-    /// Starts the daemon by way of another program that runs it in its own place, such as `prlimit`.
+    /// Starts the daemon through another program that runs it in its own place, such as `prlimit`.
     pub fn under(mut self, command: &[&str]) -> Self {
         self.under = command.iter().map(|word| (*word).to_owned()).collect();
         self
     }
 
-    /// Gives it this as standard error, which then cannot be read from the [`Daemon`].
+    /// Uses this as standard error, which the [`Daemon`] then cannot read.
     pub fn stderr(mut self, stderr: impl Into<Stdio>) -> Self {
         self.stderr = Some(stderr.into());
         self
@@ -105,7 +105,7 @@ impl Setup {
 /// A running daemon.
 pub struct Daemon {
     child: Child,
-    /// Of its first listener.
+    /// The address of its first listener.
     pub address: SocketAddr,
     pub admin: Option<SocketAddr>,
     pub ingest: PathBuf,
@@ -117,7 +117,7 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// With the defaults but for `flags`.
+    /// With the defaults, except for `flags`.
     pub fn start(flags: &[&str]) -> Self {
         Setup::default().flags(flags).start()
     }
@@ -154,7 +154,7 @@ impl Daemon {
         self.child.id()
     }
 
-    /// A watcher at this path; it must be let in.
+    /// A watcher at this path, which must be accepted.
     pub fn watch(&self, path: &str) -> Client {
         Client::connect(self.address, path)
     }
@@ -172,7 +172,7 @@ impl Daemon {
         Raw::connect(self.address)
     }
 
-    /// A publisher that has said nothing yet.
+    /// A publisher that has sent nothing yet.
     pub fn feed(&self) -> Feed {
         Feed::connect(&self.ingest)
     }
@@ -184,7 +184,7 @@ impl Daemon {
         feed
     }
 
-    /// What the admin listener answers to a GET: status and body.
+    /// The admin listener's answer to a GET: status and body.
     pub fn admin_get(&self, path: &str) -> (u16, String) {
         let mut raw = Raw::connect(self.admin.expect("the admin listener is on"));
         raw.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes());
@@ -202,7 +202,7 @@ impl Daemon {
         }
     }
 
-    /// Waits until so many connections are open.
+    /// Waits until this many connections are open.
     pub fn wait_for_connections(&self, count: usize) {
         wait_until(&format!("{count} connections"), || self.connections().len() == count);
     }
@@ -212,12 +212,12 @@ impl Daemon {
         self.stderr.so_far()
     }
 
-    /// Waits for a word in standard error: the log is written a little after what it tells of.
+    /// Waits for a word in standard error: the log is written a little after the event.
     pub fn wait_for_log(&self, word: &str) {
         wait_until(&format!("{word} in the log"), || self.stderr().contains(word));
     }
 
-    /// Has it reload its settings, and returns what it says to that: the log lines since.
+    /// Makes it reload its settings; returns the log lines since.
     pub fn reload(&self) -> String {
         let before = self.stderr().len();
         self.signal(Signal::HUP);
@@ -243,7 +243,7 @@ impl Daemon {
         self.signal(Signal::TERM);
     }
 
-    /// Kills it as by `kill -9`.
+    /// Kills it like `kill -9`.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -261,14 +261,14 @@ impl Daemon {
         }
     }
 
-    /// Ends it as an operator does; it must end clean.
+    /// Ends it as an operator does; the end must be clean.
     pub fn stop(&mut self) {
         self.terminate();
         let status = self.wait();
         assert_eq!(status.code(), Some(0), "{}", self.stderr());
     }
 
-    /// Whether the process is still there.
+    /// Whether the process still exists.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("the child is ours").is_none()
     }
@@ -291,7 +291,7 @@ impl Drop for Daemon {
     }
 }
 
-/// What a child writes, gathered so that it never waits for us.
+/// The output of a child, read continuously so that the child never waits for us.
 #[derive(Default)]
 pub struct Gathered {
     text: Arc<Mutex<String>>,
@@ -324,14 +324,14 @@ impl Gathered {
     }
 }
 
-/// The lines that a child writes, one by one as they come, and all of them in `text`.
+/// The lines of a child, one by one as they come, and all of them in `text`.
 pub fn read_lines(from: impl Read + Send + 'static, text: Arc<Mutex<String>>) -> mpsc::Receiver<String> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         for line in BufReader::new(from).lines().map_while(Result::ok) {
             text.lock().push_str(&format!("{line}\n"));
             if sender.send(line).is_err() {
-                // Nobody waits for it; it is read on all the same, so that the child never blocks.
+                // Nobody may be receiving; the output is still read, so that the child never blocks.
             }
         }
     });

@@ -16,7 +16,7 @@ pub struct Feed {
     pub lines: u64,
     /// `stream_seq` of the newest ack.
     pub acked_seq: u64,
-    /// Lines that were refused, by the newest ack.
+    /// Refused lines, by the newest ack.
     pub refused: u64,
 }
 
@@ -38,7 +38,7 @@ impl Feed {
         welcome
     }
 
-    /// One line; the newline is added.
+    /// Writes one line; adds the newline.
     pub fn line(&mut self, line: &str) {
         self.bytes(format!("{line}\n").as_bytes());
         self.lines += 1;
@@ -55,7 +55,7 @@ impl Feed {
         self.bytes(text.as_bytes());
     }
 
-    /// Bytes as they are; they do not count as lines.
+    /// Writes these bytes; they do not count as lines.
     pub fn bytes(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).expect("the daemon reads");
     }
@@ -76,8 +76,8 @@ impl Feed {
         }
     }
 
-    /// Waits until all lines written so far are acknowledged: taken in and published. Returns the number of the
-    /// newest event then; errors on the way are returned too. Only after [`Feed::hello`].
+    /// Waits until all lines written so far are acknowledged, that is, published. Returns the number of the newest
+    /// event then, and the errors on the way. Only after [`Feed::hello`].
     pub fn sync(&mut self) -> Vec<Value> {
         let mut errors = Vec::new();
         let lines = self.lines;
@@ -97,8 +97,8 @@ impl Feed {
         }
     }
 
-    /// Writes these lines, waits until they are taken in, and returns the number of the newest event. With one
-    /// publisher alone, that is the last line's.
+    /// Writes these lines, waits until they are acknowledged, and returns the number of the newest event. With a
+    /// single publisher, that is the last line's.
     pub fn publish<'a>(&mut self, lines: impl IntoIterator<Item = &'a str>) -> u64 {
         self.lines(lines);
         let errors = self.sync();

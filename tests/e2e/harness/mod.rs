@@ -22,10 +22,10 @@ pub use client::{Client, Raw};
 pub use daemon::{Daemon, Setup, luxcast};
 pub use feed::Feed;
 
-/// How long a test waits for what must come. Far beyond what a loaded machine needs: it bounds hanging alone.
+/// How long a test waits for what must come. Far more than a loaded machine needs: it only bounds hanging.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A directory of one test, gone with it. Its path is short, since paths of sockets are bounded.
+/// A directory for one test, removed with it. Its path is short, since socket paths are bounded.
 pub struct Scratch(PathBuf);
 
 impl Scratch {
@@ -57,12 +57,12 @@ pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// An event as the daemon sends it: the publisher's object with the number in front.
+/// An event as the daemon sends it: the publisher's object with the number first.
 pub fn numbered(line: &str, stream_seq: u64) -> String {
     format!("{{\"stream_seq\":{stream_seq},{}", line.strip_prefix('{').expect("an object"))
 }
 
-/// The number in front of an event; none in front of the daemon's own messages.
+/// The number at the start of an event; none for the daemon's own messages.
 pub fn seq_of(text: &str) -> Option<u64> {
     let digits = text.strip_prefix("{\"stream_seq\":")?;
     digits[..digits.find(',')?].parse().ok()

@@ -1,4 +1,4 @@
-//! What a watcher must get, computed the naive way from the stream that an `/events` watcher saw.
+//! What a watcher must receive, computed naively from the stream of an `/events` watcher.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ pub struct Seen {
     pub kind: String,
     pub inner: Option<String>,
     pub job_id: Option<String>,
-    /// The event's own flow, and that of its job as far as it was known by then.
+    /// The event's own flow, and its job's flow as far as it was known then.
     pub flows: Vec<String>,
 }
 
@@ -81,7 +81,7 @@ fn is_debug(kind: &str) -> bool {
     listed.contains(&kind) || kind.starts_with("job_")
 }
 
-/// Which of its topic's events a watcher wants.
+/// Which events of its topic a watcher wants.
 #[derive(Clone, Debug)]
 pub enum Names {
     All,
@@ -106,14 +106,14 @@ impl Names {
     }
 }
 
-/// What came between two confirmations of a filter change.
+/// The messages between two confirmations of a filter change.
 pub struct Section<'a> {
     pub received: Vec<String>,
     pub wants: Box<dyn Fn(&Seen) -> bool + 'a>,
 }
 
-/// Checks that the sections together are what the stream beyond `from` makes of their filters, byte for byte. Where
-/// between two events a filter changed cannot be seen from outside, so every place that fits is tried.
+/// Checks that all sections together are the stream after `from`, filtered by their filters, byte for byte. At which
+/// event a filter changed is not visible from outside, so every possible place is tried.
 pub fn check_sections(stream: &[Seen], from: u64, sections: &[Section<'_>]) -> Result<(), String> {
     // A state: the section, and how many of its events have come.
     let advance = |states: &mut Vec<(usize, usize)>| {

@@ -22,7 +22,7 @@ pub const PATH: &str = "/api/ws/events";
 
 pub type Stream = StreamOwned<ClientConnection, TcpStream>;
 
-/// An authority of this test's own, and files of what it has signed.
+/// A certificate authority for one test, and the files that it has signed.
 pub struct Certificates {
     scratch: Scratch,
     issuer: Issuer<'static, KeyPair>,
@@ -43,7 +43,7 @@ impl Certificates {
         certificates
     }
 
-    /// Another certificate with a key of its own.
+    /// Another certificate with its own key.
     pub fn sign(&self, certificate: &str, key: &str, change: impl FnOnce(&mut CertificateParams)) {
         let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
         let mut params = CertificateParams::new(names).expect("they are names");
@@ -57,7 +57,7 @@ impl Certificates {
         self.write(key, &own.serialize_pem());
     }
 
-    /// A certificate that is its own authority, with a key of its own.
+    /// A certificate that is its own authority, with its own key.
     pub fn sign_itself(&self, certificate: &str, key: &str) {
         let names = ["localhost", "127.0.0.1"].map(str::to_owned);
         let mut params = CertificateParams::new(names).expect("they are names");
@@ -81,13 +81,13 @@ impl Certificates {
         self.path(name).to_str().expect("the path is UTF-8").to_owned()
     }
 
-    /// A daemon that shows `certificate.pem`.
+    /// A daemon that presents `certificate.pem`.
     pub fn setup(&self) -> Setup {
         let (certificate, key) = (self.text_path("certificate.pem"), self.text_path("key.pem"));
         Setup::default().flags(&["--tls-certificate-file", &certificate, "--tls-key-file", &key])
     }
 
-    /// A client that trusts this authority alone, and speaks `versions`.
+    /// A client that trusts only this authority, and speaks `versions`.
     pub fn client(&self, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         let authority = CertificateDer::from_pem_file(self.path("ca.pem")).expect("it was written");
@@ -104,7 +104,7 @@ impl Certificates {
     }
 }
 
-/// A TLS connection whose handshake is still to come.
+/// A TLS connection before its handshake.
 pub fn dial(address: SocketAddr, config: &Arc<ClientConfig>) -> Stream {
     let socket = TcpStream::connect(address).expect("the daemon listens");
     over(socket, config)

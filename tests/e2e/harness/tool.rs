@@ -34,7 +34,7 @@ impl Tool {
         self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no line; {}", self.stderr.so_far()))
     }
 
-    /// Waits for its end: the exit code, and what it said on standard error.
+    /// Waits for its end; returns the exit code and standard error.
     pub fn end(&mut self) -> (i32, String) {
         let code = self.child.wait().unwrap().code().expect("it ended by itself");
         (code, self.stderr.wait_for_all())

@@ -1,4 +1,4 @@
-//! What one watcher got from its greeting to its end, compared with what the stream makes of its filters.
+//! What one watcher received from greeting to end, compared with the filtered stream.
 
 use serde_json::Value;
 
@@ -11,15 +11,15 @@ pub struct Transcript {
     pub topic: Topic,
     /// The filter that it opened with.
     pub names: Names,
-    /// Where it asked to begin; none: now.
+    /// Where it asked to begin; none means now.
     pub since: Option<u64>,
     pub texts: Vec<String>,
-    /// The daemon ended it, so that nothing may be missing at its end.
+    /// The daemon ended it, so nothing may be missing at its end.
     pub is_whole: bool,
 }
 
 impl Transcript {
-    /// Compares all of it with the stream that an `/events` watcher saw.
+    /// Compares all of it with the stream of an `/events` watcher.
     pub fn check(&self, stream: &[Seen]) -> Result<(), String> {
         self.compare(stream).map_err(|error| {
             let Self { name, topic, names, since, .. } = self;
