@@ -619,8 +619,8 @@ mod tests {
         let expected =
             Summary { accepted: 1, refused: 1, unnamed: 0, accepted_earlier: 1, never_accepted: 1 };
         assert_eq!(outcome, Ok(expected));
-        let told = "bad_json: the line is not one valid JSON value: byte 1";
-        assert_eq!(said, [format!("line 2: {told} (never accepted)"), format!("line 6: {told}")]);
+        let reason = "bad_json: the line is not one valid JSON value: byte 1";
+        assert_eq!(said, [format!("line 2: {reason} (never accepted)"), format!("line 6: {reason}")]);
     }
 
     #[test]

@@ -62,7 +62,7 @@ fn outcome(changed: &[&str], read_anew: &[String]) -> String {
     };
     match read_anew.is_empty() {
         true => format!("reloaded; {settings}"),
-        false => format!("reloaded; {settings}; read anew: {}", read_anew.join(", ")),
+        false => format!("reloaded; {settings}; read again: {}", read_anew.join(", ")),
     }
 }
 
@@ -77,7 +77,7 @@ mod tests {
         assert_eq!(outcome(&["a", "b"], &[]), "reloaded; changed: a, b");
         assert_eq!(
             outcome(&[], &files),
-            "reloaded; no setting has changed; read anew: token_file (the same 2 tokens), jwt_key_file (another key)"
+            "reloaded; no setting has changed; read again: token_file (the same 2 tokens), jwt_key_file (another key)"
         );
     }
 }

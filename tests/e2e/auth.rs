@@ -230,9 +230,9 @@ fn what_the_program_prints_is_a_token_file() {
     let all = text.replace(" all\n", " all debug\n") + &String::from_utf8(more.stdout).unwrap();
     files.write("tokens", &all);
     let log = daemon.reload();
-    assert!(log.contains("read anew: token_file (3 tokens: 2 new or changed, 1 gone or changed)"), "{log}");
+    assert!(log.contains("read again: token_file (3 tokens: 2 new or changed, 1 gone or changed)"), "{log}");
     assert!(!log.contains(token), "{log}");
-    assert!(daemon.reload().contains("read anew: token_file (the same 3 tokens)"));
+    assert!(daemon.reload().contains("read again: token_file (the same 3 tokens)"));
 }
 
 #[test]

@@ -565,7 +565,7 @@ fn a_refused_client_takes_nobodys_place() {
         raw.stream.set_nonblocking(true).expect("a TCP socket");
     }
     // All but five are answered, or not even that, and none of them closes.
-    wait_until("each is let in, told why not, or reset", || {
+    wait_until("each is accepted, refused or reset", || {
         (inside, told, reset) = (0, 0, 0);
         for raw in &mut greedy {
             use std::io::{ErrorKind, Read};
@@ -585,7 +585,7 @@ fn a_refused_client_takes_nobodys_place() {
         }
         inside == 5
     });
-    assert!(told >= 30 && reset >= 100, "{told} were told, {reset} reset");
+    assert!(told >= 30 && reset >= 100, "{told} were refused, {reset} reset");
     for n in 2..40 {
         let mut other = from([127, 0, 0, n], daemon.address);
         other.upgrade(EVENTS);

@@ -348,7 +348,7 @@ fn a_reload_shows_the_new_certificate_and_disconnects_nobody() {
     let end = rcgen::date_time_ymd(4096, 1, 1).unix_timestamp();
     assert!(
         log.contains(
-            "read anew: tls_certificate_file (another certificate, good until 4096-01-01T00:00:00Z)"
+            "read again: tls_certificate_file (another certificate, good until 4096-01-01T00:00:00Z)"
         ),
         "{log}"
     );

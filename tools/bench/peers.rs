@@ -1,4 +1,4 @@
-//! The servers that people use today for the same work, as `tools/bench/peers` installs and starts them.
+//! Servers that people use for the same work; `tools/bench/peers` installs and starts them.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -7,15 +7,15 @@ use crate::Outcome;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Peer {
-    /// As its scripts know it.
+    /// Its name in the scripts.
     pub name: &'static str,
-    /// As its users know it.
+    /// Its name for users.
     pub title: &'static str,
-    /// It is published to through WebSocket connections; the others read lines from a Unix socket.
+    /// Publishers reach it over WebSocket; the others read lines from a Unix socket.
     pub is_fed_by_web: bool,
-    /// Ten thousand watchers are no trouble for it.
+    /// Whether it can serve ten thousand watchers.
     pub is_large: bool,
-    /// How much less than luxcast it is given to do, so that a run ends in a few seconds.
+    /// How many times fewer events than luxcast it gets, so that a run ends in a few seconds.
     pub share: u64,
 }
 
@@ -45,7 +45,7 @@ impl Peer {
         if program.exists() { Ok(program) } else { Err(format!("{} is missing", program.display()).into()) }
     }
 
-    /// Installs what it needs, quickly if it is there.
+    /// Installs what it needs; quick if that is already there.
     pub fn set_up(&self) -> Outcome<()> {
         let output = Command::new(directory().join("setup"))
             .arg(self.name)

@@ -5,7 +5,7 @@
 const BACKOFF_FIRST_MS = 500;
 const BACKOFF_MAX_MS = 30_000;
 /** The longest wait that the daemon can ask for. */
-const TOLD_MS_MAX = 300_000;
+const REQUESTED_MS_MAX = 300_000;
 /** After a connection of this length, the waits start over. */
 const GOOD_CONNECTION_MS = 10_000;
 /** Limit for the daemon to accept the connection. */
@@ -185,7 +185,7 @@ function isDots(id) {
 }
 
 function checkedId(id) {
-  if (isDots(id)) throw new TypeError(`an address cannot have the id ${id}: use jobUrl`);
+  if (isDots(id)) throw new TypeError(`only jobUrl can have the id ${id}`);
   if (isId(id)) return id;
   throw new TypeError("an id is 1 to 128 characters from A-Z a-z 0-9 _ . : -");
 }
@@ -205,7 +205,7 @@ function endpointOf(text) {
 
 /** Its errors never repeat the text: it may hold a token. */
 function parseUrl(text) {
-  if (isText(text) && DOTS_IN_PATH.test(text)) throw new TypeError("an address cannot have . or .. as an id: use jobUrl");
+  if (isText(text) && DOTS_IN_PATH.test(text)) throw new TypeError("an address cannot have . or .. as an id: see jobUrl");
   let url;
   try {
     url = new URL(text, globalThis.location?.href);
@@ -459,7 +459,7 @@ export class LuxcastClient extends EventTarget {
   /** How often the next wait has doubled. */
   #doublings = 0;
   /** How long the daemon asked us to wait. */
-  #told = null;
+  #requestedMs = null;
 
   #waitTimer = null;
   #openTimer = null;
@@ -525,7 +525,7 @@ export class LuxcastClient extends EventTarget {
     this.#run = {};
     this.#failures = 0;
     this.#doublings = 0;
-    this.#told = null;
+    this.#requestedMs = null;
     this.#signal?.addEventListener("abort", this.#handleAbort);
     globalThis.addEventListener?.("online", this.#handleReturn);
     globalThis.document?.addEventListener("visibilitychange", this.#handleReturn);
@@ -774,7 +774,7 @@ export class LuxcastClient extends EventTarget {
     this.#emit(message.type, message);
   }
 
-  #handleStatus({ status, stream_seq: newest, retry_after_ms: told }) {
+  #handleStatus({ status, stream_seq: newest, retry_after_ms: requestedMs }) {
     if (status === "connected" && newest !== undefined) {
       // If the past was asked for, the newest event is still to come.
       if (this.#position === null && this.#since === "now") this.#position = newest;
@@ -786,7 +786,7 @@ export class LuxcastClient extends EventTarget {
       }
     } else if (status === "disconnected") {
       if (this.#isSubscribed) this.#standAt(newest);
-      this.#told = told ?? null;
+      this.#requestedMs = requestedMs ?? null;
     }
   }
 
@@ -875,7 +875,7 @@ export class LuxcastClient extends EventTarget {
     if (refusal !== null) refusal.fatal = false;
     if (refusal !== null) this.#emit("error", refusal);
     if (run !== this.#run) return;
-    this.#wait(this.#told ?? refusal?.retryAfterMs ?? null);
+    this.#wait(this.#requestedMs ?? refusal?.retryAfterMs ?? null);
   }
 
   /** Whether another token than the declined one may exist. */
@@ -886,15 +886,15 @@ export class LuxcastClient extends EventTarget {
     return this.#declined.times < DECLINED_MAX;
   }
 
-  #wait(told) {
-    this.#told = told;
-    const delayMs = told === null ? this.#nextBackoff() : Math.min(told, TOLD_MS_MAX) + BACKOFF_FIRST_MS * Math.random();
+  #wait(requestedMs) {
+    this.#requestedMs = requestedMs;
+    const delayMs = requestedMs === null ? this.#nextBackoff() : Math.min(requestedMs, REQUESTED_MS_MAX) + BACKOFF_FIRST_MS * Math.random();
     this.#waitTimer = setTimeout(() => this.#handleWaited(), delayMs);
     this.#emit("reconnecting", { delayMs, failures: this.#failures });
   }
 
   #handleWaited() {
-    this.#told = null;
+    this.#requestedMs = null;
     this.#open();
   }
 
@@ -918,7 +918,7 @@ export class LuxcastClient extends EventTarget {
 
   /** Ends a wait, except one that the daemon asked for. */
   #hurry() {
-    if (this.#waitTimer === null || this.#told !== null) return;
+    if (this.#waitTimer === null || this.#requestedMs !== null) return;
     clearTimeout(this.#waitTimer);
     const restMs = HURRY_MS_MIN - (Date.now() - this.#attemptedAt);
     this.#waitTimer = setTimeout(() => this.#handleWaited(), Math.max(0, Math.min(restMs, HURRY_MS_MIN)));

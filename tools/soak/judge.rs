@@ -82,9 +82,7 @@ impl Judge {
         self.judge(stream)?;
         match self.is_done() {
             true => Ok(()),
-            false => {
-                Err(format!("{}: told of something beyond event {}, the last", self.name, stream.newest()))
-            }
+            false => Err(format!("{}: something beyond event {}, the last", self.name, stream.newest())),
         }
     }
 

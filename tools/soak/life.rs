@@ -335,7 +335,7 @@ impl Life {
         watcher.flush();
         if let Some(at) = watcher.ends_at {
             if now > at + PATIENCE {
-                self.shared.blame(format!("not let go: {:?}", watcher.plan));
+                self.shared.blame(format!("not released: {:?}", watcher.plan));
                 self.leave(key);
             }
             return;

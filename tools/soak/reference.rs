@@ -69,7 +69,7 @@ impl Reference {
                     match message["type"].as_str() {
                         Some("ping") => {}
                         Some("connection:status") => self.goodbye = position,
-                        _ => return Err(format!("the reference was told {message}").into()),
+                        _ => return Err(format!("the reference received {message}").into()),
                     }
                     if position.is_none_or(|position| position < self.stream.newest()) {
                         return Err(format!("the reference has more than {message}").into());

@@ -117,11 +117,11 @@ export class EventList {
     this.#isAsked = false;
     this.#log.examine();
     this.#rows.draw();
-    this.#tell();
+    this.#showCounts();
     if (!this.#log.isExamined) this.#ask();
   }
 
-  #tell() {
+  #showCounts() {
     const { entries, shown, dropped, kinds, isExamined } = this.#log;
     const of = shown.length === entries.length ? "" : ` of ${words.count(entries.length)}`;
     const gone = dropped > 0 ? `; the first ${words.count(dropped)} are no longer on this page` : "";
@@ -129,7 +129,7 @@ export class EventList {
     const paused = this.#pausedAt === null ? "" : ` · paused, ${words.count(waiting)} more since`;
     const searching = isExamined ? "" : " · still searching";
     put(this.#note, `${words.count(shown.length)}${of} ${entries.length === 1 ? "event" : "events"}${gone}${paused}${searching}`);
-    this.#kinds.tell(kinds);
+    this.#kinds.setCounts(kinds);
   }
 
   #fill(row, index) {

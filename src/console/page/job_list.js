@@ -75,7 +75,7 @@ export class JobList {
     }
     this.#places = new Map(this.#items.map((item, index) => [keyOf(item), index]));
     this.#rows.draw();
-    this.#tell(count);
+    this.#showCount(count);
   }
 
   #isWanted(job) {
@@ -83,7 +83,7 @@ export class JobList {
     return this.#search === "" || isFound(job, this.#search);
   }
 
-  #tell(count) {
+  #showCount(count) {
     const all = this.#jobs.byId.size;
     const of = count === all ? "" : ` of ${words.count(all)}`;
     const cut = this.#jobs.isCut ? "; the daemon has more that started earlier" : "";

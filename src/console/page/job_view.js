@@ -69,14 +69,14 @@ export class JobView {
       status: () => this.#status(),
     });
     this.#turns.port1.onmessage = () => this.#catchUp();
-    jobs.addEventListener("change", () => this.#tellHead());
+    jobs.addEventListener("change", () => this.#showHead());
     document.getElementById("copy-tail").addEventListener("click", ({ target }) => {
       copy(target, `luxcast tail --job=${this.#id} --since start --url ${base()}`);
     });
     document.getElementById("notice-close").addEventListener("click", () => {
       this.#gapText = "";
       this.#spoilt = 0;
-      this.#tellNotice();
+      this.#showNotice();
     });
     document.getElementById("stop-text").addEventListener("click", () => this.#pick(this.#stop()?.event));
     document.getElementById("failure-text").addEventListener("click", () => this.#pick(this.#failure));
@@ -123,8 +123,8 @@ export class JobView {
     this.#events.clear();
     this.#detail.hide();
     this.#lanes.show(this.#timeline);
-    this.#tellHead();
-    this.#tellNotice();
+    this.#showHead();
+    this.#showNotice();
     if (id !== null) this.#watch(id);
   }
 
@@ -224,7 +224,7 @@ export class JobView {
       this.#add(item);
     } catch {
       this.#spoilt += 1;
-      this.#tellNotice();
+      this.#showNotice();
     }
     this.#askForFrame();
   }
@@ -252,7 +252,7 @@ export class JobView {
     this.#gaps += 1;
     this.#gapText = words.gap(message);
     this.#timeline.addGap(message);
-    this.#tellNotice();
+    this.#showNotice();
   }
 
   #askForFrame() {
@@ -261,7 +261,7 @@ export class JobView {
     requestAnimationFrame(() => {
       this.#isAsked = false;
       this.#lanes.draw();
-      this.#tellHead();
+      this.#showHead();
     });
   }
 
@@ -273,10 +273,10 @@ export class JobView {
 
   #say(trouble) {
     this.#trouble = trouble;
-    this.#tellNotice();
+    this.#showNotice();
   }
 
-  #tellNotice() {
+  #showNotice() {
     const notice = document.getElementById("notice");
     const more = this.#gaps > 1 && this.#gapText !== "" ? ` (gap ${this.#gaps})` : "";
     const spoilt = this.#spoilt === 0 ? "" : `${words.count(this.#spoilt)} ${this.#spoilt === 1 ? "event" : "events"} could not be shown`;
@@ -298,7 +298,7 @@ export class JobView {
     return isGoing({ status }) && (isLost || this.#lostAt !== null) ? "lost" : status;
   }
 
-  #tellHead() {
+  #showHead() {
     if (this.#id === null) return;
     const timeline = this.#timeline;
     const job = this.#jobs.byId.get(this.#id);
@@ -322,11 +322,11 @@ export class JobView {
     put("job-events", job === undefined ? "–" : words.count(job.total_events));
     put("job-calls", job === undefined ? "–" : `${words.count(job.total_slot_calls)} / ${words.count(job.total_event_emits)}`);
     put("job-rate", job === undefined ? "–" : words.rate(job.perSecond) || "0/s");
-    this.#tellError();
-    this.#tellStop();
+    this.#showError();
+    this.#showStop();
   }
 
-  #tellError() {
+  #showError() {
     const { error } = this.#timeline;
     document.getElementById("failure").hidden = error === null;
     if (error === null || error === this.#shownError) return;
@@ -337,7 +337,7 @@ export class JobView {
     put("failure-text", `Failed${where}${what === "" ? "" : `: ${what}`}`);
   }
 
-  #tellStop() {
+  #showStop() {
     const stop = this.#stop();
     document.getElementById("stop").hidden = stop === undefined;
     if (stop === undefined || this.#shownStop === stop) return;

@@ -54,18 +54,18 @@ export class Jobs extends EventTarget {
     try {
       if (performance.now() - this.#walkedAt > WALK_MS) await this.#walk();
       else pauseMs += (await this.#look()) * PAUSE_MS_A_JOB;
-      this.#tellTrouble(null);
+      this.#showTrouble(null);
       this.dispatchEvent(new Event("change"));
     } catch (error) {
       pauseMs = RETRY_MS;
-      this.#tellTrouble(error);
+      this.#showTrouble(error);
     }
     clearTimeout(this.#timer);
     // A hidden page asks nothing; it asks at once when it is shown again.
     if (!this.#isHalted && !document.hidden) this.#timer = setTimeout(() => this.refresh(), pauseMs);
   }
 
-  #tellTrouble(error) {
+  #showTrouble(error) {
     if (error === null && this.#trouble === null) return;
     this.#trouble = error;
     this.dispatchEvent(Object.assign(new Event("trouble"), { error }));

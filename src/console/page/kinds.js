@@ -38,7 +38,7 @@ export class Kinds {
   }
 
   /** Takes the number of events of each kind; `counts` may change afterwards. */
-  tell(counts) {
+  setCounts(counts) {
     this.#counts = counts;
     if (!this.#box.open || this.#timer !== null) return;
     this.#timer = setTimeout(() => {

@@ -37,7 +37,7 @@ export class LaneNames {
     return button;
   }
 
-  tell(index, { text, hasFailed, isChosen }) {
+  update(index, { text, hasFailed, isChosen }) {
     const button = this.#list.children[index].firstChild;
     if (button.lastChild.textContent !== text) button.lastChild.textContent = text;
     button.classList.toggle("has-failed", hasFailed);

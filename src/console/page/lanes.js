@@ -110,7 +110,7 @@ export class Lanes {
   }
 
   #drawNow() {
-    this.#tellAttempts();
+    this.#showAttempts();
     this.#layout();
     this.#resize();
     this.#nameLanes();
@@ -209,7 +209,7 @@ export class Lanes {
       const { lane } = this.#places[index];
       const tally = lane?.tally(attempt);
       const text = lane === null ? this.#statusWords() : laneWords(tally);
-      this.#names.tell(index, { text, hasFailed: lane !== null && tally.failures > 0, isChosen: lane !== null && this.#chosen === lane.name });
+      this.#names.update(index, { text, hasFailed: lane !== null && tally.failures > 0, isChosen: lane !== null && this.#chosen === lane.name });
     }
     put(document.getElementById("lanes-note"), this.#timeline.isCut ? `the first ${words.count(this.#timeline.lanes.size)}` : "");
   }
@@ -219,7 +219,7 @@ export class Lanes {
   }
 
   /** The choice of an attempt, if there are several. */
-  #tellAttempts() {
+  #showAttempts() {
     const { attempts } = this.#timeline;
     const text = attempts.map(({ number, status }) => `${number} ${status}`).join();
     if (this.#attemptWords === text) return;

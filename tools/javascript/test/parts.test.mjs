@@ -339,7 +339,7 @@ test("the package holds the module, its types and what it says of itself, and ca
   const run = (command, ...words) => execFileSync(command, words, { cwd: scratch, encoding: "utf8" });
   const [{ filename, files }] = JSON.parse(run("npm", "pack", "--json", "--silent", join(here, "..")));
   const names = files.map((file) => file.path).sort();
-  assert.deepEqual(names, ["README.md", "luxcast.d.ts", "luxcast.js", "package.json"]);
+  assert.deepEqual(names, ["LICENSE-APACHE", "LICENSE-MIT", "README.md", "luxcast.d.ts", "luxcast.js", "package.json"]);
   writeFileSync(join(scratch, "package.json"), '{"type":"module"}');
   run("npm", "install", "--offline", "--no-audit", "--no-fund", "--silent", `./${filename}`);
   const said = run("node", "--input-type=module", "-e", 'import * as all from "luxcast"; console.log(Object.keys(all).join())');

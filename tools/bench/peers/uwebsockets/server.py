@@ -1,5 +1,5 @@
 """The peer uWebSockets, as packaged by socketify: server.py PORT. Its native functions are called directly: a message
-meets Python once, at its publishing, and the fan-out is the library's own."""
+passes through Python once, when it is published; the fan-out is the library's own."""
 
 import sys
 

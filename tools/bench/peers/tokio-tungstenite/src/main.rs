@@ -73,7 +73,7 @@ async fn feed(mut publisher: UnixStream, topics: Arc<Topics>) -> io::Result<()> 
     }
 }
 
-/// One watcher, from its handshake to its end. All that waits for it goes out in one write.
+/// One watcher, from its handshake to its end. All that waits for it is sent in one write.
 async fn watch(socket: TcpStream, topics: Arc<Topics>) -> Result<(), Error> {
     socket.set_nodelay(true)?;
     let mut watched = None;
@@ -145,7 +145,7 @@ async fn accept_publishers(listener: UnixListener, topics: Arc<Topics>) -> io::R
 async fn accept_watchers(listener: TcpListener, topics: Arc<Topics>) -> io::Result<()> {
     loop {
         let (socket, _) = listener.accept().await?;
-        // A watcher's error ends that watcher, as its going away does.
+        // A watcher's error ends that watcher, as its leaving does.
         tokio::spawn(watch(socket, topics.clone()));
     }
 }
