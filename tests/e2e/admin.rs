@@ -408,13 +408,13 @@ fn operators_and_watchers_have_one_listing_of_jobs() {
         "job": "a", "flow": "f:1", "state": "failed", "last_seq": newest,
     });
     assert_eq!(jobs_of(&page)[2], expected, "the one that began first comes last");
-    // But for what only operators are told it is the same, in the same order, for the same questions.
+    // Except for what only operators see, both are the same, in the same order, for the same queries.
     for query in ["", "?flow=f%3A1", "?status=running", "?flow=f:1&status=failed", "?flow=g", "?limit=2"] {
         let without_more = |path: &str, address| {
             let mut page = page_of_jobs(address, &format!("{path}{query}"));
             let jobs = page["jobs"].as_array_mut().expect("a list of jobs");
             for job in jobs.iter_mut().map(|job| job.as_object_mut().expect("a job")) {
-                // One that runs grows older.
+                // A running one grows older.
                 for name in ["duration", "events_kept", "job", "flow", "state", "last_seq"] {
                     job.remove(name);
                 }
@@ -512,7 +512,7 @@ fn a_thread_that_hangs_makes_the_daemon_unready() {
 }
 
 #[test]
-fn while_the_thread_that_answers_hangs_no_probe_is_answered() {
+fn no_probe_is_answered_while_the_answering_thread_hangs() {
     let daemon = Daemon::start(&["--shards", "2", "--heartbeat-seconds", "3600"]);
     let hold = Hold::new(&daemon, "shard-0");
     let silent = || {
@@ -521,14 +521,14 @@ fn while_the_thread_that_answers_hangs_no_probe_is_answered() {
         raw.send(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n");
         raw.stream.read(&mut [0; 1]).is_err()
     };
-    // What was woken before the hold began still turns once.
+    // A thread that woke before the hold still turns once.
     wait_until("no answer", silent);
     drop(hold);
     wait_until("it is ready again", || daemon.admin_get("/readyz").0 == 200);
 }
 
 #[test]
-fn operators_come_in_when_every_place_is_taken() {
+fn operators_are_served_when_every_place_is_taken() {
     let daemon = Daemon::start(&["--connections-max", "2", "--connections-per-address-max", "2"]);
     let _watchers = [daemon.watch(JOB), daemon.watch(JOB)];
     assert_eq!(daemon.refuse(JOB).status, 503);
@@ -544,13 +544,13 @@ fn operators_come_in_when_every_place_is_taken() {
 }
 
 #[test]
-fn the_root_leads_watchers_to_the_page_and_tells_operators_what_there_is() {
+fn the_root_redirects_watchers_to_the_page_and_lists_paths_for_operators() {
     let daemon = Daemon::start(&[]);
     for (method, target) in [("GET", "/"), ("HEAD", "/"), ("GET", "/?job=a%20b")] {
         let answer = daemon.raw().request(&format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
         assert_eq!(answer.status, 308, "{target}");
         let query = target.strip_prefix('/').expect("it is the root");
-        // Relative, so that it is right below whatever path a proxy has the daemon at.
+        // Relative, so that it is right below any path of a proxy.
         assert_eq!(answer.header("location"), Some(format!("console/{query}").as_str()));
     }
     let old = daemon.raw().request("GET / HTTP/1.0\r\n\r\n");
@@ -601,7 +601,7 @@ fn nobody_waits_for_clients_that_ask_nothing_or_take_nothing() {
     drop((idle, slow));
 }
 
-/// Both lists are of what the one ingest thread tells.
+/// Both lists come from the one ingest thread.
 #[test]
 fn requests_for_the_jobs_are_answered_however_many_come_at_once() {
     const ROUNDS: usize = 150;

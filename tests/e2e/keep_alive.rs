@@ -1,4 +1,4 @@
-//! Connections that stay for another request.
+//! Connections that stay open for another request.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -14,7 +14,7 @@ fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")
 }
 
-/// Paths of both listeners whose answers end.
+/// Paths of both listeners whose answers are complete.
 fn plain_paths(daemon: &Daemon) -> Vec<(SocketAddr, &'static [&'static str])> {
     let admin = daemon.admin.expect("it is on");
     vec![
@@ -26,7 +26,7 @@ fn plain_paths(daemon: &Daemon) -> Vec<(SocketAddr, &'static [&'static str])> {
     ]
 }
 
-/// A connection that has its answer and rests.
+/// A connection that has its answer and is idle.
 fn rested(address: SocketAddr) -> Raw {
     let mut raw = Raw::connect(address);
     raw.send(get("/healthz").as_bytes());
@@ -91,13 +91,13 @@ fn requests_that_come_at_once_are_answered_in_their_order() {
             let mut requests: Vec<String> = paths.iter().flat_map(|path| [get(path), get(path)]).collect();
             let last = get("/healthz?last").replace("Host", "Connection: close\r\nHost");
             requests.push(last);
-            // Behind the last one nothing is a request any more.
+            // After the last answer, nothing counts as a request.
             requests.push(get("/healthz"));
             let mut raw = Raw::connect(address);
             let mut together = requests.concat().into_bytes();
             if cut == 1 {
                 together.truncate(600);
-                // As slowly as it can come.
+                // As slowly as possible.
                 together.chunks(1).for_each(|byte| raw.send(byte));
             } else {
                 together.chunks(cut).for_each(|part| raw.send(part));
@@ -126,7 +126,7 @@ fn requests_that_come_at_once_are_answered_in_their_order() {
 }
 
 #[test]
-fn who_shuts_the_own_side_gets_all_answers_that_it_has_asked_for() {
+fn a_client_that_shuts_its_own_side_gets_all_requested_answers() {
     let daemon = Daemon::start(&[]);
     for address in [daemon.address, daemon.admin.expect("it is on")] {
         let mut raw = Raw::connect(address);
@@ -139,7 +139,7 @@ fn who_shuts_the_own_side_gets_all_answers_that_it_has_asked_for() {
 }
 
 #[test]
-fn one_may_ask_first_and_then_watch() {
+fn a_client_may_ask_first_and_then_watch() {
     let daemon = Daemon::start(&["--heartbeat-seconds", "0.2"]);
     let mut feed = daemon.acked_feed();
     let raw = rested(daemon.address);
@@ -148,7 +148,7 @@ fn one_may_ask_first_and_then_watch() {
     let newest = feed.publish([r#"{"type":"x","job_id":"j"}"#]);
     assert_eq!(seq_of(&watcher.event()), Some(newest));
     watcher.json_of("ping");
-    // All in one piece, with a frame behind it.
+    // In one write, with a frame after it.
     let mut raw = daemon.raw();
     let mut together = [get("/console/jobs"), Raw::upgrade_request(EVENTS)].concat().into_bytes();
     together.extend(masked_frame(0x1, true, br#"{"action":"subscribe","events":["y"]}"#));
@@ -185,7 +185,7 @@ fn a_refusal_is_the_last_answer() {
     }
 }
 
-/// What one reader takes for a body and another for a request.
+/// Bytes that one reader takes for a body and another for a request.
 #[test]
 fn nothing_is_smuggled_in_as_a_body() {
     let daemon = Daemon::start(&[]);
@@ -212,7 +212,7 @@ fn nothing_is_smuggled_in_as_a_body() {
             assert_eq!((raw.fill(), raw.buffer.len()), (0, 0), "{request}");
         }
     }
-    // One of length 0 is none.
+    // A body of length 0 is none.
     let mut raw = daemon.raw();
     let empty = get("/healthz").replace("Host", "Content-Length: 0\r\nHost");
     raw.send([empty.clone(), empty].concat().as_bytes());
@@ -220,7 +220,7 @@ fn nothing_is_smuggled_in_as_a_body() {
 }
 
 #[test]
-fn of_what_comes_behind_a_request_no_more_than_a_head_is_kept() {
+fn of_what_follows_a_request_at_most_a_head_is_kept() {
     let daemon = Daemon::start(&["--request-head-bytes-max", "1024"]);
     for address in [daemon.address, daemon.admin.expect("it is on")] {
         // The answer and the end, not one answer for each.
@@ -241,12 +241,12 @@ fn of_what_comes_behind_a_request_no_more_than_a_head_is_kept() {
 }
 
 #[test]
-fn who_rests_too_long_is_closed_without_a_word() {
+fn a_connection_idle_for_too_long_is_closed_silently() {
     let daemon = Daemon::start(&["--handshake-seconds", "0.5"]);
     for address in [daemon.address, daemon.admin.expect("it is on")] {
         let mut raw = rested(address);
         assert_eq!((raw.fill(), raw.buffer.len()), (0, 0), "the end, and no refusal of what was not asked");
-        // Who has begun to ask is told.
+        // A client that has begun to ask gets an answer.
         let mut raw = rested(address);
         raw.send(b"GET /hea");
         let refused = raw.read_answer();
@@ -255,7 +255,7 @@ fn who_rests_too_long_is_closed_without_a_word() {
 }
 
 #[test]
-fn who_rests_keeps_nobody_from_a_place_and_needs_one_to_go_on() {
+fn an_idle_connection_takes_nobodys_place_and_needs_one_to_continue() {
     let flags =
         ["--connections-max", "4", "--connections-per-address-max", "4", "--handshake-seconds", "3600"];
     let daemon = Daemon::start(&flags);
@@ -275,7 +275,7 @@ fn who_rests_keeps_nobody_from_a_place_and_needs_one_to_go_on() {
     wait_until("nothing of them is left", || metric(&daemon, "luxcast_sockets") == 0.0);
 }
 
-/// Which of them is whose, nobody could say.
+/// It is unknown which request belongs to which client.
 #[test]
 fn a_connection_of_a_trusted_proxy_has_one_request() {
     let daemon = Daemon::start(&["--allow-anonymous", "--trusted-proxies", "127.0.0.1"]);
@@ -289,7 +289,7 @@ fn a_connection_of_a_trusted_proxy_has_one_request() {
 }
 
 #[test]
-fn who_rests_does_not_keep_a_daemon_from_its_end() {
+fn an_idle_connection_does_not_delay_the_daemons_end() {
     let mut daemon =
         Daemon::start(&["--drain-seconds", "3600", "--handshake-seconds", "3600", "--shards", "2"]);
     let admin = daemon.admin.expect("it is on");

@@ -1,5 +1,5 @@
-//! What papers show works as it is written: every command, program and configuration in them runs word for word, and
-//! every message looks as it is documented.
+//! Everything that papers show works as written: their commands, programs and configurations run word for word, and
+//! every message looks as documented.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,7 +17,7 @@ use crate::harness::stage::{Actor, Stage};
 use crate::harness::tool::{Tool, publish};
 use crate::harness::{Client, Daemon, PATIENCE, wait_until};
 
-/// Lines of `sh` samples that begin so are not run, for this reason.
+/// Lines of `sh` samples that begin with this are not run, for this reason.
 const NOT_RUN: [(&str, &str); 14] = [
     ("cargo build", "it takes minutes; the programs under test are what it builds"),
     ("cargo install", "it takes minutes, and changes this machine"),
@@ -35,14 +35,14 @@ const NOT_RUN: [(&str, &str); 14] = [
     ("luxcast-bench", "it measures for minutes; bench.rs runs it with small figures"),
 ];
 
-/// Python samples with this are run where Routilux is installed, by tools/python/tests/test_routilux.py.
+/// Python samples that contain this are run where Routilux is installed, by tools/python/tests/test_routilux.py.
 const ROUTILUX: &str = "import luxcast.routilux";
 
-/// `text` samples that no program writes or reads: the paper, and what is in them.
+/// `text` samples that no program writes or reads: the paper, and a part of them.
 const DRAWINGS: [(&str, &str); 2] =
     [("src/delivery/README.md", "publishers ══"), (".github/CONTRIBUTING.md", "event close config")];
 
-/// What a feed without end says in a moment, so that whatever a sample watches has events soon.
+/// The lines of an endless feed, so that whatever a sample watches soon has events.
 const FEED: [&str; 4] = [
     r#"{"type":"job_started","job_id":"etl-1","flow_id":"etl_flow"}"#,
     r#"{"type":"job_failed","job_id":"etl-1","data":{"error":"ValueError: bad row"}}"#,
@@ -62,10 +62,10 @@ const WORKERS: usize = 4;
 /// A fenced block of a paper.
 #[derive(Debug, Clone)]
 struct Sample {
-    /// From the project's directory on.
+    /// Its path from the project's directory.
     paper: String,
     line: usize,
-    /// What is written behind the fence: a language, and for JSON who says it.
+    /// The words after the fence: a language, and for JSON who sends it.
     kind: String,
     text: String,
 }
@@ -74,7 +74,7 @@ fn project() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// All of ours, from the project's directory on.
+/// All our papers, by their path from the project's directory.
 fn papers() -> Vec<String> {
     fn collect(directory: &Path, papers: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(directory).expect("a directory") {
@@ -162,14 +162,14 @@ fn try_sample(sample: &Sample, skipped: &Mutex<BTreeSet<&'static str>>) {
         "javascript" if sample.text.contains("import ") => {
             run_program(sample, &["node", "sample.mjs"], "sample.mjs", "");
         }
-        // As a browser has it.
+        // As a browser sends it.
         "javascript" => {
             let browser = "import ws from 'ws';\nglobalThis.WebSocket = ws;\n";
             run_program(sample, &["node", "sample.mjs"], "sample.mjs", browser);
         }
         "toml" => {
             let stage = Stage::start();
-            // A setting that needs another one has it.
+            // A setting that needs another one gets it.
             stage.write("sample.toml", &sample.text);
             stage.finish(&["luxcast", "check-config", "--config", "sample.toml"]);
         }
@@ -212,7 +212,7 @@ fn try_text(sample: &Sample) {
     }
 }
 
-/// A daemon that has fed itself and is fed.
+/// A daemon that feeds itself and is fed.
 fn start_demo(stage: &Stage, prelude: &str) -> [Actor; 2] {
     let serve = format!(
         "{prelude}exec luxcast serve --demo --ingest \"${{LUXCAST_INGEST:-/mnt/scratch/run/luxcast.sock}}\""
@@ -244,7 +244,7 @@ fn run_lines(sample: &Sample, skipped: &Mutex<BTreeSet<&'static str>>) {
         return;
     }
     let stage = Stage::start();
-    // What `cargo run --release` makes and starts.
+    // What `cargo run --release` builds and starts.
     let cargo = "#!/bin/sh\n[ \"$1 $2 $3\" = 'run --release --' ] && shift 3 && exec luxcast \"$@\"\n";
     stage.write("../bin/cargo", cargo);
     stage.finish(&["chmod", "+x", "/mnt/scratch/bin/cargo"]);
@@ -277,7 +277,7 @@ fn run_lines(sample: &Sample, skipped: &Mutex<BTreeSet<&'static str>>) {
     }
 }
 
-/// Behind the directory in which it was built.
+/// Compares without the directory in which it was built.
 fn begins(line: &str, start: &str) -> bool {
     line.strip_prefix("target/release/").unwrap_or(line).starts_with(start)
 }
@@ -286,7 +286,7 @@ fn is_daemon(line: &str) -> bool {
     line.starts_with("luxcast serve") || line.contains(" serve --demo")
 }
 
-/// A command that ends by itself must end well. One that does not is ended once it has shown something.
+/// A command that ends by itself must succeed. Any other is ended once it has shown something.
 fn run_line(stage: &Stage, prelude: &str, line: &str) {
     let watches = ["luxcast tail", "luxcast record"].iter().any(|command| line.contains(command));
     let is_endless = (watches && !line.contains("--until-end"))
@@ -304,7 +304,7 @@ fn run_line(stage: &Stage, prelude: &str, line: &str) {
     }
 }
 
-/// A whole script, such as a hook: what it would tell systemd goes to a program that notes it.
+/// A whole script, such as a hook: what it would send to systemd goes to a program that records it.
 fn run_script(sample: &Sample) {
     let stage = Stage::start();
     stage.write("../bin/systemctl", "#!/bin/sh\necho systemctl \"$@\"\n");
@@ -322,7 +322,7 @@ fn run_script(sample: &Sample) {
     stage.finish(&[&["luxcast", "check-config", "--quiet"][..], &flags].concat());
 }
 
-/// A program that ends by itself ends well and complains of nothing; another one has soon something to show.
+/// A program that ends by itself succeeds and complains of nothing; any other soon shows something.
 fn run_program(sample: &Sample, words: &[&str], file: &str, before: &str) {
     let stage = Stage::start();
     let _around = start_demo(&stage, "export LUXCAST_INGEST=/tmp/luxcast.sock\n");
@@ -335,7 +335,7 @@ fn run_program(sample: &Sample, words: &[&str], file: &str, before: &str) {
     assert_eq!(actor.stderr(), "", "{place}: {actor}");
 }
 
-/// Each row of "send this, see that" of the front page.
+/// Checks each row of "send this, see that" of the front page.
 #[test]
 fn what_is_sent_is_seen_as_the_front_page_shows_it() {
     let page = read("README.md");
@@ -358,7 +358,7 @@ fn what_is_sent_is_seen_as_the_front_page_shows_it() {
     assert!(count >= 5, "the rows are found");
 }
 
-/// Lines of the feed in papers are taken.
+/// Checks that lines of the feed in papers are accepted.
 #[test]
 fn the_lines_of_the_feed_in_papers_are_taken() {
     let samples: Vec<Sample> =
@@ -374,7 +374,7 @@ fn the_lines_of_the_feed_in_papers_are_taken() {
         for line in sample.text.lines() {
             feed.line(line);
         }
-        // Under a name control lines have no number.
+        // Under a name, control lines have no number.
         let events = sample.text.lines().filter(|line| !line.contains("\"op\"")).count();
         let last = if has_hello { events } else { events + 1 };
         let last = last.to_string();
@@ -396,7 +396,7 @@ impl Publisher {
         Self(BufReader::new(stream))
     }
 
-    /// Writes a line, and returns the next answer. One that is turned away may find its socket closed.
+    /// Writes a line, and returns the next answer. A refused publisher may find its socket closed.
     fn ask(&mut self, line: &str) -> String {
         let _ = self.0.get_mut().write_all(format!("{line}\n").as_bytes());
         let mut answer = String::new();
@@ -405,7 +405,7 @@ impl Publisher {
     }
 }
 
-/// What the daemon has said to a publisher and to watchers, on every way that a paper tells of.
+/// What the daemon sends to a publisher and to watchers, in every way that a paper describes.
 fn everything_said() -> Vec<String> {
     let mut said = Vec::new();
     let mut daemon = Daemon::start(&["--heartbeat-seconds", "0.1", "--publishers-max", "2"]);
@@ -464,7 +464,7 @@ fn everything_said() -> Vec<String> {
     said
 }
 
-/// In papers a value is written as a capital letter, `{...}` or `[...]`; all else of a message is as the daemon sends it.
+/// In papers a value is a capital letter, `{...}` or `[...]`; the rest of a message is exactly what the daemon sends.
 #[test]
 fn messages_look_as_they_are_documented() {
     let said = everything_said();
@@ -483,20 +483,20 @@ fn messages_look_as_they_are_documented() {
     watcher.connected();
     let mut many = daemon.watch("/api/v1/websocket");
     many.json();
-    // What no client hears is what a client or a publisher says.
+    // What no client hears is sent by a client or a publisher.
     for said_by_client in unseen {
         let text = said_by_client.replace(":J", ":\"job-1\"").replace(":N", ":1");
         if text.contains("\"op\"") {
             let mut feed = Publisher::connect(&daemon);
             feed.ask(r#"{"op":"hello","publisher":"x","dedupe":true}"#);
-            // The line behind it is the first to be refused.
+            // The line after it is the first to be refused.
             let answer = feed.ask(&format!("{text}\n{{"));
             assert!(answer.contains("\"line\":1,\"code\":\"bad_json\""), "{text}: {answer}");
             continue;
         }
         let client = if text.contains("job_id") { &mut many } else { &mut watcher };
         client.send(&text);
-        // Noted, without an answer of its own.
+        // Accepted without an answer of its own.
         if text.contains("pong") {
             client.send(r#"{"type":"ping"}"#);
         }
@@ -528,7 +528,7 @@ fn quoted(paper: &str) -> BTreeSet<String> {
     quoted.filter(|text| text.starts_with("{\"") && text.ends_with('}')).map(str::to_owned).collect()
 }
 
-/// Whether the real message has the documented one's members in the same order, and its words.
+/// Whether the real message has the documented members in the same order, and the documented words.
 fn is_like(documented: &str, real: &str) -> bool {
     let (mut documented, mut real) = (documented, real.trim_end());
     while !documented.is_empty() {
@@ -554,7 +554,7 @@ fn without_placeholder(documented: &str) -> Option<&str> {
     long.or_else(|| letter().filter(|rest| rest.starts_with([',', '}'])))
 }
 
-/// The same members with values of the same kinds, and the same words where these say what it is.
+/// The same members with values of the same kinds, and the same words if they name the message.
 fn same_shape(shown: &Value, real: &Value) -> bool {
     match (shown, real) {
         (Value::Object(shown), Value::Object(real)) => {

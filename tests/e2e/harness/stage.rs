@@ -1,5 +1,5 @@
-//! A machine of its own for what papers tell a reader to type: the daemon's usual ports and paths are free there, and what
-//! is written into `/etc`, `/tmp` or `/run` stays there. Only processes and programs are those of this machine.
+//! A separate machine for what papers ask a reader to type: the daemon's usual ports and paths are free there, and
+//! what is written to `/etc`, `/tmp` or `/run` stays there. Only processes and programs are those of this machine.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, geteuid, kill_process_group};
 
 use super::{PATIENCE, Scratch};
 
-/// Runs in the namespaces: a network with nothing but loopback, and files of its own where the samples write.
+/// Runs in the namespaces: a network with only loopback, and separate files where the samples write.
 const SCENE: &str = r#"
 set -e
 python3 -c 'import fcntl, socket, struct
@@ -88,12 +88,12 @@ impl Stage {
         Self { holder, scratch, count: AtomicUsize::new(0) }
     }
 
-    /// A file in the directory in which commands run.
+    /// Writes a file in the directory in which commands run.
     pub fn write(&self, name: &str, text: &str) {
         fs::write(self.path(name), text).expect("the disk has room");
     }
 
-    /// Where a file of that directory is for this process.
+    /// The path of a file in that directory for this process.
     pub fn path(&self, name: &str) -> PathBuf {
         self.scratch.path().join("work").join(name)
     }
@@ -122,7 +122,7 @@ impl Stage {
         Actor { child, what: words.join(" "), out, err }
     }
 
-    /// Runs it to its end, which must be a good one; returns its standard output.
+    /// Runs it to its end, which must be a success; returns its standard output.
     pub fn finish(&self, words: &[&str]) -> String {
         let mut actor = self.run(words);
         let status = actor.wait();
