@@ -35,8 +35,8 @@ pub struct TailArgs {
     /// Print the events as the daemon sends them, one JSON object a line
     #[arg(long)]
     pub json: bool,
-    /// With --until-end: exit with 0 if the job completed, 1 if it failed or was cancelled, 3 if its end is unknown:
-    /// it is lost, the time is up, the daemon refused, or was away for longer than --give-up (60 if not given)
+    /// With --until-end: exit with 0 if the job completed, 1 if it failed or was cancelled, 3 if its end is unknown.
+    /// Unknown: it is lost, the time is up, the daemon refused, or was away for longer than --give-up (60 if not given)
     #[arg(long, requires = "until_end")]
     pub exit_status: bool,
     /// Use colours: auto (if the terminal shows them), always or never

@@ -48,8 +48,8 @@ pub struct WatchArgs {
     /// With --job: only the events that debuggers use (jobs, routines, breakpoints, execution)
     #[arg(long, conflicts_with_all = ["flow", "all"])]
     pub debug: bool,
-    /// With --job: end when the job ends, at once if it has ended already; exit with 3 if it is lost, that is, if its
-    /// publisher was silent for the daemon's job_idle_seconds
+    /// With --job: end when the job ends, at once if it has ended already. Exit with 3 if it is lost: its publisher was
+    /// silent for the daemon's job_idle_seconds
     #[arg(long, conflicts_with_all = ["flow", "all"])]
     pub until_end: bool,
     /// End when the connection ends, instead of reconnecting

@@ -116,9 +116,9 @@ const UNITS = [
   { below: 1e20, shift: -6 },
 ];
 
-/** A publisher's timestamp as Unix milliseconds, rounded down; null if it is not an instant. The daemon reads it
- *  the same way: texts of RFC 3339 and ISO 8601 (UTC if without a zone), and numbers of Unix seconds,
- *  milliseconds, microseconds or nanoseconds, distinguished by their size. */
+/** A publisher's timestamp as Unix milliseconds, rounded down; null if it is not an instant. The daemon reads it the
+ *  same way. Texts are those of RFC 3339 and ISO 8601, UTC if without a zone. Numbers are Unix seconds, milliseconds,
+ *  microseconds or nanoseconds, distinguished by their size. */
 export function readTimestamp(value) {
   if (typeof value === "number") return readUnixNumber(value);
   const parts = isText(value) ? (EXTENDED.exec(value) ?? BASIC.exec(value)) : null;

@@ -7,9 +7,8 @@ export class ExactNumber {
   }
 }
 
-/** Only a text that matches may have a number that JavaScript prints differently: too many digits for a double, a
- *  fraction that ends in 0, an exponent, -0, or many leading zeros. A string may match too, which costs a little
- *  time. */
+/** A number that JavaScript prints differently occurs only in a text that matches: too many digits for a double, a
+ *  fraction that ends in 0, an exponent, -0, or many leading zeros. A string may match too, which costs a little time. */
 const UNUSUAL = /\d[\d.]{15}|\.\d*0[\s,\]}]|\d[eE][-+]?\d+[\s,\]}]|-0[\s,\]}]|0\.0{5}/;
 /** An event's text begins with its number, which is an ordinary one. */
 const NUMBER = /^\{"stream_seq":\d+/;

@@ -18,10 +18,10 @@ export class Rows {
   #prefix = `list${(lists += 1)}-`;
   #isAsked = false;
 
-  /** `source` gives the number of rows (`count`), makes a row (`make`), fills it for an index (`fill`), names it
-   *  (`key`), finds it again (`find`, -1 if it is gone), and handles a choice (`choose`). It may report how many
+  /** `source` gives the number of rows (`count`), makes a row (`make`), fills it for an index (`fill`) and names it
+   *  (`key`). It finds a row again (`find`, -1 if it is gone) and handles a choice (`choose`). It may report how many
    *  rows were dropped from the front since the last call (`takeShift`) and whether the end stays visible
-   *  (`isFollowing`), and may handle a key before the list does (`handleKey`). */
+   *  (`isFollowing`). It may handle a key before the list does (`handleKey`). */
   constructor(element, source) {
     this.#element = element;
     this.#source = source;

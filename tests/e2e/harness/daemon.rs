@@ -42,8 +42,8 @@ fn luxcast_under(under: &[String]) -> Command {
     command
 }
 
-/// How to start a daemon. Unless flags or variables say otherwise, ports are 0, the socket is in a directory of its
-/// own, and the daemon makes no metrics events, so that every number belongs to a published line.
+/// How to start a daemon. Unless flags or variables say otherwise, ports are 0 and the socket is in a directory of its
+/// own. The daemon makes no metrics events then, so that every number belongs to a published line.
 #[derive(Default)]
 pub struct Setup {
     flags: Vec<String>,
