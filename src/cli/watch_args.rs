@@ -23,15 +23,15 @@ const ENDING_TYPES: &[&str] =
 
 #[derive(Debug, clap::Args)]
 pub struct WatchArgs {
-    /// Watch this job only, even before it starts
+    /// Only this job, even before it starts
     #[arg(long, value_name = "ID", allow_hyphen_values = true, value_parser = id, group = "what",
           value_hint = ValueHint::Other)]
     pub job: Option<String>,
-    /// Watch this flow only, with all its jobs
+    /// Only this flow, with all its jobs
     #[arg(long, value_name = "ID", allow_hyphen_values = true, value_parser = id, group = "what",
           value_hint = ValueHint::Other)]
     pub flow: Option<String>,
-    /// Watch every event of the daemon (the default)
+    /// Every event of the daemon (the default)
     #[arg(long, group = "what")]
     pub all: bool,
     /// Address of the daemon: ws://HOST:PORT, HOST:PORT, or the URL of its live page or of an endpoint [default:
