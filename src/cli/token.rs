@@ -24,7 +24,7 @@ const TOKEN_BYTES: usize = 32;
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("scope").required(true).multiple(true).args(["jobs", "flows", "all", "admin"]))]
 pub struct TokenArgs {
-    /// Allow these jobs, separated by commas; an id that ends in * stands for all ids that begin so
+    /// Allow these jobs, separated by commas; ID* stands for all ids that begin with ID
     #[arg(long, value_name = "IDS", value_delimiter = ',', allow_hyphen_values = true, value_parser = pattern,
           value_hint = ValueHint::Other)]
     pub jobs: Vec<String>,
@@ -41,7 +41,7 @@ pub struct TokenArgs {
     /// Allow the admin listener
     #[arg(long)]
     pub admin: bool,
-    /// Write the token's SHA-256 instead of the token into the line, and the token to standard error
+    /// Print the line with the token's SHA-256 instead of the token, and the token on standard error
     #[arg(long, conflicts_with = "jwt")]
     pub sha256: bool,
     /// Sign a JSON Web Token instead

@@ -23,7 +23,7 @@ const ENDING_TYPES: &[&str] =
 
 #[derive(Debug, clap::Args)]
 pub struct WatchArgs {
-    /// Watch this job only, even before it starts
+    /// Only this job, even before it starts
     #[arg(long, value_name = "ID", allow_hyphen_values = true, value_parser = id, group = "what",
           value_hint = ValueHint::Other)]
     pub job: Option<String>,

@@ -118,7 +118,7 @@ fn the_files_for_monitoring_are_in_the_package() {
     }
 }
 
-/// They have the same places there, so that they lead to each other.
+/// They keep their relative paths there, so that their links work.
 #[test]
 fn the_pages_for_users_and_operators_are_in_the_package() {
     let front = fs::read_to_string(project().join("README.md")).expect("it is there");
