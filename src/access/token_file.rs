@@ -43,7 +43,7 @@ impl fmt::Display for TokenFileError {
             Fault::BadHash => formatter.write_str("sha256: needs 64 hexadecimal digits after it"),
             Fault::Repeated(line) => write!(formatter, "the same token as on line {line}"),
             Fault::UnknownScope => formatter.write_str(
-                "a word after the token is none of jobs=, flows=, debug, all, admin (# begins a comment)",
+                "a word after the token is not one of jobs=, flows=, debug, all, admin (# begins a comment)",
             ),
             Fault::RepeatedScope => formatter.write_str("a scope is given twice"),
             Fault::BadIds => formatter

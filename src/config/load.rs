@@ -513,7 +513,7 @@ mod tests {
     #[test]
     fn an_error_is_one_line_whatever_it_quotes() {
         let error = load_from(&["--overrun", "a\nb\u{1b}[2J"], &[]).unwrap_err();
-        assert_eq!(error, "--overrun: `a\\nb\\u{1b}[2J` is none of gap, wait");
+        assert_eq!(error, "--overrun: `a\\nb\\u{1b}[2J` is not one of gap, wait");
         let key = file_error("\"a\\nb\" = 1\n");
         assert_eq!(key, ":1: a\\nb: is not a setting of this file");
     }
@@ -689,7 +689,7 @@ mod tests {
         assert_eq!(error, "LUXCAST_JWT_ALGORITHM: also needs jwt_key_file");
         for unknown in ["HS512", "hs256", ""] {
             let error = load_from(&["--jwt-key-file", "/k", "--jwt-algorithm", unknown], &[]).unwrap_err();
-            let expected = format!("--jwt-algorithm: `{unknown}` is none of HS256, RS256, ES256, EdDSA");
+            let expected = format!("--jwt-algorithm: `{unknown}` is not one of HS256, RS256, ES256, EdDSA");
             assert_eq!(error, expected);
         }
         for tokens in [&["--token-file", "/t"][..], &["--jwt-key-file", "/k", "--jwt-algorithm", "HS256"]] {

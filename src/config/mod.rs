@@ -1,7 +1,7 @@
 //! The settings of the daemon: their values in one [`Config`], read from flags, environment and a TOML file.
 //!
-//! The one table of settings is in `table`, what a row can do in `setting`, what is made from all rows in `texts`, the
-//! reading of the three sources in `load`. It prints nothing.
+//! `table` has the one table of settings, and `setting` what a row can do. `texts` makes texts from all rows; `load` reads
+//! the three sources. Nothing here prints.
 #![doc = include_str!("README.md")]
 
 mod defaults;

@@ -105,7 +105,7 @@ impl Setting {
             Kind::Text { .. } => self.store(&mut Config::default(), &["?".to_string()]).err(),
             _ => None,
         };
-        let words = refused.as_ref().and_then(|problem| problem.split_once(" is none of "));
+        let words = refused.as_ref().and_then(|problem| problem.split_once(" is not one of "));
         words.map_or_else(Vec::new, |(_, words)| words.split(", ").map(str::to_string).collect())
     }
 

@@ -66,7 +66,7 @@ pub(super) fn store_word<T: Copy>(field: &mut T, words: &[(&str, T)], text: &str
         return Ok(());
     }
     let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-    Err(format!("`{text}` is none of {}", words.join(", ")))
+    Err(format!("`{text}` is not one of {}", words.join(", ")))
 }
 
 pub(super) fn show_word<T: PartialEq>(value: T, words: &[(&str, T)]) -> String {
@@ -317,7 +317,7 @@ mod tests {
         assert_eq!(store_word(&mut overrun, &OVERRUNS, "wait"), Ok(()));
         assert_eq!(overrun, Overrun::Wait);
         let problem = store_word(&mut overrun, &OVERRUNS, "block").unwrap_err();
-        assert_eq!(problem, "`block` is none of gap, wait");
+        assert_eq!(problem, "`block` is not one of gap, wait");
         let mut level = LevelFilter::INFO;
         assert_eq!(store_word(&mut level, &LOG_LEVELS, "trace"), Ok(()));
         assert_eq!(level, LevelFilter::TRACE);

@@ -207,7 +207,7 @@ fn of_shards(figures: &Figures<'_>, series: &mut Series<'_>, read: fn(&ShardCoun
     }
 }
 
-/// The table as the page of `net::report` has it.
+/// The table in the README.md of `net::report`.
 pub fn metrics_markdown() -> String {
     let mut text = "| metric | kind | label | meaning |\n| --- | --- | --- | --- |\n".to_owned();
     for Metric { name, kind, label, help, .. } in &METRICS {

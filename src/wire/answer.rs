@@ -273,7 +273,7 @@ impl Refusal {
         Refusal::new(Status::Unavailable, "full", message)
     }
 
-    /// 503: a thread of the daemon does not do its work. For operators alone, whose refusals are not counted.
+    /// 503: a thread of the daemon hangs. Only for operators, whose refusals are not counted.
     pub fn stalled(thread: &str) -> Self {
         let message = format!("the thread {thread} does not turn").into();
         Refusal { status: Status::Unavailable, code: "stalled", message, is_of_head: false }
@@ -318,7 +318,8 @@ struct RefusalBody<'a> {
 /// For an answer that holds only at this moment: no cache may keep it (RFC 9111, 5.2.2.5).
 pub const NO_STORE: &str = "Cache-Control: no-store\r\n";
 
-/// Appends the whole answer: status line, fields and the JSON body, one line with its newline. It closes the connection. `unix_micros` is now.
+/// Appends the whole answer: status line, fields and the JSON body, one line with its newline. It closes the
+/// connection. `unix_micros` is now.
 pub fn write_refusal(out: &mut Vec<u8>, refusal: &Refusal, unix_micros: i64) {
     let mut body = Vec::new();
     let members = RefusalBody { error: refusal.code, message: &refusal.message };
@@ -336,7 +337,7 @@ pub fn write_refusal(out: &mut Vec<u8>, refusal: &Refusal, unix_micros: i64) {
     }
 }
 
-/// What becomes of the connection behind an answer.
+/// What happens to the connection after an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
     Close,
@@ -354,7 +355,7 @@ impl Then {
     }
 }
 
-/// What the body of an answer is that is made anew each time.
+/// The type of a body that is made anew for each answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ContentType {
     Text,
@@ -373,7 +374,7 @@ impl ContentType {
     }
 }
 
-/// Appends a whole 200; to a HEAD without the body (RFC 9110, 9.3.2). `unix_micros` is now.
+/// Appends a whole 200, for a HEAD without the body (RFC 9110, 9.3.2). `unix_micros` is now.
 pub fn write_ok(out: &mut Vec<u8>, method: &str, body: &[u8], then: Then, unix_micros: i64) {
     let content_type = ContentType::Text.as_str();
     write_head(out, StatusCode::OK, NO_STORE, Some(content_type), Some(body.len()), then, unix_micros);
@@ -382,8 +383,8 @@ pub fn write_ok(out: &mut Vec<u8>, method: &str, body: &[u8], then: Then, unix_m
     }
 }
 
-/// Appends the head of an answer. `fields` are lines with their CR LF and say how it may be
-/// cached; `body_length` is that of the answer to a GET, none where that is not told; `unix_micros` is now.
+/// Appends the head of an answer. `fields` are lines with their CR LF; they also say how the answer may be cached.
+/// `body_length` is that of a GET's answer; without it no length is sent. `unix_micros` is now.
 pub fn write_head(
     out: &mut Vec<u8>,
     status: StatusCode,
@@ -396,7 +397,7 @@ pub fn write_head(
     let content_type = content_type.map(|name| format!("Content-Type: {name}\r\n")).unwrap_or_default();
     let length = body_length.map(|length| format!("Content-Length: {length}\r\n")).unwrap_or_default();
     let date = date(unix_micros);
-    // A status is shown with its reason phrase.
+    // `status` is printed with its reason phrase.
     let then = then.field();
     let head = format!("HTTP/1.1 {status}\r\nDate: {date}\r\n{fields}{then}{content_type}{length}\r\n");
     out.extend_from_slice(head.as_bytes());

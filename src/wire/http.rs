@@ -1,8 +1,8 @@
 //! Reads the request head that opens a connection; the answers to it are in [`answer`](crate::wire::answer).
 //!
-//! httparse reads it; what httparse tolerates and RFC 9112 calls an error is refused here. Requests
-//! that are answered have no body, or one of length 0, and every refusal closes the connection, so
-//! nothing can be smuggled behind one.
+//! httparse reads it; what httparse tolerates and RFC 9112 calls an error is refused here. Requests that are answered
+//! have no body, or one of length 0, and every refusal closes the connection. So nothing can be smuggled in behind a
+//! request.
 
 use std::fmt;
 use std::mem::MaybeUninit;
@@ -38,9 +38,9 @@ pub struct Request<'a> {
     /// The request is HTTP/1.0, which cannot be upgraded (RFC 6455, 4.2.1). A later minor version is read as HTTP/1.1
     /// (RFC 9110, 2.5).
     pub is_http_1_0: bool,
-    /// No other request follows on this connection: the client says so (RFC 9112, 9.6), or speaks HTTP/1.0.
+    /// No other request follows on this connection: the client says so (RFC 9112, 9.6), or it speaks HTTP/1.0.
     pub is_last: bool,
-    /// As it was sent, not percent-decoded; `*`, or begins with `/`.
+    /// As it was sent, not percent-decoded; it is `*` or begins with `/`.
     pub path: &'a str,
     /// What follows the first `?`, not percent-decoded.
     pub query: Option<&'a str>,
@@ -268,7 +268,7 @@ fn read_request<'a>(line: &RequestLine<'a>, fields: &[httparse::Header<'a>]) -> 
     read.map_err(|refusal| refusal.of_method(line.method))
 }
 
-/// The fields that mean something here, as they came.
+/// The fields that are used here, as they came.
 #[derive(Default)]
 struct Fields<'a> {
     host: Field<'a>,
@@ -304,7 +304,7 @@ fn read_fields<'a>(line: &RequestLine<'a>, fields: &[httparse::Header<'a>]) -> R
             read.user_agent = str::from_utf8(value).ok();
         } else if is("connection") {
             match value.eq_ignore_ascii_case(b"upgrade") {
-                // As nearly all who watch say it.
+                // Nearly all watchers send exactly this.
                 true => has_connection = true,
                 false => {
                     has_connection |= has_item(value, "upgrade");
@@ -796,7 +796,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_request_says_so_or_is_an_old_one() {
+    fn the_last_request_says_so_or_is_http_1_0() {
         let table = [
             ("1.1", "", false),
             ("1.1", "Connection: close\r\n", true),

@@ -7,8 +7,9 @@ use crate::console::page::Page;
 use crate::wire::answer::{ContentType, NO_STORE, Then, write_head};
 use crate::wire::http::Request;
 
-/// With every answer under `/console`, and with every list. Scripts, styles and connections are the page's own or do not happen; `'self'`
-/// covers WebSockets to the same host and port (Content Security Policy 3, 6.7.2.8).
+/// Sent with every answer under `/console` and with every list. A browser then takes scripts, styles and connections
+/// only from the page's own origin. `'self'` covers WebSockets to the same host and port (Content Security Policy 3,
+/// 6.7.2.8).
 const STRICT_FIELDS: &str = "Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; \
      img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n\
      X-Content-Type-Options: nosniff\r\n\
@@ -16,7 +17,7 @@ const STRICT_FIELDS: &str = "Content-Security-Policy: default-src 'none'; script
      Cross-Origin-Opener-Policy: same-origin\r\n\
      Cross-Origin-Resource-Policy: same-origin\r\n";
 
-/// The head of an answer that was made for one client.
+/// Appends the head of an answer that was made for one client.
 pub fn write_data_head(
     out: &mut Vec<u8>,
     content_type: ContentType,
@@ -44,7 +45,7 @@ pub fn answer(page: Page, request: &Request<'_>, then: Then, unix_micros: i64) -
     }
 }
 
-/// Leads to the page by a relative address (RFC 9110, 10.2.2), which is right behind any proxy.
+/// Redirects to the page by a relative address (RFC 9110, 10.2.2), which is right behind any proxy.
 fn lead_in(request: &Request<'_>, then: Then, unix_micros: i64) -> PageAnswer {
     let query = request.query.map(|query| format!("?{query}")).unwrap_or_default();
     let mut head = Vec::new();
@@ -55,12 +56,12 @@ fn lead_in(request: &Request<'_>, then: Then, unix_micros: i64) -> PageAnswer {
 
 fn send(asset: &'static Asset, request: &Request<'_>, then: Then, unix_micros: i64) -> PageAnswer {
     let tag = asset.tag();
-    // A weak one, since it stands for both encodings (RFC 9110, 8.8.3.3).
+    // A weak tag, since it names both encodings (RFC 9110, 8.8.3.3).
     let fields =
         format!("{STRICT_FIELDS}Cache-Control: no-cache\r\nETag: W/\"{tag}\"\r\nVary: Accept-Encoding\r\n");
     let mut head = Vec::new();
     if request.if_none_match.is_some_and(|tags| has_tag(tags, tag)) {
-        // Without a body, and a length would be the one of a 200 (RFC 9110, 8.6).
+        // There is no body, and a length would be that of a 200 (RFC 9110, 8.6).
         write_head(&mut head, StatusCode::NOT_MODIFIED, &fields, None, None, then, unix_micros);
         return PageAnswer { head, body: b"" };
     }
@@ -77,7 +78,7 @@ fn send(asset: &'static Asset, request: &Request<'_>, then: Then, unix_micros: i
         then,
         unix_micros,
     );
-    // RFC 9110, 9.3.2: a HEAD is told what a GET would be.
+    // RFC 9110, 9.3.2: a HEAD gets the head that a GET would get.
     PageAnswer { head, body: if request.method == "HEAD" { b"" } else { body } }
 }
 
