@@ -653,7 +653,7 @@ fn a_reachable_daemon_needs_tokens_or_an_explicit_permission() {
         (vec!["--token-file".into(), swapped.clone()], format!("{swapped}:1: a line begins with the token")),
         (vec!["--token-file".into(), binary.clone()], format!("{binary}:2: is not UTF-8")),
         (vec!["--token-file".into(), "/no/such".into()], "token_file: cannot read /no/such".into()),
-        (vec!["--jwt-key-file".into(), tokens.clone()], "--jwt-key-file: needs jwt_algorithm".into()),
+        (vec!["--jwt-key-file".into(), tokens.clone()], "--jwt-key-file: also needs jwt_algorithm".into()),
         (jwt(&short, "HS256"), format!("{short}: HS256 needs a secret of at least 32 bytes")),
         (jwt(&rsa.1, "HS256"), format!("{}: HS256 needs a secret, but this is a PEM file", rsa.1)),
         (jwt(&rsa.0, "RS256"), format!("{}: this is not the public part", rsa.0)),

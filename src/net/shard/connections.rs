@@ -225,6 +225,8 @@ impl Shard {
         match &mut self.connection(key).phase {
             Phase::Shaking(_) => self.handle_handshake(key, bytes),
             Phase::Head(_) => self.handle_head(key, bytes),
+            // Records of TLS itself begin no request.
+            Phase::Idle if bytes.is_empty() => {}
             Phase::Idle => self.handle_next(key, bytes),
             Phase::Open(_) => self.handle_frames(key, bytes),
             phase @ (Phase::Asking { .. } | Phase::Answering { .. }) => {
