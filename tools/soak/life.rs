@@ -288,7 +288,8 @@ impl Life {
             Over::Closed(_) => false,
             Over::Reset => {
                 self.counts.resets += 1;
-                plan.pace != Pace::Fast
+                // A full daemon has a few places to say so from; beyond these it resets those who have no answer yet.
+                plan.pace != Pace::Fast || !watcher.is_open
             }
         };
         if !is_right {
