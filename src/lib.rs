@@ -33,10 +33,10 @@
 //! - [`stream`]: who gets what: batches, topics and their logs, the history, the sequencer.
 //! - [`delivery`]: one shard's watchers: cursors, filters, cohorts, the flush.
 //! - [`session`]: one client's conversation: what it asks for, what it is told, within which limits.
-//! - [`net`]: sockets, threads, clocks; it decides nothing. [`net::listen`] lets in, [`net::shard`] serves,
-//!   [`net::ingest`] takes the feed, [`net::report`] tells of the daemon itself, [`net::host`] is the machine around it.
+//! - [`net`]: sockets, threads, clocks. [`net::listen`] lets connections in, [`net::shard`] serves them, [`net::ingest`]
+//!   takes the feed, [`net::report`] makes metrics and lists, [`net::host`] is the machine around the daemon.
 //! - [`server`]: binds, spawns, drains, joins, and leaves to the next run what [`stream::snapshot`] says. [`sim`] and
-//!   [`cli`]: the program around it.
+//!   [`cli`]: the program around it; signals arrive in [`cli::serve`], and `cli/reload.rs` reloads.
 //!
 //! From [`wire`] to [`session`] all is pure state: no socket, no clock.
 //!
@@ -48,13 +48,17 @@
 //!    refused line takes its frame back.
 //! 3. It appends a handle per run of adjacent events to each [`stream::topic`]'s log, stores the number as
 //!    published, offers the batch to the shards that watch one of its topics ([`stream::link`]), wakes those that
-//!    sleep, and evicts the oldest batches of the [`stream::history`] for room.
+//!    sleep, and evicts the oldest batches for room. [`stream::history`] says when; under `overrun = wait`
+//!    [`stream::gate`] says for whom the feed waits instead, and [`delivery::progress`] who still reads.
 //! 4. [`net::shard`] wakes; [`delivery::watchers`] marks the [`delivery::cohort`]s (watchers of one topic that want the same)
 //!    for which the batch has something.
 //! 5. [`delivery::flush`] gathers once for all members of a cohort that stand at one place ([`delivery::cursor`]) and writes
 //!    the same bytes to each socket: small ones from one buffer, large ones so or by `sendfile` from a memory file,
 //!    whichever costs less here ([`delivery::copy_or_sendfile`], [`net::shard::sockets`]). A socket that is full is left to its own cursor and
 //!    served again when it has room.
+//!
+//! Beside events, [`net::shard::timers`] sends heartbeats and ends connections that are silent or take nothing,
+//! [`net::ingest::dedupe`] takes the lines of a named publisher once, and [`net::report`] answers operators and the page.
 //!
 //! # Why nothing is lost or doubled
 //!

@@ -5,7 +5,7 @@ mod claim;
 pub mod forecast;
 mod listeners;
 mod persistence;
-mod reload;
+mod reload_report;
 mod start_error;
 mod threads;
 
@@ -230,7 +230,7 @@ impl Server {
         for shard in &self.shards {
             shard.send(Command::Renew(live_config.clone()));
         }
-        Ok(reload::describe(config, &before, &live_config))
+        Ok(reload_report::describe(config, &before, &live_config))
     }
 
     /// Starts to drain: no new connections, no more lines; numbered events are still sent, then goodbye.
