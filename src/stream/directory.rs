@@ -285,3 +285,22 @@ impl Topics {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Directory;
+    use crate::stream::numbers::SEQ_MIN;
+    use crate::stream::topic::TopicKind;
+
+    #[test]
+    fn a_topic_that_gets_a_watcher_just_before_it_is_dropped_stays() {
+        let directory = Directory::new(SEQ_MIN, 10);
+        let [job, _] = directory.know([Some("j"), None]);
+        let job = job.expect("it was named");
+        let watched = directory.watch(TopicKind::Job, "j").expect("there is room");
+        assert_eq!(watched.key, job.key);
+        assert!(!directory.forget(&job, SEQ_MIN));
+        directory.unwatch(&watched);
+        assert!(directory.forget(&job, SEQ_MIN));
+    }
+}

@@ -104,7 +104,9 @@ impl Stage {
         let mut command = Command::new("nsenter");
         command.args(["--target", &id, "--net", "--mount"]);
         command.args(if geteuid().is_root() { &[][..] } else { &["--user", "--preserve-credentials"] });
-        command.args(["--", "sh", "-c", "cd /mnt/scratch/work && exec \"$@\"", "sh"]).args(words);
+        // Who started the tests may have had them ignore Ctrl-C, as a shell does for what runs in the background.
+        let run = "cd /mnt/scratch/work && exec env --default-signal \"$@\"";
+        command.args(["--", "sh", "-c", run, "sh"]).args(words);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("LUXCAST_") {
                 command.env_remove(name);
