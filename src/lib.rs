@@ -64,7 +64,7 @@
 //!
 //! - The sequencer appends, *then* stores the number, *then* reads which shards are interested. A shard sets its
 //!   interest, *then* loads the number, *then* stands in the log behind it. Whichever came first, one sees the other.
-//! - A shard's tail is loaded after the arrivals are marked, so nobody is called up to date too early.
+//! - A shard's tail is loaded after the arrivals are marked, so no watcher counts as caught up too early.
 //! - A full channel becomes "scan all you watch" ([`stream::link`]): nothing is told twice, nothing is forgotten.
 //! - What the history drops is counted by topic and type; a cursor that comes back later says so with a gap. Of a topic
 //!   that is dropped altogether its last number is remembered by name ([`stream::dropped`]); where a watcher begins, and
@@ -98,7 +98,7 @@
 //! - **topic**: a job, a flow, everything. **life** of a topic: from its first event until it is dropped.
 //!   **history**: all that is kept. **gap**: what could not be delivered.
 //! - **watcher**: a connection's place in the stream. **cursor**: that place. **cohort**: watchers that want the
-//!   same of one topic. **tail**: the newest number that is delivered. **to lag**: to stand at an own place.
+//!   same of one topic. **tail**: the newest number that is delivered. **to lag**: to be at a position of its own behind the tail.
 //! - **publisher**: who feeds the daemon. **shard**: a thread with its connections.
 #![deny(unsafe_code)]
 
