@@ -141,10 +141,12 @@ impl Watchers {
         stays
     }
 
-    /// Whether every watcher was sent everything up to the newest number.
+    /// Whether every watcher was sent everything up to the newest number. A slow reader of a list watches nothing.
     pub fn is_served(&mut self, sink: &mut impl Sink) -> bool {
         self.refresh(sink);
-        !self.is_busy() && !self.watchers.iter().any(|(_, watcher)| watcher.is(Flags::BLOCKED))
+        let waits =
+            |watcher: &Watcher| watcher.is(Flags::BLOCKED) && !matches!(watcher.watched, Watched::Nothing);
+        !self.is_busy() && !self.watchers.iter().any(|(_, watcher)| waits(watcher))
     }
 
     /// Asserts the edge-trigger law: a watcher with bytes to send waits for an edge or in `watcher_queue`.

@@ -17,5 +17,7 @@ pub mod schedule;
 mod shard;
 #[path = "../simulation/stream.rs"]
 mod stream;
+#[path = "../simulation/wait.rs"]
+mod wait;
 
 pub mod checks;

@@ -98,7 +98,11 @@ impl Shard {
                     }
                 }
             }
-            Err(refusal) => return self.refuse(key, &refusal, Asked::in_part_of(head)),
+            Err(refusal) => {
+                let asked = Asked::in_part_of(head);
+                let method = asked.as_ref().map_or("", |asked| asked.method);
+                return self.refuse(key, &refusal.of_method(method), asked);
+            }
         };
         // Frames may stand right behind the request.
         let used = length - before;
@@ -248,8 +252,10 @@ impl Shard {
         if !rest.is_empty() {
             self.handle_bytes(key, &mut rest);
         }
+        // The peer's end had come before: half a request stays one, and for a WebSocket it is the end.
         let is_cut = |connection: &Connection| {
-            connection.sides == Sides::TheirsShut && matches!(connection.phase, Phase::Head(_))
+            connection.sides == Sides::TheirsShut
+                && matches!(connection.phase, Phase::Head(_) | Phase::Open(_))
         };
         if self.connections[key.index()].as_ref().is_some_and(is_cut) {
             self.drop_connection(key);
