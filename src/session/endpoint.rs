@@ -319,11 +319,8 @@ fn read_id(raw: &str, which: &str) -> Result<String, Refusal> {
 
 /// The filter and where to start.
 fn read_query(query: Option<&str>) -> Result<(Option<Vec<String>>, Since), Refusal> {
-    if !query::has_good_names(query.unwrap_or_default()) {
-        return Err(Refusal::bad_parameter("the name of a query parameter is not percent-encoded UTF-8"));
-    }
     // Whoever asks for a token has judged it before; it must be well-formed for everybody.
-    let [events, since, _token, _api_key] = query::read(query, ["events", "since", "token", "api_key"])?;
+    let [events, since, _token, _api_key] = query::read_all(query, ["events", "since", "token", "api_key"])?;
     let events = events.map_or(Ok(None), |names| read_events(&names))?;
     let since = since.map_or(Some(Since::Now), |since| Since::parse(&since));
     let message = "since must be now, start, an event number, or minus a count";

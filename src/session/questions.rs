@@ -102,7 +102,7 @@ impl Question {
 impl JobsWanted {
     fn parse(query: Option<&str>, by: JobsBy) -> Result<Self, Refusal> {
         let [status, state, flow, after, limit] =
-            query::read(query, ["status", "state", "flow", "after", "limit"])?;
+            query::read_all(query, ["status", "state", "flow", "after", "limit"])?;
         let statuses = || JobStatus::ALL.map(|status| (status.as_str(), status));
         let (limit_max, state) = match by {
             JobsBy::Watcher(_) => (JOBS_MAX, None),
@@ -121,7 +121,7 @@ impl JobsWanted {
 
 impl Range {
     fn parse(query: Option<&str>) -> Result<Self, Refusal> {
-        let [from, to] = query::read(query, ["from", "to"])?;
+        let [from, to] = query::read_all(query, ["from", "to"])?;
         let number = |name: &str, text: Option<&str>, usual: u64| {
             text.map_or(Ok(usual), |text| query::number(name, text, SEQ_END))
         };
@@ -131,7 +131,7 @@ impl Range {
 
 impl ConnectionsWanted {
     fn parse(query: Option<&str>) -> Result<Self, Refusal> {
-        let [sort, limit] = query::read(query, ["sort", "limit"])?;
+        let [sort, limit] = query::read_all(query, ["sort", "limit"])?;
         let sorts =
             [("lag", Sort::Lag), ("age", Sort::Age), ("bytes", Sort::Bytes), ("position", Sort::Position)];
         Ok(Self {
@@ -221,6 +221,7 @@ mod tests {
             _ => panic!("{query}"),
         };
         assert_eq!(order("x=%"), (None, ROWS));
+        assert!(parse(Data::Connections, "%=x").is_err(), "a name is malformed");
         assert_eq!(order("sort=lag&limit=1000000"), (Some(Sort::Lag), 1_000_000));
         for data in [Data::Daemon, Data::Metrics, Data::Ready] {
             assert!(parse(data, "limit=x&%").is_ok(), "{data:?} has no parameters");

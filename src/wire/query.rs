@@ -21,9 +21,21 @@ pub fn pairs(query: &str) -> impl Iterator<Item = (Option<Cow<'_, str>>, &str)> 
     })
 }
 
-/// Whether no name is malformed.
-pub fn has_good_names(query: &str) -> bool {
-    memchr(b'%', query.as_bytes()).is_none() || pairs(query).all(|(name, _)| name.is_some())
+/// The values of the parameters `names`. Of all others only the names must be well-formed.
+///
+/// # Errors
+/// 400: a name or a value is malformed, or a name came twice.
+pub fn read_all<'a, const N: usize>(
+    query: Option<&'a str>,
+    names: [&str; N],
+) -> Result<[Option<Cow<'a, str>>; N], Refusal> {
+    let text = query.unwrap_or_default();
+    let has_good_names =
+        memchr(b'%', text.as_bytes()).is_none() || pairs(text).all(|(name, _)| name.is_some());
+    if !has_good_names {
+        return Err(Refusal::bad_parameter("the name of a query parameter is not percent-encoded UTF-8"));
+    }
+    read(query, names)
 }
 
 /// The values of the parameters `names`. All others are ignored, even malformed ones.
@@ -87,7 +99,7 @@ pub fn word<T>(
 
 #[cfg(test)]
 mod tests {
-    use super::{ROWS, limit, pairs, read, word};
+    use super::{ROWS, limit, pairs, read, read_all, word};
 
     #[test]
     fn a_pair_is_a_name_and_what_follows_its_first_equals_sign() {
@@ -99,6 +111,9 @@ mod tests {
         assert_eq!(read(""), owned(&[("", "")]));
         assert_eq!(read("%61=b=c&d&=%20"), owned(&[("a", "b=c"), ("d", ""), ("", "%20")]));
         assert_eq!(pairs("%=1").next(), Some((None, "1")));
+        let is_good = |query| read_all(query, ["sort"]).is_ok();
+        assert!([None, Some("a=%zz"), Some("%61=1&b")].map(is_good).iter().all(|&is_good| is_good));
+        assert!(![Some("%zz=1"), Some("sort=1&%ff")].map(is_good).iter().any(|&is_good| is_good));
     }
 
     #[test]

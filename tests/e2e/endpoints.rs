@@ -381,6 +381,15 @@ fn a_head_request_is_answered_as_a_get_without_the_body_wherever_that_ends() {
         assert!(head.starts_with("HTTP/1.1 405 ") && body.is_empty(), "{head}");
         assert_eq!((field(&head, "allow"), field(&head, "content-length")), (Some("GET"), None), "{path}");
     }
+    // The head itself may be at fault.
+    for (rest, status) in [
+        (format!("/{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "x".repeat(5_000)), 414),
+        ("/ HTTP/1.1\r\nHost: localhost\r\nA : b\r\n\r\n".to_owned(), 400),
+        ("/ HTTP/2.0\r\nHost: localhost\r\n\r\n".to_owned(), 505),
+    ] {
+        let (head, body) = answer_to(daemon.address, &format!("HEAD {rest}"));
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")) && body.is_empty(), "{head}{body:?}");
+    }
 }
 
 #[test]

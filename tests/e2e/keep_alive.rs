@@ -1,9 +1,10 @@
 //! Connections that stay open for another request.
 
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::time::Instant;
 
 use serde_json::Value;
+use socket2::SockRef;
 
 use crate::harness::client::masked_frame;
 use crate::harness::{Client, Daemon, PATIENCE, Raw, seq_of, wait_until};
@@ -307,4 +308,55 @@ fn an_idle_connection_does_not_delay_the_daemons_end() {
     assert_eq!(daemon.wait().code(), Some(0));
     assert!(begin.elapsed() < PATIENCE);
     drop((of_operators, slow));
+}
+
+#[test]
+fn a_request_that_came_early_is_answered_even_if_no_connection_may_rest() {
+    let daemon = Daemon::start(&[]);
+    // More than may rest: the last ones are closed, and hold nothing.
+    let _resting: Vec<Raw> = (0..64).map(|_| rested(daemon.address)).collect();
+    let mut raw = daemon.raw();
+    raw.send(format!("{}{}", get("/healthz"), get("/console/daemon")).as_bytes());
+    assert_eq!(raw.read_next(false).body, "ok\n");
+    let answer = raw.read_next(false);
+    assert!(answer.status == 200 && answer.body.starts_with('{'), "{answer:?}");
+}
+
+/// The client's end comes while an earlier request is being answered; the upgrade is behind that.
+#[test]
+fn a_websocket_whose_client_has_ended_already_ends() {
+    let daemon = Daemon::start(&[]);
+    for _ in 0..10 {
+        let mut raw = daemon.raw();
+        raw.send(format!("{}{}", get("/console/jobs"), Raw::upgrade_request(EVENTS)).as_bytes());
+        raw.stream.shutdown(Shutdown::Write).expect("it is open");
+        assert_eq!(raw.read_next(false).status, 200);
+        while raw.fill() > 0 {}
+    }
+    daemon.wait_for_connections(0);
+}
+
+/// What a list's reader does not take is nothing that a watcher misses.
+#[test]
+fn the_goodbye_waits_for_no_reader_of_a_list() {
+    const JOBS: usize = 20_000;
+    let daemon = Daemon::start(&["--shards", "1", "--drain-seconds", "3600", "--stalled-seconds", "3600"]);
+    let mut watcher = daemon.watch("/api/ws/jobs/quiet/monitor");
+    watcher.connected();
+    let lines: Vec<String> =
+        (0..JOBS).map(|n| format!(r#"{{"type":"job_started","job_id":"job-{n}"}}"#)).collect();
+    daemon.acked_feed().publish(lines.iter().map(String::as_str));
+    let mut readers = Vec::new();
+    for (address, path) in [
+        (daemon.address, "/console/jobs?limit=10000"),
+        (daemon.admin.expect("it is on"), "/jobs?limit=1000000"),
+    ] {
+        let mut reader = Raw::connect(address);
+        SockRef::from(&reader.stream).set_recv_buffer_size(4096).expect("a TCP socket");
+        reader.send(get(path).as_bytes());
+        reader.read_head();
+        readers.push(reader);
+    }
+    daemon.terminate();
+    while !watcher.text().contains("disconnected") {}
 }

@@ -15,10 +15,10 @@ use crate::close::CloseReason;
 use crate::delivery::keys::WatcherKey;
 use crate::metrics::{CLOSED_BY_CLIENT, LOST};
 use crate::net::listen::admission::{Counted, NewConnection, TurnAway};
-use crate::net::shard::Shard;
 use crate::net::shard::connection::{Connection, Phase, Sides};
 use crate::net::shard::transport::Incoming;
-use crate::session::context::{SessionContext, Verdict};
+use crate::net::shard::{Shard, context_of};
+use crate::session::context::Verdict;
 use crate::session::endpoint::Offer;
 use crate::session::limits::IS_ECHO;
 use crate::session::limits::UNSENT_ANSWERS_MAX;
@@ -242,14 +242,8 @@ impl Shard {
         let Phase::Open(session) = &mut connection.phase else {
             return;
         };
-        let mut context = SessionContext {
-            key,
-            watchers: &mut self.watchers,
-            sink: &mut self.sockets,
-            limits: &self.parts.live_config.limits,
-            tick: self.moment.tick(),
-            unix_micros: self.moment.now.unix_micros,
-        };
+        let mut context =
+            context_of(key, &mut self.watchers, &mut self.sockets, &self.parts.live_config, self.moment);
         let mut outcome = Outcome::Continue;
         // One slot: of many pings the newest is answered (RFC 6455, 5.5.3).
         let mut ping: Option<ArrayVec<u8, 125>> = None;

@@ -40,6 +40,7 @@ use crate::net::shard::connection_report::Survey;
 use crate::net::shard::handle::{Command, ShardHandle};
 use crate::net::shard::live_config::LiveConfig;
 use crate::net::shard::sockets::Sockets;
+use crate::session::context::SessionContext;
 use crate::session::endpoint::Offer;
 use crate::session::operators::Operators;
 use crate::session::timer_wheel::Wheel;
@@ -147,6 +148,18 @@ fn watch_listeners(listener: &mut Listener, registry: &Registry) -> io::Result<(
         registry.register(&mut socket.socket, Token(LISTENERS + place), Interest::READABLE)?;
     }
     Ok(())
+}
+
+/// What the session of `key` works on: parts of a shard, so that the session itself may be one of its others.
+fn context_of<'a>(
+    key: WatcherKey,
+    watchers: &'a mut Watchers,
+    sink: &'a mut Sockets,
+    live_config: &'a LiveConfig,
+    moment: Moment,
+) -> SessionContext<'a, Sockets> {
+    let (tick, unix_micros) = (moment.tick(), moment.now.unix_micros);
+    SessionContext { key, watchers, sink, limits: &live_config.limits, tick, unix_micros }
 }
 
 impl Shard {

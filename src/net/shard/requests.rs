@@ -12,10 +12,9 @@ use crate::delivery::owned_body::{Body, OwnedBody};
 use crate::delivery::watcher::Flags;
 use crate::net::listen::admission::Counted;
 use crate::net::report::inquiry::Inquiry;
-use crate::net::shard::Shard;
 use crate::net::shard::connection::{Connection, Phase, Sides};
 use crate::net::shard::live_config::LiveConfig;
-use crate::session::context::SessionContext;
+use crate::net::shard::{Shard, context_of};
 use crate::session::conversation::Session;
 use crate::session::endpoint::{Offer, is_path};
 use crate::session::questions::Question;
@@ -159,14 +158,8 @@ impl Shard {
 
     fn open(&mut self, key: WatcherKey, watch: &Watch, asked: Asked<'_>) {
         let Watch { opening, accept, offers_protocol } = watch;
-        let mut context = SessionContext {
-            key,
-            watchers: &mut self.watchers,
-            sink: &mut self.sockets,
-            limits: &self.parts.live_config.limits,
-            tick: self.moment.tick(),
-            unix_micros: self.moment.now.unix_micros,
-        };
+        let mut context =
+            context_of(key, &mut self.watchers, &mut self.sockets, &self.parts.live_config, self.moment);
         match Session::open(opening, &mut context, |out| write_switching(out, accept, *offers_protocol)) {
             Err(refusal) => self.refuse(key, &refusal, Some(asked)),
             Ok(session) => {
@@ -240,7 +233,9 @@ impl Shard {
         let mut rest = std::mem::take(rest);
         let says_more = connection.sides == Sides::Open || !rest.is_empty();
         let rests = says_more.then(|| self.parts.admission.rest(connection.counted, connection.address()));
-        let Some(counted) = rests.flatten() else {
+        // A request that has come already needs no place to rest: it goes on in the one that it has.
+        let stays = (!rest.is_empty()).then_some(connection.counted);
+        let Some(counted) = rests.flatten().or(stays) else {
             return self.shut(key);
         };
         connection.counted = counted;

@@ -10,11 +10,11 @@ use crate::delivery::keys::WatcherKey;
 use crate::delivery::progress::{Progress, SlowConsumer};
 use crate::delivery::watcher::Flags;
 use crate::metrics::Counter;
-use crate::net::shard::Shard;
 use crate::net::shard::connection::{Connection, Phase};
 use crate::net::shard::live_config::LiveConfig;
 use crate::net::shard::send_queue::unacknowledged;
 use crate::net::shard::sockets::Sockets;
+use crate::net::shard::{Shard, context_of};
 use crate::session::context::SessionContext;
 use crate::session::conversation::Session;
 use crate::session::limits::UNSENT_ANSWERS_MAX;
@@ -259,14 +259,8 @@ impl Shard {
         act: impl FnOnce(&Session, &mut SessionContext<'_, Sockets>),
     ) {
         if let Some(Connection { phase: Phase::Open(session), .. }) = &self.connections[key.index()] {
-            let mut context = SessionContext {
-                key,
-                watchers: &mut self.watchers,
-                sink: &mut self.sockets,
-                limits: &self.parts.live_config.limits,
-                tick: self.moment.tick(),
-                unix_micros: self.moment.now.unix_micros,
-            };
+            let mut context =
+                context_of(key, &mut self.watchers, &mut self.sockets, &self.parts.live_config, self.moment);
             act(session, &mut context);
         }
     }

@@ -57,6 +57,18 @@ def _engine_without_hooks() -> Iterator[None]:
     reset_execution_hooks()
 
 
+def _run_job(daemon: Daemon) -> tuple[RecordedFlow, list[Message]]:
+    """Runs one job to its end. Returns its flow and what watchers saw, which is as documented."""
+    flow = RecordedFlow()
+    flow.post("job-1", 10)
+    flow.wait_until_idle()
+    flow.runtime.complete_job("job-1")
+    events = _watch(daemon, flow)
+    flow.close()
+    _assert_documented(events, flow)
+    return flow, events
+
+
 def _watch(daemon: Daemon, flow: RecordedFlow, last: int = 1) -> list[Message]:
     """All events of the flow up to the end of so many jobs."""
     ends = ("job_completed", "job_failed", "job_cancelled")
@@ -108,13 +120,7 @@ def test_watchers_see_what_a_flow_did(daemon: Daemon, is_monitoring: bool) -> No
     if is_monitoring:
         MonitoringRegistry.enable()
     installation = luxcast.routilux.install(path=daemon.path)
-    flow = RecordedFlow()
-    flow.post("job-1", 10)
-    flow.wait_until_idle()
-    flow.runtime.complete_job("job-1")
-    events = _watch(daemon, flow)
-    flow.close()
-    _assert_documented(events, flow)
+    flow, events = _run_job(daemon)
     _assert_as_recorded(events, flow)
     assert flow.record.of("sink") == [{"n": n, "by": "middle"} for n in range(10, 15)]
     (started,) = _of(events, "job_started")
@@ -140,13 +146,7 @@ def _samples() -> list[str]:
 def test_the_lines_in_the_papers_are_enough(daemon: Daemon, monkeypatch: pytest.MonkeyPatch, sample: str) -> None:
     monkeypatch.setenv("LUXCAST_INGEST", daemon.path)
     exec(sample.replace("/tmp/luxcast.sock", daemon.path), {})
-    flow = RecordedFlow()
-    flow.post("job-1", 10)
-    flow.wait_until_idle()
-    flow.runtime.complete_job("job-1")
-    events = _watch(daemon, flow)
-    flow.close()
-    _assert_documented(events, flow)
+    flow, events = _run_job(daemon)
 
 
 def test_the_papers_have_such_lines() -> None:
