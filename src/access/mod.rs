@@ -2,6 +2,7 @@
 #![doc = include_str!("README.md")]
 
 pub mod address_limits;
+pub mod admission;
 pub mod allowed_hosts;
 pub mod allowed_origins;
 pub mod client_address;

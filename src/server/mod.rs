@@ -23,6 +23,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::ServerConfig;
 
 use crate::access::address_limits::AddressLimits;
+use crate::access::admission::{Admission, AdmissionLimits};
 use crate::access::allowed_hosts::Hosts;
 use crate::access::client_address::Proxies;
 use crate::config::Config;
@@ -35,7 +36,6 @@ use crate::net::host::state_dir::FinalState;
 use crate::net::ingest::dedupe::Dedupe;
 use crate::net::ingest::handle::IngestWaker;
 use crate::net::ingest::{self, Ingest, IngestParts};
-use crate::net::listen::admission::{Admission, AdmissionLimits};
 use crate::net::listen::certificate::{self, Certificate};
 use crate::net::listen::listener::Listener;
 use crate::net::report::Reporter;

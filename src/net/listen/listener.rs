@@ -10,9 +10,9 @@ use mio::net::{TcpListener, TcpStream};
 use rustix::event::{EventfdFlags, eventfd};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+use crate::access::admission::{Admission, Counted, NewConnection, TurnAway};
 use crate::access::client_address::Proxies;
 use crate::net::listen::accept_error::{is_out_of_descriptors, is_transient};
-use crate::net::listen::admission::{Admission, Counted, NewConnection, TurnAway};
 use crate::net::shard::handle::{Command, ShardHandle};
 use crate::session::endpoint::Offer;
 use crate::tick::Tick;

@@ -1,7 +1,6 @@
 //! The ways in: listeners, certificates, who is let in at all.
 
 pub mod accept_error;
-pub mod admission;
 pub mod certificate;
 pub mod inherited;
 pub mod listener;

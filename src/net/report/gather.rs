@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, unbounded};
 
+use crate::access::admission::Admission;
 use crate::net::ingest::handle::IngestWaker;
 use crate::net::ingest::handle::JobReport;
-use crate::net::listen::admission::Admission;
 use crate::net::shard::connection_report::ConnectionReport;
 use crate::net::shard::handle::{Command, ShardHandle};
 use crate::wire::http::Refusal;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::access::admission::Admission;
 use crate::metrics::Counters;
 use crate::net::ingest::handle::IngestWaker;
-use crate::net::listen::admission::Admission;
 use crate::net::shard::handle::ShardHandle;
 
 /// A thread that was woken has begun its next turn by then, however loaded the machine is.
@@ -74,9 +74,9 @@ mod tests {
 
     use super::Liveness;
     use crate::access::address_limits::AddressLimits;
+    use crate::access::admission::{Admission, AdmissionLimits};
     use crate::metrics::Counters;
     use crate::net::ingest::handle::IngestWaker;
-    use crate::net::listen::admission::{Admission, AdmissionLimits};
 
     #[test]
     fn who_has_not_turned_is_named() {

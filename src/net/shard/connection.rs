@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use crate::net::listen::admission::{Counted, NewConnection, TurnAway};
+use crate::access::admission::{Counted, NewConnection, TurnAway};
 use crate::session::conversation::Session;
 use crate::tick::Tick;
 use crate::wire::answer::{ContentType, Then};

@@ -11,10 +11,10 @@ use mio::net::TcpStream;
 use mio::{Interest, Token};
 use socket2::SockRef;
 
+use crate::access::admission::{Counted, NewConnection, TurnAway};
 use crate::close::CloseReason;
 use crate::delivery::keys::WatcherKey;
 use crate::metrics::{CLOSED_BY_CLIENT, LOST};
-use crate::net::listen::admission::{Counted, NewConnection, TurnAway};
 use crate::net::shard::connection::{Connection, Phase, Sides};
 use crate::net::shard::transport::Incoming;
 use crate::net::shard::{Shard, context_of};

@@ -8,9 +8,9 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use mio::Waker;
 use mio::net::TcpStream;
 
+use crate::access::admission::NewConnection;
 use crate::delivery::keys::WatcherKey;
 use crate::delivery::owned_body::OwnedBody;
-use crate::net::listen::admission::NewConnection;
 use crate::net::shard::connection_report::ConnectionReport;
 use crate::net::shard::live_config::LiveConfig;
 use crate::wire::http::Refusal;

@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 
+use crate::access::admission::Admission;
 use crate::config::Overrun;
 use crate::delivery::keys::{WatcherKey, WatcherSlot};
 use crate::delivery::progress::SlowConsumer;
@@ -32,7 +33,6 @@ use crate::delivery::watchers::Watchers;
 use crate::metrics::{Counters, ShardCounters};
 use crate::net::clock::{Clock, Moment};
 use crate::net::ingest::handle::IngestWaker;
-use crate::net::listen::admission::Admission;
 use crate::net::listen::listener::{Accepted, Listener};
 use crate::net::report::inquiry::Inquiries;
 use crate::net::shard::connection::Connection;

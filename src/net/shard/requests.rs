@@ -6,11 +6,11 @@ use std::time::Duration;
 use tracing::Level;
 
 use crate::access::address_limits::TooMany;
+use crate::access::admission::Counted;
 use crate::access::redaction;
 use crate::delivery::keys::WatcherKey;
 use crate::delivery::owned_body::{Body, OwnedBody};
 use crate::delivery::watcher::Flags;
-use crate::net::listen::admission::Counted;
 use crate::net::report::inquiry::Inquiry;
 use crate::net::shard::connection::{Connection, Phase, Sides};
 use crate::net::shard::live_config::LiveConfig;

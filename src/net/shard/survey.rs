@@ -1,8 +1,8 @@
 //! Where each connection stands: told to operators a slice a turn, so that nobody who is served notices.
 
+use crate::access::admission::Counted;
 use crate::delivery::keys::WatcherKey;
 use crate::delivery::table::Slot;
-use crate::net::listen::admission::Counted;
 use crate::net::shard::Shard;
 use crate::net::shard::connection::Phase;
 use crate::net::shard::connection_report::ConnectionReport;

@@ -1,4 +1,4 @@
-//! Who may come in: counts over all shards, and why somebody may not.
+//! How many may come in: counts over all shards, and why a connection is turned away.
 
 use crate::access::address_limits::{AddressCounts, AddressLimits, TooMany};
 use crate::access::client_address::Proxies;
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 /// Sockets that are told why they are refused, or get the last of another answer, at one time: each stays for as long as
 /// its client takes to read that. They have places of their own, so that they keep nobody from one; the descriptors of
 /// these are put aside. Whoever is refused at the admission beyond that is not told why.
-pub(super) const REFUSED_MAX: usize = 64;
+pub const REFUSED_MAX: usize = 64;
 /// Of these places so many are for connections that have their answer and may ask on: where there are more, they are
 /// closed, as in HTTP without connections that stay.
 const IDLE_MAX: usize = REFUSED_MAX / 2;
@@ -135,7 +135,7 @@ impl Admission {
     }
 
     /// Counts a socket in that is refused, if it is to be told so.
-    pub(super) fn refuse(&self) -> Counted {
+    pub fn refuse(&self) -> Counted {
         // Whoever comes while the daemon drains takes the place of one who has left: watchers come back all at once.
         let left = match self.is_draining() {
             true => self.connections_max().saturating_sub(self.connections.load(Ordering::Relaxed)),
@@ -218,7 +218,7 @@ impl Admission {
     }
 
     /// Somebody waits for a descriptor.
-    pub(super) fn note_short(&self) {
+    pub fn note_short(&self) {
         self.is_short.store(true, Ordering::Relaxed);
     }
 
@@ -233,7 +233,7 @@ impl Admission {
     }
 
     /// Counts in whoever comes, as far as there is room.
-    pub(super) fn admit_socket(&self, address: IpAddr, proxies: &Proxies, now: Tick) -> NewConnection {
+    pub fn admit_socket(&self, address: IpAddr, proxies: &Proxies, now: Tick) -> NewConnection {
         if let Err(turn_away) = self.enter() {
             return NewConnection { address, counted: self.refuse(), turn_away: Some(turn_away) };
         }
