@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::delivery::cursor::Cursor;
 use crate::delivery::filter::Filter;
 use crate::delivery::keys::{LocalTopicSlot, WatcherKey};
-use crate::delivery::progress::SlowConsumer;
 use crate::delivery::sink::Sink;
+use crate::delivery::slow_consumers::SlowConsumers;
 use crate::delivery::watcher::{Flags, Watched, Watcher};
 use crate::delivery::watchers::Watchers;
 use crate::event::ALL_TYPES;
@@ -94,9 +94,9 @@ impl Watchers {
         unserved.map(|&key| self.position(key)).min()
     }
 
-    /// What the watchers here still need from the history (`overrun = wait`). `laggards` has every watcher whose socket
-    /// was found full, and may have more.
-    pub fn needs(&self, laggards: &[SlowConsumer], now_millis: u64) -> Needs {
+    /// What the watchers here still need from the history (`overrun = wait`). `slow_consumers` has every watcher whose
+    /// socket was found full, and may have more.
+    pub fn needs(&self, slow_consumers: &SlowConsumers, now_millis: u64) -> Needs {
         let served = (!self.is_busy()).then_some(self.arrived);
         if !self.is_watching() {
             return Needs { served, readers: NOTHING_NEEDED, newcomers: NOTHING_NEEDED };
@@ -104,13 +104,13 @@ impl Watchers {
         // A watcher whose socket has room is behind through no fault of its own: it counts as a reader.
         let readers = self.oldest_unserved().map_or(NOTHING_NEEDED, |position| position + 1);
         let mut needs = Needs { served, readers, newcomers: NOTHING_NEEDED };
-        for laggard in laggards.iter().filter(|laggard| laggard.is_reading(now_millis)) {
+        for slow in slow_consumers.iter().filter(|slow| slow.is_reading(now_millis)) {
             // One that has caught up needs nothing of its own.
-            if !self.watchers.get(laggard.key).is_some_and(is_behind) {
+            if !self.watchers.get(slow.key).is_some_and(is_behind) {
                 continue;
             }
-            let of = if laggard.has_read() { &mut needs.readers } else { &mut needs.newcomers };
-            *of = (*of).min(self.position(laggard.key) + 1);
+            let of = if slow.has_read() { &mut needs.readers } else { &mut needs.newcomers };
+            *of = (*of).min(self.position(slow.key) + 1);
         }
         needs
     }

@@ -21,6 +21,7 @@ pub mod owned_body;
 pub mod progress;
 pub mod run_queue;
 pub mod sink;
+pub mod slow_consumers;
 pub mod start;
 pub mod subscription;
 pub mod table;

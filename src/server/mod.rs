@@ -45,6 +45,7 @@ use crate::net::report::liveness::Liveness;
 use crate::net::shard::handle::{Command, ShardHandle};
 use crate::net::shard::live_config::LiveConfig;
 use crate::net::shard::{self, Shard, ShardParts};
+use crate::session::drain::DrainOrder;
 use crate::session::limits::SessionLimits;
 use crate::stream::directory::Directory;
 use crate::stream::link::{Link, link};
@@ -261,9 +262,14 @@ impl Server {
         self.leftover.remove();
         let connections = self.admission.connections();
         let goodbye = GOODBYE.min(self.drain_seconds / 2);
+        let order = DrainOrder {
+            serve_millis: (self.drain_seconds - goodbye).as_millis() as u64,
+            linger_millis: goodbye.as_millis() as u64,
+            connections,
+            shards: self.shards.len(),
+        };
         for shard in &self.shards {
-            let serve = self.drain_seconds - goodbye;
-            shard.send(Command::Drain { serve, linger: goodbye, connections, of: self.shards.len() });
+            shard.send(Command::Drain(order));
         }
         let saved = self.persistence.save(remains, mark, began, self.drain_seconds)?;
         let mut result = Ok(());

@@ -14,6 +14,8 @@ pub const MULTI_JOB_BURST: u32 = 2048;
 const FRAGMENTS_MAX: u32 = if IS_ECHO { u32::MAX } else { 1024 };
 /// From this many bytes of unsent answers on, nothing more is read from a client.
 pub const UNSENT_ANSWERS_MAX: usize = 32 << 10;
+/// Bytes kept behind a request before that is answered, at most: each of the requests in them copies the rest once.
+const PIPELINED_BYTES_MAX: usize = 16 << 10;
 
 /// The limits of this daemon.
 #[derive(Clone, Debug)]
@@ -29,6 +31,11 @@ pub struct SessionLimits {
 }
 
 impl SessionLimits {
+    /// Bytes kept behind a request before that is answered.
+    pub fn pipelined_bytes_max(&self) -> usize {
+        self.head_bytes_max.min(PIPELINED_BYTES_MAX)
+    }
+
     pub fn message_limits(message_bytes_max: usize) -> MessageLimits {
         MessageLimits { message_bytes_max, fragments_max: FRAGMENTS_MAX }
     }

@@ -3,8 +3,10 @@
 
 pub mod context;
 pub mod conversation;
+pub mod drain;
 pub mod echo;
 pub mod endpoint;
+pub mod heartbeat;
 pub mod limits;
 pub mod operators;
 pub mod questions;

@@ -8,6 +8,7 @@ pub mod fault;
 pub mod forwarded;
 pub mod frame;
 pub mod handshake;
+pub mod head_buffer;
 pub mod header;
 pub mod http;
 pub mod line;

@@ -304,10 +304,10 @@ fn an_idle_connection_does_not_delay_the_daemons_end() {
     for raw in &mut of_watchers {
         assert_eq!((raw.fill(), raw.buffer.len()), (0, 0), "closed without a word");
     }
-    drop(of_watchers);
+    // They never close their side, and are not waited for.
     assert_eq!(daemon.wait().code(), Some(0));
     assert!(begin.elapsed() < PATIENCE);
-    drop((of_operators, slow));
+    drop((of_watchers, of_operators, slow));
 }
 
 #[test]

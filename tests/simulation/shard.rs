@@ -5,8 +5,9 @@ use std::io::{self, ErrorKind, IoSlice};
 
 use luxcast::access::rights::Permit;
 use luxcast::delivery::keys::WatcherKey;
-use luxcast::delivery::progress::SlowConsumer;
+use luxcast::delivery::progress::Patience;
 use luxcast::delivery::sink::Sink;
+use luxcast::delivery::slow_consumers::SlowConsumers;
 use luxcast::delivery::watcher::Flags;
 use luxcast::delivery::watchers::Watchers;
 use luxcast::session::context::{SessionContext, Verdict};
@@ -46,7 +47,7 @@ pub struct Shard {
     /// By the watcher's key.
     pub sockets: Vec<Option<Socket>>,
     is_asleep: bool,
-    laggards: Vec<SlowConsumer>,
+    slow_consumers: SlowConsumers,
     /// Positions of clients when they left.
     pub left_at: Vec<u64>,
     pub events: u64,
@@ -231,7 +232,7 @@ impl Shard {
             inlet,
             sockets: Vec::new(),
             is_asleep: false,
-            laggards: Vec::new(),
+            slow_consumers: SlowConsumers::default(),
             left_at: Vec::new(),
             events: 0,
             gaps: 0,
@@ -246,7 +247,7 @@ impl Shard {
         self.watchers = watchers;
         self.inlet = inlet;
         self.sockets.clear();
-        self.laggards.clear();
+        self.slow_consumers.clear();
         self.is_asleep = false;
     }
 
@@ -291,15 +292,13 @@ impl Shard {
             feed.plan.is_waiting.then(|| feed.rng.chance(30))
         };
         let Some(is_review) = is_review else { return };
-        for key in std::mem::take(&mut self.watchers.blocked) {
-            if let Some(watcher) = self.watchers.watchers.get(key) {
-                self.laggards.push(SlowConsumer::new(key, 0, 0, watcher.is(Flags::READS)));
-            }
-        }
+        // Nobody takes a byte, and a review at the beginning of time finds nobody stalled.
+        let patience = Patience { check_millis: 0, idle_checks_max: u32::MAX };
+        self.slow_consumers.take_in(&mut self.watchers, 0, patience, |_, _| 0);
         if is_review {
-            self.laggards.retain(|laggard| self.watchers.stays_reviewed(laggard.key));
+            self.slow_consumers.review(&mut self.watchers, 0, patience, |_, _| 0);
         }
-        let needs = self.watchers.needs(&self.laggards, 0);
+        let needs = self.watchers.needs(&self.slow_consumers, 0);
         feed.borrow().trace(|| format!("  shard {}: {needs:?}", self.watchers.shard));
         self.inlet.link.say(needs);
     }
@@ -345,7 +344,7 @@ impl Shard {
 
     pub fn remove(&mut self, key: WatcherKey, feed: &RefCell<Feed>) {
         self.watchers.remove(key);
-        self.laggards.retain(|laggard| laggard.key != key);
+        self.slow_consumers.remove(key);
         let socket = self.sockets[key.index()].take().expect("each watcher has a socket");
         feed.borrow().trace(|| format!("  client {} is gone", socket.client.id));
         self.left_at.extend(socket.client.position);

@@ -1,6 +1,7 @@
 //! The ways in: listeners, certificates, who is let in at all.
 
 pub mod accept_error;
+pub mod acceptor;
 pub mod certificate;
 pub mod inherited;
 pub mod listener;

@@ -1,47 +1,51 @@
-//! One connection beside its socket and its watcher: the phase it is in, its deadlines, its unread rest.
+//! One connection beside its socket and its watcher: its phase, its deadline, what is kept of its requests.
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use crate::access::admission::{Counted, NewConnection, TurnAway};
+use crate::delivery::keys::WatcherKey;
 use crate::session::conversation::Session;
+use crate::session::heartbeat::Silence;
 use crate::tick::Tick;
 use crate::wire::answer::{ContentType, Then};
+use crate::wire::head_buffer::HeadBuffer;
 use crate::wire::message::MessageReader;
 
 /// The life of a connection.
 pub enum Phase {
-    /// The handshake of TLS is under way; whether its client is turned away after it, since only then it can be told.
+    /// The handshake of TLS is under way. A client that is turned away is refused after it: before, it could not read
+    /// that.
     Shaking(Option<TurnAway>),
-    /// The request head comes in; what came so far.
-    Head(Vec<u8>),
+    /// A request head comes in.
+    Head(HeadBuffer),
     Open(Session),
-    /// Its answer in HTTP is being made elsewhere; to a HEAD without the body.
+    /// Its answer is being made by the report thread; to a HEAD without the body.
     Asking {
         is_of_head: bool,
         content_type: ContentType,
         then: Then,
-        /// What came behind the request.
+        /// What has come behind the request.
         rest: Vec<u8>,
     },
-    /// An answer in HTTP is on its way out, for as long as the client takes it.
+    /// Its answer is being sent, for as long as the client takes it.
     Answering {
         then: Then,
         rest: Vec<u8>,
     },
-    /// It has its answer, and nothing of another request has come.
+    /// It has its answer; nothing of another request has come.
     Idle,
-    /// Its last bytes are on their way out, or are waited for to be read.
+    /// Its last bytes are being sent or read.
     Closing,
 }
 
 impl Phase {
-    /// Keeps what comes behind a request until that is answered: the beginning of the next one. Of more than a head may
-    /// have nothing is kept, and the connection ends behind the answer.
-    pub fn keep_back(&mut self, bytes: &[u8], head_bytes_max: usize) {
+    /// Keeps what comes behind a request until that is answered: the beginning of the next one. Of too much nothing is
+    /// kept, and the connection ends behind the answer.
+    pub fn keep_back(&mut self, bytes: &[u8], bytes_max: usize) {
         let (Phase::Asking { then, rest, .. } | Phase::Answering { then, rest }) = self else {
             return;
         };
-        if rest.len() + bytes.len() > head_bytes_max {
+        if rest.len() + bytes.len() > bytes_max {
             *then = Then::Close;
         }
         match then {
@@ -51,19 +55,18 @@ impl Phase {
     }
 }
 
-/// Which side of a connection says no more. When both do, it is over.
+/// Which side of a connection has ended. When both have, it is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sides {
     Open,
-    /// Only the peer's end is waited for.
+    /// We have: the peer's end is still to come.
     OursShut,
-    /// Only the end of the answer is waited for.
+    /// The peer has: the end of the answer is still to be sent.
     TheirsShut,
 }
 
 pub struct Connection {
-    /// Of IPv4 as IPv6 maps it (RFC 4291, 2.5.5.2): one byte less than an `IpAddr`, and so a word less for each
-    /// connection.
+    /// IPv4 mapped to IPv6 (RFC 4291, 2.5.5.2): one byte less than an `IpAddr`, and so a word less for each connection.
     address: Ipv6Addr,
     pub counted: Counted,
     /// When it was accepted.
@@ -72,31 +75,27 @@ pub struct Connection {
     pub reader: MessageReader,
     /// The one deadline in the wheel that counts.
     pub due: Tick,
-    /// Heartbeat intervals without a byte from the client.
-    pub silent: u16,
-    /// Something came since the last heartbeat.
-    pub is_heard: bool,
+    pub silence: Silence,
     /// More may be waiting in the socket than was read.
     pub has_more: bool,
-    /// A read that fills less than its buffer does not mean that the socket is empty: the peer's end has come, for
-    /// which there is no further edge, or urgent data, at which a read stops (tcp(7)).
+    /// A read that fills less than its buffer does not mean that the socket is empty: there is the peer's end, for which
+    /// no further edge comes, or urgent data, at which a read stops (tcp(7)).
     pub reads_to_end: bool,
-    /// The socket is watched for room: it was full once.
+    /// The socket was full once, and is watched for room since.
     pub awaits_room: bool,
     pub sides: Sides,
 }
 
 impl Connection {
-    pub fn new(guest: NewConnection, came_at: Tick, phase: Phase, due: Tick) -> Self {
+    pub fn new(newcomer: NewConnection, came_at: Tick, phase: Phase, due: Tick) -> Self {
         Self {
-            address: mapped(guest.address),
-            counted: guest.counted,
+            address: mapped(newcomer.address),
+            counted: newcomer.counted,
             came_at,
             phase,
             reader: MessageReader::new(),
             due,
-            silent: 0,
-            is_heard: true,
+            silence: Silence::default(),
             has_more: false,
             reads_to_end: false,
             awaits_room: false,
@@ -109,14 +108,50 @@ impl Connection {
         IpAddr::V6(self.address).to_canonical()
     }
 
-    /// Its token ends at some time, of which the wheel may tell beside the deadline.
+    /// Its token expires at some time: the wheel may have an entry for that beside the deadline.
     pub fn may_expire(&self) -> bool {
         matches!(&self.phase, Phase::Open(session) if session.permit().expires_at().is_some())
     }
 
-    /// It is not the peer's own, but on behalf of this client.
+    /// A trusted proxy has named the client.
     pub fn recognise(&mut self, client: IpAddr) {
         self.address = mapped(client);
+    }
+}
+
+/// A shard's connections, by their watchers' keys.
+#[derive(Default)]
+pub struct Connections(Vec<Option<Connection>>);
+
+impl Connections {
+    pub fn insert(&mut self, key: WatcherKey, connection: Connection) {
+        if self.0.len() <= key.index() {
+            self.0.resize_with(key.index() + 1, || None);
+        }
+        self.0[key.index()] = Some(connection);
+    }
+
+    pub fn remove(&mut self, key: WatcherKey) -> Option<Connection> {
+        self.0.get_mut(key.index())?.take()
+    }
+
+    pub fn get(&self, key: WatcherKey) -> Option<&Connection> {
+        self.by_index(key.index())
+    }
+
+    /// That of the watcher with this index, whichever it is.
+    pub fn by_index(&self, index: usize) -> Option<&Connection> {
+        self.0.get(index)?.as_ref()
+    }
+
+    /// One more than the greatest index that a connection ever had.
+    pub fn end(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The connection of a watcher that is there.
+    pub fn at(&mut self, key: WatcherKey) -> &mut Connection {
+        self.0[key.index()].as_mut().expect("each watcher has a connection")
     }
 }
 
@@ -132,6 +167,7 @@ mod tests {
     use super::{Connection, Phase};
     use crate::session::conversation::Session;
     use crate::wire::answer::Then;
+    use crate::wire::head_buffer::HeadBuffer;
     use crate::wire::message::MessageReader;
 
     #[test]
@@ -142,17 +178,18 @@ mod tests {
     }
 
     #[test]
-    fn of_what_comes_behind_a_request_so_much_is_kept_as_a_head_may_have() {
+    fn so_much_is_kept_of_what_comes_behind_a_request() {
         let mut phase = Phase::Answering { then: Then::Next, rest: Vec::new() };
-        phase.keep_back(b"12345", 8);
-        phase.keep_back(b"678", 8);
-        assert!(matches!(&phase, Phase::Answering { then: Then::Next, rest } if rest == b"12345678"));
-        phase.keep_back(b"9", 8);
+        phase.keep_back(&[1; 99], 100);
+        phase.keep_back(&[2], 100);
+        let is_whole = |rest: &[u8]| rest.len() == 100 && rest.ends_with(&[1, 2]);
+        assert!(matches!(&phase, Phase::Answering { then: Then::Next, rest } if is_whole(rest)));
+        phase.keep_back(&[3], 100);
         assert!(matches!(&phase, Phase::Answering { then: Then::Close, rest } if rest.capacity() == 0));
-        phase.keep_back(b"1", 8);
+        phase.keep_back(&[4], 100);
         assert!(matches!(&phase, Phase::Answering { then: Then::Close, rest } if rest.is_empty()));
-        let mut phase = Phase::Head(Vec::new());
-        phase.keep_back(b"1", 8);
+        let mut phase = Phase::Head(HeadBuffer::default());
+        phase.keep_back(&[1], 100);
         assert!(matches!(&phase, Phase::Head(held) if held.is_empty()));
     }
 }

@@ -1,8 +1,6 @@
-//! One connection as its shard sees it, and a request for all of them.
+//! One connection as its shard sees it.
 
 use std::net::{IpAddr, SocketAddr};
-
-use crossbeam_channel::Sender;
 
 use crate::delivery::inspect::Description;
 use crate::session::endpoint::View;
@@ -17,16 +15,4 @@ pub struct ConnectionReport {
     pub view: Option<View>,
     pub age_millis: u64,
     pub description: Description,
-}
-
-/// A request that is being answered.
-pub(super) struct Survey {
-    pub(super) next: usize,
-    pub(super) answer: Sender<Vec<ConnectionReport>>,
-}
-
-impl Survey {
-    pub fn new(answer: Sender<Vec<ConnectionReport>>) -> Self {
-        Self { next: 0, answer }
-    }
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use mio::Waker;
@@ -13,19 +12,20 @@ use crate::delivery::keys::WatcherKey;
 use crate::delivery::owned_body::OwnedBody;
 use crate::net::shard::connection_report::ConnectionReport;
 use crate::net::shard::live_config::LiveConfig;
+use crate::session::drain::DrainOrder;
 use crate::wire::http::Refusal;
 
 pub enum Command {
     /// A socket to serve, or to turn away.
     Accept(TcpStream, NewConnection),
-    /// Tell of every connection, a slice a turn.
+    /// Report every connection, a slice a turn.
     Survey(Sender<Vec<ConnectionReport>>),
-    /// What a connection has asked for, or why it cannot have it.
+    /// The answer for a connection, or why there is none.
     Answer { key: WatcherKey, answer: Result<OwnedBody, Refusal> },
-    /// Judge by these from now on.
+    /// Use these settings from now on.
     Renew(Arc<LiveConfig>),
-    /// Serve what is published for at most `serve`, then say goodbye, `index` of `of` shards.
-    Drain { serve: Duration, linger: Duration, connections: usize, of: usize },
+    /// Serve what is published, then say goodbye and end.
+    Drain(DrainOrder),
 }
 
 /// The outside end of a shard.
@@ -33,7 +33,7 @@ pub enum Command {
 pub struct ShardHandle {
     commands: Sender<Command>,
     waker: Arc<Waker>,
-    /// Connections that it has, or that are on their way to it.
+    /// Its connections, and those on their way to it.
     pub connections: Arc<AtomicUsize>,
 }
 
@@ -50,7 +50,7 @@ impl ShardHandle {
     }
 
     pub fn send(&self, command: Command) {
-        // A shard that has ended needs nothing any more.
+        // A shard that has ended needs no more commands.
         if self.commands.send(command).is_ok() {
             self.wake();
         }

@@ -22,6 +22,6 @@ pub struct LiveConfig {
     pub proxies: Proxies,
     /// For the handshakes of new connections, where TLS is spoken.
     pub tls: Option<Arc<ServerConfig>>,
-    /// That of `tls`.
+    /// The certificate that `tls` shows.
     pub certificate: Option<Certificate>,
 }

@@ -1,4 +1,4 @@
-//! The requests of a shard's connections: read, answered or refused as they are judged, and what they open.
+//! HTTP on a shard's connections: request heads are read and judged, answers and refusals are sent, sessions opened.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -12,9 +12,9 @@ use crate::delivery::keys::WatcherKey;
 use crate::delivery::owned_body::{Body, OwnedBody};
 use crate::delivery::watcher::Flags;
 use crate::net::report::inquiry::Inquiry;
+use crate::net::shard::clients::{Clients, context_of};
 use crate::net::shard::connection::{Connection, Phase, Sides};
 use crate::net::shard::live_config::LiveConfig;
-use crate::net::shard::{Shard, context_of};
 use crate::session::conversation::Session;
 use crate::session::endpoint::{Offer, is_path};
 use crate::session::questions::Question;
@@ -22,15 +22,16 @@ use crate::session::request::{Answer, Circumstances, Watch, judge};
 use crate::tick::ticks;
 use crate::wire::asked::Asked;
 use crate::wire::handshake::write_switching;
+use crate::wire::head_buffer::HeadBuffer;
 use crate::wire::http::{
     HeadLimits, HeadResult, Refusal, Request, Then, parse_head, write_ok, write_refusal,
 };
 use crate::wire::page::{self, PageAnswer};
 
-/// How long the making of an answer may take: longer than whoever makes it waits for the others.
+/// How long an answer may take to be made: longer than the report thread waits for the other threads.
 const MAKING: Duration = Duration::from_secs(10);
 
-/// Of what came behind a request, what may be the next one.
+/// The bytes behind a request that are kept as the beginning of the next.
 fn kept(rest: &[u8], then: Then) -> Vec<u8> {
     match then {
         Then::Next => rest.to_vec(),
@@ -38,39 +39,24 @@ fn kept(rest: &[u8], then: Then) -> Vec<u8> {
     }
 }
 
-impl Shard {
+impl Clients {
     pub(super) fn handle_head(&mut self, key: WatcherKey, bytes: &mut [u8]) {
-        let limits = HeadLimits { head_bytes_max: self.parts.live_config.limits.head_bytes_max };
-        let Phase::Head(held) = &mut self.connection(key).phase else {
+        let limits = HeadLimits { head_bytes_max: self.live_config().limits.head_bytes_max };
+        let Phase::Head(held) = &mut self.connections.at(key).phase else {
             return;
         };
         let mut held = std::mem::take(held);
         let before = held.len();
-        // One byte over the limit shows that it is too long. A reload may have lowered it below what is held.
-        let bytes_max = limits.head_bytes_max + 1;
-        let taken = &bytes[..bytes.len().min(bytes_max.saturating_sub(before))];
-        // Nearly every head comes in one piece and is read where it lies.
-        let head = if held.is_empty() {
-            taken
-        } else {
-            // It doubles, but not beyond what is looked at.
-            let doubled = (2 * before).min(bytes_max).max(before + taken.len());
-            held.reserve_exact(doubled - before);
-            held.extend_from_slice(taken);
-            &held
-        };
+        let head = held.with(bytes, limits.head_bytes_max);
         let read = parse_head(head, limits);
-        if !matches!(read, Ok(HeadResult::Partial)) {
-            self.operators.note_served(key, true);
+        if matches!(read, Ok(HeadResult::Partial)) {
+            held.keep(bytes);
+            self.connections.at(key).phase = Phase::Head(held);
+            return;
         }
+        self.operators.note_served(key, true);
         let length = match read {
-            Ok(HeadResult::Partial) => {
-                if held.is_empty() {
-                    held.extend_from_slice(taken);
-                }
-                self.connection(key).phase = Phase::Head(held);
-                return;
-            }
+            Ok(HeadResult::Partial) => return,
             Ok(HeadResult::Complete { request, length }) => {
                 let rest = &bytes[length - before..];
                 match self.judge(key, &request, &head[..length], rest.len()) {
@@ -103,14 +89,14 @@ impl Shard {
                 return self.refuse(key, &refusal.of_method(method), asked);
             }
         };
-        // Frames may stand right behind the request.
+        // Frames may follow right behind the request.
         let used = length - before;
-        if matches!(self.connection(key).phase, Phase::Open(_)) && used < bytes.len() {
+        if matches!(self.connections.at(key).phase, Phase::Open(_)) && used < bytes.len() {
             self.handle_frames(key, &mut bytes[used..]);
         }
     }
 
-    /// Judges a request by what is in force now. `behind`: bytes of others have come already.
+    /// Judges a request by the present settings. `behind`: how many bytes have come behind it.
     fn judge(
         &mut self,
         key: WatcherKey,
@@ -119,10 +105,10 @@ impl Shard {
         behind: usize,
     ) -> Result<Answer, Refusal> {
         let (offer, now) = (self.offer(key), self.moment.tick());
-        let connection = self.connections[key.index()].as_mut().expect("the key is that of a connection");
-        let LiveConfig { auth, hosts, allowed_origins, proxies, limits, .. } = &*self.parts.live_config;
+        let connection = self.connections.at(key);
+        let LiveConfig { auth, hosts, allowed_origins, proxies, limits, .. } = &*self.environment.live_config;
         let is_proxied = connection.counted == Counted::InAll;
-        let admission = &self.parts.admission;
+        let admission = &self.environment.admission;
         let circumstances = Circumstances {
             offer,
             peer: connection.address(),
@@ -131,15 +117,15 @@ impl Shard {
             allowed_origins,
             is_draining: admission.is_draining(),
             // The next request through a proxy may be another client's.
-            may_stay: !is_proxied && behind <= limits.head_bytes_max,
+            may_stay: !is_proxied && behind <= limits.pipelined_bytes_max(),
             unix_micros: self.moment.now.unix_micros,
         };
         if is_proxied {
-            // Whoever has come through a trusted proxy is known by what that says.
+            // A trusted proxy names the client.
             connection.recognise(proxies.client(connection.address(), head));
         }
         judge(request, &circumstances, || {
-            // Elsewhere the limits of the address held at the admission already.
+            // For other connections the address was counted when they were accepted.
             if connection.counted == Counted::InAll {
                 admission.admit(connection.address(), now).map_err(TooMany::refusal)?;
                 connection.counted = Counted::WithAddress;
@@ -148,28 +134,22 @@ impl Shard {
         })
     }
 
-    /// What the listener offers that a connection has come by.
-    pub(super) fn offer(&self, key: WatcherKey) -> Offer {
-        match &self.connections[key.index()] {
-            Some(Connection { counted: Counted::AsOperator, .. }) => self.parts.to_operators,
-            Some(_) | None => Offer::Watchers,
-        }
-    }
-
     fn open(&mut self, key: WatcherKey, watch: &Watch, asked: Asked<'_>) {
         let Watch { opening, accept, offers_protocol } = watch;
-        let mut context =
-            context_of(key, &mut self.watchers, &mut self.sockets, &self.parts.live_config, self.moment);
+        let mut context = context_of(
+            key,
+            &mut self.watchers,
+            &mut self.sockets,
+            &self.environment.live_config,
+            self.moment,
+        );
         match Session::open(opening, &mut context, |out| write_switching(out, accept, *offers_protocol)) {
             Err(refusal) => self.refuse(key, &refusal, Some(asked)),
             Ok(session) => {
-                // The golden ratio spreads any number of connections evenly over the interval.
-                self.spread = self.spread.wrapping_add(0x9e37_79b9);
-                let heartbeat = u64::from(self.parts.live_config.limits.heartbeat);
-                let first = ((heartbeat * u64::from(self.spread)) >> 32) as u32 + 1;
+                let first = self.heartbeats.first(self.environment.live_config.limits.heartbeat);
                 let due = self.moment.tick().wrapping_add(first);
                 self.counters().opened[session.view() as usize].add(1);
-                let connection = self.connection(key);
+                let connection = self.connections.at(key);
                 connection.phase = Phase::Open(session);
                 connection.due = due;
                 self.wheel.schedule(key.slot, due);
@@ -178,30 +158,30 @@ impl Shard {
         }
     }
 
-    /// Has an answer made, without waiting for it.
+    /// Has the report thread make an answer, without waiting for it.
     fn inquire(&mut self, key: WatcherKey, question: Question, is_of_head: bool, then: Then, rest: Vec<u8>) {
         let due = self.moment.tick().wrapping_add(ticks(MAKING));
-        let connection = self.connection(key);
+        let connection = self.connections.at(key);
         let content_type = question.content_type();
         connection.phase = Phase::Asking { is_of_head, content_type, then, rest };
         connection.due = due;
         self.wheel.schedule(key.slot, due);
-        let inquiries = &self.parts.inquiries;
+        let inquiries = &self.environment.inquiries;
         let inquiries = match self.offer(key).is_of_operators() {
             true => &inquiries.of_operators,
             false => &inquiries.of_watchers,
         };
-        if inquiries.try_send(Inquiry { shard: self.parts.index, key, question }).is_err() {
+        if inquiries.try_send(Inquiry { shard: self.environment.index, key, question }).is_err() {
             self.refuse(key, &Refusal::full("too many such requests wait; try again"), None);
         }
     }
 
-    /// The answer is made; the connection that wanted it may have gone.
+    /// The report thread has made an answer; its connection may have gone.
     pub(super) fn handle_answer(&mut self, key: WatcherKey, answer: Result<OwnedBody, Refusal>) {
         if !self.is_there(key) {
             return;
         }
-        let Phase::Asking { is_of_head, content_type, then, ref mut rest } = self.connection(key).phase
+        let Phase::Asking { is_of_head, content_type, then, ref mut rest } = self.connections.at(key).phase
         else {
             return;
         };
@@ -218,73 +198,74 @@ impl Shard {
         }
     }
 
-    /// Answers in HTTP. The client may take as long as it likes, as long as it takes something.
+    /// Sends an answer. Its client may be slow, as long as it takes something.
     fn answer(&mut self, key: WatcherKey, head: &[u8], body: Body, then: Then, rest: Vec<u8>) {
         self.watchers.answer(key, head, body);
-        self.connection(key).phase = Phase::Answering { then, rest };
+        self.connections.at(key).phase = Phase::Answering { then, rest };
     }
 
-    /// The last bytes of an answer, or of anything else that ends, have been handed over.
+    /// The kernel has the last bytes of an answer, or of a connection that ends.
     pub(super) fn finish(&mut self, key: WatcherKey) {
-        let connection = self.connections[key.index()].as_mut().expect("the key is that of a connection");
+        let connection = self.connections.at(key);
         let Phase::Answering { then: Then::Next, rest } = &mut connection.phase else {
             return self.shut(key);
         };
         let mut rest = std::mem::take(rest);
         let says_more = connection.sides == Sides::Open || !rest.is_empty();
-        let rests = says_more.then(|| self.parts.admission.rest(connection.counted, connection.address()));
-        // A request that has come already needs no place to rest: it goes on in the one that it has.
+        let rests =
+            says_more.then(|| self.environment.admission.rest(connection.counted, connection.address()));
+        // A connection whose next request has come does not become idle: it keeps its place.
         let stays = (!rest.is_empty()).then_some(connection.counted);
         let Some(counted) = rests.flatten().or(stays) else {
             return self.shut(key);
         };
         connection.counted = counted;
         connection.phase = Phase::Idle;
-        // What follows is a request like the first.
+        // The next request is like the first.
         self.watchers.watchers[key].unset(Flags::ENDING | Flags::ENDED | Flags::LAGS);
         self.operators.note_served(key, false);
         self.await_head(key);
         if !rest.is_empty() {
             self.handle_bytes(key, &mut rest);
         }
-        // The peer's end had come before: half a request stays one, and for a WebSocket it is the end.
+        // The peer had ended its side: half a request will never be whole, and a WebSocket ends with that.
         let is_cut = |connection: &Connection| {
             connection.sides == Sides::TheirsShut
                 && matches!(connection.phase, Phase::Head(_) | Phase::Open(_))
         };
-        if self.connections[key.index()].as_ref().is_some_and(is_cut) {
+        if self.connections.get(key).is_some_and(is_cut) {
             self.drop_connection(key);
         }
     }
 
-    /// From now on a head has its time to come.
+    /// Gives the next request head its time to come.
     pub(super) fn await_head(&mut self, key: WatcherKey) {
-        let due = self.moment.tick().wrapping_add(self.parts.live_config.limits.handshake);
-        self.connection(key).due = due;
+        let due = self.moment.tick().wrapping_add(self.environment.live_config.limits.handshake);
+        self.connections.at(key).due = due;
         self.wheel.schedule(key.slot, due);
     }
 
-    /// Another request begins on a connection that has rested.
+    /// The next request begins on an idle connection.
     pub(super) fn handle_next(&mut self, key: WatcherKey, bytes: &mut [u8]) {
         let now = self.moment.tick();
-        let connection = self.connections[key.index()].as_mut().expect("the key is that of a connection");
+        let connection = self.connections.at(key);
         let (counted, address) = (connection.counted, connection.address());
-        let proxies = &self.parts.live_config.proxies;
-        let guest = self.parts.admission.come_back(counted, address, proxies, now);
-        connection.counted = guest.counted;
-        connection.phase = Phase::Head(Vec::new());
+        let proxies = &self.environment.live_config.proxies;
+        let newcomer = self.environment.admission.come_back(counted, address, proxies, now);
+        connection.counted = newcomer.counted;
+        connection.phase = Phase::Head(HeadBuffer::default());
         self.await_head(key);
-        match guest.turn_away {
+        match newcomer.turn_away {
             None => self.handle_head(key, bytes),
-            // There is no place left to say so.
-            Some(_) if guest.counted == Counted::Not => self.drop_connection(key),
+            // There is no place left to send a refusal from.
+            Some(_) if newcomer.counted == Counted::Not => self.drop_connection(key),
             Some(turn_away) => self.refuse(key, &turn_away.refusal(), None),
         }
     }
 
-    /// Answers a request with why not, and lets the client read that. `asked` is what is known of the request.
+    /// Refuses a request, and leaves the client time to read why. `asked`: what is known of the request.
     pub(super) fn refuse(&mut self, key: WatcherKey, refusal: &Refusal, asked: Option<Asked<'_>>) {
-        let connection = self.connection(key);
+        let connection = self.connections.at(key);
         let address = connection.address();
         let is_of_head =
             refusal.is_of_head || matches!(connection.phase, Phase::Asking { is_of_head: true, .. });
@@ -295,7 +276,7 @@ impl Shard {
         self.end(key);
     }
 
-    /// Counts a refusal, unless it is an operator's, and logs it: of each reason one a second, whichever shard it was.
+    /// Counts a refusal, unless it is an operator's, and logs it: one a second for each reason, over all shards.
     pub(super) fn note_refusal(
         &mut self,
         offer: Offer,
@@ -311,13 +292,18 @@ impl Shard {
             }
         };
         let Refusal { code, message, .. } = refusal;
-        let unlogged = self.parts.admission.note_refusal(refusal.reason(), self.moment.now.millis);
+        let unlogged = self.environment.admission.note_refusal(refusal.reason(), self.moment.now.millis);
         if unlogged.is_none() && !tracing::enabled!(Level::DEBUG) {
             return;
         }
         let asked = asked.map_or(String::new(), |asked| {
             let exists = is_path(offer, asked.path);
-            redaction::describe(&asked, exists, &self.parts.live_config.auth, self.moment.now.unix_micros)
+            redaction::describe(
+                &asked,
+                exists,
+                &self.environment.live_config.auth,
+                self.moment.now.unix_micros,
+            )
         });
         match unlogged {
             Some(unlogged) => {

@@ -1,7 +1,7 @@
-//! How much of what a socket took the peer has not acknowledged yet.
+//! Bytes that a socket took and the peer has not acknowledged yet.
 //!
-//! The only unsafe code of the project. What the kernel has sent on is the one honest measure of a slow reader:
-//! a writable edge comes only when a third of the send buffer is free. No crate offers `SIOCOUTQ` safely; the
+//! The only unsafe code of the project. Acknowledged bytes are the one honest measure of a slow reader: a writable edge
+//! comes only when a third of the send buffer is free. No crate offers `SIOCOUTQ` safely; the
 //! call writes one `int` through a pointer that rustix makes for it.
 #![allow(unsafe_code)]
 

@@ -18,14 +18,13 @@ use crate::net::shard::transport::{Incoming, Tls, TlsScratch, Transport};
 use crate::stream::directory::Directory;
 use crate::stream::link::{Arrival, Inlet};
 
-/// A memory file is replaced when so much has been written to it: it is never rewritten, since the kernel may
-/// still be sending from its pages.
+/// A memory file is replaced after so many bytes. It is never rewritten: the kernel may still be sending from its pages.
 const SEGMENT_BYTES_MAX: u64 = 4 << 20;
 
-/// A turn's share of the thread before sockets are looked after again.
+/// How long a flush may go on before sockets are read and accepted again.
 const TURN_MAX: Duration = Duration::from_millis(2);
 
-/// That `sendfile` fails is said by the first shard that meets it.
+/// The first shard that meets a failing `sendfile` logs it.
 static SAY_ONCE: Once = Once::new();
 
 struct Segment {
@@ -38,14 +37,14 @@ pub struct Sockets {
     /// Beside each socket, where TLS is spoken; empty elsewhere.
     transports: Vec<Transport>,
     desk: TlsScratch,
-    /// Connections with records that wait for room: to be watched for it.
+    /// Connections with records that wait for room. The caller watches their sockets for it.
     pub full: Vec<WatcherKey>,
     inlet: Inlet,
     directory: Arc<Directory>,
     segment: Option<Segment>,
-    /// `sendfile` has not failed at a socket that is sound.
+    /// `sendfile` has not failed at a sound socket.
     can_send_files: bool,
-    /// Where what was staged last begins, and its length.
+    /// Offset and length of what was staged last.
     staged: (u64, usize),
     pub turn_began: Instant,
 }
@@ -86,7 +85,7 @@ impl Sockets {
         self.sockets.get_mut(key.index())?.take()
     }
 
-    /// No TLS, or no more.
+    /// From now on this connection speaks no TLS.
     pub fn speak_plainly(&mut self, key: WatcherKey) {
         if let Some(transport) = self.transports.get_mut(key.index()) {
             *transport = Transport::Plain;
@@ -124,18 +123,18 @@ impl Sockets {
 
     /// The socket has room: sends the records that waited for it. False: it is full again.
     pub fn push(&mut self, key: WatcherKey) -> bool {
-        // A socket that failed is for whoever reads or writes next.
+        // The next read or write reports a socket that failed.
         self.tls(key).is_none_or(|(tls, socket, _)| tls.push(socket).unwrap_or(true))
     }
 
-    /// What this peer says in TLS does not count any more.
+    /// Ignores what this peer sends from now on.
     pub fn silence(&mut self, key: WatcherKey) {
         if let Some((tls, ..)) = self.tls(key) {
             tls.break_off();
         }
     }
 
-    /// Shuts the write side, with TLS's own goodbye before. False: records still wait for room.
+    /// Shuts the write side, after the closing alert of TLS. False: records still wait for room.
     pub fn shut(&mut self, key: WatcherKey) -> io::Result<bool> {
         if let Some((tls, socket, _)) = self.tls(key) {
             tls.say_goodbye();
@@ -147,7 +146,7 @@ impl Sockets {
         self.socket(key).shutdown(Shutdown::Write).map(|()| true)
     }
 
-    /// Bytes handed to the kernel, where they are not those that the watcher was sent.
+    /// Bytes that the kernel took, where encryption makes them differ from those that the watcher was sent.
     pub fn sealed_bytes_out(&self, key: WatcherKey) -> Option<u64> {
         match self.transports.get(key.index()) {
             Some(Transport::Tls(tls)) => Some(tls.sent()),
@@ -177,8 +176,8 @@ impl Sockets {
         self.get(key).expect("a watcher has a socket")
     }
 
-    /// Writes what was staged as a copy, since the kernel did not send the file: the socket may be broken, or the system
-    /// does not let this process do it (in some sandboxes). In that case the same is not tried again.
+    /// Writes a copy of what was staged, since `sendfile` failed. The socket may be broken, or the system may forbid it (in
+    /// some sandboxes); then it is not tried again.
     #[cold]
     fn copy_staged(&mut self, watcher: WatcherKey, refused: Errno) -> io::Result<usize> {
         let (offset, bytes) = self.staged;
@@ -186,7 +185,7 @@ impl Sockets {
         let mut copy = vec![0; bytes];
         let read = rustix::io::pread(&segment.file, &mut copy[..], offset)?;
         let written = self.socket(watcher).write(&copy[..read]);
-        // A socket that is full or takes it is not what sendfile has failed at.
+        // A socket that takes the copy, or is only full, is sound: then sendfile itself fails.
         let is_sound =
             written.as_ref().map_or_else(|error| error.kind() == io::ErrorKind::WouldBlock, |_| true);
         if is_sound && std::mem::take(&mut self.can_send_files) {
@@ -234,8 +233,8 @@ impl Sink for Sockets {
     }
 
     fn stage(&mut self, slices: &[IoSlice<'_>], bytes: usize) -> bool {
-        // Nobody's records are another's. And without memory for the file the bytes are written to each socket:
-        // slower, never wrong.
+        // With TLS each connection has records of its own. Without memory for the file the bytes are written to each
+        // socket: slower, never wrong.
         self.transports.is_empty() && self.can_send_files && self.write_segment(slices, bytes).is_ok()
     }
 

@@ -1,9 +1,11 @@
-//! Where each connection stands: told to operators a slice a turn, so that nobody who is served notices.
+//! A list of a shard's connections: made a slice a turn, so that nobody who is served notices.
+
+use crossbeam_channel::Sender;
 
 use crate::access::admission::Counted;
 use crate::delivery::keys::WatcherKey;
 use crate::delivery::table::Slot;
-use crate::net::shard::Shard;
+use crate::net::shard::clients::Clients;
 use crate::net::shard::connection::Phase;
 use crate::net::shard::connection_report::ConnectionReport;
 use crate::tick::TICK_MILLIS;
@@ -12,46 +14,53 @@ use crate::tick::TICK_MILLIS;
 /// millisecond.
 const PLACES_PER_TURN: usize = 64;
 
-impl Shard {
-    /// Answers the next slice of the first request.
-    pub(super) fn tell_sights(&mut self) {
-        let Some(mut survey) = self.surveys.pop_front() else { return };
-        let end = self.connections.len();
-        let mut sights = Vec::new();
-        let mut places = 0;
-        while places < PLACES_PER_TURN && survey.next < end {
-            let key = self.watchers.watchers.key_at(Slot::new(survey.next));
-            let sight = key.and_then(|key| self.sight(key));
-            survey.next += 1;
-            places += 1 + sight.as_ref().map_or(0, |sight| sight.description.places.len().saturating_sub(1));
-            sights.extend(sight);
-        }
-        // Whoever asked may have given up.
-        if survey.answer.send(sights).is_ok() && survey.next < end {
-            self.surveys.push_back(survey);
-        }
+/// A list that is wanted, and how far it is.
+pub struct Survey {
+    next: usize,
+    answer: Sender<Vec<ConnectionReport>>,
+}
+
+impl Survey {
+    pub fn new(answer: Sender<Vec<ConnectionReport>>) -> Self {
+        Self { next: 0, answer }
     }
 
-    fn sight(&mut self, key: WatcherKey) -> Option<ConnectionReport> {
-        let connection = self.connections[key.index()].as_ref()?;
-        if connection.counted == Counted::AsOperator {
-            return None;
+    /// Sends the next slice. Returns whether more is to follow.
+    pub fn answer_slice(&mut self, clients: &mut Clients) -> bool {
+        let end = clients.connections.end();
+        let mut reports = Vec::new();
+        let mut places = 0;
+        while places < PLACES_PER_TURN && self.next < end {
+            let key = clients.watchers.watchers.key_at(Slot::new(self.next));
+            let report = key.and_then(|key| report(clients, key));
+            self.next += 1;
+            places +=
+                1 + report.as_ref().map_or(0, |report| report.description.places.len().saturating_sub(1));
+            reports.extend(report);
         }
-        let (phase, view) = match &connection.phase {
-            Phase::Shaking(_) | Phase::Head(_) | Phase::Idle => ("opening", None),
-            Phase::Open(session) => ("open", Some(session.view())),
-            Phase::Asking { .. } | Phase::Answering { .. } | Phase::Closing => ("closing", None),
-        };
-        let client = connection.address();
-        let description = self.watchers.describe(key);
-        Some(ConnectionReport {
-            peer: self.sockets.get(key).and_then(|socket| socket.peer_addr().ok()),
-            client,
-            shard: self.parts.index,
-            phase,
-            view,
-            age_millis: u64::from(self.moment.tick().wrapping_sub(connection.came_at)) * TICK_MILLIS,
-            description,
-        })
+        // The one who asked may have given up.
+        self.answer.send(reports).is_ok() && self.next < end
     }
+}
+
+/// None: the connection is an operator's.
+fn report(clients: &mut Clients, key: WatcherKey) -> Option<ConnectionReport> {
+    let connection = clients.connections.get(key)?;
+    if connection.counted == Counted::AsOperator {
+        return None;
+    }
+    let (phase, view) = match &connection.phase {
+        Phase::Shaking(_) | Phase::Head(_) | Phase::Idle => ("opening", None),
+        Phase::Open(session) => ("open", Some(session.view())),
+        Phase::Asking { .. } | Phase::Answering { .. } | Phase::Closing => ("closing", None),
+    };
+    Some(ConnectionReport {
+        peer: clients.sockets.get(key).and_then(|socket| socket.peer_addr().ok()),
+        client: connection.address(),
+        shard: clients.environment.index,
+        phase,
+        view,
+        age_millis: u64::from(clients.moment.tick().wrapping_sub(connection.came_at)) * TICK_MILLIS,
+        description: clients.watchers.describe(key),
+    })
 }

@@ -1,21 +1,21 @@
-//! What goes before the request where TLS is spoken: its handshake, those that come to nothing, and sockets that have
-//! records of TLS left to send.
+//! Before the request, where TLS is spoken: the handshake, and clients that fail at it.
 
 use crate::delivery::keys::WatcherKey;
-use crate::net::shard::Shard;
-use crate::net::shard::connection::{Phase, Sides};
+use crate::net::shard::clients::Clients;
+use crate::net::shard::connection::Phase;
+use crate::wire::head_buffer::HeadBuffer;
 use crate::wire::http::Refusal;
 
-impl Shard {
-    /// A part of the handshake has come. Once it is done, the request has its own time.
+impl Clients {
+    /// A part of the handshake has come. Once that is done, the request has a time of its own.
     pub(super) fn handle_handshake(&mut self, key: WatcherKey, bytes: &mut [u8]) {
         if self.sockets.is_shaking_hands(key) {
             return;
         }
         self.counters().tls_handshakes.add(1);
-        let due = self.moment.tick().wrapping_add(self.parts.live_config.limits.handshake);
-        let connection = self.connection(key);
-        let before = std::mem::replace(&mut connection.phase, Phase::Head(Vec::new()));
+        let due = self.moment.tick().wrapping_add(self.environment.live_config.limits.handshake);
+        let connection = self.connections.at(key);
+        let before = std::mem::replace(&mut connection.phase, Phase::Head(HeadBuffer::default()));
         connection.due = due;
         self.wheel.schedule(key.slot, due);
         match before {
@@ -25,21 +25,22 @@ impl Shard {
         }
     }
 
-    /// Somebody speaks plain HTTP here and can be told so.
+    /// A client speaks plain HTTP where TLS is spoken: it is refused in plain HTTP.
     pub(super) fn refuse_plain(&mut self, key: WatcherKey) {
         self.sockets.speak_plainly(key);
         let message = "this port speaks TLS: use wss:// in place of ws://, https:// in place of http://";
         self.refuse(key, &Refusal::bad_request(message), None);
     }
 
-    /// The alert is on its way, if there is one; nothing else can be said.
+    /// TLS has failed. The alert is on its way, if there is one; nothing else can be sent.
     pub(super) fn break_tls(&mut self, key: WatcherKey, fault: &str) {
-        match self.connection(key).phase {
+        match self.connections.at(key).phase {
             Phase::Shaking(_) => {
                 self.counters().refusals[Refusal::place("tls")].add(1);
-                if let Some(unlogged) = self.parts.admission.note_refusal((0, "tls"), self.moment.now.millis)
+                if let Some(unlogged) =
+                    self.environment.admission.note_refusal((0, "tls"), self.moment.now.millis)
                 {
-                    let address = self.connection(key).address();
+                    let address = self.connections.at(key).address();
                     tracing::info!(%address, code = "tls", unlogged, "refused a client: {fault}");
                 }
                 self.sockets.silence(key);
@@ -51,38 +52,9 @@ impl Shard {
             | Phase::Asking { .. }
             | Phase::Answering { .. }
             | Phase::Closing => {
-                tracing::debug!(address = %self.connection(key).address(), "TLS broke: {fault}");
+                tracing::debug!(address = %self.connections.at(key).address(), "TLS broke: {fault}");
                 self.drop_connection(key);
             }
-        }
-    }
-
-    /// The socket has room again.
-    pub(super) fn handle_writable(&mut self, key: WatcherKey) {
-        if !self.sockets.push(key) {
-            return;
-        }
-        self.watchers.handle_writable(key);
-        if self.watchers.is_ended(key) {
-            self.shut(key);
-        }
-    }
-
-    /// The last bytes of a connection have been handed over: shuts the write side behind them. That is the end of a
-    /// peer that has shut its own.
-    pub(super) fn shut(&mut self, key: WatcherKey) {
-        if self.connection(key).sides == Sides::OursShut {
-            return;
-        }
-        if let Phase::Answering { .. } = self.connection(key).phase {
-            self.linger(key);
-        }
-        match self.sockets.shut(key) {
-            Ok(false) => {}
-            Ok(true) if self.connection(key).sides == Sides::Open => {
-                self.connection(key).sides = Sides::OursShut;
-            }
-            Ok(true) | Err(_) => self.drop_connection(key),
         }
     }
 }

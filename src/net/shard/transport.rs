@@ -1,8 +1,8 @@
 //! How the bytes of a connection go over its socket: as they are, or as TLS records.
 //!
-//! A connection that speaks TLS keeps its keys and nothing else while it rests. What comes is decrypted in the
-//! shard's buffer; what goes out is encrypted a portion at a time, and only once the socket has taken the portion
-//! before. So there is no queue here either: a socket that is full leaves at most the rest of one portion behind.
+//! An idle TLS connection holds its keys and nothing else. Incoming bytes are decrypted in the shard's buffer. Outgoing
+//! bytes are encrypted a portion at a time, each once the socket has taken the one before. So there is no queue here
+//! either: a full socket leaves at most the rest of one portion behind.
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::sync::Arc;
@@ -12,13 +12,11 @@ use rustls::ServerConfig;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus};
 
-/// Encrypted at once: two records. More would make the rests longer that full sockets leave behind, less would make
-/// more system calls.
+/// Encrypted at once: two records. More would leave longer rests at full sockets, less would need more system calls.
 const PORTION_BYTES: usize = 32 << 10;
 /// What encryption adds to a portion at most (RFC 8446, 5.2; RFC 5246, 6.2.3), with room for a change of keys.
 const OVERHEAD_BYTES_MAX: usize = 1 << 10;
-/// Held of what has come and is not complete: one record of the greatest length (RFC 5246, 6.2.3), which is far more
-/// than a client's first message has.
+/// Kept of an incomplete record: the greatest length of one (RFC 5246, 6.2.3), far more than a client's first message.
 const HELD_BYTES_MAX: usize = 5 + (16 << 10) + (2 << 10);
 /// The content type of a handshake record (RFC 8446, 5.1), with which every client begins.
 const HANDSHAKE_RECORD: u8 = 22;
@@ -31,17 +29,17 @@ pub enum Transport {
 /// What a read brought.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Incoming {
-    /// So many bytes for us, at the front of the buffer. The socket may have more if it `is_full`.
+    /// Decrypted bytes at the front of the buffer. The socket may have more if it `is_full`.
     Bytes { count: usize, is_full: bool },
-    /// The peer says no more.
+    /// The peer has ended its side.
     End,
     /// A request in plain HTTP, where TLS is spoken.
     PlainRequest,
-    /// No TLS, or none that we speak; the peer is told so where TLS has words for that.
+    /// Not TLS, or a version or cipher that we do not speak. The peer is sent an alert where TLS has one for it.
     Fault(String),
 }
 
-/// A shard's room to work in: nothing in it lasts.
+/// A shard's scratch buffers; nothing in them outlives a call.
 #[derive(Default)]
 pub struct TlsScratch {
     plain: Vec<u8>,
@@ -51,7 +49,7 @@ pub struct TlsScratch {
 /// TLS on one connection.
 pub struct Tls {
     session: UnbufferedServerConnection,
-    /// What has come of a record or message that is not complete; `len <= HELD_BYTES_MAX`.
+    /// The beginning of an incomplete record or message; `len <= HELD_BYTES_MAX`.
     held: Vec<u8>,
     /// Records that the socket has not taken yet.
     unsent: Vec<u8>,
@@ -66,9 +64,9 @@ enum PeerState {
     /// Nothing has come.
     Silent,
     Alive,
-    /// The peer has said that nothing more comes.
+    /// The peer has sent its closing alert.
     Ended,
-    /// A rule was broken: what still comes is passed over, and nothing goes out any more.
+    /// A rule was broken: input is ignored, and nothing is sent any more.
     Broken,
 }
 
@@ -98,7 +96,7 @@ impl Tls {
         self.sent
     }
 
-    /// Reads once. What is for us is put at the front of `buffer`; answers of TLS itself are sent, or wait.
+    /// Reads once. Decrypted bytes are put at the front of `buffer`; answers of TLS itself are sent, or wait.
     pub fn read(
         &mut self,
         socket: &mut TcpStream,
@@ -130,13 +128,13 @@ impl Tls {
         }
         desk.plain.clear();
         let opened = self.open(&mut buffer[..filled], &mut desk.plain);
-        // A socket that failed says so at the next read.
+        // The next read reports a socket that failed.
         let _ = self.push(socket);
         match opened {
             Err(fault) => Ok(Incoming::Fault(fault)),
             Ok(()) => {
                 let count = desk.plain.len();
-                // The end that TLS has told of is for the next read.
+                // The next read reports the closing alert.
                 let is_full = is_full || self.stage == PeerState::Ended;
                 buffer[..count].copy_from_slice(&desk.plain);
                 Ok(Incoming::Bytes { count, is_full })
@@ -144,7 +142,7 @@ impl Tls {
         }
     }
 
-    /// Takes records apart: content to `plain`, answers to `unsent`, what is incomplete to `held`.
+    /// Decrypts records: content to `plain`, answers to `unsent`, an incomplete record to `held`.
     fn open(&mut self, bytes: &mut [u8], plain: &mut Vec<u8>) -> Result<(), String> {
         let mut start = 0;
         loop {
@@ -159,13 +157,13 @@ impl Tls {
                 Ok(ConnectionState::EncodeTlsData(mut message)) => {
                     append(&mut self.unsent, |room| message.encode(room))
                 }
-                // It waits in `unsent`, and nothing goes out before it.
+                // It waits in `unsent`, before all that follows.
                 Ok(ConnectionState::TransmitTlsData(message)) => message.done(),
                 Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => {
                     self.stage = PeerState::Ended;
                     is_done = true;
                 }
-                // Waits for more, or for something to say.
+                // It waits for more bytes, or for something to send.
                 Ok(_) => is_done = true,
                 Err(error) => {
                     self.tell_fault();
@@ -215,7 +213,7 @@ impl Tls {
         Ok(false)
     }
 
-    /// Encrypts and sends. What it says it took will go out, though some of it may still wait here.
+    /// Encrypts and sends. The bytes that it reports as taken will be sent, though some may still wait here.
     pub fn write(
         &mut self,
         socket: &mut TcpStream,
@@ -247,13 +245,13 @@ impl Tls {
         }
     }
 
-    /// What still comes is passed over, and nothing goes out any more but what waits.
+    /// From now on input is ignored, and only what waits is still sent.
     pub fn break_off(&mut self) {
         self.stage = PeerState::Broken;
         self.held = Vec::new();
     }
 
-    /// Says that nothing more will come (RFC 8446, 6.1), behind what waits.
+    /// Adds the closing alert (RFC 8446, 6.1) to what waits.
     pub fn say_goodbye(&mut self) {
         let can_say = self.stage != PeerState::Broken && !self.session.is_handshaking();
         if std::mem::replace(&mut self.has_said_goodbye, true) || !can_say {
@@ -277,7 +275,7 @@ struct Portions<'a> {
 }
 
 impl<'a> Portions<'a> {
-    /// The next portion, as it stands or gathered in `copy`; nothing at the end.
+    /// The next portion, in place or gathered in `copy`; empty at the end.
     fn next<'b>(&mut self, copy: &'b mut Vec<u8>) -> &'b [u8]
     where
         'a: 'b,
@@ -316,7 +314,7 @@ fn seal(
         Ok(ConnectionState::WriteTraffic(mut traffic)) => {
             traffic.encrypt(portion, room).map_err(io::Error::other)
         }
-        // Before the handshake is done, and after the end, nobody is served.
+        // Nothing is sent before the handshake is done or after the end.
         _ => Err(ErrorKind::BrokenPipe.into()),
     }
 }
@@ -334,7 +332,7 @@ fn append(out: &mut Vec<u8>, mut encode: impl FnMut(&mut [u8]) -> Result<usize, 
     }
 }
 
-/// What the socket takes now.
+/// Sends as much as the socket takes now.
 fn send(socket: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
     loop {
         match socket.write(bytes) {
@@ -351,7 +349,7 @@ mod tests {
 
     use super::{PORTION_BYTES, Portions};
 
-    /// The lengths of the portions of slices of these lengths, which are checked to be the same bytes.
+    /// The lengths of the portions made from slices of these lengths. Checks that the bytes are the same.
     fn portions(lengths: &[usize]) -> Vec<usize> {
         let bytes: Vec<u8> = (0..lengths.iter().sum()).map(|place: usize| (place % 251) as u8).collect();
         let mut rest = &bytes[..];
