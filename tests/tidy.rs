@@ -557,7 +557,7 @@ fn the_front_page_is_short() {
 #[test]
 fn each_room_and_each_tool_has_its_page() {
     let mut breaches = Vec::new();
-    for parent in ["src", "tools"] {
+    for parent in ["src", "src/net", "tools"] {
         for entry in fs::read_dir(project().join(parent)).expect("it can be listed") {
             let folder = entry.expect("it can be listed").path();
             if !folder.is_dir() {
@@ -571,6 +571,21 @@ fn each_room_and_each_tool_has_its_page() {
             let text = code.map(|file| fs::read_to_string(file).expect("it is readable"));
             if text.is_some_and(|text| !text.contains("#![doc = include_str!(\"README.md\")]")) {
                 breaches.push(format!("{}: its README.md is not its documentation", folder.display()));
+            }
+        }
+    }
+    assert_none(breaches);
+}
+
+#[test]
+fn files_that_a_rooms_page_names_are_there() {
+    let mut breaches = Vec::new();
+    for Paper { path, text } in papers().iter().filter(|paper| paper.path.starts_with("src/")) {
+        let page = project().join(path);
+        let folder = page.parent().expect("a file is in a folder");
+        for name in text.split('`').skip(1).step_by(2).filter(|name| name.ends_with(".rs")) {
+            if !folder.join(name).exists() && !project().join(name).exists() {
+                breaches.push(format!("{path} names {name}"));
             }
         }
     }

@@ -1,4 +1,5 @@
 //! The machine around the daemon: files of the state directory, files that say who may watch, the service manager.
+#![doc = include_str!("README.md")]
 
 pub mod auth_files;
 pub mod making;

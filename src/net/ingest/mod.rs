@@ -1,4 +1,5 @@
 //! The ingest thread: publishers' bytes to the sequencer, a batch a turn, and answers back.
+#![doc = include_str!("README.md")]
 
 pub mod dedupe;
 pub mod half_lines;

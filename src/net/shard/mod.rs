@@ -1,7 +1,5 @@
 //! A shard: one thread, one event loop, the connections that it owns from accept to end.
-//!
-//! A turn is: poll → commands, accepts, reads, writable edges → flush → deadlines. Its clients are in `clients`: what
-//! their bytes lead to is in `reading` and `requests`, what is due to them in `timers`.
+#![doc = include_str!("README.md")]
 
 pub mod clients;
 pub mod connection;
