@@ -63,8 +63,8 @@ pub fn end_process_on_panic() {
     }));
 }
 
-/// Warns of unknown variables, which may be mistyped ones.
-fn warn_of_variables(command: &str) {
+/// Warns of unknown variables, which may be mistyped ones. `serve` and `check-config` report them with their settings.
+pub fn warn_of_variables(command: &str) {
     for warning in unknown_variables(env::vars_os().map(|(name, _)| name)) {
         say(&format!("luxcast {command}: warning: {warning}"));
     }
