@@ -1,5 +1,5 @@
 //! The subcommands, one file each. A subcommand returns the exit code of the process: 0 clean, 1 runtime failure,
-//! 2 usage or configuration.
+//! 2 usage or configuration, 3 how a job ended is unknown.
 #![doc = include_str!("README.md")]
 
 mod address;
