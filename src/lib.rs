@@ -23,18 +23,20 @@
 //!
 //! Each may use what stands to its left, never to its right; `tests/tidy.rs` checks that.
 //!
-//! [`event`] [`close`] [`config`] [`console`] [`metrics`] [`tick`] ← [`wire`] ← [`access`] ← [`stream`] ← [`delivery`] ←
-//! [`session`] ← [`net`] ← [`server`] ← [`sim`] ← [`cli`]
+//! [`event`] [`close`] [`config`] [`console`] [`metrics`] [`tick`] ← [`wire`] ← [`access`] ← [`stream`] ←
+//! [`delivery`] ← [`session`] ← [`net`] ← [`server`] ← [`sim`] ← [`cli`]
 //!
-//! - [`metrics`]: what each thread counts for itself, once a turn, and how it is told; a table has a row for each figure.
+//! - [`metrics`]: what each thread counts for itself, once a turn (a pass of its loop), and how it is shown; a table
+//!   has a row for each figure.
 //! - [`console`]: the files of the live page, which [`wire::page`] knows how to send.
 //! - [`wire`]: bytes to values and back: request heads, frames, client actions, lines of the feed.
 //! - [`access`]: who may come in, and watch what: tokens, addresses, origins, rates. It knows no topics.
 //! - [`stream`]: who gets what: batches, topics and their logs, the history, the sequencer.
 //! - [`delivery`]: one shard's watchers: cursors, filters, cohorts, the flush.
 //! - [`session`]: one client's conversation: what it asks for, what it is told, within which limits.
-//! - [`net`]: sockets, threads, clocks. [`net::listen`] lets connections in, [`net::shard`] serves them, [`net::ingest`]
-//!   takes the feed, [`net::report`] makes metrics and lists, [`net::host`] is the machine around the daemon.
+//! - [`net`]: sockets, threads, clocks. [`net::listen`] lets connections in, [`net::shard`] serves them,
+//!   [`net::ingest`] takes the feed, [`net::report`] makes metrics and lists, [`net::host`] is the machine around the
+//!   daemon.
 //! - [`server`]: binds, spawns, drains, joins, and leaves to the next run what [`stream::snapshot`] says. [`sim`] and
 //!   [`cli`]: the program around it; signals arrive in [`cli::serve`], and `cli/reload.rs` reloads.
 //!
@@ -50,15 +52,16 @@
 //!    published, offers the batch to the shards that watch one of its topics ([`stream::link`]), wakes those that
 //!    sleep, and evicts the oldest batches for room. [`stream::history`] says when; under `overrun = wait`
 //!    [`stream::gate`] says for whom the feed waits instead, and [`delivery::progress`] who still reads.
-//! 4. [`net::shard`] wakes; [`delivery::watchers`] marks the [`delivery::cohort`]s (watchers of one topic that want the same)
-//!    for which the batch has something.
-//! 5. [`delivery::flush`] gathers once for all members of a cohort that stand at one place ([`delivery::cursor`]) and writes
-//!    the same bytes to each socket: small ones from one buffer, large ones so or by `sendfile` from a memory file,
-//!    whichever costs less here ([`delivery::copy_or_sendfile`], [`net::shard::sockets`]). A socket that is full is left to its own cursor and
-//!    served again when it has room.
+//! 4. [`net::shard`] wakes; [`delivery::watchers`] marks the [`delivery::cohort`]s (watchers of one topic that want the
+//!    same) for which the batch has something.
+//! 5. [`delivery::flush`] gathers once for all members of a cohort that stand at one place ([`delivery::cursor`]) and
+//!    writes the same bytes to each socket: small ones from one buffer, large ones so or by `sendfile` from a memory
+//!    file, whichever costs less here ([`delivery::copy_or_sendfile`], [`net::shard::sockets`]). A socket that is full
+//!    is left to its own cursor and served again when it has room.
 //!
 //! Beside events, [`net::shard::timers`] sends heartbeats and ends connections that are silent or take nothing,
-//! [`net::ingest::dedupe`] takes the lines of a named publisher once, and [`net::report`] answers operators and the page.
+//! [`net::ingest::dedupe`] takes the lines of a named publisher once, and [`net::report`] answers operators and the
+//! page.
 //!
 //! # Why nothing is lost or doubled
 //!
@@ -67,10 +70,10 @@
 //! - A shard's tail is loaded after the arrivals are marked, so no watcher counts as caught up too early.
 //! - A full channel becomes "scan all you watch" ([`stream::link`]): nothing is told twice, nothing is forgotten.
 //! - What the history drops is counted by topic and type; a cursor that comes back later says so with a gap. Of a topic
-//!   that is dropped altogether its last number is remembered by name ([`stream::dropped`]); where a watcher begins, and
-//!   what it is told first, is decided in one place ([`delivery::start`]).
-//! - What names a topic is a key with a generation ([`stream::topic_key`]): one that has outlived its topic names nothing, and a
-//!   job's is no flow's.
+//!   that is dropped altogether its last number is remembered by name ([`stream::dropped`]). Where a watcher begins,
+//!   and what it gets first, is decided in one place ([`delivery::start`]).
+//! - What names a topic is a key with a generation ([`stream::topic_key`]): one that has outlived its topic names
+//!   nothing, and a job's is no flow's.
 //! - A snapshot is whole from its newest event back to some number; what is older is counted the same way.
 //!
 //! `tests/simulation` interleaves the real sequencer and the real flush at each of these steps.
@@ -98,8 +101,10 @@
 //! - **topic**: a job, a flow, everything. **life** of a topic: from its first event until it is dropped.
 //!   **history**: all that is kept. **gap**: what could not be delivered.
 //! - **watcher**: a connection's place in the stream. **cursor**: that place. **cohort**: watchers that want the
-//!   same of one topic. **tail**: the newest number that is delivered. **to lag**: to be at a position of its own behind the tail.
-//! - **publisher**: who feeds the daemon. **shard**: a thread with its connections.
+//!   same of one topic. **tail**: the newest number that is delivered. **to lag**: to be at a position of its own
+//!   behind the tail.
+//! - **publisher**: what feeds the daemon. **shard**: a thread with its connections. **turn**: one pass of a thread's
+//!   loop: it takes what has come, handles it, and sleeps if there is no more.
 #![deny(unsafe_code)]
 
 pub mod access;

@@ -13,12 +13,18 @@ use luxcast::cli::tail::TailArgs;
 use luxcast::cli::token::TokenArgs;
 use luxcast::cli::{
     check_config, end_process_on_panic, health, publish, record, replay, serve, sim, tail, token,
+    warn_of_variables,
 };
 use luxcast::config;
 
 fn main() -> ExitCode {
     end_process_on_panic();
     let matches = command().get_matches();
+    if let Some((name, _)) =
+        matches.subcommand().filter(|(name, _)| !["serve", "check-config"].contains(name))
+    {
+        warn_of_variables(name);
+    }
     match matches.subcommand() {
         Some(("serve", flags)) => serve::run(flags),
         Some(("check-config", flags)) => check_config::run(flags),

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use luxcast::config::{settings_markdown, settings_toml};
+use luxcast::event::TypeTable;
 use luxcast::metrics::table::metrics_markdown;
 
 /// From the bottom up; modules of one row may use each other. Nothing uses what stands further down here.
@@ -441,12 +442,83 @@ fn a_page_lists_the_metrics_as_they_are() {
     assert_paper_has("src/net/report/README.md", "metrics", &metrics_markdown());
 }
 
-/// The program's table stands in the paper between the comments `name` and `/name`.
-fn assert_paper_has(path: &str, name: &str, expected: &str) {
+/// What stands in the paper between the comments `name` and `/name`.
+fn table(path: &str, name: &str) -> String {
     let paper = fs::read_to_string(project().join(path)).expect("the paper is there");
     let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));
     let (_, rest) = paper.split_once(&begin).expect("the paper has the comment before the table");
     let (table, _) = rest.split_once(&end).expect("the paper has the comment behind the table");
+    table.to_owned()
+}
+
+#[test]
+fn a_page_lists_the_types_of_events_and_their_members() {
+    let table = table("src/wire/README.md", "events");
+    let rows: Vec<(&str, &str)> =
+        table.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` |")).collect();
+    let listed: BTreeSet<&str> = rows.iter().map(|(kind, _)| *kind).collect();
+    let known = TypeTable::new().names();
+    let known: BTreeSet<&str> = known.iter().map(|(kind, _)| &**kind).collect();
+    assert_eq!(listed, known, "the types in src/event.rs");
+    let inner = TypeTable::new().names().into_iter().filter_map(|(_, inner)| inner);
+    let missing = inner.filter(|inner| !table.contains(&format!("`{inner}`")));
+    assert_none(missing.map(|inner| format!("without the inner type {inner}")).collect());
+    // The types for TypeScript have the same; those of the other dialect are no types of their own there.
+    let types = fs::read_to_string(project().join("tools/javascript/luxcast.d.ts")).expect("it is there");
+    let (members, rest) = types.split_once("/** For the compiler only").expect("the events come first");
+    let (_, list) = rest.split_once("export interface DocumentedEvents {").expect("it has this");
+    let (list, _) = list.split_once('}').expect("it ends");
+    let typed: BTreeSet<&str> =
+        list.lines().filter_map(|line| Some(line.trim().split_once(':')?.0)).collect();
+    let other_dialect = BTreeSet::from(["slot_called", "event_emitted"]);
+    assert_eq!(typed, &known - &other_dialect, "the types in luxcast.d.ts");
+    let (_, members) = members.split_once("export type JobStarted").expect("the first type");
+    let mut pieces: Vec<&str> = members.split("?:").collect();
+    // Behind the last member.
+    pieces.pop();
+    let optional = pieces.into_iter().filter_map(|text| words(text).last());
+    let missing = optional.filter(|name| !table.contains(&format!("`{name}`")));
+    assert_none(
+        missing.map(|name| format!("a member in luxcast.d.ts that the table lacks: {name}")).collect(),
+    );
+}
+
+#[test]
+fn the_front_page_has_the_figures_of_the_bench() {
+    let read = |path: &str| fs::read_to_string(project().join(path)).expect("it is there");
+    let (front, bench) = (read("README.md"), read("tools/bench/README.md"));
+    let figures = table("tools/bench/README.md", "figures");
+    let row =
+        figures.lines().find_map(|line| line.strip_prefix("| luxcast | ")).expect("luxcast has its row");
+    let micros: f64 = row.split(' ').next().expect("a figure").parse().expect("a number");
+    let rate = format!("{:.0} million messages a second", 1.0 / micros);
+    assert!(front.contains(&rate) && bench.contains(&rate), "{micros} µs are {rate}");
+    let others = [&front, &bench].map(|text| text.matches("million messages a second").count());
+    assert_eq!(others, [1, 1], "the same figure is said once on each page");
+    let peers = read("tools/bench/peers/README.md");
+    assert!(!peers.contains("| `uwebsockets` | 0."), "figures of peers have one place");
+}
+
+#[test]
+fn the_handbook_shows_lines_of_the_recipe_for_nginx() {
+    let read = |path: &str| fs::read_to_string(project().join(path)).expect("it is there");
+    let recipe = read("tools/packaging/nginx/luxcast.conf");
+    let recipe: Vec<&str> = recipe.lines().map(|line| line.trim_start_matches(['#', ' '])).collect();
+    let handbook = read("tools/packaging/README.md");
+    let (_, part) = handbook.split_once("\n## nginx\n").expect("it has this part");
+    let (part, _) = part.split_once("\n## ").expect("another part follows");
+    let samples = part.split("```").skip(1).step_by(2);
+    let shown = samples.filter(|sample| sample.starts_with("nginx\n") || sample.starts_with("toml\n"));
+    let lines: Vec<&str> = shown.flat_map(|sample| sample.lines().skip(1)).map(str::trim).collect();
+    let lines = lines.into_iter().filter(|line| !line.is_empty());
+    assert!(lines.clone().count() > 10, "they are found");
+    let missing = lines.filter(|line| !recipe.contains(line));
+    assert_none(missing.map(|line| format!("not in the recipe: {line}")).collect());
+}
+
+/// The program's table stands in the paper between the comments `name` and `/name`.
+fn assert_paper_has(path: &str, name: &str, expected: &str) {
+    let table = table(path, name);
     assert!(table.trim() == expected.trim(), "the {name} in {path} differ from the program's:\n{expected}");
 }
 

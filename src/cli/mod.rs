@@ -1,5 +1,5 @@
 //! The subcommands, one file each. A subcommand returns the exit code of the process: 0 clean, 1 runtime failure,
-//! 2 usage or configuration.
+//! 2 usage or configuration, 3 how a job ended is unknown.
 #![doc = include_str!("README.md")]
 
 mod address;
@@ -63,8 +63,8 @@ pub fn end_process_on_panic() {
     }));
 }
 
-/// Warns of unknown variables, which may be mistyped ones.
-fn warn_of_variables(command: &str) {
+/// Warns of unknown variables, which may be mistyped ones. `serve` and `check-config` report them with their settings.
+pub fn warn_of_variables(command: &str) {
     for warning in unknown_variables(env::vars_os().map(|(name, _)| name)) {
         say(&format!("luxcast {command}: warning: {warning}"));
     }

@@ -16,8 +16,8 @@ use serde::Deserialize;
 use crate::cli::earlier::Earlier;
 use crate::cli::feed::Places;
 use crate::cli::outlet::{Outlet, Waiting, is_output_closed};
+use crate::cli::say;
 use crate::cli::unjudged::Unjudged;
-use crate::cli::{say, warn_of_variables};
 use crate::wire::line::{is_id, trim};
 use crate::wire::members::is_control_line;
 
@@ -70,7 +70,6 @@ pub fn run_as(
     args: PublishArgs,
     through: impl FnOnce(Box<dyn Read>, Outlet) -> Box<dyn Read>,
 ) -> ExitCode {
-    warn_of_variables(name);
     let opened = match args.file == Path::new("-") {
         true => io::stdin().as_fd().try_clone_to_owned().map(File::from),
         false => File::open(&args.file),

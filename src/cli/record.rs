@@ -46,7 +46,6 @@ pub struct RecordArgs {
 /// something is missing. 2: wrong usage, or the file cannot be made. 3, with `--until-end`: the job is lost, or the
 /// time was up before its end.
 pub fn run(mut args: RecordArgs) -> ExitCode {
-    cli::warn_of_variables("record");
     let problem = args.watch.complete().err();
     let recording = problem.map_or_else(|| Recording::open(&args.file, args.force), Err);
     let recording = match recording {

@@ -64,7 +64,6 @@ const RETRY_LONGEST: Duration = Duration::from_secs(5);
 
 /// Runs until `count` events are written, or for ever.
 pub fn run(args: SimArgs) -> ExitCode {
-    super::warn_of_variables("sim");
     let seed = args.seed.unwrap_or_else(|| {
         let seed = unix_micros() as u64;
         say(&format!("luxcast sim: seed {seed}"));

@@ -51,7 +51,6 @@ pub struct TailArgs {
 /// 1: refused, or the daemon could not be reached. 3, with `--until-end`: the job is lost, or the time was up before
 /// its end. `--exit-status` has its own codes.
 pub fn run(mut args: TailArgs) -> ExitCode {
-    cli::warn_of_variables("tail");
     if let Err(problem) = args.watch.complete() {
         cli::say(&format!("luxcast tail: {problem}"));
         return ExitCode::from(cli::EXIT_USAGE);

@@ -1,7 +1,9 @@
 //! The commands in everyday use: in pipes, stopped and continued, with copied addresses.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -174,7 +176,7 @@ fn an_address_is_taken_as_it_was_copied() {
 }
 
 #[test]
-fn every_command_that_reads_variables_reports_a_mistyped_one() {
+fn every_command_reports_a_mistyped_variable() {
     let nowhere = "/nonexistent/ingest.sock";
     for arguments in [
         &["tail", "--url", "127.0.0.1:1"][..],
@@ -182,11 +184,17 @@ fn every_command_that_reads_variables_reports_a_mistyped_one() {
         &["publish", "--ingest", nowhere],
         &["replay", "--ingest", nowhere],
         &["sim", "--stdout", "--count", "0"],
+        &["health", "--admin", "127.0.0.1:1"],
+        &["token", "--all"],
+        &["completions", "bash"],
+        &["man"],
+        &["check-config"],
+        &["serve", "--listen", "127.0.0.1:0", "--admin", "off", "--ingest", nowhere],
     ] {
         let mut command = luxcast();
         command.args(arguments).env("LUXCAST_INGST", "x").env("LUXCAST_DISABLED", "1");
         let (_, _, said) = run(command.env("LUXCAST_TOKEN", "t"));
-        let warnings: Vec<&str> = said.lines().filter(|line| line.contains("warning")).collect();
+        let warnings: Vec<&str> = said.lines().filter(|line| line.contains("the variable")).collect();
         assert!(warnings.len() == 1 && warnings[0].contains("LUXCAST_INGST"), "{arguments:?} {said}");
     }
 }
@@ -234,6 +242,106 @@ fn nothing_panics_when_nobody_reads_the_output() {
             .status();
         assert_eq!(status.unwrap().code(), Some(code), "{arguments:?}");
     }
+}
+
+/// What the page of the commands lists: each command with each exit code that it may end with.
+fn documented_codes() -> BTreeSet<(String, i32)> {
+    let page = include_str!("../../src/cli/README.md");
+    let (_, table) = page.split_once("## Exit codes").expect("it has this part");
+    let rows =
+        table.lines().skip_while(|line| !line.starts_with("| `")).take_while(|line| line.starts_with('|'));
+    let mut codes = BTreeSet::new();
+    for row in rows {
+        let cells: Vec<&str> = row.split('|').skip(1).map(str::trim).collect();
+        for name in cells[0].split('`').skip(1).step_by(2) {
+            let filled = (0..).zip(&cells[1..]).filter(|(_, cell)| !cell.is_empty());
+            codes.extend(filled.map(|(code, _)| (name.to_owned(), code)));
+        }
+    }
+    codes
+}
+
+#[test]
+fn each_command_ends_with_the_exit_codes_that_its_page_lists() {
+    let mut daemon = Daemon::start(&[]);
+    let (here, admin) = (daemon.address.to_string(), daemon.admin.expect("it has one").to_string());
+    let ingest = daemon.ingest.to_str().expect("UTF-8").to_owned();
+    let nowhere = "/nonexistent/ingest.sock";
+    let (port, watch) = (["--url", "127.0.0.1:1"], ["--url", &here, "--timeout", "0.1"]);
+    let until_end = [&watch[..], &["--job", "j", "--until-end"]].concat();
+    let mut seen = BTreeSet::new();
+    for (command, arguments, is_full, code) in [
+        ("serve", &["--listen", &here, "--admin", "off", "--ingest", nowhere][..], false, 1),
+        ("serve", &["--shards", "many"], false, 2),
+        ("check-config", &[], false, 0),
+        ("check-config", &[], true, 1),
+        ("check-config", &["--shards", "many"], false, 2),
+        ("health", &["--admin", &admin], false, 0),
+        ("health", &["--admin", "127.0.0.1:1"], false, 1),
+        ("health", &["--admin", "127.0.0.1:0"], false, 2),
+        ("publish", &["/dev/null", "--ingest", &ingest], false, 0),
+        ("publish", &["/dev/null", "--ingest", nowhere], false, 1),
+        ("publish", &["/no/such/file"], false, 2),
+        ("replay", &["/dev/null", "--ingest", &ingest], false, 0),
+        ("replay", &["/dev/null", "--ingest", nowhere], false, 1),
+        ("replay", &["/no/such/file"], false, 2),
+        ("tail", &watch, false, 0),
+        ("tail", &port, false, 1),
+        ("tail", &["--url", "ftp://127.0.0.1"], false, 2),
+        ("tail", &until_end, false, 3),
+        ("record", &watch, false, 0),
+        ("record", &port, false, 1),
+        ("record", &["/no/such/directory/file"], false, 2),
+        ("record", &until_end, false, 3),
+        ("token", &["--all"], false, 0),
+        ("token", &["--all"], true, 1),
+        ("token", &[], false, 2),
+        ("sim", &["--stdout", "--count", "1"], false, 0),
+        ("sim", &["--stdout"], true, 1),
+        ("sim", &["--count", "x"], false, 2),
+        ("completions", &["bash"], false, 0),
+        ("completions", &["bash"], true, 1),
+        ("completions", &["dos"], false, 2),
+        ("man", &[], false, 0),
+        ("man", &[], true, 1),
+        ("man", &["fly"], false, 2),
+    ] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = if is_full { Stdio::from(full) } else { Stdio::null() };
+        let mut run = luxcast();
+        run.arg(command).args(arguments).stdin(Stdio::null()).stdout(output).stderr(Stdio::null());
+        let status = run.status().expect("it starts");
+        assert_eq!(status.code(), Some(code), "{command} {arguments:?}");
+        seen.insert((command.to_owned(), code));
+    }
+    daemon.terminate();
+    daemon.wait();
+    seen.insert(("serve".to_owned(), 0));
+    let documented = documented_codes();
+    assert_eq!(seen, documented);
+    let help = run(luxcast().arg("--help")).1;
+    let list =
+        help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let commands: BTreeSet<&str> =
+        list.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help").collect();
+    let named: BTreeSet<&str> = documented.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(commands, named);
+}
+
+#[test]
+fn a_refused_line_has_the_same_number_in_the_log_as_in_its_file() {
+    let daemon = Daemon::start(&[]);
+    let (code, said) = publish(&daemon, &[]).finish(format!("{}\n\n{{\n", line(1)).as_bytes());
+    assert!(code == 1 && said.contains("line 3: bad_json"), "{said}");
+    daemon.wait_for_log("line 3 after hello of a publisher refused");
+    // Without `hello`, and under a name, all lines count.
+    let mut socket = UnixStream::connect(&daemon.ingest).expect("it listens");
+    socket.write_all(b"\n[]\n").expect("it reads");
+    daemon.wait_for_log("line 2 of a publisher refused");
+    let named = ["--publisher", "nightly", "--dedupe"];
+    let (_, said) = publish(&daemon, &named).finish(b"{\"type\":\"x\",\"job_id\":\"j\"}\n{\"type\":\"x\"}\n");
+    assert!(said.contains("line 2: no_id"), "{said}");
+    daemon.wait_for_log("line 2 of a publisher refused: the event has neither");
 }
 
 #[test]

@@ -175,10 +175,12 @@ fn try_sample(sample: &Sample, skipped: &Mutex<BTreeSet<&'static str>>) {
         }
         "nginx" => {
             let stage = Stage::start();
-            let server = format!("server {{ listen 8080; location / {{\n{}}} }}", sample.text);
+            // What stands before an empty line belongs to `http`.
+            let (outside, inside) = sample.text.split_once("\n\n").unwrap_or(("", &sample.text));
+            let server = format!("server {{ listen 8080; location / {{\n{inside}}} }}");
             stage.write(
                 "nginx.conf",
-                &format!("user root;\npid /run/nginx.pid;\nevents {{}}\nhttp {{ {server} }}\n"),
+                &format!("user root;\npid /run/nginx.pid;\nevents {{}}\nhttp {{\n{outside}\n{server} }}\n"),
             );
             stage.finish(&["nginx", "-t", "-e", "stderr", "-c", "/mnt/scratch/work/nginx.conf"]);
         }
@@ -252,7 +254,9 @@ fn run_lines(sample: &Sample, skipped: &Mutex<BTreeSet<&'static str>>) {
     let mut around: Vec<Actor> = Vec::new();
     let mut own = None;
     if !lines.iter().any(|line| is_daemon(line)) {
-        around.extend(start_demo(&stage, ""));
+        // The daemon beside it has the variables that the sample sets first.
+        let exports = lines.iter().take_while(|line| line.starts_with("export "));
+        around.extend(start_demo(&stage, &exports.map(|line| format!("{line}\n")).collect::<String>()));
     }
     for line in lines {
         if ["export ", "cd "].iter().any(|start| line.starts_with(start)) {
@@ -333,6 +337,58 @@ fn run_program(sample: &Sample, words: &[&str], file: &str, before: &str) {
     let place = format!("{}:{}", sample.paper, sample.line);
     assert!(ended.is_none_or(|status| status.success()), "{place}: {actor}");
     assert_eq!(actor.stderr(), "", "{place}: {actor}");
+}
+
+/// Before the loop of a paper: says how long the program wants to wait, and waits for a moment only.
+const WITHOUT_PAUSES: &str = r#"
+import asyncio, sys
+pause_for = asyncio.sleep
+def sleep(seconds, *result):
+    # The library waits too, for its own reasons.
+    if sys._getframe(1).f_globals is not globals():
+        return pause_for(seconds, *result)
+    print("wait", seconds, flush=True)
+    return pause_for(0.01)
+asyncio.sleep = sleep
+"#;
+
+/// The waits that such a program has said.
+fn waits(actor: &Actor) -> Vec<f64> {
+    let said = actor.stdout();
+    let complete = said.rsplit_once('\n').map_or("", |(lines, _)| lines);
+    let waits = complete.lines().filter_map(|line| line.strip_prefix("wait "));
+    waits.map(|seconds| seconds.parse().expect("a number")).collect()
+}
+
+#[test]
+fn the_loop_that_comes_back_waits_longer_after_each_failure_and_as_the_daemon_says() {
+    let is_loop = |sample: &Sample| sample.kind == "python" && sample.text.contains("since=");
+    let mut samples = samples().into_iter().filter(|sample| sample.paper == "src/stream/README.md");
+    let sample = samples.find(is_loop).expect("the paper has it");
+    let stage = Stage::start();
+    stage.write("sample.py", &format!("{WITHOUT_PAUSES}{}", sample.text));
+    let mut actor = stage.run(&["/mnt/venv/bin/python", "sample.py"]);
+    // Nobody is there.
+    assert!(actor.wait_until(|actor| waits(actor).len() >= 10).is_none(), "{actor}");
+    for (failures, wait) in waits(&actor).into_iter().take(10).enumerate() {
+        let most = f64::min(0.5 * f64::from(1 << failures), 30.0);
+        assert!((most / 2.0..=most).contains(&wait), "{wait} after {failures} failures: {actor}");
+    }
+    // A daemon whose first heartbeat shows that the connection holds, and that then drains.
+    let serve = ["luxcast", "serve", "--demo", "--heartbeat-seconds", "0.1"];
+    let mut daemon = stage.run(&serve);
+    assert!(actor.wait_until(|actor| actor.stdout().contains("job_started")).is_none(), "{actor}");
+    let events = |actor: &Actor| actor.stdout().lines().filter(|line| line.starts_with("17")).count();
+    let before = events(&actor);
+    assert!(actor.wait_until(|actor| events(actor) > before + 10).is_none(), "{actor}");
+    let failed = waits(&actor).len();
+    daemon.signal(Signal::TERM);
+    daemon.wait();
+    assert!(actor.wait_until(|actor| waits(actor).len() > failed + 1).is_none(), "{actor}");
+    let [asked, own] = waits(&actor)[failed..failed + 2] else { unreachable!("both are there") };
+    assert!((0.5..=5.0).contains(&asked), "{asked}: {actor}");
+    assert!((0.25..=0.5).contains(&own), "begins small again: {own}: {actor}");
+    assert_eq!(actor.stderr(), "", "{actor}");
 }
 
 /// Checks each row of "send this, see that" of the front page.

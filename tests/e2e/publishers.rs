@@ -395,7 +395,7 @@ fn the_log_names_each_kind_of_refused_line_and_who_sent_it_and_where_it_is_at_fa
     let line =
         log.lines().find(|line| line.contains("etl") || line.contains("character 4")).expect("it is there");
     let pid = format!("pid={}", std::process::id());
-    for word in ["line 2 ", "bad_id", "\"nightly\"", pid.as_str()] {
+    for word in ["line 1 after hello ", "bad_id", "\"nightly\"", pid.as_str()] {
         assert!(line.contains(word), "{word} is not in {line}");
     }
     assert_eq!(log.matches("character 4").count(), 1, "{log}");

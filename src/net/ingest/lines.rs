@@ -242,12 +242,17 @@ impl Ingest {
         let at = fault::describe(text, error, self.parts.depth_max);
         let colon = if at.is_empty() { "" } else { ": " };
         let (code, message) = (error.code(), error.message());
+        // As `luxcast publish` counts the lines of its file, which a person looks up.
+        let (place, after) = match self.publishers[key].hello_line {
+            0 => (line, ""),
+            hello => (line - hello, " after hello"),
+        };
         tracing::warn!(
             code,
             publisher,
             pid,
             unlogged,
-            "line {line} of a publisher refused: {message}{colon}{at}"
+            "line {place}{after} of a publisher refused: {message}{colon}{at}"
         );
     }
 
@@ -262,6 +267,7 @@ impl Ingest {
                 publisher.stage = Greeting::Begun;
                 publisher.wants_acks = acks;
                 publisher.number_from(publisher.line);
+                publisher.hello_line = if is_once { 0 } else { publisher.line };
                 publisher.name = name;
                 let mut accepted = None;
                 if let Some(name) = publisher.name.as_deref().filter(|_| is_once) {

@@ -39,6 +39,8 @@ pub struct Publisher {
     pub heard_at: u64,
     /// Number of the last line, complete or being skipped.
     pub line: u64,
+    /// Number of its `hello`; 0 without one, and under a name, where it has none.
+    pub hello_line: u64,
     pub stage: Greeting,
     pub wants_acks: bool,
     /// What `hello` said.
@@ -73,6 +75,7 @@ impl Publisher {
             has_place: false,
             heard_at: 0,
             line: 0,
+            hello_line: 0,
             stage: Greeting::New,
             wants_acks: false,
             name: None,
