@@ -23,14 +23,14 @@ impl Sequencer {
             && let Some(key) = self.lost.pop()
         {
             let is_lost = |job: &Topic| job.log.lock().job.status() == JobStatus::Lost;
-            if self.ledger.find(key.into()).is_some_and(|entry| is_lost(&entry.topic)) {
+            if self.topic_index.find(key.into()).is_some_and(|entry| is_lost(&entry.topic)) {
                 self.take_metrics_of(key.into(), now, object);
             }
         }
         while self.seq() < end
             && let Some(key) = self.metrics_schedule.next_due(now.millis)
         {
-            let Some(entry) = self.ledger.find_mut(key) else {
+            let Some(entry) = self.topic_index.find_mut(key) else {
                 continue;
             };
             entry.is_due = false;
@@ -41,9 +41,9 @@ impl Sequencer {
     }
 
     fn take_metrics_of(&mut self, key: TopicKey, now: Now, object: &mut Vec<u8>) {
-        let entry = self.ledger.entry(key);
+        let entry = self.topic_index.entry(key);
         let (topic, has_metrics) = (entry.topic.clone(), entry.has_metrics);
-        let is_flow_watched = entry.flow.is_some_and(|flow| self.ledger.entry(flow).topic.is_watched());
+        let is_flow_watched = entry.flow.is_some_and(|flow| self.topic_index.entry(flow).topic.is_watched());
         if !topic.is_watched() && !is_flow_watched {
             return;
         }
@@ -55,7 +55,7 @@ impl Sequencer {
         self.own_from = self.own_from.min(self.seq() + 1);
         self.take_own(object);
         // Taking it in has set the flag, but it is the daemon's event, not the publisher's.
-        self.ledger.entry_mut(key).has_metrics = has_metrics;
+        self.topic_index.entry_mut(key).has_metrics = has_metrics;
     }
 
     /// Takes in an event of the daemon's own, written as a publisher would write it.

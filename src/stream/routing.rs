@@ -39,7 +39,7 @@ pub fn time_of(marks: &[LifeMark], seq: u64, now: Now) -> i64 {
 pub struct Placing<'a> {
     pub directory: &'a Directory,
     pub types: &'a mut TypeLookup,
-    pub ledger: &'a mut TopicIndex,
+    pub topic_index: &'a mut TopicIndex,
     pub history: &'a mut History,
     pub marks: &'a mut Vec<LifeMark>,
     pub runs: &'a mut OpenRuns,
@@ -50,22 +50,22 @@ pub struct Placing<'a> {
 impl Placing<'_> {
     /// Makes the frame just written to `batch` an event, in the runs of its topics.
     pub fn place(self, batch: &mut Batch, line: &EventFields<'_>) -> Result<(), LineError> {
-        let Self { directory, types, ledger, history, marks, runs, now, seq } = self;
+        let Self { directory, types, topic_index, history, marks, runs, now, seq } = self;
         let mut release = |topic: &Topic| release(history, topic);
-        let mut job = line.job_id.and_then(|name| ledger.find_job(name));
+        let mut job = line.job_id.and_then(|name| topic_index.find_job(name));
         // The first flow that a job's events name is the job's.
-        let has_flow = job.is_some_and(|job| ledger.entry(job).flow.is_some());
+        let has_flow = job.is_some_and(|job| topic_index.entry(job).flow.is_some());
         let of_data = line.data_flow_id.filter(|_| line.job_id.is_some() && !has_flow);
         let flow_id = line.flow_id.or(of_data);
-        let mut flow = flow_id.and_then(|name| ledger.find_flow(name));
+        let mut flow = flow_id.and_then(|name| topic_index.find_flow(name));
         let new = [line.job_id.filter(|_| job.is_none()), flow_id.filter(|_| flow.is_none())];
         if new != [None, None] {
             let spared = [job.map(TopicKey::from), flow.map(TopicKey::from)];
-            let added = ledger.add(new, spared, directory, &mut release)?;
+            let added = topic_index.add(new, spared, directory, &mut release)?;
             (job, flow) = (job.or(added.0), flow.or(added.1));
         }
         if let (Some(job), Some(flow)) = (job, flow) {
-            ledger.join_flow(job, flow);
+            topic_index.join_flow(job, flow);
         }
         let own_flow = flow.filter(|_| line.flow_id.is_some());
         // An inner type that is no valid name gets no row: there may be any number of them, of any length.
@@ -77,7 +77,7 @@ impl Placing<'_> {
         batch.push(bit, line.kind, line.inner);
         let mut job_flow = None;
         if let Some(job) = job {
-            let entry = ledger.entry_mut(job);
+            let entry = topic_index.entry_mut(job);
             if entry.last_seq == 0 || meaning == Meaning::Started || meaning.is_terminal() {
                 let micros = line.timestamp.and_then(Timestamp::unix_micros).unwrap_or(now.unix_micros);
                 marks.push(LifeMark { seq, micros });
@@ -90,7 +90,7 @@ impl Placing<'_> {
         let flows = [own_flow.or(job_flow), job_flow.filter(|_| own_flow.is_some() && own_flow != job_flow)];
         for (open, flow) in runs.flows.iter_mut().zip(flows) {
             if let Some(flow) = flow {
-                let entry = ledger.entry_mut(flow);
+                let entry = topic_index.entry_mut(flow);
                 entry.last_seq = seq;
                 *open = Some(batch.extend_run(*open, entry.topic.key));
             }

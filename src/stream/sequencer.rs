@@ -72,7 +72,7 @@ pub struct Sequencer {
     links: Vec<Arc<Link>>,
     reader: LineReader,
     types: TypeLookup,
-    pub ledger: TopicIndex,
+    pub topic_index: TopicIndex,
     pub(super) history: History,
     pub(super) metrics_schedule: MetricsSchedule,
     pub(super) limits: Limits,
@@ -112,7 +112,7 @@ impl Sequencer {
             links,
             reader: LineReader::new(limits.depth_max),
             types: TypeLookup::new(),
-            ledger: TopicIndex::new(limits.jobs_max),
+            topic_index: TopicIndex::new(limits.jobs_max),
             history: History::new(limits.history_bytes),
             metrics_schedule: MetricsSchedule::new(limits.metrics_millis),
             all_next_at: 0,
@@ -169,7 +169,7 @@ impl Sequencer {
     /// Begins a turn that reads about `bytes` of lines.
     pub fn begin_turn(&mut self, now: Now, bytes: usize) {
         self.now = now;
-        self.ledger.now_millis = now.millis;
+        self.topic_index.now_millis = now.millis;
         if self.open.is_none() {
             // A frame is about 40 bytes longer than its line; lines shorter than 64 bytes are rare.
             let frames = bytes + (bytes / 64 + 1) * 40;
@@ -197,7 +197,7 @@ impl Sequencer {
         }
         let open = Arc::get_mut(&mut batch).expect("nobody else holds an open batch");
         for run in open.runs_mut() {
-            let next_at = match self.ledger.find_mut(run.topic) {
+            let next_at = match self.topic_index.find_mut(run.topic) {
                 _ if run.topic == TopicKey::ALL => &mut self.all_next_at,
                 Some(entry) => &mut entry.next_at,
                 None => continue,
@@ -241,7 +241,7 @@ impl Sequencer {
         let place = Placing {
             directory: &self.directory,
             types: &mut self.types,
-            ledger: &mut self.ledger,
+            topic_index: &mut self.topic_index,
             history: &mut self.history,
             marks: &mut self.marks,
             runs: &mut self.open_runs,
@@ -347,7 +347,7 @@ impl Sequencer {
     /// `Topic::set_interest`.
     fn interested(&self, batch: &Batch) -> u64 {
         let shards = batch.runs()[1..].iter().filter_map(|run| {
-            let entry = self.ledger.find(run.topic)?;
+            let entry = self.topic_index.find(run.topic)?;
             Some(entry.topic.shards())
         });
         shards.fold(self.directory.all.shards(), |all, shards| all | shards)
@@ -362,7 +362,7 @@ impl Sequencer {
             return;
         }
         // A topic may have been dropped between its line and now, to make room for others.
-        let Some(entry) = self.ledger.find_mut(run.topic) else {
+        let Some(entry) = self.topic_index.find_mut(run.topic) else {
             return;
         };
         let topic = entry.topic.clone();
@@ -394,7 +394,7 @@ impl Sequencer {
             _ => Standing::Flow,
         };
         drop(log);
-        self.ledger.touch(run.topic, standing);
+        self.topic_index.touch(run.topic, standing);
     }
 
     /// Drops the oldest batch from every log that has it.
@@ -408,7 +408,7 @@ impl Sequencer {
                 self.history.sub(shrunk);
                 continue;
             }
-            let Some(entry) = self.ledger.find(run.topic) else {
+            let Some(entry) = self.topic_index.find(run.topic) else {
                 continue;
             };
             let mut log = entry.topic.log.lock();
@@ -434,9 +434,9 @@ impl Sequencer {
         let lost_before = ended_before.saturating_sub(self.limits.job_idle_millis);
         let history = &mut self.history;
         let times = SweepTimes { ended_before, idle_before, lost_before };
-        let lost = self.ledger.sweep(&self.directory, times, &mut |topic| release(history, topic));
+        let lost = self.topic_index.sweep(&self.directory, times, &mut |topic| release(history, topic));
         for key in lost {
-            if let Some(entry) = self.ledger.find(key.into()) {
+            if let Some(entry) = self.topic_index.find(key.into()) {
                 entry.topic.log.lock().job.lose(now.unix_micros);
                 self.lost.push(key);
             }

@@ -42,7 +42,7 @@ impl Ingest {
             self.roll = self.parts.waker.asked.try_recv().ok().map(|answer| JobReports { next: 0, answer });
         }
         let Some(mut roll) = self.roll.take() else { return };
-        let (jobs, next) = self.parts.sequencer.ledger.jobs_from(roll.next, SLOTS_PER_TURN);
+        let (jobs, next) = self.parts.sequencer.topic_index.jobs_from(roll.next, SLOTS_PER_TURN);
         let sights = jobs.into_iter().map(|(job, flow)| JobReport {
             topic: job.topic.clone(),
             flow: flow.map(|flow| flow.topic.clone()),
@@ -93,9 +93,9 @@ impl Ingest {
         let (counters, sequencer) = (self.counters(), &self.parts.sequencer);
         counters.publishers.set(self.publishers.len() as u64);
         counters.half_line_bytes.set(self.halves.bytes() as u64);
-        counters.jobs.set(sequencer.ledger.jobs() as u64);
-        counters.flows.set(sequencer.ledger.flows() as u64);
-        counters.jobs_displaced.set(sequencer.ledger.jobs_displaced);
+        counters.jobs.set(sequencer.topic_index.jobs() as u64);
+        counters.flows.set(sequencer.topic_index.flows() as u64);
+        counters.jobs_displaced.set(sequencer.topic_index.jobs_displaced);
         counters.history_bytes.set(sequencer.history_bytes() as u64);
         counters.history_events.set(sequencer.history_events());
         counters.history_oldest_micros.set(sequencer.oldest_read_micros().unwrap_or(0));

@@ -189,7 +189,7 @@ impl Ingest {
             return Some(WAIT);
         }
         let now = now.now.millis;
-        let sweep = (!self.parts.sequencer.ledger.is_empty() || !self.parts.accounts.is_empty())
+        let sweep = (!self.parts.sequencer.topic_index.is_empty() || !self.parts.accounts.is_empty())
             .then_some(self.sweep_at);
         let metrics = self.parts.sequencer.metrics_due_at();
         let accept = self.accepts.then_some(now + SHORTAGE_MILLIS);

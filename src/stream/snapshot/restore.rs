@@ -79,19 +79,19 @@ impl Sequencer {
         let [job, flow] = self.directory.know(names);
         let topic = job.or(flow).expect("one of them was asked for");
         let silent_millis = part.silent_millis.saturating_add(away_millis);
-        self.ledger.now_millis = now.millis.saturating_sub(silent_millis);
-        let key = self.ledger.enter(topic.clone(), part.standing);
-        let entry = self.ledger.entry_mut(key);
+        self.topic_index.now_millis = now.millis.saturating_sub(silent_millis);
+        let key = self.topic_index.enter(topic.clone(), part.standing);
+        let entry = self.topic_index.entry_mut(key);
         entry.next_at = part.log.head;
         entry.last_seq = part.last_seq;
         entry.has_metrics = part.has_metrics;
         let flow =
             part.flow.and_then(|place| keys.get(place as usize)).filter(|&&flow| flow != TopicKey::NONE);
         if let Some(&flow) = flow {
-            self.ledger.join_flow(JobKey::new(key), FlowKey::new(flow));
+            self.topic_index.join_flow(JobKey::new(key), FlowKey::new(flow));
         }
         if part.is_due {
-            self.metrics_schedule.note_change(self.ledger.entry_mut(key), now.millis);
+            self.metrics_schedule.note_change(self.topic_index.entry_mut(key), now.millis);
         }
         let mut log = topic.log.lock();
         log.job = part.job;
@@ -133,7 +133,7 @@ impl Sequencer {
             let handle = Handle { batch: batch.clone(), run: index as u32 };
             let topic = match index {
                 0 => self.directory.all.clone(),
-                _ => self.ledger.entry(run.topic).topic.clone(),
+                _ => self.topic_index.entry(run.topic).topic.clone(),
             };
             let grown = topic.log.lock().append(handle, &mut self.history.chunks);
             self.history.add(grown);

@@ -55,7 +55,7 @@ impl<'a> Saver<'a> {
     pub fn new(sequencer: &'a Sequencer, publishers: Vec<PublisherPart>, now: Now) -> Self {
         let standings = [Standing::Flow].into_iter().chain(Standing::OF_JOBS);
         let topics: Vec<(TopicKey, u64)> =
-            standings.flat_map(|standing| sequencer.ledger.silent_keys(standing)).collect();
+            standings.flat_map(|standing| sequencer.topic_index.silent_keys(standing)).collect();
         let mut places = vec![0; topics.iter().map(|(key, _)| key.slot as usize + 1).max().unwrap_or(0)];
         for (place, (key, _)) in (1..).zip(&topics) {
             places[key.slot as usize] = place;
@@ -155,13 +155,13 @@ impl<'a> Saver<'a> {
     }
 
     fn topic_part(&self, key: TopicKey, stamp: u64) -> TopicPart {
-        let entry = self.sequencer.ledger.entry(key);
+        let entry = self.sequencer.topic_index.entry(key);
         let log = entry.topic.log.lock();
         let kept =
             log.kept.each_ref().map(|copy| copy.as_ref().map(|copy| event_part(copy, 0, &copy.runs()[0])));
         TopicPart {
             name: entry.topic.name.clone(),
-            standing: self.sequencer.ledger.standing(key),
+            standing: self.sequencer.topic_index.standing(key),
             silent_millis: self.now.millis.saturating_sub(stamp),
             flow: entry.flow.map(|flow| self.places[TopicKey::from(flow).slot as usize]),
             last_seq: entry.last_seq,
@@ -201,7 +201,7 @@ impl<'a> Saver<'a> {
         if run.topic == TopicKey::ALL {
             return Some(0);
         }
-        self.sequencer.ledger.find(run.topic)?;
+        self.sequencer.topic_index.find(run.topic)?;
         Some(self.places[run.topic.slot as usize])
     }
 
@@ -212,7 +212,7 @@ impl<'a> Saver<'a> {
             let Some(place) = self.place_of(run) else { continue };
             let mut keeps = [0, 0];
             if place > 0 {
-                let topic = &self.sequencer.ledger.entry(run.topic).topic;
+                let topic = &self.sequencer.topic_index.entry(run.topic).topic;
                 let job = topic.log.lock().job;
                 keeps = [job.first_started_seq, job.last_terminal_seq];
             }

@@ -160,13 +160,13 @@ fn picture(log: &Log, rest: String) -> Picture {
 
 /// Every topic's log by name; the log of all events has an empty name.
 fn pictures(sequencer: &Sequencer) -> BTreeMap<String, Picture> {
-    let ledger = &sequencer.ledger;
+    let topic_index = &sequencer.topic_index;
     let mut pictures = BTreeMap::new();
     pictures.insert(String::new(), picture(&sequencer.directory.all.log.lock(), String::new()));
     for standing in Standing::OF_JOBS.into_iter().chain([Standing::Flow]) {
-        for (place, (key, _)) in ledger.silent_keys(standing).enumerate() {
-            let entry = ledger.entry(key);
-            let flow = entry.flow.map(|flow| ledger.entry(flow).topic.name.clone());
+        for (place, (key, _)) in topic_index.silent_keys(standing).enumerate() {
+            let entry = topic_index.entry(key);
+            let flow = entry.flow.map(|flow| topic_index.entry(flow).topic.name.clone());
             let rest = format!(
                 "{standing:?} {place} {flow:?} {} {} {} {} {}",
                 entry.jobs, entry.next_at, entry.last_seq, entry.has_metrics, entry.is_due
