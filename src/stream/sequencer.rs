@@ -52,7 +52,7 @@ pub enum Step {
     Appended,
     Published,
     /// A batch was offered to a shard. If that sleeps, the caller wakes it.
-    Told {
+    Offered {
         shard: usize,
         is_asleep: bool,
     },
@@ -63,7 +63,7 @@ pub enum Step {
 
 enum Phase {
     Append { run: usize },
-    Tell { shards: u64 },
+    Offer { shards: u64 },
     Evict,
 }
 
@@ -300,25 +300,25 @@ impl Sequencer {
                 if run == batch.runs().len() {
                     self.directory.publish(batch.last_seq());
                     self.history.add_batch(&batch);
-                    self.phase = Phase::Tell { shards: self.interested(&batch) };
+                    self.phase = Phase::Offer { shards: self.interested(&batch) };
                     return Step::Published;
                 }
                 self.append(&batch, run as u32);
                 self.phase = Phase::Append { run: run + 1 };
                 Step::Appended
             }
-            Phase::Tell { shards: 0 } => {
+            Phase::Offer { shards: 0 } => {
                 self.sealed.pop_front();
                 self.phase = Phase::Evict;
                 self.step()
             }
-            Phase::Tell { shards } => {
+            Phase::Offer { shards } => {
                 let shard = shards.trailing_zeros() as usize;
-                self.phase = Phase::Tell { shards: shards & (shards - 1) };
+                self.phase = Phase::Offer { shards: shards & (shards - 1) };
                 let batch = self.sealed.front().expect("it is offered before it leaves the queue");
                 let is_asleep = self.links[shard].offer(batch) == Shard::Asleep;
                 self.met_awake_shard |= !is_asleep;
-                Step::Told { shard, is_asleep }
+                Step::Offered { shard, is_asleep }
             }
             Phase::Evict => {
                 if !self.history.is_over(self.directory.dialect_bytes()) || self.is_oldest_needed() {
@@ -333,7 +333,7 @@ impl Sequencer {
 
     /// Whether the next step may drop something.
     pub(super) fn may_evict_next(&self) -> bool {
-        matches!(self.phase, Phase::Evict | Phase::Tell { shards: 0 })
+        matches!(self.phase, Phase::Evict | Phase::Offer { shards: 0 })
     }
 
     fn finish(&mut self) -> Step {

@@ -233,7 +233,7 @@ impl Feed {
             eprintln!("    step {step:?} published {}", self.published());
         }
         match step {
-            Step::Told { shard, is_asleep } => self.is_woken[shard] |= is_asleep,
+            Step::Offered { shard, is_asleep } => self.is_woken[shard] |= is_asleep,
             Step::Done => {
                 self.state = State::Idle;
                 if self.is_promise_kept() {

@@ -332,7 +332,7 @@ impl Ingest {
         loop {
             match self.gate.step(&mut self.parts.sequencer) {
                 Step::Done => break,
-                Step::Told { shard, is_asleep: true } => self.parts.shards[shard].wake(),
+                Step::Offered { shard, is_asleep: true } => self.parts.shards[shard].wake(),
                 _ => {}
             }
         }
