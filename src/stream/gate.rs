@@ -211,7 +211,7 @@ mod tests {
     fn the_feed_waits_for_newcomers_three_seconds_in_thirty_and_for_readers_always() {
         let (link, _inlet) = link();
         let mut gate = Gate::new(Overrun::Wait, vec![link.clone()], 65_536);
-        link.say(Needs { served: None, readers: 70, newcomers: 50 });
+        link.report_needs(Needs { served: None, readers: 70, newcomers: 50 });
         assert_eq!((gate.keep_from(), gate.readers_need()), (50, 70));
         let pass = |gate: &mut Gate, is_in_use, now| {
             gate.charge(now);
@@ -264,7 +264,7 @@ mod tests {
     #[test]
     fn under_gap_the_feed_waits_for_nobody() {
         let (link, _inlet) = link();
-        link.say(Needs { served: None, readers: 1, newcomers: 1 });
+        link.report_needs(Needs { served: None, readers: 1, newcomers: 1 });
         assert_eq!(Gate::new(Overrun::Gap, vec![link], 65_536).keep_from(), NOTHING_NEEDED);
     }
 }

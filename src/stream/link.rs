@@ -94,7 +94,7 @@ impl Link {
     }
 
     /// Reports what is needed from now on. True: it has changed.
-    pub fn say(&self, needs: Needs) -> bool {
+    pub fn report_needs(&self, needs: Needs) -> bool {
         let Needs { served, readers, newcomers } = needs;
         // What a watcher needs counts throughout, while it moves between newcomers and readers or begins to lag.
         let newcomers_before = self.newcomers_needed.fetch_min(newcomers, Ordering::SeqCst);
@@ -180,14 +180,14 @@ mod tests {
         link.offer(&batch_of(5_000));
         assert_eq!(link.needed(), 5_000, "it has not served that yet");
         link.offer(&batch_of(5_010));
-        assert!(link.say(Needs { served: Some(5_000), readers, newcomers }));
+        assert!(link.report_needs(Needs { served: Some(5_000), readers, newcomers }));
         assert_eq!(link.needed(), 5_001);
         link.hold();
         assert_eq!(link.needed(), 0);
-        assert!(link.say(Needs { served: Some(5_010), readers, newcomers }));
+        assert!(link.report_needs(Needs { served: Some(5_010), readers, newcomers }));
         assert_eq!(link.needed(), NOTHING_NEEDED);
-        assert!(link.say(Needs { served: None, readers: 4_000, newcomers }));
-        assert!(!link.say(Needs { served: None, readers: 4_000, newcomers }));
+        assert!(link.report_needs(Needs { served: None, readers: 4_000, newcomers }));
+        assert!(!link.report_needs(Needs { served: None, readers: 4_000, newcomers }));
         link.offer(&batch_of(6_000));
         assert_eq!(link.needed(), 4_000);
     }

@@ -300,7 +300,7 @@ impl Shard {
         }
         let needs = self.watchers.needs(&self.slow_consumers, 0);
         feed.borrow().trace(|| format!("  shard {}: {needs:?}", self.watchers.shard));
-        self.inlet.link.say(needs);
+        self.inlet.link.report_needs(needs);
     }
 
     fn wake(&mut self, feed: &RefCell<Feed>) {

@@ -251,7 +251,7 @@ impl Shard {
             return;
         }
         let needs = self.clients.needs();
-        if self.clients.sockets.inlet().link.say(needs)
+        if self.clients.sockets.inlet().link.report_needs(needs)
             && self.ingest.is_waiting.swap(false, Ordering::SeqCst)
         {
             self.ingest.waker.wake().expect("the ingest thread's waker works");
