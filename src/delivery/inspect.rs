@@ -58,8 +58,8 @@ impl Watchers {
         }
     }
 
-    /// The place of a watcher of one topic: its own, or its cohort's if it does not lag.
-    pub fn standing(&self, key: WatcherKey) -> Option<Cursor> {
+    /// The cursor of a watcher of one topic: its own, or its cohort's if it does not lag. None: it watches many or none.
+    pub fn cursor_of(&self, key: WatcherKey) -> Option<Cursor> {
         let watcher = &self.watchers[key];
         let Watched::Cohort { cohort, .. } = watcher.watched else {
             return None;
@@ -205,7 +205,7 @@ impl Watchers {
                 let is_up_to_date = !watcher.is(Flags::LAGS) && !cohort.is_marked && !cohort.is_served;
                 let index = match is_up_to_date {
                     true => UP_TO_DATE,
-                    false => self.standing(key).map_or(watcher.cursor.index, |cursor| cursor.index),
+                    false => self.cursor_of(key).map_or(watcher.cursor.index, |cursor| cursor.index),
                 };
                 if is_up_to_date {
                     position = position.max(self.arrived);
