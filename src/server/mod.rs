@@ -53,7 +53,7 @@ use crate::stream::sequencer::{Limits, Sequencer};
 use crate::tick::ticks;
 use listeners::{Leftover, Listeners};
 use persistence::{Persistence, PreviousRun};
-use threads::{Handle, join, spawn};
+use threads::{ThreadHandle, join, spawn};
 
 pub use start_error::StartError;
 
@@ -81,9 +81,9 @@ pub struct Server {
 
 #[derive(Default)]
 struct Threads {
-    ingest: Option<Handle<FinalState>>,
-    mark: Option<Handle<()>>,
-    shards: Vec<Handle<()>>,
+    ingest: Option<ThreadHandle<FinalState>>,
+    mark: Option<ThreadHandle<()>>,
+    shards: Vec<ThreadHandle<()>>,
     drain_began: Option<Instant>,
 }
 
@@ -298,7 +298,7 @@ impl Common {
     }
 
     /// It ends when no shard is left that could ask.
-    fn start_reporter(&self, liveness: Liveness, config: &Config) -> io::Result<Handle<()>> {
+    fn start_reporter(&self, liveness: Liveness, config: &Config) -> io::Result<ThreadHandle<()>> {
         let reporter = Reporter {
             inbox: self.inquiries.1.clone(),
             liveness,

@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, bounded};
 use crate::config::Config;
 use crate::net::clock;
 use crate::net::host::state_dir::{FinalState, NumberMark, StateDir, Unusable, keep_mark, mark_ahead_of};
-use crate::server::threads::{Handle, join, spawn};
+use crate::server::threads::{ThreadHandle, join, spawn};
 use crate::stream::directory::Directory;
 use crate::stream::numbers::{SEQ_END, SEQ_MIN};
 use crate::stream::snapshot::{Restored, Saver};
@@ -53,7 +53,7 @@ impl Persistence {
 
     /// Starts the run that takes over what was read. A thread of its own keeps the mark ahead of the run's numbers,
     /// so that no other thread waits for a disk.
-    pub fn start(&self, mark: Receiver<u64>) -> io::Result<Option<Handle<()>>> {
+    pub fn start(&self, mark: Receiver<u64>) -> io::Result<Option<ThreadHandle<()>>> {
         let Some(dir) = &self.dir else { return Ok(None) };
         let keeper = dir.clone();
         let thread = spawn("mark".to_owned(), move || keep_mark(&keeper, &mark))?;
@@ -73,7 +73,7 @@ impl Persistence {
     pub fn save(
         &self,
         remains: FinalState,
-        marks: Option<Handle<()>>,
+        marks: Option<ThreadHandle<()>>,
         began: Instant,
         limit: Duration,
     ) -> io::Result<Receiver<io::Result<()>>> {

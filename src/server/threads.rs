@@ -6,13 +6,13 @@ use std::thread::{self, JoinHandle};
 /// Stack size: shards and ingest call nothing deep except the JSON parser, which is bounded.
 const STACK_BYTES: usize = 512 << 10;
 
-pub(super) type Handle<T> = JoinHandle<io::Result<T>>;
+pub(super) type ThreadHandle<T> = JoinHandle<io::Result<T>>;
 
 /// Starts a thread of the daemon. If it fails, the program ends.
 pub(super) fn spawn<T: Send + 'static>(
     name: String,
     run: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<Handle<T>> {
+) -> io::Result<ThreadHandle<T>> {
     thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(move || {
         let result = run();
         if let Err(error) = &result {
@@ -24,6 +24,6 @@ pub(super) fn spawn<T: Send + 'static>(
 }
 
 /// The result of a thread at its end.
-pub(super) fn join<T>(thread: Handle<T>) -> io::Result<T> {
+pub(super) fn join<T>(thread: ThreadHandle<T>) -> io::Result<T> {
     thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread of the daemon panicked")))
 }
