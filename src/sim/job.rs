@@ -7,7 +7,7 @@ use fastrand::Rng;
 use super::flows::{Flow, Message, Routine};
 use super::moment::Moment;
 use super::plan::Plan;
-use super::shapes::{self, BreakpointAt, Counts, Execution, Failure, Head};
+use super::shapes::{self, BreakpointAt, Counts, EventHead, Execution, Failure};
 
 /// What all jobs of an engine share.
 pub struct World {
@@ -397,8 +397,8 @@ impl Job {
         &self.flow.routines[0]
     }
 
-    fn head(&self, world: &World) -> Head<'_> {
-        Head { job_id: &self.id, now: world.now }
+    fn head(&self, world: &World) -> EventHead<'_> {
+        EventHead { job_id: &self.id, now: world.now }
     }
 
     fn execution(&self, routine: &Routine, world: &mut World) -> Execution<'_> {

@@ -7,14 +7,14 @@ use super::moment::Moment;
 
 /// What every event has.
 #[derive(Clone, Copy)]
-pub struct Head<'a> {
+pub struct EventHead<'a> {
     pub job_id: &'a str,
     pub now: Moment,
 }
 
 /// The content of an `execution_event`.
 pub struct Execution<'a> {
-    pub head: Head<'a>,
+    pub head: EventHead<'a>,
     /// Counts all execution events of the engine.
     pub number: u64,
     pub routine_id: &'a str,
@@ -43,8 +43,8 @@ pub struct BreakpointAt<'a> {
     pub event_name: Option<&'a str>,
 }
 
-pub fn job_started(out: &mut String, head: Head, flow_id: &str, entry: &str, params: &str) {
-    let Head { job_id, now } = head;
+pub fn job_started(out: &mut String, head: EventHead, flow_id: &str, entry: &str, params: &str) {
+    let EventHead { job_id, now } = head;
     line(
         out,
         format_args!(
@@ -54,8 +54,8 @@ pub fn job_started(out: &mut String, head: Head, flow_id: &str, entry: &str, par
     );
 }
 
-pub fn job_completed(out: &mut String, head: Head, flow_id: &str, duration: f64, events: u64) {
-    let Head { job_id, now } = head;
+pub fn job_completed(out: &mut String, head: EventHead, flow_id: &str, duration: f64, events: u64) {
+    let EventHead { job_id, now } = head;
     line(
         out,
         format_args!(
@@ -65,8 +65,8 @@ pub fn job_completed(out: &mut String, head: Head, flow_id: &str, duration: f64,
     );
 }
 
-pub fn job_failed(out: &mut String, head: Head, flow_id: &str, routine: &str, failure: &Failure) {
-    let Head { job_id, now } = head;
+pub fn job_failed(out: &mut String, head: EventHead, flow_id: &str, routine: &str, failure: &Failure) {
+    let EventHead { job_id, now } = head;
     let Failure { error_type, message } = failure;
     line(
         out,
@@ -77,16 +77,16 @@ pub fn job_failed(out: &mut String, head: Head, flow_id: &str, routine: &str, fa
     );
 }
 
-pub fn job_paused(out: &mut String, head: Head) {
+pub fn job_paused(out: &mut String, head: EventHead) {
     with_reason(out, head, "job_paused", "Paused via API");
 }
 
-pub fn job_cancelled(out: &mut String, head: Head) {
+pub fn job_cancelled(out: &mut String, head: EventHead) {
     with_reason(out, head, "job_cancelled", "Cancelled via API");
 }
 
-fn with_reason(out: &mut String, head: Head, kind: &str, reason: &str) {
-    let Head { job_id, now } = head;
+fn with_reason(out: &mut String, head: EventHead, kind: &str, reason: &str) {
+    let EventHead { job_id, now } = head;
     line(
         out,
         format_args!(
@@ -96,25 +96,25 @@ fn with_reason(out: &mut String, head: Head, kind: &str, reason: &str) {
     );
 }
 
-pub fn job_resumed(out: &mut String, head: Head) {
-    let Head { job_id, now } = head;
+pub fn job_resumed(out: &mut String, head: EventHead) {
+    let EventHead { job_id, now } = head;
     line(
         out,
         format_args!(r#"{{"type": "job_resumed", "job_id": "{job_id}", "timestamp": "{}"}}"#, now.zulu()),
     );
 }
 
-pub fn routine_started(out: &mut String, head: Head, routine: &str, slot: &str, event_data: &str) {
+pub fn routine_started(out: &mut String, head: EventHead, routine: &str, slot: &str, event_data: &str) {
     let data = format_args!(r#"{{"slot_name": "{slot}", "event_data": {event_data}}}"#);
     of_a_routine(out, head, "routine_started", routine, data);
 }
 
-pub fn routine_completed(out: &mut String, head: Head, routine: &str, duration: f64, emitted: u64) {
+pub fn routine_completed(out: &mut String, head: EventHead, routine: &str, duration: f64, emitted: u64) {
     let data = format_args!(r#"{{"duration": {duration:?}, "events_emitted": {emitted}}}"#);
     of_a_routine(out, head, "routine_completed", routine, data);
 }
 
-pub fn routine_failed(out: &mut String, head: Head, routine: &str, slot: &str, failure: &Failure) {
+pub fn routine_failed(out: &mut String, head: EventHead, routine: &str, slot: &str, failure: &Failure) {
     let Failure { error_type, message } = failure;
     let data = format_args!(
         r#"{{"error": "{error_type}: {message}", "error_type": "{error_type}", "slot_name": "{slot}"}}"#
@@ -122,8 +122,8 @@ pub fn routine_failed(out: &mut String, head: Head, routine: &str, slot: &str, f
     of_a_routine(out, head, "routine_failed", routine, data);
 }
 
-fn of_a_routine(out: &mut String, head: Head, kind: &str, routine: &str, data: fmt::Arguments) {
-    let Head { job_id, now } = head;
+fn of_a_routine(out: &mut String, head: EventHead, kind: &str, routine: &str, data: fmt::Arguments) {
+    let EventHead { job_id, now } = head;
     line(
         out,
         format_args!(
@@ -150,7 +150,7 @@ pub fn error(out: &mut String, execution: &Execution, failure: &Failure) {
 }
 
 fn execution_event(out: &mut String, execution: &Execution, inner: &str, data: fmt::Arguments) {
-    let Execution { head: Head { job_id, now }, number, routine_id } = execution;
+    let Execution { head: EventHead { job_id, now }, number, routine_id } = execution;
     let now = now.zulu();
     line(
         out,
@@ -160,8 +160,8 @@ fn execution_event(out: &mut String, execution: &Execution, inner: &str, data: f
     );
 }
 
-pub fn breakpoint_hit(out: &mut String, head: Head, at: &BreakpointAt, variables: &str) {
-    let Head { job_id, now } = head;
+pub fn breakpoint_hit(out: &mut String, head: EventHead, at: &BreakpointAt, variables: &str) {
+    let EventHead { job_id, now } = head;
     let BreakpointAt { breakpoint_id, routine_id, slot_name, event_name } = at;
     let kind = if slot_name.is_some() { "slot" } else { "event" };
     line(
@@ -175,8 +175,8 @@ pub fn breakpoint_hit(out: &mut String, head: Head, at: &BreakpointAt, variables
     );
 }
 
-pub fn breakpoint_resumed(out: &mut String, head: Head, breakpoint_id: &str, step_mode: &str) {
-    let Head { job_id, now } = head;
+pub fn breakpoint_resumed(out: &mut String, head: EventHead, breakpoint_id: &str, step_mode: &str) {
+    let EventHead { job_id, now } = head;
     line(
         out,
         format_args!(
@@ -187,8 +187,8 @@ pub fn breakpoint_resumed(out: &mut String, head: Head, breakpoint_id: &str, ste
 }
 
 /// `end` is absent while the job runs.
-pub fn metrics(out: &mut String, head: Head, start: Moment, end: Option<Moment>, counts: Counts) {
-    let Head { job_id, now } = head;
+pub fn metrics(out: &mut String, head: EventHead, start: Moment, end: Option<Moment>, counts: Counts) {
+    let EventHead { job_id, now } = head;
     let Counts { events, slot_calls, event_emits } = counts;
     let (end_time, duration) = match end {
         Some(end) => (OrNull(Some(end.naive())).to_string(), format!("{:?}", end.seconds_since(start))),
