@@ -138,7 +138,7 @@ impl Ingest {
         publisher.skips = true;
         let buffer = mem::take(&mut publisher.buffer);
         publisher.held = 0;
-        publisher.stage = Greeting::Begun;
+        publisher.greeting = Greeting::Begun;
         publisher.line += 1;
         let line = publisher.line;
         self.halves.count(buffer.capacity(), 0);
@@ -184,24 +184,24 @@ impl Ingest {
         let is_too_long = is_too_long(&block[..raw], self.parts.line_bytes_max);
         let object = trim(&block[..raw]);
         if object.is_empty() && !is_too_long {
-            if publisher.stage == Greeting::Named {
-                publisher.stage = Greeting::Begun;
+            if publisher.greeting == Greeting::Named {
+                publisher.greeting = Greeting::Begun;
             }
             return;
         }
         // An order is obeyed whatever its number: another connection may have gone further under the same name.
         if self.is_repeated(key, line) && (is_too_long || !is_control_line(&block[object.clone()])) {
-            self.publishers[key].stage = Greeting::Begun;
+            self.publishers[key].greeting = Greeting::Begun;
             return self.counters().repeated_lines.add(1);
         }
         if is_too_long {
-            self.publishers[key].stage = Greeting::Begun;
+            self.publishers[key].greeting = Greeting::Begun;
             return self.refuse(key, line, LineError::TooLong, &[]);
         }
         let length = object.len();
         let error = match self.parts.sequencer.take_line(&mut block[object.start..], length) {
             Ok(Taken::Event(_)) => {
-                self.publishers[key].stage = Greeting::Begun;
+                self.publishers[key].greeting = Greeting::Begun;
                 if let Some(account) = account {
                     self.parts.accounts.accept(account, line);
                 }
@@ -221,7 +221,7 @@ impl Ingest {
             // Under a name, numbers are the publisher's own, and an order has none, obeyed or not.
             publisher.line -= 1;
         } else {
-            publisher.stage = Greeting::Begun;
+            publisher.greeting = Greeting::Begun;
         }
         let text = mem::take(&mut self.parts.sequencer.refused);
         self.refuse(key, line, error, &text);
@@ -261,10 +261,10 @@ impl Ingest {
         let publisher = &mut self.publishers[key];
         match request {
             Request::Hello { name, acks, is_once } => {
-                if publisher.stage != Greeting::New {
+                if publisher.greeting != Greeting::New {
                     return Err(LineError::BadOp);
                 }
-                publisher.stage = Greeting::Begun;
+                publisher.greeting = Greeting::Begun;
                 publisher.wants_acks = acks;
                 publisher.number_from(publisher.line);
                 publisher.hello_line = if is_once { 0 } else { publisher.line };
@@ -274,13 +274,13 @@ impl Ingest {
                     let account = self.parts.accounts.open(name);
                     accepted = Some(self.parts.accounts.accepted(account));
                     publisher.account = Some(account);
-                    publisher.stage = Greeting::Named;
+                    publisher.greeting = Greeting::Named;
                     publisher.number_from(self.parts.accounts.accepted(account));
                 }
                 publisher.answer(|out| write_welcome(out, seq, accepted));
             }
             Request::From { line } => {
-                if publisher.stage != Greeting::Named {
+                if publisher.greeting != Greeting::Named {
                     return Err(LineError::BadOp);
                 }
                 publisher.number_from(line - 1);

@@ -41,7 +41,7 @@ pub struct Publisher {
     pub line: u64,
     /// Number of its `hello`; 0 without one, and under a name, where it has none.
     pub hello_line: u64,
-    pub stage: Greeting,
+    pub greeting: Greeting,
     pub wants_acks: bool,
     /// What `hello` said.
     pub name: Option<Box<str>>,
@@ -76,7 +76,7 @@ impl Publisher {
             heard_at: 0,
             line: 0,
             hello_line: 0,
-            stage: Greeting::New,
+            greeting: Greeting::New,
             wants_acks: false,
             name: None,
             account: None,
