@@ -78,7 +78,7 @@ pub struct Admission {
     /// `<= IDLE_MAX`
     idle: AtomicUsize,
     refusal_log: Mutex<RefusalLog>,
-    visitors: Mutex<AddressCounts>,
+    addresses: Mutex<AddressCounts>,
     is_draining: AtomicBool,
     /// No descriptor was left for a connection, and none has been closed since.
     is_short: AtomicBool,
@@ -92,7 +92,7 @@ impl Admission {
             refused: AtomicUsize::new(0),
             idle: AtomicUsize::new(0),
             refusal_log: Mutex::default(),
-            visitors: Mutex::new(AddressCounts::new(limits.of_address)),
+            addresses: Mutex::new(AddressCounts::new(limits.of_address)),
             is_draining: AtomicBool::new(false),
             is_short: AtomicBool::new(false),
         }
@@ -101,7 +101,7 @@ impl Admission {
     /// From now on these hold; whoever is in stays.
     pub fn set_limits(&self, limits: AdmissionLimits) {
         self.connections_max.store(limits.connections_max, Ordering::Relaxed);
-        self.visitors.lock().limits = limits.of_address;
+        self.addresses.lock().limits = limits.of_address;
     }
 
     pub fn drain(&self) {
@@ -199,7 +199,7 @@ impl Admission {
             Counted::InAll => drop(self.connections.fetch_sub(1, Ordering::Relaxed)),
             Counted::WithAddress => {
                 self.connections.fetch_sub(1, Ordering::Relaxed);
-                self.visitors.lock().leave(address);
+                self.addresses.lock().leave(address);
             }
             Counted::AsRefused => drop(self.refused.fetch_sub(1, Ordering::Relaxed)),
             Counted::AsIdle => drop(self.idle.fetch_sub(1, Ordering::Relaxed)),
@@ -214,7 +214,7 @@ impl Admission {
 
     /// Counts a connection in at its address, if that has not too many.
     pub fn admit(&self, address: IpAddr, now: Tick) -> Result<(), TooMany> {
-        self.visitors.lock().enter(address, now)
+        self.addresses.lock().enter(address, now)
     }
 
     /// Somebody waits for a descriptor.
@@ -277,21 +277,21 @@ mod tests {
         let (admission, nobody) = (admission(8, 5), Proxies::new(Vec::new()));
         let greedy = address("192.0.2.1");
         for _ in 0..5 {
-            let guest = admission.admit_socket(greedy, &nobody, 0);
-            assert_eq!((guest.counted, guest.turn_away), (Counted::WithAddress, None));
+            let new = admission.admit_socket(greedy, &nobody, 0);
+            assert_eq!((new.counted, new.turn_away), (Counted::WithAddress, None));
         }
         let too_many = Some(TurnAway::TooMany(TooMany::Connections));
         for _ in 0..REFUSED_MAX {
-            let guest = admission.admit_socket(greedy, &nobody, 0);
-            assert_eq!((guest.counted, guest.turn_away), (Counted::AsRefused, too_many));
+            let new = admission.admit_socket(greedy, &nobody, 0);
+            assert_eq!((new.counted, new.turn_away), (Counted::AsRefused, too_many));
         }
         for _ in 0..1_000 {
-            let guest = admission.admit_socket(greedy, &nobody, 0);
-            assert_eq!((guest.counted, guest.turn_away), (Counted::Not, too_many));
+            let new = admission.admit_socket(greedy, &nobody, 0);
+            assert_eq!((new.counted, new.turn_away), (Counted::Not, too_many));
         }
         for number in 2..5 {
-            let guest = admission.admit_socket(address(&format!("192.0.2.{number}")), &nobody, 0);
-            assert_eq!((guest.counted, guest.turn_away), (Counted::WithAddress, None));
+            let new = admission.admit_socket(address(&format!("192.0.2.{number}")), &nobody, 0);
+            assert_eq!((new.counted, new.turn_away), (Counted::WithAddress, None));
         }
         assert_eq!(admission.connections(), 8 + REFUSED_MAX);
         let late = address("192.0.2.9");
@@ -383,10 +383,10 @@ mod tests {
     fn a_drain_counts_those_who_are_on_their_way_out() {
         let (admission, nobody) = (admission(2, 0), Proxies::new(Vec::new()));
         admission.drain();
-        let guest = admission.admit_socket(address("192.0.2.1"), &nobody, 0);
-        assert_eq!((guest.counted, guest.turn_away), (Counted::AsRefused, Some(TurnAway::Draining)));
+        let new = admission.admit_socket(address("192.0.2.1"), &nobody, 0);
+        assert_eq!((new.counted, new.turn_away), (Counted::AsRefused, Some(TurnAway::Draining)));
         assert_eq!(admission.connections(), 1);
-        admission.leave(guest.counted, guest.address);
+        admission.leave(new.counted, new.address);
         assert_eq!(admission.connections(), 0);
     }
 }

@@ -36,17 +36,17 @@ impl Passed {
             return Ok(passed);
         }
         let mut all = ListenFd::from_env();
-        for (place, name) in names.into_iter().enumerate() {
-            let name = format!("{} ({name})", FIRST + place);
+        for (index, name) in names.into_iter().enumerate() {
+            let name = format!("{} ({name})", FIRST + index);
             let wrong = |problem: &str| {
                 io::Error::new(io::ErrorKind::InvalidInput, format!("the passed socket {name} {problem}"))
             };
-            if let Ok(Some(listener)) = all.take_tcp_listener(place) {
+            if let Ok(Some(listener)) = all.take_tcp_listener(index) {
                 if !SockRef::from(&listener).is_listener()? {
                     return Err(wrong("does not listen"));
                 }
                 passed.tcp.push((name, listener.local_addr()?, listener));
-            } else if let Ok(Some(listener)) = all.take_unix_listener(place) {
+            } else if let Ok(Some(listener)) = all.take_unix_listener(index) {
                 if !SockRef::from(&listener).is_listener()? {
                     return Err(wrong("does not listen"));
                 }
@@ -62,14 +62,14 @@ impl Passed {
     /// The one that listens at this address; at any port, where that is 0.
     pub fn listener(&mut self, address: SocketAddr) -> Option<TcpListener> {
         let is_right = |at: SocketAddr| at == address || address.port() == 0 && at.ip() == address.ip();
-        let place = self.tcp.iter().position(|(_, at, _)| is_right(*at))?;
-        Some(self.tcp.remove(place).2)
+        let index = self.tcp.iter().position(|(_, at, _)| is_right(*at))?;
+        Some(self.tcp.remove(index).2)
     }
 
     /// The one for publishers, and its path: the only one, where no path is asked for.
     pub fn feed(&mut self, path: Option<&PathBuf>) -> Option<(UnixListener, PathBuf)> {
-        let place = self.unix.iter().position(|(_, at, _)| path.is_none_or(|path| path == at))?;
-        let (_, path, listener) = self.unix.remove(place);
+        let index = self.unix.iter().position(|(_, at, _)| path.is_none_or(|path| path == at))?;
+        let (_, path, listener) = self.unix.remove(index);
         Some((listener, path))
     }
 

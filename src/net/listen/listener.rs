@@ -94,9 +94,9 @@ impl Listener {
         mut keep: impl FnMut(TcpStream, NewConnection),
     ) -> Accepted {
         let (mut is_all, mut is_any) = (true, false);
-        self.has_spare();
-        for place in 0..self.sockets.len() {
-            let ListeningSocket { offer, is_passed, .. } = self.sockets[place];
+        self.refill_spare();
+        for index in 0..self.sockets.len() {
+            let ListeningSocket { offer, is_passed, .. } = self.sockets[index];
             if is_passed && !offer.is_of_operators() && self.admission.is_draining() {
                 // Whoever comes now to watch is the next daemon's.
                 continue;
@@ -106,17 +106,17 @@ impl Listener {
                     is_all = false;
                     break;
                 }
-                match self.sockets[place].socket.accept() {
+                match self.sockets[index].socket.accept() {
                     Ok((socket, address)) => {
                         is_any = true;
-                        let guest = self.admit(offer, address, proxies, now);
-                        self.hand_over(socket, guest, &mut keep);
+                        let connection = self.admit(offer, address, proxies, now);
+                        self.hand_over(socket, connection, &mut keep);
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(error) if is_out_of_descriptors(&error) => match self.accept_on_spare(place) {
+                    Err(error) if is_out_of_descriptors(&error) => match self.accept_on_spare(index) {
                         Some(Ok((socket, address))) => {
-                            let guest = self.admit(offer, address, proxies, now);
-                            self.hand_over(socket, guest, &mut keep);
+                            let connection = self.admit(offer, address, proxies, now);
+                            self.hand_over(socket, connection, &mut keep);
                         }
                         // Without a descriptor the kernel says so before it looks whether anybody waits.
                         Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => break,
@@ -142,7 +142,7 @@ impl Listener {
 
     /// Counts in a new connection. Operators have places of their own, and make room among themselves.
     fn admit(&mut self, offer: Offer, address: SocketAddr, proxies: &Proxies, now: Tick) -> NewConnection {
-        match self.has_spare() {
+        match self.refill_spare() {
             _ if offer.is_of_operators() => {
                 NewConnection { address: address.ip(), counted: Counted::AsOperator, turn_away: None }
             }
@@ -153,7 +153,7 @@ impl Listener {
 
     /// Whether a descriptor is put aside. One that was given back while nobody had it may have been somebody's meanwhile:
     /// that one has what was meant to be put aside.
-    fn has_spare(&mut self) -> bool {
+    fn refill_spare(&mut self) -> bool {
         if self.spare.is_none() {
             self.spare = spare();
         }
@@ -171,9 +171,9 @@ impl Listener {
 
     /// Gives the spare descriptor to one who waits. It comes back when that connection has ended. None: another has
     /// it still.
-    fn accept_on_spare(&mut self, place: usize) -> Option<io::Result<(TcpStream, SocketAddr)>> {
+    fn accept_on_spare(&mut self, index: usize) -> Option<io::Result<(TcpStream, SocketAddr)>> {
         drop(self.spare.take()?);
-        let accepted = self.sockets[place].socket.accept();
+        let accepted = self.sockets[index].socket.accept();
         if accepted.is_err() {
             self.spare = spare();
         }
@@ -183,16 +183,16 @@ impl Listener {
     fn hand_over(
         &self,
         socket: TcpStream,
-        guest: NewConnection,
+        connection: NewConnection,
         keep: &mut impl FnMut(TcpStream, NewConnection),
     ) {
-        if guest.counted == Counted::Not {
+        if connection.counted == Counted::Not {
             // It is closed at once, and so is nobody's connection.
-            return keep(socket, guest);
+            return keep(socket, connection);
         }
         let connections = |shard: &ShardHandle| shard.connections.load(Ordering::Relaxed);
         // This shard is there to the end, and operators are few.
-        let shards = match guest.counted {
+        let shards = match connection.counted {
             Counted::AsOperator => &self.shards[..1],
             _ => &self.shards,
         };
@@ -200,8 +200,8 @@ impl Listener {
         let (index, shard) = fewest.expect("there is a shard");
         shard.connections.fetch_add(1, Ordering::Relaxed);
         match index {
-            0 => keep(socket, guest),
-            _ => shard.send(Command::Accept(socket, guest)),
+            0 => keep(socket, connection),
+            _ => shard.send(Command::Accept(socket, connection)),
         }
     }
 }
