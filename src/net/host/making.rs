@@ -7,7 +7,7 @@ use rustix::fs::{Access, PROC_SUPER_MAGIC, access, statfs};
 use rustix::io::Errno;
 
 /// File systems in which the kernel makes all there is (linux/magic.h): sysfs, debugfs, tracefs, securityfs, devpts,
-/// both of cgroup, selinuxfs, efivarfs. Who has the rights is told that they suffice.
+/// both of cgroup, selinuxfs, efivarfs. access(2) says there that the rights suffice.
 const KERNELS_OWN: [u64; 9] = [
     0x6265_6572,
     0x6462_6720,
@@ -50,22 +50,27 @@ mod tests {
     #[test]
     fn the_answer_is_the_kernels_own() {
         let scratch = tempfile::tempdir().unwrap();
-        let place = scratch.path();
-        fs::write(place.join("file"), "").unwrap();
-        let there = [Path::new("/proc"), Path::new("/proc/self"), Path::new("/sys"), Path::new("/dev/pts")];
-        let all = there.into_iter().filter(|place| place.exists());
-        for place in all.chain([place, &place.join("none"), &place.join("file")]) {
-            let made = place.join("luxcast-makes-this");
-            let file = fs::File::create_new(&made).map_err(|error| error.raw_os_error());
-            let _ = fs::remove_file(&made);
-            let told = check(place, Made::File).map_err(|error| error.raw_os_error());
-            assert_eq!(told.is_ok(), file.is_ok(), "{}", place.display());
-            let directory = fs::create_dir(&made).map_err(|error| error.raw_os_error());
-            let _ = fs::remove_dir(&made);
-            let told = check(place, Made::Directory).map_err(|error| error.raw_os_error());
-            assert_eq!(told.is_ok(), directory.is_ok(), "{}", place.display());
-            if place == Path::new("/proc") {
-                assert_eq!((file.err(), directory.err()), (told.err(), told.err()), "{}", place.display());
+        let own = scratch.path();
+        fs::write(own.join("file"), "").unwrap();
+        let kernels = [Path::new("/proc"), Path::new("/proc/self"), Path::new("/sys"), Path::new("/dev/pts")];
+        let existing = kernels.into_iter().filter(|directory| directory.exists());
+        for directory in existing.chain([own, &own.join("none"), &own.join("file")]) {
+            let shown = directory.display();
+            let path = directory.join("luxcast-makes-this");
+            let file = fs::File::create_new(&path).map_err(|error| error.raw_os_error());
+            let _ = fs::remove_file(&path);
+            let for_file = check(directory, Made::File).map_err(|error| error.raw_os_error());
+            assert_eq!(for_file.is_ok(), file.is_ok(), "{shown}");
+            let subdirectory = fs::create_dir(&path).map_err(|error| error.raw_os_error());
+            let _ = fs::remove_dir(&path);
+            let for_directory = check(directory, Made::Directory).map_err(|error| error.raw_os_error());
+            assert_eq!(for_directory.is_ok(), subdirectory.is_ok(), "{shown}");
+            if directory == Path::new("/proc") {
+                assert_eq!(
+                    (file.err(), subdirectory.err()),
+                    (for_file.err(), for_directory.err()),
+                    "{shown}"
+                );
             }
         }
     }

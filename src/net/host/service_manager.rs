@@ -13,21 +13,21 @@ use crate::net::report::liveness::Liveness;
 
 /// Everything serves, or serves again after a reload.
 pub fn ready() {
-    tell(&[NotifyState::Ready]);
+    notify(&[NotifyState::Ready]);
 }
 
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
-        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
         Err(error) => tracing::warn!("cannot read the clock for the service manager: {error}"),
     }
 }
 
 pub fn stopping() {
-    tell(&[NotifyState::Stopping]);
+    notify(&[NotifyState::Stopping]);
 }
 
-fn tell(states: &[NotifyState<'_>]) {
+fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::warn!("cannot tell the service manager {states:?}: {error}");
     }
@@ -39,19 +39,19 @@ pub fn patience() -> Option<Duration> {
 }
 
 /// Gives signs of life twice in the time that they are waited for, as long as every thread has turned since the last.
-pub fn watch_over(pulse: &Liveness, patience: Duration) -> io::Result<()> {
+pub fn watch_over(liveness: &Liveness, patience: Duration) -> io::Result<()> {
     let mut before = None;
     loop {
         let silent =
-            before.filter(|_| !pulse.is_ending()).map(|before: Vec<u64>| pulse.silent_since(&before));
+            before.filter(|_| !liveness.is_ending()).map(|before: Vec<u64>| liveness.silent_since(&before));
         match silent.filter(|silent| !silent.is_empty()) {
-            None => tell(&[NotifyState::Watchdog]),
+            None => notify(&[NotifyState::Watchdog]),
             Some(silent) => {
                 tracing::error!("no sign of life for the service manager: {} hangs", silent.join(", "));
             }
         }
-        before = Some(pulse.turns());
-        pulse.wake();
+        before = Some(liveness.turns());
+        liveness.wake();
         thread::sleep(patience / 2);
     }
 }

@@ -59,20 +59,20 @@ pub fn write(wanted: &ConnectionsWanted, reports: &[ConnectionReport]) -> Vec<u8
 }
 
 /// Events of its topics that it has not passed. Of each log the end is looked at once.
-fn lag_events(sight: &ConnectionReport, heads: &mut HashMap<TopicKey, u64>) -> u64 {
-    let lags = sight.description.places.iter().map(|(topic, index)| {
+fn lag_events(report: &ConnectionReport, heads: &mut HashMap<TopicKey, u64>) -> u64 {
+    let lags = report.description.places.iter().map(|(topic, index)| {
         let head = *heads.entry(topic.key).or_insert_with(|| topic.log.lock().head());
         head.saturating_sub(*index)
     });
     lags.sum()
 }
 
-fn row(lag_events: u64, sight: &ConnectionReport, handles_left: &mut usize) -> Row {
-    let description = &sight.description;
+fn row(lag_events: u64, report: &ConnectionReport, handles_left: &mut usize) -> Row {
+    let description = &report.description;
     // Of a client behind a proxy the port is not known.
-    let address = sight.peer.map(|peer| match peer.ip().to_canonical() == sight.client {
+    let address = report.peer.map(|peer| match peer.ip().to_canonical() == report.client {
         true => peer.to_string(),
-        false => sight.client.to_string(),
+        false => report.client.to_string(),
     });
     let lag_bytes = match lag_events {
         0 => Some(0),
@@ -84,16 +84,16 @@ fn row(lag_events: u64, sight: &ConnectionReport, handles_left: &mut usize) -> R
     };
     Row {
         address,
-        shard: sight.shard,
-        phase: sight.phase,
-        endpoint: sight.view.map(|view| ENDPOINTS[view as usize]),
+        shard: report.shard,
+        phase: report.phase,
+        endpoint: report.view.map(|view| ENDPOINTS[view as usize]),
         topics: description.places.iter().map(|(topic, _)| name_of(topic)).collect(),
         filter: description.filter.as_ref().map_or("all".to_owned(), |filter| filter.describe()),
         position: description.position,
         lag_events,
         lag_bytes: lag_bytes.map(|bytes| bytes + description.waiting_bytes as u64),
         bytes_out: description.bytes_out,
-        age_seconds: sight.age_millis as f64 / 1e3,
+        age_seconds: report.age_millis as f64 / 1e3,
         is_blocked: description.is_blocked,
     }
 }

@@ -13,7 +13,7 @@ use crate::wire::http::Refusal;
 use crate::wire::notice::GapReason;
 use crate::wire::stamp::Stamp;
 
-/// Slowest watchers that are told of.
+/// Slowest watchers in the answer.
 const SLOWEST: usize = 10;
 
 /// What the figures are made of.
@@ -28,7 +28,7 @@ pub struct Figures<'a> {
 
 /// Totals only grow while the daemon runs: rates are the reader's to build, from two answers and their timestamps.
 #[derive(Serialize)]
-struct Told {
+struct Body {
     version: &'static str,
     timestamp: String,
     uptime_seconds: f64,
@@ -71,15 +71,15 @@ impl Figures<'_> {
         let reports = if lagging > 0 { survey()? } else { Vec::new() };
         let slowest = connections::write(&connections::slowest(SLOWEST), &reports);
         let slowest = String::from_utf8(slowest).expect("JSON is text");
-        let told = Told {
+        let body = Body {
             version: env!("CARGO_PKG_VERSION"),
             timestamp: Stamp::from_unix_millis(self.unix_micros.div_euclid(1000)).as_str().to_owned(),
             uptime_seconds: self.uptime.as_secs_f64(),
             stream_seq: self.newest,
             connections: self.connections,
-            watchers: by_word(&ENDPOINTS, |place| {
+            watchers: by_word(&ENDPOINTS, |index| {
                 // Counted by one thread each, and so never fewer than have ended.
-                sum(&|shard| shard.opened[place].get().saturating_sub(shard.ended[place].get()))
+                sum(&|shard| shard.opened[index].get().saturating_sub(shard.ended[index].get()))
             }),
             lagging,
             events_total: ingest.events.get(),
@@ -93,21 +93,21 @@ impl Figures<'_> {
                 bytes_max: self.history_bytes_max,
                 events: ingest.history_events.get(),
             },
-            gaps_total: by_word(&GapReason::ALL.map(GapReason::text), |place| {
-                sum(&|shard| shard.gaps[place].get())
+            gaps_total: by_word(&GapReason::ALL.map(GapReason::text), |index| {
+                sum(&|shard| shard.gaps[index].get())
             }),
-            refusals_total: by_word(&Refusal::CODES, |place| sum(&|shard| shard.refusals[place].get())),
+            refusals_total: by_word(&Refusal::CODES, |index| sum(&|shard| shard.refusals[index].get())),
             refused_lines_total: ingest.line_errors.iter().map(Counter::get).sum(),
             slowest: RawValue::from_string(slowest).expect("it was written as JSON"),
         };
-        let mut body = serde_json::to_vec(&told).expect("figures are plain data");
+        let mut body = serde_json::to_vec(&body).expect("figures are plain data");
         body.push(b'\n');
         Ok(body)
     }
 }
 
 fn by_word(words: &[&'static str], count: impl Fn(usize) -> u64) -> BTreeMap<&'static str, u64> {
-    words.iter().enumerate().map(|(place, word)| (*word, count(place))).collect()
+    words.iter().enumerate().map(|(index, word)| (*word, count(index))).collect()
 }
 
 #[cfg(test)]
@@ -137,10 +137,10 @@ mod tests {
             counters: &counters,
         };
         let body = figures.write(|| panic!("nobody lags")).unwrap();
-        let told: Value = serde_json::from_slice(&body).unwrap();
-        assert_eq!((&told["deliveries_total"], &told["watchers"]["events"]), (&12.into(), &4.into()));
-        assert_eq!((&told["uptime_seconds"], &told["slowest"]), (&1.5.into(), &Value::Array(Vec::new())));
-        assert_eq!(told["timestamp"], "1970-01-01T00:00:00.000Z");
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!((&body["deliveries_total"], &body["watchers"]["events"]), (&12.into(), &4.into()));
+        assert_eq!((&body["uptime_seconds"], &body["slowest"]), (&1.5.into(), &Value::Array(Vec::new())));
+        assert_eq!(body["timestamp"], "1970-01-01T00:00:00.000Z");
         counters.shards[1].lagging.set(1);
         assert_eq!(figures.write(|| Err(Refusal::draining())), Err(Refusal::draining()));
     }

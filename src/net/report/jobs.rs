@@ -60,14 +60,14 @@ struct Found {
     /// For an operator.
     events_kept: Option<u64>,
     /// In the list of reports.
-    place: usize,
+    index: usize,
 }
 
 /// One page as JSON. Each log is locked for as long as a copy of its figures takes.
 pub fn write(wanted: &JobsWanted, reports: &[JobReport], newest: u64, unix_micros: i64) -> Vec<u8> {
     let found = find(wanted, reports);
     let next = (found.len() > wanted.limit).then(|| found[wanted.limit - 1].first_seq);
-    let rows = found.iter().take(wanted.limit).map(|job| row(job, &reports[job.place], unix_micros));
+    let rows = found.iter().take(wanted.limit).map(|job| row(job, &reports[job.index], unix_micros));
     let page = Page { timestamp: stamp(unix_micros), stream_seq: newest, jobs: rows.collect(), next };
     let mut body = serde_json::to_vec(&page).expect("rows are plain data");
     body.push(b'\n');
@@ -78,7 +78,7 @@ pub fn write(wanted: &JobsWanted, reports: &[JobReport], newest: u64, unix_micro
 fn find(wanted: &JobsWanted, reports: &[JobReport]) -> Vec<Found> {
     // The oldest of those that are kept is on top.
     let mut heap: BinaryHeap<Reverse<(u64, usize)>> = BinaryHeap::new();
-    for (place, report) in reports.iter().enumerate().filter(|(_, report)| is_wanted(wanted, report)) {
+    for (index, report) in reports.iter().enumerate().filter(|(_, report)| is_wanted(wanted, report)) {
         let (first_seq, status) = {
             let log = report.topic.log.lock();
             (log.first_seq(), log.job.status())
@@ -87,7 +87,7 @@ fn find(wanted: &JobsWanted, reports: &[JobReport]) -> Vec<Found> {
         let Some(first_seq) = first_seq else { continue };
         let is_behind = wanted.after.is_none_or(|after| first_seq < after);
         if is_behind && wanted.status.is_none_or(|wanted| wanted == status) {
-            heap.push(Reverse((first_seq, place)));
+            heap.push(Reverse((first_seq, index)));
             if heap.len() > wanted.limit + 1 {
                 heap.pop();
             }
@@ -95,10 +95,10 @@ fn find(wanted: &JobsWanted, reports: &[JobReport]) -> Vec<Found> {
     }
     let is_of_operator = matches!(wanted.by, JobsBy::Operator);
     let kept = heap.into_sorted_vec().into_iter();
-    kept.map(|Reverse((first_seq, place))| {
-        let log = reports[place].topic.log.lock();
+    kept.map(|Reverse((first_seq, index))| {
+        let log = reports[index].topic.log.lock();
         let events_kept = is_of_operator.then(|| log.head() - log.base() + log.kept_after(0).count() as u64);
-        Found { first_seq, last_seq: log.last_seq(), fold: log.job, events_kept, place }
+        Found { first_seq, last_seq: log.last_seq(), fold: log.job, events_kept, index }
     })
     .collect()
 }

@@ -36,7 +36,7 @@ impl Liveness {
     /// The threads that have not turned since then, by name.
     pub fn silent_since(&self, before: &[u64]) -> Vec<String> {
         let silent = before.iter().zip(self.turns()).enumerate().filter(|(_, (before, now))| *before == now);
-        silent.map(|(place, _)| self.name(place)).collect()
+        silent.map(|(index, _)| self.name(index)).collect()
     }
 
     /// The first thread that does not begin a turn when it is woken. One that hangs is waited for.
@@ -58,9 +58,9 @@ impl Liveness {
         self.admission.is_draining()
     }
 
-    fn name(&self, place: usize) -> String {
-        match place < self.counters.shards.len() {
-            true => format!("shard-{place}"),
+    fn name(&self, index: usize) -> String {
+        match index < self.counters.shards.len() {
+            true => format!("shard-{index}"),
             false => "ingest".to_owned(),
         }
     }
@@ -82,17 +82,17 @@ mod tests {
     fn who_has_not_turned_is_named() {
         let poll = Poll::new().unwrap();
         let of_address = AddressLimits { connections_max: 0, handshakes_per_second: 0 };
-        let pulse = Liveness {
+        let liveness = Liveness {
             shards: Vec::new(),
             ingest: Arc::new(IngestWaker::new(Waker::new(poll.registry(), Token(0)).unwrap(), 1)),
             counters: Arc::new(Counters::new(2)),
             admission: Arc::new(Admission::new(AdmissionLimits { connections_max: 1, of_address })),
         };
-        let before = pulse.turns();
-        assert_eq!(pulse.silent_since(&before), ["shard-0", "shard-1", "ingest"]);
-        pulse.counters.shards[1].turns.add(1);
-        pulse.counters.ingest.turns.add(5);
-        assert_eq!(pulse.silent_since(&before), ["shard-0"]);
-        assert!(pulse.silent_since(&pulse.turns()).len() == 3 && !pulse.is_ending());
+        let before = liveness.turns();
+        assert_eq!(liveness.silent_since(&before), ["shard-0", "shard-1", "ingest"]);
+        liveness.counters.shards[1].turns.add(1);
+        liveness.counters.ingest.turns.add(5);
+        assert_eq!(liveness.silent_since(&before), ["shard-0"]);
+        assert!(liveness.silent_since(&liveness.turns()).len() == 3 && !liveness.is_ending());
     }
 }

@@ -161,7 +161,7 @@ impl Reporter {
         });
         let (newest, jobs) = gathered.as_ref().map_err(|refusal| match wanted.by {
             JobsBy::Operator => refusal.clone(),
-            JobsBy::Watcher(_) => self.is_late(),
+            JobsBy::Watcher(_) => self.late_refusal(),
         })?;
         Ok(jobs::write(wanted, jobs, *newest, unix_micros()))
     }
@@ -180,13 +180,13 @@ impl Reporter {
             connections: self.liveness.admission.connections(),
             counters: &self.liveness.counters,
         }
-        .write(|| connections_of(&self.liveness.shards).map_err(|_| self.is_late()))?;
+        .write(|| connections_of(&self.liveness.shards).map_err(|_| self.late_refusal()))?;
         *made = Some((Instant::now(), bytes.clone()));
         Ok(bytes)
     }
 
     /// A thread has not told in time what it sees.
-    fn is_late(&self) -> Refusal {
+    fn late_refusal(&self) -> Refusal {
         match self.liveness.admission.is_draining() {
             true => Refusal::draining(),
             false => Refusal::full("the daemon is too busy to tell; try again"),
