@@ -164,7 +164,7 @@ impl Counters {
     }
 
     /// Sets the flag that says whether `state_dir` could not be read or written. Call it once.
-    pub fn tell_of_state(&self, has_failed: Arc<AtomicBool>) {
+    pub fn note_state(&self, has_failed: Arc<AtomicBool>) {
         let is_first = self.state_failed.set(has_failed).is_ok();
         assert!(is_first, "there is one state_dir");
     }

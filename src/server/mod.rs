@@ -106,16 +106,16 @@ impl Server {
     pub fn start(config: Config, live_config: LiveConfig) -> Result<Server, StartError> {
         raise_file_limit()?;
         let persistence = Persistence::open(&config)?;
-        let legacy = persistence.begin();
+        let previous = persistence.begin();
         let bound = Listeners::new(&config).inspect_err(|_| persistence.cancel())?;
         let leftover = bound.leftover.clone();
         let server =
-            Self::run(&config, live_config, bound, persistence.clone(), legacy).inspect_err(|_| {
+            Self::run(&config, live_config, bound, persistence.clone(), previous).inspect_err(|_| {
                 leftover.remove();
                 persistence.cancel();
             })?;
-        server.counters.tell_of_state(persistence.has_failed);
-        server.tell_of_certificate();
+        server.counters.note_state(persistence.has_failed);
+        server.note_certificate();
         Ok(server)
     }
 
@@ -124,7 +124,7 @@ impl Server {
         live_config: LiveConfig,
         bound: Listeners,
         persistence: Persistence,
-        legacy: PreviousRun,
+        previous: PreviousRun,
     ) -> io::Result<Server> {
         let Listeners { sockets, feed, ingest, leftover } = bound;
         let addresses = |is_of_operators: bool| {
@@ -133,18 +133,18 @@ impl Server {
         };
         let (listening, admin) = (addresses(false)?, addresses(true)?.pop());
         let poll = Poll::new()?;
-        let common = Common::new(config, live_config, &legacy, &poll)?;
+        let common = Common::new(config, live_config, &previous, &poll)?;
         let (mut parts, handles, links) = shard_parts(config, &common)?;
         parts[0].listener = Some(Listener::new(sockets, handles.clone(), common.admission.clone()));
-        let (mark, mark_requests) = legacy.mark(&persistence);
-        let (sequencer, accounts, clock) = take_over(legacy, &common, &links, config);
+        let (mark, mark_requests) = previous.mark(&persistence);
+        let (sequencer, dedupe, clock) = take_over(previous, &common, &links, config);
         let is_ingest_stopping = Arc::new(AtomicBool::new(false));
         let liveness = common.liveness(&handles);
         let ingest_thread = Ingest::new(IngestParts {
             poll,
             listener: feed,
             sequencer,
-            accounts,
+            dedupe,
             mark,
             shards: handles.clone(),
             links,
@@ -189,7 +189,7 @@ impl Server {
         &self.listening
     }
 
-    fn tell_of_certificate(&self) {
+    fn note_certificate(&self) {
         let until =
             self.live_config.lock().certificate.map_or(0, |certificate| certificate.good_until.as_second());
         self.counters.certificate_until.set(until.max(0) as u64);
@@ -225,8 +225,8 @@ impl Server {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
         let before = std::mem::replace(&mut *self.live_config.lock(), live_config.clone());
-        self.tell_of_certificate();
-        self.admission.set_limits(door_limits(config));
+        self.note_certificate();
+        self.admission.set_limits(admission_limits(config));
         self.ingest_waker.publishers_max.store(config.publishers_max, Ordering::Relaxed);
         for shard in &self.shards {
             shard.send(Command::Renew(live_config.clone()));
@@ -257,7 +257,7 @@ impl Server {
         };
         self.is_ingest_stopping.store(true, Ordering::Release);
         self.ingest_waker.waker.wake()?;
-        let remains = join(ingest.expect("the daemon is waited for once"))?;
+        let final_state = join(ingest.expect("the daemon is waited for once"))?;
         // The next daemon may take the feed while this one sends its last events.
         self.leftover.remove();
         let connections = self.admission.connections();
@@ -271,7 +271,7 @@ impl Server {
         for shard in &self.shards {
             shard.send(Command::Drain(order));
         }
-        let saved = self.persistence.save(remains, mark, began, self.drain_seconds)?;
+        let saved = self.persistence.save(final_state, mark, began, self.drain_seconds)?;
         let mut result = Ok(());
         for shard in shards {
             result = result.and(join(shard));
@@ -282,11 +282,16 @@ impl Server {
 }
 
 impl Common {
-    fn new(config: &Config, live_config: LiveConfig, legacy: &PreviousRun, poll: &Poll) -> io::Result<Self> {
+    fn new(
+        config: &Config,
+        live_config: LiveConfig,
+        previous: &PreviousRun,
+        poll: &Poll,
+    ) -> io::Result<Self> {
         Ok(Self {
-            directory: Arc::new(legacy.directory(config.topics_max)),
+            directory: Arc::new(previous.directory(config.topics_max)),
             counters: Arc::new(Counters::new(config.shards)),
-            admission: Arc::new(Admission::new(door_limits(config))),
+            admission: Arc::new(Admission::new(admission_limits(config))),
             live_config: Arc::new(Mutex::new(Arc::new(live_config))),
             ingest_waker: Arc::new(IngestWaker::new(
                 Waker::new(poll.registry(), ingest::WAKER)?,
@@ -357,20 +362,20 @@ fn shard_parts(config: &Config, common: &Common) -> io::Result<Shards> {
 
 /// The start state of the ingest thread, and the clock of the times in it.
 fn take_over(
-    legacy: PreviousRun,
+    previous: PreviousRun,
     common: &Common,
     links: &[Arc<Link>],
     config: &Config,
 ) -> (Sequencer, Dedupe, Clock) {
     let mut sequencer = Sequencer::new(common.directory.clone(), links.to_vec(), limits(config));
     let clock = common.clock.with_past();
-    let mut accounts = Dedupe::default();
-    if let Some(restored) = legacy.restored {
+    let mut dedupe = Dedupe::default();
+    if let Some(restored) = previous.restored {
         let now = clock.read().now;
-        accounts = Dedupe::restored(restored.publishers(now.unix_micros), now.millis);
+        dedupe = Dedupe::restored(restored.publishers(now.unix_micros), now.millis);
         sequencer.restore(restored, now);
     }
-    (sequencer, accounts, clock)
+    (sequencer, dedupe, clock)
 }
 
 /// Starts the watchdog if the service manager asks for signs of life.
@@ -439,7 +444,7 @@ fn raise_file_limit() -> io::Result<()> {
 }
 
 /// How many connections there may be: as many as requested, and as the file limit allows.
-fn door_limits(config: &Config) -> AdmissionLimits {
+fn admission_limits(config: &Config) -> AdmissionLimits {
     let wanted = if config.connections_max == 0 { usize::MAX } else { config.connections_max };
     let mut connections_max = wanted;
     if let Some(files) = getrlimit(Resource::Nofile).current {

@@ -72,7 +72,7 @@ impl Persistence {
     /// the outcome.
     pub fn save(
         &self,
-        remains: FinalState,
+        final_state: FinalState,
         marks: Option<ThreadHandle<()>>,
         began: Instant,
         limit: Duration,
@@ -85,7 +85,7 @@ impl Persistence {
         spawn("save".to_owned(), move || {
             marks.map_or(Ok(()), join)?;
             // The receiver may have given up.
-            let _ = done.send(save(&dir, &remains, until));
+            let _ = done.send(save(&dir, &final_state, until));
             Ok(())
         })?;
         Ok(outcome)
@@ -128,9 +128,9 @@ impl PreviousRun {
 
 /// # Errors
 /// Why there is no snapshot.
-fn save(dir: &StateDir, remains: &FinalState, until: Instant) -> io::Result<()> {
-    let FinalState { sequencer, accounts, now } = remains;
-    let mut saver = Saver::new(sequencer, accounts.parts(now.millis), *now);
+fn save(dir: &StateDir, final_state: &FinalState, until: Instant) -> io::Result<()> {
+    let FinalState { sequencer, dedupe, now } = final_state;
+    let mut saver = Saver::new(sequencer, dedupe.parts(now.millis), *now);
     let saved = dir.save(&mut saver, until);
     // Reserved numbers that were not used are free again.
     dir.set_mark(sequencer.seq());

@@ -45,7 +45,7 @@ const BUFFER_BYTES: usize = 1 << 20;
 /// What is left when no more lines are taken; all of it is published.
 pub struct FinalState {
     pub sequencer: Sequencer,
-    pub accounts: Dedupe,
+    pub dedupe: Dedupe,
     pub now: Now,
 }
 

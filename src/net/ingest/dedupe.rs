@@ -35,16 +35,16 @@ pub struct Dedupe {
 impl Dedupe {
     /// The names of a run before this one; nobody uses them yet. One whose numbers are used up is of no use any more.
     pub fn restored(parts: impl Iterator<Item = PublisherPart>, now_millis: u64) -> Self {
-        let mut accounts = Self::default();
+        let mut dedupe = Self::default();
         for part in parts.filter(|part| part.accepted <= ACCEPTED_MAX) {
             let left_at = now_millis.saturating_sub(part.silent_millis);
             let account = Account { name: part.name.clone(), accepted: part.accepted, users: 0, left_at };
-            let key = accounts.accounts.insert(account);
-            accounts.names.insert(part.name, key);
-            accounts.left.insert((left_at, key));
+            let key = dedupe.accounts.insert(account);
+            dedupe.names.insert(part.name, key);
+            dedupe.left.insert((left_at, key));
         }
-        accounts.displace();
-        accounts
+        dedupe.displace();
+        dedupe
     }
 
     /// The names as the next run needs them.
@@ -130,31 +130,31 @@ mod tests {
 
     #[test]
     fn a_name_is_remembered_after_its_publisher_left_and_then_forgotten() {
-        let mut accounts = Dedupe::default();
-        let first = accounts.open("engine");
-        accounts.accept(first, 7);
-        accounts.close(first, 1_000);
-        accounts.forget_before(999);
-        let again = accounts.open("engine");
-        assert_eq!(accounts.accepted(again), 7);
-        accounts.forget_before(5_000);
-        assert_eq!(accounts.accepted(again), 7, "it is in use");
-        accounts.close(again, 6_000);
-        accounts.forget_before(6_000);
-        assert!(accounts.is_empty());
+        let mut dedupe = Dedupe::default();
+        let first = dedupe.open("engine");
+        dedupe.accept(first, 7);
+        dedupe.close(first, 1_000);
+        dedupe.forget_before(999);
+        let again = dedupe.open("engine");
+        assert_eq!(dedupe.accepted(again), 7);
+        dedupe.forget_before(5_000);
+        assert_eq!(dedupe.accepted(again), 7, "it is in use");
+        dedupe.close(again, 6_000);
+        dedupe.forget_before(6_000);
+        assert!(dedupe.is_empty());
     }
 
     #[test]
     fn names_go_on_in_the_next_run_as_old_as_they_are() {
-        let mut accounts = Dedupe::default();
+        let mut dedupe = Dedupe::default();
         for (name, line) in [("left", 3), ("there", 5)] {
-            let account = accounts.open(name);
-            accounts.accept(account, line);
+            let account = dedupe.open(name);
+            dedupe.accept(account, line);
             if name == "left" {
-                accounts.close(account, 1_000);
+                dedupe.close(account, 1_000);
             }
         }
-        let parts = accounts.parts(4_000);
+        let parts = dedupe.parts(4_000);
         let mut next = Dedupe::restored(parts.into_iter(), 100_000);
         next.forget_before(97_000);
         let accepted = |next: &mut Dedupe, name: &str| {
@@ -166,25 +166,25 @@ mod tests {
 
     #[test]
     fn of_a_million_names_the_last_are_remembered() {
-        let mut accounts = Dedupe::default();
-        let there = accounts.open("there");
-        accounts.accept(there, 9);
+        let mut dedupe = Dedupe::default();
+        let there = dedupe.open("there");
+        dedupe.accept(there, 9);
         for number in 0..1_000_000_u64 {
-            let account = accounts.open(&format!("name-{number}"));
-            accounts.accept(account, number);
+            let account = dedupe.open(&format!("name-{number}"));
+            dedupe.accept(account, number);
             // Several within one millisecond.
-            accounts.close(account, number / 10);
+            dedupe.close(account, number / 10);
         }
-        assert_eq!((accounts.accounts.len(), accounts.names.len()), (LEFT_MAX + 1, LEFT_MAX + 1));
-        assert_eq!(accounts.accepted(there), 9, "it is in use");
+        assert_eq!((dedupe.accounts.len(), dedupe.names.len()), (LEFT_MAX + 1, LEFT_MAX + 1));
+        assert_eq!(dedupe.accepted(there), 9, "it is in use");
         for (number, accepted) in
             [(999_999, 999_999), (1_000_000 - LEFT_MAX as u64, 1_000_000 - LEFT_MAX as u64), (7, 0)]
         {
-            let account = accounts.open(&format!("name-{number}"));
-            assert_eq!(accounts.accepted(account), accepted);
+            let account = dedupe.open(&format!("name-{number}"));
+            assert_eq!(dedupe.accepted(account), accepted);
         }
-        accounts.forget_before(u64::MAX);
-        assert_eq!(accounts.accounts.len(), 4, "those in use");
+        dedupe.forget_before(u64::MAX);
+        assert_eq!(dedupe.accounts.len(), 4, "those in use");
     }
 
     #[test]

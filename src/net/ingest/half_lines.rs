@@ -13,7 +13,7 @@ const SHARE_OF_HISTORY: usize = 8;
 /// at once, so that its bytes wait in its socket; one that was stopped in the midst must not stop the others.
 pub const PATIENCE_MILLIS: u64 = 500;
 
-pub struct Halves {
+pub struct HalfLines {
     places_max: usize,
     /// Publishers with a place; `holders.len() <= places_max`.
     holders: Vec<usize>,
@@ -23,7 +23,7 @@ pub struct Halves {
     bytes: usize,
 }
 
-impl Halves {
+impl HalfLines {
     pub fn new(history_bytes: usize, line_bytes_max: usize) -> Self {
         let places_max = (history_bytes / SHARE_OF_HISTORY / (line_bytes_max + SHORT_REST_MAX)).max(1);
         Self { places_max, holders: Vec::new(), parked: VecDeque::new(), bytes: 0 }
@@ -48,8 +48,8 @@ impl Halves {
     }
 
     pub fn free_place(&mut self, key: usize) {
-        let place = self.holders.iter().position(|&holder| holder == key).expect("it has a place");
-        self.holders.swap_remove(place);
+        let index = self.holders.iter().position(|&holder| holder == key).expect("it has a place");
+        self.holders.swap_remove(index);
     }
 
     pub fn park(&mut self, key: usize) {
@@ -69,7 +69,7 @@ impl Halves {
     }
 
     /// A buffer has another capacity now.
-    pub fn count(&mut self, before: usize, after: usize) {
+    pub fn note_capacity(&mut self, before: usize, after: usize) {
         self.bytes = self.bytes + after - before;
     }
 
@@ -80,21 +80,21 @@ impl Halves {
 
 #[cfg(test)]
 mod tests {
-    use super::Halves;
+    use super::HalfLines;
 
     #[test]
     fn places_are_bounded_and_given_in_turn() {
-        assert_eq!(Halves::new(256 << 20, 1_000_000).places_max, 33);
-        assert_eq!(Halves::new(65_536, 8_192).places_max, 1, "a line always has a place");
-        let mut halves = Halves::new(65_536, 8_192);
-        halves.take_place(7);
-        halves.park(8);
-        halves.park(9);
-        assert_eq!(halves.unpark(), None);
-        halves.free_place(7);
-        assert_eq!((halves.unpark(), halves.unpark()), (Some(8), None));
-        halves.forget_parked(9);
-        halves.free_place(8);
-        assert_eq!((halves.unpark(), halves.has_room()), (None, true));
+        assert_eq!(HalfLines::new(256 << 20, 1_000_000).places_max, 33);
+        assert_eq!(HalfLines::new(65_536, 8_192).places_max, 1, "a line always has a place");
+        let mut half_lines = HalfLines::new(65_536, 8_192);
+        half_lines.take_place(7);
+        half_lines.park(8);
+        half_lines.park(9);
+        assert_eq!(half_lines.unpark(), None);
+        half_lines.free_place(7);
+        assert_eq!((half_lines.unpark(), half_lines.unpark()), (Some(8), None));
+        half_lines.forget_parked(9);
+        half_lines.free_place(8);
+        assert_eq!((half_lines.unpark(), half_lines.has_room()), (None, true));
     }
 }

@@ -15,7 +15,7 @@ pub struct JobReport {
 }
 
 /// A request for all jobs that is being answered, and where the next slice begins.
-pub(super) struct JobReports {
+pub(super) struct JobsRequest {
     pub next: u32,
     pub answer: Sender<Vec<JobReport>>,
 }
@@ -27,15 +27,15 @@ pub struct IngestWaker {
     /// How many publishers may be connected.
     pub publishers_max: AtomicUsize,
     /// Where lists of jobs are wanted.
-    pub ask: Sender<Sender<Vec<JobReport>>>,
-    pub asked: Receiver<Sender<Vec<JobReport>>>,
+    pub job_requests: Sender<Sender<Vec<JobReport>>>,
+    pub pending_requests: Receiver<Sender<Vec<JobReport>>>,
 }
 
 impl IngestWaker {
     pub fn new(waker: Waker, publishers_max: usize) -> Self {
-        let (ask, asked) = unbounded();
+        let (job_requests, pending_requests) = unbounded();
         let publishers_max = AtomicUsize::new(publishers_max);
-        Self { waker, is_waiting: AtomicBool::new(false), publishers_max, ask, asked }
+        Self { waker, is_waiting: AtomicBool::new(false), publishers_max, job_requests, pending_requests }
     }
 
     pub fn wake(&self) {

@@ -15,13 +15,13 @@ impl Ingest {
     /// Gives the places for long half lines that are free to those who wait for one; and takes them from those who have
     /// stopped within a line.
     pub(super) fn give_places(&mut self) {
-        if !self.halves.has_parked() {
+        if !self.half_lines.has_parked() {
             return;
         }
-        if !self.halves.has_room() {
+        if !self.half_lines.has_room() {
             self.give_up_stalled();
         }
-        while let Some(key) = self.halves.unpark() {
+        while let Some(key) = self.half_lines.unpark() {
             self.publishers[key].has_place = true;
             self.ready.push_back(key);
         }
@@ -29,7 +29,7 @@ impl Ingest {
 
     fn give_up_stalled(&mut self) {
         let long_ago = self.moment.now.millis.saturating_sub(PATIENCE_MILLIS);
-        let holders = self.halves.holders().iter().copied();
+        let holders = self.half_lines.holders().iter().copied();
         // Whoever is ready may have sent more: that is read first.
         let is_stalled =
             |&key: &usize| !self.publishers[key].is_ready && self.publishers[key].heard_at < long_ago;
@@ -44,12 +44,12 @@ impl Ingest {
     }
 
     /// How much may be read from a publisher at once, so that a half line which that leaves can be held; 0: none.
-    pub(super) fn share_of(&self, key: usize) -> usize {
+    pub(super) fn read_bytes_max(&self, key: usize) -> usize {
         let publisher = &self.publishers[key];
-        match self.halves.has_parked() {
+        match self.half_lines.has_parked() {
             // While others wait, little of the next line is read, and the place is free when this one ends.
             true if publisher.has_place => SHORT_REST_MAX,
-            false if publisher.has_place || self.halves.has_room() => self.gate.read_bytes(),
+            false if publisher.has_place || self.half_lines.has_room() => self.gate.read_bytes(),
             _ => SHORT_REST_MAX.saturating_sub(publisher.held),
         }
     }
@@ -88,7 +88,7 @@ impl Ingest {
         } else {
             own = own[used..used + left].to_vec();
         }
-        self.halves.count(capacity, own.capacity());
+        self.half_lines.note_capacity(capacity, own.capacity());
         self.block = block;
         let publisher = &mut self.publishers[key];
         publisher.buffer = own;
@@ -96,8 +96,8 @@ impl Ingest {
         if count > 0 {
             publisher.heard_at = self.moment.now.millis;
         }
-        self.judge_length(key);
-        self.note_place(key);
+        self.check_length(key);
+        self.update_place(key);
         match result {
             Ok(0) => self.leave(key),
             Ok(_) => self.make_ready(key),
@@ -112,20 +112,20 @@ impl Ingest {
     }
 
     /// A place is held exactly for as long as the half line is long.
-    fn note_place(&mut self, key: usize) {
+    fn update_place(&mut self, key: usize) {
         let publisher = &mut self.publishers[key];
         let has_short_rest = publisher.held < SHORT_REST_MAX;
         if publisher.has_place && has_short_rest {
             publisher.has_place = false;
-            self.halves.free_place(key);
+            self.half_lines.free_place(key);
         } else if !publisher.has_place && publisher.held > SHORT_REST_MAX {
             publisher.has_place = true;
-            self.halves.take_place(key);
+            self.half_lines.take_place(key);
         }
     }
 
     /// A line that is too long before its end has come is refused then.
-    fn judge_length(&mut self, key: usize) {
+    fn check_length(&mut self, key: usize) {
         let publisher = &self.publishers[key];
         if is_too_long(&publisher.buffer[..publisher.held], self.parts.line_bytes_max) {
             self.give_up(key);
@@ -141,8 +141,8 @@ impl Ingest {
         publisher.greeting = Greeting::Begun;
         publisher.line += 1;
         let line = publisher.line;
-        self.halves.count(buffer.capacity(), 0);
-        self.note_place(key);
+        self.half_lines.note_capacity(buffer.capacity(), 0);
+        self.update_place(key);
         match self.is_repeated(key, line) {
             true => self.counters().repeated_lines.add(1),
             false => self.refuse(key, line, LineError::TooLong, &[]),
@@ -172,7 +172,7 @@ impl Ingest {
     /// Under its publisher's name, a line with this number was accepted before.
     fn is_repeated(&self, key: usize, line: u64) -> bool {
         let account = self.publishers[key].account;
-        account.is_some_and(|account| line <= self.parts.accounts.accepted(account))
+        account.is_some_and(|account| line <= self.parts.dedupe.accepted(account))
     }
 
     /// Takes one line; `block` is the line and the padding behind it.
@@ -203,7 +203,7 @@ impl Ingest {
             Ok(Taken::Event(_)) => {
                 self.publishers[key].greeting = Greeting::Begun;
                 if let Some(account) = account {
-                    self.parts.accounts.accept(account, line);
+                    self.parts.dedupe.accept(account, line);
                 }
                 return;
             }
@@ -235,7 +235,7 @@ impl Ingest {
         if !self.publishers[key].refuse(line, error) {
             self.counters().answers_dropped.add(1);
         }
-        let Some(unlogged) = self.complaints.note(error, self.moment.now.millis) else {
+        let Some(unlogged) = self.refused_line_log.note(error, self.moment.now.millis) else {
             return;
         };
         let (publisher, pid) = self.publishers[key].describe();
@@ -271,11 +271,11 @@ impl Ingest {
                 publisher.name = name;
                 let mut accepted = None;
                 if let Some(name) = publisher.name.as_deref().filter(|_| is_once) {
-                    let account = self.parts.accounts.open(name);
-                    accepted = Some(self.parts.accounts.accepted(account));
+                    let account = self.parts.dedupe.open(name);
+                    accepted = Some(self.parts.dedupe.accepted(account));
                     publisher.account = Some(account);
                     publisher.greeting = Greeting::Named;
-                    publisher.number_from(self.parts.accounts.accepted(account));
+                    publisher.number_from(self.parts.dedupe.accepted(account));
                 }
                 publisher.answer(|out| write_welcome(out, seq, accepted));
             }
@@ -298,7 +298,7 @@ impl Ingest {
         let publisher = &mut self.publishers[key];
         let rest = mem::take(&mut publisher.held);
         let is_cut = !trim(&publisher.buffer[..rest]).is_empty();
-        self.note_place(key);
+        self.update_place(key);
         if is_cut {
             let publisher = &mut self.publishers[key];
             publisher.line += 1;
@@ -310,14 +310,14 @@ impl Ingest {
             return;
         }
         let publisher = self.publishers.remove(key);
-        self.halves.count(publisher.buffer.capacity(), 0);
+        self.half_lines.note_capacity(publisher.buffer.capacity(), 0);
         if publisher.is_ready {
             self.ready.retain(|&ready| ready != key);
-            self.halves.forget_parked(key);
+            self.half_lines.forget_parked(key);
         }
         self.answering.retain(|&answering| answering != key);
         if let Some(account) = publisher.account {
-            self.parts.accounts.close(account, self.moment.now.millis);
+            self.parts.dedupe.close(account, self.moment.now.millis);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::metrics::IngestCounters;
 use crate::net::ingest::Ingest;
-use crate::net::ingest::handle::{JobReport, JobReports};
+use crate::net::ingest::handle::{JobReport, JobsRequest};
 
 /// Topics whose time is over are looked for so often, at most.
 const SWEEP_MILLIS_MAX: u64 = 1_000;
@@ -37,27 +37,28 @@ impl Ingest {
     }
 
     /// Answers the next slice of a request for all jobs.
-    pub(super) fn tell_jobs(&mut self) {
-        if self.roll.is_none() {
-            self.roll = self.parts.waker.asked.try_recv().ok().map(|answer| JobReports { next: 0, answer });
+    pub(super) fn report_jobs(&mut self) {
+        if self.jobs_request.is_none() {
+            let pending = self.parts.waker.pending_requests.try_recv().ok();
+            self.jobs_request = pending.map(|answer| JobsRequest { next: 0, answer });
         }
-        let Some(mut roll) = self.roll.take() else { return };
-        let (jobs, next) = self.parts.sequencer.topic_index.jobs_from(roll.next, SLOTS_PER_TURN);
-        let sights = jobs.into_iter().map(|(job, flow)| JobReport {
+        let Some(mut request) = self.jobs_request.take() else { return };
+        let (jobs, next) = self.parts.sequencer.topic_index.jobs_from(request.next, SLOTS_PER_TURN);
+        let reports = jobs.into_iter().map(|(job, flow)| JobReport {
             topic: job.topic.clone(),
             flow: flow.map(|flow| flow.topic.clone()),
         });
         // Whoever asked may have given up.
-        if roll.answer.send(sights.collect()).is_ok()
+        if request.answer.send(reports.collect()).is_ok()
             && let Some(next) = next
         {
-            roll.next = next;
-            self.roll = Some(roll);
+            request.next = next;
+            self.jobs_request = Some(request);
         }
     }
 
-    /// What is due by the clock: metrics, topics whose time is over, publishers' names, complaints.
-    pub(super) fn keep_house(&mut self) {
+    /// What is due by the clock: metrics, topics whose time is over, publishers' names, the log of refused lines.
+    pub(super) fn do_housekeeping(&mut self) {
         let now = self.moment.now;
         if self.parts.sequencer.metrics_due_at().is_some_and(|at| at <= now.millis) && !self.is_waiting {
             self.take_metrics();
@@ -66,9 +67,9 @@ impl Ingest {
             let history = self.parts.history_millis;
             self.sweep_at = now.millis + (history / 8).clamp(SWEEP_MILLIS_MIN, SWEEP_MILLIS_MAX);
             self.parts.sequencer.sweep(now);
-            self.parts.accounts.forget_before(now.millis.saturating_sub(history));
+            self.parts.dedupe.forget_before(now.millis.saturating_sub(history));
         }
-        while let Some((error, count)) = self.complaints.take_rest(now.millis) {
+        while let Some((error, count)) = self.refused_line_log.take_rest(now.millis) {
             tracing::warn!(code = error.code(), count, "more refused lines of publishers since then");
         }
         self.note_figures();
@@ -92,7 +93,7 @@ impl Ingest {
     fn note_figures(&self) {
         let (counters, sequencer) = (self.counters(), &self.parts.sequencer);
         counters.publishers.set(self.publishers.len() as u64);
-        counters.half_line_bytes.set(self.halves.bytes() as u64);
+        counters.half_line_bytes.set(self.half_lines.bytes() as u64);
         counters.jobs.set(sequencer.topic_index.jobs() as u64);
         counters.flows.set(sequencer.topic_index.flows() as u64);
         counters.jobs_displaced.set(sequencer.topic_index.jobs_displaced);

@@ -23,14 +23,12 @@ use slab::Slab;
 use crate::config::Overrun;
 use crate::metrics::{Counters, LINE_ERRORS};
 use crate::net::clock::{Clock, Moment};
-use crate::net::ingest::dedupe::Dedupe;
-use crate::net::ingest::refused_lines::Complaints;
-
 use crate::net::host::state_dir::{FinalState, NumberMark};
-use crate::net::ingest::half_lines::Halves;
-use crate::net::ingest::handle::IngestWaker;
-use crate::net::ingest::handle::JobReports;
+use crate::net::ingest::dedupe::Dedupe;
+use crate::net::ingest::half_lines::HalfLines;
+use crate::net::ingest::handle::{IngestWaker, JobsRequest};
 use crate::net::ingest::publisher::{Publisher, SHORT_REST_MAX};
+use crate::net::ingest::refused_lines::RefusedLineLog;
 use crate::net::listen::accept_error::{is_out_of_descriptors, is_transient};
 use crate::net::shard::handle::ShardHandle;
 use crate::stream::gate::{Ahead, Gate, READ_BYTES_MAX};
@@ -66,7 +64,7 @@ pub struct IngestParts {
     pub poll: Poll,
     pub listener: UnixListener,
     pub sequencer: Sequencer,
-    pub accounts: Dedupe,
+    pub dedupe: Dedupe,
     pub mark: NumberMark,
     pub shards: Vec<ShardHandle>,
     pub links: Vec<Arc<Link>>,
@@ -89,7 +87,7 @@ pub struct Ingest {
     /// Publishers that had lines in this turn.
     answering: Vec<usize>,
     block: Vec<u8>,
-    halves: Halves,
+    half_lines: HalfLines,
     gate: Gate,
     /// The feed, and the daemon's own events, wait for watchers.
     is_waiting: bool,
@@ -98,7 +96,7 @@ pub struct Ingest {
     /// More may wait to be accepted than one turn takes.
     has_more_to_accept: bool,
     sweep_at: u64,
-    complaints: Complaints,
+    refused_line_log: RefusedLineLog,
     trouble_log_at: u64,
     /// Turned away since the log told of some.
     turned_away: u64,
@@ -106,7 +104,7 @@ pub struct Ingest {
     /// The turn's end was not noted yet.
     is_in_turn: bool,
     /// A request for all jobs that is being answered.
-    roll: Option<JobReports>,
+    jobs_request: Option<JobsRequest>,
 }
 
 impl Ingest {
@@ -114,7 +112,7 @@ impl Ingest {
         parts.poll.registry().register(&mut parts.listener, LISTENER, Interest::READABLE)?;
         let block = vec![0; SHORT_REST_MAX + READ_BYTES_MAX + PADDING];
         let moment = parts.clock.read();
-        let halves = Halves::new(parts.history_bytes, parts.line_bytes_max);
+        let half_lines = HalfLines::new(parts.history_bytes, parts.line_bytes_max);
         let gate = Gate::new(parts.overrun, parts.links.clone(), parts.history_bytes);
         Ok(Self {
             parts,
@@ -122,19 +120,19 @@ impl Ingest {
             ready: VecDeque::new(),
             answering: Vec::new(),
             block,
-            halves,
+            half_lines,
             gate,
             is_waiting: false,
             moment,
             accepts: true,
             has_more_to_accept: false,
             sweep_at: 0,
-            complaints: Complaints::default(),
+            refused_line_log: RefusedLineLog::default(),
             trouble_log_at: 0,
             turned_away: 0,
             own: Vec::new(),
             is_in_turn: false,
-            roll: None,
+            jobs_request: None,
         })
     }
 
@@ -167,17 +165,17 @@ impl Ingest {
             if !self.is_waiting {
                 self.turn();
             }
-            self.tell_jobs();
-            self.keep_house();
+            self.report_jobs();
+            self.do_housekeeping();
         }
         let now = self.parts.clock.read().now;
-        Ok(FinalState { sequencer: self.parts.sequencer, accounts: self.parts.accounts, now })
+        Ok(FinalState { sequencer: self.parts.sequencer, dedupe: self.parts.dedupe, now })
     }
 
     fn timeout(&mut self) -> Option<Duration> {
         // The wake of one who asked may have gone to another's request, or to a turn that was under way.
-        let is_busy = self.roll.is_some()
-            || !self.parts.waker.asked.is_empty()
+        let is_busy = self.jobs_request.is_some()
+            || !self.parts.waker.pending_requests.is_empty()
             || self.has_more_to_accept
             || (!self.is_waiting && !self.ready.is_empty());
         if is_busy {
@@ -189,12 +187,13 @@ impl Ingest {
             return Some(WAIT);
         }
         let now = now.now.millis;
-        let sweep = (!self.parts.sequencer.topic_index.is_empty() || !self.parts.accounts.is_empty())
+        let sweep = (!self.parts.sequencer.topic_index.is_empty() || !self.parts.dedupe.is_empty())
             .then_some(self.sweep_at);
         let metrics = self.parts.sequencer.metrics_due_at();
         let accept = self.accepts.then_some(now + SHORTAGE_MILLIS);
-        let place = self.halves.has_parked().then_some(now + PLACE_MILLIS);
-        let next = [sweep, metrics, accept, place, self.complaints.rest_at()].into_iter().flatten().min()?;
+        let place = self.half_lines.has_parked().then_some(now + PLACE_MILLIS);
+        let next =
+            [sweep, metrics, accept, place, self.refused_line_log.rest_at()].into_iter().flatten().min()?;
         Some(Duration::from_millis(next.saturating_sub(now)))
     }
 
@@ -304,9 +303,9 @@ impl Ingest {
                 break;
             }
             self.ready.pop_front();
-            let bytes_max = self.share_of(key);
+            let bytes_max = self.read_bytes_max(key);
             if bytes_max == 0 {
-                self.halves.park(key);
+                self.half_lines.park(key);
                 continue;
             }
             self.publishers[key].is_ready = false;

@@ -15,11 +15,11 @@ struct Kind {
 }
 
 #[derive(Default)]
-pub struct Complaints {
+pub struct RefusedLineLog {
     kinds: [Kind; LINE_ERRORS],
 }
 
-impl Complaints {
+impl RefusedLineLog {
     /// Notes one. If it is to be logged, this gives how many of its kind were not since the last.
     pub fn note(&mut self, error: LineError, now_millis: u64) -> Option<u64> {
         let kind = &mut self.kinds[error as usize];
@@ -33,12 +33,12 @@ impl Complaints {
 
     /// A kind of which some were not logged and none came for a while, and how many those were.
     pub fn take_rest(&mut self, now_millis: u64) -> Option<(LineError, u64)> {
-        let place =
+        let index =
             self.kinds.iter().position(|kind| kind.is_over_at().is_some_and(|at| at <= now_millis))?;
-        Some((LineError::ALL[place], std::mem::take(&mut self.kinds[place].unlogged)))
+        Some((LineError::ALL[index], std::mem::take(&mut self.kinds[index].unlogged)))
     }
 
-    /// When [`Complaints::take_rest`] has something to tell.
+    /// When [`RefusedLineLog::take_rest`] has something to tell.
     pub fn rest_at(&self) -> Option<u64> {
         self.kinds.iter().filter_map(Kind::is_over_at).min()
     }
@@ -53,21 +53,21 @@ impl Kind {
 
 #[cfg(test)]
 mod tests {
-    use super::Complaints;
+    use super::RefusedLineLog;
     use crate::wire::line::LineError::{BadId, BadJson};
 
     #[test]
     fn each_kind_is_told_of_once_a_second_and_none_is_forgotten() {
-        let mut complaints = Complaints::default();
-        assert_eq!(complaints.note(BadJson, 5), Some(0));
-        assert_eq!(complaints.note(BadJson, 300), None);
-        assert_eq!(complaints.note(BadId, 300), Some(0), "another kind is not hidden");
-        assert_eq!(complaints.note(BadJson, 1_005), Some(1));
-        assert_eq!((complaints.rest_at(), complaints.take_rest(9_000)), (None, None));
-        assert_eq!(complaints.note(BadJson, 1_006), None);
-        assert_eq!(complaints.rest_at(), Some(3_005));
-        assert_eq!(complaints.take_rest(3_004), None);
-        assert_eq!(complaints.take_rest(3_005), Some((BadJson, 1)));
-        assert_eq!(complaints.take_rest(3_005), None);
+        let mut log = RefusedLineLog::default();
+        assert_eq!(log.note(BadJson, 5), Some(0));
+        assert_eq!(log.note(BadJson, 300), None);
+        assert_eq!(log.note(BadId, 300), Some(0), "another kind is not hidden");
+        assert_eq!(log.note(BadJson, 1_005), Some(1));
+        assert_eq!((log.rest_at(), log.take_rest(9_000)), (None, None));
+        assert_eq!(log.note(BadJson, 1_006), None);
+        assert_eq!(log.rest_at(), Some(3_005));
+        assert_eq!(log.take_rest(3_004), None);
+        assert_eq!(log.take_rest(3_005), Some((BadJson, 1)));
+        assert_eq!(log.take_rest(3_005), None);
     }
 }

@@ -37,7 +37,7 @@ pub fn jobs_of(ingest: &IngestWaker, admission: &Admission) -> Result<Vec<JobRep
     }
     let (sender, receiver) = unbounded();
     // The ingest thread is there for as long as its waker.
-    let _ = ingest.ask.send(sender);
+    let _ = ingest.job_requests.send(sender);
     ingest.wake();
     gather(&receiver, "ingest")
 }
