@@ -1,4 +1,4 @@
-//! How many may come in: counts over all shards, and why a connection is turned away.
+//! Whether a new connection is served: counts over all shards, and the reasons to turn one away.
 
 use crate::access::address_limits::{AddressCounts, AddressLimits, TooMany};
 use crate::access::client_address::Proxies;
@@ -8,15 +8,16 @@ use crate::wire::http::Refusal;
 use parking_lot::Mutex;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-/// Sockets that are told why they are refused, or get the last of another answer, at one time: each stays for as long as
-/// its client takes to read that. They have places of their own, so that they keep nobody from one; the descriptors of
-/// these are put aside. Whoever is refused at the admission beyond that is not told why.
+
+/// Most sockets at one time that are only sent a refusal or the end of an answer. Each stays until its client has read
+/// that. They take no place in `connections_max`; their descriptors are reserved. Beyond this number a new connection is
+/// refused without an answer.
 pub const REFUSED_MAX: usize = 64;
-/// Of these places so many are for connections that have their answer and may ask on: where there are more, they are
-/// closed, as in HTTP without connections that stay.
+/// Most of these places that idle connections may take: those that have their answer and may send another request. A
+/// connection beyond this number is closed after its answer.
 const IDLE_MAX: usize = REFUSED_MAX / 2;
 
-/// Why an accepted socket is turned away before its request is read.
+/// Why an accepted socket is refused before its request is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TurnAway {
     Full,
@@ -36,24 +37,24 @@ impl TurnAway {
     }
 }
 
-/// Among whom a socket counts.
+/// Which counts include a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counted {
-    /// Among all connections. Among those of an address not yet: a trusted proxy will tell whose it is.
+    /// All connections. Its address does not count yet: a trusted proxy has still to name it.
     InAll,
-    /// Among all, and among those of its address.
+    /// All connections, and those of its address.
     WithAddress,
-    /// Among the operators, who have a listener and places of their own.
+    /// Operators, who have a listener and places of their own.
     AsOperator,
-    /// Among the few that have their answer and may ask on.
+    /// Idle connections, which have their answer and may send another request.
     AsIdle,
-    /// Among the few that are told why they are refused, or are done otherwise.
+    /// Sockets that are only sent a refusal or the end of an answer.
     AsRefused,
-    /// Nowhere: there is no room for that either.
+    /// None: there is no room for a refusal either.
     Not,
 }
 
-/// Somebody who has come.
+/// A connection as it was accepted.
 #[derive(Clone, Copy, Debug)]
 pub struct NewConnection {
     pub address: IpAddr,
@@ -61,21 +62,21 @@ pub struct NewConnection {
     pub turn_away: Option<TurnAway>,
 }
 
-/// How many may come in.
+/// How many connections there may be.
 #[derive(Clone, Copy, Debug)]
 pub struct AdmissionLimits {
     pub connections_max: usize,
     pub of_address: AddressLimits,
 }
 
-/// Who may come in: counts over all shards.
+/// Counts connections over all shards and applies the limits.
 pub struct Admission {
     connections_max: AtomicUsize,
-    /// Without those that are refused. At most `connections_max`, unless that was lowered.
+    /// Without the refused and the idle ones. At most `connections_max`, unless that was lowered.
     connections: AtomicUsize,
-    /// `refused + idle <= REFUSED_MAX`, unless the daemon drains, or two threads look at once
+    /// `refused + idle <= REFUSED_MAX`, unless the daemon drains or two threads add one at once.
     refused: AtomicUsize,
-    /// `<= IDLE_MAX`
+    /// At most `IDLE_MAX`.
     idle: AtomicUsize,
     refusal_log: Mutex<RefusalLog>,
     addresses: Mutex<AddressCounts>,
@@ -98,7 +99,7 @@ impl Admission {
         }
     }
 
-    /// From now on these hold; whoever is in stays.
+    /// Applies other limits to new connections. Open ones stay.
     pub fn set_limits(&self, limits: AdmissionLimits) {
         self.connections_max.store(limits.connections_max, Ordering::Relaxed);
         self.addresses.lock().limits = limits.of_address;
@@ -112,7 +113,7 @@ impl Admission {
         self.is_draining.load(Ordering::Acquire)
     }
 
-    /// All sockets but those of operators: those included that are idle, or refused and on their way out.
+    /// All sockets but those of operators. Idle and refused ones count until they are closed.
     pub fn connections(&self) -> usize {
         let counters = [&self.connections, &self.refused, &self.idle];
         counters.iter().map(|counter| counter.load(Ordering::Relaxed)).sum()
@@ -122,7 +123,7 @@ impl Admission {
         self.connections_max.load(Ordering::Relaxed)
     }
 
-    /// Counts a connection in, unless there is no room; whoever serves it counts it out.
+    /// Adds a connection to the count, unless there is no room. The caller takes it out again.
     fn enter(&self) -> Result<(), TurnAway> {
         if self.is_draining() {
             return Err(TurnAway::Draining);
@@ -134,9 +135,9 @@ impl Admission {
         entered.map(drop).map_err(|_| TurnAway::Full)
     }
 
-    /// Counts a socket in that is refused, if it is to be told so.
+    /// Adds a refused socket to the count, if there is room to send it a refusal.
     pub fn refuse(&self) -> Counted {
-        // Whoever comes while the daemon drains takes the place of one who has left: watchers come back all at once.
+        // In a drain all watchers come back at once. So a refusal may also use the place of a watcher that has gone.
         let left = match self.is_draining() {
             true => self.connections_max().saturating_sub(self.connections.load(Ordering::Relaxed)),
             false => 0,
@@ -148,8 +149,8 @@ impl Admission {
         if refused.is_ok() { Counted::AsRefused } else { Counted::Not }
     }
 
-    /// A connection has nothing more to get but its last bytes: it leaves its place to another, as far as there is room
-    /// among the refused. Otherwise it stays where it counts until it is closed.
+    /// Frees the place of a connection that waits only for its last bytes, if there is room among the refused. Otherwise it
+    /// keeps its place until it is closed. Returns where it counts now.
     pub fn step_aside(&self, counted: Counted, address: IpAddr) -> Counted {
         match counted {
             Counted::InAll | Counted::WithAddress if self.refuse() == Counted::AsRefused => {
@@ -160,10 +161,10 @@ impl Admission {
         }
     }
 
-    /// A connection has its answer and may ask on: until it does, its place is another's. None: it has to end.
+    /// Frees the place of a connection that has its answer, until it sends another request. None: it has to be closed.
     pub fn rest(&self, counted: Counted, address: IpAddr) -> Option<Counted> {
         match counted {
-            // Another connection waits for its descriptor.
+            // A new connection needs its descriptor.
             _ if self.is_short() => None,
             Counted::AsOperator => Some(counted),
             Counted::InAll | Counted::WithAddress if !self.is_draining() => {
@@ -179,7 +180,7 @@ impl Admission {
         }
     }
 
-    /// A connection that has rested asks on: it is let in, or not, as if it came now.
+    /// Admits an idle connection that sends another request, as if it were new.
     pub fn come_back(
         &self,
         counted: Counted,
@@ -207,17 +208,20 @@ impl Admission {
         }
     }
 
-    /// Whether a refusal for this reason is to be logged, and how many were not since the last.
+    /// Some: a refusal for this reason is to be logged, with the number of such refusals that were not logged before.
     pub fn note_refusal(&self, reason: (u16, &'static str), now_millis: u64) -> Option<u64> {
         self.refusal_log.lock().note(reason, now_millis)
     }
 
-    /// Counts a connection in at its address, if that has not too many.
+    /// Adds a connection to the count of its address.
+    ///
+    /// # Errors
+    /// The address has too many.
     pub fn admit(&self, address: IpAddr, now: Tick) -> Result<(), TooMany> {
         self.addresses.lock().enter(address, now)
     }
 
-    /// Somebody waits for a descriptor.
+    /// A new connection waits for a descriptor.
     pub fn note_short(&self) {
         self.is_short.store(true, Ordering::Relaxed);
     }
@@ -226,13 +230,13 @@ impl Admission {
         self.is_short.load(Ordering::Relaxed)
     }
 
-    /// Counts a socket out that is closed, wherever it was counted. True: its descriptor is waited for.
+    /// Takes a closed socket out of the counts. True: a new connection waits for its descriptor.
     pub fn leave(&self, counted: Counted, address: IpAddr) -> bool {
         self.count_out(counted, address);
         self.is_short() && self.is_short.swap(false, Ordering::Relaxed)
     }
 
-    /// Counts in whoever comes, as far as there is room.
+    /// Adds a new connection to the counts, or turns it away if there is no room.
     pub fn admit_socket(&self, address: IpAddr, proxies: &Proxies, now: Tick) -> NewConnection {
         if let Err(turn_away) = self.enter() {
             return NewConnection { address, counted: self.refuse(), turn_away: Some(turn_away) };
@@ -273,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_refused_takes_nobodys_place_and_beyond_a_few_is_not_even_told() {
+    fn a_refusal_takes_no_place_of_a_connection_and_there_are_only_a_few() {
         let (admission, nobody) = (admission(8, 5), Proxies::new(Vec::new()));
         let greedy = address("192.0.2.1");
         for _ in 0..5 {
@@ -296,7 +300,7 @@ mod tests {
         assert_eq!(admission.connections(), 8 + REFUSED_MAX);
         let late = address("192.0.2.9");
         assert_eq!(admission.admit_socket(late, &nobody, 0).turn_away, Some(TurnAway::Full));
-        // A place that comes free is for the next, whoever waits to read a refusal.
+        // A free place goes to the next connection, however many are being refused.
         admission.leave(Counted::AsRefused, greedy);
         assert_eq!(admission.admit_socket(late, &nobody, 0).counted, Counted::AsRefused);
         admission.leave(Counted::WithAddress, greedy);
@@ -305,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_recognised_as_one_too_many_leaves_its_place() {
+    fn one_too_many_of_an_address_behind_a_proxy_frees_its_place() {
         let (admission, proxies) = (admission(2, 1), Proxies::new(vec!["10.0.0.1/32".parse().unwrap()]));
         let proxy = address("10.0.0.1");
         let client = address("192.0.2.1");
@@ -316,14 +320,14 @@ mod tests {
         assert_eq!(admission.step_aside(Counted::InAll, client), Counted::AsRefused);
         assert_eq!(admission.admit_socket(proxy, &proxies, 0).counted, Counted::InAll);
         assert_eq!(admission.admit_socket(proxy, &proxies, 0).turn_away, Some(TurnAway::Full));
-        // The other one is done: its address may have another as well.
+        // The first one has its answer: its address may have another.
         assert_eq!(admission.step_aside(Counted::WithAddress, client), Counted::AsRefused);
         assert_eq!(admission.admit(client, 0), Ok(()));
         assert_eq!(admission.step_aside(Counted::AsRefused, client), Counted::AsRefused);
     }
 
     #[test]
-    fn who_finds_no_room_among_those_who_leave_stays_where_it_is() {
+    fn without_room_among_the_refused_a_connection_keeps_its_place() {
         let (admission, nobody) = (admission(2 * REFUSED_MAX, 0), Proxies::new(Vec::new()));
         let client = address("192.0.2.1");
         for number in 0..2 * REFUSED_MAX {
@@ -335,13 +339,13 @@ mod tests {
     }
 
     #[test]
-    fn who_rests_takes_nobodys_place_and_comes_back_as_if_new() {
+    fn an_idle_connection_takes_no_place_and_is_admitted_anew() {
         let (admission, nobody) = (admission(2, 1), Proxies::new(Vec::new()));
         let (client, other) = (address("192.0.2.1"), address("192.0.2.2"));
         let come_back = |counted: Counted| admission.come_back(counted, client, &nobody, 0);
         assert_eq!(admission.admit_socket(client, &nobody, 0).counted, Counted::WithAddress);
         assert_eq!(admission.rest(Counted::WithAddress, client), Some(Counted::AsIdle));
-        // Its address may have another, and then it has one too many.
+        // Its address may have another meanwhile, and then this one is one too many.
         assert_eq!(admission.admit_socket(client, &nobody, 0).counted, Counted::WithAddress);
         let too_many = come_back(Counted::AsIdle);
         assert_eq!(too_many.turn_away, Some(TurnAway::TooMany(TooMany::Connections)));
@@ -357,11 +361,11 @@ mod tests {
         assert_eq!(admission.rest(Counted::AsOperator, client), Some(Counted::AsOperator));
         assert_eq!(admission.rest(Counted::AsRefused, client), None);
         admission.drain();
-        assert_eq!(admission.rest(Counted::WithAddress, client), None, "nobody rests in a drain");
+        assert_eq!(admission.rest(Counted::WithAddress, client), None, "no connection stays idle in a drain");
     }
 
     #[test]
-    fn few_rest_at_a_time_and_leave_room_for_those_who_are_told_no() {
+    fn idle_connections_are_few_and_leave_room_for_refusals() {
         let (admission, nobody) = (admission(2 * REFUSED_MAX, 0), Proxies::new(Vec::new()));
         let client = address("192.0.2.1");
         for number in 0..REFUSED_MAX {
@@ -376,11 +380,15 @@ mod tests {
         admission.leave(Counted::AsIdle, client);
         assert_eq!(admission.rest(Counted::WithAddress, client), Some(Counted::AsIdle));
         admission.note_short();
-        assert_eq!(admission.rest(Counted::AsOperator, client), None, "its descriptor is waited for");
+        assert_eq!(
+            admission.rest(Counted::AsOperator, client),
+            None,
+            "a new connection needs its descriptor"
+        );
     }
 
     #[test]
-    fn a_drain_counts_those_who_are_on_their_way_out() {
+    fn a_drain_counts_refused_sockets_until_they_are_closed() {
         let (admission, nobody) = (admission(2, 0), Proxies::new(Vec::new()));
         admission.drain();
         let new = admission.admit_socket(address("192.0.2.1"), &nobody, 0);

@@ -1,4 +1,4 @@
-//! The clocks, read once a turn.
+//! The monotonic clock and the clock of Unix time, read once per turn.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -6,18 +6,18 @@ use crate::stream::now::Now;
 use crate::tick::{TICK_MILLIS, Tick};
 use crate::wire::stamp::Stamp;
 
-/// Restored jobs may have been silent for as long: three years, more than any setting asks for.
+/// How long before the start a restored job may have had its last event: three years, more than any setting allows.
 const PAST_MILLIS: u64 = 3 * 365 * 24 * 3_600_000;
 
-/// The moment that the daemon's own time counts from.
+/// The origin of the daemon's own time.
 #[derive(Clone, Copy)]
 pub struct Clock {
     start: Instant,
-    /// What it said then.
+    /// The daemon's own time at `start`.
     start_millis: u64,
 }
 
-/// One reading.
+/// One reading of both clocks.
 #[derive(Clone, Copy)]
 pub struct Moment {
     pub now: Now,
@@ -29,7 +29,7 @@ impl Clock {
         Self { start: Instant::now(), start_millis: 0 }
     }
 
-    /// The same, counting from long ago: there is room for times before the start.
+    /// The same clock with a later count, so that times before the start are not negative.
     pub fn with_past(self) -> Self {
         Self { start_millis: PAST_MILLIS, ..self }
     }

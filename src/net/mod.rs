@@ -1,4 +1,4 @@
-//! Sockets, threads, clocks. Decides nothing: verdicts come from `access`, `delivery` and `session`.
+//! Sockets, threads and clocks. This module decides nothing: `access`, `delivery` and `session` do.
 #![doc = include_str!("README.md")]
 
 pub mod clock;

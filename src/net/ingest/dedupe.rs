@@ -1,4 +1,4 @@
-//! Publishers by name: under a name, lines are taken once (`dedupe`).
+//! Publishers' names and the last line accepted under each (`dedupe`): a repeated line is not taken twice.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -7,33 +7,33 @@ use slab::Slab;
 use crate::stream::snapshot::PublisherPart;
 use crate::wire::line::LINE_NUMBER_MAX;
 
-/// What is known of a publisher's name.
+/// The state of one name.
 struct Account {
     name: Box<str>,
-    /// The last line accepted under it, from whichever connection.
+    /// The last line accepted under it, from any connection.
     accepted: u64,
     /// Connections that use it now.
     users: usize,
-    /// When the last of them left, in milliseconds of the daemon's clock.
+    /// When the last of them ended, in milliseconds of the daemon's clock.
     left_at: u64,
 }
 
-/// A name's numbers begin at [`LINE_NUMBER_MAX`] at most, and no publisher sends as many lines again.
+/// Line numbers of a name begin at [`LINE_NUMBER_MAX`] at most, and no publisher sends that many lines more.
 const ACCEPTED_MAX: u64 = 2 * LINE_NUMBER_MAX;
 
-/// Names that are known at once, at most, those in use aside: 16 MB with the longest names.
+/// Most unused names that are remembered: 16 MB with the longest names. Names in use do not count.
 const LEFT_MAX: usize = 65_536;
 
 #[derive(Default)]
 pub struct Dedupe {
     accounts: Slab<Account>,
     names: HashMap<Box<str>, usize>,
-    /// Those that nobody uses, the one left first in front.
+    /// `(left_at, account)` of the unused names, the oldest first.
     left: BTreeSet<(u64, usize)>,
 }
 
 impl Dedupe {
-    /// The names of a run before this one; nobody uses them yet. One whose numbers are used up is of no use any more.
+    /// Takes over the names of an earlier run, all unused. A name whose numbers are used up is dropped.
     pub fn restored(parts: impl Iterator<Item = PublisherPart>, now_millis: u64) -> Self {
         let mut dedupe = Self::default();
         for part in parts.filter(|part| part.accepted <= ACCEPTED_MAX) {
@@ -57,7 +57,7 @@ impl Dedupe {
         self.accounts.iter().map(|(_, account)| part(account)).collect()
     }
 
-    /// The account of a name, for one more connection.
+    /// The account of a name, which one more connection uses.
     pub fn open(&mut self, name: &str) -> usize {
         let key = match self.names.get(name) {
             Some(&key) => key,
@@ -84,7 +84,7 @@ impl Dedupe {
         self.accounts[account].accepted = line;
     }
 
-    /// One connection less.
+    /// One connection fewer uses the account.
     pub fn close(&mut self, key: usize, now_millis: u64) {
         let account = &mut self.accounts[key];
         account.users -= 1;
@@ -95,7 +95,7 @@ impl Dedupe {
         }
     }
 
-    /// Forgets the names that nobody has used since.
+    /// Forgets the names that have not been used since `millis`.
     pub fn forget_before(&mut self, millis: u64) {
         while let Some(&(left_at, key)) = self.left.first()
             && left_at <= millis
@@ -104,10 +104,10 @@ impl Dedupe {
         }
     }
 
-    /// There are more names than may be remembered: those go that were left first.
+    /// Forgets the oldest unused names beyond [`LEFT_MAX`].
     fn displace(&mut self) {
         while self.left.len() > LEFT_MAX {
-            let &(left_at, key) = self.left.first().expect("there are many");
+            let &(left_at, key) = self.left.first().expect("it has more than LEFT_MAX entries");
             self.forget(left_at, key);
         }
     }
@@ -129,7 +129,7 @@ mod tests {
     use crate::stream::snapshot::PublisherPart;
 
     #[test]
-    fn a_name_is_remembered_after_its_publisher_left_and_then_forgotten() {
+    fn a_name_is_remembered_after_its_publisher_ends_and_later_forgotten() {
         let mut dedupe = Dedupe::default();
         let first = dedupe.open("engine");
         dedupe.accept(first, 7);
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn names_go_on_in_the_next_run_as_old_as_they_are() {
+    fn names_keep_their_age_in_the_next_run() {
         let mut dedupe = Dedupe::default();
         for (name, line) in [("left", 3), ("there", 5)] {
             let account = dedupe.open(name);
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_million_names_the_last_are_remembered() {
+    fn only_the_newest_of_a_million_names_are_remembered() {
         let mut dedupe = Dedupe::default();
         let there = dedupe.open("there");
         dedupe.accept(there, 9);
@@ -184,7 +184,7 @@ mod tests {
             assert_eq!(dedupe.accepted(account), accepted);
         }
         dedupe.forget_before(u64::MAX);
-        assert_eq!(dedupe.accounts.len(), 4, "those in use");
+        assert_eq!(dedupe.accounts.len(), 4, "only names in use are left");
     }
 
     #[test]

@@ -1,25 +1,25 @@
-//! Half lines: what has come of a line whose end has not, for all publishers together. A short one is always held; a
-//! long one needs one of a bounded number of places, and whoever finds none is not read from until one is free.
+//! Half lines: the received part of a line whose end has not come. A short one is always held. A long one needs one of
+//! a bounded number of places; a publisher without a place is not read until one is free.
 
 use std::collections::VecDeque;
 
 use crate::net::ingest::publisher::SHORT_REST_MAX;
 
-/// All long half lines take at most this part of `history_bytes`, each counted as if it were as long as a line may be.
-/// At least one line has a place.
+/// The share of `history_bytes` for long half lines: one eighth. Each counts with the greatest length of a line. There
+/// is at least one place.
 const SHARE_OF_HISTORY: usize = 8;
 
-/// While others wait for a place, a long half line that has not grown for so long is given up. A publisher writes a line
-/// at once, so that its bytes wait in its socket; one that was stopped in the midst must not stop the others.
+/// While others wait for a place, a long half line that has not grown for this long is given up. A publisher usually
+/// writes a line at once, so its bytes wait in the socket. One that stops within a line must not stop the others.
 pub const PATIENCE_MILLIS: u64 = 500;
 
 pub struct HalfLines {
     places_max: usize,
     /// Publishers with a place; `holders.len() <= places_max`.
     holders: Vec<usize>,
-    /// Publishers that wait for one, first come, first served.
+    /// Publishers that wait for a place, first come, first served.
     parked: VecDeque<usize>,
-    /// What all buffers of half lines cost, by capacity.
+    /// The capacity of all buffers of half lines.
     bytes: usize,
 }
 
@@ -41,9 +41,9 @@ impl HalfLines {
         &self.holders
     }
 
-    /// Takes a place, which must be free.
+    /// Takes a place. One must be free.
     pub fn take_place(&mut self, key: usize) {
-        assert!(self.has_room(), "a place was looked for first");
+        assert!(self.has_room(), "a place is free");
         self.holders.push(key);
     }
 
@@ -56,19 +56,19 @@ impl HalfLines {
         self.parked.push_back(key);
     }
 
-    /// The next that waits, if there is a place for it; it has that now.
+    /// Gives a free place to the publisher that has waited longest, and returns that publisher.
     pub fn unpark(&mut self) -> Option<usize> {
         let key = if self.has_room() { self.parked.pop_front()? } else { return None };
         self.take_place(key);
         Some(key)
     }
 
-    /// A publisher has left.
+    /// Removes a publisher that has ended.
     pub fn forget_parked(&mut self, key: usize) {
         self.parked.retain(|&parked| parked != key);
     }
 
-    /// A buffer has another capacity now.
+    /// Counts a change in a buffer's capacity.
     pub fn note_capacity(&mut self, before: usize, after: usize) {
         self.bytes = self.bytes + after - before;
     }
@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn places_are_bounded_and_given_in_turn() {
         assert_eq!(HalfLines::new(256 << 20, 1_000_000).places_max, 33);
-        assert_eq!(HalfLines::new(65_536, 8_192).places_max, 1, "a line always has a place");
+        assert_eq!(HalfLines::new(65_536, 8_192).places_max, 1, "there is always one place");
         let mut half_lines = HalfLines::new(65_536, 8_192);
         half_lines.take_place(7);
         half_lines.park(8);

@@ -1,4 +1,4 @@
-//! What other threads ask of the ingest thread.
+//! How other threads wake the ingest thread and ask it for jobs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
@@ -8,25 +8,26 @@ use mio::Waker;
 
 use crate::stream::topic::Topic;
 
-/// One job, as far as only the ingest thread can tell.
+/// One job: the facts that only the ingest thread has.
 pub struct JobReport {
     pub topic: Arc<Topic>,
     pub flow: Option<Arc<Topic>>,
 }
 
-/// A request for all jobs that is being answered, and where the next slice begins.
+/// A request for all jobs that is being answered.
 pub(super) struct JobsRequest {
+    /// The slot that the next slice begins at.
     pub next: u32,
     pub answer: Sender<Vec<JobReport>>,
 }
 
-/// What others ask of the ingest thread: to wake, and to tell of jobs.
+/// The outside end of the ingest thread.
 pub struct IngestWaker {
     pub waker: Waker,
     pub is_waiting: AtomicBool,
     /// How many publishers may be connected.
     pub publishers_max: AtomicUsize,
-    /// Where lists of jobs are wanted.
+    /// Requests for all jobs: each is the channel for the answer.
     pub job_requests: Sender<Sender<Vec<JobReport>>>,
     pub pending_requests: Receiver<Sender<Vec<JobReport>>>,
 }
@@ -39,7 +40,7 @@ impl IngestWaker {
     }
 
     pub fn wake(&self) {
-        // As with a shard's.
+        // An eventfd that cannot be written would mean that no more lines are taken.
         self.waker.wake().expect("the ingest thread's waker works");
     }
 }

@@ -1,4 +1,4 @@
-//! From a publisher's bytes to lines, and what becomes of each: an event, an order obeyed, a refusal.
+//! Splits a publisher's bytes into lines. Each becomes an event, is obeyed as a control line, or is refused.
 
 use std::io::{ErrorKind, Read};
 use std::mem;
@@ -12,8 +12,8 @@ use crate::wire::line::{LineError, PADDING, trim, write_welcome};
 use crate::wire::members::is_control_line;
 
 impl Ingest {
-    /// Gives the places for long half lines that are free to those who wait for one; and takes them from those who have
-    /// stopped within a line.
+    /// Gives free places for long half lines to publishers that wait. If none is free, takes the places of publishers that
+    /// have stopped within a line.
     pub(super) fn give_places(&mut self) {
         if !self.half_lines.has_parked() {
             return;
@@ -30,7 +30,7 @@ impl Ingest {
     fn give_up_stalled(&mut self) {
         let long_ago = self.moment.now.millis.saturating_sub(PATIENCE_MILLIS);
         let holders = self.half_lines.holders().iter().copied();
-        // Whoever is ready may have sent more: that is read first.
+        // A publisher that is ready may have sent more, which is read first.
         let is_stalled =
             |&key: &usize| !self.publishers[key].is_ready && self.publishers[key].heard_at < long_ago;
         let stalled: Vec<usize> = holders.filter(is_stalled).collect();
@@ -43,11 +43,11 @@ impl Ingest {
         }
     }
 
-    /// How much may be read from a publisher at once, so that a half line which that leaves can be held; 0: none.
+    /// How many bytes may be read from a publisher at once, so that a half line at their end can be held.
     pub(super) fn read_bytes_max(&self, key: usize) -> usize {
         let publisher = &self.publishers[key];
         match self.half_lines.has_parked() {
-            // While others wait, little of the next line is read, and the place is free when this one ends.
+            // While others wait, little of the next line is read, so that the place is free when this line ends.
             true if publisher.has_place => SHORT_REST_MAX,
             false if publisher.has_place || self.half_lines.has_room() => self.gate.read_bytes(),
             _ => SHORT_REST_MAX.saturating_sub(publisher.held),
@@ -59,13 +59,13 @@ impl Ingest {
         let mut block = mem::take(&mut self.block);
         let publisher = &mut self.publishers[key];
         let held = publisher.held;
-        // A long line stays in its publisher's own buffer: sent byte by byte, it would be copied as often.
+        // A long line stays in its publisher's own buffer: otherwise each read would copy it.
         let mut own = mem::take(&mut publisher.buffer);
         let capacity = own.capacity();
         let is_long = held >= SHORT_REST_MAX;
         let buffer = if is_long {
             if own.len() < held + SHORT_REST_MAX + PADDING {
-                // Twice as much, so that growing costs no quadratic work; but not beyond what a line may have.
+                // The buffer doubles, so that growth costs no quadratic work, up to the limit of a line.
                 let room = (2 * held).min(held.max(self.parts.line_bytes_max));
                 own.resize(room + SHORT_REST_MAX + PADDING, 0);
             }
@@ -111,7 +111,7 @@ impl Ingest {
         count
     }
 
-    /// A place is held exactly for as long as the half line is long.
+    /// Takes or frees a place, so that a publisher has one exactly while its half line is long.
     fn update_place(&mut self, key: usize) {
         let publisher = &mut self.publishers[key];
         let has_short_rest = publisher.held < SHORT_REST_MAX;
@@ -124,7 +124,7 @@ impl Ingest {
         }
     }
 
-    /// A line that is too long before its end has come is refused then.
+    /// Refuses a line that is too long already, before its end has come.
     fn check_length(&mut self, key: usize) {
         let publisher = &self.publishers[key];
         if is_too_long(&publisher.buffer[..publisher.held], self.parts.line_bytes_max) {
@@ -132,7 +132,7 @@ impl Ingest {
         }
     }
 
-    /// Refuses a line whose end has not come as too long; its remainder is passed over.
+    /// Refuses, as too long, a line whose end has not come. The rest of it will be skipped.
     fn give_up(&mut self, key: usize) {
         let publisher = &mut self.publishers[key];
         publisher.skips = true;
@@ -149,8 +149,8 @@ impl Ingest {
         }
     }
 
-    /// Takes the complete lines of `buffer[..end]`, of which `buffer[..searched]` holds no newline. Returns where
-    /// the incomplete one begins.
+    /// Takes the complete lines of `buffer[..end]`; `buffer[..searched]` has no newline. Returns where the incomplete line
+    /// begins.
     fn take_lines(&mut self, key: usize, buffer: &mut [u8], searched: usize, end: usize) -> usize {
         self.parts.sequencer.begin_turn(self.moment.now, end);
         self.answering.push(key);
@@ -159,7 +159,7 @@ impl Ingest {
         while let Some(found) = memchr::memchr(b'\n', &buffer[from..end]) {
             let newline = from + found;
             if mem::take(&mut self.publishers[key].skips) {
-                // The end of a line that was refused before it came.
+                // This is the end of a line that was refused before it was complete.
             } else {
                 self.take_line(key, &mut buffer[start..newline + PADDING]);
             }
@@ -169,13 +169,13 @@ impl Ingest {
         if self.publishers[key].skips { end } else { start }
     }
 
-    /// Under its publisher's name, a line with this number was accepted before.
+    /// Whether a line with this number was accepted before under the publisher's name.
     fn is_repeated(&self, key: usize, line: u64) -> bool {
         let account = self.publishers[key].account;
         account.is_some_and(|account| line <= self.parts.dedupe.accepted(account))
     }
 
-    /// Takes one line; `block` is the line and the padding behind it.
+    /// Takes one line. `block` is the line and the padding behind it.
     fn take_line(&mut self, key: usize, block: &mut [u8]) {
         let publisher = &mut self.publishers[key];
         publisher.line += 1;
@@ -189,7 +189,7 @@ impl Ingest {
             }
             return;
         }
-        // An order is obeyed whatever its number: another connection may have gone further under the same name.
+        // A control line is obeyed whatever its number: another connection may be ahead under the same name.
         if self.is_repeated(key, line) && (is_too_long || !is_control_line(&block[object.clone()])) {
             self.publishers[key].greeting = Greeting::Begun;
             return self.counters().repeated_lines.add(1);
@@ -218,7 +218,7 @@ impl Ingest {
         };
         let publisher = &mut self.publishers[key];
         if error == LineError::BadOp && account.is_some() {
-            // Under a name, numbers are the publisher's own, and an order has none, obeyed or not.
+            // Under a name the publisher counts its lines itself. A control line has no number, obeyed or not.
             publisher.line -= 1;
         } else {
             publisher.greeting = Greeting::Begun;
@@ -228,8 +228,8 @@ impl Ingest {
         self.parts.sequencer.refused = text;
     }
 
-    /// Counts a refused line, answers, and logs it if its kind's turn has come; `text` is the line as it came, or
-    /// empty.
+    /// Counts a refused line, answers it, and logs it unless its kind was logged a moment ago. `text` is the line as it
+    /// came, or empty.
     fn refuse(&mut self, key: usize, line: u64, error: LineError, text: &[u8]) {
         self.counters().line_errors[error as usize].add(1);
         if !self.publishers[key].refuse(line, error) {
@@ -292,8 +292,8 @@ impl Ingest {
         Ok(())
     }
 
-    /// A publisher has ended: the line it did not finish is discarded, which it is told if it still listens. One that
-    /// only shut its writing side stays until it has read what is held for it, or hangs up.
+    /// Ends a publisher. An unfinished line is refused. A publisher that has shut only its writing side stays until it
+    /// has read its answers or closes the socket.
     fn leave(&mut self, key: usize) {
         let publisher = &mut self.publishers[key];
         let rest = mem::take(&mut publisher.held);

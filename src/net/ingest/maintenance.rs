@@ -1,4 +1,4 @@
-//! What the ingest thread does by the clock, its figures, and what it tells operators.
+//! What the ingest thread does by the clock, its figures, and its list of jobs for operators.
 
 use std::time::Instant;
 
@@ -6,11 +6,11 @@ use crate::metrics::IngestCounters;
 use crate::net::ingest::Ingest;
 use crate::net::ingest::handle::{JobReport, JobsRequest};
 
-/// Topics whose time is over are looked for so often, at most.
+/// Bounds of the interval at which expired topics are looked for.
 const SWEEP_MILLIS_MAX: u64 = 1_000;
 const SWEEP_MILLIS_MIN: u64 = 20;
 
-/// Places of jobs looked at in one turn: some microseconds.
+/// Slots of jobs that are looked at in one turn: some microseconds.
 const SLOTS_PER_TURN: usize = 256;
 
 impl Ingest {
@@ -23,8 +23,8 @@ impl Ingest {
         self.parts.sequencer.read_micros = self.parts.clock.micros(moment.instant);
     }
 
-    /// Notes what the turn took. One that is followed by the next at once has ended when that begins: the clock is not
-    /// read for this.
+    /// Notes how long the turn took. If the next turn follows at once, its start is the end of this one: the clock is not
+    /// read once more.
     pub(super) fn end_turn(&mut self, now: Instant) {
         if std::mem::take(&mut self.is_in_turn) {
             let turn = now.saturating_duration_since(self.moment.instant).as_micros() as u64;
@@ -48,7 +48,7 @@ impl Ingest {
             topic: job.topic.clone(),
             flow: flow.map(|flow| flow.topic.clone()),
         });
-        // Whoever asked may have given up.
+        // The other side may have given up.
         if request.answer.send(reports.collect()).is_ok()
             && let Some(next) = next
         {
@@ -57,7 +57,7 @@ impl Ingest {
         }
     }
 
-    /// What is due by the clock: metrics, topics whose time is over, publishers' names, the log of refused lines.
+    /// Does what is due by the clock: metrics, expired topics and names of publishers, the log of refused lines.
     pub(super) fn do_housekeeping(&mut self) {
         let now = self.moment.now;
         if self.parts.sequencer.metrics_due_at().is_some_and(|at| at <= now.millis) && !self.is_waiting {
@@ -70,12 +70,12 @@ impl Ingest {
             self.parts.dedupe.forget_before(now.millis.saturating_sub(history));
         }
         while let Some((error, count)) = self.refused_line_log.take_rest(now.millis) {
-            tracing::warn!(code = error.code(), count, "more refused lines of publishers since then");
+            tracing::warn!(code = error.code(), count, "refused more lines of publishers since then");
         }
         self.note_figures();
     }
 
-    /// The daemon's own events wait for watchers like those of publishers.
+    /// Makes `metrics` events. They wait for watchers as publishers' events do.
     fn take_metrics(&mut self) {
         if !self.gate.may_take_own(&self.parts.sequencer) {
             self.is_waiting = true;
@@ -89,7 +89,7 @@ impl Ingest {
         self.publish();
     }
 
-    /// How things stand at the end of a turn.
+    /// Sets the gauges at the end of a turn.
     fn note_figures(&self) {
         let (counters, sequencer) = (self.counters(), &self.parts.sequencer);
         counters.publishers.set(self.publishers.len() as u64);

@@ -1,4 +1,4 @@
-//! The ingest thread: publishers' bytes to the sequencer, a batch a turn, and answers back.
+//! The ingest thread: it reads lines from publishers, gives the sequencer one batch per turn, and sends answers.
 #![doc = include_str!("README.md")]
 
 pub mod dedupe;
@@ -43,21 +43,21 @@ const EVENTS_MAX: usize = 256;
 
 const _: () = assert!(LineError::ALL.len() == LINE_ERRORS);
 
-/// After a smaller read that met a busy shard, the next read waits a moment, like a network card that
-/// coalesces: on one core, ingest would otherwise pre-empt the shard for every few events. The pause is shorter
-/// than what fills a publisher's socket buffer.
+/// After a read smaller than this, if a shard was awake, the next read waits for [`PAUSE`], as a network card coalesces
+/// interrupts. Otherwise, on one core, ingest would pre-empt the shard for every few events. A publisher's socket buffer
+/// does not fill within the pause.
 const SMALL_READ_BYTES: usize = 5_000;
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// After descriptors have run out, accepting is tried again so often.
+/// Time until the next accept after descriptors have run out.
 const SHORTAGE_MILLIS: u64 = 100;
-/// While watchers are waited for, it looks again so often.
+/// Time between two checks while the feed waits for watchers.
 const WAIT: Duration = Duration::from_millis(5);
-/// While publishers wait for a place for their half lines, it looks again so often.
+/// Time between two checks while publishers wait for places for half lines.
 const PLACE_MILLIS: u64 = 50;
-/// Publishers let in, or turned away, in one turn at most.
+/// Most publishers accepted or turned away in one turn.
 const ACCEPTS_MAX: usize = 64;
-/// That publishers cannot be accepted, or are turned away, is logged at most so often.
+/// Least time between two log lines about publishers that cannot be accepted or are turned away.
 const TROUBLE_LOG_MILLIS: u64 = 1_000;
 
 pub struct IngestParts {
@@ -82,26 +82,27 @@ pub struct IngestParts {
 pub struct Ingest {
     parts: IngestParts,
     publishers: Slab<Publisher>,
-    /// Publishers with something to read, each once, served in turn.
+    /// Publishers that may have something to read, each once, served in turn.
     ready: VecDeque<usize>,
-    /// Publishers that had lines in this turn.
+    /// Publishers that may get an answer in this turn.
     answering: Vec<usize>,
     block: Vec<u8>,
     half_lines: HalfLines,
     gate: Gate,
-    /// The feed, and the daemon's own events, wait for watchers.
+    /// The feed and the daemon's own events wait for watchers.
     is_waiting: bool,
     moment: Moment,
+    /// The listener may have connections to accept.
     accepts: bool,
-    /// More may wait to be accepted than one turn takes.
+    /// More connections may wait than one turn accepts.
     has_more_to_accept: bool,
     sweep_at: u64,
     refused_line_log: RefusedLineLog,
     trouble_log_at: u64,
-    /// Turned away since the log told of some.
+    /// Publishers turned away since the last log line about them.
     turned_away: u64,
     own: Vec<u8>,
-    /// The turn's end was not noted yet.
+    /// The duration of the turn is not noted yet.
     is_in_turn: bool,
     /// A request for all jobs that is being answered.
     jobs_request: Option<JobsRequest>,
@@ -136,7 +137,7 @@ impl Ingest {
         })
     }
 
-    /// Takes lines until it is told to stop; what was taken by then is published.
+    /// Takes lines until `is_stopping` is set. What was taken by then is published.
     pub fn run(mut self) -> io::Result<FinalState> {
         let mut events = Events::with_capacity(EVENTS_MAX);
         while !self.parts.is_stopping.load(Ordering::Acquire) {
@@ -173,7 +174,7 @@ impl Ingest {
     }
 
     fn timeout(&mut self) -> Option<Duration> {
-        // The wake of one who asked may have gone to another's request, or to a turn that was under way.
+        // The wake for a pending request may have ended in an earlier turn, before the request was seen.
         let is_busy = self.jobs_request.is_some()
             || !self.parts.waker.pending_requests.is_empty()
             || self.has_more_to_accept
@@ -236,15 +237,15 @@ impl Ingest {
                 self.counters().publishers_accepted.add(1);
                 self.make_ready(key);
             }
-            Err(error) => tracing::warn!("cannot watch a publisher's socket: {error}"),
+            Err(error) => tracing::warn!("cannot register a publisher's socket: {error}"),
         }
     }
 
-    /// There are `publishers_max` already: it is told so, as far as its socket takes it at once.
+    /// Refuses a publisher because `publishers_max` are connected. It gets an answer if its socket takes that at once.
     fn turn_away(&mut self, socket: UnixStream) {
         let mut publisher = Publisher::new(socket);
         publisher.answer(write_full);
-        // It may have gone already.
+        // The publisher may have closed its socket already.
         let _ = publisher.flush();
         self.counters().publishers_refused.add(1);
         self.turned_away += 1;
@@ -275,7 +276,7 @@ impl Ingest {
         }
     }
 
-    /// Whether what comes next would push out what a reading watcher still needs (`overrun = wait`).
+    /// Whether the next events would evict some that a reading watcher still needs (`overrun = wait`).
     fn must_wait(&mut self) -> bool {
         let now = self.moment.now.millis;
         let ahead = Ahead {
@@ -291,7 +292,7 @@ impl Ingest {
         must_wait
     }
 
-    /// Reads from the publishers that are ready, each in its turn, and publishes.
+    /// Reads from the publishers that are ready, one after the other, and publishes.
     fn turn(&mut self) {
         let mut taken = 0;
         for _ in 0..self.ready.len() {
@@ -347,7 +348,7 @@ impl Ingest {
     }
 
     fn answer(&mut self, key: usize) {
-        // A publisher that hung up on its answers may still have lines in its socket: those are read to the end.
+        // If the publisher does not read its answers any more, its socket may still hold lines; those are read.
         let _ = self.publishers[key].flush();
     }
 }

@@ -1,4 +1,4 @@
-//! One publisher's connection: the incomplete line it left off in, the answers it has not read.
+//! One publisher's connection: its incomplete line, and the answers that it has not read.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
@@ -9,20 +9,21 @@ use rustix::process::Pid;
 
 use crate::wire::line::{Control, LineError, trim, write_ack, write_error};
 
-/// Errors held for a publisher that does not read; the rest are counted.
+/// Most errors held for a publisher that does not read. Errors beyond that are only counted.
 const ERRORS_MAX: usize = 64;
 
-/// An incomplete line shorter than this is copied in front of the next read; a longer one has a buffer of its own,
-/// so that a line sent byte by byte costs no quadratic work.
+/// An incomplete line shorter than this is copied in front of the next read. A longer one has a buffer of its own, so
+/// that a line sent byte by byte costs no quadratic work.
 pub const SHORT_REST_MAX: usize = 16 << 10;
 
-/// What a publisher may still say of itself.
+/// Which control line a publisher may send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Greeting {
-    /// Nothing but empty lines has come: `hello` may.
+    /// Only empty lines have come: `hello` is allowed.
     New,
-    /// `hello` gave a name under which lines are taken once, and no line has come since: `from` may.
+    /// `hello` gave a name with `dedupe`, and no line has come since: `from` is allowed.
     Named,
+    /// A line has come: neither is allowed.
     Begun,
 }
 
@@ -31,11 +32,11 @@ pub struct Publisher {
     /// `buffer[..held]` is the incomplete line at the end of what was read.
     pub buffer: Vec<u8>,
     pub held: usize,
-    /// The line is over the limit: its remainder is passed over.
+    /// The line is over the limit: the rest of it is skipped.
     pub skips: bool,
     /// It has one of the places for long half lines.
     pub has_place: bool,
-    /// When something came last, in milliseconds of the daemon's clock.
+    /// When the last bytes came, in milliseconds of the daemon's clock.
     pub heard_at: u64,
     /// Number of the last line, complete or being skipped.
     pub line: u64,
@@ -43,18 +44,18 @@ pub struct Publisher {
     pub hello_line: u64,
     pub greeting: Greeting,
     pub wants_acks: bool,
-    /// What `hello` said.
+    /// The name in `hello`.
     pub name: Option<Box<str>>,
-    /// The account of its name: under it lines are taken once.
+    /// The account of its name, if `hello` has `dedupe`.
     pub account: Option<usize>,
-    /// In line to be read, or for a place.
+    /// It is in the queue to be read, or in the one for a place.
     pub is_ready: bool,
-    /// Lines that were refused so far.
+    /// Lines refused so far.
     refused: u64,
     out: Vec<u8>,
     sent: usize,
     ack: Option<Ack>,
-    /// The line and the refusals that an ack was made for last.
+    /// The line and the count of refusals in the newest ack.
     acked: (u64, u64),
     errors: VecDeque<(u64, LineError)>,
 }
@@ -90,13 +91,12 @@ impl Publisher {
         }
     }
 
-    /// Writes answer lines of the daemon's own choosing.
+    /// Queues answer lines that `write` appends.
     pub fn answer(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         write(&mut self.out);
     }
 
-    /// One pending ack: the newest covers the ones before. It counts the refusals, since answers about them may be
-    /// dropped.
+    /// Makes the pending ack, which replaces an older one. It counts the refusals, since answers about them may be dropped.
     pub fn acknowledge(&mut self, stream_seq: u64) {
         if self.wants_acks && self.acked != (self.line, self.refused) {
             self.acked = (self.line, self.refused);
@@ -104,13 +104,13 @@ impl Publisher {
         }
     }
 
-    /// The next line is `line + 1`; lines up to there need no ack.
+    /// Makes `line + 1` the number of the next line. Lines up to `line` need no ack.
     pub fn number_from(&mut self, line: u64) {
         self.line = line;
         self.acked = (line, self.refused);
     }
 
-    /// Says why a line was refused. False: too many answers wait already.
+    /// Queues an answer that says why a line is refused. False: too many answers wait already.
     pub fn refuse(&mut self, line: u64, error: LineError) -> bool {
         self.refused += 1;
         let has_room = self.errors.len() < ERRORS_MAX;
@@ -120,18 +120,21 @@ impl Publisher {
         has_room
     }
 
-    /// Who it is, for the log: its name, and its process as the kernel noted it when it connected.
+    /// The publisher's name, or an empty text, and the process that connected (0: unknown), for the log.
     pub fn describe(&self) -> (&str, i32) {
         let pid = socket_peercred(&self.socket).map_or(0, |peer| Pid::as_raw(Some(peer.pid)));
         (self.name.as_deref().unwrap_or(""), pid)
     }
 
-    /// Something waits to be read by it.
+    /// Whether some answer is not sent yet.
     pub fn has_answers(&self) -> bool {
         self.sent < self.out.len() || self.ack.is_some() || !self.errors.is_empty()
     }
 
-    /// Writes what it takes, never waiting. Err: nobody reads there any more.
+    /// Writes what the socket takes, without waiting.
+    ///
+    /// # Errors
+    /// The publisher reads no answers any more.
     pub fn flush(&mut self) -> io::Result<()> {
         loop {
             if self.sent == self.out.len() {
@@ -162,7 +165,7 @@ pub enum Request {
     Hello {
         name: Option<Box<str>>,
         acks: bool,
-        /// Lines are taken once under the name.
+        /// `dedupe`: a line is taken once under the name.
         is_once: bool,
     },
     From {
@@ -181,8 +184,8 @@ impl Request {
     }
 }
 
-/// Whether a line, or what has come of it, is over the limit: its object, or all of it with blanks twice. The same
-/// however it was split.
+/// Whether a line, or its received part, is too long: its object is over the limit, or all of it with blanks is over
+/// twice the limit. The result does not depend on how reads split the line.
 pub fn is_too_long(line: &[u8], line_bytes_max: usize) -> bool {
     line.len() > line_bytes_max && (line.len() / 2 > line_bytes_max || trim(line).len() > line_bytes_max)
 }

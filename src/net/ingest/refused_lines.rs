@@ -1,15 +1,15 @@
-//! What the log says of refused lines: of each kind of error one line a second, so that a flood of one neither fills
-//! the log nor hides another.
+//! Which refused lines are logged: one per second and kind of error, so that a flood of one kind neither fills the log
+//! nor hides another kind.
 
 use crate::metrics::LINE_ERRORS;
 use crate::wire::line::LineError;
 
-/// Between two lines about one kind; those in between are counted in the next.
+/// Least time between two log lines about one kind. The refused lines in between are counted in the next.
 const PAUSE_MILLIS: u64 = 1_000;
 
 #[derive(Clone, Copy, Default)]
 struct Kind {
-    /// Before this moment nothing more is said.
+    /// Nothing is logged before this time, in milliseconds.
     next_at: u64,
     unlogged: u64,
 }
@@ -20,7 +20,7 @@ pub struct RefusedLineLog {
 }
 
 impl RefusedLineLog {
-    /// Notes one. If it is to be logged, this gives how many of its kind were not since the last.
+    /// Notes a refused line. Some: it is to be logged, with the number of its kind that were not logged since the last.
     pub fn note(&mut self, error: LineError, now_millis: u64) -> Option<u64> {
         let kind = &mut self.kinds[error as usize];
         if now_millis < kind.next_at {
@@ -31,21 +31,21 @@ impl RefusedLineLog {
         Some(std::mem::take(&mut kind.unlogged))
     }
 
-    /// A kind of which some were not logged and none came for a while, and how many those were.
+    /// A kind that has stopped coming with some lines not logged, and their number.
     pub fn take_rest(&mut self, now_millis: u64) -> Option<(LineError, u64)> {
         let index =
             self.kinds.iter().position(|kind| kind.is_over_at().is_some_and(|at| at <= now_millis))?;
         Some((LineError::ALL[index], std::mem::take(&mut self.kinds[index].unlogged)))
     }
 
-    /// When [`RefusedLineLog::take_rest`] has something to tell.
+    /// When [`RefusedLineLog::take_rest`] returns the next kind.
     pub fn rest_at(&self) -> Option<u64> {
         self.kinds.iter().filter_map(Kind::is_over_at).min()
     }
 }
 
 impl Kind {
-    /// While a flood goes on, its next line tells of those before it; only then does nobody.
+    /// When the kind counts as stopped, if some of it are not logged. Until then the next log line can count them.
     fn is_over_at(&self) -> Option<u64> {
         (self.unlogged > 0).then_some(self.next_at + PAUSE_MILLIS)
     }
@@ -57,7 +57,7 @@ mod tests {
     use crate::wire::line::LineError::{BadId, BadJson};
 
     #[test]
-    fn each_kind_is_told_of_once_a_second_and_none_is_forgotten() {
+    fn each_kind_is_logged_once_a_second_and_every_line_is_counted() {
         let mut log = RefusedLineLog::default();
         assert_eq!(log.note(BadJson, 5), Some(0));
         assert_eq!(log.note(BadJson, 300), None);

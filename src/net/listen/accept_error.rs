@@ -1,14 +1,14 @@
-//! What a failed accept means.
+//! Classifies the errors of accept(2).
 
 use std::io;
 
-/// The kernel's word for "no descriptor left".
+/// Whether no descriptor is left for the process or the system.
 pub fn is_out_of_descriptors(error: &io::Error) -> bool {
     let errno = rustix::io::Errno::from_io_error(error);
     matches!(errno, Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE))
 }
 
-/// Whether an accept failed for that one alone: the peer gave up, or a signal came (accept(2)).
+/// Whether the error concerns only this call: the peer gave up, or a signal came.
 pub fn is_transient(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)

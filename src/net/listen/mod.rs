@@ -1,4 +1,4 @@
-//! The ways in: listeners, certificates, who is let in at all.
+//! Listeners, certificates, and sockets from the service manager.
 #![doc = include_str!("README.md")]
 
 pub mod accept_error;
