@@ -1,4 +1,4 @@
-//! The certificate of the listeners and its key: from two PEM files to what TLS handshakes are made with.
+//! Reads the listeners' certificate and its key from two PEM files, and makes the TLS configuration from them.
 
 use std::fmt;
 use std::fs;
@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 use crate::access::rights::{Fingerprint, fingerprint};
 use crate::net::host::auth_files;
 
-/// What is spoken inside of TLS: a client that offers other protocols only is refused (RFC 7301, 3.2).
+/// The protocol inside TLS. A client that offers only others is refused (RFC 7301, 3.2).
 const PROTOCOL: &[u8] = b"http/1.1";
 
 /// A file that cannot be used, and why.
@@ -58,7 +58,7 @@ impl fmt::Display for CertificateError {
             }
             Fault::NoKey => write!(formatter, "{file} has no private key in it (-----BEGIN PRIVATE KEY)"),
             Fault::EncryptedKey => {
-                write!(formatter, "the key in {file} is encrypted: nobody could be asked for its passphrase")
+                write!(formatter, "the key in {file} is encrypted: the daemon cannot ask for its passphrase")
             }
             Fault::BadKey(error) => write!(formatter, "the key in {file} cannot be used: {error}"),
             Fault::Mismatch { certificate } => {
@@ -71,18 +71,18 @@ impl fmt::Display for CertificateError {
 
 impl std::error::Error for CertificateError {}
 
-/// What is to be told of the certificate in use.
+/// Facts about the certificate in use, for the log and the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Certificate {
     pub good_until: Timestamp,
-    /// Of it and those between it and its root.
+    /// Of all certificates in the file.
     fingerprint: Fingerprint,
 }
 
 /// Reads both files.
 ///
 /// # Errors
-/// The file that cannot be used, and why: also a certificate that has expired by `now`.
+/// Which file cannot be used, and why. A certificate that has expired by `now` is an error too.
 pub fn load(
     certificate: &Path,
     key: &Path,
@@ -107,8 +107,8 @@ pub fn load(
         .with_no_client_auth()
         .with_cert_resolver(resolver);
     config.alpn_protocols = vec![PROTOCOL.to_vec()];
-    // Who comes back brings its session along, sealed with a key that lives as long as this certificate is in use:
-    // nothing is kept here for those who do not.
+    // A client resumes a session with a ticket, which is sealed with a key that lasts as long as this configuration. The
+    // daemon keeps no sessions.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = Ticketer::new().map_err(|error| of(key, Fault::BadKey(error)))?;
     config.send_tls13_tickets = 1;
@@ -116,7 +116,7 @@ pub fn load(
     Ok((Arc::new(config), facts))
 }
 
-/// The certificate, and those between it and its root.
+/// Reads the certificate and the intermediate ones behind it.
 fn read_chain(file: &Path, now: Timestamp) -> Result<(Vec<CertificateDer<'static>>, Certificate), Fault> {
     let text = fs::read(file).map_err(Fault::Unreadable)?;
     let chain: Vec<CertificateDer<'static>> =
@@ -131,8 +131,8 @@ fn read_chain(file: &Path, now: Timestamp) -> Result<(Vec<CertificateDer<'static
     }
     let begin = at(validity.not_before.to_unix_duration().as_secs());
     if now < begin {
-        // The clock of this machine may be wrong, and clients have their own.
-        tracing::warn!("the certificate in {} is good from {begin} on only", file.display());
+        // Only a warning: this machine's clock may be wrong, and clients have their own.
+        tracing::warn!("the certificate in {} is not valid before {begin}", file.display());
     }
     let bytes: Vec<u8> = chain.iter().flat_map(|certificate| certificate.iter().copied()).collect();
     let facts = Certificate { good_until: end, fingerprint: fingerprint(&bytes) };
@@ -141,7 +141,7 @@ fn read_chain(file: &Path, now: Timestamp) -> Result<(Vec<CertificateDer<'static
 
 fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, Fault> {
     let text = fs::read(file).map(Zeroizing::new).map_err(Fault::Unreadable)?;
-    // RFC 5958 says it in the label; the older form has a header (RFC 1421, 4.6.1.1).
+    // PKCS #8 has it in the label (RFC 5958); the older form has a header (RFC 1421, 4.6.1.1).
     let is_encrypted = [&b"BEGIN ENCRYPTED PRIVATE KEY"[..], b"Proc-Type: 4,ENCRYPTED"]
         .iter()
         .any(|mark| memchr::memmem::find(&text, mark).is_some());

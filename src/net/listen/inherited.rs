@@ -1,5 +1,5 @@
-//! Sockets that the service manager has opened and passed on (sd_listen_fds(3)): they outlive the daemon, so that no
-//! connection is refused between two runs.
+//! Listening sockets that the service manager has opened and passed to the daemon (sd_listen_fds(3)). They outlive the
+//! daemon, so no connection is refused between two runs.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -9,10 +9,10 @@ use std::path::PathBuf;
 use listenfd::ListenFd;
 use socket2::SockRef;
 
-/// The first descriptor that is passed.
+/// The first passed descriptor.
 const FIRST: usize = 3;
 
-/// Those that nobody has asked for yet.
+/// The passed sockets that no setting has taken yet.
 #[derive(Default)]
 pub struct Passed {
     tcp: Vec<(String, SocketAddr, TcpListener)>,
@@ -20,10 +20,10 @@ pub struct Passed {
 }
 
 impl Passed {
-    /// All that were passed to this process; there are none a second time.
+    /// Takes all sockets that were passed to this process. A second call finds none.
     ///
     /// # Errors
-    /// One of them is of no use here.
+    /// One of them is no listener that the daemon can use, or the variables are wrong.
     pub fn take() -> io::Result<Self> {
         let names: Vec<String> = sd_notify::listen_fds_with_names()
             .map_err(|error| {
@@ -59,14 +59,14 @@ impl Passed {
         Ok(passed)
     }
 
-    /// The one that listens at this address; at any port, where that is 0.
+    /// Takes the socket that listens at this address. Port 0 means any port.
     pub fn listener(&mut self, address: SocketAddr) -> Option<TcpListener> {
         let is_right = |at: SocketAddr| at == address || address.port() == 0 && at.ip() == address.ip();
         let index = self.tcp.iter().position(|(_, at, _)| is_right(*at))?;
         Some(self.tcp.remove(index).2)
     }
 
-    /// The one for publishers, and its path: the only one, where no path is asked for.
+    /// Takes the socket for publishers, and its path. None means any path.
     pub fn feed(&mut self, path: Option<&PathBuf>) -> Option<(UnixListener, PathBuf)> {
         let index = self.unix.iter().position(|(_, at, _)| path.is_none_or(|path| path == at))?;
         let (_, path, listener) = self.unix.remove(index);
@@ -74,7 +74,7 @@ impl Passed {
     }
 
     /// # Errors
-    /// Some socket has not been asked for.
+    /// A passed socket matches no setting.
     pub fn finish(self) -> io::Result<()> {
         let tcp = self.tcp.iter().map(|(name, at, _)| (name, at.to_string()));
         let unix = self.unix.iter().map(|(name, at, _)| (name, at.display().to_string()));

@@ -1,4 +1,5 @@
-//! The listeners, all in shard 0: accepts in bounded portions, each socket for the shard with the fewest.
+//! The listeners, all in shard 0. It accepts a bounded number per turn, and gives each socket to the shard with the fewest
+//! connections.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,17 +18,17 @@ use crate::net::shard::handle::{Command, ShardHandle};
 use crate::session::endpoint::Offer;
 use crate::tick::Tick;
 
-/// Connections that wait to be accepted, at most; the kernel lowers it to its own limit.
+/// Most connections that wait to be accepted. The kernel may have a lower limit.
 const BACKLOG: i32 = 4096;
-/// Accepted in one turn: connected clients keep their latency in a storm.
+/// Most connections accepted in one turn, so that open connections keep their latency when many come at once.
 const ACCEPTS_PER_TURN: usize = 64;
-/// The kernel takes more when fewer than this are unsent: more would only make a slow watcher's past longer. What is sent
-/// and not acknowledged yet has no bound of ours, but the kernel's (`tcp_wmem`, 4 MiB): with a fixed send buffer a past of
-/// 58 MB took 15.7 s over a round trip of 100 ms, and takes 2.8 s, as any sender needs. A reader that stops holds the
-/// same either way, and one that has vanished is ended after `stalled_seconds`.
+/// The kernel takes more bytes when fewer than this are unsent. A larger value would only make a slow watcher's events
+/// older. Bytes sent but not acknowledged are bounded by the kernel (`tcp_wmem`, 4 MiB). A fixed send buffer would be too
+/// small: a history of 58 MB then took 15.7 s over a round trip of 100 ms, and takes 2.8 s without. A reader that stops
+/// holds the same memory either way, and is disconnected after `stalled_seconds`.
 const NOTSENT_LOWAT_BYTES: u32 = 128 << 10;
 
-/// Binds one address. Options are inherited by accepted sockets, which saves calls for each.
+/// Binds one address. Accepted sockets inherit the options, which saves calls for each.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
@@ -40,7 +41,7 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(TcpListener::from_std(socket.into()))
 }
 
-/// Takes over a socket that somebody else has bound.
+/// Takes over a socket that the service manager has bound.
 pub fn adopt(listener: std::net::TcpListener) -> io::Result<TcpListener> {
     prepare(&SockRef::from(&listener))?;
     Ok(TcpListener::from_std(listener))
@@ -52,23 +53,23 @@ fn prepare(socket: &Socket) -> io::Result<()> {
     socket.set_tcp_notsent_lowat(NOTSENT_LOWAT_BYTES)
 }
 
-/// How an accept turn ended.
+/// The outcome of [`Listener::accept`].
 pub enum Accepted {
-    /// Nobody had come.
+    /// No connection waited.
     Nobody,
-    /// Everybody who waited.
+    /// All that waited are accepted.
     All,
-    /// More may wait: again next turn.
+    /// More may wait: the caller tries again in the next turn.
     More,
-    /// No descriptor or memory is left: again after a while.
+    /// No descriptor or memory is left: the caller tries again after a while.
     Exhausted,
 }
 
-/// One address that is listened at.
+/// One listening socket.
 pub struct ListeningSocket {
     pub socket: TcpListener,
     pub offer: Offer,
-    /// It outlives the daemon.
+    /// The service manager has passed it, and it outlives the daemon.
     pub is_passed: bool,
 }
 
@@ -76,7 +77,7 @@ pub struct Listener {
     pub sockets: Vec<ListeningSocket>,
     shards: Vec<ShardHandle>,
     admission: Arc<Admission>,
-    /// A descriptor to give up when none is left, so that who waits is told instead of left waiting.
+    /// A reserved descriptor. When no other is left, a waiting connection is accepted on it and gets a refusal.
     spare: Option<OwnedFd>,
 }
 
@@ -85,8 +86,8 @@ impl Listener {
         Self { sockets, shards, admission, spare: spare() }
     }
 
-    /// Accepts a portion. What is for shard 0 itself is handed to `keep`, without a detour through its commands and
-    /// a wake of its own loop.
+    /// Accepts up to [`ACCEPTS_PER_TURN`] connections from each socket. Those for shard 0 itself go to `keep`, without a
+    /// command and a wake.
     pub fn accept(
         &mut self,
         proxies: &Proxies,
@@ -98,7 +99,7 @@ impl Listener {
         for index in 0..self.sockets.len() {
             let ListeningSocket { offer, is_passed, .. } = self.sockets[index];
             if is_passed && !offer.is_of_operators() && self.admission.is_draining() {
-                // Whoever comes now to watch is the next daemon's.
+                // New watchers wait for the next daemon.
                 continue;
             }
             for count in 0.. {
@@ -118,7 +119,7 @@ impl Listener {
                             let connection = self.admit(offer, address, proxies, now);
                             self.hand_over(socket, connection, &mut keep);
                         }
-                        // Without a descriptor the kernel says so before it looks whether anybody waits.
+                        // Without a free descriptor, accept(2) fails before it looks for a waiting connection.
                         Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => break,
                         _ => {
                             self.admission.note_short();
@@ -140,7 +141,7 @@ impl Listener {
         }
     }
 
-    /// Counts in a new connection. Operators have places of their own, and make room among themselves.
+    /// Adds a new connection to the counts. Operators have places of their own, and make room among themselves.
     fn admit(&mut self, offer: Offer, address: SocketAddr, proxies: &Proxies, now: Tick) -> NewConnection {
         match self.refill_spare() {
             _ if offer.is_of_operators() => {
@@ -151,8 +152,7 @@ impl Listener {
         }
     }
 
-    /// Whether a descriptor is put aside. One that was given back while nobody had it may have been somebody's meanwhile:
-    /// that one has what was meant to be put aside.
+    /// Reserves a descriptor if none is. False: none is left; another connection has taken the one that was given back.
     fn refill_spare(&mut self) -> bool {
         if self.spare.is_none() {
             self.spare = spare();
@@ -160,7 +160,7 @@ impl Listener {
         self.spare.is_some()
     }
 
-    /// Who has come on the spare descriptor cannot stay.
+    /// Turns away a connection that was accepted on the reserved descriptor.
     fn refuse_for_spare(&self, address: SocketAddr) -> NewConnection {
         let turn_away = match self.admission.is_draining() {
             true => TurnAway::Draining,
@@ -169,8 +169,8 @@ impl Listener {
         NewConnection { address: address.ip(), counted: self.admission.refuse(), turn_away: Some(turn_away) }
     }
 
-    /// Gives the spare descriptor to one who waits. It comes back when that connection has ended. None: another has
-    /// it still.
+    /// Accepts a connection on the reserved descriptor, which comes back when that connection ends. None: another
+    /// connection still has it.
     fn accept_on_spare(&mut self, index: usize) -> Option<io::Result<(TcpStream, SocketAddr)>> {
         drop(self.spare.take()?);
         let accepted = self.sockets[index].socket.accept();
@@ -187,11 +187,11 @@ impl Listener {
         keep: &mut impl FnMut(TcpStream, NewConnection),
     ) {
         if connection.counted == Counted::Not {
-            // It is closed at once, and so is nobody's connection.
+            // It is closed at once, and counts for no shard.
             return keep(socket, connection);
         }
         let connections = |shard: &ShardHandle| shard.connections.load(Ordering::Relaxed);
-        // This shard is there to the end, and operators are few.
+        // This shard runs until the end, and operators are few.
         let shards = match connection.counted {
             Counted::AsOperator => &self.shards[..1],
             _ => &self.shards,
@@ -206,7 +206,7 @@ impl Listener {
     }
 }
 
-/// A descriptor of nothing; none if there is none left.
+/// Opens a descriptor that serves only as a reserve. None: no descriptor is left.
 fn spare() -> Option<OwnedFd> {
     eventfd(0, EventfdFlags::CLOEXEC).ok()
 }
