@@ -624,6 +624,6 @@ fn requests_for_the_jobs_are_answered_however_many_come_at_once() {
             asking(watchers, "/console/jobs"),
         ];
         let refused: usize = all.into_iter().map(|one| one.join().expect("it asks")).sum();
-        assert_eq!(refused, 0, "an idle daemon is never too busy to tell");
+        assert_eq!(refused, 0, "an idle daemon is never too busy to answer");
     });
 }

@@ -1,4 +1,4 @@
-//! `/console/arrivals`: when the events of a range of numbers came in, for those whose own time cannot be read.
+//! `/console/arrivals`: when the events in a range of numbers arrived, for events whose own time cannot be read.
 
 use serde::Serialize;
 
@@ -7,9 +7,9 @@ use crate::event::ALL_TYPES;
 use crate::session::questions::Range;
 use crate::stream::topic::Topic;
 
-/// Entries at most: beyond that every second one goes, and what is left is half as exact.
+/// Most entries. Beyond that every second one is dropped, and the rest are half as exact.
 const ENTRIES_MAX: usize = 4096;
-/// Handles copied under the log's lock at once.
+/// Most handles copied while the log is locked.
 const HANDLES_MAX: usize = 256;
 
 /// `[[stream_seq, Unix milliseconds], …]`: an event came at the time of the last entry whose number is not beyond its own.
@@ -18,7 +18,7 @@ struct Arrivals {
     arrivals: Vec<(u64, u64)>,
 }
 
-/// What is known of the events in `all` up to the number `published`, as JSON.
+/// The arrivals of the events in the topic `all`, up to the number `published`, as JSON.
 pub fn write(range: &Range, all: &Topic, published: u64) -> Vec<u8> {
     let mut arrivals: Vec<(u64, u64)> = Vec::new();
     let (mut handles, mut index, mut apart_millis) = (Vec::new(), 0, 1);
@@ -34,7 +34,7 @@ pub fn write(range: &Range, all: &Topic, published: u64) -> Vec<u8> {
         };
         for batch in handles.iter().map(|handle| &handle.batch) {
             let (seq, millis) = (batch.first_seq(), batch.arrived_millis());
-            // Time may have been set back: that is told as it was.
+            // The clock may have been set back: the times are reported as they were.
             if arrivals.last().is_none_or(|&(_, last)| millis.abs_diff(last) >= apart_millis) {
                 arrivals.push((seq, millis));
             }

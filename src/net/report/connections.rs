@@ -1,4 +1,4 @@
-//! `/connections`: where each connection stands, from what the shards see.
+//! `/connections`: the state of each connection, from the reports of the shards.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -11,10 +11,10 @@ use crate::net::shard::connection_report::ConnectionReport;
 use crate::session::questions::{ConnectionsWanted, Sort};
 use crate::stream::topic_key::TopicKey;
 
-/// Places in logs looked at for the bytes of one answer: some milliseconds.
+/// Most log entries that are looked at for the bytes in one answer: some milliseconds.
 const HANDLES_MAX: usize = 1 << 16;
 
-/// One connection as it is told; times in seconds.
+/// One connection in the answer.
 #[derive(Serialize)]
 struct Row {
     address: Option<String>,
@@ -31,12 +31,12 @@ struct Row {
     is_blocked: bool,
 }
 
-/// Those that are furthest behind.
+/// Asks for the connections that are furthest behind.
 pub fn slowest(limit: usize) -> ConnectionsWanted {
     ConnectionsWanted { sort: Some(Sort::Lag), limit }
 }
 
-/// The rows that are wanted, as JSON.
+/// The wanted rows, as JSON.
 pub fn write(wanted: &ConnectionsWanted, reports: &[ConnectionReport]) -> Vec<u8> {
     let mut heads = HashMap::new();
     let with_lag = reports.iter().map(|report| (lag_events(report, &mut heads), report));
@@ -58,7 +58,7 @@ pub fn write(wanted: &ConnectionsWanted, reports: &[ConnectionReport]) -> Vec<u8
     body
 }
 
-/// Events of its topics that it has not passed. Of each log the end is looked at once.
+/// Events of its topics behind its position. `heads` keeps the end of each log, which is read once.
 fn lag_events(report: &ConnectionReport, heads: &mut HashMap<TopicKey, u64>) -> u64 {
     let lags = report.description.places.iter().map(|(topic, index)| {
         let head = *heads.entry(topic.key).or_insert_with(|| topic.log.lock().head());
@@ -69,7 +69,7 @@ fn lag_events(report: &ConnectionReport, heads: &mut HashMap<TopicKey, u64>) -> 
 
 fn row(lag_events: u64, report: &ConnectionReport, handles_left: &mut usize) -> Row {
     let description = &report.description;
-    // Of a client behind a proxy the port is not known.
+    // The port of a client behind a proxy is not known.
     let address = report.peer.map(|peer| match peer.ip().to_canonical() == report.client {
         true => peer.to_string(),
         false => report.client.to_string(),

@@ -16,7 +16,7 @@ use crate::wire::stamp::Stamp;
 /// Slowest watchers in the answer.
 const SLOWEST: usize = 10;
 
-/// What the figures are made of.
+/// The sources of the figures.
 pub struct Figures<'a> {
     pub uptime: Duration,
     pub unix_micros: i64,
@@ -26,7 +26,7 @@ pub struct Figures<'a> {
     pub counters: &'a Counters,
 }
 
-/// Totals only grow while the daemon runs: rates are the reader's to build, from two answers and their timestamps.
+/// Totals only grow while the daemon runs. A reader computes rates from two answers and their timestamps.
 #[derive(Serialize)]
 struct Body {
     version: &'static str,
@@ -57,7 +57,7 @@ struct History {
 }
 
 impl Figures<'_> {
-    /// `survey` is asked only while a watcher lags.
+    /// The figures as JSON. Calls `survey` only while a watcher lags.
     ///
     /// # Errors
     /// Those of `survey`.
@@ -78,7 +78,7 @@ impl Figures<'_> {
             stream_seq: self.newest,
             connections: self.connections,
             watchers: by_word(&ENDPOINTS, |index| {
-                // Counted by one thread each, and so never fewer than have ended.
+                // `opened` is read first, so `ended` may be ahead.
                 sum(&|shard| shard.opened[index].get().saturating_sub(shard.ended[index].get()))
             }),
             lagging,
@@ -121,7 +121,7 @@ mod tests {
     use crate::wire::http::Refusal;
 
     #[test]
-    fn shards_are_added_up_and_surveyed_only_while_somebody_lags() {
+    fn shards_are_summed_and_surveyed_only_while_a_watcher_lags() {
         let counters = Counters::new(2);
         counters.shards[0].messages.add(5);
         counters.shards[1].messages.add(7);
@@ -136,7 +136,7 @@ mod tests {
             connections: 4,
             counters: &counters,
         };
-        let body = figures.write(|| panic!("nobody lags")).unwrap();
+        let body = figures.write(|| panic!("no watcher lags")).unwrap();
         let body: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!((&body["deliveries_total"], &body["watchers"]["events"]), (&12.into(), &4.into()));
         assert_eq!((&body["uptime_seconds"], &body["slowest"]), (&1.5.into(), &Value::Array(Vec::new())));

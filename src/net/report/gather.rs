@@ -1,4 +1,5 @@
-//! What the threads that serve are asked for, a slice a turn of each: it is waited for here, by nobody else.
+//! Asks shards and the ingest thread for reports, and waits for them. Each thread answers with one slice per turn, so only
+//! this thread waits.
 
 use std::time::Duration;
 
@@ -11,13 +12,13 @@ use crate::net::shard::connection_report::ConnectionReport;
 use crate::net::shard::handle::{Command, ShardHandle};
 use crate::wire::http::Refusal;
 
-/// What is asked of a thread has to be there within this time.
+/// The longest wait for the next slice.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What the shards see, each slice as it comes.
+/// The shards' reports on their connections, in the order of arrival.
 ///
 /// # Errors
-/// A shard has not told in time.
+/// A shard has not answered in time.
 pub fn connections_of(shards: &[ShardHandle]) -> Result<Vec<ConnectionReport>, Refusal> {
     let (sender, receiver) = unbounded();
     for shard in shards {
@@ -27,22 +28,22 @@ pub fn connections_of(shards: &[ShardHandle]) -> Result<Vec<ConnectionReport>, R
     gather(&receiver, "of a shard")
 }
 
-/// The jobs that the ingest thread knows, each slice as it comes.
+/// The jobs that the ingest thread knows.
 ///
 /// # Errors
-/// It has not told in time, or the daemon drains: it ends before everybody else.
+/// The thread has not answered in time, or the daemon drains: the ingest thread ends first.
 pub fn jobs_of(ingest: &IngestWaker, admission: &Admission) -> Result<Vec<JobReport>, Refusal> {
     if admission.is_draining() {
         return Err(Refusal::draining());
     }
     let (sender, receiver) = unbounded();
-    // The ingest thread is there for as long as its waker.
+    // Both ends of the channel are in the waker, so this cannot fail.
     let _ = ingest.job_requests.send(sender);
     ingest.wake();
     gather(&receiver, "ingest")
 }
 
-/// All that comes until everybody who was asked is done.
+/// Receives slices until every sender is dropped.
 fn gather<T>(receiver: &Receiver<Vec<T>>, thread: &str) -> Result<Vec<T>, Refusal> {
     let mut all = Vec::new();
     loop {

@@ -1,4 +1,4 @@
-//! What shards ask the report thread, and where they put it.
+//! The questions of clients to the report thread, and the queues that shards put them in.
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -6,24 +6,24 @@ use crate::delivery::keys::WatcherKey;
 use crate::session::operators::OPERATORS_MAX;
 use crate::session::questions::Question;
 
-/// Of watchers that wait: those that wait together are answered from one look at the jobs.
+/// Most inquiries of watchers that wait. Those that wait together are answered from one list of jobs.
 const INQUIRIES_MAX: usize = 256;
 
-/// A question, and the connection that has it.
+/// A question, and the connection that asks it.
 pub struct Inquiry {
     pub shard: usize,
     pub key: WatcherKey,
     pub question: Question,
 }
 
-/// Where inquiries go.
+/// The queues' ends for shards.
 #[derive(Clone)]
 pub struct Inquiries {
     pub of_operators: Sender<Inquiry>,
     pub of_watchers: Sender<Inquiry>,
 }
 
-/// Where they come out.
+/// The queues' ends for the report thread.
 #[derive(Clone)]
 pub struct Inbox {
     pub(super) of_operators: Receiver<Inquiry>,

@@ -1,8 +1,7 @@
-//! `/console/jobs`: what the daemon knows of the jobs that somebody may see, a page at a time; and `/jobs`, the same of
-//! all jobs, with more of each, for operators.
+//! `/console/jobs`: the jobs that the client may see, page by page; and `/jobs`, all jobs with more members, for operators.
 //!
-//! The order is that of their first events, the newest first. It never changes, and no two jobs share an event, so
-//! whoever asks page by page meets each job that was there throughout once, whatever comes and goes meanwhile.
+//! Jobs are ordered by their first events, the newest first. That order never changes, and no two jobs share an event. So a
+//! client that reads page by page gets each job that exists throughout exactly once.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -19,7 +18,7 @@ struct Page<'a> {
     timestamp: String,
     stream_seq: u64,
     jobs: Vec<Row<'a>>,
-    /// What `after` has to be for the jobs behind these.
+    /// The value of `after` for the next page.
     next: Option<u64>,
 }
 
@@ -41,29 +40,29 @@ struct Row<'a> {
     of_operators: Option<OfOperators<'a>>,
 }
 
-/// What only operators are told.
+/// Members for operators only.
 #[derive(Serialize)]
 struct OfOperators<'a> {
     events_kept: u64,
-    /// The names before 0.1.0 of what stands above; they go with 0.2.0.
+    /// The old names of `job_id`, `flow_id`, `status` and `stream_seq`, from before 0.1.0. 0.2.0 removes them.
     job: &'a str,
     flow: Option<&'a str>,
     state: &'static str,
     last_seq: u64,
 }
 
-/// A job as it was when its log was looked at.
+/// A job as it was when its log was read.
 struct Found {
     first_seq: u64,
     last_seq: u64,
     fold: JobFold,
-    /// For an operator.
+    /// Only for an operator.
     events_kept: Option<u64>,
-    /// In the list of reports.
+    /// Its index in the list of reports.
     index: usize,
 }
 
-/// One page as JSON. Each log is locked for as long as a copy of its figures takes.
+/// One page as JSON. Each log is locked only while its figures are copied.
 pub fn write(wanted: &JobsWanted, reports: &[JobReport], newest: u64, unix_micros: i64) -> Vec<u8> {
     let found = find(wanted, reports);
     let next = (found.len() > wanted.limit).then(|| found[wanted.limit - 1].first_seq);
@@ -74,9 +73,9 @@ pub fn write(wanted: &JobsWanted, reports: &[JobReport], newest: u64, unix_micro
     body
 }
 
-/// The jobs of the page, and one more if there is one.
+/// The jobs of the page, and the next one if there is one.
 fn find(wanted: &JobsWanted, reports: &[JobReport]) -> Vec<Found> {
-    // The oldest of those that are kept is on top.
+    // The oldest of the jobs kept so far is on top.
     let mut heap: BinaryHeap<Reverse<(u64, usize)>> = BinaryHeap::new();
     for (index, report) in reports.iter().enumerate().filter(|(_, report)| is_wanted(wanted, report)) {
         let (first_seq, status) = {
@@ -103,7 +102,7 @@ fn find(wanted: &JobsWanted, reports: &[JobReport]) -> Vec<Found> {
     .collect()
 }
 
-/// Whether a job is of the flow, and open to the asker by itself or with its flow.
+/// Whether a job is in the wanted flow, and the client may see the job or its flow.
 fn is_wanted(wanted: &JobsWanted, report: &JobReport) -> bool {
     let flow = report.flow.as_ref().map(|flow| &*flow.name);
     let is_of_flow = wanted.flow.is_none() || wanted.flow.as_deref() == flow;

@@ -1,4 +1,4 @@
-//! Whether every thread that serves turns around when it is woken.
+//! Checks whether the shards and the ingest thread begin a turn when they are woken.
 
 use std::sync::Arc;
 use std::thread;
@@ -9,7 +9,7 @@ use crate::metrics::Counters;
 use crate::net::ingest::handle::IngestWaker;
 use crate::net::shard::handle::ShardHandle;
 
-/// A thread that was woken has begun its next turn by then, however loaded the machine is.
+/// The time in which a woken thread begins its next turn, even on a loaded machine.
 const TURN_MAX: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
@@ -21,25 +21,25 @@ pub struct Liveness {
 }
 
 impl Liveness {
-    /// How often each thread has turned so far: the shards, and ingest.
+    /// The number of turns of each thread so far: the shards, then ingest.
     pub fn turns(&self) -> Vec<u64> {
         let of_shards = self.counters.shards.iter().map(|shard| shard.turns.get());
         of_shards.chain([self.counters.ingest.turns.get()]).collect()
     }
 
-    /// Makes each turn around that is not stuck.
+    /// Wakes each thread, so that it begins a turn unless it hangs.
     pub fn wake(&self) {
         self.shards.iter().for_each(ShardHandle::wake);
         self.ingest.wake();
     }
 
-    /// The threads that have not turned since then, by name.
+    /// The names of the threads that have begun no turn since `before` ([`Liveness::turns`]).
     pub fn silent_since(&self, before: &[u64]) -> Vec<String> {
         let silent = before.iter().zip(self.turns()).enumerate().filter(|(_, (before, now))| *before == now);
         silent.map(|(index, _)| self.name(index)).collect()
     }
 
-    /// The first thread that does not begin a turn when it is woken. One that hangs is waited for.
+    /// The first thread that begins no turn when it is woken. Waits for up to a second if one hangs.
     pub fn stalled_thread(&self) -> Option<String> {
         let before = self.turns();
         self.wake();
@@ -53,7 +53,7 @@ impl Liveness {
         }
     }
 
-    /// Threads end one after the other: their silence means nothing.
+    /// Whether the daemon drains. Threads then end one after the other, and take no more turns.
     pub fn is_ending(&self) -> bool {
         self.admission.is_draining()
     }
@@ -79,7 +79,7 @@ mod tests {
     use crate::net::ingest::handle::IngestWaker;
 
     #[test]
-    fn who_has_not_turned_is_named() {
+    fn threads_that_have_not_turned_are_named() {
         let poll = Poll::new().unwrap();
         let of_address = AddressLimits { connections_max: 0, handshakes_per_second: 0 };
         let liveness = Liveness {

@@ -1,4 +1,4 @@
-//! `/metrics`: the figures of all threads as they stand, in Prometheus' text format. Nobody is asked for them.
+//! `/metrics`: the current counters of all threads, in Prometheus' text format. No thread has to answer for it.
 
 use std::time::Instant;
 
@@ -16,13 +16,13 @@ const _: () = assert!(Refusal::CODES.len() == REFUSALS);
 const _: () = assert!(GapReason::ALL.len() == GAPS);
 const _: () = assert!(ActionError::CODES.len() == ACTION_ERRORS);
 
-/// What the figures are made of beside those that the threads count.
+/// The sources of the figures, the threads' counters included.
 pub struct Sources<'a> {
     pub liveness: &'a Liveness,
     pub directory: &'a Directory,
     pub history_bytes_max: usize,
     pub clock: Clock,
-    /// When the daemon began, in Unix time.
+    /// When the daemon started, in Unix time.
     pub start_unix_micros: i64,
 }
 

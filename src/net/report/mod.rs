@@ -1,5 +1,5 @@
-//! The thread that makes what takes longer than a shard may: lists, figures, and whether all threads turn. Shards hand
-//! it inquiries and get the answers back; nothing here waits for a client, and operators wait for no watcher.
+//! The report thread: it makes the answers that take longer than a shard may spend (lists, figures, health). Shards send it
+//! inquiries and get answers back. It never waits for a client, and operators never wait for watchers.
 #![doc = include_str!("README.md")]
 
 pub mod arrivals;
@@ -32,9 +32,9 @@ use crate::session::questions::{JobsBy, JobsWanted, Question};
 use crate::stream::directory::Directory;
 use crate::wire::http::Refusal;
 
-/// Figures are made anew so often at most, however many ask.
+/// Figures younger than this are sent again, not made anew.
 const FIGURES_AGE_MAX: Duration = Duration::from_secs(1);
-/// Of the threads that tell how things stand, beside those that serve.
+/// The nice value of the report thread: the threads that serve watchers go first.
 const NICENESS: i32 = 10;
 
 pub struct Reporter {
@@ -44,33 +44,33 @@ pub struct Reporter {
     pub history_bytes_max: usize,
     pub clock: Clock,
     pub start: Instant,
-    /// The same in Unix time.
+    /// `start` in Unix time.
     pub start_unix_micros: i64,
 }
 
-/// What is kept from one answer to the next.
+/// State that is kept from one answer to the next.
 #[derive(Default)]
 struct Kept {
     figures: Option<(Instant, Vec<u8>)>,
-    /// Of answers that are on their way: neither side's slow readers take the other's.
+    /// The budgets for answers that are being sent. Slow readers of one kind do not use the other's budget.
     for_operators: InFlightBudget,
     for_watchers: InFlightBudget,
 }
 
-/// What those who wait together are answered from.
+/// Reports that serve all inquiries that wait together.
 #[derive(Default)]
 struct Gathered {
-    /// With the newest number before.
+    /// The newest number before the jobs were gathered, and the jobs.
     jobs: Option<Result<(u64, Vec<JobReport>), Refusal>>,
     connections: Option<Result<Vec<ConnectionReport>, Refusal>>,
-    /// The name of a thread that does not turn.
+    /// The name of a thread that begins no turn, if there is one.
     stalled: Option<Option<String>>,
 }
 
 impl Reporter {
-    /// Answers until nobody is left who could ask.
+    /// Answers inquiries until all shards have ended.
     pub fn run(self) -> io::Result<()> {
-        // Whoever watches goes first. Of the calling thread alone (setpriority(2), NOTES); without it nothing is wrong.
+        // This sets the priority of the calling thread only (setpriority(2), NOTES). A failure does no harm.
         let _ = setpriority_process(None, NICENESS);
         let mut kept = Kept::default();
         loop {
@@ -87,7 +87,7 @@ impl Reporter {
         }
     }
 
-    /// What can be had at once goes first.
+    /// Answers all operators that wait, quick answers first.
     fn answer_operators(&self, first: Inquiry, kept: &mut Kept) {
         let mut all: Vec<Inquiry> = [first].into_iter().chain(self.inbox.of_operators.try_iter()).collect();
         all.sort_by_key(|inquiry| !inquiry.question.is_quick());
@@ -98,7 +98,7 @@ impl Reporter {
         }
     }
 
-    /// An operator who comes meanwhile waits for one of them at most.
+    /// Answers all watchers that wait. Operators that come meanwhile are answered before the next watcher.
     fn answer_watchers(&self, first: Inquiry, kept: &mut Kept) {
         let all: Vec<Inquiry> = [first].into_iter().chain(self.inbox.of_watchers.try_iter()).collect();
         let mut gathered = Gathered::default();
@@ -115,7 +115,7 @@ impl Reporter {
         let answer = made.and_then(|mut bytes| {
             bytes.shrink_to_fit();
             let body = OwnedBody::new(bytes, budget);
-            body.ok_or_else(|| Refusal::full("too many long answers are on their way; try again"))
+            body.ok_or_else(|| Refusal::full("too many long answers are being sent; try again"))
         });
         let Inquiry { shard, key, .. } = *inquiry;
         self.liveness.shards[shard].send(Command::Answer { key, answer });
@@ -153,7 +153,7 @@ impl Reporter {
         }
     }
 
-    /// The jobs, gathered after the first of these inquiries came, and so for all of them.
+    /// Answers with the jobs. They are gathered once for all inquiries that wait together.
     fn jobs(&self, wanted: &JobsWanted, gathered: &mut Gathered) -> Result<Vec<u8>, Refusal> {
         let gathered = gathered.jobs.get_or_insert_with(|| {
             let newest = self.directory.published();
@@ -185,11 +185,11 @@ impl Reporter {
         Ok(bytes)
     }
 
-    /// A thread has not told in time what it sees.
+    /// The refusal for a watcher when a thread has not answered in time.
     fn late_refusal(&self) -> Refusal {
         match self.liveness.admission.is_draining() {
             true => Refusal::draining(),
-            false => Refusal::full("the daemon is too busy to tell; try again"),
+            false => Refusal::full("the daemon is too busy to answer; try again"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the kernel says of the process. Where it does not say, the figure is 0.
+//! Reads the kernel's figures for this process. A figure that cannot be read is 0.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::metrics::Process;
 
-/// Of a process that began at `start_unix_micros`.
+/// The figures of this process, which started at `start_unix_micros`.
 pub fn read_process(start_unix_micros: i64) -> Process {
     let cpu = clock_gettime(ClockId::ProcessCPUTime);
     Process {
@@ -25,11 +25,11 @@ fn resident_pages() -> Option<u64> {
     fs::read_to_string("/proc/self/statm").ok()?.split(' ').nth(1)?.parse().ok()
 }
 
-/// The size of the directory is their number (Linux 6.2); older kernels have them counted.
+/// The number of open files: the size of their directory (Linux 6.2), or on older kernels a count of its entries.
 fn open_files() -> u64 {
     const DIRECTORY: &str = "/proc/self/fd";
     match fs::metadata(DIRECTORY).map_or(0, |metadata| metadata.len()) {
-        // One is the directory itself.
+        // One of the entries is the open directory itself.
         0 => fs::read_dir(DIRECTORY).map_or(0, |files| files.count().saturating_sub(1) as u64),
         count => count,
     }
@@ -42,7 +42,7 @@ mod tests {
     use super::read_process;
 
     #[test]
-    fn the_kernel_tells_how_the_process_stands() {
+    fn the_figures_of_the_process_are_plausible() {
         let before = read_process(1_500_000);
         let files: Vec<File> = (0..50).map(|_| File::open("/dev/null").unwrap()).collect();
         let after = read_process(1_500_000);
