@@ -44,7 +44,7 @@ impl Claim {
     /// Claims the path and listens there. A stale socket is replaced; a live one, or any other file, is an error.
     ///
     /// # Errors
-    /// Another daemon has the path, or what cannot be done there; nothing is left behind.
+    /// Another daemon has the path, or a file cannot be made there. Nothing is left behind.
     pub fn listen(path: &Path) -> io::Result<(Self, UnixListener)> {
         let (lock_path, lock) = lock(path)?;
         let mut held = Held { path: path.to_owned(), lock_path, _lock: lock, socket: None };
@@ -73,8 +73,8 @@ impl Held {
         let cannot =
             |error| at(error, format!("cannot make the socket {shown} (--ingest names another place)"));
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(cannot)?;
-        // The file gets the socket's mode less the umask, so that it never lets in more than it finally will. Nobody
-        // gets in before it listens.
+        // The file gets the socket's mode less the umask, so it never allows more users than in the end. No client can
+        // connect before it listens.
         fchmod(&socket, Mode::from_raw_mode(SOCKET_MODE)).map_err(|error| cannot(error.into()))?;
         socket.bind(&SockAddr::unix(path).map_err(cannot)?).map_err(cannot)?;
         let made = fs::symlink_metadata(path).map_err(cannot)?;
@@ -97,7 +97,7 @@ impl Held {
     }
 }
 
-/// Checks whether the lock could be taken, as far as this shows without changing anything.
+/// Checks whether the lock could be taken, without changing anything.
 ///
 /// # Errors
 /// As for [`Claim::listen`].
@@ -222,7 +222,7 @@ mod tests {
     use super::Claim;
 
     #[test]
-    fn of_many_at_once_one_gets_the_path_and_nothing_is_left_behind() {
+    fn only_one_of_many_gets_the_path_and_nothing_is_left_behind() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("feed.sock");
         for _ in 0..50 {

@@ -12,13 +12,13 @@ use crate::config::Config;
 use crate::net::host::state_dir;
 use crate::server::claim;
 
-/// One line each. None is certain: the daemon may run as another user or elsewhere.
+/// One line for each problem. None is certain: the daemon may run as another user or on another machine.
 pub fn warnings(config: &Config) -> Vec<String> {
     let addresses = config.listen.iter().map(|address| ("listen", address));
     let addresses = addresses.chain(config.admin.iter().map(|address| ("admin", address)));
     let mut warnings: Vec<String> =
         addresses.filter_map(|(name, address)| of_address(name, address.ip())).collect();
-    // Without a path, a demonstration makes its own.
+    // Without a setting `ingest`, `--demo` makes a path of its own.
     if config.ingest.is_some() || !config.demo {
         warnings.extend(of_ingest(&config.ingest_path()));
     }
@@ -27,7 +27,7 @@ pub fn warnings(config: &Config) -> Vec<String> {
     warnings
 }
 
-/// Checks that some port can be bound, that is, that this machine has the address.
+/// Checks that this machine has the address: some port of it can be bound.
 fn of_address(name: &str, ip: IpAddr) -> Option<String> {
     TcpListener::bind((ip, 0)).err().map(|error| format!("{name}: cannot listen on {ip}: {error}"))
 }

@@ -1,4 +1,4 @@
-//! Everything that has an address: the listeners and the feed's socket.
+//! Opens everything that has an address: the listeners and the feed's socket.
 
 use std::fs;
 use std::io;
@@ -15,7 +15,7 @@ use crate::server::claim::{Claim, at};
 use crate::session::endpoint::Offer;
 
 pub struct Listeners {
-    /// The watchers' listeners in the order of the setting `listen`, then the operators' one, if there is one.
+    /// The watchers' listeners in the order of the setting `listen`, then the admin listener, if there is one.
     pub sockets: Vec<ListeningSocket>,
     pub feed: UnixListener,
     pub ingest: PathBuf,
@@ -63,7 +63,7 @@ impl Listeners {
 }
 
 impl Leftover {
-    /// Call when no lines are read any more: from then on another daemon may use the path.
+    /// Frees the path for another daemon. Call it when no more lines are read.
     pub fn remove(&self) {
         if let Some(claim) = &self.claim {
             claim.give_back();

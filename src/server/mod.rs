@@ -1,4 +1,4 @@
-//! The daemon as one thing: binds, spawns the threads, drains, joins.
+//! The whole daemon: it binds its addresses, starts the threads, reloads, drains and ends.
 #![doc = include_str!("README.md")]
 
 mod claim;
@@ -57,9 +57,9 @@ use threads::{ThreadHandle, join, spawn};
 
 pub use start_error::StartError;
 
-/// Descriptors that are not connections: listeners, wakers, publishers, memory files, refusals in progress.
+/// Descriptors reserved for all but connections: listeners, wakers, publishers, memory files, refusals in progress.
 const DESCRIPTORS_RESERVED: u64 = 128;
-/// The part of the drain time that is kept for the goodbyes.
+/// The part of the drain time that is kept for the `disconnected` messages.
 const GOODBYE: Duration = Duration::from_secs(1);
 
 pub struct Server {
@@ -234,17 +234,18 @@ impl Server {
         Ok(reload_report::describe(config, &before, &live_config))
     }
 
-    /// Starts to drain: no new connections, no more lines; numbered events are still sent, then goodbye.
+    /// Starts to drain. The daemon takes no new connections and no more lines, sends the events that have numbers, then
+    /// disconnects all watchers.
     pub fn drain(&self) {
         self.admission.drain();
         self.threads.lock().drain_began.get_or_insert_with(Instant::now);
         self.begins_draining.notify_all();
     }
 
-    /// Returns when the daemon has drained.
+    /// Waits until [`Server::drain`] is called and the daemon has drained.
     ///
     /// # Errors
-    /// What could not be completed: mainly, that the state was not saved.
+    /// A thread failed, or the state was not saved.
     pub fn wait(&self) -> io::Result<()> {
         let (began, Threads { ingest, mark, shards, .. }) = {
             let mut threads = self.threads.lock();
@@ -257,8 +258,8 @@ impl Server {
         };
         self.is_ingest_stopping.store(true, Ordering::Release);
         self.ingest_waker.waker.wake()?;
-        let final_state = join(ingest.expect("the daemon is waited for once"))?;
-        // The next daemon may take the feed while this one sends its last events.
+        let final_state = join(ingest.expect("`wait` is called once"))?;
+        // The next daemon may read the feed while this one sends its last events.
         self.leftover.remove();
         let connections = self.admission.connections();
         let goodbye = GOODBYE.min(self.drain_seconds / 2);
@@ -302,7 +303,7 @@ impl Common {
         })
     }
 
-    /// It ends when no shard is left that could ask.
+    /// Starts the report thread. It ends when all shards have ended.
     fn start_reporter(&self, liveness: Liveness, config: &Config) -> io::Result<ThreadHandle<()>> {
         let reporter = Reporter {
             inbox: self.inquiries.1.clone(),
@@ -394,8 +395,7 @@ fn tls(config: &Config) -> io::Result<Option<(Arc<ServerConfig>, Certificate)>> 
     certificate::load(certificate, key, Timestamp::now()).map(Some).map_err(io::Error::other)
 }
 
-/// The settings that judge connections. Only what a reload changes belongs here. The files that they name are read
-/// here, so that a reload takes over all or nothing.
+/// Makes the settings that a reload can change. Reads the files that they name, so that a reload takes over all or nothing.
 ///
 /// # Errors
 /// What is wrong with one of the files.

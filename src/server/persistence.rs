@@ -51,8 +51,8 @@ impl Persistence {
         PreviousRun { restored, run_start }
     }
 
-    /// Starts the run that takes over what was read. A thread of its own keeps the mark ahead of the run's numbers,
-    /// so that no other thread waits for a disk.
+    /// Starts the run that takes over what was read. A separate thread keeps the mark ahead of the run's numbers, so that no
+    /// other thread waits for a disk.
     pub fn start(&self, mark: Receiver<u64>) -> io::Result<Option<ThreadHandle<()>>> {
         let Some(dir) = &self.dir else { return Ok(None) };
         let keeper = dir.clone();
@@ -61,7 +61,7 @@ impl Persistence {
         Ok(Some(thread))
     }
 
-    /// Cancels the start: there is no such run.
+    /// Undoes [`Persistence::begin`], because the daemon does not start.
     pub fn cancel(&self) {
         if let Some(dir) = &self.dir {
             dir.put_back_snapshot();
@@ -126,6 +126,8 @@ impl PreviousRun {
     }
 }
 
+/// Writes the snapshot and the mark.
+///
 /// # Errors
 /// Why there is no snapshot.
 fn save(dir: &StateDir, final_state: &FinalState, until: Instant) -> io::Result<()> {
@@ -135,7 +137,7 @@ fn save(dir: &StateDir, final_state: &FinalState, until: Instant) -> io::Result<
     // Reserved numbers that were not used are free again.
     dir.set_mark(sequencer.seq());
     let bytes = saved.map_err(|error| {
-        let message = format!("cannot save the state, the next start begins without it: {error}");
+        let message = format!("cannot save the state, so the next start begins without it: {error}");
         io::Error::new(error.kind(), message)
     })?;
     match saver.batches_left_out() {

@@ -4,7 +4,7 @@ use crate::access::keyring::{Auth, Keyring};
 use crate::config::Config;
 use crate::net::shard::live_config::LiveConfig;
 
-/// One item a file: whether its content has changed, and what matters about it; never the content itself.
+/// One item for each file: whether its content has changed, and a few facts; never the content itself.
 pub fn describe(config: &Config, before: &LiveConfig, after: &LiveConfig) -> Vec<String> {
     let mut items = Vec::new();
     if let Auth::On(keyring) = &after.auth {

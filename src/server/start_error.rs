@@ -1,4 +1,4 @@
-//! Why the daemon does not start; this decides whether another try makes sense.
+//! Why the daemon does not start, and whether another try makes sense.
 
 use std::fmt;
 use std::io;

@@ -3,7 +3,7 @@
 use std::io;
 use std::thread::{self, JoinHandle};
 
-/// Stack size: shards and ingest call nothing deep except the JSON parser, which is bounded.
+/// Stack size. Only the JSON parser recurses, and its depth is bounded.
 const STACK_BYTES: usize = 512 << 10;
 
 pub(super) type ThreadHandle<T> = JoinHandle<io::Result<T>>;
@@ -17,7 +17,7 @@ pub(super) fn spawn<T: Send + 'static>(
         let result = run();
         if let Err(error) = &result {
             // A daemon with a missing thread would deceive its users.
-            panic!("a thread of the daemon cannot go on: {error}");
+            panic!("a thread of the daemon failed: {error}");
         }
         result
     })

@@ -479,7 +479,7 @@ fn a_disk_without_room_for_the_directory_is_reported_and_not_used() {
     let full = ["strace", "-D", "-f", "-q", "-o", "/dev/null", "-P", state.to_str().unwrap()];
     let full = [&full[..], &["-e", "inject=mkdir:error=ENOSPC"]].concat();
     let mut daemon = Setup::default().flags(&flags).under(&full).start();
-    daemon.wait_for_log("cannot be written, nothing will be kept: ");
+    daemon.wait_for_log("cannot be written, so no state will be kept: ");
     publish(&daemon, 0..3);
     let (_, metrics) = daemon.admin_get("/metrics");
     assert!(metrics.contains("\nluxcast_state_failed 1\n"), "{metrics}");

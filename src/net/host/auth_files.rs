@@ -1,4 +1,4 @@
-//! Reads the files that say who may watch.
+//! Reads the token file and the JWT key file.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -14,13 +14,13 @@ use crate::access::rights::Rights;
 use crate::access::token_file;
 use crate::config::{Config, JwtAlgorithm};
 
-/// Mode bits of everybody who is neither the owner nor of the group.
+/// Mode bits for users who are neither the owner nor in the group.
 const OTHERS: u32 = 0o007;
 
-/// Whom these settings let in.
+/// Reads the tokens and the key that these settings name.
 ///
 /// # Errors
-/// A file that cannot be read, or is not what it should be: which, and in which line; never what stands there.
+/// A file cannot be read or is malformed: its name and the line, never its content.
 pub fn read(config: &Config) -> io::Result<Auth> {
     if !config.asks_for_tokens() {
         return Ok(Auth::Off);
@@ -31,7 +31,7 @@ pub fn read(config: &Config) -> io::Result<Auth> {
         _ => None,
     };
     if let (true, None, Some(path)) = (tokens.is_empty(), &jwt, &config.token_file) {
-        return Err(bad(format!("{}: has no token, so nobody could watch", path.display())));
+        return Err(bad(format!("{}: has no token, so no client could watch", path.display())));
     }
     Ok(Auth::On(Keyring::new(tokens, jwt)))
 }
@@ -72,10 +72,10 @@ fn read_secret(path: &Path, setting: &str) -> io::Result<Zeroizing<Vec<u8>>> {
     Ok(bytes)
 }
 
-/// A secret is for the daemon's user, and its group if the operator wants that.
+/// Warns of a secret that users other than its owner and group may use.
 ///
 /// # Errors
-/// The file cannot be looked at.
+/// The mode of the file cannot be read.
 pub fn warn_if_open(path: &Path) -> io::Result<()> {
     let mode = fs::metadata(path)?.permissions().mode();
     if mode & OTHERS != 0 {
@@ -85,7 +85,7 @@ pub fn warn_if_open(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The content goes from memory when it is not needed any more.
+/// Reads a file. Its content is erased from memory when it is dropped.
 fn read_bytes(path: &Path, setting: &str) -> io::Result<Zeroizing<Vec<u8>>> {
     fs::read(path).map(Zeroizing::new).map_err(|error| {
         io::Error::new(error.kind(), format!("{setting}: cannot read {}: {error}", path.display()))

@@ -1,4 +1,4 @@
-//! Whether a file or a directory could be made somewhere, asked without making it.
+//! Checks whether a file or a directory could be made, without making it.
 
 use std::io;
 use std::path::Path;
@@ -6,8 +6,8 @@ use std::path::Path;
 use rustix::fs::{Access, PROC_SUPER_MAGIC, access, statfs};
 use rustix::io::Errno;
 
-/// File systems in which the kernel makes all there is (linux/magic.h): sysfs, debugfs, tracefs, securityfs, devpts,
-/// both of cgroup, selinuxfs, efivarfs. access(2) says there that the rights suffice.
+/// File systems in which only the kernel makes files (linux/magic.h): sysfs, debugfs, tracefs, securityfs, devpts,
+/// cgroup, cgroup2, selinuxfs, efivarfs. access(2) does not show that.
 const KERNELS_OWN: [u64; 9] = [
     0x6265_6572,
     0x6462_6720,
@@ -26,11 +26,13 @@ pub enum Made {
     Directory,
 }
 
+/// Checks whether a file or a directory could be made in `directory`.
+///
 /// # Errors
-/// What the kernel would answer.
+/// The error that making it would end with.
 pub fn check(directory: &Path, made: Made) -> io::Result<()> {
     access(directory, Access::WRITE_OK | Access::EXEC_OK)?;
-    // The type's width and sign differ between machines, its low 32 bits do not.
+    // The width and sign of the type differ between machines; its low 32 bits do not.
     let kind = statfs(directory)?.f_type as u64 & 0xffff_ffff;
     match made {
         _ if kind == PROC_SUPER_MAGIC as u64 => Err(Errno::NOENT.into()),

@@ -1,4 +1,4 @@
-//! The machine around the daemon: files of the state directory, files that say who may watch, the service manager.
+//! What the daemon uses of its machine: the state directory, token and key files, the service manager.
 #![doc = include_str!("README.md")]
 
 pub mod auth_files;

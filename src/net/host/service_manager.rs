@@ -1,7 +1,8 @@
-//! What the service manager is told (sd_notify(3)): that the daemon is ready, reloads, stops, and that all its threads
-//! are alive. Without a service manager, nobody is told anything.
+//! Notifies the service manager (sd_notify(3)) that the daemon is ready, reloads or stops, and that its threads are alive.
+//! Without a service manager this does nothing.
 //!
-//! The variables that name it stay in the environment: the daemon starts no programs that could inherit them.
+//! The variables that name the service manager stay in the environment: the daemon starts no programs that would inherit
+//! them.
 
 use std::io;
 use std::thread;
@@ -11,7 +12,7 @@ use sd_notify::NotifyState;
 
 use crate::net::report::liveness::Liveness;
 
-/// Everything serves, or serves again after a reload.
+/// The daemon is ready: it has started, or a reload is done.
 pub fn ready() {
     notify(&[NotifyState::Ready]);
 }
@@ -29,16 +30,16 @@ pub fn stopping() {
 
 fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!("cannot tell the service manager {states:?}: {error}");
+        tracing::warn!("cannot notify the service manager of {states:?}: {error}");
     }
 }
 
-/// How long the service manager waits for a sign of life before it starts the daemon anew.
+/// How long the service manager waits for a sign of life before it restarts the daemon. None: it asks for no signs.
 pub fn patience() -> Option<Duration> {
     sd_notify::watchdog_enabled().filter(|patience| !patience.is_zero())
 }
 
-/// Gives signs of life twice in the time that they are waited for, as long as every thread has turned since the last.
+/// Sends two signs of life per `patience`, as long as every thread has begun a turn since the last. Never returns.
 pub fn watch_over(liveness: &Liveness, patience: Duration) -> io::Result<()> {
     let mut before = None;
     loop {

@@ -1,7 +1,7 @@
-//! The files of `state_dir`: a lock, the mark ahead of the numbering, and one snapshot between two runs.
+//! The files of `state_dir`: a lock, the mark ahead of the numbers in use, and one snapshot between two runs.
 //!
-//! A directory that cannot be used as it is set is an error at the start: nobody shall believe that something is kept.
-//! A disk that is full, or a file that is damaged, is said in one line, and the daemon runs without that part.
+//! A directory that cannot be used ends the start, so that no operator believes wrongly that state is kept. A full disk or
+//! a damaged file is logged in one line, and the daemon runs without that part.
 
 use std::fmt::Arguments;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -27,22 +27,22 @@ use crate::stream::snapshot::{Restored, Saver, load};
 const LOCK: &str = "lock";
 const MARK: &str = "mark";
 const SNAPSHOT: &str = "snapshot";
-/// A snapshot that a run has begun with: it is not used again.
+/// The snapshot that a run has started with, which is not used again.
 const USED: &str = "snapshot.used";
 const NEW: &str = ".new";
 
-/// Numbers between what is in use and the mark: four and a half minutes of the clock that numbers start at. At four
-/// million events a second the mark moves twice a minute.
+/// How far the mark is ahead of the numbers in use. Numbers start at the clock in microseconds, so this is four and a half
+/// minutes. At four million events a second the mark moves twice a minute.
 const MARK_STEP: u64 = 1 << 28;
-/// Mode bits of those who may write: the group, and everybody else.
+/// Mode bits for writing: by the group, and by all others.
 const GROUP_WRITES: u32 = 0o020;
 const OTHERS_WRITE: u32 = 0o002;
-/// Written to the disk at once: what one wait for it may cost.
+/// Bytes written between two waits for the disk.
 const SYNC_BYTES: usize = 8 << 20;
-/// Read or written with one call.
+/// Bytes read or written with one call.
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// What is left when no more lines are taken; all of it is published.
+/// The ingest thread's state at its end. All its events are published.
 pub struct FinalState {
     pub sequencer: Sequencer,
     pub dedupe: Dedupe,
@@ -53,25 +53,25 @@ pub struct StateDir {
     path: PathBuf,
     /// Held for as long as the daemon runs (flock(2)).
     _lock: File,
-    /// Something could not be read or written, which has been said.
+    /// Something could not be read or written. It is logged already.
     has_failed: Arc<AtomicBool>,
 }
 
-/// Why a directory is not used at all.
+/// Why a directory is not used.
 #[derive(Debug)]
 pub enum Unusable {
     /// Another daemon uses it.
     InUse(io::Error),
-    /// The setting cannot be honoured.
+    /// The directory cannot be used as the setting asks.
     Setting(io::Error),
 }
 
 impl StateDir {
-    /// Makes the directory if need be, and locks it. `has_failed` becomes true when something cannot be read or written.
-    /// None: the disk is full or faulty, which has been said.
+    /// Makes the directory if it is missing, and locks it. `has_failed` becomes true when something cannot be read or
+    /// written. None: the disk is full or faulty, which is logged.
     ///
     /// # Errors
-    /// Why it is not used.
+    /// Why the directory is not used.
     pub fn open(path: &Path, has_failed: &Arc<AtomicBool>) -> Result<Option<Self>, Unusable> {
         let shown = path.display();
         match Self::try_open(path, has_failed) {
@@ -82,7 +82,7 @@ impl StateDir {
             }
             Err(error) if is_of_the_disk(&error) => {
                 has_failed.store(true, Ordering::Relaxed);
-                tracing::error!("the state_dir {shown} cannot be written, nothing will be kept: {error}");
+                tracing::error!("the state_dir {shown} cannot be written, so no state will be kept: {error}");
                 Ok(None)
             }
             Err(error) => Err(Unusable::Setting(unusable(path, &error))),
@@ -96,19 +96,19 @@ impl StateDir {
             OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path.join(LOCK))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
         for name in [MARK, SNAPSHOT] {
-            // A half, of a run that ended as it wrote it; most often there is none.
+            // An unfinished file of a run that ended while it wrote. Usually there is none.
             let _ = fs::remove_file(path.join(format!("{name}{NEW}")));
         }
         Ok(Self { path: path.to_owned(), _lock: lock, has_failed: has_failed.clone() })
     }
 
-    /// Says what could not be read or written.
+    /// Logs what could not be read or written, and sets `has_failed`.
     fn report_failure(&self, problem: Arguments<'_>) {
         self.has_failed.store(true, Ordering::Relaxed);
         tracing::error!("{problem}");
     }
 
-    /// The number that no earlier run has gone beyond, 0 if that is not known.
+    /// A number that no earlier run has gone beyond, 0 if it is not known.
     pub fn mark(&self) -> u64 {
         let path = self.path.join(MARK);
         let mark = match open(&path).and_then(read_all) {
@@ -118,24 +118,26 @@ impl StateDir {
         };
         mark.unwrap_or_else(|error: io::Error| {
             let path = path.display();
-            self.report_failure(format_args!("cannot read {path}, the numbers begin at the clock: {error}"));
+            self.report_failure(format_args!(
+                "cannot read {path}, so the numbers begin at the clock: {error}"
+            ));
             0
         })
     }
 
-    /// Saves how far the numbers go.
+    /// Saves how far numbers may go.
     pub fn set_mark(&self, mark: u64) {
         let written = self.replace(MARK, |file| file.write_all(write_mark(mark).as_bytes()));
         if let Err(error) = written {
             let path = self.path.join(MARK);
             self.report_failure(format_args!(
-                "cannot write {}, after an unclean end the numbers begin at the clock: {error}",
+                "cannot write {}, so after an unclean end the numbers begin at the clock: {error}",
                 path.display()
             ));
         }
     }
 
-    /// The snapshot of the run before, once: from now on it counts as used.
+    /// Reads the snapshot of the run before, and marks it as used.
     pub fn take_snapshot(&self) -> Option<Restored> {
         let from = self.path.join(SNAPSHOT);
         let shown = from.display();
@@ -143,19 +145,19 @@ impl StateDir {
         match fs::rename(&from, &used).and_then(|()| self.sync()) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                // Of a run that died as it began: to put it back later would bring an old past back.
+                // A used snapshot is from a run that died while it started. Putting it back later would restore an old state.
                 let _ = fs::remove_file(&used);
                 if self.path.join(MARK).exists() {
                     tracing::warn!(
-                        "the run before did not end clean, or could not save its state: its history, jobs and \
-                         publishers' names are gone, only the numbers go on"
+                        "the run before did not end cleanly, or could not save its state: its history, jobs and \
+                         publishers' names are lost, only the numbers go on"
                     );
                 }
                 return None;
             }
             Err(error) => {
                 self.report_failure(format_args!(
-                    "cannot use {shown}, it would be used again after this run: {error}"
+                    "cannot mark {shown} as used, so this run begins without it: {error}"
                 ));
                 return None;
             }
@@ -164,7 +166,7 @@ impl StateDir {
         let (length, file) = match opened {
             Ok(opened) => opened,
             Err(error) => {
-                self.report_failure(format_args!("cannot read {shown}, the history is lost: {error}"));
+                self.report_failure(format_args!("cannot read {shown}, so the history is lost: {error}"));
                 return None;
             }
         };
@@ -175,28 +177,28 @@ impl StateDir {
             }
             Err(unusable) => {
                 let text = unusable.text();
-                self.report_failure(format_args!("cannot use {shown}, the history is lost: {text}"));
+                self.report_failure(format_args!("cannot use {shown}, so the history is lost: {text}"));
                 None
             }
         }
     }
 
-    /// The run that took the snapshot has not begun after all.
+    /// Makes the snapshot usable again: the run that took it does not start.
     pub fn put_back_snapshot(&self) {
-        // There is none, if none was taken.
+        // This fails if no snapshot was taken.
         let _ = fs::rename(self.path.join(USED), self.path.join(SNAPSHOT));
     }
 
-    /// The run that took the snapshot has begun.
+    /// Removes the used snapshot: the run that took it has started.
     pub fn forget_snapshot(&self) {
-        // It would not be used anyway.
+        // If this fails, the file still counts as used.
         let _ = fs::remove_file(self.path.join(USED));
     }
 
-    /// Saves a snapshot: as many batches as can be written before `until`, and the rest of it.
+    /// Saves a snapshot, with as many batches as can be written before `until`. Returns its size in bytes.
     ///
     /// # Errors
-    /// It could not be written; then there is none.
+    /// The snapshot could not be written; there is none then.
     pub fn save(&self, saver: &mut Saver<'_>, until: Instant) -> io::Result<u64> {
         let mut bytes = 0;
         self.replace(SNAPSHOT, |file| {
@@ -213,7 +215,7 @@ impl StateDir {
                 unsynced += out.len();
                 out.clear();
                 if unsynced >= SYNC_BYTES {
-                    // So that the time is that of the disk, and the wait at the end is short.
+                    // So `until` bounds the time of the disk too, and the last wait is short.
                     file.sync_data()?;
                     unsynced = 0;
                 }
@@ -222,16 +224,16 @@ impl StateDir {
         })
         .inspect_err(|_| {
             self.has_failed.store(true, Ordering::Relaxed);
-            // One from before that could not be taken: by now it is too old.
+            // An older snapshot that could not be taken would restore an old state.
             let _ = fs::remove_file(self.path.join(SNAPSHOT));
         })?;
         Ok(bytes)
     }
 
-    /// Writes a file beside the one of this name, and puts it in its place once it is on the disk.
+    /// Replaces a file: writes another beside it, and renames that once it is on the disk.
     fn replace(&self, name: &str, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
         let new = self.path.join(format!("{name}{NEW}"));
-        // Not truncated: what stands there may be a link to elsewhere.
+        // Removed, not truncated: it may be a link to another file.
         match fs::remove_file(&new) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -239,41 +241,41 @@ impl StateDir {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
         let written = write(&mut file).and_then(|()| file.sync_all());
         written.and_then(|()| fs::rename(&new, self.path.join(name))).inspect_err(|_| {
-            // A half is of no use, and the disk may be full because of it.
+            // The unfinished file is useless, and may be why the disk is full.
             let _ = fs::remove_file(&new);
         })?;
         self.sync()
     }
 
-    /// One line about what was found.
+    /// Logs in one line what was restored.
     fn report(&self, restored: &Restored, path: &Path) {
         let damage = restored.damage;
         let (events, topics) = (restored.events(), restored.topics());
         let path = path.display();
         if damage.is_damaged {
             self.report_failure(format_args!(
-                "{path} is damaged: {} events and {} jobs and flows are lost, {events} events and {topics} jobs and \
-                 flows were read",
+                "{path} is damaged: lost {} events and {} jobs and flows, read {events} events and {topics} jobs and \
+                 flows",
                 damage.events, damage.topics
             ));
         } else {
             let lost = damage.events;
             tracing::info!(
-                "read {events} events and {topics} jobs and flows from {path}, {lost} were not saved"
+                "read {events} events and {topics} jobs and flows from {path}; {lost} events had not been saved"
             );
         }
     }
 
-    /// A name lasts only once its directory is on the disk (fsync(2)).
+    /// Writes the directory itself to the disk: only then does a new name last (fsync(2)).
     fn sync(&self) -> io::Result<()> {
         File::open(&self.path)?.sync_all()
     }
 }
 
-/// What keeps a daemon with this `state_dir` from starting, as far as it can be told without touching anything.
+/// Checks whether a daemon could start with this `state_dir`, without changing anything.
 ///
 /// # Errors
-/// What that is.
+/// Why it could not.
 pub fn check(path: &Path) -> io::Result<()> {
     let try_check = || match fs::metadata(path) {
         Ok(metadata) if !metadata.is_dir() => Err(Errno::EXIST.into()),
@@ -284,16 +286,16 @@ pub fn check(path: &Path) -> io::Result<()> {
             let lock = path.join(LOCK);
             match fs::metadata(&lock) {
                 Ok(metadata) if metadata.is_dir() => Err(Errno::ISDIR.into()),
-                // Of another user, perhaps, who ran it before.
+                // Another user may have run the daemon before, and own the lock.
                 Ok(_) => Ok(access(&lock, Access::WRITE_OK)?),
                 Err(_) => making::check(path, Made::File),
             }
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            // It would be made, with those above it that are missing.
+            // The daemon would make it, with any parent that is missing.
             let there = path.ancestors().find(|above| fs::symlink_metadata(above).is_ok());
             match there {
-                // A link that leads nowhere is in the way of what would be made.
+                // A dangling link is in the way of the new directory.
                 Some(link) if !link.exists() => Err(Errno::EXIST.into()),
                 above => making::check(above.unwrap_or(Path::new(".")), Made::Directory),
             }
@@ -308,17 +310,22 @@ fn unusable(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(ErrorKind::InvalidInput, message)
 }
 
-/// Whoever owns the directory, or can write there, could make the daemon believe anything: only the daemon's own user
-/// and root, and a group of the daemon if the operator lets it.
+/// Checks who could forge state. Only the daemon's own user or root may own the directory. Only they may write there, and
+/// a group of the daemon if the mode allows it.
+///
+/// # Errors
+/// Another user owns it or may write there.
 fn check_owner(path: &Path) -> io::Result<()> {
     let metadata = fs::metadata(path)?;
     let (owner, group, mode) = (metadata.uid(), metadata.gid(), metadata.mode());
     let own = geteuid().as_raw();
     if owner != own && owner != 0 {
-        return Err(io::Error::other(format!("it belongs to the user {owner}, and this is {own}")));
+        return Err(io::Error::other(format!(
+            "it belongs to user {owner}, and the daemon runs as user {own}"
+        )));
     }
     if mode & OTHERS_WRITE != 0 {
-        return Err(io::Error::other(format!("everybody can write there (mode {:04o})", mode & 0o7777)));
+        return Err(io::Error::other(format!("all users can write there (mode {:04o})", mode & 0o7777)));
     }
     let is_own = || {
         let others = getgroups().unwrap_or_default();
@@ -327,56 +334,56 @@ fn check_owner(path: &Path) -> io::Result<()> {
     if mode & GROUP_WRITES != 0 && !is_own() {
         let mode = mode & 0o7777;
         let problem =
-            format!("the group {group} can write there, which is not the daemon's (mode {mode:04o})");
+            format!("group {group} can write there, and is no group of the daemon (mode {mode:04o})");
         return Err(io::Error::other(problem));
     }
     Ok(())
 }
 
-/// The disk has no room or does not work: no fault of whoever set `state_dir`.
+/// Whether the disk is full or does not work. The setting is not wrong then.
 fn is_of_the_disk(error: &io::Error) -> bool {
     let errno = Errno::from_io_error(error);
     matches!(errno, Some(Errno::NOSPC | Errno::DQUOT | Errno::IO))
 }
 
-/// The mark as the next run needs it, for numbers from `seq` on.
+/// The mark for a run whose newest number is `seq`.
 pub fn mark_ahead_of(seq: u64) -> u64 {
     (seq + MARK_STEP).min(SEQ_END)
 }
 
-/// Tells when the mark has to move. The one who asks does not wait for a disk.
+/// Requests a new mark when the numbers come near the last one. The caller does not wait for a disk.
 pub struct NumberMark {
     wanted: Option<Sender<u64>>,
-    /// Beyond this number, the mark moves.
+    /// Beyond this number a new mark is requested.
     due_at: u64,
 }
 
 impl NumberMark {
-    /// Without a directory: it never moves.
+    /// There is no directory, so there is no mark.
     pub fn none() -> Self {
         Self { wanted: None, due_at: u64::MAX }
     }
 
-    /// `seq`: the number that the last mark was ahead of.
+    /// `seq`: the number that the last mark was made for.
     pub fn new(seq: u64) -> (Self, Receiver<u64>) {
         let (wanted, requests) = unbounded();
         (Self { wanted: Some(wanted), due_at: seq + MARK_STEP / 2 }, requests)
     }
 
-    /// The newest number is `seq`.
+    /// Requests a new mark if `seq`, the newest number, needs one.
     pub fn note(&mut self, seq: u64) {
         if seq <= self.due_at {
             return;
         }
         self.due_at = seq + MARK_STEP / 2;
         if let Some(wanted) = &self.wanted {
-            // Whoever writes it has ended only with the daemon.
+            // The thread that writes marks runs as long as this one.
             let _ = wanted.send(mark_ahead_of(seq));
         }
     }
 }
 
-/// Writes marks until nobody can want one any more.
+/// Writes the requested marks until the [`NumberMark`] is dropped.
 pub fn keep_mark(state: &Arc<StateDir>, requests: &Receiver<u64>) -> io::Result<()> {
     requests.iter().for_each(|mark| state.set_mark(mark));
     Ok(())
@@ -394,13 +401,13 @@ fn parse_mark(bytes: &[u8]) -> Option<u64> {
     ((SEQ_MIN..=SEQ_END).contains(&mark) && write_mark(mark) == text).then_some(mark)
 }
 
-/// Opens a file of the daemon's own to read it. Anything else at its path is an error, and nobody is waited for there.
+/// Opens one of the daemon's files to read it. Anything but a regular file is an error; opening a FIFO does not wait.
 fn open(path: &Path) -> io::Result<File> {
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     match file.metadata()?.is_file() {
         true => Ok(file),
-        false => Err(io::Error::new(ErrorKind::InvalidInput, "it is no regular file")),
+        false => Err(io::Error::new(ErrorKind::InvalidInput, "it is not a regular file")),
     }
 }
 
@@ -471,20 +478,20 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_of_a_run_that_died_as_it_began_never_comes_back() {
+    fn the_snapshot_of_a_run_that_died_while_it_started_is_not_restored() {
         let scratch = Scratch::new("used");
         let state = open(&scratch.0).unwrap().unwrap();
-        fs::write(scratch.0.join(USED), "an old past").unwrap();
+        fs::write(scratch.0.join(USED), "an old state").unwrap();
         assert!(state.take_snapshot().is_none());
         state.put_back_snapshot();
         assert!(!scratch.0.join(SNAPSHOT).exists() && !scratch.0.join(USED).exists());
     }
 
     #[test]
-    fn a_directory_is_as_its_operator_wants_it_and_no_strangers() {
+    fn the_operator_and_a_group_of_the_daemon_may_own_the_directory() {
         let scratch = Scratch::new("open");
         fs::create_dir(&scratch.0).unwrap();
-        // Of a group of ours; the latter as a volume of Kubernetes.
+        // The group is this process's own. The modes with 2 are those of Kubernetes volumes.
         for good in [0o700, 0o750, 0o755, 0o770, 0o2770, 0o2775] {
             fs::set_permissions(&scratch.0, fs::Permissions::from_mode(good)).unwrap();
             assert!(open(&scratch.0).unwrap().is_some(), "{good:o}");
@@ -493,7 +500,7 @@ mod tests {
         for bad in [0o702, 0o777, 0o1777, 0o2777] {
             fs::set_permissions(&scratch.0, fs::Permissions::from_mode(bad)).unwrap();
             let error = refusal(&scratch.0);
-            assert!(error.contains("everybody can write there"), "{bad:o}: {error}");
+            assert!(error.contains("all users can write there"), "{bad:o}: {error}");
             assert_eq!(check(&scratch.0).unwrap_err().to_string(), error);
         }
         if !geteuid().is_root() {
@@ -501,16 +508,16 @@ mod tests {
         }
         fs::set_permissions(&scratch.0, fs::Permissions::from_mode(0o770)).unwrap();
         chown(&scratch.0, None, Some(getegid().as_raw() + 4711)).unwrap();
-        assert!(refusal(&scratch.0).contains("which is not the daemon's"));
+        assert!(refusal(&scratch.0).contains("is no group of the daemon"));
         fs::set_permissions(&scratch.0, fs::Permissions::from_mode(0o750)).unwrap();
         assert!(open(&scratch.0).unwrap().is_some(), "that group can only read");
         chown(&scratch.0, Some(4711), None).unwrap();
-        assert!(refusal(&scratch.0).contains("belongs to the user 4711"));
+        assert!(refusal(&scratch.0).contains("belongs to user 4711"));
         assert!(check(&scratch.0).is_err());
     }
 
     #[test]
-    fn what_is_no_directory_is_refused_and_what_is_missing_would_be_made() {
+    fn a_path_that_is_no_directory_is_refused_and_a_missing_one_is_fine() {
         let scratch = Scratch::new("file");
         let missing = scratch.0.join("a/b");
         check(&missing).unwrap();
@@ -526,7 +533,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_damaged_is_told_and_done_without() {
+    fn damaged_files_are_logged_and_not_used() {
         let scratch = Scratch::new("damaged");
         let has_failed = Arc::new(AtomicBool::new(false));
         let state = StateDir::open(&scratch.0, &has_failed).unwrap().unwrap();
@@ -541,7 +548,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_that_is_not_what_was_written_is_none() {
+    fn a_mark_that_is_not_as_written_is_ignored() {
         let scratch = Scratch::new("mark");
         let state = open(&scratch.0).unwrap().unwrap();
         assert_eq!(state.mark(), 0);
