@@ -278,34 +278,34 @@ mod tests {
 
     #[test]
     fn a_refusal_takes_no_place_of_a_connection_and_there_are_only_a_few() {
-        let (admission, nobody) = (admission(8, 5), Proxies::new(Vec::new()));
+        let (admission, no_proxies) = (admission(8, 5), Proxies::new(Vec::new()));
         let greedy = address("192.0.2.1");
         for _ in 0..5 {
-            let new = admission.admit_socket(greedy, &nobody, 0);
+            let new = admission.admit_socket(greedy, &no_proxies, 0);
             assert_eq!((new.counted, new.turn_away), (Counted::WithAddress, None));
         }
         let too_many = Some(TurnAway::TooMany(TooMany::Connections));
         for _ in 0..REFUSED_MAX {
-            let new = admission.admit_socket(greedy, &nobody, 0);
+            let new = admission.admit_socket(greedy, &no_proxies, 0);
             assert_eq!((new.counted, new.turn_away), (Counted::AsRefused, too_many));
         }
         for _ in 0..1_000 {
-            let new = admission.admit_socket(greedy, &nobody, 0);
+            let new = admission.admit_socket(greedy, &no_proxies, 0);
             assert_eq!((new.counted, new.turn_away), (Counted::Not, too_many));
         }
         for number in 2..5 {
-            let new = admission.admit_socket(address(&format!("192.0.2.{number}")), &nobody, 0);
+            let new = admission.admit_socket(address(&format!("192.0.2.{number}")), &no_proxies, 0);
             assert_eq!((new.counted, new.turn_away), (Counted::WithAddress, None));
         }
         assert_eq!(admission.connections(), 8 + REFUSED_MAX);
         let late = address("192.0.2.9");
-        assert_eq!(admission.admit_socket(late, &nobody, 0).turn_away, Some(TurnAway::Full));
+        assert_eq!(admission.admit_socket(late, &no_proxies, 0).turn_away, Some(TurnAway::Full));
         // A free place goes to the next connection, however many are being refused.
         admission.leave(Counted::AsRefused, greedy);
-        assert_eq!(admission.admit_socket(late, &nobody, 0).counted, Counted::AsRefused);
+        assert_eq!(admission.admit_socket(late, &no_proxies, 0).counted, Counted::AsRefused);
         admission.leave(Counted::WithAddress, greedy);
-        assert_eq!(admission.admit_socket(late, &nobody, 0).counted, Counted::WithAddress);
-        assert_eq!(admission.admit_socket(greedy, &nobody, 0).turn_away, Some(TurnAway::Full));
+        assert_eq!(admission.admit_socket(late, &no_proxies, 0).counted, Counted::WithAddress);
+        assert_eq!(admission.admit_socket(greedy, &no_proxies, 0).turn_away, Some(TurnAway::Full));
     }
 
     #[test]
@@ -328,10 +328,10 @@ mod tests {
 
     #[test]
     fn without_room_among_the_refused_a_connection_keeps_its_place() {
-        let (admission, nobody) = (admission(2 * REFUSED_MAX, 0), Proxies::new(Vec::new()));
+        let (admission, no_proxies) = (admission(2 * REFUSED_MAX, 0), Proxies::new(Vec::new()));
         let client = address("192.0.2.1");
         for number in 0..2 * REFUSED_MAX {
-            assert_eq!(admission.admit_socket(client, &nobody, 0).counted, Counted::WithAddress);
+            assert_eq!(admission.admit_socket(client, &no_proxies, 0).counted, Counted::WithAddress);
             let expected = if number < REFUSED_MAX { Counted::AsRefused } else { Counted::WithAddress };
             assert_eq!(admission.step_aside(Counted::WithAddress, client), expected);
         }
@@ -340,13 +340,13 @@ mod tests {
 
     #[test]
     fn an_idle_connection_takes_no_place_and_is_admitted_anew() {
-        let (admission, nobody) = (admission(2, 1), Proxies::new(Vec::new()));
+        let (admission, no_proxies) = (admission(2, 1), Proxies::new(Vec::new()));
         let (client, other) = (address("192.0.2.1"), address("192.0.2.2"));
-        let come_back = |counted: Counted| admission.come_back(counted, client, &nobody, 0);
-        assert_eq!(admission.admit_socket(client, &nobody, 0).counted, Counted::WithAddress);
+        let come_back = |counted: Counted| admission.come_back(counted, client, &no_proxies, 0);
+        assert_eq!(admission.admit_socket(client, &no_proxies, 0).counted, Counted::WithAddress);
         assert_eq!(admission.rest(Counted::WithAddress, client), Some(Counted::AsIdle));
         // Its address may have another meanwhile, and then this one is one too many.
-        assert_eq!(admission.admit_socket(client, &nobody, 0).counted, Counted::WithAddress);
+        assert_eq!(admission.admit_socket(client, &no_proxies, 0).counted, Counted::WithAddress);
         let too_many = come_back(Counted::AsIdle);
         assert_eq!(too_many.turn_away, Some(TurnAway::TooMany(TooMany::Connections)));
         admission.leave(too_many.counted, client);
@@ -356,7 +356,7 @@ mod tests {
             assert_eq!(back.turn_away, None);
             assert_eq!(back.counted == Counted::AsOperator, counted == Counted::AsOperator);
         }
-        assert_eq!(admission.admit_socket(other, &nobody, 0).counted, Counted::WithAddress);
+        assert_eq!(admission.admit_socket(other, &no_proxies, 0).counted, Counted::WithAddress);
         assert_eq!(admission.connections(), 2);
         assert_eq!(admission.rest(Counted::AsOperator, client), Some(Counted::AsOperator));
         assert_eq!(admission.rest(Counted::AsRefused, client), None);
@@ -366,10 +366,10 @@ mod tests {
 
     #[test]
     fn idle_connections_are_few_and_leave_room_for_refusals() {
-        let (admission, nobody) = (admission(2 * REFUSED_MAX, 0), Proxies::new(Vec::new()));
+        let (admission, no_proxies) = (admission(2 * REFUSED_MAX, 0), Proxies::new(Vec::new()));
         let client = address("192.0.2.1");
         for number in 0..REFUSED_MAX {
-            let counted = admission.admit_socket(client, &nobody, 0).counted;
+            let counted = admission.admit_socket(client, &no_proxies, 0).counted;
             let rests = admission.rest(counted, client);
             assert_eq!(rests, (number < IDLE_MAX).then_some(Counted::AsIdle), "{number}");
         }
@@ -389,9 +389,9 @@ mod tests {
 
     #[test]
     fn a_drain_counts_refused_sockets_until_they_are_closed() {
-        let (admission, nobody) = (admission(2, 0), Proxies::new(Vec::new()));
+        let (admission, no_proxies) = (admission(2, 0), Proxies::new(Vec::new()));
         admission.drain();
-        let new = admission.admit_socket(address("192.0.2.1"), &nobody, 0);
+        let new = admission.admit_socket(address("192.0.2.1"), &no_proxies, 0);
         assert_eq!((new.counted, new.turn_away), (Counted::AsRefused, Some(TurnAway::Draining)));
         assert_eq!(admission.connections(), 1);
         admission.leave(new.counted, new.address);

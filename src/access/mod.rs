@@ -1,4 +1,5 @@
-//! Who may come in, and watch what: bytes and claims in, a permit or a refusal out. It knows no topics.
+//! Who may connect and what they may watch: it judges a request's claims and returns a permit or a refusal. It knows no
+//! topics.
 #![doc = include_str!("README.md")]
 
 pub mod address_limits;

@@ -1,5 +1,5 @@
-//! The subcommands, one file each. A subcommand returns the exit code of the process: 0 clean, 1 runtime failure,
-//! 2 usage or configuration, 3 how a job ended is unknown.
+//! The subcommands, one file each. A subcommand returns the exit code of the process: 0 for success, 1 for a runtime
+//! failure, 2 for wrong usage or configuration, 3 if how a job ended is unknown.
 #![doc = include_str!("README.md")]
 
 mod address;

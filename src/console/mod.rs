@@ -1,4 +1,4 @@
-//! The live page, `/console`: its files as the program carries them, and what there is under its path.
+//! The live page at `/console`: its files, built into the program, and the paths they are served at.
 #![doc = include_str!("README.md")]
 
 mod assets;

@@ -1,4 +1,5 @@
-//! One shard's fan-out: who watches what, where each stands, what goes out next. Pure state: no sockets and no clock.
+//! One shard's fan-out: what each client watches, its position, and what it is sent next. Pure state: no sockets and no
+//! clock.
 #![doc = include_str!("README.md")]
 
 pub mod audience;

@@ -1,4 +1,4 @@
-//! The daemon's own figures: what each thread counts, and how all of it is told.
+//! The daemon's own figures: the counters of each thread, and their output as text.
 #![doc = include_str!("README.md")]
 
 mod counters;

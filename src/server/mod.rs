@@ -212,7 +212,7 @@ impl Server {
         &self.ingest
     }
 
-    /// Applies the settings that can change without a restart to the running daemon. New limits disconnect nobody.
+    /// Applies the settings that can change without a restart to the running daemon. New limits disconnect no client.
     /// Returns what was found in the files that the settings name.
     ///
     /// # Errors

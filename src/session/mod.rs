@@ -1,4 +1,4 @@
-//! One client's conversation: what it asks for, what it may ask, what it is told. Pure state: no sockets and no clock.
+//! One client's conversation: its requests, their limits, and the answers. Pure state: no sockets and no clock.
 #![doc = include_str!("README.md")]
 
 pub mod context;

@@ -1,4 +1,4 @@
-//! A simulated workflow engine: what a real one would write to the ingest socket, one event a call.
+//! A simulated workflow engine: it makes the lines that a real one writes to the ingest socket, one event per call.
 #![doc = include_str!("README.md")]
 
 mod flows;

@@ -1,4 +1,4 @@
-//! Who gets what: pure state, no sockets, no clock.
+//! Events, topics and their logs: numbering, routing, history and snapshots. Pure state: no sockets and no clock.
 #![doc = include_str!("README.md")]
 
 pub mod batch;

@@ -1,4 +1,4 @@
-//! Bytes to values and back. No sockets and no clock here.
+//! Parsing and writing of every format: lines, HTTP, WebSocket frames, messages. No sockets and no clock.
 #![doc = include_str!("README.md")]
 
 pub mod action;

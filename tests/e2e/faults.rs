@@ -269,7 +269,7 @@ fn a_thread_that_cannot_go_on_ends_the_process_with_a_message() {
     });
     assert!(ended, "half a server goes on");
     assert_eq!(daemon.wait().code(), Some(1));
-    daemon.wait_for_log("a thread of the daemon cannot go on");
+    daemon.wait_for_log("a thread of the daemon failed");
     daemon.wait_for_log("panicked");
 }
 

@@ -400,7 +400,7 @@ fn a_full_disk_costs_the_state_and_nothing_else() {
     assert_eq!(u16::from(close.expect("a close frame").code), 1012);
     // The requested state is lost, so the end is not clean.
     assert_eq!(daemon.wait().code(), Some(1), "{}", daemon.stderr());
-    daemon.wait_for_log("luxcast: cannot save the state, the next start begins without it: ");
+    daemon.wait_for_log("luxcast: cannot save the state, so the next start begins without it: ");
     assert!(!is_there(&daemon.ingest), "{}", daemon.stderr());
     let mut left: Vec<_> =
         fs::read_dir(home.state()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
