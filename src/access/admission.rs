@@ -1,13 +1,15 @@
 //! Whether a new connection is served: counts over all shards, and the reasons to turn one away.
 
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+
 use crate::access::address_limits::{AddressCounts, AddressLimits, TooMany};
 use crate::access::client_address::Proxies;
 use crate::access::refusal_log::RefusalLog;
 use crate::tick::Tick;
 use crate::wire::http::Refusal;
-use parking_lot::Mutex;
-use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Most sockets at one time that are only sent a refusal or the end of an answer. Each stays until its client has read
 /// that. They take no place in `connections_max`; their descriptors are reserved. Beyond this number a new connection is

@@ -1,5 +1,5 @@
-//! Who may connect and what they may watch: it judges a request's claims and returns a permit or a refusal. It knows no
-//! topics.
+//! Who may connect and what they may watch: it counts connections, judges a request's claims, and returns a permit or a
+//! refusal. It knows no topics.
 #![doc = include_str!("README.md")]
 
 pub mod address_limits;
