@@ -86,7 +86,7 @@ impl Listener {
         Self { sockets, shards, admission, spare: spare() }
     }
 
-    /// Accepts up to [`ACCEPTS_PER_TURN`] connections from each socket. Those for shard 0 itself go to `keep`, without a
+    /// Accepts up to `ACCEPTS_PER_TURN` connections from each socket. Those for shard 0 itself go to `keep`, without a
     /// command and a wake.
     pub fn accept(
         &mut self,
