@@ -400,7 +400,7 @@ fn the_log_names_each_kind_of_refused_line_and_who_sent_it_and_where_it_is_at_fa
     }
     assert_eq!(log.matches("character 4").count(), 1, "{log}");
     // A flood of one kind is logged once a second, and none of it is forgotten.
-    wait_until("the rest is told", || daemon.stderr().contains("more refused lines"));
+    wait_until("the rest is logged", || daemon.stderr().contains("refused more lines"));
     let of_kind = |line: &&str| line.contains("bad_json");
     assert!(daemon.stderr().lines().filter(of_kind).count() < 20, "{}", daemon.stderr());
 }

@@ -407,7 +407,7 @@ fn a_full_disk_costs_the_state_and_nothing_else() {
     left.sort();
     assert_eq!(left, ["lock", "mark"], "no half of a snapshot is left");
     let daemon = home.start(&[]);
-    daemon.wait_for_log("its history, jobs and publishers' names are gone");
+    daemon.wait_for_log("its history, jobs and publishers' names are lost");
     let next = publish(&daemon, 1..2);
     assert!(next > newest);
     let mut watcher = daemon.watch(&format!("/api/ws/jobs/j/monitor?since={newest}"));
