@@ -153,7 +153,7 @@ impl Admission {
 
     /// Frees the place of a connection that waits only for its last bytes, if there is room among the refused. Otherwise it
     /// keeps its place until it is closed. Returns where it counts now.
-    pub fn step_aside(&self, counted: Counted, address: IpAddr) -> Counted {
+    pub fn free_place(&self, counted: Counted, address: IpAddr) -> Counted {
         match counted {
             Counted::InAll | Counted::WithAddress if self.refuse() == Counted::AsRefused => {
                 self.count_out(counted, address);
@@ -164,7 +164,7 @@ impl Admission {
     }
 
     /// Frees the place of a connection that has its answer, until it sends another request. None: it has to be closed.
-    pub fn rest(&self, counted: Counted, address: IpAddr) -> Option<Counted> {
+    pub fn make_idle(&self, counted: Counted, address: IpAddr) -> Option<Counted> {
         match counted {
             // A new connection needs its descriptor.
             _ if self.is_short() => None,
@@ -183,13 +183,7 @@ impl Admission {
     }
 
     /// Admits an idle connection that sends another request, as if it were new.
-    pub fn come_back(
-        &self,
-        counted: Counted,
-        address: IpAddr,
-        proxies: &Proxies,
-        now: Tick,
-    ) -> NewConnection {
+    pub fn readmit(&self, counted: Counted, address: IpAddr, proxies: &Proxies, now: Tick) -> NewConnection {
         if counted != Counted::AsIdle {
             return NewConnection { address, counted, turn_away: None };
         }
@@ -319,13 +313,13 @@ mod tests {
         assert_eq!(admission.admit(client, 0), Ok(()));
         assert_eq!(admission.admit_socket(proxy, &proxies, 0).counted, Counted::InAll);
         assert_eq!(admission.admit(client, 0), Err(TooMany::Connections));
-        assert_eq!(admission.step_aside(Counted::InAll, client), Counted::AsRefused);
+        assert_eq!(admission.free_place(Counted::InAll, client), Counted::AsRefused);
         assert_eq!(admission.admit_socket(proxy, &proxies, 0).counted, Counted::InAll);
         assert_eq!(admission.admit_socket(proxy, &proxies, 0).turn_away, Some(TurnAway::Full));
         // The first one has its answer: its address may have another.
-        assert_eq!(admission.step_aside(Counted::WithAddress, client), Counted::AsRefused);
+        assert_eq!(admission.free_place(Counted::WithAddress, client), Counted::AsRefused);
         assert_eq!(admission.admit(client, 0), Ok(()));
-        assert_eq!(admission.step_aside(Counted::AsRefused, client), Counted::AsRefused);
+        assert_eq!(admission.free_place(Counted::AsRefused, client), Counted::AsRefused);
     }
 
     #[test]
@@ -335,7 +329,7 @@ mod tests {
         for number in 0..2 * REFUSED_MAX {
             assert_eq!(admission.admit_socket(client, &no_proxies, 0).counted, Counted::WithAddress);
             let expected = if number < REFUSED_MAX { Counted::AsRefused } else { Counted::WithAddress };
-            assert_eq!(admission.step_aside(Counted::WithAddress, client), expected);
+            assert_eq!(admission.free_place(Counted::WithAddress, client), expected);
         }
         assert_eq!(admission.connections(), 2 * REFUSED_MAX);
     }
@@ -344,26 +338,30 @@ mod tests {
     fn an_idle_connection_takes_no_place_and_is_admitted_anew() {
         let (admission, no_proxies) = (admission(2, 1), Proxies::new(Vec::new()));
         let (client, other) = (address("192.0.2.1"), address("192.0.2.2"));
-        let come_back = |counted: Counted| admission.come_back(counted, client, &no_proxies, 0);
+        let readmit = |counted: Counted| admission.readmit(counted, client, &no_proxies, 0);
         assert_eq!(admission.admit_socket(client, &no_proxies, 0).counted, Counted::WithAddress);
-        assert_eq!(admission.rest(Counted::WithAddress, client), Some(Counted::AsIdle));
+        assert_eq!(admission.make_idle(Counted::WithAddress, client), Some(Counted::AsIdle));
         // Its address may have another meanwhile, and then this one is one too many.
         assert_eq!(admission.admit_socket(client, &no_proxies, 0).counted, Counted::WithAddress);
-        let too_many = come_back(Counted::AsIdle);
+        let too_many = readmit(Counted::AsIdle);
         assert_eq!(too_many.turn_away, Some(TurnAway::TooMany(TooMany::Connections)));
         admission.leave(too_many.counted, client);
-        assert_eq!(admission.rest(Counted::WithAddress, client), Some(Counted::AsIdle));
+        assert_eq!(admission.make_idle(Counted::WithAddress, client), Some(Counted::AsIdle));
         for counted in [Counted::AsIdle, Counted::AsOperator] {
-            let back = come_back(counted);
+            let back = readmit(counted);
             assert_eq!(back.turn_away, None);
             assert_eq!(back.counted == Counted::AsOperator, counted == Counted::AsOperator);
         }
         assert_eq!(admission.admit_socket(other, &no_proxies, 0).counted, Counted::WithAddress);
         assert_eq!(admission.connections(), 2);
-        assert_eq!(admission.rest(Counted::AsOperator, client), Some(Counted::AsOperator));
-        assert_eq!(admission.rest(Counted::AsRefused, client), None);
+        assert_eq!(admission.make_idle(Counted::AsOperator, client), Some(Counted::AsOperator));
+        assert_eq!(admission.make_idle(Counted::AsRefused, client), None);
         admission.drain();
-        assert_eq!(admission.rest(Counted::WithAddress, client), None, "no connection stays idle in a drain");
+        assert_eq!(
+            admission.make_idle(Counted::WithAddress, client),
+            None,
+            "no connection stays idle in a drain"
+        );
     }
 
     #[test]
@@ -372,18 +370,18 @@ mod tests {
         let client = address("192.0.2.1");
         for number in 0..REFUSED_MAX {
             let counted = admission.admit_socket(client, &no_proxies, 0).counted;
-            let rests = admission.rest(counted, client);
-            assert_eq!(rests, (number < IDLE_MAX).then_some(Counted::AsIdle), "{number}");
+            let idle = admission.make_idle(counted, client);
+            assert_eq!(idle, (number < IDLE_MAX).then_some(Counted::AsIdle), "{number}");
         }
         for number in 0..REFUSED_MAX {
             let is_room = number < REFUSED_MAX - IDLE_MAX;
             assert_eq!(admission.refuse() == Counted::AsRefused, is_room, "{number}");
         }
         admission.leave(Counted::AsIdle, client);
-        assert_eq!(admission.rest(Counted::WithAddress, client), Some(Counted::AsIdle));
+        assert_eq!(admission.make_idle(Counted::WithAddress, client), Some(Counted::AsIdle));
         admission.note_short();
         assert_eq!(
-            admission.rest(Counted::AsOperator, client),
+            admission.make_idle(Counted::AsOperator, client),
             None,
             "a new connection needs its descriptor"
         );

@@ -375,7 +375,7 @@ impl Clients {
     pub(super) fn linger(&mut self, key: WatcherKey) {
         let due = self.moment.tick().wrapping_add(ticks(LINGER));
         let connection = self.connections.at(key);
-        connection.counted = self.environment.admission.step_aside(connection.counted, connection.address());
+        connection.counted = self.environment.admission.free_place(connection.counted, connection.address());
         connection.phase = Phase::Closing;
         connection.due = due;
         self.wheel.schedule(key.slot, due);

@@ -213,7 +213,7 @@ impl Clients {
         let mut rest = std::mem::take(rest);
         let says_more = connection.sides == Sides::Open || !rest.is_empty();
         let rests =
-            says_more.then(|| self.environment.admission.rest(connection.counted, connection.address()));
+            says_more.then(|| self.environment.admission.make_idle(connection.counted, connection.address()));
         // A connection whose next request has come does not become idle: it keeps its place.
         let stays = (!rest.is_empty()).then_some(connection.counted);
         let Some(counted) = rests.flatten().or(stays) else {
@@ -251,7 +251,7 @@ impl Clients {
         let connection = self.connections.at(key);
         let (counted, address) = (connection.counted, connection.address());
         let proxies = &self.environment.live_config.proxies;
-        let newcomer = self.environment.admission.come_back(counted, address, proxies, now);
+        let newcomer = self.environment.admission.readmit(counted, address, proxies, now);
         connection.counted = newcomer.counted;
         connection.phase = Phase::Head(HeadBuffer::default());
         self.await_head(key);
