@@ -1,4 +1,4 @@
-//! When the listeners are looked at: on an event of theirs; by the clock in a storm, and while descriptors are lacking.
+//! When the listeners are checked: on their events, or by the clock if many connections come or no descriptor is left.
 
 use std::io;
 use std::sync::Arc;
@@ -13,33 +13,33 @@ use crate::metrics::ShardCounters;
 use crate::net::clock::Moment;
 use crate::net::listen::listener::{Accepted, Listener};
 
-/// Accepting is tried again so long after the descriptors have run out.
+/// Time until the next accept after the descriptors have run out.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
-/// That they have run out is logged at most so often.
+/// Least time between two log lines about that.
 const EXHAUSTED_LOG_MILLIS: u64 = 1_000;
-/// In a storm, all who come within so long are accepted together: one wake for all instead of one for each.
+/// In a storm, all connections that come within this time are accepted together, with one wake for all.
 const STORM_PAUSE: Duration = Duration::from_millis(1);
 
 pub struct Acceptor {
     listener: Listener,
     registry: Registry,
     admission: Arc<Admission>,
-    /// The token of the first listener; those of the others follow.
+    /// The token of the first listener. Those of the others follow.
     token: usize,
-    /// Somebody may wait at a listener.
+    /// A connection may wait at a listener.
     may_accept: bool,
-    /// The listeners are not looked at before, unless a descriptor comes free that is waited for.
+    /// The listeners are not checked before this time, unless a descriptor that is waited for becomes free.
     look_at: Option<Instant>,
-    /// It waits for a descriptor. Any that a connection gives back will do.
+    /// It waits for a descriptor, which any connection that ends gives back.
     is_exhausted: bool,
     exhausted_log_at: u64,
-    /// The listeners are not watched: a storm is on, and they are looked at by the clock.
+    /// The listeners are not watched, because many connections come: they are checked by the clock.
     is_storm: bool,
     accepted_at: Option<Instant>,
 }
 
 impl Acceptor {
-    /// Has the listeners watched under `token` and those behind it.
+    /// Registers the listeners, under `token` and the tokens behind it.
     pub fn new(
         listener: Listener,
         registry: Registry,
@@ -74,17 +74,17 @@ impl Acceptor {
         self.may_accept = true;
     }
 
-    /// There is something to do at once.
+    /// Whether the next turn must not wait.
     pub fn is_busy(&self) -> bool {
         self.may_accept && self.look_at.is_none()
     }
 
-    /// How long until the listeners are looked at by the clock.
+    /// How long until the listeners are checked by the clock.
     pub fn until_look(&self, now: Instant) -> Option<Duration> {
         self.look_at.map(|at| at.saturating_duration_since(now))
     }
 
-    /// Accepts a portion of those who wait, if it is time. `keep` takes those of this shard.
+    /// Accepts a bounded number of connections, if it is time. `keep` takes those of this shard.
     pub fn accept(
         &mut self,
         proxies: &Proxies,
@@ -127,7 +127,7 @@ impl Acceptor {
         }
     }
 
-    /// When clients come in quick succession, the listeners are left alone for a moment.
+    /// Stops checking the listeners for a moment if clients come in quick succession.
     fn pause_in_storm(&mut self, now: Instant) {
         let last = self.accepted_at.replace(now);
         if !self.is_storm && last.is_some_and(|last| now < last + STORM_PAUSE) {
