@@ -11,4 +11,5 @@ pub mod limits;
 pub mod operators;
 pub mod questions;
 pub mod request;
+pub mod stream_query;
 pub mod timer_wheel;
