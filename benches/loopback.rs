@@ -19,7 +19,7 @@ use luxcast::delivery::keys::WatcherKey;
 use luxcast::delivery::sink::Sink;
 use luxcast::net::shard::sockets::Sockets;
 use luxcast::stream::topic::TopicKind;
-use luxcast::wire::action::Since;
+use luxcast::wire::client_action::Since;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use rustix::thread::sched_yield;

@@ -46,8 +46,9 @@
 //!
 //! 1. [`net::ingest`] reads a block from a publisher and cuts it into lines.
 //! 2. [`stream::sequencer`] writes each line's frame (header, `{"stream_seq":N,`, the publisher's bytes) into the
-//!    turn's [`stream::batch`], then has [`wire::line`] parse the line in place to find its type, job and flow. A
-//!    refused line takes its frame back.
+//!    turn's [`stream::batch`], then has [`wire::line`] parse the line in place to find its type, job and flow.
+//!    [`stream::routing`] finds its topics: everything, its job, and the flow that the job belongs to. A refused line
+//!    takes its frame back, and [`wire::publisher_answer`] has the text for its publisher.
 //! 3. It appends a handle per run of adjacent events to each [`stream::topic`]'s log, stores the number as
 //!    published, offers the batch to the shards that watch one of its topics ([`stream::link`]), wakes those that
 //!    sleep, and evicts the oldest batches for room. [`stream::history`] says when; under `overrun = wait`
@@ -59,9 +60,23 @@
 //!    file, whichever costs less here ([`delivery::copy_or_sendfile`], [`net::shard::sockets`]). A socket that is full
 //!    is left to its own cursor and served again when it has room.
 //!
-//! Beside events, [`net::shard::timers`] sends heartbeats and ends connections that are silent or take nothing,
-//! [`net::ingest::dedupe`] takes the lines of a named publisher once, and [`net::report`] answers operators and the
-//! page.
+//! Beside events, [`net::ingest::dedupe`] takes the lines of a named publisher once, [`stream::jobs`] keeps what is
+//! known of each job, and [`stream::metrics_schedule`] says when the daemon adds `metrics` events.
+//!
+//! # The life of a connection
+//!
+//! 1. [`net::listen::acceptor`] looks at the listeners, [`access::admission`] counts the connection in or turns it away,
+//!    and a shard takes it over ([`net::shard::clients`]).
+//! 2. [`net::shard::reading`] reads, [`net::shard::requests`] collects the request head, [`wire::http`] parses it.
+//! 3. [`session::request`] judges it: all checks, in their order. [`session::endpoint`] knows the paths,
+//!    [`access::keyring`] the tokens, [`session::stream_query`] reads `events=` and `since=`.
+//! 4. A stream opens as a [`session::conversation`]; [`delivery::start`] says where it begins. Lists and figures are made
+//!    by [`net::report`]. A refusal is a row of [`wire::http_answer`].
+//! 5. The client's frames go through [`wire::message_reader`] and [`wire::client_action`] to the conversation. What the
+//!    daemon itself says to a watcher (pings, gaps, confirmations) is written by [`wire::watcher_message`].
+//! 6. [`net::shard::timers`] does what is due: [`session::heartbeat`] says who is silent,
+//!    [`delivery::slow_consumers`] who takes nothing, [`access::rights`] whose token has expired. At the end of the
+//!    daemon, [`session::drain`] says when goodbye is said.
 //!
 //! # Why nothing is lost or doubled
 //!

@@ -30,11 +30,11 @@ use luxcast::stream::now::Now;
 use luxcast::stream::numbers::SEQ_MIN;
 use luxcast::stream::sequencer::{Limits, Sequencer, Step, Taken};
 use luxcast::stream::topic::TopicKind;
-use luxcast::wire::action::Since;
+use luxcast::wire::client_action::Since;
 use luxcast::wire::frame;
 use luxcast::wire::line::PADDING;
-use luxcast::wire::notice;
 use luxcast::wire::stamp::Stamp;
+use luxcast::wire::watcher_message;
 
 struct Counting;
 
@@ -291,7 +291,7 @@ impl Rig {
         self.watchers.flush_one(key, &mut self.sink);
         let (at, position) = (self.watchers.now, self.watchers.position(key));
         self.watchers.enqueue_control(key, |out| {
-            notice::ping(out, &at, position);
+            watcher_message::ping(out, &at, position);
             frame::write_ping(out, b"");
         });
         self.serve();
@@ -522,7 +522,7 @@ fn all_heartbeats_at_once() {
         for &key in &keys {
             rig.watchers.flush_one(key, &mut rig.sink);
             let position = rig.watchers.position(key);
-            rig.watchers.enqueue_control(key, |out| notice::ping(out, &at, position));
+            rig.watchers.enqueue_control(key, |out| watcher_message::ping(out, &at, position));
         }
         rig.serve();
     });

@@ -11,9 +11,9 @@ use luxcast::session::limits::SessionLimits;
 use luxcast::session::timer_wheel::Wheel;
 use luxcast::stream::topic::TopicKind;
 use luxcast::tick::Tick;
-use luxcast::wire::action::Since;
+use luxcast::wire::client_action::Since;
 use luxcast::wire::http::{HeadLimits, HeadResult, parse_head};
-use luxcast::wire::notice;
+use luxcast::wire::watcher_message;
 use luxcast::wire::{frame, handshake};
 
 use crate::pieces::Piece;
@@ -222,7 +222,7 @@ fn beat(rig: &mut Rig, key: WatcherKey) {
     rig.watchers.flush_one(key, &mut rig.sink);
     let (at, position) = (rig.watchers.now, rig.watchers.position(key));
     rig.watchers.enqueue_control(key, |out| {
-        notice::ping(out, &at, position);
+        watcher_message::ping(out, &at, position);
         frame::write_ping(out, b"");
     });
 }

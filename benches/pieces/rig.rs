@@ -13,7 +13,7 @@ use luxcast::stream::now::Now;
 use luxcast::stream::numbers::SEQ_MIN;
 use luxcast::stream::sequencer::{Limits, Sequencer, Step, Taken};
 use luxcast::stream::topic::TopicKind;
-use luxcast::wire::action::Since;
+use luxcast::wire::client_action::Since;
 use luxcast::wire::line::PADDING;
 use luxcast::wire::stamp::Stamp;
 

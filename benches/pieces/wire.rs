@@ -6,12 +6,12 @@ use std::ops::Range;
 use luxcast::access::rights::Permit;
 use luxcast::session::endpoint::{Offer, find};
 use luxcast::session::limits::SessionLimits;
-use luxcast::wire::action::parse_action;
+use luxcast::wire::client_action::parse_action;
 use luxcast::wire::frame::{PING, PONG, TEXT};
 use luxcast::wire::handshake::{accept_key, write_switching};
 use luxcast::wire::http::{HeadLimits, HeadResult, Request, parse_head};
 use luxcast::wire::line::{Line, LineReader, PADDING};
-use luxcast::wire::message::{Flow, MessageLimits, MessageReader};
+use luxcast::wire::message_reader::{Flow, MessageLimits, MessageReader};
 
 use crate::pieces::Piece;
 use crate::pieces::rig::{COUNT, corpus_of, usual_line};

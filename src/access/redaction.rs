@@ -1,8 +1,8 @@
 //! Describes a request for the log: enough to recognise it, and no token, wherever in its path one may be.
 
 use crate::access::keyring::Auth;
-use crate::wire::asked::Asked;
 use crate::wire::http::printable;
+use crate::wire::request_for_log::Asked;
 use crate::wire::text::decode;
 
 /// A longer part of a path is not shown: tokens are longer, and parts that people type are not.
@@ -60,7 +60,7 @@ mod tests {
     use super::describe;
     use crate::access::keyring::{Auth, Keyring};
     use crate::access::token_file;
-    use crate::wire::asked::Asked;
+    use crate::wire::request_for_log::Asked;
 
     fn path_shown(path: &str, exists: bool, auth: &Auth) -> String {
         let shown = describe(&Asked { method: "GET", path, user_agent: None }, exists, auth, 0);

@@ -19,7 +19,7 @@ use crate::cli::recording::{Recording, hold};
 use crate::cli::tail::{EXIT_UNKNOWN, LOST, TIMED_OUT};
 use crate::cli::watch::{End, RealClock, Viewer, watch};
 use crate::cli::watch_args::{WatchArgs, since};
-use crate::wire::action::Since;
+use crate::wire::client_action::Since;
 use crate::wire::members::members;
 
 #[derive(Debug, clap::Args)]

@@ -14,7 +14,7 @@ use crate::cli::outlet::Outlet;
 use crate::cli::status_line::StatusLine;
 use crate::cli::watch::{End, RealClock, Viewer, watch, way};
 use crate::cli::watch_args::{WatchArgs, since};
-use crate::wire::action::Since;
+use crate::wire::client_action::Since;
 use crate::wire::stamp::parse_unix_micros;
 
 /// How long the daemon may be away before the job's end counts as unknown.

@@ -3,8 +3,8 @@
 
 use std::collections::VecDeque;
 
-use crate::wire::fault::describe;
 use crate::wire::line::LineError;
+use crate::wire::line_fault::describe;
 
 /// More than the socket and the daemon hold of unjudged lines. Beyond it the oldest lines are forgotten, and only
 /// their place of fault is not shown.

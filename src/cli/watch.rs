@@ -12,7 +12,7 @@ use crate::cli::connection::{Refused, SILENCE, Stream, Way, patient, reason};
 use crate::cli::ending::{Ending, JobEnd, is_lost};
 use crate::cli::outlet::{Outlet, is_output_closed};
 use crate::cli::watch_args::WatchArgs;
-use crate::wire::action::Since;
+use crate::wire::client_action::Since;
 
 /// After a connection of this length, the waits start over.
 const BACKOFF_FORGOTTEN: Duration = Duration::from_secs(10);

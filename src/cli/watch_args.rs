@@ -14,7 +14,7 @@ use crate::cli::address::{Address, Pasted, read};
 use crate::cli::connection::Token;
 use crate::cli::trust::trust;
 use crate::config::{TOKEN_VARIABLE, URL_VARIABLE};
-use crate::wire::action::Since;
+use crate::wire::client_action::Since;
 use crate::wire::line::{is_id, is_type_name};
 
 /// Types that show how a job ends. Those that were not asked for are not shown.

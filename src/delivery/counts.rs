@@ -2,7 +2,7 @@
 
 use crate::metrics::RESULTS;
 use crate::stream::topic::Handle;
-use crate::wire::notice::{Gap, GapReason};
+use crate::wire::watcher_message::{Gap, GapReason};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeliveryCounts {

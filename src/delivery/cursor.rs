@@ -9,7 +9,7 @@ use arrayvec::ArrayVec;
 use crate::delivery::filter::Selector;
 use crate::stream::batch::Batch;
 use crate::stream::topic::{Handle, Log, Topic};
-use crate::wire::notice::{Gap, GapReason};
+use crate::wire::watcher_message::{Gap, GapReason};
 
 /// A place between two events of a topic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

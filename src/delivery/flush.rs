@@ -20,7 +20,7 @@ use crate::delivery::watcher::{Flags, Watched};
 use crate::delivery::watchers::{Watchers, write_gap};
 use crate::stream::link::Arrival;
 use crate::stream::topic::Topic;
-use crate::wire::notice::GapReason;
+use crate::wire::watcher_message::GapReason;
 
 /// Sends between two loads of the tail: while a shard is busy, events keep arriving, and later sends carry more.
 /// The tail is not loaded for every watcher: then no two would be at the same place, and no gather would be shared.

@@ -16,8 +16,8 @@ use crate::delivery::watchers::Watchers;
 use crate::stream::dialect;
 use crate::stream::directory::DirectoryFull;
 use crate::stream::topic::{Topic, TopicKind};
-use crate::wire::action::Since;
-use crate::wire::notice::{self, GapReason};
+use crate::wire::client_action::Since;
+use crate::wire::watcher_message::{self, GapReason};
 
 /// What one job adds to a merge, at most.
 const JOB_PORTION: Portion = Portion { handles: 64, pieces: 64, bytes: 64 << 10 };
@@ -105,7 +105,7 @@ impl Watchers {
         self.enqueue_control(key, |out| {
             greet(newest, out);
             if let Some(gap) = &start.gap {
-                notice::gap(out, &now, gap, Some(job_id));
+                watcher_message::gap(out, &now, gap, Some(job_id));
             }
         });
         self.counts.add_gap(start.gap.as_ref());
@@ -168,7 +168,7 @@ impl Watchers {
         gaps.iter().for_each(|(gap, _)| self.counts.add_gap(Some(gap)));
         let now = self.now;
         self.enqueue_control(key, |out| {
-            gaps.iter().for_each(|(gap, topic)| notice::gap(out, &now, gap, Some(&topic.name)))
+            gaps.iter().for_each(|(gap, topic)| watcher_message::gap(out, &now, gap, Some(&topic.name)))
         });
     }
 
@@ -260,7 +260,7 @@ impl Watchers {
             let gap = missed.gap(position, GapReason::Overrun);
             if let Some(gap) = &gap {
                 let now = self.now;
-                self.enqueue_control(key, |out| notice::gap(out, &now, gap, Some(&topic.name)));
+                self.enqueue_control(key, |out| watcher_message::gap(out, &now, gap, Some(&topic.name)));
                 self.counts.add_gap(Some(gap));
             }
             let subscription = &mut self.many(key).subscriptions[place];
@@ -293,7 +293,7 @@ impl Watchers {
         let is_searching = subscription.is_searching();
         if let Some(gap) = gap {
             let (now, name) = (self.now, topic.name.clone());
-            self.enqueue_control(key, |out| notice::gap(out, &now, &gap, Some(&name)));
+            self.enqueue_control(key, |out| watcher_message::gap(out, &now, &gap, Some(&name)));
             self.counts.add_gap(Some(&gap));
         }
         (selector, passed, is_searching)

@@ -7,8 +7,8 @@ use crate::delivery::filter::Selector;
 use crate::stream::directory::Directory;
 use crate::stream::numbers::SEQ_MIN;
 use crate::stream::topic::{Handle, Log, Topic, TopicKind};
-use crate::wire::action::Since;
-use crate::wire::notice::{Gap, GapReason};
+use crate::wire::client_action::Since;
+use crate::wire::watcher_message::{Gap, GapReason};
 
 /// Handles and events that one step of a search looks at under a log's lock, at most: some microseconds.
 const LOOKS_MAX: u32 = 4096;

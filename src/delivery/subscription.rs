@@ -8,7 +8,7 @@ use crate::delivery::keys::{LocalTopicSlot, SubscriptionTag};
 use crate::delivery::start::{Pending, earlier_gap};
 use crate::delivery::table::Entry;
 use crate::stream::topic::{Handle, Log};
-use crate::wire::notice::{Gap, GapReason};
+use crate::wire::watcher_message::{Gap, GapReason};
 
 pub struct Subscription {
     pub local: LocalTopicSlot,

@@ -25,9 +25,9 @@ use crate::event::METRICS_BIT;
 use crate::stream::batch::Batch;
 use crate::stream::directory::{Directory, DirectoryFull};
 use crate::stream::topic::{Handle, Topic, TopicKind};
-use crate::wire::action::Since;
-use crate::wire::notice::{self, Gap};
+use crate::wire::client_action::Since;
 use crate::wire::stamp::Stamp;
+use crate::wire::watcher_message::{self, Gap};
 
 /// The rest of a frame holds its batch only if it is at least one part in this many of it.
 const REST_SHARE: usize = 4;
@@ -329,7 +329,7 @@ impl Watchers {
 /// Writes a gap and the kept events that follow it.
 pub(super) fn write_gap(now: &Stamp, gap: Option<&Gap>, kept: &[Handle], out: &mut Vec<u8>) {
     if let Some(gap) = gap {
-        notice::gap(out, now, gap, None);
+        watcher_message::gap(out, now, gap, None);
     }
     for handle in kept {
         out.extend_from_slice(handle.batch.bytes());

@@ -12,12 +12,12 @@ use crate::session::echo;
 use crate::session::endpoint::{Endpoint, Opening, View};
 use crate::session::limits::{GARBAGE_MAX, IS_ECHO, MULTI_JOB_BURST};
 use crate::stream::topic::{Topic, TopicKind};
-use crate::wire::action::{Action, ActionError, EventNames, Since, parse_action};
+use crate::wire::client_action::{Action, ActionError, EventNames, Since, parse_action};
 use crate::wire::frame;
 use crate::wire::http::Refusal;
-use crate::wire::message::Message;
-use crate::wire::notice;
+use crate::wire::message_reader::Message;
 use crate::wire::stamp::Stamp;
+use crate::wire::watcher_message;
 
 /// Room for the HTTP answer, the greeting and a snapshot.
 const OPENING_BYTES: usize = 640;
@@ -60,7 +60,7 @@ impl Session {
                 let newest = sink.published();
                 watchers.enqueue_control(*key, |out| {
                     accept(out);
-                    notice::multi_connected(out, newest);
+                    watcher_message::multi_connected(out, newest);
                 });
                 let burst = MULTI_JOB_BURST.max(limits.messages_burst);
                 return Ok(Self::new(&opening.permit, TokenBucket::new(burst, context.tick), View::MultiJob));
@@ -82,7 +82,7 @@ impl Session {
             |topic, newest, is_metrics_wanted, out| {
                 out.reserve(OPENING_BYTES);
                 accept(out);
-                notice::connected(out, &now, newest);
+                watcher_message::connected(out, &now, newest);
                 if has_snapshot && is_metrics_wanted {
                     write_snapshot(topic, &now, unix_micros, out);
                 }
@@ -158,7 +158,7 @@ impl Session {
                 context.count(error.place());
                 self.garbage += u8::from(error.is_garbage());
                 context.watchers.enqueue_control(context.key, |out| {
-                    notice::error(out, error.code, &error.message, error.job_id.as_deref());
+                    watcher_message::error(out, error.code, &error.message, error.job_id.as_deref());
                 });
                 if self.garbage >= GARBAGE_MAX {
                     return Verdict::Close(CloseReason::Garbage);
@@ -173,9 +173,9 @@ impl Session {
         context.watchers.flush_one(context.key, context.sink);
         let (at, position) = (context.watchers.now, context.watchers.position(context.key));
         context.watchers.enqueue_control(context.key, |out| {
-            notice::ping(out, &at, position);
+            watcher_message::ping(out, &at, position);
             if self.is_multi_job() {
-                notice::pong(out);
+                watcher_message::pong(out);
             }
             frame::write_ping(out, b"");
         });
@@ -186,7 +186,7 @@ impl Session {
         context.watchers.flush_one(context.key, context.sink);
         let (at, position) = (context.watchers.now, context.watchers.position(context.key));
         context.watchers.enqueue_control(context.key, |out| {
-            notice::disconnected(out, &at, position, "draining", retry_millis)
+            watcher_message::disconnected(out, &at, position, "draining", retry_millis)
         });
     }
 
@@ -207,7 +207,7 @@ impl Session {
                 Ok(())
             }),
             Action::Ping => {
-                context.watchers.enqueue_control(context.key, notice::pong);
+                context.watchers.enqueue_control(context.key, watcher_message::pong);
                 Ok(())
             }
             Action::Pong => Ok(()),
@@ -219,10 +219,10 @@ impl Session {
                 match context.watchers.unsubscribe_job(context.key, &job_id) {
                     true => context
                         .watchers
-                        .enqueue_control(context.key, |out| notice::unsubscribed(out, &job_id)),
+                        .enqueue_control(context.key, |out| watcher_message::unsubscribed(out, &job_id)),
                     false => context
                         .watchers
-                        .enqueue_control(context.key, |out| notice::not_subscribed(out, &job_id)),
+                        .enqueue_control(context.key, |out| watcher_message::not_subscribed(out, &job_id)),
                 }
                 Ok(())
             }
@@ -255,7 +255,7 @@ impl Session {
             context.watchers.flush_one(context.key, context.sink);
         }
         let echo = names.map_or("[]", |names| names.echo.as_str());
-        context.watchers.enqueue_control(context.key, |out| notice::confirmed(out, action, echo));
+        context.watchers.enqueue_control(context.key, |out| watcher_message::confirmed(out, action, echo));
         if is_change {
             context.watchers.set_filter(context.key, filter);
         }
@@ -276,7 +276,7 @@ fn subscribe_job<O: Sink>(
 ) -> Result<(), ActionError> {
     let SessionContext { key, watchers, sink, limits, .. } = context;
     if watchers.is_subscribed(*key, job_id) {
-        watchers.enqueue_control(*key, |out| notice::already_subscribed(out, job_id));
+        watchers.enqueue_control(*key, |out| watcher_message::already_subscribed(out, job_id));
         return Ok(());
     }
     if watchers.job_count(*key) >= limits.jobs_max {
@@ -292,7 +292,7 @@ fn subscribe_job<O: Sink>(
         job_id,
         since,
         || sink.published(),
-        |newest, out| notice::subscribed(out, job_id, &subscriber, newest),
+        |newest, out| watcher_message::subscribed(out, job_id, &subscriber, newest),
     );
     subscribed.map_err(|_| {
         ActionError::too_many_jobs(
@@ -309,6 +309,6 @@ fn write_snapshot(topic: &Topic, now: &Stamp, unix_micros: i64, out: &mut Vec<u8
         (log.head() > 0).then_some(log.job)
     };
     if let Some(job) = job {
-        notice::metrics(out, now, &topic.name, &job.metrics(unix_micros));
+        watcher_message::metrics(out, now, &topic.name, &job.metrics(unix_micros));
     }
 }

@@ -4,7 +4,7 @@
 use crate::delivery::sink::Sink;
 use crate::session::context::{SessionContext, Verdict};
 use crate::wire::frame::{BINARY, TEXT, write_header, write_pong};
-use crate::wire::message::Message;
+use crate::wire::message_reader::Message;
 
 pub(super) fn handle_message<O: Sink>(message: &Message<'_>, context: &mut SessionContext<'_, O>) -> Verdict {
     context.watchers.enqueue_control(context.key, |out| match message {

@@ -14,7 +14,7 @@ use crate::access::keyring::Auth;
 use crate::access::rights::Permit;
 use crate::console::page::Page;
 use crate::session::stream_query;
-use crate::wire::action::Since;
+use crate::wire::client_action::Since;
 use crate::wire::http::{Refusal, Request};
 use crate::wire::line::is_id;
 use crate::wire::text::{decode, split_once};

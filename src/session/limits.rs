@@ -1,7 +1,7 @@
 //! Every limit on a connection.
 
 use crate::tick::Tick;
-use crate::wire::message::MessageLimits;
+use crate::wire::message_reader::MessageLimits;
 
 /// Whether this is the test build, whose sessions send messages back. Its suite wants each ping answered; clients are
 /// promised an answer only to the newest.

@@ -4,8 +4,8 @@ use crate::access::rights::Permit;
 use crate::session::endpoint::Data;
 use crate::stream::jobs::JobStatus;
 use crate::stream::numbers::SEQ_END;
-use crate::wire::answer::ContentType;
 use crate::wire::http::Refusal;
+use crate::wire::http_answer::ContentType;
 use crate::wire::query;
 
 /// Jobs in one answer for a watcher, at most: some MiB.

@@ -1,6 +1,6 @@
 //! The query of a stream: `events=`, the filter, and `since=`, where to start.
 
-use crate::wire::action::{NAME_BYTES_MAX, NAMES_MAX, Since};
+use crate::wire::client_action::{NAME_BYTES_MAX, NAMES_MAX, Since};
 use crate::wire::http::Refusal;
 use crate::wire::query;
 use crate::wire::text::split;
@@ -47,7 +47,7 @@ fn read_events(value: &str) -> Result<Option<Vec<String>>, Refusal> {
 #[cfg(test)]
 mod tests {
     use super::read;
-    use crate::wire::action::Since;
+    use crate::wire::client_action::Since;
 
     /// Filter and start, or status and word of the refusal.
     type Query = Result<(Option<Vec<String>>, Since), (u16, &'static str)>;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::event::Meaning;
-use crate::wire::notice::Metrics;
+use crate::wire::watcher_message::Metrics;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum JobStatus {

@@ -6,8 +6,8 @@ use crate::stream::sequencer::{Sequencer, Taken};
 use crate::stream::topic::Topic;
 use crate::stream::topic_key::TopicKey;
 use crate::wire::line::PADDING;
-use crate::wire::notice;
 use crate::wire::stamp::Stamp;
+use crate::wire::watcher_message;
 
 impl Sequencer {
     /// When [`Sequencer::take_metrics`] has something to do, in milliseconds of the daemon's clock.
@@ -50,7 +50,7 @@ impl Sequencer {
         let metrics = topic.log.lock().job.metrics(now.unix_micros);
         let at = Stamp::from_unix_millis(now.unix_micros.div_euclid(1000));
         object.clear();
-        notice::metrics_line(object, &at, &topic.name, &metrics);
+        watcher_message::metrics_line(object, &at, &topic.name, &metrics);
         self.begin_turn(now, object.len());
         self.own_from = self.own_from.min(self.seq() + 1);
         self.take_own(object);

@@ -1,4 +1,4 @@
-//! Reads the request head that opens a connection; the answers to it are in [`answer`](crate::wire::answer).
+//! Reads the request head that opens a connection; the answers to it are in [`http_answer`](crate::wire::http_answer).
 //!
 //! httparse reads it; what httparse tolerates and RFC 9112 calls an error is refused here. Requests that are answered
 //! have no body, or one of length 0, and every refusal closes the connection. So nothing can be smuggled in behind a
@@ -9,7 +9,7 @@ use std::mem::MaybeUninit;
 
 use memchr::{memchr, memchr_iter, memrchr};
 
-pub use crate::wire::answer::{
+pub use crate::wire::http_answer::{
     FIELDS_MAX, Refusal, Status, TARGET_BYTES_MAX, Then, printable, write_ok, write_refusal,
 };
 use crate::wire::text::{digits, split_once};

@@ -13,7 +13,7 @@ use crate::wire::members::members;
 use crate::wire::number::narrow_numbers;
 use crate::wire::stamp;
 
-pub use crate::wire::reply::{LineError, write_ack, write_error, write_welcome};
+pub use crate::wire::publisher_answer::{LineError, write_ack, write_error, write_welcome};
 
 /// Bytes of any content that must follow a line in its block: simd-json reads in strides and may look that far beyond
 /// the end.
@@ -465,7 +465,7 @@ mod tests {
         is_type_name, trim, write_ack, write_error, write_welcome,
     };
     use super::{INNER_BYTES_MAX, UNREADABLE_INNER};
-    use crate::wire::reply::write_full;
+    use crate::wire::publisher_answer::write_full;
 
     const DEPTH_MAX: usize = 64;
 

@@ -1,23 +1,33 @@
-//! Parsing and writing of every format: lines, HTTP, WebSocket frames, messages. No sockets and no clock.
+//! Parsing and writing of every format. No sockets and no clock.
+//!
+//! | from whom, to whom | files |
+//! | --- | --- |
+//! | from publishers | [`mod@line`], with [`members`] and [`number`]; [`line_fault`] finds for the log what is wrong |
+//! | to publishers | [`publisher_answer`]: errors, welcomes, acks |
+//! | HTTP from clients | [`head_buffer`], [`http`], [`query`], [`forwarded`], [`handshake`]; [`request_for_log`] |
+//! | HTTP to clients | [`http_answer`] (every refusal is a row there), [`page`] |
+//! | WebSocket from clients | [`frame_header`], [`message_reader`], [`client_action`] |
+//! | WebSocket to clients | [`frame`] for headers and control frames, [`watcher_message`] for the daemon's own messages |
+//! | in all of them | [`stamp`] for times, [`text`] for pieces of text |
 #![doc = include_str!("README.md")]
 
-pub mod action;
-pub mod answer;
-pub mod asked;
-pub mod fault;
+pub mod client_action;
 pub mod forwarded;
 pub mod frame;
+pub mod frame_header;
 pub mod handshake;
 pub mod head_buffer;
-pub mod header;
 pub mod http;
+pub mod http_answer;
 pub mod line;
+pub mod line_fault;
 pub mod members;
-pub mod message;
-pub mod notice;
+pub mod message_reader;
 mod number;
 pub mod page;
+pub mod publisher_answer;
 pub mod query;
-pub mod reply;
+pub mod request_for_log;
 pub mod stamp;
 pub mod text;
+pub mod watcher_message;

@@ -4,8 +4,8 @@ use http::StatusCode;
 
 use crate::console::Asset;
 use crate::console::page::Page;
-use crate::wire::answer::{ContentType, NO_STORE, Then, write_head};
 use crate::wire::http::Request;
+use crate::wire::http_answer::{ContentType, NO_STORE, Then, write_head};
 
 /// Sent with every answer under `/console` and with every list. A browser then takes scripts, styles and connections
 /// only from the page's own origin. `'self'` covers WebSockets to the same host and port (Content Security Policy 3,
@@ -97,8 +97,8 @@ mod tests {
     use super::{PageAnswer, answer, has_tag};
     use crate::console::Asset;
     use crate::console::page::Page;
-    use crate::wire::answer::Then;
     use crate::wire::http::{HeadLimits, HeadResult, parse_head};
+    use crate::wire::http_answer::Then;
 
     fn answered(page: Page, method: &str, target: &str, fields: &str) -> (String, &'static [u8]) {
         let text = format!("{method} {target} HTTP/1.1\r\nHost: a\r\n{fields}\r\n");

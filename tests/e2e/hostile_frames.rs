@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use luxcast::wire::message::{Flow, MessageLimits, MessageReader};
+use luxcast::wire::message_reader::{Flow, MessageLimits, MessageReader};
 use rustix::time::{ClockId, clock_gettime};
 use socket2::SockRef;
 

@@ -8,7 +8,7 @@ use luxcast::stream::dialect;
 use luxcast::stream::numbers::SEQ_MIN;
 use luxcast::stream::topic::TopicKind;
 use luxcast::stream::topic_key::TopicKey;
-use luxcast::wire::action::Since;
+use luxcast::wire::client_action::Since;
 
 /// Place in [`Oracle::topics`].
 pub type TopicId = usize;

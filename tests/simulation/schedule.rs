@@ -12,7 +12,7 @@ use luxcast::delivery::watchers::Watchers;
 use luxcast::stream::directory::Directory;
 use luxcast::stream::link::link_of;
 use luxcast::stream::numbers::SEQ_MIN;
-use luxcast::wire::action::Since;
+use luxcast::wire::client_action::Since;
 
 use crate::feed::Feed;
 use crate::oracle::{ALL, TopicId, Wish};

@@ -17,9 +17,9 @@ use luxcast::session::limits::SessionLimits;
 use luxcast::stream::link::{Arrival, Inlet};
 use luxcast::stream::topic::TopicKind;
 use luxcast::stream::topic_key::TopicKey;
-use luxcast::wire::action::Since;
+use luxcast::wire::client_action::Since;
 use luxcast::wire::frame;
-use luxcast::wire::message::Message;
+use luxcast::wire::message_reader::Message;
 
 use crate::client::{Client, Kind};
 use crate::feed::Feed;

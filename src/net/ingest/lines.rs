@@ -7,8 +7,8 @@ use crate::net::ingest::Ingest;
 use crate::net::ingest::half_lines::PATIENCE_MILLIS;
 use crate::net::ingest::publisher::{Greeting, Request, SHORT_REST_MAX, is_too_long};
 use crate::stream::sequencer::Taken;
-use crate::wire::fault;
 use crate::wire::line::{LineError, PADDING, trim, write_welcome};
+use crate::wire::line_fault;
 use crate::wire::members::is_control_line;
 
 impl Ingest {
@@ -239,7 +239,7 @@ impl Ingest {
             return;
         };
         let (publisher, pid) = self.publishers[key].describe();
-        let at = fault::describe(text, error, self.parts.depth_max);
+        let at = line_fault::describe(text, error, self.parts.depth_max);
         let colon = if at.is_empty() { "" } else { ": " };
         let (code, message) = (error.code(), error.message());
         // As `luxcast publish` counts the lines of its file, which a person looks up.

@@ -35,7 +35,7 @@ use crate::stream::gate::{Ahead, Gate, READ_BYTES_MAX};
 use crate::stream::link::Link;
 use crate::stream::sequencer::{Sequencer, Step};
 use crate::wire::line::{LineError, PADDING};
-use crate::wire::reply::write_full;
+use crate::wire::publisher_answer::write_full;
 
 const LISTENER: Token = Token(usize::MAX);
 pub const WAKER: Token = Token(usize::MAX - 1);

@@ -10,8 +10,8 @@ use crate::metrics::{Counter, Counters, ENDPOINTS, ShardCounters};
 use crate::net::report::connections;
 use crate::net::shard::connection_report::ConnectionReport;
 use crate::wire::http::Refusal;
-use crate::wire::notice::GapReason;
 use crate::wire::stamp::Stamp;
+use crate::wire::watcher_message::GapReason;
 
 /// Slowest watchers in the answer.
 const SLOWEST: usize = 10;

@@ -7,10 +7,10 @@ use crate::net::clock::Clock;
 use crate::net::report::liveness::Liveness;
 use crate::net::report::process::read_process;
 use crate::stream::directory::Directory;
-use crate::wire::action::ActionError;
+use crate::wire::client_action::ActionError;
 use crate::wire::http::Refusal;
 use crate::wire::line::LineError;
-use crate::wire::notice::GapReason;
+use crate::wire::watcher_message::GapReason;
 
 const _: () = assert!(Refusal::CODES.len() == REFUSALS);
 const _: () = assert!(GapReason::ALL.len() == GAPS);

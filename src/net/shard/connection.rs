@@ -7,9 +7,9 @@ use crate::delivery::keys::WatcherKey;
 use crate::session::conversation::Session;
 use crate::session::heartbeat::Silence;
 use crate::tick::Tick;
-use crate::wire::answer::{ContentType, Then};
 use crate::wire::head_buffer::HeadBuffer;
-use crate::wire::message::MessageReader;
+use crate::wire::http_answer::{ContentType, Then};
+use crate::wire::message_reader::MessageReader;
 
 /// The life of a connection.
 pub enum Phase {
@@ -166,9 +166,9 @@ fn mapped(address: IpAddr) -> Ipv6Addr {
 mod tests {
     use super::{Connection, Phase};
     use crate::session::conversation::Session;
-    use crate::wire::answer::Then;
     use crate::wire::head_buffer::HeadBuffer;
-    use crate::wire::message::MessageReader;
+    use crate::wire::http_answer::Then;
+    use crate::wire::message_reader::MessageReader;
 
     #[test]
     fn a_connection_is_small() {

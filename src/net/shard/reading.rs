@@ -13,7 +13,7 @@ use crate::net::shard::transport::Incoming;
 use crate::session::context::Verdict;
 use crate::session::limits::{IS_ECHO, UNSENT_ANSWERS_MAX};
 use crate::wire::frame;
-use crate::wire::message::{Flow, Message};
+use crate::wire::message_reader::{Flow, Message};
 
 /// Parts of TLS handshakes in one turn: each may cost as much as ten thousand deliveries, and connected clients keep
 /// their latency.

@@ -20,13 +20,13 @@ use crate::session::endpoint::{Offer, is_path};
 use crate::session::questions::Question;
 use crate::session::request::{Answer, Circumstances, Watch, judge};
 use crate::tick::ticks;
-use crate::wire::asked::Asked;
 use crate::wire::handshake::write_switching;
 use crate::wire::head_buffer::HeadBuffer;
 use crate::wire::http::{
     HeadLimits, HeadResult, Refusal, Request, Then, parse_head, write_ok, write_refusal,
 };
 use crate::wire::page::{self, PageAnswer};
+use crate::wire::request_for_log::Asked;
 
 /// How long an answer may take to be made: longer than the report thread waits for the other threads.
 const MAKING: Duration = Duration::from_secs(10);

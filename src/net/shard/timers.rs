@@ -15,8 +15,8 @@ use crate::session::conversation::Session;
 use crate::session::heartbeat;
 use crate::session::limits::UNSENT_ANSWERS_MAX;
 use crate::tick::ticks;
-use crate::wire::asked::Asked;
 use crate::wire::http::Refusal;
+use crate::wire::request_for_log::Asked;
 
 /// Entries in the wheel beyond four a connection before outdated ones are looked for.
 const WHEEL_SPARE: usize = 4096;

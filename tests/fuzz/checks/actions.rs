@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use luxcast::wire::action::{Action, ActionError, EventNames, NAME_BYTES_MAX, NAMES_MAX, parse_action};
-use luxcast::wire::notice;
+use luxcast::wire::client_action::{
+    Action, ActionError, EventNames, NAME_BYTES_MAX, NAMES_MAX, parse_action,
+};
+use luxcast::wire::watcher_message;
 use serde_json::{Value, json};
 
 /// What `parse_action` may answer; src/wire/README.md, "From the client".
@@ -70,7 +72,7 @@ fn check_names(events: &Value, names: &EventNames, text: &str) {
     assert!(once.len() <= NAMES_MAX && once.iter().all(|name| name.len() <= NAME_BYTES_MAX));
     assert!(names.echo.len() <= text.len(), "an echo longer than the message");
     let mut out = Vec::new();
-    notice::confirmed(&mut out, "subscribe", &names.echo);
+    watcher_message::confirmed(&mut out, "subscribe", &names.echo);
     let confirmed = object(&out);
     assert_eq!(&confirmed["events"], events);
 }
@@ -90,7 +92,7 @@ fn check_error(text: &str, error: &ActionError, is_multi_job: bool) {
     let is_object = parsed.as_ref().is_ok_and(Value::is_object);
     assert_eq!(code == "not_an_object", parsed.is_ok() && !is_object, "{code} for {text:?}");
     let mut out = Vec::new();
-    notice::error(&mut out, code, &error.message, error.job_id.as_deref());
+    watcher_message::error(&mut out, code, &error.message, error.job_id.as_deref());
     assert!(out.len() <= ERROR_BYTES_MAX, "{} bytes in answer to {}", out.len(), text.len());
     let told = object(&out);
     assert_eq!((&told["type"], &told["code"]), (&json!("error"), &json!(code)));

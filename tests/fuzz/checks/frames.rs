@@ -4,7 +4,7 @@ use std::io::{Cursor, Read, Write};
 
 use fastrand::Rng;
 use luxcast::close::CloseReason;
-use luxcast::wire::message::{Flow, Message, MessageLimits, MessageReader};
+use luxcast::wire::message_reader::{Flow, Message, MessageLimits, MessageReader};
 use tungstenite::error::ProtocolError;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::OpCode;

@@ -7,7 +7,7 @@ use std::mem;
 
 use crate::close::CloseReason;
 use crate::wire::frame::{CLOSE, PING, PONG, TEXT};
-use crate::wire::header::{Header, HeaderReader, Room, is_control};
+use crate::wire::frame_header::{Header, HeaderReader, Room, is_control};
 
 /// Limits of one message, in however many frames it comes.
 #[derive(Clone, Copy, Debug)]
