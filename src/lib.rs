@@ -47,7 +47,7 @@
 //! 1. [`net::ingest`] reads a block from a publisher and cuts it into lines.
 //! 2. [`stream::sequencer`] writes each line's frame (header, `{"stream_seq":N,`, the publisher's bytes) into the
 //!    turn's [`stream::batch`], then has [`wire::line`] parse the line in place to find its type, job and flow.
-//!    [`stream::routing`] finds its topics: everything, its job, and the flow that the job belongs to. A refused line
+//!    `stream/routing.rs` finds its topics: everything, its job, and the flow that the job belongs to. A refused line
 //!    takes its frame back, and [`wire::publisher_answer`] has the text for its publisher.
 //! 3. It appends a handle per run of adjacent events to each [`stream::topic`]'s log, stores the number as
 //!    published, offers the batch to the shards that watch one of its topics ([`stream::link`]), wakes those that

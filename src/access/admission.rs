@@ -1,7 +1,7 @@
 //! Whether a new connection is served: counts over all shards, and the reasons to turn one away.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -81,6 +81,8 @@ pub struct Admission {
     /// At most `IDLE_MAX`.
     idle: AtomicUsize,
     refusal_log: Mutex<RefusalLog>,
+    /// When that has something left to log; `u64::MAX`: it has not.
+    refusal_rest_at: AtomicU64,
     addresses: Mutex<AddressCounts>,
     is_draining: AtomicBool,
     /// No descriptor was left for a connection, and none has been closed since.
@@ -95,6 +97,7 @@ impl Admission {
             refused: AtomicUsize::new(0),
             idle: AtomicUsize::new(0),
             refusal_log: Mutex::default(),
+            refusal_rest_at: AtomicU64::new(u64::MAX),
             addresses: Mutex::new(AddressCounts::new(limits.of_address)),
             is_draining: AtomicBool::new(false),
             is_short: AtomicBool::new(false),
@@ -119,6 +122,11 @@ impl Admission {
     pub fn connections(&self) -> usize {
         let counters = [&self.connections, &self.refused, &self.idle];
         counters.iter().map(|counter| counter.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Sockets that take a place of `connections_max`.
+    pub fn places_taken(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
     }
 
     pub fn connections_max(&self) -> usize {
@@ -206,7 +214,26 @@ impl Admission {
 
     /// Some: a refusal for this reason is to be logged, with the number of such refusals that were not logged before.
     pub fn note_refusal(&self, reason: (u16, &'static str), now_millis: u64) -> Option<u64> {
-        self.refusal_log.lock().note(reason, now_millis)
+        let mut log = self.refusal_log.lock();
+        let noted = log.note(reason, now_millis);
+        self.refusal_rest_at.store(log.rest_at().unwrap_or(u64::MAX), Ordering::Relaxed);
+        noted
+    }
+
+    /// When [`Admission::take_refusal_rest`] has something. None: all was logged.
+    pub fn refusal_rest_at(&self) -> Option<u64> {
+        Some(self.refusal_rest_at.load(Ordering::Relaxed)).filter(|&at| at != u64::MAX)
+    }
+
+    /// A reason that has stopped coming with some refusals not logged, and their number.
+    pub fn take_refusal_rest(&self, now_millis: u64) -> Option<((u16, &'static str), u64)> {
+        if self.refusal_rest_at.load(Ordering::Relaxed) > now_millis {
+            return None;
+        }
+        let mut log = self.refusal_log.lock();
+        let rest = log.take_rest(now_millis);
+        self.refusal_rest_at.store(log.rest_at().unwrap_or(u64::MAX), Ordering::Relaxed);
+        rest
     }
 
     /// Adds a connection to the count of its address.

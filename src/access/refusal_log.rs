@@ -32,6 +32,25 @@ impl RefusalLog {
         reason.next_at = next_at;
         Some(std::mem::take(&mut reason.unlogged))
     }
+
+    /// A reason that has stopped coming with some refusals not logged, and their number.
+    pub fn take_rest(&mut self, now_millis: u64) -> Option<((u16, &'static str), u64)> {
+        let is_over = |reason: &&mut Reason| reason.is_over_at().is_some_and(|at| at <= now_millis);
+        let reason = self.reasons.iter_mut().find(is_over)?;
+        Some((reason.reason, std::mem::take(&mut reason.unlogged)))
+    }
+
+    /// When [`RefusalLog::take_rest`] returns the next reason.
+    pub fn rest_at(&self) -> Option<u64> {
+        self.reasons.iter().filter_map(Reason::is_over_at).min()
+    }
+}
+
+impl Reason {
+    /// When it counts as stopped, if some of it are not logged. Until then the next log line can count them.
+    fn is_over_at(&self) -> Option<u64> {
+        (self.unlogged > 0).then_some(self.next_at + PAUSE_MILLIS)
+    }
 }
 
 #[cfg(test)]
@@ -50,5 +69,18 @@ mod tests {
         assert_eq!(log.note((404, "not_found"), 9_000), Some(1));
         assert_eq!(log.note((400, "bad_request"), 9_000), Some(0));
         assert_eq!(log.note((400, "another"), 9_000), Some(0));
+    }
+
+    #[test]
+    fn what_was_not_logged_is_counted_once_it_has_stopped() {
+        let mut log = RefusalLog::default();
+        log.note((404, "not_found"), 5);
+        assert_eq!((log.rest_at(), log.take_rest(9_000)), (None, None));
+        log.note((404, "not_found"), 6);
+        log.note((404, "not_found"), 7);
+        assert_eq!(log.rest_at(), Some(2_005));
+        assert_eq!(log.take_rest(2_004), None);
+        assert_eq!(log.take_rest(2_005), Some(((404, "not_found"), 2)));
+        assert_eq!((log.rest_at(), log.take_rest(2_005)), (None, None));
     }
 }

@@ -70,7 +70,7 @@ pub fn read(text: &str) -> Result<Pasted, String> {
         Some((scheme, rest)) => match scheme.to_ascii_lowercase().as_str() {
             "ws" | "http" => (false, 80, rest),
             "wss" | "https" => (true, 443, rest),
-            _ => return Err("must begin with ws://, wss://, http:// or https://".to_owned()),
+            _ => return Err("must begin with ws://, wss://, http:// or https://, or be HOST:PORT".to_owned()),
         },
     };
     let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));

@@ -54,7 +54,7 @@ pub fn run(flags: &ArgMatches) -> ExitCode {
         // The reader has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            say(&format!("luxcast: cannot write the settings: {error}"));
+            say(&format!("luxcast check-config: cannot write on standard output: {error}"));
             ExitCode::FAILURE
         }
     }

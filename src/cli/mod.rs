@@ -65,7 +65,7 @@ pub fn end_process_on_panic() {
 
 /// Warns of unknown variables, which may be mistyped ones. `serve` and `check-config` report them with their settings.
 pub fn warn_of_variables(command: &str) {
-    for warning in unknown_variables(env::vars_os().map(|(name, _)| name)) {
+    for warning in unknown_variables(&env::vars_os().collect::<Vec<_>>()) {
         say(&format!("luxcast {command}: warning: {warning}"));
     }
 }

@@ -27,13 +27,13 @@ pub fn complete(args: CompletionsArgs, mut command: Command) -> ExitCode {
     let mut script = Vec::new();
     let name = command.get_name().to_owned();
     clap_complete::generate(args.shell, &mut command, name, &mut script);
-    print(&script)
+    print("completions", &script)
 }
 
 /// Exit code 0: printed. 1: standard output failed. 2: there is no such command.
 pub fn man(args: ManArgs, command: &Command) -> ExitCode {
     match page(command, args.command.as_deref()) {
-        Ok(page) => print(&page),
+        Ok(page) => print("man", &page),
         Err(problem) => {
             cli::say(&format!("luxcast man: {problem}"));
             ExitCode::from(cli::EXIT_USAGE)
@@ -41,11 +41,11 @@ pub fn man(args: ManArgs, command: &Command) -> ExitCode {
     }
 }
 
-fn print(text: &[u8]) -> ExitCode {
+fn print(command: &str, text: &[u8]) -> ExitCode {
     match io::stdout().lock().write_all(text) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            cli::say(&format!("luxcast: standard output: {error}"));
+            cli::say(&format!("luxcast {command}: cannot write on standard output: {error}"));
             ExitCode::from(1)
         }
     }

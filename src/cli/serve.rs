@@ -8,6 +8,7 @@ use std::process::{self, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use clap::ArgMatches;
 use crossbeam_channel::{Sender, bounded};
@@ -25,6 +26,9 @@ use crate::net::host::service_manager;
 use crate::net::shard::live_config::LiveConfig;
 use crate::server::{self, Server, StartError};
 use crate::sim::MAIN_FLOW;
+
+/// How long a last line may take to be written.
+const LAST_LINE: Duration = Duration::from_millis(100);
 
 /// Runs until the daemon has drained.
 pub fn run(flags: &ArgMatches) -> ExitCode {
@@ -127,6 +131,9 @@ fn obey(mut signals: Signals, server: &Server, stopping: &AtomicBool, reload_wan
             continue;
         }
         if stopping.swap(true, Ordering::Relaxed) {
+            tracing::warn!("ending at once on a second signal");
+            // The log has a thread of its own.
+            thread::sleep(LAST_LINE);
             // The exit code of a runtime failure: work in progress was cut off.
             process::exit(1);
         }

@@ -90,7 +90,7 @@ pub fn run(args: TokenArgs) -> ExitCode {
     match io::stdout().write_all(text.as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say(&format!("luxcast token: standard output: {error}"));
+            say(&format!("luxcast token: cannot write on standard output: {error}"));
             ExitCode::FAILURE
         }
     }

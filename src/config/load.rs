@@ -220,14 +220,16 @@ fn read_flags(flags: &ArgMatches) -> Vec<Given> {
 }
 
 /// A warning for each of these variables that has luxcast's prefix and is unknown.
-pub fn unknown_variables(names: impl IntoIterator<Item = OsString>) -> Vec<String> {
+pub fn unknown_variables(variables: &[(OsString, OsString)]) -> Vec<String> {
     let is_known = |name: &OsString| {
         SETTINGS.iter().any(|setting| **name == *setting.variable())
             || OTHER_VARIABLES.iter().any(|known| **name == **known)
     };
     let is_strange =
         |name: &OsString| name.as_encoded_bytes().starts_with(PREFIX.as_bytes()) && !is_known(name);
-    let strange = names.into_iter().filter(is_strange);
+    // An empty variable counts as absent.
+    let set = variables.iter().filter(|(_, value)| !value.is_empty());
+    let strange = set.map(|(name, _)| name).filter(|name| is_strange(name));
     strange.map(|name| format!("the variable {} is not a setting of luxcast", name.display())).collect()
 }
 
@@ -240,7 +242,7 @@ fn read_environment(
         environment.into_iter().filter(|(name, _)| is_ours(name)).collect();
     variables.sort();
 
-    warnings.extend(unknown_variables(variables.iter().map(|(name, _)| name.clone())));
+    warnings.extend(unknown_variables(&variables));
 
     let mut all = Vec::new();
     for (name, value) in variables {
@@ -271,7 +273,11 @@ fn read_file(path: &Path, text: &str) -> Result<Vec<Given>, ConfigError> {
         // The words at which the parser failed, such as a repeated key.
         let words = text.get(span.clone()).unwrap_or_default().trim();
         let quoted = if words.is_empty() { String::new() } else { format!(": `{}`", words.escape_debug()) };
-        ConfigError(format!("{}: {}{quoted}", place(span.start), error.message().replace('\n', " ")))
+        // The key that the line is about, as other errors name it.
+        let line = text.get(..span.start).unwrap_or_default().rsplit('\n').next().unwrap_or_default();
+        let key = line.split_once('=').map_or("", |(key, _)| key.trim());
+        let key = if key.is_empty() { String::new() } else { format!("{}: ", key.escape_debug()) };
+        ConfigError(format!("{}: {key}{}{quoted}", place(span.start), error.message().replace('\n', " ")))
     })?;
     // In the file's order, so that the first error is the first in the file.
     let mut entries: Vec<_> = table.get_ref().iter().collect();
@@ -625,7 +631,9 @@ mod tests {
     #[test]
     fn broken_toml_names_the_line() {
         let error = file_error("shards = 1\nlisten = = 2\n");
-        assert!(error.starts_with(":2: "), "{error}");
+        assert!(error.starts_with(":2: listen: "), "{error}");
+        let error = file_error("log_level = info\n");
+        assert!(error.starts_with(":1: log_level: "), "{error}");
         let error = file_error("shards = 1\nshards = 2\n");
         assert!(error.starts_with(":2: ") && error.contains("duplicate"), "{error}");
     }

@@ -72,11 +72,11 @@ pub static METRICS: [Metric; 45] = [
             series.labelled("client", of(CLOSED_BY_CLIENT));
             series.labelled("lost", of(LOST));
         }),
-    row("luxcast_sockets", Kind::Gauge, "", "Sockets of clients: open connections, requests that are being read, and \
-        connections that are being closed",
+    row("luxcast_sockets", Kind::Gauge, "", "Sockets of clients that take a place: open connections, requests that \
+        are being read, answers that are being sent. Idle connections and refusals take none",
         |figures, series| series.value(figures.sockets)),
-    row("luxcast_sockets_max", Kind::Gauge, "", "Most sockets of clients: connections_max, as far as the file limit \
-        allows",
+    row("luxcast_sockets_max", Kind::Gauge, "", "Places for sockets of clients: connections_max, as far as the file \
+        limit allows",
         |figures, series| series.value(figures.sockets_max)),
     row("luxcast_sockets_accepted_total", Kind::Counter, "", "Sockets accepted from clients",
         |figures, series| series.value(figures.sum(|shard| shard.accepted.get()))),
@@ -84,7 +84,7 @@ pub static METRICS: [Metric; 45] = [
         left",
         |figures, series| series.value(figures.sum(|shard| shard.accepts_failed.get()))),
     row("luxcast_refusals_total", Kind::Counter, "reason", "Requests refused before the upgrade, by the error word of \
-        the answer; tls: failed TLS handshakes",
+        the answer; tls: failed TLS handshakes. Without operators' requests",
         |figures, series| series.of_each(figures.words.refusals, |place| {
             figures.sum(|shard| shard.refusals[place].get())
         })),

@@ -90,8 +90,16 @@ mod tests {
         fs::create_dir_all(path("state/lock")).unwrap();
         for (ingest, state_dir, words) in [
             (PathBuf::from("/proc/x.sock"), PathBuf::from("/proc/x"), ["No such file", "No such file"]),
-            (path("linked.sock"), path("link"), ["Too many levels", "File exists"]),
-            (path("made.sock"), path("link/state"), ["Is a directory", "File exists"]),
+            (
+                path("linked.sock"),
+                path("link"),
+                ["Too many levels", "something else than a directory is there"],
+            ),
+            (
+                path("made.sock"),
+                path("link/state"),
+                ["Is a directory", "something else than a directory is there"],
+            ),
             (PathBuf::from("/proc/x.sock"), path("state"), ["No such file", "Is a directory"]),
         ] {
             let warned = warnings(&config(ingest.clone(), Some(state_dir.clone())));

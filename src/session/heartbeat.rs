@@ -2,8 +2,11 @@
 
 use crate::tick::{Tick, is_reached};
 
-/// The golden ratio spreads any number of connections evenly over the interval.
+/// The golden ratio, as a part of the interval, spreads any number of connections evenly over it.
 const STEP: u32 = 0x9e37_79b9;
+/// The square root of two keeps the connections of different shards apart: no multiple of one step is near one of the
+/// other.
+const SHARD_STEP: u32 = 0x6a09_e667;
 
 /// Spreads the heartbeats of a shard's connections over the interval, whatever comes when.
 pub struct Spread(u32);
@@ -11,7 +14,7 @@ pub struct Spread(u32);
 impl Spread {
     /// Each shard begins elsewhere.
     pub fn new(shard: usize) -> Self {
-        Self(shard as u32)
+        Self(SHARD_STEP.wrapping_mul(shard as u32))
     }
 
     /// Ticks until the first heartbeat of a connection that opens now: 1 to `interval`.
@@ -62,6 +65,23 @@ mod tests {
         }
         assert!(tenths.iter().all(|count| (950..1_050).contains(count)), "{tenths:?}");
         assert_eq!(Spread::new(0).first(1), 1);
+    }
+
+    #[test]
+    fn connections_of_different_shards_do_not_tick_together() {
+        for shards in [2, 3, 4, 8, 64] {
+            let interval = 1 << 24;
+            let of_shard = |shard| {
+                let mut spread = Spread::new(shard);
+                (0..8).map(move |_| spread.first(interval))
+            };
+            let mut all: Vec<u32> = (0..shards).flat_map(of_shard).collect();
+            all.sort_unstable();
+            let even = interval / all.len() as u32;
+            let nearest = all.windows(2).map(|two| two[1] - two[0]).min().unwrap();
+            let farthest = all.windows(2).map(|two| two[1] - two[0]).max().unwrap();
+            assert!(nearest > even / 20 && farthest < 4 * even, "{shards}: {nearest}, {farthest} of {even}");
+        }
     }
 
     #[test]

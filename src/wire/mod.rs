@@ -2,7 +2,7 @@
 //!
 //! | from whom, to whom | files |
 //! | --- | --- |
-//! | from publishers | [`mod@line`], with [`members`] and [`number`]; [`line_fault`] finds for the log what is wrong |
+//! | from publishers | [`mod@line`], with [`members`] and `number`; [`line_fault`] finds for the log what is wrong |
 //! | to publishers | [`publisher_answer`]: errors, welcomes, acks |
 //! | HTTP from clients | [`head_buffer`], [`http`], [`query`], [`forwarded`], [`handshake`]; [`request_for_log`] |
 //! | HTTP to clients | [`http_answer`] (every refusal is a row there), [`page`] |

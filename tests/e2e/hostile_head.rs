@@ -290,3 +290,25 @@ fn bytes_behind_a_refusal_do_not_lose_it() {
         assert_eq!(raw.read_answer().status, 404);
     }
 }
+
+#[test]
+fn refusals_that_were_not_logged_one_by_one_are_counted_in_the_log() {
+    let daemon = Daemon::start(&[]);
+    for _ in 0..30 {
+        assert_eq!(daemon.refuse("/nowhere").status, 404);
+    }
+    daemon.wait_for_log("refused more requests since then");
+    let log = daemon.stderr();
+    let counts = |name: &str| {
+        let found = log.lines().filter(|line| line.contains("no such path")).filter_map(|line| {
+            let (_, rest) = line.split_once(name)?;
+            rest.split(|letter: char| !letter.is_ascii_digit()).next()?.parse::<u64>().ok()
+        });
+        found.sum::<u64>()
+    };
+    let lines = log
+        .lines()
+        .filter(|line| line.contains("refused a request") && line.contains("no such path"))
+        .count();
+    assert_eq!(lines as u64 + counts("unlogged=") + counts("count="), 30, "{log}");
+}

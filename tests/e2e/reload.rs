@@ -51,6 +51,24 @@ fn assert_served(daemon: &Daemon, watchers: &mut [Client]) {
 }
 
 #[test]
+fn shorter_times_hold_at_once_for_open_connections() {
+    let reloadable = Reloadable::start("heartbeat_seconds = 86400\nhandshake_seconds = 3600\n");
+    let daemon = &reloadable.daemon;
+    let mut watchers: Vec<Client> = (0..5).map(|_| daemon.watch(EVENTS)).collect();
+    let (mut half, mut idle) = (daemon.raw(), daemon.raw());
+    half.send(b"GET /hea");
+    let healthz = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    assert_eq!(idle.request(healthz).status, 200);
+    let log = reloadable.reload("heartbeat_seconds = 0.2\nhandshake_seconds = 0.3\n");
+    assert!(log.contains("reloaded; changed: heartbeat_seconds, handshake_seconds"), "{log}");
+    for watcher in &mut watchers {
+        watcher.json_of("ping");
+    }
+    assert_eq!(half.read_answer().code(), "timeout");
+    assert_eq!((idle.fill(), idle.buffer.len()), (0, 0), "it is closed");
+}
+
+#[test]
 fn limits_change_for_everybody_and_nobody_is_disconnected() {
     let reloadable = Reloadable::with(
         Setup::default().flags(&["--shards", "3"]),

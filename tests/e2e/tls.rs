@@ -132,6 +132,17 @@ fn a_drain_says_goodbye_in_the_frames_and_in_tls() {
 }
 
 #[test]
+fn a_client_that_does_not_begin_its_handshake_does_not_delay_the_end() {
+    let certificates = Certificates::new();
+    let mut daemon =
+        certificates.setup().flags(&["--drain-seconds", "3600", "--handshake-seconds", "3600"]).start();
+    let silent = TcpStream::connect(daemon.address).unwrap();
+    daemon.terminate();
+    assert_eq!(daemon.wait().code(), Some(0), "long before its hour is over");
+    drop(silent);
+}
+
+#[test]
 fn a_close_is_answered_and_the_connection_goes() {
     let certificates = Certificates::new();
     let daemon = certificates.setup().start();

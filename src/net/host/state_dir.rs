@@ -306,7 +306,11 @@ pub fn check(path: &Path) -> io::Result<()> {
 }
 
 fn unusable(path: &Path, error: &io::Error) -> io::Error {
-    let message = format!("the state_dir {} cannot be used: {error}", path.display());
+    let problem = match error.kind() {
+        ErrorKind::AlreadyExists => "something else than a directory is there".to_owned(),
+        _ => error.to_string(),
+    };
+    let message = format!("the state_dir {} cannot be used: {problem}", path.display());
     io::Error::new(ErrorKind::InvalidInput, message)
 }
 

@@ -20,8 +20,8 @@ use zeroize::Zeroizing;
 use crate::access::rights::{Fingerprint, fingerprint};
 use crate::net::host::auth_files;
 
-/// The protocol inside TLS. A client that offers only others is refused (RFC 7301, 3.2).
-const PROTOCOL: &[u8] = b"http/1.1";
+/// The protocols inside TLS, the better one first. A client that offers only others is refused (RFC 7301, 3.2).
+const PROTOCOLS: [&[u8]; 2] = [b"http/1.1", b"http/1.0"];
 
 /// A file that cannot be used, and why.
 #[derive(Debug)]
@@ -106,7 +106,7 @@ pub fn load(
         .expect("the provider has suites for both versions")
         .with_no_client_auth()
         .with_cert_resolver(resolver);
-    config.alpn_protocols = vec![PROTOCOL.to_vec()];
+    config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
     // A client resumes a session with a ticket, which is sealed with a key that lasts as long as this configuration. The
     // daemon keeps no sessions.
     config.session_storage = Arc::new(NoServerSessionStorage {});

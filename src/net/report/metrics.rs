@@ -40,7 +40,7 @@ pub fn write(sources: &Sources<'_>) -> Vec<u8> {
         },
         process: read_process(sources.start_unix_micros),
         is_draining: admission.is_draining(),
-        sockets: admission.connections() as u64,
+        sockets: admission.places_taken() as u64,
         sockets_max: admission.connections_max() as u64,
         topics: sources.directory.len() as u64,
         history_bytes_max: sources.history_bytes_max as u64,

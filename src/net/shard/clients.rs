@@ -38,6 +38,8 @@ use crate::wire::head_buffer::HeadBuffer;
 
 /// How long a connection that ends may take to read its last bytes.
 const LINGER: Duration = Duration::from_secs(5);
+/// The same while the daemon drains, which nobody is to delay; and how long a handshake of TLS may then take.
+const LINGER_IN_DRAIN: Duration = Duration::from_secs(1);
 
 /// What a shard's clients share with the rest of the daemon.
 pub struct Environment {
@@ -288,7 +290,7 @@ impl Clients {
         }
         let key = self.watchers.add();
         let now = self.moment.tick();
-        let due = now.wrapping_add(self.environment.live_config.limits.handshake);
+        let due = now.wrapping_add(self.handshake_ticks());
         // The admin listener speaks no TLS.
         let tls = self.environment.live_config.tls.as_ref().filter(|_| !is_of_operator);
         let speaks_tls = tls.is_some();
@@ -319,6 +321,12 @@ impl Clients {
             tracing::warn!("cannot watch a new connection's socket: {error}");
             self.drop_connection(key);
         }
+    }
+
+    /// How long a handshake of TLS, or a request head, may take that begins now.
+    pub(super) fn handshake_ticks(&self) -> Tick {
+        let limit = self.live_config().limits.handshake;
+        if self.environment.admission.is_draining() { limit.min(ticks(LINGER_IN_DRAIN)) } else { limit }
     }
 
     /// Resets a socket for which there is no place to send a refusal from.
@@ -373,7 +381,8 @@ impl Clients {
 
     /// The kernel has the last bytes, or soon will: the peer has a moment to read them, and its place is free.
     pub(super) fn linger(&mut self, key: WatcherKey) {
-        let due = self.moment.tick().wrapping_add(ticks(LINGER));
+        let linger = if self.environment.admission.is_draining() { LINGER_IN_DRAIN } else { LINGER };
+        let due = self.moment.tick().wrapping_add(ticks(linger));
         let connection = self.connections.at(key);
         connection.counted = self.environment.admission.free_place(connection.counted, connection.address());
         connection.phase = Phase::Closing;

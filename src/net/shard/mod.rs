@@ -156,6 +156,7 @@ impl Shard {
             self.clients.flush();
             self.answer_surveys();
             self.clients.handle_deadlines();
+            self.clients.log_refusals();
             self.say_goodbye();
             // Heartbeats and goodbyes are sent as well.
             self.clients.await_room();
@@ -182,7 +183,9 @@ impl Shard {
         let review = self.clients.slow_consumers.until_review(now.now.millis).map(millis);
         let accept = self.acceptor.as_ref().and_then(|acceptor| acceptor.until_look(now.instant));
         let drain = self.drain.as_ref().map(|drain| millis(drain.until_next(now.now.millis)));
-        [wheel, review, accept, drain].into_iter().flatten().min()
+        let refusals = self.clients.environment.admission.refusal_rest_at();
+        let refusals = refusals.map(|at| millis(at.saturating_sub(now.now.millis)));
+        [wheel, review, accept, drain, refusals].into_iter().flatten().min()
     }
 
     fn begin_turn(&mut self) {

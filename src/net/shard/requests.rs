@@ -240,9 +240,8 @@ impl Clients {
 
     /// Gives the next request head its time to come.
     pub(super) fn await_head(&mut self, key: WatcherKey) {
-        let due = self.moment.tick().wrapping_add(self.environment.live_config.limits.handshake);
-        self.connections.at(key).due = due;
-        self.wheel.schedule(key.slot, due);
+        let due = self.moment.tick().wrapping_add(self.handshake_ticks());
+        self.schedule(key, due);
     }
 
     /// The next request begins on an idle connection.
@@ -274,6 +273,14 @@ impl Clients {
         let unix_micros = self.moment.now.unix_micros;
         self.watchers.enqueue_control(key, |out| write_refusal(out, &refusal, unix_micros));
         self.end(key);
+    }
+
+    /// Logs how many refusals were not logged, of each reason that has stopped coming.
+    pub fn log_refusals(&self) {
+        let admission = &self.environment.admission;
+        while let Some(((status, message), count)) = admission.take_refusal_rest(self.moment.now.millis) {
+            tracing::info!(status, count, "refused more requests since then: {message}");
+        }
     }
 
     /// Counts a refusal, unless it is an operator's, and logs it: one a second for each reason, over all shards.

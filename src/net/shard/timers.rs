@@ -14,7 +14,7 @@ use crate::session::context::SessionContext;
 use crate::session::conversation::Session;
 use crate::session::heartbeat;
 use crate::session::limits::UNSENT_ANSWERS_MAX;
-use crate::tick::ticks;
+use crate::tick::{Tick, ticks};
 use crate::wire::http::Refusal;
 use crate::wire::request_for_log::Asked;
 
@@ -108,14 +108,47 @@ impl Clients {
         is_expired
     }
 
-    /// Takes over new settings, and ends every connection that they would not let in.
+    /// Takes over new settings, and ends every connection that they would not let in. Shorter times hold at once.
     pub(super) fn renew(&mut self, live_config: Arc<LiveConfig>) {
         self.environment.live_config = live_config.clone();
         for key in self.keys() {
             if self.permit(key).is_some_and(|permit| !live_config.auth.upholds(permit)) {
                 self.close(key, CloseReason::Revoked);
+                continue;
+            }
+            match self.connections.at(key).phase {
+                Phase::Shaking(_) | Phase::Head(_) | Phase::Idle => {
+                    self.hasten(key, live_config.limits.handshake)
+                }
+                Phase::Open(_) => {
+                    let interval = live_config.limits.heartbeat;
+                    if self.ticks_left(key) > interval {
+                        let first = self.heartbeats.first(interval);
+                        self.hasten(key, first);
+                    }
+                }
+                Phase::Asking { .. } | Phase::Answering { .. } | Phase::Closing => {}
             }
         }
+    }
+
+    /// Ticks until a connection's deadline.
+    fn ticks_left(&mut self, key: WatcherKey) -> Tick {
+        let due = self.connections.at(key).due;
+        (due.wrapping_sub(self.moment.tick()) as i32).max(0) as Tick
+    }
+
+    /// Brings a connection's deadline forward: it has at most `span` from now on.
+    fn hasten(&mut self, key: WatcherKey, span: Tick) {
+        if self.ticks_left(key) > span {
+            self.schedule(key, self.moment.tick().wrapping_add(span));
+        }
+    }
+
+    /// Sets a connection's deadline.
+    pub(super) fn schedule(&mut self, key: WatcherKey, due: Tick) {
+        self.connections.at(key).due = due;
+        self.wheel.schedule(key.slot, due);
     }
 
     /// A heartbeat is due: ends a client that is silent, or sends it its position.
@@ -180,8 +213,9 @@ impl Clients {
                     let _ = self.sockets.shut(key);
                     self.drop_connection(key);
                 }
-                // Its request will be refused.
-                Phase::Shaking(_) | Phase::Answering { .. } | Phase::Closing => {}
+                // Its request will be refused, if it comes soon.
+                Phase::Shaking(_) => self.hasten(key, self.handshake_ticks()),
+                Phase::Answering { .. } | Phase::Closing => {}
             }
         }
         // There may be no further turn.

@@ -13,11 +13,9 @@ impl Clients {
             return;
         }
         self.counters().tls_handshakes.add(1);
-        let due = self.moment.tick().wrapping_add(self.environment.live_config.limits.handshake);
         let connection = self.connections.at(key);
         let before = std::mem::replace(&mut connection.phase, Phase::Head(HeadBuffer::default()));
-        connection.due = due;
-        self.wheel.schedule(key.slot, due);
+        self.await_head(key);
         match before {
             Phase::Shaking(Some(turn_away)) => self.refuse(key, &turn_away.refusal(), None),
             _ if bytes.is_empty() => {}
