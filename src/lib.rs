@@ -37,8 +37,9 @@
 //! - [`net`]: sockets, threads, clocks. [`net::listen`] lets connections in, [`net::shard`] serves them,
 //!   [`net::ingest`] takes the feed, [`net::report`] makes metrics and lists, [`net::host`] is the machine around the
 //!   daemon.
-//! - [`server`]: binds, spawns, drains, joins, and leaves to the next run what [`stream::snapshot`] says. [`sim`] and
-//!   [`cli`]: the program around it; signals arrive in [`cli::serve`], and `cli/reload.rs` reloads.
+//! - [`server`]: binds, spawns, drains, joins. What it leaves to the next run is made by [`stream::snapshot`] and
+//!   written to files by [`net::host::state_dir`]. [`sim`] and [`cli`]: the program around it; signals arrive in
+//!   [`cli::serve`], and `cli/reload.rs` reloads.
 //!
 //! From [`wire`] to [`session`] all is pure state: no socket, no clock.
 //!
@@ -65,8 +66,9 @@
 //!
 //! # The life of a connection
 //!
-//! 1. [`net::listen::acceptor`] looks at the listeners, [`access::admission`] counts the connection in or turns it away,
-//!    and a shard takes it over ([`net::shard::clients`]).
+//! 1. [`net::listen::acceptor`] says when to look at the listeners, and pauses when descriptors have run out.
+//!    [`access::admission`] counts the connection in or turns it away, in all and by address
+//!    ([`access::address_limits`]). A shard takes it over ([`net::shard::clients`]).
 //! 2. [`net::shard::reading`] reads, [`net::shard::requests`] collects the request head, [`wire::http`] parses it.
 //! 3. [`session::request`] judges it: all checks, in their order. [`session::endpoint`] knows the paths,
 //!    [`access::keyring`] the tokens, [`session::stream_query`] reads `events=` and `since=`.
@@ -74,7 +76,7 @@
 //!    by [`net::report`]. A refusal is a row of [`wire::http_answer`].
 //! 5. The client's frames go through [`wire::message_reader`] and [`wire::client_action`] to the conversation. What the
 //!    daemon itself says to a watcher (pings, gaps, confirmations) is written by [`wire::watcher_message`].
-//! 6. [`net::shard::timers`] does what is due: [`session::heartbeat`] says who is silent,
+//! 6. [`net::shard::timers`] does what is due, and ends connections: [`session::heartbeat`] says who is silent,
 //!    [`delivery::slow_consumers`] who takes nothing, [`access::rights`] whose token has expired. At the end of the
 //!    daemon, [`session::drain`] says when goodbye is said.
 //!
