@@ -629,12 +629,14 @@ fn the_log_has_each_reason_once_a_second_whatever_the_shard() {
             assert_eq!(daemon.raw().request(flood).status, 400);
         }
     }
-    let words = ["Sec-WebSocket-Key is missing", "a blank before the colon", "does not end with CR LF"];
+    let words =
+        ["Sec-WebSocket-Key is missing", "no colon or a blank before it", "not that of an HTTP/1.1 request"];
     let seconds = began.elapsed().as_secs() as usize;
     for word in words {
         daemon.wait_for_log(word);
         let lines = daemon.stderr().matches(word).count();
-        assert!((1..=seconds + 2).contains(&lines), "{lines} lines in {seconds} s: {word}");
+        // One more may count those that were left out.
+        assert!((1..=seconds + 3).contains(&lines), "{lines} lines in {seconds} s: {word}");
     }
 }
 
