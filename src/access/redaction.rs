@@ -10,7 +10,7 @@ const PART_CHARACTERS_MAX: usize = 24;
 /// Shown in place of a hidden part.
 const HIDDEN: &str = "***";
 /// The parts of existing paths, without ids.
-const KNOWN_PARTS: [&str; 13] = [
+const KNOWN_PARTS: [&str; 14] = [
     "api",
     "v1",
     "ws",
@@ -21,6 +21,7 @@ const KNOWN_PARTS: [&str; 13] = [
     "events",
     "websocket",
     "console",
+    "arrivals",
     "daemon",
     "healthz",
     "index.html",
@@ -57,14 +58,32 @@ fn is_harmless(part: &str, auth: &Auth, unix_micros: i64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::describe;
+    use super::{KNOWN_PARTS, describe};
     use crate::access::keyring::{Auth, Keyring};
     use crate::access::token_file;
+    use crate::wire::http::Refusal;
     use crate::wire::request_for_log::Asked;
 
     fn path_shown(path: &str, exists: bool, auth: &Auth) -> String {
         let shown = describe(&Asked { method: "GET", path, user_agent: None }, exists, auth, 0);
         shown.strip_prefix(" (asked: GET ").and_then(|rest| rest.strip_suffix(')')).unwrap().to_owned()
+    }
+
+    #[test]
+    fn every_part_of_a_path_that_exists_is_known() {
+        let page = include_str!("../session/README.md");
+        let rows = page
+            .lines()
+            .skip_while(|line| *line != "| path | delivers |")
+            .take_while(|line| !line.is_empty());
+        let cells: Vec<&str> = rows.filter_map(|row| row.split('|').nth(1)).collect();
+        assert!(cells.len() > 8, "the table is found: {cells:?}");
+        let refusal = Refusal::not_found();
+        let texts = cells.into_iter().chain([&*refusal.message]);
+        let words = texts.flat_map(|text| text.split([' ', ',', '`'])).filter(|word| word.contains('/'));
+        for part in words.flat_map(|word| word.split('/')).filter(|part| !part.is_empty()) {
+            assert!(part.starts_with('{') || KNOWN_PARTS.contains(&part), "{part} is not in KNOWN_PARTS");
+        }
     }
 
     #[test]
