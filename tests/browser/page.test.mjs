@@ -179,10 +179,11 @@ both("a token is asked for, and never in the address", async (t, openPage) => {
   const daemon = await guarded(t);
   const page = await openPage(t, consoleOf(daemon));
   await page.locator("#token-dialog").waitFor();
-  const words = await text(page, "#token-words");
-  assert.ok(words.includes("token"), words);
+  assert.equal(await text(page, "#token-title"), "Enter a token");
+  assert.ok(await page.locator("#token-words").isHidden(), "the title says it");
   await page.keyboard.type("wrong");
   await page.keyboard.press("Enter");
+  await page.waitForFunction(() => document.getElementById("token-words").textContent === "The token is unknown.");
   await page.waitForFunction(() => document.getElementById("token-dialog").open && document.getElementById("token").value === "");
   await enter(page, "s3cret-one");
   await open(page, "job-1");
@@ -192,6 +193,24 @@ both("a token is asked for, and never in the address", async (t, openPage) => {
   await page.locator("#daemon-button").click();
   await page.waitForFunction(() => document.getElementById("daemon-note").textContent.includes("scope admin"));
   assert.ok(!daemon.stderr.includes("s3cret"));
+});
+
+both("a job that is not known is called so once the daemon has answered, not while a token is asked for", async (t, openPage) => {
+  const daemon = await guarded(t);
+  const page = await openPage(t, `${consoleOf(daemon)}#job=job-none`);
+  await page.locator("#token-dialog").waitFor();
+  assert.equal(await page.evaluate(() => document.getElementById("job-status").hidden), true);
+  await enter(page, "s3cret-one");
+  await page.locator('#job-status:text-is("not known: not begun yet, or forgotten")').waitFor();
+});
+
+both("Escape clears a search, then leaves it", async (t, openPage) => {
+  const daemon = await Daemon.start(t);
+  const page = await openPage(t, consoleOf(daemon));
+  await page.keyboard.press("/");
+  await page.waitForFunction(() => document.activeElement.id === "search");
+  await page.keyboard.press("Escape");
+  await page.waitForFunction(() => document.activeElement.id === "jobs");
 });
 
 both("a viewer who declines to give another token for a job is not asked again and again", async (t, openPage) => {

@@ -49,6 +49,19 @@ test("an end without a start uses its own duration", () => {
   assert.deepEqual(runs(timeline, "b"), [[600, 600, "completed", 0]]);
 });
 
+test("a routine that emits is running, although nothing says when it started", () => {
+  const emits = (millis) => at(millis, { type: "execution_event", event: { routine_id: "source", event_type: "event_emit" } });
+  const timeline = timelineOf(at(0, { type: "job_started" }), emits(10), emits(20));
+  assert.deepEqual(runs(timeline, "source"), [[10, null, "running", 0]]);
+  for (const event of [emits(30), ended(500, "source", { duration: 0.5 }), emits(510), at(600, { type: "job_completed" })]) timeline.add(event);
+  assert.deepEqual(runs(timeline, "source"), [[10, 500, "completed", 0]]);
+  timeline.add(emits(700));
+  assert.deepEqual(timelineOf(at(0, { type: "job_completed" }), emits(10)).lanes.size, 0);
+  assert.equal(timeline.lanes.get("source").runs, 1);
+  for (const event of [at(1_000, { type: "job_started" }), emits(1_010)]) timeline.add(event);
+  assert.deepEqual(runs(timeline, "source").at(-1), [1_010, null, "running", 0]);
+});
+
 test("a job runs, waits, runs on and ends, and runs open at its end have no end of their own", () => {
   const timeline = timelineOf(
     at(0, { type: "job_started", flow_id: "f" }),

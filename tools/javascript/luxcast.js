@@ -695,7 +695,7 @@ export class LuxcastClient extends EventTarget {
 
   /** `close` follows, before any timer; but the WebSocket of Node 22 does not send it after a refusal. */
   #handleTrouble(message) {
-    this.#trouble = isText(message) && message !== "" ? this.#withoutToken(message) : "no connection";
+    this.#trouble = isText(message) && message !== "" ? this.#withoutToken(message) : this.#noConnection();
     this.#brokenTimer ??= setTimeout(() => this.#lose(this.#trouble), 0);
   }
 
@@ -868,7 +868,7 @@ export class LuxcastClient extends EventTarget {
     this.#state = "waiting";
     if (!wasOpen) this.#failures += 1;
     if (wasOpen) this.#emit("disconnected", { code, reason, willReconnect: true });
-    else this.#emit("error", { code: "not_connected", message: reason || "no connection", fatal: false });
+    else this.#emit("error", { code: "not_connected", message: reason || this.#noConnection(), fatal: false });
     const refusal = this.#failures >= FAILURES_BEFORE_ASKING && run === this.#run ? await this.#askWhy() : null;
     if (run !== this.#run) return;
     if (refusal?.fatal && !(refusal.code === "unauthorized" && this.#mayRenew())) return this.#fail(refusal, code);
@@ -927,14 +927,24 @@ export class LuxcastClient extends EventTarget {
   /** A WebSocket does not say why it was refused. A plain request to the same address is refused the same way,
    *  and can be read if the address is of the page's own origin. Returns null if there is no answer. */
   async #askWhy() {
-    const target = this.#plainTarget();
-    const origin = globalThis.location?.origin;
-    if (typeof fetch !== "function" || (origin !== undefined && origin !== target.origin)) return null;
+    if (typeof fetch !== "function" || this.#foreignOrigin() !== null) return null;
     try {
-      return this.#refusal(await this.#ask(target));
+      return this.#refusal(await this.#ask(this.#plainTarget()));
     } catch {
       return null;
     }
+  }
+
+  /** The page's origin, if the daemon has another one; null too outside of browsers. */
+  #foreignOrigin() {
+    const origin = globalThis.location?.origin;
+    return origin === undefined || origin === this.#plainTarget().origin ? null : origin;
+  }
+
+  /** A browser does not say whether the daemon was there and refused a page of another origin. */
+  #noConnection() {
+    const origin = this.#state === "open" ? null : this.#foreignOrigin();
+    return origin === null ? "no connection" : `no connection; if the daemon is there, its allowed_origins must name ${origin}`;
   }
 
   async #ask(target) {

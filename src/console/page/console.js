@@ -21,10 +21,17 @@ const status = document.getElementById("status");
 /** A viewer who closed the question is not asked again until something else is opened. */
 let isDeclined = false;
 
+/** `words` say what is wrong with the token. Without one, the title of the dialog says all. */
 function askToken(words) {
   if (isDeclined) return;
   jobs.halt();
-  document.getElementById("token-words").textContent = words;
+  showTokenWords(token() === null ? "" : `${words[0].toUpperCase()}${words.slice(1)}.`);
+}
+
+function showTokenWords(words) {
+  const element = document.getElementById("token-words");
+  element.textContent = words;
+  element.hidden = words === "";
   if (!dialog.open) dialog.showModal();
 }
 
@@ -56,7 +63,8 @@ function judge() {
 }
 document.getElementById("token-button").addEventListener("click", () => {
   isDeclined = false;
-  askToken("The page shows what the token allows.");
+  jobs.halt();
+  showTokenWords("The page shows what the token allows.");
 });
 document.getElementById("token-forget").addEventListener("click", () => {
   setToken(null);
@@ -127,9 +135,12 @@ const layers = [
 ];
 
 document.addEventListener("keydown", (event) => {
+  const isSearch = event.target.type === "search";
   // In a search field with text, Escape clears the text.
-  if (event.key !== "Escape" || event.defaultPrevented || dialog.open || (event.target.type === "search" && event.target.value !== "")) return;
+  if (event.key !== "Escape" || event.defaultPrevented || dialog.open || (isSearch && event.target.value !== "")) return;
   if (layers.some((close) => close())) event.preventDefault();
+  // An empty one is left for what it searches.
+  else if (isSearch) document.getElementById(event.target.id === "find" ? "events" : "jobs").focus({ preventScroll: true });
 });
 
 /** A press elsewhere closes what lies over the page. It hits nothing itself, so the focus stays. */

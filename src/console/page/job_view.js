@@ -43,6 +43,8 @@ export class JobView {
   #detail;
   #askToken;
   #trouble = "";
+  /** The daemon sends this job's events, if there are any. */
+  #isWatched = false;
   /** Who answered instead of the daemon. */
   #because = undefined;
   #gaps = 0;
@@ -114,6 +116,7 @@ export class JobView {
     this.#newest = 0;
     this.#lostAt = null;
     this.#trouble = "";
+    this.#isWatched = false;
     this.#because = undefined;
     this.#gapText = "";
     this.#gaps = 0;
@@ -143,6 +146,7 @@ export class JobView {
     hear("stream:gap", (gap) => this.#take(gap));
     hear("connection:status", (status) => this.#handleStatus(status));
     hear("connected", () => {
+      this.#isWatched = true;
       this.#because = undefined;
       this.#say("");
     });
@@ -170,6 +174,8 @@ export class JobView {
       this.#because = code === "not_connected" ? undefined : words.value(message);
       return;
     }
+    this.#isWatched = false;
+    this.#showHead();
     if (isAboutToken(code) || code === "policy") this.#askToken(message);
     this.#say(`The daemon refuses to show this job: ${words.value(message)}`);
   }
@@ -308,8 +314,10 @@ export class JobView {
     if (this.#shownStatus !== status) this.#lanes.draw();
     this.#shownStatus = status;
     put("job-name", this.#id);
-    put("job-status", status === "waiting" ? "waiting for its first event" : status);
-    document.getElementById("job-status").dataset.status = status;
+    const pill = document.getElementById("job-status");
+    pill.hidden = status === "waiting" && !(this.#isWatched && this.#jobs.isLoaded);
+    pill.dataset.status = status;
+    put("job-status", status === "waiting" ? "not known: not begun yet, or forgotten" : status);
     put("job-flow", timeline.flow ?? job?.flow_id ?? "none");
     const told = readTimestamp(job?.start_time);
     // The daemon trusts the time of the first event; if that clock was at 1970, other events know better.

@@ -48,6 +48,11 @@ export class Jobs extends EventTarget {
     this.refresh();
   }
 
+  /** All jobs have been heard of since the page was opened, or since its token changed. */
+  get isLoaded() {
+    return this.#walkedAt > -Infinity;
+  }
+
   async refresh() {
     clearTimeout(this.#timer);
     let pauseMs = PAUSE_MS;

@@ -126,7 +126,7 @@ export class Lanes {
     this.#colors ??= readColors();
     const height = this.#height - AXIS;
     context.clearRect(0, 0, this.#width, this.#height);
-    this.#drawAxis(view);
+    if (!this.#time.isEmpty) this.#drawAxis(view);
     context.save();
     context.beginPath();
     context.rect(0, 0, this.#width, height);
@@ -215,7 +215,8 @@ export class Lanes {
   }
 
   #statusWords() {
-    return this.#time.isNewest ? this.#status() : this.#time.shown.status;
+    const status = this.#time.isNewest ? this.#status() : this.#time.shown.status;
+    return status === "waiting" ? "" : status;
   }
 
   /** The choice of an attempt, if there are several. */

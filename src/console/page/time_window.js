@@ -54,6 +54,11 @@ export class TimeWindow {
     return this.isNewest && end === null && status !== "waiting" && !isLost;
   }
 
+  /** No event with a time is known. */
+  get isEmpty() {
+    return this.#range === null;
+  }
+
   get isAtEdge() {
     return this.#to === null;
   }

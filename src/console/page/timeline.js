@@ -198,11 +198,21 @@ export class Timeline {
         return this.#lane(event)?.end(at, "completed", source, figure(event, "data", "duration"), this.attempt.number);
       case "routine_failed":
         return this.#lane(event)?.end(at, "failed", source, figure(event, "data", "duration"), this.attempt.number);
+      case "execution_event":
+        return this.#hearExecution(at, event, source);
       case "breakpoint_hit":
         return this.#stop(at, event, source);
       case "breakpoint_resumed":
         return this.#release(at, event);
     }
+  }
+
+  /** A routine that emits is running. No event says when the first routine of a job began. */
+  #hearExecution(at, event, source) {
+    if (this.end !== null || member(event, "event", "event_type") !== "event_emit") return;
+    const lane = this.#lane(event);
+    const { number } = this.attempt;
+    if (lane?.tally(number).runs === 0) lane.begin(at, source, number);
   }
 
   #lane(event) {

@@ -475,7 +475,7 @@ test("disconnect() while getToken is thinking is the end of it", async (t) => {
 
 test("a page of another origin does not ask, for it could not read the answer", async (t) => {
   const fetch = refusal(401, "");
-  const { client, Socket, asked, tick } = fakeClient(t, { fetch });
+  const { client, Socket, asked, told, tick } = fakeClient(t, { fetch });
   globalThis.location = { origin: "http://elsewhere", href: "http://elsewhere/" };
   t.after(() => delete globalThis.location);
   client.connect();
@@ -486,6 +486,8 @@ test("a page of another origin does not ask, for it could not read the answer", 
   }
   assert.equal(asked().length, 0);
   assert.equal(client.state, "connecting");
+  // Nor does the browser say more.
+  assert.equal(told("error")[0].message, "no connection; if the daemon is there, its allowed_origins must name http://elsewhere");
 });
 
 test("disconnect() while the daemon is asked why is the end of it", async (t) => {
