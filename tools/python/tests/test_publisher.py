@@ -204,7 +204,7 @@ def test_refusals_are_counted_however_many_the_daemon_names(
         stats = publisher.stats()
         assert (stats.delivered, stats.refused) == (100, 900)
         _assert_all_counted(stats)
-    wait_until(lambda: "events refused by the daemon" in caplog.text, "the log tells")
+    wait_until(lambda: "refused by the daemon" in caplog.text, "the log tells")
     assert ("none of them named" in caplog.text) == (named == 0)
 
 

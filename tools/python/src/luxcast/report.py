@@ -92,9 +92,9 @@ class Report:
         if dropped:
             self._say(
                 logging.WARNING,
-                "%d events dropped (so far %d metrics, %d execution events, %d others for lack of room, %d too large, "
+                "%s dropped (so far %d metrics, %d execution events, %d others for lack of room, %d too large, "
                 "%d invalid, %d after the end); %d wait",
-                dropped,
+                _events(dropped),
                 stats.dropped_metrics,
                 stats.dropped_execution_events,
                 stats.dropped_lifecycle,
@@ -105,17 +105,18 @@ class Report:
             )
         if refused:
             named = f", for: {'; '.join(self._reasons)}" if self._reasons else ", none of them named"
-            self._say(logging.WARNING, "%d events refused by the daemon%s", refused, named)
+            self._say(logging.WARNING, "%s refused by the daemon%s", _events(refused), named)
             self._are_reasons_told = True
         if faults:
-            self._say(logging.WARNING, "%d events lost by a fault in luxcast itself", faults)
+            self._say(logging.WARNING, "%s lost by a fault in luxcast itself", _events(faults))
         if sender_faults:
             self._say(
                 logging.WARNING,
-                "the thread that sends failed %d times, the last time with %s; it continues, %d events wait",
+                "the thread that sends failed %d time%s, the last time with %s; it continues, %s wait",
                 sender_faults,
+                "" if sender_faults == 1 else "s",
                 stats.last_fault,
-                stats.waiting,
+                _events(stats.waiting),
             )
         self._told = stats
 
@@ -133,3 +134,7 @@ class Report:
             self._logger.log(level, message, *told)
         except Exception as error:
             self._note_fault(error)
+
+
+def _events(count: int) -> str:
+    return f"{count} event{'' if count == 1 else 's'}"
