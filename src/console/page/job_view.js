@@ -318,7 +318,8 @@ export class JobView {
     pill.hidden = status === "waiting" && !(this.#isWatched && this.#jobs.isLoaded);
     pill.dataset.status = status;
     put("job-status", status === "waiting" ? "not known: not begun yet, or forgotten" : status);
-    put("job-flow", timeline.flow ?? job?.flow_id ?? "none");
+    const isKnown = job !== undefined || timeline.latest !== null;
+    put("job-flow", timeline.flow ?? job?.flow_id ?? (isKnown ? "none" : "–"));
     const told = readTimestamp(job?.start_time);
     // The daemon trusts the time of the first event; if that clock was at 1970, other events know better.
     const isSane = told !== null && (timeline.begin === null || told > timeline.begin - BEFORE_MS_MAX);
