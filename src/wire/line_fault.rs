@@ -5,7 +5,7 @@ use std::fmt::{self, Write};
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::wire::line::{ID_BYTES_MAX, LineError, TYPE_NAME_BYTES_MAX, is_id};
+use crate::wire::line::{ID_BYTES_MAX, LINE_NUMBER_MAX, LineError, TYPE_NAME_BYTES_MAX, is_id};
 
 /// Most characters that are shown of a publisher's text.
 const SHOWN_CHARACTERS_MAX: usize = 40;
@@ -28,7 +28,7 @@ pub fn describe(line: &[u8], error: LineError, depth_max: usize) -> String {
         }
         LineError::DuplicateKey => twice(line),
         LineError::Reserved => reserved(line),
-        LineError::BadOp => first_of(line, &["op"], |value| Some(value.to_owned())),
+        LineError::BadOp => bad_op(line),
         LineError::TooManyJobs | LineError::TooManyTopics => {
             first_of(line, &IDS, |value| is_there(value).then(|| value.to_owned()))
         }
@@ -172,6 +172,43 @@ fn reserved(line: &[u8]) -> Option<String> {
     first_of(line, &["type"], |value| Some(value.to_owned()))
 }
 
+/// The member at fault in a control line, or that it came at the wrong time.
+fn bad_op(line: &[u8]) -> Option<String> {
+    let members = Members::of(line)?.0;
+    let value_of = |name: &str| members.iter().find(|(key, _)| key == name).map(|(_, value)| *value);
+    let op = value_of("op")?;
+    let known: &[&str] = match serde_json::from_str::<String>(op).as_deref() {
+        Ok("hello") => &["op", "publisher", "ack", "dedupe"],
+        Ok("from") => &["op", "line"],
+        _ => return Some(format!("op: {}", shown(op))),
+    };
+    let is_twice = |name: &&&str| members.iter().filter(|(key, _)| key == **name).count() > 1;
+    if let Some(name) = known.iter().find(is_twice) {
+        return Some(format!("{name} comes twice"));
+    }
+    if known.contains(&"line") {
+        let is_number = |value: &str| value.parse().is_ok_and(|line| (1..=LINE_NUMBER_MAX).contains(&line));
+        return Some(match value_of("line") {
+            None => "from needs line".to_owned(),
+            Some(value) if is_number(value) => {
+                "from is allowed only right after hello with dedupe".to_owned()
+            }
+            Some(value) => {
+                format!("line: not a whole number from 1 to {LINE_NUMBER_MAX} but {}", shown(value))
+            }
+        });
+    }
+    if let Some(bad) = first_of(line, &["publisher"], |value| bad_word(value, ID_BYTES_MAX)) {
+        return Some(bad);
+    }
+    let is_switch = |value: &str| matches!(value, "true" | "false");
+    let other = |value: &str| (!is_switch(value)).then(|| format!("not true or false but {value}"));
+    first_of(line, &["ack", "dedupe"], other).or_else(|| {
+        let is_unnamed = value_of("dedupe") == Some("true") && value_of("publisher").is_none();
+        Some(if is_unnamed { "dedupe needs publisher" } else { "hello is not the first line" }.to_owned())
+    })
+}
+
 /// A publisher's text, shortened and escaped.
 fn shown(text: &str) -> String {
     let mut shown = String::new();
@@ -241,6 +278,24 @@ mod tests {
             (LineError::Reserved, r#"{"type":"x","job_id":"j","stream_seq":1}"#, "it has stream_seq"),
             (LineError::Reserved, r#"{"type":"ping","job_id":"j"}"#, r#"type: "ping""#),
             (LineError::BadOp, r#"{"op":"dance"}"#, r#"op: "dance""#),
+            (LineError::BadOp, r#"{"op":"hello","op":"hello"}"#, "op comes twice"),
+            (LineError::BadOp, r#"{"op":"hello","dedupe":true}"#, "dedupe needs publisher"),
+            (LineError::BadOp, r#"{"op":"hello","publisher":null}"#, "publisher: not text but null"),
+            (LineError::BadOp, r#"{"op":"hello","publisher":"a b"}"#, "publisher: character 2 is ' '"),
+            (LineError::BadOp, r#"{"op":"hello","ack":1}"#, "ack: not true or false but 1"),
+            (LineError::BadOp, r#"{"op":"hello","ack":true,"ack":false}"#, "ack comes twice"),
+            (LineError::BadOp, r#"{"op":"hello","ack":true}"#, "hello is not the first line"),
+            (LineError::BadOp, r#"{"op":"from"}"#, "from needs line"),
+            (
+                LineError::BadOp,
+                r#"{"op":"from","line":"1"}"#,
+                r#"line: not a whole number from 1 to 9007199254740991 but "1""#,
+            ),
+            (
+                LineError::BadOp,
+                r#"{"op":"from","line":1}"#,
+                "from is allowed only right after hello with dedupe",
+            ),
             (LineError::TooManyJobs, r#"{"type":"x","job_id":"j"}"#, r#"job_id: "j""#),
             (LineError::NoType, "{}", ""),
         ];
