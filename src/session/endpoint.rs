@@ -205,9 +205,9 @@ impl Route<'_> {
                 Ok(Endpoint::JobDebug(job(raw, permit)?))
             }
             Route::FlowMonitor(raw) => {
-                needs(permit.may_watch_some_flow(), "flows, or all")?;
+                needs(permit.may_watch_some_flow(), "flows=ID or all")?;
                 let flow_id = read_id(raw, "flow_id")?;
-                needs(permit.may_watch_flow(&flow_id), "flows with this one, or all")?;
+                needs(permit.may_watch_flow(&flow_id), &format!("flows={flow_id} or all"))?;
                 Ok(Endpoint::FlowMonitor(flow_id))
             }
             Route::Events => {
@@ -215,13 +215,16 @@ impl Route<'_> {
                 Ok(Endpoint::Events)
             }
             Route::MultiJob => {
-                needs(permit.may_watch_some_job(), "jobs, or all")?;
+                needs(permit.may_watch_some_job(), "jobs=ID or all")?;
                 Ok(Endpoint::MultiJob)
             }
             Route::Text(text) => Ok(Endpoint::Text(text)),
             Route::Page(page) => Ok(Endpoint::Page(page)),
             Route::Data(data @ (Data::Jobs | Data::Arrivals)) => {
-                needs(permit.may_watch_some_job() || permit.may_watch_some_flow(), "jobs, flows, or all")?;
+                needs(
+                    permit.may_watch_some_job() || permit.may_watch_some_flow(),
+                    "jobs=ID, flows=ID or all",
+                )?;
                 Ok(Endpoint::Data(data))
             }
             Route::Data(
@@ -237,11 +240,11 @@ impl Route<'_> {
 /// The id of a job that may be watched.
 fn job(raw: &str, permit: &Permit) -> Result<String, Refusal> {
     if !permit.may_watch_some_job() {
-        return Err(Refusal::forbidden_scope("jobs, or all"));
+        return Err(Refusal::forbidden_scope("jobs=ID or all"));
     }
     let job_id = read_id(raw, "job_id")?;
     if !permit.may_watch_job(&job_id) {
-        return Err(Refusal::forbidden_scope("jobs with this one, or all"));
+        return Err(Refusal::forbidden_scope(&format!("jobs={job_id} or all")));
     }
     Ok(job_id)
 }

@@ -209,7 +209,7 @@ impl Refusal {
 
     /// 403 with `WWW-Authenticate`: the token is valid, but does not allow this; `scope` is what it needs.
     pub fn forbidden_scope(scope: &str) -> Self {
-        let message = format!("the token does not allow this, which needs {scope}");
+        let message = format!("the token does not allow this: it needs the scope {scope}");
         Refusal::new(Status::ForbiddenScope, "forbidden_scope", message)
     }
 

@@ -729,7 +729,11 @@ fn tail_shows_its_token_only_to_the_daemon() {
     for (arguments, variables, expected) in [
         (job.to_vec(), vec![], "refused: 401 unauthorized"),
         ([&job[..], &["--token", "secret-wrong"]].concat(), vec![], "refused: 401 unauthorized"),
-        (vec!["--token", "secret-word"], vec![], "refused: 403 forbidden_scope"),
+        (
+            vec!["--token", "secret-word"],
+            vec![],
+            "403 forbidden_scope: the token does not allow this: it needs the scope all",
+        ),
         (vec![], vec![("LUXCAST_TOKEN", "secret wörd")], "a character that no token may have"),
     ] {
         let (line, errors) = tail(&arguments, &variables);
