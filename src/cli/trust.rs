@@ -10,7 +10,9 @@ use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
+};
 use x509_cert::certificate::{CertificateInner, Raw};
 use x509_cert::der::Decode;
 
@@ -79,7 +81,12 @@ impl ServerCertVerifier for Verifier {
         if self.own.iter().any(|own| own == end_entity) {
             return verify_own(end_entity, server_name, now);
         }
-        self.by_authority.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+        let verdict =
+            self.by_authority.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        verdict.map_err(|error| match signs_itself(end_entity) && is_about_authority(&error) {
+            true => CertificateError::Other(OtherError(Arc::new(SignsItself))).into(),
+            false => error,
+        })
     }
 
     fn verify_tls12_signature(
@@ -103,6 +110,31 @@ impl ServerCertVerifier for Verifier {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.by_authority.supported_verify_schemes()
     }
+}
+
+/// The fault of a certificate that no authority has signed but its own key, as far as its names say.
+#[derive(Debug)]
+struct SignsItself;
+
+impl fmt::Display for SignsItself {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("the certificate signs itself")
+    }
+}
+
+impl std::error::Error for SignsItself {}
+
+fn signs_itself(certificate: &CertificateDer<'_>) -> bool {
+    CertificateInner::<Raw>::from_der(certificate).is_ok_and(|parsed| {
+        let content = parsed.tbs_certificate();
+        content.subject() == content.issuer()
+    })
+}
+
+/// webpki has an error of its own for an authority's certificate that a server shows.
+fn is_about_authority(error: &Error) -> bool {
+    use CertificateError::{Other, UnknownIssuer};
+    matches!(error, Error::InvalidCertificate(UnknownIssuer | Other(_)))
 }
 
 /// A certificate that is trusted itself must still match name and time.
@@ -168,7 +200,11 @@ pub fn words(error: &Error, host: &str) -> String {
             }
         }
         Bad::NotValidForName => format!("its certificate is not for {host}"),
-        // webpki has an error of its own for this case.
+        Bad::Other(other) if other.0.is::<SignsItself>() => {
+            "its certificate signs itself, so no authority vouches for it: to trust it, name a file with it by --ca"
+                .to_owned()
+        }
+        // See `is_about_authority`.
         Bad::Other(_) => {
             "its certificate is that of an authority, not of a server: to trust it, name a file with it by --ca"
                 .to_owned()

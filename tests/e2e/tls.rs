@@ -717,7 +717,7 @@ fn a_self_signed_certificate_can_be_trusted_by_name_and_faults_are_explained() {
     let plain = Daemon::start(&[]);
     let elsewhere = certificates.setup().flags(&["--listen", "127.0.0.2:0"]).start();
     for (url, arguments, words) in [
-        (&url, &["--ca", &stranger.text_path("ca.pem")][..], "--ca"),
+        (&url, &["--ca", &stranger.text_path("ca.pem")][..], "signs itself"),
         (&format!("wss://{}", elsewhere.address), &["--ca", &own], "not for 127.0.0.2, but for"),
         (&format!("wss://{}", plain.address), &["--ca", &own], "does not speak TLS"),
     ] {
