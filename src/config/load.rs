@@ -37,6 +37,8 @@ pub struct Loaded {
     pub warnings: Vec<String>,
     /// In the order of [`SETTINGS`].
     sources: Vec<Source>,
+    /// What `line_bytes_max` was set to, if `history_bytes` has lowered it.
+    line_bytes_asked: Option<usize>,
 }
 
 impl Loaded {
@@ -54,7 +56,9 @@ impl Loaded {
     pub fn renew(&self, mut fresh: Loaded) -> Result<Renewed, ConfigError> {
         let (mut changed, mut needs_restart) = (Vec::new(), Vec::new());
         for (index, setting) in SETTINGS.iter().enumerate() {
-            let differs = setting.show(&fresh.config) != setting.show(&self.config);
+            // A value that only follows from another setting was not changed by anybody.
+            let is_followed = setting.name == "line_bytes_max" && fresh.line_bytes() == self.line_bytes();
+            let differs = !is_followed && setting.show(&fresh.config) != setting.show(&self.config);
             match setting.change {
                 Change::OnReload if differs => changed.push(setting.name),
                 Change::OnReload => {}
@@ -67,8 +71,14 @@ impl Loaded {
                 }
             }
         }
+        fresh.line_bytes_asked = self.line_bytes_asked;
         settle(&mut fresh)?;
         Ok(Renewed { loaded: fresh, changed, needs_restart })
+    }
+
+    /// `line_bytes_max` as it was set.
+    fn line_bytes(&self) -> usize {
+        self.line_bytes_asked.unwrap_or(self.config.line_bytes_max)
     }
 
     /// Adds a warning once, however often the values are checked.
@@ -160,6 +170,7 @@ pub fn load(
         config: Config::default(),
         warnings: Vec::new(),
         sources: vec![Source::Default; SETTINGS.len()],
+        line_bytes_asked: None,
     };
     let variables = read_environment(environment, &mut loaded.warnings)?;
     let flags = read_flags(flags);
@@ -362,6 +373,7 @@ fn settle(loaded: &mut Loaded) -> Result<(), ConfigError> {
             "line_bytes_max is lowered from {} to {line_bytes_max}, an eighth of history_bytes",
             config.line_bytes_max
         ));
+        loaded.line_bytes_asked = Some(loaded.config.line_bytes_max);
         loaded.config.line_bytes_max = line_bytes_max;
     }
     Ok(())
@@ -764,6 +776,14 @@ mod tests {
         let renewed = load_from(&flags, &[]).unwrap().renew(load_from(&flags, &[]).unwrap()).unwrap();
         assert_eq!((renewed.changed.len(), renewed.needs_restart.len()), (0, 0), "{renewed:?}");
         assert_eq!(renewed.loaded.config.line_bytes_max, 8_192);
+        // The limit that follows from it was not changed by anybody.
+        let smaller = load_from(&["--history-bytes", "65536"], &[]).unwrap();
+        for (old, fresh) in [(&[][..], &flags[..]), (&flags, &["--history-bytes", "131072"])] {
+            let renewed = load_from(old, &[]).unwrap().renew(load_from(fresh, &[]).unwrap()).unwrap();
+            assert_eq!(renewed.needs_restart, ["history_bytes"], "{old:?} {fresh:?}");
+        }
+        let fresh = load_from(&["--history-bytes", "131072", "--line-bytes-max", "10000"], &[]).unwrap();
+        assert_eq!(smaller.renew(fresh).unwrap().needs_restart, ["history_bytes", "line_bytes_max"]);
     }
 
     #[test]
