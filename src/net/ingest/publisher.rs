@@ -120,10 +120,10 @@ impl Publisher {
         has_room
     }
 
-    /// The publisher's name, or an empty text, and the process that connected (0: unknown), for the log.
-    pub fn describe(&self) -> (&str, i32) {
+    /// The publisher's name, if it gave one, and the process that connected (0: unknown), for the log.
+    pub fn describe(&self) -> (Option<&str>, i32) {
         let pid = socket_peercred(&self.socket).map_or(0, |peer| Pid::as_raw(Some(peer.pid)));
-        (self.name.as_deref().unwrap_or(""), pid)
+        (self.name.as_deref(), pid)
     }
 
     /// Whether some answer is not sent yet.
