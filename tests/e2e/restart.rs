@@ -245,7 +245,7 @@ fn jobs_flows_and_positions_go_on_after_a_clean_restart() {
     let newest = feed.publish(lines);
     daemon.stop();
     let daemon = home.start(&[]);
-    daemon.wait_for_log("read 4 events and 3 jobs and flows");
+    daemon.wait_for_log("read 4 events, 2 jobs and 1 flow");
     // The job is known.
     let mut job = daemon.watch(&format!("/api/ws/jobs/a/monitor?since={}", newest - 2));
     assert!(job.connected() >= newest);

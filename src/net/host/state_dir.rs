@@ -250,19 +250,20 @@ impl StateDir {
     /// Logs in one line what was restored.
     fn report(&self, restored: &Restored, path: &Path) {
         let damage = restored.damage;
-        let (events, topics) = (restored.events(), restored.topics());
+        let (jobs, flows) = restored.jobs_and_flows();
+        let read = format!(
+            "read {}, {} and {}",
+            counted(restored.events(), "event"),
+            counted(jobs as u64, "job"),
+            counted(flows as u64, "flow")
+        );
+        let lost = counted(damage.events, "event");
         let path = path.display();
         if damage.is_damaged {
-            self.report_failure(format_args!(
-                "{path} is damaged: lost {} events and {} jobs and flows, read {events} events and {topics} jobs and \
-                 flows",
-                damage.events, damage.topics
-            ));
+            let topics = counted(damage.topics as u64, "topic");
+            self.report_failure(format_args!("{path} is damaged: lost {lost} and {topics}, {read}"));
         } else {
-            let lost = damage.events;
-            tracing::info!(
-                "read {events} events and {topics} jobs and flows from {path}; {lost} events had not been saved"
-            );
+            tracing::info!("{read} from {path}; {lost} had not been saved");
         }
     }
 
@@ -270,6 +271,12 @@ impl StateDir {
     fn sync(&self) -> io::Result<()> {
         File::open(&self.path)?.sync_all()
     }
+}
+
+/// `1 job`, `2 jobs`.
+fn counted(count: u64, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
 }
 
 /// Checks whether a daemon could start with this `state_dir`, without changing anything.

@@ -9,6 +9,7 @@ use super::parts::{
 use super::record::{Kind, Next, Records};
 use crate::event::{OVERFLOW_BIT, TypeTable};
 use crate::stream::numbers::{SEQ_END, SEQ_MIN};
+use crate::stream::silence::Standing;
 use crate::stream::topic::Lost;
 
 /// Topics in a snapshot, at most: as many as `topics_max` allows.
@@ -75,8 +76,11 @@ impl Restored {
         self.batches.iter().map(|batch| batch.part.ends.len() as u64).sum()
     }
 
-    pub fn topics(&self) -> usize {
-        self.topics.iter().flatten().count()
+    /// How many jobs, and how many flows.
+    pub fn jobs_and_flows(&self) -> (usize, usize) {
+        let topics = self.topics.iter().flatten();
+        let (flows, jobs): (Vec<_>, Vec<_>) = topics.partition(|topic| topic.standing == Standing::Flow);
+        (jobs.len(), flows.len())
     }
 
     /// The publishers, with the time they have been silent at `unix_micros`.
