@@ -137,7 +137,13 @@ impl Way {
 
     fn open(&self, until: Option<Instant>) -> Result<Stream, Refused> {
         let Address { host, port, .. } = &self.address;
-        let unreachable = |error: io::Error| Refused::for_now(format!("{}: {error}", self.address));
+        let unreachable = |error: io::Error| {
+            let hint = match error.kind() {
+                ErrorKind::ConnectionRefused => "no daemon listens there: ",
+                _ => "",
+            };
+            Refused::for_now(format!("{}: {hint}{error}", self.address))
+        };
         let latest = Instant::now() + CONNECT_SECONDS;
         let until = until.map_or(latest, |until| until.min(latest));
 

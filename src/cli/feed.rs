@@ -32,12 +32,15 @@ impl Places {
                 Err(error) => problems.push(problem(path, &error)),
             }
         }
-        Err(problems.join(", and "))
+        Err(format!(
+            "no daemon takes events at {}; LUXCAST_INGEST or --ingest says where one does",
+            problems.join(", nor at ")
+        ))
     }
 }
 
 fn problem(path: &Path, error: &io::Error) -> String {
-    format!("{}: {error}", path.display())
+    format!("the socket {} ({error})", path.display())
 }
 
 #[cfg(test)]

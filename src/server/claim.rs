@@ -103,9 +103,8 @@ impl Held {
 /// As for [`Claim::listen`].
 pub fn check(path: &Path) -> io::Result<()> {
     let lock_path = lock_path(path);
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let checked = match fs::symlink_metadata(&lock_path) {
-        Err(_) => making::check(directory, Made::File),
+        Err(_) => making::check(directory_of(path), Made::File),
         Ok(metadata) if metadata.is_symlink() => Err(Errno::LOOP.into()),
         Ok(metadata) if metadata.is_dir() => Err(Errno::ISDIR.into()),
         Ok(_) => access(&lock_path, Access::READ_OK | Access::WRITE_OK).map_err(io::Error::from),
@@ -120,7 +119,21 @@ fn lock_path(path: &Path) -> PathBuf {
 }
 
 fn cannot_lock(path: &Path, error: io::Error) -> io::Error {
-    at(error, format!("cannot lock {}, for the socket {}", lock_path(path).display(), path.display()))
+    let doing = format!(
+        "cannot lock {}, for the socket {} (--ingest names another place)",
+        lock_path(path).display(),
+        path.display()
+    );
+    let directory = directory_of(path);
+    if error.kind() == io::ErrorKind::NotFound && !directory.exists() {
+        let directory = directory.display();
+        return io::Error::new(error.kind(), format!("{doing}: the directory {directory} does not exist"));
+    }
+    at(error, doing)
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Locks the lock file of a path, and makes it if needed.

@@ -105,7 +105,10 @@ mod tests {
             let warned = warnings(&config(ingest.clone(), Some(state_dir.clone())));
             let shown = ingest.display();
             let expected = [
-                format!("ingest: cannot lock {shown}.lock, for the socket {shown}: {}", words[0]),
+                format!(
+                    "ingest: cannot lock {shown}.lock, for the socket {shown} (--ingest names another place): {}",
+                    words[0]
+                ),
                 format!("the state_dir {} cannot be used: {}", state_dir.display(), words[1]),
             ];
             assert_eq!(warned.len(), 2, "{warned:?}");

@@ -218,6 +218,25 @@ fn both_places_where_a_daemon_may_be_are_tried_and_named() {
 }
 
 #[test]
+fn a_place_where_nobody_is_and_a_directory_that_is_missing_are_named_as_such() {
+    let scratch = Scratch::new();
+    let missing = scratch.path().join("missing/feed.sock");
+    let missing = missing.to_str().expect("UTF-8");
+    let off = ["--listen", "127.0.0.1:0", "--admin", "off", "--ingest", missing];
+    for (arguments, words) in [
+        (
+            &["publish", "/dev/null", "--ingest", missing][..],
+            &["no daemon takes events at", missing, "LUXCAST_INGEST"][..],
+        ),
+        (&["tail", "--url", "127.0.0.1:1"], &["no daemon listens there"]),
+        (&[&["serve"], &off[..]].concat(), &["missing does not exist", "--ingest"]),
+    ] {
+        let (code, _, said) = run(luxcast().args(arguments));
+        assert!(code == 1 && words.iter().all(|words| said.contains(words)), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
 fn nothing_panics_when_nobody_reads_the_output() {
     let full = || Stdio::from(fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
     for (arguments, code) in [
@@ -342,6 +361,10 @@ fn a_refused_line_has_the_same_number_in_the_log_as_in_its_file() {
     let (_, said) = publish(&daemon, &named).finish(b"{\"type\":\"x\",\"job_id\":\"j\"}\n{\"type\":\"x\"}\n");
     assert!(said.contains("line 2: no_id"), "{said}");
     daemon.wait_for_log("line 2 of a publisher refused: the event has neither");
+    // The code alone would not say which member of a control line is at fault.
+    let mut socket = UnixStream::connect(&daemon.ingest).expect("it listens");
+    socket.write_all(b"{\"op\":\"hello\",\"dedupe\":true}\n").expect("it reads");
+    daemon.wait_for_log(": dedupe needs publisher");
 }
 
 #[test]

@@ -114,7 +114,9 @@ fn a_check_reports_what_would_keep_the_daemon_from_starting_here() {
     assert!(errors.contains("is not a socket") && errors.contains("null is as open as *"), "{errors}");
     let (errors, _) = check("/proc/x.sock", "/proc/x", &[]);
     assert!(
-        errors.contains("cannot lock /proc/x.sock.lock, for the socket /proc/x.sock: No such"),
+        errors.contains(
+            "cannot lock /proc/x.sock.lock, for the socket /proc/x.sock (--ingest names another place): No such"
+        ),
         "{errors}"
     );
     assert!(errors.contains("the state_dir /proc/x cannot be used: No such"), "{errors}");
