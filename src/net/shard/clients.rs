@@ -38,7 +38,8 @@ use crate::wire::head_buffer::HeadBuffer;
 
 /// How long a connection that ends may take to read its last bytes.
 const LINGER: Duration = Duration::from_secs(5);
-/// The same while the daemon drains, which nobody is to delay; and how long a handshake of TLS may then take.
+/// The same for one that watched nothing while the daemon drains, which nobody is to delay; and how long a handshake of
+/// TLS may then take.
 const LINGER_IN_DRAIN: Duration = Duration::from_secs(1);
 
 /// What a shard's clients share with the rest of the daemon.
@@ -371,7 +372,8 @@ impl Clients {
         self.note_end(key, reason as usize);
         tracing::debug!(address = %self.connections.at(key).address(), "closing: {}", reason.text());
         self.watchers.enqueue_control(key, |out| frame::write_close(out, reason.code(), reason.text()));
-        self.end(key);
+        self.watchers.end(key);
+        self.linger_for(key, LINGER);
     }
 
     pub(super) fn end(&mut self, key: WatcherKey) {
@@ -381,8 +383,12 @@ impl Clients {
 
     /// The kernel has the last bytes, or soon will: the peer has a moment to read them, and its place is free.
     pub(super) fn linger(&mut self, key: WatcherKey) {
-        let linger = if self.environment.admission.is_draining() { LINGER_IN_DRAIN } else { LINGER };
-        let due = self.moment.tick().wrapping_add(ticks(linger));
+        let is_draining = self.environment.admission.is_draining();
+        self.linger_for(key, if is_draining { LINGER_IN_DRAIN } else { LINGER });
+    }
+
+    fn linger_for(&mut self, key: WatcherKey, span: Duration) {
+        let due = self.moment.tick().wrapping_add(ticks(span));
         let connection = self.connections.at(key);
         connection.counted = self.environment.admission.free_place(connection.counted, connection.address());
         connection.phase = Phase::Closing;
