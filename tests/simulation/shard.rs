@@ -533,6 +533,8 @@ impl Shard {
 
     /// Sends every client a heartbeat, once everything is read: each must be at the newest event.
     pub fn check_positions(&mut self, feed: &RefCell<Feed>) {
+        // An interrupted write is tried again in the next turn, which does not come.
+        feed.borrow_mut().plan.interrupted_percent = 0;
         for key in self.keys() {
             if self.watchers.watchers[key].is(Flags::ENDING | Flags::BROKEN) {
                 continue;
