@@ -241,25 +241,18 @@ fn refusal_of(error: httparse::Error, text: &[u8]) -> Refusal {
         httparse::Error::TooManyHeaders => Refusal::too_many_fields(),
         httparse::Error::Version if is_other_version(text) => Refusal::http_version(),
         httparse::Error::Token | httparse::Error::Version => Refusal::bad_request(NO_REQUEST_LINE),
-        httparse::Error::NewLine if !ends_with_version(text) => Refusal::bad_request(NO_REQUEST_LINE),
         httparse::Error::HeaderName => Refusal::bad_request(
             "a header line is malformed: it is folded, has no colon or a blank before it, or a forbidden byte in its name",
         ),
         httparse::Error::HeaderValue => Refusal::bad_request("a header's value has a forbidden byte"),
-        httparse::Error::NewLine | httparse::Error::Status => {
-            Refusal::bad_request("a line of the request does not end with CR LF")
-        }
+        httparse::Error::NewLine | httparse::Error::Status => Refusal::bad_request(NO_LINE_END),
     }
 }
 
+/// The same words wherever the fault is: a request gets one verdict however it is cut.
+const NO_LINE_END: &str =
+    "a line of the request does not end with CR LF, or the first has more behind HTTP/1.1";
 const NO_REQUEST_LINE: &str = "the first line is not that of an HTTP/1.1 request";
-
-/// Whether the first line ends with `HTTP/` DIGIT `.` DIGIT, as that of a request does (RFC 9112, 3).
-fn ends_with_version(text: &[u8]) -> bool {
-    let line = text.split(|byte| *byte == b'\r').next().unwrap_or_default();
-    let version = line.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
-    version.starts_with(b"HTTP/") && version.len() == b"HTTP/1.1".len()
-}
 
 /// Whether the first line, as far as it has arrived, names another major version of HTTP: `HTTP/` DIGIT `.` DIGIT
 /// (RFC 9112, 2.3). That is answered with 505 (RFC 9110, 15.6.6).

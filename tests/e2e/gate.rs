@@ -629,8 +629,7 @@ fn the_log_has_each_reason_once_a_second_whatever_the_shard() {
             assert_eq!(daemon.raw().request(flood).status, 400);
         }
     }
-    let words =
-        ["Sec-WebSocket-Key is missing", "no colon or a blank before it", "not that of an HTTP/1.1 request"];
+    let words = ["Sec-WebSocket-Key is missing", "no colon or a blank before it", "does not end with CR LF"];
     let seconds = began.elapsed().as_secs() as usize;
     for word in words {
         daemon.wait_for_log(word);
