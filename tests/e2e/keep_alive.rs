@@ -136,7 +136,7 @@ fn a_client_that_shuts_its_own_side_gets_all_requested_answers() {
         let text = String::from_utf8(raw.buffer).expect("text");
         assert_eq!(text.matches("\r\n\r\nok\n").count(), 2, "{text}");
     }
-    wait_until("nothing of them is left", || metric(&daemon, "luxcast_sockets") == 0.0);
+    daemon.wait_for_connections(0);
 }
 
 #[test]
@@ -263,6 +263,7 @@ fn an_idle_connection_takes_nobodys_place_and_needs_one_to_continue() {
     let mut resting: Vec<Raw> = (0..20).map(|_| rested(daemon.address)).collect();
     let watchers: Vec<Client> = (0..4).map(|_| daemon.watch(EVENTS)).collect();
     assert_eq!(daemon.refuse(EVENTS).status, 503);
+    wait_until("four have a place", || metric(&daemon, "luxcast_sockets") == 4.0);
     let mut next = resting.pop().expect("twenty");
     next.send(get("/healthz").as_bytes());
     let refused = next.read_answer();
@@ -273,7 +274,7 @@ fn an_idle_connection_takes_nobodys_place_and_needs_one_to_continue() {
         raw.send(get("/healthz").as_bytes());
         assert_eq!(raw.read_next(false).status, 200);
     }
-    wait_until("nothing of them is left", || metric(&daemon, "luxcast_sockets") == 0.0);
+    daemon.wait_for_connections(0);
 }
 
 /// It is unknown which request belongs to which client.

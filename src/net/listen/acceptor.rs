@@ -84,7 +84,18 @@ impl Acceptor {
         self.look_at.map(|at| at.saturating_duration_since(now))
     }
 
-    /// Accepts a bounded number of connections, if it is time. `keep` takes those of this shard.
+    /// Whether it is time to accept.
+    pub fn is_due(&mut self, now: Instant) -> bool {
+        let has_descriptor = self.is_exhausted && !self.admission.is_short();
+        if has_descriptor || self.look_at.is_some_and(|at| at <= now) {
+            self.look_at = None;
+            self.is_exhausted = false;
+            self.may_accept = true;
+        }
+        self.is_busy()
+    }
+
+    /// Accepts a bounded number of connections. `keep` takes those of this shard.
     pub fn accept(
         &mut self,
         proxies: &Proxies,
@@ -92,15 +103,6 @@ impl Acceptor {
         counters: &ShardCounters,
         keep: impl FnMut(TcpStream, NewConnection),
     ) {
-        let has_descriptor = self.is_exhausted && !self.admission.is_short();
-        if has_descriptor || self.look_at.is_some_and(|at| at <= moment.instant) {
-            self.look_at = None;
-            self.is_exhausted = false;
-            self.may_accept = true;
-        }
-        if !self.is_busy() {
-            return;
-        }
         match self.listener.accept(proxies, moment.tick(), keep) {
             Accepted::Nobody => {
                 self.may_accept = false;

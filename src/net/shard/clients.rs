@@ -85,11 +85,11 @@ pub(super) fn context_of<'a>(
     key: WatcherKey,
     watchers: &'a mut Watchers,
     sink: &'a mut Sockets,
-    live_config: &'a LiveConfig,
+    environment: &'a Environment,
     moment: Moment,
 ) -> SessionContext<'a, Sockets> {
     let (tick, unix_micros) = (moment.tick(), moment.now.unix_micros);
-    SessionContext { key, watchers, sink, limits: &live_config.limits, tick, unix_micros }
+    SessionContext { key, watchers, sink, limits: &environment.live_config.limits, tick, unix_micros }
 }
 
 /// Bytes that the peer has acknowledged.

@@ -232,6 +232,9 @@ impl Shard {
     fn accept(&mut self) {
         let Some(acceptor) = &mut self.acceptor else { return };
         let clients = &mut self.clients;
+        if !acceptor.is_due(clients.moment.instant) {
+            return;
+        }
         let (live_config, counters) =
             (clients.environment.live_config.clone(), clients.environment.counters.clone());
         let counters = &counters.shards[clients.environment.index];

@@ -134,13 +134,8 @@ impl Clients {
         let Phase::Open(session) = &mut connection.phase else {
             return;
         };
-        let mut context = context_of(
-            key,
-            &mut self.watchers,
-            &mut self.sockets,
-            &self.environment.live_config,
-            self.moment,
-        );
+        let mut context =
+            context_of(key, &mut self.watchers, &mut self.sockets, &self.environment, self.moment);
         let mut outcome = Outcome::Continue;
         // Only the newest of many pings is answered (RFC 6455, 5.5.3).
         let mut ping: Option<ArrayVec<u8, 125>> = None;

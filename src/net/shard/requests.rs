@@ -136,13 +136,8 @@ impl Clients {
 
     fn open(&mut self, key: WatcherKey, watch: &Watch, asked: Asked<'_>) {
         let Watch { opening, accept, offers_protocol } = watch;
-        let mut context = context_of(
-            key,
-            &mut self.watchers,
-            &mut self.sockets,
-            &self.environment.live_config,
-            self.moment,
-        );
+        let mut context =
+            context_of(key, &mut self.watchers, &mut self.sockets, &self.environment, self.moment);
         match Session::open(opening, &mut context, |out| write_switching(out, accept, *offers_protocol)) {
             Err(refusal) => self.refuse(key, &refusal, Some(asked)),
             Ok(session) => {

@@ -183,13 +183,8 @@ impl Clients {
         act: impl FnOnce(&Session, &mut SessionContext<'_, Sockets>),
     ) {
         if let Some(Connection { phase: Phase::Open(session), .. }) = self.connections.get(key) {
-            let mut context = context_of(
-                key,
-                &mut self.watchers,
-                &mut self.sockets,
-                &self.environment.live_config,
-                self.moment,
-            );
+            let mut context =
+                context_of(key, &mut self.watchers, &mut self.sockets, &self.environment, self.moment);
             act(session, &mut context);
         }
     }
