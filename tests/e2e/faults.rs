@@ -75,7 +75,7 @@ fn without_a_descriptor_new_clients_are_refused_and_others_notice_nothing() {
         feed.publish([line(n).as_str()]);
         assert!(watcher.event().contains(&format!("\"n\":{n}")));
     }
-    daemon.wait_for_log("no descriptor or memory is left");
+    daemon.wait_for_log("no room for another connection (file limit)");
     // A freed descriptor is taken again at once.
     drop(idle.pop());
     wait_until("one more has room", || Client::try_connect(daemon.address, PATH).is_ok());

@@ -134,6 +134,11 @@ impl Listener {
                 }
             }
         }
+        if !self.refill_spare() {
+            // Somebody else has taken the descriptor that a turned-away connection gave back.
+            self.admission.note_short();
+            return Accepted::Exhausted;
+        }
         match (is_all, is_any) {
             (false, _) => Accepted::More,
             (true, true) => Accepted::All,
