@@ -487,6 +487,15 @@ mod tests {
     }
 
     #[test]
+    fn a_jump_of_the_numbers_is_no_loss() {
+        let connected = r#"{"type":"connection:status","status":"connected","stream_seq":50}"#;
+        let [one, other] = [r#"{"stream_seq":51,"type":"x"}"#, r#"{"stream_seq":1099511627776,"type":"x"}"#];
+        let (stands, notes) = watched(Since::Now, &[connected, one, other]);
+        assert_eq!(stands, Since::After(1 << 40));
+        assert_eq!((notes.shown, notes.said, notes.gaps), (vec![one.into(), other.into()], vec![], 0));
+    }
+
+    #[test]
     fn the_end_of_the_job_is_the_end() {
         let connected = r#"{"type":"connection:status","status":"connected","stream_seq":50}"#;
         let failed = r#"{"stream_seq":51,"type":"job_failed","job_id":"j"}"#;

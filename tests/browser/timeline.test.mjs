@@ -93,6 +93,16 @@ test("after a gap no run is known to continue", () => {
   assert.deepEqual(timeline.gaps.map(({ from, to }) => [from - BEGIN, to - BEGIN]), [[0, 100]]);
 });
 
+test("a jump of the numbers is no gap", () => {
+  const numbers = [7, 2 ** 40, 2 ** 52];
+  const timeline = timelineOf(...numbers.map((stream_seq, n) => ({ stream_seq, ...(n === 1 ? began(n, "a") : at(n, { type: "x" })) })));
+  assert.deepEqual([timeline.gaps, runs(timeline, "a")], [[], [[1, null, "running", 0]]]);
+  const log = new EventLog();
+  for (const stream_seq of numbers) log.add({ type: "x", stream_seq });
+  while (!log.isExamined) log.examine();
+  assert.deepEqual(log.shown.map((place) => log.entries[place].message.stream_seq), numbers);
+});
+
 test("events with missing members are taken as they are", () => {
   const timeline = timelineOf({ type: "routine_started" }, { type: "breakpoint_hit" }, { type: "x", timestamp: "never" }, { type: "execution_event", event: 3 });
   assert.equal(timeline.lanes.size, 0);

@@ -274,9 +274,10 @@ impl Checker {
         let Gap { from, to, missed, kept, is_blurred } = gap;
         // The last k may have a gap among them, if they were dropped in transit: what is live begins later.
         self.position = self.position.max(to);
-        let is_known = from >= stream.first() || self.matching(stream, 0, to, 1 << STARTED).next().is_some();
+        let is_known =
+            from > stream.known_after() || self.matching(stream, 0, to, 1 << STARTED).next().is_some();
         let is_of_job = matches!(self.topic, Topic::Job(_) | Topic::Debug(_));
-        if is_blurred || !is_known || (from < stream.first() && !is_of_job) {
+        if is_blurred || !is_known || (from <= stream.known_after() && !is_of_job) {
             return Ok(());
         }
         let lost = self.matching(stream, from - 1, to, self.filter()).count() as u64;
@@ -311,16 +312,21 @@ impl Checker {
 #[cfg(test)]
 mod tests {
     use super::{Checker, Look, NAMES, Names, Said, Since, Topic};
-    use crate::lines::{JobId, is_good, write_line};
+    use crate::lines::{ALL, JobId, is_good, write_line};
     use crate::stream::Stream;
 
     /// Lines 1 to 300 of publisher 1; if all are good, line n is event n.
     fn stream() -> Stream {
+        stream_of(|before| before + 1)
+    }
+
+    /// The same with other numbers: `next` makes each from the one before.
+    fn stream_of(next: impl Fn(u64) -> u64) -> Stream {
         let mut stream = Stream::new(0);
         for n in (1..=300).filter(|&n| is_good(1, n)) {
             let mut line = String::new();
             write_line(1, n, &mut line);
-            let text = format!("{{\"stream_seq\":{},{}", stream.newest() + 1, &line.trim_end()[1..]);
+            let text = format!("{{\"stream_seq\":{},{}", next(stream.newest()), &line.trim_end()[1..]);
             stream.take(text.as_bytes()).expect("it is next");
         }
         stream
@@ -367,6 +373,23 @@ mod tests {
         assert!(judge(late(), stream, &[gap(6, 8, Some(3)), e(9), e(10), e(12)]).is_err(), "11 is live");
         assert!(judge(late(), stream, &[gap(6, 12, Some(7)), e(13)]).is_ok());
         assert!(judge(late(), stream, &[gap(6, 12, Some(7)), e(14)]).is_err(), "13 is in no gap");
+    }
+
+    #[test]
+    fn a_jump_between_two_numbers_is_no_loss_and_hides_none() {
+        let stream = &stream_of(|before| before + if before % 3 == 0 { 1 } else { 1 << 30 });
+        let numbers: Vec<u64> = stream.matching(0, u64::MAX, ALL, |_| true).take(5).collect();
+        let all = || Checker::new(Topic::All, Names::ALL, Since::Now, 0);
+        let e = |place: usize| event(stream, numbers[place]);
+        assert_eq!(judge(all(), stream, &[e(0), e(1), e(2), Said::Position(numbers[3] - 1)]), Ok(()));
+        assert!(judge(all(), stream, &[e(0), e(2)]).is_err(), "lost");
+        assert!(judge(all(), stream, &[e(0), Said::Position(numbers[1])]).is_err(), "not yet there");
+        let (from, to) = (numbers[0] + 1, numbers[2]);
+        assert_eq!(judge(all(), stream, &[e(0), gap(from, to, Some(2)), e(3)]), Ok(()));
+        assert!(
+            judge(all(), stream, &[e(0), gap(from, to, Some(to - from + 1)), e(3)]).is_err(),
+            "a difference"
+        );
     }
 
     #[test]

@@ -24,8 +24,7 @@ pub fn one_in(random: &mut Rng, count: u64) -> bool {
 /// A job that had an event recently, long ago, or not yet.
 pub fn job(random: &mut Rng, stream: &Stream) -> JobId {
     let reach = if one_in(random, 10) { OLD } else { RECENT };
-    let seq = stream.newest().saturating_sub(random.u64(..reach)).max(stream.first());
-    let Some(record) = stream.get(seq) else {
+    let Some(record) = stream.back(random.u64(..reach)) else {
         return JobId { publisher: 0, number: 0 };
     };
     let later = if one_in(random, 5) { random.u32(..6) } else { 0 };
@@ -35,7 +34,7 @@ pub fn job(random: &mut Rng, stream: &Stream) -> JobId {
 fn since(random: &mut Rng, stream: &Stream) -> Since {
     match random.u64(..20) {
         0..=8 => Since::Now,
-        9..=12 => Since::After(stream.newest().saturating_sub(random.u64(..8_000)).max(stream.first() - 1)),
+        9..=12 => Since::After(stream.before_last(random.u64(..8_000))),
         13..=15 => Since::Start,
         _ => Since::Last(1 + random.u64(..300)),
     }
@@ -97,7 +96,7 @@ pub fn plan(random: &mut Rng, stream: &Stream, comebacks: &mut Vec<(Topic, u64)>
 pub fn steady(random: &mut Rng, stream: &Stream) -> Plan {
     let flow = Topic::Flow(random.u64(..FLOWS));
     let topic = if random.bool() { Topic::All } else { flow };
-    let from = stream.newest().saturating_sub(random.u64(..500)).max(stream.first() - 1);
+    let from = stream.before_last(random.u64(..500));
     Plan {
         wish: Wish::One { topic, names: Names::ALL, since: Since::After(from) },
         pace: Pace::Fast,

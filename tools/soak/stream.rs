@@ -11,6 +11,7 @@ use crate::lines::{JobId, KINDS, METRICS, Mask, next_good, write_line};
 const RECORDS_MAX: usize = 600_000;
 
 pub struct Record {
+    pub seq: u64,
     pub hash: u64,
     pub job: JobId,
     pub kind: u8,
@@ -18,11 +19,14 @@ pub struct Record {
 
 #[derive(Default)]
 pub struct Stream {
+    /// In the order of their numbers, which may jump: the publishers' own line numbers show that nothing is missing.
     records: VecDeque<Record>,
-    /// Number of the first record; the others follow without gaps.
-    first: u64,
-    /// The number before the first event.
-    begin: u64,
+    /// Every event beyond this number has a record.
+    known_after: u64,
+    /// The newest number, before the first event that of the greeting.
+    newest: u64,
+    /// How many events there were.
+    taken: u64,
     /// The last line seen of each publisher.
     last_lines: HashMap<u32, u64>,
     expected: String,
@@ -69,24 +73,37 @@ pub fn kind_and_job(text: &[u8]) -> Option<(usize, JobId)> {
 impl Stream {
     /// Begins after the number in the reference's greeting.
     pub fn new(newest: u64) -> Self {
-        Self { first: newest + 1, begin: newest, ..Self::default() }
+        Self { known_after: newest, newest, ..Self::default() }
     }
 
     pub fn newest(&self) -> u64 {
-        self.first + self.records.len() as u64 - 1
+        self.newest
     }
 
     /// How many events there were.
     pub fn taken(&self) -> u64 {
-        self.newest() - self.begin
+        self.taken
     }
 
-    pub fn first(&self) -> u64 {
-        self.first
+    /// The number beyond which every event is remembered.
+    pub fn known_after(&self) -> u64 {
+        self.known_after
     }
 
     pub fn get(&self, seq: u64) -> Option<&Record> {
-        self.records.get(usize::try_from(seq.checked_sub(self.first)?).ok()?)
+        let place = self.records.binary_search_by_key(&seq, |record| record.seq).ok()?;
+        self.records.get(place)
+    }
+
+    /// The event that `count` others followed, or the oldest that is remembered.
+    pub fn back(&self, count: u64) -> Option<&Record> {
+        self.records.get(self.records.len().saturating_sub(count as usize + 1))
+    }
+
+    /// A number behind which there are `count` events, or as many as are remembered.
+    pub fn before_last(&self, count: u64) -> u64 {
+        let before = self.records.len().checked_sub(count as usize + 1);
+        before.map_or(self.known_after, |place| self.records[place].seq)
     }
 
     /// The last line seen of a publisher.
@@ -102,18 +119,17 @@ impl Stream {
         mask: Mask,
         has: impl Fn(JobId) -> bool,
     ) -> impl Iterator<Item = u64> {
-        let from = (after + 1).max(self.first);
-        let until = until.min(self.newest());
-        let range = (from - self.first) as usize..(until + 1).max(from) as usize - self.first as usize;
-        let matches = move |record: &Record| mask >> record.kind & 1 == 1 && has(record.job);
-        (from..).zip(self.records.range(range)).filter(move |(_, record)| matches(record)).map(|(seq, _)| seq)
+        let from = self.records.partition_point(|record| record.seq <= after);
+        let end = self.records.partition_point(|record| record.seq <= until);
+        let matches = move |record: &&Record| mask >> record.kind & 1 == 1 && has(record.job);
+        self.records.range(from..end.max(from)).filter(matches).map(|record| record.seq)
     }
 
     /// Takes the next event of `/events`.
     pub fn take(&mut self, text: &[u8]) -> Result<(), String> {
         let shown = || String::from_utf8_lossy(&text[..text.len().min(200)]).into_owned();
         let seq = seq_of(text).ok_or_else(|| format!("not an event: {}", shown()))?;
-        if seq != self.newest() + 1 {
+        if seq <= self.newest() {
             return Err(format!("event {seq} came after event {}", self.newest()));
         }
         let (kind, job) = kind_and_job(text).ok_or_else(|| format!("unknown: {}", shown()))?;
@@ -140,10 +156,12 @@ impl Stream {
             None if kind == METRICS => {}
             None => return Err(format!("nobody published this: {}", shown())),
         }
-        self.records.push_back(Record { hash: hash_of(text), job, kind: kind as u8 });
-        if self.records.len() > RECORDS_MAX {
-            self.records.pop_front();
-            self.first += 1;
+        self.records.push_back(Record { seq, hash: hash_of(text), job, kind: kind as u8 });
+        (self.newest, self.taken) = (seq, self.taken + 1);
+        if self.records.len() > RECORDS_MAX
+            && let Some(oldest) = self.records.pop_front()
+        {
+            self.known_after = oldest.seq;
         }
         Ok(())
     }
@@ -175,7 +193,6 @@ mod tests {
         assert_eq!(stream.matching(0, 10, ALL, |_| true).collect::<Vec<_>>(), [10]);
         assert!(stream.take(&event(15, 5)).is_err(), "a line twice");
         assert!(stream.take(&event(15, 7)).is_err(), "a line lost");
-        assert!(stream.take(&event(16, 6)).is_err(), "a number lost");
         let mut other = event(15, 6);
         let end = other.len() - 5;
         other[end] = b'y';
@@ -184,5 +201,15 @@ mod tests {
             .take(b"{\"stream_seq\":15,\"type\":\"metrics\",\"job_id\":\"j1-0\",\"x\":1}")
             .expect("the daemon's own");
         stream.take(&event(16, 6)).expect("it is next");
+        assert!(stream.take(&event(16, 7)).is_err(), "a number twice");
+        stream.take(&event(1 << 40, 7)).expect("a jump is no loss");
+        assert!(stream.take(&event((1 << 40) + 1, 9)).is_err(), "a loss is one, with or without a jump");
+        assert_eq!((stream.newest(), stream.taken()), (1 << 40, 8));
+        assert_eq!(stream.matching(15, u64::MAX, ALL, |_| true).collect::<Vec<_>>(), [16, 1 << 40]);
+        assert_eq!([0, 1, 2, 99].map(|count| stream.before_last(count)), [1 << 40, 16, 15, 9]);
+        assert_eq!(
+            [0, 1, 99].map(|count| stream.back(count).expect("there are some").seq),
+            [1 << 40, 16, 10]
+        );
     }
 }

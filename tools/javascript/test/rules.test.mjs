@@ -20,6 +20,18 @@ test("a client that comes back asks for what is behind the last event", (t) => {
   assert.equal(client.position, 104);
 });
 
+test("a jump of the numbers is no loss", (t) => {
+  const { client, Socket, numbers, told, tick } = fakeClient(t);
+  client.connect();
+  Socket.last.accept(100);
+  Socket.last.say(event(101), event(2 ** 40), event(2 ** 40 + 1), event(2 ** 52));
+  assert.deepEqual(numbers(), [101, 2 ** 40, 2 ** 40 + 1, 2 ** 52]);
+  assert.deepEqual([told("stream:gap").length, client.duplicates], [0, 0]);
+  Socket.last.end();
+  tick(500);
+  assert.equal(Socket.last.asked("since"), String(2 ** 52));
+});
+
 test("without an event, the first message of a live connection is the position", (t) => {
   const { client, Socket, tick } = fakeClient(t);
   client.connect();
