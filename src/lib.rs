@@ -91,6 +91,8 @@
 //!   and what it gets first, is decided in one place ([`delivery::start`]).
 //! - What names a topic is a key with a generation ([`stream::topic_key`]): one that has outlived its topic names
 //!   nothing, and a job's is no flow's.
+//! - Numbers whose events were lost elsewhere are a hole ([`stream::holes`]). Before the tail passes one, every watcher
+//!   stands alone, and is told of it at its place ([`delivery::pass_holes`]).
 //! - A snapshot is whole from its newest event back to some number; what is older is counted the same way.
 //!
 //! `tests/simulation` interleaves the real sequencer and the real flush at each of these steps.
@@ -114,7 +116,7 @@
 //! # Lexicon
 //!
 //! - **event**: one line of the feed, numbered. **frame**: its bytes on the wire. **batch**: frames of consecutive
-//!   numbers in one buffer. **run**: adjacent events of one topic in a batch. **handle**: a run in a topic's log.
+//!   numbers in one buffer; between batches numbers may jump. **hole**: numbers whose events never came here. **run**: adjacent events of one topic in a batch. **handle**: a run in a topic's log.
 //! - **topic**: a job, a flow, everything. **life** of a topic: from its first event until it is dropped.
 //!   **history**: all that is kept. **gap**: what could not be delivered.
 //! - **watcher**: a connection's place in the stream. **cursor**: that place. **cohort**: watchers that want the

@@ -160,7 +160,7 @@ impl<O: Sink> Rig<O> {
     /// Sequences the lines that were read, `count` per turn, each turn published to its end. Returns how many there
     /// are.
     pub fn sequence(&mut self, count: usize) -> u64 {
-        let before = self.sequencer.seq();
+        let before = self.sequencer.events();
         let mut rest = &mut self.block[..];
         for turn in self.lines.chunks(count) {
             self.now.millis += 1;
@@ -176,7 +176,7 @@ impl<O: Sink> Rig<O> {
             while self.sequencer.step() != Step::Done {}
         }
         self.watchers.now = Stamp::from_unix_millis(self.now.unix_micros / 1000);
-        self.sequencer.seq() - before
+        self.sequencer.events() - before
     }
 
     /// Reads and publishes all lines in one turn.

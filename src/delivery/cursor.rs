@@ -8,6 +8,7 @@ use arrayvec::ArrayVec;
 
 use crate::delivery::filter::Selector;
 use crate::stream::batch::Batch;
+use crate::stream::holes::Holes;
 use crate::stream::topic::{Handle, Log, Topic};
 use crate::wire::watcher_message::{Gap, GapReason};
 
@@ -59,7 +60,7 @@ pub struct Portion {
     pub bytes: usize,
 }
 
-/// The history has moved past the cursor: wanted events are gone.
+/// The history has moved past the cursor: wanted events are gone, or may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Behind;
 
@@ -82,7 +83,7 @@ impl Gathered {
     /// Gathers what `selector` wants from `cursor` up to the number `tail`, a portion at most.
     pub fn gather(
         &mut self,
-        topic: &Topic,
+        (topic, holes): (&Topic, &Holes),
         cursor: Cursor,
         selector: &Selector,
         tail: u64,
@@ -93,7 +94,7 @@ impl Gathered {
         let copied = {
             let log = topic.log.lock();
             if from.index < log.base() {
-                if Missed::of(&log, Some(cursor.index), cursor.seq, selector).is_any() {
+                if Missed::of(&log, holes, Some(cursor.index), cursor.seq, selector).is_any() {
                     return Err(Behind);
                 }
                 from = from.max(beginning(&log));
@@ -234,6 +235,8 @@ pub struct Missed {
     pub to: Option<u64>,
     /// How many matching events were lost, where that is known.
     pub count: Option<u64>,
+    /// Nothing that matches is known to be lost, but a hole was passed.
+    pub is_hole: bool,
     /// Matching events that were kept when the log lost the rest.
     pub kept: ArrayVec<Handle, 2>,
     /// Where the log begins now, behind all of these.
@@ -242,7 +245,12 @@ pub struct Missed {
 
 impl Missed {
     /// Looks at the events beyond `seq`. `index` is the same place by index, where it is known.
-    pub fn of(log: &Log, index: Option<u64>, seq: u64, selector: &Selector) -> Self {
+    pub fn of(log: &Log, holes: &Holes, index: Option<u64>, seq: u64, selector: &Selector) -> Self {
+        Self::beside(log, holes.passed(seq, log.base_seq()), index, seq, selector)
+    }
+
+    /// The same where the last hole passed ended with `hole_to`; 0: none was passed.
+    pub fn beside(log: &Log, hole_to: u64, index: Option<u64>, seq: u64, selector: &Selector) -> Self {
         let beyond = || log.lost().iter().filter(|lost| lost.last_seq > seq);
         let matching = || beyond().filter(|lost| selector.mask >> lost.bit & 1 == 1);
         let to = matching().map(|lost| lost.last_seq).max();
@@ -251,6 +259,7 @@ impl Missed {
         let is_uniform = beyond().all(|lost| selector.wants_all_of(lost.bit));
         let is_from_start = log.first_seq().is_some_and(|first| first > seq);
         let count = match index {
+            _ if hole_to > 0 => None,
             // Everything lost matches, so the indexes count it.
             Some(index) if is_uniform => Some(log.base().saturating_sub(index + kept_all)),
             // The topic has lost nothing before this place.
@@ -259,7 +268,10 @@ impl Missed {
             }
             _ => None,
         };
-        Self { to, count, kept, behind: beginning(log) }
+        let Cursor { index, seq } = beginning(log);
+        let behind = Cursor { index, seq: seq.max(hole_to) };
+        let last_to = to.max((hole_to > 0).then_some(hole_to));
+        Self { to: last_to, count, is_hole: to.is_none(), kept, behind }
     }
 
     pub fn is_any(&self) -> bool {
@@ -268,7 +280,14 @@ impl Missed {
 
     /// The gap for a watcher at `seq`, if matching events were lost.
     pub fn gap(&self, seq: u64, reason: GapReason) -> Option<Gap> {
+        let reason = if self.is_hole { GapReason::Expired } else { reason };
         self.to.map(|to| Gap { from: seq + 1, to, missed: self.count, reason })
+    }
+
+    /// The place of a watcher at `from` once it was told.
+    pub fn place_after(&self, from: Cursor) -> Cursor {
+        let Cursor { index, seq } = self.behind;
+        Cursor { index: from.index.max(index), seq: from.seq.max(seq) }
     }
 }
 

@@ -10,17 +10,15 @@ use std::mem;
 use arrayvec::ArrayVec;
 
 use crate::delivery::copy_or_sendfile::SendMethod;
-use crate::delivery::cursor::{Cursor, Gathered, Missed, Portion};
+use crate::delivery::cursor::{Cursor, Gathered, Portion};
 use crate::delivery::effort::{EFFORT_FOR_LONE_WATCHERS, EFFORT_PER_PORTION};
-use crate::delivery::filter::Selector;
 use crate::delivery::keys::{CohortSlot, WatcherKey};
+use crate::delivery::pass_holes::Reach;
+use crate::delivery::pending::Found;
 use crate::delivery::sink::Sink;
-use crate::delivery::start::{Pending, earlier_gap};
 use crate::delivery::watcher::{Flags, Watched};
-use crate::delivery::watchers::{Watchers, write_gap};
+use crate::delivery::watchers::Watchers;
 use crate::stream::link::Arrival;
-use crate::stream::topic::Topic;
-use crate::wire::watcher_message::GapReason;
 
 /// Sends between two loads of the tail: while a shard is busy, events keep arriving, and later sends carry more.
 /// The tail is not loaded for every watcher: then no two would be at the same place, and no gather would be shared.
@@ -53,16 +51,6 @@ const SERVED_ALONE: Flags = Flags::BLOCKED
 
 /// Rounds that [`Watchers::flush_one`] gives one watcher, at most.
 const SETTLE_ROUNDS_MAX: usize = 64;
-
-/// What one step for a pending watcher has found.
-enum Found {
-    /// Nothing to send first: events may follow.
-    Nothing,
-    /// A gap or kept events, now in the outbox: they are sent before any event.
-    Queued,
-    /// Nothing yet: the search goes on.
-    NotYet,
-}
 
 impl Watchers {
     /// Takes in what has arrived. Then serves by turns the lone watchers, each once, and the cohorts in the run queue,
@@ -128,6 +116,7 @@ impl Watchers {
             self.arrived = self.arrived.max(arrived);
         }
         self.tail = sink.published();
+        self.note_holes(self.tail);
         self.renew_masks();
     }
 
@@ -249,26 +238,33 @@ impl Watchers {
                 Found::Nothing => {}
                 Found::Queued => return false,
                 Found::NotYet => return true,
+                Found::Waits => {
+                    self.watchers[key].unset(Flags::LAGS);
+                    return false;
+                }
             }
         }
         let from = self.watchers[key].cursor;
+        let tail = match self.reach(from.seq) {
+            Reach::To(tail) => tail,
+            Reach::Hole(hole) => {
+                self.tell_hole(key, hole, &selector, &topic);
+                return false;
+            }
+        };
         let mut gathered = mem::take(&mut self.gathered);
-        let is_behind = gathered.gather(&topic, from, &selector, self.tail, REPLAY_PORTION).is_err();
+        let place = (&*topic, &self.directory.holes);
+        let is_behind = gathered.gather(place, from, &selector, tail, REPLAY_PORTION).is_err();
         let mut is_sent = false;
         if is_behind {
-            let missed = Missed::of(&topic.log.lock(), Some(from.index), from.seq, &selector);
-            let gap = missed.gap(from.seq, GapReason::Overrun);
-            let now = self.now;
-            self.enqueue_control(key, |out| write_gap(&now, gap.as_ref(), &missed.kept, out));
-            self.counts.add_gap(gap.as_ref());
-            self.watchers[key].cursor = Cursor { seq: from.seq.max(missed.behind.seq), ..missed.behind };
+            self.tell_missed(key, Some(from.index), &selector, &topic);
         } else {
             let slices: ArrayVec<IoSlice<'_>, SLICES_MAX> =
                 gathered.pieces.iter().map(|piece| IoSlice::new(gathered.slice_of(piece))).collect();
             let result = self.send(key, SendMethod::Slices, &slices, gathered.bytes, sink);
             is_sent = self.record(key, result, &gathered, from);
         }
-        let is_all = is_sent && gathered.is_all;
+        let is_all = is_sent && gathered.is_all && tail == self.tail;
         gathered.clear();
         self.gathered = gathered;
         let watcher = &mut self.watchers[key];
@@ -279,33 +275,6 @@ impl Watchers {
             watcher.unset(Flags::LAGS);
         }
         !is_all
-    }
-
-    /// Looks, one step further, for what a pending watcher has to be sent first.
-    fn resolve_pending(&mut self, key: WatcherKey, selector: &Selector, topic: &Topic) -> Found {
-        let pending = self.pending.get_mut(&key).expect("a watcher flagged PENDING has an entry");
-        let log = topic.log.lock();
-        let (gap, kept) = match pending {
-            // The job has no event yet: the watcher waits for the first like all others.
-            Pending::Earlier { .. } if log.first_seq().is_none() => return Found::Nothing,
-            Pending::Earlier { earlier_to } => (earlier_gap(*earlier_to, &log), ArrayVec::new()),
-            Pending::Last(search) => {
-                self.effort.add_search();
-                let Some(start) = search.step(&log, selector) else { return Found::NotYet };
-                self.watchers[key].cursor = start.cursor;
-                (None, start.kept)
-            }
-        };
-        drop(log);
-        self.pending.remove(&key);
-        self.watchers[key].unset(Flags::PENDING);
-        if gap.is_some() || !kept.is_empty() {
-            let now = self.now;
-            self.enqueue_control(key, |out| write_gap(&now, gap.as_ref(), &kept, out));
-            self.counts.add_gap(gap.as_ref());
-            return Found::Queued;
-        }
-        Found::Nothing
     }
 
     /// Serves the members of a cohort. False: the portion was used up first.
@@ -335,7 +304,8 @@ impl Watchers {
             }
             let from = watcher.cursor.max(start);
             let mut gathered = mem::take(&mut self.gathered);
-            let is_behind = gathered.gather(&topic, from, &selector, self.tail, COHORT_PORTION).is_err();
+            let place = (&*topic, &self.directory.holes);
+            let is_behind = gathered.gather(place, from, &selector, self.tail, COHORT_PORTION).is_err();
             if is_behind {
                 self.detach(key);
                 self.enqueue(key);
@@ -413,11 +383,12 @@ impl Watchers {
         self.flat = flat;
     }
 
-    /// Takes the newest tail, unless new types came with it: then masks have to be renewed first. True: the tail has
-    /// moved.
+    /// Takes the newest tail, unless new types or a hole came with it: then masks have to be renewed first, or watchers
+    /// made to stand alone. True: the tail has moved.
     fn take_newer_tail(&mut self, sink: &mut impl Sink) -> bool {
         let tail = sink.published();
-        let is_newer = tail != self.tail && !self.masks.are_stale(&self.directory.types);
+        let is_newer =
+            tail != self.tail && !self.masks.are_stale(&self.directory.types) && self.has_seen_all_holes();
         if is_newer {
             self.tail = tail;
         }

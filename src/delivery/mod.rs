@@ -19,6 +19,8 @@ pub mod multi_job;
 pub mod multi_job_flush;
 pub mod outbox;
 pub mod owned_body;
+pub mod pass_holes;
+pub mod pending;
 pub mod progress;
 pub mod run_queue;
 pub mod sink;

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::mem;
 
-use crate::delivery::cursor::{Cursor, Missed, Portion, place_behind};
+use crate::delivery::cursor::{Portion, place_behind};
 use crate::delivery::filter::{Filter, Selector};
 use crate::delivery::keys::{SubscriptionSlot, WatcherKey};
 use crate::delivery::merge::Merge;
@@ -17,7 +17,7 @@ use crate::stream::dialect;
 use crate::stream::directory::DirectoryFull;
 use crate::stream::topic::{Topic, TopicKind};
 use crate::wire::client_action::Since;
-use crate::wire::watcher_message::{self, GapReason};
+use crate::wire::watcher_message;
 
 /// What one job adds to a merge, at most.
 const JOB_PORTION: Portion = Portion { handles: 64, pieces: 64, bytes: 64 << 10 };
@@ -29,6 +29,15 @@ const MERGE_BYTES_MAX: usize = 256 << 10;
 /// messages.
 const READ_BYTES_OF_JOBS: usize = 64 << 10;
 const READ_BYTES_MIN: usize = 512;
+
+/// What a merge was gathered from.
+struct Looked {
+    /// It is to go up to this number in the end...
+    tail: u64,
+    /// ...and goes up to this one for now: the next is a hole's, or `reach == tail`.
+    reach: u64,
+    is_live: bool,
+}
 
 impl Watchers {
     /// Makes a watcher of many jobs, with no job yet.
@@ -42,7 +51,7 @@ impl Watchers {
         watcher.set(Flags::LAGS);
     }
 
-    fn many(&mut self, key: WatcherKey) -> &mut MultiJob {
+    pub(super) fn many(&mut self, key: WatcherKey) -> &mut MultiJob {
         match &mut self.watchers[key].watched {
             Watched::MultiJob(many) => many,
             _ => panic!("the connection watches many jobs"),
@@ -103,7 +112,7 @@ impl Watchers {
         self.audience.topics[local].many.push((key.slot, place));
         let now = self.now;
         self.enqueue_control(key, |out| {
-            greet(newest, out);
+            greet(newest.max(start.cursor.seq), out);
             if let Some(gap) = &start.gap {
                 watcher_message::gap(out, &now, gap, Some(job_id));
             }
@@ -160,7 +169,8 @@ impl Watchers {
             subscription.step_back();
             if subscription.replay_to.is_none() && subscription.cursor.seq < many.passed {
                 let topic = &self.audience.topics[subscription.local].topic;
-                let gap = subscription.move_to(many.passed, &selector, &topic.log.lock());
+                let holes = &self.directory.holes;
+                let gap = subscription.move_to(many.passed, &selector, &topic.log.lock(), holes);
                 gaps.extend(gap.map(|gap| (gap, topic.clone())));
             }
         }
@@ -176,7 +186,7 @@ impl Watchers {
     /// number.
     pub(super) fn serve_many(&mut self, key: WatcherKey, tail: u64, sink: &mut impl Sink) {
         let mut merge = mem::take(&mut self.merge);
-        let (tail, is_live) = self.gather_marked(key, tail, &mut merge);
+        let Looked { tail, reach, is_live } = self.gather_marked(key, tail, &mut merge);
         merge.merged.sort_unstable_by_key(|event| event.seq);
         if is_live && !self.is_reviewed(key) {
             let first = merge.merged.first().map(|event| &merge.handles[event.handle as usize]);
@@ -185,7 +195,7 @@ impl Watchers {
         // Beyond what was gathered of one job, its next event may come before another job's.
         let complete_to =
             merge.sources.iter().filter(|source| !source.is_all).map(|source| source.next.seq).min();
-        let complete_to = complete_to.map_or(tail, |to| to.min(tail));
+        let complete_to = complete_to.map_or(reach, |to| to.min(reach));
         let end = merge.merged.partition_point(|event| event.seq <= complete_to);
         let sent = self.send_merged(key, &mut merge, end, sink);
         let passed_to = match merge.merged[..sent].last() {
@@ -211,23 +221,24 @@ impl Watchers {
         }
     }
 
-    /// Gathers from the first subscription that still replays its past, else from all marked ones. Returns the number
-    /// up to which it looked, and whether it gathered live events.
-    fn gather_marked(&mut self, key: WatcherKey, tail: u64, merge: &mut Merge) -> (u64, bool) {
+    /// Gathers from the first subscription that still replays its past, else from all marked ones.
+    fn gather_marked(&mut self, key: WatcherKey, tail: u64, merge: &mut Merge) -> Looked {
         let many = self.many(key);
         let replay_of = |place: SubscriptionSlot| many.subscriptions[place].replay_to;
         let replay = many.marked.iter().find_map(|&place| replay_of(place).map(|to| (place, to)));
-        if let Some((place, to)) = replay {
-            self.gather_subscription(key, place, to, JOB_PORTION, merge);
-            return (to, false);
+        if let Some((place, tail)) = replay {
+            let reach = self.reach_of(key, place, 0, tail);
+            self.gather_subscription(key, place, reach, JOB_PORTION, merge);
+            return Looked { tail, reach, is_live: false };
         }
-        let marked = mem::take(&mut many.marked);
+        let reach = self.reach_of_all(key, tail);
+        let marked = mem::take(&mut self.many(key).marked);
         let handles = (HANDLES_MAX / marked.len().max(1)).clamp(1, JOB_PORTION.handles);
         for &place in &marked {
-            self.gather_subscription(key, place, tail, Portion { handles, ..JOB_PORTION }, merge);
+            self.gather_subscription(key, place, reach, Portion { handles, ..JOB_PORTION }, merge);
         }
         self.many(key).marked = marked;
-        (tail, true)
+        Looked { tail, reach, is_live: true }
     }
 
     fn gather_subscription(
@@ -238,9 +249,9 @@ impl Watchers {
         portion: Portion,
         merge: &mut Merge,
     ) {
-        let (selector, passed, is_searching) = self.resolve_pending_of(key, place);
+        let (selector, passed, is_searching) = self.resolve_pending_of(key, place, tail);
         let subscription = &self.many(key).subscriptions[place];
-        let has_passed = subscription.replay_to.is_none();
+        let (has_passed, is_standing) = (subscription.replay_to.is_none(), subscription.stands_beyond(tail));
         let (local, from, has_ahead) =
             (subscription.local, subscription.cursor, !subscription.ahead.is_empty());
         let topic = self.audience.topics[local].topic.clone();
@@ -250,22 +261,25 @@ impl Watchers {
             // The log's events come behind what is ahead or still searched for, and so would the next gap.
             gathered.next = from;
             gathered.is_all = false;
-        } else if gathered.gather(&topic, from, &selector, tail, portion).is_err() {
+        } else if is_standing {
+            gathered.next = from;
+            gathered.is_all = true;
+        } else if gathered.gather((&topic, &self.directory.holes), from, &selector, tail, portion).is_err() {
             // The merged order may be further than this job's last event.
             let position = if has_passed { from.seq.max(passed) } else { from.seq };
             let is_counted = from.index > 0 && (selector.is_all() || position == from.seq);
             let index = is_counted.then_some(from.index);
-            let missed = Missed::of(&topic.log.lock(), index, position, &selector);
-            at = Cursor { seq: from.seq.max(missed.behind.seq), ..missed.behind };
-            let gap = missed.gap(position, GapReason::Overrun);
+            let directory = self.directory.clone();
+            let subscription = &mut self.many(key).subscriptions[place];
+            let log = topic.log.lock();
+            let gap = subscription.miss(index, position, &selector, &log, &directory.holes);
+            drop(log);
+            at = subscription.cursor;
             if let Some(gap) = &gap {
                 let now = self.now;
                 self.enqueue_control(key, |out| watcher_message::gap(out, &now, gap, Some(&topic.name)));
                 self.counts.add_gap(Some(gap));
             }
-            let subscription = &mut self.many(key).subscriptions[place];
-            subscription.cursor = at;
-            subscription.take_ahead(missed.kept, gap.map_or(0, |gap| gap.to));
             gathered.next = at;
             gathered.is_all = false;
         } else {
@@ -279,7 +293,12 @@ impl Watchers {
 
     /// Looks, one step further, for what a subscription has to be sent first, and queues its gap. Returns the
     /// connection's selector, the number that the merged order has reached, and whether the search goes on.
-    fn resolve_pending_of(&mut self, key: WatcherKey, place: SubscriptionSlot) -> (Selector, u64, bool) {
+    pub(super) fn resolve_pending_of(
+        &mut self,
+        key: WatcherKey,
+        place: SubscriptionSlot,
+        tail: u64,
+    ) -> (Selector, u64, bool) {
         let Watched::MultiJob(many) = &mut self.watchers[key].watched else {
             panic!("the connection watches many jobs");
         };
@@ -289,7 +308,8 @@ impl Watchers {
             return (selector, passed, false);
         }
         let topic: &Topic = &self.audience.topics[subscription.local].topic;
-        let gap = subscription.resolve_pending(&selector, &topic.log.lock());
+        let gap =
+            subscription.resolve_pending(&selector, &topic.log.lock(), &self.directory.holes, (passed, tail));
         let is_searching = subscription.is_searching();
         if let Some(gap) = gap {
             let (now, name) = (self.now, topic.name.clone());

@@ -108,6 +108,7 @@ impl SlowConsumers {
         }
         self.review_at = now + patience.check_millis;
         let mut review = Review::default();
+        let mut slowest = None;
         self.all.retain_mut(|slow| {
             let key = slow.key;
             if !watchers.stays_reviewed(key) {
@@ -118,10 +119,12 @@ impl SlowConsumers {
                 Progress::Stalled if watchers.is_blocked(key) => review.stalled.push(key),
                 Progress::Pauses | Progress::Stalled => {}
             }
-            review.lag_events_max =
-                review.lag_events_max.max(watchers.tail().saturating_sub(watchers.position(key)));
+            let position = watchers.position(key);
+            slowest = Some(slowest.map_or(position, |slowest: u64| slowest.min(position)));
             true
         });
+        // Numbers may jump, so they do not count events.
+        review.lag_events_max = slowest.map_or(0, |position| watchers.directory.events_beyond(position));
         Some(review)
     }
 }

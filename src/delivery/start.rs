@@ -33,6 +33,8 @@ pub enum Pending {
     Earlier { earlier_to: u64 },
     /// The place of the last matching events.
     Last(Search),
+    /// The watcher named a number that others have given and that has not come here yet. It gets nothing up to there.
+    Stands,
 }
 
 impl Start {
@@ -52,6 +54,12 @@ pub fn earlier_gap(earlier_to: u64, log: &Log) -> Option<Gap> {
     (!log.job.is_complete).then_some(gap)
 }
 
+/// Where a watcher goes on that stood at `cursor`, whose number has come by now. None: what is behind it may be lost.
+pub fn find(log: &Log, cursor: Cursor) -> Option<Cursor> {
+    let is_there = cursor.seq >= log.base_seq() || cursor.index >= log.base();
+    is_there.then(|| Cursor { index: cursor.index.max(log.index_after(cursor.seq)), ..cursor })
+}
+
 /// The place in `topic` that `since` asks for. `newest` was loaded after the shard's interest was set.
 pub fn start(topic: &Topic, directory: &Directory, since: Since, newest: u64, selector: &Selector) -> Start {
     let log = topic.log.lock();
@@ -63,9 +71,10 @@ pub fn start(topic: &Topic, directory: &Directory, since: Since, newest: u64, se
         live: Cursor { index: log.index_after(newest), seq: newest },
     };
     match since {
-        Since::Now => Start::at(place.live).with_gap(place.dropped_early()),
+        Since::Now => Start::at(place.live).with_gap(place.dropped_early(newest)),
         Since::Last(count) => place.last(count),
         Since::Start => place.all_retained(),
+        Since::After(seq) if seq > newest && seq <= directory.newest_possible() => place.stand(seq),
         Since::After(seq) if seq > newest => place.beyond_newest(seq),
         Since::After(seq) => place.after(seq),
     }
@@ -96,20 +105,36 @@ impl Place<'_> {
         self.directory.dropped.last(self.topic.kind, &self.topic.name).min(before)
     }
 
-    /// The gap for a topic that was dropped before its newest events were published: they would be live.
-    fn dropped_early(&self) -> Option<Gap> {
-        let (newest, to) = (self.live.seq, self.earlier_to());
-        (to > newest).then_some(Gap { from: newest + 1, to, missed: None, reason: GapReason::Expired })
+    /// The gap for a topic that was dropped before its newest events were published: beyond `seq` they would be live.
+    fn dropped_early(&self, seq: u64) -> Option<Gap> {
+        let to = self.earlier_to();
+        (to > seq).then_some(Gap { from: seq + 1, to, missed: None, reason: GapReason::Expired })
     }
 
-    /// Begins with all that is retained. An earlier life is missed only if this one is not whole.
+    /// Begins at a number that this daemon has not come to.
+    fn stand(&self, seq: u64) -> Start {
+        let cursor = Cursor { seq, ..self.live };
+        Start { pending: Some(Pending::Stands), ..Start::at(cursor).with_gap(self.dropped_early(seq)) }
+    }
+
+    /// Begins with all that is retained. An earlier life is missed only if this one is not whole, and so is what a hole
+    /// had before it.
     fn all_retained(&self) -> Start {
-        let earlier_to = if self.is_whole() { 0 } else { self.earlier_to() };
-        let is_unsure = self.topic.kind == TopicKind::Job && self.log.first_seq().is_none();
-        if earlier_to > 0 && is_unsure {
-            return Start { pending: Some(Pending::Earlier { earlier_to }), ..Start::at(self.live) };
+        let holes = &self.directory.holes;
+        if self.is_whole() {
+            let before = self.log.first_seq().map_or(0, |first| first - 1);
+            let mut start = self.behind(0, holes.passed(before, self.log.base_seq()), 0, 0);
+            start.cursor.seq = start.cursor.seq.max(before.min(self.live.seq));
+            return start;
         }
-        self.behind(0, earlier_to, 0)
+        let earlier_to = self.earlier_to();
+        let is_unsure = self.topic.kind == TopicKind::Job && self.log.first_seq().is_none();
+        if is_unsure {
+            let earlier_to = earlier_to.max(holes.newest_until(self.live.seq));
+            let pending = (earlier_to > 0).then_some(Pending::Earlier { earlier_to });
+            return Start { pending, ..Start::at(self.live) };
+        }
+        self.behind(0, holes.passed(0, self.log.base_seq()), earlier_to, 0)
     }
 
     /// Begins with what is retained beyond `seq`. A whole job does not excuse an earlier life: the watcher may have
@@ -117,7 +142,8 @@ impl Place<'_> {
     fn after(&self, seq: u64) -> Start {
         let was_never_given = seq < SEQ_MIN && self.is_whole();
         let unknown_to = if was_never_given { 0 } else { self.directory.unknown_to(seq) };
-        self.behind(seq, self.earlier_to(), unknown_to)
+        let hole_to = self.directory.holes.passed(seq, self.log.base_seq());
+        self.behind(seq, hole_to, self.earlier_to(), unknown_to)
     }
 
     /// Begins after a number that no run has given: nothing that is kept is skipped.
@@ -131,15 +157,17 @@ impl Place<'_> {
         Start { gap: Some(gap), pending: None, ..start }
     }
 
-    /// Begins with what is retained beyond `seq`. An earlier life may have had numbers up to `earlier_to`. Nothing is
-    /// known up to `unknown_to`, since an unknown run has given `seq` (0: the run is known).
-    fn behind(&self, seq: u64, earlier_to: u64, unknown_to: u64) -> Start {
+    /// Begins with what is retained beyond `seq`. Before that the last hole passed ended with `hole_to` (0: there was
+    /// none). An earlier life may have had numbers up to `earlier_to`. Nothing is known up to `unknown_to`, since an
+    /// unknown run has given `seq` (0: the run is known).
+    fn behind(&self, seq: u64, hole_to: u64, earlier_to: u64, unknown_to: u64) -> Start {
         let log = self.log;
         let index = log.index_after(seq);
-        // In the log of all events, the number gives the index.
-        let by_number =
-            (self.topic.kind == TopicKind::All && unknown_to == 0).then(|| self.directory.index_of_all(seq));
-        let missed = Missed::of(log, by_number.or((index > log.base()).then_some(index)), seq, self.selector);
+        // In the log of all events, the number may give the index.
+        let is_known_of_all = self.topic.kind == TopicKind::All && unknown_to == 0;
+        let by_number = if is_known_of_all { self.directory.index_of_all(seq) } else { None };
+        let place = by_number.or((index > log.base()).then_some(index));
+        let missed = Missed::beside(log, hole_to, place, seq, self.selector);
         let lost_to = missed.to.unwrap_or(0);
         let gap = if unknown_to > 0 || earlier_to > seq {
             let reason = if unknown_to > 0 { GapReason::Restart } else { GapReason::Expired };
@@ -169,7 +197,7 @@ impl Place<'_> {
             None => Start { pending: Some(Pending::Last(search)), ..Start::at(self.before_all()) },
         };
         let settled_to = start.cursor.seq;
-        Start { settled_to, ..start.with_gap(self.dropped_early()) }
+        Start { settled_to, ..start.with_gap(self.dropped_early(self.live.seq)) }
     }
 }
 

@@ -5,8 +5,9 @@ use arrayvec::ArrayVec;
 use crate::delivery::cursor::{Cursor, Missed};
 use crate::delivery::filter::Selector;
 use crate::delivery::keys::{LocalTopicSlot, SubscriptionTag};
-use crate::delivery::start::{Pending, earlier_gap};
+use crate::delivery::start::{Pending, earlier_gap, find};
 use crate::delivery::table::Entry;
+use crate::stream::holes::{Hole, Holes};
 use crate::stream::topic::{Handle, Log};
 use crate::wire::watcher_message::{Gap, GapReason};
 
@@ -39,17 +40,52 @@ impl Entry for Subscription {
 impl Subscription {
     /// Moves on to the number `passed`: everything wanted so far was sent up to there. Returns the gap, if something
     /// beyond it that `selector` wants is lost.
-    pub fn move_to(&mut self, passed: u64, selector: &Selector, log: &Log) -> Option<Gap> {
+    pub fn move_to(&mut self, passed: u64, selector: &Selector, log: &Log, holes: &Holes) -> Option<Gap> {
         let index = log.index_after(passed);
         if index > log.base() || self.cursor.index >= log.base() {
             self.cursor = Cursor { index: index.max(self.cursor.index), seq: passed };
             return None;
         }
-        let missed = Missed::of(log, None, passed, selector);
-        self.cursor = Cursor { seq: passed.max(missed.behind.seq), ..missed.behind };
-        let gap = missed.gap(passed, GapReason::Overrun);
+        self.miss(None, passed, selector, log, holes)
+    }
+
+    /// Moves on to what the log still has behind the number `seq`, whose index is `index` where that is known. Returns
+    /// the gap for what is lost.
+    pub fn miss(
+        &mut self,
+        index: Option<u64>,
+        seq: u64,
+        selector: &Selector,
+        log: &Log,
+        holes: &Holes,
+    ) -> Option<Gap> {
+        let missed = Missed::of(log, holes, index, seq, selector);
+        self.cursor = missed.place_after(Cursor { seq: seq.max(self.cursor.seq), ..self.cursor });
+        let gap = missed.gap(seq, GapReason::Overrun);
         self.take_ahead(missed.kept, gap.map_or(0, |gap| gap.to));
         gap
+    }
+
+    /// Moves on behind a hole.
+    pub fn pass(&mut self, hole: Hole, log: &Log) {
+        let Cursor { index, seq } = self.cursor;
+        // Events that it did not want may be between its place and the hole: its index is found anew, if it can be.
+        let is_exact = index >= log.base() || seq + 1 >= hole.from;
+        self.cursor = match log.base_seq() <= hole.to {
+            true => Cursor { index: index.max(log.index_after(hole.to)), seq: hole.to },
+            false if is_exact => Cursor { index, seq: hole.to },
+            false => Cursor::by_number(hole.to),
+        };
+    }
+
+    /// Something is still to be sent or to be found from before its place.
+    pub fn has_older(&self) -> bool {
+        !self.ahead.is_empty() || self.is_searching()
+    }
+
+    /// It stands at a number beyond `tail`: nothing up to there is for it.
+    pub fn stands_beyond(&self, tail: u64) -> bool {
+        matches!(self.pending.as_deref(), Some(Pending::Stands)) && self.cursor.seq > tail
     }
 
     /// Takes the kept events to send, and the number up to which losses are settled.
@@ -62,10 +98,29 @@ impl Subscription {
         matches!(self.pending.as_deref(), Some(Pending::Last(_)))
     }
 
-    /// Looks, one step further, for what it has to be sent first. Returns the gap, if there is one.
-    pub fn resolve_pending(&mut self, selector: &Selector, log: &Log) -> Option<Gap> {
+    /// Looks, one step further, for what it has to be sent first. The merged order was sent up to `passed`, and goes on
+    /// to `tail`. Returns the gap, if there is one.
+    pub fn resolve_pending(
+        &mut self,
+        selector: &Selector,
+        log: &Log,
+        holes: &Holes,
+        (passed, tail): (u64, u64),
+    ) -> Option<Gap> {
         match self.pending.as_deref_mut()? {
             Pending::Earlier { .. } if log.first_seq().is_none() => None,
+            Pending::Stands if self.cursor.seq > tail => None,
+            Pending::Stands => {
+                self.pending = None;
+                // The merged order may be further than where it stands.
+                let seq =
+                    if self.replay_to.is_none() { self.cursor.seq.max(passed) } else { self.cursor.seq };
+                match find(log, Cursor { seq, ..self.cursor }) {
+                    Some(cursor) => self.cursor = cursor,
+                    None => return self.miss(None, seq, selector, log, holes),
+                }
+                None
+            }
             Pending::Earlier { earlier_to } => {
                 let gap = earlier_gap(*earlier_to, log);
                 self.pending = None;

@@ -54,6 +54,8 @@ pub struct Watchers {
     /// Up to this number, every event of a topic watched here is marked. A merge of many jobs goes no further, or
     /// events of a job not yet marked would come too late. `arrived <= tail`.
     pub(super) arrived: u64,
+    /// The end of the last hole that every watcher stands before, alone, or is beyond; 0 if there was none.
+    pub(super) holes_to: u64,
     pub(super) masks: Masks,
     /// What watchers flagged `PENDING` wait for.
     pub(super) pending: HashMap<WatcherKey, Pending, RandomState>,
@@ -86,6 +88,7 @@ impl Watchers {
             watcher_queue: VecDeque::new(),
             tail,
             arrived: tail,
+            holes_to: 0,
             masks,
             pending: HashMap::default(),
             gathered: Gathered::default(),
@@ -237,7 +240,8 @@ impl Watchers {
         self.audience.join(&mut self.watchers, key, local, selector);
         let now = self.now;
         self.enqueue_control(key, |out| {
-            greet(&topic, newest, is_metrics_wanted, out);
+            // Who stands at a number that has not come yet is told of none below it.
+            greet(&topic, newest.max(start.cursor.seq), is_metrics_wanted, out);
             write_gap(&now, start.gap.as_ref(), &start.kept, out);
         });
         self.counts.add_gap(start.gap.as_ref());

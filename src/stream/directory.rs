@@ -7,8 +7,9 @@ use parking_lot::Mutex;
 
 use crate::event::TypeTable;
 use crate::stream::dropped::Dropped;
+use crate::stream::holes::Holes;
 use crate::stream::names::TopicsByName;
-use crate::stream::snapshot::RunStart;
+use crate::stream::snapshot::RunSpan;
 use crate::stream::topic::{Topic, TopicKind};
 use crate::stream::topic_key::TopicKey;
 
@@ -44,10 +45,16 @@ pub struct Directory {
     pub run_start: u64,
     /// The runs whose history was restored, and this run last. All events since the first of them are known to be here
     /// or lost. Never empty.
-    pub(super) runs: Box<[RunStart]>,
+    pub(super) runs: Box<[RunSpan]>,
+    /// Up to this number, the numbers of this run have no jump, so that they count its events.
+    dense_to: AtomicU64,
     /// The last number that was in the history when the run before ended and was not restored; 0: there is none.
     pub missing_to: u64,
     published: AtomicU64,
+    /// The greatest number that may have been given, here or elsewhere: a watcher may name it before this daemon has
+    /// come so far. Below `published` it means nothing.
+    newest_possible: AtomicU64,
+    pub holes: Holes,
     /// The last numbers of topics that were dropped.
     pub dropped: Dropped,
     /// Bytes of frames in the other dialect: shards make them, and they count as history.
@@ -59,7 +66,8 @@ pub struct Directory {
 /// What is known of earlier runs.
 #[derive(Default)]
 pub struct Past {
-    pub runs: Vec<RunStart>,
+    pub runs: Vec<RunSpan>,
+    pub holes: Holes,
     pub dropped: Dropped,
     pub missing_to: u64,
 }
@@ -67,7 +75,7 @@ pub struct Past {
 impl Directory {
     /// Nothing is known of numbers up to `run_start`.
     pub fn new(run_start: u64, topics_max: usize) -> Self {
-        let runs = vec![RunStart { seq: run_start, index: 0 }];
+        let runs = vec![RunSpan::begun(run_start, 0)];
         Self::with_past(run_start, Past { runs, ..Past::default() }, topics_max)
     }
 
@@ -92,8 +100,11 @@ impl Directory {
             all,
             run_start,
             runs: past.runs.into(),
+            dense_to: AtomicU64::new(u64::MAX),
             missing_to: past.missing_to,
             published: AtomicU64::new(run_start),
+            newest_possible: AtomicU64::new(0),
+            holes: past.holes,
             dropped: past.dropped,
             dialect_bytes: AtomicUsize::new(0),
             topics_max,
@@ -115,15 +126,43 @@ impl Directory {
     pub fn unknown_to(&self, seq: u64) -> u64 {
         let next = self.runs.partition_point(|run| run.seq <= seq);
         let Some(after) = self.runs.get(next) else { return 0 };
-        let run = next.checked_sub(1).map(|run| self.runs[run]);
-        let was_given = run.is_some_and(|run| seq - run.seq <= after.index - run.index);
+        let was_given = next.checked_sub(1).is_some_and(|run| seq <= self.runs[run].end);
         if was_given { 0 } else { after.seq }
     }
 
-    /// Index in the log of all events of the first event beyond `seq`, which a known run gave.
-    pub fn index_of_all(&self, seq: u64) -> u64 {
+    /// Index in the log of all events of the first event beyond `seq`, also where the log has lost that. None: numbers
+    /// jump there, and do not tell.
+    pub fn index_of_all(&self, seq: u64) -> Option<u64> {
         let next = self.runs.partition_point(|run| run.seq <= seq);
-        next.checked_sub(1).map_or(0, |run| self.runs[run].index + (seq - self.runs[run].seq))
+        let run = self.runs[next.checked_sub(1)?];
+        let is_dense = match self.runs.get(next) {
+            Some(after) => run.end - run.seq == after.index - run.index,
+            None => seq <= self.dense_to.load(Ordering::SeqCst),
+        };
+        (is_dense || seq == run.seq).then(|| run.index + (seq - run.seq))
+    }
+
+    /// How many events of all there are beyond `seq`. Where numbers do not tell how many the history has lost, only
+    /// those count that it has.
+    pub fn events_beyond(&self, seq: u64) -> u64 {
+        let log = self.all.log.lock();
+        let lost = if seq < log.base_seq() { self.index_of_all(seq) } else { None };
+        log.head().saturating_sub(lost.unwrap_or_else(|| log.index_after(seq)))
+    }
+
+    /// Numbers jump behind `seq`, the last one given.
+    pub(super) fn note_jump(&self, seq: u64) {
+        self.dense_to.fetch_min(seq, Ordering::SeqCst);
+    }
+
+    /// The greatest number that a watcher may have seen elsewhere, without a fault of its own.
+    pub fn newest_possible(&self) -> u64 {
+        self.newest_possible.load(Ordering::SeqCst)
+    }
+
+    /// Where numbers come from elsewhere: numbers up to `seq` may have been given there.
+    pub fn set_newest_possible(&self, seq: u64) {
+        self.newest_possible.store(seq, Ordering::SeqCst);
     }
 
     pub fn add_dialect_bytes(&self, bytes: usize) {

@@ -68,6 +68,16 @@ impl Link {
         {
             self.scan_all.store(true, Ordering::SeqCst);
         }
+        self.rouse()
+    }
+
+    /// Asks the shard to look at everything it watches: it has something to tell its watchers that is in no batch.
+    pub fn ask_for_scan(&self) -> Shard {
+        self.scan_all.store(true, Ordering::SeqCst);
+        self.rouse()
+    }
+
+    fn rouse(&self) -> Shard {
         match self.is_awake.swap(true, Ordering::SeqCst) {
             true => Shard::Awake,
             false => Shard::Asleep,
@@ -108,7 +118,7 @@ impl Link {
 /// What a shard finds at its end.
 pub enum Arrival {
     Batch(Arc<Batch>),
-    /// Batches were left out: everything watched may have new events.
+    /// Batches were left out, or a hole was published: everything watched may have something new.
     ScanAll,
 }
 

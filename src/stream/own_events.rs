@@ -15,19 +15,19 @@ impl Sequencer {
         if self.lost.is_empty() { self.metrics_schedule.due_at() } else { Some(0) }
     }
 
-    /// Takes in a `metrics` event for each watched job that is due or was lost meanwhile, `events_max` at most. Not
-    /// called in the middle of a turn.
-    pub fn take_metrics(&mut self, now: Now, object: &mut Vec<u8>, events_max: usize) {
-        let end = self.seq() + events_max as u64;
-        while self.seq() < end
+    /// Takes in a `metrics` event for each watched job that is due or was lost meanwhile, `events_max` at most. Returns
+    /// how many. Not called in the middle of a turn.
+    pub fn take_metrics(&mut self, now: Now, object: &mut Vec<u8>, events_max: usize) -> usize {
+        let mut taken = 0;
+        while taken < events_max
             && let Some(key) = self.lost.pop()
         {
             let is_lost = |job: &Topic| job.log.lock().job.status() == JobStatus::Lost;
             if self.topic_index.find(key.into()).is_some_and(|entry| is_lost(&entry.topic)) {
-                self.take_metrics_of(key.into(), now, object);
+                taken += usize::from(self.take_metrics_of(key.into(), now, object));
             }
         }
-        while self.seq() < end
+        while taken < events_max
             && let Some(key) = self.metrics_schedule.next_due(now.millis)
         {
             let Some(entry) = self.topic_index.find_mut(key) else {
@@ -35,17 +35,19 @@ impl Sequencer {
             };
             entry.is_due = false;
             if !entry.has_metrics {
-                self.take_metrics_of(key, now, object);
+                taken += usize::from(self.take_metrics_of(key, now, object));
             }
         }
+        taken
     }
 
-    fn take_metrics_of(&mut self, key: TopicKey, now: Now, object: &mut Vec<u8>) {
+    /// False: nobody watches the job, so no event was made.
+    fn take_metrics_of(&mut self, key: TopicKey, now: Now, object: &mut Vec<u8>) -> bool {
         let entry = self.topic_index.entry(key);
         let (topic, has_metrics) = (entry.topic.clone(), entry.has_metrics);
         let is_flow_watched = entry.flow.is_some_and(|flow| self.topic_index.entry(flow).topic.is_watched());
         if !topic.is_watched() && !is_flow_watched {
-            return;
+            return false;
         }
         let metrics = topic.log.lock().job.metrics(now.unix_micros);
         let at = Stamp::from_unix_millis(now.unix_micros.div_euclid(1000));
@@ -56,6 +58,7 @@ impl Sequencer {
         self.take_own(object);
         // Taking it in has set the flag, but it is the daemon's event, not the publisher's.
         self.topic_index.entry_mut(key).has_metrics = has_metrics;
+        true
     }
 
     /// Takes in an event of the daemon's own, written as a publisher would write it.

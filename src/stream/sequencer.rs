@@ -10,10 +10,11 @@ use crate::event::{METRICS_BIT, TypeLookup};
 use crate::stream::batch::{Batch, Run};
 use crate::stream::directory::Directory;
 use crate::stream::history::History;
+use crate::stream::holes::Hole;
 use crate::stream::link::{Link, NOTHING_NEEDED, Shard};
 use crate::stream::metrics_schedule::MetricsSchedule;
 use crate::stream::now::Now;
-use crate::stream::numbers::{SEQ_END, SEQ_MIN};
+use crate::stream::numbers::{DIGITS, SEQ_END, SEQ_MIN, digits_of};
 use crate::stream::routing::{LifeMark, OpenRuns, Placing, release, time_of};
 use crate::stream::silence::Standing;
 use crate::stream::topic::{Handle, Keep, Log, TopicKind};
@@ -24,7 +25,6 @@ use crate::wire::line::{Control, Line, LineError, LineReader};
 
 /// `{"stream_seq":`, the number, and a comma.
 const MEMBER: &[u8] = b"{\"stream_seq\":";
-const DIGITS: usize = 16;
 
 /// Refused lines up to this length are kept, to report where they are at fault.
 const REFUSED_BYTES_MAX: usize = 1 << 20;
@@ -61,7 +61,13 @@ pub enum Step {
     Done,
 }
 
-enum Phase {
+/// What is to be published, in the order of numbers.
+pub(super) enum Sealed {
+    Batch(Arc<Batch>),
+    Hole(Hole),
+}
+
+pub(super) enum Phase {
     Append { run: usize },
     Offer { shards: u64 },
     Evict,
@@ -69,7 +75,7 @@ enum Phase {
 
 pub struct Sequencer {
     pub(super) directory: Arc<Directory>,
-    links: Vec<Arc<Link>>,
+    pub(super) links: Vec<Arc<Link>>,
     reader: LineReader,
     types: TypeLookup,
     pub topic_index: TopicIndex,
@@ -78,19 +84,24 @@ pub struct Sequencer {
     pub(super) limits: Limits,
     /// Index of the next event in the log of all.
     pub(super) all_next_at: u64,
-    /// The newest number given.
-    seq: u64,
-    digits: [u8; DIGITS],
+    /// The newest number given, to an event or as the end of a hole.
+    pub(super) seq: u64,
+    /// The number before the next event's: `before >= seq`, and greater only where numbers jump.
+    pub(super) before: u64,
+    /// Its digits.
+    pub(super) digits: [u8; DIGITS],
+    /// Events published since the start.
+    events: u64,
     /// The batch being filled: nobody else holds it yet.
     open: Option<Arc<Batch>>,
     open_runs: OpenRuns,
-    sealed: VecDeque<Arc<Batch>>,
+    pub(super) sealed: VecDeque<Sealed>,
     marks: Vec<LifeMark>,
     /// From this number on, the events of this turn are the daemon's own.
     pub(super) own_from: u64,
     /// Jobs that were called lost and whose `metrics` are still to be made.
     pub(super) lost: Vec<JobKey>,
-    phase: Phase,
+    pub(super) phase: Phase,
     now: Now,
     /// When the lines taken in were read, in microseconds since the daemon began, by the clock of all threads.
     pub read_micros: u64,
@@ -106,8 +117,6 @@ impl Sequencer {
     pub fn new(directory: Arc<Directory>, links: Vec<Arc<Link>>, limits: Limits) -> Self {
         let seq = directory.run_start;
         assert!((SEQ_MIN..SEQ_END).contains(&seq), "numbers have sixteen digits");
-        let mut digits = [0; DIGITS];
-        digits.copy_from_slice(seq.to_string().as_bytes());
         Self {
             links,
             reader: LineReader::new(limits.depth_max),
@@ -117,7 +126,9 @@ impl Sequencer {
             metrics_schedule: MetricsSchedule::new(limits.metrics_millis),
             all_next_at: 0,
             seq,
-            digits,
+            before: seq,
+            digits: digits_of(seq),
+            events: 0,
             open: None,
             open_runs: OpenRuns::default(),
             sealed: VecDeque::new(),
@@ -140,9 +151,14 @@ impl Sequencer {
         self.directory.published()
     }
 
-    /// The newest number given.
+    /// The newest number given, to an event or as the end of a hole.
     pub fn seq(&self) -> u64 {
         self.seq
+    }
+
+    /// How many events were published since the start. Their numbers do not tell that, since they may jump.
+    pub fn events(&self) -> u64 {
+        self.events
     }
 
     pub fn history(&self) -> &History {
@@ -180,14 +196,14 @@ impl Sequencer {
     fn open_batch(&mut self, bytes: usize) {
         let mut batch = self.history.take(bytes);
         let empty = Arc::get_mut(&mut batch).expect("nobody else holds a batch from the pool");
-        empty.begin(self.seq + 1);
+        empty.begin(self.before + 1);
         empty.set_read_at(self.read_micros, self.now.unix_micros.max(0) as u64 / 1000);
         self.open = Some(batch);
         self.open_runs = OpenRuns::default();
     }
 
     /// Closes the open batch and gives its runs their places in the logs.
-    fn seal(&mut self) {
+    pub(super) fn seal(&mut self) {
         let Some(mut batch) = self.open.take() else {
             return;
         };
@@ -205,7 +221,7 @@ impl Sequencer {
             run.at = *next_at;
             *next_at += u64::from(run.count);
         }
-        self.sealed.push_back(batch);
+        self.sealed.push_back(Sealed::Batch(batch));
     }
 
     /// Takes one trimmed line, `block[..length]`, with [`crate::wire::line::PADDING`] bytes behind it. The block may be
@@ -246,14 +262,15 @@ impl Sequencer {
             marks: &mut self.marks,
             runs: &mut self.open_runs,
             now: self.now,
-            seq: self.seq + 1,
+            seq: self.before + 1,
         };
         if let Err(error) = place.place(batch, &line) {
             note_refused(&mut self.refused, first, &batch.buffer()[text..]);
             batch.take_back();
             return Err(error);
         }
-        self.seq += 1;
+        self.before += 1;
+        self.seq = self.before;
         self.digits = next;
         Ok(Taken::Event(self.seq))
     }
@@ -269,18 +286,6 @@ impl Sequencer {
         self.open_batch(frame.max(used.min(self.history.batch_bytes_max())));
     }
 
-    fn next_digits(&self) -> [u8; DIGITS] {
-        let mut digits = self.digits;
-        for digit in digits.iter_mut().rev() {
-            if *digit < b'9' {
-                *digit += 1;
-                break;
-            }
-            *digit = b'0';
-        }
-        digits
-    }
-
     /// Ends the turn: what it took in can be published, step by step.
     pub fn end_turn(&mut self) {
         self.seal();
@@ -294,11 +299,14 @@ impl Sequencer {
     pub fn step(&mut self) -> Step {
         match self.phase {
             Phase::Append { run } => {
-                let Some(batch) = self.sealed.front().cloned() else {
-                    return self.finish();
+                let batch = match self.sealed.front() {
+                    Some(Sealed::Batch(batch)) => batch.clone(),
+                    Some(&Sealed::Hole(hole)) => return self.publish_hole(hole),
+                    None => return self.finish(),
                 };
                 if run == batch.runs().len() {
                     self.directory.publish(batch.last_seq());
+                    self.events += batch.len() as u64;
                     self.history.add_batch(&batch);
                     self.phase = Phase::Offer { shards: self.interested(&batch) };
                     return Step::Published;
@@ -315,8 +323,11 @@ impl Sequencer {
             Phase::Offer { shards } => {
                 let shard = shards.trailing_zeros() as usize;
                 self.phase = Phase::Offer { shards: shards & (shards - 1) };
-                let batch = self.sealed.front().expect("it is offered before it leaves the queue");
-                let is_asleep = self.links[shard].offer(batch) == Shard::Asleep;
+                let is_asleep = match self.sealed.front() {
+                    Some(Sealed::Batch(batch)) => self.links[shard].offer(batch),
+                    Some(Sealed::Hole(_)) => self.links[shard].ask_for_scan(),
+                    None => panic!("it is offered before it leaves the queue"),
+                } == Shard::Asleep;
                 self.met_awake_shard |= !is_asleep;
                 Step::Offered { shard, is_asleep }
             }
@@ -423,6 +434,7 @@ impl Sequencer {
             let shrunk = log.evict(&batch, run, kept, &mut self.history.chunks);
             self.history.sub(shrunk);
         }
+        self.history.sub(self.directory.holes.forget(batch.last_seq()));
         self.history.remove_batch(batch);
         self.directory.sub_dialect_bytes(self.history.take_dialect_freed());
     }

@@ -15,11 +15,11 @@ mod restore;
 mod save;
 
 pub use load::{Damage, Restored, Unusable, load};
-pub use parts::{PublisherPart, RunStart};
+pub use parts::{PublisherPart, RunSpan};
 pub use save::Saver;
 
-/// The last two bytes are the version, now 2. It changes with the records and with the documented types.
-const MAGIC: &[u8; 16] = b"luxcast state\n\x00\x02";
+/// The last two bytes are the version, now 3. It changes with the records and with the documented types.
+const MAGIC: &[u8; 16] = b"luxcast state\n\x00\x03";
 
 /// Runs that are remembered, at most. A client that comes back from before them gets a gap with `restart`.
 const RUNS_MAX: usize = 64;

@@ -27,7 +27,7 @@ pub struct Client {
     streams: Vec<Stream>,
     phases: Vec<Phase>,
     /// Joins and filter changes whose answers are still to come.
-    joins: VecDeque<(TopicId, u64, Join)>,
+    joins: VecDeque<(TopicId, Join)>,
     changes: VecDeque<Phase>,
     /// The last number, and the count, of events in the merged order of all jobs.
     last_live: u64,
@@ -35,8 +35,11 @@ pub struct Client {
     had_no_filter: bool,
     /// The feed waits for it.
     pub is_reader: bool,
+    /// The greatest number that it stood at before the daemon had come there.
+    pub stood_at: u64,
     pub events: u64,
     pub gaps: u64,
+    pub hole_gaps: u64,
 }
 
 impl Client {
@@ -57,14 +60,16 @@ impl Client {
             had_no_filter: wish.is_all(),
             is_reader,
             wish,
+            stood_at: 0,
             events: 0,
             gaps: 0,
+            hole_gaps: 0,
         }
     }
 
     /// Expects the daemon's answer to a join: the topic is watched from where `join` says.
-    pub fn expect_join(&mut self, topic: TopicId, newest: u64, join: Join) {
-        self.joins.push_back((topic, newest, join));
+    pub fn expect_join(&mut self, topic: TopicId, join: Join) {
+        self.joins.push_back((topic, join));
     }
 
     /// Expects a filter change to be confirmed; it takes effect at or before the number `limit`.
@@ -186,8 +191,11 @@ impl Client {
     }
 
     fn joined(&mut self, job_id: Option<&str>, value: &Value, feed: &Feed) {
-        let (topic, newest, join) = self.joins.pop_front().expect("each join is answered once");
-        assert_eq!(number(value, "stream_seq"), newest, "client {}", self.id);
+        let (topic, join) = self.joins.pop_front().expect("each join is answered once");
+        assert_eq!(number(value, "stream_seq"), join.shown, "client {}", self.id);
+        if join.is_standing {
+            self.stood_at = self.stood_at.max(join.after);
+        }
         assert!(job_id.is_none() || topic == topic_of(&feed.oracle, job_id));
         assert!(!self.streams.iter().any(|stream| stream.topic == topic));
         let phase = self.phases.len() - 1;
@@ -197,7 +205,8 @@ impl Client {
     /// The daemon reports this position.
     fn check_position(&mut self, seq: u64, feed: &Feed) {
         let id = self.id;
-        assert!(seq <= feed.published(), "client {id}: its position {seq} is not published");
+        let is_possible = seq <= feed.published().max(self.stood_at);
+        assert!(is_possible, "client {id}: its position {seq} is not published");
         self.position = Some(seq);
         let sight = Sight {
             oracle: &feed.oracle,
@@ -238,9 +247,10 @@ impl Client {
                 self.streams.iter_mut().find(|stream| stream.topic == job)
             }
         };
-        stream
-            .unwrap_or_else(|| panic!("client {id}: a gap of a topic that it does not watch"))
-            .gap(gap, &sight);
+        let stream = stream.unwrap_or_else(|| panic!("client {id}: a gap of a topic that it does not watch"));
+        let before = stream.hole_gaps;
+        stream.gap(gap, &sight);
+        self.hole_gaps += stream.hole_gaps - before;
     }
 
     /// Checks that nothing is missing, once everything is published and every socket read.

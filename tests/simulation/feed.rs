@@ -5,9 +5,10 @@ use std::sync::Arc;
 use luxcast::stream::directory::Directory;
 use luxcast::stream::gate::Gate;
 use luxcast::stream::history::NEWEST_KEPT;
+use luxcast::stream::holes::Hole;
 use luxcast::stream::link::Link;
 use luxcast::stream::now::Now;
-use luxcast::stream::numbers::SEQ_MIN;
+use luxcast::stream::numbers::{BadNumber, SEQ_MIN};
 use luxcast::stream::sequencer::{Limits, Sequencer, Step, Taken as TakenLine};
 use luxcast::stream::snapshot::{self, Saver};
 use luxcast::stream::topic::{Topic, TopicKind};
@@ -199,6 +200,7 @@ impl Feed {
             State::Idle if self.is_idle() => {}
             State::Idle => self.begin(),
             State::Taking { left: 0 } => {
+                self.disturb();
                 self.sequencer.end_turn();
                 self.state = State::Stepping;
             }
@@ -280,7 +282,8 @@ impl Feed {
 
     fn logs_cost(&self) -> usize {
         let topics = 0..self.oracle.topics.len();
-        topics.filter_map(|topic| self.find(topic)).map(|topic| topic.log.lock().cost()).sum()
+        let logs = topics.filter_map(|topic| self.find(topic)).map(|topic| topic.log.lock().cost());
+        logs.sum::<usize>() + self.directory.holes.save().holes.len() * size_of::<Hole>()
     }
 
     /// Makes the next line.
@@ -297,7 +300,37 @@ impl Feed {
         Line { text, held: 0, kind, inner, job, flow, in_data }
     }
 
+    /// Makes the numbers jump, or says that some were lost. Now and then the daemon learns how far others are.
+    fn disturb(&mut self) {
+        if self.rng.chance(self.plan.ahead_percent) {
+            let distance = self.distance();
+            self.directory.set_newest_possible(self.published() + distance);
+        }
+        if !self.rng.chance(self.plan.jump_percent) {
+            return;
+        }
+        self.promise.has_jumped = true;
+        let before = self.oracle.before();
+        assert_eq!(self.sequencer.begin_at(before), Err(BadNumber));
+        let number = before + self.distance();
+        assert_eq!(self.sequencer.begin_at(number), Ok(()));
+        self.oracle.jump(number);
+        if self.rng.chance(self.plan.hole_percent) {
+            let to = number - 1 + self.distance();
+            self.trace(|| format!("    numbers from {number} to {to} are lost"));
+            assert_eq!(self.sequencer.lose_to(to), Ok(()));
+            self.oracle.lose(to);
+        }
+    }
+
+    /// A distance between two numbers, most often a small one.
+    fn distance(&mut self) -> u64 {
+        let most = 1 << if self.rng.chance(70) { self.rng.below(5) } else { self.rng.below(41) };
+        1 + self.rng.below(most) as u64
+    }
+
     pub fn take_line(&mut self) {
+        self.disturb();
         let line = self.next.take().unwrap_or_else(|| self.make_line());
         let Line { text: line, kind, inner, job, flow, in_data, .. } = line;
         let mut block = line.clone().into_bytes();
@@ -372,6 +405,7 @@ impl Feed {
         let log = topic.log.lock();
         Moment {
             newest,
+            newest_possible: self.directory.newest_possible(),
             horizon,
             key: topic.key,
             is_complete: log.job.is_complete,

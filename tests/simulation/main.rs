@@ -73,7 +73,13 @@ fn random_schedules_lose_nothing_without_a_gap() {
     let seconds = started.elapsed().as_secs_f64();
     println!("simulation: {sum:?} in {seconds:.1} s, {:.0} schedules a second", schedules as f64 / seconds);
     assert!(
-        sum.gaps > 0 && sum.events > sum.gaps && sum.restarts > 0 && sum.waits > 0 && sum.own > 0,
+        sum.gaps > 0
+            && sum.events > sum.gaps
+            && sum.restarts > 0
+            && sum.waits > 0
+            && sum.own > 0
+            && sum.hole_gaps > 0
+            && sum.stood > 0,
         "the schedules did nothing"
     );
 }

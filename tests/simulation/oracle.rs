@@ -106,9 +106,16 @@ pub struct Oracle {
     pub run_start: u64,
     /// The next event's number.
     next_seq: u64,
+    /// The newest number given.
+    given: u64,
     /// For each restart, the last number before it and the one that the new run began behind. No event has a number
     /// between.
-    holes: Vec<(u64, u64)>,
+    restarts: Vec<(u64, u64)>,
+    /// Up to this number, this run's numbers count its events.
+    dense_to: u64,
+    /// Where the sequencer was told that events are lost: the first number and the last. The newest may not be
+    /// published yet.
+    pub holes: Vec<(u64, u64)>,
     /// Up to here, a restart may have lost events.
     missing_to: u64,
     types: BTreeSet<(String, Option<String>)>,
@@ -151,15 +158,39 @@ impl Oracle {
             topics: topics.collect(),
             run_start,
             next_seq: run_start + 1,
+            given: run_start,
+            restarts: Vec::new(),
+            dense_to: u64::MAX,
             holes: Vec::new(),
             missing_to: 0,
             types: documented(),
         }
     }
 
-    /// The newest number given, as far as the oracle knows.
-    pub fn newest(&self) -> u64 {
+    /// The number before the next event's.
+    pub fn before(&self) -> u64 {
         self.next_seq - 1
+    }
+
+    /// The next event gets this number.
+    pub fn jump(&mut self, number: u64) {
+        if number > self.next_seq {
+            self.dense_to = self.dense_to.min(self.given);
+        }
+        self.next_seq = number;
+    }
+
+    /// What has the numbers up to `to` is lost.
+    pub fn lose(&mut self, to: u64) {
+        self.dense_to = self.dense_to.min(self.given);
+        self.holes.push((self.next_seq, to));
+        self.given = to;
+        self.next_seq = to + 1;
+    }
+
+    /// Place in `holes` of the first one that a watcher at the number `seq` has not passed.
+    pub fn hole_after(&self, seq: u64) -> usize {
+        self.holes.partition_point(|&(_, to)| to <= seq)
     }
 
     pub fn event(&self, seq: u64) -> Option<&Event> {
@@ -179,7 +210,8 @@ impl Oracle {
     /// Notes an event that the sequencer has numbered.
     /// `key_of` gives the key of a topic's present life.
     pub fn take(&mut self, taken: &Taken<'_>, key_of: impl Fn(&TopicRecord) -> TopicKey) {
-        assert_eq!(taken.seq, self.next_seq, "numbers have no hole");
+        assert_eq!(taken.seq, self.next_seq, "numbers jump only where that is asked for");
+        self.given = self.next_seq;
         self.next_seq += 1;
         let place = self.events.len() as u32;
         let name = (taken.kind.to_owned(), taken.inner.map(str::to_owned));
@@ -230,9 +262,11 @@ impl Oracle {
         keys: &[TopicKey],
         key_of: impl Fn(&TopicRecord) -> TopicKey,
     ) {
-        self.holes.push((self.next_seq - 1, run_start));
+        self.restarts.push((self.given, run_start));
+        (self.given, self.dense_to) = (run_start, u64::MAX);
         if is_anew {
             self.run_start = run_start;
+            self.restarts.clear();
             self.holes.clear();
             self.types = documented();
         }
@@ -320,6 +354,8 @@ impl Wish {
 /// The state of a topic at the moment at which a watcher found its place in it.
 pub struct Moment {
     pub newest: u64,
+    /// Up to here, other daemons may have given numbers.
+    pub newest_possible: u64,
     /// Number of the oldest event that the history has.
     pub horizon: u64,
     pub key: TopicKey,
@@ -361,6 +397,14 @@ pub struct Join {
     /// An earlier life of the job had numbers up to here. A gap reports that before the job's next event, unless the
     /// life of that event is complete from its start.
     pub earlier_to: Option<u64>,
+    /// Holes beyond this are passed, each with a gap.
+    pub holes_after: u64,
+    /// The number in the greeting, none of which is below where the watcher stands.
+    pub shown: u64,
+    /// It stands at a number beyond the newest: nothing up to there ever comes.
+    pub is_standing: bool,
+    /// A gap with `restart` for this number alone may come.
+    pub doubt: Option<u64>,
 }
 
 impl Oracle {
@@ -378,6 +422,10 @@ impl Oracle {
             past_to,
             excused,
             earlier_to: None,
+            holes_after: newest,
+            shown: newest,
+            is_standing: false,
+            doubt: None,
         };
         // It may have been dropped before its newest events were published.
         let to = self.earlier_to(topic, moment);
@@ -388,11 +436,20 @@ impl Oracle {
                 Join { gap: early, ..self.join_last(topic, moment, count as usize, wish, now) }
             }
             Since::Start => self.join_start(topic, moment, wish, now),
+            Since::After(seq) if seq > newest && seq <= moment.newest_possible => Join {
+                gap: (to > seq).then(|| gap(seq + 1, to, "expired", None)),
+                after: seq,
+                holes_after: seq,
+                shown: seq,
+                is_standing: true,
+                ..now
+            },
             Since::After(seq) if seq > newest => {
                 let start = self.join_start(topic, moment, wish, now);
                 let gap = gap(seq + 1, seq + 1, "restart", None);
                 match self.is_whole(topic, moment) && start.gap.is_none() {
-                    true => start,
+                    // If the history has moved past a hole, it is not known to be whole any more.
+                    true => Join { doubt: Some(seq + 1), ..start },
                     false => Join { gap: Some(gap), earlier_to: None, ..start },
                 }
             }
@@ -404,7 +461,7 @@ impl Oracle {
                 self.join_after(topic, moment, seq, earlier_to, unknown_to, wish, now)
             }
         };
-        let is_beyond = matches!(since, Since::After(seq) if seq > newest);
+        let is_beyond = matches!(since, Since::After(seq) if seq > newest) && !join.is_standing;
         let settled_to = match (since, &join.gap) {
             (Since::Last(_), _) => join.after,
             (_, gap) if !is_beyond => gap.as_ref().map_or(0, |gap| gap.to.max(gap.to_unsure)),
@@ -426,12 +483,19 @@ impl Oracle {
     }
 
     fn join_start(&self, topic: TopicId, moment: &Moment, wish: &Wish, now: Join) -> Join {
-        let earlier_to = if self.is_whole(topic, moment) { 0 } else { self.earlier_to(topic, moment) };
+        let is_whole = self.is_whole(topic, moment);
+        let earlier_to = if is_whole { 0 } else { self.earlier_to(topic, moment) };
         let is_unsure = self.topics[topic].kind == TopicKind::Job && moment.first_seq.is_none();
-        if earlier_to > 0 && is_unsure {
-            return Join { earlier_to: Some(earlier_to), ..now };
+        if is_unsure {
+            // A hole may have had an earlier life, too.
+            let passed = self.holes[..self.hole_after(moment.newest)].last();
+            let earlier_to = earlier_to.max(passed.map_or(0, |&(_, to)| to));
+            return Join { earlier_to: (earlier_to > 0).then_some(earlier_to), ..now };
         }
-        self.join_after(topic, moment, 0, earlier_to, 0, wish, now)
+        let join = self.join_after(topic, moment, 0, earlier_to, 0, wish, now);
+        // What a hole had before a whole job is not missed by it.
+        let before = moment.first_seq.filter(|_| is_whole).map_or(0, |first| first - 1);
+        Join { holes_after: before.min(moment.newest), ..join }
     }
 
     /// The number up to which nothing is known for a watcher that names `seq`, because no known run gave that; else 0.
@@ -439,8 +503,22 @@ impl Oracle {
         if seq < self.run_start {
             return self.run_start;
         }
-        let hole = self.holes.iter().find(|(last, next)| seq > *last && seq < *next);
-        hole.map_or(0, |(_, next)| *next)
+        let restart = self.restarts.iter().find(|(last, next)| seq > *last && seq < *next);
+        restart.map_or(0, |(_, next)| *next)
+    }
+
+    /// Whether numbers tell how many events came before `seq`: those of its run do not jump before that, nor does any
+    /// of an earlier run.
+    fn is_counted(&self, seq: u64) -> bool {
+        let begins = std::iter::once(self.run_start).chain(self.restarts.iter().map(|&(_, next)| next));
+        let mut runs = begins.zip(self.restarts.iter().map(|&(last, _)| last));
+        match runs.find(|&(begin, last)| (begin..=last).contains(&seq)) {
+            None => seq <= self.dense_to,
+            Some((begin, last)) => {
+                let events = self.place_after(ALL, last) - self.place_after(ALL, begin);
+                events as u64 == last - begin
+            }
+        }
     }
 
     /// Number of the first event that the topic's own log can have.
@@ -464,7 +542,10 @@ impl Oracle {
         let is_all = last.len() < count || !kept.is_empty();
         let first = if is_all { Some(oldest) } else { rest.first().copied() };
         let after = first.map_or(moment.newest, |first| moment.newest.min(first - 1));
-        Join { kept, after, ..now }
+        // Nothing older than what it begins with was asked for.
+        let begins = self.events_of(topic).find(|event| event.seq > after && event.seq >= oldest);
+        let holes_after = begins.map_or(moment.newest, |event| moment.newest.min(event.seq - 1));
+        Join { kept, after, holes_after, ..now }
     }
 
     /// What a watcher at `seq` must see, where an earlier life had numbers up to `earlier_to` and nothing is known up
@@ -504,7 +585,7 @@ impl Oracle {
         } else {
             let count = lost.len() as u64;
             // Nothing of the topic can be missing before what was lost.
-            let is_exact = wish.is_all() && (log_start > seq || topic == ALL);
+            let is_exact = wish.is_all() && (log_start > seq || topic == ALL && self.is_counted(seq));
             let reason = if seq < self.missing_to && seq > 0 { "restart" } else { "expired" };
             let expected =
                 ExpectedGap { to_unsure: unsure, is_exact, ..gap(seq + 1, last_lost, reason, Some(count)) };
@@ -515,7 +596,7 @@ impl Oracle {
         let after =
             if log_start == u64::MAX { moment.newest } else { seq.max(oldest - 1).min(moment.newest) };
         let settled_to = last_lost.max(unsure).max(earlier_to);
-        Join { gap, kept, after, settled_to, ..now }
+        Join { gap, kept, after, settled_to, holes_after: seq, ..now }
     }
 }
 

@@ -49,6 +49,11 @@ pub struct Plan {
     pub metrics_millis: u64,
     /// Chance that a watcher is known to read.
     pub reader_percent: usize,
+    /// Chance that the next number is not the last one plus 1, and then that the numbers between are a hole.
+    pub jump_percent: usize,
+    pub hole_percent: usize,
+    /// Chance that numbers beyond the newest become possible: watchers may come from other daemons.
+    pub ahead_percent: usize,
 }
 
 impl Plan {
@@ -94,6 +99,9 @@ impl Plan {
             is_waiting: false,
             metrics_millis: 0,
             reader_percent: 0,
+            jump_percent: *rng.pick(&[0, 0, 2, 10, 50]),
+            hole_percent: *rng.pick(&[0, 10, 50]),
+            ahead_percent: *rng.pick(&[0, 5, 30]),
         };
         if plan.is_overflowing {
             plan.lines += 130;

@@ -35,6 +35,10 @@ pub struct Tally {
     pub waits: u64,
     /// Events of the daemon's own.
     pub own: u64,
+    /// Gaps for holes alone.
+    pub hole_gaps: u64,
+    /// Clients that stood at a number that had not come.
+    pub stood: u64,
 }
 
 impl Tally {
@@ -46,6 +50,8 @@ impl Tally {
         self.restarts += other.restarts;
         self.waits += other.waits;
         self.own += other.own;
+        self.hole_gaps += other.hole_gaps;
+        self.stood += other.stood;
     }
 }
 
@@ -165,6 +171,15 @@ impl Schedule {
             0..3 => Since::Now,
             3 => Since::Start,
             4 | 5 if !left_at.is_empty() => Since::After(*self.rng.pick(left_at)),
+            4..6 if !feed.oracle.events.is_empty() => {
+                let near = self.rng.pick(&feed.oracle.events).seq;
+                Since::After(near - 1 + self.rng.below(3) as u64)
+            }
+            6 if feed.directory.newest_possible() > newest => {
+                let beyond = (feed.directory.newest_possible() - newest) as usize;
+                let beyond = *self.rng.pick(&[beyond.min(4), beyond.min(40), beyond]);
+                Since::After(newest + self.rng.between(1, beyond + 1) as u64)
+            }
             4..8 => {
                 let first = feed.oracle.run_start - 2;
                 Since::After(first + self.rng.below((newest - first + 3) as usize) as u64)
@@ -349,10 +364,14 @@ impl Schedule {
                 assert!(socket.client.topics().all(|topic| watched.contains(&topic)));
                 tally.events += socket.client.events;
                 tally.gaps += socket.client.gaps;
+                tally.hole_gaps += socket.client.hole_gaps;
+                tally.stood += u64::from(socket.client.stood_at > 0);
             }
             shard.check_positions(feed);
             tally.events += shard.events;
             tally.gaps += shard.gaps;
+            tally.hole_gaps += shard.hole_gaps;
+            tally.stood += shard.stood;
         }
         let feed = self.feed.borrow();
         (tally.lines, tally.waits, tally.own) = (feed.oracle.events.len() as u64, feed.waits, feed.own);

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::oracle::{Event, ExpectedGap, Join, Oracle, TopicId, Wish};
+use crate::oracle::{ALL, Event, ExpectedGap, Join, Oracle, TopicId, Wish};
 
 /// A filter, in force from some number on that is at most `limit`.
 pub struct Phase {
@@ -38,6 +38,8 @@ struct OpenGap {
     delivered: Vec<u64>,
     /// The filter in force when it came.
     phase: usize,
+    /// The end of the last hole that it covers, 0 if it covers none.
+    hole_to: u64,
 }
 
 pub struct Stream {
@@ -59,6 +61,20 @@ pub struct Stream {
     /// See [`Join::earlier_to`].
     earlier_to: Option<u64>,
     open_gap: Option<OpenGap>,
+    /// Place in the oracle's list of the first hole that no gap has covered.
+    next_hole: usize,
+    /// Holes that ended here or before need no gap: one without a count has covered their place already.
+    told_to: u64,
+    /// Where it began.
+    began_at: u64,
+    /// The newest number then.
+    newest: u64,
+    /// See [`Join::doubt`].
+    doubt: Option<u64>,
+    /// It stood at a number that had not come. How many events it misses may not be known.
+    pub has_stood: bool,
+    /// Gaps that came for holes alone.
+    pub hole_gaps: u64,
     /// Terminal events said to be lost: none may be one that is kept.
     lost_terminals: Vec<u64>,
 }
@@ -71,7 +87,14 @@ impl Stream {
             past_to: join.past_to,
             live_count,
             next: oracle.place_after(topic, join.after),
-            floor: 0,
+            floor: if join.is_standing { join.after } else { 0 },
+            next_hole: oracle.hole_after(join.holes_after),
+            told_to: 0,
+            began_at: join.holes_after,
+            newest: join.shown,
+            doubt: join.doubt,
+            has_stood: join.is_standing,
+            hole_gaps: 0,
             settled_to: join.settled_to,
             expected_gap: join.gap,
             kept_due: join.kept.into(),
@@ -111,6 +134,7 @@ impl Stream {
                 "client {client}: no gap for the earlier life up to {earlier_to} before {seq}"
             );
         }
+        self.check_holes(seq - 1, sight);
         self.floor = seq;
         if self.kept_due.contains(&seq) {
             self.pass_kept(seq, sight);
@@ -138,6 +162,50 @@ impl Stream {
         assert_eq!(place, Some(seq), "client {client}: event {seq} came again");
         self.next += 1;
         self.phase = sight.phases.len() - 1;
+    }
+
+    /// Whether an event need not come, though it is behind what was accounted for.
+    fn is_excused(&self, seq: u64) -> bool {
+        self.excused.contains(&seq) || self.has_stood && seq <= self.began_at
+    }
+
+    /// Checks that a gap has covered every hole up to `seq`.
+    fn check_holes(&mut self, seq: u64, sight: &Sight<'_>) {
+        while let Some(&(from, to)) = sight.oracle.holes.get(self.next_hole).filter(|&&(_, to)| to <= seq) {
+            assert!(
+                to <= self.told_to.max(self.began_at),
+                "client {}: no gap for the hole from {from} to {to}, and it is beyond {seq}",
+                sight.client
+            );
+            self.next_hole += 1;
+        }
+    }
+
+    /// Passes the holes up to the number `until` that a gap covers. Returns the end of the last one, 0 if there is none.
+    fn cover_holes(&mut self, message: &GapMessage, until: u64, sight: &Sight<'_>) -> u64 {
+        let (mut last, mut due) = (0, 0);
+        let until = until.min(message.to);
+        let before = self.floor.max(self.began_at) + 1;
+        while let Some(&(from, to)) = sight.oracle.holes.get(self.next_hole).filter(|&&(_, to)| to <= until) {
+            self.next_hole += 1;
+            if to <= self.began_at {
+                continue;
+            }
+            let is_due = to > self.told_to;
+            assert!(
+                !is_due || due > 0 || message.from <= from.max(before),
+                "client {}: {message:?} begins within the hole from {from} to {to}",
+                sight.client
+            );
+            last = to;
+            due = if is_due { to } else { due };
+        }
+        assert!(
+            due == 0 || message.missed.is_none(),
+            "client {}: {message:?} counts what a hole had",
+            sight.client
+        );
+        last
     }
 
     /// A new filter holds from the first kept event on that has not come yet. Losses from there on count again, except
@@ -175,7 +243,7 @@ impl Stream {
             if event.seq >= seq {
                 break;
             }
-            if self.excused.contains(&event.seq) {
+            if self.is_excused(event.seq) {
                 self.next += 1;
                 continue;
             }
@@ -210,10 +278,18 @@ impl Stream {
         let client = sight.client;
         assert!(message.from <= message.to, "client {client}: {message:?}");
         if let Some(expected) = self.expected_gap.take() {
-            let is_to_right = message.to == expected.to || message.to == expected.to_unsure.max(expected.to);
+            // A gap that goes beyond the newest number, or is for a number beyond that, has said that anything may be
+            // lost. Holes from there on may be told of again.
+            let is_for_all = message.from == message.to && message.reason == "restart";
+            self.told_to = if is_for_all || message.to > self.newest { message.to } else { 0 };
+            let until = if is_for_all { 0 } else { self.newest };
+            let hole_to = self.cover_holes(&message, until, sight);
+            self.settled_to = self.settled_to.max(hole_to);
+            let is_to_right = message.to == expected.to.max(hole_to)
+                || message.to == expected.to_unsure.max(expected.to).max(hole_to);
             let is_missed_right = match (message.missed, expected.missed) {
                 (Some(missed), Some(count)) => missed == count,
-                (None, _) => !expected.is_exact,
+                (None, _) => !expected.is_exact || hole_to > 0,
                 (Some(_), None) => false,
             };
             let is_right = message.from == expected.from
@@ -223,17 +299,39 @@ impl Stream {
             assert!(is_right, "client {client}: {message:?} came, not {expected:?}");
             return;
         }
-        if let Some(earlier_to) = self.earlier_to.take()
-            && !self.is_next_life_whole(earlier_to, sight)
+        if let Some(doubt) = self.doubt.take()
+            && (message.from, message.to, message.missed) == (doubt, doubt, None)
+            && message.reason == "restart"
         {
-            let is_right = (message.from, message.to, message.missed) == (1, earlier_to, None);
-            let is_right = is_right && message.reason == "expired";
+            let is_hole_passed = self.next_hole < sight.oracle.hole_after(self.newest);
+            assert!(is_hole_passed, "client {client}: {message:?}, but no hole was passed");
+            self.told_to = message.to;
+            return;
+        }
+        // What comes before the next life's first event is about something else.
+        if let Some(earlier_to) = self.earlier_to
+            && message.from == 1
+        {
+            self.earlier_to = None;
+            let is_right = (message.to, message.missed) == (earlier_to, None) && message.reason == "expired";
+            let is_right = is_right && !self.is_next_life_whole(earlier_to, sight);
             assert!(is_right, "client {client}: {message:?}, not up to {earlier_to}");
             return;
         }
-        assert_eq!(message.reason, "overrun", "client {client}: {message:?} was not expected");
-        self.pass_kept(u64::MAX, sight);
+        self.pass_kept(message.from, sight);
         self.close_gap(sight);
+        let mut hole_to = self.cover_holes(&message, u64::MAX, sight);
+        // Two holes with no event between are one, and so is what has come of it so far.
+        let ends = [hole_to, message.to].map(|seq| sight.oracle.place_after(ALL, seq));
+        if hole_to > 0 && ends[0] == ends[1] {
+            hole_to = message.to;
+        }
+        let is_expected = message.reason == "overrun" || message.reason == "expired" && hole_to == message.to;
+        assert!(is_expected, "client {client}: {message:?} was not expected");
+        self.hole_gaps += u64::from(message.reason == "expired");
+        if message.reason == "overrun" {
+            self.pass_kept(u64::MAX, sight);
+        }
         assert!(
             message.from > self.floor,
             "client {client}: {message:?}, but its position is {}",
@@ -246,15 +344,16 @@ impl Stream {
             message,
             wish,
             phase: self.phase,
-            was_always_all: sight.had_no_filter,
+            was_always_all: sight.had_no_filter && !self.has_stood,
             delivered: Vec::new(),
+            hole_to,
         });
     }
 
     /// Checks the open gap, once everything that follows it has come.
     fn close_gap(&mut self, sight: &Sight<'_>) {
         let Some(gap) = self.open_gap.take() else { return };
-        let (client, message, wish) = (sight.client, gap.message, gap.wish);
+        let (client, message, wish, hole_to) = (sight.client, gap.message, gap.wish, gap.hole_to);
         let life = sight.oracle.topics[self.topic].life.unwrap_or_default();
         let list = &sight.oracle.topics[self.topic].events;
         // Newer filters may have left out kept events that would have followed the gap.
@@ -267,7 +366,7 @@ impl Stream {
                 break;
             }
             self.next += 1;
-            if gap.delivered.contains(&event.seq) || self.excused.contains(&event.seq) {
+            if gap.delivered.contains(&event.seq) || self.is_excused(event.seq) {
                 continue;
             }
             if !wish.wants(event) {
@@ -289,13 +388,16 @@ impl Stream {
                 self.lost_terminals.push(event.seq);
             }
         }
-        let is_to_right =
-            message.to == last || message.to == unsure && !wish.is_all() || left_out > 0 && message.to > last;
+        let is_to_right = message.to == last.max(hole_to)
+            || message.to == unsure.max(hole_to) && !wish.is_all()
+            || left_out > 0 && message.to > last;
         assert!(is_to_right, "client {client}: {message:?}, but {last} was the last lost");
         let is_missed_right =
             message.missed.is_none_or(|missed| (count..=count + left_out).contains(&missed));
         assert!(is_missed_right, "client {client}: {message:?}, but {count} were lost");
-        let must_know = wish.is_all() && gap.was_always_all;
+        let is_of_hole = message.reason == "expired";
+        assert!(count == 0 || !is_of_hole, "client {client}: {message:?} does not say that events were lost");
+        let must_know = wish.is_all() && gap.was_always_all && hole_to == 0;
         assert!(
             message.missed.is_some() || !must_know,
             "client {client}: {message:?} must say that {count} were lost"
@@ -315,6 +417,7 @@ impl Stream {
             "client {client}: {:?} did not come before {seq}",
             self.expected_gap
         );
+        self.check_holes(seq, sight);
         self.pass_kept(seq + 1, sight);
         match &self.open_gap {
             Some(gap) if seq < gap.message.to => {
@@ -334,6 +437,7 @@ impl Stream {
 
     pub fn finish(&mut self, published: u64, sight: &Sight<'_>) {
         assert!(self.expected_gap.is_none(), "client {}: {:?} never came", sight.client, self.expected_gap);
+        self.check_holes(published, sight);
         self.pass_kept(u64::MAX, sight);
         self.close_gap(sight);
         self.advance(published + 1, sight);

@@ -25,6 +25,8 @@ pub struct Promise {
     /// The oldest number needed when room was last found, or the first of this turn.
     needed: u64,
     is_void: bool,
+    /// Each jump begins a batch, which costs more than a line may. The promise is for numbers without any.
+    pub has_jumped: bool,
 }
 
 impl Feed {
@@ -35,12 +37,13 @@ impl Feed {
 
     fn promise(&mut self) {
         let needed = self.gate.keep_from().min(self.sequencer.published() + 1);
-        self.promise = Promise { needed, is_void: false };
+        self.promise = Promise { needed, is_void: false, ..self.promise };
     }
 
     pub fn is_promise_kept(&mut self) -> bool {
         self.note_needs();
-        !self.promise.is_void
+        let is_lost_in_jump = self.plan.is_waiting && self.promise.has_jumped;
+        !self.promise.is_void && !is_lost_in_jump
     }
 
     pub fn begin_reading(&mut self) {
@@ -125,8 +128,8 @@ impl Feed {
 
     /// Notes the daemon's own events for the oracle. They are in the log of all, and no watcher can see them yet.
     pub fn note_own(&mut self) {
-        let mut noted = self.oracle.newest();
-        if noted == self.sequencer.seq() {
+        let mut noted = self.oracle.before();
+        if noted >= self.sequencer.seq() {
             return;
         }
         let mut handles = Vec::new();

@@ -82,9 +82,9 @@ impl Ingest {
             return;
         }
         let mut own = std::mem::take(&mut self.own);
-        let before = self.parts.sequencer.seq();
-        self.parts.sequencer.take_metrics(self.moment.now, &mut own, self.gate.own_events_max());
-        self.counters().own_events.add(self.parts.sequencer.seq() - before);
+        let events_max = self.gate.own_events_max();
+        let taken = self.parts.sequencer.take_metrics(self.moment.now, &mut own, events_max);
+        self.counters().own_events.add(taken as u64);
         self.own = own;
         self.publish();
     }

@@ -327,7 +327,7 @@ impl Ingest {
     }
 
     fn publish(&mut self) {
-        let before = self.parts.sequencer.published();
+        let before = self.parts.sequencer.events();
         self.parts.sequencer.end_turn();
         loop {
             match self.gate.step(&mut self.parts.sequencer) {
@@ -338,7 +338,7 @@ impl Ingest {
         }
         let seq = self.parts.sequencer.seq();
         self.parts.mark.note(seq);
-        self.counters().events.add(seq - before);
+        self.counters().events.add(self.parts.sequencer.events() - before);
         while let Some(key) = self.answering.pop() {
             if let Some(publisher) = self.publishers.get_mut(key) {
                 publisher.acknowledge(seq);

@@ -8,6 +8,7 @@ use super::parts::{
 };
 use super::record::{Kind, Next, Records};
 use crate::event::{OVERFLOW_BIT, TypeTable};
+use crate::stream::holes;
 use crate::stream::numbers::{SEQ_END, SEQ_MIN};
 use crate::stream::silence::Standing;
 use crate::stream::topic::Lost;
@@ -144,8 +145,15 @@ fn is_head_possible(head: &SnapshotHead) -> bool {
         && head.all.base <= head.all.head
         && (SEQ_MIN..SEQ_END).contains(&head.seq)
         && head.runs.is_sorted_by(|run, next| run.seq <= next.seq && run.index <= next.index)
+        && head.runs.iter().all(|run| run.seq <= run.end)
         && head.runs.first().is_some_and(|run| run.seq <= head.seq)
+        && are_holes_possible(&head.holes, head.seq)
         && head.topics <= TOPICS_MAX
+}
+
+fn are_holes_possible(kept: &holes::Kept, newest: u64) -> bool {
+    let ends = kept.holes.iter().flat_map(|hole| [hole.from, hole.to]);
+    ends.clone().is_sorted() && ends.chain([kept.forgotten_to]).all(|seq| seq <= newest)
 }
 
 struct Reading {

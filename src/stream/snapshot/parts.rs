@@ -2,17 +2,27 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::stream::holes;
 use crate::stream::jobs::JobFold;
 use crate::stream::silence::Standing;
 use crate::stream::topic::Lost;
 
-/// Where one run of the daemon begins, by number and in the log of all events.
+/// Where one run of the daemon begins and ends, by number, and where it begins in the log of all events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RunStart {
+pub struct RunSpan {
     /// The number before the first of the run.
     pub seq: u64,
+    /// The last number of the run; all numbers are below that of a run that goes on.
+    pub end: u64,
     /// Index in the log of all events of the first event of the run.
     pub index: u64,
+}
+
+impl RunSpan {
+    /// A run that begins behind the number `seq`, and goes on.
+    pub fn begun(seq: u64, index: u64) -> Self {
+        Self { seq, end: u64::MAX, index }
+    }
 }
 
 /// A publisher's name, and the last line accepted under it.
@@ -29,7 +39,8 @@ pub struct SnapshotHead {
     pub unix_micros: i64,
     /// The newest number.
     pub seq: u64,
-    pub runs: Vec<RunStart>,
+    pub runs: Vec<RunSpan>,
+    pub holes: holes::Kept,
     /// Any topic may have been dropped with a number up to here.
     pub dropped_floor: u64,
     /// The cells in use of the sketch of dropped topics.

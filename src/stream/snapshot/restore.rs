@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use super::RUNS_MAX;
 use super::load::{BatchRead, Restored};
-use super::parts::{EventPart, LogPart, RunPart, RunStart, TopicPart};
+use super::parts::{EventPart, LogPart, RunPart, RunSpan, TopicPart};
 use crate::stream::batch::{Batch, Overflow, Run};
 use crate::stream::directory::Past;
 use crate::stream::dropped::Dropped;
+use crate::stream::holes::{Hole, Holes};
 use crate::stream::now::Now;
 use crate::stream::sequencer::Sequencer;
 use crate::stream::silence::Standing;
@@ -18,10 +19,14 @@ impl Restored {
     /// What the directory has to know of earlier runs. This run begins behind the number `run_start`.
     pub fn past(&self, run_start: u64) -> Past {
         let mut runs = self.head.runs.clone();
-        runs.push(RunStart { seq: run_start, index: self.head.all.head });
+        if let Some(last) = runs.last_mut() {
+            last.end = self.head.seq;
+        }
+        runs.push(RunSpan::begun(run_start, self.head.all.head));
         runs.drain(..runs.len().saturating_sub(RUNS_MAX));
         let dropped = Dropped::restore(self.head.dropped_floor, &self.head.dropped);
-        Past { runs, dropped, missing_to: self.missing_to }
+        let holes = Holes::restore(self.head.holes.clone());
+        Past { runs, holes, dropped, missing_to: self.missing_to }
     }
 }
 
@@ -48,6 +53,8 @@ impl Sequencer {
             keys.push(key.unwrap_or(TopicKey::NONE));
         }
         self.all_next_at = head.all.head;
+        self.history.add(head.holes.holes.len() * size_of::<Hole>());
+        self.history.sub(self.directory.holes.forget(head.all.base_seq));
         restore_log(&mut self.directory.all.log.lock(), head.all);
         for batch in batches.into_iter().rev() {
             self.restore_batch(batch, &keys);

@@ -127,6 +127,7 @@ impl<'a> Saver<'a> {
             unix_micros: self.now.unix_micros,
             seq: self.sequencer.seq(),
             runs: directory.runs.to_vec(),
+            holes: directory.holes.save(),
             dropped_floor,
             dropped,
             types: directory.types.names(),

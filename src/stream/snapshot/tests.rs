@@ -378,12 +378,12 @@ fn a_number_of_an_earlier_run_has_its_index_in_the_log_of_all() {
     let (first, second) = (SEQ_MIN + 10, SEQ_MIN + 15 + 1_000);
     assert_eq!(directory.run_start, second);
     let given = [first, first + 3, first + 5, second, second + 2, second + 5];
-    assert_eq!(given.map(|seq| directory.index_of_all(seq)), [0, 3, 5, 5, 7, 10]);
+    assert_eq!(given.map(|seq| directory.index_of_all(seq)), [0, 3, 5, 5, 7, 10].map(Some));
     assert_eq!(given.map(|seq| directory.unknown_to(seq)), [0; 6]);
     // A number from before or between the two runs was given by a run that left nothing.
     assert_eq!([first - 1, first + 500].map(|seq| directory.unknown_to(seq)), [first, second]);
     let log = directory.all.log.lock();
-    assert!(given.iter().all(|&seq| log.index_after(seq) == directory.index_of_all(seq)));
+    assert!(given.iter().all(|&seq| Some(log.index_after(seq)) == directory.index_of_all(seq)));
 }
 
 /// A topic that exists for watchers alone is not in the way.

@@ -1,0 +1,89 @@
+//! What a lone watcher has to be sent before its next event, where that is not known at once: the gap for what the
+//! history has lost, or what is [`Pending`].
+
+use arrayvec::ArrayVec;
+
+use crate::delivery::cursor::Missed;
+use crate::delivery::filter::Selector;
+use crate::delivery::keys::WatcherKey;
+use crate::delivery::start::{Pending, earlier_gap, find};
+use crate::delivery::watcher::Flags;
+use crate::delivery::watchers::{Watchers, write_gap};
+use crate::stream::topic::Topic;
+use crate::wire::watcher_message::GapReason;
+
+/// What one step for a pending watcher has found.
+pub(super) enum Found {
+    /// Nothing to send first: events may follow.
+    Nothing,
+    /// A gap or kept events, now in the outbox: they are sent before any event.
+    Queued,
+    /// Nothing yet: the search goes on.
+    NotYet,
+    /// Nothing up to the tail is for it.
+    Waits,
+}
+
+impl Watchers {
+    /// Tells a watcher that the history has moved past its place, and moves it on. `index` is that place by index,
+    /// where it is known. False: nothing that it wants is lost.
+    pub(super) fn tell_missed(
+        &mut self,
+        key: WatcherKey,
+        index: Option<u64>,
+        selector: &Selector,
+        topic: &Topic,
+    ) -> bool {
+        let from = self.watchers[key].cursor;
+        let missed = Missed::of(&topic.log.lock(), &self.directory.holes, index, from.seq, selector);
+        let gap = missed.gap(from.seq, GapReason::Overrun);
+        self.watchers[key].cursor = missed.place_after(from);
+        if missed.is_any() {
+            let now = self.now;
+            self.enqueue_control(key, |out| write_gap(&now, gap.as_ref(), &missed.kept, out));
+            self.counts.add_gap(gap.as_ref());
+        }
+        missed.is_any()
+    }
+
+    /// Looks, one step further, for what a pending watcher has to be sent first.
+    pub(super) fn resolve_pending(&mut self, key: WatcherKey, selector: &Selector, topic: &Topic) -> Found {
+        let pending = self.pending.get_mut(&key).expect("a watcher flagged PENDING has an entry");
+        let log = topic.log.lock();
+        let (gap, kept) = match pending {
+            // The job has no event yet: the watcher waits for the first like all others.
+            Pending::Earlier { .. } if log.first_seq().is_none() => return Found::Nothing,
+            Pending::Earlier { earlier_to } => (earlier_gap(*earlier_to, &log), ArrayVec::new()),
+            Pending::Last(search) => {
+                self.effort.add_search();
+                let Some(start) = search.step(&log, selector) else { return Found::NotYet };
+                self.watchers[key].cursor = start.cursor;
+                (None, start.kept)
+            }
+            Pending::Stands if self.watchers[key].cursor.seq > self.tail => return Found::Waits,
+            Pending::Stands => match find(&log, self.watchers[key].cursor) {
+                Some(cursor) => {
+                    self.watchers[key].cursor = cursor;
+                    (None, ArrayVec::new())
+                }
+                None => {
+                    drop(log);
+                    self.pending.remove(&key);
+                    self.watchers[key].unset(Flags::PENDING);
+                    let is_told = self.tell_missed(key, None, selector, topic);
+                    return if is_told { Found::Queued } else { Found::Nothing };
+                }
+            },
+        };
+        drop(log);
+        self.pending.remove(&key);
+        self.watchers[key].unset(Flags::PENDING);
+        if gap.is_some() || !kept.is_empty() {
+            let now = self.now;
+            self.enqueue_control(key, |out| write_gap(&now, gap.as_ref(), &kept, out));
+            self.counts.add_gap(gap.as_ref());
+            return Found::Queued;
+        }
+        Found::Nothing
+    }
+}
