@@ -293,6 +293,7 @@ impl Watchers {
 
     /// Looks, one step further, for what a subscription has to be sent first, and queues its gap. Returns the
     /// connection's selector, the number that the merged order has reached, and whether the search goes on.
+    #[inline]
     pub(super) fn resolve_pending_of(
         &mut self,
         key: WatcherKey,

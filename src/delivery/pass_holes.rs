@@ -30,6 +30,7 @@ fn gap_of(hole: Hole, seq: u64) -> Gap {
 
 impl Watchers {
     /// Notes the holes that end at the number `until` or before.
+    #[inline]
     pub(super) fn note_holes(&mut self, until: u64) {
         if self.has_seen_all_holes() {
             return;
@@ -41,6 +42,7 @@ impl Watchers {
         }
     }
 
+    #[inline]
     pub(super) fn has_seen_all_holes(&self) -> bool {
         self.directory.holes.newest_to() <= self.holes_to
     }
@@ -59,7 +61,13 @@ impl Watchers {
     }
 
     /// How far a watcher of one topic at the number `seq` may be served.
+    #[inline]
     pub(super) fn reach(&self, seq: u64) -> Reach {
+        if self.directory.holes.newest_to() <= seq { Reach::To(self.tail) } else { self.reach_hole(seq) }
+    }
+
+    #[cold]
+    fn reach_hole(&self, seq: u64) -> Reach {
         match self.directory.holes.ahead(seq, self.tail) {
             None => Reach::To(self.tail),
             Some(hole) if hole.from > seq + 1 => Reach::To(hole.from - 1),

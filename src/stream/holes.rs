@@ -77,6 +77,7 @@ impl Holes {
     }
 
     /// The end of the newest hole, 0 if there was none.
+    #[inline]
     pub fn newest_to(&self) -> u64 {
         self.newest_to.load(Ordering::SeqCst)
     }
