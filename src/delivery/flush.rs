@@ -13,7 +13,6 @@ use crate::delivery::copy_or_sendfile::SendMethod;
 use crate::delivery::cursor::{Cursor, Gathered, Portion};
 use crate::delivery::effort::{EFFORT_FOR_LONE_WATCHERS, EFFORT_PER_PORTION};
 use crate::delivery::keys::{CohortSlot, WatcherKey};
-use crate::delivery::pass_holes::Reach;
 use crate::delivery::pending::Found;
 use crate::delivery::sink::Sink;
 use crate::delivery::watcher::{Flags, Watched};
@@ -105,6 +104,7 @@ impl Watchers {
     }
 
     /// Marks what has arrived, then loads the tail, so that the tail is never older than a mark.
+    #[inline]
     pub(super) fn refresh(&mut self, sink: &mut impl Sink) {
         while let Some(arrival) = sink.next_arrival() {
             self.renew_masks();
@@ -245,13 +245,7 @@ impl Watchers {
             }
         }
         let from = self.watchers[key].cursor;
-        let tail = match self.reach(from.seq) {
-            Reach::To(tail) => tail,
-            Reach::Hole(hole) => {
-                self.tell_hole(key, hole, &selector, &topic);
-                return false;
-            }
-        };
+        let Some(tail) = self.reach(key, from, &selector, &topic) else { return false };
         let mut gathered = mem::take(&mut self.gathered);
         let place = (&*topic, &self.directory.holes);
         let is_behind = gathered.gather(place, from, &selector, tail, REPLAY_PORTION).is_err();

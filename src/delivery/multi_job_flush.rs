@@ -8,6 +8,7 @@ use crate::delivery::filter::{Filter, Selector};
 use crate::delivery::keys::{SubscriptionSlot, WatcherKey};
 use crate::delivery::merge::Merge;
 use crate::delivery::multi_job::MultiJob;
+use crate::delivery::pending::Found;
 use crate::delivery::sink::Sink;
 use crate::delivery::start;
 use crate::delivery::subscription::Subscription;
@@ -249,19 +250,24 @@ impl Watchers {
         portion: Portion,
         merge: &mut Merge,
     ) {
-        let (selector, passed, is_searching) = self.resolve_pending_of(key, place, tail);
+        let many = self.many(key);
+        let (selector, passed) = (many.selector.clone(), many.passed);
+        let found = match many.subscriptions[place].pending {
+            None => Found::Nothing,
+            Some(_) => self.resolve_pending_of(key, place, tail),
+        };
         let subscription = &self.many(key).subscriptions[place];
-        let (has_passed, is_standing) = (subscription.replay_to.is_none(), subscription.stands_beyond(tail));
+        let has_passed = subscription.replay_to.is_none();
         let (local, from, has_ahead) =
             (subscription.local, subscription.cursor, !subscription.ahead.is_empty());
         let topic = self.audience.topics[local].topic.clone();
         let mut gathered = mem::take(&mut self.gathered);
         let mut at = from;
-        if has_ahead || is_searching {
+        if has_ahead || matches!(found, Found::NotYet) {
             // The log's events come behind what is ahead or still searched for, and so would the next gap.
             gathered.next = from;
             gathered.is_all = false;
-        } else if is_standing {
+        } else if matches!(found, Found::Waits) {
             gathered.next = from;
             gathered.is_all = true;
         } else if gathered.gather((&topic, &self.directory.holes), from, &selector, tail, portion).is_err() {
@@ -291,33 +297,33 @@ impl Watchers {
         self.gathered = gathered;
     }
 
-    /// Looks, one step further, for what a subscription has to be sent first, and queues its gap. Returns the
-    /// connection's selector, the number that the merged order has reached, and whether the search goes on.
-    #[inline]
+    /// Looks, one step further, for what a pending subscription has to be sent first, and queues its gap.
+    #[cold]
     pub(super) fn resolve_pending_of(
         &mut self,
         key: WatcherKey,
         place: SubscriptionSlot,
         tail: u64,
-    ) -> (Selector, u64, bool) {
+    ) -> Found {
         let Watched::MultiJob(many) = &mut self.watchers[key].watched else {
             panic!("the connection watches many jobs");
         };
         let (selector, passed) = (many.selector.clone(), many.passed);
         let subscription = &mut many.subscriptions[place];
-        if subscription.pending.is_none() {
-            return (selector, passed, false);
-        }
         let topic: &Topic = &self.audience.topics[subscription.local].topic;
         let gap =
             subscription.resolve_pending(&selector, &topic.log.lock(), &self.directory.holes, (passed, tail));
-        let is_searching = subscription.is_searching();
+        let found = match subscription.is_searching() {
+            true => Found::NotYet,
+            false if subscription.stands_beyond(tail) => Found::Waits,
+            false => Found::Nothing,
+        };
         if let Some(gap) = gap {
             let (now, name) = (self.now, topic.name.clone());
             self.enqueue_control(key, |out| watcher_message::gap(out, &now, &gap, Some(&name)));
             self.counts.add_gap(Some(&gap));
         }
-        (selector, passed, is_searching)
+        found
     }
 
     /// Sends the first `end` events in order, as many as fit. Returns how many were sent, one cut short included.

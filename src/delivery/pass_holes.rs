@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use crate::delivery::cursor::Cursor;
 use crate::delivery::filter::Selector;
 use crate::delivery::keys::{SubscriptionSlot, WatcherKey};
 use crate::delivery::watcher::Watched;
@@ -14,14 +15,6 @@ use crate::delivery::watchers::Watchers;
 use crate::stream::holes::Hole;
 use crate::stream::topic::Topic;
 use crate::wire::watcher_message::{self, Gap, GapReason};
-
-/// How far a watcher may be served before it is told of a hole.
-pub(super) enum Reach {
-    /// Up to this number.
-    To(u64),
-    /// Nothing is left before this hole.
-    Hole(Hole),
-}
 
 /// The gap for a hole, for a watcher at the number `seq`.
 fn gap_of(hole: Hole, seq: u64) -> Gap {
@@ -32,9 +25,13 @@ impl Watchers {
     /// Notes the holes that end at the number `until` or before.
     #[inline]
     pub(super) fn note_holes(&mut self, until: u64) {
-        if self.has_seen_all_holes() {
-            return;
+        if !self.has_seen_all_holes() {
+            self.note_new_holes(until);
         }
+    }
+
+    #[cold]
+    fn note_new_holes(&mut self, until: u64) {
         let newest_to = self.directory.holes.newest_until(until);
         if newest_to > self.holes_to {
             self.holes_to = newest_to;
@@ -47,7 +44,6 @@ impl Watchers {
         self.directory.holes.newest_to() <= self.holes_to
     }
 
-    #[cold]
     fn stand_alone(&mut self) {
         let keys: Vec<WatcherKey> = self.watchers.iter().map(|(key, _)| key).collect();
         for key in keys {
@@ -60,24 +56,38 @@ impl Watchers {
         }
     }
 
-    /// How far a watcher of one topic at the number `seq` may be served.
+    /// How far a watcher of one topic may be served. None: it stood at a hole, and was told of it.
     #[inline]
-    pub(super) fn reach(&self, seq: u64) -> Reach {
-        if self.directory.holes.newest_to() <= seq { Reach::To(self.tail) } else { self.reach_hole(seq) }
+    pub(super) fn reach(
+        &mut self,
+        key: WatcherKey,
+        from: Cursor,
+        selector: &Selector,
+        topic: &Topic,
+    ) -> Option<u64> {
+        if self.holes_to <= from.seq { Some(self.tail) } else { self.reach_hole(key, from, selector, topic) }
     }
 
     #[cold]
-    fn reach_hole(&self, seq: u64) -> Reach {
-        match self.directory.holes.ahead(seq, self.tail) {
-            None => Reach::To(self.tail),
-            Some(hole) if hole.from > seq + 1 => Reach::To(hole.from - 1),
-            Some(hole) => Reach::Hole(hole),
+    fn reach_hole(
+        &mut self,
+        key: WatcherKey,
+        from: Cursor,
+        selector: &Selector,
+        topic: &Topic,
+    ) -> Option<u64> {
+        match self.directory.holes.ahead(from.seq, self.tail) {
+            None => Some(self.tail),
+            Some(hole) if hole.from > from.seq + 1 => Some(hole.from - 1),
+            Some(hole) => {
+                self.tell_hole(key, hole, selector, topic);
+                None
+            }
         }
     }
 
     /// Tells a watcher of one topic of the hole that it stands at.
-    #[cold]
-    pub(super) fn tell_hole(&mut self, key: WatcherKey, hole: Hole, selector: &Selector, topic: &Topic) {
+    fn tell_hole(&mut self, key: WatcherKey, hole: Hole, selector: &Selector, topic: &Topic) {
         let from = self.watchers[key].cursor;
         if hole.from == 0 && from.index < topic.log.lock().base() {
             // The hole went with the history, and so did events of this topic: one gap for all of it.
@@ -105,7 +115,9 @@ impl Watchers {
             {
                 return tail;
             }
-            self.resolve_pending_of(key, place, tail);
+            if self.many(key).subscriptions[place].pending.is_some() {
+                self.resolve_pending_of(key, place, tail);
+            }
             let subscription = &self.many(key).subscriptions[place];
             let seq = subscription.cursor.seq.max(passed);
             if subscription.has_older() {
