@@ -474,8 +474,13 @@ impl Shard {
         };
         let text = format!(r#"{{"type":"subscribe","job_id":"{name}"{since_text}}}"#);
         let newest = self.send(key, &text, feed);
-        if !was_there && self.watchers.is_subscribed(key, &name) {
-            self.expect_join(key, topic, newest, since, feed);
+        if was_there {
+            return;
+        }
+        match self.watchers.is_subscribed(key, &name) {
+            true => self.expect_join(key, topic, newest, since, feed),
+            // Many refusals with nothing good between them would close the connection.
+            false => self.chat(key, feed),
         }
     }
 
