@@ -9,7 +9,9 @@ use crossbeam_channel::{Receiver, bounded};
 
 use crate::config::Config;
 use crate::net::clock;
-use crate::net::host::state_dir::{FinalState, NumberMark, StateDir, Unusable, keep_mark, mark_ahead_of};
+use crate::net::host::state_dir::{
+    FinalState, NumberMark, StateDir, Unusable, WantedMark, keep_mark, mark_ahead_of,
+};
 use crate::server::threads::{ThreadHandle, join, spawn};
 use crate::stream::directory::Directory;
 use crate::stream::numbers::{SEQ_END, SEQ_MIN};
@@ -53,7 +55,7 @@ impl Persistence {
 
     /// Starts the run that takes over what was read. A separate thread keeps the mark ahead of the run's numbers, so that no
     /// other thread waits for a disk.
-    pub fn start(&self, mark: Receiver<u64>) -> io::Result<Option<ThreadHandle<()>>> {
+    pub fn start(&self, mark: Receiver<WantedMark>) -> io::Result<Option<ThreadHandle<()>>> {
         let Some(dir) = &self.dir else { return Ok(None) };
         let keeper = dir.clone();
         let thread = spawn("mark".to_owned(), move || keep_mark(&keeper, &mark))?;
@@ -115,7 +117,7 @@ impl PreviousRun {
     }
 
     /// Sets how far the numbers of this run may go, before the first is given.
-    pub fn mark(&self, persistence: &Persistence) -> (NumberMark, Receiver<u64>) {
+    pub fn mark(&self, persistence: &Persistence) -> (NumberMark, Receiver<WantedMark>) {
         match &persistence.dir {
             None => (NumberMark::none(), bounded(0).1),
             Some(dir) => {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use rustix::fs::{Access, FlockOperation, OFlags, access, flock};
 use rustix::io::Errno;
 use rustix::process::{getegid, geteuid, getgroups};
@@ -362,41 +362,57 @@ pub fn mark_ahead_of(seq: u64) -> u64 {
     (seq + MARK_STEP).min(SEQ_END)
 }
 
-/// Requests a new mark when the numbers come near the last one. The caller does not wait for a disk.
+/// Requests a new mark when the numbers come near the last one. The caller does not wait for a disk, unless they jump
+/// beyond it.
 pub struct NumberMark {
-    wanted: Option<Sender<u64>>,
+    wanted: Option<Sender<WantedMark>>,
     /// Beyond this number a new mark is requested.
     due_at: u64,
+    /// The last mark requested: `due_at < mark`, except where all numbers are used up.
+    mark: u64,
+}
+
+pub struct WantedMark {
+    mark: u64,
+    /// Dropped once the mark is written.
+    _until_written: Option<Sender<()>>,
 }
 
 impl NumberMark {
     /// There is no directory, so there is no mark.
     pub fn none() -> Self {
-        Self { wanted: None, due_at: u64::MAX }
+        Self { wanted: None, due_at: u64::MAX, mark: u64::MAX }
     }
 
     /// `seq`: the number that the last mark was made for.
-    pub fn new(seq: u64) -> (Self, Receiver<u64>) {
+    pub fn new(seq: u64) -> (Self, Receiver<WantedMark>) {
         let (wanted, requests) = unbounded();
-        (Self { wanted: Some(wanted), due_at: seq + MARK_STEP / 2 }, requests)
+        (Self { wanted: Some(wanted), due_at: seq + MARK_STEP / 2, mark: mark_ahead_of(seq) }, requests)
     }
 
-    /// Requests a new mark if `seq`, the newest number, needs one.
+    /// Requests a new mark if `seq`, the newest number, needs one. Called before anybody sees that number. If it jumped
+    /// beyond the last mark, this waits until the new one is written or has failed: a run after a kill would give it again.
     pub fn note(&mut self, seq: u64) {
         if seq <= self.due_at {
             return;
         }
-        self.due_at = seq + MARK_STEP / 2;
-        if let Some(wanted) = &self.wanted {
-            // The thread that writes marks runs as long as this one.
-            let _ = wanted.send(mark_ahead_of(seq));
+        let has_jumped = seq > self.mark;
+        (self.due_at, self.mark) = (seq + MARK_STEP / 2, mark_ahead_of(seq));
+        let Some(wanted) = &self.wanted else { return };
+        let (until_written, written) = bounded(0);
+        let _until_written = has_jumped.then_some(until_written);
+        // The thread that writes marks runs as long as this one.
+        let _ = wanted.send(WantedMark { mark: self.mark, _until_written });
+        if has_jumped {
+            // Nothing is ever sent: the other end is dropped.
+            let _ = written.recv();
         }
     }
 }
 
 /// Writes the requested marks until the [`NumberMark`] is dropped.
-pub fn keep_mark(state: &Arc<StateDir>, requests: &Receiver<u64>) -> io::Result<()> {
-    requests.iter().for_each(|mark| state.set_mark(mark));
+pub fn keep_mark(state: &Arc<StateDir>, requests: &Receiver<WantedMark>) -> io::Result<()> {
+    requests.iter().for_each(|wanted| state.set_mark(wanted.mark));
     Ok(())
 }
 
@@ -436,14 +452,15 @@ mod tests {
     use std::path::{Path, PathBuf};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
 
     use rustix::process::{getegid, geteuid};
 
     use super::{
-        MARK, MARK_STEP, NumberMark, SNAPSHOT, StateDir, USED, Unusable, check, mark_ahead_of, parse_mark,
-        write_mark,
+        MARK, MARK_STEP, NumberMark, SNAPSHOT, StateDir, USED, Unusable, check, keep_mark, mark_ahead_of,
+        parse_mark, write_mark,
     };
-    use crate::stream::numbers::SEQ_MIN;
+    use crate::stream::numbers::{SEQ_END, SEQ_MIN};
 
     /// A directory that goes with its test.
     struct Scratch(PathBuf);
@@ -586,6 +603,30 @@ mod tests {
         assert!(requests.is_empty());
         mark.note(SEQ_MIN + MARK_STEP / 2 + 1);
         mark.note(SEQ_MIN + MARK_STEP / 2 + 2);
-        assert_eq!(requests.try_iter().collect::<Vec<_>>(), [mark_ahead_of(SEQ_MIN + MARK_STEP / 2 + 1)]);
+        let marks: Vec<u64> = requests.try_iter().map(|wanted| wanted.mark).collect();
+        assert_eq!(marks, [mark_ahead_of(SEQ_MIN + MARK_STEP / 2 + 1)]);
+    }
+
+    #[test]
+    fn a_number_beyond_the_mark_is_given_only_once_a_mark_beyond_it_is_on_the_disk() {
+        let scratch = Scratch::new("jump");
+        let state = Arc::new(open(&scratch.0).unwrap().unwrap());
+        state.set_mark(mark_ahead_of(SEQ_MIN));
+        let (mut mark, requests) = NumberMark::new(SEQ_MIN);
+        let keeper = thread::spawn({
+            let state = state.clone();
+            move || keep_mark(&state, &requests)
+        });
+        for seq in [mark_ahead_of(SEQ_MIN) + 1, SEQ_MIN + (1 << 40), SEQ_END - 1] {
+            mark.note(seq);
+            // As the next run would read it after a kill.
+            assert!(state.mark() > seq, "{seq}");
+        }
+        drop(mark);
+        keeper.join().unwrap().unwrap();
+        // Where no mark can be written, the numbers go on.
+        let (mut mark, requests) = NumberMark::new(SEQ_MIN);
+        drop(requests);
+        mark.note(SEQ_END - 1);
     }
 }

@@ -328,6 +328,9 @@ impl Ingest {
 
     fn publish(&mut self) {
         let before = self.parts.sequencer.events();
+        let seq = self.parts.sequencer.seq();
+        // First: no number that is seen may be given again by the next run.
+        self.parts.mark.note(seq);
         self.parts.sequencer.end_turn();
         loop {
             match self.gate.step(&mut self.parts.sequencer) {
@@ -336,8 +339,6 @@ impl Ingest {
                 _ => {}
             }
         }
-        let seq = self.parts.sequencer.seq();
-        self.parts.mark.note(seq);
         self.counters().events.add(self.parts.sequencer.events() - before);
         while let Some(key) = self.answering.pop() {
             if let Some(publisher) = self.publishers.get_mut(key) {
