@@ -254,8 +254,12 @@ impl Checker {
         if from > to || from <= self.newest {
             return Err(format!("a gap from {from} to {to} after event {}", self.newest));
         }
-        if missed.is_none() && is_overrun && self.is_counted {
+        let has_hole = stream.has_hole(from - 1, to);
+        if missed.is_none() && is_overrun && self.is_counted && !has_hole {
             return Err(format!("a gap from {from} to {to} without a count"));
+        }
+        if missed.is_some() && has_hole {
+            return Err(format!("a gap from {from} to {to} with a count, though it has a hole"));
         }
         self.close_gap(stream)?;
         // The last k are the last ones that still exist.
@@ -295,6 +299,9 @@ impl Checker {
             self.position = self.position.max(greeting.min(until));
         }
         let mut position = self.position;
+        if stream.has_hole(position, until) {
+            return Err(format!("a hole was passed without a gap between {position} and {until}"));
+        }
         let (current, earlier) = self.filters.split_last().expect("there is always one");
         for mask in earlier {
             // The next filter took effect before the first event that this one would have let pass.
@@ -390,6 +397,30 @@ mod tests {
             judge(all(), stream, &[e(0), gap(from, to, Some(to - from + 1)), e(3)]).is_err(),
             "a difference"
         );
+    }
+
+    #[test]
+    fn a_hole_is_a_gap_without_a_count_also_behind_the_last_event() {
+        let mut stream = stream();
+        let last = stream.newest();
+        stream.lose(last + 1, last + 50).expect("it is behind the last event");
+        let stream = &stream;
+        let all = || Checker::new(Topic::All, Names::ALL, Since::Now, last - 1);
+        let hole = |missed| Said::Gap { from: last + 1, to: last + 50, missed, is_overrun: false };
+        let (event, end) = (event(stream, last), Said::Position(last + 50));
+        assert!([hole(None), end].iter().all(|said| said.needs() <= stream.newest()), "it can be judged");
+        assert_eq!(judge(all(), stream, &[event, hole(None), end]), Ok(()));
+        assert!(judge(all(), stream, &[event, hole(Some(0)), end]).is_err(), "nobody can count it");
+        assert!(judge(all(), stream, &[event, end]).is_err(), "no gap told of it");
+        assert!(judge(all(), stream, &[hole(None), end]).is_err(), "the event before it did not come");
+        let both = Said::Gap { from: last, to: last + 50, missed: None, is_overrun: true };
+        assert_eq!(judge(all(), stream, &[both, end]), Ok(()));
+        let quiet = JobId { publisher: 9, number: 9 };
+        let of_job = |said: &[Said]| {
+            judge(Checker::new(Topic::Job(quiet), Names::ALL, Since::Now, last), stream, said)
+        };
+        assert_eq!(of_job(&[hole(None), end]), Ok(()));
+        assert!(of_job(&[end]).is_err(), "it may have been in the hole");
     }
 
     #[test]

@@ -129,6 +129,10 @@ fn soak(arguments: &Arguments) -> Outcome<Vec<String>> {
     print!("{}", samples.table(12));
     println!("{}", progress(&life, &shared, Duration::from_secs(arguments.seconds)));
     let mut violations = std::mem::take(&mut *shared.violations.lock());
+    if life.reference.stream.holes() > 0 {
+        violations
+            .push(format!("{} holes, but all events come to this daemon", life.reference.stream.holes()));
+    }
     for verdict in samples.verdicts() {
         match verdict {
             Ok(line) => println!("{line}"),

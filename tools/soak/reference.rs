@@ -67,6 +67,15 @@ impl Reference {
                     let message: serde_json::Value = serde_json::from_slice(payload)?;
                     let position = message["stream_seq"].as_u64();
                     match message["type"].as_str() {
+                        // It is read at once, so no other gap can come than that of a hole.
+                        Some("stream:gap")
+                            if message["reason"] == "expired" && message["missed"].is_null() =>
+                        {
+                            let [from, to] = ["from", "to"].map(|name| message[name].as_u64().unwrap_or(0));
+                            self.stream.lose(from, to)?;
+                            start = end;
+                            continue;
+                        }
                         Some("ping") => {}
                         Some("connection:status") => self.goodbye = position,
                         _ => return Err(format!("the reference received {message}").into()),

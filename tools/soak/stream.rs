@@ -5,7 +5,7 @@ use std::hash::BuildHasher;
 
 use foldhash::quality::FixedState;
 
-use crate::lines::{JobId, KINDS, METRICS, Mask, next_good, write_line};
+use crate::lines::{JobId, KINDS, METRICS, Mask, is_good, next_good, write_line};
 
 /// Events remembered: far more than the daemon's history holds, so that the slowest watcher can be judged.
 const RECORDS_MAX: usize = 600_000;
@@ -23,12 +23,14 @@ pub struct Stream {
     records: VecDeque<Record>,
     /// Every event beyond this number has a record.
     known_after: u64,
-    /// The newest number, before the first event that of the greeting.
+    /// The newest number, of an event or at the end of a hole; before the first that of the greeting.
     newest: u64,
+    /// The numbers `from..=to` of each hole: events lost before they came to the daemon, a gap for everybody.
+    holes: Vec<(u64, u64)>,
     /// How many events there were.
     taken: u64,
-    /// The last line seen of each publisher.
-    last_lines: HashMap<u32, u64>,
+    /// The last line seen of each publisher, and its number.
+    last_lines: HashMap<u32, (u64, u64)>,
     expected: String,
 }
 
@@ -80,6 +82,26 @@ impl Stream {
         self.newest
     }
 
+    /// Takes the gap that `/events` has for a hole behind all that came.
+    pub fn lose(&mut self, from: u64, to: u64) -> Result<(), String> {
+        if from != self.newest + 1 || to < from {
+            return Err(format!("a hole from {from} to {to} after number {}", self.newest));
+        }
+        self.holes.push((from, to));
+        self.newest = to;
+        Ok(())
+    }
+
+    /// Whether some number in `after + 1..=until` is in a hole.
+    pub fn has_hole(&self, after: u64, until: u64) -> bool {
+        self.holes.iter().any(|&(from, to)| from <= until && to > after)
+    }
+
+    /// How many holes there were.
+    pub fn holes(&self) -> usize {
+        self.holes.len()
+    }
+
     /// How many events there were.
     pub fn taken(&self) -> u64 {
         self.taken
@@ -108,7 +130,7 @@ impl Stream {
 
     /// The last line seen of a publisher.
     pub fn last_line(&self, publisher: u32) -> u64 {
-        self.last_lines.get(&publisher).copied().unwrap_or(0)
+        self.last_lines.get(&publisher).map_or(0, |(line, _)| *line)
     }
 
     /// The numbers in `after + 1..=until` of events that are of one of these kinds and for which `has` is true.
@@ -137,9 +159,10 @@ impl Stream {
         match is_published {
             Some(at) => {
                 let n = number(&text[at + b"\",\"n\":".len()..]).unwrap_or(0);
-                let last = self.last_lines.entry(job.publisher).or_default();
-                let expected = next_good(job.publisher, *last);
-                if n != expected {
+                let (last, last_seq) = self.last_lines.get(&job.publisher).copied().unwrap_or_default();
+                let expected = next_good(job.publisher, last);
+                let may_jump = self.has_hole(last_seq, seq) && n > last && is_good(job.publisher, n);
+                if n != expected && !may_jump {
                     return Err(format!(
                         "publisher {}: line {n} where {expected} was due: lost, doubled or out of order",
                         job.publisher
@@ -151,7 +174,7 @@ impl Stream {
                 if body != Some(&self.expected.trim_end().as_bytes()[1..]) {
                     return Err(format!("not the bytes that were published: {}", shown()));
                 }
-                *last = n;
+                self.last_lines.insert(job.publisher, (n, seq));
             }
             None if kind == METRICS => {}
             None => return Err(format!("nobody published this: {}", shown())),
@@ -210,6 +233,28 @@ mod tests {
         assert_eq!(
             [0, 1, 99].map(|count| stream.back(count).expect("there are some").seq),
             [1 << 40, 16, 10]
+        );
+    }
+
+    #[test]
+    fn in_a_hole_lines_may_be_lost_and_elsewhere_none() {
+        let mut stream = Stream::new(9);
+        let publisher =
+            (1..).find(|&publisher| (1..8).all(|n| is_good(publisher, n))).expect("most lines are good");
+        let event = |seq, n| event(seq, publisher, n);
+        stream.take(&event(10, 1)).expect("it is next");
+        assert!(stream.lose(12, 20).is_err(), "event 11 may have come");
+        assert!(stream.lose(11, 10).is_err(), "it ends before it begins");
+        stream.lose(11, 20).expect("it is behind the last event");
+        assert_eq!((stream.newest(), stream.taken(), stream.holes()), (20, 1, 1));
+        assert!(stream.take(&event(20, 2)).is_err(), "a number from the hole");
+        stream.take(&event(21, 4)).expect("2 and 3 may have been in the hole");
+        assert!(stream.take(&event(22, 6)).is_err(), "5 was not");
+        assert!(stream.take(&event(22, 4)).is_err(), "a line twice");
+        stream.take(&event(22, 5)).expect("it is next");
+        assert_eq!(
+            [(9, 10), (10, 11), (19, 20), (20, 99)].map(|(after, until)| stream.has_hole(after, until)),
+            [false, true, true, false]
         );
     }
 }
