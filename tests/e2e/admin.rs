@@ -468,12 +468,17 @@ struct Hold(Child);
 
 impl Hold {
     fn new(daemon: &Daemon, thread: &str) -> Self {
-        let tasks = fs::read_dir(format!("/proc/{}/task", daemon.id())).expect("the daemon lives");
-        let mut tasks = tasks.map(|task| task.expect("it can be listed").path());
         let of_name = |path: &std::path::PathBuf| {
             fs::read_to_string(path.join("comm")).is_ok_and(|name| name.trim() == thread)
         };
-        let task = tasks.find(of_name).unwrap_or_else(|| panic!("there is a thread {thread}"));
+        // A thread gives itself its name once it runs.
+        let mut found = None;
+        wait_until(thread, || {
+            let tasks = fs::read_dir(format!("/proc/{}/task", daemon.id())).expect("the daemon lives");
+            found = tasks.map(|task| task.expect("it can be listed").path()).find(of_name);
+            found.is_some()
+        });
+        let task = found.expect("it was waited for");
         let id = task.file_name().expect("it is named by its id").to_string_lossy().into_owned();
         let rule = "inject=epoll_wait:delay_exit=60000000";
         let mut command = Command::new("strace");

@@ -431,6 +431,7 @@ fn haproxy_finds_a_healthy_daemon_healthy() {
         fs::write(&config, text).expect("the disk has room");
         Front::start("haproxy", &["-db", "-f", config.to_str().expect("the path is UTF-8")])
     });
+    wait_until("its socket", || UnixStream::connect(&stats).is_ok());
     let rows = || {
         let mut socket = UnixStream::connect(&stats).expect("it answers");
         socket.write_all(b"show stat\n").expect("it reads");
