@@ -23,7 +23,7 @@
 //!
 //! Each may use what stands to its left, never to its right; `tests/tidy.rs` checks that.
 //!
-//! [`event`] [`close`] [`config`] [`console`] [`metrics`] [`tick`] ← [`wire`] ← [`access`] ← [`stream`] ←
+//! [`event`] [`close`] [`config`] [`console`] [`metrics`] [`tick`] ← [`wire`] ← [`access`] ← [`stream`] ← [`bus`] ←
 //! [`delivery`] ← [`session`] ← [`net`] ← [`server`] ← [`sim`] ← [`cli`]
 //!
 //! - [`metrics`]: what each thread counts for itself, once a turn (a pass of its loop), and how it is shown; a table
@@ -32,6 +32,7 @@
 //! - [`wire`]: bytes to values and back: request heads, frames, client actions, lines of the feed.
 //! - [`access`]: who may come in, and watch what: tokens, addresses, origins, rates. It knows no topics.
 //! - [`stream`]: who gets what: batches, topics and their logs, the history, the sequencer.
+//! - [`bus`]: one stream for many daemons: chunks of lines, their numbers, who writes them and who reads them.
 //! - [`delivery`]: one shard's watchers: cursors, filters, cohorts, the flush.
 //! - [`session`]: one client's conversation: what it asks for, what it is told, within which limits.
 //! - [`net`]: sockets, threads, clocks. [`net::listen`] lets connections in, [`net::shard`] serves them,
@@ -127,6 +128,7 @@
 #![deny(unsafe_code)]
 
 pub mod access;
+pub mod bus;
 pub mod cli;
 pub mod close;
 pub mod config;

@@ -10,11 +10,12 @@ use luxcast::event::TypeTable;
 use luxcast::metrics::table::metrics_markdown;
 
 /// From the bottom up; modules of one row may use each other. Nothing uses what stands further down here.
-const LAYERS: [&[&str]; 11] = [
+const LAYERS: [&[&str]; 12] = [
     &["event", "close", "config", "console", "metrics", "tick"],
     &["wire"],
     &["access"],
     &["stream"],
+    &["bus"],
     &["delivery"],
     &["session"],
     &["net"],
@@ -201,7 +202,7 @@ fn no_file_uses_itself_through_others() {
 /// What decides is state alone: it can be run at any time and in any order.
 #[test]
 fn pure_rooms_have_no_socket_and_no_clock() {
-    const PURE: [&str; 5] = ["wire", "access", "stream", "delivery", "session"];
+    const PURE: [&str; 6] = ["wire", "access", "stream", "bus", "delivery", "session"];
     const IMPURE: [&str; 10] = [
         "mio",
         "socket2",

@@ -1,0 +1,218 @@
+//! Which lines of each publisher the stream has: what makes a line count once, through whichever daemon it came.
+//!
+//! A line that its publisher sent twice may stand in the stream twice. Every daemon has to leave out the same one of
+//! the two, also a daemon that began to read later. So what is known of a publisher depends on the chunks of the last
+//! `history_millis` alone, by the clock of the stream, and not on anything a daemon remembers from before.
+
+use std::collections::{BTreeSet, HashMap};
+
+use slab::Slab;
+
+use crate::bus::chunk::Source;
+
+/// Publishers that are known at once, at most; the one that was silent for longest goes first.
+const ACCOUNTS_MAX: usize = 65_536;
+
+/// Steps down that are remembered of a publisher. One that goes on where it was has none.
+const STEPS_MAX: usize = 16;
+
+struct Account {
+    token: Box<str>,
+    /// When a chunk came, and its last line: times grow, lines fall. The first is the greatest line of the time that
+    /// counts.
+    steps: Vec<(u64, u64)>,
+}
+
+/// What a chunk's lines are worth.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Folded {
+    /// So many of its first lines have been in the stream before.
+    pub repeated: usize,
+    /// All lines of the publisher up to this one are in the stream now; 0 for a chunk of another program.
+    pub accepted: u64,
+}
+
+pub struct Accounts {
+    history_millis: u64,
+    /// The time of the newest message; it never falls, whatever the clocks of servers say.
+    now: u64,
+    accounts: Slab<Account>,
+    tokens: HashMap<Box<str>, usize, foldhash::fast::RandomState>,
+    /// Each with the time of its last chunk.
+    silent: BTreeSet<(u64, usize)>,
+}
+
+impl Accounts {
+    /// Lines are remembered for `history_millis` of the stream's time: the same for all daemons, and at least twice the
+    /// window in which the server takes each id once.
+    pub fn new(history_millis: u64) -> Self {
+        Self {
+            history_millis,
+            now: 0,
+            accounts: Slab::new(),
+            tokens: HashMap::default(),
+            silent: BTreeSet::new(),
+        }
+    }
+
+    /// Takes the next message of the stream, which came at `time_millis`. Every daemon says the same of a message, if it
+    /// has seen those of the `history_millis` before.
+    pub fn fold(&mut self, source: Option<&Source<'_>>, time_millis: u64) -> Folded {
+        self.now = self.now.max(time_millis);
+        self.forget();
+        let Some(Source { token, lines }) = source else {
+            return Folded::default();
+        };
+        let key = self.open(token);
+        let (start, now) = (self.start(), self.now);
+        let account = &mut self.accounts[key];
+        let newest = account.steps.last().map_or(now, |step| step.0);
+        self.silent.remove(&(newest, key));
+        let behind = account.steps.partition_point(|step| step.0 <= start);
+        account.steps.drain(..behind);
+        let before = account.steps.first().map_or(0, |step| step.1);
+        let last = lines.last();
+        while account.steps.last().is_some_and(|step| step.1 <= last) {
+            account.steps.pop();
+        }
+        if account.steps.len() < STEPS_MAX {
+            account.steps.push((now, last));
+        }
+        let newest = account.steps.last().map_or(now, |step| step.0);
+        self.silent.insert((newest, key));
+        Folded { repeated: lines.count_through(before) as usize, accepted: before.max(last) }
+    }
+
+    /// The last line of a publisher that the stream has; 0: it is unknown, or has been silent for too long.
+    pub fn accepted(&self, token: &str) -> u64 {
+        let Some(&key) = self.tokens.get(token) else { return 0 };
+        let steps = self.accounts[key].steps.iter();
+        steps.clone().find(|step| step.0 > self.start()).map_or(0, |step| step.1)
+    }
+
+    /// What came then, or before, does not count any more. Nothing is that old while the stream's time is young.
+    fn start(&self) -> u64 {
+        self.now.saturating_sub(self.history_millis)
+    }
+
+    fn open(&mut self, token: &str) -> usize {
+        if let Some(&key) = self.tokens.get(token) {
+            return key;
+        }
+        if self.accounts.len() == ACCOUNTS_MAX {
+            let &oldest = self.silent.first().expect("there are many");
+            self.remove(oldest);
+        }
+        let key = self.accounts.insert(Account { token: token.into(), steps: Vec::new() });
+        self.tokens.insert(token.into(), key);
+        key
+    }
+
+    fn forget(&mut self) {
+        let start = self.start();
+        while let Some(&oldest) = self.silent.first()
+            && oldest.0 <= start
+        {
+            self.remove(oldest);
+        }
+    }
+
+    fn remove(&mut self, oldest: (u64, usize)) {
+        self.silent.remove(&oldest);
+        let account = self.accounts.remove(oldest.1);
+        self.tokens.remove(&account.token);
+    }
+
+    pub fn len(&self) -> usize {
+        self.accounts.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.accounts.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ACCOUNTS_MAX, Accounts, Folded, STEPS_MAX};
+    use crate::bus::chunk::Source;
+    use crate::bus::line_ranges::LineRanges;
+
+    const HISTORY: u64 = 600_000;
+
+    fn fold(accounts: &mut Accounts, token: &str, lines: &str, time: u64) -> (usize, u64) {
+        let source = Source { token, lines: LineRanges::parse(lines).unwrap() };
+        let Folded { repeated, accepted } = accounts.fold(Some(&source), time);
+        assert_eq!(accounts.accepted(token), accepted);
+        (repeated, accepted)
+    }
+
+    #[test]
+    fn lines_count_once() {
+        let mut accounts = Accounts::new(HISTORY);
+        let mut fold = |token: &str, lines: &str| fold(&mut accounts, token, lines, 1_000_000);
+        assert_eq!(fold("a", "1-3"), (0, 3));
+        assert_eq!(fold("a", "1-3"), (3, 3));
+        assert_eq!(fold("a", "2-3,5,7-8"), (2, 8));
+        assert_eq!(fold("b", "5-6"), (0, 6));
+        assert_eq!(fold("a", "1-2"), (2, 8));
+        assert_eq!(fold("a", "7-9"), (2, 9));
+        assert_eq!(accounts.fold(None, 1_000_001), Folded::default());
+        assert_eq!((accounts.accepted("c"), accounts.len()), (0, 2));
+    }
+
+    #[test]
+    fn a_publisher_is_forgotten_by_the_time_of_the_stream() {
+        let mut accounts = Accounts::new(HISTORY);
+        assert_eq!(fold(&mut accounts, "a", "1-3", 1_000), (0, 3));
+        assert_eq!(fold(&mut accounts, "b", "1", HISTORY + 999), (0, 1));
+        assert_eq!(accounts.accepted("a"), 3);
+        accounts.fold(None, HISTORY + 1_000);
+        assert_eq!((accounts.accepted("a"), accounts.len()), (0, 1));
+        // A server's clock that goes back changes nothing.
+        assert_eq!(fold(&mut accounts, "a", "1-2", 5), (0, 2));
+        assert_eq!(fold(&mut accounts, "a", "1-2", HISTORY + 2_000), (2, 2));
+    }
+
+    /// A daemon that begins later says the same once it has read for long enough.
+    #[test]
+    fn what_was_before_has_no_effect() {
+        let mut random = fastrand::Rng::with_seed(7);
+        for _ in 0..200 {
+            let step = HISTORY / random.u64(2..40);
+            let chunks: Vec<(u64, String)> = (1..120)
+                .map(|number| {
+                    let first = random.u64(1..20);
+                    (number * step + random.u64(..step), format!("{first}-{}", first + random.u64(..5)))
+                })
+                .collect();
+            let start = random.usize(..chunks.len());
+            let (mut early, mut late) = (Accounts::new(HISTORY), Accounts::new(HISTORY));
+            for (index, (time, lines)) in chunks.iter().enumerate() {
+                let said = fold(&mut early, "a", lines, *time);
+                if index >= start {
+                    let late = fold(&mut late, "a", lines, *time);
+                    assert!(*time < chunks[start].0 + HISTORY || said == late, "{said:?} {late:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut accounts = Accounts::new(HISTORY);
+        for number in 0..ACCOUNTS_MAX + 10 {
+            fold(&mut accounts, &format!("name-{number}"), "1-9", 1_000_000 + number as u64);
+        }
+        assert_eq!(
+            (accounts.len(), accounts.tokens.len(), accounts.silent.len()),
+            (ACCOUNTS_MAX, ACCOUNTS_MAX, ACCOUNTS_MAX)
+        );
+        assert_eq!((accounts.accepted("name-9"), accounts.accepted("name-10")), (0, 9));
+        for line in (1..=1_000_u64).rev() {
+            fold(&mut accounts, "falls", &line.to_string(), 2_000_000);
+        }
+        let key = accounts.tokens["falls"];
+        assert_eq!(accounts.accounts[key].steps.len(), STEPS_MAX);
+    }
+}

@@ -1,0 +1,187 @@
+//! A chunk on its way into the stream: sent, and sent again with the same bytes and the same id until the reader has
+//! seen its lines.
+
+use std::sync::Arc;
+
+use crate::bus::line_ranges::LineRanges;
+
+/// The server had this long to answer.
+const ANSWER_MILLIS: u64 = 2_000;
+/// Between two tries; the pause doubles.
+const PAUSE_MILLIS: u64 = 100;
+const PAUSE_MILLIS_MAX: u64 = 2_000;
+/// The reader has passed the place where the chunk should be, and it was not there: it may still come.
+const PATIENCE_MILLIS: u64 = 2_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// It is to be sent.
+    Ready,
+    /// The server has not answered.
+    Sent { until: u64 },
+    /// It failed, or nobody answered.
+    Paused { until: u64 },
+    /// The server says that it is message `message`; it may be wrong about that.
+    Stored { message: u64, is_duplicate: bool, at: u64 },
+    /// The reader has been there, and has not seen it.
+    Missed { until: u64 },
+    /// The server may have forgotten the id. What it has must be read first.
+    Doubted { since: u64 },
+}
+
+pub(super) struct Flight {
+    /// Answers name it.
+    pub serial: u64,
+    pub message_id: Arc<str>,
+    /// The header with the lines' numbers.
+    pub numbers: Arc<str>,
+    pub payload: Arc<Vec<u8>>,
+    lines: LineRanges,
+    /// Bytes of the payload before the first line.
+    flow_bytes: usize,
+    /// Where each line ends behind these.
+    ends: Vec<usize>,
+    state: State,
+    /// Since then the server may have it.
+    first_sent_at: Option<u64>,
+    pause: u64,
+    /// How often it was sent.
+    pub tries: u64,
+}
+
+impl Flight {
+    pub fn new(
+        token: &str,
+        first: u64,
+        lines: LineRanges,
+        serial: u64,
+        payload: Arc<Vec<u8>>,
+        flow_bytes: usize,
+        ends: Vec<usize>,
+    ) -> Self {
+        Self {
+            serial,
+            message_id: format!("{token}:{first}").into(),
+            numbers: lines.to_string().into(),
+            payload,
+            lines,
+            flow_bytes,
+            ends,
+            state: State::Ready,
+            first_sent_at: None,
+            pause: PAUSE_MILLIS,
+            tries: 0,
+        }
+    }
+
+    pub fn last(&self) -> u64 {
+        self.lines.last()
+    }
+
+    pub fn first_after(&self, line: u64) -> Option<u64> {
+        self.lines.first_after(line)
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.payload.len()
+    }
+
+    pub fn is_ready(&self) -> bool {
+        self.state == State::Ready
+    }
+
+    /// When it is to be looked at again.
+    pub fn due(&self) -> Option<u64> {
+        match self.state {
+            State::Sent { until } | State::Paused { until } | State::Missed { until } => Some(until),
+            State::Ready | State::Stored { .. } | State::Doubted { .. } => None,
+        }
+    }
+
+    pub fn handle_sent(&mut self, now: u64) {
+        self.tries += 1;
+        self.first_sent_at.get_or_insert(now);
+        self.state = State::Sent { until: now + ANSWER_MILLIS };
+    }
+
+    pub fn handle_failed(&mut self, now: u64) {
+        if matches!(self.state, State::Sent { .. }) {
+            self.state = State::Paused { until: now + self.pause };
+            self.pause = (2 * self.pause).min(PAUSE_MILLIS_MAX);
+        }
+    }
+
+    /// The server has it, or one with its id, as message `message`.
+    pub fn handle_stored(&mut self, now: u64, message: u64, is_duplicate: bool) {
+        if !matches!(self.state, State::Missed { .. }) {
+            self.state = State::Stored { message, is_duplicate, at: now };
+        }
+    }
+
+    /// The reader has passed message `passed`.
+    pub fn handle_passed(&mut self, now: u64, passed: u64) {
+        if matches!(self.state, State::Stored { message, .. } if message <= passed) {
+            self.state = State::Missed { until: now + PATIENCE_MILLIS };
+        }
+    }
+
+    /// The reader has seen all that the stream had at `asked_at`.
+    pub fn handle_complete(&mut self, now: u64, asked_at: u64) {
+        match self.state {
+            // The server has lost it since: its messages do not reach as far any more.
+            State::Stored { at, .. } if at < asked_at => {
+                self.state = State::Missed { until: now + PATIENCE_MILLIS };
+            }
+            State::Doubted { .. } if self.is_doubted_at(asked_at) => {
+                self.first_sent_at = None;
+                self.state = State::Ready;
+            }
+            _ => {}
+        }
+    }
+
+    /// Its time has come. `window`: the server remembers ids for so long.
+    pub fn handle_due(&mut self, now: u64, window: u64) {
+        match self.state {
+            State::Sent { until } if until <= now => self.handle_failed(now),
+            State::Paused { until } | State::Missed { until } if until <= now => {
+                let is_old = self.first_sent_at.is_some_and(|at| now.saturating_sub(at) > window / 2);
+                self.state = if is_old { State::Doubted { since: now } } else { State::Ready };
+            }
+            _ => {}
+        }
+    }
+
+    /// The server says that a message up to `passed` has its id, perhaps another one.
+    pub fn is_duplicate_at(&self, passed: u64) -> bool {
+        matches!(self.state, State::Stored { message, is_duplicate: true, .. } if message <= passed)
+    }
+
+    /// It waits for the reader to have seen all that the stream had, and at `asked_at` that was so.
+    pub fn is_doubted_at(&self, asked_at: u64) -> bool {
+        matches!(self.state, State::Doubted { since } if since < asked_at)
+    }
+
+    /// Some of its lines, those up to `seen`, are in the stream, and came with another chunk.
+    pub fn has_seen(&self, seen: u64) -> bool {
+        self.lines.count_through(seen) > 0
+    }
+
+    /// The lines behind `seen`, as another chunk.
+    pub fn cut(mut self, token: &str, seen: u64, serial: u64) -> Self {
+        let count = self.lines.count_through(seen) as usize;
+        let mut payload = Arc::unwrap_or_clone(self.payload);
+        cut(&mut payload, &mut self.ends, self.flow_bytes, count);
+        self.lines.remove_through(seen);
+        Self::new(token, seen + 1, self.lines, serial, Arc::new(payload), self.flow_bytes, self.ends)
+    }
+}
+
+/// Removes the first `count` lines of `bytes[skipped..]`. `ends` are counted from `skipped` on.
+pub(super) fn cut(bytes: &mut Vec<u8>, ends: &mut Vec<usize>, skipped: usize, count: usize) {
+    let Some(index) = count.checked_sub(1) else { return };
+    let removed = (ends[index] + 1).min(bytes.len() - skipped);
+    bytes.drain(skipped..skipped + removed);
+    ends.drain(..count);
+    ends.iter_mut().for_each(|end| *end -= removed);
+}

@@ -1,0 +1,15 @@
+//! One stream for many daemons: pure state, no socket, no clock.
+#![doc = include_str!("README.md")]
+
+pub mod accounts;
+pub mod chunk;
+mod credit;
+mod flight;
+pub mod flows;
+pub mod lane;
+pub mod line_ranges;
+pub mod numbers;
+mod place;
+pub mod reader;
+pub mod verdict;
+pub mod writer;

@@ -1,0 +1,486 @@
+//! The reader: the messages of the stream, each once and in order, or a word about what is missing.
+//!
+//! It asks the server about the stream, has it make a consumer, and pulls. At the slightest doubt it begins again behind
+//! the last message that it passed on: a consumer of its own costs nothing. It never gives a number twice. Where the
+//! stream is not the one that it was, the reader stops, and says so.
+
+use std::collections::VecDeque;
+
+use crate::bus::credit::Credit;
+use crate::bus::numbers::Epochs;
+use crate::bus::place::{Place, Skipped};
+use crate::bus::verdict::{Action, Arrival, Info, Restart, Standing, Stop, Verdict};
+
+/// How long the server has for an answer.
+const ANSWER_MILLIS: u64 = 3_000;
+/// Between two questions, if nobody answers.
+const PAUSE_MILLIS: u64 = 1_000;
+/// The server says that it is there each second while a pull waits; that it does not for so long is no accident.
+const SILENCE_MILLIS: u64 = 3_000;
+/// Between two looks at the stream.
+const LOOK_MILLIS: u64 = 5_000;
+/// A server that has just become the leader may lag, and gets so long.
+const LAG_MILLIS: u64 = 10_000;
+/// Every so many questions that nobody answers, the connection is made anew.
+const UNANSWERED_MAX: u32 = 4;
+/// Ends of the stream that are waited for at once.
+const ENDS_MAX: usize = 8;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Nothing is asked: there is no connection, or there was no answer.
+    Resting {
+        until: Option<u64>,
+    },
+    /// The stream was asked about.
+    Asking {
+        until: u64,
+    },
+    /// A consumer is being made.
+    Creating {
+        until: u64,
+    },
+    Following,
+}
+
+/// What is known of the consumer in use.
+#[derive(Clone, Copy, Debug, Default)]
+struct Consumer {
+    /// Messages that it had to deliver when it was made; those that it has delivered; of these, without repeated ones.
+    pending: u64,
+    delivered: u64,
+    useful: u64,
+    /// Messages that it has left, as it said last.
+    remaining: u64,
+    /// The newest message of the stream, asked for before.
+    end: u64,
+    /// The first message must be the last one that was passed on, as it was.
+    must_match: bool,
+    /// What was passed on at the last look.
+    looked_at: Option<u64>,
+}
+
+/// The reader of one stream. After each call, and after what a [`Verdict`] says, [`Reader::next_action`] is to be
+/// asked until it has nothing more.
+pub struct Reader {
+    state: State,
+    standing: Standing,
+    /// Counts consumers and tries to make one; what comes of an earlier one is of no use.
+    attempt: u64,
+    /// The last question that was asked.
+    question: u64,
+    place: Place,
+    consumer: Consumer,
+    credit: Credit,
+    heard_at: u64,
+    /// When the stream is looked at again, while following.
+    look_at: u64,
+    /// The look that is under way: since when, and what was passed on by then.
+    looking: Option<(u64, u64)>,
+    /// Another one is to follow.
+    looks_again: bool,
+    /// When the stream was asked about, to make a consumer.
+    asked_at: u64,
+    /// The ends of the stream that are to be reached: when each was asked for, and the last message.
+    ends: VecDeque<(u64, u64)>,
+    unanswered: u32,
+    actions: VecDeque<Action>,
+}
+
+impl Reader {
+    /// Reads from message `from` on, or from the oldest behind it. What comes before message `passed_from` is folded, not
+    /// passed on. After a loss it folds `fold_millis` of what is left.
+    pub fn new(from: u64, passed_from: u64, fold_millis: u64) -> Self {
+        Self {
+            state: State::Resting { until: None },
+            standing: Standing::Away,
+            attempt: 0,
+            question: 0,
+            place: Place::new(from, passed_from, fold_millis),
+            consumer: Consumer::default(),
+            credit: Credit::default(),
+            heard_at: 0,
+            look_at: 0,
+            looking: None,
+            looks_again: false,
+            asked_at: 0,
+            ends: VecDeque::new(),
+            unanswered: 0,
+            actions: VecDeque::new(),
+        }
+    }
+
+    pub fn next_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    pub fn standing(&self) -> Standing {
+        self.standing
+    }
+
+    /// The last message that was passed on, or passed over.
+    pub fn last(&self) -> u64 {
+        self.place.message
+    }
+
+    /// The greatest number that may have been used; a new epoch has to begin above it.
+    pub fn newest(&self) -> u64 {
+        self.place.number
+    }
+
+    /// The stream's numbers; None before the server has answered once. They hold for each message that is taken.
+    pub fn epochs(&self) -> Option<&Epochs> {
+        self.place.epochs()
+    }
+
+    /// When [`Reader::handle_due`] is to be called; None: not before something comes.
+    pub fn due(&self) -> Option<u64> {
+        match self.state {
+            State::Resting { until } => until,
+            State::Asking { until } | State::Creating { until } => Some(until),
+            State::Following => {
+                let silent = self.credit.is_awaited().then_some(self.heard_at + SILENCE_MILLIS);
+                let pull = self.credit.due();
+                [Some(self.look_at), silent, pull].into_iter().flatten().min()
+            }
+        }
+    }
+
+    pub fn handle_due(&mut self, now: u64) {
+        match self.state {
+            State::Resting { until } if until.is_some_and(|until| until <= now) => {
+                self.begin(now, Restart::Gone)
+            }
+            State::Asking { until } | State::Creating { until } if until <= now => self.rest_unanswered(now),
+            State::Following if self.credit.is_awaited() && self.heard_at + SILENCE_MILLIS <= now => {
+                self.begin(now, Restart::Silent)
+            }
+            State::Following => {
+                self.pull(now);
+                if self.look_at <= now {
+                    self.look(now);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Somebody waits for all that the stream has by now: [`Action::Complete`] will say when that was passed on.
+    pub fn hurry(&mut self, now: u64) {
+        match (self.state, self.looking) {
+            (State::Following, None) => self.look(now),
+            (State::Following, Some(_)) => self.looks_again = true,
+            // A question is to come.
+            _ => {}
+        }
+    }
+
+    fn look(&mut self, now: u64) {
+        self.look_at = now + LOOK_MILLIS;
+        self.looking = Some((now, self.place.message));
+        self.looks_again = false;
+        self.ask();
+    }
+
+    fn ask(&mut self) {
+        self.question += 1;
+        self.actions.push_back(Action::Ask { question: self.question });
+    }
+
+    pub fn handle_connected(&mut self, now: u64) {
+        self.begin(now, Restart::Reconnected);
+    }
+
+    pub fn handle_disconnected(&mut self) {
+        self.rest(None);
+        self.stand(Standing::Away);
+    }
+
+    /// The answer to [`Action::Ask`].
+    pub fn handle_info(&mut self, now: u64, question: u64, info: Info) {
+        if question != self.question {
+            return;
+        }
+        match self.state {
+            State::Asking { .. } => {
+                self.unanswered = 0;
+                self.prepare(now, info);
+            }
+            State::Following => {
+                if let Some((asked_at, passed)) = self.looking.take() {
+                    self.compare(now, &info, asked_at, passed);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Nobody answered [`Action::Ask`], or the answer was an error.
+    pub fn handle_no_info(&mut self, now: u64, question: u64) {
+        match self.state {
+            _ if question != self.question => {}
+            State::Asking { .. } => self.rest_unanswered(now),
+            _ => self.looking = None,
+        }
+    }
+
+    /// Nobody answered [`Action::Create`], or the answer was an error.
+    pub fn handle_not_created(&mut self, now: u64, attempt: u64) {
+        if attempt == self.attempt && matches!(self.state, State::Creating { .. }) {
+            self.rest_unanswered(now);
+        }
+    }
+
+    /// The consumer was made; `pending` messages wait for it.
+    pub fn handle_created(&mut self, now: u64, attempt: u64, pending: u64) {
+        if attempt != self.attempt || !matches!(self.state, State::Creating { .. }) {
+            return;
+        }
+        self.state = State::Following;
+        (self.consumer.pending, self.consumer.remaining) = (pending, pending);
+        let behind = pending.saturating_sub(u64::from(self.consumer.must_match));
+        if let Some(end) = self.ends.front_mut() {
+            end.1 = end.1.max(self.place.message + behind);
+        }
+        self.look_at = now + LOOK_MILLIS;
+        self.pull(now);
+        self.check_end();
+    }
+
+    /// A sign of life from the consumer.
+    pub fn handle_alive(&mut self, now: u64, attempt: u64) {
+        if attempt == self.attempt {
+            self.heard_at = now;
+        }
+    }
+
+    /// A pull has ended with `left` bytes of it unused. `is_too_large`: since the next message needs more.
+    pub fn handle_pull_ended(&mut self, now: u64, attempt: u64, left: u64, is_too_large: bool) {
+        if attempt != self.attempt || self.state != State::Following {
+            return;
+        }
+        self.heard_at = now;
+        self.credit.handle_end(now, left, is_too_large);
+    }
+
+    /// The server says that the consumer is not there any more.
+    pub fn handle_gone(&mut self, now: u64, attempt: u64) {
+        if attempt == self.attempt && self.state == State::Following {
+            self.begin(now, Restart::Gone);
+        }
+    }
+
+    /// Those who take the messages are done with so many bytes.
+    pub fn handle_released(&mut self, now: u64, bytes: u64) {
+        self.credit.release(bytes);
+        self.pull(now);
+    }
+
+    /// A message has come.
+    pub fn handle_message(&mut self, now: u64, arrival: Arrival) -> Verdict {
+        if arrival.attempt != self.attempt || self.state != State::Following {
+            return Verdict::Drop;
+        }
+        self.heard_at = now;
+        self.credit.handle_message(arrival.bytes);
+        self.consumer.delivered += 1;
+        self.consumer.remaining = arrival.pending;
+        if arrival.delivery != self.consumer.delivered {
+            self.begin(now, Restart::Skipped);
+            return Verdict::Drop;
+        }
+        let mut verdict = Verdict::Drop;
+        let is_first = std::mem::take(&mut self.consumer.must_match);
+        match self.place.matches(&arrival) {
+            Some(true) if is_first => {
+                self.consumer.useful += 1;
+                self.place.has_lost_tail = false;
+                self.stand(Standing::CatchingUp);
+            }
+            Some(false) if is_first => return self.stop(now, Stop::LostTail),
+            _ if self.place.has_lost_tail => return self.stop(now, Stop::LostTail),
+            _ if arrival.message <= self.place.message => {}
+            _ if (is_first || !self.place.is_next(&arrival)) && self.place.doubt() => {
+                self.begin(now, Restart::Skipped);
+                return Verdict::Drop;
+            }
+            _ => match self.place.take(&arrival) {
+                Ok(taken) => {
+                    self.consumer.useful += 1;
+                    self.credit.hold(arrival.bytes);
+                    verdict = taken;
+                }
+                Err(why) => return self.stop(now, why),
+            },
+        }
+        self.pull(now);
+        self.check_end();
+        verdict
+    }
+}
+
+/// The parts of a consumer's life.
+impl Reader {
+    /// Gives up the consumer, if there is one, and asks about the stream for another one.
+    fn begin(&mut self, now: u64, why: Restart) {
+        if matches!(self.state, State::Creating { .. } | State::Following) {
+            self.actions.push_back(Action::Remove { attempt: self.attempt, why });
+        }
+        self.rest(None);
+        if self.standing == Standing::Following {
+            self.stand(Standing::CatchingUp);
+        }
+        self.state = State::Asking { until: now + ANSWER_MILLIS };
+        self.asked_at = now;
+        self.ask();
+    }
+
+    fn rest(&mut self, until: Option<u64>) {
+        self.attempt += 1;
+        self.credit.reset();
+        (self.looking, self.looks_again) = (None, false);
+        self.state = State::Resting { until };
+    }
+
+    fn rest_unanswered(&mut self, now: u64) {
+        self.rest(Some(now + PAUSE_MILLIS));
+        self.stand(Standing::Away);
+        if self.unanswered.is_multiple_of(UNANSWERED_MAX) {
+            self.actions.push_back(Action::Reconnect);
+        }
+        self.unanswered += 1;
+    }
+
+    /// Nothing more is passed on.
+    fn stop(&mut self, now: u64, why: Stop) -> Verdict {
+        if self.state == State::Following {
+            self.actions.push_back(Action::Remove { attempt: self.attempt, why: Restart::Changed });
+        }
+        self.place.has_lost_tail |= why == Stop::LostTail;
+        self.rest(Some(now + LOOK_MILLIS));
+        self.stand(Standing::Stopped(why));
+        Verdict::Drop
+    }
+
+    /// A reader that has stopped says nothing else before it goes on.
+    fn stand(&mut self, standing: Standing) {
+        let is_kept = matches!(self.standing, Standing::Stopped(_)) && standing == Standing::Away;
+        if self.standing != standing && !is_kept {
+            self.standing = standing;
+            self.actions.push_back(Action::Stand(standing));
+        }
+    }
+
+    /// Has a consumer made, if the stream is the one that was read so far.
+    fn prepare(&mut self, now: u64, info: Info) {
+        if let Err(why) = self.check(now, &info) {
+            self.stop(now, why);
+        } else if self.place.short_since.is_some() {
+            self.rest(Some(now + PAUSE_MILLIS));
+        } else {
+            if !self.place.has_lost_tail {
+                self.stand(Standing::CatchingUp);
+            }
+            let must_match = self.place.can_match(&info);
+            let from = self.place.message + u64::from(!must_match);
+            self.consumer = Consumer { end: info.last, must_match, ..Consumer::default() };
+            self.ends = VecDeque::from([(self.asked_at, info.last)]);
+            self.state = State::Creating { until: now + ANSWER_MILLIS };
+            self.actions.push_back(Action::Create { attempt: self.attempt, from });
+        }
+    }
+
+    /// Whether the stream goes on where this reader is.
+    fn check(&mut self, now: u64, info: &Info) -> Result<(), Stop> {
+        let skipped = self.place.identify(info)?;
+        self.skip(skipped);
+        if info.last < self.place.message {
+            let since = *self.place.short_since.get_or_insert(now);
+            return if now - since >= LAG_MILLIS { Err(Stop::LostTail) } else { Ok(()) };
+        }
+        self.place.short_since = None;
+        if self.place.has_lost_tail && !self.place.can_match(info) {
+            return Err(Stop::LostTail);
+        }
+        if info.first > self.place.message + 1 {
+            let skipped = self.place.skip_to(info.first - 1)?;
+            self.skip(skipped);
+        }
+        Ok(())
+    }
+
+    fn skip(&mut self, skipped: Skipped) {
+        self.actions.extend(skipped.map(|(hole, last)| Action::Skip { hole, last }));
+    }
+
+    /// Compares the stream with what has come of it. `passed` was passed on when it was asked about.
+    fn compare(&mut self, now: u64, info: &Info, asked_at: u64, passed: u64) {
+        if !self.place.is_in(info) || info.last < passed {
+            return self.begin(now, Restart::Changed);
+        }
+        let was_still =
+            self.consumer.looked_at.replace(passed) == Some(passed) && passed == self.place.message;
+        let has_more = self.consumer.must_match || passed < info.last;
+        if was_still && has_more && self.credit.is_awaited() {
+            let is_delivered = self.consumer.useful >= self.consumer.pending;
+            let is_there = self.consumer.end <= info.last;
+            if !is_delivered || !is_there {
+                return self.begin(now, Restart::Stalled);
+            }
+            // The consumer was made later than its end was asked for, and has delivered all: the rest was removed.
+            self.consumer.must_match = false;
+            if passed < self.consumer.end {
+                match self.place.skip_to(self.consumer.end) {
+                    Ok(skipped) => self.skip(skipped),
+                    Err(why) => {
+                        self.stop(now, why);
+                        return;
+                    }
+                }
+            }
+            if self.place.message < info.last {
+                return self.begin(now, Restart::Stalled);
+            }
+        }
+        if self.ends.len() == ENDS_MAX {
+            // Whoever waits for this one is content with a later one.
+            self.ends.pop_back();
+        }
+        // The consumer may know of more than the server that answered.
+        let last = info.last.max(self.place.message + self.consumer.remaining);
+        if was_still {
+            // What was there and has not come is gone.
+            self.ends.iter_mut().for_each(|end| end.1 = end.1.min(last));
+        }
+        self.ends.push_back((asked_at, last));
+        self.check_end();
+        if self.looks_again {
+            self.look(now);
+        }
+    }
+
+    fn check_end(&mut self) {
+        if self.consumer.must_match || self.state != State::Following {
+            return;
+        }
+        while let Some(&(asked_at, last)) = self.ends.front()
+            && last <= self.place.message
+        {
+            self.ends.pop_front();
+            self.stand(Standing::Following);
+            self.actions.push_back(Action::Complete { asked_at, last: self.place.message });
+        }
+    }
+
+    fn pull(&mut self, now: u64) {
+        if self.state != State::Following {
+            return;
+        }
+        let was_awaited = self.credit.is_awaited();
+        if let Some(bytes) = self.credit.pull(now) {
+            if !was_awaited {
+                self.heard_at = now;
+            }
+            self.actions.push_back(Action::Pull { attempt: self.attempt, bytes });
+        }
+    }
+}
