@@ -1,0 +1,158 @@
+//! One daemon: its real reader, writer and accounts, and what its watchers would see.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+
+use luxcast::bus::accounts::Accounts;
+use luxcast::bus::chunk::{Chunk, Headers};
+use luxcast::bus::reader::Reader;
+use luxcast::bus::verdict::{Arrival, Hole, HoleReason, Verdict};
+use luxcast::bus::writer::{Passed, Writer};
+
+use crate::core::Core;
+use crate::judge::{Judge, flow_of, job_of};
+use crate::plan::Plan;
+use crate::server::Stored;
+
+const LINE_BYTES_MAX: usize = 10_000;
+
+pub struct Daemon {
+    pub index: usize,
+    /// Counts its runs.
+    pub life: u64,
+    /// Counts its connections.
+    pub link: u64,
+    pub is_connected: bool,
+    pub reader: Reader,
+    pub writer: Writer,
+    pub accounts: Accounts,
+    /// The flow of each job, as far as it has read.
+    pub flows: HashMap<String, String>,
+    /// What its watchers would have seen, by number.
+    pub delivered: BTreeMap<u64, String>,
+    pub holes: Vec<Hole>,
+    /// Its sequencer, in some schedules.
+    core: Option<Core>,
+    /// The first message that it has served, in which epoch of the world's count.
+    pub served_from: u64,
+    /// Publishers that wait for their welcome, and since when.
+    pub greeting: VecDeque<(u64, usize)>,
+    /// Bytes that those who take the messages have not released.
+    pub held: u64,
+    pub wakes_at: u64,
+    /// How many consumers it had, and which of them passed over a message last.
+    pub consumers: u64,
+    pub skipper: u64,
+    pub skipped: HashSet<u64>,
+    /// When the last request arrives at the server, and the last answer here.
+    pub sent_until: u64,
+    pub heard_until: u64,
+}
+
+impl Daemon {
+    pub fn new(index: usize, life: u64, plan: &Plan, from: u64, served_from: u64) -> Self {
+        Self {
+            index,
+            life,
+            link: 0,
+            is_connected: false,
+            reader: Reader::new(from, served_from, plan.history_millis),
+            writer: Writer::new(plan.window_millis, plan.chunk_bytes_max),
+            accounts: Accounts::new(plan.history_millis),
+            flows: HashMap::new(),
+            delivered: BTreeMap::new(),
+            holes: Vec::new(),
+            core: plan.is_real.then(Core::new),
+            served_from,
+            greeting: VecDeque::new(),
+            held: 0,
+            wakes_at: u64::MAX,
+            consumers: 0,
+            skipper: 0,
+            skipped: HashSet::new(),
+            sent_until: 0,
+            heard_until: 0,
+        }
+    }
+
+    /// The greatest number that it has told anybody.
+    pub fn newest(&self) -> u64 {
+        let hole = self.holes.iter().map(|hole| hole.to).max().unwrap_or(0);
+        self.delivered.keys().last().copied().unwrap_or(0).max(hole)
+    }
+
+    /// What its sequencer has made is what was shown.
+    pub fn check(&self) {
+        if let Some(core) = &self.core {
+            core.check(&self.delivered);
+        }
+    }
+
+    pub fn handle_message(
+        &mut self,
+        now: u64,
+        (arrival, stored): (Arrival, &Stored),
+        plan: &Plan,
+        judge: &mut Judge,
+    ) {
+        let verdict = self.reader.handle_message(now, arrival);
+        let hole = match verdict {
+            Verdict::Drop => return,
+            Verdict::Take(hole) => hole,
+            Verdict::Fold => None,
+        };
+        if let Some(hole) = hole {
+            self.tell(hole, plan, judge);
+        }
+        self.held += arrival.bytes;
+        let message = &stored.message;
+        let headers = Headers {
+            message_id: message.id.as_deref(),
+            lines: message.lines.as_deref(),
+            from: message.from.as_deref(),
+        };
+        let chunk = Chunk::read(headers, &message.payload, LINE_BYTES_MAX);
+        let folded = self.accounts.fold(chunk.source.as_ref(), stored.time_nanos / 1_000_000);
+        let epochs = self.reader.epochs().expect("it reads").clone();
+        let number = |place| epochs.number(stored.seq, place).expect("it is in range");
+        if verdict != Verdict::Fold {
+            let mut jobs: HashMap<String, String> = HashMap::new();
+            for flow in &chunk.flows {
+                jobs.insert(flow.job.to_string(), flow.flow.to_string());
+            }
+            let mut taken = Vec::new();
+            for (place, line) in chunk.lines(folded.repeated) {
+                let line = String::from_utf8_lossy(line).into_owned();
+                if let Some(job) = job_of(&line) {
+                    if let Some(flow) = flow_of(&line) {
+                        jobs.entry(job.to_owned()).or_insert(flow.to_owned());
+                    }
+                    if let Some(flow) = jobs.get(job) {
+                        self.flows.entry(job.to_owned()).or_insert(flow.clone());
+                    }
+                    judge.check_flow(job, jobs.get(job).map(String::as_str));
+                }
+                judge.handle_event(self, stored, number(place), &line);
+                taken.push((number(place), line.clone()));
+                self.delivered.insert(number(place), line);
+            }
+            if let Some(core) = &mut self.core {
+                core.take(now, &taken);
+            }
+        }
+        let source = chunk.source.as_ref().map(|source| (source.token, folded.accepted));
+        let stream_seq = number(chunk.len().max(1) - 1);
+        self.writer.handle_passed(now, Passed { message: stored.seq, stream_seq, source });
+    }
+
+    /// Its watchers are told that numbers are lost.
+    pub fn tell(&mut self, hole: Hole, plan: &Plan, judge: &mut Judge) {
+        judge.handle_hole(self, hole);
+        self.holes.push(hole);
+        if let Some(core) = &mut self.core {
+            core.lose_to(hole.to);
+        }
+        if hole.why == HoleReason::Restart {
+            self.accounts = Accounts::new(plan.history_millis);
+        }
+    }
+}

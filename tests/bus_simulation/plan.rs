@@ -1,0 +1,85 @@
+//! What one schedule may do, and how often.
+
+use crate::rng::Rng;
+
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// How long things go wrong.
+    pub chaos_millis: u64,
+    /// One way between a daemon and the server, at most.
+    pub delay_max: usize,
+    /// The server knows ids again for so long.
+    pub window_millis: u64,
+    pub history_millis: u64,
+    /// Daemons have their sequencers.
+    pub is_real: bool,
+    pub chunk_bytes_max: usize,
+    /// The percentage of publishers that have a name.
+    pub named_percent: usize,
+    /// The names; with one, several daemons have lines of it.
+    pub names: usize,
+    pub publishers: usize,
+    pub lines_max: usize,
+    /// Of a thousand publishes: lost, their answers lost, copied late, refused, falsely called duplicates.
+    pub lost: usize,
+    pub answer_lost: usize,
+    pub late: usize,
+    pub failed: usize,
+    pub false_duplicate: usize,
+    /// Late copies may come when the server has forgotten the id.
+    pub is_wild: bool,
+    /// Of a thousand deliveries: passed over as if deleted, lost on the way, sent twice.
+    pub skipped: usize,
+    pub dropped: usize,
+    pub repeated: usize,
+    /// Of a thousand steps of the world, each a fault.
+    pub faults: usize,
+    /// Faults that take messages away again after they were read.
+    pub loses_tail: bool,
+    pub replaces_stream: bool,
+    pub deletes: bool,
+    pub kills: bool,
+    /// Questions are answered by a server that lags.
+    pub stale: usize,
+}
+
+impl Plan {
+    pub fn new(rng: &mut Rng) -> Self {
+        let is_calm = rng.chance(15);
+        let rate = |rng: &mut Rng, most: usize| if is_calm || rng.chance(40) { 0 } else { rng.below(most) };
+        let window_millis = *rng.pick(&[16_000, 30_000, 120_000]);
+        let names = rng.between(1, 3);
+        let named_percent = *rng.pick(&[0, 50, 100, 100]);
+        let loses_tail = rng.chance(30);
+        let histories = window_millis * *rng.pick(&[2, 5]);
+        Self {
+            chaos_millis: *rng.pick(&[2_000, 5_000, 10_000, 20_000, 40_000]),
+            delay_max: *rng.pick(&[2, 20, 400]),
+            window_millis,
+            is_real: rng.chance(20),
+            // Who was silent for longer, and comes back, has to know where it was.
+            history_millis: if named_percent > 0 { 1_000_000 } else { histories },
+            chunk_bytes_max: *rng.pick(&[100, 300, 1_000]),
+            named_percent,
+            names,
+            publishers: rng.between(1, 4),
+            lines_max: *rng.pick(&[1, 4, 9]),
+            lost: rate(rng, 300),
+            answer_lost: rate(rng, 300),
+            late: rate(rng, 300),
+            failed: rate(rng, 300),
+            false_duplicate: rate(rng, 200),
+            is_wild: rng.chance(25),
+            skipped: rate(rng, 50),
+            dropped: rate(rng, 50),
+            repeated: rate(rng, 50),
+            faults: if is_calm { 0 } else { *rng.pick(&[0, 5, 20, 60]) },
+            loses_tail,
+            replaces_stream: rng.chance(8),
+            // Where the message passed on last was deleted, nobody can tell it from another one.
+            deletes: !loses_tail && rng.chance(40),
+            kills: rng.chance(50),
+            stale: rate(rng, 200),
+        }
+    }
+}
