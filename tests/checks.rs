@@ -67,6 +67,11 @@ fn lines_are_taken_as_serde_json_reads_them_and_forwarded_as_they_are() {
 }
 
 #[test]
+fn messages_of_a_shared_stream_are_read_whatever_is_in_them() {
+    check_corpus("chunks", checks::chunks::check);
+}
+
+#[test]
 fn settings_are_the_same_after_writing_and_reading() {
     check_corpus("settings", checks::settings::check);
 }
