@@ -1,0 +1,52 @@
+//! What the server says of the stream.
+
+use std::fmt;
+
+use async_nats::jetstream::stream;
+
+use crate::bus::numbers::Epochs;
+use crate::bus::verdict::Info;
+
+/// The format of chunks and numbers that this daemon reads.
+pub const FORMAT: &str = "1";
+/// Names in the stream's metadata.
+pub const METADATA_FORMAT: &str = "luxcast.format";
+pub const METADATA_BASE: &str = "luxcast.base";
+pub const METADATA_EPOCHS: &str = "luxcast.epochs";
+
+/// Why a stream cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadStream(String);
+
+impl fmt::Display for BadStream {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// What the reader wants to know.
+///
+/// # Errors
+/// What of the stream's metadata is missing or not understood.
+pub fn read(info: &stream::Info) -> Result<Info, BadStream> {
+    let metadata = &info.config.metadata;
+    let get = |name: &str| metadata.get(name).map(String::as_str);
+    match get(METADATA_FORMAT) {
+        Some(FORMAT) => {}
+        Some(other) => {
+            return Err(BadStream(format!("its {METADATA_FORMAT} is {other}; this version reads {FORMAT}")));
+        }
+        None => {
+            return Err(BadStream(format!("it has no {METADATA_FORMAT}: make it with luxcast bus create")));
+        }
+    }
+    let base = get(METADATA_BASE).ok_or_else(|| BadStream(format!("it has no {METADATA_BASE}")))?;
+    let epochs = Epochs::parse(base, get(METADATA_EPOCHS).unwrap_or_default())
+        .map_err(|error| BadStream(format!("{METADATA_BASE} or {METADATA_EPOCHS}: {error:?}")))?;
+    Ok(Info {
+        created_nanos: info.created.unix_timestamp_nanos().max(0) as u64,
+        epochs,
+        first: info.state.first_sequence,
+        last: info.state.last_sequence,
+    })
+}
