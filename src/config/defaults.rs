@@ -66,6 +66,18 @@ impl Config {
             jwt_algorithm: None,
             allow_anonymous: false,
             demo: false,
+            bus: Vec::new(),
+            bus_stream: String::new(),
+            bus_subject: String::new(),
+            bus_allow_plaintext: false,
+            bus_credentials_file: None,
+            bus_nkey_file: None,
+            bus_ca_file: None,
+            bus_certificate_file: None,
+            bus_key_file: None,
+            bus_past_bytes: 0,
+            bus_replay_bytes: 0,
+            bus_start_seconds: Duration::ZERO,
         }
     }
 }

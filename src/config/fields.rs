@@ -8,6 +8,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tracing::level_filters::LevelFilter;
 
+use crate::config::bus_url::BusUrl;
+
 /// Every setting, within the bounds of its row in `SETTINGS`. Sizes are in bytes. `Config::default()` has the values
 /// that hold when no setting is given.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,6 +71,22 @@ pub struct Config {
     /// Not together with tokens.
     pub allow_anonymous: bool,
     pub demo: bool,
+    /// Empty: this daemon is alone. All have TLS, or none; those that sign in do so with the same words.
+    pub bus: Vec<BusUrl>,
+    pub bus_stream: String,
+    /// Literal: no wildcards.
+    pub bus_subject: String,
+    pub bus_allow_plaintext: bool,
+    /// Not together with `bus_nkey_file`, or with what signs in in `bus`.
+    pub bus_credentials_file: Option<PathBuf>,
+    pub bus_nkey_file: Option<PathBuf>,
+    pub bus_ca_file: Option<PathBuf>,
+    /// Both are set, or neither.
+    pub bus_certificate_file: Option<PathBuf>,
+    pub bus_key_file: Option<PathBuf>,
+    pub bus_past_bytes: usize,
+    pub bus_replay_bytes: usize,
+    pub bus_start_seconds: Duration,
 }
 
 /// How JSON Web Tokens are signed. This decides, whatever a token's own header says (RFC 8725, 3.1).

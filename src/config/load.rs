@@ -11,6 +11,7 @@ use std::time::Duration;
 use clap::ArgMatches;
 use toml::de::{DeTable, DeValue};
 
+use crate::config::bus_rules;
 use crate::config::fields::{Config, LINE_SHARE_OF_HISTORY};
 use crate::config::setting::{Change, Kind, Setting};
 use crate::config::table::SETTINGS;
@@ -216,7 +217,9 @@ fn apply(loaded: &mut Loaded, given: Given) -> Result<(), ConfigError> {
 
 fn read_flags(flags: &ArgMatches) -> Vec<Given> {
     let mut all = Vec::new();
-    for (index, setting) in SETTINGS.iter().enumerate() {
+    // Some commands have the flags of some settings only.
+    let is_there = |setting: &Setting| matches!(flags.try_contains_id(setting.name), Ok(true));
+    for (index, setting) in SETTINGS.iter().enumerate().filter(|(_, setting)| is_there(setting)) {
         let texts = match setting.kind {
             Kind::Switch(_) if flags.get_flag(setting.name) => vec!["true".to_string()],
             Kind::Switch(_) => continue,
@@ -283,12 +286,16 @@ fn read_file(path: &Path, text: &str) -> Result<Vec<Given>, ConfigError> {
         let span = error.span().unwrap_or_default();
         // The words at which the parser failed, such as a repeated key.
         let words = text.get(span.clone()).unwrap_or_default().trim();
-        let quoted = if words.is_empty() { String::new() } else { format!(": `{}`", words.escape_debug()) };
+        // They may be an address with a password.
+        let is_quoted = !words.is_empty() && !words.contains("://");
+        let quoted = if is_quoted { format!(": `{}`", words.escape_debug()) } else { String::new() };
         // The key that the line is about, as other errors name it.
-        let line = text.get(..span.start).unwrap_or_default().rsplit('\n').next().unwrap_or_default();
+        let line = text.get(..span.start).unwrap_or_default().rsplit('
+').next().unwrap_or_default();
         let key = line.split_once('=').map_or("", |(key, _)| key.trim());
         let key = if key.is_empty() { String::new() } else { format!("{}: ", key.escape_debug()) };
-        ConfigError(format!("{}: {key}{}{quoted}", place(span.start), error.message().replace('\n', " ")))
+        ConfigError(format!("{}: {key}{}{quoted}", place(span.start), error.message().replace('
+', " ")))
     })?;
     // In the file's order, so that the first error is the first in the file.
     let mut entries: Vec<_> = table.get_ref().iter().collect();
@@ -376,6 +383,10 @@ fn settle(loaded: &mut Loaded) -> Result<(), ConfigError> {
         loaded.line_bytes_asked = Some(loaded.config.line_bytes_max);
         loaded.config.line_bytes_max = line_bytes_max;
     }
+    let config = &loaded.config;
+    bus_rules::check(config).map_err(|(name, problem)| loaded.error(name, &problem))?;
+    let warnings = bus_rules::warnings(config);
+    warnings.into_iter().for_each(|warning| loaded.warn(warning));
     Ok(())
 }
 
@@ -735,6 +746,98 @@ mod tests {
             load_from(&["--tls-certificate-file", "a.pem"], &[("LUXCAST_TLS_KEY_FILE", "b.pem")]).unwrap();
         let (certificate, key) = both.config.tls_files().unwrap();
         assert_eq!((certificate.to_str(), key.to_str()), (Some("a.pem"), Some("b.pem")));
+    }
+
+    #[cfg(feature = "bus")]
+    #[test]
+    fn the_settings_of_the_bus_fit_together() {
+        const HERE: [&str; 2] = ["--bus", "nats://127.0.0.1:4222"];
+        const FAR: [&str; 2] = ["--bus", "nats://nats.example"];
+        const TLS: [&str; 2] = ["--bus", "tls://nats.example"];
+        for good in [
+            &HERE[..],
+            &[&HERE[..], &["--bus-nkey-file", "f", "--bus-stream", "A_b-1", "--bus-subject", "a.b"]].concat(),
+            &[&FAR[..], &["--bus-allow-plaintext", "--bus-credentials-file", "f"]].concat(),
+            &[&TLS[..], &["--bus-ca-file", "c", "--bus-certificate-file", "a", "--bus-key-file", "b"]]
+                .concat(),
+            &[&TLS[..], &["--bus", "tls://other.example"]].concat(),
+            &[
+                "--bus",
+                "tls://a:b@one.example",
+                "--bus",
+                "tls://a:b@two.example",
+                "--bus",
+                "tls://three.example",
+            ],
+            &["--bus", "none", "--bus-stream", "LUXCAST", "--bus-past-bytes", "67108864"],
+        ] {
+            let loaded = load_from(good, &[]);
+            assert_eq!(loaded.map(|loaded| loaded.warnings.len()), Ok(0), "{good:?}");
+        }
+        let with = |first: &[&'static str], more: &[&'static str]| [first, more].concat();
+        for (bad, expected) in [
+            (with(&FAR, &[]), "--bus: nats://nats.example:4222 is not on this machine"),
+            (with(&HERE, &TLS), "--bus: mixes nats:// and tls://"),
+            (with(&HERE, &HERE), "--bus: nats://127.0.0.1:4222 is given twice"),
+            (
+                with(&["--bus", "tls://a:b@x.example", "--bus", "tls://a:c@y.example"], &[]),
+                "--bus: the addresses do not",
+            ),
+            (
+                with(&HERE, &["--bus-nkey-file", "n", "--bus-credentials-file", "c"]),
+                "--bus-nkey-file: bus_credentials",
+            ),
+            (
+                with(&["--bus", "tls://a@x.example"], &["--bus-nkey-file", "n"]),
+                "--bus-nkey-file: bus signs in already",
+            ),
+            (with(&HERE, &["--bus-ca-file", "c"]), "--bus-ca-file: is of no use without tls://"),
+            (with(&TLS, &["--bus-certificate-file", "c"]), "--bus-certificate-file: also needs bus_key_file"),
+            (with(&TLS, &["--bus-key-file", "c"]), "--bus-key-file: also needs bus_certificate_file"),
+            (with(&HERE, &["--overrun", "wait"]), "--overrun: wait does not go together with bus"),
+            (
+                with(&HERE, &["--line-bytes-max", "4190209"]),
+                "--line-bytes-max: with bus it is 4190208 at most",
+            ),
+            (with(&["--bus-nkey-file", "n"], &[]), "--bus-nkey-file: is of no use without bus"),
+            (with(&["--bus-stream", "X"], &[]), "--bus-stream: is of no use without bus"),
+            (with(&HERE, &["--bus-stream", "a.b"]), "--bus-stream: `a.b` is not a name"),
+            (with(&HERE, &["--bus-subject", "a.*"]), "--bus-subject: `a.*` is not one subject"),
+            (with(&HERE, &["--bus-subject", "$JS.API"]), "--bus-subject: `$JS.API` is not one subject"),
+            (with(&HERE, &["--bus-subject", "a..b"]), "--bus-subject: `a..b` is not one subject"),
+        ] {
+            let error = load_from(&bad, &[]).unwrap_err();
+            assert!(error.starts_with(expected), "{bad:?}: {error}");
+        }
+        let warnings = load_from(&with(&HERE, &["--state-dir", "d"]), &[]).unwrap().warnings;
+        assert_eq!(warnings, ["state_dir is not used: with bus a restart reads the stream"]);
+    }
+
+    #[cfg(feature = "bus")]
+    #[test]
+    fn what_signs_in_to_the_bus_is_never_shown() {
+        let loaded =
+            load_from(&[], &[("LUXCAST_BUS", "tls://me:secret@a.example, tls://b.example")]).unwrap();
+        let shown: String = loaded.effective().map(|(_, value, _)| value + "\n").collect();
+        assert!(shown.contains("tls://***@a.example:4222,tls://b.example:4222"), "{shown}");
+        assert!(!format!("{shown} {loaded:?}").contains("secret"));
+        for bad in [
+            "bus = \"tls://me:secret@a.example/x\"",
+            "bus = \"nats://secret@a.example\"",
+            "bus = \"tls://me:secret@a.example",
+            "bus = tls://me:secret@a.example",
+            "bus = [\"tls://me:secret@a.example\" \"tls://me:secret@b.example\"]",
+        ] {
+            let error = file_error(bad);
+            assert!(error.starts_with(":1: ") && !error.contains("secret"), "{error}");
+        }
+    }
+
+    #[cfg(not(feature = "bus"))]
+    #[test]
+    fn a_build_without_the_bus_says_so() {
+        let error = load_from(&["--bus", "nats://127.0.0.1:4222"], &[]).unwrap_err();
+        assert_eq!(error, "--bus: this luxcast was built without the feature bus of its Cargo.toml");
     }
 
     #[test]

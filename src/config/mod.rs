@@ -4,14 +4,20 @@
 //! the three sources. Nothing here prints.
 #![doc = include_str!("README.md")]
 
+mod bus_rules;
+mod bus_table;
+mod bus_url;
 mod defaults;
 mod fields;
+mod host;
 mod load;
 mod setting;
 mod table;
 mod texts;
 mod value;
 
+pub use bus_rules::BUS_LINE_BYTES_MAX;
+pub use bus_url::{BusLogin, BusUrl};
 pub use fields::{
     Config, JwtAlgorithm, LINE_SHARE_OF_HISTORY, LogFormat, Overrun, default_ingest_path,
     default_ingest_paths,
@@ -19,5 +25,5 @@ pub use fields::{
 pub use load::{ConfigError, Loaded, Renewed, Source, TOKEN_VARIABLE, URL_VARIABLE, load, unknown_variables};
 pub use setting::{Change, Initial, Setting};
 pub use table::{SETTINGS, SHARDS_MAX};
-pub use texts::{add_flags, settings_markdown, settings_toml};
+pub use texts::{add_bus_flags, add_flags, settings_markdown, settings_toml};
 pub use value::JWT_ALGORITHMS;

@@ -6,6 +6,7 @@ use crate::config::fields::Config;
 use crate::config::value::{read_count, read_seconds, read_switch};
 
 /// One setting.
+#[derive(Clone, Copy)]
 pub struct Setting {
     /// The TOML key; flag and variable are made from it.
     pub name: &'static str,
@@ -36,6 +37,7 @@ pub enum Change {
 }
 
 /// How a setting's text is read, its bounds (both included), and where it is stored.
+#[derive(Clone, Copy)]
 pub(super) enum Kind {
     /// A bare flag; `true` or `false` elsewhere.
     Switch(Field<bool>),

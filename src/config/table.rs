@@ -1,6 +1,7 @@
 //! The one table of settings: each row is a setting's name, default, unit, bounds, help and place in `Config`.
 //! Flags, variables, keys, `--help` and the table in README.md are made from it.
 
+use crate::config::bus_table::BUS_SETTINGS;
 use crate::config::setting::{Change, Initial, Kind, Setting};
 use crate::config::value::{
     LOG_FORMATS, LOG_LEVELS, OVERRUNS, show_admin, show_algorithm, show_list, show_path, show_word,
@@ -15,8 +16,19 @@ const HOUR: f64 = 3_600.0;
 const DAY: f64 = 24.0 * HOUR;
 const YEAR: f64 = 365.0 * DAY;
 
-/// In the order in which people meet them: where, how long, how much, who.
-pub static SETTINGS: [Setting; 40] = [
+/// In the order in which people meet them: where, how long, how much, who; then those of the bus.
+pub static SETTINGS: [Setting; OWN.len() + BUS_SETTINGS.len()] = {
+    let mut all = [OWN[0]; OWN.len() + BUS_SETTINGS.len()];
+    let mut row = 0;
+    while row < all.len() {
+        all[row] = if row < OWN.len() { OWN[row] } else { BUS_SETTINGS[row - OWN.len()] };
+        row += 1;
+    }
+    all
+};
+
+/// Those of a daemon by itself.
+const OWN: [Setting; 40] = [
     Setting {
         name: "listen",
         default: Initial::Text("127.0.0.1:20555"),

@@ -30,30 +30,44 @@ impl TypedValueParser for Words {
 pub fn add_flags(command: Command) -> Command {
     let sources = "Each setting may also be given as a variable (LUXCAST_HISTORY_BYTES) or as a key of the TOML \
                    file that --config names (history_bytes). A flag overrides a variable, a variable the file.";
-    command.after_help(sources).args(SETTINGS.iter().map(|setting| {
-        let flag = Arg::new(setting.name).long(setting.name.replace('_', "-"));
-        if let Kind::Switch(_) = setting.kind {
-            return flag.help(setting.help).action(ArgAction::SetTrue);
-        }
-        let mut help = format!("{} [default: {}]", setting.help, setting.default_words());
-        if let Some(bounds) = setting.bounds() {
-            write!(help, " [{bounds}]").expect("a String takes everything");
-        }
-        let is_list = matches!(setting.kind, Kind::List { .. });
-        let hint = match (setting.unit, setting.name) {
-            ("path", "state_dir") => ValueHint::DirPath,
-            ("path", _) => ValueHint::FilePath,
-            _ => ValueHint::Other,
-        };
-        // A negative number must reach our own parser, whose error names the flag and the bounds.
-        flag.help(help)
-            .value_name(setting.unit.to_ascii_uppercase())
-            .value_hint(hint)
-            .value_parser(Words(setting.words()))
-            .hide_possible_values(true)
-            .allow_negative_numbers(true)
-            .action(if is_list { ArgAction::Append } else { ArgAction::Set })
-    }))
+    command.after_help(sources).args(SETTINGS.iter().map(flag_of))
+}
+
+/// Those that say which stream a command is about, and what it is for; the others come from variables and the file.
+pub fn add_bus_flags(command: Command) -> Command {
+    let sources = "Each setting may also be given as a variable (LUXCAST_BUS) or as a key of the TOML file that \
+                   --config names (bus). A flag overrides a variable, a variable the file.";
+    let is_wanted = |setting: &&Setting| {
+        let only_of_daemons = ["bus_past_bytes", "bus_replay_bytes", "bus_start_seconds"];
+        ["config", "line_bytes_max", "depth_max"].contains(&setting.name)
+            || (setting.name.starts_with("bus") && !only_of_daemons.contains(&setting.name))
+    };
+    command.after_help(sources).args(SETTINGS.iter().filter(is_wanted).map(flag_of))
+}
+
+fn flag_of(setting: &Setting) -> Arg {
+    let flag = Arg::new(setting.name).long(setting.name.replace('_', "-"));
+    if let Kind::Switch(_) = setting.kind {
+        return flag.help(setting.help).action(ArgAction::SetTrue);
+    }
+    let mut help = format!("{} [default: {}]", setting.help, setting.default_words());
+    if let Some(bounds) = setting.bounds() {
+        write!(help, " [{bounds}]").expect("a String takes everything");
+    }
+    let is_list = matches!(setting.kind, Kind::List { .. });
+    let hint = match (setting.unit, setting.name) {
+        ("path", "state_dir") => ValueHint::DirPath,
+        ("path", _) => ValueHint::FilePath,
+        _ => ValueHint::Other,
+    };
+    // A negative number must reach our own parser, whose error names the flag and the bounds.
+    flag.help(help)
+        .value_name(setting.unit.to_ascii_uppercase())
+        .value_hint(hint)
+        .value_parser(Words(setting.words()))
+        .hide_possible_values(true)
+        .allow_negative_numbers(true)
+        .action(if is_list { ArgAction::Append } else { ArgAction::Set })
 }
 
 /// The table of settings in this room's README.md.
@@ -142,6 +156,8 @@ mod tests {
         for written in &SETTINGS {
             let other = match (written.name, &written.kind) {
                 ("config" | "ingest" | "token_file" | "jwt_key_file", _) => "/elsewhere".to_string(),
+                ("bus", _) => "nats://127.0.0.1:1".to_string(),
+                ("bus_stream", _) => "OTHER".to_string(),
                 ("overrun", _) => "wait".to_string(),
                 ("jwt_algorithm", _) => "ES256".to_string(),
                 ("log_level", _) => "off".to_string(),

@@ -1,14 +1,16 @@
 //! Turns the text of a value into the value and back, for every source. An error says what is wrong with the text,
 //! not where it came from.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
 use tracing::level_filters::LevelFilter;
 
+use crate::config::bus_url::BusUrl;
 use crate::config::fields::{Config, JwtAlgorithm, LogFormat, Overrun};
+use crate::config::host::is_host;
 
 pub(super) const OVERRUNS: [(&str, Overrun); 2] = [("gap", Overrun::Gap), ("wait", Overrun::Wait)];
 
@@ -34,6 +36,10 @@ pub const JWT_ALGORITHMS: [(&str, JwtAlgorithm); 4] = [
 
 /// `sun_path` of `sockaddr_un` holds 108 bytes, the last one NUL (unix(7)).
 const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+/// More than anybody needs; the server's own bound on names of streams is 255.
+const STREAM_NAME_BYTES_MAX: usize = 64;
+const SUBJECT_BYTES_MAX: usize = 255;
 
 pub(super) fn read_switch(text: &str) -> Result<bool, String> {
     match text {
@@ -171,16 +177,39 @@ fn is_origin(text: &str) -> bool {
     is_scheme && is_host(host) && is_port
 }
 
-/// A name or an address; an IPv6 address is in brackets.
-fn is_host(text: &str) -> bool {
-    match text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
-        // Names in other scripts come in their ASCII form, as browsers send them.
-        None => {
-            !text.is_empty()
-                && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
-        }
+/// An error does not quote the address, which may have a password.
+pub(super) fn store_bus(config: &mut Config, texts: &[String]) -> Result<(), String> {
+    let urls: Vec<BusUrl> = items(texts).iter().map(|text| BusUrl::parse(text)).collect::<Result<_, _>>()?;
+    let is_twice =
+        |(place, url): (usize, &BusUrl)| urls[..place].iter().any(|other| other.address() == url.address());
+    if let Some((_, url)) = urls.iter().enumerate().find(|row| is_twice(*row)) {
+        return Err(format!("{url} is given twice"));
     }
+    config.bus = urls;
+    Ok(())
+}
+
+/// Names of streams are parts of subjects, and of names of files.
+pub(super) fn store_stream_name(field: &mut String, text: &str) -> Result<(), String> {
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    if !(1..=STREAM_NAME_BYTES_MAX).contains(&text.len()) || !text.bytes().all(is_name) {
+        return Err(format!(
+            "`{text}` is not a name of letters, digits, - and _, of {STREAM_NAME_BYTES_MAX} at most"
+        ));
+    }
+    text.clone_into(field);
+    Ok(())
+}
+
+/// Subjects that begin with `$` or `_INBOX` belong to the server and to its clients.
+pub(super) fn store_subject(field: &mut String, text: &str) -> Result<(), String> {
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"*>".contains(&byte);
+    let is_good = text.split('.').all(|token| !token.is_empty() && token.bytes().all(is_plain));
+    if !is_good || text.len() > SUBJECT_BYTES_MAX || text.starts_with('$') || text.starts_with("_INBOX") {
+        return Err(format!("`{text}` is not one subject, such as luxcast.events, without wildcards"));
+    }
+    text.clone_into(field);
+    Ok(())
 }
 
 pub(super) fn store_admin(config: &mut Config, text: &str) -> Result<(), String> {

@@ -87,6 +87,16 @@ struct Threads {
     drain_began: Option<Instant>,
 }
 
+/// The rest of the daemon does not follow the bus yet.
+fn refuse_bus(config: &Config) -> Result<(), StartError> {
+    if config.bus.is_empty() {
+        return Ok(());
+    }
+    Err(StartError::Setting(io::Error::other(
+        "bus: this version does not serve from a bus yet; leave it out",
+    )))
+}
+
 /// What all threads share.
 struct Common {
     directory: Arc<Directory>,
@@ -104,6 +114,7 @@ impl Server {
     /// # Errors
     /// What could not be bound or started, and why; nothing is left behind.
     pub fn start(config: Config, live_config: LiveConfig) -> Result<Server, StartError> {
+        refuse_bus(&config)?;
         raise_file_limit()?;
         let persistence = Persistence::open(&config)?;
         let previous = persistence.begin();

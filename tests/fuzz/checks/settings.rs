@@ -47,7 +47,9 @@ fn check_again(loaded: Loaded) {
     let given = loaded.effective().filter(|(setting, value, source)| {
         // A list in a variable is split at commas; an empty one counts as absent.
         let is_one = setting.name == "listen" || !value.contains(',');
-        **source != Source::Default && is_one && !value.is_empty() && setting.name != "config"
+        // What signs in is not shown.
+        let is_whole = !value.contains("***@");
+        **source != Source::Default && is_one && is_whole && !value.is_empty() && setting.name != "config"
     });
     let mut variables: Vec<(OsString, OsString)> =
         given.map(|(setting, value, _)| (setting.variable().into(), value.into())).collect();
