@@ -37,6 +37,8 @@ fn main() -> ExitCode {
         Some(("completions", flags)) => reference::complete(arguments::<CompletionsArgs>(flags), command()),
         Some(("man", flags)) => reference::man(arguments::<ManArgs>(flags), &command()),
         Some(("token", flags)) => token::run(arguments::<TokenArgs>(flags)),
+        #[cfg(feature = "bus")]
+        Some(("bus", flags)) => luxcast::cli::bus::run(flags),
         _ => unreachable!("clap lets no other subcommand pass"),
     }
 }
@@ -58,7 +60,7 @@ fn command() -> Command {
     let token = Command::new("token").about("Make a token, or sign a JSON Web Token");
     let completions = Command::new("completions").about("Print a shell completion script");
     let man = Command::new("man").about("Print a manual page");
-    Command::new("luxcast")
+    let luxcast = Command::new("luxcast")
         .about("Streams the live events of workflow jobs to any number of WebSocket clients")
         .version(env!("CARGO_PKG_VERSION"))
         .propagate_version(true)
@@ -72,9 +74,10 @@ fn command() -> Command {
         .subcommand(RecordArgs::augment_args(record))
         .subcommand(ReplayArgs::augment_args(replay))
         .subcommand(SimArgs::augment_args(sim))
-        .subcommand(TokenArgs::augment_args(token))
-        .subcommand(CompletionsArgs::augment_args(completions))
-        .subcommand(ManArgs::augment_args(man))
+        .subcommand(TokenArgs::augment_args(token));
+    #[cfg(feature = "bus")]
+    let luxcast = luxcast.subcommand(luxcast::cli::bus::command());
+    luxcast.subcommand(CompletionsArgs::augment_args(completions)).subcommand(ManArgs::augment_args(man))
 }
 
 /// Values that clap refuses end the process with exit code 2, as all wrong usage does.
@@ -103,7 +106,10 @@ mod tests {
 
     #[test]
     fn every_subcommand_says_what_it_does() {
-        for subcommand in command().get_subcommands() {
+        let luxcast = command();
+        let of_all =
+            luxcast.get_subcommands().flat_map(|one| std::iter::once(one).chain(one.get_subcommands()));
+        for subcommand in of_all {
             assert!(subcommand.get_about().is_some(), "{}", subcommand.get_name());
             for argument in subcommand.get_arguments() {
                 let has_help = argument.get_help().is_some();

@@ -15,6 +15,8 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::{EXIT_USAGE, say};
 use crate::config::{self, Loaded};
+#[cfg(feature = "bus")]
+use crate::net::bus::connect::BusConfig;
 use crate::server::{self, forecast};
 
 /// The flag that leaves out the list of settings.
@@ -39,7 +41,7 @@ pub fn run(flags: &ArgMatches) -> ExitCode {
         .with_writer(|| Lenient)
         .finish();
     let live_config = tracing::subscriber::with_default(warnings, || server::live_config(&loaded.config));
-    if let Err(error) = live_config {
+    if let Err(error) = live_config.map(drop).and_then(|()| check_bus(&loaded)) {
         say(&format!("luxcast: {error}"));
         return ExitCode::from(EXIT_USAGE);
     }
@@ -58,6 +60,17 @@ pub fn run(flags: &ArgMatches) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+#[cfg(feature = "bus")]
+fn check_bus(loaded: &Loaded) -> io::Result<()> {
+    BusConfig::new(&loaded.config).map_or(Ok(()), |bus| bus.check())
+}
+
+/// Without the feature the settings have been refused.
+#[cfg(not(feature = "bus"))]
+fn check_bus(_: &Loaded) -> io::Result<()> {
+    Ok(())
 }
 
 /// Standard error, whose failures are ignored: the subscriber would fail with them.

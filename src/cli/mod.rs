@@ -6,6 +6,10 @@ mod address;
 mod answer;
 mod arrivals;
 mod backoff;
+#[cfg(feature = "bus")]
+pub mod bus;
+#[cfg(feature = "bus")]
+mod bus_check;
 pub mod check_config;
 mod connection;
 mod earlier;

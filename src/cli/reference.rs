@@ -59,15 +59,26 @@ fn page(command: &Command, subcommand: Option<&str>) -> Result<Vec<u8>, String> 
     let wanted = match subcommand {
         None => command,
         Some(name) => {
-            let found = command.find_subcommand(name);
-            let found = found.ok_or_else(|| format!("there is no command {name}"))?;
+            let (words, found) = find(&command, name).ok_or_else(|| format!("there is no command {name}"))?;
             let program = command.get_name();
-            found.clone().name(format!("{program}-{name}")).bin_name(format!("{program} {name}"))
+            found.clone().name(format!("{program}-{name}")).bin_name(format!("{program} {words}"))
         }
     };
     let mut page = Vec::new();
     let rendered = clap_mangen::Man::new(wanted).render(&mut page);
     rendered.map(|()| page).map_err(|error| error.to_string())
+}
+
+/// A command by the name of its page, `bus-create`, and as it is typed, `bus create`.
+fn find<'a>(command: &'a Command, name: &str) -> Option<(String, &'a Command)> {
+    if let Some(found) = command.find_subcommand(name) {
+        return Some((name.to_owned(), found));
+    }
+    command.get_subcommands().find_map(|outer| {
+        let inner = name.strip_prefix(outer.get_name())?.strip_prefix('-')?;
+        let (words, found) = find(outer, inner)?;
+        Some((format!("{} {words}", outer.get_name()), found))
+    })
 }
 
 #[cfg(test)]
@@ -80,7 +91,8 @@ mod tests {
         let watch =
             Command::new("watch").about("Watch it").arg(Arg::new("job").long("job").help("Only this job"));
         let program = Command::new("program").about("Streams events").version("1.2.3");
-        program.propagate_version(true).subcommand(watch)
+        let fast = Command::new("fast").about("Fly fast");
+        program.propagate_version(true).subcommand(watch.subcommand(fast))
     }
 
     #[test]
@@ -91,6 +103,13 @@ mod tests {
         let watch = text(Some("watch"));
         assert!(watch.contains(".TH program-watch 1") && watch.contains("Only this job"), "{watch}");
         assert!(watch.contains(r"\fBprogram watch\fR") && watch.contains("1.2.3"), "{watch}");
-        assert!(page(&command(), Some("fly")).is_err());
+        let fast = text(Some("watch-fast"));
+        assert!(
+            fast.contains(".TH program-watch-fast 1") && fast.contains(r"\fBprogram watch fast\fR"),
+            "{fast}"
+        );
+        for name in ["fly", "watch-", "watch-slow", "watchfast"] {
+            assert!(page(&command(), Some(name)).is_err(), "{name}");
+        }
     }
 }

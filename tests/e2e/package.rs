@@ -84,6 +84,7 @@ fn each_command_has_its_manual_page_in_the_package() {
     let mut expected: BTreeSet<String> = commands.map(|name| format!("luxcast-{name}.1.gz")).collect();
     assert!(expected.len() > 5, "{help}");
     expected.insert("luxcast.1.gz".to_owned());
+    expected.extend(["create", "check", "new-epoch"].map(|name| format!("luxcast-bus-{name}.1.gz")));
     let made = names(&generate().path().join("man"));
     assert_eq!(made, expected);
 }

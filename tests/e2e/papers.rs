@@ -33,6 +33,7 @@ const NOT_RUN: [(&str, &str); 15] = [
     ("docker", "it needs an engine for containers; container.rs starts what the image starts"),
     ("sudo chown", "the file is made by a container, which is not run"),
     ("promtool test rules", "it takes long; prometheus.rs runs it"),
+    ("luxcast bus", "it needs servers of NATS; tests/nats has some"),
     ("luxcast-bench", "it measures for minutes; bench.rs runs it with small figures"),
 ];
 

@@ -1,5 +1,7 @@
 //! The bus thread with the real server: what goes into the stream comes back, once and in order, with its numbers.
 
+mod commands;
+mod keys;
 mod server;
 
 use std::collections::HashMap;
@@ -13,6 +15,7 @@ use luxcast::bus::numbers::Epochs;
 use luxcast::bus::reader::Reader;
 use luxcast::bus::verdict::Standing;
 use luxcast::bus::writer::{LaneKey, Writer};
+use luxcast::config::BusUrl;
 use luxcast::net::bus::connect::BusConfig;
 use luxcast::net::bus::handle::{BusHandle, Command, Received, Report, ends};
 use luxcast::net::bus::{BusParts, run};
@@ -65,7 +68,7 @@ impl Bus {
         let (handle, ends) = ends(Arc::new(IngestWaker::new(waker, 1)));
         let clock = Clock::new();
         let config = BusConfig {
-            servers: vec![server.url()],
+            servers: vec![BusUrl::parse(&server.url()).unwrap()],
             stream: "LUXCAST".to_owned(),
             subject: "luxcast.events".to_owned(),
             ..BusConfig::default()

@@ -1,30 +1,106 @@
 //! Options of the connection to NATS: servers, TLS, credentials.
 
+use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, Event, ServerAddr};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::config::{BusLogin, BusUrl, Config};
+use crate::net::bus::sign_in::SignIn;
 
 /// A dead connection is noticed after two of these without an answer; the client's own default is a minute.
 const PING_INTERVAL: Duration = Duration::from_secs(2);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(4);
+/// Between two servers that are tried once.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// More messages than the reader's credit can bring, of the smallest size.
 const SUBSCRIPTION_MESSAGES: usize = 1 << 18;
 
-/// Whom to connect to, and as whom.
+/// Whom to connect to, and as whom. Written out, it shows no secret.
 #[derive(Clone, Debug, Default)]
 pub struct BusConfig {
-    pub servers: Vec<String>,
+    /// Not empty; all have TLS, or none.
+    pub servers: Vec<BusUrl>,
     pub stream: String,
     pub subject: String,
+    /// Servers beyond this machine may be spoken to without TLS.
+    pub is_plaintext_allowed: bool,
     pub credentials_file: Option<PathBuf>,
     pub nkey_file: Option<PathBuf>,
     pub ca_file: Option<PathBuf>,
+    /// Both are set, or neither.
     pub certificate_file: Option<PathBuf>,
     pub key_file: Option<PathBuf>,
+}
+
+impl BusConfig {
+    /// What the settings say; `None`: this daemon is alone.
+    pub fn new(config: &Config) -> Option<Self> {
+        (!config.bus.is_empty()).then(|| Self {
+            servers: config.bus.clone(),
+            stream: config.bus_stream.clone(),
+            subject: config.bus_subject.clone(),
+            is_plaintext_allowed: config.bus_allow_plaintext,
+            credentials_file: config.bus_credentials_file.clone(),
+            nkey_file: config.bus_nkey_file.clone(),
+            ca_file: config.bus_ca_file.clone(),
+            certificate_file: config.bus_certificate_file.clone(),
+            key_file: config.bus_key_file.clone(),
+        })
+    }
+
+    /// Opens the files, as each connection does.
+    ///
+    /// # Errors
+    /// The setting, its file, and what is wrong with it; never what is in it.
+    pub fn check(&self) -> io::Result<()> {
+        let wrong = |name: &str, problem: &dyn fmt::Display| io::Error::other(format!("{name}: {problem}"));
+        if let Some(sign_in) = self.sign_in() {
+            let name = if self.nkey_file.is_some() { "bus_nkey_file" } else { "bus_credentials_file" };
+            sign_in.check().map_err(|problem| wrong(name, &problem))?;
+        }
+        let files = [("bus_ca_file", &self.ca_file), ("bus_certificate_file", &self.certificate_file)];
+        for (name, path) in files {
+            if let Some(path) = path {
+                check_certificates(path).map_err(|problem| wrong(name, &problem))?;
+            }
+        }
+        if let Some(path) = &self.key_file {
+            let key = PrivateKeyDer::from_pem_file(path);
+            key.map_err(|error| wrong("bus_key_file", &format!("{}: {error}", path.display())))?;
+        }
+        Ok(())
+    }
+
+    fn sign_in(&self) -> Option<SignIn> {
+        let nkey = self.nkey_file.clone().map(SignIn::Nkey);
+        nkey.or_else(|| self.credentials_file.clone().map(SignIn::Credentials))
+    }
+
+    fn is_tls(&self) -> bool {
+        self.servers.iter().any(|server| server.is_tls)
+    }
+
+    /// Without TLS and consent, only servers of this machine are there to be spoken to: no server may name others.
+    fn stays_here(&self) -> bool {
+        !self.is_tls() && !self.is_plaintext_allowed
+    }
+}
+
+fn check_certificates(path: &Path) -> Result<(), String> {
+    let shown = path.display();
+    let mut count = 0;
+    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| format!("{shown}: {error}"))? {
+        certificate.map_err(|error| format!("{shown}: {error}"))?;
+        count += 1;
+    }
+    if count == 0 { Err(format!("{shown}: no certificate in it")) } else { Ok(()) }
 }
 
 /// Connects, now or as soon as a server is there. `on_event` hears of connections and their ends.
@@ -35,17 +111,57 @@ pub async fn connect(
     config: &BusConfig,
     on_event: impl Fn(Event) + Send + Sync + 'static,
 ) -> io::Result<Client> {
-    let addresses = config.servers.iter().map(|server| server.parse::<ServerAddr>());
-    let addresses = addresses.collect::<Result<Vec<_>, _>>()?;
-    let mut options = ConnectOptions::new()
+    let options = options(config, on_event)?.subscription_capacity(SUBSCRIPTION_MESSAGES);
+    let options = options.retry_on_initial_connect().max_reconnects(None);
+    options.connect(addresses(config)?).await.map_err(io::Error::other)
+}
+
+/// Connects now, or not at all.
+///
+/// # Errors
+/// What is wrong with an address or one of the files, or why no server lets this in.
+pub async fn connect_once(
+    config: &BusConfig,
+    on_event: impl Fn(Event) + Send + Sync + 'static,
+) -> io::Result<Client> {
+    let pause = |attempts| if attempts > 1 { RETRY_PAUSE } else { Duration::ZERO };
+    let options = options(config, on_event)?.reconnect_delay_callback(pause);
+    options.connect(addresses(config)?).await.map_err(io::Error::other)
+}
+
+/// Without what signs in: the client writes addresses to the log.
+fn addresses(config: &BusConfig) -> io::Result<Vec<ServerAddr>> {
+    config.servers.iter().map(|server| server.address().parse()).collect()
+}
+
+fn options(
+    config: &BusConfig,
+    on_event: impl Fn(Event) + Send + Sync + 'static,
+) -> io::Result<ConnectOptions> {
+    config.check()?;
+    // The client leaves the choice to the process, and panics if there is none. An error: it is made already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut options = match config.sign_in() {
+        Some(sign_in) => ConnectOptions::with_auth_callback(move |nonce| {
+            let auth = sign_in.auth(&nonce);
+            async move { auth }
+        }),
+        None => ConnectOptions::new(),
+    };
+    options = match config.servers.iter().find_map(|server| server.login.as_ref()) {
+        Some(BusLogin::Password { user, password }) => {
+            options.user_and_password(user.clone(), password.to_string())
+        }
+        Some(BusLogin::Token(token)) => options.token(token.to_string()),
+        None => options,
+    };
+    options = options
         .name("luxcast")
+        .require_tls(config.is_tls())
         .ping_interval(PING_INTERVAL)
         .connection_timeout(CONNECT_TIMEOUT)
         .request_timeout(Some(REQUEST_TIMEOUT))
-        .subscription_capacity(SUBSCRIPTION_MESSAGES)
         .custom_inbox_prefix("_INBOX_luxcast")
-        .retry_on_initial_connect()
-        .max_reconnects(None)
         .reconnect_delay_callback(|attempts| {
             Duration::from_millis(100u64 << attempts.min(6)).min(RECONNECT_PAUSE_MAX)
         })
@@ -53,11 +169,8 @@ pub async fn connect(
             on_event(event);
             async {}
         });
-    if let Some(path) = &config.credentials_file {
-        options = options.credentials_file(path).await?;
-    }
-    if let Some(path) = &config.nkey_file {
-        options = options.nkey(std::fs::read_to_string(path)?.trim().to_owned());
+    if config.stays_here() {
+        options = options.ignore_discovered_servers();
     }
     if let Some(path) = &config.ca_file {
         options = options.add_root_certificates(path.clone());
@@ -65,5 +178,5 @@ pub async fn connect(
     if let (Some(certificate), Some(key)) = (&config.certificate_file, &config.key_file) {
         options = options.add_client_certificate(certificate.clone(), key.clone());
     }
-    options.connect(addresses).await.map_err(io::Error::other)
+    Ok(options)
 }

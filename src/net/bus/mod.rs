@@ -1,9 +1,12 @@
 //! The bus thread: does what the reader wants done, and hands back what comes of it.
 #![doc = include_str!("README.md")]
 
+pub mod admin;
 pub mod connect;
 pub mod handle;
 mod pull;
+mod sign_in;
+pub mod stream_config;
 pub mod stream_info;
 
 use std::future::pending;
@@ -48,7 +51,7 @@ pub struct BusParts {
 /// What has come of something that the server was asked for.
 enum Outcome {
     Info { question: u64, info: Option<Info> },
-    Created { attempt: u64, consumer: Option<(Consumer<consumer::Config>, Subscriber, Subject)> },
+    Created { attempt: u64, consumer: Option<Box<(Consumer<consumer::Config>, Subscriber, Subject)>> },
     Published { key: LaneKey, serial: u64, result: Result<PublishAck, PublishError> },
     Done,
 }
@@ -240,7 +243,7 @@ impl Bus {
                 let subscriber = client.subscribe(subject.clone()).await.ok()?;
                 let made = jetstream.create_consumer_on_stream(config, stream).await;
                 let made = made.inspect_err(|error| tracing::debug!("bus: no consumer: {error}")).ok()?;
-                Some((made, subscriber, subject))
+                Some(Box::new((made, subscriber, subject)))
             };
             Outcome::Created { attempt, consumer: timeout(ANSWER, make).await.ok().flatten() }
         });
@@ -252,7 +255,8 @@ impl Bus {
             Outcome::Info { question, info: Some(info) } => self.reader.handle_info(now, question, info),
             Outcome::Info { question, info: None } => self.reader.handle_no_info(now, question),
             Outcome::Created { attempt, consumer: None } => self.reader.handle_not_created(now, attempt),
-            Outcome::Created { attempt, consumer: Some((consumer, subscriber, subject)) } => {
+            Outcome::Created { attempt, consumer: Some(made) } => {
+                let (consumer, subscriber, subject) = *made;
                 let pending = consumer.cached_info().num_pending;
                 self.inbox = Some(Inbox { attempt, consumer, subscriber, subject });
                 self.reader.handle_created(now, attempt, pending);

@@ -1,0 +1,270 @@
+//! `luxcast bus create | check | new-epoch`: the stream that daemons on many hosts share. A daemon never changes it.
+
+use std::env;
+use std::fmt::Write;
+use std::io;
+use std::process::ExitCode;
+
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
+use serde_json::{Value, json};
+
+use super::bus_check::findings;
+use super::{EXIT_USAGE, say};
+use crate::bus::numbers::{Epochs, NumbersError, PLACES};
+use crate::config::{self, Config};
+use crate::net::bus::admin::Admin;
+use crate::net::bus::connect::BusConfig;
+use crate::net::bus::stream_config::{self, Bounds, NewStream, epochs, faults};
+use crate::net::clock::unix_micros;
+
+/// Numbers that a new epoch leaves out: for what is published while the command runs, and for a daemon that was not
+/// asked.
+const EPOCH_PAUSE: u64 = 1 << 30;
+
+#[derive(Debug, Args)]
+struct CreateArgs {
+    /// Servers that keep a copy of the stream: 3, or 1 where there is only one [default: 3]
+    #[arg(long, value_name = "COPIES", value_parser = clap::value_parser!(u64).range(1..=5))]
+    replicas: Option<u64>,
+    /// Drop events that are older [default: none is too old]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=1 << 32))]
+    max_age: Option<u64>,
+    /// Drop the oldest events when the stream is larger [default: no limit]
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1 << 20..=1 << 60))]
+    max_bytes: Option<u64>,
+    /// Number events above this one, the newest of a daemon whose watchers come along [default: the time]
+    #[arg(long, value_name = "STREAM_SEQ", value_parser = clap::value_parser!(u64).range(..1 << 53))]
+    after: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+struct NewEpochArgs {
+    /// Number events above this one, the newest that any daemon has given
+    #[arg(long, value_name = "STREAM_SEQ", value_parser = clap::value_parser!(u64).range(..1 << 53))]
+    after: u64,
+    /// First message with new numbers: the one behind the last that is still as it was [default: the next one]
+    #[arg(long, value_name = "MESSAGE", value_parser = clap::value_parser!(u64).range(1..))]
+    from: Option<u64>,
+}
+
+/// The command with its three subcommands.
+pub fn command() -> Command {
+    let create = Command::new("create").about("Make the stream, or see that it is right");
+    let check =
+        Command::new("check").about("Show what of the servers and the stream is right and what is not");
+    let new_epoch =
+        Command::new("new-epoch").about("Begin with larger numbers, after the stream has lost its end");
+    let yes =
+        Arg::new("yes").long("yes").action(ArgAction::SetTrue).help("Do it; without this, only show it");
+    Command::new("bus")
+        .about("Make and check the stream that daemons on many hosts share")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(config::add_bus_flags(CreateArgs::augment_args(create)))
+        .subcommand(config::add_bus_flags(check))
+        .subcommand(config::add_bus_flags(NewEpochArgs::augment_args(new_epoch).arg(yes)))
+}
+
+/// How a subcommand ends that had no success.
+enum Failure {
+    /// Wrong usage or settings.
+    Usage(String),
+    Failed(String),
+}
+
+impl From<String> for Failure {
+    fn from(words: String) -> Self {
+        Self::Failed(words)
+    }
+}
+
+/// Exit code 0: the stream is as it should be. 1: it is not, or no server answers. 2: a flag or a setting is wrong.
+pub fn run(matches: &ArgMatches) -> ExitCode {
+    let (name, flags) = matches.subcommand().expect("clap lets nothing else pass");
+    let done = run_one(name, flags).and_then(|text| {
+        let written = io::Write::write_all(&mut io::stdout(), text.as_bytes());
+        written.map_err(|error| Failure::Failed(format!("standard output: {error}")))
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Usage(words)) => {
+            say(&format!("luxcast bus {name}: {words}"));
+            ExitCode::from(EXIT_USAGE)
+        }
+        Err(Failure::Failed(words)) => {
+            say(&format!("luxcast bus {name}: {words}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Returns what goes to standard output.
+fn run_one(name: &str, flags: &ArgMatches) -> Result<String, Failure> {
+    let loaded = config::load(flags, env::vars_os()).map_err(|error| Failure::Usage(error.to_string()))?;
+    let config = &loaded.config;
+    let bus =
+        BusConfig::new(config).ok_or_else(|| Failure::Usage("bus is not set: which servers?".to_owned()))?;
+    bus.check().map_err(|error| Failure::Usage(error.to_string()))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("no runtime: {error}"))?;
+    runtime.block_on(async {
+        let servers: Vec<String> = bus.servers.iter().map(ToString::to_string).collect();
+        let admin = Admin::connect(bus).await;
+        let admin = admin.map_err(|error| format!("{}: {error}", servers.join(", ")))?;
+        match name {
+            "create" => create(&admin, config, &arguments(flags)).await,
+            "new-epoch" => new_epoch(&admin, config, &arguments(flags), flags.get_flag("yes")).await,
+            _ => check(&admin, config).await,
+        }
+    })
+}
+
+fn arguments<A: FromArgMatches>(flags: &ArgMatches) -> A {
+    A::from_arg_matches(flags).unwrap_or_else(|error| error.exit())
+}
+
+fn bounds(config: &Config) -> Bounds {
+    Bounds { line_bytes_max: config.line_bytes_max, depth_max: config.depth_max }
+}
+
+async fn create(admin: &Admin, config: &Config, args: &CreateArgs) -> Result<String, Failure> {
+    super::bus_check::check_version(&admin.server_info().version)?;
+    let stream = &config.bus_stream;
+    if let Some(info) = admin.info().await? {
+        let differences = differences(&info["config"], config, args);
+        return match differences.is_empty() {
+            true => Ok(format!("the stream {stream} is there, and as it should be\n")),
+            false => Err(Failure::Failed(format!(
+                "the stream {stream} is there and was not changed, but it is not as it should be: {}",
+                differences.join("; ")
+            ))),
+        };
+    }
+    let base = args.after.unwrap_or(0).max(unix_micros() as u64);
+    let epochs =
+        Epochs::new(base).map_err(|error| Failure::Usage(format!("--after: {}", words_of(error))))?;
+    let new = NewStream {
+        name: stream,
+        subject: &config.bus_subject,
+        replicas: args.replicas.unwrap_or(3),
+        max_age_nanos: nanos(args),
+        max_bytes: args.max_bytes,
+        bounds: bounds(config),
+    };
+    let made = admin.create(&new.config(&epochs)).await.map_err(|error| {
+        let hint = if error.contains("non-clustered") { ": try --replicas 1" } else { "" };
+        format!("the server does not make the stream {stream}: {error}{hint}")
+    })?;
+    if args.max_age.is_none() && args.max_bytes.is_none() {
+        say("luxcast bus create: warning: without --max-age or --max-bytes the stream grows for ever");
+    }
+    let copies = &made["config"]["num_replicas"];
+    let first = base + PLACES as u64;
+    Ok(format!(
+        "made the stream {stream} on {}: {copies} copies, numbers from {first} on\n",
+        config.bus_subject
+    ))
+}
+
+fn nanos(args: &CreateArgs) -> Option<u64> {
+    args.max_age.map(|seconds| seconds * 1_000_000_000)
+}
+
+/// What of a stream that is there is not as these settings and flags would make it. A flag that was not given is the
+/// operator's to say at another time.
+fn differences(found: &Value, config: &Config, args: &CreateArgs) -> Vec<String> {
+    let faults = faults(found, &config.bus_subject, bounds(config)).into_iter().map(|fault| fault.what);
+    let mut differences: Vec<String> = faults.collect();
+    for (name, wanted) in
+        [("num_replicas", args.replicas), ("max_age", nanos(args)), ("max_bytes", args.max_bytes)]
+    {
+        if let Some(wanted) = wanted
+            && found[name] != json!(wanted)
+        {
+            differences.push(format!("{name} is {}, not {wanted}", found[name]));
+        }
+    }
+    if let (Some(after), Ok(epochs)) = (args.after, epochs(found)) {
+        let first = epochs.number(1, 0).unwrap_or(0);
+        if first <= after {
+            differences.push(format!("its numbers begin at {first}, not above {after}"));
+        }
+    }
+    differences
+}
+
+async fn check(admin: &Admin, config: &Config) -> Result<String, Failure> {
+    let findings = findings(admin, config, bounds(config)).await;
+    let mut text = String::new();
+    for finding in &findings {
+        writeln!(text, "{finding}").expect("a String takes everything");
+    }
+    let bad = findings.iter().filter(|finding| finding.is_error()).count();
+    if bad == 0 {
+        return Ok(text);
+    }
+    io::Write::write_all(&mut io::stdout(), text.as_bytes())
+        .map_err(|error| format!("standard output: {error}"))?;
+    Err(Failure::Failed(format!("a daemon cannot use this: {bad} of these are errors")))
+}
+
+async fn new_epoch(
+    admin: &Admin,
+    config: &Config,
+    args: &NewEpochArgs,
+    is_wanted: bool,
+) -> Result<String, Failure> {
+    let stream = &config.bus_stream;
+    let info = admin.info().await?.ok_or_else(|| format!("there is no stream {stream}"))?;
+    let epochs = epochs(&info["config"]).map_err(|what| format!("the stream {stream}: {what}"))?;
+    let last = info["state"]["last_seq"]
+        .as_u64()
+        .ok_or("the server does not say how long the stream is".to_owned())?;
+    let from = args.from.unwrap_or(last + 1);
+    if from > last + 1 {
+        return Err(Failure::Usage(format!("--from: the stream ends with message {last}")));
+    }
+    let next = begin(&epochs, from, last, args.after)
+        .map_err(|error| Failure::Usage(format!("no epoch can follow: {}", words_of(error))))?;
+    let first = next.number(from, 0).map_err(|error| Failure::Usage(words_of(error).to_owned()))?;
+    let what = format!("from message {from} on the numbers of {stream} begin at {first}");
+    if !is_wanted {
+        return Err(Failure::Usage(format!("nothing was changed; with --yes, {what}")));
+    }
+    let changed = stream_config::with_epochs(&info["config"], &next);
+    admin.update(&changed).await.map_err(|error| format!("the server does not change {stream}: {error}"))?;
+    Ok(format!("{what}\n"))
+}
+
+/// The same epochs and one more, above `after` and all that the stream has.
+fn begin(epochs: &Epochs, from: u64, last: u64, after: u64) -> Result<Epochs, NumbersError> {
+    let newest = epochs.number(last.max(1), PLACES - 1)?;
+    epochs.with_epoch_above(from, newest.max(after) + EPOCH_PAUSE)
+}
+
+fn words_of(error: NumbersError) -> &'static str {
+    match error {
+        NumbersError::Malformed => "the stream's metadata are not what luxcast writes",
+        NumbersError::OutOfOrder => "the numbers would not be larger than those before",
+        NumbersError::OutOfRange => "the numbers would not have sixteen digits",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{EPOCH_PAUSE, begin};
+    use crate::bus::numbers::Epochs;
+
+    #[test]
+    fn an_epoch_begins_above_all_that_was_seen() {
+        const BASE: u64 = 1_700_000_000_000_000;
+        let first = Epochs::new(BASE).unwrap();
+        for (from, last, after) in [(1, 0, 0), (101, 100, BASE), (101, 100, BASE + (1 << 40)), (51, 100, 0)] {
+            let next = begin(&first, from, last, after).unwrap();
+            let begins = next.number(from, 0).unwrap();
+            assert!(begins > after + EPOCH_PAUSE && begins > first.number(last.max(1), 1023).unwrap());
+            assert!(next.continues(&first) && next.first_new(&first) == Some(from));
+        }
+        assert!(begin(&first, 101, 100, (1 << 53) - 1).is_err());
+    }
+}
