@@ -290,12 +290,10 @@ fn read_file(path: &Path, text: &str) -> Result<Vec<Given>, ConfigError> {
         let is_quoted = !words.is_empty() && !words.contains("://");
         let quoted = if is_quoted { format!(": `{}`", words.escape_debug()) } else { String::new() };
         // The key that the line is about, as other errors name it.
-        let line = text.get(..span.start).unwrap_or_default().rsplit('
-').next().unwrap_or_default();
+        let line = text.get(..span.start).unwrap_or_default().rsplit('\n').next().unwrap_or_default();
         let key = line.split_once('=').map_or("", |(key, _)| key.trim());
         let key = if key.is_empty() { String::new() } else { format!("{}: ", key.escape_debug()) };
-        ConfigError(format!("{}: {key}{}{quoted}", place(span.start), error.message().replace('
-', " ")))
+        ConfigError(format!("{}: {key}{}{quoted}", place(span.start), error.message().replace('\n', " ")))
     })?;
     // In the file's order, so that the first error is the first in the file.
     let mut entries: Vec<_> = table.get_ref().iter().collect();
