@@ -51,6 +51,8 @@ pub enum Report {
 /// A message of the stream.
 pub struct Received {
     pub message: u64,
+    /// The number of its first line.
+    pub first: u64,
     /// When the stream took it.
     pub time_nanos: u64,
     /// To be given back with [`Command::Release`].

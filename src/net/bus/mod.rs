@@ -313,7 +313,9 @@ impl Bus {
             Verdict::Fold => (true, None),
         };
         let Arrival { message, time_nanos, .. } = arrival;
-        let received = Received { message, time_nanos, bytes, is_folded, hole, content };
+        let first = self.reader.epochs().and_then(|epochs| epochs.number(message, 0).ok());
+        let first = first.expect("a message that is taken has numbers");
+        let received = Received { message, first, time_nanos, bytes, is_folded, hole, content };
         self.ends.report(Report::Message(Box::new(received)));
     }
 }

@@ -8,6 +8,8 @@ pub mod lines;
 pub mod maintenance;
 pub mod publisher;
 pub mod refused_lines;
+#[cfg(feature = "bus")]
+pub mod shared_stream;
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
