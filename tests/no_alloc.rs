@@ -603,7 +603,7 @@ fn the_whole_daemon() {
         ..Config::default()
     };
     let live_config = server::live_config(&config).expect("no file is named");
-    let server = Server::start(config, live_config).expect("the daemon starts");
+    let server = Server::start(config, live_config, || false).expect("the daemon starts");
     let sockets: Vec<TcpStream> = (0..WATCHERS).map(|_| open(&server)).collect();
     let (half, counts) = run_feed(&server, sockets, EVENTS);
     println!("{half} events twice, {WATCHERS} watchers: {} and {} allocations", counts[0], counts[1]);

@@ -16,6 +16,12 @@ const ACCOUNTS_MAX: usize = 65_536;
 /// Steps down that are remembered of a publisher. One that goes on where it was has none.
 const STEPS_MAX: usize = 16;
 
+/// For how long lines are remembered, by the window in which the server takes each id once: the same for all daemons of
+/// a stream.
+pub fn history_millis(window_millis: u64) -> u64 {
+    window_millis.saturating_mul(5)
+}
+
 struct Account {
     token: Box<str>,
     /// When a chunk came, and its last line: times grow, lines fall. The first is the greatest line of the time that

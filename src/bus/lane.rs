@@ -211,6 +211,10 @@ impl Lane {
         }
     }
 
+    pub fn taken(&self) -> u64 {
+        self.taken
+    }
+
     /// Puts the next chunk on its way, if none is. False: none is there, or one is on its way.
     pub fn start(&mut self, serial: u64, flow_of: &mut dyn FnMut(&str) -> Option<Box<str>>) -> bool {
         if self.flight.is_some() {

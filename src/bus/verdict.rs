@@ -1,5 +1,7 @@
 //! What the reader is told, what it says of it, and what it wants done.
 
+use std::fmt;
+
 use crate::bus::numbers::Epochs;
 
 /// Bytes that may be on their way to those who take the messages.
@@ -71,6 +73,21 @@ pub enum Stop {
     OtherNumbers,
     /// The stream's numbers are used up.
     Full,
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::LostTail => {
+                "the stream has lost its end, which was delivered already; see luxcast bus new-epoch"
+            }
+            Self::OtherStream => {
+                "another stream stands in its place, with numbers that were in use; see luxcast bus new-epoch"
+            }
+            Self::OtherNumbers => "the numbers in the stream's metadata are not those that were given",
+            Self::Full => "the numbers of the stream are used up",
+        })
+    }
 }
 
 /// How things stand, for people and for those who wait.

@@ -123,6 +123,11 @@ impl Writer {
         self.lanes[key].seen
     }
 
+    /// The last line of the publisher that became a part of a chunk here, or is in the stream.
+    pub fn taken(&self, LaneKey(key): LaneKey) -> u64 {
+        self.lanes[key].taken()
+    }
+
     /// One connection less. What was taken goes into the stream all the same.
     pub fn close(&mut self, LaneKey(key): LaneKey) {
         self.lanes[key].users -= 1;

@@ -58,8 +58,10 @@ pub fn run(flags: &ArgMatches) -> ExitCode {
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            logging.say(Level::ERROR, &format!("luxcast: {error}\n"));
+            let level = if matches!(error, StartError::Interrupted) { Level::INFO } else { Level::ERROR };
+            logging.say(level, &format!("luxcast: {error}\n"));
             match error {
+                StartError::Interrupted => ExitCode::SUCCESS,
                 StartError::Setting(_) => ExitCode::from(EXIT_USAGE),
                 StartError::System(_) => ExitCode::FAILURE,
             }
@@ -75,9 +77,10 @@ fn serve(
     level: LevelSwitch,
 ) -> Result<(), StartError> {
     // Before anything can be reached, so that from then on no signal has its default action.
-    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let is_demo = loaded.config.demo;
-    let server = Arc::new(Server::start(loaded.config.clone(), live_config)?);
+    let must_stop = || signals.pending().any(|signal| signal != SIGHUP);
+    let server = Arc::new(Server::start(loaded.config.clone(), live_config, must_stop)?);
     let dropped = logging.dropped.clone();
     server.counters.count_dropped_lines(move || dropped.lines() as u64);
     let stopping = Arc::new(AtomicBool::new(false));

@@ -135,9 +135,36 @@ pub struct IngestCounters {
     pub history_oldest_micros: Gauge,
 }
 
+/// Of the stream that this daemon shares with others.
+#[derive(Default)]
+pub struct BusCounters {
+    /// 1 while the stream is read.
+    pub connected: Gauge,
+    /// The last message that was taken, and when the stream took it, in Unix milliseconds.
+    pub last_message: Gauge,
+    pub last_message_millis: Gauge,
+    pub messages: Counter,
+    pub bytes: Counter,
+    pub messages_out: Counter,
+    pub bytes_out: Counter,
+    /// Bytes of lines that are not in the stream yet.
+    pub waiting_bytes: Gauge,
+    /// Messages that were sent again.
+    pub retries: Gauge,
+    /// Lines that the stream has twice, and that were left out.
+    pub duplicate_lines: Counter,
+    /// Lines of the stream that no daemon can take.
+    pub refused_lines: Counter,
+    /// Lines of the stream that this daemon had no room for, because all jobs or topics it knows are watched.
+    pub displaced_lines: Counter,
+    pub reader_restarts: Counter,
+    pub holes: Counter,
+}
+
 pub struct Counters {
     pub shards: Box<[ShardCounters]>,
     pub ingest: IngestCounters,
+    pub bus: BusCounters,
     /// When the listeners' certificate expires, in Unix seconds; 0: they do not speak TLS.
     pub certificate_until: Gauge,
     /// Set by the keeper of `state_dir` once it fails to read or write it.
@@ -151,6 +178,7 @@ impl Counters {
         Self {
             shards: (0..shards).map(|_| ShardCounters::default()).collect(),
             ingest: IngestCounters::default(),
+            bus: BusCounters::default(),
             certificate_until: Gauge::default(),
             state_failed: OnceLock::new(),
             dropped_lines: OnceLock::new(),

@@ -7,8 +7,8 @@ pub mod table;
 mod text;
 
 pub use counters::{
-    ACTION_ERRORS, BOUNDS_MICROS, CLOSED_BY_CLIENT, Counter, Counters, ENDPOINTS, GAPS, Gauge, Histogram,
-    IngestCounters, LINE_ERRORS, LOST, OBEYED, PROTOCOL, REFUSALS, RESULTS, ShardCounters,
+    ACTION_ERRORS, BOUNDS_MICROS, BusCounters, CLOSED_BY_CLIENT, Counter, Counters, ENDPOINTS, GAPS, Gauge,
+    Histogram, IngestCounters, LINE_ERRORS, LOST, OBEYED, PROTOCOL, REFUSALS, RESULTS, ShardCounters,
 };
 pub use figures::{Figures, Process, Words};
 pub use text::write;

@@ -1,7 +1,6 @@
 //! Sockets, threads and clocks. This module decides nothing: `access`, `delivery` and `session` do.
 #![doc = include_str!("README.md")]
 
-#[cfg(feature = "bus")]
 pub mod bus;
 pub mod clock;
 pub mod host;

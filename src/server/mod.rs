@@ -6,6 +6,7 @@ pub mod forecast;
 mod listeners;
 mod persistence;
 mod reload_report;
+mod shared;
 mod start_error;
 mod threads;
 
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::Receiver;
 use jiff::Timestamp;
 use mio::{Poll, Waker};
 use parking_lot::{Condvar, Mutex};
@@ -32,9 +34,10 @@ use crate::metrics::Counters;
 use crate::net::clock::{self, Clock};
 use crate::net::host::auth_files;
 use crate::net::host::service_manager;
-use crate::net::host::state_dir::FinalState;
+use crate::net::host::state_dir::{FinalState, NumberMark};
 use crate::net::ingest::dedupe::Dedupe;
 use crate::net::ingest::handle::IngestWaker;
+use crate::net::ingest::shared_stream::SharedStream;
 use crate::net::ingest::{self, Ingest, IngestParts};
 use crate::net::listen::certificate::{self, Certificate};
 use crate::net::listen::listener::Listener;
@@ -53,6 +56,7 @@ use crate::stream::sequencer::{Limits, Sequencer};
 use crate::tick::ticks;
 use listeners::{Leftover, Listeners};
 use persistence::{Persistence, PreviousRun};
+use shared::Joining;
 use threads::{ThreadHandle, join, spawn};
 
 pub use start_error::StartError;
@@ -87,14 +91,20 @@ struct Threads {
     drain_began: Option<Instant>,
 }
 
-/// The rest of the daemon does not follow the bus yet.
-fn refuse_bus(config: &Config) -> Result<(), StartError> {
-    if config.bus.is_empty() {
-        return Ok(());
-    }
-    Err(StartError::Setting(io::Error::other(
-        "bus: this version does not serve from a bus yet; leave it out",
-    )))
+/// What there is before anything has an address.
+struct Prepared {
+    poll: Poll,
+    common: Common,
+    parts: Vec<ShardParts>,
+    handles: Vec<ShardHandle>,
+    links: Vec<Arc<Link>>,
+    mark: NumberMark,
+    mark_requests: Receiver<u64>,
+    sequencer: Sequencer,
+    dedupe: Dedupe,
+    clock: Clock,
+    /// The shared stream, and the thread that speaks to its servers.
+    shared: Option<(SharedStream, ThreadHandle<()>)>,
 }
 
 /// What all threads share.
@@ -109,22 +119,53 @@ struct Common {
 }
 
 impl Server {
-    /// Reads what the previous run left, binds everything, then starts the threads.
+    /// Reads what the previous run left, or what the shared stream has, binds everything, then starts the threads.
+    /// `must_stop` is asked while the start waits for the stream.
     ///
     /// # Errors
     /// What could not be bound or started, and why; nothing is left behind.
-    pub fn start(config: Config, live_config: LiveConfig) -> Result<Server, StartError> {
-        refuse_bus(&config)?;
+    pub fn start(
+        config: Config,
+        live_config: LiveConfig,
+        must_stop: impl FnMut() -> bool,
+    ) -> Result<Server, StartError> {
         raise_file_limit()?;
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), ingest::WAKER)?;
+        let waker = Arc::new(IngestWaker::new(waker, config.publishers_max));
+        let clock = Clock::new();
+        let mut joining = Joining::new(&config, poll, clock.with_past(), must_stop);
+        let joined = joining.join(&waker)?;
         let persistence = Persistence::open(&config)?;
-        let previous = persistence.begin();
+        let previous = match &joined {
+            Some(joined) => PreviousRun { restored: None, run_start: joined.run_start() },
+            None => persistence.begin(),
+        };
+        let common =
+            Common::new(&config, live_config, joining.directory(&previous, joined.as_ref()), waker, clock);
+        let (parts, handles, links) = shard_parts(&config, &common)?;
+        let (mark, mark_requests) = previous.mark(&persistence);
+        let (mut sequencer, dedupe, clock) = take_over(previous, &common, &links, &config);
+        let shared = joined.map(|joined| joining.catch_up(joined, &common, &mut sequencer)).transpose()?;
         let bound = Listeners::new(&config).inspect_err(|_| persistence.cancel())?;
         let leftover = bound.leftover.clone();
-        let server =
-            Self::run(&config, live_config, bound, persistence.clone(), previous).inspect_err(|_| {
-                leftover.remove();
-                persistence.cancel();
-            })?;
+        let prepared = Prepared {
+            poll: joining.poll,
+            common,
+            parts,
+            handles,
+            links,
+            mark,
+            mark_requests,
+            sequencer,
+            dedupe,
+            clock,
+            shared,
+        };
+        let server = Self::run(&config, prepared, bound, persistence.clone()).inspect_err(|_| {
+            leftover.remove();
+            persistence.cancel();
+        })?;
         server.counters.note_state(persistence.has_failed);
         server.note_certificate();
         Ok(server)
@@ -132,23 +173,31 @@ impl Server {
 
     fn run(
         config: &Config,
-        live_config: LiveConfig,
+        prepared: Prepared,
         bound: Listeners,
         persistence: Persistence,
-        previous: PreviousRun,
     ) -> io::Result<Server> {
+        let Prepared {
+            poll,
+            common,
+            mut parts,
+            handles,
+            links,
+            mark,
+            mark_requests,
+            sequencer,
+            dedupe,
+            clock,
+            shared,
+        } = prepared;
         let Listeners { sockets, feed, ingest, leftover } = bound;
         let addresses = |is_of_operators: bool| {
             let wanted = sockets.iter().filter(move |one| one.offer.is_of_operators() == is_of_operators);
             wanted.map(|one| one.socket.local_addr()).collect::<io::Result<Vec<_>>>()
         };
         let (listening, admin) = (addresses(false)?, addresses(true)?.pop());
-        let poll = Poll::new()?;
-        let common = Common::new(config, live_config, &previous, &poll)?;
-        let (mut parts, handles, links) = shard_parts(config, &common)?;
         parts[0].listener = Some(Listener::new(sockets, handles.clone(), common.admission.clone()));
-        let (mark, mark_requests) = previous.mark(&persistence);
-        let (sequencer, dedupe, clock) = take_over(previous, &common, &links, config);
+        let (shared, bus_thread) = shared.unzip();
         let is_ingest_stopping = Arc::new(AtomicBool::new(false));
         let liveness = common.liveness(&handles);
         let ingest_thread = Ingest::new(IngestParts {
@@ -168,6 +217,7 @@ impl Server {
             history_millis: config.history_seconds.as_millis() as u64,
             line_bytes_max: config.line_bytes_max,
             depth_max: config.depth_max,
+            shared: shared.map(|shared| (shared, config.drain_seconds / 2)),
         })?;
         let shards = parts.into_iter().map(Shard::new).collect::<io::Result<Vec<_>>>()?;
         let mut threads = Threads::default();
@@ -175,6 +225,7 @@ impl Server {
             threads.shards.push(spawn(format!("shard-{index}"), move || shard.run())?);
         }
         threads.shards.push(common.start_reporter(liveness.clone(), config)?);
+        threads.shards.extend(bus_thread);
         threads.mark = persistence.start(mark_requests)?;
         threads.ingest = Some(spawn("ingest".to_owned(), move || ingest_thread.run())?);
         start_watchdog(liveness)?;
@@ -297,21 +348,19 @@ impl Common {
     fn new(
         config: &Config,
         live_config: LiveConfig,
-        previous: &PreviousRun,
-        poll: &Poll,
-    ) -> io::Result<Self> {
-        Ok(Self {
-            directory: Arc::new(previous.directory(config.topics_max)),
+        directory: Directory,
+        ingest_waker: Arc<IngestWaker>,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            directory: Arc::new(directory),
             counters: Arc::new(Counters::new(config.shards)),
             admission: Arc::new(Admission::new(admission_limits(config))),
             live_config: Arc::new(Mutex::new(Arc::new(live_config))),
-            ingest_waker: Arc::new(IngestWaker::new(
-                Waker::new(poll.registry(), ingest::WAKER)?,
-                config.publishers_max,
-            )),
+            ingest_waker,
             inquiries: inquiry::inquiries(),
-            clock: Clock::new(),
-        })
+            clock,
+        }
     }
 
     /// Starts the report thread. It ends when all shards have ended.
@@ -439,7 +488,8 @@ fn limits(config: &Config) -> Limits {
         history_bytes: config.history_bytes,
         history_millis: config.history_seconds.as_millis() as u64,
         job_idle_millis: config.job_idle_seconds.as_millis() as u64,
-        metrics_millis: config.metrics_seconds.as_millis() as u64,
+        // With a bus, each daemon would make its own.
+        metrics_millis: if config.bus.is_empty() { config.metrics_seconds.as_millis() as u64 } else { 0 },
         jobs_max: config.jobs_max,
         depth_max: config.depth_max,
     }

@@ -39,7 +39,8 @@ impl Persistence {
     /// Why the directory cannot be used.
     pub fn open(config: &Config) -> Result<Self, Unusable> {
         let has_failed = Arc::default();
-        let path = config.state_dir.as_deref();
+        // With a bus, a restart reads the shared stream.
+        let path = config.state_dir.as_deref().filter(|_| config.bus.is_empty());
         let dir = path.map(|path| StateDir::open(path, &has_failed)).transpose()?.flatten();
         Ok(Self { dir: dir.map(Arc::new), has_failed })
     }

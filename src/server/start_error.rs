@@ -12,12 +12,16 @@ pub enum StartError {
     Setting(io::Error),
     /// Something needed is missing.
     System(io::Error),
+    /// It was told to end before it had begun.
+    Interrupted,
 }
 
 impl fmt::Display for StartError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (StartError::Setting(error) | StartError::System(error)) = self;
-        error.fmt(formatter)
+        match self {
+            StartError::Setting(error) | StartError::System(error) => error.fmt(formatter),
+            StartError::Interrupted => formatter.write_str("told to end before it had begun"),
+        }
     }
 }
 

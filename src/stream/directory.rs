@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use crate::event::TypeTable;
 use crate::stream::dropped::Dropped;
-use crate::stream::holes::Holes;
+use crate::stream::holes::{Holes, Kept};
 use crate::stream::names::TopicsByName;
 use crate::stream::snapshot::RunSpan;
 use crate::stream::topic::{Topic, TopicKind};
@@ -72,11 +72,28 @@ pub struct Past {
     pub missing_to: u64,
 }
 
+impl Past {
+    /// Nothing is known of numbers up to `run_start`.
+    pub fn none(run_start: u64) -> Self {
+        Self { runs: vec![RunSpan::begun(run_start, 0)], ..Self::default() }
+    }
+
+    /// Numbers from `first` to `run_start` were given, and none of their events is here.
+    pub fn lost(first: u64, run_start: u64) -> Self {
+        let lost = RunSpan { seq: first - 1, end: run_start, index: 0 };
+        Self {
+            runs: vec![lost, RunSpan::begun(run_start, 0)],
+            holes: Holes::restore(Kept { forgotten_to: run_start, ..Kept::default() }),
+            dropped: Dropped::restore(run_start, &[]),
+            missing_to: 0,
+        }
+    }
+}
+
 impl Directory {
     /// Nothing is known of numbers up to `run_start`.
     pub fn new(run_start: u64, topics_max: usize) -> Self {
-        let runs = vec![RunSpan::begun(run_start, 0)];
-        Self::with_past(run_start, Past { runs, ..Past::default() }, topics_max)
+        Self::with_past(run_start, Past::none(run_start), topics_max)
     }
 
     /// The last of `past.runs` is this run.

@@ -12,13 +12,14 @@ use async_nats::jetstream::{self, stream};
 use crossbeam_channel::RecvTimeoutError;
 use luxcast::bus::lane::NewLine;
 use luxcast::bus::numbers::Epochs;
-use luxcast::bus::reader::Reader;
 use luxcast::bus::verdict::Standing;
 use luxcast::bus::writer::{LaneKey, Writer};
 use luxcast::config::BusUrl;
+use luxcast::net::bus::begin::BeginAt;
 use luxcast::net::bus::connect::BusConfig;
-use luxcast::net::bus::handle::{BusHandle, Command, Received, Report, ends};
-use luxcast::net::bus::{BusParts, run};
+use luxcast::net::bus::handle::{BusHandle, Command, Received, Report};
+use luxcast::net::bus::stream_config::Bounds;
+use luxcast::net::bus::thread::{self as bus_thread, BusParts};
 use luxcast::net::clock::Clock;
 use luxcast::net::ingest::handle::IngestWaker;
 use mio::{Poll, Token};
@@ -65,7 +66,6 @@ impl Bus {
     fn start(server: &NatsServer, nonce: &str) -> Self {
         let poll = Poll::new().unwrap();
         let waker = mio::Waker::new(poll.registry(), Token(0)).unwrap();
-        let (handle, ends) = ends(Arc::new(IngestWaker::new(waker, 1)));
         let clock = Clock::new();
         let config = BusConfig {
             servers: vec![BusUrl::parse(&server.url()).unwrap()],
@@ -75,13 +75,17 @@ impl Bus {
         };
         let parts = BusParts {
             config,
-            reader: Reader::new(1, 1, 60_000),
+            begin_at: BeginAt {
+                history_bytes: 1 << 30,
+                bounds: Bounds { line_bytes_max: 1 << 16, depth_max: 64 },
+            },
             nonce: nonce.to_owned(),
             host: "host".to_owned(),
-            ends,
+            ingest: Arc::new(IngestWaker::new(waker, 1)),
             clock,
         };
-        let thread = thread::spawn(move || run(parts).unwrap());
+        let (handle, work) = bus_thread::new(parts);
+        let thread = thread::spawn(move || work.run().unwrap());
         Self {
             handle: Some(handle),
             thread: Some(thread),
@@ -130,18 +134,19 @@ impl Bus {
             }
             Report::Failed { key, serial } => self.writer.handle_failed(now, key, serial),
             Report::Standing(standing) => self.standing = standing,
+            Report::Unfit(why) => panic!("{why}"),
+            Report::Begun(_) | Report::Newest { .. } | Report::Restarted(_) | Report::Trouble(_) => {}
         }
     }
 
     fn receive(&mut self, now: u64, received: &Received) {
         assert!(received.hole.is_none() && !received.is_folded);
-        let payload = String::from_utf8(received.content.payload.to_vec()).unwrap();
+        let payload = String::from_utf8((*received.payload).as_ref().to_vec()).unwrap();
         self.received.push((received.message, payload));
         let number = Epochs::new(BASE).unwrap().number(received.message, 1023).unwrap();
-        let token = received.header("Nats-Msg-Id").and_then(|id| id.rsplit_once(':')).map(|(token, _)| token);
-        let last = received
-            .header("Luxcast-Lines")
-            .map(|lines| lines.rsplit(['-', ',']).next().unwrap().parse().unwrap());
+        let token = received.headers().message_id.and_then(|id| id.rsplit_once(':')).map(|(token, _)| token);
+        let last =
+            received.headers().lines.map(|lines| lines.rsplit(['-', ',']).next().unwrap().parse().unwrap());
         let passed = luxcast::bus::writer::Passed {
             message: received.message,
             stream_seq: number,

@@ -24,7 +24,7 @@ const CONSUMER_LIFE: Duration = Duration::from_secs(5);
 /// "expected stream does not match"
 const OTHER_STREAM: u64 = 10_060;
 /// "stream not found"
-const NO_STREAM: u64 = 10_059;
+pub(super) const NO_STREAM: u64 = 10_059;
 
 /// A connection for a few questions.
 pub struct Admin {
@@ -161,7 +161,7 @@ impl Admin {
 }
 
 /// The number and the words of an error that the API answered with.
-fn error_of(answer: &Value) -> Option<(u64, String)> {
+pub(super) fn error_of(answer: &Value) -> Option<(u64, String)> {
     let error = answer.get("error").filter(|error| !error.is_null())?;
     let words = error["description"].as_str().unwrap_or("an error without words");
     Some((error["err_code"].as_u64().unwrap_or(0), words.to_owned()))

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use async_nats::HeaderMap;
-use async_nats::jetstream::Message;
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::bus::verdict::{Hole, Standing};
+use crate::bus::chunk::Headers;
+use crate::bus::numbers::Epochs;
+use crate::bus::verdict::{Hole, Restart, Standing};
 use crate::bus::writer::{LaneKey, Outgoing};
 use crate::net::ingest::handle::IngestWaker;
 
@@ -22,6 +21,10 @@ pub enum Command {
 
 /// To the ingest thread. Bytes on their way are bounded by the reader's credit.
 pub enum Report {
+    /// Where this daemon begins in the stream; before all others.
+    Begun(Box<Beginning>),
+    /// No daemon, or not this one, can use the stream, for the reason given. Nothing follows.
+    Unfit(String),
     /// The next message of the stream.
     Message(Box<Received>),
     /// Numbers that nobody gets; the stream goes on behind message `last`.
@@ -45,7 +48,31 @@ pub enum Report {
         key: LaneKey,
         serial: u64,
     },
+    /// The newest message that the stream has.
+    Newest {
+        message: u64,
+        epochs: Epochs,
+    },
+    /// A consumer was given up.
+    Restarted(Restart),
     Standing(Standing),
+    /// Why there is no connection, in words.
+    Trouble(String),
+}
+
+/// Where a daemon begins.
+#[derive(Clone, Debug)]
+pub struct Beginning {
+    pub epochs: Epochs,
+    /// The first message that is published here.
+    pub passed_from: u64,
+    /// The stream has had messages before that one.
+    pub has_older: bool,
+    /// For how long the server takes an id once.
+    pub window_millis: u64,
+    /// For how long lines of publishers are remembered.
+    pub accounts_millis: u64,
+    pub chunk_bytes_max: usize,
 }
 
 /// A message of the stream.
@@ -61,51 +88,52 @@ pub struct Received {
     pub is_folded: bool,
     /// Told before it.
     pub hole: Option<Hole>,
-    pub content: Message,
+    pub message_id: Option<Box<str>>,
+    pub lines: Option<Box<str>>,
+    pub from: Option<Box<str>>,
+    /// In the client's own buffer.
+    pub payload: Box<dyn AsRef<[u8]> + Send>,
 }
 
 impl Received {
-    pub fn header(&self, name: &str) -> Option<&str> {
-        header(self.content.headers.as_ref(), name)
+    pub fn headers(&self) -> Headers<'_> {
+        Headers {
+            message_id: self.message_id.as_deref(),
+            lines: self.lines.as_deref(),
+            from: self.from.as_deref(),
+        }
     }
 }
 
-/// The first value of a header.
-pub(super) fn header<'a>(headers: Option<&'a HeaderMap>, name: &str) -> Option<&'a str> {
-    headers?.get(name).map(|value| value.as_str())
-}
-
-/// The ingest thread's end.
+/// The ingest thread's end. The bus thread ends when it is dropped.
 pub struct BusHandle {
-    commands: UnboundedSender<Command>,
+    commands: Box<dyn Fn(Command) + Send>,
     pub reports: Receiver<Report>,
 }
 
 impl BusHandle {
     pub fn send(&self, command: Command) {
-        // A bus thread that has ended needs no more commands.
-        let _ = self.commands.send(command);
+        (self.commands)(command);
     }
 }
 
 /// The bus thread's end.
-pub struct Ends {
-    pub commands: UnboundedReceiver<Command>,
+pub struct Outlet {
     reports: Sender<Report>,
     ingest: Arc<IngestWaker>,
 }
 
-impl Ends {
+impl Outlet {
     pub fn report(&self, report: Report) {
         // An ingest thread that has ended needs no more reports.
         if self.reports.send(report).is_ok() {
-            self.ingest.waker.wake().expect("the ingest thread's waker works");
+            self.ingest.wake();
         }
     }
 }
 
-pub fn ends(ingest: Arc<IngestWaker>) -> (BusHandle, Ends) {
-    let (commands, of_ingest) = unbounded_channel();
+/// `commands` takes what the ingest thread wants.
+pub fn ends(ingest: Arc<IngestWaker>, commands: impl Fn(Command) + Send + 'static) -> (BusHandle, Outlet) {
     let (reports, of_bus) = unbounded();
-    (BusHandle { commands, reports: of_bus }, Ends { commands: of_ingest, reports, ingest })
+    (BusHandle { commands: Box::new(commands), reports: of_bus }, Outlet { reports, ingest })
 }

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::pull::BatchConfig;
-use async_nats::{Message, StatusCode};
-
-use crate::net::bus::handle::header;
+use async_nats::{HeaderMap, Message, StatusCode};
 
 /// More messages than a pull can have: its bytes are the bound.
 const MESSAGES_MAX: usize = 1 << 20;
@@ -22,6 +20,11 @@ pub(super) fn request(bytes: u64) -> BatchConfig {
         idle_heartbeat: HEARTBEAT,
         ..BatchConfig::default()
     }
+}
+
+/// The first value of a header.
+pub(super) fn header<'a>(headers: Option<&'a HeaderMap>, name: &str) -> Option<&'a str> {
+    headers?.get(name).map(|value| value.as_str())
 }
 
 /// What a message of a consumer's inbox is, if it is none of the stream.

@@ -31,8 +31,11 @@ impl Ingest {
         let long_ago = self.moment.now.millis.saturating_sub(PATIENCE_MILLIS);
         let holders = self.half_lines.holders().iter().copied();
         // A publisher that is ready may have sent more, which is read first.
-        let is_stalled =
-            |&key: &usize| !self.publishers[key].is_ready && self.publishers[key].heard_at < long_ago;
+        let is_stalled = |&key: &usize| {
+            !self.publishers[key].is_ready
+                && self.publishers[key].greets_since.is_none()
+                && self.publishers[key].heard_at < long_ago
+        };
         let stalled: Vec<usize> = holders.filter(is_stalled).collect();
         for &key in &stalled {
             self.give_up(key);
@@ -78,7 +81,9 @@ impl Ingest {
         let result = publisher.socket.read(&mut buffer[held..end]);
         let count = *result.as_ref().unwrap_or(&0);
         self.counters().received_bytes.add(count as u64);
-        let used = if count > 0 { self.take_lines(key, buffer, held, held + count) } else { 0 };
+        let searched = if self.publishers[key].greeted_since.is_some() { 0 } else { held };
+        let is_any = searched < held + count;
+        let used = if is_any { self.take_lines(key, buffer, searched, held + count) } else { 0 };
         let left = held + count - used;
         if !is_long {
             own.clear();
@@ -127,7 +132,9 @@ impl Ingest {
     /// Refuses a line that is too long already, before its end has come.
     fn check_length(&mut self, key: usize) {
         let publisher = &self.publishers[key];
-        if is_too_long(&publisher.buffer[..publisher.held], self.parts.line_bytes_max) {
+        if publisher.greets_since.is_none()
+            && is_too_long(&publisher.buffer[..publisher.held], self.parts.line_bytes_max)
+        {
             self.give_up(key);
         }
     }
@@ -147,12 +154,15 @@ impl Ingest {
             true => self.counters().repeated_lines.add(1),
             false => self.refuse(key, line, LineError::TooLong, &[]),
         }
+        self.note_dealt(key);
     }
 
     /// Takes the complete lines of `buffer[..end]`; `buffer[..searched]` has no newline. Returns where the incomplete line
     /// begins.
     fn take_lines(&mut self, key: usize, buffer: &mut [u8], searched: usize, end: usize) -> usize {
-        self.parts.sequencer.begin_turn(self.moment.now, end);
+        if self.shared.is_none() {
+            self.parts.sequencer.begin_turn(self.moment.now, end);
+        }
         self.answering.push(key);
         let mut start = 0;
         let mut from = searched;
@@ -160,23 +170,27 @@ impl Ingest {
             let newline = from + found;
             if mem::take(&mut self.publishers[key].skips) {
                 // This is the end of a line that was refused before it was complete.
-            } else {
-                self.take_line(key, &mut buffer[start..newline + PADDING]);
+            } else if !self.take_line(key, &mut buffer[start..newline + PADDING]) {
+                return start;
             }
             start = newline + 1;
             from = start;
         }
+        self.note_dealt(key);
         if self.publishers[key].skips { end } else { start }
     }
 
     /// Whether a line with this number was accepted before under the publisher's name.
     fn is_repeated(&self, key: usize, line: u64) -> bool {
+        if let (Some(shared), Some(lane)) = (&self.shared, self.publishers[key].lane) {
+            return shared.is_repeated(lane, line);
+        }
         let account = self.publishers[key].account;
         account.is_some_and(|account| line <= self.parts.dedupe.accepted(account))
     }
 
-    /// Takes one line. `block` is the line and the padding behind it.
-    fn take_line(&mut self, key: usize, block: &mut [u8]) {
+    /// Takes one line. `block` is the line and the padding behind it. False: it has to wait, with all behind it.
+    fn take_line(&mut self, key: usize, block: &mut [u8]) -> bool {
         let publisher = &mut self.publishers[key];
         publisher.line += 1;
         let (line, account) = (publisher.line, publisher.account);
@@ -187,45 +201,56 @@ impl Ingest {
             if publisher.greeting == Greeting::Named {
                 publisher.greeting = Greeting::Begun;
             }
-            return;
+            return true;
         }
         // A control line is obeyed whatever its number: another connection may be ahead under the same name.
         if self.is_repeated(key, line) && (is_too_long || !is_control_line(&block[object.clone()])) {
             self.publishers[key].greeting = Greeting::Begun;
-            return self.counters().repeated_lines.add(1);
+            self.counters().repeated_lines.add(1);
+            return true;
         }
         if is_too_long {
             self.publishers[key].greeting = Greeting::Begun;
-            return self.refuse(key, line, LineError::TooLong, &[]);
+            self.refuse(key, line, LineError::TooLong, &[]);
+            return true;
         }
         let length = object.len();
+        if self.shared.is_some() {
+            return self.push_line(key, &mut block[object.start..], length);
+        }
         let error = match self.parts.sequencer.take_line(&mut block[object.start..], length) {
             Ok(Taken::Event(_)) => {
                 self.publishers[key].greeting = Greeting::Begun;
                 if let Some(account) = account {
                     self.parts.dedupe.accept(account, line);
                 }
-                return;
+                return true;
             }
             Ok(Taken::Control(control)) => {
                 let request = Request::of(control);
-                match self.obey(key, request) {
-                    Ok(()) => return self.counters().control_lines.add(1),
-                    Err(error) => error,
-                }
+                self.obey(key, request).err()
             }
-            Err(error) => error,
+            Err(error) => Some(error),
         };
+        if let Some(error) = error {
+            let text = mem::take(&mut self.parts.sequencer.refused);
+            self.refuse_line(key, error, &text);
+            self.parts.sequencer.refused = text;
+        }
+        true
+    }
+
+    /// Refuses a line that was read to its end, or a control line.
+    pub(super) fn refuse_line(&mut self, key: usize, error: LineError, text: &[u8]) {
         let publisher = &mut self.publishers[key];
-        if error == LineError::BadOp && account.is_some() {
-            // Under a name the publisher counts its lines itself. A control line has no number, obeyed or not.
+        let line = publisher.line;
+        if error == LineError::BadOp && publisher.is_named {
+            // A control line has no number, obeyed or not.
             publisher.line -= 1;
         } else {
             publisher.greeting = Greeting::Begun;
         }
-        let text = mem::take(&mut self.parts.sequencer.refused);
-        self.refuse(key, line, error, &text);
-        self.parts.sequencer.refused = text;
+        self.refuse(key, line, error, text);
     }
 
     /// Counts a refused line, answers it, and logs it unless its kind was logged a moment ago. `text` is the line as it
@@ -256,7 +281,7 @@ impl Ingest {
         );
     }
 
-    fn obey(&mut self, key: usize, request: Request) -> Result<(), LineError> {
+    pub(super) fn obey(&mut self, key: usize, request: Request) -> Result<(), LineError> {
         let seq = self.parts.sequencer.seq();
         let publisher = &mut self.publishers[key];
         match request {
@@ -271,11 +296,22 @@ impl Ingest {
                 publisher.name = name;
                 let mut accepted = None;
                 if let Some(name) = publisher.name.as_deref().filter(|_| is_once) {
-                    let account = self.parts.dedupe.open(name);
-                    accepted = Some(self.parts.dedupe.accepted(account));
-                    publisher.account = Some(account);
+                    let last = match (&mut self.shared, publisher.lane) {
+                        (Some(shared), Some(lane)) => {
+                            let (lane, last) = shared.name(key, lane, name);
+                            publisher.lane = Some(lane);
+                            last
+                        }
+                        _ => {
+                            let account = self.parts.dedupe.open(name);
+                            publisher.account = Some(account);
+                            self.parts.dedupe.accepted(account)
+                        }
+                    };
+                    accepted = Some(last);
                     publisher.greeting = Greeting::Named;
-                    publisher.number_from(self.parts.dedupe.accepted(account));
+                    publisher.is_named = true;
+                    publisher.number_from(last);
                 }
                 publisher.answer(|out| write_welcome(out, seq, accepted));
             }
@@ -284,8 +320,12 @@ impl Ingest {
                     return Err(LineError::BadOp);
                 }
                 publisher.number_from(line - 1);
+                if let (Some(shared), Some(lane)) = (&mut self.shared, publisher.lane) {
+                    shared.number_from(lane, line);
+                }
             }
         }
+        self.counters().control_lines.add(1);
         if !self.answering.contains(&key) {
             self.answering.push(key);
         }
@@ -306,7 +346,12 @@ impl Ingest {
             self.refuse(key, line, LineError::Truncated, &[]);
         }
         let publisher = &mut self.publishers[key];
-        if publisher.flush().is_ok() && publisher.has_answers() {
+        let reads = publisher.flush().is_ok();
+        if reads
+            && (publisher.has_answers()
+                || (publisher.lane.is_some() && publisher.awaits_ack() && !publisher.is_gone()))
+        {
+            publisher.has_ended = true;
             return;
         }
         let publisher = self.publishers.remove(key);
@@ -316,6 +361,9 @@ impl Ingest {
             self.half_lines.forget_parked(key);
         }
         self.answering.retain(|&answering| answering != key);
+        if let (Some(shared), Some(lane)) = (&mut self.shared, publisher.lane) {
+            shared.leave(key, lane);
+        }
         if let Some(account) = publisher.account {
             self.parts.dedupe.close(account, self.moment.now.millis);
         }

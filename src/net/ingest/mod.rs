@@ -2,13 +2,13 @@
 #![doc = include_str!("README.md")]
 
 pub mod dedupe;
+mod following;
 pub mod half_lines;
 pub mod handle;
 pub mod lines;
 pub mod maintenance;
 pub mod publisher;
 pub mod refused_lines;
-#[cfg(feature = "bus")]
 pub mod shared_stream;
 
 use std::collections::VecDeque;
@@ -31,6 +31,7 @@ use crate::net::ingest::half_lines::HalfLines;
 use crate::net::ingest::handle::{IngestWaker, JobsRequest};
 use crate::net::ingest::publisher::{Publisher, SHORT_REST_MAX};
 use crate::net::ingest::refused_lines::RefusedLineLog;
+use crate::net::ingest::shared_stream::SharedStream;
 use crate::net::listen::accept_error::{is_out_of_descriptors, is_transient};
 use crate::net::shard::handle::ShardHandle;
 use crate::stream::gate::{Ahead, Gate, READ_BYTES_MAX};
@@ -79,6 +80,8 @@ pub struct IngestParts {
     pub history_millis: u64,
     pub line_bytes_max: usize,
     pub depth_max: usize,
+    /// The stream that is shared with other daemons (`bus`), and how long the last lines may take into it in the end.
+    pub shared: Option<(SharedStream, Duration)>,
 }
 
 pub struct Ingest {
@@ -106,6 +109,10 @@ pub struct Ingest {
     own: Vec<u8>,
     /// The duration of the turn is not noted yet.
     is_in_turn: bool,
+    /// With `bus`, lines become events only once they have come back through it.
+    shared: Option<SharedStream>,
+    /// How long the last lines may take into the shared stream.
+    end_limit: Duration,
     /// A request for all jobs that is being answered.
     jobs_request: Option<JobsRequest>,
 }
@@ -117,6 +124,7 @@ impl Ingest {
         let moment = parts.clock.read();
         let half_lines = HalfLines::new(parts.history_bytes, parts.line_bytes_max);
         let gate = Gate::new(parts.overrun, parts.links.clone(), parts.history_bytes);
+        let (shared, end_limit) = parts.shared.take().unzip();
         Ok(Self {
             parts,
             publishers: Slab::new(),
@@ -135,6 +143,8 @@ impl Ingest {
             turned_away: 0,
             own: Vec::new(),
             is_in_turn: false,
+            shared,
+            end_limit: end_limit.unwrap_or_default(),
             jobs_request: None,
         })
     }
@@ -163,14 +173,17 @@ impl Ingest {
                 }
             }
             self.accept();
+            self.follow();
             self.give_places();
             self.is_waiting = self.must_wait();
             if !self.is_waiting {
                 self.turn();
             }
+            self.send_chunks();
             self.report_jobs();
             self.do_housekeeping();
         }
+        self.finish_chunks(&mut events)?;
         let now = self.parts.clock.read().now;
         Ok(FinalState { sequencer: self.parts.sequencer, dedupe: self.parts.dedupe, now })
     }
@@ -180,6 +193,7 @@ impl Ingest {
         let is_busy = self.jobs_request.is_some()
             || !self.parts.waker.pending_requests.is_empty()
             || self.has_more_to_accept
+            || self.shared.as_ref().is_some_and(SharedStream::is_busy)
             || (!self.is_waiting && !self.ready.is_empty());
         if is_busy {
             return Some(Duration::ZERO);
@@ -195,8 +209,9 @@ impl Ingest {
         let metrics = self.parts.sequencer.metrics_due_at();
         let accept = self.accepts.then_some(now + SHORTAGE_MILLIS);
         let place = self.half_lines.has_parked().then_some(now + PLACE_MILLIS);
-        let next =
-            [sweep, metrics, accept, place, self.refused_line_log.rest_at()].into_iter().flatten().min()?;
+        let shared = self.shared.as_ref().and_then(SharedStream::due);
+        let next = [sweep, metrics, accept, place, shared, self.refused_line_log.rest_at()];
+        let next = next.into_iter().flatten().min()?;
         Some(Duration::from_millis(next.saturating_sub(now)))
     }
 
@@ -235,7 +250,8 @@ impl Ingest {
         let interest = Interest::READABLE | Interest::WRITABLE;
         match self.parts.poll.registry().register(&mut socket, Token(key), interest) {
             Ok(()) => {
-                entry.insert(Publisher::new(socket));
+                let publisher = entry.insert(Publisher::new(socket));
+                publisher.lane = self.shared.as_mut().map(|shared| shared.enter(key));
                 self.counters().publishers_accepted.add(1);
                 self.make_ready(key);
             }
@@ -272,7 +288,7 @@ impl Ingest {
     }
 
     fn make_ready(&mut self, key: usize) {
-        if !self.publishers[key].is_ready {
+        if !self.publishers[key].is_ready && self.publishers[key].greets_since.is_none() {
             self.publishers[key].is_ready = true;
             self.ready.push_back(key);
         }
@@ -306,6 +322,9 @@ impl Ingest {
                 break;
             }
             self.ready.pop_front();
+            if !self.has_room_or_parks(key) {
+                continue;
+            }
             let bytes_max = self.read_bytes_max(key);
             if bytes_max == 0 {
                 self.half_lines.park(key);
@@ -319,7 +338,7 @@ impl Ingest {
                 break;
             }
         }
-        if taken == 0 {
+        if taken == 0 && self.answering.is_empty() {
             return;
         }
         self.publish();
@@ -344,7 +363,11 @@ impl Ingest {
         self.counters().events.add(self.parts.sequencer.events() - before);
         while let Some(key) = self.answering.pop() {
             if let Some(publisher) = self.publishers.get_mut(key) {
-                publisher.acknowledge(seq);
+                let dealt = match (&self.shared, publisher.lane) {
+                    (Some(shared), Some(lane)) => shared.dealt(lane).min(publisher.line),
+                    _ => publisher.line,
+                };
+                publisher.acknowledge(dealt, seq);
                 self.answer(key);
             }
         }

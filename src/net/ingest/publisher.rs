@@ -7,6 +7,7 @@ use mio::net::UnixStream;
 use rustix::net::sockopt::socket_peercred;
 use rustix::process::Pid;
 
+use crate::bus::writer::LaneKey;
 use crate::wire::line::{Control, LineError, trim, write_ack, write_error};
 
 /// Most errors held for a publisher that does not read. Errors beyond that are only counted.
@@ -44,10 +45,21 @@ pub struct Publisher {
     pub hello_line: u64,
     pub greeting: Greeting,
     pub wants_acks: bool,
+    /// It counts its lines itself: `hello` gave a name with `dedupe`.
+    pub is_named: bool,
+    /// It sends nothing more.
+    pub has_ended: bool,
     /// The name in `hello`.
     pub name: Option<Box<str>>,
     /// The account of its name, if `hello` has `dedupe`.
     pub account: Option<usize>,
+    /// With `bus`: where its lines wait until they are in the stream.
+    pub lane: Option<LaneKey>,
+    /// Since when its `hello` waits, with all that it has sent behind that, until the daemon knows what the stream has of
+    /// its lines.
+    pub greets_since: Option<u64>,
+    /// Its `hello` need not wait any more: there are whole lines in the buffer.
+    pub greeted_since: Option<u64>,
     /// It is in the queue to be read, or in the one for a place.
     pub is_ready: bool,
     /// Lines refused so far.
@@ -79,8 +91,13 @@ impl Publisher {
             hello_line: 0,
             greeting: Greeting::New,
             wants_acks: false,
+            is_named: false,
+            has_ended: false,
             name: None,
             account: None,
+            lane: None,
+            greets_since: None,
+            greeted_since: None,
             is_ready: false,
             refused: 0,
             out: Vec::new(),
@@ -96,12 +113,23 @@ impl Publisher {
         write(&mut self.out);
     }
 
-    /// Makes the pending ack, which replaces an older one. It counts the refusals, since answers about them may be dropped.
-    pub fn acknowledge(&mut self, stream_seq: u64) {
-        if self.wants_acks && self.acked != (self.line, self.refused) {
-            self.acked = (self.line, self.refused);
-            self.ack = Some(Ack { line: self.line, stream_seq, refused: self.refused });
+    /// Makes the pending ack for the lines up to `line`, which replaces an older one. It counts the refusals, since answers
+    /// about them may be dropped.
+    pub fn acknowledge(&mut self, line: u64, stream_seq: u64) {
+        if self.wants_acks && self.acked != (line, self.refused) {
+            self.acked = (line, self.refused);
+            self.ack = Some(Ack { line, stream_seq, refused: self.refused });
         }
+    }
+
+    /// Whether the last line has no ack yet.
+    pub fn awaits_ack(&self) -> bool {
+        self.wants_acks && self.acked != (self.line, self.refused)
+    }
+
+    /// Whether the other side is closed, and not only for writing.
+    pub fn is_gone(&mut self) -> bool {
+        self.socket.write(&[]).is_err_and(|error| error.kind() != ErrorKind::WouldBlock)
     }
 
     /// Makes `line + 1` the number of the next line. Lines up to `line` need no ack.

@@ -2,20 +2,29 @@
 //! comes back with its numbers. Only that becomes events.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
 use crate::bus::accounts::Accounts;
-use crate::bus::chunk::{self, Chunk, Headers, token_of_connection, token_of_name};
+use crate::bus::chunk::{Chunk, token_of_connection, token_of_name};
 use crate::bus::lane::NewLine;
 use crate::bus::numbers::PLACES;
-use crate::bus::verdict::Standing;
-use crate::bus::writer::{Ack, LaneKey, Passed, Writer};
-use crate::net::bus::handle::{BusHandle, Command, Received, Report};
+use crate::bus::verdict::{Hole, HoleReason, Standing};
+use crate::bus::writer::{LaneKey, Passed, Writer};
+use crate::metrics::BusCounters;
+use crate::net::bus::handle::{Beginning, BusHandle, Command, Received, Report};
+use crate::stream::directory::Directory;
 use crate::stream::now::Now;
-use crate::stream::numbers::BadNumber;
+use crate::stream::numbers::SEQ_END;
 use crate::stream::sequencer::{Sequencer, Taken};
 use crate::wire::line::{Control, Line, LineError, LineReader, PADDING};
+
+/// Bytes of messages that are taken in one turn, so that watchers and publishers wait for no more than that.
+const TURN_BYTES: u64 = 1 << 20;
+
+/// Another daemon may be so many messages ahead of what the server said last.
+const MESSAGES_AHEAD: u64 = 1 << 16;
 
 /// What a line is worth that a publisher has sent.
 pub enum Pushed<'a> {
@@ -23,34 +32,75 @@ pub enum Pushed<'a> {
     Event,
     /// Its publisher sent it before.
     Repeated,
+    /// With the line as it came.
     Control(Control<'a>),
 }
 
-/// What came of a message of the stream.
-#[derive(Default)]
-pub struct Outcome {
-    /// Lines that no daemon can take: they were put into the stream by other programs.
-    pub refused: u64,
-    /// Lines that were in the stream before.
-    pub repeated: u64,
+/// What the shared stream has to begin with.
+pub struct SharedParts {
+    pub handle: BusHandle,
+    pub beginning: Box<Beginning>,
+    pub directory: Arc<Directory>,
+    pub nonce: String,
+    pub line_bytes_max: usize,
+    pub depth_max: usize,
 }
 
 pub struct SharedStream {
     handle: BusHandle,
     writer: Writer,
     accounts: Accounts,
+    accounts_millis: u64,
     reader: LineReader,
+    directory: Arc<Directory>,
     nonce: String,
     connections: u64,
     line_bytes_max: usize,
     standing: Standing,
+    /// All that the stream had at that time has been taken.
+    complete_at: Option<u64>,
     /// Publishers by their lanes: each connection has its own, but those of one name share one.
     publishers: HashMap<LaneKey, Vec<usize>, RandomState>,
+    /// Publishers that are not read until there is room for their lines.
+    parked: Vec<usize>,
+    /// Publishers that wait for their welcome, each since when.
+    greeting: Vec<(usize, u64)>,
     /// A line as it came, since parsing changes it.
-    text: Vec<u8>,
+    pub text: Vec<u8>,
     block: Vec<u8>,
 }
 
+impl SharedStream {
+    pub fn new(parts: SharedParts) -> Self {
+        let SharedParts { handle, beginning, directory, nonce, line_bytes_max, depth_max } = parts;
+        let shared = Self {
+            handle,
+            writer: Writer::new(beginning.window_millis, beginning.chunk_bytes_max),
+            accounts: Accounts::new(beginning.accounts_millis),
+            accounts_millis: beginning.accounts_millis,
+            reader: LineReader::new(depth_max),
+            directory,
+            nonce,
+            connections: 0,
+            line_bytes_max,
+            standing: Standing::Away,
+            complete_at: None,
+            publishers: HashMap::default(),
+            parked: Vec::new(),
+            greeting: Vec::new(),
+            text: Vec::new(),
+            block: Vec::new(),
+        };
+        shared.note_standing();
+        shared
+    }
+
+    pub fn standing(&self) -> Standing {
+        self.standing
+    }
+}
+
+/// Publishers and their lines.
 impl SharedStream {
     /// The lane of a new connection, which has no name yet.
     pub fn enter(&mut self, publisher: usize) -> LaneKey {
@@ -70,7 +120,7 @@ impl SharedStream {
         (lane, self.writer.accepted(lane))
     }
 
-    /// The connection has ended. What it has sent goes into the stream all the same.
+    /// The connection has ended, or uses another lane. What it has sent goes into the stream all the same.
     pub fn leave(&mut self, publisher: usize, lane: LaneKey) {
         if let Some(publishers) = self.publishers.get_mut(&lane) {
             publishers.retain(|&other| other != publisher);
@@ -79,9 +129,17 @@ impl SharedStream {
             }
         }
         self.writer.close(lane);
+        self.parked.retain(|&other| other != publisher);
+        self.greeting.retain(|&(other, _)| other != publisher);
     }
 
-    /// Takes a trimmed line, `block[..length]`, with [`PADDING`] bytes behind it.
+    /// The next line of the lane has this number.
+    pub fn number_from(&mut self, lane: LaneKey, line: u64) {
+        self.writer.number_from(lane, line);
+    }
+
+    /// Takes a trimmed line, `block[..length]`, with [`PADDING`] bytes behind it. The block may be edited, and
+    /// [`SharedStream::text`] has the line as it came.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -103,109 +161,228 @@ impl SharedStream {
         Ok(if self.writer.push(lane, &line) { Pushed::Event } else { Pushed::Repeated })
     }
 
-    /// A line is no event: it was refused, or is empty.
+    /// All lines up to this one were dealt with: pushed, refused, obeyed or skipped.
     pub fn note(&mut self, lane: LaneKey, number: u64) {
         self.writer.note(lane, number);
     }
 
-    pub fn has_room_for(&self, lane: LaneKey) -> bool {
-        self.writer.has_room_for(lane)
+    /// Whether a line with this number was pushed before, or is in the stream.
+    pub fn is_repeated(&self, lane: LaneKey, number: u64) -> bool {
+        number <= self.writer.taken(lane)
     }
 
-    /// Lines up to this one are in the stream and visible, or were no events.
+    /// Whether a publisher of the lane may be read. If not, it is parked until it may.
+    pub fn has_room_or_parks(&mut self, publisher: usize, lane: LaneKey) -> bool {
+        let has_room = self.writer.has_room_for(lane);
+        if !has_room {
+            self.parked.push(publisher);
+        }
+        has_room
+    }
+
+    /// A parked publisher that may be read again. `lane_of` is asked for the lane of each.
+    pub fn unpark(&mut self, lane_of: impl Fn(usize) -> LaneKey) -> Option<usize> {
+        let place = self.parked.iter().position(|&key| self.writer.has_room_for(lane_of(key)))?;
+        Some(self.parked.remove(place))
+    }
+
+    /// Whether all that the stream has now is known, so that a publisher can be told what it has of its lines. If not, the
+    /// publisher waits for its welcome.
+    pub fn knows_or_waits(&mut self, publisher: usize, now: u64, since: Option<u64>) -> bool {
+        if since.is_some_and(|since| self.complete_at >= Some(since)) {
+            return true;
+        }
+        self.greeting.push((publisher, now));
+        self.handle.send(Command::Hurry);
+        false
+    }
+
+    /// A publisher that can have its welcome now.
+    pub fn next_known(&mut self) -> Option<usize> {
+        let place = self.greeting.iter().position(|&(_, since)| self.complete_at >= Some(since))?;
+        Some(self.greeting.remove(place).0)
+    }
+
+    /// All lines up to this one are in the stream and visible here, or were no events.
     pub fn dealt(&self, lane: LaneKey) -> u64 {
         self.writer.dealt(lane)
     }
 
-    pub fn next_ack(&mut self) -> Option<Ack> {
-        self.writer.next_ack()
+    /// The publishers of a lane of which more can be told than before, and a number that all those lines are at or below.
+    pub fn next_ack(&mut self) -> Option<(&[usize], u64)> {
+        loop {
+            let ack = self.writer.next_ack()?;
+            if self.publishers.contains_key(&ack.key) {
+                return Some((&self.publishers[&ack.key], ack.stream_seq));
+            }
+        }
     }
 
-    pub fn publishers_of(&self, lane: LaneKey) -> &[usize] {
-        self.publishers.get(&lane).map_or(&[], Vec::as_slice)
+    /// All that was taken is in the stream.
+    pub fn is_idle(&self) -> bool {
+        self.writer.is_idle()
     }
 
-    pub fn next_report(&self) -> Option<Report> {
-        self.handle.reports.try_recv().ok()
+    /// Bytes of lines that are not in the stream yet.
+    pub fn bytes(&self) -> usize {
+        self.writer.bytes()
     }
+}
 
+/// The stream.
+impl SharedStream {
+    /// Whether there is something to take.
     pub fn is_busy(&self) -> bool {
         !self.handle.reports.is_empty()
     }
 
-    /// Takes what the bus thread reports, but messages and holes.
-    pub fn handle_report(&mut self, now: u64, report: &Report) {
-        match *report {
-            Report::Complete { asked_at, .. } => self.writer.handle_complete(now, asked_at),
+    /// When [`SharedStream::send`] may have something to do.
+    pub fn due(&self) -> Option<u64> {
+        self.writer.due()
+    }
+
+    /// Takes what the bus thread has reported, or a part of it. True: the sequencer has something to publish.
+    pub fn take_reports(&mut self, now: Now, sequencer: &mut Sequencer, counters: &BusCounters) -> bool {
+        let (mut bytes, mut is_any) = (0, false);
+        while bytes < TURN_BYTES
+            && let Ok(report) = self.handle.reports.try_recv()
+        {
+            match report {
+                Report::Message(received) => {
+                    bytes += received.bytes;
+                    is_any |= !received.is_folded;
+                    self.take(&received, now, sequencer, counters);
+                }
+                Report::Skip { hole, last } => {
+                    is_any = true;
+                    self.lose(hole, sequencer, counters);
+                    self.writer.handle_hole(now.millis, last);
+                }
+                other => self.handle_report(now.millis, other, counters),
+            }
+        }
+        is_any
+    }
+
+    fn handle_report(&mut self, now: u64, report: Report, counters: &BusCounters) {
+        match report {
+            Report::Complete { asked_at, .. } => {
+                self.complete_at = Some(asked_at);
+                self.writer.handle_complete(now, asked_at);
+            }
             Report::Stored { key, serial, message, is_duplicate } => {
                 self.writer.handle_stored(now, key, serial, message, is_duplicate);
             }
             Report::Failed { key, serial } => self.writer.handle_failed(now, key, serial),
+            Report::Newest { message, epochs } if self.is_connected() => {
+                let ahead = message.saturating_add(MESSAGES_AHEAD);
+                self.directory.set_newest_possible(epochs.number(ahead, PLACES - 1).unwrap_or(SEQ_END - 1));
+            }
             Report::Standing(standing) => {
                 self.standing = standing;
-                self.writer.set_away(!matches!(standing, Standing::CatchingUp | Standing::Following));
+                self.writer.set_away(!self.is_connected());
+                self.note_standing();
+                if let Standing::Stopped(why) = standing {
+                    let newest = self.directory.published();
+                    tracing::error!(
+                        "bus: the feed has stopped: {why}; the newest number given here is {newest}"
+                    );
+                }
+                counters.connected.set(u64::from(self.is_connected()));
             }
-            Report::Message(_) | Report::Skip { .. } => {}
+            Report::Restarted(_) => counters.reader_restarts.add(1),
+            Report::Trouble(words) => tracing::warn!("bus: {words}"),
+            Report::Unfit(why) => tracing::error!("bus: {why}"),
+            Report::Newest { .. } | Report::Begun(_) | Report::Message(_) | Report::Skip { .. } => {}
+        }
+    }
+
+    fn is_connected(&self) -> bool {
+        matches!(self.standing, Standing::CatchingUp | Standing::Following)
+    }
+
+    /// While nobody says how far the stream is, a watcher may come with any number.
+    fn note_standing(&self) {
+        if !self.is_connected() {
+            self.directory.set_newest_possible(SEQ_END - 1);
         }
     }
 
     /// Gives the lines of a message to the sequencer.
-    ///
-    /// # Errors
-    /// A number is not above all that were given: two daemons would tell different things.
-    pub fn take(
-        &mut self,
-        received: &Received,
-        now: Now,
-        sequencer: &mut Sequencer,
-    ) -> Result<Outcome, BadNumber> {
-        let headers = Headers {
-            message_id: received.header(chunk::MESSAGE_ID),
-            lines: received.header(chunk::LINES),
-            from: received.header(chunk::FROM),
-        };
-        let chunk = Chunk::read(headers, &received.content.payload, self.line_bytes_max);
+    fn take(&mut self, received: &Received, now: Now, sequencer: &mut Sequencer, counters: &BusCounters) {
+        let payload = (*received.payload).as_ref();
+        let chunk = Chunk::read(received.headers(), payload, self.line_bytes_max);
         let folded = self.accounts.fold(chunk.source.as_ref(), received.time_nanos / 1_000_000);
-        let mut outcome = Outcome { refused: chunk.refused, repeated: folded.repeated as u64 };
         if !received.is_folded {
             if let Some(hole) = received.hole {
-                sequencer.lose_to(hole.to)?;
+                self.lose(hole, sequencer, counters);
+            }
+            for flow in &chunk.flows {
+                sequencer.join_flow(&flow.job, &flow.flow);
             }
             let now = Now { unix_micros: (received.time_nanos / 1_000) as i64, ..now };
+            let mut refused = chunk.refused + chunk.cut;
+            let mut next = 0;
             for (place, line) in chunk.lines(folded.repeated) {
-                let length = line.len();
+                let number = received.first + place as u64;
+                if number != next {
+                    sequencer.begin_at(number).expect("the numbers of the stream rise");
+                    sequencer.begin_turn(now, payload.len());
+                }
                 self.block.clear();
                 self.block.extend_from_slice(line);
-                self.block.resize(length + PADDING, 0);
-                sequencer.begin_at(received.first + place as u64)?;
-                sequencer.begin_turn(now, length);
-                match sequencer.take_line(&mut self.block, length) {
-                    Ok(Taken::Event(_)) => {}
-                    Ok(Taken::Control(_)) | Err(_) => outcome.refused += 1,
+                self.block.resize(line.len() + PADDING, 0);
+                match sequencer.take_line(&mut self.block, line.len()) {
+                    Ok(Taken::Event(_)) => next = number + 1,
+                    Err(LineError::TooManyJobs | LineError::TooManyTopics) => {
+                        // Others have it: it is lost here, and watchers are told.
+                        counters.displaced_lines.add(1);
+                        sequencer.lose_to(number).expect("the numbers of the stream rise");
+                    }
+                    Ok(Taken::Control(_)) | Err(_) => refused += 1,
                 }
             }
             if chunk.is_cut {
-                sequencer.lose_to(received.first + PLACES as u64 - 1)?;
+                sequencer
+                    .lose_to(received.first + PLACES as u64 - 1)
+                    .expect("the numbers of the stream rise");
             }
+            counters.refused_lines.add(refused);
+            counters.duplicate_lines.add(folded.repeated as u64);
+            counters.messages.add(1);
+            counters.bytes.add(received.bytes);
         }
+        counters.last_message.set(received.message);
+        counters.last_message_millis.set(received.time_nanos / 1_000_000);
         let source = chunk.source.as_ref().map(|source| (source.token, folded.accepted));
         let stream_seq = received.first + chunk.len().max(1) as u64 - 1;
         let passed = Passed { message: received.message, stream_seq, source };
         self.writer.handle_passed(now.millis, passed);
         self.handle.send(Command::Release(received.bytes));
-        Ok(outcome)
     }
 
-    /// Numbers are lost.
-    pub fn handle_hole(&mut self, now: u64, last: u64) {
-        self.writer.handle_hole(now, last);
+    fn lose(&mut self, hole: Hole, sequencer: &mut Sequencer, counters: &BusCounters) {
+        tracing::warn!(
+            "bus: the stream does not have the events {} to {}: {:?}",
+            hole.from,
+            hole.to,
+            hole.why
+        );
+        counters.holes.add(1);
+        if hole.why == HoleReason::Restart {
+            self.accounts = Accounts::new(self.accounts_millis);
+        }
+        sequencer.lose_to(hole.to).expect("the numbers of the stream rise");
     }
 
-    /// Sends the chunks that are due. Returns when there may be others.
-    pub fn send(&mut self, now: u64, mut flow_of: impl FnMut(&str) -> Option<Box<str>>) -> Option<u64> {
-        while let Some(outgoing) = self.writer.next(now, &mut flow_of) {
+    /// Sends the chunks that are due.
+    pub fn send(&mut self, now: u64, sequencer: &mut Sequencer, counters: &BusCounters) {
+        while let Some(outgoing) = self.writer.next(now, |job| sequencer.flow_of(job)) {
+            counters.messages_out.add(1);
+            counters.bytes_out.add(outgoing.payload.len() as u64);
             self.handle.send(Command::Publish(outgoing));
         }
-        self.writer.due()
+        counters.waiting_bytes.set(self.writer.bytes() as u64);
+        counters.retries.set(self.writer.retries);
     }
 }

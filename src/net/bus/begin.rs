@@ -1,0 +1,149 @@
+//! Where a daemon begins in the stream: far enough back to fill its history, and further to know what publishers have
+//! sent.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use async_nats::Client;
+use async_nats::jetstream::Context;
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull as consumer};
+use futures_util::StreamExt;
+use serde_json::{Value, json};
+
+use crate::bus::accounts::history_millis;
+use crate::bus::chunk::{CHUNK_BYTES_MAX, OVERHEAD_BYTES_MAX};
+use crate::net::bus::admin::{NO_STREAM, error_of};
+use crate::net::bus::connect::BusConfig;
+use crate::net::bus::handle::Beginning;
+use crate::net::bus::stream_config::{Bounds, epochs, faults};
+
+/// For one message to come.
+const ANSWER: Duration = Duration::from_secs(2);
+/// The server removes a consumer that was left behind after so long.
+const CONSUMER_LIFE: Duration = Duration::from_secs(5);
+
+/// What this daemon asks of a beginning.
+#[derive(Clone, Copy, Debug)]
+pub struct BeginAt {
+    /// So much of the stream is wanted, if it has it.
+    pub history_bytes: u64,
+    pub bounds: Bounds,
+}
+
+pub(super) enum Failure {
+    /// It is of no use to ask again.
+    Unfit(String),
+    NoAnswer(String),
+}
+
+pub(super) struct Begun {
+    /// The first message to read. Those before `beginning.passed_from` only tell what is known of publishers.
+    pub from: u64,
+    pub beginning: Beginning,
+}
+
+/// Asks the server.
+pub(super) async fn begin(
+    client: &Client,
+    jetstream: &Context,
+    config: &BusConfig,
+    begin_at: &BeginAt,
+) -> Result<Begun, Failure> {
+    let stream = &config.stream;
+    let info: Value =
+        jetstream.request(format!("STREAM.INFO.{stream}"), &json!({})).await.map_err(no_answer)?;
+    match error_of(&info) {
+        Some((NO_STREAM, _)) => {
+            return Err(Failure::Unfit(format!(
+                "there is no stream {stream}: make it with luxcast bus create"
+            )));
+        }
+        Some((_, words)) => return Err(Failure::NoAnswer(words)),
+        None => {}
+    }
+    let unfit = |what: &str| Failure::Unfit(format!("the stream {stream} cannot be used: {what}"));
+    if let Some(fault) = faults(&info["config"], &config.subject, begin_at.bounds).first()
+        && fault.is_fatal
+    {
+        return Err(unfit(&fault.what));
+    }
+    let epochs = epochs(&info["config"]).map_err(|what| unfit(&what))?;
+    let window_millis = info["config"]["duplicate_window"].as_u64().unwrap_or(0) / 1_000_000;
+    if window_millis == 0 {
+        return Err(unfit("duplicate_window is 0"));
+    }
+    let state = |name: &str| info["state"][name].as_u64().unwrap_or(0);
+    let (messages, last) = (state("messages"), state("last_seq"));
+    let first = if messages == 0 { last + 1 } else { state("first_seq") };
+    let wanted = begin_at.history_bytes / (state("bytes") / messages.max(1)).max(1);
+    let passed_from = (last + 1).saturating_sub(wanted).max(first);
+    let accounts_millis = history_millis(window_millis);
+    let mut from = first;
+    if passed_from > first {
+        let probe = Probe { jetstream, stream };
+        let by_number = DeliverPolicy::ByStartSequence { start_sequence: passed_from };
+        let (_, passed_at) = probe.first(by_number).await?;
+        let start_time = passed_at - Duration::from_millis(accounts_millis);
+        from = probe.first(DeliverPolicy::ByStartTime { start_time }).await?.0;
+    }
+    let beginning = Beginning {
+        epochs,
+        passed_from,
+        has_older: passed_from > 1,
+        window_millis,
+        accounts_millis,
+        chunk_bytes_max: chunk_bytes_max(client.server_info().max_payload, begin_at.bounds)
+            .map_err(|what| unfit(&what))?,
+    };
+    Ok(Begun { from: from.min(passed_from), beginning })
+}
+
+fn no_answer(error: impl Display) -> Failure {
+    Failure::NoAnswer(error.to_string())
+}
+
+/// # Errors
+/// A line of the greatest length does not fit into a message of the server.
+fn chunk_bytes_max(max_payload: usize, bounds: Bounds) -> Result<usize, String> {
+    let room = max_payload.saturating_sub(OVERHEAD_BYTES_MAX);
+    if room < bounds.line_bytes_max {
+        return Err(format!(
+            "the server takes {max_payload} bytes (max_payload): line_bytes_max can be {room} at most"
+        ));
+    }
+    Ok(room.min(CHUNK_BYTES_MAX))
+}
+
+struct Probe<'a> {
+    jetstream: &'a Context,
+    stream: &'a str,
+}
+
+impl Probe<'_> {
+    /// The first message that a consumer gets: its sequence, and when the stream took it.
+    async fn first(
+        &self,
+        deliver_policy: DeliverPolicy,
+    ) -> Result<(u64, async_nats::datetime::DateTime), Failure> {
+        let name = format!("luxcast-begin-{:08x}", fastrand::u32(..));
+        let config = consumer::Config {
+            name: Some(name.clone()),
+            deliver_policy,
+            ack_policy: AckPolicy::None,
+            inactive_threshold: CONSUMER_LIFE,
+            num_replicas: 1,
+            memory_storage: true,
+            ..consumer::Config::default()
+        };
+        let consumer: PullConsumer =
+            self.jetstream.create_consumer_on_stream(config, self.stream).await.map_err(no_answer)?;
+        let mut messages =
+            consumer.fetch().max_messages(1).expires(ANSWER).messages().await.map_err(no_answer)?;
+        let first = messages.next().await;
+        // If this fails, the server removes it by itself.
+        let _ = self.jetstream.delete_consumer_from_stream(&name, self.stream).await;
+        let message = first.ok_or_else(|| no_answer("nothing came"))?.map_err(no_answer)?;
+        let info = message.info().map_err(no_answer)?;
+        Ok((info.stream_sequence, info.published))
+    }
+}

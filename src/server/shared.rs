@@ -1,0 +1,204 @@
+//! The start of a daemon that shares its stream with others (`bus`): it has its history back before it listens.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Poll};
+
+use crate::bus::verdict::Standing;
+use crate::config::Config;
+use crate::net::bus::handle::{Beginning, BusHandle, Report};
+use crate::net::clock::Clock;
+use crate::net::ingest::handle::IngestWaker;
+use crate::net::ingest::shared_stream::{SharedParts, SharedStream};
+use crate::server::persistence::PreviousRun;
+use crate::server::start_error::StartError;
+use crate::server::threads::ThreadHandle;
+use crate::server::{Common, join};
+use crate::stream::directory::{Directory, Past};
+use crate::stream::sequencer::{Sequencer, Step};
+
+/// Between two looks at whether the start is still wanted.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// A start that waits for the stream.
+pub(super) struct Joining<'a, F> {
+    config: &'a Config,
+    pub poll: Poll,
+    /// The clock of the ingest thread.
+    clock: Clock,
+    until: Instant,
+    must_stop: F,
+    /// The last word about what is wrong.
+    trouble: Option<String>,
+}
+
+/// The stream has been found.
+pub(super) struct Joined {
+    handle: BusHandle,
+    thread: ThreadHandle<()>,
+    nonce: String,
+    beginning: Box<Beginning>,
+}
+
+impl Joined {
+    /// The number before the first one of this run.
+    pub fn run_start(&self) -> u64 {
+        let first = self.beginning.epochs.number(self.beginning.passed_from, 0);
+        first.expect("a stream's numbers are in range") - 1
+    }
+}
+
+impl<'a, F: FnMut() -> bool> Joining<'a, F> {
+    pub fn new(config: &'a Config, poll: Poll, clock: Clock, must_stop: F) -> Self {
+        Self {
+            config,
+            poll,
+            clock,
+            until: Instant::now() + config.bus_start_seconds,
+            must_stop,
+            trouble: None,
+        }
+    }
+
+    /// Finds the stream. None: the settings name no bus.
+    ///
+    /// # Errors
+    /// Why it cannot be used, or that nobody answered.
+    pub fn join(&mut self, waker: &Arc<IngestWaker>) -> Result<Option<Joined>, StartError> {
+        if self.config.bus.is_empty() {
+            return Ok(None);
+        }
+        let nonce = format!("{:016x}", fastrand::u64(..));
+        let (handle, thread) = start_thread(self.config, &nonce, waker, self.clock)?;
+        loop {
+            match handle.reports.recv_timeout(LOOK) {
+                Ok(Report::Begun(beginning)) => return Ok(Some(Joined { handle, thread, nonce, beginning })),
+                Ok(Report::Unfit(why)) => {
+                    return Err(StartError::System(io::Error::other(format!("bus: {why}"))));
+                }
+                Ok(Report::Trouble(words)) => self.note_trouble(words),
+                Ok(_) => {}
+                Err(error) if error.is_disconnected() => {
+                    join(thread)?;
+                    return Err(StartError::System(io::Error::other("bus: its thread has ended")));
+                }
+                Err(_) => {}
+            }
+            self.check()?;
+        }
+    }
+
+    fn note_trouble(&mut self, words: String) {
+        if self.trouble.as_ref() != Some(&words) {
+            tracing::warn!("bus: {words}; trying again");
+            self.trouble = Some(words);
+        }
+    }
+
+    fn check(&mut self) -> Result<(), StartError> {
+        if (self.must_stop)() {
+            return Err(StartError::Interrupted);
+        }
+        if Instant::now() < self.until {
+            return Ok(());
+        }
+        let mut words = format!(
+            "bus: the stream was not read to its end within {:?} (bus_start_seconds)",
+            self.config.bus_start_seconds
+        );
+        if let Some(trouble) = &self.trouble {
+            words.push_str(&format!(": {trouble}"));
+        }
+        Err(StartError::System(io::Error::other(words)))
+    }
+
+    /// With a bus, what came before the first message was there, and is not here.
+    pub fn directory(&self, previous: &PreviousRun, joined: Option<&Joined>) -> Directory {
+        let Some(joined) = joined else { return previous.directory(self.config.topics_max) };
+        let Beginning { epochs, has_older, .. } = &*joined.beginning;
+        let first = epochs.number(1, 0).expect("a stream's numbers are in range");
+        let past =
+            if *has_older { Past::lost(first, previous.run_start) } else { Past::none(previous.run_start) };
+        Directory::with_past(previous.run_start, past, self.config.topics_max)
+    }
+
+    /// Reads the stream to its end.
+    ///
+    /// # Errors
+    /// It took too long, or the start is not wanted any more.
+    pub fn catch_up(
+        &mut self,
+        joined: Joined,
+        common: &Common,
+        sequencer: &mut Sequencer,
+    ) -> Result<(SharedStream, ThreadHandle<()>), StartError> {
+        let Joined { handle, thread, nonce, beginning } = joined;
+        let mut shared = SharedStream::new(SharedParts {
+            handle,
+            beginning,
+            directory: common.directory.clone(),
+            nonce,
+            line_bytes_max: self.config.line_bytes_max,
+            depth_max: self.config.depth_max,
+        });
+        let mut events = Events::with_capacity(1);
+        while shared.standing() != Standing::Following || shared.is_busy() {
+            if !shared.is_busy() {
+                match self.poll.poll(&mut events, Some(LOOK)) {
+                    Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error.into()),
+                    _ => {}
+                }
+            }
+            let moment = self.clock.read();
+            sequencer.read_micros = self.clock.micros(moment.instant);
+            if shared.take_reports(moment.now, sequencer, &common.counters.bus) {
+                sequencer.end_turn();
+                while sequencer.step() != Step::Done {}
+            }
+            self.check()?;
+        }
+        tracing::info!(
+            "bus: {} events are back from the stream, up to {}",
+            sequencer.history_events(),
+            sequencer.seq()
+        );
+        Ok((shared, thread))
+    }
+}
+
+#[cfg(feature = "bus")]
+fn start_thread(
+    config: &Config,
+    nonce: &str,
+    waker: &Arc<IngestWaker>,
+    clock: Clock,
+) -> io::Result<(BusHandle, ThreadHandle<()>)> {
+    use crate::net::bus::begin::BeginAt;
+    use crate::net::bus::connect::BusConfig;
+    use crate::net::bus::stream_config::Bounds;
+    use crate::net::bus::thread::{self, BusParts};
+
+    let bounds = Bounds { line_bytes_max: config.line_bytes_max, depth_max: config.depth_max };
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let (handle, thread) = thread::new(BusParts {
+        config: BusConfig::new(config).expect("a bus is set"),
+        begin_at: BeginAt { history_bytes: config.history_bytes as u64, bounds },
+        nonce: nonce.to_owned(),
+        host,
+        ingest: waker.clone(),
+        clock,
+    });
+    Ok((handle, super::spawn("bus".to_owned(), move || thread.run())?))
+}
+
+#[cfg(not(feature = "bus"))]
+fn start_thread(
+    _: &Config,
+    _: &str,
+    _: &Arc<IngestWaker>,
+    _: Clock,
+) -> io::Result<(BusHandle, ThreadHandle<()>)> {
+    Err(io::Error::other("this luxcast was built without the feature bus of its Cargo.toml"))
+}
