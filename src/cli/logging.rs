@@ -14,6 +14,7 @@ use tracing::Level;
 use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::Registry;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::layer;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload;
@@ -70,7 +71,9 @@ impl Logging {
         let logging = Logging::to(io::stderr(), format);
         let (filter, switch) = reload::Layer::new(level);
         let lines = layer().with_writer(logging.writer.clone()).with_target(false);
-        let registry = tracing_subscriber::registry().with(filter);
+        // The bus thread says itself what comes of its connection.
+        let own = filter_fn(|metadata| !metadata.target().starts_with("async_nats"));
+        let registry = tracing_subscriber::registry().with(filter).with(own);
         match format {
             LogFormat::Human => registry.with(lines.with_ansi(io::stderr().is_terminal())).init(),
             LogFormat::Json => registry.with(lines.json().flatten_event(true)).init(),

@@ -138,11 +138,17 @@ pub struct IngestCounters {
 /// Of the stream that this daemon shares with others.
 #[derive(Default)]
 pub struct BusCounters {
+    /// 1 if there is a bus at all.
+    pub is_used: Gauge,
     /// 1 while the stream is read.
     pub connected: Gauge,
     /// The last message that was taken, and when the stream took it, in Unix milliseconds.
     pub last_message: Gauge,
     pub last_message_millis: Gauge,
+    /// The newest message of the stream, as the server said last.
+    pub newest_message: Gauge,
+    /// Lines of this daemon's own publishers that were taken for the stream.
+    pub lines_out: Counter,
     pub messages: Counter,
     pub bytes: Counter,
     pub messages_out: Counter,

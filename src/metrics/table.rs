@@ -7,7 +7,9 @@
 use std::fmt::Write;
 
 use crate::close::CloseReason;
-use crate::metrics::counters::{CLOSED_BY_CLIENT, ENDPOINTS, LOST, OBEYED, PROTOCOL, ShardCounters};
+use crate::metrics::counters::{
+    BusCounters, CLOSED_BY_CLIENT, ENDPOINTS, LOST, OBEYED, PROTOCOL, ShardCounters,
+};
 use crate::metrics::figures::{Figures, Series, seconds};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +50,7 @@ const fn row(
 
 /// In the order of the output: the connections, what is sent, what is received, what is kept, the process.
 #[rustfmt::skip]
-pub static METRICS: [Metric; 45] = [
+pub static METRICS: [Metric; 57] = [
     row("luxcast_build_info", Kind::Gauge, "version", "Always 1; the version is in the label",
         |_, series| series.labelled(env!("CARGO_PKG_VERSION"), 1)),
     row("luxcast_draining", Kind::Gauge, "", "1 while the daemon drains, before it ends",
@@ -146,7 +148,11 @@ pub static METRICS: [Metric; 45] = [
         under the same name), control, or the code of the error that refused them",
         |figures, series| {
             let ingest = &figures.counters.ingest;
-            series.labelled("accepted", ingest.events.get().saturating_sub(ingest.own_events.get()));
+            let accepted = match figures.counters.bus.is_used.get() {
+                0 => ingest.events.get().saturating_sub(ingest.own_events.get()),
+                _ => figures.counters.bus.lines_out.get(),
+            };
+            series.labelled("accepted", accepted);
             series.labelled("repeated", ingest.repeated_lines.get());
             series.labelled("control", ingest.control_lines.get());
             series.of_each(figures.words.line_errors, |place| ingest.line_errors[place].get());
@@ -184,6 +190,40 @@ pub static METRICS: [Metric; 45] = [
     row("luxcast_state_failed", Kind::Gauge, "", "1 once state_dir could not be read or written in this run: the next \
         start may lack a part of the state",
         |figures, series| series.value(u64::from(figures.counters.has_state_failed()))),
+    row("luxcast_bus_connected", Kind::Gauge, "", "With bus: 1 while the stream is read, 0 while it is away or has stopped",
+        |figures, series| of_bus(figures, series, |bus| bus.connected.get())),
+    row("luxcast_bus_last_message", Kind::Gauge, "", "With bus: the last message of the stream that was taken",
+        |figures, series| of_bus(figures, series, |bus| bus.last_message.get())),
+    row("luxcast_bus_last_message_timestamp_seconds", Kind::Gauge, "", "With bus: when the stream took that message, in \
+        Unix time",
+        |figures, series| if figures.counters.bus.is_used.get() > 0 {
+            series.value(seconds(figures.counters.bus.last_message_millis.get() * 1_000));
+        }),
+    row("luxcast_bus_lag_messages", Kind::Gauge, "", "With bus: messages of the stream that are not taken yet, as the \
+        server said in the last five seconds",
+        |figures, series| of_bus(figures, series, |bus| {
+            bus.newest_message.get().saturating_sub(bus.last_message.get())
+        })),
+    row("luxcast_bus_messages_total", Kind::Counter, "direction", "With bus: messages of the stream taken (in) and \
+        published (out), those that were sent again included",
+        |figures, series| of_bus_ways(figures, series, |bus| [bus.messages.get(), bus.messages_out.get()])),
+    row("luxcast_bus_bytes_total", Kind::Counter, "direction", "With bus: bytes of those messages",
+        |figures, series| of_bus_ways(figures, series, |bus| [bus.bytes.get(), bus.bytes_out.get()])),
+    row("luxcast_bus_waiting_bytes", Kind::Gauge, "", "With bus: bytes of publishers' lines that are not in the stream yet",
+        |figures, series| of_bus(figures, series, |bus| bus.waiting_bytes.get())),
+    row("luxcast_bus_retries_total", Kind::Counter, "", "With bus: messages that were sent again",
+        |figures, series| of_bus(figures, series, |bus| bus.retries.get())),
+    row("luxcast_bus_duplicate_lines_total", Kind::Counter, "", "With bus: lines that came into the stream twice and count \
+        once",
+        |figures, series| of_bus(figures, series, |bus| bus.duplicate_lines.get())),
+    row("luxcast_bus_refused_lines_total", Kind::Counter, "", "With bus: lines of the stream that are no good events: \
+        another program has put them there",
+        |figures, series| of_bus(figures, series, |bus| bus.refused_lines.get())),
+    row("luxcast_bus_reader_restarts_total", Kind::Counter, "", "With bus: times that the reader began again where it was",
+        |figures, series| of_bus(figures, series, |bus| bus.reader_restarts.get())),
+    row("luxcast_bus_holes_total", Kind::Counter, "", "With bus: times that events were lost before they came here: every \
+        watcher was sent a gap",
+        |figures, series| of_bus(figures, series, |bus| bus.holes.get() + bus.displaced_lines.get())),
     row("luxcast_log_lines_dropped_total", Kind::Counter, "", "Lines of the log that standard error did not take",
         |figures, series| series.value(figures.counters.dropped_lines())),
     row("process_cpu_seconds_total", Kind::Counter, "", "CPU time of the process",
@@ -204,6 +244,21 @@ fn of_shards(figures: &Figures<'_>, series: &mut Series<'_>, read: fn(&ShardCoun
         index.clear();
         write!(index, "{place}").expect("a String takes everything");
         series.labelled(&index, read(shard));
+    }
+}
+
+/// A daemon without a bus has none of its figures.
+fn of_bus(figures: &Figures<'_>, series: &mut Series<'_>, read: fn(&BusCounters) -> u64) {
+    if figures.counters.bus.is_used.get() > 0 {
+        series.value(read(&figures.counters.bus));
+    }
+}
+
+fn of_bus_ways(figures: &Figures<'_>, series: &mut Series<'_>, read: fn(&BusCounters) -> [u64; 2]) {
+    if figures.counters.bus.is_used.get() > 0 {
+        let [taken, published] = read(&figures.counters.bus);
+        series.labelled("in", taken);
+        series.labelled("out", published);
     }
 }
 

@@ -135,6 +135,7 @@ impl<'a, F: FnMut() -> bool> Joining<'a, F> {
         sequencer: &mut Sequencer,
     ) -> Result<(SharedStream, ThreadHandle<()>), StartError> {
         let Joined { handle, thread, nonce, beginning } = joined;
+        common.counters.bus.is_used.set(1);
         let mut shared = SharedStream::new(SharedParts {
             handle,
             beginning,

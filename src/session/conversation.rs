@@ -181,6 +181,15 @@ impl Session {
         });
     }
 
+    /// Says whether the stream that this daemon shares with others is away, with the connection's position.
+    pub fn tell_standing<O: Sink>(&self, is_away: bool, context: &mut SessionContext<'_, O>) {
+        context.watchers.flush_one(context.key, context.sink);
+        let (at, position) = (context.watchers.now, context.watchers.position(context.key));
+        context
+            .watchers
+            .enqueue_control(context.key, |out| watcher_message::standing(out, &at, position, is_away));
+    }
+
     /// The daemon drains: sends the connection's position and when to come back. The caller sends the close frame.
     pub fn say_goodbye<O: Sink>(&self, retry_millis: u64, context: &mut SessionContext<'_, O>) {
         context.watchers.flush_one(context.key, context.sink);

@@ -282,6 +282,21 @@ impl Sequencer {
         Some(self.topic_index.entry(flow).topic.name.clone())
     }
 
+    /// Whether there is room for an event of this job and flow.
+    ///
+    /// # Errors
+    /// All jobs or topics that may be known are watched.
+    pub fn check_room(&mut self, job: Option<&str>, flow: Option<&str>) -> Result<(), LineError> {
+        let job_key = job.and_then(|job| self.topic_index.find_job(job));
+        let flow_key = flow.and_then(|flow| self.topic_index.find_flow(flow));
+        let new = [job.filter(|_| job_key.is_none()), flow.filter(|_| flow_key.is_none())];
+        if new == [None, None] {
+            return Ok(());
+        }
+        let spared = [job_key.map(TopicKey::from), flow_key.map(TopicKey::from)];
+        self.topic_index.check_room(new, spared, &self.directory)
+    }
+
     /// Makes this the job's flow, unless it has one. The events that follow are to be the job's, or both stay empty.
     pub fn join_flow(&mut self, job: &str, flow: &str) {
         let (mut job_key, mut flow_key) = (self.topic_index.find_job(job), self.topic_index.find_flow(flow));

@@ -128,6 +128,25 @@ impl TopicIndex {
         self.flows.find(name).map(|topic| FlowKey::new(topic.key))
     }
 
+    /// Whether [`TopicIndex::add`] would add these, if it were called now.
+    ///
+    /// # Errors
+    /// Why it would not.
+    pub fn check_room(
+        &mut self,
+        names: Names<'_>,
+        spared: [Option<TopicKey>; 2],
+        directory: &Directory,
+    ) -> Result<(), LineError> {
+        self.reconsider(directory);
+        let jobs_over = usize::from(names[0].is_some() && self.jobs.len() >= self.jobs_max);
+        let topics_over = directory.shortage(names);
+        if jobs_over > 0 || topics_over > 0 {
+            self.find_leaving(jobs_over, jobs_over.max(topics_over), spared, directory)?;
+        }
+        Ok(())
+    }
+
     /// Adds the job and the flow that a line names for the first time: both or, without room, neither. The topics
     /// silent for longest are dropped for room, except those `spared`, which the line names too.
     #[cold]

@@ -84,6 +84,15 @@ pub fn disconnected(out: &mut Vec<u8>, at: &Stamp, stream_seq: u64, reason: &str
     });
 }
 
+/// The stream that daemons share (`bus`) is away for a while, or there again; the connection stays. `stream_seq` is this
+/// connection's own position.
+pub fn standing(out: &mut Vec<u8>, at: &Stamp, stream_seq: u64, is_away: bool) {
+    text_frame(out, |out| {
+        status(out, if is_away { "reconnecting" } else { "connected" }, at, stream_seq);
+        raw(out, "}");
+    });
+}
+
 /// The heartbeat, sent with a protocol ping; `stream_seq` is this connection's own position.
 pub fn ping(out: &mut Vec<u8>, at: &Stamp, stream_seq: u64) {
     text_frame(out, |out| {

@@ -91,6 +91,8 @@ struct Bus {
     events: UnboundedReceiver<Event>,
     inbox: Option<Inbox>,
     outcomes: JoinSet<Outcome>,
+    /// The last trouble with the connection, which is logged once.
+    last_words: Option<String>,
 }
 
 impl BusThread {
@@ -157,6 +159,7 @@ impl BusThread {
             events,
             inbox,
             outcomes,
+            last_words: None,
         }))
     }
 }
@@ -215,13 +218,20 @@ impl Bus {
         match event {
             Event::Connected => {
                 tracing::info!("bus: connected to {}", self.client.server_info().server_name);
+                self.last_words = None;
                 self.reader.handle_connected(now);
             }
             Event::Disconnected | Event::Closed => {
                 tracing::warn!("bus: the connection has ended; trying again");
                 self.reader.handle_disconnected();
             }
-            other => tracing::warn!("bus: {}", words_of(other).unwrap_or_default()),
+            other => {
+                let words = words_of(other);
+                if words != self.last_words {
+                    tracing::warn!("bus: {}", words.as_deref().unwrap_or_default());
+                }
+                self.last_words = words;
+            }
         }
     }
 

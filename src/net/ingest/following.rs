@@ -8,6 +8,7 @@ use mio::Events;
 use crate::net::ingest::Ingest;
 use crate::net::ingest::publisher::{Greeting, Request};
 use crate::net::ingest::shared_stream::{Pushed, SharedStream};
+use crate::net::shard::handle::Command as ShardCommand;
 
 impl Ingest {
     /// Publishes what the stream has brought, and lets publishers be read that waited for it.
@@ -17,7 +18,10 @@ impl Ingest {
         if shared.take_reports(self.moment.now, &mut self.parts.sequencer, &counters.bus) {
             self.publish();
         }
-        let Self { shared: Some(shared), publishers, ready, .. } = self else { return };
+        let Self { shared: Some(shared), publishers, ready, parts, .. } = self else { return };
+        if let Some(is_away) = shared.take_news(self.moment.now.millis) {
+            parts.shards.iter().for_each(|shard| shard.send(ShardCommand::Announce { is_away }));
+        }
         while let Some(key) = shared.unpark(|key| publishers[key].lane.expect("it is a publisher of the bus"))
         {
             ready.push_back(key);
@@ -41,9 +45,10 @@ impl Ingest {
         let publisher = &mut self.publishers[key];
         let line = publisher.line;
         let (Some(shared), Some(lane)) = (&mut self.shared, publisher.lane) else { return true };
-        let error = match shared.push(lane, line, block, length) {
+        let error = match shared.push(lane, line, block, length, &mut self.parts.sequencer) {
             Ok(Pushed::Event) => {
                 publisher.greeting = Greeting::Begun;
+                self.parts.counters.bus.lines_out.add(1);
                 return true;
             }
             Ok(Pushed::Repeated) => {

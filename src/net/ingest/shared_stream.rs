@@ -23,6 +23,9 @@ use crate::wire::line::{Control, Line, LineError, LineReader, PADDING};
 /// Bytes of messages that are taken in one turn, so that watchers and publishers wait for no more than that.
 const TURN_BYTES: u64 = 1 << 20;
 
+/// Watchers are told of an outage only if it lasts.
+const AWAY_MILLIS: u64 = 3_000;
+
 /// Another daemon may be so many messages ahead of what the server said last.
 const MESSAGES_AHEAD: u64 = 1 << 16;
 
@@ -57,6 +60,10 @@ pub struct SharedStream {
     connections: u64,
     line_bytes_max: usize,
     standing: Standing,
+    /// Since when it is away.
+    away_since: Option<u64>,
+    /// Watchers know that it is.
+    is_away_told: bool,
     /// All that the stream had at that time has been taken.
     complete_at: Option<u64>,
     /// Publishers by their lanes: each connection has its own, but those of one name share one.
@@ -84,6 +91,8 @@ impl SharedStream {
             connections: 0,
             line_bytes_max,
             standing: Standing::Away,
+            away_since: None,
+            is_away_told: false,
             complete_at: None,
             publishers: HashMap::default(),
             parked: Vec::new(),
@@ -142,13 +151,14 @@ impl SharedStream {
     /// [`SharedStream::text`] has the line as it came.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// What is wrong with it, or there is no room for its job or flow, as far as this daemon knows.
     pub fn push<'a>(
         &'a mut self,
         lane: LaneKey,
         number: u64,
         block: &'a mut [u8],
         length: usize,
+        sequencer: &mut Sequencer,
     ) -> Result<Pushed<'a>, LineError> {
         self.text.clear();
         self.text.extend_from_slice(&block[..length]);
@@ -157,6 +167,7 @@ impl SharedStream {
             Line::Event(fields) => fields,
         };
         let flow = fields.flow_id.or(fields.data_flow_id);
+        sequencer.check_room(fields.job_id, flow)?;
         let line = NewLine { number, text: &self.text, job: fields.job_id, flow };
         Ok(if self.writer.push(lane, &line) { Pushed::Event } else { Pushed::Repeated })
     }
@@ -236,9 +247,10 @@ impl SharedStream {
         !self.handle.reports.is_empty()
     }
 
-    /// When [`SharedStream::send`] may have something to do.
+    /// When [`SharedStream::send`] or [`SharedStream::take_news`] may have something to do.
     pub fn due(&self) -> Option<u64> {
-        self.writer.due()
+        let news = self.away_since.filter(|_| !self.is_away_told).map(|since| since + AWAY_MILLIS);
+        [self.writer.due(), news].into_iter().flatten().min()
     }
 
     /// Takes what the bus thread has reported, or a part of it. True: the sequencer has something to publish.
@@ -275,11 +287,17 @@ impl SharedStream {
             }
             Report::Failed { key, serial } => self.writer.handle_failed(now, key, serial),
             Report::Newest { message, epochs } if self.is_connected() => {
+                counters.newest_message.set(message);
                 let ahead = message.saturating_add(MESSAGES_AHEAD);
                 self.directory.set_newest_possible(epochs.number(ahead, PLACES - 1).unwrap_or(SEQ_END - 1));
             }
             Report::Standing(standing) => {
                 self.standing = standing;
+                self.away_since = match standing {
+                    Standing::Following => None,
+                    Standing::CatchingUp => self.away_since,
+                    Standing::Away | Standing::Stopped(_) => self.away_since.or(Some(now)),
+                };
                 self.writer.set_away(!self.is_connected());
                 self.note_standing();
                 if let Standing::Stopped(why) = standing {
@@ -295,6 +313,15 @@ impl SharedStream {
             Report::Unfit(why) => tracing::error!("bus: {why}"),
             Report::Newest { .. } | Report::Begun(_) | Report::Message(_) | Report::Skip { .. } => {}
         }
+    }
+
+    /// What watchers are to be told now, if anything: whether the stream is away.
+    pub fn take_news(&mut self, now: u64) -> Option<bool> {
+        let is_away = match self.away_since {
+            None => false,
+            Some(since) => self.is_away_told || now >= since + AWAY_MILLIS,
+        };
+        (std::mem::replace(&mut self.is_away_told, is_away) != is_away).then_some(is_away)
     }
 
     fn is_connected(&self) -> bool {

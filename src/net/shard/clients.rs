@@ -70,6 +70,8 @@ pub struct Clients {
     pub(super) wheel: Wheel<WatcherSlot>,
     pub(super) due: Vec<(WatcherSlot, Tick)>,
     pub(super) heartbeats: Spread,
+    /// The stream that this daemon shares with others is away: watchers are told when they come.
+    pub(super) is_stream_away: bool,
     pub(super) slow_consumers: SlowConsumers,
     pub(super) operators: Operators<WatcherKey>,
     /// When this turn began.
@@ -116,6 +118,7 @@ impl Clients {
             wheel: Wheel::new(moment.tick()),
             due: Vec::new(),
             heartbeats: Spread::new(environment.index),
+            is_stream_away: false,
             slow_consumers: SlowConsumers::default(),
             operators: Operators::default(),
             moment,

@@ -24,6 +24,8 @@ pub enum Command {
     Answer { key: WatcherKey, answer: Result<OwnedBody, Refusal> },
     /// Use these settings from now on.
     Renew(Arc<LiveConfig>),
+    /// The stream that this daemon shares with others is away, or there again: watchers are told.
+    Announce { is_away: bool },
     /// Serve what is published, then say goodbye and end.
     Drain(DrainOrder),
 }

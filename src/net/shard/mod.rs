@@ -1,6 +1,7 @@
 //! A shard: one thread, one event loop, the connections that it owns from accept to end.
 #![doc = include_str!("README.md")]
 
+mod announcement;
 pub mod clients;
 pub mod connection;
 pub mod connection_report;
@@ -34,6 +35,7 @@ use crate::net::ingest::handle::IngestWaker;
 use crate::net::listen::acceptor::Acceptor;
 use crate::net::listen::listener::Listener;
 use crate::net::report::inquiry::Inquiries;
+use crate::net::shard::announcement::Announcement;
 use crate::net::shard::clients::{Clients, Environment};
 use crate::net::shard::handle::{Command, ShardHandle};
 use crate::net::shard::live_config::LiveConfig;
@@ -87,6 +89,8 @@ pub struct Shard {
     drain: Option<Drain>,
     /// Lists of connections that are being made.
     surveys: VecDeque<Survey>,
+    /// Watchers are being told how the shared stream stands.
+    announcement: Option<Announcement>,
     /// The turn's duration was not counted yet.
     is_in_turn: bool,
 }
@@ -134,6 +138,7 @@ impl Shard {
             acceptor,
             drain: None,
             surveys: VecDeque::new(),
+            announcement: None,
             is_in_turn: false,
         })
     }
@@ -155,6 +160,7 @@ impl Shard {
             self.clients.read_on();
             self.clients.flush();
             self.answer_surveys();
+            self.announce();
             self.clients.handle_deadlines();
             self.clients.log_refusals();
             self.say_goodbye();
@@ -172,6 +178,7 @@ impl Shard {
     fn timeout(&mut self) -> Option<Duration> {
         let is_busy = self.clients.is_busy()
             || !self.surveys.is_empty()
+            || self.announcement.is_some()
             || self.acceptor.as_ref().is_some_and(Acceptor::is_busy);
         if is_busy || !self.clients.sockets.inlet().fall_asleep() {
             return Some(Duration::ZERO);
@@ -223,6 +230,10 @@ impl Shard {
                 Command::Accept(socket, newcomer) => self.clients.accept(socket, newcomer),
                 Command::Survey(answer) => self.surveys.push_back(Survey::new(answer)),
                 Command::Answer { key, answer } => self.clients.handle_answer(key, answer),
+                Command::Announce { is_away } => {
+                    self.clients.is_stream_away = is_away;
+                    self.announcement = Some(Announcement::default());
+                }
                 Command::Renew(live_config) => self.clients.renew(live_config),
                 Command::Drain(order) => self.drain = Some(Drain::new(order, self.clients.moment.now.millis)),
             }
@@ -249,6 +260,12 @@ impl Shard {
         if survey.answer_slice(&mut self.clients) {
             self.surveys.push_back(survey);
         }
+    }
+
+    /// Tells the next slice of watchers how the shared stream stands.
+    fn announce(&mut self) {
+        let clients = &mut self.clients;
+        self.announcement.take_if(|announcement| !announcement.tell_slice(clients));
     }
 
     /// Tells the sequencer what must not be dropped yet (`overrun = wait`).

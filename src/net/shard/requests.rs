@@ -149,6 +149,9 @@ impl Clients {
                 connection.due = due;
                 self.wheel.schedule(key.slot, due);
                 self.note_expiry(key);
+                if self.is_stream_away {
+                    self.tell_standing(key);
+                }
             }
         }
     }

@@ -176,6 +176,15 @@ impl Clients {
         self.with_session(key, |session, context| session.beat(context));
     }
 
+    /// Tells a watcher whether the shared stream is away. One that does not read hears of it no more than of heartbeats.
+    pub(super) fn tell_standing(&mut self, key: WatcherKey) {
+        let is_open = matches!(self.connections.get(key), Some(Connection { phase: Phase::Open(_), .. }));
+        if is_open && self.watchers.watchers[key].waiting() <= UNSENT_ANSWERS_MAX {
+            let is_away = self.is_stream_away;
+            self.with_session(key, |session, context| session.tell_standing(is_away, context));
+        }
+    }
+
     /// Lets an open connection's session do something of its own.
     fn with_session(
         &mut self,
