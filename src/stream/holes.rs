@@ -15,6 +15,16 @@ use serde::{Deserialize, Serialize};
 pub struct Hole {
     pub from: u64,
     pub to: u64,
+    /// Another stream follows, or another end of it. Never in a snapshot: those who share a stream save none.
+    #[serde(skip)]
+    pub is_restart: bool,
+}
+
+impl Hole {
+    /// These events are lost, and the stream goes on.
+    pub fn new(from: u64, to: u64) -> Self {
+        Self { from, to, is_restart: false }
+    }
 }
 
 #[derive(Default)]
@@ -51,6 +61,7 @@ impl Holes {
         let bytes = match before {
             Some(before) => {
                 before.to = hole.to;
+                before.is_restart |= hole.is_restart;
                 0
             }
             None => {
@@ -100,7 +111,7 @@ impl Holes {
         }
         let kept = self.kept.lock();
         if kept.forgotten_to > seq {
-            return Some(Hole { from: 0, to: kept.forgotten_to });
+            return Some(Hole::new(0, kept.forgotten_to));
         }
         let place = kept.holes.partition_point(|hole| hole.to <= seq);
         let hole = kept.holes.get(place).filter(|hole| hole.from <= until)?;
@@ -128,9 +139,9 @@ mod tests {
     fn a_watcher_meets_the_holes_in_front_of_it_and_no_others() {
         let holes = Holes::default();
         assert_eq!((holes.ahead(0, 999), holes.passed(0, 999), holes.newest_until(999)), (None, 0, 0));
-        assert!(holes.note(Hole { from: 200, to: 300 }, 150) > 0);
-        assert!(holes.note(Hole { from: 500, to: 600 }, 400) > 0);
-        let [first, second] = [Hole { from: 200, to: 300 }, Hole { from: 500, to: 600 }];
+        assert!(holes.note(Hole::new(200, 300), 150) > 0);
+        assert!(holes.note(Hole::new(500, 600), 400) > 0);
+        let [first, second] = [Hole::new(200, 300), Hole::new(500, 600)];
         assert_eq!(holes.ahead(150, 700), Some(first));
         assert_eq!(holes.ahead(250, 700), Some(first), "from within it");
         assert_eq!(holes.ahead(300, 700), Some(second));
@@ -146,25 +157,24 @@ mod tests {
     #[test]
     fn holes_with_no_event_between_are_one() {
         let holes = Holes::default();
-        assert!(holes.note(Hole { from: 200, to: 300 }, 150) > 0);
-        assert_eq!(holes.note(Hole { from: 350, to: 400 }, 150), 0);
-        assert_eq!(holes.ahead(150, 700), Some(Hole { from: 200, to: 400 }));
+        assert!(holes.note(Hole::new(200, 300), 150) > 0);
+        assert_eq!(holes.note(Hole::new(350, 400), 150), 0);
+        assert_eq!(holes.ahead(150, 700), Some(Hole::new(200, 400)));
         assert_eq!(holes.save().holes.len(), 1);
         // Its second part is not published yet.
-        assert_eq!(holes.ahead(150, 300), Some(Hole { from: 200, to: 300 }));
+        assert_eq!(holes.ahead(150, 300), Some(Hole::new(200, 300)));
         assert_eq!((holes.ahead(300, 300), holes.newest_until(300)), (None, 300));
-        assert_eq!(holes.ahead(300, 400), Some(Hole { from: 200, to: 400 }));
+        assert_eq!(holes.ahead(300, 400), Some(Hole::new(200, 400)));
     }
 
     #[test]
     fn what_went_with_the_history_is_still_in_front_of_whoever_comes_from_before() {
         let holes = Holes::default();
-        let bytes =
-            holes.note(Hole { from: 200, to: 300 }, 150) + holes.note(Hole { from: 500, to: 600 }, 400);
+        let bytes = holes.note(Hole::new(200, 300), 150) + holes.note(Hole::new(500, 600), 400);
         assert_eq!(holes.forget(299), 0);
         assert_eq!(holes.forget(700), bytes);
         let holes = Holes::restore(holes.save());
-        assert_eq!(holes.ahead(100, 700), Some(Hole { from: 0, to: 600 }));
+        assert_eq!(holes.ahead(100, 700), Some(Hole::new(0, 600)));
         assert_eq!((holes.passed(100, 150), holes.passed(600, 700), holes.newest_until(700)), (600, 0, 600));
         assert_eq!((holes.newest_to(), holes.ahead(600, 700)), (600, None));
     }

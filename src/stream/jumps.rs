@@ -26,13 +26,25 @@ impl Sequencer {
     /// # Errors
     /// As [`Sequencer::begin_at`].
     pub fn lose_to(&mut self, to: u64) -> Result<(), BadNumber> {
+        self.lose(to, false)
+    }
+
+    /// The same, since another stream follows, or another end of it.
+    ///
+    /// # Errors
+    /// As [`Sequencer::begin_at`].
+    pub fn restart_at(&mut self, to: u64) -> Result<(), BadNumber> {
+        self.lose(to, true)
+    }
+
+    fn lose(&mut self, to: u64, is_restart: bool) -> Result<(), BadNumber> {
         let from = self.before + 1;
         if to < from || to >= SEQ_END {
             return Err(BadNumber);
         }
         self.jump_to(to);
         self.seq = to;
-        self.sealed.push_back(Sealed::Hole(Hole { from, to }));
+        self.sealed.push_back(Sealed::Hole(Hole { from, to, is_restart }));
         Ok(())
     }
 
@@ -161,7 +173,7 @@ mod tests {
             }
         }
         assert_eq!(published, [1, 50, 51]);
-        let hole = Hole { from: SEQ_MIN + 2, to: SEQ_MIN + 50 };
+        let hole = Hole::new(SEQ_MIN + 2, SEQ_MIN + 50);
         assert_eq!(sequencer.directory.holes.ahead(SEQ_MIN + 1, SEQ_END), Some(hole));
         assert_eq!(sequencer.events(), 2);
         assert_eq!(sequencer.lose_to(SEQ_MIN + 60), Ok(()));

@@ -396,10 +396,14 @@ impl SharedStream {
             hole.why
         );
         counters.holes.add(1);
-        if hole.why == HoleReason::Restart {
-            self.accounts = Accounts::new(self.accounts_millis);
-        }
-        sequencer.lose_to(hole.to).expect("the numbers of the stream rise");
+        let lost = match hole.why {
+            HoleReason::Restart => {
+                self.accounts = Accounts::new(self.accounts_millis);
+                sequencer.restart_at(hole.to)
+            }
+            HoleReason::Expired => sequencer.lose_to(hole.to),
+        };
+        lost.expect("the numbers of the stream rise");
     }
 
     /// Sends the chunks that are due.
