@@ -5,6 +5,7 @@ mod claim;
 pub mod forecast;
 mod listeners;
 mod persistence;
+mod prepared;
 mod reload_report;
 mod shared;
 mod start_error;
@@ -17,52 +18,38 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Receiver;
 use jiff::Timestamp;
-use mio::{Poll, Waker};
 use parking_lot::{Condvar, Mutex};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::ServerConfig;
 
-use crate::access::address_limits::AddressLimits;
-use crate::access::admission::{Admission, AdmissionLimits};
+use crate::access::admission::Admission;
 use crate::access::allowed_hosts::Hosts;
 use crate::access::client_address::Proxies;
 use crate::config::Config;
 use crate::delivery::progress::Patience;
 use crate::metrics::Counters;
-use crate::net::clock::{self, Clock};
 use crate::net::host::auth_files;
 use crate::net::host::service_manager;
-use crate::net::host::state_dir::{FinalState, NumberMark};
-use crate::net::ingest::dedupe::Dedupe;
+use crate::net::host::state_dir::FinalState;
+use crate::net::ingest::Ingest;
 use crate::net::ingest::handle::IngestWaker;
-use crate::net::ingest::shared_stream::SharedStream;
-use crate::net::ingest::{self, Ingest, IngestParts};
 use crate::net::listen::certificate::{self, Certificate};
 use crate::net::listen::listener::Listener;
-use crate::net::report::Reporter;
-use crate::net::report::inquiry;
-use crate::net::report::inquiry::{Inbox, Inquiries};
 use crate::net::report::liveness::Liveness;
+use crate::net::shard::Shard;
 use crate::net::shard::handle::{Command, ShardHandle};
 use crate::net::shard::live_config::LiveConfig;
-use crate::net::shard::{self, Shard, ShardParts};
 use crate::session::drain::DrainOrder;
 use crate::session::limits::SessionLimits;
-use crate::stream::directory::Directory;
-use crate::stream::link::{Link, link};
-use crate::stream::sequencer::{Limits, Sequencer};
 use crate::tick::ticks;
 use listeners::{Leftover, Listeners};
-use persistence::{Persistence, PreviousRun};
-use shared::Joining;
+use persistence::Persistence;
+use prepared::{Prepared, admission_limits};
 use threads::{ThreadHandle, join, spawn};
 
 pub use start_error::StartError;
 
-/// Descriptors reserved for all but connections: listeners, wakers, publishers, memory files, refusals in progress.
-const DESCRIPTORS_RESERVED: u64 = 128;
 /// The part of the drain time that is kept for the `disconnected` messages.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -91,33 +78,6 @@ struct Threads {
     drain_began: Option<Instant>,
 }
 
-/// What there is before anything has an address.
-struct Prepared {
-    poll: Poll,
-    common: Common,
-    parts: Vec<ShardParts>,
-    handles: Vec<ShardHandle>,
-    links: Vec<Arc<Link>>,
-    mark: NumberMark,
-    mark_requests: Receiver<u64>,
-    sequencer: Sequencer,
-    dedupe: Dedupe,
-    clock: Clock,
-    /// The shared stream, and the thread that speaks to its servers.
-    shared: Option<(SharedStream, ThreadHandle<()>)>,
-}
-
-/// What all threads share.
-struct Common {
-    directory: Arc<Directory>,
-    counters: Arc<Counters>,
-    admission: Arc<Admission>,
-    live_config: Arc<Mutex<Arc<LiveConfig>>>,
-    ingest_waker: Arc<IngestWaker>,
-    inquiries: (Inquiries, Inbox),
-    clock: Clock,
-}
-
 impl Server {
     /// Reads what the previous run left, or what the shared stream has, binds everything, then starts the threads.
     /// `must_stop` is asked while the start waits for the stream.
@@ -130,38 +90,10 @@ impl Server {
         must_stop: impl FnMut() -> bool,
     ) -> Result<Server, StartError> {
         raise_file_limit()?;
-        let poll = Poll::new()?;
-        let waker = Waker::new(poll.registry(), ingest::WAKER)?;
-        let waker = Arc::new(IngestWaker::new(waker, config.publishers_max));
-        let clock = Clock::new();
-        let mut joining = Joining::new(&config, poll, clock.with_past(), must_stop);
-        let joined = joining.join(&waker)?;
         let persistence = Persistence::open(&config)?;
-        let previous = match &joined {
-            Some(joined) => PreviousRun { restored: None, run_start: joined.run_start() },
-            None => persistence.begin(),
-        };
-        let common =
-            Common::new(&config, live_config, joining.directory(&previous, joined.as_ref()), waker, clock);
-        let (parts, handles, links) = shard_parts(&config, &common)?;
-        let (mark, mark_requests) = previous.mark(&persistence);
-        let (mut sequencer, dedupe, clock) = take_over(previous, &common, &links, &config);
-        let shared = joined.map(|joined| joining.catch_up(joined, &common, &mut sequencer)).transpose()?;
+        let prepared = Prepared::new(&config, live_config, &persistence, must_stop)?;
         let bound = Listeners::new(&config).inspect_err(|_| persistence.cancel())?;
         let leftover = bound.leftover.clone();
-        let prepared = Prepared {
-            poll: joining.poll,
-            common,
-            parts,
-            handles,
-            links,
-            mark,
-            mark_requests,
-            sequencer,
-            dedupe,
-            clock,
-            shared,
-        };
         let server = Self::run(&config, prepared, bound, persistence.clone()).inspect_err(|_| {
             leftover.remove();
             persistence.cancel();
@@ -177,48 +109,18 @@ impl Server {
         bound: Listeners,
         persistence: Persistence,
     ) -> io::Result<Server> {
-        let Prepared {
-            poll,
-            common,
-            mut parts,
-            handles,
-            links,
-            mark,
-            mark_requests,
-            sequencer,
-            dedupe,
-            clock,
-            shared,
-        } = prepared;
         let Listeners { sockets, feed, ingest, leftover } = bound;
         let addresses = |is_of_operators: bool| {
             let wanted = sockets.iter().filter(move |one| one.offer.is_of_operators() == is_of_operators);
             wanted.map(|one| one.socket.local_addr()).collect::<io::Result<Vec<_>>>()
         };
         let (listening, admin) = (addresses(false)?, addresses(true)?.pop());
+        let Prepared { common, mut parts, handles, mark_requests, feeding, bus_thread } = prepared;
         parts[0].listener = Some(Listener::new(sockets, handles.clone(), common.admission.clone()));
-        let (shared, bus_thread) = shared.unzip();
         let is_ingest_stopping = Arc::new(AtomicBool::new(false));
         let liveness = common.liveness(&handles);
-        let ingest_thread = Ingest::new(IngestParts {
-            poll,
-            listener: feed,
-            sequencer,
-            dedupe,
-            mark,
-            shards: handles.clone(),
-            links,
-            counters: common.counters.clone(),
-            clock,
-            waker: common.ingest_waker.clone(),
-            is_stopping: is_ingest_stopping.clone(),
-            overrun: config.overrun,
-            history_bytes: config.history_bytes,
-            history_millis: config.history_seconds.as_millis() as u64,
-            line_bytes_max: config.line_bytes_max,
-            depth_max: config.depth_max,
-            shared: shared.map(|shared| (shared, config.drain_seconds / 2)),
-        })?;
+        let ingest_thread =
+            Ingest::new(feeding.ingest_parts(config, &common, feed, &handles, is_ingest_stopping.clone()))?;
         let shards = parts.into_iter().map(Shard::new).collect::<io::Result<Vec<_>>>()?;
         let mut threads = Threads::default();
         for (index, shard) in shards.into_iter().enumerate() {
@@ -344,101 +246,6 @@ impl Server {
     }
 }
 
-impl Common {
-    fn new(
-        config: &Config,
-        live_config: LiveConfig,
-        directory: Directory,
-        ingest_waker: Arc<IngestWaker>,
-        clock: Clock,
-    ) -> Self {
-        Self {
-            directory: Arc::new(directory),
-            counters: Arc::new(Counters::new(config.shards)),
-            admission: Arc::new(Admission::new(admission_limits(config))),
-            live_config: Arc::new(Mutex::new(Arc::new(live_config))),
-            ingest_waker,
-            inquiries: inquiry::inquiries(),
-            clock,
-        }
-    }
-
-    /// Starts the report thread. It ends when all shards have ended.
-    fn start_reporter(&self, liveness: Liveness, config: &Config) -> io::Result<ThreadHandle<()>> {
-        let reporter = Reporter {
-            inbox: self.inquiries.1.clone(),
-            liveness,
-            directory: self.directory.clone(),
-            history_bytes_max: config.history_bytes,
-            clock: self.clock,
-            start: Instant::now(),
-            start_unix_micros: clock::unix_micros(),
-        };
-        spawn("report".to_owned(), move || reporter.run())
-    }
-
-    fn liveness(&self, shards: &[ShardHandle]) -> Liveness {
-        Liveness {
-            shards: shards.to_vec(),
-            ingest: self.ingest_waker.clone(),
-            counters: self.counters.clone(),
-            admission: self.admission.clone(),
-        }
-    }
-}
-
-/// The parts of every shard, and the outer ends of each shard's channels.
-type Shards = (Vec<ShardParts>, Vec<ShardHandle>, Vec<Arc<Link>>);
-
-fn shard_parts(config: &Config, common: &Common) -> io::Result<Shards> {
-    let mut shards: Shards = Default::default();
-    let live_config = common.live_config.lock().clone();
-    for index in 0..config.shards {
-        let poll = Poll::new()?;
-        let (handle, commands) = ShardHandle::new(shard::waker(&poll)?);
-        let (link, inlet) = link();
-        shards.0.push(ShardParts {
-            index,
-            poll,
-            inlet,
-            commands,
-            inquiries: common.inquiries.0.clone(),
-            directory: common.directory.clone(),
-            admission: common.admission.clone(),
-            counters: common.counters.clone(),
-            live_config: live_config.clone(),
-            overrun: config.overrun,
-            ingest: common.ingest_waker.clone(),
-            clock: common.clock,
-            listener: None,
-            to_operators: listeners::to_operators(config),
-            count: handle.connections.clone(),
-            acceptor: shards.1.first().unwrap_or(&handle).clone(),
-        });
-        shards.1.push(handle);
-        shards.2.push(link);
-    }
-    Ok(shards)
-}
-
-/// The start state of the ingest thread, and the clock of the times in it.
-fn take_over(
-    previous: PreviousRun,
-    common: &Common,
-    links: &[Arc<Link>],
-    config: &Config,
-) -> (Sequencer, Dedupe, Clock) {
-    let mut sequencer = Sequencer::new(common.directory.clone(), links.to_vec(), limits(config));
-    let clock = common.clock.with_past();
-    let mut dedupe = Dedupe::default();
-    if let Some(restored) = previous.restored {
-        let now = clock.read().now;
-        dedupe = Dedupe::restored(restored.publishers(now.unix_micros), now.millis);
-        sequencer.restore(restored, now);
-    }
-    (sequencer, dedupe, clock)
-}
-
 /// Starts the watchdog if the service manager asks for signs of life.
 fn start_watchdog(liveness: Liveness) -> io::Result<()> {
     if let Some(patience) = service_manager::patience() {
@@ -483,18 +290,6 @@ pub fn live_config(config: &Config) -> io::Result<LiveConfig> {
     })
 }
 
-fn limits(config: &Config) -> Limits {
-    Limits {
-        history_bytes: config.history_bytes,
-        history_millis: config.history_seconds.as_millis() as u64,
-        job_idle_millis: config.job_idle_seconds.as_millis() as u64,
-        // With a bus, each daemon would make its own.
-        metrics_millis: if config.bus.is_empty() { config.metrics_seconds.as_millis() as u64 } else { 0 },
-        jobs_max: config.jobs_max,
-        depth_max: config.depth_max,
-    }
-}
-
 /// Raises the soft file limit to the hard one.
 fn raise_file_limit() -> io::Result<()> {
     let limit = getrlimit(Resource::Nofile);
@@ -502,22 +297,4 @@ fn raise_file_limit() -> io::Result<()> {
         setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
     }
     Ok(())
-}
-
-/// How many connections there may be: as many as requested, and as the file limit allows.
-fn admission_limits(config: &Config) -> AdmissionLimits {
-    let wanted = if config.connections_max == 0 { usize::MAX } else { config.connections_max };
-    let mut connections_max = wanted;
-    if let Some(files) = getrlimit(Resource::Nofile).current {
-        let room = files.saturating_sub(DESCRIPTORS_RESERVED.min(files / 2)) as usize;
-        if config.connections_max > room {
-            tracing::warn!("connections_max lowered to {room}: the file limit is {files}");
-        }
-        connections_max = wanted.min(room);
-    }
-    let of_address = AddressLimits {
-        connections_max: config.connections_per_address_max,
-        handshakes_per_second: config.handshakes_per_second as u32,
-    };
-    AdmissionLimits { connections_max, of_address }
 }

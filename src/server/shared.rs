@@ -8,14 +8,13 @@ use mio::{Events, Poll};
 
 use crate::bus::verdict::Standing;
 use crate::config::Config;
+use crate::metrics::BusCounters;
 use crate::net::bus::handle::{Beginning, BusHandle, Report};
 use crate::net::clock::Clock;
 use crate::net::ingest::handle::IngestWaker;
 use crate::net::ingest::shared_stream::{SharedParts, SharedStream};
-use crate::server::persistence::PreviousRun;
 use crate::server::start_error::StartError;
-use crate::server::threads::ThreadHandle;
-use crate::server::{Common, join};
+use crate::server::threads::{ThreadHandle, join, spawn};
 use crate::stream::directory::{Directory, Past};
 use crate::stream::sequencer::{Sequencer, Step};
 
@@ -47,6 +46,15 @@ impl Joined {
     pub fn run_start(&self) -> u64 {
         let first = self.beginning.epochs.number(self.beginning.passed_from, 0);
         first.expect("a stream's numbers are in range") - 1
+    }
+
+    /// What the stream had before this run was there, and is not here.
+    pub fn directory(&self, topics_max: usize) -> Directory {
+        let Beginning { epochs, has_older, .. } = &*self.beginning;
+        let first = epochs.number(1, 0).expect("a stream's numbers are in range");
+        let run_start = self.run_start();
+        let past = if *has_older { Past::lost(first, run_start) } else { Past::none(run_start) };
+        Directory::with_past(run_start, past, topics_max)
     }
 }
 
@@ -114,16 +122,6 @@ impl<'a, F: FnMut() -> bool> Joining<'a, F> {
         Err(StartError::System(io::Error::other(words)))
     }
 
-    /// With a bus, what came before the first message was there, and is not here.
-    pub fn directory(&self, previous: &PreviousRun, joined: Option<&Joined>) -> Directory {
-        let Some(joined) = joined else { return previous.directory(self.config.topics_max) };
-        let Beginning { epochs, has_older, .. } = &*joined.beginning;
-        let first = epochs.number(1, 0).expect("a stream's numbers are in range");
-        let past =
-            if *has_older { Past::lost(first, previous.run_start) } else { Past::none(previous.run_start) };
-        Directory::with_past(previous.run_start, past, self.config.topics_max)
-    }
-
     /// Reads the stream to its end.
     ///
     /// # Errors
@@ -131,15 +129,16 @@ impl<'a, F: FnMut() -> bool> Joining<'a, F> {
     pub fn catch_up(
         &mut self,
         joined: Joined,
-        common: &Common,
+        directory: &Arc<Directory>,
+        counters: &BusCounters,
         sequencer: &mut Sequencer,
     ) -> Result<(SharedStream, ThreadHandle<()>), StartError> {
         let Joined { handle, thread, nonce, beginning } = joined;
-        common.counters.bus.is_used.set(1);
+        counters.is_used.set(1);
         let mut shared = SharedStream::new(SharedParts {
             handle,
             beginning,
-            directory: common.directory.clone(),
+            directory: directory.clone(),
             nonce,
             line_bytes_max: self.config.line_bytes_max,
             depth_max: self.config.depth_max,
@@ -154,7 +153,7 @@ impl<'a, F: FnMut() -> bool> Joining<'a, F> {
             }
             let moment = self.clock.read();
             sequencer.read_micros = self.clock.micros(moment.instant);
-            if shared.take_reports(moment.now, sequencer, &common.counters.bus) {
+            if shared.take_reports(moment.now, sequencer, counters) {
                 sequencer.end_turn();
                 while sequencer.step() != Step::Done {}
             }
@@ -191,7 +190,7 @@ fn start_thread(
         ingest: waker.clone(),
         clock,
     });
-    Ok((handle, super::spawn("bus".to_owned(), move || thread.run())?))
+    Ok((handle, spawn("bus".to_owned(), move || thread.run())?))
 }
 
 #[cfg(not(feature = "bus"))]

@@ -11,6 +11,7 @@ pub mod holes;
 pub mod jobs;
 mod jumps;
 pub mod link;
+mod membership;
 pub mod metrics_schedule;
 pub mod names;
 pub mod now;

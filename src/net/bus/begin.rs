@@ -104,7 +104,7 @@ fn no_answer(error: impl Display) -> Failure {
 
 /// # Errors
 /// A line of the greatest length does not fit into a message of the server.
-fn chunk_bytes_max(max_payload: usize, bounds: Bounds) -> Result<usize, String> {
+pub(super) fn chunk_bytes_max(max_payload: usize, bounds: Bounds) -> Result<usize, String> {
     let room = max_payload.saturating_sub(OVERHEAD_BYTES_MAX);
     if room < bounds.line_bytes_max {
         return Err(format!(

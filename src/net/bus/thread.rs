@@ -2,6 +2,7 @@
 
 use std::future::pending;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,10 +21,11 @@ use crate::bus::chunk;
 use crate::bus::reader::Reader;
 use crate::bus::verdict::{Action, Arrival, Info, Verdict};
 use crate::bus::writer::{LaneKey, Outgoing};
-use crate::net::bus::begin::{self, BeginAt, Begun};
+use crate::net::bus::begin::{self, BeginAt, Begun, chunk_bytes_max};
 use crate::net::bus::connect::{self, BusConfig};
 use crate::net::bus::handle::{BusHandle, Command, Outlet, Received, Report, ends};
 use crate::net::bus::pull::{self, Status, header};
+use crate::net::bus::stream_config::Bounds;
 use crate::net::bus::stream_info;
 use crate::net::clock::Clock;
 use crate::net::ingest::handle::IngestWaker;
@@ -91,6 +93,7 @@ struct Bus {
     events: UnboundedReceiver<Event>,
     inbox: Option<Inbox>,
     outcomes: JoinSet<Outcome>,
+    bounds: Bounds,
     /// The last trouble with the connection, which is logged once.
     last_words: Option<String>,
 }
@@ -118,8 +121,8 @@ impl BusThread {
         let mut jetstream = jetstream::new(client.clone());
         jetstream.set_timeout(ANSWER);
         let begun = loop {
-            let begin = begin::begin(&client, &jetstream, &config, &begin_at);
-            match race(begin, &mut commands).await {
+            let work = begin::begin(&client, &jetstream, &config, &begin_at);
+            match before_end(work, &mut commands, &mut events, &outlet).await {
                 None => return Ok(None),
                 Some(Ok(begun)) => break begun,
                 Some(Err(begin::Failure::Unfit(why))) => {
@@ -128,12 +131,7 @@ impl BusThread {
                 }
                 Some(Err(begin::Failure::NoAnswer(why))) => outlet.report(Report::Trouble(why)),
             }
-            while let Ok(event) = events.try_recv() {
-                if let Some(words) = words_of(&event) {
-                    outlet.report(Report::Trouble(words));
-                }
-            }
-            if race(sleep(PAUSE), &mut commands).await.is_none() {
+            if before_end(sleep(PAUSE), &mut commands, &mut events, &outlet).await.is_none() {
                 return Ok(None);
             }
         };
@@ -159,17 +157,31 @@ impl BusThread {
             events,
             inbox,
             outcomes,
+            bounds: begin_at.bounds,
             last_words: None,
         }))
     }
 }
 
-/// None: the other end has gone first. Before the beginning nothing is to be obeyed.
-async fn race<T>(work: impl Future<Output = T>, commands: &mut UnboundedReceiver<Command>) -> Option<T> {
-    let gone = async { while commands.recv().await.is_some() {} };
-    tokio::select! {
-        done = work => Some(done),
-        () = gone => None,
+/// Does some work, and reports trouble with the connection meanwhile. None: the other end has gone first. Nothing that it
+/// says before the beginning is to be obeyed.
+async fn before_end<T>(
+    work: impl Future<Output = T>,
+    commands: &mut UnboundedReceiver<Command>,
+    events: &mut UnboundedReceiver<Event>,
+    outlet: &Outlet,
+) -> Option<T> {
+    let mut work = pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return Some(done),
+            command = commands.recv() => if command.is_none() {
+                return None;
+            },
+            Some(event) = events.recv() => if let Some(words) = words_of(&event) {
+                outlet.report(Report::Trouble(words));
+            },
+        }
     }
 }
 
@@ -217,7 +229,11 @@ impl Bus {
         let now = self.now();
         match event {
             Event::Connected => {
-                tracing::info!("bus: connected to {}", self.client.server_info().server_name);
+                let server = self.client.server_info();
+                tracing::info!("bus: connected to {}", server.server_name);
+                if let Err(why) = chunk_bytes_max(server.max_payload, self.bounds) {
+                    tracing::error!("bus: long lines will wait for ever: {why}");
+                }
                 self.last_words = None;
                 self.reader.handle_connected(now);
             }
