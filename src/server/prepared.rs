@@ -16,7 +16,7 @@ use crate::access::admission::{Admission, AdmissionLimits};
 use crate::config::Config;
 use crate::metrics::Counters;
 use crate::net::clock::{self, Clock};
-use crate::net::host::state_dir::NumberMark;
+use crate::net::host::state_dir::{NumberMark, WantedMark};
 use crate::net::ingest::dedupe::Dedupe;
 use crate::net::ingest::handle::IngestWaker;
 use crate::net::ingest::shared_stream::SharedStream;
@@ -44,7 +44,7 @@ pub(super) struct Prepared {
     pub common: Common,
     pub parts: Vec<ShardParts>,
     pub handles: Vec<ShardHandle>,
-    pub mark_requests: Receiver<u64>,
+    pub mark_requests: Receiver<WantedMark>,
     pub feeding: Feeding,
     /// Speaks to the servers of the shared stream.
     pub bus_thread: Option<ThreadHandle<()>>,
