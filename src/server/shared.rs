@@ -14,7 +14,7 @@ use crate::net::clock::Clock;
 use crate::net::ingest::handle::IngestWaker;
 use crate::net::ingest::shared_stream::{SharedParts, SharedStream};
 use crate::server::start_error::StartError;
-use crate::server::threads::{ThreadHandle, join, spawn};
+use crate::server::threads::{ThreadHandle, join};
 use crate::stream::directory::{Directory, Past};
 use crate::stream::sequencer::{Sequencer, Step};
 
@@ -179,6 +179,7 @@ fn start_thread(
     use crate::net::bus::connect::BusConfig;
     use crate::net::bus::stream_config::Bounds;
     use crate::net::bus::thread::{self, BusParts};
+    use crate::server::threads::spawn;
 
     let bounds = Bounds { line_bytes_max: config.line_bytes_max, depth_max: config.depth_max };
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();

@@ -175,9 +175,7 @@ async fn before_end<T>(
     loop {
         tokio::select! {
             done = &mut work => return Some(done),
-            command = commands.recv() => if command.is_none() {
-                return None;
-            },
+            command = commands.recv() => drop(command?),
             Some(event) = events.recv() => if let Some(words) = words_of(&event) {
                 outlet.report(Report::Trouble(words));
             },
