@@ -105,6 +105,7 @@ mod tests {
     fn every_metric_is_there_once_and_reads_as_prometheus_text() {
         let counters = Counters::new(2);
         counters.shards[1].messages.add(7);
+        counters.bus.is_used.set(1);
         counters.ingest.history_oldest_micros.set(1_250_000);
         counters.shards[0].delay_micros.note(60);
         counters.shards[1].delay_micros.note(70_000_000);
