@@ -350,6 +350,7 @@ impl Watch<'_> {
                 self.retry_after = status.retry_after_ms.map(Duration::from_millis);
                 viewer.say(&format!("the daemon says goodbye: {}", status.reason));
             }
+            "reconnecting" => viewer.say("the daemon waits for the stream that it shares with others"),
             _ => {}
         }
     }
