@@ -21,7 +21,7 @@ pub(super) struct Place {
     time_nanos: Option<u64>,
     /// The greatest number that may have been used; 0: nobody was told any.
     pub number: u64,
-    /// What follows this message was missing once.
+    /// This message was missing once.
     doubted: Option<u64>,
     /// Messages before this one are only folded.
     fold_before: u64,
@@ -66,9 +66,9 @@ impl Place {
         is_there.then_some(self.time_nanos == Some(arrival.time_nanos))
     }
 
-    /// Something is missing behind the last message. True: another consumer may find it.
-    pub fn doubt(&mut self) -> bool {
-        self.doubted.replace(self.message) != Some(self.message)
+    /// Message `missing` should have come, and did not. True: another consumer may find it.
+    pub fn doubt(&mut self, missing: u64) -> bool {
+        self.doubted.replace(missing) != Some(missing)
     }
 
     pub fn is_next(&self, arrival: &Arrival) -> bool {

@@ -290,6 +290,7 @@ impl Reader {
         }
         let mut verdict = Verdict::Drop;
         let is_first = std::mem::take(&mut self.consumer.must_match);
+        let expected = self.place.message + u64::from(!is_first);
         match self.place.matches(&arrival) {
             Some(true) if is_first => {
                 self.consumer.useful += 1;
@@ -299,7 +300,7 @@ impl Reader {
             Some(false) if is_first => return self.stop(now, Stop::LostTail),
             _ if self.place.has_lost_tail => return self.stop(now, Stop::LostTail),
             _ if arrival.message <= self.place.message => {}
-            _ if (is_first || !self.place.is_next(&arrival)) && self.place.doubt() => {
+            _ if arrival.message != expected && self.place.doubt(expected) => {
                 self.begin(now, Restart::Skipped);
                 return Verdict::Drop;
             }
