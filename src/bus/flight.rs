@@ -90,6 +90,11 @@ impl Flight {
         self.state == State::Ready
     }
 
+    /// The server does not know the id, as far as this daemon knows: another one may have used it, long ago.
+    pub fn is_new(&self) -> bool {
+        self.first_sent_at.is_none()
+    }
+
     /// When it is to be looked at again.
     pub fn due(&self) -> Option<u64> {
         match self.state {

@@ -248,7 +248,9 @@ impl Writer {
                 self.serial += u64::from(lane.start(self.serial + 1, &mut flow_of));
                 self.bytes = self.bytes + lane.bytes() - before;
             }
-            let Some(flight) = lane.flight.as_mut().filter(|flight| flight.is_ready()) else {
+            let may_go = |flight: &&mut Flight| flight.is_ready() && (may_start || !flight.is_new());
+            let Some(flight) = lane.flight.as_mut().filter(may_go) else {
+                // If it waits for the reader, that puts it in line again.
                 continue;
             };
             flight.handle_sent(now);
