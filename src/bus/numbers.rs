@@ -13,9 +13,9 @@ pub const PLACES: usize = 1 << PLACE_BITS;
 /// Epochs of one stream, at most: an operator makes each by hand.
 const EPOCHS_MAX: usize = 1_024;
 
-/// Between the numbers that were seen and those of a new epoch: 67 million messages, and there is room for 100,000
-/// epochs.
-const EPOCH_MARGIN: u64 = 1 << 36;
+/// How many numbers a daemon may be behind another one: 67 million messages. A new epoch begins so far above the numbers
+/// that were seen, for one that was not asked and goes on with the old ones. There is room for 100,000 epochs.
+pub const LAG_MAX: u64 = 1 << 36;
 
 /// Why numbers cannot be computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,8 +125,8 @@ impl Epochs {
         Ok(())
     }
 
-    /// The same with one more epoch: from message `from` on, with numbers far above `seen`. Until a daemon hears of it,
-    /// that one goes on with the old numbers, and they must stay below the new ones.
+    /// The same with one more epoch: from message `from` on, with numbers [`LAG_MAX`] above `seen`. Until a daemon
+    /// hears of it, that one goes on with the old numbers, and they must stay below the new ones.
     ///
     /// # Errors
     ///
@@ -136,7 +136,7 @@ impl Epochs {
         let used = from.checked_mul(PLACES as u64).ok_or(NumbersError::OutOfRange)?;
         let seen = seen.max(last.number(last.from, 0).unwrap_or(seen));
         // A base may be small where the sequence is large.
-        let base = (seen + EPOCH_MARGIN).saturating_sub(used).max(last.base + 1);
+        let base = seen.saturating_add(LAG_MAX).saturating_sub(used).max(last.base + 1);
         let mut more = self.clone();
         more.begin(from, base)?;
         Ok(more)

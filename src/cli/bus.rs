@@ -17,10 +17,6 @@ use crate::net::bus::connect::BusConfig;
 use crate::net::bus::stream_config::{self, Bounds, NewStream, epochs, faults};
 use crate::net::clock::unix_micros;
 
-/// Numbers that a new epoch leaves out: for what is published while the command runs, and for a daemon that was not
-/// asked.
-const EPOCH_PAUSE: u64 = 1 << 30;
-
 #[derive(Debug, Args)]
 struct CreateArgs {
     /// Servers that keep a copy of the stream: 3, or 1 where there is only one [default: 3]
@@ -239,7 +235,7 @@ async fn new_epoch(
 /// The same epochs and one more, above `after` and all that the stream has.
 fn begin(epochs: &Epochs, from: u64, last: u64, after: u64) -> Result<Epochs, NumbersError> {
     let newest = epochs.number(last.max(1), PLACES - 1)?;
-    epochs.with_epoch_above(from, newest.max(after) + EPOCH_PAUSE)
+    epochs.with_epoch_above(from, newest.max(after))
 }
 
 fn words_of(error: NumbersError) -> &'static str {
@@ -252,8 +248,8 @@ fn words_of(error: NumbersError) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::{EPOCH_PAUSE, begin};
-    use crate::bus::numbers::Epochs;
+    use super::begin;
+    use crate::bus::numbers::{Epochs, LAG_MAX};
 
     #[test]
     fn an_epoch_begins_above_all_that_was_seen() {
@@ -262,7 +258,7 @@ mod tests {
         for (from, last, after) in [(1, 0, 0), (101, 100, BASE), (101, 100, BASE + (1 << 40)), (51, 100, 0)] {
             let next = begin(&first, from, last, after).unwrap();
             let begins = next.number(from, 0).unwrap();
-            assert!(begins > after + EPOCH_PAUSE && begins > first.number(last.max(1), 1023).unwrap());
+            assert!(begins > after + LAG_MAX && begins > first.number(last.max(1), 1023).unwrap());
             assert!(next.continues(&first) && next.first_new(&first) == Some(from));
         }
         assert!(begin(&first, 101, 100, (1 << 53) - 1).is_err());
