@@ -52,13 +52,16 @@ impl Plan {
         let named_percent = *rng.pick(&[0, 50, 100, 100]);
         let loses_tail = rng.chance(30);
         let histories = window_millis * *rng.pick(&[2, 5]);
+        // Where the message passed on last was deleted, nobody can tell it from another one.
+        let deletes = !loses_tail && rng.chance(40);
         Self {
             chaos_millis: *rng.pick(&[2_000, 5_000, 10_000, 20_000, 40_000]),
             delay_max: *rng.pick(&[2, 20, 400]),
             window_millis,
             is_real: rng.chance(20),
-            // Who was silent for longer, and comes back, has to know where it was.
-            history_millis: if named_percent > 0 { 1_000_000 } else { histories },
+            // Who was silent for longer, and comes back, has to know where it was. Nor does a daemon know its chunk again
+            // that was deleted unread.
+            history_millis: if named_percent > 0 || deletes { 1_000_000 } else { histories },
             chunk_bytes_max: *rng.pick(&[100, 300, 1_000]),
             named_percent,
             names,
@@ -76,8 +79,7 @@ impl Plan {
             faults: if is_calm { 0 } else { *rng.pick(&[0, 5, 20, 60]) },
             loses_tail,
             replaces_stream: rng.chance(8),
-            // Where the message passed on last was deleted, nobody can tell it from another one.
-            deletes: !loses_tail && rng.chance(40),
+            deletes,
             kills: rng.chance(50),
             stale: rate(rng, 200),
         }

@@ -22,6 +22,8 @@ const TIMEOUT_MILLIS: u64 = 2_000;
 const UNACKED_MAX: u64 = 40;
 /// Beyond the window: how long it may take to come to rest.
 const REST_MILLIS: u64 = 120_000;
+/// By then, readers have noticed what has happened to them.
+const NOTICE_MILLIS: u64 = 12_000;
 
 enum Request {
     Ask { question: u64 },
@@ -153,7 +155,8 @@ impl World {
                 self.server.is_up = true;
             }
             self.handle(event);
-            if !self.is_chaotic && matches!(self.now % 64, 0) && self.is_at_rest() {
+            let has_noticed = self.now > chaos_until + NOTICE_MILLIS;
+            if has_noticed && matches!(self.now % 64, 0) && self.is_at_rest() {
                 break;
             }
             if self.now > rest_until {
