@@ -127,6 +127,12 @@ impl Reader {
         self.place.number
     }
 
+    /// The greatest number that another daemon may have given by now: a watcher may come from there with it, and has to
+    /// be told of none below.
+    pub fn newest_possible(&self) -> u64 {
+        self.place.newest_possible()
+    }
+
     /// The stream's numbers; None before the server has answered once. They hold for each message that is taken.
     pub fn epochs(&self) -> Option<&Epochs> {
         self.place.epochs()
@@ -192,6 +198,8 @@ impl Reader {
 
     pub fn handle_disconnected(&mut self) {
         self.rest(None);
+        // The next server may be one that lags, and has its time.
+        self.place.short_since = None;
         self.stand(Standing::Away);
     }
 
@@ -467,6 +475,7 @@ impl Reader {
             && last <= self.place.message
         {
             self.ends.pop_front();
+            self.place.settle();
             self.stand(Standing::Following);
             self.actions.push_back(Action::Complete { asked_at, last: self.place.message });
         }
@@ -483,5 +492,165 @@ impl Reader {
             }
             self.actions.push_back(Action::Pull { attempt: self.attempt, bytes });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Reader;
+    use crate::bus::numbers::Epochs;
+    use crate::bus::verdict::{Action, Arrival, Hole, HoleReason, Info, Restart, Standing, Stop, Verdict};
+
+    const BASE: u64 = 1_700_000_000_000_000;
+
+    fn info(first: u64, last: u64) -> Info {
+        Info { created_nanos: 1, epochs: Epochs::new(BASE).unwrap(), first, last }
+    }
+
+    fn actions(reader: &mut Reader) -> Vec<Action> {
+        std::iter::from_fn(|| reader.next_action()).collect()
+    }
+
+    /// Connects a reader to a stream with these messages, and has a consumer made. Returns where that begins.
+    fn connect(reader: &mut Reader, now: u64, first: u64, last: u64) -> u64 {
+        reader.handle_connected(now);
+        reader.handle_info(now, reader.question, info(first, last));
+        let created = actions(reader).into_iter().find_map(|action| match action {
+            Action::Create { from, .. } => Some(from),
+            _ => None,
+        });
+        let from = created.expect("a consumer is made");
+        reader.handle_created(now, reader.attempt, last + 1 - from);
+        from
+    }
+
+    fn arrival(reader: &Reader, delivery: u64, message: u64) -> Arrival {
+        let time_nanos = message * 1_000;
+        Arrival { attempt: reader.attempt, delivery, message, time_nanos, pending: 0, bytes: 10 }
+    }
+
+    fn take(reader: &mut Reader, delivery: u64, message: u64) -> Verdict {
+        let arrival = arrival(reader, delivery, message);
+        reader.handle_message(7, arrival)
+    }
+
+    #[test]
+    fn messages_are_passed_on_once_and_in_order() {
+        let mut reader = Reader::new(1, 1, 1_000);
+        assert_eq!(connect(&mut reader, 5, 1, 3), 1);
+        for message in 1..=3 {
+            assert_eq!(take(&mut reader, message, message), Verdict::Take(None));
+        }
+        let said = actions(&mut reader);
+        assert!(said.contains(&Action::Stand(Standing::Following)));
+        assert!(said.contains(&Action::Complete { asked_at: 5, last: 3 }));
+        assert_eq!(take(&mut reader, 4, 3), Verdict::Drop, "it was passed on");
+        let old = Arrival { attempt: reader.attempt - 1, ..arrival(&reader, 5, 4) };
+        assert_eq!(reader.handle_message(8, old), Verdict::Drop, "it is an earlier consumer's");
+        assert_eq!(take(&mut reader, 5, 4), Verdict::Take(None));
+    }
+
+    #[test]
+    fn a_new_consumer_begins_with_the_last_message_and_finds_it_as_it_was() {
+        let mut reader = Reader::new(1, 1, 1_000);
+        connect(&mut reader, 5, 1, 2);
+        (1..=2).for_each(|message| assert_eq!(take(&mut reader, message, message), Verdict::Take(None)));
+        assert_eq!(connect(&mut reader, 9, 1, 3), 2);
+        assert_eq!(take(&mut reader, 1, 2), Verdict::Drop);
+        assert_eq!(take(&mut reader, 2, 3), Verdict::Take(None));
+        assert_eq!(connect(&mut reader, 10, 1, 4), 3);
+        let other = Arrival { time_nanos: 5, ..arrival(&reader, 1, 3) };
+        assert_eq!(reader.handle_message(11, other), Verdict::Drop);
+        assert_eq!(reader.standing(), Standing::Stopped(Stop::LostTail));
+        // Other servers have it as it was.
+        assert_eq!(connect(&mut reader, 20, 1, 4), 3);
+        assert_eq!((take(&mut reader, 1, 3), take(&mut reader, 2, 4)), (Verdict::Drop, Verdict::Take(None)));
+    }
+
+    #[test]
+    fn a_message_that_two_consumers_do_not_have_is_a_hole() {
+        let mut reader = Reader::new(1, 1, 1_000);
+        connect(&mut reader, 5, 1, 3);
+        take(&mut reader, 1, 1);
+        let attempt = reader.attempt;
+        actions(&mut reader);
+        assert_eq!(take(&mut reader, 2, 3), Verdict::Drop);
+        assert_eq!(actions(&mut reader)[0], Action::Remove { attempt, why: Restart::Skipped });
+        assert_eq!(connect(&mut reader, 8, 1, 3), 1);
+        assert_eq!(take(&mut reader, 1, 1), Verdict::Drop);
+        let hole = Hole { from: BASE + 2 * 1_024, to: BASE + 3 * 1_024 - 1, why: HoleReason::Expired };
+        assert_eq!(take(&mut reader, 2, 3), Verdict::Take(Some(hole)));
+        // What the consumer has sent and has not come is no hole.
+        assert_eq!(take(&mut reader, 4, 5), Verdict::Drop);
+        connect(&mut reader, 9, 1, 5);
+        let came = [3, 4, 5].map(|message| take(&mut reader, message - 2, message));
+        assert_eq!(came, [Verdict::Drop, Verdict::Take(None), Verdict::Take(None)]);
+    }
+
+    #[test]
+    fn what_the_stream_has_dropped_is_a_hole() {
+        let mut reader = Reader::new(1, 1, 1_000);
+        connect(&mut reader, 5, 1, 1);
+        take(&mut reader, 1, 1);
+        reader.handle_connected(8);
+        reader.handle_info(8, reader.question, info(7, 9));
+        let hole = Hole { from: BASE + 2 * 1_024, to: BASE + 7 * 1_024 - 1, why: HoleReason::Expired };
+        assert!(actions(&mut reader).contains(&Action::Skip { hole, last: 6 }));
+    }
+
+    #[test]
+    fn a_stream_that_is_shorter_than_what_was_read_has_ten_seconds() {
+        let mut reader = Reader::new(1, 1, 1_000);
+        connect(&mut reader, 5, 1, 2);
+        (1..=2).for_each(|message| assert_eq!(take(&mut reader, message, message), Verdict::Take(None)));
+        let ask = |reader: &mut Reader, now: u64| {
+            reader.handle_due(now);
+            reader.handle_info(now, reader.question, info(1, 1));
+            reader.standing()
+        };
+        reader.handle_connected(1_000);
+        for now in [1_000, 3_000, 10_999] {
+            assert_eq!(ask(&mut reader, now), Standing::CatchingUp);
+        }
+        reader.handle_disconnected();
+        reader.handle_connected(60_000);
+        assert_eq!(ask(&mut reader, 60_000), Standing::Away, "this may be another server");
+        assert_eq!(ask(&mut reader, 69_000), Standing::Away);
+        let stopped = Standing::Stopped(Stop::LostTail);
+        assert_eq!((ask(&mut reader, 70_000), reader.last()), (stopped, 2));
+        // An operator begins a new epoch.
+        let epochs = Epochs::new(BASE).unwrap().with_epoch_above(2, reader.newest()).unwrap();
+        let (first, from) = (epochs.number(2, 0).unwrap(), reader.newest() + 1);
+        reader.handle_due(75_000);
+        actions(&mut reader);
+        reader.handle_info(75_000, reader.question, Info { epochs, ..info(1, 1) });
+        let hole = Hole { from, to: first - 1, why: HoleReason::Restart };
+        assert_eq!(actions(&mut reader)[0], Action::Skip { hole, last: 1 });
+        assert_eq!(reader.standing(), Standing::CatchingUp);
+    }
+
+    #[test]
+    fn a_consumer_that_is_silent_or_delivers_nothing_is_given_up() {
+        let why_given_up = |reader: &mut Reader| {
+            actions(reader).into_iter().find_map(|action| match action {
+                Action::Remove { why, .. } => Some(why),
+                _ => None,
+            })
+        };
+        let mut reader = Reader::new(1, 1, 1_000);
+        connect(&mut reader, 0, 1, 2);
+        reader.handle_alive(2_000, reader.attempt);
+        reader.handle_due(4_999);
+        assert_eq!(why_given_up(&mut reader), None);
+        reader.handle_due(5_000);
+        assert_eq!(why_given_up(&mut reader), Some(Restart::Silent));
+        connect(&mut reader, 10_000, 1, 2);
+        for now in [15_000, 20_000] {
+            reader.handle_alive(now, reader.attempt);
+            assert_eq!(why_given_up(&mut reader), None);
+            reader.handle_due(now);
+            reader.handle_info(now, reader.question, info(1, 2));
+        }
+        assert_eq!(why_given_up(&mut reader), Some(Restart::Stalled));
     }
 }
