@@ -1,21 +1,139 @@
-//! The real sequencer of one daemon, which gets its numbers from the stream.
+//! What one daemon makes of the stream: its real sequencer, which gets its numbers from there, and its real watchers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::io::{self, ErrorKind, IoSlice};
 use std::sync::Arc;
 
+use luxcast::access::rights::Permit;
+use luxcast::delivery::keys::WatcherKey;
+use luxcast::delivery::sink::Sink;
+use luxcast::delivery::watchers::Watchers;
+use luxcast::session::context::SessionContext;
+use luxcast::session::conversation::Session;
+use luxcast::session::endpoint::{Endpoint, Opening};
+use luxcast::session::limits::SessionLimits;
 use luxcast::stream::directory::Directory;
+use luxcast::stream::link::{Arrival, Inlet, link};
 use luxcast::stream::now::Now;
-use luxcast::stream::numbers::SEQ_MIN;
 use luxcast::stream::sequencer::{Limits, Sequencer, Step, Taken};
+use luxcast::wire::client_action::Since;
 use luxcast::wire::line::PADDING;
+
+/// Bytes that a socket takes at once, so that some frames come in two parts.
+const WRITE_BYTES_MAX: usize = 700;
+
+struct Socket {
+    session: Option<Session>,
+    received: Vec<u8>,
+    is_full: bool,
+}
 
 pub struct Core {
     directory: Arc<Directory>,
     sequencer: Sequencer,
+    watchers: Watchers,
+    inlet: Inlet,
+    sockets: HashMap<WatcherKey, Socket>,
+}
+
+struct Port<'a> {
+    directory: &'a Directory,
+    inlet: &'a Inlet,
+    sockets: &'a mut HashMap<WatcherKey, Socket>,
+}
+
+impl Port<'_> {
+    fn take(&mut self, key: WatcherKey, slices: &[&[u8]]) -> io::Result<usize> {
+        let socket = self.sockets.get_mut(&key).expect("each watcher has a socket");
+        if socket.is_full {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let before = socket.received.len();
+        for slice in slices {
+            let room = WRITE_BYTES_MAX - (socket.received.len() - before);
+            socket.received.extend_from_slice(&slice[..slice.len().min(room)]);
+        }
+        let taken = socket.received.len() - before;
+        // Who is sent more than it takes at once pauses.
+        socket.is_full = taken == WRITE_BYTES_MAX;
+        Ok(taken)
+    }
+}
+
+impl Sink for Port<'_> {
+    fn write(&mut self, watcher: WatcherKey, bytes: &[u8]) -> io::Result<usize> {
+        self.take(watcher, &[bytes])
+    }
+
+    fn write_vectored(&mut self, watcher: WatcherKey, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let slices: Vec<&[u8]> = slices.iter().map(|slice| &**slice).collect();
+        self.take(watcher, &slices)
+    }
+
+    fn stage(&mut self, _: &[IoSlice<'_>], _: usize) -> bool {
+        false
+    }
+
+    fn write_staged(&mut self, _: WatcherKey) -> io::Result<usize> {
+        panic!("nothing is staged")
+    }
+
+    fn cpu_nanos(&mut self) -> u64 {
+        0
+    }
+
+    fn published(&mut self) -> u64 {
+        self.directory.published()
+    }
+
+    fn hold_history(&mut self) {
+        self.inlet.link.hold();
+    }
+
+    fn next_arrival(&mut self) -> Option<Arrival> {
+        self.inlet.next()
+    }
+
+    fn is_time_up(&mut self) -> bool {
+        false
+    }
+}
+
+macro_rules! port {
+    ($core:ident) => {
+        &mut Port { directory: &$core.directory, inlet: &$core.inlet, sockets: &mut $core.sockets }
+    };
+}
+
+macro_rules! context {
+    ($core:ident, $key:expr) => {
+        &mut SessionContext {
+            key: $key,
+            watchers: &mut $core.watchers,
+            sink: port!($core),
+            limits: &session_limits(),
+            tick: 0,
+            unix_micros: 0,
+        }
+    };
+}
+
+fn session_limits() -> SessionLimits {
+    SessionLimits {
+        messages: SessionLimits::message_limits(1 << 20),
+        head_bytes_max: 8192,
+        messages_per_second: 1_000_000,
+        messages_burst: 1_000_000,
+        jobs_max: 1000,
+        heartbeat: 1000,
+        silent_heartbeats: 3,
+        handshake: 100,
+    }
 }
 
 impl Core {
-    pub fn new() -> Self {
+    /// What has the numbers up to `run_start` is not here.
+    pub fn new(run_start: u64) -> Self {
         let limits = Limits {
             history_bytes: 64 << 20,
             history_millis: 1 << 40,
@@ -24,8 +142,23 @@ impl Core {
             jobs_max: 1 << 20,
             depth_max: 8,
         };
-        let directory = Arc::new(Directory::new(SEQ_MIN, 1 << 20));
-        Self { sequencer: Sequencer::new(directory.clone(), Vec::new(), limits), directory }
+        let directory = Arc::new(Directory::new(run_start, 1 << 20));
+        let (link, inlet) = link();
+        Self {
+            sequencer: Sequencer::new(directory.clone(), vec![link], limits),
+            watchers: Watchers::new(0, directory.clone()),
+            directory,
+            inlet,
+            sockets: HashMap::new(),
+        }
+    }
+
+    pub fn run_start(&self) -> u64 {
+        self.directory.run_start
+    }
+
+    pub fn published(&self) -> u64 {
+        self.directory.published()
     }
 
     /// Takes the lines of one message, each with its number.
@@ -53,6 +186,63 @@ impl Core {
     fn publish(&mut self) {
         self.sequencer.end_turn();
         while self.sequencer.step() != Step::Done {}
+    }
+
+    /// Serves the watchers. Others may have given the numbers up to `newest_possible`.
+    pub fn serve(&mut self, newest_possible: u64) {
+        self.directory.set_newest_possible(newest_possible);
+        self.watchers.flush(port!(self));
+        while self.watchers.is_busy() {
+            self.watchers.flush(port!(self));
+        }
+        self.watchers.assert_nobody_forgotten();
+        assert!(self.watchers.gone.is_empty(), "no socket breaks");
+    }
+
+    /// Lets somebody watch a job, or everything.
+    pub fn join(&mut self, job: Option<&str>, since: Since) -> WatcherKey {
+        let endpoint = job.map_or(Endpoint::Events, |job| Endpoint::JobMonitor(job.to_owned()));
+        let opening = Opening { endpoint, events: None, since, permit: Permit::Everything };
+        let key = self.watchers.add();
+        self.sockets.insert(key, Socket { session: None, received: Vec::new(), is_full: false });
+        let Ok(session) = Session::open(&opening, context!(self, key), |_| {}) else {
+            panic!("there is room")
+        };
+        self.sockets.get_mut(&key).expect("it was put there").session = Some(session);
+        key
+    }
+
+    pub fn leave(&mut self, key: WatcherKey) {
+        self.watchers.remove(key);
+        self.sockets.remove(&key);
+    }
+
+    /// Sends it a heartbeat, with its position.
+    pub fn beat(&mut self, key: WatcherKey) {
+        let session = self.sockets.get_mut(&key).and_then(|socket| socket.session.take());
+        let session = session.expect("it has one");
+        session.beat(context!(self, key));
+        self.sockets.get_mut(&key).expect("it is there").session = Some(session);
+    }
+
+    /// The socket has room again.
+    pub fn make_room(&mut self, key: WatcherKey) {
+        self.sockets.get_mut(&key).expect("it is there").is_full = false;
+        self.watchers.handle_writable(key);
+    }
+
+    /// Its program reads nothing for a while.
+    pub fn fill(&mut self, key: WatcherKey) {
+        self.sockets.get_mut(&key).expect("it is there").is_full = true;
+    }
+
+    pub fn is_full(&self, key: WatcherKey) -> bool {
+        self.sockets[&key].is_full
+    }
+
+    /// What the socket took since it was asked last.
+    pub fn received(&mut self, key: WatcherKey) -> Vec<u8> {
+        std::mem::take(&mut self.sockets.get_mut(&key).expect("it is there").received)
     }
 
     /// What its watchers can get is what was shown, each event with its number in it, and nothing else.

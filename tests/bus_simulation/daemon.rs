@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use luxcast::bus::accounts::Accounts;
 use luxcast::bus::chunk::{Chunk, Headers};
+use luxcast::bus::numbers::PLACES;
 use luxcast::bus::reader::Reader;
 use luxcast::bus::verdict::{Arrival, Hole, HoleReason, Verdict};
 use luxcast::bus::writer::{Passed, Writer};
@@ -30,8 +31,9 @@ pub struct Daemon {
     /// What its watchers would have seen, by number.
     pub delivered: BTreeMap<u64, String>,
     pub holes: Vec<Hole>,
-    /// Its sequencer, in some schedules.
-    core: Option<Core>,
+    /// It has a sequencer and watchers, once it knows where its numbers begin.
+    is_real: bool,
+    pub core: Option<Core>,
     /// The first message that it has served, in which epoch of the world's count.
     pub served_from: u64,
     /// Publishers that wait for their welcome, and since when.
@@ -61,7 +63,8 @@ impl Daemon {
             flows: HashMap::new(),
             delivered: BTreeMap::new(),
             holes: Vec::new(),
-            core: plan.is_real.then(Core::new),
+            is_real: plan.is_real,
+            core: None,
             served_from,
             greeting: VecDeque::new(),
             held: 0,
@@ -80,6 +83,31 @@ impl Daemon {
         self.delivered.keys().last().copied().unwrap_or(0).max(hole)
     }
 
+    /// It serves from the number `first` on.
+    pub fn begin(&mut self, first: u64) {
+        if self.is_real {
+            self.core.get_or_insert_with(|| Core::new(first - 1));
+        }
+    }
+
+    /// Its watchers get what they can take.
+    pub fn serve(&mut self) {
+        let newest_possible = self.reader.newest_possible();
+        if let Some(core) = &mut self.core {
+            core.serve(newest_possible);
+        }
+    }
+
+    /// The newest number that its watchers can see; 0: it has none.
+    pub fn published(&self) -> u64 {
+        self.core.as_ref().map_or(0, Core::published)
+    }
+
+    /// What has the numbers up to this one is not there.
+    pub fn run_start(&self) -> u64 {
+        self.core.as_ref().map_or(0, Core::run_start)
+    }
+
     /// What its sequencer has made is what was shown.
     pub fn check(&self) {
         if let Some(core) = &self.core {
@@ -87,13 +115,7 @@ impl Daemon {
         }
     }
 
-    pub fn handle_message(
-        &mut self,
-        now: u64,
-        (arrival, stored): (Arrival, &Stored),
-        plan: &Plan,
-        judge: &mut Judge,
-    ) {
+    pub fn handle_message(&mut self, now: u64, (arrival, stored): (Arrival, &Stored), judge: &mut Judge) {
         let verdict = self.reader.handle_message(now, arrival);
         let hole = match verdict {
             Verdict::Drop => return,
@@ -101,7 +123,7 @@ impl Daemon {
             Verdict::Fold => None,
         };
         if let Some(hole) = hole {
-            self.tell(hole, plan, judge);
+            self.tell(hole, judge);
         }
         self.held += arrival.bytes;
         let message = &stored.message;
@@ -115,6 +137,8 @@ impl Daemon {
         let epochs = self.reader.epochs().expect("it reads").clone();
         let number = |place| epochs.number(stored.seq, place).expect("it is in range");
         if verdict != Verdict::Fold {
+            judge.handle_message(self, stored, number(0));
+            self.begin(number(0));
             let mut jobs: HashMap<String, String> = HashMap::new();
             for flow in &chunk.flows {
                 jobs.insert(flow.job.to_string(), flow.flow.to_string());
@@ -138,21 +162,29 @@ impl Daemon {
             if let Some(core) = &mut self.core {
                 core.take(now, &taken);
             }
+            if chunk.is_cut {
+                self.lose_last(number(PLACES - 1));
+            }
         }
         let source = chunk.source.as_ref().map(|source| (source.token, folded.accepted));
-        let stream_seq = number(chunk.len().max(1) - 1);
+        let stream_seq = number(if chunk.is_cut { PLACES } else { chunk.len().max(1) } - 1);
         self.writer.handle_passed(now, Passed { message: stored.seq, stream_seq, source });
     }
 
+    /// A message had too many lines: its last number is lost.
+    fn lose_last(&mut self, number: u64) {
+        self.holes.push(Hole { from: number, to: number, why: HoleReason::Expired });
+        if let Some(core) = &mut self.core {
+            core.lose_to(number);
+        }
+    }
+
     /// Its watchers are told that numbers are lost.
-    pub fn tell(&mut self, hole: Hole, plan: &Plan, judge: &mut Judge) {
+    pub fn tell(&mut self, hole: Hole, judge: &mut Judge) {
         judge.handle_hole(self, hole);
         self.holes.push(hole);
         if let Some(core) = &mut self.core {
             core.lose_to(hole.to);
-        }
-        if hole.why == HoleReason::Restart {
-            self.accounts = Accounts::new(plan.history_millis);
         }
     }
 }

@@ -24,6 +24,10 @@ pub struct Tally {
     pub retries: u64,
     pub repeated: u64,
     pub consumers: u64,
+    pub cut: u64,
+    pub hops: u64,
+    pub stood: u64,
+    pub hop_gaps: u64,
 }
 
 impl Tally {
@@ -40,6 +44,10 @@ impl Tally {
         self.retries += other.retries;
         self.repeated += other.repeated;
         self.consumers += other.consumers;
+        self.cut += other.cut;
+        self.hops += other.hops;
+        self.stood += other.stood;
+        self.hop_gaps += other.hop_gaps;
     }
 
     pub fn is_broad(&self) -> bool {
@@ -55,6 +63,10 @@ impl Tally {
             self.retries,
             self.repeated,
             self.consumers,
+            self.cut,
+            self.hops,
+            self.stood,
+            self.hop_gaps,
         ];
         all.iter().all(|count| *count > 0)
     }
@@ -85,6 +97,8 @@ pub struct Judge {
     victims: Vec<Victim>,
     /// Messages that the stream has lost, and whose sequences it gives again.
     lost_times: HashSet<u64>,
+    /// Their numbers. Two daemons may have shown different events under one of these.
+    blurred: Vec<(u64, u64)>,
     /// Those that the stream has.
     epochs: Option<Epochs>,
     /// The stream was replaced by another.
@@ -121,15 +135,8 @@ impl Judge {
     pub fn handle_event(&mut self, daemon: &Daemon, stored: &Stored, number: u64, line: &str) {
         let who = (daemon.index, daemon.life);
         assert!(number > daemon.newest(), "{who:?}: number {number} comes after {}", daemon.newest());
-        let place = stored.seq;
-        let is_stale = self.epochs.as_ref().is_some_and(|epochs| match epochs.position(number) {
-            Position::At { message, .. } => message != place,
-            _ => true,
-        });
-        if is_stale || self.lost_times.contains(&stored.time_nanos) {
-            // It was under way when the stream lost it, or the daemon has not heard of an epoch.
-            let (left, passed) = (stored.seq - 1, stored.seq);
-            self.victims.push(Victim { daemon: who.0, life: who.1, left, passed, newest: number });
+        if self.is_stale(stored, number) {
+            self.note_victim(daemon, stored, number);
         } else {
             let same = self.bytes_of.entry(number).or_insert_with(|| line.to_owned());
             assert_eq!(same, line, "{who:?}: number {number} is another event");
@@ -142,6 +149,27 @@ impl Judge {
         *last = count;
         self.keys.entry(who).or_default().insert(key.to_owned());
         self.tally.events += 1;
+    }
+
+    /// A daemon is about to take a message, whose first number is `number`.
+    pub fn handle_message(&mut self, daemon: &Daemon, stored: &Stored, number: u64) {
+        if self.is_stale(stored, number) {
+            self.note_victim(daemon, stored, 0);
+        }
+    }
+
+    /// It was under way when the stream lost it, or the daemon has not heard of an epoch.
+    fn is_stale(&self, stored: &Stored, number: u64) -> bool {
+        let is_elsewhere = self.epochs.as_ref().is_some_and(|epochs| match epochs.position(number) {
+            Position::At { message, .. } => message != stored.seq,
+            _ => true,
+        });
+        is_elsewhere || self.lost_times.contains(&stored.time_nanos)
+    }
+
+    fn note_victim(&mut self, daemon: &Daemon, stored: &Stored, newest: u64) {
+        let (left, passed) = (stored.seq - 1, stored.seq);
+        self.victims.push(Victim { daemon: daemon.index, life: daemon.life, left, passed, newest });
     }
 
     /// A daemon is about to tell of a hole.
@@ -159,6 +187,20 @@ impl Judge {
             self.tally.restarts += 1;
             self.last_line.retain(|key, _| (key.0, key.1) != who);
         }
+    }
+
+    /// What the daemons have shown, but what the stream has lost.
+    pub fn events(&self) -> impl Iterator<Item = (&u64, &String)> {
+        self.bytes_of.iter()
+    }
+
+    /// The stream may have given numbers twice.
+    pub fn has_given_again(&self) -> bool {
+        !self.lost_times.is_empty() || self.is_replaced
+    }
+
+    pub fn is_blurred(&self, number: u64) -> bool {
+        self.blurred.iter().any(|(from, to)| (from..=to).contains(&&number))
     }
 
     pub fn note_epochs(&mut self, epochs: &Epochs) {
@@ -213,6 +255,8 @@ impl Judge {
     /// The stream will lose all behind `left`.
     pub fn handle_truncated(&mut self, left: u64, server: &Server, daemons: &[Daemon]) {
         let first = server.epochs.number(left + 1, 0).expect("it is in range");
+        let last = server.epochs.number(server.last.max(left + 1), PLACES - 1).expect("it is in range");
+        self.blurred.push((first, last));
         self.bytes_of.retain(|number, _| *number < first);
         for daemon in daemons.iter().filter(|daemon| daemon.reader.last() > left) {
             self.victims.push(Victim {
@@ -227,7 +271,9 @@ impl Judge {
         (self.has_lost, self.has_losses, self.is_unclean) = (true, true, true);
     }
 
-    pub fn handle_replaced(&mut self) {
+    /// No number above `newest` was told.
+    pub fn handle_replaced(&mut self, newest: u64) {
+        self.blurred.push((0, newest));
         self.bytes_of.clear();
         self.victims.clear();
         (self.is_replaced, self.has_losses, self.is_unclean) = (true, true, true);
@@ -276,7 +322,7 @@ impl Judge {
             let text = String::from_utf8_lossy(&stored.message.payload);
             let is_served = stored.seq >= daemon.served_from;
             let lines = text.lines().filter(|line| !line.starts_with("{\"op\"") && !line.is_empty());
-            for (place, line) in lines.enumerate() {
+            for (place, line) in lines.enumerate().take(PLACES) {
                 let number = number(place);
                 let is_shown = daemon.delivered.get(&number).is_some_and(|shown| shown == line);
                 let is_told = daemon.holes.iter().any(|hole| (hole.from..=hole.to).contains(&number));

@@ -6,6 +6,8 @@
 
 mod core;
 mod daemon;
+mod hopper;
+mod hops;
 mod judge;
 mod plan;
 mod publisher;

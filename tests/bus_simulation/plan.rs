@@ -13,6 +13,8 @@ pub struct Plan {
     pub history_millis: u64,
     /// Daemons have their sequencers.
     pub is_real: bool,
+    /// Watchers that hop between them.
+    pub hoppers: usize,
     pub chunk_bytes_max: usize,
     /// The percentage of publishers that have a name.
     pub named_percent: usize,
@@ -52,13 +54,15 @@ impl Plan {
         let named_percent = *rng.pick(&[0, 50, 100, 100]);
         let loses_tail = rng.chance(30);
         let histories = window_millis * *rng.pick(&[2, 5]);
+        let is_real = rng.chance(25);
         // Where the message passed on last was deleted, nobody can tell it from another one.
         let deletes = !loses_tail && rng.chance(40);
         Self {
             chaos_millis: *rng.pick(&[2_000, 5_000, 10_000, 20_000, 40_000]),
             delay_max: *rng.pick(&[2, 20, 400]),
             window_millis,
-            is_real: rng.chance(20),
+            is_real,
+            hoppers: if is_real { rng.between(1, 5) } else { 0 },
             // Who was silent for longer, and comes back, has to know where it was. Nor does a daemon know its chunk again
             // that was deleted unread.
             history_millis: if named_percent > 0 || deletes { 1_000_000 } else { histories },

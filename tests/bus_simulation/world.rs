@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use luxcast::bus::accounts::Accounts;
 use luxcast::bus::lane::NewLine;
-use luxcast::bus::verdict::{Action, Arrival, Info, Standing, Stop};
+use luxcast::bus::numbers::PLACES;
+use luxcast::bus::verdict::{Action, Arrival, HoleReason, Info, Standing, Stop};
 use luxcast::bus::writer::{LaneKey, Outgoing};
 
 use crate::daemon::Daemon;
+use crate::hopper::Hopper;
+use crate::hops::job_of_hopper;
 use crate::judge::{Judge, Tally, flow_of, job_of};
 use crate::plan::Plan;
 use crate::publisher::{Connection, Publisher, line};
@@ -25,7 +29,7 @@ const REST_MILLIS: u64 = 120_000;
 /// By then, readers have noticed what has happened to them.
 const NOTICE_MILLIS: u64 = 12_000;
 
-enum Request {
+pub enum Request {
     Ask { question: u64 },
     Create { attempt: u64, from: u64 },
     Pull { attempt: u64, bytes: u64 },
@@ -33,7 +37,7 @@ enum Request {
     Publish { key: LaneKey, serial: u64, message: Arc<Message> },
 }
 
-enum Answer {
+pub enum Answer {
     Info { question: u64, info: Info },
     NoInfo { question: u64 },
     Created { attempt: u64, pending: u64 },
@@ -46,7 +50,7 @@ enum Answer {
     Failed { key: LaneKey, serial: u64 },
 }
 
-enum Event {
+pub enum Event {
     /// Of a daemon's run and connection.
     Request(usize, (u64, u64), Request),
     Answer(usize, (u64, u64), Answer),
@@ -57,6 +61,7 @@ enum Event {
     /// A copy of a message from somewhere in the network.
     Copy(Arc<Message>),
     Publisher(usize),
+    Hopper(usize),
     Step,
     Beat,
     ServerUp,
@@ -66,12 +71,13 @@ pub struct World {
     now: u64,
     ties: u64,
     events: BTreeMap<(u64, u64), Event>,
-    rng: Rng,
+    pub rng: Rng,
     plan: Plan,
     server: Server,
-    daemons: Vec<Daemon>,
+    pub daemons: Vec<Daemon>,
     publishers: Vec<Publisher>,
-    judge: Judge,
+    pub hoppers: Vec<Hopper>,
+    pub judge: Judge,
     is_chaotic: bool,
     foreign: u64,
     /// The greatest number that any run of a daemon has told.
@@ -95,6 +101,7 @@ impl World {
             let is_named = index * 100 < plan.named_percent * plan.publishers;
             Publisher::new(index, is_named.then(|| format!("p{}", index % plan.names)))
         });
+        let hoppers = (0..plan.hoppers).map(|index| Hopper::new(job_of_hopper(index))).collect();
         let mut judge = Judge::default();
         // A server that lags may hide what was stored.
         judge.is_unclean = plan.is_wild || plan.stale > 0;
@@ -104,6 +111,7 @@ impl World {
             events: BTreeMap::new(),
             server: Server::new(BASE, plan.window_millis),
             publishers: publishers.collect(),
+            hoppers,
             daemons,
             judge,
             rng,
@@ -119,12 +127,15 @@ impl World {
         for publisher in 0..world.publishers.len() {
             world.after(10, Event::Publisher(publisher));
         }
+        for hopper in 0..world.hoppers.len() {
+            world.after(20, Event::Hopper(hopper));
+        }
         world.after(100, Event::Step);
         world.after(1_000, Event::Beat);
         world
     }
 
-    fn trace(&self, text: impl FnOnce(&Self) -> String) {
+    pub fn trace(&self, text: impl FnOnce(&Self) -> String) {
         if self.is_tracing {
             println!("{:>9} {}", self.now - 1_000_000, text(self));
         }
@@ -135,7 +146,7 @@ impl World {
         self.events.insert((time, self.ties), event);
     }
 
-    fn after(&mut self, millis: u64, event: Event) {
+    pub fn after(&mut self, millis: u64, event: Event) {
         self.at(self.now + millis, event);
     }
 
@@ -210,6 +221,7 @@ impl World {
             self.judge.tally.retries += daemon.writer.retries;
         }
         self.judge.check_end(&self.server, &self.daemons);
+        self.check_hoppers();
         for publisher in self.publishers.iter().filter(|publisher| publisher.name.is_some()) {
             for number in 1..=publisher.lines {
                 let Some(text) = line(&publisher.word, number) else { continue };
@@ -254,6 +266,7 @@ impl World {
                 }
             }
             Event::Publisher(index) => self.let_publish(index),
+            Event::Hopper(index) => self.let_hop(index),
             Event::Step => self.step(),
             Event::Beat => self.beat(),
             Event::ServerUp => {
@@ -289,7 +302,10 @@ impl World {
         daemon.writer.set_away(true);
         daemon.reader.handle_disconnected();
         self.server.consumers.retain(|key, _| (key.0, key.1) != (index, link));
-        let pause = self.rng.between(100, 1_500) as u64;
+        // Some are cut off for longer than the server remembers ids.
+        let is_cut_off = self.is_chaotic && self.rng.chance(10);
+        let most = if is_cut_off { self.plan.window_millis as usize * 3 / 2 } else { 1_500 };
+        let pause = self.rng.between(100, most) as u64;
         self.after(pause, Event::Connect(index));
         self.drain(index);
     }
@@ -309,6 +325,7 @@ impl World {
             };
             self.publish(index, outgoing);
         }
+        self.serve_hoppers(index);
         while let Some(ack) = self.daemons[index].writer.next_ack() {
             self.acknowledge(index, ack.key, ack.line, ack.stream_seq);
         }
@@ -332,11 +349,19 @@ impl World {
             Action::Reconnect => {}
             Action::Skip { hole, last } => {
                 let Self { daemons, plan, judge, .. } = self;
-                daemons[index].tell(hole, plan, judge);
+                daemons[index].tell(hole, judge);
+                if hole.why == HoleReason::Restart {
+                    // What is left of the stream comes again.
+                    daemons[index].accounts = Accounts::new(plan.history_millis);
+                }
                 daemons[index].writer.handle_hole(now, last);
             }
             Action::Complete { asked_at, .. } => {
-                self.daemons[index].writer.handle_complete(now, asked_at);
+                let daemon = &mut self.daemons[index];
+                daemon.writer.handle_complete(now, asked_at);
+                let epochs = daemon.reader.epochs().expect("it has read");
+                let end = epochs.number(daemon.reader.last(), PLACES - 1).expect("it is in range");
+                daemon.begin(end + 1);
                 while let Some(&(since, publisher)) = self.daemons[index].greeting.front()
                     && since <= asked_at
                 {
@@ -592,13 +617,21 @@ impl World {
             Answer::Failed { key, serial } => daemon.writer.handle_failed(now, key, serial),
             Answer::Message { arrival, stored } => {
                 let before = daemon.held;
-                let Self { daemons, plan, judge, server, is_tracing, .. } = self;
+                let Self { daemons, judge, server, is_tracing, .. } = self;
                 judge.note_epochs(&server.epochs);
                 if *is_tracing {
                     println!("{:>9} daemon {index}: {arrival:?}", now - 1_000_000);
                 }
-                daemons[index].handle_message(now, (arrival, &stored), plan, judge);
+                let shown = daemons[index].delivered.len();
+                daemons[index].handle_message(now, (arrival, &stored), judge);
                 let daemon = &daemons[index];
+                if *is_tracing && daemon.held > before {
+                    println!(
+                        "{:>9} daemon {index}: shows {} of it",
+                        now - 1_000_000,
+                        daemon.delivered.len() - shown
+                    );
+                }
                 let (bytes, life) = (daemon.held - before, daemon.life);
                 if bytes > 0 {
                     let pause = self.rng.between(1, 50) as u64;
@@ -734,7 +767,11 @@ impl World {
 
     fn publish_foreign(&mut self) {
         self.foreign += 1;
-        let lines: Vec<String> = (0..self.rng.between(1, 3))
+        // Some programs send more than a message may have.
+        let is_long = self.rng.chance(2);
+        let count = if is_long { self.rng.between(PLACES - 1, PLACES + 2) } else { self.rng.between(1, 3) };
+        self.judge.tally.cut += u64::from(count > PLACES);
+        let lines: Vec<String> = (0..count)
             .map(|line| format!(r#"{{"type":"t","job_id":"ext","key":"ext{}:{}"}}"#, self.foreign, line + 1))
             .collect();
         let id = self.rng.chance(30).then(|| format!("ext{}:1", self.foreign));
@@ -819,6 +856,11 @@ impl World {
 
     fn kill(&mut self, index: usize) {
         self.trace(|_| format!("daemon {index} is killed"));
+        for hopper in &mut self.hoppers {
+            if hopper.seat.is_some_and(|seat| seat.daemon == index) {
+                hopper.leave();
+            }
+        }
         for publisher in 0..self.publishers.len() {
             let state = &mut self.publishers[publisher];
             if state.connection.is_some_and(|connection| connection.daemon == index) {
@@ -866,7 +908,7 @@ impl World {
         server.created_nanos = self.server.created_nanos + 1;
         (server.is_up, server.stores) = (self.server.is_up, self.server.stores);
         self.server = server;
-        self.judge.handle_replaced();
+        self.judge.handle_replaced(self.newest);
         // One that has not seen the old stream begins where it would have.
         for daemon in self.daemons.iter_mut().filter(|daemon| daemon.reader.epochs().is_some()) {
             daemon.served_from = 1;
