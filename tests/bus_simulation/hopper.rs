@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use luxcast::bus::numbers::Epochs;
 use luxcast::bus::verdict::Hole;
 use luxcast::delivery::keys::WatcherKey;
 use serde_json::Value;
@@ -130,8 +131,15 @@ impl Hopper {
     }
 
     /// It has been sent everything: each event that any daemon showed came once, or with a gap.
-    pub fn check_end(&self, judge: &Judge) {
+    pub fn check_end(&self, judge: &Judge, epochs: &Epochs, last: u64) {
         let position = self.position.expect("it was greeted");
+        // What it has seen of the numbers before may be lost.
+        for message in (2..=last).filter(|message| epochs.begins_at(*message)) {
+            let first = epochs.number(message, 0).expect("it is in range");
+            let is_told = self.gaps.iter().any(|(from, to)| (from..=to).contains(&&(first - 1)));
+            let is_passed = self.begun < first - 1 && first <= position;
+            assert!(is_told || !is_passed, "now at {position}, it was not told of the epoch from {first} on");
+        }
         // What the stream has lost, and got again, is new to those who had not seen it.
         let is_new = |line: &str| key_of(line).is_none_or(|key| !judge.lost.contains(key));
         for (number, line) in
@@ -146,7 +154,8 @@ impl Hopper {
             );
         }
         let mut keys = HashSet::new();
-        for line in self.seen.values().filter(|line| is_new(line) && !judge.has_given_again()) {
+        let is_once = !judge.has_given_again() && !judge.is_ancient;
+        for line in self.seen.values().filter(|line| is_new(line) && is_once) {
             assert!(key_of(line).is_none_or(|key| keys.insert(key)), "it was sent {line} twice");
         }
     }

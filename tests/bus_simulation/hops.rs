@@ -93,7 +93,7 @@ impl World {
                 "watcher {index} is at {:?} of {newest}",
                 hopper.position
             );
-            hopper.check_end(&self.judge);
+            hopper.check_end(&self.judge, &self.server.epochs, self.server.last);
         }
     }
 

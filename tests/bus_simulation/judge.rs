@@ -109,6 +109,10 @@ pub struct Judge {
     pub has_losses: bool,
     /// Copies came so late that the server did not know them again, or messages were lost.
     pub is_unclean: bool,
+    /// Some came when the daemons had forgotten the publisher.
+    pub is_ancient: bool,
+    /// Messages were deleted, which some daemons had read.
+    has_deleted: bool,
     pub tally: Tally,
 }
 
@@ -145,7 +149,7 @@ impl Judge {
         let (word, count) = key.rsplit_once(':').expect("keys have numbers");
         let count: u64 = count.parse().expect("keys have numbers");
         let last = self.last_line.entry((who.0, who.1, word.to_owned())).or_insert(0);
-        assert!(*last < count, "{who:?}: line {count} of {word} comes after {last}");
+        assert!(*last < count || self.is_ancient, "{who:?}: line {count} of {word} comes after {last}");
         *last = count;
         self.keys.entry(who).or_default().insert(key.to_owned());
         self.tally.events += 1;
@@ -245,6 +249,7 @@ impl Judge {
     pub fn handle_lost(&mut self, stored: &Stored, is_given_again: bool) {
         let text = String::from_utf8_lossy(&stored.message.payload);
         self.has_lost = true;
+        self.has_deleted |= !is_given_again;
         if is_given_again {
             self.lost_times.insert(stored.time_nanos);
         }
@@ -286,6 +291,9 @@ impl Judge {
         for daemon in daemons {
             self.check_daemon(server, daemon);
         }
+        if !self.has_deleted {
+            self.check_agreement(server, daemons);
+        }
         let mut keys = HashSet::new();
         for stored in server.log.values() {
             let text = String::from_utf8_lossy(&stored.message.payload);
@@ -299,6 +307,36 @@ impl Judge {
             let is_there = keys.contains(key) || self.lost.contains(key) || self.is_replaced;
             assert!(is_there, "{key} went out of the stream");
         }
+    }
+
+    /// Of a line that is in the stream twice, all show the same one.
+    fn check_agreement(&self, server: &Server, daemons: &[Daemon]) {
+        for stored in server.log.values() {
+            let first = server.epochs.number(stored.seq, 0).expect("it is in range");
+            let last = first + PLACES as u64 - 1;
+            let mut shown: Option<(usize, Vec<u64>)> = None;
+            for daemon in daemons.iter().filter(|daemon| self.has_served(daemon, stored, first)) {
+                let numbers: Vec<u64> = daemon.delivered.range(first..=last).map(|event| *event.0).collect();
+                let (other, theirs) = shown.get_or_insert_with(|| (daemon.index, numbers.clone()));
+                assert!(
+                    *theirs == numbers,
+                    "of message {} daemon {other} shows {theirs:?} and daemon {} {numbers:?}",
+                    stored.seq,
+                    daemon.index
+                );
+            }
+        }
+    }
+
+    /// It has shown what it could of this message, whose numbers begin with `first`.
+    fn has_served(&self, daemon: &Daemon, stored: &Stored, first: u64) -> bool {
+        let is_told = daemon.holes.iter().any(|hole| hole.from <= first && first <= hole.to);
+        let is_victim = self.victims.iter().any(|victim| {
+            (victim.daemon, victim.life) == (daemon.index, daemon.life)
+                && (victim.left + 1..=victim.passed).contains(&stored.seq)
+        });
+        let is_before = self.has_given_again() && daemon.holes.iter().any(|hole| first <= hole.to);
+        stored.seq >= daemon.served_from && !is_told && !is_victim && !is_before
     }
 
     fn check_daemon(&mut self, server: &Server, daemon: &Daemon) {

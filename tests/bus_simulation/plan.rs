@@ -30,6 +30,8 @@ pub struct Plan {
     pub false_duplicate: usize,
     /// Late copies may come when the server has forgotten the id.
     pub is_wild: bool,
+    /// And when the daemons have forgotten the publisher: then lines come twice, but at all daemons alike.
+    pub is_ancient: bool,
     /// Of a thousand deliveries: passed over as if deleted, lost on the way, sent twice.
     pub skipped: usize,
     pub dropped: usize,
@@ -55,6 +57,7 @@ impl Plan {
         let loses_tail = rng.chance(30);
         let histories = window_millis * *rng.pick(&[2, 5]);
         let is_real = rng.chance(25);
+        let is_wild = rng.chance(25);
         // Where the message passed on last was deleted, nobody can tell it from another one.
         let deletes = !loses_tail && rng.chance(40);
         Self {
@@ -76,7 +79,8 @@ impl Plan {
             late: rate(rng, 300),
             failed: rate(rng, 300),
             false_duplicate: rate(rng, 200),
-            is_wild: rng.chance(25),
+            is_wild,
+            is_ancient: is_wild && named_percent == 0 && rng.chance(50),
             skipped: rate(rng, 50),
             dropped: rate(rng, 50),
             repeated: rate(rng, 50),

@@ -73,7 +73,7 @@ pub struct World {
     events: BTreeMap<(u64, u64), Event>,
     pub rng: Rng,
     plan: Plan,
-    server: Server,
+    pub server: Server,
     pub daemons: Vec<Daemon>,
     publishers: Vec<Publisher>,
     pub hoppers: Vec<Hopper>,
@@ -105,6 +105,7 @@ impl World {
         let mut judge = Judge::default();
         // A server that lags may hide what was stored.
         judge.is_unclean = plan.is_wild || plan.stale > 0;
+        judge.is_ancient = plan.is_ancient;
         let mut world = Self {
             now: 1_000_000,
             ties: 0,
@@ -410,6 +411,7 @@ impl World {
         let message = Arc::new(message);
         if self.per_mille(self.plan.late) {
             let most = match self.plan.is_wild {
+                true if self.plan.is_ancient => 2 * self.plan.history_millis,
                 true => (3 * self.plan.window_millis).min(self.plan.history_millis / 10 * 9),
                 false => self.plan.window_millis / 3,
             };
