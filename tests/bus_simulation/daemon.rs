@@ -23,6 +23,8 @@ pub struct Daemon {
     /// Counts its connections.
     pub link: u64,
     pub is_connected: bool,
+    /// Once it is disconnected, it is so for long.
+    pub is_cut_off: bool,
     pub reader: Reader,
     pub writer: Writer,
     pub accounts: Accounts,
@@ -57,6 +59,7 @@ impl Daemon {
             life,
             link: 0,
             is_connected: false,
+            is_cut_off: false,
             reader: Reader::new(from, served_from, plan.history_millis),
             writer: Writer::new(plan.window_millis, plan.chunk_bytes_max),
             accounts: Accounts::new(plan.history_millis),

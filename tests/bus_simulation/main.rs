@@ -7,7 +7,6 @@
 mod core;
 mod daemon;
 mod hopper;
-mod hops;
 mod judge;
 mod plan;
 mod publisher;

@@ -1,5 +1,8 @@
 //! One schedule: three daemons, their publishers, the server, and what goes wrong between them.
 
+mod faults;
+mod hops;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -9,9 +12,9 @@ use luxcast::bus::numbers::PLACES;
 use luxcast::bus::verdict::{Action, Arrival, HoleReason, Info, Standing, Stop};
 use luxcast::bus::writer::{LaneKey, Outgoing};
 
+use self::hops::job_of_hopper;
 use crate::daemon::Daemon;
 use crate::hopper::Hopper;
-use crate::hops::job_of_hopper;
 use crate::judge::{Judge, Tally, flow_of, job_of};
 use crate::plan::Plan;
 use crate::publisher::{Connection, Publisher, line};
@@ -29,7 +32,7 @@ const REST_MILLIS: u64 = 120_000;
 /// By then, readers have noticed what has happened to them.
 const NOTICE_MILLIS: u64 = 12_000;
 
-pub enum Request {
+enum Request {
     Ask { question: u64 },
     Create { attempt: u64, from: u64 },
     Pull { attempt: u64, bytes: u64 },
@@ -37,7 +40,7 @@ pub enum Request {
     Publish { key: LaneKey, serial: u64, message: Arc<Message> },
 }
 
-pub enum Answer {
+enum Answer {
     Info { question: u64, info: Info },
     NoInfo { question: u64 },
     Created { attempt: u64, pending: u64 },
@@ -50,7 +53,7 @@ pub enum Answer {
     Failed { key: LaneKey, serial: u64 },
 }
 
-pub enum Event {
+enum Event {
     /// Of a daemon's run and connection.
     Request(usize, (u64, u64), Request),
     Answer(usize, (u64, u64), Answer),
@@ -71,13 +74,13 @@ pub struct World {
     now: u64,
     ties: u64,
     events: BTreeMap<(u64, u64), Event>,
-    pub rng: Rng,
+    rng: Rng,
     plan: Plan,
-    pub server: Server,
-    pub daemons: Vec<Daemon>,
+    server: Server,
+    daemons: Vec<Daemon>,
     publishers: Vec<Publisher>,
-    pub hoppers: Vec<Hopper>,
-    pub judge: Judge,
+    hoppers: Vec<Hopper>,
+    judge: Judge,
     is_chaotic: bool,
     foreign: u64,
     /// The greatest number that any run of a daemon has told.
@@ -136,7 +139,7 @@ impl World {
         world
     }
 
-    pub fn trace(&self, text: impl FnOnce(&Self) -> String) {
+    fn trace(&self, text: impl FnOnce(&Self) -> String) {
         if self.is_tracing {
             println!("{:>9} {}", self.now - 1_000_000, text(self));
         }
@@ -147,7 +150,7 @@ impl World {
         self.events.insert((time, self.ties), event);
     }
 
-    pub fn after(&mut self, millis: u64, event: Event) {
+    fn after(&mut self, millis: u64, event: Event) {
         self.at(self.now + millis, event);
     }
 
@@ -303,8 +306,7 @@ impl World {
         daemon.writer.set_away(true);
         daemon.reader.handle_disconnected();
         self.server.consumers.retain(|key, _| (key.0, key.1) != (index, link));
-        // Some are cut off for longer than the server remembers ids.
-        let is_cut_off = self.is_chaotic && self.rng.chance(10);
+        let is_cut_off = std::mem::take(&mut self.daemons[index].is_cut_off);
         let most = if is_cut_off { self.plan.window_millis as usize * 3 / 2 } else { 1_500 };
         let pause = self.rng.between(100, most) as u64;
         self.after(pause, Event::Connect(index));
@@ -644,7 +646,7 @@ impl World {
     }
 }
 
-/// Publishers, and what goes wrong.
+/// Publishers.
 impl World {
     fn acknowledge(&mut self, index: usize, key: LaneKey, line: u64, stream_seq: u64) {
         for publisher in &mut self.publishers {
@@ -740,180 +742,6 @@ impl World {
     fn hang_up(&mut self, index: usize) {
         if let Some(connection) = self.publishers[index].connection.take() {
             self.daemons[connection.daemon].writer.close(connection.lane);
-        }
-    }
-
-    fn step(&mut self) {
-        self.after(100, Event::Step);
-        if !self.is_chaotic {
-            return;
-        }
-        if self.rng.below(1_000) < 5 {
-            self.publish_foreign();
-        }
-        if !self.per_mille(self.plan.faults) {
-            return;
-        }
-        let index = self.rng.below(DAEMONS);
-        match self.rng.below(9) {
-            0 => self.take_server_down(),
-            1 => self.disconnect_if(index),
-            2 | 3 => self.harm_consumer(),
-            4 | 5 if self.plan.loses_tail => self.lose_tail(),
-            6 if self.plan.deletes => self.delete(),
-            7 if self.plan.kills => self.kill(index),
-            8 if self.plan.replaces_stream => self.replace_stream(),
-            _ => {}
-        }
-    }
-
-    fn publish_foreign(&mut self) {
-        self.foreign += 1;
-        // Some programs send more than a message may have.
-        let is_long = self.rng.chance(2);
-        let count = if is_long { self.rng.between(PLACES - 1, PLACES + 2) } else { self.rng.between(1, 3) };
-        self.judge.tally.cut += u64::from(count > PLACES);
-        let lines: Vec<String> = (0..count)
-            .map(|line| format!(r#"{{"type":"t","job_id":"ext","key":"ext{}:{}"}}"#, self.foreign, line + 1))
-            .collect();
-        let id = self.rng.chance(30).then(|| format!("ext{}:1", self.foreign));
-        let count = self.rng.chance(30).then(|| "7-9".to_owned());
-        let payload = Arc::new(lines.join("\n").into_bytes());
-        if self.server.is_up {
-            self.store(&Arc::new(Message { id, lines: count, from: None, payload }));
-        }
-    }
-
-    fn take_server_down(&mut self) {
-        self.trace(|_| "the server is down".into());
-        self.server.is_up = false;
-        if self.rng.chance(50) {
-            self.server.consumers.clear();
-        }
-        let pause = *self.rng.pick(&[300, 3_000, 10_000, 30_000]);
-        self.after(pause, Event::ServerUp);
-        for index in 0..DAEMONS {
-            // Who is not told has to find out.
-            if self.rng.chance(60) {
-                let link = (self.daemons[index].life, self.daemons[index].link);
-                let late = self.rng.between(1, 200) as u64;
-                self.after(late, Event::Disconnect(index, link));
-            }
-        }
-    }
-
-    fn disconnect_if(&mut self, index: usize) {
-        if self.daemons[index].is_connected {
-            self.disconnect(index);
-        }
-    }
-
-    fn harm_consumer(&mut self) {
-        let keys: Vec<_> = self.server.consumers.keys().copied().collect();
-        if keys.is_empty() {
-            return;
-        }
-        let key = *self.rng.pick(&keys);
-        self.trace(|_| format!("consumer {key:?} is harmed"));
-        match self.rng.below(3) {
-            0 => drop(self.server.consumers.remove(&key)),
-            1 => self.server.consumers.get_mut(&key).expect("it is there").is_stuck = true,
-            _ => {
-                self.server.consumers.remove(&key);
-                let link = (self.daemons[key.0].life, key.1);
-                self.answer(key.0, link, Answer::Gone { attempt: key.2 });
-            }
-        }
-    }
-
-    fn lose_tail(&mut self) {
-        let left = self.server.last.saturating_sub(self.rng.between(1, 3) as u64);
-        self.trace(|_| format!("all behind message {left} is lost"));
-        for stored in self.server.log.range(left + 1..).map(|(_, stored)| stored) {
-            self.judge.handle_lost(stored, true);
-        }
-        self.judge.handle_truncated(left, &self.server, &self.daemons);
-        self.server.truncate(left);
-        if self.rng.chance(50) {
-            self.server.forget_ids();
-        }
-        // All servers that had it have lost it, so they were down, and consumers are in memory.
-        self.server.consumers.clear();
-    }
-
-    fn delete(&mut self) {
-        let seqs: Vec<u64> = self.server.log.keys().copied().collect();
-        if seqs.is_empty() {
-            return;
-        }
-        // One anywhere, or the oldest.
-        let count = if self.rng.chance(50) { 1 } else { self.rng.between(1, seqs.len()) };
-        let first = if count == 1 { self.rng.below(seqs.len()) } else { 0 };
-        self.trace(|_| format!("messages from {} on are deleted: {count}", seqs[first]));
-        for seq in &seqs[first..first + count] {
-            let stored = self.server.log.remove(seq).expect("it is there");
-            self.judge.handle_lost(&stored, false);
-        }
-    }
-
-    fn kill(&mut self, index: usize) {
-        self.trace(|_| format!("daemon {index} is killed"));
-        for hopper in &mut self.hoppers {
-            if hopper.seat.is_some_and(|seat| seat.daemon == index) {
-                hopper.leave();
-            }
-        }
-        for publisher in 0..self.publishers.len() {
-            let state = &mut self.publishers[publisher];
-            if state.connection.is_some_and(|connection| connection.daemon == index) {
-                state.connection = None;
-            }
-            if state.waits_for == Some(index) {
-                state.waits_for = None;
-            }
-        }
-        let link = self.daemons[index].link;
-        self.server.consumers.retain(|key, _| (key.0, key.1) != (index, link));
-        let (from, served_from) = self.start();
-        let old = &self.daemons[index];
-        let mut new = Daemon::new(index, old.life + 1, &self.plan, from, served_from);
-        (new.link, new.sent_until, new.heard_until) = (old.link + 1, old.sent_until, old.heard_until);
-        if served_from > 1 {
-            self.judge.has_losses = true;
-        }
-        self.daemons[index] = new;
-        self.judge.tally.kills += 1;
-        let pause = self.rng.between(10, 3_000) as u64;
-        self.after(pause, Event::Connect(index));
-    }
-
-    /// Where a daemon that starts now begins to read, and to serve.
-    fn start(&self) -> (u64, u64) {
-        let newest = self.server.log.values().next_back().map_or(0, |stored| stored.time_nanos / 1_000_000);
-        let since = |millis: u64| {
-            let mut stored = self.server.log.values();
-            let first = stored.find(|stored| stored.time_nanos / 1_000_000 >= millis);
-            first.map_or(self.server.last + 1, |stored| stored.seq)
-        };
-        let from = since(newest.saturating_sub(2 * self.plan.history_millis));
-        if from == 1 { (1, 1) } else { (from, since(newest.saturating_sub(self.plan.history_millis))) }
-    }
-
-    fn replace_stream(&mut self) {
-        self.trace(|_| "the stream is replaced".into());
-        let has_room = self.rng.chance(50);
-        let base = if has_room { self.newest + 10_000 } else { BASE };
-        for stored in self.server.log.values() {
-            self.judge.handle_lost(stored, true);
-        }
-        let mut server = Server::new(base.max(BASE), self.plan.window_millis);
-        server.created_nanos = self.server.created_nanos + 1;
-        (server.is_up, server.stores) = (self.server.is_up, self.server.stores);
-        self.server = server;
-        self.judge.handle_replaced(self.newest);
-        // One that has not seen the old stream begins where it would have.
-        for daemon in self.daemons.iter_mut().filter(|daemon| daemon.reader.epochs().is_some()) {
-            daemon.served_from = 1;
         }
     }
 }

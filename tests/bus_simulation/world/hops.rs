@@ -6,7 +6,7 @@ use crate::hopper::Seat;
 use crate::world::{Event, World};
 
 /// What a watcher watches: everything, or the first job of some publisher.
-pub fn job_of_hopper(index: usize) -> Option<String> {
+pub(super) fn job_of_hopper(index: usize) -> Option<String> {
     match index {
         0..3 => None,
         3 => Some("p0-0".to_owned()),
@@ -15,7 +15,7 @@ pub fn job_of_hopper(index: usize) -> Option<String> {
 }
 
 impl World {
-    pub fn let_hop(&mut self, index: usize) {
+    pub(super) fn let_hop(&mut self, index: usize) {
         let pause = self.rng.between(10, 1_500) as u64;
         self.after(pause, Event::Hopper(index));
         let Some(seat) = self.hoppers[index].seat else { return self.join(index) };
@@ -66,7 +66,7 @@ impl World {
     }
 
     /// Lets the watchers of a daemon get what they can take.
-    pub fn serve_hoppers(&mut self, daemon: usize) {
+    pub(super) fn serve_hoppers(&mut self, daemon: usize) {
         self.daemons[daemon].serve();
         for hopper in &mut self.hoppers {
             let Some(seat) = hopper.seat.filter(|seat| seat.daemon == daemon) else { continue };
@@ -77,7 +77,7 @@ impl World {
     }
 
     /// When all is at rest, each has everything, once.
-    pub fn check_hoppers(&mut self) {
+    pub(super) fn check_hoppers(&mut self) {
         for index in 0..self.hoppers.len() {
             while self.hoppers[index].seat.is_none() {
                 self.join(index);
