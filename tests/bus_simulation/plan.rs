@@ -60,7 +60,7 @@ impl Plan {
         let is_wild = rng.chance(25);
         // Where the message passed on last was deleted, nobody can tell it from another one.
         let deletes = !loses_tail && rng.chance(40);
-        Self {
+        let plan = Self {
             chaos_millis: *rng.pick(&[2_000, 5_000, 10_000, 20_000, 40_000]),
             delay_max: *rng.pick(&[2, 20, 400]),
             window_millis,
@@ -90,6 +90,31 @@ impl Plan {
             deletes,
             kills: rng.chance(50),
             stale: rate(rng, 200),
+        };
+        if rng.chance(10) { plan.contested() } else { plan }
+    }
+
+    /// All publishers have one name, and daemons that are cut off come back with chunks of which others sent a part.
+    fn contested(self) -> Self {
+        Self {
+            chaos_millis: 40_000,
+            delay_max: 20,
+            window_millis: 16_000,
+            history_millis: 1_000_000,
+            named_percent: 100,
+            names: 1,
+            publishers: 4,
+            failed: 250,
+            false_duplicate: 0,
+            is_wild: false,
+            is_ancient: false,
+            faults: 60,
+            loses_tail: false,
+            replaces_stream: false,
+            deletes: false,
+            kills: false,
+            stale: 0,
+            ..self
         }
     }
 }
