@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use luxcast::bus::accounts::Accounts;
 use luxcast::bus::lane::NewLine;
-use luxcast::bus::numbers::PLACES;
 use luxcast::bus::verdict::{Action, Arrival, HoleReason, Info, Standing, Stop};
 use luxcast::bus::writer::{LaneKey, Outgoing};
 
@@ -362,9 +361,7 @@ impl World {
             Action::Complete { asked_at, .. } => {
                 let daemon = &mut self.daemons[index];
                 daemon.writer.handle_complete(now, asked_at);
-                let epochs = daemon.reader.epochs().expect("it has read");
-                let end = epochs.number(daemon.reader.last(), PLACES - 1).expect("it is in range");
-                daemon.begin(end + 1);
+                daemon.begin(daemon.reader.newest() + 1);
                 while let Some(&(since, publisher)) = self.daemons[index].greeting.front()
                     && since <= asked_at
                 {
