@@ -169,11 +169,8 @@ impl Lane {
 
     /// The next line has this number; those before need no ack, if they were not taken.
     pub fn number_from(&mut self, line: u64) {
-        if line > self.taken {
-            self.noted = self.noted.max(line - 1);
-            if self.is_empty() {
-                self.acked = self.acked.max(line - 1);
-            }
+        if line > self.taken && self.is_empty() {
+            self.acked = self.acked.max(line - 1);
         }
     }
 

@@ -48,10 +48,10 @@ pub enum Report {
         key: LaneKey,
         serial: u64,
     },
-    /// The newest message that the stream has.
+    /// The newest message that the stream has, and the greatest number that may have been given anywhere.
     Newest {
         message: u64,
-        epochs: Epochs,
+        possible: u64,
     },
     /// A consumer was given up.
     Restarted(Restart),

@@ -358,8 +358,10 @@ impl Bus {
         let now = self.now();
         match outcome {
             Outcome::Info { question, info: Some(info) } => {
-                self.outlet.report(Report::Newest { message: info.last, epochs: info.epochs.clone() });
+                let message = info.last;
                 self.reader.handle_info(now, question, info);
+                let possible = self.reader.newest_possible();
+                self.outlet.report(Report::Newest { message, possible });
             }
             Outcome::Info { question, info: None } => self.reader.handle_no_info(now, question),
             Outcome::Created { attempt, consumer: None } => self.reader.handle_not_created(now, attempt),

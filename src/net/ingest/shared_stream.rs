@@ -16,7 +16,6 @@ use crate::metrics::BusCounters;
 use crate::net::bus::handle::{Beginning, BusHandle, Command, Received, Report};
 use crate::stream::directory::Directory;
 use crate::stream::now::Now;
-use crate::stream::numbers::SEQ_END;
 use crate::stream::sequencer::{Sequencer, Taken};
 use crate::wire::line::{Control, Line, LineError, LineReader, PADDING};
 
@@ -25,9 +24,6 @@ const TURN_BYTES: u64 = 1 << 20;
 
 /// Watchers are told of an outage only if it lasts.
 const AWAY_MILLIS: u64 = 3_000;
-
-/// Another daemon may be so many messages ahead of what the server said last.
-const MESSAGES_AHEAD: u64 = 1 << 16;
 
 /// What a line is worth that a publisher has sent.
 pub enum Pushed<'a> {
@@ -80,7 +76,7 @@ pub struct SharedStream {
 impl SharedStream {
     pub fn new(parts: SharedParts) -> Self {
         let SharedParts { handle, beginning, directory, nonce, line_bytes_max, depth_max } = parts;
-        let shared = Self {
+        Self {
             handle,
             writer: Writer::new(beginning.window_millis, beginning.chunk_bytes_max),
             accounts: Accounts::new(beginning.accounts_millis),
@@ -99,9 +95,7 @@ impl SharedStream {
             greeting: Vec::new(),
             text: Vec::new(),
             block: Vec::new(),
-        };
-        shared.note_standing();
-        shared
+        }
     }
 
     pub fn standing(&self) -> Standing {
@@ -267,7 +261,10 @@ impl SharedStream {
                 }
                 Report::Skip { hole, last } => {
                     is_any = true;
-                    self.lose(hole, sequencer, counters);
+                    if hole.why == HoleReason::Restart {
+                        self.accounts = Accounts::new(self.accounts_millis);
+                    }
+                    lose(hole, sequencer, counters);
                     self.writer.handle_hole(now.millis, last);
                 }
                 other => self.handle_report(now.millis, other, counters),
@@ -286,10 +283,9 @@ impl SharedStream {
                 self.writer.handle_stored(now, key, serial, message, is_duplicate);
             }
             Report::Failed { key, serial } => self.writer.handle_failed(now, key, serial),
-            Report::Newest { message, epochs } if self.is_connected() => {
+            Report::Newest { message, possible } => {
                 counters.newest_message.set(message);
-                let ahead = message.saturating_add(MESSAGES_AHEAD);
-                self.directory.set_newest_possible(epochs.number(ahead, PLACES - 1).unwrap_or(SEQ_END - 1));
+                self.directory.set_newest_possible(possible);
             }
             Report::Standing(standing) => {
                 self.standing = standing;
@@ -299,7 +295,6 @@ impl SharedStream {
                     Standing::Away | Standing::Stopped(_) => self.away_since.or(Some(now)),
                 };
                 self.writer.set_away(!self.is_connected());
-                self.note_standing();
                 if let Standing::Stopped(why) = standing {
                     let newest = self.directory.published();
                     tracing::error!(
@@ -311,7 +306,7 @@ impl SharedStream {
             Report::Restarted(_) => counters.reader_restarts.add(1),
             Report::Trouble(words) => tracing::warn!("bus: {words}"),
             Report::Unfit(why) => tracing::error!("bus: {why}"),
-            Report::Newest { .. } | Report::Begun(_) | Report::Message(_) | Report::Skip { .. } => {}
+            Report::Begun(_) | Report::Message(_) | Report::Skip { .. } => {}
         }
     }
 
@@ -328,13 +323,6 @@ impl SharedStream {
         matches!(self.standing, Standing::CatchingUp | Standing::Following)
     }
 
-    /// While nobody says how far the stream is, a watcher may come with any number.
-    fn note_standing(&self) {
-        if !self.is_connected() {
-            self.directory.set_newest_possible(SEQ_END - 1);
-        }
-    }
-
     /// Gives the lines of a message to the sequencer.
     fn take(&mut self, received: &Received, now: Now, sequencer: &mut Sequencer, counters: &BusCounters) {
         let payload = (*received.payload).as_ref();
@@ -342,7 +330,7 @@ impl SharedStream {
         let folded = self.accounts.fold(chunk.source.as_ref(), received.time_nanos / 1_000_000);
         if !received.is_folded {
             if let Some(hole) = received.hole {
-                self.lose(hole, sequencer, counters);
+                lose(hole, sequencer, counters);
             }
             for flow in &chunk.flows {
                 sequencer.join_flow(&flow.job, &flow.flow);
@@ -388,24 +376,6 @@ impl SharedStream {
         self.handle.send(Command::Release(received.bytes));
     }
 
-    fn lose(&mut self, hole: Hole, sequencer: &mut Sequencer, counters: &BusCounters) {
-        tracing::warn!(
-            "bus: the stream does not have the events {} to {}: {:?}",
-            hole.from,
-            hole.to,
-            hole.why
-        );
-        counters.holes.add(1);
-        let lost = match hole.why {
-            HoleReason::Restart => {
-                self.accounts = Accounts::new(self.accounts_millis);
-                sequencer.restart_at(hole.to)
-            }
-            HoleReason::Expired => sequencer.lose_to(hole.to),
-        };
-        lost.expect("the numbers of the stream rise");
-    }
-
     /// Sends the chunks that are due.
     pub fn send(&mut self, now: u64, sequencer: &mut Sequencer, counters: &BusCounters) {
         while let Some(outgoing) = self.writer.next(now, |job| sequencer.flow_of(job)) {
@@ -416,4 +386,15 @@ impl SharedStream {
         counters.waiting_bytes.set(self.writer.bytes() as u64);
         counters.retries.set(self.writer.retries);
     }
+}
+
+/// Lets watchers know of a hole.
+fn lose(hole: Hole, sequencer: &mut Sequencer, counters: &BusCounters) {
+    tracing::warn!("bus: the stream does not have the events {} to {}: {:?}", hole.from, hole.to, hole.why);
+    counters.holes.add(1);
+    let lost = match hole.why {
+        HoleReason::Restart => sequencer.restart_at(hole.to),
+        HoleReason::Expired => sequencer.lose_to(hole.to),
+    };
+    lost.expect("the numbers of the stream rise");
 }
