@@ -78,10 +78,6 @@ impl Flight {
         self.lines.last()
     }
 
-    pub fn first_after(&self, line: u64) -> Option<u64> {
-        self.lines.first_after(line)
-    }
-
     pub fn bytes(&self) -> usize {
         self.payload.len()
     }

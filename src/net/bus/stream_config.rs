@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 
+use crate::bus::accounts::history_millis;
 use crate::bus::chunk::OVERHEAD_BYTES_MAX;
 use crate::bus::numbers::Epochs;
 use crate::bus::verdict::CREDIT_BYTES;
@@ -128,6 +129,7 @@ pub fn faults(config: &Value, subject: &str, bounds: Bounds) -> Vec<Fault> {
         (METADATA_DEPTH_MAX, "depth_max", bounds.depth_max),
     ];
     faults.extend(own.into_iter().filter_map(|(name, setting, own)| bound_fault(config, name, setting, own)));
+    faults.extend(age_fault(config));
     faults.sort_by_key(|fault| !fault.is_fatal);
     faults
 }
@@ -136,6 +138,21 @@ fn fault(name: &str, found: &Value, wanted: &Value, is_fatal: bool) -> Fault {
     let found = if found.is_null() { "missing".to_owned() } else { format!("{found}") };
     let wanted = if wanted.is_null() { "none".to_owned() } else { format!("{wanted}") };
     Fault { is_fatal, what: format!("{name} is {found}, not {wanted}") }
+}
+
+/// What publishers have sent is known from the stream. One that forgets it sooner lets daemons disagree on lines that came
+/// twice.
+fn age_fault(config: &Value) -> Option<Fault> {
+    let millis = |name: &str| config[name].as_u64().unwrap_or(0) / 1_000_000;
+    let (age, needed) = (millis("max_age"), 2 * history_millis(millis("duplicate_window")));
+    let what = || {
+        format!(
+            "max_age is {} s: with less than {} s, a publisher that comes back late may have lines taken twice",
+            age / 1_000,
+            needed / 1_000
+        )
+    };
+    (age > 0 && age < needed).then(|| Fault { is_fatal: false, what: what() })
 }
 
 /// A daemon with a smaller bound would leave out what others have.
@@ -226,6 +243,7 @@ mod tests {
             ("deny_delete", json!(false), false),
             ("storage", json!("memory"), false),
             ("compression", json!("s2"), false),
+            ("max_age", json!(1_199_000_000_000_u64), false),
         ] {
             let mut changed = made.clone();
             changed[name] = value;

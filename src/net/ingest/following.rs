@@ -102,7 +102,7 @@ impl Ingest {
             let Some(shared) = &self.shared else { return };
             let publisher = &mut self.publishers[key];
             let dealt = publisher.lane.map_or(0, |lane| shared.dealt(lane));
-            publisher.acknowledge(publisher.line.min(dealt), stream_seq);
+            publisher.acknowledge_to(dealt, stream_seq);
             self.answer(key);
             if self.publishers[key].has_ended {
                 self.make_ready(key);

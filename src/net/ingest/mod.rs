@@ -363,11 +363,10 @@ impl Ingest {
         self.counters().events.add(self.parts.sequencer.events() - before);
         while let Some(key) = self.answering.pop() {
             if let Some(publisher) = self.publishers.get_mut(key) {
-                let dealt = match (&self.shared, publisher.lane) {
-                    (Some(shared), Some(lane)) => shared.dealt(lane).min(publisher.line),
-                    _ => publisher.line,
-                };
-                publisher.acknowledge(dealt, seq);
+                match (&self.shared, publisher.lane) {
+                    (Some(shared), Some(lane)) => publisher.acknowledge_to(shared.dealt(lane), seq),
+                    _ => publisher.acknowledge(publisher.line, seq),
+                }
                 self.answer(key);
             }
         }

@@ -116,11 +116,17 @@ impl Publisher {
     /// Makes the pending ack for the lines up to `line`, which replaces an older one. It counts the refusals, since answers
     /// about them may be dropped.
     pub fn acknowledge(&mut self, line: u64, stream_seq: u64) {
-        // Under one name, another connection may have told more than the daemon knows.
-        let line = line.max(self.acked.0);
         if self.wants_acks && self.acked != (line, self.refused) {
             self.acked = (line, self.refused);
             self.ack = Some(Ack { line, stream_seq, refused: self.refused });
+        }
+    }
+
+    /// Makes the ack for those of its lines up to `dealt`, if there are more than before, or all.
+    pub fn acknowledge_to(&mut self, dealt: u64, stream_seq: u64) {
+        let line = self.line.min(dealt);
+        if line > self.acked.0 || line == self.line {
+            self.acknowledge(line, stream_seq);
         }
     }
 
