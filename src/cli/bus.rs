@@ -154,12 +154,12 @@ async fn create(admin: &Admin, config: &Config, args: &CreateArgs) -> Result<Str
     if args.max_age.is_none() && args.max_bytes.is_none() {
         say("luxcast bus create: warning: without --max-age or --max-bytes the stream grows for ever");
     }
-    let copies = &made["config"]["num_replicas"];
+    let copies = match made["config"]["num_replicas"].as_u64() {
+        Some(1) => "1 copy".to_owned(),
+        count => format!("{} copies", count.unwrap_or(0)),
+    };
     let first = base + PLACES as u64;
-    Ok(format!(
-        "made the stream {stream} on {}: {copies} copies, numbers from {first} on\n",
-        config.bus_subject
-    ))
+    Ok(format!("made the stream {stream} on {}: {copies}, numbers from {first} on\n", config.bus_subject))
 }
 
 fn nanos(args: &CreateArgs) -> Option<u64> {

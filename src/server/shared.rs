@@ -135,6 +135,7 @@ impl<'a, F: FnMut() -> bool> Joining<'a, F> {
     ) -> Result<(SharedStream, ThreadHandle<()>), StartError> {
         let Joined { handle, thread, nonce, beginning } = joined;
         counters.is_used.set(1);
+        sequencer.is_shared = true;
         let mut shared = SharedStream::new(SharedParts {
             handle,
             beginning,

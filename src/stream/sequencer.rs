@@ -99,6 +99,8 @@ pub struct Sequencer {
     marks: Vec<LifeMark>,
     /// From this number on, the events of this turn are the daemon's own.
     pub(super) own_from: u64,
+    /// All numbers come from a stream that daemons share: this one makes no events of its own.
+    pub is_shared: bool,
     /// Jobs that were called lost and whose `metrics` are still to be made.
     pub(super) lost: Vec<JobKey>,
     pub(super) phase: Phase,
@@ -134,6 +136,7 @@ impl Sequencer {
             sealed: VecDeque::new(),
             marks: Vec::new(),
             own_from: u64::MAX,
+            is_shared: false,
             lost: Vec::new(),
             phase: Phase::Append { run: 0 },
             now: Now::default(),
@@ -450,7 +453,10 @@ impl Sequencer {
         for key in lost {
             if let Some(entry) = self.topic_index.find(key.into()) {
                 entry.topic.log.lock().job.lose(now.unix_micros);
-                self.lost.push(key);
+                // With numbers from elsewhere, there is none for an event that says so.
+                if !self.is_shared {
+                    self.lost.push(key);
+                }
             }
         }
     }

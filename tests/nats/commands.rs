@@ -52,7 +52,7 @@ fn a_stream_is_made_once_and_found_right_by_every_version() {
         run("create", &["--replicas", "1", "--after", "9007199254740991"], 2, "--after");
         let after = BASE.to_string();
         let one = ["--replicas", "1", "--max-age", "600", "--max-bytes", "1073741824", "--after", &after];
-        run("create", &one, 0, "made the stream LUXCAST on luxcast.events: 1 copies");
+        run("create", &one, 0, "made the stream LUXCAST on luxcast.events: 1 copy");
         run("create", &one, 0, "is there, and as it should be");
         run("create", &[], 0, "is there, and as it should be");
         run("check", &[], 0, "ok: may read from LUXCAST");

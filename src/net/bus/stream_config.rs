@@ -162,7 +162,10 @@ fn bound_fault(config: &Value, name: &str, setting: &str, own: usize) -> Option<
         Some(Ok(bound)) if bound <= own => None,
         Some(Ok(bound)) => Some(Fault {
             is_fatal: true,
-            what: format!("its {name} is {bound}, and {setting} is {own} here: set it to {bound} or more"),
+            what: format!(
+                "its {name} is {bound}, and {setting} is {own} here: set it to {bound} or more{}",
+                if setting == "line_bytes_max" { ", and history_bytes to eight times that" } else { "" }
+            ),
         }),
         Some(Err(_)) => Some(Fault { is_fatal: true, what: format!("its {name} is no number") }),
         None => Some(Fault { is_fatal: false, what: format!("it has no {name}") }),
@@ -261,7 +264,10 @@ mod tests {
             faults(&other, "luxcast.events", BOUNDS).iter().map(|fault| fault.is_fatal).collect();
         assert_eq!(found, [true, false, false]);
         for (bounds, expected) in [
-            (Bounds { line_bytes_max: 999, ..BOUNDS }, "set it to 1000 or more"),
+            (
+                Bounds { line_bytes_max: 999, ..BOUNDS },
+                "set it to 1000 or more, and history_bytes to eight times that",
+            ),
             (Bounds { depth_max: 63, ..BOUNDS }, "set it to 64 or more"),
         ] {
             let found = faults(&made(), "luxcast.events", bounds);
