@@ -41,8 +41,11 @@ const NOT_RUN: [(&str, &str); 16] = [
 const ROUTILUX: &str = "import luxcast.routilux";
 
 /// `text` samples that no program writes or reads: the paper, and a part of them.
-const DRAWINGS: [(&str, &str); 2] =
-    [("src/delivery/README.md", "publishers ══"), (".github/CONTRIBUTING.md", "event close config")];
+const DRAWINGS: [(&str, &str); 3] = [
+    ("src/delivery/README.md", "publishers ══"),
+    ("tools/packaging/many-hosts/README.md", "   engine"),
+    (".github/CONTRIBUTING.md", "event close config"),
+];
 
 /// The lines of an endless feed, so that whatever a sample watches soon has events.
 const FEED: [&str; 4] = [

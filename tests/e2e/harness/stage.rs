@@ -44,6 +44,7 @@ openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -su
 cp /etc/luxcast/*.pem /etc/nginx/luxcast/
 umask 077
 /mnt/programs/luxcast token --all > /etc/luxcast/tokens
+echo SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY > /etc/luxcast/daemon.nk
 echo 'token_file = "/etc/luxcast/tokens"' > /etc/luxcast/luxcast.toml
 umask 022
 cp /mnt/project/tools/packaging/nginx/luxcast.conf /etc/nginx/conf.d/
