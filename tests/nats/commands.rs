@@ -51,7 +51,7 @@ fn a_stream_is_made_once_and_found_right_by_every_version() {
         run("create", &["--replicas", "6"], 2, "--replicas");
         run("create", &["--replicas", "1", "--after", "9007199254740991"], 2, "--after");
         let after = BASE.to_string();
-        let one = ["--replicas", "1", "--max-age", "600", "--max-bytes", "1073741824", "--after", &after];
+        let one = ["--replicas", "1", "--max-age", "3600", "--max-bytes", "16777216", "--after", &after];
         run("create", &one, 0, "made the stream LUXCAST on luxcast.events: 1 copy");
         run("create", &one, 0, "is there, and as it should be");
         run("create", &[], 0, "is there, and as it should be");

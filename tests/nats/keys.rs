@@ -10,7 +10,8 @@ use rcgen::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// `ca.pem`, and what it has signed: `server.pem` with `server.key` for loopback, `client.pem` with `client.key`.
+/// `ca.pem`, and what it has signed: `server.pem` with `server.key` for loopback, `client.pem` with `client.key`, and
+/// `both.pem` with `both.key`.
 pub struct Certificates(TempDir);
 
 impl Certificates {
@@ -23,14 +24,17 @@ impl Certificates {
         let key = rcgen::KeyPair::generate().expect("a key can be made");
         made.write("ca.pem", &authority.self_signed(&key).expect("it can sign itself").pem());
         let issuer = Issuer::new(authority, key);
-        for (name, usage) in
-            [("server", ExtendedKeyUsagePurpose::ServerAuth), ("client", ExtendedKeyUsagePurpose::ClientAuth)]
-        {
+        let (server, client) = (ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth);
+        for (name, usages) in [
+            ("server", vec![server.clone()]),
+            ("client", vec![client.clone()]),
+            ("both", vec![server.clone(), client.clone()]),
+        ] {
             let names = ["localhost", "127.0.0.1"].map(str::to_owned);
             let mut params = CertificateParams::new(names).expect("they are names");
             params.use_authority_key_identifier_extension = true;
             params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-            params.extended_key_usages = vec![usage];
+            params.extended_key_usages = usages;
             let key = rcgen::KeyPair::generate().expect("a key can be made");
             made.write(&format!("{name}.pem"), &params.signed_by(&key, &issuer).expect("it signs").pem());
             made.write(&format!("{name}.key"), &key.serialize_pem());

@@ -1,8 +1,23 @@
 //! The bus thread with the real server: what goes into the stream comes back, once and in order, with its numbers.
 
+mod cluster;
 mod commands;
+mod desk;
+mod engines;
+mod fleet;
+#[path = "../e2e/harness/mod.rs"]
+#[expect(dead_code, unused_imports, reason = "the other tests need the rest")]
+mod harness;
+mod judge;
 mod keys;
+mod link;
+mod losses;
+mod one_stream;
+mod outages;
+mod recipes;
 mod server;
+mod starts;
+mod watchers;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,6 +25,7 @@ use std::thread::{self, JoinHandle};
 
 use async_nats::jetstream::{self, stream};
 use crossbeam_channel::RecvTimeoutError;
+use harness::PATIENCE;
 use luxcast::bus::lane::NewLine;
 use luxcast::bus::numbers::Epochs;
 use luxcast::bus::verdict::Standing;
@@ -24,7 +40,7 @@ use luxcast::net::clock::Clock;
 use luxcast::net::ingest::handle::IngestWaker;
 use mio::{Poll, Token};
 use rustix::process::Signal;
-use server::{NEWEST, NatsServer, PATIENCE, VERSIONS};
+use server::{NEWEST, NatsServer, VERSIONS};
 
 const BASE: u64 = 1_700_000_000_000_000;
 

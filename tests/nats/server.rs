@@ -4,27 +4,15 @@ use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use crate::harness::wait_until;
+
 /// What `tools/test` installs, oldest first.
 pub const VERSIONS: [&str; 3] = ["2.11.11", "2.12.8", "2.15.1"];
 pub const NEWEST: &str = VERSIONS[2];
-
-/// How long a test waits for what must come: it only bounds hanging.
-pub const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Waits until `is_so`, and fails naming `what` if it never is.
-pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let until = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < until, "waited in vain: {what}");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
 
 fn program(version: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a running test is a file");
@@ -42,29 +30,57 @@ pub fn free_address() -> SocketAddr {
 
 pub struct NatsServer {
     version: &'static str,
+    pub name: String,
     pub address: SocketAddr,
     pub directory: TempDir,
+    variables: Vec<(String, String)>,
     child: Option<Child>,
 }
 
 impl NatsServer {
     /// Starts one with JetStream, and with these lines in its configuration.
     pub fn start(version: &'static str, more: &str) -> Self {
-        let directory = tempfile::tempdir().expect("the directory for temporary files can be written");
-        let address = free_address();
-        let store = directory.path().join("store");
-        let text = format!(
-            "server_name: one\nlisten: \"{address}\"\njetstream {{ store_dir: \"{}\" }}\n{more}\n",
-            store.display()
-        );
-        fs::write(directory.path().join("nats.conf"), text).expect("it can be written");
-        let mut server = Self { version, address, directory, child: None };
+        let mut server = Self::prepare(version, "one", more);
         server.restart();
         server
     }
 
+    /// The same without a process.
+    pub fn prepare(version: &'static str, name: &str, more: &str) -> Self {
+        let directory = tempfile::tempdir().expect("the directory for temporary files can be written");
+        let (name, address, variables) = (name.to_owned(), free_address(), Vec::new());
+        let server = Self { version, name, address, directory, variables, child: None };
+        server.configure(more);
+        server
+    }
+
+    /// What it reads at its next start.
+    pub fn configure(&self, more: &str) {
+        let Self { name, address, .. } = self;
+        let store = self.store();
+        self.write(&format!(
+            "server_name: {name}\nlisten: \"{address}\"\njetstream {{ store_dir: \"{}\" }}\n{more}\n",
+            store.display()
+        ));
+    }
+
+    /// The same with a whole file of ours, which has these variables.
+    pub fn configure_with(&mut self, text: &str, variables: &[(&str, &str)]) {
+        self.write(text);
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        self.variables = variables.iter().map(owned).collect();
+    }
+
+    fn write(&self, text: &str) {
+        fs::write(self.directory.path().join("nats.conf"), text).expect("it can be written");
+    }
+
     pub fn url(&self) -> String {
         format!("nats://{}", self.address)
+    }
+
+    pub fn store(&self) -> PathBuf {
+        self.directory.path().join("store")
     }
 
     fn log(&self) -> PathBuf {
@@ -78,6 +94,7 @@ impl NatsServer {
         let mut command = Command::new(program(self.version));
         command.arg("--config").arg(config).arg("--log").arg(self.log());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         self.child = Some(command.spawn().expect("nats-server starts"));
         let address = self.address;
         wait_until("nats-server listens", || TcpStream::connect(address).is_ok());
@@ -90,7 +107,16 @@ impl NatsServer {
     }
 
     pub fn kill(&mut self) {
-        self.signal(Signal::KILL);
+        self.end(Signal::KILL);
+    }
+
+    /// Ends it with all that it has on the disk.
+    pub fn stop(&mut self) {
+        self.end(Signal::TERM);
+    }
+
+    fn end(&mut self, signal: Signal) {
+        self.signal(signal);
         self.child.take().expect("it runs").wait().expect("it is a child of this test");
     }
 

@@ -1,0 +1,177 @@
+//! A daemon that starts: it has the stream before it listens, or it says why not and ends.
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+
+use nkeys::KeyPair;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::BASE;
+use crate::commands::luxcast;
+use crate::desk::Desk;
+use crate::engines::line;
+use crate::fleet::{create, serve};
+use crate::harness::{Feed, Scratch, wait_until};
+use crate::judge::check;
+use crate::recipes::promised;
+use crate::server::{NEWEST, NatsServer};
+use crate::watchers::Watcher;
+
+/// Starts one that must end by itself; returns its code and its last words.
+fn ends(url: &str, more: &[&str]) -> (i32, String) {
+    let scratch = Scratch::new();
+    let ingest = scratch.path().join("ingest.sock");
+    let flags =
+        ["serve", "--listen", "127.0.0.1:0", "--admin", "off", "--ingest", ingest.to_str().expect("UTF-8")];
+    let (code, shown, said) = luxcast(&[&flags[..], &["--bus", url], more].concat());
+    assert_eq!(shown, "", "nobody was told that it listens");
+    assert!(!ingest.exists(), "nothing is left behind");
+    (code, said)
+}
+
+#[test]
+fn a_daemon_without_a_stream_that_it_can_use_says_why_and_ends() {
+    let server = NatsServer::start(NEWEST, "max_payload: 65536");
+    let desk = Desk::new(vec![server.url()]);
+    let (code, said) = ends(&server.url(), &[]);
+    assert!(
+        code == 1 && said.contains("there is no stream LUXCAST") && said.contains("luxcast bus create"),
+        "{said}"
+    );
+    desk.create(BASE);
+    let (code, said) = ends(&server.url(), &[]);
+    assert!(code == 1 && said.contains("max_payload") && said.contains("line_bytes_max"), "{said}");
+    desk.update(|config| config["metadata"]["luxcast.line_bytes_max"] = "50000".into());
+    let (code, said) = ends(&server.url(), &["--line-bytes-max", "40000"]);
+    assert!(code == 1 && said.contains("luxcast.line_bytes_max is 50000"), "{said}");
+    desk.update(|config| config["allow_rollup_hdrs"] = true.into());
+    let (code, said) = ends(&server.url(), &["--line-bytes-max", "50000"]);
+    assert!(code == 1 && said.contains("allow_rollup_hdrs is true"), "{said}");
+    let (code, said) = ends("nats://127.0.0.1:1", &["--bus-start-seconds", "0.5"]);
+    assert!(code == 1 && said.contains("bus_start_seconds"), "{said}");
+}
+
+#[test]
+fn lines_of_all_lengths_go_through_a_server_that_takes_little() {
+    let server = NatsServer::start(NEWEST, "max_payload: 65536");
+    create(&server.url(), &["--replicas", "1", "--line-bytes-max", "60000"]);
+    let flags = ["--line-bytes-max", "60000"].map(str::to_owned);
+    let daemons = [0, 1].map(|_| serve(&[server.url()], &flags));
+    let watcher = Watcher::stay(daemons[1].address, "start");
+    let long = |n: u64, bytes: usize| {
+        let short = line("long", n);
+        let filler = "x".repeat(bytes - short.len() - 12);
+        short.replace('}', &format!(",\"filler\":\"{filler}\"}}"))
+    };
+    let mut lines: Vec<String> = (1..=3_000).map(|n| line("long", n)).collect();
+    lines.extend([60_000, 30_000, 59_999, 40_000, 100].iter().zip(3_001..).map(|(bytes, n)| long(n, *bytes)));
+    assert!(lines.iter().all(|line| line.len() <= 60_000) && lines[3_000].len() == 60_000);
+    daemons[0].acked_feed().publish(lines.iter().map(String::as_str));
+    let truth = Desk::new(vec![server.url()]).truth();
+    assert!(
+        truth
+            .values()
+            .map(|text| text.split_once(',').expect("a number").1)
+            .eq(lines.iter().map(|line| &line[1..]))
+    );
+    watcher.wait_for_number(*truth.last_key_value().expect("3,005 lines").0);
+    assert_eq!(check(&watcher.end(), &truth), []);
+}
+
+#[test]
+fn a_daemon_waits_for_its_servers_and_can_be_ended_meanwhile() {
+    let mut server = NatsServer::prepare(NEWEST, "one", "");
+    let url = server.url();
+    // The stream is there before, and its server is not.
+    server.restart();
+    create(&url, &["--replicas", "1"]);
+    let number = {
+        let desk = Desk::new(vec![url.clone()]);
+        desk.number(desk.publish(r#"{"type":"x","job_id":"j"}"#))
+    };
+    server.stop();
+    let mut waiting = wait_in_vain(&url);
+    let pid = Pid::from_child(&waiting);
+    let starting = {
+        let url = url.clone();
+        thread::spawn(move || serve(&[url], &[]))
+    };
+    // It has said that nobody answers.
+    kill_process(pid, Signal::TERM).expect("it is a child of this test");
+    let status = waiting.wait().expect("it is a child of this test");
+    assert_eq!(status.code(), Some(0));
+    server.restart();
+    let daemon = starting.join().expect("it listens");
+    // What the stream has is there before anybody can ask.
+    let mut watcher = daemon.watch("/api/ws/jobs/j/monitor?since=-1");
+    assert!(watcher.connected() >= number);
+    assert!(watcher.event().starts_with(&format!("{{\"stream_seq\":{number},")));
+}
+
+/// One that has found nobody.
+fn wait_in_vain(url: &str) -> Child {
+    let scratch = Scratch::new();
+    let (ingest, log) = (scratch.path().join("ingest.sock"), scratch.path().join("log"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_luxcast"));
+    command
+        .args(["serve", "--listen", "127.0.0.1:0", "--admin", "off", "--bus", url])
+        .arg("--ingest")
+        .arg(ingest);
+    let file = fs::File::create(&log).expect("the test's own directory");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
+    let child = command.spawn().expect("it starts");
+    wait_until("it says that nobody answers", || {
+        fs::read_to_string(&log).is_ok_and(|text| text.contains("bus: "))
+    });
+    child
+}
+
+#[test]
+fn wrong_keys_are_named_and_stay_secret() {
+    let [operator, daemon, reader] = [(); 3].map(|()| KeyPair::new_user());
+    let rights = r#""$JS.API.STREAM.INFO.LUXCAST", "$JS.API.CONSUMER.CREATE.LUXCAST.>", "$JS.API.CONSUMER.MSG.NEXT.LUXCAST.>",
+        "$JS.API.CONSUMER.DELETE.LUXCAST.>""#;
+    let user = |key: &KeyPair, more: &str| {
+        let key = key.public_key();
+        format!(
+            "{{ nkey: {key}, permissions: {{ publish: [{more} {rights}], subscribe: \"_INBOX_luxcast.>\" }} }}"
+        )
+    };
+    let users = [user(&daemon, "\"luxcast.events\","), user(&reader, "")];
+    let server = NatsServer::start(
+        NEWEST,
+        &format!(
+            "authorization {{ users: [ {{ nkey: {} }}, {} ] }}",
+            operator.public_key(),
+            users.join(", ")
+        ),
+    );
+    let scratch = Scratch::new();
+    let file = |name: &str, key: &KeyPair| {
+        let path = scratch.path().join(name).display().to_string();
+        fs::write(&path, key.seed().expect("it is new")).expect("the test's own directory");
+        path
+    };
+    create(&server.url(), &["--replicas", "1", "--bus-nkey-file", &file("operator", &operator)]);
+    let stranger = KeyPair::new_user();
+    let (code, said) =
+        ends(&server.url(), &["--bus-start-seconds", "1", "--bus-nkey-file", &file("stranger", &stranger)]);
+    assert!(code == 1 && said.to_lowercase().contains(promised("authorization violation")), "{said}");
+    assert!(!said.contains(&stranger.seed().expect("it is new")));
+    let flags = |name: &str, key: &KeyPair| ["--bus-nkey-file".to_owned(), file(name, key)];
+    let whole = serve(&[server.url()], &flags("daemon", &daemon));
+    let half = serve(&[server.url()], &flags("reader", &reader));
+    // It shows what others publish, and says why its own publishers wait.
+    let mut feed = Feed::connect(&half.ingest);
+    feed.line(&line("refused", 1));
+    half.wait_for_log(promised("Permissions Violation"));
+    let mut watcher = half.watch("/api/ws/jobs/shown/monitor?since=start");
+    whole.acked_feed().publish([r#"{"type":"x","job_id":"shown"}"#]);
+    watcher.event();
+    for log in [whole.stderr(), half.stderr()] {
+        let seeds = [&daemon, &reader].map(|key| key.seed().expect("it is new"));
+        assert!(seeds.iter().all(|seed| !log.contains(seed)), "{log}");
+    }
+    assert!(!whole.stderr().contains("Violation"), "{}", whole.stderr());
+}
