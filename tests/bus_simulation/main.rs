@@ -1,7 +1,8 @@
 //! The simulation of several daemons on one stream: the real writers and readers of three daemons, with a model of
 //! JetStream between them that loses, delays, repeats and lies, in its own time.
 //!
-//! `SIMULATION_SCHEDULES` sets how many schedules, and `SIMULATION_BASE` the first seed. `SIMULATION_SEED` runs one seed
+//! `SIMULATION_SCHEDULES` sets how many schedules, `BUS_SCHEDULES` how many for this simulation alone, and
+//! `SIMULATION_BASE` the first seed. `SIMULATION_SEED` runs one seed
 //! alone and traces what happens. `SIMULATION_GOES_ON=1` goes on after a failure.
 
 mod core;
@@ -38,7 +39,7 @@ fn daemons_agree_and_lines_come_once() {
     }
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970");
     let base = number("SIMULATION_BASE").unwrap_or(since_epoch.as_nanos() as u64 % 1_000_000_000_000);
-    let schedules = number("SIMULATION_SCHEDULES").unwrap_or(SCHEDULES);
+    let schedules = number("BUS_SCHEDULES").or(number("SIMULATION_SCHEDULES")).unwrap_or(SCHEDULES);
     println!("bus simulation: {schedules} schedules from seed {base}");
     let goes_on = number("SIMULATION_GOES_ON").is_some();
     let started = Instant::now();
