@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,8 @@ pub struct Daemon {
     directory: PathBuf,
 }
 
+static STARTED: AtomicU32 = AtomicU32::new(0);
+
 /// What it uses at one moment.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
@@ -29,7 +32,9 @@ pub struct Usage {
 
 impl Daemon {
     pub fn start(flags: &[String]) -> Outcome<Self> {
-        let directory = env::temp_dir().join(format!("luxcast-soak-{}", std::process::id()));
+        // No two have the same socket, also not one after the other.
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let directory = env::temp_dir().join(format!("luxcast-soak-{}-{number}", std::process::id()));
         fs::create_dir_all(&directory)?;
         let ingest = directory.join("ingest.sock");
         let beside = env::current_exe()?.with_file_name("luxcast");

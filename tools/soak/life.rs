@@ -1,5 +1,5 @@
-//! The life around the daemon: watchers and vandals come and go in one loop, the daemon is stopped for moments, and
-//! everything received is judged once the reference has seen it.
+//! The life around the daemons: watchers and vandals come and go in one loop, also from daemon to daemon, and everything
+//! received is judged once a reference has seen it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,20 +8,17 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
-use rustix::process::Signal;
 use slab::Slab;
 
 use crate::check::{NAMES, Names, Said, Since, Topic};
 use crate::choice::{self, one_in};
-use crate::daemon::Daemon;
+use crate::fleet::{Fleet, REFERENCES};
 use crate::judge::{Entry, Judge};
 use crate::publisher::Shared;
-use crate::reference::Reference;
 use crate::vandal::{self, Vandal};
 use crate::watcher::{Asked, Ending, Over, Pace, Plan, Watcher, Wish, list};
 use crate::{Outcome, PATIENCE};
 
-const REFERENCE: Token = Token(usize::MAX);
 const VANDALS: usize = 1 << 32;
 const BLOCK_BYTES: usize = 256 << 10;
 /// The beat of the one loop: slow watchers read, new ones come.
@@ -33,8 +30,6 @@ const VANDALS_MAX: usize = 12;
 const BURST: usize = 100;
 const BURST_EVERY: Duration = Duration::from_secs(7);
 const BURST_LIFE: Duration = Duration::from_secs(1);
-/// How often the daemon is stopped, for up to a second.
-const STOP_EVERY: Duration = Duration::from_secs(5);
 /// Jobs that one connection of the multi-job endpoint watches.
 const JOBS_MAX: usize = 12;
 const COMEBACKS_MAX: usize = 200;
@@ -52,14 +47,12 @@ pub struct Counts {
     pub comebacks: u64,
     pub vandals: u64,
     pub bursts: u64,
-    pub stops: u64,
     pub resets: u64,
     pub silenced: u64,
 }
 
 pub struct Life {
-    pub daemon: Daemon,
-    pub reference: Reference,
+    pub fleet: Fleet,
     pub counts: Counts,
     shared: Arc<Shared>,
     poll: Poll,
@@ -78,18 +71,15 @@ pub struct Life {
     beat_at: Instant,
     slow_at: Instant,
     burst_at: Instant,
-    stop_at: Instant,
-    go_on_at: Option<Instant>,
 }
 
 impl Life {
-    pub fn begin(daemon: Daemon, mut reference: Reference, shared: Arc<Shared>, seed: u64) -> Outcome<Self> {
+    pub fn begin(mut fleet: Fleet, shared: Arc<Shared>, seed: u64) -> Outcome<Self> {
         let poll = Poll::new()?;
-        poll.registry().register(&mut reference.socket, REFERENCE, Interest::READABLE)?;
+        fleet.register(poll.registry())?;
         let now = Instant::now();
         Ok(Self {
-            daemon,
-            reference,
+            fleet,
             counts: Counts::default(),
             shared,
             poll,
@@ -105,8 +95,6 @@ impl Life {
             beat_at: now,
             slow_at: now,
             burst_at: now + BURST_EVERY,
-            stop_at: now + STOP_EVERY,
-            go_on_at: None,
         })
     }
 
@@ -130,32 +118,27 @@ impl Life {
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             polled => polled?,
         }
-        self.read_reference()?;
+        self.read_references()?;
         for event in &*events {
             match event.token() {
-                REFERENCE => {}
+                Token(token) if token >= REFERENCES => {}
                 Token(token) if token >= VANDALS => self.read_vandal(token - VANDALS),
                 Token(key) => self.read_watcher(key, usize::MAX),
             }
         }
-        self.read_reference()?;
+        self.read_references()?;
         self.judge();
         let now = Instant::now();
         if now >= self.beat_at {
             self.beat_at = now + BEAT;
             self.beat()?;
         }
-        if let Some(status) = self.daemon.has_ended()?
-            && self.reference.goodbye.is_none()
-        {
-            return Err(format!("the daemon ended: {status}").into());
-        }
-        Ok(())
+        self.fleet.mend(&self.shared, self.poll.registry(), now)
     }
 
-    fn read_reference(&mut self) -> Outcome<()> {
-        self.reference.read(&mut self.block)?;
-        self.shared.reference.store(self.reference.stream.newest(), Ordering::Release);
+    fn read_references(&mut self) -> Outcome<()> {
+        self.fleet.read(&mut self.block)?;
+        self.shared.reference.store(self.fleet.stream.newest(), Ordering::Release);
         Ok(())
     }
 
@@ -178,12 +161,6 @@ impl Life {
         }
         let keys: Vec<usize> = self.vandals.iter().map(|(key, _)| key).collect();
         keys.into_iter().for_each(|key| self.read_vandal(key));
-        if let Some(at) = self.go_on_at
-            && now >= at
-        {
-            self.go_on_at = None;
-            self.daemon.signal(Signal::CONT)?;
-        }
         if self.population > 0 { self.provoke(now) } else { Ok(()) }
     }
 
@@ -192,7 +169,7 @@ impl Life {
         for _ in 0..COMERS_PER_BEAT {
             if self.watchers.len() < self.population {
                 let before = self.comebacks.len();
-                let plan = choice::plan(&mut self.random, &self.reference.stream, &mut self.comebacks);
+                let plan = choice::plan(&mut self.random, &self.fleet.stream, &mut self.comebacks);
                 self.counts.comebacks += (before - self.comebacks.len()) as u64;
                 self.join(plan)?;
             }
@@ -201,7 +178,8 @@ impl Life {
             self.counts.vandals += 1;
             self.counts.connections += 1;
             let kind = self.random.usize(..vandal::KINDS);
-            let mut vandal = Vandal::open(self.daemon.address, kind)?;
+            let (place, daemon) = self.fleet.choose(&mut self.random);
+            let mut vandal = Vandal::open(daemon.address, place, kind)?;
             let entry = self.vandals.vacant_entry();
             let token = Token(VANDALS + entry.key());
             self.poll.registry().register(&mut vandal.socket, token, Interest::READABLE)?;
@@ -210,26 +188,37 @@ impl Life {
         if now >= self.burst_at {
             self.burst_at = now + BURST_EVERY;
             self.counts.bursts += 1;
-            let sockets = (0..BURST).map(|_| TcpStream::connect(self.daemon.address));
+            let (_, daemon) = self.fleet.choose(&mut self.random);
+            let sockets = (0..BURST).map(|_| TcpStream::connect(daemon.address));
             self.burst = sockets.collect::<Result<_, _>>()?;
             self.counts.connections += BURST as u64;
         }
         if now + BURST_EVERY >= self.burst_at + BURST_LIFE {
             self.burst.clear();
         }
-        if now >= self.stop_at && self.go_on_at.is_none() {
-            self.stop_at = now + STOP_EVERY;
-            self.counts.stops += 1;
-            self.daemon.signal(Signal::STOP)?;
-            self.go_on_at = Some(now + Duration::from_millis(200 + self.random.u64(..800)));
+        if let Some(place) = self.fleet.trouble(&self.shared, &mut self.random, now)? {
+            self.abandon(place);
         }
         Ok(())
+    }
+
+    /// The daemon of this place was killed: what its watchers had until then is judged, and they may go elsewhere.
+    fn abandon(&mut self, place: usize) {
+        self.vandals.retain(|_, vandal| vandal.place != place);
+        let keys = self.watchers.iter().filter(|(_, watcher)| watcher.place == place);
+        for key in keys.map(|(key, _)| key).collect::<Vec<_>>() {
+            if let Err(error) = self.watchers[key].read(&mut self.block, usize::MAX) {
+                self.shared.blame(format!("{:?}: {error}", self.watchers[key].plan));
+            }
+            self.leave(key);
+        }
     }
 
     fn join(&mut self, plan: Plan) -> Outcome<()> {
         self.counts.connections += 1;
         let name = format!("watcher {}", self.counts.connections);
-        let mut watcher = Watcher::open(self.daemon.address, plan, name)?;
+        let (place, daemon) = self.fleet.choose(&mut self.random);
+        let mut watcher = Watcher::open(daemon.address, place, plan, name)?;
         let entry = self.watchers.vacant_entry();
         if watcher.plan.pace == Pace::Fast {
             self.poll.registry().register(&mut watcher.socket, Token(entry.key()), Interest::READABLE)?;
@@ -240,7 +229,7 @@ impl Life {
 
     /// Adds a watcher that reads and stays.
     pub fn join_steady(&mut self) -> Outcome<()> {
-        let plan = choice::steady(&mut self.random, &self.reference.stream);
+        let plan = choice::steady(&mut self.random, &self.fleet.stream);
         self.join(plan)
     }
 
@@ -320,7 +309,7 @@ impl Life {
     }
 
     fn judge(&mut self) {
-        let stream = &self.reference.stream;
+        let stream = &self.fleet.stream;
         let watching = self.watchers.iter_mut().map(|(_, watcher)| &mut watcher.judge);
         for judge in watching.chain(&mut self.judges) {
             if let Err(violation) = judge.judge(stream) {
@@ -394,7 +383,7 @@ impl Life {
                 watcher.ask(&format!(r#"{{"action":"{action}","events":{list}}}"#), Asked::Filter(changed));
             }
             _ if watcher.jobs.len() < JOBS_MAX && !one_in(random, 4) => {
-                let job = choice::job(random, &self.reference.stream);
+                let job = choice::job(random, &self.fleet.stream);
                 if watcher.jobs.contains(&job) {
                     return;
                 }
@@ -422,33 +411,32 @@ impl Life {
         self.burst.clear();
         self.watchers.iter_mut().for_each(|(_, watcher)| watcher.plan.life = Duration::ZERO);
         let begin = Instant::now();
-        while self.open() > 0 || self.go_on_at.is_some() {
+        while self.open() > 0 || !self.fleet.is_whole() {
             self.turn(events)?;
             if begin.elapsed() > PATIENCE * 2 {
-                return Err(format!("{} connections do not end", self.open()).into());
+                return Err(
+                    format!("{} connections do not end, or a daemon does not start", self.open()).into()
+                );
             }
         }
         Ok(())
     }
 
-    /// The daemon has been asked to drain: reads to the end, and judges the goodbyes.
+    /// The daemons have been asked to drain: reads to the end, and judges the goodbyes.
     pub fn drain(&mut self, events: &mut Events) -> Outcome<()> {
         let begin = Instant::now();
-        while self.open() > 0 || !self.reference.has_ended {
+        while self.open() > 0 || !self.fleet.has_ended() {
             self.turn(events)?;
             if begin.elapsed() > PATIENCE {
                 return Err("the daemon does not drain".into());
             }
         }
-        let last = self.reference.stream.newest();
-        if self.reference.goodbye != Some(last) {
-            self.shared
-                .blame(format!("the goodbye says {:?}, the last event is {last}", self.reference.goodbye));
-        }
+        let last = self.fleet.stream.newest();
+        self.fleet.wait()?.into_iter().for_each(|wrong| self.shared.blame(wrong));
         for mut judge in std::mem::take(&mut self.drained) {
             // Watchers that kept reading have received everything.
             judge.hear(Entry::Said(None, Said::Position(last)));
-            if let Err(violation) = judge.finish(&self.reference.stream) {
+            if let Err(violation) = judge.finish(&self.fleet.stream) {
                 self.shared.blame(violation);
             }
         }

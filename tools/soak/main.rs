@@ -1,4 +1,4 @@
-//! luxcast-soak: runs with the daemon for a chosen time and verifies everything that it sends.
+//! luxcast-soak: runs with one daemon, or with several on one stream, for a chosen time and verifies everything that it sends.
 #![doc = include_str!("README.md")]
 #![forbid(unsafe_code)]
 
@@ -6,10 +6,13 @@ mod check;
 mod choice;
 mod daemon;
 mod flat;
+mod fleet;
 mod frame;
 mod judge;
 mod life;
 mod lines;
+#[path = "../bench/nats.rs"]
+mod nats;
 mod publisher;
 mod reference;
 mod stream;
@@ -17,6 +20,7 @@ mod vandal;
 mod watcher;
 
 use std::error::Error;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -27,13 +31,12 @@ use clap::Parser;
 use fastrand::Rng;
 use mio::Events;
 use parking_lot::Mutex;
-use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::daemon::Daemon;
 use crate::flat::Samples;
+use crate::fleet::Fleet;
 use crate::life::Life;
 use crate::publisher::{Shared, run_named, run_nameless};
-use crate::reference::Reference;
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -42,6 +45,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Small, so that the history is full early and slow watchers fall off its end.
 const HISTORY_BYTES: usize = 4 << 20;
 const HISTORY_SECONDS: Duration = Duration::from_secs(8);
+/// The least in which lines of a stream's usual length may come.
+const FLEET_HISTORY_BYTES: usize = 8 << 20;
+/// Longer than the stream may be away, in which publishers wait and are not to be forgotten.
+const FLEET_HISTORY_SECONDS: Duration = Duration::from_secs(60);
 const NAMED: u64 = 4;
 const NAMELESS: u64 = 2;
 /// Connections beyond the watchers: vandals and bursts. Further ones are refused for lack of room.
@@ -50,6 +57,7 @@ const ROOM: usize = 40;
 const STEADY: usize = 50;
 const PROGRESS: Duration = Duration::from_secs(5);
 const VIOLATIONS_SHOWN: usize = 20;
+const EXIT_USAGE: u8 = 2;
 
 /// Run with the daemon for a chosen time; check every stream, memory and descriptors
 #[derive(Parser)]
@@ -67,12 +75,55 @@ struct Arguments {
     /// Events a second, about
     #[arg(long, value_name = "N", default_value_t = 1_500, value_parser = clap::value_parser!(u64).range(100..))]
     events_per_second: u64,
+    /// Daemons on one stream of NATS JetStream, among which watchers and publishers move
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=16))]
+    daemons: u64,
+    /// The program that keeps the stream; tools/test installs one as target/nats/VERSION/nats-server
+    #[arg(long, value_name = "PATH")]
+    nats_server: Option<PathBuf>,
+    /// Servers, each with a copy of the stream
+    #[arg(long, value_name = "N", default_value = "3", value_parser = ["1", "3"], requires = "nats_server")]
+    replicas: String,
+}
+
+impl Arguments {
+    /// The program under a fleet and the copies of its stream, if it is one.
+    fn servers(&self) -> Result<Option<(&Path, usize)>, String> {
+        match &self.nats_server {
+            None if self.daemons > 1 => Err(format!(
+                "--daemons {} needs --nats-server PATH, the program that keeps their stream; tools/test installs one as \
+                 target/nats/VERSION/nats-server",
+                self.daemons
+            )),
+            Some(program) if !program.is_file() => {
+                Err(format!("--nats-server {}: no such file", program.display()))
+            }
+            program => {
+                Ok(program.as_deref().map(|program| (program, if self.replicas == "1" { 1 } else { 3 })))
+            }
+        }
+    }
+
+    fn history_bytes(&self) -> usize {
+        if self.nats_server.is_some() { FLEET_HISTORY_BYTES } else { HISTORY_BYTES }
+    }
+
+    fn history_seconds(&self) -> Duration {
+        if self.nats_server.is_some() { FLEET_HISTORY_SECONDS } else { HISTORY_SECONDS }
+    }
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    let servers = match arguments.servers() {
+        Ok(servers) => servers,
+        Err(message) => {
+            eprintln!("luxcast-soak: {message}");
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
     println!("luxcast-soak --seconds {} --seed {}", arguments.seconds, arguments.seed);
-    match soak(&arguments) {
+    match soak(&arguments, servers) {
         Ok(violations) if violations.is_empty() => {
             println!("nothing was wrong");
             ExitCode::SUCCESS
@@ -89,17 +140,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn soak(arguments: &Arguments) -> Outcome<Vec<String>> {
+fn soak(arguments: &Arguments, servers: Option<(&Path, usize)>) -> Outcome<Vec<String>> {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
-    let daemon = Daemon::start(&flags(arguments))?;
-    let reference = Reference::open(daemon.address)?;
-    let empty = daemon.usage()?;
+    let fleet = Fleet::start(arguments.daemons as usize, servers, &flags(arguments))?;
     let shared = Arc::new(Shared {
-        ingest: daemon.ingest.clone(),
-        history_seconds: HISTORY_SECONDS,
+        sockets: Mutex::new(fleet.sockets()),
+        is_fleet: fleet.is_fleet(),
+        history_seconds: arguments.history_seconds(),
         lines_per_second: arguments.events_per_second / (NAMED + NAMELESS),
-        reference: AtomicU64::new(reference.stream.newest()),
+        reference: AtomicU64::new(fleet.stream.newest()),
         is_over: AtomicBool::new(false),
         violations: Mutex::default(),
         links: AtomicU64::new(0),
@@ -114,7 +164,7 @@ fn soak(arguments: &Arguments) -> Outcome<Vec<String>> {
             thread::spawn(move || run(&shared, random))
         })
         .collect();
-    let mut life = Life::begin(daemon, reference, shared.clone(), arguments.seed)?;
+    let mut life = Life::begin(fleet, shared.clone(), arguments.seed)?;
     let mut events = Events::with_capacity(1024);
     let lived = live(&mut life, &shared, arguments, &mut events);
     shared.is_over.store(true, Ordering::Relaxed);
@@ -124,14 +174,13 @@ fn soak(arguments: &Arguments) -> Outcome<Vec<String>> {
         life.turn(&mut events)?;
     }
     check_promises(&mut life, &shared, &mut events)?;
-    check_descriptors(&mut life, &shared, &mut events, empty.descriptors)?;
-    say_goodbye(&mut life, &shared, &mut events)?;
+    check_descriptors(&mut life, &shared, &mut events)?;
+    say_goodbye(&mut life, &mut events)?;
     print!("{}", samples.table(12));
     println!("{}", progress(&life, &shared, Duration::from_secs(arguments.seconds)));
     let mut violations = std::mem::take(&mut *shared.violations.lock());
-    if life.reference.stream.holes() > 0 {
-        violations
-            .push(format!("{} holes, but all events come to this daemon", life.reference.stream.holes()));
+    if life.fleet.stream.holes() > 0 {
+        violations.push(format!("{} holes, but nothing is lost here", life.fleet.stream.holes()));
     }
     for verdict in samples.verdicts() {
         match verdict {
@@ -144,12 +193,13 @@ fn soak(arguments: &Arguments) -> Outcome<Vec<String>> {
 
 fn flags(arguments: &Arguments) -> Vec<String> {
     // Publishers that are cut off leave jobs that never end.
-    let seconds = HISTORY_SECONDS.as_secs();
+    let seconds = arguments.history_seconds().as_secs();
     let flags = format!(
-        "--history-bytes {HISTORY_BYTES} --history-seconds {seconds} --job-idle-seconds {seconds} \
+        "--history-bytes {} --history-seconds {seconds} --job-idle-seconds {seconds} \
          --heartbeat-seconds 2 --silent-heartbeats 4 --stalled-seconds 5 --handshake-seconds 3 \
          --metrics-seconds 1 --drain-seconds 30 --connections-max {}",
-        arguments.watchers + ROOM
+        arguments.history_bytes(),
+        arguments.watchers / arguments.daemons as usize + ROOM
     );
     flags.split_whitespace().map(str::to_owned).collect()
 }
@@ -165,7 +215,7 @@ fn live(life: &mut Life, shared: &Shared, arguments: &Arguments, events: &mut Ev
         let now = begin.elapsed();
         if now >= sample_at {
             sample_at += Duration::from_secs(1);
-            samples.add(now, life.daemon.usage()?);
+            samples.add(now, life.fleet.usage()?);
         }
         if now >= progress_at {
             progress_at += PROGRESS;
@@ -179,12 +229,12 @@ fn live(life: &mut Life, shared: &Shared, arguments: &Arguments, events: &mut Ev
 }
 
 fn progress(life: &Life, shared: &Shared, now: Duration) -> String {
-    let counts = &life.counts;
-    let usage = life.daemon.usage().unwrap_or_default();
+    let (counts, mishaps) = (&life.counts, &life.fleet.mishaps);
+    let usage = life.fleet.usage().unwrap_or_default();
     format!(
         "{:>5} s: {} connections ({} open, {} came back, {} full, {} silenced, {} reset), {} vandals, \
          {} filter changes, {} publishers ({} cut off), {} events, {} delivered, {} gaps ({} where a fast reader was left behind), \
-         {} bursts, {} stops; {:.1} MiB, {} descriptors",
+         {} bursts, {} stops, {} daemons and {} servers killed; {:.1} MiB, {} descriptors",
         now.as_secs(),
         counts.connections,
         life.open(),
@@ -196,12 +246,14 @@ fn progress(life: &Life, shared: &Shared, now: Duration) -> String {
         counts.changes,
         shared.links.load(Ordering::Relaxed),
         shared.cut_off.load(Ordering::Relaxed),
-        life.reference.stream.taken(),
+        life.fleet.stream.taken(),
         counts.deliveries,
         counts.gaps,
         counts.overruns_of_fast,
         counts.bursts,
-        counts.stops,
+        mishaps.stops,
+        mishaps.kills,
+        mishaps.server_kills,
         usage.resident_bytes as f64 / f64::from(1 << 20),
         usage.descriptors,
     )
@@ -212,10 +264,10 @@ fn check_promises(life: &mut Life, shared: &Shared, events: &mut Events) -> Outc
     let promised = std::mem::take(&mut *shared.promised.lock());
     let begin = Instant::now();
     for (publisher, line) in promised {
-        while life.reference.stream.last_line(publisher) < line && begin.elapsed() < PATIENCE {
+        while life.fleet.stream.last_line(publisher) < line && begin.elapsed() < PATIENCE {
             life.turn(events)?;
         }
-        let last = life.reference.stream.last_line(publisher);
+        let last = life.fleet.stream.last_line(publisher);
         if last < line {
             shared
                 .blame(format!("publisher {publisher}: line {line} was taken, and {last} is the last seen"));
@@ -224,38 +276,35 @@ fn check_promises(life: &mut Life, shared: &Shared, events: &mut Events) -> Outc
     Ok(())
 }
 
-/// After all connections have ended, the daemon has no more descriptors than before, except the memory file of each
-/// shard.
-fn check_descriptors(life: &mut Life, shared: &Shared, events: &mut Events, empty: u64) -> Outcome<()> {
+/// After all connections have ended, no daemon has more descriptors than before, except the memory file of each shard.
+fn check_descriptors(life: &mut Life, shared: &Shared, events: &mut Events) -> Outcome<()> {
     let shards = thread::available_parallelism().map_or(1, usize::from) as u64;
+    let empty = life.fleet.descriptors;
     let begin = Instant::now();
-    while life.daemon.usage()?.descriptors > empty + shards {
+    loop {
+        let most = life.fleet.usages()?.iter().map(|usage| usage.descriptors).max().unwrap_or(0);
+        if most <= empty + shards {
+            return Ok(());
+        }
         life.turn(events)?;
         if begin.elapsed() > PATIENCE {
-            let left = life.daemon.usage()?.descriptors;
-            shared.blame(format!("{left} descriptors with nobody there; {empty} at the start"));
-            break;
+            shared.blame(format!("{most} descriptors with nobody there; {empty} at the start"));
+            return Ok(());
         }
     }
-    Ok(())
 }
 
-/// The daemon ends: watchers that keep reading get everything, and goodbye.
-fn say_goodbye(life: &mut Life, shared: &Shared, events: &mut Events) -> Outcome<()> {
+/// The daemons end: watchers that keep reading get everything, and goodbye.
+fn say_goodbye(life: &mut Life, events: &mut Events) -> Outcome<()> {
     for _ in 0..STEADY {
         life.join_steady()?;
     }
     let begin = Instant::now();
-    while life.greeted() < STEADY && begin.elapsed() < PATIENCE {
+    while (life.greeted() < STEADY || !life.fleet.is_level()) && begin.elapsed() < PATIENCE {
         life.turn(events)?;
     }
-    life.daemon.signal(Signal::TERM)?;
-    life.drain(events)?;
-    let status = life.daemon.wait()?;
-    if !status.success() {
-        shared.blame(format!("the daemon ended with {status}"));
-    }
-    Ok(())
+    life.fleet.end()?;
+    life.drain(events)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -23,7 +23,10 @@ const AWAY_SHARE: u32 = 4;
 
 /// What publishers share with the rest.
 pub struct Shared {
-    pub ingest: PathBuf,
+    /// Where publishers connect, for each daemon; none while it does not run. A daemon that starts again has another.
+    pub sockets: Mutex<Vec<Option<PathBuf>>>,
+    /// Daemons are killed, and publishers come back through others.
+    pub is_fleet: bool,
     pub history_seconds: Duration,
     /// Lines a second of each publisher.
     pub lines_per_second: u64,
@@ -48,6 +51,17 @@ impl Shared {
         self.is_over.load(Ordering::Relaxed)
     }
 
+    /// Whether the daemon with this socket was killed.
+    fn is_gone(&self, socket: &Path) -> bool {
+        !self.sockets.lock().iter().flatten().any(|running| running == socket)
+    }
+
+    fn choose(&self, random: &mut Rng) -> PathBuf {
+        let sockets = self.sockets.lock();
+        let running: Vec<_> = sockets.iter().flatten().collect();
+        running[random.usize(..running.len())].clone()
+    }
+
     fn new_publisher(&self) -> u32 {
         self.next_publisher.fetch_add(1, Ordering::Relaxed)
     }
@@ -60,8 +74,8 @@ struct Link {
 }
 
 impl Link {
-    fn open(shared: &Shared) -> Outcome<Self> {
-        let stream = UnixStream::connect(&shared.ingest)?;
+    fn open(shared: &Shared, socket: &Path) -> Outcome<Self> {
+        let stream = UnixStream::connect(socket)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         let answers = BufReader::new(stream.try_clone()?);
@@ -148,49 +162,63 @@ pub fn run_named(shared: &Shared, mut random: Rng) {
     }
 }
 
+/// What is known of a named publisher's lines.
+#[derive(Default)]
+struct Lines {
+    acknowledged: u64,
+    written: u64,
+}
+
 /// Returns the last line that was acknowledged.
 fn live_under_name(shared: &Shared, publisher: u32, random: &mut Rng) -> Outcome<u64> {
-    let (mut acknowledged, mut written) = (0, 0);
+    let mut lines = Lines::default();
     loop {
-        let mut link = Link::open(shared)?;
-        let accepted = link.hello(publisher, true)?;
-        if accepted < last_good(publisher, acknowledged) || accepted > written {
-            let known = format!("{acknowledged} lines are acknowledged, {written} were written");
-            return Err(format!("the daemon has accepted {accepted}; {known}").into());
-        }
-        // Some accepted lines are sent again.
-        let mut next = accepted + 1;
-        if random.bool() {
-            next = (acknowledged + 1).min(next).saturating_sub(random.u64(..30)).max(1);
-            writeln!(link.stream, r#"{{"op":"from","line":{next}}}"#)?;
-        }
-        let last = next + random.u64(..2_000);
-        let is_flood = random.u64(..10) == 0;
-        while next <= last && !shared.is_over() {
-            let until = last.min(next + random.u64(..CHUNK_LINES_MAX));
-            link.publish(shared, publisher, (next, until), 0)?;
-            acknowledged = acknowledged.max(until);
-            written = written.max(until);
-            if !is_flood {
-                thread::sleep(Duration::from_millis((until + 1 - next) * 1_000 / shared.lines_per_second));
-            }
-            next = until + 1;
-        }
-        if shared.is_over() {
-            return Ok(acknowledged);
-        }
-        if random.bool() {
-            shared.cut_off.fetch_add(1, Ordering::Relaxed);
-            let until = next + random.u64(..CHUNK_LINES_MAX);
-            link.cut_off(publisher, next, until, random)?;
-            written = written.max(until);
+        let socket = shared.choose(random);
+        match visit(shared, &socket, publisher, &mut lines, random) {
+            Err(error) if !shared.is_gone(&socket) => return Err(error),
+            _ => {}
         }
         let left = Instant::now();
         thread::sleep(Duration::from_millis(random.u64(..500)));
-        if left.elapsed() > shared.history_seconds / AWAY_SHARE {
-            return Ok(acknowledged);
+        if shared.is_over() || left.elapsed() > shared.history_seconds / AWAY_SHARE {
+            return Ok(lines.acknowledged);
         }
     }
+}
+
+/// Publishes through one connection for a while.
+fn visit(shared: &Shared, socket: &Path, publisher: u32, lines: &mut Lines, random: &mut Rng) -> Outcome<()> {
+    let mut link = Link::open(shared, socket)?;
+    let accepted = link.hello(publisher, true)?;
+    if accepted < last_good(publisher, lines.acknowledged) || accepted > lines.written {
+        let known = format!("{} lines are acknowledged, {} were written", lines.acknowledged, lines.written);
+        shared.blame(format!("publisher {publisher}: the daemon has accepted {accepted}; {known}"));
+    }
+    // Some accepted lines are sent again.
+    let mut next = accepted + 1;
+    if random.bool() {
+        next = (lines.acknowledged + 1).min(next).saturating_sub(random.u64(..30)).max(1);
+        writeln!(link.stream, r#"{{"op":"from","line":{next}}}"#)?;
+    }
+    let last = next + random.u64(..2_000);
+    let is_flood = random.u64(..10) == 0;
+    while next <= last && !shared.is_over() {
+        let until = last.min(next + random.u64(..CHUNK_LINES_MAX));
+        lines.written = lines.written.max(until);
+        link.publish(shared, publisher, (next, until), 0)?;
+        lines.acknowledged = lines.acknowledged.max(until);
+        if !is_flood {
+            thread::sleep(Duration::from_millis((until + 1 - next) * 1_000 / shared.lines_per_second));
+        }
+        next = until + 1;
+    }
+    if !shared.is_over() && random.bool() {
+        shared.cut_off.fetch_add(1, Ordering::Relaxed);
+        let until = next + random.u64(..CHUNK_LINES_MAX);
+        lines.written = lines.written.max(until);
+        link.cut_off(publisher, next, until, random)?;
+    }
+    Ok(())
 }
 
 /// Runs nameless publishers one after another; each is cut off.
@@ -208,9 +236,28 @@ pub fn run_nameless(shared: &Shared, mut random: Rng) {
     }
 }
 
-/// Returns the last line that was written whole.
+/// Returns the last line that must be taken.
 fn live_once(shared: &Shared, publisher: u32, random: &mut Rng) -> Outcome<u64> {
-    let mut link = Link::open(shared)?;
+    let socket = shared.choose(random);
+    let mut acknowledged = 0;
+    match publish_once(shared, &socket, publisher, &mut acknowledged, random) {
+        Err(error) if !shared.is_gone(&socket) => Err(error),
+        // A daemon that is killed takes along what it has not acknowledged.
+        Ok(_) if shared.is_fleet => Ok(acknowledged),
+        Err(_) => Ok(acknowledged),
+        whole => whole,
+    }
+}
+
+/// Returns the last line that was written whole.
+fn publish_once(
+    shared: &Shared,
+    socket: &Path,
+    publisher: u32,
+    acknowledged: &mut u64,
+    random: &mut Rng,
+) -> Outcome<u64> {
+    let mut link = Link::open(shared, socket)?;
     link.hello(publisher, false)?;
     let last = random.u64(..1_000);
     let mut next = 1;
@@ -218,6 +265,7 @@ fn live_once(shared: &Shared, publisher: u32, random: &mut Rng) -> Outcome<u64> 
         let until = last.min(next + random.u64(..CHUNK_LINES_MAX));
         // The hello was line 1.
         link.publish(shared, publisher, (next, until), 1)?;
+        *acknowledged = until;
         thread::sleep(Duration::from_millis((until + 1 - next) * 1_000 / shared.lines_per_second));
         next = until + 1;
     }

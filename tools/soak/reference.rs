@@ -1,4 +1,4 @@
-//! The watcher of `/events` that reads first and always: what it receives is what happened.
+//! The watcher of `/events` that reads first and always, one for each daemon: what it receives is what happened.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
@@ -11,7 +11,8 @@ use crate::{Outcome, PATIENCE, frame};
 
 pub struct Reference {
     pub socket: TcpStream,
-    pub stream: Stream,
+    /// The newest number that it has received.
+    pub position: u64,
     /// The position in the daemon's goodbye.
     pub goodbye: Option<u64>,
     pub has_ended: bool,
@@ -19,13 +20,14 @@ pub struct Reference {
 }
 
 impl Reference {
-    pub fn open(address: SocketAddr) -> Outcome<Self> {
+    /// Begins now, or behind a number that another daemon gave.
+    pub fn open(address: SocketAddr, since: Option<u64>) -> Outcome<Self> {
         let mut socket = std::net::TcpStream::connect(address)?;
         socket.set_read_timeout(Some(PATIENCE))?;
-        socket.write_all(handshake("/api/ws/events").as_bytes())?;
+        let query = since.map_or(String::new(), |since| format!("?since={since}"));
+        socket.write_all(handshake(&format!("/api/ws/events{query}")).as_bytes())?;
         let mut inbound = Vec::new();
         let mut block = [0; 4096];
-        // Nothing is published yet: only the greeting comes.
         let greeting = loop {
             let count = socket.read(&mut block)?;
             inbound.extend_from_slice(&block[..count]);
@@ -37,18 +39,21 @@ impl Reference {
             }
         };
         socket.set_nonblocking(true)?;
-        let (socket, stream) = (TcpStream::from_std(socket), Stream::new(greeting));
-        Ok(Self { socket, stream, goodbye: None, has_ended: false, inbound })
+        if since.is_some_and(|since| since > greeting) {
+            return Err(format!("greeted at {greeting}, behind {since:?}").into());
+        }
+        let (socket, position) = (TcpStream::from_std(socket), since.unwrap_or(greeting));
+        Ok(Self { socket, position, goodbye: None, has_ended: false, inbound })
     }
 
     /// Reads all that is there.
-    pub fn read(&mut self, block: &mut [u8]) -> Outcome<()> {
+    pub fn read(&mut self, block: &mut [u8], stream: &mut Stream) -> Outcome<()> {
         while !self.has_ended {
             match self.socket.read(block) {
                 Ok(0) => self.has_ended = true,
                 Ok(count) => {
                     self.inbound.extend_from_slice(&block[..count]);
-                    self.hear()?;
+                    self.hear(stream)?;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -58,11 +63,14 @@ impl Reference {
         Ok(())
     }
 
-    fn hear(&mut self) -> Outcome<()> {
+    fn hear(&mut self, stream: &mut Stream) -> Outcome<()> {
         let mut start = 0;
         while let Some((opcode, payload, end)) = frame::next(&self.inbound, start)? {
             match opcode {
-                frame::TEXT if seq_of(payload).is_some() => self.stream.take(payload)?,
+                frame::TEXT if seq_of(payload).is_some() => {
+                    stream.follow(self.position, payload)?;
+                    self.position = seq_of(payload).unwrap_or(self.position);
+                }
                 frame::TEXT => {
                     let message: serde_json::Value = serde_json::from_slice(payload)?;
                     let position = message["stream_seq"].as_u64();
@@ -72,15 +80,19 @@ impl Reference {
                             if message["reason"] == "expired" && message["missed"].is_null() =>
                         {
                             let [from, to] = ["from", "to"].map(|name| message[name].as_u64().unwrap_or(0));
-                            self.stream.lose(from, to)?;
+                            stream.follow_hole(self.position, from, to)?;
+                            self.position = to;
                             start = end;
                             continue;
                         }
                         Some("ping") => {}
-                        Some("connection:status") => self.goodbye = position,
+                        Some("connection:status") if message["status"] == "disconnected" => {
+                            self.goodbye = position
+                        }
+                        Some("connection:status") => {}
                         _ => return Err(format!("the reference received {message}").into()),
                     }
-                    if position.is_none_or(|position| position < self.stream.newest()) {
+                    if position.is_none_or(|position| position < self.position) {
                         return Err(format!("the reference has more than {message}").into());
                     }
                 }

@@ -5,7 +5,7 @@ use std::hash::BuildHasher;
 
 use foldhash::quality::FixedState;
 
-use crate::lines::{JobId, KINDS, METRICS, Mask, is_good, next_good, write_line};
+use crate::lines::{ALL, JobId, KINDS, METRICS, Mask, is_good, next_good, write_line};
 
 /// Events remembered: far more than the daemon's history holds, so that the slowest watcher can be judged.
 const RECORDS_MAX: usize = 600_000;
@@ -147,6 +147,29 @@ impl Stream {
         self.records.range(from..end.max(from)).filter(matches).map(|record| record.seq)
     }
 
+    /// Takes what one daemon's `/events` has behind `position`. The first daemon to have it makes it known; from all
+    /// others it must be the same.
+    pub fn follow(&mut self, position: u64, text: &[u8]) -> Result<(), String> {
+        let seq = seq_of(text).unwrap_or(0);
+        if self.has_hole(position, seq) {
+            return Err(format!("event {seq} behind {position}, and no gap for the hole between them"));
+        }
+        let next = self.matching(position, u64::MAX, ALL, |_| true).next();
+        match next {
+            None => self.take(text),
+            Some(next) if next == seq && self.get(seq).is_some_and(|known| known.hash == hash_of(text)) => {
+                Ok(())
+            }
+            Some(next) => Err(format!("event {seq} behind {position}, where another daemon has {next}")),
+        }
+    }
+
+    /// Takes the gap that one daemon's `/events` has for a hole behind `position`, in the same way.
+    pub fn follow_hole(&mut self, position: u64, from: u64, to: u64) -> Result<(), String> {
+        let is_known = from > position && self.holes.contains(&(from, to));
+        if is_known { Ok(()) } else { self.lose(from, to) }
+    }
+
     /// Takes the next event of `/events`.
     pub fn take(&mut self, text: &[u8]) -> Result<(), String> {
         let shown = || String::from_utf8_lossy(&text[..text.len().min(200)]).into_owned();
@@ -234,6 +257,28 @@ mod tests {
             [0, 1, 99].map(|count| stream.back(count).expect("there are some").seq),
             [1 << 40, 16, 10]
         );
+    }
+
+    #[test]
+    fn what_one_daemon_has_is_what_all_have() {
+        let mut stream = Stream::new(9);
+        let publisher =
+            (1..).find(|&publisher| (1..8).all(|n| is_good(publisher, n))).expect("most lines are good");
+        let event = |seq, n| event(seq, publisher, n);
+        stream.follow(9, &event(10, 1)).expect("it is new");
+        stream.follow(10, &event(2048, 2)).expect("it is new");
+        assert!(stream.follow(9, &event(2048, 2)).is_err(), "this daemon lost one");
+        stream.follow(9, &event(10, 1)).expect("it is the same");
+        assert!(stream.follow(10, &event(2047, 2)).is_err(), "another number");
+        assert!(stream.follow(10, &event(2048, 3)).is_err(), "other bytes");
+        assert!(stream.follow(2048, &event(2048, 2)).is_err(), "twice");
+        stream.follow(10, &event(2048, 2)).expect("it is the same");
+        stream.follow_hole(2048, 2049, 3071).expect("it is new");
+        stream.follow(3071, &event(3072, 4)).expect("line 3 may have been in the hole");
+        assert!(stream.follow(2048, &event(3072, 4)).is_err(), "no gap told of the hole");
+        assert!(stream.follow_hole(2048, 2049, 3070).is_err(), "another hole");
+        stream.follow_hole(2048, 2049, 3071).expect("it is the same");
+        assert_eq!((stream.newest(), stream.taken(), stream.holes()), (3072, 3, 1));
     }
 
     #[test]

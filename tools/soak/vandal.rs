@@ -111,13 +111,15 @@ pub const KINDS: usize = ROWS.len();
 
 pub struct Vandal {
     pub socket: TcpStream,
+    /// The place of its daemon.
+    pub place: usize,
     row: &'static Row,
     inbound: Vec<u8>,
     born: Instant,
 }
 
 impl Vandal {
-    pub fn open(address: SocketAddr, kind: usize) -> Outcome<Self> {
+    pub fn open(address: SocketAddr, place: usize, kind: usize) -> Outcome<Self> {
         let row = &ROWS[kind];
         let mut socket = std::net::TcpStream::connect(address)?;
         let mut bytes = Vec::new();
@@ -132,7 +134,8 @@ impl Vandal {
             written => written?,
         }
         socket.set_nonblocking(true)?;
-        Ok(Self { socket: TcpStream::from_std(socket), row, inbound: Vec::new(), born: Instant::now() })
+        let socket = TcpStream::from_std(socket);
+        Ok(Self { socket, place, row, inbound: Vec::new(), born: Instant::now() })
     }
 
     /// Reads what is there. True: the connection is over, and the answer was right, or there was no room for it.

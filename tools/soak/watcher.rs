@@ -72,6 +72,8 @@ pub enum Over {
 
 pub struct Watcher {
     pub socket: TcpStream,
+    /// The place of its daemon.
+    pub place: usize,
     pub plan: Plan,
     pub judge: Judge,
     pub born: Instant,
@@ -84,6 +86,8 @@ pub struct Watcher {
     pub asked: VecDeque<Asked>,
     /// The newest number that it has received: where it would return to.
     pub position: u64,
+    /// The number that it was told last: none that is smaller may follow.
+    told: u64,
     pub is_open: bool,
     /// It has said that it ends, and waits for the daemon's answer.
     pub ends_at: Option<Instant>,
@@ -135,7 +139,7 @@ pub fn list(names: u16) -> Vec<&'static str> {
 
 impl Watcher {
     /// Connects and sends the request.
-    pub fn open(address: SocketAddr, plan: Plan, name: String) -> Outcome<Self> {
+    pub fn open(address: SocketAddr, place: usize, plan: Plan, name: String) -> Outcome<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
         if plan.pace != Pace::Fast {
             socket.set_recv_buffer_size(SLOW_RECEIVE_BYTES)?;
@@ -146,7 +150,8 @@ impl Watcher {
         let names = if let Wish::One { names, .. } = plan.wish { names } else { Names::ALL };
         let mut watcher = Self {
             socket: TcpStream::from_std(socket.into()),
-            judge: Judge::new(format!("{name} {:?} {:?}", plan.wish, plan.pace)),
+            place,
+            judge: Judge::new(format!("{name} of daemon {} {:?} {:?}", place + 1, plan.wish, plan.pace)),
             born: Instant::now(),
             next_act: Instant::now(),
             names,
@@ -154,6 +159,7 @@ impl Watcher {
             jobs: Vec::new(),
             asked: VecDeque::new(),
             position: 0,
+            told: 0,
             is_open: false,
             ends_at: None,
             goodbye: None,
@@ -285,6 +291,7 @@ impl Watcher {
     fn hear_text(&mut self, text: &[u8]) -> Outcome<()> {
         if let Some(seq) = seq_of(text) {
             self.position = self.position.max(seq);
+            self.told = self.told.max(seq);
             let (job, look) = match self.plan.wish {
                 Wish::One { .. } => (None, Look::Text(hash_of(text))),
                 Wish::Many => {
@@ -298,22 +305,25 @@ impl Watcher {
         let message: Value = serde_json::from_slice(text)?;
         let number = |name: &str| message[name].as_u64();
         match message["type"].as_str().unwrap_or_default() {
-            "connection:status" if message["status"] == "connected" => {
+            "connection:status" if message["status"] == "connected" && !self.has_greeting => {
                 self.greet(number("stream_seq").ok_or("a greeting without a number")?)?;
             }
             "connected" => self.greet(number("stream_seq").ok_or("a greeting without a number")?)?,
-            "connection:status" => {
-                let position = number("stream_seq").ok_or("a goodbye without a number")?;
-                self.goodbye = Some(position);
-                self.judge.hear(Entry::Said(None, Said::Position(position)));
-            }
-            "ping" => {
-                let position = number("stream_seq").ok_or("a ping without a number")?;
+            "connection:status" | "ping" => {
+                let position = number("stream_seq").ok_or_else(|| format!("no number in {message}"))?;
+                if message["status"] == "disconnected" {
+                    self.goodbye = Some(position);
+                }
+                if position < self.told && matches!(self.plan.wish, Wish::One { .. }) {
+                    return Err(format!("it was at {} when {message} came", self.told).into());
+                }
+                self.told = position;
                 self.judge.hear(Entry::Said(None, Said::Position(position)));
             }
             "stream:gap" => {
                 let (from, to) = number("from").zip(number("to")).ok_or("a gap without numbers")?;
                 self.position = self.position.max(to);
+                self.told = self.told.max(to);
                 let is_overrun = message["reason"] == "overrun";
                 let said = Said::Gap { from, to, missed: number("missed"), is_overrun };
                 let job = message["job_id"].as_str().and_then(JobId::parse);
@@ -332,7 +342,10 @@ impl Watcher {
         self.position = newest;
         if let Wish::One { topic, names, since } = self.plan.wish {
             if let Since::After(seq) = since {
-                self.position = seq;
+                if seq > newest {
+                    return Err(format!("greeted at {newest}").into());
+                }
+                (self.position, self.told) = (seq, seq);
             }
             self.judge.begin(Checker::new(topic, names, since, newest));
         }
