@@ -49,6 +49,7 @@ pub const P99: Kind = kind("latency_p99_ms", "latency, 99 % below", "ms", Better
 pub const P999: Kind = kind("latency_p99_9_ms", "latency, 99.9 % below", "ms", Better::Lower);
 pub const LATENCY_MAX: Kind = kind("latency_max_ms", "latency, greatest", "ms", Better::Lower);
 pub const CATCH_UP: Kind = kind("catch_up_seconds", "until all are live again", "s", Better::Lower);
+pub const NEXT_EVENT: Kind = kind("next_event_seconds", "until the next event came", "s", Better::Lower);
 
 /// A participant of a scenario.
 #[derive(Clone, Debug)]
@@ -75,6 +76,8 @@ pub struct Lab {
     pub peers: Vec<Peer>,
     /// A daemon that is already running, measured instead of one of our own.
     pub running: Option<(SocketAddr, PathBuf)>,
+    /// The program that keeps the stream of daemons on a bus.
+    pub nats_server: Option<PathBuf>,
     /// Connections that the file limit allows.
     pub room: usize,
     pub bar: ProgressBar,

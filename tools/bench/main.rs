@@ -13,6 +13,7 @@ mod format;
 mod lab;
 mod load;
 mod machine;
+mod nats;
 mod peers;
 mod plan;
 mod process;
@@ -39,7 +40,7 @@ use crate::machine::Pinning;
 use crate::peers::{PEERS, Peer};
 use crate::plan::PlanArgs;
 use crate::result::Report;
-use crate::scenario::{Options, ROWS, Row};
+use crate::scenario::{BUS, Options, ROWS, Row};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -67,7 +68,7 @@ enum Command {
 
 #[derive(Args)]
 struct BenchArgs {
-    /// Scenarios to run (see below), or all
+    /// Scenarios to run (see below), or all, or bus
     #[arg(required = true, value_name = "SCENARIO")]
     scenarios: Vec<String>,
     #[command(flatten)]
@@ -84,6 +85,9 @@ struct BenchArgs {
     /// The Unix socket of the running daemon
     #[arg(long, value_name = "PATH", requires = "url")]
     ingest: Option<PathBuf>,
+    /// The program under the scenarios that begin with bus; tools/test installs one as target/nats/VERSION/nats-server
+    #[arg(long, value_name = "PATH")]
+    nats_server: Option<PathBuf>,
     /// Write the result as JSON; - is standard output, in place of the table
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -95,11 +99,12 @@ struct BenchArgs {
 fn scenario_help() -> String {
     let rows = ROWS.iter().map(|row| {
         let takes: Vec<String> = row.takes.iter().map(|option| format!("--{option}")).collect();
-        format!("  {:<9} {} [{}]\n", row.name, row.help, takes.join(" "))
+        format!("  {:<11} {} [{}]\n", row.name, row.help, takes.join(" "))
     });
     let peers: Vec<&str> = PEERS.iter().map(|peer| peer.name).collect();
     format!(
-        "Scenarios, and the options that each takes besides --bytes:\n{}\nPeers: {}.\n\
+        "Scenarios, and the options that each takes besides --bytes:\n{}\n\
+         bus means the three that begin with it. They need --nats-server; without it, all leaves them out.\n\nPeers: {}.\n\
          Exit codes: 0 measured; 1 something was lost, doubled or failed; 2 wrong usage.",
         rows.collect::<String>(),
         peers.join(", ")
@@ -141,7 +146,11 @@ fn rows(arguments: &BenchArgs) -> Result<Vec<&'static Row>, String> {
     let mut rows = Vec::new();
     for name in &arguments.scenarios {
         if name == "all" {
-            rows.extend(ROWS.iter());
+            rows.extend(ROWS.iter().filter(|row| arguments.nats_server.is_some() || !row.has_bus()));
+            continue;
+        }
+        if name == BUS {
+            rows.extend(ROWS.iter().filter(|row| row.has_bus()));
             continue;
         }
         let row = ROWS.iter().find(|row| row.name == name);
@@ -152,6 +161,16 @@ fn rows(arguments: &BenchArgs) -> Result<Vec<&'static Row>, String> {
         && let Some(option) = arguments.options.foreign_to(row).first()
     {
         return Err(format!("{} does not take --{option}", row.name));
+    }
+    if let Some(row) = rows.iter().find(|row| row.has_bus()) {
+        match &arguments.nats_server {
+            None => return Err(format!("{} needs --nats-server PATH; tools/test installs one", row.name)),
+            Some(path) if !path.is_file() => {
+                return Err(format!("--nats-server {}: no such file", path.display()));
+            }
+            Some(_) if arguments.url.is_some() => return Err(format!("{} takes no --url", row.name)),
+            Some(_) => {}
+        }
     }
     peers(&arguments.peers).map(|_| rows)
 }
@@ -180,6 +199,7 @@ fn bench(arguments: &BenchArgs, rows: &[&'static Row]) -> Outcome<bool> {
         room: machine::raise_file_limit()?,
         pinning: Pinning::apply(),
         runs: arguments.runs as usize,
+        nats_server: arguments.nats_server.clone(),
         running: arguments.url.zip(arguments.ingest.clone()),
         bar: progress_bar(),
     };

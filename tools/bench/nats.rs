@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_millis(100);
 const ANSWER: Duration = Duration::from_secs(2);
 /// The stream drops its oldest events beyond this.
-const STREAM_BYTES: u64 = 1 << 30;
+const STREAM_BYTES: u64 = 512 << 20;
 
 static STARTED: AtomicU32 = AtomicU32::new(0);
 

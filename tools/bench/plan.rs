@@ -46,7 +46,8 @@ pub struct PlanArgs {
 pub fn run(arguments: &PlanArgs) -> Outcome<()> {
     let room = machine::raise_file_limit()?;
     let pinning = Pinning::apply();
-    let lab = Lab { pinning, runs: 1, peers: Vec::new(), running: None, room, bar: progress_bar() };
+    let (peers, bar) = (Vec::new(), progress_bar());
+    let lab = Lab { pinning, runs: 1, peers, running: None, nats_server: None, room, bar };
     let watchers_per_job = arguments.watchers.div_ceil(arguments.jobs) as f64;
     let messages_per_second = arguments.events_per_second as f64 * watchers_per_job;
     // The same messages a second, for fewer watchers of fewer jobs: the cost of a message depends on how much one

@@ -47,6 +47,10 @@ impl Process {
         self.child.id()
     }
 
+    pub fn signal(&self, signal: Signal) -> Outcome<()> {
+        Ok(kill_process(Pid::from_child(&self.child), signal)?)
+    }
+
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().is_ok_and(|status| status.is_some())
     }
@@ -59,6 +63,8 @@ impl Drop for Process {
             let _ = kill_process(Pid::from_child(&self.child), signal);
         };
         ask(Signal::TERM);
+        // It may have been stopped.
+        ask(Signal::CONT);
         // A second signal ends luxcast at once: its watchers are gone, so there is nobody to say goodbye to.
         ask(Signal::TERM);
         let begin = Instant::now();

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use mio::net::UnixStream;
+use rustix::process::Signal;
 
 use crate::Outcome;
 use crate::crowd::PATIENCE;
@@ -140,6 +141,11 @@ impl Server {
 
     pub fn id(&self) -> u32 {
         self.id
+    }
+
+    /// Sends a signal to the process, if we started it.
+    pub fn signal(&self, signal: Signal) -> Outcome<()> {
+        self.process.as_ref().map_or(Ok(()), |process| process.signal(signal))
     }
 
     pub fn usage(&self) -> Outcome<Usage> {

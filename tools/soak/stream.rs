@@ -160,7 +160,11 @@ impl Stream {
             Some(next) if next == seq && self.get(seq).is_some_and(|known| known.hash == hash_of(text)) => {
                 Ok(())
             }
-            Some(next) => Err(format!("event {seq} behind {position}, where another daemon has {next}")),
+            Some(next) => {
+                let known = self.get(next).map(|known| (known.job, KINDS[usize::from(known.kind)]));
+                let shown = String::from_utf8_lossy(&text[..text.len().min(200)]);
+                Err(format!("{shown} behind {position}, where another daemon has {next}: {known:?}"))
+            }
         }
     }
 

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 use crate::Outcome;
 use crate::crowd::{Crowd, PATIENCE};
 use crate::feed::Feed;
-use crate::lab::{CPU_PER_EVENT, Contestant, EVENTS_PER_SECOND, Findings, Lab};
+use crate::lab::{CPU_PER_EVENT, Contestant, EVENTS_PER_SECOND, Findings, Kind, Lab};
 use crate::result::Scenario;
 use crate::scenario::Options;
 use crate::scenario::setting::{scenario, shape, target_at_least};
 use crate::server::Server;
+use crate::wire::Shape;
 
 const ABOUT: &str = "A publisher writes lines into the Unix socket as fast as they are taken, and nobody watches: what \
     reading, checking, numbering and keeping an event costs. The daemon acknowledges the last line when all are \
@@ -24,14 +25,19 @@ pub fn run(lab: &Lab, options: &Options) -> Outcome<Scenario> {
     let results =
         lab.compare("ingest", &contestants, |contestant, watch| measure(contestant, options, lab, watch));
     let target = target_at_least(EVENTS_PER_SECOND, &results, "luxcast", 2_200_000.0);
-    let line = shape(options)?.template(0).line().len() + 1;
-    let parameters = vec![
-        ("events".to_owned(), crate::format::number(events as f64)),
-        ("bytes a line".to_owned(), crate::format::number(line as f64)),
-    ];
+    let parameters = lines(events, shape(options)?);
     let mut found = scenario("ingest", "The feed alone", ABOUT, parameters, EVENTS_PER_SECOND, results);
     found.targets.extend(target);
     Ok(found)
+}
+
+/// The parameters of such a load.
+pub fn lines(events: u64, shape: Shape) -> Vec<(String, String)> {
+    let line = shape.template(0).line().len() + 1;
+    vec![
+        ("events".to_owned(), crate::format::number(events as f64)),
+        ("bytes a line".to_owned(), crate::format::number(line as f64)),
+    ]
 }
 
 fn measure(
@@ -40,16 +46,27 @@ fn measure(
     lab: &Lab,
     watch: &mut dyn FnMut(f64),
 ) -> Outcome<Findings> {
-    let shape = shape(options)?;
     let server = Server::start(&contestant.which, &lab.pinning)?;
+    let figures = feed_alone(&server, contestant.events, shape(options)?, lab, watch)?;
+    Ok(Findings { figures, latency: None, complaint: None })
+}
+
+/// Writes lines until all are acknowledged.
+pub fn feed_alone(
+    server: &Server,
+    events: u64,
+    shape: Shape,
+    lab: &Lab,
+    watch: &mut dyn FnMut(f64),
+) -> Outcome<Vec<(Kind, f64)>> {
     let mut crowd = Crowd::new(shape, lab.spins())?;
     let mut feed = Feed::open(server.inlet.clone(), shape, 1, &crowd.poll)?;
     feed.ask_for_acks();
     let (before, begin) = (server.usage()?, Instant::now());
     let mut progress = (0, begin);
-    let last_line = contestant.events + 1;
+    let last_line = events + 1;
     while feed.acknowledged < last_line {
-        while feed.published < contestant.events && feed.waiting_bytes() < LINES_AT_ONCE as usize * 256 {
+        while feed.published < events && feed.waiting_bytes() < LINES_AT_ONCE as usize * 256 {
             feed.publish(0);
         }
         feed.flush()?;
@@ -66,9 +83,5 @@ fn measure(
     }
     let seconds = begin.elapsed().as_secs_f64();
     let cpu = server.usage()?.cpu_nanos - before.cpu_nanos;
-    let figures = vec![
-        (EVENTS_PER_SECOND, contestant.events as f64 / seconds),
-        (CPU_PER_EVENT, cpu as f64 / 1e3 / contestant.events as f64),
-    ];
-    Ok(Findings { figures, latency: None, complaint: None })
+    Ok(vec![(EVENTS_PER_SECOND, events as f64 / seconds), (CPU_PER_EVENT, cpu as f64 / 1e3 / events as f64)])
 }

@@ -1,5 +1,6 @@
 //! The scenarios: one file each, one row each in the table.
 
+mod bus;
 mod fair;
 mod fanout;
 mod filter;
@@ -48,6 +49,13 @@ pub struct Options {
     pub seconds: Option<u64>,
 }
 
+impl Row {
+    /// Needs the program that keeps a stream.
+    pub fn has_bus(&self) -> bool {
+        self.name.starts_with(BUS)
+    }
+}
+
 type Run = fn(&Lab, &Options) -> Outcome<Scenario>;
 
 pub struct Row {
@@ -58,7 +66,10 @@ pub struct Row {
     pub run: Run,
 }
 
-pub const ROWS: [Row; 14] = [
+/// What the names of the scenarios begin with that need a bus; that word alone means all of them.
+pub const BUS: &str = "bus";
+
+pub const ROWS: [Row; 17] = [
     Row {
         name: "fanout",
         help: "1,000 watchers of one job, events as fast as they are delivered",
@@ -142,6 +153,24 @@ pub const ROWS: [Row; 14] = [
         help: "how the cost of a message grows with watchers, with jobs, and with a second shard",
         takes: &["events", "window"],
         run: grow::run,
+    },
+    Row {
+        name: "bus-ingest",
+        help: "the feed of a daemon alone and of one on a bus",
+        takes: &["events"],
+        run: bus::run_ingest,
+    },
+    Row {
+        name: "bus-latency",
+        help: "alone, on a bus, and through another daemon at 50 and 1,000 events a second",
+        takes: &["rates", "seconds"],
+        run: bus::run_latency,
+    },
+    Row {
+        name: "bus-return",
+        help: "a daemon on a bus that was stopped, or starts with 256 MiB to read; a server that is killed",
+        takes: &["events"],
+        run: bus::run_return,
     },
 ];
 
