@@ -20,7 +20,7 @@ use tracing::Level;
 use super::EXIT_USAGE;
 use super::logging::{LevelSwitch, Logging};
 use super::reload::Reload;
-use super::sim::{DEMO_JOB, run_demo};
+use super::sim::{demo_job, run_demo};
 use crate::config::{self, Loaded};
 use crate::net::host::service_manager;
 use crate::net::shard::live_config::LiveConfig;
@@ -78,7 +78,7 @@ fn serve(
 ) -> Result<(), StartError> {
     // Before anything can be reached, so that from then on no signal has its default action.
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-    let is_demo = loaded.config.demo;
+    let (is_demo, shares_stream) = (loaded.config.demo, !loaded.config.bus.is_empty());
     let must_stop = || signals.pending().any(|signal| signal != SIGHUP);
     let server = Arc::new(Server::start(loaded.config.clone(), live_config, must_stop)?);
     let dropped = logging.dropped.clone();
@@ -99,12 +99,11 @@ fn serve(
     service_manager::ready();
     if is_demo {
         let ingest = server.ingest().to_path_buf();
-        spawn("demo", move || run_demo(ingest, stopping))?;
         let program = env::args_os().next().map_or(PathBuf::from("luxcast"), PathBuf::from);
-        logging.say(
-            Level::INFO,
-            &demo_hint(&program.display().to_string(), server.scheme(), server.listening()[0]),
-        );
+        let job = demo_job(shares_stream);
+        let hint = demo_hint(&program.display().to_string(), server.scheme(), server.listening()[0], &job);
+        spawn("demo", move || run_demo(ingest, job, stopping))?;
+        logging.say(Level::INFO, &hint);
     }
     Ok(server.wait()?)
 }
@@ -160,7 +159,7 @@ fn announce(server: &Server, out: &mut impl Write) -> io::Result<()> {
 }
 
 /// Says where to look, and what to type in another terminal.
-fn demo_hint(program: &str, scheme: &str, listening: SocketAddr) -> String {
+fn demo_hint(program: &str, scheme: &str, listening: SocketAddr, job: &str) -> String {
     let url = format!("{scheme}://{}", reachable(listening));
     let page = url.replacen("ws", "http", 1);
     format!(
@@ -168,7 +167,7 @@ fn demo_hint(program: &str, scheme: &str, listening: SocketAddr) -> String {
          \n    {page}/console/\n\
          \nor from another terminal:\n\
          \n    everything         {program} tail --all --url {url}\
-         \n    one running job    {program} tail --job {DEMO_JOB} --url {url}\
+         \n    one running job    {program} tail --job {job} --url {url}\
          \n    one flow           {program} tail --flow {MAIN_FLOW} --url {url}\n\n"
     )
 }
@@ -193,7 +192,7 @@ mod tests {
 
     #[test]
     fn the_hint_has_commands_to_copy() {
-        let hint = demo_hint("target/release/luxcast", "ws", "127.0.0.1:20555".parse().unwrap());
+        let hint = demo_hint("target/release/luxcast", "ws", "127.0.0.1:20555".parse().unwrap(), "demo-job");
         for command in [
             "target/release/luxcast tail --all --url ws://127.0.0.1:20555\n",
             "target/release/luxcast tail --job demo-job --url ws://127.0.0.1:20555\n",

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::ValueHint;
+use fastrand::Rng;
 
 use super::feed::Places;
 use super::outlet::Outlet;
@@ -47,7 +48,7 @@ pub struct SimArgs {
 const JOBS_MAX: i64 = 1_000_000;
 
 /// The job of `serve --demo` that never ends; its id is easy to type.
-pub const DEMO_JOB: &str = "demo-job";
+const DEMO_JOB: &str = "demo-job";
 
 /// Enough to see activity, slow enough to read along.
 const DEMO_EVENTS_PER_SECOND: f64 = 25.0;
@@ -100,11 +101,18 @@ pub fn run(args: SimArgs) -> ExitCode {
     }
 }
 
+/// The job of `serve --demo` that never ends. Daemons that share a stream have one each, so that no job has two engines.
+pub fn demo_job(shares_stream: bool) -> String {
+    if !shares_stream {
+        return DEMO_JOB.to_owned();
+    }
+    format!("{DEMO_JOB}-{:08x}", Rng::new().u32(..))
+}
+
 /// Runs the engine of `serve --demo`: a few jobs and one that never ends, slow enough to read along. Returns soon
 /// after `stop` is set.
-pub fn run_demo(ingest: PathBuf, stop: Arc<AtomicBool>) {
-    let endless_job = Some(DEMO_JOB.to_string());
-    let options = Options { jobs: 5, endless_job, ..Options::default() };
+pub fn run_demo(ingest: PathBuf, endless_job: String, stop: Arc<AtomicBool>) {
+    let options = Options { jobs: 5, endless_job: Some(endless_job), ..Options::default() };
     let engine = Engine::new(unix_micros() as u64, options);
     let pacer = Some(Pacer::new(DEMO_EVENTS_PER_SECOND));
     let simulation = Simulation { engine, pacer, left: u64::MAX, outlet: Outlet::default() };
@@ -265,7 +273,9 @@ fn read_share(text: &str) -> Result<f64, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Outlet, Places, Publisher, Simulation, line_start, read_rate, read_share, run_demo};
+    use super::{
+        Outlet, Places, Publisher, Simulation, demo_job, line_start, read_rate, read_share, run_demo,
+    };
     use crate::sim::pacer::Pacer;
     use crate::sim::{Engine, Options};
     use std::io::{BufRead, BufReader, Read};
@@ -282,6 +292,14 @@ mod tests {
         let number = SOCKETS.fetch_add(1, Ordering::Relaxed);
         let name = format!("luxcast-sim-{}-{number}.sock", std::process::id());
         std::env::temp_dir().join(name)
+    }
+
+    #[test]
+    fn no_two_demos_on_one_stream_have_the_same_endless_job() {
+        let jobs: Vec<String> = (0..3).map(|_| demo_job(true)).collect();
+        assert!(jobs.iter().all(|job| job.starts_with("demo-job-") && job.len() == 17), "{jobs:?}");
+        assert!(jobs[0] != jobs[1] && jobs[1] != jobs[2], "{jobs:?}");
+        assert_eq!(demo_job(false), "demo-job", "as the samples have it");
     }
 
     #[test]
@@ -344,7 +362,7 @@ mod tests {
         let stop = Arc::new(AtomicBool::new(false));
         let demo = thread::spawn({
             let (path, stop) = (path.clone(), stop.clone());
-            move || run_demo(path, stop)
+            move || run_demo(path, demo_job(false), stop)
         });
         let (stream, _) = listener.accept().unwrap();
         let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
