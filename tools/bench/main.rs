@@ -262,14 +262,32 @@ fn create(path: &PathBuf) -> Outcome<BufWriter<File>> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::{CommandFactory, Parser};
 
-    use super::{CommandLine, ROWS};
+    use super::{CommandLine, ROWS, rows};
 
     #[test]
     fn the_command_line_is_consistent_and_names_each_scenario() {
         CommandLine::command().debug_assert();
         let help = CommandLine::command().render_help().to_string();
         assert!(ROWS.iter().all(|row| help.contains(row.name)));
+    }
+
+    #[test]
+    fn a_bus_needs_the_program_that_keeps_its_stream() {
+        let of = |words: &[&str]| {
+            let command_line = CommandLine::parse_from([&["luxcast-bench"], words].concat());
+            rows(&command_line.bench).map(|rows| rows.len())
+        };
+        assert!(of(&["bus"]).is_err_and(|error| error.contains("--nats-server")));
+        assert!(of(&["bus", "--nats-server", "/nowhere"]).is_err_and(|error| error.contains("/nowhere")));
+        let own = std::env::current_exe().expect("a running test is a file");
+        let own = own.to_str().expect("its path is text");
+        assert_eq!(of(&["bus", "--nats-server", own]), Ok(3));
+        assert_eq!(of(&["all", "--nats-server", own]), Ok(ROWS.len()));
+        assert_eq!(of(&["all"]), Ok(ROWS.len() - 3));
+        let elsewhere =
+            ["bus-ingest", "--nats-server", own, "--url", "ws://127.0.0.1:1", "--ingest", "/nowhere"];
+        assert!(of(&elsewhere).is_err_and(|error| error.contains("--url")));
     }
 }

@@ -309,12 +309,27 @@ fn say_goodbye(life: &mut Life, events: &mut Events) -> Outcome<()> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::{CommandFactory, Parser};
 
     use super::Arguments;
 
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_fleet_needs_the_program_that_keeps_its_stream() {
+        let of = |words: &[&str]| Arguments::try_parse_from([&["luxcast-soak"], words].concat());
+        let alone = of(&[]).expect("it is right");
+        assert_eq!(alone.servers(), Ok(None));
+        let three = of(&["--daemons", "3"]).expect("it is known only later what is missing");
+        assert!(three.servers().is_err_and(|error| error.contains("--nats-server")));
+        let nowhere = of(&["--daemons", "3", "--nats-server", "/nowhere"]).expect("it may be there");
+        assert!(nowhere.servers().is_err_and(|error| error.contains("/nowhere")));
+        let own = std::env::current_exe().expect("a running test is a file");
+        let words = ["--replicas", "1", "--nats-server", own.to_str().expect("its path is text")];
+        assert_eq!(of(&words).expect("it is right").servers(), Ok(Some((own.as_path(), 1))));
+        assert!(of(&["--replicas", "1"]).is_err(), "of what?");
     }
 }
