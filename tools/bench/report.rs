@@ -23,7 +23,7 @@ use crate::result::{Report, Scenario};
 const STYLE: &str = include_str!("report/page.css");
 
 /// The glossary of the page.
-const GLOSSARY: [(&str, &str); 8] = [
+const GLOSSARY: [(&str, &str); 9] = [
     (
         "Event",
         "One line of JSON that a workflow engine publishes: a job has started, has made progress, has failed.",
@@ -46,6 +46,11 @@ const GLOSSARY: [(&str, &str); 8] = [
          hands many messages to the kernel at once.",
     ),
     ("Peer", "Another server or library for the same work, under the same load."),
+    (
+        "Bus",
+        "One stream of events that several daemons share, kept by nats-server (NATS JetStream). What one of them takes \
+         in reaches the watchers of all. A copy is what one server keeps of it.",
+    ),
     (
         "Latency",
         "The time from publishing an event to its receipt by a watcher. “p99” or “99 % within 3 ms” means that only \

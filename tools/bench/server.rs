@@ -24,7 +24,7 @@ use crate::wire::topic_name;
 /// The server to measure.
 #[derive(Clone, Debug)]
 pub enum Which {
-    /// With these flags besides `listen` and `ingest`; without `admin` unless a flag sets it.
+    /// With these flags besides `listen` and `ingest`; without `admin` and with warnings unless a flag sets it.
     Luxcast(Vec<String>),
     /// The same with TLS, and whether clients return with their sessions.
     LuxcastTls {
@@ -181,9 +181,11 @@ fn start_daemon(
     socket: &Path,
     pinning: &Pinning,
 ) -> Outcome<(Process, SocketAddr)> {
-    let mut arguments = words("serve --listen 127.0.0.1:0 --log-level warn");
-    if !flags.iter().any(|flag| flag == "--admin") {
-        arguments.extend(words("--admin off"));
+    let mut arguments = words("serve --listen 127.0.0.1:0");
+    for usual in ["--admin off", "--log-level warn"].map(words) {
+        if !flags.contains(&usual[0]) {
+            arguments.extend(usual);
+        }
     }
     arguments.extend(["--ingest".to_owned(), socket.display().to_string()]);
     arguments.extend(flags.iter().cloned());

@@ -104,6 +104,13 @@ impl Arguments {
         }
     }
 
+    fn fleet_words(&self) -> String {
+        self.nats_server.as_ref().map_or(String::new(), |program| {
+            let program = program.display();
+            format!(" --daemons {} --replicas {} --nats-server {program}", self.daemons, self.replicas)
+        })
+    }
+
     fn history_bytes(&self) -> usize {
         if self.nats_server.is_some() { FLEET_HISTORY_BYTES } else { HISTORY_BYTES }
     }
@@ -122,7 +129,12 @@ fn main() -> ExitCode {
             return ExitCode::from(EXIT_USAGE);
         }
     };
-    println!("luxcast-soak --seconds {} --seed {}", arguments.seconds, arguments.seed);
+    println!(
+        "luxcast-soak --seconds {} --seed {}{}",
+        arguments.seconds,
+        arguments.seed,
+        arguments.fleet_words()
+    );
     match soak(&arguments, servers) {
         Ok(violations) if violations.is_empty() => {
             println!("nothing was wrong");
@@ -199,7 +211,8 @@ fn flags(arguments: &Arguments) -> Vec<String> {
          --heartbeat-seconds 2 --silent-heartbeats 4 --stalled-seconds 5 --handshake-seconds 3 \
          --metrics-seconds 1 --drain-seconds 30 --connections-max {}",
         arguments.history_bytes(),
-        arguments.watchers / arguments.daemons as usize + ROOM
+        // One of a fleet may be down.
+        arguments.watchers / (arguments.daemons as usize - 1).max(1) + ROOM
     );
     flags.split_whitespace().map(str::to_owned).collect()
 }

@@ -48,7 +48,8 @@ impl Setting {
         let prefix: Vec<&str> = core.iter().flat_map(|core| ["taskset", "-c", core]).collect();
         let program = lab.nats_server.as_deref().ok_or("a bus needs --nats-server")?;
         let servers = (copies > 0).then(|| Servers::start(program, &prefix, copies)).transpose()?;
-        let mut flags = ["--shards", "1"].map(str::to_owned).to_vec();
+        // That a server has gone is no news here.
+        let mut flags = ["--shards", "1", "--log-level", "error"].map(str::to_owned).to_vec();
         flags.extend(servers.as_ref().map_or(Vec::new(), Servers::flags));
         let mut setting = Self { daemons: Vec::new(), flags, servers };
         (0..daemons).try_for_each(|_| setting.add(lab))?;
