@@ -23,6 +23,8 @@ pub struct Engine {
     pub name: String,
     accepted: Arc<AtomicU64>,
     is_over: Arc<AtomicBool>,
+    /// The test has failed: nobody waits for the rest.
+    has_failed: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -30,11 +32,16 @@ impl Engine {
     /// Begins to publish lines 1, 2, 3 under this name, with `dedupe`.
     pub fn start(name: &str, places: Places<PathBuf>) -> Self {
         let accepted = Arc::new(AtomicU64::new(0));
-        let is_over = Arc::new(AtomicBool::new(false));
-        let parts =
-            Run { name: name.to_owned(), places, accepted: accepted.clone(), is_over: is_over.clone() };
+        let (is_over, has_failed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let parts = Run {
+            name: name.to_owned(),
+            places,
+            accepted: accepted.clone(),
+            is_over: is_over.clone(),
+            has_failed: has_failed.clone(),
+        };
         let thread = Some(thread::spawn(move || parts.run()));
-        Self { name: name.to_owned(), accepted, is_over, thread }
+        Self { name: name.to_owned(), accepted, is_over, has_failed, thread }
     }
 
     /// How many lines are acknowledged.
@@ -58,6 +65,7 @@ impl Engine {
 
     fn join(&mut self) {
         self.is_over.store(true, Ordering::Relaxed);
+        self.has_failed.store(thread::panicking(), Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
             let result = thread.join();
             assert!(result.is_ok() || thread::panicking());
@@ -81,6 +89,7 @@ struct Run {
     places: Places<PathBuf>,
     accepted: Arc<AtomicU64>,
     is_over: Arc<AtomicBool>,
+    has_failed: Arc<AtomicBool>,
 }
 
 impl Run {
@@ -95,7 +104,7 @@ impl Run {
                 places[next % places.len()].clone()
             };
             let is_done = path.and_then(|path| self.publish(&path, &mut written));
-            if is_done == Some(true) || (self.is_over.load(Ordering::Relaxed) && thread::panicking()) {
+            if is_done == Some(true) || self.has_failed.load(Ordering::Relaxed) {
                 return;
             }
             thread::sleep(PAUSE);

@@ -6,9 +6,10 @@ use std::path::Path;
 use crate::BASE;
 use crate::commands::luxcast;
 use crate::desk::{Desk, Truth};
+use crate::engines::line;
 use crate::fleet::{Fleet, create, metric, serve};
-use crate::harness::{Client, numbered};
-use crate::judge::{Gap, check};
+use crate::harness::{Client, Feed, numbered};
+use crate::judge::{Gap, check, check_publishers};
 use crate::link::Link;
 use crate::recipes::promised;
 use crate::server::{NEWEST, NatsServer};
@@ -194,6 +195,8 @@ fn a_restored_backup_stops_the_feed_until_a_new_epoch_begins() {
         desk.publish(&mark(&format!("saved {n}")));
     }
     watchers.iter().for_each(|watcher| watcher.wait_for("saved 4"));
+    assert_eq!(publish_once(&fleet, 0, 5), 0);
+    let kept = desk.info()["state"]["last_seq"].as_u64().expect("the server counts");
     server.stop();
     let backup = tempfile::tempdir().expect("the directory for temporary files can be written");
     copy(&server.store(), &backup.path().join("store"));
@@ -202,6 +205,9 @@ fn a_restored_backup_stops_the_feed_until_a_new_epoch_begins() {
         desk.publish(&mark(&format!("not saved {n}")));
     }
     watchers.iter().for_each(|watcher| watcher.wait_for("\"not saved 4"));
+    assert_eq!(publish_once(&fleet, 1, 10), 5);
+    let last = line("once", 10);
+    watchers.iter().for_each(|watcher| watcher.wait_for(&last[1..]));
     let mut truth = desk.truth();
     let seen = *truth.last_key_value().expect("much was published").0;
 
@@ -227,7 +233,7 @@ fn a_restored_backup_stops_the_feed_until_a_new_epoch_begins() {
         "--after",
         &seen.to_string(),
         "--from",
-        "6",
+        &(kept + 1).to_string(),
         "--yes",
     ]);
     assert_eq!(code, 0, "{said}");
@@ -235,8 +241,11 @@ fn a_restored_backup_stops_the_feed_until_a_new_epoch_begins() {
     watchers.iter().for_each(|watcher| watcher.wait_for("of the new epoch"));
     watchers.iter().for_each(Watcher::wait_for_connected);
     fleet.wait_until_connected();
+    // Half of what this publisher sent is not in the stream any more. It comes again, with other numbers.
+    assert_eq!(publish_once(&fleet, 0, 10), 5);
     fleet.daemon(1).acked_feed().publish([mark("of a publisher").as_str()]);
     watchers.iter().for_each(|watcher| watcher.wait_for("of a publisher"));
+    check_publishers(&desk.truth(), [("once", 10)]);
     let after = desk.truth();
     assert!(after.values().any(|text| text.contains("\"between\"")));
     truth.extend(after);
@@ -252,6 +261,16 @@ fn a_restored_backup_stops_the_feed_until_a_new_epoch_begins() {
         let gaps = check(&watcher.end(), &truth);
         assert!(gaps.len() == 1 && gaps[0].reason == "restart", "{gaps:?}");
     }
+}
+
+/// Publishes those of the lines up to this one that are not accepted yet; returns how many were.
+fn publish_once(fleet: &Fleet, place: usize, until: u64) -> u64 {
+    let mut feed = Feed::connect(&fleet.daemon(place).ingest);
+    feed.line(r#"{"op":"hello","publisher":"once","ack":true,"dedupe":true}"#);
+    let accepted = feed.answer()["accepted"].as_u64().expect("a number");
+    (accepted + 1..=until).for_each(|number| feed.line(&line("once", number)));
+    while feed.answer()["line"] != until {}
+    accepted
 }
 
 fn copy(from: &Path, to: &Path) {

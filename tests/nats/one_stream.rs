@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::desk::Desk;
 use crate::engines::line;
-use crate::fleet::{Fleet, create, metric};
+use crate::fleet::{Fleet, create, metric, serve};
 use crate::harness::{Daemon, Feed, numbered, wait_until};
 use crate::judge::{check, check_publishers};
 use crate::server::{NatsServer, VERSIONS};
@@ -16,8 +16,9 @@ use crate::watchers::EVERYTHING;
 fn daemons_show_one_stream_whoever_feeds_it() {
     for version in VERSIONS {
         let server = NatsServer::start(version, "");
-        create(&server.url(), &["--replicas", "1"]);
-        let mut fleet = Fleet::three(&[server.url()]);
+        let short = ["--line-bytes-max", "8192"];
+        create(&server.url(), &[&["--replicas", "1"][..], &short].concat());
+        let mut fleet = Fleet::start(vec![vec![server.url()]; 3], &short);
         let desk = Desk::new(vec![server.url()]);
         let watchers: Vec<_> = (0..3).map(|place| fleet.watch(place, "start")).collect();
         let hoppers: Vec<_> = (0..2).map(|_| fleet.hopper(EVERYTHING)).collect();
@@ -25,7 +26,7 @@ fn daemons_show_one_stream_whoever_feeds_it() {
 
         an_ack_means_stored_and_visible(&desk, fleet.daemon(0), fleet.daemon(1));
         any_program_publishes_and_bad_lines_are_left_out(&desk, &fleet);
-        flows_are_known_to_all(&fleet);
+        flows_are_known_to_all(&fleet, &server);
         plain_writers_need_no_answer(&fleet);
         lines_that_come_through_two_daemons_count_once(&desk, &fleet);
 
@@ -111,7 +112,7 @@ fn any_program_publishes_and_bad_lines_are_left_out(desk: &Desk, fleet: &Fleet) 
     }
 }
 
-fn flows_are_known_to_all(fleet: &Fleet) {
+fn flows_are_known_to_all(fleet: &Fleet, server: &NatsServer) {
     let mut watchers: Vec<_> =
         fleet.running().map(|daemon| daemon.watch("/api/ws/flows/the-flow/monitor?since=start")).collect();
     // Only the first line names the flow, and each comes through its own message.
@@ -124,6 +125,14 @@ fn flows_are_known_to_all(fleet: &Fleet) {
     for watcher in &mut watchers[1..] {
         assert_eq!(watcher.events(4), expected);
     }
+    // One that has not read back the line with the flow.
+    let filler: Vec<String> = (1..=2_000).map(|n| line("filler", n)).collect();
+    feed.publish(filler.iter().map(String::as_str));
+    let late = serve(&[server.url()], &["--history-bytes", "65536"].map(str::to_owned));
+    let mut watcher = late.watch("/api/ws/flows/the-flow/monitor");
+    watcher.connected();
+    feed.publish([r#"{"type":"x","job_id":"flow-job","n":4}"#]);
+    assert!(watcher.event().ends_with(r#""n":4}"#));
 }
 
 fn lines_that_come_through_two_daemons_count_once(desk: &Desk, fleet: &Fleet) {

@@ -1,6 +1,8 @@
 //! Servers, daemons and the ways between them fail and come back. Nothing is lost, and nothing comes twice.
 
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -113,7 +115,7 @@ fn a_server_that_dies_or_stops_costs_no_event() {
             life.fleet.kill(2);
         }
         assert!(unheard.try_answer().is_none());
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             let fleet = &mut life.fleet;
             let starting = scope.spawn(move || fleet.restart(2));
             if version == NEWEST {
@@ -147,6 +149,16 @@ fn a_daemon_that_is_cut_off_waits_and_its_publisher_goes_elsewhere() {
             "a cut" => link.cut(),
             _ => cut_off.signal(Signal::STOP),
         }
+        // A publisher that comes here from another daemon hears what that has taken, once this one knows it.
+        let moves =
+            format!("{{\"op\":\"hello\",\"publisher\":\"moving-{round}\",\"ack\":true,\"dedupe\":true}}");
+        let mut moving = Feed::connect(&life.fleet.daemon(0).ingest);
+        moving.line(&moves);
+        assert_eq!(moving.answer()["accepted"], 0);
+        moving.line(&line(&format!("moving-{round}"), 1));
+        while moving.answer()["line"] != 1 {}
+        let mut moved = Feed::connect(&cut_off.ingest);
+        moved.line(&moves);
         let mut stranded = Feed::connect(&cut_off.ingest);
         let name = format!("stranded-{round}");
         let lines: Vec<String> = (1..=500).map(|n| line(&name, n)).collect();
@@ -175,6 +187,7 @@ fn a_daemon_that_is_cut_off_waits_and_its_publisher_goes_elsewhere() {
         } else {
             life.watchers[2].1.wait_for_connected();
         }
+        assert_eq!(moved.answer()["accepted"], 1);
         life.go_on(what);
         check_publishers(&life.desk.truth(), [(name.as_str(), 500)]);
     }
@@ -191,6 +204,20 @@ fn a_server_that_forgets_soon_doubles_nothing() {
     let links = [0, 1, 2].map(|_| Link::to(server.address));
     let urls = links.iter().map(|link| vec![link.url()]).collect();
     let mut life = Life::start(desk, Fleet::start(urls, &[]), &[0, 1, 2]);
+    // What a connection held back comes after it was sent again over another one.
+    for (place, link) in links.iter().enumerate() {
+        let doubled = || metric(life.fleet.daemon(0), "luxcast_bus_duplicate_lines_total");
+        let before = doubled();
+        link.hold();
+        let name = format!("late-{place}");
+        let lines: Vec<String> = (1..=100).map(|n| line(&name, n)).collect();
+        life.fleet.daemon(place).acked_feed().publish(lines.iter().map(String::as_str));
+        // Five times as long as the server knows the id.
+        thread::sleep(Duration::from_secs(1));
+        link.heal();
+        wait_until("lines come twice", || doubled() >= before + 1.0);
+        check_publishers(&life.desk.truth(), [(name.as_str(), 100)]);
+    }
     for round in 0..6 {
         let link = &links[round % 3];
         let mut feed = life.fleet.daemon(round % 3).acked_feed();
@@ -306,7 +333,7 @@ fn a_full_disk_stops_publishers_and_loses_nothing() {
     let lines: Vec<String> =
         (1..=300).map(|n| line("full", n).replace('}', &format!(",\"filler\":\"{filler}\"}}"))).collect();
     let mut feed = daemons[0].acked_feed();
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         let writing = scope.spawn(|| feed.publish(lines.iter().map(String::as_str)));
         wait_until("the disk is full", || server.log_text().contains("no space left on device"));
         // The daemon keeps what it may, and reads no more of its publisher.
