@@ -228,7 +228,10 @@ fn live(life: &mut Life, shared: &Shared, arguments: &Arguments, events: &mut Ev
         let now = begin.elapsed();
         if now >= sample_at {
             sample_at += Duration::from_secs(1);
-            samples.add(now, life.fleet.usage()?);
+            // While a daemon is away, the others have its watchers.
+            if life.fleet.is_whole() || !life.fleet.is_fleet() {
+                samples.add(now, life.fleet.usage()?);
+            }
         }
         if now >= progress_at {
             progress_at += PROGRESS;
