@@ -21,6 +21,9 @@ const ANSWER: Duration = Duration::from_secs(2);
 /// Messages that are asked for at a time.
 const AT_ONCE: u64 = 256;
 
+/// As `luxcast bus create` has it.
+pub const USUAL_WINDOW: Duration = Duration::from_secs(120);
+
 /// What watchers of everything must see: each event with its number in front, by number.
 pub type Truth = BTreeMap<u64, String>;
 
@@ -117,14 +120,16 @@ impl Desk {
         }
     }
 
-    /// Makes the stream as `luxcast bus create` would, but so that an operator can remove from it.
-    pub fn create(&self, base: u64) {
+    /// Makes the stream as `luxcast bus create` would, but so that an operator can remove from it. The server knows each id
+    /// for `window`.
+    pub fn create(&self, base: u64, window: Duration) {
         let config = json!({
             "name": STREAM,
             "subjects": [SUBJECT],
             "retention": "limits",
             "storage": "file",
             "num_replicas": 1,
+            "duplicate_window": window.as_nanos() as u64,
             "metadata": {"luxcast.format": "1", "luxcast.base": base.to_string()},
         });
         self.ask_stream("STREAM.CREATE", &config.to_string());

@@ -3,7 +3,6 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use parking_lot::{Condvar, Mutex};
@@ -20,9 +19,6 @@ enum State {
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
-    connections: AtomicU64,
-    /// Connections below this number are silent whatever the state.
-    held_below: AtomicU64,
     /// Both sides of each connection.
     open: Mutex<Vec<(TcpStream, TcpStream)>>,
 }
@@ -40,8 +36,6 @@ impl Link {
         let shared = Arc::new(Shared {
             state: Mutex::new(State::Whole),
             changed: Condvar::new(),
-            connections: AtomicU64::new(0),
-            held_below: AtomicU64::new(0),
             open: Mutex::new(Vec::new()),
         });
         let of_thread = shared.clone();
@@ -72,13 +66,7 @@ impl Link {
         self.set(State::Silent);
     }
 
-    /// The connections that there are become silent, and new ones do not: what is on its way comes late.
-    pub fn hold(&self) {
-        self.shared.held_below.store(self.shared.connections.load(Ordering::SeqCst), Ordering::SeqCst);
-    }
-
     pub fn heal(&self) {
-        self.shared.held_below.store(0, Ordering::SeqCst);
         self.set(State::Whole);
     }
 
@@ -90,9 +78,9 @@ impl Link {
 
 impl Shared {
     /// Waits while nothing comes through. Whether the way is open then.
-    fn pass(&self, connection: u64) -> bool {
+    fn pass(&self) -> bool {
         let mut state = self.state.lock();
-        while *state == State::Silent || connection < self.held_below.load(Ordering::SeqCst) {
+        while *state == State::Silent {
             self.changed.wait(&mut state);
         }
         *state == State::Whole
@@ -100,8 +88,7 @@ impl Shared {
 }
 
 fn serve(shared: &Arc<Shared>, near: TcpStream, target: SocketAddr) {
-    let connection = shared.connections.fetch_add(1, Ordering::SeqCst);
-    if !shared.pass(connection) {
+    if !shared.pass() {
         return;
     }
     let Ok(far) = TcpStream::connect(target) else { return };
@@ -119,18 +106,17 @@ fn serve(shared: &Arc<Shared>, near: TcpStream, target: SocketAddr) {
         shared.open.lock().push((twin(&near), twin(&far)));
     }
     let (other, near_twin, far_twin) = (shared.clone(), twin(&near), twin(&far));
-    thread::spawn(move || copy(&other, connection, far_twin, near_twin));
-    copy(shared, connection, near, far);
+    thread::spawn(move || copy(&other, far_twin, near_twin));
+    copy(shared, near, far);
 }
 
-fn copy(shared: &Shared, connection: u64, mut from: TcpStream, mut to: TcpStream) {
+fn copy(shared: &Shared, mut from: TcpStream, mut to: TcpStream) {
     let mut bytes = [0; 16 << 10];
     while let Ok(count @ 1..) = from.read(&mut bytes) {
-        if !shared.pass(connection) || to.write_all(&bytes[..count]).is_err() {
+        if !shared.pass() || to.write_all(&bytes[..count]).is_err() {
             break;
         }
     }
-    // The other direction may still have something on its way.
-    let _ = from.shutdown(Shutdown::Read);
-    let _ = to.shutdown(Shutdown::Write);
+    let _ = from.shutdown(Shutdown::Both);
+    let _ = to.shutdown(Shutdown::Both);
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::BASE;
 use crate::commands::luxcast;
-use crate::desk::{Desk, Truth};
+use crate::desk::{Desk, Truth, USUAL_WINDOW};
 use crate::engines::line;
 use crate::fleet::{Fleet, create, metric, serve};
 use crate::harness::{Client, Feed, numbered};
@@ -36,7 +36,7 @@ impl Pair {
     fn start() -> Self {
         let server = NatsServer::start(NEWEST, "");
         let desk = Desk::new(vec![server.url()]);
-        desk.create(BASE);
+        desk.create(BASE, USUAL_WINDOW);
         let link = Link::to(server.address);
         let fleet = Fleet::start(vec![vec![server.url()], vec![link.url()]], &[]);
         let [near, far] = [0, 1].map(|place| fleet.watch(place, "start"));
@@ -165,7 +165,7 @@ fn a_message_with_too_many_lines_ends_with_a_gap_for_all() {
 fn another_stream_with_greater_numbers_is_a_gap_and_goes_on() {
     let server = NatsServer::start(NEWEST, "");
     let desk = Desk::new(vec![server.url()]);
-    desk.create(BASE);
+    desk.create(BASE, USUAL_WINDOW);
     let fleet = Fleet::three(&[server.url()]);
     let watchers: Vec<Watcher> = (0..3).map(|place| fleet.watch(place, "start")).collect();
     desk.publish(&mark("of the first stream"));

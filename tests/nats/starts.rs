@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::BASE;
 use crate::commands::luxcast;
-use crate::desk::Desk;
+use crate::desk::{Desk, USUAL_WINDOW};
 use crate::engines::line;
 use crate::fleet::{create, serve};
 use crate::harness::{Feed, Scratch, wait_until};
@@ -39,7 +39,7 @@ fn a_daemon_without_a_stream_that_it_can_use_says_why_and_ends() {
         code == 1 && said.contains("there is no stream LUXCAST") && said.contains("luxcast bus create"),
         "{said}"
     );
-    desk.create(BASE);
+    desk.create(BASE, USUAL_WINDOW);
     let (code, said) = ends(&server.url(), &[]);
     assert!(code == 1 && said.contains("max_payload") && said.contains("line_bytes_max"), "{said}");
     desk.update(|config| config["metadata"]["luxcast.line_bytes_max"] = "50000".into());
