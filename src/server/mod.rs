@@ -115,12 +115,19 @@ impl Server {
             wanted.map(|one| one.socket.local_addr()).collect::<io::Result<Vec<_>>>()
         };
         let (listening, admin) = (addresses(false)?, addresses(true)?.pop());
-        let Prepared { common, mut parts, handles, mark_requests, feeding, bus_thread } = prepared;
+        let Prepared { common, mut parts, handles, run_start, feeding, bus_thread } = prepared;
         parts[0].listener = Some(Listener::new(sockets, handles.clone(), common.admission.clone()));
         let is_ingest_stopping = Arc::new(AtomicBool::new(false));
+        let (mark, mark_requests) = persistence.mark(run_start);
         let liveness = common.liveness(&handles);
-        let ingest_thread =
-            Ingest::new(feeding.ingest_parts(config, &common, feed, &handles, is_ingest_stopping.clone()))?;
+        let ingest_thread = Ingest::new(feeding.ingest_parts(
+            config,
+            &common,
+            feed,
+            &handles,
+            mark,
+            is_ingest_stopping.clone(),
+        ))?;
         let shards = parts.into_iter().map(Shard::new).collect::<io::Result<Vec<_>>>()?;
         let mut threads = Threads::default();
         for (index, shard) in shards.into_iter().enumerate() {

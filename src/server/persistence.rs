@@ -54,6 +54,17 @@ impl Persistence {
         PreviousRun { restored, run_start }
     }
 
+    /// Sets how far the numbers of a run may go that begins behind `run_start`, before the first is given.
+    pub fn mark(&self, run_start: u64) -> (NumberMark, Receiver<WantedMark>) {
+        match &self.dir {
+            None => (NumberMark::none(), bounded(0).1),
+            Some(dir) => {
+                dir.set_mark(mark_ahead_of(run_start));
+                NumberMark::new(run_start)
+            }
+        }
+    }
+
     /// Starts the run that takes over what was read. A separate thread keeps the mark ahead of the run's numbers, so that no
     /// other thread waits for a disk.
     pub fn start(&self, mark: Receiver<WantedMark>) -> io::Result<Option<ThreadHandle<()>>> {
@@ -114,17 +125,6 @@ impl PreviousRun {
         match &self.restored {
             None => Directory::new(self.run_start, topics_max),
             Some(restored) => Directory::with_past(self.run_start, restored.past(self.run_start), topics_max),
-        }
-    }
-
-    /// Sets how far the numbers of this run may go, before the first is given.
-    pub fn mark(&self, persistence: &Persistence) -> (NumberMark, Receiver<WantedMark>) {
-        match &persistence.dir {
-            None => (NumberMark::none(), bounded(0).1),
-            Some(dir) => {
-                dir.set_mark(mark_ahead_of(self.run_start));
-                NumberMark::new(self.run_start)
-            }
         }
     }
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use crossbeam_channel::Receiver;
 use mio::net::UnixListener;
 use mio::{Poll, Waker};
 use parking_lot::Mutex;
@@ -16,7 +15,7 @@ use crate::access::admission::{Admission, AdmissionLimits};
 use crate::config::Config;
 use crate::metrics::Counters;
 use crate::net::clock::{self, Clock};
-use crate::net::host::state_dir::{NumberMark, WantedMark};
+use crate::net::host::state_dir::NumberMark;
 use crate::net::ingest::dedupe::Dedupe;
 use crate::net::ingest::handle::IngestWaker;
 use crate::net::ingest::shared_stream::SharedStream;
@@ -44,7 +43,8 @@ pub(super) struct Prepared {
     pub common: Common,
     pub parts: Vec<ShardParts>,
     pub handles: Vec<ShardHandle>,
-    pub mark_requests: Receiver<WantedMark>,
+    /// The number before the first of this run.
+    pub run_start: u64,
     pub feeding: Feeding,
     /// Speaks to the servers of the shared stream.
     pub bus_thread: Option<ThreadHandle<()>>,
@@ -54,7 +54,6 @@ pub(super) struct Prepared {
 pub(super) struct Feeding {
     poll: Poll,
     links: Vec<Arc<Link>>,
-    mark: NumberMark,
     sequencer: Sequencer,
     dedupe: Dedupe,
     clock: Clock,
@@ -99,14 +98,14 @@ impl Prepared {
         };
         let common = Common::new(config, live_config, directory, waker, clock);
         let (parts, handles, links) = shard_parts(config, &common)?;
-        let (mark, mark_requests) = previous.mark(persistence);
+        let run_start = previous.run_start;
         let (mut sequencer, dedupe, clock) = take_over(previous, &common, &links, config);
         let shared = joined
             .map(|joined| joining.catch_up(joined, &common.directory, &common.counters.bus, &mut sequencer));
         let (shared, bus_thread) = shared.transpose()?.unzip();
         let poll = joining.poll;
-        let feeding = Feeding { poll, links, mark, sequencer, dedupe, clock, shared };
-        Ok(Self { common, parts, handles, mark_requests, feeding, bus_thread })
+        let feeding = Feeding { poll, links, sequencer, dedupe, clock, shared };
+        Ok(Self { common, parts, handles, run_start, feeding, bus_thread })
     }
 }
 
@@ -117,9 +116,10 @@ impl Feeding {
         common: &Common,
         listener: UnixListener,
         shards: &[ShardHandle],
+        mark: NumberMark,
         is_stopping: Arc<AtomicBool>,
     ) -> IngestParts {
-        let Self { poll, links, mark, sequencer, dedupe, clock, shared } = self;
+        let Self { poll, links, sequencer, dedupe, clock, shared } = self;
         IngestParts {
             poll,
             listener,
