@@ -34,6 +34,8 @@ const NOT_RUN: [(&str, &str); 16] = [
     ("sudo chown", "the file is made by a container, which is not run"),
     ("promtool test rules", "it takes long; prometheus.rs runs it"),
     ("luxcast bus", "it needs servers of NATS; tests/nats has some"),
+    ("nats-server", "it is such a server"),
+    ("luxcast serve --demo --bus", "it needs servers of NATS; tests/nats has some"),
     ("luxcast-bench", "it measures for minutes; bench.rs runs it with small figures"),
 ];
 
