@@ -18,7 +18,7 @@ use crate::harness::tool::{Tool, publish};
 use crate::harness::{Client, Daemon, PATIENCE, wait_until};
 
 /// Lines of `sh` samples that begin with this are not run, for this reason.
-const NOT_RUN: [(&str, &str); 16] = [
+const NOT_RUN: [(&str, &str); 18] = [
     ("cargo build", "it takes minutes; the programs under test are what it builds"),
     ("cargo install", "it takes minutes, and changes this machine"),
     ("cargo test", "it runs this test"),
