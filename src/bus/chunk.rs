@@ -64,6 +64,8 @@ pub struct Chunk<'a> {
     /// The flows of jobs whose lines do not all say.
     pub flows: Vec<Flow>,
     payload: &'a [u8],
+    /// The first line was read, the only one that may have flows.
+    has_begun: bool,
     /// Where each line is in the payload, without blanks around it. Empty: it is too long.
     places: Vec<Range<usize>>,
     /// What was left out: lines that are too long, and flows that are malformed.
@@ -98,8 +100,8 @@ impl<'a> Chunk<'a> {
     }
 
     fn take(&mut self, place: Range<usize>, line_bytes_max: usize) {
-        let is_first = self.places.is_empty() && self.flows.is_empty();
-        if is_first && let Some((flows, refused)) = read_flows(&self.payload[place.clone()]) {
+        let may_be_flows = !std::mem::replace(&mut self.has_begun, true);
+        if may_be_flows && let Some((flows, refused)) = read_flows(&self.payload[place.clone()]) {
             (self.flows, self.refused) = (flows, self.refused + refused);
             return;
         }
