@@ -6,7 +6,7 @@ use crate::config::value::{show_list, show_path, store_bus, store_path, store_st
 const DAY: f64 = 86_400.0;
 
 /// `bus` comes first; the others mean nothing without it.
-pub(super) const BUS_SETTINGS: [Setting; 12] = [
+pub(super) const BUS_SETTINGS: [Setting; 10] = [
     Setting {
         name: "bus",
         default: Initial::Computed("none"),
@@ -111,23 +111,6 @@ pub(super) const BUS_SETTINGS: [Setting; 12] = [
             copy: |to, from| to.bus_key_file.clone_from(&from.bus_key_file),
         },
         help: "PEM file with the private key of bus_certificate_file, without a passphrase",
-    },
-    Setting {
-        name: "bus_past_bytes",
-        default: Initial::Text("67108864"),
-        unit: "bytes",
-        change: Change::AtStart,
-        kind: Kind::Count { field: |config| &mut config.bus_past_bytes, min: 65_536, max: 1 << 40 },
-        help: "Memory for events older than the history, while watchers want them from the stream",
-    },
-    Setting {
-        name: "bus_replay_bytes",
-        default: Initial::Text("1073741824"),
-        unit: "bytes",
-        change: Change::AtStart,
-        kind: Kind::Count { field: |config| &mut config.bus_replay_bytes, min: 0, max: 1 << 44 },
-        help: "Most of the stream that is read at a time for watchers who want what is older than the history; whoever \
-               wants more gets a gap",
     },
     Setting {
         name: "bus_start_seconds",

@@ -84,8 +84,6 @@ pub struct Config {
     /// Both are set, or neither.
     pub bus_certificate_file: Option<PathBuf>,
     pub bus_key_file: Option<PathBuf>,
-    pub bus_past_bytes: usize,
-    pub bus_replay_bytes: usize,
     pub bus_start_seconds: Duration,
 }
 

@@ -767,7 +767,7 @@ mod tests {
                 "--bus",
                 "tls://three.example",
             ],
-            &["--bus", "none", "--bus-stream", "LUXCAST", "--bus-past-bytes", "67108864"],
+            &["--bus", "none", "--bus-stream", "LUXCAST", "--bus-start-seconds", "60"],
         ] {
             let loaded = load_from(good, &[]);
             assert_eq!(loaded.map(|loaded| loaded.warnings.len()), Ok(0), "{good:?}");

@@ -119,6 +119,19 @@ mod tests {
         while sequencer.step() != Step::Done {}
     }
 
+    /// It would have a number that others give to something else.
+    #[test]
+    fn a_shared_stream_has_no_event_that_says_that_a_job_is_lost() {
+        for is_shared in [false, true] {
+            let mut sequencer = sequencer();
+            sequencer.is_shared = is_shared;
+            take(&mut sequencer);
+            publish(&mut sequencer);
+            sequencer.sweep(Now { millis: (1 << 40) + 10, unix_micros: 2 });
+            assert_eq!(sequencer.metrics_due_at().is_none(), is_shared);
+        }
+    }
+
     #[test]
     fn numbers_jump_ahead_and_never_back() {
         let mut sequencer = sequencer();

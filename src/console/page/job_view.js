@@ -160,7 +160,7 @@ export class JobView {
   #handleStatus({ status, stream_seq: newest }) {
     if (status === "reconnecting") this.#say("The daemon waits for the stream that it shares with others");
     if (status !== "connected") return;
-    if (this.#newest !== undefined) this.#say("");
+    this.#say("");
     this.#newest = newest ?? 0;
     this.#lostAt = null;
   }

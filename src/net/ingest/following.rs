@@ -1,7 +1,7 @@
 //! The turn of a daemon that shares its stream (`bus`): what comes of it is published, and lines of publishers go there.
 
 use std::io::{self, ErrorKind};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::Events;
 
@@ -13,9 +13,8 @@ use crate::net::shard::handle::Command as ShardCommand;
 impl Ingest {
     /// Publishes what the stream has brought, and lets publishers be read that waited for it.
     pub(super) fn follow(&mut self) {
-        let Some(shared) = &mut self.shared else { return };
-        let counters = self.parts.counters.clone();
-        if shared.take_reports(self.moment.now, &mut self.parts.sequencer, &counters.bus) {
+        let Self { shared: Some(shared), parts, .. } = self else { return };
+        if shared.take_reports(self.moment.now, &mut parts.sequencer, &parts.counters.bus) {
             self.publish();
         }
         let Self { shared: Some(shared), publishers, ready, parts, .. } = self else { return };
@@ -76,6 +75,9 @@ impl Ingest {
             let Some(shared) = &mut self.shared else { return true };
             let text = std::mem::take(&mut shared.text);
             self.refuse_line(key, error, &text);
+            if let Some(shared) = &mut self.shared {
+                shared.text = text;
+            }
         }
         true
     }
@@ -91,9 +93,8 @@ impl Ingest {
 
     /// Sends chunks, and tells publishers what is in the stream.
     pub(super) fn send_chunks(&mut self) {
-        let counters = self.parts.counters.clone();
-        let Some(shared) = &mut self.shared else { return };
-        shared.send(self.moment.now.millis, &mut self.parts.sequencer, &counters.bus);
+        let Self { shared: Some(shared), parts, .. } = self else { return };
+        shared.send(self.moment.now.millis, &mut parts.sequencer, &parts.counters.bus);
         let mut told = Vec::new();
         while let Some((publishers, stream_seq)) = shared.next_ack() {
             told.extend(publishers.iter().map(|&key| (key, stream_seq)));
@@ -128,9 +129,9 @@ impl Ingest {
                 break;
             }
             let due = shared.due().map(|due| due.saturating_sub(now.now.millis));
-            let wait = due.map_or(left, |due| left.min(std::time::Duration::from_millis(due)));
-            let is_busy = shared.is_busy();
-            match self.parts.poll.poll(events, Some(if is_busy { std::time::Duration::ZERO } else { wait })) {
+            let wait = due.map_or(left, |due| left.min(Duration::from_millis(due)));
+            let wait = if shared.is_busy() { Duration::ZERO } else { wait };
+            match self.parts.poll.poll(events, Some(wait)) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 result => result?,
             }
