@@ -7,6 +7,7 @@ mod credit;
 mod flight;
 pub mod flows;
 pub mod lane;
+pub mod lease;
 pub mod line_ranges;
 pub mod numbers;
 mod place;

@@ -227,7 +227,9 @@ impl Reader {
         match self.state {
             _ if question != self.question => {}
             State::Asking { .. } => self.rest_unanswered(now),
-            _ => self.looking = None,
+            // A server that has lost the others may go on saying that a consumer is there.
+            State::Following if self.looking.is_some() => self.begin(now, Restart::Silent),
+            _ => {}
         }
     }
 
@@ -652,5 +654,11 @@ mod tests {
             reader.handle_info(now, reader.question, info(1, 2));
         }
         assert_eq!(why_given_up(&mut reader), Some(Restart::Stalled));
+        connect(&mut reader, 30_000, 1, 2);
+        reader.handle_alive(35_000, reader.attempt);
+        reader.handle_due(35_000);
+        assert_eq!(why_given_up(&mut reader), None);
+        reader.handle_no_info(37_000, reader.question);
+        assert_eq!(why_given_up(&mut reader), Some(Restart::Silent), "it says that it is there, and no more");
     }
 }

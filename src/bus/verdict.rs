@@ -109,7 +109,7 @@ pub enum Restart {
     Reconnected,
     /// Messages of the consumer are missing, or came twice.
     Skipped,
-    /// Nothing came, not even a sign of life.
+    /// Nothing came, not even a sign of life, or no answer.
     Silent,
     /// Signs of life came and no message, though there are some.
     Stalled,

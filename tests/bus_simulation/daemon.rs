@@ -25,6 +25,8 @@ pub struct Daemon {
     pub is_connected: bool,
     /// Once it is disconnected, it is so for long.
     pub is_cut_off: bool,
+    /// Its server has lost the others: consumers seem to live, and nobody answers.
+    pub is_astray: bool,
     pub reader: Reader,
     pub writer: Writer,
     pub accounts: Accounts,
@@ -60,6 +62,7 @@ impl Daemon {
             link: 0,
             is_connected: false,
             is_cut_off: false,
+            is_astray: false,
             reader: Reader::new(from, served_from, plan.history_millis),
             writer: Writer::new(plan.window_millis, plan.chunk_bytes_max),
             accounts: Accounts::new(plan.history_millis),

@@ -302,6 +302,7 @@ impl World {
         let link = daemon.link;
         daemon.is_connected = false;
         daemon.link += 1;
+        daemon.is_astray = false;
         daemon.writer.set_away(true);
         daemon.reader.handle_disconnected();
         self.server.consumers.retain(|key, _| (key.0, key.1) != (index, link));
@@ -438,7 +439,8 @@ impl World {
     fn serve(&mut self, index: usize, link: (u64, u64), request: Request) {
         let daemon = &self.daemons[index];
         let is_current = (daemon.life, daemon.link) == link && daemon.is_connected;
-        let reaches = self.server.is_up && (is_current || self.rng.chance(50));
+        let is_heard = !(is_current && daemon.is_astray);
+        let reaches = self.server.is_up && is_heard && (is_current || self.rng.chance(50));
         match request {
             Request::Ask { question } if !reaches => {
                 self.after(TIMEOUT_MILLIS, Event::Answer(index, link, Answer::NoInfo { question }))

@@ -281,6 +281,55 @@ fn three_copies_outlive_any_one_server_and_any_way_between_them() {
     life.end();
 }
 
+/// A leader that is cut off from the others goes on answering for ten seconds, and after four there is another one.
+#[test]
+fn a_server_that_has_lost_the_others_is_not_believed() {
+    let cluster = Cluster::start();
+    create(&cluster.urls()[0], &["--max-age", "3600"]);
+    let leader = cluster.leader();
+    let mut others = cluster.urls();
+    let lost = vec![others.remove(leader)];
+    let fleet = Fleet::start(vec![others.clone(), lost, cluster.urls()], &[]);
+    let watchers = [0, 1, 2].map(|place| fleet.watch(place, "start"));
+    let name = &cluster.servers[leader].name;
+    wait_until("the leader holds all consumers", || {
+        let (here, elsewhere): (Vec<_>, Vec<_>) =
+            cluster.desk().consumers().into_iter().partition(|(_, server)| server == name);
+        for (consumer, _) in &elsewhere {
+            cluster.desk().try_ask(&format!("CONSUMER.DELETE.LUXCAST.{consumer}"), "");
+        }
+        here.len() == 3 && elsewhere.is_empty()
+    });
+    cluster.isolate(leader);
+    let hello = r#"{"op":"hello","publisher":"mover","ack":true,"dedupe":true}"#;
+    let lines: Vec<String> = (1..=300).map(|n| line("mover", n)).collect();
+    let mut feed = fleet.daemon(0).feed();
+    feed.line(hello);
+    assert_eq!(feed.answer()["accepted"], 0);
+    feed.lines(lines[..200].iter().map(String::as_str));
+    while feed.answer()["line"] != 200 {}
+    drop(feed);
+    // What the lost server says would be that the stream has none of them.
+    let mut moved = Feed::connect(&fleet.daemon(1).ingest);
+    moved.line(hello);
+    watchers[1].wait_for_reconnecting();
+    fleet.check_health();
+    // One that knows more servers has found another.
+    watchers[2].wait_for(lines[199].strip_prefix('{').expect("an object"));
+    cluster.heal();
+    assert_eq!(moved.answer()["accepted"], 200);
+    moved.line(r#"{"op":"from","line":201}"#);
+    moved.lines(lines[200..].iter().map(String::as_str));
+    while moved.answer()["line"] != 300 {}
+    let truth = cluster.desk().truth();
+    let last = *truth.last_key_value().expect("much was published").0;
+    check_publishers(&truth, [("mover", 300)]);
+    for watcher in watchers {
+        watcher.wait_for_number(last);
+        assert_eq!(check(&watcher.end(), &truth), []);
+    }
+}
+
 /// A file system of its own, which is gone with it.
 struct SmallDisk<'a>(&'a std::path::Path);
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_nats::Client;
 use async_nats::jetstream::Context;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull as consumer};
+use async_nats::jetstream::stream::ClusterInfo;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 
@@ -16,6 +17,7 @@ use crate::net::bus::admin::{NO_STREAM, error_of};
 use crate::net::bus::connect::BusConfig;
 use crate::net::bus::handle::Beginning;
 use crate::net::bus::stream_config::{Bounds, epochs, faults};
+use crate::net::bus::stream_info;
 
 /// For one message to come.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -60,6 +62,10 @@ pub(super) async fn begin(
         }
         Some((_, words)) => return Err(Failure::NoAnswer(words)),
         None => {}
+    }
+    let cluster: Option<ClusterInfo> = serde_json::from_value(info["cluster"].clone()).map_err(no_answer)?;
+    if !stream_info::is_of_leader(cluster.as_ref()) {
+        return Err(Failure::NoAnswer(format!("no server leads the stream {stream}")));
     }
     let unfit = |what: &str| Failure::Unfit(format!("the stream {stream} cannot be used: {what}"));
     if let Some(fault) = faults(&info["config"], &config.subject, begin_at.bounds).first()

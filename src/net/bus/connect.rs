@@ -3,9 +3,10 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, Event, ServerAddr};
+use async_nats::{Client, ConnectOptions, Event, ReconnectToServer, ServerAddr};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -112,6 +113,14 @@ pub async fn connect(
     on_event: impl Fn(Event) + Send + Sync + 'static,
 ) -> io::Result<Client> {
     let options = options(config, on_event)?.subscription_capacity(SUBSCRIPTION_MESSAGES);
+    let turns = AtomicUsize::new(fastrand::usize(..1 << 16));
+    let options = options.reconnect_to_server_callback(move |servers, _| {
+        // Each in turn: one that lets this in may be cut off from the others.
+        let turn = turns.fetch_add(1, Ordering::Relaxed);
+        let server = servers.get(turn % servers.len().max(1));
+        let next = server.map(|server| ReconnectToServer { addr: server.addr.clone(), delay: None });
+        async { next }
+    });
     let options = options.retry_on_initial_connect().max_reconnects(None);
     options.connect(addresses(config)?).await.map_err(io::Error::other)
 }

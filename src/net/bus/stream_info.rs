@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use async_nats::jetstream::stream;
+use async_nats::jetstream::stream::{self, ClusterInfo};
 
+use crate::bus::lease;
 use crate::bus::numbers::Epochs;
 use crate::bus::verdict::Info;
 
@@ -22,6 +23,14 @@ impl fmt::Display for BadStream {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.0)
     }
+}
+
+/// Whether the server that says this leads the stream, and has not lost touch with the other copies.
+pub fn is_of_leader(cluster: Option<&ClusterInfo>) -> bool {
+    // A server that is alone has no cluster.
+    let Some(cluster) = cluster else { return true };
+    let heard = cluster.replicas.iter().map(|replica| replica.active.as_nanos() as u64);
+    lease::holds(cluster.leader.as_deref().is_some_and(|leader| !leader.is_empty()), heard)
 }
 
 /// What the reader wants to know.

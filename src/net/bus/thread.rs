@@ -282,6 +282,10 @@ impl Bus {
                 let (jetstream, stream) = (self.jetstream.clone(), self.config.stream.clone());
                 self.outcomes.spawn(async move {
                     let info = match jetstream.get_stream(&stream).await {
+                        Ok(found) if !stream_info::is_of_leader(found.cached_info().cluster.as_ref()) => {
+                            tracing::debug!("bus: no server leads the stream {stream}");
+                            None
+                        }
                         Ok(found) => stream_info::read(found.cached_info())
                             .inspect_err(|error| {
                                 tracing::error!("bus: cannot read the stream {stream}: {error}")

@@ -21,7 +21,7 @@ impl World {
             return;
         }
         let index = self.rng.below(DAEMONS);
-        match self.rng.below(10) {
+        match self.rng.below(11) {
             0 => self.take_server_down(),
             1 => self.disconnect_if(index),
             2 | 3 => self.harm_consumer(),
@@ -30,6 +30,7 @@ impl World {
             7 if self.plan.kills => self.kill(index),
             8 if self.plan.replaces_stream => self.replace_stream(),
             9 => self.cut_off(index),
+            10 => self.lead_astray(index),
             _ => {}
         }
     }
@@ -78,14 +79,25 @@ impl World {
     /// It gets no messages any more, then nothing, and comes back when the server has forgotten its ids.
     fn cut_off(&mut self, index: usize) {
         self.trace(|_| format!("daemon {index} is cut off"));
-        for (_, consumer) in self.server.consumers.iter_mut().filter(|(key, _)| key.0 == index) {
-            consumer.is_stuck = true;
-        }
+        self.stop_consumers(index);
         let daemon = &mut self.daemons[index];
         daemon.is_cut_off = true;
         let link = (daemon.life, daemon.link);
         let pause = self.rng.between(10, 2_500) as u64;
         self.after(pause, Event::Disconnect(index, link));
+    }
+
+    /// Until it takes another server.
+    fn lead_astray(&mut self, index: usize) {
+        self.trace(|_| format!("daemon {index} is led astray"));
+        self.stop_consumers(index);
+        self.daemons[index].is_astray = true;
+    }
+
+    fn stop_consumers(&mut self, index: usize) {
+        for (_, consumer) in self.server.consumers.iter_mut().filter(|(key, _)| key.0 == index) {
+            consumer.is_stuck = true;
+        }
     }
 
     fn harm_consumer(&mut self) {
