@@ -2,6 +2,7 @@
 #![doc = include_str!("README.md")]
 
 pub mod dedupe;
+pub mod follower;
 mod following;
 pub mod half_lines;
 pub mod handle;

@@ -6,18 +6,17 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
-use crate::bus::accounts::Accounts;
-use crate::bus::chunk::{Chunk, token_of_connection, token_of_name};
+use crate::bus::chunk::{token_of_connection, token_of_name};
 use crate::bus::lane::NewLine;
-use crate::bus::numbers::PLACES;
-use crate::bus::verdict::{Hole, HoleReason, Standing};
-use crate::bus::writer::{LaneKey, Passed, Writer};
+use crate::bus::verdict::{Hole, Standing};
+use crate::bus::writer::{LaneKey, Writer};
 use crate::metrics::BusCounters;
 use crate::net::bus::handle::{Beginning, BusHandle, Command, Received, Report};
+use crate::net::ingest::follower::{Followed, Follower};
 use crate::stream::directory::Directory;
 use crate::stream::now::Now;
-use crate::stream::sequencer::{Sequencer, Taken};
-use crate::wire::line::{Control, Line, LineError, LineReader, PADDING};
+use crate::stream::sequencer::Sequencer;
+use crate::wire::line::{Control, Line, LineError, LineReader};
 
 /// Bytes of messages that are taken in one turn, so that watchers and publishers wait for no more than that.
 const TURN_BYTES: u64 = 1 << 20;
@@ -48,13 +47,11 @@ pub struct SharedParts {
 pub struct SharedStream {
     handle: BusHandle,
     writer: Writer,
-    accounts: Accounts,
-    accounts_millis: u64,
+    follower: Follower,
     reader: LineReader,
     directory: Arc<Directory>,
     nonce: String,
     connections: u64,
-    line_bytes_max: usize,
     standing: Standing,
     /// Since when it is away.
     away_since: Option<u64>,
@@ -70,7 +67,6 @@ pub struct SharedStream {
     greeting: Vec<(usize, u64)>,
     /// A line as it came, since parsing changes it.
     pub text: Vec<u8>,
-    block: Vec<u8>,
 }
 
 impl SharedStream {
@@ -79,13 +75,11 @@ impl SharedStream {
         Self {
             handle,
             writer: Writer::new(beginning.window_millis, beginning.chunk_bytes_max),
-            accounts: Accounts::new(beginning.accounts_millis),
-            accounts_millis: beginning.accounts_millis,
+            follower: Follower::new(beginning.accounts_millis, line_bytes_max),
             reader: LineReader::new(depth_max),
             directory,
             nonce,
             connections: 0,
-            line_bytes_max,
             standing: Standing::Away,
             away_since: None,
             is_away_told: false,
@@ -94,7 +88,6 @@ impl SharedStream {
             parked: Vec::new(),
             greeting: Vec::new(),
             text: Vec::new(),
-            block: Vec::new(),
         }
     }
 
@@ -118,7 +111,7 @@ impl SharedStream {
     pub fn name(&mut self, publisher: usize, lane: LaneKey, name: &str) -> (LaneKey, u64) {
         self.leave(publisher, lane);
         let token = token_of_name(name);
-        let lane = self.writer.open(&token, self.accounts.accepted(&token));
+        let lane = self.writer.open(&token, self.follower.accepted(&token));
         self.publishers.entry(lane).or_default().push(publisher);
         (lane, self.writer.accepted(lane))
     }
@@ -141,7 +134,7 @@ impl SharedStream {
         self.writer.number_from(lane, line);
     }
 
-    /// Takes a trimmed line, `block[..length]`, with [`PADDING`] bytes behind it. The block may be edited, and
+    /// Takes a trimmed line, `block[..length]`, with [`PADDING`](crate::wire::line::PADDING) bytes behind it. The block may be edited, and
     /// [`SharedStream::text`] has the line as it came.
     ///
     /// # Errors
@@ -261,10 +254,8 @@ impl SharedStream {
                 }
                 Report::Skip { hole, last } => {
                     is_any = true;
-                    if hole.why == HoleReason::Restart {
-                        self.accounts = Accounts::new(self.accounts_millis);
-                    }
-                    lose(hole, sequencer, counters);
+                    self.follower.skip(hole, sequencer);
+                    note_hole(hole, counters);
                     self.writer.handle_hole(now.millis, last);
                 }
                 other => self.handle_report(now.millis, other, counters),
@@ -325,53 +316,19 @@ impl SharedStream {
 
     /// Gives the lines of a message to the sequencer.
     fn take(&mut self, received: &Received, now: Now, sequencer: &mut Sequencer, counters: &BusCounters) {
-        let payload = (*received.payload).as_ref();
-        let chunk = Chunk::read(received.headers(), payload, self.line_bytes_max);
-        let folded = self.accounts.fold(chunk.source.as_ref(), received.time_nanos / 1_000_000);
+        let Followed { refused, repeated, displaced, passed } = self.follower.take(received, now, sequencer);
         if !received.is_folded {
             if let Some(hole) = received.hole {
-                lose(hole, sequencer, counters);
+                note_hole(hole, counters);
             }
-            for flow in &chunk.flows {
-                sequencer.join_flow(&flow.job, &flow.flow);
-            }
-            let now = Now { unix_micros: (received.time_nanos / 1_000) as i64, ..now };
-            let mut refused = chunk.refused + chunk.cut;
-            let mut next = 0;
-            for (place, line) in chunk.lines(folded.repeated) {
-                let number = received.first + place as u64;
-                if number != next {
-                    sequencer.begin_at(number).expect("the numbers of the stream rise");
-                    sequencer.begin_turn(now, payload.len());
-                }
-                self.block.clear();
-                self.block.extend_from_slice(line);
-                self.block.resize(line.len() + PADDING, 0);
-                match sequencer.take_line(&mut self.block, line.len()) {
-                    Ok(Taken::Event(_)) => next = number + 1,
-                    Err(LineError::TooManyJobs | LineError::TooManyTopics) => {
-                        // Others have it: it is lost here, and watchers are told.
-                        counters.displaced_lines.add(1);
-                        sequencer.lose_to(number).expect("the numbers of the stream rise");
-                    }
-                    Ok(Taken::Control(_)) | Err(_) => refused += 1,
-                }
-            }
-            if chunk.is_cut {
-                sequencer
-                    .lose_to(received.first + PLACES as u64 - 1)
-                    .expect("the numbers of the stream rise");
-            }
+            counters.displaced_lines.add(displaced);
             counters.refused_lines.add(refused);
-            counters.duplicate_lines.add(folded.repeated as u64);
+            counters.duplicate_lines.add(repeated);
             counters.messages.add(1);
             counters.bytes.add(received.bytes);
         }
         counters.last_message.set(received.message);
         counters.last_message_millis.set(received.time_nanos / 1_000_000);
-        let source = chunk.source.as_ref().map(|source| (source.token, folded.accepted));
-        let stream_seq = received.first + chunk.len().max(1) as u64 - 1;
-        let passed = Passed { message: received.message, stream_seq, source };
         self.writer.handle_passed(now.millis, passed);
         self.handle.send(Command::Release(received.bytes));
     }
@@ -388,13 +345,7 @@ impl SharedStream {
     }
 }
 
-/// Lets watchers know of a hole.
-fn lose(hole: Hole, sequencer: &mut Sequencer, counters: &BusCounters) {
+fn note_hole(hole: Hole, counters: &BusCounters) {
     tracing::warn!("bus: the stream does not have the events {} to {}: {:?}", hole.from, hole.to, hole.why);
     counters.holes.add(1);
-    let lost = match hole.why {
-        HoleReason::Restart => sequencer.restart_at(hole.to),
-        HoleReason::Expired => sequencer.lose_to(hole.to),
-    };
-    lost.expect("the numbers of the stream rise");
 }
