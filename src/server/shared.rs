@@ -186,7 +186,8 @@ fn start_thread(
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let (handle, thread) = thread::new(BusParts {
         config: BusConfig::new(config).expect("a bus is set"),
-        begin_at: BeginAt { history_bytes: config.history_bytes as u64, bounds },
+        name: "luxcast",
+        begin_at: BeginAt { message: 1, bytes_max: config.history_bytes as u64, bounds },
         nonce: nonce.to_owned(),
         host,
         ingest: waker.clone(),

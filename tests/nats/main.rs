@@ -6,7 +6,7 @@ mod desk;
 mod engines;
 mod fleet;
 #[path = "../e2e/harness/mod.rs"]
-#[expect(dead_code, unused_imports, reason = "the other tests need the rest")]
+#[expect(dead_code, reason = "the other tests need the rest")]
 mod harness;
 mod judge;
 mod keys;
@@ -25,7 +25,7 @@ use std::thread::{self, JoinHandle};
 
 use async_nats::jetstream::{self, stream};
 use crossbeam_channel::RecvTimeoutError;
-use harness::PATIENCE;
+use harness::{PATIENCE, Raw};
 use luxcast::bus::lane::NewLine;
 use luxcast::bus::numbers::Epochs;
 use luxcast::bus::verdict::Standing;
@@ -40,7 +40,7 @@ use luxcast::net::clock::Clock;
 use luxcast::net::ingest::handle::IngestWaker;
 use mio::{Poll, Token};
 use rustix::process::Signal;
-use server::{NEWEST, NatsServer, VERSIONS};
+use server::{NEWEST, NatsServer, VERSIONS, free_address};
 
 const BASE: u64 = 1_700_000_000_000_000;
 
@@ -76,10 +76,17 @@ struct Bus {
     standing: Standing,
     /// (message, payload)
     received: Vec<(u64, String)>,
+    /// Messages before them.
+    folded: Vec<u64>,
 }
 
 impl Bus {
     fn start(server: &NatsServer, nonce: &str) -> Self {
+        Self::start_at(server, "luxcast", nonce, 1, 1 << 30)
+    }
+
+    /// Begins with a message, or later if there are more bytes behind it.
+    fn start_at(server: &NatsServer, name: &'static str, nonce: &str, message: u64, bytes_max: u64) -> Self {
         let poll = Poll::new().unwrap();
         let waker = mio::Waker::new(poll.registry(), Token(0)).unwrap();
         let clock = Clock::new();
@@ -91,8 +98,10 @@ impl Bus {
         };
         let parts = BusParts {
             config,
+            name,
             begin_at: BeginAt {
-                history_bytes: 1 << 30,
+                message,
+                bytes_max,
                 bounds: Bounds { line_bytes_max: 1 << 16, depth_max: 64 },
             },
             nonce: nonce.to_owned(),
@@ -110,6 +119,7 @@ impl Bus {
             _poll: poll,
             standing: Standing::Away,
             received: Vec::new(),
+            folded: Vec::new(),
         }
     }
 
@@ -156,7 +166,11 @@ impl Bus {
     }
 
     fn receive(&mut self, now: u64, received: &Received) {
-        assert!(received.hole.is_none() && !received.is_folded);
+        assert!(received.hole.is_none());
+        if received.is_folded {
+            self.folded.push(received.message);
+            return self.handle().send(Command::Release(received.bytes));
+        }
         let payload = String::from_utf8((*received.payload).as_ref().to_vec()).unwrap();
         self.received.push((received.message, payload));
         let number = Epochs::new(BASE).unwrap().number(received.message, 1023).unwrap();
@@ -205,6 +219,36 @@ fn lines_come_back_once_and_in_order_with_every_version() {
         assert!(one.lines() == all, "{version}");
         other.run_until("the other has all", |bus| bus.lines().len() == 5_000);
         assert!(other.lines() == all && other.received == one.received, "{version}");
+    }
+}
+
+#[test]
+fn a_second_reader_begins_where_it_is_told_and_folds_what_is_before() {
+    let monitor = free_address();
+    let server = NatsServer::start(NEWEST, &format!("http: \"{monitor}\""));
+    create_stream(&server);
+    let mut one = Bus::start(&server, "a");
+    one.run_until("it follows", |bus| bus.standing == Standing::Following);
+    let lane = one.writer.open("engine", 0);
+    for number in 1..=5 {
+        one.push(lane, number);
+        one.run_until("it is in the stream", |bus| bus.writer.is_idle());
+    }
+    let (all, little) = (1 << 30, 1);
+    for (place, (message, bytes_max, first)) in
+        [(1, all, 1), (3, all, 3), (5, all, 5), (9, all, 5), (2, little, 5)].into_iter().enumerate()
+    {
+        let mut pass = Bus::start_at(&server, "luxcast-past", &format!("b{place}"), message, bytes_max);
+        pass.run_until("it follows", |bus| bus.standing == Standing::Following);
+        assert_eq!(pass.lines(), (first..=5).collect::<Vec<u64>>(), "{message}, {bytes_max}");
+        assert_eq!(pass.folded, (1..first).collect::<Vec<u64>>(), "{message}, {bytes_max}");
+        let mut connections = Raw::connect(monitor);
+        connections.send(b"GET /connz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        connections.read_to_end();
+        let connections = String::from_utf8(connections.buffer).unwrap();
+        for name in ["luxcast", "luxcast-past"] {
+            assert!(connections.contains(&format!("\"name\": \"{name}\"")), "{connections}");
+        }
     }
 }
 

@@ -1,5 +1,4 @@
-//! Where a daemon begins in the stream: far enough back to fill its history, and further to know what publishers have
-//! sent.
+//! Where to begin in the stream: far enough back to have what is wanted, and further to know what publishers have sent.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -24,11 +23,14 @@ const ANSWER: Duration = Duration::from_secs(2);
 /// The server removes a consumer that was left behind after so long.
 const CONSUMER_LIFE: Duration = Duration::from_secs(5);
 
-/// What this daemon asks of a beginning.
+/// What is asked of a beginning. In doubt it is later: what the stream does not have, and what is more than `bytes_max`,
+/// is left out. Where the stream has messages, the newest is always wanted.
 #[derive(Clone, Copy, Debug)]
 pub struct BeginAt {
-    /// So much of the stream is wanted, if it has it.
-    pub history_bytes: u64,
+    /// The first message that is wanted; 1: all that the stream has.
+    pub message: u64,
+    /// So much of the stream at its end is wanted, at most, by the average of its messages.
+    pub bytes_max: u64,
     pub bounds: Bounds,
 }
 
@@ -42,6 +44,33 @@ pub(super) struct Begun {
     /// The first message to read. Those before `beginning.passed_from` only tell what is known of publishers.
     pub from: u64,
     pub beginning: Beginning,
+}
+
+/// What the stream has.
+#[derive(Clone, Copy, Debug)]
+struct Extent {
+    messages: u64,
+    bytes: u64,
+    /// The oldest message, and the newest; `last + 1` and `last` if there is none.
+    first: u64,
+    last: u64,
+}
+
+impl Extent {
+    fn read(state: &Value) -> Self {
+        let number = |name: &str| state[name].as_u64().unwrap_or(0);
+        let (messages, last) = (number("messages"), number("last_seq"));
+        let first = if messages == 0 { last + 1 } else { number("first_seq") };
+        Self { messages, bytes: number("bytes"), first, last }
+    }
+
+    /// The first message to pass on, see [`BeginAt`].
+    fn passed_from(self, message: u64, bytes_max: u64) -> u64 {
+        let average = (self.bytes / self.messages.max(1)).max(1);
+        let bounded = (self.last + 1).saturating_sub(bytes_max / average);
+        // A server that is asked for what lies behind the newest message does not answer before there is one.
+        message.max(bounded).min(self.last).max(self.first)
+    }
 }
 
 /// Asks the server.
@@ -78,14 +107,11 @@ pub(super) async fn begin(
     if window_millis == 0 {
         return Err(unfit("duplicate_window is 0"));
     }
-    let state = |name: &str| info["state"][name].as_u64().unwrap_or(0);
-    let (messages, last) = (state("messages"), state("last_seq"));
-    let first = if messages == 0 { last + 1 } else { state("first_seq") };
-    let wanted = begin_at.history_bytes / (state("bytes") / messages.max(1)).max(1);
-    let passed_from = (last + 1).saturating_sub(wanted).max(first);
+    let extent = Extent::read(&info["state"]);
+    let passed_from = extent.passed_from(begin_at.message, begin_at.bytes_max);
     let accounts_millis = history_millis(window_millis);
-    let mut from = first;
-    if passed_from > first {
+    let mut from = extent.first;
+    if passed_from > extent.first {
         let probe = Probe { jetstream, stream };
         let by_number = DeliverPolicy::ByStartSequence { start_sequence: passed_from };
         let (_, passed_at) = probe.first(by_number).await?;
@@ -151,5 +177,48 @@ impl Probe<'_> {
         let message = first.ok_or_else(|| no_answer("nothing came"))?.map_err(no_answer)?;
         let info = message.info().map_err(no_answer)?;
         Ok((info.stream_sequence, info.published))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Extent;
+
+    #[test]
+    fn a_beginning_is_as_far_back_as_wanted_and_allowed_and_there() {
+        let full = Extent { messages: 100, bytes: 10_050, first: 11, last: 110 };
+        for (message, bytes_max, expected) in [
+            (1, u64::MAX, 11),
+            (0, u64::MAX, 11),
+            (1, 1_000, 101),
+            (101, 1_000, 101),
+            (102, 1_000, 102),
+            (60, 1_000, 101),
+            (60, 5_100, 60),
+            (1, 10_000, 11),
+            (110, 1_000, 110),
+            (111, 1_000, 110),
+            (u64::MAX, u64::MAX, 110),
+            (1, 199, 110),
+            (1, 99, 110),
+            (50, 0, 110),
+        ] {
+            assert_eq!(full.passed_from(message, bytes_max), expected, "{message}, {bytes_max}");
+        }
+        for (empty, expected) in [
+            (Extent { messages: 0, bytes: 0, first: 1, last: 0 }, 1),
+            (Extent { messages: 0, bytes: 0, first: 8, last: 7 }, 8),
+        ] {
+            for (message, bytes_max) in [(1, u64::MAX), (1, 0), (5, 10), (9, 10)] {
+                assert_eq!(empty.passed_from(message, bytes_max), expected, "{message}, {bytes_max}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_stream_without_messages_begins_behind_its_last() {
+        let state = serde_json::json!({"messages": 0, "bytes": 0, "first_seq": 5, "last_seq": 7});
+        let Extent { messages, bytes, first, last } = Extent::read(&state);
+        assert_eq!((messages, bytes, first, last), (0, 0, 8, 7));
     }
 }

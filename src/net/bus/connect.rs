@@ -104,15 +104,17 @@ fn check_certificates(path: &Path) -> Result<(), String> {
     if count == 0 { Err(format!("{shown}: no certificate in it")) } else { Ok(()) }
 }
 
-/// Connects, now or as soon as a server is there. `on_event` hears of connections and their ends.
+/// Connects, now or as soon as a server is there. The servers' lists of connections (`connz`) show `name`. `on_event`
+/// hears of connections and their ends.
 ///
 /// # Errors
 /// What is wrong with an address or one of the files.
 pub async fn connect(
     config: &BusConfig,
+    name: &str,
     on_event: impl Fn(Event) + Send + Sync + 'static,
 ) -> io::Result<Client> {
-    let options = options(config, on_event)?.subscription_capacity(SUBSCRIPTION_MESSAGES);
+    let options = options(config, name, on_event)?.subscription_capacity(SUBSCRIPTION_MESSAGES);
     let turns = AtomicUsize::new(fastrand::usize(..1 << 16));
     let options = options.reconnect_to_server_callback(move |servers, _| {
         // Each in turn: one that lets this in may be cut off from the others.
@@ -134,7 +136,7 @@ pub async fn connect_once(
     on_event: impl Fn(Event) + Send + Sync + 'static,
 ) -> io::Result<Client> {
     let pause = |attempts| if attempts > 1 { RETRY_PAUSE } else { Duration::ZERO };
-    let options = options(config, on_event)?.reconnect_delay_callback(pause);
+    let options = options(config, "luxcast", on_event)?.reconnect_delay_callback(pause);
     options.connect(addresses(config)?).await.map_err(io::Error::other)
 }
 
@@ -145,6 +147,7 @@ fn addresses(config: &BusConfig) -> io::Result<Vec<ServerAddr>> {
 
 fn options(
     config: &BusConfig,
+    name: &str,
     on_event: impl Fn(Event) + Send + Sync + 'static,
 ) -> io::Result<ConnectOptions> {
     config.check()?;
@@ -165,7 +168,7 @@ fn options(
         None => options,
     };
     options = options
-        .name("luxcast")
+        .name(name)
         .require_tls(config.is_tls())
         .ping_interval(PING_INTERVAL)
         .connection_timeout(CONNECT_TIMEOUT)

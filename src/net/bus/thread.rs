@@ -41,8 +41,10 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// What the thread is made of.
 pub struct BusParts {
     pub config: BusConfig,
+    /// The servers show its connection with that name.
+    pub name: &'static str,
     pub begin_at: BeginAt,
-    /// Of this run of this daemon: consumers and messages are named by it.
+    /// Of this thread alone: consumers and messages are named by it.
     pub nonce: String,
     pub host: String,
     pub ingest: Arc<IngestWaker>,
@@ -114,10 +116,10 @@ impl BusThread {
     /// Connects, and finds out where to begin. None: that is not wanted any more, or never will be.
     async fn begin(self) -> io::Result<Option<Bus>> {
         let Self { parts, outlet, mut commands } = self;
-        let BusParts { config, begin_at, nonce, host, clock, ingest: _ } = parts;
+        let BusParts { config, name, begin_at, nonce, host, clock, ingest: _ } = parts;
         let (sender, mut events) = unbounded_channel();
         let on_event = move |event| drop(sender.send(event));
-        let client = connect::connect(&config, on_event).await?;
+        let client = connect::connect(&config, name, on_event).await?;
         let mut jetstream = jetstream::new(client.clone());
         jetstream.set_timeout(ANSWER);
         let begun = loop {
