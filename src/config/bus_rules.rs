@@ -87,5 +87,11 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
     if !config.bus.is_empty() && config.state_dir.is_some() {
         warnings.push("state_dir is not used: with bus a restart reads the stream".to_owned());
     }
+    if !config.bus.is_empty() && (1..=config.history_bytes).contains(&config.bus_replay_bytes) {
+        warnings.push(
+            "bus_replay_bytes is not more than history_bytes: there is nothing to read again that memory does not have"
+                .to_owned(),
+        );
+    }
     warnings
 }

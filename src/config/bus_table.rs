@@ -6,7 +6,7 @@ use crate::config::value::{show_list, show_path, store_bus, store_path, store_st
 const DAY: f64 = 86_400.0;
 
 /// `bus` comes first; the others mean nothing without it.
-pub(super) const BUS_SETTINGS: [Setting; 10] = [
+pub(super) const BUS_SETTINGS: [Setting; 12] = [
     Setting {
         name: "bus",
         default: Initial::Computed("none"),
@@ -111,6 +111,24 @@ pub(super) const BUS_SETTINGS: [Setting; 10] = [
             copy: |to, from| to.bus_key_file.clone_from(&from.bus_key_file),
         },
         help: "PEM file with the private key of bus_certificate_file, without a passphrase",
+    },
+    Setting {
+        name: "bus_past_bytes",
+        default: Initial::Text("67108864"),
+        unit: "bytes",
+        change: Change::AtStart,
+        kind: Kind::Count { field: |config| &mut config.bus_past_bytes, min: 4 << 20, max: 1 << 40 },
+        help: "Memory for events older than the history, while they are read from the stream for watchers who asked for \
+               them",
+    },
+    Setting {
+        name: "bus_replay_bytes",
+        default: Initial::Text("1073741824"),
+        unit: "bytes",
+        change: Change::AtStart,
+        kind: Kind::Count { field: |config| &mut config.bus_replay_bytes, min: 0, max: 1 << 44 },
+        help: "Bytes at the end of the stream that are read again for watchers who ask for events older than the history; \
+               for what is before them they get a gap. 0: they get one for all that is older than the history",
     },
     Setting {
         name: "bus_start_seconds",

@@ -75,6 +75,8 @@ impl Config {
             bus_ca_file: None,
             bus_certificate_file: None,
             bus_key_file: None,
+            bus_past_bytes: 0,
+            bus_replay_bytes: 0,
             bus_start_seconds: Duration::ZERO,
         }
     }

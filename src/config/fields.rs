@@ -84,6 +84,9 @@ pub struct Config {
     /// Both are set, or neither.
     pub bus_certificate_file: Option<PathBuf>,
     pub bus_key_file: Option<PathBuf>,
+    pub bus_past_bytes: usize,
+    /// 0: nothing older than the history is read again.
+    pub bus_replay_bytes: usize,
     pub bus_start_seconds: Duration,
 }
 

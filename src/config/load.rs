@@ -767,7 +767,8 @@ mod tests {
                 "--bus",
                 "tls://three.example",
             ],
-            &["--bus", "none", "--bus-stream", "LUXCAST", "--bus-start-seconds", "60"],
+            &["--bus", "none", "--bus-stream", "LUXCAST", "--bus-past-bytes", "67108864"],
+            &[&HERE[..], &["--bus-replay-bytes", "0"]].concat(),
         ] {
             let loaded = load_from(good, &[]);
             assert_eq!(loaded.map(|loaded| loaded.warnings.len()), Ok(0), "{good:?}");
@@ -798,6 +799,7 @@ mod tests {
                 "--line-bytes-max: with bus it is 4190208 at most",
             ),
             (with(&["--bus-nkey-file", "n"], &[]), "--bus-nkey-file: is of no use without bus"),
+            (with(&["--bus-replay-bytes", "0"], &[]), "--bus-replay-bytes: is of no use without bus"),
             (with(&["--bus-stream", "X"], &[]), "--bus-stream: is of no use without bus"),
             (with(&HERE, &["--bus-stream", "a.b"]), "--bus-stream: `a.b` is not a name"),
             (with(&HERE, &["--bus-subject", "a.*"]), "--bus-subject: `a.*` is not one subject"),
@@ -809,6 +811,8 @@ mod tests {
         }
         let warnings = load_from(&with(&HERE, &["--state-dir", "d"]), &[]).unwrap().warnings;
         assert_eq!(warnings, ["state_dir is not used: with bus a restart reads the stream"]);
+        let warnings = load_from(&with(&HERE, &["--bus-replay-bytes", "268435456"]), &[]).unwrap().warnings;
+        assert!(warnings[0].starts_with("bus_replay_bytes is not more than history_bytes"), "{warnings:?}");
     }
 
     #[cfg(feature = "bus")]

@@ -38,8 +38,9 @@ pub fn add_bus_flags(command: Command) -> Command {
     let sources = "Each setting may also be given as a variable (LUXCAST_BUS) or as a key of the TOML file that \
                    --config names (bus). A flag overrides a variable, a variable the file.";
     let is_wanted = |setting: &&Setting| {
+        let only_of_daemons = ["bus_past_bytes", "bus_replay_bytes", "bus_start_seconds"];
         ["config", "line_bytes_max", "depth_max"].contains(&setting.name)
-            || (setting.name.starts_with("bus") && setting.name != "bus_start_seconds")
+            || (setting.name.starts_with("bus") && !only_of_daemons.contains(&setting.name))
     };
     command.after_help(sources).args(SETTINGS.iter().filter(is_wanted).map(flag_of))
 }
