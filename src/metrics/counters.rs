@@ -165,6 +165,11 @@ pub struct BusCounters {
     pub displaced_lines: Counter,
     pub reader_restarts: Counter,
     pub holes: Counter,
+    /// Passes over the stream for watchers who asked for what is older than memory, and the bytes read in them.
+    pub past_passes: Counter,
+    pub past_bytes: Counter,
+    /// Watchers who are served in a pass, or wait for one.
+    pub past_watchers: Gauge,
 }
 
 pub struct Counters {

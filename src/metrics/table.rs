@@ -50,7 +50,7 @@ const fn row(
 
 /// In the order of the output: the connections, what is sent, what is received, what is kept, the process.
 #[rustfmt::skip]
-pub static METRICS: [Metric; 57] = [
+pub static METRICS: [Metric; 60] = [
     row("luxcast_build_info", Kind::Gauge, "version", "Always 1; the version is in the label",
         |_, series| series.labelled(env!("CARGO_PKG_VERSION"), 1)),
     row("luxcast_draining", Kind::Gauge, "", "1 while the daemon drains, before it ends",
@@ -224,6 +224,14 @@ pub static METRICS: [Metric; 57] = [
     row("luxcast_bus_holes_total", Kind::Counter, "", "With bus: times that events were lost before they came here: every \
         watcher was sent a gap",
         |figures, series| of_bus(figures, series, |bus| bus.holes.get() + bus.displaced_lines.get())),
+    row("luxcast_bus_past_passes_total", Kind::Counter, "", "With bus: passes over the stream for watchers who asked for \
+        events older than memory",
+        |figures, series| of_bus(figures, series, |bus| bus.past_passes.get())),
+    row("luxcast_bus_past_bytes_total", Kind::Counter, "", "With bus: bytes of the stream read in those passes",
+        |figures, series| of_bus(figures, series, |bus| bus.past_bytes.get())),
+    row("luxcast_bus_past_watchers", Kind::Gauge, "", "With bus: watchers who get events older than memory, or wait for \
+        the pass that brings them",
+        |figures, series| of_bus(figures, series, |bus| bus.past_watchers.get())),
     row("luxcast_log_lines_dropped_total", Kind::Counter, "", "Lines of the log that standard error did not take",
         |figures, series| series.value(figures.counters.dropped_lines())),
     row("process_cpu_seconds_total", Kind::Counter, "", "CPU time of the process",
