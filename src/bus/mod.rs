@@ -10,6 +10,7 @@ pub mod lane;
 pub mod lease;
 pub mod line_ranges;
 pub mod numbers;
+pub mod pace;
 mod place;
 pub mod reader;
 pub mod verdict;

@@ -30,7 +30,8 @@ const SLICES_MAX: usize = 256;
 /// One gather for a cohort, at most: several times a socket's buffer.
 const COHORT_PORTION: Portion = Portion { handles: SLICES_MAX, pieces: SLICES_MAX, bytes: 1 << 20 };
 /// One gather for a lone watcher, at most.
-const REPLAY_PORTION: Portion = Portion { handles: SLICES_MAX, pieces: SLICES_MAX, bytes: 256 << 10 };
+pub(super) const REPLAY_PORTION: Portion =
+    Portion { handles: SLICES_MAX, pieces: SLICES_MAX, bytes: 256 << 10 };
 
 /// From this many slices and watchers on, one copy costs less than walking the slices for each watcher.
 const FLAT_SLICES_MIN: usize = 2;
@@ -46,7 +47,8 @@ const SERVED_ALONE: Flags = Flags::BLOCKED
     .union(Flags::ENDING)
     .union(Flags::BROKEN)
     .union(Flags::LAGS)
-    .union(Flags::PENDING);
+    .union(Flags::PENDING)
+    .union(Flags::IN_PAST);
 
 /// Rounds that [`Watchers::flush_one`] gives one watcher, at most.
 const SETTLE_ROUNDS_MAX: usize = 64;
@@ -117,6 +119,7 @@ impl Watchers {
         }
         self.tail = sink.published();
         self.note_holes(self.tail);
+        self.look_at_past();
         self.renew_masks();
     }
 
@@ -232,6 +235,9 @@ impl Watchers {
     /// Sends a portion to one watcher from its own cursor on. True: more can be sent at once.
     fn catch_up(&mut self, key: WatcherKey, sink: &mut impl Sink) -> bool {
         self.detach(key);
+        if self.watchers[key].is(Flags::IN_PAST) {
+            return self.serve_past(key, sink);
+        }
         let (selector, topic) = self.wanted(key);
         if self.watchers[key].is(Flags::PENDING) {
             match self.resolve_pending(key, &selector, &topic) {
@@ -248,27 +254,39 @@ impl Watchers {
         let Some(tail) = self.reach(key, from, &selector, &topic) else { return false };
         let mut gathered = mem::take(&mut self.gathered);
         let place = (&*topic, &self.directory.holes);
-        let is_behind = gathered.gather(place, from, &selector, tail, REPLAY_PORTION).is_err();
-        let mut is_sent = false;
-        if is_behind {
+        if gathered.gather(place, from, &selector, tail, REPLAY_PORTION).is_err() {
+            self.gathered = gathered;
             self.tell_missed(key, Some(from.index), &selector, &topic);
-        } else {
-            let slices: ArrayVec<IoSlice<'_>, SLICES_MAX> =
-                gathered.pieces.iter().map(|piece| IoSlice::new(gathered.slice_of(piece))).collect();
-            let result = self.send(key, SendMethod::Slices, &slices, gathered.bytes, sink);
-            is_sent = self.record(key, result, &gathered, from);
+            return false;
         }
-        let is_all = is_sent && gathered.is_all && tail == self.tail;
-        gathered.clear();
-        self.gathered = gathered;
+        let is_all = self.send_gathered(key, gathered, from, sink) && tail == self.tail;
         let watcher = &mut self.watchers[key];
-        if is_behind || watcher.is(Flags::BLOCKED | Flags::BROKEN) {
+        if watcher.is(Flags::BLOCKED | Flags::BROKEN) {
             return false;
         }
         if is_all {
             watcher.unset(Flags::LAGS);
         }
         !is_all
+    }
+
+    /// Sends what was gathered to one watcher at `from`. Returns whether that was all up to the tail.
+    pub(super) fn send_gathered(
+        &mut self,
+        key: WatcherKey,
+        mut gathered: Gathered,
+        from: Cursor,
+        sink: &mut impl Sink,
+    ) -> bool {
+        let result = {
+            let slices: ArrayVec<IoSlice<'_>, SLICES_MAX> =
+                gathered.pieces.iter().map(|piece| IoSlice::new(gathered.slice_of(piece))).collect();
+            self.send(key, SendMethod::Slices, &slices, gathered.bytes, sink)
+        };
+        let is_all = self.record(key, result, &gathered, from) && gathered.is_all;
+        gathered.clear();
+        self.gathered = gathered;
+        is_all
     }
 
     /// Serves the members of a cohort. False: the portion was used up first.
@@ -292,7 +310,10 @@ impl Watchers {
             if watcher.is(SERVED_ALONE) || watcher.outbox.is_some() {
                 // It is served alone, from its own cursor: the cohort's `start` may move past its place.
                 self.detach(key);
-                self.enqueue(key);
+                // What is new is of no use to it yet, if it reads the past.
+                if !self.watchers[key].is(Flags::IN_PAST) {
+                    self.enqueue(key);
+                }
                 self.audience.cohorts[at].resume += 1;
                 continue;
             }

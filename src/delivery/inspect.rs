@@ -42,7 +42,8 @@ fn is_behind(watcher: &Watcher) -> bool {
     match watcher.watched {
         // Queued: its socket has room again, and it waits for its turn.
         Watched::MultiJob(_) => watcher.is(Flags::BLOCKED | Flags::QUEUED),
-        _ => watcher.is(Flags::BLOCKED | Flags::LAGS),
+        // One that waits for a pass over the past is not behind through its own doing.
+        _ => watcher.is(Flags::BLOCKED) || watcher.is(Flags::LAGS) && !watcher.is(Flags::IN_PAST),
     }
 }
 
@@ -153,7 +154,9 @@ impl Watchers {
     pub fn assert_nobody_forgotten(&self) {
         for (key, watcher) in self.watchers.iter() {
             let has_bytes = watcher.waiting() > 0
-                || (watcher.is(Flags::LAGS) && matches!(watcher.watched, Watched::Cohort { .. }));
+                || (watcher.is(Flags::LAGS)
+                    && !watcher.is(Flags::IN_PAST)
+                    && matches!(watcher.watched, Watched::Cohort { .. }));
             let is_waiting = watcher.is(Flags::QUEUED | Flags::BLOCKED | Flags::BROKEN | Flags::ENDED);
             assert!(!has_bytes || is_waiting, "watcher {key:?} is forgotten");
         }

@@ -17,7 +17,7 @@ use crate::stream::topic::Topic;
 use crate::wire::watcher_message::{self, Gap, GapReason};
 
 /// The gap for a hole, for a watcher at the number `seq`.
-fn gap_of(hole: Hole, seq: u64) -> Gap {
+pub(super) fn gap_of(hole: Hole, seq: u64) -> Gap {
     let reason = if hole.is_restart { GapReason::Restart } else { GapReason::Expired };
     Gap { from: seq + 1, to: hole.to, missed: None, reason }
 }

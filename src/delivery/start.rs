@@ -38,7 +38,7 @@ pub enum Pending {
 }
 
 impl Start {
-    fn at(cursor: Cursor) -> Self {
+    pub(super) fn at(cursor: Cursor) -> Self {
         Self { cursor, gap: None, settled_to: 0, kept: ArrayVec::new(), pending: None }
     }
 

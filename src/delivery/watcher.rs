@@ -43,6 +43,8 @@ bitflags! {
         const PENDING = 1 << 7;
         /// It has taken more than kernel buffers hold: a program reads.
         const READS = 1 << 8;
+        /// It reads what is older than memory, or waits for it: its cursor has only a number.
+        const IN_PAST = 1 << 9;
     }
 }
 

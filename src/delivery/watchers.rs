@@ -17,8 +17,9 @@ use crate::delivery::masks::Masks;
 use crate::delivery::merge::Merge;
 use crate::delivery::outbox::{Outbox, OutboxPool, SPARE_OUTBOX_BYTES_MAX};
 use crate::delivery::owned_body::Body;
+use crate::delivery::past::PastReaders;
 use crate::delivery::run_queue::RunQueue;
-use crate::delivery::start::{self, Pending};
+use crate::delivery::start::{self, Pending, Start};
 use crate::delivery::table::Table;
 use crate::delivery::watcher::{Flags, Watched, Watcher};
 use crate::event::METRICS_BIT;
@@ -59,6 +60,7 @@ pub struct Watchers {
     pub(super) masks: Masks,
     /// What watchers flagged `PENDING` wait for.
     pub(super) pending: HashMap<WatcherKey, Pending, RandomState>,
+    pub(super) past: PastReaders,
     pub(super) gathered: Gathered,
     pub(super) flat: Vec<u8>,
     pub(super) send_methods: SendMethods,
@@ -91,6 +93,7 @@ impl Watchers {
             holes_to: 0,
             masks,
             pending: HashMap::default(),
+            past: PastReaders::default(),
             gathered: Gathered::default(),
             flat: Vec::new(),
             send_methods: SendMethods::default(),
@@ -228,6 +231,8 @@ impl Watchers {
         let filter = self.share(filter);
         let selector = self.selector(filter.as_ref());
         let start = start::start(&topic, &self.directory, since, newest, &selector);
+        let in_past = self.begin_in_past(&topic, since, &start);
+        let start = in_past.map_or(start, Start::at);
         let watcher = &mut self.watchers[key];
         watcher.filter = filter;
         watcher.cursor = start.cursor;
@@ -235,6 +240,9 @@ impl Watchers {
         if let Some(pending) = start.pending {
             watcher.set(Flags::PENDING);
             self.pending.insert(key, pending);
+        }
+        if in_past.is_some() {
+            self.enter_past(key);
         }
         let is_metrics_wanted = selector.mask >> METRICS_BIT & 1 == 1;
         self.audience.join(&mut self.watchers, key, local, selector);
@@ -306,6 +314,9 @@ impl Watchers {
 
     /// Ends all that a watcher watches.
     fn leave(&mut self, key: WatcherKey) {
+        if self.watchers[key].is(Flags::IN_PAST) {
+            self.leave_past(key);
+        }
         match std::mem::replace(&mut self.watchers[key].watched, Watched::Nothing) {
             Watched::Nothing => {}
             Watched::MultiJob(many) => self.leave_many(*many),

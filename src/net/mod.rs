@@ -6,5 +6,6 @@ pub mod clock;
 pub mod host;
 pub mod ingest;
 pub mod listen;
+pub mod past;
 pub mod report;
 pub mod shard;

@@ -4,6 +4,7 @@
 mod claim;
 pub mod forecast;
 mod listeners;
+mod past;
 mod persistence;
 mod prepared;
 mod reload_report;
@@ -44,6 +45,7 @@ use crate::session::drain::DrainOrder;
 use crate::session::limits::SessionLimits;
 use crate::tick::ticks;
 use listeners::{Leftover, Listeners};
+use past::RunningPast;
 use persistence::Persistence;
 use prepared::{Prepared, admission_limits};
 use threads::{ThreadHandle, join, spawn};
@@ -75,6 +77,7 @@ struct Threads {
     ingest: Option<ThreadHandle<FinalState>>,
     mark: Option<ThreadHandle<()>>,
     shards: Vec<ThreadHandle<()>>,
+    past: Option<RunningPast>,
     drain_began: Option<Instant>,
 }
 
@@ -115,7 +118,7 @@ impl Server {
             wanted.map(|one| one.socket.local_addr()).collect::<io::Result<Vec<_>>>()
         };
         let (listening, admin) = (addresses(false)?, addresses(true)?.pop());
-        let Prepared { common, mut parts, handles, run_start, feeding, bus_thread } = prepared;
+        let Prepared { common, mut parts, handles, run_start, feeding, bus_thread, past } = prepared;
         parts[0].listener = Some(Listener::new(sockets, handles.clone(), common.admission.clone()));
         let is_ingest_stopping = Arc::new(AtomicBool::new(false));
         let (mark, mark_requests) = persistence.mark(run_start);
@@ -135,6 +138,7 @@ impl Server {
         }
         threads.shards.push(common.start_reporter(liveness.clone(), config)?);
         threads.shards.extend(bus_thread);
+        threads.past = past.map(|past| past.run(handles.clone())).transpose()?;
         threads.mark = persistence.start(mark_requests)?;
         threads.ingest = Some(spawn("ingest".to_owned(), move || ingest_thread.run())?);
         start_watchdog(liveness)?;
@@ -218,7 +222,7 @@ impl Server {
     /// # Errors
     /// A thread failed, or the state was not saved.
     pub fn wait(&self) -> io::Result<()> {
-        let (began, Threads { ingest, mark, shards, .. }) = {
+        let (began, Threads { ingest, mark, shards, past, .. }) = {
             let mut threads = self.threads.lock();
             loop {
                 if let Some(began) = threads.drain_began {
@@ -247,6 +251,9 @@ impl Server {
         let mut result = Ok(());
         for shard in shards {
             result = result.and(join(shard));
+        }
+        if let Some(past) = past {
+            result = result.and(join(past.stop()));
         }
         let saved = self.persistence.await_saved(&saved, began + self.drain_seconds);
         result.and(saved)

@@ -124,7 +124,9 @@ impl PreviousRun {
     pub fn directory(&self, topics_max: usize) -> Directory {
         match &self.restored {
             None => Directory::new(self.run_start, topics_max),
-            Some(restored) => Directory::with_past(self.run_start, restored.past(self.run_start), topics_max),
+            Some(restored) => {
+                Directory::with_earlier(self.run_start, restored.earlier_runs(self.run_start), topics_max)
+            }
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::net::ingest::dedupe::Dedupe;
 use crate::net::ingest::handle::IngestWaker;
 use crate::net::ingest::shared_stream::SharedStream;
 use crate::net::ingest::{self, IngestParts};
+use crate::net::past::PastHandle;
 use crate::net::report::Reporter;
 use crate::net::report::inquiry::{self, Inbox, Inquiries};
 use crate::net::report::liveness::Liveness;
@@ -27,8 +28,9 @@ use crate::net::shard::handle::ShardHandle;
 use crate::net::shard::live_config::LiveConfig;
 use crate::net::shard::{self, ShardParts};
 use crate::server::listeners;
+use crate::server::past::PastStart;
 use crate::server::persistence::{Persistence, PreviousRun};
-use crate::server::shared::Joining;
+use crate::server::shared::{Joined, Joining};
 use crate::server::start_error::StartError;
 use crate::server::threads::{ThreadHandle, spawn};
 use crate::stream::directory::Directory;
@@ -48,6 +50,8 @@ pub(super) struct Prepared {
     pub feeding: Feeding,
     /// Speaks to the servers of the shared stream.
     pub bus_thread: Option<ThreadHandle<()>>,
+    /// Reads again what is older than memory.
+    pub past: Option<PastStart>,
 }
 
 /// What the ingest thread begins with.
@@ -97,7 +101,8 @@ impl Prepared {
             None => previous.directory(config.topics_max),
         };
         let common = Common::new(config, live_config, directory, waker, clock);
-        let (parts, handles, links) = shard_parts(config, &common)?;
+        let past = joined.as_ref().map(|joined| common.past(config, joined)).transpose()?.flatten();
+        let (parts, handles, links) = shard_parts(config, &common, past.as_ref().map(PastStart::handle))?;
         let run_start = previous.run_start;
         let (mut sequencer, dedupe, clock) = take_over(previous, &common, &links, config);
         let shared = joined
@@ -105,7 +110,7 @@ impl Prepared {
         let (shared, bus_thread) = shared.transpose()?.unzip();
         let poll = joining.poll;
         let feeding = Feeding { poll, links, sequencer, dedupe, clock, shared };
-        Ok(Self { common, parts, handles, run_start, feeding, bus_thread })
+        Ok(Self { common, parts, handles, run_start, feeding, bus_thread, past })
     }
 }
 
@@ -161,6 +166,11 @@ impl Common {
         }
     }
 
+    fn past(&self, config: &Config, joined: &Joined) -> io::Result<Option<PastStart>> {
+        let clock = self.clock.with_past();
+        PastStart::new(config, joined, self.directory.clone(), self.counters.clone(), clock)
+    }
+
     /// Starts the report thread. It ends when all shards have ended.
     pub fn start_reporter(&self, liveness: Liveness, config: &Config) -> io::Result<ThreadHandle<()>> {
         let reporter = Reporter {
@@ -188,7 +198,7 @@ impl Common {
 /// The parts of every shard, and the outer ends of each shard's channels.
 type Shards = (Vec<ShardParts>, Vec<ShardHandle>, Vec<Arc<Link>>);
 
-fn shard_parts(config: &Config, common: &Common) -> io::Result<Shards> {
+fn shard_parts(config: &Config, common: &Common, past: Option<&PastHandle>) -> io::Result<Shards> {
     let mut shards: Shards = Default::default();
     let live_config = common.live_config.lock().clone();
     for index in 0..config.shards {
@@ -207,6 +217,7 @@ fn shard_parts(config: &Config, common: &Common) -> io::Result<Shards> {
             live_config: live_config.clone(),
             overrun: config.overrun,
             ingest: common.ingest_waker.clone(),
+            past: past.cloned(),
             clock: common.clock,
             listener: None,
             to_operators: listeners::to_operators(config),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll};
 
+use crate::bus::numbers::Epochs;
 use crate::bus::verdict::Standing;
 use crate::config::Config;
 use crate::metrics::BusCounters;
@@ -15,7 +16,7 @@ use crate::net::ingest::handle::IngestWaker;
 use crate::net::ingest::shared_stream::{SharedParts, SharedStream};
 use crate::server::start_error::StartError;
 use crate::server::threads::{ThreadHandle, join};
-use crate::stream::directory::{Directory, Past};
+use crate::stream::directory::{Directory, EarlierRuns};
 use crate::stream::sequencer::{Sequencer, Step};
 
 /// Between two looks at whether the start is still wanted.
@@ -42,6 +43,10 @@ pub(super) struct Joined {
 }
 
 impl Joined {
+    pub fn epochs(&self) -> &Epochs {
+        &self.beginning.epochs
+    }
+
     /// The number before the first one of this run.
     pub fn run_start(&self) -> u64 {
         let first = self.beginning.epochs.number(self.beginning.passed_from, 0);
@@ -53,8 +58,11 @@ impl Joined {
         let Beginning { epochs, has_older, .. } = &*self.beginning;
         let first = epochs.number(1, 0).expect("a stream's numbers are in range");
         let run_start = self.run_start();
-        let past = if *has_older { Past::lost(first, run_start) } else { Past::none(run_start) };
-        Directory::with_past(run_start, past, topics_max)
+        let earlier = match *has_older {
+            true => EarlierRuns::lost(first, run_start),
+            false => EarlierRuns::none(run_start),
+        };
+        Directory::with_earlier(run_start, earlier, topics_max)
     }
 }
 
@@ -79,7 +87,9 @@ impl<'a, F: FnMut() -> bool> Joining<'a, F> {
             return Ok(None);
         }
         let nonce = format!("{:016x}", fastrand::u64(..));
-        let (handle, thread) = start_thread(self.config, &nonce, waker, self.clock)?;
+        let bytes_max = self.config.history_bytes as u64;
+        let wanted = Wanted { name: "luxcast", nonce: &nonce, message: 1, bytes_max };
+        let (handle, thread) = start_thread(self.config, &wanted, waker, self.clock)?;
         loop {
             match handle.reports.recv_timeout(LOOK) {
                 Ok(Report::Begun(beginning)) => return Ok(Some(Joined { handle, thread, nonce, beginning })),
@@ -169,10 +179,38 @@ impl<'a, F: FnMut() -> bool> Joining<'a, F> {
     }
 }
 
+/// Starts to read the stream again from a message on, as far as `bus_replay_bytes` allow. The thread ends with the handle.
+///
+/// # Errors
+/// There is no thread to be had.
+pub(super) fn start_pass(
+    config: &Config,
+    message: u64,
+    waker: &Arc<IngestWaker>,
+    clock: Clock,
+) -> io::Result<BusHandle> {
+    let nonce = format!("{:016x}", fastrand::u64(..));
+    let bytes_max = config.bus_replay_bytes as u64;
+    let wanted = Wanted { name: PASS, nonce: &nonce, message, bytes_max };
+    Ok(start_thread(config, &wanted, waker, clock)?.0)
+}
+
+/// The connection of a pass. If that fails, the daemon goes on, and the next pass may have more luck.
+const PASS: &str = "luxcast-past";
+
+/// What a bus thread is to read.
+struct Wanted<'a> {
+    /// Of its connections.
+    name: &'static str,
+    nonce: &'a str,
+    message: u64,
+    bytes_max: u64,
+}
+
 #[cfg(feature = "bus")]
 fn start_thread(
     config: &Config,
-    nonce: &str,
+    wanted: &Wanted<'_>,
     waker: &Arc<IngestWaker>,
     clock: Clock,
 ) -> io::Result<(BusHandle, ThreadHandle<()>)> {
@@ -182,26 +220,36 @@ fn start_thread(
     use crate::net::bus::thread::{self, BusParts};
     use crate::server::threads::spawn;
 
+    let &Wanted { name, nonce, message, bytes_max } = wanted;
     let bounds = Bounds { line_bytes_max: config.line_bytes_max, depth_max: config.depth_max };
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let (handle, thread) = thread::new(BusParts {
         config: BusConfig::new(config).expect("a bus is set"),
-        name: "luxcast",
-        begin_at: BeginAt { message: 1, bytes_max: config.history_bytes as u64, bounds },
+        name,
+        begin_at: BeginAt { message, bytes_max, bounds },
         nonce: nonce.to_owned(),
         host,
         ingest: waker.clone(),
         clock,
     });
-    Ok((handle, spawn("bus".to_owned(), move || thread.run())?))
+    let run = move || match thread.run() {
+        Err(error) if name == PASS => {
+            tracing::warn!("past: {error}");
+            Ok(())
+        }
+        result => result,
+    };
+    Ok((handle, spawn(name.replace("luxcast", "bus"), run)?))
 }
 
 #[cfg(not(feature = "bus"))]
 fn start_thread(
     _: &Config,
-    _: &str,
+    wanted: &Wanted<'_>,
     _: &Arc<IngestWaker>,
     _: Clock,
 ) -> io::Result<(BusHandle, ThreadHandle<()>)> {
+    let Wanted { name, nonce, message, bytes_max } = wanted;
+    tracing::debug!("{name} {nonce} would read {bytes_max} bytes from message {message} on");
     Err(io::Error::other("this luxcast was built without the feature bus of its Cargo.toml"))
 }

@@ -38,7 +38,7 @@ struct Topics {
 }
 
 pub struct Directory {
-    pub types: TypeTable,
+    pub types: Arc<TypeTable>,
     /// The topic of all events; its log is the list of batches, the history itself.
     pub all: Arc<Topic>,
     /// The number before the first of this run.
@@ -65,14 +65,14 @@ pub struct Directory {
 
 /// What is known of earlier runs.
 #[derive(Default)]
-pub struct Past {
+pub struct EarlierRuns {
     pub runs: Vec<RunSpan>,
     pub holes: Holes,
     pub dropped: Dropped,
     pub missing_to: u64,
 }
 
-impl Past {
+impl EarlierRuns {
     /// Nothing is known of numbers up to `run_start`.
     pub fn none(run_start: u64) -> Self {
         Self { runs: vec![RunSpan::begun(run_start, 0)], ..Self::default() }
@@ -93,12 +93,12 @@ impl Past {
 impl Directory {
     /// Nothing is known of numbers up to `run_start`.
     pub fn new(run_start: u64, topics_max: usize) -> Self {
-        Self::with_past(run_start, Past::none(run_start), topics_max)
+        Self::with_earlier(run_start, EarlierRuns::none(run_start), topics_max)
     }
 
-    /// The last of `past.runs` is this run.
-    pub fn with_past(run_start: u64, past: Past, topics_max: usize) -> Self {
-        assert_eq!(past.runs.last().map(|run| run.seq), Some(run_start), "this run is the last");
+    /// The last of `earlier.runs` is this run.
+    pub fn with_earlier(run_start: u64, earlier: EarlierRuns, topics_max: usize) -> Self {
+        assert_eq!(earlier.runs.last().map(|run| run.seq), Some(run_start), "this run is the last");
         let all = Arc::new(Topic::new(TopicKey::ALL, TopicKind::All, "".into()));
         let topics = Topics {
             jobs: TopicsByName::default(),
@@ -113,20 +113,30 @@ impl Directory {
             unwatched: Vec::new(),
         };
         Self {
-            types: TypeTable::new(),
+            types: Arc::default(),
             all,
             run_start,
-            runs: past.runs.into(),
+            runs: earlier.runs.into(),
             dense_to: AtomicU64::new(u64::MAX),
-            missing_to: past.missing_to,
+            missing_to: earlier.missing_to,
             published: AtomicU64::new(run_start),
             newest_possible: AtomicU64::new(0),
-            holes: past.holes,
-            dropped: past.dropped,
+            holes: earlier.holes,
+            dropped: earlier.dropped,
             dialect_bytes: AtomicUsize::new(0),
             topics_max,
             topics: Mutex::new(topics),
         }
+    }
+
+    /// A history beside this one, of other events with the same types.
+    pub fn beside(&self, run_start: u64, topics_max: usize) -> Self {
+        Self { types: self.types.clone(), ..Self::new(run_start, topics_max) }
+    }
+
+    /// Every event behind this number is here, or in a hole: the history has lost none of them.
+    pub fn whole_from(&self) -> u64 {
+        self.run_start.max(self.all.log.lock().base_seq())
     }
 
     /// The newest number that every watcher may see.

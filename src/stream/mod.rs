@@ -17,6 +17,7 @@ pub mod names;
 pub mod now;
 pub mod numbers;
 mod own_events;
+pub mod past;
 mod reserve;
 mod routing;
 pub mod sequencer;

@@ -147,7 +147,8 @@ impl Feed {
                 restored.damage.events
             )
         });
-        let directory = Directory::with_past(run_start, restored.past(run_start), self.plan.topics_max);
+        let directory =
+            Directory::with_earlier(run_start, restored.earlier_runs(run_start), self.plan.topics_max);
         self.directory = Arc::new(directory);
         self.is_woken = vec![false; links.len()];
         self.gate = gate(&self.plan, &links);

@@ -34,6 +34,7 @@ use crate::net::clock::Clock;
 use crate::net::ingest::handle::IngestWaker;
 use crate::net::listen::acceptor::Acceptor;
 use crate::net::listen::listener::Listener;
+use crate::net::past::PastHandle;
 use crate::net::report::inquiry::Inquiries;
 use crate::net::shard::announcement::Announcement;
 use crate::net::shard::clients::{Clients, Environment};
@@ -66,6 +67,8 @@ pub struct ShardParts {
     pub overrun: Overrun,
     /// Wakes the ingest thread when it waits for watchers.
     pub ingest: Arc<IngestWaker>,
+    /// With `bus`: what is older than memory, if it can be had.
+    pub past: Option<PastHandle>,
     pub clock: Clock,
     /// Shard 0 accepts.
     pub listener: Option<Listener>,
@@ -83,6 +86,8 @@ pub struct Shard {
     clock: Clock,
     overrun: Overrun,
     ingest: Arc<IngestWaker>,
+    /// Wakes the thread of the past.
+    past_waker: Option<Arc<IngestWaker>>,
     clients: Clients,
     /// Shard 0 accepts.
     acceptor: Option<Acceptor>,
@@ -127,13 +132,16 @@ impl Shard {
             acceptor: parts.acceptor,
         };
         let sockets = Sockets::new(parts.inlet, parts.directory.clone());
-        let clients = Clients::new(environment, sockets, parts.directory, clock.read());
+        let mut clients = Clients::new(environment, sockets, parts.directory, clock.read());
+        let (past, past_waker) = parts.past.map(|handle| (handle.past, handle.waker)).unzip();
+        past.into_iter().for_each(|past| clients.watchers.read_past(past));
         Ok(Self {
             poll,
             commands,
             clock,
             overrun,
             ingest,
+            past_waker,
             clients,
             acceptor,
             drain: None,
@@ -167,6 +175,7 @@ impl Shard {
             // Heartbeats and goodbyes are sent as well.
             self.clients.await_room();
             self.note_needed();
+            self.report_past();
             self.clients.assert_nobody_forgotten();
             if self.has_drained() {
                 return Ok(());
@@ -278,6 +287,15 @@ impl Shard {
             && self.ingest.is_waiting.swap(false, Ordering::SeqCst)
         {
             self.ingest.waker.wake().expect("the ingest thread's waker works");
+        }
+    }
+
+    /// Tells the thread of the past who waits for it, and how far the others are.
+    fn report_past(&mut self) {
+        if let Some(waker) = &self.past_waker
+            && self.clients.watchers.report_past()
+        {
+            waker.wake();
         }
     }
 

@@ -6,7 +6,7 @@ use super::RUNS_MAX;
 use super::load::{BatchRead, Restored};
 use super::parts::{EventPart, LogPart, RunPart, RunSpan, TopicPart};
 use crate::stream::batch::{Batch, Overflow, Run};
-use crate::stream::directory::Past;
+use crate::stream::directory::EarlierRuns;
 use crate::stream::dropped::Dropped;
 use crate::stream::holes::{Hole, Holes};
 use crate::stream::now::Now;
@@ -17,7 +17,7 @@ use crate::stream::topic_key::{FlowKey, JobKey, TopicKey};
 
 impl Restored {
     /// What the directory has to know of earlier runs. This run begins behind the number `run_start`.
-    pub fn past(&self, run_start: u64) -> Past {
+    pub fn earlier_runs(&self, run_start: u64) -> EarlierRuns {
         let mut runs = self.head.runs.clone();
         if let Some(last) = runs.last_mut() {
             last.end = self.head.seq;
@@ -26,7 +26,7 @@ impl Restored {
         runs.drain(..runs.len().saturating_sub(RUNS_MAX));
         let dropped = Dropped::restore(self.head.dropped_floor, &self.head.dropped);
         let holes = Holes::restore(self.head.holes.clone());
-        Past { runs, holes, dropped, missing_to: self.missing_to }
+        EarlierRuns { runs, holes, dropped, missing_to: self.missing_to }
     }
 }
 

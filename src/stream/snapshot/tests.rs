@@ -99,7 +99,7 @@ fn saved(sequencer: &Sequencer, batches: usize) -> Vec<u8> {
 
 fn restored(from: Restored, history_bytes: usize, jobs_max: usize) -> Sequencer {
     let run_start = from.seq() + 1_000;
-    let directory = Directory::with_past(run_start, from.past(run_start), 1_000);
+    let directory = Directory::with_earlier(run_start, from.earlier_runs(run_start), 1_000);
     let mut next = sequencer(directory, history_bytes, jobs_max);
     next.restore(from, NOW);
     next
@@ -359,7 +359,7 @@ fn topics_grow_older_while_the_daemon_is_down() {
     let bytes = saved(&sequencer, usize::MAX);
     let later = Now { millis: 1 << 41, unix_micros: NOW.unix_micros + 400_000 };
     let read = load(&bytes[..], bytes.len() as u64).unwrap();
-    let directory = Directory::with_past(SEQ_MIN + 99, read.past(SEQ_MIN + 99), 1_000);
+    let directory = Directory::with_earlier(SEQ_MIN + 99, read.earlier_runs(SEQ_MIN + 99), 1_000);
     let limits = Limits { history_millis: 600, ..limits(LARGE, 1_000) };
     let mut next = Sequencer::new(Arc::new(directory), Vec::new(), limits);
     next.restore(read, later);

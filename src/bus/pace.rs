@@ -1,0 +1,112 @@
+//! How fast a pass over the past may go: as fast as its readers, but not slower than those can bear who have to wait.
+
+use crate::stream::link::NOTHING_NEEDED;
+use crate::stream::past::Demand;
+
+/// So long somebody with room waits for others, at most.
+const PATIENCE_MILLIS: u64 = 3_000;
+/// After that the pass goes on by one part in this many of what it has. Whoever falls out of it waits for the next.
+const STEP: usize = 4;
+
+/// The pace of one pass.
+pub struct Pace {
+    pass: u64,
+    /// Bytes that the pass may have at a time.
+    limit: usize,
+    starving_since: Option<u64>,
+    /// Bytes that may be taken whoever is left behind.
+    free: usize,
+}
+
+impl Pace {
+    pub fn new(pass: u64, limit: usize) -> Self {
+        Self { pass, limit, starving_since: None, free: 0 }
+    }
+
+    /// The least number that must not be dropped now. None: the pass stands still. `would_drop` says whether going on
+    /// would drop events from some number on.
+    pub fn keep_from(
+        &mut self,
+        now_millis: u64,
+        demand: &Demand,
+        would_drop: impl FnOnce(u64) -> bool,
+    ) -> Option<u64> {
+        let needed = match demand.reading {
+            // Nobody has looked at this pass yet.
+            _ if demand.watchers > 0 && demand.pass != self.pass => 0,
+            Some(seq) => seq + 1,
+            None => NOTHING_NEEDED,
+        };
+        if !would_drop(needed) {
+            self.starving_since = None;
+            return Some(needed);
+        }
+        if self.free > 0 {
+            return Some(NOTHING_NEEDED);
+        }
+        if !demand.is_starving || needed == 0 {
+            self.starving_since = None;
+            return None;
+        }
+        let since = *self.starving_since.get_or_insert(now_millis);
+        if now_millis < since + PATIENCE_MILLIS {
+            return None;
+        }
+        self.starving_since = None;
+        self.free = self.limit / STEP;
+        Some(NOTHING_NEEDED)
+    }
+
+    /// So many bytes were taken.
+    pub fn note_taken(&mut self, bytes: usize) {
+        self.free = self.free.saturating_sub(bytes);
+    }
+
+    /// Nobody reads this pass any more.
+    pub fn is_over(&self, demand: &Demand) -> bool {
+        demand.watchers == 0 || demand.pass == self.pass && demand.reading.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Pace;
+    use crate::stream::link::NOTHING_NEEDED;
+    use crate::stream::past::Demand;
+
+    fn demand(pass: u64, reading: Option<u64>, is_starving: bool) -> Demand {
+        Demand { pass, waiting: None, reading, is_starving, watchers: 2 }
+    }
+
+    #[test]
+    fn it_waits_for_those_who_read_and_not_too_long_if_others_wait() {
+        let mut pace = Pace::new(2, 1_000);
+        let reads = |needed| needed <= 500;
+        assert_eq!(pace.keep_from(0, &demand(2, Some(600), false), reads), Some(601));
+        // However slow the only ones are who read.
+        for now in [0, 10_000, 20_000] {
+            assert_eq!(pace.keep_from(now, &demand(2, Some(400), false), reads), None);
+        }
+        let starving = demand(2, Some(400), true);
+        assert_eq!(pace.keep_from(30_000, &starving, reads), None);
+        assert_eq!(pace.keep_from(32_999, &starving, reads), None);
+        assert_eq!(pace.keep_from(33_000, &starving, reads), Some(NOTHING_NEEDED));
+        pace.note_taken(200);
+        assert_eq!(pace.keep_from(33_001, &starving, reads), Some(NOTHING_NEEDED));
+        pace.note_taken(50);
+        assert_eq!(pace.keep_from(33_002, &starving, reads), None);
+        assert_eq!(pace.keep_from(36_001, &starving, reads), None);
+        assert_eq!(pace.keep_from(36_002, &starving, reads), Some(NOTHING_NEEDED));
+    }
+
+    #[test]
+    fn nothing_is_dropped_before_all_have_looked_and_it_ends_with_its_readers() {
+        let mut pace = Pace::new(2, 1_000);
+        let never_dropped = |needed| needed == 0;
+        assert_eq!(pace.keep_from(0, &demand(1, None, true), never_dropped), None);
+        assert_eq!(pace.keep_from(60_000, &demand(1, None, true), never_dropped), None);
+        assert_eq!(pace.keep_from(0, &demand(2, None, true), never_dropped), Some(NOTHING_NEEDED));
+        assert!(!pace.is_over(&demand(1, None, true)) && !pace.is_over(&demand(2, Some(5), true)));
+        assert!(pace.is_over(&demand(2, None, true)) && pace.is_over(&Demand::default()));
+    }
+}

@@ -1,0 +1,241 @@
+//! Watchers of what is older than memory ([`crate::stream::past`]). Each is served alone, from the log of its topic in the
+//! window of the pass, with its own filter and outbox. When it stands where memory begins, it goes on like all others.
+
+use std::collections::HashMap;
+use std::mem;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+
+use crate::delivery::cursor::Cursor;
+use crate::delivery::filter::Selector;
+use crate::delivery::flush::REPLAY_PORTION;
+use crate::delivery::keys::WatcherKey;
+use crate::delivery::pass_holes::gap_of;
+use crate::delivery::sink::Sink;
+use crate::delivery::start::{self, Pending, Start};
+use crate::delivery::watcher::Flags;
+use crate::delivery::watchers::{Watchers, write_gap};
+use crate::stream::past::{Demand, Past, Window};
+use crate::stream::topic::{Topic, TopicKind};
+use crate::wire::client_action::Since;
+use crate::wire::watcher_message::{Gap, GapReason};
+
+/// A topic of a window, which is not dropped while somebody reads it.
+struct Hold {
+    window: Arc<Window>,
+    topic: Arc<Topic>,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.window.directory.unwatch(&self.topic);
+    }
+}
+
+/// The watchers of a shard that read the past, or wait for it.
+#[derive(Default)]
+pub(super) struct PastReaders {
+    past: Arc<Past>,
+    /// What each reads, if there is something for it.
+    holds: HashMap<WatcherKey, Option<Hold>, RandomState>,
+    /// What can be read in this turn, and up to which number.
+    window: Option<Arc<Window>>,
+    tail: u64,
+    /// The moves of the past that its readers have heard of.
+    moves: u64,
+    /// What was reported last.
+    reported: Demand,
+}
+
+/// Where a watcher can be served next, or why it cannot.
+enum Place {
+    Memory,
+    /// It waits for a pass that comes to its place.
+    Nowhere,
+    Past(Arc<Window>, Arc<Topic>),
+}
+
+/// The number behind which a watcher begins in the past, if memory has lost what it asks for.
+fn begin(past: &Past, kind: TopicKind, whole_from: u64, since: Since, start: &Start) -> Option<u64> {
+    let first = past.first()?;
+    let loses = start.gap.is_some() || matches!(start.pending, Some(Pending::Earlier { .. }));
+    let seq = match since {
+        Since::After(seq) => seq,
+        Since::Start if kind != TopicKind::All => first - 1,
+        _ => return None,
+    };
+    (loses && (first - 1..whole_from).contains(&seq)).then_some(seq)
+}
+
+impl Watchers {
+    /// From now on what is older than memory can be read here.
+    pub fn read_past(&mut self, past: Arc<Past>) {
+        self.past.past = past;
+    }
+
+    /// Begins in the past rather than in memory, if memory has lost what is asked for.
+    pub(super) fn begin_in_past(&self, topic: &Topic, since: Since, start: &Start) -> Option<Cursor> {
+        let whole_from = self.directory.whole_from();
+        begin(&self.past.past, topic.kind, whole_from, since, start).map(Cursor::by_number)
+    }
+
+    /// Puts a watcher among those that read the past.
+    pub(super) fn enter_past(&mut self, key: WatcherKey) {
+        self.watchers[key].set(Flags::IN_PAST | Flags::LAGS);
+        self.past.holds.insert(key, None);
+        // It may have come within a pass.
+        self.past.moves = u64::MAX;
+    }
+
+    pub(super) fn leave_past(&mut self, key: WatcherKey) {
+        self.watchers[key].unset(Flags::IN_PAST);
+        self.past.holds.remove(&key);
+    }
+
+    /// Looks at what can be read now. The types of all events in it are in the table after that.
+    pub(super) fn look_at_past(&mut self) {
+        let readers = &mut self.past;
+        if readers.holds.is_empty() {
+            readers.window = None;
+            return;
+        }
+        let moves = readers.past.moves();
+        if moves == readers.moves {
+            return;
+        }
+        readers.moves = moves;
+        readers.window = readers.past.window();
+        readers.tail = readers.window.as_ref().map_or(0, |window| window.tail());
+        let keys: Vec<WatcherKey> = readers.holds.keys().copied().collect();
+        keys.into_iter().for_each(|key| self.enqueue(key));
+    }
+
+    /// Sends a portion to a watcher of the past. True: more can be sent at once.
+    pub(super) fn serve_past(&mut self, key: WatcherKey, sink: &mut impl Sink) -> bool {
+        let (selector, topic) = self.wanted(key);
+        let (window, held) = match self.place_in_past(key, &topic) {
+            Place::Memory => {
+                self.go_on_in_memory(key, &selector, &topic);
+                return true;
+            }
+            Place::Nowhere => {
+                self.past.holds.insert(key, None);
+                return false;
+            }
+            Place::Past(window, held) => (window, held),
+        };
+        let seq = self.watchers[key].cursor.seq;
+        if seq < window.begins {
+            let to = window.begins.min(self.directory.whole_from());
+            self.pass_gap(key, Gap { from: seq + 1, to, missed: None, reason: GapReason::Expired });
+            return false;
+        }
+        // Beyond its own tail a shard tells nobody anything.
+        let tail = self.past.tail.min(self.tail);
+        let holes = &window.directory.holes;
+        let reach = match holes.ahead(seq, tail) {
+            Some(hole) if hole.from <= seq + 1 => {
+                self.pass_gap(key, gap_of(hole, seq));
+                return false;
+            }
+            Some(hole) => hole.from - 1,
+            None => tail,
+        };
+        if reach <= seq {
+            return false;
+        }
+        let index = held.log.lock().index_after(seq);
+        let from = Cursor { index, seq };
+        let mut gathered = mem::take(&mut self.gathered);
+        if gathered.gather((&held, holes), from, &selector, reach, REPLAY_PORTION).is_err() {
+            // The pass has just gone on without it.
+            self.gathered = gathered;
+            return true;
+        }
+        let is_all = self.send_gathered(key, gathered, from, sink);
+        let watcher = &mut self.watchers[key];
+        // The index is another log's.
+        watcher.cursor = Cursor::by_number(watcher.cursor.seq);
+        let (seq, is_done) = (watcher.cursor.seq, is_all && reach == tail);
+        !watcher.is(Flags::BLOCKED | Flags::BROKEN) && (!is_done || seq >= self.directory.whole_from())
+    }
+
+    fn place_in_past(&mut self, key: WatcherKey, topic: &Topic) -> Place {
+        let seq = self.watchers[key].cursor.seq;
+        if seq >= self.directory.whole_from() {
+            return Place::Memory;
+        }
+        let readers = &mut self.past;
+        let covering = readers.window.as_ref().filter(|window| seq >= window.covered_from());
+        let (Some(window), Some(hold)) = (covering, readers.holds.get_mut(&key)) else {
+            return Place::Nowhere;
+        };
+        if hold.as_ref().is_none_or(|hold| !Arc::ptr_eq(&hold.window, window)) {
+            let Ok(topic) = window.directory.watch(topic.kind, &topic.name) else { return Place::Nowhere };
+            *hold = Some(Hold { window: window.clone(), topic });
+        }
+        let topic = hold.as_ref().expect("it was just set").topic.clone();
+        // It may have been dropped before it was held.
+        let is_whole =
+            topic.kind == TopicKind::All || window.directory.dropped.last(topic.kind, &topic.name) <= seq;
+        if is_whole { Place::Past(window.clone(), topic) } else { Place::Nowhere }
+    }
+
+    /// Tells a watcher of the past what it has passed.
+    fn pass_gap(&mut self, key: WatcherKey, gap: Gap) {
+        let now = self.now;
+        self.watchers[key].cursor = Cursor::by_number(gap.to);
+        self.enqueue_control(key, |out| write_gap(&now, Some(&gap), &[], out));
+        self.counts.add_gap(Some(&gap));
+    }
+
+    /// A watcher has come to where memory begins.
+    fn go_on_in_memory(&mut self, key: WatcherKey, selector: &Selector, topic: &Topic) {
+        let since = Since::After(self.watchers[key].cursor.seq);
+        let start = start::start(topic, &self.directory, since, self.tail, selector);
+        if self.begin_in_past(topic, since, &start).is_some() {
+            // Memory has just lost what it had.
+            return;
+        }
+        self.leave_past(key);
+        self.watchers[key].cursor = start.cursor;
+        if start.gap.is_some() || !start.kept.is_empty() {
+            let now = self.now;
+            self.enqueue_control(key, |out| write_gap(&now, start.gap.as_ref(), &start.kept, out));
+            self.counts.add_gap(start.gap.as_ref());
+        }
+    }
+
+    /// Tells the thread of the past what watchers here need. True: that has changed, so that the thread is to be woken.
+    pub fn report_past(&mut self) -> bool {
+        if self.past.holds.is_empty() && self.past.reported == Demand::default() {
+            return false;
+        }
+        let readers = &self.past;
+        let window = readers.window.as_deref();
+        let covered_from = window.map(Window::covered_from);
+        let mut demand = Demand { pass: window.map_or(0, |window| window.pass), ..Demand::default() };
+        for (&key, hold) in &readers.holds {
+            let watcher = &self.watchers[key];
+            let seq = watcher.cursor.seq;
+            let is_covered = hold.is_some() && covered_from.is_some_and(|from| seq >= from);
+            let lowest = if is_covered { &mut demand.reading } else { &mut demand.waiting };
+            *lowest = Some(lowest.map_or(seq, |lowest| lowest.min(seq)));
+            demand.is_starving |= !is_covered || seq >= readers.tail && !watcher.is(Flags::BLOCKED);
+            demand.watchers += 1;
+        }
+        if demand.watchers == 0 {
+            demand = Demand::default();
+        }
+        let is_new = demand != readers.reported;
+        if is_new {
+            readers.past.report(self.shard, demand);
+            self.past.reported = demand;
+        }
+        is_new
+    }
+}
+
+#[cfg(test)]
+mod tests;

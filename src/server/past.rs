@@ -1,0 +1,89 @@
+//! The thread of the past, as it is started with the daemon (`bus`).
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use mio::{Poll, Token, Waker};
+
+use crate::config::Config;
+use crate::metrics::Counters;
+use crate::net::clock::Clock;
+use crate::net::ingest::handle::IngestWaker;
+use crate::net::past::{PastHandle, PastParts, PastThread};
+use crate::net::shard::handle::ShardHandle;
+use crate::server::shared::{Joined, start_pass};
+use crate::server::threads::{ThreadHandle, spawn};
+use crate::stream::directory::Directory;
+
+/// What there is of it before it runs.
+pub(super) struct PastStart {
+    parts: PastParts,
+    is_stopping: Arc<AtomicBool>,
+}
+
+impl PastStart {
+    /// None: `bus_replay_bytes` is 0.
+    pub fn new(
+        config: &Config,
+        joined: &Joined,
+        directory: Arc<Directory>,
+        counters: Arc<Counters>,
+        clock: Clock,
+    ) -> io::Result<Option<Self>> {
+        if config.bus_replay_bytes == 0 {
+            return Ok(None);
+        }
+        let poll = Poll::new()?;
+        let waker = Arc::new(IngestWaker::new(Waker::new(poll.registry(), Token(0))?, 0));
+        let handle = PastHandle { past: Arc::default(), waker };
+        let epochs = joined.epochs().clone();
+        handle.past.open(epochs.number(1, 0).expect("a stream's numbers are in range"));
+        let is_stopping = Arc::new(AtomicBool::new(false));
+        let of_passes = config.clone();
+        let parts = PastParts {
+            poll,
+            handle,
+            directory,
+            shards: Vec::new(),
+            counters,
+            clock,
+            connect: Box::new(move |message, waker| start_pass(&of_passes, message, waker, clock)),
+            epochs,
+            window_bytes: config.bus_past_bytes,
+            line_bytes_max: config.line_bytes_max,
+            depth_max: config.depth_max,
+            is_stopping: is_stopping.clone(),
+        };
+        Ok(Some(Self { parts, is_stopping }))
+    }
+
+    pub fn handle(&self) -> &PastHandle {
+        &self.parts.handle
+    }
+
+    /// Starts the thread. It wakes these shards.
+    pub fn run(self, shards: Vec<ShardHandle>) -> io::Result<RunningPast> {
+        let Self { parts, is_stopping } = self;
+        let waker = parts.handle.waker.clone();
+        let past = PastThread::new(PastParts { shards, ..parts });
+        let thread = spawn("past".to_owned(), move || past.run())?;
+        Ok(RunningPast { thread, waker, is_stopping })
+    }
+}
+
+/// The thread.
+pub(super) struct RunningPast {
+    thread: ThreadHandle<()>,
+    waker: Arc<IngestWaker>,
+    is_stopping: Arc<AtomicBool>,
+}
+
+impl RunningPast {
+    /// Lets it end. All shards have ended.
+    pub fn stop(self) -> ThreadHandle<()> {
+        self.is_stopping.store(true, Ordering::Release);
+        self.waker.wake();
+        self.thread
+    }
+}
