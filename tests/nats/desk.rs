@@ -120,6 +120,21 @@ impl Desk {
         }
     }
 
+    /// Publishes many in order, where no server fails meanwhile; returns the sequence of the first. Nobody else publishes.
+    pub fn publish_all(&self, payloads: impl IntoIterator<Item = String>) -> u64 {
+        block_on(async {
+            let client = self.client().await.expect("a server is there");
+            let mut first = None;
+            for payload in payloads {
+                let answer = client.request(SUBJECT, payload.into()).await.expect("the server answers");
+                let ack: Value = serde_json::from_slice(&answer.payload).expect("an answer is JSON");
+                let message = ack["seq"].as_u64().unwrap_or_else(|| panic!("{ack}"));
+                first = first.or(Some(message));
+            }
+            first.expect("there is something to publish")
+        })
+    }
+
     /// Makes the stream as `luxcast bus create` would, but so that an operator can remove from it. The server knows each id
     /// for `window`.
     pub fn create(&self, base: u64, window: Duration) {

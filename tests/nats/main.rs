@@ -14,9 +14,12 @@ mod link;
 mod losses;
 mod one_stream;
 mod outages;
+mod past;
+mod past_readers;
 mod recipes;
 mod server;
 mod starts;
+mod stock;
 mod watchers;
 
 use std::collections::HashMap;

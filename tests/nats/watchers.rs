@@ -34,7 +34,12 @@ pub struct Watcher {
 impl Watcher {
     /// One that stays as long as its daemon does. `since` is what stands behind `?since=`.
     pub fn stay(address: SocketAddr, since: &str) -> Self {
-        Self::start(Arc::new(Mutex::new(vec![Some(address)])), EVERYTHING, since, false)
+        Self::stay_at(address, EVERYTHING, since)
+    }
+
+    /// The same with what there is at this path.
+    pub fn stay_at(address: SocketAddr, path: &str, since: &str) -> Self {
+        Self::start(Arc::new(Mutex::new(vec![Some(address)])), path, since, false)
     }
 
     /// One of everything, or of this path, that goes from daemon to daemon with its position.
@@ -184,10 +189,15 @@ fn status_of(text: &str) -> Option<String> {
 /// None: nobody listens there any more.
 fn connect(address: SocketAddr, path: &str, since: &str) -> Option<Client> {
     let stream = TcpStream::connect(address).ok()?;
-    let client = Client::try_handshake(stream, address, &format!("{path}?since={since}"));
+    let client = Client::try_handshake(stream, address, &with_since(path, since));
     let client = client.ok()?.ok()?;
     client.socket.get_ref().set_read_timeout(Some(LOOK)).ok()?;
     Some(client)
+}
+
+/// The path, which may have a query, with where to begin.
+pub fn with_since(path: &str, since: &str) -> String {
+    format!("{path}{}since={since}", if path.contains('?') { '&' } else { '?' })
 }
 
 /// The number of an event, or the position that a `ping` or the last word of a daemon names.
