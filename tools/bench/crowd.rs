@@ -219,6 +219,11 @@ impl Crowd {
         Ok(())
     }
 
+    /// The number that a watcher must get first.
+    pub fn expect(&mut self, key: usize, next: u64) {
+        self.watchers[key].next = next;
+    }
+
     /// The number that a watcher expects next.
     pub fn next_of(&self, key: usize) -> u64 {
         self.watchers[key].next

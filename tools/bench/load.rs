@@ -183,6 +183,17 @@ impl Load {
         &mut self,
         begin: Instant,
         rate: f64,
+        is_done: impl FnMut(&Crowd, u64) -> bool,
+    ) -> Outcome<()> {
+        self.keep_pace_within(PATIENCE, begin, rate, is_done)
+    }
+
+    /// The same where it may take longer.
+    pub fn keep_pace_within(
+        &mut self,
+        patience: Duration,
+        begin: Instant,
+        rate: f64,
         mut is_done: impl FnMut(&Crowd, u64) -> bool,
     ) -> Outcome<()> {
         let mut published = 0;
@@ -194,7 +205,7 @@ impl Load {
                 published += 1;
             }
             self.turn()?;
-            if begin.elapsed() > PATIENCE {
+            if begin.elapsed() > patience {
                 return Err("not all watchers have caught up".into());
             }
         }

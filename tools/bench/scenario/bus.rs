@@ -35,15 +35,15 @@ const AWAY: Duration = Duration::from_secs(6);
 const QUIET_RATE: f64 = 50.0;
 
 /// Daemons and the servers under them. The daemons end first.
-struct Setting {
-    daemons: Vec<Server>,
-    flags: Vec<String>,
+pub(super) struct Setting {
+    pub daemons: Vec<Server>,
+    pub flags: Vec<String>,
     servers: Option<Servers>,
 }
 
 impl Setting {
     /// The servers have the daemons' core. Without copies there is no bus.
-    fn start(lab: &Lab, copies: usize, daemons: usize) -> Outcome<Self> {
+    pub fn start(lab: &Lab, copies: usize, daemons: usize) -> Outcome<Self> {
         let core = lab.pinning.server.map(|core| core.to_string());
         let prefix: Vec<&str> = core.iter().flat_map(|core| ["taskset", "-c", core]).collect();
         let program = lab.nats_server.as_deref().ok_or("a bus needs --nats-server")?;
@@ -57,7 +57,7 @@ impl Setting {
     }
 
     /// Starts one more daemon; it listens as soon as it has its history.
-    fn add(&mut self, lab: &Lab) -> Outcome<()> {
+    pub fn add(&mut self, lab: &Lab) -> Outcome<()> {
         self.daemons.push(Server::start(&Which::Luxcast(self.flags.clone()), &lab.pinning)?);
         Ok(())
     }
@@ -74,11 +74,11 @@ impl Setting {
     }
 }
 
-fn contestant(name: &str, events: u64) -> Contestant {
+pub(super) fn contestant(name: &str, events: u64) -> Contestant {
     Contestant { name: name.to_owned(), role: Role::Luxcast, which: Which::Luxcast(Vec::new()), events }
 }
 
-const SHARED: &str = "nats-server has the daemons' core, all on this machine.";
+pub(super) const SHARED: &str = "nats-server has the daemons' core, all on this machine.";
 
 pub fn run_ingest(lab: &Lab, options: &Options) -> Outcome<Scenario> {
     const ABOUT: &str = "A publisher writes lines as fast as they are taken, and nobody watches. On a bus each line \

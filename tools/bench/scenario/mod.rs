@@ -9,6 +9,7 @@ mod idle;
 mod ingest;
 mod latency;
 mod many;
+mod past;
 mod resume;
 mod scrape;
 pub mod setting;
@@ -69,7 +70,7 @@ pub struct Row {
 /// What the names of the scenarios begin with that need a bus; that word alone means all of them.
 pub const BUS: &str = "bus";
 
-pub const ROWS: [Row; 17] = [
+pub const ROWS: [Row; 18] = [
     Row {
         name: "fanout",
         help: "1,000 watchers of one job, events as fast as they are delivered",
@@ -171,6 +172,12 @@ pub const ROWS: [Row; 17] = [
         help: "a daemon on a bus that was stopped, or starts with 256 MiB to read; a server that is killed",
         takes: &["events"],
         run: bus::run_return,
+    },
+    Row {
+        name: "bus-past",
+        help: "1,000 watchers ask for what the daemon has only in the stream, beside live ones",
+        takes: &["watchers", "events"],
+        run: past::run,
     },
 ];
 

@@ -99,7 +99,8 @@ impl Asker {
     }
 }
 
-fn ask(admin: SocketAddr, question: &str) -> std::io::Result<Vec<u8>> {
+/// The whole answer of the admin listener.
+pub(super) fn ask(admin: SocketAddr, question: &str) -> std::io::Result<Vec<u8>> {
     let mut socket = TcpStream::connect(admin)?;
     socket.write_all(
         format!("GET {question} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes(),
