@@ -14,13 +14,15 @@ pub struct Pace {
     /// Bytes that the pass may have at a time.
     limit: usize,
     starving_since: Option<u64>,
+    /// Since when somebody waits for the next pass though this one has nothing more to read.
+    waiting_since: Option<u64>,
     /// Bytes that may be taken whoever is left behind.
     free: usize,
 }
 
 impl Pace {
     pub fn new(pass: u64, limit: usize) -> Self {
-        Self { pass, limit, starving_since: None, free: 0 }
+        Self { pass, limit, starving_since: None, waiting_since: None, free: 0 }
     }
 
     /// The least number that must not be dropped now. None: the pass stands still. `would_drop` says whether going on
@@ -62,9 +64,17 @@ impl Pace {
         self.free = self.free.saturating_sub(bytes);
     }
 
-    /// Nobody reads this pass any more.
-    pub fn is_over(&self, demand: &Demand) -> bool {
-        demand.watchers == 0 || demand.pass == self.pass && demand.reading.is_none()
+    /// Nobody reads this pass any more, or it only waits for those who are slower than others can bear. `is_complete`: all
+    /// that the stream has was read.
+    pub fn is_over(&mut self, now_millis: u64, demand: &Demand, is_complete: bool) -> bool {
+        if demand.watchers == 0 || demand.pass == self.pass && demand.reading.is_none() {
+            return true;
+        }
+        if !is_complete || demand.waiting.is_none() {
+            self.waiting_since = None;
+            return false;
+        }
+        now_millis >= *self.waiting_since.get_or_insert(now_millis) + PATIENCE_MILLIS
     }
 }
 
@@ -106,7 +116,13 @@ mod tests {
         assert_eq!(pace.keep_from(0, &demand(1, None, true), never_dropped), None);
         assert_eq!(pace.keep_from(60_000, &demand(1, None, true), never_dropped), None);
         assert_eq!(pace.keep_from(0, &demand(2, None, true), never_dropped), Some(NOTHING_NEEDED));
-        assert!(!pace.is_over(&demand(1, None, true)) && !pace.is_over(&demand(2, Some(5), true)));
-        assert!(pace.is_over(&demand(2, None, true)) && pace.is_over(&Demand::default()));
+        let mut is_over = |now, demand, is_complete| pace.is_over(now, &demand, is_complete);
+        assert!(!is_over(0, demand(1, None, true), false) && !is_over(0, demand(2, Some(5), true), false));
+        assert!(is_over(0, demand(2, None, true), false) && is_over(0, Demand::default(), false));
+        // Somebody waits for the next one, and others hold this one up.
+        let both = |waiting| Demand { waiting, ..demand(2, Some(5), true) };
+        assert!(!is_over(10_000, both(Some(3)), false) && !is_over(20_000, both(Some(3)), true));
+        assert!(!is_over(22_999, both(Some(3)), true) && is_over(23_000, both(Some(3)), true));
+        assert!(!is_over(24_000, both(None), true) && !is_over(30_000, both(Some(3)), true));
     }
 }

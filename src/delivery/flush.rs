@@ -256,6 +256,10 @@ impl Watchers {
         let place = (&*topic, &self.directory.holes);
         if gathered.gather(place, from, &selector, tail, REPLAY_PORTION).is_err() {
             self.gathered = gathered;
+            if self.can_read_past(from.seq) {
+                self.enter_past(key, false);
+                return true;
+            }
             self.tell_missed(key, Some(from.index), &selector, &topic);
             return false;
         }

@@ -21,6 +21,7 @@ pub mod outbox;
 pub mod owned_body;
 pub mod pass_holes;
 mod past;
+mod past_readers;
 pub mod pending;
 pub mod progress;
 pub mod run_queue;

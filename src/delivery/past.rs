@@ -1,19 +1,17 @@
 //! Watchers of what is older than memory ([`crate::stream::past`]). Each is served alone, from the log of its topic in the
 //! window of the pass, with its own filter and outbox. When it stands where memory begins, it goes on like all others.
 
-use std::collections::HashMap;
 use std::mem;
 use std::sync::Arc;
-
-use foldhash::fast::RandomState;
 
 use crate::delivery::cursor::Cursor;
 use crate::delivery::filter::Selector;
 use crate::delivery::flush::REPLAY_PORTION;
 use crate::delivery::keys::WatcherKey;
 use crate::delivery::pass_holes::gap_of;
+use crate::delivery::past_readers::{Hold, Reader, begin};
 use crate::delivery::sink::Sink;
-use crate::delivery::start::{self, Pending, Start};
+use crate::delivery::start::{self, Start};
 use crate::delivery::watcher::Flags;
 use crate::delivery::watchers::{Watchers, write_gap};
 use crate::stream::past::{Demand, Past, Window};
@@ -21,51 +19,12 @@ use crate::stream::topic::{Topic, TopicKind};
 use crate::wire::client_action::Since;
 use crate::wire::watcher_message::{Gap, GapReason};
 
-/// A topic of a window, which is not dropped while somebody reads it.
-struct Hold {
-    window: Arc<Window>,
-    topic: Arc<Topic>,
-}
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        self.window.directory.unwatch(&self.topic);
-    }
-}
-
-/// The watchers of a shard that read the past, or wait for it.
-#[derive(Default)]
-pub(super) struct PastReaders {
-    past: Arc<Past>,
-    /// What each reads, if there is something for it.
-    holds: HashMap<WatcherKey, Option<Hold>, RandomState>,
-    /// What can be read in this turn, and up to which number.
-    window: Option<Arc<Window>>,
-    tail: u64,
-    /// The moves of the past that its readers have heard of.
-    moves: u64,
-    /// What was reported last.
-    reported: Demand,
-}
-
 /// Where a watcher can be served next, or why it cannot.
 enum Place {
     Memory,
     /// It waits for a pass that comes to its place.
     Nowhere,
     Past(Arc<Window>, Arc<Topic>),
-}
-
-/// The number behind which a watcher begins in the past, if memory has lost what it asks for.
-fn begin(past: &Past, kind: TopicKind, whole_from: u64, since: Since, start: &Start) -> Option<u64> {
-    let first = past.first()?;
-    let loses = start.gap.is_some() || matches!(start.pending, Some(Pending::Earlier { .. }));
-    let seq = match since {
-        Since::After(seq) => seq,
-        Since::Start if kind != TopicKind::All => first - 1,
-        _ => return None,
-    };
-    (loses && (first - 1..whole_from).contains(&seq)).then_some(seq)
 }
 
 impl Watchers {
@@ -80,34 +39,43 @@ impl Watchers {
         begin(&self.past.past, topic.kind, whole_from, since, start).map(Cursor::by_number)
     }
 
+    /// Whether what a watcher at this number has missed can be had from the past.
+    pub(super) fn can_read_past(&self, seq: u64) -> bool {
+        let first = self.past.past.first();
+        first.is_some_and(|first| (first - 1..self.directory.whole_from()).contains(&seq))
+    }
+
     /// Puts a watcher among those that read the past.
-    pub(super) fn enter_past(&mut self, key: WatcherKey) {
-        self.watchers[key].set(Flags::IN_PAST | Flags::LAGS);
-        self.past.holds.insert(key, None);
+    pub(super) fn enter_past(&mut self, key: WatcherKey, is_from_start: bool) {
+        let watcher = &mut self.watchers[key];
+        watcher.set(Flags::IN_PAST | Flags::LAGS);
+        watcher.cursor = Cursor::by_number(watcher.cursor.seq);
+        self.past.readers.insert(key, Reader { hold: None, is_from_start });
+        self.enqueue(key);
         // It may have come within a pass.
         self.past.moves = u64::MAX;
     }
 
     pub(super) fn leave_past(&mut self, key: WatcherKey) {
         self.watchers[key].unset(Flags::IN_PAST);
-        self.past.holds.remove(&key);
+        self.past.readers.remove(&key);
     }
 
     /// Looks at what can be read now. The types of all events in it are in the table after that.
     pub(super) fn look_at_past(&mut self) {
-        let readers = &mut self.past;
-        if readers.holds.is_empty() {
-            readers.window = None;
+        let past = &mut self.past;
+        if past.readers.is_empty() {
+            past.window = None;
             return;
         }
-        let moves = readers.past.moves();
-        if moves == readers.moves {
+        let moves = past.past.moves();
+        if moves == past.moves {
             return;
         }
-        readers.moves = moves;
-        readers.window = readers.past.window();
-        readers.tail = readers.window.as_ref().map_or(0, |window| window.tail());
-        let keys: Vec<WatcherKey> = readers.holds.keys().copied().collect();
+        past.moves = moves;
+        past.window = past.past.window();
+        past.tail = past.window.as_ref().map_or(0, |window| window.tail());
+        let keys: Vec<WatcherKey> = past.readers.keys().copied().collect();
         keys.into_iter().for_each(|key| self.enqueue(key));
     }
 
@@ -120,15 +88,17 @@ impl Watchers {
                 return true;
             }
             Place::Nowhere => {
-                self.past.holds.insert(key, None);
+                self.reader(key).hold = None;
                 return false;
             }
             Place::Past(window, held) => (window, held),
         };
         let seq = self.watchers[key].cursor.seq;
+        let is_from_start = mem::take(&mut self.reader(key).is_from_start);
         if seq < window.begins {
+            let from = if is_from_start { 1 } else { seq + 1 };
             let to = window.begins.min(self.directory.whole_from());
-            self.pass_gap(key, Gap { from: seq + 1, to, missed: None, reason: GapReason::Expired });
+            self.pass_gap(key, Gap { from, to, missed: None, reason: GapReason::Expired });
             return false;
         }
         // Beyond its own tail a shard tells nobody anything.
@@ -161,14 +131,18 @@ impl Watchers {
         !watcher.is(Flags::BLOCKED | Flags::BROKEN) && (!is_done || seq >= self.directory.whole_from())
     }
 
+    fn reader(&mut self, key: WatcherKey) -> &mut Reader {
+        self.past.readers.get_mut(&key).expect("it is among the readers")
+    }
+
     fn place_in_past(&mut self, key: WatcherKey, topic: &Topic) -> Place {
         let seq = self.watchers[key].cursor.seq;
         if seq >= self.directory.whole_from() {
             return Place::Memory;
         }
-        let readers = &mut self.past;
-        let covering = readers.window.as_ref().filter(|window| seq >= window.covered_from());
-        let (Some(window), Some(hold)) = (covering, readers.holds.get_mut(&key)) else {
+        let past = &mut self.past;
+        let covering = past.window.as_ref().filter(|window| seq >= window.covered_from());
+        let (Some(window), Some(Reader { hold, .. })) = (covering, past.readers.get_mut(&key)) else {
             return Place::Nowhere;
         };
         if hold.as_ref().is_none_or(|hold| !Arc::ptr_eq(&hold.window, window)) {
@@ -209,28 +183,28 @@ impl Watchers {
 
     /// Tells the thread of the past what watchers here need. True: that has changed, so that the thread is to be woken.
     pub fn report_past(&mut self) -> bool {
-        if self.past.holds.is_empty() && self.past.reported == Demand::default() {
+        if self.past.readers.is_empty() && self.past.reported == Demand::default() {
             return false;
         }
-        let readers = &self.past;
-        let window = readers.window.as_deref();
+        let past = &self.past;
+        let window = past.window.as_deref();
         let covered_from = window.map(Window::covered_from);
         let mut demand = Demand { pass: window.map_or(0, |window| window.pass), ..Demand::default() };
-        for (&key, hold) in &readers.holds {
+        for (&key, reader) in &past.readers {
             let watcher = &self.watchers[key];
             let seq = watcher.cursor.seq;
-            let is_covered = hold.is_some() && covered_from.is_some_and(|from| seq >= from);
+            let is_covered = reader.hold.is_some() && covered_from.is_some_and(|from| seq >= from);
             let lowest = if is_covered { &mut demand.reading } else { &mut demand.waiting };
             *lowest = Some(lowest.map_or(seq, |lowest| lowest.min(seq)));
-            demand.is_starving |= !is_covered || seq >= readers.tail && !watcher.is(Flags::BLOCKED);
+            demand.is_starving |= !is_covered || seq >= past.tail && !watcher.is(Flags::BLOCKED);
             demand.watchers += 1;
         }
         if demand.watchers == 0 {
             demand = Demand::default();
         }
-        let is_new = demand != readers.reported;
+        let is_new = demand != past.reported;
         if is_new {
-            readers.past.report(self.shard, demand);
+            past.past.report(self.shard, demand);
             self.past.reported = demand;
         }
         is_new

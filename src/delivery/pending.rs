@@ -70,6 +70,10 @@ impl Watchers {
                     drop(log);
                     self.pending.remove(&key);
                     self.watchers[key].unset(Flags::PENDING);
+                    if self.can_read_past(self.watchers[key].cursor.seq) {
+                        self.enter_past(key, false);
+                        return Found::NotYet;
+                    }
                     let is_told = self.tell_missed(key, None, selector, topic);
                     return if is_told { Found::Queued } else { Found::Nothing };
                 }

@@ -17,7 +17,7 @@ use crate::delivery::masks::Masks;
 use crate::delivery::merge::Merge;
 use crate::delivery::outbox::{Outbox, OutboxPool, SPARE_OUTBOX_BYTES_MAX};
 use crate::delivery::owned_body::Body;
-use crate::delivery::past::PastReaders;
+use crate::delivery::past_readers::PastReaders;
 use crate::delivery::run_queue::RunQueue;
 use crate::delivery::start::{self, Pending, Start};
 use crate::delivery::table::Table;
@@ -242,7 +242,7 @@ impl Watchers {
             self.pending.insert(key, pending);
         }
         if in_past.is_some() {
-            self.enter_past(key);
+            self.enter_past(key, since == Since::Start);
         }
         let is_metrics_wanted = selector.mask >> METRICS_BIT & 1 == 1;
         self.audience.join(&mut self.watchers, key, local, selector);

@@ -146,7 +146,8 @@ impl PastThread {
         match &mut self.pass {
             Some(pass) => {
                 let has_moved = pass.go_on(&self.parts, &demand);
-                let is_over = pass.has_failed || pass.pace.is_over(&demand);
+                let is_complete = pass.open.as_ref().is_some_and(|open| open.complete_to > 0);
+                let is_over = pass.has_failed || pass.pace.is_over(now, &demand, is_complete);
                 if is_over {
                     self.end_pass(now);
                 }

@@ -1,0 +1,66 @@
+//! Who of a shard reads what is older than memory, and what each reads.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+
+use crate::delivery::keys::WatcherKey;
+use crate::delivery::start::{Pending, Start};
+use crate::stream::past::{Demand, Past, Window};
+use crate::stream::topic::{Topic, TopicKind};
+use crate::wire::client_action::Since;
+
+/// A topic of a window, which is not dropped while somebody reads it.
+pub(super) struct Hold {
+    pub window: Arc<Window>,
+    pub topic: Arc<Topic>,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.window.directory.unwatch(&self.topic);
+    }
+}
+
+/// A watcher that reads the past, or waits for it.
+#[derive(Default)]
+pub(super) struct Reader {
+    /// What it reads, if the pass has come to its place.
+    pub hold: Option<Hold>,
+    /// It has asked for all that there is, and has got nothing yet.
+    pub is_from_start: bool,
+}
+
+/// The watchers of a shard that read the past, or wait for it.
+#[derive(Default)]
+pub(super) struct PastReaders {
+    pub past: Arc<Past>,
+    /// Each of them.
+    pub readers: HashMap<WatcherKey, Reader, RandomState>,
+    /// What can be read in this turn, and up to which number.
+    pub window: Option<Arc<Window>>,
+    pub tail: u64,
+    /// The moves of the past that its readers have heard of.
+    pub moves: u64,
+    /// What was reported last.
+    pub reported: Demand,
+}
+
+/// The number behind which a watcher begins in the past, if memory has lost what it asks for.
+pub(super) fn begin(
+    past: &Past,
+    kind: TopicKind,
+    whole_from: u64,
+    since: Since,
+    start: &Start,
+) -> Option<u64> {
+    let first = past.first()?;
+    let loses = start.gap.is_some() || matches!(start.pending, Some(Pending::Earlier { .. }));
+    let seq = match since {
+        Since::After(seq) => seq,
+        Since::Start if kind != TopicKind::All => first - 1,
+        _ => return None,
+    };
+    (loses && (first - 1..whole_from).contains(&seq)).then_some(seq)
+}
