@@ -143,6 +143,8 @@ impl Watchers {
         }
         match watcher.watched {
             Watched::Nothing => {}
+            // It has a queue of its own.
+            Watched::Cohort { .. } if watcher.is(Flags::IN_PAST) => self.enqueue(key),
             Watched::Cohort { .. } => {
                 if self.catch_up(key, sink) {
                     self.enqueue(key);
@@ -166,6 +168,11 @@ impl Watchers {
         if let Watched::MultiJob(_) = self.watchers[key].watched {
             self.mark_subscriptions(key);
             self.serve_many(key, self.tail, sink);
+            return;
+        }
+        if self.watchers[key].is(Flags::IN_PAST) {
+            // It is where it is, and goes on from there.
+            self.enqueue(key);
             return;
         }
         if let Watched::Cohort { .. } = self.watchers[key].watched {
@@ -235,9 +242,6 @@ impl Watchers {
     /// Sends a portion to one watcher from its own cursor on. True: more can be sent at once.
     fn catch_up(&mut self, key: WatcherKey, sink: &mut impl Sink) -> bool {
         self.detach(key);
-        if self.watchers[key].is(Flags::IN_PAST) {
-            return self.serve_past(key, sink);
-        }
         let (selector, topic) = self.wanted(key);
         if self.watchers[key].is(Flags::PENDING) {
             match self.resolve_pending(key, &selector, &topic) {

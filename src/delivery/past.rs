@@ -5,6 +5,7 @@ use std::mem;
 use std::sync::Arc;
 
 use crate::delivery::cursor::Cursor;
+use crate::delivery::effort::EFFORT_PER_PORTION;
 use crate::delivery::filter::Selector;
 use crate::delivery::flush::REPLAY_PORTION;
 use crate::delivery::keys::WatcherKey;
@@ -79,8 +80,42 @@ impl Watchers {
         keys.into_iter().for_each(|key| self.enqueue(key));
     }
 
+    /// Whether something of the past may be there to send.
+    pub fn has_past_to_send(&self) -> bool {
+        !self.past.queue.is_empty()
+    }
+
+    /// Sends of the past, a portion to each watcher in turn, for about a millisecond. Live events are sent by
+    /// [`Watchers::flush`], and wait for no more than this.
+    pub fn flush_past(&mut self, sink: &mut impl Sink) {
+        self.refresh(sink);
+        let end = self.effort.spent() + EFFORT_PER_PORTION;
+        for _ in 0..self.past.queue.len() {
+            let Some(key) = self.past.queue.pop_front() else { break };
+            self.serve_reader(key, sink);
+            if self.effort.spent() >= end {
+                break;
+            }
+        }
+    }
+
+    fn serve_reader(&mut self, key: WatcherKey, sink: &mut impl Sink) {
+        let Some(watcher) = self.watchers.get_mut(key).filter(|watcher| watcher.is(Flags::QUEUED)) else {
+            return;
+        };
+        watcher.unset(Flags::QUEUED);
+        let is_of_past = watcher.is(Flags::IN_PAST) && !watcher.is(Flags::ENDING) && watcher.outbox.is_none();
+        if watcher.is(Flags::BLOCKED | Flags::BROKEN) {
+            return;
+        }
+        // A ping may have come meanwhile, or the end.
+        if !is_of_past || self.serve_past(key, sink) {
+            self.enqueue(key);
+        }
+    }
+
     /// Sends a portion to a watcher of the past. True: more can be sent at once.
-    pub(super) fn serve_past(&mut self, key: WatcherKey, sink: &mut impl Sink) -> bool {
+    fn serve_past(&mut self, key: WatcherKey, sink: &mut impl Sink) -> bool {
         let (selector, topic) = self.wanted(key);
         let (window, held) = match self.place_in_past(key, &topic) {
             Place::Memory => {

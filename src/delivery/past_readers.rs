@@ -1,6 +1,6 @@
 //! Who of a shard reads what is older than memory, and what each reads.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -38,6 +38,8 @@ pub(super) struct PastReaders {
     pub past: Arc<Past>,
     /// Each of them.
     pub readers: HashMap<WatcherKey, Reader, RandomState>,
+    /// Those of them who may have something to get, beside what their outboxes have.
+    pub queue: VecDeque<WatcherKey>,
     /// What can be read in this turn, and up to which number.
     pub window: Option<Arc<Window>>,
     pub tail: u64,

@@ -201,7 +201,8 @@ impl Watchers {
         let watcher = &mut self.watchers[key];
         if !watcher.is(Flags::QUEUED | Flags::BLOCKED) {
             watcher.set(Flags::QUEUED);
-            self.watcher_queue.push_back(key);
+            let is_of_past = watcher.is(Flags::IN_PAST) && watcher.outbox.is_none();
+            if is_of_past { &mut self.past.queue } else { &mut self.watcher_queue }.push_back(key);
         }
     }
 

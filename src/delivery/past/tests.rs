@@ -154,7 +154,8 @@ impl Shard {
         let Self { memory, received, room, .. } = self;
         let mut sockets = Sockets { memory, received, room };
         self.watchers.flush(&mut sockets);
-        while self.watchers.is_busy() {
+        while self.watchers.is_busy() || self.watchers.has_past_to_send() {
+            self.watchers.flush_past(&mut sockets);
             self.watchers.flush(&mut sockets);
         }
         self.watchers.assert_nobody_forgotten();

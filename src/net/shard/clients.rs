@@ -76,7 +76,13 @@ pub struct Clients {
     pub(super) operators: Operators<WatcherKey>,
     /// When this turn began.
     pub(super) moment: Moment,
+    /// Nothing of the past beyond memory is sent before.
+    past_rest_until: Instant,
 }
+
+/// So many times as long as it sends of the past beyond memory, a shard rests from that. With all on one core and 300
+/// watchers of the past, the 99th percentile of live latency was 4.3 times that of before without it, and 1.4 times with it.
+const PAST_REST: u32 = 3;
 
 fn token_of(key: WatcherKey) -> Token {
     Token(key.to_bits() as usize)
@@ -121,6 +127,7 @@ impl Clients {
             is_stream_away: false,
             slow_consumers: SlowConsumers::default(),
             operators: Operators::default(),
+            past_rest_until: moment.instant,
             moment,
             environment,
         }
@@ -190,6 +197,7 @@ impl Clients {
     /// clients that take their answers again, watchers whose sockets are full.
     pub fn flush(&mut self) {
         self.watchers.flush(&mut self.sockets);
+        self.flush_past();
         self.await_room();
         while let Some(key) = self.watchers.gone.pop() {
             if !self.is_there(key) {
@@ -264,6 +272,22 @@ impl Clients {
         for key in review.stalled {
             self.reset(key, CloseReason::Stalled);
         }
+    }
+
+    /// Sends of the past, a part of the time: live watchers are not to feel it.
+    fn flush_past(&mut self) {
+        if self.watchers.has_past_to_send() && self.moment.instant >= self.past_rest_until {
+            let begin = Instant::now();
+            self.watchers.flush_past(&mut self.sockets);
+            let end = Instant::now();
+            self.past_rest_until = end + (end - begin) * PAST_REST;
+        }
+    }
+
+    /// How long until the past is sent on. None: there is nothing of it to send.
+    pub fn until_past(&self, now: Instant) -> Option<Duration> {
+        let has_some = self.watchers.has_past_to_send();
+        has_some.then(|| self.past_rest_until.saturating_duration_since(now))
     }
 
     /// What the watchers still need from the history (`overrun = wait`).

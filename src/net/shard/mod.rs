@@ -199,9 +199,10 @@ impl Shard {
         let review = self.clients.slow_consumers.until_review(now.now.millis).map(millis);
         let accept = self.acceptor.as_ref().and_then(|acceptor| acceptor.until_look(now.instant));
         let drain = self.drain.as_ref().map(|drain| millis(drain.until_next(now.now.millis)));
+        let past = self.clients.until_past(now.instant);
         let refusals = self.clients.environment.admission.refusal_rest_at();
         let refusals = refusals.map(|at| millis(at.saturating_sub(now.now.millis)));
-        [wheel, review, accept, drain, refusals].into_iter().flatten().min()
+        [wheel, review, accept, drain, past, refusals].into_iter().flatten().min()
     }
 
     fn begin_turn(&mut self) {
