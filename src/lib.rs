@@ -62,6 +62,9 @@
 //!    file, whichever costs less here ([`delivery::copy_or_sendfile`], [`net::shard::sockets`]). A socket that is full
 //!    is left to its own cursor and served again when it has room.
 //!
+//! What memory has lost, a shared stream may have: [`net::past`] reads it again into a [`stream::past`], once for all who
+//! ask, and [`delivery::past`] serves them until they have come to where memory begins.
+//!
 //! Beside events, [`net::ingest::dedupe`] takes the lines of a named publisher once, [`stream::jobs`] keeps what is
 //! known of each job, and [`stream::metrics_schedule`] says when the daemon adds `metrics` events.
 //!

@@ -20,7 +20,7 @@ pub mod multi_job_flush;
 pub mod outbox;
 pub mod owned_body;
 pub mod pass_holes;
-mod past;
+pub mod past;
 mod past_readers;
 pub mod pending;
 pub mod progress;

@@ -311,8 +311,7 @@ impl Watchers {
         let (selector, passed) = (many.selector.clone(), many.passed);
         let subscription = &mut many.subscriptions[place];
         let topic: &Topic = &self.audience.topics[subscription.local].topic;
-        let gap =
-            subscription.resolve_pending(&selector, &topic.log.lock(), &self.directory.holes, (passed, tail));
+        let gap = subscription.resolve_pending(&selector, &topic.log.lock(), &self.directory, (passed, tail));
         let found = match subscription.is_searching() {
             true => Found::NotYet,
             false if subscription.stands_beyond(tail) => Found::Waits,

@@ -6,7 +6,7 @@ use arrayvec::ArrayVec;
 use crate::delivery::cursor::Missed;
 use crate::delivery::filter::Selector;
 use crate::delivery::keys::WatcherKey;
-use crate::delivery::start::{Pending, earlier_gap, find};
+use crate::delivery::start::{Pending, earlier_gap, find, start_anew};
 use crate::delivery::watcher::Flags;
 use crate::delivery::watchers::{Watchers, write_gap};
 use crate::stream::topic::Topic;
@@ -48,6 +48,10 @@ impl Watchers {
 
     /// Looks, one step further, for what a pending watcher has to be sent first.
     pub(super) fn resolve_pending(&mut self, key: WatcherKey, selector: &Selector, topic: &Topic) -> Found {
+        if self.is_of_another_stream(key) {
+            self.begin_anew(key, selector, topic);
+            return Found::Queued;
+        }
         let pending = self.pending.get_mut(&key).expect("a watcher flagged PENDING has an entry");
         let log = topic.log.lock();
         let (gap, kept) = match pending {
@@ -60,8 +64,8 @@ impl Watchers {
                 self.watchers[key].cursor = start.cursor;
                 (None, start.kept)
             }
-            Pending::Stands if self.watchers[key].cursor.seq > self.tail => return Found::Waits,
-            Pending::Stands => match find(&log, self.watchers[key].cursor) {
+            Pending::Stands { .. } if self.watchers[key].cursor.seq > self.tail => return Found::Waits,
+            Pending::Stands { .. } => match find(&log, self.watchers[key].cursor) {
                 Some(cursor) => {
                     self.watchers[key].cursor = cursor;
                     (None, ArrayVec::new())
@@ -89,5 +93,25 @@ impl Watchers {
             return Found::Queued;
         }
         Found::Nothing
+    }
+
+    /// It stands at a number that no daemon can have given.
+    fn is_of_another_stream(&self, key: WatcherKey) -> bool {
+        let seq = self.watchers[key].cursor.seq;
+        let Some(Pending::Stands { answers }) = self.pending.get(&key) else { return false };
+        seq > self.tail && self.directory.was_never_given(seq, *answers)
+    }
+
+    fn begin_anew(&mut self, key: WatcherKey, selector: &Selector, topic: &Topic) {
+        let seq = self.watchers[key].cursor.seq;
+        let start = start_anew(topic, &self.directory, seq, self.tail, selector);
+        self.pending.remove(&key);
+        let watcher = &mut self.watchers[key];
+        watcher.unset(Flags::PENDING);
+        watcher.set(Flags::LAGS);
+        watcher.cursor = start.cursor;
+        let now = self.now;
+        self.enqueue_control(key, |out| write_gap(&now, start.gap.as_ref(), &start.kept, out));
+        self.counts.add_gap(start.gap.as_ref());
     }
 }

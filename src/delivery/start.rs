@@ -33,8 +33,9 @@ pub enum Pending {
     Earlier { earlier_to: u64 },
     /// The place of the last matching events.
     Last(Search),
-    /// The watcher named a number that others have given and that has not come here yet. It gets nothing up to there.
-    Stands,
+    /// The watcher named a number that others may have given and that has not come here yet. It gets nothing up to there.
+    /// `answers`: how often the stream had said by then which number is its newest.
+    Stands { answers: u64 },
 }
 
 impl Start {
@@ -62,22 +63,19 @@ pub fn find(log: &Log, cursor: Cursor) -> Option<Cursor> {
 
 /// The place in `topic` that `since` asks for. `newest` was loaded after the shard's interest was set.
 pub fn start(topic: &Topic, directory: &Directory, since: Since, newest: u64, selector: &Selector) -> Start {
-    let log = topic.log.lock();
-    let place = Place {
-        topic,
-        log: &log,
-        directory,
-        selector,
-        live: Cursor { index: log.index_after(newest), seq: newest },
-    };
-    match since {
+    Place::with(topic, directory, newest, selector, |place| match since {
         Since::Now => Start::at(place.live).with_gap(place.dropped_early(newest)),
         Since::Last(count) => place.last(count),
         Since::Start => place.all_retained(),
         Since::After(seq) if seq > newest && seq <= directory.newest_possible() => place.stand(seq),
         Since::After(seq) if seq > newest => place.beyond_newest(seq),
         Since::After(seq) => place.after(seq),
-    }
+    })
+}
+
+/// The place of a watcher that stood at a number which nobody can have given it.
+pub fn start_anew(topic: &Topic, directory: &Directory, seq: u64, newest: u64, selector: &Selector) -> Start {
+    Place::with(topic, directory, newest, selector, |place| place.beyond_newest(seq))
 }
 
 /// A topic and its log, while a watcher looks for its place in it.
@@ -91,6 +89,18 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
+    fn with(
+        topic: &Topic,
+        directory: &Directory,
+        newest: u64,
+        selector: &Selector,
+        find: impl FnOnce(Place<'_>) -> Start,
+    ) -> Start {
+        let log = topic.log.lock();
+        let live = Cursor { index: log.index_after(newest), seq: newest };
+        find(Place { topic, log: &log, directory, selector, live })
+    }
+
     /// Whether this life of the job began with its `job_started`.
     fn is_whole(&self) -> bool {
         self.topic.kind == TopicKind::Job && self.log.job.is_complete
@@ -114,7 +124,8 @@ impl Place<'_> {
     /// Begins at a number that this daemon has not come to.
     fn stand(&self, seq: u64) -> Start {
         let cursor = Cursor { seq, ..self.live };
-        Start { pending: Some(Pending::Stands), ..Start::at(cursor).with_gap(self.dropped_early(seq)) }
+        let pending = Some(Pending::Stands { answers: self.directory.answers() });
+        Start { pending, ..Start::at(cursor).with_gap(self.dropped_early(seq)) }
     }
 
     /// Begins with all that is retained. An earlier life is missed only if this one is not whole, and so is what a hole

@@ -7,6 +7,7 @@ use crate::delivery::filter::Selector;
 use crate::delivery::keys::{LocalTopicSlot, SubscriptionTag};
 use crate::delivery::start::{Pending, earlier_gap, find};
 use crate::delivery::table::Entry;
+use crate::stream::directory::Directory;
 use crate::stream::holes::{Hole, Holes};
 use crate::stream::topic::{Handle, Log};
 use crate::wire::watcher_message::{Gap, GapReason};
@@ -85,7 +86,7 @@ impl Subscription {
 
     /// It stands at a number beyond `tail`: nothing up to there is for it.
     pub fn stands_beyond(&self, tail: u64) -> bool {
-        matches!(self.pending.as_deref(), Some(Pending::Stands)) && self.cursor.seq > tail
+        matches!(self.pending.as_deref(), Some(Pending::Stands { .. })) && self.cursor.seq > tail
     }
 
     /// Takes the kept events to send, and the number up to which losses are settled.
@@ -104,20 +105,29 @@ impl Subscription {
         &mut self,
         selector: &Selector,
         log: &Log,
-        holes: &Holes,
+        directory: &Directory,
         (passed, tail): (u64, u64),
     ) -> Option<Gap> {
         match self.pending.as_deref_mut()? {
             Pending::Earlier { .. } if log.first_seq().is_none() => None,
-            Pending::Stands if self.cursor.seq > tail => None,
-            Pending::Stands => {
+            Pending::Stands { answers }
+                if self.cursor.seq > tail && directory.was_never_given(self.cursor.seq, *answers) =>
+            {
+                // The merged order goes on where it is.
+                let next = self.cursor.seq + 1;
+                self.pending = None;
+                self.cursor = Cursor { index: log.index_after(passed), seq: passed };
+                Some(Gap { from: next, to: next, missed: None, reason: GapReason::Restart })
+            }
+            Pending::Stands { .. } if self.cursor.seq > tail => None,
+            Pending::Stands { .. } => {
                 self.pending = None;
                 // The merged order may be further than where it stands.
                 let seq =
                     if self.replay_to.is_none() { self.cursor.seq.max(passed) } else { self.cursor.seq };
                 match find(log, Cursor { seq, ..self.cursor }) {
                     Some(cursor) => self.cursor = cursor,
-                    None => return self.miss(None, seq, selector, log, holes),
+                    None => return self.miss(None, seq, selector, log, &directory.holes),
                 }
                 None
             }

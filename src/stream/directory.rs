@@ -54,6 +54,8 @@ pub struct Directory {
     /// The greatest number that may have been given, here or elsewhere: a watcher may name it before this daemon has
     /// come so far. Below `published` it means nothing.
     newest_possible: AtomicU64,
+    /// How often the stream was asked for its newest number, and what it said last.
+    newest_given: Mutex<(u64, u64)>,
     pub holes: Holes,
     /// The last numbers of topics that were dropped.
     pub dropped: Dropped,
@@ -121,6 +123,7 @@ impl Directory {
             missing_to: earlier.missing_to,
             published: AtomicU64::new(run_start),
             newest_possible: AtomicU64::new(0),
+            newest_given: Mutex::default(),
             holes: earlier.holes,
             dropped: earlier.dropped,
             dialect_bytes: AtomicUsize::new(0),
@@ -190,6 +193,24 @@ impl Directory {
     /// Where numbers come from elsewhere: numbers up to `seq` may have been given there.
     pub fn set_newest_possible(&self, seq: u64) {
         self.newest_possible.store(seq, Ordering::SeqCst);
+    }
+
+    /// Where numbers come from elsewhere: asked just now, the stream says that none beyond `seq` was given anywhere.
+    pub fn note_newest_given(&self, seq: u64) {
+        let mut newest = self.newest_given.lock();
+        *newest = (newest.0 + 1, seq);
+    }
+
+    /// How often that was said.
+    pub fn answers(&self) -> u64 {
+        self.newest_given.lock().0
+    }
+
+    /// Whether nobody can have been given the number `seq` that was named when there were so many answers. The next one
+    /// may have been under way then.
+    pub fn was_never_given(&self, seq: u64, answers: u64) -> bool {
+        let (count, newest) = *self.newest_given.lock();
+        count >= answers + 2 && seq > newest
     }
 
     pub fn add_dialect_bytes(&self, bytes: usize) {

@@ -289,6 +289,28 @@ fn who_leaves_or_changes_the_filter_is_of_the_past_no_more_or_still() {
 }
 
 #[test]
+fn who_names_a_number_of_another_stream_begins_anew() {
+    let mut shard = Shard::new();
+    shard.memory.set_newest_possible(MEMORY + 1_000_000);
+    shard.memory.note_newest_given(MEMORY + 3);
+    let [never, ahead] = [500, 8].map(|seq| shard.watch(TopicKind::All, "", Since::After(MEMORY + seq)));
+    let beat = |shard: &mut Shard| {
+        for key in [never, ahead] {
+            shard.watchers.enqueue_control(key, |_| {});
+        }
+        shard.serve();
+        [never, ahead].map(|key| shard.numbers(key))
+    };
+    // The first answer may have been under way when they came.
+    shard.memory.note_newest_given(MEMORY + 3);
+    assert_eq!(beat(&mut shard), [[0; 0]; 2]);
+    // Another daemon is ahead by now.
+    shard.memory.note_newest_given(MEMORY + 9);
+    assert_eq!(beat(&mut shard), [vec![-1_501, 1_001, 1_002, 1_003], vec![]]);
+    assert_eq!(beat(&mut shard), [[0; 0]; 2], "it is told once");
+}
+
+#[test]
 fn only_what_memory_has_lost_and_the_stream_may_have_is_of_the_past() {
     let gap = Gap { from: 1, to: 9, missed: None, reason: GapReason::Expired };
     let [whole, lossy] = [None, Some(gap)].map(|gap| Start { gap, ..Start::at(Cursor::default()) });
