@@ -136,21 +136,28 @@ impl Watchers {
             return;
         }
         let watcher = &mut self.watchers[key];
-        if watcher.is(Flags::ENDING) {
-            watcher.set(Flags::ENDED);
-            self.gone.push(key);
-            return;
+        if watcher.is(Flags::ENDING | Flags::IN_PAST) {
+            return self.end_or_wait(key);
         }
         match watcher.watched {
             Watched::Nothing => {}
-            // It has a queue of its own.
-            Watched::Cohort { .. } if watcher.is(Flags::IN_PAST) => self.enqueue(key),
             Watched::Cohort { .. } => {
                 if self.catch_up(key, sink) {
                     self.enqueue(key);
                 }
             }
             Watched::MultiJob(_) => self.serve_many(key, self.arrived, sink),
+        }
+    }
+
+    /// The outbox is sent of a watcher that gets no more, or reads the past, which has a queue of its own.
+    #[cold]
+    fn end_or_wait(&mut self, key: WatcherKey) {
+        if self.watchers[key].is(Flags::ENDING) {
+            self.watchers[key].set(Flags::ENDED);
+            self.gone.push(key);
+        } else {
+            self.enqueue(key);
         }
     }
 
@@ -279,6 +286,7 @@ impl Watchers {
     }
 
     /// Sends what was gathered to one watcher at `from`. Returns whether that was all up to the tail.
+    #[inline(always)]
     pub(super) fn send_gathered(
         &mut self,
         key: WatcherKey,

@@ -60,15 +60,22 @@ impl Watchers {
     pub(super) fn leave_past(&mut self, key: WatcherKey) {
         self.watchers[key].unset(Flags::IN_PAST);
         self.past.readers.remove(&key);
+        if self.past.readers.is_empty() {
+            self.past.window = None;
+        }
     }
 
     /// Looks at what can be read now. The types of all events in it are in the table after that.
+    #[inline]
     pub(super) fn look_at_past(&mut self) {
-        let past = &mut self.past;
-        if past.readers.is_empty() {
-            past.window = None;
-            return;
+        if !self.past.readers.is_empty() {
+            self.look_for_readers();
         }
+    }
+
+    #[cold]
+    fn look_for_readers(&mut self) {
+        let past = &mut self.past;
         let moves = past.past.moves();
         if moves == past.moves {
             return;

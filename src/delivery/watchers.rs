@@ -199,10 +199,13 @@ impl Watchers {
     /// Puts the watcher into `watcher_queue`, to be served alone in the next flush, unless its socket is full.
     pub(super) fn enqueue(&mut self, key: WatcherKey) {
         let watcher = &mut self.watchers[key];
-        if !watcher.is(Flags::QUEUED | Flags::BLOCKED) {
-            watcher.set(Flags::QUEUED);
-            let is_of_past = watcher.is(Flags::IN_PAST) && watcher.outbox.is_none();
-            if is_of_past { &mut self.past.queue } else { &mut self.watcher_queue }.push_back(key);
+        if watcher.is(Flags::QUEUED | Flags::BLOCKED) {
+            return;
+        }
+        watcher.set(Flags::QUEUED);
+        match watcher.is(Flags::IN_PAST) && watcher.outbox.is_none() {
+            false => self.watcher_queue.push_back(key),
+            true => self.past.queue.push_back(key),
         }
     }
 
