@@ -216,8 +216,9 @@ async fn new_epoch(
     let last = info["state"]["last_seq"]
         .as_u64()
         .ok_or("the server does not say how long the stream is".to_owned())?;
-    let from = args.from.unwrap_or(last + 1);
-    if from > last + 1 {
+    let next_message = last.saturating_add(1);
+    let from = args.from.unwrap_or(next_message);
+    if from > next_message {
         return Err(Failure::Usage(format!("--from: the stream ends with message {last}")));
     }
     let next = begin(&epochs, from, last, args.after)

@@ -105,7 +105,7 @@ fn of_numbers(info: &Value) -> Option<Finding> {
         text if text.is_empty() => String::new(),
         text => format!(", later epochs {text}"),
     };
-    Some(match epochs.number(last + 1, 0) {
+    Some(match epochs.number(last.saturating_add(1), 0) {
         Ok(next) => Finding::Good(format!("base {}{later}; the next number is {next}", epochs.base_text())),
         Err(_) => Finding::Error("the numbers of this stream are used up".to_owned()),
     })

@@ -38,7 +38,7 @@ impl PastStart {
         let waker = Arc::new(IngestWaker::new(Waker::new(poll.registry(), Token(0))?, 0));
         let handle = PastHandle { past: Arc::default(), waker };
         let epochs = joined.epochs().clone();
-        handle.past.open(epochs.number(1, 0).expect("a stream's numbers are in range"));
+        handle.past.open(epochs.number(1, 0).expect("epochs have a first number"));
         let is_stopping = Arc::new(AtomicBool::new(false));
         let of_passes = config.clone();
         let parts = PastParts {

@@ -40,6 +40,8 @@ pub(super) struct Joined {
     thread: ThreadHandle<()>,
     nonce: String,
     beginning: Box<Beginning>,
+    /// The number of the first line that is published here. It is in range.
+    first: u64,
 }
 
 impl Joined {
@@ -49,14 +51,13 @@ impl Joined {
 
     /// The number before the first one of this run.
     pub fn run_start(&self) -> u64 {
-        let first = self.beginning.epochs.number(self.beginning.passed_from, 0);
-        first.expect("a stream's numbers are in range") - 1
+        self.first - 1
     }
 
     /// What the stream had before this run was there, and is not here.
     pub fn directory(&self, topics_max: usize) -> Directory {
         let Beginning { epochs, has_older, .. } = &*self.beginning;
-        let first = epochs.number(1, 0).expect("a stream's numbers are in range");
+        let first = epochs.number(1, 0).expect("epochs have a first number");
         let run_start = self.run_start();
         let earlier = match *has_older {
             true => EarlierRuns::lost(first, run_start),
@@ -92,7 +93,15 @@ impl<'a, F: FnMut() -> bool> Joining<'a, F> {
         let (handle, thread) = start_thread(self.config, &wanted, waker, self.clock)?;
         loop {
             match handle.reports.recv_timeout(LOOK) {
-                Ok(Report::Begun(beginning)) => return Ok(Some(Joined { handle, thread, nonce, beginning })),
+                Ok(Report::Begun(beginning)) => {
+                    let first = beginning.epochs.number(beginning.passed_from, 0).map_err(|_| {
+                        let stream = &self.config.bus_stream;
+                        let words =
+                            format!("bus: the stream {stream} cannot be used: its numbers are used up");
+                        StartError::System(io::Error::other(words))
+                    })?;
+                    return Ok(Some(Joined { handle, thread, nonce, beginning, first }));
+                }
                 Ok(Report::Unfit(why)) => {
                     return Err(StartError::System(io::Error::other(format!("bus: {why}"))));
                 }
@@ -143,7 +152,7 @@ impl<'a, F: FnMut() -> bool> Joining<'a, F> {
         counters: &BusCounters,
         sequencer: &mut Sequencer,
     ) -> Result<(SharedStream, ThreadHandle<()>), StartError> {
-        let Joined { handle, thread, nonce, beginning } = joined;
+        let Joined { handle, thread, nonce, beginning, first: _ } = joined;
         counters.is_used.set(1);
         sequencer.is_shared = true;
         let mut shared = SharedStream::new(SharedParts {

@@ -6,6 +6,7 @@ use std::thread;
 
 use nkeys::KeyPair;
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
 
 use crate::BASE;
 use crate::commands::luxcast;
@@ -50,6 +51,27 @@ fn a_daemon_without_a_stream_that_it_can_use_says_why_and_ends() {
     assert!(code == 1 && said.contains("allow_rollup_hdrs is true"), "{said}");
     let (code, said) = ends("nats://127.0.0.1:1", &["--bus-start-seconds", "0.5"]);
     assert!(code == 1 && said.contains("bus_start_seconds"), "{said}");
+}
+
+#[test]
+fn a_stream_whose_sequences_are_out_of_range_is_refused() {
+    let server = NatsServer::start(NEWEST, "");
+    let desk = Desk::new(vec![server.url()]);
+    let config = |first: u64| {
+        let metadata = json!({"luxcast.format": "1", "luxcast.base": BASE.to_string()});
+        let rest = json!({"name": "LUXCAST", "subjects": ["luxcast.events"], "metadata": metadata, "first_seq": first});
+        rest.to_string()
+    };
+    for first in [1 << 44, 1 << 63, u64::MAX] {
+        desk.ask_stream("STREAM.CREATE", &config(first));
+        let (code, said) = ends(&server.url(), &[]);
+        assert!(code == 1 && said.contains("its numbers are used up"), "{first}: {said}");
+        let (code, shown, _) = luxcast(&["bus", "check", "--bus", &server.url()]);
+        assert!(code == 1 && shown.contains("error: the numbers of this stream are used up"), "{shown}");
+        let (code, _, said) = luxcast(&["bus", "new-epoch", "--bus", &server.url(), "--after", "1", "--yes"]);
+        assert!(code == 2 && said.contains("no epoch can follow"), "{said}");
+        desk.ask_stream("STREAM.DELETE", "");
+    }
 }
 
 #[test]

@@ -60,14 +60,14 @@ impl Extent {
     fn read(state: &Value) -> Self {
         let number = |name: &str| state[name].as_u64().unwrap_or(0);
         let (messages, last) = (number("messages"), number("last_seq"));
-        let first = if messages == 0 { last + 1 } else { number("first_seq") };
+        let first = if messages == 0 { last.saturating_add(1) } else { number("first_seq") };
         Self { messages, bytes: number("bytes"), first, last }
     }
 
     /// The first message to pass on, see [`BeginAt`].
     fn passed_from(self, message: u64, bytes_max: u64) -> u64 {
         let average = (self.bytes / self.messages.max(1)).max(1);
-        let bounded = (self.last + 1).saturating_sub(bytes_max / average);
+        let bounded = self.last.saturating_add(1).saturating_sub(bytes_max / average);
         // A server that is asked for what lies behind the newest message does not answer before there is one.
         message.max(bounded).min(self.last).max(self.first)
     }
