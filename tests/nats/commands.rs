@@ -220,6 +220,22 @@ fn a_server_that_asks_for_a_certificate_gets_it() {
     let half = [&ca[..], &own[..2]].concat();
     let (code, _, said) = bus("check", &url, &half);
     assert!(code == 2 && said.contains("also needs bus_key_file"), "{said}");
+    // Whatever is wrong with the two files is known before anybody connects.
+    for (certificate, key, word) in [
+        ("client.pem", "server.key", "server.key is not that of the certificate in"),
+        ("client.key", "client.key", "client.key has no certificate in it"),
+        ("client.pem", "client.pem", "client.pem has no private key in it"),
+        ("client.pem", "none.key", "cannot read"),
+    ] {
+        let (certificate, key) = (path(certificate), path(key));
+        let files = ["--bus-certificate-file", &certificate, "--bus-key-file", &key];
+        let all = [&["--bus", &url][..], &ca, &files].concat();
+        for (command, expected) in [(&["check-config"][..], 2), (&["bus", "check"], 2), (&["serve"], 1)] {
+            let (code, _, said) = luxcast(&[command, &all].concat());
+            assert!(code == expected && said.contains(word), "{command:?}: {code} {said}");
+            assert!(said.contains("bus_certificate_file, bus_key_file: "), "{said}");
+        }
+    }
 }
 
 #[test]

@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, Event, ReconnectToServer, ServerAddr};
+use jiff::Timestamp;
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::config::{BusLogin, BusUrl, Config};
 use crate::net::bus::sign_in::SignIn;
+use crate::net::listen::certificate;
 
 /// A dead connection is noticed after two of these without an answer; the client's own default is a minute.
 const PING_INTERVAL: Duration = Duration::from_secs(2);
@@ -66,15 +68,12 @@ impl BusConfig {
             let name = if self.nkey_file.is_some() { "bus_nkey_file" } else { "bus_credentials_file" };
             sign_in.check().map_err(|problem| wrong(name, &problem))?;
         }
-        let files = [("bus_ca_file", &self.ca_file), ("bus_certificate_file", &self.certificate_file)];
-        for (name, path) in files {
-            if let Some(path) = path {
-                check_certificates(path).map_err(|problem| wrong(name, &problem))?;
-            }
+        if let Some(path) = &self.ca_file {
+            check_certificates(path).map_err(|problem| wrong("bus_ca_file", &problem))?;
         }
-        if let Some(path) = &self.key_file {
-            let key = PrivateKeyDer::from_pem_file(path);
-            key.map_err(|error| wrong("bus_key_file", &format!("{}: {error}", path.display())))?;
+        if let (Some(certificate), Some(key)) = (&self.certificate_file, &self.key_file) {
+            certificate::read_pair(certificate, key, Timestamp::now())
+                .map_err(|problem| wrong("bus_certificate_file, bus_key_file", &problem))?;
         }
         Ok(())
     }

@@ -89,19 +89,10 @@ pub fn load(
     now: Timestamp,
 ) -> Result<(Arc<ServerConfig>, Certificate), CertificateError> {
     let of = |file: &Path, fault| CertificateError { file: file.to_owned(), fault };
-    let (chain, facts) = read_chain(certificate, now).map_err(|fault| of(certificate, fault))?;
-    let key_der = read_key(key).map_err(|fault| of(key, fault))?;
-    let provider = Arc::new(default_provider());
-    let certified = CertifiedKey::from_der(chain, key_der, &provider).map_err(|error| match error {
-        rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-            of(key, Fault::Mismatch { certificate: certificate.to_owned() })
-        }
-        rustls::Error::InvalidCertificate(_) => of(certificate, Fault::BadCertificate),
-        error => of(key, Fault::BadKey(error)),
-    })?;
+    let (certified, facts) = read_pair(certificate, key, now)?;
     auth_files::warn_if_open(key).map_err(|error| of(key, Fault::Unreadable(error)))?;
     let resolver = Arc::new(rustls::sign::SingleCertAndKey::from(certified));
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .expect("the provider has suites for both versions")
         .with_no_client_auth()
@@ -114,6 +105,29 @@ pub fn load(
     config.send_tls13_tickets = 1;
     config.max_early_data_size = 0;
     Ok((Arc::new(config), facts))
+}
+
+/// Reads both files, of a server or of a client, and sees that they belong together.
+///
+/// # Errors
+/// As [`load`].
+pub fn read_pair(
+    certificate: &Path,
+    key: &Path,
+    now: Timestamp,
+) -> Result<(CertifiedKey, Certificate), CertificateError> {
+    let of = |file: &Path, fault| CertificateError { file: file.to_owned(), fault };
+    let (chain, facts) = read_chain(certificate, now).map_err(|fault| of(certificate, fault))?;
+    let key_der = read_key(key).map_err(|fault| of(key, fault))?;
+    let certified =
+        CertifiedKey::from_der(chain, key_der, &default_provider()).map_err(|error| match error {
+            rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+                of(key, Fault::Mismatch { certificate: certificate.to_owned() })
+            }
+            rustls::Error::InvalidCertificate(_) => of(certificate, Fault::BadCertificate),
+            error => of(key, Fault::BadKey(error)),
+        })?;
+    Ok((certified, facts))
 }
 
 /// Reads the certificate and the intermediate ones behind it.
