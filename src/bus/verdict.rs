@@ -82,7 +82,7 @@ impl fmt::Display for Stop {
                 "the stream has lost its end, which was delivered already; see luxcast bus new-epoch"
             }
             Self::OtherStream => {
-                "another stream stands in its place, with numbers that were in use; see luxcast bus new-epoch"
+                "another stream stands in its place, with numbers that were in use; see luxcast bus new-epoch --from 1"
             }
             Self::OtherNumbers => "the numbers in the stream's metadata are not those that were given",
             Self::Full => "the numbers of the stream are used up",

@@ -4,6 +4,7 @@ use std::env;
 use std::fmt::Write;
 use std::io;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use serde_json::{Value, json};
@@ -39,7 +40,8 @@ struct NewEpochArgs {
     /// Number events above this one, the newest that any daemon has given
     #[arg(long, value_name = "STREAM_SEQ", value_parser = clap::value_parser!(u64).range(..1 << 53))]
     after: u64,
-    /// First message with new numbers: the one behind the last that is still as it was [default: the next one]
+    /// First message with new numbers, and of another stream 1: watchers get what comes from there on as new [default: the
+    /// next message]
     #[arg(long, value_name = "MESSAGE", value_parser = clap::value_parser!(u64).range(1..))]
     from: Option<u64>,
 }
@@ -61,6 +63,9 @@ pub fn command() -> Command {
         .subcommand(config::add_bus_flags(check))
         .subcommand(config::add_bus_flags(NewEpochArgs::augment_args(new_epoch).arg(yes)))
 }
+
+/// Whoever has read the stream before this one wrote to it has written by then.
+const OTHERS_PAUSE: Duration = Duration::from_secs(1);
 
 /// How a subcommand ends that had no success.
 enum Failure {
@@ -226,12 +231,40 @@ async fn new_epoch(
         .map_err(|error| Failure::Usage(format!("no epoch can follow: {}", words_of(error))))?;
     let first = next.number(from, 0).map_err(|error| Failure::Usage(words_of(error).to_owned()))?;
     let what = format!("from message {from} on the numbers of {stream} begin at {first}");
+    if let Some(words) = told_of_messages(&info["state"], from) {
+        say(&format!("luxcast bus new-epoch: warning: {words}"));
+    }
     if !is_wanted {
         return Err(Failure::Usage(format!("nothing was changed; with --yes, {what}")));
     }
     let changed = stream_config::with_epochs(&info["config"], &next);
     admin.update(&changed).await.map_err(|error| format!("the server does not change {stream}: {error}"))?;
-    Ok(format!("{what}\n"))
+    // Another one that began at the same time may have written after this.
+    tokio::time::sleep(OTHERS_PAUSE).await;
+    let after = admin.info().await?.ok_or_else(|| format!("there is no stream {stream} any more"))?;
+    match stream_config::epochs(&after["config"]) {
+        Ok(stored) if stored.continues(&next) => Ok(format!("{what}\n")),
+        _ => Err(Failure::Failed(format!(
+            "the numbers of {stream} were changed by somebody else at the same time: look with luxcast bus check"
+        ))),
+    }
+}
+
+/// What becomes of the messages that the stream has, if the epoch begins with message `from`.
+fn told_of_messages(state: &Value, from: u64) -> Option<String> {
+    let number = |name: &str| state[name].as_u64().unwrap_or(0);
+    let (first, last) = (number("first_seq"), number("last_seq"));
+    match () {
+        () if number("messages") == 0 => None,
+        () if from <= last => Some(format!(
+            "messages {} to {last} get new numbers: watchers who have seen them see them again",
+            from.max(first)
+        )),
+        () => Some(format!(
+            "messages {first} to {last} keep their numbers: watchers who have seen others with these do not see them; \
+             --from M gives new ones from message M on"
+        )),
+    }
 }
 
 /// The same epochs and one more, above `after` and all that the stream has.
@@ -250,8 +283,20 @@ fn words_of(error: NumbersError) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::begin;
+    use serde_json::json;
+
+    use super::{begin, told_of_messages};
     use crate::bus::numbers::{Epochs, LAG_MAX};
+
+    #[test]
+    fn what_becomes_of_messages_is_told() {
+        let state = json!({"messages": 5, "first_seq": 3, "last_seq": 7});
+        let told = |from: u64| told_of_messages(&state, from).unwrap();
+        assert!(told(1).starts_with("messages 3 to 7 get new numbers: "), "{}", told(1));
+        assert!(told(7).starts_with("messages 7 to 7 get new numbers: "), "{}", told(7));
+        assert!(told(8).starts_with("messages 3 to 7 keep their numbers: "), "{}", told(8));
+        assert_eq!(told_of_messages(&json!({"messages": 0, "first_seq": 8, "last_seq": 7}), 8), None);
+    }
 
     #[test]
     fn an_epoch_begins_above_all_that_was_seen() {

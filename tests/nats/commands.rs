@@ -3,10 +3,13 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::process::{Command, Stdio};
+use std::thread;
 
 use async_nats::jetstream::{self, stream};
+use luxcast::bus::numbers::Epochs;
 use nkeys::KeyPair;
 
+use crate::desk::Desk;
 use crate::keys::{Certificates, Operator};
 use crate::server::{NEWEST, NatsServer, VERSIONS};
 use crate::{BASE, block_on, create_stream};
@@ -117,6 +120,34 @@ fn another_stream_is_left_as_it_is_and_each_difference_is_named() {
     let mut after = info(|_| {});
     assert!(after.metadata.remove("luxcast.epochs").is_some() && code == 0);
     assert_eq!(after, before);
+}
+
+#[test]
+fn of_epochs_that_are_begun_at_once_none_is_lost_that_was_said_to_be_there() {
+    let server = NatsServer::start(NEWEST, "");
+    let url = server.url();
+    assert_eq!(bus("create", &url, &["--replicas", "1"]).0, 0);
+    let begun: Vec<(i32, String, String)> = thread::scope(|scope| {
+        let begin = |n: u64| {
+            let (url, after) = (&url, (BASE * 2 + n).to_string());
+            scope.spawn(move || bus("new-epoch", url, &["--after", &after, "--yes"]))
+        };
+        let all: Vec<_> = (0..6).map(begin).collect();
+        all.into_iter().map(|one| one.join().expect("it ends")).collect()
+    });
+    let metadata = &Desk::new(vec![url]).info()["config"]["metadata"];
+    let text = |name: &str| metadata[name].as_str().expect("luxcast made it").to_owned();
+    let epochs = Epochs::parse(&text("luxcast.base"), &text("luxcast.epochs")).expect("luxcast made it");
+    let stored: Vec<String> = epochs
+        .later_text()
+        .split(' ')
+        .map(|epoch| epoch.split_once(':').expect("FROM:BASE").1.parse::<u64>().expect("a number"))
+        .map(|base| format!("begin at {}\n", base + 1_024))
+        .collect();
+    for (code, shown, said) in &begun {
+        assert_eq!(*code == 0, stored.iter().any(|end| shown.ends_with(end)), "{shown}{said} {stored:?}");
+    }
+    assert!(begun.iter().any(|(code, ..)| *code == 0), "{begun:?}");
 }
 
 /// What SECURITY.md says that a daemon's user needs, and no more.

@@ -185,6 +185,42 @@ fn another_stream_with_greater_numbers_is_a_gap_and_goes_on() {
 }
 
 #[test]
+fn what_came_into_a_stream_made_anew_before_anybody_saw_it_is_shown_with_new_numbers() {
+    let server = NatsServer::start(NEWEST, "");
+    let desk = Desk::new(vec![server.url()]);
+    desk.create(BASE, USUAL_WINDOW);
+    let fleet = Fleet::start(vec![vec![server.url()]; 2], &[]);
+    let watchers: Vec<Watcher> = (0..2).map(|place| fleet.watch(place, "start")).collect();
+    for n in 0..5 {
+        desk.publish(&mark(&format!("old {n}")));
+    }
+    watchers.iter().for_each(|watcher| watcher.wait_for("old 4"));
+    let mut truth = desk.truth();
+    let seen = *truth.last_key_value().expect("much was published").0;
+    desk.ask_stream("STREAM.DELETE", "");
+    desk.create(BASE, USUAL_WINDOW);
+    for n in 0..3 {
+        desk.publish(&mark(&format!("between {n}")));
+    }
+    for daemon in fleet.running() {
+        daemon.wait_for_log("another stream stands in its place");
+        assert!(daemon.stderr().contains("see luxcast bus new-epoch --from 1"), "{}", daemon.stderr());
+    }
+    let (url, after) = (server.url(), seen.to_string());
+    let flags = ["bus", "new-epoch", "--bus", &url, "--after", &after];
+    let (code, _, said) = luxcast(&flags);
+    assert!(code == 2 && said.contains("messages 1 to 3 keep their numbers: "), "{said}");
+    let (code, _, said) = luxcast(&[&flags[..], &["--from", "1", "--yes"]].concat());
+    assert!(code == 0 && said.contains("messages 1 to 3 get new numbers: "), "{said}");
+    watchers.iter().for_each(|watcher| watcher.wait_for("between 2"));
+    truth.extend(desk.truth());
+    for watcher in watchers {
+        let gaps = check(&watcher.end(), &truth);
+        assert!(gaps.len() == 1 && gaps[0].reason == "restart", "{gaps:?}");
+    }
+}
+
+#[test]
 fn a_restored_backup_stops_the_feed_until_a_new_epoch_begins() {
     let mut server = NatsServer::start(NEWEST, "");
     create(&server.url(), &["--replicas", "1"]);
