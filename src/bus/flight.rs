@@ -12,6 +12,8 @@ const PAUSE_MILLIS: u64 = 100;
 const PAUSE_MILLIS_MAX: u64 = 2_000;
 /// The reader has passed the place where the chunk should be, and it was not there: it may still come.
 const PATIENCE_MILLIS: u64 = 2_000;
+/// The second time it is no late copy.
+const LOCKED_OUT_MISSES: u32 = 2;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -47,6 +49,10 @@ pub(super) struct Flight {
     pause: u64,
     /// How often it was sent.
     pub tries: u64,
+    /// How often the server named a message that it was not in.
+    misses: u32,
+    /// That was said.
+    is_told: bool,
 }
 
 impl Flight {
@@ -71,6 +77,8 @@ impl Flight {
             first_sent_at: None,
             pause: PAUSE_MILLIS,
             tries: 0,
+            misses: 0,
+            is_told: false,
         }
     }
 
@@ -121,18 +129,31 @@ impl Flight {
 
     /// The reader has passed message `passed`.
     pub fn handle_passed(&mut self, now: u64, passed: u64) {
-        if matches!(self.state, State::Stored { message, .. } if message <= passed) {
-            self.state = State::Missed { until: now + PATIENCE_MILLIS };
+        if let State::Stored { message, is_duplicate, .. } = self.state
+            && message <= passed
+        {
+            self.miss(now, is_duplicate);
         }
+    }
+
+    fn miss(&mut self, now: u64, is_duplicate: bool) {
+        self.misses += u32::from(is_duplicate);
+        self.state = State::Missed { until: now + PATIENCE_MILLIS };
+    }
+
+    /// The server knows its id, and the stream does not have it: it has to wait until the server has forgotten the id. A
+    /// late copy would have come by now. True once.
+    pub fn take_locked_out(&mut self) -> bool {
+        let is_locked_out = self.misses == LOCKED_OUT_MISSES && !self.is_told;
+        self.is_told |= is_locked_out;
+        is_locked_out
     }
 
     /// The reader has seen all that the stream had at `asked_at`.
     pub fn handle_complete(&mut self, now: u64, asked_at: u64) {
         match self.state {
             // The server has lost it since: its messages do not reach as far any more.
-            State::Stored { at, .. } if at < asked_at => {
-                self.state = State::Missed { until: now + PATIENCE_MILLIS };
-            }
+            State::Stored { at, is_duplicate, .. } if at < asked_at => self.miss(now, is_duplicate),
             State::Doubted { .. } if self.is_doubted_at(asked_at) => {
                 self.first_sent_at = None;
                 self.state = State::Ready;

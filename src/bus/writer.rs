@@ -81,6 +81,8 @@ pub struct Writer {
     pub duplicates: u64,
     /// Chunks that were sent again.
     pub retries: u64,
+    /// The last chunk whose id the server knows, though the stream does not have it.
+    locked_out: Option<Arc<str>>,
 }
 
 impl Writer {
@@ -103,6 +105,7 @@ impl Writer {
             complete_at: None,
             duplicates: 0,
             retries: 0,
+            locked_out: None,
         }
     }
 
@@ -331,6 +334,9 @@ impl Writer {
             }
             if let Some(flight) = &mut self.lanes[key].flight {
                 flight.handle_complete(now, asked_at);
+                if flight.take_locked_out() {
+                    self.locked_out = Some(flight.message_id.clone());
+                }
             }
             self.set_timer(key);
             self.get_ready(key);
@@ -351,10 +357,19 @@ impl Writer {
                 self.cut(key, flight);
             } else if let Some(flight) = &mut lane.flight {
                 flight.handle_passed(now, passed);
+                if flight.take_locked_out() {
+                    self.locked_out = Some(flight.message_id.clone());
+                }
             }
             self.set_timer(key);
             self.get_ready(key);
         }
+    }
+
+    /// The id of a chunk that the server takes for a message which the stream does not have; the last of several. It goes in
+    /// when the server has forgotten the id. Said once of each.
+    pub fn take_locked_out(&mut self) -> Option<Arc<str>> {
+        self.locked_out.take()
     }
 
     /// Makes another chunk of the lines that are not in the stream: the id went with another one.
@@ -485,6 +500,29 @@ mod tests {
         let rest = next(&mut writer, 6).unwrap();
         assert_eq!((&*rest.message_id, &*rest.lines, rest.payload.len()), ("p:13", "13-15", 8));
         assert_eq!(writer.next_ack().map(|ack| ack.line), Some(12));
+    }
+
+    #[test]
+    fn a_chunk_whose_id_is_known_and_that_is_not_there_is_told_once() {
+        // The reader has passed the message that the server names; or the stream was purged, and it never comes.
+        for (passed, told_at) in [(9, 2_000), (0, 3_000)] {
+            let mut writer = writer();
+            let lane = writer.open("p", 0);
+            push(&mut writer, lane, 1, "j", None);
+            let mut told = Vec::new();
+            for now in (0..20_000).step_by(1_000) {
+                if let Some(sent) = next(&mut writer, now) {
+                    writer.handle_stored(now, lane, sent.serial, 9, true);
+                }
+                if passed > 0 {
+                    writer.handle_hole(now, passed);
+                } else {
+                    writer.handle_complete(now + 1, now + 1);
+                }
+                told.extend(writer.take_locked_out().map(|id| (now, id)));
+            }
+            assert_eq!(told, [(told_at, "p:1".into())], "{passed}");
+        }
     }
 
     #[test]

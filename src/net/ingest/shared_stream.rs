@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use foldhash::fast::RandomState;
 
@@ -20,6 +21,9 @@ use crate::wire::line::{Control, Line, LineError, LineReader};
 
 /// Bytes of messages that are taken in one turn, so that watchers and publishers wait for no more than that.
 const TURN_BYTES: u64 = 1 << 20;
+
+/// The log is told no more often of publishers that wait for the server to forget an id.
+const LOCKED_OUT_MILLIS: u64 = 60_000;
 
 /// Watchers are told of an outage only if it lasts.
 const AWAY_MILLIS: u64 = 3_000;
@@ -65,6 +69,9 @@ pub struct SharedStream {
     parked: Vec<usize>,
     /// Publishers that wait for their welcome, each since when.
     greeting: Vec<(usize, u64)>,
+    window_millis: u64,
+    /// When the log was told that a publisher waits for the server to forget an id.
+    locked_out_at: Option<u64>,
     /// A line as it came, since parsing changes it.
     pub text: Vec<u8>,
 }
@@ -87,6 +94,8 @@ impl SharedStream {
             publishers: HashMap::default(),
             parked: Vec::new(),
             greeting: Vec::new(),
+            window_millis: beginning.window_millis,
+            locked_out_at: None,
             text: Vec::new(),
         }
     }
@@ -340,8 +349,23 @@ impl SharedStream {
             counters.bytes_out.add(outgoing.payload.len() as u64);
             self.handle.send(Command::Publish(outgoing));
         }
+        self.tell_locked_out(now);
         counters.waiting_bytes.set(self.writer.bytes() as u64);
         counters.retries.set(self.writer.retries);
+    }
+}
+
+impl SharedStream {
+    fn tell_locked_out(&mut self, now: u64) {
+        let Some(id) = self.writer.take_locked_out() else { return };
+        if self.locked_out_at.is_some_and(|at| now < at + LOCKED_OUT_MILLIS) {
+            return;
+        }
+        self.locked_out_at = Some(now);
+        let window = Duration::from_millis(self.window_millis);
+        tracing::warn!(
+            "bus: a publisher waits for up to {window:?} (duplicate_window): the server has had {id} before, and what it had is lost or forgotten"
+        );
     }
 }
 
