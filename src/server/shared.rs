@@ -97,6 +97,9 @@ impl<'a, F: FnMut() -> bool> Joining<'a, F> {
                     let first = beginning.epochs.number(beginning.passed_from, 0).map_err(|_| {
                         let stream = &self.config.bus_stream;
                         let words =
+                    for what in &beginning.differences {
+                        tracing::warn!("bus: {}: {what}", self.config.bus_stream);
+                    }
                             format!("bus: the stream {stream} cannot be used: its numbers are used up");
                         StartError::System(io::Error::other(words))
                     })?;

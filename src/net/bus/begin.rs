@@ -15,7 +15,7 @@ use crate::bus::chunk::{CHUNK_BYTES_MAX, OVERHEAD_BYTES_MAX};
 use crate::net::bus::admin::{NO_STREAM, error_of};
 use crate::net::bus::connect::BusConfig;
 use crate::net::bus::handle::Beginning;
-use crate::net::bus::stream_config::{Bounds, epochs, faults};
+use crate::net::bus::stream_config::{Bounds, Fault, epochs, faults};
 use crate::net::bus::stream_info;
 
 /// For one message to come.
@@ -97,10 +97,12 @@ pub(super) async fn begin(
         return Err(Failure::NoAnswer(format!("no server leads the stream {stream}")));
     }
     let unfit = |what: &str| Failure::Unfit(format!("the stream {stream} cannot be used: {what}"));
-    if let Some(fault) = faults(&info["config"], &config.subject, begin_at.bounds).first()
-        && fault.is_fatal
-    {
-        return Err(unfit(&fault.what));
+    let (fatal, others): (Vec<Fault>, Vec<Fault>) = faults(&info["config"], &config.subject, begin_at.bounds)
+        .into_iter()
+        .partition(|fault| fault.is_fatal);
+    let words = |faults: Vec<Fault>| faults.into_iter().map(|fault| fault.what).collect::<Vec<String>>();
+    if !fatal.is_empty() {
+        return Err(unfit(&words(fatal).join("; ")));
     }
     let epochs = epochs(&info["config"]).map_err(|what| unfit(&what))?;
     let window_millis = info["config"]["duplicate_window"].as_u64().unwrap_or(0) / 1_000_000;
@@ -126,6 +128,7 @@ pub(super) async fn begin(
         accounts_millis,
         chunk_bytes_max: chunk_bytes_max(client.server_info().max_payload, begin_at.bounds)
             .map_err(|what| unfit(&what))?,
+        differences: words(others),
     };
     Ok(Begun { from: from.min(passed_from), beginning })
 }

@@ -73,6 +73,8 @@ pub struct Beginning {
     /// For how long lines of publishers are remembered.
     pub accounts_millis: u64,
     pub chunk_bytes_max: usize,
+    /// How the stream differs from one that is made here; daemons can use it all the same.
+    pub differences: Vec<String>,
 }
 
 /// A message of the stream.
