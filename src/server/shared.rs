@@ -11,6 +11,7 @@ use crate::bus::verdict::Standing;
 use crate::config::Config;
 use crate::metrics::BusCounters;
 use crate::net::bus::handle::{Beginning, BusHandle, Report};
+use crate::net::bus::said::Said;
 use crate::net::clock::Clock;
 use crate::net::ingest::handle::IngestWaker;
 use crate::net::ingest::shared_stream::{SharedParts, SharedStream};
@@ -32,6 +33,7 @@ pub(super) struct Joining<'a, F> {
     must_stop: F,
     /// The last word about what is wrong.
     trouble: Option<String>,
+    said: Said,
 }
 
 /// The stream has been found.
@@ -76,6 +78,7 @@ impl<'a, F: FnMut() -> bool> Joining<'a, F> {
             until: Instant::now() + config.bus_start_seconds,
             must_stop,
             trouble: None,
+            said: Said::default(),
         }
     }
 
@@ -94,12 +97,12 @@ impl<'a, F: FnMut() -> bool> Joining<'a, F> {
         loop {
             match handle.reports.recv_timeout(LOOK) {
                 Ok(Report::Begun(beginning)) => {
-                    let first = beginning.epochs.number(beginning.passed_from, 0).map_err(|_| {
-                        let stream = &self.config.bus_stream;
-                        let words =
                     for what in &beginning.differences {
                         tracing::warn!("bus: {}: {what}", self.config.bus_stream);
                     }
+                    let first = beginning.epochs.number(beginning.passed_from, 0).map_err(|_| {
+                        let stream = &self.config.bus_stream;
+                        let words =
                             format!("bus: the stream {stream} cannot be used: its numbers are used up");
                         StartError::System(io::Error::other(words))
                     })?;
@@ -121,10 +124,10 @@ impl<'a, F: FnMut() -> bool> Joining<'a, F> {
     }
 
     fn note_trouble(&mut self, words: String) {
-        if self.trouble.as_ref() != Some(&words) {
+        if self.said.is_new(&words) {
             tracing::warn!("bus: {words}; trying again");
-            self.trouble = Some(words);
         }
+        self.trouble = Some(words);
     }
 
     fn check(&mut self) -> Result<(), StartError> {

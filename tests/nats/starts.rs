@@ -147,7 +147,8 @@ fn wait_in_vain(url: &str) -> Child {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
     let child = command.spawn().expect("it starts");
     wait_until("it says that nobody answers", || {
-        fs::read_to_string(&log).is_ok_and(|text| text.contains("bus: "))
+        let why = format!("bus: {url}: ");
+        fs::read_to_string(&log).is_ok_and(|text| text.contains(&why) && text.contains("refused"))
     });
     child
 }

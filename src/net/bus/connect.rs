@@ -2,12 +2,15 @@
 
 use std::fmt;
 use std::io;
+use std::mem;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, Event, ReconnectToServer, ServerAddr};
+use async_nats::{Client, ClientError, ConnectOptions, Event, ReconnectToServer, Server, ServerAddr};
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
@@ -113,17 +116,52 @@ pub async fn connect(
     name: &str,
     on_event: impl Fn(Event) + Send + Sync + 'static,
 ) -> io::Result<Client> {
+    let tried = Arc::new(Mutex::new(Tried::default()));
+    let last = tried.clone();
+    let on_event = move |event| on_event(last.lock().name_server(event));
     let options = options(config, name, on_event)?.subscription_capacity(SUBSCRIPTION_MESSAGES);
     let turns = AtomicUsize::new(fastrand::usize(..1 << 16));
     let options = options.reconnect_to_server_callback(move |servers, _| {
         // Each in turn: one that lets this in may be cut off from the others.
         let turn = turns.fetch_add(1, Ordering::Relaxed);
         let server = servers.get(turn % servers.len().max(1));
+        tried.lock().turn_to(server, &servers);
         let next = server.map(|server| ReconnectToServer { addr: server.addr.clone(), delay: None });
         async { next }
     });
     let options = options.retry_on_initial_connect().max_reconnects(None);
     options.connect(addresses(config)?).await.map_err(io::Error::other)
+}
+
+/// The server that was tried last, while the next one is tried already.
+#[derive(Default)]
+struct Tried {
+    failed: Option<String>,
+    why: Option<String>,
+    next: Option<ServerAddr>,
+}
+
+impl Tried {
+    fn turn_to(&mut self, next: Option<&Server>, servers: &[Server]) {
+        let last = mem::replace(&mut self.next, next.map(|server| server.addr.clone()));
+        self.why = servers
+            .iter()
+            .find(|server| Some(&server.addr) == last.as_ref())
+            .and_then(|server| server.last_error.clone());
+        self.failed = last.map(|addr| addr.as_url_str().to_owned());
+    }
+
+    /// The client says of which kind its trouble is, but neither with whom nor why. It says so after it has turned to the
+    /// next server.
+    fn name_server(&self, event: Event) -> Event {
+        match (event, &self.failed) {
+            (Event::ClientError(ClientError::Other(kind)), Some(server)) => {
+                let why = self.why.as_ref().filter(|why| why.contains(&kind)).unwrap_or(&kind);
+                Event::ClientError(ClientError::Other(format!("{server}: {why}")))
+            }
+            (event, _) => event,
+        }
+    }
 }
 
 /// Connects now, or not at all.

@@ -12,6 +12,7 @@ pub mod handle;
 mod pull;
 #[cfg(feature = "bus")]
 mod sign_in;
+pub mod said;
 #[cfg(feature = "bus")]
 pub mod stream_config;
 #[cfg(feature = "bus")]
