@@ -209,10 +209,7 @@ impl Reader {
             return;
         }
         match self.state {
-            State::Asking { .. } => {
-                self.unanswered = 0;
-                self.prepare(now, info);
-            }
+            State::Asking { .. } => self.prepare(now, info),
             State::Following => {
                 if let Some((asked_at, passed)) = self.looking.take() {
                     self.compare(now, &info, asked_at, passed);
@@ -246,6 +243,7 @@ impl Reader {
             return;
         }
         self.state = State::Following;
+        self.unanswered = 0;
         (self.consumer.pending, self.consumer.remaining) = (pending, pending);
         let behind = pending.saturating_sub(u64::from(self.consumer.must_match));
         if let Some(end) = self.ends.front_mut() {
@@ -629,6 +627,24 @@ mod tests {
         let hole = Hole { from, to: first - 1, why: HoleReason::Restart };
         assert_eq!(actions(&mut reader)[0], Action::Skip { hole, last: 1 });
         assert_eq!(reader.standing(), Standing::CatchingUp);
+    }
+
+    #[test]
+    fn a_server_that_makes_no_consumer_is_left_now_and_then() {
+        let mut reader = Reader::new(1, 1, 1_000);
+        let mut left = Vec::new();
+        reader.handle_connected(0);
+        for now in (0..20_000).step_by(100) {
+            reader.handle_due(now);
+            reader.handle_info(now, reader.question, info(1, 2));
+            reader.handle_not_created(now, reader.attempt);
+            if actions(&mut reader).contains(&Action::Reconnect) {
+                left.push(now);
+                reader.handle_disconnected();
+                reader.handle_connected(now + 50);
+            }
+        }
+        assert_eq!(left, [0, 3_100, 6_200, 9_300, 12_400, 15_500, 18_600]);
     }
 
     #[test]
