@@ -11,6 +11,7 @@ mod harness;
 mod judge;
 mod keys;
 mod link;
+mod log;
 mod losses;
 mod one_stream;
 mod outages;

@@ -9,13 +9,17 @@ pub mod begin;
 pub mod connect;
 pub mod handle;
 #[cfg(feature = "bus")]
+mod log;
+#[cfg(feature = "bus")]
 mod pull;
+pub mod said;
 #[cfg(feature = "bus")]
 mod sign_in;
-pub mod said;
 #[cfg(feature = "bus")]
 pub mod stream_config;
 #[cfg(feature = "bus")]
 pub mod stream_info;
 #[cfg(feature = "bus")]
 pub mod thread;
+#[cfg(feature = "bus")]
+mod trouble;

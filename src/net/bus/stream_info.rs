@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use async_nats::jetstream::Context;
 use async_nats::jetstream::stream::{self, ClusterInfo};
 
 use crate::bus::lease;
@@ -31,6 +32,19 @@ pub fn is_of_leader(cluster: Option<&ClusterInfo>) -> bool {
     let Some(cluster) = cluster else { return true };
     let heard = cluster.replicas.iter().map(|replica| replica.active.as_nanos() as u64);
     lease::holds(cluster.leader.as_deref().is_some_and(|leader| !leader.is_empty()), heard)
+}
+
+/// Asks the server what the reader wants to know.
+///
+/// # Errors
+/// In words, why nobody says it.
+pub async fn ask(jetstream: &Context, stream: &str) -> Result<Info, String> {
+    let found = jetstream.get_stream(stream).await.map_err(|error| error.to_string())?;
+    let info = found.cached_info();
+    if !is_of_leader(info.cluster.as_ref()) {
+        return Err("no server leads it".to_owned());
+    }
+    read(info).map_err(|error| error.to_string())
 }
 
 /// What the reader wants to know.

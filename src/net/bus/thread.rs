@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy, ReplayPolicy, pull as consumer};
-use async_nats::jetstream::context::PublishError;
+use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::publish::PublishAck;
 use async_nats::jetstream::{self, Context, Message};
 use async_nats::{Client, Event, HeaderMap, Subject, Subscriber};
@@ -21,11 +21,11 @@ use crate::bus::chunk;
 use crate::bus::reader::Reader;
 use crate::bus::verdict::{Action, Arrival, Info, Verdict};
 use crate::bus::writer::{LaneKey, Outgoing};
-use crate::net::bus::begin::{self, BeginAt, Begun, chunk_bytes_max};
+use crate::net::bus::begin::{self, BeginAt, Begun};
 use crate::net::bus::connect::{self, BusConfig};
 use crate::net::bus::handle::{BusHandle, Command, Outlet, Received, Report, ends};
+use crate::net::bus::log::{Log, words_of};
 use crate::net::bus::pull::{self, Status, header};
-use crate::net::bus::stream_config::Bounds;
 use crate::net::bus::stream_info;
 use crate::net::clock::Clock;
 use crate::net::ingest::handle::IngestWaker;
@@ -34,6 +34,9 @@ use crate::net::ingest::handle::IngestWaker;
 const ANSWER: Duration = Duration::from_secs(2);
 /// A consumer that nobody pulls from is removed by the server after so long.
 const CONSUMER_LIFE: Duration = Duration::from_secs(60);
+
+/// Between two connections that are made anew because a line is too long for the server.
+const ROOM_PAUSE_MILLIS: u64 = 10_000;
 
 /// Between two tries to find out where to begin.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -68,8 +71,8 @@ pub fn new(parts: BusParts) -> (BusHandle, BusThread) {
 
 /// What has come of something that the server was asked for.
 enum Outcome {
-    Info { question: u64, info: Option<Info> },
-    Created { attempt: u64, consumer: Option<Box<(Consumer<consumer::Config>, Subscriber, Subject)>> },
+    Info { question: u64, info: Result<Info, String> },
+    Created { attempt: u64, consumer: Result<Box<(Consumer<consumer::Config>, Subscriber, Subject)>, String> },
     Published { key: LaneKey, serial: u64, result: Result<PublishAck, PublishError> },
     Done,
 }
@@ -95,9 +98,9 @@ struct Bus {
     events: UnboundedReceiver<Event>,
     inbox: Option<Inbox>,
     outcomes: JoinSet<Outcome>,
-    bounds: Bounds,
-    /// The last trouble with the connection, which is logged once.
-    last_words: Option<String>,
+    log: Log,
+    /// When the connection was made anew for a line that is too long for the server.
+    room_asked_at: u64,
 }
 
 impl BusThread {
@@ -146,6 +149,7 @@ impl BusThread {
             reader.handle_connected(clock.read().now.millis);
         }
         let (from, inbox, outcomes) = (format!("{host}.{nonce}"), None, JoinSet::new());
+        let log = Log::new(&config, begin_at.bounds);
         Ok(Some(Bus {
             config,
             reader,
@@ -159,8 +163,8 @@ impl BusThread {
             events,
             inbox,
             outcomes,
-            bounds: begin_at.bounds,
-            last_words: None,
+            log,
+            room_asked_at: 0,
         }))
     }
 }
@@ -182,14 +186,6 @@ async fn before_end<T>(
                 outlet.report(Report::Trouble(words));
             },
         }
-    }
-}
-
-/// What an event says of trouble with the connection.
-fn words_of(event: &Event) -> Option<String> {
-    match event {
-        Event::Connected | Event::Disconnected | Event::Closed => None,
-        other => Some(other.to_string()),
     }
 }
 
@@ -229,26 +225,29 @@ impl Bus {
         let now = self.now();
         match event {
             Event::Connected => {
-                let server = self.client.server_info();
-                tracing::info!("bus: connected to {}", server.server_name);
-                if let Err(why) = chunk_bytes_max(server.max_payload, self.bounds) {
-                    tracing::error!("bus: long lines will wait for ever: {why}");
-                }
-                self.last_words = None;
+                self.log.handle_connected(&self.client.server_info());
                 self.reader.handle_connected(now);
             }
             Event::Disconnected | Event::Closed => {
-                tracing::warn!("bus: the connection has ended; trying again");
+                self.log.handle_disconnected();
                 self.reader.handle_disconnected();
             }
-            other => {
-                let words = words_of(other);
-                if words != self.last_words {
-                    tracing::warn!("bus: {}", words.as_deref().unwrap_or_default());
-                }
-                self.last_words = words;
-            }
+            other => self.log.handle_event(other),
         }
+    }
+
+    /// Makes the connection anew; another server may be better.
+    fn reconnect(&mut self) {
+        if self.client.connection_state() == State::Connected {
+            self.log.handle_wanted_anew();
+        }
+        let client = self.client.clone();
+        self.outcomes.spawn(async move {
+            if let Err(error) = client.force_reconnect().await {
+                tracing::debug!("bus: cannot reconnect: {error}");
+            }
+            Outcome::Done
+        });
     }
 
     fn obey(&mut self, command: Command) {
@@ -283,21 +282,7 @@ impl Bus {
             Action::Ask { question } => {
                 let (jetstream, stream) = (self.jetstream.clone(), self.config.stream.clone());
                 self.outcomes.spawn(async move {
-                    let info = match jetstream.get_stream(&stream).await {
-                        Ok(found) if !stream_info::is_of_leader(found.cached_info().cluster.as_ref()) => {
-                            tracing::debug!("bus: no server leads the stream {stream}");
-                            None
-                        }
-                        Ok(found) => stream_info::read(found.cached_info())
-                            .inspect_err(|error| {
-                                tracing::error!("bus: cannot read the stream {stream}: {error}")
-                            })
-                            .ok(),
-                        Err(error) => {
-                            tracing::debug!("bus: no word of the stream {stream}: {error}");
-                            None
-                        }
-                    };
+                    let info = stream_info::ask(&jetstream, &stream).await;
                     Outcome::Info { question, info }
                 });
             }
@@ -324,11 +309,7 @@ impl Bus {
                     });
                 }
             }
-            Action::Reconnect => {
-                if let Err(error) = self.client.force_reconnect().await {
-                    tracing::debug!("bus: cannot reconnect: {error}");
-                }
-            }
+            Action::Reconnect => self.reconnect(),
             Action::Skip { hole, last } => self.outlet.report(Report::Skip { hole, last }),
             Action::Complete { asked_at, last } => self.outlet.report(Report::Complete { asked_at, last }),
             Action::Stand(standing) => self.outlet.report(Report::Standing(standing)),
@@ -351,41 +332,62 @@ impl Bus {
         self.outcomes.spawn(async move {
             let subject = Subject::from(client.new_inbox());
             let make = async {
-                let subscriber = client.subscribe(subject.clone()).await.ok()?;
+                let subscriber =
+                    client.subscribe(subject.clone()).await.map_err(|error| error.to_string())?;
                 let made = jetstream.create_consumer_on_stream(config, stream).await;
-                let made = made.inspect_err(|error| tracing::debug!("bus: no consumer: {error}")).ok()?;
-                Some(Box::new((made, subscriber, subject)))
+                Ok(Box::new((made.map_err(|error| error.to_string())?, subscriber, subject)))
             };
-            Outcome::Created { attempt, consumer: timeout(ANSWER, make).await.ok().flatten() }
+            let consumer = timeout(ANSWER, make).await.unwrap_or_else(|_| Err("no answer".to_owned()));
+            Outcome::Created { attempt, consumer }
         });
     }
 
     fn handle_outcome(&mut self, outcome: Outcome) {
         let now = self.now();
         match outcome {
-            Outcome::Info { question, info: Some(info) } => {
+            Outcome::Info { question, info: Ok(info) } => {
+                self.log.handle_answer(now, Ok(()));
                 let message = info.last;
                 self.reader.handle_info(now, question, info);
                 let possible = self.reader.newest_possible();
                 self.outlet.report(Report::Newest { message, possible });
             }
-            Outcome::Info { question, info: None } => self.reader.handle_no_info(now, question),
-            Outcome::Created { attempt, consumer: None } => self.reader.handle_not_created(now, attempt),
-            Outcome::Created { attempt, consumer: Some(made) } => {
+            Outcome::Info { question, info: Err(why) } => {
+                self.log.handle_answer(now, Err(&why));
+                self.reader.handle_no_info(now, question);
+            }
+            Outcome::Created { attempt, consumer: Err(why) } => {
+                self.log.handle_consumer(now, Err(&why));
+                self.reader.handle_not_created(now, attempt);
+            }
+            Outcome::Created { attempt, consumer: Ok(made) } => {
+                self.log.handle_consumer(now, Ok(()));
                 let (consumer, subscriber, subject) = *made;
                 let pending = consumer.cached_info().num_pending;
                 self.inbox = Some(Inbox { attempt, consumer, subscriber, subject });
                 self.reader.handle_created(now, attempt, pending);
             }
             Outcome::Published { key, serial, result: Ok(ack) } => {
+                self.log.handle_chunk(now, key, Ok(()));
                 let (message, is_duplicate) = (ack.sequence, ack.duplicate);
                 self.outlet.report(Report::Stored { key, serial, message, is_duplicate });
             }
             Outcome::Published { key, serial, result: Err(error) } => {
                 tracing::debug!("bus: a chunk was not taken: {error}");
+                self.log.handle_chunk(now, key, Err(&error));
+                self.ask_for_room(now, &error);
                 self.outlet.report(Report::Failed { key, serial });
             }
             Outcome::Done => {}
+        }
+    }
+
+    /// A server that takes more than before does not say so to those who are connected.
+    fn ask_for_room(&mut self, now: u64, error: &PublishError) {
+        let is_due = now >= self.room_asked_at + ROOM_PAUSE_MILLIS;
+        if error.kind() == PublishErrorKind::MaxPayloadExceeded && is_due {
+            self.room_asked_at = now;
+            self.reconnect();
         }
     }
 
