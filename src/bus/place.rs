@@ -120,10 +120,10 @@ impl Place {
     fn mark(&mut self, arrival: &Arrival) {
         let time = arrival.time_nanos;
         let apart = self.fold_nanos / MARKS;
-        if self.marks.back().is_none_or(|mark| mark.0 + apart <= time) {
+        if self.marks.back().is_none_or(|mark| mark.0.saturating_add(apart) <= time) {
             self.marks.push_back((time, arrival.message));
         }
-        while self.marks.get(1).is_some_and(|mark| mark.0 + self.fold_nanos <= time) {
+        while self.marks.get(1).is_some_and(|mark| mark.0.saturating_add(self.fold_nanos) <= time) {
             self.marks.pop_front();
         }
     }

@@ -42,8 +42,6 @@ pub(super) struct Joined {
     thread: ThreadHandle<()>,
     nonce: String,
     beginning: Box<Beginning>,
-    /// The number of the first line that is published here. It is in range.
-    first: u64,
 }
 
 impl Joined {
@@ -53,7 +51,8 @@ impl Joined {
 
     /// The number before the first one of this run.
     pub fn run_start(&self) -> u64 {
-        self.first - 1
+        let first = self.beginning.epochs.number(self.beginning.passed_from, 0);
+        first.expect("a stream whose numbers are used up has been refused") - 1
     }
 
     /// What the stream had before this run was there, and is not here.
@@ -100,13 +99,7 @@ impl<'a, F: FnMut() -> bool> Joining<'a, F> {
                     for what in &beginning.differences {
                         tracing::warn!("bus: {}: {what}", self.config.bus_stream);
                     }
-                    let first = beginning.epochs.number(beginning.passed_from, 0).map_err(|_| {
-                        let stream = &self.config.bus_stream;
-                        let words =
-                            format!("bus: the stream {stream} cannot be used: its numbers are used up");
-                        StartError::System(io::Error::other(words))
-                    })?;
-                    return Ok(Some(Joined { handle, thread, nonce, beginning, first }));
+                    return Ok(Some(Joined { handle, thread, nonce, beginning }));
                 }
                 Ok(Report::Unfit(why)) => {
                     return Err(StartError::System(io::Error::other(format!("bus: {why}"))));
@@ -158,7 +151,7 @@ impl<'a, F: FnMut() -> bool> Joining<'a, F> {
         counters: &BusCounters,
         sequencer: &mut Sequencer,
     ) -> Result<(SharedStream, ThreadHandle<()>), StartError> {
-        let Joined { handle, thread, nonce, beginning, first: _ } = joined;
+        let Joined { handle, thread, nonce, beginning } = joined;
         counters.is_used.set(1);
         sequencer.is_shared = true;
         let mut shared = SharedStream::new(SharedParts {

@@ -8,7 +8,7 @@ use crate::commands::luxcast;
 use crate::desk::{Desk, USUAL_WINDOW};
 use crate::engines::line;
 use crate::fleet::{create, serve};
-use crate::harness::Feed;
+use crate::harness::{Daemon, Feed, wait_until};
 use crate::recipes::promised;
 use crate::server::{NEWEST, NatsServer};
 
@@ -54,7 +54,7 @@ fn who_waits_since_a_chunk_is_refused_is_told_why_and_when_it_is_over() {
         daemon.wait_for_log(why);
         desk.update(|config| config[name] = before);
         feed.publish([line("e", 2).as_str()]);
-        crate::harness::wait_until("it is over", || {
+        wait_until("it is over", || {
             daemon.stderr()[said..].contains(promised("the stream takes lines again"))
         });
         let log = daemon.stderr()[said..].to_owned();
@@ -96,9 +96,7 @@ fn a_line_that_was_too_long_for_the_server_goes_when_it_takes_more() {
     let daemon = serve(&[server.url()], &[]);
     server.configure("max_payload: 65536");
     server.signal(Signal::HUP);
-    crate::harness::wait_until("the server has read it", || {
-        server.log_text().contains("Reloaded: max_payload")
-    });
+    wait_until("the server has read it", || server.log_text().contains("Reloaded: max_payload"));
     let mut feed = daemon.acked_feed();
     let long = line("long", 1).replace('}', &format!(",\"filler\":\"{}\"}}", "x".repeat(200_000)));
     feed.line(&long);
@@ -114,7 +112,7 @@ fn a_publisher_whose_lines_the_stream_has_lost_is_named() {
     let server = NatsServer::start(NEWEST, "");
     let desk = Desk::new(vec![server.url()]);
     desk.create(BASE, USUAL_WINDOW);
-    let publish = |daemon: &crate::harness::Daemon| {
+    let publish = |daemon: &Daemon| {
         let mut feed = Feed::connect(&daemon.ingest);
         feed.line(r#"{"op":"hello","publisher":"lost","ack":true,"dedupe":true}"#);
         assert_eq!(feed.answer()["accepted"], 0);

@@ -111,6 +111,7 @@ pub(super) async fn begin(
     }
     let extent = Extent::read(&info["state"]);
     let passed_from = extent.passed_from(begin_at.message, begin_at.bytes_max);
+    epochs.number(passed_from, 0).map_err(|_| unfit("its numbers are used up"))?;
     let accounts_millis = history_millis(window_millis);
     let mut from = extent.first;
     if passed_from > extent.first {

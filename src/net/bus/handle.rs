@@ -64,7 +64,7 @@ pub enum Report {
 #[derive(Clone, Debug)]
 pub struct Beginning {
     pub epochs: Epochs,
-    /// The first message that is published here.
+    /// The first message that is published here. It has numbers.
     pub passed_from: u64,
     /// The stream has had messages before that one.
     pub has_older: bool,
