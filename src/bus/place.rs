@@ -223,6 +223,16 @@ mod tests {
     }
 
     #[test]
+    fn a_past_may_reach_beyond_all_times() {
+        let mut place = Place::new(1, 1, u64::MAX);
+        assert_eq!(place.identify(&info(&Epochs::new(BASE).unwrap(), 1, 3)), Ok(None));
+        for message in 1..=3 {
+            let late = Arrival { time_nanos: u64::MAX - 4 + message, ..arrival(message) };
+            assert_eq!(place.take(&late), Ok(Verdict::Take(None)));
+        }
+    }
+
+    #[test]
     fn what_is_lost_behind_the_end_is_told_though_nothing_came_before() {
         let mut place = place(4, 9);
         assert_eq!(place.take(&arrival(4)), Ok(Verdict::Fold));
