@@ -3,8 +3,13 @@
 use crate::stream::link::NOTHING_NEEDED;
 use crate::stream::past::Demand;
 
-/// So long somebody with room waits for others, at most.
+/// So long somebody with room waits for others that read, at most.
 const PATIENCE_MILLIS: u64 = 3_000;
+/// So long it waits for one that does not move at all. Half as long for the next one that does not, and so on.
+const PATIENCE_WITH_STUCK_MILLIS: u64 = 512;
+const PATIENCE_WITH_STUCK_MILLIS_MIN: u64 = 16;
+/// Who stands before a pass that has read all there is waits so long for those that hold it up.
+const PATIENCE_AT_END_MILLIS: u64 = 1_000;
 /// After that the pass goes on by one part in this many of what it has. Whoever falls out of it waits for the next.
 const STEP: usize = 4;
 
@@ -14,6 +19,11 @@ pub struct Pace {
     /// Bytes that the pass may have at a time.
     limit: usize,
     starving_since: Option<u64>,
+    /// What held the pass up last, and since when.
+    held_at: (u64, u64),
+    /// It has not moved since the pass went on without others.
+    is_after_step: bool,
+    patience_with_stuck: u64,
     /// Since when somebody waits for the next pass though this one has nothing more to read.
     waiting_since: Option<u64>,
     /// Bytes that may be taken whoever is left behind.
@@ -22,7 +32,16 @@ pub struct Pace {
 
 impl Pace {
     pub fn new(pass: u64, limit: usize) -> Self {
-        Self { pass, limit, starving_since: None, waiting_since: None, free: 0 }
+        Self {
+            pass,
+            limit,
+            starving_since: None,
+            held_at: (0, 0),
+            is_after_step: true,
+            patience_with_stuck: PATIENCE_WITH_STUCK_MILLIS,
+            waiting_since: None,
+            free: 0,
+        }
     }
 
     /// The least number that must not be dropped now. None: the pass stands still. `would_drop` says whether going on
@@ -46,15 +65,25 @@ impl Pace {
         if self.free > 0 {
             return Some(NOTHING_NEEDED);
         }
+        if self.held_at.0 != needed {
+            if !self.is_after_step {
+                self.patience_with_stuck = PATIENCE_WITH_STUCK_MILLIS;
+            }
+            (self.held_at, self.is_after_step) = ((needed, now_millis), false);
+        }
         if !demand.is_starving || needed == 0 {
             self.starving_since = None;
             return None;
         }
         let since = *self.starving_since.get_or_insert(now_millis);
-        if now_millis < since + PATIENCE_MILLIS {
+        let is_stuck = now_millis >= self.held_at.1.max(since) + self.patience_with_stuck;
+        if !is_stuck && now_millis < since + PATIENCE_MILLIS {
             return None;
         }
-        self.starving_since = None;
+        if is_stuck {
+            self.patience_with_stuck = (self.patience_with_stuck / 2).max(PATIENCE_WITH_STUCK_MILLIS_MIN);
+        }
+        (self.starving_since, self.is_after_step) = (None, true);
         self.free = self.limit / STEP;
         Some(NOTHING_NEEDED)
     }
@@ -74,7 +103,7 @@ impl Pace {
             self.waiting_since = None;
             return false;
         }
-        now_millis >= *self.waiting_since.get_or_insert(now_millis) + PATIENCE_MILLIS
+        now_millis >= *self.waiting_since.get_or_insert(now_millis) + PATIENCE_AT_END_MILLIS
     }
 }
 
@@ -97,16 +126,34 @@ mod tests {
         for now in [0, 10_000, 20_000] {
             assert_eq!(pace.keep_from(now, &demand(2, Some(400), false), reads), None);
         }
-        let starving = demand(2, Some(400), true);
-        assert_eq!(pace.keep_from(30_000, &starving, reads), None);
-        assert_eq!(pace.keep_from(32_999, &starving, reads), None);
-        assert_eq!(pace.keep_from(33_000, &starving, reads), Some(NOTHING_NEEDED));
+        // Others wait, and somebody reads on, if slowly.
+        let starving = |seq| demand(2, Some(seq), true);
+        for step in 0..10 {
+            assert_eq!(pace.keep_from(30_000 + 300 * step, &starving(400 + step), reads), None);
+        }
+        assert_eq!(pace.keep_from(33_000, &starving(410), reads), Some(NOTHING_NEEDED));
         pace.note_taken(200);
-        assert_eq!(pace.keep_from(33_001, &starving, reads), Some(NOTHING_NEEDED));
+        assert_eq!(pace.keep_from(33_001, &starving(410), reads), Some(NOTHING_NEEDED));
         pace.note_taken(50);
-        assert_eq!(pace.keep_from(33_002, &starving, reads), None);
-        assert_eq!(pace.keep_from(36_001, &starving, reads), None);
-        assert_eq!(pace.keep_from(36_002, &starving, reads), Some(NOTHING_NEEDED));
+        assert_eq!(pace.keep_from(33_002, &starving(411), reads), None);
+    }
+
+    #[test]
+    fn those_who_do_not_read_hold_it_up_for_a_second_together() {
+        let mut pace = Pace::new(2, 1_000);
+        let mut now = 0;
+        let mut step = |seq: u64| {
+            let begin = now;
+            while pace.keep_from(now, &demand(2, Some(seq), true), |needed| needed < 99)
+                != Some(NOTHING_NEEDED)
+            {
+                now += 1;
+            }
+            pace.note_taken(1_000);
+            now - begin
+        };
+        assert_eq!([1, 2, 3, 4].map(&mut step), [512, 256, 128, 64]);
+        assert_eq!([5, 6, 7, 8, 9].map(&mut step), [32, 16, 16, 16, 16]);
     }
 
     #[test]
@@ -122,7 +169,7 @@ mod tests {
         // Somebody waits for the next one, and others hold this one up.
         let both = |waiting| Demand { waiting, ..demand(2, Some(5), true) };
         assert!(!is_over(10_000, both(Some(3)), false) && !is_over(20_000, both(Some(3)), true));
-        assert!(!is_over(22_999, both(Some(3)), true) && is_over(23_000, both(Some(3)), true));
+        assert!(!is_over(20_999, both(Some(3)), true) && is_over(21_000, both(Some(3)), true));
         assert!(!is_over(24_000, both(None), true) && !is_over(30_000, both(Some(3)), true));
     }
 }

@@ -35,9 +35,8 @@ impl Watchers {
     }
 
     /// Begins in the past rather than in memory, if memory has lost what is asked for.
-    pub(super) fn begin_in_past(&self, topic: &Topic, since: Since, start: &Start) -> Option<Cursor> {
-        let whole_from = self.directory.whole_from();
-        begin(&self.past.past, topic.kind, whole_from, since, start).map(Cursor::by_number)
+    pub(super) fn begin_in_past(&self, topic: &Topic, since: Since, start: &Start) -> Option<Start> {
+        begin(&self.past.past, topic.kind, self.directory.whole_from(), since, start)
     }
 
     /// Whether what a watcher at this number has missed can be had from the past.

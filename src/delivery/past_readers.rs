@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
+use crate::delivery::cursor::Cursor;
 use crate::delivery::keys::WatcherKey;
 use crate::delivery::start::{Pending, Start};
 use crate::stream::past::{Demand, Past, Window};
 use crate::stream::topic::{Topic, TopicKind};
 use crate::wire::client_action::Since;
+use crate::wire::watcher_message::{Gap, GapReason};
 
 /// A topic of a window, which is not dropped while somebody reads it.
 pub(super) struct Hold {
@@ -49,20 +51,24 @@ pub(super) struct PastReaders {
     pub reported: Demand,
 }
 
-/// The number behind which a watcher begins in the past, if memory has lost what it asks for.
+/// Where a watcher begins in the past, if memory has lost what it asks for.
 pub(super) fn begin(
     past: &Past,
     kind: TopicKind,
     whole_from: u64,
     since: Since,
     start: &Start,
-) -> Option<u64> {
-    let first = past.first()?;
+) -> Option<Start> {
+    let before_all = past.first()? - 1;
     let loses = start.gap.is_some() || matches!(start.pending, Some(Pending::Earlier { .. }));
     let seq = match since {
         Since::After(seq) => seq,
-        Since::Start if kind != TopicKind::All => first - 1,
+        Since::Start if kind != TopicKind::All => before_all,
         _ => return None,
     };
-    (loses && (first - 1..whole_from).contains(&seq)).then_some(seq)
+    // The number is of another stream, or of none: what this one has follows.
+    let gap = Gap { from: seq + 1, to: before_all, missed: None, reason: GapReason::Restart };
+    let gap = Some(gap).filter(|gap| gap.from <= gap.to);
+    let start = Start { gap, ..Start::at(Cursor::by_number(seq.max(before_all))) };
+    (loses && start.cursor.seq < whole_from && seq < whole_from).then_some(start)
 }

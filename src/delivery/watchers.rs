@@ -19,7 +19,7 @@ use crate::delivery::outbox::{Outbox, OutboxPool, SPARE_OUTBOX_BYTES_MAX};
 use crate::delivery::owned_body::Body;
 use crate::delivery::past_readers::PastReaders;
 use crate::delivery::run_queue::RunQueue;
-use crate::delivery::start::{self, Pending, Start};
+use crate::delivery::start::{self, Pending};
 use crate::delivery::table::Table;
 use crate::delivery::watcher::{Flags, Watched, Watcher};
 use crate::event::METRICS_BIT;
@@ -236,7 +236,7 @@ impl Watchers {
         let selector = self.selector(filter.as_ref());
         let start = start::start(&topic, &self.directory, since, newest, &selector);
         let in_past = self.begin_in_past(&topic, since, &start);
-        let start = in_past.map_or(start, Start::at);
+        let (is_in_past, start) = (in_past.is_some(), in_past.unwrap_or(start));
         let watcher = &mut self.watchers[key];
         watcher.filter = filter;
         watcher.cursor = start.cursor;
@@ -245,7 +245,7 @@ impl Watchers {
             watcher.set(Flags::PENDING);
             self.pending.insert(key, pending);
         }
-        if in_past.is_some() {
+        if is_in_past {
             self.enter_past(key, since == Since::Start);
         }
         let is_metrics_wanted = selector.mask >> METRICS_BIT & 1 == 1;

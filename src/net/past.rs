@@ -37,6 +37,8 @@ const TURN_SHARE: usize = 8;
 const COST_PER_BYTE: usize = 2;
 /// A job or flow of a pass takes less than this.
 const TOPIC_BYTES: usize = 512;
+/// More of them than two turns bring, so that none is forgotten before its watchers have looked.
+const TOPICS_MIN: usize = 1 << 16;
 /// Jobs that have ended and flows without jobs are forgotten after so long.
 const FORGET_MILLIS: u64 = 10_000;
 /// A job that is silent is not lost in the past.
@@ -309,7 +311,7 @@ impl Open {
             history_millis: FORGET_MILLIS,
             job_idle_millis: IDLE_MILLIS,
             metrics_millis: 0,
-            jobs_max: parts.window_bytes / TOPIC_BYTES,
+            jobs_max: (parts.window_bytes / TOPIC_BYTES).max(TOPICS_MIN),
             depth_max: parts.depth_max,
         };
         let mut sequencer = Sequencer::new(directory.clone(), Vec::new(), limits);

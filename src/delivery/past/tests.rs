@@ -316,15 +316,18 @@ fn only_what_memory_has_lost_and_the_stream_may_have_is_of_the_past() {
     let [whole, lossy] = [None, Some(gap)].map(|gap| Start { gap, ..Start::at(Cursor::default()) });
     let after = |seq| Since::After(SEQ_MIN + seq);
     let past = Past::default();
-    let begin = |kind, since, start| begin(&past, kind, SEQ_MIN + 50, since, start).map(|seq| seq - SEQ_MIN);
+    let begin = |kind, since, start| {
+        begin(&past, kind, SEQ_MIN + 50, since, start).map(|start| (start.cursor.seq - SEQ_MIN, start.gap))
+    };
     assert_eq!(begin(TopicKind::All, after(20), &lossy), None, "there is none");
     past.open(SEQ_MIN + 10);
-    assert_eq!(begin(TopicKind::All, after(20), &lossy), Some(20));
+    assert_eq!(begin(TopicKind::All, after(20), &lossy), Some((20, None)));
     assert_eq!(begin(TopicKind::Job, after(20), &whole), None);
-    assert_eq!(begin(TopicKind::All, after(9), &lossy), Some(9));
-    assert_eq!(begin(TopicKind::All, after(8), &lossy), None, "it was never given");
+    assert_eq!(begin(TopicKind::All, after(9), &lossy), Some((9, None)));
+    let restart = Gap { from: SEQ_MIN + 8, to: SEQ_MIN + 9, missed: None, reason: GapReason::Restart };
+    assert_eq!(begin(TopicKind::All, after(7), &lossy), Some((9, Some(restart))), "of another stream");
     assert_eq!(begin(TopicKind::All, after(50), &lossy), None, "it was lost elsewhere");
-    assert_eq!(begin(TopicKind::Flow, Since::Start, &lossy), Some(9));
+    assert_eq!(begin(TopicKind::Flow, Since::Start, &lossy), Some((9, None)));
     assert_eq!(begin(TopicKind::All, Since::Start, &lossy), None);
     assert_eq!(begin(TopicKind::Job, Since::Last(3), &lossy), None);
 }
