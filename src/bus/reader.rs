@@ -6,27 +6,26 @@
 
 use std::collections::VecDeque;
 
+use crate::bus::care::Care;
 use crate::bus::credit::Credit;
 use crate::bus::numbers::Epochs;
 use crate::bus::place::{Place, Skipped};
 use crate::bus::verdict::{Action, Arrival, Info, Restart, Standing, Stop, Verdict};
 
 /// How long the server has for an answer.
-const ANSWER_MILLIS: u64 = 3_000;
+pub(super) const ANSWER_MILLIS: u64 = 3_000;
 /// Between two questions, if nobody answers.
 const PAUSE_MILLIS: u64 = 1_000;
 /// The server says that it is there each second while a pull waits; that it does not for so long is no accident.
 const SILENCE_MILLIS: u64 = 3_000;
 /// Between two looks at the stream.
-const LOOK_MILLIS: u64 = 5_000;
+pub(super) const LOOK_MILLIS: u64 = 5_000;
 /// A server that has just become the leader may lag, and gets so long.
 const LAG_MILLIS: u64 = 10_000;
 /// Every so many questions that nobody answers, the connection is made anew.
 const UNANSWERED_MAX: u32 = 4;
-/// Ends of the stream that are waited for at once.
-const ENDS_MAX: usize = 8;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+pub(super) enum State {
     /// Nothing is asked: there is no connection, or there was no answer.
     Resting {
         until: Option<u64>,
@@ -39,51 +38,62 @@ enum State {
     Creating {
         until: u64,
     },
+    /// A message is asked for alone; None: as soon as there is room for it.
+    Alone {
+        until: Option<u64>,
+    },
+    /// The consumer is there; the message that was passed on last is asked for alone, and compared.
+    Matching {
+        until: u64,
+    },
     Following,
 }
 
 /// What is known of the consumer in use.
 #[derive(Clone, Copy, Debug, Default)]
-struct Consumer {
+pub(super) struct Consumer {
     /// Messages that it had to deliver when it was made; those that it has delivered; of these, without repeated ones.
-    pending: u64,
+    pub pending: u64,
     delivered: u64,
-    useful: u64,
+    pub useful: u64,
     /// Messages that it has left, as it said last.
-    remaining: u64,
+    pub remaining: u64,
     /// The newest message of the stream, asked for before.
-    end: u64,
+    pub end: u64,
     /// The first message must be the last one that was passed on, as it was.
-    must_match: bool,
+    pub must_match: bool,
+    /// It does not come through the consumer, which begins behind it.
+    pub is_matched_alone: bool,
     /// What was passed on at the last look.
-    looked_at: Option<u64>,
+    pub looked_at: Option<u64>,
 }
 
 /// The reader of one stream. After each call, and after what a [`Verdict`] says, [`Reader::next_action`] is to be
 /// asked until it has nothing more.
 pub struct Reader {
-    state: State,
+    pub(super) state: State,
     standing: Standing,
     /// Counts consumers and tries to make one; what comes of an earlier one is of no use.
-    attempt: u64,
+    pub(super) attempt: u64,
     /// The last question that was asked.
     question: u64,
-    place: Place,
-    consumer: Consumer,
-    credit: Credit,
+    pub(super) place: Place,
+    pub(super) consumer: Consumer,
+    pub(super) credit: Credit,
+    pub(super) care: Care,
     heard_at: u64,
     /// When the stream is looked at again, while following.
-    look_at: u64,
+    pub(super) look_at: u64,
     /// The look that is under way: since when, and what was passed on by then.
-    looking: Option<(u64, u64)>,
+    pub(super) looking: Option<(u64, u64)>,
     /// Another one is to follow.
-    looks_again: bool,
+    pub(super) looks_again: bool,
     /// When the stream was asked about, to make a consumer.
     asked_at: u64,
     /// The ends of the stream that are to be reached: when each was asked for, and the last message.
-    ends: VecDeque<(u64, u64)>,
+    pub(super) ends: VecDeque<(u64, u64)>,
     unanswered: u32,
-    actions: VecDeque<Action>,
+    pub(super) actions: VecDeque<Action>,
 }
 
 impl Reader {
@@ -98,6 +108,7 @@ impl Reader {
             place: Place::new(from, passed_from, fold_millis),
             consumer: Consumer::default(),
             credit: Credit::default(),
+            care: Care::default(),
             heard_at: 0,
             look_at: 0,
             looking: None,
@@ -141,8 +152,8 @@ impl Reader {
     /// When [`Reader::handle_due`] is to be called; None: not before something comes.
     pub fn due(&self) -> Option<u64> {
         match self.state {
-            State::Resting { until } => until,
-            State::Asking { until } | State::Creating { until } => Some(until),
+            State::Resting { until } | State::Alone { until } => until,
+            State::Asking { until } | State::Creating { until } | State::Matching { until } => Some(until),
             State::Following => {
                 let silent = self.credit.is_awaited().then_some(self.heard_at + SILENCE_MILLIS);
                 let pull = self.credit.due();
@@ -157,6 +168,9 @@ impl Reader {
                 self.begin(now, Restart::Gone)
             }
             State::Asking { until } | State::Creating { until } if until <= now => self.rest_unanswered(now),
+            State::Alone { until: Some(until) } | State::Matching { until } if until <= now => {
+                self.handle_not_alone(now, self.attempt)
+            }
             State::Following if self.credit.is_awaited() && self.heard_at + SILENCE_MILLIS <= now => {
                 self.begin(now, Restart::Silent)
             }
@@ -170,24 +184,7 @@ impl Reader {
         }
     }
 
-    /// Somebody waits for all that the stream has by now: [`Action::Complete`] will say when that was passed on.
-    pub fn hurry(&mut self, now: u64) {
-        match (self.state, self.looking) {
-            (State::Following, None) => self.look(now),
-            (State::Following, Some(_)) => self.looks_again = true,
-            // A question is to come.
-            _ => {}
-        }
-    }
-
-    fn look(&mut self, now: u64) {
-        self.look_at = now + LOOK_MILLIS;
-        self.looking = Some((now, self.place.message));
-        self.looks_again = false;
-        self.ask();
-    }
-
-    fn ask(&mut self) {
+    pub(super) fn ask(&mut self) {
         self.question += 1;
         self.actions.push_back(Action::Ask { question: self.question });
     }
@@ -197,6 +194,9 @@ impl Reader {
     }
 
     pub fn handle_disconnected(&mut self) {
+        if self.state == State::Following {
+            self.care.note_end(self.place.message, self.consumer.must_match);
+        }
         self.rest(None);
         // The next server may be one that lags, and has its time.
         self.place.short_since = None;
@@ -242,16 +242,31 @@ impl Reader {
         if attempt != self.attempt || !matches!(self.state, State::Creating { .. }) {
             return;
         }
-        self.state = State::Following;
         self.unanswered = 0;
-        (self.consumer.pending, self.consumer.remaining) = (pending, pending);
-        let behind = pending.saturating_sub(u64::from(self.consumer.must_match));
+        let Consumer { must_match, is_matched_alone, .. } = self.consumer;
+        // What is compared alone counts as if it came.
+        self.consumer.pending = pending + u64::from(is_matched_alone);
+        self.consumer.remaining = pending;
+        let behind = pending.saturating_sub(u64::from(must_match && !is_matched_alone));
         if let Some(end) = self.ends.front_mut() {
             end.1 = end.1.max(self.place.message + behind);
         }
+        match is_matched_alone {
+            true => self.match_alone(now),
+            false => self.follow(now),
+        }
+    }
+
+    pub(super) fn follow(&mut self, now: u64) {
+        self.state = State::Following;
         self.look_at = now + LOOK_MILLIS;
         self.pull(now);
         self.check_end();
+    }
+
+    /// Whether the consumer of this attempt is in use.
+    pub fn has_consumer(&self, attempt: u64) -> bool {
+        attempt == self.attempt && matches!(self.state, State::Matching { .. } | State::Following)
     }
 
     /// A sign of life from the consumer.
@@ -280,7 +295,10 @@ impl Reader {
     /// Those who take the messages are done with so many bytes.
     pub fn handle_released(&mut self, now: u64, bytes: u64) {
         self.credit.release(bytes);
-        self.pull(now);
+        match self.state {
+            State::Alone { until: None } => self.read_alone(now),
+            _ => self.pull(now),
+        }
     }
 
     /// A message has come.
@@ -296,10 +314,17 @@ impl Reader {
             self.begin(now, Restart::Skipped);
             return Verdict::Drop;
         }
-        let mut verdict = Verdict::Drop;
+        let verdict = self.take_next(now, &arrival);
+        self.pull(now);
+        self.check_end();
+        verdict
+    }
+
+    /// What becomes of the message that comes next. The reader may begin again, or stop.
+    pub(super) fn take_next(&mut self, now: u64, arrival: &Arrival) -> Verdict {
         let is_first = std::mem::take(&mut self.consumer.must_match);
         let expected = self.place.message + u64::from(!is_first);
-        match self.place.matches(&arrival) {
+        match self.place.matches(arrival) {
             Some(true) if is_first => {
                 self.consumer.useful += 1;
                 self.place.has_lost_tail = false;
@@ -310,28 +335,25 @@ impl Reader {
             _ if arrival.message <= self.place.message => {}
             _ if arrival.message != expected && self.place.doubt(expected) => {
                 self.begin(now, Restart::Skipped);
-                return Verdict::Drop;
             }
-            _ => match self.place.take(&arrival) {
+            _ => match self.place.take(arrival) {
                 Ok(taken) => {
                     self.consumer.useful += 1;
                     self.credit.hold(arrival.bytes);
-                    verdict = taken;
+                    return taken;
                 }
                 Err(why) => return self.stop(now, why),
             },
         }
-        self.pull(now);
-        self.check_end();
-        verdict
+        Verdict::Drop
     }
 }
 
 /// The parts of a consumer's life.
 impl Reader {
     /// Gives up the consumer, if there is one, and asks about the stream for another one.
-    fn begin(&mut self, now: u64, why: Restart) {
-        if matches!(self.state, State::Creating { .. } | State::Following) {
+    pub(super) fn begin(&mut self, now: u64, why: Restart) {
+        if matches!(self.state, State::Creating { .. } | State::Matching { .. } | State::Following) {
             self.actions.push_back(Action::Remove { attempt: self.attempt, why });
         }
         self.rest(None);
@@ -350,7 +372,7 @@ impl Reader {
         self.state = State::Resting { until };
     }
 
-    fn rest_unanswered(&mut self, now: u64) {
+    pub(super) fn rest_unanswered(&mut self, now: u64) {
         self.rest(Some(now + PAUSE_MILLIS));
         self.stand(Standing::Away);
         if self.unanswered.is_multiple_of(UNANSWERED_MAX) {
@@ -360,8 +382,8 @@ impl Reader {
     }
 
     /// Nothing more is passed on.
-    fn stop(&mut self, now: u64, why: Stop) -> Verdict {
-        if self.state == State::Following {
+    pub(super) fn stop(&mut self, now: u64, why: Stop) -> Verdict {
+        if self.has_consumer(self.attempt) {
             self.actions.push_back(Action::Remove { attempt: self.attempt, why: Restart::Changed });
         }
         self.place.has_lost_tail |= why == Stop::LostTail;
@@ -390,12 +412,26 @@ impl Reader {
                 self.stand(Standing::CatchingUp);
             }
             let must_match = self.place.can_match(&info);
-            let from = self.place.message + u64::from(!must_match);
             self.consumer = Consumer { end: info.last, must_match, ..Consumer::default() };
             self.ends = VecDeque::from([(self.asked_at, info.last)]);
-            self.state = State::Creating { until: now + ANSWER_MILLIS };
-            self.actions.push_back(Action::Create { attempt: self.attempt, from });
+            if self.care.is_needed(self.place.message, info.last, must_match) {
+                self.read_alone(now);
+            } else {
+                self.create(now);
+            }
         }
+    }
+
+    pub(super) fn create(&mut self, now: u64) {
+        self.consumer.useful = 0;
+        self.state = State::Creating { until: now + ANSWER_MILLIS };
+        let from = self.next_from() + u64::from(self.consumer.is_matched_alone);
+        self.actions.push_back(Action::Create { attempt: self.attempt, from });
+    }
+
+    /// The message that is to come next.
+    pub(super) fn next_from(&self) -> u64 {
+        self.place.message + u64::from(!self.consumer.must_match)
     }
 
     /// Whether the stream goes on where this reader is.
@@ -417,57 +453,11 @@ impl Reader {
         Ok(())
     }
 
-    fn skip(&mut self, skipped: Skipped) {
+    pub(super) fn skip(&mut self, skipped: Skipped) {
         self.actions.extend(skipped.map(|(hole, last)| Action::Skip { hole, last }));
     }
 
-    /// Compares the stream with what has come of it. `passed` was passed on when it was asked about.
-    fn compare(&mut self, now: u64, info: &Info, asked_at: u64, passed: u64) {
-        if !self.place.is_in(info) || info.last < passed {
-            return self.begin(now, Restart::Changed);
-        }
-        let was_still =
-            self.consumer.looked_at.replace(passed) == Some(passed) && passed == self.place.message;
-        let has_more = self.consumer.must_match || passed < info.last;
-        if was_still && has_more && self.credit.is_awaited() {
-            let is_delivered = self.consumer.useful >= self.consumer.pending;
-            let is_there = self.consumer.end <= info.last;
-            if !is_delivered || !is_there {
-                return self.begin(now, Restart::Stalled);
-            }
-            // The consumer was made later than its end was asked for, and has delivered all: the rest was removed.
-            self.consumer.must_match = false;
-            if passed < self.consumer.end {
-                match self.place.skip_to(self.consumer.end) {
-                    Ok(skipped) => self.skip(skipped),
-                    Err(why) => {
-                        self.stop(now, why);
-                        return;
-                    }
-                }
-            }
-            if self.place.message < info.last {
-                return self.begin(now, Restart::Stalled);
-            }
-        }
-        if self.ends.len() == ENDS_MAX {
-            // Whoever waits for this one is content with a later one.
-            self.ends.pop_back();
-        }
-        // The consumer may know of more than the server that answered.
-        let last = info.last.max(self.place.message + self.consumer.remaining);
-        if was_still {
-            // What was there and has not come is gone.
-            self.ends.iter_mut().for_each(|end| end.1 = end.1.min(last));
-        }
-        self.ends.push_back((asked_at, last));
-        self.check_end();
-        if self.looks_again {
-            self.look(now);
-        }
-    }
-
-    fn check_end(&mut self) {
+    pub(super) fn check_end(&mut self) {
         if self.consumer.must_match || self.state != State::Following {
             return;
         }

@@ -131,6 +131,11 @@ pub enum Action {
         attempt: u64,
         from: u64,
     },
+    /// Read the first message from `from` on, without a consumer.
+    ReadAlone {
+        attempt: u64,
+        from: u64,
+    },
     /// Pull messages through it, at most so many bytes, with a sign of life each second.
     Pull {
         attempt: u64,

@@ -52,10 +52,14 @@ const EXIT_USAGE: u8 = 2;
 const PANIC_REPORT_LIMIT: Duration = Duration::from_secs(1);
 
 /// From now on a panic in any thread ends the whole process, with its message and exit code 1: half a server
-/// would be worse than none.
+/// would be worse than none. Only the client of the bus may die, and is made anew.
 pub fn end_process_on_panic() {
     let report = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
+        #[cfg(feature = "bus")]
+        if crate::net::bus::client::outlives(panic) {
+            return;
+        }
         let watchdog = thread::Builder::new().spawn(|| {
             thread::sleep(PANIC_REPORT_LIMIT);
             process::exit(1);

@@ -159,7 +159,7 @@ pub struct BusCounters {
     pub retries: Gauge,
     /// Lines that the stream has twice, and that were left out.
     pub duplicate_lines: Counter,
-    /// Lines of the stream that no daemon can take.
+    /// Lines of the stream that no daemon can take, and headers that no client can read.
     pub refused_lines: Counter,
     /// Lines of the stream that this daemon had no room for, because all jobs or topics it knows are watched.
     pub displaced_lines: Counter,

@@ -216,8 +216,8 @@ pub static METRICS: [Metric; 60] = [
     row("luxcast_bus_duplicate_lines_total", Kind::Counter, "", "With bus: lines that came into the stream twice and count \
         once",
         |figures, series| of_bus(figures, series, |bus| bus.duplicate_lines.get())),
-    row("luxcast_bus_refused_lines_total", Kind::Counter, "", "With bus: lines of the stream that are no good events: \
-        another program has put them there",
+    row("luxcast_bus_refused_lines_total", Kind::Counter, "", "With bus: lines of the stream that are no good events, \
+        and messages with headers that cannot be read: another program has put them there",
         |figures, series| of_bus(figures, series, |bus| bus.refused_lines.get())),
     row("luxcast_bus_reader_restarts_total", Kind::Counter, "", "With bus: times that the reader began again where it was",
         |figures, series| of_bus(figures, series, |bus| bus.reader_restarts.get())),

@@ -121,8 +121,17 @@ impl Daemon {
         }
     }
 
-    pub fn handle_message(&mut self, now: u64, (arrival, stored): (Arrival, &Stored), judge: &mut Judge) {
-        let verdict = self.reader.handle_message(now, arrival);
+    /// `is_alone`: it came without a consumer.
+    pub fn handle_message(
+        &mut self,
+        now: u64,
+        (arrival, stored, is_alone): (Arrival, &Stored, bool),
+        judge: &mut Judge,
+    ) {
+        let verdict = match is_alone {
+            true => self.reader.handle_read_alone(now, arrival, stored.message.is_odd),
+            false => self.reader.handle_message(now, arrival),
+        };
         let hole = match verdict {
             Verdict::Drop => return,
             Verdict::Take(hole) => hole,
@@ -138,6 +147,8 @@ impl Daemon {
             lines: message.lines.as_deref(),
             from: message.from.as_deref(),
         };
+        judge.tally.odd += u64::from(message.is_odd);
+        let headers = if message.is_odd { Headers::default() } else { headers };
         let chunk = Chunk::read(headers, &message.payload, LINE_BYTES_MAX);
         let folded = self.accounts.fold(chunk.source.as_ref(), stored.time_nanos / 1_000_000);
         let epochs = self.reader.epochs().expect("it reads").clone();

@@ -28,6 +28,8 @@ pub struct Tally {
     pub hops: u64,
     pub stood: u64,
     pub hop_gaps: u64,
+    /// Messages that no consumer could bring.
+    pub odd: u64,
 }
 
 impl Tally {
@@ -48,6 +50,7 @@ impl Tally {
         self.hops += other.hops;
         self.stood += other.stood;
         self.hop_gaps += other.hop_gaps;
+        self.odd += other.odd;
     }
 
     pub fn is_broad(&self) -> bool {
@@ -67,6 +70,7 @@ impl Tally {
             self.hops,
             self.stood,
             self.hop_gaps,
+            self.odd,
         ];
         all.iter().all(|count| *count > 0)
     }

@@ -43,6 +43,9 @@ pub struct Plan {
     pub replaces_stream: bool,
     pub deletes: bool,
     pub kills: bool,
+    /// Of a thousand steps of the world: messages of other programs, and the percentage of them that no consumer can bring.
+    pub foreign: usize,
+    pub odd_percent: usize,
     /// Questions are answered by a server that lags.
     pub stale: usize,
 }
@@ -90,6 +93,8 @@ impl Plan {
             deletes,
             kills: rng.chance(50),
             stale: rate(rng, 200),
+            foreign: *rng.pick(&[5, 5, 50]),
+            odd_percent: *rng.pick(&[0, 30, 100]),
         };
         if rng.chance(10) { plan.contested() } else { plan }
     }

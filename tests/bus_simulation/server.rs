@@ -15,6 +15,8 @@ pub struct Message {
     pub lines: Option<String>,
     pub from: Option<String>,
     pub payload: Arc<Vec<u8>>,
+    /// It ends the connection of whoever gets it through a consumer.
+    pub is_odd: bool,
 }
 
 #[derive(Debug)]

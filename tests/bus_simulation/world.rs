@@ -34,6 +34,7 @@ const NOTICE_MILLIS: u64 = 12_000;
 enum Request {
     Ask { question: u64 },
     Create { attempt: u64, from: u64 },
+    ReadAlone { attempt: u64, from: u64 },
     Pull { attempt: u64, bytes: u64 },
     Remove { attempt: u64 },
     Publish { key: LaneKey, serial: u64, message: Arc<Message> },
@@ -44,7 +45,9 @@ enum Answer {
     NoInfo { question: u64 },
     Created { attempt: u64, pending: u64 },
     NotCreated { attempt: u64 },
-    Message { arrival: Arrival, stored: Arc<Stored> },
+    Message { arrival: Arrival, stored: Arc<Stored>, is_alone: bool },
+    NoneAlone { attempt: u64 },
+    NotAlone { attempt: u64 },
     Alive { attempt: u64 },
     PullEnded { attempt: u64, left: u64, is_too_large: bool },
     Gone { attempt: u64 },
@@ -346,6 +349,7 @@ impl World {
         match action {
             Action::Ask { question } => self.send(index, Request::Ask { question }),
             Action::Create { attempt, from } => self.send(index, Request::Create { attempt, from }),
+            Action::ReadAlone { attempt, from } => self.send(index, Request::ReadAlone { attempt, from }),
             Action::Pull { attempt, bytes } => self.send(index, Request::Pull { attempt, bytes }),
             Action::Remove { attempt, .. } => self.send(index, Request::Remove { attempt }),
             Action::Reconnect if self.daemons[index].is_connected => self.disconnect(index),
@@ -406,6 +410,7 @@ impl World {
             lines: Some(outgoing.lines.to_string()),
             from: Some(format!("host-{index}.1")),
             payload: outgoing.payload.clone(),
+            is_odd: false,
         };
         assert!(message.payload.len() <= self.plan.chunk_bytes_max + 400, "the chunk is too large");
         let message = Arc::new(message);
@@ -448,6 +453,10 @@ impl World {
             Request::Create { attempt, .. } if !reaches => {
                 self.after(TIMEOUT_MILLIS, Event::Answer(index, link, Answer::NotCreated { attempt }))
             }
+            Request::ReadAlone { attempt, .. } if !reaches => {
+                self.after(TIMEOUT_MILLIS, Event::Answer(index, link, Answer::NotAlone { attempt }))
+            }
+            Request::ReadAlone { attempt, from } => self.serve_alone(index, link, attempt, from),
             Request::Ask { question } => {
                 let mut info = self.server.info();
                 if self.per_mille(self.plan.stale) {
@@ -480,6 +489,23 @@ impl World {
             }
             Request::Pull { .. } | Request::Publish { .. } => {}
         }
+    }
+
+    fn serve_alone(&mut self, index: usize, link: (u64, u64), attempt: u64, from: u64) {
+        if self.per_mille(self.plan.failed) {
+            return self.answer(index, link, Answer::NotAlone { attempt });
+        }
+        let found = self.server.log.range(from..).next().map(|(_, stored)| stored.clone());
+        let answer = match found.filter(|_| !self.per_mille(self.plan.stale)) {
+            None => Answer::NoneAlone { attempt },
+            Some(stored) => {
+                let (bytes, time_nanos) = (stored.bytes(), stored.time_nanos);
+                let arrival =
+                    Arrival { attempt, delivery: 1, message: stored.seq, time_nanos, pending: 0, bytes };
+                Answer::Message { arrival, stored, is_alone: true }
+            }
+        };
+        self.answer(index, link, answer);
     }
 
     fn serve_publish(
@@ -548,6 +574,10 @@ impl World {
             daemon.skipped.insert(stored.seq);
             return true;
         }
+        if stored.message.is_odd {
+            return self.end_connection(key);
+        }
+        let consumer = self.server.consumers.get_mut(&key).expect("it is there");
         consumer.credit -= bytes;
         consumer.delivered += 1;
         let delivery = consumer.delivered;
@@ -555,15 +585,27 @@ impl World {
         let arrival =
             Arrival { attempt, delivery, message: stored.seq, time_nanos: stored.time_nanos, pending, bytes };
         if !drops {
-            self.answer(index, link, Answer::Message { arrival, stored: stored.clone() });
+            self.answer(index, link, Answer::Message { arrival, stored: stored.clone(), is_alone: false });
         }
         if repeats {
             let consumer = self.server.consumers.get_mut(&key).expect("it is there");
             consumer.delivered += self.rng.below(2) as u64;
             let delivery = consumer.delivered;
-            self.answer(index, link, Answer::Message { arrival: Arrival { delivery, ..arrival }, stored });
+            let arrival = Arrival { delivery, ..arrival };
+            self.answer(index, link, Answer::Message { arrival, stored, is_alone: false });
         }
         true
+    }
+
+    /// The consumer brings a message that its daemon's client cannot read. What came before is read.
+    fn end_connection(&mut self, key: (usize, u64, u64)) -> bool {
+        let (index, link, _) = key;
+        self.server.consumers.remove(&key);
+        let daemon = &self.daemons[index];
+        let at = daemon.heard_until.max(self.now + 1);
+        let link = (daemon.life, link);
+        self.at(at, Event::Disconnect(index, link));
+        false
     }
 
     fn beat(&mut self) {
@@ -618,7 +660,9 @@ impl World {
                 daemon.writer.handle_stored(now, key, serial, seq, is_duplicate)
             }
             Answer::Failed { key, serial } => daemon.writer.handle_failed(now, key, serial),
-            Answer::Message { arrival, stored } => {
+            Answer::NoneAlone { attempt } => daemon.reader.handle_none_alone(now, attempt),
+            Answer::NotAlone { attempt } => daemon.reader.handle_not_alone(now, attempt),
+            Answer::Message { arrival, stored, is_alone } => {
                 let before = daemon.held;
                 let Self { daemons, judge, server, is_tracing, .. } = self;
                 judge.note_epochs(&server.epochs);
@@ -626,7 +670,7 @@ impl World {
                     println!("{:>9} daemon {index}: {arrival:?}", now - 1_000_000);
                 }
                 let shown = daemons[index].delivered.len();
-                daemons[index].handle_message(now, (arrival, &stored), judge);
+                daemons[index].handle_message(now, (arrival, &stored, is_alone), judge);
                 let daemon = &daemons[index];
                 if *is_tracing && daemon.held > before {
                     println!(

@@ -151,8 +151,8 @@ fn of_epochs_that_are_begun_at_once_none_is_lost_that_was_said_to_be_there() {
 }
 
 /// What SECURITY.md says that a daemon's user needs, and no more.
-const LEAST: &str = r#"publish: ["luxcast.events", "$JS.API.STREAM.INFO.LUXCAST", "$JS.API.CONSUMER.CREATE.LUXCAST.>",
-    "$JS.API.CONSUMER.MSG.NEXT.LUXCAST.>", "$JS.API.CONSUMER.DELETE.LUXCAST.>"], subscribe: ["_INBOX_luxcast.>"]"#;
+const LEAST: &str = r#"publish: ["luxcast.events", "$JS.API.STREAM.INFO.LUXCAST", "$JS.API.STREAM.MSG.GET.LUXCAST",
+    "$JS.API.CONSUMER.CREATE.LUXCAST.>", "$JS.API.CONSUMER.MSG.NEXT.LUXCAST.>", "$JS.API.CONSUMER.DELETE.LUXCAST.>"], subscribe: ["_INBOX_luxcast.>"]"#;
 
 #[test]
 fn a_daemon_needs_few_rights_and_lacking_ones_are_named() {
@@ -182,7 +182,7 @@ fn a_daemon_needs_few_rights_and_lacking_ones_are_named() {
     assert!(code == 1 && said.contains("Permissions Violation"), "{said}");
     assert_eq!(run("create", &operator, &["--replicas", "1"]).0, 0);
     let (code, shown, said) = run("check", &daemon, &[]);
-    assert!(code == 0 && shown.matches("ok: may ").count() == 4, "{shown} {said}");
+    assert!(code == 0 && shown.matches("ok: may ").count() == 5, "{shown} {said}");
     let (code, shown, _) = run("check", &reader, &[]);
     assert!(code == 1 && shown.contains("error: may not publish to luxcast.events: "), "{shown}");
     assert!(shown.contains("Permissions Violation for Publish") && shown.contains("ok: may read"), "{shown}");

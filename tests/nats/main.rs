@@ -13,6 +13,7 @@ mod keys;
 mod link;
 mod log;
 mod losses;
+mod odd;
 mod one_stream;
 mod outages;
 mod past;

@@ -156,7 +156,8 @@ fn wait_in_vain(url: &str) -> Child {
 #[test]
 fn wrong_keys_are_named_and_stay_secret() {
     let [operator, daemon, reader] = [(); 3].map(|()| KeyPair::new_user());
-    let rights = r#""$JS.API.STREAM.INFO.LUXCAST", "$JS.API.CONSUMER.CREATE.LUXCAST.>", "$JS.API.CONSUMER.MSG.NEXT.LUXCAST.>",
+    let rights = r#""$JS.API.STREAM.INFO.LUXCAST", "$JS.API.STREAM.MSG.GET.LUXCAST", "$JS.API.CONSUMER.CREATE.LUXCAST.>",
+        "$JS.API.CONSUMER.MSG.NEXT.LUXCAST.>",
         "$JS.API.CONSUMER.DELETE.LUXCAST.>""#;
     let user = |key: &KeyPair, more: &str| {
         let key = key.public_key();

@@ -14,7 +14,9 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::bus::chunk;
+use crate::net::bus::alone::{self, From};
 use crate::net::bus::connect::{BusConfig, connect_once};
+use crate::net::bus::stream_info::{NO_STREAM, error_of};
 
 /// For each answer of the server.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -23,8 +25,6 @@ const CONSUMER_LIFE: Duration = Duration::from_secs(5);
 
 /// "expected stream does not match"
 const OTHER_STREAM: u64 = 10_060;
-/// "stream not found"
-pub(super) const NO_STREAM: u64 = 10_059;
 
 /// A connection for a few questions.
 pub struct Admin {
@@ -114,6 +114,9 @@ impl Admin {
             let removed = removed.map(drop).map_err(|error| self.or_complaint(&error.to_string()));
             tried.push((format!("remove consumers of {stream}"), removed));
         }
+        let found = alone::read(&self.jetstream, stream, From::Message(1)).await;
+        let found = found.map(drop).map_err(|error| self.or_complaint(&error));
+        tried.push((format!("read messages of {stream} alone"), found));
         tried
     }
 
@@ -135,7 +138,8 @@ impl Admin {
     async fn try_create(&self, name: &str) -> Result<PullConsumer, String> {
         let config = consumer::Config {
             name: Some(name.to_owned()),
-            deliver_policy: DeliverPolicy::Last,
+            // No message comes: who knows what stands in the stream.
+            deliver_policy: DeliverPolicy::New,
             ack_policy: AckPolicy::None,
             inactive_threshold: CONSUMER_LIFE,
             num_replicas: 1,
@@ -152,17 +156,10 @@ impl Admin {
         let mut answers = self.client.subscribe(inbox.clone()).await.map_err(|error| said(&error))?;
         let pull = consumer::BatchConfig { batch: 1, no_wait: true, ..Default::default() };
         consumer.request_batch(pull, inbox.into()).await.map_err(|error| said(&error))?;
-        // The newest message, or the word that there is none.
+        // The word that there is none, or one that has just come.
         match timeout(ANSWER, answers.next()).await {
             Ok(Some(_)) => Ok(()),
             _ => Err(said(&"nothing came")),
         }
     }
-}
-
-/// The number and the words of an error that the API answered with.
-pub(super) fn error_of(answer: &Value) -> Option<(u64, String)> {
-    let error = answer.get("error").filter(|error| !error.is_null())?;
-    let words = error["description"].as_str().unwrap_or("an error without words");
-    Some((error["err_code"].as_u64().unwrap_or(0), words.to_owned()))
 }

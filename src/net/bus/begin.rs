@@ -5,23 +5,16 @@ use std::time::Duration;
 
 use async_nats::Client;
 use async_nats::jetstream::Context;
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull as consumer};
 use async_nats::jetstream::stream::ClusterInfo;
-use futures_util::StreamExt;
 use serde_json::{Value, json};
 
 use crate::bus::accounts::history_millis;
 use crate::bus::chunk::{CHUNK_BYTES_MAX, OVERHEAD_BYTES_MAX};
-use crate::net::bus::admin::{NO_STREAM, error_of};
+use crate::net::bus::alone::{self, From};
 use crate::net::bus::connect::BusConfig;
 use crate::net::bus::handle::Beginning;
 use crate::net::bus::stream_config::{Bounds, Fault, epochs, faults};
-use crate::net::bus::stream_info;
-
-/// For one message to come.
-const ANSWER: Duration = Duration::from_secs(2);
-/// The server removes a consumer that was left behind after so long.
-const CONSUMER_LIFE: Duration = Duration::from_secs(5);
+use crate::net::bus::stream_info::{self, NO_STREAM, error_of};
 
 /// What is asked of a beginning. In doubt it is later: what the stream does not have, and what is more than `bytes_max`,
 /// is left out. Where the stream has messages, the newest is always wanted.
@@ -115,11 +108,14 @@ pub(super) async fn begin(
     let accounts_millis = history_millis(window_millis);
     let mut from = extent.first;
     if passed_from > extent.first {
-        let probe = Probe { jetstream, stream };
-        let by_number = DeliverPolicy::ByStartSequence { start_sequence: passed_from };
-        let (_, passed_at) = probe.first(by_number).await?;
+        // Not through a consumer: who knows what stands there.
+        let first = async |from| {
+            let found = alone::read(jetstream, stream, from).await.map_err(no_answer)?;
+            found.ok_or_else(|| no_answer("the stream has no message there"))
+        };
+        let passed_at = first(From::Message(passed_from)).await?.time;
         let start_time = passed_at - Duration::from_millis(accounts_millis);
-        from = probe.first(DeliverPolicy::ByStartTime { start_time }).await?.0;
+        from = first(From::Time(start_time)).await?.message;
     }
     let beginning = Beginning {
         epochs,
@@ -148,40 +144,6 @@ pub(super) fn chunk_bytes_max(max_payload: usize, bounds: Bounds) -> Result<usiz
         ));
     }
     Ok(room.min(CHUNK_BYTES_MAX))
-}
-
-struct Probe<'a> {
-    jetstream: &'a Context,
-    stream: &'a str,
-}
-
-impl Probe<'_> {
-    /// The first message that a consumer gets: its sequence, and when the stream took it.
-    async fn first(
-        &self,
-        deliver_policy: DeliverPolicy,
-    ) -> Result<(u64, async_nats::datetime::DateTime), Failure> {
-        let name = format!("luxcast-begin-{:08x}", fastrand::u32(..));
-        let config = consumer::Config {
-            name: Some(name.clone()),
-            deliver_policy,
-            ack_policy: AckPolicy::None,
-            inactive_threshold: CONSUMER_LIFE,
-            num_replicas: 1,
-            memory_storage: true,
-            ..consumer::Config::default()
-        };
-        let consumer: PullConsumer =
-            self.jetstream.create_consumer_on_stream(config, self.stream).await.map_err(no_answer)?;
-        let mut messages =
-            consumer.fetch().max_messages(1).expires(ANSWER).messages().await.map_err(no_answer)?;
-        let first = messages.next().await;
-        // If this fails, the server removes it by itself.
-        let _ = self.jetstream.delete_consumer_from_stream(&name, self.stream).await;
-        let message = first.ok_or_else(|| no_answer("nothing came"))?.map_err(no_answer)?;
-        let info = message.info().map_err(no_answer)?;
-        Ok((info.stream_sequence, info.published))
-    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::bus::chunk::Headers;
+use crate::bus::header_block::HeaderBlock;
 use crate::bus::numbers::Epochs;
 use crate::bus::verdict::{Hole, Restart, Standing};
 use crate::bus::writer::{LaneKey, Outgoing};
@@ -90,20 +91,15 @@ pub struct Received {
     pub is_folded: bool,
     /// Told before it.
     pub hole: Option<Hole>,
-    pub message_id: Option<Box<str>>,
-    pub lines: Option<Box<str>>,
-    pub from: Option<Box<str>>,
+    /// None: no client can read them.
+    pub headers: Option<HeaderBlock>,
     /// In the client's own buffer.
     pub payload: Box<dyn AsRef<[u8]> + Send>,
 }
 
 impl Received {
     pub fn headers(&self) -> Headers<'_> {
-        Headers {
-            message_id: self.message_id.as_deref(),
-            lines: self.lines.as_deref(),
-            from: self.from.as_deref(),
-        }
+        self.headers.as_ref().map(HeaderBlock::headers).unwrap_or_default()
     }
 }
 

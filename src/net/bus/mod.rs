@@ -4,7 +4,13 @@
 #[cfg(feature = "bus")]
 pub mod admin;
 #[cfg(feature = "bus")]
+mod alone;
+#[cfg(feature = "bus")]
+mod arrivals;
+#[cfg(feature = "bus")]
 pub mod begin;
+#[cfg(feature = "bus")]
+pub mod client;
 #[cfg(feature = "bus")]
 pub mod connect;
 pub mod handle;

@@ -4,6 +4,7 @@ use std::fmt;
 
 use async_nats::jetstream::Context;
 use async_nats::jetstream::stream::{self, ClusterInfo};
+use serde_json::Value;
 
 use crate::bus::lease;
 use crate::bus::numbers::Epochs;
@@ -15,6 +16,9 @@ pub const FORMAT: &str = "1";
 pub const METADATA_FORMAT: &str = "luxcast.format";
 pub const METADATA_BASE: &str = "luxcast.base";
 pub const METADATA_EPOCHS: &str = "luxcast.epochs";
+
+/// "stream not found"
+pub(super) const NO_STREAM: u64 = 10_059;
 
 /// Why a stream cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,4 +76,11 @@ pub fn read(info: &stream::Info) -> Result<Info, BadStream> {
         first: info.state.first_sequence,
         last: info.state.last_sequence,
     })
+}
+
+/// The number and the words of an error that the API answered with.
+pub(super) fn error_of(answer: &Value) -> Option<(u64, String)> {
+    let error = answer.get("error").filter(|error| !error.is_null())?;
+    let words = error["description"].as_str().unwrap_or("an error without words");
+    Some((error["err_code"].as_u64().unwrap_or(0), words.to_owned()))
 }

@@ -10,28 +10,27 @@ use async_nats::connection::State;
 use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy, ReplayPolicy, pull as consumer};
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::publish::PublishAck;
-use async_nats::jetstream::{self, Context, Message};
-use async_nats::{Client, Event, HeaderMap, Subject, Subscriber};
-use futures_util::StreamExt;
+use async_nats::{Event, HeaderMap, Subject, Subscriber};
+use futures_util::{FutureExt, StreamExt};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::bus::chunk;
 use crate::bus::reader::Reader;
-use crate::bus::verdict::{Action, Arrival, Info, Verdict};
+use crate::bus::verdict::{Action, Info, Restart};
 use crate::bus::writer::{LaneKey, Outgoing};
+use crate::net::bus::alone::{self, Alone};
 use crate::net::bus::begin::{self, BeginAt, Begun};
-use crate::net::bus::connect::{self, BusConfig};
-use crate::net::bus::handle::{BusHandle, Command, Outlet, Received, Report, ends};
+use crate::net::bus::client::{ANSWER, Link, last_panic, note_bus_thread};
+use crate::net::bus::connect::BusConfig;
+use crate::net::bus::handle::{BusHandle, Command, Outlet, Report, ends};
 use crate::net::bus::log::{Log, words_of};
-use crate::net::bus::pull::{self, Status, header};
+use crate::net::bus::pull;
 use crate::net::bus::stream_info;
 use crate::net::clock::Clock;
 use crate::net::ingest::handle::IngestWaker;
 
-/// The server has so long to answer a question of the reader, or to make a consumer.
-const ANSWER: Duration = Duration::from_secs(2);
 /// A consumer that nobody pulls from is removed by the server after so long.
 const CONSUMER_LIFE: Duration = Duration::from_secs(60);
 
@@ -73,30 +72,36 @@ pub fn new(parts: BusParts) -> (BusHandle, BusThread) {
 enum Outcome {
     Info { question: u64, info: Result<Info, String> },
     Created { attempt: u64, consumer: Result<Box<(Consumer<consumer::Config>, Subscriber, Subject)>, String> },
+    ReadAlone { attempt: u64, from: u64, result: Result<Option<Alone>, String> },
     Published { key: LaneKey, serial: u64, result: Result<PublishAck, PublishError> },
     Done,
 }
 
 /// The consumer in use, and the inbox that its messages come to.
-struct Inbox {
-    attempt: u64,
+pub(super) struct Inbox {
+    pub attempt: u64,
     consumer: Consumer<consumer::Config>,
     subscriber: Subscriber,
     subject: Subject,
 }
 
-struct Bus {
+pub(super) struct Bus {
     config: BusConfig,
-    reader: Reader,
+    name: &'static str,
+    pub reader: Reader,
     nonce: String,
     from: String,
-    outlet: Outlet,
+    pub outlet: Outlet,
     commands: UnboundedReceiver<Command>,
     clock: Clock,
-    client: Client,
-    jetstream: Context,
-    events: UnboundedReceiver<Event>,
-    inbox: Option<Inbox>,
+    pub link: Link,
+    /// The client has died; when another one is made.
+    revives_at: Option<Instant>,
+    pub inbox: Option<Inbox>,
+    /// Consumers whose connection has ended, by name.
+    leftovers: Vec<String>,
+    /// The last message with headers that no client can read.
+    pub last_odd: Option<u64>,
     outcomes: JoinSet<Outcome>,
     log: Log,
     /// When the connection was made anew for a line that is too long for the server.
@@ -110,6 +115,7 @@ impl BusThread {
     /// What is wrong with the settings of the connection.
     pub fn run(self) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        note_bus_thread();
         runtime.block_on(async {
             let Some(bus) = self.begin().await? else { return Ok(()) };
             bus.run().await
@@ -120,14 +126,10 @@ impl BusThread {
     async fn begin(self) -> io::Result<Option<Bus>> {
         let Self { parts, outlet, mut commands } = self;
         let BusParts { config, name, begin_at, nonce, host, clock, ingest: _ } = parts;
-        let (sender, mut events) = unbounded_channel();
-        let on_event = move |event| drop(sender.send(event));
-        let client = connect::connect(&config, name, on_event).await?;
-        let mut jetstream = jetstream::new(client.clone());
-        jetstream.set_timeout(ANSWER);
+        let mut link = Link::open(&config, name).await?;
         let begun = loop {
-            let work = begin::begin(&client, &jetstream, &config, &begin_at);
-            match before_end(work, &mut commands, &mut events, &outlet).await {
+            let work = begin::begin(&link.client, &link.jetstream, &config, &begin_at);
+            match before_end(work, &mut commands, &mut link.events, &outlet).await {
                 None => return Ok(None),
                 Some(Ok(begun)) => break begun,
                 Some(Err(begin::Failure::Unfit(why))) => {
@@ -136,7 +138,7 @@ impl BusThread {
                 }
                 Some(Err(begin::Failure::NoAnswer(why))) => outlet.report(Report::Trouble(why)),
             }
-            if before_end(sleep(PAUSE), &mut commands, &mut events, &outlet).await.is_none() {
+            if before_end(sleep(PAUSE), &mut commands, &mut link.events, &outlet).await.is_none() {
                 return Ok(None);
             }
         };
@@ -144,25 +146,27 @@ impl BusThread {
         let mut reader = Reader::new(from, beginning.passed_from, beginning.accounts_millis);
         outlet.report(Report::Begun(Box::new(beginning)));
         // Of what has happened so far, only this counts.
-        while events.try_recv().is_ok() {}
-        if client.connection_state() == State::Connected {
+        while link.events.try_recv().is_ok() {}
+        if link.client.connection_state() == State::Connected {
             reader.handle_connected(clock.read().now.millis);
         }
-        let (from, inbox, outcomes) = (format!("{host}.{nonce}"), None, JoinSet::new());
+        let from = format!("{host}.{nonce}");
         let log = Log::new(&config, begin_at.bounds);
         Ok(Some(Bus {
             config,
+            name,
             reader,
             nonce,
             from,
             outlet,
             commands,
             clock,
-            client,
-            jetstream,
-            events,
-            inbox,
-            outcomes,
+            link,
+            revives_at: None,
+            inbox: None,
+            leftovers: Vec::new(),
+            last_odd: None,
+            outcomes: JoinSet::new(),
             log,
             room_asked_at: 0,
         }))
@@ -190,7 +194,7 @@ async fn before_end<T>(
 }
 
 impl Bus {
-    fn now(&self) -> u64 {
+    pub fn now(&self) -> u64 {
         self.clock.read().now.millis
     }
 
@@ -203,9 +207,9 @@ impl Bus {
             let due =
                 self.reader.due().map(|due| Instant::now() + Duration::from_millis(due.saturating_sub(now)));
             tokio::select! {
-                event = self.events.recv() => match event {
+                event = self.link.events.recv(), if self.revives_at.is_none() => match event {
                     Some(event) => self.handle_event(&event),
-                    None => return Ok(()),
+                    None => self.handle_death(),
                 },
                 command = self.commands.recv() => match command {
                     Some(command) => self.obey(command),
@@ -217,20 +221,53 @@ impl Bus {
                     let now = self.now();
                     self.reader.handle_due(now);
                 }
+                () = sleep_or_never(self.revives_at) => self.revive().await,
             }
         }
+    }
+
+    /// The client's task has ended.
+    fn handle_death(&mut self) {
+        tracing::warn!("bus: the client has died of something that came from the server: {}", last_panic());
+        self.lose_connection();
+        self.revives_at = Some(Instant::now() + PAUSE);
+    }
+
+    async fn revive(&mut self) {
+        match Link::open(&self.config, self.name).await {
+            Ok(link) => (self.link, self.revives_at) = (link, None),
+            Err(error) => {
+                tracing::error!("bus: cannot connect again: {error}");
+                self.revives_at = Some(Instant::now() + PAUSE);
+            }
+        }
+    }
+
+    /// Takes what came before the connection ended: what ended it is the next message, if it was one.
+    fn lose_connection(&mut self) {
+        while let Some(inbox) = &mut self.inbox
+            && let Some(Some(message)) = inbox.subscriber.next().now_or_never()
+        {
+            self.handle_message(Some(message));
+        }
+        // A new connection would ask for the rest of it.
+        if let Some(inbox) = self.inbox.take() {
+            self.leftovers.push(inbox.consumer.cached_info().name.clone());
+        }
+        self.reader.handle_disconnected();
     }
 
     fn handle_event(&mut self, event: &Event) {
         let now = self.now();
         match event {
             Event::Connected => {
-                self.log.handle_connected(&self.client.server_info());
+                self.log.handle_connected(&self.link.client.server_info());
+                std::mem::take(&mut self.leftovers).into_iter().for_each(|name| self.remove(name));
                 self.reader.handle_connected(now);
             }
             Event::Disconnected | Event::Closed => {
                 self.log.handle_disconnected();
-                self.reader.handle_disconnected();
+                self.lose_connection();
             }
             other => self.log.handle_event(other),
         }
@@ -238,10 +275,10 @@ impl Bus {
 
     /// Makes the connection anew; another server may be better.
     fn reconnect(&mut self) {
-        if self.client.connection_state() == State::Connected {
+        if self.link.client.connection_state() == State::Connected {
             self.log.handle_wanted_anew();
         }
-        let client = self.client.clone();
+        let client = self.link.client.clone();
         self.outcomes.spawn(async move {
             if let Err(error) = client.force_reconnect().await {
                 tracing::debug!("bus: cannot reconnect: {error}");
@@ -266,7 +303,7 @@ impl Bus {
         headers.insert(chunk::LINES, &*lines);
         headers.insert(chunk::FROM, self.from.as_str());
         headers.insert(chunk::EXPECTED_STREAM, self.config.stream.as_str());
-        let (jetstream, subject) = (self.jetstream.clone(), self.config.subject.clone());
+        let (jetstream, subject) = (self.link.jetstream.clone(), self.config.subject.clone());
         self.outcomes.spawn(async move {
             let payload = payload.to_vec().into();
             let result = match jetstream.publish_with_headers(subject, headers, payload).await {
@@ -280,13 +317,20 @@ impl Bus {
     async fn act(&mut self, action: Action) {
         match action {
             Action::Ask { question } => {
-                let (jetstream, stream) = (self.jetstream.clone(), self.config.stream.clone());
+                let (jetstream, stream) = (self.link.jetstream.clone(), self.config.stream.clone());
                 self.outcomes.spawn(async move {
                     let info = stream_info::ask(&jetstream, &stream).await;
                     Outcome::Info { question, info }
                 });
             }
             Action::Create { attempt, from } => self.create(attempt, from),
+            Action::ReadAlone { attempt, from } => {
+                let (jetstream, stream) = (self.link.jetstream.clone(), self.config.stream.clone());
+                self.outcomes.spawn(async move {
+                    let result = alone::read(&jetstream, &stream, alone::From::Message(from)).await;
+                    Outcome::ReadAlone { attempt, from, result }
+                });
+            }
             Action::Pull { attempt, bytes } => {
                 if let Some(inbox) = self.inbox.as_ref().filter(|inbox| inbox.attempt == attempt)
                     && let Err(error) =
@@ -296,24 +340,29 @@ impl Bus {
                     tracing::debug!("bus: cannot pull: {error}");
                 }
             }
-            Action::Remove { attempt, why } => {
-                tracing::debug!("bus: gave up consumer {attempt}: {why:?}");
-                self.outlet.report(Report::Restarted(why));
-                if let Some(inbox) = self.inbox.take_if(|inbox| inbox.attempt == attempt) {
-                    let (jetstream, stream) = (self.jetstream.clone(), self.config.stream.clone());
-                    self.outcomes.spawn(async move {
-                        let name = &inbox.consumer.cached_info().name;
-                        // If this fails, the server removes it by itself.
-                        let _ = jetstream.delete_consumer_from_stream(name, stream).await;
-                        Outcome::Done
-                    });
-                }
-            }
+            Action::Remove { attempt, why } => self.give_up(attempt, why),
             Action::Reconnect => self.reconnect(),
             Action::Skip { hole, last } => self.outlet.report(Report::Skip { hole, last }),
             Action::Complete { asked_at, last } => self.outlet.report(Report::Complete { asked_at, last }),
             Action::Stand(standing) => self.outlet.report(Report::Standing(standing)),
         }
+    }
+
+    fn give_up(&mut self, attempt: u64, why: Restart) {
+        tracing::debug!("bus: gave up consumer {attempt}: {why:?}");
+        self.outlet.report(Report::Restarted(why));
+        if let Some(inbox) = self.inbox.take_if(|inbox| inbox.attempt == attempt) {
+            self.remove(inbox.consumer.cached_info().name.clone());
+        }
+    }
+
+    /// Removes a consumer. If this fails, the server removes it by itself.
+    fn remove(&mut self, name: String) {
+        let (jetstream, stream) = (self.link.jetstream.clone(), self.config.stream.clone());
+        self.outcomes.spawn(async move {
+            let _ = jetstream.delete_consumer_from_stream(&name, stream).await;
+            Outcome::Done
+        });
     }
 
     fn create(&mut self, attempt: u64, from: u64) {
@@ -328,7 +377,7 @@ impl Bus {
             ..consumer::Config::default()
         };
         let (client, jetstream, stream) =
-            (self.client.clone(), self.jetstream.clone(), self.config.stream.clone());
+            (self.link.client.clone(), self.link.jetstream.clone(), self.config.stream.clone());
         self.outcomes.spawn(async move {
             let subject = Subject::from(client.new_inbox());
             let make = async {
@@ -364,8 +413,22 @@ impl Bus {
                 self.log.handle_consumer(now, Ok(()));
                 let (consumer, subscriber, subject) = *made;
                 let pending = consumer.cached_info().num_pending;
-                self.inbox = Some(Inbox { attempt, consumer, subscriber, subject });
                 self.reader.handle_created(now, attempt, pending);
+                if self.reader.has_consumer(attempt) {
+                    self.inbox = Some(Inbox { attempt, consumer, subscriber, subject });
+                } else {
+                    self.remove(consumer.cached_info().name.clone());
+                }
+            }
+            Outcome::ReadAlone { attempt, result: Ok(Some(found)), .. } => self.handle_alone(attempt, found),
+            Outcome::ReadAlone { attempt, result: Ok(None), .. } => {
+                self.reader.handle_none_alone(now, attempt);
+            }
+            Outcome::ReadAlone { attempt, from, result: Err(why) } => {
+                tracing::warn!(
+                    "bus: the connection ends before message {from}, which cannot be read alone either: {why}"
+                );
+                self.reader.handle_not_alone(now, attempt);
             }
             Outcome::Published { key, serial, result: Ok(ack) } => {
                 self.log.handle_chunk(now, key, Ok(()));
@@ -389,65 +452,6 @@ impl Bus {
             self.room_asked_at = now;
             self.reconnect();
         }
-    }
-
-    /// Something came to the inbox of the consumer, or that has ended.
-    fn handle_message(&mut self, message: Option<async_nats::Message>) {
-        let now = self.now();
-        let Some(attempt) = self.inbox.as_ref().map(|inbox| inbox.attempt) else { return };
-        let Some(message) = message else {
-            self.inbox = None;
-            return self.reader.handle_gone(now, attempt);
-        };
-        match pull::status_of(&message) {
-            Some(Status::Alive) => self.reader.handle_alive(now, attempt),
-            Some(Status::Gone) => self.reader.handle_gone(now, attempt),
-            Some(Status::PullEnded { left, is_too_large }) => {
-                self.reader.handle_pull_ended(now, attempt, left, is_too_large);
-            }
-            None => self.handle_content(now, attempt, message),
-        }
-    }
-
-    fn handle_content(&mut self, now: u64, attempt: u64, message: async_nats::Message) {
-        let bytes = message.length as u64;
-        let content = Message { message, context: self.jetstream.clone() };
-        let Ok(info) = content.info() else {
-            // Somebody else knows the inbox.
-            return tracing::debug!("bus: a message that is none of the stream's");
-        };
-        let arrival = Arrival {
-            attempt,
-            delivery: info.consumer_sequence,
-            message: info.stream_sequence,
-            time_nanos: info.published.unix_timestamp_nanos().max(0) as u64,
-            pending: info.pending,
-            bytes,
-        };
-        let verdict = self.reader.handle_message(now, arrival);
-        let (is_folded, hole) = match verdict {
-            Verdict::Drop => return,
-            Verdict::Take(hole) => (false, hole),
-            Verdict::Fold => (true, None),
-        };
-        let Arrival { message, time_nanos, .. } = arrival;
-        let first = self.reader.epochs().and_then(|epochs| epochs.number(message, 0).ok());
-        let first = first.expect("a message that is taken has numbers");
-        let async_nats::Message { headers, payload, .. } = content.message;
-        let owned = |name| header(headers.as_ref(), name).map(Into::into);
-        let received = Received {
-            message,
-            first,
-            time_nanos,
-            bytes,
-            is_folded,
-            hole,
-            message_id: owned(chunk::MESSAGE_ID),
-            lines: owned(chunk::LINES),
-            from: owned(chunk::FROM),
-            payload: Box::new(payload),
-        };
-        self.outlet.report(Report::Message(Box::new(received)));
     }
 }
 

@@ -21,7 +21,7 @@ pub struct Follower {
 /// What has come of a message. Of one that was only folded, all counts are 0.
 #[derive(Debug)]
 pub struct Followed<'a> {
-    /// Lines that are no good events.
+    /// Lines that are no good events, and headers that no client can read.
     pub refused: u64,
     /// Lines that the stream had before, and that were left out.
     pub repeated: u64,
@@ -63,7 +63,8 @@ impl Follower {
             sequencer.join_flow(&flow.job, &flow.flow);
         }
         let now = Now { unix_micros: (received.time_nanos / 1_000) as i64, ..now };
-        let (mut refused, mut displaced) = (chunk.refused + chunk.cut, 0);
+        let bad_headers = u64::from(received.headers.is_none());
+        let (mut refused, mut displaced) = (chunk.refused + chunk.cut + bad_headers, 0);
         let mut next = 0;
         for (place, line) in chunk.lines(folded.repeated) {
             let number = received.first + place as u64;
@@ -118,6 +119,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::{Followed, Follower};
+    use crate::bus::header_block::HeaderBlock;
     use crate::bus::verdict::{Hole, HoleReason};
     use crate::net::bus::handle::Received;
     use crate::stream::directory::Directory;
@@ -153,9 +155,11 @@ mod tests {
             bytes: bytes.len() as u64,
             is_folded: false,
             hole: None,
-            message_id: Some(format!("p:{first}").into()),
-            lines: Some(format!("{first}-{}", first + lines.len() as u64 - 1).into()),
-            from: None,
+            headers: Some(HeaderBlock {
+                message_id: Some(format!("p:{first}").into()),
+                lines: Some(format!("{first}-{}", first + lines.len() as u64 - 1).into()),
+                from: None,
+            }),
             payload: Box::new(bytes),
         }
     }

@@ -14,7 +14,7 @@ impl World {
         if !self.is_chaotic {
             return;
         }
-        if self.rng.below(1_000) < 5 {
+        if self.rng.below(1_000) < self.plan.foreign {
             self.publish_foreign();
         }
         if !self.per_mille(self.plan.faults) {
@@ -47,8 +47,9 @@ impl World {
         let id = self.rng.chance(30).then(|| format!("ext{}:1", self.foreign));
         let count = self.rng.chance(30).then(|| "7-9".to_owned());
         let payload = Arc::new(lines.join("\n").into_bytes());
+        let is_odd = self.rng.chance(self.plan.odd_percent);
         if self.server.is_up {
-            self.store(&Arc::new(Message { id, lines: count, from: None, payload }));
+            self.store(&Arc::new(Message { id, lines: count, from: None, payload, is_odd }));
         }
     }
 
