@@ -116,6 +116,11 @@ impl Place {
         newest.unwrap_or(SEQ_END).min(SEQ_END - 1)
     }
 
+    pub fn newest_given(&self, info: &Info) -> Option<u64> {
+        let newest = info.last.max(self.message).max(1);
+        self.is_in(info).then(|| info.epochs.number(newest, PLACES - 1).ok()).flatten()
+    }
+
     /// Notes where `fold_nanos` before the newest message begin.
     fn mark(&mut self, arrival: &Arrival) {
         let time = arrival.time_nanos;

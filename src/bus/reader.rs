@@ -144,6 +144,11 @@ impl Reader {
         self.place.newest_possible()
     }
 
+    /// The greatest number that any daemon can have given when the stream said this. None: it is not the one that is read.
+    pub fn newest_given(&self, info: &Info) -> Option<u64> {
+        self.place.newest_given(info)
+    }
+
     /// The stream's numbers; None before the server has answered once. They hold for each message that is taken.
     pub fn epochs(&self) -> Option<&Epochs> {
         self.place.epochs()

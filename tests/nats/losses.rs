@@ -321,3 +321,26 @@ fn copy(from: &Path, to: &Path) {
         }
     }
 }
+
+/// Another daemon may be ahead, but none has given a number that the stream has not come to.
+#[test]
+fn who_names_a_number_that_no_daemon_has_given_is_told_so() {
+    let server = NatsServer::start(NEWEST, "");
+    create(&server.url(), &["--replicas", "1"]);
+    let fleet = Fleet::start(vec![vec![server.url()]], &["--heartbeat-seconds", "1"]);
+    let lines: Vec<String> = (1..=3).map(|n| line("few", n)).collect();
+    let mut feed = fleet.daemon(0).acked_feed();
+    feed.publish(lines.iter().map(String::as_str));
+    let desk = Desk::new(vec![server.url()]);
+    let truth = desk.truth();
+    let newest = *truth.last_key_value().expect("there are three").0;
+    let never = newest + 500 * 1_024;
+    let watcher = fleet.watch(0, &never.to_string());
+    watcher.wait_for("\"reason\":\"restart\"");
+    watcher.wait_for_number(newest);
+    let texts = watcher.texts();
+    let gap = texts.iter().position(|text| text.contains("stream:gap")).expect("it was just seen");
+    assert!(texts[gap].contains(&format!("\"from\":{0},\"to\":{0},\"missed\":null", never + 1)), "{texts:?}");
+    let events: Vec<&String> = texts.iter().filter(|text| text.starts_with("{\"stream_seq\"")).collect();
+    assert_eq!(events, truth.values().collect::<Vec<_>>());
+}

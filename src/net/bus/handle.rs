@@ -53,6 +53,8 @@ pub enum Report {
     Newest {
         message: u64,
         possible: u64,
+        /// The greatest that can have been given by now; None: it is another stream.
+        given: Option<u64>,
     },
     /// A consumer was given up.
     Restarted(Restart),

@@ -397,9 +397,9 @@ impl Bus {
             Outcome::Info { question, info: Ok(info) } => {
                 self.log.handle_answer(now, Ok(()));
                 let message = info.last;
-                self.reader.handle_info(now, question, info);
-                let possible = self.reader.newest_possible();
-                self.outlet.report(Report::Newest { message, possible });
+                self.reader.handle_info(now, question, info.clone());
+                let (possible, given) = (self.reader.newest_possible(), self.reader.newest_given(&info));
+                self.outlet.report(Report::Newest { message, possible, given });
             }
             Outcome::Info { question, info: Err(why) } => {
                 self.log.handle_answer(now, Err(&why));

@@ -283,9 +283,10 @@ impl SharedStream {
                 self.writer.handle_stored(now, key, serial, message, is_duplicate);
             }
             Report::Failed { key, serial } => self.writer.handle_failed(now, key, serial),
-            Report::Newest { message, possible } => {
+            Report::Newest { message, possible, given } => {
                 counters.newest_message.set(message);
                 self.directory.set_newest_possible(possible);
+                given.into_iter().for_each(|given| self.directory.note_newest_given(given));
             }
             Report::Standing(standing) => {
                 self.standing = standing;
