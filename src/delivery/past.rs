@@ -139,7 +139,8 @@ impl Watchers {
         if seq < window.begins {
             let from = if is_from_start { 1 } else { seq + 1 };
             let to = window.begins.min(self.directory.whole_from());
-            self.pass_gap(key, Gap { from, to, missed: None, reason: GapReason::Expired });
+            let reason = if window.is_restart { GapReason::Restart } else { GapReason::Expired };
+            self.pass_gap(key, Gap { from, to, missed: None, reason });
             return false;
         }
         // Beyond its own tail a shard tells nobody anything.

@@ -267,7 +267,8 @@ impl Pass {
             }
             (Report::Message(received), Some(open)) => {
                 if !received.is_folded && open.window.is_none() {
-                    let is_asked = received.message <= self.message;
+                    // Else that message is gone, or its numbers are others now.
+                    let is_asked = received.message <= self.message && open.directory.run_start <= self.asked;
                     let begins = if is_asked { self.asked } else { received.first - 1 };
                     open.show(self.id, self.asked, begins, parts);
                 }
@@ -330,7 +331,8 @@ impl Open {
     /// Lets watchers read it.
     fn show(&mut self, pass: u64, asked: u64, begins: u64, parts: &PastParts) {
         let (directory, complete_to) = (self.directory.clone(), AtomicU64::new(0));
-        let window = Arc::new(Window { pass, asked, begins, directory, complete_to });
+        let is_restart = matches!(self.epochs.position(asked + 1), Position::Lost { .. });
+        let window = Arc::new(Window { pass, asked, begins, is_restart, directory, complete_to });
         parts.handle.past.set_window(Some(window.clone()));
         self.window = Some(window);
     }

@@ -20,6 +20,8 @@ pub struct Window {
     pub asked: u64,
     /// It begins behind this one: what is between the two could not be had.
     pub begins: u64,
+    /// What is between the two is of a part of the stream that is another one now.
+    pub is_restart: bool,
     pub directory: Arc<Directory>,
     /// All that the stream has up to this number is in the directory.
     pub complete_to: AtomicU64,
@@ -154,6 +156,7 @@ mod tests {
                 pass: 1,
                 asked: SEQ_MIN + asked,
                 begins: SEQ_MIN + begins,
+                is_restart: false,
                 directory: Arc::new(Directory::new(SEQ_MIN + whole_from, 10)),
                 complete_to: AtomicU64::new(SEQ_MIN + 7),
             };

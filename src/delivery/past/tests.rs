@@ -137,7 +137,7 @@ impl Shard {
         let sequencer = sequencer(&directory);
         let (asked, begins) = (SEQ_MIN + asked, SEQ_MIN + begins);
         let complete_to = AtomicU64::new(0);
-        let window = Arc::new(Window { pass, asked, begins, directory, complete_to });
+        let window = Arc::new(Window { pass, asked, begins, is_restart: false, directory, complete_to });
         self.past.set_window(Some(window.clone()));
         self.window = Some((window, sequencer));
     }

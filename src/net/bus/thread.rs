@@ -32,10 +32,13 @@ use crate::net::clock::Clock;
 use crate::net::ingest::handle::IngestWaker;
 
 /// A consumer that nobody pulls from is removed by the server after so long.
-const CONSUMER_LIFE: Duration = Duration::from_secs(60);
+const CONSUMER_LIFE: Duration = Duration::from_secs(20);
 
 /// Between two connections that are made anew because a line is too long for the server.
 const ROOM_PAUSE_MILLIS: u64 = 10_000;
+
+/// At the end, the server has so long to remove the consumer.
+const LEAVE: Duration = Duration::from_millis(500);
 
 /// Between two tries to find out where to begin.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -213,7 +216,7 @@ impl Bus {
                 },
                 command = self.commands.recv() => match command {
                     Some(command) => self.obey(command),
-                    None => return Ok(()),
+                    None => break,
                 },
                 Some(outcome) = self.outcomes.join_next() => self.handle_outcome(outcome.map_err(io::Error::other)?),
                 message = next_message(&mut self.inbox) => self.handle_message(message),
@@ -223,6 +226,18 @@ impl Bus {
                 }
                 () = sleep_or_never(self.revives_at) => self.revive().await,
             }
+        }
+        self.leave().await;
+        Ok(())
+    }
+
+    /// Leaves no consumer behind, if the server is there.
+    async fn leave(mut self) {
+        if let Some(inbox) = self.inbox.take() {
+            let name = &inbox.consumer.cached_info().name;
+            let removal = self.link.jetstream.delete_consumer_from_stream(name, &self.config.stream);
+            // If this fails, the server removes it by itself.
+            let _ = timeout(LEAVE, removal).await;
         }
     }
 
