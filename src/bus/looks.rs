@@ -7,7 +7,8 @@ use crate::bus::verdict::{Info, Restart};
 const ENDS_MAX: usize = 8;
 
 impl Reader {
-    /// Somebody waits for all that the stream has by now: [`Action::Complete`] will say when that was passed on.
+    /// Somebody waits for all that the stream has by now. [`crate::bus::verdict::Action::Complete`] will say when that was
+    /// passed on.
     pub fn hurry(&mut self, now: u64) {
         match (self.state, self.looking) {
             (State::Following, None) => self.look(now),

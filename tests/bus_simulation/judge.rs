@@ -218,7 +218,9 @@ impl Judge {
     }
 
     pub fn check_flow(&self, job: &str, flow: Option<&str>) {
-        if !self.has_losses && !job.starts_with("ext") {
+        // A daemon that a lagging server has misled sends lines without knowing those before.
+        let is_misled = self.is_unclean && !self.is_ancient;
+        if !self.has_losses && !is_misled && !job.starts_with("ext") {
             assert_eq!(flow, Some(format!("f-{job}").as_str()), "the flow of {job}");
         }
     }

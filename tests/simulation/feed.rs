@@ -256,8 +256,9 @@ impl Feed {
             return;
         }
         if self.plan.is_waiting && history.batches() > NEWEST_KEPT {
-            // An evicted batch leaves kept events, and may itself stay in the pool: a quarter each.
-            let most = history.limit() + history.limit() / 2;
+            // An evicted batch leaves kept events, and may itself stay in the pool: a quarter each. What is still needed
+            // stays beside what the turn took in, for which there is another quarter.
+            let most = history.limit() + history.limit() * 3 / 4;
             let is_within = history.used() <= most || history.used() <= most + self.logs_cost();
             assert!(is_within, "the history costs {} bytes, {most} are allowed beside logs", history.used());
             return;

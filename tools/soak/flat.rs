@@ -9,6 +9,8 @@ use crate::daemon::Usage;
 /// of watchers.
 const SHARE: f64 = 0.05;
 const RESIDENT_ROOM_BYTES: f64 = (2 << 20) as f64;
+/// The same for a fleet: how many of its daemons read the past again at a time is chance.
+const FLEET_RESIDENT_ROOM_BYTES: f64 = (16 << 20) as f64;
 const DESCRIPTORS_ROOM: f64 = 16.0;
 
 #[derive(Default)]
@@ -22,6 +24,7 @@ struct Figure {
     /// The unit in its name.
     unit: f64,
     room: f64,
+    room_of_fleet: f64,
     of: fn(&Usage) -> f64,
 }
 
@@ -30,9 +33,16 @@ const FIGURES: [Figure; 2] = [
         name: "resident memory, MiB",
         unit: (1 << 20) as f64,
         room: RESIDENT_ROOM_BYTES,
+        room_of_fleet: FLEET_RESIDENT_ROOM_BYTES,
         of: |usage| usage.resident_bytes as f64,
     },
-    Figure { name: "descriptors", unit: 1.0, room: DESCRIPTORS_ROOM, of: |usage| usage.descriptors as f64 },
+    Figure {
+        name: "descriptors",
+        unit: 1.0,
+        room: DESCRIPTORS_ROOM,
+        room_of_fleet: DESCRIPTORS_ROOM,
+        of: |usage| usage.descriptors as f64,
+    },
 ];
 
 impl Samples {
@@ -41,17 +51,18 @@ impl Samples {
     }
 
     /// A line for each figure that is flat, an error for each that is not.
-    pub fn verdicts(&self) -> Vec<Result<String, String>> {
-        FIGURES.iter().map(|figure| self.verdict(figure)).collect()
+    pub fn verdicts(&self, is_fleet: bool) -> Vec<Result<String, String>> {
+        FIGURES.iter().map(|figure| self.verdict(figure, is_fleet)).collect()
     }
 
-    fn verdict(&self, figure: &Figure) -> Result<String, String> {
+    fn verdict(&self, figure: &Figure, is_fleet: bool) -> Result<String, String> {
         let third = self.samples.len() / 3;
         let mean = |samples: &[(Duration, Usage)]| {
             samples.iter().map(|(_, usage)| (figure.of)(usage)).sum::<f64>() / samples.len().max(1) as f64
         };
         let (second, last) = (mean(&self.samples[third..2 * third]), mean(&self.samples[2 * third..]));
-        let bound = second * (1.0 + SHARE) + figure.room;
+        let room = if is_fleet { figure.room_of_fleet } else { figure.room };
+        let bound = second * (1.0 + SHARE) + room;
         let line = format!(
             "{}: {:.1} on average in the second third, {:.1} in the last (at most {:.1})",
             figure.name,
@@ -92,7 +103,7 @@ mod tests {
                     Usage { resident_bytes, descriptors: 100 + growth * second },
                 );
             }
-            samples.verdicts().iter().map(Result::is_ok).collect::<Vec<_>>()
+            samples.verdicts(false).iter().map(Result::is_ok).collect::<Vec<_>>()
         };
         assert_eq!(after(0), [true, true]);
         assert_eq!(after(1), [true, false]);

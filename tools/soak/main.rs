@@ -194,7 +194,7 @@ fn soak(arguments: &Arguments, servers: Option<(&Path, usize)>) -> Outcome<Vec<S
     if life.fleet.stream.holes() > 0 {
         violations.push(format!("{} holes, but nothing is lost here", life.fleet.stream.holes()));
     }
-    for verdict in samples.verdicts() {
+    for verdict in samples.verdicts(arguments.daemons > 1) {
         match verdict {
             Ok(line) => println!("{line}"),
             Err(violation) => violations.push(violation),
@@ -214,7 +214,9 @@ fn flags(arguments: &Arguments) -> Vec<String> {
         // One of a fleet may be down.
         arguments.watchers / (arguments.daemons as usize - 1).max(1) + ROOM
     );
-    flags.split_whitespace().map(str::to_owned).collect()
+    // Small as well, so that the past that is read again is soon as large as it gets.
+    let past = if arguments.daemons > 1 { "--bus-past-bytes 4194304" } else { "" };
+    flags.split_whitespace().chain(past.split_whitespace()).map(str::to_owned).collect()
 }
 
 /// The main phase: a sample each second, a progress line now and then. Ends early if something is wrong.
