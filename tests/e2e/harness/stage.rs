@@ -42,6 +42,7 @@ mkdir -p /etc/luxcast /etc/nginx/luxcast /etc/nginx/conf.d
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost \
   -keyout /etc/luxcast/privkey.pem -out /etc/luxcast/fullchain.pem 2> /dev/null
 cp /etc/luxcast/*.pem /etc/nginx/luxcast/
+cp /etc/luxcast/fullchain.pem /etc/luxcast/nats-ca.pem
 umask 077
 /mnt/programs/luxcast token --all > /etc/luxcast/tokens
 echo SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY > /etc/luxcast/daemon.nk
