@@ -144,10 +144,11 @@ impl PastThread {
     fn turn(&mut self) -> io::Result<()> {
         let demand = self.parts.handle.past.demand();
         self.parts.counters.bus.past_watchers.set(demand.watchers);
-        let now = self.parts.clock.read().now.millis;
+        let moment = self.parts.clock.read().now;
+        let now = moment.millis;
         match &mut self.pass {
             Some(pass) => {
-                let has_moved = pass.go_on(&self.parts, &demand);
+                let has_moved = pass.go_on(&self.parts, &demand, moment);
                 let is_complete = pass.open.as_ref().is_some_and(|open| open.complete_to > 0);
                 let is_over = pass.has_failed || pass.pace.is_over(now, &demand, is_complete);
                 if is_over {
@@ -222,8 +223,7 @@ fn message_behind(epochs: &Epochs, number: u64) -> u64 {
 
 impl Pass {
     /// Takes what has come, as far as its readers let it. Returns whether they have something new to read.
-    fn go_on(&mut self, parts: &PastParts, demand: &Demand) -> bool {
-        let now = parts.clock.read().now;
+    fn go_on(&mut self, parts: &PastParts, demand: &Demand, now: Now) -> bool {
         let turn_bytes = TURN_BYTES.min(parts.window_bytes / TURN_SHARE);
         let mut keep_from = NOTHING_NEEDED;
         if let Some(open) = &self.open {

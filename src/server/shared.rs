@@ -207,6 +207,7 @@ pub(super) fn start_pass(
 const PASS: &str = "luxcast-past";
 
 /// What a bus thread is to read.
+#[cfg_attr(not(feature = "bus"), expect(dead_code, reason = "without the feature there is no such thread"))]
 struct Wanted<'a> {
     /// Of its connections.
     name: &'static str,
@@ -253,11 +254,9 @@ fn start_thread(
 #[cfg(not(feature = "bus"))]
 fn start_thread(
     _: &Config,
-    wanted: &Wanted<'_>,
+    _: &Wanted<'_>,
     _: &Arc<IngestWaker>,
     _: Clock,
 ) -> io::Result<(BusHandle, ThreadHandle<()>)> {
-    let Wanted { name, nonce, message, bytes_max } = wanted;
-    tracing::debug!("{name} {nonce} would read {bytes_max} bytes from message {message} on");
     Err(io::Error::other("this luxcast was built without the feature bus of its Cargo.toml"))
 }
