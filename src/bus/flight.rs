@@ -38,6 +38,8 @@ pub(super) struct Flight {
     /// The header with the lines' numbers.
     pub numbers: Arc<str>,
     pub payload: Arc<Vec<u8>>,
+    /// The line of its id: when it was made, the stream had all before.
+    first: u64,
     lines: LineRanges,
     /// Bytes of the payload before the first line.
     flow_bytes: usize,
@@ -70,6 +72,7 @@ impl Flight {
             message_id: format!("{token}:{first}").into(),
             numbers: lines.to_string().into(),
             payload,
+            first,
             lines,
             flow_bytes,
             ends,
@@ -184,9 +187,9 @@ impl Flight {
         matches!(self.state, State::Doubted { since } if since < asked_at)
     }
 
-    /// Some of its lines, those up to `seen`, are in the stream, and came with another chunk.
-    pub fn has_seen(&self, seen: u64) -> bool {
-        self.lines.count_through(seen) > 0
+    /// The line of its id is in the stream, and came with another chunk: the stream has the lines up to `seen`.
+    pub fn is_overtaken(&self, seen: u64) -> bool {
+        self.first <= seen
     }
 
     /// The lines behind `seen`, as another chunk.

@@ -250,9 +250,15 @@ impl Writer {
                 let before = lane.bytes();
                 self.serial += u64::from(lane.start(self.serial + 1, &mut flow_of));
                 self.bytes = self.bytes + lane.bytes() - before;
+                // The reader has come further since it was made.
+                let seen = lane.seen;
+                let is_overtaken = |flight: &mut Flight| flight.is_new() && flight.is_overtaken(seen);
+                if let Some(flight) = lane.flight.take_if(is_overtaken) {
+                    self.cut(key, flight);
+                }
             }
             let may_go = |flight: &&mut Flight| flight.is_ready() && (may_start || !flight.is_new());
-            let Some(flight) = lane.flight.as_mut().filter(may_go) else {
+            let Some(flight) = self.lanes[key].flight.as_mut().filter(may_go) else {
                 // If it waits for the reader, that puts it in line again.
                 continue;
             };
@@ -328,7 +334,8 @@ impl Writer {
         for key in keys {
             let lane = &mut self.lanes[key];
             let seen = lane.seen;
-            let is_doubted = |flight: &mut Flight| flight.is_doubted_at(asked_at) && flight.has_seen(seen);
+            let is_doubted =
+                |flight: &mut Flight| flight.is_doubted_at(asked_at) && flight.is_overtaken(seen);
             if let Some(flight) = lane.flight.take_if(is_doubted) {
                 self.cut(key, flight);
             }
@@ -352,7 +359,8 @@ impl Writer {
             self.stored.pop_first();
             let Some(lane) = self.lanes.get_mut(key) else { continue };
             let seen = lane.seen;
-            let is_displaced = |flight: &mut Flight| flight.is_duplicate_at(passed) && flight.has_seen(seen);
+            let is_displaced =
+                |flight: &mut Flight| flight.is_duplicate_at(passed) && flight.is_overtaken(seen);
             if let Some(flight) = lane.flight.take_if(is_displaced) {
                 self.cut(key, flight);
             } else if let Some(flight) = &mut lane.flight {
@@ -500,6 +508,30 @@ mod tests {
         let rest = next(&mut writer, 6).unwrap();
         assert_eq!((&*rest.message_id, &*rest.lines, rest.payload.len()), ("p:13", "13-15", 8));
         assert_eq!(writer.next_ack().map(|ack| ack.line), Some(12));
+    }
+
+    #[test]
+    fn a_chunk_that_waited_takes_the_id_behind_what_the_reader_has_seen_since() {
+        // The stream has lines of the chunk; or lines before it, which are none of this daemon's.
+        for (first, last_seen, lines, bytes) in
+            [(13, 14, "15-16", 5), (15, 14, "15-16", 5), (15, 12, "15-16", 5)]
+        {
+            let mut writer = writer();
+            let lane = writer.open("p", 10);
+            push(&mut writer, lane, 11, "j", None);
+            (first..=16).for_each(|number| assert!(push(&mut writer, lane, number, "j", None)));
+            let sent = next(&mut writer, 0).unwrap();
+            writer.handle_stored(1, lane, sent.serial, 4, true);
+            // Too long ago to begin a chunk.
+            pass(&mut writer, 4, ("p", 11));
+            assert!(next(&mut writer, WINDOW).is_none());
+            pass(&mut writer, 5, ("p", last_seen));
+            writer.handle_complete(WINDOW, WINDOW);
+            let rest = next(&mut writer, WINDOW).unwrap();
+            let id = format!("p:{}", last_seen + 1);
+            assert_eq!((&*rest.message_id, &*rest.lines, rest.payload.len()), (&*id, lines, bytes));
+            assert_eq!(writer.bytes(), bytes);
+        }
     }
 
     #[test]

@@ -26,8 +26,8 @@ const BASE: u64 = 1_700_000_000_000_000;
 const TIMEOUT_MILLIS: u64 = 2_000;
 /// Lines of a publisher on their way, at most.
 const UNACKED_MAX: u64 = 40;
-/// Beyond the window: how long it may take to come to rest.
-const REST_MILLIS: u64 = 120_000;
+/// Beyond the window: how long it may take to come to rest. Messages that are read alone need an answer each.
+const REST_MILLIS: u64 = 600_000;
 /// By then, readers have noticed what has happened to them.
 const NOTICE_MILLIS: u64 = 12_000;
 
