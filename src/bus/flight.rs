@@ -12,6 +12,9 @@ const PAUSE_MILLIS: u64 = 100;
 const PAUSE_MILLIS_MAX: u64 = 2_000;
 /// The reader has passed the place where the chunk should be, and it was not there: it may still come.
 const PATIENCE_MILLIS: u64 = 2_000;
+/// The server remembers ids for a while. A chunk is begun within a third of that time after the reader has seen that its id
+/// is free, and sent again within another third. The last third is for what is late on its way.
+pub(super) const WINDOW_SHARE: u64 = 3;
 /// The second time it is no late copy.
 const LOCKED_OUT_MISSES: u32 = 2;
 
@@ -170,7 +173,8 @@ impl Flight {
         match self.state {
             State::Sent { until } if until <= now => self.handle_failed(now),
             State::Paused { until } | State::Missed { until } if until <= now => {
-                let is_old = self.first_sent_at.is_some_and(|at| now.saturating_sub(at) > window / 2);
+                let is_old =
+                    self.first_sent_at.is_some_and(|at| now.saturating_sub(at) > window / WINDOW_SHARE);
                 self.state = if is_old { State::Doubted { since: now } } else { State::Ready };
             }
             _ => {}

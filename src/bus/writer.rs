@@ -12,7 +12,7 @@ use std::sync::Arc;
 use slab::Slab;
 
 use crate::bus::chunk::CHUNK_BYTES_MAX;
-use crate::bus::flight::Flight;
+use crate::bus::flight::{Flight, WINDOW_SHARE};
 use crate::bus::lane::{Lane, NewLine};
 
 /// Bytes held of all publishers; with more, none is read.
@@ -242,7 +242,8 @@ impl Writer {
         }
         // Another daemon may have written lines of the same publisher that the reader has not seen, and the server has
         // forgotten their ids.
-        let may_start = self.complete_at.is_some_and(|at| now.saturating_sub(at) <= self.window_millis / 2);
+        let complete_for = self.window_millis / WINDOW_SHARE;
+        let may_start = self.complete_at.is_some_and(|at| now.saturating_sub(at) <= complete_for);
         while let Some(key) = self.ready.pop_front() {
             let lane = &mut self.lanes[key];
             lane.is_ready = false;

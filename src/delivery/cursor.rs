@@ -8,7 +8,7 @@ use arrayvec::ArrayVec;
 
 use crate::delivery::filter::Selector;
 use crate::stream::batch::Batch;
-use crate::stream::holes::Holes;
+use crate::stream::holes::{Hole, Holes};
 use crate::stream::topic::{Handle, Log, Topic};
 use crate::wire::watcher_message::{Gap, GapReason};
 
@@ -227,6 +227,12 @@ pub struct Stopped<'a> {
 pub fn place_behind(handle: &Handle, event: u32) -> Cursor {
     let run = handle.run();
     Cursor { index: run.at + u64::from(event - run.first) + 1, seq: handle.batch.seq(event) }
+}
+
+/// The gap for a hole, for a watcher at the number `seq`.
+pub(super) fn gap_of(hole: Hole, seq: u64) -> Gap {
+    let reason = if hole.is_restart { GapReason::Restart } else { GapReason::Expired };
+    Gap { from: seq + 1, to: hole.to, missed: None, reason }
 }
 
 /// What a watcher at some place can no longer get.

@@ -1,6 +1,6 @@
 //! One merge for a watcher of many jobs: events are gathered job by job and sent in the order of their numbers.
 
-use crate::delivery::cursor::{Cursor, Gathered};
+use crate::delivery::cursor::{Cursor, Gathered, place_behind};
 use crate::delivery::keys::SubscriptionSlot;
 use crate::stream::topic::Handle;
 
@@ -58,6 +58,18 @@ impl Merge {
             self.merged.extend(events.map(|(seq, event)| Merged { seq, source, handle, event }));
         }
         self.sources.push(Source { subscription, at, next: gathered.next, is_all: gathered.is_all });
+    }
+
+    /// The first `sent` events were sent: their sources are behind them.
+    pub fn move_on(&mut self, sent: usize) {
+        for event in &self.merged[..sent] {
+            let at = place_behind(&self.handles[event.handle as usize], event.event);
+            let source = &mut self.sources[event.source as usize];
+            // A kept event is before the place that was taken after its gap.
+            if at.seq > source.at.seq {
+                source.at = at;
+            }
+        }
     }
 
     pub fn clear(&mut self) {

@@ -21,6 +21,7 @@ pub mod outbox;
 pub mod owned_body;
 pub mod pass_holes;
 pub mod past;
+pub mod past_jobs;
 mod past_readers;
 pub mod pending;
 pub mod progress;

@@ -1,13 +1,17 @@
 //! A watcher of many jobs: a cursor for each job, and how far their merged order was sent.
 
 use std::collections::HashMap;
+use std::mem;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
+use crate::delivery::cursor::Cursor;
 use crate::delivery::filter::Selector;
 use crate::delivery::keys::{LocalTopicSlot, SubscriptionSlot};
 use crate::delivery::merge::Source;
+use crate::delivery::past_readers::Reader;
+use crate::delivery::start::Start;
 use crate::delivery::subscription::Subscription;
 use crate::delivery::table::Table;
 use crate::stream::names::ByName;
@@ -21,6 +25,8 @@ pub struct MultiJob {
     pub(super) marked: Vec<SubscriptionSlot>,
     /// The merged order of all jobs was sent up to this number.
     pub(super) passed: u64,
+    /// So many jobs are read from what is older than memory.
+    past: usize,
 }
 
 impl MultiJob {
@@ -62,6 +68,7 @@ impl MultiJob {
             by_name: HashMap::default(),
             marked: Vec::new(),
             passed: 0,
+            past: 0,
         }
     }
 
@@ -84,25 +91,62 @@ impl MultiJob {
         if subscription.is_marked {
             self.marked.retain(|&marked| marked != slot);
         }
+        self.past -= usize::from(subscription.past.is_some());
         Some(subscription)
     }
 
     /// Marks a subscription that may have new events.
     pub fn mark(&mut self, slot: SubscriptionSlot) {
-        let subscription = &mut self.subscriptions[slot];
-        if !subscription.is_marked {
-            subscription.is_marked = true;
+        if self.subscriptions[slot].mark() {
             self.marked.push(slot);
         }
     }
 
     pub fn mark_all(&mut self) {
         for (key, subscription) in self.subscriptions.iter_mut() {
-            if !subscription.is_marked {
-                subscription.is_marked = true;
+            if subscription.mark() {
                 self.marked.push(key.slot);
             }
         }
+    }
+
+    /// From now on a job is read from the past, behind the number `seq`. When it is back in memory, the others wait
+    /// until it has come to `tail`.
+    pub(super) fn read_from_past(&mut self, slot: SubscriptionSlot, seq: u64, tail: u64, reader: Reader) {
+        let subscription = &mut self.subscriptions[slot];
+        if mem::take(&mut subscription.is_marked) {
+            self.marked.retain(|&marked| marked != slot);
+        }
+        subscription.cursor = Cursor::by_number(seq);
+        subscription.ahead.clear();
+        subscription.pending = None;
+        subscription.replay_to = Some(tail);
+        subscription.past = Some(Box::new(reader));
+        self.past += 1;
+    }
+
+    /// A job goes on in memory as `start` says. Its past ends with the newest number, `tail`.
+    pub(super) fn read_from_memory(&mut self, slot: SubscriptionSlot, tail: u64, start: Start) {
+        let replay_to = tail.max(self.passed);
+        let subscription = &mut self.subscriptions[slot];
+        subscription.cursor = start.cursor;
+        subscription.take_ahead(start.kept, start.settled_to);
+        subscription.pending = start.pending.map(Box::new);
+        subscription.replay_to = Some(replay_to);
+        subscription.past = None;
+        self.past -= 1;
+        self.mark(slot);
+    }
+
+    /// Whether jobs are read from the past.
+    pub fn reads_past(&self) -> bool {
+        self.past > 0
+    }
+
+    /// The jobs that are read from the past.
+    pub(super) fn of_past(&self) -> impl Iterator<Item = (SubscriptionSlot, &Subscription)> {
+        let all = self.subscriptions.iter().map(|(key, subscription)| (key.slot, subscription));
+        all.filter(|(_, subscription)| subscription.past.is_some())
     }
 
     /// Takes subscriptions that are done off the list of marked ones. True: some are left.

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::mem;
 
-use crate::delivery::cursor::{Portion, place_behind};
+use crate::delivery::cursor::Portion;
 use crate::delivery::filter::{Filter, Selector};
 use crate::delivery::keys::{SubscriptionSlot, WatcherKey};
 use crate::delivery::merge::Merge;
@@ -11,19 +11,19 @@ use crate::delivery::multi_job::MultiJob;
 use crate::delivery::pending::Found;
 use crate::delivery::sink::Sink;
 use crate::delivery::start;
-use crate::delivery::subscription::Subscription;
+use crate::delivery::subscription::{LostBehind, Subscription};
 use crate::delivery::watcher::{Flags, Watched};
 use crate::delivery::watchers::Watchers;
 use crate::stream::dialect;
-use crate::stream::directory::DirectoryFull;
-use crate::stream::topic::{Topic, TopicKind};
+use crate::stream::directory::{Directory, DirectoryFull};
+use crate::stream::topic::TopicKind;
 use crate::wire::client_action::Since;
 use crate::wire::watcher_message;
 
 /// What one job adds to a merge, at most.
-const JOB_PORTION: Portion = Portion { handles: 64, pieces: 64, bytes: 64 << 10 };
+pub(super) const JOB_PORTION: Portion = Portion { handles: 64, pieces: 64, bytes: 64 << 10 };
 /// Handles in a merge, shared by its jobs; each job may have one.
-const HANDLES_MAX: usize = 512;
+pub(super) const HANDLES_MAX: usize = 512;
 /// A merge sends no further event once it has so many bytes.
 const MERGE_BYTES_MAX: usize = 256 << 10;
 /// Read from a connection at once, divided by an eighth of the number of its jobs: with a thousand jobs a dozen
@@ -96,6 +96,8 @@ impl Watchers {
         self.renew_masks();
         let selector = self.many(key).selector.clone();
         let start = start::start(&topic, &self.directory, since, newest, &selector);
+        let in_past = self.begin_in_past(&topic, since, &start);
+        let (is_in_past, start) = (in_past.is_some(), in_past.unwrap_or(start));
         let replay_to = (!matches!(since, Since::Now)).then_some(newest);
         let holder = self.audience.topics[local].many.len() as u32;
         let make = |generation| Subscription {
@@ -107,6 +109,7 @@ impl Watchers {
             ahead: start.kept.into_iter().collect(),
             settled_to: start.settled_to,
             pending: start.pending.map(Box::new),
+            past: None,
             generation,
         };
         let place = self.many(key).add(topic, make);
@@ -119,7 +122,10 @@ impl Watchers {
             }
         });
         self.counts.add_gap(start.gap.as_ref());
-        self.mark_subscription(key, place);
+        match is_in_past {
+            true => self.read_job_from_past(key, place, start.cursor.seq, since == Since::Start),
+            false => self.mark_subscription(key, place),
+        }
         Ok(())
     }
 
@@ -129,6 +135,8 @@ impl Watchers {
             return false;
         };
         self.drop_subscription(&subscription);
+        drop(subscription);
+        self.note_jobs_of_past(key);
         true
     }
 
@@ -161,21 +169,32 @@ impl Watchers {
 
     /// Changes the selector from here on: at the same place of the merged order for every job, kept events included.
     pub(super) fn select(&mut self, key: WatcherKey, selector: Selector) {
+        let passed = self.many(key).passed;
+        let can_read_past = self.can_read_past(passed);
         let Watched::MultiJob(many) = &mut self.watchers[key].watched else { return };
         if many.selector == selector {
             return;
         }
-        let mut gaps = Vec::new();
-        for (_, subscription) in many.subscriptions.iter_mut() {
+        let (mut gaps, mut older) = (Vec::new(), Vec::new());
+        for (subscription_key, subscription) in many.subscriptions.iter_mut() {
             subscription.step_back();
-            if subscription.replay_to.is_none() && subscription.cursor.seq < many.passed {
-                let topic = &self.audience.topics[subscription.local].topic;
-                let holes = &self.directory.holes;
-                let gap = subscription.move_to(many.passed, &selector, &topic.log.lock(), holes);
-                gaps.extend(gap.map(|gap| (gap, topic.clone())));
+            if subscription.replay_to.is_some() || subscription.cursor.seq >= passed {
+                continue;
             }
+            let topic = &self.audience.topics[subscription.local].topic;
+            let log = topic.log.lock();
+            if subscription.move_to(passed, &log) {
+                continue;
+            }
+            if can_read_past {
+                older.push(subscription_key.slot);
+                continue;
+            }
+            let gap = subscription.miss(None, passed, &selector, &log, &self.directory.holes);
+            gaps.extend(gap.map(|gap| (gap, topic.clone())));
         }
         many.selector = selector;
+        older.into_iter().for_each(|place| self.read_job_from_past(key, place, passed, false));
         gaps.iter().for_each(|(gap, _)| self.counts.add_gap(Some(gap)));
         let now = self.now;
         self.enqueue_control(key, |out| {
@@ -197,21 +216,7 @@ impl Watchers {
         let complete_to =
             merge.sources.iter().filter(|source| !source.is_all).map(|source| source.next.seq).min();
         let complete_to = complete_to.map_or(reach, |to| to.min(reach));
-        let end = merge.merged.partition_point(|event| event.seq <= complete_to);
-        let sent = self.send_merged(key, &mut merge, end, sink);
-        let passed_to = match merge.merged[..sent].last() {
-            _ if sent == end => complete_to,
-            Some(last) => last.seq,
-            None => 0,
-        };
-        for event in &merge.merged[..sent] {
-            let at = place_behind(&merge.handles[event.handle as usize], event.event);
-            let source = &mut merge.sources[event.source as usize];
-            // A kept event is before the place that was taken after its gap.
-            if at.seq > source.at.seq {
-                source.at = at;
-            }
-        }
+        let passed_to = self.send_merged(key, &mut merge, complete_to, None, sink);
         for source in &merge.sources {
             self.many(key).move_on(source, passed_to, tail);
         }
@@ -257,6 +262,9 @@ impl Watchers {
             Some(_) => self.resolve_pending_of(key, place, tail),
         };
         let subscription = &self.many(key).subscriptions[place];
+        if subscription.past.is_some() {
+            return;
+        }
         let has_passed = subscription.replay_to.is_none();
         let (local, from, has_ahead) =
             (subscription.local, subscription.cursor, !subscription.ahead.is_empty());
@@ -273,6 +281,10 @@ impl Watchers {
         } else if gathered.gather((&topic, &self.directory.holes), from, &selector, tail, portion).is_err() {
             // The merged order may be further than this job's last event.
             let position = if has_passed { from.seq.max(passed) } else { from.seq };
+            if self.can_read_past(position) {
+                self.gathered = gathered;
+                return self.read_job_from_past(key, place, position, false);
+            }
             let is_counted = from.index > 0 && (selector.is_all() || position == from.seq);
             let index = is_counted.then_some(from.index);
             let directory = self.directory.clone();
@@ -305,32 +317,69 @@ impl Watchers {
         place: SubscriptionSlot,
         tail: u64,
     ) -> Found {
-        let Watched::MultiJob(many) = &mut self.watchers[key].watched else {
-            panic!("the connection watches many jobs");
-        };
-        let (selector, passed) = (many.selector.clone(), many.passed);
-        let subscription = &mut many.subscriptions[place];
-        let topic: &Topic = &self.audience.topics[subscription.local].topic;
-        let gap = subscription.resolve_pending(&selector, &topic.log.lock(), &self.directory, (passed, tail));
+        let directory = self.directory.clone();
+        let many = self.many(key);
+        let (selector, passed, local) = (many.selector.clone(), many.passed, many.subscriptions[place].local);
+        let topic = self.audience.topics[local].topic.clone();
+        let subscription = &mut self.many(key).subscriptions[place];
+        let told = subscription.resolve_pending(&selector, &topic.log.lock(), &directory, (passed, tail));
+        if let Err(LostBehind(seq)) = told
+            && self.can_read_past(seq)
+        {
+            self.read_job_from_past(key, place, seq, false);
+            return Found::Waits;
+        }
+        let subscription = &mut self.many(key).subscriptions[place];
+        let miss =
+            |LostBehind(seq)| subscription.miss(None, seq, &selector, &topic.log.lock(), &directory.holes);
+        let gap = told.unwrap_or_else(miss);
+        let subscription = &self.many(key).subscriptions[place];
         let found = match subscription.is_searching() {
             true => Found::NotYet,
             false if subscription.stands_beyond(tail) => Found::Waits,
             false => Found::Nothing,
         };
         if let Some(gap) = gap {
-            let (now, name) = (self.now, topic.name.clone());
-            self.enqueue_control(key, |out| watcher_message::gap(out, &now, &gap, Some(&name)));
+            let now = self.now;
+            self.enqueue_control(key, |out| watcher_message::gap(out, &now, &gap, Some(&topic.name)));
             self.counts.add_gap(Some(&gap));
         }
         found
     }
 
-    /// Sends the first `end` events in order, as many as fit. Returns how many were sent, one cut short included.
-    fn send_merged(&mut self, key: WatcherKey, merge: &mut Merge, end: usize, sink: &mut impl Sink) -> usize {
+    /// Sends the events up to the number `complete_to` in order, as many as fit. They are of the history of `directory`;
+    /// None: of memory.    /// Moves the sources on, and returns the number up to which all was sent; 0: nothing was.
+    pub(super) fn send_merged(
+        &mut self,
+        key: WatcherKey,
+        merge: &mut Merge,
+        complete_to: u64,
+        directory: Option<&Directory>,
+        sink: &mut impl Sink,
+    ) -> u64 {
+        let end = merge.merged.partition_point(|event| event.seq <= complete_to);
         // A gap that was just found is sent first.
-        if end == 0 || !self.send_outbox(key, sink) {
-            return 0;
+        let sent = match end == 0 || !self.send_outbox(key, sink) {
+            true => 0,
+            false => self.send_first(key, merge, end, directory, sink),
+        };
+        merge.move_on(sent);
+        match merge.merged[..sent].last() {
+            _ if sent == end => complete_to,
+            Some(last) => last.seq,
+            None => 0,
         }
+    }
+
+    /// Sends the first `end` events. Returns how many were sent, one cut short included.
+    fn send_first(
+        &mut self,
+        key: WatcherKey,
+        merge: &mut Merge,
+        end: usize,
+        directory: Option<&Directory>,
+        sink: &mut impl Sink,
+    ) -> usize {
         let mut flat = mem::take(&mut self.flat);
         flat.clear();
         for event in &merge.merged[..end] {
@@ -338,7 +387,9 @@ impl Watchers {
                 break;
             }
             let batch = &merge.handles[event.handle as usize].batch;
-            let dialect = batch.dialect(dialect::of_batch, |bytes| self.directory.add_dialect_bytes(bytes));
+            let dialect = batch.dialect(dialect::of_batch, |bytes| {
+                directory.unwrap_or(&self.directory).add_dialect_bytes(bytes)
+            });
             flat.extend_from_slice(&dialect.bytes[dialect.span(event.event..event.event + 1)]);
             merge.ends.push(flat.len());
         }
@@ -369,7 +420,9 @@ impl Watchers {
         if taken > border {
             let event = &merge.merged[sent];
             let batch = &merge.handles[event.handle as usize].batch;
-            let dialect = batch.dialect(dialect::of_batch, |bytes| self.directory.add_dialect_bytes(bytes));
+            let dialect = batch.dialect(dialect::of_batch, |bytes| {
+                directory.unwrap_or(&self.directory).add_dialect_bytes(bytes)
+            });
             let end = dialect.span(event.event..event.event + 1).end as u32;
             let rest = (merge.ends[sent] - taken) as u32;
             self.enqueue_rest(key, batch, end - rest..end, true);

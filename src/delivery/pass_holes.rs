@@ -7,20 +7,14 @@
 
 use std::sync::Arc;
 
-use crate::delivery::cursor::Cursor;
+use crate::delivery::cursor::{Cursor, gap_of};
 use crate::delivery::filter::Selector;
 use crate::delivery::keys::{SubscriptionSlot, WatcherKey};
 use crate::delivery::watcher::Watched;
 use crate::delivery::watchers::Watchers;
 use crate::stream::holes::Hole;
 use crate::stream::topic::Topic;
-use crate::wire::watcher_message::{self, Gap, GapReason};
-
-/// The gap for a hole, for a watcher at the number `seq`.
-pub(super) fn gap_of(hole: Hole, seq: u64) -> Gap {
-    let reason = if hole.is_restart { GapReason::Restart } else { GapReason::Expired };
-    Gap { from: seq + 1, to: hole.to, missed: None, reason }
-}
+use crate::wire::watcher_message;
 
 impl Watchers {
     /// Notes the holes that end at the number `until` or before.
@@ -92,6 +86,9 @@ impl Watchers {
         let from = self.watchers[key].cursor;
         if hole.from == 0 && from.index < topic.log.lock().base() {
             // The hole went with the history, and so did events of this topic: one gap for all of it.
+            if self.can_read_past(from.seq) {
+                return self.enter_past(key, false);
+            }
             self.tell_missed(key, Some(from.index), selector, topic);
             return;
         }
@@ -121,6 +118,9 @@ impl Watchers {
             }
             let subscription = &self.many(key).subscriptions[place];
             let seq = subscription.cursor.seq.max(passed);
+            if subscription.past.is_some() {
+                return tail;
+            }
             if subscription.has_older() {
                 return tail.min(seq);
             }
@@ -149,7 +149,7 @@ impl Watchers {
 
     #[cold]
     fn tell_hole_of(&mut self, key: WatcherKey, place: SubscriptionSlot, hole: Hole, seq: u64) {
-        let directory = self.directory.clone();
+        let (directory, can_read_past) = (self.directory.clone(), self.can_read_past(seq));
         let local = self.many(key).subscriptions[place].local;
         let topic = Arc::clone(&self.audience.topics[local].topic);
         let many = self.many(key);
@@ -157,6 +157,10 @@ impl Watchers {
         let log = topic.log.lock();
         let gap = match hole.from == 0 && subscription.cursor.index < log.base() {
             // The hole went with the history, and so did events of this job: one gap for all of it.
+            true if can_read_past => {
+                drop(log);
+                return self.read_job_from_past(key, place, seq, false);
+            }
             true => subscription.miss(None, seq, selector, &log, &directory.holes),
             false => {
                 subscription.pass(hole, &log);

@@ -9,24 +9,15 @@ use crate::delivery::effort::EFFORT_PER_PORTION;
 use crate::delivery::filter::Selector;
 use crate::delivery::flush::REPLAY_PORTION;
 use crate::delivery::keys::WatcherKey;
-use crate::delivery::pass_holes::gap_of;
-use crate::delivery::past_readers::{Hold, Reader, begin};
+use crate::delivery::past_readers::{Next, Reader, begin};
 use crate::delivery::sink::Sink;
 use crate::delivery::start::{self, Start};
-use crate::delivery::watcher::Flags;
+use crate::delivery::watcher::{Flags, Watched};
 use crate::delivery::watchers::{Watchers, write_gap};
 use crate::stream::past::{Demand, Past, Window};
-use crate::stream::topic::{Topic, TopicKind};
+use crate::stream::topic::Topic;
 use crate::wire::client_action::Since;
-use crate::wire::watcher_message::{Gap, GapReason};
-
-/// Where a watcher can be served next, or why it cannot.
-enum Place {
-    Memory,
-    /// It waits for a pass that comes to its place.
-    Nowhere,
-    Past(Arc<Window>, Arc<Topic>),
-}
+use crate::wire::watcher_message::Gap;
 
 impl Watchers {
     /// From now on what is older than memory can be read here.
@@ -57,7 +48,7 @@ impl Watchers {
     }
 
     pub(super) fn leave_past(&mut self, key: WatcherKey) {
-        self.watchers[key].unset(Flags::IN_PAST);
+        self.watchers[key].unset(Flags::IN_PAST | Flags::READS_PAST);
         self.past.readers.remove(&key);
         if self.past.readers.is_empty() {
             self.past.window = None;
@@ -83,7 +74,18 @@ impl Watchers {
         past.window = past.past.window();
         past.tail = past.window.as_ref().map_or(0, |window| window.tail());
         let keys: Vec<WatcherKey> = past.readers.keys().copied().collect();
-        keys.into_iter().for_each(|key| self.enqueue(key));
+        keys.into_iter().for_each(|key| self.enqueue_reader(key));
+    }
+
+    /// Something of the past may be there for it.
+    pub(super) fn enqueue_reader(&mut self, key: WatcherKey) {
+        let watcher = &mut self.watchers[key];
+        if !watcher.is(Flags::READS_PAST) {
+            self.enqueue(key);
+        } else if !watcher.is(Flags::PAST_QUEUED | Flags::BLOCKED) {
+            watcher.set(Flags::PAST_QUEUED);
+            self.past.queue.push_back(key);
+        }
     }
 
     /// Whether something of the past may be there to send.
@@ -106,6 +108,9 @@ impl Watchers {
     }
 
     fn serve_reader(&mut self, key: WatcherKey, sink: &mut impl Sink) {
+        if self.watchers.get(key).is_some_and(|watcher| watcher.is(Flags::PAST_QUEUED)) {
+            return self.serve_jobs_of_past(key, sink);
+        }
         let Some(watcher) = self.watchers.get_mut(key).filter(|watcher| watcher.is(Flags::QUEUED)) else {
             return;
         };
@@ -123,44 +128,30 @@ impl Watchers {
     /// Sends a portion to a watcher of the past. True: more can be sent at once.
     fn serve_past(&mut self, key: WatcherKey, sink: &mut impl Sink) -> bool {
         let (selector, topic) = self.wanted(key);
-        let (window, held) = match self.place_in_past(key, &topic) {
-            Place::Memory => {
-                self.go_on_in_memory(key, &selector, &topic);
-                return true;
-            }
-            Place::Nowhere => {
-                self.reader(key).hold = None;
-                return false;
-            }
-            Place::Past(window, held) => (window, held),
-        };
         let seq = self.watchers[key].cursor.seq;
-        let is_from_start = mem::take(&mut self.reader(key).is_from_start);
-        if seq < window.begins {
-            let from = if is_from_start { 1 } else { seq + 1 };
-            let to = window.begins.min(self.directory.whole_from());
-            let reason = if window.is_restart { GapReason::Restart } else { GapReason::Expired };
-            self.pass_gap(key, Gap { from, to, missed: None, reason });
-            return false;
+        let whole_from = self.directory.whole_from();
+        if seq >= whole_from {
+            self.go_on_in_memory(key, &selector, &topic);
+            return true;
         }
-        // Beyond its own tail a shard tells nobody anything.
-        let tail = self.past.tail.min(self.tail);
-        let holes = &window.directory.holes;
-        let reach = match holes.ahead(seq, tail) {
-            Some(hole) if hole.from <= seq + 1 => {
-                self.pass_gap(key, gap_of(hole, seq));
+        let tail = self.past_tail();
+        let reader = self.past.readers.get_mut(&key).expect("it is among the readers");
+        let Some((window, held)) = reader.find(self.past.window.as_ref(), &topic, seq) else {
+            reader.hold = None;
+            return false;
+        };
+        let reach = match reader.next(&window, seq, tail, whole_from) {
+            Next::Gap(gap) => {
+                self.pass_gap(key, gap);
                 return false;
             }
-            Some(hole) => hole.from - 1,
-            None => tail,
+            Next::Nothing => return false,
+            Next::Events(reach) => reach,
         };
-        if reach <= seq {
-            return false;
-        }
-        let index = held.log.lock().index_after(seq);
-        let from = Cursor { index, seq };
+        let from = Cursor { index: held.log.lock().index_after(seq), seq };
         let mut gathered = mem::take(&mut self.gathered);
-        if gathered.gather((&held, holes), from, &selector, reach, REPLAY_PORTION).is_err() {
+        let place = (&*held, &window.directory.holes);
+        if gathered.gather(place, from, &selector, reach, REPLAY_PORTION).is_err() {
             // The pass has just gone on without it.
             self.gathered = gathered;
             return true;
@@ -173,29 +164,9 @@ impl Watchers {
         !watcher.is(Flags::BLOCKED | Flags::BROKEN) && (!is_done || seq >= self.directory.whole_from())
     }
 
-    fn reader(&mut self, key: WatcherKey) -> &mut Reader {
-        self.past.readers.get_mut(&key).expect("it is among the readers")
-    }
-
-    fn place_in_past(&mut self, key: WatcherKey, topic: &Topic) -> Place {
-        let seq = self.watchers[key].cursor.seq;
-        if seq >= self.directory.whole_from() {
-            return Place::Memory;
-        }
-        let past = &mut self.past;
-        let covering = past.window.as_ref().filter(|window| seq >= window.covered_from());
-        let (Some(window), Some(Reader { hold, .. })) = (covering, past.readers.get_mut(&key)) else {
-            return Place::Nowhere;
-        };
-        if hold.as_ref().is_none_or(|hold| !Arc::ptr_eq(&hold.window, window)) {
-            let Ok(topic) = window.directory.watch(topic.kind, &topic.name) else { return Place::Nowhere };
-            *hold = Some(Hold { window: window.clone(), topic });
-        }
-        let topic = hold.as_ref().expect("it was just set").topic.clone();
-        // It may have been dropped before it was held.
-        let is_whole =
-            topic.kind == TopicKind::All || window.directory.dropped.last(topic.kind, &topic.name) <= seq;
-        if is_whole { Place::Past(window.clone(), topic) } else { Place::Nowhere }
+    /// Up to where the past can be told of: beyond its own tail a shard tells nobody anything.
+    pub(super) fn past_tail(&self) -> u64 {
+        self.past.tail.min(self.tail)
     }
 
     /// Tells a watcher of the past what it has passed.
@@ -234,11 +205,18 @@ impl Watchers {
         let mut demand = Demand { pass: window.map_or(0, |window| window.pass), ..Demand::default() };
         for (&key, reader) in &past.readers {
             let watcher = &self.watchers[key];
-            let seq = watcher.cursor.seq;
-            let is_covered = reader.hold.is_some() && covered_from.is_some_and(|from| seq >= from);
-            let lowest = if is_covered { &mut demand.reading } else { &mut demand.waiting };
-            *lowest = Some(lowest.map_or(seq, |lowest| lowest.min(seq)));
-            demand.is_starving |= !is_covered || seq >= past.tail && !watcher.is(Flags::BLOCKED);
+            let mut add = |reader: &Reader, seq: u64| {
+                let is_covered = reader.hold.is_some() && covered_from.is_some_and(|from| seq >= from);
+                let lowest = if is_covered { &mut demand.reading } else { &mut demand.waiting };
+                *lowest = Some(lowest.map_or(seq, |lowest| lowest.min(seq)));
+                demand.is_starving |= !is_covered || seq >= past.tail && !watcher.is(Flags::BLOCKED);
+            };
+            match &watcher.watched {
+                Watched::MultiJob(many) => many.of_past().for_each(|(_, job)| {
+                    add(job.past.as_ref().expect("it reads the past"), job.cursor.seq);
+                }),
+                _ => add(reader, watcher.cursor.seq),
+            }
             demand.watchers += 1;
         }
         if demand.watchers == 0 {

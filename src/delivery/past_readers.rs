@@ -1,12 +1,13 @@
 //! Who of a shard reads what is older than memory, and what each reads.
 
 use std::collections::{HashMap, VecDeque};
+use std::mem;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
-use crate::delivery::cursor::Cursor;
-use crate::delivery::keys::WatcherKey;
+use crate::delivery::cursor::{Cursor, gap_of};
+use crate::delivery::keys::{SubscriptionSlot, WatcherKey};
 use crate::delivery::start::{Pending, Start};
 use crate::stream::past::{Demand, Past, Window};
 use crate::stream::topic::{Topic, TopicKind};
@@ -25,21 +26,70 @@ impl Drop for Hold {
     }
 }
 
-/// A watcher that reads the past, or waits for it.
+/// A watcher, or one job of a watcher of many, that reads the past or waits for it.
 #[derive(Default)]
-pub(super) struct Reader {
+pub struct Reader {
     /// What it reads, if the pass has come to its place.
-    pub hold: Option<Hold>,
+    pub(super) hold: Option<Hold>,
     /// It has asked for all that there is, and has got nothing yet.
-    pub is_from_start: bool,
+    pub(super) is_from_start: bool,
+}
+
+/// What comes next for somebody who reads a window.
+pub(super) enum Next {
+    Gap(Gap),
+    /// What it wants up to this number.
+    Events(u64),
+    /// Nothing yet.
+    Nothing,
+}
+
+impl Reader {
+    /// Finds what somebody at the number `seq` reads of `topic`. None: it waits for a pass that comes to its place.
+    pub(super) fn find(
+        &mut self,
+        window: Option<&Arc<Window>>,
+        topic: &Topic,
+        seq: u64,
+    ) -> Option<(Arc<Window>, Arc<Topic>)> {
+        let window = window.filter(|window| seq >= window.covered_from())?;
+        if self.hold.as_ref().is_none_or(|hold| !Arc::ptr_eq(&hold.window, window)) {
+            let topic = window.directory.watch(topic.kind, &topic.name).ok()?;
+            self.hold = Some(Hold { window: window.clone(), topic });
+        }
+        let topic = self.hold.as_ref().expect("it was just set").topic.clone();
+        // It may have been dropped before it was held.
+        let is_whole =
+            topic.kind == TopicKind::All || window.directory.dropped.last(topic.kind, &topic.name) <= seq;
+        is_whole.then(|| (window.clone(), topic))
+    }
+
+    /// What comes behind the number `seq`. The window is there up to `tail`, and memory has all behind `whole_from`.
+    pub(super) fn next(&mut self, window: &Window, seq: u64, tail: u64, whole_from: u64) -> Next {
+        let is_from_start = mem::take(&mut self.is_from_start);
+        if seq < window.begins {
+            let from = if is_from_start { 1 } else { seq + 1 };
+            let to = window.begins.min(whole_from);
+            let reason = if window.is_restart { GapReason::Restart } else { GapReason::Expired };
+            return Next::Gap(Gap { from, to, missed: None, reason });
+        }
+        match window.directory.holes.ahead(seq, tail) {
+            Some(hole) if hole.from <= seq + 1 => Next::Gap(gap_of(hole, seq)),
+            Some(hole) => Next::Events(hole.from - 1),
+            None if tail <= seq => Next::Nothing,
+            None => Next::Events(tail),
+        }
+    }
 }
 
 /// The watchers of a shard that read the past, or wait for it.
 #[derive(Default)]
 pub(super) struct PastReaders {
     pub past: Arc<Past>,
-    /// Each of them.
+    /// Each of them. A watcher of many jobs has a reader for each job instead.
     pub readers: HashMap<WatcherKey, Reader, RandomState>,
+    /// Jobs of the watcher that is served, again and again.
+    pub places: Vec<SubscriptionSlot>,
     /// Those of them who may have something to get, beside what their outboxes have.
     pub queue: VecDeque<WatcherKey>,
     /// What can be read in this turn, and up to which number.

@@ -1,16 +1,23 @@
 //! One job of a watcher of many jobs: its cursor, and what it is sent first.
 
+use std::mem;
+
 use arrayvec::ArrayVec;
 
 use crate::delivery::cursor::{Cursor, Missed};
 use crate::delivery::filter::Selector;
 use crate::delivery::keys::{LocalTopicSlot, SubscriptionTag};
+use crate::delivery::past_readers::Reader;
 use crate::delivery::start::{Pending, earlier_gap, find};
 use crate::delivery::table::Entry;
 use crate::stream::directory::Directory;
 use crate::stream::holes::{Hole, Holes};
 use crate::stream::topic::{Handle, Log};
 use crate::wire::watcher_message::{Gap, GapReason};
+
+/// What is behind this number may be lost.
+#[derive(Clone, Copy, Debug)]
+pub struct LostBehind(pub u64);
 
 pub struct Subscription {
     pub local: LocalTopicSlot,
@@ -27,6 +34,8 @@ pub struct Subscription {
     pub settled_to: u64,
     /// What has to be found out before its first event.
     pub pending: Option<Box<Pending>>,
+    /// It is read from what is older than memory: its cursor has only a number.
+    pub past: Option<Box<Reader>>,
     pub generation: u32,
 }
 
@@ -39,15 +48,20 @@ impl Entry for Subscription {
 }
 
 impl Subscription {
-    /// Moves on to the number `passed`: everything wanted so far was sent up to there. Returns the gap, if something
-    /// beyond it that `selector` wants is lost.
-    pub fn move_to(&mut self, passed: u64, selector: &Selector, log: &Log, holes: &Holes) -> Option<Gap> {
+    /// Marks it: it may have new events. False: it is marked, or memory is not what it reads.
+    pub fn mark(&mut self) -> bool {
+        self.past.is_none() && !mem::replace(&mut self.is_marked, true)
+    }
+
+    /// Moves on to the number `passed`: everything wanted so far was sent up to there. False: it stays, since what is
+    /// beyond may be lost.
+    pub fn move_to(&mut self, passed: u64, log: &Log) -> bool {
         let index = log.index_after(passed);
-        if index > log.base() || self.cursor.index >= log.base() {
+        let is_there = index > log.base() || self.cursor.index >= log.base();
+        if is_there {
             self.cursor = Cursor { index: index.max(self.cursor.index), seq: passed };
-            return None;
         }
-        self.miss(None, passed, selector, log, holes)
+        is_there
     }
 
     /// Moves on to what the log still has behind the number `seq`, whose index is `index` where that is known. Returns
@@ -101,14 +115,18 @@ impl Subscription {
 
     /// Looks, one step further, for what it has to be sent first. The merged order was sent up to `passed`, and goes on
     /// to `tail`. Returns the gap, if there is one.
+    ///
+    /// # Errors
+    /// What is behind the number in [`LostBehind`] may be lost. The job is pending no more.
     pub fn resolve_pending(
         &mut self,
         selector: &Selector,
         log: &Log,
         directory: &Directory,
         (passed, tail): (u64, u64),
-    ) -> Option<Gap> {
-        match self.pending.as_deref_mut()? {
+    ) -> Result<Option<Gap>, LostBehind> {
+        let Some(pending) = self.pending.as_deref_mut() else { return Ok(None) };
+        let gap = match pending {
             Pending::Earlier { .. } if log.first_seq().is_none() => None,
             Pending::Stands { answers }
                 if self.cursor.seq > tail && directory.was_never_given(self.cursor.seq, *answers) =>
@@ -125,10 +143,7 @@ impl Subscription {
                 // The merged order may be further than where it stands.
                 let seq =
                     if self.replay_to.is_none() { self.cursor.seq.max(passed) } else { self.cursor.seq };
-                match find(log, Cursor { seq, ..self.cursor }) {
-                    Some(cursor) => self.cursor = cursor,
-                    None => return self.miss(None, seq, selector, log, &directory.holes),
-                }
+                self.cursor = find(log, Cursor { seq, ..self.cursor }).ok_or(LostBehind(seq))?;
                 None
             }
             Pending::Earlier { earlier_to } => {
@@ -144,7 +159,8 @@ impl Subscription {
                 }
                 None
             }
-        }
+        };
+        Ok(gap)
     }
 
     /// Before a change of the selector: steps back to the first kept event still to send, if there is one. Losses from

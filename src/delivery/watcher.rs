@@ -45,6 +45,10 @@ bitflags! {
         const READS = 1 << 8;
         /// It reads what is older than memory, or waits for it: its cursor has only a number.
         const IN_PAST = 1 << 9;
+        /// It watches many jobs, and some of them are read from what is older than memory.
+        const READS_PAST = 1 << 10;
+        /// Of such a watcher: it is in the queue of the past, beside `watcher_queue`.
+        const PAST_QUEUED = 1 << 11;
     }
 }
 

@@ -183,6 +183,9 @@ impl Watchers {
         if self.watchers[key].is(Flags::BLOCKED) {
             self.watchers[key].unset(Flags::BLOCKED);
             self.enqueue(key);
+            if self.watchers[key].is(Flags::READS_PAST) {
+                self.enqueue_reader(key);
+            }
         }
     }
 
@@ -318,7 +321,7 @@ impl Watchers {
 
     /// Ends all that a watcher watches.
     fn leave(&mut self, key: WatcherKey) {
-        if self.watchers[key].is(Flags::IN_PAST) {
+        if self.watchers[key].is(Flags::IN_PAST | Flags::READS_PAST) {
             self.leave_past(key);
         }
         match std::mem::replace(&mut self.watchers[key].watched, Watched::Nothing) {

@@ -27,6 +27,8 @@ pub struct Daemon {
     pub is_cut_off: bool,
     /// Its server has lost the others: consumers seem to live, and nobody answers.
     pub is_astray: bool,
+    /// Since then its server tells it what was.
+    pub lags_since: Option<u64>,
     pub reader: Reader,
     pub writer: Writer,
     pub accounts: Accounts,
@@ -63,6 +65,7 @@ impl Daemon {
             is_connected: false,
             is_cut_off: false,
             is_astray: false,
+            lags_since: None,
             reader: Reader::new(from, served_from, plan.history_millis),
             writer: Writer::new(plan.window_millis, plan.chunk_bytes_max),
             accounts: Accounts::new(plan.history_millis),

@@ -163,6 +163,10 @@ impl Judge {
     pub fn handle_message(&mut self, daemon: &Daemon, stored: &Stored, number: u64) {
         if self.is_stale(stored, number) {
             self.note_victim(daemon, stored, 0);
+            if self.is_replaced {
+                // It counts on as in the stream before, and may come to numbers of this one. Its watchers do, too.
+                self.blurred.push((0, number + PLACES as u64 - 1));
+            }
         }
     }
 
@@ -282,7 +286,7 @@ impl Judge {
         (self.has_lost, self.has_losses, self.is_unclean) = (true, true, true);
     }
 
-    /// No number above `newest` was told.
+    /// The stream has given no number above `newest`.
     pub fn handle_replaced(&mut self, newest: u64) {
         self.blurred.push((0, newest));
         self.bytes_of.clear();

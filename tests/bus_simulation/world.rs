@@ -24,6 +24,8 @@ const DAEMONS: usize = 3;
 const BASE: u64 = 1_700_000_000_000_000;
 /// Until nobody answers, a request is as good as lost.
 const TIMEOUT_MILLIS: u64 = 2_000;
+/// No server lags for so long.
+const LAG_MILLIS_MAX: u64 = 5_000;
 /// Lines of a publisher on their way, at most.
 const UNACKED_MAX: u64 = 40;
 /// Beyond the window: how long it may take to come to rest. Messages that are read alone need an answer each.
@@ -459,8 +461,12 @@ impl World {
             Request::ReadAlone { attempt, from } => self.serve_alone(index, link, attempt, from),
             Request::Ask { question } => {
                 let mut info = self.server.info();
-                if self.per_mille(self.plan.stale) {
+                let lagged_at = self.daemons[index].lags_since.unwrap_or(self.now);
+                let may_lag = self.now - lagged_at < LAG_MILLIS_MAX;
+                self.daemons[index].lags_since = None;
+                if self.per_mille(self.plan.stale) && may_lag {
                     // As another server knew it, which lags.
+                    self.daemons[index].lags_since = Some(lagged_at);
                     info.last = info.last.saturating_sub(self.rng.between(1, 3) as u64);
                     info.first = info.first.min(info.last + 1);
                 }

@@ -6,7 +6,7 @@ use crate::BASE;
 use crate::desk::Truth;
 use crate::engines::Engine;
 use crate::fleet::{metric, serve};
-use crate::harness::{Daemon, seq_of};
+use crate::harness::{Client, Daemon, seq_of};
 use crate::stock::{
     RARE, Reader, SMALL, STOCK_1, Stock, WINDOW, Wants, all, check_whole, first_event, greeted_with, judged,
     last_of, of_rare, of_stock_1, select,
@@ -69,6 +69,13 @@ fn who_asks_for_what_memory_has_lost_gets_it_from_the_stream() {
             watchers.push((path, Watcher::stay_at(stock.address(daemon), path, since), wants));
         }
     }
+    let jobs = [
+        ("stock-1", json!(stock.number(0))),
+        ("stock-2", json!("start")),
+        ("rare", json!(late)),
+        ("told", json!(middle)),
+    ];
+    let many = [0, 1].map(|daemon| subscribe(stock.fleet.daemon(daemon), &jobs));
     let mut changing = stock.reader(1, NOTES, 1);
     change_in_the_middle(&mut changing);
     engines.iter().for_each(Engine::wait_for_progress);
@@ -82,6 +89,7 @@ fn who_asks_for_what_memory_has_lost_gets_it_from_the_stream() {
         assert_eq!(gaps, []);
         assert!(greeted_with(&visits[0]) >= stock.last(), "it names what is live");
     }
+    many.into_iter().for_each(|many| check_jobs(many, &truth, &jobs));
     changing.read_until(last_of(&select(&truth, is_note)));
     check_change(&changing, &truth);
     drop(changing);
@@ -90,6 +98,37 @@ fn who_asks_for_what_memory_has_lost_gets_it_from_the_stream() {
         let bytes = metric(stock.fleet.daemon(daemon), "luxcast_bus_past_bytes_total");
         assert!(stock.passes(daemon) >= 1.0 && bytes > 10e6, "{bytes}");
     }
+}
+
+/// Watches many jobs over one connection, each behind a number or from its start.
+fn subscribe(daemon: &Daemon, jobs: &[(&str, Value)]) -> Client {
+    let mut many = daemon.watch("/api/v1/websocket");
+    for (job, since) in jobs {
+        many.send(&json!({"type": "subscribe", "job_id": job, "since": since}).to_string());
+    }
+    many
+}
+
+/// Each job comes once and in order, without a gap.
+fn check_jobs(mut many: Client, truth: &Truth, jobs: &[(&str, Value)]) {
+    let of_job = |job: &str, text: &str| text.contains(&format!("\"job_id\":\"{job}\""));
+    let wanted: Vec<Vec<u64>> = jobs
+        .iter()
+        .map(|(job, since)| {
+            let since = since.as_str().map_or(since.as_u64(), |since| since.parse().ok());
+            let behind = truth.range(since.unwrap_or(0) + 1..);
+            behind.filter(|(_, text)| of_job(job, text)).map(|(number, _)| *number).collect()
+        })
+        .collect();
+    let mut got = vec![Vec::new(); jobs.len()];
+    while got.iter().zip(&wanted).any(|(got, wanted)| got.len() < wanted.len()) {
+        let text = many.text();
+        assert!(!text.contains("stream:gap"), "{text}");
+        let Some(number) = seq_of(&text) else { continue };
+        let job = jobs.iter().position(|(job, _)| of_job(job, &text)).expect("it was asked for");
+        got[job].push(number);
+    }
+    assert!(got == wanted, "each once and in order");
 }
 
 /// Asks for more types once some events of the past have come.
@@ -146,11 +185,6 @@ fn check_memory_alone(stock: &Stock, daemon: &Daemon, truth: &Truth) {
     last_ones.connected();
     let mut wanted = truth.range(first..).map(|(_, text)| text);
     assert!(wanted.all(|text| *text == last_ones.text()));
-    let mut many = daemon.watch("/api/v1/websocket");
-    many.send(&json!({"type": "subscribe", "job_id": "stock-1", "since": stock.number(0)}).to_string());
-    assert_eq!(many.json_of("subscribed")["job_id"], "stock-1");
-    let gap = many.json();
-    assert!(gap["type"] == "stream:gap" && gap["job_id"] == "stock-1" && gap["reason"] == "expired", "{gap}");
     assert_eq!(metric(daemon, "luxcast_bus_past_passes_total"), 0.0);
 }
 
@@ -196,6 +230,10 @@ fn the_past_has_bounds_and_what_is_beyond_them_is_a_gap() {
         assert!(is_told && first > stock.number(40), "{gap}");
     }
     check_memory_alone(&stock, &none, &truth);
+    let mut many = subscribe(&none, &[("stock-1", json!(stock.number(0)))]);
+    assert_eq!(many.json_of("subscribed")["job_id"], "stock-1");
+    let gap = many.json();
+    assert!(gap["type"] == "stream:gap" && gap["job_id"] == "stock-1" && gap["reason"] == "expired", "{gap}");
 
     // No number of the stream is so small.
     for daemon in stock.fleet.running() {

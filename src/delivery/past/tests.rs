@@ -13,7 +13,7 @@ use crate::delivery::sink::Sink;
 use crate::delivery::start::Start;
 use crate::delivery::watchers::{WatchRequest, Watchers};
 use crate::stream::directory::{Directory, EarlierRuns};
-use crate::stream::link::{Arrival, NOTHING_NEEDED};
+use crate::stream::link::{Arrival, Inlet, Link, NOTHING_NEEDED, link};
 use crate::stream::now::Now;
 use crate::stream::numbers::SEQ_MIN;
 use crate::stream::past::{Demand, Past, Window};
@@ -29,6 +29,7 @@ const MEMORY: u64 = SEQ_MIN + 1_000;
 /// Sockets, some of which take only so many bytes.
 struct Sockets<'a> {
     memory: &'a Directory,
+    inlet: &'a Inlet,
     received: &'a mut HashMap<WatcherKey, Vec<u8>>,
     room: &'a mut HashMap<WatcherKey, usize>,
 }
@@ -67,7 +68,7 @@ impl Sink for Sockets<'_> {
     fn hold_history(&mut self) {}
 
     fn next_arrival(&mut self) -> Option<Arrival> {
-        None
+        self.inlet.next()
     }
 
     fn is_time_up(&mut self) -> bool {
@@ -75,7 +76,7 @@ impl Sink for Sockets<'_> {
     }
 }
 
-fn sequencer(directory: &Arc<Directory>) -> Sequencer {
+fn sequencer(directory: &Arc<Directory>, links: Vec<Arc<Link>>) -> Sequencer {
     let limits = Limits {
         history_bytes: 64 << 10,
         history_millis: 1 << 40,
@@ -84,12 +85,17 @@ fn sequencer(directory: &Arc<Directory>) -> Sequencer {
         jobs_max: 100,
         depth_max: 8,
     };
-    Sequencer::new(directory.clone(), Vec::new(), limits)
+    Sequencer::new(directory.clone(), links, limits)
 }
 
 /// Takes an event of a job with this number.
 fn take(sequencer: &mut Sequencer, number: u64, job: &str) {
-    let line = format!("{{\"type\":\"t\",\"job_id\":\"{job}\",\"n\":{}}}", number - SEQ_MIN);
+    take_long(sequencer, number, job, 0);
+}
+
+fn take_long(sequencer: &mut Sequencer, number: u64, job: &str, bytes: usize) {
+    let n = number - SEQ_MIN;
+    let line = format!("{{\"type\":\"t\",\"job_id\":\"{job}\",\"n\":{n},\"pad\":\"{:bytes$}\"}}", "");
     sequencer.begin_at(number).expect("numbers rise");
     sequencer.begin_turn(Now::default(), line.len());
     let mut block = line.clone().into_bytes();
@@ -101,6 +107,8 @@ fn take(sequencer: &mut Sequencer, number: u64, job: &str) {
 
 struct Shard {
     memory: Arc<Directory>,
+    live: Sequencer,
+    inlet: Inlet,
     past: Arc<Past>,
     watchers: Watchers,
     received: HashMap<WatcherKey, Vec<u8>>,
@@ -113,13 +121,23 @@ impl Shard {
     /// Memory has the events 1001 to 1003 of job `a`.
     fn new() -> Self {
         let memory = Arc::new(Directory::with_earlier(MEMORY, EarlierRuns::lost(SEQ_MIN + 1, MEMORY), 100));
-        let mut sequencer = sequencer(&memory);
-        (1..=3).for_each(|place| take(&mut sequencer, MEMORY + place, "a"));
+        let (link, inlet) = link();
+        let mut live = sequencer(&memory, vec![link]);
+        (1..=3).for_each(|place| take(&mut live, MEMORY + place, "a"));
         let past = Arc::new(Past::default());
         past.open(SEQ_MIN + 1);
         let mut watchers = Watchers::new(0, memory.clone());
         watchers.read_past(past.clone());
-        Self { memory, past, watchers, received: HashMap::new(), room: HashMap::new(), window: None }
+        Self {
+            memory,
+            live,
+            inlet,
+            past,
+            watchers,
+            received: HashMap::new(),
+            room: HashMap::new(),
+            window: None,
+        }
     }
 
     fn watch(&mut self, kind: TopicKind, name: &str, since: Since) -> WatcherKey {
@@ -131,10 +149,24 @@ impl Shard {
         key
     }
 
+    /// Subscribes a watcher of many to a job.
+    fn subscribe(&mut self, key: WatcherKey, job: &str, since: Since) {
+        let published = self.memory.published();
+        let result = self.watchers.subscribe_job(key, job, since, || published, |_, _| {});
+        assert!(result.is_ok(), "there is room");
+    }
+
+    /// Memory takes events of job `b`, each of so many bytes, and drops old ones.
+    fn publish(&mut self, numbers: impl Iterator<Item = u64>, bytes: usize) {
+        for number in numbers {
+            take_long(&mut self.live, SEQ_MIN + number, "b", bytes);
+        }
+    }
+
     /// Begins a pass for those who stand at `asked`. It gets behind `begins` at once.
     fn pass(&mut self, pass: u64, asked: u64, begins: u64) {
         let directory = Arc::new(self.memory.beside(SEQ_MIN + asked.saturating_sub(10), 100));
-        let sequencer = sequencer(&directory);
+        let sequencer = sequencer(&directory, Vec::new());
         let (asked, begins) = (SEQ_MIN + asked, SEQ_MIN + begins);
         let complete_to = AtomicU64::new(0);
         let window = Arc::new(Window { pass, asked, begins, is_restart: false, directory, complete_to });
@@ -144,15 +176,19 @@ impl Shard {
 
     /// The pass comes to these events of job `a`, and keeps all from `keep_from` on.
     fn read(&mut self, numbers: impl Iterator<Item = u64>, keep_from: u64) {
+        self.read_of("a", numbers, keep_from);
+    }
+
+    fn read_of(&mut self, job: &str, numbers: impl Iterator<Item = u64>, keep_from: u64) {
         let (_, sequencer) = self.window.as_mut().expect("a pass has begun");
         sequencer.keep_from = keep_from;
-        numbers.for_each(|number| take(sequencer, SEQ_MIN + number, "a"));
+        numbers.for_each(|number| take(sequencer, SEQ_MIN + number, job));
         self.past.note_move();
     }
 
     fn serve(&mut self) {
-        let Self { memory, received, room, .. } = self;
-        let mut sockets = Sockets { memory, received, room };
+        let Self { memory, inlet, received, room, .. } = self;
+        let mut sockets = Sockets { memory, inlet, received, room };
         self.watchers.flush(&mut sockets);
         while self.watchers.is_busy() || self.watchers.has_past_to_send() {
             self.watchers.flush_past(&mut sockets);
@@ -330,4 +366,95 @@ fn only_what_memory_has_lost_and_the_stream_may_have_is_of_the_past() {
     assert_eq!(begin(TopicKind::Flow, Since::Start, &lossy), Some((9, None)));
     assert_eq!(begin(TopicKind::All, Since::Start, &lossy), None);
     assert_eq!(begin(TopicKind::Job, Since::Last(3), &lossy), None);
+}
+
+#[test]
+fn jobs_of_one_watcher_are_read_from_the_past_while_others_go_on() {
+    let mut shard = Shard::new();
+    let key = shard.watchers.add();
+    shard.watchers.watch_many(key, Filter::all(false, true));
+    shard.subscribe(key, "a", Since::After(SEQ_MIN + 100));
+    shard.subscribe(key, "c", Since::Start);
+    shard.subscribe(key, "b", Since::Now);
+    shard.serve();
+    assert_eq!((shard.demand().waiting, shard.demand().watchers), (Some(0), 1));
+    shard.publish([1_004].into_iter(), 0);
+    shard.serve();
+    assert_eq!(shard.numbers(key), [1_004], "it need not wait");
+    assert_eq!(shard.watchers.position(key), SEQ_MIN, "but it has not got all up to there");
+
+    // The stream begins with 50. Both jobs come in one order.
+    shard.pass(1, 0, 50);
+    shard.read([90, 101].into_iter(), 0);
+    shard.read_of("c", [102].into_iter(), 0);
+    shard.read([103].into_iter(), 0);
+    shard.serve();
+    assert_eq!(shard.numbers(key), [-50, 101, 102, 103]);
+    assert_eq!((shard.demand().reading, shard.watchers.position(key)), (Some(103), SEQ_MIN + 103));
+
+    // Its socket is full in the middle of an event.
+    shard.room.insert(key, 200);
+    shard.read([104, 105, 106].into_iter(), 0);
+    shard.serve();
+    let received = shard.received[&key].len();
+    assert_eq!(received, 200);
+    shard.make_room(key, usize::MAX);
+    shard.serve();
+    assert_eq!(shard.numbers(key), [104, 105, 106]);
+
+    // One is left, and the other comes to memory, where it has missed nothing.
+    assert!(shard.watchers.unsubscribe_job(key, "c"));
+    shard.read([1_000, 1_001, 1_002].into_iter(), 0);
+    shard.serve();
+    assert_eq!(shard.numbers(key), [1_000, 1_001, 1_002, 1_003]);
+    assert_eq!(shard.demand(), Demand::default());
+    shard.publish([1_005].into_iter(), 0);
+    shard.serve();
+    assert_eq!(shard.numbers(key), [1_005]);
+}
+
+#[test]
+fn a_job_that_memory_has_overtaken_is_read_from_the_past() {
+    let mut shard = Shard::new();
+    let key = shard.watchers.add();
+    shard.watchers.watch_many(key, Filter::all(false, true));
+    shard.subscribe(key, "a", Since::Now);
+    shard.subscribe(key, "b", Since::Now);
+    shard.serve();
+    shard.room.insert(key, 0);
+    shard.publish(1_004..=1_100, 4_000);
+    shard.serve();
+    assert!(shard.memory.whole_from() > MEMORY + 50, "memory has lost some");
+    shard.make_room(key, usize::MAX);
+    shard.serve();
+    assert_eq!(shard.numbers(key), [0; 0]);
+    let demand = shard.demand();
+    assert_eq!((demand.waiting, demand.watchers), (Some(1_003), 1));
+    shard.pass(1, 1_003, 1_003);
+    shard.read_of("b", 1_004..=1_100, 0);
+    shard.serve();
+    assert_eq!(shard.numbers(key), (1_004..=1_100).collect::<Vec<i64>>());
+    assert_eq!(shard.demand(), Demand::default());
+}
+
+#[test]
+fn a_filter_change_of_many_jobs_counts_from_where_each_is() {
+    let mut shard = Shard::new();
+    let key = shard.watchers.add();
+    shard.watchers.watch_many(key, Filter::all(false, true));
+    shard.subscribe(key, "a", Since::After(SEQ_MIN + 100));
+    shard.subscribe(key, "b", Since::Now);
+    shard.pass(1, 100, 100);
+    shard.read([101].into_iter(), 0);
+    shard.serve();
+    let none = Filter::all(false, true).only(&["other".to_owned()]).expect("one name");
+    shard.watchers.set_filter(key, none);
+    shard.read([102].into_iter(), 0);
+    shard.serve();
+    shard.watchers.set_filter(key, Filter::all(false, true));
+    shard.read([103].into_iter(), 0);
+    shard.serve();
+    assert_eq!(shard.numbers(key), [101, 103]);
+    shard.watchers.end(key);
+    assert_eq!(shard.demand(), Demand::default());
 }

@@ -130,8 +130,12 @@ impl World {
         if self.rng.chance(50) {
             self.server.forget_ids();
         }
-        // All servers that had it have lost it, so they were down, and consumers are in memory.
+        // All servers that had it have lost it, so they were down, and consumers are in memory. Who read without one had
+        // no answer.
+        let has_consumer = |index: &usize| self.server.consumers.keys().any(|key| key.0 == *index);
+        let without: Vec<usize> = (0..DAEMONS).filter(|index| !has_consumer(index)).collect();
         self.server.consumers.clear();
+        without.into_iter().for_each(|index| self.disconnect_if(index));
     }
 
     fn delete(&mut self) {
@@ -195,7 +199,11 @@ impl World {
     fn replace_stream(&mut self) {
         self.trace(|_| "the stream is replaced".into());
         let has_room = self.rng.chance(50);
-        let base = if has_room { self.newest + 10_000 } else { BASE };
+        // Some may be under way to daemons yet.
+        let epochs = &self.server.epochs;
+        let stored = epochs.number(self.server.last.max(1), PLACES - 1).expect("it is in range");
+        let newest = self.newest.max(stored);
+        let base = if has_room { newest + 10_000 } else { BASE };
         for stored in self.server.log.values() {
             self.judge.handle_lost(stored, true);
         }
@@ -203,7 +211,7 @@ impl World {
         server.created_nanos = self.server.created_nanos + 1;
         (server.is_up, server.stores) = (self.server.is_up, self.server.stores);
         self.server = server;
-        self.judge.handle_replaced(self.newest);
+        self.judge.handle_replaced(newest);
         // One that has not seen the old stream begins where it would have.
         for daemon in self.daemons.iter_mut().filter(|daemon| daemon.reader.epochs().is_some()) {
             daemon.served_from = 1;
