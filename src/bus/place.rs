@@ -22,8 +22,8 @@ pub(super) struct Place {
     time_nanos: Option<u64>,
     /// The greatest number that may have been used; 0: nobody was told any, since the end was not reached yet.
     pub number: u64,
-    /// This message was missing once.
-    doubted: Option<u64>,
+    /// The messages from the first of these on, up to before the second, were missing once.
+    doubted: Option<(u64, u64)>,
     /// Messages before this one are only folded.
     fold_before: u64,
     /// How much of the past, in nanoseconds of the stream's time, decides what is known of publishers.
@@ -67,9 +67,11 @@ impl Place {
         is_there.then_some(self.time_nanos == Some(arrival.time_nanos))
     }
 
-    /// Message `missing` should have come, and did not. True: another consumer may find it.
-    pub fn doubt(&mut self, missing: u64) -> bool {
-        self.doubted.replace(missing) != Some(missing)
+    /// Message `missing` should have come, and `next` came. True: another consumer may find what is between them. What two
+    /// of them have not found is not there.
+    pub fn doubt(&mut self, missing: u64, next: u64) -> bool {
+        let before = self.doubted.replace((missing, next));
+        before.is_none_or(|(first, end)| first != missing || next > end)
     }
 
     pub fn is_next(&self, arrival: &Arrival) -> bool {
@@ -225,6 +227,15 @@ mod tests {
         let hole = Hole { from: number(10, 0), to: number(20, 1_023), why: HoleReason::Expired };
         assert_eq!(place.skip_to(20), Ok(Some((hole, 20))));
         assert_eq!(place.take(&arrival(21)), Ok(Verdict::Take(None)), "that was told");
+    }
+
+    #[test]
+    fn a_hole_is_what_two_consumers_have_not_found() {
+        let mut place = place(3, 3);
+        assert!(place.doubt(7, 8) && !place.doubt(7, 8));
+        assert!(place.doubt(10, 11) && place.doubt(10, 13), "the first one has found the last of these");
+        assert!(!place.doubt(10, 12), "it may find more");
+        assert!(place.doubt(20, 30) && place.doubt(21, 30));
     }
 
     #[test]

@@ -338,7 +338,7 @@ impl Reader {
             Some(false) if is_first => return self.stop(now, Stop::LostTail),
             _ if self.place.has_lost_tail => return self.stop(now, Stop::LostTail),
             _ if arrival.message <= self.place.message => {}
-            _ if arrival.message != expected && self.place.doubt(expected) => {
+            _ if arrival.message != expected && self.place.doubt(expected, arrival.message) => {
                 self.begin(now, Restart::Skipped);
             }
             _ => match self.place.take(arrival) {
