@@ -1,10 +1,12 @@
 //! Many watchers ask a daemon on a bus for events that only the stream still has.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::Outcome;
-use crate::crowd::{Crowd, PROMPT_GROUP};
+use crate::crowd::{Crowd, Tally};
 use crate::feed::Feed;
 use crate::format;
 use crate::lab::{BYTES_PER_SECOND, CATCH_UP, Findings, Kind, Lab, P99, P99_BEFORE, latency_figures};
@@ -14,7 +16,7 @@ use crate::scenario::Options;
 use crate::scenario::bus::{SHARED, Setting, contestant};
 use crate::scenario::scrape::ask;
 use crate::scenario::setting::{Size, scenario, target_at_most, target_times_within};
-use crate::server::free_port;
+use crate::server::{Server, free_port};
 
 const ABOUT: &str = "A daemon with a small memory has taken events in. Then many watchers come at the same moment and ask \
     for events from before that memory (since=): the daemon reads them from the stream again, for all at once, while \
@@ -24,6 +26,8 @@ const SAME: &str = "luxcast on a bus, all from one place";
 const OWN: &str = "luxcast on a bus, each from its own place";
 /// Live watchers, whose latency is measured.
 const LIVE: usize = 10;
+/// All watchers of their crowd.
+const LIVE_GROUP: u8 = 0;
 /// Events a second while that is measured.
 const RATE: f64 = 1_000.0;
 const STEADY_EVENTS: u64 = 3_000;
@@ -38,6 +42,10 @@ const MEMORY_BYTES: u64 = 8_000_000;
 const PAST_BYTES: u64 = 8 << 20;
 /// All of the stock to each of a thousand is much.
 const PATIENCE: Duration = Duration::from_secs(180);
+/// Events behind the newest: who is so near is live.
+const NEAR: u64 = 20;
+/// The priority of the thread that reads the past.
+const NICE: i32 = 10;
 /// For those who come while the first one is under way, and some that a busy machine costs.
 const PASSES_MAX: f64 = 10.0;
 
@@ -92,12 +100,12 @@ fn measure(
     let mut load = begin(lab, &setting, size)?;
     let places = publish(&mut load, &setting, events, watch)?;
     load.pace = Pace::PerSecond(RATE);
-    load.time_messages(0, PROMPT_GROUP);
+    load.time_messages(0, LIVE_GROUP);
     load.run(&setting.daemons[0], STEADY_EVENTS, watch)?;
     let before = latency_figures(&load.latency()?);
-    let (read_before, bytes_before) = (Read::of(admin)?, load.crowd.tally.bytes);
-    load.time_messages(0, PROMPT_GROUP);
-    let seconds = go_back(&mut load, &setting, size.watchers, |watcher| {
+    let read_before = Read::of(admin)?;
+    load.time_messages(0, LIVE_GROUP);
+    let (seconds, tally) = go_back(&mut load, &setting.daemons[0], size, |watcher| {
         places[if has_own_places { watcher % places.len() } else { 0 }]
     })?;
     let histogram = load.latency()?;
@@ -108,12 +116,16 @@ fn measure(
     let mut figures = vec![
         (CATCH_UP, seconds),
         (READ_PER_SECOND, (read.bytes - read_before.bytes) / seconds),
-        (BYTES_PER_SECOND, (load.crowd.tally.bytes - bytes_before) as f64 / seconds),
+        (BYTES_PER_SECOND, tally.bytes as f64 / seconds),
         (PASSES, read.passes - read_before.passes),
     ];
     figures.extend(latency_figures(&histogram));
     figures.extend(before.iter().filter(|(kind, _)| *kind == P99).map(|(_, value)| (P99_BEFORE, *value)));
-    Ok(Findings { figures, latency: Some(histogram), complaint: load.crowd.tally.complaint() })
+    Ok(Findings {
+        figures,
+        latency: Some(histogram),
+        complaint: load.crowd.tally.complaint().or(tally.complaint()),
+    })
 }
 
 /// One daemon with little memory.
@@ -134,7 +146,7 @@ fn start(lab: &Lab, admin: SocketAddr) -> Outcome<Setting> {
 fn begin(lab: &Lab, setting: &Setting, size: Size) -> Outcome<Load> {
     let daemon = &setting.daemons[0];
     let mut crowd = Crowd::of(daemon, size.shape, lab.spins())?;
-    crowd.gather(LIVE, daemon.address, PROMPT_GROUP, |_| daemon.request(0, ""))?;
+    crowd.gather(LIVE, daemon.address, LIVE_GROUP, |_| daemon.request(0, ""))?;
     let feed = Feed::open(daemon.inlet.clone(), size.shape, 1, &crowd.poll)?;
     let mut load = Load::new(crowd, feed, vec![LIVE as u64], Pace::Window(size.window));
     load.warm_up()?;
@@ -166,25 +178,49 @@ fn publish(
     Ok(places)
 }
 
-/// All come within one turn of the load's loop; returns how long it takes until all are live.
+/// All come at once, in a thread of their own, which gives way to the one of the live watchers: what is to be seen is the
+/// daemon, not the load. Returns how long it takes until all are live, and the bytes that they got.
 fn go_back(
     load: &mut Load,
-    setting: &Setting,
-    watchers: usize,
+    daemon: &Server,
+    size: Size,
     place: impl Fn(usize) -> Place,
-) -> Outcome<f64> {
-    let daemon = &setting.daemons[0];
+) -> Outcome<(f64, Tally)> {
+    let mut crowd = Crowd::of(daemon, size.shape, false)?;
     let begin = Instant::now();
-    for watcher in 0..watchers {
+    for watcher in 0..size.watchers {
         let Place { since, next } = place(watcher);
         let request = daemon.request(0, &format!("?since={since}"));
-        let key = load.crowd.open(daemon.address, request, 0)?;
-        load.crowd.expect(key, next);
+        let key = crowd.open(daemon.address, request, 0)?;
+        crowd.expect(key, next);
     }
-    load.keep_pace_within(PATIENCE, begin, RATE, |crowd, next| {
-        (LIVE..crowd.len()).all(|key| crowd.is_open(key) && crowd.next_of(key) + 20 >= next)
-    })?;
-    Ok(begin.elapsed().as_secs_f64())
+    let newest = AtomicU64::new(load.feed.next_of(0));
+    thread::scope(|scope| {
+        let readers = scope.spawn(|| read_all(crowd, &newest));
+        load.keep_pace_within(PATIENCE, begin, RATE, |_, next| {
+            newest.store(next, Ordering::Relaxed);
+            readers.is_finished()
+        })?;
+        let tally = readers.join().expect("readers do not panic")?;
+        Ok((begin.elapsed().as_secs_f64(), tally))
+    })
+}
+
+/// Reads until all are where the live ones are.
+fn read_all(mut crowd: Crowd, newest: &AtomicU64) -> Result<Tally, String> {
+    // Without the right to do so, it is as urgent as the others.
+    let _ = rustix::process::nice(NICE);
+    let is_live = |crowd: &Crowd, key: usize| {
+        crowd.is_open(key) && crowd.next_of(key) + NEAR >= newest.load(Ordering::Relaxed)
+    };
+    let begin = Instant::now();
+    while !(0..crowd.len()).all(|key| is_live(&crowd, key)) {
+        crowd.turn(Duration::from_millis(1)).map_err(|error| error.to_string())?;
+        if begin.elapsed() > PATIENCE {
+            return Err("not all watchers have caught up".into());
+        }
+    }
+    Ok(crowd.tally)
 }
 
 /// What the daemon has read from the stream again.
