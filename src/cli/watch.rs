@@ -2,6 +2,7 @@
 //! the connection ends.
 
 use std::io::{self, ErrorKind};
+use std::mem;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -94,7 +95,15 @@ pub fn watch(
 ) -> Result<End, String> {
     let way = way(args, viewer.outlet())?;
     let timeout = args.timeout.and_then(|limit| clock.now().checked_add(limit));
-    let mut watch = Watch { args, way: &way, since, ending: Ending::default(), retry_after: None, timeout };
+    let mut watch = Watch {
+        args,
+        way: &way,
+        since,
+        ending: Ending::default(),
+        retry_after: None,
+        waits_for_stream: false,
+        timeout,
+    };
     let mut backoff = Backoff::default();
     let mut has_been_connected = false;
     // The deadline for giving up, counted from when the daemon went.
@@ -174,6 +183,8 @@ struct Watch<'a> {
     ending: Ending,
     /// The wait that the daemon asked for in its goodbye.
     retry_after: Option<Duration>,
+    /// On this connection the daemon has said so.
+    waits_for_stream: bool,
     /// The deadline of `timeout`.
     timeout: Option<Instant>,
 }
@@ -216,6 +227,7 @@ impl Watch<'_> {
         let mut is_probed = false;
         let mut close = None;
         patient(socket.get_mut()).until = self.timeout;
+        self.waits_for_stream = false;
         loop {
             if self.timeout.is_some_and(|end| end <= Instant::now()) {
                 return Stop::End(End::TimedOut);
@@ -340,6 +352,9 @@ impl Watch<'_> {
                 let newest = status.stream_seq.unwrap_or(0);
                 self.ending.note_connected(newest);
                 viewer.note_daemon(newest, status.server_time.as_deref());
+                if mem::take(&mut self.waits_for_stream) {
+                    viewer.say("the stream is there again");
+                }
                 // The newest event of all. A requested past is yet to come.
                 if self.since == Since::Now {
                     self.stand_at(status.stream_seq);
@@ -350,7 +365,10 @@ impl Watch<'_> {
                 self.retry_after = status.retry_after_ms.map(Duration::from_millis);
                 viewer.say(&format!("the daemon says goodbye: {}", status.reason));
             }
-            "reconnecting" => viewer.say("the daemon waits for the stream that it shares with others"),
+            "reconnecting" => {
+                self.waits_for_stream = true;
+                viewer.say("the daemon waits for the stream that it shares with others");
+            }
             _ => {}
         }
     }
@@ -447,7 +465,15 @@ mod tests {
         let args = args(words).unwrap();
         let way = way(&args, Outlet::default()).unwrap();
         let ending = Ending::default();
-        let mut watch = Watch { args: &args, way: &way, since, ending, retry_after: None, timeout: None };
+        let mut watch = Watch {
+            args: &args,
+            way: &way,
+            since,
+            ending,
+            retry_after: None,
+            waits_for_stream: false,
+            timeout: None,
+        };
         let mut notes = Notes::default();
         let end = messages.iter().find_map(|message| watch.handle(message, &mut notes).unwrap());
         (watch.since, notes, end.or_else(|| watch.pending_end()))
@@ -532,6 +558,16 @@ mod tests {
         ] {
             assert_eq!(handle(&words, Since::Start, &messages).2, end, "{messages:?}");
         }
+    }
+
+    #[test]
+    fn an_outage_of_the_stream_is_told_and_its_end_too() {
+        let status =
+            |word: &str| format!(r#"{{"type":"connection:status","status":"{word}","stream_seq":5}}"#);
+        let (connected, waiting) = (status("connected"), status("reconnecting"));
+        let (_, notes) = watched(Since::Now, &[&connected, &waiting, &connected, &connected]);
+        let there = "the stream is there again";
+        assert_eq!(notes.said, ["the daemon waits for the stream that it shares with others", there]);
     }
 
     #[test]
