@@ -2,16 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use luxcast::config::SETTINGS;
 use luxcast::metrics::table::metrics_markdown;
 use nkeys::KeyPair;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::commands::luxcast;
 use crate::fleet::{create, serve};
-use crate::harness::{Daemon, seq_of, wait_until};
+use crate::harness::client::Refused;
+use crate::harness::{Client, Daemon, seq_of, wait_until};
 use crate::keys::Certificates;
 use crate::server::{NEWEST, NatsServer, free_address};
 
@@ -224,17 +227,68 @@ fn the_metrics_that_the_page_names_are_there() {
     assert!(metrics.iter().all(|name| table.contains(&format!("| `{name}` |"))), "{metrics:?}");
 }
 
-#[test]
-fn nginx_takes_the_balancer_of_the_handbook() {
-    let mut balancer = shipped("nginx.conf");
-    for place in 1..=3 {
-        replace(&mut balancer, &format!("luxcast-{place}:20555"), &format!("127.0.0.{place}:20555"));
+/// nginx with the balancer of the handbook in front of these daemons.
+struct Balancer {
+    child: Child,
+    address: SocketAddr,
+    _directory: tempfile::TempDir,
+}
+
+impl Balancer {
+    fn start(daemons: [SocketAddr; 3]) -> Self {
+        // Where nothing else listens, whatever its port.
+        let address = SocketAddr::from(([127, 0, 0, 77], free_address().port()));
+        let mut balancer = shipped("nginx.conf");
+        for (place, daemon) in (1..).zip(daemons) {
+            replace(&mut balancer, &format!("luxcast-{place}:20555"), &daemon.to_string());
+        }
+        replace(&mut balancer, "listen 80;", &format!("listen {address};"));
+        let directory = tempfile::tempdir().expect("the directory for temporary files can be written");
+        let path = |name: &str| directory.path().join(name).display().to_string();
+        let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+            .map(|kind| format!("{kind}_temp_path {};\n", path(kind)))
+            .concat();
+        let text = format!(
+            "daemon off;\npid {};\nevents {{}}\nhttp {{\naccess_log off;\n{temporary}{balancer}}}\n",
+            path("pid")
+        );
+        fs::write(path("nginx.conf"), text).expect("the directory is ours");
+        let mut command = Command::new("nginx");
+        command.args(["-e", "stderr", "-p", &path(""), "-c", &path("nginx.conf")]);
+        let child = command.stdin(Stdio::null()).spawn().expect("nginx is installed");
+        let balancer = Self { child, address, _directory: directory };
+        wait_until("nginx listens", || TcpStream::connect(address).is_ok());
+        balancer
     }
-    let directory = tempfile::tempdir().expect("the directory for temporary files can be written");
-    let path = |name: &str| directory.path().join(name).display().to_string();
-    let text = format!("pid {};\nevents {{}}\nhttp {{\naccess_log off;\n{balancer}}}\n", path("pid"));
-    fs::write(path("nginx.conf"), text).expect("the directory is ours");
-    let output = Command::new("nginx").args(["-t", "-e", "stderr", "-c", &path("nginx.conf")]).output();
-    let output = output.expect("nginx is installed");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+impl Drop for Balancer {
+    fn drop(&mut self) {
+        // The master ends its workers.
+        kill_process(Pid::from_child(&self.child), Signal::TERM).expect("it is a child of this test");
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn the_balancer_of_the_handbook_goes_past_a_daemon_that_is_gone_and_passes_on_what_one_refuses() {
+    let (full, free) = (Daemon::start(&["--connections-max", "1"]), Daemon::start(&[]));
+    let _the_one = full.watch("/api/ws/events");
+    let nobody = "127.0.0.1:1".parse().expect("an address");
+    let balancer = Balancer::start([full.address, nobody, free.address]);
+    let asked: Vec<Result<Client, Refused>> =
+        (0..12).map(|_| Client::try_connect(balancer.address, "/api/ws/events")).collect();
+    let number = free.acked_feed().publish([r#"{"type":"x","job_id":"j"}"#]);
+    let mut served = 0;
+    for watcher in asked {
+        match watcher {
+            Ok(mut watcher) => {
+                assert_eq!(seq_of(&watcher.event()), Some(number));
+                served += 1;
+            }
+            Err(refused) => assert_eq!((refused.status, refused.code().as_str()), (503, "full")),
+        }
+    }
+    // Whoever is refused has no connection that lasts, so the full one is chosen again and again.
+    assert!(served > 0);
 }
