@@ -107,6 +107,7 @@ fn run_one(name: &str, flags: &ArgMatches) -> Result<String, Failure> {
     let bus =
         BusConfig::new(config).ok_or_else(|| Failure::Usage("bus is not set: which servers?".to_owned()))?;
     bus.check().map_err(|error| Failure::Usage(error.to_string()))?;
+    bus.open_files().iter().for_each(|words| say(&format!("luxcast bus {name}: warning: {words}")));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("no runtime: {error}"))?;
     runtime.block_on(async {

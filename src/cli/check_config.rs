@@ -64,7 +64,10 @@ pub fn run(flags: &ArgMatches) -> ExitCode {
 
 #[cfg(feature = "bus")]
 fn check_bus(loaded: &Loaded) -> io::Result<()> {
-    BusConfig::new(&loaded.config).map_or(Ok(()), |bus| bus.check())
+    let Some(bus) = BusConfig::new(&loaded.config) else { return Ok(()) };
+    bus.check()?;
+    bus.open_files().iter().for_each(|words| say(&format!("luxcast: warning: {words}")));
+    Ok(())
 }
 
 /// Without the feature the settings have been refused.

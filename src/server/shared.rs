@@ -232,8 +232,13 @@ fn start_thread(
     let &Wanted { name, nonce, message, bytes_max } = wanted;
     let bounds = Bounds { line_bytes_max: config.line_bytes_max, depth_max: config.depth_max };
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let bus = BusConfig::new(config).expect("a bus is set");
+    // A pass has the same files.
+    for words in bus.open_files().iter().filter(|_| name != PASS) {
+        tracing::warn!("{words}");
+    }
     let (handle, thread) = thread::new(BusParts {
-        config: BusConfig::new(config).expect("a bus is set"),
+        config: bus,
         name,
         begin_at: BeginAt { message, bytes_max, bounds },
         nonce: nonce.to_owned(),

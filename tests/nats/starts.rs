@@ -1,6 +1,7 @@
 //! A daemon that starts: it has the stream before it listens, or it says why not and ends.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
@@ -186,7 +187,12 @@ fn wrong_keys_are_named_and_stay_secret() {
         ends(&server.url(), &["--bus-start-seconds", "1", "--bus-nkey-file", &file("stranger", &stranger)]);
     assert!(code == 1 && said.to_lowercase().contains(promised("authorization violation")), "{said}");
     assert!(!said.contains(&stranger.seed().expect("it is new")));
-    let flags = |name: &str, key: &KeyPair| ["--bus-nkey-file".to_owned(), file(name, key)];
+    let flags = |name: &str, key: &KeyPair| {
+        let path = file(name, key);
+        let mode = if name == "daemon" { 0o640 } else { 0o644 };
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("it is ours");
+        ["--bus-nkey-file".to_owned(), path]
+    };
     let whole = serve(&[server.url()], &flags("daemon", &daemon));
     let half = serve(&[server.url()], &flags("reader", &reader));
     // It shows what others publish, and says why its own publishers wait.
@@ -201,4 +207,16 @@ fn wrong_keys_are_named_and_stay_secret() {
         assert!(seeds.iter().all(|seed| !log.contains(seed)), "{log}");
     }
     assert!(!whole.stderr().contains("Violation"), "{}", whole.stderr());
+    // Who else may read a key is told as for tokens.
+    let open = "reader: everybody on this machine may use it (mode 0644)";
+    assert_eq!((whole.stderr().matches("everybody").count(), half.stderr().matches(open).count()), (0, 1));
+    for (command, code) in [(&["check-config"][..], 0), (&["bus", "check"], 1)] {
+        for (name, key, is_open) in [("reader", &reader, true), ("daemon", &daemon, false)] {
+            let [flag, path] = flags(name, key);
+            let (found, _, said) = luxcast(&[command, &["--bus", &server.url(), &flag, &path]].concat());
+            let expected = if is_open { code } else { 0 };
+            assert_eq!((found, said.contains(open)), (expected, is_open), "{command:?} {name}: {said}");
+            assert!(!is_open || said.contains("warning: "), "{said}");
+        }
+    }
 }

@@ -16,6 +16,7 @@ use rustls::pki_types::pem::PemObject;
 
 use crate::config::{BusLogin, BusUrl, Config};
 use crate::net::bus::sign_in::SignIn;
+use crate::net::host::auth_files;
 use crate::net::listen::certificate;
 
 /// A dead connection is noticed after two of these without an answer; the client's own default is a minute.
@@ -79,6 +80,14 @@ impl BusConfig {
                 .map_err(|problem| wrong("bus_certificate_file, bus_key_file", &problem))?;
         }
         Ok(())
+    }
+
+    /// What to warn of: files with secrets that every user of this machine may use.
+    pub fn open_files(&self) -> Vec<String> {
+        let secrets = [&self.credentials_file, &self.nkey_file, &self.key_file];
+        // One that cannot be looked at cannot be used either, which `check` says.
+        let found = secrets.into_iter().flatten().filter_map(|path| auth_files::open_to_others(path).ok()?);
+        found.collect()
     }
 
     fn sign_in(&self) -> Option<SignIn> {

@@ -77,12 +77,21 @@ fn read_secret(path: &Path, setting: &str) -> io::Result<Zeroizing<Vec<u8>>> {
 /// # Errors
 /// The mode of the file cannot be read.
 pub fn warn_if_open(path: &Path) -> io::Result<()> {
-    let mode = fs::metadata(path)?.permissions().mode();
-    if mode & OTHERS != 0 {
-        let shown = path.display();
-        tracing::warn!("{shown}: everybody on this machine may use it (mode {:04o})", mode & 0o7777);
+    if let Some(words) = open_to_others(path)? {
+        tracing::warn!("{words}");
     }
     Ok(())
+}
+
+/// The words of [`warn_if_open`], if it is so.
+///
+/// # Errors
+/// The mode of the file cannot be read.
+pub fn open_to_others(path: &Path) -> io::Result<Option<String>> {
+    let mode = fs::metadata(path)?.permissions().mode();
+    let words =
+        || format!("{}: everybody on this machine may use it (mode {:04o})", path.display(), mode & 0o7777);
+    Ok((mode & OTHERS != 0).then(words))
 }
 
 /// Reads a file. Its content is erased from memory when it is dropped.
