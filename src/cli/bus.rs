@@ -11,11 +11,13 @@ use serde_json::{Value, json};
 
 use super::bus_check::findings;
 use super::{EXIT_USAGE, say};
-use crate::bus::numbers::{Epochs, NumbersError, PLACES};
+use crate::bus::numbers::{Epochs, LAG_MAX, NumbersError, PLACES};
 use crate::config::{self, Config};
 use crate::net::bus::admin::Admin;
 use crate::net::bus::connect::BusConfig;
-use crate::net::bus::stream_config::{self, Bounds, NewStream, epochs, faults};
+use crate::net::bus::stream_config::{
+    self, Bounds, MAX_AGE_SECONDS_MIN, NewStream, age_fault, epochs, faults, shown,
+};
 use crate::net::clock::unix_micros;
 
 #[derive(Debug, Args)]
@@ -23,8 +25,13 @@ struct CreateArgs {
     /// Servers that keep a copy of the stream: 3, or 1 where there is only one [default: 3]
     #[arg(long, value_name = "COPIES", value_parser = clap::value_parser!(u64).range(1..=5))]
     replicas: Option<u64>,
-    /// Drop events that are older [default: none is too old]
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=1 << 32))]
+    /// Drop events that are older. With less than 1200, a publisher that comes back late may have lines taken twice
+    /// [default: none is too old]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        value_parser = clap::value_parser!(u64).range(MAX_AGE_SECONDS_MIN..=1 << 32)
+    )]
     max_age: Option<u64>,
     /// Drop the oldest events when the stream is larger [default: no limit]
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1 << 20..=1 << 60))]
@@ -44,6 +51,10 @@ struct NewEpochArgs {
     /// next message]
     #[arg(long, value_name = "MESSAGE", value_parser = clap::value_parser!(u64).range(1..))]
     from: Option<u64>,
+    /// Begin it also where the numbers are above --after already, as in a stream that has lost nothing: watchers may see
+    /// events again
+    #[arg(long)]
+    force: bool,
 }
 
 /// The command with its three subcommands.
@@ -114,11 +125,18 @@ fn run_one(name: &str, flags: &ArgMatches) -> Result<String, Failure> {
         let servers: Vec<String> = bus.servers.iter().map(ToString::to_string).collect();
         let admin = Admin::connect(bus).await;
         let admin = admin.map_err(|error| format!("{}: {error}", servers.join(", ")))?;
-        match name {
+        let done = match name {
             "create" => create(&admin, config, &arguments(flags)).await,
             "new-epoch" => new_epoch(&admin, config, &arguments(flags), flags.get_flag("yes")).await,
-            _ => check(&admin, config).await,
-        }
+            _ => return check(&admin, config).await,
+        };
+        done.map_err(|failure| match failure {
+            // The settings of a daemon have the key of a daemon.
+            Failure::Failed(words) if words.contains("Permissions Violation") => Failure::Failed(format!(
+                "{words}: it needs the operator's key (--bus-nkey-file, --bus-credentials-file)"
+            )),
+            other => other,
+        })
     })
 }
 
@@ -134,6 +152,7 @@ async fn create(admin: &Admin, config: &Config, args: &CreateArgs) -> Result<Str
     super::bus_check::check_version(&admin.server_info().version)?;
     let stream = &config.bus_stream;
     if let Some(info) = admin.info().await? {
+        warn_of_age(&info["config"]);
         let differences = differences(&info["config"], config, args);
         return match differences.is_empty() {
             true => Ok(format!("the stream {stream} is there, and as it should be\n")),
@@ -154,7 +173,9 @@ async fn create(admin: &Admin, config: &Config, args: &CreateArgs) -> Result<Str
         max_bytes: args.max_bytes,
         bounds: bounds(config),
     };
-    let made = admin.create(&new.config(&epochs)).await.map_err(|error| {
+    let wanted = new.config(&epochs);
+    warn_of_age(&wanted);
+    let made = admin.create(&wanted).await.map_err(|error| {
         let hint = if error.contains("non-clustered") { ": try --replicas 1" } else { "" };
         format!("the server does not make the stream {stream}: {error}{hint}")
     })?;
@@ -169,6 +190,12 @@ async fn create(admin: &Admin, config: &Config, args: &CreateArgs) -> Result<Str
     Ok(format!("made the stream {stream} on {}: {copies}, numbers from {first} on\n", config.bus_subject))
 }
 
+fn warn_of_age(stream: &Value) {
+    if let Some(fault) = age_fault(stream) {
+        say(&format!("luxcast bus create: warning: {}", fault.what));
+    }
+}
+
 fn nanos(args: &CreateArgs) -> Option<u64> {
     args.max_age.map(|seconds| seconds * 1_000_000_000)
 }
@@ -176,15 +203,19 @@ fn nanos(args: &CreateArgs) -> Option<u64> {
 /// What of a stream that is there is not as these settings and flags would make it. A flag that was not given is the
 /// operator's to say at another time.
 fn differences(found: &Value, config: &Config, args: &CreateArgs) -> Vec<String> {
-    let faults = faults(found, &config.bus_subject, bounds(config)).into_iter().map(|fault| fault.what);
-    let mut differences: Vec<String> = faults.collect();
+    let mut faults = faults(found, &config.bus_subject, bounds(config));
+    // How old events get is the operator's to say too.
+    let age = age_fault(found);
+    faults.retain(|fault| Some(fault) != age.as_ref());
+    let mut differences: Vec<String> = faults.into_iter().map(|fault| fault.what).collect();
     for (name, wanted) in
         [("num_replicas", args.replicas), ("max_age", nanos(args)), ("max_bytes", args.max_bytes)]
     {
         if let Some(wanted) = wanted
             && found[name] != json!(wanted)
         {
-            differences.push(format!("{name} is {}, not {wanted}", found[name]));
+            let [found, wanted] = [&found[name], &json!(wanted)].map(|value| shown(name, value));
+            differences.push(format!("{name} is {found}, not {wanted}"));
         }
     }
     if let (Some(after), Ok(epochs)) = (args.after, epochs(found)) {
@@ -228,6 +259,11 @@ async fn new_epoch(
     if from > next_message {
         return Err(Failure::Usage(format!("--from: the stream ends with message {last}")));
     }
+    if !args.force
+        && let Some(why) = why_needless(&epochs, from, args)
+    {
+        return Err(Failure::Usage(format!("nothing was changed: {why}")));
+    }
     let next = begin(&epochs, from, last, args.after)
         .map_err(|error| Failure::Usage(format!("no epoch can follow: {}", words_of(error))))?;
     let first = next.number(from, 0).map_err(|error| Failure::Usage(words_of(error).to_owned()))?;
@@ -248,6 +284,24 @@ async fn new_epoch(
         _ => Err(Failure::Failed(format!(
             "the numbers of {stream} were changed by somebody else at the same time: look with luxcast bus check"
         ))),
+    }
+}
+
+/// Why nobody needs an epoch from message `from` on: its numbers are greater already than all that were given.
+fn why_needless(epochs: &Epochs, from: u64, args: &NewEpochArgs) -> Option<String> {
+    let first = epochs.number(from, 0).ok()?;
+    match args.from {
+        None if first > args.after => Some(format!(
+            "the next number is {first} and so above --after, as in a stream that has lost nothing. One that has lost its \
+             end and grown again needs --from and the first message that came after the loss. With --force it is done all \
+             the same, and watchers may see events again"
+        )),
+        // Who says where has looked. Only what is done already is not done twice.
+        Some(_) if first >= args.after.saturating_add(LAG_MAX) => Some(format!(
+            "the numbers of message {from} begin at {first}, far above --after: that epoch is there already. With --force \
+             one more begins, and watchers see events again"
+        )),
+        _ => None,
     }
 }
 
@@ -286,7 +340,7 @@ fn words_of(error: NumbersError) -> &'static str {
 mod tests {
     use serde_json::json;
 
-    use super::{begin, told_of_messages};
+    use super::{NewEpochArgs, begin, told_of_messages, why_needless};
     use crate::bus::numbers::{Epochs, LAG_MAX};
 
     #[test]
@@ -297,6 +351,35 @@ mod tests {
         assert!(told(7).starts_with("messages 7 to 7 get new numbers: "), "{}", told(7));
         assert!(told(8).starts_with("messages 3 to 7 keep their numbers: "), "{}", told(8));
         assert_eq!(told_of_messages(&json!({"messages": 0, "first_seq": 8, "last_seq": 7}), 8), None);
+    }
+
+    #[test]
+    fn an_epoch_is_needless_where_the_numbers_are_above_all_that_were_given() {
+        let first = Epochs::new(1_700_000_000_000_000).unwrap();
+        let number = |message: u64, place: usize| first.number(message, place).unwrap();
+        let is_needless = |epochs: &Epochs, last: u64, from: Option<u64>, after: u64| {
+            let args = NewEpochArgs { after, from, force: false };
+            why_needless(epochs, from.unwrap_or(last + 1), &args).is_some()
+        };
+        // All is there, or the last message is lost, of which any line may have been the last.
+        for place in [0, 1, 1_023] {
+            assert!(is_needless(&first, 100, None, number(100, place)));
+            assert!(!is_needless(&first, 99, None, number(100, place)));
+        }
+        // It has grown again, or another one stands in its place whose first number is just too low.
+        for from in [1, 90, 100] {
+            assert!(!is_needless(&first, 200, Some(from), number(100, 7)));
+        }
+        assert!(!is_needless(&first, 3, Some(1), number(1, 0) - 1));
+        // A second time.
+        for from in [1, 100, 101] {
+            let begun = begin(&first, from, 100, number(150, 0)).unwrap();
+            assert!(is_needless(&begun, 100, Some(from), number(150, 0)));
+            assert!(is_needless(&begun, 100, None, number(150, 0)));
+            // That one loses its end too.
+            let seen = begun.number(120, 0).unwrap();
+            assert!(!is_needless(&begun, 110, None, seen) && !is_needless(&begun, 119, Some(111), seen));
+        }
     }
 
     #[test]

@@ -65,10 +65,15 @@ fn a_stream_is_made_once_and_found_right_by_every_version() {
         run("check", &["--depth-max", "10"], 1, "error: LUXCAST: its luxcast.depth_max is 64");
         run("check", &["--depth-max", "100"], 0, "ok: ");
         run("check", &["--line-bytes-max", "1048000"], 1, "max_payload is 1048576");
-        run("new-epoch", &["--after", "1"], 2, "nothing was changed; with --yes, from message 1");
+        run("new-epoch", &["--after", "1", "--yes"], 2, "as in a stream that has lost nothing");
+        run("new-epoch", &["--after", "1", "--force"], 2, "nothing was changed; with --yes, from message 1");
         run("new-epoch", &["--after", "1", "--from", "2", "--yes"], 2, "ends with message 0");
         let seen = BASE * 2;
-        run("new-epoch", &["--after", &seen.to_string(), "--yes"], 0, "from message 1 on");
+        let begin = ["--after", &seen.to_string(), "--yes"];
+        run("new-epoch", &begin, 0, "from message 1 on");
+        // Did it work?
+        run("new-epoch", &begin, 2, "as in a stream that has lost nothing");
+        run("new-epoch", &[&begin[..], &["--from", "1"]].concat(), 2, "that epoch is there already");
         run("check", &[], 0, "later epochs 1:");
         run("create", &one, 0, "is there, and as it should be");
         let higher = (seen * 2).to_string();
@@ -102,7 +107,7 @@ fn another_stream_is_left_as_it_is_and_each_difference_is_named() {
         config.allow_rollup = true;
         config.max_messages_per_subject = 7;
     });
-    let (code, _, said) = bus("create", &server.url(), &["--replicas", "3", "--max-age", "5"]);
+    let (code, _, said) = bus("create", &server.url(), &["--replicas", "3", "--max-age", "3600"]);
     assert!(code == 1 && said.contains("was not changed"), "{said}");
     for word in
         ["subjects is ", "allow_rollup_hdrs is true", "max_msgs_per_subject is 7, not -1", "deny_delete is"]
@@ -110,16 +115,43 @@ fn another_stream_is_left_as_it_is_and_each_difference_is_named() {
         assert!(said.contains(word), "{word}: {said}");
     }
     assert!(
-        said.contains("num_replicas is 1, not 3") && said.contains("max_age is 0, not 5000000000"),
+        said.contains("num_replicas is 1, not 3") && said.contains("max_age is none, not 3600 s"),
         "{said}"
     );
     let (code, shown, _) = bus("check", &server.url(), &[]);
     assert!(code == 1 && shown.contains("error: LUXCAST: allow_rollup_hdrs is true"), "{shown}");
     // A new epoch keeps all else as it is, also what is wrong with it.
-    let (code, ..) = bus("new-epoch", &server.url(), &["--after", "1", "--yes"]);
+    let (code, ..) = bus("new-epoch", &server.url(), &["--after", "1", "--force", "--yes"]);
     let mut after = info(|_| {});
     assert!(after.metadata.remove("luxcast.epochs").is_some() && code == 0);
     assert_eq!(after, before);
+}
+
+#[test]
+fn an_age_is_large_enough_or_warned_of_or_refused_before_any_server_is_asked() {
+    let (code, _, said) = bus("create", "nats://127.0.0.1:1", &["--max-age", "119"]);
+    assert!(code == 2 && said.contains("119 is not in 120.."), "{said}");
+    let server = NatsServer::start(NEWEST, "");
+    for (stream, age, is_short) in [("A", "120", true), ("B", "1199", true), ("C", "1200", false)] {
+        let flags = [
+            "--replicas",
+            "1",
+            "--bus-stream",
+            stream,
+            "--bus-subject",
+            &format!("luxcast.{stream}"),
+            "--max-age",
+            age,
+        ];
+        // It is made, then found as it should be.
+        for _ in 0..2 {
+            let (code, _, said) = bus("create", &server.url(), &flags);
+            let warning = format!("warning: max_age is {age} s: with less than 1200 s");
+            assert!(code == 0 && said.contains(&warning) == is_short, "{age}: {said}");
+        }
+        let (code, shown, _) = bus("check", &server.url(), &flags[2..6]);
+        assert!(code == 0 && shown.contains("with less than 1200 s") == is_short, "{age}: {shown}");
+    }
 }
 
 #[test]
@@ -178,14 +210,18 @@ fn a_daemon_needs_few_rights_and_lacking_ones_are_named() {
         assert!(!format!("{result:?}").contains(&key.seed().unwrap()));
         result
     };
+    let needs = "it needs the operator's key (--bus-nkey-file";
     let (code, _, said) = run("create", &daemon, &["--replicas", "1"]);
-    assert!(code == 1 && said.contains("Permissions Violation"), "{said}");
+    assert!(code == 1 && said.contains("Permissions Violation") && said.contains(needs), "{said}");
     assert_eq!(run("create", &operator, &["--replicas", "1"]).0, 0);
+    let (code, _, said) = run("new-epoch", &daemon, &["--after", "1", "--force", "--yes"]);
+    assert!(code == 1 && said.contains("Permissions Violation") && said.contains(needs), "{said}");
     let (code, shown, said) = run("check", &daemon, &[]);
     assert!(code == 0 && shown.matches("ok: may ").count() == 5, "{shown} {said}");
     let (code, shown, _) = run("check", &reader, &[]);
     assert!(code == 1 && shown.contains("error: may not publish to luxcast.events: "), "{shown}");
     assert!(shown.contains("Permissions Violation for Publish") && shown.contains("ok: may read"), "{shown}");
+    assert!(!shown.contains(needs), "{shown}");
     let (code, _, said) = run("check", &KeyPair::new_user(), &[]);
     assert!(code == 1 && said.to_lowercase().contains("authorization violation"), "{said}");
 }

@@ -1,6 +1,8 @@
 //! How a stream for luxcast is made, and what is wrong with one that is there. Both are JSON as the server's API has it
 //! (ADR-31 of the NATS project), so that what this version does not know is kept.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::bus::accounts::history_millis;
@@ -15,7 +17,13 @@ pub const METADATA_LINE_BYTES_MAX: &str = "luxcast.line_bytes_max";
 pub const METADATA_DEPTH_MAX: &str = "luxcast.depth_max";
 
 /// The server takes each id of a chunk once within this time.
-const DUPLICATE_WINDOW_NANOS: u64 = 120 * 1_000_000_000;
+const DUPLICATE_WINDOW_NANOS: u64 = MAX_AGE_SECONDS_MIN * 1_000_000_000;
+
+/// No server makes a stream that keeps messages for less than its duplicate window.
+pub const MAX_AGE_SECONDS_MIN: u64 = 120;
+
+/// Members that are times in nanoseconds.
+const TIMES: [&str; 3] = ["max_age", "duplicate_window", "subject_delete_marker_ttl"];
 
 const _: () = assert!(2 * (BUS_LINE_BYTES_MAX + OVERHEAD_BYTES_MAX) as u64 <= CREDIT_BYTES);
 
@@ -135,14 +143,24 @@ pub fn faults(config: &Value, subject: &str, bounds: Bounds) -> Vec<Fault> {
 }
 
 fn fault(name: &str, found: &Value, wanted: &Value, is_fatal: bool) -> Fault {
-    let found = if found.is_null() { "missing".to_owned() } else { format!("{found}") };
-    let wanted = if wanted.is_null() { "none".to_owned() } else { format!("{wanted}") };
+    let found = if found.is_null() { "missing".to_owned() } else { shown(name, found) };
+    let wanted = shown(name, wanted);
     Fault { is_fatal, what: format!("{name} is {found}, not {wanted}") }
+}
+
+/// A member's value in words; times in seconds, as flags have them.
+pub fn shown(name: &str, value: &Value) -> String {
+    match value.as_u64().filter(|_| TIMES.contains(&name)) {
+        Some(0) => "none".to_owned(),
+        Some(nanos) => format!("{} s", Duration::from_nanos(nanos).as_secs_f64()),
+        None if value.is_null() => "none".to_owned(),
+        None => value.to_string(),
+    }
 }
 
 /// What publishers have sent is known from the stream. One that forgets it sooner lets daemons disagree on lines that came
 /// twice.
-fn age_fault(config: &Value) -> Option<Fault> {
+pub fn age_fault(config: &Value) -> Option<Fault> {
     let millis = |name: &str| config[name].as_u64().unwrap_or(0) / 1_000_000;
     let (age, needed) = (millis("max_age"), 2 * history_millis(millis("duplicate_window")));
     let what = || {
@@ -214,7 +232,7 @@ fn is_nothing(value: &Value) -> bool {
 mod tests {
     use serde_json::json;
 
-    use super::{Bounds, NewStream, epochs, faults, with_epochs};
+    use super::{Bounds, NewStream, epochs, faults, shown, with_epochs};
     use crate::bus::numbers::Epochs;
 
     const BOUNDS: Bounds = Bounds { line_bytes_max: 1_000, depth_max: 64 };
@@ -247,12 +265,30 @@ mod tests {
             ("storage", json!("memory"), false),
             ("compression", json!("s2"), false),
             ("max_age", json!(1_199_000_000_000_u64), false),
+            ("duplicate_window", json!(12_500_000_000_u64), false),
         ] {
             let mut changed = made.clone();
             changed[name] = value;
             let found = faults(&changed, "luxcast.events", BOUNDS);
             assert!(found.len() == 1 && found[0].is_fatal == is_fatal, "{name}: {found:?}");
             assert!(found[0].what.starts_with(&format!("{name} is ")), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn times_are_told_in_seconds() {
+        let mut changed = made();
+        changed["duplicate_window"] = json!(12_500_000_000_u64);
+        let found = faults(&changed, "luxcast.events", BOUNDS);
+        assert_eq!(found[0].what, "duplicate_window is 12.5 s, not 120 s");
+        for (name, value, expected) in [
+            ("max_age", json!(604_800_000_000_000_u64), "604800 s"),
+            ("max_age", json!(0), "none"),
+            ("max_bytes", json!(1_000), "1000"),
+            ("max_bytes", json!(-1), "-1"),
+            ("mirror", json!(null), "none"),
+        ] {
+            assert_eq!(shown(name, &value), expected, "{name}");
         }
     }
 
