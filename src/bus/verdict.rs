@@ -51,6 +51,16 @@ pub enum HoleReason {
     Restart,
 }
 
+impl fmt::Display for HoleReason {
+    /// The word that watchers get.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Expired => "expired",
+            Self::Restart => "restart",
+        })
+    }
+}
+
 /// What is to become of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {

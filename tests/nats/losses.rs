@@ -8,7 +8,7 @@ use crate::commands::luxcast;
 use crate::desk::{Desk, Truth, USUAL_WINDOW};
 use crate::engines::line;
 use crate::fleet::{Fleet, create, metric, serve};
-use crate::harness::{Client, Feed, numbered};
+use crate::harness::{Client, Feed, numbered, wait_until};
 use crate::judge::{Gap, check, check_publishers};
 use crate::link::Link;
 use crate::recipes::promised;
@@ -175,6 +175,12 @@ fn another_stream_with_greater_numbers_is_a_gap_and_goes_on() {
     create(&server.url(), &["--replicas", "1"]);
     desk.publish(&mark("of the second stream"));
     watchers.iter().for_each(|watcher| watcher.wait_for("of the second stream"));
+    for daemon in fleet.running() {
+        let log = daemon.stderr();
+        let word =
+            log.lines().find_map(|line| line.split_once(promised("the stream does not have the events")));
+        assert!(word.is_some_and(|(_, rest)| rest.ends_with(": restart")), "{log}");
+    }
     fleet.daemon(2).acked_feed().publish([mark("of a publisher").as_str()]);
     watchers.iter().for_each(|watcher| watcher.wait_for("of a publisher"));
     truth.extend(desk.truth());
@@ -273,6 +279,12 @@ fn a_restored_backup_stops_the_feed_until_a_new_epoch_begins() {
         "--yes",
     ]);
     assert_eq!(code, 0, "{said}");
+    // Once more, to be sure: nothing is shown again.
+    for more in [&[][..], &["--from", &(kept + 1).to_string()]] {
+        let flags = ["bus", "new-epoch", "--bus", &server.url(), "--after", &seen.to_string(), "--yes"];
+        let (code, _, said) = luxcast(&[&flags[..], more].concat());
+        assert!(code == 2 && said.contains("nothing was changed: "), "{said}");
+    }
     desk.publish(&mark("of the new epoch"));
     watchers.iter().for_each(|watcher| watcher.wait_for("of the new epoch"));
     watchers.iter().for_each(Watcher::wait_for_connected);
@@ -297,6 +309,35 @@ fn a_restored_backup_stops_the_feed_until_a_new_epoch_begins() {
         let gaps = check(&watcher.end(), &truth);
         assert!(gaps.len() == 1 && gaps[0].reason == "restart", "{gaps:?}");
     }
+}
+
+/// Also where the last message has no line that is an event.
+#[test]
+fn a_daemon_that_ends_logs_the_number_from_which_all_is_there() {
+    let server = NatsServer::start(NEWEST, "");
+    create(&server.url(), &["--replicas", "1"]);
+    let mut fleet = Fleet::start(vec![vec![server.url()]; 2], &[]);
+    let desk = Desk::new(vec![server.url()]);
+    let event = desk.number(desk.publish(&mark("an event")));
+    let watchers: Vec<Watcher> = (0..2).map(|place| fleet.watch(place, "start")).collect();
+    watchers.iter().for_each(|watcher| watcher.wait_for("an event"));
+    let logged = |fleet: &mut Fleet, place: usize| {
+        let log = fleet.stop(place);
+        let number = log.lines().find_map(|line| {
+            Some(line.split_once(promised("the newest number given here is"))?.1.trim().to_owned())
+        });
+        number.unwrap_or_else(|| panic!("{log}"))
+    };
+    assert_eq!(logged(&mut fleet, 0), event.to_string());
+    let message = desk.publish("no event\nnor this");
+    let last = || metric(fleet.daemon(1), "luxcast_bus_last_message");
+    wait_until("it has come", || last() == message as f64);
+    let after = logged(&mut fleet, 1);
+    assert_eq!(after, (desk.number(message) + 1).to_string());
+    // The stream goes on above all of that: nobody needs an epoch.
+    let flags = ["bus", "new-epoch", "--bus", &server.url(), "--after", &after, "--yes"];
+    let (code, _, said) = luxcast(&flags);
+    assert!(code == 2 && said.contains("as in a stream that has lost nothing"), "{said}");
 }
 
 /// Publishes those of the lines up to this one that are not accepted yet; returns how many were.

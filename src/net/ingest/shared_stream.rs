@@ -63,6 +63,8 @@ pub struct SharedStream {
     is_away_told: bool,
     /// All that the stream had at that time has been taken.
     complete_at: Option<u64>,
+    /// The number of the last line of the last message. A line that is no event, or came before, uses one up as well.
+    last_number: u64,
     /// Publishers by their lanes: each connection has its own, but those of one name share one.
     publishers: HashMap<LaneKey, Vec<usize>, RandomState>,
     /// Publishers that are not read until there is room for their lines.
@@ -91,6 +93,7 @@ impl SharedStream {
             away_since: None,
             is_away_told: false,
             complete_at: None,
+            last_number: 0,
             publishers: HashMap::default(),
             parked: Vec::new(),
             greeting: Vec::new(),
@@ -297,7 +300,7 @@ impl SharedStream {
                 };
                 self.writer.set_away(!self.is_connected());
                 if let Standing::Stopped(why) = standing {
-                    let newest = self.directory.published();
+                    let newest = self.newest_given();
                     tracing::error!(
                         "bus: the feed has stopped: {why}; the newest number given here is {newest}"
                     );
@@ -320,6 +323,11 @@ impl SharedStream {
         (std::mem::replace(&mut self.is_away_told, is_away) != is_away).then_some(is_away)
     }
 
+    /// Whatever follows elsewhere needs greater numbers than this one.
+    pub fn newest_given(&self) -> u64 {
+        self.directory.published().max(self.last_number)
+    }
+
     fn is_connected(&self) -> bool {
         matches!(self.standing, Standing::CatchingUp | Standing::Following)
     }
@@ -328,6 +336,7 @@ impl SharedStream {
     fn take(&mut self, received: &Received, now: Now, sequencer: &mut Sequencer, counters: &BusCounters) {
         let Followed { refused, repeated, displaced, passed } = self.follower.take(received, now, sequencer);
         if !received.is_folded {
+            self.last_number = passed.stream_seq;
             if let Some(hole) = received.hole {
                 note_hole(hole, counters);
             }
@@ -371,6 +380,6 @@ impl SharedStream {
 }
 
 fn note_hole(hole: Hole, counters: &BusCounters) {
-    tracing::warn!("bus: the stream does not have the events {} to {}: {:?}", hole.from, hole.to, hole.why);
+    tracing::warn!("bus: the stream does not have the events {} to {}: {}", hole.from, hole.to, hole.why);
     counters.holes.add(1);
 }
