@@ -95,15 +95,7 @@ pub fn watch(
 ) -> Result<End, String> {
     let way = way(args, viewer.outlet())?;
     let timeout = args.timeout.and_then(|limit| clock.now().checked_add(limit));
-    let mut watch = Watch {
-        args,
-        way: &way,
-        since,
-        ending: Ending::default(),
-        retry_after: None,
-        waits_for_stream: false,
-        timeout,
-    };
+    let mut watch = Watch::new(args, &way, since, timeout);
     let mut backoff = Backoff::default();
     let mut has_been_connected = false;
     // The deadline for giving up, counted from when the daemon went.
@@ -221,7 +213,12 @@ struct Fault {
     message: String,
 }
 
-impl Watch<'_> {
+impl<'a> Watch<'a> {
+    fn new(args: &'a WatchArgs, way: &'a Way, since: Since, timeout: Option<Instant>) -> Self {
+        let ending = Ending::default();
+        Self { args, way, since, ending, retry_after: None, waits_for_stream: false, timeout }
+    }
+
     /// Reads until the connection, the output, the time or the job ends.
     fn follow(&mut self, socket: &mut WebSocket<Stream>, viewer: &mut dyn Viewer) -> Stop {
         let mut is_probed = false;
@@ -395,7 +392,7 @@ mod tests {
     use tungstenite::Message;
     use tungstenite::handshake::server::{Request, Response};
 
-    use super::{Clock, End, Ending, JobEnd, Outlet, Since, Viewer, Watch, WatchArgs, way};
+    use super::{Clock, End, JobEnd, Outlet, Since, Viewer, Watch, WatchArgs, way};
     use crate::cli::watch_args::tests::args;
 
     /// Sleeping takes no time; after this many sleeps the output counts as closed.
@@ -464,16 +461,7 @@ mod tests {
     fn handle(words: &[&str], since: Since, messages: &[&str]) -> (Since, Notes, Option<JobEnd>) {
         let args = args(words).unwrap();
         let way = way(&args, Outlet::default()).unwrap();
-        let ending = Ending::default();
-        let mut watch = Watch {
-            args: &args,
-            way: &way,
-            since,
-            ending,
-            retry_after: None,
-            waits_for_stream: false,
-            timeout: None,
-        };
+        let mut watch = Watch::new(&args, &way, since, None);
         let mut notes = Notes::default();
         let end = messages.iter().find_map(|message| watch.handle(message, &mut notes).unwrap());
         (watch.since, notes, end.or_else(|| watch.pending_end()))
