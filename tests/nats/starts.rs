@@ -54,7 +54,9 @@ fn a_daemon_without_a_stream_that_it_can_use_says_why_and_ends() {
     let (_, said) = ends(&server.url(), &["--line-bytes-max", "50000"]);
     assert!(said.contains("allow_rollup_hdrs is true") && said.contains("max_msg_size is 1000"), "{said}");
     let (code, said) = ends("nats://127.0.0.1:1", &["--bus-start-seconds", "0.5"]);
-    assert!(code == 1 && said.contains("bus_start_seconds"), "{said}");
+    let last = said.lines().last().expect("it says why");
+    assert!(code == 1 && last.contains("bus_start_seconds"), "{said}");
+    assert!(last.contains("nats://127.0.0.1:1: ") && last.contains("refused"), "{said}");
 }
 
 #[test]

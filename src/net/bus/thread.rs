@@ -139,7 +139,12 @@ impl BusThread {
                     outlet.report(Report::Unfit(why));
                     return Ok(None);
                 }
-                Some(Err(begin::Failure::NoAnswer(why))) => outlet.report(Report::Trouble(why)),
+                Some(Err(begin::Failure::NoAnswer(why))) => {
+                    // Without a connection, the words about that are better.
+                    if link.client.connection_state() == State::Connected {
+                        outlet.report(Report::Trouble(why));
+                    }
+                }
             }
             if before_end(sleep(PAUSE), &mut commands, &mut link.events, &outlet).await.is_none() {
                 return Ok(None);
