@@ -123,12 +123,12 @@ fn run_one(name: &str, flags: &ArgMatches) -> Result<String, Failure> {
     let runtime = runtime.map_err(|error| format!("no runtime: {error}"))?;
     runtime.block_on(async {
         let servers: Vec<String> = bus.servers.iter().map(ToString::to_string).collect();
-        let admin = Admin::connect(bus).await;
+        let admin = Admin::connect(bus.clone()).await;
         let admin = admin.map_err(|error| format!("{}: {error}", servers.join(", ")))?;
         let done = match name {
             "create" => create(&admin, config, &arguments(flags)).await,
             "new-epoch" => new_epoch(&admin, config, &arguments(flags), flags.get_flag("yes")).await,
-            _ => return check(&admin, config).await,
+            _ => return check(&admin, &bus, config).await,
         };
         done.map_err(|failure| match failure {
             // The settings of a daemon have the key of a daemon.
@@ -227,8 +227,8 @@ fn differences(found: &Value, config: &Config, args: &CreateArgs) -> Vec<String>
     differences
 }
 
-async fn check(admin: &Admin, config: &Config) -> Result<String, Failure> {
-    let findings = findings(admin, config, bounds(config)).await;
+async fn check(admin: &Admin, bus: &BusConfig, config: &Config) -> Result<String, Failure> {
+    let findings = findings(admin, bus, config, bounds(config)).await;
     let mut text = String::new();
     for finding in &findings {
         writeln!(text, "{finding}").expect("a String takes everything");

@@ -2,11 +2,13 @@
 
 use std::fmt;
 
+use async_nats::ServerInfo;
 use serde_json::Value;
 
 use crate::bus::chunk::OVERHEAD_BYTES_MAX;
 use crate::config::Config;
 use crate::net::bus::admin::Admin;
+use crate::net::bus::connect::BusConfig;
 use crate::net::bus::stream_config::{Bounds, epochs, faults};
 
 /// Earlier servers keep no metadata, or take some chunks for others.
@@ -46,8 +48,9 @@ pub fn check_version(version: &str) -> Result<(), String> {
     }
 }
 
-pub async fn findings(admin: &Admin, config: &Config, bounds: Bounds) -> Vec<Finding> {
-    let mut findings = of_server(admin, config);
+/// `bus` is what the settings say.
+pub async fn findings(admin: &Admin, bus: &BusConfig, config: &Config, bounds: Bounds) -> Vec<Finding> {
+    let mut findings = of_servers(bus, config.line_bytes_max).await;
     let stream = &config.bus_stream;
     let info = match admin.info().await {
         Ok(Some(info)) => info,
@@ -79,22 +82,34 @@ pub async fn findings(admin: &Admin, config: &Config, bounds: Bounds) -> Vec<Fin
     findings
 }
 
-fn of_server(admin: &Admin, config: &Config) -> Vec<Finding> {
-    let server = admin.server_info();
-    let name = &server.server_name;
-    let version = match check_version(&server.version) {
-        Ok(()) => Finding::Good(format!("{name} is nats-server {}", server.version)),
-        Err(error) => Finding::Error(error),
-    };
-    let needed = config.line_bytes_max + OVERHEAD_BYTES_MAX;
-    let room = match server.max_payload >= needed {
-        true => Finding::Good(format!("a message may have {} bytes (max_payload)", server.max_payload)),
+/// A daemon may come to any of them.
+async fn of_servers(bus: &BusConfig, line_bytes_max: usize) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for address in &bus.servers {
+        let alone = BusConfig { servers: vec![address.clone()], ..bus.clone() };
+        findings.push(match Admin::connect(alone).await {
+            Ok(admin) => of_server(&address.to_string(), &admin.server_info(), line_bytes_max),
+            Err(error) => Finding::Warning(format!("{address}: {error}")),
+        });
+    }
+    findings
+}
+
+fn of_server(address: &str, server: &ServerInfo, line_bytes_max: usize) -> Finding {
+    let ServerInfo { server_name: name, version, max_payload, .. } = server;
+    if let Err(error) = check_version(version) {
+        return Finding::Error(format!("{address}: {name}: {error}"));
+    }
+    let needed = line_bytes_max + OVERHEAD_BYTES_MAX;
+    match *max_payload >= needed {
+        true => {
+            Finding::Good(format!("{address}: {name} is nats-server {version}, max_payload {max_payload}"))
+        }
         false => Finding::Error(format!(
-            "max_payload is {}, but a line may have {} bytes (line_bytes_max): make it {needed} or more",
-            server.max_payload, config.line_bytes_max
+            "{address}: {name}: max_payload is {max_payload}, but a line may have {line_bytes_max} bytes \
+             (line_bytes_max): make it {needed} or more"
         )),
-    };
-    vec![version, room]
+    }
 }
 
 /// What is wrong with the metadata is among the faults.

@@ -79,6 +79,16 @@ fn a_stream_is_made_once_and_found_right_by_every_version() {
         let higher = (seen * 2).to_string();
         run("create", &["--after", &higher], 1, "its numbers begin at");
     }
+    // Each server is looked at, and one of them is not there.
+    let two = [NEWEST, VERSIONS[0]].map(|version| NatsServer::start(version, "max_payload: 2000000"));
+    assert_eq!(bus("create", &two[0].url(), &["--replicas", "1"]).0, 0);
+    let (others, gone) = (["--bus", &two[1].url(), "--bus", "nats://127.0.0.1:1"], "nats://127.0.0.1:1: ");
+    let (_, shown, _) = bus("check", &two[0].url(), &others);
+    for server in &two {
+        let line = format!("ok: {}: {} is nats-server ", server.url(), server.name);
+        assert!(shown.contains(&line) && shown.contains("max_payload 2000000"), "{shown}");
+    }
+    assert!(shown.contains(&format!("warning: {gone}")), "{shown}");
     let (code, _, said) = bus("check", "nats://127.0.0.1:1", &[]);
     assert!(code == 1 && said.contains("nats://127.0.0.1:1: ") && said.contains("refused"), "{said}");
     let (code, _, said) = luxcast(&["bus", "check"]);

@@ -97,7 +97,11 @@ impl Admin {
 
     /// A server that forbids something does not answer, and says so elsewhere.
     fn or_complaint(&self, error: &str) -> String {
-        self.complaints.lock().pop().unwrap_or_else(|| error.to_owned())
+        let own = || match error.contains("timed out") {
+            true => format!("no answer within {ANSWER:?}"),
+            false => error.to_owned(),
+        };
+        self.complaints.lock().pop().unwrap_or_else(own)
     }
 
     /// Does once what a daemon does, and leaves nothing behind. Each right with what is wrong with it.
