@@ -18,7 +18,7 @@ use crate::harness::tool::{Tool, publish};
 use crate::harness::{Client, Daemon, PATIENCE, wait_until};
 
 /// Lines of `sh` samples that begin with this are not run, for this reason.
-const NOT_RUN: [(&str, &str); 18] = [
+const NOT_RUN: [(&str, &str); 20] = [
     ("cargo build", "it takes minutes; the programs under test are what it builds"),
     ("cargo install", "it takes minutes, and changes this machine"),
     ("cargo test", "it runs this test"),
@@ -34,7 +34,9 @@ const NOT_RUN: [(&str, &str); 18] = [
     ("sudo chown", "the file is made by a container, which is not run"),
     ("promtool test rules", "it takes long; prometheus.rs runs it"),
     ("luxcast bus", "it needs servers of NATS; tests/nats has some"),
+    ("sudo -u luxcast luxcast bus", "it needs servers of NATS; tests/nats has some"),
     ("nats-server", "it is such a server"),
+    ("nats --server", "it is a program of others, which asks such a server"),
     ("luxcast serve --demo --bus", "it needs servers of NATS; tests/nats has some"),
     ("luxcast-bench", "it measures for minutes; bench.rs runs it with small figures"),
 ];

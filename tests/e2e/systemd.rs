@@ -62,6 +62,47 @@ fn the_units_are_sound_and_leave_little_to_reach() {
     assert!(rating <= EXPOSURE_MAX, "{report}");
 }
 
+/// What the page for many hosts has an operator write beside the unit, so that a daemon that is down refuses watchers.
+#[test]
+fn behind_a_balancer_the_socket_unit_has_the_publishers_socket_alone() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/packaging/many-hosts/README.md");
+    let page = fs::read_to_string(page).expect("it is there");
+    let line = page.lines().find(|line| line.starts_with("printf '[Socket]")).expect("the page has it");
+    let installed = installed();
+    let directory = installed.path().join("luxcast.socket.d");
+    fs::create_dir(&directory).expect("the directory is ours");
+    let line = line.replace("/etc/systemd/system/luxcast.socket.d", directory.to_str().expect("UTF-8"));
+    output(Command::new("sh").args(["-c", &line]));
+    let added = fs::read_to_string(directory.join("many-hosts.conf")).expect("it was written");
+    let all = unit("luxcast.socket") + &added;
+    // An empty one takes back those before it.
+    let listens = values(&all, "ListenStream");
+    let last = listens.iter().rposition(|listen| listen.is_empty()).expect("there is one");
+    assert_eq!(listens[last + 1..], ["/run/luxcast/ingest.sock"]);
+    assert!(listens[..last].contains(&"/run/luxcast/ingest.sock"), "it stays where it is");
+    let mut verify = Command::new("systemd-analyze");
+    verify.args(["verify", "--man=no"]).arg(installed.path().join("luxcast.socket"));
+    assert_eq!(output(&mut verify), "", "no warning");
+}
+
+/// With any program in the place of the server.
+#[test]
+fn the_unit_for_the_servers_of_nats_is_sound_and_runs_the_file_beside_it() {
+    let many_hosts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/packaging/many-hosts");
+    let read = |name: &str| fs::read_to_string(many_hosts.join(name)).expect("it is there");
+    let (service, config) = (read("nats.service"), read("nats.conf"));
+    assert_eq!(values(&service, "ExecStart"), ["/usr/local/bin/nats-server --config /etc/nats/nats.conf"]);
+    assert!(config.contains(values(&service, "EnvironmentFile")[0]), "its head names the file");
+    let [state] = values(&service, "StateDirectory")[..] else { panic!("one directory") };
+    assert!(config.contains(&format!("store_dir: \"/var/lib/{state}\"")));
+    let scratch = Scratch::new();
+    let service = service.replace("/usr/local/bin/nats-server", "/bin/true");
+    fs::write(scratch.path().join("nats.service"), service).expect("the disk has room");
+    let mut verify = Command::new("systemd-analyze");
+    verify.args(["verify", "--man=no"]).arg(scratch.path().join("nats.service"));
+    assert_eq!(output(&mut verify), "", "no warning");
+}
+
 #[test]
 fn a_reload_looks_at_the_settings_first_with_the_flags_of_the_start() {
     let service = unit("luxcast.service");

@@ -11,6 +11,7 @@ use luxcast::metrics::table::metrics_markdown;
 use nkeys::KeyPair;
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::BASE;
 use crate::commands::luxcast;
 use crate::fleet::{create, serve};
 use crate::harness::client::Refused;
@@ -195,6 +196,60 @@ fn the_settings_of_the_daemons_in_the_files_are_good() {
     }
     let (code, shown, said) = luxcast(&["check-config", "--config", &file("luxcast.toml", &settings)]);
     assert!(code == 0 && shown.contains("tls://nats-2.nats:4222"), "{shown}{said}");
+}
+
+/// The samples of the page in one language, line by line.
+fn of_page(kind: &str) -> Vec<String> {
+    let page = shipped("README.md");
+    let samples = page.split("```").skip(1).step_by(2);
+    let samples = samples.filter_map(|sample| sample.strip_prefix(kind)?.strip_prefix('\n'));
+    samples.flat_map(|sample| sample.lines().map(|line| line.trim().to_owned())).collect()
+}
+
+#[test]
+fn the_settings_and_the_commands_of_the_page_work_together() {
+    let of_host = ["/var/lib/nats", "/etc/nats/fullchain.pem", "/etc/nats/privkey.pem", "/etc/nats/ca.pem"];
+    let hosts = ["nats-1:6222", "nats-2:6222", "nats-3:6222"];
+    let servers = Servers::start(&shipped("nats.conf"), of_host, hosts);
+    let file = |name: &str, text: &str| {
+        let path = servers.directory.path().join(name).display().to_string();
+        fs::write(&path, text).expect("the directory is ours");
+        path
+    };
+    let mut settings = of_page("toml").join("\n");
+    let seed = |key: &KeyPair| key.seed().expect("it is new");
+    for (there, here) in [
+        ("/etc/luxcast/tokens", file("tokens", "secret all\n")),
+        ("/etc/luxcast/daemon.nk", file("daemon.nk", &seed(&servers.daemon))),
+        ("/etc/luxcast/nats-ca.pem", servers.certificates.path("ca.pem")),
+    ] {
+        replace(&mut settings, there, &here);
+    }
+    for (place, url) in (1..).zip(servers.urls()) {
+        replace(&mut settings, &format!("tls://nats-{place}:4222"), &url);
+    }
+    let settings = file("luxcast.toml", &settings);
+    let operator = file("operator.nk", &seed(&servers.operator));
+    let commands = of_page("sh");
+    let run = |what: &str| {
+        let line = commands.iter().find(|line| line.contains(&format!("luxcast bus {what} ")));
+        let (_, words) = line.expect("the page has it").split_once("luxcast bus ").expect("just found");
+        let words = words.replace("/etc/luxcast/luxcast.toml", &settings).replace("operator.nk", &operator);
+        let (code, shown, said) = luxcast(&[&["bus"], &words.split(' ').collect::<Vec<_>>()[..]].concat());
+        (code, shown + &said)
+    };
+    wait_until("the servers have found each other, and made the stream", || {
+        let (code, said) = run("create");
+        code == 0 && said.contains("made the stream LUXCAST on luxcast.events: 3 copies, numbers from ")
+    });
+    let (code, said) = run("check");
+    assert!(code == 0 && said.matches("is nats-server").count() == 3 && !said.contains("error"), "{said}");
+    let daemon = serve(&[], &["--config".to_owned(), settings.clone()]);
+    let sent = daemon.acked_feed().publish([r#"{"type":"x","job_id":"j"}"#]);
+    assert!(sent > BASE);
+    // The number of the page is from the day on which it was written.
+    let (code, said) = run("new-epoch");
+    assert!(code == 2 && said.contains("as in a stream that has lost nothing"), "{said}");
 }
 
 /// As the page says: with the newest number of the one daemon.

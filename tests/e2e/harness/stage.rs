@@ -48,6 +48,7 @@ umask 077
 echo SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY > /etc/luxcast/daemon.nk
 echo 'token_file = "/etc/luxcast/tokens"' > /etc/luxcast/luxcast.toml
 umask 022
+cp /etc/luxcast/daemon.nk /etc/luxcast/nats-ca.pem .
 cp /mnt/project/tools/packaging/nginx/luxcast.conf /etc/nginx/conf.d/
 rm -f /etc/nginx/sites-enabled/*
 sed -i 's/^user .*/user root;/' /etc/nginx/nginx.conf
