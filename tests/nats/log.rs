@@ -27,6 +27,7 @@ fn differences_that_keep_nobody_away_are_logged_as_bus_check_names_them() {
         assert!(named.iter().any(|what| what.contains(word)), "{word}: {named:?}");
     }
     let daemon = serve(&[server.url()], &[]);
+    daemon.wait_for_log("has started");
     let log = daemon.stderr();
     for what in named {
         assert_eq!(log.matches(&format!("WARN bus: LUXCAST: {what}")).count(), 1, "{what}: {log}");
@@ -129,4 +130,27 @@ fn a_publisher_whose_lines_the_stream_has_lost_is_named() {
     daemon.wait_for_log(promised("a publisher waits for up to"));
     let log = daemon.stderr();
     assert!(log.contains("120s (duplicate_window): the server has had lost:1 before"), "{log}");
+}
+
+#[test]
+fn a_stream_that_is_gone_is_told_once_and_so_is_its_return() {
+    let server = NatsServer::start(NEWEST, "");
+    create(&server.url(), &["--replicas", "1"]);
+    let desk = Desk::new(vec![server.url()]);
+    let daemon = serve(&[server.url(), "nats://127.0.0.1:1".to_owned()], &[]);
+    daemon.wait_for_log("has started");
+    let newest = daemon.acked_feed().publish([line("e", 1).as_str()]);
+    let said = daemon.stderr().len();
+    desk.ask_stream("STREAM.DELETE", "");
+    wait_until("the stream is missed", || {
+        daemon.stderr()[said..].contains(promised("no word of the stream"))
+    });
+    assert!(daemon.stderr()[said..].contains(promised("stream not found")), "{}", daemon.stderr());
+    create(&server.url(), &["--replicas", "1", "--after", &(newest + 1_000_000).to_string()]);
+    wait_until("it is there again", || daemon.stderr()[said..].contains("there is word of the stream"));
+    // Meanwhile it has gone from server to server in search of it.
+    let log = &daemon.stderr()[said..];
+    for word in ["no word of the stream", "bus: connected to", "nats://127.0.0.1:1: "] {
+        assert!(log.matches(word).count() <= 1, "{word}: {log}");
+    }
 }

@@ -14,7 +14,7 @@ pub(super) struct Log {
     stream: String,
     subject: String,
     bounds: Bounds,
-    /// Of trouble with the connection, since it was there last.
+    /// Of connections and trouble with them, since there was word of the stream last.
     said: Said,
     /// The connection is made anew because this daemon wants that.
     is_wanted_anew: bool,
@@ -50,11 +50,13 @@ impl Log {
     }
 
     pub fn handle_connected(&mut self, server: &ServerInfo) {
-        match std::mem::take(&mut self.is_wanted_anew) && self.said.is_empty() {
-            true => tracing::debug!("bus: connected to {} again", server.server_name),
-            false => tracing::info!("bus: connected to {}", server.server_name),
+        let words = format!("bus: connected to {}", server.server_name);
+        let is_usual = std::mem::take(&mut self.is_wanted_anew) && self.said.is_empty();
+        // A server that is cut off from the others lets this in again and again.
+        match !is_usual && self.said.is_new(&words) {
+            true => tracing::info!("{words}"),
+            false => tracing::debug!("{words} again"),
         }
-        self.said.clear();
         let room = chunk_bytes_max(server.max_payload, self.bounds);
         match &room {
             Err(why) if self.has_room => tracing::error!("bus: long lines wait until this is mended: {why}"),
@@ -89,6 +91,9 @@ impl Log {
     /// The server was asked about the stream.
     pub fn handle_answer(&mut self, now: u64, answer: Result<(), &str>) {
         let stream = &self.stream;
+        if answer.is_ok() {
+            self.said.clear();
+        }
         match answer {
             Ok(()) if self.answers.handle_good(now, &()) => {
                 tracing::info!("bus: there is word of the stream {stream} again");
