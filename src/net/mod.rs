@@ -6,6 +6,7 @@ pub mod clock;
 pub mod host;
 pub mod ingest;
 pub mod listen;
+pub mod passes;
 pub mod past;
 pub mod report;
 pub mod shard;

@@ -10,7 +10,8 @@ use crate::config::Config;
 use crate::metrics::Counters;
 use crate::net::clock::Clock;
 use crate::net::ingest::handle::IngestWaker;
-use crate::net::past::{PastHandle, PastParts, PastThread};
+use crate::net::passes::{PassParts, Passes};
+use crate::net::past::{PastHandle, PastThread};
 use crate::net::shard::handle::ShardHandle;
 use crate::server::shared::{Joined, start_pass};
 use crate::server::threads::{ThreadHandle, spawn};
@@ -18,8 +19,10 @@ use crate::stream::directory::Directory;
 
 /// What there is of it before it runs.
 pub(super) struct PastStart {
-    parts: PastParts,
-    is_stopping: Arc<AtomicBool>,
+    poll: Poll,
+    clock: Clock,
+    handle: PastHandle,
+    make: Box<dyn FnOnce(Vec<ShardHandle>) -> PassParts>,
 }
 
 impl PastStart {
@@ -39,36 +42,33 @@ impl PastStart {
         let handle = PastHandle { past: Arc::default(), waker };
         let epochs = joined.epochs().clone();
         handle.past.open(epochs.number(1, 0).expect("epochs have a first number"));
-        let is_stopping = Arc::new(AtomicBool::new(false));
-        let of_passes = config.clone();
-        let parts = PastParts {
-            poll,
-            handle,
+        let (of_passes, of_thread) = (config.clone(), handle.clone());
+        let make = move |shards: Vec<ShardHandle>| PassParts {
+            past: of_thread.past,
             directory,
-            shards: Vec::new(),
             counters,
-            clock,
-            connect: Box::new(move |message, waker| start_pass(&of_passes, message, waker, clock)),
+            window_bytes: of_passes.bus_past_bytes,
+            line_bytes_max: of_passes.line_bytes_max,
+            depth_max: of_passes.depth_max,
+            connect: Box::new(move |message| start_pass(&of_passes, message, &of_thread.waker, clock)),
+            wake_shard: Box::new(move |shard| shards.get(shard).into_iter().for_each(ShardHandle::wake)),
             epochs,
-            window_bytes: config.bus_past_bytes,
-            line_bytes_max: config.line_bytes_max,
-            depth_max: config.depth_max,
-            is_stopping: is_stopping.clone(),
         };
-        Ok(Some(Self { parts, is_stopping }))
+        Ok(Some(Self { poll, clock, handle, make: Box::new(make) }))
     }
 
     pub fn handle(&self) -> &PastHandle {
-        &self.parts.handle
+        &self.handle
     }
 
     /// Starts the thread. It wakes these shards.
     pub fn run(self, shards: Vec<ShardHandle>) -> io::Result<RunningPast> {
-        let Self { parts, is_stopping } = self;
-        let waker = parts.handle.waker.clone();
-        let past = PastThread::new(PastParts { shards, ..parts });
+        let Self { poll, clock, handle, make } = self;
+        let is_stopping = Arc::new(AtomicBool::new(false));
+        let passes = Passes::new(make(shards));
+        let past = PastThread { poll, clock, passes, is_stopping: is_stopping.clone() };
         let thread = spawn("past".to_owned(), move || past.run())?;
-        Ok(RunningPast { thread, waker, is_stopping })
+        Ok(RunningPast { thread, waker: handle.waker, is_stopping })
     }
 }
 
