@@ -90,13 +90,18 @@ impl Place {
         if arrival.message < self.fold_before {
             return Ok(Verdict::Fold);
         }
-        let is_hole = (is_new_epoch || !is_next) && self.number + 1 < first;
+        let before = self.told();
+        let is_hole = (is_new_epoch || !is_next) && before + 1 < first;
         let why = if is_new_epoch { HoleReason::Restart } else { HoleReason::Expired };
-        let hole = Hole { from: self.number + 1, to: first - 1, why };
-        // Nobody was told anything before the first message.
-        let hole = Some(hole).filter(|_| is_hole && self.number > 0);
+        let hole = is_hole.then_some(Hole { from: before + 1, to: first - 1, why });
         self.number = last;
         Ok(Verdict::Take(hole))
+    }
+
+    /// Up to this number, nothing can be lost of what is passed on: before the first message, nobody is told anything.
+    fn told(&self) -> u64 {
+        let first = || self.epochs()?.number(self.fold_before, 0).ok();
+        if self.number > 0 { self.number } else { first().map_or(u64::MAX - 1, |first| first - 1) }
     }
 
     /// The end of the stream is reached: from now on watchers come, and are told the number of the last message at least.
@@ -179,10 +184,10 @@ impl Place {
         let epochs = self.epochs().expect("the server has answered");
         let to = epochs.number(last, PLACES - 1).map_err(|_| Stop::Full)?;
         (self.message, self.time_nanos) = (last, None);
-        if self.number == 0 || last < self.fold_before {
+        if last < self.fold_before {
             return Ok(None);
         }
-        let hole = Hole { from: self.number + 1, to, why: HoleReason::Expired };
+        let hole = Hole { from: self.told() + 1, to, why: HoleReason::Expired };
         self.number = to;
         Ok(Some((hole, last)))
     }
@@ -219,8 +224,9 @@ mod tests {
 
     #[test]
     fn a_hole_is_from_the_last_number_to_the_next() {
-        let mut place = place(3, 3);
-        assert_eq!(place.take(&arrival(5)), Ok(Verdict::Take(None)), "nobody was told anything before");
+        let mut place = place(2, 3);
+        let hole = Hole { from: number(3, 0), to: number(5, 0) - 1, why: HoleReason::Expired };
+        assert_eq!(place.take(&arrival(5)), Ok(Verdict::Take(Some(hole))), "they were wanted from 3 on");
         assert_eq!(place.take(&arrival(6)), Ok(Verdict::Take(None)));
         let hole = Hole { from: number(6, 1_023) + 1, to: number(9, 0) - 1, why: HoleReason::Expired };
         assert_eq!(place.take(&arrival(9)), Ok(Verdict::Take(Some(hole))));
