@@ -41,7 +41,7 @@ impl Watchers {
         let watcher = &mut self.watchers[key];
         watcher.set(Flags::IN_PAST | Flags::LAGS);
         watcher.cursor = Cursor::by_number(watcher.cursor.seq);
-        self.past.readers.insert(key, Reader { hold: None, is_from_start });
+        self.past.readers.insert(key, Reader { is_from_start, ..Reader::default() });
         self.enqueue(key);
         // It may have come within a pass.
         self.past.moves = u64::MAX;
@@ -206,7 +206,7 @@ impl Watchers {
         for (&key, reader) in &past.readers {
             let watcher = &self.watchers[key];
             let mut add = |reader: &Reader, seq: u64| {
-                let is_covered = reader.hold.is_some() && covered_from.is_some_and(|from| seq >= from);
+                let is_covered = reader.lost_in != demand.pass && covered_from.is_some_and(|from| seq >= from);
                 let lowest = if is_covered { &mut demand.reading } else { &mut demand.waiting };
                 *lowest = Some(lowest.map_or(seq, |lowest| lowest.min(seq)));
                 demand.is_starving |= !is_covered || seq >= past.tail && !watcher.is(Flags::BLOCKED);

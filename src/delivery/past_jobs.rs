@@ -27,7 +27,7 @@ impl Watchers {
         is_from_start: bool,
     ) {
         let tail = self.tail;
-        self.many(key).read_from_past(place, seq, tail, Reader { hold: None, is_from_start });
+        self.many(key).read_from_past(place, seq, tail, Reader { is_from_start, ..Reader::default() });
         self.watchers[key].set(Flags::READS_PAST);
         self.past.readers.entry(key).or_default();
         self.enqueue_reader(key);

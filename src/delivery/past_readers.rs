@@ -29,8 +29,10 @@ impl Drop for Hold {
 /// A watcher, or one job of a watcher of many, that reads the past or waits for it.
 #[derive(Default)]
 pub struct Reader {
-    /// What it reads, if the pass has come to its place.
+    /// What it reads, once it was served from the pass.
     pub(super) hold: Option<Hold>,
+    /// The pass that has dropped its topic before it was served; 0: none. It waits for the next one.
+    pub(super) lost_in: u64,
     /// It has asked for all that there is, and has got nothing yet.
     pub(super) is_from_start: bool,
 }
@@ -54,14 +56,20 @@ impl Reader {
     ) -> Option<(Arc<Window>, Arc<Topic>)> {
         let window = window.filter(|window| seq >= window.covered_from())?;
         if self.hold.as_ref().is_none_or(|hold| !Arc::ptr_eq(&hold.window, window)) {
+            self.lost_in = window.pass;
             let topic = window.directory.watch(topic.kind, &topic.name).ok()?;
+            self.lost_in = 0;
             self.hold = Some(Hold { window: window.clone(), topic });
         }
         let topic = self.hold.as_ref().expect("it was just set").topic.clone();
         // It may have been dropped before it was held.
         let is_whole =
             topic.kind == TopicKind::All || window.directory.dropped.last(topic.kind, &topic.name) <= seq;
-        is_whole.then(|| (window.clone(), topic))
+        if !is_whole {
+            self.lost_in = window.pass;
+            return None;
+        }
+        Some((window.clone(), topic))
     }
 
     /// What comes behind the number `seq`. The window is there up to `tail`, and memory has all behind `whole_from`.

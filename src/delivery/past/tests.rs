@@ -96,9 +96,13 @@ fn take(sequencer: &mut Sequencer, number: u64, job: &str) {
 fn take_long(sequencer: &mut Sequencer, number: u64, job: &str, bytes: usize) {
     let n = number - SEQ_MIN;
     let line = format!("{{\"type\":\"t\",\"job_id\":\"{job}\",\"n\":{n},\"pad\":\"{:bytes$}\"}}", "");
+    take_line(sequencer, number, &line);
+}
+
+fn take_line(sequencer: &mut Sequencer, number: u64, line: &str) {
     sequencer.begin_at(number).expect("numbers rise");
     sequencer.begin_turn(Now::default(), line.len());
-    let mut block = line.clone().into_bytes();
+    let mut block = line.as_bytes().to_vec();
     block.resize(line.len() + PADDING, b' ');
     assert!(sequencer.take_line(&mut block, line.len()).is_ok(), "{line}");
     sequencer.end_turn();
@@ -197,6 +201,12 @@ impl Shard {
         self.watchers.assert_nobody_forgotten();
     }
 
+    /// Looks at what there is, and sends none of it.
+    fn look(&mut self) {
+        let Self { memory, inlet, received, room, .. } = self;
+        self.watchers.flush(&mut Sockets { memory, inlet, received, room });
+    }
+
     fn make_room(&mut self, key: WatcherKey, bytes: usize) {
         self.room.insert(key, bytes);
         self.watchers.handle_writable(key);
@@ -280,6 +290,27 @@ fn a_slow_reader_keeps_its_frame_and_waits_for_the_next_pass() {
     assert_eq!(shard.numbers(slow), [102, 103, 104, 105, 106, 107, 108, 109, 110]);
     let demand = shard.demand();
     assert_eq!((demand.waiting, demand.reading), (None, Some(110)), "who is ahead of it is of it too");
+}
+
+#[test]
+fn who_is_still_to_be_served_reads_and_whose_topic_was_dropped_waits() {
+    let mut shard = Shard::new();
+    let [_, dropped] = ["a", "b"].map(|job| shard.watch(TopicKind::Job, job, Since::After(SEQ_MIN + 100)));
+    shard.pass(1, 100, 100);
+    shard.read([101].into_iter(), 0);
+    let (_, sequencer) = shard.window.as_mut().expect("it was begun");
+    take_line(sequencer, SEQ_MIN + 102, r#"{"type":"job_completed","job_id":"b"}"#);
+    sequencer.sweep(Now { millis: 1 << 41, ..Now::default() });
+    shard.look();
+    let demand = shard.demand();
+    assert_eq!((demand.waiting, demand.reading, demand.is_starving), (None, Some(100), false));
+    shard.serve();
+    let demand = shard.demand();
+    assert_eq!((demand.waiting, demand.reading), (Some(100), Some(102)));
+    shard.pass(2, 100, 100);
+    shard.read([101, 102].into_iter(), 0);
+    shard.serve();
+    assert_eq!((shard.numbers(dropped), shard.demand().waiting), (vec![], None));
 }
 
 #[test]
