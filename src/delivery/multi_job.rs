@@ -149,6 +149,10 @@ impl MultiJob {
         all.filter(|(_, subscription)| subscription.past.is_some())
     }
 
+    pub(super) fn readers(&mut self) -> impl Iterator<Item = &mut Reader> {
+        self.subscriptions.iter_mut().filter_map(|(_, subscription)| subscription.past.as_deref_mut())
+    }
+
     /// Takes subscriptions that are done off the list of marked ones. True: some are left.
     pub fn retain_marked(&mut self) -> bool {
         let subscriptions = &self.subscriptions;

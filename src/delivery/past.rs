@@ -74,7 +74,19 @@ impl Watchers {
         past.window = past.past.window();
         past.tail = past.window.as_ref().map_or(0, |window| window.tail());
         let keys: Vec<WatcherKey> = past.readers.keys().copied().collect();
-        keys.into_iter().for_each(|key| self.enqueue_reader(key));
+        for key in keys {
+            self.release_others(key);
+            self.enqueue_reader(key);
+        }
+    }
+
+    /// Lets it go of all windows but the one to be read now. If its socket is full, it is not served for long.
+    fn release_others(&mut self, key: WatcherKey) {
+        let window = self.past.window.as_ref();
+        match &mut self.watchers[key].watched {
+            Watched::MultiJob(many) => many.readers().for_each(|reader| reader.release_others(window)),
+            _ => self.past.readers.get_mut(&key).into_iter().for_each(|reader| reader.release_others(window)),
+        }
     }
 
     /// Something of the past may be there for it.

@@ -72,6 +72,12 @@ impl Reader {
         Some((window.clone(), topic))
     }
 
+    /// Lets go of all windows but this one.
+    pub(super) fn release_others(&mut self, window: Option<&Arc<Window>>) {
+        let is_other = |hold: &mut Hold| window.is_none_or(|window| !Arc::ptr_eq(window, &hold.window));
+        drop(self.hold.take_if(is_other));
+    }
+
     /// What comes behind the number `seq`. The window is there up to `tail`, and memory has all behind `whole_from`.
     pub(super) fn next(&mut self, window: &Window, seq: u64, tail: u64, whole_from: u64) -> Next {
         let is_from_start = mem::take(&mut self.is_from_start);

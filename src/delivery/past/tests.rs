@@ -295,22 +295,31 @@ fn a_slow_reader_keeps_its_frame_and_waits_for_the_next_pass() {
 #[test]
 fn who_is_still_to_be_served_reads_and_whose_topic_was_dropped_waits() {
     let mut shard = Shard::new();
-    let [_, dropped] = ["a", "b"].map(|job| shard.watch(TopicKind::Job, job, Since::After(SEQ_MIN + 100)));
+    let _ = ["a", "b"].map(|job| shard.watch(TopicKind::Job, job, Since::After(SEQ_MIN + 100)));
     shard.pass(1, 100, 100);
     shard.read([101].into_iter(), 0);
-    let (_, sequencer) = shard.window.as_mut().expect("it was begun");
+    let sequencer = &mut shard.window.as_mut().expect("it was begun").1;
     take_line(sequencer, SEQ_MIN + 102, r#"{"type":"job_completed","job_id":"b"}"#);
     sequencer.sweep(Now { millis: 1 << 41, ..Now::default() });
     shard.look();
-    let demand = shard.demand();
-    assert_eq!((demand.waiting, demand.reading, demand.is_starving), (None, Some(100), false));
+    let reads = shard.demand();
+    assert_eq!(reads, Demand { pass: 1, reading: Some(100), watchers: 2, ..Demand::default() });
     shard.serve();
-    let demand = shard.demand();
-    assert_eq!((demand.waiting, demand.reading), (Some(100), Some(102)));
-    shard.pass(2, 100, 100);
-    shard.read([101, 102].into_iter(), 0);
+    assert_eq!(shard.demand(), Demand { waiting: Some(100), reading: Some(102), is_starving: true, ..reads });
+}
+
+#[test]
+fn a_full_socket_holds_no_window_that_is_gone() {
+    let mut shard = Shard::new();
+    let slow = shard.watch(TopicKind::All, "", Since::After(SEQ_MIN + 100));
+    shard.room.insert(slow, 20);
+    shard.pass(1, 100, 100);
+    shard.read(101..=105, 0);
     shard.serve();
-    assert_eq!((shard.numbers(dropped), shard.demand().waiting), (vec![], None));
+    let window = Arc::downgrade(&shard.window.take().expect("it was begun").0);
+    shard.past.set_window(None);
+    shard.look();
+    assert_eq!(window.strong_count(), 0);
 }
 
 #[test]
