@@ -67,10 +67,12 @@ impl Watchers {
     fn look_for_readers(&mut self) {
         let past = &mut self.past;
         let moves = past.past.moves();
-        if moves == past.moves {
+        // The window may reach beyond what this shard could show when it looked.
+        let is_let_on = past.tail > past.shown_to && self.tail > past.shown_to;
+        if moves == past.moves && !is_let_on {
             return;
         }
-        past.moves = moves;
+        (past.moves, past.shown_to) = (moves, self.tail);
         past.window = past.past.window();
         past.tail = past.window.as_ref().map_or(0, |window| window.tail());
         let keys: Vec<WatcherKey> = past.readers.keys().copied().collect();
@@ -176,9 +178,15 @@ impl Watchers {
         !watcher.is(Flags::BLOCKED | Flags::BROKEN) && (!is_done || seq >= self.directory.whole_from())
     }
 
-    /// Up to where the past can be told of: beyond its own tail a shard tells nobody anything.
+    /// Up to where the past can be told of: beyond its own tail a shard tells nobody anything. A batch of the window that
+    /// reaches beyond that is not read at all, since memory may have cut the same events into others.
     pub(super) fn past_tail(&self) -> u64 {
-        self.past.tail.min(self.tail)
+        match &self.past.window {
+            Some(window) if self.past.tail > self.tail => {
+                window.directory.all.log.lock().whole_to(self.tail)
+            }
+            _ => self.past.tail,
+        }
     }
 
     /// Tells a watcher of the past what it has passed.

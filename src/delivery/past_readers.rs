@@ -109,8 +109,9 @@ pub(super) struct PastReaders {
     /// What can be read in this turn, and up to which number.
     pub window: Option<Arc<Window>>,
     pub tail: u64,
-    /// The moves of the past that its readers have heard of.
+    /// The moves of the past that its readers have heard of, and the newest number of memory then.
     pub moves: u64,
+    pub shown_to: u64,
     /// What was reported last.
     pub reported: Demand,
 }

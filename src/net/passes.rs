@@ -93,6 +93,8 @@ struct Pass {
     open: Option<Open>,
     /// It stands still until its readers have come further.
     is_standing: bool,
+    /// It is ahead of memory, which had come to this number: beyond that, nobody is shown anything.
+    ahead_of: Option<u64>,
     /// It cannot go on.
     has_failed: bool,
     /// The stream's numbers, where they are not those that the pass began with.
@@ -161,12 +163,16 @@ impl Passes {
             open.finish(now);
             self.parts.past.note_move();
         }
+        let newest = self.parts.directory.published();
+        let is_shown_more = pass.ahead_of.is_some_and(|before| before < newest);
+        let window = pass.open.as_ref().and_then(|open| open.window.as_ref());
+        pass.ahead_of = window.is_some_and(|window| window.tail() > newest).then_some(newest);
         let is_complete = pass.open.as_ref().is_some_and(|open| open.complete_to > 0);
         let is_over = pass.has_failed || pass.pace.is_over(now.millis, &demand, is_complete);
         if is_over {
             self.end_pass(now.millis);
         }
-        if is_any || is_over {
+        if is_any || is_over || is_shown_more {
             self.parts.past.shards().into_iter().for_each(&self.parts.wake_shard);
         }
     }
@@ -194,6 +200,7 @@ impl Passes {
             pace: Pace::new(self.count, self.parts.window_bytes),
             open: None,
             is_standing: false,
+            ahead_of: None,
             has_failed: false,
             other_epochs: None,
         });

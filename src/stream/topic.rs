@@ -252,11 +252,15 @@ impl Log {
 
     /// Index of the first event still in the log with a number greater than `seq`; `head` if there is none.
     pub fn index_after(&self, seq: u64) -> u64 {
-        let Some(handle) = self.first_handle(|handle| handle.last_seq() <= seq) else {
-            return self.head;
-        };
+        let Some(handle) = self.first_handle(|handle| handle.last_seq() <= seq) else { return self.head };
         let run = handle.run();
         run.at + (seq + 1).saturating_sub(handle.batch.seq(run.first))
+    }
+
+    /// The greatest number up to `seq` that no batch begins before and ends behind.
+    pub fn whole_to(&self, seq: u64) -> u64 {
+        let next = self.first_handle(|handle| handle.last_seq() <= seq);
+        next.map_or(seq, |handle| seq.min(handle.batch.first_seq() - 1))
     }
 
     /// Number of the event at `index`, if the log has it.
@@ -510,6 +514,17 @@ mod tests {
         let run = batch.extend_run(None, TopicKey { slot: 1, generation: 1 });
         batch.runs_mut()[run as usize].at = at;
         Arc::new(batch)
+    }
+
+    #[test]
+    fn no_batch_is_cut_in_two() {
+        let (mut log, mut pool) = (Log::default(), ChunkPool::default());
+        assert_eq!(log.whole_to(150), 150);
+        let mut batch = Batch::default();
+        batch.begin(200);
+        (0..3).for_each(|_| batch.push(0, "tick", None));
+        log.append(Handle { batch: Arc::new(batch), run: 0 }, &mut pool);
+        assert_eq!([199, 200, 201, 202, 300].map(|seq| log.whole_to(seq)), [199, 199, 199, 202, 300]);
     }
 
     #[test]
