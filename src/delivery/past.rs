@@ -32,16 +32,23 @@ impl Watchers {
 
     /// Whether what a watcher at this number has missed can be had from the past.
     pub(super) fn can_read_past(&self, seq: u64) -> bool {
-        let first = self.past.past.first();
-        first.is_some_and(|first| (first - 1..self.directory.whole_from()).contains(&seq))
+        self.past.past.first().is_some() && seq < self.directory.whole_from()
+    }
+
+    /// Where somebody at the number `seq` begins there. Who has asked for all that memory has may stand before all numbers.
+    pub(super) fn place_in_past(&self, seq: u64, is_from_start: bool) -> (u64, Reader) {
+        let before_all = self.past.past.first().map_or(0, |first| first - 1);
+        let is_from_start = is_from_start || seq < before_all;
+        (seq.max(before_all), Reader { is_from_start, ..Reader::default() })
     }
 
     /// Puts a watcher among those that read the past.
     pub(super) fn enter_past(&mut self, key: WatcherKey, is_from_start: bool) {
+        let (seq, reader) = self.place_in_past(self.watchers[key].cursor.seq, is_from_start);
         let watcher = &mut self.watchers[key];
         watcher.set(Flags::IN_PAST | Flags::LAGS);
-        watcher.cursor = Cursor::by_number(watcher.cursor.seq);
-        self.past.readers.insert(key, Reader { is_from_start, ..Reader::default() });
+        watcher.cursor = Cursor::by_number(seq);
+        self.past.readers.insert(key, reader);
         self.enqueue(key);
         // It may have come within a pass.
         self.past.moves = u64::MAX;
@@ -160,6 +167,7 @@ impl Watchers {
                 return false;
             }
             Next::Nothing => return false,
+            Next::Elsewhere => return true,
             Next::Events(reach) => reach,
         };
         let from = Cursor { index: held.log.lock().index_after(seq), seq };

@@ -8,7 +8,7 @@ use crate::delivery::cursor::{Cursor, Portion};
 use crate::delivery::keys::{SubscriptionSlot, WatcherKey};
 use crate::delivery::merge::Merge;
 use crate::delivery::multi_job_flush::{HANDLES_MAX, JOB_PORTION};
-use crate::delivery::past_readers::{Next, Reader};
+use crate::delivery::past_readers::Next;
 use crate::delivery::sink::Sink;
 use crate::delivery::start;
 use crate::delivery::watcher::{Flags, Watched};
@@ -26,8 +26,8 @@ impl Watchers {
         seq: u64,
         is_from_start: bool,
     ) {
-        let tail = self.tail;
-        self.many(key).read_from_past(place, seq, tail, Reader { is_from_start, ..Reader::default() });
+        let (tail, (seq, reader)) = (self.tail, self.place_in_past(seq, is_from_start));
+        self.many(key).read_from_past(place, seq, tail, reader);
         self.watchers[key].set(Flags::READS_PAST);
         self.past.readers.entry(key).or_default();
         self.enqueue_reader(key);
@@ -114,6 +114,7 @@ impl Watchers {
                     continue;
                 }
                 Next::Nothing => return false,
+                Next::Elsewhere => return true,
                 Next::Events(reach) => reach,
             };
             let from = Cursor { index: held.log.lock().index_after(seq), seq };

@@ -44,6 +44,8 @@ pub(super) enum Next {
     Events(u64),
     /// Nothing yet.
     Nothing,
+    /// The pass has just gone on without it.
+    Elsewhere,
 }
 
 impl Reader {
@@ -88,6 +90,7 @@ impl Reader {
             return Next::Gap(Gap { from, to, missed: None, reason });
         }
         match window.directory.holes.ahead(seq, tail) {
+            Some(hole) if hole.from == 0 => Next::Elsewhere,
             Some(hole) if hole.from <= seq + 1 => Next::Gap(gap_of(hole, seq)),
             Some(hole) => Next::Events(hole.from - 1),
             None if tail <= seq => Next::Nothing,
