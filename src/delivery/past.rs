@@ -15,7 +15,7 @@ use crate::delivery::start::{self, Start};
 use crate::delivery::watcher::{Flags, Watched};
 use crate::delivery::watchers::{Watchers, write_gap};
 use crate::stream::past::{Demand, Past, Window};
-use crate::stream::topic::Topic;
+use crate::stream::topic::{Topic, TopicKind};
 use crate::wire::client_action::Since;
 use crate::wire::watcher_message::Gap;
 
@@ -27,12 +27,21 @@ impl Watchers {
 
     /// Begins in the past rather than in memory, if memory has lost what is asked for.
     pub(super) fn begin_in_past(&self, topic: &Topic, since: Since, start: &Start) -> Option<Start> {
-        begin(&self.past.past, topic.kind, self.directory.whole_from(), since, start)
+        begin(&self.past.past, topic.kind, self.memory_from(topic), since, start)
     }
 
     /// Whether what a watcher at this number has missed can be had from the past.
     pub(super) fn can_read_past(&self, seq: u64) -> bool {
         self.past.past.first().is_some() && seq < self.directory.whole_from()
+    }
+
+    /// Memory has all of a topic behind this number. An earlier life of it may have been dropped.
+    pub(super) fn memory_from(&self, topic: &Topic) -> u64 {
+        let whole_from = self.directory.whole_from();
+        match topic.kind {
+            TopicKind::All => whole_from,
+            kind => whole_from.max(self.directory.dropped.last(kind, &topic.name)),
+        }
     }
 
     /// Where somebody at the number `seq` begins there. Who has asked for all that memory has may stand before all numbers.
@@ -150,8 +159,8 @@ impl Watchers {
     fn serve_past(&mut self, key: WatcherKey, sink: &mut impl Sink) -> bool {
         let (selector, topic) = self.wanted(key);
         let seq = self.watchers[key].cursor.seq;
-        let whole_from = self.directory.whole_from();
-        if seq >= whole_from {
+        let memory_from = self.memory_from(&topic);
+        if seq >= memory_from {
             self.go_on_in_memory(key, &selector, &topic);
             return true;
         }
@@ -161,7 +170,7 @@ impl Watchers {
             reader.hold = None;
             return false;
         };
-        let reach = match reader.next(&window, seq, tail, whole_from) {
+        let reach = match reader.next(&window, seq, tail, memory_from) {
             Next::Gap(gap) => {
                 self.pass_gap(key, gap);
                 return false;
@@ -183,7 +192,7 @@ impl Watchers {
         // The index is another log's.
         watcher.cursor = Cursor::by_number(watcher.cursor.seq);
         let (seq, is_done) = (watcher.cursor.seq, is_all && reach == tail);
-        !watcher.is(Flags::BLOCKED | Flags::BROKEN) && (!is_done || seq >= self.directory.whole_from())
+        !watcher.is(Flags::BLOCKED | Flags::BROKEN) && (!is_done || seq >= self.memory_from(&topic))
     }
 
     /// Up to where the past can be told of: beyond its own tail a shard tells nobody anything. A batch of the window that

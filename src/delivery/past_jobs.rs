@@ -93,12 +93,12 @@ impl Watchers {
     ) -> bool {
         let local = self.many(key).subscriptions[place].local;
         let topic = self.audience.topics[local].topic.clone();
-        let (tail, whole_from) = (self.past_tail(), self.directory.whole_from());
+        let (tail, memory_from) = (self.past_tail(), self.memory_from(&topic));
         loop {
             let Watched::MultiJob(many) = &mut self.watchers[key].watched else { return false };
             let subscription = &mut many.subscriptions[place];
             let seq = subscription.cursor.seq;
-            if seq >= whole_from {
+            if seq >= memory_from {
                 self.go_on_with_job(key, place, &topic);
                 return true;
             }
@@ -107,7 +107,7 @@ impl Watchers {
                 reader.hold = None;
                 return false;
             };
-            let reach = match reader.next(&window, seq, tail, whole_from) {
+            let reach = match reader.next(&window, seq, tail, memory_from) {
                 Next::Gap(gap) => {
                     subscription.cursor = Cursor::by_number(gap.to);
                     self.tell_gap_of(key, &topic, &gap);

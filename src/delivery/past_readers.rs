@@ -80,12 +80,12 @@ impl Reader {
         drop(self.hold.take_if(is_other));
     }
 
-    /// What comes behind the number `seq`. The window is there up to `tail`, and memory has all behind `whole_from`.
-    pub(super) fn next(&mut self, window: &Window, seq: u64, tail: u64, whole_from: u64) -> Next {
+    /// What comes behind the number `seq`. The window is there up to `tail`, and memory has all behind `memory_from`.
+    pub(super) fn next(&mut self, window: &Window, seq: u64, tail: u64, memory_from: u64) -> Next {
         let is_from_start = mem::take(&mut self.is_from_start);
         if seq < window.begins {
             let from = if is_from_start { 1 } else { seq + 1 };
-            let to = window.begins.min(whole_from);
+            let to = window.begins.min(memory_from);
             let reason = if window.is_restart { GapReason::Restart } else { GapReason::Expired };
             return Next::Gap(Gap { from, to, missed: None, reason });
         }
@@ -123,7 +123,7 @@ pub(super) struct PastReaders {
 pub(super) fn begin(
     past: &Past,
     kind: TopicKind,
-    whole_from: u64,
+    memory_from: u64,
     since: Since,
     start: &Start,
 ) -> Option<Start> {
@@ -138,5 +138,5 @@ pub(super) fn begin(
     let gap = Gap { from: seq + 1, to: before_all, missed: None, reason: GapReason::Restart };
     let gap = Some(gap).filter(|gap| gap.from <= gap.to);
     let start = Start { gap, ..Start::at(Cursor::by_number(seq.max(before_all))) };
-    (loses && start.cursor.seq < whole_from && seq < whole_from).then_some(start)
+    (loses && start.cursor.seq < memory_from && seq < memory_from).then_some(start)
 }
