@@ -199,9 +199,7 @@ impl Watchers {
     /// reaches beyond that is not read at all, since memory may have cut the same events into others.
     pub(super) fn past_tail(&self) -> u64 {
         match &self.past.window {
-            Some(window) if self.past.tail > self.tail => {
-                window.directory.all.log.lock().whole_to(self.tail)
-            }
+            Some(window) if self.past.tail > self.tail => window.directory.all.log.lock().whole_to(self.tail),
             _ => self.past.tail,
         }
     }
@@ -243,7 +241,8 @@ impl Watchers {
         for (&key, reader) in &past.readers {
             let watcher = &self.watchers[key];
             let mut add = |reader: &Reader, seq: u64| {
-                let is_covered = reader.lost_in != demand.pass && covered_from.is_some_and(|from| seq >= from);
+                let is_covered =
+                    reader.lost_in != demand.pass && covered_from.is_some_and(|from| seq >= from);
                 let lowest = if is_covered { &mut demand.reading } else { &mut demand.waiting };
                 *lowest = Some(lowest.map_or(seq, |lowest| lowest.min(seq)));
                 demand.is_starving |= !is_covered || seq >= past.tail && !watcher.is(Flags::BLOCKED);
@@ -265,6 +264,11 @@ impl Watchers {
             self.past.reported = demand;
         }
         is_new
+    }
+
+    /// What was told last.
+    pub fn reported_past(&self) -> Demand {
+        self.past.reported
     }
 }
 
