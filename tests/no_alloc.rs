@@ -32,6 +32,7 @@ use luxcast::stream::sequencer::{Limits, Sequencer, Step, Taken};
 use luxcast::stream::topic::TopicKind;
 use luxcast::wire::client_action::Since;
 use luxcast::wire::frame;
+use luxcast::wire::framing::Framing;
 use luxcast::wire::line::PADDING;
 use luxcast::wire::stamp::Stamp;
 use luxcast::wire::watcher_message;
@@ -233,9 +234,10 @@ impl Rig {
                 filter.only(&names).expect("few names")
             }
         };
-        let request = WatchRequest { kind, name, filter, since: Since::Now };
+        let framing = [Framing::WebSocket, Framing::Sse, Framing::Ndjson][key.index() % 3];
+        let request = WatchRequest { kind, name, filter, since: Since::Now, framing };
         let directory = self.directory.clone();
-        let watched = self.watchers.watch(key, request, || directory.published(), |_, _, _, _| ());
+        let watched = self.watchers.watch(key, request, |_| (), || directory.published(), |_, _, _, _| ());
         watched.expect("there is room for topics");
         key
     }

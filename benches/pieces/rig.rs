@@ -14,6 +14,7 @@ use luxcast::stream::numbers::SEQ_MIN;
 use luxcast::stream::sequencer::{Limits, Sequencer, Step, Taken};
 use luxcast::stream::topic::TopicKind;
 use luxcast::wire::client_action::Since;
+use luxcast::wire::framing::Framing;
 use luxcast::wire::line::PADDING;
 use luxcast::wire::stamp::Stamp;
 
@@ -197,8 +198,8 @@ impl<O: Sink> Rig<O> {
             Some(names) => filter.only(&[names.to_owned()]).expect("one name"),
         };
         let directory = self.directory.clone();
-        let wish = WatchRequest { kind, name, filter, since };
-        let watched = self.watchers.watch(key, wish, || directory.published(), |_, _, _, _| ());
+        let wish = WatchRequest { kind, name, filter, since, framing: Framing::WebSocket };
+        let watched = self.watchers.watch(key, wish, |_| (), || directory.published(), |_, _, _, _| ());
         watched.expect("there is room for topics");
         key
     }

@@ -47,7 +47,7 @@ impl Audience {
         is_empty
     }
 
-    /// Puts a watcher into the topic's cohort with the same selector, which is made if there is none.
+    /// Puts a watcher into the topic's cohort with the same selector and framing, which is made if there is none.
     pub fn join(
         &mut self,
         watchers: &mut Table<Watcher>,
@@ -56,9 +56,12 @@ impl Audience {
         selector: Selector,
     ) {
         let cohorts = &self.topics[local].cohorts;
-        let same = cohorts.iter().copied().find(|&cohort| self.cohorts[cohort].selector == selector);
+        let framing = watchers[key].framing();
+        let is_same = |cohort: &Cohort| cohort.framing == framing && cohort.selector == selector;
+        let same = cohorts.iter().copied().find(|&cohort| is_same(&self.cohorts[cohort]));
         let cohort = same.unwrap_or_else(|| {
-            let cohort = self.cohorts.insert(|generation| Cohort::new(local, selector, generation)).slot;
+            let make = |generation| Cohort::new(local, selector, framing, generation);
+            let cohort = self.cohorts.insert(make).slot;
             self.topics[local].cohorts.push(cohort);
             cohort
         });

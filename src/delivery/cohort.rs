@@ -1,4 +1,5 @@
-//! A cohort: the watchers of one topic with the same selector. Events are gathered once for all members at one place.
+//! A cohort: the watchers of one topic with the same selector and framing. Events are gathered once for all members at one
+//! place.
 
 use std::sync::Arc;
 
@@ -9,11 +10,13 @@ use crate::delivery::keys::{
 };
 use crate::delivery::table::Entry;
 use crate::stream::topic::Topic;
+use crate::wire::framing::Framing;
 
 pub struct Cohort {
     /// The topic as this shard knows it.
     pub topic: LocalTopicSlot,
     pub selector: Selector,
+    pub framing: Framing,
     /// Members that do not lag have every event they want before this place.
     pub start: Cursor,
     /// It may have new events: it is in the run queue, or is being served and will be queued again.
@@ -37,10 +40,11 @@ pub struct LocalTopic {
 
 impl Cohort {
     /// A cohort without members yet.
-    pub fn new(topic: LocalTopicSlot, selector: Selector, generation: u32) -> Self {
+    pub fn new(topic: LocalTopicSlot, selector: Selector, framing: Framing, generation: u32) -> Self {
         Self {
             topic,
             selector,
+            framing,
             start: Cursor::default(),
             is_marked: false,
             is_served: false,

@@ -7,11 +7,10 @@
 use std::io::{self, ErrorKind, IoSlice};
 use std::mem;
 
-use arrayvec::ArrayVec;
-
 use crate::delivery::copy_or_sendfile::SendMethod;
 use crate::delivery::cursor::{Cursor, Gathered, Portion};
 use crate::delivery::effort::{EFFORT_FOR_LONE_WATCHERS, EFFORT_PER_PORTION};
+use crate::delivery::framed::{Outgoing, SLICES_MAX};
 use crate::delivery::keys::{CohortSlot, WatcherKey};
 use crate::delivery::pending::Found;
 use crate::delivery::sink::Sink;
@@ -25,8 +24,6 @@ const SENDS_PER_TAIL: u64 = 64;
 /// Rounds between two looks at arrivals and time, where rounds find nothing to send.
 const ROUNDS_PER_LOOK: u32 = 64;
 
-/// Slices in one write at most; the kernel takes 1,024.
-const SLICES_MAX: usize = 256;
 /// One gather for a cohort, at most: several times a socket's buffer.
 const COHORT_PORTION: Portion = Portion { handles: SLICES_MAX, pieces: SLICES_MAX, bytes: 1 << 20 };
 /// One gather for a lone watcher, at most.
@@ -294,15 +291,14 @@ impl Watchers {
         sink: &mut impl Sink,
     ) -> bool {
         // The list of slices is large: who gets nothing, like most with each heartbeat, does without.
+        let mut framed = mem::take(&mut self.framed);
+        let outgoing = Outgoing::of(&gathered, self.watchers[key].framing(), &mut framed);
         let result = match gathered.pieces.is_empty() {
             true => Ok(0),
-            false => {
-                let slices: ArrayVec<IoSlice<'_>, SLICES_MAX> =
-                    gathered.pieces.iter().map(|piece| IoSlice::new(gathered.slice_of(piece))).collect();
-                self.send(key, SendMethod::Slices, &slices, gathered.bytes, sink)
-            }
+            false => self.send(key, SendMethod::Slices, &outgoing.slices(), outgoing.bytes(), sink),
         };
-        let is_all = self.record(key, result, &gathered, from) && gathered.is_all;
+        let is_all = self.record(key, result, &outgoing, from) && gathered.is_all;
+        self.framed = framed;
         gathered.clear();
         self.gathered = gathered;
         is_all
@@ -369,23 +365,23 @@ impl Watchers {
         let cohort = &self.audience.cohorts[at];
         let count = cohort.members.len() - cohort.resume as usize;
         let mut flat = mem::take(&mut self.flat);
-        let mut slices: ArrayVec<IoSlice<'_>, SLICES_MAX> =
-            gathered.pieces.iter().map(|piece| IoSlice::new(gathered.slice_of(piece))).collect();
-        let is_large = gathered.bytes >= STAGE_BYTES_MIN && count >= STAGE_WATCHERS_MIN;
+        let mut framed = mem::take(&mut self.framed);
+        let outgoing = Outgoing::of(gathered, cohort.framing, &mut framed);
+        let mut slices = outgoing.slices();
+        let bytes = outgoing.bytes();
+        let is_large = bytes >= STAGE_BYTES_MIN && count >= STAGE_WATCHERS_MIN;
         let begin = if is_large { sink.cpu_nanos() } else { 0 };
-        let method =
-            if is_large && self.send_methods.is_staged(gathered.bytes) && sink.stage(&slices, gathered.bytes)
-            {
-                SendMethod::Staged
-            } else if slices.len() >= FLAT_SLICES_MIN && count >= FLAT_WATCHERS_MIN {
-                flat.clear();
-                slices.iter().for_each(|slice| flat.extend_from_slice(slice));
-                slices.clear();
-                slices.push(IoSlice::new(&flat));
-                SendMethod::Flat
-            } else {
-                SendMethod::Slices
-            };
+        let method = if is_large && self.send_methods.is_staged(bytes) && sink.stage(&slices, bytes) {
+            SendMethod::Staged
+        } else if slices.len() >= FLAT_SLICES_MIN && count >= FLAT_WATCHERS_MIN {
+            flat.clear();
+            slices.iter().for_each(|slice| flat.extend_from_slice(slice));
+            slices.clear();
+            slices.push(IoSlice::new(&flat));
+            SendMethod::Flat
+        } else {
+            SendMethod::Slices
+        };
         let mut served = 0;
         while self.effort.spent() < end {
             let cohort = &mut self.audience.cohorts[at];
@@ -399,8 +395,8 @@ impl Watchers {
                 break;
             }
             cohort.resume += 1;
-            let result = self.send(key, method, &slices, gathered.bytes, sink);
-            served += u64::from(self.record(key, result, gathered, place));
+            let result = self.send(key, method, &slices, bytes, sink);
+            served += u64::from(self.record(key, result, &outgoing, place));
             if !gathered.is_all {
                 // The gather was cut short for all of them: the cohort is served once more, from their new places.
                 self.audience.cohorts[at].is_marked = true;
@@ -410,11 +406,12 @@ impl Watchers {
         }
         if is_large && served >= STAGE_WATCHERS_MIN as u64 {
             let nanos = sink.cpu_nanos().saturating_sub(begin);
-            self.send_methods.note(method == SendMethod::Staged, gathered.bytes, served, nanos);
+            self.send_methods.note(method == SendMethod::Staged, bytes, served, nanos);
         }
         drop(slices);
         flat.clear();
         self.flat = flat;
+        self.framed = framed;
     }
 
     /// Takes the newest tail, unless new types or a hole came with it: then masks have to be renewed first, or watchers
@@ -453,12 +450,13 @@ impl Watchers {
         &mut self,
         key: WatcherKey,
         result: io::Result<usize>,
-        gathered: &Gathered,
+        outgoing: &Outgoing<'_>,
         from: Cursor,
     ) -> bool {
         let watcher = &mut self.watchers[key];
+        let gathered = outgoing.gathered;
         match result {
-            Ok(taken) if taken == gathered.bytes => {
+            Ok(taken) if taken == outgoing.bytes() => {
                 watcher.cursor = Cursor { seq: gathered.next.seq.max(from.seq), ..gathered.next };
                 watcher.bytes_out += taken as u64;
                 self.counts.sent_bytes += taken as u64;
@@ -466,7 +464,7 @@ impl Watchers {
                 return true;
             }
             Ok(taken) => {
-                let stopped = gathered.stopped_at(from, taken);
+                let stopped = outgoing.stopped_at(from, taken);
                 watcher.cursor = stopped.cursor;
                 watcher.bytes_out += taken as u64;
                 self.counts.sent_bytes += taken as u64;
@@ -474,6 +472,9 @@ impl Watchers {
                 self.counts.messages += stopped.messages;
                 if let Some((batch, rest)) = stopped.rest {
                     self.enqueue_rest(key, batch, rest, false);
+                }
+                if !stopped.behind.is_empty() {
+                    self.enqueue_bytes(key, |out| out.extend_from_slice(stopped.behind));
                 }
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {

@@ -14,6 +14,7 @@ use crate::stream::batch::Batch;
 use crate::stream::dialect;
 use crate::stream::link::{NOTHING_NEEDED, Needs};
 use crate::stream::topic::{Handle, Topic, TopicKind};
+use crate::wire::framing::Framing;
 
 /// Behind every event: nothing is missing.
 const UP_TO_DATE: u64 = u64::MAX;
@@ -30,6 +31,7 @@ pub struct Description {
     /// Its topics, each with the log index before which everything was sent.
     pub places: Vec<(Arc<Topic>, u64)>,
     pub filter: Option<Arc<Filter>>,
+    pub framing: Framing,
     pub position: u64,
     /// Unsent bytes of control messages and of an unfinished frame.
     pub waiting_bytes: usize,
@@ -220,6 +222,7 @@ impl Watchers {
         Description {
             places,
             filter: watcher.filter.clone(),
+            framing: watcher.framing(),
             position,
             waiting_bytes: watcher.waiting(),
             bytes_out: watcher.bytes_out,

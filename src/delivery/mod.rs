@@ -11,6 +11,7 @@ pub mod dirty;
 pub mod effort;
 pub mod filter;
 pub mod flush;
+mod framed;
 pub mod inspect;
 pub mod keys;
 pub mod masks;

@@ -10,6 +10,7 @@ use crate::delivery::keys::{CohortSlot, WatcherTag};
 use crate::delivery::multi_job::MultiJob;
 use crate::delivery::outbox::Outbox;
 use crate::delivery::table::Entry;
+use crate::wire::framing::Framing;
 
 /// What a connection watches.
 pub enum Watched {
@@ -49,6 +50,10 @@ bitflags! {
         const READS_PAST = 1 << 10;
         /// Of such a watcher: it is in the queue of the past, beside `watcher_queue`.
         const PAST_QUEUED = 1 << 11;
+        /// It is sent Server-Sent Events.
+        const SSE = 1 << 12;
+        /// It is sent lines of JSON.
+        const NDJSON = 1 << 13;
     }
 }
 
@@ -95,6 +100,25 @@ impl Watcher {
 
     pub fn unset(&mut self, flags: Flags) {
         self.flags.remove(flags);
+    }
+
+    /// How messages stand on its connection.
+    pub fn framing(&self) -> Framing {
+        if !self.is(Flags::SSE | Flags::NDJSON) {
+            Framing::WebSocket
+        } else if self.is(Flags::SSE) {
+            Framing::Sse
+        } else {
+            Framing::Ndjson
+        }
+    }
+
+    pub fn set_framing(&mut self, framing: Framing) {
+        match framing {
+            Framing::WebSocket => {}
+            Framing::Sse => self.set(Flags::SSE),
+            Framing::Ndjson => self.set(Flags::NDJSON),
+        }
     }
 
     /// Bytes in the outbox.

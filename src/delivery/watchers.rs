@@ -1,6 +1,7 @@
 //! All watchers of one shard: how they come, change what they want, wait to be served, and go.
 
 use std::collections::{HashMap, VecDeque};
+use std::mem;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use crate::delivery::counts::DeliveryCounts;
 use crate::delivery::cursor::Gathered;
 use crate::delivery::effort::Effort;
 use crate::delivery::filter::{Filter, Selector};
+use crate::delivery::framed::Framed;
 use crate::delivery::keys::{CohortKey, LocalTopicSlot, WatcherKey};
 use crate::delivery::masks::Masks;
 use crate::delivery::merge::Merge;
@@ -27,6 +29,7 @@ use crate::stream::batch::Batch;
 use crate::stream::directory::{Directory, DirectoryFull};
 use crate::stream::topic::{Handle, Topic, TopicKind};
 use crate::wire::client_action::Since;
+use crate::wire::framing::Framing;
 use crate::wire::stamp::Stamp;
 use crate::wire::watcher_message::{self, Gap};
 
@@ -39,6 +42,7 @@ pub struct WatchRequest<'a> {
     pub name: &'a str,
     pub filter: Filter,
     pub since: Since,
+    pub framing: Framing,
 }
 
 pub struct Watchers {
@@ -62,6 +66,7 @@ pub struct Watchers {
     pub(super) pending: HashMap<WatcherKey, Pending, RandomState>,
     pub(super) past: PastReaders,
     pub(super) gathered: Gathered,
+    pub(super) framed: Framed,
     pub(super) flat: Vec<u8>,
     pub(super) send_methods: SendMethods,
     pub(super) merge: Merge,
@@ -95,6 +100,7 @@ impl Watchers {
             pending: HashMap::default(),
             past: PastReaders::default(),
             gathered: Gathered::default(),
+            framed: Framed::default(),
             flat: Vec::new(),
             send_methods: SendMethods::default(),
             merge: Merge::default(),
@@ -130,12 +136,36 @@ impl Watchers {
         !self.cohort_queue.is_empty() || !self.watcher_queue.is_empty()
     }
 
-    /// Puts control bytes behind what the outbox already has, before all further events.
+    /// Puts frames of the daemon's own behind what the outbox already has, before all further events. Where the watcher's
+    /// connection is no WebSocket, their messages go into chunks.
     pub fn enqueue_control(&mut self, key: WatcherKey, write: impl FnOnce(&mut Vec<u8>)) {
+        match self.watchers[key].framing() {
+            Framing::WebSocket => self.enqueue_bytes(key, write),
+            framing => self.enqueue_chunks(key, framing, true, write),
+        }
+    }
+
+    /// The same with bytes that stay as they are.
+    pub fn enqueue_bytes(&mut self, key: WatcherKey, write: impl FnOnce(&mut Vec<u8>)) {
         let outbox = self.outbox(key);
         debug_assert!(!outbox.has_body(), "nothing follows an answer's body");
         write(&mut outbox.bytes);
         self.enqueue(key);
+    }
+
+    /// `is_at_newest`: the number in the greeting is the watcher's position.
+    fn enqueue_chunks(
+        &mut self,
+        key: WatcherKey,
+        framing: Framing,
+        is_at_newest: bool,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let mut frames = mem::take(&mut self.flat);
+        frames.clear();
+        write(&mut frames);
+        self.enqueue_bytes(key, |out| framing.reframe(&frames, is_at_newest, out));
+        self.flat = frames;
     }
 
     /// Queues the rest of a frame, which is sent next; the outbox is empty. A large rest stays in its batch, unless
@@ -219,16 +249,17 @@ impl Watchers {
         }
     }
 
-    /// Begins to watch one topic. `published` is called once the shard's interest is set: newer events will be offered
-    /// to the shard, all others are in the log. Returns its answer.
+    /// Begins to watch one topic. `accept` writes the head of the HTTP answer. `published` is called once the shard's
+    /// interest is set: newer events will be offered to the shard, all others are in the log. Returns its answer.
     pub fn watch(
         &mut self,
         key: WatcherKey,
         request: WatchRequest<'_>,
+        accept: impl FnOnce(&mut Vec<u8>),
         published: impl FnOnce() -> u64,
         greet: impl FnOnce(&Topic, u64, bool, &mut Vec<u8>),
     ) -> Result<u64, DirectoryFull> {
-        let WatchRequest { kind, name, filter, since } = request;
+        let WatchRequest { kind, name, filter, since, framing } = request;
         let topic = self.directory.watch(kind, name)?;
         let local = self.audience.find_or_add(&topic);
         topic.set_interest(self.shard);
@@ -244,6 +275,7 @@ impl Watchers {
         watcher.filter = filter;
         watcher.cursor = start.cursor;
         watcher.set(Flags::LAGS);
+        watcher.set_framing(framing);
         if let Some(pending) = start.pending {
             watcher.set(Flags::PENDING);
             self.pending.insert(key, pending);
@@ -254,11 +286,16 @@ impl Watchers {
         let is_metrics_wanted = selector.mask >> METRICS_BIT & 1 == 1;
         self.audience.join(&mut self.watchers, key, local, selector);
         let now = self.now;
-        self.enqueue_control(key, |out| {
+        self.enqueue_bytes(key, accept);
+        let greet = |out: &mut Vec<u8>| {
             // Who stands at a number that has not come yet is told of none below it.
             greet(&topic, newest.max(start.cursor.seq), is_metrics_wanted, out);
             write_gap(&now, start.gap.as_ref(), &start.kept, out);
-        });
+        };
+        match framing {
+            Framing::WebSocket => self.enqueue_bytes(key, greet),
+            _ => self.enqueue_chunks(key, framing, since == Since::Now, greet),
+        }
         self.counts.add_gap(start.gap.as_ref());
         Ok(newest)
     }
@@ -324,7 +361,7 @@ impl Watchers {
         if self.watchers[key].is(Flags::IN_PAST | Flags::READS_PAST) {
             self.leave_past(key);
         }
-        match std::mem::replace(&mut self.watchers[key].watched, Watched::Nothing) {
+        match mem::replace(&mut self.watchers[key].watched, Watched::Nothing) {
             Watched::Nothing => {}
             Watched::MultiJob(many) => self.leave_many(*many),
             place @ Watched::Cohort { cohort, .. } => {

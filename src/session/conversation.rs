@@ -19,13 +19,15 @@ use crate::wire::message_reader::Message;
 use crate::wire::stamp::Stamp;
 use crate::wire::watcher_message;
 
-/// Room for the HTTP answer, the greeting and a snapshot.
-const OPENING_BYTES: usize = 640;
+/// Room for the greeting and a snapshot.
+const OPENING_BYTES: usize = 512;
 
 pub struct Session {
     permit: Permit,
     allowance: TokenBucket,
     view: View,
+    /// Its client sends nothing behind its request.
+    is_plain: bool,
     /// Messages in a row that could not be obeyed.
     garbage: u8,
 }
@@ -77,11 +79,11 @@ impl Session {
         let unix_micros = context.unix_micros;
         let started = watchers.watch(
             *key,
-            WatchRequest { kind, name, filter, since: opening.since },
+            WatchRequest { kind, name, filter, since: opening.since, framing: opening.framing },
+            accept,
             || sink.published(),
             |topic, newest, is_metrics_wanted, out| {
                 out.reserve(OPENING_BYTES);
-                accept(out);
                 watcher_message::connected(out, &now, newest);
                 if has_snapshot && is_metrics_wanted {
                     write_snapshot(topic, &now, unix_micros, out);
@@ -90,11 +92,11 @@ impl Session {
         );
         started.map_err(|_| Refusal::full("the daemon has as many jobs and flows as topics_max allows"))?;
         let allowance = TokenBucket::new(limits.messages_burst, context.tick);
-        Ok(Self::new(&opening.permit, allowance, view))
+        Ok(Self { is_plain: opening.framing.is_http(), ..Self::new(&opening.permit, allowance, view) })
     }
 
     fn new(permit: &Permit, allowance: TokenBucket, view: View) -> Self {
-        Self { permit: permit.clone(), allowance, view, garbage: 0 }
+        Self { permit: permit.clone(), allowance, view, is_plain: false, garbage: 0 }
     }
 
     /// What its token allows.
@@ -105,6 +107,11 @@ impl Session {
     /// Which kind of endpoint it watches.
     pub fn view(&self) -> View {
         self.view
+    }
+
+    /// It is an HTTP answer: its client is not heard of any more.
+    pub fn is_plain(&self) -> bool {
+        self.is_plain
     }
 
     pub fn is_multi_job(&self) -> bool {

@@ -13,8 +13,9 @@ use crate::access::credential::token_of;
 use crate::access::keyring::Auth;
 use crate::access::rights::Permit;
 use crate::console::page::Page;
-use crate::session::stream_query;
+use crate::session::stream_query::{self, StreamQuery};
 use crate::wire::client_action::Since;
+use crate::wire::framing::Framing;
 use crate::wire::http::{Refusal, Request};
 use crate::wire::line::is_id;
 use crate::wire::text::{decode, split_once};
@@ -117,6 +118,8 @@ pub struct Opening {
     /// Only these types, each once; `None`: all. Same bounds as in the client's messages.
     pub events: Option<Vec<String>>,
     pub since: Since,
+    /// How messages stand on the connection, if it does not ask for an upgrade.
+    pub framing: Framing,
     /// What its token allows beyond the endpoint itself.
     pub permit: Permit,
 }
@@ -186,10 +189,12 @@ impl Route<'_> {
         let endpoint = self.enter(&permit)?;
         if let Endpoint::Text(_) | Endpoint::Page(_) | Endpoint::Data(_) = endpoint {
             // These have parameters of their own, or none that mean anything.
-            return Ok(Opening { endpoint, events: None, since: Since::Now, permit });
+            let framing = Framing::WebSocket;
+            return Ok(Opening { endpoint, events: None, since: Since::Now, framing, permit });
         }
-        let (events, since) = stream_query::read(request.query)?;
-        Ok(Opening { endpoint, events, since, permit })
+        let StreamQuery { events, since, framing } = stream_query::read(request)?;
+        let framing = if endpoint == Endpoint::MultiJob { Framing::WebSocket } else { framing };
+        Ok(Opening { endpoint, events, since, framing, permit })
     }
 
     /// The endpoint, if the permit is for it.

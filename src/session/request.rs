@@ -7,6 +7,7 @@ use crate::access::allowed_origins;
 use crate::access::keyring::Auth;
 use crate::session::endpoint::{Data, Endpoint, Offer, Opening, Route, find};
 use crate::session::questions::Question;
+use crate::wire::framing::Framing;
 use crate::wire::handshake::accept_key;
 use crate::wire::http::{Refusal, Request, Then};
 use crate::wire::page::{self, PageAnswer};
@@ -45,9 +46,17 @@ pub enum Answer {
     Watch(Watch),
 }
 
-/// A valid request to upgrade.
+/// A valid request for a stream.
 pub struct Watch {
     pub opening: Opening,
+    /// None: the stream comes in an HTTP answer.
+    pub upgrade: Option<Upgrade>,
+    /// The page that asks, which may.
+    pub origin: Option<String>,
+}
+
+/// What the answer to a request to upgrade needs.
+pub struct Upgrade {
     pub accept: String,
     pub offers_protocol: bool,
 }
@@ -86,11 +95,20 @@ pub fn judge(
         let question = Question::parse(data, request.query, opening.permit)?;
         return Ok(Answer::Made(question, then));
     }
-    let accept = accept_key(request)?;
+    let is_plain = !request.upgrade.is_requested && opening.framing.is_http();
+    let upgrade = match is_plain {
+        true => None,
+        false => {
+            let accept = accept_key(request)?;
+            Some(Upgrade { accept, offers_protocol: request.upgrade.offers_protocol })
+        }
+    };
+    let framing = if is_plain { opening.framing } else { Framing::WebSocket };
     match is_draining {
         true => Err(Refusal::draining()),
         false => {
-            Ok(Answer::Watch(Watch { opening, accept, offers_protocol: request.upgrade.offers_protocol }))
+            let (opening, origin) = (Opening { framing, ..opening }, request.origin.map(str::to_owned));
+            Ok(Answer::Watch(Watch { opening, upgrade, origin }))
         }
     }
 }

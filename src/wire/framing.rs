@@ -34,6 +34,15 @@ impl Framing {
         self != Framing::WebSocket
     }
 
+    /// As operators and clients call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Framing::WebSocket => "websocket",
+            Framing::Sse => "sse",
+            Framing::Ndjson => "ndjson",
+        }
+    }
+
     /// Of an answer in this form.
     pub fn content_type(self) -> &'static str {
         match self {

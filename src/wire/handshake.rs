@@ -20,7 +20,9 @@ pub fn accept_key(request: &Request<'_>) -> Result<String, Refusal> {
     }
     if !request.upgrade.is_requested {
         let message = "this path speaks WebSocket: send Connection: Upgrade and Upgrade: websocket; a proxy in \
-                       front must pass both on over HTTP/1.1 (in nginx: proxy_http_version 1.1)";
+                       front must pass both on over HTTP/1.1 (in nginx: proxy_http_version 1.1). All but the \
+                       multi-job endpoint also speak plain HTTP: send Accept: text/event-stream (format=sse) or \
+                       Accept: application/x-ndjson (format=ndjson)";
         return Err(Refusal::upgrade_required(message));
     }
     match request.upgrade.version {

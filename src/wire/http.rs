@@ -9,8 +9,11 @@ use std::mem::MaybeUninit;
 
 use memchr::{memchr, memchr_iter, memrchr};
 
+use crate::wire::accept::{StreamTypes, accepts_gzip};
+use crate::wire::framing::Framing;
 pub use crate::wire::http_answer::{
     FIELDS_MAX, Refusal, Status, TARGET_BYTES_MAX, Then, printable, write_ok, write_refusal,
+    write_stream_head,
 };
 use crate::wire::text::{digits, split_once};
 
@@ -55,6 +58,10 @@ pub struct Request<'a> {
     pub api_key: Option<&'a str>,
     /// `Accept-Encoding`, unparsed: it is read only for an answer that can be compressed.
     pub accept_encoding: Field<'a>,
+    /// The form that `Accept` asks for.
+    stream_types: StreamTypes,
+    /// `Last-Event-ID`, unparsed.
+    pub last_event_id: Field<'a>,
     /// `If-None-Match`; of several lines the first. At worst a known file is sent again.
     pub if_none_match: Option<&'a [u8]>,
     pub upgrade: Upgrade<'a>,
@@ -108,7 +115,7 @@ impl<'a> Field<'a> {
     }
 
     /// The value as text; `name` is for the refusal of a field that came twice or is not UTF-8.
-    fn text(self, name: &str) -> Result<Option<&'a str>, Refusal> {
+    pub fn text(self, name: &str) -> Result<Option<&'a str>, Refusal> {
         match self {
             Field::Absent => Ok(None),
             Field::One(value) => match str::from_utf8(value) {
@@ -278,6 +285,8 @@ struct Fields<'a> {
     api_key: Field<'a>,
     user_agent: Option<&'a str>,
     accept_encoding: Field<'a>,
+    stream_types: StreamTypes,
+    last_event_id: Field<'a>,
     if_none_match: Option<&'a [u8]>,
     content_length: Field<'a>,
     upgrade: Upgrade<'a>,
@@ -322,6 +331,10 @@ fn read_fields<'a>(line: &RequestLine<'a>, fields: &[httparse::Header<'a>]) -> R
             read.upgrade.offers_protocol |= offers(value, PROTOCOL);
         } else if is("accept-encoding") {
             read.accept_encoding.add(value);
+        } else if is("accept") {
+            read.stream_types.add(value);
+        } else if is("last-event-id") {
+            read.last_event_id.add(value);
         } else if is("if-none-match") {
             read.if_none_match = read.if_none_match.or(Some(value));
         } else if is("content-length") {
@@ -358,6 +371,8 @@ fn request_of<'a>(line: &RequestLine<'a>, fields: Fields<'a>) -> Result<Request<
         authorization,
         api_key,
         accept_encoding: fields.accept_encoding,
+        stream_types: fields.stream_types,
+        last_event_id: fields.last_event_id,
         if_none_match: fields.if_none_match,
         upgrade: fields.upgrade,
     })
@@ -411,25 +426,14 @@ fn has_item(list: &[u8], wanted: &str) -> bool {
 }
 
 impl Request<'_> {
-    /// Whether the client accepts gzip, by its name or by `*` (RFC 9110, 12.5.3). Several lines count as no: the
-    /// plain form is always right.
+    /// How a stream is to come in an HTTP answer; [`Framing::WebSocket`] if `Accept` asks for none.
+    pub fn accepts_stream(&self) -> Framing {
+        self.stream_types.best()
+    }
+
+    /// Whether the client accepts gzip. Several lines count as no: the plain form is always right.
     pub fn accepts_gzip(&self) -> bool {
-        let Field::One(list) = self.accept_encoding else { return false };
-        let (mut gzip, mut any) = (None, None);
-        for item in list.split(|byte| *byte == b',') {
-            let mut parts = item.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
-            let coding = parts.next().unwrap_or_default();
-            let is_refused = parts.any(|parameter| {
-                let weight = parameter.strip_prefix(b"q=").or(parameter.strip_prefix(b"Q="));
-                weight.is_some_and(|weight| weight.iter().all(|byte| matches!(byte, b'0' | b'.')))
-            });
-            if coding.eq_ignore_ascii_case(b"gzip") {
-                gzip = Some(!is_refused);
-            } else if coding == b"*" {
-                any = Some(!is_refused);
-            }
-        }
-        gzip.or(any).unwrap_or(false)
+        matches!(self.accept_encoding, Field::One(list) if accepts_gzip(list))
     }
 }
 

@@ -383,6 +383,17 @@ pub fn write_ok(out: &mut Vec<u8>, method: &str, body: &[u8], then: Then, unix_m
     }
 }
 
+/// Appends the head of an answer that comes in chunks and ends with the connection. `origin`: that of the page which may
+/// read it (Fetch, 3.2.3). `unix_micros` is now.
+pub fn write_stream_head(out: &mut Vec<u8>, content_type: &str, origin: Option<&str>, unix_micros: i64) {
+    let allowed =
+        origin.map(|origin| format!("Access-Control-Allow-Origin: {origin}\r\n")).unwrap_or_default();
+    // nginx would gather it otherwise.
+    let stream = "X-Accel-Buffering: no\r\nTransfer-Encoding: chunked\r\n";
+    let fields = [NO_STORE, &allowed, "Vary: Origin\r\n", stream].concat();
+    write_head(out, StatusCode::OK, &fields, Some(content_type), None, Then::Close, unix_micros);
+}
+
 /// Appends the head of an answer. `fields` are lines with their CR LF; they also say how the answer may be cached.
 /// `body_length` is that of a GET's answer; without it no length is sent. `unix_micros` is now.
 pub fn write_head(

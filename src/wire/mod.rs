@@ -4,17 +4,20 @@
 //! | --- | --- |
 //! | from publishers | [`mod@line`], with [`members`] and `number`; [`line_fault`] finds for the log what is wrong |
 //! | to publishers | [`publisher_answer`]: errors, welcomes, acks |
-//! | HTTP from clients | [`head_buffer`], [`http`], [`query`], [`forwarded`], [`handshake`]; [`request_for_log`] |
+//! | HTTP from clients | [`head_buffer`], [`http`], [`accept`], [`query`], [`forwarded`], [`handshake`]; [`request_for_log`] |
 //! | HTTP to clients | [`http_answer`] (every refusal is a row there), [`page`] |
 //! | WebSocket from clients | [`frame_header`], [`message_reader`], [`client_action`] |
 //! | WebSocket to clients | [`frame`] for headers and control frames, [`watcher_message`] for the daemon's own messages |
+//! | plain HTTP to clients that watch | [`framing`]: chunks with Server-Sent Events or lines of JSON |
 //! | in all of them | [`stamp`] for times, [`text`] for pieces of text |
 #![doc = include_str!("README.md")]
 
+pub mod accept;
 pub mod client_action;
 pub mod forwarded;
 pub mod frame;
 pub mod frame_header;
+pub mod framing;
 pub mod handshake;
 pub mod head_buffer;
 pub mod http;

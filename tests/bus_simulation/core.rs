@@ -17,6 +17,7 @@ use luxcast::stream::link::{Arrival, Inlet, link};
 use luxcast::stream::now::Now;
 use luxcast::stream::sequencer::{Limits, Sequencer, Step, Taken};
 use luxcast::wire::client_action::Since;
+use luxcast::wire::framing::Framing;
 use luxcast::wire::line::PADDING;
 
 /// Bytes that a socket takes at once, so that some frames come in two parts.
@@ -202,7 +203,8 @@ impl Core {
     /// Lets somebody watch a job, or everything.
     pub fn join(&mut self, job: Option<&str>, since: Since) -> WatcherKey {
         let endpoint = job.map_or(Endpoint::Events, |job| Endpoint::JobMonitor(job.to_owned()));
-        let opening = Opening { endpoint, events: None, since, permit: Permit::Everything };
+        let framing = Framing::WebSocket;
+        let opening = Opening { endpoint, events: None, since, framing, permit: Permit::Everything };
         let key = self.watchers.add();
         self.sockets.insert(key, Socket { session: None, received: Vec::new(), is_full: false });
         let Ok(session) = Session::open(&opening, context!(self, key), |_| {}) else {

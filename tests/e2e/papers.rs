@@ -301,7 +301,7 @@ fn is_daemon(line: &str) -> bool {
 
 /// A command that ends by itself must succeed. Any other is ended once it has shown something.
 fn run_line(stage: &Stage, prelude: &str, line: &str) {
-    let watches = ["luxcast tail", "luxcast record"].iter().any(|command| line.contains(command));
+    let watches = ["luxcast tail", "luxcast record", "curl -N"].iter().any(|command| line.contains(command));
     let is_endless = (watches && !line.contains("--until-end"))
         || (line.contains("luxcast sim") && !line.contains("--count"));
     let file = line.split(' ').find(|word| word.ends_with(".ndjson")).filter(|_| line.contains("record"));

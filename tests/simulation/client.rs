@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 
 use luxcast::stream::topic::TopicKind;
+use luxcast::wire::client_action::Since;
+use luxcast::wire::framing::Framing;
 use serde_json::Value;
 
 use crate::feed::Feed;
@@ -24,6 +26,9 @@ pub struct Client {
     /// The close frame has come.
     pub is_closed: bool,
     buffer: Vec<u8>,
+    framing: Framing,
+    /// The number of its greeting is not its position.
+    asks_for_past: bool,
     streams: Vec<Stream>,
     phases: Vec<Phase>,
     /// Joins and filter changes whose answers are still to come.
@@ -51,6 +56,8 @@ impl Client {
             position: None,
             is_closed: false,
             buffer: Vec::new(),
+            framing: Framing::WebSocket,
+            asks_for_past: false,
             streams: Vec::new(),
             phases,
             joins: VecDeque::new(),
@@ -65,6 +72,14 @@ impl Client {
             gaps: 0,
             hole_gaps: 0,
         }
+    }
+
+    pub fn with_framing(self, framing: Framing, since: Since) -> Self {
+        Self { framing, asks_for_past: since != Since::Now, ..self }
+    }
+
+    pub fn is_http(&self) -> bool {
+        self.framing.is_http()
     }
 
     /// Expects the daemon's answer to a join: the topic is watched from where `join` says.
@@ -82,15 +97,72 @@ impl Client {
         self.buffer.extend_from_slice(bytes);
         let mut buffer = std::mem::take(&mut self.buffer);
         let mut start = 0;
-        while let Some(length) = frame_length(&buffer[start..]) {
+        while let Some((header, length)) = self.part(&buffer[start..]) {
             if start + length > buffer.len() {
                 break;
             }
-            self.frame(&buffer[start..start + length], feed);
+            let part = &buffer[start..start + length];
+            match self.is_http() {
+                true => self.chunk(&part[header..], feed),
+                false => self.frame(part, feed),
+            }
             start += length;
         }
         buffer.drain(..start);
         self.buffer = buffer;
+    }
+
+    /// Where the content of the frame or chunk that begins here begins, and its length with its end. None: too little has
+    /// come.
+    fn part(&self, bytes: &[u8]) -> Option<(usize, usize)> {
+        match self.is_http() {
+            true => chunk_length(bytes),
+            false => Some((0, frame_length(bytes)?)),
+        }
+    }
+
+    /// A chunk's content and the end of its line.
+    fn chunk(&mut self, chunk: &[u8], feed: &Feed) {
+        let id = self.id;
+        assert!(!self.is_closed, "client {id}: a chunk after the last one");
+        let content = chunk.strip_suffix(b"\r\n").expect("a chunk has an end");
+        if content.is_empty() {
+            self.is_closed = true;
+            return;
+        }
+        let text = std::str::from_utf8(content).expect("it is text");
+        let (fields, json) = match self.framing {
+            Framing::Sse => {
+                let (fields, json) = text.split_once("data: ").expect("an event has data");
+                (fields, json.strip_suffix("\n\n").expect("an event ends with an empty line"))
+            }
+            _ => ("", text.strip_suffix('\n').expect("it is a line")),
+        };
+        assert!(!json.contains('\n'), "client {id}: {json}");
+        if self.framing == Framing::Sse {
+            self.check_fields(fields, json);
+        }
+        match json.starts_with("{\"stream_seq\":") {
+            true => self.event(None, json.as_bytes(), feed),
+            false => self.notice(json.as_bytes(), feed),
+        }
+    }
+
+    /// The id is there where the number is a position.
+    fn check_fields(&self, fields: &str, json: &str) {
+        let value: Value = serde_json::from_str(json).expect("it is JSON");
+        let is_greeting = value["status"] == "connected" && self.asks_for_past;
+        let is_position = value["type"] == "ping"
+            || value["type"] == "connection:status"
+            || json.starts_with("{\"stream_seq");
+        let mut expected = String::new();
+        if value["status"] == "disconnected" {
+            expected = format!("retry: {}\n", value["retry_after_ms"]);
+        }
+        if is_position && !is_greeting {
+            expected.push_str(&format!("id: {}\n", value["stream_seq"]));
+        }
+        assert_eq!(fields, expected, "client {}: {json}", self.id);
     }
 
     fn frame(&mut self, frame: &[u8], feed: &Feed) {
@@ -104,13 +176,14 @@ impl Client {
         let (opcode, text) = payload(frame);
         match opcode {
             8 => self.is_closed = true,
-            1 if text.starts_with(b"{\"stream_seq\":") => self.event(frame, text, feed),
+            1 if text.starts_with(b"{\"stream_seq\":") => self.event(Some(frame), text, feed),
             1 => self.notice(text, feed),
             _ => {}
         }
     }
 
-    fn event(&mut self, frame: &[u8], text: &[u8], feed: &Feed) {
+    /// `frame`: as it came, unless it came in a chunk.
+    fn event(&mut self, frame: Option<&[u8]>, text: &[u8], feed: &Feed) {
         let id = self.id;
         let digits = text.get(14..30).and_then(|digits| std::str::from_utf8(digits).ok());
         let seq: u64 = digits.and_then(|digits| digits.parse().ok()).expect("a number of sixteen digits");
@@ -121,7 +194,8 @@ impl Client {
             Kind::One => &event.frame[..],
             Kind::Many => event.overseer_frame(),
         };
-        assert!(frame == expected, "client {id}: event {seq} came as {}", String::from_utf8_lossy(text));
+        let is_right = frame.map_or(text == payload(expected).1, |frame| frame == expected);
+        assert!(is_right, "client {id}: event {seq} came as {}", String::from_utf8_lossy(text));
         self.events += 1;
         let sight = Sight {
             oracle: &feed.oracle,
@@ -284,6 +358,15 @@ fn topic_of(oracle: &Oracle, job_id: Option<&str>) -> TopicId {
     let name = job_id.expect("it names its job");
     let is_it = |record: &TopicRecord| record.kind == TopicKind::Job && record.name == name;
     oracle.topics.iter().position(is_it).expect("the job is one of ours")
+}
+
+/// Where the content of the chunk that begins here begins, and its length with its end. None: too little has come.
+fn chunk_length(bytes: &[u8]) -> Option<(usize, usize)> {
+    let end = bytes.windows(2).position(|two| two == b"\r\n")?;
+    let digits = std::str::from_utf8(&bytes[..end]).expect("it is text");
+    let length =
+        usize::from_str_radix(digits, 16).unwrap_or_else(|_| panic!("{digits:?} is no chunk's length"));
+    Some((end + 2, end + 2 + length + 2))
 }
 
 /// Length of the frame that begins here. None: too little of its header has come.

@@ -37,6 +37,8 @@ pub struct Plan {
     pub time_up_percent: usize,
     pub filter_percent: usize,
     pub many_percent: usize,
+    /// Watchers whose stream is an HTTP answer.
+    pub http_percent: usize,
     pub stage_percent: usize,
     /// Number of watchers of one topic that join at the start.
     pub crowd: usize,
@@ -92,6 +94,7 @@ impl Plan {
             time_up_percent: *rng.pick(&[0, 10, 50]),
             filter_percent: *rng.pick(&[0, 30, 60]),
             many_percent: *rng.pick(&[0, 20, 100]),
+            http_percent: *rng.pick(&[0, 30, 70]),
             stage_percent: *rng.pick(&[0, 50, 100]),
             crowd: 0,
             steps_max: 40,

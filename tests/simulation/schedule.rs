@@ -13,6 +13,7 @@ use luxcast::stream::directory::Directory;
 use luxcast::stream::link::link_of;
 use luxcast::stream::numbers::SEQ_MIN;
 use luxcast::wire::client_action::Since;
+use luxcast::wire::framing::Framing;
 
 use crate::feed::Feed;
 use crate::oracle::{ALL, TopicId, Wish};
@@ -217,7 +218,8 @@ impl Schedule {
             let wish = self.wish(false, true);
             let permit = self.permit(&wish);
             let is_reader = self.is_reader();
-            let request = Request { topic: None, wish, permit, since: Since::Now, is_reader };
+            let framing = Framing::WebSocket;
+            let request = Request { topic: None, wish, permit, since: Since::Now, is_reader, framing };
             self.shards[shard].join(id, request, room, &self.feed);
             return;
         }
@@ -230,9 +232,16 @@ impl Schedule {
         let is_debug = is_job && self.rng.chance(20);
         let wish = self.wish(is_debug, false);
         let (permit, since) = (self.permit(&wish), self.since(shard));
-        let is_reader = self.is_reader();
-        let request = Request { topic: Some(topic), wish, permit, since, is_reader };
+        let (is_reader, framing) = (self.is_reader(), self.framing());
+        let request = Request { topic: Some(topic), wish, permit, since, is_reader, framing };
         self.shards[shard].join(id, request, room, &self.feed);
+    }
+
+    fn framing(&mut self) -> Framing {
+        match self.rng.chance(self.plan.http_percent) {
+            true => *self.rng.pick(&[Framing::Sse, Framing::Ndjson]),
+            false => Framing::WebSocket,
+        }
     }
 
     fn is_reader(&mut self) -> bool {
@@ -244,7 +253,8 @@ impl Schedule {
         let wish = self.wish(false, false);
         let since = if self.rng.chance(90) { Since::Now } else { Since::Start };
         let room = if self.rng.chance(95) { 1 << 30 } else { self.room() };
-        let request = Request { topic: Some(1), permit: self.permit(&wish), wish, since, is_reader: false };
+        let (permit, framing) = (self.permit(&wish), self.framing());
+        let request = Request { topic: Some(1), permit, wish, since, is_reader: false, framing };
         self.shards[0].join(self.clients, request, room, &self.feed);
     }
 
@@ -273,7 +283,8 @@ impl Schedule {
 
     fn act(&mut self, shard: usize) {
         let Some(key) = self.shards[shard].any(&mut self.rng) else { return };
-        let is_many = self.shards[shard].socket(key).client.kind == crate::client::Kind::Many;
+        let client = &self.shards[shard].socket(key).client;
+        let (is_many, is_http) = (client.kind == crate::client::Kind::Many, client.is_http());
         match self.rng.below(10) {
             0..5 if is_many => {
                 let (topic, since) = (self.job(), self.since(shard));
@@ -284,6 +295,7 @@ impl Schedule {
                 self.shards[shard].unsubscribe(key, topic, &self.feed);
             }
             6..8 => self.shards[shard].ping(key, &self.feed),
+            8 | 9 if is_http => {}
             8 if self.plan.crowd > 0 => self.shards[shard].chat_with_all(&self.feed),
             8 => self.shards[shard].chat(key, &self.feed),
             _ if self.rng.chance(self.plan.filter_percent) => self.change(shard, key),

@@ -19,6 +19,7 @@ use luxcast::stream::topic::TopicKind;
 use luxcast::stream::topic_key::TopicKey;
 use luxcast::wire::client_action::Since;
 use luxcast::wire::frame;
+use luxcast::wire::framing::Framing;
 use luxcast::wire::message_reader::Message;
 
 use crate::client::{Client, Kind};
@@ -224,6 +225,7 @@ pub struct Request {
     pub since: Since,
     /// It is known to read: under `overrun = wait` it misses nothing.
     pub is_reader: bool,
+    pub framing: Framing,
 }
 
 impl Shard {
@@ -384,7 +386,7 @@ impl Shard {
     /// Adds a client. False: there is no room for its topic.
     pub fn join(&mut self, id: usize, request: Request, room: usize, feed: &RefCell<Feed>) -> bool {
         self.wake(feed);
-        let Request { topic, wish, permit, since, is_reader } = request;
+        let Request { topic, wish, permit, since, is_reader, framing } = request;
         let endpoint = {
             let feed = feed.borrow();
             feed.trace(|| {
@@ -396,7 +398,7 @@ impl Shard {
             endpoint(topic.map(|topic| &feed.oracle.topics[topic]), wish.is_debug)
         };
         let events = wish.is_only.then(|| wish.names.iter().cloned().collect());
-        let opening = Opening { endpoint, events, since, permit };
+        let opening = Opening { endpoint, events, since, framing, permit };
         let kind = if topic.is_some() { Kind::One } else { Kind::Many };
         let key = self.watchers.add();
         if is_reader {
@@ -406,7 +408,7 @@ impl Shard {
             self.sockets.resize_with(key.index() + 1, || None);
         }
         self.sockets[key.index()] = Some(Socket {
-            client: Client::new(id, kind, wish.clone(), is_reader),
+            client: Client::new(id, kind, wish.clone(), is_reader).with_framing(framing, since),
             room,
             wants_edge: false,
             has_edge: false,
@@ -523,7 +525,7 @@ impl Shard {
 
     pub fn chat_with_all(&mut self, feed: &RefCell<Feed>) {
         for key in self.keys() {
-            if !self.socket(key).is_ending {
+            if !self.socket(key).is_ending && !self.socket(key).client.is_http() {
                 self.chat(key, feed);
             }
         }

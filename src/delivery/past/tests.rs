@@ -20,6 +20,7 @@ use crate::stream::past::{Demand, Past, Window};
 use crate::stream::sequencer::{Limits, Sequencer, Step};
 use crate::stream::topic::TopicKind;
 use crate::wire::client_action::Since;
+use crate::wire::framing::Framing;
 use crate::wire::line::PADDING;
 use crate::wire::watcher_message::{Gap, GapReason};
 
@@ -147,8 +148,9 @@ impl Shard {
     fn watch(&mut self, kind: TopicKind, name: &str, since: Since) -> WatcherKey {
         let key = self.watchers.add();
         let published = self.memory.published();
-        let request = WatchRequest { kind, name, filter: Filter::all(false, true), since };
-        let newest = self.watchers.watch(key, request, || published, |_, _, _, _| {});
+        let request =
+            WatchRequest { kind, name, filter: Filter::all(false, true), since, framing: Framing::WebSocket };
+        let newest = self.watchers.watch(key, request, |_| {}, || published, |_, _, _, _| {});
         assert!(newest.is_ok(), "there is room");
         key
     }

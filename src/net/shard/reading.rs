@@ -134,6 +134,10 @@ impl Clients {
         let Phase::Open(session) = &mut connection.phase else {
             return;
         };
+        if session.is_plain() {
+            // Whatever it sends while its answer goes on is not read.
+            return;
+        }
         let mut context =
             context_of(key, &mut self.watchers, &mut self.sockets, &self.environment, self.moment);
         let mut outcome = Outcome::Continue;

@@ -18,12 +18,12 @@ use crate::net::shard::live_config::LiveConfig;
 use crate::session::conversation::Session;
 use crate::session::endpoint::{Offer, is_path};
 use crate::session::questions::Question;
-use crate::session::request::{Answer, Circumstances, Watch, judge};
+use crate::session::request::{Answer, Circumstances, Upgrade, Watch, judge};
 use crate::tick::ticks;
 use crate::wire::handshake::write_switching;
 use crate::wire::head_buffer::HeadBuffer;
 use crate::wire::http::{
-    HeadLimits, HeadResult, Refusal, Request, Then, parse_head, write_ok, write_refusal,
+    HeadLimits, HeadResult, Refusal, Request, Then, parse_head, write_ok, write_refusal, write_stream_head,
 };
 use crate::wire::page::{self, PageAnswer};
 use crate::wire::request_for_log::Asked;
@@ -135,10 +135,17 @@ impl Clients {
     }
 
     fn open(&mut self, key: WatcherKey, watch: &Watch, asked: Asked<'_>) {
-        let Watch { opening, accept, offers_protocol } = watch;
+        let Watch { opening, upgrade, origin } = watch;
+        let unix_micros = self.moment.now.unix_micros;
         let mut context =
             context_of(key, &mut self.watchers, &mut self.sockets, &self.environment, self.moment);
-        match Session::open(opening, &mut context, |out| write_switching(out, accept, *offers_protocol)) {
+        let accept = |out: &mut Vec<u8>| match upgrade {
+            Some(Upgrade { accept, offers_protocol }) => write_switching(out, accept, *offers_protocol),
+            None => {
+                write_stream_head(out, opening.framing.content_type(), origin.as_deref(), unix_micros);
+            }
+        };
+        match Session::open(opening, &mut context, accept) {
             Err(refusal) => self.refuse(key, &refusal, Some(asked)),
             Ok(session) => {
                 let first = self.heartbeats.first(self.environment.live_config.limits.heartbeat);

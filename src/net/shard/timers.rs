@@ -162,7 +162,8 @@ impl Clients {
             self.moment.tick(),
         );
         let connection = self.connections.at(key);
-        if connection.silence.is_too_long(silent_max) {
+        let is_plain = matches!(&connection.phase, Phase::Open(session) if session.is_plain());
+        if connection.silence.is_too_long(silent_max) && !is_plain {
             return self.close(key, CloseReason::Silent);
         }
         let due = heartbeat::next(connection.due, interval, tick);

@@ -28,7 +28,7 @@ pub struct Refused {
 
 impl Refused {
     /// Without its body.
-    fn of_head(head: &str) -> Self {
+    pub fn of_head(head: &str) -> Self {
         let mut lines = head.lines();
         let status = lines.next().and_then(|line| line.strip_prefix("HTTP/1.1 ")).expect("an HTTP answer");
         let headers = lines.filter_map(|line| line.split_once(": "));
