@@ -16,6 +16,7 @@ use luxcast::stream::link::{Arrival, Inlet};
 use luxcast::stream::past::Demand;
 use luxcast::wire::client_action::Since;
 use luxcast::wire::frame;
+use luxcast::wire::framing::Framing;
 use luxcast::wire::message_reader::Message;
 
 use crate::client::Client;
@@ -381,7 +382,8 @@ impl Shard {
             TopicId::Job(_) => Endpoint::JobMonitor(topic.name()),
         };
         let events = wish.is_only.then(|| wish.names.iter().cloned().collect());
-        let opening = Opening { endpoint, events, since, permit: Permit::Everything };
+        let framing = Framing::WebSocket;
+        let opening = Opening { endpoint, events, since, framing, permit: Permit::Everything };
         let key = self.watchers.add();
         if self.sockets.len() <= key.index() {
             self.sockets.resize_with(key.index() + 1, || None);
