@@ -7,6 +7,8 @@
 use std::io::{self, ErrorKind, IoSlice};
 use std::mem;
 
+use arrayvec::ArrayVec;
+
 use crate::delivery::copy_or_sendfile::SendMethod;
 use crate::delivery::cursor::{Cursor, Gathered, Portion};
 use crate::delivery::effort::{EFFORT_FOR_LONE_WATCHERS, EFFORT_PER_PORTION};
@@ -295,7 +297,11 @@ impl Watchers {
         let outgoing = Outgoing::of(&gathered, self.watchers[key].framing(), &mut framed);
         let result = match gathered.pieces.is_empty() {
             true => Ok(0),
-            false => self.send(key, SendMethod::Slices, &outgoing.slices(), outgoing.bytes(), sink),
+            false => {
+                let mut slices = ArrayVec::new();
+                outgoing.add_slices(&mut slices);
+                self.send(key, SendMethod::Slices, &slices, outgoing.bytes, sink)
+            }
         };
         let is_all = self.record(key, result, &outgoing, from) && gathered.is_all;
         self.framed = framed;
@@ -367,8 +373,9 @@ impl Watchers {
         let mut flat = mem::take(&mut self.flat);
         let mut framed = mem::take(&mut self.framed);
         let outgoing = Outgoing::of(gathered, cohort.framing, &mut framed);
-        let mut slices = outgoing.slices();
-        let bytes = outgoing.bytes();
+        let mut slices = ArrayVec::new();
+        outgoing.add_slices(&mut slices);
+        let bytes = outgoing.bytes;
         let is_large = bytes >= STAGE_BYTES_MIN && count >= STAGE_WATCHERS_MIN;
         let begin = if is_large { sink.cpu_nanos() } else { 0 };
         let method = if is_large && self.send_methods.is_staged(bytes) && sink.stage(&slices, bytes) {
@@ -456,7 +463,7 @@ impl Watchers {
         let watcher = &mut self.watchers[key];
         let gathered = outgoing.gathered;
         match result {
-            Ok(taken) if taken == outgoing.bytes() => {
+            Ok(taken) if taken == outgoing.bytes => {
                 watcher.cursor = Cursor { seq: gathered.next.seq.max(from.seq), ..gathered.next };
                 watcher.bytes_out += taken as u64;
                 self.counts.sent_bytes += taken as u64;

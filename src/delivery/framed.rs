@@ -49,30 +49,29 @@ pub struct Outgoing<'a> {
     pub gathered: &'a Gathered,
     /// None: the frames as they are.
     framed: Option<&'a Framed>,
+    pub bytes: usize,
 }
 
 impl<'a> Outgoing<'a> {
+    #[inline]
     pub fn of(gathered: &'a Gathered, framing: Framing, framed: &'a mut Framed) -> Self {
-        let framed = framing.is_http().then(|| {
+        if framing.is_http() {
             framed.frame(gathered, framing);
-            &*framed
-        });
-        Self { gathered, framed }
+            return Self { gathered, bytes: framed.bytes.len(), framed: Some(framed) };
+        }
+        Self { gathered, framed: None, bytes: gathered.bytes }
     }
 
-    pub fn bytes(&self) -> usize {
-        self.framed.map_or(self.gathered.bytes, |framed| framed.bytes.len())
-    }
-
-    pub fn slices(&self) -> ArrayVec<IoSlice<'a>, SLICES_MAX> {
+    #[inline]
+    pub fn add_slices(&self, slices: &mut ArrayVec<IoSlice<'a>, SLICES_MAX>) {
         let gathered = self.gathered;
         match self.framed {
-            None => gathered.pieces.iter().map(|piece| IoSlice::new(gathered.slice_of(piece))).collect(),
-            Some(framed) => [IoSlice::new(&framed.bytes)].into_iter().collect(),
+            None => slices.extend(gathered.pieces.iter().map(|piece| IoSlice::new(gathered.slice_of(piece)))),
+            Some(framed) => slices.push(IoSlice::new(&framed.bytes)),
         }
     }
 
-    /// The new place of a watcher at `cursor` whose socket took only `taken < bytes()` bytes.
+    /// The new place of a watcher at `cursor` whose socket took only `taken < bytes` bytes.
     pub fn stopped_at(&self, cursor: Cursor, taken: usize) -> Stopped<'a> {
         if let Some(framed) = self.framed {
             return framed.stopped_at(self.gathered, cursor, taken);

@@ -286,15 +286,20 @@ impl Watchers {
         let is_metrics_wanted = selector.mask >> METRICS_BIT & 1 == 1;
         self.audience.join(&mut self.watchers, key, local, selector);
         let now = self.now;
-        self.enqueue_bytes(key, accept);
         let greet = |out: &mut Vec<u8>| {
             // Who stands at a number that has not come yet is told of none below it.
             greet(&topic, newest.max(start.cursor.seq), is_metrics_wanted, out);
             write_gap(&now, start.gap.as_ref(), &start.kept, out);
         };
         match framing {
-            Framing::WebSocket => self.enqueue_bytes(key, greet),
-            _ => self.enqueue_chunks(key, framing, since == Since::Now, greet),
+            Framing::WebSocket => self.enqueue_bytes(key, |out| {
+                accept(out);
+                greet(out);
+            }),
+            _ => {
+                self.enqueue_bytes(key, accept);
+                self.enqueue_chunks(key, framing, since == Since::Now, greet);
+            }
         }
         self.counts.add_gap(start.gap.as_ref());
         Ok(newest)

@@ -19,8 +19,8 @@ use crate::wire::message_reader::Message;
 use crate::wire::stamp::Stamp;
 use crate::wire::watcher_message;
 
-/// Room for the greeting and a snapshot.
-const OPENING_BYTES: usize = 512;
+/// Room for the HTTP answer, the greeting and a snapshot.
+const OPENING_BYTES: usize = 640;
 
 pub struct Session {
     permit: Permit,
@@ -80,10 +80,12 @@ impl Session {
         let started = watchers.watch(
             *key,
             WatchRequest { kind, name, filter, since: opening.since, framing: opening.framing },
-            accept,
+            |out| {
+                out.reserve(OPENING_BYTES);
+                accept(out);
+            },
             || sink.published(),
             |topic, newest, is_metrics_wanted, out| {
-                out.reserve(OPENING_BYTES);
                 watcher_message::connected(out, &now, newest);
                 if has_snapshot && is_metrics_wanted {
                     write_snapshot(topic, &now, unix_micros, out);
