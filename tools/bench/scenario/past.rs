@@ -97,7 +97,7 @@ fn measure(
 ) -> Outcome<Findings> {
     let admin = SocketAddr::from(([127, 0, 0, 1], free_port()?));
     let setting = start(lab, admin)?;
-    let mut load = begin(lab, &setting, size)?;
+    let mut load = begin(&setting, size)?;
     let places = publish(&mut load, &setting, events, watch)?;
     load.pace = Pace::PerSecond(RATE);
     load.time_messages(0, LIVE_GROUP);
@@ -143,9 +143,10 @@ fn start(lab: &Lab, admin: SocketAddr) -> Outcome<Setting> {
 }
 
 /// Opens the live watchers, and the feed.
-fn begin(lab: &Lab, setting: &Setting, size: Size) -> Outcome<Load> {
+fn begin(setting: &Setting, size: Size) -> Outcome<Load> {
     let daemon = &setting.daemons[0];
-    let mut crowd = Crowd::of(daemon, size.shape, lab.spins())?;
+    // Who spins would leave no time to those who read the past.
+    let mut crowd = Crowd::of(daemon, size.shape, false)?;
     crowd.gather(LIVE, daemon.address, LIVE_GROUP, |_| daemon.request(0, ""))?;
     let feed = Feed::open(daemon.inlet.clone(), size.shape, 1, &crowd.poll)?;
     let mut load = Load::new(crowd, feed, vec![LIVE as u64], Pace::Window(size.window));
