@@ -170,13 +170,12 @@ impl Watchers {
     /// Changes the selector from here on: at the same place of the merged order for every job, kept events included.
     pub(super) fn select(&mut self, key: WatcherKey, selector: Selector) {
         let passed = self.many(key).passed;
-        let can_read_past = self.can_read_past(passed);
         let Watched::MultiJob(many) = &mut self.watchers[key].watched else { return };
         if many.selector == selector {
             return;
         }
-        let (mut gaps, mut older) = (Vec::new(), Vec::new());
-        for (subscription_key, subscription) in many.subscriptions.iter_mut() {
+        let mut gaps = Vec::new();
+        for (_, subscription) in many.subscriptions.iter_mut() {
             subscription.step_back();
             if subscription.replay_to.is_some() || subscription.cursor.seq >= passed {
                 continue;
@@ -186,15 +185,10 @@ impl Watchers {
             if subscription.move_to(passed, &log) {
                 continue;
             }
-            if can_read_past {
-                older.push(subscription_key.slot);
-                continue;
-            }
             let gap = subscription.miss(None, passed, &selector, &log, &self.directory.holes);
             gaps.extend(gap.map(|gap| (gap, topic.clone())));
         }
         many.selector = selector;
-        older.into_iter().for_each(|place| self.read_job_from_past(key, place, passed, false));
         gaps.iter().for_each(|(gap, _)| self.counts.add_gap(Some(gap)));
         let now = self.now;
         self.enqueue_control(key, |out| {
@@ -281,10 +275,6 @@ impl Watchers {
         } else if gathered.gather((&topic, &self.directory.holes), from, &selector, tail, portion).is_err() {
             // The merged order may be further than this job's last event.
             let position = if has_passed { from.seq.max(passed) } else { from.seq };
-            if self.can_read_past(position) {
-                self.gathered = gathered;
-                return self.read_job_from_past(key, place, position, false);
-            }
             let is_counted = from.index > 0 && (selector.is_all() || position == from.seq);
             let index = is_counted.then_some(from.index);
             let directory = self.directory.clone();
@@ -323,12 +313,6 @@ impl Watchers {
         let topic = self.audience.topics[local].topic.clone();
         let subscription = &mut self.many(key).subscriptions[place];
         let told = subscription.resolve_pending(&selector, &topic.log.lock(), &directory, (passed, tail));
-        if let Err(LostBehind(seq)) = told
-            && self.can_read_past(seq)
-        {
-            self.read_job_from_past(key, place, seq, false);
-            return Found::Waits;
-        }
         let subscription = &mut self.many(key).subscriptions[place];
         let miss =
             |LostBehind(seq)| subscription.miss(None, seq, &selector, &topic.log.lock(), &directory.holes);

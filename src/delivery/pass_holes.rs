@@ -149,7 +149,7 @@ impl Watchers {
 
     #[cold]
     fn tell_hole_of(&mut self, key: WatcherKey, place: SubscriptionSlot, hole: Hole, seq: u64) {
-        let (directory, can_read_past) = (self.directory.clone(), self.can_read_past(seq));
+        let directory = self.directory.clone();
         let local = self.many(key).subscriptions[place].local;
         let topic = Arc::clone(&self.audience.topics[local].topic);
         let many = self.many(key);
@@ -157,10 +157,6 @@ impl Watchers {
         let log = topic.log.lock();
         let gap = match hole.from == 0 && subscription.cursor.index < log.base() {
             // The hole went with the history, and so did events of this job: one gap for all of it.
-            true if can_read_past => {
-                drop(log);
-                return self.read_job_from_past(key, place, seq, false);
-            }
             true => subscription.miss(None, seq, selector, &log, &directory.holes),
             false => {
                 subscription.pass(hole, &log);

@@ -1,6 +1,6 @@
 //! Watchers of many jobs, some of which are read from the past.
 
-use super::{MEMORY, Shard};
+use super::Shard;
 use crate::delivery::filter::Filter;
 use crate::stream::numbers::SEQ_MIN;
 use crate::stream::past::Demand;
@@ -49,30 +49,6 @@ fn jobs_of_one_watcher_are_read_from_the_past_while_others_go_on() {
     shard.publish([1_005].into_iter(), 0);
     shard.serve();
     assert_eq!(shard.numbers(key), [1_005]);
-}
-
-#[test]
-fn a_job_that_memory_has_overtaken_is_read_from_the_past() {
-    let mut shard = Shard::new();
-    let key = shard.watchers.add();
-    shard.watchers.watch_many(key, Filter::all(false, true));
-    shard.subscribe(key, "a", Since::Now);
-    shard.subscribe(key, "b", Since::Now);
-    shard.serve();
-    shard.room.insert(key, 0);
-    shard.publish(1_004..=1_100, 4_000);
-    shard.serve();
-    assert!(shard.memory.whole_from() > MEMORY + 50, "memory has lost some");
-    shard.make_room(key, usize::MAX);
-    shard.serve();
-    assert_eq!(shard.numbers(key), [0; 0]);
-    let demand = shard.demand();
-    assert_eq!((demand.waiting, demand.watchers), (Some(1_003), 1));
-    shard.pass(1, 1_003, 1_003);
-    shard.read_of("b", 1_004..=1_100, 0);
-    shard.serve();
-    assert_eq!(shard.numbers(key), (1_004..=1_100).collect::<Vec<i64>>());
-    assert_eq!(shard.demand(), Demand::default());
 }
 
 #[test]
