@@ -295,7 +295,7 @@ impl Schedule {
                 self.shards[shard].unsubscribe(key, topic, &self.feed);
             }
             6..8 => self.shards[shard].ping(key, &self.feed),
-            8 | 9 if is_http => {}
+            _ if is_http => {}
             8 if self.plan.crowd > 0 => self.shards[shard].chat_with_all(&self.feed),
             8 => self.shards[shard].chat(key, &self.feed),
             _ if self.rng.chance(self.plan.filter_percent) => self.change(shard, key),
