@@ -11,7 +11,7 @@ use crate::delivery::multi_job::MultiJob;
 use crate::delivery::pending::Found;
 use crate::delivery::sink::Sink;
 use crate::delivery::start;
-use crate::delivery::subscription::{LostBehind, Subscription};
+use crate::delivery::subscription::Subscription;
 use crate::delivery::watcher::{Flags, Watched};
 use crate::delivery::watchers::Watchers;
 use crate::stream::dialect;
@@ -312,12 +312,7 @@ impl Watchers {
         let (selector, passed, local) = (many.selector.clone(), many.passed, many.subscriptions[place].local);
         let topic = self.audience.topics[local].topic.clone();
         let subscription = &mut self.many(key).subscriptions[place];
-        let told = subscription.resolve_pending(&selector, &topic.log.lock(), &directory, (passed, tail));
-        let subscription = &mut self.many(key).subscriptions[place];
-        let miss =
-            |LostBehind(seq)| subscription.miss(None, seq, &selector, &topic.log.lock(), &directory.holes);
-        let gap = told.unwrap_or_else(miss);
-        let subscription = &self.many(key).subscriptions[place];
+        let gap = subscription.resolve_pending(&selector, &topic.log.lock(), &directory, (passed, tail));
         let found = match subscription.is_searching() {
             true => Found::NotYet,
             false if subscription.stands_beyond(tail) => Found::Waits,

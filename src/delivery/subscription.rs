@@ -15,10 +15,6 @@ use crate::stream::holes::{Hole, Holes};
 use crate::stream::topic::{Handle, Log};
 use crate::wire::watcher_message::{Gap, GapReason};
 
-/// What is behind this number may be lost.
-#[derive(Clone, Copy, Debug)]
-pub struct LostBehind(pub u64);
-
 pub struct Subscription {
     pub local: LocalTopicSlot,
     /// Its index in the topic's list of watchers of many jobs.
@@ -115,18 +111,14 @@ impl Subscription {
 
     /// Looks, one step further, for what it has to be sent first. The merged order was sent up to `passed`, and goes on
     /// to `tail`. Returns the gap, if there is one.
-    ///
-    /// # Errors
-    /// What is behind the number in [`LostBehind`] may be lost. The job is pending no more.
     pub fn resolve_pending(
         &mut self,
         selector: &Selector,
         log: &Log,
         directory: &Directory,
         (passed, tail): (u64, u64),
-    ) -> Result<Option<Gap>, LostBehind> {
-        let Some(pending) = self.pending.as_deref_mut() else { return Ok(None) };
-        let gap = match pending {
+    ) -> Option<Gap> {
+        match self.pending.as_deref_mut()? {
             Pending::Earlier { .. } if log.first_seq().is_none() => None,
             Pending::Stands { answers }
                 if self.cursor.seq > tail && directory.was_never_given(self.cursor.seq, *answers) =>
@@ -143,7 +135,10 @@ impl Subscription {
                 // The merged order may be further than where it stands.
                 let seq =
                     if self.replay_to.is_none() { self.cursor.seq.max(passed) } else { self.cursor.seq };
-                self.cursor = find(log, Cursor { seq, ..self.cursor }).ok_or(LostBehind(seq))?;
+                match find(log, Cursor { seq, ..self.cursor }) {
+                    Some(cursor) => self.cursor = cursor,
+                    None => return self.miss(None, seq, selector, log, &directory.holes),
+                }
                 None
             }
             Pending::Earlier { earlier_to } => {
@@ -159,8 +154,7 @@ impl Subscription {
                 }
                 None
             }
-        };
-        Ok(gap)
+        }
     }
 
     /// Before a change of the selector: steps back to the first kept event still to send, if there is one. Losses from
