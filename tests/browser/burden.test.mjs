@@ -56,7 +56,7 @@ test("1,200 routines at two pixels a pixel: all can be reached, and the picture 
   await page.locator("#lane-names button").first().focus();
   await page.keyboard.press("End");
   assert.equal(await page.evaluate(() => document.activeElement.dataset.name), "routine_1199");
-  await page.waitForFunction(() => document.activeElement.lastChild.textContent === "1 run · 8.0 s");
+  await page.waitForFunction(() => document.activeElement.lastChild?.textContent === "1 run · 8.0 s");
   const box = await page.locator("#picture").boundingBox();
   const name = await page.locator("#lane-names button").last().boundingBox();
   assert.ok(await isDrawn(page, name.y + name.height / 2 - box.y));

@@ -344,7 +344,7 @@ for (const [colorScheme, width] of [["light", 1280], ["dark", 1280], ["light", 3
     await page.locator("#kinds-box summary").click();
     await examine("an event");
     await page.locator("#daemon-button").click();
-    await page.waitForFunction(() => document.querySelector('[data-figure="version"]').textContent !== "");
+    await page.waitForFunction(() => document.querySelector('[data-figure="version"]')?.textContent !== "");
     await examine("the daemon");
     await page.locator("#daemon-close").click();
     await page.locator("#token-button").click();

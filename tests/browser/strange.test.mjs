@@ -353,11 +353,11 @@ test("attempts are separate, a late end belongs to its run, and one wrong clock 
   assert.equal(await lane(), "1 run · 2.0 s");
   assert.equal(await press(0.5), 8);
   await page.locator("#attempt").selectOption("1");
-  await page.waitForFunction(() => document.querySelector("#lane-names button small").textContent === "failed");
+  await page.waitForFunction(() => document.querySelector("#lane-names button small")?.textContent === "failed");
   assert.equal(await lane(), "1 run · 2.0 s");
   assert.equal(await press(0.6), 4);
   await page.locator("#attempt").selectOption("all");
-  await page.waitForFunction(() => document.querySelector('#lane-names button[data-name="load"] small').textContent === "2 runs · 4.0 s");
+  await page.waitForFunction(() => document.querySelector('#lane-names button[data-name="load"] small')?.textContent === "2 runs · 4.0 s");
 });
 
 test("events without a time of their own set no scale for a publisher whose clock is hours behind", async (t) => {
@@ -388,10 +388,10 @@ both("a lost job is shown as lost, until another event comes", async (t, open) =
   const { page, publisher } = await watch(t, [at(0, { type: "job_started" }), at(1_000, { type: "routine_started", routine_id: "a" }), lost], { open });
   await page.locator("#job-status[data-status=lost]").waitFor();
   assert.equal(await text(page, "#job-status"), "lost");
-  await page.waitForFunction(() => document.querySelector("#lane-names button small").textContent === "lost");
+  await page.waitForFunction(() => document.querySelector("#lane-names button small")?.textContent === "lost");
   publisher.publish(at(9_500, { type: "routine_completed", routine_id: "a" }));
   await page.locator("#job-status[data-status=running]").waitFor();
-  await page.waitForFunction(() => document.querySelector('#lane-names button[data-name="a"] small').textContent === "1 run · 8.5 s");
+  await page.waitForFunction(() => document.querySelector('#lane-names button[data-name="a"] small')?.textContent === "1 run · 8.5 s");
 });
 
 test("a job that was lost before anybody looked is shown as lost by the snapshot", async (t) => {
@@ -407,7 +407,7 @@ test("a job that was lost before anybody looked is shown as lost by the snapshot
   await jobOf(page, "job-1").click();
   await hasTold(page, 1);
   await page.locator("#job-status[data-status=lost]").waitFor();
-  await page.waitForFunction(() => document.querySelector("#lane-names button small").textContent === "lost");
+  await page.waitForFunction(() => document.querySelector("#lane-names button small")?.textContent === "lost");
   publisher.publish(at(2_000, { type: "note", n: 2 }));
   await hasTold(page, 2);
   await page.locator("#job-status[data-status=running]").waitFor();
@@ -416,7 +416,7 @@ test("a job that was lost before anybody looked is shown as lost by the snapshot
 both("a job whose publisher died is lost in head, lanes and list, and runs when it comes back", async (t, open) => {
   const { page, publisher } = await watch(t, [at(0, { type: "job_started" }), at(1_000, { type: "routine_started", routine_id: "a", n: 1 })], { flags: ["--job-idle-seconds", "1"], open });
   await page.locator("#job-status[data-status=lost]").waitFor();
-  await page.waitForFunction(() => document.querySelector("#lane-names button small").textContent === "lost");
+  await page.waitForFunction(() => document.querySelector("#lane-names button small")?.textContent === "lost");
   await page.locator('#jobs .row[data-status="lost"]').waitFor();
   const feed = setInterval(() => publisher.publish(at(2_000, { type: "note", n: 2 })), 100);
   t.after(() => clearInterval(feed));
