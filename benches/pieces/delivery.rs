@@ -167,6 +167,7 @@ fn limits() -> SessionLimits {
         heartbeat: INTERVAL,
         silent_heartbeats: 3,
         handshake: 500,
+        stalled: 500,
     }
 }
 

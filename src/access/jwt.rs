@@ -87,6 +87,29 @@ pub struct JwtKey {
     fingerprint: Fingerprint,
 }
 
+/// For which jobs and flows the holder may publish: for all or none, or for those that a list names.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Publish {
+    All(bool),
+    Ids(Vec<String>),
+}
+
+impl Default for Publish {
+    fn default() -> Self {
+        Publish::All(false)
+    }
+}
+
+impl Publish {
+    fn is_none(&self) -> bool {
+        match self {
+            Publish::All(is_on) => !is_on,
+            Publish::Ids(ids) => ids.is_empty(),
+        }
+    }
+}
+
 /// The claims that the daemon uses, and the others of RFC 7519, 4.1. A claim of a wrong type makes the whole token
 /// invalid, and null is a wrong type for every claim.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -102,6 +125,8 @@ pub struct Claims {
     pub all: bool,
     #[serde(skip_serializing_if = "is_off")]
     pub admin: bool,
+    #[serde(skip_serializing_if = "Publish::is_none")]
+    pub publish: Publish,
     /// Unix time in seconds.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pub exp: Option<Number>,
@@ -202,6 +227,11 @@ impl JwtKey {
             debug: claims.debug,
             all: claims.all,
             admin: claims.admin,
+            publish: match &claims.publish {
+                Publish::All(true) => patterns(&["*".to_owned()])?,
+                Publish::All(false) => Patterns::default(),
+                Publish::Ids(ids) => patterns(ids)?,
+            },
         };
         Ok(Rights { issuer: Issuer::Key(self.fingerprint), scopes, expires_at })
     }
@@ -355,6 +385,7 @@ mod tests {
             let rights = key.read(&token, NOW * 1_000_000).unwrap();
             assert!(rights.scopes.jobs.cover("bb") && !rights.scopes.jobs.cover("aa"), "{algorithm:?}");
             assert!(rights.scopes.debug && !rights.scopes.all && !rights.scopes.admin);
+            assert!(rights.scopes.publish.is_empty());
             assert_eq!(rights.expires_at, Some((NOW + 60) * 1_000_000));
             // Another key, and each byte changed.
             if algorithm != JwtAlgorithm::Hs256 {
@@ -403,6 +434,10 @@ mod tests {
             r#"{"flows":[""]}"#,
             r#"{"debug":"true"}"#,
             r#"{"all":1}"#,
+            r#"{"publish":1}"#,
+            r#"{"publish":"a"}"#,
+            r#"{"publish":null}"#,
+            r#"{"publish":["a b"]}"#,
             r#"{"all":null}"#,
             r#"{"exp":1900000000,"exp":1900000001}"#,
             r#"{"all":false,"all":true}"#,

@@ -54,6 +54,11 @@ impl Patterns {
     pub fn cover(&self, id: &str) -> bool {
         self.0.iter().any(|pattern| pattern.covers(id))
     }
+
+    /// Whether each of the ids that are there is matched.
+    pub fn cover_all<'a>(&self, ids: impl IntoIterator<Item = Option<&'a str>>) -> bool {
+        ids.into_iter().flatten().all(|id| self.cover(id))
+    }
 }
 
 impl fmt::Debug for Patterns {

@@ -43,6 +43,8 @@ pub struct Scopes {
     pub all: bool,
     /// The daemon's own figures.
     pub admin: bool,
+    /// Jobs and flows for which events may be published over HTTP.
+    pub publish: Patterns,
 }
 
 impl fmt::Debug for Rights {
@@ -91,6 +93,14 @@ impl Permit {
     /// Needed in addition to the right to the job or flow itself.
     pub fn may_debug(&self) -> bool {
         self.has(|scopes| scopes.debug)
+    }
+
+    /// The jobs and flows for which events may be published. None: the daemon asks for no token, so there is no scope.
+    pub fn publish(&self) -> Option<&Patterns> {
+        match self {
+            Permit::Everything => None,
+            Permit::Of(rights) => Some(&rights.scopes.publish),
+        }
     }
 
     pub fn is_admin(&self) -> bool {

@@ -43,11 +43,11 @@ impl fmt::Display for TokenFileError {
             Fault::BadHash => formatter.write_str("sha256: needs 64 hexadecimal digits after it"),
             Fault::Repeated(line) => write!(formatter, "the same token as on line {line}"),
             Fault::UnknownScope => formatter.write_str(
-                "a word after the token is not one of jobs=, flows=, debug, all, admin (# begins a comment)",
+                "a word after the token is not one of jobs=, flows=, debug, all, admin, publish, publish= (# begins a comment)",
             ),
             Fault::RepeatedScope => formatter.write_str("a scope is given twice"),
             Fault::BadIds => formatter
-                .write_str("jobs= and flows= need ids, separated by commas; a * may end an id, or mean all"),
+                .write_str("jobs=, flows= and publish= need ids, separated by commas; a * may end an id, or mean all"),
             Fault::TooMany => write!(formatter, "there are more than {TOKENS_MAX} tokens"),
         }
     }
@@ -78,11 +78,11 @@ pub fn parse(text: &str) -> Result<Vec<Arc<Rights>>, TokenFileError> {
     Ok(tokens)
 }
 
-/// The lines, counted from 1, of a valid file whose token allows nothing to be seen; `debug` alone does not either.
+/// The lines, counted from 1, of a valid file whose token allows nothing; `debug` alone does not either.
 pub fn lines_without_scope(text: &str) -> impl Iterator<Item = usize> {
     (1..).zip(text.lines()).filter_map(|(line, text)| {
-        let Scopes { jobs, flows, all, admin, debug: _ } = parse_line(text).ok()??.scopes;
-        (jobs.is_empty() && flows.is_empty() && !all && !admin).then_some(line)
+        let Scopes { jobs, flows, all, admin, publish, debug: _ } = parse_line(text).ok()??.scopes;
+        (jobs.is_empty() && flows.is_empty() && publish.is_empty() && !all && !admin).then_some(line)
     })
 }
 
@@ -125,6 +125,8 @@ fn add_scope(scopes: &mut Scopes, word: &str) -> Result<(), Fault> {
     match word.split_once('=') {
         Some(("jobs", ids)) => add_ids(&mut scopes.jobs, ids),
         Some(("flows", ids)) => add_ids(&mut scopes.flows, ids),
+        Some(("publish", ids)) => add_ids(&mut scopes.publish, ids),
+        None if word == "publish" => add_ids(&mut scopes.publish, "*"),
         _ => {
             let flag = match word {
                 "debug" => &mut scopes.debug,
@@ -166,6 +168,7 @@ mod tests {
             debug: true,
             all: true,
             admin: true,
+            publish: Patterns::default(),
         };
         assert_eq!(tokens.len(), 2);
         assert!(tokens[0].issuer == Issuer::File(fingerprint(b"tok+en/1=")));
@@ -176,8 +179,20 @@ mod tests {
     }
 
     #[test]
+    fn publish_is_for_all_or_for_some_ids() {
+        let tokens = parse("a publish\nb publish=x,y*\nc all debug\n").unwrap();
+        let publish = |place: usize| &tokens[place].scopes.publish;
+        assert!(publish(0).cover("x") && publish(0).cover("z"));
+        assert!(publish(1).cover("x") && publish(1).cover("yy") && !publish(1).cover("z"));
+        assert!(publish(2).is_empty(), "whoever may watch all may publish nothing");
+        assert_eq!(fault("a publish publish=x"), (1, Fault::RepeatedScope));
+        assert_eq!(fault("a publish="), (1, Fault::BadIds));
+        assert_eq!(fault("publish a"), (1, Fault::NoToken));
+    }
+
+    #[test]
     fn tokens_that_allow_nothing_are_found() {
-        let text = "# none\nbare\n\na jobs=x\nb flows=*\nc all\nd admin\ne debug # all\nf debug all\n";
+        let text = "# none\nbare\n\na jobs=x\nb flows=*\nc all\nd admin\ne debug # all\nf debug all\ng publish\nh publish=x\n";
         assert_eq!(lines_without_scope(text).collect::<Vec<_>>(), [2, 8]);
     }
 

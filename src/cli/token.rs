@@ -12,7 +12,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
 use super::{EXIT_USAGE, say};
-use crate::access::jwt::{Claims, sign};
+use crate::access::jwt::{Claims, Publish, sign};
 use crate::access::patterns::Patterns;
 use crate::access::token_file::hashed;
 use crate::config::{JWT_ALGORITHMS, JwtAlgorithm};
@@ -22,7 +22,7 @@ use crate::net::clock::unix_micros;
 const TOKEN_BYTES: usize = 32;
 
 #[derive(Debug, clap::Args)]
-#[command(group = clap::ArgGroup::new("scope").required(true).multiple(true).args(["jobs", "flows", "all", "admin"]))]
+#[command(group = clap::ArgGroup::new("scope").required(true).multiple(true).args(["jobs", "flows", "all", "admin", "publish"]))]
 pub struct TokenArgs {
     /// Allow these jobs, separated by commas; ID* stands for all ids that begin with ID
     #[arg(long, value_name = "IDS", value_delimiter = ',', allow_hyphen_values = true, value_parser = pattern,
@@ -41,6 +41,10 @@ pub struct TokenArgs {
     /// Allow the admin listener
     #[arg(long)]
     pub admin: bool,
+    /// Allow publishing over HTTP, for these jobs and flows, written as for --jobs; without IDS for all
+    #[arg(long, value_name = "IDS", num_args = 0..=1, require_equals = true, default_missing_value = "*", value_delimiter = ',',
+          value_parser = pattern, value_hint = ValueHint::Other)]
+    pub publish: Vec<String>,
     /// Print the line with the token's SHA-256 instead of the token, and the token on standard error
     #[arg(long, conflicts_with = "jwt")]
     pub sha256: bool,
@@ -107,6 +111,10 @@ fn signed(args: &TokenArgs, path: &PathBuf, algorithm: JwtAlgorithm) -> Result<S
         debug: args.debug,
         all: args.all,
         admin: args.admin,
+        publish: match args.publish.iter().any(|ids| ids == "*") {
+            true => Publish::All(true),
+            false => Publish::Ids(args.publish.clone()),
+        },
         exp: args.expires.map(|seconds| (now + seconds).into()),
         ..Claims::default()
     };
@@ -120,9 +128,14 @@ fn made(args: &TokenArgs) -> (Zeroizing<String>, String) {
     SystemRandom::new().fill(bytes.as_mut()).expect("the kernel has random numbers");
     let token = Zeroizing::new(BASE64URL_NOPAD.encode(bytes.as_ref()));
     let mut line = if args.sha256 { hashed(&token) } else { token.to_string() };
-    for (name, ids) in [("jobs", &args.jobs), ("flows", &args.flows)] {
+    for (name, ids) in [("jobs", &args.jobs), ("flows", &args.flows), ("publish", &args.publish)] {
         if !ids.is_empty() {
-            line.push_str(&format!(" {name}={}", ids.join(",")));
+            let is_plain = name == "publish" && ids.iter().any(|ids| ids == "*");
+            line.push_str(&if is_plain {
+                " publish".to_owned()
+            } else {
+                format!(" {name}={}", ids.join(","))
+            });
         }
     }
     for (name, is_on) in [("debug", args.debug), ("all", args.all), ("admin", args.admin)] {

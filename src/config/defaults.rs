@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
-use crate::config::fields::{Config, LogFormat, Overrun};
+use crate::config::fields::{Config, HttpPublish, LogFormat, Overrun};
 use crate::config::setting::Initial;
 use crate::config::table::{SETTINGS, SHARDS_MAX};
 
@@ -64,6 +64,7 @@ impl Config {
             token_file: None,
             jwt_key_file: None,
             jwt_algorithm: None,
+            http_publish: HttpPublish::Scope,
             allow_anonymous: false,
             demo: false,
             bus: Vec::new(),

@@ -69,6 +69,7 @@ pub struct Config {
     pub jwt_key_file: Option<PathBuf>,
     pub jwt_algorithm: Option<JwtAlgorithm>,
     /// Not together with tokens.
+    pub http_publish: HttpPublish,
     pub allow_anonymous: bool,
     pub demo: bool,
     /// Empty: this daemon is alone. All have TLS, or none; those that sign in do so with the same words.
@@ -97,6 +98,16 @@ pub enum JwtAlgorithm {
     Rs256,
     Es256,
     EdDsa,
+}
+
+/// Who may publish over HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HttpPublish {
+    /// Whoever has a token with the scope `publish`.
+    Scope,
+    /// Whoever may connect.
+    Anyone,
+    Off,
 }
 
 /// What happens when the history is about to drop events that a watcher still needs.

@@ -12,7 +12,7 @@ use clap::ArgMatches;
 use toml::de::{DeTable, DeValue};
 
 use crate::config::bus_rules;
-use crate::config::fields::{Config, LINE_SHARE_OF_HISTORY};
+use crate::config::fields::{Config, HttpPublish, LINE_SHARE_OF_HISTORY};
 use crate::config::setting::{Change, Kind, Setting};
 use crate::config::table::SETTINGS;
 
@@ -349,6 +349,7 @@ fn settle(loaded: &mut Loaded) -> Result<(), ConfigError> {
     let config = &loaded.config;
     for address in &config.listen {
         check_reach(loaded, "listen", address)?;
+        check_publishing(loaded, address)?;
     }
     if let Some(address) = &config.admin {
         check_reach(loaded, "admin", address)?;
@@ -401,6 +402,19 @@ fn check_reach(loaded: &Loaded, name: &str, address: &SocketAddr) -> Result<(), 
         address.port()
     );
     Err(loaded.error(name, &problem))
+}
+
+/// Whoever reaches an address could publish there.
+fn check_publishing(loaded: &Loaded, address: &SocketAddr) -> Result<(), ConfigError> {
+    let config = &loaded.config;
+    if config.http_publish != HttpPublish::Anyone || is_loopback(address) || config.allow_anonymous {
+        return Ok(());
+    }
+    let problem = format!(
+        "anyone would publish from other machines through {address}: use scope and tokens with the scope publish, or set \
+         allow_anonymous = true if that is what you want"
+    );
+    Err(loaded.error("http_publish", &problem))
 }
 
 fn check_tokens(loaded: &Loaded) -> Result<(), ConfigError> {

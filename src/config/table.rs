@@ -4,9 +4,9 @@
 use crate::config::bus_table::BUS_SETTINGS;
 use crate::config::setting::{Change, Initial, Kind, Setting};
 use crate::config::value::{
-    LOG_FORMATS, LOG_LEVELS, OVERRUNS, show_admin, show_algorithm, show_list, show_path, show_word,
-    store_admin, store_algorithm, store_allowed_hosts, store_allowed_origins, store_ingest, store_listen,
-    store_path, store_trusted_proxies, store_word,
+    HTTP_PUBLISH, LOG_FORMATS, LOG_LEVELS, OVERRUNS, show_admin, show_algorithm, show_list, show_path,
+    show_word, store_admin, store_algorithm, store_allowed_hosts, store_allowed_origins, store_ingest,
+    store_listen, store_path, store_trusted_proxies, store_word,
 };
 
 /// One ingest thread cannot feed more on any machine.
@@ -28,7 +28,7 @@ pub static SETTINGS: [Setting; OWN.len() + BUS_SETTINGS.len()] = {
 };
 
 /// Those of a daemon by itself.
-const OWN: [Setting; 40] = [
+const OWN: [Setting; 41] = [
     Setting {
         name: "listen",
         default: Initial::Text("127.0.0.1:20555"),
@@ -439,6 +439,19 @@ const OWN: [Setting; 40] = [
             copy: |to, from| to.jwt_algorithm = from.jwt_algorithm,
         },
         help: "How JSON Web Tokens are signed: HS256, RS256, ES256 or EdDSA",
+    },
+    Setting {
+        name: "http_publish",
+        default: Initial::Text("scope"),
+        unit: "word",
+        change: Change::OnReload,
+        kind: Kind::Text {
+            store: |config, text| store_word(&mut config.http_publish, &HTTP_PUBLISH, text),
+            show: |config| show_word(config.http_publish, &HTTP_PUBLISH),
+            copy: |to, from| to.http_publish = from.http_publish,
+        },
+        help: "Who may publish over HTTP. scope: whoever has a token with the scope publish; anyone: whoever may connect, \
+               which beyond loopback needs allow_anonymous; off: nobody",
     },
     Setting {
         name: "allow_anonymous",

@@ -61,9 +61,9 @@ impl Histogram {
 /// What can be watched, as the label `endpoint`.
 pub const ENDPOINTS: [&str; 5] = ["job_monitor", "job_debug", "flow_monitor", "events", "multi_job"];
 /// How many reasons there are to refuse a request before the upgrade.
-pub const REFUSALS: usize = 17;
+pub const REFUSALS: usize = 18;
 /// How many reasons there are to refuse a line of the feed.
-pub const LINE_ERRORS: usize = 15;
+pub const LINE_ERRORS: usize = 16;
 /// How many reasons there are not to obey a client's message.
 pub const ACTION_ERRORS: usize = 10;
 /// Other results of a message: it was obeyed, or was a protocol ping, pong or close frame.
@@ -120,6 +120,8 @@ pub struct IngestCounters {
     pub received_bytes: Counter,
     pub waits: Counter,
     pub publishers_accepted: Counter,
+    /// Requests over HTTP that publish.
+    pub requests: Counter,
     pub publishers: Gauge,
     pub publishers_refused: Counter,
     /// Bytes held of lines whose end has not come.

@@ -50,7 +50,7 @@ const fn row(
 
 /// In the order of the output: the connections, what is sent, what is received, what is kept, the process.
 #[rustfmt::skip]
-pub static METRICS: [Metric; 60] = [
+pub static METRICS: [Metric; 61] = [
     row("luxcast_build_info", Kind::Gauge, "version", "Always 1; the version is in the label",
         |_, series| series.labelled(env!("CARGO_PKG_VERSION"), 1)),
     row("luxcast_draining", Kind::Gauge, "", "1 while the daemon drains, before it ends",
@@ -137,6 +137,8 @@ pub static METRICS: [Metric; 60] = [
         }),
     row("luxcast_publishers", Kind::Gauge, "", "Publishers connected",
         |figures, series| series.value(figures.counters.ingest.publishers.get())),
+    row("luxcast_publish_requests_total", Kind::Counter, "", "HTTP requests that publish, as far as something of them came",
+        |figures, series| series.value(figures.counters.ingest.requests.get())),
     row("luxcast_publishers_accepted_total", Kind::Counter, "", "Connections accepted from publishers",
         |figures, series| series.value(figures.counters.ingest.publishers_accepted.get())),
     row("luxcast_publishers_refused_total", Kind::Counter, "", "Connections of publishers refused, because \

@@ -290,6 +290,7 @@ pub fn live_config(config: &Config) -> io::Result<LiveConfig> {
         heartbeat: ticks(config.heartbeat_seconds),
         silent_heartbeats: config.silent_heartbeats as u16,
         handshake: ticks(config.handshake_seconds),
+        stalled: ticks(config.stalled_seconds),
     };
     let (tls, certificate) = tls(config)?.unzip();
     Ok(LiveConfig {
@@ -297,6 +298,7 @@ pub fn live_config(config: &Config) -> io::Result<LiveConfig> {
         limits,
         patience: Patience::new(config.stalled_seconds),
         allowed_origins: config.allowed_origins.clone(),
+        http_publish: config.http_publish,
         hosts: Hosts::new(&config.allowed_hosts, &config.allowed_origins),
         tls,
         certificate,

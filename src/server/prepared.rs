@@ -216,6 +216,7 @@ fn shard_parts(config: &Config, common: &Common, past: Option<&PastHandle>) -> i
             counters: common.counters.clone(),
             live_config: live_config.clone(),
             overrun: config.overrun,
+            line_bytes_max: config.line_bytes_max,
             ingest: common.ingest_waker.clone(),
             past: past.cloned(),
             clock: common.clock,

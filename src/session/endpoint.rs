@@ -132,6 +132,8 @@ pub fn find<'a>(offer: Offer, request: &Request<'a>) -> Result<Route<'a>, Refusa
     let place = place_of(offer, request.path).filter(|place| place.is_for(request));
     let place = place.ok_or_else(|| offer.not_found().of_method(request.method))?;
     match (request.method, place.is_stream()) {
+        ("POST", _) if matches!(place, Route::Publish) => Ok(place),
+        (method, _) if matches!(place, Route::Publish) => Err(Refusal::not_post().of_method(method)),
         ("GET", true) if request.is_http_1_0 => Err(Refusal::too_old_for_streams()),
         ("GET", _) | ("HEAD", false) => Ok(place),
         (_, false) => Err(Refusal::neither_get_nor_head()),
@@ -158,6 +160,8 @@ pub enum Route<'a> {
     FlowMonitor(&'a str),
     Events,
     MultiJob,
+    /// What is sent here is published.
+    Publish,
     Text(&'static str),
     Page(Page),
     Data(Data),
@@ -177,7 +181,7 @@ impl Route<'_> {
             | Route::FlowMonitor(_)
             | Route::Events
             | Route::MultiJob => true,
-            Route::Text(_) | Route::Page(_) | Route::Data(_) => false,
+            Route::Publish | Route::Text(_) | Route::Page(_) | Route::Data(_) => false,
         }
     }
 
@@ -223,6 +227,7 @@ impl Route<'_> {
                 needs(permit.may_watch_some_job(), "jobs=ID or all")?;
                 Ok(Endpoint::MultiJob)
             }
+            Route::Publish => Err(Refusal::not_post()),
             Route::Text(text) => Ok(Endpoint::Text(text)),
             Route::Page(page) => Ok(Endpoint::Page(page)),
             Route::Data(data @ (Data::Jobs | Data::Arrivals)) => {
@@ -298,6 +303,7 @@ fn of_watchers(path: &str) -> Option<Route<'_>> {
         "/console/jobs" => return Some(Route::Data(Data::Jobs)),
         "/console/arrivals" => return Some(Route::Data(Data::Arrivals)),
         "/console/daemon" => return Some(Route::Data(Data::Daemon)),
+        "/api/v1/events" | "/api/events" => return Some(Route::Publish),
         "/api/v1/websocket" | "/api/v1/ws" => return Some(Route::MultiJob),
         _ => {}
     }

@@ -28,6 +28,8 @@ pub struct SessionLimits {
     pub heartbeat: Tick,
     pub silent_heartbeats: u16,
     pub handshake: Tick,
+    /// How long nothing of a body may come.
+    pub stalled: Tick,
 }
 
 impl SessionLimits {

@@ -9,6 +9,7 @@ pub mod endpoint;
 pub mod heartbeat;
 pub mod limits;
 pub mod operators;
+pub mod publishing;
 pub mod questions;
 pub mod request;
 pub mod stream_query;

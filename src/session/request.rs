@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use crate::access::allowed_hosts::Hosts;
 use crate::access::allowed_origins;
 use crate::access::keyring::Auth;
+use crate::config::HttpPublish;
 use crate::session::endpoint::{Data, Endpoint, Offer, Opening, Route, find};
+use crate::session::publishing::{self, Publish};
 use crate::session::questions::Question;
 use crate::wire::framing::Framing;
 use crate::wire::handshake::accept_key;
@@ -21,6 +23,7 @@ pub struct Circumstances<'a> {
     pub auth: &'a Auth,
     pub hosts: &'a Hosts,
     pub allowed_origins: &'a [String],
+    pub http_publish: HttpPublish,
     pub is_draining: bool,
     /// Another request may follow on this connection, unless this one forbids it.
     pub may_stay: bool,
@@ -44,6 +47,7 @@ pub enum Answer {
     /// Another thread makes it.
     Made(Question, Then),
     Watch(Watch),
+    Publish(Publish),
 }
 
 /// A valid request for a stream.
@@ -70,13 +74,23 @@ pub fn judge(
     circumstances: &Circumstances<'_>,
     admit: impl FnOnce() -> Result<(), Refusal>,
 ) -> Result<Answer, Refusal> {
-    let Circumstances { offer, peer, auth, hosts, allowed_origins, is_draining, unix_micros, .. } =
-        *circumstances;
+    let Circumstances {
+        offer,
+        peer,
+        auth,
+        hosts,
+        allowed_origins,
+        http_publish,
+        is_draining,
+        unix_micros,
+        ..
+    } = *circumstances;
     let then = circumstances.then(request);
     let route = match find(offer, request)? {
         // Probes may ask under any host name: they learn nothing.
         Route::Text(text) => return Ok(Answer::Text(text, then)),
         Route::Data(Data::Ready) if is_draining => return Err(Refusal::draining()),
+        Route::Publish if http_publish == HttpPublish::Off => return Err(Refusal::no_publishing()),
         Route::Data(Data::Ready) => return Ok(Answer::Made(Question::Ready, then)),
         route => route,
     };
@@ -90,6 +104,10 @@ pub fn judge(
         admit()?;
     }
     let permit = offer.permit(request, auth, unix_micros)?;
+    if let Route::Publish = route {
+        let publish = publishing::judge(request, http_publish, permit, then)?;
+        return if is_draining { Err(Refusal::draining()) } else { Ok(Answer::Publish(publish)) };
+    }
     let opening = route.open(request, permit)?;
     if let Endpoint::Data(data) = opening.endpoint {
         let question = Question::parse(data, request.query, opening.permit)?;
@@ -119,6 +137,7 @@ mod tests {
     use crate::access::allowed_hosts::Hosts;
     use crate::access::keyring::{Auth, Keyring};
     use crate::access::token_file;
+    use crate::config::HttpPublish;
     use crate::session::endpoint::Offer;
     use crate::session::questions::Question;
     use crate::wire::http::{HeadLimits, HeadResult, Refusal, Then, parse_head};
@@ -146,6 +165,7 @@ mod tests {
             auth: &auth,
             hosts: &Hosts::new(&[], &[]),
             allowed_origins: &[],
+            http_publish: HttpPublish::Scope,
             is_draining,
             may_stay: true,
             unix_micros: 0,
@@ -167,6 +187,7 @@ mod tests {
             Ok(Answer::Made(Question::Ready, _)) => "ready",
             Ok(Answer::Made(Question::Figures | Question::Arrivals(_), _)) => "figures",
             Ok(Answer::Watch(_)) => "watch",
+            Ok(Answer::Publish(_)) => "publish",
             Err(refusal) => refusal.code,
         };
         (word.to_owned(), is_admitted)
@@ -246,13 +267,14 @@ mod tests {
                 auth: &Auth::Off,
                 hosts: &Hosts::new(&[], &[]),
                 allowed_origins: &[],
+                http_publish: HttpPublish::Scope,
                 is_draining,
                 may_stay,
                 unix_micros: 0,
             };
             match judge(&request, &circumstances, || Ok(())) {
                 Ok(Answer::Text(_, then) | Answer::Page(_, then) | Answer::Made(_, then)) => then,
-                Ok(Answer::Watch(_)) | Err(_) => panic!("{text}"),
+                Ok(Answer::Watch(_) | Answer::Publish(_)) | Err(_) => panic!("{text}"),
             }
         };
         for path in ["/healthz", "/", "/console/", "/console/jobs"] {

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::stream::batch::Batch;
-use crate::stream::topic::ChunkPool;
+use crate::stream::batch::{Batch, Run};
+use crate::stream::topic::{ChunkPool, Keep, Log};
 
 /// Frames of one batch, at most: what one read takes in.
 const BATCH_BYTES_MAX: usize = 256 << 10;
@@ -117,6 +117,23 @@ impl History {
 
     pub fn sub(&mut self, bytes: usize) {
         self.used -= bytes;
+    }
+
+    /// Keeps a copy of event `seq` if it is in `run` and there is room. Returns `seq` then, else 0.
+    pub(super) fn keep(&mut self, log: &mut Log, batch: &Batch, run: &Run, place: Keep, seq: u64) -> u64 {
+        let first = batch.seq(run.first);
+        if !(first..first + u64::from(run.count)).contains(&seq) {
+            return 0;
+        }
+        let offset = (seq - first) as u32;
+        let copy = batch.copy_event(run.first + offset, Run { at: run.at + u64::from(offset), ..*run });
+        let cost = copy.cost();
+        if !self.has_room_to_keep(cost) {
+            return 0;
+        }
+        self.add_kept(cost);
+        self.sub_kept(log.keep(place, copy));
+        seq
     }
 
     /// Whether there is room for a kept event of `bytes`: all of them cost at most a quarter of the history.

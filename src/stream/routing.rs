@@ -1,5 +1,6 @@
 //! Routes a valid line: finds its type's bit, its job and its flows, and the runs of the open batch that it joins.
 
+use crate::access::patterns::Patterns;
 use crate::event::{Meaning, OVERFLOW_BIT, TypeLookup};
 use crate::stream::batch::Batch;
 use crate::stream::directory::Directory;
@@ -45,12 +46,18 @@ pub struct Placing<'a> {
     pub runs: &'a mut OpenRuns,
     pub now: Now,
     pub seq: u64,
+    /// The ids that the line may have; None: all.
+    pub covered: Option<&'a Patterns>,
 }
 
 impl Placing<'_> {
     /// Makes the frame just written to `batch` an event, in the runs of its topics.
     pub fn place(self, batch: &mut Batch, line: &EventFields<'_>) -> Result<(), LineError> {
-        let Self { directory, types, topic_index, history, marks, runs, now, seq } = self;
+        let Self { directory, types, topic_index, history, marks, runs, now, seq, covered } = self;
+        let ids = [line.job_id, line.flow_id, line.data_flow_id];
+        if covered.is_some_and(|patterns| !patterns.cover_all(ids)) {
+            return Err(LineError::Forbidden);
+        }
         let mut release = |topic: &Topic| release(history, topic);
         let mut job = line.job_id.and_then(|name| topic_index.find_job(name));
         // The first flow that a job's events name is the job's.

@@ -6,8 +6,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::access::patterns::Patterns;
 use crate::event::{METRICS_BIT, TypeLookup};
-use crate::stream::batch::{Batch, Run};
+use crate::stream::batch::Batch;
 use crate::stream::directory::Directory;
 use crate::stream::history::History;
 use crate::stream::holes::Hole;
@@ -17,7 +18,7 @@ use crate::stream::now::Now;
 use crate::stream::numbers::{DIGITS, SEQ_END, SEQ_MIN, digits_of};
 use crate::stream::routing::{LifeMark, OpenRuns, Placing, release, time_of};
 use crate::stream::silence::Standing;
-use crate::stream::topic::{Handle, Keep, Log, TopicKind};
+use crate::stream::topic::{Handle, Keep, TopicKind};
 use crate::stream::topic_index::{SweepTimes, TopicIndex};
 use crate::stream::topic_key::{JobKey, TopicKey};
 use crate::wire::frame;
@@ -230,6 +231,16 @@ impl Sequencer {
     /// Takes one trimmed line, `block[..length]`, with [`crate::wire::line::PADDING`] bytes behind it. The block may be
     /// edited.
     pub fn take_line<'a>(&'a mut self, block: &'a mut [u8], length: usize) -> Result<Taken<'a>, LineError> {
+        self.take_line_for(block, length, None)
+    }
+
+    /// The same, if its publisher may publish for its job and flow. `covered`: those that it may publish for; None: all.
+    pub fn take_line_for<'a>(
+        &'a mut self,
+        block: &'a mut [u8],
+        length: usize,
+        covered: Option<&Patterns>,
+    ) -> Result<Taken<'a>, LineError> {
         let object = MEMBER.len() + DIGITS + length;
         let frame = frame::header_length(object) + object;
         self.make_room(frame);
@@ -266,6 +277,7 @@ impl Sequencer {
             runs: &mut self.open_runs,
             now: self.now,
             seq: self.before + 1,
+            covered,
         };
         if let Err(error) = place.place(batch, &line) {
             note_refused(&mut self.refused, first, &batch.buffer()[text..]);
@@ -432,7 +444,7 @@ impl Sequencer {
                     (Keep::FirstStarted, log.job.first_started_seq),
                     (Keep::LastTerminal, log.job.last_terminal_seq),
                 ]
-                .map(|(place, seq)| keep(&mut self.history, &mut log, &batch, run, place, seq));
+                .map(|(place, seq)| self.history.keep(&mut log, &batch, run, place, seq));
             }
             let shrunk = log.evict(&batch, run, kept, &mut self.history.chunks);
             self.history.sub(shrunk);
@@ -470,21 +482,4 @@ fn note_refused(refused: &mut Vec<u8>, first: Option<u8>, rest: &[u8]) {
         refused.extend(first);
         refused.extend_from_slice(rest);
     }
-}
-
-/// Keeps a copy of event `seq` if it is in `run` and there is room. Returns `seq` then, else 0.
-fn keep(history: &mut History, log: &mut Log, batch: &Batch, run: &Run, place: Keep, seq: u64) -> u64 {
-    let first = batch.seq(run.first);
-    if !(first..first + u64::from(run.count)).contains(&seq) {
-        return 0;
-    }
-    let offset = (seq - first) as u32;
-    let copy = batch.copy_event(run.first + offset, Run { at: run.at + u64::from(offset), ..*run });
-    let cost = copy.cost();
-    if !history.has_room_to_keep(cost) {
-        return 0;
-    }
-    history.add_kept(cost);
-    history.sub_kept(log.keep(place, copy));
-    seq
 }

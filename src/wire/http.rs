@@ -1,8 +1,8 @@
 //! Reads the request head that opens a connection; the answers to it are in [`http_answer`](crate::wire::http_answer).
 //!
-//! httparse reads it; what httparse tolerates and RFC 9112 calls an error is refused here. Requests that are answered
-//! have no body, or one of length 0, and every refusal closes the connection. So nothing can be smuggled in behind a
-//! request.
+//! httparse reads it; what httparse tolerates and RFC 9112 calls an error is refused here. A GET or a HEAD has no body,
+//! or one of length 0. A body's length is sure, or the request is refused ([`body`](crate::wire::body)), and every refusal
+//! closes the connection. So nothing can be smuggled in behind a request.
 
 use std::fmt;
 use std::mem::MaybeUninit;
@@ -10,6 +10,8 @@ use std::mem::MaybeUninit;
 use memchr::{memchr, memchr_iter, memrchr};
 
 use crate::wire::accept::{StreamTypes, accepts_gzip};
+use crate::wire::body::BodyFields;
+pub use crate::wire::field::Field;
 use crate::wire::framing::Framing;
 pub use crate::wire::http_answer::{
     FIELDS_MAX, Refusal, Status, TARGET_BYTES_MAX, Then, printable, write_ok, write_refusal,
@@ -62,6 +64,7 @@ pub struct Request<'a> {
     stream_types: StreamTypes,
     /// `Last-Event-ID`, unparsed.
     pub last_event_id: Field<'a>,
+    pub body: BodyFields<'a>,
     /// `If-None-Match`; of several lines the first. At worst a known file is sent again.
     pub if_none_match: Option<&'a [u8]>,
     pub upgrade: Upgrade<'a>,
@@ -96,36 +99,6 @@ pub struct Upgrade<'a> {
 
 /// The only subprotocol, chosen if the client offers it.
 pub const PROTOCOL: &str = "luxcast.v1";
-
-/// A field that may be sent only once.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Field<'a> {
-    #[default]
-    Absent,
-    One(&'a [u8]),
-    Repeated,
-}
-
-impl<'a> Field<'a> {
-    fn add(&mut self, value: &'a [u8]) {
-        *self = match self {
-            Field::Absent => Field::One(value),
-            Field::One(_) | Field::Repeated => Field::Repeated,
-        };
-    }
-
-    /// The value as text; `name` is for the refusal of a field that came twice or is not UTF-8.
-    pub fn text(self, name: &str) -> Result<Option<&'a str>, Refusal> {
-        match self {
-            Field::Absent => Ok(None),
-            Field::One(value) => match str::from_utf8(value) {
-                Ok(text) => Ok(Some(text)),
-                Err(_) => Err(Refusal::bad_request(format!("{name} is not UTF-8"))),
-            },
-            Field::Repeated => Err(Refusal::bad_request(format!("{name} was sent twice"))),
-        }
-    }
-}
 
 /// Reads a request head from the first bytes of a connection.
 ///
@@ -288,7 +261,7 @@ struct Fields<'a> {
     stream_types: StreamTypes,
     last_event_id: Field<'a>,
     if_none_match: Option<&'a [u8]>,
-    content_length: Field<'a>,
+    body: BodyFields<'a>,
     upgrade: Upgrade<'a>,
     /// `Connection` says `close`.
     is_last: bool,
@@ -338,9 +311,24 @@ fn read_fields<'a>(line: &RequestLine<'a>, fields: &[httparse::Header<'a>]) -> R
         } else if is("if-none-match") {
             read.if_none_match = read.if_none_match.or(Some(value));
         } else if is("content-length") {
-            read.content_length.add(value);
-        } else if is("transfer-encoding") && is_bodiless(line.method) {
-            return Err(Refusal::bad_request("Transfer-Encoding is not allowed: a request here has no body"));
+            read.body.content_length.add(value);
+        } else if is("transfer-encoding") {
+            if is_bodiless(line.method) {
+                return Err(Refusal::bad_request(
+                    "Transfer-Encoding is not allowed: this request has no body",
+                ));
+            }
+            read.body.transfer_encoding.add(value);
+        } else if is("content-type") {
+            read.body.content_type.add(value);
+        } else if is("content-encoding") {
+            read.body.content_encoding.add(value);
+        } else if is("expect") {
+            read.body.expect.add(value);
+        } else if is("luxcast-publisher") {
+            read.body.publisher.add(value);
+        } else if is("luxcast-line") {
+            read.body.first_line.add(value);
         }
     }
     read.upgrade.is_requested = has_connection && has_websocket;
@@ -350,7 +338,7 @@ fn read_fields<'a>(line: &RequestLine<'a>, fields: &[httparse::Header<'a>]) -> R
 #[inline]
 fn request_of<'a>(line: &RequestLine<'a>, fields: Fields<'a>) -> Result<Request<'a>, Refusal> {
     let RequestLine { method, target, is_http_1_0 } = *line;
-    check_length(method, fields.content_length)?;
+    check_length(method, fields.body.content_length)?;
     let host = fields.host.text("Host")?;
     let origin = fields.origin.text("Origin")?;
     let authorization = fields.authorization.text("Authorization")?;
@@ -373,6 +361,7 @@ fn request_of<'a>(line: &RequestLine<'a>, fields: Fields<'a>) -> Result<Request<
         accept_encoding: fields.accept_encoding,
         stream_types: fields.stream_types,
         last_event_id: fields.last_event_id,
+        body: fields.body,
         if_none_match: fields.if_none_match,
         upgrade: fields.upgrade,
     })
@@ -383,7 +372,7 @@ fn check_length(method: &str, content_length: Field<'_>) -> Result<(), Refusal> 
     match content_length {
         Field::Absent | Field::One(b"0") => Ok(()),
         _ if !is_bodiless(method) => Ok(()),
-        _ => Err(Refusal::bad_request("Content-Length must be absent or 0: a request here has no body")),
+        _ => Err(Refusal::bad_request("Content-Length must be absent or 0: this request has no body")),
     }
 }
 

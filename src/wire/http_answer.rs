@@ -32,7 +32,12 @@ pub enum Status {
     MethodNotAllowed,
     /// 405 where HEAD is allowed too.
     NeitherGetNorHead,
+    /// 405 where only POST is allowed.
+    NotPost,
     RequestTimeout,
+    ContentTooLarge,
+    UnsupportedType,
+    ExpectationFailed,
     TargetTooLarge,
     Misdirected,
     UpgradeRequired,
@@ -77,6 +82,13 @@ impl Status {
             Status::NotFound => (StatusCode::NOT_FOUND, ""),
             Status::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "Allow: GET\r\n"),
             Status::NeitherGetNorHead => (StatusCode::METHOD_NOT_ALLOWED, "Allow: GET, HEAD\r\n"),
+            Status::NotPost => (StatusCode::METHOD_NOT_ALLOWED, "Allow: POST\r\n"),
+            Status::ContentTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, ""),
+            Status::UnsupportedType => (
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "Accept-Post: application/x-ndjson, application/jsonl, application/json\r\n",
+            ),
+            Status::ExpectationFailed => (StatusCode::EXPECTATION_FAILED, ""),
             Status::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, ""),
             Status::TargetTooLarge => (StatusCode::URI_TOO_LONG, ""),
             Status::Misdirected => (StatusCode::MISDIRECTED_REQUEST, ""),
@@ -110,7 +122,7 @@ pub struct Refusal {
 
 impl Refusal {
     /// Every `code`, each once, and `tls`: a failed TLS handshake, which has no HTTP answer.
-    pub const CODES: [&str; 17] = [
+    pub const CODES: [&str; 18] = [
         "bad_request",
         "bad_id",
         "bad_parameter",
@@ -122,6 +134,7 @@ impl Refusal {
         "method_not_allowed",
         "timeout",
         "too_large",
+        "unsupported_media_type",
         "upgrade_required",
         "too_many_requests",
         "full",
@@ -217,7 +230,7 @@ impl Refusal {
     pub fn not_found() -> Self {
         let message = "no such path; there are {prefix}/jobs/{job_id}/monitor, {prefix}/jobs/{job_id}/debug, \
                        {prefix}/flows/{flow_id}/monitor and {prefix}/events under /api/ws and /api/v1/ws, \
-                       /api/v1/websocket, /console/ and /healthz";
+                       /api/v1/websocket, /api/v1/events for POST, /console/ and /healthz";
         Refusal::new(Status::NotFound, "not_found", message)
     }
 
@@ -230,6 +243,50 @@ impl Refusal {
     pub fn neither_get_nor_head() -> Self {
         let message = "only GET and HEAD are allowed here";
         Refusal::new(Status::NeitherGetNorHead, "method_not_allowed", message)
+    }
+
+    /// 405 with `Allow`, where only POST is allowed.
+    pub fn not_post() -> Self {
+        let message = "only POST is allowed here; events are watched at /api/v1/ws/events";
+        Refusal::new(Status::NotPost, "method_not_allowed", message)
+    }
+
+    /// 404: nobody may publish over HTTP.
+    pub fn no_publishing() -> Self {
+        Refusal::new(
+            Status::NotFound,
+            "not_found",
+            "nothing is published over HTTP here (http_publish = off)",
+        )
+    }
+
+    /// 415: a body of this type, or in this coding, is not read.
+    pub fn unsupported_type(message: &'static str) -> Self {
+        Refusal::new(Status::UnsupportedType, "unsupported_media_type", message)
+    }
+
+    /// 413: a JSON value is over `line_bytes_max`.
+    pub fn line_too_large(line_bytes_max: usize) -> Self {
+        let message = format!("the object has more than {line_bytes_max} bytes (line_bytes_max)");
+        Refusal::new(Status::ContentTooLarge, "too_large", message)
+    }
+
+    /// 417.
+    pub fn unknown_expectation() -> Self {
+        let message = "Expect can only be 100-continue";
+        Refusal::new(Status::ExpectationFailed, "bad_request", message)
+    }
+
+    /// 408: nothing of a body came for `stalled_seconds`.
+    pub fn body_timeout() -> Self {
+        let message = "nothing of the body came for stalled_seconds: whole lines before that were taken";
+        Refusal::new(Status::RequestTimeout, "timeout", message)
+    }
+
+    /// 503: the daemon ends before it has taken a whole body.
+    pub fn draining_within(accepted: u64) -> Self {
+        let message = format!("the daemon is shutting down: it has accepted {accepted} lines of this body");
+        Refusal { message: message.into(), ..Refusal::draining() }
     }
 
     /// 408: the head was not complete in time.
@@ -475,6 +532,7 @@ mod tests {
             Refusal::method_not_allowed(),
             Refusal::timeout(),
             Refusal::target_too_large(),
+            Refusal::unsupported_type(""),
             Refusal::upgrade_required(""),
             Refusal::too_many_requests(""),
             Refusal::full(""),

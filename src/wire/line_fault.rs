@@ -29,7 +29,7 @@ pub fn describe(line: &[u8], error: LineError, depth_max: usize) -> String {
         LineError::DuplicateKey => twice(line),
         LineError::Reserved => reserved(line),
         LineError::BadOp => bad_op(line),
-        LineError::TooManyJobs | LineError::TooManyTopics => {
+        LineError::TooManyJobs | LineError::TooManyTopics | LineError::Forbidden => {
             first_of(line, &IDS, |value| is_there(value).then(|| value.to_owned()))
         }
         LineError::NoType | LineError::NoId | LineError::TooLong | LineError::Truncated => None,

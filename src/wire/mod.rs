@@ -3,8 +3,9 @@
 //! | from whom, to whom | files |
 //! | --- | --- |
 //! | from publishers | [`mod@line`], with [`members`] and `number`; [`line_fault`] finds for the log what is wrong |
-//! | to publishers | [`publisher_answer`]: errors, welcomes, acks |
-//! | HTTP from clients | [`head_buffer`], [`http`], [`accept`], [`query`], [`forwarded`], [`handshake`]; [`request_for_log`] |
+//! | over HTTP | [`body`] for what is around the content, [`json_lines`] for JSON that is no line |
+//! | to publishers | [`publisher_answer`]: errors, welcomes, acks; [`receipt`]: the answer over HTTP |
+//! | HTTP from clients | [`head_buffer`], [`http`], [`field`], [`accept`], [`query`], [`forwarded`], [`handshake`]; [`request_for_log`] |
 //! | HTTP to clients | [`http_answer`] (every refusal is a row there), [`page`] |
 //! | WebSocket from clients | [`frame_header`], [`message_reader`], [`client_action`] |
 //! | WebSocket to clients | [`frame`] for headers and control frames, [`watcher_message`] for the daemon's own messages |
@@ -13,7 +14,9 @@
 #![doc = include_str!("README.md")]
 
 pub mod accept;
+pub mod body;
 pub mod client_action;
+pub mod field;
 pub mod forwarded;
 pub mod frame;
 pub mod frame_header;
@@ -22,6 +25,7 @@ pub mod handshake;
 pub mod head_buffer;
 pub mod http;
 pub mod http_answer;
+pub mod json_lines;
 pub mod line;
 pub mod line_fault;
 pub mod members;
@@ -30,6 +34,7 @@ mod number;
 pub mod page;
 pub mod publisher_answer;
 pub mod query;
+pub mod receipt;
 pub mod request_for_log;
 pub mod stamp;
 pub mod text;

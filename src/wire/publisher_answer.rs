@@ -2,8 +2,8 @@
 
 use std::io::Write;
 
-/// Why a line is refused. `TooLong`, `Truncated`, `TooManyJobs` and `TooManyTopics` come from the callers, who split
-/// the lines and know the jobs.
+/// Why a line is refused. `TooLong`, `Truncated`, `TooManyJobs`, `TooManyTopics` and `Forbidden` come from the callers, who
+/// split the lines and know the jobs and the rights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LineError {
     BadUtf8,
@@ -21,10 +21,11 @@ pub enum LineError {
     BadOp,
     TooManyJobs,
     TooManyTopics,
+    Forbidden,
 }
 
 impl LineError {
-    pub const ALL: [LineError; 15] = [
+    pub const ALL: [LineError; 16] = [
         LineError::BadUtf8,
         LineError::BadJson,
         LineError::TooDeep,
@@ -40,6 +41,7 @@ impl LineError {
         LineError::BadOp,
         LineError::TooManyJobs,
         LineError::TooManyTopics,
+        LineError::Forbidden,
     ];
 
     /// The stable word: `code` in answers, the label in counters.
@@ -70,6 +72,7 @@ impl LineError {
             Self::BadOp => ("bad_op", "not a valid control line: hello (once, as the first line) or from (after hello with dedupe, before any line), with valid members"),
             Self::TooManyJobs => ("too_many_jobs", "no room for a new job: jobs_max jobs are known and all are watched"),
             Self::TooManyTopics => ("too_many_topics", "no room for a new job or flow: topics_max topics are known and all are watched"),
+            Self::Forbidden => ("forbidden", "the token is not for this job or flow: it needs the scope publish with its id"),
         }
     }
 }

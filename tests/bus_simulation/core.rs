@@ -129,6 +129,7 @@ fn session_limits() -> SessionLimits {
         heartbeat: 1000,
         silent_heartbeats: 3,
         handshake: 100,
+        stalled: 3_000,
     }
 }
 

@@ -213,6 +213,7 @@ fn limits() -> SessionLimits {
         heartbeat: 1000,
         silent_heartbeats: 3,
         handshake: 100,
+        stalled: 3_000,
     }
 }
 

@@ -7,7 +7,7 @@ use mio::Events;
 
 use crate::net::ingest::Ingest;
 use crate::net::ingest::publisher::{Greeting, Request};
-use crate::net::ingest::shared_stream::{Pushed, SharedStream};
+use crate::net::ingest::shared_stream::{BusLine, Pushed, SharedStream};
 use crate::net::shard::handle::Command as ShardCommand;
 
 impl Ingest {
@@ -44,15 +44,17 @@ impl Ingest {
         let publisher = &mut self.publishers[key];
         let line = publisher.line;
         let (Some(shared), Some(lane)) = (&mut self.shared, publisher.lane) else { return true };
-        let error = match shared.push(lane, line, block, length, &mut self.parts.sequencer) {
+        let line = BusLine { number: line, length, covered: publisher.source.covered() };
+        let error = match shared.push(lane, line, block, &mut self.parts.sequencer) {
             Ok(Pushed::Event) => {
                 publisher.greeting = Greeting::Begun;
+                publisher.accepted += 1;
                 self.parts.counters.bus.lines_out.add(1);
                 return true;
             }
             Ok(Pushed::Repeated) => {
                 publisher.greeting = Greeting::Begun;
-                self.counters().repeated_lines.add(1);
+                self.note_repeated(key);
                 return true;
             }
             Ok(Pushed::Control(control)) => {
@@ -105,7 +107,7 @@ impl Ingest {
             let dealt = publisher.lane.map_or(0, |lane| shared.dealt(lane));
             publisher.acknowledge_to(dealt, stream_seq);
             self.answer(key);
-            if self.publishers[key].has_ended {
+            if self.publishers.get(key).is_some_and(|publisher| publisher.has_ended) {
                 self.make_ready(key);
             }
         }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use mio::Waker;
 
+use crate::net::ingest::posted::PostedDesk;
 use crate::stream::topic::Topic;
 
 /// One job: the facts that only the ingest thread has.
@@ -30,13 +31,22 @@ pub struct IngestWaker {
     /// Requests for all jobs: each is the channel for the answer.
     pub job_requests: Sender<Sender<Vec<JobReport>>>,
     pub pending_requests: Receiver<Sender<Vec<JobReport>>>,
+    /// What is published over HTTP.
+    pub posted: Arc<PostedDesk>,
 }
 
 impl IngestWaker {
     pub fn new(waker: Waker, publishers_max: usize) -> Self {
         let (job_requests, pending_requests) = unbounded();
         let publishers_max = AtomicUsize::new(publishers_max);
-        Self { waker, is_waiting: AtomicBool::new(false), publishers_max, job_requests, pending_requests }
+        Self {
+            waker,
+            is_waiting: AtomicBool::new(false),
+            publishers_max,
+            job_requests,
+            pending_requests,
+            posted: Arc::default(),
+        }
     }
 
     pub fn wake(&self) {

@@ -5,7 +5,8 @@ use std::mem;
 
 use crate::net::ingest::Ingest;
 use crate::net::ingest::half_lines::PATIENCE_MILLIS;
-use crate::net::ingest::publisher::{Greeting, Request, SHORT_REST_MAX, is_too_long};
+use crate::net::ingest::publisher::{Greeting, Request, SHORT_REST_MAX, Source, is_too_long};
+use crate::net::shard::handle::Command;
 use crate::stream::sequencer::Taken;
 use crate::wire::line::{LineError, PADDING, trim, write_welcome};
 use crate::wire::line_fault;
@@ -78,7 +79,13 @@ impl Ingest {
             &mut block
         };
         let end = (buffer.len() - PADDING).min(held + bytes_max);
-        let result = publisher.socket.read(&mut buffer[held..end]);
+        let result = match &mut publisher.source {
+            Source::Socket(socket) => socket.read(&mut buffer[held..end]),
+            Source::Posted(posted) => {
+                let (shard, key) = (&self.parts.shards[posted.from.shard], posted.from.key);
+                posted.read(&mut buffer[held..end], || shard.send(Command::Room { key }))
+            }
+        };
         let count = *result.as_ref().unwrap_or(&0);
         self.counters().received_bytes.add(count as u64);
         let searched = if self.publishers[key].greeted_since.is_some() { 0 } else { held };
@@ -151,7 +158,7 @@ impl Ingest {
         self.half_lines.note_capacity(buffer.capacity(), 0);
         self.update_place(key);
         match self.is_repeated(key, line) {
-            true => self.counters().repeated_lines.add(1),
+            true => self.note_repeated(key),
             false => self.refuse(key, line, LineError::TooLong, &[]),
         }
         self.note_dealt(key);
@@ -180,6 +187,12 @@ impl Ingest {
         if self.publishers[key].skips { end } else { start }
     }
 
+    /// Counts a line that was accepted before.
+    pub(super) fn note_repeated(&mut self, key: usize) {
+        self.publishers[key].accepted += 1;
+        self.counters().repeated_lines.add(1);
+    }
+
     /// Whether a line with this number was accepted before under the publisher's name.
     fn is_repeated(&self, key: usize, line: u64) -> bool {
         if let (Some(shared), Some(lane)) = (&self.shared, self.publishers[key].lane) {
@@ -206,7 +219,7 @@ impl Ingest {
         // A control line is obeyed whatever its number: another connection may be ahead under the same name.
         if self.is_repeated(key, line) && (is_too_long || !is_control_line(&block[object.clone()])) {
             self.publishers[key].greeting = Greeting::Begun;
-            self.counters().repeated_lines.add(1);
+            self.note_repeated(key);
             return true;
         }
         if is_too_long {
@@ -218,9 +231,11 @@ impl Ingest {
         if self.shared.is_some() {
             return self.push_line(key, &mut block[object.start..], length);
         }
-        let error = match self.parts.sequencer.take_line(&mut block[object.start..], length) {
+        let covered = self.publishers[key].source.covered();
+        let error = match self.parts.sequencer.take_line_for(&mut block[object.start..], length, covered) {
             Ok(Taken::Event(_)) => {
                 self.publishers[key].greeting = Greeting::Begun;
+                self.publishers[key].accepted += 1;
                 if let Some(account) = account {
                     self.parts.dedupe.accept(account, line);
                 }
@@ -244,7 +259,8 @@ impl Ingest {
     pub(super) fn refuse_line(&mut self, key: usize, error: LineError, text: &[u8]) {
         let publisher = &mut self.publishers[key];
         let line = publisher.line;
-        if error == LineError::BadOp && publisher.is_named {
+        let is_posted = matches!(publisher.source, Source::Posted(_));
+        if error == LineError::BadOp && publisher.is_named && !is_posted {
             // A control line has no number, obeyed or not.
             publisher.line -= 1;
         } else {
@@ -263,19 +279,22 @@ impl Ingest {
         let Some(unlogged) = self.refused_line_log.note(error, self.moment.now.millis) else {
             return;
         };
-        let (publisher, pid) = self.publishers[key].describe();
+        let publisher = &self.publishers[key];
+        let (pid, address) = publisher.describe();
+        let address = address.map(tracing::field::display);
         let at = line_fault::describe(text, error, self.parts.depth_max);
         let colon = if at.is_empty() { "" } else { ": " };
         let (code, message) = (error.code(), error.message());
         // As `luxcast publish` counts the lines of its file, which a person looks up.
-        let (place, after) = match self.publishers[key].hello_line {
+        let (place, after) = match publisher.hello_line {
             0 => (line, ""),
             hello => (line - hello, " after hello"),
         };
         tracing::warn!(
             code,
-            publisher,
+            publisher = publisher.name.as_deref(),
             pid,
+            address,
             unlogged,
             "line {place}{after} of a publisher refused: {message}{colon}{at}"
         );
@@ -326,9 +345,7 @@ impl Ingest {
             }
         }
         self.counters().control_lines.add(1);
-        if !self.answering.contains(&key) {
-            self.answering.push(key);
-        }
+        self.answer_later(key);
         Ok(())
     }
 
@@ -346,6 +363,10 @@ impl Ingest {
             self.refuse(key, line, LineError::Truncated, &[]);
         }
         let publisher = &mut self.publishers[key];
+        if let Source::Posted(_) = publisher.source {
+            publisher.has_ended = true;
+            return self.answer_later(key);
+        }
         let reads = publisher.flush().is_ok();
         if reads
             && (publisher.has_answers()
@@ -354,6 +375,16 @@ impl Ingest {
             publisher.has_ended = true;
             return;
         }
+        self.remove(key);
+    }
+
+    fn answer_later(&mut self, key: usize) {
+        if !self.answering.contains(&key) {
+            self.answering.push(key);
+        }
+    }
+
+    pub(super) fn remove(&mut self, key: usize) {
         let publisher = self.publishers.remove(key);
         self.half_lines.note_capacity(publisher.buffer.capacity(), 0);
         if publisher.is_ready {

@@ -8,6 +8,8 @@ pub mod half_lines;
 pub mod handle;
 pub mod lines;
 pub mod maintenance;
+pub mod posted;
+mod posted_lines;
 pub mod publisher;
 pub mod refused_lines;
 pub mod shared_stream;
@@ -30,7 +32,7 @@ use crate::net::host::state_dir::{FinalState, NumberMark};
 use crate::net::ingest::dedupe::Dedupe;
 use crate::net::ingest::half_lines::HalfLines;
 use crate::net::ingest::handle::{IngestWaker, JobsRequest};
-use crate::net::ingest::publisher::{Publisher, SHORT_REST_MAX};
+use crate::net::ingest::publisher::{Publisher, SHORT_REST_MAX, Source};
 use crate::net::ingest::refused_lines::RefusedLineLog;
 use crate::net::ingest::shared_stream::SharedStream;
 use crate::net::listen::accept_error::{is_out_of_descriptors, is_transient};
@@ -88,6 +90,8 @@ pub struct IngestParts {
 pub struct Ingest {
     parts: IngestParts,
     publishers: Slab<Publisher>,
+    /// How many of them are requests over HTTP.
+    requests: usize,
     /// Publishers that may have something to read, each once, served in turn.
     ready: VecDeque<usize>,
     /// Publishers that may get an answer in this turn.
@@ -129,6 +133,7 @@ impl Ingest {
         Ok(Self {
             parts,
             publishers: Slab::new(),
+            requests: 0,
             ready: VecDeque::new(),
             answering: Vec::new(),
             block,
@@ -174,6 +179,7 @@ impl Ingest {
                 }
             }
             self.accept();
+            self.accept_posted();
             self.follow();
             self.give_places();
             self.is_waiting = self.must_wait();
@@ -185,6 +191,7 @@ impl Ingest {
             self.do_housekeeping();
         }
         self.finish_chunks(&mut events)?;
+        self.end_requests();
         let now = self.parts.clock.read().now;
         Ok(FinalState { sequencer: self.parts.sequencer, dedupe: self.parts.dedupe, now })
     }
@@ -193,6 +200,7 @@ impl Ingest {
         // The wake for a pending request may have ended in an earlier turn, before the request was seen.
         let is_busy = self.jobs_request.is_some()
             || !self.parts.waker.pending_requests.is_empty()
+            || !self.parts.waker.posted.pending.is_empty()
             || self.has_more_to_accept
             || self.shared.as_ref().is_some_and(SharedStream::is_busy)
             || (!self.is_waiting && !self.ready.is_empty());
@@ -224,7 +232,9 @@ impl Ingest {
         let publishers_max = self.parts.waker.publishers_max.load(Ordering::Relaxed);
         for _ in 0..ACCEPTS_MAX {
             match self.parts.listener.accept() {
-                Ok((socket, _)) if self.publishers.len() >= publishers_max => self.turn_away(socket),
+                Ok((socket, _)) if self.publishers.len() - self.requests >= publishers_max => {
+                    self.turn_away(socket)
+                }
                 Ok((socket, _)) => self.welcome(socket),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.accepts = false;
@@ -251,7 +261,7 @@ impl Ingest {
         let interest = Interest::READABLE | Interest::WRITABLE;
         match self.parts.poll.registry().register(&mut socket, Token(key), interest) {
             Ok(()) => {
-                let publisher = entry.insert(Publisher::new(socket));
+                let publisher = entry.insert(Publisher::new(Source::Socket(socket)));
                 publisher.lane = self.shared.as_mut().map(|shared| shared.enter(key));
                 self.counters().publishers_accepted.add(1);
                 self.make_ready(key);
@@ -262,20 +272,20 @@ impl Ingest {
 
     /// Refuses a publisher because `publishers_max` are connected. It gets an answer if its socket takes that at once.
     fn turn_away(&mut self, socket: UnixStream) {
-        let mut publisher = Publisher::new(socket);
+        let mut publisher = Publisher::new(Source::Socket(socket));
         publisher.answer(write_full);
         // The publisher may have closed its socket already.
         let _ = publisher.flush();
         self.counters().publishers_refused.add(1);
         self.turned_away += 1;
         if self.may_log_trouble() {
-            let (_, pid) = publisher.describe();
+            let (pid, _) = publisher.describe();
             let count = std::mem::take(&mut self.turned_away);
             tracing::warn!(
                 pid,
                 count,
                 "turned a publisher away: {} are connected (publishers_max)",
-                self.publishers.len()
+                self.publishers.len() - self.requests
             );
         }
     }
@@ -374,6 +384,9 @@ impl Ingest {
     }
 
     fn answer(&mut self, key: usize) {
+        if let Source::Posted(_) = self.publishers[key].source {
+            return self.give_receipt(key);
+        }
         // If the publisher does not read its answers any more, its socket may still hold lines; those are read.
         let _ = self.publishers[key].flush();
     }

@@ -2,13 +2,18 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use mio::net::UnixStream;
 use rustix::net::sockopt::socket_peercred;
 use rustix::process::Pid;
 
+use crate::access::patterns::Patterns;
 use crate::bus::writer::LaneKey;
+use crate::net::ingest::posted::Posted;
 use crate::wire::line::{Control, LineError, trim, write_ack, write_error};
+use crate::wire::receipt::Receipt;
 
 /// Most errors held for a publisher that does not read. Errors beyond that are only counted.
 const ERRORS_MAX: usize = 64;
@@ -28,8 +33,25 @@ pub enum Greeting {
     Begun,
 }
 
+/// Where a publisher's lines come from.
+pub enum Source {
+    Socket(UnixStream),
+    /// A request over HTTP.
+    Posted(Arc<Posted>),
+}
+
+impl Source {
+    /// The jobs and flows that lines may be for; None: all.
+    pub fn covered(&self) -> Option<&Patterns> {
+        match self {
+            Source::Socket(_) => None,
+            Source::Posted(posted) => posted.covered(),
+        }
+    }
+}
+
 pub struct Publisher {
-    pub socket: UnixStream,
+    pub source: Source,
     /// `buffer[..held]` is the incomplete line at the end of what was read.
     pub buffer: Vec<u8>,
     pub held: usize,
@@ -62,6 +84,8 @@ pub struct Publisher {
     pub greeted_since: Option<u64>,
     /// It is in the queue to be read, or in the one for a place.
     pub is_ready: bool,
+    /// Lines that are events, or were before under its name.
+    pub accepted: u64,
     /// Lines refused so far.
     refused: u64,
     out: Vec<u8>,
@@ -79,9 +103,9 @@ struct Ack {
 }
 
 impl Publisher {
-    pub fn new(socket: UnixStream) -> Self {
+    pub fn new(source: Source) -> Self {
         Self {
-            socket,
+            source,
             buffer: Vec::new(),
             held: 0,
             skips: false,
@@ -99,6 +123,7 @@ impl Publisher {
             greets_since: None,
             greeted_since: None,
             is_ready: false,
+            accepted: 0,
             refused: 0,
             out: Vec::new(),
             sent: 0,
@@ -116,7 +141,7 @@ impl Publisher {
     /// Makes the pending ack for the lines up to `line`, which replaces an older one. It counts the refusals, since answers
     /// about them may be dropped.
     pub fn acknowledge(&mut self, line: u64, stream_seq: u64) {
-        if self.wants_acks && self.acked != (line, self.refused) {
+        if self.must_be_told() && self.acked != (line, self.refused) {
             self.acked = (line, self.refused);
             self.ack = Some(Ack { line, stream_seq, refused: self.refused });
         }
@@ -130,14 +155,24 @@ impl Publisher {
         }
     }
 
+    /// It has asked for acks, or its request has an answer.
+    fn must_be_told(&self) -> bool {
+        self.wants_acks || matches!(self.source, Source::Posted(_))
+    }
+
     /// Whether the last line has no ack yet.
     pub fn awaits_ack(&self) -> bool {
-        self.wants_acks && self.acked != (self.line, self.refused)
+        self.must_be_told() && self.acked != (self.line, self.refused)
     }
 
     /// Whether the other side is closed, and not only for writing.
     pub fn is_gone(&mut self) -> bool {
-        self.socket.write(&[]).is_err_and(|error| error.kind() != ErrorKind::WouldBlock)
+        match &mut self.source {
+            Source::Socket(socket) => {
+                socket.write(&[]).is_err_and(|error| error.kind() != ErrorKind::WouldBlock)
+            }
+            Source::Posted(_) => false,
+        }
     }
 
     /// Makes `line + 1` the number of the next line. Lines up to `line` need no ack.
@@ -156,10 +191,21 @@ impl Publisher {
         has_room
     }
 
-    /// The publisher's name, if it gave one, and the process that connected (0: unknown), for the log.
-    pub fn describe(&self) -> (Option<&str>, i32) {
-        let pid = socket_peercred(&self.socket).map_or(0, |peer| Pid::as_raw(Some(peer.pid)));
-        (self.name.as_deref(), pid)
+    /// The process that connected (0: unknown), or the address that its request is from, for the log.
+    pub fn describe(&self) -> (Option<i32>, Option<IpAddr>) {
+        match &self.source {
+            Source::Socket(socket) => {
+                (Some(socket_peercred(socket).map_or(0, |peer| Pid::as_raw(Some(peer.pid)))), None)
+            }
+            Source::Posted(posted) => (None, Some(posted.from.address)),
+        }
+    }
+
+    /// What became of the lines of a request, once it is over and all of them were dealt with.
+    pub fn receipt(&mut self, stream_seq: u64, accepted_line: Option<u64>) -> Receipt {
+        let stream_seq = self.ack.take().map_or(stream_seq, |ack| ack.stream_seq);
+        let refused = self.errors.drain(..).collect();
+        Receipt { accepted: self.accepted, refused, refused_total: self.refused, stream_seq, accepted_line }
     }
 
     /// Whether some answer is not sent yet.
@@ -172,6 +218,7 @@ impl Publisher {
     /// # Errors
     /// The publisher reads no answers any more.
     pub fn flush(&mut self) -> io::Result<()> {
+        let Source::Socket(socket) = &mut self.source else { return Ok(()) };
         loop {
             if self.sent == self.out.len() {
                 self.out.clear();
@@ -186,7 +233,7 @@ impl Publisher {
                     return Ok(());
                 }
             }
-            match self.socket.write(&self.out[self.sent..]) {
+            match socket.write(&self.out[self.sent..]) {
                 Ok(count) => self.sent += count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use foldhash::fast::RandomState;
 
+use crate::access::patterns::Patterns;
 use crate::bus::chunk::{token_of_connection, token_of_name};
 use crate::bus::lane::NewLine;
 use crate::bus::verdict::{Hole, Standing};
@@ -36,6 +37,14 @@ pub enum Pushed<'a> {
     Repeated,
     /// With the line as it came.
     Control(Control<'a>),
+}
+
+/// A line to push, beside its bytes.
+pub struct BusLine<'a> {
+    pub number: u64,
+    pub length: usize,
+    /// The ids that it may have; None: all.
+    pub covered: Option<&'a Patterns>,
 }
 
 /// What the shared stream has to begin with.
@@ -146,7 +155,7 @@ impl SharedStream {
         self.writer.number_from(lane, line);
     }
 
-    /// Takes a trimmed line, `block[..length]`, with [`PADDING`](crate::wire::line::PADDING) bytes behind it. The block may be edited, and
+    /// Takes a trimmed line, `block[..line.length]`, with [`PADDING`](crate::wire::line::PADDING) bytes behind it. The block may be edited, and
     /// [`SharedStream::text`] has the line as it came.
     ///
     /// # Errors
@@ -154,17 +163,21 @@ impl SharedStream {
     pub fn push<'a>(
         &'a mut self,
         lane: LaneKey,
-        number: u64,
+        line: BusLine<'_>,
         block: &'a mut [u8],
-        length: usize,
         sequencer: &mut Sequencer,
     ) -> Result<Pushed<'a>, LineError> {
+        let BusLine { number, length, covered } = line;
         self.text.clear();
         self.text.extend_from_slice(&block[..length]);
         let fields = match self.reader.read(block, length, self.text.get(1..).unwrap_or_default())? {
             Line::Control(control) => return Ok(Pushed::Control(control)),
             Line::Event(fields) => fields,
         };
+        let ids = [fields.job_id, fields.flow_id, fields.data_flow_id];
+        if covered.is_some_and(|patterns| !patterns.cover_all(ids)) {
+            return Err(LineError::Forbidden);
+        }
         let flow = fields.flow_id.or(fields.data_flow_id);
         sequencer.check_room(fields.job_id, flow)?;
         let line = NewLine { number, text: &self.text, job: fields.job_id, flow };
@@ -216,6 +229,11 @@ impl SharedStream {
     /// All lines up to this one are in the stream and visible here, or were no events.
     pub fn dealt(&self, lane: LaneKey) -> u64 {
         self.writer.dealt(lane)
+    }
+
+    /// The last line of the lane's name that is in the stream.
+    pub fn accepted(&self, lane: LaneKey) -> u64 {
+        self.writer.accepted(lane)
     }
 
     /// The publishers of a lane of which more can be told than before, and a number that all those lines are at or below.

@@ -18,6 +18,7 @@ use crate::delivery::slow_consumers::SlowConsumers;
 use crate::delivery::watchers::Watchers;
 use crate::metrics::{Counter, Counters, LOST, ShardCounters};
 use crate::net::clock::{Clock, Moment};
+use crate::net::ingest::handle::IngestWaker;
 use crate::net::report::inquiry::Inquiries;
 use crate::net::shard::connection::{Connection, Connections, Phase, Sides};
 use crate::net::shard::handle::ShardHandle;
@@ -58,6 +59,9 @@ pub struct Environment {
     pub count: Arc<AtomicUsize>,
     /// The shard that accepts. It may wait for a descriptor.
     pub acceptor: ShardHandle,
+    /// Takes what is published over HTTP.
+    pub ingest: Arc<IngestWaker>,
+    pub line_bytes_max: usize,
 }
 
 /// Watchers, sockets and connections have the same keys.

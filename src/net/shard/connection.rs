@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use crate::access::admission::{Counted, NewConnection, TurnAway};
 use crate::delivery::keys::WatcherKey;
+use crate::net::shard::publishing::Publishing;
 use crate::session::conversation::Session;
 use crate::session::heartbeat::Silence;
 use crate::tick::Tick;
@@ -27,6 +28,8 @@ pub enum Phase {
         /// What has come behind the request.
         rest: Vec<u8>,
     },
+    /// It publishes.
+    Publishing(Box<Publishing>),
     /// Its answer is being sent, for as long as the client takes it.
     Answering {
         then: Then,

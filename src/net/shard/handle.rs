@@ -14,6 +14,7 @@ use crate::net::shard::connection_report::ConnectionReport;
 use crate::net::shard::live_config::LiveConfig;
 use crate::session::drain::DrainOrder;
 use crate::wire::http::Refusal;
+use crate::wire::receipt::Receipt;
 
 pub enum Command {
     /// A socket to serve, or to turn away.
@@ -22,6 +23,10 @@ pub enum Command {
     Survey(Sender<Vec<ConnectionReport>>),
     /// The answer for a connection, or why there is none.
     Answer { key: WatcherKey, answer: Result<OwnedBody, Refusal> },
+    /// Ingest has room for more of a request's body.
+    Room { key: WatcherKey },
+    /// What became of a request that publishes.
+    Published { key: WatcherKey, answer: Result<Receipt, Refusal> },
     /// Use these settings from now on.
     Renew(Arc<LiveConfig>),
     /// The stream that this daemon shares with others is away, or there again: watchers are told.

@@ -7,6 +7,7 @@ use rustls::ServerConfig;
 use crate::access::allowed_hosts::Hosts;
 use crate::access::client_address::Proxies;
 use crate::access::keyring::Auth;
+use crate::config::HttpPublish;
 use crate::delivery::progress::Patience;
 use crate::net::listen::certificate::Certificate;
 use crate::session::limits::SessionLimits;
@@ -18,6 +19,7 @@ pub struct LiveConfig {
     pub limits: SessionLimits,
     pub patience: Patience,
     pub allowed_origins: Vec<String>,
+    pub http_publish: HttpPublish,
     pub hosts: Hosts,
     pub proxies: Proxies,
     /// For the handshakes of new connections, where TLS is spoken.

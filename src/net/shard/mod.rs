@@ -2,11 +2,13 @@
 #![doc = include_str!("README.md")]
 
 mod announcement;
+pub mod bodies;
 pub mod clients;
 pub mod connection;
 pub mod connection_report;
 pub mod handle;
 pub mod live_config;
+pub mod publishing;
 pub mod reading;
 pub mod reads;
 pub mod requests;
@@ -65,6 +67,7 @@ pub struct ShardParts {
     pub counters: Arc<Counters>,
     pub live_config: Arc<LiveConfig>,
     pub overrun: Overrun,
+    pub line_bytes_max: usize,
     /// Wakes the ingest thread when it waits for watchers.
     pub ingest: Arc<IngestWaker>,
     /// With `bus`: what is older than memory, if it can be had.
@@ -130,6 +133,8 @@ impl Shard {
             to_operators: parts.to_operators,
             count: parts.count,
             acceptor: parts.acceptor,
+            ingest: ingest.clone(),
+            line_bytes_max: parts.line_bytes_max,
         };
         let sockets = Sockets::new(parts.inlet, parts.directory.clone());
         let mut clients = Clients::new(environment, sockets, parts.directory, clock.read());
@@ -240,6 +245,8 @@ impl Shard {
                 Command::Accept(socket, newcomer) => self.clients.accept(socket, newcomer),
                 Command::Survey(answer) => self.surveys.push_back(Survey::new(answer)),
                 Command::Answer { key, answer } => self.clients.handle_answer(key, answer),
+                Command::Room { key } => self.clients.handle_room(key),
+                Command::Published { key, answer } => self.clients.handle_published(key, answer),
                 Command::Announce { is_away } => {
                     self.clients.is_stream_away = is_away;
                     self.announcement = Some(Announcement::default());

@@ -70,6 +70,9 @@ impl Clients {
             self.reads.muted.push(key);
             return;
         }
+        if !self.has_room_or_waits(key) {
+            return;
+        }
         let bytes_max = scratch.len().min(self.watchers.read_bytes_max(key));
         match self.sockets.read(key, &mut scratch[..bytes_max]) {
             Ok(Incoming::Bytes { count, is_full }) => {
@@ -97,8 +100,10 @@ impl Clients {
     fn handle_end(&mut self, key: WatcherKey) {
         let connection = self.connections.at(key);
         match (&connection.phase, connection.sides) {
+            // What is missing of its body will never come.
+            (Phase::Publishing(publishing), _) if !publishing.is_whole() => self.drop_connection(key),
             (
-                Phase::Asking { .. } | Phase::Answering { .. } | Phase::Closing,
+                Phase::Publishing(_) | Phase::Asking { .. } | Phase::Answering { .. } | Phase::Closing,
                 Sides::Open | Sides::TheirsShut,
             ) => {
                 connection.sides = Sides::TheirsShut;
@@ -121,6 +126,7 @@ impl Clients {
             Phase::Idle if bytes.is_empty() => {}
             Phase::Idle => self.handle_next(key, bytes),
             Phase::Open(_) => self.handle_frames(key, bytes),
+            Phase::Publishing(_) => self.handle_body(key, bytes),
             phase @ (Phase::Asking { .. } | Phase::Answering { .. }) => {
                 phase.keep_back(bytes, bytes_max);
             }

@@ -6,7 +6,7 @@ use crate::delivery::keys::WatcherKey;
 use crate::net::shard::connection::Connection;
 
 /// Read from one client at once, and in one turn: the others keep their latency.
-const READ_BYTES: usize = 64 << 10;
+pub const READ_BYTES: usize = 64 << 10;
 
 /// Who is to be read from.
 pub struct Reads {

@@ -73,6 +73,7 @@ impl Clients {
                         let is_of_head = request.method == "HEAD";
                         return self.inquire(key, question, is_of_head, then, kept(rest, then));
                     }
+                    Ok(Answer::Publish(publish)) => return self.publish(key, publish, rest),
                     Ok(Answer::Watch(watch)) => {
                         self.open(key, &watch, Asked::of(&request));
                         length
@@ -106,7 +107,8 @@ impl Clients {
     ) -> Result<Answer, Refusal> {
         let (offer, now) = (self.offer(key), self.moment.tick());
         let connection = self.connections.at(key);
-        let LiveConfig { auth, hosts, allowed_origins, proxies, limits, .. } = &*self.environment.live_config;
+        let LiveConfig { auth, hosts, allowed_origins, http_publish, proxies, limits, .. } =
+            &*self.environment.live_config;
         let is_proxied = connection.counted == Counted::InAll;
         let admission = &self.environment.admission;
         let circumstances = Circumstances {
@@ -115,9 +117,10 @@ impl Clients {
             auth,
             hosts,
             allowed_origins,
+            http_publish: *http_publish,
             is_draining: admission.is_draining(),
-            // The next request through a proxy may be another client's.
-            may_stay: !is_proxied && behind <= limits.pipelined_bytes_max(),
+            // The next request through a proxy may be another client's. Behind a POST is its body.
+            may_stay: !is_proxied && (request.method == "POST" || behind <= limits.pipelined_bytes_max()),
             unix_micros: self.moment.now.unix_micros,
         };
         if is_proxied {
@@ -204,7 +207,7 @@ impl Clients {
     }
 
     /// Sends an answer. Its client may be slow, as long as it takes something.
-    fn answer(&mut self, key: WatcherKey, head: &[u8], body: Body, then: Then, rest: Vec<u8>) {
+    pub(super) fn answer(&mut self, key: WatcherKey, head: &[u8], body: Body, then: Then, rest: Vec<u8>) {
         self.watchers.answer(key, head, body);
         self.connections.at(key).phase = Phase::Answering { then, rest };
     }

@@ -52,6 +52,7 @@ fn report(clients: &mut Clients, key: WatcherKey) -> Option<ConnectionReport> {
     let (phase, view) = match &connection.phase {
         Phase::Shaking(_) | Phase::Head(_) | Phase::Idle => ("opening", None),
         Phase::Open(session) => ("open", Some(session.view())),
+        Phase::Publishing(_) => ("publishing", None),
         Phase::Asking { .. } | Phase::Answering { .. } | Phase::Closing => ("closing", None),
     };
     Some(ConnectionReport {

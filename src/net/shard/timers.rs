@@ -65,6 +65,7 @@ impl Clients {
                 self.refuse(key, &Refusal::timeout(), Asked::in_part_of(head.bytes()));
             }
             Phase::Open(_) => self.beat(key),
+            Phase::Publishing(_) => self.check_body(key),
             Phase::Asking { .. } => {
                 self.refuse(key, &Refusal::full("the answer could not be made in time"), None);
             }
@@ -127,6 +128,7 @@ impl Clients {
                         self.hasten(key, first);
                     }
                 }
+                Phase::Publishing(_) => self.refuse_revoked(key),
                 Phase::Asking { .. } | Phase::Answering { .. } | Phase::Closing => {}
             }
         }
@@ -212,7 +214,9 @@ impl Clients {
                     self.with_session(key, |session, context| session.say_goodbye(retry, context));
                     self.close(key, CloseReason::Drain);
                 }
-                Phase::Head(_) | Phase::Asking { .. } => self.refuse(key, &Refusal::draining(), None),
+                Phase::Head(_) | Phase::Asking { .. } | Phase::Publishing(_) => {
+                    self.refuse(key, &Refusal::draining(), None)
+                }
                 // It has its answer, and the end of the connection is waited for by nobody.
                 Phase::Idle => {
                     let _ = self.sockets.shut(key);

@@ -48,6 +48,7 @@ impl Clients {
             | Phase::Idle
             | Phase::Open(_)
             | Phase::Asking { .. }
+            | Phase::Publishing(_)
             | Phase::Answering { .. }
             | Phase::Closing => {
                 tracing::debug!(address = %self.connections.at(key).address(), "TLS broke: {fault}");

@@ -1,0 +1,68 @@
+//! One request that publishes, while its body comes in or ingest has not dealt with it.
+
+use std::sync::Arc;
+
+use crate::access::rights::Permit;
+use crate::net::ingest::handle::IngestWaker;
+use crate::net::ingest::posted::{BodyEnd, Posted};
+use crate::tick::Tick;
+use crate::wire::body::BodyReader;
+use crate::wire::http::{Refusal, Then};
+use crate::wire::json_lines::{JsonLines, TooLong};
+
+/// A request whose body comes in, or waits for ingest's word.
+pub struct Publishing {
+    pub posted: Arc<Posted>,
+    pub ingest: Arc<IngestWaker>,
+    pub body: BodyReader,
+    /// Of a body that is JSON rather than lines.
+    pub json: Option<JsonLines>,
+    pub permit: Permit,
+    pub then: Then,
+    /// What has come behind the body: the beginning of the next request.
+    pub rest: Vec<u8>,
+    /// When the last bytes of the body came.
+    pub heard_at: Tick,
+}
+
+/// Whoever drops it in the middle of its body has cut that off.
+impl Drop for Publishing {
+    fn drop(&mut self) {
+        self.end(BodyEnd::Cut);
+    }
+}
+
+impl Publishing {
+    /// Nothing more of its body is to come.
+    pub fn is_whole(&self) -> bool {
+        self.body.is_done()
+    }
+
+    pub fn end(&self, end: BodyEnd) {
+        if self.posted.end(end) {
+            self.ingest.wake();
+        }
+    }
+
+    /// Takes what has come. Returns how many bytes are of the body.
+    pub fn take(&mut self, bytes: &[u8], line_bytes_max: usize) -> Result<usize, Refusal> {
+        let (body, json) = (&mut self.body, &mut self.json);
+        let (mut used, mut cut) = (Ok(0), Ok(()));
+        let is_news = self.posted.add(|out| {
+            used = body.read(bytes, |run| match json {
+                Some(json) if cut.is_ok() => cut = json.cut(run, out),
+                Some(_) => {}
+                None => out.extend_from_slice(run),
+            });
+            if let (true, Some(json)) = (body.is_done(), json) {
+                json.finish(out);
+            }
+        });
+        if is_news {
+            self.ingest.wake();
+        }
+        let used = used.map_err(|fault| fault.refusal())?;
+        cut.map_err(|TooLong| Refusal::line_too_large(line_bytes_max))?;
+        Ok(used)
+    }
+}
