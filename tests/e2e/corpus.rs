@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use serde_json::Value;
 
+use crate::harness::http_feed::HttpFeed;
+use crate::harness::http_stream::HttpStream;
 use crate::harness::oracle::{Names, Seen, Topic, overseer, read_stream};
 use crate::harness::transcript::Transcript;
 use crate::harness::{Client, Daemon, numbered, seq_of};
@@ -67,7 +69,14 @@ const NAMES: [&str; 12] = [
 #[test]
 fn every_client_gets_what_a_naive_oracle_computes() {
     let corpus = corpus();
-    let mut daemon = Daemon::start(&["--heartbeat-seconds", "0.5", "--metrics-seconds", "0.3"]);
+    let mut daemon = Daemon::start(&[
+        "--heartbeat-seconds",
+        "0.5",
+        "--metrics-seconds",
+        "0.3",
+        "--http-publish",
+        "anyone",
+    ]);
     let address = daemon.address;
     let topics = Arc::new(topics(&corpus));
 
@@ -75,10 +84,11 @@ fn every_client_gets_what_a_naive_oracle_computes() {
     let before = all.connected();
     let reader = thread::spawn(move || all.until_close());
     let residents = start_residents(address, &topics);
+    let readers = start_readers(address, &topics);
     let many = start_many(address, &corpus);
     let foreign = start_foreign(address, &topics);
     // All except the guests are there before the first event.
-    daemon.wait_for_connections(1 + residents.len() + many.len() + foreign.len());
+    daemon.wait_for_connections(1 + residents.len() + readers.len() + many.len() + foreign.len());
 
     let is_over = Arc::new(AtomicBool::new(false));
     let guests: Vec<_> = (0..GUESTS)
@@ -99,7 +109,8 @@ fn every_client_gets_what_a_naive_oracle_computes() {
     let texts: Vec<String> = texts.into_iter().filter(|text| seq_of(text).is_some()).collect();
     let stream = read_stream(&texts);
     check_publishers(&stream, before, &corpus);
-    transcripts.extend(residents.into_iter().chain(foreign).map(|resident| resident.join().unwrap()));
+    transcripts
+        .extend(residents.into_iter().chain(readers).chain(foreign).map(|resident| resident.join().unwrap()));
     let failures: Vec<String> =
         transcripts.iter().filter_map(|transcript| transcript.check(&stream).err()).collect();
     assert!(failures.is_empty(), "{} of {}:\n{}", failures.len(), transcripts.len(), failures.join("\n"));
@@ -133,8 +144,23 @@ fn topics(corpus: &[Line]) -> Vec<Topic> {
 fn publish(daemon: &Daemon, corpus: &[Line], publisher: usize) -> JoinHandle<()> {
     let own = corpus.iter().filter(|line| publisher_of(&line.job_id) == publisher);
     let lines: Vec<String> = own.map(|line| line.text.clone()).collect();
-    let mut feed = daemon.acked_feed();
     let mut random = Rng::with_seed(publisher as u64);
+    if publisher % 2 == 1 {
+        // Requests of any size, one behind the other on one connection.
+        let mut feed = HttpFeed::connect(daemon.address);
+        return thread::spawn(move || {
+            for _ in 0..ROUNDS {
+                let mut lines = lines.as_slice();
+                while !lines.is_empty() {
+                    let (now, later) = lines.split_at((1 + random.usize(..200)).min(lines.len()));
+                    feed.publish(now.iter().map(String::as_str));
+                    lines = later;
+                    thread::sleep(Duration::from_millis(random.u64(..80)));
+                }
+            }
+        });
+    }
+    let mut feed = daemon.acked_feed();
     thread::spawn(move || {
         for _ in 0..ROUNDS {
             let mut lines = lines.as_slice();
@@ -214,6 +240,30 @@ fn start_residents(address: SocketAddr, topics: &Arc<Vec<Topic>>) -> Vec<JoinHan
     openings.into_iter().chain(flows).enumerate().map(resident).collect()
 }
 
+/// Watchers over plain HTTP that stay, in both forms, each with a filter of its own.
+fn start_readers(address: SocketAddr, topics: &[Topic]) -> Vec<JoinHandle<Transcript>> {
+    let openings = [
+        (0, Names::All),
+        (0, Names::only(&["slot_call", "job_completed"])),
+        (1, Names::All),
+        (2, Names::only(&["error", "routine_completed"])),
+    ];
+    let flow = topics.iter().position(|topic| matches!(topic, Topic::Flow(_))).expect("a flow");
+    let openings = openings.into_iter().chain([(flow, Names::All)]);
+    let reader = |(topic, names): (usize, Names), form: &'static str| {
+        let topic = topics[topic].clone();
+        thread::spawn(move || {
+            let accept = format!("Accept: {form}\r\n");
+            let mut stream = HttpStream::open(address, &path_of(&topic, &names), &accept);
+            let texts = std::iter::from_fn(|| stream.next().map(|told| told.text)).collect();
+            let name = format!("reader of {form}");
+            Transcript { name, topic, names, since: None, texts, is_whole: true }
+        })
+    };
+    let forms = ["text/event-stream", "application/x-ndjson"];
+    openings.flat_map(|opening| forms.map(|form| reader(opening.clone(), form))).collect()
+}
+
 fn path_of(topic: &Topic, names: &Names) -> String {
     match names {
         Names::Only(names) => format!("{}?events={}", topic.path(), names.join(",")),
@@ -258,6 +308,19 @@ fn visit(
             None => {}
             Some(0) => path.push_str(&format!("{separator}since=start")),
             Some(number) => path.push_str(&format!("{separator}since={number}")),
+        }
+        let form = ["text/event-stream", "application/x-ndjson", ""][random.usize(..3)];
+        if !form.is_empty() {
+            let mut stream = HttpStream::open(address, &path, &format!("Accept: {form}\r\n"));
+            let until = Instant::now() + Duration::from_millis(random.u64(..500));
+            let mut texts = Vec::new();
+            while texts.len() < 1_500 && Instant::now() < until {
+                texts.push(stream.next().expect("the stream goes on").text);
+            }
+            newest = texts.iter().filter_map(|text| seq_of(text)).fold(newest, u64::max);
+            let name = format!("guest {guest}, visit {} with {form}", transcripts.len());
+            transcripts.push(Transcript { name, topic, names, since, texts, is_whole: false });
+            continue;
         }
         let mut client = Client::connect(address, &path);
         let mut texts = vec![client.text()];

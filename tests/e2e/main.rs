@@ -18,6 +18,7 @@ mod history;
 mod hostile_feed;
 mod hostile_frames;
 mod hostile_head;
+mod http_publish;
 mod http_streams;
 mod idle;
 mod ingest_path;

@@ -4,6 +4,8 @@
 pub mod client;
 pub mod daemon;
 pub mod feed;
+pub mod http_feed;
+pub mod http_stream;
 pub mod oracle;
 pub mod stage;
 pub mod tls;
