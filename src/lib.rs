@@ -1,4 +1,5 @@
-//! luxcast streams the live events of workflow jobs from one local socket to any number of WebSocket clients.
+//! luxcast streams the live events of workflow jobs to any number of watchers, over WebSocket and plain HTTP. They come in by a
+//! local socket or over HTTP.
 //!
 //! # The one idea
 //!
@@ -46,7 +47,8 @@
 //!
 //! # The life of an event
 //!
-//! 1. [`net::ingest`] reads a block from a publisher and cuts it into lines.
+//! 1. [`net::ingest`] reads a block from a publisher and cuts it into lines. What a shard has read of a POST comes to it
+//!    in the same way ([`net::ingest::posted`]).
 //! 2. [`stream::sequencer`] writes each line's frame (header, `{"stream_seq":N,`, the publisher's bytes) into the
 //!    turn's [`stream::batch`], then has [`wire::line`] parse the line in place to find its type, job and flow.
 //!    `stream/routing.rs` finds its topics: everything, its job, and the flow that the job belongs to. A refused line
@@ -78,6 +80,7 @@
 //!    [`access::keyring`] the tokens, [`session::stream_query`] reads `events=` and `since=`.
 //! 4. A stream opens as a [`session::conversation`]; [`delivery::start`] says where it begins. Lists and figures are made
 //!    by [`net::report`]. A refusal is a row of [`wire::http_answer`].
+//!    One that publishes ([`session::publishing`]) hands its body to ingest and waits for the word ([`net::shard::bodies`]).
 //! 5. The client's frames go through [`wire::message_reader`] and [`wire::client_action`] to the conversation. What the
 //!    daemon itself says to a watcher (pings, gaps, confirmations) is written by [`wire::watcher_message`].
 //! 6. [`net::shard::timers`] does what is due, and ends connections: [`session::heartbeat`] says who is silent,

@@ -72,6 +72,11 @@ fn messages_of_a_shared_stream_are_read_whatever_is_in_them() {
 }
 
 #[test]
+fn bodies_are_read_alike_however_they_are_cut_and_never_laxer_than_elsewhere() {
+    check_corpus("bodies", checks::bodies::check);
+}
+
+#[test]
 fn settings_are_the_same_after_writing_and_reading() {
     check_corpus("settings", checks::settings::check);
 }

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::harness::http_feed::{HttpFeed, LINES};
 use crate::harness::stage::{Actor, Stage};
 use crate::harness::tool::{Tool, publish};
 use crate::harness::{Client, Daemon, PATIENCE, wait_until};
@@ -206,7 +207,7 @@ fn try_text(sample: &Sample) {
         return;
     }
     match sample.paper.as_str() {
-        "src/access/README.md" => {
+        "src/access/README.md" | "src/session/README.md" => {
             let stage = Stage::start();
             stage.write("tokens", &sample.text);
             let settings = stage.finish(&["luxcast", "check-config", "--token-file", "tokens"]);
@@ -226,7 +227,7 @@ fn try_text(sample: &Sample) {
 /// A daemon that feeds itself and is fed.
 fn start_demo(stage: &Stage, prelude: &str) -> [Actor; 2] {
     let serve = format!(
-        "{prelude}exec luxcast serve --demo --ingest \"${{LUXCAST_INGEST:-/mnt/scratch/run/luxcast.sock}}\""
+        "{prelude}exec luxcast serve --demo --http-publish anyone --ingest \"${{LUXCAST_INGEST:-/mnt/scratch/run/luxcast.sock}}\""
     );
     let mut daemon = stage.run(&["bash", "-c", &serve]);
     wait_for_ready(&mut daemon);
@@ -312,7 +313,11 @@ fn run_line(stage: &Stage, prelude: &str, line: &str) {
             || is_endless && line.contains("luxcast sim") && !actor.stderr().is_empty()
     };
     match actor.wait_until(is_shown) {
-        Some(status) => assert!(status.success() && !is_endless, "{status}: {actor}"),
+        Some(status) => {
+            assert!(status.success() && !is_endless, "{status}: {actor}");
+            let publishes = line.starts_with("curl") && line.contains("/api/v1/events");
+            assert!(!publishes || actor.stdout().starts_with("{\"accepted\":1,"), "{actor}");
+        }
         None => actor.interrupt(),
     }
 }
@@ -473,7 +478,10 @@ impl Publisher {
 /// What the daemon sends to a publisher and to watchers, in every way that a paper describes.
 fn everything_said() -> Vec<String> {
     let mut said = Vec::new();
-    let mut daemon = Daemon::start(&["--heartbeat-seconds", "0.1", "--publishers-max", "2"]);
+    let flags = ["--heartbeat-seconds", "0.1", "--publishers-max", "2", "--http-publish", "anyone"];
+    let mut daemon = Daemon::start(&flags);
+    let posted = HttpFeed::connect(daemon.address).post(LINES, r#"{"type":"job_started","job_id":"job-2"}"#);
+    said.push(posted.1.to_string());
     let mut feed = Publisher::connect(&daemon);
     said.push(feed.ask(r#"{"op":"hello","publisher":"nightly","ack":true,"dedupe":true}"#));
     said.push(feed.ask(r#"{"type":"job_started","job_id":"job-1","flow_id":"flow-1"}"#));
