@@ -194,6 +194,13 @@ fn try_sample(sample: &Sample, skipped: &Mutex<BTreeSet<&'static str>>) {
             );
             stage.finish(&["nginx", "-t", "-e", "stderr", "-c", "/mnt/scratch/work/nginx.conf"]);
         }
+        "haproxy" => {
+            let stage = Stage::start();
+            let pem = "cat /etc/luxcast/fullchain.pem /etc/luxcast/privkey.pem > workflows.pem";
+            stage.finish(&["sh", "-c", pem]);
+            stage.write("haproxy.cfg", &sample.text.replace("/etc/haproxy/", "/mnt/scratch/work/"));
+            stage.finish(&["haproxy", "-c", "-f", "haproxy.cfg"]);
+        }
         "text" => try_text(sample),
         // The tests below.
         "json from-publisher" | "json from-server" => {}

@@ -116,7 +116,7 @@ fn write_config(
     let mut recipe = fs::read_to_string(recipe).expect("the recipe is there");
     let directory = scratch.display();
     let replaced = [
-        ("listen 443 ssl;", format!("listen {own} ssl;")),
+        ("listen 443 ssl http2;", format!("listen {own} ssl http2;")),
         ("server 127.0.0.1:20555;", format!("server {daemon};")),
         ("server 127.0.0.1:8000;", format!("server {engine};")),
         ("/etc/nginx/luxcast/fullchain.pem", certificates.text_path("certificate.pem")),

@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::desk::Desk;
 use crate::engines::line;
 use crate::fleet::{Fleet, create, metric, serve};
+use crate::harness::http_feed::{HttpFeed, LINES};
 use crate::harness::{Daemon, Feed, numbered, wait_until};
 use crate::judge::{check, check_publishers};
 use crate::server::{NatsServer, VERSIONS};
@@ -18,7 +19,8 @@ fn daemons_show_one_stream_whoever_feeds_it() {
         let server = NatsServer::start(version, "");
         let short = ["--line-bytes-max", "8192"];
         create(&server.url(), &[&["--replicas", "1"][..], &short].concat());
-        let mut fleet = Fleet::start(vec![vec![server.url()]; 3], &short);
+        let flags = [&short[..], &["--http-publish", "anyone"]].concat();
+        let mut fleet = Fleet::start(vec![vec![server.url()]; 3], &flags);
         let desk = Desk::new(vec![server.url()]);
         let watchers: Vec<_> = (0..3).map(|place| fleet.watch(place, "start")).collect();
         let hoppers: Vec<_> = (0..2).map(|_| fleet.hopper(EVERYTHING)).collect();
@@ -29,6 +31,7 @@ fn daemons_show_one_stream_whoever_feeds_it() {
         flows_are_known_to_all(&fleet, &server);
         plain_writers_need_no_answer(&fleet);
         lines_that_come_through_two_daemons_count_once(&desk, &fleet);
+        a_request_may_be_repeated_at_another_daemon(&desk, &fleet);
 
         // One dies, and comes back with all that it had.
         fleet.kill(1);
@@ -154,6 +157,36 @@ fn lines_that_come_through_two_daemons_count_once(desk: &Desk, fleet: &Fleet) {
         }
     });
     check_publishers(&desk.truth(), [("twin", 3_000)]);
+}
+
+fn a_request_may_be_repeated_at_another_daemon(desk: &Desk, fleet: &Fleet) {
+    let post = |place: usize, from: u64, to: u64| {
+        let fields = format!("Luxcast-Publisher: poster\r\nLuxcast-Line: {from}\r\n");
+        let body: String = (from..=to).map(|n| line("poster", n) + "\n").collect();
+        HttpFeed::with(fleet.daemon(place).address, &fields).post(LINES, &body)
+    };
+    for (place, from, to) in [(0, 1, 500), (1, 1, 500), (2, 300, 700), (0, 701, 701), (1, 650, 702)] {
+        let (status, answer) = post(place, from, to);
+        assert_eq!((status, answer["accepted"].as_u64()), (200, Some(to + 1 - from)), "{answer}");
+        assert_eq!(answer["accepted_line"].as_u64(), Some(to), "{answer}");
+        let newest = desk.truth().into_iter().filter(|(_, text)| text.contains("\"by\":\"poster\"")).last();
+        let newest = newest.expect("it is stored").0;
+        assert!(answer["stream_seq"].as_u64() >= Some(newest), "{answer}");
+        // It is visible there.
+        let mut watcher = fleet.daemon(place).watch("/api/v1/ws/events?since=-1");
+        assert!(watcher.connected() >= newest);
+    }
+    check_publishers(&desk.truth(), [("poster", 702)]);
+    // Without a name, and with a bad line.
+    let body =
+        format!("{}\nnope\n{}", r#"{"type":"x","job_id":"m","n":1}"#, r#"{"type":"x","job_id":"m","n":2}"#);
+    let (status, answer) = HttpFeed::connect(fleet.daemon(1).address).post(LINES, &body);
+    assert_eq!(
+        (status, answer["accepted"].as_u64(), answer["refused"][0]["line"].as_u64()),
+        (200, Some(2), Some(2))
+    );
+    let (status, answer) = HttpFeed::connect(fleet.daemon(2).address).post(LINES, "nope");
+    assert_eq!((status, answer["refused_total"].as_u64()), (422, Some(1)));
 }
 
 fn plain_writers_need_no_answer(fleet: &Fleet) {
