@@ -1,6 +1,7 @@
 //! Which web pages may connect. A browser sends a page's origin (RFC 6454, 7), which the page cannot change. Other
 //! programs send none, or any, so this protects people who browse and nobody else.
 
+use crate::wire::cross_origin::Readers;
 use crate::wire::http::{Refusal, Request};
 use crate::wire::text::split_once;
 
@@ -11,17 +12,27 @@ use crate::wire::text::split_once;
 /// # Errors
 /// 403.
 pub fn check(request: &Request<'_>, allowed_origins: &[String]) -> Result<(), Refusal> {
-    let Some(origin) = request.origin else {
-        return Ok(());
-    };
+    match request.origin {
+        Some(origin) if !may_connect(origin, request.host, allowed_origins) => {
+            Err(Refusal::forbidden_origin(origin))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// The pages that may read the answer to a request with these fields: those that may connect.
+pub fn readers(origin: Option<&str>, host: Option<&str>, allowed_origins: &[String]) -> Readers {
+    match origin {
+        Some(origin) if may_connect(origin, host, allowed_origins) => Readers::of(origin),
+        Some(_) | None => Readers::NotThisPage,
+    }
+}
+
+fn may_connect(origin: &str, host: Option<&str>, allowed_origins: &[String]) -> bool {
     let is_listed = |allowed: &String| {
         allowed == "*" || without_usual_port(allowed).eq_ignore_ascii_case(without_usual_port(origin))
     };
-    let is_own = request.host.is_some_and(|host| is_of_host(origin, host));
-    if is_own || allowed_origins.iter().any(is_listed) {
-        return Ok(());
-    }
-    Err(Refusal::forbidden_origin(origin))
+    host.is_some_and(|host| is_of_host(origin, host)) || allowed_origins.iter().any(is_listed)
 }
 
 /// If `Host` has no port, the usual port of the page's scheme counts. Behind a proxy that speaks TLS the daemon sees
@@ -65,7 +76,8 @@ fn without<'a>(authority: &'a str, port: &str) -> &'a str {
 
 #[cfg(test)]
 mod tests {
-    use super::check;
+    use super::{check, readers};
+    use crate::wire::cross_origin::Readers;
     use crate::wire::http::{HeadLimits, HeadResult, parse_head};
 
     fn is_let_in(origin: &str, host: &str, allowed: &[&str]) -> bool {
@@ -73,8 +85,13 @@ mod tests {
         let allowed: Vec<String> = allowed.iter().map(ToString::to_string).collect();
         match parse_head(text.as_bytes(), HeadLimits { head_bytes_max: 8192 }) {
             Ok(HeadResult::Complete { request, .. }) => match check(&request, &allowed) {
-                Ok(()) => true,
+                Ok(()) => {
+                    assert_eq!(readers(request.origin, request.host, &allowed), Readers::of(origin));
+                    true
+                }
                 Err(refusal) => {
+                    let readers = readers(request.origin, request.host, &allowed);
+                    assert_eq!(readers, Readers::NotThisPage, "{origin} may not read why");
                     assert_eq!((refusal.status.code(), refusal.code), (403, "forbidden_origin"));
                     assert!(refusal.message.contains("allowed_origins"), "{}", refusal.message);
                     false
@@ -88,7 +105,11 @@ mod tests {
     fn a_request_without_origin_is_let_in() {
         let head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
         match parse_head(head, HeadLimits { head_bytes_max: 8192 }) {
-            Ok(HeadResult::Complete { request, .. }) => assert_eq!(check(&request, &[]), Ok(())),
+            Ok(HeadResult::Complete { request, .. }) => {
+                assert_eq!(check(&request, &[]), Ok(()));
+                let readers = readers(request.origin, request.host, &["*".to_owned()]);
+                assert_eq!(readers, Readers::NotThisPage, "it names no page");
+            }
             other => panic!("{other:?}"),
         }
     }

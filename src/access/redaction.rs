@@ -30,7 +30,7 @@ const KNOWN_PARTS: [&str; 14] = [
 /// Method, path and program for a log line. A path that `exists` is shown whole, except for parts that may be a
 /// token. Of any other path only the first part and the known parts are shown.
 pub fn describe(asked: &Asked<'_>, exists: bool, auth: &Auth, unix_micros: i64) -> String {
-    let Asked { method, path, user_agent } = asked;
+    let Asked { method, path, user_agent, .. } = asked;
     let mut shown = String::new();
     for (place, part) in path.split('/').enumerate() {
         let is_wanted = exists || place <= 1 || KNOWN_PARTS.contains(&part);
@@ -64,8 +64,12 @@ mod tests {
     use crate::wire::http::Refusal;
     use crate::wire::request_for_log::Asked;
 
+    fn asked<'a>(method: &'a str, path: &'a str, user_agent: Option<&'a str>) -> Asked<'a> {
+        Asked { method, path, user_agent, host: None, origin: None }
+    }
+
     fn path_shown(path: &str, exists: bool, auth: &Auth) -> String {
-        let shown = describe(&Asked { method: "GET", path, user_agent: None }, exists, auth, 0);
+        let shown = describe(&asked("GET", path, None), exists, auth, 0);
         shown.strip_prefix(" (asked: GET ").and_then(|rest| rest.strip_suffix(')')).unwrap().to_owned()
     }
 
@@ -135,7 +139,7 @@ mod tests {
         ] {
             assert_eq!(path_shown(path, exists, &Auth::Off), expected);
         }
-        let asked = Asked { method: "G\u{9b}T", path: "/a", user_agent: Some("x\t\"y\"") };
+        let asked = asked("G\u{9b}T", "/a", Some("x\t\"y\""));
         assert_eq!(describe(&asked, true, &Auth::Off, 0), r#" (asked: G\u{9b}T /a by "x\t\"y\"")"#);
     }
 }

@@ -67,7 +67,7 @@ impl Session {
                 let burst = MULTI_JOB_BURST.max(limits.messages_burst);
                 return Ok(Self::new(&opening.permit, TokenBucket::new(burst, context.tick), View::MultiJob));
             }
-            Endpoint::Text(_) | Endpoint::Page(_) | Endpoint::Data(_) => {
+            Endpoint::Text(_) | Endpoint::Page(_) | Endpoint::Data(_) | Endpoint::Options(_) => {
                 panic!("plain HTTP is answered without a session")
             }
         };

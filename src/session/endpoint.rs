@@ -16,7 +16,7 @@ use crate::console::page::Page;
 use crate::session::stream_query::{self, StreamQuery};
 use crate::wire::client_action::Since;
 use crate::wire::framing::Framing;
-use crate::wire::http::{Refusal, Request};
+use crate::wire::http::{Methods, Refusal, Request};
 use crate::wire::line::is_id;
 use crate::wire::text::{decode, split_once};
 
@@ -80,6 +80,8 @@ pub enum Endpoint {
     Page(Page),
     /// Likewise.
     Data(Data),
+    /// Plain HTTP: what can be asked of a path.
+    Options(Methods),
 }
 
 /// What is made anew for whoever asks: for the live page in JSON, and for operators.
@@ -131,13 +133,12 @@ pub struct Opening {
 pub fn find<'a>(offer: Offer, request: &Request<'a>) -> Result<Route<'a>, Refusal> {
     let place = place_of(offer, request.path).filter(|place| place.is_for(request));
     let place = place.ok_or_else(|| offer.not_found().of_method(request.method))?;
-    match (request.method, place.is_stream()) {
-        ("POST", _) if matches!(place, Route::Publish) => Ok(place),
-        (method, _) if matches!(place, Route::Publish) => Err(Refusal::not_post().of_method(method)),
-        ("GET", true) if request.is_http_1_0 => Err(Refusal::too_old_for_streams()),
-        ("GET", _) | ("HEAD", false) => Ok(place),
-        (_, false) => Err(Refusal::neither_get_nor_head()),
-        (method, true) => Err(Refusal::method_not_allowed().of_method(method)),
+    let methods = place.methods(offer);
+    match request.method {
+        method if !methods.has(method) => Err(Refusal::method_not_allowed(methods).of_method(method)),
+        "OPTIONS" => Ok(Route::Options(methods)),
+        "GET" if place.is_stream() && request.is_http_1_0 => Err(Refusal::too_old_for_streams()),
+        _ => Ok(place),
     }
 }
 
@@ -165,6 +166,8 @@ pub enum Route<'a> {
     Text(&'static str),
     Page(Page),
     Data(Data),
+    /// Of a path that takes these.
+    Options(Methods),
 }
 
 impl Route<'_> {
@@ -181,7 +184,17 @@ impl Route<'_> {
             | Route::FlowMonitor(_)
             | Route::Events
             | Route::MultiJob => true,
-            Route::Publish | Route::Text(_) | Route::Page(_) | Route::Data(_) => false,
+            Route::Publish | Route::Text(_) | Route::Page(_) | Route::Data(_) | Route::Options(_) => false,
+        }
+    }
+
+    /// What can be asked of this path.
+    fn methods(&self, offer: Offer) -> Methods {
+        match (self, offer) {
+            (Route::Publish, _) => Methods::OfPublishing,
+            (_, _) if self.is_stream() => Methods::OfStream,
+            (_, Offer::Watchers) => Methods::OfAnswer,
+            (_, Offer::Operators | Offer::OpenToOperators) => Methods::OfOperators,
         }
     }
 
@@ -191,7 +204,7 @@ impl Route<'_> {
     /// 403 or 400; see the top of this file.
     pub fn open(self, request: &Request<'_>, permit: Permit) -> Result<Opening, Refusal> {
         let endpoint = self.enter(&permit)?;
-        if let Endpoint::Text(_) | Endpoint::Page(_) | Endpoint::Data(_) = endpoint {
+        if let Endpoint::Text(_) | Endpoint::Page(_) | Endpoint::Data(_) | Endpoint::Options(_) = endpoint {
             // These have parameters of their own, or none that mean anything.
             let framing = Framing::WebSocket;
             return Ok(Opening { endpoint, events: None, since: Since::Now, framing, permit });
@@ -227,9 +240,10 @@ impl Route<'_> {
                 needs(permit.may_watch_some_job(), "jobs=ID or all")?;
                 Ok(Endpoint::MultiJob)
             }
-            Route::Publish => Err(Refusal::not_post()),
+            Route::Publish => Err(Refusal::method_not_allowed(Methods::OfPublishing)),
             Route::Text(text) => Ok(Endpoint::Text(text)),
             Route::Page(page) => Ok(Endpoint::Page(page)),
+            Route::Options(methods) => Ok(Endpoint::Options(methods)),
             Route::Data(data @ (Data::Jobs | Data::Arrivals)) => {
                 needs(
                     permit.may_watch_some_job() || permit.may_watch_some_flow(),

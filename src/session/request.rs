@@ -6,13 +6,13 @@ use crate::access::allowed_hosts::Hosts;
 use crate::access::allowed_origins;
 use crate::access::keyring::Auth;
 use crate::config::HttpPublish;
+use crate::console::page::Page;
 use crate::session::endpoint::{Data, Endpoint, Offer, Opening, Route, find};
 use crate::session::publishing::{self, Publish};
 use crate::session::questions::Question;
 use crate::wire::framing::Framing;
 use crate::wire::handshake::accept_key;
-use crate::wire::http::{Refusal, Request, Then};
-use crate::wire::page::{self, PageAnswer};
+use crate::wire::http::{Methods, Refusal, Request, Then};
 
 /// What a request is judged by, beside its own bytes.
 pub struct Circumstances<'a> {
@@ -43,7 +43,9 @@ impl Circumstances<'_> {
 /// The answer to a valid request.
 pub enum Answer {
     Text(&'static str, Then),
-    Page(PageAnswer, Then),
+    Page(Page, Then),
+    /// What can be asked of the path.
+    Options(Methods, Then),
     /// Another thread makes it.
     Made(Question, Then),
     Watch(Watch),
@@ -55,8 +57,6 @@ pub struct Watch {
     pub opening: Opening,
     /// None: the stream comes in an HTTP answer.
     pub upgrade: Option<Upgrade>,
-    /// The page that asks, which may.
-    pub origin: Option<String>,
 }
 
 /// What the answer to a request to upgrade needs.
@@ -90,18 +90,24 @@ pub fn judge(
         // Probes may ask under any host name: they learn nothing.
         Route::Text(text) => return Ok(Answer::Text(text, then)),
         Route::Data(Data::Ready) if is_draining => return Err(Refusal::draining()),
-        Route::Publish if http_publish == HttpPublish::Off => return Err(Refusal::no_publishing()),
+        Route::Publish | Route::Options(Methods::OfPublishing) if http_publish == HttpPublish::Off => {
+            return Err(Refusal::no_publishing());
+        }
         Route::Data(Data::Ready) => return Ok(Answer::Made(Question::Ready, then)),
         route => route,
     };
     hosts.check(request, peer)?;
     if let Route::Page(page) = route {
         admit()?;
-        return Ok(Answer::Page(page::answer(page, request, then, unix_micros), then));
+        return Ok(Answer::Page(page, then));
     }
     if !offer.is_of_operators() {
         allowed_origins::check(request, allowed_origins)?;
         admit()?;
+    }
+    // A browser that asks whether a page may send a token has none yet.
+    if let Route::Options(methods) = route {
+        return Ok(Answer::Options(methods, then));
     }
     let permit = offer.permit(request, auth, unix_micros)?;
     if let Route::Publish = route {
@@ -125,8 +131,8 @@ pub fn judge(
     match is_draining {
         true => Err(Refusal::draining()),
         false => {
-            let (opening, origin) = (Opening { framing, ..opening }, request.origin.map(str::to_owned));
-            Ok(Answer::Watch(Watch { opening, upgrade, origin }))
+            let opening = Opening { framing, ..opening };
+            Ok(Answer::Watch(Watch { opening, upgrade }))
         }
     }
 }
@@ -153,7 +159,8 @@ mod tests {
         } else {
             format!("Host: localhost\r\n{fields}")
         };
-        let text = format!("GET {path} HTTP/1.1\r\n{fields}\r\n");
+        let method = if fields.contains("Access-Control-Request-Method: ") { "OPTIONS" } else { "GET" };
+        let text = format!("{method} {path} HTTP/1.1\r\n{fields}\r\n");
         let Ok(HeadResult::Complete { request, .. }) =
             parse_head(text.as_bytes(), HeadLimits { head_bytes_max: 8192 })
         else {
@@ -181,6 +188,7 @@ mod tests {
         let word = match answer {
             Ok(Answer::Text(..)) => "text",
             Ok(Answer::Page(..)) => "page",
+            Ok(Answer::Options(..)) => "options",
             Ok(Answer::Made(Question::Jobs(_), _)) => "jobs",
             Ok(Answer::Made(Question::Connections(_), _)) => "connections",
             Ok(Answer::Made(Question::Metrics, _)) => "metrics",
@@ -223,6 +231,26 @@ mod tests {
         assert_eq!(of_watchers("/console/jobs?limit=x", ""), is("unauthorized", true));
         assert_eq!(of_watchers("/console/jobs?limit=x", token), is("bad_parameter", true));
         assert_eq!(of_watchers("/console/daemon", token), is("forbidden_scope", true));
+    }
+
+    #[test]
+    fn a_browser_that_asks_before_its_page_is_judged_as_the_page_but_for_its_token() {
+        let asks = "Access-Control-Request-Method: GET\r\n";
+        let of_page = format!("{asks}Origin: http://localhost\r\n");
+        let evil = format!("{asks}Origin: http://evil.example\r\n");
+        for path in ["/api/ws/events?since=x", "/console/jobs?limit=x", "/console/", "/healthz", "/"] {
+            assert_eq!(of_watchers(path, &of_page), is("options", true), "{path}");
+            assert_eq!(of_watchers(path, asks), is("options", true), "{path}");
+            assert_eq!(of_watchers(path, &evil), is("forbidden_origin", false), "{path}");
+            let rebound = format!("{asks}Host: evil.example\r\nOrigin: http://evil.example\r\n");
+            assert_eq!(of_watchers(path, &rebound), is("forbidden_host", false), "{path}");
+            assert_eq!(judged(Offer::Watchers, true, path, &of_page).0, "options", "{path}");
+        }
+        assert_eq!(of_watchers("/api/ws/events?greedy", &of_page), is("too_many_requests", true));
+        assert_eq!(of_watchers("/nowhere", &of_page), is("not_found", false));
+        for path in ["/healthz", "/jobs", "/"] {
+            assert_eq!(judged(Offer::OpenToOperators, false, path, &of_page).0, "method_not_allowed");
+        }
     }
 
     #[test]
@@ -273,7 +301,12 @@ mod tests {
                 unix_micros: 0,
             };
             match judge(&request, &circumstances, || Ok(())) {
-                Ok(Answer::Text(_, then) | Answer::Page(_, then) | Answer::Made(_, then)) => then,
+                Ok(
+                    Answer::Text(_, then)
+                    | Answer::Page(_, then)
+                    | Answer::Options(_, then)
+                    | Answer::Made(_, then),
+                ) => then,
                 Ok(Answer::Watch(_) | Answer::Publish(_)) | Err(_) => panic!("{text}"),
             }
         };
@@ -285,6 +318,7 @@ mod tests {
             let last = text.replace("Host", "Connection: close\r\nHost");
             assert_eq!(then(&last, true, false), Then::Close, "{path}");
             assert_eq!(then(&text.replace("/1.1", "/1.0"), true, false), Then::Close, "{path}");
+            assert_eq!(then(&text.replace("GET", "OPTIONS"), true, false), Then::Next, "{path}");
         }
     }
 }

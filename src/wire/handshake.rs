@@ -3,7 +3,7 @@
 
 use tungstenite::handshake::derive_accept_key;
 
-use crate::wire::http::{Field, PROTOCOL, Refusal, Request};
+use crate::wire::http::{Field, Methods, PROTOCOL, Refusal, Request};
 
 /// The value of `Sec-WebSocket-Accept` for a correct upgrade request.
 ///
@@ -13,7 +13,7 @@ use crate::wire::http::{Field, PROTOCOL, Refusal, Request};
 pub fn accept_key(request: &Request<'_>) -> Result<String, Refusal> {
     // RFC 6455, 4.2.1, item 1.
     if request.method != "GET" {
-        return Err(Refusal::method_not_allowed());
+        return Err(Refusal::method_not_allowed(Methods::OfStream));
     }
     if request.is_http_1_0 {
         return Err(Refusal::too_old_for_streams());

@@ -14,9 +14,10 @@ use crate::wire::body::BodyFields;
 pub use crate::wire::field::Field;
 use crate::wire::framing::Framing;
 pub use crate::wire::http_answer::{
-    FIELDS_MAX, Refusal, Status, TARGET_BYTES_MAX, Then, printable, write_ok, write_refusal,
+    FIELDS_MAX, Refusal, Status, TARGET_BYTES_MAX, Then, printable, write_ok, write_options, write_refusal,
     write_stream_head,
 };
+pub use crate::wire::methods::Methods;
 use crate::wire::text::{digits, split_once};
 
 /// Bounds of a request head.
@@ -400,7 +401,7 @@ fn check_host(host: Option<&str>, is_http_1_0: bool) -> Result<(), Refusal> {
 /// Whether requests with this method have no body here. Others may have one: they are refused for their method, with
 /// 405.
 fn is_bodiless(method: &str) -> bool {
-    matches!(method, "GET" | "HEAD")
+    matches!(method, "GET" | "HEAD" | "OPTIONS")
 }
 
 /// Whether a list of subprotocols has this one; case matters (RFC 6455, 4.1). A request may have several lists
@@ -648,7 +649,7 @@ mod tests {
 
     #[test]
     fn a_body_of_length_0_is_no_body() {
-        for method in ["GET", "HEAD"] {
+        for method in ["GET", "HEAD", "OPTIONS"] {
             let with =
                 |fields: &str| status(format!("{method} / HTTP/1.1\r\nHost: a\r\n{fields}\r\n").as_bytes());
             assert_eq!(with("Content-Length: 0\r\n"), 0);

@@ -6,6 +6,9 @@ use http::StatusCode;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 
+use crate::wire::cross_origin::Readers;
+use crate::wire::methods::Methods;
+
 /// Most header fields in one request; browsers send about 15, proxies add a few.
 pub const FIELDS_MAX: usize = 64;
 /// Most bytes of the request target: an id has at most 384 (percent-encoded), a token a few hundred, which leaves
@@ -29,11 +32,7 @@ pub enum Status {
     /// 403 with a token that does not allow this.
     ForbiddenScope,
     NotFound,
-    MethodNotAllowed,
-    /// 405 where HEAD is allowed too.
-    NeitherGetNorHead,
-    /// 405 where only POST is allowed.
-    NotPost,
+    MethodNotAllowed(Methods),
     RequestTimeout,
     ContentTooLarge,
     UnsupportedType,
@@ -80,9 +79,7 @@ impl Status {
                 "WWW-Authenticate: Bearer realm=\"luxcast\", error=\"insufficient_scope\"\r\n",
             ),
             Status::NotFound => (StatusCode::NOT_FOUND, ""),
-            Status::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "Allow: GET\r\n"),
-            Status::NeitherGetNorHead => (StatusCode::METHOD_NOT_ALLOWED, "Allow: GET, HEAD\r\n"),
-            Status::NotPost => (StatusCode::METHOD_NOT_ALLOWED, "Allow: POST\r\n"),
+            Status::MethodNotAllowed(methods) => (StatusCode::METHOD_NOT_ALLOWED, methods.field()),
             Status::ContentTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, ""),
             Status::UnsupportedType => (
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -235,20 +232,13 @@ impl Refusal {
     }
 
     /// 405 with `Allow`.
-    pub fn method_not_allowed() -> Self {
-        Refusal::new(Status::MethodNotAllowed, "method_not_allowed", "only GET is allowed here")
-    }
-
-    /// 405 with `Allow`, where HEAD is allowed too.
-    pub fn neither_get_nor_head() -> Self {
-        let message = "only GET and HEAD are allowed here";
-        Refusal::new(Status::NeitherGetNorHead, "method_not_allowed", message)
-    }
-
-    /// 405 with `Allow`, where only POST is allowed.
-    pub fn not_post() -> Self {
-        let message = "only POST is allowed here; events are watched at /api/v1/ws/events";
-        Refusal::new(Status::NotPost, "method_not_allowed", message)
+    pub fn method_not_allowed(methods: Methods) -> Self {
+        let hint = match methods {
+            Methods::OfPublishing => "; events are watched at /api/v1/ws/events",
+            _ => "",
+        };
+        let message = format!("only these methods are allowed here: {}{hint}", methods.names());
+        Refusal::new(Status::MethodNotAllowed(methods), "method_not_allowed", message)
     }
 
     /// 404: nobody may publish over HTTP.
@@ -377,7 +367,7 @@ pub const NO_STORE: &str = "Cache-Control: no-store\r\n";
 
 /// Appends the whole answer: status line, fields and the JSON body, one line with its newline. It closes the
 /// connection. `unix_micros` is now.
-pub fn write_refusal(out: &mut Vec<u8>, refusal: &Refusal, unix_micros: i64) {
+pub fn write_refusal(out: &mut Vec<u8>, refusal: &Refusal, readers: &Readers, unix_micros: i64) {
     let mut body = Vec::new();
     let members = RefusalBody { error: refusal.code, message: &refusal.message };
     serde_json::to_writer(&mut body, &members).expect("two strings are JSON, and a Vec takes every byte");
@@ -385,9 +375,9 @@ pub fn write_refusal(out: &mut Vec<u8>, refusal: &Refusal, unix_micros: i64) {
     let status = refusal.status;
     // A HEAD gets the length that a GET's answer would have (RFC 9110, 8.6). If the method itself is refused, a GET
     // would get another answer.
-    let is_known = !refusal.is_of_head || status != Status::MethodNotAllowed;
+    let is_known = !refusal.is_of_head || !matches!(status, Status::MethodNotAllowed(_));
     let length = is_known.then_some(body.len());
-    let fields = [NO_STORE, status.fields()].concat();
+    let fields = [NO_STORE, status.fields(), &readers.fields(status.fields())].concat();
     write_head(out, status.row().0, &fields, Some("application/json"), length, Then::Close, unix_micros);
     if !refusal.is_of_head {
         out.extend_from_slice(&body);
@@ -432,22 +422,46 @@ impl ContentType {
 }
 
 /// Appends a whole 200, for a HEAD without the body (RFC 9110, 9.3.2). `unix_micros` is now.
-pub fn write_ok(out: &mut Vec<u8>, method: &str, body: &[u8], then: Then, unix_micros: i64) {
+pub fn write_ok(
+    out: &mut Vec<u8>,
+    method: &str,
+    body: &[u8],
+    readers: &Readers,
+    then: Then,
+    unix_micros: i64,
+) {
     let content_type = ContentType::Text.as_str();
-    write_head(out, StatusCode::OK, NO_STORE, Some(content_type), Some(body.len()), then, unix_micros);
+    let fields = [NO_STORE, &readers.fields("")].concat();
+    write_head(out, StatusCode::OK, &fields, Some(content_type), Some(body.len()), then, unix_micros);
     if method != "HEAD" {
         out.extend_from_slice(body);
     }
 }
 
-/// Appends the head of an answer that comes in chunks and ends with the connection. `origin`: that of the page which may
-/// read it (Fetch, 3.2.3). `unix_micros` is now.
-pub fn write_stream_head(out: &mut Vec<u8>, content_type: &str, origin: Option<&str>, unix_micros: i64) {
-    let allowed =
-        origin.map(|origin| format!("Access-Control-Allow-Origin: {origin}\r\n")).unwrap_or_default();
+/// What a page of another origin may send beside what any page may (Fetch, "CORS protocol"). Most browsers keep the answer no longer
+/// than two hours. Some ask first whether a page of the internet may reach a private network: the list of origins says
+/// which pages may.
+const PREFLIGHT_FIELDS: &str = "Access-Control-Allow-Headers: Authorization, X-API-Key, Content-Type, Last-Event-ID, \
+     Luxcast-Publisher, Luxcast-Line\r\n\
+     Access-Control-Max-Age: 7200\r\n\
+     Access-Control-Allow-Private-Network: true\r\n";
+
+/// Appends the whole answer to an OPTIONS: what the path takes, and for a page that may read answers what it may send.
+/// `unix_micros` is now.
+pub fn write_options(out: &mut Vec<u8>, methods: Methods, readers: &Readers, then: Then, unix_micros: i64) {
+    let mut fields = [NO_STORE, methods.field(), &readers.fields(methods.field())].concat();
+    if let Readers::Page(_) = readers {
+        fields += &format!("Access-Control-Allow-Methods: {}\r\n{PREFLIGHT_FIELDS}", methods.names());
+    }
+    // A 204 has no length (RFC 9110, 8.6).
+    write_head(out, StatusCode::NO_CONTENT, &fields, None, None, then, unix_micros);
+}
+
+/// Appends the head of an answer that comes in chunks and ends with the connection. `unix_micros` is now.
+pub fn write_stream_head(out: &mut Vec<u8>, content_type: &str, readers: &Readers, unix_micros: i64) {
     // nginx would gather it otherwise.
     let stream = "X-Accel-Buffering: no\r\nTransfer-Encoding: chunked\r\n";
-    let fields = [NO_STORE, &allowed, "Vary: Origin\r\n", stream].concat();
+    let fields = [NO_STORE, &readers.fields(""), stream].concat();
     write_head(out, StatusCode::OK, &fields, Some(content_type), None, Then::Close, unix_micros);
 }
 
@@ -480,7 +494,8 @@ fn date(unix_micros: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Refusal, Status, Then, date, printable, write_ok, write_refusal};
+    use super::{Methods, Refusal, Status, Then, date, printable, write_ok, write_options, write_refusal};
+    use crate::wire::cross_origin::Readers;
 
     /// 2026-11-29 19:16:59 UTC.
     const NOW: i64 = 1_795_979_819_000_000;
@@ -489,7 +504,7 @@ mod tests {
     fn refusals_are_whole_answers() {
         let written = |refusal: Refusal| {
             let mut out = Vec::new();
-            write_refusal(&mut out, &refusal, NOW);
+            write_refusal(&mut out, &refusal, &Readers::NoPage, NOW);
             String::from_utf8(out).unwrap()
         };
         assert_eq!(
@@ -503,7 +518,8 @@ mod tests {
             "HTTP/1.1 426 Upgrade Required\r\nDate: Sun, 29 Nov 2026 19:16:59 GMT\r\nCache-Control: no-store\r\n\
              Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nConnection: close\r\n"
         ));
-        assert!(written(Refusal::method_not_allowed()).contains("\r\nAllow: GET\r\n"));
+        let refusal = Refusal::method_not_allowed(Methods::OfStream);
+        assert!(written(refusal).contains("\r\nAllow: GET, OPTIONS\r\n"));
         for (refusal, parameters) in [
             (Refusal::unauthorized("x"), ""),
             (Refusal::bad_token("x"), ", error=\"invalid_token\""),
@@ -529,7 +545,7 @@ mod tests {
             Refusal::forbidden_scope(""),
             Refusal::forbidden_host(""),
             Refusal::not_found(),
-            Refusal::method_not_allowed(),
+            Refusal::method_not_allowed(Methods::OfAnswer),
             Refusal::timeout(),
             Refusal::target_too_large(),
             Refusal::unsupported_type(""),
@@ -549,16 +565,17 @@ mod tests {
     fn the_answer_to_a_head_request_is_that_to_a_get_without_the_body() {
         for refusal in [Refusal::not_found(), Refusal::full("x"), Refusal::unauthorized("x")] {
             let (mut of_get, mut of_head) = (Vec::new(), Vec::new());
-            write_refusal(&mut of_get, &refusal.clone().of_method("GET"), NOW);
-            write_refusal(&mut of_head, &refusal.of_method("HEAD"), NOW);
+            write_refusal(&mut of_get, &refusal.clone().of_method("GET"), &Readers::NotThisPage, NOW);
+            write_refusal(&mut of_head, &refusal.of_method("HEAD"), &Readers::NotThisPage, NOW);
             assert!(of_get.starts_with(&of_head) && of_head.ends_with(b"\r\n\r\n"));
             assert!(of_get.len() > of_head.len());
         }
         // A GET would get another answer.
         let mut out = Vec::new();
-        write_refusal(&mut out, &Refusal::method_not_allowed().of_method("HEAD"), NOW);
+        let refusal = Refusal::method_not_allowed(Methods::OfStream).of_method("HEAD");
+        write_refusal(&mut out, &refusal, &Readers::NoPage, NOW);
         let text = String::from_utf8(out).unwrap();
-        assert!(text.contains("\r\nAllow: GET\r\n") && !text.contains("Content-Length"), "{text}");
+        assert!(text.contains("\r\nAllow: GET, OPTIONS\r\n") && !text.contains("Content-Length"), "{text}");
         assert_eq!(Refusal::not_found().of_method("GET"), Refusal::not_found());
     }
 
@@ -593,8 +610,7 @@ mod tests {
             (Refusal::bad_token(""), 401, "unauthorized"),
             (Refusal::forbidden_scope(""), 403, "forbidden_scope"),
             (Refusal::not_found(), 404, "not_found"),
-            (Refusal::method_not_allowed(), 405, "method_not_allowed"),
-            (Refusal::neither_get_nor_head(), 405, "method_not_allowed"),
+            (Refusal::method_not_allowed(Methods::OfStream), 405, "method_not_allowed"),
             (Refusal::timeout(), 408, "timeout"),
             (Refusal::target_too_large(), 414, "too_large"),
             (Refusal::upgrade_required(""), 426, "upgrade_required"),
@@ -631,16 +647,68 @@ mod tests {
     #[test]
     fn an_answer_is_whole() {
         let mut out = Vec::new();
-        write_ok(&mut out, "GET", b"ok\n", Then::Close, NOW);
+        write_ok(&mut out, "GET", b"ok\n", &Readers::NoPage, Then::Close, NOW);
         let head = "HTTP/1.1 200 OK\r\nDate: Sun, 29 Nov 2026 19:16:59 GMT\r\nCache-Control: no-store\r\n\
              Connection: close\r\nContent-Type: text/plain\r\nContent-Length: 3\r\n\r\n";
         assert_eq!(String::from_utf8(out).unwrap(), format!("{head}ok\n"));
         let mut out = Vec::new();
-        write_ok(&mut out, "HEAD", b"ok\n", Then::Close, NOW);
+        write_ok(&mut out, "HEAD", b"ok\n", &Readers::NoPage, Then::Close, NOW);
         assert_eq!(String::from_utf8(out).unwrap(), head);
         let mut out = Vec::new();
-        write_ok(&mut out, "HEAD", b"ok\n", Then::Next, NOW);
+        write_ok(&mut out, "HEAD", b"ok\n", &Readers::NoPage, Then::Next, NOW);
         assert_eq!(String::from_utf8(out).unwrap(), head.replace("Connection: close\r\n", ""));
         assert_eq!(Status::Misdirected.code(), 421);
+    }
+
+    #[test]
+    fn a_page_that_may_reads_refusals_with_the_fields_that_are_theirs() {
+        let written = |refusal: &Refusal, readers: &Readers| {
+            let mut out = Vec::new();
+            write_refusal(&mut out, refusal, readers, NOW);
+            String::from_utf8(out).unwrap()
+        };
+        let page = Readers::of("https://ui.example");
+        for (refusal, exposed) in [
+            (Refusal::full("x"), Some("Retry-After")),
+            (Refusal::too_many_requests("x"), Some("Retry-After")),
+            (Refusal::unauthorized("x"), Some("WWW-Authenticate")),
+            (Refusal::method_not_allowed(Methods::OfStream), Some("Allow")),
+            (Refusal::upgrade_required("x"), Some("Upgrade, Connection, Sec-WebSocket-Version")),
+            (Refusal::not_found(), None),
+        ] {
+            let text = written(&refusal, &page);
+            let allowed = "\r\nAccess-Control-Allow-Origin: https://ui.example\r\nVary: Origin\r\n";
+            assert!(text.contains(allowed), "{text}");
+            let found = text.lines().find_map(|line| line.strip_prefix("Access-Control-Expose-Headers: "));
+            assert_eq!(found, exposed, "{text}");
+            let text = written(&refusal, &Readers::NotThisPage);
+            assert!(text.contains("\r\nVary: Origin\r\n") && !text.contains("Access-Control"), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_a_path_takes_is_said_to_all_and_what_a_page_may_send_to_the_pages_that_may() {
+        let written = |methods: Methods, readers: &Readers| {
+            let mut out = Vec::new();
+            write_options(&mut out, methods, readers, Then::Next, NOW);
+            String::from_utf8(out).unwrap()
+        };
+        let start =
+            "HTTP/1.1 204 No Content\r\nDate: Sun, 29 Nov 2026 19:16:59 GMT\r\nCache-Control: no-store\r\n";
+        assert_eq!(
+            written(Methods::OfAnswer, &Readers::NotThisPage),
+            format!("{start}Allow: GET, HEAD, OPTIONS\r\nVary: Origin\r\n\r\n")
+        );
+        assert_eq!(
+            written(Methods::OfStream, &Readers::of("null")),
+            format!(
+                "{start}Allow: GET, OPTIONS\r\nAccess-Control-Allow-Origin: null\r\nVary: Origin\r\n\
+                 Access-Control-Expose-Headers: Allow\r\n\
+                 Access-Control-Allow-Methods: GET, OPTIONS\r\n\
+                 Access-Control-Allow-Headers: Authorization, X-API-Key, Content-Type, Last-Event-ID, \
+                 Luxcast-Publisher, Luxcast-Line\r\n\
+                 Access-Control-Max-Age: 7200\r\nAccess-Control-Allow-Private-Network: true\r\n\r\n"
+            )
+        );
     }
 }

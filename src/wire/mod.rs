@@ -6,7 +6,7 @@
 //! | over HTTP | [`body`] for what is around the content, [`json_lines`] for JSON that is no line |
 //! | to publishers | [`publisher_answer`]: errors, welcomes, acks; [`receipt`]: the answer over HTTP |
 //! | HTTP from clients | [`head_buffer`], [`http`], [`field`], [`accept`], [`query`], [`forwarded`], [`handshake`]; [`request_for_log`] |
-//! | HTTP to clients | [`http_answer`] (every refusal is a row there), [`page`] |
+//! | HTTP to clients | [`http_answer`] (every refusal is a row there), [`page`], [`methods`], [`cross_origin`] |
 //! | WebSocket from clients | [`frame_header`], [`message_reader`], [`client_action`] |
 //! | WebSocket to clients | [`frame`] for headers and control frames, [`watcher_message`] for the daemon's own messages |
 //! | plain HTTP to clients that watch | [`framing`]: chunks with Server-Sent Events or lines of JSON |
@@ -16,6 +16,7 @@
 pub mod accept;
 pub mod body;
 pub mod client_action;
+pub mod cross_origin;
 pub mod field;
 pub mod forwarded;
 pub mod frame;
@@ -30,6 +31,7 @@ pub mod line;
 pub mod line_fault;
 pub mod members;
 pub mod message_reader;
+pub mod methods;
 mod number;
 pub mod page;
 pub mod publisher_answer;

@@ -4,6 +4,7 @@ use http::StatusCode;
 
 use crate::console::Asset;
 use crate::console::page::Page;
+use crate::wire::cross_origin::Readers;
 use crate::wire::http::Request;
 use crate::wire::http_answer::{ContentType, NO_STORE, Then, write_head};
 
@@ -22,10 +23,11 @@ pub fn write_data_head(
     out: &mut Vec<u8>,
     content_type: ContentType,
     body_length: usize,
+    readers: &Readers,
     then: Then,
     unix_micros: i64,
 ) {
-    let fields = [STRICT_FIELDS, NO_STORE].concat();
+    let fields = [STRICT_FIELDS, NO_STORE, &readers.fields("")].concat();
     let content_type = content_type.as_str();
     write_head(out, StatusCode::OK, &fields, Some(content_type), Some(body_length), then, unix_micros);
 }
@@ -38,27 +40,42 @@ pub struct PageAnswer {
 }
 
 /// Answers a GET or HEAD; `unix_micros` is now.
-pub fn answer(page: Page, request: &Request<'_>, then: Then, unix_micros: i64) -> PageAnswer {
+pub fn answer(
+    page: Page,
+    request: &Request<'_>,
+    readers: &Readers,
+    then: Then,
+    unix_micros: i64,
+) -> PageAnswer {
     match page {
-        Page::Entrance => lead_in(request, then, unix_micros),
-        Page::Asset(asset) => send(asset, request, then, unix_micros),
+        Page::Entrance => lead_in(request, readers, then, unix_micros),
+        Page::Asset(asset) => send(asset, request, readers, then, unix_micros),
     }
 }
 
 /// Redirects to the page by a relative address (RFC 9110, 10.2.2), which is right behind any proxy.
-fn lead_in(request: &Request<'_>, then: Then, unix_micros: i64) -> PageAnswer {
+fn lead_in(request: &Request<'_>, readers: &Readers, then: Then, unix_micros: i64) -> PageAnswer {
     let query = request.query.map(|query| format!("?{query}")).unwrap_or_default();
     let mut head = Vec::new();
-    let fields = format!("{STRICT_FIELDS}Cache-Control: no-cache\r\nLocation: console/{query}\r\n");
+    let readers = readers.fields("");
+    let fields = format!("{STRICT_FIELDS}Cache-Control: no-cache\r\n{readers}Location: console/{query}\r\n");
     write_head(&mut head, StatusCode::PERMANENT_REDIRECT, &fields, None, Some(0), then, unix_micros);
     PageAnswer { head, body: b"" }
 }
 
-fn send(asset: &'static Asset, request: &Request<'_>, then: Then, unix_micros: i64) -> PageAnswer {
+fn send(
+    asset: &'static Asset,
+    request: &Request<'_>,
+    readers: &Readers,
+    then: Then,
+    unix_micros: i64,
+) -> PageAnswer {
     let tag = asset.tag();
     // A weak tag, since it names both encodings (RFC 9110, 8.8.3.3).
-    let fields =
-        format!("{STRICT_FIELDS}Cache-Control: no-cache\r\nETag: W/\"{tag}\"\r\nVary: Accept-Encoding\r\n");
+    let readers = readers.fields("");
+    let fields = format!(
+        "{STRICT_FIELDS}Cache-Control: no-cache\r\nETag: W/\"{tag}\"\r\nVary: Accept-Encoding\r\n{readers}"
+    );
     let mut head = Vec::new();
     if request.if_none_match.is_some_and(|tags| has_tag(tags, tag)) {
         // There is no body, and a length would be that of a 200 (RFC 9110, 8.6).
@@ -97,6 +114,7 @@ mod tests {
     use super::{PageAnswer, answer, has_tag};
     use crate::console::Asset;
     use crate::console::page::Page;
+    use crate::wire::cross_origin::Readers;
     use crate::wire::http::{HeadLimits, HeadResult, parse_head};
     use crate::wire::http_answer::Then;
 
@@ -104,7 +122,7 @@ mod tests {
         let text = format!("{method} {target} HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
         match parse_head(text.as_bytes(), HeadLimits { head_bytes_max: 8192 }) {
             Ok(HeadResult::Complete { request, .. }) => {
-                let PageAnswer { head, body } = answer(page, &request, Then::Close, 0);
+                let PageAnswer { head, body } = answer(page, &request, &Readers::NotThisPage, Then::Close, 0);
                 (String::from_utf8(head).unwrap(), body)
             }
             other => panic!("{other:?}"),

@@ -1,22 +1,26 @@
-//! Method, path and program of a request, as far as its head can be read. Only for the log.
+//! What a refusal has to know of its request, as far as the head can be read.
 
 use crate::wire::http::Request;
 
 /// Most bytes of a word that is taken for a method.
 const METHOD_BYTES_MAX: usize = 32;
 
-/// Method, path and program of a request. Never its query, which may hold a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What is asked, by whom. Never the query, which may hold a token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Asked<'a> {
     pub method: &'a str,
     /// As it was sent, not percent-decoded.
     pub path: &'a str,
+    /// Only for the log.
     pub user_agent: Option<&'a str>,
+    pub host: Option<&'a str>,
+    pub origin: Option<&'a str>,
 }
 
 impl<'a> Asked<'a> {
     pub fn of(request: &Request<'a>) -> Self {
-        Self { method: request.method, path: request.path, user_agent: request.user_agent }
+        let Request { method, path, user_agent, host, origin, .. } = *request;
+        Self { method, path, user_agent, host, origin }
     }
 
     /// The same for a head that is incomplete or bad. None: it does not begin like an HTTP request.
@@ -25,12 +29,22 @@ impl<'a> Asked<'a> {
         let mut words = lines.next()?.split(|byte| *byte == b' ');
         let method = words.next().filter(|word| is_method(word)).map(valid_text)?;
         let path = path_of(valid_text(words.next()?));
-        let user_agent = lines.find_map(|line| {
-            let colon = memchr::memchr(b':', line)?;
-            let is_wanted = line[..colon].trim_ascii().eq_ignore_ascii_case(b"user-agent");
-            is_wanted.then(|| valid_text(line[colon + 1..].trim_ascii()))
-        });
-        Some(Self { method, path, user_agent })
+        let mut asked = Self { method, path, user_agent: None, host: None, origin: None };
+        for line in lines {
+            let Some(colon) = memchr::memchr(b':', line) else {
+                continue;
+            };
+            let name = line[..colon].trim_ascii();
+            let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+            let place = match () {
+                () if is("user-agent") => &mut asked.user_agent,
+                () if is("host") => &mut asked.host,
+                () if is("origin") => &mut asked.origin,
+                () => continue,
+            };
+            place.get_or_insert(valid_text(line[colon + 1..].trim_ascii()));
+        }
+        Some(asked)
     }
 }
 
@@ -61,10 +75,17 @@ mod tests {
 
     #[test]
     fn both_readings_of_a_good_head_agree() {
-        let head = b"GET /a/b?token=secret HTTP/1.1\r\nHost: a\r\nUser-Agent: x y\r\n\r\n";
+        let head =
+            b"GET /a/b?token=secret HTTP/1.1\r\nHost: a\r\nORIGIN:http://b \r\nUser-Agent: x y\r\n\r\n";
         match parse_head(head, HeadLimits { head_bytes_max: 8192 }) {
             Ok(HeadResult::Complete { request, .. }) => {
-                let expected = Asked { method: "GET", path: "/a/b", user_agent: Some("x y") };
+                let expected = Asked {
+                    method: "GET",
+                    path: "/a/b",
+                    user_agent: Some("x y"),
+                    host: Some("a"),
+                    origin: Some("http://b"),
+                };
                 assert_eq!(Asked::of(&request), expected);
                 assert_eq!(Asked::in_part_of(head), Some(expected));
             }
@@ -92,8 +113,8 @@ mod tests {
             (b"", None),
         ];
         for (head, expected) in table {
-            let expected = expected.map(|(method, path, user_agent)| Asked { method, path, user_agent });
-            assert_eq!(Asked::in_part_of(head), expected, "{}", head.escape_ascii());
+            let found = Asked::in_part_of(head).map(|asked| (asked.method, asked.path, asked.user_agent));
+            assert_eq!(found, expected, "{}", head.escape_ascii());
         }
     }
 }

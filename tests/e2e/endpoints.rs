@@ -291,7 +291,7 @@ fn refusals_of_the_request_itself_carry_what_the_client_needs() {
         assert_eq!((refused.status, refused.code().as_str()), (status, code), "{request}");
         assert_eq!(refused.header("content-type"), Some("application/json"), "{request}");
         match status {
-            405 => assert_eq!(refused.header("allow"), Some("GET")),
+            405 => assert_eq!(refused.header("allow"), Some("GET, OPTIONS")),
             431 => assert!(refused.body.contains("1024 bytes (request_head_bytes_max)"), "{}", refused.body),
             426 => {
                 assert_eq!(refused.header("upgrade"), Some("websocket"));
@@ -331,7 +331,15 @@ fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 /// Every path with a complete answer, on both listeners.
 fn plain_paths(daemon: &Daemon) -> Vec<(SocketAddr, &'static str)> {
     let admin = daemon.admin.expect("the admin listener is on");
-    let of_watchers = ["/healthz", "/console/", "/console/console.js", "/console/jobs", "/console/daemon"];
+    let of_watchers = [
+        "/healthz",
+        "/console/",
+        "/console/console.js",
+        "/console/luxcast.js",
+        "/console/jobs",
+        "/console/arrivals?from=1&to=2",
+        "/console/daemon",
+    ];
     let of_operators = ["/healthz", "/readyz", "/metrics", "/connections", "/jobs"];
     let of_watchers = of_watchers.map(|path| (daemon.address, path));
     of_watchers.into_iter().chain(of_operators.map(|path| (admin, path))).collect()
@@ -362,7 +370,8 @@ fn a_head_request_is_answered_as_a_get_without_the_body_wherever_that_ends() {
         }
         let (refused, _) = ask(address, "POST", path);
         assert!(refused.starts_with("HTTP/1.1 405 "), "{path}: {refused}");
-        assert_eq!(field(&refused, "allow"), Some("GET, HEAD"), "{path}");
+        let allowed = if address == admin { "GET, HEAD" } else { "GET, HEAD, OPTIONS" };
+        assert_eq!(field(&refused, "allow"), Some(allowed), "{path}");
     }
     for (address, path, status) in [
         (daemon.address, "/nothing", "404"),
@@ -379,7 +388,11 @@ fn a_head_request_is_answered_as_a_get_without_the_body_wherever_that_ends() {
     for path in ["/api/ws/events", "/api/v1/websocket", "/api/ws/jobs/a/monitor"] {
         let (head, body) = ask(daemon.address, "HEAD", path);
         assert!(head.starts_with("HTTP/1.1 405 ") && body.is_empty(), "{head}");
-        assert_eq!((field(&head, "allow"), field(&head, "content-length")), (Some("GET"), None), "{path}");
+        assert_eq!(
+            (field(&head, "allow"), field(&head, "content-length")),
+            (Some("GET, OPTIONS"), None),
+            "{path}"
+        );
     }
     // The head itself may be at fault.
     for (rest, status) in [
@@ -451,6 +464,7 @@ fn every_answer_has_its_date_and_no_cache_keeps_it() {
         ]);
     }
     requests.push((daemon.address, plain("/console")));
+    requests.push((daemon.address, plain("/console/").replace("GET", "OPTIONS")));
     requests.push((daemon.address, plain("/api/ws/events")));
     requests.push((daemon.address, plain("/api/ws/jobs/%/monitor")));
     for (address, request) in requests {
@@ -466,7 +480,9 @@ fn every_answer_has_its_date_and_no_cache_keeps_it() {
         // The files of the page may be stored, and are revalidated each time.
         let is_file = request.contains("/console")
             && !request.contains("/console/jobs")
-            && !request.contains("/console/daemon");
+            && !request.contains("/console/arrivals")
+            && !request.contains("/console/daemon")
+            && !request.starts_with("OPTIONS");
         let expected = if is_file { "no-cache" } else { "no-store" };
         assert_eq!(field(&head, "cache-control"), Some(expected), "{request}: {head}");
     }

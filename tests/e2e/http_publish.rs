@@ -168,7 +168,7 @@ fn settings_say_who_may_publish() {
     assert_eq!(HttpFeed::connect(off.address).post(LINES, &of_job(1)).0, 404);
     let open = open_daemon(&[]);
     let get = open.raw().request("GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    assert_eq!((get.status, get.header("allow")), (405, Some("POST")));
+    assert_eq!((get.status, get.header("allow")), (405, Some("POST, OPTIONS")));
 }
 
 #[test]

@@ -200,6 +200,8 @@ fn nothing_is_smuggled_in_as_a_body() {
         ("GET", "Transfer-Encoding: chunked\r\n".to_owned(), 400),
         ("GET", format!("Transfer-Encoding: chunked\r\nContent-Length: {length}\r\n"), 400),
         ("GET", "Transfer-Encoding: identity\r\n".to_owned(), 400),
+        ("OPTIONS", format!("Content-Length: {length}\r\n"), 400),
+        ("OPTIONS", "Transfer-Encoding: chunked\r\n".to_owned(), 400),
         ("POST", format!("Content-Length: {length}\r\n"), 405),
         ("POST", "Transfer-Encoding: chunked\r\n".to_owned(), 405),
         ("PUT", String::new(), 405),

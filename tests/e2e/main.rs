@@ -9,6 +9,7 @@ mod commands;
 mod console;
 mod container;
 mod corpus;
+mod cross_origin;
 mod crowd;
 mod endpoints;
 mod faults;

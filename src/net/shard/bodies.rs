@@ -10,6 +10,7 @@ use crate::net::shard::publishing::Publishing;
 use crate::net::shard::reads::READ_BYTES;
 use crate::session::publishing::{BodyForm, Publish};
 use crate::wire::body::BodyReader;
+use crate::wire::cross_origin::Readers;
 use crate::wire::http::{Refusal, Then};
 use crate::wire::json_lines::JsonLines;
 use crate::wire::receipt::Receipt;
@@ -21,7 +22,7 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 impl Clients {
     /// Begins to take a body. `bytes` are what has come behind the head.
-    pub(super) fn publish(&mut self, key: WatcherKey, publish: Publish, bytes: &[u8]) {
+    pub(super) fn publish(&mut self, key: WatcherKey, publish: Publish, readers: Readers, bytes: &[u8]) {
         let Publish { length, form, greeting, permit, rights, awaits_continue, then } = publish;
         let (ingest, now) = (self.environment.ingest.clone(), self.moment.tick());
         let connection = self.connections.at(key);
@@ -34,6 +35,7 @@ impl Clients {
             body: BodyReader::new(length),
             json: (form == BodyForm::Json).then(|| JsonLines::new(line_bytes_max)),
             permit,
+            readers,
             then,
             rest: Vec::new(),
             heard_at: now,
@@ -117,11 +119,12 @@ impl Clients {
         }
         let Phase::Publishing(publishing) = &mut self.connections.at(key).phase else { return };
         let (then, rest) = (publishing.then, std::mem::take(&mut publishing.rest));
+        let readers = publishing.readers.clone();
         match answer {
             Err(refusal) => self.refuse(key, &refusal, None),
             Ok(receipt) => {
                 let mut out = Vec::new();
-                receipt.write(&mut out, "", then, self.moment.now.unix_micros);
+                receipt.write(&mut out, &readers.fields(""), then, self.moment.now.unix_micros);
                 self.answer(key, &out, Body::default(), then, rest);
             }
         }

@@ -42,6 +42,9 @@ const LINGER: Duration = Duration::from_secs(5);
 /// The same for one that watched nothing while the daemon drains, which nobody is to delay; and how long a handshake of
 /// TLS may then take.
 const LINGER_IN_DRAIN: Duration = Duration::from_secs(1);
+/// How long the request of a client may take for which there is no room. The refusal names the page that may read it, so
+/// the request is waited for; but the place is one of few.
+const TURNED_AWAY: Duration = Duration::from_secs(1);
 
 /// What a shard's clients share with the rest of the daemon.
 pub struct Environment {
@@ -322,30 +325,32 @@ impl Clients {
         }
         let key = self.watchers.add();
         let now = self.moment.tick();
-        let due = now.wrapping_add(self.handshake_ticks());
         // The admin listener speaks no TLS.
         let tls = self.environment.live_config.tls.as_ref().filter(|_| !is_of_operator);
         let speaks_tls = tls.is_some();
         let phase = match tls {
-            Some(_) => Phase::Shaking(newcomer.turn_away),
+            Some(_) => Phase::Shaking,
             None => Phase::Head(HeadBuffer::default()),
         };
+        let time = match phase {
+            Phase::Head(_) => self.head_ticks(newcomer.turn_away),
+            _ => self.handshake_ticks(),
+        };
+        let due = now.wrapping_add(time);
         self.connections.insert(key, Connection::new(newcomer, now, phase, due));
         self.sockets.insert(key, socket, tls);
         if is_of_operator && let Some(gone) = self.operators.enter(key) {
             self.drop_connection(gone);
         }
-        match newcomer.turn_away {
+        match speaks_tls {
             // A handshake costs much: it waits for its turn.
-            _ if speaks_tls => self.handle_readable(key),
-            None => self.read_first(key),
-            Some(turn_away) => self.refuse(key, &turn_away.refusal(), None),
+            true => self.handle_readable(key),
+            false => self.read_first(key),
         }
         let Some(socket) = self.sockets.get(key) else {
             return;
         };
-        if let Some(Connection { phase: Phase::Shaking(_) | Phase::Head(_), .. }) = self.connections.get(key)
-        {
+        if let Some(Connection { phase: Phase::Shaking | Phase::Head(_), .. }) = self.connections.get(key) {
             self.wheel.schedule(key.slot, due);
         }
         let interest = Interest::READABLE | Interest::PRIORITY;
@@ -359,6 +364,16 @@ impl Clients {
     pub(super) fn handshake_ticks(&self) -> Tick {
         let limit = self.live_config().limits.handshake;
         if self.environment.admission.is_draining() { limit.min(ticks(LINGER_IN_DRAIN)) } else { limit }
+    }
+
+    /// How long a request head may take that begins now.
+    pub(super) fn head_ticks(&self, turn_away: Option<TurnAway>) -> Tick {
+        match turn_away {
+            None => self.handshake_ticks(),
+            // Others wait for its descriptor.
+            Some(TurnAway::NoDescriptor) => 0,
+            Some(_) => self.handshake_ticks().min(ticks(TURNED_AWAY)),
+        }
     }
 
     /// Resets a socket for which there is no place to send a refusal from.

@@ -8,6 +8,7 @@ use crate::net::shard::publishing::Publishing;
 use crate::session::conversation::Session;
 use crate::session::heartbeat::Silence;
 use crate::tick::Tick;
+use crate::wire::cross_origin::Readers;
 use crate::wire::head_buffer::HeadBuffer;
 use crate::wire::http_answer::{ContentType, Then};
 use crate::wire::message_reader::MessageReader;
@@ -16,18 +17,12 @@ use crate::wire::message_reader::MessageReader;
 pub enum Phase {
     /// The handshake of TLS is under way. A client that is turned away is refused after it: before, it could not read
     /// that.
-    Shaking(Option<TurnAway>),
+    Shaking,
     /// A request head comes in.
     Head(HeadBuffer),
     Open(Session),
-    /// Its answer is being made by the report thread; to a HEAD without the body.
-    Asking {
-        is_of_head: bool,
-        content_type: ContentType,
-        then: Then,
-        /// What has come behind the request.
-        rest: Vec<u8>,
-    },
+    /// Its answer is being made by the report thread.
+    Asking(Box<Asking>),
     /// It publishes.
     Publishing(Box<Publishing>),
     /// Its answer is being sent, for as long as the client takes it.
@@ -41,12 +36,25 @@ pub enum Phase {
     Closing,
 }
 
+/// What is known of an answer before it is made.
+pub struct Asking {
+    /// It has no body.
+    pub is_of_head: bool,
+    pub content_type: ContentType,
+    pub readers: Readers,
+    pub then: Then,
+    /// What has come behind the request.
+    pub rest: Vec<u8>,
+}
+
 impl Phase {
     /// Keeps what comes behind a request until that is answered: the beginning of the next one. Of too much nothing is
     /// kept, and the connection ends behind the answer.
     pub fn keep_back(&mut self, bytes: &[u8], bytes_max: usize) {
-        let (Phase::Asking { then, rest, .. } | Phase::Answering { then, rest }) = self else {
-            return;
+        let (then, rest) = match self {
+            Phase::Asking(asking) => (&mut asking.then, &mut asking.rest),
+            Phase::Answering { then, rest } => (then, rest),
+            _ => return,
         };
         if rest.len() + bytes.len() > bytes_max {
             *then = Then::Close;
@@ -72,6 +80,8 @@ pub struct Connection {
     /// IPv4 mapped to IPv6 (RFC 4291, 2.5.5.2): one byte less than an `IpAddr`, and so a word less for each connection.
     address: Ipv6Addr,
     pub counted: Counted,
+    /// There is no room for it: whatever it asks is refused.
+    pub turn_away: Option<TurnAway>,
     /// When it was accepted.
     pub came_at: Tick,
     pub phase: Phase,
@@ -94,6 +104,7 @@ impl Connection {
         Self {
             address: mapped(newcomer.address),
             counted: newcomer.counted,
+            turn_away: newcomer.turn_away,
             came_at,
             phase,
             reader: MessageReader::new(),

@@ -7,6 +7,7 @@ use crate::net::ingest::handle::IngestWaker;
 use crate::net::ingest::posted::{BodyEnd, Posted};
 use crate::tick::Tick;
 use crate::wire::body::BodyReader;
+use crate::wire::cross_origin::Readers;
 use crate::wire::http::{Refusal, Then};
 use crate::wire::json_lines::{JsonLines, TooLong};
 
@@ -18,6 +19,7 @@ pub struct Publishing {
     /// Of a body that is JSON rather than lines.
     pub json: Option<JsonLines>,
     pub permit: Permit,
+    pub readers: Readers,
     pub then: Then,
     /// What has come behind the body: the beginning of the next request.
     pub rest: Vec<u8>,

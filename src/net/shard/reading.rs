@@ -51,7 +51,7 @@ impl Clients {
                 continue;
             }
             let connection = self.connections.at(key);
-            if let Phase::Shaking(_) = connection.phase {
+            if let Phase::Shaking = connection.phase {
                 handshakes += 1;
                 if handshakes > HANDSHAKES_PER_TURN {
                     self.reads.unread.push_back(key);
@@ -103,7 +103,7 @@ impl Clients {
             // What is missing of its body will never come.
             (Phase::Publishing(publishing), _) if !publishing.is_whole() => self.drop_connection(key),
             (
-                Phase::Publishing(_) | Phase::Asking { .. } | Phase::Answering { .. } | Phase::Closing,
+                Phase::Publishing(_) | Phase::Asking(_) | Phase::Answering { .. } | Phase::Closing,
                 Sides::Open | Sides::TheirsShut,
             ) => {
                 connection.sides = Sides::TheirsShut;
@@ -113,6 +113,11 @@ impl Clients {
                 connection.sides = Sides::TheirsShut;
                 self.end(key);
             }
+            // It is told that there was no room, whatever it would have asked.
+            (Phase::Head(_), Sides::Open) if connection.turn_away.is_some() => {
+                connection.sides = Sides::TheirsShut;
+                self.handle_due(key);
+            }
             _ => self.drop_connection(key),
         }
     }
@@ -120,14 +125,14 @@ impl Clients {
     pub(super) fn handle_bytes(&mut self, key: WatcherKey, bytes: &mut [u8]) {
         let bytes_max = self.live_config().limits.pipelined_bytes_max();
         match &mut self.connections.at(key).phase {
-            Phase::Shaking(_) => self.handle_handshake(key, bytes),
+            Phase::Shaking => self.handle_handshake(key, bytes),
             Phase::Head(_) => self.handle_head(key, bytes),
             // Records of TLS itself are no request.
             Phase::Idle if bytes.is_empty() => {}
             Phase::Idle => self.handle_next(key, bytes),
             Phase::Open(_) => self.handle_frames(key, bytes),
             Phase::Publishing(_) => self.handle_body(key, bytes),
-            phase @ (Phase::Asking { .. } | Phase::Answering { .. }) => {
+            phase @ (Phase::Asking(_) | Phase::Answering { .. }) => {
                 phase.keep_back(bytes, bytes_max);
             }
             // Bytes after the end are read only so that no reset destroys the answer.

@@ -6,26 +6,29 @@ use std::time::Duration;
 use tracing::Level;
 
 use crate::access::address_limits::TooMany;
-use crate::access::admission::Counted;
+use crate::access::admission::{Counted, TurnAway};
+use crate::access::allowed_origins;
 use crate::access::redaction;
 use crate::delivery::keys::WatcherKey;
 use crate::delivery::owned_body::{Body, OwnedBody};
 use crate::delivery::watcher::Flags;
 use crate::net::report::inquiry::Inquiry;
 use crate::net::shard::clients::{Clients, context_of};
-use crate::net::shard::connection::{Connection, Phase, Sides};
+use crate::net::shard::connection::{Asking, Connection, Phase, Sides};
 use crate::net::shard::live_config::LiveConfig;
 use crate::session::conversation::Session;
 use crate::session::endpoint::{Offer, is_path};
 use crate::session::questions::Question;
 use crate::session::request::{Answer, Circumstances, Upgrade, Watch, judge};
 use crate::tick::ticks;
+use crate::wire::cross_origin::Readers;
 use crate::wire::handshake::write_switching;
 use crate::wire::head_buffer::HeadBuffer;
 use crate::wire::http::{
-    HeadLimits, HeadResult, Refusal, Request, Then, parse_head, write_ok, write_refusal, write_stream_head,
+    HeadLimits, HeadResult, Refusal, Request, Status, Then, parse_head, write_ok, write_options,
+    write_refusal, write_stream_head,
 };
-use crate::wire::page::{self, PageAnswer};
+use crate::wire::page;
 use crate::wire::request_for_log::Asked;
 
 /// How long an answer may take to be made: longer than the report thread waits for the other threads.
@@ -58,42 +61,68 @@ impl Clients {
         let length = match read {
             Ok(HeadResult::Partial) => return,
             Ok(HeadResult::Complete { request, length }) => {
+                let asked = Asked::of(&request);
+                if let Some(turn_away) = self.connections.at(key).turn_away {
+                    return self.refuse(key, &turn_away.refusal(), Some(asked));
+                }
                 let rest = &bytes[length - before..];
                 match self.judge(key, &request, &head[..length], rest.len()) {
-                    Ok(Answer::Text(text, then)) => {
-                        let mut out = Vec::new();
-                        let unix_micros = self.moment.now.unix_micros;
-                        write_ok(&mut out, request.method, text.as_bytes(), then, unix_micros);
-                        return self.answer(key, &out, Body::default(), then, kept(rest, then));
+                    Ok(Answer::Watch(watch)) => self.open(key, &watch, asked),
+                    Ok(Answer::Publish(publish)) => {
+                        let readers = self.readers(key, asked.origin, asked.host);
+                        return self.publish(key, publish, readers, rest);
                     }
-                    Ok(Answer::Page(PageAnswer { head, body }, then)) => {
-                        return self.answer(key, &head, Body::Static(body), then, kept(rest, then));
-                    }
-                    Ok(Answer::Made(question, then)) => {
-                        let is_of_head = request.method == "HEAD";
-                        return self.inquire(key, question, is_of_head, then, kept(rest, then));
-                    }
-                    Ok(Answer::Publish(publish)) => return self.publish(key, publish, rest),
-                    Ok(Answer::Watch(watch)) => {
-                        self.open(key, &watch, Asked::of(&request));
-                        length
-                    }
-                    Err(refusal) => {
-                        let refusal = refusal.of_method(request.method);
-                        return self.refuse(key, &refusal, Some(Asked::of(&request)));
-                    }
+                    Ok(answer) => return self.give(key, answer, &request, rest),
+                    Err(refusal) => return self.refuse(key, &refusal, Some(asked)),
                 }
+                length
             }
             Err(refusal) => {
-                let asked = Asked::in_part_of(head);
-                let method = asked.as_ref().map_or("", |asked| asked.method);
-                return self.refuse(key, &refusal.of_method(method), asked);
+                let refusal = self.connections.at(key).turn_away.map_or(refusal, TurnAway::refusal);
+                return self.refuse(key, &refusal, Asked::in_part_of(head));
             }
         };
         // Frames may follow right behind the request.
         let used = length - before;
         if matches!(self.connections.at(key).phase, Phase::Open(_)) && used < bytes.len() {
             self.handle_frames(key, &mut bytes[used..]);
+        }
+    }
+
+    /// Gives an answer that ends, or has it made. `rest` has come behind the request.
+    fn give(&mut self, key: WatcherKey, answer: Answer, request: &Request<'_>, rest: &[u8]) {
+        let readers = self.readers(key, request.origin, request.host);
+        let unix_micros = self.moment.now.unix_micros;
+        let mut head = Vec::new();
+        let (body, then) = match answer {
+            Answer::Text(text, then) => {
+                write_ok(&mut head, request.method, text.as_bytes(), &readers, then, unix_micros);
+                (Body::default(), then)
+            }
+            Answer::Page(page, then) => {
+                let answer = page::answer(page, request, &readers, then, unix_micros);
+                head = answer.head;
+                (Body::Static(answer.body), then)
+            }
+            Answer::Options(methods, then) => {
+                write_options(&mut head, methods, &readers, then, unix_micros);
+                (Body::default(), then)
+            }
+            Answer::Made(question, then) => {
+                let (is_of_head, content_type) = (request.method == "HEAD", question.content_type());
+                let asking = Asking { is_of_head, content_type, readers, then, rest: kept(rest, then) };
+                return self.inquire(key, question, asking);
+            }
+            Answer::Watch(_) | Answer::Publish(_) => panic!("they have phases of their own"),
+        };
+        self.answer(key, &head, body, then, kept(rest, then));
+    }
+
+    /// The pages that may read an answer to a request with this `Origin` and `Host`.
+    fn readers(&self, key: WatcherKey, origin: Option<&str>, host: Option<&str>) -> Readers {
+        match self.offer(key).is_of_operators() {
+            true => Readers::NoPage,
+            false => allowed_origins::readers(origin, host, &self.live_config().allowed_origins),
         }
     }
 
@@ -138,15 +167,18 @@ impl Clients {
     }
 
     fn open(&mut self, key: WatcherKey, watch: &Watch, asked: Asked<'_>) {
-        let Watch { opening, upgrade, origin } = watch;
+        let Watch { opening, upgrade } = watch;
+        let readers = match upgrade {
+            None => self.readers(key, asked.origin, asked.host),
+            // Browsers do not ask whether a page may read a WebSocket.
+            Some(_) => Readers::NoPage,
+        };
         let unix_micros = self.moment.now.unix_micros;
         let mut context =
             context_of(key, &mut self.watchers, &mut self.sockets, &self.environment, self.moment);
         let accept = |out: &mut Vec<u8>| match upgrade {
             Some(Upgrade { accept, offers_protocol }) => write_switching(out, accept, *offers_protocol),
-            None => {
-                write_stream_head(out, opening.framing.content_type(), origin.as_deref(), unix_micros);
-            }
+            None => write_stream_head(out, opening.framing.content_type(), &readers, unix_micros),
         };
         match Session::open(opening, &mut context, accept) {
             Err(refusal) => self.refuse(key, &refusal, Some(asked)),
@@ -167,11 +199,10 @@ impl Clients {
     }
 
     /// Has the report thread make an answer, without waiting for it.
-    fn inquire(&mut self, key: WatcherKey, question: Question, is_of_head: bool, then: Then, rest: Vec<u8>) {
+    fn inquire(&mut self, key: WatcherKey, question: Question, asking: Asking) {
         let due = self.moment.tick().wrapping_add(ticks(MAKING));
         let connection = self.connections.at(key);
-        let content_type = question.content_type();
-        connection.phase = Phase::Asking { is_of_head, content_type, then, rest };
+        connection.phase = Phase::Asking(asking.into());
         connection.due = due;
         self.wheel.schedule(key.slot, due);
         let inquiries = &self.environment.inquiries;
@@ -189,18 +220,25 @@ impl Clients {
         if !self.is_there(key) {
             return;
         }
-        let Phase::Asking { is_of_head, content_type, then, ref mut rest } = self.connections.at(key).phase
-        else {
+        let Phase::Asking(asking) = &mut self.connections.at(key).phase else {
             return;
         };
-        let rest = std::mem::take(rest);
         match answer {
             Err(refusal) => self.refuse(key, &refusal, None),
             Ok(body) => {
+                let Asking { is_of_head, content_type, then, .. } = **asking;
+                let rest = std::mem::take(&mut asking.rest);
                 let body = Body::Made(body);
                 let mut head = Vec::new();
                 let unix_micros = self.moment.now.unix_micros;
-                page::write_data_head(&mut head, content_type, body.len(), then, unix_micros);
+                page::write_data_head(
+                    &mut head,
+                    content_type,
+                    body.len(),
+                    &asking.readers,
+                    then,
+                    unix_micros,
+                );
                 self.answer(key, &head, if is_of_head { Body::default() } else { body }, then, rest);
             }
         }
@@ -248,7 +286,9 @@ impl Clients {
 
     /// Gives the next request head its time to come.
     pub(super) fn await_head(&mut self, key: WatcherKey) {
-        let due = self.moment.tick().wrapping_add(self.handshake_ticks());
+        let turn_away = self.connections.at(key).turn_away;
+        let time = self.head_ticks(turn_away);
+        let due = self.moment.tick().wrapping_add(time);
         self.schedule(key, due);
     }
 
@@ -260,26 +300,31 @@ impl Clients {
         let proxies = &self.environment.live_config.proxies;
         let newcomer = self.environment.admission.readmit(counted, address, proxies, now);
         connection.counted = newcomer.counted;
+        connection.turn_away = newcomer.turn_away;
         connection.phase = Phase::Head(HeadBuffer::default());
         self.await_head(key);
-        match newcomer.turn_away {
-            None => self.handle_head(key, bytes),
+        match newcomer.counted {
             // There is no place left to send a refusal from.
-            Some(_) if newcomer.counted == Counted::Not => self.drop_connection(key),
-            Some(turn_away) => self.refuse(key, &turn_away.refusal(), None),
+            Counted::Not => self.drop_connection(key),
+            _ => self.handle_head(key, bytes),
         }
     }
 
     /// Refuses a request, and leaves the client time to read why. `asked`: what is known of the request.
     pub(super) fn refuse(&mut self, key: WatcherKey, refusal: &Refusal, asked: Option<Asked<'_>>) {
-        let connection = self.connections.at(key);
-        let address = connection.address();
-        let is_of_head =
-            refusal.is_of_head || matches!(connection.phase, Phase::Asking { is_of_head: true, .. });
+        let Asked { method, origin, host, .. } = asked.unwrap_or_default();
+        // A page is not the daemon's own because it uses a name that is not the daemon's.
+        let host = host.filter(|_| refusal.status != Status::Misdirected);
+        let (is_of_head, readers) = match &self.connections.at(key).phase {
+            Phase::Asking(asking) => (asking.is_of_head, asking.readers.clone()),
+            Phase::Publishing(publishing) => (false, publishing.readers.clone()),
+            _ => (method == "HEAD", self.readers(key, origin, host)),
+        };
+        let address = self.connections.at(key).address();
         self.note_refusal(self.offer(key), address, refusal, asked);
-        let refusal = Refusal { is_of_head, ..refusal.clone() };
+        let refusal = Refusal { is_of_head: is_of_head || refusal.is_of_head, ..refusal.clone() };
         let unix_micros = self.moment.now.unix_micros;
-        self.watchers.enqueue_control(key, |out| write_refusal(out, &refusal, unix_micros));
+        self.watchers.enqueue_control(key, |out| write_refusal(out, &refusal, &readers, unix_micros));
         self.end(key);
     }
 

@@ -50,10 +50,10 @@ fn report(clients: &mut Clients, key: WatcherKey) -> Option<ConnectionReport> {
         return None;
     }
     let (phase, view) = match &connection.phase {
-        Phase::Shaking(_) | Phase::Head(_) | Phase::Idle => ("opening", None),
+        Phase::Shaking | Phase::Head(_) | Phase::Idle => ("opening", None),
         Phase::Open(session) => ("open", Some(session.view())),
         Phase::Publishing(_) => ("publishing", None),
-        Phase::Asking { .. } | Phase::Answering { .. } | Phase::Closing => ("closing", None),
+        Phase::Asking(_) | Phase::Answering { .. } | Phase::Closing => ("closing", None),
     };
     Some(ConnectionReport {
         peer: clients.sockets.get(key).and_then(|socket| socket.peer_addr().ok()),

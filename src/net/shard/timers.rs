@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::access::admission::TurnAway;
 use crate::access::rights::Permit;
 use crate::close::CloseReason;
 use crate::delivery::keys::WatcherKey;
@@ -57,16 +58,16 @@ impl Clients {
     /// A connection's deadline has come.
     pub(super) fn handle_due(&mut self, key: WatcherKey) {
         match self.connections.at(key).phase {
-            Phase::Shaking(_) => {
-                self.break_tls(key, "the handshake of TLS took longer than handshake_seconds")
-            }
+            Phase::Shaking => self.break_tls(key, "the handshake of TLS took longer than handshake_seconds"),
             Phase::Head(ref mut held) => {
                 let head = std::mem::take(held);
-                self.refuse(key, &Refusal::timeout(), Asked::in_part_of(head.bytes()));
+                let turn_away = self.connections.at(key).turn_away;
+                let refusal = turn_away.map_or_else(Refusal::timeout, TurnAway::refusal);
+                self.refuse(key, &refusal, Asked::in_part_of(head.bytes()));
             }
             Phase::Open(_) => self.beat(key),
             Phase::Publishing(_) => self.check_body(key),
-            Phase::Asking { .. } => {
+            Phase::Asking(_) => {
                 self.refuse(key, &Refusal::full("the answer could not be made in time"), None);
             }
             // This deadline was the request's, and that came in time.
@@ -118,7 +119,7 @@ impl Clients {
                 continue;
             }
             match self.connections.at(key).phase {
-                Phase::Shaking(_) | Phase::Head(_) | Phase::Idle => {
+                Phase::Shaking | Phase::Head(_) | Phase::Idle => {
                     self.hasten(key, live_config.limits.handshake)
                 }
                 Phase::Open(_) => {
@@ -129,7 +130,7 @@ impl Clients {
                     }
                 }
                 Phase::Publishing(_) => self.refuse_revoked(key),
-                Phase::Asking { .. } | Phase::Answering { .. } | Phase::Closing => {}
+                Phase::Asking(_) | Phase::Answering { .. } | Phase::Closing => {}
             }
         }
     }
@@ -214,16 +215,18 @@ impl Clients {
                     self.with_session(key, |session, context| session.say_goodbye(retry, context));
                     self.close(key, CloseReason::Drain);
                 }
-                Phase::Head(_) | Phase::Asking { .. } | Phase::Publishing(_) => {
-                    self.refuse(key, &Refusal::draining(), None)
+                Phase::Head(ref mut held) => {
+                    let head = std::mem::take(held);
+                    self.refuse(key, &Refusal::draining(), Asked::in_part_of(head.bytes()));
                 }
+                Phase::Asking(_) | Phase::Publishing(_) => self.refuse(key, &Refusal::draining(), None),
                 // It has its answer, and the end of the connection is waited for by nobody.
                 Phase::Idle => {
                     let _ = self.sockets.shut(key);
                     self.drop_connection(key);
                 }
                 // Its request will be refused, if it comes soon.
-                Phase::Shaking(_) => self.hasten(key, self.handshake_ticks()),
+                Phase::Shaking => self.hasten(key, self.handshake_ticks()),
                 Phase::Answering { .. } | Phase::Closing => {}
             }
         }

@@ -13,13 +13,10 @@ impl Clients {
             return;
         }
         self.counters().tls_handshakes.add(1);
-        let connection = self.connections.at(key);
-        let before = std::mem::replace(&mut connection.phase, Phase::Head(HeadBuffer::default()));
+        self.connections.at(key).phase = Phase::Head(HeadBuffer::default());
         self.await_head(key);
-        match before {
-            Phase::Shaking(Some(turn_away)) => self.refuse(key, &turn_away.refusal(), None),
-            _ if bytes.is_empty() => {}
-            _ => self.handle_bytes(key, bytes),
+        if !bytes.is_empty() {
+            self.handle_bytes(key, bytes);
         }
     }
 
@@ -33,7 +30,7 @@ impl Clients {
     /// TLS has failed. The alert is on its way, if there is one; nothing else can be sent.
     pub(super) fn break_tls(&mut self, key: WatcherKey, fault: &str) {
         match self.connections.at(key).phase {
-            Phase::Shaking(_) => {
+            Phase::Shaking => {
                 self.counters().refusals[Refusal::place("tls")].add(1);
                 if let Some(unlogged) =
                     self.environment.admission.note_refusal((0, "tls"), self.moment.now.millis)
@@ -47,7 +44,7 @@ impl Clients {
             Phase::Head(_)
             | Phase::Idle
             | Phase::Open(_)
-            | Phase::Asking { .. }
+            | Phase::Asking(_)
             | Phase::Publishing(_)
             | Phase::Answering { .. }
             | Phase::Closing => {

@@ -7,6 +7,7 @@ use luxcast::access::keyring::{Auth, Keyring};
 use luxcast::access::rights::Permit;
 use luxcast::session::endpoint::{Endpoint, Offer, find, permit};
 use luxcast::wire::client_action::Since;
+use luxcast::wire::cross_origin::Readers;
 use luxcast::wire::handshake::accept_key;
 use luxcast::wire::http::{HeadLimits, HeadResult, Refusal, Request, parse_head, write_refusal};
 use luxcast::wire::request_for_log::Asked;
@@ -123,7 +124,8 @@ fn check_route(head: &[u8], request: &Request<'_>) {
                 | Endpoint::MultiJob
                 | Endpoint::Text(_)
                 | Endpoint::Page(_)
-                | Endpoint::Data(_) => "x",
+                | Endpoint::Data(_)
+                | Endpoint::Options(_) => "x",
             };
             let is_word = |letter: char| letter.is_ascii_alphanumeric() || "_.:-".contains(letter);
             assert!((1..=128).contains(&id.len()) && id.chars().all(is_word), "{id:?}");
@@ -193,7 +195,7 @@ fn check_refusal(refusal: &Refusal) {
     let status = refusal.status.code();
     assert!(REFUSALS.contains(&(status, refusal.code)), "{refusal:?}");
     let mut out = Vec::new();
-    write_refusal(&mut out, refusal, 0);
+    write_refusal(&mut out, refusal, &Readers::of("http://a"), 0);
     let mut fields = [httparse::EMPTY_HEADER; 16];
     let mut answer = httparse::Response::new(&mut fields);
     let Ok(httparse::Status::Complete(length)) = answer.parse(&out) else {
