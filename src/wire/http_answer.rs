@@ -457,11 +457,15 @@ pub fn write_options(out: &mut Vec<u8>, methods: Methods, readers: &Readers, the
     write_head(out, StatusCode::NO_CONTENT, &fields, None, None, then, unix_micros);
 }
 
+/// For an answer that no page may embed, as a picture or a script, without asking whether it may read it: for that a
+/// browser sends no `Origin`. It is not to take the answer for another type either.
+const UNEMBEDDED: &str = "X-Content-Type-Options: nosniff\r\nCross-Origin-Resource-Policy: same-origin\r\n";
+
 /// Appends the head of an answer that comes in chunks and ends with the connection. `unix_micros` is now.
 pub fn write_stream_head(out: &mut Vec<u8>, content_type: &str, readers: &Readers, unix_micros: i64) {
     // nginx would gather it otherwise.
     let stream = "X-Accel-Buffering: no\r\nTransfer-Encoding: chunked\r\n";
-    let fields = [NO_STORE, &readers.fields(""), stream].concat();
+    let fields = [NO_STORE, UNEMBEDDED, &readers.fields(""), stream].concat();
     write_head(out, StatusCode::OK, &fields, Some(content_type), None, Then::Close, unix_micros);
 }
 

@@ -169,6 +169,24 @@ fn a_page_reads_what_became_of_what_it_published() {
     }
 }
 
+/// A picture or a script of a page brings no origin.
+#[test]
+fn no_page_embeds_what_it_may_not_read() {
+    let (daemon, _scratch) = guarded(&[]);
+    for (path, accept) in [
+        (EVENTS, "Accept: text/event-stream"),
+        (EVENTS, "Accept: application/x-ndjson"),
+        ("/console/jobs", "Accept: */*"),
+        ("/console/arrivals?from=1&to=2", "Accept: */*"),
+        ("/console/daemon", "Accept: */*"),
+    ] {
+        let answer = ask(daemon.address, &format!("GET {path}"), &["X-API-Key: boss", accept]);
+        assert_eq!(answer.status, 200, "{path}");
+        assert_eq!(answer.header("cross-origin-resource-policy"), Some("same-origin"), "{path}");
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{path}");
+    }
+}
+
 /// The request may come a moment after the connection.
 #[test]
 fn a_page_for_which_there_is_no_room_reads_why() {
