@@ -94,6 +94,7 @@ enum State {
     DataFeed,
     /// At the beginning of a line behind the last chunk.
     Trailer(u32),
+    TrailerName(u32),
     TrailerLine(u32),
     TrailerFeed(u32),
     /// The line feed of the empty line.
@@ -156,6 +157,8 @@ fn step(state: State, byte: u8) -> Result<State, BadChunk> {
         false => Err(BadChunk),
     };
     let is_text = byte == b'\t' || (byte >= b' ' && byte != 0x7F);
+    // A character of a token (RFC 9110, 5.6.2).
+    let is_name = byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     match (state, byte) {
         (State::Size { value, digits }, byte) if byte.is_ascii_hexdigit() && digits < SIZE_DIGITS_MAX => {
             let digit = (byte as char).to_digit(16).expect("it is a hexadecimal digit");
@@ -170,9 +173,12 @@ fn step(state: State, byte: u8) -> Result<State, BadChunk> {
         (State::DataEnd, b'\r') => Ok(State::DataFeed),
         (State::DataFeed, b'\n') => Ok(State::Size { value: 0, digits: 0 }),
         (State::Trailer(_), b'\r') => Ok(State::End),
-        (State::Trailer(length) | State::TrailerLine(length), _) if is_text => {
-            trailed(length, State::TrailerLine)
+        // What is no field may be a request to another reader.
+        (State::Trailer(length) | State::TrailerName(length), _) if is_name => {
+            trailed(length, State::TrailerName)
         }
+        (State::TrailerName(length), b':') => trailed(length, State::TrailerLine),
+        (State::TrailerLine(length), _) if is_text => trailed(length, State::TrailerLine),
         (State::TrailerLine(length), b'\r') => trailed(length, State::TrailerFeed),
         (State::TrailerFeed(length), b'\n') => trailed(length, State::Trailer),
         (State::End, b'\n') => Ok(State::Done),
@@ -230,6 +236,11 @@ mod tests {
             "0\r\n\n",
             "0\r\n\0\r\n",
             "0\r\nX\n\r\n",
+            "0\r\nGET / HTTP/1.1\r\n\r\n",
+            "0\r\nX : y\r\n\r\n",
+            "0\r\nX\r\n\r\n",
+            "0\r\nX: y\r\n folded\r\n\r\n",
+            "0\r\n: y\r\n\r\n",
             "1000000000000000\r\n",
             "1\r\r\n",
             &long,

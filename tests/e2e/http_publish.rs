@@ -331,6 +331,7 @@ fn bodies_that_lie_are_refused_and_the_connection_ends() {
         (chunked, "1\na\n0\n\n"),
         (chunked, "ffffffffffffffff1\r\n"),
         (chunked, "0\r\nX: y\n\r\n"),
+        (chunked, "0\r\nGET /healthz HTTP/1.1\r\n\r\n"),
     ] {
         let mut feed = HttpFeed::connect(daemon.address);
         let head = feed.head(LINES, more);
