@@ -29,9 +29,11 @@ export async function closeBrowser() {
 
 /** What the page may write to the browser's console: a connection or a request failed. */
 const EXPECTED = /net::ERR_CONNECTION|Failed to load resource|WebSocket connection to/;
+/** And where it asks others, that these do not let it. */
+const UNREADABLE = /has been blocked by CORS policy/;
 
-/** `prepare` runs in the page before its own scripts. */
-export async function openPage(t, address, options = {}, prepare = null) {
+/** `prepare` runs in the page before its own scripts. `others`: origins that it may ask as well. */
+export async function openPage(t, address, options = {}, prepare = null, others = []) {
   assert.ok(existsSync(EXECUTABLE), `${EXECUTABLE} is not there`);
   browser ??= await chromium.launch({ executablePath: EXECUTABLE, args: [...FLAGS.split(" "), ...(IS_FROM_DISK ? [OPEN_FLAG] : [])] });
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
@@ -41,13 +43,14 @@ export async function openPage(t, address, options = {}, prepare = null) {
   const origin = new URL(address).origin;
   const check = (url) => {
     const at = new URL(url.replace(/^ws/, "http"));
-    if (at.origin !== origin && at.protocol !== "data:") faults.push(`asked ${url}`);
+    if (![origin, ...others].includes(at.origin) && at.protocol !== "data:") faults.push(`asked ${url}`);
   };
   page.on("request", (request) => check(request.url()));
   page.on("websocket", (socket) => check(socket.url()));
   page.on("pageerror", (error) => faults.push(`the page threw ${error.stack}`));
   page.on("console", (message) => {
-    if (message.type() === "error" && !EXPECTED.test(message.text())) faults.push(message.text());
+    const isExpected = EXPECTED.test(message.text()) || (others.length > 0 && UNREADABLE.test(message.text()));
+    if (message.type() === "error" && !isExpected) faults.push(message.text());
   });
   if (IS_FROM_DISK) await context.route(/\/console\/([a-z_]+\.(js|css|html))?$/, serveFromDisk);
   await page.addInitScript(() => {
