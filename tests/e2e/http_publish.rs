@@ -2,6 +2,7 @@
 
 use std::net::Shutdown;
 use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -240,6 +241,15 @@ fn a_request_may_be_repeated_under_a_name() {
     {
         assert_eq!(HttpFeed::with(daemon.address, fields).post(LINES, "").0, 400, "{fields}");
     }
+}
+
+#[test]
+fn a_named_request_wakes_a_daemon_that_sleeps() {
+    let daemon = open_daemon(&[]);
+    // With nothing to do and nothing to sweep it sleeps without an end; it cannot be seen whether it does already.
+    thread::sleep(Duration::from_millis(300));
+    let mut feed = HttpFeed::with(daemon.address, "Luxcast-Publisher: ci\r\n");
+    assert_eq!(feed.post(LINES, &of_job(1)).1["accepted_line"], 1);
 }
 
 #[test]
