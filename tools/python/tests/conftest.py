@@ -13,7 +13,7 @@ from fake import FakeDaemon
 
 @pytest.fixture(autouse=True)
 def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("LUXCAST_DISABLED", "LUXCAST_INGEST", "XDG_RUNTIME_DIR"):
+    for name in ("LUXCAST_DISABLED", "LUXCAST_INGEST", "LUXCAST_URL", "LUXCAST_TOKEN", "XDG_RUNTIME_DIR"):
         monkeypatch.delenv(name, raising=False)
 
 
