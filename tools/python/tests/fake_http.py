@@ -222,9 +222,15 @@ class Relay:
         """For the next connections: `before` anything, `within` the body, `behind` the body, `answer` once the daemon has
         begun to answer, of which nothing arrives."""
         self.cuts: list[str] = []
+        self._clients: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
+
+    def hang_up(self) -> None:
+        """Ends the connections of clients."""
+        for client in self._clients.copy():
+            _end(client)
 
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
@@ -248,6 +254,13 @@ class Relay:
 
     def _relay(self, client: socket.socket) -> None:
         plan = self.plans.popleft() if self.plans else ""
+        self._clients.append(client)
+        try:
+            self._carry(client, plan)
+        finally:
+            self._clients.remove(client)
+
+    def _carry(self, client: socket.socket, plan: str) -> None:
         with client:
             if plan == "before":
                 self.cuts.append(plan)

@@ -8,7 +8,6 @@ import os
 import re
 import socket
 import ssl
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -32,12 +31,6 @@ from waiting import PATIENCE, wait_until
 
 def _event(n: int, kind: str = "execution_event", **members: object) -> dict[str, Any]:
     return {"type": kind, "job_id": "j", "n": n, **members}
-
-
-@pytest.fixture
-def web() -> Iterator[FakeHttp]:
-    with FakeHttp() as fake:
-        yield fake
 
 
 @contextmanager
@@ -395,25 +388,6 @@ def test_a_host_that_is_not_there_is_told(caplog: pytest.LogCaptureFixture) -> N
             wait_until(lambda: "cannot publish" in caplog.text, "the log tells")
             assert publisher.stats().sender_faults == 0
         assert url in caplog.text
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for `localhost` that nobody signed, with its key in the same file."""
-    path = tmp_path_factory.mktemp("tls") / "both.pem"
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
-    command += " -addext subjectAltName=DNS:localhost -keyout"
-    subprocess.run([*command.split(), path, "-out", f"{path}.crt"], check=True, stderr=subprocess.DEVNULL)
-    path.write_text(path.read_text() + Path(f"{path}.crt").read_text())
-    return path
-
-
-@pytest.fixture
-def secure(certificate: Path) -> Iterator[FakeHttp]:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    with FakeHttp(context=context) as fake:
-        yield fake
 
 
 def test_tls_with_a_file_or_a_context(secure: FakeHttp, certificate: Path) -> None:

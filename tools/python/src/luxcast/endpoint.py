@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+# Names of hosts need it. A child that is forked while a thread imports it could never have it.
+import encodings.idna  # noqa: F401
 import os
 import re
 import ssl

@@ -261,7 +261,6 @@ class Publisher:
         common = (self._outbox, self._report, self._only_name, self._linger_seconds, self._retry_seconds_max)
         if self._endpoint is None:
             return SocketSender(self._paths, *common)
-        # Imported only where it is needed: what it imports takes time.
         from luxcast.http_sender import HttpSender
 
         return HttpSender(self._endpoint, *common)
@@ -296,6 +295,9 @@ def _endpoint(
     context: Optional[ssl.SSLContext],
     proxy: Optional[str],
 ) -> Endpoint:
+    """Imports what HTTP needs, since that takes time and few need it. It does so here and not in a thread beside which
+    the process may fork."""
+    import luxcast.http_sender
     from luxcast.endpoint import endpoint
 
     return endpoint(url, token, default_token(), ca, context, proxy)
