@@ -1,12 +1,13 @@
 //! Publishing over HTTP: bodies of all forms and cuts, rights, repeated requests, and bodies that lie.
 
 use std::net::Shutdown;
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::corpus::corpus;
+use crate::corpus::{corpus, python_running, script};
 use crate::harness::http_feed::{HttpFeed, JSON, LINES};
 use crate::harness::{Client, Daemon, Feed, Raw, Scratch, Setup, numbered, wait_until};
 
@@ -375,6 +376,25 @@ fn a_silent_body_ends_in_time_and_an_ending_daemon_answers() {
     assert_eq!((status, &answer["error"]), (503, &json!("draining")));
     assert!(answer["message"].as_str().is_some_and(|text| text.contains("accepted 1 lines")), "{answer}");
     assert_eq!(daemon.wait().code(), Some(0));
+}
+
+/// Each posts the corpus in all forms and every batch twice, checks the answers, and compares what comes back.
+#[test]
+fn clients_of_others_publish_the_corpus_once_and_read_it_back() {
+    let daemon = open_daemon(&[]);
+    let corpus_file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/events.ndjson");
+    let url = format!("http://{}", daemon.address);
+    let with_library = |name: &str| [python_running("python_poster.py"), vec![name.to_owned()]].concat();
+    let node = vec!["node".to_owned(), script("node_poster.mjs").display().to_string()];
+    for program in [with_library("requests"), with_library("httpx"), node] {
+        let mut command = Command::new(&program[0]);
+        command.args(&program[1..]).args([&*url, corpus_file]);
+        let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let said = String::from_utf8_lossy(&output.stdout);
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(said, format!("posted {}\n", corpus().len()), "{command:?}: {complaint}");
+        assert_eq!((output.status.success(), &*complaint), (true, ""), "{command:?}");
+    }
 }
 
 #[test]

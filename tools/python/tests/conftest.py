@@ -33,7 +33,7 @@ def fake(socket_path: str) -> Iterator[FakeDaemon]:
 
 @pytest.fixture
 def daemon(socket_path: str) -> Iterator[Daemon]:
-    with Daemon(socket_path) as running:
+    with Daemon(socket_path, "--http-publish", "anyone") as running:
         yield running
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,6 @@ from luxcast import Publisher, Stats
 from waiting import PATIENCE, wait_until
 
 _OPEN = ("--http-publish", "anyone")
-
-
-@pytest.fixture
-def daemon(socket_path: str) -> Iterator[Daemon]:
-    with Daemon(socket_path, *_OPEN) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
