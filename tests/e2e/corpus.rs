@@ -388,12 +388,16 @@ fn start_foreign(address: SocketAddr, topics: &[Topic]) -> Vec<JoinHandle<Transc
     clients
 }
 
-/// Where `tools/test` puts the Python environment: beside the builds.
 pub fn python() -> Vec<String> {
+    python_running("python_watcher.py")
+}
+
+/// Where `tools/test` puts the Python environment: beside the builds.
+pub fn python_running(name: &str) -> Vec<String> {
     let target = Path::new(env!("CARGO_BIN_EXE_luxcast")).ancestors().nth(2).expect("the target directory");
     let python = target.join("e2e-venv/bin/python");
     assert!(python.exists(), "{} is not there: run tools/test, which makes it", python.display());
-    vec![python.display().to_string(), script("python_watcher.py").display().to_string()]
+    vec![python.display().to_string(), script(name).display().to_string()]
 }
 
 pub fn node() -> Vec<String> {
@@ -404,7 +408,7 @@ pub fn node() -> Vec<String> {
     vec!["node".to_owned(), script("node_watcher.mjs").display().to_string()]
 }
 
-fn script(name: &str) -> PathBuf {
+pub fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e").join(name)
 }
 

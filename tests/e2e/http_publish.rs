@@ -1,11 +1,13 @@
 //! Publishing over HTTP: bodies of all forms and cuts, rights, repeated requests, and bodies that lie.
 
 use std::net::Shutdown;
+use std::process::Command;
 use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::corpus::corpus;
+use crate::corpus::{corpus, python_running, script};
 use crate::harness::http_feed::{HttpFeed, JSON, LINES};
 use crate::harness::{Client, Daemon, Feed, Raw, Scratch, Setup, numbered, wait_until};
 
@@ -243,6 +245,15 @@ fn a_request_may_be_repeated_under_a_name() {
 }
 
 #[test]
+fn a_named_request_wakes_a_daemon_that_sleeps() {
+    let daemon = open_daemon(&[]);
+    // With nothing to do and nothing to sweep it sleeps without an end; it cannot be seen whether it does already.
+    thread::sleep(Duration::from_millis(300));
+    let mut feed = HttpFeed::with(daemon.address, "Luxcast-Publisher: ci\r\n");
+    assert_eq!(feed.post(LINES, &of_job(1)).1["accepted_line"], 1);
+}
+
+#[test]
 fn a_body_is_read_alike_however_it_is_cut() {
     let daemon = open_daemon(&[]);
     let mut watcher = daemon.watch(EVENTS);
@@ -366,6 +377,25 @@ fn a_silent_body_ends_in_time_and_an_ending_daemon_answers() {
     assert_eq!((status, &answer["error"]), (503, &json!("draining")));
     assert!(answer["message"].as_str().is_some_and(|text| text.contains("accepted 1 lines")), "{answer}");
     assert_eq!(daemon.wait().code(), Some(0));
+}
+
+/// Each posts the corpus in all forms and every batch twice, checks the answers, and compares what comes back.
+#[test]
+fn clients_of_others_publish_the_corpus_once_and_read_it_back() {
+    let daemon = open_daemon(&[]);
+    let corpus_file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/events.ndjson");
+    let url = format!("http://{}", daemon.address);
+    let with_library = |name: &str| [python_running("python_poster.py"), vec![name.to_owned()]].concat();
+    let node = vec!["node".to_owned(), script("node_poster.mjs").display().to_string()];
+    for program in [with_library("requests"), with_library("httpx"), node] {
+        let mut command = Command::new(&program[0]);
+        command.args(&program[1..]).args([&*url, corpus_file]);
+        let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let said = String::from_utf8_lossy(&output.stdout);
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(said, format!("posted {}\n", corpus().len()), "{command:?}: {complaint}");
+        assert_eq!((output.status.success(), &*complaint), (true, ""), "{command:?}");
+    }
 }
 
 #[test]

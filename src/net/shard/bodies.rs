@@ -40,7 +40,10 @@ impl Clients {
             rest: Vec::new(),
             heard_at: now,
         };
-        publishing.posted.add(|out| out.extend_from_slice(&greeting));
+        // It reports the request, so that what follows wakes nobody.
+        if publishing.posted.add(|out| out.extend_from_slice(&greeting)) {
+            publishing.ingest.wake();
+        }
         let is_asked_for = awaits_continue && bytes.is_empty() && !publishing.is_whole();
         connection.phase = Phase::Publishing(Box::new(publishing));
         if is_asked_for {

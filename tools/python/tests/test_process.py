@@ -100,6 +100,7 @@ def work(base):
     while not is_over:
         publisher.publish(event(n)); n += 1
         if n % 100 == 0: time.sleep(0.001)
+        while publisher.stats().waiting > 50_000 and not is_over: time.sleep(0.01)
 threads = [threading.Thread(target=work, args=(base * 10**9,)) for base in range(1, 5)]
 for thread in threads: thread.start()
 for round in range(30):

@@ -28,7 +28,7 @@ from luxcast import Publisher, Stats, default_paths
 from luxcast.head import Heads
 from luxcast.problems import KINDS_MAX, Problem, Problems
 from luxcast.report import Report
-from luxcast.sender import Sender
+from luxcast.socket_sender import SocketSender
 from waiting import PATIENCE, wait_until
 
 
@@ -412,7 +412,7 @@ def test_a_sender_that_fails_goes_on_and_says_so(
     fake: FakeDaemon, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING, "luxcast")
-    monkeypatch.setattr(Sender, "_converse", _raise(ZeroDivisionError("by nothing")))
+    monkeypatch.setattr(SocketSender, "_converse", _raise(ZeroDivisionError("by nothing")))
     with _publisher(fake.path) as publisher:
         publisher.publish(_event(0))
         wait_until(lambda: publisher.stats().sender_faults > 2, "it failed again and again")
@@ -433,7 +433,7 @@ def test_a_sender_that_was_ended_is_started_again(fake: FakeDaemon, monkeypatch:
         publisher.publish(_event(0))
         assert publisher.flush(PATIENCE)
         with monkeypatch.context() as patch:
-            patch.setattr(Sender, "_handle_answers", _raise(SystemExit(3)))
+            patch.setattr(SocketSender, "_handle_answers", _raise(SystemExit(3)))
             publisher.publish(_event(1))
             wait_until(lambda: publisher.stats().last_fault == "SystemExit: 3", "the thread has ended")
         wait_until(lambda: publisher.publish(_event(2)), "it is up again")

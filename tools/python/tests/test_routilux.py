@@ -115,11 +115,11 @@ def _assert_as_recorded(events: list[Message], flow: RecordedFlow) -> None:
     ]
 
 
-@pytest.mark.parametrize("is_monitoring", [False, True])
-def test_watchers_see_what_a_flow_did(daemon: Daemon, is_monitoring: bool) -> None:
+@pytest.mark.parametrize(("is_monitoring", "is_http"), [(False, False), (True, False), (False, True)])
+def test_watchers_see_what_a_flow_did(daemon: Daemon, is_monitoring: bool, is_http: bool) -> None:
     if is_monitoring:
         MonitoringRegistry.enable()
-    installation = luxcast.routilux.install(path=daemon.path)
+    installation = luxcast.routilux.install(path=daemon.address if is_http else daemon.path)
     flow, events = _run_job(daemon)
     _assert_as_recorded(events, flow)
     assert flow.record.of("sink") == [{"n": n, "by": "middle"} for n in range(10, 15)]
@@ -145,12 +145,13 @@ def _samples() -> list[str]:
 @pytest.mark.parametrize("sample", _samples())
 def test_the_lines_in_the_papers_are_enough(daemon: Daemon, monkeypatch: pytest.MonkeyPatch, sample: str) -> None:
     monkeypatch.setenv("LUXCAST_INGEST", daemon.path)
-    exec(sample.replace("/tmp/luxcast.sock", daemon.path), {})
+    monkeypatch.setenv("LUXCAST_TOKEN", "of-a-daemon-that-asks-for-none")
+    exec(sample.replace("/tmp/luxcast.sock", daemon.path).replace("http://127.0.0.1:20555", daemon.address), {})
     flow, events = _run_job(daemon)
 
 
 def test_the_papers_have_such_lines() -> None:
-    assert len(_samples()) == 2
+    assert len(_samples()) == 3
 
 
 def test_jobs_at_once_are_told_apart(daemon: Daemon) -> None:

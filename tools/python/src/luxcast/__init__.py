@@ -2,7 +2,8 @@
 
 The path of an event: `publish` turns it into a line in the caller's thread (`encode`), puts the line into a bounded
 buffer (`outbox`), and returns. A thread (`sender`) takes lines from there and sends them over the daemon's Unix
-socket (`link`). It keeps unacknowledged lines (`flight`), to send them again after a failure.
+socket (`socket_sender`, `link`) or over HTTP (`http_sender`, `poster`, `stream`). It keeps unacknowledged lines
+(`flight`), to send them again after a failure.
 """
 
 from luxcast.publisher import Publisher

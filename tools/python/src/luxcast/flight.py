@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 from typing import NamedTuple, Optional
 
 _NOTHING = b"\n"
@@ -13,6 +14,17 @@ class Acknowledged(NamedTuple):
     delivered: int
     unnamed: int
     """A line refused without an answer of its own: the daemon keeps few answers for a publisher."""
+
+
+class Batch(NamedTuple):
+    """Lines that are sent together."""
+
+    first: int
+    """The number of the first line."""
+    last: int
+    events: int
+    """How many of them are not empty."""
+    data: bytes
 
 
 class Flight:
@@ -80,3 +92,19 @@ class Flight:
     def lines(self) -> bytes:
         """All lines to send again."""
         return b"".join(self._lines)
+
+    def first_lines(self, bytes_max: int, lines_max: int) -> list[bytes]:
+        """The oldest ones; the first of them may have any length."""
+        lines: list[bytes] = []
+        size = 0
+        for line in islice(self._lines, lines_max):
+            size += len(line)
+            if lines and size > bytes_max:
+                break
+            lines.append(line)
+        return lines
+
+    @staticmethod
+    def events(lines: list[bytes]) -> int:
+        """How many of them are not known as refused."""
+        return sum(line is not _NOTHING for line in lines)

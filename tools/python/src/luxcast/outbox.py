@@ -10,7 +10,7 @@ from collections import deque
 from typing import Optional
 
 from luxcast.bell import Bell
-from luxcast.flight import Flight
+from luxcast.flight import Batch, Flight
 from luxcast.problems import Key, Noted, Problem, Problems
 from luxcast.stats import Stats
 from luxcast.values import shown
@@ -196,6 +196,34 @@ class Outbox:
         """Whether a line may join those taken and in flight; a single one may have any length."""
         others = self._flight.bytes + taken
         return others == 0 or others + line_bytes <= self._flight_bytes_max
+
+    @property
+    def can_send(self) -> bool:
+        """Whether `batch` would return something."""
+        with self._lock:
+            return len(self._flight) > 0 or self._next_lane() is not None
+
+    @property
+    def has_flight(self) -> bool:
+        """Whether lines were sent and are not settled."""
+        with self._lock:
+            return len(self._flight) > 0
+
+    @property
+    def last_line(self) -> int:
+        """The greatest number of a line that was sent."""
+        with self._lock:
+            return self._flight.first + len(self._flight) - 1
+
+    def batch(self, bytes_max: int, lines_max: int) -> Optional[Batch]:
+        """The oldest lines in flight; without any, the next lines, which are in flight from now on. The first may
+        have any length."""
+        with self._lock:
+            if not self._flight:
+                self.take(bytes_max)
+            lines = self._flight.first_lines(bytes_max, lines_max)
+            first = self._flight.first
+            return Batch(first, first + len(lines) - 1, Flight.events(lines), b"".join(lines)) if lines else None
 
     def resume(self, accepted: int) -> tuple[int, bytes]:
         """Starts a new connection to a daemon that knows lines up to `accepted`. Returns the number of the next

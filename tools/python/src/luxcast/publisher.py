@@ -13,17 +13,24 @@ import time
 import uuid
 from collections.abc import Mapping
 from types import FrameType, TracebackType
-from typing import Any, Callable, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
+from luxcast.address import is_url
 from luxcast.encode import encode
 from luxcast.head import Heads, kind_of
 from luxcast.outbox import Outbox, rank
 from luxcast.problems import Problem
 from luxcast.report import Report
 from luxcast.sender import Sender
-from luxcast.settings import default_paths, is_disabled
+from luxcast.settings import default_paths, default_token, default_url, is_disabled
+from luxcast.socket_sender import SocketSender
 from luxcast.stats import Stats
 from luxcast.values import shown
+
+if TYPE_CHECKING:
+    import ssl
+
+    from luxcast.endpoint import Endpoint, Token
 
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,90}")
 """Longest name: the daemon's limit less what makes the name unique."""
@@ -52,6 +59,10 @@ class Publisher:
         self,
         path: Optional[Union[str, "os.PathLike[str]"]] = None,
         *,
+        token: Optional[Token] = None,
+        ca: Optional[Union[str, "os.PathLike[str]"]] = None,
+        ssl_context: Optional[ssl.SSLContext] = None,
+        proxy: Optional[str] = None,
         name: str = "python",
         events_max: int = 100_000,
         bytes_max: int = 16 << 20,
@@ -61,8 +72,8 @@ class Publisher:
         exit_seconds: float = 2.0,
         logger: Optional[logging.Logger] = None,
     ) -> None:
-        """Raises ValueError for a setting that makes no sense, TypeError if `path` is not a path. The README lists
-        the settings."""
+        """`path` is the daemon's socket, or its URL. Raises ValueError for a setting that makes no sense, TypeError if
+        `path` is not a path. The README lists the settings."""
         if _NAME.fullmatch(name) is None:
             raise ValueError("name must be 1 to 90 characters from A-Z a-z 0-9 _ . : -")
         if events_max < 1 or line_bytes_max < 100 or bytes_max < line_bytes_max:
@@ -72,7 +83,18 @@ class Publisher:
         given = os.fsdecode(path) if path is not None else ""
         if "\0" in given:
             raise ValueError("path must not contain a NUL")
-        self._paths = (given,) if given else default_paths()
+        self._is_disabled = is_disabled()
+        self._endpoint: Optional[Endpoint] = None
+        self._paths: tuple[str, ...] = ()
+        if url := given if is_url(given) else "" if given else default_url():
+            self._paths = (url.partition("?")[0],)
+            if not self._is_disabled:
+                self._endpoint = _endpoint(url, token, ca, ssl_context, proxy)
+                self._paths = (self._endpoint.address.url,)
+        elif token or ca or ssl_context or proxy:
+            raise ValueError("token, ca, ssl_context and proxy must go with the daemon's URL in place of a path")
+        else:
+            self._paths = (given,) if given else default_paths()
         self.exit_seconds = exit_seconds
         self._name = name
         self._events_max = events_max
@@ -81,7 +103,6 @@ class Publisher:
         self._linger_seconds = linger_seconds
         self._retry_seconds_max = retry_seconds_max
         self._logger = logger
-        self._is_disabled = is_disabled()
         self._heads = Heads()
         self._at_exit: list[Callable[[], None]] = []
         self._starting = threading.Lock()
@@ -148,7 +169,7 @@ class Publisher:
 
     @property
     def path(self) -> str:
-        """Where the daemon's socket is looked for first."""
+        """Where the daemon's socket is looked for first, or the daemon's URL."""
         return self._paths[0]
 
     @property
@@ -225,14 +246,7 @@ class Publisher:
             if is_there or self._outbox.is_stopped or now < self._started_at + RESTART_SECONDS_MIN:
                 return
             self._started_at = now
-            sender = Sender(
-                self._outbox,
-                self._report,
-                self._paths,
-                self._only_name,
-                self._linger_seconds,
-                self._retry_seconds_max,
-            )
+            sender = self._make_sender()
             sender.start()
             if self._sender is None:
                 _close_with_child(self)
@@ -242,6 +256,14 @@ class Publisher:
             self._outbox.count_sender_fault(error)
         finally:
             self._starting.release()
+
+    def _make_sender(self) -> Sender:
+        common = (self._outbox, self._report, self._only_name, self._linger_seconds, self._retry_seconds_max)
+        if self._endpoint is None:
+            return SocketSender(self._paths, *common)
+        from luxcast.http_sender import HttpSender
+
+        return HttpSender(self._endpoint, *common)
 
     def _begin_anew(self) -> None:
         """In a forked child: sends nothing of the parent's, and leaves the connection to it."""
@@ -264,6 +286,21 @@ class Publisher:
 
 _open: set[Publisher] = set()
 """Publishers that are neither disabled nor closed."""
+
+
+def _endpoint(
+    url: str,
+    token: Optional[Token],
+    ca: Optional[Union[str, "os.PathLike[str]"]],
+    context: Optional[ssl.SSLContext],
+    proxy: Optional[str],
+) -> Endpoint:
+    """Imports what HTTP needs, since that takes time and few need it. It does so here and not in a thread beside which
+    the process may fork."""
+    import luxcast.http_sender
+    from luxcast.endpoint import endpoint
+
+    return endpoint(url, token, default_token(), ca, context, proxy)
 
 
 def _place(frame: FrameType) -> str:

@@ -24,7 +24,8 @@ class Report:
         """`note_fault` is called when the log fails: a filter may raise anything."""
         self._logger = logger or logging.getLogger("luxcast")
         self._note_fault = note_fault
-        self._is_gone = False
+        self._gone_for: set[str] = set()
+        """Kinds of reasons that were told since the daemon is gone."""
         self._told = Stats()
         self._stats = Stats()
         self._told_at = -SECONDS
@@ -38,13 +39,13 @@ class Report:
 
     def is_there(self, path: str) -> None:
         self._say(logging.INFO, "publishing to the daemon at %s", path)
-        self._is_gone = False
+        self._gone_for.clear()
 
-    def is_gone(self, paths: str, error: Exception) -> None:
-        """Once for each time that it is gone, however often it is tried."""
-        if not self._is_gone:
+    def is_gone(self, paths: str, error: Exception, kind: str = "") -> None:
+        """Once for each kind of reason and each time that it is gone, however often it is tried."""
+        if kind not in self._gone_for and len(self._gone_for) < REASONS_MAX:
             self._say(logging.WARNING, "cannot publish to the daemon at %s, will try again: %s", paths, error)
-        self._is_gone = True
+            self._gone_for.add(kind)
 
     def is_refused(self, reason: str) -> None:
         """Notes why a line was refused; each reason is written with the next count."""
@@ -56,7 +57,9 @@ class Report:
 
     def is_misspelt(self, variable: str) -> None:
         self._say(
-            logging.WARNING, "the variable %s is unknown; known are LUXCAST_INGEST and LUXCAST_DISABLED", variable
+            logging.WARNING,
+            "the variable %s is unknown; known are LUXCAST_INGEST, LUXCAST_URL, LUXCAST_TOKEN and LUXCAST_DISABLED",
+            variable,
         )
 
     @property

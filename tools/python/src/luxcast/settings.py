@@ -7,7 +7,7 @@ import os
 
 _OFF = ("", "0", "false", "no", "off")
 
-_OURS = ("INGEST", "DISABLED")
+_OURS = ("INGEST", "URL", "TOKEN", "DISABLED")
 """The variables that this package reads. The daemon's variables begin with `LUXCAST_` too."""
 
 SYSTEM_PATH = "/run/luxcast/ingest.sock"
@@ -29,6 +29,15 @@ def default_paths() -> tuple[str, ...]:
     if directory and os.path.isabs(directory):
         return (os.path.join(directory, "luxcast.sock"), SYSTEM_PATH)
     return (SYSTEM_PATH,)
+
+
+def default_url() -> str:
+    """`LUXCAST_URL`, unless `LUXCAST_INGEST` is set, which says the same more exactly; empty: there is none."""
+    return "" if os.environ.get("LUXCAST_INGEST") else os.environ.get("LUXCAST_URL", "")
+
+
+def default_token() -> str:
+    return os.environ.get("LUXCAST_TOKEN", "")
 
 
 def default_path() -> str:

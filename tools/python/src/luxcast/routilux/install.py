@@ -6,12 +6,15 @@ import importlib
 import logging
 import os
 import threading
-from typing import Optional, Union
+from typing import TYPE_CHECKING, Optional, Union
 
 from luxcast.publisher import Publisher
 from luxcast.routilux.hooks import Front
 from luxcast.routilux.observe import Observer
 from luxcast.routilux.recorder import Recorder
+
+if TYPE_CHECKING:
+    from luxcast.endpoint import Token
 
 IDLE_SECONDS = 2.0
 """Long enough for code that waits for a job's result to end the job itself."""
@@ -82,11 +85,13 @@ def install(
     publisher: Optional[Publisher] = None,
     *,
     path: Optional[Union[str, "os.PathLike[str]"]] = None,
+    token: Optional[Token] = None,
+    ca: Optional[Union[str, "os.PathLike[str]"]] = None,
     idle_seconds: Optional[float] = IDLE_SECONDS,
 ) -> Installation:
     """Sends what the engine does from now on.
 
-    Makes a publisher to the daemon at `path` (or its usual place) unless one is given. Does nothing if already
+    Makes a publisher to the daemon at `path`, which may be a URL (or at its usual place), unless one is given. Does nothing if already
     installed, or if luxcast is disabled. Raises ImportError if Routilux is missing, with the reason.
 
     A job for which the engine has had nothing to do for `idle_seconds` is reported as over, since the engine itself
@@ -98,7 +103,7 @@ def install(
             return _installation
         if _installation is not None:
             _installation.uninstall()
-        given = publisher if publisher is not None else Publisher(path, name="routilux")
+        given = publisher if publisher is not None else Publisher(path, token=token, ca=ca, name="routilux")
         try:
             _installation = Installation(given, publisher is None, idle_seconds)
         except ImportError as error:
