@@ -148,6 +148,17 @@ test("a drain is told as over a WebSocket, and its wait is kept", async (t) => {
   assert.equal(streams.last.asked("since"), "130");
 });
 
+test("the wait of a drain holds only until a WebSocket has taken over", async (t) => {
+  const { Socket, streams, told, tick } = await onHttp(t);
+  await streams.last.say(event(101));
+  tick(10_000);
+  await streams.last.say({ type: "connection:status", status: "disconnected", stream_seq: 101, reason: "drain", retry_after_ms: 4000 });
+  Socket.last.accept(101);
+  Socket.last.say(event(102));
+  Socket.last.end();
+  assert.equal(told("reconnecting").at(-1).delayMs, 250);
+});
+
 test("a stream that opens and brings nothing is told of, and a WebSocket is next", async (t) => {
   const { client, Socket, streams, told, tick } = fake(t);
   client.connect();
@@ -281,7 +292,7 @@ test("a stream that ends while a WebSocket is tried beside it ends that too", as
 
 test("a filter that changes on a stream has another one take over, and is confirmed", async (t) => {
   const { client, streams, numbers, confirmed, tick, told, statuses } = await onHttp(t);
-  const types = { 101: "a", 102: "b", 103: "c", 104: "a", 105: "b", 106: "c", 107: "a", 108: "b", 109: "c", 110: "b" };
+  const types = { 101: "a", 102: "b", 103: "c", 104: "a", 105: "b", 106: "c", 107: "a", 108: "b", 109: "c", 110: "c" };
   const some = (...list) => list.map((number) => event(number, types[number]));
   const first = streams.last;
   await first.say(...some(101, 102, 103));
@@ -308,6 +319,43 @@ test("a filter that changes on a stream has another one take over, and is confir
   await streams.last.say(...some(109, 110));
   assert.deepEqual(numbers().slice(-2), [108, 110]);
   assert.deepEqual(confirmed.at(-1), ["subscribe_all", []]);
+});
+
+test("a stream that is about to take over is neither opened twice nor given up for a WebSocket", async (t) => {
+  const { client, Socket, streams, confirmed, tick } = await onHttp(t, { webSocketRetryMs: 100 });
+  await streams.last.say(event(101));
+  client.subscribe(["a"]);
+  tick(50);
+  client.subscribe(["a"]);
+  tick(50);
+  tick(1_000);
+  assert.deepEqual([Socket.all.length, streams.all.length], [2, 2]);
+  await streams.last.accept(101);
+  assert.equal(confirmed.length, 2);
+  tick(1_000);
+  assert.equal(Socket.all.length, 3);
+});
+
+test("what the daemon confirms itself, or what has ended, is not confirmed here", async (t) => {
+  const made = await onHttp(t);
+  const { client, Socket, streams, confirmed, tick } = made;
+  client.unsubscribe(["b"]);
+  await streams.last.cut();
+  tick(1_000);
+  streams.last.fail();
+  await settle();
+  tick(2_000);
+  Socket.last.accept(100);
+  assert.deepEqual(Socket.last.sent, [{ action: "unsubscribe", events: ["b"] }]);
+  assert.equal(client.transport, "websocket");
+  assert.deepEqual(confirmed, []);
+  end(t, made);
+  const other = await onHttp(t);
+  other.client.subscribe(["a"]);
+  other.client.disconnect();
+  other.client.connect();
+  await other.streams.last.accept(100);
+  assert.deepEqual(other.confirmed, []);
 });
 
 test("a filter that an address cannot say is kept here alone", async (t) => {
@@ -490,6 +538,28 @@ test("a silent stream is left after four heartbeats, and pings are not answered"
   assert.deepEqual(told("disconnected"), [{ code: 1006, reason: "the daemon is silent", willReconnect: true }]);
   tick(1_000);
   assert.equal(streams.last.asked("since"), "120");
+});
+
+test("whoever comes back to the page soon learns that a stream is dead, after a heartbeat for the daemon's own ping", async (t) => {
+  globalThis.document = Object.assign(new EventTarget(), { visibilityState: "visible" });
+  t.after(() => delete globalThis.document);
+  const { streams, told, tick } = await onHttp(t);
+  tick(30_000);
+  document.dispatchEvent(new Event("visibilitychange"));
+  tick(30_000);
+  assert.equal(told("disconnected").length, 0);
+  tick(30_000);
+  assert.equal(told("disconnected").length, 1);
+  assert.ok(streams.last.isStopped);
+});
+
+test("a line without an end and an answer without a body end a stream", async (t) => {
+  const { streams, told, tick } = await onHttp(t);
+  await streams.last.sayBytes(new Uint8Array(2 ** 26 + 1).fill(0x78));
+  assert.equal(told("disconnected").at(-1).reason, "a line of the stream has no end");
+  tick(1_000);
+  await streams.last.refuse(200, null, { "Content-Type": "text/event-stream" });
+  assert.equal(told("error").at(-1).code, "proxy_answered");
 });
 
 test("a refusal of a stream is what the daemon says, and the wait is as long as it says", async (t) => {
@@ -676,6 +746,19 @@ test("a WebSocket that is cut behind its first message again and again is given 
   await streams.last.say(event(101));
   tick(60_000);
   assert.equal(Socket.all.length, 3);
+});
+
+test("WebSockets that bring something in between are not given up", async (t) => {
+  const { client, Socket, streams, tick } = fake(t);
+  client.connect();
+  for (let cut = 0; cut < 6; cut += 1) {
+    Socket.last.accept(100);
+    if (cut % 2 === 1) Socket.last.say(event(101 + cut));
+    tick(1_000);
+    Socket.last.end();
+    tick(30_000);
+  }
+  assert.deepEqual([Socket.all.length, streams.all.length], [7, 0]);
 });
 
 test("a filter that changed while a stream took over is confirmed when it holds", async (t) => {
