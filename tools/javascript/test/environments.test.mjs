@@ -24,17 +24,17 @@ const TOKEN = "s3cret";
 after(closeBrowser);
 
 /** A daemon that knows the token and has the lines, behind a front that notes which way the token goes. */
-async function prepare(t) {
+async function prepare(t, ...flags) {
   const directory = mkdtempSync(join(tmpdir(), "luxcast-js-tokens-"));
   t.after(() => rmSync(directory, { recursive: true }));
   const file = join(directory, "tokens");
   writeFileSync(file, `${TOKEN} all debug\n`, { mode: 0o600 });
-  const daemon = await Daemon.start(t, "--token-file", file);
+  const daemon = await Daemon.start(t, "--token-file", file, ...flags);
   const publisher = await Publisher.start(daemon);
   publisher.publishTexts(...LINES);
   await publisher.taken();
   publisher.close();
-  return { directory, front: await Front.start(t, daemon) };
+  return { directory, daemon, front: await Front.start(t, daemon) };
 }
 
 async function run(command, words, env = {}) {
@@ -138,21 +138,13 @@ test("a browser over HTTP", async (t) => {
 
 test("a page of another origin over HTTP, which the daemon lets in", async (t) => {
   const elsewhere = await Front.start(t, { address: "none" });
-  const daemon = await Daemon.start(t, "--allowed-origins", `http://${elsewhere.address}`);
-  const publisher = await Publisher.start(daemon);
-  publisher.publishTexts(...LINES);
-  await publisher.taken();
-  publisher.close();
+  const { daemon } = await prepare(t, "--allowed-origins", `http://${elsewhere.address}`);
   const page = await openPage(t, `http://${elsewhere.address}/page`);
-  const watch = async (base) => {
-    const { LuxcastClient, jobUrl, textOf } = await import("/luxcast.js");
-    const told = [];
-    for await (const event of new LuxcastClient(jobUrl(base, "j"), { since: "start", transport: "http" })) {
-      if (event.stream_seq !== undefined) told.push(textOf(event).replace(/^\{"stream_seq":\d+,/, ""));
-      if (event.type === "job_failed") return told;
-    }
-  };
-  assert.deepEqual(await page.evaluate(watch, daemon.base), TEXTS);
+  const said = await inPage(page, { token: TOKEN, transport: "http" }, daemon.base);
+  const { told, texts, refused } = JSON.parse(said);
+  for (const [id, types] of told) assert.deepEqual(types, EXPECTED.get(id), `of the job ${id}`);
+  assert.deepEqual(texts, TEXTS);
+  assert.deepEqual(refused, { code: "unauthorized", wasSlow: false });
 });
 
 test("a browser, with Basic authentication in front of the daemon and its tokens", async (t) => {
