@@ -9,6 +9,7 @@ import { chromium } from "playwright-core";
 
 import { JsdomPage } from "./jsdom_page.js";
 
+export { Front } from "../../tools/javascript/test/harness/front.js";
 export { Daemon, PATIENCE_MS, Publisher, until } from "../../tools/javascript/test/harness/daemon.js";
 
 const EXECUTABLE = "/usr/bin/chromium";

@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 
-import { Daemon, Publisher, both, closeBrowser, consoleOf, openPage, text, told, until } from "./harness.js";
+import { Daemon, Front, Publisher, both, closeBrowser, consoleOf, openPage, text, told, until } from "./harness.js";
 
 after(closeBrowser);
 
@@ -276,6 +276,54 @@ both("it works below the path of a proxy", async (t, openPage) => {
   const page = await openPage(t, await proxy(t, daemon, "/tools/live"));
   await open(page, "job-1");
   await hasTold(page, 2);
+});
+
+test("behind a proxy that lets no WebSocket through, a job comes over HTTP, and the page says so until one does", async (t) => {
+  const state = mkdtempSync(join(tmpdir(), "luxcast-http-"));
+  t.after(() => rmSync(state, { recursive: true }));
+  const daemon = await Daemon.start(t, "--state-dir", state, "--drain-seconds", "1");
+  const front = await Front.start(t, daemon);
+  front.upgrades = { status: 403, fields: { "Content-Type": "text/html" }, body: "<h1>Forbidden</h1>" };
+  const publisher = await Publisher.start(daemon);
+  publisher.publish(started(1, 0), began(2, 1_000, "validator"));
+  const page = await openPage(t, `${consoleOf(front)}#job=job-1`);
+  await hasTold(page, 2);
+  assert.equal(await text(page, "#job-transport"), "Over plain HTTP: no WebSocket gets through");
+  await page.locator("#notice").waitFor({ state: "hidden" });
+  publisher.publish(ended(3, 4_000, "validator"));
+  await hasTold(page, 3);
+  await daemon.stop();
+  publisher.publish(began(4, 5_000, "sink"));
+  await page.locator('#job-transport:text-is("")').waitFor({ state: "attached" });
+  await daemon.start();
+  await publisher.connect();
+  await hasTold(page, 4);
+  if (process.env.LUXCAST_PICTURES !== undefined) await page.screenshot({ path: `${process.env.LUXCAST_PICTURES}/over_http.png` });
+  front.upgrades = "pass";
+  // As if the machine were in another network.
+  await page.evaluate(() => globalThis.dispatchEvent(new Event("online")));
+  await page.locator('#job-transport:text-is("")').waitFor({ state: "attached" });
+  publisher.publish(ended(5, 6_000, "sink"));
+  await hasTold(page, 5);
+  assert.deepEqual(await told(page), range(1, 5));
+});
+
+test("behind a proxy that swallows what a WebSocket brings, a job comes over HTTP", async (t) => {
+  const daemon = await Daemon.start(t);
+  const front = await Front.start(t, daemon);
+  front.upgrades = "swallow";
+  const publisher = await Publisher.start(daemon);
+  publisher.publish(started(1, 0), began(2, 1_000, "validator"));
+  const page = await openPage(t, `${consoleOf(front)}#job=job-1`);
+  await hasTold(page, 2);
+  assert.deepEqual(await told(page), range(1, 2));
+  assert.equal(await text(page, "#job-transport"), "Over plain HTTP: no WebSocket gets through");
+  // The next job comes without that wait.
+  const upgrades = () => front.asked.filter(({ url, headers }) => headers.upgrade !== undefined && url.includes("/job-2/")).length;
+  publisher.publish({ ...started(3, 0), job_id: "job-2" });
+  await open(page, "job-2");
+  await hasTold(page, 3);
+  assert.equal(upgrades(), 0);
 });
 
 both("everything can be done with the keyboard", async (t, openPage) => {

@@ -145,8 +145,8 @@ export interface Gap {
 }
 
 export interface ClientError {
-  /** A stable word: the daemon's own, or `not_connected`, `no_socket`, `no_token`, `policy`, `upgrade_refused`,
-   *  `proxy_answered`. */
+  /** A stable word: the daemon's own, or `not_connected`, `held_back`, `no_socket`, `no_token`, `policy`,
+   *  `upgrade_refused`, `proxy_answered`. */
   code: string;
   /** For people. It never holds the token. */
   message: string;
@@ -161,7 +161,9 @@ export interface ClientError {
 export interface ClientEvents extends DocumentedEvents {
   /** Each event and snapshot, whatever its type. */
   event: AnyEvent;
-  connected: { isFirst: boolean };
+  /** A new connection; without `disconnected` before it, a WebSocket has taken over from an HTTP stream. */
+  connected: { isFirst: boolean; transport: Transport };
+  /** `code` is that of a WebSocket, for an HTTP stream too: 1012 if the daemon said that it ends, else 1006. */
   disconnected: { code: number; reason: string; willReconnect: boolean };
   reconnecting: { delayMs: number; failures: number };
   error: ClientError;
@@ -184,6 +186,9 @@ export declare class LuxcastEvent<Detail = unknown> extends Event {
 /** `now`, `start`, -100 for the last 100, or a number: after that event. */
 export type Since = "now" | "start" | number | `${number}`;
 
+/** How the messages come: over a WebSocket, or as Server-Sent Events over plain HTTP. */
+export type Transport = "websocket" | "http";
+
 export interface ClientOptions {
   /** Where to begin. Default: `since=` of the URL, else `now`. */
   since?: Since;
@@ -193,9 +198,19 @@ export interface ClientOptions {
   getToken?: () => string | null | undefined | Promise<string | null | undefined>;
   /** Sent if the WebSocket takes headers, and with plain requests. */
   headers?: Record<string, string>;
-  /** Default: the global one. */
+  /** `auto`, the default: WebSocket, and HTTP while no WebSocket gets through. */
+  transport?: "auto" | Transport;
+  /** What `auto` tries first. Default: `websocket`. Give `http` where another client has just found that no WebSocket
+   *  gets through. */
+  startWith?: Transport;
+  /** Longest time until a WebSocket is tried again beside an HTTP stream. The first time is after 10 s at most.
+   *  Default: 300,000. */
+  webSocketRetryMs?: number;
+  /** Default: the global one; without any, `auto` is `http`. */
   // Any constructor works whose objects are like those of a browser.
   WebSocket?: new (url: string, ...rest: any[]) => any;
+  /** Default: the global one. */
+  fetch?: typeof fetch;
   /** `abort` disconnects. */
   signal?: AbortSignal;
   /** The daemon's `heartbeat_seconds`, until its pings show it. Default: 30,000. */
@@ -212,6 +227,8 @@ export declare class LuxcastClient extends EventTarget implements AsyncIterable<
   /** The address without since, events and token. */
   readonly url: string;
   readonly state: "idle" | "connecting" | "open" | "waiting" | "closed";
+  /** How the messages come; null while there is no connection. */
+  readonly transport: Transport | null;
   /** All events up to this number have been dispatched; null while there is none. */
   readonly position: number | null;
   /** Repeated events that were dropped. */

@@ -1,5 +1,6 @@
 // A client of a luxcast daemon for browsers, Node, Bun and Deno. It follows the events of a job, of a flow or all
-// events, reconnects by itself when the connection ends, and continues after the last event.
+// events, reconnects by itself when the connection ends, and continues after the last event. Where no WebSocket gets
+// through, the same messages come as an HTTP answer.
 
 /** The wait before the first new attempt; it doubles with each failure. */
 const BACKOFF_FIRST_MS = 500;
@@ -10,12 +11,23 @@ const REQUESTED_MS_MAX = 300_000;
 const GOOD_CONNECTION_MS = 10_000;
 /** Limit for the daemon to accept the connection. */
 const OPEN_MS_MAX = 10_000;
+/** Limit for the first message on it. The daemon sends one at once; what does not arrive was swallowed on the way. */
+const FIRST_MESSAGE_MS_MAX = 5_000;
 /** Limit for the answer to the request that asks why no connection is made. */
 const ANSWER_MS_MAX = 5_000;
 /** Shortest time between two attempts, however often the browser says that now is the time. */
 const HURRY_MS_MIN = 1_000;
-/** Failed attempts in a row before the daemon is asked why: usually it is just not there. */
-const FAILURES_BEFORE_ASKING = 2;
+/** Failed attempts in a row before plain HTTP is tried too: usually the daemon is just not there. */
+const FAILURES_BEFORE_HTTP = 2;
+/** Some proxies let the first message of a WebSocket pass and then cut it or swallow the rest. After this many cuts,
+ *  or one that fell silent, HTTP is tried. */
+const BARREN_MAX = 3;
+/** The first wait before a WebSocket is tried beside an HTTP stream; it doubles up to the option's value. */
+const SOCKET_RETRY_FIRST_MS = 10_000;
+const SOCKET_RETRY_MS = 300_000;
+const SOCKET_RETRY_MS_MIN = 100;
+/** Changes of the filter that come within this time share one new HTTP stream. */
+const FILTER_MS = 50;
 /** How often in a row the daemon may decline one token of `getToken` before that is final. The token may just
  *  have been about to expire. */
 const DECLINED_MAX = 5;
@@ -37,6 +49,11 @@ const NAMES_IN_URL_CHARS_MAX = 2_048;
 const BUFFER_MAX = 10_000;
 /** How much of an invalid message is shown. */
 const SHOWN_CHARS_MAX = 200;
+/** Longest line of an HTTP stream: above any `line_bytes_max` in use. */
+const LINE_CHARS_MAX = 2 ** 26;
+
+/** Server-Sent Events, because proxies that hold back other answers know to pass these on as they come. */
+const EVENT_STREAM = "text/event-stream";
 
 const ID = /^[A-Za-z0-9_.:-]{1,128}$/;
 const TYPE_NAME = /^[A-Za-z0-9_.:-]{1,64}$/;
@@ -225,7 +242,7 @@ function takeParameters(url) {
   const kept = [];
   for (const parameter of url.search.slice(1).split("&").filter(Boolean)) {
     const [name, ...value] = parameter.split("=");
-    if (!["since", "events", "token", "api_key"].includes(name)) {
+    if (!["since", "events", "token", "api_key", "format"].includes(name)) {
       kept.push(parameter);
     } else if (name in taken) {
       throw new TypeError(`${name} is given twice in the URL`);
@@ -256,6 +273,11 @@ function checkedSince(since) {
 function checkedToken(token) {
   if (token === undefined || token === null || (typeof token === "string" && TOKEN.test(token))) return token ?? null;
   throw new TypeError("the token has a character that no token may have");
+}
+
+function checkedTransport(transport, name, ...others) {
+  if (["websocket", "http", ...others].includes(transport)) return transport;
+  throw new TypeError(`${name} must be ${[...others, "websocket"].join(", ")} or http`);
 }
 
 function checkedFunction(value, name) {
@@ -319,6 +341,13 @@ class Filter {
     const query = names.join(",");
     const canSay = this.#isOnly && names.every((name) => TYPE_NAME.test(name));
     return canSay && query.length <= NAMES_IN_URL_CHARS_MAX ? query : "";
+  }
+
+  /** The filter of a stream that was asked for with this `events=`. */
+  static ofQuery(query) {
+    const filter = new Filter();
+    if (query !== "") filter.subscribe(query.split(","));
+    return filter;
   }
 
   /** What to send on an unfiltered connection to set this filter. */
@@ -402,6 +431,11 @@ function takesHeaders(Socket) {
   return isRead;
 }
 
+/** Whether this function, or else the global `fetch`, may give answers that can be read as they come. */
+function hasStreams(own) {
+  return typeof (own ?? globalThis.fetch) === "function" && typeof ReadableStream === "function";
+}
+
 /** Looks up the time of the last entry at or before a number; null before the first. */
 function lookup(arrivals) {
   return (number) => {
@@ -415,13 +449,164 @@ function lookup(arrivals) {
   };
 }
 
+/** Options of a request that no cache answers and that follows no redirect. `signal` ends it. */
+function requestOf(headers, signal) {
+  return { headers, redirect: "manual", cache: "no-store", ...(isSignal(signal) && { signal }) };
+}
+
+async function refusedOf(answer) {
+  const isBody = answer.status === 200 || answer.status >= 400;
+  return { status: answer.status, retryAfter: answer.headers.get("Retry-After"), text: isBody ? await answer.text() : "" };
+}
+
+/** Reads the daemon's messages from an HTTP answer. It has those members of a WebSocket that the client uses. An
+ *  EventSource takes no headers, and does not say why it was refused.
+ *  `handlers` are `open()`, `data(text)`, `refused({ status, retryAfter, text })` and `close(reason)`. */
+class HttpStream {
+  readyState = 0;
+  #handlers;
+  #stop = new AbortController();
+  #reader = null;
+  /** The beginning of a line whose end has not arrived. */
+  #rest = "";
+
+  constructor(fetch, url, headers, handlers) {
+    this.#handlers = handlers;
+    this.#run(fetch, url, headers);
+  }
+
+  /** The daemon reads no messages from such a client. */
+  send() {}
+
+  /** No handler is called after this. */
+  close() {
+    this.readyState = 3;
+    this.#stop.abort();
+    this.#reader?.cancel().catch(() => {});
+  }
+
+  async #run(fetch, url, headers) {
+    const { answer, refused } = await this.#ask(fetch, url, headers);
+    if (this.readyState === 3) return answer?.body?.cancel().catch(() => {});
+    if (refused !== undefined) return this.#end("refused", refused);
+    if (answer === undefined) return this.#end("close", "");
+    this.readyState = 1;
+    this.#reader = answer.body.getReader();
+    this.#handlers.open();
+    const decoder = new TextDecoder("utf-8", { fatal: true });
+    while (this.readyState === 1) {
+      const { text, end } = await this.#next(decoder);
+      if (this.readyState !== 1) return;
+      if (end !== undefined) return this.#end("close", end);
+      this.#take(text);
+    }
+  }
+
+  #end(name, detail) {
+    this.close();
+    this.#handlers[name](detail);
+  }
+
+  /** `answer` if it is a stream, otherwise `refused`; neither if there is no answer. */
+  async #ask(fetch, url, headers) {
+    try {
+      const answer = await fetch(url, requestOf({ ...headers, Accept: EVENT_STREAM }, this.#stop.signal));
+      const isStream = answer.status === 200 && (answer.headers.get("Content-Type") ?? "").startsWith(EVENT_STREAM);
+      return isStream && answer.body ? { answer } : { refused: await refusedOf(answer) };
+    } catch {
+      return {};
+    }
+  }
+
+  /** The next piece of text, or `end` with the reason why there is none. */
+  async #next(decoder) {
+    try {
+      const { done, value } = await this.#reader.read();
+      return done ? { end: "the stream has ended" } : { text: decoder.decode(value, { stream: true }) };
+    } catch {
+      return { end: "the stream was cut" };
+    }
+  }
+
+  /** Each message is one line; the other lines only repeat parts of it. */
+  #take(text) {
+    let from = 0;
+    for (let at = text.indexOf("\n"); at !== -1 && this.readyState === 1; at = text.indexOf("\n", from)) {
+      const line = this.#rest + text.slice(from, at);
+      this.#rest = "";
+      from = at + 1;
+      if (line.startsWith("data:")) this.#handlers.data(line.slice(line[5] === " " ? 6 : 5));
+    }
+    this.#rest += text.slice(from);
+    if (this.#rest.length > LINE_CHARS_MAX && this.readyState === 1) this.#end("close", "a line of the stream has no end");
+  }
+}
+
+/** A connection, or the attempt at one. */
+class Link {
+  socket = null;
+  /** Messages received. The first one shows that they get through. */
+  heard = 0;
+  openedAt = 0;
+  /** The filter was sent. Later changes must be sent too. */
+  isGreeted = false;
+  /** An attempt by HTTP directly after one by WebSocket. */
+  isSecond = false;
+  /** Why the attempt failed, in the words of the WebSocket. */
+  trouble = "";
+  /** The daemon's reason for ending it. */
+  farewell = null;
+  /** It took over from another link, which had dispatched everything up to `overlap`; null if that was nothing. */
+  isSuccessor = false;
+  overlap = null;
+  /** The filter of that link, if it had another one. It too applies to events up to `beforeEnd`. */
+  before = null;
+  beforeEnd = 0;
+  #limit = null;
+  #broken = null;
+
+  /** `askedFor` is `events=` of its URL, `position` where it begins. */
+  constructor(transport, askedFor, position) {
+    this.transport = transport;
+    this.askedFor = askedFor;
+    this.position = position;
+  }
+
+  /** Calls `handle` unless the next limit is set, or the link closed, before. */
+  limit(millis, handle) {
+    clearTimeout(this.#limit);
+    this.#limit = millis === null ? null : setTimeout(handle, millis);
+  }
+
+  /** `close` usually follows, before any timer. */
+  breakSoon(handle) {
+    this.#broken ??= setTimeout(handle, 0);
+  }
+
+  send(message) {
+    if (this.isGreeted && this.socket.readyState === 1) this.socket.send(JSON.stringify(message));
+  }
+
+  /** Without waiting for the close handshake: nobody may answer it. */
+  close() {
+    clearTimeout(this.#limit);
+    clearTimeout(this.#broken);
+    this.socket.close(1000);
+  }
+}
+
 /** Follows one endpoint of a daemon over any number of connections. */
 export class LuxcastClient extends EventTarget {
   /** Repeated events that were dropped. A daemon that works correctly sends none. */
   duplicates = 0;
 
   #url;
+  /** `auto`, `websocket` or `http`. */
+  #transport;
   #WebSocket;
+  /** Null for the global one. */
+  #fetch;
+  #webSocketRetryMs;
   #signal;
   #heartbeatMsFirst;
   #bufferMax;
@@ -447,13 +632,21 @@ export class LuxcastClient extends EventTarget {
   #state = "idle";
   /** A new one for each `connect()`, by which work for an older one notices that it is outdated. */
   #run = null;
-  #socket = null;
+  /** The connection, or the attempt at it. */
+  #link = null;
+  /** A link beside it, which takes over once it is connected. */
+  #successor = null;
   #hasBeenOpen = false;
-  /** `events=` of the connection's URL. */
-  #askedFor = "";
-  /** Why the attempt failed, in the words of the WebSocket. */
-  #trouble = "";
   #attemptedAt = 0;
+  /** The last connection was an HTTP stream, or WebSockets are barren. */
+  #isHttpBetter = false;
+  /** WebSockets in a row that brought their first message and nothing else; see BARREN_MAX. */
+  #barren = 0;
+  /** When a WebSocket is to be tried beside an HTTP stream, and the wait before that. */
+  #socketRetryAt = 0;
+  #socketRetryMs = 0;
+  /** Confirmations of filters that the client sends itself on HTTP. */
+  #unconfirmed = [];
   /** Attempts in a row without a connection. */
   #failures = 0;
   /** How often the next wait has doubled. */
@@ -462,9 +655,9 @@ export class LuxcastClient extends EventTarget {
   #requestedMs = null;
 
   #waitTimer = null;
-  #openTimer = null;
-  #brokenTimer = null;
   #goodTimer = null;
+  #filterTimer = null;
+  #socketTimer = null;
   #beatTimer = null;
   #heartbeatMs;
   #silentBeats = 0;
@@ -477,7 +670,7 @@ export class LuxcastClient extends EventTarget {
     if (MULTI_JOB_PATH.test(address.pathname)) {
       this.#namedJob = address.searchParams.get("job_id");
       if (!isId(this.#namedJob)) {
-        throw new TypeError("the multi-job endpoint has another protocol: watch a job, a flow or all");
+        throw new TypeError("the multi-job endpoint has another protocol, over WebSocket alone: watch a job, a flow or all");
       }
     }
     const parameters = takeParameters(address);
@@ -488,13 +681,25 @@ export class LuxcastClient extends EventTarget {
     this.#since = checkedSince(options.since ?? parameters.since ?? "now");
     if (/^\d/.test(this.#since)) this.#position = Number(this.#since);
     if (parameters.events) this.#filter.subscribe(checkedNames(parameters.events.split(",")));
+    this.#transport = checkedTransport(options.transport ?? "auto", "transport", "auto");
+    this.#isHttpBetter = checkedTransport(options.startWith ?? "websocket", "startWith") === "http";
+    this.#fetch = checkedFunction(options.fetch, "fetch");
     this.#WebSocket = options.WebSocket ?? globalThis.WebSocket;
-    if (typeof this.#WebSocket !== "function") {
-      throw new TypeError("there is no WebSocket here: pass one as the option WebSocket, such as the one of the package ws");
-    }
+    this.#checkTransport(options.WebSocket);
+    const retryMs = options.webSocketRetryMs ?? SOCKET_RETRY_MS;
+    this.#webSocketRetryMs = checkedNumber(retryMs, "webSocketRetryMs", SOCKET_RETRY_MS_MIN);
     this.#signal = options.signal;
     this.#heartbeatMsFirst = checkedNumber(options.heartbeatMs ?? HEARTBEAT_MS, "heartbeatMs", HEARTBEAT_MS_MIN);
     this.#bufferMax = checkedNumber(options.bufferMax ?? BUFFER_MAX, "bufferMax", 1);
+  }
+
+  #checkTransport(WebSocket) {
+    if (this.#transport === "http") {
+      if (this.#namedJob !== null) throw new TypeError("there is no HTTP stream of a job with this name: it needs a WebSocket");
+      if (!this.#canHttp) throw new TypeError("there is no fetch with streams here");
+    } else if (!this.#canSocket && (WebSocket !== undefined || !this.#canHttp)) {
+      throw new TypeError("there is no WebSocket here: pass one as the option WebSocket, such as the one of the package ws");
+    }
   }
 
   /** The address without what changes between connections, and without the token. */
@@ -505,6 +710,11 @@ export class LuxcastClient extends EventTarget {
   /** `idle`, `connecting`, `open`, `waiting` or `closed`. */
   get state() {
     return this.#state;
+  }
+
+  /** How the messages come: `websocket` or `http`; null while there is no connection. */
+  get transport() {
+    return this.#state === "open" && this.#link !== null ? this.#link.transport : null;
   }
 
   /** All events up to this number have been dispatched; null while there is none. */
@@ -526,6 +736,7 @@ export class LuxcastClient extends EventTarget {
     this.#failures = 0;
     this.#doublings = 0;
     this.#requestedMs = null;
+    this.#trySocketSoon();
     this.#signal?.addEventListener("abort", this.#handleAbort);
     globalThis.addEventListener?.("online", this.#handleReturn);
     globalThis.document?.addEventListener("visibilitychange", this.#handleReturn);
@@ -542,18 +753,18 @@ export class LuxcastClient extends EventTarget {
   subscribe(events) {
     const names = checkedNames(events);
     this.#filter.subscribe(names);
-    this.#send({ action: "subscribe", events: names });
+    this.#sendFilter({ action: "subscribe", events: names });
   }
 
   unsubscribe(events) {
     const names = checkedNames(events);
     this.#filter.unsubscribe(names);
-    this.#send({ action: "unsubscribe", events: names });
+    this.#sendFilter({ action: "unsubscribe", events: names });
   }
 
   subscribeAll() {
     this.#filter.subscribeAll();
-    this.#send({ action: "subscribe_all" });
+    this.#sendFilter({ action: "subscribe_all" });
   }
 
   /** Calls `handler` with the `detail` of each such event. Returns a function that removes the handler. */
@@ -603,22 +814,22 @@ export class LuxcastClient extends EventTarget {
   }
 
   #send(message) {
-    if (this.#state === "open" && this.#socket.readyState === 1) this.#socket.send(JSON.stringify(message));
+    if (this.#state === "open") this.#link.send(message);
   }
 
-  /** The address for the next connection; it holds the token only if no header can. */
-  #target(hasHeader) {
+  /** The address for a new connection; it holds the token only if no header can. */
+  #target(askedFor, hasHeader) {
     const target = new URL(this.#url);
     const parameters = [target.search.slice(1)];
     if (this.#namedJob === null) parameters.push(`since=${this.#position ?? this.#since}`);
-    if (this.#askedFor) parameters.push(`events=${this.#askedFor}`);
+    if (askedFor) parameters.push(`events=${askedFor}`);
     if (this.#token !== null && !hasHeader) parameters.push(`token=${encodeURIComponent(this.#token)}`);
     target.search = parameters.filter(Boolean).join("&");
     return target;
   }
 
-  #plainTarget() {
-    const target = this.#target(true);
+  #plainTarget(askedFor = "") {
+    const target = this.#target(askedFor, true);
     target.protocol = target.protocol.replace("ws", "http");
     return target;
   }
@@ -632,20 +843,24 @@ export class LuxcastClient extends EventTarget {
     return { ...this.#headers, ...own };
   }
 
-  #makeSocket() {
+  #plainHeaders() {
+    return this.#allHeaders(globalThis.location !== undefined);
+  }
+
+  #makeSocket(askedFor) {
     const Socket = this.#WebSocket;
     const headers = this.#allHeaders(false);
-    if (Object.keys(headers).length === 0) return new Socket(this.#target(true).href);
+    if (Object.keys(headers).length === 0) return new Socket(this.#target(askedFor, true).href);
     this.#canHaveHeaders ??= takesHeaders(Socket);
-    if (this.#canHaveHeaders) return new Socket(this.#target(true).href, { headers });
-    return new Socket(this.#target(false).href);
+    if (this.#canHaveHeaders) return new Socket(this.#target(askedFor, true).href, { headers });
+    return new Socket(this.#target(askedFor, false).href);
   }
 
   #open() {
     this.#state = "connecting";
     this.#waitTimer = null;
     this.#attemptedAt = Date.now();
-    if (this.#getToken === null) this.#attempt();
+    if (this.#getToken === null) this.#attempt(this.#choose());
     else this.#renewToken();
   }
 
@@ -666,65 +881,127 @@ export class LuxcastClient extends EventTarget {
     } catch (error) {
       trouble = error.message;
     }
-    if (trouble === "") return this.#attempt();
+    if (trouble === "") return this.#attempt(this.#choose());
     this.#failures += 1;
     this.#state = "waiting";
     this.#emit("error", { code: "no_token", message: trouble, fatal: false });
     if (run === this.#run) this.#wait(null);
   }
 
-  #attempt() {
-    this.#askedFor = this.#filter.query();
-    this.#trouble = "";
-    let socket;
+  get #canSocket() {
+    return typeof this.#WebSocket === "function" && this.#transport !== "http";
+  }
+
+  /** The multi-job endpoint has no HTTP stream. */
+  get #canHttp() {
+    return this.#namedJob === null && hasStreams(this.#fetch) && this.#transport !== "websocket";
+  }
+
+  #choose() {
+    return this.#canSocket && !(this.#isHttpBetter && this.#canHttp) ? "websocket" : "http";
+  }
+
+  #attempt(transport, isSecond = false) {
     try {
-      socket = this.#makeSocket();
+      this.#link = this.#connect(transport);
     } catch (error) {
       return this.#fail({ code: "no_socket", message: `the WebSocket cannot be made: ${error?.name}` }, 1006);
     }
-    this.#socket = socket;
-    const listen = (type, handle) => {
-      socket.addEventListener(type, (event) => this.#socket === socket && handle(event));
-    };
-    listen("open", () => this.#handleOpen());
-    listen("message", (event) => this.#handleData(event.data));
-    listen("error", (event) => this.#handleTrouble(event.message));
-    listen("close", (event) => this.#handleClose(event.code, isText(event.reason) ? event.reason : ""));
-    this.#openTimer = setTimeout(() => this.#lose("no answer for too long"), OPEN_MS_MAX);
+    this.#link.isSecond = isSecond;
   }
 
-  /** `close` follows, before any timer; but the WebSocket of Node 22 does not send it after a refusal. */
-  #handleTrouble(message) {
-    this.#trouble = isText(message) && message !== "" ? this.#withoutToken(message) : this.#noConnection();
-    this.#brokenTimer ??= setTimeout(() => this.#lose(this.#trouble), 0);
+  /** Opens a link. Its handlers run only while it is the connection or the successor. Throws if the WebSocket cannot
+   *  be made. */
+  #connect(transport) {
+    const link = new Link(transport, this.#filter.query(), this.#position);
+    const whileOurs = (handle) => (detail) => (link === this.#link || link === this.#successor) && handle(detail);
+    if (transport === "websocket") this.#listen(link, whileOurs);
+    else link.socket = this.#stream(link, whileOurs);
+    link.limit(OPEN_MS_MAX, () => this.#handleClose(link, 1006, "no answer for too long", true));
+    return link;
   }
 
-  #handleOpen() {
-    clearTimeout(this.#openTimer);
+  #listen(link, whileOurs) {
+    const socket = this.#makeSocket(link.askedFor);
+    const listen = (type, handle) => socket.addEventListener(type, whileOurs(handle));
+    listen("open", () => this.#handleOpen(link));
+    listen("message", (event) => this.#handleData(link, event.data));
+    listen("error", (event) => this.#handleTrouble(link, event.message));
+    listen("close", (event) => this.#handleClose(link, event.code, isText(event.reason) ? event.reason : ""));
+    link.socket = socket;
+  }
+
+  #stream(link, whileOurs) {
+    return new HttpStream(this.#fetch ?? fetch, this.#plainTarget(link.askedFor), this.#plainHeaders(), {
+      open: whileOurs(() => this.#handleOpen(link)),
+      data: whileOurs((text) => this.#handleData(link, text)),
+      refused: whileOurs((answer) => this.#handleRefused(link, answer)),
+      close: whileOurs((reason) => this.#handleClose(link, link.farewell === null ? 1006 : 1012, link.farewell ?? reason)),
+    });
+  }
+
+  /** `close` follows; but the WebSocket of Node 22 does not send it after a refusal. */
+  #handleTrouble(link, message) {
+    link.trouble = isText(message) && message !== "" ? this.#withoutToken(message) : this.#noConnection();
+    link.breakSoon(() => this.#handleClose(link, 1006, link.trouble));
+  }
+
+  #handleOpen(link) {
+    const name = link.transport === "websocket" ? "WebSocket" : "HTTP stream";
+    const words = `the ${name} opened, but nothing comes through it: a proxy may hold it back`;
+    link.limit(FIRST_MESSAGE_MS_MAX, () => this.#handleClose(link, 1006, words, true));
+    link.isGreeted = true;
+    if (link.transport === "websocket") this.#greet(link);
+  }
+
+  #greet(link) {
+    const isAsWanted = link.askedFor !== "" && link.askedFor === this.#filter.query();
+    const messages = isAsWanted ? [] : this.#filter.messages();
+    if (!isAsWanted && link.askedFor !== "") messages.unshift({ action: "subscribe_all" });
+    for (const message of messages) link.send(message);
+    if (messages.length > 0) this.#unconfirmed = [];
+    if (this.#namedJob === null) return;
+    this.#isSubscribed = false;
+    link.send({ type: "subscribe", job_id: this.#namedJob, since: `${this.#position ?? this.#since}` });
+  }
+
+  #handleData(link, data) {
+    if (link === this.#successor) return this.#handleSuccessor(link, data);
+    this.#silentBeats = 0;
+    link.heard += 1;
+    if (link.heard === 1) {
+      this.#begin(link);
+      const isFirst = !this.#hasBeenOpen;
+      this.#hasBeenOpen = true;
+      this.#emit("connected", { isFirst, transport: link.transport });
+      // A listener may have disconnected, here and below.
+      if (link === this.#link) this.#matchFilter();
+      if (link !== this.#link) return;
+    } else if (link.heard === 2 && link.transport === "websocket") {
+      this.#barren = 0;
+    }
+    this.#handleText(data);
+  }
+
+  /** This link is the connection from now on. */
+  #begin(link) {
+    link.limit(null);
+    link.openedAt = Date.now();
     this.#state = "open";
     this.#failures = 0;
+    this.#requestedMs = null;
     this.#declined.times = 0;
+    this.#isHttpBetter = link.transport === "http";
+    clearTimeout(this.#goodTimer);
     this.#goodTimer = setTimeout(() => (this.#doublings = 0), GOOD_CONNECTION_MS);
     this.#silentBeats = 0;
     this.#pingedAt = NaN;
     this.#pingDistance = 0;
-    this.#expectBeats(this.#heartbeatMsFirst);
-    const isAsWanted = this.#askedFor !== "" && this.#askedFor === this.#filter.query();
-    if (!isAsWanted) {
-      if (this.#askedFor !== "") this.#send({ action: "subscribe_all" });
-      for (const message of this.#filter.messages()) this.#send(message);
-    }
-    if (this.#namedJob !== null) {
-      this.#isSubscribed = false;
-      this.#send({ type: "subscribe", job_id: this.#namedJob, since: `${this.#position ?? this.#since}` });
-    }
-    const isFirst = !this.#hasBeenOpen;
-    this.#hasBeenOpen = true;
-    this.#emit("connected", { isFirst });
+    this.#expectBeats(link.isSuccessor ? this.#heartbeatMs : this.#heartbeatMsFirst);
+    this.#waitForSocket();
   }
 
-  #handleData(data) {
-    this.#silentBeats = 0;
+  #handleText(data) {
     const { message, problem } = readMessage(data);
     if (message === undefined) {
       this.#emit("invalid", { problem, text: isText(data) ? data.slice(0, SHOWN_CHARS_MAX) : "" });
@@ -765,28 +1042,39 @@ export class LuxcastClient extends EventTarget {
       case "error":
         return this.#emit("error", { ...message, fatal: false });
       case "stream:gap":
-        // Before everything known of a job. If that begins with the start of the job, nothing was missed.
-        if (!this.#isOfJob() || message.from !== 1 || message.missed !== null) break;
-        this.#heldGap = message;
-        return;
+        return this.#handleGap(message);
     }
-    // A gap is not a position: kept events from inside it may still follow.
     this.#emit(message.type, message);
   }
 
-  #handleStatus({ status, stream_seq: newest, retry_after_ms: requestedMs }) {
+  /** A gap is not a position: kept events from inside it may still follow. */
+  #handleGap(message) {
+    const { overlap } = this.#link;
+    let gap = message;
+    if (overlap !== null && message.from <= overlap) {
+      // The link before this one reported everything up to there.
+      if (message.to <= overlap) return;
+      gap = { ...message, from: overlap + 1, missed: null };
+    }
+    // Before everything known of a job. If that begins with the start of the job, nothing was missed.
+    if (this.#isOfJob() && gap.from === 1 && gap.missed === null) this.#heldGap = gap;
+    else this.#emit("stream:gap", gap);
+  }
+
+  #handleStatus({ status, stream_seq: newest, retry_after_ms: requestedMs, reason }) {
     if (status === "connected" && newest !== undefined) {
       // If the past was asked for, the newest event is still to come.
       if (this.#position === null && this.#since === "now") this.#position = newest;
       // The daemon's numbers are lower than before: everything it has kept comes now, and none of it has been
       // dispatched.
-      if (this.#position > newest) {
+      if (this.#link.position !== null && this.#link.position > newest) {
         this.#position = null;
         this.#since = "start";
       }
     } else if (status === "disconnected") {
       if (this.#isSubscribed) this.#standAt(newest);
       this.#requestedMs = requestedMs ?? null;
+      this.#link.farewell = isText(reason) ? reason : "";
     }
   }
 
@@ -795,19 +1083,24 @@ export class LuxcastClient extends EventTarget {
   }
 
   #handleEvent(message) {
+    const link = this.#link;
     const number = message.stream_seq;
     if (this.#namedJob !== null) fromDialect(message);
     if (number !== undefined) {
       if (this.#position !== null && number <= this.#position) {
-        this.duplicates += 1;
+        if (!(link.overlap !== null && number <= link.overlap)) this.duplicates += 1;
         return;
       }
       // Before the listeners: one of them may reconnect.
       this.#position = number;
       this.#releaseGap(message);
+    } else if (link.isSuccessor) {
+      // The snapshot of a job whose events have been coming all along.
+      return;
     }
     // Events sent before the filter changed, or before the daemon has read it.
     if (!this.#filter.wants(message)) return;
+    if (link.before !== null && number <= link.beforeEnd && !link.before.wants(message)) return;
     if (!OWN_NAMES.has(message.type)) this.#emit(message.type, message);
     this.#emit("event", message);
   }
@@ -842,40 +1135,185 @@ export class LuxcastClient extends EventTarget {
   /** Counts beats instead of reading a clock: after a sleep of the machine this is one beat, not an hour of
    *  silence. */
   #handleBeat() {
+    // Imitations of timers call a cleared one again.
+    if (this.#link === null) return;
     this.#silentBeats += 1;
-    if (this.#silentBeats > SILENT_HEARTBEATS_MAX) this.#lose("the daemon is silent");
+    if (this.#silentBeats > SILENT_HEARTBEATS_MAX) this.#handleClose(this.#link, 1006, "the daemon is silent", true);
     else if (this.#silentBeats === SILENT_HEARTBEATS_MAX) this.#send({ type: "ping" });
   }
 
-  #handleClose(code, words) {
-    this.#socket = null;
+  /** Changes the filter of the connection too. On HTTP another stream must take over for that. */
+  #sendFilter(message) {
+    for (const link of [this.#link, this.#successor]) link?.send(message);
+    if (this.transport !== "http") return;
+    this.#unconfirmed.push({ type: "subscription:confirmed", events: [], ...message });
+    this.#filterTimer ??= setTimeout(() => this.#matchFilter(), FILTER_MS);
+  }
+
+  /** Opens a stream with the new filter. If its address would be the same, filtering here is enough. */
+  #matchFilter() {
+    clearTimeout(this.#filterTimer);
+    this.#filterTimer = null;
+    const wanted = this.#filter.query();
+    const isAsWanted = this.transport !== "http" || this.#link.askedFor === wanted;
+    const other = this.#successor?.transport === "http" ? this.#successor.askedFor : null;
+    if (!isAsWanted && other === wanted) return;
+    if (!isAsWanted || other !== null) this.#dropSuccessor();
+    if (isAsWanted) this.#confirm();
+    else this.#successor = this.#connect("http");
+  }
+
+  #confirm() {
+    const confirmed = this.#unconfirmed;
+    this.#unconfirmed = [];
+    for (const message of confirmed) this.#emit(message.type, message);
+  }
+
+  /** Sets the time at which a WebSocket is tried beside the HTTP stream. */
+  #waitForSocket() {
+    clearTimeout(this.#socketTimer);
+    if (this.transport !== "http" || !this.#canSocket || this.#barren >= BARREN_MAX) return;
+    const restMs = Math.max(this.#socketRetryAt - Date.now(), 0);
+    this.#socketTimer = setTimeout(() => this.#trySocket(), Math.min(restMs, this.#webSocketRetryMs));
+  }
+
+  #trySocket() {
+    // Without a position it could not continue where the stream is.
+    const isTime = this.#position !== null && this.#successor === null && this.#filterTimer === null;
+    if (!isTime) {
+      this.#socketRetryAt = Date.now() + HURRY_MS_MIN;
+      return this.#waitForSocket();
+    }
+    try {
+      this.#successor = this.#connect("websocket");
+    } catch {
+      this.#putOffSocket();
+    }
+  }
+
+  #putOffSocket() {
+    this.#socketRetryMs = Math.min(this.#socketRetryMs * 2, this.#webSocketRetryMs);
+    this.#socketRetryAt = Date.now() + jittered(this.#socketRetryMs);
+    this.#waitForSocket();
+  }
+
+  /** The first message decides whether a successor takes over. */
+  #handleSuccessor(link, data) {
+    const { message } = readMessage(data);
+    const isConnected = message?.type === "connection:status" && message.status === "connected";
+    // Lower numbers come from another daemon. The present connection is better.
+    const isBehind = link.position !== null && !(link.position <= message?.stream_seq);
+    if (!isConnected || isBehind) return this.#handleClose(link, 1006, "another server answered");
+    const old = this.#link;
+    this.#successor = null;
+    this.#link = link;
+    link.heard = 1;
+    link.isSuccessor = true;
+    link.overlap = this.#position;
+    old.close();
+    this.#begin(link);
+    if (link.transport === "http") {
+      link.before = Filter.ofQuery(old.askedFor);
+      link.beforeEnd = message.stream_seq ?? 0;
+      // It may have changed again.
+      return this.#matchFilter();
+    }
+    this.#emit("connected", { isFirst: false, transport: link.transport });
+    if (link === this.#link) this.#matchFilter();
+    if (link === this.#link) this.#handleControl(message);
+  }
+
+  #dropSuccessor() {
+    if (this.#successor !== null) this.#forget(this.#successor);
+  }
+
+  /** Handles the end of a link or of an attempt. `isHung`: it did not fail, but nothing came through it. */
+  #handleClose(link, code, words, isHung = false) {
+    const isConnection = link === this.#link;
+    this.#forget(link);
+    const reason = this.#withoutToken(words) || link.trouble;
+    if (!isConnection) return this.#handleSuccessorLost(link, reason);
     const isFinal = code === 1008 && !(TOKEN_REASON.test(words) && this.#mayRenew());
-    const reason = this.#withoutToken(words);
     if (isFinal) return this.#fail({ code: "policy", message: reason || "the daemon ended it" }, code);
-    this.#retry(code, reason || this.#trouble);
+    if (link.heard > 0) this.#handleLoss(link, code, reason, isHung);
+    else this.#handleFailure(link, code, reason, isHung);
   }
 
-  /** Gives up the connection without waiting for its close handshake: nobody may answer it. */
-  #lose(reason) {
-    this.#dropSocket();
-    this.#retry(1006, reason);
+  #forget(link) {
+    if (link === this.#link) this.#link = null;
+    else this.#successor = null;
+    link.close();
   }
 
-  async #retry(code, reason) {
+  #handleSuccessorLost(link, reason) {
+    if (link.transport === "websocket") return this.#putOffSocket();
+    // The stream has the old filter.
+    this.#handleClose(this.#link, 1006, reason || "no stream with the new filter");
+  }
+
+  #handleLoss(link, code, reason, isHung) {
     const run = this.#run;
-    const wasOpen = this.#state === "open";
+    const isBarren = link.transport === "websocket" && link.heard === 1 && code === 1006;
+    const wasShort = Date.now() - link.openedAt < FIRST_MESSAGE_MS_MAX;
+    if (isBarren && (isHung || wasShort)) this.#barren = isHung ? BARREN_MAX : this.#barren + 1;
+    this.#isHttpBetter = link.transport === "http" || this.#barren >= BARREN_MAX;
     this.#clear();
     this.#state = "waiting";
-    if (!wasOpen) this.#failures += 1;
-    if (wasOpen) this.#emit("disconnected", { code, reason, willReconnect: true });
-    else this.#emit("error", { code: "not_connected", message: reason || this.#noConnection(), fatal: false });
-    const refusal = this.#failures >= FAILURES_BEFORE_ASKING && run === this.#run ? await this.#askWhy() : null;
+    this.#emit("disconnected", { code, reason, willReconnect: true });
+    if (run === this.#run) this.#wait(this.#requestedMs);
+  }
+
+  async #handleFailure(link, closeCode, reason, isHung) {
+    const run = this.#run;
+    this.#clear();
+    if (!link.isSecond) this.#failures += 1;
+    this.#isHttpBetter = false;
+    const mayTryHttp = link.transport === "websocket" && this.#canHttp && (isHung || this.#failures >= FAILURES_BEFORE_HTTP);
+    if (!mayTryHttp) this.#state = "waiting";
+    // That there is no connection was reported before.
+    const isNew = !link.isSecond || reason !== "";
+    const code = isHung && link.isGreeted ? "held_back" : "not_connected";
+    if (isNew) this.#emit("error", { code, message: reason || this.#noConnection(), fatal: false });
     if (run !== this.#run) return;
+    if (mayTryHttp) return this.#tryHttp();
+    const mayAsk = link.transport === "websocket" && this.#failures >= FAILURES_BEFORE_HTTP;
+    const refusal = mayAsk ? await this.#askWhy() : null;
+    if (run === this.#run) this.#handleRefusal(refusal, closeCode);
+  }
+
+  /** Tries HTTP in the same attempt. The answer also says why the daemon refused the WebSocket. */
+  #tryHttp() {
+    this.#trySocketSoon();
+    this.#attempt("http", true);
+  }
+
+  #trySocketSoon() {
+    this.#socketRetryMs = Math.min(SOCKET_RETRY_FIRST_MS, this.#webSocketRetryMs);
+    this.#socketRetryAt = Date.now() + jittered(this.#socketRetryMs);
+  }
+
+  /** Handles an answer that is not a stream. */
+  #handleRefused(link, answer) {
+    const isConnection = link === this.#link;
+    const refusal = this.#refusal(answer);
+    this.#forget(link);
+    if (!isConnection) {
+      this.#requestedMs = refusal.retryAfterMs ?? null;
+      return this.#handleSuccessorLost(link, refusal.message);
+    }
+    this.#clear();
+    if (!link.isSecond) this.#failures += 1;
+    this.#isHttpBetter = false;
+    this.#state = "waiting";
+    this.#handleRefusal(refusal, 1006);
+  }
+
+  /** Ends a failed attempt. `refusal` says why it failed; null if that is unknown. */
+  #handleRefusal(refusal, code) {
+    const run = this.#run;
     if (refusal?.fatal && !(refusal.code === "unauthorized" && this.#mayRenew())) return this.#fail(refusal, code);
-    if (refusal !== null) refusal.fatal = false;
-    if (refusal !== null) this.#emit("error", refusal);
-    if (run !== this.#run) return;
-    this.#wait(this.#requestedMs ?? refusal?.retryAfterMs ?? null);
+    if (refusal !== null) this.#emit("error", { ...refusal, fatal: false });
+    if (run === this.#run) this.#wait(this.#requestedMs ?? refusal?.retryAfterMs ?? null);
   }
 
   /** Whether another token than the declined one may exist. */
@@ -898,20 +1336,23 @@ export class LuxcastClient extends EventTarget {
     this.#open();
   }
 
-  /** Between half and all of the doubled wait, so that clients do not all return together. */
   #nextBackoff() {
     const whole = Math.min(BACKOFF_FIRST_MS * 2 ** this.#doublings, BACKOFF_MAX_MS);
     this.#doublings += 1;
-    return whole * (0.5 + Math.random() / 2);
+    return jittered(whole);
   }
 
   /** The browser is online again, or the page is visible again. */
-  #handleReturn = () => {
+  #handleReturn = ({ type }) => {
     if (globalThis.document?.visibilityState === "hidden") return;
     this.#hurry();
-    // A connection may have died unnoticed meanwhile. Unless an answer comes, the next beat ends it.
-    if (this.#state === "open" && this.#silentBeats > 0 && this.#silentBeats < SILENT_HEARTBEATS_MAX) {
-      this.#silentBeats = SILENT_HEARTBEATS_MAX;
+    // Perhaps in another network.
+    if (type === "online") this.#hurrySocket();
+    // A connection may have died unnoticed meanwhile. Unless a message comes, the next beat ends it. On HTTP nothing
+    // can be asked; there the daemon's own ping gets one more beat.
+    const patience = this.transport === "http" ? SILENT_HEARTBEATS_MAX - 1 : SILENT_HEARTBEATS_MAX;
+    if (this.#state === "open" && this.#silentBeats > 0 && this.#silentBeats < patience) {
+      this.#silentBeats = patience;
       this.#send({ type: "ping" });
     }
   };
@@ -924,12 +1365,21 @@ export class LuxcastClient extends EventTarget {
     this.#waitTimer = setTimeout(() => this.#handleWaited(), Math.max(0, Math.min(restMs, HURRY_MS_MIN)));
   }
 
-  /** A WebSocket does not say why it was refused. A plain request to the same address is refused the same way,
-   *  and can be read if the address is of the page's own origin. Returns null if there is no answer. */
+  #hurrySocket() {
+    this.#barren = 0;
+    if (this.transport !== "http" || this.#successor !== null) return;
+    const at = Math.min(this.#socketRetryAt, Date.now() + HURRY_MS_MIN);
+    this.#trySocketSoon();
+    this.#socketRetryAt = at;
+    this.#waitForSocket();
+  }
+
+  /** A WebSocket does not say why it was refused. A plain request to the same address is refused the same way.
+   *  Returns null if there is no answer that can be read. */
   async #askWhy() {
-    if (typeof fetch !== "function" || this.#foreignOrigin() !== null) return null;
+    if (typeof (this.#fetch ?? globalThis.fetch) !== "function") return null;
     try {
-      return this.#refusal(await this.#ask(this.#plainTarget()));
+      return this.#refusal(await this.#ask(this.#plainTarget(this.#filter.query())));
     } catch {
       return null;
     }
@@ -948,15 +1398,9 @@ export class LuxcastClient extends EventTarget {
   }
 
   async #ask(target) {
-    const headers = this.#allHeaders(globalThis.location !== undefined);
+    const ask = this.#fetch ?? fetch;
     const stop = new AbortController();
-    const init = { headers, redirect: "manual", cache: "no-store", ...(isSignal(stop.signal) && { signal: stop.signal }) };
-    const read = async () => {
-      const answer = await fetch(target, init);
-      const isBody = answer.status === 200 || answer.status >= 400;
-      const text = isBody ? await answer.text() : "";
-      return { status: answer.status, retryAfter: answer.headers.get("Retry-After"), text };
-    };
+    const read = async () => refusedOf(await ask(target, requestOf(this.#plainHeaders(), stop.signal)));
     let timer;
     const late = new Promise((_, reject) => {
       timer = setTimeout(() => reject(new Error("no answer for too long")), ANSWER_MS_MAX);
@@ -982,10 +1426,15 @@ export class LuxcastClient extends EventTarget {
       return { code: "proxy_answered", ...(status !== 0 && { status }), message, fatal, ...wait };
     }
     if (word === "upgrade_required") {
-      const message = "the daemon would accept, but no WebSocket gets through: a proxy, or an origin that is not allowed";
+      const message = `the daemon would accept, but no WebSocket gets through: a proxy, or an origin that is not allowed${this.#whyNotHttp()}`;
       return { code: "upgrade_refused", status, message, fatal };
     }
     return { code: word, status, message: this.#withoutToken(words), fatal, ...wait };
+  }
+
+  #whyNotHttp() {
+    if (this.#namedJob !== null) return "; there is no HTTP stream of a job with this name";
+    return this.#canHttp ? "; this daemon has no HTTP streams" : "";
   }
 
   #fail(error, code) {
@@ -1000,32 +1449,33 @@ export class LuxcastClient extends EventTarget {
   #end() {
     this.#run = null;
     this.#clear();
-    this.#dropSocket();
+    if (this.#link !== null) this.#forget(this.#link);
+    this.#unconfirmed = [];
     this.#state = "closed";
     this.#signal?.removeEventListener("abort", this.#handleAbort);
     globalThis.removeEventListener?.("online", this.#handleReturn);
     globalThis.document?.removeEventListener("visibilitychange", this.#handleReturn);
   }
 
+  /** Without a connection there is nothing to wait for beside it. */
   #clear() {
-    for (const timer of [this.#waitTimer, this.#openTimer, this.#brokenTimer, this.#goodTimer]) clearTimeout(timer);
+    for (const timer of [this.#waitTimer, this.#goodTimer, this.#filterTimer, this.#socketTimer]) clearTimeout(timer);
     clearInterval(this.#beatTimer);
     this.#waitTimer = null;
-    this.#brokenTimer = null;
+    this.#filterTimer = null;
     this.#beatTimer = null;
-  }
-
-  #dropSocket() {
-    const socket = this.#socket;
-    // From here on its listeners are not called.
-    this.#socket = null;
-    socket?.close(1000);
+    this.#dropSuccessor();
   }
 
   #withoutToken(text) {
     if (this.#token === null) return text;
     return text.replaceAll(this.#token, "***").replaceAll(encodeURIComponent(this.#token), "***");
   }
+}
+
+/** Between half and all of a wait, so that clients do not all return together. */
+function jittered(millis) {
+  return millis * (0.5 + Math.random() / 2);
 }
 
 /** In imitations of browsers, signals and `fetch` may come from different libraries, and `fetch` accepts only its

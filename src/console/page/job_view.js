@@ -26,6 +26,8 @@ export class JobView {
   #jobs;
   #id = null;
   #client = null;
+  /** How the events of the last job came. */
+  #transport = "websocket";
   #timeline = new Timeline();
   /** Arrivals by event number, null if unknown; asked for up to this number. */
   #arrivals = unknown;
@@ -126,6 +128,7 @@ export class JobView {
     this.#events.clear();
     this.#detail.hide();
     this.#lanes.show(this.#timeline);
+    showTransport(null);
     this.#showHead();
     this.#showNotice();
     if (id !== null) this.#watch(id);
@@ -136,7 +139,7 @@ export class JobView {
     let client;
     try {
       const WebSocket = listening((newest) => this.#client === client && this.#handleStatus({ status: "connected", stream_seq: newest }));
-      client = new LuxcastClient(jobUrl(base(), id), { since: "start", token: token(), WebSocket });
+      client = new LuxcastClient(jobUrl(base(), id), { since: "start", token: token(), startWith: this.#transport, WebSocket });
     } catch (error) {
       return this.#say(`This job cannot be watched from a browser: ${error.message}`);
     }
@@ -145,12 +148,17 @@ export class JobView {
     hear("event", (event) => this.#take(event));
     hear("stream:gap", (gap) => this.#take(gap));
     hear("connection:status", (status) => this.#handleStatus(status));
-    hear("connected", () => {
+    hear("connected", ({ transport }) => {
+      this.#transport = transport;
+      showTransport(transport);
       this.#isWatched = true;
       this.#because = undefined;
       this.#say("");
     });
-    hear("disconnected", ({ reason, willReconnect }) => willReconnect && this.#say(`Connection lost${reason ? ` (${reason})` : ""}; reconnecting`));
+    hear("disconnected", ({ reason, willReconnect }) => {
+      showTransport(null);
+      if (willReconnect) this.#say(`Connection lost${reason ? ` (${reason})` : ""}; reconnecting`);
+    });
     hear("reconnecting", ({ delayMs }) => this.#say(this.#retryWords(delayMs)));
     hear("invalid", ({ problem }) => this.#say(`A message could not be used: ${problem}`));
     hear("error", (error) => this.#handleError(error));
@@ -358,6 +366,11 @@ export class JobView {
     put("stop-text", `Waiting at a breakpoint${place === "" ? "" : `: ${place}`}`);
     fillVariables(document.getElementById("stop-variables"), variablesOf(stop.event), VARIABLES_MAX, VARIABLE_CHARS_MAX);
   }
+}
+
+/** Only the unusual one needs a word. */
+function showTransport(transport) {
+  put("job-transport", transport === "http" ? "Over plain HTTP: no WebSocket gets through" : "");
 }
 
 function put(id, text) {

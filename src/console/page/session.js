@@ -124,6 +124,8 @@ export function base() {
 /** A class of sockets that report the number of the newest event when a job is subscribed to: the past ends
  *  there. The client does not report it when a message names the job. */
 export function listening(tell) {
+  // Some browsers have it switched off.
+  if (typeof WebSocket !== "function") return undefined;
   return class extends WebSocket {
     constructor(...parameters) {
       super(...parameters);

@@ -14,7 +14,9 @@ const stop = new AbortController();
 const client = new LuxcastClient(urls[0]!, { since: "start", token: "t", signal: stop.signal, bufferMax: 10 });
 new LuxcastClient(base, { getToken: () => "t", headers: { Authorization: "Basic eDp5" } });
 new LuxcastClient(base, { getToken: async () => null, token: null });
+new LuxcastClient(base, { transport: "auto", startWith: client.transport ?? "websocket", fetch, webSocketRetryMs: 60_000 });
 
+client.on("connected", ({ transport }) => transport === "http" && console.log(client.transport === transport));
 client.on("connected", ({ isFirst }) => {
   if (isFirst) client.subscribe(["job_started", "job_failed", "breakpoint_hit"]);
 });
@@ -106,6 +108,12 @@ arrived + 1;
 // @ts-expect-error a token is text
 new LuxcastClient(base, { getToken: () => 7 });
 
+// @ts-expect-error no such transport
+new LuxcastClient(base, { transport: "sse" });
+// @ts-expect-error it is one of the two
+new LuxcastClient(base, { startWith: "auto" });
+// @ts-expect-error a client has the one or the other
+client.transport === "auto";
 // @ts-expect-error a type is text
 client.subscribe([1]);
 // @ts-expect-error since is none of these

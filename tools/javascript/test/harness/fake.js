@@ -63,6 +63,98 @@ export function fakeSockets() {
   };
 }
 
+/** A `fetch` whose answers are the test's. */
+export class FakeStreams {
+  all = [];
+
+  /** A function, for a mock of the global one. */
+  fetch = (url, init) => {
+    const stream = new FakeStream(url, init);
+    this.all.push(stream);
+    return stream.answered;
+  };
+
+  get last() {
+    return this.all.at(-1);
+  }
+}
+
+class FakeStream {
+  isCancelled = false;
+  #resolve;
+  #reject;
+  #controller;
+
+  constructor(url, init) {
+    this.url = new URL(url);
+    this.init = init;
+    this.answered = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+    init.signal.addEventListener("abort", () => this.fail());
+  }
+
+  get isStopped() {
+    return this.init.signal.aborted;
+  }
+
+  asked(name) {
+    return this.url.searchParams.get(name);
+  }
+
+  fail() {
+    this.#reject(new TypeError("fetch failed"));
+    this.cut();
+  }
+
+  async refuse(status, body, headers) {
+    this.#resolve(new Response(body, { status, headers }));
+    await settle();
+  }
+
+  /** Without `newest`, nothing comes through. */
+  async accept(newest, type = "text/event-stream") {
+    const start = (controller) => (this.#controller = controller);
+    const body = new ReadableStream({ start, cancel: () => (this.isCancelled = true) });
+    this.#resolve(new Response(body, { headers: { "Content-Type": type } }));
+    await settle();
+    if (newest !== undefined) await this.say({ type: "connection:status", status: "connected", stream_seq: newest });
+  }
+
+  async say(...messages) {
+    await this.sayText(messages.map((message) => `data: ${JSON.stringify(message)}\n\n`).join(""));
+  }
+
+  /** The bytes of the text, in pieces of this length. */
+  async sayText(text, length = Infinity) {
+    const bytes = new TextEncoder().encode(text);
+    for (let from = 0; from < bytes.length; from += length) {
+      this.#controller.enqueue(bytes.slice(from, Math.min(from + length, bytes.length)));
+      await settle();
+    }
+  }
+
+  async sayBytes(bytes) {
+    this.#controller.enqueue(bytes);
+    await settle();
+  }
+
+  async end() {
+    this.#controller.close();
+    await settle();
+  }
+
+  async cut() {
+    try {
+      this.#controller?.error(new TypeError("terminated"));
+    } catch {
+      // It has ended.
+    }
+    await settle();
+  }
+}
+
 const TOLD = ["connected", "disconnected", "reconnecting", "error", "invalid", "stream:gap"];
 
 /** Timers are the test's, randomness is none, and nobody answers why a connection was refused, unless `fetch` does. */

@@ -55,6 +55,8 @@ export async function scenario(luxcast, base, options) {
   const told = [];
   const texts = [];
   for (const id of EXPECTED.keys()) {
+    // No address can have these in its path, and what else there is for them is no HTTP stream.
+    if (options.transport === "http" && /^\.+$/.test(id)) continue;
     const events = await watch(luxcast, base, options, id);
     told.push([id, events.map(({ type }) => type)]);
     const own = (event) => luxcast.textOf(event).replace(/^\{"stream_seq":\d+,/, "");

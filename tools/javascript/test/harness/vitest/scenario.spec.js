@@ -6,6 +6,6 @@ import { scenario } from "../scenario.js";
 
 test("the scenario", async () => {
   expect(typeof document).toBe("object");
-  const { LUXCAST_TEST_BASE: base, LUXCAST_TEST_TOKEN: token } = process.env;
-  console.log(`said ${JSON.stringify(await scenario(luxcast, base, { token }))}`);
+  const { LUXCAST_TEST_BASE: base, LUXCAST_TEST_TOKEN: token, LUXCAST_TEST_TRANSPORT: transport } = process.env;
+  console.log(`said ${JSON.stringify(await scenario(luxcast, base, { token, transport }))}`);
 });
