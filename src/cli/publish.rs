@@ -1,4 +1,4 @@
-//! `luxcast publish`: sends a file or standard input to the daemon and reports the lines that it refuses.
+//! `luxcast publish`: sends a file or standard input to the daemon's socket and reports the lines that it refuses.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
@@ -15,8 +15,10 @@ use serde::Deserialize;
 
 use crate::cli::earlier::Earlier;
 use crate::cli::feed::Places;
+use crate::cli::feed_url::FeedUrl;
 use crate::cli::outlet::{Outlet, Waiting, is_output_closed};
-use crate::cli::say;
+use crate::cli::publish_http;
+use crate::cli::{EXIT_USAGE, say};
 use crate::cli::unjudged::Unjudged;
 use crate::wire::line::{is_id, trim};
 use crate::wire::members::is_control_line;
@@ -39,6 +41,11 @@ pub struct PublishArgs {
     /// /run/luxcast/ingest.sock where a daemon listens]
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub ingest: Option<PathBuf>,
+    #[command(flatten)]
+    pub http: FeedUrl,
+    /// With --url: try again for as long as it takes, also when the connection is lost. No line comes twice
+    #[arg(long, requires = "url")]
+    pub retry: bool,
     /// Name of this publisher, for --dedupe
     #[arg(long, value_name = "NAME", allow_hyphen_values = true, value_parser = publisher_name,
           value_hint = ValueHint::Other)]
@@ -59,7 +66,7 @@ fn publisher_name(text: &str) -> Result<String, String> {
     Err("must be 1 to 128 characters from A-Z a-z 0-9 _ . : -".to_owned())
 }
 
-/// Exit code 0: all accepted. 1: some refused, now or earlier, or no daemon. 2: no input.
+/// Exit code 0: all accepted. 1: some refused, now or earlier, or no daemon. 2: no input, or wrong usage.
 pub fn run(args: PublishArgs) -> ExitCode {
     run_as("publish", args, |input, _| input)
 }
@@ -70,6 +77,13 @@ pub fn run_as(
     args: PublishArgs,
     through: impl FnOnce(Box<dyn Read>, Outlet) -> Box<dyn Read>,
 ) -> ExitCode {
+    let way = match args.http.way() {
+        Ok(way) => way,
+        Err(problem) => {
+            say(&format!("luxcast {name}: {problem}"));
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
     let opened = match args.file == Path::new("-") {
         true => io::stdin().as_fd().try_clone_to_owned().map(File::from),
         false => File::open(&args.file),
@@ -82,7 +96,7 @@ pub fn run_as(
         Ok(readable) => readable,
         Err(error) => {
             say(&format!("luxcast {name}: {}: {error}", args.file.display()));
-            return ExitCode::from(2);
+            return ExitCode::from(EXIT_USAGE);
         }
     };
     let size = metadata.is_file().then_some(metadata.len());
@@ -92,7 +106,10 @@ pub fn run_as(
     let bar = progress_bar(size, args.no_progress);
     let say_above_bar = |line: &str| bar.suspend(|| say(line));
     let input = through(input, outlet.clone());
-    let outcome = publish(&args, input, &outlet, &say_above_bar, &bar);
+    let outcome = match way {
+        None => publish(&args, input, &outlet, &say_above_bar, &bar),
+        Some(way) => publish_http::publish(&args, way, input, &say_above_bar, &bar),
+    };
     bar.finish_and_clear();
     match outcome {
         Ok(summary) => {
@@ -121,16 +138,16 @@ fn progress_bar(size: Option<u64>, is_hidden: bool) -> ProgressBar {
 
 /// The result of a run that ended well. Blank lines are not counted.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Summary {
+pub struct Summary {
     /// Lines sent now.
-    accepted: u64,
-    refused: u64,
+    pub accepted: u64,
+    pub refused: u64,
     /// Refused lines for which the daemon gave no reason.
-    unnamed: u64,
+    pub unnamed: u64,
     /// Not sent: accepted earlier under this publisher's name.
-    accepted_earlier: u64,
+    pub accepted_earlier: u64,
     /// Not sent either: among those, but lines that no daemon accepts.
-    never_accepted: u64,
+    pub never_accepted: u64,
 }
 
 impl Summary {
@@ -442,7 +459,7 @@ mod tests {
     use indicatif::ProgressBar;
 
     use super::{
-        Answers, Earlier, Outlet, PIECE_BYTES_MAX, PublishArgs, Sent, Summary, is_control_line, publish,
+        Answers, Earlier, FeedUrl, Outlet, PIECE_BYTES_MAX, PublishArgs, Sent, Summary, is_control_line, publish,
         publisher_name, send,
     };
     use crate::wire::line::{LineError, write_error, write_welcome};
@@ -532,6 +549,8 @@ mod tests {
         PublishArgs {
             file: PathBuf::from("-"),
             ingest: Some(socket.to_owned()),
+            http: FeedUrl::default(),
+            retry: false,
             publisher: dedupe.then(|| "p1".to_owned()),
             dedupe,
             no_progress: true,
