@@ -141,7 +141,12 @@ mod tests {
     }
 
     /// The body, whether it was whole, and how reading it ended.
-    fn read(is_chunked: bool, length: Option<u64>, bytes: &[u8], step: usize) -> (Vec<u8>, bool, io::Result<()>) {
+    fn read(
+        is_chunked: bool,
+        length: Option<u64>,
+        bytes: &[u8],
+        step: usize,
+    ) -> (Vec<u8>, bool, io::Result<()>) {
         let first = bytes.len().min(step);
         let mut body = Body::new(is_chunked, length, bytes[..first].to_vec());
         let mut stream = Slow(&bytes[first..], step);

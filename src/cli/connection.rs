@@ -110,7 +110,12 @@ impl Way {
     }
 
     /// Connects and asks for a body of this type that goes on, until this deadline at most.
-    pub fn stream(&self, target: &str, kind: &str, until: Option<Instant>) -> Result<(Stream, Body), Refused> {
+    pub fn stream(
+        &self,
+        target: &str,
+        kind: &str,
+        until: Option<Instant>,
+    ) -> Result<(Stream, Body), Refused> {
         let mut stream = self.open(until)?;
         let fields = format!("Accept: {kind}\r\nCache-Control: no-store\r\n");
         let answer = self.ask(&mut stream, &get(target, &fields)).map_err(|error| self.refused(error))?;

@@ -5,7 +5,7 @@ use std::mem;
 
 /// Most of a request. nginx takes a mebibyte by default.
 const BLOCK_BYTES: usize = 256 << 10;
-const BLOCK_LINES_MAX: usize = 1_000;
+const BLOCK_LINES_MAX: usize = 2_000;
 
 /// A line is held whole until it is settled. The daemon takes at most a megabyte by default; this leaves room for a
 /// higher setting.
@@ -87,7 +87,8 @@ impl<R: Read> InputLines<R> {
 
     fn read(&mut self) -> io::Result<()> {
         let place = self.bytes.len();
-        self.bytes.resize(place + BLOCK_BYTES, 0);
+        // A block in all, so that no small rest is left for another one.
+        self.bytes.resize((place / BLOCK_BYTES + 1) * BLOCK_BYTES, 0);
         let read = loop {
             match self.input.read(&mut self.bytes[place..]) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -168,7 +169,10 @@ mod tests {
     fn blocks_are_bounded() {
         let text = "x\n".repeat(BLOCK_LINES_MAX + 5);
         let found = blocks(&[&text], 100);
-        assert_eq!(found.iter().map(|(first, ..)| *first).collect::<Vec<_>>(), [1, BLOCK_LINES_MAX as u64 + 1]);
+        assert_eq!(
+            found.iter().map(|(first, ..)| *first).collect::<Vec<_>>(),
+            [1, BLOCK_LINES_MAX as u64 + 1]
+        );
         let long = format!("{}\n", "x".repeat(BLOCK_BYTES * 2 / 3));
         let mut lines = InputLines::new(io::Cursor::new(long.repeat(3)));
         for first in 1..=3 {

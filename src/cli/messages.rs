@@ -185,7 +185,9 @@ impl Texts {
             };
             (self.taken, self.searched) = (end + 1, end + 1);
             if let Some(message) = message {
-                return Some(String::from_utf8(message).map_err(|_| "the daemon sent a message that is not UTF-8"));
+                return Some(
+                    String::from_utf8(message).map_err(|_| "the daemon sent a message that is not UTF-8"),
+                );
             }
         }
     }

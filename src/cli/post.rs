@@ -104,7 +104,8 @@ impl Post {
         let read = read_all(&mut body, &mut stream, &mut bytes);
         read.map_err(|error| Unposted::new(self.way.problem(&error), true))?;
         let receipt = serde_json::from_slice(&bytes);
-        let receipt = receipt.map_err(|_| Unposted::new("something other than luxcast answered the events", true))?;
+        let receipt =
+            receipt.map_err(|_| Unposted::new("something other than luxcast answered the events", true))?;
         if keeps_alive && body.is_whole() {
             self.kept = Some((stream, Instant::now()));
         }

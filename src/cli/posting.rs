@@ -91,9 +91,10 @@ impl<'a> Posting<'a> {
             if count == 0 {
                 return Ok(Settled { unanswered_to, ..Settled::default() });
             }
-            let fields = self.name.as_ref().map(|name| {
-                format!("Luxcast-Publisher: {name}\r\nLuxcast-Line: {first}\r\n")
-            });
+            let fields = self
+                .name
+                .as_ref()
+                .map(|name| format!("Luxcast-Publisher: {name}\r\nLuxcast-Line: {first}\r\n"));
             let sent = self.post.send(&fields.unwrap_or_default(), lines);
             let unposted = match sent.and_then(|receipt| check(receipt, count)) {
                 Ok(receipt) => {
@@ -140,7 +141,9 @@ fn check(receipt: Receipt, count: u64) -> Result<Receipt, Unposted> {
     let dealt_with = receipt.accepted.saturating_add(receipt.refused_total);
     match dealt_with == count && receipt.refused.len() as u64 <= receipt.refused_total {
         true => Ok(receipt),
-        false => Err(Unposted::misfit(format!("the answer is about {dealt_with} lines, and {count} were sent"))),
+        false => {
+            Err(Unposted::misfit(format!("the answer is about {dealt_with} lines, and {count} were sent")))
+        }
     }
 }
 
@@ -185,7 +188,12 @@ mod tests {
         let rows = rows.collect::<Vec<_>>().join(",");
         let total = refused.len();
         let own = accepted_line.map_or_else(String::new, |line| format!(r#","accepted_line":{line}"#));
-        json(200, &format!(r#"{{"accepted":{accepted},"refused":[{rows}],"refused_total":{total},"stream_seq":9{own}}}"#))
+        json(
+            200,
+            &format!(
+                r#"{{"accepted":{accepted},"refused":[{rows}],"refused_total":{total},"stream_seq":9{own}}}"#
+            ),
+        )
     }
 
     fn json(status: u16, body: &str) -> String {
@@ -198,14 +206,22 @@ mod tests {
 
     /// Plays these acts, one a request, and reports the requests: name and first line, and the body.
     fn play(acts: Vec<Act>) -> (Way, mpsc::Receiver<(String, String)>) {
+        let (way, requests, _) = play_and_tell(acts);
+        (way, requests)
+    }
+
+    /// The same, and reports when it has closed a connection.
+    fn play_and_tell(acts: Vec<Act>) -> (Way, mpsc::Receiver<(String, String)>, mpsc::Receiver<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = read(&format!("http://{}", listener.local_addr().unwrap())).unwrap().address;
         let (sender, requests) = mpsc::channel();
+        let (closing, closed) = mpsc::channel();
         thread::spawn(move || {
             let mut kept: Option<BufReader<TcpStream>> = None;
             for act in acts {
                 let (mut stream, request) = loop {
-                    let mut stream = kept.take().unwrap_or_else(|| BufReader::new(listener.accept().unwrap().0));
+                    let mut stream =
+                        kept.take().unwrap_or_else(|| BufReader::new(listener.accept().unwrap().0));
                     // The client may have given it up.
                     if let Some(request) = read_request(&mut stream) {
                         break (stream, request);
@@ -216,13 +232,16 @@ mod tests {
                     Act::Answer(answer) => {
                         stream.get_mut().write_all(answer.as_bytes()).unwrap();
                         kept = Some(stream);
+                        continue;
                     }
                     Act::AnswerLast(answer) => stream.get_mut().write_all(answer.as_bytes()).unwrap(),
                     Act::Cut => {}
                 }
+                drop(stream);
+                let _ = closing.send(());
             }
         });
-        (Way { address, token: None, trust: None, outlet: Outlet::default() }, requests)
+        (Way { address, token: None, trust: None, outlet: Outlet::default() }, requests, closed)
     }
 
     fn read_request(stream: &mut BufReader<TcpStream>) -> Option<(String, String)> {
@@ -289,7 +308,9 @@ mod tests {
             Act::Answer(refusal(503, "draining")),
             Act::Cut,
             Act::Answer(ok(0, &[], Some(12))),
-            Act::Answer("HTTP/1.1 200 OK\r\nContent-Length: 99\r\nConnection: close\r\n\r\n{\"accepted\"".to_owned()),
+            Act::Answer(
+                "HTTP/1.1 200 OK\r\nContent-Length: 99\r\nConnection: close\r\n\r\n{\"accepted\"".to_owned(),
+            ),
             Act::AnswerLast(json(200, "[]")),
             Act::AnswerLast(json(502, "<html>")),
             Act::AnswerLast(ok(0, &[], Some(13))),
@@ -363,10 +384,10 @@ mod tests {
     fn a_kept_connection_that_ended_is_made_anew() {
         // Without a name too, if that shows before anything is sent.
         let acts = vec![Act::AnswerLast(ok(0, &[], None)), Act::Answer(ok(1, &[], None))];
-        let (way, _requests) = play(acts);
+        let (way, _requests, closed) = play_and_tell(acts);
         let mut posting = Posting::new(way, None, false, &|_| {}, &|_| {});
         posting.greet().unwrap();
-        thread::sleep(Duration::from_millis(50));
+        closed.recv().unwrap();
         assert_eq!(posting.send(1, b"a\n"), Ok(Settled::default()));
         // With a name also if it shows later, and at once.
         let acts = vec![greeting_of("p"), Act::Cut, greeting_of("p"), Act::Answer(ok(1, &[], Some(11)))];

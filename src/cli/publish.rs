@@ -18,8 +18,8 @@ use crate::cli::feed::Places;
 use crate::cli::feed_url::FeedUrl;
 use crate::cli::outlet::{Outlet, Waiting, is_output_closed};
 use crate::cli::publish_http;
-use crate::cli::{EXIT_USAGE, say};
 use crate::cli::unjudged::Unjudged;
+use crate::cli::{EXIT_USAGE, say};
 use crate::wire::line::{is_id, trim};
 use crate::wire::members::is_control_line;
 
@@ -459,8 +459,8 @@ mod tests {
     use indicatif::ProgressBar;
 
     use super::{
-        Answers, Earlier, FeedUrl, Outlet, PIECE_BYTES_MAX, PublishArgs, Sent, Summary, is_control_line, publish,
-        publisher_name, send,
+        Answers, Earlier, FeedUrl, Outlet, PIECE_BYTES_MAX, PublishArgs, Sent, Summary, is_control_line,
+        publish, publisher_name, send,
     };
     use crate::wire::line::{LineError, write_error, write_welcome};
 

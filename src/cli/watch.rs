@@ -873,7 +873,8 @@ Content-Length: {}
         let told = notes.said.iter().filter(|line| line.contains("no WebSocket gets through")).count();
         assert_eq!(told, 1, "{:?}", notes.said);
         let cut = notes.said.iter().filter(|line| line.starts_with("the connection was cut off")).count();
-        let ended = notes.said.iter().filter(|line| line.starts_with("the daemon has ended the stream")).count();
+        let ended =
+            notes.said.iter().filter(|line| line.starts_with("the daemon has ended the stream")).count();
         assert_eq!((cut, ended), (1, 1), "{:?}", notes.said);
         assert!(clock.slept[1] >= Duration::from_millis(900));
         let requests: Vec<String> = requests.try_iter().collect();
