@@ -36,6 +36,7 @@ pub mod replay;
 pub mod serve;
 pub mod sim;
 mod status_line;
+mod summary;
 pub mod tail;
 pub mod token;
 mod transport;

@@ -136,6 +136,6 @@ fn refused(refusal: Refusal) -> Unposted {
     Unposted {
         retry_after: refusal.retry_after,
         is_final: !refusal.may_pass(),
-        ..Unposted::new(refusal.reason(), !refusal.is_own())
+        ..Unposted::new(refusal.reason(), refusal.leaves_doubt())
     }
 }

@@ -305,7 +305,7 @@ mod tests {
     fn only_what_was_not_taken_is_posted_again() {
         let acts = vec![
             Act::Answer(ok(0, &[], Some(0))),
-            Act::Answer(refusal(503, "draining")),
+            Act::Answer(refusal(503, "full")),
             Act::Cut,
             Act::Answer(ok(0, &[], Some(12))),
             Act::Answer(
@@ -346,7 +346,7 @@ mod tests {
         ];
         assert_eq!(bodies, expected);
         let (said, slept) = (said.into_inner(), slept.into_inner());
-        assert!(said[0].starts_with("refused: 503 draining: m; trying again in 7."), "{said:?}");
+        assert!(said[0].starts_with("refused: 503 full: m; trying again in 7."), "{said:?}");
         assert!(slept[0] >= Duration::from_secs(7) && said.len() == slept.len(), "{slept:?}");
     }
 
@@ -355,9 +355,10 @@ mod tests {
         let greeting = || Act::Answer(ok(0, &[], None));
         for (act, words, is_in_doubt) in [
             (Act::Cut, "closed without an answer", true),
-            (Act::Answer(refusal(503, "draining")), "refused: 503 draining: m", false),
+            (Act::Answer(refusal(503, "draining")), "refused: 503 draining: m", true),
+            (Act::Answer(refusal(503, "full")), "refused: 503 full: m", false),
             (Act::Answer(refusal(429, "too_many_requests")), "refused: 429 too_many_requests: m", false),
-            (Act::Answer(refusal(401, "unauthorized")), "refused: 401 unauthorized: m", false),
+            (Act::Answer(refusal(403, "forbidden_scope")), "refused: 403 forbidden_scope: m", false),
             (Act::Answer(json(413, "<html>")), "something other than luxcast answered: 413", true),
             (Act::Answer(json(200, "{}")), "something other than luxcast answered the events", true),
             (Act::Answer(ok(1, &[], None)), "the answer is about 1 lines, and 2 were sent", true),

@@ -17,7 +17,8 @@ use crate::cli::earlier::Earlier;
 use crate::cli::feed::Places;
 use crate::cli::feed_url::FeedUrl;
 use crate::cli::outlet::{Outlet, Waiting, is_output_closed};
-use crate::cli::publish_http;
+use crate::cli::publish_http::{self, OverHttp};
+use crate::cli::summary::Summary;
 use crate::cli::unjudged::Unjudged;
 use crate::cli::{EXIT_USAGE, say};
 use crate::wire::line::{is_id, trim};
@@ -108,7 +109,15 @@ pub fn run_as(
     let input = through(input, outlet.clone());
     let outcome = match way {
         None => publish(&args, input, &outlet, &say_above_bar, &bar),
-        Some(way) => publish_http::publish(&args, way, input, &say_above_bar, &bar),
+        Some(way) => {
+            let args = OverHttp {
+                way,
+                dedupe_as: args.publisher.clone().filter(|_| args.dedupe),
+                retries: args.retry,
+                file: &args.file,
+            };
+            publish_http::publish(args, input, &say_above_bar, &bar)
+        }
     };
     bar.finish_and_clear();
     match outcome {
@@ -134,47 +143,6 @@ fn progress_bar(size: Option<u64>, is_hidden: bool) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(size, target);
     bar.set_style(style);
     bar
-}
-
-/// The result of a run that ended well. Blank lines are not counted.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// Lines sent now.
-    pub accepted: u64,
-    pub refused: u64,
-    /// Refused lines for which the daemon gave no reason.
-    pub unnamed: u64,
-    /// Not sent: accepted earlier under this publisher's name.
-    pub accepted_earlier: u64,
-    /// Not sent either: among those, but lines that no daemon accepts.
-    pub never_accepted: u64,
-}
-
-impl Summary {
-    /// `publisher` is the name under which no line is taken twice.
-    fn text(&self, publisher: Option<&str>) -> String {
-        let lines = |count| if count == 1 { "line" } else { "lines" };
-        let now = if publisher.is_some() { " now" } else { "" };
-        let mut text =
-            format!("{} {} accepted{now}, {} refused", self.accepted, lines(self.accepted), self.refused);
-        if self.unnamed > 0 {
-            let named = self.refused - self.unnamed;
-            text.push_str(&format!(" ({named} named above, {} more, not named)", self.unnamed));
-        }
-        let earlier = self.accepted_earlier + self.never_accepted;
-        if let Some(publisher) = publisher.filter(|_| earlier > 0) {
-            let count = self.accepted_earlier;
-            let lines = lines(count);
-            text.push_str(&format!("; {count} {lines} accepted earlier under the name {publisher}, skipped"));
-            text.push_str(&format!("; {} never accepted", self.never_accepted));
-            if self.accepted + self.refused == 0 {
-                text.push_str("; nothing was sent");
-            }
-            // Whether the file is another one cannot be seen here.
-            text.push_str("; another file needs another name, or its first lines are skipped");
-        }
-        text
-    }
 }
 
 /// An answer of the daemon. Unknown words are for later versions.
@@ -506,23 +474,6 @@ mod tests {
     fn names_of_publishers() {
         assert!(publisher_name("engine-1").is_ok());
         assert!(publisher_name("a b").is_err() && publisher_name("").is_err());
-    }
-
-    #[test]
-    fn the_summary_reads_well() {
-        let summary = Summary { accepted: 7685, refused: 2, ..Summary::default() };
-        assert_eq!(summary.text(None), "7685 lines accepted, 2 refused");
-        let summary = Summary { refused: 1000, unnamed: 936, ..Summary::default() };
-        let expected = "0 lines accepted, 1000 refused (64 named above, 936 more, not named)";
-        assert_eq!(summary.text(None), expected);
-        let summary = Summary { accepted: 1, accepted_earlier: 3, ..Summary::default() };
-        let expected = "1 line accepted now, 0 refused; 3 lines accepted earlier under the name p, skipped; 0 never \
-                        accepted; another file needs another name, or its first lines are skipped";
-        assert_eq!(summary.text(Some("p")), expected);
-        let summary = Summary { accepted_earlier: 1, never_accepted: 2, ..Summary::default() };
-        let expected = "0 lines accepted now, 0 refused; 1 line accepted earlier under the name p, skipped; 2 never \
-                        accepted; nothing was sent; another file needs another name, or its first lines are skipped";
-        assert_eq!(summary.text(Some("p")), expected);
     }
 
     /// A directory for each test, removed afterwards.

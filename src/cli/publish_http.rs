@@ -1,6 +1,7 @@
 //! `luxcast publish --url`: publishes over HTTP, and reports the lines that the daemon refuses.
 
 use std::io::Read;
+use std::path::Path;
 use std::thread;
 
 use indicatif::ProgressBar;
@@ -9,30 +10,39 @@ use crate::cli::connection::Way;
 use crate::cli::earlier::Earlier;
 use crate::cli::input_lines::{Block, InputLines, LINE_BYTES_MAX};
 use crate::cli::posting::{Posting, Settled, Unsettled, events, name_of_run};
-use crate::cli::publish::{PublishArgs, Summary};
+use crate::cli::summary::Summary;
 use crate::cli::unjudged::place;
 use crate::wire::line::LineError;
 use crate::wire::members::is_control_line;
+
+pub struct OverHttp<'a> {
+    pub way: Way,
+    /// Lines that were accepted under this name are not sent again.
+    pub dedupe_as: Option<String>,
+    pub retries: bool,
+    /// Where the lines come from.
+    pub file: &'a Path,
+}
 
 /// Sends all lines but the earlier ones and waits for their answers.
 ///
 /// # Errors
 /// Why not all lines are settled, and up to which they are.
 pub fn publish(
-    args: &PublishArgs,
-    way: Way,
+    args: OverHttp<'_>,
     input: impl Read,
     say: &dyn Fn(&str),
     bar: &ProgressBar,
 ) -> Result<Summary, String> {
-    let of_run = args.retry.then(|| name_of_run("publish"));
-    let name = args.publisher.clone().filter(|_| args.dedupe).or(of_run);
-    let mut posting = Posting::new(way, name, args.retry, say, &thread::sleep);
+    let OverHttp { way, dedupe_as, retries, file } = args;
+    let skips_earlier = dedupe_as.is_some();
+    let name = dedupe_as.or_else(|| retries.then(|| name_of_run("publish")));
+    let mut posting = Posting::new(way, name, retries, say, &thread::sleep);
     let accepted_before = posting.greet().map_err(|unsettled| unsettled.reason)?;
     let mut publishing = Publishing {
         posting,
         say,
-        earlier: Earlier::new(if args.dedupe { accepted_before } else { 0 }),
+        earlier: Earlier::new(if skips_earlier { accepted_before } else { 0 }),
         unanswered: Earlier::new(0),
         settled_to: 0,
         sent: 0,
@@ -42,7 +52,7 @@ pub fn publish(
     let mut lines = InputLines::new(input);
     let mut bytes = 0;
     loop {
-        match lines.next().map_err(|error| format!("{}: {error}", args.file.display()))? {
+        match lines.next().map_err(|error| format!("{}: {error}", file.display()))? {
             None => return Ok(publishing.summary()),
             Some(block) => {
                 bytes += block.lines.len() as u64;

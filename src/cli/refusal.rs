@@ -1,16 +1,16 @@
 //! Why a server does not serve a request: the daemon's own refusals, and what others answer in its place.
 
 use std::fmt;
+use std::io::Read;
 use std::time::Duration;
 
 use serde::Deserialize;
 
 use crate::cli::answer::Answer;
-use crate::cli::connection::Stream;
 
 /// The `error` words of the daemon's refusals: the temporary ones, then the final ones.
 const PASSING: [&str; 4] = ["timeout", "too_many_requests", "full", "draining"];
-const FINAL: [&str; 12] = [
+const FINAL: [&str; 13] = [
     "bad_request",
     "bad_id",
     "bad_parameter",
@@ -23,7 +23,11 @@ const FINAL: [&str; 12] = [
     "too_large",
     "upgrade_required",
     "http_version",
+    "unsupported_media_type",
 ];
+
+/// Those with which it can end a request that it has begun to take.
+const WITHIN: [&str; 4] = ["bad_request", "timeout", "draining", "unauthorized"];
 
 /// Why there is no connection.
 #[derive(Debug, PartialEq, Eq)]
@@ -76,7 +80,7 @@ struct Own {
 }
 
 impl Refusal {
-    pub fn read(answer: Answer, stream: &mut Stream) -> Self {
+    pub fn read(answer: Answer, stream: &mut impl Read) -> Self {
         let status = answer.status;
         let retry_after = answer.field("retry-after").and_then(|seconds| seconds.parse().ok());
         let location = answer.field("location").map(str::to_owned);
@@ -89,9 +93,10 @@ impl Refusal {
         Self { status, retry_after: retry_after_seconds.map(Duration::from_secs), location, own }
     }
 
-    /// Whether the daemon itself says so. Then it has taken nothing of the request.
-    pub fn is_own(&self) -> bool {
-        self.own.is_some()
+    /// Whether lines of the request may have been taken: the daemon can end within one, and take a token back. Others do
+    /// not know.
+    pub fn leaves_doubt(&self) -> bool {
+        self.own.as_ref().is_none_or(|own| WITHIN.contains(&own.error.as_str()))
     }
 
     /// Whether the same may be asked again later. Only the daemon's own refusal is final: one from a proxy may pass,

@@ -12,8 +12,10 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::corpus::corpus;
+use crate::harness::middle::{Manner, Middle};
+use crate::harness::tls::Certificates;
 use crate::harness::tool::Tool;
-use crate::harness::{Scratch, luxcast, wait_until};
+use crate::harness::{Daemon, Scratch, luxcast, wait_until};
 
 /// What the server does with a request that carries lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -252,9 +254,10 @@ fn without_retry_a_failure_says_up_to_where_it_is_sure() {
     let sure =
         format!("lines up to {first} are acknowledged, 0 refused; lines behind them may have been taken\n");
     assert!(code == 1 && said.ends_with(&sure), "{said}");
-    let server = Server::start(&[Fault::None, Fault::Draining]);
+    let server = Server::start(&[Fault::None, Fault::TooMany]);
     let (code, said) = server.publish("publish", &[&file]).end();
-    let sure = format!("refused: 503 draining: it drains; lines up to {first} are acknowledged, 0 refused\n");
+    let sure =
+        format!("refused: 429 too_many_requests: slower; lines up to {first} are acknowledged, 0 refused\n");
     assert!(code == 1 && said.ends_with(&sure), "{said}");
     let (code, said) = server.publish("publish", &["/no/such/file"]).end();
     assert!(code == 2 && said.contains("/no/such/file"), "{said}");
@@ -341,4 +344,162 @@ fn wrong_arguments_are_usage_errors() {
         let (code, said) = Tool::start(luxcast().args(arguments)).end();
         assert_eq!(code, 2, "{arguments:?}: {said}");
     }
+}
+
+const EVENTS: &str = "/api/ws/events";
+const TOKEN: &str = "token-of-the-engine";
+
+/// A file of tokens: one that may publish, one for some jobs, and one that only watches.
+fn write_tokens(scratch: &Scratch) -> String {
+    let file = scratch.path().join("tokens");
+    fs::write(&file, format!("{TOKEN} publish all debug\nsome-token-some publish=j\nwatch-token-watch all\n"))
+        .unwrap();
+    file.to_str().unwrap().to_owned()
+}
+
+/// The events that the daemon keeps, without their numbers.
+fn kept(daemon: &Daemon, count: usize) -> Vec<String> {
+    let mut watcher = daemon.watch(&format!("{EVENTS}?since=start&token={TOKEN}"));
+    let events = watcher.events(count);
+    assert!(events.is_sorted_by_key(|event| crate::harness::seq_of(event)));
+    events.iter().map(|event| format!("{{{}", event.split_once(',').unwrap().1)).collect()
+}
+
+#[test]
+fn a_restart_and_cuts_in_the_middle_lose_and_double_nothing() {
+    let scratch = Scratch::new();
+    let (_, lines) = write_corpus(&scratch);
+    let tokens = write_tokens(&scratch);
+    let state = scratch.path().join("state");
+    let start = || Daemon::start(&["--token-file", &tokens, "--state-dir", state.to_str().unwrap()]);
+    let mut daemon = start();
+    let middle = Middle::start(daemon.address, Manner::Pass);
+    let mut publish = luxcast();
+    publish.args(["publish", "--retry", "--url", &format!("http://{}/", middle.address)]);
+    let mut publish = Tool::start(publish.env("LUXCAST_TOKEN", TOKEN));
+    let mut input = publish.child.stdin.take().unwrap();
+    let parts: Vec<&[String]> = lines.chunks(lines.len() / 6).collect();
+    let mut written = 0;
+    for (round, part) in parts.iter().enumerate() {
+        let text: String = part.iter().map(|line| format!("{line}\n")).collect();
+        // Half of it is on its way when the connection ends, or the daemon.
+        let (first, second) = text.split_at(text.len() / 2);
+        input.write_all(first.as_bytes()).unwrap();
+        match round % 2 {
+            0 => middle.cut(),
+            _ => {
+                daemon.stop();
+                input.write_all(&second.as_bytes()[..1_000]).unwrap();
+                daemon = start();
+                middle.lead_to(daemon.address);
+            }
+        }
+        input.write_all(&second.as_bytes()[if round % 2 == 0 { 0 } else { 1_000 }..]).unwrap();
+        written += part.len();
+        assert!(kept(&daemon, written) == lines[..written], "round {round}\n{}", publish.stderr.so_far());
+    }
+    drop(input);
+    let (code, said) = publish.end();
+    assert_eq!(code, 0, "{said}");
+    assert!(said.ends_with(&format!("{} lines accepted, 0 refused\n", lines.len())), "{said}");
+    assert!(kept(&daemon, lines.len()) == lines, "{said}");
+    let newest = daemon.watch(&format!("{EVENTS}?token={TOKEN}")).connected();
+    let last = daemon.watch(&format!("{EVENTS}?since=-1&token={TOKEN}")).event();
+    assert_eq!(crate::harness::seq_of(&last), Some(newest), "nothing comes behind the last line");
+}
+
+#[test]
+fn the_daemon_takes_a_corpus_from_each_command() {
+    let scratch = Scratch::new();
+    let (file, lines) = write_corpus(&scratch);
+    let tokens = write_tokens(&scratch);
+    for arguments in [
+        &["publish", &file][..],
+        &["publish", &file, "--dedupe", "--publisher", "ci"],
+        &["replay", &file, "--speed", "max", "--retry"],
+    ] {
+        let daemon = Daemon::start(&["--token-file", &tokens]);
+        let mut command = luxcast();
+        command.args(arguments).args(["--token", TOKEN, "--url", &daemon.address.to_string()]);
+        let (code, said) = Tool::start(&mut command).end();
+        assert_eq!(code, 0, "{arguments:?}: {said}");
+        assert!(kept(&daemon, lines.len()) == lines, "{arguments:?}");
+    }
+    // The same name by the socket and over HTTP is one publisher.
+    let daemon = Daemon::start(&["--token-file", &tokens]);
+    let named = ["publish", &file, "--dedupe", "--publisher", "ci"];
+    let mut socket = luxcast();
+    let by_socket = Tool::start(socket.args(named).arg("--ingest").arg(&daemon.ingest)).end();
+    let mut http = luxcast();
+    http.args(named).args(["--token", TOKEN, "--url", &daemon.address.to_string()]);
+    let over_http = Tool::start(&mut http).end();
+    assert_eq!((by_socket.0, over_http.0), (0, 0), "{over_http:?}");
+    assert!(over_http.1.contains("nothing was sent"), "{}", over_http.1);
+    assert!(kept(&daemon, lines.len()) == lines);
+}
+
+#[test]
+fn the_daemons_words_reach_the_user() {
+    let scratch = Scratch::new();
+    let tokens = write_tokens(&scratch);
+    let daemon = Daemon::start(&["--token-file", &tokens]);
+    let off = Daemon::start(&["--http-publish", "off"]);
+    let plain = Daemon::start(&[]);
+    let publish = |daemon: &Daemon, command: &str, token: &str, input: &str| {
+        let mut publish = luxcast();
+        publish.args([command, "--url", &daemon.address.to_string()]);
+        if !token.is_empty() {
+            publish.args(["--token", token]);
+        }
+        let mut tool = Tool::start(&mut publish);
+        // It may have ended before it reads.
+        let _ = tool.child.stdin.take().unwrap().write_all(input.as_bytes());
+        tool.end()
+    };
+    for command in ["publish", "replay", "sim"] {
+        for (daemon, token, words) in [
+            (&daemon, "", "refused: 401 unauthorized"),
+            (&daemon, "unknown-token", "refused: 401 unauthorized"),
+            (&daemon, "watch-token-watch", "refused: 403 forbidden_scope"),
+            (&off, "", "refused: 404 not_found: nothing is published over HTTP here (http_publish = off)"),
+            (&plain, "", "refused: 401 unauthorized: publishing needs a token with the scope publish"),
+        ] {
+            let (code, said) = publish(daemon, command, token, &line(1));
+            assert!(code == 1 && said.contains(words), "{command}: {said}");
+            assert!(!said.contains("token-watch") && !said.contains("unknown-token"), "{said}");
+        }
+    }
+    // For one job alone, and a fault with its place.
+    let input = format!(
+        "{}\n{{\"type\":\"x\",\"job_id\":\"k\"}}\n{{\"type\":\"x\",\"job_id\":\"etl/7\"}}\n",
+        line(1)
+    );
+    let (code, said) = publish(&daemon, "publish", "some-token-some", &input);
+    assert_eq!(code, 1, "{said}");
+    for words in [
+        "line 2: forbidden: ",
+        "line 3: bad_id: ",
+        ": job_id: character 4 is '/'\n",
+        "1 line accepted, 2 refused\n",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+}
+
+#[test]
+fn publishing_is_encrypted_where_the_address_says_so() {
+    let scratch = Scratch::new();
+    let tokens = write_tokens(&scratch);
+    let certificates = Certificates::new();
+    let daemon = certificates.setup().flags(&["--token-file", &tokens]).start();
+    let url = format!("https://localhost:{}/api/v1/events", daemon.address.port());
+    let publish = |arguments: &[&str]| {
+        let mut publish = luxcast();
+        publish.args(["publish", "/dev/null", "--url", &url]).args(arguments);
+        Tool::start(publish.env("LUXCAST_TOKEN", TOKEN)).end()
+    };
+    let (code, said) = publish(&["--ca", &certificates.text_path("ca.pem")]);
+    assert_eq!((code, said.as_str()), (0, "0 lines accepted, 0 refused\n"));
+    let (code, said) = publish(&[]);
+    assert!(code == 1 && said.contains("certificate"), "{said}");
 }
