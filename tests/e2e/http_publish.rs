@@ -243,6 +243,16 @@ fn a_request_may_be_repeated_under_a_name() {
 }
 
 #[test]
+fn a_request_under_a_name_is_answered_while_nothing_else_happens() {
+    let daemon = open_daemon(&["--admin", "off"]);
+    let mut feed = HttpFeed::with(daemon.address, "Luxcast-Publisher: ci\r\n");
+    for (body, line) in [("", 0), (&*of_job(1), 1), ("", 1)] {
+        let (status, answer) = feed.post(LINES, body);
+        assert_eq!((status, &answer["accepted_line"]), (200, &json!(line)), "{body}");
+    }
+}
+
+#[test]
 fn a_body_is_read_alike_however_it_is_cut() {
     let daemon = open_daemon(&[]);
     let mut watcher = daemon.watch(EVENTS);

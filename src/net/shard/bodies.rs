@@ -40,7 +40,10 @@ impl Clients {
             rest: Vec::new(),
             heard_at: now,
         };
-        publishing.posted.add(|out| out.extend_from_slice(&greeting));
+        if publishing.posted.add(|out| out.extend_from_slice(&greeting)) {
+            // What follows is no news to an ingest that has this.
+            publishing.ingest.wake();
+        }
         let is_asked_for = awaits_continue && bytes.is_empty() && !publishing.is_whole();
         connection.phase = Phase::Publishing(Box::new(publishing));
         if is_asked_for {
