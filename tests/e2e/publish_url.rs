@@ -352,8 +352,11 @@ const TOKEN: &str = "token-of-the-engine";
 /// A file of tokens: one that may publish, one for some jobs, and one that only watches.
 fn write_tokens(scratch: &Scratch) -> String {
     let file = scratch.path().join("tokens");
-    fs::write(&file, format!("{TOKEN} publish all debug\nsome-token-some publish=j\nwatch-token-watch all\n"))
-        .unwrap();
+    fs::write(
+        &file,
+        format!("{TOKEN} publish all debug\nsome-token-some publish=j\nwatch-token-watch all\n"),
+    )
+    .unwrap();
     file.to_str().unwrap().to_owned()
 }
 
