@@ -4,6 +4,8 @@ use std::io::{self, ErrorKind, Read};
 
 use tungstenite::handshake::derive_accept_key;
 
+use crate::cli::body::Body;
+
 /// More than any server sends, for all heads together, including the 1xx heads that come first.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 const FIELDS_MAX: usize = 128;
@@ -14,6 +16,7 @@ const BLOCK_BYTES: usize = 8 << 10;
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
+    is_http_1_1: bool,
     /// Names in lower case.
     fields: Vec<(String, String)>,
     /// Bytes read after the head.
@@ -54,7 +57,8 @@ impl Answer {
         let text = |value: &[u8]| String::from_utf8_lossy(value).trim().to_owned();
         let fields = head.headers.iter().map(|field| (field.name.to_ascii_lowercase(), text(field.value)));
         let status = head.code.expect("a whole head has a status");
-        Ok(Some((Self { status, fields: fields.collect(), rest: Vec::new() }, length)))
+        let is_http_1_1 = head.version == Some(1);
+        Ok(Some((Self { status, is_http_1_1, fields: fields.collect(), rest: Vec::new() }, length)))
     }
 
     /// The first field of this name.
@@ -82,39 +86,52 @@ impl Answer {
         is_foreign.then_some("the answer accepts an extension or subprotocol that was not offered")
     }
 
-    /// The body, or as much of it as arrives; a chunked body is whole or empty.
-    pub fn body(mut self, stream: &mut impl Read) -> Vec<u8> {
-        let is_chunked = self.lists("transfer-encoding", "chunked");
-        let length =
-            self.field("content-length").and_then(|length| length.parse().ok()).unwrap_or(usize::MAX);
-        loop {
-            let is_whole = match is_chunked {
-                true => match unchunked(&self.rest) {
-                    Some(body) => return body,
-                    None => false,
-                },
-                false => self.rest.len() >= length,
-            };
-            let room = BODY_BYTES_MAX.saturating_sub(self.rest.len());
-            if is_whole || !matches!(read_some(stream, &mut self.rest, room), Ok(1..)) {
-                break;
-            }
-        }
-        if is_chunked {
-            return Vec::new();
-        }
-        self.rest.truncate(length);
-        self.rest
+    /// Whether the server keeps the connection for another request (RFC 9112, 9.3).
+    pub fn keeps_alive(&self) -> bool {
+        self.is_http_1_1 && !self.lists("connection", "close")
     }
+
+    /// The type of the body in lower case, without parameters.
+    pub fn content_type(&self) -> String {
+        let value = self.field("content-type").unwrap_or_default();
+        value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+    }
+
+    pub fn into_body(self) -> Body {
+        let is_bare = self.status == 204 || self.status == 304;
+        let length = self.field("content-length").and_then(|length| length.parse().ok());
+        Body::new(self.lists("transfer-encoding", "chunked"), length.or(is_bare.then_some(0)), self.rest)
+    }
+
+    /// The body, or as much of it as arrives; a chunked body is whole or empty.
+    pub fn body(self, stream: &mut impl Read) -> Vec<u8> {
+        let is_chunked = self.lists("transfer-encoding", "chunked");
+        let (mut body, mut bytes) = (self.into_body(), Vec::new());
+        match read_all(&mut body, stream, &mut bytes) {
+            Err(_) if is_chunked => Vec::new(),
+            _ => bytes,
+        }
+    }
+}
+
+/// Reads the rest of a body.
+///
+/// # Errors
+/// Those of the stream, and a body that is cut off or too long.
+pub fn read_all(body: &mut Body, stream: &mut impl Read, bytes: &mut Vec<u8>) -> io::Result<()> {
+    while body.read(stream, bytes)? > 0 {
+        if bytes.len() > BODY_BYTES_MAX {
+            bytes.truncate(BODY_BYTES_MAX);
+            return Err(too_long());
+        }
+    }
+    Ok(())
 }
 
 /// Returns how many bytes came; 0 at the end.
 fn read_some(stream: &mut impl Read, bytes: &mut Vec<u8>, room: usize) -> io::Result<usize> {
     if room == 0 {
-        return Err(io::Error::new(
-            ErrorKind::InvalidData,
-            "the answer is longer than any that luxcast sends",
-        ));
+        return Err(too_long());
     }
     let place = bytes.len();
     bytes.resize(place + room.min(BLOCK_BYTES), 0);
@@ -123,20 +140,8 @@ fn read_some(stream: &mut impl Read, bytes: &mut Vec<u8>, room: usize) -> io::Re
     read
 }
 
-/// Joins the chunks of a body (RFC 9112, 7.1); `None` if one is incomplete.
-fn unchunked(mut bytes: &[u8]) -> Option<Vec<u8>> {
-    let mut body = Vec::new();
-    loop {
-        let httparse::Status::Complete((start, size)) = httparse::parse_chunk_size(bytes).ok()? else {
-            return None;
-        };
-        if size == 0 {
-            return Some(body);
-        }
-        let end = start.checked_add(usize::try_from(size).ok()?)?;
-        body.extend_from_slice(bytes.get(start..end)?);
-        bytes = bytes.get(end.checked_add(2)?..)?;
-    }
+fn too_long() -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, "the answer is longer than any that luxcast sends")
 }
 
 #[cfg(test)]

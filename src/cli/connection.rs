@@ -1,4 +1,4 @@
-//! Connects a command to the daemon as a watcher: socket, TLS, token, upgrade, and the meaning of a refusal.
+//! Connects a command to the daemon: socket, TLS, token, requests, and the upgrade of a watcher.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
-use serde::Deserialize;
 use tungstenite::WebSocket;
 use tungstenite::handshake::client::generate_key;
 use tungstenite::protocol::{Role, WebSocketConfig};
@@ -17,7 +16,9 @@ use tungstenite::stream::MaybeTlsStream;
 
 use crate::cli::address::Address;
 use crate::cli::answer::Answer;
+use crate::cli::body::Body;
 use crate::cli::outlet::{Outlet, Patient, is_output_closed};
+use crate::cli::refusal::{Refusal, Refused};
 use crate::cli::trust::words;
 
 /// Limit to connect to each address, and for the daemon to answer the request.
@@ -28,24 +29,7 @@ const CONNECT_SECONDS: Duration = Duration::from_secs(10);
 pub const SILENCE: Duration = Duration::from_secs(45);
 
 /// Events have at most a megabyte by default; this leaves room for a higher setting.
-const MESSAGE_BYTES_MAX: usize = 256 << 20;
-
-/// The `error` words of the daemon's refusals: the temporary ones, then the final ones.
-const PASSING: [&str; 4] = ["timeout", "too_many_requests", "full", "draining"];
-const FINAL: [&str; 12] = [
-    "bad_request",
-    "bad_id",
-    "bad_parameter",
-    "unauthorized",
-    "forbidden_origin",
-    "forbidden_scope",
-    "forbidden_host",
-    "not_found",
-    "method_not_allowed",
-    "too_large",
-    "upgrade_required",
-    "http_version",
-];
+pub const MESSAGE_BYTES_MAX: usize = 256 << 20;
 
 /// Plain, or with TLS over it.
 pub type Stream = MaybeTlsStream<Patient>;
@@ -74,26 +58,6 @@ impl Token {
     }
 }
 
-/// Why there is no connection.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Refused {
-    ForGood(String),
-    ForNow {
-        reason: String,
-        /// As the daemon asked.
-        retry_after: Option<Duration>,
-    },
-    /// Nobody reads the output any more.
-    OutputClosed,
-}
-
-impl Refused {
-    fn for_now(reason: impl fmt::Display) -> Self {
-        let reason = reason.to_string();
-        Self::ForNow { reason, retry_after: None }
-    }
-}
-
 /// How to reach the daemon.
 #[derive(Clone)]
 pub struct Way {
@@ -105,20 +69,37 @@ pub struct Way {
     pub outlet: Outlet,
 }
 
+/// What is asked for.
+pub struct Request<'a> {
+    pub method: &'static str,
+    /// Path and query behind the address.
+    pub target: &'a str,
+    /// Lines of the head beside those that every request has, each with its end.
+    pub fields: &'a str,
+    pub body: &'a [u8],
+}
+
 impl Way {
     /// Connects and upgrades, until this deadline at most.
-    pub fn watch(&self, target: &str, until: Option<Instant>) -> Result<WebSocket<Stream>, Refused> {
+    pub fn websocket(&self, target: &str, until: Option<Instant>) -> Result<WebSocket<Stream>, Refused> {
         let mut stream = self.open(until)?;
         let key = generate_key();
-        let upgrade = format!(
+        let fields = format!(
             "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n"
         );
-        let answer = self.ask(&mut stream, target, &upgrade)?;
+        let answer = self.ask(&mut stream, &get(target, &fields)).map_err(|error| match error {
+            // A fault of TLS would be the same for any request.
+            AskError::Io(error) if tls_error(&error).is_none() && !is_output_closed(&error) => {
+                Refused::NoUpgrade(Box::new(self.refused(error.into())))
+            }
+            error => self.refused(error),
+        })?;
         if answer.status != 101 {
-            return Err(refusal(answer, &mut stream));
+            return Err(Refusal::read(answer, &mut stream).of_upgrade());
         }
         if let Some(fault) = answer.fault(&key) {
-            return Err(Refused::for_now(format!("{}: {fault}", self.address)));
+            let refused = Refused::for_now(format!("{}: {fault}", self.address));
+            return Err(Refused::NoUpgrade(Box::new(refused)));
         }
         let patient = patient(&mut stream);
         (patient.until, patient.patience) = (None, SILENCE);
@@ -128,14 +109,33 @@ impl Way {
         Ok(WebSocket::from_partially_read(stream, answer.rest, Role::Client, Some(config)))
     }
 
+    /// Connects and asks for a body of this type that goes on, until this deadline at most.
+    pub fn stream(
+        &self,
+        target: &str,
+        kind: &str,
+        until: Option<Instant>,
+    ) -> Result<(Stream, Body), Refused> {
+        let mut stream = self.open(until)?;
+        let fields = format!("Accept: {kind}\r\nCache-Control: no-store\r\n");
+        let answer = self.ask(&mut stream, &get(target, &fields)).map_err(|error| self.refused(error))?;
+        if answer.status != 200 || answer.content_type() != kind {
+            return Err(Refusal::read(answer, &mut stream).into());
+        }
+        let patient = patient(&mut stream);
+        (patient.until, patient.patience) = (None, SILENCE);
+        Ok((stream, answer.into_body()))
+    }
+
     /// The body at this path; `None` if the daemon does not have it.
     pub fn get(&self, target: &str, until: Instant) -> Option<Vec<u8>> {
         let mut stream = self.open(Some(until)).ok()?;
-        let answer = self.ask(&mut stream, target, "Connection: close\r\n").ok()?;
+        let answer = self.ask(&mut stream, &get(target, "Connection: close\r\n")).ok()?;
         (answer.status == 200).then(|| answer.body(&mut stream))
     }
 
-    fn open(&self, until: Option<Instant>) -> Result<Stream, Refused> {
+    /// Connects, until this deadline at most.
+    pub fn open(&self, until: Option<Instant>) -> Result<Stream, Refused> {
         let Address { host, port, .. } = &self.address;
         let unreachable = |error: io::Error| {
             let hint = match error.kind() {
@@ -171,23 +171,59 @@ impl Way {
         Err(unreachable(failure))
     }
 
-    /// Sends a request with these fields and reads the head of the answer.
-    fn ask(&self, stream: &mut Stream, target: &str, fields: &str) -> Result<Answer, Refused> {
+    /// Sends a request and reads the head of the answer.
+    pub fn ask(&self, stream: &mut Stream, request: &Request<'_>) -> Result<Answer, AskError> {
         let Address { prefix, .. } = &self.address;
+        let Request { method, target, fields, body } = request;
         let version = env!("CARGO_PKG_VERSION");
-        let mut request = format!("GET {prefix}{target} HTTP/1.1\r\nHost: {}\r\n{fields}", self.address);
-        request.push_str(&format!("User-Agent: luxcast/{version}\r\n"));
+        let mut head = format!("{method} {prefix}{target} HTTP/1.1\r\nHost: {}\r\n{fields}", self.address);
+        head.push_str(&format!("User-Agent: luxcast/{version}\r\n"));
         if let Some(token) = &self.token {
-            let value = token.header().map_err(Refused::ForGood)?;
-            request.push_str(&format!("Authorization: {value}\r\n"));
+            head.push_str(&format!("Authorization: {}\r\n", token.header().map_err(AskError::Token)?));
         }
-        request.push_str("\r\n");
-        let sent = stream.write_all(request.as_bytes()).and_then(|()| stream.flush());
-        sent.and_then(|()| Answer::read(stream)).map_err(|error| match is_output_closed(&error) {
-            true => Refused::OutputClosed,
-            false => Refused::for_now(format!("{}: {}", self.address, reason(&error, &self.address.host))),
-        })
+        head.push_str("\r\n");
+        // In one write if it is short: head and body are then one packet.
+        let mut bytes = head.into_bytes();
+        bytes.extend_from_slice(body);
+        match stream.write_all(&bytes).and_then(|()| stream.flush()) {
+            Ok(()) => Ok(Answer::read(stream)?),
+            // A server that refuses may answer before it has read all.
+            Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
+                Answer::read(stream).map_err(|_| error.into())
+            }
+            Err(error) => Err(error.into()),
+        }
     }
+
+    fn refused(&self, error: AskError) -> Refused {
+        match error {
+            AskError::Token(problem) => Refused::ForGood(problem),
+            AskError::Io(error) if is_output_closed(&error) => Refused::OutputClosed,
+            AskError::Io(error) => Refused::for_now(self.problem(&error)),
+        }
+    }
+
+    /// Why the connection failed, with where it leads.
+    pub fn problem(&self, error: &io::Error) -> String {
+        format!("{}: {}", self.address, reason(error, &self.address.host))
+    }
+}
+
+/// Why there is no answer.
+pub enum AskError {
+    /// The token cannot be sent.
+    Token(String),
+    Io(io::Error),
+}
+
+impl From<io::Error> for AskError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+fn get<'a>(target: &'a str, fields: &'a str) -> Request<'a> {
+    Request { method: "GET", target, fields, body: &[] }
 }
 
 /// The socket below, with what its reads wait for.
@@ -211,80 +247,15 @@ fn over_tls(
     Ok(StreamOwned::new(session.map_err(|error| Refused::ForGood(words(&error, host)))?, socket))
 }
 
+fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref().and_then(|inner| inner.downcast_ref())
+}
+
 /// Says why reading or writing failed.
 pub fn reason(error: &io::Error, host: &str) -> String {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    match (inner, error.kind()) {
+    match (tls_error(error), error.kind()) {
         (Some(error), _) => words(error, host),
         (None, ErrorKind::WouldBlock | ErrorKind::TimedOut) => "no answer".to_owned(),
         (None, _) => error.to_string(),
-    }
-}
-
-/// What an HTTP answer other than 101 means. Only the daemon's own refusal is final: one from a proxy may pass,
-/// whatever its status.
-fn refusal(answer: Answer, stream: &mut Stream) -> Refused {
-    let status = answer.status;
-    let retry_after = answer.field("retry-after").and_then(|seconds| seconds.parse().ok());
-    let location = answer.field("location").map(str::to_owned);
-    judge(status, retry_after, location.as_deref(), &answer.body(stream))
-}
-
-fn judge(status: u16, retry_after_seconds: Option<u64>, location: Option<&str>, body: &[u8]) -> Refused {
-    #[derive(Deserialize)]
-    struct Body {
-        error: String,
-        #[serde(default)]
-        message: String,
-    }
-    let retry_after = retry_after_seconds.map(Duration::from_secs);
-    match serde_json::from_slice(body) {
-        Ok(Body { error, message }) if FINAL.contains(&error.as_str()) => {
-            Refused::ForGood(format!("refused: {status} {error}: {message}"))
-        }
-        Ok(Body { error, message }) if PASSING.contains(&error.as_str()) => {
-            Refused::ForNow { reason: format!("refused: {status} {error}: {message}"), retry_after }
-        }
-        _ => {
-            let place =
-                location.map_or_else(String::new, |location| format!(", which redirects to {location}"));
-            let reason = format!("something other than luxcast answered: {status}{place}");
-            Refused::ForNow { reason, retry_after }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::{FINAL, PASSING, Refused, judge};
-
-    #[test]
-    fn only_the_daemons_own_refusal_is_final() {
-        let body = br#"{"error":"full","message":"no room"}"#;
-        assert_eq!(
-            judge(503, Some(2), None, body),
-            Refused::ForNow {
-                reason: "refused: 503 full: no room".to_owned(),
-                retry_after: Some(Duration::from_secs(2)),
-            }
-        );
-        for (words, is_final) in [(&FINAL[..], true), (&PASSING[..], false)] {
-            for word in words {
-                let body = format!(r#"{{"error":"{word}","message":"m"}}"#);
-                let refused = judge(404, None, None, body.as_bytes());
-                assert_eq!(matches!(refused, Refused::ForGood(_)), is_final, "{word}");
-            }
-        }
-        for body in ["", "<html>", "{}", r#"{"error":"Not Found"}"#, r#"{"error":{"code":404}}"#, "[]"] {
-            for status in [200, 302, 400, 401, 403, 404, 500, 502, 503, 504] {
-                let refused = judge(status, None, None, body.as_bytes());
-                let reason = format!("something other than luxcast answered: {status}");
-                assert_eq!(refused, Refused::ForNow { reason, retry_after: None });
-            }
-        }
-        let Refused::ForNow { reason, .. } = judge(302, None, Some("https://sso/"), b"") else { panic!() };
-        assert!(reason.ends_with("302, which redirects to https://sso/"));
     }
 }

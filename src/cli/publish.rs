@@ -1,4 +1,4 @@
-//! `luxcast publish`: sends a file or standard input to the daemon and reports the lines that it refuses.
+//! `luxcast publish`: sends a file or standard input to the daemon's socket and reports the lines that it refuses.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
@@ -15,9 +15,12 @@ use serde::Deserialize;
 
 use crate::cli::earlier::Earlier;
 use crate::cli::feed::Places;
+use crate::cli::feed_url::FeedUrl;
 use crate::cli::outlet::{Outlet, Waiting, is_output_closed};
-use crate::cli::say;
+use crate::cli::publish_http::{self, OverHttp};
+use crate::cli::summary::Summary;
 use crate::cli::unjudged::Unjudged;
+use crate::cli::{EXIT_USAGE, say};
 use crate::wire::line::{is_id, trim};
 use crate::wire::members::is_control_line;
 
@@ -39,6 +42,11 @@ pub struct PublishArgs {
     /// /run/luxcast/ingest.sock where a daemon listens]
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub ingest: Option<PathBuf>,
+    #[command(flatten)]
+    pub http: FeedUrl,
+    /// With --url: try again for as long as it takes, also when the connection is lost. No line comes twice
+    #[arg(long, requires = "url")]
+    pub retry: bool,
     /// Name of this publisher, for --dedupe
     #[arg(long, value_name = "NAME", allow_hyphen_values = true, value_parser = publisher_name,
           value_hint = ValueHint::Other)]
@@ -59,7 +67,7 @@ fn publisher_name(text: &str) -> Result<String, String> {
     Err("must be 1 to 128 characters from A-Z a-z 0-9 _ . : -".to_owned())
 }
 
-/// Exit code 0: all accepted. 1: some refused, now or earlier, or no daemon. 2: no input.
+/// Exit code 0: all accepted. 1: some refused, now or earlier, or no daemon. 2: no input, or wrong usage.
 pub fn run(args: PublishArgs) -> ExitCode {
     run_as("publish", args, |input, _| input)
 }
@@ -70,6 +78,13 @@ pub fn run_as(
     args: PublishArgs,
     through: impl FnOnce(Box<dyn Read>, Outlet) -> Box<dyn Read>,
 ) -> ExitCode {
+    let way = match args.http.way() {
+        Ok(way) => way,
+        Err(problem) => {
+            say(&format!("luxcast {name}: {problem}"));
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
     let opened = match args.file == Path::new("-") {
         true => io::stdin().as_fd().try_clone_to_owned().map(File::from),
         false => File::open(&args.file),
@@ -82,7 +97,7 @@ pub fn run_as(
         Ok(readable) => readable,
         Err(error) => {
             say(&format!("luxcast {name}: {}: {error}", args.file.display()));
-            return ExitCode::from(2);
+            return ExitCode::from(EXIT_USAGE);
         }
     };
     let size = metadata.is_file().then_some(metadata.len());
@@ -92,7 +107,18 @@ pub fn run_as(
     let bar = progress_bar(size, args.no_progress);
     let say_above_bar = |line: &str| bar.suspend(|| say(line));
     let input = through(input, outlet.clone());
-    let outcome = publish(&args, input, &outlet, &say_above_bar, &bar);
+    let outcome = match way {
+        None => publish(&args, input, &outlet, &say_above_bar, &bar),
+        Some(way) => {
+            let args = OverHttp {
+                way,
+                dedupe_as: args.publisher.clone().filter(|_| args.dedupe),
+                retries: args.retry,
+                file: &args.file,
+            };
+            publish_http::publish(args, input, &say_above_bar, &bar)
+        }
+    };
     bar.finish_and_clear();
     match outcome {
         Ok(summary) => {
@@ -117,47 +143,6 @@ fn progress_bar(size: Option<u64>, is_hidden: bool) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(size, target);
     bar.set_style(style);
     bar
-}
-
-/// The result of a run that ended well. Blank lines are not counted.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Summary {
-    /// Lines sent now.
-    accepted: u64,
-    refused: u64,
-    /// Refused lines for which the daemon gave no reason.
-    unnamed: u64,
-    /// Not sent: accepted earlier under this publisher's name.
-    accepted_earlier: u64,
-    /// Not sent either: among those, but lines that no daemon accepts.
-    never_accepted: u64,
-}
-
-impl Summary {
-    /// `publisher` is the name under which no line is taken twice.
-    fn text(&self, publisher: Option<&str>) -> String {
-        let lines = |count| if count == 1 { "line" } else { "lines" };
-        let now = if publisher.is_some() { " now" } else { "" };
-        let mut text =
-            format!("{} {} accepted{now}, {} refused", self.accepted, lines(self.accepted), self.refused);
-        if self.unnamed > 0 {
-            let named = self.refused - self.unnamed;
-            text.push_str(&format!(" ({named} named above, {} more, not named)", self.unnamed));
-        }
-        let earlier = self.accepted_earlier + self.never_accepted;
-        if let Some(publisher) = publisher.filter(|_| earlier > 0) {
-            let count = self.accepted_earlier;
-            let lines = lines(count);
-            text.push_str(&format!("; {count} {lines} accepted earlier under the name {publisher}, skipped"));
-            text.push_str(&format!("; {} never accepted", self.never_accepted));
-            if self.accepted + self.refused == 0 {
-                text.push_str("; nothing was sent");
-            }
-            // Whether the file is another one cannot be seen here.
-            text.push_str("; another file needs another name, or its first lines are skipped");
-        }
-        text
-    }
 }
 
 /// An answer of the daemon. Unknown words are for later versions.
@@ -442,8 +427,8 @@ mod tests {
     use indicatif::ProgressBar;
 
     use super::{
-        Answers, Earlier, Outlet, PIECE_BYTES_MAX, PublishArgs, Sent, Summary, is_control_line, publish,
-        publisher_name, send,
+        Answers, Earlier, FeedUrl, Outlet, PIECE_BYTES_MAX, PublishArgs, Sent, Summary, is_control_line,
+        publish, publisher_name, send,
     };
     use crate::wire::line::{LineError, write_error, write_welcome};
 
@@ -491,23 +476,6 @@ mod tests {
         assert!(publisher_name("a b").is_err() && publisher_name("").is_err());
     }
 
-    #[test]
-    fn the_summary_reads_well() {
-        let summary = Summary { accepted: 7685, refused: 2, ..Summary::default() };
-        assert_eq!(summary.text(None), "7685 lines accepted, 2 refused");
-        let summary = Summary { refused: 1000, unnamed: 936, ..Summary::default() };
-        let expected = "0 lines accepted, 1000 refused (64 named above, 936 more, not named)";
-        assert_eq!(summary.text(None), expected);
-        let summary = Summary { accepted: 1, accepted_earlier: 3, ..Summary::default() };
-        let expected = "1 line accepted now, 0 refused; 3 lines accepted earlier under the name p, skipped; 0 never \
-                        accepted; another file needs another name, or its first lines are skipped";
-        assert_eq!(summary.text(Some("p")), expected);
-        let summary = Summary { accepted_earlier: 1, never_accepted: 2, ..Summary::default() };
-        let expected = "0 lines accepted now, 0 refused; 1 line accepted earlier under the name p, skipped; 2 never \
-                        accepted; nothing was sent; another file needs another name, or its first lines are skipped";
-        assert_eq!(summary.text(Some("p")), expected);
-    }
-
     /// A directory for each test, removed afterwards.
     struct Directory(PathBuf);
 
@@ -532,6 +500,8 @@ mod tests {
         PublishArgs {
             file: PathBuf::from("-"),
             ingest: Some(socket.to_owned()),
+            http: FeedUrl::default(),
+            retry: false,
             publisher: dedupe.then(|| "p1".to_owned()),
             dedupe,
             no_progress: true,

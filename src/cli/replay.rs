@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use clap::ValueHint;
 
+use crate::cli::feed_url::FeedUrl;
 use crate::cli::outlet::Outlet;
 use crate::cli::publish::{self, PublishArgs};
 use crate::cli::watch_args::seconds;
@@ -35,6 +36,11 @@ pub struct ReplayArgs {
     /// /run/luxcast/ingest.sock where a daemon listens]
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub ingest: Option<PathBuf>,
+    #[command(flatten)]
+    pub http: FeedUrl,
+    /// With --url: try again for as long as it takes, also when the connection is lost. No line comes twice
+    #[arg(long, requires = "url")]
+    pub retry: bool,
     /// Show no progress bar
     #[arg(long)]
     pub no_progress: bool,
@@ -54,6 +60,8 @@ pub fn run(args: ReplayArgs) -> ExitCode {
     let publish = PublishArgs {
         file: args.file,
         ingest: args.ingest,
+        http: args.http,
+        retry: args.retry,
         publisher: None,
         dedupe: false,
         no_progress: args.no_progress,

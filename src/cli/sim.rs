@@ -1,4 +1,5 @@
-//! `luxcast sim`: runs the simulated workflow engine at a chosen rate, into the ingest socket or to standard output.
+//! `luxcast sim`: runs the simulated workflow engine at a chosen rate, into the ingest socket, over HTTP or to standard
+//! output.
 
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
@@ -6,14 +7,18 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::ValueHint;
 use fastrand::Rng;
 
+use super::connection::Way;
 use super::feed::Places;
+use super::feed_url::FeedUrl;
 use super::outlet::Outlet;
-use super::say;
+use super::posting::{Posting, Unsettled, name_of_run};
+use super::{EXIT_USAGE, say};
 use crate::sim::pacer::Pacer;
 use crate::sim::{Engine, Options};
 
@@ -23,6 +28,8 @@ pub struct SimArgs {
     /// /run/luxcast/ingest.sock where a daemon listens]
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub ingest: Option<PathBuf>,
+    #[command(flatten)]
+    pub http: FeedUrl,
     /// Events a second, evenly spaced; 0 = as fast as they are taken
     #[arg(long, value_name = "RATE", default_value = "50", value_parser = read_rate, value_hint = ValueHint::Other)]
     pub events_per_second: f64,
@@ -40,7 +47,7 @@ pub struct SimArgs {
     #[arg(long, value_name = "SHARE", default_value = "0.1", value_parser = read_share, value_hint = ValueHint::Other)]
     pub failure_rate: f64,
     /// Write the events to standard output instead
-    #[arg(long, conflicts_with = "ingest")]
+    #[arg(long, conflicts_with_all = ["ingest", "url"])]
     pub stdout: bool,
 }
 
@@ -63,8 +70,16 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LONGEST: Duration = Duration::from_secs(5);
 
-/// Runs until `count` events are written, or for ever.
+/// Runs until `count` events are written, or for ever. Exit code 1: standard output failed, or the daemon refuses all
+/// events over HTTP. 2: wrong usage.
 pub fn run(args: SimArgs) -> ExitCode {
+    let way = match args.http.way() {
+        Ok(way) => way,
+        Err(problem) => {
+            say(&format!("luxcast sim: {problem}"));
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
     let seed = args.seed.unwrap_or_else(|| {
         let seed = unix_micros() as u64;
         say(&format!("luxcast sim: seed {seed}"));
@@ -78,6 +93,9 @@ pub fn run(args: SimArgs) -> ExitCode {
     let simulation = Simulation { engine: Engine::new(seed, options), pacer, left, outlet };
 
     let stop = Arc::new(AtomicBool::new(false));
+    if let Some(way) = way {
+        return post(simulation, &stop, way);
+    }
     let written = if args.stdout {
         let mut out = io::stdout().lock();
         simulation.run(&stop, |lines| out.write_all(lines).and_then(|()| out.flush()))
@@ -96,6 +114,36 @@ pub fn run(args: SimArgs) -> ExitCode {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             say(&format!("luxcast sim: cannot write on standard output: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Posts all events over HTTP, and tries again until the daemon takes them or refuses them for good.
+fn post(simulation: Simulation, stop: &AtomicBool, way: Way) -> ExitCode {
+    let say = |news: &str| say(&format!("luxcast sim: {news}"));
+    let mut posting = Posting::new(way, Some(name_of_run("sim")), true, &say, &thread::sleep);
+    let (mut first, mut refused) = (1, 0);
+    let fail = |unsettled: Unsettled| io::Error::other(unsettled.reason);
+    let posted = posting.greet().map_err(fail).and_then(|_| {
+        simulation.run(stop, |lines| {
+            let settled = posting.send(first, lines).map_err(fail)?;
+            first += lines.iter().filter(|byte| **byte == b'\n').count() as u64;
+            if let Some(line) = settled.refused.first().filter(|_| refused == 0) {
+                say(&format!("events are refused: {}: {}", line.code, line.message));
+            }
+            refused += settled.refused_total;
+            Ok(())
+        })
+    });
+    match posted {
+        Ok(()) if refused == 0 => ExitCode::SUCCESS,
+        Ok(()) => {
+            say(&format!("{refused} events were refused"));
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            say(&error.to_string());
             ExitCode::FAILURE
         }
     }

@@ -177,7 +177,8 @@ pub fn words(error: &Error, host: &str) -> String {
     let bad = match error {
         Error::InvalidCertificate(bad) => bad,
         Error::InvalidMessage(_) => {
-            return "the server does not speak TLS: without TLS the URL begins with ws://".to_owned();
+            return "the server does not speak TLS: without TLS the URL begins with ws:// or http://"
+                .to_owned();
         }
         Error::AlertReceived(alert) => return format!("the other side ended TLS: {}", spaced(alert)),
         _ => return "the two sides share no way to speak TLS".to_owned(),

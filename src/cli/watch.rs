@@ -6,12 +6,14 @@ use std::mem;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
-use tungstenite::{Message, WebSocket};
 
 use crate::cli::backoff::Backoff;
-use crate::cli::connection::{Refused, SILENCE, Stream, Way, patient, reason};
+use crate::cli::connection::{SILENCE, Way};
 use crate::cli::ending::{Ending, JobEnd, is_lost};
-use crate::cli::outlet::{Outlet, is_output_closed};
+use crate::cli::messages::{Heard, Messages};
+use crate::cli::outlet::Outlet;
+use crate::cli::refusal::Refused;
+use crate::cli::transport::{Transport, connect};
 use crate::cli::watch_args::WatchArgs;
 use crate::wire::client_action::Since;
 
@@ -105,14 +107,14 @@ pub fn watch(
     loop {
         let began = clock.now();
         let until = [timeout, given_up].into_iter().flatten().min();
-        let (reason, told) = match way.watch(&args.target(watch.since), until) {
-            Ok(mut socket) => {
+        let (reason, told) = match watch.connect(until, viewer) {
+            Ok(mut messages) => {
                 if has_been_connected {
                     viewer.say("connected again");
                 }
                 has_been_connected = true;
                 viewer.note_connection(true);
-                let end = watch.follow(&mut socket, viewer);
+                let end = watch.follow(&mut messages, viewer);
                 viewer.note_connection(false);
                 let now = clock.now();
                 given_up = later(now);
@@ -128,6 +130,7 @@ pub fn watch(
             }
             Err(Refused::OutputClosed) => return Ok(End::OutputClosed),
             Err(Refused::ForGood(reason)) => return Err(reason),
+            Err(Refused::NoUpgrade(_)) => unreachable!("it means another refusal to a watch"),
             Err(Refused::ForNow { .. }) if is_over(timeout, clock) => return Ok(End::TimedOut),
             Err(Refused::ForNow { reason, .. }) if args.once => return Err(reason),
             // There may never be a daemon, so only an explicit limit makes us wait.
@@ -179,6 +182,10 @@ struct Watch<'a> {
     waits_for_stream: bool,
     /// The deadline of `timeout`.
     timeout: Option<Instant>,
+    /// That of the connection.
+    transport: Transport,
+    /// It was said that WebSocket does not get through.
+    has_told_fallback: bool,
 }
 
 /// The members of a message that move our position. An event has a number and no type of the daemon's own.
@@ -215,23 +222,43 @@ struct Fault {
 
 impl<'a> Watch<'a> {
     fn new(args: &'a WatchArgs, way: &'a Way, since: Since, timeout: Option<Instant>) -> Self {
-        let ending = Ending::default();
-        Self { args, way, since, ending, retry_after: None, waits_for_stream: false, timeout }
+        Self {
+            args,
+            way,
+            since,
+            ending: Ending::default(),
+            retry_after: None,
+            waits_for_stream: false,
+            timeout,
+            transport: args.transport,
+            has_told_fallback: false,
+        }
+    }
+
+    /// Each connection tries WebSocket first again, if any transport will do.
+    fn connect(&mut self, until: Option<Instant>, viewer: &mut dyn Viewer) -> Result<Messages, Refused> {
+        let target = self.args.target(self.since);
+        let has_told = &mut self.has_told_fallback;
+        let mut tell = |reason: &str| {
+            if !mem::replace(has_told, true) {
+                viewer.say(&format!("no WebSocket gets through ({reason}): the events come over plain HTTP"));
+            }
+        };
+        let (messages, transport) = connect(self.way, self.args.transport, &target, until, &mut tell)?;
+        self.transport = transport;
+        Ok(messages)
     }
 
     /// Reads until the connection, the output, the time or the job ends.
-    fn follow(&mut self, socket: &mut WebSocket<Stream>, viewer: &mut dyn Viewer) -> Stop {
+    fn follow(&mut self, messages: &mut Messages, viewer: &mut dyn Viewer) -> Stop {
         let mut is_probed = false;
-        let mut close = None;
-        patient(socket.get_mut()).until = self.timeout;
         self.waits_for_stream = false;
         loop {
-            if self.timeout.is_some_and(|end| end <= Instant::now()) {
+            if self.is_timed_out() {
                 return Stop::End(End::TimedOut);
             }
-            patient(socket.get_mut()).patience = self.patience();
-            match socket.read() {
-                Ok(Message::Text(text)) => match self.handle(&text, viewer) {
+            match messages.hear(self.patience(), self.timeout) {
+                Heard::Message(text) => match self.handle(&text, viewer) {
                     Ok(None) => {}
                     Ok(Some(end)) => return Stop::End(End::Job(end)),
                     Err(error) if error.kind() == ErrorKind::BrokenPipe => {
@@ -239,33 +266,27 @@ impl<'a> Watch<'a> {
                     }
                     Err(error) => return Stop::OutputFailed(error),
                 },
-                Ok(Message::Close(Some(frame))) => {
-                    close = Some(format!("closed: {} {}", frame.code, frame.reason));
-                }
-                Ok(_) => {}
-                Err(tungstenite::Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
-                    if self.timeout.is_some_and(|end| end <= Instant::now()) {
-                        continue;
-                    }
+                Heard::Other => {}
+                Heard::Silence if self.is_timed_out() => continue,
+                Heard::Silence => {
                     if let Some(end) = self.pending_end() {
                         return Stop::End(End::Job(end));
                     }
-                    if is_probed || socket.send(Message::Ping(Default::default())).is_err() {
+                    if is_probed || !messages.probe() {
                         return Stop::Lost("the daemon is silent".to_owned());
                     }
                     is_probed = true;
                     continue;
                 }
-                Err(tungstenite::Error::Io(error)) if is_output_closed(&error) => {
-                    return Stop::End(End::OutputClosed);
-                }
-                Err(tungstenite::Error::Io(error)) => {
-                    return Stop::Lost(close.unwrap_or_else(|| reason(&error, &self.way.address.host)));
-                }
-                Err(error) => return Stop::Lost(close.unwrap_or_else(|| error.to_string())),
+                Heard::OutputClosed => return Stop::End(End::OutputClosed),
+                Heard::End(reason) => return Stop::Lost(reason),
             }
             is_probed = false;
         }
+    }
+
+    fn is_timed_out(&self) -> bool {
+        self.timeout.is_some_and(|end| end <= Instant::now())
     }
 
     fn pending_end(&self) -> Option<JobEnd> {
@@ -327,11 +348,18 @@ impl<'a> Watch<'a> {
     fn lost_behind_debug(&self) -> Option<JobEnd> {
         let job = self.args.job.as_ref().filter(|_| self.args.debug && self.args.until_end)?;
         let target = format!("/api/v1/ws/jobs/{job}/monitor?events=metrics");
-        let mut socket = self.way.watch(&target, self.timeout).ok()?;
-        patient(socket.get_mut()).patience = Ending::QUIET;
+        let connected = connect(self.way, self.transport, &target, self.timeout, &mut |_| {});
+        let (mut messages, _) = connected.ok()?;
+        let mut next = || loop {
+            match messages.hear(Ending::QUIET, self.timeout) {
+                Heard::Message(text) => return Some(text),
+                Heard::Other => {}
+                _ => return None,
+            }
+        };
         // The greeting, and the snapshot if the job is known.
-        let mut texts = std::iter::from_fn(|| socket.read().ok()).take(2);
-        texts.any(|text| text.to_text().is_ok_and(is_lost)).then_some(JobEnd::Lost)
+        let mut texts = std::iter::from_fn(&mut next).take(2);
+        texts.any(|text| is_lost(&text)).then_some(JobEnd::Lost)
     }
 
     fn stand_at(&mut self, stream_seq: Option<u64>) {
@@ -383,7 +411,7 @@ fn gap_line(gap: &Gap) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{self, ErrorKind, Write};
+    use std::io::{self, ErrorKind, Read, Write};
     use std::net::TcpListener;
     use std::sync::mpsc;
     use std::thread;
@@ -687,7 +715,7 @@ mod tests {
         let mut notes = Notes::default();
         assert_eq!(watch(&quiet, Since::Now, &mut notes), Ok(End::TimedOut));
         assert_eq!(notes.shown.len(), 1);
-        let (url, _requests) = play(vec![vec![]]);
+        let (url, _requests) = play(vec![vec![r#"{"stream_seq":1,"type":"x"}"#.to_owned()]]);
         let away = args(&["--url", &url, "--timeout", "60"]).unwrap();
         let mut clock = FakeClock::new(100);
         let end = super::watch(&away, Since::Now, &mut Notes::default(), &mut clock);
@@ -731,7 +759,7 @@ Content-Length: {}
             stream.write_all(answer.as_bytes()).unwrap();
             let _ = io::copy(&mut stream, &mut io::sink());
         });
-        let args = args(&["--url", &url]).unwrap();
+        let args = args(&["--url", &url, "--transport", "websocket"]).unwrap();
         let mut notes = Notes::default();
         let end = super::watch(&args, Since::Now, &mut notes, &mut FakeClock::new(100));
         assert_eq!(end.unwrap_err(), "refused: 401 unauthorized: no");
@@ -787,6 +815,103 @@ Content-Length: {}
         let refused = args(&["--url", &url, "--give-up", "5"]).unwrap();
         let end = super::watch(&refused, Since::Now, &mut Notes::default(), &mut FakeClock::new(100));
         assert_eq!(end.unwrap_err(), "refused: 421 forbidden_host: no");
+    }
+
+    /// Answers these one by one, each on a connection of its own, and says what the requests were.
+    fn answer_each(answers: Vec<String>) -> (String, mpsc::Receiver<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("ws://{}", listener.local_addr().unwrap());
+        let (sender, requests) = mpsc::channel();
+        thread::spawn(move || {
+            for answer in answers {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    let mut byte = [0];
+                    stream.read_exact(&mut byte).unwrap();
+                    request.extend_from_slice(&byte);
+                }
+                sender.send(String::from_utf8(request).unwrap()).unwrap();
+                stream.write_all(answer.as_bytes()).unwrap();
+                let _ = stream.shutdown(std::net::Shutdown::Write);
+                let _ = io::copy(&mut stream, &mut io::sink());
+            }
+        });
+        (url, requests)
+    }
+
+    fn chunks(kind: &str, messages: &[&str], end: &str) -> String {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let chunks = messages.iter().map(|message| format!("{:x}\r\n{message}\r\n", message.len()));
+        head + &chunks.collect::<String>() + end
+    }
+
+    #[test]
+    fn what_takes_the_upgrade_away_is_told_once_and_websocket_is_tried_again() {
+        let event = |number: u64| format!("{{\"stream_seq\":{number},\"type\":\"x\"}}\n");
+        let goodbye = "{\"type\":\"connection:status\",\"status\":\"disconnected\",\"stream_seq\":7,\"reason\":\"drain\",\"retry_after_ms\":900}\n";
+        let own = |status: u16, error: &str| {
+            let body = format!(r#"{{"error":"{error}","message":"m"}}"#);
+            format!("HTTP/1.1 {status} x\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+        };
+        let lines = |messages: &[&str], end: &str| chunks("application/x-ndjson", messages, end);
+        let (url, requests) = answer_each(vec![
+            own(426, "upgrade_required"),
+            // The last one is cut off.
+            lines(&[&event(5), &event(6), "{\"stream_seq\":7,\"ty"], "5\r\npe"),
+            "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_owned(),
+            lines(&[&event(7), goodbye], "0\r\n\r\n"),
+            String::new(),
+            own(403, "forbidden_scope"),
+        ]);
+        let args = args(&["--url", &url, "--token", "t"]).unwrap();
+        let mut notes = Notes::default();
+        let mut clock = FakeClock::new(100);
+        let end = super::watch(&args, Since::Now, &mut notes, &mut clock);
+        assert_eq!(end.unwrap_err(), "refused: 403 forbidden_scope: m");
+        assert_eq!(notes.shown, [5, 6, 7].map(|number| event(number).trim_end().to_owned()));
+        let told = notes.said.iter().filter(|line| line.contains("no WebSocket gets through")).count();
+        assert_eq!(told, 1, "{:?}", notes.said);
+        let cut = notes.said.iter().filter(|line| line.starts_with("the connection was cut off")).count();
+        let ended =
+            notes.said.iter().filter(|line| line.starts_with("the daemon has ended the stream")).count();
+        assert_eq!((cut, ended), (1, 1), "{:?}", notes.said);
+        assert!(clock.slept[1] >= Duration::from_millis(900));
+        let requests: Vec<String> = requests.try_iter().collect();
+        for (place, since) in [0, 0, 6, 6, 7, 7].into_iter().enumerate() {
+            let (request, is_upgrade) = (&requests[place], place % 2 == 0);
+            let since = if since == 0 { "since=now ".to_owned() } else { format!("since={since} ") };
+            assert!(request.contains(&since) && request.contains("Authorization: Bearer t\r\n"), "{request}");
+            assert_eq!(request.contains("Upgrade: websocket\r\n"), is_upgrade, "{request}");
+            assert_eq!(request.contains("Accept: application/x-ndjson\r\n"), !is_upgrade, "{request}");
+        }
+    }
+
+    #[test]
+    fn each_transport_can_be_asked_for() {
+        let event = "{\"stream_seq\":5,\"type\":\"x\"}";
+        for (transport, kind, message) in [
+            ("sse", "text/event-stream", format!("id: 5\ndata: {event}\n\n")),
+            ("ndjson", "application/x-ndjson", format!("{event}\n")),
+        ] {
+            let (url, requests) = answer_each(vec![chunks(kind, &[&message], "0\r\n\r\n")]);
+            let asked = args(&["--url", &url, "--once", "--transport", transport]).unwrap();
+            let mut notes = Notes::default();
+            assert_eq!(watch(&asked, Since::Now, &mut notes), Ok(End::Disconnected));
+            assert_eq!((notes.shown, notes.said), (vec![event.to_owned()], vec![]), "{transport}");
+            assert!(requests.recv().unwrap().contains(&format!("Accept: {kind}\r\n")));
+            // A page in the place of a stream is none.
+            let (url, _requests) = answer_each(vec![chunks("text/html", &["<html>"], "0\r\n\r\n")]);
+            let asked = args(&["--url", &url, "--transport", transport]).unwrap();
+            let end = watch(&asked, Since::Now, &mut Notes::default());
+            assert_eq!(end.unwrap_err(), "something other than luxcast answered: 200");
+        }
+        let body = r#"{"error":"upgrade_required","message":"m"}"#;
+        let answer = format!("HTTP/1.1 426 x\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let (url, _requests) = answer_each(vec![answer]);
+        let only = args(&["--url", &url, "--transport", "websocket"]).unwrap();
+        let end = watch(&only, Since::Now, &mut Notes::default());
+        assert_eq!(end.unwrap_err(), "refused: 426 upgrade_required: m");
     }
 
     #[test]

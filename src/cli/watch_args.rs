@@ -12,6 +12,7 @@ use rustls::ClientConfig;
 
 use crate::cli::address::{Address, Pasted, read};
 use crate::cli::connection::Token;
+use crate::cli::transport::Transport;
 use crate::cli::trust::trust;
 use crate::config::{TOKEN_VARIABLE, URL_VARIABLE};
 use crate::wire::client_action::Since;
@@ -42,6 +43,9 @@ pub struct WatchArgs {
     /// authorities that this system trusts]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub ca: Option<PathBuf>,
+    /// How the events come
+    #[arg(long, value_name = "HOW", value_enum, default_value_t)]
+    pub transport: Transport,
     /// Only events of these types, separated by commas
     #[arg(long, value_name = "TYPES", value_delimiter = ',', value_parser = type_name, value_hint = ValueHint::Other)]
     pub events: Vec<String>,

@@ -245,12 +245,13 @@ fn a_request_may_be_repeated_under_a_name() {
 }
 
 #[test]
-fn a_named_request_wakes_a_daemon_that_sleeps() {
-    let daemon = open_daemon(&[]);
-    // With nothing to do and nothing to sweep it sleeps without an end; it cannot be seen whether it does already.
-    thread::sleep(Duration::from_millis(300));
+fn a_request_under_a_name_is_answered_while_nothing_else_happens() {
+    let daemon = open_daemon(&["--admin", "off"]);
     let mut feed = HttpFeed::with(daemon.address, "Luxcast-Publisher: ci\r\n");
-    assert_eq!(feed.post(LINES, &of_job(1)).1["accepted_line"], 1);
+    for (body, line) in [("", 0), (&*of_job(1), 1), ("", 1)] {
+        let (status, answer) = feed.post(LINES, body);
+        assert_eq!((status, &answer["accepted_line"]), (200, &json!(line)), "{body}");
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ pub mod daemon;
 pub mod feed;
 pub mod http_feed;
 pub mod http_stream;
+pub mod middle;
 pub mod oracle;
 pub mod stage;
 pub mod tls;
