@@ -3,7 +3,6 @@
 use std::net::Shutdown;
 use std::process::Command;
 use std::thread;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
