@@ -160,9 +160,14 @@ impl Schedule {
             return;
         }
         self.clients += 1;
+        let mut wish = Wish::default();
+        if self.rng.chance(self.plan.filter_percent) {
+            wish.names = self.plan.names(&mut self.rng).into_iter().collect();
+            wish.is_only = !wish.names.is_empty();
+        }
         if self.rng.chance(self.plan.many_percent) {
             let room = self.room();
-            return self.shards[shard].join_many(self.clients, room, &self.world);
+            return self.shards[shard].join_many(self.clients, wish, room, &self.world);
         }
         let topic = match self.rng.below(10) {
             0..4 => TopicId::All,
@@ -170,11 +175,6 @@ impl Schedule {
             // Of some jobs there is no event.
             _ => TopicId::Job(self.rng.below(self.plan.jobs + 1)),
         };
-        let mut wish = Wish::default();
-        if self.rng.chance(self.plan.filter_percent) {
-            wish.names = self.plan.names(&mut self.rng).into_iter().collect();
-            wish.is_only = !wish.names.is_empty();
-        }
         let (since, room) = (self.since(shard), self.room());
         self.shards[shard].join(self.clients, (topic, since, wish), room, &self.world);
     }
@@ -204,7 +204,7 @@ impl Schedule {
 
     fn act(&mut self, shard: usize) {
         let Some(key) = self.shards[shard].any(&mut self.rng) else { return };
-        if self.shards[shard].socket(key).client.is_many && self.rng.chance(60) {
+        if self.shards[shard].socket(key).client.is_many && self.rng.chance(50) {
             let job = self.rng.below(self.plan.jobs + 1);
             return match self.rng.chance(75) {
                 true => {

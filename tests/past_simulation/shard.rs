@@ -412,10 +412,12 @@ impl Shard {
     }
 
     /// A client for many jobs, of which it names none yet.
-    pub fn join_many(&mut self, id: usize, room: usize, world: &RefCell<World>) {
+    pub fn join_many(&mut self, id: usize, wish: Wish, room: usize, world: &RefCell<World>) {
         self.wake(world);
-        world.borrow().trace(|| format!("  shard {}: client {id} joins for many jobs", self.watchers.shard));
-        let client = Client::new(id, true, Wish::default());
+        world
+            .borrow()
+            .trace(|| format!("  shard {}: client {id} joins for many jobs: {wish:?}", self.watchers.shard));
+        let client = Client::new(id, true, wish);
         self.open(client, Endpoint::MultiJob, Since::Now, room, world);
     }
 

@@ -142,3 +142,22 @@ fn a_filter_change_of_many_jobs_counts_from_where_each_is() {
     shard.watchers.end(key);
     assert_eq!(shard.demand(), Demand::default());
 }
+
+#[test]
+fn a_filter_change_of_many_jobs_takes_effect_at_one_place_for_all() {
+    let mut shard = Shard::new();
+    let key = shard.watchers.add();
+    let only = |name: &str| Filter::all(false, true).only(&[name.to_owned()]).expect("one name");
+    shard.watchers.watch_many(key, only("t"));
+    ["b", "c"].into_iter().for_each(|job| shard.subscribe(key, job, Since::Now));
+    shard.serve();
+    // It takes the first of two events in part, and stands behind what it does not want of the other job.
+    shard.room.insert(key, 10);
+    take_line(&mut shard.live, MEMORY + 4, r#"{"type":"other","job_id":"c"}"#);
+    shard.publish(1_005..=1_006, 0);
+    shard.serve();
+    shard.watchers.set_filter(key, Filter::all(false, true));
+    shard.make_room(key, usize::MAX);
+    shard.serve();
+    assert_eq!(shard.numbers(key), [1_005, 1_006]);
+}
