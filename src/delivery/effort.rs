@@ -13,6 +13,9 @@ const BYTES_PER_EFFORT: usize = 64 << 10;
 /// What a step of a search costs; a small send costs 1.
 const EFFORT_PER_SEARCH: u64 = 16;
 
+/// Jobs of a watcher of many that are looked at in the past for what a small send costs.
+const JOBS_PER_EFFORT: usize = 32;
+
 /// It only grows; only differences have a meaning.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Effort {
@@ -30,6 +33,11 @@ impl Effort {
     /// Adds a step of the search for a watcher's first place.
     pub fn add_search(&mut self) {
         self.spent += EFFORT_PER_SEARCH;
+    }
+
+    /// Adds a look at so many jobs of one watcher.
+    pub fn add_jobs(&mut self, count: usize) {
+        self.spent += (count / JOBS_PER_EFFORT) as u64;
     }
 
     pub fn sends(&self) -> u64 {

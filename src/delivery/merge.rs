@@ -44,11 +44,7 @@ impl Merge {
         gathered: &Gathered,
     ) {
         let source = self.sources.len() as u32;
-        for handle in ahead {
-            let seq = handle.batch.first_seq();
-            self.merged.push(Merged { seq, source, handle: self.handles.len() as u32, event: 0 });
-            self.handles.push(handle.clone());
-        }
+        self.push_ahead(ahead);
         let first = self.handles.len() as u32;
         self.handles.extend(gathered.handles.iter().cloned());
         for piece in &gathered.pieces {
@@ -58,6 +54,26 @@ impl Merge {
             self.merged.extend(events.map(|(seq, event)| Merged { seq, source, handle, event }));
         }
         self.sources.push(Source { subscription, at, next: gathered.next, is_all: gathered.is_all });
+    }
+
+    /// Nothing is known of a job beyond its place, but for what is ahead.
+    pub fn add_ahead<'a>(
+        &mut self,
+        subscription: SubscriptionSlot,
+        at: Cursor,
+        ahead: impl Iterator<Item = &'a Handle>,
+    ) {
+        self.push_ahead(ahead);
+        self.sources.push(Source { subscription, at, next: at, is_all: true });
+    }
+
+    fn push_ahead<'a>(&mut self, ahead: impl Iterator<Item = &'a Handle>) {
+        let source = self.sources.len() as u32;
+        for handle in ahead {
+            let seq = handle.batch.first_seq();
+            self.merged.push(Merged { seq, source, handle: self.handles.len() as u32, event: 0 });
+            self.handles.push(handle.clone());
+        }
     }
 
     /// The first `sent` events were sent: their sources are behind them.

@@ -25,7 +25,7 @@ pub struct MultiJob {
     pub(super) marked: Vec<SubscriptionSlot>,
     /// The merged order of all jobs was sent up to this number.
     pub(super) passed: u64,
-    /// So many jobs are read from what is older than memory.
+    /// So many jobs are read from what is older than memory, or wait for it.
     past: usize,
 }
 
@@ -35,9 +35,7 @@ impl MultiJob {
         let waiting = self.subscriptions.iter().map(|(_, subscription)| subscription);
         let lowest = |subscription: &Subscription| {
             let ahead = subscription.ahead.first().map_or(u64::MAX, |handle| handle.batch.first_seq() - 1);
-            // The merged order may be further than the last event of this job.
-            let passed = if subscription.replay_to.is_none() { self.passed } else { 0 };
-            subscription.cursor.seq.max(passed).min(ahead)
+            subscription.sent_to(self.passed).min(ahead)
         };
         waiting.map(lowest).min().unwrap_or(tail)
     }
@@ -110,54 +108,73 @@ impl MultiJob {
         }
     }
 
-    /// From now on a job is read from the past, behind the number `seq`. When it is back in memory, the others wait
-    /// until it has come to `tail`.
-    pub(super) fn read_from_past(&mut self, slot: SubscriptionSlot, seq: u64, tail: u64, reader: Reader) {
+    /// From now on a job is read from the past, behind the number `seq`.
+    pub(super) fn read_from_past(&mut self, slot: SubscriptionSlot, seq: u64, reader: Reader) {
         let subscription = &mut self.subscriptions[slot];
         if mem::take(&mut subscription.is_marked) {
             self.marked.retain(|&marked| marked != slot);
         }
         subscription.cursor = Cursor::by_number(seq);
-        subscription.ahead.clear();
-        subscription.pending = None;
-        subscription.replay_to = Some(tail);
         subscription.past = Some(Box::new(reader));
         self.past += 1;
     }
 
-    /// A job goes on in memory as `start` says. Its past ends with the newest number, `tail`.
-    pub(super) fn read_from_memory(&mut self, slot: SubscriptionSlot, tail: u64, start: Start) {
-        let replay_to = tail.max(self.passed);
+    /// A job goes on in memory as `start` says. None: it has something to find out, and stays where it is until then.
+    pub(super) fn read_from_memory(&mut self, slot: SubscriptionSlot, start: Option<Start>) {
         let subscription = &mut self.subscriptions[slot];
-        subscription.cursor = start.cursor;
-        subscription.take_ahead(start.kept, start.settled_to);
-        subscription.pending = start.pending.map(Box::new);
-        subscription.replay_to = Some(replay_to);
+        if let Some(start) = start {
+            subscription.cursor = start.cursor;
+            subscription.take_ahead(start.kept, start.settled_to);
+            subscription.pending = subscription.pending.take().or(start.pending.map(Box::new));
+        }
         subscription.past = None;
         self.past -= 1;
         self.mark(slot);
     }
 
-    /// Whether jobs are read from the past.
+    /// Whether jobs are read from the past, or wait for it.
     pub fn reads_past(&self) -> bool {
         self.past > 0
     }
 
-    /// The jobs that are read from the past.
+    /// The jobs whose turn it is to be read from the past: those whose past was asked for, and if there are none, all.
     pub(super) fn of_past(&self) -> impl Iterator<Item = (SubscriptionSlot, &Subscription)> {
-        let all = self.subscriptions.iter().map(|(key, subscription)| (key.slot, subscription));
-        all.filter(|(_, subscription)| subscription.past.is_some())
+        let all = || self.subscriptions.iter().map(|(key, subscription)| (key.slot, subscription));
+        let in_past = move || all().filter(|(_, subscription)| subscription.past.is_some());
+        let is_asked_for = |subscription: &Subscription| subscription.replay_to.is_some();
+        let are_others = in_past().any(|(_, subscription)| is_asked_for(subscription));
+        in_past().filter(move |(_, subscription)| !are_others || is_asked_for(subscription))
+    }
+
+    /// The jobs that are not read from the past.
+    pub(super) fn of_memory(&self) -> impl Iterator<Item = SubscriptionSlot> {
+        let all = self.subscriptions.iter();
+        all.filter(|(_, subscription)| subscription.past.is_none()).map(|(key, _)| key.slot)
+    }
+
+    /// Whether a marked job may be served from memory: while others are in the past, only one whose past was asked for.
+    pub(super) fn has_turn(&self) -> bool {
+        let is_asked_for = |&slot: &SubscriptionSlot| self.subscriptions[slot].replay_to.is_some();
+        !self.marked.is_empty() && (!self.reads_past() || self.marked.iter().any(is_asked_for))
     }
 
     pub(super) fn readers(&mut self) -> impl Iterator<Item = &mut Reader> {
         self.subscriptions.iter_mut().filter_map(|(_, subscription)| subscription.past.as_deref_mut())
     }
 
-    /// Takes subscriptions that are done off the list of marked ones. True: some are left.
-    pub fn retain_marked(&mut self) -> bool {
+    /// Takes subscriptions that are done off the list of marked ones.
+    pub fn retain_marked(&mut self) {
         let subscriptions = &self.subscriptions;
         self.marked.retain(|&slot| subscriptions[slot].is_marked);
-        !self.marked.is_empty()
+    }
+
+    /// The same for a job that is read from the past. True: it has moved.
+    pub(super) fn move_on_in_past(&mut self, source: &Source, passed_to: u64) -> bool {
+        let subscription = &mut self.subscriptions[source.subscription];
+        let (seq, ahead) = (subscription.cursor.seq, subscription.ahead.len());
+        subscription.ahead.retain(|handle| handle.batch.first_seq() > passed_to);
+        subscription.cursor = Cursor::by_number(source.at.seq.max(passed_to));
+        subscription.cursor.seq > seq || subscription.ahead.len() < ahead
     }
 
     /// Moves a job's cursor: its events up to `passed_to` were sent, and the merge looked up to `tail`.

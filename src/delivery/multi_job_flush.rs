@@ -11,7 +11,7 @@ use crate::delivery::multi_job::MultiJob;
 use crate::delivery::pending::Found;
 use crate::delivery::sink::Sink;
 use crate::delivery::start;
-use crate::delivery::subscription::Subscription;
+use crate::delivery::subscription::{LostBehind, Subscription};
 use crate::delivery::watcher::{Flags, Watched};
 use crate::delivery::watchers::Watchers;
 use crate::stream::dialect;
@@ -170,19 +170,24 @@ impl Watchers {
     /// Changes the selector from here on: at the same place of the merged order for every job, kept events included.
     pub(super) fn select(&mut self, key: WatcherKey, selector: Selector) {
         let passed = self.many(key).passed;
+        let can_read_past = self.can_read_past(passed);
         let Watched::MultiJob(many) = &mut self.watchers[key].watched else { return };
         if many.selector == selector {
             return;
         }
         let mut gaps = Vec::new();
         for (_, subscription) in many.subscriptions.iter_mut() {
+            if subscription.past.is_some() {
+                continue;
+            }
             subscription.step_back();
             if subscription.replay_to.is_some() || subscription.cursor.seq >= passed {
                 continue;
             }
             let topic = &self.audience.topics[subscription.local].topic;
             let log = topic.log.lock();
-            if subscription.move_to(passed, &log) {
+            // Whom memory has overtaken goes on in the past, behind `passed`, once it is served.
+            if subscription.move_to(passed, &log) || can_read_past {
                 continue;
             }
             let gap = subscription.miss(None, passed, &selector, &log, &self.directory.holes);
@@ -216,12 +221,18 @@ impl Watchers {
         }
         merge.clear();
         self.merge = merge;
-        if self.many(key).retain_marked() {
+        let many = self.many(key);
+        many.retain_marked();
+        if many.has_turn() {
             self.enqueue(key);
+        } else if !is_live {
+            // The last past that was asked for may be over.
+            self.note_jobs_of_past(key);
         }
     }
 
-    /// Gathers from the first subscription that still replays its past, else from all marked ones.
+    /// Gathers from the first subscription that still replays its past, else from all marked ones. Nothing, if memory is
+    /// not what they are read from.
     fn gather_marked(&mut self, key: WatcherKey, tail: u64, merge: &mut Merge) -> Looked {
         let many = self.many(key);
         let replay_of = |place: SubscriptionSlot| many.subscriptions[place].replay_to;
@@ -231,13 +242,23 @@ impl Watchers {
             self.gather_subscription(key, place, reach, JOB_PORTION, merge);
             return Looked { tail, reach, is_live: false };
         }
+        let nothing = Looked { tail, reach: tail, is_live: true };
+        if many.reads_past() {
+            return nothing;
+        }
         let reach = self.reach_of_all(key, tail);
         let marked = mem::take(&mut self.many(key).marked);
         let handles = (HANDLES_MAX / marked.len().max(1)).clamp(1, JOB_PORTION.handles);
         for &place in &marked {
             self.gather_subscription(key, place, reach, Portion { handles, ..JOB_PORTION }, merge);
         }
-        self.many(key).marked = marked;
+        let many = self.many(key);
+        many.marked = marked;
+        if many.reads_past() {
+            // Memory has overtaken one of them, and all go on in the past.
+            merge.clear();
+            return nothing;
+        }
         Looked { tail, reach, is_live: true }
     }
 
@@ -259,9 +280,12 @@ impl Watchers {
         if subscription.past.is_some() {
             return;
         }
-        let has_passed = subscription.replay_to.is_none();
-        let (local, from, has_ahead) =
-            (subscription.local, subscription.cursor, !subscription.ahead.is_empty());
+        let (local, from, position, has_ahead) = (
+            subscription.local,
+            subscription.cursor,
+            subscription.sent_to(passed),
+            !subscription.ahead.is_empty(),
+        );
         let topic = self.audience.topics[local].topic.clone();
         let mut gathered = mem::take(&mut self.gathered);
         let mut at = from;
@@ -273,8 +297,10 @@ impl Watchers {
             gathered.next = from;
             gathered.is_all = true;
         } else if gathered.gather((&topic, &self.directory.holes), from, &selector, tail, portion).is_err() {
-            // The merged order may be further than this job's last event.
-            let position = if has_passed { from.seq.max(passed) } else { from.seq };
+            if self.leave_memory(key, place) {
+                self.gathered = gathered;
+                return;
+            }
             let is_counted = from.index > 0 && (selector.is_all() || position == from.seq);
             let index = is_counted.then_some(from.index);
             let directory = self.directory.clone();
@@ -312,7 +338,16 @@ impl Watchers {
         let (selector, passed, local) = (many.selector.clone(), many.passed, many.subscriptions[place].local);
         let topic = self.audience.topics[local].topic.clone();
         let subscription = &mut self.many(key).subscriptions[place];
-        let gap = subscription.resolve_pending(&selector, &topic.log.lock(), &directory, (passed, tail));
+        let resolved = subscription.resolve_pending(&selector, &topic.log.lock(), &directory, (passed, tail));
+        let gap = match resolved {
+            Ok(gap) => gap,
+            Err(LostBehind(_)) if self.leave_memory(key, place) => return Found::Waits,
+            Err(LostBehind(seq)) => {
+                let subscription = &mut self.many(key).subscriptions[place];
+                subscription.miss(None, seq, &selector, &topic.log.lock(), &directory.holes)
+            }
+        };
+        let subscription = &self.many(key).subscriptions[place];
         let found = match subscription.is_searching() {
             true => Found::NotYet,
             false if subscription.stands_beyond(tail) => Found::Waits,

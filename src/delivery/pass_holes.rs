@@ -5,6 +5,7 @@
 //! to a tail behind a hole before that. A batch from behind a hole moves no `start` either: the hole comes as a scan, which
 //! has marked all cohorts by then.
 
+use std::mem;
 use std::sync::Arc;
 
 use crate::delivery::cursor::{Cursor, gap_of};
@@ -139,24 +140,30 @@ impl Watchers {
         let many = self.many(key);
         let (passed, mut reach) = (many.passed, tail);
         if newest_to > passed {
-            for at in 0..many.marked.len() {
-                let place = self.many(key).marked[at];
+            let marked = mem::take(&mut many.marked);
+            for &place in &marked {
                 reach = reach.min(self.reach_of(key, place, passed, tail));
             }
+            self.many(key).marked = marked;
         }
         reach
     }
 
     #[cold]
     fn tell_hole_of(&mut self, key: WatcherKey, place: SubscriptionSlot, hole: Hole, seq: u64) {
-        let directory = self.directory.clone();
-        let local = self.many(key).subscriptions[place].local;
+        let subscription = &self.many(key).subscriptions[place];
+        let (local, index) = (subscription.local, subscription.cursor.index);
         let topic = Arc::clone(&self.audience.topics[local].topic);
+        // The hole went with the history, and so did events of this job: one gap for all of it.
+        let is_overtaken = hole.from == 0 && index < topic.log.lock().base();
+        if is_overtaken && self.leave_memory(key, place) {
+            return;
+        }
+        let directory = self.directory.clone();
         let many = self.many(key);
         let (subscription, selector) = (&mut many.subscriptions[place], &many.selector);
         let log = topic.log.lock();
-        let gap = match hole.from == 0 && subscription.cursor.index < log.base() {
-            // The hole went with the history, and so did events of this job: one gap for all of it.
+        let gap = match is_overtaken {
             true => subscription.miss(None, seq, selector, &log, &directory.holes),
             false => {
                 subscription.pass(hole, &log);

@@ -240,12 +240,14 @@ impl Watchers {
         let mut demand = Demand { pass: window.map_or(0, |window| window.pass), ..Demand::default() };
         for (&key, reader) in &past.readers {
             let watcher = &self.watchers[key];
+            let mut lowest_seq = u64::MAX;
             let mut add = |reader: &Reader, seq: u64| {
                 let is_covered =
                     reader.lost_in != demand.pass && covered_from.is_some_and(|from| seq >= from);
                 let lowest = if is_covered { &mut demand.reading } else { &mut demand.waiting };
                 *lowest = Some(lowest.map_or(seq, |lowest| lowest.min(seq)));
-                demand.is_starving |= !is_covered || seq >= past.tail && !watcher.is(Flags::BLOCKED);
+                demand.is_starving |= !is_covered;
+                lowest_seq = lowest_seq.min(seq);
             };
             match &watcher.watched {
                 Watched::MultiJob(many) => many.of_past().for_each(|(_, job)| {
@@ -253,6 +255,7 @@ impl Watchers {
                 }),
                 _ => add(reader, watcher.cursor.seq),
             }
+            demand.is_starving |= lowest_seq >= past.tail && !watcher.is(Flags::BLOCKED);
             demand.watchers += 1;
         }
         if demand.watchers == 0 {

@@ -30,7 +30,7 @@ pub struct Subscription {
     pub settled_to: u64,
     /// What has to be found out before its first event.
     pub pending: Option<Box<Pending>>,
-    /// It is read from what is older than memory: its cursor has only a number.
+    /// It is read from what is older than memory, or waits for it: its cursor has only a number.
     pub past: Option<Box<Reader>>,
     pub generation: u32,
 }
@@ -43,7 +43,28 @@ impl Entry for Subscription {
     }
 }
 
+/// Memory may have lost what is behind this number.
+pub struct LostBehind(pub u64);
+
 impl Subscription {
+    /// All that is wanted of it up to this number was sent, but for what is ahead. The merged order was sent up to `passed`,
+    /// which may be further than its last event.
+    pub fn sent_to(&self, passed: u64) -> u64 {
+        if self.replay_to.is_none() { self.cursor.seq.max(passed) } else { self.cursor.seq }
+    }
+
+    /// All of the past that was asked for was sent.
+    pub fn has_replayed(&self) -> bool {
+        self.replay_to.is_none_or(|to| self.cursor.seq >= to)
+    }
+
+    /// Where it goes on in what is older than memory. Kept events are read there as well, except those that a gap has let
+    /// stay: they are still ahead.
+    pub fn place_in_past(&mut self, passed: u64) -> u64 {
+        self.step_back();
+        self.sent_to(passed).max(self.settled_to)
+    }
+
     /// Marks it: it may have new events. False: it is marked, or memory is not what it reads.
     pub fn mark(&mut self) -> bool {
         self.past.is_none() && !mem::replace(&mut self.is_marked, true)
@@ -111,14 +132,18 @@ impl Subscription {
 
     /// Looks, one step further, for what it has to be sent first. The merged order was sent up to `passed`, and goes on
     /// to `tail`. Returns the gap, if there is one.
+    ///
+    /// # Errors
+    /// It stood at a number that has come, and memory may have lost what is behind that.
     pub fn resolve_pending(
         &mut self,
         selector: &Selector,
         log: &Log,
         directory: &Directory,
         (passed, tail): (u64, u64),
-    ) -> Option<Gap> {
-        match self.pending.as_deref_mut()? {
+    ) -> Result<Option<Gap>, LostBehind> {
+        let Some(pending) = self.pending.as_deref_mut() else { return Ok(None) };
+        let gap = match pending {
             Pending::Earlier { .. } if log.first_seq().is_none() => None,
             Pending::Stands { answers }
                 if self.cursor.seq > tail && directory.was_never_given(self.cursor.seq, *answers) =>
@@ -132,12 +157,9 @@ impl Subscription {
             Pending::Stands { .. } if self.cursor.seq > tail => None,
             Pending::Stands { .. } => {
                 self.pending = None;
-                // The merged order may be further than where it stands.
-                let seq =
-                    if self.replay_to.is_none() { self.cursor.seq.max(passed) } else { self.cursor.seq };
-                match find(log, Cursor { seq, ..self.cursor }) {
-                    Some(cursor) => self.cursor = cursor,
-                    None => return self.miss(None, seq, selector, log, &directory.holes),
+                if self.past.is_none() {
+                    let seq = self.sent_to(passed);
+                    self.cursor = find(log, Cursor { seq, ..self.cursor }).ok_or(LostBehind(seq))?;
                 }
                 None
             }
@@ -154,7 +176,8 @@ impl Subscription {
                 }
                 None
             }
-        }
+        };
+        Ok(gap)
     }
 
     /// Before a change of the selector: steps back to the first kept event still to send, if there is one. Losses from

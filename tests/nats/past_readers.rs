@@ -5,14 +5,18 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use serde_json::{Value, json};
 
+use crate::desk::Truth;
 use crate::fleet::metric;
-use crate::harness::wait_until;
+use crate::harness::{seq_of, wait_until};
 use crate::judge::check;
 use crate::stock::{
     LIVELY, RARE, Reader, STOCK_1, Stock, WINDOW, Wants, all, check_whole, last_of, of_rare, of_stock_1,
 };
 use crate::watchers::{EVERYTHING, Watcher};
+
+const MANY_JOBS: &str = "/api/v1/websocket";
 
 /// Whether slow readers may read as fast as they can. They may at the end of the test, however it ends.
 #[derive(Default)]
@@ -101,6 +105,65 @@ fn who_is_slow_where_memory_begins_loses_nothing() {
     for gaps in each(readers, |reader| reader.finish(&truth, all)) {
         assert_eq!(gaps, []);
     }
+    stock.wait_until_all_are_live();
+}
+
+/// Subscribes a reader of many jobs to one more. Returns the number that it is told.
+fn subscribe(reader: &mut Reader, job: &str, since: Value) -> u64 {
+    reader.send(&json!({"type": "subscribe", "job_id": job, "since": since}).to_string());
+    reader.read_until_told(&format!("\"subscribed\",\"job_id\":\"{job}\""));
+    let answer: Value = serde_json::from_str(reader.visit.texts.last().expect("an answer")).expect("JSON");
+    answer["stream_seq"].as_u64().expect("a number")
+}
+
+/// Reads until this event has come. Returns the numbers of all that have come so far.
+fn numbers_until(mut reader: Reader, last: u64) -> Vec<u64> {
+    while reader.visit.texts.last().and_then(|text| seq_of(text)) != Some(last) {
+        assert!(reader.read(), "it was ended");
+        let text = reader.visit.texts.last().expect("it was just read");
+        assert!(!text.contains("stream:gap"), "{text}");
+    }
+    reader.visit.texts.iter().filter_map(|text| seq_of(text)).collect()
+}
+
+/// The numbers of what some of the jobs have, behind `after`.
+fn numbers_of(truth: &Truth, jobs: &[&str], after: u64) -> Vec<u64> {
+    let is_of = |text: &str, job: &str| text.contains(&format!("\"job_id\":\"{job}\""));
+    let behind = truth.range(after + 1..);
+    behind.filter(|(_, text)| jobs.iter().any(|job| is_of(text, job))).map(|(number, _)| *number).collect()
+}
+
+#[test]
+fn the_other_jobs_wait_for_the_past_of_one_and_all_go_on_in_one_order() {
+    let mut stock = Stock::start(60, &WINDOW);
+    let mut reader = stock.reader(1, MANY_JOBS, 0);
+    subscribe(&mut reader, "stock-0", json!("now"));
+    let newest = subscribe(&mut reader, "stock-1", json!(stock.number(0)));
+    assert!(newest >= stock.last());
+    // Far more than memory has, while most of that past is still to be read.
+    stock.publish(20);
+    let truth = stock.desk.truth();
+    let mut wanted = numbers_of(&truth, &["stock-1"], stock.number(0));
+    wanted.retain(|number| *number <= newest);
+    wanted.extend(numbers_of(&truth, &["stock-0", "stock-1"], newest));
+    let last = *wanted.last().expect("there is something");
+    assert!(numbers_until(reader, last) == wanted, "the past, and then both in one order");
+    stock.wait_until_all_are_live();
+}
+
+#[test]
+fn a_slow_watcher_of_many_jobs_reads_on_in_one_order_without_a_gap() {
+    const JOBS: [&str; 4] = ["stock-0", "stock-1", "stock-2", "rare"];
+    let mut stock = Stock::start(5, &WINDOW);
+    let mut reader = stock.reader(1, MANY_JOBS, 0);
+    let newest = JOBS.map(|job| subscribe(&mut reader, job, json!("now")))[0];
+    // It is overtaken, and then again and again while it reads.
+    stock.publish(40);
+    let truth = stock.desk.truth();
+    let wanted = numbers_of(&truth, &JOBS, newest);
+    let last = *wanted.last().expect("there is something");
+    assert!(numbers_until(reader, last) == wanted, "each once and in order");
+    assert!(stock.passes(1) >= 1.0, "memory had lost some");
     stock.wait_until_all_are_live();
 }
 

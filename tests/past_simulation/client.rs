@@ -1,30 +1,26 @@
 //! One client: cuts what its socket took into frames and checks each one at once against all that the stream ever had.
 
-use luxcast::wire::client_action::Since;
+use std::collections::VecDeque;
+
+use luxcast::stream::dialect;
 use serde_json::Value;
 
+use crate::filters::Filters;
 use crate::stream::{Event, Stream};
-use crate::wish::{TopicId, Wish};
+use crate::track::{Eye, Track};
+use crate::wish::{TopicId, Wish, job_of};
 
 pub struct Client {
     pub id: usize,
-    topic: TopicId,
-    /// Its filters, each for the numbers beyond the one beside it.
-    phases: Vec<(u64, Wish)>,
-    /// All up to this number has come, or was told in a gap, or was not asked for.
-    floor: u64,
-    /// Place of the first event beyond it.
-    place: usize,
-    /// It asked for what memory has: events up to this number may be left out, or be in a gap.
-    loose_to: u64,
-    /// A gap for losses up to this number may come with the first event that shows them.
-    late_to: u64,
-    /// A gap may begin with the first number.
-    is_from_start: bool,
-    /// The number that it asked for: it may be named before all events up to there were published.
-    stood_at: u64,
-    /// It was beyond the newest one.
-    is_ahead: bool,
+    /// It watches many jobs, each on its own track.
+    pub is_many: bool,
+    pub filters: Filters,
+    tracks: Vec<Track>,
+    /// Jobs that it has asked for, and that are not confirmed yet.
+    joins: VecDeque<Track>,
+    /// The last number, and the count, of events in the merged order of many jobs.
+    last_live: u64,
+    live_count: u64,
     is_greeted: bool,
     /// The last position it knows, which `since=` may name.
     pub position: Option<u64>,
@@ -45,18 +41,15 @@ pub struct Sight<'a> {
 }
 
 impl Client {
-    pub fn new(id: usize, topic: TopicId, wish: Wish) -> Self {
+    pub fn new(id: usize, is_many: bool, wish: Wish) -> Self {
         Self {
             id,
-            topic,
-            phases: vec![(0, wish)],
-            floor: 0,
-            place: 0,
-            loose_to: 0,
-            late_to: 0,
-            is_from_start: false,
-            stood_at: 0,
-            is_ahead: false,
+            is_many,
+            filters: Filters::new(wish, !is_many),
+            tracks: Vec::new(),
+            joins: VecDeque::new(),
+            last_live: 0,
+            live_count: 0,
             is_greeted: false,
             position: None,
             is_closed: false,
@@ -66,36 +59,12 @@ impl Client {
         }
     }
 
-    /// It asked for `since`, and was given `newest`. The daemon's memory had lost nothing behind `whole_from` then.
-    pub fn expect(&mut self, since: Since, newest: u64, whole_from: u64, stream: &Stream) {
-        let is_of_all = self.topic == TopicId::All;
-        (self.floor, self.loose_to) = match since {
-            Since::Now => (newest, newest),
-            Since::After(seq) => (seq, seq),
-            Since::Start if is_of_all => (0, whole_from),
-            Since::Start => (0, 0),
-            Since::Last(_) => (0, newest),
-        };
-        self.is_from_start = self.floor == 0;
-        self.late_to = if self.is_from_start && whole_from < stream.first_number() { newest } else { 0 };
-        self.stood_at = self.floor;
-        self.is_ahead = self.floor > newest;
-        self.place = stream.place_after(self.floor);
-    }
-
-    pub fn wish(&self) -> &Wish {
-        &self.phases.last().expect("there is one").1
-    }
-
-    /// It wants this of the events beyond the number `limit`.
-    pub fn change(&mut self, limit: u64, wish: Wish) {
-        self.phases.push((limit, wish));
-    }
-
-    fn wants(&self, event: &Event) -> bool {
-        let is_in_force = |phase: &&(u64, Wish)| phase.0 < event.number;
-        let phase = self.phases.iter().rev().find(is_in_force).expect("the first is in force from 0 on");
-        self.topic.has(event) && phase.1.wants(event)
+    /// It has asked for this.
+    pub fn expect(&mut self, track: Track) {
+        match self.is_many {
+            true => self.joins.push_back(track),
+            false => self.tracks.push(track),
+        }
     }
 
     /// The socket took these bytes.
@@ -125,112 +94,96 @@ impl Client {
             let number = rest[..16].parse().expect("a number of sixteen digits");
             return self.event(number, text, sight);
         }
+        let id = self.id;
         let value: Value = serde_json::from_str(text).expect("a notice is JSON");
         match (value["type"].as_str(), value["status"].as_str()) {
-            (Some("connection:status"), Some("connected")) => self.is_greeted = true,
+            (Some("connection:status"), Some("connected")) | (Some("connected"), _) => self.is_greeted = true,
             (Some("connection:status" | "ping"), _) => {
                 self.check_position(number(&value, "stream_seq"), sight);
             }
             (Some("stream:gap"), _) => self.gap(&value, sight),
-            (Some("metrics" | "subscription:confirmed" | "pong"), _) => {}
-            _ => panic!("client {}: unknown notice {text}", self.id),
+            (Some("subscribed"), _) => {
+                let track = self.joins.pop_front().expect("a job is confirmed once");
+                assert!(track.topic == topic_of(&value), "client {id}: {value} confirms another job");
+                let is_right = number(&value, "stream_seq") >= track.past_to;
+                assert!(is_right, "client {id}: {value} names too small a number");
+                self.tracks.push(track.begin(self.filters.newest(), self.live_count));
+            }
+            (Some("unsubscribed"), _) => self.tracks.retain(|track| track.topic != topic_of(&value)),
+            (Some("subscription:confirmed"), _) => self.filters.confirm(),
+            (Some("metrics" | "pong"), _) => {}
+            _ => panic!("client {id}: unknown notice {text}"),
         }
     }
 
     fn event(&mut self, number: u64, text: &str, sight: &Sight<'_>) {
-        let id = self.id;
+        let (id, is_many) = (self.id, self.is_many);
         assert!(self.is_greeted, "client {id}: event {number} comes before the greeting");
-        assert!(number > self.floor, "client {id}: event {number} comes after {}", self.floor);
-        assert!(number <= sight.published, "client {id}: event {number} is not published");
-        self.settle(number - 1, sight, |_| false);
-        let event = sight.stream.events.get(self.place).filter(|event| event.number == number);
-        let event = event.unwrap_or_else(|| panic!("client {id}: there is no event {number}"));
-        assert!(event.object == text, "client {id}: event {number} came as {text}");
-        assert!(self.wants(event), "client {id}: it did not ask for {number}, {text}");
-        self.place += 1;
-        self.floor = number;
-        self.is_from_start = false;
-        self.position = Some(number);
+        let of_job = || sight.stream.find(number).and_then(|event| event.job).map(TopicId::Job);
+        let track = self.tracks.iter_mut().find(|track| !is_many || Some(track.topic) == of_job());
+        let track = track.unwrap_or_else(|| panic!("client {id}: event {number} of what it does not watch"));
+        let expected = |event: &Event| if is_many { translated(&event.object) } else { event.object.clone() };
+        track.event(number, text, expected, &Eye { id, filters: &self.filters, sight });
         self.events += 1;
+        if !is_many {
+            self.position = Some(number);
+        } else if number <= track.past_to {
+            let has_waited = track.live_count == self.live_count;
+            assert!(has_waited, "client {id}: others came before {number}, which was asked for as the past");
+        } else {
+            assert!(number > self.last_live, "client {id}: event {number} came after {}", self.last_live);
+            (self.last_live, self.live_count) = (number, self.live_count + 1);
+        }
     }
 
     fn gap(&mut self, value: &Value, sight: &Sight<'_>) {
-        let id = self.id;
-        let (from, to) = (number(value, "from"), number(value, "to"));
-        if self.is_ahead && value["reason"] == "restart" && from == self.stood_at + 1 && from == to {
-            return self.begin_anew(sight);
-        }
-        if from == 1 && to <= self.late_to.min(self.floor) {
-            self.gaps += 1;
-            return;
-        }
-        assert!(from <= to && to > self.floor, "client {id}: {value} comes after {}", self.floor);
-        assert!(from > self.floor || from == 1 && self.is_from_start, "client {id}: {value} overlaps");
-        assert!(value["reason"] != "overrun", "client {id}: {value}, though the stream has that");
-        if from > 1 {
-            self.settle(from - 1, sight, |_| false);
-        }
-        let is_lost = |event: &Event| event.is_lost || event.number < sight.replay_from;
-        self.settle(to, sight, is_lost);
-        // What is known of a loss may grow while it is told.
-        let is_caused = from <= self.loose_to
-            || from < sight.replay_from
-            || sight.stream.lacks_any(from.max(self.floor + 1), to + 1);
-        assert!(is_caused, "client {id}: {value}, but nothing is lost there");
-        let first = sight.stream.place_after((from - 1).max(self.loose_to));
-        // Where it is unknown what was lost, what lies between its own events may be in the gap.
-        let within = sight.stream.events[first..].iter().take_while(|event| event.number <= to);
-        let there =
-            within.filter(|event| self.topic.has(event) && !is_lost(event)).map(|event| event.number).next();
-        assert!(there.is_none(), "client {id}: {value}, but the stream has {there:?}");
-        self.floor = to;
-        self.is_from_start = false;
-        self.position = Some(to);
+        let (id, is_many) = (self.id, self.is_many);
         self.gaps += 1;
-    }
-
-    /// The number that it named is in no stream any more: it begins with what memory has.
-    fn begin_anew(&mut self, sight: &Sight<'_>) {
-        let is_other =
-            sight.stream.jumps.iter().any(|&(first, last)| (first..=last).contains(&self.stood_at));
-        assert!(is_other, "client {}: its number {} is known", self.id, self.stood_at);
-        (self.floor, self.place, self.loose_to) = (0, 0, sight.published);
-        (self.is_from_start, self.is_ahead) = (true, false);
-        self.gaps += 1;
+        let track = self.tracks.iter_mut().find(|track| !is_many || track.topic == topic_of(value));
+        let track = track.unwrap_or_else(|| panic!("client {id}: {value} of what it does not watch"));
+        let ends = (number(value, "from"), number(value, "to"));
+        let reason = value["reason"].as_str().expect("it has a reason");
+        let moves_on = track.gap(ends, reason, &Eye { id, filters: &self.filters, sight });
+        if moves_on && !is_many {
+            self.position = Some(track.floor);
+        }
     }
 
     /// The daemon says that everything up to `seq` was sent.
     fn check_position(&mut self, seq: u64, sight: &Sight<'_>) {
         let id = self.id;
-        assert!(seq >= self.floor, "client {id}: its position is {seq}, but {} has come", self.floor);
-        let is_possible = seq <= sight.published.max(self.stood_at).max(self.floor);
+        let known = self.tracks.iter().map(|track| track.stood_at.max(track.floor)).max();
+        let is_possible = seq <= sight.published.max(known.unwrap_or(0));
         assert!(is_possible, "client {id}: its position {seq} is not published");
-        self.settle(seq, sight, |_| false);
-        self.floor = seq;
-        self.position = Some(seq);
-    }
-
-    /// Nothing that it wants is up to the number `to`, unless that is excused.
-    fn settle(&mut self, to: u64, sight: &Sight<'_>, is_excused: impl Fn(&Event) -> bool) {
-        while let Some(event) = sight.stream.events.get(self.place).filter(|event| event.number <= to) {
-            let is_told_later = event.is_lost && event.number <= self.late_to;
-            let is_due = self.wants(event) && event.number > self.loose_to && !is_excused(event);
-            assert!(
-                !is_due || is_told_later,
-                "client {}: event {} is left out, before {to}",
-                self.id,
-                event.number
-            );
-            self.place += 1;
+        for track in &mut self.tracks {
+            let is_behind = !self.is_many && seq < track.floor;
+            assert!(!is_behind, "client {id}: its position is {seq}, but {} has come", track.floor);
+            track.pass(seq, &Eye { id, filters: &self.filters, sight });
         }
+        self.position = Some(seq);
     }
 
     /// Checks that nothing is missing, once everything is published and every socket read.
     pub fn finish(&mut self, sight: &Sight<'_>) {
-        assert!(self.buffer.is_empty(), "client {}: half a frame came", self.id);
-        assert!(self.is_greeted, "client {}: it was not greeted", self.id);
-        self.settle(sight.published, sight, |_| false);
+        let id = self.id;
+        assert!(self.buffer.is_empty(), "client {id}: half a frame came");
+        assert!(self.is_greeted, "client {id}: it was not greeted");
+        assert!(self.joins.is_empty() && !self.filters.has_asked(), "client {id}: it was not answered");
+        for track in &mut self.tracks {
+            track.pass(sight.published, &Eye { id, filters: &self.filters, sight });
+        }
     }
+}
+
+/// In the dialect of the endpoint for many jobs.
+fn translated(object: &str) -> String {
+    let mut text = Vec::new();
+    dialect::translate(object.as_bytes(), &mut text);
+    String::from_utf8(text).expect("it is text")
+}
+
+fn topic_of(value: &Value) -> TopicId {
+    TopicId::Job(job_of(value["job_id"].as_str().expect("it names its job")))
 }
 
 fn number(value: &Value, name: &str) -> u64 {

@@ -11,6 +11,7 @@
 
 mod client;
 mod consumer;
+mod filters;
 mod memory;
 mod plan;
 #[allow(dead_code)]
@@ -22,6 +23,7 @@ mod seeds;
 mod shard;
 mod stream;
 mod thread;
+mod track;
 mod wish;
 mod world;
 

@@ -38,6 +38,8 @@ pub struct Plan {
     pub time_up_percent: usize,
     pub stage_percent: usize,
     pub filter_percent: usize,
+    /// Chance that a watcher is one of many jobs.
+    pub many_percent: usize,
     /// Chance that a shard still rests from what it has sent of the past.
     pub rest_percent: usize,
     /// Topics that have ended are dropped from memory after so long.
@@ -88,6 +90,7 @@ impl Plan {
             time_up_percent: *rng.pick(&[0, 10, 50]),
             stage_percent: *rng.pick(&[0, 50, 100]),
             filter_percent: *rng.pick(&[0, 30, 60]),
+            many_percent: *rng.pick(&[0, 30, 30, 100]),
             rest_percent: *rng.pick(&[0, 50, 80]),
             history_millis: *rng.pick(&[1 << 40, 1 << 40, 1_000]),
             hole_percent: lossy(rng, &[0, 0, 3, 20]),

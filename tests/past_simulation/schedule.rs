@@ -33,6 +33,10 @@ pub struct Tally {
     pub readers: u64,
     /// Live watchers that memory has overtaken.
     pub overtaken: u64,
+    /// How often a watcher of many jobs was found that waits for a past that it has asked for, and one that has all of
+    /// its jobs in the past together.
+    pub asked: u64,
+    pub together: u64,
 }
 
 impl Tally {
@@ -46,11 +50,13 @@ impl Tally {
         self.steps_ahead += other.steps_ahead;
         self.readers += other.readers;
         self.overtaken += other.overtaken;
+        self.asked += other.asked;
+        self.together += other.together;
     }
 
     pub fn is_broad(&self) -> bool {
-        let Self { gaps, passes, failures, steps_ahead, readers, overtaken, .. } = *self;
-        let all = [gaps, passes, failures, steps_ahead, readers, overtaken];
+        let Self { gaps, passes, failures, steps_ahead, readers, overtaken, asked, together, .. } = *self;
+        let all = [gaps, passes, failures, steps_ahead, readers, overtaken, asked, together];
         self.events > self.gaps && all.iter().all(|&count| count > 0)
     }
 }
@@ -154,17 +160,21 @@ impl Schedule {
             return;
         }
         self.clients += 1;
+        let mut wish = Wish::default();
+        if self.rng.chance(self.plan.filter_percent) {
+            wish.names = self.plan.names(&mut self.rng).into_iter().collect();
+            wish.is_only = !wish.names.is_empty();
+        }
+        if self.rng.chance(self.plan.many_percent) {
+            let room = self.room();
+            return self.shards[shard].join_many(self.clients, wish, room, &self.world);
+        }
         let topic = match self.rng.below(10) {
             0..4 => TopicId::All,
             4..6 if self.plan.flows > 0 => TopicId::Flow(self.rng.below(self.plan.flows)),
             // Of some jobs there is no event.
             _ => TopicId::Job(self.rng.below(self.plan.jobs + 1)),
         };
-        let mut wish = Wish::default();
-        if self.rng.chance(self.plan.filter_percent) {
-            wish.names = self.plan.names(&mut self.rng).into_iter().collect();
-            wish.is_only = !wish.names.is_empty();
-        }
         let (since, room) = (self.since(shard), self.room());
         self.shards[shard].join(self.clients, (topic, since, wish), room, &self.world);
     }
@@ -194,8 +204,18 @@ impl Schedule {
 
     fn act(&mut self, shard: usize) {
         let Some(key) = self.shards[shard].any(&mut self.rng) else { return };
+        if self.shards[shard].socket(key).client.is_many && self.rng.chance(50) {
+            let job = self.rng.below(self.plan.jobs + 1);
+            return match self.rng.chance(75) {
+                true => {
+                    let since = self.since(shard);
+                    self.shards[shard].subscribe(key, job, since, &self.world);
+                }
+                false => self.shards[shard].unsubscribe(key, job, &self.world),
+            };
+        }
         if self.rng.chance(self.plan.filter_percent) {
-            let mut wish = self.shards[shard].socket(key).client.wish().clone();
+            let mut wish = self.shards[shard].socket(key).client.filters.wish().clone();
             let text = wish.change(self.rng.below(4), self.plan.names(&mut self.rng));
             return self.shards[shard].change(key, &text, wish, &self.world);
         }
@@ -258,6 +278,8 @@ impl Schedule {
             tally.gaps += shard.gaps;
             tally.readers += shard.readers;
             tally.overtaken += shard.overtaken;
+            tally.asked += shard.asked;
+            tally.together += shard.together;
             for socket in shard.sockets.iter().flatten() {
                 tally.events += socket.client.events;
                 tally.gaps += socket.client.gaps;

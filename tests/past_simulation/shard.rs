@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind, IoSlice};
 use luxcast::access::rights::Permit;
 use luxcast::delivery::keys::WatcherKey;
 use luxcast::delivery::sink::Sink;
-use luxcast::delivery::watcher::Flags;
+use luxcast::delivery::watcher::{Flags, Watched};
 use luxcast::delivery::watchers::Watchers;
 use luxcast::session::context::{SessionContext, Verdict};
 use luxcast::session::conversation::Session;
@@ -21,7 +21,8 @@ use luxcast::wire::message_reader::Message;
 
 use crate::client::Client;
 use crate::rng::Rng;
-use crate::wish::{TopicId, Wish};
+use crate::track::Track;
+use crate::wish::{TopicId, Wish, job_name};
 use crate::world::World;
 
 pub struct Socket {
@@ -53,6 +54,10 @@ pub struct Shard {
     pub readers: u64,
     /// How often memory has overtaken one.
     pub overtaken: u64,
+    /// How often one of many jobs was found that waits for a past that it has asked for, and one all of whose jobs are in
+    /// the past together.
+    pub asked: u64,
+    pub together: u64,
 }
 
 struct Port<'a> {
@@ -223,6 +228,8 @@ impl Shard {
             gaps: 0,
             readers: 0,
             overtaken: 0,
+            asked: 0,
+            together: 0,
         }
     }
 
@@ -282,15 +289,31 @@ impl Shard {
                 format!("  shard {} reports {:?}", self.watchers.shard, self.watchers.reported_past())
             });
         }
-        let of_past = self.watchers.watchers.iter().filter(|(_, watcher)| watcher.is(Flags::IN_PAST));
-        let places: Vec<u64> = of_past.map(|(_, watcher)| watcher.cursor.seq).collect();
+        let of_past = Flags::IN_PAST | Flags::READS_PAST;
+        let keys = self.keys().into_iter().filter(|&key| self.watchers.watchers[key].is(of_past));
+        let (many, one): (Vec<_>, Vec<_>) =
+            keys.partition(|&key| self.watchers.watchers[key].is(Flags::READS_PAST));
+        let lowest_of = |keys: &[WatcherKey]| keys.iter().map(|&key| self.watchers.position(key)).min();
         let lowest = waiting.into_iter().chain(reading).min();
-        assert_eq!((watchers, lowest), (places.len() as u64, places.iter().copied().min()));
+        assert_eq!(watchers as usize, many.len() + one.len());
+        if many.is_empty() {
+            assert_eq!(lowest, lowest_of(&one));
+        } else {
+            // Of many jobs, those that wait may be before those that have their turn.
+            let least = lowest_of(&many).into_iter().chain(lowest_of(&one)).min();
+            assert!(lowest >= least && lowest_of(&one).is_none_or(|one| lowest <= Some(one)));
+        }
         self.readers += watchers;
         for (key, watcher) in self.watchers.watchers.iter() {
             let socket = self.sockets[key.index()].as_mut().expect("each watcher has a socket");
-            let was_live = std::mem::replace(&mut socket.is_live, !watcher.is(Flags::IN_PAST));
+            let was_live = std::mem::replace(&mut socket.is_live, !watcher.is(of_past));
             self.overtaken += u64::from(was_live && !socket.is_live);
+            if let Watched::MultiJob(many) = &watcher.watched
+                && many.reads_past()
+            {
+                self.asked += u64::from(many.is_replaying());
+                self.together += u64::from(!many.is_replaying() && many.len() > 1);
+            }
         }
     }
 
@@ -382,6 +405,37 @@ impl Shard {
             TopicId::Flow(_) => Endpoint::FlowMonitor(topic.name()),
             TopicId::Job(_) => Endpoint::JobMonitor(topic.name()),
         };
+        let client = Client::new(id, false, wish);
+        let (key, newest) = self.open(client, endpoint, since, room, world);
+        let track = self.track(topic, since, newest, world);
+        self.socket(key).client.expect(track);
+    }
+
+    /// A client for many jobs, of which it names none yet.
+    pub fn join_many(&mut self, id: usize, wish: Wish, room: usize, world: &RefCell<World>) {
+        self.wake(world);
+        world
+            .borrow()
+            .trace(|| format!("  shard {}: client {id} joins for many jobs: {wish:?}", self.watchers.shard));
+        let client = Client::new(id, true, wish);
+        self.open(client, Endpoint::MultiJob, Since::Now, room, world);
+    }
+
+    fn track(&self, topic: TopicId, since: Since, newest: u64, world: &RefCell<World>) -> Track {
+        let world = world.borrow();
+        Track::new(topic, since, newest, world.memory.directory.whole_from(), &world.stream)
+    }
+
+    /// Returns the newest number that it was told of, too.
+    fn open(
+        &mut self,
+        client: Client,
+        endpoint: Endpoint,
+        since: Since,
+        room: usize,
+        world: &RefCell<World>,
+    ) -> (WatcherKey, u64) {
+        let wish = client.filters.wish();
         let events = wish.is_only.then(|| wish.names.iter().cloned().collect());
         let framing = Framing::WebSocket;
         let opening = Opening { endpoint, events, since, framing, permit: Permit::Everything };
@@ -389,7 +443,6 @@ impl Shard {
         if self.sockets.len() <= key.index() {
             self.sockets.resize_with(key.index() + 1, || None);
         }
-        let client = Client::new(id, topic, wish);
         self.sockets[key.index()] = Some(Socket {
             client,
             room,
@@ -403,16 +456,36 @@ impl Shard {
         let port = port!(self, world);
         let opened = Session::open(&opening, context!(self, key, port), |_| {});
         let newest = port.newest;
-        let world = world.borrow();
-        let whole_from = world.memory.directory.whole_from();
         let socket = self.socket(key);
         socket.session = opened.ok();
         assert!(socket.session.is_some(), "there is room for all");
-        socket.client.expect(since, newest, whole_from, &world.stream);
+        (key, newest)
     }
 
-    /// The client sends a message.
-    fn send(&mut self, key: WatcherKey, text: &str, world: &RefCell<World>) {
+    pub fn subscribe(&mut self, key: WatcherKey, job: usize, since: Since, world: &RefCell<World>) {
+        if self.watchers.is_subscribed(key, &job_name(job)) {
+            return;
+        }
+        let since_text = match since {
+            Since::Now => "now".to_owned(),
+            Since::Start => "start".to_owned(),
+            Since::After(seq) => seq.to_string(),
+            Since::Last(count) => format!("-{count}"),
+        };
+        let text = format!(r#"{{"type":"subscribe","job_id":"{}","since":"{since_text}"}}"#, job_name(job));
+        let newest = self.send(key, &text, world);
+        let track = self.track(TopicId::Job(job), since, newest, world);
+        self.socket(key).client.expect(track);
+    }
+
+    pub fn unsubscribe(&mut self, key: WatcherKey, job: usize, world: &RefCell<World>) {
+        if self.watchers.is_subscribed(key, &job_name(job)) {
+            self.send(key, &format!(r#"{{"type":"unsubscribe","job_id":"{}"}}"#, job_name(job)), world);
+        }
+    }
+
+    /// The client sends a message. Returns the newest number that the daemon has looked up for that.
+    fn send(&mut self, key: WatcherKey, text: &str, world: &RefCell<World>) -> u64 {
         self.wake(world);
         let socket = self.socket(key);
         let mut session = socket.session.take().expect("it is open");
@@ -420,14 +493,18 @@ impl Shard {
         let port = port!(self, world);
         let verdict = session.handle_message(&Message::Text(text), context!(self, key, port));
         assert_eq!(verdict, Verdict::Continue, "{text}");
+        let newest = port.newest;
         self.socket(key).session = Some(session);
+        newest
     }
 
     /// The client changes its filter with this message, and wants `wish` from then on.
     pub fn change(&mut self, key: WatcherKey, text: &str, wish: Wish, world: &RefCell<World>) {
         self.send(key, text, world);
-        let position = self.watchers.position(key);
-        self.socket(key).client.change(position, wish);
+        let client = &self.socket(key).client;
+        // Each of many jobs has its own place.
+        let limit = if client.is_many { world.borrow().published() } else { self.watchers.position(key) };
+        self.socket(key).client.filters.change(limit, wish);
         self.bury(world);
     }
 
@@ -460,7 +537,7 @@ impl Shard {
             if watcher.is(Flags::ENDING | Flags::BROKEN) {
                 continue;
             }
-            let is_behind = watcher.is(Flags::IN_PAST | Flags::BLOCKED);
+            let is_behind = watcher.is(Flags::IN_PAST | Flags::READS_PAST | Flags::BLOCKED);
             let id = self.socket(key).client.id;
             assert!(!is_behind, "client {id} waits when all is at rest");
             self.ping(key, world);

@@ -82,6 +82,12 @@ impl Stream {
         self.number(1, 0).min(BASE + PLACES as u64)
     }
 
+    /// None: no event ever had this number.
+    pub fn find(&self, number: u64) -> Option<&Event> {
+        let place = self.events.binary_search_by_key(&number, |event| event.number);
+        place.ok().map(|place| &self.events[place])
+    }
+
     /// Place of the first event beyond a number.
     pub fn place_after(&self, number: u64) -> usize {
         self.events.partition_point(|event| event.number <= number)

@@ -34,6 +34,12 @@ pub fn job_name(number: usize) -> String {
     format!("run-{number}.a")
 }
 
+/// The job with this name.
+pub fn job_of(name: &str) -> usize {
+    let number = name.strip_prefix("run-").and_then(|rest| rest.strip_suffix(".a"));
+    number.and_then(|number| number.parse().ok()).expect("it is one of ours")
+}
+
 pub fn flow_name(number: usize) -> String {
     format!("run-{number}.a")
 }

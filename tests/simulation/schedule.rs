@@ -192,8 +192,7 @@ impl Schedule {
     fn wish(&mut self, is_debug: bool, is_overseer: bool) -> Wish {
         let hides_breakpoints = !is_debug && self.rng.chance(20);
         let mut wish = Wish { is_debug, is_overseer, hides_breakpoints, ..Wish::default() };
-        // The multi-job endpoint takes no filter in its address.
-        if !is_overseer && self.rng.chance(self.plan.filter_percent) {
+        if self.rng.chance(self.plan.filter_percent) {
             wish.names = self.plan.names(&mut self.rng).into_iter().collect();
             wish.is_only = !wish.names.is_empty();
         }
@@ -286,6 +285,7 @@ impl Schedule {
         let client = &self.shards[shard].socket(key).client;
         let (is_many, is_http) = (client.kind == crate::client::Kind::Many, client.is_http());
         match self.rng.below(10) {
+            3..5 if is_many && self.rng.chance(self.plan.filter_percent) => self.change(shard, key),
             0..5 if is_many => {
                 let (topic, since) = (self.job(), self.since(shard));
                 self.shards[shard].subscribe(key, topic, since, &self.feed);
