@@ -210,7 +210,8 @@ class FakeHttp:
                 "accepted_line": self.accepted.get(name, 0),
             }
         status = 422 if refused and not accepted else 200
-        return answer(status, receipt, Content_Type="application/json")(self, request)
+        then = {"Connection": "close"} if self.closes_behind_answers else {}
+        return answer(status, receipt, Content_Type="application/json", **then)(self, request)
 
 
 class Relay:

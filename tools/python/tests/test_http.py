@@ -24,7 +24,7 @@ from fake_http import Behaviour, FakeHttp, Request, answer, raw
 from luxcast import Publisher, Stats
 from luxcast.address import Address, read
 from luxcast.flight import Batch
-from luxcast.http_sender import BATCH_LINES_MAX
+from luxcast.http_sender import BATCH_LINES_MAX, HttpSender
 from luxcast.sender import BATCH_BYTES_MAX
 from waiting import PATIENCE, wait_until
 
@@ -320,6 +320,28 @@ def test_a_slow_answer_is_given_up(is_silent: bool, monkeypatch: pytest.MonkeyPa
                         pass
                     assert time.monotonic() < until, "it was not given up"
             assert publisher.stats().waiting == 1
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_sender_that_was_ended_is_started_again(web: FakeHttp, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*given: object) -> None:
+        raise SystemExit(3)
+
+    web.refuses.add("bad")
+    web.refused_max = 0
+    with _publisher(web.url) as publisher:
+        for n in range(5):
+            publisher.publish(_event(n, "bad"))
+        assert publisher.flush(PATIENCE)
+        with monkeypatch.context() as patch:
+            patch.setattr(HttpSender, "_settle", fail)
+            publisher.publish(_event(5))
+            wait_until(lambda: publisher.stats().last_fault == "SystemExit: 3", "the thread has ended")
+        wait_until(lambda: publisher.publish(_event(6, "bad")), "it is up again")
+        publisher.publish(_event(7, "bad"))
+        assert publisher.flush(PATIENCE)
+        assert publisher.stats().delivered == 1, "all others are known as refused"
+    assert web.numbers() == [5] and len(web.accepted) == 1
 
 
 def test_close_gives_up_at_its_deadline(web: FakeHttp) -> None:

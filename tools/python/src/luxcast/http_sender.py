@@ -43,10 +43,10 @@ class HttpSender(Sender):
         """How many connections of the poster are counted: those with an answer."""
         self._may_repeat_at_once = False
         """A kept connection may end just when it is used again. That is no failure, once after each answer."""
-        self._has_asked = True
+        self._knows_flight = False
         """Whether it is known which of the lines in flight the daemon has."""
         self._refused = 0
-        """Lines that answers have called refused since it last asked."""
+        """Lines that answers have called refused since then."""
         self._batch_bytes_max = BATCH_BYTES_MAX
         """Less if a proxy takes no bodies of that size."""
         self._is_asked_to_wait = False
@@ -77,7 +77,7 @@ class HttpSender(Sender):
             return self._retry_seconds()
         finally:
             # What was sent and not answered may be there or not.
-            self._has_asked = False
+            self._knows_flight = False
             poster.close()
             self._poster = None
 
@@ -97,22 +97,19 @@ class HttpSender(Sender):
 
     def _next_batch(self, poster: Poster) -> Optional[Batch]:
         """None: the daemon had everything already."""
-        if not self._has_asked:
-            if not self._outbox.has_flight:
-                self._has_asked = True
-            else:
-                self._ask(poster)
+        if not self._knows_flight:
+            self._outbox.resume(self._ask(poster) if self._outbox.has_flight else 0)
+            self._refused = 0
+            self._knows_flight = True
         return self._outbox.batch(self._batch_bytes_max, BATCH_LINES_MAX)
 
-    def _ask(self, poster: Poster) -> None:
-        """Asks which of the lines in flight the daemon has, as on a new connection of the Unix socket."""
+    def _ask(self, poster: Poster) -> int:
+        """The last line that the daemon has, which it tells on the Unix socket at the start of a connection."""
         accepted = poster.ask()
         if accepted > self._outbox.last_line:
             raise ConnectionAbortedError("what answers there is not the daemon: its counts cannot be right")
         self._note_connection(poster)
-        self._outbox.resume(accepted)
-        self._refused = 0
-        self._has_asked = True
+        return accepted
 
     def _post(self, poster: Poster, batch: Batch) -> None:
         try:
