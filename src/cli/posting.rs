@@ -263,13 +263,16 @@ mod tests {
         Some((head.trim_end().to_owned(), String::from_utf8(body).unwrap()))
     }
 
+    type Outcome = Result<Settled, Unsettled>;
+    type Requests = Vec<(String, String)>;
+
     /// Posts lines from number 11 on; returns the outcome, the requests, and what was said and slept.
     fn post(
         acts: Vec<Act>,
         name: Option<&str>,
         retries: bool,
         lines: &str,
-    ) -> (Result<Settled, Unsettled>, Vec<(String, String)>, Vec<String>, Vec<Duration>) {
+    ) -> (Outcome, Requests, Vec<String>, Vec<Duration>) {
         let (way, requests) = play(acts);
         let (said, slept) = (RefCell::new(Vec::new()), RefCell::new(Vec::new()));
         let say = |line: &str| said.borrow_mut().push(line.to_owned());
