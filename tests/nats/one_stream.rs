@@ -169,7 +169,7 @@ fn a_request_may_be_repeated_at_another_daemon(desk: &Desk, fleet: &Fleet) {
         let (status, answer) = post(place, from, to);
         assert_eq!((status, answer["accepted"].as_u64()), (200, Some(to + 1 - from)), "{answer}");
         assert_eq!(answer["accepted_line"].as_u64(), Some(to), "{answer}");
-        let newest = desk.truth().into_iter().filter(|(_, text)| text.contains("\"by\":\"poster\"")).last();
+        let newest = desk.truth().into_iter().rfind(|(_, text)| text.contains("\"by\":\"poster\""));
         let newest = newest.expect("it is stored").0;
         assert!(answer["stream_seq"].as_u64() >= Some(newest), "{answer}");
         // It is visible there.
