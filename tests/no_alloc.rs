@@ -18,7 +18,7 @@ use std::{fs, thread};
 use parking_lot::{RwLock, RwLockReadGuard};
 
 use luxcast::access::address_limits::{AddressCounts, AddressLimits};
-use luxcast::config::{Config, Overrun};
+use luxcast::config::{Config, HttpPublish, Overrun};
 use luxcast::delivery::filter::Filter;
 use luxcast::delivery::keys::WatcherKey;
 use luxcast::delivery::sink::Sink;
@@ -588,15 +588,68 @@ fn handshakes_of_addresses_that_are_known() {
 /// buffers, not with events.
 #[test]
 fn the_whole_daemon() {
+    in_a_whole_daemon(|server| {
+        let mut feed = UnixStream::connect(server.ingest()).expect("the daemon takes lines");
+        feed.write_all(b"{\"op\":\"hello\",\"publisher\":\"p\",\"ack\":true}\n").expect("the daemon reads");
+        let mut answers = feed.try_clone().expect("a second handle");
+        // It ends with the daemon.
+        thread::spawn(move || {
+            let mut block = vec![0; 4096];
+            while let Ok(1..) = answers.read(&mut block) {}
+        });
+        // Small and large writes.
+        move |lines: &[u8], line_bytes: usize| {
+            for block in lines.chunks(65 * line_bytes) {
+                let (most, last) = block.split_at(block.len() - line_bytes);
+                feed.write_all(most).expect("the daemon reads");
+                feed.write_all(last).expect("the daemon reads");
+            }
+        }
+    });
+}
+
+/// The same with a publisher over HTTP: a request costs something, and its lines nothing.
+#[test]
+fn the_whole_daemon_with_bodies_over_http() {
+    in_a_whole_daemon(|server| {
+        let mut feed = TcpStream::connect(server.listening()[0]).expect("the daemon listens");
+        let mut answer = [0; 4096];
+        move |lines: &[u8], _: usize| {
+            let mut head = [0; 200];
+            let mut room = &mut head[..];
+            write!(
+                room,
+                "POST /api/v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n\
+                 Content-Length: {}\r\n\r\n",
+                lines.len()
+            )
+            .expect("there is room");
+            let unused = room.len();
+            feed.write_all(&head[..head.len() - unused]).expect("the daemon reads");
+            feed.write_all(lines).expect("the daemon reads");
+            let mut length = 0;
+            while !answer[..length].ends_with(b"}\n") {
+                length += feed.read(&mut answer[length..]).expect("the daemon answers");
+            }
+            assert!(answer.starts_with(b"HTTP/1.1 200 "));
+        }
+    });
+}
+
+/// Watchers of a whole daemon, and a publisher that `connect` makes: it is given lines of equal length, many at once.
+fn in_a_whole_daemon<P: FnMut(&[u8], usize)>(connect: impl FnOnce(&Server) -> P) {
     const WATCHERS: usize = 20;
     const EVENTS: usize = 400_000;
+    static STARTED: AtomicU64 = AtomicU64::new(0);
     let _alone = PROCESS.write();
-    let directory = std::env::temp_dir().join(format!("luxcast-no-alloc-{}", std::process::id()));
+    let number = STARTED.fetch_add(1, Ordering::Relaxed);
+    let directory = std::env::temp_dir().join(format!("luxcast-no-alloc-{}-{number}", std::process::id()));
     fs::create_dir_all(&directory).expect("a temporary directory");
     let config = Config {
         listen: vec!["127.0.0.1:0".parse().expect("an address")],
         admin: None,
         ingest: Some(directory.join("ingest.sock")),
+        http_publish: HttpPublish::Anyone,
         shards: 1,
         history_bytes: 32 << 20,
         heartbeat_seconds: Duration::from_millis(100),
@@ -607,7 +660,8 @@ fn the_whole_daemon() {
     let live_config = server::live_config(&config).expect("no file is named");
     let server = Server::start(config, live_config, || false).expect("the daemon starts");
     let sockets: Vec<TcpStream> = (0..WATCHERS).map(|_| open(&server)).collect();
-    let (half, counts) = run_feed(&server, sockets, EVENTS);
+    let publish = connect(&server);
+    let (half, counts) = run_feed(sockets, EVENTS, publish);
     println!("{half} events twice, {WATCHERS} watchers: {} and {} allocations", counts[0], counts[1]);
     server.drain();
     server.wait().expect("a clean end");
@@ -635,7 +689,13 @@ fn open(server: &Server) -> TcpStream {
 
 /// Publishes `events` in two halves while every socket is read. Returns the number of events in one half, and the
 /// allocations of the whole process during each half.
-fn run_feed(server: &Server, sockets: Vec<TcpStream>, events: usize) -> (usize, [u64; 2]) {
+fn run_feed(
+    sockets: Vec<TcpStream>,
+    events: usize,
+    mut publish: impl FnMut(&[u8], usize),
+) -> (usize, [u64; 2]) {
+    /// A multiple of what the publisher on the socket writes at once.
+    const LINES: usize = 65 * 40;
     let bytes_of_events = Arc::new(AtomicU64::new(0));
     let readers: Vec<_> = sockets
         .iter()
@@ -650,27 +710,16 @@ fn run_feed(server: &Server, sockets: Vec<TcpStream>, events: usize) -> (usize, 
             })
         })
         .collect();
-    let mut feed = UnixStream::connect(server.ingest()).expect("the daemon takes lines");
-    feed.write_all(b"{\"op\":\"hello\",\"publisher\":\"p\",\"ack\":true}\n").expect("the daemon reads");
-    let mut answers = feed.try_clone().expect("a second handle");
-    let acks = thread::spawn(move || {
-        let mut block = vec![0; 4096];
-        while let Ok(1..) = answers.read(&mut block) {}
-    });
     let mut one = line("tick", "j", 200);
     one.push(b'\n');
-    // Small and large writes.
-    let block = one.repeat(64);
+    let lines = one.repeat(LINES);
     let mut counts = [0; 2];
-    let half = events / 2 / 65 * 65;
+    let half = events / 2 / LINES * LINES;
     // Header of 4 bytes, and the member in front.
     let frame = (one.len() - 1 + 4 + 30) as u64;
     for (place, count) in counts.iter_mut().enumerate() {
         let before = ALL_THREADS.load(Ordering::Relaxed);
-        for _ in 0..half / 65 {
-            feed.write_all(&block).expect("the daemon reads");
-            feed.write_all(&one).expect("the daemon reads");
-        }
+        (0..half / LINES).for_each(|_| publish(&lines, one.len()));
         let expected = frame * (half * (place + 1) * readers.len()) as u64;
         let until = Instant::now() + Duration::from_secs(120);
         while bytes_of_events.load(Ordering::Relaxed) < expected {
@@ -679,8 +728,6 @@ fn run_feed(server: &Server, sockets: Vec<TcpStream>, events: usize) -> (usize, 
         }
         *count = ALL_THREADS.load(Ordering::Relaxed) - before;
     }
-    feed.shutdown(Shutdown::Both).expect("it is open");
-    acks.join().expect("acks are read");
     sockets.iter().for_each(|socket| socket.shutdown(Shutdown::Both).expect("it is open"));
     readers.into_iter().for_each(|reader| reader.join().expect("a reader ends with its socket"));
     (half, counts)

@@ -1,8 +1,8 @@
-//! The bench tool as a user runs it, and its verdict on a server that loses or repeats a message.
+//! The bench tool as a user runs it, and its verdict on a server that loses or repeats a message, or miscounts lines.
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -11,20 +11,24 @@ use std::thread;
 
 use serde_json::Value;
 
-use crate::harness::{Daemon, Scratch};
+use crate::harness::{Daemon, Scratch, Setup};
 
-/// What happens to one frame in the middle of one watcher's stream.
-#[derive(Clone, Copy)]
+/// What happens to one message in the middle of one watcher's stream.
+#[derive(Clone, Copy, PartialEq)]
 enum Fault {
     None,
     Lose,
     Double,
+    /// An SSE has another's id.
+    Mark,
+    /// Every answer counts a line too much.
+    Miscount,
 }
 
-/// The faulty frame's position: well after the greeting and the bench tool's warm-up.
+/// The faulty message's position: well after the greeting and the bench tool's warm-up.
 const PLACE: usize = 60;
 
-/// Length of the frame that begins here, if it is whole.
+/// Length of the WebSocket frame that begins here, if it is whole.
 fn frame_bytes(bytes: &[u8]) -> Option<usize> {
     let (header, payload) = match *bytes.get(1)? {
         126 => (4, usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?]))),
@@ -33,29 +37,51 @@ fn frame_bytes(bytes: &[u8]) -> Option<usize> {
     (bytes.len() >= header + payload).then_some(header + payload)
 }
 
-/// Forwards what the server sends, except for the one frame.
-fn hand_on(mut from: TcpStream, mut to: TcpStream, fault: Fault) -> std::io::Result<()> {
+/// Length of the chunk that begins here, if it is whole.
+fn chunk_bytes(bytes: &[u8]) -> Option<usize> {
+    let line = bytes.windows(2).position(|two| two == b"\r\n")?;
+    let digits = str::from_utf8(&bytes[..line]).expect("text");
+    let length = line + 2 + usize::from_str_radix(digits, 16).expect("a length in hexadecimal") + 2;
+    (bytes.len() >= length).then_some(length)
+}
+
+/// Reads up to the blank line; returns what came.
+fn read_head(from: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") {
+        from.read_exact(&mut byte)?;
+        head.push(byte[0]);
+    }
+    Ok(head)
+}
+
+/// Forwards what the server sends, except for the one message.
+fn hand_on(
+    mut from: TcpStream,
+    mut to: TcpStream,
+    fault: Fault,
+    length: fn(&[u8]) -> Option<usize>,
+) -> std::io::Result<()> {
+    to.write_all(&read_head(&mut from)?)?;
     let (mut held, mut block) = (Vec::new(), [0; 16_384]);
-    let (mut is_open, mut count) = (false, 0);
+    let mut count = 0;
     loop {
         let read = from.read(&mut block)?;
         if read == 0 {
             return Ok(());
         }
         held.extend_from_slice(&block[..read]);
-        if !is_open {
-            let Some(end) = held.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { continue };
-            to.write_all(&held[..end + 4])?;
-            held.drain(..end + 4);
-            is_open = true;
-        }
-        while let Some(bytes) = frame_bytes(&held) {
+        while let Some(bytes) = length(&held) {
             count += 1;
             let times = match fault {
                 Fault::Lose if count == PLACE => 0,
                 Fault::Double if count == PLACE => 2,
                 _ => 1,
             };
+            if fault == Fault::Mark && count == PLACE {
+                let at = held.windows(4).position(|four| four == b"id: ").expect("an id") + 4;
+                held[at] = b'9';
+            }
             for _ in 0..times {
                 to.write_all(&held[..bytes])?;
             }
@@ -64,22 +90,63 @@ fn hand_on(mut from: TcpStream, mut to: TcpStream, fault: Fault) -> std::io::Res
     }
 }
 
-/// A relay to the daemon; the first watcher gets the fault.
-fn relay(daemon: SocketAddr, fault: Fault) -> SocketAddr {
+/// Forwards answers to a publisher that say one line more.
+fn miscount(mut from: TcpStream, mut to: TcpStream) -> std::io::Result<()> {
+    let mut block = [0; 16_384];
+    loop {
+        let read = from.read(&mut block)?;
+        if read == 0 {
+            return Ok(());
+        }
+        let answer =
+            String::from_utf8_lossy(&block[..read]).replace("\"accepted\":1000", "\"accepted\":1001");
+        to.write_all(answer.as_bytes())?;
+    }
+}
+
+/// A relay to the daemon; the first connection gets the fault whose request has these words.
+fn relay(daemon: SocketAddr, fault: Fault, words: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a port");
     let address = listener.local_addr().unwrap();
     let is_first = Arc::new(AtomicBool::new(true));
     thread::spawn(move || {
         for client in listener.incoming() {
-            let (mut client, mut server) = (client.unwrap(), TcpStream::connect(daemon).unwrap());
-            let fault = if is_first.swap(false, Ordering::Relaxed) { fault } else { Fault::None };
-            let (down, up) = (server.try_clone().unwrap(), client.try_clone().unwrap());
-            // Both end with the bench tool's connection.
-            thread::spawn(move || hand_on(down, up, fault));
-            thread::spawn(move || std::io::copy(&mut client, &mut server));
+            let (client, server) = (client.unwrap(), TcpStream::connect(daemon).unwrap());
+            let is_first = is_first.clone();
+            // Both sides end when one of them does.
+            thread::spawn(move || connect(client, server, fault, words, &is_first));
         }
     });
     address
+}
+
+fn connect(
+    mut client: TcpStream,
+    mut server: TcpStream,
+    fault: Fault,
+    words: &str,
+    is_first: &AtomicBool,
+) -> std::io::Result<()> {
+    let request = read_head(&mut client)?;
+    server.write_all(&request)?;
+    let request = String::from_utf8(request).expect("text");
+    let is_faulty = request.contains(words) && is_first.swap(false, Ordering::Relaxed);
+    let of_watcher = if is_faulty { fault } else { Fault::None };
+    let (down, up) = (server.try_clone()?, client.try_clone()?);
+    thread::spawn(move || {
+        let is_post = request.starts_with("POST ");
+        let (from, to) = (down.try_clone()?, up.try_clone()?);
+        let done = match request.contains("Upgrade") {
+            _ if is_post && fault == Fault::Miscount => miscount(from, to),
+            _ if is_post => std::io::copy(&mut &down, &mut &up).map(drop),
+            true => hand_on(from, to, of_watcher, frame_bytes),
+            false => hand_on(from, to, of_watcher, chunk_bytes),
+        };
+        up.shutdown(Shutdown::Both)?;
+        done
+    });
+    std::io::copy(&mut client, &mut server)?;
+    server.shutdown(Shutdown::Both)
 }
 
 fn bench(arguments: &[&str]) -> (i32, String, String) {
@@ -95,21 +162,26 @@ fn bench(arguments: &[&str]) -> (i32, String, String) {
     (output.status.code().expect("it ends by itself"), text(output.stdout), text(output.stderr))
 }
 
-fn bench_through(address: SocketAddr, ingest: &Path) -> (i32, String, String) {
+fn bench_through(address: SocketAddr, ingest: &Path, words: &str) -> (i32, String, String) {
     let (url, ingest) = (format!("ws://{address}"), ingest.display().to_string());
-    bench(&[
-        "fanout",
-        "--watchers",
-        "3",
-        "--events",
-        "500",
-        "--runs",
-        "1",
-        "--url",
-        &url,
-        "--ingest",
-        &ingest,
-    ])
+    let words: Vec<&str> = words.split(' ').collect();
+    bench(&[&words[..], &["--runs", "1", "--url", &url, "--ingest", &ingest]].concat())
+}
+
+/// The servers of a scenario, none of which has an error.
+fn servers(json: &str, place: usize) -> Vec<Value> {
+    let found: Value = serde_json::from_str(json).expect("--json - prints JSON and nothing else");
+    let servers = found["scenarios"][place]["servers"].as_array().unwrap().clone();
+    for server in &servers {
+        assert_eq!(server["error"], Value::Null, "{server}");
+    }
+    servers
+}
+
+fn figure(server: &Value, name: &str) -> f64 {
+    let figures = server["figures"].as_array().unwrap();
+    let figure = figures.iter().find(|figure| figure["name"] == name);
+    figure.unwrap_or_else(|| panic!("{name} of {server}"))["values"][0].as_f64().unwrap()
 }
 
 #[test]
@@ -138,12 +210,74 @@ fn luxcast_bench_measures_and_says_what_it_measured() {
 #[test]
 fn luxcast_bench_fails_a_server_that_loses_or_doubles_a_message() {
     let daemon = Daemon::start(&[]);
-    let cases = [(Fault::None, 0, ""), (Fault::Lose, 1, "lost"), (Fault::Double, 1, "doubled")];
+    let (web, sse, ndjson) = ("Upgrade", "text/event-stream", "application/x-ndjson");
+    let cases = [
+        (Fault::None, web, 0, ""),
+        (Fault::Lose, web, 1, "lost"),
+        (Fault::Double, web, 1, "doubled"),
+        (Fault::None, sse, 0, ""),
+        (Fault::Lose, sse, 1, "lost"),
+        (Fault::Mark, sse, 1, "lost"),
+        (Fault::Double, ndjson, 1, "doubled"),
+    ];
     // One after the other, since they would receive each other's events.
-    for (fault, expected, word) in cases {
-        let (code, table, errors) = bench_through(relay(daemon.address, fault), &daemon.ingest);
-        assert_eq!(code, expected, "{table}{errors}");
+    for (fault, form, expected, word) in cases {
+        let words = "fanout --watchers 3 --events 500 --transport sse,ndjson";
+        let (code, table, errors) = bench_through(relay(daemon.address, fault, form), &daemon.ingest, words);
+        assert_eq!(code, expected, "{form}: {table}{errors}");
         assert!(errors.contains(word) || table.contains(word), "{word}: {table}{errors}");
+    }
+}
+
+#[test]
+fn luxcast_bench_fails_a_daemon_that_miscounts_what_is_posted() {
+    let daemon = Setup::default().flags(&["--http-publish", "anyone"]).start();
+    for (fault, expected) in [(Fault::None, 0), (Fault::Miscount, 1)] {
+        let address = relay(daemon.address, fault, "nobody");
+        let words = "ingest --http --events 12000 --watchers 3 --seconds 1";
+        let (code, table, errors) = bench_through(address, &daemon.ingest, words);
+        assert_eq!(code, expected, "{table}{errors}");
+        assert_eq!(table.contains("1000 lines were posted, and the answer is"), code == 1, "{table}");
+    }
+}
+
+#[test]
+fn luxcast_bench_measures_plain_http_beside_websocket() {
+    let words = "fanout latency resume --watchers 10 --events 300 --rates 200 --seconds 1 --runs 1 \
+                 --transport sse,ndjson --json -";
+    let (code, json, errors) = bench(&words.split_whitespace().collect::<Vec<_>>());
+    assert_eq!(code, 0, "{errors}");
+    for (place, after) in ["", ", 200/s", ""].into_iter().enumerate() {
+        let servers = servers(&json, place);
+        let names: Vec<_> = servers.iter().map(|server| server["name"].as_str().unwrap()).collect();
+        let expected = ["luxcast", "luxcast, SSE", "luxcast, NDJSON"].map(|name| format!("{name}{after}"));
+        assert_eq!(names, expected);
+    }
+    let found: Value = serde_json::from_str(&json).unwrap();
+    let targets = found["scenarios"][0]["targets"].as_array().unwrap().iter();
+    let texts: Vec<_> = targets.map(|target| target["text"].as_str().unwrap()).collect();
+    assert_eq!(
+        texts,
+        ["SSE", "NDJSON"]
+            .map(|form| format!("luxcast, {form}: CPU per message at most 1.2 times that of luxcast"))
+    );
+    assert_eq!(bench(&["storm", "--transport", "sse"]).0, 2, "it has nothing to do with that");
+}
+
+#[test]
+fn luxcast_bench_measures_the_feed_over_http_beside_the_socket() {
+    let words = "ingest --http --watchers 5 --events 30000 --seconds 1 --runs 1 --json -";
+    let (code, json, errors) = bench(&words.split(' ').collect::<Vec<_>>());
+    assert_eq!(code, 0, "{errors}");
+    let servers = servers(&json, 0);
+    assert_eq!(servers.len(), 5);
+    for server in &servers {
+        assert!(figure(server, "events_per_second") > 0.0, "{server}");
+    }
+    assert!(figure(&servers[1], "cpu_micros_per_event") > 0.0);
+    assert!(figure(&servers[2], "requests_per_second") > 0.0);
+    for server in &servers[3..] {
+        assert!(figure(server, "latency_p99_ms") > 0.0 && figure(server, "latency_p99_ms_before") > 0.0);
     }
 }
 

@@ -4,16 +4,18 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use socket2::SockRef;
 
 use crate::Outcome;
+use crate::layout::{AnyLayout, Transport};
+use crate::result::Role;
 use crate::sealed::{Sealed, Trust};
 use crate::server::Server;
-use crate::wire::{Shape, frame_of};
+use crate::tally::{NUMBERS_MAX, Stream, Tally, Times};
+use crate::wire::Shape;
 
 const READ_BYTES: usize = 512 << 10;
 /// Handshakes in progress at once while a crowd gathers.
@@ -24,8 +26,6 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub const PROMPT_GROUP: u8 = 1;
 /// Bytes read from the others before the prompt group has its turn.
 const PROMPT_BYTES: u64 = 64 << 10;
-/// Times remembered for latencies.
-const NUMBERS_MAX: usize = 1 << 17;
 /// Tokens from here on belong to the feed, not to watchers.
 pub const FEED_TOKENS: usize = usize::MAX / 2;
 
@@ -43,59 +43,12 @@ struct Watcher {
     state: State,
     /// The request head, until it is sent.
     request: Vec<u8>,
-    /// The incomplete frame at the end of the last read.
+    /// The incomplete message at the end of the last read.
     rest: Vec<u8>,
     /// The next number expected; 0: any number may be first.
     next: u64,
     /// One group of watchers is timed: see [`Times`].
     group: u8,
-}
-
-/// What has come so far.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Tally {
-    pub messages: u64,
-    pub bytes: u64,
-    /// Numbers that were skipped.
-    pub lost: u64,
-    /// Messages that came twice or out of order.
-    pub repeated: u64,
-    /// Frames other than the published events: greetings, heartbeats, metrics.
-    pub others: u64,
-    pub gaps: u64,
-    pub closed: u64,
-    pub opened: u64,
-}
-
-/// When each number was published, and how long it took to reach one group of watchers.
-pub struct Times {
-    published: Vec<u64>,
-    start: Instant,
-    group: u8,
-    pub histogram: Histogram<u64>,
-}
-
-impl Times {
-    /// Remembers the last `numbers` numbers.
-    fn new(numbers: usize, group: u8) -> Self {
-        Self {
-            published: vec![0; numbers.next_power_of_two()],
-            start: Instant::now(),
-            group,
-            histogram: Histogram::new_with_bounds(1_000, 600_000_000_000, 3).expect("the bounds are valid"),
-        }
-    }
-
-    pub fn publish(&mut self, number: u64, at: Instant) {
-        let place = number as usize & (self.published.len() - 1);
-        self.published[place] = at.duration_since(self.start).as_nanos() as u64;
-    }
-
-    fn arrive(&mut self, number: u64, now: u64) {
-        let place = number as usize & (self.published.len() - 1);
-        // The histogram clamps values outside its bounds.
-        self.histogram.saturating_record(now.saturating_sub(self.published[place]));
-    }
 }
 
 pub struct Crowd {
@@ -106,6 +59,7 @@ pub struct Crowd {
     watchers: Vec<Watcher>,
     block: Vec<u8>,
     shape: Shape,
+    layout: AnyLayout,
     pub tally: Tally,
     pub times: Option<Times>,
     /// The feed's socket has room again.
@@ -132,6 +86,7 @@ impl Crowd {
             watchers: Vec::new(),
             block: vec![0; READ_BYTES],
             shape,
+            layout: AnyLayout::new(Transport::WebSocket, true, shape),
             prompt_events: Events::with_capacity(1024),
             has_prompt: false,
             tally: Tally::default(),
@@ -148,6 +103,7 @@ impl Crowd {
     pub fn of(server: &Server, shape: Shape, spins: bool) -> Outcome<Self> {
         let mut crowd = Self::new(shape, spins)?;
         crowd.trust.clone_from(&server.trust);
+        crowd.layout = AnyLayout::new(server.transport, server.role == Role::Luxcast, shape);
         Ok(crowd)
     }
 
@@ -373,7 +329,7 @@ impl Crowd {
                             None => continue,
                         },
                     };
-                    let used = self.take(key, &block[start..end]);
+                    let used = self.take(key, &block[start..end])?;
                     let rest = &mut self.watchers[key].rest;
                     rest.clear();
                     rest.extend_from_slice(&block[start + used..end]);
@@ -400,7 +356,7 @@ impl Crowd {
         self.tally.closed += 1;
     }
 
-    /// Handles the answer to the request, if it is complete; returns where the frames after it begin.
+    /// Handles the answer to the request, if it is complete; returns where the messages after it begin.
     fn be_let_in(&mut self, key: usize, bytes: &[u8]) -> Outcome<Option<usize>> {
         let watcher = &mut self.watchers[key];
         let Some(end) = memchr::memmem::find(bytes, b"\r\n\r\n") else {
@@ -408,7 +364,7 @@ impl Crowd {
             watcher.rest.extend_from_slice(bytes);
             return Ok(None);
         };
-        if !bytes.starts_with(b"HTTP/1.1 101 ") {
+        if !self.layout.admits(&bytes[..end + 4]) {
             let answer = String::from_utf8_lossy(&bytes[..bytes.len().min(400)]).into_owned();
             return Err(format!("watcher {key} was refused: {answer}").into());
         }
@@ -417,61 +373,22 @@ impl Crowd {
         Ok(Some(end + 4))
     }
 
-    /// Checks the whole frames of `bytes`; returns their length.
-    fn take(&mut self, key: usize, bytes: &[u8]) -> usize {
-        let (shape, watcher) = (self.shape, &mut self.watchers[key]);
-        let mut times = self.times.as_mut().filter(|times| times.group == watcher.group);
-        let now = times.as_ref().map_or(0, |times| times.start.elapsed().as_nanos() as u64);
-        let mut next = watcher.next;
-        let mut messages = 0;
-        let (mut at, mut last) = (0, 0);
-        loop {
-            let left = &bytes[at..];
-            if left.len() >= shape.frame_bytes && shape.is_event(left) {
-                let number = shape.number(&left[..shape.frame_bytes]);
-                if number != next && next != 0 {
-                    self.tally.lost += number.saturating_sub(next);
-                    self.tally.repeated += u64::from(number < next);
-                }
-                next = next.max(number + 1);
-                if let Some(times) = &mut times {
-                    times.arrive(number, now);
-                }
-                messages += 1;
-                last = at;
-                at += shape.frame_bytes;
-                continue;
-            }
-            match frame_of(left) {
-                Some((length, start)) if length <= left.len() => {
-                    let payload = &left[start..length];
-                    if left[0] == 0x81 && payload.starts_with(br#"{"type":"stream:gap""#) {
-                        self.tally.gaps += 1;
-                    }
-                    self.tally.others += 1;
-                    at += length;
-                }
-                _ => break,
-            }
-        }
-        watcher.next = next;
-        if messages > 0 {
-            self.stream_seq = shape.stream_seq(&bytes[last..]);
-        }
-        self.tally.messages += messages;
-        at
-    }
-}
-
-impl Tally {
-    /// Says what went wrong.
-    pub fn complaint(&self) -> Option<String> {
-        let Self { lost, repeated, gaps, closed, .. } = self;
-        (lost + repeated + gaps + closed > 0).then(|| {
-            format!(
-                "{lost} messages lost, {repeated} doubled or out of order, {gaps} gaps reported, {closed} connections lost"
-            )
-        })
+    /// Checks the whole messages of `bytes`; returns their length.
+    fn take(&mut self, key: usize, bytes: &[u8]) -> Outcome<usize> {
+        let watcher = &mut self.watchers[key];
+        let stream = Stream {
+            shape: &self.shape,
+            tally: &mut self.tally,
+            times: self.times.as_mut().filter(|times| times.group == watcher.group),
+            next: &mut watcher.next,
+            stream_seq: &mut self.stream_seq,
+        };
+        let taken = match &self.layout {
+            AnyLayout::Frames(frames) => stream.take(frames, bytes),
+            AnyLayout::Chunks(chunks) => stream.take(chunks, bytes),
+            AnyLayout::Events(events) => stream.take(events, bytes),
+        };
+        Ok(taken.map_err(|error| format!("watcher {key}: {error}"))?)
     }
 }
 

@@ -240,3 +240,8 @@ pub fn handshake(address: SocketAddr, path: &str) -> Vec<u8> {
     )
     .into_bytes()
 }
+
+/// The request head of a client that reads a stream over plain HTTP.
+pub fn stream_request(address: SocketAddr, path: &str, media_type: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nAccept: {media_type}\r\n\r\n").into_bytes()
+}

@@ -7,10 +7,11 @@ use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::Outcome;
+use crate::layout::Transport;
 use crate::machine::Pinning;
 use crate::peers::Peer;
 use crate::result::{Better, Figure, Latency, Role, ServerResult};
-use crate::server::Which;
+use crate::server::{Server, Which};
 
 /// The meaning of a figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,7 @@ const fn kind(name: &'static str, label: &'static str, unit: &'static str, bette
 
 pub const CPU_PER_MESSAGE: Kind = kind("cpu_micros_per_message", "CPU per message", "µs", Better::Lower);
 pub const CPU_PER_EVENT: Kind = kind("cpu_micros_per_event", "CPU per event", "µs", Better::Lower);
+pub const CPU_PER_REQUEST: Kind = kind("cpu_micros_per_request", "CPU per request", "µs", Better::Lower);
 pub const CPU_PER_HANDSHAKE: Kind =
     kind("cpu_micros_per_handshake", "CPU per handshake", "µs", Better::Lower);
 pub const CPU_PER_HEARTBEAT: Kind =
@@ -35,6 +37,7 @@ pub const CPU_SHARE: Kind = kind("cpu_percent", "CPU in use", "%", Better::Lower
 pub const MESSAGES_PER_SECOND: Kind = kind("messages_per_second", "messages delivered", "/s", Better::Higher);
 pub const BYTES_PER_SECOND: Kind = kind("bytes_per_second", "bytes delivered", "B/s", Better::Higher);
 pub const EVENTS_PER_SECOND: Kind = kind("events_per_second", "events taken in", "/s", Better::Higher);
+pub const REQUESTS_PER_SECOND: Kind = kind("requests_per_second", "requests answered", "/s", Better::Higher);
 pub const HANDSHAKES_PER_SECOND: Kind = kind("handshakes_per_second", "handshakes", "/s", Better::Higher);
 pub const SYSCALLS_PER_MESSAGE: Kind =
     kind("syscalls_per_message", "system calls per message", "", Better::Lower);
@@ -57,8 +60,25 @@ pub struct Contestant {
     pub name: String,
     pub role: Role,
     pub which: Which,
+    /// What its watchers speak.
+    pub transport: Transport,
     /// Number of events, chosen so that a run ends in a few seconds.
     pub events: u64,
+}
+
+impl Contestant {
+    /// The same with watchers that speak this, which its name says.
+    pub fn over(self, transport: Transport) -> Self {
+        match transport {
+            Transport::WebSocket => self,
+            _ => Self { name: format!("{}, {}", self.name, transport.title()), transport, ..self },
+        }
+    }
+
+    /// Starts its server.
+    pub fn start(&self, pinning: &Pinning) -> Outcome<Server> {
+        Ok(Server::start(&self.which, pinning)?.over(self.transport))
+    }
 }
 
 /// The result of one run of one contestant.
@@ -99,7 +119,13 @@ impl Lab {
                 Which::Luxcast(usual.chain(flags).map(|&flag| flag.to_owned()).collect())
             }
         };
-        Contestant { name: name.to_owned(), role: Role::Luxcast, which, events }
+        Contestant {
+            name: name.to_owned(),
+            role: Role::Luxcast,
+            which,
+            transport: Transport::WebSocket,
+            events,
+        }
     }
 
     /// Measures each contestant once a run, one after the other, and collects the results.

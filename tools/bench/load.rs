@@ -5,15 +5,19 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 
 use crate::Outcome;
-use crate::crowd::{Crowd, PATIENCE, Tally};
+use crate::crowd::{Crowd, PATIENCE};
 use crate::feed::Feed;
 use crate::server::Server;
+use crate::tally::Tally;
 use crate::wire::Shape;
 
 /// Before publishing starts, each topic gets an event this often until all its watchers have one.
 const WARM_UP_PAUSE: Duration = Duration::from_millis(100);
 /// Wait after the last message, for messages that should not come.
 const AFTERMATH: Duration = Duration::from_millis(50);
+
+/// A run without progress for this long ends if something was lost before.
+const AFTER_A_LOSS: Duration = Duration::from_secs(2);
 
 /// How fast events are published.
 #[derive(Clone, Copy, Debug)]
@@ -141,11 +145,16 @@ impl Load {
                     watch(messages as f64 / self.due.max(1) as f64 * (published as f64 / events as f64));
                     progress = (messages, now);
                 }
-            } else if now.duration_since(progress.1) > PATIENCE {
+            } else if now.duration_since(progress.1) > self.patience() {
                 let complaint = self.crowd.tally.complaint().unwrap_or_default();
                 return Err(format!("{messages} of {} messages came; {complaint}", self.due).into());
             }
         }
+    }
+
+    /// How long nothing may come. What is lost already need not be waited for.
+    fn patience(&self) -> Duration {
+        if self.crowd.tally.complaint().is_some() { AFTER_A_LOSS } else { PATIENCE }
     }
 
     fn publish_one(&mut self, now: Instant) {

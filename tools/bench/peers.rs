@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::Outcome;
+use crate::layout::Transport;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Peer {
@@ -11,6 +12,8 @@ pub struct Peer {
     pub name: &'static str,
     /// Its name for users.
     pub title: &'static str,
+    /// What its watchers can speak.
+    pub transports: &'static [Transport],
     /// Publishers reach it over WebSocket; the others read lines from a Unix socket.
     pub is_fed_by_web: bool,
     /// Whether it can serve ten thousand watchers.
@@ -19,20 +22,53 @@ pub struct Peer {
     pub share: u64,
 }
 
-pub const PEERS: [Peer; 5] = [
-    Peer { name: "uwebsockets", title: "uWebSockets", is_fed_by_web: true, is_large: true, share: 8 },
-    Peer { name: "nchan", title: "nchan on nginx", is_fed_by_web: true, is_large: true, share: 40 },
+const WEB_SOCKET: &[Transport] = &[Transport::WebSocket];
+
+pub const PEERS: [Peer; 6] = [
+    Peer {
+        name: "uwebsockets",
+        title: "uWebSockets",
+        transports: WEB_SOCKET,
+        is_fed_by_web: true,
+        is_large: true,
+        share: 8,
+    },
+    Peer {
+        name: "nchan",
+        title: "nchan on nginx",
+        transports: &[Transport::WebSocket, Transport::Sse],
+        is_fed_by_web: true,
+        is_large: true,
+        share: 40,
+    },
     Peer {
         name: "tokio-tungstenite",
         title: "tokio-tungstenite",
+        transports: WEB_SOCKET,
         is_fed_by_web: false,
         is_large: true,
         share: 40,
     },
-    Peer { name: "ws", title: "ws on Node", is_fed_by_web: false, is_large: true, share: 100 },
+    Peer {
+        name: "ws",
+        title: "ws on Node",
+        transports: WEB_SOCKET,
+        is_fed_by_web: false,
+        is_large: true,
+        share: 100,
+    },
+    Peer {
+        name: "node-http",
+        title: "http on Node",
+        transports: &[Transport::Sse],
+        is_fed_by_web: false,
+        is_large: true,
+        share: 100,
+    },
     Peer {
         name: "websockets",
         title: "websockets on Python",
+        transports: WEB_SOCKET,
         is_fed_by_web: false,
         is_large: false,
         share: 400,

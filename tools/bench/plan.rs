@@ -5,6 +5,7 @@ use clap::Args;
 use crate::Outcome;
 use crate::format::{self, number};
 use crate::lab::{Contestant, Lab, progress_bar};
+use crate::layout::Transport;
 use crate::load::Pace;
 use crate::machine::{self, Pinning};
 use crate::result::Role;
@@ -142,6 +143,7 @@ fn measure(lab: &Lab, size: Size, rate: f64) -> Outcome<Measured> {
         name: "luxcast".to_owned(),
         role: Role::Luxcast,
         which: Which::Luxcast(flags),
+        transport: Transport::WebSocket,
         events: 0,
     };
     let server = Server::start(&contestant.which, &lab.pinning)?;

@@ -23,12 +23,25 @@ use crate::result::{Report, Scenario};
 const STYLE: &str = include_str!("report/page.css");
 
 /// The glossary of the page.
-const GLOSSARY: [(&str, &str); 9] = [
+const GLOSSARY: [(&str, &str); 11] = [
     (
         "Event",
         "One line of JSON that a workflow engine publishes: a job has started, has made progress, has failed.",
     ),
-    ("Watcher", "One WebSocket connection that receives the events of a job, of a flow or of everything."),
+    (
+        "Watcher",
+        "One connection that receives the events of a job, of a flow or of everything: a WebSocket, unless its name says \
+         otherwise.",
+    ),
+    (
+        "SSE, NDJSON",
+        "The same events over plain HTTP: as Server-Sent Events, which browsers read by themselves, or as lines of JSON.",
+    ),
+    (
+        "POST",
+        "A publisher’s request over HTTP, with one or many events in its body. Its answer says how many were accepted, \
+         which is checked.",
+    ),
     (
         "Message",
         "One event delivered to one watcher. An event that 1,000 watchers see is 1,000 messages. Every one is checked \

@@ -13,7 +13,8 @@ use rustix::process::Signal;
 
 use crate::Outcome;
 use crate::crowd::PATIENCE;
-use crate::feed::{Inlet, handshake};
+use crate::feed::{Inlet, handshake, stream_request};
+use crate::layout::Transport;
 use crate::machine::Pinning;
 use crate::peers::Peer;
 use crate::process::{Process, Usage};
@@ -64,6 +65,8 @@ pub struct Server {
     pub inlet: Inlet,
     /// How its clients speak TLS, if it does.
     pub trust: Option<Trust>,
+    /// What its watchers speak.
+    pub transport: Transport,
     process: Option<Process>,
     id: u32,
     directory: PathBuf,
@@ -95,8 +98,16 @@ impl Server {
                 let id = peer_process(ingest)?;
                 let directory = directory.to_owned();
                 let inlet = Inlet::Lines(ingest.clone());
-                let role = Role::Luxcast;
-                return Ok(Self { role, address: *address, inlet, trust, process: None, id, directory });
+                return Ok(Self {
+                    role: Role::Luxcast,
+                    address: *address,
+                    inlet,
+                    trust,
+                    transport: Transport::WebSocket,
+                    process: None,
+                    id,
+                    directory,
+                });
             }
             Which::Luxcast(flags) => {
                 let (process, address) = start_daemon(flags, "listening ws://", &socket, pinning)?;
@@ -136,7 +147,14 @@ impl Server {
             }
         };
         let id = process.id();
-        Ok(Self { role, address, inlet, trust, process: Some(process), id, directory: directory.to_owned() })
+        let (transport, process, directory) = (Transport::WebSocket, Some(process), directory.to_owned());
+        Ok(Self { role, address, inlet, trust, transport, process, id, directory })
+    }
+
+    /// The same for watchers that speak this.
+    pub fn over(mut self, transport: Transport) -> Self {
+        self.transport = transport;
+        self
     }
 
     pub fn id(&self) -> u32 {
@@ -159,7 +177,10 @@ impl Server {
             Role::Luxcast => format!("/api/ws/jobs/{name}/monitor{query}"),
             _ => format!("/w/{name}"),
         };
-        handshake(self.address, &path)
+        match self.transport.media_type() {
+            Some(media_type) => stream_request(self.address, &path, media_type),
+            None => handshake(self.address, &path),
+        }
     }
 }
 

@@ -8,7 +8,7 @@
 pub const HEADER_BYTES: usize = 4;
 /// `{"stream_seq":`, sixteen digits, a comma; it replaces the opening brace of the publisher's object.
 const MEMBER_BYTES: usize = 31;
-const DIGITS: usize = 16;
+pub const DIGITS: usize = 16;
 
 /// The type of the events, and one that is never published: both are documented, so both have a bit from the start.
 pub const TYPE: &str = "routine_completed";
@@ -19,7 +19,7 @@ pub const OTHER_TYPE: &str = "breakpoint_resumed";
 pub struct Shape {
     /// The whole frame, header included.
     pub frame_bytes: usize,
-    /// Where the number is in the frame.
+    /// Where the number is in the payload.
     number_at: usize,
 }
 
@@ -41,7 +41,7 @@ impl Shape {
         if !(least..=65_000).contains(&frame_bytes) {
             return Err(format!("a frame has {least} to 65000 bytes here, not {frame_bytes}"));
         }
-        Ok(Self { frame_bytes, number_at: HEADER_BYTES + MEMBER_BYTES - 1 + number_at })
+        Ok(Self { frame_bytes, number_at: MEMBER_BYTES - 1 + number_at })
     }
 
     pub fn payload_bytes(&self) -> usize {
@@ -61,22 +61,27 @@ impl Shape {
         [0x81, 126, high, low]
     }
 
-    /// Whether a frame of this length is an event of the load, and not one of the server's own.
-    pub fn is_event(&self, frame: &[u8]) -> bool {
-        let start = HEADER_BYTES + MEMBER_BYTES + br#""type":""#.len();
-        frame[..HEADER_BYTES] == self.header() && frame[start..start + 8] == TYPE.as_bytes()[..8]
+    /// Whether a payload of this length is an event of the load, and not one of the server's own.
+    pub fn is_event(&self, payload: &[u8]) -> bool {
+        let start = MEMBER_BYTES + br#""type":""#.len();
+        payload[start..start + 8] == TYPE.as_bytes()[..8]
     }
 
-    /// The number that luxcast gave to the event in a whole frame.
-    pub fn stream_seq(&self, frame: &[u8]) -> u64 {
-        let start = HEADER_BYTES + br#"{"stream_seq":"#.len();
-        sixteen(&frame[start..start + DIGITS])
+    /// The number in a payload of this shape.
+    pub fn number(&self, payload: &[u8]) -> u64 {
+        sixteen(&payload[self.number_at..self.number_at + DIGITS])
     }
+}
 
-    /// The number in a whole frame of this shape.
-    pub fn number(&self, frame: &[u8]) -> u64 {
-        sixteen(&frame[self.number_at..self.number_at + DIGITS])
-    }
+/// The number that luxcast gave to the event with this payload.
+pub fn stream_seq(payload: &[u8]) -> u64 {
+    sixteen(seq_digits(payload))
+}
+
+/// Its digits.
+pub fn seq_digits(payload: &[u8]) -> &[u8] {
+    let start = br#"{"stream_seq":"#.len();
+    &payload[start..start + DIGITS]
 }
 
 fn sixteen(digits: &[u8]) -> u64 {
@@ -109,11 +114,13 @@ fn object(topic: usize, filler: usize) -> (Vec<u8>, usize, usize) {
 
 impl Template {
     /// Writes the number into it.
-    pub fn set(&mut self, mut number: u64) {
-        for digit in self.line[self.number_at..self.number_at + DIGITS].iter_mut().rev() {
-            *digit = b'0' + (number % 10) as u8;
-            number /= 10;
-        }
+    pub fn set(&mut self, number: u64) {
+        write_number(&mut self.line[self.number_at..], number);
+    }
+
+    /// Where its number is in its line.
+    pub fn number_at(&self) -> usize {
+        self.number_at
     }
 
     pub fn line(&self) -> &[u8] {
@@ -142,6 +149,14 @@ impl Template {
     }
 }
 
+/// Writes the digits of a number at the start of `bytes`.
+pub fn write_number(bytes: &mut [u8], mut number: u64) {
+    for digit in bytes[..DIGITS].iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+    }
+}
+
 /// Parses any frame from a server: its length, and where its payload begins. None: the header is incomplete.
 pub fn frame_of(bytes: &[u8]) -> Option<(usize, usize)> {
     let (start, length) = match bytes.get(1)? & 0x7f {
@@ -157,7 +172,7 @@ pub fn frame_of(bytes: &[u8]) -> Option<(usize, usize)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{HEADER_BYTES, Shape, frame_of};
+    use super::{HEADER_BYTES, Shape, frame_of, stream_seq};
 
     #[test]
     fn a_frame_has_the_length_asked_for_and_its_number() {
@@ -167,8 +182,9 @@ mod tests {
         let mut frame = Vec::new();
         template.write_frame(&shape, &mut frame);
         assert_eq!(frame.len(), 260);
-        assert_eq!(shape.number(&frame), 1_234_567_890_123_456);
-        assert_eq!(shape.stream_seq(&frame), 1_000_000_000_000_000);
+        assert!(shape.is_event(&frame[HEADER_BYTES..]));
+        assert_eq!(shape.number(&frame[HEADER_BYTES..]), 1_234_567_890_123_456);
+        assert_eq!(stream_seq(&frame[HEADER_BYTES..]), 1_000_000_000_000_000);
         assert_eq!(frame_of(&frame), Some((260, HEADER_BYTES)));
         let payload: serde_json::Value = serde_json::from_slice(&frame[HEADER_BYTES..]).expect("it is JSON");
         assert_eq!(payload["job_id"], "job-000017");

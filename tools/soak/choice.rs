@@ -7,7 +7,7 @@ use fastrand::Rng;
 use crate::check::{NAMES, Names, Since, Topic};
 use crate::lines::{FLOWS, JobId};
 use crate::stream::Stream;
-use crate::watcher::{Ending, Pace, Plan, Wish};
+use crate::watcher::{Ending, Form, Pace, Plan, Wish};
 
 /// Jobs are chosen from this many of the newest events.
 const RECENT: u64 = 3_000;
@@ -42,6 +42,15 @@ fn since(random: &mut Rng, stream: &Stream) -> Since {
 
 pub fn names(random: &mut Rng) -> u16 {
     (0..1 + random.u64(..3)).fold(0, |names, _| names | 1 << random.u64(..NAMES.len() as u64))
+}
+
+/// Half of the watchers come over plain HTTP.
+fn form(random: &mut Rng) -> Form {
+    match random.u64(..4) {
+        0 => Form::Sse,
+        1 => Form::Ndjson,
+        _ => Form::WebSocket,
+    }
 }
 
 fn pace(random: &mut Rng) -> Pace {
@@ -83,13 +92,17 @@ pub fn plan(random: &mut Rng, stream: &Stream, comebacks: &mut Vec<(Topic, u64)>
         // From a tenth of a second to half a minute; most are short.
         false => Duration::from_millis(100 << random.u64(..8)) + Duration::from_millis(random.u64(..1_000)),
     };
+    let form = match wish {
+        Wish::One { .. } if !is_mute => form(random),
+        _ => Form::WebSocket,
+    };
     let ending = match (pace, random.u64(..4)) {
-        (Pace::Fast, 0) => Ending::Close,
+        (Pace::Fast, 0) if form == Form::WebSocket => Ending::Close,
         (Pace::Fast, 1) => Ending::HalfClose,
         (_, 0 | 2) => Ending::Drop,
         _ => Ending::Reset,
     };
-    Plan { wish, pace, life, ending, is_mute }
+    Plan { wish, form, pace, life, ending, is_mute }
 }
 
 /// Wants everything from here on, and reads it.
@@ -99,6 +112,7 @@ pub fn steady(random: &mut Rng, stream: &Stream) -> Plan {
     let from = stream.before_last(random.u64(..500));
     Plan {
         wish: Wish::One { topic, names: Names::ALL, since: Since::After(from) },
+        form: form(random),
         pace: Pace::Fast,
         life: Duration::MAX,
         ending: Ending::Close,

@@ -12,12 +12,13 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::publisher::Door;
 use crate::{Outcome, PATIENCE};
 
 pub struct Daemon {
     child: Child,
     pub address: SocketAddr,
-    pub ingest: PathBuf,
+    ingest: PathBuf,
     directory: PathBuf,
 }
 
@@ -55,6 +56,11 @@ impl Daemon {
             }
         }
         Err("the daemon ended before it was ready".into())
+    }
+
+    /// Where publishers reach it.
+    pub fn door(&self) -> Door {
+        Door { socket: self.ingest.clone(), address: self.address }
     }
 
     pub fn usage(&self) -> Outcome<Usage> {

@@ -1,7 +1,7 @@
 //! The daemons: one, or several on one stream. They are stopped for moments; in a fleet they are killed as well, and so
 //! are the servers that keep the stream.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
@@ -15,7 +15,7 @@ use crate::Outcome;
 use crate::choice::one_in;
 use crate::daemon::{Daemon, Usage};
 use crate::nats::Servers;
-use crate::publisher::Shared;
+use crate::publisher::{Door, Shared};
 use crate::reference::Reference;
 use crate::stream::Stream;
 
@@ -116,10 +116,8 @@ impl Fleet {
     }
 
     /// Where publishers connect, for each place; none while its daemon does not run.
-    pub fn sockets(&self) -> Vec<Option<PathBuf>> {
-        let sockets =
-            self.places.iter().map(|place| place.daemon.as_ref().map(|daemon| daemon.ingest.clone()));
-        sockets.collect()
+    pub fn doors(&self) -> Vec<Option<Door>> {
+        self.places.iter().map(|place| place.daemon.as_ref().map(Daemon::door)).collect()
     }
 
     /// A daemon that runs, and its place.
@@ -200,7 +198,7 @@ impl Fleet {
                 let (daemon, mut reference) =
                     started.map_err(|error| format!("daemon {} again: {error}", at + 1))?;
                 registry.register(&mut reference.socket, Token(REFERENCES + at), Interest::READABLE)?;
-                shared.sockets.lock()[at] = Some(daemon.ingest.clone());
+                shared.doors.lock()[at] = Some(daemon.door());
                 (place.daemon, place.reference) = (Some(daemon), Some(reference));
             }
             if let Some(daemon) = &mut place.daemon
@@ -241,7 +239,7 @@ impl Fleet {
         self.kill_at = now + KILL_EVERY;
         self.mishaps.kills += 1;
         // First: so a publisher that is cut off knows why.
-        shared.sockets.lock()[at] = None;
+        shared.doors.lock()[at] = None;
         (place.daemon, place.reference) = (None, None);
         place.start_at = Some(now + Duration::from_millis(random.u64(..3_000)));
         Ok(Some(at))

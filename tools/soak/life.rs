@@ -16,7 +16,7 @@ use crate::fleet::{Fleet, REFERENCES};
 use crate::judge::{Entry, Judge};
 use crate::publisher::Shared;
 use crate::vandal::{self, Vandal};
-use crate::watcher::{Asked, Ending, Over, Pace, Plan, Watcher, Wish, list};
+use crate::watcher::{Asked, Ending, Form, Over, Pace, Plan, Watcher, Wish, list};
 use crate::{Outcome, PATIENCE};
 
 const VANDALS: usize = 1 << 32;
@@ -38,6 +38,8 @@ const COMEBACKS_MAX: usize = 200;
 #[derive(Clone, Debug, Default)]
 pub struct Counts {
     pub connections: u64,
+    /// Of them streams over plain HTTP.
+    pub plain: u64,
     pub refused_full: u64,
     pub deliveries: u64,
     pub gaps: u64,
@@ -216,6 +218,7 @@ impl Life {
 
     fn join(&mut self, plan: Plan) -> Outcome<()> {
         self.counts.connections += 1;
+        self.counts.plain += u64::from(plan.form != Form::WebSocket);
         let name = format!("watcher {}", self.counts.connections);
         let (place, daemon) = self.fleet.choose(&mut self.random);
         let mut watcher = Watcher::open(daemon.address, place, plan, name)?;
@@ -266,6 +269,9 @@ impl Life {
             }
             Over::Refused(_) => false,
             Over::Closed(Some(1012)) => watcher.goodbye.is_some(),
+            Over::Complete if watcher.goodbye.is_some() => true,
+            // It was ended for reading nothing.
+            Over::Complete => plan.pace == Pace::Never,
             Over::Closed(Some(1011)) if plan.is_mute || plan.pace == Pace::Never => {
                 self.counts.silenced += 1;
                 true
@@ -336,7 +342,10 @@ impl Life {
             }
             return self.end(key);
         }
-        let may_act = watcher.is_open && watcher.plan.pace != Pace::Never && !watcher.plan.is_mute;
+        let may_act = watcher.is_open
+            && watcher.plan.form == Form::WebSocket
+            && watcher.plan.pace != Pace::Never
+            && !watcher.plan.is_mute;
         if may_act && now >= watcher.next_act {
             watcher.next_act = now + Duration::from_millis(100 + self.random.u64(..2_000));
             self.act(key);

@@ -4,6 +4,7 @@
 
 mod check;
 mod choice;
+mod chunk;
 mod daemon;
 mod flat;
 mod fleet;
@@ -13,6 +14,7 @@ mod life;
 mod lines;
 #[path = "../bench/nats.rs"]
 mod nats;
+mod poster;
 mod publisher;
 mod reference;
 mod stream;
@@ -157,7 +159,7 @@ fn soak(arguments: &Arguments, servers: Option<(&Path, usize)>) -> Outcome<Vec<S
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
     let fleet = Fleet::start(arguments.daemons as usize, servers, &flags(arguments))?;
     let shared = Arc::new(Shared {
-        sockets: Mutex::new(fleet.sockets()),
+        doors: Mutex::new(fleet.doors()),
         is_fleet: fleet.is_fleet(),
         history_seconds: arguments.history_seconds(),
         lines_per_second: arguments.events_per_second / (NAMED + NAMELESS),
@@ -166,6 +168,9 @@ fn soak(arguments: &Arguments, servers: Option<(&Path, usize)>) -> Outcome<Vec<S
         violations: Mutex::default(),
         links: AtomicU64::new(0),
         cut_off: AtomicU64::new(0),
+        posts: AtomicU64::new(0),
+        refused: AtomicU64::new(0),
+        lost: AtomicU64::new(0),
         promised: Mutex::default(),
         next_publisher: AtomicU32::new(1),
     });
@@ -207,7 +212,7 @@ fn flags(arguments: &Arguments) -> Vec<String> {
     // Publishers that are cut off leave jobs that never end.
     let seconds = arguments.history_seconds().as_secs();
     let flags = format!(
-        "--history-bytes {} --history-seconds {seconds} --job-idle-seconds {seconds} \
+        "--http-publish anyone --history-bytes {} --history-seconds {seconds} --job-idle-seconds {seconds} \
          --heartbeat-seconds 2 --silent-heartbeats 4 --stalled-seconds 5 --handshake-seconds 3 \
          --metrics-seconds 1 --drain-seconds 30 --connections-max {}",
         arguments.history_bytes(),
@@ -250,11 +255,12 @@ fn progress(life: &Life, shared: &Shared, now: Duration) -> String {
     let (counts, mishaps) = (&life.counts, &life.fleet.mishaps);
     let usage = life.fleet.usage().unwrap_or_default();
     format!(
-        "{:>5} s: {} connections ({} open, {} came back, {} full, {} silenced, {} reset), {} vandals, \
-         {} filter changes, {} publishers ({} cut off), {} events, {} delivered, {} gaps ({} where a fast reader was left behind), \
+        "{:>5} s: {} connections ({} over plain HTTP, {} open, {} came back, {} full, {} silenced, {} reset), {} vandals, \
+         {} filter changes, {} publishers ({} cut off, {} requests over HTTP, {} refused and {} lost), {} events, {} delivered, {} gaps ({} where a fast reader was left behind), \
          {} bursts, {} stops, {} daemons and {} servers killed; {:.1} MiB, {} descriptors",
         now.as_secs(),
         counts.connections,
+        counts.plain,
         life.open(),
         counts.comebacks,
         counts.refused_full,
@@ -264,6 +270,9 @@ fn progress(life: &Life, shared: &Shared, now: Duration) -> String {
         counts.changes,
         shared.links.load(Ordering::Relaxed),
         shared.cut_off.load(Ordering::Relaxed),
+        shared.posts.load(Ordering::Relaxed),
+        shared.refused.load(Ordering::Relaxed),
+        shared.lost.load(Ordering::Relaxed),
         life.fleet.stream.taken(),
         counts.deliveries,
         counts.gaps,

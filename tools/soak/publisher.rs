@@ -1,7 +1,8 @@
-//! Publishers that come and go. Most have a name under which the daemon takes each line once, however often it is
+//! Publishers that come and go, by the Unix socket and over HTTP. Most have a name under which the daemon takes each line once, however often it is
 //! sent; others live once. Many are cut off in the middle of a line.
 
 use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -13,18 +14,26 @@ use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::lines::{NAMELESS, last_good, write_line};
-use crate::{Outcome, PATIENCE};
+use crate::{Outcome, PATIENCE, poster};
 
 /// Lines of a publisher that may be in transit: together, publishers never run far ahead of a watcher that reads.
-const CHUNK_LINES_MAX: u64 = 40;
+pub const CHUNK_LINES_MAX: u64 = 40;
 /// After an absence longer than this share of `history_seconds`, a publisher takes another name: the daemon may have
 /// forgotten the old one.
 const AWAY_SHARE: u32 = 4;
 
+/// Where publishers reach a daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Door {
+    pub socket: PathBuf,
+    /// For HTTP.
+    pub address: SocketAddr,
+}
+
 /// What publishers share with the rest.
 pub struct Shared {
-    /// Where publishers connect, for each daemon; none while it does not run. A daemon that starts again has another.
-    pub sockets: Mutex<Vec<Option<PathBuf>>>,
+    /// Where publishers reach each daemon; none while it does not run. A daemon that starts again has another.
+    pub doors: Mutex<Vec<Option<Door>>>,
     /// Daemons are killed, and publishers come back through others.
     pub is_fleet: bool,
     pub history_seconds: Duration,
@@ -36,6 +45,11 @@ pub struct Shared {
     pub violations: Mutex<Vec<String>>,
     pub links: AtomicU64,
     pub cut_off: AtomicU64,
+    /// Requests over HTTP that were answered.
+    pub posts: AtomicU64,
+    /// Requests that a full daemon refused, and those of which nothing was heard.
+    pub refused: AtomicU64,
+    pub lost: AtomicU64,
     /// For publishers that left: their number, and the last line that must have been taken.
     pub promised: Mutex<Vec<(u32, u64)>>,
     /// Numbers for publishers without a name, and for those that took another.
@@ -47,18 +61,52 @@ impl Shared {
         self.violations.lock().push(violation);
     }
 
-    fn is_over(&self) -> bool {
+    pub fn is_over(&self) -> bool {
         self.is_over.load(Ordering::Relaxed)
     }
 
-    /// Whether the daemon with this socket was killed.
-    fn is_gone(&self, socket: &Path) -> bool {
-        !self.sockets.lock().iter().flatten().any(|running| running == socket)
+    pub fn note_link(&self) {
+        self.links.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn choose(&self, random: &mut Rng) -> PathBuf {
-        let sockets = self.sockets.lock();
-        let running: Vec<_> = sockets.iter().flatten().collect();
+    pub fn note_cut_off(&self) {
+        self.cut_off.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn note_post(&self) {
+        self.posts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn note_turned_away(&self, without_answer: bool) {
+        let count = if without_answer { &self.lost } else { &self.refused };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Waits until the reference has seen this event.
+    pub fn wait_until_seen(&self, seq: u64) -> Outcome<()> {
+        let begin = Instant::now();
+        while self.reference.load(Ordering::Acquire) < seq {
+            if begin.elapsed() > PATIENCE {
+                return Err(format!("event {seq} was acknowledged and never seen").into());
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    /// Waits as long as so many lines of a publisher are to take.
+    pub fn rest_after(&self, lines: u64) {
+        thread::sleep(Duration::from_millis(lines * 1_000 / self.lines_per_second));
+    }
+
+    /// Whether the daemon with this door was killed.
+    fn is_gone(&self, door: &Door) -> bool {
+        !self.doors.lock().iter().flatten().any(|running| running == door)
+    }
+
+    fn choose(&self, random: &mut Rng) -> Door {
+        let doors = self.doors.lock();
+        let running: Vec<_> = doors.iter().flatten().collect();
         running[random.usize(..running.len())].clone()
     }
 
@@ -79,7 +127,7 @@ impl Link {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         let answers = BufReader::new(stream.try_clone()?);
-        shared.links.fetch_add(1, Ordering::Relaxed);
+        shared.note_link();
         Ok(Self { stream, answers })
     }
 
@@ -124,14 +172,7 @@ impl Link {
         (numbers.0..=numbers.1).for_each(|n| write_line(publisher, n, &mut text));
         self.stream.write_all(text.as_bytes())?;
         let seq = self.wait_for_ack(numbers.1 + offset)?;
-        let begin = Instant::now();
-        while shared.reference.load(Ordering::Acquire) < seq {
-            if begin.elapsed() > PATIENCE {
-                return Err(format!("event {seq} was acknowledged and never seen").into());
-            }
-            thread::sleep(Duration::from_millis(1));
-        }
-        Ok(())
+        shared.wait_until_seen(seq)
     }
 
     /// Writes some lines and a part of the next; the answers are never read.
@@ -164,18 +205,23 @@ pub fn run_named(shared: &Shared, mut random: Rng) {
 
 /// What is known of a named publisher's lines.
 #[derive(Default)]
-struct Lines {
-    acknowledged: u64,
-    written: u64,
+pub struct Lines {
+    pub acknowledged: u64,
+    pub written: u64,
 }
 
 /// Returns the last line that was acknowledged.
 fn live_under_name(shared: &Shared, publisher: u32, random: &mut Rng) -> Outcome<u64> {
     let mut lines = Lines::default();
     loop {
-        let socket = shared.choose(random);
-        match visit(shared, &socket, publisher, &mut lines, random) {
-            Err(error) if !shared.is_gone(&socket) => return Err(error),
+        let door = shared.choose(random);
+        // It comes now by the socket, now over HTTP.
+        let visited = match random.bool() {
+            true => poster::visit(shared, &door, publisher, &mut lines, random),
+            false => visit(shared, &door.socket, publisher, &mut lines, random),
+        };
+        match visited {
+            Err(error) if !shared.is_gone(&door) => return Err(error),
             _ => {}
         }
         let left = Instant::now();
@@ -208,12 +254,12 @@ fn visit(shared: &Shared, socket: &Path, publisher: u32, lines: &mut Lines, rand
         link.publish(shared, publisher, (next, until), 0)?;
         lines.acknowledged = lines.acknowledged.max(until);
         if !is_flood {
-            thread::sleep(Duration::from_millis((until + 1 - next) * 1_000 / shared.lines_per_second));
+            shared.rest_after(until + 1 - next);
         }
         next = until + 1;
     }
     if !shared.is_over() && random.bool() {
-        shared.cut_off.fetch_add(1, Ordering::Relaxed);
+        shared.note_cut_off();
         let until = next + random.u64(..CHUNK_LINES_MAX);
         lines.written = lines.written.max(until);
         link.cut_off(publisher, next, until, random)?;
@@ -238,10 +284,17 @@ pub fn run_nameless(shared: &Shared, mut random: Rng) {
 
 /// Returns the last line that must be taken.
 fn live_once(shared: &Shared, publisher: u32, random: &mut Rng) -> Outcome<u64> {
-    let socket = shared.choose(random);
+    let door = shared.choose(random);
     let mut acknowledged = 0;
-    match publish_once(shared, &socket, publisher, &mut acknowledged, random) {
-        Err(error) if !shared.is_gone(&socket) => Err(error),
+    let published = match random.bool() {
+        // What a request that breaks off has brought is not to be known.
+        true => {
+            poster::publish_once(shared, &door, publisher, &mut acknowledged, random).map(|()| acknowledged)
+        }
+        false => publish_once(shared, &door.socket, publisher, &mut acknowledged, random),
+    };
+    match published {
+        Err(error) if !shared.is_gone(&door) => Err(error),
         // A daemon that is killed takes along what it has not acknowledged.
         Ok(_) if shared.is_fleet => Ok(acknowledged),
         Err(_) => Ok(acknowledged),
@@ -266,11 +319,11 @@ fn publish_once(
         // The hello was line 1.
         link.publish(shared, publisher, (next, until), 1)?;
         *acknowledged = until;
-        thread::sleep(Duration::from_millis((until + 1 - next) * 1_000 / shared.lines_per_second));
+        shared.rest_after(until + 1 - next);
         next = until + 1;
     }
     let until = next + random.u64(..CHUNK_LINES_MAX);
-    shared.cut_off.fetch_add(1, Ordering::Relaxed);
+    shared.note_cut_off();
     link.cut_off(publisher, next, until, random)?;
     Ok(until)
 }

@@ -10,6 +10,7 @@ use serde_json::Value;
 use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::check::{Checker, Look, NAMES, Names, Said, Since, Topic};
+use crate::chunk::{self, Told};
 use crate::judge::{Entry, Judge};
 use crate::lines::JobId;
 use crate::stream::{hash_of, kind_and_job, seq_of};
@@ -44,9 +45,19 @@ pub enum Wish {
     Many,
 }
 
+/// What a watcher speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    WebSocket,
+    /// Server-Sent Events; an even number to come back to is the header's and not the URL's.
+    Sse,
+    Ndjson,
+}
+
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub wish: Wish,
+    pub form: Form,
     pub pace: Pace,
     pub life: Duration,
     pub ending: Ending,
@@ -67,6 +78,8 @@ pub enum Asked {
 pub enum Over {
     Refused(u16),
     Closed(Option<u16>),
+    /// With the last chunk.
+    Complete,
     Reset,
 }
 
@@ -96,6 +109,8 @@ pub struct Watcher {
     inbound: Vec<u8>,
     outbound: Vec<u8>,
     close_code: Option<u16>,
+    /// The last chunk has come.
+    is_complete: bool,
     is_reset: bool,
     pub has_greeting: bool,
 }
@@ -110,6 +125,24 @@ pub fn handshake(path: &str) -> String {
 
 fn is_reset(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
+}
+
+impl Plan {
+    fn request(&self) -> String {
+        let (media_type, path) = match self.form {
+            Form::WebSocket => return handshake(&self.wish.path()),
+            Form::Sse => ("text/event-stream", self.wish.path()),
+            Form::Ndjson => ("application/x-ndjson", self.wish.path()),
+        };
+        // A browser comes back with the URL that it had, and the newest id beside it.
+        let (path, last_id) = match self.wish {
+            Wish::One { since: Since::After(seq), .. } if self.form == Form::Sse && seq.is_multiple_of(2) => {
+                (path.replace(&format!("since={seq}"), "since=start"), format!("Last-Event-ID: {seq}\r\n"))
+            }
+            _ => (path, String::new()),
+        };
+        format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: {media_type}\r\n{last_id}\r\n")
+    }
 }
 
 impl Wish {
@@ -166,11 +199,12 @@ impl Watcher {
             inbound: Vec::new(),
             outbound: Vec::new(),
             close_code: None,
+            is_complete: false,
             is_reset: false,
             has_greeting: false,
             plan,
         };
-        watcher.outbound = handshake(&watcher.plan.wish.path()).into_bytes();
+        watcher.outbound = watcher.plan.request().into_bytes();
         watcher.flush();
         Ok(watcher)
     }
@@ -231,6 +265,7 @@ impl Watcher {
             let end = block.len().min(left);
             match self.socket.read(&mut block[..end]) {
                 Ok(0) if self.is_reset => return Ok(Some(Over::Reset)),
+                Ok(0) if self.is_complete => return Ok(Some(Over::Complete)),
                 Ok(0) => return Ok(Some(Over::Closed(self.close_code))),
                 Ok(count) => {
                     left -= count;
@@ -258,13 +293,25 @@ impl Watcher {
             };
             let status = std::str::from_utf8(&inbound[9..12]).ok().and_then(|status| status.parse().ok());
             match status {
-                Some(101) => self.is_open = true,
+                Some(101) if self.plan.form == Form::WebSocket => self.is_open = true,
+                Some(200) if self.plan.form != Form::WebSocket => self.is_open = true,
                 Some(status) => return Ok(Some(Over::Refused(status))),
                 None => return Err("not an HTTP answer".into()),
             }
             start = end + 4;
         }
-        while let Some((opcode, payload, end)) = frame::next(&inbound, start)? {
+        start = match self.plan.form {
+            Form::WebSocket => self.hear_frames(&inbound, start)?,
+            form => self.hear_chunks(&inbound, start, form == Form::Sse)?,
+        };
+        self.inbound = inbound;
+        self.inbound.drain(..start);
+        Ok(None)
+    }
+
+    /// Returns where the incomplete frame begins.
+    fn hear_frames(&mut self, inbound: &[u8], mut start: usize) -> Outcome<usize> {
+        while let Some((opcode, payload, end)) = frame::next(inbound, start)? {
             match opcode {
                 frame::TEXT => self.hear_text(payload)?,
                 frame::PING if !self.plan.is_mute => {
@@ -283,9 +330,44 @@ impl Watcher {
             }
             start = end;
         }
-        self.inbound = inbound;
-        self.inbound.drain(..start);
-        Ok(None)
+        Ok(start)
+    }
+
+    /// Returns where the incomplete chunk begins. The fields of an SSE must say what its text says.
+    fn hear_chunks(&mut self, inbound: &[u8], mut start: usize, is_sse: bool) -> Outcome<usize> {
+        while let Some((told, end)) = chunk::next(inbound, start, is_sse)? {
+            start = end;
+            if self.is_complete {
+                return Err("something behind the last chunk".into());
+            }
+            if told.text.is_empty() {
+                self.is_complete = true;
+                continue;
+            }
+            if is_sse && !self.has_right_fields(&told)? {
+                let (Told { id, retry, .. }, text) = (&told, String::from_utf8_lossy(told.text));
+                return Err(format!("an SSE with id {id:?} and retry {retry:?} says {text}").into());
+            }
+            self.hear_text(told.text)?;
+        }
+        Ok(start)
+    }
+
+    /// An id is a position to come back to: of an event, a ping, a status, and of a greeting without a past.
+    fn has_right_fields(&self, told: &Told) -> Outcome<bool> {
+        if let Some(seq) = seq_of(told.text) {
+            return Ok((told.id, told.retry) == (Some(seq), None));
+        }
+        let message: Value = serde_json::from_slice(told.text)?;
+        let is_status = message["type"] == "connection:status";
+        let is_goodbye = is_status && message["status"] == "disconnected";
+        let Wish::One { since, .. } = self.plan.wish else { return Ok(false) };
+        // Only the greeting may be ahead of what follows.
+        let is_at_position = is_goodbye || self.has_greeting || since == Since::Now;
+        let is_position = message["type"] == "ping" || is_status && is_at_position;
+        let id = if is_position { message["stream_seq"].as_u64() } else { None };
+        let retry = if is_goodbye { message["retry_after_ms"].as_u64() } else { None };
+        Ok((told.id, told.retry) == (id, retry))
     }
 
     fn hear_text(&mut self, text: &[u8]) -> Outcome<()> {
@@ -370,5 +452,28 @@ impl Watcher {
             _ => return Err(format!("an answer to something else: {message}").into()),
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Ending, Form, Pace, Plan, Wish};
+    use crate::check::{Names, Since, Topic};
+
+    #[test]
+    fn an_sse_comes_back_with_the_number_in_its_url_or_in_its_head() {
+        let request = |form, seq| {
+            let wish = Wish::One { topic: Topic::All, names: Names::ALL, since: Since::After(seq) };
+            let (pace, life, ending) = (Pace::Fast, Duration::MAX, Ending::Drop);
+            Plan { wish, form, pace, life, ending, is_mute: false }.request()
+        };
+        let of_url = request(Form::Sse, 7);
+        assert!(of_url.starts_with("GET /api/v1/ws/events?since=7 ") && !of_url.contains("Last-Event-ID"));
+        let of_head = request(Form::Sse, 8);
+        assert!(of_head.contains("?since=start ") && of_head.contains("\r\nLast-Event-ID: 8\r\n"));
+        assert!(request(Form::Ndjson, 8).contains("?since=8 "));
+        assert!(request(Form::WebSocket, 8).contains("\r\nUpgrade: websocket\r\n"));
     }
 }

@@ -12,6 +12,7 @@ use crate::lab::{
     CATCH_UP, CPU_PER_EVENT, Contestant, EVENTS_PER_SECOND, Findings, Kind, Lab, NEXT_EVENT, P50, P99,
     latency_figures,
 };
+use crate::layout::Transport;
 use crate::load::{Load, Pace};
 use crate::nats::Servers;
 use crate::result::{Role, Scenario, ServerResult};
@@ -75,7 +76,13 @@ impl Setting {
 }
 
 pub(super) fn contestant(name: &str, events: u64) -> Contestant {
-    Contestant { name: name.to_owned(), role: Role::Luxcast, which: Which::Luxcast(Vec::new()), events }
+    Contestant {
+        name: name.to_owned(),
+        role: Role::Luxcast,
+        which: Which::Luxcast(Vec::new()),
+        transport: Transport::WebSocket,
+        events,
+    }
 }
 
 pub(super) const SHARED: &str = "nats-server has the daemons' core, all on this machine.";

@@ -7,8 +7,8 @@ use crate::crowd::{Crowd, PATIENCE};
 use crate::feed::Feed;
 use crate::lab::{CPU_PER_EVENT, Contestant, EVENTS_PER_SECOND, Findings, Kind, Lab};
 use crate::result::Scenario;
-use crate::scenario::Options;
 use crate::scenario::setting::{scenario, shape, target_at_least};
+use crate::scenario::{Options, ingest_http};
 use crate::server::Server;
 use crate::wire::Shape;
 
@@ -17,9 +17,12 @@ const ABOUT: &str = "A publisher writes lines into the Unix socket as fast as th
     numbered.";
 
 /// Lines that wait in the load until the socket has room again.
-const LINES_AT_ONCE: u64 = 2_048;
+pub const LINES_AT_ONCE: u64 = 2_048;
 
 pub fn run(lab: &Lab, options: &Options) -> Outcome<Scenario> {
+    if options.http {
+        return ingest_http::run(lab, options);
+    }
     let events = options.events.unwrap_or(4_000_000);
     let contestants = [lab.luxcast("luxcast", events, &[])];
     let results =

@@ -1,12 +1,14 @@
 //! From publish to receive, at fixed rates.
 
 use crate::Outcome;
-use crate::lab::{CPU_SHARE, Contestant, Findings, Lab, P99, latency_figures};
+use crate::lab::{CPU_PER_MESSAGE, CPU_SHARE, Contestant, Findings, Lab, P99, latency_figures};
+use crate::layout::Transport;
 use crate::load::Pace;
 use crate::result::{Role, Scenario};
 use crate::scenario::Options;
-use crate::scenario::setting::{FLOOR, Size, begin, floor, peers, scenario, target_at_most, target_times};
-use crate::server::Server;
+use crate::scenario::setting::{
+    FLOOR, Size, begin, floor, peers, peers_over, scenario, target_at_most, target_times,
+};
 
 const ABOUT: &str = "Events come at a steady rate; each message's way from the publisher's write to the watcher's \
     read is timed. At low rates the order in which watchers are served decides: the last of a thousand waits for \
@@ -27,13 +29,16 @@ pub fn run(lab: &Lab, options: &Options) -> Outcome<Scenario> {
             contestant.events = rate * seconds;
             (contestant, rate)
         };
+        let able =
+            |peer: &Contestant| rate * size.watchers as u64 <= UNBATCHED_MAX || peer.name == "uWebSockets";
         contestants.push(at(lab.luxcast("luxcast", 0, &[])));
-        if rate * size.watchers as u64 <= UNBATCHED_MAX {
-            contestants.push(at(floor(size, 1, 0)));
-            contestants.extend(peers(lab, size.watchers, 0).into_iter().map(at));
-        } else {
-            let batching = peers(lab, size.watchers, 0).into_iter();
-            contestants.extend(batching.filter(|peer| peer.name == "uWebSockets").map(at));
+        if options.has(Transport::WebSocket) {
+            contestants.extend(Some(floor(size, 1, 0)).filter(able).map(at));
+            contestants.extend(peers(lab, size.watchers, 0).into_iter().filter(able).map(at));
+        }
+        for transport in options.streams() {
+            contestants.push(at(lab.luxcast("luxcast", 0, &[]).over(transport)));
+            contestants.extend(peers_over(transport, lab, size.watchers, 0).into_iter().filter(able).map(at));
         }
     }
     let (contestants, paces): (Vec<_>, Vec<_>) = contestants.into_iter().unzip();
@@ -83,13 +88,14 @@ fn measure(
     lab: &Lab,
     watch: &mut dyn FnMut(f64),
 ) -> Outcome<Findings> {
-    let server = Server::start(&contestant.which, &lab.pinning)?;
+    let server = contestant.start(&lab.pinning)?;
     let mut load = begin(&server, size, lab)?;
     load.pace = Pace::PerSecond(rate);
     load.time_messages(0, 0);
     let sample = load.run(&server, contestant.events, watch)?;
     let histogram = load.latency()?;
     let mut figures = latency_figures(&histogram);
+    figures.push((CPU_PER_MESSAGE, sample.cpu_micros_per_message()));
     figures.push((CPU_SHARE, sample.cpu_nanos as f64 / 1e7 / sample.seconds));
     Ok(Findings { figures, latency: Some(histogram), complaint: load.crowd.tally.complaint() })
 }

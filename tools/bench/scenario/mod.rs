@@ -7,6 +7,7 @@ mod filter;
 mod grow;
 mod idle;
 mod ingest;
+mod ingest_http;
 mod latency;
 mod many;
 mod past;
@@ -22,6 +23,7 @@ use clap::Args;
 
 use crate::Outcome;
 use crate::lab::Lab;
+use crate::layout::Transport;
 use crate::result::Scenario;
 
 /// Options of the command line; each scenario has its own defaults and takes what its row says.
@@ -48,6 +50,12 @@ pub struct Options {
     /// Duration of each measurement in seconds
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=3_600))]
     pub seconds: Option<u64>,
+    /// What watchers speak, separated by commas; luxcast over WebSocket is always beside it [default: websocket]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_enum)]
+    pub transport: Option<Vec<Transport>>,
+    /// Publish over HTTP as well, beside the Unix socket
+    #[arg(long)]
+    pub http: bool,
 }
 
 impl Row {
@@ -74,13 +82,13 @@ pub const ROWS: [Row; 18] = [
     Row {
         name: "fanout",
         help: "1,000 watchers of one job, events as fast as they are delivered",
-        takes: &["watchers", "events", "window"],
+        takes: &["watchers", "events", "window", "transport"],
         run: fanout::run,
     },
     Row {
         name: "latency",
         help: "1,000 watchers of one job at 50, 500, 2,000 and 10,000 events a second",
-        takes: &["watchers", "rates", "seconds"],
+        takes: &["watchers", "rates", "seconds", "transport"],
         run: latency::run,
     },
     Row {
@@ -122,7 +130,7 @@ pub const ROWS: [Row; 18] = [
     Row {
         name: "resume",
         help: "1,000 watchers come back at once with 10,000 events to catch up, beside 1,000 live ones",
-        takes: &["watchers", "events"],
+        takes: &["watchers", "events", "transport"],
         run: resume::run,
     },
     Row {
@@ -145,8 +153,8 @@ pub const ROWS: [Row; 18] = [
     },
     Row {
         name: "ingest",
-        help: "events through one Unix socket with nobody watching",
-        takes: &["events"],
+        help: "events through one Unix socket with nobody watching; with --http over HTTP too, and beside watchers",
+        takes: &["watchers", "events", "seconds", "http"],
         run: ingest::run,
     },
     Row {
@@ -182,6 +190,18 @@ pub const ROWS: [Row; 18] = [
 ];
 
 impl Options {
+    pub fn has(&self, transport: Transport) -> bool {
+        match &self.transport {
+            Some(transports) => transports.contains(&transport),
+            None => transport == Transport::WebSocket,
+        }
+    }
+
+    /// What of plain HTTP is to be measured.
+    pub fn streams(&self) -> impl Iterator<Item = Transport> {
+        [Transport::Sse, Transport::Ndjson].into_iter().filter(|transport| self.has(*transport))
+    }
+
     /// The given options that a scenario does not take.
     pub fn foreign_to(&self, row: &Row) -> Vec<&'static str> {
         let given = [
@@ -191,6 +211,8 @@ impl Options {
             ("window", self.window.is_some()),
             ("rates", self.rates.is_some()),
             ("seconds", self.seconds.is_some()),
+            ("transport", self.transport.is_some()),
+            ("http", self.http),
         ];
         let foreign = given.iter().filter(|(name, is_given)| *is_given && !row.takes.contains(name));
         foreign.map(|(name, _)| *name).collect()

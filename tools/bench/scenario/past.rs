@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::Outcome;
-use crate::crowd::{Crowd, Tally};
+use crate::crowd::Crowd;
 use crate::feed::Feed;
 use crate::format;
 use crate::lab::{BYTES_PER_SECOND, CATCH_UP, Findings, Kind, Lab, P99, P99_BEFORE, latency_figures};
@@ -17,6 +17,7 @@ use crate::scenario::bus::{SHARED, Setting, contestant};
 use crate::scenario::scrape::ask;
 use crate::scenario::setting::{Size, scenario, target_at_most, target_times_within};
 use crate::server::{Server, free_port};
+use crate::tally::Tally;
 
 const ABOUT: &str = "A daemon with a small memory has taken events in. Then many watchers come at the same moment and ask \
     for events from before that memory (since=): the daemon reads them from the stream again, for all at once, while \

@@ -9,7 +9,6 @@ use crate::load::{Load, Pace};
 use crate::result::Scenario;
 use crate::scenario::Options;
 use crate::scenario::setting::{Size, begin_in, scenario, target_at_most, target_times_within};
-use crate::server::Server;
 
 const ABOUT: &str = "A network fault cuts half of the watchers off while events go on. They come back at the same \
     moment, each with the number it had (since=), and get what they missed, without loss or repetition, while the \
@@ -26,12 +25,16 @@ pub fn run(lab: &Lab, options: &Options) -> Outcome<Scenario> {
     let size = Size::new(options, 1_000, 1, FAST_WINDOW)?;
     let both = Size { watchers: 2 * size.watchers, ..size }.check(lab)?;
     let missed = options.events.unwrap_or(10_000);
-    let contestants = [lab.luxcast(LUXCAST, missed, &[])];
+    let mut contestants = vec![lab.luxcast(LUXCAST, missed, &[])];
+    contestants.extend(options.streams().map(|transport| lab.luxcast(LUXCAST, missed, &[]).over(transport)));
     let results = lab.compare("resume", &contestants, |contestant, _| measure(contestant, both, lab));
-    let targets = [
-        target_at_most(CATCH_UP, &results, LUXCAST, 2.0),
-        target_times_within(P99, P99_BEFORE, &results, LUXCAST, 2.0),
-    ];
+    let targets = contestants.iter().flat_map(|contestant| {
+        [
+            target_at_most(CATCH_UP, &results, &contestant.name, 2.0),
+            target_times_within(P99, P99_BEFORE, &results, &contestant.name, 2.0),
+        ]
+    });
+    let targets: Vec<_> = targets.flatten().collect();
     let number = |count: u64| crate::format::number(count as f64);
     let parameters = vec![
         ("watchers that come back".to_owned(), number(size.watchers as u64)),
@@ -40,12 +43,12 @@ pub fn run(lab: &Lab, options: &Options) -> Outcome<Scenario> {
         ("events a second meanwhile".to_owned(), number(RATE as u64)),
     ];
     let mut found = scenario("resume", "All return at once", ABOUT, parameters, CATCH_UP, results);
-    found.targets.extend(targets.into_iter().flatten());
+    found.targets.extend(targets);
     Ok(found)
 }
 
 fn measure(contestant: &Contestant, size: Size, lab: &Lab) -> Outcome<Findings> {
-    let server = Server::start(&contestant.which, &lab.pinning)?;
+    let server = contestant.start(&lab.pinning)?;
     let mut load = begin_in(&server, size, lab, PROMPT_GROUP)?;
     let half = size.watchers / 2;
     // Before: the latency of live watchers when nothing happens.

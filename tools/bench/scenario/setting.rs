@@ -8,6 +8,7 @@ use crate::lab::{
     BYTES_PER_SECOND, CPU_PER_MESSAGE, Contestant, Findings, Kind, Lab, MESSAGES_PER_SECOND,
     SYSCALLS_PER_MESSAGE, ratio,
 };
+use crate::layout::Transport;
 use crate::load::{Load, Pace};
 use crate::process::SyscallCount;
 use crate::result::{Role, Scenario, ServerResult, Target};
@@ -91,7 +92,7 @@ pub fn measure_fanout(
     lab: &Lab,
     watch: &mut dyn FnMut(f64),
 ) -> Outcome<Findings> {
-    let server = Server::start(&contestant.which, &lab.pinning)?;
+    let server = contestant.start(&lab.pinning)?;
     let mut load = begin(&server, size, lab)?;
     let sample = load.run(&server, contestant.events, watch)?;
     let mut figures = vec![
@@ -116,19 +117,27 @@ pub fn floor(size: Size, events_per_send: usize, events: u64) -> Contestant {
     };
     let which =
         Which::Floor { watchers: size.watchers, frame_bytes: size.shape.frame_bytes, events_per_send };
-    Contestant { name, role: Role::Floor, which, events }
+    Contestant { name, role: Role::Floor, which, transport: Transport::WebSocket, events }
 }
 
 /// The peers that can have this many watchers, with their share of the events.
 pub fn peers(lab: &Lab, watchers: usize, events: u64) -> Vec<Contestant> {
+    peers_over(Transport::WebSocket, lab, watchers, events)
+}
+
+/// The same, of those whose watchers can speak this.
+pub fn peers_over(transport: Transport, lab: &Lab, watchers: usize, events: u64) -> Vec<Contestant> {
     const MANY: usize = 2_000;
     let able = lab.peers.iter().filter(|peer| watchers <= MANY || peer.is_large);
+    let able = able.filter(|peer| peer.transports.contains(&transport));
     able.map(|peer| Contestant {
         name: peer.title.to_owned(),
         role: Role::Peer,
         which: Which::Peer(*peer),
+        transport: Transport::WebSocket,
         events: (events / peer.share).max(100),
     })
+    .map(|peer| peer.over(transport))
     .collect()
 }
 
@@ -175,6 +184,17 @@ pub fn target_times(
         text: format!("{name}: {} at most {times_max} times that of {other}", kind.label),
         measured: format!("{times:.3} times"),
         is_met: times <= times_max,
+    })
+}
+
+/// Over plain HTTP a figure is at most this many times that over WebSocket.
+const STREAM_TIMES_MAX: f64 = 1.2;
+
+/// One server's figure over each form of plain HTTP beside that over WebSocket, which has its bare name.
+pub fn targets_of_streams(kind: Kind, results: &[ServerResult], name: &str) -> [Option<Target>; 2] {
+    [Transport::Sse, Transport::Ndjson].map(|transport| {
+        let of = format!("{name}, {}", transport.title());
+        target_times(kind, results, &of, name, STREAM_TIMES_MAX)
     })
 }
 

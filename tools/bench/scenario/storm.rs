@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use crate::Outcome;
 use crate::crowd::{Crowd, PATIENCE};
 use crate::lab::{CPU_PER_HANDSHAKE, Contestant, Findings, HANDSHAKES_PER_SECOND, Lab};
+use crate::layout::Transport;
 use crate::result::{Role, Scenario};
 use crate::scenario::Options;
 use crate::scenario::setting::{peers, scenario, shape, target_times};
@@ -20,8 +21,13 @@ const FLOOR: &str = "floor, parse and answer";
 
 pub fn run(lab: &Lab, options: &Options) -> Outcome<Scenario> {
     let handshakes = options.events.unwrap_or(20_000);
-    let floor =
-        Contestant { name: FLOOR.to_owned(), role: Role::Floor, which: Which::DoorFloor, events: handshakes };
+    let floor = Contestant {
+        name: FLOOR.to_owned(),
+        role: Role::Floor,
+        which: Which::DoorFloor,
+        transport: Transport::WebSocket,
+        events: handshakes,
+    };
     let mut contestants = vec![lab.luxcast("luxcast", handshakes, &[]), floor];
     let others = peers(lab, 0, 0).into_iter();
     contestants.extend(others.map(|peer| Contestant { events: (handshakes / 10).max(1_000), ..peer }));
