@@ -302,6 +302,24 @@ fn a_body_is_read_alike_however_it_is_cut() {
 }
 
 #[test]
+fn publishers_keep_their_connections_however_many_they_are() {
+    let daemon = open_daemon(&["--handshake-seconds", "0.2"]);
+    let mut feeds: Vec<HttpFeed> = (0..150).map(|_| HttpFeed::connect(daemon.address)).collect();
+    for round in 0..3 {
+        for feed in &mut feeds {
+            let (status, answer) = feed.post(LINES, &of_job(round));
+            assert_eq!((status, &answer["accepted"]), (200, &json!(1)));
+        }
+        // Longer than another connection may rest.
+        thread::sleep(std::time::Duration::from_millis(400));
+    }
+    let short = open_daemon(&["--stalled-seconds", "0.3", "--handshake-seconds", "60"]);
+    let mut feed = HttpFeed::connect(short.address);
+    assert_eq!(feed.post(LINES, &of_job(1)).0, 200);
+    assert_eq!(feed.raw.fill(), 0, "it does not rest for ever");
+}
+
+#[test]
 fn of_a_body_that_breaks_off_whole_lines_are_taken() {
     let daemon = open_daemon(&[]);
     let mut watcher = daemon.watch(EVENTS);

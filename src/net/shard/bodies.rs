@@ -128,6 +128,7 @@ impl Clients {
             Ok(receipt) => {
                 let mut out = Vec::new();
                 receipt.write(&mut out, &readers.fields(""), then, self.moment.now.unix_micros);
+                self.connections.at(key).is_publisher = true;
                 self.answer(key, &out, Body::default(), then, rest);
             }
         }

@@ -89,6 +89,8 @@ pub struct Connection {
     /// The one deadline in the wheel that counts.
     pub due: Tick,
     pub silence: Silence,
+    /// It has published: between its requests it keeps its place, as a publisher on the Unix socket does.
+    pub is_publisher: bool,
     /// More may be waiting in the socket than was read.
     pub has_more: bool,
     /// A read that fills less than its buffer does not mean that the socket is empty: there is the peer's end, for which
@@ -110,6 +112,7 @@ impl Connection {
             reader: MessageReader::new(),
             due,
             silence: Silence::default(),
+            is_publisher: false,
             has_more: false,
             reads_to_end: false,
             awaits_room: false,

@@ -258,11 +258,16 @@ impl Clients {
         };
         let mut rest = std::mem::take(rest);
         let says_more = connection.sides == Sides::Open || !rest.is_empty();
-        let rests =
-            says_more.then(|| self.environment.admission.make_idle(connection.counted, connection.address()));
+        let admission = &self.environment.admission;
+        let keeps_place = connection.is_publisher && !admission.is_draining();
+        let rests = match says_more {
+            true if keeps_place => Some(connection.counted),
+            true => admission.make_idle(connection.counted, connection.address()),
+            false => None,
+        };
         // A connection whose next request has come does not become idle: it keeps its place.
         let stays = (!rest.is_empty()).then_some(connection.counted);
-        let Some(counted) = rests.flatten().or(stays) else {
+        let Some(counted) = rests.or(stays) else {
             return self.shut(key);
         };
         connection.counted = counted;
@@ -286,8 +291,13 @@ impl Clients {
 
     /// Gives the next request head its time to come.
     pub(super) fn await_head(&mut self, key: WatcherKey) {
-        let turn_away = self.connections.at(key).turn_away;
-        let time = self.head_ticks(turn_away);
+        let connection = self.connections.at(key);
+        let (turn_away, is_publisher) = (connection.turn_away, connection.is_publisher);
+        let is_between = is_publisher && matches!(connection.phase, Phase::Idle);
+        let time = match is_between {
+            true => self.live_config().limits.stalled,
+            false => self.head_ticks(turn_away),
+        };
         let due = self.moment.tick().wrapping_add(time);
         self.schedule(key, due);
     }
