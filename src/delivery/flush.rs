@@ -293,7 +293,7 @@ impl Watchers {
         sink: &mut impl Sink,
     ) -> bool {
         // The list of slices is large: who gets nothing, like most with each heartbeat, does without.
-        let mut framed = mem::take(&mut self.framed);
+        let mut framed = mem::take(&mut self.framed_alone);
         let outgoing = Outgoing::of(&gathered, self.watchers[key].framing(), &mut framed);
         let result = match gathered.pieces.is_empty() {
             true => Ok(0),
@@ -304,7 +304,7 @@ impl Watchers {
             }
         };
         let is_all = self.record(key, result, &outgoing, from) && gathered.is_all;
-        self.framed = framed;
+        self.framed_alone = framed;
         gathered.clear();
         self.gathered = gathered;
         is_all

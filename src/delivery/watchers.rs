@@ -67,6 +67,8 @@ pub struct Watchers {
     pub(super) past: PastReaders,
     pub(super) gathered: Gathered,
     pub(super) framed: Framed,
+    /// The same of those that are served alone: a cohort's chunks are kept.
+    pub(super) framed_alone: Framed,
     pub(super) flat: Vec<u8>,
     pub(super) send_methods: SendMethods,
     pub(super) merge: Merge,
@@ -101,6 +103,7 @@ impl Watchers {
             past: PastReaders::default(),
             gathered: Gathered::default(),
             framed: Framed::default(),
+            framed_alone: Framed::default(),
             flat: Vec::new(),
             send_methods: SendMethods::default(),
             merge: Merge::default(),

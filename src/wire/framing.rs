@@ -54,7 +54,7 @@ impl Framing {
 
     /// Appends the chunk of an event. Returns where in `out` its object is.
     pub fn write_event(self, object: &[u8], out: &mut Vec<u8>) -> Range<usize> {
-        self.write_chunk(object, Fields { retry: None, id: number_behind(object, EVENT) }, out)
+        self.write_chunk(object, Fields { retry: None, id: number_at(object, EVENT.len()) }, out)
     }
 
     fn write_chunk(self, json: &[u8], fields: Fields<'_>, out: &mut Vec<u8>) -> Range<usize> {
@@ -131,7 +131,7 @@ struct Fields<'a> {
 impl<'a> Fields<'a> {
     fn of(json: &'a [u8], is_at_newest: bool) -> Self {
         if json.starts_with(EVENT) {
-            return Self { retry: None, id: number_behind(json, EVENT) };
+            return Self { retry: None, id: number_at(json, EVENT.len()) };
         }
         let is_status = json.starts_with(br#"{"type":"connection:status""#);
         let is_end = is_status && memmem::find(json, br#""status":"disconnected""#).is_some();
@@ -162,7 +162,12 @@ impl<'a> Fields<'a> {
 
 /// The digits behind the first place of `name`.
 fn number_behind<'a>(json: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    let rest = &json[memmem::find(json, name)? + name.len()..];
+    number_at(json, memmem::find(json, name)? + name.len())
+}
+
+/// The digits from this place on.
+fn number_at(json: &[u8], place: usize) -> Option<&[u8]> {
+    let rest = json.get(place..)?;
     let length = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
     (length > 0).then(|| &rest[..length])
 }

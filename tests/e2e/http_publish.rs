@@ -1,6 +1,7 @@
 //! Publishing over HTTP: bodies of all forms and cuts, rights, repeated requests, and bodies that lie.
 
 use std::net::Shutdown;
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 
@@ -405,8 +406,16 @@ fn clients_of_others_publish_the_corpus_once_and_read_it_back() {
     let url = format!("http://{}", daemon.address);
     let with_library = |name: &str| [python_running("python_poster.py"), vec![name.to_owned()]].concat();
     let node = vec!["node".to_owned(), script("node_poster.mjs").display().to_string()];
-    for program in [with_library("requests"), with_library("httpx"), node] {
+    let venv = Path::new(&python_running("")[0]).with_file_name("go").display().to_string();
+    let go = vec![venv, "run".to_owned(), script("go_poster.go").display().to_string()];
+    // What it builds is kept for the next time.
+    let cache = Path::new(env!("CARGO_BIN_EXE_luxcast")).with_file_name("go-cache");
+    for program in [with_library("requests"), with_library("httpx"), node, go] {
         let mut command = Command::new(&program[0]);
+        command
+            .env("GOCACHE", &cache)
+            .env("GOPATH", &cache)
+            .envs([("GOTOOLCHAIN", "local"), ("CGO_ENABLED", "0")]);
         command.args(&program[1..]).args([&*url, corpus_file]);
         let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let said = String::from_utf8_lossy(&output.stdout);

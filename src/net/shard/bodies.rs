@@ -128,8 +128,10 @@ impl Clients {
             Ok(receipt) => {
                 let mut out = Vec::new();
                 receipt.write(&mut out, &readers.fields(""), then, self.moment.now.unix_micros);
-                self.connections.at(key).is_publisher = true;
                 self.answer(key, &out, Body::default(), then, rest);
+                if let Phase::Answering { is_publisher, .. } = &mut self.connections.at(key).phase {
+                    *is_publisher = true;
+                }
             }
         }
     }

@@ -28,6 +28,8 @@ pub enum Phase {
     /// Its answer is being sent, for as long as the client takes it.
     Answering {
         then: Then,
+        /// It has published: until its next request it keeps its place, as a publisher on the Unix socket does.
+        is_publisher: bool,
         rest: Vec<u8>,
     },
     /// It has its answer; nothing of another request has come.
@@ -53,7 +55,7 @@ impl Phase {
     pub fn keep_back(&mut self, bytes: &[u8], bytes_max: usize) {
         let (then, rest) = match self {
             Phase::Asking(asking) => (&mut asking.then, &mut asking.rest),
-            Phase::Answering { then, rest } => (then, rest),
+            Phase::Answering { then, rest, .. } => (then, rest),
             _ => return,
         };
         if rest.len() + bytes.len() > bytes_max {
@@ -89,8 +91,6 @@ pub struct Connection {
     /// The one deadline in the wheel that counts.
     pub due: Tick,
     pub silence: Silence,
-    /// It has published: between its requests it keeps its place, as a publisher on the Unix socket does.
-    pub is_publisher: bool,
     /// More may be waiting in the socket than was read.
     pub has_more: bool,
     /// A read that fills less than its buffer does not mean that the socket is empty: there is the peer's end, for which
@@ -112,7 +112,6 @@ impl Connection {
             reader: MessageReader::new(),
             due,
             silence: Silence::default(),
-            is_publisher: false,
             has_more: false,
             reads_to_end: false,
             awaits_room: false,
@@ -196,15 +195,15 @@ mod tests {
 
     #[test]
     fn so_much_is_kept_of_what_comes_behind_a_request() {
-        let mut phase = Phase::Answering { then: Then::Next, rest: Vec::new() };
+        let mut phase = Phase::Answering { then: Then::Next, is_publisher: false, rest: Vec::new() };
         phase.keep_back(&[1; 99], 100);
         phase.keep_back(&[2], 100);
         let is_whole = |rest: &[u8]| rest.len() == 100 && rest.ends_with(&[1, 2]);
-        assert!(matches!(&phase, Phase::Answering { then: Then::Next, rest } if is_whole(rest)));
+        assert!(matches!(&phase, Phase::Answering { then: Then::Next, rest, .. } if is_whole(rest)));
         phase.keep_back(&[3], 100);
-        assert!(matches!(&phase, Phase::Answering { then: Then::Close, rest } if rest.capacity() == 0));
+        assert!(matches!(&phase, Phase::Answering { then: Then::Close, rest, .. } if rest.capacity() == 0));
         phase.keep_back(&[4], 100);
-        assert!(matches!(&phase, Phase::Answering { then: Then::Close, rest } if rest.is_empty()));
+        assert!(matches!(&phase, Phase::Answering { then: Then::Close, rest, .. } if rest.is_empty()));
         let mut phase = Phase::Head(HeadBuffer::default());
         phase.keep_back(&[1], 100);
         assert!(matches!(&phase, Phase::Head(held) if held.is_empty()));

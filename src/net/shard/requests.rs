@@ -247,19 +247,19 @@ impl Clients {
     /// Sends an answer. Its client may be slow, as long as it takes something.
     pub(super) fn answer(&mut self, key: WatcherKey, head: &[u8], body: Body, then: Then, rest: Vec<u8>) {
         self.watchers.answer(key, head, body);
-        self.connections.at(key).phase = Phase::Answering { then, rest };
+        self.connections.at(key).phase = Phase::Answering { then, is_publisher: false, rest };
     }
 
     /// The kernel has the last bytes of an answer, or of a connection that ends.
     pub(super) fn finish(&mut self, key: WatcherKey) {
         let connection = self.connections.at(key);
-        let Phase::Answering { then: Then::Next, rest } = &mut connection.phase else {
+        let Phase::Answering { then: Then::Next, is_publisher, rest } = &mut connection.phase else {
             return self.shut(key);
         };
-        let mut rest = std::mem::take(rest);
+        let (is_publisher, mut rest) = (*is_publisher, std::mem::take(rest));
         let says_more = connection.sides == Sides::Open || !rest.is_empty();
         let admission = &self.environment.admission;
-        let keeps_place = connection.is_publisher && !admission.is_draining();
+        let keeps_place = is_publisher && !admission.is_draining();
         let rests = match says_more {
             true if keeps_place => Some(connection.counted),
             true => admission.make_idle(connection.counted, connection.address()),
@@ -275,7 +275,10 @@ impl Clients {
         // The next request is like the first.
         self.watchers.watchers[key].unset(Flags::ENDING | Flags::ENDED | Flags::LAGS);
         self.operators.note_served(key, false);
-        self.await_head(key);
+        match is_publisher {
+            true => self.schedule(key, self.moment.tick().wrapping_add(self.live_config().limits.stalled)),
+            false => self.await_head(key),
+        }
         if !rest.is_empty() {
             self.handle_bytes(key, &mut rest);
         }
@@ -291,13 +294,8 @@ impl Clients {
 
     /// Gives the next request head its time to come.
     pub(super) fn await_head(&mut self, key: WatcherKey) {
-        let connection = self.connections.at(key);
-        let (turn_away, is_publisher) = (connection.turn_away, connection.is_publisher);
-        let is_between = is_publisher && matches!(connection.phase, Phase::Idle);
-        let time = match is_between {
-            true => self.live_config().limits.stalled,
-            false => self.head_ticks(turn_away),
-        };
+        let turn_away = self.connections.at(key).turn_away;
+        let time = self.head_ticks(turn_away);
         let due = self.moment.tick().wrapping_add(time);
         self.schedule(key, due);
     }
