@@ -55,6 +55,11 @@ impl Patterns {
         self.0.iter().any(|pattern| pattern.covers(id))
     }
 
+    /// Whether they match every id.
+    pub fn are_all(&self) -> bool {
+        self.0.iter().any(|pattern| pattern.is_beginning && pattern.text.is_empty())
+    }
+
     /// Whether each of the ids that are there is matched.
     pub fn cover_all<'a>(&self, ids: impl IntoIterator<Item = Option<&'a str>>) -> bool {
         ids.into_iter().flatten().all(|id| self.cover(id))
@@ -83,6 +88,7 @@ mod tests {
             assert!(!patterns.cover(id), "{id}");
         }
         assert!(Patterns::new(["*"]).unwrap().cover("anything"));
+        assert!(Patterns::new(["a", "*"]).unwrap().are_all() && !patterns.are_all());
         let none = Patterns::new([]).unwrap();
         assert!(none.is_empty() && !none.cover("a"));
         assert_eq!(format!("{patterns:?}"), r#"["a", "b*"]"#);

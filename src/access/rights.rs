@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use data_encoding::HEXLOWER;
 use ring::digest::{SHA256, digest};
 
 use crate::access::patterns::Patterns;
@@ -30,6 +31,21 @@ pub struct Rights {
     pub scopes: Scopes,
     /// Unix time in microseconds at which they end.
     pub expires_at: Option<i64>,
+}
+
+impl Rights {
+    /// The name under which lines of a publisher are taken once. Who may publish for some ids alone shares names with nobody
+    /// but those who may for the same: it must not touch the lines of others.
+    pub fn account_of(&self, name: &str) -> Box<str> {
+        let publish = &self.scopes.publish;
+        match publish.are_all() {
+            true => name.into(),
+            false => {
+                let whole = fingerprint(format!("{publish:?} {name}").as_bytes());
+                format!("of-token:{}", HEXLOWER.encode(&whole)).into()
+            }
+        }
+    }
 }
 
 /// What a token allows its holder.

@@ -221,7 +221,8 @@ const OWN: [Setting; 41] = [
         unit: "publishers",
         change: Change::OnReload,
         kind: Kind::Count { field: |config| &mut config.publishers_max, min: 1, max: 1_000_000 },
-        help: "Most publishers connected at once; the next one is turned away and learns why",
+        help: "Most publishers connected at once to the Unix socket; the next one is turned away and learns why. Those over HTTP are \
+               bounded by connections_max",
     },
     Setting {
         name: "line_bytes_max",

@@ -55,15 +55,15 @@ pub static METRICS: [Metric; 61] = [
         |_, series| series.labelled(env!("CARGO_PKG_VERSION"), 1)),
     row("luxcast_draining", Kind::Gauge, "", "1 while the daemon drains, before it ends",
         |figures, series| series.value(u64::from(figures.is_draining))),
-    row("luxcast_connections", Kind::Gauge, "endpoint", "Open WebSocket connections",
+    row("luxcast_connections", Kind::Gauge, "endpoint", "Connections that watch",
         |figures, series| for (place, endpoint) in ENDPOINTS.iter().enumerate() {
             let ended = figures.sum(|shard| shard.ended[place].get());
             let opened = figures.sum(|shard| shard.opened[place].get());
             series.labelled(endpoint, opened.saturating_sub(ended));
         }),
-    row("luxcast_connections_opened_total", Kind::Counter, "endpoint", "WebSocket connections opened",
+    row("luxcast_connections_opened_total", Kind::Counter, "endpoint", "Connections that began to watch",
         |figures, series| series.of_each(&ENDPOINTS, |place| figures.sum(|shard| shard.opened[place].get()))),
-    row("luxcast_connections_closed_total", Kind::Counter, "reason", "WebSocket connections that have ended: the \
+    row("luxcast_connections_closed_total", Kind::Counter, "reason", "Connections that have ended their watch: the \
         daemon's reason (silent: no answer to heartbeats), client (its close frame came first), or lost (its socket \
         ended without one)",
         |figures, series| {

@@ -278,6 +278,11 @@ pub fn is_path(offer: Offer, path: &str) -> bool {
     place_of(offer, path).is_some()
 }
 
+/// Whether what is sent to this path is published.
+pub fn takes_events(offer: Offer, path: &str) -> bool {
+    matches!(place_of(offer, path), Some(Route::Publish))
+}
+
 /// Paths are compared as they stand: only ids are percent-decoded, and a slash at the end makes
 /// another path.
 fn place_of(offer: Offer, path: &str) -> Option<Route<'_>> {

@@ -7,7 +7,7 @@ use crate::access::allowed_origins;
 use crate::access::keyring::Auth;
 use crate::config::HttpPublish;
 use crate::console::page::Page;
-use crate::session::endpoint::{Data, Endpoint, Offer, Opening, Route, find};
+use crate::session::endpoint::{Data, Endpoint, Offer, Opening, Route, find, takes_events};
 use crate::session::publishing::{self, Publish};
 use crate::session::questions::Question;
 use crate::wire::framing::Framing;
@@ -86,13 +86,13 @@ pub fn judge(
         ..
     } = *circumstances;
     let then = circumstances.then(request);
+    if http_publish == HttpPublish::Off && takes_events(offer, request.path) {
+        return Err(Refusal::no_publishing().of_method(request.method));
+    }
     let route = match find(offer, request)? {
         // Probes may ask under any host name: they learn nothing.
         Route::Text(text) => return Ok(Answer::Text(text, then)),
         Route::Data(Data::Ready) if is_draining => return Err(Refusal::draining()),
-        Route::Publish | Route::Options(Methods::OfPublishing) if http_publish == HttpPublish::Off => {
-            return Err(Refusal::no_publishing());
-        }
         Route::Data(Data::Ready) => return Ok(Answer::Made(Question::Ready, then)),
         route => route,
     };

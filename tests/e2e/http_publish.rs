@@ -4,7 +4,10 @@ use std::net::Shutdown;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use luxcast::access::jwt::{Claims, Publish, sign};
+use luxcast::config::JwtAlgorithm;
 use serde_json::{Value, json};
 
 use crate::corpus::{corpus, python_running, script};
@@ -252,6 +255,62 @@ fn a_request_under_a_name_is_answered_while_nothing_else_happens() {
         let (status, answer) = feed.post(LINES, body);
         assert_eq!((status, &answer["accepted_line"]), (200, &json!(line)), "{body}");
     }
+}
+
+#[test]
+fn a_token_for_some_ids_touches_no_other_publishers_lines() {
+    let scratch = Scratch::new();
+    let file = scratch.path().join("tokens");
+    std::fs::write(&file, TOKENS).expect("the directory is ours");
+    let flags = ["--token-file", file.to_str().expect("UTF-8")];
+    let daemon = Setup::default().flags(&flags).start();
+    let post = |token: &str, line: u64| {
+        let fields = format!("X-API-Key: {token}\r\nLuxcast-Publisher: engine\r\nLuxcast-Line: {line}\r\n");
+        HttpFeed::with(daemon.address, &fields).post(LINES, r#"{"type":"t","job_id":"a"}"#).1
+    };
+    assert_eq!(post("some", 1_000_000)["accepted_line"], 1_000_000);
+    let first = post("every", 1);
+    assert_eq!((&first["accepted"], &first["accepted_line"]), (&json!(1), &json!(1)));
+    let mut socket = Feed::connect(&daemon.ingest);
+    socket.line(r#"{"op":"hello","publisher":"engine","ack":true,"dedupe":true}"#);
+    assert_eq!(
+        socket.answer()["accepted"],
+        1,
+        "whoever may publish everything shares the names of the socket"
+    );
+    assert_eq!(post("some", 1_000_000)["stream_seq"], first["stream_seq"], "it is taken once");
+}
+
+#[test]
+fn a_request_ends_with_its_token_and_when_the_door_is_closed() {
+    let scratch = Scratch::new();
+    let path = |name: &str| scratch.path().join(name).display().to_string();
+    std::fs::write(path("key"), [b'k'; 40]).expect("the directory is ours");
+    std::fs::write(path("config"), "http_publish = \"scope\"\n").expect("the directory is ours");
+    let (key, config) = (path("key"), path("config"));
+    let flags = ["--jwt-key-file", &*key, "--jwt-algorithm", "HS256", "--config", &*config];
+    let daemon = Setup::default().flags(&flags).start();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+    let begin = |seconds: u64| {
+        let claims =
+            Claims { publish: Publish::All(true), exp: Some((now + seconds).into()), ..Claims::default() };
+        let token = sign(JwtAlgorithm::Hs256, &[b'k'; 40], &claims).expect("a good key");
+        let mut feed = HttpFeed::with(daemon.address, &format!("Authorization: Bearer {token}\r\n"));
+        let head = feed.head(LINES, "Content-Length: 1000\r\n");
+        feed.raw.send(format!("{head}{}\n", of_job(1)).as_bytes());
+        feed
+    };
+    let (mut short, mut long) = (begin(3), begin(600));
+    // Nothing else would end it for half a minute.
+    let (status, answer) = short.answer();
+    assert_eq!((status, &answer["error"]), (401, &json!("unauthorized")), "{answer}");
+    let late = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+    assert!((now + 3..now + 25).contains(&late), "{late} after {now}");
+    std::fs::write(path("config"), "http_publish = \"off\"\n").expect("the directory is ours");
+    daemon.reload();
+    assert_eq!(long.answer().0, 404);
+    let get = daemon.raw().request("GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(get.status, 404);
 }
 
 #[test]

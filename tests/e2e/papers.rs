@@ -323,7 +323,9 @@ fn run_line(stage: &Stage, prelude: &str, line: &str) {
         Some(status) => {
             assert!(status.success() && !is_endless, "{status}: {actor}");
             let publishes = line.starts_with("curl") && line.contains("/api/v1/events");
-            assert!(!publishes || actor.stdout().starts_with("{\"accepted\":1,"), "{actor}");
+            let is_taken =
+                |said: &str| said.starts_with("{\"accepted\":") && said.contains("\"refused_total\":0");
+            assert!(!publishes || is_taken(&actor.stdout()), "{actor}");
         }
         None => actor.interrupt(),
     }

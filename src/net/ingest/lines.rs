@@ -315,6 +315,7 @@ impl Ingest {
                 publisher.name = name;
                 let mut accepted = None;
                 if let Some(name) = publisher.name.as_deref().filter(|_| is_once) {
+                    let name = &*publisher.source.account_of(name);
                     let last = match (&mut self.shared, publisher.lane) {
                         (Some(shared), Some(lane)) => {
                             let (lane, last) = shared.name(key, lane, name);

@@ -186,6 +186,11 @@ impl Posted {
         Ok(count)
     }
 
+    /// The name under which its lines are taken once.
+    pub fn account_of(&self, name: &str) -> Box<str> {
+        self.from.rights.as_ref().map_or_else(|| name.into(), |rights| rights.account_of(name))
+    }
+
     /// The ids that its lines may have; None: all.
     pub fn covered(&self) -> Option<&Patterns> {
         self.from.rights.as_ref().map(|rights| &rights.scopes.publish)

@@ -41,6 +41,14 @@ pub enum Source {
 }
 
 impl Source {
+    /// The name under which lines are taken once.
+    pub fn account_of(&self, name: &str) -> Box<str> {
+        match self {
+            Source::Socket(_) => name.into(),
+            Source::Posted(posted) => posted.account_of(name),
+        }
+    }
+
     /// The jobs and flows that lines may be for; None: all.
     pub fn covered(&self) -> Option<&Patterns> {
         match self {

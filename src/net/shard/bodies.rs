@@ -1,5 +1,8 @@
 //! Requests that publish: their bodies are read, as far as ingest has room for them, and answered with its word.
 
+use std::time::Duration;
+
+use crate::config::HttpPublish;
 use crate::delivery::keys::WatcherKey;
 use crate::delivery::owned_body::Body;
 use crate::net::ingest::posted::{BodyEnd, PORTION_BYTES, Posted, PostedFrom};
@@ -9,6 +12,7 @@ use crate::net::shard::live_config::LiveConfig;
 use crate::net::shard::publishing::Publishing;
 use crate::net::shard::reads::READ_BYTES;
 use crate::session::publishing::{BodyForm, Publish};
+use crate::tick::{Tick, ticks};
 use crate::wire::body::BodyReader;
 use crate::wire::cross_origin::Readers;
 use crate::wire::http::{Refusal, Then};
@@ -49,8 +53,7 @@ impl Clients {
         if is_asked_for {
             self.watchers.enqueue_control(key, |out| out.extend_from_slice(CONTINUE));
         }
-        let due = now.wrapping_add(self.live_config().limits.stalled);
-        self.schedule(key, due);
+        self.schedule_body(key, now);
         self.handle_body(key, bytes);
     }
 
@@ -91,11 +94,19 @@ impl Clients {
         is_expired
     }
 
-    /// New tokens hold for requests that are coming in, too.
+    /// New tokens and settings hold for requests that are coming in, too.
     pub(super) fn refuse_revoked(&mut self, key: WatcherKey) {
         let Phase::Publishing(publishing) = &self.connections.at(key).phase else { return };
-        let LiveConfig { auth, .. } = &*self.environment.live_config;
-        if !publishing.is_whole() && !auth.upholds(&publishing.permit) {
+        let LiveConfig { auth, http_publish, .. } = &*self.environment.live_config;
+        if publishing.is_whole() {
+            return;
+        }
+        if *http_publish == HttpPublish::Off {
+            return self.refuse(key, &Refusal::no_publishing(), None);
+        }
+        // Without scopes nobody was asked for one.
+        let needs_scope = *http_publish == HttpPublish::Scope && !publishing.has_scope();
+        if needs_scope || !auth.upholds(&publishing.permit) {
             self.refuse(key, &Refusal::bad_token("the token is not valid any more"), None);
         }
     }
@@ -149,7 +160,21 @@ impl Clients {
         let since = if waits { now } else { publishing.heard_at };
         match now.wrapping_sub(since) >= stalled {
             true => self.refuse(key, &Refusal::body_timeout(), None),
-            false => self.schedule(key, since.wrapping_add(stalled)),
+            false => self.schedule_body(key, since),
         }
+    }
+
+    /// Looks after a body that was heard of at `since`: when it has been silent for too long, or its token ends.
+    fn schedule_body(&mut self, key: WatcherKey, since: Tick) {
+        let (now, unix_micros) = (self.moment.tick(), self.moment.now.unix_micros);
+        let mut left = since.wrapping_add(self.live_config().limits.stalled).wrapping_sub(now);
+        if let Phase::Publishing(publishing) = &self.connections.at(key).phase
+            && let Some(expires_at) = publishing.permit.expires_at()
+        {
+            // As for watchers: this tick has begun already, and the last of the span is not a whole one.
+            let span = Duration::from_micros(expires_at.saturating_sub(unix_micros).max(0) as u64);
+            left = left.min(ticks(span).saturating_add(2));
+        }
+        self.schedule(key, now.wrapping_add(left));
     }
 }

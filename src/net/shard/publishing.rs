@@ -40,6 +40,11 @@ impl Publishing {
         self.body.is_done()
     }
 
+    /// Its token had the scope.
+    pub fn has_scope(&self) -> bool {
+        self.posted.from.rights.is_some()
+    }
+
     pub fn end(&self, end: BodyEnd) {
         if self.posted.end(end) {
             self.ingest.wake();
