@@ -295,6 +295,8 @@ def test_what_is_no_daemon_does_no_harm(web: FakeHttp, kind: str, caplog: pytest
         _assert_all_counted(stats)
     assert web.numbers() == [0, 1]
     told = [record.getMessage() for record in caplog.records if "cannot publish" in record.getMessage()]
+    # The server closes its connection, and a request that was on its way may be reset: that is another trouble.
+    told = [message for message in told if "reset by peer" not in message and "Broken pipe" not in message]
     assert len(told) == 1 and len(told[0]) < 500, told
 
 
