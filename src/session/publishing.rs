@@ -50,7 +50,7 @@ pub fn judge(
         }
         (_, Permit::Of(rights)) => Some(rights.clone()),
     };
-    let fields = &request.body;
+    let fields = request.body.as_deref().copied().unwrap_or_default();
     let form = form(fields.content_type)?;
     match fields.content_encoding {
         Field::Absent => {}
@@ -67,7 +67,7 @@ pub fn judge(
         _ => return Err(Refusal::unknown_expectation()),
     };
     let greeting = greeting(fields.publisher, fields.first_line)?;
-    let length = BodyLength::of(fields.content_length, fields.transfer_encoding, request.is_http_1_0)?;
+    let length = BodyLength::of(request.content_length, fields.transfer_encoding, request.is_http_1_0)?;
     Ok(Publish { length, form, greeting, permit, rights, awaits_continue, then })
 }
 

@@ -13,7 +13,6 @@ const SIZE_DIGITS_MAX: u32 = 15;
 /// The request's fields for a body, not checked yet: only one path takes any.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BodyFields<'a> {
-    pub content_length: Field<'a>,
     pub transfer_encoding: Field<'a>,
     pub content_type: Field<'a>,
     pub content_encoding: Field<'a>,
@@ -22,6 +21,29 @@ pub struct BodyFields<'a> {
     pub publisher: Field<'a>,
     /// `Luxcast-Line`.
     pub first_line: Field<'a>,
+}
+
+impl<'a> BodyFields<'a> {
+    /// Adds a field that says what a body is.
+    pub fn add(&mut self, name: &str, value: &'a [u8]) {
+        let is = |known: &str| name.eq_ignore_ascii_case(known);
+        let field = if is("transfer-encoding") {
+            &mut self.transfer_encoding
+        } else if is("content-type") {
+            &mut self.content_type
+        } else if is("content-encoding") {
+            &mut self.content_encoding
+        } else if is("expect") {
+            &mut self.expect
+        } else if is("luxcast-publisher") {
+            &mut self.publisher
+        } else if is("luxcast-line") {
+            &mut self.first_line
+        } else {
+            return;
+        };
+        field.add(value);
+    }
 }
 
 /// How the end of a body is found.

@@ -12,6 +12,7 @@ pub enum Field<'a> {
 }
 
 impl<'a> Field<'a> {
+    #[inline]
     pub fn add(&mut self, value: &'a [u8]) {
         *self = match self {
             Field::Absent => Field::One(value),
@@ -20,6 +21,7 @@ impl<'a> Field<'a> {
     }
 
     /// The value as text; `name` is for the refusal of a field that came twice or is not UTF-8.
+    #[inline]
     pub fn text(self, name: &str) -> Result<Option<&'a str>, Refusal> {
         match self {
             Field::Absent => Ok(None),

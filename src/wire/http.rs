@@ -65,7 +65,9 @@ pub struct Request<'a> {
     stream_types: StreamTypes,
     /// `Last-Event-ID`, unparsed.
     pub last_event_id: Field<'a>,
-    pub body: BodyFields<'a>,
+    pub content_length: Field<'a>,
+    /// None: the method has no body.
+    pub body: Option<Box<BodyFields<'a>>>,
     /// `If-None-Match`; of several lines the first. At worst a known file is sent again.
     pub if_none_match: Option<&'a [u8]>,
     pub upgrade: Upgrade<'a>,
@@ -262,7 +264,8 @@ struct Fields<'a> {
     stream_types: StreamTypes,
     last_event_id: Field<'a>,
     if_none_match: Option<&'a [u8]>,
-    body: BodyFields<'a>,
+    content_length: Field<'a>,
+    body: Option<Box<BodyFields<'a>>>,
     upgrade: Upgrade<'a>,
     /// `Connection` says `close`.
     is_last: bool,
@@ -270,7 +273,8 @@ struct Fields<'a> {
 
 #[inline]
 fn read_fields<'a>(line: &RequestLine<'a>, fields: &[httparse::Header<'a>]) -> Result<Fields<'a>, Refusal> {
-    let mut read = Fields::default();
+    let body = (!is_bodiless(line.method)).then(Box::default);
+    let mut read = Fields { body, ..Fields::default() };
     let (mut has_connection, mut has_websocket) = (false, false);
     for field in fields {
         // httparse has cut off the blanks around it.
@@ -312,24 +316,11 @@ fn read_fields<'a>(line: &RequestLine<'a>, fields: &[httparse::Header<'a>]) -> R
         } else if is("if-none-match") {
             read.if_none_match = read.if_none_match.or(Some(value));
         } else if is("content-length") {
-            read.body.content_length.add(value);
+            read.content_length.add(value);
+        } else if let Some(body) = &mut read.body {
+            body.add(field.name, value);
         } else if is("transfer-encoding") {
-            if is_bodiless(line.method) {
-                return Err(Refusal::bad_request(
-                    "Transfer-Encoding is not allowed: this request has no body",
-                ));
-            }
-            read.body.transfer_encoding.add(value);
-        } else if is("content-type") {
-            read.body.content_type.add(value);
-        } else if is("content-encoding") {
-            read.body.content_encoding.add(value);
-        } else if is("expect") {
-            read.body.expect.add(value);
-        } else if is("luxcast-publisher") {
-            read.body.publisher.add(value);
-        } else if is("luxcast-line") {
-            read.body.first_line.add(value);
+            return Err(Refusal::bad_request("Transfer-Encoding is not allowed: this request has no body"));
         }
     }
     read.upgrade.is_requested = has_connection && has_websocket;
@@ -339,7 +330,7 @@ fn read_fields<'a>(line: &RequestLine<'a>, fields: &[httparse::Header<'a>]) -> R
 #[inline]
 fn request_of<'a>(line: &RequestLine<'a>, fields: Fields<'a>) -> Result<Request<'a>, Refusal> {
     let RequestLine { method, target, is_http_1_0 } = *line;
-    check_length(method, fields.body.content_length)?;
+    check_length(method, fields.content_length)?;
     let host = fields.host.text("Host")?;
     let origin = fields.origin.text("Origin")?;
     let authorization = fields.authorization.text("Authorization")?;
@@ -362,6 +353,7 @@ fn request_of<'a>(line: &RequestLine<'a>, fields: Fields<'a>) -> Result<Request<
         accept_encoding: fields.accept_encoding,
         stream_types: fields.stream_types,
         last_event_id: fields.last_event_id,
+        content_length: fields.content_length,
         body: fields.body,
         if_none_match: fields.if_none_match,
         upgrade: fields.upgrade,
