@@ -10,6 +10,9 @@ pub struct DeliveryCounts {
     pub messages: u64,
     /// Bytes handed to sockets.
     pub sent_bytes: u64,
+    /// Frames of events that were sent compressed, in bytes: as they would be otherwise, and as they were.
+    pub compressed_from_bytes: u64,
+    pub compressed_to_bytes: u64,
     /// Gaps sent, by [`GapReason`].
     pub gaps: [u64; GapReason::ALL.len()],
     /// Messages from clients, by their result.
@@ -19,6 +22,11 @@ pub struct DeliveryCounts {
 }
 
 impl DeliveryCounts {
+    pub fn add_compressed(&mut self, from_bytes: usize, to_bytes: usize) {
+        self.compressed_from_bytes += from_bytes as u64;
+        self.compressed_to_bytes += to_bytes as u64;
+    }
+
     pub fn add_gap(&mut self, gap: Option<&Gap>) {
         if let Some(gap) = gap {
             self.gaps[gap.reason as usize] += 1;

@@ -182,6 +182,29 @@ impl Gathered {
         &self.handles[piece.handle as usize].batch.bytes()[piece.start as usize..piece.end as usize]
     }
 
+    /// Bytes of the frames of the first `count` events.
+    pub fn bytes_of_first(&self, count: u64) -> usize {
+        let mut left = count;
+        let of = |piece: &Piece| {
+            let events = left.min(u64::from(piece.last - piece.first) + 1) as u32;
+            left -= u64::from(events);
+            self.handles[piece.handle as usize].batch.span(piece.first..piece.first + events).len()
+        };
+        self.pieces.iter().map(of).sum()
+    }
+
+    /// The event at this place of all pieces: its handle, and its index in the batch.
+    pub fn event_at(&self, mut place: usize) -> (&Handle, u32) {
+        for piece in &self.pieces {
+            let count = (piece.last - piece.first) as usize + 1;
+            if place < count {
+                return (&self.handles[piece.handle as usize], piece.first + place as u32);
+            }
+            place -= count;
+        }
+        panic!("so many events were gathered");
+    }
+
     /// The new place of a watcher at `cursor` whose socket took only `taken < bytes` bytes.
     pub fn stopped_at(&self, cursor: Cursor, taken: usize) -> Stopped<'_> {
         let mut stopped = Stopped { cursor, rest: None, messages: 0 };

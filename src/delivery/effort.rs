@@ -10,6 +10,9 @@ const EFFORT_PER_SEND_MAX: u64 = 4;
 pub const EFFORT_FOR_LONE_WATCHERS: u64 = 32;
 const BYTES_PER_EFFORT: usize = 64 << 10;
 
+/// Bytes that are compressed for what a small send costs.
+const BYTES_COMPRESSED_PER_EFFORT: usize = 8 << 10;
+
 /// What a step of a search costs; a small send costs 1.
 const EFFORT_PER_SEARCH: u64 = 16;
 
@@ -28,6 +31,11 @@ impl Effort {
     pub fn add_send(&mut self, bytes: usize) {
         self.sends += 1;
         self.spent += (1 + (bytes / BYTES_PER_EFFORT) as u64).min(EFFORT_PER_SEND_MAX);
+    }
+
+    /// Adds the compressing of so many bytes.
+    pub fn add_compressed(&mut self, bytes: usize) {
+        self.spent += bytes.div_ceil(BYTES_COMPRESSED_PER_EFFORT) as u64;
     }
 
     /// Adds a step of the search for a watcher's first place.

@@ -4,14 +4,16 @@
 //! Members of a cohort at one place share one gather. A lone watcher is served by itself: one that lags, has an outbox,
 //! or watches many jobs.
 
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::IoSlice;
 use std::mem;
 
 use arrayvec::ArrayVec;
 
+use crate::delivery::compressor::Reader;
 use crate::delivery::copy_or_sendfile::SendMethod;
 use crate::delivery::cursor::{Cursor, Gathered, Portion};
 use crate::delivery::effort::{EFFORT_FOR_LONE_WATCHERS, EFFORT_PER_PORTION};
+use crate::delivery::filter::Selector;
 use crate::delivery::framed::{Outgoing, SLICES_MAX};
 use crate::delivery::keys::{CohortSlot, WatcherKey};
 use crate::delivery::pending::Found;
@@ -19,6 +21,7 @@ use crate::delivery::sink::Sink;
 use crate::delivery::watcher::{Flags, Watched};
 use crate::delivery::watchers::Watchers;
 use crate::stream::link::Arrival;
+use crate::stream::topic::Topic;
 
 /// Sends between two loads of the tail: while a shard is busy, events keep arriving, and later sends carry more.
 /// The tail is not loaded for every watcher: then no two would be at the same place, and no gather would be shared.
@@ -197,51 +200,9 @@ impl Watchers {
         }
     }
 
-    /// Sends the outbox. False: some of it is left.
-    pub(super) fn send_outbox(&mut self, key: WatcherKey, sink: &mut impl Sink) -> bool {
-        self.detach_if_waiting(key);
-        let watcher = &mut self.watchers[key];
-        let Some(mut outbox) = watcher.outbox.take() else {
-            return true;
-        };
-        let portion = outbox.portion(REPLAY_PORTION.bytes);
-        let offered = portion.iter().map(|part| part.len()).sum();
-        self.effort.add_send(offered);
-        let result = match portion {
-            [[], bytes, []] => sink.write(key, bytes),
-            all => sink.write_vectored(key, &all.map(IoSlice::new)),
-        };
-        let taken = *result.as_ref().unwrap_or(&0);
-        outbox.sent += taken;
-        watcher.bytes_out += taken as u64;
-        self.counts.sent_bytes += taken as u64;
-        if outbox.waiting() == 0 {
-            self.outboxes.take_back(outbox);
-            return true;
-        }
-        watcher.outbox = Some(outbox);
-        match result {
-            // The others have their turn before the next portion of a long answer.
-            Ok(taken) if taken == offered => self.enqueue(key),
-            Ok(_) => self.block(key),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => self.block(key),
-            Err(error) if error.kind() == ErrorKind::Interrupted => self.enqueue(key),
-            Err(_) => self.break_off(key),
-        }
-        false
-    }
-
-    fn detach_if_waiting(&mut self, key: WatcherKey) {
+    pub(super) fn detach_if_waiting(&mut self, key: WatcherKey) {
         if self.watchers[key].outbox.is_some() {
             self.detach(key);
-        }
-    }
-
-    pub(super) fn break_off(&mut self, key: WatcherKey) {
-        let watcher = &mut self.watchers[key];
-        if !watcher.is(Flags::BROKEN) {
-            watcher.set(Flags::BROKEN | Flags::LAGS);
-            self.gone.push(key);
         }
     }
 
@@ -260,7 +221,7 @@ impl Watchers {
                 }
             }
         }
-        let from = self.watchers[key].cursor;
+        let from = self.watchers[key].cursor();
         let Some(tail) = self.reach(key, from, &selector, &topic) else { return false };
         let mut gathered = mem::take(&mut self.gathered);
         let place = (&*topic, &self.directory.holes);
@@ -273,7 +234,7 @@ impl Watchers {
             self.tell_missed(key, Some(from.index), &selector, &topic);
             return false;
         }
-        let is_all = self.send_gathered(key, gathered, from, sink) && tail == self.tail;
+        let is_all = self.send_gathered(key, gathered, (&topic, &selector), from, sink) && tail == self.tail;
         let watcher = &mut self.watchers[key];
         if watcher.is(Flags::BLOCKED | Flags::BROKEN) {
             return false;
@@ -289,12 +250,23 @@ impl Watchers {
         &mut self,
         key: WatcherKey,
         mut gathered: Gathered,
+        (topic, selector): (&Topic, &Selector),
         from: Cursor,
         sink: &mut impl Sink,
     ) -> bool {
         // The list of slices is large: who gets nothing, like most with each heartbeat, does without.
         let mut framed = mem::take(&mut self.framed_alone);
-        let outgoing = Outgoing::of(&gathered, self.watchers[key].framing(), &mut framed);
+        let watcher = &self.watchers[key];
+        let Watched::Cohort { cohort, .. } = watcher.watched else { panic!("it watches one topic") };
+        let reader = Reader {
+            cohort: self.audience.cohorts.key(cohort),
+            topic,
+            selector,
+            compressed_from: (!watcher.is(Flags::IN_PAST)).then(|| watcher.compressed_from()),
+        };
+        let framing = watcher.framing();
+        let outgoing = Outgoing::of(&gathered, framing, &mut framed, &mut self.compressor, &reader);
+        self.effort.add_compressed(outgoing.compressed);
         let result = match gathered.pieces.is_empty() {
             true => Ok(0),
             false => {
@@ -320,6 +292,7 @@ impl Watchers {
         }
         let start = cohort.start;
         let selector = cohort.selector.clone();
+        let portion = if cohort.framing.is_compressed() { REPLAY_PORTION } else { COHORT_PORTION };
         let topic = self.audience.topics[cohort.topic].topic.clone();
         let end = self.effort.spent() + EFFORT_PER_PORTION;
         loop {
@@ -338,17 +311,17 @@ impl Watchers {
                 self.audience.cohorts[at].resume += 1;
                 continue;
             }
-            let from = watcher.cursor.max(start);
+            let from = watcher.cursor().max(start);
             let mut gathered = mem::take(&mut self.gathered);
             let place = (&*topic, &self.directory.holes);
-            let is_behind = gathered.gather(place, from, &selector, self.tail, COHORT_PORTION).is_err();
+            let is_behind = gathered.gather(place, from, &selector, self.tail, portion).is_err();
             if is_behind {
                 self.detach(key);
                 self.enqueue(key);
                 self.audience.cohorts[at].resume += 1;
             } else {
                 self.counts.note_delivery(gathered.handles.first());
-                self.send_to_members(at, start, from.index, &gathered, end, sink);
+                self.send_to_members(at, (&topic, &selector), (start, from.index), &gathered, end, sink);
             }
             gathered.clear();
             self.gathered = gathered;
@@ -362,8 +335,8 @@ impl Watchers {
     fn send_to_members(
         &mut self,
         at: CohortSlot,
-        start: Cursor,
-        from: u64,
+        (topic, selector): (&Topic, &Selector),
+        (start, from): (Cursor, u64),
         gathered: &Gathered,
         end: u64,
         sink: &mut impl Sink,
@@ -372,7 +345,15 @@ impl Watchers {
         let count = cohort.members.len() - cohort.resume as usize;
         let mut flat = mem::take(&mut self.flat);
         let mut framed = mem::take(&mut self.framed);
-        let outgoing = Outgoing::of(gathered, cohort.framing, &mut framed);
+        let first = cohort.members[cohort.resume as usize];
+        let reader = Reader {
+            cohort: self.audience.cohorts.key(at),
+            topic,
+            selector,
+            compressed_from: Some(self.watchers[first].compressed_from()),
+        };
+        let outgoing = Outgoing::of(gathered, cohort.framing, &mut framed, &mut self.compressor, &reader);
+        self.effort.add_compressed(outgoing.compressed);
         let mut slices = ArrayVec::new();
         outgoing.add_slices(&mut slices);
         let bytes = outgoing.bytes;
@@ -397,8 +378,8 @@ impl Watchers {
             };
             let (key, watcher) = (self.watchers.key(slot), &self.watchers[slot]);
             let is_alone = watcher.is(SERVED_ALONE) || watcher.outbox.is_some();
-            let place = watcher.cursor.max(start);
-            if is_alone || place.index != from {
+            let place = watcher.cursor().max(start);
+            if is_alone || place.index != from || !outgoing.suits(watcher.compressed_from()) {
                 break;
             }
             cohort.resume += 1;
@@ -431,70 +412,5 @@ impl Watchers {
             self.tail = tail;
         }
         is_newer
-    }
-
-    fn send(
-        &mut self,
-        key: WatcherKey,
-        method: SendMethod,
-        slices: &[IoSlice<'_>],
-        bytes: usize,
-        sink: &mut impl Sink,
-    ) -> io::Result<usize> {
-        if bytes == 0 {
-            return Ok(0);
-        }
-        self.effort.add_send(bytes);
-        match (method, slices) {
-            (SendMethod::Staged, _) => sink.write_staged(key),
-            (SendMethod::Flat, _) | (SendMethod::Slices, [_]) => sink.write(key, &slices[0]),
-            (SendMethod::Slices, _) => sink.write_vectored(key, slices),
-        }
-    }
-
-    /// Notes the result of a send to a watcher at `from`, and its new place. True: all was sent.
-    fn record(
-        &mut self,
-        key: WatcherKey,
-        result: io::Result<usize>,
-        outgoing: &Outgoing<'_>,
-        from: Cursor,
-    ) -> bool {
-        let watcher = &mut self.watchers[key];
-        let gathered = outgoing.gathered;
-        match result {
-            Ok(taken) if taken == outgoing.bytes => {
-                watcher.cursor = Cursor { seq: gathered.next.seq.max(from.seq), ..gathered.next };
-                watcher.bytes_out += taken as u64;
-                self.counts.sent_bytes += taken as u64;
-                self.counts.messages += gathered.messages;
-                return true;
-            }
-            Ok(taken) => {
-                let stopped = outgoing.stopped_at(from, taken);
-                watcher.cursor = stopped.cursor;
-                watcher.bytes_out += taken as u64;
-                self.counts.sent_bytes += taken as u64;
-                self.block(key);
-                self.counts.messages += stopped.messages;
-                if let Some((batch, rest)) = stopped.rest {
-                    self.enqueue_rest(key, batch, rest, false);
-                }
-                if !stopped.behind.is_empty() {
-                    self.enqueue_bytes(key, |out| out.extend_from_slice(stopped.behind));
-                }
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                watcher.cursor = from;
-                self.block(key);
-            }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {
-                watcher.cursor = from;
-                watcher.set(Flags::LAGS);
-                self.enqueue(key);
-            }
-            Err(_) => self.break_off(key),
-        }
-        false
     }
 }

@@ -1,5 +1,5 @@
-//! What was gathered, in the form in which it is sent: as it lies in the batches, or for HTTP answers in chunks, which are
-//! made once for all watchers at one place.
+//! What was gathered, in the form in which it is sent: as it lies in the batches, compressed, or for HTTP answers in chunks.
+//! What is not as in the batches is made once for all watchers at one place.
 
 use std::io::IoSlice;
 use std::ops::Range;
@@ -7,24 +7,28 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
+use crate::delivery::compressor::{Compressor, Reader, StreamId};
 use crate::delivery::cursor::{Cursor, Gathered, place_behind};
+use crate::delivery::keys::CohortKey;
 use crate::stream::batch::Batch;
 use crate::stream::topic::Handle;
+use crate::wire::deflater::Deflater;
 use crate::wire::framing::Framing;
 
 /// One event in the bytes.
 struct Place {
     seq: u64,
-    /// Its object; before it comes the chunk's beginning.
-    object: Range<u32>,
-    /// The end of the chunk.
+    /// What of it is as in its batch: the object in a chunk, the frame of an event that is not compressed. Empty: nothing.
+    copied: Range<u32>,
+    /// Its end, or the end of its chunk.
     end: u32,
 }
 
-/// Chunks that are kept for the next gather, as long as they are no more than this: four portions of a cohort.
+/// What is made is kept for the next gather, as long as it is no more than this: four portions of a cohort.
 const KEPT_BYTES_MAX: usize = 4 << 20;
 
-/// Events in chunks, by their numbers. A gather is most often the one before it and what came since, so chunks are kept.
+/// Events in another form, by their numbers. A gather is most often the one before it and what came since, so they are
+/// kept.
 #[derive(Default)]
 pub struct Framed {
     framing: Framing,
@@ -32,6 +36,15 @@ pub struct Framed {
     places: Vec<Place>,
     /// Those of `places` that were gathered last.
     gathered: Range<usize>,
+    window: Option<Window>,
+}
+
+/// Who can read what is compressed in one stream.
+struct Window {
+    stream: StreamId,
+    cohort: CohortKey,
+    /// Members that were sent everything compressed from here on. None: those who begin with the stream.
+    from: Option<u64>,
 }
 
 /// Where a short write left a watcher.
@@ -55,16 +68,38 @@ pub struct Outgoing<'a> {
     /// None: the frames as they are.
     framed: Option<&'a Framed>,
     pub bytes: usize,
+    /// Bytes that were compressed for it.
+    pub compressed: usize,
 }
 
 impl<'a> Outgoing<'a> {
+    /// `reader` is whoever else is sent this must be like.
     #[inline]
-    pub fn of(gathered: &'a Gathered, framing: Framing, framed: &'a mut Framed) -> Self {
-        if framing.is_http() {
-            framed.frame(gathered, framing);
-            return Self { gathered, bytes: framed.chunks().len(), framed: Some(framed) };
+    pub fn of(
+        gathered: &'a Gathered,
+        framing: Framing,
+        framed: &'a mut Framed,
+        compressor: &mut Compressor,
+        reader: &Reader<'_>,
+    ) -> Self {
+        if framing == Framing::WebSocket {
+            return Self { gathered, framed: None, bytes: gathered.bytes, compressed: 0 };
         }
-        Self { gathered, framed: None, bytes: gathered.bytes }
+        let before = compressor.taken_in();
+        framed.frame(gathered, framing, compressor, reader);
+        let compressed = (compressor.taken_in() - before) as usize;
+        Self { gathered, bytes: framed.chosen().len(), framed: Some(framed), compressed }
+    }
+
+    /// Whether a member that was sent everything compressed from this index on can read it.
+    #[inline]
+    pub fn suits(&self, compressed_from: u64) -> bool {
+        let window = self.framed.and_then(|framed| framed.window.as_ref());
+        window.is_none_or(|window| window.from.is_some_and(|from| compressed_from <= from))
+    }
+
+    pub fn is_compressed(&self) -> bool {
+        self.framed.is_some_and(|framed| framed.framing.is_compressed())
     }
 
     #[inline]
@@ -72,7 +107,7 @@ impl<'a> Outgoing<'a> {
         let gathered = self.gathered;
         match self.framed {
             None => slices.extend(gathered.pieces.iter().map(|piece| IoSlice::new(gathered.slice_of(piece)))),
-            Some(framed) => slices.push(IoSlice::new(framed.chunks())),
+            Some(framed) => slices.push(IoSlice::new(framed.chosen())),
         }
     }
 
@@ -87,42 +122,113 @@ impl<'a> Outgoing<'a> {
 }
 
 impl Framed {
-    /// Has each event that was gathered in a chunk.
-    fn frame(&mut self, gathered: &Gathered, framing: Framing) {
-        let mut events = gathered.pieces.iter().flat_map(|piece| {
-            let batch = &gathered.handles[piece.handle as usize].batch;
-            (piece.first..=piece.last).map(move |event| (batch, event))
+    /// Has each event that was gathered in its form.
+    fn frame(
+        &mut self,
+        gathered: &Gathered,
+        framing: Framing,
+        compressor: &mut Compressor,
+        reader: &Reader<'_>,
+    ) {
+        let events = gathered.pieces.iter().flat_map(|piece| {
+            let handle = &gathered.handles[piece.handle as usize];
+            (piece.first..=piece.last).map(move |event| (handle, event))
         });
-        let Some(first) = events.clone().next().map(|(batch, event)| batch.seq(event)) else {
+        let Some(first) = events.clone().next().map(|(handle, event)| handle.batch.seq(event)) else {
             self.gathered = 0..0;
             return;
         };
-        let is_kept = self.framing == framing && self.bytes.len() <= KEPT_BYTES_MAX;
-        let begin = self.places.binary_search_by_key(&first, |place| place.seq).ok().filter(|_| is_kept);
-        self.framing = framing;
-        let begin = begin.unwrap_or_else(|| {
+        let begin = self.find(first, framing, reader).unwrap_or_else(|| {
             self.cut(0);
+            (self.framing, self.window) = (framing, None);
             0
         });
         let mut at = begin;
-        for (batch, event) in events.by_ref() {
-            let seq = batch.seq(event);
+        for (handle, event) in events {
+            let seq = handle.batch.seq(event);
             if self.places.get(at).is_none_or(|place| place.seq != seq) {
                 // Others may have been wanted between them.
                 self.cut(at);
-                let object = framing.write_event(batch.object(event), &mut self.bytes);
-                let object = object.start as u32..object.end as u32;
-                self.places.push(Place { seq, object, end: self.bytes.len() as u32 });
+                let copied = match framing {
+                    Framing::Deflate if Deflater::takes(handle.batch.object(event)) => {
+                        self.compress(handle, event, compressor, reader)
+                    }
+                    _ => self.write(handle, event, compressor),
+                };
+                self.places.push(Place { seq, copied, end: self.bytes.len() as u32 });
             }
             at += 1;
         }
         self.gathered = begin..at;
     }
 
+    /// The place of the event with the number `first`, if what is kept from there on can be sent.
+    fn find(&self, first: u64, framing: Framing, reader: &Reader<'_>) -> Option<usize> {
+        if self.framing != framing || self.bytes.len() > KEPT_BYTES_MAX {
+            return None;
+        }
+        let place = self.places.binary_search_by_key(&first, |place| place.seq).ok()?;
+        let Some(window) = &self.window else { return Some(place) };
+        let suits = match (reader.compressed_from, window.from) {
+            (Some(sent), Some(from)) => sent <= from,
+            (None, None) => place == 0,
+            _ => false,
+        };
+        (suits && window.cohort == reader.cohort).then_some(place)
+    }
+
+    /// Appends an event that stands for itself.
+    fn write(&mut self, handle: &Handle, event: u32, compressor: &mut Compressor) -> Range<u32> {
+        let (batch, start) = (&handle.batch, self.bytes.len());
+        let object = batch.object(event);
+        let copied = match self.framing {
+            Framing::DeflateAlone if Deflater::takes(object) => {
+                compressor.write_alone(object, &mut self.bytes);
+                start..start
+            }
+            Framing::Sse | Framing::Ndjson => self.framing.write_event(object, &mut self.bytes),
+            _ => {
+                self.bytes.extend_from_slice(&batch.bytes()[batch.span(event..event + 1)]);
+                start..self.bytes.len()
+            }
+        };
+        copied.start as u32..copied.end as u32
+    }
+
+    /// Appends an event that may refer to those before it.
+    fn compress(
+        &mut self,
+        handle: &Handle,
+        event: u32,
+        compressor: &mut Compressor,
+        reader: &Reader<'_>,
+    ) -> Range<u32> {
+        let is_open = self.window.as_ref().is_some_and(|window| compressor.is_open(window.stream));
+        if !is_open {
+            let run = handle.run();
+            let index = run.at + u64::from(event - run.first);
+            // Whoever could read it so far still can.
+            let known = self.window.as_ref().map_or(reader.compressed_from, |window| window.from);
+            let (stream, begin) = compressor.begin(reader, index, known);
+            let from = self.window.as_ref().map_or(known.map(|_| begin), |window| window.from);
+            self.window = Some(Window { stream, cohort: reader.cohort, from });
+        }
+        compressor.write(handle.batch.object(event), &mut self.bytes);
+        let end = self.bytes.len() as u32;
+        end..end
+    }
+
     /// Keeps only the first `count` events.
     fn cut(&mut self, count: usize) {
+        if count == self.places.len() {
+            return;
+        }
         self.bytes.truncate(self.end_of(count));
         self.places.truncate(count);
+        if let Some(window) = &mut self.window {
+            // The stream has more than what is kept.
+            window.stream = StreamId::default();
+        }
     }
 
     /// Where the first `count` events end.
@@ -131,7 +237,7 @@ impl Framed {
     }
 
     /// Those of the gather.
-    fn chunks(&self) -> &[u8] {
+    fn chosen(&self) -> &[u8] {
         &self.bytes[self.end_of(self.gathered.start)..self.end_of(self.gathered.end)]
     }
 
@@ -144,18 +250,20 @@ impl Framed {
         let sent = whole + usize::from(is_cut);
         let mut stopped = Stopped { cursor, messages: sent as u64, rest: None, behind: &[] };
         let Some(last) = places[..sent].last() else { return stopped };
-        let (handle, event) = event_at(gathered, sent - 1);
+        let (handle, event) = gathered.event_at(sent - 1);
         stopped.cursor = place_behind(handle, event);
         if !is_cut {
             return stopped;
         }
         stopped.behind = &self.bytes[taken..last.end as usize];
         let batch = &handle.batch;
-        let unsent = taken as u32..last.object.end;
+        let unsent = taken as u32..last.copied.end;
         // It is as it was, unless a blank became another one.
-        if last.object.contains(&(taken as u32)) && batch.object(event).ends_with(self.slice(&unsent)) {
-            let end = batch.span(event..event + 1).end as u32;
-            stopped.behind = &self.bytes[last.object.end as usize..last.end as usize];
+        let span = batch.span(event..event + 1);
+        if last.copied.contains(&(taken as u32)) && batch.bytes()[span.clone()].ends_with(self.slice(&unsent))
+        {
+            let end = span.end as u32;
+            stopped.behind = &self.bytes[last.copied.end as usize..last.end as usize];
             stopped.rest = Some((batch, end - unsent.len() as u32..end));
         }
         stopped
@@ -164,16 +272,4 @@ impl Framed {
     fn slice(&self, range: &Range<u32>) -> &[u8] {
         &self.bytes[range.start as usize..range.end as usize]
     }
-}
-
-/// The event at this place of what was gathered: its handle, and its index in the batch.
-fn event_at(gathered: &Gathered, mut place: usize) -> (&Handle, u32) {
-    for piece in &gathered.pieces {
-        let count = (piece.last - piece.first) as usize + 1;
-        if place < count {
-            return (&gathered.handles[piece.handle as usize], piece.first + place as u32);
-        }
-        place -= count;
-    }
-    panic!("so many events were gathered");
 }

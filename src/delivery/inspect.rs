@@ -57,7 +57,7 @@ impl Watchers {
             // It misses nothing.
             Watched::Nothing => self.tail,
             Watched::MultiJob(many) => many.position(self.tail),
-            Watched::Cohort { .. } => watcher.cursor.seq,
+            Watched::Cohort { .. } => watcher.cursor().seq,
         }
     }
 
@@ -68,7 +68,7 @@ impl Watchers {
             return None;
         };
         let start = self.audience.cohorts[cohort].start;
-        Some(if watcher.is(Flags::LAGS) { watcher.cursor } else { watcher.cursor.max(start) })
+        Some(if watcher.is(Flags::LAGS) { watcher.cursor() } else { watcher.cursor().max(start) })
     }
 
     /// Deliveries go up to this number.
@@ -210,7 +210,7 @@ impl Watchers {
                 let is_up_to_date = !watcher.is(Flags::LAGS) && !cohort.is_marked && !cohort.is_served;
                 let index = match is_up_to_date {
                     true => UP_TO_DATE,
-                    false => self.cursor_of(key).map_or(watcher.cursor.index, |cursor| cursor.index),
+                    false => self.cursor_of(key).map_or(watcher.cursor().index, |cursor| cursor.index),
                 };
                 if is_up_to_date {
                     position = position.max(self.arrived);

@@ -4,6 +4,7 @@
 
 pub mod audience;
 pub mod cohort;
+mod compressor;
 pub mod copy_or_sendfile;
 pub mod counts;
 pub mod cursor;
@@ -27,6 +28,7 @@ mod past_readers;
 pub mod pending;
 pub mod progress;
 pub mod run_queue;
+mod send;
 pub mod sink;
 pub mod slow_consumers;
 pub mod start;

@@ -84,7 +84,7 @@ impl Watchers {
 
     /// Tells a watcher of one topic of the hole that it stands at.
     fn tell_hole(&mut self, key: WatcherKey, hole: Hole, selector: &Selector, topic: &Topic) {
-        let from = self.watchers[key].cursor;
+        let from = self.watchers[key].cursor();
         if hole.from == 0 && from.index < topic.log.lock().base() {
             // The hole went with the history, and so did events of this topic: one gap for all of it.
             if self.can_read_past(from.seq) {
@@ -97,7 +97,7 @@ impl Watchers {
         let now = self.now;
         self.enqueue_control(key, |out| watcher_message::gap(out, &now, &gap, None));
         self.counts.add_gap(Some(&gap));
-        self.watchers[key].cursor.seq = hole.to;
+        self.watchers[key].go_on_to(Cursor { seq: hole.to, ..from });
     }
 
     /// How far one job of a watcher of many may be served, up to `tail`; everything of it up to `passed` was sent. Tells

@@ -53,10 +53,10 @@ impl Watchers {
 
     /// Puts a watcher among those that read the past.
     pub(super) fn enter_past(&mut self, key: WatcherKey, is_from_start: bool) {
-        let (seq, reader) = self.place_in_past(self.watchers[key].cursor.seq, is_from_start);
+        let (seq, reader) = self.place_in_past(self.watchers[key].cursor().seq, is_from_start);
         let watcher = &mut self.watchers[key];
         watcher.set(Flags::IN_PAST | Flags::LAGS);
-        watcher.cursor = Cursor::by_number(seq);
+        watcher.jump_to(Cursor::by_number(seq));
         self.past.readers.insert(key, reader);
         self.enqueue(key);
         // It may have come within a pass.
@@ -158,7 +158,7 @@ impl Watchers {
     /// Sends a portion to a watcher of the past. True: more can be sent at once.
     fn serve_past(&mut self, key: WatcherKey, sink: &mut impl Sink) -> bool {
         let (selector, topic) = self.wanted(key);
-        let seq = self.watchers[key].cursor.seq;
+        let seq = self.watchers[key].cursor().seq;
         let memory_from = self.memory_from(&topic);
         if seq >= memory_from {
             self.go_on_in_memory(key, &selector, &topic);
@@ -187,11 +187,11 @@ impl Watchers {
             self.gathered = gathered;
             return true;
         }
-        let is_all = self.send_gathered(key, gathered, from, sink);
+        let is_all = self.send_gathered(key, gathered, (&held, &selector), from, sink);
         let watcher = &mut self.watchers[key];
         // The index is another log's.
-        watcher.cursor = Cursor::by_number(watcher.cursor.seq);
-        let (seq, is_done) = (watcher.cursor.seq, is_all && reach == tail);
+        watcher.jump_to(Cursor::by_number(watcher.cursor().seq));
+        let (seq, is_done) = (watcher.cursor().seq, is_all && reach == tail);
         !watcher.is(Flags::BLOCKED | Flags::BROKEN) && (!is_done || seq >= self.memory_from(&topic))
     }
 
@@ -207,21 +207,21 @@ impl Watchers {
     /// Tells a watcher of the past what it has passed.
     fn pass_gap(&mut self, key: WatcherKey, gap: Gap) {
         let now = self.now;
-        self.watchers[key].cursor = Cursor::by_number(gap.to);
+        self.watchers[key].jump_to(Cursor::by_number(gap.to));
         self.enqueue_control(key, |out| write_gap(&now, Some(&gap), &[], out));
         self.counts.add_gap(Some(&gap));
     }
 
     /// A watcher has come to where memory begins.
     fn go_on_in_memory(&mut self, key: WatcherKey, selector: &Selector, topic: &Topic) {
-        let since = Since::After(self.watchers[key].cursor.seq);
+        let since = Since::After(self.watchers[key].cursor().seq);
         let start = start::start(topic, &self.directory, since, self.tail, selector);
         if self.begin_in_past(topic, since, &start).is_some() {
             // Memory has just lost what it had.
             return;
         }
         self.leave_past(key);
-        self.watchers[key].cursor = start.cursor;
+        self.watchers[key].jump_to(start.cursor);
         if start.gap.is_some() || !start.kept.is_empty() {
             let now = self.now;
             self.enqueue_control(key, |out| write_gap(&now, start.gap.as_ref(), &start.kept, out));
@@ -253,7 +253,7 @@ impl Watchers {
                 Watched::MultiJob(many) => many.of_past().for_each(|(_, job)| {
                     add(job.past.as_ref().expect("it reads the past"), job.cursor.seq);
                 }),
-                _ => add(reader, watcher.cursor.seq),
+                _ => add(reader, watcher.cursor().seq),
             }
             demand.is_starving |= lowest_seq >= past.tail && !watcher.is(Flags::BLOCKED);
             demand.watchers += 1;

@@ -34,10 +34,10 @@ impl Watchers {
         selector: &Selector,
         topic: &Topic,
     ) -> bool {
-        let from = self.watchers[key].cursor;
+        let from = self.watchers[key].cursor();
         let missed = Missed::of(&topic.log.lock(), &self.directory.holes, index, from.seq, selector);
         let gap = missed.gap(from.seq, GapReason::Overrun);
-        self.watchers[key].cursor = missed.place_after(from);
+        self.watchers[key].jump_to(missed.place_after(from));
         if missed.is_any() {
             let now = self.now;
             self.enqueue_control(key, |out| write_gap(&now, gap.as_ref(), &missed.kept, out));
@@ -61,20 +61,20 @@ impl Watchers {
             Pending::Last(search) => {
                 self.effort.add_search();
                 let Some(start) = search.step(&log, selector) else { return Found::NotYet };
-                self.watchers[key].cursor = start.cursor;
+                self.watchers[key].jump_to(start.cursor);
                 (None, start.kept)
             }
-            Pending::Stands { .. } if self.watchers[key].cursor.seq > self.tail => return Found::Waits,
-            Pending::Stands { .. } => match find(&log, self.watchers[key].cursor) {
+            Pending::Stands { .. } if self.watchers[key].cursor().seq > self.tail => return Found::Waits,
+            Pending::Stands { .. } => match find(&log, self.watchers[key].cursor()) {
                 Some(cursor) => {
-                    self.watchers[key].cursor = cursor;
+                    self.watchers[key].jump_to(cursor);
                     (None, ArrayVec::new())
                 }
                 None => {
                     drop(log);
                     self.pending.remove(&key);
                     self.watchers[key].unset(Flags::PENDING);
-                    if self.can_read_past(self.watchers[key].cursor.seq) {
+                    if self.can_read_past(self.watchers[key].cursor().seq) {
                         self.enter_past(key, false);
                         return Found::NotYet;
                     }
@@ -97,19 +97,19 @@ impl Watchers {
 
     /// It stands at a number that no daemon can have given.
     fn is_of_another_stream(&self, key: WatcherKey) -> bool {
-        let seq = self.watchers[key].cursor.seq;
+        let seq = self.watchers[key].cursor().seq;
         let Some(Pending::Stands { answers }) = self.pending.get(&key) else { return false };
         seq > self.tail && self.directory.was_never_given(seq, *answers)
     }
 
     fn begin_anew(&mut self, key: WatcherKey, selector: &Selector, topic: &Topic) {
-        let seq = self.watchers[key].cursor.seq;
+        let seq = self.watchers[key].cursor().seq;
         let start = start_anew(topic, &self.directory, seq, self.tail, selector);
         self.pending.remove(&key);
         let watcher = &mut self.watchers[key];
         watcher.unset(Flags::PENDING);
         watcher.set(Flags::LAGS);
-        watcher.cursor = start.cursor;
+        watcher.jump_to(start.cursor);
         let now = self.now;
         self.enqueue_control(key, |out| write_gap(&now, start.gap.as_ref(), &start.kept, out));
         self.counts.add_gap(start.gap.as_ref());

@@ -54,18 +54,34 @@ bitflags! {
         const SSE = 1 << 12;
         /// It is sent lines of JSON.
         const NDJSON = 1 << 13;
+        /// It is sent compressed messages, with what it was sent before as the dictionary.
+        const DEFLATE = 1 << 14;
+        /// It is sent messages that are compressed each by itself.
+        const DEFLATE_ALONE = 1 << 15;
+        const FORM = Self::SSE.bits() | Self::NDJSON.bits() | Self::DEFLATE.bits() | Self::DEFLATE_ALONE.bits();
     }
 }
 
+const FRAMINGS: [(Flags, Framing); 5] = [
+    (Flags::empty(), Framing::WebSocket),
+    (Flags::DEFLATE, Framing::Deflate),
+    (Flags::DEFLATE_ALONE, Framing::DeflateAlone),
+    (Flags::SSE, Framing::Sse),
+    (Flags::NDJSON, Framing::Ndjson),
+];
+
 pub struct Watcher {
     pub watched: Watched,
-    pub cursor: Cursor,
+    cursor: Cursor,
     pub outbox: Option<Box<Outbox>>,
     pub filter: Option<Arc<Filter>>,
     /// Bytes handed to the socket so far.
     pub bytes_out: u64,
     generation: u32,
     flags: Flags,
+    /// How far before the cursor, by index of the log, it was sent all that it wants compressed, and nothing since it last
+    /// jumped was left out: as much of the log as its window is known to hold.
+    known: u16,
 }
 
 impl Entry for Watcher {
@@ -87,6 +103,7 @@ impl Watcher {
             bytes_out: 0,
             generation,
             flags: Flags::empty(),
+            known: 0,
         }
     }
 
@@ -102,23 +119,44 @@ impl Watcher {
         self.flags.remove(flags);
     }
 
+    pub fn cursor(&self) -> Cursor {
+        self.cursor
+    }
+
+    /// Moves on in its log: all that it wants of what lies between was sent to it as events are, or will be before anything
+    /// else is.
+    pub fn go_on_to(&mut self, cursor: Cursor) {
+        let passed = cursor.index.saturating_sub(self.cursor.index);
+        self.known = u64::from(self.known).saturating_add(passed).min(u16::MAX.into()) as u16;
+        self.cursor = cursor;
+    }
+
+    /// Moves elsewhere: what lies between may not have been sent, or otherwise.
+    pub fn jump_to(&mut self, cursor: Cursor) {
+        self.cursor = cursor;
+        self.forget_window();
+    }
+
+    /// Nothing that it was sent is used as a dictionary any more.
+    pub fn forget_window(&mut self) {
+        self.known = 0;
+    }
+
+    /// From this index of its log on, it was sent all that it wants compressed.
+    pub fn compressed_from(&self) -> u64 {
+        self.cursor.index - u64::from(self.known)
+    }
+
     /// How messages stand on its connection.
     pub fn framing(&self) -> Framing {
-        if !self.is(Flags::SSE | Flags::NDJSON) {
-            Framing::WebSocket
-        } else if self.is(Flags::SSE) {
-            Framing::Sse
-        } else {
-            Framing::Ndjson
-        }
+        let form = self.flags & Flags::FORM;
+        FRAMINGS.into_iter().find_map(|(flag, framing)| (flag == form).then_some(framing)).unwrap_or_default()
     }
 
     pub fn set_framing(&mut self, framing: Framing) {
-        match framing {
-            Framing::WebSocket => {}
-            Framing::Sse => self.set(Flags::SSE),
-            Framing::Ndjson => self.set(Flags::NDJSON),
-        }
+        let flag = FRAMINGS.into_iter().find_map(|(flag, known)| (known == framing).then_some(flag));
+        self.unset(Flags::FORM);
+        self.set(flag.unwrap_or(Flags::empty()));
     }
 
     /// Bytes in the outbox.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 
 use crate::delivery::audience::Audience;
+use crate::delivery::compressor::Compressor;
 use crate::delivery::copy_or_sendfile::SendMethods;
 use crate::delivery::counts::DeliveryCounts;
 use crate::delivery::cursor::Gathered;
@@ -69,6 +70,7 @@ pub struct Watchers {
     pub(super) framed: Framed,
     /// The same of those that are served alone: a cohort's chunks are kept.
     pub(super) framed_alone: Framed,
+    pub(super) compressor: Compressor,
     pub(super) flat: Vec<u8>,
     pub(super) send_methods: SendMethods,
     pub(super) merge: Merge,
@@ -104,6 +106,7 @@ impl Watchers {
             gathered: Gathered::default(),
             framed: Framed::default(),
             framed_alone: Framed::default(),
+            compressor: Compressor::default(),
             flat: Vec::new(),
             send_methods: SendMethods::default(),
             merge: Merge::default(),
@@ -143,8 +146,8 @@ impl Watchers {
     /// connection is no WebSocket, their messages go into chunks.
     pub fn enqueue_control(&mut self, key: WatcherKey, write: impl FnOnce(&mut Vec<u8>)) {
         match self.watchers[key].framing() {
-            Framing::WebSocket => self.enqueue_bytes(key, write),
-            framing => self.enqueue_chunks(key, framing, true, write),
+            framing if framing.is_http() => self.enqueue_chunks(key, framing, true, write),
+            _ => self.enqueue_bytes(key, write),
         }
     }
 
@@ -276,7 +279,7 @@ impl Watchers {
         let (is_in_past, start) = (in_past.is_some(), in_past.unwrap_or(start));
         let watcher = &mut self.watchers[key];
         watcher.filter = filter;
-        watcher.cursor = start.cursor;
+        watcher.jump_to(start.cursor);
         watcher.set(Flags::LAGS);
         watcher.set_framing(framing);
         if let Some(pending) = start.pending {
@@ -294,15 +297,10 @@ impl Watchers {
             greet(&topic, newest.max(start.cursor.seq), is_metrics_wanted, out);
             write_gap(&now, start.gap.as_ref(), &start.kept, out);
         };
-        match framing {
-            Framing::WebSocket => self.enqueue_bytes(key, |out| {
-                accept(out);
-                greet(out);
-            }),
-            _ => {
-                self.enqueue_bytes(key, accept);
-                self.enqueue_chunks(key, framing, since == Since::Now, greet);
-            }
+        self.enqueue_bytes(key, accept);
+        match framing.is_http() {
+            true => self.enqueue_chunks(key, framing, since == Since::Now, greet),
+            false => self.enqueue_bytes(key, greet),
         }
         self.counts.add_gap(start.gap.as_ref());
         Ok(newest)
@@ -325,6 +323,7 @@ impl Watchers {
                 self.detach(key);
                 self.audience.leave(&mut self.watchers, key);
                 self.watchers[key].filter = filter;
+                self.watchers[key].forget_window();
                 self.audience.join(&mut self.watchers, key, local, selector);
             }
         }
@@ -387,7 +386,7 @@ impl Watchers {
         if let Watched::Cohort { cohort, .. } = watcher.watched
             && !watcher.is(Flags::LAGS)
         {
-            watcher.cursor = watcher.cursor.max(self.audience.cohorts[cohort].start);
+            watcher.go_on_to(watcher.cursor().max(self.audience.cohorts[cohort].start));
             watcher.set(Flags::LAGS);
         }
     }

@@ -8,6 +8,8 @@ pub const BINARY: u8 = 0x2;
 pub const CLOSE: u8 = 0x8;
 pub const PING: u8 = 0x9;
 pub const PONG: u8 = 0xA;
+/// A text whose payload is compressed: [`TEXT`] with the first reserved bit (RFC 7692, 6).
+pub const COMPRESSED_TEXT: u8 = 0x40 | TEXT;
 
 /// Most bytes of payload in a control frame (RFC 6455, 5.5).
 pub const CONTROL_BYTES_MAX: usize = 125;
@@ -29,7 +31,7 @@ pub fn header_length(payload: usize) -> usize {
 /// Appends the header of a final frame with `payload` bytes, its length in the fewest bytes (RFC
 /// 6455, 5.2).
 pub fn write_header(out: &mut Vec<u8>, opcode: u8, payload: usize) {
-    debug_assert!(opcode < CLOSE || payload <= CONTROL_BYTES_MAX);
+    debug_assert!(opcode & 0x0F < CLOSE || payload <= CONTROL_BYTES_MAX);
     out.push(FINAL | opcode);
     match header_length(payload) {
         2 => out.push(payload as u8),

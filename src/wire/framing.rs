@@ -14,6 +14,10 @@ use crate::wire::frame::{CLOSE, TEXT};
 pub enum Framing {
     #[default]
     WebSocket,
+    /// The same with events compressed, and what stood before each as its dictionary (RFC 7692).
+    Deflate,
+    /// The same with each event compressed by itself.
+    DeflateAlone,
     /// Server-Sent Events, as browsers' `EventSource` reads them (HTML, 9.2).
     Sse,
     /// A JSON text in each line.
@@ -31,13 +35,17 @@ const EVENT: &[u8] = b"{\"stream_seq\":";
 
 impl Framing {
     pub fn is_http(self) -> bool {
-        self != Framing::WebSocket
+        matches!(self, Framing::Sse | Framing::Ndjson)
+    }
+
+    pub fn is_compressed(self) -> bool {
+        matches!(self, Framing::Deflate | Framing::DeflateAlone)
     }
 
     /// As operators and clients call it.
     pub fn name(self) -> &'static str {
         match self {
-            Framing::WebSocket => "websocket",
+            Framing::WebSocket | Framing::Deflate | Framing::DeflateAlone => "websocket",
             Framing::Sse => "sse",
             Framing::Ndjson => "ndjson",
         }
@@ -46,7 +54,7 @@ impl Framing {
     /// Of an answer in this form.
     pub fn content_type(self) -> &'static str {
         match self {
-            Framing::WebSocket => "",
+            Framing::WebSocket | Framing::Deflate | Framing::DeflateAlone => "",
             Framing::Sse => "text/event-stream",
             Framing::Ndjson => "application/x-ndjson",
         }

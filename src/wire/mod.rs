@@ -8,7 +8,7 @@
 //! | HTTP from clients | [`head_buffer`], [`http`], [`field`], [`accept`], [`query`], [`forwarded`], [`handshake`]; [`request_for_log`] |
 //! | HTTP to clients | [`http_answer`] (every refusal is a row there), [`page`], [`methods`], [`cross_origin`] |
 //! | WebSocket from clients | [`frame_header`], [`message_reader`], [`client_action`] |
-//! | WebSocket to clients | [`frame`] for headers and control frames, [`watcher_message`] for the daemon's own messages |
+//! | WebSocket to clients | [`frame`] for headers and control frames, [`deflater`], [`watcher_message`] for the daemon's own messages |
 //! | plain HTTP to clients that watch | [`framing`]: chunks with Server-Sent Events or lines of JSON |
 //! | in all of them | [`stamp`] for times, [`text`] for pieces of text |
 #![doc = include_str!("README.md")]
@@ -17,6 +17,7 @@ pub mod accept;
 pub mod body;
 pub mod client_action;
 pub mod cross_origin;
+pub mod deflater;
 pub mod field;
 pub mod forwarded;
 pub mod frame;
