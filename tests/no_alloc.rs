@@ -37,6 +37,9 @@ use luxcast::wire::line::PADDING;
 use luxcast::wire::stamp::Stamp;
 use luxcast::wire::watcher_message;
 
+const FRAMINGS: [Framing; 5] =
+    [Framing::WebSocket, Framing::Deflate, Framing::DeflateAlone, Framing::Sse, Framing::Ndjson];
+
 struct Counting;
 
 #[global_allocator]
@@ -234,7 +237,7 @@ impl Rig {
                 filter.only(&names).expect("few names")
             }
         };
-        let framing = [Framing::WebSocket, Framing::Sse, Framing::Ndjson][key.index() % 3];
+        let framing = FRAMINGS[key.index() % FRAMINGS.len()];
         let request = WatchRequest { kind, name, filter, since: Since::Now, framing };
         let directory = self.directory.clone();
         let watched = self.watchers.watch(key, request, |_| (), || directory.published(), |_, _, _, _| ());
@@ -244,7 +247,7 @@ impl Rig {
 
     fn watch_jobs(&mut self, names: impl Iterator<Item = String>) -> WatcherKey {
         let key = self.watchers.add();
-        self.watchers.watch_many(key, Filter::all(false, true));
+        self.watchers.watch_many(key, Filter::all(false, true), FRAMINGS[key.index() % 3]);
         let directory = self.directory.clone();
         for name in names {
             let subscribed =

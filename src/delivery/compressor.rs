@@ -49,11 +49,21 @@ impl Compressor {
     /// dictionary begins.
     pub fn begin(&mut self, reader: &Reader<'_>, index: u64, from: Option<u64>) -> (StreamId, u64) {
         let begin = self.dictionary.find(&reader.topic.log.lock(), reader.selector, index, from);
+        self.open_stream();
+        (self.open, begin)
+    }
+
+    /// Begins a stream that refers to nothing before it.
+    pub fn begin_anew(&mut self) {
+        self.dictionary.clear();
+        self.open_stream();
+    }
+
+    fn open_stream(&mut self) {
         let deflater = self.deflater.get_or_insert_with(|| Box::new(Deflater::new(WINDOW_BITS)));
         deflater.begin(self.dictionary.bytes());
         self.newest += 1;
         self.open = StreamId(self.newest);
-        (self.open, begin)
     }
 
     /// Whether the next message would go on with this stream.
@@ -82,20 +92,19 @@ impl Compressor {
 }
 
 /// The end of what stands before an event, filled from its end.
+#[derive(Default)]
 struct Dictionary {
     buffer: Box<[u8]>,
     start: usize,
 }
 
-impl Default for Dictionary {
-    fn default() -> Self {
-        Self { buffer: Box::default(), start: 0 }
-    }
-}
-
 impl Dictionary {
     fn bytes(&self) -> &[u8] {
         &self.buffer[self.start..]
+    }
+
+    fn clear(&mut self) {
+        self.start = self.buffer.len();
     }
 
     /// Takes the wanted events before `index` that are compressed, from `from` on; none without it. Returns the index of
@@ -104,7 +113,7 @@ impl Dictionary {
         if self.buffer.is_empty() {
             self.buffer = vec![0; DICTIONARY_BYTES].into();
         }
-        self.start = self.buffer.len();
+        self.clear();
         let mut begin = index;
         let Some(from) = from.filter(|&from| from < index) else { return begin };
         let (mut looks, mut unwanted) = (LOOKS_MAX, UNWANTED_MAX);

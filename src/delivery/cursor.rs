@@ -58,6 +58,15 @@ pub struct Portion {
     pub handles: usize,
     pub pieces: usize,
     pub bytes: usize,
+    /// It ends before the next index of the log that is a multiple of this.
+    pub block: u64,
+}
+
+impl Portion {
+    /// The border after the event at `index`.
+    fn border(&self, index: u64) -> u64 {
+        (index / self.block + 1).saturating_mul(self.block)
+    }
 }
 
 /// The history has moved past the cursor: wanted events are gone, or may be.
@@ -123,10 +132,19 @@ impl Gathered {
         let handle = self.handles[place as usize].clone();
         let run = handle.run();
         let start = run.first + index.saturating_sub(run.at) as u32;
-        let end = run.first + run.count;
+        let border = portion.border(index);
+        if border <= run.at {
+            self.stop_before(&handle, run.first);
+            return false;
+        }
+        let end = run.first + u64::from(run.count).min(border - run.at) as u32;
+        let is_whole = end == run.first + run.count;
+        if !is_whole {
+            self.stop_before(&handle, end);
+        }
         if selector.is_all() {
             self.add_piece(place, &handle, start, end - 1);
-            return true;
+            return is_whole;
         }
         let mut event = start;
         while event < end {
@@ -144,7 +162,7 @@ impl Gathered {
             }
             self.add_piece(place, &handle, first, event - 1);
         }
-        true
+        is_whole
     }
 
     fn add_piece(&mut self, place: u32, handle: &Handle, first: u32, last: u32) {
@@ -184,13 +202,22 @@ impl Gathered {
 
     /// Bytes of the frames of the first `count` events.
     pub fn bytes_of_first(&self, count: u64) -> usize {
-        let mut left = count;
-        let of = |piece: &Piece| {
+        let (mut left, mut bytes) = (count, 0);
+        for piece in &self.pieces {
             let events = left.min(u64::from(piece.last - piece.first) + 1) as u32;
+            if events == 0 {
+                break;
+            }
             left -= u64::from(events);
-            self.handles[piece.handle as usize].batch.span(piece.first..piece.first + events).len()
-        };
-        self.pieces.iter().map(of).sum()
+            bytes += self.handles[piece.handle as usize].batch.span(piece.first..piece.first + events).len();
+        }
+        bytes
+    }
+
+    /// The number of the first event; there is one.
+    pub fn first_seq(&self) -> u64 {
+        let (handle, event) = self.event_at(0);
+        handle.batch.seq(event)
     }
 
     /// The event at this place of all pieces: its handle, and its index in the batch.

@@ -22,6 +22,7 @@ use crate::delivery::watcher::{Flags, Watched};
 use crate::delivery::watchers::Watchers;
 use crate::stream::link::Arrival;
 use crate::stream::topic::Topic;
+use crate::wire::framing::Framing;
 
 /// Sends between two loads of the tail: while a shard is busy, events keep arriving, and later sends carry more.
 /// The tail is not loaded for every watcher: then no two would be at the same place, and no gather would be shared.
@@ -30,10 +31,14 @@ const SENDS_PER_TAIL: u64 = 64;
 const ROUNDS_PER_LOOK: u32 = 64;
 
 /// One gather for a cohort, at most: several times a socket's buffer.
-const COHORT_PORTION: Portion = Portion { handles: SLICES_MAX, pieces: SLICES_MAX, bytes: 1 << 20 };
+const COHORT_PORTION: Portion =
+    Portion { handles: SLICES_MAX, pieces: SLICES_MAX, bytes: 1 << 20, block: u64::MAX };
 /// One gather for a lone watcher, at most.
 pub(super) const REPLAY_PORTION: Portion =
-    Portion { handles: SLICES_MAX, pieces: SLICES_MAX, bytes: 256 << 10 };
+    Portion { handles: SLICES_MAX, pieces: SLICES_MAX, bytes: 256 << 10, block: u64::MAX };
+/// The same where events are put into another form: whoever reads the same past comes to the same borders, and what was
+/// made for one serves all.
+const BLOCK_PORTION: Portion = Portion { block: 512, ..REPLAY_PORTION };
 
 /// From this many slices and watchers on, one copy costs less than walking the slices for each watcher.
 const FLAT_SLICES_MIN: usize = 2;
@@ -225,7 +230,9 @@ impl Watchers {
         let Some(tail) = self.reach(key, from, &selector, &topic) else { return false };
         let mut gathered = mem::take(&mut self.gathered);
         let place = (&*topic, &self.directory.holes);
-        if gathered.gather(place, from, &selector, tail, REPLAY_PORTION).is_err() {
+        let is_framed = self.watchers[key].framing() != Framing::WebSocket;
+        let portion = if is_framed { BLOCK_PORTION } else { REPLAY_PORTION };
+        if gathered.gather(place, from, &selector, tail, portion).is_err() {
             self.gathered = gathered;
             if self.can_read_past(from.seq) {
                 self.enter_past(key, false);
@@ -255,7 +262,7 @@ impl Watchers {
         sink: &mut impl Sink,
     ) -> bool {
         // The list of slices is large: who gets nothing, like most with each heartbeat, does without.
-        let mut framed = mem::take(&mut self.framed_alone);
+        let mut framed_alone = mem::take(&mut self.framed_alone);
         let watcher = &self.watchers[key];
         let Watched::Cohort { cohort, .. } = watcher.watched else { panic!("it watches one topic") };
         let reader = Reader {
@@ -265,7 +272,8 @@ impl Watchers {
             compressed_from: (!watcher.is(Flags::IN_PAST)).then(|| watcher.compressed_from()),
         };
         let framing = watcher.framing();
-        let outgoing = Outgoing::of(&gathered, framing, &mut framed, &mut self.compressor, &reader);
+        let framed = framed_alone.pick(&gathered, framing, &reader);
+        let outgoing = Outgoing::of(&gathered, framing, framed, &mut self.compressor, &reader);
         self.effort.add_compressed(outgoing.compressed);
         let result = match gathered.pieces.is_empty() {
             true => Ok(0),
@@ -276,7 +284,7 @@ impl Watchers {
             }
         };
         let is_all = self.record(key, result, &outgoing, from) && gathered.is_all;
-        self.framed_alone = framed;
+        self.framed_alone = framed_alone;
         gathered.clear();
         self.gathered = gathered;
         is_all

@@ -10,6 +10,7 @@ use arrayvec::ArrayVec;
 use crate::delivery::compressor::{Compressor, Reader, StreamId};
 use crate::delivery::cursor::{Cursor, Gathered, place_behind};
 use crate::delivery::keys::CohortKey;
+use crate::delivery::outbox::RestForm;
 use crate::stream::batch::Batch;
 use crate::stream::topic::Handle;
 use crate::wire::deflater::Deflater;
@@ -39,6 +40,18 @@ pub struct Framed {
     window: Option<Window>,
 }
 
+/// Blocks of a log that are kept for those who are served alone, at most: with what one may keep, 16 MiB. Most of them
+/// have a few tens of KiB.
+const BLOCKS_MAX: usize = 32;
+const BLOCK_BYTES_MAX: usize = 512 << 10;
+
+/// What was last made for those who are served alone, each time from another place on.
+#[derive(Default)]
+pub struct FramedBlocks {
+    /// The one used last is at the end.
+    blocks: Vec<Framed>,
+}
+
 /// Who can read what is compressed in one stream.
 struct Window {
     stream: StreamId,
@@ -55,6 +68,7 @@ pub struct Stopped<'a> {
     pub messages: u64,
     /// The rest of that event, or of its object: its batch, and the byte range in it.
     pub rest: Option<(&'a Arc<Batch>, Range<u32>)>,
+    pub form: RestForm,
     /// What comes behind that.
     pub behind: &'a [u8],
 }
@@ -82,7 +96,7 @@ impl<'a> Outgoing<'a> {
         compressor: &mut Compressor,
         reader: &Reader<'_>,
     ) -> Self {
-        if framing == Framing::WebSocket {
+        if framing == Framing::WebSocket || gathered.pieces.is_empty() {
             return Self { gathered, framed: None, bytes: gathered.bytes, compressed: 0 };
         }
         let before = compressor.taken_in();
@@ -117,12 +131,47 @@ impl<'a> Outgoing<'a> {
             return framed.stopped_at(self.gathered, cursor, taken);
         }
         let stopped = self.gathered.stopped_at(cursor, taken);
-        Stopped { cursor: stopped.cursor, messages: stopped.messages, rest: stopped.rest, behind: &[] }
+        Stopped {
+            cursor: stopped.cursor,
+            messages: stopped.messages,
+            rest: stopped.rest,
+            form: RestForm::AsItIs,
+            behind: &[],
+        }
+    }
+}
+
+impl FramedBlocks {
+    /// The block that this gather begins in, else the one that was not used for longest.
+    pub fn pick(&mut self, gathered: &Gathered, framing: Framing, reader: &Reader<'_>) -> &mut Framed {
+        if framing != Framing::WebSocket && !gathered.pieces.is_empty() {
+            let first = gathered.first_seq();
+            let found = self.blocks.iter().rposition(|block| block.find(first, framing, reader).is_some());
+            match found {
+                Some(place) => self.blocks[place..].rotate_left(1),
+                None if self.blocks.len() == BLOCKS_MAX => {
+                    self.blocks.rotate_left(1);
+                    self.blocks[BLOCKS_MAX - 1].release();
+                }
+                None => self.blocks.push(Framed::default()),
+            }
+        } else if self.blocks.is_empty() {
+            self.blocks.push(Framed::default());
+        }
+        self.blocks.last_mut().expect("there is one")
     }
 }
 
 impl Framed {
-    /// Has each event that was gathered in its form.
+    /// Forgets what it has, and lets go of what it has grown to beyond what a block usually needs.
+    fn release(&mut self) {
+        self.cut(0);
+        if self.bytes.capacity() > BLOCK_BYTES_MAX {
+            self.bytes = Vec::new();
+        }
+    }
+
+    /// Has each event that was gathered in its form. There is at least one.
     fn frame(
         &mut self,
         gathered: &Gathered,
@@ -134,11 +183,7 @@ impl Framed {
             let handle = &gathered.handles[piece.handle as usize];
             (piece.first..=piece.last).map(move |event| (handle, event))
         });
-        let Some(first) = events.clone().next().map(|(handle, event)| handle.batch.seq(event)) else {
-            self.gathered = 0..0;
-            return;
-        };
-        let begin = self.find(first, framing, reader).unwrap_or_else(|| {
+        let begin = self.find(gathered.first_seq(), framing, reader).unwrap_or_else(|| {
             self.cut(0);
             (self.framing, self.window) = (framing, None);
             0
@@ -248,7 +293,8 @@ impl Framed {
         let whole = places.partition_point(|place| place.end as usize <= taken);
         let is_cut = taken > self.end_of(self.gathered.start + whole);
         let sent = whole + usize::from(is_cut);
-        let mut stopped = Stopped { cursor, messages: sent as u64, rest: None, behind: &[] };
+        let mut stopped =
+            Stopped { cursor, messages: sent as u64, rest: None, form: RestForm::AsItIs, behind: &[] };
         let Some(last) = places[..sent].last() else { return stopped };
         let (handle, event) = gathered.event_at(sent - 1);
         stopped.cursor = place_behind(handle, event);
@@ -257,19 +303,14 @@ impl Framed {
         }
         stopped.behind = &self.bytes[taken..last.end as usize];
         let batch = &handle.batch;
-        let unsent = taken as u32..last.copied.end;
-        // It is as it was, unless a blank became another one.
-        let span = batch.span(event..event + 1);
-        if last.copied.contains(&(taken as u32)) && batch.bytes()[span.clone()].ends_with(self.slice(&unsent))
-        {
-            let end = span.end as u32;
+        if last.copied.contains(&(taken as u32)) {
+            let end = batch.span(event..event + 1).end as u32;
             stopped.behind = &self.bytes[last.copied.end as usize..last.end as usize];
-            stopped.rest = Some((batch, end - unsent.len() as u32..end));
+            stopped.rest = Some((batch, end - (last.copied.end - taken as u32)..end));
+            if self.framing == Framing::Sse {
+                stopped.form = RestForm::WithoutReturns;
+            }
         }
         stopped
-    }
-
-    fn slice(&self, range: &Range<u32>) -> &[u8] {
-        &self.bytes[range.start as usize..range.end as usize]
     }
 }

@@ -14,6 +14,15 @@ pub struct Merged {
     pub event: u32,
 }
 
+/// Where an event ends.
+#[derive(Clone, Copy)]
+pub struct MergedEnd {
+    /// In the bytes to send.
+    pub sent: usize,
+    /// In what they are without compression.
+    pub plain: usize,
+}
+
 /// What one subscription adds to a merge.
 pub struct Source {
     pub subscription: SubscriptionSlot,
@@ -32,7 +41,7 @@ pub struct Merge {
     pub handles: Vec<Handle>,
     pub merged: Vec<Merged>,
     /// Where each event ends in the bytes to send.
-    pub ends: Vec<usize>,
+    pub ends: Vec<MergedEnd>,
 }
 
 impl Merge {

@@ -29,6 +29,7 @@ pub mod pending;
 pub mod progress;
 pub mod run_queue;
 mod send;
+mod send_merged;
 pub mod sink;
 pub mod slow_consumers;
 pub mod start;

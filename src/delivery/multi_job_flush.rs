@@ -1,6 +1,5 @@
 //! Serves watchers of many jobs: the events of all their jobs, merged by number, in the Overseer dialect.
 
-use std::io::ErrorKind;
 use std::mem;
 
 use crate::delivery::cursor::Portion;
@@ -14,18 +13,16 @@ use crate::delivery::start;
 use crate::delivery::subscription::{LostBehind, Subscription};
 use crate::delivery::watcher::{Flags, Watched};
 use crate::delivery::watchers::Watchers;
-use crate::stream::dialect;
-use crate::stream::directory::{Directory, DirectoryFull};
+use crate::stream::directory::DirectoryFull;
 use crate::stream::topic::TopicKind;
 use crate::wire::client_action::Since;
+use crate::wire::framing::Framing;
 use crate::wire::watcher_message;
 
 /// What one job adds to a merge, at most.
-pub(super) const JOB_PORTION: Portion = Portion { handles: 64, pieces: 64, bytes: 64 << 10 };
+pub(super) const JOB_PORTION: Portion = Portion { handles: 64, pieces: 64, bytes: 64 << 10, block: u64::MAX };
 /// Handles in a merge, shared by its jobs; each job may have one.
 pub(super) const HANDLES_MAX: usize = 512;
-/// A merge sends no further event once it has so many bytes.
-const MERGE_BYTES_MAX: usize = 256 << 10;
 /// Read from a connection at once, divided by an eighth of the number of its jobs: with a thousand jobs a dozen
 /// messages.
 const READ_BYTES_OF_JOBS: usize = 64 << 10;
@@ -42,7 +39,7 @@ struct Looked {
 
 impl Watchers {
     /// Makes a watcher of many jobs, with no job yet.
-    pub fn watch_many(&mut self, key: WatcherKey, filter: Filter) {
+    pub fn watch_many(&mut self, key: WatcherKey, filter: Filter, framing: Framing) {
         let filter = self.share(filter);
         let selector = self.selector(filter.as_ref());
         let many = MultiJob::new(selector);
@@ -50,6 +47,7 @@ impl Watchers {
         watcher.watched = Watched::MultiJob(Box::new(many));
         watcher.filter = filter;
         watcher.set(Flags::LAGS);
+        watcher.set_framing(framing);
     }
 
     pub(super) fn many(&mut self, key: WatcherKey) -> &mut MultiJob {
@@ -359,91 +357,5 @@ impl Watchers {
             self.counts.add_gap(Some(&gap));
         }
         found
-    }
-
-    /// Sends the events up to the number `complete_to` in order, as many as fit. They are of the history of `directory`;
-    /// None: of memory.    /// Moves the sources on, and returns the number up to which all was sent; 0: nothing was.
-    pub(super) fn send_merged(
-        &mut self,
-        key: WatcherKey,
-        merge: &mut Merge,
-        complete_to: u64,
-        directory: Option<&Directory>,
-        sink: &mut impl Sink,
-    ) -> u64 {
-        let end = merge.merged.partition_point(|event| event.seq <= complete_to);
-        // A gap that was just found is sent first.
-        let sent = match end == 0 || !self.send_outbox(key, sink) {
-            true => 0,
-            false => self.send_first(key, merge, end, directory, sink),
-        };
-        merge.move_on(sent);
-        match merge.merged[..sent].last() {
-            _ if sent == end => complete_to,
-            Some(last) => last.seq,
-            None => 0,
-        }
-    }
-
-    /// Sends the first `end` events. Returns how many were sent, one cut short included.
-    fn send_first(
-        &mut self,
-        key: WatcherKey,
-        merge: &mut Merge,
-        end: usize,
-        directory: Option<&Directory>,
-        sink: &mut impl Sink,
-    ) -> usize {
-        let mut flat = mem::take(&mut self.flat);
-        flat.clear();
-        for event in &merge.merged[..end] {
-            if flat.len() >= MERGE_BYTES_MAX {
-                break;
-            }
-            let batch = &merge.handles[event.handle as usize].batch;
-            let dialect = batch.dialect(dialect::of_batch, |bytes| {
-                directory.unwrap_or(&self.directory).add_dialect_bytes(bytes)
-            });
-            flat.extend_from_slice(&dialect.bytes[dialect.span(event.event..event.event + 1)]);
-            merge.ends.push(flat.len());
-        }
-        self.effort.add_send(0);
-        let taken = match sink.write(key, &flat) {
-            Ok(taken) => taken,
-            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {
-                if error.kind() == ErrorKind::WouldBlock {
-                    self.block(key);
-                }
-                flat.clear();
-                0
-            }
-            Err(_) => {
-                self.break_off(key);
-                flat.clear();
-                0
-            }
-        };
-        let watcher = &mut self.watchers[key];
-        watcher.bytes_out += taken as u64;
-        self.counts.sent_bytes += taken as u64;
-        if taken < flat.len() {
-            self.block(key);
-        }
-        let mut sent = merge.ends.partition_point(|&end| end <= taken);
-        let border = sent.checked_sub(1).map_or(0, |last| merge.ends[last]);
-        if taken > border {
-            let event = &merge.merged[sent];
-            let batch = &merge.handles[event.handle as usize].batch;
-            let dialect = batch.dialect(dialect::of_batch, |bytes| {
-                directory.unwrap_or(&self.directory).add_dialect_bytes(bytes)
-            });
-            let end = dialect.span(event.event..event.event + 1).end as u32;
-            let rest = (merge.ends[sent] - taken) as u32;
-            self.enqueue_rest(key, batch, end - rest..end, true);
-            sent += 1;
-        }
-        self.counts.messages += sent as u64;
-        self.flat = flat;
-        sent
     }
 }

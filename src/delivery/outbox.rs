@@ -7,6 +7,16 @@ use crate::delivery::owned_body::Body;
 const SPARE_OUTBOXES_MAX: usize = 256;
 pub(super) const SPARE_OUTBOX_BYTES_MAX: usize = 4 << 10;
 
+/// What the rest of a frame is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RestForm {
+    AsItIs,
+    /// Of the batch in the other dialect.
+    Dialect,
+    /// Blanks stand for its carriage returns.
+    WithoutReturns,
+}
+
 /// Bytes to send before any further event: the rest of a frame, control frames, or an HTTP answer.
 #[derive(Default)]
 pub struct Outbox {
@@ -21,14 +31,22 @@ pub struct Outbox {
 struct Elsewhere {
     /// Sent before the bytes: the rest of a large frame.
     rest: Body,
+    /// Its carriage returns are sent as blanks.
+    changes_returns: bool,
     /// Sent after the bytes: the body of an answer.
     body: Body,
 }
 
 impl Outbox {
-    /// Sets what is sent before the bytes.
-    pub fn set_rest(&mut self, rest: Body) {
-        self.elsewhere.get_or_insert_default().rest = rest;
+    /// Sets what is sent before the bytes. `changes_returns`: carriage returns in it are sent as blanks.
+    pub fn set_rest(&mut self, rest: Body, changes_returns: bool) {
+        let elsewhere = self.elsewhere.get_or_insert_default();
+        (elsewhere.rest, elsewhere.changes_returns) = (rest, changes_returns);
+    }
+
+    /// Whether carriage returns in the first part of each portion are sent as blanks.
+    pub fn changes_returns(&self) -> bool {
+        self.elsewhere.as_ref().is_some_and(|elsewhere| elsewhere.changes_returns)
     }
 
     /// Sets what is sent after the bytes.
@@ -103,7 +121,7 @@ mod tests {
     fn unsent_bytes_are_sent_in_portions_and_in_order() {
         for portion_bytes in 1..16 {
             let mut outbox = Outbox { bytes: b"head".to_vec(), ..Outbox::default() };
-            outbox.set_rest(Body::Static(b"rest"));
+            outbox.set_rest(Body::Static(b"rest"), false);
             outbox.set_body(Body::Static(b"bodybody"));
             let mut sent = Vec::new();
             while outbox.waiting() > 0 {

@@ -10,6 +10,7 @@ use crate::delivery::keys::WatcherKey;
 use crate::delivery::sink::Sink;
 use crate::delivery::watcher::Flags;
 use crate::delivery::watchers::Watchers;
+use crate::wire::framing::change_returns;
 
 impl Watchers {
     /// Sends the outbox. False: some of it is left.
@@ -19,7 +20,13 @@ impl Watchers {
         let Some(mut outbox) = watcher.outbox.take() else {
             return true;
         };
-        let portion = outbox.portion(REPLAY_PORTION.bytes);
+        let mut portion = outbox.portion(REPLAY_PORTION.bytes);
+        if outbox.changes_returns() {
+            self.flat.clear();
+            self.flat.extend_from_slice(portion[0]);
+            change_returns(&mut self.flat);
+            portion[0] = &self.flat;
+        }
         let offered = portion.iter().map(|part| part.len()).sum();
         self.effort.add_send(offered);
         let result = match portion {
@@ -108,7 +115,7 @@ impl Watchers {
                     );
                 }
                 if let Some((batch, rest)) = stopped.rest {
-                    self.enqueue_rest(key, batch, rest, false);
+                    self.enqueue_rest(key, batch, rest, stopped.form);
                 }
                 if !stopped.behind.is_empty() {
                     self.enqueue_bytes(key, |out| out.extend_from_slice(stopped.behind));

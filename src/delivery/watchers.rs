@@ -14,11 +14,11 @@ use crate::delivery::counts::DeliveryCounts;
 use crate::delivery::cursor::Gathered;
 use crate::delivery::effort::Effort;
 use crate::delivery::filter::{Filter, Selector};
-use crate::delivery::framed::Framed;
+use crate::delivery::framed::{Framed, FramedBlocks};
 use crate::delivery::keys::{CohortKey, LocalTopicSlot, WatcherKey};
 use crate::delivery::masks::Masks;
 use crate::delivery::merge::Merge;
-use crate::delivery::outbox::{Outbox, OutboxPool, SPARE_OUTBOX_BYTES_MAX};
+use crate::delivery::outbox::{Outbox, OutboxPool, RestForm, SPARE_OUTBOX_BYTES_MAX};
 use crate::delivery::owned_body::Body;
 use crate::delivery::past_readers::PastReaders;
 use crate::delivery::run_queue::RunQueue;
@@ -30,7 +30,7 @@ use crate::stream::batch::Batch;
 use crate::stream::directory::{Directory, DirectoryFull};
 use crate::stream::topic::{Handle, Topic, TopicKind};
 use crate::wire::client_action::Since;
-use crate::wire::framing::Framing;
+use crate::wire::framing::{Framing, change_returns};
 use crate::wire::stamp::Stamp;
 use crate::wire::watcher_message::{self, Gap};
 
@@ -68,8 +68,8 @@ pub struct Watchers {
     pub(super) past: PastReaders,
     pub(super) gathered: Gathered,
     pub(super) framed: Framed,
-    /// The same of those that are served alone: a cohort's chunks are kept.
-    pub(super) framed_alone: Framed,
+    /// The same for those that are served alone.
+    pub(super) framed_alone: FramedBlocks,
     pub(super) compressor: Compressor,
     pub(super) flat: Vec<u8>,
     pub(super) send_methods: SendMethods,
@@ -105,7 +105,7 @@ impl Watchers {
             past: PastReaders::default(),
             gathered: Gathered::default(),
             framed: Framed::default(),
-            framed_alone: Framed::default(),
+            framed_alone: FramedBlocks::default(),
             compressor: Compressor::default(),
             flat: Vec::new(),
             send_methods: SendMethods::default(),
@@ -181,16 +181,22 @@ impl Watchers {
         key: WatcherKey,
         batch: &Arc<Batch>,
         rest: Range<u32>,
-        is_dialect: bool,
+        form: RestForm,
     ) {
         let is_mostly_this = rest.len() >= batch.capacity() / REST_SHARE;
         let held = |held: fn(Arc<Batch>, Range<u32>) -> Body| held(batch.clone(), rest.clone());
-        let body = if is_dialect { held(Body::Dialect) } else { held(Body::Frames) };
+        let body = if form == RestForm::Dialect { held(Body::Dialect) } else { held(Body::Frames) };
+        let changes_returns = form == RestForm::WithoutReturns;
         let outbox = self.outbox(key);
         debug_assert_eq!(outbox.waiting(), 0, "nothing waits before the rest of a frame");
         match is_mostly_this && rest.len() > SPARE_OUTBOX_BYTES_MAX {
-            true => outbox.set_rest(body),
-            false => outbox.bytes.extend_from_slice(&body),
+            true => outbox.set_rest(body, changes_returns),
+            false => {
+                outbox.bytes.extend_from_slice(&body);
+                if changes_returns {
+                    change_returns(&mut outbox.bytes);
+                }
+            }
         }
         self.enqueue(key);
     }

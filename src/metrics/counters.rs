@@ -87,6 +87,9 @@ pub struct ShardCounters {
     pub delay_micros: Histogram,
     pub messages: Counter,
     pub sent_bytes: Counter,
+    /// Frames of events that were sent compressed: as they would be otherwise, and as they were.
+    pub compressed_from_bytes: Counter,
+    pub compressed_to_bytes: Counter,
     pub accepted: Counter,
     pub accepts_failed: Counter,
     pub heartbeats: Counter,

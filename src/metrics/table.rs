@@ -50,7 +50,7 @@ const fn row(
 
 /// In the order of the output: the connections, what is sent, what is received, what is kept, the process.
 #[rustfmt::skip]
-pub static METRICS: [Metric; 61] = [
+pub static METRICS: [Metric; 62] = [
     row("luxcast_build_info", Kind::Gauge, "version", "Always 1; the version is in the label",
         |_, series| series.labelled(env!("CARGO_PKG_VERSION"), 1)),
     row("luxcast_draining", Kind::Gauge, "", "1 while the daemon drains, before it ends",
@@ -110,6 +110,12 @@ pub static METRICS: [Metric; 61] = [
     row("luxcast_sent_bytes_total", Kind::Counter, "shard", "Bytes of frames handed to clients' sockets, before \
         encryption",
         |figures, series| of_shards(figures, series, |shard| shard.sent_bytes.get())),
+    row("luxcast_compressed_bytes_total", Kind::Counter, "stage", "Bytes of frames that were sent compressed: before, \
+        as they would be for others, and after. Each watcher counts",
+        |figures, series| {
+            series.labelled("before", figures.sum(|shard| shard.compressed_from_bytes.get()));
+            series.labelled("after", figures.sum(|shard| shard.compressed_to_bytes.get()));
+        }),
     row("luxcast_delivery_delay_seconds", Kind::Histogram, "", "Time from reading an event to writing it to watchers \
         that keep up. One sample for each turn of a shard that delivers: the oldest event sent, at the turn's end",
         |figures, series| series.histogram(None, figures.counters.shards.iter().map(|shard| &shard.delay_micros))),

@@ -58,7 +58,7 @@ impl Session {
             Endpoint::FlowMonitor(id) => (View::FlowMonitor, TopicKind::Flow, id.as_str()),
             Endpoint::Events => (View::Events, TopicKind::All, ""),
             Endpoint::MultiJob => {
-                watchers.watch_many(*key, filter);
+                watchers.watch_many(*key, filter, opening.framing);
                 let newest = sink.published();
                 watchers.enqueue_control(*key, |out| {
                     accept(out);

@@ -84,8 +84,7 @@ impl Framing {
         let text = start..out.len();
         let is_sse = self == Framing::Sse;
         if is_sse && memchr(b'\r', json).is_some() {
-            // It ends a line there. In JSON it is only ever a blank between two tokens.
-            out[text.clone()].iter_mut().filter(|byte| **byte == b'\r').for_each(|byte| *byte = b' ');
+            change_returns(&mut out[text.clone()]);
         }
         out.extend_from_slice(if is_sse { SSE_END } else { LINE_END });
         out.extend_from_slice(b"\r\n");
@@ -106,6 +105,11 @@ impl Framing {
             frames = rest;
         }
     }
+}
+
+/// Makes carriage returns of JSON blanks. In an SSE they would end a line; in JSON they only ever stand between two tokens.
+pub fn change_returns(json: &mut [u8]) {
+    json.iter_mut().filter(|byte| **byte == b'\r').for_each(|byte| *byte = b' ');
 }
 
 fn write_hex(number: usize, out: &mut Vec<u8>) {

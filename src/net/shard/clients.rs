@@ -229,14 +229,15 @@ impl Clients {
     fn note_figures(&mut self) {
         let oldest_read = self.watchers.counts.oldest_read;
         let fresh = DeliveryCounts { oldest_read, ..DeliveryCounts::default() };
-        let DeliveryCounts { messages, sent_bytes, gaps, received, .. } =
-            std::mem::replace(&mut self.watchers.counts, fresh);
+        let counts = std::mem::replace(&mut self.watchers.counts, fresh);
         let lagging = self.slow_consumers.len() as u64;
         let counters = self.counters();
-        counters.messages.add(messages);
-        counters.sent_bytes.add(sent_bytes);
-        add_each(&counters.gaps, &gaps);
-        add_each(&counters.received, &received);
+        counters.messages.add(counts.messages);
+        counters.sent_bytes.add(counts.sent_bytes);
+        counters.compressed_from_bytes.add(counts.compressed_from_bytes);
+        counters.compressed_to_bytes.add(counts.compressed_to_bytes);
+        add_each(&counters.gaps, &counts.gaps);
+        add_each(&counters.received, &counts.received);
         counters.lagging.set(lagging);
         if lagging == 0 {
             counters.lag_events_max.set(0);

@@ -7,12 +7,13 @@ use crate::stream::now::Now;
 use crate::stream::numbers::SEQ_MIN;
 use crate::stream::past::Demand;
 use crate::wire::client_action::Since;
+use crate::wire::framing::Framing;
 
 #[test]
 fn jobs_of_one_watcher_are_read_from_the_past_while_others_wait() {
     let mut shard = Shard::new();
     let key = shard.watchers.add();
-    shard.watchers.watch_many(key, Filter::all(false, true));
+    shard.watchers.watch_many(key, Filter::all(false, true), Framing::WebSocket);
     shard.subscribe(key, "a", Since::After(SEQ_MIN + 100));
     shard.subscribe(key, "c", Since::Start);
     shard.subscribe(key, "b", Since::Now);
@@ -57,7 +58,7 @@ fn jobs_of_one_watcher_are_read_from_the_past_while_others_wait() {
 fn overtaken() -> (Shard, WatcherKey) {
     let mut shard = Shard::new();
     let key = shard.watchers.add();
-    shard.watchers.watch_many(key, Filter::all(false, true));
+    shard.watchers.watch_many(key, Filter::all(false, true), Framing::WebSocket);
     ["a", "b"].into_iter().for_each(|job| shard.subscribe(key, job, Since::Now));
     shard.serve();
     shard.room.insert(key, 0);
@@ -125,7 +126,7 @@ fn jobs_in_the_past_wait_for_one_that_the_pass_has_dropped_as_long_as_it_is_watc
 fn a_filter_change_of_many_jobs_counts_from_where_each_is() {
     let mut shard = Shard::new();
     let key = shard.watchers.add();
-    shard.watchers.watch_many(key, Filter::all(false, true));
+    shard.watchers.watch_many(key, Filter::all(false, true), Framing::WebSocket);
     shard.subscribe(key, "a", Since::After(SEQ_MIN + 100));
     shard.subscribe(key, "b", Since::Now);
     shard.pass(1, 100, 100);
@@ -148,7 +149,7 @@ fn a_filter_change_of_many_jobs_takes_effect_at_one_place_for_all() {
     let mut shard = Shard::new();
     let key = shard.watchers.add();
     let only = |name: &str| Filter::all(false, true).only(&[name.to_owned()]).expect("one name");
-    shard.watchers.watch_many(key, only("t"));
+    shard.watchers.watch_many(key, only("t"), Framing::WebSocket);
     ["b", "c"].into_iter().for_each(|job| shard.subscribe(key, job, Since::Now));
     shard.serve();
     // It takes the first of two events in part, and stands behind what it does not want of the other job.
