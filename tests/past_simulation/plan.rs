@@ -36,6 +36,8 @@ pub struct Plan {
     pub filter_percent: usize,
     /// Chance that a watcher is one of many jobs.
     pub many_percent: usize,
+    /// Watchers whose stream is an HTTP answer, of those of one topic.
+    pub http_percent: usize,
     /// Chance that a shard still rests from what it has sent of the past.
     pub rest_percent: usize,
     /// Topics that have ended are dropped from memory after so long.
@@ -83,6 +85,7 @@ impl Plan {
             sockets: SocketPlan::new(rng),
             filter_percent: *rng.pick(&[0, 30, 60]),
             many_percent: *rng.pick(&[0, 30, 30, 100]),
+            http_percent: *rng.pick(&[0, 30, 70]),
             rest_percent: *rng.pick(&[0, 50, 80]),
             history_millis: *rng.pick(&[1 << 40, 1 << 40, 1_000]),
             hole_percent: lossy(rng, &[0, 0, 3, 20]),

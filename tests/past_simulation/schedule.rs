@@ -167,7 +167,10 @@ impl Schedule {
                 // Of some jobs there is no event.
                 _ => TopicId::Job(self.rng.below(self.plan.jobs + 1)),
             };
-            let framing = Framing::WebSocket;
+            let framing = match self.rng.chance(self.plan.http_percent) {
+                true => *self.rng.pick(&[Framing::Sse, Framing::Ndjson]),
+                false => Framing::WebSocket,
+            };
             Request { topic: Some(topic), since: self.since(shard), filter, framing }
         };
         let room = self.plan.sockets.room(&mut self.rng);
