@@ -12,9 +12,9 @@ mod judge;
 mod plan;
 mod publisher;
 #[allow(dead_code)]
-#[path = "../simulation/rng.rs"]
+#[path = "../simulated/rng.rs"]
 mod rng;
-#[path = "../simulation/seeds.rs"]
+#[path = "../simulated/seeds.rs"]
 mod seeds;
 mod server;
 mod world;

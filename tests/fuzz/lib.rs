@@ -5,19 +5,23 @@
 mod client;
 #[path = "../simulation/feed.rs"]
 mod feed;
+#[path = "../simulation/join.rs"]
+mod join;
 #[path = "../simulation/oracle.rs"]
 mod oracle;
 #[path = "../simulation/plan.rs"]
 mod plan;
-#[path = "../simulation/rng.rs"]
-mod rng;
 #[path = "../simulation/schedule.rs"]
 pub mod schedule;
 #[path = "../simulation/shard.rs"]
 mod shard;
+#[path = "../simulated/mod.rs"]
+mod simulated;
 #[path = "../simulation/stream.rs"]
 mod stream;
 #[path = "../simulation/wait.rs"]
 mod wait;
+#[path = "../simulation/wish.rs"]
+mod wish;
 
 pub mod checks;

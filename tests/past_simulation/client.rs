@@ -1,14 +1,20 @@
-//! One client: cuts what its socket took into frames and checks each one at once against all that the stream ever had.
+//! One client: checks each message at once against all that the stream ever had.
 
 use std::collections::VecDeque;
 
+use luxcast::delivery::keys::WatcherKey;
 use luxcast::stream::dialect;
 use serde_json::Value;
 
 use crate::filters::Filters;
+use crate::shard::Notes;
+use crate::simulated;
+use crate::simulated::filter::Filter;
+use crate::simulated::message::{Message, number};
 use crate::stream::{Event, Stream};
+use crate::topic::{TopicId, job_of};
 use crate::track::{Eye, Track};
-use crate::wish::{TopicId, Wish, job_of};
+use crate::world::World;
 
 pub struct Client {
     pub id: usize,
@@ -24,9 +30,8 @@ pub struct Client {
     is_greeted: bool,
     /// The last position it knows, which `since=` may name.
     pub position: Option<u64>,
-    /// The close frame has come.
-    pub is_closed: bool,
-    buffer: Vec<u8>,
+    /// It was last seen among those that are served from memory.
+    pub is_live: bool,
     pub events: u64,
     pub gaps: u64,
 }
@@ -40,20 +45,44 @@ pub struct Sight<'a> {
     pub replay_from: u64,
 }
 
+impl simulated::socket::Client for Client {
+    type Others = World;
+    type Notes = Notes;
+
+    fn id(&self) -> usize {
+        self.id
+    }
+
+    fn position(&self) -> Option<u64> {
+        self.position
+    }
+
+    fn handle(&mut self, message: &Message<'_>, world: &World) {
+        match message {
+            Message::Event(number, text) => self.event(*number, text, &world.sight()),
+            Message::Notice(value) => self.notice(value, &world.sight()),
+        }
+    }
+
+    fn leave(self, _: WatcherKey, notes: &mut Notes) {
+        notes.events += self.events;
+        notes.gaps += self.gaps;
+    }
+}
+
 impl Client {
-    pub fn new(id: usize, is_many: bool, wish: Wish) -> Self {
+    pub fn new(id: usize, is_many: bool, filter: Filter) -> Self {
         Self {
             id,
             is_many,
-            filters: Filters::new(wish, !is_many),
+            filters: Filters::new(filter, !is_many),
             tracks: Vec::new(),
             joins: VecDeque::new(),
             last_live: 0,
             live_count: 0,
             is_greeted: false,
             position: None,
-            is_closed: false,
-            buffer: Vec::new(),
+            is_live: false,
             events: 0,
             gaps: 0,
         }
@@ -67,52 +96,25 @@ impl Client {
         }
     }
 
-    /// The socket took these bytes.
-    pub fn receive(&mut self, bytes: &[u8], sight: &Sight<'_>, trace: impl Fn(String)) {
-        self.buffer.extend_from_slice(bytes);
-        let buffer = std::mem::take(&mut self.buffer);
-        let mut rest = &buffer[..];
-        while let Some((opcode, payload, length)) = first_frame(rest) {
-            assert!(!self.is_closed, "client {}: a frame after the close frame", self.id);
-            match opcode {
-                8 => self.is_closed = true,
-                1 => {
-                    let text = std::str::from_utf8(payload).expect("it is text");
-                    trace(format!("        client {} gets {text:.160}", self.id));
-                    self.take(text, sight);
-                }
-                9 | 10 => {}
-                _ => panic!("client {}: the frame border is lost", self.id),
-            }
-            rest = &rest[length..];
-        }
-        self.buffer = rest.to_vec();
-    }
-
-    fn take(&mut self, text: &str, sight: &Sight<'_>) {
-        if let Some(rest) = text.strip_prefix("{\"stream_seq\":") {
-            let number = rest[..16].parse().expect("a number of sixteen digits");
-            return self.event(number, text, sight);
-        }
+    fn notice(&mut self, value: &Value, sight: &Sight<'_>) {
         let id = self.id;
-        let value: Value = serde_json::from_str(text).expect("a notice is JSON");
         match (value["type"].as_str(), value["status"].as_str()) {
             (Some("connection:status"), Some("connected")) | (Some("connected"), _) => self.is_greeted = true,
             (Some("connection:status" | "ping"), _) => {
-                self.check_position(number(&value, "stream_seq"), sight);
+                self.check_position(number(value, "stream_seq"), sight);
             }
-            (Some("stream:gap"), _) => self.gap(&value, sight),
+            (Some("stream:gap"), _) => self.gap(value, sight),
             (Some("subscribed"), _) => {
                 let track = self.joins.pop_front().expect("a job is confirmed once");
-                assert!(track.topic == topic_of(&value), "client {id}: {value} confirms another job");
-                let is_right = number(&value, "stream_seq") >= track.past_to;
+                assert!(track.topic == topic_of(value), "client {id}: {value} confirms another job");
+                let is_right = number(value, "stream_seq") >= track.past_to;
                 assert!(is_right, "client {id}: {value} names too small a number");
                 self.tracks.push(track.begin(self.filters.newest(), self.live_count));
             }
-            (Some("unsubscribed"), _) => self.tracks.retain(|track| track.topic != topic_of(&value)),
+            (Some("unsubscribed"), _) => self.tracks.retain(|track| track.topic != topic_of(value)),
             (Some("subscription:confirmed"), _) => self.filters.confirm(),
             (Some("metrics" | "pong"), _) => {}
-            _ => panic!("client {id}: unknown notice {text}"),
+            _ => panic!("client {id}: unknown notice {value}"),
         }
     }
 
@@ -166,7 +168,6 @@ impl Client {
     /// Checks that nothing is missing, once everything is published and every socket read.
     pub fn finish(&mut self, sight: &Sight<'_>) {
         let id = self.id;
-        assert!(self.buffer.is_empty(), "client {id}: half a frame came");
         assert!(self.is_greeted, "client {id}: it was not greeted");
         assert!(self.joins.is_empty() && !self.filters.has_asked(), "client {id}: it was not answered");
         for track in &mut self.tracks {
@@ -184,19 +185,4 @@ fn translated(object: &str) -> String {
 
 fn topic_of(value: &Value) -> TopicId {
     TopicId::Job(job_of(value["job_id"].as_str().expect("it names its job")))
-}
-
-fn number(value: &Value, name: &str) -> u64 {
-    value[name].as_u64().unwrap_or_else(|| panic!("{name} is a number in {value}"))
-}
-
-/// Opcode, payload and length of the first frame, as in RFC 6455, section 5.2. None: it is not whole.
-fn first_frame(bytes: &[u8]) -> Option<(u8, &[u8], usize)> {
-    let (header, length) = match *bytes.get(1)? {
-        length @ ..126 => (2, usize::from(length)),
-        126 => (4, usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?]))),
-        _ => panic!("a frame of more than 64 KiB, or a masked one: the frame border is lost"),
-    };
-    assert!(bytes[0] & 0xf0 == 0x80, "a part of a message: the frame border is lost");
-    Some((bytes[0] & 15, bytes.get(header..header + length)?, header + length))
 }

@@ -2,25 +2,25 @@
 
 use std::collections::VecDeque;
 
+use crate::simulated::filter::Filter;
 use crate::stream::Event;
-use crate::wish::Wish;
 
 pub struct Filters {
     /// Each with a number: all beyond that is judged by it, or by a later one.
-    phases: Vec<(u64, Wish)>,
+    phases: Vec<(u64, Filter)>,
     /// Asked for, and not confirmed yet.
-    asked: VecDeque<(u64, Wish)>,
+    asked: VecDeque<(u64, Filter)>,
     /// Each is in force from that very number on.
     is_exact: bool,
 }
 
 impl Filters {
-    pub fn new(wish: Wish, is_exact: bool) -> Self {
-        Self { phases: vec![(0, wish)], asked: VecDeque::new(), is_exact }
+    pub fn new(filter: Filter, is_exact: bool) -> Self {
+        Self { phases: vec![(0, filter)], asked: VecDeque::new(), is_exact }
     }
 
     /// What it wants now.
-    pub fn wish(&self) -> &Wish {
+    pub fn asked(&self) -> &Filter {
         let last = self.asked.back().or(self.phases.last());
         &last.expect("there is one").1
     }
@@ -31,10 +31,10 @@ impl Filters {
     }
 
     /// It wants this of the events beyond the number `limit`, or of some before that.
-    pub fn change(&mut self, limit: u64, wish: Wish) {
+    pub fn change(&mut self, limit: u64, filter: Filter) {
         match self.is_exact {
-            true => self.phases.push((limit, wish)),
-            false => self.asked.push_back((limit, wish)),
+            true => self.phases.push((limit, filter)),
+            false => self.asked.push_back((limit, filter)),
         }
     }
 
@@ -57,15 +57,19 @@ impl Filters {
     /// Whether an event may come now.
     pub fn want(&self, event: &Event) -> bool {
         let place = if self.is_exact { self.in_force(event) } else { self.newest() };
-        self.phases[place].1.wants(event)
+        wants(&self.phases[place].1, event)
     }
 
     /// Whether an event must have come: all that may have judged it let it through. `oldest` may have.
     pub fn need(&self, oldest: usize, event: &Event) -> bool {
         let place = self.in_force(event);
         match self.is_exact {
-            true => self.phases[place].1.wants(event),
-            false => self.phases[place.max(oldest)..].iter().all(|phase| phase.1.wants(event)),
+            true => wants(&self.phases[place].1, event),
+            false => self.phases[place.max(oldest)..].iter().all(|phase| wants(&phase.1, event)),
         }
     }
+}
+
+fn wants(filter: &Filter, event: &Event) -> bool {
+    filter.lets_through(filter.names.contains(&event.kind))
 }

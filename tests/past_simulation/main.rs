@@ -14,17 +14,16 @@ mod consumer;
 mod filters;
 mod memory;
 mod plan;
-#[allow(dead_code)]
-#[path = "../simulation/rng.rs"]
-mod rng;
 mod schedule;
-#[path = "../simulation/seeds.rs"]
+#[path = "../simulated/seeds.rs"]
 mod seeds;
 mod shard;
+#[path = "../simulated/mod.rs"]
+mod simulated;
 mod stream;
 mod thread;
+mod topic;
 mod track;
-mod wish;
 mod world;
 
 use schedule::Tally;

@@ -11,7 +11,7 @@ use luxcast::stream::sequencer::{Limits, Sequencer, Step};
 
 use crate::consumer::{Consumer, Told};
 use crate::plan::Plan;
-use crate::rng::Rng;
+use crate::simulated::rng::Rng;
 use crate::stream::Stream;
 
 pub const LINE_BYTES_MAX: usize = 4096;

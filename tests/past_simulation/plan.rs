@@ -1,6 +1,7 @@
 //! The kind of schedule that a seed makes: how many of everything, how large, how often.
 
-use crate::rng::Rng;
+use crate::simulated::rng::Rng;
+use crate::simulated::socket_plan::SocketPlan;
 
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -31,15 +32,12 @@ pub struct Plan {
     pub pad_max: usize,
     pub pad_percent: usize,
     pub new_type_percent: usize,
-    /// Bytes that a socket takes before its reader has read, on average.
-    pub socket_bytes: usize,
-    pub short_percent: usize,
-    pub interrupted_percent: usize,
-    pub time_up_percent: usize,
-    pub stage_percent: usize,
+    pub sockets: SocketPlan,
     pub filter_percent: usize,
     /// Chance that a watcher is one of many jobs.
     pub many_percent: usize,
+    /// Watchers whose stream is an HTTP answer, of those of one topic.
+    pub http_percent: usize,
     /// Chance that a shard still rests from what it has sent of the past.
     pub rest_percent: usize,
     /// Topics that have ended are dropped from memory after so long.
@@ -84,13 +82,10 @@ impl Plan {
             pad_max: *rng.pick(&[20, 200, 900]),
             pad_percent: *rng.pick(&[0, 30, 90]),
             new_type_percent: *rng.pick(&[0, 0, 5, 20]),
-            socket_bytes: *rng.pick(&[20, 300, 2000, 20_000, 1 << 20]),
-            short_percent: *rng.pick(&[0, 5, 30]),
-            interrupted_percent: *rng.pick(&[0, 0, 3, 20]),
-            time_up_percent: *rng.pick(&[0, 10, 50]),
-            stage_percent: *rng.pick(&[0, 50, 100]),
+            sockets: SocketPlan::new(rng),
             filter_percent: *rng.pick(&[0, 30, 60]),
             many_percent: *rng.pick(&[0, 30, 30, 100]),
+            http_percent: *rng.pick(&[0, 30, 70]),
             rest_percent: *rng.pick(&[0, 50, 80]),
             history_millis: *rng.pick(&[1 << 40, 1 << 40, 1_000]),
             hole_percent: lossy(rng, &[0, 0, 3, 20]),

@@ -6,13 +6,16 @@ use std::cell::RefCell;
 use luxcast::delivery::watchers::Watchers;
 use luxcast::stream::link::link_of;
 use luxcast::wire::client_action::Since;
+use luxcast::wire::framing::Framing;
 
 use crate::memory::Memory;
 use crate::plan::Plan;
-use crate::rng::Rng;
-use crate::shard::Shard;
+use crate::shard::{Request, Shard};
+use crate::simulated::filter::Filter;
+use crate::simulated::others::Others;
+use crate::simulated::rng::Rng;
 use crate::stream::Stream;
-use crate::wish::{TopicId, Wish};
+use crate::topic::TopicId;
 use crate::world::World;
 
 /// Rounds until everything must be at rest.
@@ -112,7 +115,7 @@ impl Schedule {
                 (0..steps).for_each(|_| self.world.borrow_mut().step());
             }
             35..50 => self.join(shard),
-            50..75 => self.read(shard),
+            50..75 => self.shards[shard].read_some(self.plan.sockets, &mut self.rng),
             75..80 => self.leave(shard),
             _ => self.act(shard),
         }
@@ -123,15 +126,6 @@ impl Schedule {
             if self.rng.chance(60) && shard.is_runnable(world) {
                 shard.turn(world);
             }
-        }
-    }
-
-    fn room(&mut self) -> usize {
-        match self.rng.below(5) {
-            0 => 0,
-            1 => self.rng.below(64),
-            2 => 1 << 30,
-            _ => self.rng.below(2 * self.plan.socket_bytes),
         }
     }
 
@@ -160,37 +154,27 @@ impl Schedule {
             return;
         }
         self.clients += 1;
-        let mut wish = Wish::default();
+        let mut filter = Filter::default();
         if self.rng.chance(self.plan.filter_percent) {
-            wish.names = self.plan.names(&mut self.rng).into_iter().collect();
-            wish.is_only = !wish.names.is_empty();
+            filter = Filter::only(self.plan.names(&mut self.rng));
         }
-        if self.rng.chance(self.plan.many_percent) {
-            let room = self.room();
-            return self.shards[shard].join_many(self.clients, wish, room, &self.world);
-        }
-        let topic = match self.rng.below(10) {
-            0..4 => TopicId::All,
-            4..6 if self.plan.flows > 0 => TopicId::Flow(self.rng.below(self.plan.flows)),
-            // Of some jobs there is no event.
-            _ => TopicId::Job(self.rng.below(self.plan.jobs + 1)),
+        let request = if self.rng.chance(self.plan.many_percent) {
+            Request { topic: None, since: Since::Now, filter, framing: Framing::WebSocket }
+        } else {
+            let topic = match self.rng.below(10) {
+                0..4 => TopicId::All,
+                4..6 if self.plan.flows > 0 => TopicId::Flow(self.rng.below(self.plan.flows)),
+                // Of some jobs there is no event.
+                _ => TopicId::Job(self.rng.below(self.plan.jobs + 1)),
+            };
+            let framing = match self.rng.chance(self.plan.http_percent) {
+                true => *self.rng.pick(&[Framing::Sse, Framing::Ndjson]),
+                false => Framing::WebSocket,
+            };
+            Request { topic: Some(topic), since: self.since(shard), filter, framing }
         };
-        let (since, room) = (self.since(shard), self.room());
-        self.shards[shard].join(self.clients, (topic, since, wish), room, &self.world);
-    }
-
-    fn read(&mut self, shard: usize) {
-        for _ in 0..self.rng.between(1, 6) {
-            let room = self.room();
-            if let Some(key) = self.shards[shard].any(&mut self.rng) {
-                let socket = self.shards[shard].socket(key);
-                if self.rng.chance(5) {
-                    socket.nudge();
-                } else if room > 0 {
-                    socket.read(room);
-                }
-            }
-        }
+        let room = self.plan.sockets.room(&mut self.rng);
+        self.shards[shard].join(self.clients, request, room, &self.world);
     }
 
     fn leave(&mut self, shard: usize) {
@@ -214,10 +198,12 @@ impl Schedule {
                 false => self.shards[shard].unsubscribe(key, job, &self.world),
             };
         }
-        if self.rng.chance(self.plan.filter_percent) {
-            let mut wish = self.shards[shard].socket(key).client.filters.wish().clone();
-            let text = wish.change(self.rng.below(4), self.plan.names(&mut self.rng));
-            return self.shards[shard].change(key, &text, wish, &self.world);
+        let is_http = self.shards[shard].socket(key).decoder.is_http();
+        if !is_http && self.rng.chance(self.plan.filter_percent) {
+            let mut filter = self.shards[shard].socket(key).client.filters.asked().clone();
+            let names = self.plan.names(&mut self.rng);
+            let text = filter.change(names, &mut self.rng);
+            return self.shards[shard].change(key, &text, filter, &self.world);
         }
         self.shards[shard].ping(key, &self.world);
     }
@@ -274,12 +260,12 @@ impl Schedule {
             ..Tally::default()
         };
         for shard in &self.shards {
-            tally.events += shard.events;
-            tally.gaps += shard.gaps;
-            tally.readers += shard.readers;
-            tally.overtaken += shard.overtaken;
-            tally.asked += shard.asked;
-            tally.together += shard.together;
+            tally.events += shard.notes.events;
+            tally.gaps += shard.notes.gaps;
+            tally.readers += shard.notes.readers;
+            tally.overtaken += shard.notes.overtaken;
+            tally.asked += shard.notes.asked;
+            tally.together += shard.notes.together;
             for socket in shard.sockets.iter().flatten() {
                 tally.events += socket.client.events;
                 tally.gaps += socket.client.gaps;

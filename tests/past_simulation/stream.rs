@@ -3,8 +3,8 @@
 use luxcast::bus::numbers::{Epochs, PLACES};
 
 use crate::plan::Plan;
-use crate::rng::Rng;
-use crate::wish::{flow_name, job_name};
+use crate::simulated::rng::Rng;
+use crate::topic::{flow_name, job_name};
 
 /// `luxcast.base` of the stream.
 const BASE: u64 = 1_700_000_000_000_000;

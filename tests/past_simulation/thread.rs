@@ -16,7 +16,7 @@ use mio::{Poll, Token, Waker};
 use crate::consumer::{Consumer, Told};
 use crate::memory::{DEPTH_MAX, LINE_BYTES_MAX};
 use crate::plan::Plan;
-use crate::rng::Rng;
+use crate::simulated::rng::Rng;
 use crate::stream::Stream;
 
 /// Nobody waits for it.

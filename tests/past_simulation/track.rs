@@ -5,7 +5,7 @@ use luxcast::wire::client_action::Since;
 use crate::client::Sight;
 use crate::filters::Filters;
 use crate::stream::{Event, Stream};
-use crate::wish::TopicId;
+use crate::topic::TopicId;
 
 #[derive(Clone, Copy)]
 pub struct Track {

@@ -9,7 +9,9 @@ use luxcast::stream::numbers::SEQ_MIN;
 use crate::client::Sight;
 use crate::memory::Memory;
 use crate::plan::Plan;
-use crate::rng::Rng;
+use crate::simulated::others::Others;
+use crate::simulated::rng::Rng;
+use crate::simulated::socket_plan::SocketPlan;
 use crate::stream::Stream;
 use crate::thread::PastThread;
 
@@ -27,6 +29,41 @@ pub struct World {
     pub is_tracing: bool,
 }
 
+impl Others for World {
+    fn rng(&mut self) -> &mut Rng {
+        &mut self.rng
+    }
+
+    fn sockets(&self) -> SocketPlan {
+        self.plan.sockets
+    }
+
+    fn interleave(&mut self) {
+        while self.rng.chance(self.plan.interleave_percent) {
+            self.step();
+        }
+    }
+
+    fn published(&self) -> u64 {
+        self.memory.directory.published()
+    }
+
+    fn is_woken(&self, shard: usize) -> bool {
+        self.memory.is_woken[shard] || self.thread.woken_shards[shard].load(Ordering::Relaxed)
+    }
+
+    fn clear_woken(&mut self, shard: usize) {
+        self.memory.is_woken[shard] = false;
+        self.thread.woken_shards[shard].store(false, Ordering::Relaxed);
+    }
+
+    fn trace(&self, text: impl FnOnce() -> String) {
+        if self.is_tracing {
+            eprintln!("{}", text());
+        }
+    }
+}
+
 impl World {
     pub fn new(plan: Plan, rng: Rng, stream: Stream, memory: Memory) -> Self {
         Self {
@@ -42,26 +79,9 @@ impl World {
         }
     }
 
-    pub fn trace(&self, text: impl FnOnce() -> String) {
-        if self.is_tracing {
-            eprintln!("{}", text());
-        }
-    }
-
-    pub fn published(&self) -> u64 {
-        self.memory.directory.published()
-    }
-
     pub fn sight(&self) -> Sight<'_> {
         let (stream, published) = (&self.stream, self.published());
         Sight { stream, published, replay_from: self.thread.replay_from }
-    }
-
-    /// Lets others do something, or not, between two steps of a shard.
-    pub fn interleave(&mut self) {
-        while self.rng.chance(self.plan.interleave_percent) {
-            self.step();
-        }
     }
 
     pub fn step(&mut self) {
@@ -112,15 +132,6 @@ impl World {
         }
     }
 
-    pub fn is_woken(&self, shard: usize) -> bool {
-        self.memory.is_woken[shard] || self.thread.woken_shards[shard].load(Ordering::Relaxed)
-    }
-
-    pub fn clear_woken(&mut self, shard: usize) {
-        self.memory.is_woken[shard] = false;
-        self.thread.woken_shards[shard].store(false, Ordering::Relaxed);
-    }
-
     /// Retention, operators and time.
     pub fn pass_time(&mut self) {
         self.now.millis += self.rng.below(self.plan.millis_max) as u64;
@@ -145,7 +156,7 @@ impl World {
         self.left = 1;
         self.publish();
         self.plan.fail_percent = 0;
-        self.plan.interrupted_percent = 0;
+        self.plan.sockets.interrupted_percent = 0;
     }
 
     /// What may be of interest if it goes on for ever.

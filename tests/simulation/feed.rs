@@ -15,9 +15,12 @@ use luxcast::stream::topic::{Topic, TopicKind};
 use luxcast::stream::topic_key::TopicKey;
 use luxcast::wire::line::{LineError, PADDING};
 
-use crate::oracle::{Moment, Oracle, Taken, TopicId, TopicRecord};
+use crate::join::Moment;
+use crate::oracle::{Oracle, Taken, TopicId, TopicRecord};
 use crate::plan::Plan;
-use crate::rng::Rng;
+use crate::simulated::others::Others;
+use crate::simulated::rng::Rng;
+use crate::simulated::socket_plan::SocketPlan;
 use crate::wait::{Promise, gate};
 
 pub struct Feed {
@@ -91,6 +94,41 @@ fn limits(plan: &Plan) -> Limits {
         job_idle_millis: plan.history_millis,
         jobs_max: plan.jobs_max,
         depth_max: 64,
+    }
+}
+
+impl Others for Feed {
+    fn rng(&mut self) -> &mut Rng {
+        &mut self.rng
+    }
+
+    fn sockets(&self) -> SocketPlan {
+        self.plan.sockets
+    }
+
+    /// Runs some steps of the sequencer, or none.
+    fn interleave(&mut self) {
+        while self.rng.chance(self.plan.interleave_percent) {
+            self.step();
+        }
+    }
+
+    fn published(&self) -> u64 {
+        self.directory.published()
+    }
+
+    fn is_woken(&self, shard: usize) -> bool {
+        self.is_woken[shard]
+    }
+
+    fn clear_woken(&mut self, shard: usize) {
+        self.is_woken[shard] = false;
+    }
+
+    fn trace(&self, text: impl FnOnce() -> String) {
+        if self.is_tracing {
+            eprintln!("{}", text());
+        }
     }
 }
 
@@ -175,25 +213,8 @@ impl Feed {
         self.oracle.resume(true, run_start, 0, &lives, |record| key_of(directory, record));
     }
 
-    pub fn trace(&self, text: impl FnOnce() -> String) {
-        if self.is_tracing {
-            eprintln!("{}", text());
-        }
-    }
-
-    pub fn published(&self) -> u64 {
-        self.directory.published()
-    }
-
     pub fn is_idle(&self) -> bool {
         self.state == State::Idle && self.lines_left == 0 && self.sequencer.metrics_due_at().is_none()
-    }
-
-    /// Runs some steps of the sequencer, or none, between two steps of a shard.
-    pub fn interleave(&mut self) {
-        while self.rng.chance(self.plan.interleave_percent) {
-            self.step();
-        }
     }
 
     pub fn step(&mut self) {

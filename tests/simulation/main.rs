@@ -7,14 +7,18 @@
 
 mod client;
 mod feed;
+mod join;
 mod oracle;
 mod plan;
-mod rng;
 mod schedule;
+#[path = "../simulated/seeds.rs"]
 mod seeds;
 mod shard;
+#[path = "../simulated/mod.rs"]
+mod simulated;
 mod stream;
 mod wait;
+mod wish;
 
 use schedule::Tally;
 use seeds::{number, run_all};
@@ -31,13 +35,13 @@ fn random_schedules_lose_nothing_without_a_gap() {
     let run = |seed| schedule::run(seed, false);
     let sum = run_all("simulation", schedules, run, |sum: &mut Tally, tally| sum.add(tally));
     assert!(
-        sum.gaps > 0
-            && sum.events > sum.gaps
+        sum.seen.gaps > 0
+            && sum.seen.events > sum.seen.gaps
             && sum.restarts > 0
             && sum.waits > 0
             && sum.own > 0
-            && sum.hole_gaps > 0
-            && sum.stood > 0,
+            && sum.seen.hole_gaps > 0
+            && sum.seen.stood > 0,
         "the schedules did nothing"
     );
 }
@@ -52,5 +56,5 @@ fn given_lists_of_operations_lose_nothing_without_a_gap() {
         println!("{}", path.display());
         sum.add(schedule::run_choices(&std::fs::read(&path).expect("it can be read")));
     }
-    assert!(sum.events > 0, "the lists did nothing: {sum:?}");
+    assert!(sum.seen.events > 0, "the lists did nothing: {sum:?}");
 }

@@ -1,6 +1,7 @@
 //! The kind of schedule that a seed makes: how many of everything, how large, how often.
 
-use crate::rng::Rng;
+use crate::simulated::rng::Rng;
+use crate::simulated::socket_plan::SocketPlan;
 
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -30,16 +31,11 @@ pub struct Plan {
     pub pad_percent: usize,
     /// Bytes of a line, at most: an eighth of the history.
     pub line_bytes_max: usize,
-    /// Bytes that a socket takes before its reader has read, on average.
-    pub socket_bytes: usize,
-    pub short_percent: usize,
-    pub interrupted_percent: usize,
-    pub time_up_percent: usize,
+    pub sockets: SocketPlan,
     pub filter_percent: usize,
     pub many_percent: usize,
     /// Watchers whose stream is an HTTP answer.
     pub http_percent: usize,
-    pub stage_percent: usize,
     /// Number of watchers of one topic that join at the start.
     pub crowd: usize,
     /// Steps of the sequencer in one operation, at most.
@@ -88,14 +84,10 @@ impl Plan {
             pad_max: *rng.pick(&[20, 100, 600, 3000]),
             pad_percent: *rng.pick(&[0, 20, 50, 90]),
             line_bytes_max: history_bytes / 8,
-            socket_bytes: *rng.pick(&[20, 300, 2000, 20_000, 1 << 20]),
-            short_percent: *rng.pick(&[0, 5, 30]),
-            interrupted_percent: *rng.pick(&[0, 0, 3, 20]),
-            time_up_percent: *rng.pick(&[0, 10, 50]),
+            sockets: SocketPlan::new(rng),
             filter_percent: *rng.pick(&[0, 30, 60]),
             many_percent: *rng.pick(&[0, 20, 100]),
             http_percent: *rng.pick(&[0, 30, 70]),
-            stage_percent: *rng.pick(&[0, 50, 100]),
             crowd: 0,
             steps_max: 40,
             restart_percent: *rng.pick(&[0, 0, 0, 2, 6]),
@@ -139,14 +131,14 @@ impl Plan {
         self.operations = rng.between(20, 60);
         self.lines = rng.between(20, 100);
         self.pad_max = *rng.pick(&[20, 100, 3000]);
-        self.socket_bytes = *rng.pick(&[20_000, 1 << 20, 1 << 30]);
+        self.sockets.bytes = *rng.pick(&[20_000, 1 << 20, 1 << 30]);
         self.shards = 1;
         self.interleave_percent = *rng.pick(&[1, 5]);
-        self.short_percent = 0;
-        self.interrupted_percent = 0;
+        self.sockets.short_percent = 0;
+        self.sockets.interrupted_percent = 0;
         self.filter_percent = *rng.pick(&[0, 0, 5]);
         self.many_percent = 0;
-        self.time_up_percent = *rng.pick(&[10, 50, 90]);
+        self.sockets.time_up_percent = *rng.pick(&[10, 50, 90]);
     }
 
     /// More events at once than one gather takes: many runs, or many pieces of one run.
@@ -163,7 +155,7 @@ impl Plan {
         self.flows = self.flows.min(1);
         self.has_churn = false;
         (self.jobs_max, self.topics_max, self.history_millis) = (100, 1000, 1 << 40);
-        self.socket_bytes = *rng.pick(&[20_000, 1 << 20]);
+        self.sockets.bytes = *rng.pick(&[20_000, 1 << 20]);
     }
 
     /// The feed waits for watchers: many publishers have more lines than a small history has room for, and many jobs

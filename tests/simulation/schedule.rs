@@ -15,11 +15,15 @@ use luxcast::stream::numbers::SEQ_MIN;
 use luxcast::wire::client_action::Since;
 use luxcast::wire::framing::Framing;
 
+use crate::client::Kind;
 use crate::feed::Feed;
-use crate::oracle::{ALL, TopicId, Wish};
+use crate::oracle::{ALL, TopicId};
 use crate::plan::Plan;
-use crate::rng::Rng;
-use crate::shard::{Request, Shard};
+use crate::shard::{Request, Seen, Shard};
+use crate::simulated::filter::Filter;
+use crate::simulated::others::Others;
+use crate::simulated::rng::Rng;
+use crate::wish::Wish;
 
 /// Turns until everything must be at rest.
 const TURNS_MAX: usize = 50_000;
@@ -29,30 +33,22 @@ const TURNS_MAX: usize = 50_000;
 pub struct Tally {
     pub lines: u64,
     pub clients: u64,
-    pub events: u64,
-    pub gaps: u64,
+    pub seen: Seen,
     pub restarts: u64,
     /// Turns that did not begin because of watchers (`overrun = wait`).
     pub waits: u64,
     /// Events of the daemon's own.
     pub own: u64,
-    /// Gaps for holes alone.
-    pub hole_gaps: u64,
-    /// Clients that stood at a number that had not come.
-    pub stood: u64,
 }
 
 impl Tally {
     pub fn add(&mut self, other: Tally) {
         self.lines += other.lines;
         self.clients += other.clients;
-        self.events += other.events;
-        self.gaps += other.gaps;
+        self.seen.add(other.seen);
         self.restarts += other.restarts;
         self.waits += other.waits;
         self.own += other.own;
-        self.hole_gaps += other.hole_gaps;
-        self.stood += other.stood;
     }
 }
 
@@ -139,7 +135,7 @@ impl Schedule {
                 (0..self.rng.between(1, self.plan.steps_max)).for_each(|_| self.feed.borrow_mut().step())
             }
             25..40 => self.join(shard),
-            40..60 => self.read(shard),
+            40..60 => self.shards[shard].read_some(self.plan.sockets, &mut self.rng),
             60..63 => self.leave(shard),
             _ => self.act(shard),
         }
@@ -156,12 +152,7 @@ impl Schedule {
     }
 
     fn room(&mut self) -> usize {
-        match self.rng.below(5) {
-            0 => 0,
-            1 => self.rng.below(64),
-            2 => 1 << 30,
-            _ => self.rng.below(2 * self.plan.socket_bytes),
-        }
+        self.plan.sockets.room(&mut self.rng)
     }
 
     fn since(&mut self, shard: usize) -> Since {
@@ -193,8 +184,7 @@ impl Schedule {
         let hides_breakpoints = !is_debug && self.rng.chance(20);
         let mut wish = Wish { is_debug, is_overseer, hides_breakpoints, ..Wish::default() };
         if self.rng.chance(self.plan.filter_percent) {
-            wish.names = self.plan.names(&mut self.rng).into_iter().collect();
-            wish.is_only = !wish.names.is_empty();
+            wish.filter = Filter::only(self.plan.names(&mut self.rng));
         }
         wish
     }
@@ -257,20 +247,6 @@ impl Schedule {
         self.shards[0].join(self.clients, request, room, &self.feed);
     }
 
-    fn read(&mut self, shard: usize) {
-        for _ in 0..self.rng.between(1, 6) {
-            let room = self.room();
-            if let Some(key) = self.shards[shard].any(&mut self.rng) {
-                let socket = self.shards[shard].socket(key);
-                if self.rng.chance(5) {
-                    socket.nudge();
-                } else if room > 0 {
-                    socket.read(room);
-                }
-            }
-        }
-    }
-
     fn leave(&mut self, shard: usize) {
         let Some(key) = self.shards[shard].any(&mut self.rng) else { return };
         match self.rng.below(3) {
@@ -282,8 +258,8 @@ impl Schedule {
 
     fn act(&mut self, shard: usize) {
         let Some(key) = self.shards[shard].any(&mut self.rng) else { return };
-        let client = &self.shards[shard].socket(key).client;
-        let (is_many, is_http) = (client.kind == crate::client::Kind::Many, client.is_http());
+        let socket = self.shards[shard].socket(key);
+        let (is_many, is_http) = (socket.client.kind == Kind::Many, socket.decoder.is_http());
         match self.rng.below(10) {
             3..5 if is_many && self.rng.chance(self.plan.filter_percent) => self.change(shard, key),
             0..5 if is_many => {
@@ -306,29 +282,7 @@ impl Schedule {
     fn change(&mut self, shard: usize, key: WatcherKey) {
         let names = self.plan.names(&mut self.rng);
         let mut wish = self.shards[shard].socket(key).client.wish.clone();
-        let list = serde_json::to_string(&names).expect("names are text");
-        let text = match self.rng.below(4) {
-            0 | 1 => {
-                if !wish.is_only {
-                    wish.names.clear();
-                }
-                wish.is_only = true;
-                wish.names.extend(names);
-                format!(r#"{{"action":"subscribe","events":{list}}}"#)
-            }
-            2 => {
-                match wish.is_only {
-                    true => wish.names.retain(|name| !names.contains(name)),
-                    false => wish.names.extend(names),
-                }
-                format!(r#"{{"action":"unsubscribe","events":{list}}}"#)
-            }
-            _ => {
-                wish.is_only = false;
-                wish.names.clear();
-                r#"{"action":"subscribe_all"}"#.to_owned()
-            }
-        };
+        let text = wish.filter.change(names, &mut self.rng);
         self.shards[shard].change(key, &text, wish, &self.feed);
     }
 
@@ -366,24 +320,19 @@ impl Schedule {
         for shard in &mut self.shards {
             let feed = &self.feed;
             for socket in shard.sockets.iter_mut().flatten().filter(|socket| !socket.is_broken) {
-                assert!(!socket.client.is_closed, "a closed connection is gone");
+                assert!(!socket.decoder.is_closed(), "a closed connection is gone");
+                assert!(socket.decoder.is_empty(), "client {}: half a message came", socket.client.id);
                 socket.client.finish(&feed.borrow());
-                for &(topic, life) in &socket.watched {
+                for &(topic, life) in &socket.client.watched {
                     let is_same = feed.borrow().key_of(topic) == life;
                     assert!(is_same, "client {}: its topic {topic} was dropped", socket.client.id);
                 }
-                let watched: Vec<TopicId> = socket.watched.iter().map(|&(topic, _)| topic).collect();
+                let watched: Vec<TopicId> = socket.client.watched.iter().map(|&(topic, _)| topic).collect();
                 assert!(socket.client.topics().all(|topic| watched.contains(&topic)));
-                tally.events += socket.client.events;
-                tally.gaps += socket.client.gaps;
-                tally.hole_gaps += socket.client.hole_gaps;
-                tally.stood += u64::from(socket.client.stood_at > 0);
+                tally.seen.add(socket.client.seen());
             }
             shard.check_positions(feed);
-            tally.events += shard.events;
-            tally.gaps += shard.gaps;
-            tally.hole_gaps += shard.hole_gaps;
-            tally.stood += shard.stood;
+            tally.seen.add(shard.notes.seen);
         }
         let feed = self.feed.borrow();
         (tally.lines, tally.waits, tally.own) = (feed.oracle.events.len() as u64, feed.waits, feed.own);

@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 
-use crate::oracle::{ALL, Event, ExpectedGap, Join, Oracle, TopicId, Wish};
+use crate::join::{ExpectedGap, Join};
+use crate::oracle::{ALL, Event, Oracle, TopicId};
+use crate::wish::Wish;
 
 /// A filter, in force from some number on that is at most `limit`.
 pub struct Phase {

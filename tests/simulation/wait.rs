@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::feed::{Feed, State};
 use crate::oracle::Taken;
 use crate::plan::Plan;
+use crate::simulated::others::Others;
 
 pub fn gate(plan: &Plan, links: &[Arc<Link>]) -> Gate {
     let overrun = if plan.is_waiting { Overrun::Wait } else { Overrun::Gap };

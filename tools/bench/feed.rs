@@ -38,6 +38,8 @@ struct Channel {
     socket: Socket,
     waiting: Vec<u8>,
     sent: usize,
+    /// The last line that luxcast has acknowledged on it, if asked to.
+    acknowledged: u64,
 }
 
 pub struct Feed {
@@ -49,13 +51,20 @@ pub struct Feed {
     /// The number of each topic's next event; the first is 1.
     next: Vec<u64>,
     pub published: u64,
-    /// The last line that luxcast has acknowledged, if asked to.
-    pub acknowledged: u64,
 }
 
 impl Feed {
     pub fn open(inlet: Inlet, shape: Shape, topics: usize, poll: &Poll) -> Outcome<Self> {
         let count = if let Inlet::Web(_) = inlet { topics } else { 1 };
+        Self::over(count, inlet, shape, topics, poll)
+    }
+
+    /// So many publishers, each with a connection and a topic of its own.
+    pub fn of_publishers(count: usize, inlet: Inlet, shape: Shape, poll: &Poll) -> Outcome<Self> {
+        Self::over(count, inlet, shape, count, poll)
+    }
+
+    fn over(count: usize, inlet: Inlet, shape: Shape, topics: usize, poll: &Poll) -> Outcome<Self> {
         let channels = (0..count).map(|topic| connect(&inlet, topic)).collect::<Outcome<Vec<_>>>()?;
         let mut feed = Self {
             templates: (0..topics).map(|topic| shape.template(topic)).collect(),
@@ -63,7 +72,6 @@ impl Feed {
             channels,
             next: vec![1; topics],
             published: 0,
-            acknowledged: 0,
             inlet,
             shape,
         };
@@ -122,13 +130,23 @@ impl Feed {
         out.push(b'\n');
     }
 
-    /// Makes luxcast acknowledge lines from now on, this one first.
+    /// Makes luxcast acknowledge lines from now on, this one of each connection first.
     pub fn ask_for_acks(&mut self) {
-        self.channels[0].waiting.extend_from_slice(HELLO);
+        self.channels.iter_mut().for_each(|channel| channel.waiting.extend_from_slice(HELLO));
+    }
+
+    /// How many lines luxcast has acknowledged, those that ask for it among them.
+    pub fn acknowledged(&self) -> u64 {
+        self.channels.iter().map(|channel| channel.acknowledged).sum()
+    }
+
+    /// Bytes that wait for the connection of one topic, where each has its own.
+    pub fn waiting_bytes_of(&self, topic: usize) -> usize {
+        self.channels[topic].waiting_bytes()
     }
 
     pub fn waiting_bytes(&self) -> usize {
-        self.channels.iter().map(|channel| channel.waiting.len() - channel.sent).sum()
+        self.channels.iter().map(Channel::waiting_bytes).sum()
     }
 
     pub fn is_flushed(&self) -> bool {
@@ -160,7 +178,7 @@ impl Feed {
                 }
                 Ok(count) => {
                     if let Some(line) = last_ack(&block[..count]) {
-                        self.acknowledged = line;
+                        channel.acknowledged = line;
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
@@ -180,6 +198,10 @@ fn last_ack(bytes: &[u8]) -> Option<u64> {
 }
 
 impl Channel {
+    fn waiting_bytes(&self) -> usize {
+        self.waiting.len() - self.sent
+    }
+
     fn flush(&mut self) -> Outcome<bool> {
         while self.sent < self.waiting.len() {
             let result = match &mut self.socket {
@@ -229,7 +251,7 @@ fn connect(inlet: &Inlet, topic: usize) -> Outcome<Channel> {
             Socket::Tcp(mio::net::TcpStream::from_std(socket))
         }
     };
-    Ok(Channel { socket, waiting: Vec::new(), sent: 0 })
+    Ok(Channel { socket, waiting: Vec::new(), sent: 0, acknowledged: 0 })
 }
 
 /// The request head of a WebSocket client.

@@ -15,7 +15,7 @@ use crate::lab::{
 use crate::layout::Transport;
 use crate::load::{Load, Pace};
 use crate::nats::Servers;
-use crate::result::{Role, Scenario, ServerResult};
+use crate::result::{Role, Scenario, ServerResult, Target};
 use crate::scenario::Options;
 use crate::scenario::ingest::{feed_alone, lines};
 use crate::scenario::setting::{scenario, shape, target_at_least_times, target_at_most, target_at_most_more};
@@ -87,24 +87,43 @@ pub(super) fn contestant(name: &str, events: u64) -> Contestant {
 
 pub(super) const SHARED: &str = "nats-server has the daemons' core, all on this machine.";
 
+/// Of each publisher one chunk at a time is on its way: more publishers have more chunks there.
+const PUBLISHERS: [usize; 3] = [1, 4, 16];
+
 pub fn run_ingest(lab: &Lab, options: &Options) -> Outcome<Scenario> {
-    const ABOUT: &str = "A publisher writes lines as fast as they are taken, and nobody watches. On a bus each line \
-        goes to nats-server and comes back before it counts: an ack means that it is in the stream.";
+    const ABOUT: &str = "Publishers write lines as fast as they are taken, and nobody watches. On a bus each line goes \
+        to nats-server and comes back before it counts: an ack means that it is in the stream.";
     let shape = shape(options)?;
     let events = options.events.unwrap_or(1_000_000);
-    let contestants = [contestant(NO_BUS, events), contestant(ONE_COPY, events)];
+    let cases = PUBLISHERS.iter().flat_map(|&count| [(NO_BUS, count), (ONE_COPY, count)]);
+    let cases: Vec<(String, (&str, usize))> =
+        cases.map(|(name, count)| (with_publishers(name, count), (name, count))).collect();
+    let contestants: Vec<Contestant> = cases.iter().map(|(name, _)| contestant(name, events)).collect();
     let results = lab.compare("bus-ingest", &contestants, |contestant, watch| {
-        let setting = Setting::start(lab, usize::from(contestant.name == ONE_COPY), 1)?;
-        let figures = feed_alone(&setting.daemons[0], contestant.events, shape, lab, watch)?;
+        let case = cases.iter().find(|(name, _)| *name == contestant.name);
+        let (_, (name, publishers)) = case.ok_or("it is one of these")?;
+        let setting = Setting::start(lab, usize::from(*name == ONE_COPY), 1)?;
+        let figures = feed_alone(&setting.daemons[0], contestant.events, *publishers, shape, lab, watch)?;
         Ok(Findings { figures, latency: None, complaint: None })
     });
-    let target = target_at_least_times(EVENTS_PER_SECOND, &results, ONE_COPY, NO_BUS, 0.3);
+    let targets = PUBLISHERS.iter().filter_map(|&count| {
+        let [on_bus, alone] = [ONE_COPY, NO_BUS].map(|name| with_publishers(name, count));
+        target_at_least_times(EVENTS_PER_SECOND, &results, &on_bus, &alone, 0.3)
+    });
+    let targets: Vec<Target> = targets.collect();
     let parameters = lines(events, shape);
     let mut found =
         scenario("bus-ingest", "The feed, alone and on a bus", ABOUT, parameters, EVENTS_PER_SECOND, results);
-    found.targets.extend(target);
+    found.targets.extend(targets);
     found.notes.push(format!("{SHARED} {} is the daemon's alone.", CPU_PER_EVENT.label));
     Ok(found)
+}
+
+fn with_publishers(name: &str, count: usize) -> String {
+    match count {
+        1 => format!("{name}, 1 publisher"),
+        _ => format!("{name}, {count} publishers"),
+    }
 }
 
 pub fn run_latency(lab: &Lab, options: &Options) -> Outcome<Scenario> {
@@ -139,7 +158,7 @@ pub fn run_latency(lab: &Lab, options: &Options) -> Outcome<Scenario> {
     Ok(found)
 }
 
-fn latency_targets(rates: &[u64], results: &[ServerResult]) -> Vec<crate::result::Target> {
+fn latency_targets(rates: &[u64], results: &[ServerResult]) -> Vec<Target> {
     let mut targets = Vec::new();
     for rate in rates {
         let alone = at_rate(NO_BUS, *rate);
@@ -197,7 +216,7 @@ fn catch_up(lab: &Lab, shape: Shape, events: u64, watch: &mut dyn FnMut(f64)) ->
     let follower = &setting.daemons[1];
     follower.signal(Signal::STOP)?;
     let away = Instant::now();
-    feed_alone(&setting.daemons[0], events, shape, lab, watch)?;
+    feed_alone(&setting.daemons[0], events, 1, shape, lab, watch)?;
     while away.elapsed() < AWAY {
         load.crowd.turn(Duration::from_millis(1))?;
     }
@@ -222,7 +241,7 @@ fn catch_up(lab: &Lab, shape: Shape, events: u64, watch: &mut dyn FnMut(f64)) ->
 /// One daemon is started when another has taken events in.
 fn start_anew(lab: &Lab, shape: Shape, events: u64, watch: &mut dyn FnMut(f64)) -> Outcome<Findings> {
     let mut setting = Setting::start(lab, 1, 1)?;
-    feed_alone(&setting.daemons[0], events, shape, lab, watch)?;
+    feed_alone(&setting.daemons[0], events, 1, shape, lab, watch)?;
     let begin = Instant::now();
     setting.add(lab)?;
     Ok(caught_up(events, begin.elapsed().as_secs_f64()))

@@ -50,41 +50,54 @@ fn measure(
     watch: &mut dyn FnMut(f64),
 ) -> Outcome<Findings> {
     let server = Server::start(&contestant.which, &lab.pinning)?;
-    let figures = feed_alone(&server, contestant.events, shape(options)?, lab, watch)?;
+    let figures = feed_alone(&server, contestant.events, 1, shape(options)?, lab, watch)?;
     Ok(Findings { figures, latency: None, complaint: None })
 }
 
-/// Writes lines until all are acknowledged.
+/// Some publishers write lines, each of a job of its own, until all are acknowledged.
 pub fn feed_alone(
     server: &Server,
     events: u64,
+    publishers: usize,
     shape: Shape,
     lab: &Lab,
     watch: &mut dyn FnMut(f64),
 ) -> Outcome<Vec<(Kind, f64)>> {
     let mut crowd = Crowd::new(shape, lab.spins())?;
-    let mut feed = Feed::open(server.inlet.clone(), shape, 1, &crowd.poll)?;
+    let mut feed = Feed::of_publishers(publishers, server.inlet.clone(), shape, &crowd.poll)?;
     feed.ask_for_acks();
     let (before, begin) = (server.usage()?, Instant::now());
     let mut progress = (0, begin);
-    let last_line = events + 1;
-    while feed.acknowledged < last_line {
-        while feed.published < events && feed.waiting_bytes() < LINES_AT_ONCE as usize * 256 {
-            feed.publish(0);
+    let lines = events + publishers as u64;
+    while feed.acknowledged() < lines {
+        for publisher in 0..publishers {
+            let share = share(events, publisher, publishers);
+            while feed.next_of(publisher) <= share
+                && feed.waiting_bytes_of(publisher) < LINES_AT_ONCE as usize * 256
+            {
+                feed.publish(publisher);
+            }
         }
         feed.flush()?;
         crowd.turn(Duration::from_millis(1))?;
         while let Some(token) = crowd.feed_tokens.pop() {
             feed.listen(token)?;
         }
-        if feed.acknowledged > progress.0 {
-            progress = (feed.acknowledged, Instant::now());
-            watch(feed.acknowledged as f64 / last_line as f64);
+        let acknowledged = feed.acknowledged();
+        if acknowledged > progress.0 {
+            progress = (acknowledged, Instant::now());
+            watch(acknowledged as f64 / lines as f64);
         } else if progress.1.elapsed() > PATIENCE {
-            return Err(format!("{} of {last_line} lines were acknowledged", feed.acknowledged).into());
+            return Err(format!("{acknowledged} of {lines} lines were acknowledged").into());
         }
     }
     let seconds = begin.elapsed().as_secs_f64();
     let cpu = server.usage()?.cpu_nanos - before.cpu_nanos;
     Ok(vec![(EVENTS_PER_SECOND, events as f64 / seconds), (CPU_PER_EVENT, cpu as f64 / 1e3 / events as f64)])
+}
+
+/// How many of the events one publisher has. Together they have all.
+fn share(events: u64, publisher: usize, publishers: usize) -> u64 {
+    let (publisher, publishers) = (publisher as u64, publishers as u64);
+    events / publishers + u64::from(publisher < events % publishers)
 }

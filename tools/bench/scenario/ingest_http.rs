@@ -60,7 +60,7 @@ pub fn run(lab: &Lab, options: &Options) -> Outcome<Scenario> {
         let server = contestant.start(&lab.pinning)?;
         match contestant.name.as_str() {
             SOCKET => {
-                let figures = feed_alone(&server, events, size.shape, lab, watch)?;
+                let figures = feed_alone(&server, events, 1, size.shape, lab, watch)?;
                 Ok(Findings { figures, latency: None, complaint: None })
             }
             BODIES => bodies(&server, events, size.shape, lab, watch),
@@ -210,7 +210,7 @@ impl Busy {
                     feed.flush()?;
                     feed.listen(FEED_TOKENS)?;
                     // The first line asked for acks.
-                    feed.acknowledged > feed.published
+                    feed.acknowledged() > feed.published
                 }
                 Busy::Posts(posts) => {
                     posts.stop();
