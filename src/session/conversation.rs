@@ -16,6 +16,7 @@ use crate::wire::client_action::{Action, ActionError, EventNames, Since, parse_a
 use crate::wire::frame;
 use crate::wire::http::Refusal;
 use crate::wire::message_reader::Message;
+use crate::wire::permessage_deflate::Form;
 use crate::wire::stamp::Stamp;
 use crate::wire::watcher_message;
 
@@ -28,6 +29,8 @@ pub struct Session {
     view: View,
     /// Its client sends nothing behind its request.
     is_plain: bool,
+    /// How its messages may be compressed, if that was agreed on.
+    pub deflate: Option<Form>,
     /// Messages in a row that could not be obeyed.
     garbage: u8,
 }
@@ -98,7 +101,7 @@ impl Session {
     }
 
     fn new(permit: &Permit, allowance: TokenBucket, view: View) -> Self {
-        Self { permit: permit.clone(), allowance, view, is_plain: false, garbage: 0 }
+        Self { permit: permit.clone(), allowance, view, is_plain: false, deflate: None, garbage: 0 }
     }
 
     /// What its token allows.

@@ -13,6 +13,7 @@ use crate::session::questions::Question;
 use crate::wire::framing::Framing;
 use crate::wire::handshake::accept_key;
 use crate::wire::http::{Methods, Refusal, Request, Then};
+use crate::wire::permessage_deflate::Agreement;
 
 /// What a request is judged by, beside its own bytes.
 pub struct Circumstances<'a> {
@@ -24,6 +25,8 @@ pub struct Circumstances<'a> {
     pub hosts: &'a Hosts,
     pub allowed_origins: &'a [String],
     pub http_publish: HttpPublish,
+    /// Compression is agreed on with whoever offers it.
+    pub compresses: bool,
     pub is_draining: bool,
     /// Another request may follow on this connection, unless this one forbids it.
     pub may_stay: bool,
@@ -63,6 +66,7 @@ pub struct Watch {
 pub struct Upgrade {
     pub accept: String,
     pub offers_protocol: bool,
+    pub deflate: Option<Agreement>,
 }
 
 /// Judges a request. Once the checks before it have passed, `admit` counts its client or refuses it.
@@ -81,6 +85,7 @@ pub fn judge(
         hosts,
         allowed_origins,
         http_publish,
+        compresses,
         is_draining,
         unix_micros,
         ..
@@ -124,7 +129,8 @@ pub fn judge(
         true => None,
         false => {
             let accept = accept_key(request)?;
-            Some(Upgrade { accept, offers_protocol: request.upgrade.offers_protocol })
+            let deflate = request.upgrade.deflate.filter(|_| compresses);
+            Some(Upgrade { accept, offers_protocol: request.upgrade.offers_protocol, deflate })
         }
     };
     let framing = if is_plain { opening.framing } else { Framing::WebSocket };
@@ -173,6 +179,7 @@ mod tests {
             hosts: &Hosts::new(&[], &[]),
             allowed_origins: &[],
             http_publish: HttpPublish::Scope,
+            compresses: true,
             is_draining,
             may_stay: true,
             unix_micros: 0,
@@ -296,6 +303,7 @@ mod tests {
                 hosts: &Hosts::new(&[], &[]),
                 allowed_origins: &[],
                 http_publish: HttpPublish::Scope,
+                compresses: true,
                 is_draining,
                 may_stay,
                 unix_micros: 0,

@@ -81,7 +81,7 @@ fn read(pieces: &[&[u8]]) -> Outcome {
     let mut messages = Vec::new();
     for piece in pieces {
         let mut piece = piece.to_vec();
-        let verdict = reader.read(&mut piece, &LIMITS, &mut |message| {
+        let verdict = reader.read(&mut piece, &LIMITS, None, &mut |message| {
             messages.push(match message {
                 Message::Text(text) => Got::Text(text.to_owned()),
                 Message::Binary(bytes) => Got::Binary(bytes.to_vec()),
