@@ -171,3 +171,167 @@ impl Inflating {
         self.text.resize(length, 0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Inflater, Inflating, deflated_bytes_max};
+    use crate::close::CloseReason;
+    use fastrand::Rng;
+    use zlib_rs::{Deflate, DeflateConfig, DeflateFlush};
+
+    const BYTES_MAX: usize = 1_000;
+
+    /// The text of a message that comes in these pieces.
+    fn inflate<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<u8>, CloseReason> {
+        let mut inflating = Inflater::default().begin();
+        for piece in pieces {
+            inflating.push(piece, BYTES_MAX)?;
+        }
+        inflating.end(BYTES_MAX)?;
+        Ok(inflating.text().to_vec())
+    }
+
+    /// The same however it is cut.
+    fn inflated(message: &[u8]) -> Result<Vec<u8>, CloseReason> {
+        let whole = inflate([message]);
+        assert_eq!(inflate(message.chunks(1)), whole, "{message:02x?}");
+        assert_eq!(inflate(message.chunks(7)), whole, "{message:02x?}");
+        whole
+    }
+
+    /// Compressed at this level, and what the sender leaves out left out.
+    fn deflated(level: i32, text: &[u8]) -> Vec<u8> {
+        let mut deflate = Deflate::new(level, false, 15);
+        let mut out = vec![0; text.len() + text.len() / 4 + 100];
+        deflate.compress(text, &mut out, DeflateFlush::SyncFlush).unwrap();
+        out.truncate(deflate.total_out() as usize);
+        out.truncate(out.strip_suffix(b"\x00\x00\xff\xff").unwrap().len());
+        out
+    }
+
+    #[test]
+    fn the_rfc_examples_are_read() {
+        // RFC 7692, 7.2.3.1 and 7.2.3.3 to 7.2.3.6.
+        let hello: [&[u8]; 5] = [
+            b"\xf2\x48\xcd\xc9\xc9\x07\x00",
+            b"\x00\x05\x00\xfa\xff\x48\x65\x6c\x6c\x6f\x00",
+            b"\xf3\x48\xcd\xc9\xc9\x07\x00\x00",
+            b"\xf2\x48\x05\x00\x00\x00\xff\xff\xca\xc9\xc9\x07\x00",
+            // The last block's end is the message's.
+            b"\xf3\x48\xcd\xc9\xc9\x07\x00",
+        ];
+        for message in hello {
+            assert_eq!(inflated(message).as_deref(), Ok(&b"Hello"[..]), "{message:02x?}");
+        }
+        for message in [&b"\x00"[..], b"", b"\x02\x00", b"\x03\x00"] {
+            assert_eq!(inflated(message).as_deref(), Ok(&b""[..]), "{message:02x?}");
+        }
+        // 7.2.3.2 refers to the message before it.
+        assert_eq!(inflated(b"\xf2\x00\x11\x00\x00"), Err(CloseReason::BadDeflate));
+    }
+
+    #[test]
+    fn blocks_behind_a_last_one_belong_to_the_message() {
+        let hello = b"\xf3\x48\xcd\xc9\xc9\x07\x00";
+        let twice = [&hello[..], hello].concat();
+        assert_eq!(inflated(&twice).as_deref(), Ok(&b"HelloHello"[..]));
+        let then_open = [&hello[..], &hello[..6]].concat();
+        assert_eq!(inflated(&then_open), Err(CloseReason::BadDeflate));
+        for garbage in [&b"garbage"[..], b"\xff", b"\x00\x00\xff\xff\x00", b"\x06"] {
+            let message = [&hello[..], garbage].concat();
+            assert_eq!(inflated(&message), Err(CloseReason::BadDeflate), "{garbage:02x?}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_inflate_or_is_cut_off_is_refused() {
+        let bad: [&[u8]; 7] = [
+            b"\x06",
+            b"\xff\xff",
+            b"\x00\x05\x00\x05\x00Hello\x00",
+            b"\x00\x05\x00\xfa\xffHel",
+            // A distance of 1 at the beginning.
+            b"\x02\x03\x00",
+            b"\x00\x00\xff",
+            // A code that has no meaning: length 286.
+            b"\x1a\x03",
+        ];
+        for message in bad {
+            assert_eq!(inflated(message), Err(CloseReason::BadDeflate), "{message:02x?}");
+        }
+        let good = deflated(6, br#"{"action":"subscribe","events":["job_started","job_completed"]}"#);
+        for length in 1..good.len() - 1 {
+            assert_eq!(inflated(&good[..length]), Err(CloseReason::BadDeflate), "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn a_text_may_be_as_long_as_a_message_and_no_longer() {
+        for level in 0..=9 {
+            for text in
+                [vec![b'x'; BYTES_MAX], (0..BYTES_MAX).map(|place| (place * place / 7) as u8).collect()]
+            {
+                let message = deflated(level, &text);
+                assert!(message.len() <= deflated_bytes_max(BYTES_MAX), "{} bytes", message.len());
+                assert_eq!(inflated(&message), Ok(text.clone()));
+                let longer = deflated(level, &[&text[..], b"x"].concat());
+                assert_eq!(inflated(&longer), Err(CloseReason::TooBig));
+            }
+        }
+    }
+
+    #[test]
+    fn a_bomb_ends_as_soon_as_it_shows() {
+        let bomb = deflated(9, &vec![0; 10 << 20]);
+        assert!(bomb.len() < 12 << 10);
+        let mut inflating = Inflater::default().begin();
+        let place = bomb.iter().position(|byte| inflating.push(&[*byte], BYTES_MAX).is_err());
+        assert!(place.unwrap() < 40, "{place:?}");
+        assert!(inflating.text.capacity() <= 2 * BYTES_MAX);
+    }
+
+    #[test]
+    fn blocks_are_bounded() {
+        // Of two bytes and of five.
+        for block in [&b"\x03\x00"[..], b"\x00\x00\x00\xff\xff"] {
+            let message = |blocks: usize| [&block.repeat(blocks)[..], b"\x00"].concat();
+            assert_eq!(inflated(&message(128)), Ok(Vec::new()));
+            assert_eq!(inflated(&message(129)), Err(CloseReason::Fragments));
+        }
+        // What a compressor makes with the least memory is far from that.
+        let config = DeflateConfig { level: 6, window_bits: -9, mem_level: 1, ..DeflateConfig::default() };
+        let mut random = Rng::with_seed(1);
+        let text: Vec<u8> = (0..1 << 20).map(|_| random.u8(..)).collect();
+        let mut deflate = Deflate::new_with_config(config);
+        let mut out = vec![0; 2 << 20];
+        deflate.compress(&text, &mut out, DeflateFlush::SyncFlush).unwrap();
+        let mut inflating = Inflater::default().begin();
+        inflating.push(&out[..deflate.total_out() as usize - 4], 1 << 20).unwrap();
+        inflating.end(1 << 20).unwrap();
+        assert!(inflating.text() == text);
+    }
+
+    #[test]
+    fn one_message_after_another_is_inflated_in_the_same_memory() {
+        let mut inflater = Inflater::default();
+        let message = deflated(6, &[b'x'; 700]);
+        let mut place = None;
+        for _ in 0..3 {
+            let mut inflating = inflater.begin();
+            inflating.push(&message, BYTES_MAX).unwrap();
+            inflating.end(BYTES_MAX).unwrap();
+            assert_eq!(inflating.text(), [b'x'; 700]);
+            assert_eq!(*place.get_or_insert(inflating.text().as_ptr()), inflating.text().as_ptr());
+            inflater.take_back(inflating);
+        }
+        // Of one that was given up nothing is left in the next.
+        let mut inflating = inflater.begin();
+        inflating.push(&message[..message.len() / 2], BYTES_MAX).unwrap();
+        inflater.take_back(inflating);
+        let mut inflating = inflater.begin();
+        inflating.push(&message, BYTES_MAX).unwrap();
+        assert_eq!(inflating.text().len(), 700);
+        println!("{} bytes beside the text", size_of::<Inflating>());
+        assert!(size_of::<Inflating>() <= 13_000);
+    }
+}

@@ -775,4 +775,101 @@ mod tests {
         // Both kinds of stream must be common, or the test says little.
         assert!((200..800).contains(&failures), "{failures}");
     }
+
+    /// A compressed "Hello" in two pieces (RFC 7692, 7.2.3.1).
+    const HELLO: [&[u8]; 2] = [b"\xF2\x48\xCD", b"\xC9\xC9\x07\x00"];
+    const RSV1: u8 = 0x40;
+
+    fn read_agreed(stream: &[u8]) -> Outcome {
+        let mut inflater = Inflater::default();
+        let whole = read_pieces(&LIMITS, Some(&mut inflater), [stream].into_iter());
+        assert_eq!(read_pieces(&LIMITS, Some(&mut inflater), stream.chunks(1)), whole, "{stream:02x?}");
+        whole
+    }
+
+    #[test]
+    fn compressed_messages_stand_among_plain_ones() {
+        let stream = [
+            frame(FIN | RSV1 | TEXT, &HELLO.concat()),
+            frame(FIN | TEXT, b"plain"),
+            frame(RSV1 | TEXT, HELLO[0]),
+            frame(FIN | PING, b"a"),
+            frame(CONTINUATION, b""),
+            frame(FIN | CONTINUATION, HELLO[1]),
+            frame(TEXT, b"pl"),
+            frame(FIN | CONTINUATION, b"ain"),
+            frame(FIN | RSV1 | BINARY, b"\x00"),
+            frame(FIN | RSV1 | TEXT, b""),
+        ];
+        let (messages, verdict) = read_agreed(&stream.concat());
+        let text = |text: &str| format!("Text({text:?})");
+        let hello = text("Hello");
+        let plain = text("plain");
+        let expected =
+            [&*hello, &*plain, "Ping([97])", &*hello, &*plain, "Binary([])", "Text(\"\")"].map(str::to_owned);
+        assert_eq!((messages, verdict), (expected.to_vec(), Ok(())));
+        assert_eq!(read(&stream[0]).1, Err(CloseReason::ProtocolError), "without agreement");
+    }
+
+    #[test]
+    fn faults_of_compressed_messages_have_their_reasons() {
+        let begun = frame(RSV1 | TEXT, HELLO[0]);
+        let rows: [(&str, Vec<u8>, CloseReason); 11] = [
+            ("RSV1 on a continuation", [&begun[..], &[0xC0]].concat(), CloseReason::ProtocolError),
+            ("RSV1 on a ping", vec![0xC9], CloseReason::ProtocolError),
+            ("RSV1 on a close", vec![0xC8], CloseReason::ProtocolError),
+            ("RSV2", vec![0xA1], CloseReason::ProtocolError),
+            ("RSV1 and RSV3", vec![0xD1], CloseReason::ProtocolError),
+            ("new data inside", [&begun[..], &[0xC1]].concat(), CloseReason::ProtocolError),
+            ("garbage", frame(RSV1 | TEXT, b"\xFF"), CloseReason::BadDeflate),
+            ("cut off", frame(FIN | RSV1 | TEXT, HELLO[0]), CloseReason::BadDeflate),
+            // "a" and 0xFF, stored.
+            ("not UTF-8", frame(RSV1 | TEXT, b"\x00\x02\x00\xFD\xFFa\xFF"), CloseReason::BadUtf8),
+            (
+                "half a character",
+                frame(FIN | RSV1 | TEXT, b"\x00\x01\x00\xFE\xFF\xC3\x00"),
+                CloseReason::BadUtf8,
+            ),
+            ("compressed bytes over their bound", vec![0xC1, 0xFE, 0x01, 0x92], CloseReason::TooBig),
+        ];
+        for (what, stream, reason) in rows {
+            assert_eq!(read_agreed(&stream).1, Err(reason), "{what}");
+        }
+        assert_eq!(read_agreed(&[0xC1, 0xFE, 0x01, 0x91]).1, Ok(()));
+        let bomb = deflated(&[b'x'; 301]);
+        assert!(bomb.len() < 30);
+        assert_eq!(read_agreed(&frame(FIN | RSV1 | TEXT, &bomb)).1, Err(CloseReason::TooBig));
+        assert_eq!(read_agreed(&frame(RSV1 | TEXT, &bomb)).1, Err(CloseReason::TooBig));
+        assert_eq!(read_agreed(&frame(FIN | RSV1 | TEXT, &deflated(&[b'x'; 300]))).1, Ok(()));
+    }
+
+    fn deflated(text: &[u8]) -> Vec<u8> {
+        let mut deflate = zlib_rs::Deflate::new(6, false, 15);
+        let mut out = vec![0; text.len() + 100];
+        deflate.compress(text, &mut out, zlib_rs::DeflateFlush::SyncFlush).unwrap();
+        out.truncate(deflate.total_out() as usize - 4);
+        out
+    }
+
+    #[test]
+    fn two_half_messages_of_one_thread_do_not_meet() {
+        let mut inflater = Inflater::default();
+        let mut readers = [MessageReader::new(), MessageReader::new()];
+        let texts = [[b'a'; 200], [b'b'; 200]];
+        let messages = texts.map(|text| frame(FIN | RSV1 | TEXT, &deflated(&text)));
+        let mut got = Vec::new();
+        for place in 0..messages[0].len() {
+            for (reader, message) in readers.iter_mut().zip(&messages) {
+                let verdict =
+                    reader.read(&mut [message[place]], &LIMITS, Some(&mut inflater), &mut |message| {
+                        got.push(format!("{message:?}"));
+                        Flow::Continue
+                    });
+                assert_eq!(verdict, Ok(()));
+                let is_complete = place + 1 == message.len();
+                assert!(!is_complete || reader.held_bytes() == 0, "an idle connection holds nothing");
+            }
+        }
+        assert_eq!(got, texts.map(|text| format!("Text({:?})", str::from_utf8(&text).unwrap())));
+    }
 }

@@ -11,6 +11,7 @@ mod container;
 mod corpus;
 mod cross_origin;
 mod crowd;
+mod deflate;
 mod endpoints;
 mod faults;
 mod feed_limits;
