@@ -8,11 +8,13 @@ pub enum CloseReason {
     ProtocolError,
     /// A text message or a close reason is not UTF-8.
     BadUtf8,
+    /// A compressed message does not inflate.
+    BadDeflate,
     /// Too many messages in a row that could not be obeyed.
     Garbage,
     /// More messages than the rate allows.
     Flood,
-    /// One message in too many fragments.
+    /// One message in too many fragments, or compressed in too many blocks.
     Fragments,
     /// The token has expired.
     Expired,
@@ -34,9 +36,10 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, in the order of declaration: `ALL[reason as usize] == reason`.
-    pub const ALL: [CloseReason; 13] = [
+    pub const ALL: [CloseReason; 14] = [
         CloseReason::ProtocolError,
         CloseReason::BadUtf8,
+        CloseReason::BadDeflate,
         CloseReason::Garbage,
         CloseReason::Flood,
         CloseReason::Fragments,
@@ -70,6 +73,7 @@ impl CloseReason {
         match self {
             CloseReason::ProtocolError => (1002, "protocol_error", "protocol error"),
             CloseReason::BadUtf8 => (1007, "bad_utf8", "invalid UTF-8"),
+            CloseReason::BadDeflate => (1007, "bad_deflate", "invalid compressed data"),
             CloseReason::Garbage => (1008, "garbage", "too many bad messages in a row"),
             CloseReason::Flood => (1008, "flood", "too many messages"),
             CloseReason::Fragments => (1008, "fragments", "too many fragments in one message"),
@@ -100,7 +104,10 @@ mod tests {
     #[test]
     fn codes_are_those_of_the_protocol() {
         let codes = CloseReason::ALL.map(CloseReason::code);
-        assert_eq!(codes, [1002, 1007, 1008, 1008, 1008, 1008, 1008, 1009, 1011, 1011, 1012, 1013, 1013]);
+        assert_eq!(
+            codes,
+            [1002, 1007, 1007, 1008, 1008, 1008, 1008, 1008, 1009, 1011, 1011, 1012, 1013, 1013]
+        );
     }
 
     #[test]

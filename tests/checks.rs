@@ -57,6 +57,25 @@ fn frames_are_read_alike_however_they_are_cut() {
 }
 
 #[test]
+fn compressed_frames_are_read_alike_however_they_are_cut_and_as_zlib_reads_them() {
+    check_corpus("frames", |stream| {
+        checks::deflate::check(stream);
+    });
+    let compressed = (0..STREAMS).map(|seed| {
+        let stream = checks::deflate::stream(&mut Rng::with_seed(seed));
+        checks::deflate::check(&stream) as u64
+    });
+    let compressed: u64 = compressed.sum();
+    println!("{STREAMS} streams: {compressed} compressed messages");
+    assert!(compressed > STREAMS / 2, "{compressed} compressed messages in {STREAMS} streams");
+}
+
+#[test]
+fn offers_of_compression_are_read_as_a_naive_reader_reads_them() {
+    check_corpus("offers", checks::offers::check);
+}
+
+#[test]
 fn client_messages_are_read_as_serde_json_reads_them() {
     check_corpus("actions", checks::actions::check);
 }

@@ -190,7 +190,7 @@ fn open(rig: &mut Rig, limits: &SessionLimits, head: &[u8]) -> WatcherKey {
         unix_micros: 1_800_000_000_000_000,
     };
     let session =
-        Session::open(&opening, &mut context, |out| handshake::write_switching(out, &accept, false));
+        Session::open(&opening, &mut context, |out| handshake::write_switching(out, &accept, false, None));
     assert!(black_box(session).is_ok());
     key
 }

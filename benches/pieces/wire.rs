@@ -110,7 +110,7 @@ fn decode(frames: usize, frame: &[u8], read_bytes: usize) -> Piece {
             let mut messages = 0;
             for read in &frames.reads {
                 let bytes = &mut frames.bytes[read.clone()];
-                let verdict = frames.reader.read(bytes, &frames.limits, &mut |message| {
+                let verdict = frames.reader.read(bytes, &frames.limits, None, &mut |message| {
                     black_box(message);
                     messages += 1;
                     Flow::Continue
@@ -214,7 +214,7 @@ pub fn answer_handshakes() -> Piece {
             for _ in 0..COUNT {
                 let accept = accept_key(black_box(request)).expect("a good key");
                 out.clear();
-                write_switching(out, &accept, false);
+                write_switching(out, &accept, false, None);
                 answers += u64::from(out.ends_with(b"\r\n\r\n"));
             }
             answers

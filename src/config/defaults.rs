@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
-use crate::config::fields::{Config, HttpPublish, LogFormat, Overrun};
+use crate::config::fields::{Compression, Config, HttpPublish, LogFormat, Overrun};
 use crate::config::setting::Initial;
 use crate::config::table::{SETTINGS, SHARDS_MAX};
 
@@ -46,6 +46,7 @@ impl Config {
             publishers_max: 0,
             line_bytes_max: 0,
             message_bytes_max: 0,
+            compression: Compression::On,
             request_head_bytes_max: 0,
             handshake_seconds: Duration::ZERO,
             connections_max: 0,

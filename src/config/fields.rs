@@ -42,6 +42,7 @@ pub struct Config {
     /// `<= history_bytes / LINE_SHARE_OF_HISTORY`
     pub line_bytes_max: usize,
     pub message_bytes_max: usize,
+    pub compression: Compression,
     pub request_head_bytes_max: usize,
     pub handshake_seconds: Duration,
     /// Zero: what the file limit allows. The server resolves it when it starts.
@@ -107,6 +108,13 @@ pub enum HttpPublish {
     Scope,
     /// Whoever may connect.
     Anyone,
+    Off,
+}
+
+/// Whether messages are compressed for clients that offer it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    On,
     Off,
 }
 

@@ -19,8 +19,8 @@ mod value;
 pub use bus_rules::BUS_LINE_BYTES_MAX;
 pub use bus_url::{BusLogin, BusUrl};
 pub use fields::{
-    Config, HttpPublish, JwtAlgorithm, LINE_SHARE_OF_HISTORY, LogFormat, Overrun, default_ingest_path,
-    default_ingest_paths,
+    Compression, Config, HttpPublish, JwtAlgorithm, LINE_SHARE_OF_HISTORY, LogFormat, Overrun,
+    default_ingest_path, default_ingest_paths,
 };
 pub use load::{ConfigError, Loaded, Renewed, Source, TOKEN_VARIABLE, URL_VARIABLE, load, unknown_variables};
 pub use setting::{Change, Initial, Setting};

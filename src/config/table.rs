@@ -4,9 +4,9 @@
 use crate::config::bus_table::BUS_SETTINGS;
 use crate::config::setting::{Change, Initial, Kind, Setting};
 use crate::config::value::{
-    HTTP_PUBLISH, LOG_FORMATS, LOG_LEVELS, OVERRUNS, show_admin, show_algorithm, show_list, show_path,
-    show_word, store_admin, store_algorithm, store_allowed_hosts, store_allowed_origins, store_ingest,
-    store_listen, store_path, store_trusted_proxies, store_word,
+    COMPRESSIONS, HTTP_PUBLISH, LOG_FORMATS, LOG_LEVELS, OVERRUNS, show_admin, show_algorithm, show_list,
+    show_path, show_word, store_admin, store_algorithm, store_allowed_hosts, store_allowed_origins,
+    store_ingest, store_listen, store_path, store_trusted_proxies, store_word,
 };
 
 /// One ingest thread cannot feed more on any machine.
@@ -28,7 +28,7 @@ pub static SETTINGS: [Setting; OWN.len() + BUS_SETTINGS.len()] = {
 };
 
 /// Those of a daemon by itself.
-const OWN: [Setting; 41] = [
+const OWN: [Setting; 42] = [
     Setting {
         name: "listen",
         default: Initial::Text("127.0.0.1:20555"),
@@ -239,7 +239,19 @@ const OWN: [Setting; 41] = [
         change: Change::OnReload,
         // A control frame of 125 bytes (RFC 6455, 5.5) must always fit.
         kind: Kind::Count { field: |config| &mut config.message_bytes_max, min: 125, max: 1 << 26 },
-        help: "Longest message from a client",
+        help: "Longest message from a client; a compressed one counts as what it inflates to",
+    },
+    Setting {
+        name: "compression",
+        default: Initial::Text("on"),
+        unit: "word",
+        change: Change::OnReload,
+        kind: Kind::Text {
+            store: |config, text| store_word(&mut config.compression, &COMPRESSIONS, text),
+            show: |config| show_word(config.compression, &COMPRESSIONS),
+            copy: |to, from| to.compression = from.compression,
+        },
+        help: "on: WebSocket clients that offer permessage-deflate get it from their next connection on; off: nobody gets it",
     },
     Setting {
         name: "request_head_bytes_max",

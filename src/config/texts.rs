@@ -159,7 +159,7 @@ mod tests {
                 ("bus", _) => "nats://127.0.0.1:1".to_string(),
                 ("bus_stream", _) => "OTHER".to_string(),
                 ("overrun", _) => "wait".to_string(),
-                ("http_publish", _) => "off".to_string(),
+                ("http_publish" | "compression", _) => "off".to_string(),
                 ("jwt_algorithm", _) => "ES256".to_string(),
                 ("log_level", _) => "off".to_string(),
                 ("log_format", _) => "json".to_string(),

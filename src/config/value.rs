@@ -9,9 +9,11 @@ use ipnet::IpNet;
 use tracing::level_filters::LevelFilter;
 
 use crate::config::bus_url::BusUrl;
-use crate::config::fields::{Config, HttpPublish, JwtAlgorithm, LogFormat, Overrun};
+use crate::config::fields::{Compression, Config, HttpPublish, JwtAlgorithm, LogFormat, Overrun};
 use crate::config::host::is_host;
 
+pub(super) const COMPRESSIONS: [(&str, Compression); 2] =
+    [("on", Compression::On), ("off", Compression::Off)];
 pub(super) const HTTP_PUBLISH: [(&str, HttpPublish); 3] =
     [("scope", HttpPublish::Scope), ("anyone", HttpPublish::Anyone), ("off", HttpPublish::Off)];
 pub(super) const OVERRUNS: [(&str, Overrun); 2] = [("gap", Overrun::Gap), ("wait", Overrun::Wait)];

@@ -27,7 +27,7 @@ use rustls::ServerConfig;
 use crate::access::admission::Admission;
 use crate::access::allowed_hosts::Hosts;
 use crate::access::client_address::Proxies;
-use crate::config::Config;
+use crate::config::{Compression, Config};
 use crate::delivery::progress::Patience;
 use crate::metrics::Counters;
 use crate::net::host::auth_files;
@@ -299,6 +299,7 @@ pub fn live_config(config: &Config) -> io::Result<LiveConfig> {
         patience: Patience::new(config.stalled_seconds),
         allowed_origins: config.allowed_origins.clone(),
         http_publish: config.http_publish,
+        compresses: config.compression == Compression::On,
         hosts: Hosts::new(&config.allowed_hosts, &config.allowed_origins),
         tls,
         certificate,

@@ -14,6 +14,7 @@ use crate::session::limits::{GARBAGE_MAX, IS_ECHO, MULTI_JOB_BURST};
 use crate::stream::topic::{Topic, TopicKind};
 use crate::wire::client_action::{Action, ActionError, EventNames, Since, parse_action};
 use crate::wire::frame;
+use crate::wire::framing::Framing;
 use crate::wire::http::Refusal;
 use crate::wire::message_reader::Message;
 use crate::wire::stamp::Stamp;
@@ -26,8 +27,7 @@ pub struct Session {
     permit: Permit,
     allowance: TokenBucket,
     view: View,
-    /// Its client sends nothing behind its request.
-    is_plain: bool,
+    framing: Framing,
     /// Messages in a row that could not be obeyed.
     garbage: u8,
 }
@@ -42,7 +42,7 @@ impl Session {
         if IS_ECHO {
             context.watchers.enqueue_control(context.key, accept);
             let allowance = TokenBucket::new(context.limits.messages_burst, context.tick);
-            return Ok(Self::new(&opening.permit, allowance, View::Events));
+            return Ok(Self::new(opening, allowance, View::Events));
         }
         let is_multi_job = opening.endpoint == Endpoint::MultiJob;
         let is_debug = matches!(opening.endpoint, Endpoint::JobDebug(_));
@@ -65,7 +65,7 @@ impl Session {
                     watcher_message::multi_connected(out, newest);
                 });
                 let burst = MULTI_JOB_BURST.max(limits.messages_burst);
-                return Ok(Self::new(&opening.permit, TokenBucket::new(burst, context.tick), View::MultiJob));
+                return Ok(Self::new(opening, TokenBucket::new(burst, context.tick), View::MultiJob));
             }
             Endpoint::Text(_) | Endpoint::Page(_) | Endpoint::Data(_) | Endpoint::Options(_) => {
                 panic!("plain HTTP is answered without a session")
@@ -94,11 +94,12 @@ impl Session {
         );
         started.map_err(|_| Refusal::full("the daemon has as many jobs and flows as topics_max allows"))?;
         let allowance = TokenBucket::new(limits.messages_burst, context.tick);
-        Ok(Self { is_plain: opening.framing.is_http(), ..Self::new(&opening.permit, allowance, view) })
+        Ok(Self::new(opening, allowance, view))
     }
 
-    fn new(permit: &Permit, allowance: TokenBucket, view: View) -> Self {
-        Self { permit: permit.clone(), allowance, view, is_plain: false, garbage: 0 }
+    fn new(opening: &Opening, allowance: TokenBucket, view: View) -> Self {
+        let Opening { permit, framing, .. } = opening;
+        Self { permit: permit.clone(), allowance, view, framing: *framing, garbage: 0 }
     }
 
     /// What its token allows.
@@ -113,7 +114,12 @@ impl Session {
 
     /// It is an HTTP answer: its client is not heard of any more.
     pub fn is_plain(&self) -> bool {
-        self.is_plain
+        self.framing.is_http()
+    }
+
+    /// Compression was agreed on.
+    pub fn is_compressed(&self) -> bool {
+        self.framing.is_compressed()
     }
 
     pub fn is_multi_job(&self) -> bool {

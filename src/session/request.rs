@@ -13,6 +13,7 @@ use crate::session::questions::Question;
 use crate::wire::framing::Framing;
 use crate::wire::handshake::accept_key;
 use crate::wire::http::{Methods, Refusal, Request, Then};
+use crate::wire::permessage_deflate::{Agreement, Form};
 
 /// What a request is judged by, beside its own bytes.
 pub struct Circumstances<'a> {
@@ -24,6 +25,8 @@ pub struct Circumstances<'a> {
     pub hosts: &'a Hosts,
     pub allowed_origins: &'a [String],
     pub http_publish: HttpPublish,
+    /// Compression is agreed on with whoever offers it.
+    pub compresses: bool,
     pub is_draining: bool,
     /// Another request may follow on this connection, unless this one forbids it.
     pub may_stay: bool,
@@ -63,6 +66,18 @@ pub struct Watch {
 pub struct Upgrade {
     pub accept: String,
     pub offers_protocol: bool,
+    pub deflate: Option<Agreement>,
+}
+
+impl Upgrade {
+    /// How messages stand on the connection.
+    fn framing(&self) -> Framing {
+        match self.deflate.map(|agreement| agreement.form) {
+            None => Framing::WebSocket,
+            Some(Form::Shared) => Framing::Deflate,
+            Some(Form::Alone) => Framing::DeflateAlone,
+        }
+    }
 }
 
 /// Judges a request. Once the checks before it have passed, `admit` counts its client or refuses it.
@@ -81,6 +96,7 @@ pub fn judge(
         hosts,
         allowed_origins,
         http_publish,
+        compresses,
         is_draining,
         unix_micros,
         ..
@@ -124,10 +140,11 @@ pub fn judge(
         true => None,
         false => {
             let accept = accept_key(request)?;
-            Some(Upgrade { accept, offers_protocol: request.upgrade.offers_protocol })
+            let deflate = request.upgrade.deflate.filter(|_| compresses);
+            Some(Upgrade { accept, offers_protocol: request.upgrade.offers_protocol, deflate })
         }
     };
-    let framing = if is_plain { opening.framing } else { Framing::WebSocket };
+    let framing = upgrade.as_ref().map_or(opening.framing, Upgrade::framing);
     match is_draining {
         true => Err(Refusal::draining()),
         false => {
@@ -173,6 +190,7 @@ mod tests {
             hosts: &Hosts::new(&[], &[]),
             allowed_origins: &[],
             http_publish: HttpPublish::Scope,
+            compresses: true,
             is_draining,
             may_stay: true,
             unix_micros: 0,
@@ -296,6 +314,7 @@ mod tests {
                 hosts: &Hosts::new(&[], &[]),
                 allowed_origins: &[],
                 http_publish: HttpPublish::Scope,
+                compresses: true,
                 is_draining,
                 may_stay,
                 unix_micros: 0,

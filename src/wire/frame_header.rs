@@ -11,10 +11,15 @@ use crate::wire::frame::{BINARY, CLOSE, CONTINUATION, CONTROL_BYTES_MAX, PING, P
 pub struct Header {
     pub opcode: u8,
     pub is_final: bool,
+    /// The message that begins here is compressed (RFC 7692, 6).
+    pub is_compressed: bool,
     pub mask: [u8; 4],
     /// Bytes of payload.
     pub length: usize,
 }
+
+/// The reserved bit that says compressed (RFC 7692, 6).
+const RSV1: u8 = 0x40;
 
 /// RFC 6455, 5.5: "opcodes where the most significant bit of the opcode is 1".
 pub fn is_control(opcode: u8) -> bool {
@@ -30,6 +35,8 @@ pub struct Room {
     pub fragments: u32,
     /// Bytes of payload that the message may still have.
     pub bytes: usize,
+    /// The same for a compressed message that begins; none: no message may be compressed here.
+    pub deflated_bytes: Option<usize>,
 }
 
 /// The part of a header that has been read.
@@ -76,6 +83,7 @@ impl HeaderReader {
         Header {
             opcode: self.opcode(),
             is_final: self.is_final(),
+            is_compressed: self.is_compressed(),
             mask: self.mask,
             // It is at most `Room::bytes` or 125, so it fits into a usize.
             length: self.length as usize,
@@ -90,6 +98,15 @@ impl HeaderReader {
         self.first & 0x80 != 0
     }
 
+    fn is_compressed(&self) -> bool {
+        self.first & RSV1 != 0
+    }
+
+    /// Bytes of payload that the message may still have.
+    fn bytes_max(&self, room: Room) -> usize {
+        room.deflated_bytes.filter(|_| self.is_compressed()).unwrap_or(room.bytes)
+    }
+
     /// FIN, the reserved bits and the opcode (RFC 6455, 5.2, 5.4 and 5.5).
     fn handle_first(&mut self, byte: u8, room: Room) -> Result<(), CloseReason> {
         self.first = byte;
@@ -99,8 +116,10 @@ impl HeaderReader {
             CLOSE | PING | PONG => self.is_final(),
             _ => false,
         };
-        // No extension is ever negotiated, so the reserved bits have no meaning.
-        if byte & 0x70 != 0 || !is_allowed {
+        // The other reserved bits have no meaning. RSV1 stands only in the first frame of a message (RFC 7692, 6).
+        let may_compress = room.deflated_bytes.is_some() && matches!(self.opcode(), TEXT | BINARY);
+        let reserved = if may_compress { 0x70 & !RSV1 } else { 0x70 };
+        if byte & reserved != 0 || !is_allowed {
             return Err(CloseReason::ProtocolError);
         }
         if !is_control(self.opcode()) && room.fragments == 0 {
@@ -157,7 +176,7 @@ impl HeaderReader {
     /// can be.
     fn check_size(&self, missing: u8, room: Room) -> Result<(), CloseReason> {
         let least = self.length << (8 * missing);
-        if !is_control(self.opcode()) && least > room.bytes as u64 {
+        if !is_control(self.opcode()) && least > self.bytes_max(room) as u64 {
             return Err(CloseReason::TooBig);
         }
         Ok(())
@@ -172,7 +191,8 @@ mod tests {
     use tungstenite::protocol::frame::FrameHeader;
     use tungstenite::protocol::frame::coding::OpCode;
 
-    const OUTSIDE: Room = Room { is_inside: false, fragments: 1, bytes: 1 << 20 };
+    const OUTSIDE: Room = Room { is_inside: false, fragments: 1, bytes: 1 << 20, deflated_bytes: None };
+    const AGREED: Room = Room { deflated_bytes: Some(100), ..OUTSIDE };
     const INSIDE: Room = Room { is_inside: true, ..OUTSIDE };
 
     /// Feeds all bytes. The header, or the fault, must come at the last one.
@@ -202,7 +222,7 @@ mod tests {
                     };
                     let mut bytes = Vec::new();
                     theirs.format(length as u64, &mut bytes).unwrap();
-                    let expected = Header { opcode, is_final, mask, length };
+                    let expected = Header { opcode, is_final, is_compressed: false, mask, length };
                     assert_eq!(read(&bytes, room), Ok(Some(expected)));
                 }
             }
@@ -236,5 +256,26 @@ mod tests {
             assert_eq!(read(bytes, room), Err(reason), "{bytes:02x?}");
         }
         assert_eq!(read(&[0x80 | PING, 0x80 | 125], full), Ok(None));
+    }
+
+    #[test]
+    fn the_first_frame_of_a_message_may_say_that_it_is_compressed() {
+        use CloseReason::{ProtocolError, TooBig};
+        for opcode in [TEXT, BINARY] {
+            for first in [0x40 | opcode, 0xC0 | opcode] {
+                let header = read(&[first, 0x80 | 100, 0, 0, 0, 0], AGREED).unwrap().unwrap();
+                assert!(header.is_compressed && header.opcode == opcode && header.length == 100);
+                assert_eq!(read(&[first, 0x80 | 101], AGREED), Err(TooBig));
+                assert_eq!(read(&[first], OUTSIDE), Err(ProtocolError));
+                assert_eq!(read(&[first], Room { deflated_bytes: Some(100), ..INSIDE }), Err(ProtocolError));
+            }
+            let header = read(&[0x80 | opcode, 0x80 | 101, 0, 0, 0, 0], AGREED).unwrap().unwrap();
+            assert!(!header.is_compressed);
+        }
+        for first in [0xC0 | PING, 0xC0 | CLOSE, 0xE1, 0xD1, 0xF1, 0xA1, 0x91, 0xC0 | CONTINUATION] {
+            for room in [AGREED, Room { is_inside: true, ..AGREED }] {
+                assert_eq!(read(&[first], room), Err(ProtocolError), "{first:02x}");
+            }
+        }
     }
 }

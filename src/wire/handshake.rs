@@ -1,9 +1,9 @@
-//! The WebSocket handshake (RFC 6455, 4.2): checks an HTTP request that has been read, and writes the 101. No
-//! extension is ever chosen, so that field is not read.
+//! The WebSocket handshake (RFC 6455, 4.2): checks an HTTP request that has been read, and writes the 101.
 
 use tungstenite::handshake::derive_accept_key;
 
 use crate::wire::http::{Field, Methods, PROTOCOL, Refusal, Request};
+use crate::wire::permessage_deflate::Agreement;
 
 /// The value of `Sec-WebSocket-Accept` for a correct upgrade request.
 ///
@@ -54,9 +54,9 @@ fn is_key(key: &[u8]) -> bool {
     key.len() == 24 && key.ends_with(b"==") && key[..22].iter().all(is_digit)
 }
 
-/// Appends the 101 (RFC 6455, 4.2.2). It names a subprotocol only if the client offered it: otherwise the client must
-/// end the connection (4.1).
-pub fn write_switching(out: &mut Vec<u8>, accept: &str, offers_protocol: bool) {
+/// Appends the 101 (RFC 6455, 4.2.2). It names a subprotocol or an extension only if the client offered it: otherwise the
+/// client must end the connection (4.1).
+pub fn write_switching(out: &mut Vec<u8>, accept: &str, offers_protocol: bool, deflate: Option<&Agreement>) {
     out.extend_from_slice(
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ",
     );
@@ -65,6 +65,10 @@ pub fn write_switching(out: &mut Vec<u8>, accept: &str, offers_protocol: bool) {
         out.extend_from_slice(b"\r\nSec-WebSocket-Protocol: ");
         out.extend_from_slice(PROTOCOL.as_bytes());
     }
+    if let Some(deflate) = deflate {
+        out.extend_from_slice(b"\r\nSec-WebSocket-Extensions: ");
+        deflate.write(out);
+    }
     out.extend_from_slice(b"\r\n\r\n");
 }
 
@@ -72,6 +76,7 @@ pub fn write_switching(out: &mut Vec<u8>, accept: &str, offers_protocol: bool) {
 mod tests {
     use super::{accept_key, write_switching};
     use crate::wire::http::{HeadLimits, HeadResult, parse_head};
+    use crate::wire::permessage_deflate::agree;
 
     const KEY: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
@@ -168,13 +173,20 @@ mod tests {
     #[test]
     fn the_switch_is_written_whole() {
         let mut out = Vec::new();
-        write_switching(&mut out, "abc=", false);
+        write_switching(&mut out, "abc=", false, None);
         let expected = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                         Sec-WebSocket-Accept: abc=\r\n\r\n";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
         let mut out = Vec::new();
-        write_switching(&mut out, "abc=", true);
+        write_switching(&mut out, "abc=", true, None);
         let expected = expected.replace("abc=\r\n", "abc=\r\nSec-WebSocket-Protocol: luxcast.v1\r\n");
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+        let mut out = Vec::new();
+        write_switching(&mut out, "abc=", true, agree(b"permessage-deflate").as_ref());
+        let expected = expected.replace(
+            "luxcast.v1\r\n",
+            "luxcast.v1\r\nSec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover\r\n",
+        );
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 }

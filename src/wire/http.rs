@@ -18,6 +18,7 @@ pub use crate::wire::http_answer::{
     write_stream_head,
 };
 pub use crate::wire::methods::Methods;
+use crate::wire::permessage_deflate::{Agreement, agree};
 use crate::wire::text::{digits, split_once};
 
 /// Bounds of a request head.
@@ -96,6 +97,8 @@ pub struct Upgrade<'a> {
     pub is_requested: bool,
     pub key: Field<'a>,
     pub version: Field<'a>,
+    /// What can be agreed on for compression.
+    pub deflate: Option<Agreement>,
     /// [`PROTOCOL`] is among the subprotocols that the client offers.
     pub offers_protocol: bool,
 }
@@ -307,6 +310,8 @@ fn read_fields<'a>(line: &RequestLine<'a>, fields: &[httparse::Header<'a>]) -> R
             read.upgrade.version.add(value);
         } else if is("sec-websocket-protocol") {
             read.upgrade.offers_protocol |= offers(value, PROTOCOL);
+        } else if is("sec-websocket-extensions") {
+            read.upgrade.deflate = read.upgrade.deflate.or_else(|| agree(value));
         } else if is("accept-encoding") {
             read.accept_encoding.add(value);
         } else if is("accept") {

@@ -1,4 +1,4 @@
-//! Client bytes to messages: an incremental RFC 6455 decoder that fails at the first bad byte.
+//! Client bytes to messages: an incremental decoder for RFC 6455 and RFC 7692 that fails at the first bad byte.
 //!
 //! It gives the same messages and the same verdict however the stream is split into reads. It holds heap memory only
 //! while a message is incomplete: a frame that arrives whole is unmasked and passed on in place.
@@ -8,11 +8,12 @@ use std::mem;
 use crate::close::CloseReason;
 use crate::wire::frame::{CLOSE, PING, PONG, TEXT};
 use crate::wire::frame_header::{Header, HeaderReader, Room, is_control};
+use crate::wire::inflate::{Inflater, Inflating, deflated_bytes_max};
 
 /// Limits of one message, in however many frames it comes.
 #[derive(Clone, Copy, Debug)]
 pub struct MessageLimits {
-    /// Bytes of payload in one message; more is [`CloseReason::TooBig`].
+    /// Bytes of payload in one message, inflated if it is compressed; more is [`CloseReason::TooBig`].
     pub message_bytes_max: usize,
     /// Frames in one message; more is [`CloseReason::Fragments`]. Empty frames cost the sender six bytes each and add
     /// nothing to the size, so the size alone would never end a message.
@@ -60,7 +61,8 @@ impl MessageReader {
         Self::default()
     }
 
-    /// Heap bytes held for an incomplete message; 0 between messages. At most `message_bytes_max` plus a few hundred.
+    /// Heap bytes held for an incomplete message; 0 between messages. At most `message_bytes_max` plus a few hundred, or
+    /// plus 13,000 if it is compressed.
     pub fn held_bytes(&self) -> usize {
         match &self.state {
             State::Idle | State::Closed => 0,
@@ -70,7 +72,7 @@ impl MessageReader {
 
     /// Takes the next bytes of the stream, unmasks them in place and calls `handle` for each message that they
     /// complete, in order. It ends at a close frame, at [`Flow::Stop`] and at an error; all bytes after that, in this
-    /// call and later ones, are ignored.
+    /// call and later ones, are ignored. `inflater`: none if no compression was agreed on, the same in all calls.
     ///
     /// # Errors
     /// Why the connection must be closed, at the first byte that shows it; messages completed
@@ -79,6 +81,7 @@ impl MessageReader {
         &mut self,
         bytes: &mut [u8],
         limits: &MessageLimits,
+        inflater: Option<&mut Inflater>,
         handle: &mut dyn FnMut(Message<'_>) -> Flow,
     ) -> Result<(), CloseReason> {
         // The state stays `Closed` unless it is set below, so an early return needs no care.
@@ -87,7 +90,7 @@ impl MessageReader {
             State::Incomplete(decoder) => *decoder,
             State::Closed => return Ok(()),
         };
-        if decoder.read(bytes, limits, handle)? == Flow::Continue {
+        if decoder.read(bytes, limits, inflater, handle)? == Flow::Continue {
             self.state = if decoder.is_idle() { State::Idle } else { State::Incomplete(Box::new(decoder)) };
         }
         Ok(())
@@ -106,7 +109,7 @@ struct Decoder {
 
 impl Decoder {
     fn held_bytes(&self) -> usize {
-        self.control.capacity() + self.message.as_ref().map_or(0, |message| message.payload.capacity())
+        self.control.capacity() + self.message.as_ref().map_or(0, |message| message.payload.held_bytes())
     }
 
     fn is_idle(&self) -> bool {
@@ -114,15 +117,27 @@ impl Decoder {
     }
 
     /// What the next frame may be, and how long.
-    fn room(&self, limits: &MessageLimits) -> Room {
-        let (fragments, bytes) = match &self.message {
-            Some(message) => (message.fragments, message.payload.len()),
-            None => (0, 0),
+    fn room(&self, limits: &MessageLimits, may_compress: bool) -> Room {
+        let MessageLimits { message_bytes_max, fragments_max } = *limits;
+        let room = Room {
+            is_inside: false,
+            fragments: fragments_max,
+            bytes: message_bytes_max,
+            deflated_bytes: may_compress.then(|| deflated_bytes_max(message_bytes_max)),
         };
-        Room {
-            is_inside: self.message.is_some(),
-            fragments: limits.fragments_max.saturating_sub(fragments),
-            bytes: limits.message_bytes_max.saturating_sub(bytes),
+        match &self.message {
+            None => room,
+            Some(message) => Room {
+                is_inside: true,
+                fragments: fragments_max.saturating_sub(message.fragments),
+                bytes: match &message.payload {
+                    Payload::Plain(bytes) => message_bytes_max.saturating_sub(bytes.len()),
+                    Payload::Compressed(inflating) => {
+                        deflated_bytes_max(message_bytes_max).saturating_sub(inflating.taken())
+                    }
+                },
+                deflated_bytes: None,
+            },
         }
     }
 
@@ -130,6 +145,7 @@ impl Decoder {
         &mut self,
         bytes: &mut [u8],
         limits: &MessageLimits,
+        mut inflater: Option<&mut Inflater>,
         handle: &mut dyn FnMut(Message<'_>) -> Flow,
     ) -> Result<Flow, CloseReason> {
         let mut rest = bytes;
@@ -139,7 +155,7 @@ impl Decoder {
                     return Ok(Flow::Continue);
                 };
                 rest = tail;
-                let header = self.header.push(*byte, self.room(limits))?;
+                let header = self.header.push(*byte, self.room(limits, inflater.is_some()))?;
                 self.frame = header.map(|header| Frame { header, received: 0 });
             }
             let Some(frame) = &mut self.frame else {
@@ -160,7 +176,7 @@ impl Decoder {
             let flow = if is_control(frame.header.opcode) {
                 self.handle_control(&frame, payload, handle)?
             } else {
-                self.handle_data(&frame, payload, limits, handle)?
+                self.handle_data(&frame, payload, limits, inflater.as_deref_mut(), handle)?
             };
             if flow == Flow::Stop {
                 return Ok(Flow::Stop);
@@ -195,16 +211,28 @@ impl Decoder {
         frame: &Frame,
         payload: &[u8],
         limits: &MessageLimits,
+        mut inflater: Option<&mut Inflater>,
         handle: &mut dyn FnMut(Message<'_>) -> Flow,
     ) -> Result<Flow, CloseReason> {
-        let Header { opcode, is_final, length, .. } = frame.header;
-        if self.message.is_none() && is_final && payload.len() == length {
+        let Header { opcode, is_final, is_compressed, length, .. } = frame.header;
+        if self.message.is_none() && is_final && payload.len() == length && !is_compressed {
             return deliver_data(opcode, payload, handle);
         }
-        let mut message = self.message.take().unwrap_or_else(|| Assembly::new(opcode));
+        let mut message = match (self.message.take(), &mut inflater) {
+            (Some(message), _) => message,
+            (None, Some(inflater)) if is_compressed => {
+                Assembly::new(opcode, Payload::Compressed(inflater.begin()))
+            }
+            (None, _) => Assembly::new(opcode, Payload::Plain(Vec::new())),
+        };
         message.push(payload, limits.message_bytes_max)?;
         if frame.is_complete() && is_final {
-            return deliver_data(message.opcode, &message.payload, handle);
+            message.end(limits.message_bytes_max)?;
+            let flow = deliver_data(message.opcode, message.payload.bytes(), handle);
+            if let (Payload::Compressed(inflating), Some(inflater)) = (message.payload, inflater) {
+                inflater.take_back(inflating);
+            }
+            return flow;
         }
         message.fragments += u32::from(frame.is_complete());
         self.message = Some(message);
@@ -226,41 +254,89 @@ impl Frame {
     }
 }
 
-/// A data message in several pieces.
+/// A data message in several pieces, or a compressed one.
 #[derive(Debug)]
 struct Assembly {
     /// Text or binary.
     opcode: u8,
     /// Frames that have ended.
     fragments: u32,
-    /// `valid_up_to <= payload.len()`. In a text at most three bytes follow it: the start of one character.
+    /// `valid_up_to <= payload.bytes().len()`. In a text at most three bytes follow it: the start of one character.
     valid_up_to: usize,
-    payload: Vec<u8>,
+    payload: Payload,
+}
+
+/// What has come of a message.
+#[derive(Debug)]
+enum Payload {
+    Plain(Vec<u8>),
+    Compressed(Box<Inflating>),
+}
+
+impl Payload {
+    /// Inflated, as far as that can be.
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Payload::Plain(bytes) => bytes,
+            Payload::Compressed(inflating) => inflating.text(),
+        }
+    }
+
+    fn held_bytes(&self) -> usize {
+        match self {
+            Payload::Plain(bytes) => bytes.capacity(),
+            Payload::Compressed(inflating) => inflating.held_bytes(),
+        }
+    }
 }
 
 impl Assembly {
-    fn new(opcode: u8) -> Self {
-        Assembly { opcode, fragments: 0, valid_up_to: 0, payload: Vec::new() }
+    fn new(opcode: u8, payload: Payload) -> Self {
+        Assembly { opcode, fragments: 0, valid_up_to: 0, payload }
     }
 
     /// Adds bytes, and fails at the first that cannot be UTF-8 (RFC 6455, 8.1). Each byte is
     /// checked once, but for up to three at the end, so small pieces cost no quadratic work.
     fn push(&mut self, bytes: &[u8], message_bytes_max: usize) -> Result<(), CloseReason> {
-        self.reserve(bytes.len(), message_bytes_max);
-        self.payload.extend_from_slice(bytes);
+        let pushed = match &mut self.payload {
+            Payload::Plain(payload) => {
+                reserve(payload, bytes.len(), message_bytes_max);
+                payload.extend_from_slice(bytes);
+                Ok(())
+            }
+            Payload::Compressed(inflating) => inflating.push(bytes, message_bytes_max),
+        };
+        // What is wrong in the text came before what is wrong behind it.
+        self.check_text()?;
+        pushed
+    }
+
+    /// All of it has come. That a text ends within a character shows when it is delivered.
+    fn end(&mut self, message_bytes_max: usize) -> Result<(), CloseReason> {
+        match &mut self.payload {
+            Payload::Plain(_) => Ok(()),
+            Payload::Compressed(inflating) => {
+                let ended = inflating.end(message_bytes_max);
+                self.check_text()?;
+                ended
+            }
+        }
+    }
+
+    fn check_text(&mut self) -> Result<(), CloseReason> {
         if self.opcode == TEXT {
-            self.valid_up_to += valid_prefix(&self.payload[self.valid_up_to..])?;
+            self.valid_up_to += valid_prefix(&self.payload.bytes()[self.valid_up_to..])?;
         }
         Ok(())
     }
+}
 
-    /// Grows with what has arrived, not with what the header announces. It doubles, but not beyond the limit.
-    fn reserve(&mut self, additional: usize, message_bytes_max: usize) {
-        let needed = self.payload.len() + additional;
-        if needed > self.payload.capacity() {
-            let doubled = (2 * self.payload.capacity()).min(message_bytes_max);
-            self.payload.reserve_exact(doubled.max(needed) - self.payload.len());
-        }
+/// Grows with what has arrived, not with what the header announces. It doubles, but not beyond the limit.
+fn reserve(payload: &mut Vec<u8>, additional: usize, message_bytes_max: usize) {
+    let needed = payload.len() + additional;
+    if needed > payload.capacity() {
+        let doubled = (2 * payload.capacity()).min(message_bytes_max);
+        payload.reserve_exact(doubled.max(needed) - payload.len());
     }
 }
 
@@ -345,6 +421,7 @@ mod tests {
     use super::{Decoder, Flow, MessageLimits, MessageReader, is_close_code, unmask};
     use crate::close::CloseReason;
     use crate::wire::frame::{BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT};
+    use crate::wire::inflate::Inflater;
     use fastrand::Rng;
     use tungstenite::protocol::frame::coding::CloseCode;
 
@@ -354,12 +431,16 @@ mod tests {
     /// The result of a stream: its messages as text, and the verdict.
     type Outcome = (Vec<String>, Result<(), CloseReason>);
 
-    fn read_pieces<'a>(limits: &MessageLimits, pieces: impl Iterator<Item = &'a [u8]>) -> Outcome {
+    fn read_pieces<'a>(
+        limits: &MessageLimits,
+        mut inflater: Option<&mut Inflater>,
+        pieces: impl Iterator<Item = &'a [u8]>,
+    ) -> Outcome {
         let mut reader = MessageReader::new();
         let mut messages = Vec::new();
         for piece in pieces {
             let mut piece = piece.to_vec();
-            let verdict = reader.read(&mut piece, limits, &mut |message| {
+            let verdict = reader.read(&mut piece, limits, inflater.as_deref_mut(), &mut |message| {
                 messages.push(format!("{message:?}"));
                 Flow::Continue
             });
@@ -371,8 +452,8 @@ mod tests {
     }
 
     fn read(stream: &[u8]) -> Outcome {
-        let whole = read_pieces(&LIMITS, [stream].into_iter());
-        assert_eq!(read_pieces(&LIMITS, stream.chunks(1)), whole, "{stream:02x?}");
+        let whole = read_pieces(&LIMITS, None, [stream].into_iter());
+        assert_eq!(read_pieces(&LIMITS, None, stream.chunks(1)), whole, "{stream:02x?}");
         whole
     }
 
@@ -490,7 +571,7 @@ mod tests {
         let limits = MessageLimits { message_bytes_max: 1 << 30, fragments_max: 8 };
         let mut reader = MessageReader::new();
         let mut bytes = *b"\x82\xFF\x00\x00\x00\x00\x3F\xFF\xFF\xFF\x00\x00\x00\x00ab";
-        reader.read(&mut bytes, &limits, &mut |_| Flow::Continue).unwrap();
+        reader.read(&mut bytes, &limits, None, &mut |_| Flow::Continue).unwrap();
         assert!((1..400).contains(&reader.held_bytes()), "{}", reader.held_bytes());
     }
 
@@ -499,7 +580,7 @@ mod tests {
         let mut reader = MessageReader::new();
         let stream = frame(FIN | TEXT, &[b'a'; 300]);
         for (place, byte) in stream.iter().enumerate() {
-            reader.read(&mut [*byte], &LIMITS, &mut |_| Flow::Continue).unwrap();
+            reader.read(&mut [*byte], &LIMITS, None, &mut |_| Flow::Continue).unwrap();
             let is_complete = place + 1 == stream.len();
             assert_eq!(reader.held_bytes() == 0, is_complete);
             assert!(reader.held_bytes() <= 300 + size_of::<Decoder>());
@@ -599,7 +680,7 @@ mod tests {
         let mut handled = 0;
         for _ in 0..2 {
             let mut stream = [frame(FIN | TEXT, b"a"), frame(FIN | TEXT, b"b")].concat();
-            let verdict = reader.read(&mut stream, &LIMITS, &mut |_| {
+            let verdict = reader.read(&mut stream, &LIMITS, None, &mut |_| {
                 handled += 1;
                 Flow::Stop
             });
@@ -607,7 +688,7 @@ mod tests {
         }
 
         let mut reader = MessageReader::new();
-        let mut read = |bytes: &mut [u8]| reader.read(bytes, &LIMITS, &mut |_| Flow::Continue);
+        let mut read = |bytes: &mut [u8]| reader.read(bytes, &LIMITS, None, &mut |_| Flow::Continue);
         assert_eq!(read(&mut [0xFF]), Err(CloseReason::ProtocolError));
         assert_eq!(read(&mut [0xFF]), Ok(()));
     }
@@ -678,7 +759,7 @@ mod tests {
             for place in 0..=stream.len() {
                 let (front, back) = stream.split_at(place);
                 assert_eq!(
-                    read_pieces(&LIMITS, [front, back].into_iter()),
+                    read_pieces(&LIMITS, None, [front, back].into_iter()),
                     whole,
                     "seed {seed}, split {place}"
                 );
@@ -688,10 +769,107 @@ mod tests {
                 places.extend([0, stream.len()]);
                 places.sort_unstable();
                 let pieces = places.windows(2).map(|pair| &stream[pair[0]..pair[1]]);
-                assert_eq!(read_pieces(&LIMITS, pieces), whole, "seed {seed}, splits {places:?}");
+                assert_eq!(read_pieces(&LIMITS, None, pieces), whole, "seed {seed}, splits {places:?}");
             }
         }
         // Both kinds of stream must be common, or the test says little.
         assert!((200..800).contains(&failures), "{failures}");
+    }
+
+    /// A compressed "Hello" in two pieces (RFC 7692, 7.2.3.1).
+    const HELLO: [&[u8]; 2] = [b"\xF2\x48\xCD", b"\xC9\xC9\x07\x00"];
+    const RSV1: u8 = 0x40;
+
+    fn read_agreed(stream: &[u8]) -> Outcome {
+        let mut inflater = Inflater::default();
+        let whole = read_pieces(&LIMITS, Some(&mut inflater), [stream].into_iter());
+        assert_eq!(read_pieces(&LIMITS, Some(&mut inflater), stream.chunks(1)), whole, "{stream:02x?}");
+        whole
+    }
+
+    #[test]
+    fn compressed_messages_stand_among_plain_ones() {
+        let stream = [
+            frame(FIN | RSV1 | TEXT, &HELLO.concat()),
+            frame(FIN | TEXT, b"plain"),
+            frame(RSV1 | TEXT, HELLO[0]),
+            frame(FIN | PING, b"a"),
+            frame(CONTINUATION, b""),
+            frame(FIN | CONTINUATION, HELLO[1]),
+            frame(TEXT, b"pl"),
+            frame(FIN | CONTINUATION, b"ain"),
+            frame(FIN | RSV1 | BINARY, b"\x00"),
+            frame(FIN | RSV1 | TEXT, b""),
+        ];
+        let (messages, verdict) = read_agreed(&stream.concat());
+        let text = |text: &str| format!("Text({text:?})");
+        let hello = text("Hello");
+        let plain = text("plain");
+        let expected =
+            [&*hello, &*plain, "Ping([97])", &*hello, &*plain, "Binary([])", "Text(\"\")"].map(str::to_owned);
+        assert_eq!((messages, verdict), (expected.to_vec(), Ok(())));
+        assert_eq!(read(&stream[0]).1, Err(CloseReason::ProtocolError), "without agreement");
+    }
+
+    #[test]
+    fn faults_of_compressed_messages_have_their_reasons() {
+        let begun = frame(RSV1 | TEXT, HELLO[0]);
+        let rows: [(&str, Vec<u8>, CloseReason); 11] = [
+            ("RSV1 on a continuation", [&begun[..], &[0xC0]].concat(), CloseReason::ProtocolError),
+            ("RSV1 on a ping", vec![0xC9], CloseReason::ProtocolError),
+            ("RSV1 on a close", vec![0xC8], CloseReason::ProtocolError),
+            ("RSV2", vec![0xA1], CloseReason::ProtocolError),
+            ("RSV1 and RSV3", vec![0xD1], CloseReason::ProtocolError),
+            ("new data inside", [&begun[..], &[0xC1]].concat(), CloseReason::ProtocolError),
+            ("garbage", frame(RSV1 | TEXT, b"\xFF"), CloseReason::BadDeflate),
+            ("cut off", frame(FIN | RSV1 | TEXT, HELLO[0]), CloseReason::BadDeflate),
+            // "a" and 0xFF, stored.
+            ("not UTF-8", frame(RSV1 | TEXT, b"\x00\x02\x00\xFD\xFFa\xFF"), CloseReason::BadUtf8),
+            (
+                "half a character",
+                frame(FIN | RSV1 | TEXT, b"\x00\x01\x00\xFE\xFF\xC3\x00"),
+                CloseReason::BadUtf8,
+            ),
+            ("compressed bytes over their bound", vec![0xC1, 0xFE, 0x01, 0x92], CloseReason::TooBig),
+        ];
+        for (what, stream, reason) in rows {
+            assert_eq!(read_agreed(&stream).1, Err(reason), "{what}");
+        }
+        assert_eq!(read_agreed(&[0xC1, 0xFE, 0x01, 0x91]).1, Ok(()));
+        let bomb = deflated(&[b'x'; 301]);
+        assert!(bomb.len() < 30);
+        assert_eq!(read_agreed(&frame(FIN | RSV1 | TEXT, &bomb)).1, Err(CloseReason::TooBig));
+        assert_eq!(read_agreed(&frame(RSV1 | TEXT, &bomb)).1, Err(CloseReason::TooBig));
+        assert_eq!(read_agreed(&frame(FIN | RSV1 | TEXT, &deflated(&[b'x'; 300]))).1, Ok(()));
+    }
+
+    fn deflated(text: &[u8]) -> Vec<u8> {
+        let mut deflate = zlib_rs::Deflate::new(6, false, 15);
+        let mut out = vec![0; text.len() + 100];
+        deflate.compress(text, &mut out, zlib_rs::DeflateFlush::SyncFlush).unwrap();
+        out.truncate(deflate.total_out() as usize - 4);
+        out
+    }
+
+    #[test]
+    fn two_half_messages_of_one_thread_do_not_meet() {
+        let mut inflater = Inflater::default();
+        let mut readers = [MessageReader::new(), MessageReader::new()];
+        let texts = [[b'a'; 200], [b'b'; 200]];
+        let messages = texts.map(|text| frame(FIN | RSV1 | TEXT, &deflated(&text)));
+        let mut got = Vec::new();
+        for place in 0..messages[0].len() {
+            for (reader, message) in readers.iter_mut().zip(&messages) {
+                let verdict =
+                    reader.read(&mut [message[place]], &LIMITS, Some(&mut inflater), &mut |message| {
+                        got.push(format!("{message:?}"));
+                        Flow::Continue
+                    });
+                assert_eq!(verdict, Ok(()));
+                let is_complete = place + 1 == message.len();
+                assert!(!is_complete || reader.held_bytes() == 0, "an idle connection holds nothing");
+            }
+        }
+        assert_eq!(got, texts.map(|text| format!("Text({:?})", str::from_utf8(&text).unwrap())));
     }
 }

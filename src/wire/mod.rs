@@ -7,7 +7,7 @@
 //! | to publishers | [`publisher_answer`]: errors, welcomes, acks; [`receipt`]: the answer over HTTP |
 //! | HTTP from clients | [`head_buffer`], [`http`], [`field`], [`accept`], [`query`], [`forwarded`], [`handshake`]; [`request_for_log`] |
 //! | HTTP to clients | [`http_answer`] (every refusal is a row there), [`page`], [`methods`], [`cross_origin`] |
-//! | WebSocket from clients | [`frame_header`], [`message_reader`], [`client_action`] |
+//! | WebSocket from clients | [`permessage_deflate`] agrees on compression; [`frame_header`], [`message_reader`], [`inflate`], [`client_action`] |
 //! | WebSocket to clients | [`frame`] for headers and control frames, [`deflater`], [`watcher_message`] for the daemon's own messages |
 //! | plain HTTP to clients that watch | [`framing`]: chunks with Server-Sent Events or lines of JSON |
 //! | in all of them | [`stamp`] for times, [`text`] for pieces of text |
@@ -27,6 +27,7 @@ pub mod handshake;
 pub mod head_buffer;
 pub mod http;
 pub mod http_answer;
+pub mod inflate;
 pub mod json_lines;
 pub mod line;
 pub mod line_fault;
@@ -35,6 +36,7 @@ pub mod message_reader;
 pub mod methods;
 mod number;
 pub mod page;
+pub mod permessage_deflate;
 pub mod publisher_answer;
 pub mod query;
 pub mod receipt;

@@ -122,7 +122,7 @@ fn small_pieces_cost_no_quadratic_work() {
             let begin = spent();
             for piece in 0..count {
                 let mut frame = masked_frame(u8::from(piece == 0), false, "ä".as_bytes());
-                reader.read(&mut frame, &limits, &mut |_| Flow::Continue).expect("good frames");
+                reader.read(&mut frame, &limits, None, &mut |_| Flow::Continue).expect("good frames");
             }
             spent() - begin
         });

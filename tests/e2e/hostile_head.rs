@@ -144,7 +144,7 @@ fn offers_are_left_out_of_the_answer() {
     for field in [
         "Sec-WebSocket-Protocol: chat, superchat",
         "Sec-WebSocket-Protocol: , ;;\"",
-        "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits",
+        "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=7, x-webkit-deflate-frame",
         "Sec-WebSocket-Extensions: ;=;\r\nSec-WebSocket-Extensions: x",
     ] {
         let head = head_of_answer(&daemon, &with_field(field));

@@ -38,6 +38,8 @@ pub struct Plan {
     pub many_percent: usize,
     /// Watchers whose stream is an HTTP answer, of those of one topic.
     pub http_percent: usize,
+    /// Of the other watchers, those that compression was agreed on with.
+    pub compressed_percent: usize,
     /// Chance that a shard still rests from what it has sent of the past.
     pub rest_percent: usize,
     /// Topics that have ended are dropped from memory after so long.
@@ -86,6 +88,7 @@ impl Plan {
             filter_percent: *rng.pick(&[0, 30, 60]),
             many_percent: *rng.pick(&[0, 30, 30, 100]),
             http_percent: *rng.pick(&[0, 30, 70]),
+            compressed_percent: *rng.pick(&[0, 60, 90]),
             rest_percent: *rng.pick(&[0, 50, 80]),
             history_millis: *rng.pick(&[1 << 40, 1 << 40, 1_000]),
             hole_percent: lossy(rng, &[0, 0, 3, 20]),

@@ -129,6 +129,13 @@ impl Schedule {
         }
     }
 
+    fn web_socket(&mut self) -> Framing {
+        match self.rng.chance(self.plan.compressed_percent) {
+            true => *self.rng.pick(&[Framing::Deflate, Framing::Deflate, Framing::DeflateAlone]),
+            false => Framing::WebSocket,
+        }
+    }
+
     fn since(&mut self, shard: usize) -> Since {
         let world = self.world.borrow();
         let stream = &world.stream;
@@ -159,7 +166,8 @@ impl Schedule {
             filter = Filter::only(self.plan.names(&mut self.rng));
         }
         let request = if self.rng.chance(self.plan.many_percent) {
-            Request { topic: None, since: Since::Now, filter, framing: Framing::WebSocket }
+            let framing = self.web_socket();
+            Request { topic: None, since: Since::Now, filter, framing }
         } else {
             let topic = match self.rng.below(10) {
                 0..4 => TopicId::All,
@@ -169,7 +177,7 @@ impl Schedule {
             };
             let framing = match self.rng.chance(self.plan.http_percent) {
                 true => *self.rng.pick(&[Framing::Sse, Framing::Ndjson]),
-                false => Framing::WebSocket,
+                false => self.web_socket(),
             };
             Request { topic: Some(topic), since: self.since(shard), filter, framing }
         };

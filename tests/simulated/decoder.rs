@@ -4,6 +4,7 @@
 use luxcast::wire::client_action::Since;
 use luxcast::wire::framing::Framing;
 
+use super::inflater::Inflater;
 use super::{chunks, frames};
 
 /// No message of a simulation is so long: what says that it is has lost its border.
@@ -12,6 +13,8 @@ pub const LENGTH_MAX: usize = 1 << 16;
 /// What comes next among the bytes.
 pub enum Piece<'a> {
     Message(&'a str),
+    /// What a message was compressed to.
+    Compressed(&'a [u8]),
     /// A ping or a pong.
     Beat,
     /// Nothing may come behind it.
@@ -26,12 +29,15 @@ pub struct Decoder {
     /// Before this place, everything was taken out.
     start: usize,
     is_closed: bool,
+    /// Where compression was agreed on.
+    inflater: Option<Inflater>,
 }
 
 impl Decoder {
     pub fn new(framing: Framing, since: Since) -> Self {
         let asks_for_past = since != Since::Now;
-        Self { framing, asks_for_past, bytes: Vec::new(), start: 0, is_closed: false }
+        let inflater = Inflater::of(framing);
+        Self { framing, asks_for_past, bytes: Vec::new(), start: 0, is_closed: false, inflater }
     }
 
     pub fn is_http(&self) -> bool {
@@ -60,14 +66,17 @@ impl Decoder {
         loop {
             let bytes = &self.bytes[self.start..];
             let (piece, length) = match self.framing {
-                Framing::WebSocket => frames::first(bytes)?,
                 Framing::Sse => chunks::first(bytes, |event| chunks::data(event, self.asks_for_past))?,
                 Framing::Ndjson => chunks::first(bytes, chunks::line)?,
+                _ => frames::first(bytes)?,
             };
             assert!(!self.is_closed, "something comes behind the end");
             self.start += length;
             match piece {
                 Piece::Message(text) => return Some(text),
+                Piece::Compressed(payload) => {
+                    return Some(self.inflater.as_mut().expect("compression was agreed on").inflate(payload));
+                }
                 Piece::Beat => {}
                 Piece::End => self.is_closed = true,
             }

@@ -5,6 +5,7 @@ mod chunks;
 pub mod decoder;
 pub mod filter;
 mod frames;
+mod inflater;
 pub mod message;
 pub mod others;
 mod port;

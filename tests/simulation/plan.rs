@@ -36,6 +36,8 @@ pub struct Plan {
     pub many_percent: usize,
     /// Watchers whose stream is an HTTP answer.
     pub http_percent: usize,
+    /// Of the other watchers, those that compression was agreed on with.
+    pub compressed_percent: usize,
     /// Number of watchers of one topic that join at the start.
     pub crowd: usize,
     /// Steps of the sequencer in one operation, at most.
@@ -88,6 +90,7 @@ impl Plan {
             filter_percent: *rng.pick(&[0, 30, 60]),
             many_percent: *rng.pick(&[0, 20, 100]),
             http_percent: *rng.pick(&[0, 30, 70]),
+            compressed_percent: *rng.pick(&[0, 60, 90]),
             crowd: 0,
             steps_max: 40,
             restart_percent: *rng.pick(&[0, 0, 0, 2, 6]),

@@ -207,7 +207,7 @@ impl Schedule {
             let wish = self.wish(false, true);
             let permit = self.permit(&wish);
             let is_reader = self.is_reader();
-            let framing = Framing::WebSocket;
+            let framing = self.web_socket();
             let request = Request { topic: None, wish, permit, since: Since::Now, is_reader, framing };
             self.shards[shard].join(id, request, room, &self.feed);
             return;
@@ -229,6 +229,13 @@ impl Schedule {
     fn framing(&mut self) -> Framing {
         match self.rng.chance(self.plan.http_percent) {
             true => *self.rng.pick(&[Framing::Sse, Framing::Ndjson]),
+            false => self.web_socket(),
+        }
+    }
+
+    fn web_socket(&mut self) -> Framing {
+        match self.rng.chance(self.plan.compressed_percent) {
+            true => *self.rng.pick(&[Framing::Deflate, Framing::Deflate, Framing::DeflateAlone]),
             false => Framing::WebSocket,
         }
     }

@@ -13,6 +13,8 @@ pub struct ConnectionReport {
     pub shard: usize,
     pub phase: &'static str,
     pub view: Option<View>,
+    /// Compression was agreed on.
+    pub is_compressed: bool,
     pub age_millis: u64,
     pub description: Description,
 }

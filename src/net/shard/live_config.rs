@@ -20,6 +20,8 @@ pub struct LiveConfig {
     pub patience: Patience,
     pub allowed_origins: Vec<String>,
     pub http_publish: HttpPublish,
+    /// Compression is agreed on with whoever offers it.
+    pub compresses: bool,
     pub hosts: Hosts,
     pub proxies: Proxies,
     /// For the handshakes of new connections, where TLS is spoken.

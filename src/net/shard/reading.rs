@@ -155,7 +155,8 @@ impl Clients {
         // Only the newest of many pings is answered (RFC 6455, 5.5.3).
         let mut ping: Option<ArrayVec<u8, 125>> = None;
         let limits = &self.environment.live_config.limits.messages;
-        let read = connection.reader.read(bytes, limits, &mut |message| {
+        let inflater = session.is_compressed().then_some(&mut self.reads.inflater);
+        let read = connection.reader.read(bytes, limits, inflater, &mut |message| {
             if let Message::Ping(payload) = &message
                 && !IS_ECHO
             {

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use crate::delivery::keys::WatcherKey;
 use crate::net::shard::connection::Connection;
+use crate::wire::inflate::Inflater;
 
 /// Read from one client at once, and in one turn: the others keep their latency.
 pub const READ_BYTES: usize = 64 << 10;
@@ -15,11 +16,18 @@ pub struct Reads {
     /// Clients that take no answers, and are not read from until they do.
     pub muted: Vec<WatcherKey>,
     pub scratch: Vec<u8>,
+    /// For the compressed messages of all of them.
+    pub inflater: Inflater,
 }
 
 impl Reads {
     pub fn new() -> Self {
-        Self { unread: VecDeque::new(), muted: Vec::new(), scratch: vec![0; READ_BYTES] }
+        Self {
+            unread: VecDeque::new(),
+            muted: Vec::new(),
+            scratch: vec![0; READ_BYTES],
+            inflater: Inflater::default(),
+        }
     }
 
     pub fn is_busy(&self) -> bool {

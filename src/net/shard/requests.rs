@@ -136,7 +136,7 @@ impl Clients {
     ) -> Result<Answer, Refusal> {
         let (offer, now) = (self.offer(key), self.moment.tick());
         let connection = self.connections.at(key);
-        let LiveConfig { auth, hosts, allowed_origins, http_publish, proxies, limits, .. } =
+        let LiveConfig { auth, hosts, allowed_origins, http_publish, compresses, proxies, limits, .. } =
             &*self.environment.live_config;
         let is_proxied = connection.counted == Counted::InAll;
         let admission = &self.environment.admission;
@@ -147,6 +147,7 @@ impl Clients {
             hosts,
             allowed_origins,
             http_publish: *http_publish,
+            compresses: *compresses,
             is_draining: admission.is_draining(),
             // The next request through a proxy may be another client's. Behind a POST is its body.
             may_stay: !is_proxied && (request.method == "POST" || behind <= limits.pipelined_bytes_max()),
@@ -177,7 +178,9 @@ impl Clients {
         let mut context =
             context_of(key, &mut self.watchers, &mut self.sockets, &self.environment, self.moment);
         let accept = |out: &mut Vec<u8>| match upgrade {
-            Some(Upgrade { accept, offers_protocol }) => write_switching(out, accept, *offers_protocol),
+            Some(Upgrade { accept, offers_protocol, deflate }) => {
+                write_switching(out, accept, *offers_protocol, deflate.as_ref());
+            }
             None => write_stream_head(out, opening.framing.content_type(), &readers, unix_micros),
         };
         match Session::open(opening, &mut context, accept) {

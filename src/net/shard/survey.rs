@@ -49,6 +49,7 @@ fn report(clients: &mut Clients, key: WatcherKey) -> Option<ConnectionReport> {
     if connection.counted == Counted::AsOperator {
         return None;
     }
+    let is_compressed = matches!(&connection.phase, Phase::Open(session) if session.is_compressed());
     let (phase, view) = match &connection.phase {
         Phase::Shaking | Phase::Head(_) | Phase::Idle => ("opening", None),
         Phase::Open(session) => ("open", Some(session.view())),
@@ -61,6 +62,7 @@ fn report(clients: &mut Clients, key: WatcherKey) -> Option<ConnectionReport> {
         shard: clients.environment.index,
         phase,
         view,
+        is_compressed,
         age_millis: u64::from(clients.moment.tick().wrapping_sub(connection.came_at)) * TICK_MILLIS,
         description: clients.watchers.describe(key),
     })

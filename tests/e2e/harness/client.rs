@@ -244,6 +244,7 @@ pub struct Raw {
 /// A frame as the daemon sent it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Frame {
+    /// With 0x40 if it is compressed.
     pub opcode: u8,
     pub payload: Vec<u8>,
 }
@@ -399,7 +400,11 @@ pub fn masked_frame(opcode: u8, is_final: bool, payload: &[u8]) -> Vec<u8> {
 /// The frame at the start of `bytes` and its length, once it is whole. Frames from a server are not masked.
 fn parse_frame(bytes: &[u8]) -> Option<(Frame, usize)> {
     let (&first, &second) = (bytes.first()?, bytes.get(1)?);
-    assert_eq!(first & 0xf0, 0x80, "the daemon sends whole messages, without reserved bits");
+    assert_eq!(
+        first & 0xb0,
+        0x80,
+        "the daemon sends whole messages, with no reserved bit but that of compression"
+    );
     assert_eq!(second & 0x80, 0, "a server's frame is not masked");
     let (length, start) = match second {
         126 => (usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?)), 4),
@@ -407,5 +412,5 @@ fn parse_frame(bytes: &[u8]) -> Option<(Frame, usize)> {
         length => (usize::from(length), 2),
     };
     let payload = bytes.get(start..start + length)?.to_vec();
-    Some((Frame { opcode: first & 0xf, payload }, start + length))
+    Some((Frame { opcode: first & 0x4f, payload }, start + length))
 }

@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod daemon;
+pub mod deflated;
 pub mod feed;
 pub mod http_feed;
 pub mod http_stream;

@@ -4,6 +4,7 @@ use std::io::{Cursor, Read, Write};
 
 use fastrand::Rng;
 use luxcast::close::CloseReason;
+use luxcast::wire::inflate::Inflater;
 use luxcast::wire::message_reader::{Flow, Message, MessageLimits, MessageReader};
 use tungstenite::error::ProtocolError;
 use tungstenite::protocol::frame::FrameHeader;
@@ -17,9 +18,11 @@ use super::random;
 pub const LIMITS: MessageLimits = MessageLimits { message_bytes_max: 300, fragments_max: 8 };
 /// What a reader may hold beside the message: its state, and a control frame.
 const HELD_BESIDE_BYTES: usize = 512;
+/// What it may hold beside that to inflate: codes, and room that doubles.
+const HELD_TO_INFLATE_BYTES: usize = 16 << 10;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Got {
+pub enum Got {
     Text(String),
     Binary(Vec<u8>),
     Ping(Vec<u8>),
@@ -29,9 +32,9 @@ enum Got {
 
 /// What a stream gives.
 #[derive(Debug, PartialEq, Eq)]
-struct Outcome {
-    messages: Vec<Got>,
-    verdict: Result<(), CloseReason>,
+pub struct Outcome {
+    pub messages: Vec<Got>,
+    pub verdict: Result<(), CloseReason>,
 }
 
 /// How the two readers agree about a stream. All but `Same` are rules by which ours is the stricter one.
@@ -64,24 +67,26 @@ impl Agreement {
 
 /// Reads `stream` in every way and compares. Panics where something does not hold.
 pub fn check(stream: &[u8]) -> Agreement {
-    let whole = read(&[stream]);
+    let whole = read(&[stream], None);
     let bytes: Vec<&[u8]> = stream.chunks(1).collect();
-    assert_eq!(read(&bytes), whole, "byte by byte");
+    assert_eq!(read(&bytes, None), whole, "byte by byte");
     let mut random = random::of(stream);
     for _ in 0..2 {
         let pieces = random::cut(&mut random, stream);
-        assert_eq!(read(&pieces), whole, "cut into {:?}", pieces.iter().map(|piece| piece.len()));
+        assert_eq!(read(&pieces, None), whole, "cut into {:?}", pieces.iter().map(|piece| piece.len()));
     }
     check_messages(&whole.messages);
     compare(stream, &whole)
 }
 
-fn read(pieces: &[&[u8]]) -> Outcome {
+/// With an inflater, compression was agreed on.
+pub fn read(pieces: &[&[u8]], mut inflater: Option<&mut Inflater>) -> Outcome {
+    let held_beside = HELD_BESIDE_BYTES + if inflater.is_some() { HELD_TO_INFLATE_BYTES } else { 0 };
     let mut reader = MessageReader::new();
     let mut messages = Vec::new();
     for piece in pieces {
         let mut piece = piece.to_vec();
-        let verdict = reader.read(&mut piece, &LIMITS, &mut |message| {
+        let verdict = reader.read(&mut piece, &LIMITS, inflater.as_deref_mut(), &mut |message| {
             messages.push(match message {
                 Message::Text(text) => Got::Text(text.to_owned()),
                 Message::Binary(bytes) => Got::Binary(bytes.to_vec()),
@@ -91,7 +96,7 @@ fn read(pieces: &[&[u8]]) -> Outcome {
             });
             Flow::Continue
         });
-        assert!(reader.held_bytes() <= LIMITS.message_bytes_max + HELD_BESIDE_BYTES);
+        assert!(reader.held_bytes() <= LIMITS.message_bytes_max + held_beside);
         if verdict.is_err() {
             assert_eq!(reader.held_bytes(), 0, "nothing is held after the end");
             return Outcome { messages, verdict };
@@ -117,7 +122,7 @@ fn check_messages(messages: &[Got]) {
         assert!(payload.len() <= if opcode < 8 { LIMITS.message_bytes_max } else { 125 });
         stream.extend(frame(0x80 | opcode, &payload, [place as u8, 1, 0xff, 7]));
     }
-    assert_eq!(read(&[&stream]), Outcome { messages: messages.to_vec(), verdict: Ok(()) });
+    assert_eq!(read(&[&stream], None), Outcome { messages: messages.to_vec(), verdict: Ok(()) });
 }
 
 /// A masked frame with the length in the fewest bytes, its header by tungstenite.
@@ -219,7 +224,7 @@ fn has_long_length(stream: &[u8]) -> bool {
 }
 
 /// Of a masked frame: its payload's length, that of its header, and whether the former takes more bytes than need be.
-fn length_of(frame: &[u8]) -> Option<(u64, usize, bool)> {
+pub fn length_of(frame: &[u8]) -> Option<(u64, usize, bool)> {
     Some(match frame.get(1)? & 0x7f {
         126 => {
             let length = u64::from(u16::from_be_bytes(frame.get(2..4)?.try_into().ok()?));

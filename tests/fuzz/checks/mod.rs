@@ -3,8 +3,10 @@
 pub mod actions;
 pub mod bodies;
 pub mod chunks;
+pub mod deflate;
 pub mod frames;
 pub mod head;
 pub mod lines;
+pub mod offers;
 pub mod random;
 pub mod settings;
