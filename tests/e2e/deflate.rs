@@ -68,7 +68,10 @@ fn the_first_offer_that_can_be_kept_is_answered() {
         ("permessage-deflate; client_max_window_bits", base.to_owned()),
         ("permessage-deflate; client_no_context_takeover; client_max_window_bits=10", base.to_owned()),
         ("permessage-deflate; server_no_context_takeover", alone.clone()),
-        ("permessage-deflate; server_max_window_bits=15", format!("{base}; server_max_window_bits={WINDOW_BITS}")),
+        (
+            "permessage-deflate; server_max_window_bits=15",
+            format!("{base}; server_max_window_bits={WINDOW_BITS}"),
+        ),
         ("permessage-deflate; server_max_window_bits=\"9\"", format!("{alone}; server_max_window_bits=9")),
         ("x, permessage-deflate; y, permessage-deflate; server_no_context_takeover", alone.clone()),
         ("permessage-deflate; server_max_window_bits=7\npermessage-deflate", base.to_owned()),
@@ -141,7 +144,8 @@ fn compressed_messages_are_obeyed_in_every_form() {
         assert_eq!(raw.read_frame_of(0x1).payload, PONG, "{}", form.escape_ascii());
     }
     // All of them at once, and byte by byte, a control frame between fragments.
-    let all = [&forms.concat()[..], &compressed(0x1, false, &ping[..4]), &masked_frame(0x9, true, b"x")].concat();
+    let all =
+        [&forms.concat()[..], &compressed(0x1, false, &ping[..4]), &masked_frame(0x9, true, b"x")].concat();
     for piece in [&all[..], &masked_frame(0x0, true, &ping[4..])] {
         raw.send(piece);
     }
