@@ -251,7 +251,8 @@ const OWN: [Setting; 42] = [
             show: |config| show_word(config.compression, &COMPRESSIONS),
             copy: |to, from| to.compression = from.compression,
         },
-        help: "on: WebSocket clients that offer permessage-deflate get it from their next connection on; off: nobody gets it",
+        help: "on: messages are compressed for WebSocket clients that offer permessage-deflate; off: for nobody. Open \
+               connections keep what was agreed on",
     },
     Setting {
         name: "request_head_bytes_max",
