@@ -16,10 +16,14 @@ use crate::sealed::{Sealed, Trust};
 use crate::server::Server;
 use crate::tally::{NUMBERS_MAX, Stream, Tally, Times};
 use crate::wire::Shape;
+use crate::witness::Witness;
 
 const READ_BYTES: usize = 512 << 10;
 /// Handshakes in progress at once while a crowd gathers.
 const OPENING_MAX: usize = 128;
+/// One of this many watchers reads every byte, if events have the text of real ones; at least so many do.
+const WITNESS_EACH: usize = 50;
+const WITNESSES_MIN: usize = 4;
 /// A run without any progress for this long has failed.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 /// The group whose sockets are read before all others.
@@ -49,6 +53,7 @@ struct Watcher {
     next: u64,
     /// One group of watchers is timed: see [`Times`].
     group: u8,
+    witness: Option<Box<Witness>>,
 }
 
 pub struct Crowd {
@@ -75,6 +80,8 @@ pub struct Crowd {
     pub feed_tokens: Vec<usize>,
     /// The number that luxcast gave to the newest message read.
     pub stream_seq: u64,
+    /// Jobs among which the watchers are spread in turn, if each counts or reads what it gets.
+    topics: Option<usize>,
 }
 
 impl Crowd {
@@ -96,6 +103,7 @@ impl Crowd {
             trust: None,
             feed_tokens: Vec::new(),
             stream_seq: 0,
+            topics: None,
         })
     }
 
@@ -123,6 +131,7 @@ impl Crowd {
             rest: Vec::with_capacity(2 * self.shape.frame_bytes),
             next: 0,
             group,
+            witness: None,
         });
         self.reopen(key, address, request)?;
         Ok(key)
@@ -136,6 +145,9 @@ impl Crowd {
         self.poll_of(self.watchers[key].group).registry().register(&mut socket, Token(key), interest)?;
         let watcher = &mut self.watchers[key];
         watcher.rest.clear();
+        if let Some(witness) = &mut watcher.witness {
+            witness.begin_anew();
+        }
         watcher.request = request;
         watcher.state = State::Connecting;
         watcher.socket = Some(socket);
@@ -173,6 +185,39 @@ impl Crowd {
             }
         }
         Ok(())
+    }
+
+    /// Makes a sample of the watchers read every byte, and the others of a compressed crowd count from a known number
+    /// on. All have been opened, job by job in turn.
+    pub fn appoint_witnesses(&mut self, topics: usize) {
+        if !self.shape.has_text() {
+            return;
+        }
+        self.topics = Some(topics);
+        let each = (self.watchers.len() / WITNESSES_MIN).clamp(1, WITNESS_EACH);
+        for (key, watcher) in self.watchers.iter_mut().enumerate().step_by(each) {
+            watcher.witness = Some(Box::new(Witness::new(&self.shape, key % topics)));
+        }
+    }
+
+    /// Watchers that only count expect the number that comes next in their topic: they have had all before.
+    pub fn begin_counts(&mut self, next_of: impl Fn(usize) -> u64) {
+        let Some(topics) = self.topics else { return };
+        for (key, watcher) in self.watchers.iter_mut().enumerate().filter(|(_, watcher)| watcher.next == 0) {
+            watcher.next = next_of(key % topics);
+        }
+    }
+
+    /// Compares what each open watcher has counted with what was published: it expects the number that comes next.
+    pub fn compare_counts(&mut self, next_of: impl Fn(usize) -> u64) {
+        let Some(topics) = self.topics else { return };
+        for (key, watcher) in self.watchers.iter_mut().enumerate() {
+            if watcher.state == State::Open {
+                let next = next_of(key % topics);
+                self.tally.note_count(watcher.next, next);
+                watcher.next = next;
+            }
+        }
     }
 
     /// The number that a watcher must get first.
@@ -321,7 +366,7 @@ impl Crowd {
                 }
                 Ok(count) => {
                     let end = held + count;
-                    self.tally.bytes += count as u64;
+                    self.tally.bytes += watcher.tls.as_mut().map_or(count as u64, |tls| tls.received());
                     let start = match watcher.state {
                         State::Open => 0,
                         _ => match self.be_let_in(key, &block[..end])? {
@@ -381,10 +426,12 @@ impl Crowd {
             tally: &mut self.tally,
             times: self.times.as_mut().filter(|times| times.group == watcher.group),
             next: &mut watcher.next,
+            witness: watcher.witness.as_deref_mut(),
             stream_seq: &mut self.stream_seq,
         };
         let taken = match &self.layout {
             AnyLayout::Frames(frames) => stream.take(frames, bytes),
+            AnyLayout::Compressed(frames, _) => stream.take_compressed(frames, bytes),
             AnyLayout::Chunks(chunks) => stream.take(chunks, bytes),
             AnyLayout::Events(events) => stream.take(events, bytes),
         };

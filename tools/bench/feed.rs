@@ -237,7 +237,7 @@ fn connect(inlet: &Inlet, topic: usize) -> Outcome<Channel> {
             let mut socket = TcpStream::connect(address)?;
             socket.set_nodelay(true)?;
             socket.set_read_timeout(Some(PATIENCE))?;
-            socket.write_all(&handshake(*address, &format!("/p/{}", topic_name(topic))))?;
+            socket.write_all(&handshake(*address, &format!("/p/{}", topic_name(topic)), None))?;
             let mut seen = Vec::new();
             while !seen.ends_with(b"\r\n\r\n") {
                 let mut byte = [0];
@@ -254,11 +254,12 @@ fn connect(inlet: &Inlet, topic: usize) -> Outcome<Channel> {
     Ok(Channel { socket, waiting: Vec::new(), sent: 0, acknowledged: 0 })
 }
 
-/// The request head of a WebSocket client.
-pub fn handshake(address: SocketAddr, path: &str) -> Vec<u8> {
+/// The request head of a WebSocket client that offers this extension.
+pub fn handshake(address: SocketAddr, path: &str, extension: Option<&str>) -> Vec<u8> {
+    let offer = extension.map_or(String::new(), |offer| format!("Sec-WebSocket-Extensions: {offer}\r\n"));
     format!(
         "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{offer}\r\n"
     )
     .into_bytes()
 }

@@ -34,6 +34,8 @@ pub const CPU_PER_HANDSHAKE: Kind =
 pub const CPU_PER_HEARTBEAT: Kind =
     kind("cpu_micros_per_heartbeat", "CPU per heartbeat", "µs", Better::Lower);
 pub const CPU_SHARE: Kind = kind("cpu_percent", "CPU in use", "%", Better::Lower);
+pub const BYTES_PER_MESSAGE: Kind =
+    kind("bytes_per_message", "bytes on the wire per message", "B", Better::Lower);
 pub const MESSAGES_PER_SECOND: Kind = kind("messages_per_second", "messages delivered", "/s", Better::Higher);
 pub const BYTES_PER_SECOND: Kind = kind("bytes_per_second", "bytes delivered", "B/s", Better::Higher);
 pub const EVENTS_PER_SECOND: Kind = kind("events_per_second", "events taken in", "/s", Better::Higher);

@@ -12,6 +12,9 @@ pub enum Transport {
     #[default]
     #[value(name = "websocket")]
     WebSocket,
+    /// WebSocket with permessage-deflate, which `--deflate` puts beside the other.
+    #[value(skip)]
+    Deflate,
     /// Server-Sent Events.
     Sse,
     /// A JSON text in each line.
@@ -23,6 +26,7 @@ impl Transport {
     pub fn title(self) -> &'static str {
         match self {
             Transport::WebSocket => "WebSocket",
+            Transport::Deflate => "deflate",
             Transport::Sse => "SSE",
             Transport::Ndjson => "NDJSON",
         }
@@ -31,7 +35,7 @@ impl Transport {
     /// What a request over plain HTTP asks for.
     pub fn media_type(self) -> Option<&'static str> {
         match self {
-            Transport::WebSocket => None,
+            Transport::WebSocket | Transport::Deflate => None,
             Transport::Sse => Some("text/event-stream"),
             Transport::Ndjson => Some("application/x-ndjson"),
         }
@@ -54,7 +58,7 @@ pub trait Layout {
 
 /// WebSocket frames.
 pub struct Frames {
-    shape: Shape,
+    pub shape: Shape,
 }
 
 /// The chunks of luxcast's answers, one for each message.
@@ -74,13 +78,21 @@ pub struct Events {
 
 pub enum AnyLayout {
     Frames(Frames),
+    /// Of which those of events may be compressed, and whether the server is luxcast.
+    Compressed(Frames, bool),
     Chunks(Chunks),
     Events(Events),
 }
 
+/// The first byte of a text in one compressed frame.
+const COMPRESSED: u8 = 0xc1;
 const DATA: &[u8] = b"data: ";
 const BEFORE_DATA: &[u8] = b"\ndata: ";
 const EVENT_END: &[u8] = b"\n\n";
+/// What browsers offer.
+pub const OFFER: &str = "permessage-deflate; client_max_window_bits";
+/// What luxcast answers to that.
+const ANSWER: &[u8] = b"permessage-deflate; client_no_context_takeover";
 /// More than the digits of any chunk's length.
 const LENGTH_BYTES_MAX: usize = 10;
 
@@ -89,6 +101,7 @@ impl AnyLayout {
     pub fn new(transport: Transport, is_luxcast: bool, shape: Shape) -> Self {
         match transport {
             Transport::WebSocket => AnyLayout::Frames(Frames { shape }),
+            Transport::Deflate => AnyLayout::Compressed(Frames { shape }, is_luxcast),
             Transport::Sse if !is_luxcast => {
                 AnyLayout::Events(Events { payload_bytes: shape.payload_bytes() })
             }
@@ -110,8 +123,15 @@ impl AnyLayout {
         let media = field("content-type").unwrap_or_default();
         let is_chunked =
             field("transfer-encoding").is_some_and(|coding| coding.eq_ignore_ascii_case(b"chunked"));
+        let agreed = field("sec-websocket-extensions");
         match self {
-            AnyLayout::Frames(_) => answer.code == Some(101),
+            // What was not offered must not be agreed to.
+            AnyLayout::Frames(_) => answer.code == Some(101) && agreed.is_none(),
+            AnyLayout::Compressed(_, true) => answer.code == Some(101) && agreed == Some(ANSWER),
+            AnyLayout::Compressed(..) => {
+                answer.code == Some(101)
+                    && agreed.is_some_and(|agreed| agreed.split(|byte| *byte == b';').next() == Some(b"permessage-deflate"))
+            }
             AnyLayout::Chunks(chunks) => {
                 let wanted = if chunks.is_sse { Transport::Sse } else { Transport::Ndjson }.media_type();
                 answer.code == Some(200) && is_chunked && Some(media) == wanted.map(str::as_bytes)
@@ -120,6 +140,14 @@ impl AnyLayout {
                 answer.code == Some(200) && !is_chunked && media.starts_with(b"text/event-stream")
             }
         }
+    }
+}
+
+impl Frames {
+    /// A whole compressed message: what is in it, and the length of its frame.
+    pub fn compressed<'a>(&self, bytes: &'a [u8]) -> Found<'a> {
+        let (length, start) = frame_of(bytes).filter(|_| bytes[0] == COMPRESSED)?;
+        Some((bytes.get(start..length)?, length))
     }
 }
 
@@ -288,6 +316,15 @@ mod tests {
         let bare = "200 OK\r\nContent-Type: text/event-stream; charset=utf-8";
         assert!(admits(Transport::Sse, false, bare) && !admits(Transport::Sse, true, bare));
         assert!(admits(Transport::WebSocket, true, "101 Switching Protocols"));
+        let agreed = |parameters: &str| {
+            format!("101 Switching Protocols\r\nSec-WebSocket-Extensions: permessage-deflate{parameters}")
+        };
+        let takes = |transport, is_luxcast, parameters| admits(transport, is_luxcast, &agreed(parameters));
+        assert!(takes(Transport::Deflate, true, "; client_no_context_takeover"));
+        assert!(!takes(Transport::Deflate, true, "") && takes(Transport::Deflate, false, ""));
+        assert!(takes(Transport::Deflate, false, "; server_no_context_takeover"));
+        assert!(!takes(Transport::Deflate, false, "d") && !takes(Transport::WebSocket, false, ""));
+        assert!(!admits(Transport::Deflate, false, "101 Switching Protocols"), "it was refused");
         assert!(!admits(Transport::WebSocket, true, "503 Full"));
     }
 }

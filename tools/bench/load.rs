@@ -94,6 +94,7 @@ impl Load {
             pause *= 2;
         }
         self.crowd.tally = Tally::default();
+        self.crowd.begin_counts(|topic| self.feed.next_of(topic));
         self.due = 0;
         Ok(())
     }
@@ -123,7 +124,18 @@ impl Load {
         while begin.elapsed() < AFTERMATH {
             self.crowd.turn(Duration::from_millis(1))?;
         }
+        self.crowd.compare_counts(|topic| self.feed.next_of(topic));
         Ok(())
+    }
+
+    /// Waits until these watchers of the first topic have all that was published, and for messages that should not come.
+    pub fn settle(&mut self, watchers: std::ops::Range<usize>) -> Outcome<()> {
+        let begin = Instant::now();
+        let next = self.feed.next_of(0);
+        while !watchers.clone().all(|watcher| self.crowd.next_of(watcher) >= next) && begin.elapsed() < PATIENCE {
+            self.turn()?;
+        }
+        self.rest()
     }
 
     fn publish(&mut self, events: u64, begin: Instant, watch: &mut dyn FnMut(f64)) -> Outcome<()> {

@@ -26,7 +26,9 @@ mod sealed;
 mod server;
 mod table;
 mod tally;
+mod text;
 mod wire;
+mod witness;
 
 use std::error::Error;
 use std::fs::File;

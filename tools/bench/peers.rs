@@ -20,6 +20,19 @@ pub struct Peer {
     pub is_large: bool,
     /// How many times fewer events than luxcast it gets, so that a run ends in a few seconds.
     pub share: u64,
+    /// How it can compress what it sends.
+    pub compressions: &'static [Compression],
+}
+
+/// A way to compress with permessage-deflate.
+#[derive(Clone, Copy, Debug)]
+pub struct Compression {
+    /// Its name in the scripts.
+    pub name: &'static str,
+    /// Its name for users, behind the peer's.
+    pub title: &'static str,
+    /// As the peer's own.
+    pub share: u64,
 }
 
 const WEB_SOCKET: &[Transport] = &[Transport::WebSocket];
@@ -32,6 +45,10 @@ pub const PEERS: [Peer; 6] = [
         is_fed_by_web: true,
         is_large: true,
         share: 8,
+        compressions: &[
+            Compression { name: "shared", title: "deflate shared", share: 80 },
+            Compression { name: "dedicated", title: "deflate dedicated", share: 80 },
+        ],
     },
     Peer {
         name: "nchan",
@@ -40,6 +57,7 @@ pub const PEERS: [Peer; 6] = [
         is_fed_by_web: true,
         is_large: true,
         share: 40,
+        compressions: &[Compression { name: "deflate", title: "deflate", share: 40 }],
     },
     Peer {
         name: "tokio-tungstenite",
@@ -48,6 +66,7 @@ pub const PEERS: [Peer; 6] = [
         is_fed_by_web: false,
         is_large: true,
         share: 40,
+        compressions: &[],
     },
     Peer {
         name: "ws",
@@ -56,6 +75,10 @@ pub const PEERS: [Peer; 6] = [
         is_fed_by_web: false,
         is_large: true,
         share: 100,
+        compressions: &[
+            Compression { name: "once", title: "deflate once", share: 100 },
+            Compression { name: "deflate", title: "deflate", share: 400 },
+        ],
     },
     Peer {
         name: "node-http",
@@ -64,6 +87,7 @@ pub const PEERS: [Peer; 6] = [
         is_fed_by_web: false,
         is_large: true,
         share: 100,
+        compressions: &[],
     },
     Peer {
         name: "websockets",
@@ -72,6 +96,7 @@ pub const PEERS: [Peer; 6] = [
         is_fed_by_web: false,
         is_large: false,
         share: 400,
+        compressions: &[Compression { name: "deflate", title: "deflate", share: 400 }],
     },
 ];
 

@@ -47,6 +47,7 @@ pub struct Sealed {
     session: ClientConnection,
     config: Arc<ClientConfig>,
     has_asked: bool,
+    received: u64,
 }
 
 impl Sealed {
@@ -66,7 +67,7 @@ impl Sealed {
 
     fn with(config: Arc<ClientConfig>) -> Outcome<Self> {
         let session = ClientConnection::new(config.clone(), ServerName::try_from(HOST)?)?;
-        Ok(Self { session, config, has_asked: false })
+        Ok(Self { session, config, has_asked: false, received: 0 })
     }
 
     /// Starts the handshake; the request is sent at its end.
@@ -85,12 +86,18 @@ impl Sealed {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 result => return result,
             }
-            if self.session.read_tls(socket)? == 0 {
-                return Ok(0);
+            match self.session.read_tls(socket)? {
+                0 => return Ok(0),
+                count => self.received += count as u64,
             }
             self.session.process_new_packets().map_err(io::Error::other)?;
             self.send(socket)?;
         }
+    }
+
+    /// The bytes that came over the wire since this was last asked.
+    pub fn received(&mut self) -> u64 {
+        std::mem::take(&mut self.received)
     }
 
     /// A new socket's buffer holds all that a client sends here.

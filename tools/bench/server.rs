@@ -14,9 +14,9 @@ use rustix::process::Signal;
 use crate::Outcome;
 use crate::crowd::PATIENCE;
 use crate::feed::{Inlet, handshake, stream_request};
-use crate::layout::Transport;
+use crate::layout::{OFFER, Transport};
 use crate::machine::Pinning;
-use crate::peers::Peer;
+use crate::peers::{Compression, Peer};
 use crate::process::{Process, Usage};
 use crate::result::Role;
 use crate::sealed::{self, Trust};
@@ -45,7 +45,8 @@ pub enum Which {
     },
     /// Answers handshakes and nothing else.
     DoorFloor,
-    Peer(Peer),
+    /// As it is, or compressing.
+    Peer(Peer, Option<Compression>),
 }
 
 impl Which {
@@ -136,10 +137,12 @@ impl Server {
                 let address = ready_address(&mut process, "listening ")?;
                 (Role::Floor, process, address, Inlet::Frames(socket))
             }
-            Which::Peer(peer) => {
+            Which::Peer(peer, compression) => {
                 let port = free_port()?;
                 let address = SocketAddr::from(([127, 0, 0, 1], port));
-                let arguments = [peer.name.to_owned(), port.to_string(), socket.display().to_string()];
+                let mut arguments =
+                    vec![peer.name.to_owned(), port.to_string(), socket.display().to_string()];
+                arguments.extend(compression.map(|compression| compression.name.to_owned()));
                 let mut process = Process::start(&peer.program()?, &arguments, pinning)?;
                 wait_for_port(&mut process, address)?;
                 let inlet = if peer.is_fed_by_web { Inlet::Web(address) } else { Inlet::Tabbed(socket) };
@@ -179,7 +182,10 @@ impl Server {
         };
         match self.transport.media_type() {
             Some(media_type) => stream_request(self.address, &path, media_type),
-            None => handshake(self.address, &path),
+            None => {
+                let offer = Some(OFFER).filter(|_| self.transport == Transport::Deflate);
+                handshake(self.address, &path, offer)
+            }
         }
     }
 }

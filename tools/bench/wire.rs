@@ -2,13 +2,19 @@
 //!
 //! Each delivered frame has the event's number within its topic at a fixed place, so that a watcher's stream can be
 //! checked number by number without parsing JSON. luxcast puts `stream_seq` first; for the others the publisher
-//! writes one, so that all deliver the same bytes.
+//! writes one, so that all deliver the same bytes. What else an event says is filler, or the text of real events.
+
+use crate::text::{NAME_BYTES, Text};
 
 /// Header of a frame of 126 to 65,535 bytes, unmasked.
 pub const HEADER_BYTES: usize = 4;
 /// `{"stream_seq":`, sixteen digits, a comma; it replaces the opening brace of the publisher's object.
-const MEMBER_BYTES: usize = 31;
+pub const MEMBER_BYTES: usize = 31;
 pub const DIGITS: usize = 16;
+/// The `stream_seq` of messages that are no luxcast's.
+const SEQ: u64 = 1_000_000_000_000_000;
+/// A frame with the text of a real event, unless `--bytes` says otherwise: most are nearly that long.
+pub const TEXT_FRAME_BYTES: u64 = 347;
 
 /// The type of the events, and one that is never published: both are documented, so both have a bit from the start.
 pub const TYPE: &str = "routine_completed";
@@ -21,12 +27,18 @@ pub struct Shape {
     pub frame_bytes: usize,
     /// Where the number is in the payload.
     number_at: usize,
+    /// What the payload has behind `type`, and where: by that an event of the load is known.
+    mark: ([u8; 8], usize),
+    text: Option<&'static Text>,
 }
 
 /// An event of one topic with room for its number.
 pub struct Template {
     line: Vec<u8>,
     number_at: usize,
+    /// The `stream_seq` for those that are no luxcast.
+    seq: u64,
+    text: Option<(&'static Text, String)>,
 }
 
 /// The name of topic `index`; all have the same length.
@@ -41,7 +53,22 @@ impl Shape {
         if !(least..=65_000).contains(&frame_bytes) {
             return Err(format!("a frame has {least} to 65000 bytes here, not {frame_bytes}"));
         }
-        Ok(Self { frame_bytes, number_at: MEMBER_BYTES - 1 + number_at })
+        let mark = (*b"routine_", MEMBER_BYTES + br#""type":""#.len());
+        Ok(Self { frame_bytes, number_at: MEMBER_BYTES - 1 + number_at, mark, text: None })
+    }
+
+    /// The same with the text of real events, which stays in memory for good.
+    pub fn of_text(frame_bytes: usize) -> Result<Self, String> {
+        let least = HEADER_BYTES + MEMBER_BYTES;
+        let text = Text::new(frame_bytes.saturating_sub(least - 1));
+        let text = Box::leak(Box::new(text.map_err(|error| format!("--bytes {frame_bytes}: {error}"))?));
+        let mark = (*b"executio", MEMBER_BYTES + br#""type": ""#.len());
+        Ok(Self { frame_bytes, number_at: MEMBER_BYTES - 1 + text.number_at, mark, text: Some(text) })
+    }
+
+    /// Events have the text of real ones.
+    pub fn has_text(&self) -> bool {
+        self.text.is_some()
     }
 
     pub fn payload_bytes(&self) -> usize {
@@ -50,9 +77,16 @@ impl Shape {
 
     /// The event as a publisher of luxcast writes it, without a newline.
     pub fn template(&self, topic: usize) -> Template {
+        if let Some(text) = self.text {
+            let text_of_topic = Some((text, topic_name(topic)));
+            let mut template =
+                Template { line: Vec::new(), number_at: text.number_at, seq: SEQ, text: text_of_topic };
+            template.set(0);
+            return template;
+        }
         let (_, _, least) = object(topic, 0);
         let (line, number_at, _) = object(topic, self.payload_bytes() - (MEMBER_BYTES - 1) - least);
-        Template { line, number_at }
+        Template { line, number_at, seq: SEQ, text: None }
     }
 
     /// The frame's header.
@@ -63,8 +97,8 @@ impl Shape {
 
     /// Whether a payload of this length is an event of the load, and not one of the server's own.
     pub fn is_event(&self, payload: &[u8]) -> bool {
-        let start = MEMBER_BYTES + br#""type":""#.len();
-        payload[start..start + 8] == TYPE.as_bytes()[..8]
+        let (mark, at) = self.mark;
+        payload[at..at + mark.len()] == mark
     }
 
     /// The number in a payload of this shape.
@@ -115,6 +149,13 @@ fn object(topic: usize, filler: usize) -> (Vec<u8>, usize, usize) {
 impl Template {
     /// Writes the number into it.
     pub fn set(&mut self, number: u64) {
+        if let Some((text, name)) = &self.text {
+            self.line.clear();
+            self.line.extend_from_slice(text.line(number));
+            self.line[text.name_at..text.name_at + NAME_BYTES].copy_from_slice(name.as_bytes());
+            // It counts as that of luxcast does, since digits that change cost a compressor something.
+            self.seq = SEQ + number;
+        }
         write_number(&mut self.line[self.number_at..], number);
     }
 
@@ -129,7 +170,9 @@ impl Template {
 
     /// Appends the payload as luxcast would deliver it.
     pub fn write_payload(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"{\"stream_seq\":1000000000000000,");
+        let start = out.len() + br#"{"stream_seq":"#.len();
+        out.extend_from_slice(b"{\"stream_seq\":0000000000000000,");
+        write_number(&mut out[start..], self.seq);
         out.extend_from_slice(&self.line[1..]);
     }
 
@@ -172,7 +215,7 @@ pub fn frame_of(bytes: &[u8]) -> Option<(usize, usize)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{HEADER_BYTES, Shape, frame_of, stream_seq};
+    use super::{HEADER_BYTES, Shape, TEXT_FRAME_BYTES, frame_of, stream_seq};
 
     #[test]
     fn a_frame_has_the_length_asked_for_and_its_number() {
@@ -189,5 +232,25 @@ mod tests {
         let payload: serde_json::Value = serde_json::from_slice(&frame[HEADER_BYTES..]).expect("it is JSON");
         assert_eq!(payload["job_id"], "job-000017");
         assert!(Shape::new(100).is_err());
+    }
+
+    #[test]
+    fn the_text_of_real_events_keeps_length_name_and_number_at_their_places() {
+        let shape = Shape::of_text(TEXT_FRAME_BYTES as usize).expect("most events are that long");
+        let mut template = shape.template(17);
+        for number in [0, 5, 1_234_567] {
+            template.set(number);
+            let mut frame = Vec::new();
+            template.write_frame(&shape, &mut frame);
+            assert_eq!(frame_of(&frame), Some((shape.frame_bytes, HEADER_BYTES)));
+            let payload = &frame[HEADER_BYTES..];
+            assert!(shape.is_event(payload));
+            assert_eq!(shape.number(payload), number);
+            assert_eq!(stream_seq(payload), 1_000_000_000_000_000 + number);
+            let payload: serde_json::Value = serde_json::from_slice(payload).expect("it is JSON");
+            assert_eq!(payload["job_id"], "job-000017");
+        }
+        assert!(Shape::of_text(260).is_err_and(|error| error.contains("--bytes 260")));
+        assert!(Shape::of_text(1).is_err());
     }
 }

@@ -1,12 +1,13 @@
 //! One job, many watchers, events as fast as the watchers get them.
 
 use crate::Outcome;
-use crate::lab::{CPU_PER_MESSAGE, Lab};
+use crate::lab::{BYTES_PER_MESSAGE, CPU_PER_MESSAGE, Lab};
 use crate::layout::Transport;
 use crate::result::Scenario;
 use crate::scenario::Options;
 use crate::scenario::setting::{
-    FLOOR, Size, floor, measure_fanout, peers, peers_over, scenario, target_of_floor, targets_of_streams,
+    FLOOR, Size, compressing_peers, deflating, floor, luxcasts, measure_fanout, peers, peers_over, scenario, target_times,
+    target_of_floor, target_part, targets_of_streams,
 };
 
 const ABOUT: &str = "Everybody watches the same job, and a publisher sends its events as fast as they are delivered: \
@@ -18,19 +19,24 @@ pub fn run(lab: &Lab, options: &Options) -> Outcome<Scenario> {
     let size = Size::new(options, 1_000, 1, 1_024)?.check(lab)?;
     let events = options.events.unwrap_or(20_000);
     // Whatever else is measured, luxcast over WebSocket is beside it.
-    let mut contestants = vec![lab.luxcast(LUXCAST, events, &[])];
+    let mut contestants = luxcasts(lab, options, LUXCAST, events, &[]);
     if options.has(Transport::WebSocket) {
         contestants.push(floor(size, 1, (events / 20).max(100)));
         contestants.push(floor(size, 16, (events / 4).max(100)));
         contestants.extend(peers(lab, size.watchers, events));
     }
+    contestants.extend(compressing_peers(lab, options, size.watchers, events));
     for transport in options.streams() {
         contestants.push(lab.luxcast(LUXCAST, events, &[]).over(transport));
         contestants.extend(peers_over(transport, lab, size.watchers, events));
     }
     let results =
         lab.compare("fanout", &contestants, |contestant, watch| measure_fanout(contestant, size, lab, watch));
-    let targets = [target_of_floor(CPU_PER_MESSAGE, &results, LUXCAST, FLOOR, 60.0)];
+    let targets = [
+        target_of_floor(CPU_PER_MESSAGE, &results, LUXCAST, FLOOR, 60.0),
+        target_part(BYTES_PER_MESSAGE, &results, &deflating(LUXCAST), LUXCAST, 6.0),
+        target_times(CPU_PER_MESSAGE, &results, &deflating(LUXCAST), LUXCAST, 0.65),
+    ];
     let targets: Vec<_> =
         targets.into_iter().chain(targets_of_streams(CPU_PER_MESSAGE, &results, LUXCAST)).flatten().collect();
     let title = format!("{} watchers of one job", crate::format::number(size.watchers as f64));

@@ -8,7 +8,10 @@ use crate::lab::{BYTES_PER_CONNECTION, CPU_PER_HEARTBEAT, Contestant, Findings, 
 use crate::load::Pace;
 use crate::result::{Role, Scenario};
 use crate::scenario::Options;
-use crate::scenario::setting::{FLOOR, Size, begin, floor, peers, scenario, target_at_most, target_times};
+use crate::scenario::setting::{
+    FLOOR, Size, begin, compressing_peers, deflating, floor, luxcasts, peers, scenario, target_at_most,
+    target_at_most_more, target_times,
+};
 use crate::server::Server;
 
 const ABOUT: &str = "Ten thousand connections wait for a job that does nothing. What each costs in memory of the \
@@ -21,22 +24,27 @@ const HEARTBEAT_SECONDS: u64 = 5;
 /// A heartbeat is a JSON ping and a ping frame of the protocol.
 const FRAMES_PER_HEARTBEAT: u64 = 2;
 
+const LUXCAST: &str = "luxcast";
+
 pub fn run(lab: &Lab, options: &Options) -> Outcome<Scenario> {
     let size = Size::new(options, 10_000, 1, 1)?.check(lab)?;
     let seconds = options.seconds.unwrap_or(2 * HEARTBEAT_SECONDS).max(HEARTBEAT_SECONDS);
     let flag = HEARTBEAT_SECONDS.to_string();
     let flags = ["--heartbeat-seconds", flag.as_str(), "--silent-heartbeats", "1000"];
     let each = Size { topics: size.watchers, ..size };
-    let mut contestants = vec![lab.luxcast("luxcast", 0, &flags), floor(each, 1, 0)];
+    let mut contestants = luxcasts(lab, options, LUXCAST, 0, &flags);
+    contestants.push(floor(each, 1, 0));
     contestants.extend(peers(lab, size.watchers, 0));
+    contestants.extend(compressing_peers(lab, options, size.watchers, 0));
     let results = lab.compare("idle", &contestants, |contestant, watch| match contestant.role {
         Role::Floor => measure_floor(contestant, each, seconds, lab, watch),
         _ => measure(contestant, size, seconds, lab, watch),
     });
     let targets = [
-        target_at_most(BYTES_PER_CONNECTION, &results, "luxcast", 200.0),
-        target_at_most(CPU_PER_HEARTBEAT, &results, "luxcast", 8.0),
-        target_times(CPU_PER_HEARTBEAT, &results, "luxcast", FLOOR, 2.0),
+        target_at_most(BYTES_PER_CONNECTION, &results, LUXCAST, 200.0),
+        target_at_most(CPU_PER_HEARTBEAT, &results, LUXCAST, 8.0),
+        target_times(CPU_PER_HEARTBEAT, &results, LUXCAST, FLOOR, 2.0),
+        target_at_most_more(BYTES_PER_CONNECTION, &results, &deflating(LUXCAST), LUXCAST, 8.0),
     ];
     let title = format!("{} idle connections", crate::format::number(size.watchers as f64));
     let parameters = vec![
@@ -60,7 +68,7 @@ fn measure(
     lab: &Lab,
     watch: &mut dyn FnMut(f64),
 ) -> Outcome<Findings> {
-    let server = Server::start(&contestant.which, &lab.pinning)?;
+    let server = contestant.start(&lab.pinning)?;
     let mut crowd = Crowd::of(&server, size.shape, lab.spins())?;
     let bytes = bytes_per_connection(&mut crowd, &server, size.watchers)?;
     let mut figures = vec![(BYTES_PER_CONNECTION, bytes)];

@@ -1,13 +1,16 @@
 //! From publish to receive, at fixed rates.
 
 use crate::Outcome;
-use crate::lab::{CPU_PER_MESSAGE, CPU_SHARE, Contestant, Findings, Lab, P99, latency_figures};
+use crate::lab::{
+    BYTES_PER_MESSAGE, CPU_PER_MESSAGE, CPU_SHARE, Contestant, Findings, Lab, P99, latency_figures,
+};
 use crate::layout::Transport;
 use crate::load::Pace;
 use crate::result::{Role, Scenario};
 use crate::scenario::Options;
 use crate::scenario::setting::{
-    FLOOR, Size, begin, floor, peers, peers_over, scenario, target_at_most, target_times,
+    FLOOR, Size, begin, bytes_of, compressing_peers, deflating, floor, luxcasts, peers, peers_over, scenario,
+    target_at_most, target_part, target_times,
 };
 
 const ABOUT: &str = "Events come at a steady rate; each message's way from the publisher's write to the watcher's \
@@ -16,7 +19,10 @@ const ABOUT: &str = "Events come at a steady rate; each message's way from the p
 
 /// One `send` for each message and watcher takes 2 to 5 µs: the floor and most peers cannot reach more than this.
 const UNBATCHED_MAX: u64 = 100_000;
-const RATES: [u64; 4] = [50, 500, 2_000, 10_000];
+const LUXCAST: &str = "luxcast";
+/// At this rate nothing gathers, so that compression costs the most.
+const SLOW: u64 = 50;
+const RATES: [u64; 4] = [SLOW, 500, 2_000, 10_000];
 
 pub fn run(lab: &Lab, options: &Options) -> Outcome<Scenario> {
     let size = Size::new(options, 1_000, 1, 1)?.check(lab)?;
@@ -31,13 +37,16 @@ pub fn run(lab: &Lab, options: &Options) -> Outcome<Scenario> {
         };
         let able =
             |peer: &Contestant| rate * size.watchers as u64 <= UNBATCHED_MAX || peer.name == "uWebSockets";
-        contestants.push(at(lab.luxcast("luxcast", 0, &[])));
+        contestants.extend(luxcasts(lab, options, LUXCAST, 0, &[]).into_iter().map(at));
         if options.has(Transport::WebSocket) {
             contestants.extend(Some(floor(size, 1, 0)).filter(able).map(at));
             contestants.extend(peers(lab, size.watchers, 0).into_iter().filter(able).map(at));
         }
+        contestants.extend(
+            compressing_peers(lab, options, size.watchers, 0).into_iter().filter(able).map(at),
+        );
         for transport in options.streams() {
-            contestants.push(at(lab.luxcast("luxcast", 0, &[]).over(transport)));
+            contestants.push(at(lab.luxcast(LUXCAST, 0, &[]).over(transport)));
             contestants.extend(peers_over(transport, lab, size.watchers, 0).into_iter().filter(able).map(at));
         }
     }
@@ -47,8 +56,14 @@ pub fn run(lab: &Lab, options: &Options) -> Outcome<Scenario> {
         let rate = paces[place.ok_or("who is that?")?];
         measure(contestant, rate as f64, size, lab, watch)
     });
-    let target_slow = target_times(P99, &results, &named("luxcast", 50), &named(FLOOR, 50), 1.15);
-    let target_fast = target_at_most(P99, &results, &named("luxcast", 10_000), 12.0);
+    let (plain, deflating) = (named(LUXCAST, SLOW), named(&deflating(LUXCAST), SLOW));
+    let targets = [
+        target_times(P99, &results, &plain, &named(FLOOR, SLOW), 1.15),
+        target_at_most(P99, &results, &named(LUXCAST, 10_000), 12.0),
+        target_part(BYTES_PER_MESSAGE, &results, &deflating, &plain, 6.0),
+        target_times(CPU_PER_MESSAGE, &results, &deflating, &plain, 1.1),
+        target_times(P99, &results, &deflating, &plain, 1.1),
+    ];
     let mut found = scenario(
         "latency",
         "Publish to receive, at fixed rates",
@@ -57,8 +72,7 @@ pub fn run(lab: &Lab, options: &Options) -> Outcome<Scenario> {
         P99,
         results,
     );
-    found.targets.extend(target_slow);
-    found.targets.extend(target_fast);
+    found.targets.extend(targets.into_iter().flatten());
     if contestants.iter().all(|contestant| contestant.role != Role::Peer) {
         return Ok(found);
     }
@@ -96,6 +110,7 @@ fn measure(
     let histogram = load.latency()?;
     let mut figures = latency_figures(&histogram);
     figures.push((CPU_PER_MESSAGE, sample.cpu_micros_per_message()));
+    figures.extend(bytes_of(&sample, size.shape));
     figures.push((CPU_SHARE, sample.cpu_nanos as f64 / 1e7 / sample.seconds));
     Ok(Findings { figures, latency: Some(histogram), complaint: load.crowd.tally.complaint() })
 }

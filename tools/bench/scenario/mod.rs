@@ -14,6 +14,7 @@ mod past;
 mod resume;
 mod scrape;
 pub mod setting;
+mod single;
 mod slow;
 mod storm;
 mod tls;
@@ -38,7 +39,7 @@ pub struct Options {
     /// Events for luxcast; floor and peers get a share, so that each run takes a few seconds
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub events: Option<u64>,
-    /// Bytes of a delivered frame [default: 260]
+    /// Bytes of a delivered frame [default: 260, with --deflate 347]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(200..=65_000))]
     pub bytes: Option<u64>,
     /// Most events in transit at once
@@ -56,6 +57,10 @@ pub struct Options {
     /// Publish over HTTP as well, beside the Unix socket
     #[arg(long)]
     pub http: bool,
+    /// Compress as well, beside each server that can; all publish the text of real events. A daemon that is already running
+    /// needs metrics_seconds = 0
+    #[arg(long)]
+    pub deflate: bool,
 }
 
 impl Row {
@@ -78,29 +83,35 @@ pub struct Row {
 /// What the names of the scenarios begin with that need a bus; that word alone means all of them.
 pub const BUS: &str = "bus";
 
-pub const ROWS: [Row; 18] = [
+pub const ROWS: [Row; 19] = [
     Row {
         name: "fanout",
         help: "1,000 watchers of one job, events as fast as they are delivered",
-        takes: &["watchers", "events", "window", "transport"],
+        takes: &["watchers", "events", "window", "transport", "deflate"],
         run: fanout::run,
     },
     Row {
         name: "latency",
         help: "1,000 watchers of one job at 50, 500, 2,000 and 10,000 events a second",
-        takes: &["watchers", "rates", "seconds", "transport"],
+        takes: &["watchers", "rates", "seconds", "transport", "deflate"],
         run: latency::run,
+    },
+    Row {
+        name: "single",
+        help: "one watcher of one job at 100 events a second: nothing can be shared",
+        takes: &["rates", "seconds", "deflate"],
+        run: single::run,
     },
     Row {
         name: "topics",
         help: "10,000 watchers of 1,000 jobs, events round robin",
-        takes: &["watchers", "topics", "events", "window"],
+        takes: &["watchers", "topics", "events", "window", "deflate"],
         run: topics::run,
     },
     Row {
         name: "idle",
         help: "10,000 connections with nothing but heartbeats",
-        takes: &["watchers", "seconds"],
+        takes: &["watchers", "seconds", "deflate"],
         run: idle::run,
     },
     Row {
@@ -118,7 +129,7 @@ pub const ROWS: [Row; 18] = [
     Row {
         name: "tls",
         help: "what TLS costs: per handshake, per connection, per message",
-        takes: &["watchers", "events"],
+        takes: &["watchers", "events", "deflate"],
         run: tls::run,
     },
     Row {
@@ -130,7 +141,7 @@ pub const ROWS: [Row; 18] = [
     Row {
         name: "resume",
         help: "1,000 watchers come back at once with 10,000 events to catch up, beside 1,000 live ones",
-        takes: &["watchers", "events", "transport"],
+        takes: &["watchers", "events", "transport", "deflate"],
         run: resume::run,
     },
     Row {
@@ -213,6 +224,7 @@ impl Options {
             ("seconds", self.seconds.is_some()),
             ("transport", self.transport.is_some()),
             ("http", self.http),
+            ("deflate", self.deflate),
         ];
         let foreign = given.iter().filter(|(name, is_given)| *is_given && !row.takes.contains(name));
         foreign.map(|(name, _)| *name).collect()

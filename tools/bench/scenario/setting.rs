@@ -5,16 +5,17 @@ use crate::crowd::Crowd;
 use crate::feed::Feed;
 use crate::format;
 use crate::lab::{
-    BYTES_PER_SECOND, CPU_PER_MESSAGE, Contestant, Findings, Kind, Lab, MESSAGES_PER_SECOND,
+    BYTES_PER_MESSAGE, BYTES_PER_SECOND, CPU_PER_MESSAGE, Contestant, Findings, Kind, Lab, MESSAGES_PER_SECOND,
     SYSCALLS_PER_MESSAGE, ratio,
 };
 use crate::layout::Transport;
-use crate::load::{Load, Pace};
+use crate::load::{Load, Pace, Sample};
+use crate::peers::Peer;
 use crate::process::SyscallCount;
 use crate::result::{Role, Scenario, ServerResult, Target};
 use crate::scenario::Options;
 use crate::server::{Server, Which};
-use crate::wire::Shape;
+use crate::wire::{Shape, TEXT_FRAME_BYTES};
 
 /// The frame size of all figures of the project, unless `--bytes` says otherwise.
 const FRAME_BYTES: u64 = 260;
@@ -64,7 +65,10 @@ impl Size {
 }
 
 pub fn shape(options: &Options) -> Outcome<Shape> {
-    Ok(Shape::new(options.bytes.unwrap_or(FRAME_BYTES) as usize)?)
+    match options.deflate {
+        true => Ok(Shape::of_text(options.bytes.unwrap_or(TEXT_FRAME_BYTES) as usize)?),
+        false => Ok(Shape::new(options.bytes.unwrap_or(FRAME_BYTES) as usize)?),
+    }
 }
 
 /// Opens all watchers, topic by topic in turn, and starts the streams.
@@ -80,6 +84,7 @@ pub fn begin_in(server: &Server, size: Size, lab: &Lab, group: u8) -> Outcome<Lo
     let feed = Feed::open(server.inlet.clone(), size.shape, size.topics, &crowd.poll)?;
     let listeners = (0..size.topics).map(|topic| (topic..size.watchers).step_by(size.topics).count() as u64);
     let listeners = listeners.collect();
+    crowd.appoint_witnesses(size.topics);
     let mut load = Load::new(crowd, feed, listeners, Pace::Window(size.window));
     load.warm_up()?;
     Ok(load)
@@ -95,17 +100,38 @@ pub fn measure_fanout(
     let server = contestant.start(&lab.pinning)?;
     let mut load = begin(&server, size, lab)?;
     let sample = load.run(&server, contestant.events, watch)?;
-    let mut figures = vec![
-        (CPU_PER_MESSAGE, sample.cpu_micros_per_message()),
+    let mut figures = vec![(CPU_PER_MESSAGE, sample.cpu_micros_per_message())];
+    figures.extend(bytes_of(&sample, size.shape));
+    figures.extend([
         (MESSAGES_PER_SECOND, sample.messages_per_second()),
         (BYTES_PER_SECOND, sample.bytes as f64 / sample.seconds),
-    ];
+    ]);
     if let Some(count) = SyscallCount::begin(server.id()) {
         let sample = load.run(&server, (contestant.events / SYSCALL_SHARE).max(1), watch)?;
         let calls = count.end();
         figures.extend(calls.map(|calls| (SYSCALLS_PER_MESSAGE, calls as f64 / sample.messages as f64)));
     }
     Ok(Findings { figures, latency: None, complaint: load.crowd.tally.complaint() })
+}
+
+/// What a message takes on the wire, where that differs between the servers.
+pub fn bytes_of(sample: &Sample, shape: Shape) -> Option<(Kind, f64)> {
+    shape.has_text().then(|| (BYTES_PER_MESSAGE, sample.bytes as f64 / sample.messages as f64))
+}
+
+/// luxcast, and with `--deflate` beside it the same with watchers that agree on compression. None of them makes `metrics`
+/// events then, which who only counts what is compressed could not tell from those of the load.
+pub fn luxcasts(lab: &Lab, options: &Options, name: &str, events: u64, flags: &[&str]) -> Vec<Contestant> {
+    if !options.deflate {
+        return vec![lab.luxcast(name, events, flags)];
+    }
+    let plain = lab.luxcast(name, events, &[flags, &["--metrics-seconds", "0"]].concat());
+    vec![plain.clone(), plain.over(Transport::Deflate)]
+}
+
+/// The name of what compresses beside this.
+pub fn deflating(name: &str) -> String {
+    format!("{name}, {}", Transport::Deflate.title())
 }
 
 pub const FLOOR: &str = "floor, 1 event a send";
@@ -125,15 +151,33 @@ pub fn peers(lab: &Lab, watchers: usize, events: u64) -> Vec<Contestant> {
     peers_over(Transport::WebSocket, lab, watchers, events)
 }
 
+/// The peers that can compress for this many watchers, in each way that they have, if that is asked for.
+pub fn compressing_peers(lab: &Lab, options: &Options, watchers: usize, events: u64) -> Vec<Contestant> {
+    let able = able_peers(lab, watchers).filter(|_| options.deflate);
+    able.flat_map(|peer| {
+        peer.compressions.iter().map(move |compression| Contestant {
+            name: format!("{}, {}", peer.title, compression.title),
+            role: Role::Peer,
+            which: Which::Peer(*peer, Some(*compression)),
+            transport: Transport::Deflate,
+            events: (events / compression.share).max(100),
+        })
+    })
+    .collect()
+}
+
+fn able_peers(lab: &Lab, watchers: usize) -> impl Iterator<Item = &Peer> {
+    const MANY: usize = 2_000;
+    lab.peers.iter().filter(move |peer| watchers <= MANY || peer.is_large)
+}
+
 /// The same, of those whose watchers can speak this.
 pub fn peers_over(transport: Transport, lab: &Lab, watchers: usize, events: u64) -> Vec<Contestant> {
-    const MANY: usize = 2_000;
-    let able = lab.peers.iter().filter(|peer| watchers <= MANY || peer.is_large);
-    let able = able.filter(|peer| peer.transports.contains(&transport));
+    let able = able_peers(lab, watchers).filter(|peer| peer.transports.contains(&transport));
     able.map(|peer| Contestant {
         name: peer.title.to_owned(),
         role: Role::Peer,
-        which: Which::Peer(*peer),
+        which: Which::Peer(*peer, None),
         transport: Transport::WebSocket,
         events: (events / peer.share).max(100),
     })
@@ -184,6 +228,24 @@ pub fn target_times(
         text: format!("{name}: {} at most {times_max} times that of {other}", kind.label),
         measured: format!("{times:.3} times"),
         is_met: times <= times_max,
+    })
+}
+
+/// One server's figure is at most one part of another's.
+pub fn target_part(
+    kind: Kind,
+    results: &[ServerResult],
+    name: &str,
+    other: &str,
+    parts_min: f64,
+) -> Option<Target> {
+    let of = results.iter().find(|result| result.name == name)?;
+    let to = results.iter().find(|result| result.name == other)?;
+    let parts = 1.0 / ratio(kind, of, to)?;
+    Some(Target {
+        text: format!("{name}: {} at most 1/{parts_min} of {other}", kind.label),
+        measured: format!("1/{parts:.2}"),
+        is_met: parts >= parts_min,
     })
 }
 

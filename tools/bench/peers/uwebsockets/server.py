@@ -1,4 +1,4 @@
-"""The peer uWebSockets, as packaged by socketify: server.py PORT. Its native functions are called directly: a message
+"""The peer uWebSockets, as packaged by socketify: server.py PORT COMPRESSION. Its native functions are called directly: a message
 passes through Python once, when it is published; the fan-out is the library's own."""
 
 import sys
@@ -8,8 +8,13 @@ from socketify.native import ffi, lib
 
 PLAIN = 0
 TEXT = 1
+# "dedicated" is a window of 4 KiB and its tables, 32 KiB a connection: enough to hold the ten events before.
+COMPRESSIONS = {"off": lib.DISABLED, "shared": lib.SHARED_COMPRESSOR, "dedicated": lib.DEDICATED_COMPRESSOR_32KB}
+COMPRESSION = COMPRESSIONS[sys.argv[2]]
 
 app = App()
+EXTENSIONS = b"sec-websocket-extensions"
+
 # Topics as the library's sockets refer to them, by name; kept for good.
 handles = {}
 # Messages read in this turn of the loop. While a publisher's frames are being handled, the library has corked that
@@ -20,12 +25,13 @@ waiting = []
 @ffi.callback("void(uws_res_t*, uws_req_t*, uws_socket_context_t*, void*)")
 def upgrade(response, request, context, _):
     key, key_bytes = value_of(lib.uws_req_get_header, request, b"sec-websocket-key", len(b"sec-websocket-key"))
+    offer, offer_bytes = value_of(lib.uws_req_get_header, request, EXTENSIONS, len(EXTENSIONS))
     name, name_bytes = value_of(lib.uws_req_get_parameter, request, 0)
     topic = ffi.unpack(name, name_bytes)
     handle = handles.get(topic)
     if handle is None:
         handle = handles[topic] = ffi.new_handle(topic)
-    lib.uws_res_upgrade(PLAIN, response, handle, key, key_bytes, b"", 0, b"", 0, context)
+    lib.uws_res_upgrade(PLAIN, response, handle, key, key_bytes, b"", 0, offer, offer_bytes, context)
 
 
 def value_of(getter, request, *which):
@@ -52,7 +58,7 @@ def wait(connection, message, length, opcode, _):
 @ffi.callback("void(void*)")
 def publish_waiting(_):
     for topic, message in waiting:
-        lib.uws_publish(PLAIN, app.app, topic, len(topic), message, len(message), TEXT, False)
+        lib.uws_publish(PLAIN, app.app, topic, len(topic), message, len(message), TEXT, COMPRESSION != lib.DISABLED)
     waiting.clear()
 
 
@@ -73,7 +79,7 @@ def opened(connection, _):
 
 def route(path, open_handler, message_handler):
     behavior = ffi.new("uws_socket_behavior_t*")
-    behavior.compression = lib.DISABLED
+    behavior.compression = COMPRESSION
     behavior.maxPayloadLength = 16 << 20
     behavior.idleTimeout = 0
     behavior.maxBackpressure = 1 << 30

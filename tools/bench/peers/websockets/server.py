@@ -1,4 +1,4 @@
-"""The peer websockets: server.py PORT FEED. Its documented `broadcast`, once per message."""
+"""The peer websockets: server.py PORT FEED COMPRESSION. Its documented `broadcast`, once per message."""
 
 import asyncio
 import collections
@@ -40,12 +40,13 @@ async def stay(connection):
     watchers[topic_of(connection)].discard(connection)
 
 
-async def main(port, feed):
+async def main(port, feed, compression):
     publishers = await asyncio.get_running_loop().create_unix_server(Publisher, feed)
-    options = {"compression": None, "ping_interval": None, "open_timeout": None, "backlog": BACKLOG_CONNECTIONS}
+    options = {"compression": compression, "ping_interval": None, "open_timeout": None, "backlog": BACKLOG_CONNECTIONS}
     server = await serve(stay, "127.0.0.1", port, process_response=watch_from_the_answer_on, **options)
     async with publishers, server:
         await server.serve_forever()
 
 
-asyncio.run(main(int(sys.argv[1]), sys.argv[2]))
+# Its usual compression has a window of 4 KiB a connection.
+asyncio.run(main(int(sys.argv[1]), sys.argv[2], None if sys.argv[3] == "off" else sys.argv[3]))
