@@ -62,7 +62,8 @@
 //! 5. [`delivery::flush`] gathers once for all members of a cohort that stand at one place ([`delivery::cursor`]) and
 //!    writes the same bytes to each socket: small ones from one buffer, large ones so or by `sendfile` from a memory
 //!    file, whichever costs less here ([`delivery::copy_or_sendfile`], [`net::shard::sockets`]). A socket that is full
-//!    is left to its own cursor and served again when it has room.
+//!    is left to its own cursor and served again when it has room. Who is sent chunks of HTTP or compressed events is in
+//!    a cohort of its own: `delivery/framed.rs` makes these once, with the log as the dictionary (`delivery/compressor.rs`).
 //!
 //! What memory has lost, a shared stream may have: [`net::past`] reads it again into a [`stream::past`], once for all who
 //! ask, and [`delivery::past`] serves them until they have come to where memory begins.
@@ -81,7 +82,7 @@
 //! 4. A stream opens as a [`session::conversation`]; [`delivery::start`] says where it begins. Lists and figures are made
 //!    by [`net::report`]. A refusal is a row of [`wire::http_answer`].
 //!    One that publishes ([`session::publishing`]) hands its body to ingest and waits for the word ([`net::shard::bodies`]).
-//! 5. The client's frames go through [`wire::message_reader`] and [`wire::client_action`] to the conversation. What the
+//! 5. [`wire::permessage_deflate`] has agreed on compression. The client's frames go through [`wire::message_reader`] and [`wire::client_action`] to the conversation. What the
 //!    daemon itself says to a watcher (pings, gaps, confirmations) is written by [`wire::watcher_message`].
 //! 6. [`net::shard::timers`] does what is due, and ends connections: [`session::heartbeat`] says who is silent,
 //!    [`delivery::slow_consumers`] who takes nothing, [`access::rights`] whose token has expired. At the end of the
@@ -110,8 +111,8 @@
 //! nearly all is the kernel's. What is left to save is the number of calls, so everything aims at many events a call.
 //!
 //! - An event is parsed, numbered and framed once. Whoever watches gets the same bytes from the same buffer.
-//! - Watchers at one place of one log with one filter are served as one: gathering, filtering and copying are paid
-//!   once for all of them. A filter is one AND for each run of events; those who want none of it are not touched.
+//! - Watchers at one place of one log with one filter are served as one: gathering, filtering, compressing and copying
+//!   are paid once for all of them. A filter is one AND for each run of events; those who want none of it are not touched.
 //! - While a shard is busy, ingest goes on, and the tail is loaded anew every few sends. The busier it is, the more
 //!   each send carries: batches grow with the load by themselves, and at low load nothing waits.
 //! - Nothing is queued, allocated, locked or timed for a message; clocks are read once a turn, and twice for a large

@@ -57,7 +57,7 @@ impl Deflated {
                 0x1 => String::from_utf8(frame.payload.clone()).expect("a text"),
                 COMPRESSED_TEXT => self.inflate(&frame.payload),
                 0x9 | 0xA => continue,
-                other => panic!("a frame with opcode {other:#x}"),
+                other => panic!("a frame with opcode {other:#x}: {}", frame.payload.escape_ascii()),
             };
             if seq_of(&text).is_some() {
                 self.event_bytes.0 += frame.payload.len() + 4;
