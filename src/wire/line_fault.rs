@@ -32,7 +32,11 @@ pub fn describe(line: &[u8], error: LineError, depth_max: usize) -> String {
         LineError::TooManyJobs | LineError::TooManyTopics | LineError::Forbidden => {
             first_of(line, &IDS, |value| is_there(value).then(|| value.to_owned()))
         }
-        LineError::NoType | LineError::NoId | LineError::TooLong | LineError::Truncated => None,
+        LineError::NoType
+        | LineError::NoId
+        | LineError::TooLong
+        | LineError::Truncated
+        | LineError::BadLineNumber => None,
     };
     described.unwrap_or_default()
 }

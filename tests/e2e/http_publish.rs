@@ -248,6 +248,27 @@ fn a_request_may_be_repeated_under_a_name() {
 }
 
 #[test]
+fn no_line_of_a_request_gets_a_number_that_a_reader_of_json_cannot_hold() {
+    let daemon = open_daemon(&[]);
+    let last = (1_u64 << 53) - 1;
+    let mut feed = HttpFeed::with(
+        daemon.address,
+        &format!("Luxcast-Publisher: far\r\nLuxcast-Line: {}\r\n", last - 1),
+    );
+    let body: String = (1..=4).map(|n| of_job(n) + "\n").collect();
+    for _ in 0..2 {
+        let (status, answer) = feed.post(LINES, &body);
+        assert_eq!((status, &answer["accepted"], &answer["accepted_line"]), (200, &json!(2), &json!(last)));
+        let over = (last + 1, "bad_line_number");
+        assert_eq!((refused(&answer), &answer["refused_total"]), (vec![over, over], &json!(2)));
+    }
+    // Under the name nothing more can be taken, and that is said.
+    let mut behind = HttpFeed::with(daemon.address, "Luxcast-Publisher: far\r\n");
+    let (status, answer) = behind.post(LINES, &of_job(5));
+    assert_eq!((status, refused(&answer)), (422, vec![(last + 1, "bad_line_number")]));
+}
+
+#[test]
 fn a_request_under_a_name_is_answered_while_nothing_else_happens() {
     let daemon = open_daemon(&["--admin", "off"]);
     let mut feed = HttpFeed::with(daemon.address, "Luxcast-Publisher: ci\r\n");

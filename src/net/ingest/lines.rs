@@ -8,7 +8,7 @@ use crate::net::ingest::half_lines::PATIENCE_MILLIS;
 use crate::net::ingest::publisher::{Greeting, Request, SHORT_REST_MAX, Source, is_too_long};
 use crate::net::shard::handle::Command;
 use crate::stream::sequencer::Taken;
-use crate::wire::line::{LineError, PADDING, trim, write_welcome};
+use crate::wire::line::{LINE_NUMBER_MAX, LineError, PADDING, trim, write_welcome};
 use crate::wire::line_fault;
 use crate::wire::members::is_control_line;
 
@@ -153,8 +153,7 @@ impl Ingest {
         let buffer = mem::take(&mut publisher.buffer);
         publisher.held = 0;
         publisher.greeting = Greeting::Begun;
-        publisher.line += 1;
-        let line = publisher.line;
+        let line = publisher.count_line();
         self.half_lines.note_capacity(buffer.capacity(), 0);
         self.update_place(key);
         match self.is_repeated(key, line) {
@@ -205,8 +204,7 @@ impl Ingest {
     /// Takes one line. `block` is the line and the padding behind it. False: it has to wait, with all behind it.
     fn take_line(&mut self, key: usize, block: &mut [u8]) -> bool {
         let publisher = &mut self.publishers[key];
-        publisher.line += 1;
-        let (line, account) = (publisher.line, publisher.account);
+        let (line, account) = (publisher.count_line(), publisher.account);
         let raw = block.len() - PADDING;
         let is_too_long = is_too_long(&block[..raw], self.parts.line_bytes_max);
         let object = trim(&block[..raw]);
@@ -217,9 +215,15 @@ impl Ingest {
             return true;
         }
         // A control line is obeyed whatever its number: another connection may be ahead under the same name.
-        if self.is_repeated(key, line) && (is_too_long || !is_control_line(&block[object.clone()])) {
+        let is_control = |object: &[u8]| !is_too_long && is_control_line(object);
+        if self.is_repeated(key, line) && !is_control(&block[object.clone()]) {
             self.publishers[key].greeting = Greeting::Begun;
             self.note_repeated(key);
+            return true;
+        }
+        if line > LINE_NUMBER_MAX && !is_control(&block[object.clone()]) {
+            self.publishers[key].greeting = Greeting::Begun;
+            self.refuse(key, line, LineError::BadLineNumber, &[]);
             return true;
         }
         if is_too_long {
@@ -358,9 +362,7 @@ impl Ingest {
         let is_cut = !trim(&publisher.buffer[..rest]).is_empty();
         self.update_place(key);
         if is_cut {
-            let publisher = &mut self.publishers[key];
-            publisher.line += 1;
-            let line = publisher.line;
+            let line = self.publishers[key].count_line();
             self.refuse(key, line, LineError::Truncated, &[]);
         }
         let publisher = &mut self.publishers[key];

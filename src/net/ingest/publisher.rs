@@ -12,7 +12,7 @@ use rustix::process::Pid;
 use crate::access::patterns::Patterns;
 use crate::bus::writer::LaneKey;
 use crate::net::ingest::posted::Posted;
-use crate::wire::line::{Control, LineError, trim, write_ack, write_error};
+use crate::wire::line::{Control, LINE_NUMBER_MAX, LineError, trim, write_ack, write_error};
 use crate::wire::receipt::Receipt;
 
 /// Most errors held for a publisher that does not read. Errors beyond that are only counted.
@@ -69,7 +69,7 @@ pub struct Publisher {
     pub has_place: bool,
     /// When the last bytes came, in milliseconds of the daemon's clock.
     pub heard_at: u64,
-    /// Number of the last line, complete or being skipped.
+    /// Number of the last line, complete or being skipped; one over [`LINE_NUMBER_MAX`] for all lines behind that.
     pub line: u64,
     /// Number of its `hello`; 0 without one, and under a name, where it has none.
     pub hello_line: u64,
@@ -181,6 +181,12 @@ impl Publisher {
             }
             Source::Posted(_) => false,
         }
+    }
+
+    /// Gives the next line its number.
+    pub fn count_line(&mut self) -> u64 {
+        self.line = (self.line + 1).min(LINE_NUMBER_MAX + 1);
+        self.line
     }
 
     /// Makes `line + 1` the number of the next line. Lines up to `line` need no ack.
