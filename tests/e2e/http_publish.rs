@@ -251,10 +251,8 @@ fn a_request_may_be_repeated_under_a_name() {
 fn no_line_of_a_request_gets_a_number_that_a_reader_of_json_cannot_hold() {
     let daemon = open_daemon(&[]);
     let last = (1_u64 << 53) - 1;
-    let mut feed = HttpFeed::with(
-        daemon.address,
-        &format!("Luxcast-Publisher: far\r\nLuxcast-Line: {}\r\n", last - 1),
-    );
+    let mut feed =
+        HttpFeed::with(daemon.address, &format!("Luxcast-Publisher: far\r\nLuxcast-Line: {}\r\n", last - 1));
     let body: String = (1..=4).map(|n| of_job(n) + "\n").collect();
     for _ in 0..2 {
         let (status, answer) = feed.post(LINES, &body);

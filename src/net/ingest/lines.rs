@@ -2,10 +2,11 @@
 
 use std::io::{ErrorKind, Read};
 use std::mem;
+use std::time::Duration;
 
 use crate::net::ingest::Ingest;
 use crate::net::ingest::half_lines::PATIENCE_MILLIS;
-use crate::net::ingest::publisher::{Greeting, Request, SHORT_REST_MAX, Source, is_too_long};
+use crate::net::ingest::publisher::{Greeting, Publisher, Request, SHORT_REST_MAX, Source, is_too_long};
 use crate::net::shard::handle::Command;
 use crate::stream::sequencer::Taken;
 use crate::wire::line::{LINE_NUMBER_MAX, LineError, PADDING, trim, write_welcome};
@@ -13,15 +14,13 @@ use crate::wire::line_fault;
 use crate::wire::members::is_control_line;
 
 impl Ingest {
-    /// Gives free places for long half lines to publishers that wait. If none is free, takes the places of publishers that
-    /// have stopped within a line.
+    /// Gives free places for long half lines to publishers that wait. Where they wait, publishers that have stopped within
+    /// a line lose theirs.
     pub(super) fn give_places(&mut self) {
         if !self.half_lines.has_parked() {
             return;
         }
-        if !self.half_lines.has_room() {
-            self.give_up_stalled();
-        }
+        self.give_up_stalled();
         while let Some(key) = self.half_lines.unpark() {
             self.publishers[key].has_place = true;
             self.ready.push_back(key);
@@ -29,31 +28,50 @@ impl Ingest {
     }
 
     fn give_up_stalled(&mut self) {
+        let patience = Duration::from_millis(PATIENCE_MILLIS);
         let long_ago = self.moment.now.millis.saturating_sub(PATIENCE_MILLIS);
-        let holders = self.half_lines.holders().iter().copied();
         // A publisher that is ready may have sent more, which is read first.
-        let is_stalled = |&key: &usize| {
-            !self.publishers[key].is_ready
-                && self.publishers[key].greets_since.is_none()
-                && self.publishers[key].heard_at < long_ago
+        let has_stopped = |&key: &usize| {
+            let publisher = &self.publishers[key];
+            !publisher.is_ready && publisher.greets_since.is_none() && publisher.heard_at < long_ago
         };
-        let stalled: Vec<usize> = holders.filter(is_stalled).collect();
-        for &key in &stalled {
+        // Whoever waits for a place has stopped all the same, if it can be seen: its time does not begin with its turn.
+        let has_stopped_in_wait = |key: &usize| match &self.publishers[*key] {
+            // Behind its `hello` there may be whole lines in its buffer.
+            Publisher { greeted_since: Some(_), .. } => false,
+            Publisher { source: Source::Posted(posted), .. } => {
+                posted.has_stopped_within_line(self.moment.instant, patience)
+            }
+            Publisher { source: Source::Socket(_), .. } => false,
+        };
+        let (mut holders, mut parked) = (Vec::new(), Vec::new());
+        for places in self.half_lines.each().into_iter().filter(|places| !places.has_room()) {
+            holders.extend(places.holders().iter().copied().filter(has_stopped));
+            parked.extend(places.parked().filter(has_stopped_in_wait));
+        }
+        if holders.is_empty() && parked.is_empty() {
+            return;
+        }
+        for &key in holders.iter().chain(&parked) {
             self.give_up(key);
         }
-        if !stalled.is_empty() {
-            self.answering.extend(stalled);
-            self.publish();
+        for &key in &parked {
+            // The rest of its line is passed over, and needs no place.
+            self.half_lines.of_mut(&self.publishers[key].source).forget_parked(key);
+            self.ready.push_back(key);
         }
+        self.answering.extend(holders.into_iter().chain(parked));
+        self.publish();
     }
 
     /// How many bytes may be read from a publisher at once, so that a half line at their end can be held.
     pub(super) fn read_bytes_max(&self, key: usize) -> usize {
         let publisher = &self.publishers[key];
-        match self.half_lines.has_parked() {
+        let places = self.half_lines.of(&publisher.source);
+        match places.has_parked() {
             // While others wait, little of the next line is read, so that the place is free when this line ends.
             true if publisher.has_place => SHORT_REST_MAX,
-            false if publisher.has_place || self.half_lines.has_room() => self.gate.read_bytes(),
+            false if publisher.has_place || places.has_room() => self.gate.read_bytes(),
             _ => SHORT_REST_MAX.saturating_sub(publisher.held),
         }
     }
@@ -126,13 +144,14 @@ impl Ingest {
     /// Takes or frees a place, so that a publisher has one exactly while its half line is long.
     fn update_place(&mut self, key: usize) {
         let publisher = &mut self.publishers[key];
+        let places = self.half_lines.of_mut(&publisher.source);
         let has_short_rest = publisher.held < SHORT_REST_MAX;
         if publisher.has_place && has_short_rest {
             publisher.has_place = false;
-            self.half_lines.free_place(key);
+            places.free_place(key);
         } else if !publisher.has_place && publisher.held > SHORT_REST_MAX {
             publisher.has_place = true;
-            self.half_lines.take_place(key);
+            places.take_place(key);
         }
     }
 
@@ -392,7 +411,7 @@ impl Ingest {
         self.half_lines.note_capacity(publisher.buffer.capacity(), 0);
         if publisher.is_ready {
             self.ready.retain(|&ready| ready != key);
-            self.half_lines.forget_parked(key);
+            self.half_lines.of_mut(&publisher.source).forget_parked(key);
         }
         self.answering.retain(|&answering| answering != key);
         if let (Some(shared), Some(lane)) = (&mut self.shared, publisher.lane) {

@@ -45,7 +45,7 @@ impl Clients {
             heard_at: now,
         };
         // It reports the request, so that what follows wakes nobody.
-        if publishing.posted.add(|out| out.extend_from_slice(&greeting)) {
+        if publishing.posted.add(self.moment.instant, |out| out.extend_from_slice(&greeting)) {
             publishing.ingest.wake();
         }
         let is_asked_for = awaits_continue && bytes.is_empty() && !publishing.is_whole();
@@ -59,14 +59,15 @@ impl Clients {
 
     /// More of a body has come, or of what follows it.
     pub(super) fn handle_body(&mut self, key: WatcherKey, bytes: &[u8]) {
-        let (now, line_bytes_max) = (self.moment.tick(), self.environment.line_bytes_max);
+        let (now, instant, line_bytes_max) =
+            (self.moment.tick(), self.moment.instant, self.environment.line_bytes_max);
         let bytes_max = self.live_config().limits.pipelined_bytes_max();
         if self.refuse_expired(key) {
             return;
         }
         let Phase::Publishing(publishing) = &mut self.connections.at(key).phase else { return };
         publishing.heard_at = now;
-        let used = match publishing.take(bytes, line_bytes_max) {
+        let used = match publishing.take(bytes, line_bytes_max, instant) {
             Ok(used) => used,
             Err(refusal) => return self.refuse(key, &refusal, None),
         };

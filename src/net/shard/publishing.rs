@@ -1,6 +1,7 @@
 //! One request that publishes, while its body comes in or ingest has not dealt with it.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::access::rights::Permit;
 use crate::net::ingest::handle::IngestWaker;
@@ -52,10 +53,10 @@ impl Publishing {
     }
 
     /// Takes what has come. Returns how many bytes are of the body.
-    pub fn take(&mut self, bytes: &[u8], line_bytes_max: usize) -> Result<usize, Refusal> {
+    pub fn take(&mut self, bytes: &[u8], line_bytes_max: usize, now: Instant) -> Result<usize, Refusal> {
         let (body, json) = (&mut self.body, &mut self.json);
         let (mut used, mut cut) = (Ok(0), Ok(()));
-        let is_news = self.posted.add(|out| {
+        let is_news = self.posted.add(now, |out| {
             used = body.read(bytes, |run| match json {
                 Some(json) if cut.is_ok() => cut = json.cut(run, out),
                 Some(_) => {}
