@@ -19,8 +19,9 @@ pub struct Receipt {
     pub accepted_line: Option<u64>,
 }
 
+/// The members of the answer, in this order.
 #[derive(serde::Serialize)]
-struct ReceiptBody<'a> {
+pub struct ReceiptBody<'a> {
     accepted: u64,
     refused: Vec<RefusedLine<'a>>,
     refused_total: u64,
@@ -45,16 +46,18 @@ impl Receipt {
         }
     }
 
-    /// Appends the whole answer. `fields` are further lines of its head, each with its CR LF; `unix_micros` is now.
-    pub fn write(&self, out: &mut Vec<u8>, fields: &str, then: Then, unix_micros: i64) {
+    pub fn body(&self) -> ReceiptBody<'_> {
         let refused = self.refused.iter().map(|&(line, error)| {
             let (code, message) = (error.code(), error.message());
             RefusedLine { line, code, message }
         });
         let &Receipt { accepted, refused_total, stream_seq, accepted_line, .. } = self;
-        let body =
-            ReceiptBody { accepted, refused: refused.collect(), refused_total, stream_seq, accepted_line };
-        let mut body = serde_json::to_vec(&body).expect("numbers and strings are JSON");
+        ReceiptBody { accepted, refused: refused.collect(), refused_total, stream_seq, accepted_line }
+    }
+
+    /// Appends the whole answer. `fields` are further lines of its head, each with its CR LF; `unix_micros` is now.
+    pub fn write(&self, out: &mut Vec<u8>, fields: &str, then: Then, unix_micros: i64) {
+        let mut body = serde_json::to_vec(&self.body()).expect("numbers and strings are JSON");
         body.push(b'\n');
         let (fields, content_type) = ([NO_STORE, fields].concat(), Some(ContentType::Json.as_str()));
         write_head(out, self.status(), &fields, content_type, Some(body.len()), then, unix_micros);

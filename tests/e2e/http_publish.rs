@@ -323,6 +323,7 @@ fn a_request_ends_with_its_token_and_when_the_door_is_closed() {
     // Nothing else would end it for half a minute.
     let (status, answer) = short.answer();
     assert_eq!((status, &answer["error"]), (401, &json!("unauthorized")), "{answer}");
+    assert_eq!((&answer["accepted"], &answer["refused_total"]), (&json!(1), &json!(0)), "{answer}");
     let late = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
     assert!((now + 3..now + 25).contains(&late), "{late} after {now}");
     std::fs::write(path("config"), "http_publish = \"off\"\n").expect("the directory is ours");
@@ -446,6 +447,8 @@ fn bodies_that_lie_are_refused_and_the_connection_ends() {
         feed.raw.send(format!("{head}{body}{hidden}").as_bytes());
         let (status, answer) = feed.answer();
         assert_eq!((status, &answer["error"]), (400, &json!("bad_request")), "{more}{body:?}");
+        // What the head says is judged before anything is taken.
+        assert_eq!(answer.get("accepted"), (more == chunked).then_some(&json!(0)), "{more}{body:?}");
         feed.raw.read_to_end();
         assert!(feed.raw.buffer.is_empty(), "nothing is smuggled in: {more}{body:?}");
     }
@@ -456,11 +459,17 @@ fn bodies_that_lie_are_refused_and_the_connection_ends() {
 #[test]
 fn a_silent_body_ends_in_time_and_an_ending_daemon_answers() {
     let mut daemon = open_daemon(&["--stalled-seconds", "0.3"]);
-    let mut feed = HttpFeed::connect(daemon.address);
+    let fields = "Luxcast-Publisher: nightly\r\nUser-Agent: curl/8\r\n";
+    let mut feed = HttpFeed::with(daemon.address, fields);
     let head = feed.head(LINES, "Content-Length: 1000\r\n");
-    feed.raw.send(format!("{head}{}\n", of_job(1)).as_bytes());
+    feed.raw.send(format!("{head}{}\nnope\n{}", of_job(1), &of_job(2)[..20]).as_bytes());
     let (status, answer) = feed.answer();
     assert_eq!((status, &answer["error"]), (408, &json!("timeout")));
+    assert_eq!((&answer["accepted"], &answer["accepted_line"]), (&json!(1), &json!(1)), "{answer}");
+    assert_eq!(refused(&answer), [(2, "bad_json"), (3, "truncated")]);
+    let mut watcher = daemon.watch(&format!("{EVENTS}?since=start"));
+    assert!(watcher.event().starts_with(&format!("{{\"stream_seq\":{},", answer["stream_seq"])));
+    daemon.wait_for_log("(asked: POST /api/v1/events by \"curl/8\" as nightly)");
     drop(daemon);
     daemon = open_daemon(&[]);
     let mut watcher = daemon.watch(EVENTS);
@@ -473,6 +482,7 @@ fn a_silent_body_ends_in_time_and_an_ending_daemon_answers() {
     let (status, answer) = open.answer();
     assert_eq!((status, &answer["error"]), (503, &json!("draining")));
     assert!(answer["message"].as_str().is_some_and(|text| text.contains("accepted 1 lines")), "{answer}");
+    assert_eq!((&answer["accepted"], &answer["refused"]), (&json!(1), &json!([])), "{answer}");
     assert_eq!(daemon.wait().code(), Some(0));
 }
 

@@ -11,6 +11,7 @@ use crate::wire::body::BodyReader;
 use crate::wire::cross_origin::Readers;
 use crate::wire::http::{Refusal, Then};
 use crate::wire::json_lines::{JsonLines, TooLong};
+use crate::wire::request_for_log::AskedBefore;
 
 /// A request whose body comes in, or waits for ingest's word.
 pub struct Publishing {
@@ -26,6 +27,10 @@ pub struct Publishing {
     pub rest: Vec<u8>,
     /// When the last bytes of the body came.
     pub heard_at: Tick,
+    /// For the log.
+    pub asked: AskedBefore,
+    /// It is refused once ingest has said what became of the lines before that.
+    pub refusal: Option<Box<Refusal>>,
 }
 
 /// Whoever drops it in the middle of its body has cut that off.
@@ -38,7 +43,7 @@ impl Drop for Publishing {
 impl Publishing {
     /// Nothing more of its body is to come.
     pub fn is_whole(&self) -> bool {
-        self.body.is_done()
+        self.body.is_done() || self.refusal.is_some()
     }
 
     /// Its token had the scope.
