@@ -305,7 +305,10 @@ impl Ingest {
         let publisher = &self.publishers[key];
         let (pid, address) = publisher.describe();
         let address = address.map(tracing::field::display);
-        let at = line_fault::describe(text, error, self.parts.depth_max);
+        let covered = publisher.source.covered();
+        let covers = |id: &str| covered.is_none_or(|patterns| patterns.cover(id));
+        let rules = line_fault::Rules { depth_max: self.parts.depth_max, covers: &covers };
+        let at = line_fault::describe(text, error, &rules);
         let colon = if at.is_empty() { "" } else { ": " };
         let (code, message) = (error.code(), error.message());
         // As `luxcast publish` counts the lines of its file, which a person looks up.
