@@ -1,5 +1,7 @@
 //! The answer to lines that were published over HTTP.
 
+use std::borrow::Cow;
+
 use http::StatusCode;
 
 use crate::wire::http_answer::{ContentType, NO_STORE, Then, write_head};
@@ -17,6 +19,8 @@ pub struct Receipt {
     pub stream_seq: u64,
     /// The last line accepted under the publisher's name, if it gave one.
     pub accepted_line: Option<u64>,
+    /// The lines look like an array of objects.
+    pub is_array: bool,
 }
 
 /// The members of the answer, in this order.
@@ -34,8 +38,11 @@ pub struct ReceiptBody<'a> {
 struct RefusedLine<'a> {
     line: u64,
     code: &'a str,
-    message: &'a str,
+    message: Cow<'a, str>,
 }
+
+/// For whoever sends an array as lines.
+const ARRAY: &str = "; an array is read with Content-Type: application/json";
 
 impl Receipt {
     /// 422 if nothing was accepted and something refused, else 200.
@@ -48,8 +55,12 @@ impl Receipt {
 
     pub fn body(&self) -> ReceiptBody<'_> {
         let refused = self.refused.iter().map(|&(line, error)| {
-            let (code, message) = (error.code(), error.message());
-            RefusedLine { line, code, message }
+            let is_of_array = self.is_array && matches!(error, LineError::BadJson | LineError::NotAnObject);
+            let message = match is_of_array {
+                true => [error.message(), ARRAY].concat().into(),
+                false => error.message().into(),
+            };
+            RefusedLine { line, code: error.code(), message }
         });
         let &Receipt { accepted, refused_total, stream_seq, accepted_line, .. } = self;
         ReceiptBody { accepted, refused: refused.collect(), refused_total, stream_seq, accepted_line }

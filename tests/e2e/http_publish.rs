@@ -56,6 +56,11 @@ fn each_line_of_a_body_is_an_event_or_refused_alone() {
     let (status, answer) = feed.post(LINES, &"nope\n".repeat(100));
     assert_eq!((status, refused(&answer).len(), &answer["refused_total"]), (422, 64, &json!(100)));
     assert_eq!((&answer["accepted"], &answer["stream_seq"]), (&json!(0), &json!(before + 3)));
+    for (body, is_told) in [("[{\"a\":1}]", true), ("\n [\n{}\n]", true), ("{}\n[]", false)] {
+        let (_, answer) = feed.post(LINES, body);
+        let said = answer["refused"].to_string();
+        assert_eq!(said.contains("Content-Type: application/json"), is_told, "{said}");
+    }
     for body in ["", "\n\n \r\n"] {
         let (status, answer) = feed.post(LINES, body);
         let counts = [&answer["accepted"], &answer["refused_total"]];

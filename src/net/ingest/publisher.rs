@@ -219,7 +219,14 @@ impl Publisher {
     pub fn receipt(&mut self, stream_seq: u64, accepted_line: Option<u64>) -> Receipt {
         let stream_seq = self.ack.take().map_or(stream_seq, |ack| ack.stream_seq);
         let refused = self.errors.drain(..).collect();
-        Receipt { accepted: self.accepted, refused, refused_total: self.refused, stream_seq, accepted_line }
+        Receipt {
+            accepted: self.accepted,
+            refused,
+            refused_total: self.refused,
+            stream_seq,
+            accepted_line,
+            is_array: false,
+        }
     }
 
     /// Whether some answer is not sent yet.

@@ -49,6 +49,7 @@ impl Clients {
             ingest,
             body: BodyReader::new(length),
             json: (form == BodyForm::Json).then(|| JsonLines::new(line_bytes_max)),
+            first: None,
             permit,
             readers,
             then,
@@ -164,6 +165,8 @@ impl Clients {
         let Phase::Publishing(publishing) = &mut self.connections.at(key).phase else { return };
         let (then, rest) = (publishing.then, std::mem::take(&mut publishing.rest));
         let readers = publishing.readers.clone();
+        let is_array = publishing.is_array_as_lines();
+        let answer = answer.map(|receipt| Receipt { is_array, ..receipt });
         let answer = match (publishing.refusal.take(), answer) {
             (Some(refusal), Ok(receipt)) => Err(refusal.behind(receipt)),
             (_, answer) => answer,

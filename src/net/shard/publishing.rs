@@ -20,6 +20,8 @@ pub struct Publishing {
     pub body: BodyReader,
     /// Of a body that is JSON rather than lines.
     pub json: Option<JsonLines>,
+    /// The first byte of the body that is no blank.
+    pub first: Option<u8>,
     pub permit: Permit,
     pub readers: Readers,
     pub then: Then,
@@ -51,6 +53,11 @@ impl Publishing {
         self.posted.from.rights.is_some()
     }
 
+    /// Its lines look like an array of objects, whose type is another.
+    pub fn is_array_as_lines(&self) -> bool {
+        self.json.is_none() && self.first == Some(b'[')
+    }
+
     pub fn end(&self, end: BodyEnd) {
         if self.posted.end(end) {
             self.ingest.wake();
@@ -59,13 +66,16 @@ impl Publishing {
 
     /// Takes what has come. Returns how many bytes are of the body.
     pub fn take(&mut self, bytes: &[u8], line_bytes_max: usize, now: Instant) -> Result<usize, Refusal> {
-        let (body, json) = (&mut self.body, &mut self.json);
+        let Self { body, json, first, .. } = self;
         let (mut used, mut cut) = (Ok(0), Ok(()));
         let is_news = self.posted.add(now, |out| {
-            used = body.read(bytes, |run| match json {
-                Some(json) if cut.is_ok() => cut = json.cut(run, out),
-                Some(_) => {}
-                None => out.extend_from_slice(run),
+            used = body.read(bytes, |run| {
+                *first = first.or_else(|| run.trim_ascii_start().first().copied());
+                match json {
+                    Some(json) if cut.is_ok() => cut = json.cut(run, out),
+                    Some(_) => {}
+                    None => out.extend_from_slice(run),
+                }
             });
             if let (true, Some(json)) = (body.is_done(), json) {
                 json.finish(out);
