@@ -123,8 +123,9 @@ pub struct IngestCounters {
     pub received_bytes: Counter,
     pub waits: Counter,
     pub publishers_accepted: Counter,
-    /// Requests over HTTP that publish.
+    /// Requests over HTTP that publish, and those that are not over.
     pub requests: Counter,
+    pub open_requests: Gauge,
     pub publishers: Gauge,
     pub publishers_refused: Counter,
     /// Bytes held of lines whose end has not come.

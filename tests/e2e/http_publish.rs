@@ -282,6 +282,33 @@ fn a_request_under_a_name_is_answered_while_nothing_else_happens() {
 }
 
 #[test]
+fn requests_that_publish_are_counted_while_they_go_on_and_only_lines_that_were_sent_as_lines() {
+    let daemon = open_daemon(&[]);
+    let metric = |name: &str| {
+        let (_, text) = daemon.admin_get("/metrics");
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.expect("the metric is there").parse::<u64>().expect("a number")
+    };
+    let control = || metric("luxcast_feed_lines_total{result=\"control\"}");
+    let mut named = HttpFeed::with(daemon.address, "Luxcast-Publisher: ci\r\nLuxcast-Line: 1\r\n");
+    assert_eq!(named.post(LINES, &of_job(1)).1["accepted"], 1);
+    wait_until("it is over", || metric("luxcast_http_publishers") == 0);
+    assert_eq!(control(), 0, "fields of a head are no lines");
+    let hello = r#"{"op":"hello","publisher":"x","dedupe":true}"#;
+    let mut unnamed = HttpFeed::connect(daemon.address);
+    let body = format!("{hello}\n{{\"op\":\"from\",\"line\":1}}\n{}", of_job(2));
+    assert_eq!(unnamed.post(LINES, &body).1["accepted"], 1);
+    wait_until("its orders are counted", || control() == 2);
+    let mut open = HttpFeed::connect(daemon.address);
+    let head = open.head(LINES, "Content-Length: 1000\r\n");
+    open.raw.send(format!("{head}{}\n", of_job(3)).as_bytes());
+    wait_until("it goes on", || metric("luxcast_http_publishers") == 1);
+    assert_eq!(metric("luxcast_publishers"), 0);
+    drop(open);
+    wait_until("it is over", || metric("luxcast_http_publishers") == 0);
+}
+
+#[test]
 fn a_token_for_some_ids_touches_no_other_publishers_lines() {
     let scratch = Scratch::new();
     let file = scratch.path().join("tokens");

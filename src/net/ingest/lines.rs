@@ -371,7 +371,8 @@ impl Ingest {
                 }
             }
         }
-        self.counters().control_lines.add(1);
+        let is_line = self.publishers[key].has_sent_order();
+        self.counters().control_lines.add(u64::from(is_line));
         self.answer_later(key);
         Ok(())
     }

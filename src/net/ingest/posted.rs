@@ -41,6 +41,8 @@ pub struct PostedFrom {
     pub address: IpAddr,
     /// None: it may publish for every job and flow.
     pub rights: Option<Arc<Rights>>,
+    /// So many control lines stand for fields of its head.
+    pub greeting_lines: usize,
 }
 
 pub struct Posted {
@@ -231,7 +233,16 @@ mod tests {
 
     fn posted(desk: &Arc<PostedDesk>) -> Arc<Posted> {
         let key = WatcherKey::from_bits(0);
-        Posted::new(desk, PostedFrom { shard: 0, key, address: Ipv4Addr::LOCALHOST.into(), rights: None })
+        Posted::new(
+            desk,
+            PostedFrom {
+                shard: 0,
+                key,
+                address: Ipv4Addr::LOCALHOST.into(),
+                rights: None,
+                greeting_lines: 0,
+            },
+        )
     }
 
     fn read(posted: &Posted, bytes_max: usize) -> Result<Vec<u8>, ErrorKind> {

@@ -74,6 +74,8 @@ pub struct Publisher {
     /// Number of its `hello`; 0 without one, and under a name, where it has none.
     pub hello_line: u64,
     pub greeting: Greeting,
+    /// Control lines to come that it has not sent: they stand for fields of its request.
+    unsent_orders: usize,
     pub wants_acks: bool,
     /// It counts its lines itself: `hello` gave a name with `dedupe`.
     pub is_named: bool,
@@ -112,8 +114,13 @@ struct Ack {
 
 impl Publisher {
     pub fn new(source: Source) -> Self {
+        let unsent_orders = match &source {
+            Source::Socket(_) => 0,
+            Source::Posted(posted) => posted.from.greeting_lines,
+        };
         Self {
             source,
+            unsent_orders,
             buffer: Vec::new(),
             held: 0,
             skips: false,
@@ -181,6 +188,13 @@ impl Publisher {
             }
             Source::Posted(_) => false,
         }
+    }
+
+    /// Whether the control line that is obeyed now is one of its own lines.
+    pub fn has_sent_order(&mut self) -> bool {
+        let is_sent = self.unsent_orders == 0;
+        self.unsent_orders = self.unsent_orders.saturating_sub(1);
+        is_sent
     }
 
     /// Gives the next line its number.

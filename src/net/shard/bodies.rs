@@ -42,7 +42,8 @@ impl Clients {
         let (ingest, now) = (self.environment.ingest.clone(), self.moment.tick());
         let connection = self.connections.at(key);
         let address = connection.address();
-        let from = PostedFrom { shard: self.environment.index, key, address, rights };
+        let greeting_lines = memchr::memchr_iter(b'\n', &greeting).count();
+        let from = PostedFrom { shard: self.environment.index, key, address, rights, greeting_lines };
         let line_bytes_max = self.environment.line_bytes_max;
         let publishing = Publishing {
             posted: Posted::new(&ingest.posted, from),
