@@ -175,6 +175,8 @@ impl Posted {
         let count = buffer.len().min(flow.bytes.len() - flow.taken);
         if count == 0 && !buffer.is_empty() && flow.end.is_none() {
             flow.is_reported = false;
+            // Whoever is silent for long holds nothing.
+            flow.bytes = Vec::new();
             return Err(ErrorKind::WouldBlock.into());
         }
         buffer[..count].copy_from_slice(&flow.bytes[flow.taken..flow.taken + count]);
@@ -262,6 +264,7 @@ mod tests {
         assert_eq!(read(&posted, 3), Ok(b"abc".to_vec()));
         assert_eq!(read(&posted, 3), Ok(b"d".to_vec()));
         assert_eq!(read(&posted, 3), Err(ErrorKind::WouldBlock));
+        assert_eq!(posted.flow.lock().bytes.capacity(), 0, "nothing is held for what may come");
         assert!(posted.add(Instant::now(), |out| out.push(b'e')), "it has looked, and waits");
         assert!(!posted.end(BodyEnd::Whole), "that is reported");
         assert_eq!(read(&posted, 9), Ok(b"e\n".to_vec()), "the last line is whole");
