@@ -143,6 +143,21 @@ impl Refusal {
         "tls",
     ];
 
+    /// Whether an answer of the daemon can have this word.
+    pub fn is_code(word: &str) -> bool {
+        word != "tls" && Self::CODES.contains(&word)
+    }
+
+    /// Whether the same request may pass later, by the `code` of the refusal.
+    pub fn may_pass(code: &str) -> bool {
+        matches!(code, "timeout" | "too_many_requests" | "full" | "draining")
+    }
+
+    /// Whether a refusal with this `code` may end a request that publishes in the middle of its body.
+    pub fn comes_within(code: &str) -> bool {
+        matches!(code, "bad_request" | "timeout" | "draining" | "unauthorized" | "not_found")
+    }
+
     /// The place of a code in [`Refusal::CODES`].
     pub fn place(code: &str) -> usize {
         let place = Self::CODES.iter().position(|&known| known == code);
