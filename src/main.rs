@@ -61,7 +61,7 @@ fn command() -> Command {
     let completions = Command::new("completions").about("Print a shell completion script");
     let man = Command::new("man").about("Print a manual page");
     let luxcast = Command::new("luxcast")
-        .about("Streams the live events of workflow jobs to any number of WebSocket clients")
+        .about("Streams the live events of workflow jobs to any number of watchers, over WebSocket and plain HTTP")
         .version(env!("CARGO_PKG_VERSION"))
         .propagate_version(true)
         .subcommand_required(true)

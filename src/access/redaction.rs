@@ -27,10 +27,10 @@ const KNOWN_PARTS: [&str; 14] = [
     "index.html",
 ];
 
-/// Method, path and program for a log line. A path that `exists` is shown whole, except for parts that may be a
+/// Method, path, program and publisher's name for a log line. A path that `exists` is shown whole, except for parts that may be a
 /// token. Of any other path only the first part and the known parts are shown.
 pub fn describe(asked: &Asked<'_>, exists: bool, auth: &Auth, unix_micros: i64) -> String {
-    let Asked { method, path, user_agent, .. } = asked;
+    let Asked { method, path, user_agent, publisher, .. } = asked;
     let mut shown = String::new();
     for (place, part) in path.split('/').enumerate() {
         let is_wanted = exists || place <= 1 || KNOWN_PARTS.contains(&part);
@@ -40,20 +40,24 @@ pub fn describe(asked: &Asked<'_>, exists: bool, auth: &Auth, unix_micros: i64) 
         shown.push_str(if is_wanted && is_harmless(part, auth, unix_micros) { part } else { HIDDEN });
     }
     let program = user_agent.map(|program| format!(" by \"{}\"", printable(program))).unwrap_or_default();
-    format!(" (asked: {} {}{program})", printable(method), printable(&shown))
+    let is_shown = |name: &&str| !is_token(name, auth, unix_micros);
+    let name = publisher.filter(is_shown).map(|name| format!(" as {name}")).unwrap_or_default();
+    format!(" (asked: {} {}{program}{name})", printable(method), printable(&shown))
 }
 
 /// Whether a part of a path neither is a token nor names one. It may hold a query, whose `?` was percent-encoded or
 /// written as `&`.
 fn is_harmless(part: &str, auth: &Auth, unix_micros: i64) -> bool {
     let decoded = decode(part).unwrap_or_default();
-    let is_token = |text: &str| {
-        !text.is_empty() && matches!(auth, Auth::On(_)) && auth.admit(Some(text), unix_micros).is_ok()
-    };
+    let is_token = |text: &str| is_token(text, auth, unix_micros);
     let is_name = |text: &str| text.eq_ignore_ascii_case("token") || text.eq_ignore_ascii_case("api_key");
     part.chars().nth(PART_CHARACTERS_MAX).is_none()
         && ![part, &decoded].into_iter().any(is_token)
         && !decoded.split(['?', '&', '=', ';', ',', ' ']).any(|text| is_token(text) || is_name(text))
+}
+
+fn is_token(text: &str, auth: &Auth, unix_micros: i64) -> bool {
+    !text.is_empty() && matches!(auth, Auth::On(_)) && auth.admit(Some(text), unix_micros).is_ok()
 }
 
 #[cfg(test)]
@@ -65,7 +69,7 @@ mod tests {
     use crate::wire::request_for_log::Asked;
 
     fn asked<'a>(method: &'a str, path: &'a str, user_agent: Option<&'a str>) -> Asked<'a> {
-        Asked { method, path, user_agent, host: None, origin: None }
+        Asked { method, path, user_agent, ..Asked::default() }
     }
 
     fn path_shown(path: &str, exists: bool, auth: &Auth) -> String {
@@ -141,5 +145,10 @@ mod tests {
         }
         let asked = asked("G\u{9b}T", "/a", Some("x\t\"y\""));
         assert_eq!(describe(&asked, true, &Auth::Off, 0), r#" (asked: G\u{9b}T /a by "x\t\"y\"")"#);
+        let auth = Auth::On(Keyring::new(token_file::parse("secret all\n").unwrap(), None));
+        for (publisher, shown) in [("nightly", " as nightly"), ("secret", "")] {
+            let asked = Asked { method: "POST", path: "/a", publisher: Some(publisher), ..Asked::default() };
+            assert_eq!(describe(&asked, true, &auth, 0), format!(" (asked: POST /a{shown})"));
+        }
     }
 }

@@ -7,9 +7,6 @@ use crate::wire::line::LINE_NUMBER_MAX;
 /// Ranges of one chunk, at most: its header then stays below 1.2 KiB.
 pub const RANGES_MAX: usize = 32;
 
-/// The greatest number of a line: a publisher begins at [`LINE_NUMBER_MAX`] at most, and never sends as many again.
-pub const LINE_MAX: u64 = 2 * LINE_NUMBER_MAX;
-
 /// Lines by their numbers, which grow.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LineRanges {
@@ -95,16 +92,16 @@ impl fmt::Display for LineRanges {
     }
 }
 
-/// Digits alone, from 1 to [`LINE_MAX`].
+/// Digits alone, from 1 to [`LINE_NUMBER_MAX`].
 pub fn line(text: &str) -> Option<u64> {
     let is_plain = (1..=17).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
     let number = is_plain.then(|| text.parse().ok())??;
-    (1..=LINE_MAX).contains(&number).then_some(number)
+    (1..=LINE_NUMBER_MAX).contains(&number).then_some(number)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{LINE_MAX, LineRanges, RANGES_MAX};
+    use super::{LINE_NUMBER_MAX, LineRanges, RANGES_MAX};
 
     #[test]
     fn lists_are_read_as_they_are_written() {
@@ -133,7 +130,7 @@ mod tests {
         let many: Vec<String> = (1..=RANGES_MAX + 1).map(|line| (2 * line).to_string()).collect();
         assert!(LineRanges::parse(&many[1..].join(",")).is_some());
         assert!(LineRanges::parse(&many.join(",")).is_none());
-        assert_eq!(LineRanges::parse(&format!("1-{LINE_MAX}")).unwrap().count(), LINE_MAX);
+        assert_eq!(LineRanges::parse(&format!("1-{LINE_NUMBER_MAX}")).unwrap().count(), LINE_NUMBER_MAX);
     }
 
     #[test]

@@ -95,7 +95,9 @@ fn host_and_port(authority: &str) -> Result<(String, Option<u16>), String> {
                 return Err("must have an IPv6 address in its brackets".to_owned());
             }
             match port.strip_prefix(':') {
-                None if !port.is_empty() => return Err("must be like ws://HOST:PORT".to_owned()),
+                None if !port.is_empty() => {
+                    return Err("must be like http://HOST:PORT or ws://HOST:PORT".to_owned());
+                }
                 port => (host, port),
             }
         }
@@ -109,7 +111,7 @@ fn host_and_port(authority: &str) -> Result<(String, Option<u16>), String> {
     };
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:".contains(&byte);
     if host.is_empty() || !host.bytes().all(is_name) {
-        return Err("must be like ws://HOST:PORT".to_owned());
+        return Err("must be like http://HOST:PORT or ws://HOST:PORT".to_owned());
     }
     // An empty port, as from an unset variable, is refused too: the scheme's own port belongs to another server.
     let port = port.map(|port| {
@@ -131,21 +133,27 @@ fn read_rest(rest: &str, pasted: &mut Pasted) -> Result<(), String> {
     }
     if let Some(id) = fragment.strip_prefix("job=") {
         pasted.job = Some(decoded_id(id)?);
+    } else if own.is_none() && pairs(query).any(|(name, _)| is_of_token(name.as_deref())) {
+        return Err("must not hold the token: give that with --token or LUXCAST_TOKEN".to_owned());
     } else if !fragment.is_empty() || (own.is_none() && !query.is_empty()) {
         return Err(
-            "must be like ws://HOST:PORT, or the address of the live page or of an endpoint".to_owned()
+            "must be like http://HOST:PORT or ws://HOST:PORT, or the address of the live page or of an endpoint".to_owned()
         );
     }
     for (name, value) in pairs(query) {
         let member = match name.as_deref() {
             Some("since") => &mut pasted.since,
             Some("events") => &mut pasted.events,
-            Some("token" | "api_key") => &mut pasted.token,
+            name if is_of_token(name) => &mut pasted.token,
             _ => continue,
         };
         *member = Some(decoded(value)?).filter(|value| !value.is_empty());
     }
     Ok(())
+}
+
+fn is_of_token(parameter: Option<&str>) -> bool {
+    matches!(parameter, Some("token" | "api_key"))
 }
 
 /// Where the daemon's own path begins.

@@ -38,9 +38,10 @@ impl FeedUrl {
     /// What is wrong with the arguments.
     pub fn way(&self) -> Result<Option<Way>, String> {
         let Some(url) = &self.url else { return Ok(None) };
-        let base = url.trim_end_matches('/');
+        let (place, query) = url.split_at(url.find('?').unwrap_or(url.len()));
+        let base = place.trim_end_matches('/');
         let base = PATHS.into_iter().find_map(|path| base.strip_suffix(path)).unwrap_or(base);
-        let pasted = read(base).map_err(|problem| format!("--url {problem}"))?;
+        let pasted = read(&[base, query].concat()).map_err(|problem| format!("--url {problem}"))?;
         let variable = || env::var_os(TOKEN_VARIABLE).filter(|text| !text.is_empty()).map(Token::new);
         let token = self.token.clone().or_else(|| pasted.token.map(|token| Token::new(token.into())));
         let token = token.or_else(variable);
@@ -77,6 +78,12 @@ mod tests {
         for (url, ca) in [("ftp://h", None), ("http://h/api/v1/jobs", None), ("http://h", Some("f".into()))] {
             let args = FeedUrl { url: Some(url.to_owned()), ca, ..FeedUrl::default() };
             assert!(args.way().is_err(), "{url}");
+        }
+        // Whoever sees the command line would have the token.
+        for url in ["http://h:1/?token=secret", "http://h/live/api/v1/events?api_key=secret"] {
+            let args = FeedUrl { url: Some(url.to_owned()), ..FeedUrl::default() };
+            let problem = args.way().err().unwrap();
+            assert!(problem.contains("--token") && !problem.contains("secret"), "{problem}");
         }
     }
 }

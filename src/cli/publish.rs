@@ -67,7 +67,8 @@ fn publisher_name(text: &str) -> Result<String, String> {
     Err("must be 1 to 128 characters from A-Z a-z 0-9 _ . : -".to_owned())
 }
 
-/// Exit code 0: all accepted. 1: some refused, now or earlier, or no daemon. 2: no input, or wrong usage.
+/// Exit code 0: all accepted, as far as it shows: with `--dedupe` an earlier run may have been told of lines that only the
+/// daemon knew to refuse. 1: some refused now, some that no daemon takes, or no daemon. 2: no input, or wrong usage.
 pub fn run(args: PublishArgs) -> ExitCode {
     run_as("publish", args, |input, _| input)
 }

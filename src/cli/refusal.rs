@@ -7,27 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::cli::answer::Answer;
-
-/// The `error` words of the daemon's refusals: the temporary ones, then the final ones.
-const PASSING: [&str; 4] = ["timeout", "too_many_requests", "full", "draining"];
-const FINAL: [&str; 13] = [
-    "bad_request",
-    "bad_id",
-    "bad_parameter",
-    "unauthorized",
-    "forbidden_origin",
-    "forbidden_scope",
-    "forbidden_host",
-    "not_found",
-    "method_not_allowed",
-    "too_large",
-    "upgrade_required",
-    "http_version",
-    "unsupported_media_type",
-];
-
-/// Those with which it can end a request that it has begun to take.
-const WITHIN: [&str; 4] = ["bad_request", "timeout", "draining", "unauthorized"];
+use crate::wire::http_answer;
 
 /// Why there is no connection.
 #[derive(Debug, PartialEq, Eq)]
@@ -88,7 +68,7 @@ impl Refusal {
     }
 
     fn new(status: u16, retry_after_seconds: Option<u64>, location: Option<String>, body: &[u8]) -> Self {
-        let is_ours = |own: &Own| [&PASSING[..], &FINAL].concat().contains(&own.error.as_str());
+        let is_ours = |own: &Own| http_answer::Refusal::is_code(&own.error);
         let own = serde_json::from_slice(body).ok().filter(is_ours);
         Self { status, retry_after: retry_after_seconds.map(Duration::from_secs), location, own }
     }
@@ -96,13 +76,13 @@ impl Refusal {
     /// Whether lines of the request may have been taken: the daemon can end within one, and take a token back. Others do
     /// not know.
     pub fn leaves_doubt(&self) -> bool {
-        self.own.as_ref().is_none_or(|own| WITHIN.contains(&own.error.as_str()))
+        self.own.as_ref().is_none_or(|own| http_answer::Refusal::comes_within(&own.error))
     }
 
     /// Whether the same may be asked again later. Only the daemon's own refusal is final: one from a proxy may pass,
     /// whatever its status.
     pub fn may_pass(&self) -> bool {
-        self.own.as_ref().is_none_or(|own| PASSING.contains(&own.error.as_str()))
+        self.own.as_ref().is_none_or(|own| http_answer::Refusal::may_pass(&own.error))
     }
 
     pub fn reason(&self) -> String {
@@ -140,7 +120,8 @@ impl From<Refusal> for Refused {
 mod tests {
     use std::time::Duration;
 
-    use super::{FINAL, PASSING, Refusal, Refused};
+    use super::{Refusal, Refused};
+    use crate::wire::http_answer;
 
     fn judge(status: u16, retry_after: Option<u64>, location: Option<&str>, body: &[u8]) -> Refused {
         Refusal::new(status, retry_after, location.map(str::to_owned), body).into()
@@ -156,14 +137,22 @@ mod tests {
                 retry_after: Some(Duration::from_secs(2)),
             }
         );
-        for (words, is_final) in [(&FINAL[..], true), (&PASSING[..], false)] {
-            for word in words {
-                let body = format!(r#"{{"error":"{word}","message":"m"}}"#);
-                let refused = judge(404, None, None, body.as_bytes());
-                assert_eq!(matches!(refused, Refused::ForGood(_)), is_final, "{word}");
-            }
+        for word in http_answer::Refusal::CODES.into_iter().filter(|word| http_answer::Refusal::is_code(word))
+        {
+            let body = format!(r#"{{"error":"{word}","message":"m"}}"#);
+            let refused = judge(404, None, None, body.as_bytes());
+            let is_passing = ["timeout", "too_many_requests", "full", "draining"].contains(&word);
+            assert_eq!(matches!(refused, Refused::ForGood(_)), !is_passing, "{word}");
         }
-        for body in ["", "<html>", "{}", r#"{"error":"Not Found"}"#, r#"{"error":{"code":404}}"#, "[]"] {
+        for body in [
+            "",
+            "<html>",
+            "{}",
+            r#"{"error":"Not Found"}"#,
+            r#"{"error":"tls"}"#,
+            r#"{"error":{"code":404}}"#,
+            "[]",
+        ] {
             for status in [200, 302, 400, 401, 403, 404, 500, 502, 503, 504] {
                 let refused = judge(status, None, None, body.as_bytes());
                 let reason = format!("something other than luxcast answered: {status}");

@@ -42,7 +42,7 @@ pub struct TokenArgs {
     #[arg(long)]
     pub admin: bool,
     /// Allow publishing over HTTP, for these jobs and flows, written as for --jobs; without IDS for all
-    #[arg(long, value_name = "IDS", num_args = 0..=1, require_equals = true, default_missing_value = "*", value_delimiter = ',',
+    #[arg(long, value_name = "IDS", num_args = 0..=1, default_missing_value = "*", value_delimiter = ',',
           value_parser = pattern, value_hint = ValueHint::Other)]
     pub publish: Vec<String>,
     /// Print the line with the token's SHA-256 instead of the token, and the token on standard error

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use crate::wire::line::LineError;
-use crate::wire::line_fault::describe;
+use crate::wire::line_fault::{Rules, describe};
 
 /// More than the socket and the daemon hold of unjudged lines. Beyond it the oldest lines are forgotten, and only
 /// their place of fault is not shown.
@@ -65,7 +65,7 @@ impl Unjudged {
 
 /// Where a line is at fault, after a colon; empty if the message says it all.
 pub fn place(line: &[u8], error: LineError, depth_max: usize) -> String {
-    match describe(line, error, depth_max) {
+    match describe(line, error, &Rules::of_depth(depth_max)) {
         place if place.is_empty() => place,
         place => format!(": {place}"),
     }

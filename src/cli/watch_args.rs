@@ -24,7 +24,7 @@ const ENDING_TYPES: &[&str] =
 
 #[derive(Debug, clap::Args)]
 pub struct WatchArgs {
-    /// Only this job, even before it starts
+    /// Watch this job only, even before it starts
     #[arg(long, value_name = "ID", allow_hyphen_values = true, value_parser = id, group = "what",
           value_hint = ValueHint::Other)]
     pub job: Option<String>,
@@ -35,11 +35,11 @@ pub struct WatchArgs {
     /// Watch every event of the daemon (the default)
     #[arg(long, group = "what")]
     pub all: bool,
-    /// Address of the daemon: ws://HOST:PORT, HOST:PORT, or the URL of its live page or of an endpoint [default:
-    /// LUXCAST_URL, else ws://127.0.0.1:20555]
+    /// Address of the daemon: http://HOST:PORT, https://HOST, ws:// and wss:// likewise, HOST:PORT, or the URL of its live
+    /// page or of an endpoint [default: LUXCAST_URL, else http://127.0.0.1:20555]
     #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
     pub url: Option<String>,
-    /// For wss://: PEM file with the authority to trust, or with the daemon's own certificate [default: the
+    /// For https:// or wss://: PEM file with the authority to trust, or with the daemon's own certificate [default: the
     /// authorities that this system trusts]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub ca: Option<PathBuf>,
@@ -104,7 +104,7 @@ impl WatchArgs {
             token.header()?;
         }
         if self.ca.is_some() && !self.address.is_tls {
-            return Err("--ca needs a URL that begins with wss://".to_owned());
+            return Err("--ca needs a URL that begins with https:// or wss://".to_owned());
         }
         for (flag, is_given) in [("--until-end", self.until_end), ("--debug", self.debug)] {
             if is_given && self.job.is_none() {

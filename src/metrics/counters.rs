@@ -63,7 +63,7 @@ pub const ENDPOINTS: [&str; 5] = ["job_monitor", "job_debug", "flow_monitor", "e
 /// How many reasons there are to refuse a request before the upgrade.
 pub const REFUSALS: usize = 18;
 /// How many reasons there are to refuse a line of the feed.
-pub const LINE_ERRORS: usize = 16;
+pub const LINE_ERRORS: usize = 17;
 /// How many reasons there are not to obey a client's message.
 pub const ACTION_ERRORS: usize = 10;
 /// Other results of a message: it was obeyed, or was a protocol ping, pong or close frame.
@@ -123,8 +123,9 @@ pub struct IngestCounters {
     pub received_bytes: Counter,
     pub waits: Counter,
     pub publishers_accepted: Counter,
-    /// Requests over HTTP that publish.
+    /// Requests over HTTP that publish, and those that are not over.
     pub requests: Counter,
+    pub open_requests: Gauge,
     pub publishers: Gauge,
     pub publishers_refused: Counter,
     /// Bytes held of lines whose end has not come.

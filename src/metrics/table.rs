@@ -50,7 +50,7 @@ const fn row(
 
 /// In the order of the output: the connections, what is sent, what is received, what is kept, the process.
 #[rustfmt::skip]
-pub static METRICS: [Metric; 62] = [
+pub static METRICS: [Metric; 63] = [
     row("luxcast_build_info", Kind::Gauge, "version", "Always 1; the version is in the label",
         |_, series| series.labelled(env!("CARGO_PKG_VERSION"), 1)),
     row("luxcast_draining", Kind::Gauge, "", "1 while the daemon drains, before it ends",
@@ -64,8 +64,8 @@ pub static METRICS: [Metric; 62] = [
     row("luxcast_connections_opened_total", Kind::Counter, "endpoint", "Connections that began to watch",
         |figures, series| series.of_each(&ENDPOINTS, |place| figures.sum(|shard| shard.opened[place].get()))),
     row("luxcast_connections_closed_total", Kind::Counter, "reason", "Connections that have ended their watch: the \
-        daemon's reason (silent: no answer to heartbeats), client (its close frame came first), or lost (its socket \
-        ended without one)",
+        daemon's reason (silent: no answer to heartbeats), client (its close frame came first, or it closed a stream \
+        over plain HTTP), or lost (its socket failed, or ended without a close frame)",
         |figures, series| {
             let of = |place: usize| figures.sum(|shard| shard.closed[place].get());
             for reason in CloseReason::ALL {
@@ -141,8 +141,10 @@ pub static METRICS: [Metric; 62] = [
             }
             series.histogram(Some("ingest"), [&figures.counters.ingest.turn_micros].into_iter());
         }),
-    row("luxcast_publishers", Kind::Gauge, "", "Publishers connected",
+    row("luxcast_publishers", Kind::Gauge, "", "Publishers connected to the ingest socket",
         |figures, series| series.value(figures.counters.ingest.publishers.get())),
+    row("luxcast_http_publishers", Kind::Gauge, "", "HTTP requests that publish and are not answered yet",
+        |figures, series| series.value(figures.counters.ingest.open_requests.get())),
     row("luxcast_publish_requests_total", Kind::Counter, "", "HTTP requests that publish, as far as something of them came",
         |figures, series| series.value(figures.counters.ingest.requests.get())),
     row("luxcast_publishers_accepted_total", Kind::Counter, "", "Connections accepted from publishers",

@@ -8,6 +8,7 @@ use jiff::fmt::rfc2822::DateTimePrinter;
 
 use crate::wire::cross_origin::Readers;
 use crate::wire::methods::Methods;
+use crate::wire::receipt::{Receipt, ReceiptBody};
 
 /// Most header fields in one request; browsers send about 15, proxies add a few.
 pub const FIELDS_MAX: usize = 64;
@@ -16,7 +17,7 @@ pub const FIELDS_MAX: usize = 64;
 pub const TARGET_BYTES_MAX: usize = 4096;
 
 /// Most characters that are shown of a client's text: enough to recognise it.
-const SHOWN_CHARACTERS_MAX: usize = 200;
+pub const SHOWN_CHARACTERS_MAX: usize = 200;
 
 /// The status of a refusal: its number, its phrase and the fields that must go with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +116,8 @@ pub struct Refusal {
     pub message: Cow<'static, str>,
     /// The request was a HEAD: its answer has no body (RFC 9110, 9.3.2).
     pub is_of_head: bool,
+    /// What became of the lines that had come by then, if any could be published.
+    pub taken: Option<Box<Receipt>>,
 }
 
 impl Refusal {
@@ -140,6 +143,21 @@ impl Refusal {
         "tls",
     ];
 
+    /// Whether an answer of the daemon can have this word.
+    pub fn is_code(word: &str) -> bool {
+        word != "tls" && Self::CODES.contains(&word)
+    }
+
+    /// Whether the same request may pass later, by the `code` of the refusal.
+    pub fn may_pass(code: &str) -> bool {
+        matches!(code, "timeout" | "too_many_requests" | "full" | "draining")
+    }
+
+    /// Whether a refusal with this `code` may end a request that publishes in the middle of its body.
+    pub fn comes_within(code: &str) -> bool {
+        matches!(code, "bad_request" | "timeout" | "draining" | "unauthorized" | "not_found")
+    }
+
     /// The place of a code in [`Refusal::CODES`].
     pub fn place(code: &str) -> usize {
         let place = Self::CODES.iter().position(|&known| known == code);
@@ -148,7 +166,7 @@ impl Refusal {
 
     fn new(status: Status, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
         debug_assert!(Self::CODES.contains(&code), "{code}");
-        Refusal { status, code, message: message.into(), is_of_head: false }
+        Refusal { status, code, message: message.into(), is_of_head: false, taken: None }
     }
 
     /// Distinguishes refusals by their reason. It holds only words of the program, so there are few.
@@ -163,6 +181,11 @@ impl Refusal {
     /// The same refusal as the answer to a request with this method.
     pub fn of_method(self, method: &str) -> Self {
         Refusal { is_of_head: method == "HEAD", ..self }
+    }
+
+    /// The same refusal of a request that was to publish, and of which so much was taken.
+    pub fn behind(self, taken: Receipt) -> Self {
+        Refusal { taken: Some(taken.into()), ..self }
     }
 
     /// 400: the request breaks a rule of HTTP or of the handshake.
@@ -274,9 +297,10 @@ impl Refusal {
     }
 
     /// 503: the daemon ends before it has taken a whole body.
-    pub fn draining_within(accepted: u64) -> Self {
+    pub fn draining_within(taken: Receipt) -> Self {
+        let accepted = taken.accepted;
         let message = format!("the daemon is shutting down: it has accepted {accepted} lines of this body");
-        Refusal { message: message.into(), ..Refusal::draining() }
+        Refusal { message: message.into(), ..Refusal::draining() }.behind(taken)
     }
 
     /// 408: the head was not complete in time.
@@ -323,7 +347,7 @@ impl Refusal {
     /// 503: a thread of the daemon hangs. Only for operators, whose refusals are not counted.
     pub fn stalled(thread: &str) -> Self {
         let message = format!("the thread {thread} does not turn").into();
-        Refusal { status: Status::Unavailable, code: "stalled", message, is_of_head: false }
+        Refusal { status: Status::Unavailable, code: "stalled", message, is_of_head: false, taken: None }
     }
 
     /// 503 with `Retry-After`: the daemon is about to end.
@@ -360,6 +384,8 @@ pub fn printable(text: &str) -> String {
 struct RefusalBody<'a> {
     error: &'a str,
     message: &'a str,
+    #[serde(flatten)]
+    taken: Option<ReceiptBody<'a>>,
 }
 
 /// For an answer that holds only at this moment: no cache may keep it (RFC 9111, 5.2.2.5).
@@ -369,8 +395,10 @@ pub const NO_STORE: &str = "Cache-Control: no-store\r\n";
 /// connection. `unix_micros` is now.
 pub fn write_refusal(out: &mut Vec<u8>, refusal: &Refusal, readers: &Readers, unix_micros: i64) {
     let mut body = Vec::new();
-    let members = RefusalBody { error: refusal.code, message: &refusal.message };
-    serde_json::to_writer(&mut body, &members).expect("two strings are JSON, and a Vec takes every byte");
+    let taken = refusal.taken.as_deref().map(Receipt::body);
+    let members = RefusalBody { error: refusal.code, message: &refusal.message, taken };
+    serde_json::to_writer(&mut body, &members)
+        .expect("strings and numbers are JSON, and a Vec takes every byte");
     body.push(b'\n');
     let status = refusal.status;
     // A HEAD gets the length that a GET's answer would have (RFC 9110, 8.6). If the method itself is refused, a GET
@@ -500,6 +528,7 @@ fn date(unix_micros: i64) -> String {
 mod tests {
     use super::{Methods, Refusal, Status, Then, date, printable, write_ok, write_options, write_refusal};
     use crate::wire::cross_origin::Readers;
+    use crate::wire::receipt::Receipt;
 
     /// 2026-11-29 19:16:59 UTC.
     const NOW: i64 = 1_795_979_819_000_000;
@@ -517,6 +546,12 @@ mod tests {
              Connection: close\r\nContent-Type: application/json\r\nContent-Length: 55\r\n\r\n\
              {\"error\":\"bad_request\",\"message\":\"a \\\"b\\\"\\r\\nc\\u001b\"}\n"
         );
+        let taken = Receipt { accepted: 3, stream_seq: 9, ..Receipt::default() };
+        let within = written(Refusal::bad_request("x").behind(taken));
+        assert!(within.ends_with(
+            "\r\n\r\n{\"error\":\"bad_request\",\"message\":\"x\",\"accepted\":3,\"refused\":[],\"refused_total\":0,\
+             \"stream_seq\":9}\n"
+        ));
         let upgrade = written(Refusal::upgrade_required("x"));
         assert!(upgrade.starts_with(
             "HTTP/1.1 426 Upgrade Required\r\nDate: Sun, 29 Nov 2026 19:16:59 GMT\r\nCache-Control: no-store\r\n\

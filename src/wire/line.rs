@@ -24,8 +24,7 @@ const USUAL_LINE_BYTES: usize = 4096;
 
 /// Longest `job_id`, `flow_id` or publisher's name.
 pub const ID_BYTES_MAX: usize = 128;
-/// Greatest line number that `from` may give: every JSON reader holds it exactly, and counting on from there never
-/// wraps.
+/// Greatest number of a line: every JSON reader holds it exactly, and the next one as well. A line behind it is refused.
 pub const LINE_NUMBER_MAX: u64 = (1 << 53) - 1;
 /// Longest event type.
 pub const TYPE_NAME_BYTES_MAX: usize = 64;

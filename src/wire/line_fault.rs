@@ -12,13 +12,27 @@ const SHOWN_CHARACTERS_MAX: usize = 40;
 
 const IDS: [&str; 2] = ["job_id", "flow_id"];
 
+/// What a line may be, as far as it depends on the daemon and on the publisher.
+pub struct Rules<'a> {
+    pub depth_max: usize,
+    /// Whether lines for a job or flow with this id are allowed.
+    pub covers: &'a dyn Fn(&str) -> bool,
+}
+
+impl Rules<'_> {
+    /// For whoever cannot know which ids are allowed.
+    pub fn of_depth(depth_max: usize) -> Self {
+        Self { depth_max, covers: &|_| false }
+    }
+}
+
 /// Describes the fault of a trimmed line that was refused with this error; empty if the error says it all. Bytes and
 /// characters are counted from 1. Text from the line is shortened and escaped.
-pub fn describe(line: &[u8], error: LineError, depth_max: usize) -> String {
+pub fn describe(line: &[u8], error: LineError, rules: &Rules<'_>) -> String {
     let described = match error {
         LineError::BadUtf8 => std::str::from_utf8(line).err().map(|error| at(line, error.valid_up_to())),
         LineError::BadJson => bad_json(line),
-        LineError::TooDeep => too_deep(line, depth_max).map(|byte| at(line, byte)),
+        LineError::TooDeep => too_deep(line, rules.depth_max).map(|byte| at(line, byte)),
         LineError::NotAnObject => {
             line.first().map(|first| format!("it begins with '{}'", first.escape_ascii()))
         }
@@ -29,10 +43,15 @@ pub fn describe(line: &[u8], error: LineError, depth_max: usize) -> String {
         LineError::DuplicateKey => twice(line),
         LineError::Reserved => reserved(line),
         LineError::BadOp => bad_op(line),
-        LineError::TooManyJobs | LineError::TooManyTopics | LineError::Forbidden => {
+        LineError::TooManyJobs | LineError::TooManyTopics => {
             first_of(line, &IDS, |value| is_there(value).then(|| value.to_owned()))
         }
-        LineError::NoType | LineError::NoId | LineError::TooLong | LineError::Truncated => None,
+        LineError::Forbidden => forbidden(line, rules.covers),
+        LineError::NoType
+        | LineError::NoId
+        | LineError::TooLong
+        | LineError::Truncated
+        | LineError::BadLineNumber => None,
     };
     described.unwrap_or_default()
 }
@@ -134,6 +153,25 @@ fn first_of(line: &[u8], names: &[&str], judge: impl Fn(&str) -> Option<String>)
         Some((name, judge(value)?))
     });
     judged.map(|(name, verdict)| format!("{name}: {}", shown(&verdict)))
+}
+
+/// The ids that are not allowed. A flow in `data` counts if there is no other.
+fn forbidden(line: &[u8], covers: &dyn Fn(&str) -> bool) -> Option<String> {
+    let id = |members: &Members<'_>, name: &str| {
+        let (_, value) = members.0.iter().rfind(|(key, _)| key == name)?;
+        serde_json::from_str::<String>(value).ok()
+    };
+    let members = Members::of(line)?;
+    let data =
+        members.0.iter().rfind(|(key, _)| key == "data").and_then(|(_, value)| Members::of(value.as_bytes()));
+    let [job, flow] = IDS.map(|name| id(&members, name));
+    let of_data = data.filter(|_| flow.is_none()).and_then(|data| id(&data, "flow_id"));
+    let named = [("job_id", job), ("flow_id", flow), ("flow_id in data", of_data)];
+    let at_fault = named.into_iter().filter_map(|(name, id)| {
+        let id = id.filter(|id| is_id(id) && !covers(id))?;
+        Some(format!("{name}: \"{}\"", shown(&id)))
+    });
+    Some(at_fault.collect::<Vec<_>>().join(", "))
 }
 
 /// null counts as absent.
@@ -253,7 +291,7 @@ impl<'de> Visitor<'de> for MembersVisitor {
 
 #[cfg(test)]
 mod tests {
-    use super::describe;
+    use super::{Rules, describe};
     use crate::wire::line::LineError;
 
     #[test]
@@ -300,10 +338,28 @@ mod tests {
             (LineError::NoType, "{}", ""),
         ];
         for (error, line, expected) in table {
-            assert_eq!(describe(line.as_bytes(), error, 3), expected, "{error:?} {line}");
+            assert_eq!(describe(line.as_bytes(), error, &Rules::of_depth(3)), expected, "{error:?} {line}");
         }
-        let bad = describe(b"{\"type\":\"x\",\"t\xc3\xa4\":\"\xff\"}", LineError::BadUtf8, 64);
+        let bad =
+            describe(b"{\"type\":\"x\",\"t\xc3\xa4\":\"\xff\"}", LineError::BadUtf8, &Rules::of_depth(64));
         assert_eq!(bad, r"byte 20, in t\u{e4}");
+    }
+
+    #[test]
+    fn a_forbidden_line_shows_the_ids_that_are_not_allowed() {
+        for (line, expected) in [
+            (r#"{"type":"x","job_id":"a","flow_id":"b"}"#, r#"flow_id: "b""#),
+            (r#"{"type":"x","job_id":"b","flow_id":"a"}"#, r#"job_id: "b""#),
+            (r#"{"type":"x","job_id":"b","flow_id":"c"}"#, r#"job_id: "b", flow_id: "c""#),
+            (r#"{"type":"x","job_id":"a","data":{"flow_id":"b"}}"#, r#"flow_id in data: "b""#),
+            (r#"{"type":"x","job_id":"b","flow_id":"a","data":{"flow_id":"c"}}"#, r#"job_id: "b""#),
+        ] {
+            let rules = Rules { depth_max: 3, covers: &|id| id == "a" };
+            assert_eq!(describe(line.as_bytes(), LineError::Forbidden, &rules), expected, "{line}");
+        }
+        let line = br#"{"type":"x","job_id":"a"}"#;
+        let unknown = describe(line, LineError::Forbidden, &Rules::of_depth(3));
+        assert_eq!(unknown, r#"job_id: "a""#, "which are allowed is not known everywhere");
     }
 
     #[test]
@@ -311,7 +367,7 @@ mod tests {
         let hostile = format!(r#"{{"type":"x","job_id":"j","{}\u001b":"\"#, "é\u{1b}".repeat(500));
         for end in 0..hostile.len() {
             for error in LineError::ALL {
-                let said = describe(&hostile.as_bytes()[..end], error, 2);
+                let said = describe(&hostile.as_bytes()[..end], error, &Rules::of_depth(2));
                 assert!(said.len() < 600 && said.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{said}");
             }
         }

@@ -2,8 +2,8 @@
 
 use std::io::Write;
 
-/// Why a line is refused. `TooLong`, `Truncated`, `TooManyJobs`, `TooManyTopics` and `Forbidden` come from the callers, who
-/// split the lines and know the jobs and the rights.
+/// Why a line is refused. `TooLong`, `Truncated`, `TooManyJobs`, `TooManyTopics`, `Forbidden` and `BadLineNumber` come from
+/// the callers, who split and count the lines and know the jobs and the rights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LineError {
     BadUtf8,
@@ -22,10 +22,11 @@ pub enum LineError {
     TooManyJobs,
     TooManyTopics,
     Forbidden,
+    BadLineNumber,
 }
 
 impl LineError {
-    pub const ALL: [LineError; 16] = [
+    pub const ALL: [LineError; 17] = [
         LineError::BadUtf8,
         LineError::BadJson,
         LineError::TooDeep,
@@ -42,6 +43,7 @@ impl LineError {
         LineError::TooManyJobs,
         LineError::TooManyTopics,
         LineError::Forbidden,
+        LineError::BadLineNumber,
     ];
 
     /// The stable word: `code` in answers, the label in counters.
@@ -73,6 +75,7 @@ impl LineError {
             Self::TooManyJobs => ("too_many_jobs", "no room for a new job: jobs_max jobs are known and all are watched"),
             Self::TooManyTopics => ("too_many_topics", "no room for a new job or flow: topics_max topics are known and all are watched"),
             Self::Forbidden => ("forbidden", "the token is not for this job or flow: it needs the scope publish with its id"),
+            Self::BadLineNumber => ("bad_line_number", "the line's number would be over 9007199254740991: begin anew under another name"),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The answer to lines that were published over HTTP.
 
+use std::borrow::Cow;
+
 use http::StatusCode;
 
 use crate::wire::http_answer::{ContentType, NO_STORE, Then, write_head};
@@ -17,10 +19,13 @@ pub struct Receipt {
     pub stream_seq: u64,
     /// The last line accepted under the publisher's name, if it gave one.
     pub accepted_line: Option<u64>,
+    /// The lines look like an array of objects.
+    pub is_array: bool,
 }
 
+/// The members of the answer, in this order.
 #[derive(serde::Serialize)]
-struct ReceiptBody<'a> {
+pub struct ReceiptBody<'a> {
     accepted: u64,
     refused: Vec<RefusedLine<'a>>,
     refused_total: u64,
@@ -33,8 +38,11 @@ struct ReceiptBody<'a> {
 struct RefusedLine<'a> {
     line: u64,
     code: &'a str,
-    message: &'a str,
+    message: Cow<'a, str>,
 }
+
+/// For whoever sends an array as lines.
+const ARRAY: &str = "; an array is read with Content-Type: application/json";
 
 impl Receipt {
     /// 422 if nothing was accepted and something refused, else 200.
@@ -45,16 +53,22 @@ impl Receipt {
         }
     }
 
-    /// Appends the whole answer. `fields` are further lines of its head, each with its CR LF; `unix_micros` is now.
-    pub fn write(&self, out: &mut Vec<u8>, fields: &str, then: Then, unix_micros: i64) {
+    pub fn body(&self) -> ReceiptBody<'_> {
         let refused = self.refused.iter().map(|&(line, error)| {
-            let (code, message) = (error.code(), error.message());
-            RefusedLine { line, code, message }
+            let is_of_array = self.is_array && matches!(error, LineError::BadJson | LineError::NotAnObject);
+            let message = match is_of_array {
+                true => [error.message(), ARRAY].concat().into(),
+                false => error.message().into(),
+            };
+            RefusedLine { line, code: error.code(), message }
         });
         let &Receipt { accepted, refused_total, stream_seq, accepted_line, .. } = self;
-        let body =
-            ReceiptBody { accepted, refused: refused.collect(), refused_total, stream_seq, accepted_line };
-        let mut body = serde_json::to_vec(&body).expect("numbers and strings are JSON");
+        ReceiptBody { accepted, refused: refused.collect(), refused_total, stream_seq, accepted_line }
+    }
+
+    /// Appends the whole answer. `fields` are further lines of its head, each with its CR LF; `unix_micros` is now.
+    pub fn write(&self, out: &mut Vec<u8>, fields: &str, then: Then, unix_micros: i64) {
+        let mut body = serde_json::to_vec(&self.body()).expect("numbers and strings are JSON");
         body.push(b'\n');
         let (fields, content_type) = ([NO_STORE, fields].concat(), Some(ContentType::Json.as_str()));
         write_head(out, self.status(), &fields, content_type, Some(body.len()), then, unix_micros);

@@ -1,6 +1,9 @@
 //! What a refusal has to know of its request, as far as the head can be read.
 
+use crate::wire::field::Field;
 use crate::wire::http::Request;
+use crate::wire::http_answer::SHOWN_CHARACTERS_MAX;
+use crate::wire::line::is_id;
 
 /// Most bytes of a word that is taken for a method.
 const METHOD_BYTES_MAX: usize = 32;
@@ -13,6 +16,8 @@ pub struct Asked<'a> {
     pub path: &'a str,
     /// Only for the log.
     pub user_agent: Option<&'a str>,
+    /// Only for the log: `Luxcast-Publisher`, if it is a name.
+    pub publisher: Option<&'a str>,
     pub host: Option<&'a str>,
     pub origin: Option<&'a str>,
 }
@@ -20,7 +25,11 @@ pub struct Asked<'a> {
 impl<'a> Asked<'a> {
     pub fn of(request: &Request<'a>) -> Self {
         let Request { method, path, user_agent, host, origin, .. } = *request;
-        Self { method, path, user_agent, host, origin }
+        let publisher = match request.body.as_deref().map(|fields| fields.publisher) {
+            Some(Field::One(name)) => str::from_utf8(name).ok().filter(|name| is_id(name)),
+            _ => None,
+        };
+        Self { method, path, user_agent, publisher, host, origin }
     }
 
     /// The same for a head that is incomplete or bad. None: it does not begin like an HTTP request.
@@ -29,7 +38,7 @@ impl<'a> Asked<'a> {
         let mut words = lines.next()?.split(|byte| *byte == b' ');
         let method = words.next().filter(|word| is_method(word)).map(valid_text)?;
         let path = path_of(valid_text(words.next()?));
-        let mut asked = Self { method, path, user_agent: None, host: None, origin: None };
+        let mut asked = Self { method, path, ..Self::default() };
         for line in lines {
             let Some(colon) = memchr::memchr(b':', line) else {
                 continue;
@@ -45,6 +54,40 @@ impl<'a> Asked<'a> {
             place.get_or_insert(valid_text(line[colon + 1..].trim_ascii()));
         }
         Some(asked)
+    }
+}
+
+/// What the log says of a request that goes on for a while.
+#[derive(Debug, Default)]
+pub struct AskedBefore {
+    method: Box<str>,
+    path: Box<str>,
+    user_agent: Option<Box<str>>,
+    publisher: Option<Box<str>>,
+}
+
+impl AskedBefore {
+    pub fn of(asked: &Asked<'_>) -> Self {
+        let Asked { method, path, user_agent, publisher, .. } = *asked;
+        // The log shows no more.
+        let start = |text: &str| text.chars().take(SHOWN_CHARACTERS_MAX + 1).collect::<String>().into();
+        Self {
+            method: method.into(),
+            path: path.into(),
+            user_agent: user_agent.map(start),
+            publisher: publisher.map(Into::into),
+        }
+    }
+
+    pub fn asked(&self) -> Asked<'_> {
+        let Self { method, path, user_agent, publisher } = self;
+        Asked {
+            method,
+            path,
+            user_agent: user_agent.as_deref(),
+            publisher: publisher.as_deref(),
+            ..Asked::default()
+        }
     }
 }
 
@@ -70,7 +113,7 @@ fn path_of(target: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::Asked;
+    use super::{Asked, AskedBefore};
     use crate::wire::http::{HeadLimits, HeadResult, parse_head};
 
     #[test]
@@ -83,6 +126,7 @@ mod tests {
                     method: "GET",
                     path: "/a/b",
                     user_agent: Some("x y"),
+                    publisher: None,
                     host: Some("a"),
                     origin: Some("http://b"),
                 };
@@ -91,6 +135,19 @@ mod tests {
             }
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn of_a_request_that_goes_on_the_log_says_the_same() {
+        let head = b"POST /api/v1/events?token=secret HTTP/1.1\r\nHost: a\r\nUser-Agent: curl\r\nLuxcast-Publisher: ci\r\n\r\n";
+        let Ok(HeadResult::Complete { request, .. }) = parse_head(head, HeadLimits { head_bytes_max: 8192 })
+        else {
+            panic!()
+        };
+        let asked = Asked::of(&request);
+        assert_eq!((asked.publisher, asked.user_agent), (Some("ci"), Some("curl")));
+        let later = AskedBefore::of(&asked);
+        assert_eq!(later.asked(), Asked { host: None, ..asked });
     }
 
     #[test]

@@ -3,9 +3,11 @@
 use std::io::Write;
 use std::net::Shutdown;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::harness::http_feed::{HttpFeed, LINES};
 use crate::harness::{Daemon, Feed, wait_until};
 
 const MIB: u64 = 1 << 20;
@@ -114,4 +116,38 @@ fn long_lines_of_many_publishers_arrive_although_few_have_a_place_at_once() {
         }
     });
     daemon.acked_feed().publish([r#"{"type":"x","job_id":"j"}"#]);
+}
+
+/// Bodies that have sent so much of a line and then nothing.
+fn stopped_bodies(daemon: &Daemon, count: usize, bytes: usize) -> Vec<HttpFeed> {
+    let half = format!(r#"{{"type":"x","job_id":"half","x":"{}"#, "x".repeat(bytes));
+    let begin = |_| {
+        let mut feed = HttpFeed::connect(daemon.address);
+        let head = feed.head(LINES, &format!("Content-Length: {}\r\n", 2 * bytes));
+        feed.raw.send([head.as_bytes(), half.as_bytes()].concat().as_slice());
+        feed
+    };
+    (0..count).map(begin).collect()
+}
+
+#[test]
+fn bodies_that_stop_within_a_line_delay_no_socket_and_other_bodies_for_a_short_time() {
+    const BODIES: usize = 60;
+    // Room for one long half line of each kind. One after the other, the bodies would hold it for half a minute.
+    let daemon = Daemon::start(&["--history-bytes", "8388608", "--http-publish", "anyone"]);
+    let long = format!(r#"{{"type":"x","job_id":"long","x":"{}"}}"#, "x".repeat(300_000));
+    let short = Duration::from_secs(15);
+    let stopped = stopped_bodies(&daemon, BODIES, 100_000);
+    let given_up = || metric(&daemon, "luxcast_feed_lines_total{result=\"too_long\"}");
+    wait_until("some wait for the place", || given_up() > 0);
+    let start = Instant::now();
+    HttpFeed::connect(daemon.address).publish([long.as_str()]);
+    assert!(start.elapsed() < short, "{:?}", start.elapsed());
+    drop(stopped);
+    let before = given_up();
+    let _stopped = stopped_bodies(&daemon, BODIES, 600_000);
+    wait_until("some wait for the place", || given_up() > before);
+    let start = Instant::now();
+    daemon.acked_feed().publish([long.as_str()]);
+    assert!(start.elapsed() < short, "{:?}", start.elapsed());
 }

@@ -56,6 +56,11 @@ fn each_line_of_a_body_is_an_event_or_refused_alone() {
     let (status, answer) = feed.post(LINES, &"nope\n".repeat(100));
     assert_eq!((status, refused(&answer).len(), &answer["refused_total"]), (422, 64, &json!(100)));
     assert_eq!((&answer["accepted"], &answer["stream_seq"]), (&json!(0), &json!(before + 3)));
+    for (body, is_told) in [("[{\"a\":1}]", true), ("\n [\n{}\n]", true), ("{}\n[]", false)] {
+        let (_, answer) = feed.post(LINES, body);
+        let said = answer["refused"].to_string();
+        assert_eq!(said.contains("Content-Type: application/json"), is_told, "{said}");
+    }
     for body in ["", "\n\n \r\n"] {
         let (status, answer) = feed.post(LINES, body);
         let counts = [&answer["accepted"], &answer["refused_total"]];
@@ -248,6 +253,25 @@ fn a_request_may_be_repeated_under_a_name() {
 }
 
 #[test]
+fn no_line_of_a_request_gets_a_number_that_a_reader_of_json_cannot_hold() {
+    let daemon = open_daemon(&[]);
+    let last = (1_u64 << 53) - 1;
+    let mut feed =
+        HttpFeed::with(daemon.address, &format!("Luxcast-Publisher: far\r\nLuxcast-Line: {}\r\n", last - 1));
+    let body: String = (1..=4).map(|n| of_job(n) + "\n").collect();
+    for _ in 0..2 {
+        let (status, answer) = feed.post(LINES, &body);
+        assert_eq!((status, &answer["accepted"], &answer["accepted_line"]), (200, &json!(2), &json!(last)));
+        let over = (last + 1, "bad_line_number");
+        assert_eq!((refused(&answer), &answer["refused_total"]), (vec![over, over], &json!(2)));
+    }
+    // Under the name nothing more can be taken, and that is said.
+    let mut behind = HttpFeed::with(daemon.address, "Luxcast-Publisher: far\r\n");
+    let (status, answer) = behind.post(LINES, &of_job(5));
+    assert_eq!((status, refused(&answer)), (422, vec![(last + 1, "bad_line_number")]));
+}
+
+#[test]
 fn a_request_under_a_name_is_answered_while_nothing_else_happens() {
     let daemon = open_daemon(&["--admin", "off"]);
     let mut feed = HttpFeed::with(daemon.address, "Luxcast-Publisher: ci\r\n");
@@ -255,6 +279,33 @@ fn a_request_under_a_name_is_answered_while_nothing_else_happens() {
         let (status, answer) = feed.post(LINES, body);
         assert_eq!((status, &answer["accepted_line"]), (200, &json!(line)), "{body}");
     }
+}
+
+#[test]
+fn requests_that_publish_are_counted_while_they_go_on_and_only_lines_that_were_sent_as_lines() {
+    let daemon = open_daemon(&[]);
+    let metric = |name: &str| {
+        let (_, text) = daemon.admin_get("/metrics");
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.expect("the metric is there").parse::<u64>().expect("a number")
+    };
+    let control = || metric("luxcast_feed_lines_total{result=\"control\"}");
+    let mut named = HttpFeed::with(daemon.address, "Luxcast-Publisher: ci\r\nLuxcast-Line: 1\r\n");
+    assert_eq!(named.post(LINES, &of_job(1)).1["accepted"], 1);
+    wait_until("it is over", || metric("luxcast_http_publishers") == 0);
+    assert_eq!(control(), 0, "fields of a head are no lines");
+    let hello = r#"{"op":"hello","publisher":"x","dedupe":true}"#;
+    let mut unnamed = HttpFeed::connect(daemon.address);
+    let body = format!("{hello}\n{{\"op\":\"from\",\"line\":1}}\n{}", of_job(2));
+    assert_eq!(unnamed.post(LINES, &body).1["accepted"], 1);
+    wait_until("its orders are counted", || control() == 2);
+    let mut open = HttpFeed::connect(daemon.address);
+    let head = open.head(LINES, "Content-Length: 1000\r\n");
+    open.raw.send(format!("{head}{}\n", of_job(3)).as_bytes());
+    wait_until("it goes on", || metric("luxcast_http_publishers") == 1);
+    assert_eq!(metric("luxcast_publishers"), 0);
+    drop(open);
+    wait_until("it is over", || metric("luxcast_http_publishers") == 0);
 }
 
 #[test]
@@ -304,6 +355,7 @@ fn a_request_ends_with_its_token_and_when_the_door_is_closed() {
     // Nothing else would end it for half a minute.
     let (status, answer) = short.answer();
     assert_eq!((status, &answer["error"]), (401, &json!("unauthorized")), "{answer}");
+    assert_eq!((&answer["accepted"], &answer["refused_total"]), (&json!(1), &json!(0)), "{answer}");
     let late = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
     assert!((now + 3..now + 25).contains(&late), "{late} after {now}");
     std::fs::write(path("config"), "http_publish = \"off\"\n").expect("the directory is ours");
@@ -427,6 +479,8 @@ fn bodies_that_lie_are_refused_and_the_connection_ends() {
         feed.raw.send(format!("{head}{body}{hidden}").as_bytes());
         let (status, answer) = feed.answer();
         assert_eq!((status, &answer["error"]), (400, &json!("bad_request")), "{more}{body:?}");
+        // What the head says is judged before anything is taken.
+        assert_eq!(answer.get("accepted"), (more == chunked).then_some(&json!(0)), "{more}{body:?}");
         feed.raw.read_to_end();
         assert!(feed.raw.buffer.is_empty(), "nothing is smuggled in: {more}{body:?}");
     }
@@ -437,11 +491,17 @@ fn bodies_that_lie_are_refused_and_the_connection_ends() {
 #[test]
 fn a_silent_body_ends_in_time_and_an_ending_daemon_answers() {
     let mut daemon = open_daemon(&["--stalled-seconds", "0.3"]);
-    let mut feed = HttpFeed::connect(daemon.address);
+    let fields = "Luxcast-Publisher: nightly\r\nUser-Agent: curl/8\r\n";
+    let mut feed = HttpFeed::with(daemon.address, fields);
     let head = feed.head(LINES, "Content-Length: 1000\r\n");
-    feed.raw.send(format!("{head}{}\n", of_job(1)).as_bytes());
+    feed.raw.send(format!("{head}{}\nnope\n{}", of_job(1), &of_job(2)[..20]).as_bytes());
     let (status, answer) = feed.answer();
     assert_eq!((status, &answer["error"]), (408, &json!("timeout")));
+    assert_eq!((&answer["accepted"], &answer["accepted_line"]), (&json!(1), &json!(1)), "{answer}");
+    assert_eq!(refused(&answer), [(2, "bad_json"), (3, "truncated")]);
+    let mut watcher = daemon.watch(&format!("{EVENTS}?since=start"));
+    assert!(watcher.event().starts_with(&format!("{{\"stream_seq\":{},", answer["stream_seq"])));
+    daemon.wait_for_log("(asked: POST /api/v1/events by \"curl/8\" as nightly)");
     drop(daemon);
     daemon = open_daemon(&[]);
     let mut watcher = daemon.watch(EVENTS);
@@ -454,6 +514,7 @@ fn a_silent_body_ends_in_time_and_an_ending_daemon_answers() {
     let (status, answer) = open.answer();
     assert_eq!((status, &answer["error"]), (503, &json!("draining")));
     assert!(answer["message"].as_str().is_some_and(|text| text.contains("accepted 1 lines")), "{answer}");
+    assert_eq!((&answer["accepted"], &answer["refused"]), (&json!(1), &json!([])), "{answer}");
     assert_eq!(daemon.wait().code(), Some(0));
 }
 

@@ -171,3 +171,29 @@ fn who_asks_wrongly_is_told_how_to() {
     daemon.acked_feed().publish([&*of_job(7)]);
     assert!(chatty.event().text.contains("\"job_id\":\"job\""));
 }
+
+#[test]
+fn a_client_that_closes_its_stream_is_no_loss() {
+    let daemon = Daemon::start(&[]);
+    let closed = |reason: &str| {
+        let (_, text) = daemon.admin_get("/metrics");
+        let name = format!("luxcast_connections_closed_total{{reason=\"{reason}\"}} ");
+        let line = text.lines().find_map(|line| line.strip_prefix(&*name));
+        line.expect("the metric is there").parse::<u64>().expect("a number")
+    };
+    let pad = "x".repeat(100_000);
+    let line = format!("{{\"type\":\"t\",\"job_id\":\"job\",\"pad\":\"{pad}\"}}");
+    daemon.acked_feed().publish((0..200).map(|_| line.as_str()));
+    let (mut sse, mut ndjson) = (sse(&daemon, EVENTS), ndjson(&daemon, EVENTS));
+    sse.next();
+    ndjson.next();
+    drop((sse, ndjson));
+    wait_until("both have gone", || closed("client") == 2);
+    // What is on its way is met by a reset.
+    drop(self::ndjson(&daemon, &format!("{EVENTS}?since=start")));
+    wait_until("it has gone", || closed("client") == 3);
+    assert_eq!(closed("lost"), 0);
+    let socket = daemon.watch(EVENTS);
+    drop(socket);
+    wait_until("a WebSocket without a close frame is lost", || closed("lost") == 1);
+}

@@ -312,9 +312,21 @@ fn numbers_are_bounded_and_a_refused_order_under_a_name_has_none() {
     drop(feed);
     let mut feed = daemon.feed();
     assert_eq!(hello_again(&mut feed, "p"), 9_007_199_254_740_991);
+    // No number is left for these.
+    for _ in 0..2 {
+        feed.line(&line(4));
+        let answer = feed.answer();
+        assert_eq!((&answer["code"], &answer["line"]), (&"bad_line_number".into(), &json!(1_u64 << 53)));
+        assert_eq!(feed.answer()["line"], 1_u64 << 53, "it is dealt with");
+    }
+    drop(feed);
+    let mut feed = daemon.feed();
+    assert_eq!(hello_again(&mut feed, "p"), 9_007_199_254_740_991);
+    feed.line(r#"{"op":"from","line":9007199254740991}"#);
+    feed.line(&line(3));
     feed.line(&line(4));
-    wait_for_ack(&mut feed, 9_007_199_254_740_992);
-    assert_eq!(count_lines(&daemon), [1, 2, 3, 4]);
+    assert_eq!(feed.answer()["code"], "bad_line_number");
+    assert_eq!(count_lines(&daemon), [1, 2, 3]);
 }
 
 #[test]

@@ -1303,7 +1303,9 @@ export class LuxcastClient extends EventTarget {
     }
     this.#clear();
     if (!link.isSecond) this.#failures += 1;
-    this.#isHttpBetter = false;
+    // The connection before this one may still take the only place of this address. Another WebSocket that hangs would
+    // take it again.
+    this.#isHttpBetter = refusal.code === "too_many_requests";
     this.#state = "waiting";
     this.#handleRefusal(refusal, 1006);
   }

@@ -167,6 +167,47 @@ fn is_end(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof)
 }
 
+/// How far a part has come.
+enum Step {
+    Done,
+    /// It is to be sent again, on the new connection.
+    Again,
+    /// Nobody knows what was taken, and it has no name to send it again under.
+    Lost,
+}
+
+/// Sends a part, and checks the answer. `heard`: when the last answer came.
+fn send(
+    shared: &Shared,
+    door: &Door,
+    link: &mut Link,
+    part: Part,
+    heard: Instant,
+    random: &mut Rng,
+) -> Outcome<Step> {
+    let (request, _) = part.request(random);
+    let is_lost = match link.post(&request)? {
+        Fate::Answered(status, answer) => {
+            let seq = part.check(status, &answer)?;
+            shared.note_post();
+            shared.wait_until_seen(seq)?;
+            return Ok(Step::Done);
+        }
+        Fate::Full => false,
+        Fate::Lost => true,
+    };
+    shared.note_turned_away(is_lost);
+    if is_lost && !part.has_name {
+        return Ok(Step::Lost);
+    }
+    if heard.elapsed() >= PATIENCE {
+        return Err("it was turned away all the time".into());
+    }
+    thread::sleep(FULL_PAUSE);
+    *link = Link::open(shared, door)?;
+    Ok(Step::Again)
+}
+
 /// Publishes under a name through one connection, and through another when that has ended.
 pub fn visit(
     shared: &Shared,
@@ -188,23 +229,9 @@ pub fn visit(
         let until = last.min(next + random.u64(..CHUNK_LINES_MAX));
         let part = Part { publisher, has_name: true, from: next, until, is_new: next > lines.written };
         lines.written = lines.written.max(until);
-        let (request, _) = part.request(random);
-        match link.post(&request)? {
-            Fate::Answered(status, answer) => {
-                let seq = part.check(status, &answer)?;
-                shared.note_post();
-                shared.wait_until_seen(seq)?;
-                lines.acknowledged = lines.acknowledged.max(until);
-                (next, heard) = (until + 1, Instant::now());
-            }
-            fate @ (Fate::Full | Fate::Lost) if heard.elapsed() < PATIENCE => {
-                shared.note_turned_away(matches!(fate, Fate::Lost));
-                thread::sleep(FULL_PAUSE);
-                link = Link::open(shared, door)?;
-                continue;
-            }
-            _ => return Err("it was turned away all the time".into()),
-        }
+        let Step::Done = send(shared, door, &mut link, part, heard, random)? else { continue };
+        lines.acknowledged = lines.acknowledged.max(until);
+        (next, heard) = (until + 1, Instant::now());
         if !is_flood {
             shared.rest_after(until + 1 - part.from);
         }
@@ -239,30 +266,14 @@ pub fn publish_once(
     let mut link = Link::open(shared, door)?;
     let last = random.u64(..1_000);
     let mut next = 1;
-    let begin = Instant::now();
+    let mut heard = Instant::now();
     while next <= last && !shared.is_over() {
         let until = last.min(next + random.u64(..CHUNK_LINES_MAX));
         let part = Part { publisher, has_name: false, from: next, until, is_new: true };
-        let (request, _) = part.request(random);
-        match link.post(&request)? {
-            Fate::Answered(status, answer) => {
-                let seq = part.check(status, &answer)?;
-                shared.note_post();
-                shared.wait_until_seen(seq)?;
-                *acknowledged = until;
-            }
-            Fate::Full if begin.elapsed() < PATIENCE => {
-                shared.note_turned_away(false);
-                thread::sleep(FULL_PAUSE);
-                link = Link::open(shared, door)?;
-                continue;
-            }
-            // Nobody knows which lines to send again.
-            Fate::Lost => {
-                shared.note_turned_away(true);
-                return Ok(());
-            }
-            Fate::Full => return Err("it was turned away all the time".into()),
+        match send(shared, door, &mut link, part, heard, random)? {
+            Step::Done => (*acknowledged, heard) = (until, Instant::now()),
+            Step::Again => continue,
+            Step::Lost => return Ok(()),
         }
         shared.rest_after(until + 1 - next);
         next = until + 1;

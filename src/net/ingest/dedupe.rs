@@ -18,9 +18,6 @@ struct Account {
     left_at: u64,
 }
 
-/// Line numbers of a name begin at [`LINE_NUMBER_MAX`] at most, and no publisher sends that many lines more.
-const ACCEPTED_MAX: u64 = 2 * LINE_NUMBER_MAX;
-
 /// Most unused names that are remembered: 16 MB with the longest names. Names in use do not count.
 const LEFT_MAX: usize = 65_536;
 
@@ -33,10 +30,10 @@ pub struct Dedupe {
 }
 
 impl Dedupe {
-    /// Takes over the names of an earlier run, all unused. A name whose numbers are used up is dropped.
+    /// Takes over the names of an earlier run, all unused. A name whose number no line can have is dropped.
     pub fn restored(parts: impl Iterator<Item = PublisherPart>, now_millis: u64) -> Self {
         let mut dedupe = Self::default();
-        for part in parts.filter(|part| part.accepted <= ACCEPTED_MAX) {
+        for part in parts.filter(|part| part.accepted <= LINE_NUMBER_MAX) {
             let left_at = now_millis.saturating_sub(part.silent_millis);
             let account = Account { name: part.name.clone(), accepted: part.accepted, users: 0, left_at };
             let key = dedupe.accounts.insert(account);

@@ -2,26 +2,25 @@
 
 use std::io::{ErrorKind, Read};
 use std::mem;
+use std::time::Duration;
 
 use crate::net::ingest::Ingest;
 use crate::net::ingest::half_lines::PATIENCE_MILLIS;
-use crate::net::ingest::publisher::{Greeting, Request, SHORT_REST_MAX, Source, is_too_long};
+use crate::net::ingest::publisher::{Greeting, Publisher, Request, SHORT_REST_MAX, Source, is_too_long};
 use crate::net::shard::handle::Command;
 use crate::stream::sequencer::Taken;
-use crate::wire::line::{LineError, PADDING, trim, write_welcome};
+use crate::wire::line::{LINE_NUMBER_MAX, LineError, PADDING, trim, write_welcome};
 use crate::wire::line_fault;
 use crate::wire::members::is_control_line;
 
 impl Ingest {
-    /// Gives free places for long half lines to publishers that wait. If none is free, takes the places of publishers that
-    /// have stopped within a line.
+    /// Gives free places for long half lines to publishers that wait. Where they wait, publishers that have stopped within
+    /// a line lose theirs.
     pub(super) fn give_places(&mut self) {
         if !self.half_lines.has_parked() {
             return;
         }
-        if !self.half_lines.has_room() {
-            self.give_up_stalled();
-        }
+        self.give_up_stalled();
         while let Some(key) = self.half_lines.unpark() {
             self.publishers[key].has_place = true;
             self.ready.push_back(key);
@@ -29,31 +28,50 @@ impl Ingest {
     }
 
     fn give_up_stalled(&mut self) {
+        let patience = Duration::from_millis(PATIENCE_MILLIS);
         let long_ago = self.moment.now.millis.saturating_sub(PATIENCE_MILLIS);
-        let holders = self.half_lines.holders().iter().copied();
         // A publisher that is ready may have sent more, which is read first.
-        let is_stalled = |&key: &usize| {
-            !self.publishers[key].is_ready
-                && self.publishers[key].greets_since.is_none()
-                && self.publishers[key].heard_at < long_ago
+        let has_stopped = |&key: &usize| {
+            let publisher = &self.publishers[key];
+            !publisher.is_ready && publisher.greets_since.is_none() && publisher.heard_at < long_ago
         };
-        let stalled: Vec<usize> = holders.filter(is_stalled).collect();
-        for &key in &stalled {
+        // Whoever waits for a place has stopped all the same, if it can be seen: its time does not begin with its turn.
+        let has_stopped_in_wait = |key: &usize| match &self.publishers[*key] {
+            // Behind its `hello` there may be whole lines in its buffer.
+            Publisher { greeted_since: Some(_), .. } => false,
+            Publisher { source: Source::Posted(posted), .. } => {
+                posted.has_stopped_within_line(self.moment.instant, patience)
+            }
+            Publisher { source: Source::Socket(_), .. } => false,
+        };
+        let (mut holders, mut parked) = (Vec::new(), Vec::new());
+        for places in self.half_lines.each().into_iter().filter(|places| !places.has_room()) {
+            holders.extend(places.holders().iter().copied().filter(has_stopped));
+            parked.extend(places.parked().filter(has_stopped_in_wait));
+        }
+        if holders.is_empty() && parked.is_empty() {
+            return;
+        }
+        for &key in holders.iter().chain(&parked) {
             self.give_up(key);
         }
-        if !stalled.is_empty() {
-            self.answering.extend(stalled);
-            self.publish();
+        for &key in &parked {
+            // The rest of its line is passed over, and needs no place.
+            self.half_lines.of_mut(&self.publishers[key].source).forget_parked(key);
+            self.ready.push_back(key);
         }
+        self.answering.extend(holders.into_iter().chain(parked));
+        self.publish();
     }
 
     /// How many bytes may be read from a publisher at once, so that a half line at their end can be held.
     pub(super) fn read_bytes_max(&self, key: usize) -> usize {
         let publisher = &self.publishers[key];
-        match self.half_lines.has_parked() {
+        let places = self.half_lines.of(&publisher.source);
+        match places.has_parked() {
             // While others wait, little of the next line is read, so that the place is free when this line ends.
             true if publisher.has_place => SHORT_REST_MAX,
-            false if publisher.has_place || self.half_lines.has_room() => self.gate.read_bytes(),
+            false if publisher.has_place || places.has_room() => self.gate.read_bytes(),
             _ => SHORT_REST_MAX.saturating_sub(publisher.held),
         }
     }
@@ -126,13 +144,14 @@ impl Ingest {
     /// Takes or frees a place, so that a publisher has one exactly while its half line is long.
     fn update_place(&mut self, key: usize) {
         let publisher = &mut self.publishers[key];
+        let places = self.half_lines.of_mut(&publisher.source);
         let has_short_rest = publisher.held < SHORT_REST_MAX;
         if publisher.has_place && has_short_rest {
             publisher.has_place = false;
-            self.half_lines.free_place(key);
+            places.free_place(key);
         } else if !publisher.has_place && publisher.held > SHORT_REST_MAX {
             publisher.has_place = true;
-            self.half_lines.take_place(key);
+            places.take_place(key);
         }
     }
 
@@ -153,8 +172,7 @@ impl Ingest {
         let buffer = mem::take(&mut publisher.buffer);
         publisher.held = 0;
         publisher.greeting = Greeting::Begun;
-        publisher.line += 1;
-        let line = publisher.line;
+        let line = publisher.count_line();
         self.half_lines.note_capacity(buffer.capacity(), 0);
         self.update_place(key);
         match self.is_repeated(key, line) {
@@ -205,8 +223,7 @@ impl Ingest {
     /// Takes one line. `block` is the line and the padding behind it. False: it has to wait, with all behind it.
     fn take_line(&mut self, key: usize, block: &mut [u8]) -> bool {
         let publisher = &mut self.publishers[key];
-        publisher.line += 1;
-        let (line, account) = (publisher.line, publisher.account);
+        let (line, account) = (publisher.count_line(), publisher.account);
         let raw = block.len() - PADDING;
         let is_too_long = is_too_long(&block[..raw], self.parts.line_bytes_max);
         let object = trim(&block[..raw]);
@@ -217,9 +234,15 @@ impl Ingest {
             return true;
         }
         // A control line is obeyed whatever its number: another connection may be ahead under the same name.
-        if self.is_repeated(key, line) && (is_too_long || !is_control_line(&block[object.clone()])) {
+        let is_control = |object: &[u8]| !is_too_long && is_control_line(object);
+        if self.is_repeated(key, line) && !is_control(&block[object.clone()]) {
             self.publishers[key].greeting = Greeting::Begun;
             self.note_repeated(key);
+            return true;
+        }
+        if line > LINE_NUMBER_MAX && !is_control(&block[object.clone()]) {
+            self.publishers[key].greeting = Greeting::Begun;
+            self.refuse(key, line, LineError::BadLineNumber, &[]);
             return true;
         }
         if is_too_long {
@@ -282,7 +305,10 @@ impl Ingest {
         let publisher = &self.publishers[key];
         let (pid, address) = publisher.describe();
         let address = address.map(tracing::field::display);
-        let at = line_fault::describe(text, error, self.parts.depth_max);
+        let covered = publisher.source.covered();
+        let covers = |id: &str| covered.is_none_or(|patterns| patterns.cover(id));
+        let rules = line_fault::Rules { depth_max: self.parts.depth_max, covers: &covers };
+        let at = line_fault::describe(text, error, &rules);
         let colon = if at.is_empty() { "" } else { ": " };
         let (code, message) = (error.code(), error.message());
         // As `luxcast publish` counts the lines of its file, which a person looks up.
@@ -345,7 +371,8 @@ impl Ingest {
                 }
             }
         }
-        self.counters().control_lines.add(1);
+        let is_line = self.publishers[key].has_sent_order();
+        self.counters().control_lines.add(u64::from(is_line));
         self.answer_later(key);
         Ok(())
     }
@@ -358,9 +385,7 @@ impl Ingest {
         let is_cut = !trim(&publisher.buffer[..rest]).is_empty();
         self.update_place(key);
         if is_cut {
-            let publisher = &mut self.publishers[key];
-            publisher.line += 1;
-            let line = publisher.line;
+            let line = self.publishers[key].count_line();
             self.refuse(key, line, LineError::Truncated, &[]);
         }
         let publisher = &mut self.publishers[key];
@@ -390,7 +415,7 @@ impl Ingest {
         self.half_lines.note_capacity(publisher.buffer.capacity(), 0);
         if publisher.is_ready {
             self.ready.retain(|&ready| ready != key);
-            self.half_lines.forget_parked(key);
+            self.half_lines.of_mut(&publisher.source).forget_parked(key);
         }
         self.answering.retain(|&answering| answering != key);
         if let (Some(shared), Some(lane)) = (&mut self.shared, publisher.lane) {

@@ -93,6 +93,7 @@ impl Ingest {
     fn note_figures(&self) {
         let (counters, sequencer) = (self.counters(), &self.parts.sequencer);
         counters.publishers.set((self.publishers.len() - self.requests) as u64);
+        counters.open_requests.set(self.requests as u64);
         counters.half_line_bytes.set((self.half_lines.bytes() + self.parts.waker.posted.bytes()) as u64);
         counters.jobs.set(sequencer.topic_index.jobs() as u64);
         counters.flows.set(sequencer.topic_index.flows() as u64);

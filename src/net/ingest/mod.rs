@@ -338,7 +338,7 @@ impl Ingest {
             }
             let bytes_max = self.read_bytes_max(key);
             if bytes_max == 0 {
-                self.half_lines.park(key);
+                self.half_lines.of_mut(&self.publishers[key].source).park(key);
                 continue;
             }
             self.publishers[key].is_ready = false;

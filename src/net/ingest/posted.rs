@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use parking_lot::Mutex;
@@ -40,6 +41,8 @@ pub struct PostedFrom {
     pub address: IpAddr,
     /// None: it may publish for every job and flow.
     pub rights: Option<Arc<Rights>>,
+    /// So many control lines stand for fields of its head.
+    pub greeting_lines: usize,
 }
 
 pub struct Posted {
@@ -62,6 +65,8 @@ struct Flow {
     is_reported: bool,
     /// The shard waits for room.
     wants_room: bool,
+    /// When the last bytes came.
+    heard_at: Option<Instant>,
 }
 
 /// Where shards report requests to ingest. Each is in the channel once at most, so connections bound it.
@@ -102,7 +107,7 @@ impl Posted {
     }
 
     /// Adds what `write` appends. True: ingest is to be woken.
-    pub fn add(self: &Arc<Self>, write: impl FnOnce(&mut Vec<u8>)) -> bool {
+    pub fn add(self: &Arc<Self>, now: Instant, write: impl FnOnce(&mut Vec<u8>)) -> bool {
         let mut flow = self.flow.lock();
         if flow.taken > 0 {
             let taken = std::mem::take(&mut flow.taken);
@@ -113,6 +118,7 @@ impl Posted {
         let more = flow.bytes.len() - before;
         if more > 0 {
             flow.is_within_line = !flow.bytes.ends_with(b"\n");
+            flow.heard_at = Some(now);
         }
         self.desk.bytes.fetch_add(more, Ordering::Relaxed);
         more > 0 && self.report(&mut flow)
@@ -169,6 +175,8 @@ impl Posted {
         let count = buffer.len().min(flow.bytes.len() - flow.taken);
         if count == 0 && !buffer.is_empty() && flow.end.is_none() {
             flow.is_reported = false;
+            // Whoever is silent for long holds nothing.
+            flow.bytes = Vec::new();
             return Err(ErrorKind::WouldBlock.into());
         }
         buffer[..count].copy_from_slice(&flow.bytes[flow.taken..flow.taken + count]);
@@ -184,6 +192,17 @@ impl Posted {
             note_room();
         }
         Ok(count)
+    }
+
+    /// Whether its client has sent nothing for so long, and all that waits is the middle of a line. If the shard waits for
+    /// room, that is not the client's fault.
+    pub fn has_stopped_within_line(&self, now: Instant, patience: Duration) -> bool {
+        let flow = self.flow.lock();
+        flow.is_within_line
+            && !flow.wants_room
+            && flow.end.is_none()
+            && flow.heard_at.is_some_and(|at| now.saturating_duration_since(at) > patience)
+            && memchr::memchr(b'\n', &flow.bytes[flow.taken..]).is_none()
     }
 
     /// The name under which its lines are taken once.
@@ -209,13 +228,23 @@ mod tests {
     use std::io::ErrorKind;
     use std::net::Ipv4Addr;
     use std::sync::Arc;
+    use std::time::{Duration, Instant};
 
     use super::{BYTES_MAX, BodyEnd, PORTION_BYTES, Posted, PostedDesk, PostedFrom};
     use crate::delivery::keys::WatcherKey;
 
     fn posted(desk: &Arc<PostedDesk>) -> Arc<Posted> {
         let key = WatcherKey::from_bits(0);
-        Posted::new(desk, PostedFrom { shard: 0, key, address: Ipv4Addr::LOCALHOST.into(), rights: None })
+        Posted::new(
+            desk,
+            PostedFrom {
+                shard: 0,
+                key,
+                address: Ipv4Addr::LOCALHOST.into(),
+                rights: None,
+                greeting_lines: 0,
+            },
+        )
     }
 
     fn read(posted: &Posted, bytes_max: usize) -> Result<Vec<u8>, ErrorKind> {
@@ -228,24 +257,25 @@ mod tests {
     fn bytes_are_reported_once_until_they_are_read() {
         let desk = Arc::new(PostedDesk::default());
         let posted = posted(&desk);
-        assert!(!posted.add(|_| {}), "nothing has come");
-        assert!(posted.add(|out| out.extend_from_slice(b"ab")));
-        assert!(!posted.add(|out| out.extend_from_slice(b"cd")), "ingest has not looked yet");
+        assert!(!posted.add(Instant::now(), |_| {}), "nothing has come");
+        assert!(posted.add(Instant::now(), |out| out.extend_from_slice(b"ab")));
+        assert!(!posted.add(Instant::now(), |out| out.extend_from_slice(b"cd")), "ingest has not looked yet");
         assert_eq!((desk.pending.len(), desk.bytes()), (1, 4));
         assert_eq!(read(&posted, 3), Ok(b"abc".to_vec()));
         assert_eq!(read(&posted, 3), Ok(b"d".to_vec()));
         assert_eq!(read(&posted, 3), Err(ErrorKind::WouldBlock));
-        assert!(posted.add(|out| out.push(b'e')), "it has looked, and waits");
+        assert_eq!(posted.flow.lock().bytes.capacity(), 0, "nothing is held for what may come");
+        assert!(posted.add(Instant::now(), |out| out.push(b'e')), "it has looked, and waits");
         assert!(!posted.end(BodyEnd::Whole), "that is reported");
         assert_eq!(read(&posted, 9), Ok(b"e\n".to_vec()), "the last line is whole");
         assert_eq!(read(&posted, 9), Ok(Vec::new()));
         assert!(!posted.end(BodyEnd::Cut), "it has one end");
         let (taken, lines) = (self::posted(&desk), self::posted(&desk));
-        taken.add(|out| out.push(b'a'));
+        taken.add(Instant::now(), |out| out.push(b'a'));
         assert_eq!(read(&taken, 9), Ok(b"a".to_vec()));
         taken.end(BodyEnd::Whole);
         assert_eq!(read(&taken, 9), Ok(b"\n".to_vec()), "also one that ingest has already");
-        lines.add(|out| out.extend_from_slice(b"a\n"));
+        lines.add(Instant::now(), |out| out.extend_from_slice(b"a\n"));
         lines.end(BodyEnd::Whole);
         assert_eq!(read(&lines, 9), Ok(b"a\n".to_vec()));
         assert_eq!(desk.bytes(), 0);
@@ -255,10 +285,31 @@ mod tests {
     fn what_is_cut_off_stays_cut_off() {
         let desk = Arc::new(PostedDesk::default());
         let posted = posted(&desk);
-        posted.add(|out| out.extend_from_slice(b"{}\n{"));
+        posted.add(Instant::now(), |out| out.extend_from_slice(b"{}\n{"));
         posted.end(BodyEnd::Cut);
         assert_eq!(read(&posted, 9), Ok(b"{}\n{".to_vec()));
         assert_eq!(read(&posted, 9), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn a_client_that_stops_within_a_line_is_told_from_one_that_waits_for_us() {
+        let desk = Arc::new(PostedDesk::default());
+        let posted = posted(&desk);
+        let start = Instant::now();
+        let patience = Duration::from_millis(500);
+        let has_stopped =
+            |millis| posted.has_stopped_within_line(start + Duration::from_millis(millis), patience);
+        assert!(!has_stopped(600), "nothing has come");
+        posted.add(start, |out| out.extend_from_slice(b"{}\n{"));
+        assert!(!has_stopped(600), "a whole line waits");
+        assert_eq!(read(&posted, 3), Ok(b"{}\n".to_vec()));
+        assert!(!has_stopped(500) && has_stopped(501));
+        assert_eq!(read(&posted, 3), Ok(b"{".to_vec()));
+        assert!(has_stopped(501), "also if ingest has it");
+        posted.add(start + Duration::from_millis(400), |out| out.resize(BYTES_MAX, b'x'));
+        assert!(!has_stopped(600) && has_stopped(901));
+        assert!(!posted.has_room_or_waits());
+        assert!(!has_stopped(901), "more of it may have come");
     }
 
     #[test]
@@ -267,7 +318,7 @@ mod tests {
         let posted = posted(&desk);
         for _ in 0..BYTES_MAX / PORTION_BYTES {
             assert!(posted.has_room_or_waits());
-            posted.add(|out| out.resize(out.len() + PORTION_BYTES, b'x'));
+            posted.add(Instant::now(), |out| out.resize(out.len() + PORTION_BYTES, b'x'));
         }
         assert!(!posted.has_room_or_waits());
         let told = std::cell::Cell::new(0);

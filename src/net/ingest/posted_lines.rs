@@ -1,6 +1,5 @@
 //! Requests over HTTP as publishers: each comes in, has its receipt and goes.
 
-use std::mem;
 use std::sync::Arc;
 
 use crate::net::ingest::Ingest;
@@ -34,14 +33,18 @@ impl Ingest {
         if !publisher.has_ended || publisher.awaits_ack() {
             return;
         }
+        let receipt = self.receipt(key);
+        self.dismiss(key, Ok(receipt));
+    }
+
+    fn receipt(&mut self, key: usize) -> Receipt {
+        let publisher = &mut self.publishers[key];
         let accepted_line = match (publisher.account, &self.shared, publisher.lane) {
             (Some(account), ..) => Some(self.parts.dedupe.accepted(account)),
             (None, Some(shared), Some(lane)) if publisher.is_named => Some(shared.accepted(lane)),
             _ => None,
         };
-        let seq = self.parts.sequencer.seq();
-        let receipt = self.publishers[key].receipt(seq, accepted_line);
-        self.dismiss(key, Ok(receipt));
+        publisher.receipt(self.parts.sequencer.seq(), accepted_line)
     }
 
     fn dismiss(&mut self, key: usize, answer: Result<Receipt, Refusal>) {
@@ -59,8 +62,11 @@ impl Ingest {
         let is_request = |(_, publisher): &(usize, &Publisher)| matches!(publisher.source, Source::Posted(_));
         let keys: Vec<usize> = self.publishers.iter().filter(is_request).map(|(key, _)| key).collect();
         for key in keys {
-            let accepted = mem::take(&mut self.publishers[key].accepted);
-            let refusal = if accepted > 0 { Refusal::draining_within(accepted) } else { Refusal::draining() };
+            // Of lines that wait for the shared stream nobody knows what becomes of them.
+            let refusal = match self.publishers[key].awaits_ack() {
+                true => Refusal::draining(),
+                false => Refusal::draining_within(self.receipt(key)),
+            };
             self.dismiss(key, Err(refusal));
         }
     }

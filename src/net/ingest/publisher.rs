@@ -12,7 +12,7 @@ use rustix::process::Pid;
 use crate::access::patterns::Patterns;
 use crate::bus::writer::LaneKey;
 use crate::net::ingest::posted::Posted;
-use crate::wire::line::{Control, LineError, trim, write_ack, write_error};
+use crate::wire::line::{Control, LINE_NUMBER_MAX, LineError, trim, write_ack, write_error};
 use crate::wire::receipt::Receipt;
 
 /// Most errors held for a publisher that does not read. Errors beyond that are only counted.
@@ -69,11 +69,13 @@ pub struct Publisher {
     pub has_place: bool,
     /// When the last bytes came, in milliseconds of the daemon's clock.
     pub heard_at: u64,
-    /// Number of the last line, complete or being skipped.
+    /// Number of the last line, complete or being skipped; one over [`LINE_NUMBER_MAX`] for all lines behind that.
     pub line: u64,
     /// Number of its `hello`; 0 without one, and under a name, where it has none.
     pub hello_line: u64,
     pub greeting: Greeting,
+    /// Control lines to come that it has not sent: they stand for fields of its request.
+    unsent_orders: usize,
     pub wants_acks: bool,
     /// It counts its lines itself: `hello` gave a name with `dedupe`.
     pub is_named: bool,
@@ -112,8 +114,13 @@ struct Ack {
 
 impl Publisher {
     pub fn new(source: Source) -> Self {
+        let unsent_orders = match &source {
+            Source::Socket(_) => 0,
+            Source::Posted(posted) => posted.from.greeting_lines,
+        };
         Self {
             source,
+            unsent_orders,
             buffer: Vec::new(),
             held: 0,
             skips: false,
@@ -183,6 +190,19 @@ impl Publisher {
         }
     }
 
+    /// Whether the control line that is obeyed now is one of its own lines.
+    pub fn has_sent_order(&mut self) -> bool {
+        let is_sent = self.unsent_orders == 0;
+        self.unsent_orders = self.unsent_orders.saturating_sub(1);
+        is_sent
+    }
+
+    /// Gives the next line its number.
+    pub fn count_line(&mut self) -> u64 {
+        self.line = (self.line + 1).min(LINE_NUMBER_MAX + 1);
+        self.line
+    }
+
     /// Makes `line + 1` the number of the next line. Lines up to `line` need no ack.
     pub fn number_from(&mut self, line: u64) {
         self.line = line;
@@ -213,7 +233,14 @@ impl Publisher {
     pub fn receipt(&mut self, stream_seq: u64, accepted_line: Option<u64>) -> Receipt {
         let stream_seq = self.ack.take().map_or(stream_seq, |ack| ack.stream_seq);
         let refused = self.errors.drain(..).collect();
-        Receipt { accepted: self.accepted, refused, refused_total: self.refused, stream_seq, accepted_line }
+        Receipt {
+            accepted: self.accepted,
+            refused,
+            refused_total: self.refused,
+            stream_seq,
+            accepted_line,
+            is_array: false,
+        }
     }
 
     /// Whether some answer is not sent yet.

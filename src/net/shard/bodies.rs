@@ -15,37 +15,52 @@ use crate::session::publishing::{BodyForm, Publish};
 use crate::tick::{Tick, ticks};
 use crate::wire::body::BodyReader;
 use crate::wire::cross_origin::Readers;
-use crate::wire::http::{Refusal, Then};
+use crate::wire::http::{Refusal, Status, Then};
 use crate::wire::json_lines::JsonLines;
 use crate::wire::receipt::Receipt;
+use crate::wire::request_for_log::{Asked, AskedBefore};
 
 const _: () = assert!(PORTION_BYTES >= READ_BYTES);
 
 /// RFC 9110, 15.2.1.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
+/// How long a refusal waits for ingest's word. It takes longer only if ingest takes nothing for the moment.
+const WORD: Duration = Duration::from_secs(2);
+
 impl Clients {
     /// Begins to take a body. `bytes` are what has come behind the head.
-    pub(super) fn publish(&mut self, key: WatcherKey, publish: Publish, readers: Readers, bytes: &[u8]) {
+    pub(super) fn publish(
+        &mut self,
+        key: WatcherKey,
+        publish: Publish,
+        readers: Readers,
+        asked: &Asked<'_>,
+        bytes: &[u8],
+    ) {
         let Publish { length, form, greeting, permit, rights, awaits_continue, then } = publish;
         let (ingest, now) = (self.environment.ingest.clone(), self.moment.tick());
         let connection = self.connections.at(key);
         let address = connection.address();
-        let from = PostedFrom { shard: self.environment.index, key, address, rights };
+        let greeting_lines = memchr::memchr_iter(b'\n', &greeting).count();
+        let from = PostedFrom { shard: self.environment.index, key, address, rights, greeting_lines };
         let line_bytes_max = self.environment.line_bytes_max;
         let publishing = Publishing {
             posted: Posted::new(&ingest.posted, from),
             ingest,
             body: BodyReader::new(length),
             json: (form == BodyForm::Json).then(|| JsonLines::new(line_bytes_max)),
+            first: None,
             permit,
             readers,
             then,
             rest: Vec::new(),
             heard_at: now,
+            asked: AskedBefore::of(asked),
+            refusal: None,
         };
         // It reports the request, so that what follows wakes nobody.
-        if publishing.posted.add(|out| out.extend_from_slice(&greeting)) {
+        if publishing.posted.add(self.moment.instant, |out| out.extend_from_slice(&greeting)) {
             publishing.ingest.wake();
         }
         let is_asked_for = awaits_continue && bytes.is_empty() && !publishing.is_whole();
@@ -59,16 +74,24 @@ impl Clients {
 
     /// More of a body has come, or of what follows it.
     pub(super) fn handle_body(&mut self, key: WatcherKey, bytes: &[u8]) {
-        let (now, line_bytes_max) = (self.moment.tick(), self.environment.line_bytes_max);
+        let (now, instant, line_bytes_max) =
+            (self.moment.tick(), self.moment.instant, self.environment.line_bytes_max);
         let bytes_max = self.live_config().limits.pipelined_bytes_max();
         if self.refuse_expired(key) {
             return;
         }
         let Phase::Publishing(publishing) = &mut self.connections.at(key).phase else { return };
+        if publishing.refusal.is_some() {
+            return;
+        }
         publishing.heard_at = now;
-        let used = match publishing.take(bytes, line_bytes_max) {
+        let used = match publishing.take(bytes, line_bytes_max, instant) {
             Ok(used) => used,
-            Err(refusal) => return self.refuse(key, &refusal, None),
+            // Nothing was taken before the first value.
+            Err(refusal) if refusal.status == Status::ContentTooLarge => {
+                return self.refuse(key, &refusal, None);
+            }
+            Err(refusal) => return self.refuse_within(key, refusal),
         };
         let rest = &bytes[used..];
         if publishing.rest.len() + rest.len() > bytes_max {
@@ -89,7 +112,7 @@ impl Clients {
         let Phase::Publishing(publishing) = &self.connections.at(key).phase else { return false };
         let is_expired = publishing.permit.is_expired(now) && !publishing.is_whole();
         if is_expired {
-            self.refuse(key, &Refusal::bad_token("the token has expired"), None);
+            self.refuse_within(key, Refusal::bad_token("the token has expired"));
         }
         is_expired
     }
@@ -102,13 +125,22 @@ impl Clients {
             return;
         }
         if *http_publish == HttpPublish::Off {
-            return self.refuse(key, &Refusal::no_publishing(), None);
+            return self.refuse_within(key, Refusal::no_publishing());
         }
         // Without scopes nobody was asked for one.
         let needs_scope = *http_publish == HttpPublish::Scope && !publishing.has_scope();
         if needs_scope || !auth.upholds(&publishing.permit) {
-            self.refuse(key, &Refusal::bad_token("the token is not valid any more"), None);
+            self.refuse_within(key, Refusal::bad_token("the token is not valid any more"));
         }
+    }
+
+    /// Refuses a request in the middle of its body. First ingest says what became of its lines: the answer has that.
+    fn refuse_within(&mut self, key: WatcherKey, refusal: Refusal) {
+        let Phase::Publishing(publishing) = &mut self.connections.at(key).phase else { return };
+        publishing.refusal = Some(refusal.into());
+        publishing.rest = Vec::new();
+        publishing.end(BodyEnd::Cut);
+        self.schedule(key, self.moment.tick().wrapping_add(ticks(WORD)));
     }
 
     /// Whether a portion of what comes can be taken from a connection. If not, it is read again once there is room.
@@ -134,6 +166,12 @@ impl Clients {
         let Phase::Publishing(publishing) = &mut self.connections.at(key).phase else { return };
         let (then, rest) = (publishing.then, std::mem::take(&mut publishing.rest));
         let readers = publishing.readers.clone();
+        let is_array = publishing.is_array_as_lines();
+        let answer = answer.map(|receipt| Receipt { is_array, ..receipt });
+        let answer = match (publishing.refusal.take(), answer) {
+            (Some(refusal), Ok(receipt)) => Err(refusal.behind(receipt)),
+            (_, answer) => answer,
+        };
         match answer {
             Err(refusal) => self.refuse(key, &refusal, None),
             Ok(receipt) => {
@@ -154,12 +192,15 @@ impl Clients {
             return;
         }
         let connection = self.connections.at(key);
-        let Phase::Publishing(publishing) = &connection.phase else { return };
+        let Phase::Publishing(publishing) = &mut connection.phase else { return };
+        if let Some(refusal) = publishing.refusal.take() {
+            return self.refuse(key, &refusal, None);
+        }
         // While it waits for ingest, that is not the client's fault.
         let waits = publishing.is_whole() || connection.has_more || !publishing.posted.has_room_or_waits();
         let since = if waits { now } else { publishing.heard_at };
         match now.wrapping_sub(since) >= stalled {
-            true => self.refuse(key, &Refusal::body_timeout(), None),
+            true => self.refuse_within(key, Refusal::body_timeout()),
             false => self.schedule_body(key, since),
         }
     }

@@ -16,7 +16,7 @@ use crate::delivery::counts::DeliveryCounts;
 use crate::delivery::keys::{WatcherKey, WatcherSlot};
 use crate::delivery::slow_consumers::SlowConsumers;
 use crate::delivery::watchers::Watchers;
-use crate::metrics::{Counter, Counters, LOST, ShardCounters};
+use crate::metrics::{Counter, Counters, ShardCounters};
 use crate::net::clock::{Clock, Moment};
 use crate::net::ingest::handle::IngestWaker;
 use crate::net::report::inquiry::Inquiries;
@@ -475,7 +475,7 @@ impl Clients {
 
     pub(super) fn drop_connection(&mut self, key: WatcherKey) {
         if self.connections.get(key).is_some() {
-            self.note_end(key, LOST);
+            self.note_end(key, self.manner_of_end(key));
         }
         let Some(connection) = self.connections.remove(key) else {
             return;

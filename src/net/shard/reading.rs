@@ -6,7 +6,7 @@ use arrayvec::ArrayVec;
 
 use crate::close::CloseReason;
 use crate::delivery::keys::WatcherKey;
-use crate::metrics::CLOSED_BY_CLIENT;
+use crate::metrics::{CLOSED_BY_CLIENT, LOST};
 use crate::net::shard::clients::{Clients, context_of};
 use crate::net::shard::connection::{Phase, Sides};
 use crate::net::shard::transport::Incoming;
@@ -119,6 +119,16 @@ impl Clients {
                 self.handle_due(key);
             }
             _ => self.drop_connection(key),
+        }
+    }
+
+    /// How a connection has ended without a goodbye. A client of a stream over plain HTTP has no other way.
+    pub(super) fn manner_of_end(&self, key: WatcherKey) -> usize {
+        let phase = self.connections.get(key).map(|connection| &connection.phase);
+        let is_plain = matches!(phase, Some(Phase::Open(session)) if session.is_plain());
+        match is_plain && !self.sockets.has_failed(key) {
+            true => CLOSED_BY_CLIENT,
+            false => LOST,
         }
     }
 

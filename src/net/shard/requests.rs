@@ -29,7 +29,7 @@ use crate::wire::http::{
     write_refusal, write_stream_head,
 };
 use crate::wire::page;
-use crate::wire::request_for_log::Asked;
+use crate::wire::request_for_log::{Asked, AskedBefore};
 
 /// How long an answer may take to be made: longer than the report thread waits for the other threads.
 const MAKING: Duration = Duration::from_secs(10);
@@ -70,7 +70,7 @@ impl Clients {
                     Ok(Answer::Watch(watch)) => self.open(key, &watch, asked),
                     Ok(Answer::Publish(publish)) => {
                         let readers = self.readers(key, asked.origin, asked.host);
-                        return self.publish(key, publish, readers, rest);
+                        return self.publish(key, publish, readers, &asked, rest);
                     }
                     Ok(answer) => return self.give(key, answer, &request, rest),
                     Err(refusal) => return self.refuse(key, &refusal, Some(asked)),
@@ -323,6 +323,11 @@ impl Clients {
 
     /// Refuses a request, and leaves the client time to read why. `asked`: what is known of the request.
     pub(super) fn refuse(&mut self, key: WatcherKey, refusal: &Refusal, asked: Option<Asked<'_>>) {
+        let before = match &mut self.connections.at(key).phase {
+            Phase::Publishing(publishing) => Some(std::mem::take(&mut publishing.asked)),
+            _ => None,
+        };
+        let asked = asked.or(before.as_ref().map(AskedBefore::asked));
         let Asked { method, origin, host, .. } = asked.unwrap_or_default();
         // A page is not the daemon's own because it uses a name that is not the daemon's.
         let host = host.filter(|_| refusal.status != Status::Misdirected);

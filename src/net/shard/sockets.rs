@@ -32,6 +32,12 @@ struct Segment {
     end: u64,
 }
 
+/// Whether an error says that the network failed: not that nothing is to be done now, nor that the peer has closed.
+fn is_failure(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, Interrupted, WouldBlock};
+    !matches!(error.kind(), WouldBlock | Interrupted | BrokenPipe | ConnectionReset | ConnectionAborted)
+}
+
 pub struct Sockets {
     sockets: Vec<Option<TcpStream>>,
     /// Beside each socket, where TLS is spoken; empty elsewhere.
@@ -46,6 +52,8 @@ pub struct Sockets {
     can_send_files: bool,
     /// Offset and length of what was staged last.
     staged: (u64, usize),
+    /// Connections whose network failed, and that nobody has closed.
+    failed: Vec<WatcherKey>,
     pub turn_began: Instant,
 }
 
@@ -61,6 +69,7 @@ impl Sockets {
             segment: None,
             can_send_files: true,
             staged: (0, 0),
+            failed: Vec::new(),
             turn_began: Instant::now(),
         }
     }
@@ -82,6 +91,7 @@ impl Sockets {
 
     pub fn remove(&mut self, key: WatcherKey) -> Option<TcpStream> {
         self.speak_plainly(key);
+        self.failed.retain(|failed| *failed != key);
         self.sockets.get_mut(key.index())?.take()
     }
 
@@ -101,8 +111,27 @@ impl Sockets {
         Some((tls, socket, &mut self.desk))
     }
 
+    /// Whether the network has failed on a connection. One that its peer has closed or reset has not.
+    pub fn has_failed(&self, key: WatcherKey) -> bool {
+        let socket = self.sockets.get(key.index()).and_then(Option::as_ref);
+        let pending = socket.and_then(|socket| socket.take_error().ok().flatten());
+        pending.is_some_and(|error| is_failure(&error)) || self.failed.contains(&key)
+    }
+
+    fn note<T>(&mut self, key: WatcherKey, result: io::Result<T>) -> io::Result<T> {
+        if result.as_ref().is_err_and(is_failure) {
+            self.failed.push(key);
+        }
+        result
+    }
+
     /// Reads once, a buffer at most.
     pub fn read(&mut self, key: WatcherKey, buffer: &mut [u8]) -> io::Result<Incoming> {
+        let result = self.read_once(key, buffer);
+        self.note(key, result)
+    }
+
+    fn read_once(&mut self, key: WatcherKey, buffer: &mut [u8]) -> io::Result<Incoming> {
         if let Some((tls, socket, desk)) = self.tls(key) {
             let incoming = tls.read(socket, buffer, desk);
             if tls.has_unsent() {
@@ -219,17 +248,15 @@ impl Sockets {
 
 impl Sink for Sockets {
     fn write(&mut self, watcher: WatcherKey, bytes: &[u8]) -> io::Result<usize> {
-        if let Some(result) = self.write_sealed(watcher, &[IoSlice::new(bytes)]) {
-            return result;
-        }
-        self.socket(watcher).write(bytes)
+        let sealed = self.write_sealed(watcher, &[IoSlice::new(bytes)]);
+        let result = sealed.unwrap_or_else(|| self.socket(watcher).write(bytes));
+        self.note(watcher, result)
     }
 
     fn write_vectored(&mut self, watcher: WatcherKey, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        if let Some(result) = self.write_sealed(watcher, slices) {
-            return result;
-        }
-        self.socket(watcher).write_vectored(slices)
+        let sealed = self.write_sealed(watcher, slices);
+        let result = sealed.unwrap_or_else(|| self.socket(watcher).write_vectored(slices));
+        self.note(watcher, result)
     }
 
     fn stage(&mut self, slices: &[IoSlice<'_>], bytes: usize) -> bool {
@@ -245,7 +272,10 @@ impl Sink for Sockets {
         match rustix::fs::sendfile(socket, &segment.file, Some(&mut offset), bytes) {
             Ok(taken) => Ok(taken),
             Err(errno @ (Errno::AGAIN | Errno::INTR)) => Err(errno.into()),
-            Err(errno) => self.copy_staged(watcher, errno),
+            Err(errno) => {
+                let result = self.copy_staged(watcher, errno);
+                self.note(watcher, result)
+            }
         }
     }
 

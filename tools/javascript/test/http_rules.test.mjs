@@ -70,6 +70,22 @@ test("a WebSocket that opens and brings nothing is given up for HTTP at once", a
   assert.equal(client.transport, "http");
 });
 
+test("a WebSocket that hangs and still takes the only place of its address does not take it again", async (t) => {
+  const { client, Socket, streams, told, tick } = fake(t);
+  client.connect();
+  Socket.last.accept();
+  tick(5_000);
+  const body = '{"error":"too_many_requests","message":"connections_per_address_max"}';
+  for (let attempt = 1; attempt <= 3; attempt += 1) {
+    assert.equal(streams.all.length, attempt);
+    await streams.last.refuse(429, body, { "Retry-After": "1" });
+    tick(1_500);
+  }
+  await streams.last.accept(100);
+  assert.deepEqual([client.transport, Socket.all.length], ["http", 1]);
+  assert.deepEqual(told("error").map(({ code }) => code), ["held_back", ...Array(3).fill("too_many_requests")]);
+});
+
 test("a WebSocket that brings its first message and then nothing is given up for HTTP", async (t) => {
   const { client, Socket, streams, told, tick } = fake(t);
   client.connect();

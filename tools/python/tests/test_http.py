@@ -10,8 +10,6 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
@@ -26,31 +24,14 @@ from luxcast.address import Address, read
 from luxcast.flight import Batch
 from luxcast.http_sender import BATCH_LINES_MAX, HttpSender
 from luxcast.sender import BATCH_BYTES_MAX
+from publishing import an_event, assert_all_counted, publishing
 from waiting import PATIENCE, wait_until
 
 
-def _event(n: int, kind: str = "execution_event", **members: object) -> dict[str, Any]:
-    return {"type": kind, "job_id": "j", "n": n, **members}
-
-
-@contextmanager
-def _publisher(url: str, **settings: Any) -> Iterator[Publisher]:
-    publisher = Publisher(url, retry_seconds_max=0.2, **settings)
-    try:
-        yield publisher
-    finally:
-        publisher.close(0)
-
-
-def _assert_all_counted(stats: Stats) -> None:
-    assert stats.published == stats.delivered + stats.refused + stats.dropped + stats.waiting, stats
-    assert (stats.faults, stats.sender_faults) == (0, 0), stats
-
-
 def test_events_arrive_once_and_in_order_over_one_connection(web: FakeHttp) -> None:
-    with _publisher(f"{web.url}/luxcast/", token="s3cret", name="ci") as publisher:
+    with publishing(f"{web.url}/luxcast/", token="s3cret", name="ci") as publisher:
         for n in range(5_000):
-            assert publisher.publish(_event(n))
+            assert publisher.publish(an_event(n))
         assert publisher.flush(PATIENCE)
         assert publisher.path == f"{web.url}/luxcast"
         assert publisher.stats() == Stats(published=5_000, delivered=5_000, connections=1)
@@ -69,20 +50,20 @@ def test_events_arrive_once_and_in_order_over_one_connection(web: FakeHttp) -> N
 
 
 def test_a_lone_event_goes_out_at_once(web: FakeHttp) -> None:
-    with _publisher(web.url, linger_seconds=PATIENCE) as publisher:
-        publisher.publish(_event(0))
+    with publishing(web.url, linger_seconds=PATIENCE) as publisher:
+        publisher.publish(an_event(0))
         assert publisher.flush(PATIENCE / 2), "it waited for others"
         assert [len(request.lines) for request in web.requests] == [1]
 
 
 def test_requests_are_bounded(web: FakeHttp) -> None:
     web.may_read.clear()
-    with _publisher(web.url) as publisher:
+    with publishing(web.url) as publisher:
         for n in range(3_000):
-            publisher.publish(_event(n))
+            publisher.publish(an_event(n))
         for n in range(3_000, 3_010):
-            publisher.publish(_event(n, text="x" * 100_000))
-        publisher.publish(_event(3_010, text="x" * 900_000))
+            publisher.publish(an_event(n, text="x" * 100_000))
+        publisher.publish(an_event(3_010, text="x" * 900_000))
         web.may_read.set()
         assert publisher.flush(PATIENCE)
     assert web.numbers() == list(range(3_011))
@@ -92,28 +73,28 @@ def test_requests_are_bounded(web: FakeHttp) -> None:
 
 def test_a_daemon_that_does_not_read_never_makes_the_caller_wait(web: FakeHttp) -> None:
     web.may_read.clear()
-    with _publisher(web.url, bytes_max=2_000_000) as publisher:
+    with publishing(web.url, bytes_max=2_000_000) as publisher:
         longest = 0.0
         for n in range(20_000):
             began = time.monotonic()
-            publisher.publish(_event(n, text="x" * 1000))
+            publisher.publish(an_event(n, text="x" * 1000))
             longest = max(longest, time.monotonic() - began)
         stats = publisher.stats()
         assert stats.waiting_bytes <= 2_000_000 and stats.dropped_execution_events > 10_000
         assert longest < 5.0, "an engine thread waited for the daemon"
         web.may_read.set()
         assert publisher.flush(PATIENCE)
-        _assert_all_counted(publisher.stats())
+        assert_all_counted(publisher.stats())
     numbers = web.numbers()
     assert numbers == sorted(set(numbers)) and numbers[-1] == 19_999
 
 
 @pytest.mark.parametrize("forgets", [False, True])
 def test_a_daemon_that_comes_back_gets_what_it_has_not(web: FakeHttp, forgets: bool) -> None:
-    with _publisher(web.url) as publisher:
+    with publishing(web.url) as publisher:
         for round_ in range(4):
             for n in range(1000):
-                publisher.publish(_event(1000 * round_ + n))
+                publisher.publish(an_event(1000 * round_ + n))
             wait_until(lambda: publisher.stats().delivered > 1000 * round_, "some events arrived")
             web.go_away(forgets)
             web.listen()
@@ -128,10 +109,10 @@ def test_what_was_accepted_without_an_answer_is_not_sent_twice(web: FakeHttp) ->
         return b""
 
     web.script.append(lost)
-    with _publisher(web.url) as publisher:
-        publisher.publish(_event(0))
+    with publishing(web.url) as publisher:
+        publisher.publish(an_event(0))
         wait_until(lambda: len(web.requests) > 0, "it came")
-        publisher.publish(_event(1))
+        publisher.publish(an_event(1))
         assert publisher.flush(PATIENCE)
         stats = publisher.stats()
         assert (stats.delivered, stats.presumed) == (2, 1)
@@ -147,15 +128,15 @@ def test_refused_lines_are_counted_and_told(
     web.refuses.add("bad")
     web.refused_max = named
     web.closes_behind_answers = not kept
-    with _publisher(web.url) as publisher:
-        publisher.publish(_event(0, "bad"))
+    with publishing(web.url) as publisher:
+        publisher.publish(an_event(0, "bad"))
         assert publisher.flush(PATIENCE), "422 is an answer like 200"
         for n in range(2_000):
-            publisher.publish(_event(n, "bad" if n % 10 else "good"))
+            publisher.publish(an_event(n, "bad" if n % 10 else "good"))
         assert publisher.flush(PATIENCE)
         stats = publisher.stats()
         assert (stats.delivered, stats.refused, stats.presumed) == (200, 1801, 0)
-        _assert_all_counted(stats)
+        assert_all_counted(stats)
     wait_until(lambda: "refused by the daemon" in caplog.text, "the log tells")
     assert ("bad_type: told to" in caplog.text) == (named > 0)
     assert "cannot publish" not in caplog.text
@@ -167,9 +148,9 @@ def test_an_answer_that_stays_the_same_is_told_once_and_asked_for_seldom(
 ) -> None:
     body = {"error": "some_word", "message": "what is wrong, said to s3cret"}
     web.always = answer(status, body, Location="https://elsewhere.example/x")
-    with _publisher(web.url, token="s3cret") as publisher:
+    with publishing(web.url, token="s3cret") as publisher:
         for n in range(10):
-            publisher.publish(_event(n))
+            publisher.publish(an_event(n))
         assert not publisher.flush(1.2)
         assert 1 <= len(web.requests) <= 4, "no reason to spin"
         told = [record.getMessage() for record in caplog.records if "cannot publish" in record.getMessage()]
@@ -183,7 +164,7 @@ def test_an_answer_that_stays_the_same_is_told_once_and_asked_for_seldom(
         assert len(told) == 1
         web.always = None
         assert publisher.flush(PATIENCE)
-        _assert_all_counted(publisher.stats())
+        assert_all_counted(publisher.stats())
     assert web.numbers() == list(range(10))
     assert "s3cret" not in caplog.text
 
@@ -192,8 +173,8 @@ def test_each_kind_of_failure_is_told_once(web: FakeHttp, caplog: pytest.LogCapt
     caplog.set_level(logging.INFO, "luxcast")
     for _ in range(2):
         web.script.extend([answer(502), answer(500), answer(502)])
-    with _publisher(web.url) as publisher:
-        publisher.publish(_event(0))
+    with publishing(web.url) as publisher:
+        publisher.publish(an_event(0))
         assert publisher.flush(PATIENCE)
         assert [record.getMessage().split(": ")[-1][:3] for record in caplog.records[:-1]] == ["502", "500"]
         assert caplog.records[-1].getMessage() == f"publishing to the daemon at {web.url}"
@@ -206,8 +187,8 @@ def test_it_waits_as_long_as_it_is_asked_to(web: FakeHttp, status: int, kind: st
     until = time.time() + 3
     fields = {"seconds": "1", "date": formatdate(until, usegmt=True), "nonsense": "soon"}
     web.script.append(answer(status, {"error": "draining", "message": "later"}, Retry_After=fields[kind]))
-    with _publisher(web.url) as publisher:
-        publisher.publish(_event(0))
+    with publishing(web.url) as publisher:
+        publisher.publish(an_event(0))
         assert publisher.close(PATIENCE), "also while it closes"
     assert web.numbers() == [0]
     pause = web.requests[1].at - web.requests[0].at
@@ -224,13 +205,13 @@ def test_a_body_too_large_for_a_proxy_comes_in_parts_and_a_line_too_large_is_giv
         return answer(413, "<html>")(fake, request) if len(request.body) > 5_000 else fake.take(request)
 
     web.always = limited
-    with _publisher(web.url) as publisher:
+    with publishing(web.url) as publisher:
         for n in range(300):
-            publisher.publish(_event(n, text="x" * (8_000 if n == 150 else 100)))
+            publisher.publish(an_event(n, text="x" * (8_000 if n == 150 else 100)))
         assert publisher.flush(PATIENCE)
         stats = publisher.stats()
         assert (stats.delivered, stats.refused) == (299, 1)
-        _assert_all_counted(stats)
+        assert_all_counted(stats)
     assert web.numbers() == [n for n in range(300) if n != 150]
     assert "1 event refused by the daemon, for: 413 an answer that is not the daemon's" in caplog.text
     assert len(web.requests) < 60
@@ -285,14 +266,14 @@ _HOSTILE: dict[str, Behaviour] = {
 def test_what_is_no_daemon_does_no_harm(web: FakeHttp, kind: str, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(2):
         web.script.append(_HOSTILE[kind])
-    with _publisher(web.url) as publisher:
-        publisher.publish(_event(0))
+    with publishing(web.url) as publisher:
+        publisher.publish(an_event(0))
         assert publisher.flush(PATIENCE)
-        publisher.publish(_event(1))
+        publisher.publish(an_event(1))
         assert publisher.flush(PATIENCE)
         stats = publisher.stats()
         assert (stats.delivered, stats.presumed) == (2, 0)
-        _assert_all_counted(stats)
+        assert_all_counted(stats)
     assert web.numbers() == [0, 1]
     told = [record.getMessage() for record in caplog.records if "cannot publish" in record.getMessage()]
     # The server closes its connection, and a request that was on its way may be reset: that is another trouble.
@@ -304,8 +285,8 @@ def test_what_is_no_daemon_does_no_harm(web: FakeHttp, kind: str, caplog: pytest
 def test_a_slow_answer_is_given_up(is_silent: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(luxcast.poster, "ANSWER_SECONDS_MAX", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as slow:
-        with _publisher(f"http://127.0.0.1:{slow.getsockname()[1]}") as publisher:
-            publisher.publish(_event(0))
+        with publishing(f"http://127.0.0.1:{slow.getsockname()[1]}") as publisher:
+            publisher.publish(an_event(0))
             for _ in range(2):
                 connection, _ = slow.accept()
                 with connection:
@@ -331,16 +312,16 @@ def test_a_sender_that_was_ended_is_started_again(web: FakeHttp, monkeypatch: py
 
     web.refuses.add("bad")
     web.refused_max = 0
-    with _publisher(web.url) as publisher:
+    with publishing(web.url) as publisher:
         for n in range(5):
-            publisher.publish(_event(n, "bad"))
+            publisher.publish(an_event(n, "bad"))
         assert publisher.flush(PATIENCE)
         with monkeypatch.context() as patch:
             patch.setattr(HttpSender, "_settle", fail)
-            publisher.publish(_event(5))
+            publisher.publish(an_event(5))
             wait_until(lambda: publisher.stats().last_fault == "SystemExit: 3", "the thread has ended")
-        wait_until(lambda: publisher.publish(_event(6, "bad")), "it is up again")
-        publisher.publish(_event(7, "bad"))
+        wait_until(lambda: publisher.publish(an_event(6, "bad")), "it is up again")
+        publisher.publish(an_event(7, "bad"))
         assert publisher.flush(PATIENCE)
         assert publisher.stats().delivered == 1, "all others are known as refused"
     assert web.numbers() == [5] and len(web.accepted) == 1
@@ -350,7 +331,7 @@ def test_close_gives_up_at_its_deadline(web: FakeHttp) -> None:
     web.may_read.clear()
     publisher = Publisher(web.url)
     for n in range(100):
-        publisher.publish(_event(n, text="x" * 50_000))
+        publisher.publish(an_event(n, text="x" * 50_000))
     wait_until(lambda: web.connections > 0, "it sends")
     began = time.monotonic()
     assert not publisher.close(0.3)
@@ -361,9 +342,9 @@ def test_close_gives_up_at_its_deadline(web: FakeHttp) -> None:
 
 
 def test_a_kept_connection_that_ends_is_no_failure(web: FakeHttp, caplog: pytest.LogCaptureFixture) -> None:
-    with _publisher(web.url) as publisher:
+    with publishing(web.url) as publisher:
         for n in range(20):
-            publisher.publish(_event(n))
+            publisher.publish(an_event(n))
             if n % 2:
                 web.hang_up()
             assert publisher.flush(PATIENCE)
@@ -375,17 +356,17 @@ def test_a_kept_connection_that_ends_is_no_failure(web: FakeHttp, caplog: pytest
 
 def test_a_connection_without_requests_is_let_go(web: FakeHttp, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(luxcast.http_sender, "IDLE_SECONDS_MAX", 0.1)
-    with _publisher(web.url) as publisher:
-        publisher.publish(_event(0))
+    with publishing(web.url) as publisher:
+        publisher.publish(an_event(0))
         wait_until(lambda: web.connections == 1 and not web._sockets, "it is closed")
-        publisher.publish(_event(1))
+        publisher.publish(an_event(1))
         assert publisher.flush(PATIENCE)
         assert publisher.stats().connections == web.connections == 2
 
 
 def test_it_waits_without_using_the_processor(web: FakeHttp) -> None:
-    with _publisher(web.url) as publisher:
-        publisher.publish(_event(0))
+    with publishing(web.url) as publisher:
+        publisher.publish(an_event(0))
         assert publisher.flush(PATIENCE)
         before = os.times()
         time.sleep(1.0)
@@ -398,8 +379,8 @@ def test_ipv6() -> None:
         fake = FakeHttp("::1")
     except OSError:
         pytest.skip("this machine has no IPv6")
-    with fake, _publisher(fake.url) as publisher:
-        publisher.publish(_event(0))
+    with fake, publishing(fake.url) as publisher:
+        publisher.publish(an_event(0))
         assert publisher.flush(PATIENCE)
         assert fake.requests[0].fields["host"] == f"[::1]:{fake.port}"
 
@@ -407,8 +388,8 @@ def test_ipv6() -> None:
 def test_a_host_that_is_not_there_is_told(caplog: pytest.LogCaptureFixture) -> None:
     for url in ("http://127.0.0.1:1", "http://nowhere.invalid", f"http://{'x' * 70}.example", "http://a..b"):
         caplog.clear()
-        with _publisher(url) as publisher:
-            publisher.publish(_event(0))
+        with publishing(url) as publisher:
+            publisher.publish(an_event(0))
             wait_until(lambda: "cannot publish" in caplog.text, "the log tells")
             assert publisher.stats().sender_faults == 0
         assert url in caplog.text
@@ -420,11 +401,11 @@ def test_tls_with_a_file_or_a_context(secure: FakeHttp, certificate: Path) -> No
     own.maximum_version = ssl.TLSVersion.TLSv1_2
     choices: list[dict[str, Any]] = [{"ca": f"{certificate}.crt"}, {"ca": certificate}, {"ssl_context": own}]
     for round_, settings in enumerate(choices):
-        with _publisher(url, **settings) as publisher:
+        with publishing(url, **settings) as publisher:
             for n in range(2_000):
-                publisher.publish(_event(n, text="x" * 500))
+                publisher.publish(an_event(n, text="x" * 500))
             assert publisher.flush(PATIENCE)
-            publisher.publish(_event(2_000))
+            publisher.publish(an_event(2_000))
             assert publisher.flush(PATIENCE)
             assert publisher.path == f"https://localhost:{secure.port}"
             assert publisher.stats().connections == 1
@@ -438,8 +419,8 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(
     cases = [(f"https://localhost:{secure.port}", {}), (secure.url, {"ca": f"{certificate}.crt"})]
     for url, settings in cases:
         caplog.clear()
-        with _publisher(url, **settings) as publisher:
-            publisher.publish(_event(0))
+        with publishing(url, **settings) as publisher:
+            publisher.publish(an_event(0))
             wait_until(lambda: "cannot publish" in caplog.text, "the log tells")
             assert "CERTIFICATE_VERIFY_FAILED" in caplog.text
     assert secure.requests == []
@@ -447,8 +428,8 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(
 
 def test_plain_text_where_tls_is_expected_is_told(caplog: pytest.LogCaptureFixture) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        with _publisher(f"https://127.0.0.1:{listener.getsockname()[1]}") as publisher:
-            publisher.publish(_event(0))
+        with publishing(f"https://127.0.0.1:{listener.getsockname()[1]}") as publisher:
+            publisher.publish(an_event(0))
             connection, _ = listener.accept()
             with connection:
                 connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -459,11 +440,11 @@ def test_plain_text_where_tls_is_expected_is_told(caplog: pytest.LogCaptureFixtu
 def test_no_proxy_is_used_unless_one_is_given(web: FakeHttp, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "https_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
-    with _publisher(web.url) as publisher:
-        publisher.publish(_event(0))
+    with publishing(web.url) as publisher:
+        publisher.publish(an_event(0))
         assert publisher.flush(PATIENCE)
-    with _publisher("http://daemon.invalid:99/p", proxy=f"http://me:p%40ss@127.0.0.1:{web.port}") as publisher:
-        publisher.publish(_event(1))
+    with publishing("http://daemon.invalid:99/p", proxy=f"http://me:p%40ss@127.0.0.1:{web.port}") as publisher:
+        publisher.publish(an_event(1))
         assert publisher.flush(PATIENCE)
     assert web.numbers() == [0, 1]
     through = web.requests[1]
@@ -506,8 +487,8 @@ def test_tls_goes_through_the_tunnel_of_a_proxy(
     thread.start()
     proxy = f"http://127.0.0.1:{listener.getsockname()[1]}"
     url = f"https://localhost:{secure.port}"
-    with _publisher(url, ca=f"{certificate}.crt", proxy=proxy, token="s3cret") as publisher:
-        publisher.publish(_event(0))
+    with publishing(url, ca=f"{certificate}.crt", proxy=proxy, token="s3cret") as publisher:
+        publisher.publish(an_event(0))
         assert publisher.flush(PATIENCE)
     thread.join()
     listener.close()
@@ -525,13 +506,13 @@ def test_a_token_may_come_from_a_function(web: FakeHttp, caplog: pytest.LogCaptu
 
     given: list[str] = []
     expired = answer(401, {"error": "unauthorized", "message": "expired"})
-    with _publisher(web.url, token=token) as publisher:
+    with publishing(web.url, token=token) as publisher:
         for n in range(2):
-            publisher.publish(_event(n))
+            publisher.publish(an_event(n))
             assert publisher.flush(PATIENCE)
             web.script.append(expired)
         assert caplog.records == [], "another token is the remedy"
-        publisher.publish(_event(2))
+        publisher.publish(an_event(2))
         assert publisher.flush(PATIENCE)
     assert web.numbers() == [0, 1, 2]
     sent = [request.fields["authorization"] for request in web.requests]
@@ -602,15 +583,15 @@ def test_settings_that_make_no_sense_are_errors(settings: dict[str, Any], proble
 def test_variables_say_where_the_daemon_is(web: FakeHttp, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LUXCAST_URL", f"ws://127.0.0.1:{web.port}/p/console/")
     monkeypatch.setenv("LUXCAST_TOKEN", "of-variable")
-    with _publisher("") as publisher:
+    with publishing("") as publisher:
         assert publisher.path == f"{web.url}/p"
-        publisher.publish(_event(0))
+        publisher.publish(an_event(0))
         assert publisher.flush(PATIENCE)
-    with _publisher(web.url, token="given") as publisher:
-        publisher.publish(_event(1))
+    with publishing(web.url, token="given") as publisher:
+        publisher.publish(an_event(1))
         assert publisher.flush(PATIENCE)
-    with _publisher(f"{web.url}/api/ws/events?token=of-url") as publisher:
-        publisher.publish(_event(2))
+    with publishing(f"{web.url}/api/ws/events?token=of-url") as publisher:
+        publisher.publish(an_event(2))
         assert publisher.flush(PATIENCE)
     assert [request.target for request in web.requests] == ["/p/api/v1/events", "/api/v1/events", "/api/v1/events"]
     sent = [request.fields["authorization"] for request in web.requests]
@@ -623,13 +604,13 @@ def test_variables_say_where_the_daemon_is(web: FakeHttp, monkeypatch: pytest.Mo
     with pytest.raises(ValueError, match="the daemon's URL"):
         Publisher()
     monkeypatch.setenv("LUXCAST_DISABLED", "1")
-    assert not Publisher().publish(_event(0)), "nothing is wrong with what is not used"
+    assert not Publisher().publish(an_event(0)), "nothing is wrong with what is not used"
 
 
 def test_disabled_it_does_nothing(web: FakeHttp, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LUXCAST_DISABLED", "1")
     with Publisher(web.url, token="t") as publisher:
-        assert publisher.is_disabled and not publisher.publish(_event(0))
+        assert publisher.is_disabled and not publisher.publish(an_event(0))
         assert publisher.flush() and publisher.stats() == Stats()
     assert web.connections == 0
 

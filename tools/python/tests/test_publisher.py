@@ -12,8 +12,6 @@ import threading
 import time
 import uuid
 from collections import UserString
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timezone
 from decimal import Decimal
 from enum import Enum
@@ -29,31 +27,14 @@ from luxcast.head import Heads
 from luxcast.problems import KINDS_MAX, Problem, Problems
 from luxcast.report import Report
 from luxcast.socket_sender import SocketSender
+from publishing import an_event, assert_all_counted, publishing
 from waiting import PATIENCE, wait_until
 
 
-def _event(n: int, kind: str = "execution_event", **members: object) -> dict[str, Any]:
-    return {"type": kind, "job_id": "j", "n": n, **members}
-
-
-@contextmanager
-def _publisher(path: str, **settings: Any) -> Iterator[Publisher]:
-    publisher = Publisher(path, retry_seconds_max=0.2, **settings)
-    try:
-        yield publisher
-    finally:
-        publisher.close(0)
-
-
-def _assert_all_counted(stats: Stats) -> None:
-    assert stats.published == stats.delivered + stats.refused + stats.dropped + stats.waiting, stats
-    assert stats.faults == 0
-
-
 def test_events_arrive_once_and_in_order(fake: FakeDaemon) -> None:
-    with _publisher(fake.path) as publisher:
+    with publishing(fake.path) as publisher:
         for n in range(5_000):
-            assert publisher.publish(_event(n))
+            assert publisher.publish(an_event(n))
         assert publisher.flush(PATIENCE)
         assert fake.numbers() == list(range(5_000))
         assert publisher.stats() == Stats(published=5_000, delivered=5_000, connections=1)
@@ -62,9 +43,9 @@ def test_events_arrive_once_and_in_order(fake: FakeDaemon) -> None:
 def test_many_threads_publish_at_once(fake: FakeDaemon) -> None:
     def work(thread: int) -> None:
         for n in range(500):
-            publisher.publish(_event(n, thread=thread))
+            publisher.publish(an_event(n, thread=thread))
 
-    with _publisher(fake.path) as publisher:
+    with publishing(fake.path) as publisher:
         threads = [threading.Thread(target=work, args=(thread,)) for thread in range(16)]
         for thread in threads:
             thread.start()
@@ -77,18 +58,18 @@ def test_many_threads_publish_at_once(fake: FakeDaemon) -> None:
 
 
 def test_an_event_is_sent_as_it_was_when_it_was_published(fake: FakeDaemon) -> None:
-    with _publisher(fake.path) as publisher:
+    with publishing(fake.path) as publisher:
         values = [1]
-        publisher.publish(_event(0, values=values))
+        publisher.publish(an_event(0, values=values))
         values.append(2)
         assert publisher.flush(PATIENCE)
         assert fake.events[0]["values"] == [1]
 
 
 def test_without_a_daemon_events_wait_for_it(socket_path: str) -> None:
-    with _publisher(socket_path) as publisher:
+    with publishing(socket_path) as publisher:
         for n in range(100):
-            assert publisher.publish(_event(n))
+            assert publisher.publish(an_event(n))
         assert not publisher.flush(0.3)
         assert publisher.stats() == Stats(published=100, waiting=100, waiting_bytes=publisher.stats().waiting_bytes)
         with FakeDaemon(socket_path) as fake:
@@ -100,18 +81,18 @@ def test_a_full_buffer_drops_in_order_of_rank_and_says_so(
     socket_path: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING, "luxcast")
-    with _publisher(socket_path, events_max=30) as publisher:
+    with publishing(socket_path, events_max=30) as publisher:
         kinds = ["metrics", "execution_event", "routine_started"]
         for n in range(60):
-            publisher.publish(_event(n, kinds[n % 3]))
+            publisher.publish(an_event(n, kinds[n % 3]))
         stats = publisher.stats()
         assert (stats.dropped_metrics, stats.waiting) == (20, 30)
         assert (stats.dropped_execution_events, stats.dropped_lifecycle) == (10, 0)
         for n in range(60, 70):
-            publisher.publish(_event(n, "job_failed"))
+            publisher.publish(an_event(n, "job_failed"))
         stats = publisher.stats()
         assert (stats.dropped_execution_events, stats.dropped_lifecycle, stats.waiting) == (20, 0, 30)
-        _assert_all_counted(stats)
+        assert_all_counted(stats)
         wait_until(lambda: "events dropped" in caplog.text, "the log tells of dropped events")
         with FakeDaemon(socket_path) as fake:
             assert publisher.flush(PATIENCE)
@@ -119,34 +100,34 @@ def test_a_full_buffer_drops_in_order_of_rank_and_says_so(
 
 
 def test_a_daemon_that_does_not_read_never_makes_the_caller_wait(fake: FakeDaemon) -> None:
-    with _publisher(fake.path, bytes_max=2_000_000) as publisher:
-        publisher.publish(_event(0, "job_started"))
+    with publishing(fake.path, bytes_max=2_000_000) as publisher:
+        publisher.publish(an_event(0, "job_started"))
         assert publisher.flush(PATIENCE)
         fake.may_read.clear()
         longest = 0.0
         for n in range(1, 30_000):
             began = time.monotonic()
-            publisher.publish(_event(n, text="x" * 1000))
+            publisher.publish(an_event(n, text="x" * 1000))
             longest = max(longest, time.monotonic() - began)
-        publisher.publish(_event(30_000, "job_completed"))
+        publisher.publish(an_event(30_000, "job_completed"))
         stats = publisher.stats()
         assert stats.waiting_bytes <= 2_000_000 and stats.dropped_execution_events > 20_000
         assert longest < 5.0, "an engine thread waited for the daemon"
-        _assert_all_counted(stats)
+        assert_all_counted(stats)
         fake.may_read.set()
         assert publisher.flush(PATIENCE)
         numbers = fake.numbers()
         assert numbers == sorted(set(numbers)) and numbers[0] == 0 and numbers[-1] == 30_000
         assert len(numbers) == publisher.stats().delivered
-        _assert_all_counted(publisher.stats())
+        assert_all_counted(publisher.stats())
 
 
 @pytest.mark.parametrize("forgets", [False, True])
 def test_a_daemon_that_comes_back_gets_what_it_has_not(fake: FakeDaemon, forgets: bool) -> None:
-    with _publisher(fake.path) as publisher:
+    with publishing(fake.path) as publisher:
         for round_ in range(4):
             for n in range(1000):
-                publisher.publish(_event(1000 * round_ + n))
+                publisher.publish(an_event(1000 * round_ + n))
             wait_until(lambda: publisher.stats().delivered > 1000 * round_, "some events arrived")
             fake.go_away(forgets)
             fake.listen()
@@ -160,15 +141,15 @@ def test_a_daemon_that_comes_back_gets_what_it_has_not(fake: FakeDaemon, forgets
 
 def test_what_was_accepted_but_not_acknowledged_is_not_sent_twice(fake: FakeDaemon) -> None:
     fake.answers_acks = False
-    with _publisher(fake.path) as publisher:
+    with publishing(fake.path) as publisher:
         for n in range(100):
-            publisher.publish(_event(n))
+            publisher.publish(an_event(n))
         wait_until(lambda: len(fake.events) == 100, "all arrived")
         assert publisher.stats().waiting == 100, "nothing told the publisher so"
         fake.go_away(forgets=False)
         fake.answers_acks = True
         fake.listen()
-        publisher.publish(_event(100))
+        publisher.publish(an_event(100))
         assert publisher.flush(PATIENCE)
         assert fake.numbers() == list(range(101))
         assert publisher.stats().delivered == 101
@@ -177,15 +158,15 @@ def test_what_was_accepted_but_not_acknowledged_is_not_sent_twice(fake: FakeDaem
 def test_refused_lines_are_counted_and_told(fake: FakeDaemon, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "luxcast")
     fake.refuses.add("bad")
-    with _publisher(fake.path) as publisher:
+    with publishing(fake.path) as publisher:
         for n in range(10):
-            publisher.publish(_event(n, "bad" if n % 2 else "job_started"))
+            publisher.publish(an_event(n, "bad" if n % 2 else "job_started"))
         assert publisher.flush(PATIENCE)
         wait_until(lambda: "refused by the daemon" in caplog.text, "the log tells of refused events")
         assert "bad_type: told to" in caplog.text
         stats = publisher.stats()
         assert (stats.delivered, stats.refused) == (5, 5)
-        _assert_all_counted(stats)
+        assert_all_counted(stats)
 
 
 @pytest.mark.parametrize(("named", "counts"), [(64, True), (0, True), (10**9, False)])
@@ -196,14 +177,14 @@ def test_refusals_are_counted_however_many_the_daemon_names(
     fake.errors_max, fake.counts_refusals = named, counts
     fake.refuses.add("bad")
     fake.may_read.clear()
-    with _publisher(fake.path) as publisher:
+    with publishing(fake.path) as publisher:
         for n in range(1000):
-            publisher.publish(_event(n, "bad" if n % 10 else "good"))
+            publisher.publish(an_event(n, "bad" if n % 10 else "good"))
         fake.may_read.set()
         assert publisher.flush(PATIENCE)
         stats = publisher.stats()
         assert (stats.delivered, stats.refused) == (100, 900)
-        _assert_all_counted(stats)
+        assert_all_counted(stats)
     wait_until(lambda: "refused by the daemon" in caplog.text, "the log tells")
     assert ("none of them named" in caplog.text) == (named == 0)
 
@@ -213,7 +194,7 @@ def test_what_is_no_event_is_counted_and_never_raises(fake: FakeDaemon) -> None:
         def get(self, key: object, default: object = None) -> object:
             raise RuntimeError("no")
 
-    with _publisher(fake.path, line_bytes_max=1000) as publisher:
+    with publishing(fake.path, line_bytes_max=1000) as publisher:
         nothing: Any = None
         others: list[Any] = [nothing, [], "text", ["type"]]
         for event in others:
@@ -222,7 +203,7 @@ def test_what_is_no_event_is_counted_and_never_raises(fake: FakeDaemon) -> None:
         assert not publisher.publish(Odd())
         stats = publisher.stats()
         assert (stats.dropped_invalid, stats.dropped_too_large, stats.faults) == (4, 1, 1)
-        assert publisher.publish(_event(0, text="z" * 5000))
+        assert publisher.publish(an_event(0, text="z" * 5000))
         assert publisher.flush(PATIENCE)
         assert publisher.stats().cut == 1 and len(fake.events) == 1
 
@@ -230,10 +211,10 @@ def test_what_is_no_event_is_counted_and_never_raises(fake: FakeDaemon) -> None:
 def test_close_sends_what_waits(fake: FakeDaemon) -> None:
     publisher = Publisher(fake.path)
     for n in range(10_000):
-        publisher.publish(_event(n))
+        publisher.publish(an_event(n))
     assert publisher.close(PATIENCE)
     assert fake.numbers() == list(range(10_000))
-    assert not publisher.publish(_event(1)), "it takes no more"
+    assert not publisher.publish(an_event(1)), "it takes no more"
     assert publisher.stats().dropped_closed == 1
     assert publisher.close(), "closing again is nothing"
 
@@ -241,7 +222,7 @@ def test_close_sends_what_waits(fake: FakeDaemon) -> None:
 def test_with_waits_no_longer_than_the_end_of_the_process(socket_path: str) -> None:
     began = time.monotonic()
     with Publisher(socket_path, exit_seconds=0.3) as publisher:
-        publisher.publish(_event(0))
+        publisher.publish(an_event(0))
     assert 0.3 <= time.monotonic() - began < 4
     assert publisher.stats() == Stats(published=1, dropped_closed=1)
 
@@ -250,7 +231,7 @@ def test_a_path_may_be_any_kind_of_path(fake: FakeDaemon) -> None:
     for path in (Path(fake.path), fake.path):
         with Publisher(path) as publisher:
             assert publisher.path == fake.path
-            publisher.publish(_event(0))
+            publisher.publish(an_event(0))
             assert publisher.flush(PATIENCE)
     nothing: Any = 5
     with pytest.raises(TypeError):
@@ -261,7 +242,7 @@ def test_a_path_may_be_any_kind_of_path(fake: FakeDaemon) -> None:
 
 def test_with_sends_what_waits(fake: FakeDaemon) -> None:
     with Publisher(fake.path) as publisher:
-        publisher.publish(_event(0))
+        publisher.publish(an_event(0))
     assert fake.numbers() == [0]
 
 
@@ -272,13 +253,13 @@ def test_close_gives_up_at_its_deadline(socket_path: str, is_there: bool) -> Non
         fake.may_read.clear()
     publisher = Publisher(socket_path)
     for n in range(100):
-        publisher.publish(_event(n))
+        publisher.publish(an_event(n))
     began = time.monotonic()
     assert not publisher.close(0.3)
     assert 0.3 <= time.monotonic() - began < 10
     stats = publisher.stats()
     assert (stats.dropped_closed, stats.waiting) == (100, 0)
-    _assert_all_counted(stats)
+    assert_all_counted(stats)
     assert not any(thread.name == "luxcast" for thread in threading.enumerate()), "its thread has ended"
     if fake is not None:
         fake.go_away(forgets=True)
@@ -289,8 +270,8 @@ def test_something_else_at_the_socket_does_no_harm(socket_path: str, caplog: pyt
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(socket_path)
         listener.listen()
-        with _publisher(socket_path) as publisher:
-            publisher.publish(_event(0))
+        with publishing(socket_path) as publisher:
+            publisher.publish(an_event(0))
             for answer in (b"HTTP/1.1 400\n", b"[]\n", b'{"op":"welcome","stream_seq":1}\n', b"x" * 100_000):
                 connection, _ = listener.accept()
                 with connection:
@@ -306,7 +287,7 @@ def test_disabled_it_does_nothing(fake: FakeDaemon, monkeypatch: pytest.MonkeyPa
     threads = threading.active_count()
     with Publisher(fake.path) as publisher:
         assert publisher.is_disabled
-        assert not publisher.publish(_event(0))
+        assert not publisher.publish(an_event(0))
         assert publisher.flush() and publisher.stats() == Stats()
         assert threading.active_count() == threads
     assert fake.names == []
@@ -339,7 +320,7 @@ def test_both_usual_places_are_looked_at(_two_places: tuple[str, str], caplog: p
     own, packaged = _two_places
     caplog.set_level(logging.WARNING, "luxcast")
     publisher = Publisher(retry_seconds_max=0.2)
-    publisher.publish(_event(0))
+    publisher.publish(an_event(0))
     wait_until(lambda: "cannot publish" in caplog.text, "the log tells")
     assert f"at {own} or {packaged}" in caplog.text
     with FakeDaemon(packaged) as fake:
@@ -348,7 +329,7 @@ def test_both_usual_places_are_looked_at(_two_places: tuple[str, str], caplog: p
         with FakeDaemon(own) as other:
             fake.go_away(forgets=False)
             fake.listen()
-            publisher.publish(_event(1))
+            publisher.publish(an_event(1))
             assert publisher.close(PATIENCE)
             assert (fake.numbers(), other.numbers()) == ([0, 1], []), "it stays where it was"
 
@@ -359,7 +340,7 @@ def test_what_is_no_daemon_in_one_place_does_not_hide_that_in_the_other(_two_pla
         listener.bind(own)
         listener.listen()
         with Publisher(retry_seconds_max=0.2) as publisher:
-            publisher.publish(_event(0))
+            publisher.publish(an_event(0))
             connection, _ = listener.accept()
             connection.close()
             assert publisher.flush(PATIENCE)
@@ -372,8 +353,8 @@ def test_a_misspelt_variable_is_told(
     monkeypatch.setenv("LUXCAST_DISABLE", "1")
     monkeypatch.setenv("LUXCAST_LISTEN", "127.0.0.1:1")
     monkeypatch.setenv("LUXCAST_DISABLED", "0")
-    with _publisher(fake.path) as publisher:
-        publisher.publish(_event(0))
+    with publishing(fake.path) as publisher:
+        publisher.publish(an_event(0))
         assert publisher.flush(PATIENCE)
     told = [record.getMessage() for record in caplog.records if "is unknown; known are" in record.getMessage()]
     assert len(told) == 1 and "LUXCAST_DISABLE is unknown" in told[0]
@@ -394,18 +375,18 @@ def test_a_log_that_fails_does_not_stop_the_sending(fake: FakeDaemon) -> None:
     logger = logging.Logger("broken")
     logger.addFilter(Broken())
     fake.refuses.add("bad")
-    with _publisher(fake.path, logger=logger) as publisher:
-        assert publisher.publish(_event(0, "bad"))
+    with publishing(fake.path, logger=logger) as publisher:
+        assert publisher.publish(an_event(0, "bad"))
         assert publisher.flush(PATIENCE)
         for round_ in range(3):
             fake.go_away(forgets=False)
             fake.listen()
-            assert publisher.publish(_event(round_ + 1))
+            assert publisher.publish(an_event(round_ + 1))
             assert publisher.flush(PATIENCE)
         assert fake.numbers() == [1, 2, 3]
         stats = publisher.stats()
         assert stats.sender_faults > 0 and stats.last_fault == "RuntimeError: no log today"
-        _assert_all_counted(stats)
+        assert_all_counted(stats, has_sender_failed=True)
 
 
 def test_a_sender_that_fails_goes_on_and_says_so(
@@ -413,10 +394,10 @@ def test_a_sender_that_fails_goes_on_and_says_so(
 ) -> None:
     caplog.set_level(logging.WARNING, "luxcast")
     monkeypatch.setattr(SocketSender, "_converse", _raise(ZeroDivisionError("by nothing")))
-    with _publisher(fake.path) as publisher:
-        publisher.publish(_event(0))
+    with publishing(fake.path) as publisher:
+        publisher.publish(an_event(0))
         wait_until(lambda: publisher.stats().sender_faults > 2, "it failed again and again")
-        assert not publisher.publish(_event(1)), "nobody can say whether this will be sent"
+        assert not publisher.publish(an_event(1)), "nobody can say whether this will be sent"
         stats = publisher.stats()
         assert (stats.last_fault, stats.waiting, stats.faults) == ("ZeroDivisionError: by nothing", 2, 0)
         monkeypatch.undo()
@@ -424,33 +405,33 @@ def test_a_sender_that_fails_goes_on_and_says_so(
         assert fake.numbers() == [0, 1]
         wait_until(lambda: "the thread that sends failed" in caplog.text, "the log tells")
         assert "ZeroDivisionError" in caplog.text and "lost by a fault" not in caplog.text
-        assert publisher.publish(_event(2))
+        assert publisher.publish(an_event(2))
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_sender_that_was_ended_is_started_again(fake: FakeDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
-    with _publisher(fake.path) as publisher:
-        publisher.publish(_event(0))
+    with publishing(fake.path) as publisher:
+        publisher.publish(an_event(0))
         assert publisher.flush(PATIENCE)
         with monkeypatch.context() as patch:
             patch.setattr(SocketSender, "_handle_answers", _raise(SystemExit(3)))
-            publisher.publish(_event(1))
+            publisher.publish(an_event(1))
             wait_until(lambda: publisher.stats().last_fault == "SystemExit: 3", "the thread has ended")
-        wait_until(lambda: publisher.publish(_event(2)), "it is up again")
+        wait_until(lambda: publisher.publish(an_event(2)), "it is up again")
         assert publisher.flush(PATIENCE)
         numbers = fake.numbers()
         assert numbers[:2] == [0, 1] and set(numbers[2:]) == {2}, "nothing came twice but for what was published twice"
         assert len(set(fake.names)) == 1
-        _assert_all_counted(publisher.stats())
+        assert_all_counted(publisher.stats(), has_sender_failed=True)
 
 
 def test_a_thread_that_cannot_be_started_is_told(fake: FakeDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
-    with _publisher(fake.path) as publisher:
+    with publishing(fake.path) as publisher:
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", _raise(RuntimeError("can't start new thread")))
-            assert not publisher.publish(_event(0))
+            assert not publisher.publish(an_event(0))
         assert publisher.stats().last_fault == "RuntimeError: can't start new thread"
-        wait_until(lambda: publisher.publish(_event(1)), "there is one now")
+        wait_until(lambda: publisher.publish(an_event(1)), "there is one now")
         assert publisher.flush(PATIENCE)
         assert fake.numbers()[:2] == [0, 1]
 
@@ -461,7 +442,7 @@ class _Kind(Enum):
 
 def test_ids_become_texts_where_people_take_them_for_ids(fake: FakeDaemon) -> None:
     ids = [5, uuid.UUID(int=7), numpy.int64(9), _Kind.STARTED, Path("run-1"), b"raw", "plain"]
-    with _publisher(fake.path) as publisher:
+    with publishing(fake.path) as publisher:
         for id_ in ids:
             event = {"type": _Kind.STARTED, "job_id": id_, "flow_id": id_}
             assert publisher.publish(event)
@@ -476,9 +457,9 @@ def test_ids_become_texts_where_people_take_them_for_ids(fake: FakeDaemon) -> No
 def test_a_timestamp_stays_one_that_can_be_read(fake: FakeDaemon) -> None:
     at = datetime(2025, 1, 15, 10, 30, tzinfo=timezone.utc)
     times = [at, at.timestamp(), Decimal("1736937000.25"), numpy.datetime64("2025-01-15T10:30:00"), None]
-    with _publisher(fake.path) as publisher:
+    with publishing(fake.path) as publisher:
         for timestamp in times:
-            publisher.publish(_event(0, timestamp=timestamp))
+            publisher.publish(an_event(0, timestamp=timestamp))
         assert publisher.flush(PATIENCE)
         assert [event["timestamp"] for event in fake.events] == [
             "2025-01-15T10:30:00+00:00",
@@ -518,7 +499,7 @@ def test_a_timestamp_stays_one_that_can_be_read(fake: FakeDaemon) -> None:
 def test_what_the_daemon_will_refuse_is_told_with_the_place_it_comes_from(
     fake: FakeDaemon, event: dict[str, Any], problem: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with _publisher(fake.path) as publisher:
+    with publishing(fake.path) as publisher:
         publisher.publish({"type": "t", "job_id": "j"})
         frame = inspect.currentframe()
         assert frame is not None
@@ -541,7 +522,7 @@ def test_what_the_daemon_will_refuse_is_told_with_the_place_it_comes_from(
 def test_what_is_dropped_for_what_it_is_is_told_with_the_place_it_comes_from(
     fake: FakeDaemon, event: Any, problem: str, is_first: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with _publisher(fake.path, line_bytes_max=1000) as publisher:
+    with publishing(fake.path, line_bytes_max=1000) as publisher:
         if not is_first:
             publisher.publish({"type": "t", "job_id": "j"})
             assert publisher.flush(PATIENCE)
@@ -553,7 +534,7 @@ def test_what_is_dropped_for_what_it_is_is_told_with_the_place_it_comes_from(
         assert f"{__file__}:{line}" in caplog.text
         stats = publisher.stats()
         assert stats.dropped_invalid + stats.dropped_too_large == 1
-        _assert_all_counted(stats)
+        assert_all_counted(stats)
 
 
 def _told(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -564,7 +545,7 @@ def _told(caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_each_kind_of_mistake_is_named_though_another_is_made_all_the_time(
     fake: FakeDaemon, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with _publisher(fake.path) as publisher:
+    with publishing(fake.path) as publisher:
         for n in range(61):
             if n == 30:
                 publisher.publish({"type": "rare kind", "job_id": "j"})
@@ -605,7 +586,7 @@ def test_one_kind_of_mistake_at_one_place_is_told_at_most_so_often(
 
 
 def test_kinds_of_mistakes_are_bounded(fake: FakeDaemon, caplog: pytest.LogCaptureFixture) -> None:
-    with _publisher(fake.path) as publisher:
+    with publishing(fake.path) as publisher:
         for n in range(KINDS_MAX + 20):
             code = compile("publisher.publish({'type': 't', 'job_id': 'a b'})", f"place-{n}", "exec")
             exec(code, {"publisher": publisher})
@@ -637,7 +618,7 @@ class _Word(Enum):
 
 @pytest.mark.parametrize("kind", [_Word.DONE, b"done", UserString("done"), numpy.str_("done")])
 def test_a_type_may_be_what_becomes_a_text(fake: FakeDaemon, kind: object) -> None:
-    with _publisher(fake.path) as publisher:
+    with publishing(fake.path) as publisher:
         for n in range(2):
             assert publisher.publish({"type": kind, "job_id": "j", "n": n})
         assert publisher.flush(PATIENCE)
@@ -675,8 +656,8 @@ def test_settings_that_make_no_sense_are_errors(settings: dict[str, Any]) -> Non
 
 
 def test_it_waits_without_using_the_processor(fake: FakeDaemon) -> None:
-    with _publisher(fake.path) as publisher:
-        publisher.publish(_event(0))
+    with publishing(fake.path) as publisher:
+        publisher.publish(an_event(0))
         assert publisher.flush(PATIENCE)
         before = os.times()
         time.sleep(1.0)
