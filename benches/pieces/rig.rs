@@ -206,7 +206,7 @@ impl<O: Sink> Rig<O> {
 
     pub fn watch_jobs(&mut self, names: &[String]) {
         let key = self.watchers.add();
-        self.watchers.watch_many(key, Filter::all(false, true));
+        self.watchers.watch_many(key, Filter::all(false, true), Framing::WebSocket);
         let directory = self.directory.clone();
         for name in names {
             let subscribed =
