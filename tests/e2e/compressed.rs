@@ -179,7 +179,7 @@ fn a_slow_watcher_goes_on_within_its_window() {
         )
     };
     let mut expected = Vec::new();
-    for (place, some) in lines.chunks(50).take(100).enumerate() {
+    for (place, some) in lines.chunks(50).take(40).enumerate() {
         let noise = noise(place);
         feed.publish(some.iter().map(String::as_str).chain([noise.as_str()]));
         expected.extend(fast.events(some.len() + 1));
