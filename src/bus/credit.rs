@@ -2,7 +2,7 @@
 
 use crate::bus::verdict::CREDIT_BYTES;
 
-/// Behind a pull that ended early.
+/// Behind a pull that ended before anything came of it: the next one may end like it.
 const PAUSE_MILLIS: u64 = 100;
 /// Bytes of one pull at most: the largest message that a server can be set to take.
 const PULL_BYTES_MAX: u64 = 128 << 20;
@@ -14,7 +14,9 @@ pub(super) struct Credit {
     held: u64,
     /// A message did not fit into a whole pull: at least so much is asked for until one comes.
     floor: u64,
-    /// A pull ended early: nothing is pulled before.
+    /// A message has come since a pull last ended.
+    has_come: bool,
+    /// A pull ended with nothing: nothing is pulled before.
     rests_until: u64,
 }
 
@@ -45,6 +47,7 @@ impl Credit {
     pub fn handle_message(&mut self, bytes: u64) {
         self.asked = self.asked.saturating_sub(bytes);
         self.floor = 0;
+        self.has_come = true;
     }
 
     /// A message is passed on.
@@ -59,6 +62,10 @@ impl Credit {
     /// A pull has ended with `left` bytes of it unused.
     pub fn handle_end(&mut self, now: u64, left: u64, is_too_large: bool) {
         self.asked = self.asked.saturating_sub(left);
+        // A full pull ends like this too, with less left than the next message needs.
+        if std::mem::take(&mut self.has_come) {
+            return;
+        }
         if is_too_large && self.held == 0 {
             self.floor = (2 * self.total()).min(PULL_BYTES_MAX);
         }
@@ -67,7 +74,7 @@ impl Credit {
 
     /// Nothing of what was asked for will come.
     pub fn reset(&mut self) {
-        (self.asked, self.rests_until) = (0, 0);
+        (self.asked, self.has_come, self.rests_until) = (0, false, 0);
     }
 }
 
@@ -87,6 +94,18 @@ mod tests {
         assert_eq!(credit.pull(7), None);
         credit.release(1);
         assert_eq!(credit.pull(7), Some(CREDIT_BYTES / 2));
+    }
+
+    #[test]
+    fn only_a_pull_that_nothing_came_of_is_followed_by_a_rest() {
+        let mut credit = Credit::default();
+        let asked = credit.pull(5).unwrap();
+        credit.handle_message(asked - 9);
+        credit.handle_end(6, 9, true);
+        assert_eq!(credit.pull(6), Some(CREDIT_BYTES));
+        credit.handle_end(7, CREDIT_BYTES, false);
+        assert_eq!((credit.pull(7), credit.due()), (None, Some(107)));
+        assert_eq!(credit.pull(107), Some(CREDIT_BYTES));
     }
 
     #[test]

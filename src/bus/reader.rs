@@ -288,6 +288,7 @@ impl Reader {
         }
         self.heard_at = now;
         self.credit.handle_end(now, left, is_too_large);
+        self.pull(now);
     }
 
     /// The server says that the consumer is not there any more.
