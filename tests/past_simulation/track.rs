@@ -24,7 +24,9 @@ pub struct Track {
     is_from_start: bool,
     /// The number that it asked for: it may be named before all events up to there were published.
     pub stood_at: u64,
-    /// It was beyond the newest one.
+    /// The newest number when it asked.
+    newest: u64,
+    /// What it asked for was beyond that.
     is_ahead: bool,
     /// On a connection for many jobs: the past that was asked for ends here, and other jobs wait until it has come.
     pub past_to: u64,
@@ -59,10 +61,17 @@ impl Track {
             late_to: if is_from_start && whole_from < stream.first_number() { newest } else { 0 },
             is_from_start,
             stood_at: floor,
+            newest,
             is_ahead: floor > newest,
             past_to: if since == Since::Now { 0 } else { newest },
             live_count: 0,
         }
+    }
+
+    /// The daemon says where it is, and nobody is told of less than what it named and may have been given elsewhere.
+    pub fn check_shown(&self, shown: u64, client: usize) {
+        let is_right = shown == self.newest || self.is_ahead && shown == self.stood_at;
+        assert!(is_right, "client {client}: it is shown {shown}, not {} or {}", self.newest, self.stood_at);
     }
 
     /// The daemon has answered: the newest filter and all later ones judge its events.

@@ -2,6 +2,7 @@
 //! reads the bytes that these took.
 
 mod chunks;
+mod conversation;
 pub mod decoder;
 pub mod filter;
 mod frames;

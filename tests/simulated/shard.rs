@@ -14,6 +14,7 @@ use luxcast::stream::link::Inlet;
 use luxcast::wire::frame;
 use luxcast::wire::message_reader::Message;
 
+use super::conversation::RETRY_MILLIS;
 use super::decoder::Decoder;
 use super::others::Others;
 use super::port::Port;
@@ -150,8 +151,7 @@ impl<C: Client> Shard<C> {
             let watcher = self.watchers.watchers.get(key);
             if watcher.is_some_and(|watcher| watcher.is(Flags::BROKEN | Flags::ENDED)) {
                 let socket = self.socket(key);
-                let (id, has_end) = (socket.client.id(), socket.is_broken || socket.decoder.is_closed());
-                assert!(has_end, "client {id} is gone without its end");
+                assert!(socket.has_end(), "client {} is gone without its end", socket.client.id());
                 self.remove(key, others);
             }
         }
@@ -235,6 +235,7 @@ impl<C: Client> Shard<C> {
         self.wake(others);
         let socket = self.socket(key);
         let mut session = socket.session.take().expect("it is open");
+        socket.conversation.say(text);
         others.borrow().trace(|| format!("  client {} sends {text}", socket.client.id()));
         let port = &mut Port::new(others, &self.inlet, &mut self.sockets);
         let verdict = session.handle_message(&Message::Text(text), context!(self, key, port));
@@ -264,7 +265,7 @@ impl<C: Client> Shard<C> {
         let session = socket.session.take().expect("it is open");
         others.borrow().trace(|| format!("  client {} is closed", socket.client.id()));
         let port = &mut Port::new(others, &self.inlet, &mut self.sockets);
-        session.say_goodbye(500, context!(self, key, port));
+        session.say_goodbye(RETRY_MILLIS, context!(self, key, port));
         self.watchers.enqueue_control(key, |out| frame::write_close(out, 1012, "drain"));
         self.watchers.end(key);
         self.bury(others);

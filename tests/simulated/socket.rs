@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind};
 use luxcast::delivery::keys::WatcherKey;
 use luxcast::session::conversation::Session;
 
+use super::conversation::Conversation;
 use super::decoder::Decoder;
 use super::message::Message;
 use super::others::Others;
@@ -30,6 +31,7 @@ pub trait Client {
 pub struct Socket<C> {
     pub client: C,
     pub decoder: Decoder,
+    pub conversation: Conversation,
     /// Bytes that it takes before it is full.
     room: usize,
     /// It was full, so the next read makes an edge.
@@ -45,6 +47,7 @@ impl<C: Client> Socket<C> {
         Self {
             client,
             decoder,
+            conversation: Conversation::default(),
             room,
             wants_edge: false,
             has_edge: false,
@@ -66,6 +69,19 @@ impl<C: Client> Socket<C> {
     /// Makes an edge without room.
     pub fn nudge(&mut self) {
         self.has_edge |= !self.wants_edge;
+    }
+
+    /// The daemon may end the connection: it has said so, or nothing can be said.
+    pub fn has_end(&self) -> bool {
+        self.is_broken || self.decoder.is_closed() && self.conversation.has_farewell()
+    }
+
+    /// Checks that nothing is left half said, once everything is read.
+    pub fn check_rest(&self) {
+        let id = self.client.id();
+        assert!(!self.decoder.is_closed(), "client {id}: a closed connection is gone");
+        assert!(self.decoder.is_empty(), "client {id}: half a message came");
+        assert!(self.conversation.is_answered(), "client {id}: it was not answered");
     }
 
     /// The daemon writes; it is told how much was taken.
@@ -101,7 +117,12 @@ impl<C: Client> Socket<C> {
         }
         while let Some(text) = self.decoder.next() {
             others.trace(|| format!("        client {} gets {text:.160}", self.client.id()));
-            self.client.handle(&Message::of(text), others);
+            let message = Message::of(text);
+            match &message {
+                Message::Event(number, _) => self.conversation.hear_event(*number),
+                Message::Notice(notice) => self.conversation.hear(notice),
+            }
+            self.client.handle(&message, others);
         }
         Ok(taken)
     }

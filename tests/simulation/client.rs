@@ -158,6 +158,9 @@ impl Client {
                     panic!("client {id}: a snapshot before the greeting")
                 };
                 assert!(stream.topic == job && self.events == 0, "client {id}: a snapshot of another job");
+                let filter = &self.phases[0].wish.filter;
+                let is_wanted = filter.lets_through(filter.names.contains("metrics"));
+                assert!(is_wanted && !self.phases[0].wish.is_debug, "client {id}: an unwanted snapshot");
             }
             "subscribed" => self.joined(value["job_id"].as_str(), value, feed),
             "unsubscribed" => {

@@ -320,8 +320,7 @@ impl Schedule {
         for shard in &mut self.shards {
             let feed = &self.feed;
             for socket in shard.sockets.iter_mut().flatten().filter(|socket| !socket.is_broken) {
-                assert!(!socket.decoder.is_closed(), "a closed connection is gone");
-                assert!(socket.decoder.is_empty(), "client {}: half a message came", socket.client.id);
+                socket.check_rest();
                 socket.client.finish(&feed.borrow());
                 for &(topic, life) in &socket.client.watched {
                     let is_same = feed.borrow().key_of(topic) == life;
