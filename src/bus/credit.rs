@@ -62,6 +62,10 @@ impl Credit {
     /// A pull has ended with `left` bytes of it unused.
     pub fn handle_end(&mut self, now: u64, left: u64, is_too_large: bool) {
         self.asked = self.asked.saturating_sub(left);
+        // A full pull ends like this too, with less left than the next message needs.
+        if std::mem::take(&mut self.has_come) {
+            return;
+        }
         if is_too_large && self.held == 0 {
             self.floor = (2 * self.total()).min(PULL_BYTES_MAX);
         }
