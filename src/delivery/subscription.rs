@@ -92,7 +92,10 @@ impl Subscription {
         holes: &Holes,
     ) -> Option<Gap> {
         let missed = Missed::of(log, holes, index, seq, selector);
-        self.cursor = missed.place_after(Cursor { seq: seq.max(self.cursor.seq), ..self.cursor });
+        let Cursor { index, seq: to } =
+            missed.place_after(Cursor { seq: seq.max(self.cursor.seq), ..self.cursor });
+        // The log may still have events up to there, which it did not want.
+        self.cursor = Cursor { index: index.max(log.index_after(to)), seq: to };
         let gap = missed.gap(seq, GapReason::Overrun);
         self.take_ahead(missed.kept, gap.map_or(0, |gap| gap.to));
         gap
