@@ -80,7 +80,7 @@
 //! 3. [`session::request`] judges it: all checks, in their order. [`session::endpoint`] knows the paths,
 //!    [`access::keyring`] the tokens, [`session::stream_query`] reads `events=` and `since=`.
 //! 4. A stream opens as a [`session::conversation`]; [`delivery::start`] says where it begins. Lists and figures are made
-//!    by [`net::report`]. A refusal is a row of [`wire::http_answer`].
+//!    by [`net::report`]. A refusal is a row of [`wire::refusal`].
 //!    One that publishes ([`session::publishing`]) hands its body to ingest and waits for the word ([`net::shard::bodies`]).
 //! 5. [`wire::permessage_deflate`] has agreed on compression. The client's frames go through [`wire::message_reader`] and [`wire::client_action`] to the conversation. What the
 //!    daemon itself says to a watcher (pings, gaps, confirmations) is written by [`wire::watcher_message`].

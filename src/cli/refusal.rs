@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::cli::answer::Answer;
-use crate::wire::http_answer;
+use crate::wire::refusal;
 
 /// Why there is no connection.
 #[derive(Debug, PartialEq, Eq)]
@@ -68,7 +68,7 @@ impl Refusal {
     }
 
     fn new(status: u16, retry_after_seconds: Option<u64>, location: Option<String>, body: &[u8]) -> Self {
-        let is_ours = |own: &Own| http_answer::Refusal::is_code(&own.error);
+        let is_ours = |own: &Own| refusal::Refusal::is_code(&own.error);
         let own = serde_json::from_slice(body).ok().filter(is_ours);
         Self { status, retry_after: retry_after_seconds.map(Duration::from_secs), location, own }
     }
@@ -76,13 +76,13 @@ impl Refusal {
     /// Whether lines of the request may have been taken: the daemon can end within one, and take a token back. Others do
     /// not know.
     pub fn leaves_doubt(&self) -> bool {
-        self.own.as_ref().is_none_or(|own| http_answer::Refusal::comes_within(&own.error))
+        self.own.as_ref().is_none_or(|own| refusal::Refusal::comes_within(&own.error))
     }
 
     /// Whether the same may be asked again later. Only the daemon's own refusal is final: one from a proxy may pass,
     /// whatever its status.
     pub fn may_pass(&self) -> bool {
-        self.own.as_ref().is_none_or(|own| http_answer::Refusal::may_pass(&own.error))
+        self.own.as_ref().is_none_or(|own| refusal::Refusal::may_pass(&own.error))
     }
 
     pub fn reason(&self) -> String {
@@ -121,7 +121,7 @@ mod tests {
     use std::time::Duration;
 
     use super::{Refusal, Refused};
-    use crate::wire::http_answer;
+    use crate::wire::refusal;
 
     fn judge(status: u16, retry_after: Option<u64>, location: Option<&str>, body: &[u8]) -> Refused {
         Refusal::new(status, retry_after, location.map(str::to_owned), body).into()
@@ -137,8 +137,7 @@ mod tests {
                 retry_after: Some(Duration::from_secs(2)),
             }
         );
-        for word in http_answer::Refusal::CODES.into_iter().filter(|word| http_answer::Refusal::is_code(word))
-        {
+        for word in refusal::Refusal::CODES.into_iter().filter(|word| refusal::Refusal::is_code(word)) {
             let body = format!(r#"{{"error":"{word}","message":"m"}}"#);
             let refused = judge(404, None, None, body.as_bytes());
             let is_passing = ["timeout", "too_many_requests", "full", "draining"].contains(&word);

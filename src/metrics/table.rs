@@ -63,9 +63,9 @@ pub static METRICS: [Metric; 63] = [
         }),
     row("luxcast_connections_opened_total", Kind::Counter, "endpoint", "Connections that began to watch",
         |figures, series| series.of_each(&ENDPOINTS, |place| figures.sum(|shard| shard.opened[place].get()))),
-    row("luxcast_connections_closed_total", Kind::Counter, "reason", "Connections that have ended their watch: the \
-        daemon's reason (silent: no answer to heartbeats), client (its close frame came first, or it closed a stream \
-        over plain HTTP), or lost (its socket failed, or ended without a close frame)",
+    row("luxcast_connections_closed_total", Kind::Counter, "reason", "Connections that have ended their watch. Why: \
+        the daemon's reason (silent: no answer to heartbeats), client (a close frame, or the end of a stream over plain \
+        HTTP), or lost (any other end of the socket)",
         |figures, series| {
             let of = |place: usize| figures.sum(|shard| shard.closed[place].get());
             for reason in CloseReason::ALL {

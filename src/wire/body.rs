@@ -1,7 +1,7 @@
 //! A request's body: its length as the head gives it, and its content without the chunks around it (RFC 9112, 6 and 7).
 
 use crate::wire::field::Field;
-use crate::wire::http_answer::Refusal;
+use crate::wire::refusal::Refusal;
 use crate::wire::text::digits;
 
 /// Most bytes of a chunk's extensions, and of all trailers together. What they say is not used.

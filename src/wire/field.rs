@@ -1,6 +1,6 @@
 //! One field of a request head.
 
-use crate::wire::http_answer::Refusal;
+use crate::wire::refusal::Refusal;
 
 /// A field that may be sent only once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

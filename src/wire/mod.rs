@@ -6,7 +6,7 @@
 //! | over HTTP | [`body`] for what is around the content, [`json_lines`] for JSON that is no line |
 //! | to publishers | [`publisher_answer`]: errors, welcomes, acks; [`receipt`]: the answer over HTTP |
 //! | HTTP from clients | [`head_buffer`], [`http`], [`field`], [`accept`], [`query`], [`forwarded`], [`handshake`]; [`request_for_log`] |
-//! | HTTP to clients | [`http_answer`] (every refusal is a row there), [`page`], [`methods`], [`cross_origin`] |
+//! | HTTP to clients | [`http_answer`], [`refusal`] (every refusal is a row there), [`page`], [`methods`], [`cross_origin`] |
 //! | WebSocket from clients | [`permessage_deflate`] agrees on compression; [`frame_header`], [`message_reader`], [`inflate`], [`client_action`] |
 //! | WebSocket to clients | [`frame`] for headers and control frames, [`deflater`], [`watcher_message`] for the daemon's own messages |
 //! | plain HTTP to clients that watch | [`framing`]: chunks with Server-Sent Events or lines of JSON |
@@ -40,6 +40,7 @@ pub mod permessage_deflate;
 pub mod publisher_answer;
 pub mod query;
 pub mod receipt;
+pub mod refusal;
 pub mod request_for_log;
 pub mod stamp;
 pub mod text;

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use memchr::memchr;
 
-use crate::wire::http_answer::Refusal;
+use crate::wire::refusal::Refusal;
 use crate::wire::text::{decode, digits, split, split_once};
 
 /// Rows of a list if the request does not say how many.

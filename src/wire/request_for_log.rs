@@ -2,8 +2,8 @@
 
 use crate::wire::field::Field;
 use crate::wire::http::Request;
-use crate::wire::http_answer::SHOWN_CHARACTERS_MAX;
 use crate::wire::line::is_id;
+use crate::wire::refusal::SHOWN_CHARACTERS_MAX;
 
 /// Most bytes of a word that is taken for a method.
 const METHOD_BYTES_MAX: usize = 32;
