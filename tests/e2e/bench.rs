@@ -6,7 +6,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use serde_json::Value;
@@ -106,15 +106,20 @@ fn miscount(mut from: TcpStream, mut to: TcpStream) -> std::io::Result<()> {
 
 /// A relay to the daemon; the first connection gets the fault whose request has these words.
 fn relay(daemon: SocketAddr, fault: Fault, words: &'static str) -> SocketAddr {
+    relay_with(daemon, fault, words, 1)
+}
+
+/// The same where as many such connections come, the faulty one among them.
+fn relay_with(daemon: SocketAddr, fault: Fault, words: &'static str, connections: usize) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a port");
     let address = listener.local_addr().unwrap();
-    let is_first = Arc::new(AtomicBool::new(true));
+    let left = Arc::new(AtomicUsize::new(connections));
     thread::spawn(move || {
         for client in listener.incoming() {
             let (client, server) = (client.unwrap(), TcpStream::connect(daemon).unwrap());
-            let is_first = is_first.clone();
+            let left = left.clone();
             // Both sides end when one of them does.
-            thread::spawn(move || connect(client, server, fault, words, &is_first));
+            thread::spawn(move || connect(client, server, fault, words, &left));
         }
     });
     address
@@ -125,12 +130,12 @@ fn connect(
     mut server: TcpStream,
     fault: Fault,
     words: &str,
-    is_first: &AtomicBool,
+    left: &AtomicUsize,
 ) -> std::io::Result<()> {
     let request = read_head(&mut client)?;
     server.write_all(&request)?;
     let request = String::from_utf8(request).expect("text");
-    let is_faulty = request.contains(words) && is_first.swap(false, Ordering::Relaxed);
+    let is_faulty = request.contains(words) && left.fetch_sub(1, Ordering::Relaxed) == 1;
     let of_watcher = if is_faulty { fault } else { Fault::None };
     let (down, up) = (server.try_clone()?, client.try_clone()?);
     thread::spawn(move || {
@@ -230,6 +235,22 @@ fn luxcast_bench_fails_a_server_that_loses_or_doubles_a_message() {
 }
 
 #[test]
+fn luxcast_bench_fails_a_server_whose_compressed_messages_are_lost_or_doubled() {
+    // Of 40 watchers, four inflate what they get. The others count.
+    let daemon = Daemon::start(&[]);
+    for (fault, connections, expected) in
+        [(Fault::None, 1, 0), (Fault::Lose, 1, 1), (Fault::Double, 1, 1), (Fault::Double, 6, 1)]
+    {
+        let address = relay_with(daemon.address, fault, "permessage-deflate", connections);
+        let words = "fanout --watchers 40 --events 500 --deflate";
+        let (code, table, errors) = bench_through(address, &daemon.ingest, words);
+        assert_eq!(code, expected, "connection {connections}: {table}{errors}");
+        let verdicts = ["inflated", "ends in the wrong place", "doubled"];
+        assert_eq!(verdicts.iter().any(|word| table.contains(word)), code == 1, "{table}");
+    }
+}
+
+#[test]
 fn luxcast_bench_fails_a_daemon_that_miscounts_what_is_posted() {
     let daemon = Setup::default().flags(&["--http-publish", "anyone"]).start();
     for (fault, expected) in [(Fault::None, 0), (Fault::Miscount, 1)] {
@@ -279,6 +300,44 @@ fn luxcast_bench_measures_the_feed_over_http_beside_the_socket() {
     for server in &servers[3..] {
         assert!(figure(server, "latency_p99_ms") > 0.0 && figure(server, "latency_p99_ms_before") > 0.0);
     }
+}
+
+#[test]
+fn luxcast_bench_measures_compression_beside_plain() {
+    let words = "fanout latency single topics resume tls --deflate --watchers 20 --topics 5 --events 400 --rates 200 \
+                 --seconds 1 --runs 1 --json -";
+    let (code, json, errors) = bench(&words.split_whitespace().collect::<Vec<_>>());
+    assert_eq!(code, 0, "{errors}");
+    let sealed = "luxcast, TLS";
+    for (place, (name, after)) in [
+        ("luxcast", ""),
+        ("luxcast", ", 200/s"),
+        ("luxcast", ""),
+        ("luxcast", ""),
+        ("luxcast", ""),
+        (sealed, ""),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let servers = servers(&json, place);
+        let bytes = |name: String| {
+            let server = servers.iter().find(|server| server["name"] == name.as_str());
+            figure(server.unwrap_or_else(|| panic!("{name} in scenario {place}")), "bytes_per_message")
+        };
+        // Other messages and the records of TLS come on top.
+        let (plain, deflated) = (bytes(format!("{name}{after}")), bytes(format!("{name}, deflate{after}")));
+        assert!((347.0..400.0).contains(&plain), "{plain} in scenario {place}");
+        assert!(deflated < plain / 3.0, "{deflated} of {plain} in scenario {place}");
+    }
+    let resumed = servers(&json, 4);
+    assert_eq!(resumed[3]["name"], "luxcast, deflate, each to its own place");
+    assert_eq!(bench(&["storm", "--deflate"]).0, 2, "it sends nothing");
+    assert_eq!(
+        bench(&["fanout", "--deflate", "--bytes", "260", "--runs", "1"]).0,
+        1,
+        "no real events are that long"
+    );
 }
 
 #[test]

@@ -130,7 +130,9 @@ impl AnyLayout {
             AnyLayout::Compressed(_, true) => answer.code == Some(101) && agreed == Some(ANSWER),
             AnyLayout::Compressed(..) => {
                 answer.code == Some(101)
-                    && agreed.is_some_and(|agreed| agreed.split(|byte| *byte == b';').next() == Some(b"permessage-deflate"))
+                    && agreed.is_some_and(|agreed| {
+                        agreed.split(|byte| *byte == b';').next() == Some(b"permessage-deflate")
+                    })
             }
             AnyLayout::Chunks(chunks) => {
                 let wanted = if chunks.is_sse { Transport::Sse } else { Transport::Ndjson }.media_type();

@@ -1,5 +1,6 @@
 //! One measurement: events in, messages out, and the server's CPU time in between.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -129,10 +130,12 @@ impl Load {
     }
 
     /// Waits until these watchers of the first topic have all that was published, and for messages that should not come.
-    pub fn settle(&mut self, watchers: std::ops::Range<usize>) -> Outcome<()> {
+    pub fn settle(&mut self, watchers: Range<usize>) -> Outcome<()> {
         let begin = Instant::now();
         let next = self.feed.next_of(0);
-        while !watchers.clone().all(|watcher| self.crowd.next_of(watcher) >= next) && begin.elapsed() < PATIENCE {
+        while !watchers.clone().all(|watcher| self.crowd.next_of(watcher) >= next)
+            && begin.elapsed() < PATIENCE
+        {
             self.turn()?;
         }
         self.rest()

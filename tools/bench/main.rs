@@ -220,7 +220,7 @@ fn bench(arguments: &BenchArgs, rows: &[&'static Row]) -> Outcome<bool> {
         scenarios: Vec::new(),
     };
     for row in rows {
-        report.scenarios.push((row.run)(&lab, &arguments.options)?);
+        report.scenarios.push((row.run)(&lab, &arguments.options.of(row))?);
     }
     lab.bar.finish_and_clear();
     write_results(arguments, &report)?;
@@ -276,6 +276,18 @@ mod tests {
         CommandLine::command().debug_assert();
         let help = CommandLine::command().render_help().to_string();
         assert!(ROWS.iter().all(|row| help.contains(row.name)));
+    }
+
+    #[test]
+    fn an_option_applies_to_the_scenarios_that_take_it() {
+        let words = ["luxcast-bench", "fanout", "filter", "--topics", "5", "--deflate", "--events", "7"];
+        let bench = CommandLine::parse_from(words).bench;
+        let [fanout, filter] = rows(&bench).expect("each is taken by one")[..] else {
+            panic!("two scenarios")
+        };
+        let of = |row| bench.options.of(row);
+        assert_eq!((of(fanout).topics, of(fanout).events, of(fanout).deflate), (None, Some(7), true));
+        assert_eq!((of(filter).events, of(filter).deflate), (Some(7), false));
     }
 
     #[test]

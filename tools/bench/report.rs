@@ -6,6 +6,7 @@ mod bars;
 mod curves;
 mod headline;
 mod lineup;
+mod pairs;
 #[cfg(test)]
 mod sample;
 mod scale;
@@ -23,7 +24,7 @@ use crate::result::{Report, Scenario};
 const STYLE: &str = include_str!("report/page.css");
 
 /// The glossary of the page.
-const GLOSSARY: [(&str, &str); 11] = [
+const GLOSSARY: [(&str, &str); 12] = [
     (
         "Event",
         "One line of JSON that a workflow engine publishes: a job has started, has made progress, has failed.",
@@ -36,6 +37,11 @@ const GLOSSARY: [(&str, &str); 11] = [
     (
         "SSE, NDJSON",
         "The same events over plain HTTP: as Server-Sent Events, which browsers read by themselves, or as lines of JSON.",
+    ),
+    (
+        "Deflate",
+        "The watcher and the server have agreed on compression (permessage-deflate). Each message is then shorter on its \
+         way; “bytes on the wire” are what arrives, frames, other messages and TLS included.",
     ),
     (
         "POST",
@@ -203,7 +209,13 @@ fn write_scenario(
     }
     let primary = Primary::of(scenario);
     let groups = groups(scenario, &primary);
-    bars::write(out, &groups, &primary, runs)?;
+    let pair = pairs::of(scenario);
+    if pair.as_ref().is_none_or(|[_, cpu]| cpu.name != primary.name) {
+        bars::write(out, &groups, &primary, runs)?;
+    }
+    if let Some(pair) = &pair {
+        pairs::write(out, &groups, pair, runs)?;
+    }
     write_errors(out, scenario)?;
     tables::write_targets(out, &scenario.targets)?;
     curves::write(out, &groups, palette)?;

@@ -28,21 +28,11 @@ pub enum Which {
     /// With these flags besides `listen` and `ingest`; without `admin` and with warnings unless a flag sets it.
     Luxcast(Vec<String>),
     /// The same with TLS, and whether clients return with their sessions.
-    LuxcastTls {
-        flags: Vec<String>,
-        resumes: bool,
-    },
+    LuxcastTls { flags: Vec<String>, resumes: bool },
     /// A daemon that is already running.
-    Running {
-        address: SocketAddr,
-        ingest: PathBuf,
-    },
+    Running { address: SocketAddr, ingest: PathBuf },
     /// Sends frames of `frame_bytes` to `watchers`, `events_per_send` at once.
-    Floor {
-        watchers: usize,
-        frame_bytes: usize,
-        events_per_send: usize,
-    },
+    Floor { watchers: usize, frame_bytes: usize, events_per_send: usize },
     /// Answers handshakes and nothing else.
     DoorFloor,
     /// As it is, or compressing.

@@ -110,8 +110,8 @@ impl Stream<'_> {
         Ok(at)
     }
 
-    /// The same where events come compressed, each in a frame of its own. Who is no witness takes each for the event
-    /// that is expected: whether their number was right is found out later ([`Crowd::compare_counts`]).
+    /// The same where events come compressed, each in a frame of its own. A watcher that is no witness takes each for
+    /// the expected event; [`Crowd::compare_counts`] checks the count later.
     ///
     /// [`Crowd::compare_counts`]: crate::crowd::Crowd::compare_counts
     pub fn take_compressed(mut self, frames: &Frames, bytes: &[u8]) -> Result<usize, String> {

@@ -4,7 +4,7 @@
 
 use std::io::{self, Write};
 
-use super::lineup::{Group, Member, Primary};
+use super::lineup::{Group, Member, Primary, Spread};
 use super::scale::{Scale, tick_label};
 use super::text::Text;
 use crate::format;
@@ -39,7 +39,8 @@ pub fn write(out: &mut impl Write, groups: &[Group], primary: &Primary, runs: us
     writeln!(out, "</figure>")
 }
 
-fn caption(primary: &Primary, runs: usize, has_whiskers: bool) -> String {
+/// What follows the name of what is drawn.
+pub fn caption(primary: &Primary, runs: usize, has_whiskers: bool) -> String {
     let better = match primary.better {
         Better::Lower => "; a shorter bar is better",
         Better::Higher => "; a longer bar is better",
@@ -66,14 +67,36 @@ fn write_row(
             Text(member.name)
         );
     };
-    let value = |value| Text(&format::value(value, primary.unit)).to_string();
-    let median = value(spread.median);
     write!(
         out,
-        r#"<div class="bar {}"><div class="who">{}</div><div class="track"><svg width="100%" height="{ROW_HEIGHT}" role="img"><title>{}: median {median}, lowest {}, highest {}</title>"#,
+        r#"<div class="bar {}"><div class="who">{}</div>"#,
         role_class(member.server.role),
         Text(member.name),
+    )?;
+    write_track(out, member, spread, primary, scale)?;
+    // A result of a run with losses is compared with nothing.
+    let beside = match member.server.error {
+        Some(_) => r#"<span class="flag">with errors</span>"#.to_string(),
+        None => format!("<span>{}</span>", Text(&to_luxcast(group, member, primary))),
+    };
+    let median = format::value(spread.median, primary.unit);
+    writeln!(out, r#"<div class="much"><b>{}</b> {beside}</div></div>"#, Text(&median))
+}
+
+/// The drawing of one bar.
+pub fn write_track(
+    out: &mut impl Write,
+    member: Member,
+    spread: Spread,
+    primary: &Primary,
+    scale: &Scale,
+) -> io::Result<()> {
+    let value = |value| Text(&format::value(value, primary.unit)).to_string();
+    write!(
+        out,
+        r#"<div class="track"><svg width="100%" height="{ROW_HEIGHT}" role="img"><title>{}: median {}, lowest {}, highest {}</title>"#,
         Text(member.name),
+        value(spread.median),
         value(spread.low),
         value(spread.high),
     )?;
@@ -92,12 +115,7 @@ fn write_row(
             )?;
         }
     }
-    // A result of a run with losses is compared with nothing.
-    let beside = match member.server.error {
-        Some(_) => r#"<span class="flag">with errors</span>"#.to_string(),
-        None => format!("<span>{}</span>", Text(&to_luxcast(group, member, primary))),
-    };
-    writeln!(out, r#"</svg></div><div class="much"><b>{median}</b> {beside}</div></div>"#)
+    write!(out, "</svg></div>")
 }
 
 /// "62 times luxcast", "1/3.1 of luxcast".
@@ -123,10 +141,13 @@ fn write_grid(out: &mut impl Write, scale: &Scale) -> io::Result<()> {
 }
 
 fn write_axis(out: &mut impl Write, primary: &Primary, scale: &Scale) -> io::Result<()> {
-    write!(
-        out,
-        r#"<div class="bar axis"><div class="track"><svg width="100%" height="20" aria-hidden="true">"#
-    )?;
+    write!(out, r#"<div class="bar axis">"#)?;
+    write_ticks(out, scale)?;
+    writeln!(out, r#"<div class="scale">{}</div></div>"#, scale_in_words(primary, scale))
+}
+
+pub fn write_ticks(out: &mut impl Write, scale: &Scale) -> io::Result<()> {
+    write!(out, r#"<div class="track"><svg width="100%" height="20" aria-hidden="true">"#)?;
     for tick in scale.ticks() {
         let place = scale.percent(tick);
         let anchor = match place {
@@ -136,6 +157,10 @@ fn write_axis(out: &mut impl Write, primary: &Primary, scale: &Scale) -> io::Res
         };
         write!(out, r#"<text x="{place:.2}%" y="13" text-anchor="{anchor}">{}</text>"#, tick_label(tick))?;
     }
+    write!(out, "</svg></div>")
+}
+
+pub fn scale_in_words(primary: &Primary, scale: &Scale) -> String {
     let more = match scale.ticks()[..] {
         [first, second, ..] if scale.is_log => {
             let step = format::number((second / first).round());
@@ -144,7 +169,7 @@ fn write_axis(out: &mut impl Write, primary: &Primary, scale: &Scale) -> io::Res
         _ => String::new(),
     };
     let unit = if primary.unit.is_empty() { String::new() } else { format!("{}, ", Text(primary.unit)) };
-    writeln!(out, r#"</svg></div><div class="scale">{unit}{}{more}</div></div>"#, scale.in_words())
+    format!("{unit}{}{more}", scale.in_words())
 }
 
 pub fn role_class(role: Role) -> &'static str {

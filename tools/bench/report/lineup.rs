@@ -52,6 +52,14 @@ impl<'a> Primary<'a> {
         }
     }
 
+    /// The first figure of a scenario for which this is true.
+    pub fn first(scenario: &'a Scenario, is_it: impl Fn(&Figure) -> bool) -> Option<Primary<'a>> {
+        let figure =
+            scenario.servers.iter().flat_map(|server| &server.figures).find(|figure| is_it(figure))?;
+        let Figure { name, label, unit, better, .. } = figure;
+        Some(Primary { name, label, unit, better: *better })
+    }
+
     pub fn spread(&self, server: &ServerResult) -> Option<Spread> {
         server.figure(self.name).and_then(Spread::of)
     }

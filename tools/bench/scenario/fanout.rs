@@ -6,8 +6,8 @@ use crate::layout::Transport;
 use crate::result::Scenario;
 use crate::scenario::Options;
 use crate::scenario::setting::{
-    FLOOR, Size, compressing_peers, deflating, floor, luxcasts, measure_fanout, peers, peers_over, scenario, target_times,
-    target_of_floor, target_part, targets_of_streams,
+    FLOOR, Size, compressing_peers, deflating, floor, luxcasts, measure_fanout, note_checks, peers,
+    peers_over, scenario, target_of_floor, target_part, target_times, targets_of_streams,
 };
 
 const ABOUT: &str = "Everybody watches the same job, and a publisher sends its events as fast as they are delivered: \
@@ -42,5 +42,6 @@ pub fn run(lab: &Lab, options: &Options) -> Outcome<Scenario> {
     let title = format!("{} watchers of one job", crate::format::number(size.watchers as f64));
     let mut found = scenario("fanout", &title, ABOUT, size.parameters(), CPU_PER_MESSAGE, results);
     found.targets.extend(targets);
+    note_checks(&mut found, options);
     Ok(found)
 }

@@ -9,8 +9,8 @@ use crate::load::Pace;
 use crate::result::{Role, Scenario};
 use crate::scenario::Options;
 use crate::scenario::setting::{
-    FLOOR, Size, begin, bytes_of, compressing_peers, deflating, floor, luxcasts, peers, peers_over, scenario,
-    target_at_most, target_part, target_times,
+    FLOOR, Size, begin, bytes_of, compressing_peers, deflating, floor, luxcasts, note_checks, peers,
+    peers_over, scenario, target_at_most, target_part, target_times,
 };
 
 const ABOUT: &str = "Events come at a steady rate; each message's way from the publisher's write to the watcher's \
@@ -42,9 +42,8 @@ pub fn run(lab: &Lab, options: &Options) -> Outcome<Scenario> {
             contestants.extend(Some(floor(size, 1, 0)).filter(able).map(at));
             contestants.extend(peers(lab, size.watchers, 0).into_iter().filter(able).map(at));
         }
-        contestants.extend(
-            compressing_peers(lab, options, size.watchers, 0).into_iter().filter(able).map(at),
-        );
+        contestants
+            .extend(compressing_peers(lab, options, size.watchers, 0).into_iter().filter(able).map(at));
         for transport in options.streams() {
             contestants.push(at(lab.luxcast(LUXCAST, 0, &[]).over(transport)));
             contestants.extend(peers_over(transport, lab, size.watchers, 0).into_iter().filter(able).map(at));
@@ -73,6 +72,7 @@ pub fn run(lab: &Lab, options: &Options) -> Outcome<Scenario> {
         results,
     );
     found.targets.extend(targets.into_iter().flatten());
+    note_checks(&mut found, options);
     if contestants.iter().all(|contestant| contestant.role != Role::Peer) {
         return Ok(found);
     }

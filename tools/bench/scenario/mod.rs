@@ -213,6 +213,23 @@ impl Options {
         [Transport::Sse, Transport::Ndjson].into_iter().filter(|transport| self.has(*transport))
     }
 
+    /// Those that a scenario takes, where several are run.
+    pub fn of(&self, row: &Row) -> Self {
+        let takes = |name| row.takes.contains(&name);
+        Self {
+            watchers: self.watchers.filter(|_| takes("watchers")),
+            topics: self.topics.filter(|_| takes("topics")),
+            events: self.events.filter(|_| takes("events")),
+            bytes: self.bytes,
+            window: self.window.filter(|_| takes("window")),
+            rates: self.rates.clone().filter(|_| takes("rates")),
+            seconds: self.seconds.filter(|_| takes("seconds")),
+            transport: self.transport.clone().filter(|_| takes("transport")),
+            http: self.http && takes("http"),
+            deflate: self.deflate && takes("deflate"),
+        }
+    }
+
     /// The given options that a scenario does not take.
     pub fn foreign_to(&self, row: &Row) -> Vec<&'static str> {
         let given = [

@@ -5,14 +5,15 @@ use std::time::Instant;
 use crate::Outcome;
 use crate::crowd::PROMPT_GROUP;
 use crate::lab::{
-    BYTES_PER_MESSAGE, CATCH_UP, CPU_PER_MESSAGE, Contestant, Findings, Kind, Lab, P99, P99_BEFORE, latency_figures,
+    BYTES_PER_MESSAGE, CATCH_UP, CPU_PER_MESSAGE, Contestant, Findings, Kind, Lab, P99, P99_BEFORE,
+    latency_figures,
 };
 use crate::load::{Load, Pace, Sample};
 use crate::result::Scenario;
 use crate::scenario::Options;
 use crate::scenario::setting::{
-    Size, begin_in, bytes_of, deflating, luxcasts, scenario, target_at_most, target_part, target_times,
-    target_times_within,
+    Size, begin_in, bytes_of, deflating, luxcasts, note_checks, scenario, target_at_most, target_part,
+    target_times, target_times_within,
 };
 use crate::server::Server;
 
@@ -61,6 +62,7 @@ pub fn run(lab: &Lab, options: &Options) -> Outcome<Scenario> {
     ];
     let mut found = scenario("resume", "All return at once", ABOUT, parameters, CATCH_UP, results);
     found.targets.extend(targets);
+    note_checks(&mut found, options);
     Ok(found)
 }
 

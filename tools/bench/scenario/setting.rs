@@ -5,8 +5,8 @@ use crate::crowd::Crowd;
 use crate::feed::Feed;
 use crate::format;
 use crate::lab::{
-    BYTES_PER_MESSAGE, BYTES_PER_SECOND, CPU_PER_MESSAGE, Contestant, Findings, Kind, Lab, MESSAGES_PER_SECOND,
-    SYSCALLS_PER_MESSAGE, ratio,
+    BYTES_PER_MESSAGE, BYTES_PER_SECOND, CPU_PER_MESSAGE, Contestant, Findings, Kind, Lab,
+    MESSAGES_PER_SECOND, SYSCALLS_PER_MESSAGE, ratio,
 };
 use crate::layout::Transport;
 use crate::load::{Load, Pace, Sample};
@@ -119,14 +119,24 @@ pub fn bytes_of(sample: &Sample, shape: Shape) -> Option<(Kind, f64)> {
     shape.has_text().then(|| (BYTES_PER_MESSAGE, sample.bytes as f64 / sample.messages as f64))
 }
 
-/// luxcast, and with `--deflate` beside it the same with watchers that agree on compression. None of them makes `metrics`
-/// events then, which who only counts what is compressed could not tell from those of the load.
+/// luxcast, and with `--deflate` beside it the same with watchers that agree on compression. Neither makes `metrics`
+/// events then: a watcher that only counts compressed messages could not tell them from those of the load.
 pub fn luxcasts(lab: &Lab, options: &Options, name: &str, events: u64, flags: &[&str]) -> Vec<Contestant> {
     if !options.deflate {
         return vec![lab.luxcast(name, events, flags)];
     }
     let plain = lab.luxcast(name, events, &[flags, &["--metrics-seconds", "0"]].concat());
     vec![plain.clone(), plain.over(Transport::Deflate)]
+}
+
+/// How compressed messages are checked, for those who judge the figures.
+pub fn note_checks(scenario: &mut Scenario, options: &Options) {
+    const NOTE: &str = "All servers got the text of real events. One watcher in 50 (at least four) inflates what it \
+        gets, and compares it byte for byte with what was published. The others count what is compressed, and each must \
+        have got as many messages as were published.";
+    if options.deflate {
+        scenario.notes.push(NOTE.to_owned());
+    }
 }
 
 /// The name of what compresses beside this.

@@ -1,14 +1,13 @@
 //! One watcher of one job: what an event costs where nobody shares it.
 
 use crate::Outcome;
-use crate::lab::{
-    BYTES_PER_MESSAGE, CPU_PER_MESSAGE, CPU_SHARE, Contestant, Findings, Lab, latency_figures,
-};
+use crate::lab::{BYTES_PER_MESSAGE, CPU_PER_MESSAGE, CPU_SHARE, Contestant, Findings, Lab, latency_figures};
 use crate::load::Pace;
 use crate::result::Scenario;
 use crate::scenario::Options;
 use crate::scenario::setting::{
-    Size, begin, bytes_of, compressing_peers, deflating, floor, luxcasts, peers, scenario, target_part,
+    Size, begin, bytes_of, compressing_peers, deflating, floor, luxcasts, note_checks, peers, scenario,
+    target_part,
 };
 
 const ABOUT: &str = "One watcher follows one job, and the server has nothing else to do: each event is taken in, sent and \
@@ -36,6 +35,7 @@ pub fn run(lab: &Lab, options: &Options) -> Outcome<Scenario> {
     parameters.push(("seconds".to_owned(), seconds.to_string()));
     let mut found = scenario("single", &title, ABOUT, parameters, CPU_PER_MESSAGE, results);
     found.targets.extend(target);
+    note_checks(&mut found, options);
     Ok(found)
 }
 

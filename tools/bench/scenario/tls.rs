@@ -11,7 +11,7 @@ use crate::result::{Better, Scenario};
 use crate::scenario::Options;
 use crate::scenario::idle::bytes_per_connection;
 use crate::scenario::setting::{
-    Size, begin, bytes_of, deflating, luxcasts, scenario, shape, target_part, target_times,
+    Size, begin, bytes_of, deflating, luxcasts, note_checks, scenario, shape, target_part, target_times,
 };
 use crate::scenario::storm::storm;
 use crate::server::Which;
@@ -53,8 +53,7 @@ pub fn run(lab: &Lab, options: &Options) -> Outcome<Scenario> {
         events: (events / SHARE).max(100),
         ..plain.clone()
     };
-    let mut contestants =
-        vec![plain.clone(), sealed(SEALED, false), sealed("luxcast, TLS resumed", true)];
+    let mut contestants = vec![plain.clone(), sealed(SEALED, false), sealed("luxcast, TLS resumed", true)];
     if options.deflate {
         contestants.insert(1, plain.clone().over(Transport::Deflate));
         contestants.push(sealed(SEALED, false).over(Transport::Deflate));
@@ -81,6 +80,7 @@ pub fn run(lab: &Lab, options: &Options) -> Outcome<Scenario> {
     ];
     let mut found = scenario("tls", "What TLS costs", ABOUT, parameters, CPU_PER_HANDSHAKE, results);
     found.targets.extend(targets.into_iter().flatten());
+    note_checks(&mut found, options);
     Ok(found)
 }
 

@@ -5,8 +5,8 @@ use crate::lab::{BYTES_PER_MESSAGE, CPU_PER_MESSAGE, Lab};
 use crate::result::Scenario;
 use crate::scenario::Options;
 use crate::scenario::setting::{
-    FLOOR, Size, compressing_peers, deflating, floor, luxcasts, measure_fanout, peers, scenario, target_times, target_of_floor,
-    target_part,
+    FLOOR, Size, compressing_peers, deflating, floor, luxcasts, measure_fanout, note_checks, peers, scenario,
+    target_of_floor, target_part, target_times,
 };
 
 const ABOUT: &str = "Many jobs run at once and each has a few watchers; events come round robin, so that a server \
@@ -33,5 +33,6 @@ pub fn run(lab: &Lab, options: &Options) -> Outcome<Scenario> {
     let title = format!("{} watchers of {} jobs", number(size.watchers), number(size.topics));
     let mut found = scenario("topics", &title, ABOUT, size.parameters(), CPU_PER_MESSAGE, results);
     found.targets.extend(targets);
+    note_checks(&mut found, options);
     Ok(found)
 }

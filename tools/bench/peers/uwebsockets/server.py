@@ -8,8 +8,8 @@ from socketify.native import ffi, lib
 
 PLAIN = 0
 TEXT = 1
-# "dedicated" is a window of 4 KiB and its tables, 32 KiB a connection: enough to hold the ten events before.
-COMPRESSIONS = {"off": lib.DISABLED, "shared": lib.SHARED_COMPRESSOR, "dedicated": lib.DEDICATED_COMPRESSOR_32KB}
+# All sizes of its dedicated compressors, 3 to 256 KiB, make messages of the same length here.
+COMPRESSIONS = {"off": lib.DISABLED, "shared": lib.SHARED_COMPRESSOR, "dedicated": lib.DEDICATED_COMPRESSOR_4KB}
 COMPRESSION = COMPRESSIONS[sys.argv[2]]
 
 app = App()
