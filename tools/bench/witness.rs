@@ -29,6 +29,8 @@ pub struct Seen {
 /// What a client keeps to read a compressed stream.
 struct Inflater {
     window: Inflate,
+    /// A message with its tail.
+    message: Vec<u8>,
     text: Vec<u8>,
 }
 
@@ -72,24 +74,24 @@ impl Inflater {
     fn new(shape: &Shape) -> Self {
         // A byte more than the longest: a buffer that is full hides that there is more.
         let room = shape.payload_bytes().max(OTHERS_BYTES_MAX) + 1;
-        Self { window: Inflate::new(false, WINDOW_BITS), text: vec![0; room] }
+        Self { window: Inflate::new(false, WINDOW_BITS), message: Vec::new(), text: vec![0; room] }
     }
 
     /// The text of a message.
     fn inflate(&mut self, compressed: &[u8]) -> Result<&[u8], String> {
-        let mut length = 0;
-        for piece in [compressed, &TAIL] {
-            let (taken, given) = (self.window.total_in(), self.window.total_out());
-            let status = self.window.decompress(piece, &mut self.text[length..], InflateFlush::SyncFlush);
-            let status =
-                status.map_err(|error| format!("a message cannot be inflated: {}", error.as_str()))?;
-            length += (self.window.total_out() - given) as usize;
-            let is_whole = self.window.total_in() - taken == piece.len() as u64 && length < self.text.len();
-            if status == Status::StreamEnd || !is_whole {
-                return Err(format!("a message of {} bytes ends in the wrong place", compressed.len()));
-            }
+        self.message.clear();
+        self.message.extend_from_slice(compressed);
+        self.message.extend_from_slice(&TAIL);
+        let (taken, given) = (self.window.total_in(), self.window.total_out());
+        let status = self.window.decompress(&self.message, &mut self.text, InflateFlush::SyncFlush);
+        let status = status.map_err(|error| format!("a message cannot be inflated: {}", error.as_str()))?;
+        let length = (self.window.total_out() - given) as usize;
+        let is_whole =
+            self.window.total_in() - taken == self.message.len() as u64 && length < self.text.len();
+        match is_whole && status != Status::StreamEnd {
+            true => Ok(&self.text[..length]),
+            false => Err(format!("a message of {} bytes ends in the wrong place", compressed.len())),
         }
-        Ok(&self.text[..length])
     }
 }
 
