@@ -83,7 +83,8 @@ test("a WebSocket that goes mute behind its first message is left for HTTP", asy
 
 test("every stream is cut, of either kind, and the corpus comes once", async (t) => {
   const { base, front, publisher } = await behind(t, "pass");
-  front.cutAfter = 400_000;
+  // Compressed, all of it is 300 KB.
+  front.cutAfter = 50_000;
   publisher.publishTexts(...CORPUS);
   await publisher.taken();
   const all = ["websocket", "http"].map((transport) => watch(t, allUrl(base), { since: "start", transport }));
@@ -113,7 +114,8 @@ test("from one transport to the other and back while events flow: each comes onc
     while (!isOver) {
       publisher.publish(...lines(last + 1, last + 100));
       last += 100;
-      await sleep(2);
+      // Node inflates each message in a thread of its own, and has to keep up.
+      await sleep(20);
     }
   })();
   for (let round = 0; round < 4; round += 1) {
@@ -227,13 +229,13 @@ test("a filter may change at any time, and holds from its confirmation on", asyn
   };
   await change("subscribe", ["odd"]);
   publisher.publish(...lines(1, 10));
-  await publisher.taken();
+  await watched.has(9);
   await change("subscribe", ["even"]);
   publisher.publish(...lines(11, 20));
-  await publisher.taken();
+  await watched.has(20);
   await change("unsubscribe", ["even"]);
   publisher.publish(...lines(21, 30));
-  await publisher.taken();
+  await watched.has(29);
   await change("subscribeAll");
   publisher.publish(...lines(31, 40));
   await watched.has(40);
