@@ -1,7 +1,6 @@
 //! Publishing over HTTP: bodies of all forms and cuts, rights, repeated requests, and bodies that lie.
 
 use std::net::Shutdown;
-use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::corpus::{corpus, python_running, script};
 use crate::harness::http_feed::{HttpFeed, JSON, LINES};
+use crate::harness::tool::go;
 use crate::harness::{Client, Daemon, Feed, Raw, Scratch, Setup, numbered, wait_until};
 
 const EVENTS: &str = "/api/v1/ws/events";
@@ -524,19 +524,18 @@ fn clients_of_others_publish_the_corpus_once_and_read_it_back() {
     let daemon = open_daemon(&[]);
     let corpus_file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/events.ndjson");
     let url = format!("http://{}", daemon.address);
-    let with_library = |name: &str| [python_running("python_poster.py"), vec![name.to_owned()]].concat();
-    let node = vec!["node".to_owned(), script("node_poster.mjs").display().to_string()];
-    let venv = Path::new(&python_running("")[0]).with_file_name("go").display().to_string();
-    let go = vec![venv, "run".to_owned(), script("go_poster.go").display().to_string()];
-    // What it builds is kept for the next time.
-    let cache = Path::new(env!("CARGO_BIN_EXE_luxcast")).with_file_name("go-cache");
-    for program in [with_library("requests"), with_library("httpx"), node, go] {
+    let python = |library: &str| {
+        let program = python_running("python_poster.py");
         let mut command = Command::new(&program[0]);
+        command.args([&*program[1], library]);
         command
-            .env("GOCACHE", &cache)
-            .env("GOPATH", &cache)
-            .envs([("GOTOOLCHAIN", "local"), ("CGO_ENABLED", "0")]);
-        command.args(&program[1..]).args([&*url, corpus_file]);
+    };
+    let mut node = Command::new("node");
+    node.arg(script("node_poster.mjs"));
+    let mut in_go = go();
+    in_go.arg("run").arg(script("go_poster.go"));
+    for mut command in [python("requests"), python("httpx"), node, in_go] {
+        command.args([&*url, corpus_file]);
         let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let said = String::from_utf8_lossy(&output.stdout);
         let complaint = String::from_utf8_lossy(&output.stderr);

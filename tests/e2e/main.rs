@@ -7,6 +7,7 @@ mod auth;
 mod bench;
 mod commands;
 mod compressed;
+mod compressed_clients;
 mod console;
 mod container;
 mod corpus;

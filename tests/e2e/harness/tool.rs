@@ -1,6 +1,7 @@
 //! The commands beside the daemon.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -34,6 +35,12 @@ impl Tool {
         self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no line; {}", self.stderr.so_far()))
     }
 
+    /// Writes a line of its standard input.
+    pub fn write_line(&mut self, line: &str) {
+        let stdin = self.child.stdin.as_mut().expect("it is open");
+        stdin.write_all(format!("{line}\n").as_bytes()).expect("it reads");
+    }
+
     /// Waits for its end; returns the exit code and standard error.
     pub fn end(&mut self) -> (i32, String) {
         let code = self.child.wait().unwrap().code().expect("it ended by itself");
@@ -52,6 +59,18 @@ impl Drop for Tool {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Go, as `tools/test` installs it beside Python. What it builds is kept for the next time.
+pub fn go() -> Command {
+    let programs = Path::new(env!("CARGO_BIN_EXE_luxcast")).parent().expect("they are in a directory");
+    let cache = programs.join("go-cache");
+    let mut command = Command::new(programs.with_file_name("e2e-venv").join("bin/go"));
+    command
+        .env("GOCACHE", &cache)
+        .env("GOPATH", &cache)
+        .envs([("GOTOOLCHAIN", "local"), ("CGO_ENABLED", "0")]);
+    command
 }
 
 pub fn publish(daemon: &Daemon, arguments: &[&str]) -> Tool {

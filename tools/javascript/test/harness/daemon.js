@@ -27,6 +27,8 @@ export async function until(what, isSo) {
 /** A daemon with a directory of its own; it never outlives its test. It can be started again at the same place. */
 export class Daemon {
   address = null;
+  /** Where `--admin` is among the flags. */
+  admin = null;
   ingest = null;
   stderr = "";
   #child = null;
@@ -51,12 +53,14 @@ export class Daemon {
 
   async start() {
     const ingest = join(this.directory, "ingest.sock");
-    const own = ["--listen", this.address ?? "127.0.0.1:0", "--admin", "off", "--ingest", ingest, "--metrics-seconds", "0"];
+    const own = ["--listen", this.address ?? "127.0.0.1:0", "--ingest", ingest, "--metrics-seconds", "0"];
+    if (!this.#flags.includes("--admin")) own.push("--admin", "off");
     const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("LUXCAST_")));
     this.#child = spawn(program, ["serve", ...own, ...this.#flags], { env, stdio: ["ignore", "pipe", "pipe"] });
     this.#child.stderr.on("data", (data) => (this.stderr += data));
     for await (const line of createInterface({ input: this.#child.stdout })) {
       if (line.startsWith("listening ws://")) this.address = line.slice("listening ws://".length);
+      if (line.startsWith("admin http://")) this.admin = line.slice("admin http://".length);
       if (!line.startsWith("ingest ")) continue;
       this.ingest = line.slice("ingest ".length);
       return;
