@@ -325,7 +325,13 @@ fn numbers_are_bounded_and_a_refused_order_under_a_name_has_none() {
     feed.line(r#"{"op":"from","line":9007199254740991}"#);
     feed.line(&line(3));
     feed.line(&line(4));
-    assert_eq!(feed.answer()["code"], "bad_line_number");
+    let mut answer = feed.answer();
+    if answer["op"] == "ack" {
+        // The two lines came in two turns.
+        assert_eq!(answer["line"], 9_007_199_254_740_991_u64);
+        answer = feed.answer();
+    }
+    assert_eq!(answer["code"], "bad_line_number");
     assert_eq!(count_lines(&daemon), [1, 2, 3]);
 }
 
