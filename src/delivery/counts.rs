@@ -4,6 +4,13 @@ use crate::metrics::RESULTS;
 use crate::stream::topic::Handle;
 use crate::wire::watcher_message::{Gap, GapReason};
 
+/// Frames that are compressed, in bytes: as they would be for others, and as they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Saving {
+    pub before: usize,
+    pub after: usize,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeliveryCounts {
     /// Messages delivered.
@@ -22,9 +29,9 @@ pub struct DeliveryCounts {
 }
 
 impl DeliveryCounts {
-    pub fn add_compressed(&mut self, from_bytes: usize, to_bytes: usize) {
-        self.compressed_from_bytes += from_bytes as u64;
-        self.compressed_to_bytes += to_bytes as u64;
+    pub fn add_saving(&mut self, saving: Saving) {
+        self.compressed_from_bytes += saving.before as u64;
+        self.compressed_to_bytes += saving.after as u64;
     }
 
     pub fn add_gap(&mut self, gap: Option<&Gap>) {

@@ -200,20 +200,6 @@ impl Gathered {
         &self.handles[piece.handle as usize].batch.bytes()[piece.start as usize..piece.end as usize]
     }
 
-    /// Bytes of the frames of the first `count` events.
-    pub fn bytes_of_first(&self, count: u64) -> usize {
-        let (mut left, mut bytes) = (count, 0);
-        for piece in &self.pieces {
-            let events = left.min(u64::from(piece.last - piece.first) + 1) as u32;
-            if events == 0 {
-                break;
-            }
-            left -= u64::from(events);
-            bytes += self.handles[piece.handle as usize].batch.span(piece.first..piece.first + events).len();
-        }
-        bytes
-    }
-
     /// The number of the first event; there is one.
     pub fn first_seq(&self) -> u64 {
         let (handle, event) = self.event_at(0);

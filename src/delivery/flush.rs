@@ -14,7 +14,7 @@ use crate::delivery::copy_or_sendfile::SendMethod;
 use crate::delivery::cursor::{Cursor, Gathered, Portion};
 use crate::delivery::effort::{EFFORT_FOR_LONE_WATCHERS, EFFORT_PER_PORTION};
 use crate::delivery::filter::Selector;
-use crate::delivery::framed::{Outgoing, SLICES_MAX};
+use crate::delivery::framed::{COHORT_BYTES_MAX, Outgoing, SLICES_MAX};
 use crate::delivery::keys::{CohortSlot, WatcherKey};
 use crate::delivery::pending::Found;
 use crate::delivery::sink::Sink;
@@ -22,7 +22,6 @@ use crate::delivery::watcher::{Flags, Watched};
 use crate::delivery::watchers::Watchers;
 use crate::stream::link::Arrival;
 use crate::stream::topic::Topic;
-use crate::wire::framing::Framing;
 
 /// Sends between two loads of the tail: while a shard is busy, events keep arriving, and later sends carry more.
 /// The tail is not loaded for every watcher: then no two would be at the same place, and no gather would be shared.
@@ -230,7 +229,7 @@ impl Watchers {
         let Some(tail) = self.reach(key, from, &selector, &topic) else { return false };
         let mut gathered = mem::take(&mut self.gathered);
         let place = (&*topic, &self.directory.holes);
-        let is_framed = self.watchers[key].framing() != Framing::WebSocket;
+        let is_framed = self.watchers[key].is(Flags::FORM);
         let portion = if is_framed { BLOCK_PORTION } else { REPLAY_PORTION };
         if gathered.gather(place, from, &selector, tail, portion).is_err() {
             self.gathered = gathered;
@@ -261,33 +260,49 @@ impl Watchers {
         from: Cursor,
         sink: &mut impl Sink,
     ) -> bool {
-        // The list of slices is large: who gets nothing, like most with each heartbeat, does without.
-        let mut framed_alone = mem::take(&mut self.framed_alone);
         let watcher = &self.watchers[key];
-        let Watched::Cohort { cohort, .. } = watcher.watched else { panic!("it watches one topic") };
-        let reader = Reader {
-            cohort: self.audience.cohorts.key(cohort),
-            topic,
-            selector,
-            compressed_from: (!watcher.is(Flags::IN_PAST)).then(|| watcher.compressed_from()),
+        let is_all = if !watcher.is(Flags::FORM) || gathered.pieces.is_empty() {
+            self.send_alone(key, &Outgoing::plain(&gathered), from, sink) && gathered.is_all
+        } else {
+            let Watched::Cohort { cohort, .. } = watcher.watched else { panic!("it watches one topic") };
+            let reader = Reader {
+                cohort: self.audience.cohorts.key(cohort),
+                topic,
+                selector,
+                compressed_from: (!watcher.is(Flags::IN_PAST)).then(|| watcher.compressed_from()),
+            };
+            let framing = watcher.framing();
+            let mut blocks = mem::take(&mut self.framed_alone);
+            let framed = blocks.pick(&gathered, framing, &reader);
+            let outgoing = Outgoing::of(&gathered, framing, framed, &mut self.compressor, &reader);
+            self.effort.add_compressed(outgoing.compressed);
+            let is_sent = self.send_alone(key, &outgoing, from, sink);
+            blocks.trim();
+            self.framed_alone = blocks;
+            is_sent && gathered.is_all
         };
-        let framing = watcher.framing();
-        let framed = framed_alone.pick(&gathered, framing, &reader);
-        let outgoing = Outgoing::of(&gathered, framing, framed, &mut self.compressor, &reader);
-        self.effort.add_compressed(outgoing.compressed);
-        let result = match gathered.pieces.is_empty() {
-            true => Ok(0),
-            false => {
-                let mut slices = ArrayVec::new();
-                outgoing.add_slices(&mut slices);
-                self.send(key, SendMethod::Slices, &slices, outgoing.bytes, sink)
-            }
-        };
-        let is_all = self.record(key, result, &outgoing, from) && gathered.is_all;
-        self.framed_alone = framed_alone;
         gathered.clear();
         self.gathered = gathered;
         is_all
+    }
+
+    fn send_alone(
+        &mut self,
+        key: WatcherKey,
+        outgoing: &Outgoing<'_>,
+        from: Cursor,
+        sink: &mut impl Sink,
+    ) -> bool {
+        // The list of slices is large: who gets nothing, like most with each heartbeat, does without.
+        let result = match outgoing.bytes {
+            0 => Ok(0),
+            bytes => {
+                let mut slices = ArrayVec::new();
+                outgoing.add_slices(&mut slices);
+                self.send(key, SendMethod::Slices, &slices, bytes, sink)
+            }
+        };
+        self.record(key, result, outgoing, from)
     }
 
     /// Serves the members of a cohort. False: the portion was used up first.
@@ -387,7 +402,7 @@ impl Watchers {
             let (key, watcher) = (self.watchers.key(slot), &self.watchers[slot]);
             let is_alone = watcher.is(SERVED_ALONE) || watcher.outbox.is_some();
             let place = watcher.cursor().max(start);
-            if is_alone || place.index != from || !outgoing.suits(watcher.compressed_from()) {
+            if is_alone || place.index != from || !outgoing.suits(watcher) {
                 break;
             }
             cohort.resume += 1;
@@ -407,6 +422,7 @@ impl Watchers {
         drop(slices);
         flat.clear();
         self.flat = flat;
+        framed.trim(COHORT_BYTES_MAX);
         self.framed = framed;
     }
 

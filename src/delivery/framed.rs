@@ -8,9 +8,11 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 
 use crate::delivery::compressor::{Compressor, Reader, StreamId};
+use crate::delivery::counts::Saving;
 use crate::delivery::cursor::{Cursor, Gathered, place_behind};
 use crate::delivery::keys::CohortKey;
 use crate::delivery::outbox::RestForm;
+use crate::delivery::watcher::Watcher;
 use crate::stream::batch::Batch;
 use crate::stream::topic::Handle;
 use crate::wire::deflater::Deflater;
@@ -23,10 +25,14 @@ struct Place {
     copied: Range<u32>,
     /// Its end, or the end of its chunk.
     end: u32,
+    /// Bytes of its frame as it would be for others, if it is compressed; else 0.
+    plain: u32,
 }
 
 /// What is made is kept for the next gather, as long as it is no more than this: four portions of a cohort.
 const KEPT_BYTES_MAX: usize = 4 << 20;
+/// Room that is kept for what cohorts are sent next.
+pub const COHORT_BYTES_MAX: usize = 2 * KEPT_BYTES_MAX;
 
 /// Events in another form, by their numbers. A gather is most often the one before it and what came since, so they are
 /// kept.
@@ -40,8 +46,8 @@ pub struct Framed {
     window: Option<Window>,
 }
 
-/// Blocks of a log that are kept for those who are served alone, at most: with what one may keep, 16 MiB. Most of them
-/// have a few tens of KiB.
+/// Blocks of a log that are kept for those who are served alone, at most: with the room that one may keep, 16 MiB. Most of
+/// them have a few tens of KiB.
 const BLOCKS_MAX: usize = 32;
 const BLOCK_BYTES_MAX: usize = 512 << 10;
 
@@ -71,6 +77,8 @@ pub struct Stopped<'a> {
     pub form: RestForm,
     /// What comes behind that.
     pub behind: &'a [u8],
+    /// Of the events sent.
+    pub saving: Saving,
 }
 
 /// Slices in one write at most; the kernel takes 1,024.
@@ -84,9 +92,26 @@ pub struct Outgoing<'a> {
     pub bytes: usize,
     /// Bytes that were compressed for it.
     pub compressed: usize,
+    /// What of it is compressed.
+    pub saving: Saving,
+    /// Members that were sent everything compressed from this index on can read it.
+    readable_from: u64,
 }
 
 impl<'a> Outgoing<'a> {
+    /// The frames as they are.
+    #[inline]
+    pub fn plain(gathered: &'a Gathered) -> Self {
+        Self {
+            gathered,
+            framed: None,
+            bytes: gathered.bytes,
+            compressed: 0,
+            saving: Saving::default(),
+            readable_from: u64::MAX,
+        }
+    }
+
     /// `reader` is whoever else is sent this must be like.
     #[inline]
     pub fn of(
@@ -97,23 +122,25 @@ impl<'a> Outgoing<'a> {
         reader: &Reader<'_>,
     ) -> Self {
         if framing == Framing::WebSocket || gathered.pieces.is_empty() {
-            return Self { gathered, framed: None, bytes: gathered.bytes, compressed: 0 };
+            return Self::plain(gathered);
         }
         let before = compressor.taken_in();
         framed.frame(gathered, framing, compressor, reader);
         let compressed = (compressor.taken_in() - before) as usize;
-        Self { gathered, bytes: framed.chosen().len(), framed: Some(framed), compressed }
+        Self {
+            gathered,
+            bytes: framed.chosen().len(),
+            compressed,
+            saving: framed.saving_of(framed.gathered.clone()),
+            readable_from: framed.window.as_ref().map_or(u64::MAX, |window| window.from.unwrap_or(0)),
+            framed: Some(framed),
+        }
     }
 
-    /// Whether a member that was sent everything compressed from this index on can read it.
+    /// Whether this member can read it.
     #[inline]
-    pub fn suits(&self, compressed_from: u64) -> bool {
-        let window = self.framed.and_then(|framed| framed.window.as_ref());
-        window.is_none_or(|window| window.from.is_some_and(|from| compressed_from <= from))
-    }
-
-    pub fn is_compressed(&self) -> bool {
-        self.framed.is_some_and(|framed| framed.framing.is_compressed())
+    pub fn suits(&self, watcher: &Watcher) -> bool {
+        self.readable_from == u64::MAX || watcher.compressed_from() <= self.readable_from
     }
 
     #[inline]
@@ -137,38 +164,58 @@ impl<'a> Outgoing<'a> {
             rest: stopped.rest,
             form: RestForm::AsItIs,
             behind: &[],
+            saving: Saving::default(),
         }
     }
 }
 
 impl FramedBlocks {
-    /// The block that this gather begins in, else the one that was not used for longest.
+    /// The block that this gather begins in, else the one that was not used for longest. The gather has an event.
     pub fn pick(&mut self, gathered: &Gathered, framing: Framing, reader: &Reader<'_>) -> &mut Framed {
-        if framing != Framing::WebSocket && !gathered.pieces.is_empty() {
-            let first = gathered.first_seq();
-            let found = self.blocks.iter().rposition(|block| block.find(first, framing, reader).is_some());
-            match found {
-                Some(place) => self.blocks[place..].rotate_left(1),
-                None if self.blocks.len() == BLOCKS_MAX => {
-                    self.blocks.rotate_left(1);
-                    self.blocks[BLOCKS_MAX - 1].release();
-                }
-                None => self.blocks.push(Framed::default()),
+        let first = gathered.first_seq();
+        let found = self.blocks.iter().rposition(|block| block.find(first, framing, reader).is_some());
+        match found {
+            Some(place) => self.blocks[place..].rotate_left(1),
+            None if self.blocks.len() == BLOCKS_MAX => {
+                self.blocks.rotate_left(1);
+                self.blocks[BLOCKS_MAX - 1].cut(0);
             }
-        } else if self.blocks.is_empty() {
-            self.blocks.push(Framed::default());
+            None => self.blocks.push(Framed::default()),
         }
         self.blocks.last_mut().expect("there is one")
+    }
+
+    /// Lets go of the block used last, if it has grown beyond what one may keep.
+    pub fn trim(&mut self) {
+        self.blocks.last_mut().expect("one was just used").trim(BLOCK_BYTES_MAX);
     }
 }
 
 impl Framed {
-    /// Forgets what it has, and lets go of what it has grown to beyond what a block usually needs.
-    fn release(&mut self) {
-        self.cut(0);
-        if self.bytes.capacity() > BLOCK_BYTES_MAX {
+    /// Forgets what it has, and lets go of its room, if that is more than this.
+    #[inline]
+    pub fn trim(&mut self, bytes_max: usize) {
+        if self.bytes.capacity() > bytes_max {
+            self.cut(0);
             self.bytes = Vec::new();
         }
+    }
+
+    /// What is compressed of these places.
+    fn saving_of(&self, places: Range<usize>) -> Saving {
+        let mut saving = Saving::default();
+        if !self.framing.is_compressed() {
+            return saving;
+        }
+        let mut start = self.end_of(places.start);
+        for place in &self.places[places] {
+            if place.plain > 0 {
+                saving.before += place.plain as usize;
+                saving.after += place.end as usize - start;
+            }
+            start = place.end as usize;
+        }
+        saving
     }
 
     /// Has each event that was gathered in its form. There is at least one.
@@ -200,7 +247,9 @@ impl Framed {
                     }
                     _ => self.write(handle, event, compressor),
                 };
-                self.places.push(Place { seq, copied, end: self.bytes.len() as u32 });
+                let is_compressed = framing.is_compressed() && copied.is_empty();
+                let plain = if is_compressed { handle.batch.span(event..event + 1).len() as u32 } else { 0 };
+                self.places.push(Place { seq, copied, end: self.bytes.len() as u32, plain });
             }
             at += 1;
         }
@@ -293,8 +342,14 @@ impl Framed {
         let whole = places.partition_point(|place| place.end as usize <= taken);
         let is_cut = taken > self.end_of(self.gathered.start + whole);
         let sent = whole + usize::from(is_cut);
-        let mut stopped =
-            Stopped { cursor, messages: sent as u64, rest: None, form: RestForm::AsItIs, behind: &[] };
+        let mut stopped = Stopped {
+            cursor,
+            messages: sent as u64,
+            rest: None,
+            form: RestForm::AsItIs,
+            saving: self.saving_of(self.gathered.start..self.gathered.start + sent),
+            behind: &[],
+        };
         let Some(last) = places[..sent].last() else { return stopped };
         let (handle, event) = gathered.event_at(sent - 1);
         stopped.cursor = place_behind(handle, event);

@@ -1,5 +1,6 @@
 //! One merge for a watcher of many jobs: events are gathered job by job and sent in the order of their numbers.
 
+use crate::delivery::counts::Saving;
 use crate::delivery::cursor::{Cursor, Gathered, place_behind};
 use crate::delivery::keys::SubscriptionSlot;
 use crate::stream::topic::Handle;
@@ -19,8 +20,8 @@ pub struct Merged {
 pub struct MergedEnd {
     /// In the bytes to send.
     pub sent: usize,
-    /// In what they are without compression.
-    pub plain: usize,
+    /// Of all events up to here.
+    pub saving: Saving,
 }
 
 /// What one subscription adds to a merge.

@@ -96,9 +96,7 @@ impl Watchers {
                 watcher.bytes_out += taken as u64;
                 self.counts.sent_bytes += taken as u64;
                 self.counts.messages += gathered.messages;
-                if outgoing.is_compressed() {
-                    self.counts.add_compressed(gathered.bytes, taken);
-                }
+                self.counts.add_saving(outgoing.saving);
                 return true;
             }
             Ok(taken) => {
@@ -108,12 +106,7 @@ impl Watchers {
                 self.counts.sent_bytes += taken as u64;
                 self.block(key);
                 self.counts.messages += stopped.messages;
-                if outgoing.is_compressed() {
-                    self.counts.add_compressed(
-                        gathered.bytes_of_first(stopped.messages),
-                        taken + stopped.behind.len(),
-                    );
-                }
+                self.counts.add_saving(stopped.saving);
                 if let Some((batch, rest)) = stopped.rest {
                     self.enqueue_rest(key, batch, rest, stopped.form);
                 }

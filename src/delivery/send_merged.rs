@@ -6,6 +6,7 @@
 use std::io::ErrorKind;
 use std::mem;
 
+use crate::delivery::counts::Saving;
 use crate::delivery::keys::WatcherKey;
 use crate::delivery::merge::{Merge, MergedEnd};
 use crate::delivery::outbox::RestForm;
@@ -88,10 +89,8 @@ impl Watchers {
             sent += 1;
         }
         self.counts.messages += sent as u64;
-        if framing.is_compressed()
-            && let Some(end) = merge.ends[..sent].last()
-        {
-            self.counts.add_compressed(end.plain, end.sent);
+        if let Some(end) = merge.ends[..sent].last() {
+            self.counts.add_saving(end.saving);
         }
         self.flat = flat;
         sent
@@ -106,7 +105,7 @@ impl Watchers {
         directory: Option<&Directory>,
         out: &mut Vec<u8>,
     ) {
-        let mut plain = 0;
+        let (mut plain, mut saving) = (0, Saving::default());
         if framing == Framing::Deflate {
             self.compressor.begin_anew();
         }
@@ -117,13 +116,18 @@ impl Watchers {
             let dialect = self.dialect_of(merge, event.handle, directory);
             let frame = &dialect.bytes[dialect.span(event.event..event.event + 1)];
             let object = dialect.object(event.event);
+            let start = out.len();
             match framing {
                 Framing::Deflate if Deflater::takes(object) => self.compressor.write(object, out),
                 Framing::DeflateAlone if Deflater::takes(object) => self.compressor.write_alone(object, out),
                 _ => out.extend_from_slice(frame),
             }
             plain += frame.len();
-            merge.ends.push(MergedEnd { sent: out.len(), plain });
+            if framing.is_compressed() && Deflater::takes(object) {
+                saving.before += frame.len();
+                saving.after += out.len() - start;
+            }
+            merge.ends.push(MergedEnd { sent: out.len(), saving });
         }
         if framing.is_compressed() {
             self.effort.add_compressed(plain);

@@ -126,8 +126,10 @@ impl Watcher {
     /// Moves on in its log: all that it wants of what lies between was sent to it as events are, or will be before anything
     /// else is.
     pub fn go_on_to(&mut self, cursor: Cursor) {
-        let passed = cursor.index.saturating_sub(self.cursor.index);
-        self.known = u64::from(self.known).saturating_add(passed).min(u16::MAX.into()) as u16;
+        if self.is(Flags::DEFLATE) {
+            let passed = cursor.index.saturating_sub(self.cursor.index);
+            self.known = u64::from(self.known).saturating_add(passed).min(u16::MAX.into()) as u16;
+        }
         self.cursor = cursor;
     }
 
@@ -148,7 +150,11 @@ impl Watcher {
     }
 
     /// How messages stand on its connection.
+    #[inline]
     pub fn framing(&self) -> Framing {
+        if !self.is(Flags::FORM) {
+            return Framing::WebSocket;
+        }
         let form = self.flags & Flags::FORM;
         FRAMINGS.into_iter().find_map(|(flag, framing)| (flag == form).then_some(framing)).unwrap_or_default()
     }

@@ -21,6 +21,16 @@ fn lines_of_a_job() -> (Vec<String>, String) {
     (corpus().into_iter().filter(|line| line.job_id == job).map(|line| line.text).collect(), job)
 }
 
+/// The bytes of compressed frames, before and after.
+fn saving(daemon: &Daemon) -> [f64; 2] {
+    let (_, metrics) = daemon.admin_get("/metrics");
+    ["before", "after"].map(|stage| {
+        let name = format!("luxcast_compressed_bytes_total{{stage=\"{stage}\"}} ");
+        let value = metrics.lines().find_map(|line| line.strip_prefix(&name)).expect("it is there");
+        value.parse().expect("a number")
+    })
+}
+
 fn alone(daemon: &Daemon, path: &str, offer: &str) -> Deflated {
     Deflated::offer(Raw::connect(daemon.address), path, offer)
 }
@@ -76,17 +86,8 @@ fn compressed_watchers_are_told_what_plain_ones_are_in_a_sixth_of_the_bytes() {
     let compressed = rows.iter().filter(|row| row["is_compressed"] == true).count();
     assert!(compressed >= 12, "{compressed} of {}", rows.len());
     assert!(rows.iter().any(|row| row["is_compressed"] == false && row["transport"] == "websocket"));
-    let (_, metrics) = daemon.admin_get("/metrics");
-    let bytes = |stage: &str| -> f64 {
-        let name = format!("luxcast_compressed_bytes_total{{stage=\"{stage}\"}} ");
-        metrics
-            .lines()
-            .find_map(|line| line.strip_prefix(&name))
-            .expect("it is there")
-            .parse()
-            .expect("a number")
-    };
-    assert!(bytes("before") > 1.5 * bytes("after") && bytes("after") > 0.0, "{metrics}");
+    let [before, after] = saving(&daemon);
+    assert!(before > 1.5 * after && after > 0.0, "{after} of {before}");
 }
 
 #[test]
@@ -159,6 +160,9 @@ fn long_events_among_short_ones_come_as_they_are() {
         }
         assert_eq!((watcher.compressed_messages, watcher.plain_events), (40, 20));
     }
+    // What came as it is does not count: 30 events of up to 300 bytes, and 10 of 65,000, for each of three.
+    let [before, after] = saving(&daemon);
+    assert!(before > 3.0 * 650_000.0 && before < 3.0 * 700_000.0 && after < before, "{after} of {before}");
 }
 
 #[test]
