@@ -46,10 +46,11 @@ pub struct Framed {
     window: Option<Window>,
 }
 
-/// Blocks of a log that are kept for those who are served alone, at most: with the room that one may keep, 16 MiB. Most of
-/// them have a few tens of KiB.
+/// Blocks of a log that are kept for those who are served alone, at most. Most of them have a few tens of KiB.
 const BLOCKS_MAX: usize = 32;
+/// Room that one block may keep, and all of them together.
 const BLOCK_BYTES_MAX: usize = 512 << 10;
+const BLOCKS_BYTES_MAX: usize = 4 << 20;
 
 /// What was last made for those who are served alone, each time from another place on.
 #[derive(Default)]
@@ -185,9 +186,17 @@ impl FramedBlocks {
         self.blocks.last_mut().expect("there is one")
     }
 
-    /// Lets go of the block used last, if it has grown beyond what one may keep.
+    /// Lets go of what the block used last has, if that is more than one may keep. Then of those that were not used for
+    /// longest, until the others have room.
     pub fn trim(&mut self) {
         self.blocks.last_mut().expect("one was just used").trim(BLOCK_BYTES_MAX);
+        let mut room = 0;
+        let kept = self.blocks.iter().rev().take_while(|block| {
+            room += block.room();
+            room <= BLOCKS_BYTES_MAX
+        });
+        let count = kept.count();
+        self.blocks.drain(..self.blocks.len() - count);
     }
 }
 
@@ -195,10 +204,15 @@ impl Framed {
     /// Forgets what it has, and lets go of its room, if that is more than this.
     #[inline]
     pub fn trim(&mut self, bytes_max: usize) {
-        if self.bytes.capacity() > bytes_max {
+        if self.room() > bytes_max {
             self.cut(0);
-            self.bytes = Vec::new();
+            (self.bytes, self.places) = (Vec::new(), Vec::new());
         }
+    }
+
+    #[inline]
+    fn room(&self) -> usize {
+        self.bytes.capacity() + self.places.capacity() * size_of::<Place>()
     }
 
     /// What is compressed of these places.
@@ -367,5 +381,29 @@ impl Framed {
             }
         }
         stopped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BLOCK_BYTES_MAX, BLOCKS_BYTES_MAX, BLOCKS_MAX, Framed, FramedBlocks};
+
+    #[test]
+    fn blocks_keep_no_more_room_than_they_may() {
+        let mut blocks = FramedBlocks::default();
+        for used in 1..=BLOCKS_MAX {
+            blocks
+                .blocks
+                .push(Framed { bytes: Vec::with_capacity(BLOCK_BYTES_MAX - used), ..Framed::default() });
+            blocks.trim();
+            let rooms: Vec<usize> = blocks.blocks.iter().map(Framed::room).collect();
+            // Those used last are there.
+            let kept = used.min(BLOCKS_BYTES_MAX / BLOCK_BYTES_MAX);
+            let expected: Vec<usize> = (used - kept + 1..=used).map(|used| BLOCK_BYTES_MAX - used).collect();
+            assert_eq!(rooms, expected);
+        }
+        blocks.blocks.push(Framed { bytes: Vec::with_capacity(BLOCK_BYTES_MAX + 1), ..Framed::default() });
+        blocks.trim();
+        assert_eq!(blocks.blocks.last().map(Framed::room), Some(0));
     }
 }

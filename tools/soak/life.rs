@@ -30,6 +30,8 @@ const VANDALS_MAX: usize = 12;
 const BURST: usize = 100;
 const BURST_EVERY: Duration = Duration::from_secs(7);
 const BURST_LIFE: Duration = Duration::from_secs(1);
+/// From a burst on, a daemon may be full for so long: it may be stopped for a second before it sees the burst go.
+const FULL_FOR: Duration = Duration::from_secs(4);
 /// Jobs that one connection of the multi-job endpoint watches.
 const JOBS_MAX: usize = 12;
 const COMEBACKS_MAX: usize = 200;
@@ -73,6 +75,7 @@ pub struct Life {
     beat_at: Instant,
     slow_at: Instant,
     burst_at: Instant,
+    full_until: Instant,
 }
 
 impl Life {
@@ -97,6 +100,7 @@ impl Life {
             beat_at: now,
             slow_at: now,
             burst_at: now + BURST_EVERY,
+            full_until: now,
         })
     }
 
@@ -189,6 +193,7 @@ impl Life {
         }
         if now >= self.burst_at {
             self.burst_at = now + BURST_EVERY;
+            self.full_until = now + FULL_FOR;
             self.counts.bursts += 1;
             let (_, daemon) = self.fleet.choose(&mut self.random);
             let sockets = (0..BURST).map(|_| TcpStream::connect(daemon.address));
@@ -238,7 +243,7 @@ impl Life {
 
     fn read_vandal(&mut self, key: usize) {
         let Some(vandal) = self.vandals.get_mut(key) else { return };
-        match vandal.read(&mut self.block) {
+        match vandal.read(&mut self.block, self.full_until) {
             Ok(false) => return,
             Ok(true) => {}
             Err(violation) => self.shared.blame(violation),

@@ -138,8 +138,9 @@ impl Vandal {
         Ok(Self { socket, place, row, inbound: Vec::new(), born: Instant::now() })
     }
 
-    /// Reads what is there. True: the connection is over, and the answer was right, or there was no room for it.
-    pub fn read(&mut self, block: &mut [u8]) -> Result<bool, String> {
+    /// Reads what is there. True: the connection is over, and the answer was right, or there was no room for it: the
+    /// daemon was full until `full_until`.
+    pub fn read(&mut self, block: &mut [u8], full_until: Instant) -> Result<bool, String> {
         loop {
             match self.socket.read(block) {
                 Ok(0) => return self.judge().map(|()| true),
@@ -148,6 +149,14 @@ impl Vandal {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     let is_late = self.born.elapsed() > PATIENCE;
                     return if is_late { Err(format!("{}: no end", self.row.name)) } else { Ok(false) };
+                }
+                // A full daemon has a few places to say so from; beyond these it resets those who have no answer yet.
+                Err(error)
+                    if error.kind() == ErrorKind::ConnectionReset
+                        && self.inbound.is_empty()
+                        && self.born < full_until =>
+                {
+                    return Ok(true);
                 }
                 Err(error) => return Err(format!("{}: {error} after {}", self.row.name, self.shown())),
             }
