@@ -17,6 +17,8 @@ pub const COMPRESSED_BYTES_MAX: usize = 64 << 10;
 
 /// What a compressed message has at most: at this level a byte costs nine bits at most, and a flush a few bytes.
 const OUTPUT_BYTES_MAX: usize = COMPRESSED_BYTES_MAX / 8 * 9 + 64;
+/// A block that is stored has its three bits in a byte, its length, and the length inverted (RFC 1951, 3.2.4).
+const STORED_HEADER_BYTES: usize = 5;
 /// What every flush ends with, and what is left out of a message (RFC 7692, 7.2.1).
 const FLUSH_END: &[u8] = &[0, 0, 0xFF, 0xFF];
 
@@ -59,9 +61,33 @@ impl Deflater {
             .expect("there is input or a block to end, and room for all of it");
         let length = (self.zlib.total_out() - before) as usize;
         let compressed = self.buffer[..length].strip_suffix(FLUSH_END).expect("the flush is whole");
-        write_header(out, COMPRESSED_TEXT, compressed.len());
-        out.extend_from_slice(compressed);
+        let stored = stored_bytes(message);
+        write_header(out, COMPRESSED_TEXT, compressed.len().min(stored));
+        if compressed.len() <= stored {
+            out.extend_from_slice(compressed);
+        } else {
+            write_stored(message, out);
+        }
     }
+}
+
+fn stored_bytes(message: &[u8]) -> usize {
+    message.len() + message.len().div_ceil(u16::MAX.into()) * STORED_HEADER_BYTES + 1
+}
+
+/// Appends a message as it is, in blocks that are stored. It is in the window of whoever inflates it like any other, and a
+/// flush has ended the block before.
+#[cold]
+fn write_stored(message: &[u8], out: &mut Vec<u8>) {
+    for block in message.chunks(u16::MAX.into()) {
+        let length = block.len() as u16;
+        out.push(0);
+        out.extend_from_slice(&length.to_le_bytes());
+        out.extend_from_slice(&(!length).to_le_bytes());
+        out.extend_from_slice(block);
+    }
+    // The empty block of the flush, without its end.
+    out.push(0);
 }
 
 #[cfg(test)]
@@ -71,7 +97,9 @@ mod tests {
     use flate2::read::DeflateDecoder;
     use zlib_rs::{Inflate, InflateFlush};
 
-    use super::{COMPRESSED_BYTES_MAX, Deflater, FLUSH_END, WINDOW_BITS, WINDOW_BITS_ALONE};
+    use super::{
+        COMPRESSED_BYTES_MAX, Deflater, FLUSH_END, STORED_HEADER_BYTES, WINDOW_BITS, WINDOW_BITS_ALONE,
+    };
 
     /// The payload of the only frame, and that it says what it is.
     fn payload_of(frame: &[u8]) -> &[u8] {
@@ -111,7 +139,16 @@ mod tests {
         messages.insert(50, noise);
         messages.insert(90, "ä€😀".repeat(300).into_bytes());
         messages.insert(91, b"{}".to_vec());
+        // Nine bits for most bytes, with the codes of this level.
+        let han = |_| char::from_u32(fastrand::u32(0x4E00..0x9FA5)).expect("a character");
+        messages.insert(120, (0..300).map(han).collect::<String>().into_bytes());
+        messages.insert(121, (0..COMPRESSED_BYTES_MAX / 3).map(han).collect::<String>().into_bytes());
         messages
+    }
+
+    /// At most the header of a frame, two blocks, and the byte of the flush.
+    fn is_hardly_longer(frame: &[u8], message: &[u8]) -> bool {
+        frame.len() <= message.len() + 10 + 2 * STORED_HEADER_BYTES + 1
     }
 
     #[test]
@@ -126,6 +163,7 @@ mod tests {
             }
             let frame = frame_of(&mut deflater, message);
             assert_eq!(inflate(WINDOW_BITS, &sent, payload_of(&frame), message.len()), *message, "{place}");
+            assert!(is_hardly_longer(&frame, message), "{place}");
             sent.extend_from_slice(message);
             if message.len() < 2_000 {
                 (plain, compressed) = (plain + message.len(), compressed + frame.len());
@@ -140,6 +178,7 @@ mod tests {
         for message in messages() {
             deflater.begin(b"");
             let frame = frame_of(&mut deflater, &message);
+            assert!(is_hardly_longer(&frame, &message));
             let mut inflated = Vec::new();
             let payload = [payload_of(&frame), FLUSH_END].concat();
             // Without a final block the stream ends too early, after all of the message.
