@@ -3,11 +3,21 @@
 use std::time::Duration;
 
 use crate::delivery::keys::WatcherKey;
+use crate::wire::framing::Framing;
 
 /// Publishers wait for a watcher only if it pauses no longer than this, and takes at least so much over the window.
-const READING_PAUSE_MAX_MILLIS: u64 = 3_000;
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    pause_max_millis: u64,
+    bytes_per_second_min: u64,
+}
+
 const READING_WINDOW_MILLIS: u64 = 10_000;
-const READING_BYTES_PER_SECOND_MIN: u64 = 64 << 10;
+const PACE: Pace = Pace { pause_max_millis: 3_000, bytes_per_second_min: 64 << 10 };
+/// The same where messages are compressed: most shrink to an eighth, short ones that are alike to a sixteenth. As the peer's
+/// kernel has room again only for tens of KiB at a time, the pauses are longer.
+const PACE_COMPRESSED: Pace =
+    Pace { pause_max_millis: READING_WINDOW_MILLIS, bytes_per_second_min: PACE.bytes_per_second_min / 16 };
 
 /// A socket that takes more this long after it was found full has a reader. By then the peer's kernel has all that was
 /// in flight, and what the first window probe adds (RFC 9293, 3.8.6.1).
@@ -47,6 +57,7 @@ pub struct SlowConsumer {
     window_at: u64,
     window_taken: u64,
     is_slow: bool,
+    pace: Pace,
     reads: Reads,
 }
 
@@ -73,7 +84,7 @@ pub enum Progress {
 
 impl SlowConsumer {
     /// `has_read`: the watcher is known to read.
-    pub fn new(key: WatcherKey, taken: u64, now_millis: u64, has_read: bool) -> Self {
+    pub fn new(key: WatcherKey, taken: u64, now_millis: u64, has_read: bool, framing: Framing) -> Self {
         Self {
             key,
             taken,
@@ -82,6 +93,7 @@ impl SlowConsumer {
             window_at: now_millis,
             window_taken: taken,
             is_slow: false,
+            pace: if framing.is_compressed() { PACE_COMPRESSED } else { PACE },
             reads: match has_read || taken > KERNEL_BYTES_MAX {
                 true => Reads::Yes,
                 false => Reads::Unknown { full_at: now_millis },
@@ -109,7 +121,7 @@ impl SlowConsumer {
         let span = now_millis.saturating_sub(self.window_at);
         if span >= READING_WINDOW_MILLIS {
             let per_second = taken.saturating_sub(self.window_taken) * 1000 / span;
-            self.is_slow = per_second < READING_BYTES_PER_SECOND_MIN;
+            self.is_slow = per_second < self.pace.bytes_per_second_min;
             (self.window_at, self.window_taken) = (now_millis, taken);
         }
         if taken > self.taken {
@@ -127,7 +139,7 @@ impl SlowConsumer {
 
     /// Whether a publisher waits for it (`overrun = wait`).
     pub fn is_reading(&self, now_millis: u64) -> bool {
-        !self.is_slow && now_millis.saturating_sub(self.moved_at) <= READING_PAUSE_MAX_MILLIS
+        !self.is_slow && now_millis.saturating_sub(self.moved_at) <= self.pace.pause_max_millis
     }
 }
 
@@ -137,6 +149,11 @@ mod tests {
 
     use super::{Patience, Progress, SlowConsumer};
     use crate::delivery::keys::WatcherKey;
+    use crate::wire::framing::Framing;
+
+    fn slow(taken: u64, now_millis: u64, has_read: bool) -> SlowConsumer {
+        SlowConsumer::new(key(), taken, now_millis, has_read, Framing::WebSocket)
+    }
 
     fn key() -> WatcherKey {
         WatcherKey::from_bits(1)
@@ -146,7 +163,7 @@ mod tests {
     fn a_watcher_that_takes_nothing_is_stalled_after_its_time_not_after_one_late_check() {
         let patience = Patience::new(Duration::from_secs(8));
         assert_eq!((patience.check_millis, patience.idle_checks_max), (1000, 8));
-        let mut laggard = SlowConsumer::new(key(), 500, 0, false);
+        let mut laggard = slow(500, 0, false);
         assert_eq!(laggard.check(500, 60_000, patience), Progress::Pauses, "the process was stopped");
         for check in 2..8 {
             assert_eq!(laggard.check(500, 60_000 + check, patience), Progress::Pauses);
@@ -161,7 +178,7 @@ mod tests {
     #[test]
     fn publishers_wait_for_readers_but_not_for_a_trickle() {
         let patience = Patience::new(Duration::from_secs(30));
-        let mut laggard = SlowConsumer::new(key(), 0, 0, false);
+        let mut laggard = slow(0, 0, false);
         assert!(laggard.is_reading(3_000) && !laggard.is_reading(3_001));
         for second in 1..=20 {
             laggard.check(second * 100_000, second * 1000, patience);
@@ -174,8 +191,31 @@ mod tests {
     }
 
     #[test]
+    fn publishers_wait_for_whoever_reads_as_many_events_compressed() {
+        let patience = Patience::new(Duration::from_secs(30));
+        for (framing, bytes_a_second, is_reading) in [
+            (Framing::WebSocket, 66_000, true),
+            (Framing::Sse, 65_000, false),
+            (Framing::WebSocket, 65_000, false),
+            (Framing::Deflate, 5_000, true),
+            (Framing::DeflateAlone, 5_000, true),
+            (Framing::Deflate, 4_000, false),
+        ] {
+            let mut laggard = SlowConsumer::new(key(), 0, 0, true, framing);
+            (1..=20).for_each(|second| {
+                laggard.check(second * bytes_a_second, second * 1000, patience);
+            });
+            assert_eq!(
+                laggard.is_reading(20_000),
+                is_reading,
+                "{framing:?}, {bytes_a_second} bytes a second"
+            );
+        }
+    }
+
+    #[test]
     fn a_watcher_that_takes_no_more_than_kernels_hold_has_not_read() {
-        let mut laggard = SlowConsumer::new(key(), 60_000, 1_000, false);
+        let mut laggard = slow(60_000, 1_000, false);
         // What was in flight arrives.
         laggard.probe(90_000, 1_050);
         laggard.probe(120_000, 1_500);
@@ -185,7 +225,7 @@ mod tests {
         }
         laggard.probe(120_001, 20_000);
         assert!(laggard.has_read());
-        assert!(SlowConsumer::new(key(), 2 << 20, 0, false).has_read(), "it kept up until now");
-        assert!(SlowConsumer::new(key(), 5, 0, true).has_read());
+        assert!(slow(2 << 20, 0, false).has_read(), "it kept up until now");
+        assert!(slow(5, 0, true).has_read());
     }
 }

@@ -40,13 +40,12 @@ impl SlowConsumers {
         mut taken: impl FnMut(&Watchers, WatcherKey) -> u64,
     ) {
         while let Some(key) = watchers.blocked.pop() {
-            let Some(has_read) = watchers.watchers.get(key).map(|watcher| watcher.is(Flags::READS)) else {
-                continue;
-            };
+            let Some(watcher) = watchers.watchers.get(key) else { continue };
+            let (has_read, framing) = (watcher.is(Flags::READS), watcher.framing());
             if self.all.is_empty() {
                 self.review_at = now + patience.check_millis;
             }
-            self.all.push(SlowConsumer::new(key, taken(watchers, key), now, has_read));
+            self.all.push(SlowConsumer::new(key, taken(watchers, key), now, has_read, framing));
         }
     }
 
