@@ -13,7 +13,7 @@ use crate::wire::accept::{StreamTypes, accepts_gzip};
 use crate::wire::body::BodyFields;
 pub use crate::wire::field::Field;
 use crate::wire::framing::Framing;
-pub use crate::wire::http_answer::{Then, write_ok, write_options, write_stream_head};
+pub use crate::wire::http_answer::{Then, write_come_again, write_ok, write_options, write_stream_head};
 pub use crate::wire::methods::Methods;
 use crate::wire::permessage_deflate::{Agreement, agree};
 pub use crate::wire::refusal::{FIELDS_MAX, Refusal, Status, TARGET_BYTES_MAX, printable, write_refusal};

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 
 use crate::wire::cross_origin::Readers;
+use crate::wire::framing::Framing;
 use crate::wire::methods::Methods;
 
 /// For an answer that holds only at this moment: no cache may keep it (RFC 9111, 5.2.2.5).
@@ -95,6 +96,15 @@ pub fn write_stream_head(out: &mut Vec<u8>, content_type: &str, readers: &Reader
     write_head(out, StatusCode::OK, &fields, Some(content_type), None, Then::Close, unix_micros);
 }
 
+/// Appends a whole stream of Server-Sent Events that only says when to come again. `unix_micros` is now.
+pub fn write_come_again(out: &mut Vec<u8>, retry_millis: u64, readers: &Readers, unix_micros: i64) {
+    let body = format!("retry: {retry_millis}\n\n");
+    let fields = [NO_STORE, UNEMBEDDED, &readers.fields("")].concat();
+    let content_type = Some(Framing::Sse.content_type());
+    write_head(out, StatusCode::OK, &fields, content_type, Some(body.len()), Then::Close, unix_micros);
+    out.extend_from_slice(body.as_bytes());
+}
+
 /// Appends the head of an answer. `fields` are lines with their CR LF; they also say how the answer may be cached.
 /// `body_length` is that of a GET's answer; without it no length is sent. `unix_micros` is now.
 pub fn write_head(
@@ -124,7 +134,7 @@ fn date(unix_micros: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Then, date, write_ok, write_options};
+    use super::{Then, date, write_come_again, write_ok, write_options};
     use crate::wire::cross_origin::Readers;
     use crate::wire::methods::Methods;
 
@@ -155,6 +165,17 @@ mod tests {
         let mut out = Vec::new();
         write_ok(&mut out, "HEAD", b"ok\n", &Readers::NoPage, Then::Next, NOW);
         assert_eq!(String::from_utf8(out).unwrap(), head.replace("Connection: close\r\n", ""));
+    }
+
+    #[test]
+    fn a_stream_that_says_when_to_come_again_is_whole() {
+        let mut out = Vec::new();
+        write_come_again(&mut out, 1_500, &Readers::of("https://a"), NOW);
+        let written = String::from_utf8(out).unwrap();
+        let (head, body) = written.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.contains("Content-Length: 13"), "{head}");
+        assert!(head.contains("Access-Control-Allow-Origin: https://a\r\n"), "{head}");
+        assert_eq!(body, "retry: 1500\n\n");
     }
 
     #[test]

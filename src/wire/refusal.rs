@@ -103,6 +103,11 @@ impl Status {
             Status::HttpVersion => (StatusCode::HTTP_VERSION_NOT_SUPPORTED, ""),
         }
     }
+
+    /// Whether the same request may be taken later: its answer has `Retry-After`.
+    pub fn is_for_now(self) -> bool {
+        matches!(self, Status::TooManyRequests | Status::Unavailable)
+    }
 }
 
 /// An HTTP answer in place of the upgrade.

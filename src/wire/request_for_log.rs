@@ -1,6 +1,7 @@
 //! What a refusal has to know of its request, as far as the head can be read.
 
 use crate::wire::field::Field;
+use crate::wire::framing::Framing;
 use crate::wire::http::Request;
 use crate::wire::line::is_id;
 use crate::wire::refusal::SHOWN_CHARACTERS_MAX;
@@ -20,6 +21,8 @@ pub struct Asked<'a> {
     pub publisher: Option<&'a str>,
     pub host: Option<&'a str>,
     pub origin: Option<&'a str>,
+    /// It reads Server-Sent Events and has lost a stream: an `EventSource` of a browser, or who does as it does.
+    pub is_event_source_back: bool,
 }
 
 impl<'a> Asked<'a> {
@@ -29,7 +32,10 @@ impl<'a> Asked<'a> {
             Some(Field::One(name)) => str::from_utf8(name).ok().filter(|name| is_id(name)),
             _ => None,
         };
-        Self { method, path, user_agent, publisher, host, origin }
+        let is_event_source_back = method == "GET"
+            && request.accepts_stream() == Framing::Sse
+            && matches!(request.last_event_id, Field::One(_));
+        Self { method, path, user_agent, publisher, host, origin, is_event_source_back }
     }
 
     /// The same for a head that is incomplete or bad. None: it does not begin like an HTTP request.
@@ -129,11 +135,29 @@ mod tests {
                     publisher: None,
                     host: Some("a"),
                     origin: Some("http://b"),
+                    is_event_source_back: false,
                 };
                 assert_eq!(Asked::of(&request), expected);
                 assert_eq!(Asked::in_part_of(head), Some(expected));
             }
             other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_event_source_comes_back_with_its_last_number() {
+        let is_back = |method: &str, fields: &str| {
+            let head = format!("{method} /api/v1/events HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+            match parse_head(head.as_bytes(), HeadLimits { head_bytes_max: 8192 }) {
+                Ok(HeadResult::Complete { request, .. }) => Asked::of(&request).is_event_source_back,
+                other => panic!("{other:?}"),
+            }
+        };
+        let (accept, number) = ("Accept: text/event-stream\r\n", "Last-Event-ID: 7\r\n");
+        assert!(is_back("GET", &[accept, number].concat()));
+        assert!(!is_back("HEAD", &[accept, number].concat()));
+        for fields in [accept, number, "Accept: application/jsonl\r\nLast-Event-ID: 7\r\n", ""] {
+            assert!(!is_back("GET", fields), "{fields}");
         }
     }
 

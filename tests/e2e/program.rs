@@ -427,6 +427,23 @@ fn a_draining_daemon_refuses_and_ends_in_time_and_a_second_signal_ends_it_at_onc
     let refused = daemon.refuse("/api/ws/events");
     assert_eq!((refused.status, refused.code().as_str()), (503, "draining"));
     assert!(refused.header("retry-after").is_some());
+    // An `EventSource` that comes back would give up for good at this: it is told to come again.
+    for (fields, status) in [
+        ("Accept: text/event-stream\r\nLast-Event-ID: 7\r\n", 200),
+        ("Accept: text/event-stream\r\n", 503),
+        ("Accept: application/jsonl\r\nLast-Event-ID: 7\r\n", 503),
+    ] {
+        let mut raw = daemon.raw();
+        raw.send(format!("GET /api/v1/ws/events HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n").as_bytes());
+        let answer = raw.read_next(false);
+        assert_eq!((answer.status, answer.is_last()), (status, true), "{fields}");
+        if status == 200 {
+            assert_eq!(answer.header("content-type"), Some("text/event-stream"));
+            let millis = answer.body.strip_prefix("retry: ").and_then(|rest| rest.strip_suffix("\n\n"));
+            let millis: u64 = millis.expect("nothing else").parse().expect("milliseconds");
+            assert!((1_000..=6_000).contains(&millis), "{millis}");
+        }
+    }
     assert_eq!(daemon.wait().code(), Some(0), "{}", daemon.stderr());
 
     let mut daemon = Daemon::start(&["--drain-seconds", "3000"]);

@@ -1,6 +1,7 @@
 //! HTTP on a shard's connections: request heads are read and judged, answers and refusals are sent, sessions opened.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use tracing::Level;
@@ -25,12 +26,14 @@ use crate::wire::cross_origin::Readers;
 use crate::wire::handshake::write_switching;
 use crate::wire::head_buffer::HeadBuffer;
 use crate::wire::http::{
-    HeadLimits, HeadResult, Refusal, Request, Status, Then, parse_head, write_ok, write_options,
-    write_refusal, write_stream_head,
+    HeadLimits, HeadResult, Refusal, Request, Status, Then, parse_head, write_come_again, write_ok,
+    write_options, write_refusal, write_stream_head,
 };
 use crate::wire::page;
 use crate::wire::request_for_log::{Asked, AskedBefore};
 
+/// When an `EventSource` that is refused for now comes again: later than the next try of most others.
+const COME_AGAIN_MILLIS: RangeInclusive<u64> = 1_000..=6_000;
 /// How long an answer may take to be made: longer than the report thread waits for the other threads.
 const MAKING: Duration = Duration::from_secs(10);
 
@@ -328,7 +331,7 @@ impl Clients {
             _ => None,
         };
         let asked = asked.or(before.as_ref().map(AskedBefore::asked));
-        let Asked { method, origin, host, .. } = asked.unwrap_or_default();
+        let Asked { method, origin, host, is_event_source_back, .. } = asked.unwrap_or_default();
         // A page is not the daemon's own because it uses a name that is not the daemon's.
         let host = host.filter(|_| refusal.status != Status::Misdirected);
         let (is_of_head, readers) = match &self.connections.at(key).phase {
@@ -340,7 +343,11 @@ impl Clients {
         self.note_refusal(self.offer(key), address, refusal, asked);
         let refusal = Refusal { is_of_head: is_of_head || refusal.is_of_head, ..refusal.clone() };
         let unix_micros = self.moment.now.unix_micros;
-        self.watchers.enqueue_control(key, |out| write_refusal(out, &refusal, &readers, unix_micros));
+        self.watchers.enqueue_control(key, |out| match refusal.status.is_for_now() && is_event_source_back {
+            // It would give up for good at any answer but a stream.
+            true => write_come_again(out, fastrand::u64(COME_AGAIN_MILLIS), &readers, unix_micros),
+            false => write_refusal(out, &refusal, &readers, unix_micros),
+        });
         self.end(key);
     }
 
