@@ -79,6 +79,7 @@ fn serve(
     // Before anything can be reached, so that from then on no signal has its default action.
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let (is_demo, shares_stream) = (loaded.config.demo, !loaded.config.bus.is_empty());
+    let asks_for_tokens = loaded.config.asks_for_tokens();
     let must_stop = || signals.pending().any(|signal| signal != SIGHUP);
     let server = Arc::new(Server::start(loaded.config.clone(), live_config, must_stop)?);
     let dropped = logging.dropped.clone();
@@ -101,7 +102,8 @@ fn serve(
         let ingest = server.ingest().to_path_buf();
         let program = env::args_os().next().map_or(PathBuf::from("luxcast"), PathBuf::from);
         let job = demo_job(shares_stream);
-        let hint = demo_hint(&program.display().to_string(), server.scheme(), server.listening()[0], &job);
+        let program = program.display().to_string();
+        let hint = demo_hint(&program, server.scheme(), server.listening()[0], &job, asks_for_tokens);
         spawn("demo", move || run_demo(ingest, job, stopping))?;
         logging.say(Level::INFO, &hint);
     }
@@ -159,7 +161,20 @@ fn announce(server: &Server, out: &mut impl Write) -> io::Result<()> {
 }
 
 /// Says where to look, and what to type in another terminal.
-fn demo_hint(program: &str, scheme: &str, listening: SocketAddr, job: &str) -> String {
+fn demo_hint(program: &str, scheme: &str, listening: SocketAddr, job: &str, asks_for_tokens: bool) -> String {
+    let mut further = Vec::new();
+    if scheme == "wss" {
+        further.push(
+            "a name that is in the certificate, as --url wss://NAME:PORT, and --ca FILE if it signs itself",
+        );
+    }
+    if asks_for_tokens {
+        further.push("a token in LUXCAST_TOKEN");
+    }
+    let further = match further.is_empty() {
+        true => String::new(),
+        false => format!("These commands need {}.\n\n", further.join("; and ")),
+    };
     let url = format!("{scheme}://{}", reachable(listening));
     let page = url.replacen("ws", "http", 1);
     format!(
@@ -168,7 +183,7 @@ fn demo_hint(program: &str, scheme: &str, listening: SocketAddr, job: &str) -> S
          \nor from another terminal:\n\
          \n    everything         {program} tail --all --url {url}\
          \n    one running job    {program} tail --job {job} --url {url}\
-         \n    one flow           {program} tail --flow {MAIN_FLOW} --url {url}\n\n"
+         \n    one flow           {program} tail --flow {MAIN_FLOW} --url {url}\n\n{further}"
     )
 }
 
@@ -192,7 +207,8 @@ mod tests {
 
     #[test]
     fn the_hint_has_commands_to_copy() {
-        let hint = demo_hint("target/release/luxcast", "ws", "127.0.0.1:20555".parse().unwrap(), "demo-job");
+        let address = "127.0.0.1:20555".parse().unwrap();
+        let hint = demo_hint("target/release/luxcast", "ws", address, "demo-job", false);
         for command in [
             "target/release/luxcast tail --all --url ws://127.0.0.1:20555\n",
             "target/release/luxcast tail --job demo-job --url ws://127.0.0.1:20555\n",
@@ -200,6 +216,9 @@ mod tests {
         ] {
             assert!(hint.contains(command), "{hint}");
         }
+        assert!(!hint.contains("need"), "{hint}");
+        let hint = demo_hint("luxcast", "wss", address, "demo-job", true);
+        assert!(hint.contains("--ca FILE") && hint.contains("LUXCAST_TOKEN"), "{hint}");
     }
 
     #[test]
