@@ -12,7 +12,7 @@ struct Pattern {
     is_beginning: bool,
 }
 
-/// Any number of patterns.
+/// Any number of patterns, sorted. None of them is covered by another: lists that match the same ids are equal.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Patterns(Box<[Pattern]>);
 
@@ -43,7 +43,13 @@ impl Patterns {
     /// # Errors
     /// One of the texts is no pattern.
     pub fn new<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Self, BadPattern> {
-        texts.into_iter().map(str::parse).collect::<Result<_, _>>().map(Self)
+        let mut patterns = texts.into_iter().map(str::parse).collect::<Result<Vec<Pattern>, _>>()?;
+        // A beginning stands before all that it covers.
+        patterns.sort_unstable_by(|one, other| {
+            one.text.cmp(&other.text).then(other.is_beginning.cmp(&one.is_beginning))
+        });
+        patterns.dedup_by(|later, kept| kept.covers(&later.text));
+        Ok(Self(patterns.into()))
     }
 
     pub fn is_empty(&self) -> bool {
@@ -92,6 +98,21 @@ mod tests {
         let none = Patterns::new([]).unwrap();
         assert!(none.is_empty() && !none.cover("a"));
         assert_eq!(format!("{patterns:?}"), r#"["a", "b*"]"#);
+    }
+
+    #[test]
+    fn lists_that_match_the_same_ids_are_equal() {
+        let patterns = |texts: &[&str]| Patterns::new(texts.iter().copied()).unwrap();
+        let same: [&[&str]; 4] =
+            [&["a", "b*"], &["b*", "a", "a"], &["b*", "b", "a"], &["bc*", "b0", "b*", "a", "bcd"]];
+        for texts in same {
+            assert_eq!(format!("{:?}", patterns(texts)), r#"["a", "b*"]"#);
+        }
+        assert_eq!(patterns(&["x", "*", "a*"]), patterns(&["*"]));
+        let others: [&[&str]; 4] = [&["a"], &["a", "b"], &["a*", "b*"], &["a", "b*", "c"]];
+        for texts in others {
+            assert_ne!(patterns(texts), patterns(same[0]), "{texts:?}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use data_encoding::HEXLOWER;
+use data_encoding::BASE64URL_NOPAD;
 use ring::digest::{SHA256, digest};
 
 use crate::access::patterns::Patterns;
@@ -34,18 +34,26 @@ pub struct Rights {
 }
 
 impl Rights {
-    /// The name under which lines of a publisher are taken once. Who may publish for some ids alone shares names with nobody
-    /// but those who may for the same: it must not touch the lines of others.
+    /// The account under which lines of a publisher are taken once. Who may publish for some ids alone shares names with
+    /// nobody but those who may for the same: it must not touch the lines of others.
     pub fn account_of(&self, name: &str) -> Box<str> {
         let publish = &self.scopes.publish;
         match publish.are_all() {
             true => name.into(),
             false => {
-                let whole = fingerprint(format!("{publish:?} {name}").as_bytes());
-                format!("of-token:{}", HEXLOWER.encode(&whole)).into()
+                let ids = BASE64URL_NOPAD.encode(&fingerprint(format!("{publish:?}").as_bytes()));
+                format!("of-token:{ids}{SPACE_END}{name}").into()
             }
         }
     }
+}
+
+/// Behind the name space of an account, before the name. No name has it, so nobody can say another's account.
+const SPACE_END: char = '/';
+
+/// Whose names an account is among; empty for all who may publish for every job and flow.
+pub fn space_of(account: &str) -> &str {
+    account.split_once(SPACE_END).map_or("", |(space, _)| space)
 }
 
 /// What a token allows its holder.
@@ -133,5 +141,33 @@ impl Permit {
 
     pub fn is_expired(&self, unix_micros: i64) -> bool {
         self.expires_at().is_some_and(|expires_at| expires_at <= unix_micros)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Issuer, Rights, Scopes, space_of};
+    use crate::access::patterns::Patterns;
+    use crate::wire::line::is_id;
+
+    fn account(publish: &[&str], name: &str) -> Box<str> {
+        let publish = Patterns::new(publish.iter().copied()).unwrap();
+        let scopes = Scopes { publish, ..Scopes::default() };
+        Rights { issuer: Issuer::File([7; 32]), scopes, expires_at: None }.account_of(name)
+    }
+
+    #[test]
+    fn names_are_shared_by_those_who_may_publish_for_the_same() {
+        let lists: [&[&str]; 4] = [&["a", "b*"], &["b*", "a"], &["b*", "a", "b*"], &["a", "b*", "b1"]];
+        let accounts = lists.map(|list| account(list, "run-7"));
+        assert!(accounts.iter().all(|other| *other == accounts[0]), "{accounts:?}");
+        assert_eq!(space_of(&accounts[0]), space_of(&account(lists[1], "run-8")));
+        let others: [&[&str]; 4] = [&["a"], &["a", "b"], &["a*", "b*"], &["a", "b*", "c"]];
+        for other in others {
+            assert_ne!(space_of(&account(other, "run-7")), space_of(&accounts[0]), "{other:?}");
+        }
+        assert_ne!(account(&["a"], "run-7"), account(&["a"], "run-8"));
+        assert_eq!((&*account(&["a", "*"], "run-7"), space_of("run-7")), ("run-7", ""));
+        assert!(!is_id(&accounts[0]), "nobody can say it");
     }
 }

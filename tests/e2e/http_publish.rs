@@ -15,7 +15,8 @@ use crate::harness::tool::go;
 use crate::harness::{Client, Daemon, Feed, Raw, Scratch, Setup, numbered, wait_until};
 
 const EVENTS: &str = "/api/v1/ws/events";
-const TOKENS: &str = "every publish\nsome publish=a,b*\nwatcher all\nboss all admin publish\n";
+const TOKENS: &str = "every publish\nsome publish=a,b*\nsame publish=b*,a,a\nwider publish=a,b*,c\nwatcher all\n\
+                      boss all admin publish\n";
 
 /// Whoever may connect may publish.
 fn open_daemon(flags: &[&str]) -> Daemon {
@@ -315,10 +316,15 @@ fn a_token_for_some_ids_touches_no_other_publishers_lines() {
     std::fs::write(&file, TOKENS).expect("the directory is ours");
     let flags = ["--token-file", file.to_str().expect("UTF-8")];
     let daemon = Setup::default().flags(&flags).start();
-    let post = |token: &str, line: u64| {
-        let fields = format!("X-API-Key: {token}\r\nLuxcast-Publisher: engine\r\nLuxcast-Line: {line}\r\n");
+    let post_as = |token: &str, name: &str, line: u64| {
+        let fields = format!("X-API-Key: {token}\r\nLuxcast-Publisher: {name}\r\nLuxcast-Line: {line}\r\n");
         HttpFeed::with(daemon.address, &fields).post(LINES, r#"{"type":"t","job_id":"a"}"#).1
     };
+    let post = |token: &str, line: u64| post_as(token, "engine", line);
+    // A list is the same however it is written.
+    let run = post_as("some", "run", 1);
+    assert_eq!(post_as("same", "run", 1), run, "it is taken once");
+    assert_ne!(post_as("wider", "run", 1), run);
     assert_eq!(post("some", 1_000_000)["accepted_line"], 1_000_000);
     let first = post("every", 1);
     assert_eq!((&first["accepted"], &first["accepted_line"]), (&json!(1), &json!(1)));
