@@ -283,6 +283,40 @@ fn a_request_under_a_name_is_answered_while_nothing_else_happens() {
 }
 
 #[test]
+fn lines_under_a_name_have_the_same_numbers_on_both_doors() {
+    let daemon = open_daemon(&[]);
+    let hello = r#"{"op":"hello","publisher":"P","ack":true,"dedupe":true}"#;
+    let controls = ["{\"op\":\"nope\"}", hello, "{\"op\":\"from\",\"line\":0}", "{\"op\":5}"];
+    for (place, control) in controls.into_iter().enumerate() {
+        let (by_http, by_socket) = (format!("http-{place}"), format!("socket-{place}"));
+        let mut feed = HttpFeed::with(daemon.address, &format!("Luxcast-Publisher: {by_http}\r\n"));
+        let body = [&*of_job(1), control, &of_job(2)].join("\n");
+        let (_, answer) = feed.post(LINES, &body);
+        assert_eq!((&answer["accepted"], &answer["accepted_line"]), (&json!(2), &json!(2)), "{control}");
+        assert_eq!(refused(&answer), [(2, "bad_op")], "{control}");
+        let mut socket = Feed::connect(&daemon.ingest);
+        socket.line(&hello.replace('P', &by_socket));
+        assert_eq!(socket.answer()["accepted"], 0);
+        body.lines().for_each(|line| socket.line(line));
+        let answers = std::iter::from_fn(|| Some(socket.answer()));
+        let error = answers.into_iter().find(|answer| answer["op"] == "error").expect("it is refused");
+        assert_eq!((&error["line"], &error["code"]), (&json!(2), &json!("bad_op")), "{control}");
+        // Whoever goes on by the other door, from the beginning of its file, loses no line.
+        let mut socket = Feed::connect(&daemon.ingest);
+        socket.line(&hello.replace('P', &by_http));
+        assert_eq!(socket.answer()["accepted"], 2, "{control}");
+        socket.line("{\"op\":\"from\",\"line\":1}");
+        let before = daemon.watch(EVENTS).connected();
+        body.lines().for_each(|line| socket.line(line));
+        socket.line(&of_job(3));
+        let mut answers = std::iter::from_fn(|| Some(socket.answer()));
+        let ack =
+            answers.find(|answer| answer["op"] == "ack" && answer["line"] == 3).expect("all are dealt with");
+        assert_eq!(ack["stream_seq"], before + 1, "{control}");
+    }
+}
+
+#[test]
 fn requests_that_publish_are_counted_while_they_go_on_and_only_lines_that_were_sent_as_lines() {
     let daemon = open_daemon(&[]);
     let metric = |name: &str| {

@@ -282,8 +282,7 @@ impl Ingest {
     pub(super) fn refuse_line(&mut self, key: usize, error: LineError, text: &[u8]) {
         let publisher = &mut self.publishers[key];
         let line = publisher.line;
-        let is_posted = matches!(publisher.source, Source::Posted(_));
-        if error == LineError::BadOp && publisher.is_named && !is_posted {
+        if error == LineError::BadOp && publisher.is_named {
             // A control line has no number, obeyed or not.
             publisher.line -= 1;
         } else {
