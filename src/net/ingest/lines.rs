@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::net::ingest::Ingest;
 use crate::net::ingest::half_lines::PATIENCE_MILLIS;
 use crate::net::ingest::publisher::{Greeting, Publisher, Request, SHORT_REST_MAX, Source, is_too_long};
+use crate::net::ingest::share::{Reading, Share};
 use crate::net::shard::handle::Command;
 use crate::stream::sequencer::Taken;
 use crate::wire::line::{LINE_NUMBER_MAX, LineError, PADDING, trim, write_welcome};
@@ -68,16 +69,17 @@ impl Ingest {
     pub(super) fn read_bytes_max(&self, key: usize) -> usize {
         let publisher = &self.publishers[key];
         let places = self.half_lines.of(&publisher.source);
-        match places.has_parked() {
+        let may = match places.has_parked() {
             // While others wait, little of the next line is read, so that the place is free when this line ends.
             true if publisher.has_place => SHORT_REST_MAX,
             false if publisher.has_place || places.has_room() => self.gate.read_bytes(),
             _ => SHORT_REST_MAX.saturating_sub(publisher.held),
-        }
+        };
+        may.min(Share::of(self.gate.read_bytes()).bytes(publisher.share))
     }
 
-    /// Reads once from a publisher, `bytes_max` at most. Returns the bytes read.
-    pub(super) fn read(&mut self, key: usize, bytes_max: usize) -> usize {
+    /// Reads once from a publisher, `bytes_max` at most. Returns what was read.
+    pub(super) fn read(&mut self, key: usize, bytes_max: usize) -> Reading {
         let mut block = mem::take(&mut self.block);
         let publisher = &mut self.publishers[key];
         let held = publisher.held;
@@ -108,7 +110,8 @@ impl Ingest {
         self.counters().received_bytes.add(count as u64);
         let searched = if self.publishers[key].greeted_since.is_some() { 0 } else { held };
         let is_any = searched < held + count;
-        let used = if is_any { self.take_lines(key, buffer, searched, held + count) } else { 0 };
+        let (used, lines) =
+            if is_any { self.take_lines(key, buffer, searched, held + count) } else { (0, 0) };
         let left = held + count - used;
         if !is_long {
             own.clear();
@@ -123,8 +126,10 @@ impl Ingest {
         let publisher = &mut self.publishers[key];
         publisher.buffer = own;
         publisher.held = left;
+        let reading = Reading { bytes: count, lines };
         if count > 0 {
             publisher.heard_at = self.moment.now.millis;
+            publisher.share = Share::of(self.gate.read_bytes()).after(publisher.share, reading);
         }
         self.check_length(key);
         self.update_place(key);
@@ -138,7 +143,7 @@ impl Ingest {
                 self.leave(key);
             }
         }
-        count
+        reading
     }
 
     /// Takes or frees a place, so that a publisher has one exactly while its half line is long.
@@ -183,26 +188,27 @@ impl Ingest {
     }
 
     /// Takes the complete lines of `buffer[..end]`; `buffer[..searched]` has no newline. Returns where the incomplete line
-    /// begins.
-    fn take_lines(&mut self, key: usize, buffer: &mut [u8], searched: usize, end: usize) -> usize {
+    /// begins, and how many were taken.
+    fn take_lines(&mut self, key: usize, buffer: &mut [u8], searched: usize, end: usize) -> (usize, usize) {
         if self.shared.is_none() {
             self.parts.sequencer.begin_turn(self.moment.now, end);
         }
         self.answering.push(key);
-        let mut start = 0;
+        let (mut start, mut lines) = (0, 0);
         let mut from = searched;
         while let Some(found) = memchr::memchr(b'\n', &buffer[from..end]) {
             let newline = from + found;
             if mem::take(&mut self.publishers[key].skips) {
                 // This is the end of a line that was refused before it was complete.
             } else if !self.take_line(key, &mut buffer[start..newline + PADDING]) {
-                return start;
+                return (start, lines);
             }
+            lines += 1;
             start = newline + 1;
             from = start;
         }
         self.note_dealt(key);
-        if self.publishers[key].skips { end } else { start }
+        (if self.publishers[key].skips { end } else { start }, lines)
     }
 
     /// Counts a line that was accepted before.

@@ -12,6 +12,7 @@ pub mod posted;
 mod posted_lines;
 pub mod publisher;
 pub mod refused_lines;
+pub mod share;
 pub mod shared_stream;
 
 use std::collections::VecDeque;
@@ -323,7 +324,7 @@ impl Ingest {
 
     /// Reads from the publishers that are ready, one after the other, and publishes.
     fn turn(&mut self) {
-        let mut taken = 0;
+        let (mut taken, mut work) = (0, 0);
         for _ in 0..self.ready.len() {
             let Some(&key) = self.ready.front() else {
                 break;
@@ -342,10 +343,11 @@ impl Ingest {
                 continue;
             }
             self.publishers[key].is_ready = false;
-            let count = self.read(key, bytes_max);
-            self.gate.note_read(held, count);
-            taken += count;
-            if taken >= self.gate.read_bytes() {
+            let reading = self.read(key, bytes_max);
+            self.gate.note_read(held, reading.bytes);
+            taken += reading.bytes;
+            work += reading.cost();
+            if work >= self.gate.read_bytes() {
                 break;
             }
         }

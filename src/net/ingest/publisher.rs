@@ -67,6 +67,8 @@ pub struct Publisher {
     pub skips: bool,
     /// It has one of the places for long half lines.
     pub has_place: bool,
+    /// So many bytes of it may be read at once: its share of a turn's work. 0: it has not been read yet.
+    pub share: usize,
     /// When the last bytes came, in milliseconds of the daemon's clock.
     pub heard_at: u64,
     /// Number of the last line, complete or being skipped; one over [`LINE_NUMBER_MAX`] for all lines behind that.
@@ -125,6 +127,7 @@ impl Publisher {
             held: 0,
             skips: false,
             has_place: false,
+            share: 0,
             heard_at: 0,
             line: 0,
             hello_line: 0,
