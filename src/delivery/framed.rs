@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
+use memchr::memchr;
 
 use crate::delivery::compressor::{Compressor, Reader, StreamId};
 use crate::delivery::counts::Saving;
@@ -375,10 +376,13 @@ impl Framed {
         if last.copied.contains(&(taken as u32)) {
             let end = batch.span(event..event + 1).end as u32;
             stopped.behind = &self.bytes[last.copied.end as usize..last.end as usize];
-            stopped.rest = Some((batch, end - (last.copied.end - taken as u32)..end));
-            if self.framing == Framing::Sse {
+            let rest = end - (last.copied.end - taken as u32)..end;
+            if self.framing.is_http()
+                && memchr(b'\r', &batch.bytes()[rest.start as usize..rest.end as usize]).is_some()
+            {
                 stopped.form = RestForm::WithoutReturns;
             }
+            stopped.rest = Some((batch, rest));
         }
         stopped
     }

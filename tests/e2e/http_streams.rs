@@ -34,7 +34,7 @@ fn three_forms_of_a_stream_tell_the_same() {
     ];
     let mut watchers: Vec<(Client, HttpStream, HttpStream)> =
         paths.iter().map(|path| (daemon.watch(path), sse(&daemon, path), ndjson(&daemon, path))).collect();
-    // A CR is a blank in JSON, and would end a line of an SSE.
+    // A CR is a blank in JSON, and would end a line for many readers.
     daemon.acked_feed().publish([&*format!("{{\"type\":\"job_started\",\r\"job_id\":\"{job}\"}}")]);
     daemon.acked_feed().publish(lines.iter().map(String::as_str));
     daemon
@@ -48,10 +48,11 @@ fn three_forms_of_a_stream_tell_the_same() {
             false => socket.events_until("\"last\":1"),
         };
         assert!(expected.len() >= 20, "{path}");
-        assert!(ndjson.events(expected.len()) == expected, "{path}");
-        for text in &expected {
+        let in_lines: Vec<String> = expected.iter().map(|text| text.replace('\r', " ")).collect();
+        assert!(ndjson.events(expected.len()) == in_lines, "{path}");
+        for (text, in_line) in expected.iter().zip(in_lines) {
             let told = sse.event();
-            assert_eq!(told.text, text.replace('\r', " "), "{path}");
+            assert_eq!(told.text, in_line, "{path}");
             assert_eq!(told.id(), seq_of(text));
         }
     }

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::filters::Filters;
 use crate::shard::Notes;
 use crate::simulated;
+use crate::simulated::chunks::in_one_line;
 use crate::simulated::filter::Filter;
 use crate::simulated::message::{Message, number};
 use crate::stream::{Event, Stream};
@@ -20,6 +21,8 @@ pub struct Client {
     pub id: usize,
     /// It watches many jobs, each on its own track.
     pub is_many: bool,
+    /// It reads an HTTP answer.
+    is_http: bool,
     pub filters: Filters,
     tracks: Vec<Track>,
     /// Jobs that it has asked for, and that are not confirmed yet.
@@ -70,10 +73,11 @@ impl simulated::socket::Client for Client {
 }
 
 impl Client {
-    pub fn new(id: usize, is_many: bool, filter: Filter) -> Self {
+    pub fn new(id: usize, is_many: bool, is_http: bool, filter: Filter) -> Self {
         Self {
             id,
             is_many,
+            is_http,
             filters: Filters::new(filter, !is_many),
             tracks: Vec::new(),
             joins: VecDeque::new(),
@@ -124,7 +128,12 @@ impl Client {
         let of_job = || sight.stream.find(number).and_then(|event| event.job).map(TopicId::Job);
         let track = self.tracks.iter_mut().find(|track| !is_many || Some(track.topic) == of_job());
         let track = track.unwrap_or_else(|| panic!("client {id}: event {number} of what it does not watch"));
-        let expected = |event: &Event| if is_many { translated(&event.object) } else { event.object.clone() };
+        let is_http = self.is_http;
+        let expected = |event: &Event| match is_many {
+            true => translated(&event.object),
+            false if is_http => in_one_line(&event.object).into_owned(),
+            false => event.object.clone(),
+        };
         track.event(number, text, expected, &Eye { id, filters: &self.filters, sight });
         self.events += 1;
         if !is_many {

@@ -128,7 +128,7 @@ impl Shard {
         };
         let events = filter.asked();
         let opening = Opening { endpoint, events, since, framing, permit: Permit::Everything };
-        let client = Client::new(id, topic.is_none(), filter);
+        let client = Client::new(id, topic.is_none(), framing.is_http(), filter);
         let opened = self.open(client, &opening, Flags::empty(), room, world);
         let (key, newest) = opened.expect("there is room for all");
         if let Some(topic) = topic {

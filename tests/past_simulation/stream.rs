@@ -128,7 +128,9 @@ impl Stream {
             rest += &format!(",\"flow_id\":\"{}\"", flow_name(flow));
         }
         if rng.chance(plan.pad_percent) {
-            rest += &format!(",\"pad\":\"{}\"", "x".repeat(rng.below(plan.pad_max)));
+            // A CR is a blank of JSON.
+            let blank = if rng.chance(30) { "\r" } else { "" };
+            rest += &format!(",{blank}\"pad\":\"{}\"{blank}", "x".repeat(rng.below(plan.pad_max)));
         }
         let object = format!("{{\"stream_seq\":{number},{rest}}}");
         (Event { number, kind, job, flow, object, is_lost: false }, format!("{{{rest}}}"))

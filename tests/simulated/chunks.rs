@@ -1,5 +1,7 @@
 //! Chunks of an HTTP answer (RFC 9112, 7.1), each with one line of JSON or one Server-Sent Event (HTML, 9.2).
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 use super::decoder::{LENGTH_MAX, Piece};
@@ -25,8 +27,16 @@ pub fn first<'a>(bytes: &'a [u8], message_of: impl Fn(&'a str) -> &'a str) -> Op
 /// The JSON of a line.
 pub fn line(content: &str) -> &str {
     let json = content.strip_suffix('\n').expect("it is a line");
-    assert!(!json.contains('\n'), "more than a line: {json}");
+    assert!(!json.contains(['\n', '\r']), "more than a line: {json}");
     json
+}
+
+/// The JSON of an event in a chunk: no line ends within it.
+pub fn in_one_line(object: &str) -> Cow<'_, str> {
+    match object.contains('\r') {
+        true => object.replace('\r', " ").into(),
+        false => object.into(),
+    }
 }
 
 /// The JSON of a Server-Sent Event. Its id is there where its number is a position, which the number of a greeting is not

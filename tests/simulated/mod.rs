@@ -1,7 +1,7 @@
 //! What the simulations of watchers share: shards of the daemon with sockets that take as much as they like, and what
 //! reads the bytes that these took.
 
-mod chunks;
+pub mod chunks;
 mod conversation;
 pub mod decoder;
 pub mod filter;

@@ -12,6 +12,7 @@ use crate::join::Join;
 use crate::oracle::{Oracle, TopicId, TopicRecord};
 use crate::shard::{Notes, Seen};
 use crate::simulated;
+use crate::simulated::chunks::in_one_line;
 use crate::simulated::message::{Message, number};
 use crate::simulated::others::Others;
 use crate::stream::{GapMessage, Phase, Sight, Stream};
@@ -26,6 +27,8 @@ pub enum Kind {
 pub struct Client {
     pub id: usize,
     pub kind: Kind,
+    /// It reads an HTTP answer.
+    is_http: bool,
     pub wish: Wish,
     /// The last position it knows, which `since=` may name: from a ping, `disconnected` or an event.
     pub position: Option<u64>,
@@ -75,11 +78,12 @@ impl simulated::socket::Client for Client {
 }
 
 impl Client {
-    pub fn new(id: usize, kind: Kind, wish: Wish, is_reader: bool) -> Self {
+    pub fn new(id: usize, (kind, is_http): (Kind, bool), wish: Wish, is_reader: bool) -> Self {
         let phases = vec![Phase { wish: wish.clone(), limit: 0 }];
         Self {
             id,
             kind,
+            is_http,
             position: None,
             watched: Vec::new(),
             streams: Vec::new(),
@@ -113,8 +117,9 @@ impl Client {
         let Some(event) = feed.oracle.event(seq) else { panic!("client {id}: there is no event {seq}") };
         assert!(seq <= feed.published(), "client {id}: event {seq} is not published");
         let expected = match self.kind {
-            Kind::One => &event.object,
-            Kind::Many => event.translated(),
+            Kind::One if self.is_http => in_one_line(&event.object),
+            Kind::One => (&*event.object).into(),
+            Kind::Many => event.translated().into(),
         };
         assert!(text == expected, "client {id}: event {seq} came as {text}");
         self.events += 1;

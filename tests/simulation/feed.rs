@@ -407,7 +407,9 @@ impl Feed {
         }
         let pad = plan.pad(rng);
         if pad > 0 {
-            line += &format!(",\"pad\":\"{}\"", "x".repeat(pad));
+            // A CR is a blank of JSON.
+            let blank = if rng.chance(30) { "\r" } else { "" };
+            line += &format!(",{blank}\"pad\":\"{}\"{blank}", "x".repeat(pad));
         }
         line.push('}');
         line

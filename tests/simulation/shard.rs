@@ -120,7 +120,7 @@ impl Shard {
         };
         let opening = Opening { endpoint, events: wish.filter.asked(), since, framing, permit };
         let kind = if topic.is_some() { Kind::One } else { Kind::Many };
-        let client = Client::new(id, kind, wish, is_reader);
+        let client = Client::new(id, (kind, framing.is_http()), wish, is_reader);
         let flags = if is_reader { Flags::READS } else { Flags::empty() };
         let opened = self.open(client, &opening, flags, room, feed);
         if let (Some((key, newest)), Some(topic)) = (opened, topic) {
