@@ -65,6 +65,10 @@ impl BodyLength {
         is_http_1_0: bool,
     ) -> Result<Self, Refusal> {
         match (content_length, transfer_encoding) {
+            // Its body would end with the connection, as one that is cut off does (RFC 1945, 8.3).
+            (Field::Absent, Field::Absent) if is_http_1_0 => {
+                Err(Refusal::bad_request("HTTP/1.0 needs Content-Length where a body may come"))
+            }
             (Field::Absent, Field::Absent) => Ok(BodyLength::Known(0)),
             (Field::One(length), Field::Absent) => {
                 let length = str::from_utf8(length).ok().and_then(digits);
@@ -103,6 +107,11 @@ enum State {
     Size {
         value: u64,
         digits: u32,
+    },
+    /// Blanks behind the size: an extension follows.
+    Blank {
+        value: u64,
+        length: u32,
     },
     Extension {
         value: u64,
@@ -170,8 +179,8 @@ impl BodyReader {
 
 /// One byte of what is around the content.
 fn step(state: State, byte: u8) -> Result<State, BadChunk> {
-    let extended = |value, length| match length < EXTENSION_BYTES_MAX {
-        true => Ok(State::Extension { value, length: length + 1 }),
+    let longer = |length: u32| match length < EXTENSION_BYTES_MAX {
+        true => Ok(length + 1),
         false => Err(BadChunk),
     };
     let trailed = |length: u32, state: fn(u32) -> State| match length < TRAILER_BYTES_MAX {
@@ -187,9 +196,14 @@ fn step(state: State, byte: u8) -> Result<State, BadChunk> {
             Ok(State::Size { value: value << 4 | u64::from(digit), digits: digits + 1 })
         }
         (State::Size { value, digits: 1.. }, b'\r') => Ok(State::SizeEnd(value)),
-        (State::Size { value, digits: 1.. }, b';') => extended(value, 0),
+        (State::Size { value, digits: 1.. }, b' ' | b'\t') => Ok(State::Blank { value, length: 1 }),
+        (State::Blank { value, length }, b' ' | b'\t') => Ok(State::Blank { value, length: longer(length)? }),
+        (State::Size { value, digits: 1.. }, b';') => Ok(State::Extension { value, length: 1 }),
+        (State::Blank { value, length }, b';') => Ok(State::Extension { value, length: longer(length)? }),
         (State::Extension { value, .. }, b'\r') => Ok(State::SizeEnd(value)),
-        (State::Extension { value, length }, _) if is_text => extended(value, length),
+        (State::Extension { value, length }, _) if is_text => {
+            Ok(State::Extension { value, length: longer(length)? })
+        }
         (State::SizeEnd(0), b'\n') => Ok(State::Trailer(0)),
         (State::SizeEnd(value), b'\n') => Ok(State::Data(value)),
         (State::DataEnd, b'\r') => Ok(State::DataFeed),
@@ -224,7 +238,7 @@ mod tests {
 
     #[test]
     fn content_is_the_same_however_it_is_cut() {
-        let text = "5\r\nhello\r\n00A;a=\"b\";c\r\n, world!!!\r\n0\r\nX: y\r\nZ:\r\n\r\nGET /";
+        let text = "5 \t; a\t=\tb\r\nhello\r\n00A;a=\"b\";c\r\n, world!!!\r\n0 ;d\r\nX: y\r\nZ:\r\n\r\nGET /";
         let body = text.len() - "GET /".len();
         for piece in 1..=text.len() {
             let read = read(BodyLength::Chunked, text.as_bytes(), piece);
@@ -239,6 +253,7 @@ mod tests {
     #[test]
     fn chunks_that_two_readers_may_read_differently_are_refused() {
         let long = format!("1;{}\r\na\r\n", "x".repeat(257));
+        let blanks = format!("1{};x\r\na\r\n", " ".repeat(256));
         let trailers = format!("0\r\n{}\r\n", "X: y\r\n".repeat(1_400));
         let cases = [
             "\r\n",
@@ -248,6 +263,12 @@ mod tests {
             "0x1\r\n",
             " 1\r\n",
             "1 \r\n",
+            "1\t\r\n",
+            "1 0\r\n",
+            "1 a;b\r\n",
+            "1 \na\n",
+            "\t1\r\n",
+            " ;a\r\n",
             "1\na\n",
             "1\r\na\n",
             "1\r\nab\r\n",
@@ -266,6 +287,7 @@ mod tests {
             "1000000000000000\r\n",
             "1\r\r\n",
             &long,
+            &blanks,
             &trailers,
         ];
         for text in cases {
@@ -298,6 +320,8 @@ mod tests {
         ] {
             assert_eq!(of(length, coding, false), Err(400), "{length:?} {coding:?}");
         }
-        assert_eq!(of(none, one(b"chunked"), true), Err(400));
+        for coding in [none, one(b"chunked")] {
+            assert_eq!(of(none, coding, true), Err(400), "{coding:?}");
+        }
     }
 }

@@ -10,6 +10,8 @@ pub struct TooLong;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
+    /// Nothing has come: an empty body has no lines.
+    Empty,
     /// Nothing but blanks has come.
     Start,
     /// In the array, where a value begins; behind a comma it must.
@@ -35,7 +37,7 @@ pub struct JsonLines {
 
 impl JsonLines {
     pub fn new(line_bytes_max: usize) -> Self {
-        Self { state: State::Start, is_array: false, first: Some(0), line_bytes_max }
+        Self { state: State::Empty, is_array: false, first: Some(0), line_bytes_max }
     }
 
     /// Takes the next bytes, and appends the lines made of them, each with its newline: one byte more than came, at most
@@ -44,6 +46,9 @@ impl JsonLines {
     /// # Errors
     /// The first value is too long. Of the others that is a matter of their lines.
     pub fn cut(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), TooLong> {
+        if self.state == State::Empty && !bytes.is_empty() {
+            self.state = State::Start;
+        }
         for &byte in bytes {
             self.step(byte, out);
             if self.first == Some(self.line_bytes_max + 1) {
@@ -59,7 +64,7 @@ impl JsonLines {
             State::Within { .. } if !self.is_array => self.end_value(out),
             State::Within { .. } => out.extend_from_slice(&[NO_JSON, b'\n']),
             State::Start | State::Before { .. } | State::Behind => self.give_up(out),
-            State::Done | State::Broken => {}
+            State::Empty | State::Done | State::Broken => {}
         }
         self.state = State::Done;
     }
@@ -83,7 +88,9 @@ impl JsonLines {
             State::Start | State::Before { .. } if !matches!(byte, b',' | b']') => {
                 self.step_within(byte, (0, false, false), out);
             }
-            State::Start | State::Before { .. } | State::Behind | State::Done => self.give_up(out),
+            State::Empty | State::Start | State::Before { .. } | State::Behind | State::Done => {
+                self.give_up(out);
+            }
         }
     }
 
@@ -169,7 +176,7 @@ mod tests {
             ("[{\"a\":", "{\"a\":\u{1}\n"),
             ("{\"a\":", "{\"a\":\n"),
             ("]", "\u{1}\n"),
-            ("", "\u{1}\n"),
+            ("", ""),
             (" \n", "\u{1}\n"),
         ];
         for (text, lines) in cases {

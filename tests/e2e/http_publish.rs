@@ -78,6 +78,12 @@ fn each_line_of_a_body_is_an_event_or_refused_alone() {
     );
     let last = alias.read_answer();
     assert_eq!((last.status, last.is_last()), (200, true), "{last:?}");
+    // How long the body is, nobody says.
+    let mut endless = daemon.raw();
+    endless.send(
+        format!("POST /api/events HTTP/1.0\r\nContent-Type: application/jsonl\r\n\r\n{text}").as_bytes(),
+    );
+    assert_eq!(endless.read_answer().status, 400);
 }
 
 #[test]
@@ -95,8 +101,14 @@ fn a_json_body_is_one_object_or_an_array_of_them() {
     for (n, seq) in (2..=3).zip(before + 2..) {
         assert_eq!(watcher.event().trim_end(), numbered(&of_job(n), seq));
     }
-    assert_eq!(feed.post(JSON, "[]").0, 200);
-    for body in ["", "[", "{\"type\":", "[{}", "{} {}", "\"a\nb\""] {
+    for body in ["[]", ""] {
+        let (status, answer) = feed.post(JSON, body);
+        assert_eq!((status, &answer["accepted"], refused(&answer)), (200, &json!(0), vec![]), "{body}");
+    }
+    // What stands where a comma must ends the list.
+    let (status, answer) = feed.post(JSON, &format!("[{}{},{}]", of_job(4), of_job(5), of_job(6)));
+    assert_eq!((status, &answer["accepted"], refused(&answer)), (200, &json!(1), vec![(2, "bad_json")]));
+    for body in [" \n", "[", "{\"type\":", "[{}", "{} {}", "\"a\nb\""] {
         let (status, answer) = feed.post(JSON, body);
         let codes: Vec<&str> = refused(&answer).into_iter().map(|(_, code)| code).collect();
         assert_eq!((status, &answer["accepted"]), (422, &json!(0)), "{body}");
@@ -276,8 +288,10 @@ fn no_line_of_a_request_gets_a_number_that_a_reader_of_json_cannot_hold() {
 fn a_request_under_a_name_is_answered_while_nothing_else_happens() {
     let daemon = open_daemon(&["--admin", "off"]);
     let mut feed = HttpFeed::with(daemon.address, "Luxcast-Publisher: ci\r\n");
-    for (body, line) in [("", 0), (&*of_job(1), 1), ("", 1)] {
-        let (status, answer) = feed.post(LINES, body);
+    for (form, body, line) in
+        [(LINES, "", 0), (JSON, "", 0), (LINES, &*of_job(1), 1), (LINES, "", 1), (JSON, "", 1)]
+    {
+        let (status, answer) = feed.post(form, body);
         assert_eq!((status, &answer["accepted_line"]), (200, &json!(line)), "{body}");
     }
 }
