@@ -174,8 +174,9 @@ fn try_sample(sample: &Sample, skipped: &Mutex<BTreeSet<&'static str>>) {
         }
         // As a browser sends it.
         "javascript" => {
-            let browser = "import ws from 'ws';\nglobalThis.WebSocket = ws;\n";
-            run_program(sample, &["node", "sample.mjs"], "sample.mjs", browser);
+            let browser = "import ws from 'ws';\nimport { EventSource } from 'undici';\n\
+                           Object.assign(globalThis, { WebSocket: ws, EventSource });\n";
+            run_program(sample, &["node", "--no-warnings", "sample.mjs"], "sample.mjs", browser);
         }
         "toml" => {
             let stage = Stage::start();
