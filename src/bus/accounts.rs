@@ -10,11 +10,20 @@ use slab::Slab;
 
 use crate::bus::chunk::Source;
 
-/// Publishers that are known at once, at most; the one that was silent for longest goes first.
+/// Publishers of one kind that are known at once, at most; the one that was silent for longest goes first. So what is
+/// known depends on what came since then, and all daemons forget the same ones.
 const ACCOUNTS_MAX: usize = 65_536;
+
+/// Of these, those of one space, where there are several.
+const SPACE_ACCOUNTS_MAX: usize = ACCOUNTS_MAX / 4;
 
 /// Steps down that are remembered of a publisher. One that goes on where it was has none.
 const STEPS_MAX: usize = 16;
+
+/// How names of those begin who may publish for some ids alone, see
+/// [`Rights::account_of`](crate::access::rights::Rights::account_of), and what ends the space, as it is in a token.
+const OF_TOKEN: &str = "of-token:";
+const SPACE_END: &str = "%2F";
 
 /// For how long lines are remembered, by the window in which the server takes each id once: the same for all daemons of
 /// a stream.
@@ -22,8 +31,25 @@ pub fn history_millis(window_millis: u64) -> u64 {
     window_millis.saturating_mul(5)
 }
 
+/// Who publishes. No kind takes room from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// A connection without a name. It never comes back, but a late copy of its lines may.
+    Connection,
+    /// A name of those who may publish for all ids.
+    Name,
+    /// A name of those who may publish for some ids alone. Those who may for the same share a space of names.
+    OfToken,
+}
+
+const KINDS: usize = 3;
+
+/// Each with the time of its last chunk.
+type Silent = BTreeSet<(u64, usize)>;
+
 struct Account {
     token: Box<str>,
+    kind: Kind,
     /// When a chunk came, and its last line: times grow, lines fall. The first is the greatest line of the time that
     /// counts.
     steps: Vec<(u64, u64)>,
@@ -44,8 +70,10 @@ pub struct Accounts {
     now: u64,
     accounts: Slab<Account>,
     tokens: HashMap<Box<str>, usize, foldhash::fast::RandomState>,
-    /// Each with the time of its last chunk.
-    silent: BTreeSet<(u64, usize)>,
+    /// By their kind.
+    silent: [Silent; KINDS],
+    /// Those of tokens, by their space.
+    spaces: HashMap<Box<str>, Silent, foldhash::fast::RandomState>,
 }
 
 impl Accounts {
@@ -57,7 +85,8 @@ impl Accounts {
             now: 0,
             accounts: Slab::new(),
             tokens: HashMap::default(),
-            silent: BTreeSet::new(),
+            silent: Default::default(),
+            spaces: HashMap::default(),
         }
     }
 
@@ -72,8 +101,7 @@ impl Accounts {
         let key = self.open(token);
         let (start, now) = (self.start(), self.now);
         let account = &mut self.accounts[key];
-        let newest = account.steps.last().map_or(now, |step| step.0);
-        self.silent.remove(&(newest, key));
+        let heard_before = account.steps.last().map(|step| step.0);
         let behind = account.steps.partition_point(|step| step.0 <= start);
         account.steps.drain(..behind);
         let before = account.steps.first().map_or(0, |step| step.1);
@@ -84,8 +112,11 @@ impl Accounts {
         if account.steps.len() < STEPS_MAX {
             account.steps.push((now, last));
         }
-        let newest = account.steps.last().map_or(now, |step| step.0);
-        self.silent.insert((newest, key));
+        let heard = account.steps.last().map_or(now, |step| step.0);
+        if heard_before != Some(heard) {
+            heard_before.into_iter().for_each(|before| self.unlist((before, key)));
+            self.list((heard, key));
+        }
         Folded { repeated: lines.count_through(before) as usize, accepted: before.max(last) }
     }
 
@@ -105,26 +136,54 @@ impl Accounts {
         if let Some(&key) = self.tokens.get(token) {
             return key;
         }
-        if self.accounts.len() == ACCOUNTS_MAX {
-            let &oldest = self.silent.first().expect("there are many");
+        let kind = kind_of(token);
+        let of_space = self.spaces.get(space_of(token)).filter(|silent| silent.len() == SPACE_ACCOUNTS_MAX);
+        let of_kind = Some(&self.silent[kind as usize]).filter(|silent| silent.len() == ACCOUNTS_MAX);
+        if let Some(&oldest) = of_space.or(of_kind).and_then(BTreeSet::first) {
             self.remove(oldest);
         }
-        let key = self.accounts.insert(Account { token: token.into(), steps: Vec::new() });
+        let key = self.accounts.insert(Account { token: token.into(), kind, steps: Vec::new() });
         self.tokens.insert(token.into(), key);
         key
     }
 
     fn forget(&mut self) {
         let start = self.start();
-        while let Some(&oldest) = self.silent.first()
-            && oldest.0 <= start
-        {
-            self.remove(oldest);
+        for kind in 0..KINDS {
+            while let Some(&oldest) = self.silent[kind].first()
+                && oldest.0 <= start
+            {
+                self.remove(oldest);
+            }
+        }
+    }
+
+    /// Its last chunk came then.
+    fn list(&mut self, heard: (u64, usize)) {
+        let Account { token, kind, .. } = &self.accounts[heard.1];
+        self.silent[*kind as usize].insert(heard);
+        if *kind != Kind::OfToken {
+            return;
+        }
+        match self.spaces.get_mut(space_of(token)) {
+            Some(silent) => drop(silent.insert(heard)),
+            None => drop(self.spaces.insert(space_of(token).into(), BTreeSet::from([heard]))),
+        }
+    }
+
+    fn unlist(&mut self, heard: (u64, usize)) {
+        let Account { token, kind, .. } = &self.accounts[heard.1];
+        self.silent[*kind as usize].remove(&heard);
+        if let Some(silent) = self.spaces.get_mut(space_of(token)) {
+            silent.remove(&heard);
+            if silent.is_empty() {
+                self.spaces.remove(space_of(token));
+            }
         }
     }
 
     fn remove(&mut self, oldest: (u64, usize)) {
-        self.silent.remove(&oldest);
+        self.unlist(oldest);
         let account = self.accounts.remove(oldest.1);
         self.tokens.remove(&account.token);
     }
@@ -138,9 +197,27 @@ impl Accounts {
     }
 }
 
+fn kind_of(token: &str) -> Kind {
+    match token {
+        _ if token.starts_with('~') => Kind::Connection,
+        _ if token.starts_with(OF_TOKEN) => Kind::OfToken,
+        _ => Kind::Name,
+    }
+}
+
+/// Among whose names it is; empty for a kind without spaces.
+fn space_of(token: &str) -> &str {
+    match kind_of(token) {
+        Kind::Connection | Kind::Name => "",
+        Kind::OfToken => token.split_once(SPACE_END).map_or(OF_TOKEN, |(space, _)| space),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{ACCOUNTS_MAX, Accounts, Folded, STEPS_MAX};
+    use super::{ACCOUNTS_MAX, Accounts, Folded, SPACE_ACCOUNTS_MAX, STEPS_MAX};
+    use std::collections::BTreeSet;
+
     use crate::bus::chunk::Source;
     use crate::bus::line_ranges::LineRanges;
 
@@ -211,7 +288,7 @@ mod tests {
             fold(&mut accounts, &format!("name-{number}"), "1-9", 1_000_000 + number as u64);
         }
         assert_eq!(
-            (accounts.len(), accounts.tokens.len(), accounts.silent.len()),
+            (accounts.len(), accounts.tokens.len(), accounts.silent.iter().map(BTreeSet::len).sum()),
             (ACCOUNTS_MAX, ACCOUNTS_MAX, ACCOUNTS_MAX)
         );
         assert_eq!((accounts.accepted("name-9"), accounts.accepted("name-10")), (0, 9));
@@ -220,5 +297,35 @@ mod tests {
         }
         let key = accounts.tokens["falls"];
         assert_eq!(accounts.accounts[key].steps.len(), STEPS_MAX);
+        for number in 0..2 * ACCOUNTS_MAX {
+            let token = [format!("~{number}"), format!("of-token:{}%2F{number}", number % 5)];
+            token.iter().for_each(|token| {
+                fold(&mut accounts, token, "1", 2_000_000);
+            });
+        }
+        // The names have been forgotten by their age, but for the one that falls.
+        assert_eq!(accounts.silent.each_ref().map(BTreeSet::len), [ACCOUNTS_MAX, 1, ACCOUNTS_MAX]);
+        accounts.fold(None, 2_000_000 + HISTORY);
+        assert!(accounts.is_empty() && accounts.tokens.is_empty() && accounts.spaces.is_empty());
+        assert!(accounts.silent.iter().all(BTreeSet::is_empty));
+    }
+
+    #[test]
+    fn nobody_pushes_out_names_of_others() {
+        let mut accounts = Accounts::new(HISTORY);
+        let names = ["engine", "of-token:a%2Fengine", "of-token:old"];
+        names.into_iter().for_each(|name| {
+            fold(&mut accounts, name, "1-5", 1_000_000);
+        });
+        for number in 0..=ACCOUNTS_MAX as u64 {
+            let tokens = [format!("~host.{number}"), format!("of-token:b%2F{number}")];
+            tokens.iter().for_each(|token| {
+                fold(&mut accounts, token, "1", 1_000_001 + number / 1_000);
+            });
+        }
+        assert_eq!(names.map(|name| accounts.accepted(name)), [5; 3]);
+        let of_space = accounts.spaces["of-token:b"].len();
+        assert_eq!((of_space, accounts.silent[0].len()), (SPACE_ACCOUNTS_MAX, ACCOUNTS_MAX));
+        assert_eq!((accounts.accepted("~host.0"), accounts.accepted("~host.1")), (0, 1));
     }
 }

@@ -29,13 +29,22 @@ pub const CHUNK_BYTES_MAX: usize = 256 << 10;
 /// What a message needs beside its lines, at most: headers, and the flow of a single line.
 pub const OVERHEAD_BYTES_MAX: usize = 4 << 10;
 
-/// Every byte of a name may have to be escaped.
-const TOKEN_BYTES_MAX: usize = 3 * ID_BYTES_MAX;
+/// Every byte of a name may have to be escaped. In front of it may stand which ids its publisher may publish for.
+const TOKEN_BYTES_MAX: usize = 3 * ID_BYTES_MAX + SPACE_BYTES_MAX;
+const SPACE_BYTES_MAX: usize = 64;
 
 const FROM_BYTES_MAX: usize = 128;
 
 /// What stands in a token as it is.
 const PLAIN: AsciiSet = NON_ALPHANUMERIC.remove(b'_').remove(b'.').remove(b':').remove(b'-');
+
+/// The bounds of the lines of a feed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    pub line_bytes_max: usize,
+    /// Of the JSON of a line.
+    pub depth_max: usize,
+}
 
 /// Headers of a message, as they came. None: there is none of that name.
 #[derive(Clone, Copy, Debug, Default)]
@@ -125,9 +134,9 @@ impl<'a> Chunk<'a> {
         self.places.is_empty()
     }
 
-    /// The lines from place `first` on, each with its place. Neither empty nor longer than allowed, but unchecked.
+    /// The lines from place `first` on, each with its place, unchecked. Of one that is too long nothing is left.
     pub fn lines(&self, first: usize) -> impl Iterator<Item = (usize, &'a [u8])> {
-        let places = self.places.iter().enumerate().skip(first).filter(|(_, range)| !range.is_empty());
+        let places = self.places.iter().enumerate().skip(first);
         places.map(|(place, range)| (place, &self.payload[range.clone()]))
     }
 }
@@ -219,7 +228,7 @@ mod tests {
             let chunk = read(id, lines, payload);
             assert_eq!((&chunk.source, chunk.len()), (&None, 2), "{id} {lines}");
         }
-        let long = format!("{}:3", "x".repeat(400));
+        let long = format!("{}:3", "x".repeat(449));
         assert_eq!(read(&long, "3-4", payload).source, None);
         for from in ["", "a b", "a\u{1b}", &"x".repeat(129)] {
             let headers = Headers { from: Some(from), ..Headers::default() };
@@ -232,7 +241,7 @@ mod tests {
         let payload = format!("{{}}\n{}\n{{}}", "x".repeat(LINE_BYTES_MAX + 1));
         let chunk = read("engine:3", "3-5", payload.as_bytes());
         assert_eq!((chunk.len(), chunk.refused), (3, 1));
-        assert_eq!(chunk.lines(0).map(|line| line.0).collect::<Vec<_>>(), [0, 2]);
+        assert_eq!(chunk.lines(0).collect::<Vec<_>>(), [(0, &b"{}"[..]), (1, b""), (2, b"{}")]);
         assert!(chunk.source.is_some());
     }
 

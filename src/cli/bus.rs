@@ -9,14 +9,15 @@ use std::time::Duration;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use serde_json::{Value, json};
 
-use super::bus_check::findings;
+use super::bus_check::{Finding, findings};
 use super::{EXIT_USAGE, say};
+use crate::bus::chunk::Bounds;
 use crate::bus::numbers::{Epochs, LAG_MAX, NumbersError, PLACES};
 use crate::config::{self, Config};
-use crate::net::bus::admin::Admin;
+use crate::net::bus::admin::{Admin, UNAVAILABLE};
 use crate::net::bus::connect::BusConfig;
 use crate::net::bus::stream_config::{
-    self, Bounds, MAX_AGE_SECONDS_MIN, NewStream, age_fault, epochs, faults, shown,
+    self, MAX_AGE_SECONDS_MIN, NewStream, age_fault, epochs, faults, shown,
 };
 use crate::net::clock::unix_micros;
 
@@ -94,10 +95,7 @@ impl From<String> for Failure {
 /// Exit code 0: the stream is as it should be. 1: it is not, or no server answers. 2: a flag or a setting is wrong.
 pub fn run(matches: &ArgMatches) -> ExitCode {
     let (name, flags) = matches.subcommand().expect("clap lets nothing else pass");
-    let done = run_one(name, flags).and_then(|text| {
-        let written = io::Write::write_all(&mut io::stdout(), text.as_bytes());
-        written.map_err(|error| Failure::Failed(format!("standard output: {error}")))
-    });
+    let done = run_one(name, flags).and_then(|text| print(&text));
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Usage(words)) => {
@@ -123,8 +121,17 @@ fn run_one(name: &str, flags: &ArgMatches) -> Result<String, Failure> {
     let runtime = runtime.map_err(|error| format!("no runtime: {error}"))?;
     runtime.block_on(async {
         let servers: Vec<String> = bus.servers.iter().map(ToString::to_string).collect();
-        let admin = Admin::connect(bus.clone()).await;
-        let admin = admin.map_err(|error| format!("{}: {error}", servers.join(", ")))?;
+        let admin = match Admin::connect(bus.clone()).await {
+            Ok(admin) => admin,
+            Err(error) => {
+                let words = format!("{}: {error}", servers.join(", "));
+                if name == "check" {
+                    // Each line of its answer begins so.
+                    print(&format!("{}\n", Finding::Error(words.clone())))?;
+                }
+                return Err(words.into());
+            }
+        };
         let done = match name {
             "create" => create(&admin, config, &arguments(flags)).await,
             "new-epoch" => new_epoch(&admin, config, &arguments(flags), flags.get_flag("yes")).await,
@@ -176,7 +183,14 @@ async fn create(admin: &Admin, config: &Config, args: &CreateArgs) -> Result<Str
     let wanted = new.config(&epochs);
     warn_of_age(&wanted);
     let made = admin.create(&wanted).await.map_err(|error| {
-        let hint = if error.contains("non-clustered") { ": try --replicas 1" } else { "" };
+        let hint = match () {
+            () if error.contains("non-clustered") => ": try --replicas 1",
+            () if error.contains(UNAVAILABLE) => {
+                ": most of the servers are away, or do not find each other (the port of their routes, 6222, and the \
+                 certificate for it)"
+            }
+            () => "",
+        };
         format!("the server does not make the stream {stream}: {error}{hint}")
     })?;
     if args.max_age.is_none() && args.max_bytes.is_none() {
@@ -237,9 +251,13 @@ async fn check(admin: &Admin, bus: &BusConfig, config: &Config) -> Result<String
     if bad == 0 {
         return Ok(text);
     }
-    io::Write::write_all(&mut io::stdout(), text.as_bytes())
-        .map_err(|error| format!("standard output: {error}"))?;
+    print(&text)?;
     Err(Failure::Failed(format!("a daemon cannot use this: {bad} of these are errors")))
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    let written = io::Write::write_all(&mut io::stdout(), text.as_bytes());
+    written.map_err(|error| Failure::Failed(format!("standard output: {error}")))
 }
 
 async fn new_epoch(

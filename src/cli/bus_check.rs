@@ -5,11 +5,11 @@ use std::fmt;
 use async_nats::ServerInfo;
 use serde_json::Value;
 
-use crate::bus::chunk::OVERHEAD_BYTES_MAX;
+use crate::bus::chunk::{Bounds, OVERHEAD_BYTES_MAX};
 use crate::config::Config;
-use crate::net::bus::admin::Admin;
+use crate::net::bus::admin::{Admin, NO_ANSWER, UNAVAILABLE};
 use crate::net::bus::connect::BusConfig;
-use crate::net::bus::stream_config::{Bounds, epochs, faults};
+use crate::net::bus::stream_config::{bounds_of, epochs, faults};
 
 /// Earlier servers keep no metadata, or take some chunks for others.
 const VERSION_MIN: (u32, u32) = (2, 11);
@@ -50,9 +50,12 @@ pub fn check_version(version: &str) -> Result<(), String> {
 
 /// `bus` is what the settings say.
 pub async fn findings(admin: &Admin, bus: &BusConfig, config: &Config, bounds: Bounds) -> Vec<Finding> {
-    let mut findings = of_servers(bus, config.line_bytes_max).await;
+    let found = admin.info().await;
+    // A line may be as long as the stream allows.
+    let all = found.as_ref().ok().and_then(Option::as_ref).map(|info| bounds_of(&info["config"], bounds));
+    let mut findings = of_servers(bus, all.unwrap_or(bounds).line_bytes_max).await;
     let stream = &config.bus_stream;
-    let info = match admin.info().await {
+    let info = match found {
         Ok(Some(info)) => info,
         Ok(None) => {
             findings
@@ -75,11 +78,22 @@ pub async fn findings(admin: &Admin, bus: &BusConfig, config: &Config, bounds: B
     findings.extend(of_numbers(&info));
     findings.push(of_content(&info));
     findings.extend(of_copies(&info));
-    findings.extend(admin.try_rights().await.into_iter().map(|(right, result)| match result {
-        Ok(()) => Finding::Good(format!("may {right}")),
-        Err(error) => Finding::Error(format!("may not {right}: {error}")),
-    }));
+    let has_copies = info["config"]["num_replicas"].as_u64() > Some(1);
+    let tried = admin.try_rights().await.into_iter();
+    findings.extend(tried.map(|(right, result)| of_right(&right, result, has_copies)));
     findings
+}
+
+/// Silence is not a matter of rights.
+fn of_right(right: &str, result: Result<(), String>, has_copies: bool) -> Finding {
+    match result {
+        Ok(()) => Finding::Good(format!("may {right}")),
+        Err(error) if error.contains(NO_ANSWER) || error.contains(UNAVAILABLE) => {
+            let why = if has_copies { "no majority of the servers answers" } else { &error };
+            Finding::Error(format!("could not try to {right}: {why}"))
+        }
+        Err(error) => Finding::Error(format!("may not {right}: {error}")),
+    }
 }
 
 /// A daemon may come to any of them.
@@ -169,7 +183,7 @@ fn of_copies(info: &Value) -> Vec<Finding> {
 mod tests {
     use serde_json::json;
 
-    use super::{check_version, of_content, of_copies, of_numbers};
+    use super::{check_version, of_content, of_copies, of_numbers, of_right};
 
     #[test]
     fn old_servers_are_refused() {
@@ -179,6 +193,24 @@ mod tests {
         for bad in ["2.10.29", "1.99.0", "", "x.y", "2"] {
             assert!(check_version(bad).unwrap_err().contains("2.11 is needed"), "{bad}");
         }
+    }
+
+    #[test]
+    fn silence_is_told_from_a_missing_right() {
+        for (error, has_copies, expected) in [
+            ("no answer within 5s", true, "could not try to do it: no majority of the servers answers"),
+            (
+                "JetStream system temporarily unavailable",
+                true,
+                "could not try to do it: no majority of the servers answers",
+            ),
+            ("no answer within 5s", false, "could not try to do it: no answer within 5s"),
+            ("Permissions Violation for Publish", true, "may not do it: Permissions Violation for Publish"),
+        ] {
+            let found = of_right("do it", Err(error.to_owned()), has_copies).to_string();
+            assert_eq!(found, format!("error: {expected}"));
+        }
+        assert_eq!(of_right("do it", Ok(()), true).to_string(), "ok: may do it");
     }
 
     #[test]

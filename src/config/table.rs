@@ -230,7 +230,8 @@ const OWN: [Setting; 42] = [
         unit: "bytes",
         change: Change::AtStart,
         kind: Kind::Count { field: |config| &mut config.line_bytes_max, min: 256, max: 1 << 30 },
-        help: "Longest line of the feed; lowered to an eighth of history_bytes, with a warning, if it is more",
+        help: "Longest line of the feed; lowered to an eighth of history_bytes, with a warning, if it is more. With bus, the \
+               stream's own bound holds where it is smaller",
     },
     Setting {
         name: "message_bytes_max",
@@ -367,7 +368,7 @@ const OWN: [Setting; 42] = [
         change: Change::AtStart,
         // The daemon's own `metrics` have two levels; the parser behind the dialect gives up beyond 127.
         kind: Kind::Count { field: |config| &mut config.depth_max, min: 2, max: 100 },
-        help: "Deepest nesting of a line's JSON",
+        help: "Deepest nesting of a line's JSON. With bus, the stream's own bound holds where it is smaller",
     },
     Setting {
         name: "tls_certificate_file",

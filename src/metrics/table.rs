@@ -227,7 +227,7 @@ pub static METRICS: [Metric; 63] = [
         once",
         |figures, series| of_bus(figures, series, |bus| bus.duplicate_lines.get())),
     row("luxcast_bus_refused_lines_total", Kind::Counter, "", "With bus: lines of the stream that are no good events, \
-        and messages with headers that cannot be read: another program has put them there",
+        or longer or deeper than it allows, and messages with unreadable headers: another program has put them there",
         |figures, series| of_bus(figures, series, |bus| bus.refused_lines.get())),
     row("luxcast_bus_reader_restarts_total", Kind::Counter, "", "With bus: times that the reader began again where it was",
         |figures, series| of_bus(figures, series, |bus| bus.reader_restarts.get())),

@@ -93,6 +93,7 @@ impl Server {
         must_stop: impl FnMut() -> bool,
     ) -> Result<Server, StartError> {
         raise_file_limit()?;
+        shared::check_files(&config)?;
         let persistence = Persistence::open(&config)?;
         let prepared = Prepared::new(&config, live_config, &persistence, must_stop)?;
         let bound = Listeners::new(&config).inspect_err(|_| persistence.cancel())?;

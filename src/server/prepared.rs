@@ -12,6 +12,7 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::access::address_limits::AddressLimits;
 use crate::access::admission::{Admission, AdmissionLimits};
+use crate::bus::chunk::Bounds;
 use crate::config::Config;
 use crate::metrics::Counters;
 use crate::net::clock::{self, Clock};
@@ -61,6 +62,7 @@ pub(super) struct Feeding {
     sequencer: Sequencer,
     dedupe: Dedupe,
     clock: Clock,
+    bounds: Bounds,
     shared: Option<SharedStream>,
 }
 
@@ -92,6 +94,8 @@ impl Prepared {
         let clock = Clock::new();
         let mut joining = Joining::new(config, poll, clock.with_past(), must_stop);
         let joined = joining.join(&waker)?;
+        let bounded = joined.as_ref().map(|joined| joined.bounded(config));
+        let config = bounded.as_ref().unwrap_or(config);
         let previous = match &joined {
             Some(joined) => PreviousRun { restored: None, run_start: joined.run_start() },
             None => persistence.begin(),
@@ -109,7 +113,8 @@ impl Prepared {
             .map(|joined| joining.catch_up(joined, &common.directory, &common.counters.bus, &mut sequencer));
         let (shared, bus_thread) = shared.transpose()?.unzip();
         let poll = joining.poll;
-        let feeding = Feeding { poll, links, sequencer, dedupe, clock, shared };
+        let bounds = Bounds { line_bytes_max: config.line_bytes_max, depth_max: config.depth_max };
+        let feeding = Feeding { poll, links, sequencer, dedupe, clock, bounds, shared };
         Ok(Self { common, parts, handles, run_start, feeding, bus_thread, past })
     }
 }
@@ -124,7 +129,7 @@ impl Feeding {
         mark: NumberMark,
         is_stopping: Arc<AtomicBool>,
     ) -> IngestParts {
-        let Self { poll, links, sequencer, dedupe, clock, shared } = self;
+        let Self { poll, links, sequencer, dedupe, clock, bounds, shared } = self;
         IngestParts {
             poll,
             listener,
@@ -140,8 +145,8 @@ impl Feeding {
             overrun: config.overrun,
             history_bytes: config.history_bytes,
             history_millis: config.history_seconds.as_millis() as u64,
-            line_bytes_max: config.line_bytes_max,
-            depth_max: config.depth_max,
+            line_bytes_max: bounds.line_bytes_max,
+            depth_max: bounds.depth_max,
             shared: shared.map(|shared| (shared, config.drain_seconds / 2)),
         }
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll};
 
+use crate::bus::chunk::Bounds;
 use crate::bus::numbers::Epochs;
 use crate::bus::verdict::Standing;
 use crate::config::Config;
@@ -19,6 +20,23 @@ use crate::server::start_error::StartError;
 use crate::server::threads::{ThreadHandle, join};
 use crate::stream::directory::{Directory, EarlierRuns};
 use crate::stream::sequencer::{Sequencer, Step};
+
+/// Opens the files that the bus needs, before anything is started.
+///
+/// # Errors
+/// What is wrong with one of them.
+#[cfg(feature = "bus")]
+pub(super) fn check_files(config: &Config) -> Result<(), StartError> {
+    use crate::net::bus::connect::BusConfig;
+
+    BusConfig::new(config).map_or(Ok(()), |bus| bus.check()).map_err(StartError::Setting)
+}
+
+/// Without the feature the settings have been refused.
+#[cfg(not(feature = "bus"))]
+pub(super) fn check_files(_: &Config) -> Result<(), StartError> {
+    Ok(())
+}
 
 /// Between two looks at whether the start is still wanted.
 const LOOK: Duration = Duration::from_millis(100);
@@ -53,6 +71,12 @@ impl Joined {
     pub fn run_start(&self) -> u64 {
         let first = self.beginning.epochs.number(self.beginning.passed_from, 0);
         first.expect("a stream whose numbers are used up has been refused") - 1
+    }
+
+    /// The settings with the bounds of the stream's lines: what this daemon takes in, all others have to take as well.
+    pub fn bounded(&self, config: &Config) -> Config {
+        let Bounds { line_bytes_max, depth_max } = self.beginning.bounds;
+        Config { line_bytes_max, depth_max, ..config.clone() }
     }
 
     /// What the stream had before this run was there, and is not here.
@@ -154,14 +178,8 @@ impl<'a, F: FnMut() -> bool> Joining<'a, F> {
         let Joined { handle, thread, nonce, beginning } = joined;
         counters.is_used.set(1);
         sequencer.is_shared = true;
-        let mut shared = SharedStream::new(SharedParts {
-            handle,
-            beginning,
-            directory: directory.clone(),
-            nonce,
-            line_bytes_max: self.config.line_bytes_max,
-            depth_max: self.config.depth_max,
-        });
+        let mut shared =
+            SharedStream::new(SharedParts { handle, beginning, directory: directory.clone(), nonce });
         let mut events = Events::with_capacity(1);
         while shared.standing() != Standing::Following || shared.is_busy() {
             if !shared.is_busy() {
@@ -225,7 +243,6 @@ fn start_thread(
 ) -> io::Result<(BusHandle, ThreadHandle<()>)> {
     use crate::net::bus::begin::BeginAt;
     use crate::net::bus::connect::BusConfig;
-    use crate::net::bus::stream_config::Bounds;
     use crate::net::bus::thread::{self, BusParts};
     use crate::server::threads::spawn;
 

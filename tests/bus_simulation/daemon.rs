@@ -164,7 +164,7 @@ impl Daemon {
                 jobs.insert(flow.job.to_string(), flow.flow.to_string());
             }
             let mut taken = Vec::new();
-            for (place, line) in chunk.lines(folded.repeated) {
+            for (place, line) in chunk.lines(folded.repeated).filter(|(_, line)| !line.is_empty()) {
                 let line = String::from_utf8_lossy(line).into_owned();
                 if let Some(job) = job_of(&line) {
                     if let Some(flow) = flow_of(&line) {

@@ -1,5 +1,6 @@
 //! The bus thread with the real server: what goes into the stream comes back, once and in order, with its numbers.
 
+mod bounds;
 mod cluster;
 mod commands;
 mod desk;
@@ -31,6 +32,7 @@ use std::thread::{self, JoinHandle};
 use async_nats::jetstream::{self, stream};
 use crossbeam_channel::RecvTimeoutError;
 use harness::{PATIENCE, Raw};
+use luxcast::bus::chunk::Bounds;
 use luxcast::bus::lane::NewLine;
 use luxcast::bus::numbers::Epochs;
 use luxcast::bus::verdict::Standing;
@@ -39,7 +41,6 @@ use luxcast::config::BusUrl;
 use luxcast::net::bus::begin::BeginAt;
 use luxcast::net::bus::connect::BusConfig;
 use luxcast::net::bus::handle::{BusHandle, Command, Received, Report};
-use luxcast::net::bus::stream_config::Bounds;
 use luxcast::net::bus::thread::{self as bus_thread, BusParts};
 use luxcast::net::clock::Clock;
 use luxcast::net::ingest::handle::IngestWaker;

@@ -60,6 +60,33 @@ fn a_daemon_without_a_stream_that_it_can_use_says_why_and_ends() {
 }
 
 #[test]
+fn a_file_of_the_bus_that_is_no_good_is_a_wrong_setting() {
+    for (flag, file, words) in [
+        ("--bus-nkey-file", "/nowhere/key", "bus_nkey_file: cannot read /nowhere/key"),
+        ("--bus-credentials-file", "/dev/null", "bus_credentials_file: /dev/null: no NATS USER JWT in it"),
+        ("--bus-ca-file", "/dev/null", "bus_ca_file: /dev/null: no certificate in it"),
+    ] {
+        let (code, said) = ends("tls://127.0.0.1:1", &[flag, file]);
+        assert!(code == 2 && said.lines().count() == 1 && said.contains(words), "{said}");
+    }
+}
+
+#[test]
+fn a_server_without_jetstream_is_named_as_such() {
+    let mut server = NatsServer::prepare(NEWEST, "plain", "");
+    server.configure_with(&format!("listen: \"{}\"", server.address), &[]);
+    server.restart();
+    let (code, said) = ends(&server.url(), &["--bus-start-seconds", "2"]);
+    assert!(code == 1 && said.contains("JetStream is off"), "{said}");
+    for what in ["check", "create"] {
+        let (code, shown, said) = luxcast(&["bus", what, "--bus", &server.url()]);
+        assert!(code == 1 && format!("{shown}{said}").contains("JetStream is off"), "{shown}{said}");
+    }
+    let (code, shown, _) = luxcast(&["bus", "check", "--bus", "nats://127.0.0.1:1"]);
+    assert!(code == 1 && shown.starts_with("error: nats://127.0.0.1:1: "), "{shown}");
+}
+
+#[test]
 fn a_stream_whose_sequences_are_out_of_range_is_refused() {
     let server = NatsServer::start(NEWEST, "");
     let desk = Desk::new(vec![server.url()]);

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, Weak};
 
+use luxcast::bus::chunk::Bounds;
 use luxcast::bus::verdict::{Standing, Stop};
 use luxcast::metrics::Counters;
 use luxcast::net::bus::handle::{Beginning, Command, Outlet, Report, ends};
@@ -243,6 +244,7 @@ fn begin(connection: &mut Connection, stream: &Stream, plan: &Plan) -> u64 {
         window_millis: 120_000,
         accounts_millis: 240_000,
         chunk_bytes_max: 1 << 20,
+        bounds: Bounds { line_bytes_max: 1 << 20, depth_max: 64 },
         differences: Vec::new(),
     })));
     for message in passed_from.saturating_sub(FOLDED).max(1)..passed_from {

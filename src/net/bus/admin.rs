@@ -16,12 +16,17 @@ use tokio::time::timeout;
 use crate::bus::chunk;
 use crate::net::bus::alone::{self, From};
 use crate::net::bus::connect::{BusConfig, connect_once};
-use crate::net::bus::stream_info::{NO_STREAM, error_of};
+use crate::net::bus::stream_info::{NO_STREAM, error_of, words_of};
 
 /// For each answer of the server.
 const ANSWER: Duration = Duration::from_secs(5);
 /// The server removes a consumer that was left behind after so long.
 const CONSUMER_LIFE: Duration = Duration::from_secs(5);
+
+/// How the word begins that a server has not answered, nor complained.
+pub const NO_ANSWER: &str = "no answer";
+/// What servers say that do not find enough others.
+pub const UNAVAILABLE: &str = "temporarily unavailable";
 
 /// "expected stream does not match"
 const OTHER_STREAM: u64 = 10_060;
@@ -98,8 +103,8 @@ impl Admin {
     /// A server that forbids something does not answer, and says so elsewhere.
     fn or_complaint(&self, error: &str) -> String {
         let own = || match error.contains("timed out") {
-            true => format!("no answer within {ANSWER:?}"),
-            false => error.to_owned(),
+            true => format!("{NO_ANSWER} within {ANSWER:?}"),
+            false => words_of(&error),
         };
         self.complaints.lock().pop().unwrap_or_else(own)
     }

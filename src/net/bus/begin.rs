@@ -9,12 +9,12 @@ use async_nats::jetstream::stream::ClusterInfo;
 use serde_json::{Value, json};
 
 use crate::bus::accounts::history_millis;
-use crate::bus::chunk::{CHUNK_BYTES_MAX, OVERHEAD_BYTES_MAX};
+use crate::bus::chunk::{Bounds, CHUNK_BYTES_MAX, OVERHEAD_BYTES_MAX};
 use crate::net::bus::alone::{self, From};
 use crate::net::bus::connect::BusConfig;
 use crate::net::bus::handle::Beginning;
-use crate::net::bus::stream_config::{Bounds, Fault, epochs, faults};
-use crate::net::bus::stream_info::{self, NO_STREAM, error_of};
+use crate::net::bus::stream_config::{Fault, bounds_of, epochs, faults};
+use crate::net::bus::stream_info::{self, NO_STREAM, error_of, words_of};
 
 /// What is asked of a beginning. In doubt it is later: what the stream does not have, and what is more than `bytes_max`,
 /// is left out. Where the stream has messages, the newest is always wanted.
@@ -24,6 +24,7 @@ pub struct BeginAt {
     pub message: u64,
     /// So much of the stream at its end is wanted, at most, by the average of its messages.
     pub bytes_max: u64,
+    /// Of the daemon's settings.
     pub bounds: Bounds,
 }
 
@@ -117,21 +118,23 @@ pub(super) async fn begin(
         let start_time = passed_at - Duration::from_millis(accounts_millis);
         from = first(From::Time(start_time)).await?.message;
     }
+    let bounds = bounds_of(&info["config"], begin_at.bounds);
     let beginning = Beginning {
         epochs,
         passed_from,
         has_older: passed_from > 1,
         window_millis,
         accounts_millis,
-        chunk_bytes_max: chunk_bytes_max(client.server_info().max_payload, begin_at.bounds)
+        chunk_bytes_max: chunk_bytes_max(client.server_info().max_payload, bounds)
             .map_err(|what| unfit(&what))?,
+        bounds,
         differences: words(others),
     };
     Ok(Begun { from: from.min(passed_from), beginning })
 }
 
 fn no_answer(error: impl Display) -> Failure {
-    Failure::NoAnswer(error.to_string())
+    Failure::NoAnswer(words_of(&error))
 }
 
 /// # Errors

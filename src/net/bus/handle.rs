@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use crate::bus::chunk::Headers;
+use crate::bus::chunk::{Bounds, Headers};
 use crate::bus::header_block::HeaderBlock;
 use crate::bus::numbers::Epochs;
 use crate::bus::verdict::{Hole, Restart, Standing};
@@ -76,6 +76,8 @@ pub struct Beginning {
     /// For how long lines of publishers are remembered.
     pub accounts_millis: u64,
     pub chunk_bytes_max: usize,
+    /// Of the lines of the stream: all daemons have the same, whatever their settings allow.
+    pub bounds: Bounds,
     /// How the stream differs from one that is made here; daemons can use it all the same.
     pub differences: Vec<String>,
 }

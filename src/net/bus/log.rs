@@ -3,11 +3,11 @@
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::{ClientError, Event, ServerInfo};
 
+use crate::bus::chunk::Bounds;
 use crate::bus::writer::LaneKey;
 use crate::net::bus::begin::chunk_bytes_max;
 use crate::net::bus::connect::BusConfig;
 use crate::net::bus::said::Said;
-use crate::net::bus::stream_config::Bounds;
 use crate::net::bus::trouble::Trouble;
 
 pub(super) struct Log {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::bus::accounts::history_millis;
-use crate::bus::chunk::OVERHEAD_BYTES_MAX;
+use crate::bus::chunk::{Bounds, OVERHEAD_BYTES_MAX};
 use crate::bus::numbers::Epochs;
 use crate::bus::verdict::CREDIT_BYTES;
 use crate::config::BUS_LINE_BYTES_MAX;
@@ -38,13 +38,6 @@ pub struct NewStream<'a> {
     /// `None`: no bound.
     pub max_bytes: Option<u64>,
     pub bounds: Bounds,
-}
-
-/// The bounds of the feed, as one daemon has them.
-#[derive(Clone, Copy, Debug)]
-pub struct Bounds {
-    pub line_bytes_max: usize,
-    pub depth_max: usize,
 }
 
 impl NewStream<'_> {
@@ -173,11 +166,28 @@ pub fn age_fault(config: &Value) -> Option<Fault> {
     (age > 0 && age < needed).then(|| Fault { is_fatal: false, what: what() })
 }
 
-/// A daemon with a smaller bound would leave out what others have.
+/// The bounds that hold on this stream: its own, where they are smaller than those of a daemon's settings.
+pub fn bounds_of(config: &Value, own: Bounds) -> Bounds {
+    let smaller = |name: &str, own: usize| {
+        let found = metadata(config, name).and_then(|text| text.parse().ok());
+        found.filter(|&bound| bound > 0).map_or(own, |bound: usize| bound.min(own))
+    };
+    Bounds {
+        line_bytes_max: smaller(METADATA_LINE_BYTES_MAX, own.line_bytes_max),
+        depth_max: smaller(METADATA_DEPTH_MAX, own.depth_max),
+    }
+}
+
+/// A daemon with a smaller bound would leave out what others have. With a larger one, the stream's holds.
 fn bound_fault(config: &Value, name: &str, setting: &str, own: usize) -> Option<Fault> {
     let text = metadata(config, name);
     match text.map(str::parse::<usize>) {
-        Some(Ok(bound)) if bound <= own => None,
+        Some(Ok(0)) => Some(Fault { is_fatal: true, what: format!("its {name} is 0") }),
+        Some(Ok(bound)) if bound == own => None,
+        Some(Ok(bound)) if bound < own => Some(Fault {
+            is_fatal: false,
+            what: format!("its {name} is {bound}, and {setting} is {own} here: the stream's holds"),
+        }),
         Some(Ok(bound)) => Some(Fault {
             is_fatal: true,
             what: format!(
@@ -232,7 +242,7 @@ fn is_nothing(value: &Value) -> bool {
 mod tests {
     use serde_json::json;
 
-    use super::{Bounds, NewStream, epochs, faults, shown, with_epochs};
+    use super::{Bounds, NewStream, bounds_of, epochs, faults, shown, with_epochs};
     use crate::bus::numbers::Epochs;
 
     const BOUNDS: Bounds = Bounds { line_bytes_max: 1_000, depth_max: 64 };
@@ -309,6 +319,23 @@ mod tests {
             let found = faults(&made(), "luxcast.events", bounds);
             assert!(found.len() == 1 && found[0].is_fatal && found[0].what.ends_with(expected), "{found:?}");
         }
+    }
+
+    #[test]
+    fn the_bounds_of_the_stream_hold_where_they_are_smaller() {
+        let larger = Bounds { line_bytes_max: 2_000, depth_max: 65 };
+        let found = faults(&made(), "luxcast.events", larger);
+        let is_told =
+            |fault: &super::Fault| !fault.is_fatal && fault.what.ends_with(" here: the stream's holds");
+        assert!(found.len() == 2 && found.iter().all(is_told), "{found:?}");
+        assert_eq!(bounds_of(&made(), larger), BOUNDS);
+        let smaller = Bounds { depth_max: 10, ..BOUNDS };
+        assert_eq!(bounds_of(&made(), smaller), smaller);
+        let mut other = made();
+        other["metadata"]["luxcast.depth_max"] = json!("0");
+        assert!(faults(&other, "luxcast.events", BOUNDS)[0].is_fatal);
+        other["metadata"] = json!({});
+        assert_eq!(bounds_of(&other, larger), larger);
     }
 
     #[test]

@@ -38,12 +38,22 @@ pub fn is_of_leader(cluster: Option<&ClusterInfo>) -> bool {
     lease::holds(cluster.leader.as_deref().is_some_and(|leader| !leader.is_empty()), heard)
 }
 
+/// What went wrong with a request, in words.
+pub(super) fn words_of(error: &impl fmt::Display) -> String {
+    let words = error.to_string();
+    // The library's word for a request that nobody is there to answer.
+    match words.contains("requested JetStream resource does not exist") {
+        true => "JetStream is off on these servers, or not for this user's account".to_owned(),
+        false => words,
+    }
+}
+
 /// Asks the server what the reader wants to know.
 ///
 /// # Errors
 /// In words, why nobody says it.
 pub async fn ask(jetstream: &Context, stream: &str) -> Result<Info, String> {
-    let found = jetstream.get_stream(stream).await.map_err(|error| error.to_string())?;
+    let found = jetstream.get_stream(stream).await.map_err(|error| words_of(&error))?;
     let info = found.cached_info();
     if !is_of_leader(info.cluster.as_ref()) {
         return Err("no server leads it".to_owned());

@@ -129,7 +129,13 @@ impl BusThread {
     async fn begin(self) -> io::Result<Option<Bus>> {
         let Self { parts, outlet, mut commands } = self;
         let BusParts { config, name, begin_at, nonce, host, clock, ingest: _ } = parts;
-        let mut link = Link::open(&config, name).await?;
+        let mut link = match Link::open(&config, name).await {
+            Ok(link) => link,
+            Err(error) => {
+                outlet.report(Report::Unfit(error.to_string()));
+                return Ok(None);
+            }
+        };
         let begun = loop {
             let work = begin::begin(&link.client, &link.jetstream, &config, &begin_at);
             match before_end(work, &mut commands, &mut link.events, &outlet).await {
@@ -152,6 +158,7 @@ impl BusThread {
         };
         let Begun { from, beginning } = begun;
         let mut reader = Reader::new(from, beginning.passed_from, beginning.accounts_millis);
+        let log = Log::new(&config, beginning.bounds);
         outlet.report(Report::Begun(Box::new(beginning)));
         // Of what has happened so far, only this counts.
         while link.events.try_recv().is_ok() {}
@@ -159,7 +166,6 @@ impl BusThread {
             reader.handle_connected(clock.read().now.millis);
         }
         let from = format!("{host}.{nonce}");
-        let log = Log::new(&config, begin_at.bounds);
         Ok(Some(Bus {
             config,
             name,

@@ -23,6 +23,8 @@ pub struct Follower {
 pub struct Followed<'a> {
     /// Lines that are no good events, and headers that no client can read.
     pub refused: u64,
+    /// Of these, lines that are longer or deeper than the stream allows, or too many for one message. Each is a gap.
+    pub out_of_bounds: u64,
     /// Lines that the stream had before, and that were left out.
     pub repeated: u64,
     /// Lines that there was no room for, because all known jobs or topics are watched. Each is a gap.
@@ -32,7 +34,7 @@ pub struct Followed<'a> {
 
 impl Follower {
     /// Lines of publishers are remembered for `accounts_millis` of the stream's time. Lines of more than `line_bytes_max`
-    /// bytes are refused.
+    /// bytes are lost: that is the stream's bound, and not one of a daemon.
     pub fn new(accounts_millis: u64, line_bytes_max: usize) -> Self {
         Self { accounts: Accounts::new(accounts_millis), accounts_millis, line_bytes_max, block: Vec::new() }
     }
@@ -54,7 +56,7 @@ impl Follower {
         let stream_seq = received.first + chunk.len().max(1) as u64 - 1;
         let passed = Passed { message: received.message, stream_seq, source };
         if received.is_folded {
-            return Followed { refused: 0, repeated: 0, displaced: 0, passed };
+            return Followed { refused: 0, out_of_bounds: 0, repeated: 0, displaced: 0, passed };
         }
         if let Some(hole) = received.hole {
             lose(hole, sequencer);
@@ -65,6 +67,7 @@ impl Follower {
         let now = Now { unix_micros: (received.time_nanos / 1_000) as i64, ..now };
         let bad_headers = u64::from(received.headers.is_none());
         let (mut refused, mut displaced) = (chunk.refused + chunk.cut + bad_headers, 0);
+        let mut out_of_bounds = chunk.cut;
         let mut next = 0;
         for (place, line) in chunk.lines(folded.repeated) {
             let number = received.first + place as u64;
@@ -72,14 +75,18 @@ impl Follower {
                 sequencer.begin_at(number).expect("the numbers of the stream rise");
                 sequencer.begin_turn(now, payload.len());
             }
-            self.block.clear();
-            self.block.extend_from_slice(line);
-            self.block.resize(line.len() + PADDING, 0);
-            match sequencer.take_line(&mut self.block, line.len()) {
+            match self.take_line(line, sequencer) {
                 Ok(Taken::Event(_)) => next = number + 1,
                 Err(LineError::TooManyJobs | LineError::TooManyTopics) => {
                     // Others have it: it is lost here, and watchers are told.
                     displaced += 1;
+                    sequencer.lose_to(number).expect("the numbers of the stream rise");
+                }
+                Err(error @ (LineError::TooLong | LineError::TooDeep)) => {
+                    // It may be an event, and its publisher may count on it.
+                    out_of_bounds += 1;
+                    // The chunk has counted those that are too long.
+                    refused += u64::from(error == LineError::TooDeep);
                     sequencer.lose_to(number).expect("the numbers of the stream rise");
                 }
                 Ok(Taken::Control(_)) | Err(_) => refused += 1,
@@ -89,7 +96,22 @@ impl Follower {
             let last = received.first + PLACES as u64 - 1;
             sequencer.lose_to(last).expect("the numbers of the stream rise");
         }
-        Followed { refused, repeated: folded.repeated as u64, displaced, passed }
+        Followed { refused, out_of_bounds, repeated: folded.repeated as u64, displaced, passed }
+    }
+
+    /// Nothing is left of a line that is too long.
+    fn take_line<'a>(
+        &'a mut self,
+        line: &[u8],
+        sequencer: &'a mut Sequencer,
+    ) -> Result<Taken<'a>, LineError> {
+        if line.is_empty() {
+            return Err(LineError::TooLong);
+        }
+        self.block.clear();
+        self.block.extend_from_slice(line);
+        self.block.resize(line.len() + PADDING, 0);
+        sequencer.take_line(&mut self.block, line.len())
     }
 
     /// Takes numbers that nobody gets ([`Report::Skip`](crate::net::bus::handle::Report::Skip)). After a restart, what
@@ -169,14 +191,17 @@ mod tests {
         const GOOD: &str = r#"{"type":"x","job_id":"j"}"#;
         let (mut follower, mut sequencer) = (Follower::new(1_000_000, 1_000), sequencer());
         let folded = Received { is_folded: true, ..received(3, 1, &[GOOD, "no line"]) };
-        let Followed { refused, repeated, displaced, passed } = follower.take(&folded, NOW, &mut sequencer);
+        let Followed { refused, repeated, displaced, passed, .. } =
+            follower.take(&folded, NOW, &mut sequencer);
         assert_eq!((refused, repeated, displaced, passed.source), (0, 0, 0, Some(("p", 2))));
         assert_eq!((sequencer.seq(), follower.accepted("p")), (SEQ_MIN, 2));
 
         let hole = Hole { from: SEQ_MIN + 1, to: number(5, 0) - 1, why: HoleReason::Expired };
         let next = Received { hole: Some(hole), ..received(5, 2, &[GOOD, GOOD, "no line"]) };
-        let Followed { refused, repeated, displaced, passed } = follower.take(&next, NOW, &mut sequencer);
-        assert_eq!((refused, repeated, displaced, passed.source), (1, 1, 0, Some(("p", 4))));
+        let Followed { refused, out_of_bounds, repeated, displaced, passed } =
+            follower.take(&next, NOW, &mut sequencer);
+        assert_eq!((refused, out_of_bounds, repeated, displaced), (1, 0, 1, 0));
+        assert_eq!(passed.source, Some(("p", 4)));
         assert_eq!((passed.message, passed.stream_seq), (5, number(5, 2)));
         assert_eq!(sequencer.seq(), number(5, 1), "its second line is the one that is new and good");
 
@@ -190,5 +215,24 @@ mod tests {
             (number(20, 0), 0),
             "another end of the stream"
         );
+    }
+
+    #[test]
+    fn lines_that_no_daemon_may_take_are_gaps() {
+        const GOOD: &str = r#"{"type":"x","job_id":"j"}"#;
+        const DEEP: &str = r#"{"type":"x","job_id":"j","a":[[[[[[[[[[]]]]]]]]]]}"#;
+        const LONG: &str = r#"{"type":"x","job_id":"j","a":"0123456789012345678901234567890123456789"}"#;
+        for (lines, expected, last) in [
+            ([GOOD, DEEP, LONG], (2, 2), 2),
+            ([LONG, GOOD, DEEP], (2, 2), 2),
+            ([GOOD, GOOD, "no line"], (1, 0), 1),
+        ] {
+            let (mut follower, mut sequencer) = (Follower::new(1_000_000, 60), sequencer());
+            let received = received(5, 1, &lines);
+            let Followed { refused, out_of_bounds, passed, .. } =
+                follower.take(&received, NOW, &mut sequencer);
+            assert_eq!((refused, out_of_bounds), expected, "{lines:?}");
+            assert_eq!((passed.source, sequencer.seq()), (Some(("p", 3)), number(5, last)), "{lines:?}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 
 use crate::access::patterns::Patterns;
-use crate::bus::chunk::{token_of_connection, token_of_name};
+use crate::bus::chunk::{Bounds, token_of_connection, token_of_name};
 use crate::bus::lane::NewLine;
 use crate::bus::verdict::{Hole, Standing};
 use crate::bus::writer::{LaneKey, Writer};
@@ -23,8 +23,8 @@ use crate::wire::line::{Control, Line, LineError, LineReader};
 /// Bytes of messages that are taken in one turn, so that watchers and publishers wait for no more than that.
 const TURN_BYTES: u64 = 1 << 20;
 
-/// The log is told no more often of publishers that wait for the server to forget an id.
-const LOCKED_OUT_MILLIS: u64 = 60_000;
+/// The log is told no more often of publishers that wait for the server to forget an id, or of lines that are left out.
+const TOLD_MILLIS: u64 = 60_000;
 
 /// Watchers are told of an outage only if it lasts.
 const AWAY_MILLIS: u64 = 3_000;
@@ -53,8 +53,6 @@ pub struct SharedParts {
     pub beginning: Box<Beginning>,
     pub directory: Arc<Directory>,
     pub nonce: String,
-    pub line_bytes_max: usize,
-    pub depth_max: usize,
 }
 
 pub struct SharedStream {
@@ -81,15 +79,18 @@ pub struct SharedStream {
     /// Publishers that wait for their welcome, each since when.
     greeting: Vec<(usize, u64)>,
     window_millis: u64,
-    /// When the log was told that a publisher waits for the server to forget an id.
-    locked_out_at: Option<u64>,
+    /// When the log was told that a publisher waits for the server to forget an id; of lines that are lost, or none.
+    locked_out_told_at: Option<u64>,
+    out_of_bounds_told_at: Option<u64>,
+    refused_told_at: Option<u64>,
     /// A line as it came, since parsing changes it.
     pub text: Vec<u8>,
 }
 
 impl SharedStream {
     pub fn new(parts: SharedParts) -> Self {
-        let SharedParts { handle, beginning, directory, nonce, line_bytes_max, depth_max } = parts;
+        let SharedParts { handle, beginning, directory, nonce } = parts;
+        let Bounds { line_bytes_max, depth_max } = beginning.bounds;
         Self {
             handle,
             writer: Writer::new(beginning.window_millis, beginning.chunk_bytes_max),
@@ -107,7 +108,9 @@ impl SharedStream {
             parked: Vec::new(),
             greeting: Vec::new(),
             window_millis: beginning.window_millis,
-            locked_out_at: None,
+            locked_out_told_at: None,
+            out_of_bounds_told_at: None,
+            refused_told_at: None,
             text: Vec::new(),
         }
     }
@@ -352,13 +355,15 @@ impl SharedStream {
 
     /// Gives the lines of a message to the sequencer.
     fn take(&mut self, received: &Received, now: Now, sequencer: &mut Sequencer, counters: &BusCounters) {
-        let Followed { refused, repeated, displaced, passed } = self.follower.take(received, now, sequencer);
+        let followed = self.follower.take(received, now, sequencer);
+        self.tell_refused(received, &followed, now.millis);
+        let Followed { refused, out_of_bounds, repeated, displaced, passed } = followed;
         if !received.is_folded {
             self.last_number = passed.stream_seq;
             if let Some(hole) = received.hole {
                 note_hole(hole, counters);
             }
-            counters.displaced_lines.add(displaced);
+            counters.displaced_lines.add(displaced + out_of_bounds);
             counters.refused_lines.add(refused);
             counters.duplicate_lines.add(repeated);
             counters.messages.add(1);
@@ -384,17 +389,44 @@ impl SharedStream {
 }
 
 impl SharedStream {
+    /// Daemons put nothing into the stream that one of them would leave out.
+    fn tell_refused(&mut self, received: &Received, followed: &Followed<'_>, now: u64) {
+        let Followed { refused, out_of_bounds: lost, .. } = *followed;
+        let message = received.message;
+        if lost > 0 && is_due(&mut self.out_of_bounds_told_at, now) {
+            tracing::warn!(
+                "bus: message {message} of the stream has {lost} lines that are longer or deeper than the stream allows, or \
+                 too many: they are lost, and watchers get a gap"
+            );
+        }
+        // Of bad headers there was word already.
+        let others = refused.saturating_sub(lost + u64::from(received.headers.is_none()));
+        if others > 0 && is_due(&mut self.refused_told_at, now) {
+            tracing::warn!(
+                "bus: message {message} of the stream has {others} lines that are no events: they are left out"
+            );
+        }
+    }
+
     fn tell_locked_out(&mut self, now: u64) {
         let Some(id) = self.writer.take_locked_out() else { return };
-        if self.locked_out_at.is_some_and(|at| now < at + LOCKED_OUT_MILLIS) {
+        if !is_due(&mut self.locked_out_told_at, now) {
             return;
         }
-        self.locked_out_at = Some(now);
         let window = Duration::from_millis(self.window_millis);
         tracing::warn!(
             "bus: a publisher waits for up to {window:?} (duplicate_window): the server has had {id} before, and what it had is lost or forgotten"
         );
     }
+}
+
+/// Whether it is time to tell the log of something again.
+fn is_due(told_at: &mut Option<u64>, now: u64) -> bool {
+    let is_due = told_at.is_none_or(|at| now >= at + TOLD_MILLIS);
+    if is_due {
+        *told_at = Some(now);
+    }
+    is_due
 }
 
 fn note_hole(hole: Hole, counters: &BusCounters) {
