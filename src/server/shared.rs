@@ -64,7 +64,7 @@ impl Joined {
             true => EarlierRuns::lost(first, run_start),
             false => EarlierRuns::none(run_start),
         };
-        Directory::with_earlier(run_start, earlier, topics_max)
+        Directory::with_earlier(run_start, EarlierRuns { is_shared: true, ..earlier }, topics_max)
     }
 }
 
@@ -153,7 +153,6 @@ impl<'a, F: FnMut() -> bool> Joining<'a, F> {
     ) -> Result<(SharedStream, ThreadHandle<()>), StartError> {
         let Joined { handle, thread, nonce, beginning } = joined;
         counters.is_used.set(1);
-        sequencer.is_shared = true;
         let mut shared = SharedStream::new(SharedParts {
             handle,
             beginning,

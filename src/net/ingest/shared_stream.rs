@@ -83,6 +83,8 @@ pub struct SharedStream {
     window_millis: u64,
     /// When the log was told that a publisher waits for the server to forget an id.
     locked_out_at: Option<u64>,
+    /// The log was told that there is no room for the jobs or flows of others' events.
+    is_crowding_told: bool,
     /// A line as it came, since parsing changes it.
     pub text: Vec<u8>,
 }
@@ -108,6 +110,7 @@ impl SharedStream {
             greeting: Vec::new(),
             window_millis: beginning.window_millis,
             locked_out_at: None,
+            is_crowding_told: false,
             text: Vec::new(),
         }
     }
@@ -359,6 +362,11 @@ impl SharedStream {
                 note_hole(hole, counters);
             }
             counters.displaced_lines.add(displaced);
+            if displaced > 0 && !std::mem::replace(&mut self.is_crowding_told, true) {
+                tracing::warn!(
+                    "bus: watchers keep as many jobs or flows known as may be (jobs_max, topics_max): events of further ones reach only those who watch all events; this is said once"
+                );
+            }
             counters.refused_lines.add(refused);
             counters.duplicate_lines.add(repeated);
             counters.messages.add(1);
