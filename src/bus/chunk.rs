@@ -9,9 +9,10 @@ use std::ops::Range;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use crate::bus::flows::{Flow, read_flows};
+use crate::bus::flows::read_flows;
 use crate::bus::line_ranges::{LineRanges, line};
 use crate::bus::numbers::PLACES;
+use crate::stream::told::Flow;
 use crate::wire::line::{ID_BYTES_MAX, trim};
 
 /// `TOKEN:LINE`: whose lines these are, and the first of them. The server takes each id once within its window.

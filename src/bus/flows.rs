@@ -5,15 +5,9 @@
 
 use std::io::Write;
 
+use crate::stream::told::Flow;
 use crate::wire::line::is_id;
 use crate::wire::members::{all_members, is_control_line, is_text, members};
-
-/// A job, and the flow that it belongs to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Flow {
-    pub job: Box<str>,
-    pub flow: Box<str>,
-}
 
 /// Writes the line; both are ids, which need no escaping.
 pub fn write_flows(flows: &[Flow], out: &mut Vec<u8>) {
@@ -60,7 +54,8 @@ pub fn read_flows(line: &[u8]) -> Option<(Vec<Flow>, u64)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{EMPTY_BYTES, Flow, flow_bytes, read_flows, write_flows};
+    use super::{EMPTY_BYTES, flow_bytes, read_flows, write_flows};
+    use crate::stream::told::Flow;
 
     fn flow(job: &str, flow: &str) -> Flow {
         Flow { job: job.into(), flow: flow.into() }

@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use crate::bus::chunk::OVERHEAD_BYTES_MAX;
 use crate::bus::flight::{Flight, cut};
-use crate::bus::flows::{EMPTY_BYTES, Flow, flow_bytes, write_flows};
+use crate::bus::flows::{EMPTY_BYTES, flow_bytes, write_flows};
 use crate::bus::line_ranges::LineRanges;
 use crate::bus::numbers::PLACES;
+use crate::stream::told::Flow;
 use crate::wire::line::ID_BYTES_MAX;
 
 const _: () = assert!(EMPTY_BYTES + 3 * ID_BYTES_MAX < OVERHEAD_BYTES_MAX / 2);

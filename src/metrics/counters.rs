@@ -167,8 +167,7 @@ pub struct BusCounters {
     pub duplicate_lines: Counter,
     /// Lines of the stream that no daemon can take, and headers that no client can read.
     pub refused_lines: Counter,
-    /// Lines of the stream that this daemon had no room for, because all jobs or topics it knows are watched, or that no
-    /// daemon may take. Each is a gap.
+    /// How often an event of the stream had no room for its job or flow, because all that are known are watched.
     pub displaced_lines: Counter,
     pub reader_restarts: Counter,
     pub holes: Counter,

@@ -195,8 +195,11 @@ pub static METRICS: [Metric; 63] = [
     row("luxcast_topics", Kind::Gauge, "", "Jobs and flows that have events or watchers",
         |figures, series| series.value(figures.topics)),
     row("luxcast_jobs_displaced_total", Kind::Counter, "", "Jobs forgotten before their time, because jobs_max were \
-        known",
-        |figures, series| series.value(figures.counters.ingest.jobs_displaced.get())),
+        known; with bus, also events that had no room for their job or flow",
+        |figures, series| {
+            let counters = figures.counters;
+            series.value(counters.ingest.jobs_displaced.get() + counters.bus.displaced_lines.get());
+        }),
     row("luxcast_state_failed", Kind::Gauge, "", "1 once state_dir could not be read or written in this run: the next \
         start may lack a part of the state",
         |figures, series| series.value(u64::from(figures.counters.has_state_failed()))),
@@ -233,7 +236,7 @@ pub static METRICS: [Metric; 63] = [
         |figures, series| of_bus(figures, series, |bus| bus.reader_restarts.get())),
     row("luxcast_bus_holes_total", Kind::Counter, "", "With bus: times that events were lost before they came here: every \
         watcher was sent a gap",
-        |figures, series| of_bus(figures, series, |bus| bus.holes.get() + bus.displaced_lines.get())),
+        |figures, series| of_bus(figures, series, |bus| bus.holes.get())),
     row("luxcast_bus_past_passes_total", Kind::Counter, "", "With bus: passes over the stream for watchers who asked for \
         events older than memory",
         |figures, series| of_bus(figures, series, |bus| bus.past_passes.get())),

@@ -324,11 +324,10 @@ impl Open {
             jobs_max: (parts.window_bytes / TOPIC_BYTES).max(TOPICS_MIN),
             depth_max: parts.depth_max,
         };
-        let mut sequencer = Sequencer::new(directory.clone(), Vec::new(), limits);
-        sequencer.is_shared = true;
+        let sequencer = Sequencer::new(directory.clone(), Vec::new(), limits);
         Self {
             epochs: epochs.clone(),
-            follower: Follower::new(*accounts_millis, parts.line_bytes_max),
+            follower: Follower::of_pass(*accounts_millis, parts.line_bytes_max),
             sequencer,
             directory,
             window: None,

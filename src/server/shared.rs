@@ -88,7 +88,7 @@ impl Joined {
             true => EarlierRuns::lost(first, run_start),
             false => EarlierRuns::none(run_start),
         };
-        Directory::with_earlier(run_start, earlier, topics_max)
+        Directory::with_earlier(run_start, EarlierRuns { is_shared: true, ..earlier }, topics_max)
     }
 }
 

@@ -11,6 +11,7 @@ use crate::session::context::{SessionContext, Verdict};
 use crate::session::echo;
 use crate::session::endpoint::{Endpoint, Opening, View};
 use crate::session::limits::{GARBAGE_MAX, IS_ECHO, MULTI_JOB_BURST};
+use crate::stream::directory::Directory;
 use crate::stream::topic::{Topic, TopicKind};
 use crate::wire::client_action::{Action, ActionError, EventNames, Since, parse_action};
 use crate::wire::frame;
@@ -77,6 +78,7 @@ impl Session {
         let now = watchers.now;
         let has_snapshot = view == View::JobMonitor;
         let unix_micros = context.unix_micros;
+        let directory = watchers.directory.clone();
         let started = watchers.watch(
             *key,
             WatchRequest { kind, name, filter, since: opening.since, framing: opening.framing },
@@ -88,7 +90,7 @@ impl Session {
             |topic, newest, is_metrics_wanted, out| {
                 watcher_message::connected(out, &now, newest);
                 if has_snapshot && is_metrics_wanted {
-                    write_snapshot(topic, &now, unix_micros, out);
+                    write_snapshot(topic, &directory, (&now, unix_micros), out);
                 }
             },
         );
@@ -326,11 +328,16 @@ fn subscribe_job<O: Sink>(
     })
 }
 
-/// Writes a job's figures for a new watcher; nothing if the daemon does not know the job.
-fn write_snapshot(topic: &Topic, now: &Stamp, unix_micros: i64, out: &mut Vec<u8>) {
+/// Writes a job's figures for a new watcher; nothing if the daemon does not know the job, or only a part of it.
+fn write_snapshot(
+    topic: &Topic,
+    directory: &Directory,
+    (now, unix_micros): (&Stamp, i64),
+    out: &mut Vec<u8>,
+) {
     let job = {
         let log = topic.log.lock();
-        (log.head() > 0).then_some(log.job)
+        (log.head() > 0 && !directory.knows_part_of(topic, &log)).then_some(log.job)
     };
     if let Some(job) = job {
         watcher_message::metrics(out, now, &topic.name, &job.metrics(unix_micros));

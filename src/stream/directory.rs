@@ -10,7 +10,7 @@ use crate::stream::dropped::Dropped;
 use crate::stream::holes::{Holes, Kept};
 use crate::stream::names::TopicsByName;
 use crate::stream::snapshot::RunSpan;
-use crate::stream::topic::{Topic, TopicKind};
+use crate::stream::topic::{Log, Topic, TopicKind};
 use crate::stream::topic_key::TopicKey;
 
 /// No topic can be added for a watcher: there are `topics_max` already.
@@ -27,8 +27,8 @@ struct Topics {
     vacant: Vec<u32>,
     slots_used: u32,
     generation: u32,
-    /// Jobs and flows that an event has named: `known <= topics_max`. The others exist for their watchers alone, and
-    /// displace none of these.
+    /// Jobs and flows that an event has named: `known <= topics_max`, unless more are watched. The others exist for their
+    /// watchers alone, and displace none of these.
     known: usize,
     /// Known jobs, and known flows, that have watchers.
     watched_jobs: usize,
@@ -50,6 +50,8 @@ pub struct Directory {
     dense_to: AtomicU64,
     /// The last number that was in the history when the run before ended and was not restored; 0: there is none.
     pub missing_to: u64,
+    /// All numbers come from a stream that daemons share.
+    pub is_shared: bool,
     published: AtomicU64,
     /// The greatest number that may have been given, here or elsewhere: a watcher may name it before this daemon has
     /// come so far. Below `published` it means nothing.
@@ -72,6 +74,8 @@ pub struct EarlierRuns {
     pub holes: Holes,
     pub dropped: Dropped,
     pub missing_to: u64,
+    /// All numbers come from a stream that daemons share.
+    pub is_shared: bool,
 }
 
 impl EarlierRuns {
@@ -88,6 +92,7 @@ impl EarlierRuns {
             holes: Holes::restore(Kept { forgotten_to: run_start, ..Kept::default() }),
             dropped: Dropped::restore(run_start, &[]),
             missing_to: 0,
+            is_shared: false,
         }
     }
 }
@@ -121,6 +126,7 @@ impl Directory {
             runs: earlier.runs.into(),
             dense_to: AtomicU64::new(u64::MAX),
             missing_to: earlier.missing_to,
+            is_shared: earlier.is_shared,
             published: AtomicU64::new(run_start),
             newest_possible: AtomicU64::new(0),
             newest_given: Mutex::default(),
@@ -134,7 +140,15 @@ impl Directory {
 
     /// A history beside this one, of other events with the same types.
     pub fn beside(&self, run_start: u64, topics_max: usize) -> Self {
-        Self { types: self.types.clone(), ..Self::new(run_start, topics_max) }
+        let is_shared = self.is_shared;
+        Self { types: self.types.clone(), is_shared, ..Self::new(run_start, topics_max) }
+    }
+
+    /// Whether a job may have had events before those that this daemon has read of a shared stream: then what the daemon
+    /// knows of the job is a part. No job is such a part that began with its `job_started`.
+    pub fn knows_part_of(&self, job: &Topic, log: &Log) -> bool {
+        let before = log.first_seq().map_or(0, |first| first - 1);
+        self.is_shared && !log.job.is_complete && self.dropped.last(job.kind, &job.name).min(before) > 0
     }
 
     /// Every event behind this number is here, or in a hole: the history has lost none of them.
@@ -285,6 +299,17 @@ impl Directory {
             job.map(|name| topics.know(TopicKind::Job, name)),
             flow.map(|name| topics.know(TopicKind::Flow, name)),
         ]
+    }
+
+    /// Makes a topic known that there is no room for, if it is watched: it is here anyway. Otherwise it counts as dropped
+    /// with the number `seq`, and whoever comes to watch it learns that.
+    pub(super) fn know_or_drop(&self, kind: TopicKind, name: &str, seq: u64) -> Option<Arc<Topic>> {
+        let mut topics = self.topics.lock();
+        if topics.find(kind, name).is_some() {
+            return Some(topics.know(kind, name));
+        }
+        self.dropped.note(kind, name, seq);
+        None
     }
 
     /// Drops a topic unless it has a watcher.

@@ -16,8 +16,9 @@ use crate::stream::link::{Link, NOTHING_NEEDED, Shard};
 use crate::stream::metrics_schedule::MetricsSchedule;
 use crate::stream::now::Now;
 use crate::stream::numbers::{DIGITS, SEQ_END, SEQ_MIN, digits_of};
-use crate::stream::routing::{LifeMark, OpenRuns, Placing, release, time_of};
+use crate::stream::routing::{Finding, LifeMark, OpenRuns, Placing, release, time_of};
 use crate::stream::silence::Standing;
+use crate::stream::told::Told;
 use crate::stream::topic::{Handle, Keep, TopicKind};
 use crate::stream::topic_index::{SweepTimes, TopicIndex};
 use crate::stream::topic_key::{JobKey, TopicKey};
@@ -77,8 +78,8 @@ pub(super) enum Phase {
 pub struct Sequencer {
     pub(super) directory: Arc<Directory>,
     pub(super) links: Vec<Arc<Link>>,
-    reader: LineReader,
-    types: TypeLookup,
+    pub(super) reader: LineReader,
+    pub(super) types: TypeLookup,
     pub topic_index: TopicIndex,
     pub(super) history: History,
     pub(super) metrics_schedule: MetricsSchedule,
@@ -102,6 +103,7 @@ pub struct Sequencer {
     pub(super) own_from: u64,
     /// All numbers come from a stream that daemons share: this one makes no events of its own.
     pub is_shared: bool,
+    pub(super) told: Told,
     /// Jobs that were called lost and whose `metrics` are still to be made.
     pub(super) lost: Vec<JobKey>,
     pub(super) phase: Phase,
@@ -137,7 +139,8 @@ impl Sequencer {
             sealed: VecDeque::new(),
             marks: Vec::new(),
             own_from: u64::MAX,
-            is_shared: false,
+            is_shared: directory.is_shared,
+            told: Told::default(),
             lost: Vec::new(),
             phase: Phase::Append { run: 0 },
             now: Now::default(),
@@ -269,14 +272,17 @@ impl Sequencer {
             }
         };
         let place = Placing {
-            directory: &self.directory,
+            finding: Finding {
+                directory: &self.directory,
+                topic_index: &mut self.topic_index,
+                history: &mut self.history,
+                told: if self.is_shared { Some(&mut self.told) } else { None },
+                seq: self.before + 1,
+            },
             types: &mut self.types,
-            topic_index: &mut self.topic_index,
-            history: &mut self.history,
             marks: &mut self.marks,
             runs: &mut self.open_runs,
             now: self.now,
-            seq: self.before + 1,
             covered,
         };
         if let Err(error) = place.place(batch, &line) {
@@ -415,7 +421,7 @@ impl Sequencer {
                     job.fold(meaning, seq, is_first, time_of(&self.marks, seq, self.now));
                 }
                 log.job = job;
-                if job.status().is_over() { Standing::Ended } else { Standing::Running }
+                Standing::of(&job)
             }
             _ => Standing::Flow,
         };

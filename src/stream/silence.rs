@@ -9,6 +9,8 @@ use std::iter;
 
 use serde::{Deserialize, Serialize};
 
+use crate::stream::jobs::JobFold;
+
 /// No slot.
 const NONE: u32 = u32::MAX;
 
@@ -25,6 +27,11 @@ pub enum Standing {
 impl Standing {
     /// The standings of jobs.
     pub const OF_JOBS: [Standing; 3] = [Self::Running, Self::Lost, Self::Ended];
+
+    /// Of a job that has just had an event.
+    pub fn of(job: &JobFold) -> Self {
+        if job.status().is_over() { Self::Ended } else { Self::Running }
+    }
 }
 
 #[derive(Clone, Copy)]

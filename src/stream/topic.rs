@@ -209,7 +209,7 @@ impl Log {
         bytes
     }
 
-    fn note_lost(&mut self, bit: u8, count: u64, last_seq: u64) {
+    pub(super) fn note_lost(&mut self, bit: u8, count: u64, last_seq: u64) {
         match self.lost.iter_mut().find(|lost| lost.bit == bit) {
             Some(lost) => {
                 lost.count += count;

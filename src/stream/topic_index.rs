@@ -15,6 +15,9 @@ use crate::wire::line::LineError;
 /// Topics that one sweep drops, and jobs that it calls lost, at most: some milliseconds.
 const SWEEP_MAX: usize = 4096;
 
+/// Topics that leave at once, at most: one for a job and one for a flow.
+const LEAVING_MAX: usize = 2;
+
 pub struct Entry {
     pub topic: Arc<Topic>,
     /// Index of the topic's next event.
@@ -54,6 +57,8 @@ pub struct TopicIndex {
     pub now_millis: u64,
     /// Jobs dropped because there were too many, since the start.
     pub jobs_displaced: u64,
+    /// How often an event had no room for its job or flow, since the start ([`TopicIndex::add_or_drop`]).
+    pub crowded_out: u64,
 }
 
 impl TopicIndex {
@@ -67,6 +72,7 @@ impl TopicIndex {
             last_job: None,
             now_millis: 0,
             jobs_displaced: 0,
+            crowded_out: 0,
         }
     }
 
@@ -142,7 +148,8 @@ impl TopicIndex {
         let jobs_over = usize::from(names[0].is_some() && self.jobs.len() >= self.jobs_max);
         let topics_over = directory.shortage(names);
         if jobs_over > 0 || topics_over > 0 {
-            self.find_leaving(jobs_over, jobs_over.max(topics_over), spared, directory)?;
+            let count = jobs_over.max(topics_over).min(LEAVING_MAX);
+            self.find_leaving(jobs_over, count, spared, directory)?;
         }
         Ok(())
     }
@@ -168,12 +175,53 @@ impl TopicIndex {
                 return Ok((job, flow));
             }
             // All are found before any is dropped, so that a refused line drops nothing.
-            let leaving = self.find_leaving(jobs_over, jobs_over.max(topics_over), spared, directory)?;
+            let count = jobs_over.max(topics_over).min(LEAVING_MAX);
+            let leaving = self.find_leaving(jobs_over, count, spared, directory)?;
             for (place, slot) in leaving.into_iter().enumerate() {
                 let is_dropped = self.try_drop(slot, directory, drop);
                 self.jobs_displaced += u64::from(is_dropped && place < jobs_over);
             }
         }
+    }
+
+    /// The same for a line of the number `seq` that cannot be refused. What there is no room for is known if it is watched,
+    /// and otherwise counts as dropped.
+    #[cold]
+    pub fn add_or_drop(
+        &mut self,
+        names: Names<'_>,
+        spared: [Option<TopicKey>; 2],
+        directory: &Directory,
+        seq: u64,
+        drop: &mut impl FnMut(&Topic),
+    ) -> (Option<JobKey>, Option<FlowKey>) {
+        if let Ok(added) = self.add(names, spared, directory, drop) {
+            return added;
+        }
+        let [job, flow] = names;
+        let job = job.and_then(|name| match self.add([Some(name), None], spared, directory, drop) {
+            Ok(added) => added.0,
+            Err(_) => self.know_or_drop(TopicKind::Job, name, directory, seq).map(JobKey::new),
+        });
+        let spared = if let Some(job) = job { [Some(job.into()), spared[1]] } else { spared };
+        let flow = flow.and_then(|name| match self.add([None, Some(name)], spared, directory, drop) {
+            Ok(added) => added.1,
+            Err(_) => self.know_or_drop(TopicKind::Flow, name, directory, seq).map(FlowKey::new),
+        });
+        (job, flow)
+    }
+
+    fn know_or_drop(
+        &mut self,
+        kind: TopicKind,
+        name: &str,
+        directory: &Directory,
+        seq: u64,
+    ) -> Option<TopicKey> {
+        let topic = directory.know_or_drop(kind, name, seq);
+        self.crowded_out += u64::from(topic.is_none());
+        let standing = if kind == TopicKind::Flow { Standing::Flow } else { Standing::Running };
+        Some(self.enter(topic?, standing))
     }
 
     /// Enters a new topic in the index.
@@ -208,6 +256,24 @@ impl TopicIndex {
         if self.entry(job).flow.is_none() {
             self.entry_mut(job).flow = Some(flow);
             self.entry_mut(flow).jobs += 1;
+        }
+    }
+
+    /// Puts the job into the flow, whichever it was in.
+    pub fn move_to_flow(&mut self, job: JobKey, flow: FlowKey) {
+        let before = self.entry_mut(job).flow.replace(flow);
+        if before == Some(flow) {
+            return;
+        }
+        self.entry_mut(flow).jobs += 1;
+        before.into_iter().for_each(|before| self.leave_flow(before));
+    }
+
+    fn leave_flow(&mut self, flow: FlowKey) {
+        let entry = self.entry_mut(flow);
+        entry.jobs -= 1;
+        if entry.jobs == 0 {
+            self.silence.reconsider(TopicKey::from(flow).slot);
         }
     }
 
@@ -280,7 +346,7 @@ impl TopicIndex {
         count: usize,
         spared: [Option<TopicKey>; 2],
         directory: &Directory,
-    ) -> Result<ArrayVec<u32, 2>, LineError> {
+    ) -> Result<ArrayVec<u32, LEAVING_MAX>, LineError> {
         let mut leaving = ArrayVec::new();
         while leaving.len() < count {
             let is_any_unwatched = directory.watched(TopicKind::Job) < self.jobs.len();
@@ -346,12 +412,7 @@ impl TopicIndex {
             TopicKind::Flow => self.flows.remove(&topic.name),
             _ => self.jobs.remove(&topic.name),
         };
-        if let Some(flow) = entry.flow.map(TopicKey::from) {
-            self.entry_mut(flow).jobs -= 1;
-            if self.entry(flow).jobs == 0 {
-                self.silence.reconsider(flow.slot);
-            }
-        }
+        entry.flow.into_iter().for_each(|flow| self.leave_flow(flow));
         drop(&topic);
         true
     }

@@ -1,6 +1,6 @@
 //! What one daemon makes of the stream: its real sequencer, which gets its numbers from there, and its real watchers.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, ErrorKind, IoSlice};
 use std::sync::Arc;
 
@@ -16,12 +16,17 @@ use luxcast::stream::directory::Directory;
 use luxcast::stream::link::{Arrival, Inlet, link};
 use luxcast::stream::now::Now;
 use luxcast::stream::sequencer::{Limits, Sequencer, Step, Taken};
+use luxcast::stream::told::Flow;
+use luxcast::stream::topic::TopicKind;
 use luxcast::wire::client_action::Since;
 use luxcast::wire::framing::Framing;
 use luxcast::wire::line::PADDING;
 
 /// Bytes that a socket takes at once, so that some frames come in two parts.
 const WRITE_BYTES_MAX: usize = 700;
+
+/// The flows of events, by number.
+pub type Placed = BTreeMap<u64, BTreeSet<String>>;
 
 struct Socket {
     session: Option<Session>,
@@ -134,20 +139,22 @@ fn session_limits() -> SessionLimits {
 }
 
 impl Core {
-    /// What has the numbers up to `run_start` is not here.
-    pub fn new(run_start: u64) -> Self {
+    /// What has the numbers up to `run_start` is not here. With more than `jobs_max` jobs, it forgets some.
+    pub fn new(run_start: u64, jobs_max: usize) -> Self {
         let limits = Limits {
             history_bytes: 64 << 20,
             history_millis: 1 << 40,
             job_idle_millis: 1 << 40,
             metrics_millis: 0,
-            jobs_max: 1 << 20,
+            jobs_max,
             depth_max: 8,
         };
         let directory = Arc::new(Directory::new(run_start, 1 << 20));
         let (link, inlet) = link();
+        let mut sequencer = Sequencer::new(directory.clone(), vec![link], limits);
+        sequencer.is_shared = true;
         Self {
-            sequencer: Sequencer::new(directory.clone(), vec![link], limits),
+            sequencer,
             watchers: Watchers::new(0, directory.clone()),
             directory,
             inlet,
@@ -163,8 +170,15 @@ impl Core {
         self.directory.published()
     }
 
-    /// Takes the lines of one message, each with its number.
-    pub fn take(&mut self, now: u64, lines: &[(u64, String)]) {
+    /// The flow of a job, as far as it knows.
+    pub fn flow_of(&mut self, job: &str) -> Option<Box<str>> {
+        self.sequencer.flow_of(job)
+    }
+
+    /// Takes the lines of one message, each with its number, and what it says of its jobs' flows. Returns the flows that
+    /// the events are in.
+    pub fn take(&mut self, now: u64, flows: Vec<Flow>, lines: &[(u64, String)]) -> Placed {
+        self.sequencer.tell_flows(flows);
         for (number, line) in lines {
             self.sequencer.begin_at(*number).expect("numbers rise");
             self.sequencer.begin_turn(Now { millis: now, unix_micros: now as i64 * 1_000 }, line.len());
@@ -176,6 +190,23 @@ impl Core {
             }
         }
         self.publish();
+        self.placed_from(lines.first().map_or(u64::MAX, |line| line.0))
+    }
+
+    fn placed_from(&self, first: u64) -> Placed {
+        let mut placed = Placed::new();
+        let log = self.directory.all.log.lock();
+        for handle in log.handles().filter(|handle| handle.batch.first_seq() >= first) {
+            for run in handle.batch.runs() {
+                let entry = self.sequencer.topic_index.find(run.topic);
+                let Some(entry) = entry.filter(|entry| entry.topic.kind == TopicKind::Flow) else { continue };
+                for event in run.first..run.first + run.count {
+                    let flows = placed.entry(handle.batch.seq(event)).or_default();
+                    assert!(flows.insert(entry.topic.name.to_string()), "an event is in a flow once");
+                }
+            }
+        }
+        placed
     }
 
     /// The numbers up to this one are lost.

@@ -9,7 +9,7 @@ use luxcast::bus::reader::Reader;
 use luxcast::bus::verdict::{Arrival, Hole, HoleReason, Verdict};
 use luxcast::bus::writer::{Passed, Writer};
 
-use crate::core::Core;
+use crate::core::{Core, Placed};
 use crate::judge::{Judge, flow_of, job_of};
 use crate::plan::Plan;
 use crate::server::Stored;
@@ -39,6 +39,8 @@ pub struct Daemon {
     pub holes: Vec<Hole>,
     /// It has a sequencer and watchers, once it knows where its numbers begin.
     is_real: bool,
+    /// With more jobs, the sequencer forgets some, and their flows.
+    jobs_max: usize,
     pub core: Option<Core>,
     /// The first message that it has served, in which epoch of the world's count.
     pub served_from: u64,
@@ -73,6 +75,7 @@ impl Daemon {
             delivered: BTreeMap::new(),
             holes: Vec::new(),
             is_real: plan.is_real,
+            jobs_max: plan.jobs_max(index, life),
             core: None,
             served_from,
             greeting: VecDeque::new(),
@@ -95,7 +98,18 @@ impl Daemon {
     /// It serves from the number `first` on.
     pub fn begin(&mut self, first: u64) {
         if self.is_real {
-            self.core.get_or_insert_with(|| Core::new(first - 1));
+            self.core.get_or_insert_with(|| Core::new(first - 1, self.jobs_max));
+        }
+    }
+
+    /// The flow of a job, as far as it knows.
+    pub fn flow_of<'a>(
+        flows: &'a HashMap<String, String>,
+        core: &'a mut Option<Core>,
+    ) -> impl FnMut(&str) -> Option<Box<str>> {
+        |job| match core {
+            Some(core) => core.flow_of(job),
+            None => flows.get(job).map(|flow| flow.as_str().into()),
         }
     }
 
@@ -159,28 +173,29 @@ impl Daemon {
         if verdict != Verdict::Fold {
             judge.handle_message(self, stored, number(0));
             self.begin(number(0));
-            let mut jobs: HashMap<String, String> = HashMap::new();
-            for flow in &chunk.flows {
-                jobs.insert(flow.job.to_string(), flow.flow.to_string());
-            }
-            let mut taken = Vec::new();
+            let said: HashMap<&str, &str> =
+                chunk.flows.iter().map(|flow| (&*flow.job, &*flow.flow)).collect();
+            let (mut taken, mut expected) = (Vec::new(), Placed::new());
             for (place, line) in chunk.lines(folded.repeated).filter(|(_, line)| !line.is_empty()) {
                 let line = String::from_utf8_lossy(line).into_owned();
                 if let Some(job) = job_of(&line) {
-                    if let Some(flow) = flow_of(&line) {
-                        jobs.entry(job.to_owned()).or_insert(flow.to_owned());
+                    // All daemons place it alike: by what it names, and by what its message says.
+                    let (own, said) = (flow_of(&line), said.get(job).copied());
+                    for flow in [own, said].into_iter().flatten() {
+                        expected.entry(number(place)).or_default().insert(flow.to_owned());
                     }
-                    if let Some(flow) = jobs.get(job) {
-                        self.flows.entry(job.to_owned()).or_insert(flow.clone());
+                    if let Some(flow) = said.or(own) {
+                        self.flows.entry(job.to_owned()).or_insert(flow.to_owned());
                     }
-                    judge.check_flow(job, jobs.get(job).map(String::as_str));
+                    judge.check_flow(job, said.or(own));
                 }
                 judge.handle_event(self, stored, number(place), &line);
                 taken.push((number(place), line.clone()));
                 self.delivered.insert(number(place), line);
             }
             if let Some(core) = &mut self.core {
-                core.take(now, &taken);
+                let placed = core.take(now, chunk.flows.clone(), &taken);
+                assert_eq!(placed, expected, "daemon {}: flows in message {}", self.index, stored.seq);
             }
             if chunk.is_cut {
                 self.lose_last(number(PLACES - 1));

@@ -13,6 +13,8 @@ pub struct Plan {
     pub history_millis: u64,
     /// Daemons have their sequencers.
     pub is_real: bool,
+    /// Each of them knows a few jobs only, and so the flows of others than the rest.
+    pub forgets_flows: bool,
     /// Watchers that hop between them.
     pub hoppers: usize,
     pub chunk_bytes_max: usize,
@@ -60,6 +62,7 @@ impl Plan {
         let loses_tail = rng.chance(30);
         let histories = window_millis * *rng.pick(&[2, 5]);
         let is_real = rng.chance(25);
+        let forgets_flows = is_real && rng.chance(40);
         let is_wild = rng.chance(25);
         // Where the message passed on last was deleted, nobody can tell it from another one.
         let deletes = !loses_tail && rng.chance(40);
@@ -68,7 +71,8 @@ impl Plan {
             delay_max: *rng.pick(&[2, 20, 400]),
             window_millis,
             is_real,
-            hoppers: if is_real { rng.between(1, 5) } else { 0 },
+            forgets_flows,
+            hoppers: if is_real && !forgets_flows { rng.between(1, 5) } else { 0 },
             // Who was silent for longer, and comes back, has to know where it was. Nor does a daemon know its chunk again
             // that was deleted unread.
             history_millis: if named_percent > 0 || deletes { 1_000_000 } else { histories },
@@ -97,6 +101,11 @@ impl Plan {
             odd_percent: *rng.pick(&[0, 30, 100]),
         };
         if rng.chance(10) { plan.contested() } else { plan }
+    }
+
+    /// How many jobs a run of a daemon can know.
+    pub fn jobs_max(&self, daemon: usize, life: u64) -> usize {
+        if self.forgets_flows { 1 + (daemon + life as usize) % 3 } else { 1 << 20 }
     }
 
     /// All publishers have one name, and daemons that are cut off come back with chunks of which others sent a part.

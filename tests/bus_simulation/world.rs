@@ -113,6 +113,7 @@ impl World {
         // A server that lags may hide what was stored.
         judge.is_unclean = plan.is_wild || plan.stale > 0;
         judge.is_ancient = plan.is_ancient;
+        judge.forgets_flows = plan.forgets_flows;
         let mut world = Self {
             now: 1_000_000,
             ties: 0,
@@ -326,11 +327,8 @@ impl World {
         }
         loop {
             let now = self.now;
-            let Daemon { writer, flows, .. } = &mut self.daemons[index];
-            let Some(outgoing) = writer.next(now, |job| flows.get(job).map(|flow| flow.as_str().into()))
-            else {
-                break;
-            };
+            let Daemon { writer, flows, core, .. } = &mut self.daemons[index];
+            let Some(outgoing) = writer.next(now, Daemon::flow_of(flows, core)) else { break };
             self.publish(index, outgoing);
         }
         self.serve_hoppers(index);

@@ -7,17 +7,18 @@ use std::thread;
 
 use nkeys::KeyPair;
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::BASE;
 use crate::commands::luxcast;
 use crate::desk::{Desk, USUAL_WINDOW};
 use crate::engines::line;
 use crate::fleet::{create, serve};
-use crate::harness::{Feed, Scratch, wait_until};
+use crate::harness::{Daemon, Feed, Scratch, wait_until};
 use crate::judge::check;
 use crate::recipes::promised;
 use crate::server::{NEWEST, NatsServer};
+use crate::stock::Stock;
 use crate::watchers::Watcher;
 
 /// Starts one that must end by itself; returns its code and its last words.
@@ -162,6 +163,61 @@ fn a_daemon_waits_for_its_servers_and_can_be_ended_meanwhile() {
     let mut watcher = daemon.watch("/api/ws/jobs/j/monitor?since=-1");
     assert!(watcher.connected() >= number);
     assert!(watcher.event().starts_with(&format!("{{\"stream_seq\":{number},")));
+}
+
+/// What a daemon knows of a job: what `/console/jobs` has, without what grows by itself.
+fn known(daemon: &Daemon, job: &str) -> Value {
+    let mut raw = daemon.raw();
+    raw.send(b"GET /console/jobs HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let jobs: Value = serde_json::from_str(&raw.read_answer().body).expect("JSON");
+    let rows = jobs["jobs"].as_array().expect("a list");
+    let mut row = rows.iter().find(|row| row["job_id"] == job).cloned().unwrap_or_default();
+    row.as_object_mut().into_iter().for_each(|row| drop(row.remove("duration")));
+    row
+}
+
+/// Memory has lost a quiet job, and the one that restarts has it from what it reads back.
+#[test]
+fn a_daemon_that_comes_back_knows_and_places_what_the_others_do() {
+    let mut stock = Stock::empty(&[]);
+    let feed =
+        |stock: &Stock, daemon: usize, text: &str| stock.fleet.daemon(daemon).acked_feed().publish([text]);
+    let started =
+        feed(&stock, 0, r#"{"type":"job_started","job_id":"quiet","flow_id":"quiet-flow","timestamp":7}"#);
+    stock.fill(40);
+    stock.fleet.stop(1);
+    stock.fleet.restart(1);
+    let [one, other] = [0, 1].map(|place| known(stock.fleet.daemon(place), "quiet"));
+    assert_eq!(one, other);
+    assert!(other["total_events"] == 1 && other["flow_id"] == "quiet-flow", "{other}");
+    assert!(other["first_seq"] == started && other.get("is_partial").is_none(), "{other}");
+
+    let watch = |stock: &Stock, daemon: usize, since: &str| {
+        let path = format!("/api/v1/ws/flows/quiet-flow/monitor?since={since}");
+        stock.fleet.daemon(daemon).watch(&path)
+    };
+    let mut live = [0, 1].map(|daemon| watch(&stock, daemon, "now"));
+    for watcher in &mut live {
+        watcher.connected();
+    }
+    let numbers = [1, 0].map(|daemon| feed(&stock, daemon, r#"{"type":"x","job_id":"quiet"}"#));
+    let is = |event: &str, number: u64| event.starts_with(&format!("{{\"stream_seq\":{number},"));
+    for watcher in &mut live {
+        numbers.iter().for_each(|number| assert!(is(&watcher.event(), *number)));
+    }
+    // Another program says nothing of the flow, and so it is in none.
+    stock.desk.publish(r#"{"type":"x","job_id":"quiet"}"#);
+    stock.desk.publish(r#"{"type":"last","flow_id":"quiet-flow"}"#);
+    for daemon in [0, 1] {
+        for (since, expected) in
+            [("start".to_owned(), &[started, numbers[0], numbers[1]][..]), (started.to_string(), &numbers)]
+        {
+            let mut watcher = watch(&stock, daemon, &since);
+            watcher.connected();
+            expected.iter().for_each(|number| assert!(is(&watcher.event(), *number), "{daemon} {since}"));
+            assert!(watcher.event().contains("\"last\""), "{daemon} {since}");
+        }
+    }
 }
 
 /// One that has found nobody.

@@ -37,7 +37,8 @@ impl Memory {
             true => EarlierRuns::lost(stream.first_number(), run_start),
             false => EarlierRuns::none(run_start),
         };
-        let directory = Arc::new(Directory::with_earlier(run_start, earlier, 1000));
+        let directory =
+            Arc::new(Directory::with_earlier(run_start, EarlierRuns { is_shared: true, ..earlier }, 1000));
         let limits = Limits {
             history_bytes: plan.history_bytes,
             history_millis: plan.history_millis,
@@ -47,8 +48,7 @@ impl Memory {
             depth_max: DEPTH_MAX,
         };
         let is_woken = vec![false; links.len()];
-        let mut sequencer = Sequencer::new(directory.clone(), links, limits);
-        sequencer.is_shared = true;
+        let sequencer = Sequencer::new(directory.clone(), links, limits);
         Self {
             directory,
             sequencer,

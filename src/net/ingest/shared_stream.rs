@@ -83,6 +83,8 @@ pub struct SharedStream {
     locked_out_told_at: Option<u64>,
     out_of_bounds_told_at: Option<u64>,
     refused_told_at: Option<u64>,
+    /// The log was told that there is no room for the jobs or flows of others' events.
+    is_crowding_told: bool,
     /// A line as it came, since parsing changes it.
     pub text: Vec<u8>,
 }
@@ -111,6 +113,7 @@ impl SharedStream {
             locked_out_told_at: None,
             out_of_bounds_told_at: None,
             refused_told_at: None,
+            is_crowding_told: false,
             text: Vec::new(),
         }
     }
@@ -363,7 +366,13 @@ impl SharedStream {
             if let Some(hole) = received.hole {
                 note_hole(hole, counters);
             }
-            counters.displaced_lines.add(displaced + out_of_bounds);
+            counters.displaced_lines.add(displaced);
+            counters.holes.add(out_of_bounds);
+            if displaced > 0 && !std::mem::replace(&mut self.is_crowding_told, true) {
+                tracing::warn!(
+                    "bus: watchers keep as many jobs or flows known as may be (jobs_max, topics_max): events of further ones reach only those who watch all events; this is said once"
+                );
+            }
             counters.refused_lines.add(refused);
             counters.duplicate_lines.add(repeated);
             counters.messages.add(1);

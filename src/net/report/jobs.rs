@@ -5,11 +5,13 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::ops::Not;
 
 use serde::Serialize;
 
 use crate::net::ingest::handle::JobReport;
 use crate::session::questions::{JobsBy, JobsWanted};
+use crate::stream::directory::Directory;
 use crate::stream::jobs::JobFold;
 use crate::wire::stamp::Stamp;
 
@@ -33,6 +35,8 @@ struct Row<'a> {
     total_events: u64,
     total_slot_calls: u64,
     total_event_emits: u64,
+    #[serde(skip_serializing_if = "Not::not")]
+    is_partial: bool,
     first_seq: u64,
     stream_seq: u64,
     watchers: u32,
@@ -56,6 +60,8 @@ struct Found {
     first_seq: u64,
     last_seq: u64,
     fold: JobFold,
+    /// The job may have had events before those that are known.
+    is_partial: bool,
     /// Only for an operator.
     events_kept: Option<u64>,
     /// Its index in the list of reports.
@@ -63,8 +69,13 @@ struct Found {
 }
 
 /// One page as JSON. Each log is locked only while its figures are copied.
-pub fn write(wanted: &JobsWanted, reports: &[JobReport], newest: u64, unix_micros: i64) -> Vec<u8> {
-    let found = find(wanted, reports);
+pub fn write(
+    wanted: &JobsWanted,
+    reports: &[JobReport],
+    directory: &Directory,
+    (newest, unix_micros): (u64, i64),
+) -> Vec<u8> {
+    let found = find(wanted, reports, directory);
     let next = (found.len() > wanted.limit).then(|| found[wanted.limit - 1].first_seq);
     let rows = found.iter().take(wanted.limit).map(|job| row(job, &reports[job.index], unix_micros));
     let page = Page { timestamp: stamp(unix_micros), stream_seq: newest, jobs: rows.collect(), next };
@@ -74,7 +85,7 @@ pub fn write(wanted: &JobsWanted, reports: &[JobReport], newest: u64, unix_micro
 }
 
 /// The jobs of the page, and the next one if there is one.
-fn find(wanted: &JobsWanted, reports: &[JobReport]) -> Vec<Found> {
+fn find(wanted: &JobsWanted, reports: &[JobReport], directory: &Directory) -> Vec<Found> {
     // The oldest of the jobs kept so far is on top.
     let mut heap: BinaryHeap<Reverse<(u64, usize)>> = BinaryHeap::new();
     for (index, report) in reports.iter().enumerate().filter(|(_, report)| is_wanted(wanted, report)) {
@@ -97,7 +108,8 @@ fn find(wanted: &JobsWanted, reports: &[JobReport]) -> Vec<Found> {
     kept.map(|Reverse((first_seq, index))| {
         let log = reports[index].topic.log.lock();
         let events_kept = is_of_operator.then(|| log.head() - log.base() + log.kept_after(0).count() as u64);
-        Found { first_seq, last_seq: log.last_seq(), fold: log.job, events_kept, index }
+        let is_partial = directory.knows_part_of(&reports[index].topic, &log);
+        Found { first_seq, last_seq: log.last_seq(), fold: log.job, is_partial, events_kept, index }
     })
     .collect()
 }
@@ -117,28 +129,29 @@ fn is_wanted(wanted: &JobsWanted, report: &JobReport) -> bool {
 }
 
 fn row<'a>(found: &Found, report: &'a JobReport, unix_micros: i64) -> Row<'a> {
-    let Found { first_seq, last_seq, fold, events_kept, .. } = found;
+    let &Found { first_seq, last_seq, fold, is_partial, events_kept, .. } = found;
     let (job_id, flow_id) = (&*report.topic.name, report.flow.as_ref().map(|flow| &*flow.name));
     let status = fold.status().as_str();
     Row {
         job_id,
         flow_id,
         status,
-        start_time: fold.start_micros().map(stamp),
+        start_time: fold.start_micros().filter(|_| !is_partial).map(stamp),
         end_time: fold.end_micros().map(stamp),
-        duration: fold.duration_seconds(unix_micros),
+        duration: fold.duration_seconds(unix_micros).filter(|_| !is_partial),
         total_events: fold.total_events,
         total_slot_calls: fold.total_slot_calls,
         total_event_emits: fold.total_event_emits,
-        first_seq: *first_seq,
-        stream_seq: *last_seq,
+        is_partial,
+        first_seq,
+        stream_seq: last_seq,
         watchers: report.topic.watcher_count(),
         of_operators: events_kept.map(|events_kept| OfOperators {
             events_kept,
             job: job_id,
             flow: flow_id,
             state: status,
-            last_seq: *last_seq,
+            last_seq,
         }),
     }
 }

@@ -163,7 +163,7 @@ impl Reporter {
             JobsBy::Operator => refusal.clone(),
             JobsBy::Watcher(_) => self.late_refusal(),
         })?;
-        Ok(jobs::write(wanted, jobs, *newest, unix_micros()))
+        Ok(jobs::write(wanted, jobs, &self.directory, (*newest, unix_micros())))
     }
 
     fn figures(&self, made: &mut Option<(Instant, Vec<u8>)>) -> Result<Vec<u8>, Refusal> {

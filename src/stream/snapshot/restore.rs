@@ -26,7 +26,7 @@ impl Restored {
         runs.drain(..runs.len().saturating_sub(RUNS_MAX));
         let dropped = Dropped::restore(self.head.dropped_floor, &self.head.dropped);
         let holes = Holes::restore(self.head.holes.clone());
-        EarlierRuns { runs, holes, dropped, missing_to: self.missing_to }
+        EarlierRuns { runs, holes, dropped, missing_to: self.missing_to, is_shared: false }
     }
 }
 
