@@ -36,7 +36,7 @@ cd /mnt/scratch/work
 mkdir target node_modules
 ln -s /mnt/programs target/release
 ln -s /mnt/project/tools tools
-ln -s /mnt/project/tests/e2e/node_modules/ws node_modules/ws
+ln -s /mnt/project/tests/e2e/node_modules/ws /mnt/project/tests/e2e/node_modules/undici node_modules/
 ln -s /mnt/project/tools/javascript node_modules/luxcast
 mkdir -p /etc/luxcast /etc/nginx/luxcast /etc/nginx/conf.d
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost \
