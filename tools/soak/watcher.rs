@@ -123,6 +123,11 @@ pub fn handshake(path: &str) -> String {
     )
 }
 
+/// Streams come in chunks, and this answer is whole.
+fn is_come_again(head: &[u8]) -> bool {
+    memchr::memmem::find(head, b"\r\nContent-Length: ").is_some()
+}
+
 fn is_reset(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
 }
@@ -294,6 +299,10 @@ impl Watcher {
             let status = std::str::from_utf8(&inbound[9..12]).ok().and_then(|status| status.parse().ok());
             match status {
                 Some(101) if self.plan.form == Form::WebSocket => self.is_open = true,
+                // Whoever comes back like an `EventSource` is only told when to come again.
+                Some(200) if self.plan.form == Form::Sse && is_come_again(&inbound[..end]) => {
+                    return Ok(Some(Over::Refused(503)));
+                }
                 Some(200) if self.plan.form != Form::WebSocket => self.is_open = true,
                 Some(status) => return Ok(Some(Over::Refused(status))),
                 None => return Err("not an HTTP answer".into()),
