@@ -215,10 +215,12 @@ fn space_of(token: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::{ACCOUNTS_MAX, Accounts, Folded, SPACE_ACCOUNTS_MAX, STEPS_MAX};
     use std::collections::BTreeSet;
 
-    use crate::bus::chunk::Source;
+    use super::{ACCOUNTS_MAX, Accounts, Folded, Kind, SPACE_ACCOUNTS_MAX, STEPS_MAX, kind_of, space_of};
+    use crate::access::patterns::Patterns;
+    use crate::access::rights::{Issuer, Rights, Scopes};
+    use crate::bus::chunk::{Source, token_of_connection, token_of_name};
     use crate::bus::line_ranges::LineRanges;
 
     const HISTORY: u64 = 600_000;
@@ -308,6 +310,21 @@ mod tests {
         accounts.fold(None, 2_000_000 + HISTORY);
         assert!(accounts.is_empty() && accounts.tokens.is_empty() && accounts.spaces.is_empty());
         assert!(accounts.silent.iter().all(BTreeSet::is_empty));
+    }
+
+    #[test]
+    fn kinds_are_those_of_the_rights() {
+        let token = |publish: &str, name: &str| {
+            let scopes = Scopes { publish: Patterns::new([publish]).unwrap(), ..Scopes::default() };
+            token_of_name(
+                &Rights { issuer: Issuer::File([7; 32]), scopes, expires_at: None }.account_of(name),
+            )
+        };
+        let [one, same, other] = [("a", "x"), ("a", "y"), ("b", "x")].map(|(ids, name)| token(ids, name));
+        assert_eq!((kind_of(&one), space_of(&one)), (Kind::OfToken, space_of(&same)));
+        assert_ne!(space_of(&one), space_of(&other));
+        assert_eq!(kind_of(&token("*", "x")), Kind::Name);
+        assert_eq!(kind_of(&token_of_connection("host", 1)), Kind::Connection);
     }
 
     #[test]

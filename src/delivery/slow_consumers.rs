@@ -139,6 +139,7 @@ mod tests {
     use crate::delivery::watchers::Watchers;
     use crate::stream::directory::Directory;
     use crate::stream::numbers::SEQ_MIN;
+    use crate::wire::framing::Framing;
 
     const PATIENCE: Patience = Patience { check_millis: 100, idle_checks_max: 2 };
 
@@ -168,6 +169,21 @@ mod tests {
         assert_eq!((second.reading, second.stalled), (vec![reader], vec![stalled]));
         slow.remove(stalled);
         assert_eq!(slow.len(), 1);
+    }
+
+    #[test]
+    fn whoever_is_sent_compressed_messages_reads_as_many_events_with_fewer_bytes() {
+        let (mut watchers, mut slow) = (watchers(), SlowConsumers::default());
+        let [plain, compressed] = [(); 2].map(|()| add_blocked(&mut watchers));
+        watchers.watchers[compressed].set_framing(Framing::Deflate);
+        slow.take_in(&mut watchers, 0, PATIENCE, |_, _| 0);
+        for second in 1..=20 {
+            slow.review(&mut watchers, second * 1_000, PATIENCE, |_, _| second * 5_000);
+        }
+        assert_eq!(slow.len(), 2);
+        for slow in slow.iter() {
+            assert_eq!(slow.is_reading(20_000), slow.key == compressed, "{:?}, plain is {plain:?}", slow.key);
+        }
     }
 
     #[test]

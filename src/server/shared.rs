@@ -177,7 +177,6 @@ impl<'a, F: FnMut() -> bool> Joining<'a, F> {
     ) -> Result<(SharedStream, ThreadHandle<()>), StartError> {
         let Joined { handle, thread, nonce, beginning } = joined;
         counters.is_used.set(1);
-        sequencer.is_shared = true;
         let mut shared =
             SharedStream::new(SharedParts { handle, beginning, directory: directory.clone(), nonce });
         let mut events = Events::with_capacity(1);

@@ -32,7 +32,7 @@ use crate::wire::http::{
 use crate::wire::page;
 use crate::wire::request_for_log::{Asked, AskedBefore};
 
-/// When an `EventSource` that is refused for now comes again: later than the next try of most others.
+/// When an `EventSource` that is refused for now comes again. They are spread, so that not all come at once.
 const COME_AGAIN_MILLIS: RangeInclusive<u64> = 1_000..=6_000;
 /// How long an answer may take to be made: longer than the report thread waits for the other threads.
 const MAKING: Duration = Duration::from_secs(10);
