@@ -10,7 +10,7 @@ use rcgen::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// `ca.pem`, and what it has signed: `server.pem` with `server.key` for loopback, `client.pem` with `client.key`, and
+/// `ca.pem` with `ca.key`, and what it has signed: `server.pem` with `server.key` for loopback, `client.pem` with `client.key`, and
 /// `both.pem` with `both.key`.
 pub struct Certificates(TempDir);
 
@@ -23,6 +23,7 @@ impl Certificates {
         authority.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let key = rcgen::KeyPair::generate().expect("a key can be made");
         made.write("ca.pem", &authority.self_signed(&key).expect("it can sign itself").pem());
+        made.write("ca.key", &key.serialize_pem());
         let issuer = Issuer::new(authority, key);
         let (server, client) = (ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth);
         for (name, usages) in [

@@ -16,7 +16,8 @@ use tokio::time::timeout;
 use crate::bus::chunk;
 use crate::net::bus::alone::{self, From};
 use crate::net::bus::connect::{BusConfig, connect_once};
-use crate::net::bus::stream_info::{NO_STREAM, error_of, words_of};
+use crate::net::bus::stream_info::{NO_STREAM, error_of};
+use crate::net::bus::words::in_words;
 
 /// For each answer of the server.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -104,7 +105,7 @@ impl Admin {
     fn or_complaint(&self, error: &str) -> String {
         let own = || match error.contains("timed out") {
             true => format!("{NO_ANSWER} within {ANSWER:?}"),
-            false => words_of(&error),
+            false => in_words(&error),
         };
         self.complaints.lock().pop().unwrap_or_else(own)
     }

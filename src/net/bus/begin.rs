@@ -14,7 +14,8 @@ use crate::net::bus::alone::{self, From};
 use crate::net::bus::connect::BusConfig;
 use crate::net::bus::handle::Beginning;
 use crate::net::bus::stream_config::{Fault, bounds_of, epochs, faults};
-use crate::net::bus::stream_info::{self, NO_STREAM, error_of, words_of};
+use crate::net::bus::stream_info::{self, NO_STREAM, error_of};
+use crate::net::bus::words::in_words;
 
 /// What is asked of a beginning. In doubt it is later: what the stream does not have, and what is more than `bytes_max`,
 /// is left out. Where the stream has messages, the newest is always wanted.
@@ -134,7 +135,7 @@ pub(super) async fn begin(
 }
 
 fn no_answer(error: impl Display) -> Failure {
-    Failure::NoAnswer(words_of(&error))
+    Failure::NoAnswer(in_words(&error))
 }
 
 /// # Errors

@@ -16,6 +16,7 @@ use rustls::pki_types::pem::PemObject;
 
 use crate::config::{BusLogin, BusUrl, Config};
 use crate::net::bus::sign_in::SignIn;
+use crate::net::bus::words::in_words;
 use crate::net::host::auth_files;
 use crate::net::listen::certificate;
 
@@ -183,7 +184,7 @@ pub async fn connect_once(
 ) -> io::Result<Client> {
     let pause = |attempts| if attempts > 1 { RETRY_PAUSE } else { Duration::ZERO };
     let options = options(config, "luxcast", on_event)?.reconnect_delay_callback(pause);
-    options.connect(addresses(config)?).await.map_err(io::Error::other)
+    options.connect(addresses(config)?).await.map_err(|error| io::Error::other(in_words(&error)))
 }
 
 /// Without what signs in: the client writes addresses to the log.

@@ -9,6 +9,7 @@ use crate::net::bus::begin::chunk_bytes_max;
 use crate::net::bus::connect::BusConfig;
 use crate::net::bus::said::Said;
 use crate::net::bus::trouble::Trouble;
+use crate::net::bus::words::in_words;
 
 pub(super) struct Log {
     stream: String,
@@ -29,8 +30,8 @@ pub(super) struct Log {
 pub(super) fn words_of(event: &Event) -> Option<String> {
     match event {
         Event::Connected | Event::Disconnected | Event::Closed => None,
-        Event::ClientError(ClientError::Other(words)) => Some(words.clone()),
-        other => Some(other.to_string()),
+        Event::ClientError(ClientError::Other(words)) => Some(in_words(words)),
+        other => Some(in_words(other)),
     }
 }
 

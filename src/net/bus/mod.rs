@@ -29,3 +29,5 @@ pub mod stream_info;
 pub mod thread;
 #[cfg(feature = "bus")]
 mod trouble;
+#[cfg(feature = "bus")]
+mod words;

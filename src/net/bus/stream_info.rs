@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::bus::lease;
 use crate::bus::numbers::Epochs;
 use crate::bus::verdict::Info;
+use crate::net::bus::words::in_words;
 
 /// The format of chunks and numbers that this daemon reads.
 pub const FORMAT: &str = "1";
@@ -38,22 +39,12 @@ pub fn is_of_leader(cluster: Option<&ClusterInfo>) -> bool {
     lease::holds(cluster.leader.as_deref().is_some_and(|leader| !leader.is_empty()), heard)
 }
 
-/// What went wrong with a request, in words.
-pub(super) fn words_of(error: &impl fmt::Display) -> String {
-    let words = error.to_string();
-    // The library's word for a request that nobody is there to answer.
-    match words.contains("requested JetStream resource does not exist") {
-        true => "JetStream is off on these servers, or not for this user's account".to_owned(),
-        false => words,
-    }
-}
-
 /// Asks the server what the reader wants to know.
 ///
 /// # Errors
 /// In words, why nobody says it.
 pub async fn ask(jetstream: &Context, stream: &str) -> Result<Info, String> {
-    let found = jetstream.get_stream(stream).await.map_err(|error| words_of(&error))?;
+    let found = jetstream.get_stream(stream).await.map_err(|error| in_words(&error))?;
     let info = found.cached_info();
     if !is_of_leader(info.cluster.as_ref()) {
         return Err("no server leads it".to_owned());
