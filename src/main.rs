@@ -4,16 +4,19 @@
 use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command};
+use luxcast::cli::event::EventArgs;
+use luxcast::cli::jobs::JobsArgs;
 use luxcast::cli::publish::PublishArgs;
 use luxcast::cli::record::RecordArgs;
 use luxcast::cli::reference::{self, CompletionsArgs, ManArgs};
 use luxcast::cli::replay::ReplayArgs;
 use luxcast::cli::sim::SimArgs;
+use luxcast::cli::status::StatusArgs;
 use luxcast::cli::tail::TailArgs;
 use luxcast::cli::token::TokenArgs;
 use luxcast::cli::{
-    check_config, end_process_on_panic, health, publish, record, replay, serve, sim, tail, token,
-    warn_of_variables,
+    check_config, end_process_on_panic, event, health, jobs, publish, record, replay, serve, sim, status,
+    tail, token, warn_of_variables,
 };
 use luxcast::config;
 
@@ -30,7 +33,10 @@ fn main() -> ExitCode {
         Some(("check-config", flags)) => check_config::run(flags),
         Some(("health", flags)) => health::run(flags),
         Some(("publish", flags)) => publish::run(arguments::<PublishArgs>(flags)),
+        Some(("event", flags)) => event::run(arguments::<EventArgs>(flags)),
         Some(("tail", flags)) => tail::run(arguments::<TailArgs>(flags)),
+        Some(("jobs", flags)) => jobs::run(arguments::<JobsArgs>(flags)),
+        Some(("status", flags)) => status::run(arguments::<StatusArgs>(flags)),
         Some(("record", flags)) => record::run(arguments::<RecordArgs>(flags)),
         Some(("replay", flags)) => replay::run(arguments::<ReplayArgs>(flags)),
         Some(("sim", flags)) => sim::run(arguments::<SimArgs>(flags)),
@@ -53,7 +59,10 @@ fn command() -> Command {
         .help("Only check for errors; print no settings");
     let health = Command::new("health").about("Check whether the daemon with these settings is up");
     let publish = Command::new("publish").about("Send events from a file or standard input to the daemon");
+    let event = Command::new("event").about("Send one event that is put together from the arguments");
     let tail = Command::new("tail").about("Watch a job, a flow or everything");
+    let jobs = Command::new("jobs").about("List the jobs that the daemon knows");
+    let status = Command::new("status").about("Show a job as it is now");
     let record = Command::new("record").about("Write the events of a job, a flow or everything to a file");
     let replay = Command::new("replay").about("Send recorded events to the daemon at their recorded pace");
     let sim = Command::new("sim").about("Simulate a workflow engine that feeds the daemon");
@@ -70,7 +79,10 @@ fn command() -> Command {
         .subcommand(config::add_flags(check_config).arg(quiet))
         .subcommand(config::add_flags(health))
         .subcommand(PublishArgs::augment_args(publish))
+        .subcommand(EventArgs::augment_args(event))
         .subcommand(TailArgs::augment_args(tail))
+        .subcommand(JobsArgs::augment_args(jobs))
+        .subcommand(StatusArgs::augment_args(status))
         .subcommand(RecordArgs::augment_args(record))
         .subcommand(ReplayArgs::augment_args(replay))
         .subcommand(SimArgs::augment_args(sim))
@@ -98,8 +110,18 @@ mod tests {
     fn arguments_do_not_bring_another_title() {
         for subcommand in command().get_subcommands() {
             let about = subcommand.get_about().map(ToString::to_string);
-            let begins =
-                ["Run ", "Show ", "Send ", "Watch ", "Write ", "Simulate ", "Make ", "Print ", "Check "];
+            let begins = [
+                "List ",
+                "Run ",
+                "Show ",
+                "Send ",
+                "Watch ",
+                "Write ",
+                "Simulate ",
+                "Make ",
+                "Print ",
+                "Check ",
+            ];
             assert!(about.is_some_and(|about| begins.iter().any(|begin| about.starts_with(begin))));
         }
     }

@@ -31,7 +31,7 @@ impl Arrivals {
     pub fn of(way: Option<Way>) -> Self {
         Self::new(Box::new(move |from, to| {
             let target = format!("/console/arrivals?from={from}&to={to}");
-            let body = way.as_ref()?.get(&target, Instant::now() + ANSWER_LIMIT)?;
+            let body = way.as_ref()?.get(&target, Instant::now() + ANSWER_LIMIT).ok()?;
             #[derive(Deserialize)]
             struct Reply {
                 arrivals: Vec<(u64, i64)>,

@@ -127,11 +127,18 @@ impl Way {
         Ok((stream, answer.into_body()))
     }
 
-    /// The body at this path; `None` if the daemon does not have it.
-    pub fn get(&self, target: &str, until: Instant) -> Option<Vec<u8>> {
-        let mut stream = self.open(Some(until)).ok()?;
-        let answer = self.ask(&mut stream, &get(target, "Connection: close\r\n")).ok()?;
-        (answer.status == 200).then(|| answer.body(&mut stream))
+    /// The body at this path.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn get(&self, target: &str, until: Instant) -> Result<Vec<u8>, Refused> {
+        let mut stream = self.open(Some(until))?;
+        let answer = self.ask(&mut stream, &get(target, "Connection: close\r\n"));
+        let answer = answer.map_err(|error| self.refused(error))?;
+        match answer.status {
+            200 => Ok(answer.body(&mut stream)),
+            _ => Err(Refusal::read(answer, &mut stream).into()),
+        }
     }
 
     /// Connects, until this deadline at most.

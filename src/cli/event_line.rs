@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 
-use anstyle::{AnsiColor, Style};
+use anstyle::Style;
 
+use crate::cli::palette::Palette;
 use crate::wire::members::{all_members, members};
 use crate::wire::stamp::{Stamp, read_json};
 
@@ -89,42 +90,6 @@ const OTHER: &[Detail] = &[("routine", &["routine_id"])];
 
 /// Members that begin the line and are not repeated.
 const ENVELOPE: &[&str] = &["stream_seq", "type", "job_id", "flow_id", "timestamp"];
-
-/// The styles of the parts of a line.
-pub struct Palette {
-    faint: Style,
-    begun: Style,
-    good: Style,
-    bad: Style,
-    held: Style,
-}
-
-impl Palette {
-    pub fn plain() -> Self {
-        let [faint, begun, good, bad, held] = [Style::new(); 5];
-        Self { faint, begun, good, bad, held }
-    }
-
-    pub fn coloured() -> Self {
-        Self {
-            faint: Style::new().dimmed(),
-            begun: Style::new().bold(),
-            good: AnsiColor::Green.on_default(),
-            bad: AnsiColor::Red.on_default().bold(),
-            held: AnsiColor::Yellow.on_default(),
-        }
-    }
-
-    fn of_type(&self, kind: &str) -> Style {
-        match kind {
-            "job_started" => self.begun,
-            "job_completed" => self.good,
-            "job_failed" | "routine_failed" | "error" => self.bad,
-            "job_paused" | "job_cancelled" | "breakpoint_hit" => self.held,
-            _ => Style::new(),
-        }
-    }
-}
 
 /// The line, without its end. `arrival` gives the arrival in Unix milliseconds, for an event without a time of its
 /// own. `None` if `event` is not a JSON object with a type.
@@ -298,7 +263,8 @@ fn escape(line: &mut String, text: &str, is_quoted: bool) {
 
 #[cfg(test)]
 mod tests {
-    use super::{HEAD_CHARS, Palette, SHAPES, VALUE_CHARS_MAX, visible};
+    use super::{HEAD_CHARS, SHAPES, VALUE_CHARS_MAX, visible};
+    use crate::cli::palette::Palette;
 
     fn event_line(event: &str) -> Option<String> {
         super::event_line(event, &Palette::plain(), || None)

@@ -58,6 +58,9 @@ pub struct PublishArgs {
     /// Show no progress bar
     #[arg(long)]
     pub no_progress: bool,
+    /// Says nothing if all lines were accepted.
+    #[arg(skip)]
+    pub is_quiet: bool,
 }
 
 fn publisher_name(text: &str) -> Result<String, String> {
@@ -123,8 +126,11 @@ pub fn run_as(
     bar.finish_and_clear();
     match outcome {
         Ok(summary) => {
-            say(&summary.text(args.publisher.as_deref().filter(|_| args.dedupe)));
-            ExitCode::from(u8::from(summary.refused + summary.never_accepted > 0))
+            let is_bad = summary.refused + summary.never_accepted > 0;
+            if is_bad || !args.is_quiet {
+                say(&summary.text(args.publisher.as_deref().filter(|_| args.dedupe)));
+            }
+            ExitCode::from(u8::from(is_bad))
         }
         Err(error) => {
             say(&format!("luxcast {name}: {error}"));
@@ -506,6 +512,7 @@ mod tests {
             publisher: dedupe.then(|| "p1".to_owned()),
             dedupe,
             no_progress: true,
+            is_quiet: false,
         }
     }
 

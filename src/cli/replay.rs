@@ -65,6 +65,7 @@ pub fn run(args: ReplayArgs) -> ExitCode {
         publisher: None,
         dedupe: false,
         no_progress: args.no_progress,
+        is_quiet: false,
     };
     publish::run_as("replay", publish, |input, outlet| {
         let time = RealTime { began: Instant::now(), outlet };

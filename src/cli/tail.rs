@@ -9,8 +9,9 @@ use clap::{ColorChoice, ValueHint};
 use crate::cli;
 use crate::cli::arrivals::Arrivals;
 use crate::cli::ending::JobEnd;
-use crate::cli::event_line::{Palette, event_line};
+use crate::cli::event_line::event_line;
 use crate::cli::outlet::Outlet;
+use crate::cli::palette::Palette;
 use crate::cli::status_line::StatusLine;
 use crate::cli::watch::{End, RealClock, Viewer, watch, way};
 use crate::cli::watch_args::{WatchArgs, since};
@@ -106,18 +107,14 @@ struct Screen<O> {
 impl Screen<io::StdoutLock<'static>> {
     fn new(args: &TailArgs) -> Self {
         let out = io::stdout().lock();
-        let is_coloured = match args.color {
-            ColorChoice::Always => true,
-            ColorChoice::Never => false,
-            ColorChoice::Auto => anstream::AutoStream::choice(&out) != anstream::ColorChoice::Never,
-        };
+        let palette = Palette::chosen(args.color, &out);
         let is_terminal = out.is_terminal();
         let outlet = Outlet::of(&out);
         Self {
             shares_terminal: is_terminal,
             out,
             is_json: args.json,
-            palette: if is_coloured { Palette::coloured() } else { Palette::plain() },
+            palette,
             connections: 0,
             // Beside a pipe it would mix with the next program's output at the terminal.
             status: StatusLine::new(&args.watch, args.no_status || !is_terminal),

@@ -81,8 +81,7 @@ impl Clock for RealClock {
 /// # Errors
 /// With TLS: no authority to trust.
 pub fn way(args: &WatchArgs, outlet: Outlet) -> Result<Way, String> {
-    let (address, token) = (args.address.clone(), args.token.clone());
-    Ok(Way { address, token, trust: args.trust()?, outlet })
+    args.daemon.way(outlet)
 }
 
 /// Watches until there is an end.

@@ -1,20 +1,13 @@
 //! What to watch and how, from the command line, variables and a pasted address.
 
-use std::env;
 use std::ffi::OsString;
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueHint;
-use clap::builder::{OsStringValueParser, TypedValueParser};
-use rustls::ClientConfig;
 
-use crate::cli::address::{Address, Pasted, read};
-use crate::cli::connection::Token;
+use crate::cli::address::Pasted;
+use crate::cli::daemon_args::{DaemonArgs, Given, variable};
 use crate::cli::transport::Transport;
-use crate::cli::trust::trust;
-use crate::config::{TOKEN_VARIABLE, URL_VARIABLE};
 use crate::wire::client_action::Since;
 use crate::wire::line::{is_id, is_type_name};
 
@@ -35,14 +28,8 @@ pub struct WatchArgs {
     /// Watch every event of the daemon (the default)
     #[arg(long, group = "what")]
     pub all: bool,
-    /// Address of the daemon: http://HOST:PORT, https://HOST, ws:// and wss:// likewise, HOST:PORT, or the URL of its live
-    /// page or of an endpoint [default: LUXCAST_URL, else http://127.0.0.1:20555]
-    #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
-    pub url: Option<String>,
-    /// For https:// or wss://: PEM file with the authority to trust, or with the daemon's own certificate [default: the
-    /// authorities that this system trusts]
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub ca: Option<PathBuf>,
+    #[command(flatten)]
+    pub daemon: DaemonArgs,
     /// How the events come
     #[arg(long, value_name = "HOW", value_enum, default_value_t)]
     pub transport: Transport,
@@ -66,17 +53,10 @@ pub struct WatchArgs {
     /// for ever]
     #[arg(long, value_name = "SECONDS", conflicts_with = "once", value_parser = seconds, value_hint = ValueHint::Other)]
     pub give_up: Option<Duration>,
-    /// Token for the daemon [default: LUXCAST_TOKEN, which other users of this machine cannot see]
-    #[arg(long, value_name = "TOKEN", allow_hyphen_values = true,
-          value_parser = OsStringValueParser::new().map(Token::new), value_hint = ValueHint::Other)]
-    pub token: Option<Token>,
     /// Replaces `give_up` after the first connection.
     #[arg(skip)]
     pub give_up_later: Option<Duration>,
-    /// From `url`.
-    #[arg(skip)]
-    pub address: Address,
-    /// From `url`.
+    /// From the address.
     #[arg(skip)]
     pub pasted_since: Option<Since>,
 }
@@ -87,24 +67,12 @@ impl WatchArgs {
     /// # Errors
     /// What is wrong with the arguments.
     pub fn complete(&mut self) -> Result<(), String> {
-        self.complete_from(|name| env::var_os(name).filter(|text| !text.is_empty()))
+        self.complete_from(variable)
     }
 
     fn complete_from(&mut self, variable: impl Fn(&str) -> Option<OsString>) -> Result<(), String> {
-        if let Some(url) = &self.url {
-            let pasted = read(url).map_err(|problem| format!("--url {problem}"))?;
-            self.take(pasted).map_err(|problem| format!("--url {problem}"))?;
-        } else if let Some(url) = variable(URL_VARIABLE) {
-            let wrong = |problem| format!("the variable {URL_VARIABLE} {problem}");
-            let url = url.to_str().ok_or_else(|| wrong("is not UTF-8".to_owned()))?;
-            self.take(read(url).map_err(wrong)?).map_err(wrong)?;
-        }
-        self.token = self.token.take().or_else(|| variable(TOKEN_VARIABLE).map(Token::new));
-        if let Some(token) = &self.token {
-            token.header()?;
-        }
-        if self.ca.is_some() && !self.address.is_tls {
-            return Err("--ca needs a URL that begins with https:// or wss://".to_owned());
+        if let Some(Given { pasted, name }) = self.daemon.complete(variable)? {
+            self.take(pasted).map_err(|problem| format!("{name} {problem}"))?;
         }
         for (flag, is_given) in [("--until-end", self.until_end), ("--debug", self.debug)] {
             if is_given && self.job.is_none() {
@@ -116,8 +84,7 @@ impl WatchArgs {
 
     /// Flags take precedence, but they must agree with the address on what to watch.
     fn take(&mut self, pasted: Pasted) -> Result<(), String> {
-        let Pasted { address, job, flow, is_debug, is_multi_job, since: first, events, token } = pasted;
-        self.address = address;
+        let Pasted { job, flow, is_debug, is_multi_job, since: first, events, .. } = pasted;
         let names_another = |named: &Option<String>, given: &Option<String>, others: bool| {
             named.is_some() && (others || (given.is_some() && given != named))
         };
@@ -134,7 +101,6 @@ impl WatchArgs {
         self.job = self.job.take().or(job);
         self.flow = self.flow.take().or(flow);
         self.debug |= is_debug;
-        self.token = self.token.take().or_else(|| token.map(|token| Token::new(token.into())));
         if let Some(first) = first {
             self.pasted_since = Some(since(&first).map_err(|problem| format!("has a since that {problem}"))?);
         }
@@ -143,12 +109,6 @@ impl WatchArgs {
             self.events = names.map_err(|_| "has events that are not types".to_owned())?;
         }
         Ok(())
-    }
-
-    /// # Errors
-    /// No authority to trust.
-    pub fn trust(&self) -> Result<Option<Arc<ClientConfig>>, String> {
-        self.address.is_tls.then(|| trust(self.ca.as_deref())).transpose()
     }
 
     /// The path and query to request.
@@ -177,14 +137,14 @@ impl WatchArgs {
     }
 }
 
-fn id(text: &str) -> Result<String, String> {
+pub fn id(text: &str) -> Result<String, String> {
     if is_id(text) {
         return Ok(text.to_owned());
     }
     Err("must be 1 to 128 characters from A-Z a-z 0-9 _ . : -".to_owned())
 }
 
-fn type_name(text: &str) -> Result<String, String> {
+pub fn type_name(text: &str) -> Result<String, String> {
     if is_type_name(text) {
         return Ok(text.to_owned());
     }
@@ -281,23 +241,26 @@ pub mod tests {
         let url = ("LUXCAST_URL", "https://h/live/api/ws/jobs/j/debug?since=-5&events=x,y&token=of-url");
         let token = ("LUXCAST_TOKEN", "of-variable");
         let all = args_with(&["--until-end"], &[url, token]).unwrap();
-        assert_eq!((all.address.to_string(), all.address.prefix.as_str()), ("h".to_owned(), "/live"));
+        assert_eq!(
+            (all.daemon.address.to_string(), all.daemon.address.prefix.as_str()),
+            ("h".to_owned(), "/live")
+        );
         assert_eq!(
             (all.job.as_deref(), all.debug, all.pasted_since),
             (Some("j"), true, Some(Since::Last(5)))
         );
         assert_eq!(all.events, ["x", "y"]);
-        assert_eq!(all.token.unwrap().header().unwrap(), "Bearer of-url");
+        assert_eq!(all.daemon.token.unwrap().header().unwrap(), "Bearer of-url");
         let words = ["--url", "g:2", "--token", "of-flag", "--events", "z"];
         let flags = args_with(&words, &[url, token]).unwrap();
         assert_eq!(
-            (flags.address.to_string(), flags.job, flags.events),
+            (flags.daemon.address.to_string(), flags.job, flags.events),
             ("g:2".to_owned(), None, vec!["z".to_owned()])
         );
-        assert_eq!(flags.token.unwrap().header().unwrap(), "Bearer of-flag");
+        assert_eq!(flags.daemon.token.unwrap().header().unwrap(), "Bearer of-flag");
         let none = args_with(&[], &[token]).unwrap();
-        assert_eq!(none.address.to_string(), "127.0.0.1:20555");
-        assert_eq!(none.token.unwrap().header().unwrap(), "Bearer of-variable");
+        assert_eq!(none.daemon.address.to_string(), "127.0.0.1:20555");
+        assert_eq!(none.daemon.token.unwrap().header().unwrap(), "Bearer of-variable");
         let wrong = args_with(&[], &[("LUXCAST_URL", "ws://h:99999")]).unwrap_err();
         assert!(wrong.contains("LUXCAST_URL has a port"), "{wrong}");
     }
@@ -316,7 +279,7 @@ pub mod tests {
         let wrong = args_with(&[], &[("LUXCAST_URL", url)]).unwrap_err();
         assert!(wrong.contains("LUXCAST_URL is the multi-job endpoint's"), "{wrong}");
         let given = args(&["--url", url, "--job", "j"]).unwrap();
-        assert_eq!((given.job.as_deref(), given.address.prefix.as_str()), (Some("j"), "/p"));
+        assert_eq!((given.job.as_deref(), given.daemon.address.prefix.as_str()), (Some("j"), "/p"));
         assert!(args(&["--url", url, "--all"]).is_ok());
     }
 
@@ -324,7 +287,7 @@ pub mod tests {
     fn a_token_is_sent_in_the_request_and_shown_nowhere() {
         let given = args(&["--token", "-secret"]).unwrap();
         assert!(!format!("{given:?}").contains("secret"));
-        assert_eq!(given.token.unwrap().header().unwrap(), "Bearer -secret");
+        assert_eq!(given.daemon.token.unwrap().header().unwrap(), "Bearer -secret");
         for bad in ["sec ret", "secret\n", "sécret"] {
             let problem = args(&["--token", bad]).unwrap_err();
             assert_eq!(problem, "the token has a character that no token may have");

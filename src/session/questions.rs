@@ -28,6 +28,8 @@ pub enum Question {
 pub struct JobsWanted {
     pub status: Option<JobStatus>,
     pub flow: Option<String>,
+    /// Only this one.
+    pub job: Option<String>,
     /// Only jobs whose first event has a smaller number.
     pub after: Option<u64>,
     pub limit: usize,
@@ -101,8 +103,8 @@ impl Question {
 
 impl JobsWanted {
     fn parse(query: Option<&str>, by: JobsBy) -> Result<Self, Refusal> {
-        let [status, state, flow, after, limit] =
-            query::read_all(query, ["status", "state", "flow", "after", "limit"])?;
+        let [status, state, flow, job, after, limit] =
+            query::read_all(query, ["status", "state", "flow", "job", "after", "limit"])?;
         let statuses = || JobStatus::ALL.map(|status| (status.as_str(), status));
         let (limit_max, state) = match by {
             JobsBy::Watcher(_) => (JOBS_MAX, None),
@@ -112,6 +114,7 @@ impl JobsWanted {
         Ok(Self {
             status: query::word("status", status.as_deref(), statuses())?.or(state),
             flow: flow.map(Into::into),
+            job: job.map(Into::into),
             after: after.map(|after| query::number("after", &after, u64::MAX)).transpose()?,
             limit: query::limit(limit.as_deref(), limit_max)?,
             by,
@@ -166,6 +169,8 @@ mod tests {
         for data in [Data::Jobs, Data::AllJobs] {
             let wanted = jobs(data, "");
             assert_eq!((wanted.limit, wanted.after, wanted.status, wanted.flow), (ROWS, None, None, None));
+            let wanted = jobs(data, "job=%6A");
+            assert_eq!(wanted.job.as_deref(), Some("j"));
             let wanted = jobs(data, "limit=10000&after=17&status=failed&flow=a%3Ab&x=%&token=t");
             assert_eq!((wanted.limit, wanted.after), (10_000, Some(17)));
             assert_eq!((wanted.status, wanted.flow.as_deref()), (Some(JobStatus::Failed), Some("a:b")));
@@ -192,6 +197,8 @@ mod tests {
             "flow=%",
             "flow=%ff",
             "flow=a&flow=a",
+            "job=%",
+            "job=a&job=a",
         ];
         let of_ranges = ["from=0", "from=", "to=x", "from=1&from=2", "to=99999999999999999999"];
         let of_connections = ["sort=name", "sort=", "limit=0", "limit=1e3", "limit=1000001", "sort=%zz"];

@@ -518,3 +518,29 @@ fn a_timeout_ends_the_command_on_time() {
     assert!(code == 1 && said.contains("given up"), "{said}");
     assert!(began.elapsed() >= Duration::from_millis(1_400), "{:?} {said}", began.elapsed());
 }
+
+#[test]
+fn one_event_is_sent_without_json_by_hand() {
+    let daemon = Daemon::start(&["--http-publish", "anyone", "--depth-max", "3"]);
+    let mut watcher = daemon.watch("/api/ws/jobs/j/monitor");
+    let event = |arguments: &[&str]| -> (Option<i32>, String) {
+        let output = luxcast().arg("event").args(arguments).output().unwrap();
+        assert_eq!(output.stdout.len(), 0);
+        (output.status.code(), text(&output.stderr))
+    };
+    let ingest = ["--ingest", daemon.ingest.to_str().unwrap()];
+    let url = format!("http://{}", daemon.address);
+    let words = ["job_failed", "--job", "j", "error=it \"broke\"\nbadly", "attempts:=[3]"];
+    for way in [&ingest[..], &["--url", &url]] {
+        assert_eq!(event(&[&words[..], way].concat()), (Some(0), String::new()));
+        let seen: serde_json::Value = serde_json::from_str(&watcher.event()).unwrap();
+        assert_eq!((&seen["type"], &seen["job_id"]), (&"job_failed".into(), &"j".into()));
+        assert_eq!(seen["data"], serde_json::json!({"error": "it \"broke\"\nbadly", "attempts": [3]}));
+        assert!(seen["timestamp"].as_str().is_some_and(|time| time.ends_with('Z')));
+        let (code, said) = event(&[&["x", "--job", "j", "deep:=[[[1]]]"], way].concat());
+        assert!(code == Some(1) && said.contains("too_deep"), "{code:?} {said}");
+    }
+    assert_eq!(event(&["x", "--job", "j", "--ingest", "/no/such/socket"]).0, Some(1));
+    let (code, said) = event(&["x", "--job", "j", "no-value"]);
+    assert!(code == Some(2) && said.contains("KEY=TEXT or KEY:=JSON"), "{said}");
+}

@@ -26,6 +26,7 @@ mod http_publish;
 mod http_streams;
 mod idle;
 mod ingest_path;
+mod job_lists;
 mod keep_alive;
 mod lives;
 mod many_jobs;

@@ -221,6 +221,14 @@ fn try_text(sample: &Sample) {
             let settings = stage.finish(&["luxcast", "check-config", "--token-file", "tokens"]);
             assert!(settings.contains("token_file"), "{settings}");
         }
+        "src/cli/README.md" => {
+            let stage = Stage::start();
+            let _around = start_demo(&stage, "");
+            let words = |text: &str| {
+                text.lines().next().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+            };
+            assert_eq!(words(&stage.finish(&["luxcast", "jobs"])), words(&sample.text));
+        }
         "src/server/README.md" => {
             let daemon = Daemon::start(&[]);
             let word = |line: &str| line.split(['/', '1']).next().unwrap_or_default().to_owned();
@@ -257,7 +265,9 @@ fn start_feed(stage: &Stage, prelude: &str) -> Actor {
 
 fn run_lines(sample: &Sample, skipped: &Mutex<BTreeSet<&'static str>>) {
     let reason = |line: &str| NOT_RUN.iter().map(|(start, _)| *start).find(|start| begins(line, start));
-    let lines = sample.text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    // A backslash at the end of a line continues it.
+    let text = sample.text.replace("\\\n", "");
+    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     let (left, lines): (Vec<&str>, Vec<&str>) = lines.partition(|line| reason(line).is_some());
     skipped.lock().extend(left.into_iter().filter_map(reason));
     if lines.is_empty() {

@@ -114,11 +114,13 @@ fn find(wanted: &JobsWanted, reports: &[JobReport], directory: &Directory) -> Ve
     .collect()
 }
 
-/// Whether a job is in the wanted flow, and the client may see the job or its flow.
+/// Whether a job is the wanted one or in the wanted flow, and the client may see the job or its flow.
 fn is_wanted(wanted: &JobsWanted, report: &JobReport) -> bool {
     let flow = report.flow.as_ref().map(|flow| &*flow.name);
     let is_of_flow = wanted.flow.is_none() || wanted.flow.as_deref() == flow;
-    is_of_flow
+    let is_it = wanted.job.as_ref().is_none_or(|job| **job == *report.topic.name);
+    is_it
+        && is_of_flow
         && match &wanted.by {
             JobsBy::Operator => true,
             JobsBy::Watcher(permit) => {
