@@ -315,8 +315,9 @@ mod tests {
         let args = args(&["--watch", "--status", "running"]);
         let mut shown = |jobs: &[(&str, &str, Option<&str>)]| {
             let text = changes.text(&args, &list(jobs), &Palette::plain()).unwrap();
-            let firsts = text.lines().map(|line| line.split("  ").take(2).collect::<Vec<_>>().join(" "));
-            firsts.map(|line| line.trim().to_owned()).collect::<Vec<_>>()
+            let firsts =
+                text.lines().map(|line| line.split_whitespace().take(2).collect::<Vec<_>>().join(" "));
+            firsts.collect::<Vec<_>>()
         };
         assert_eq!(shown(&[("b", "failed", None), ("a", "running", None)]), ["JOB STATUS", "a running"]);
         assert_eq!(shown(&[("b", "failed", None), ("a", "running", None)]), [""; 0]);

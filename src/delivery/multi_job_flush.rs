@@ -14,10 +14,10 @@ use crate::delivery::subscription::{LostBehind, Subscription};
 use crate::delivery::watcher::{Flags, Watched};
 use crate::delivery::watchers::Watchers;
 use crate::stream::directory::DirectoryFull;
-use crate::stream::topic::TopicKind;
+use crate::stream::topic::{Topic, TopicKind};
 use crate::wire::client_action::Since;
 use crate::wire::framing::Framing;
-use crate::wire::watcher_message;
+use crate::wire::watcher_message::{self, Gap};
 
 /// What one job adds to a merge, at most.
 pub(super) const JOB_PORTION: Portion = Portion { handles: 64, pieces: 64, bytes: 64 << 10, block: u64::MAX };
@@ -308,9 +308,7 @@ impl Watchers {
             drop(log);
             at = subscription.cursor;
             if let Some(gap) = &gap {
-                let now = self.now;
-                self.enqueue_control(key, |out| watcher_message::gap(out, &now, gap, Some(&topic.name)));
-                self.counts.add_gap(Some(gap));
+                self.tell_gap_of(key, &topic, gap);
             }
             gathered.next = at;
             gathered.is_all = false;
@@ -321,6 +319,13 @@ impl Watchers {
         merge.add(place, at, ahead.iter().filter(|handle| selector.wants(&handle.batch, 0)), &gathered);
         gathered.clear();
         self.gathered = gathered;
+    }
+
+    /// Tells of a gap in a job.
+    pub(super) fn tell_gap_of(&mut self, key: WatcherKey, topic: &Topic, gap: &Gap) {
+        let now = self.now;
+        self.enqueue_control(key, |out| watcher_message::gap(out, &now, gap, Some(&topic.name)));
+        self.counts.add_gap(Some(gap));
     }
 
     /// Looks, one step further, for what a pending subscription has to be sent first, and queues its gap.
@@ -335,8 +340,18 @@ impl Watchers {
         let many = self.many(key);
         let (selector, passed, local) = (many.selector.clone(), many.passed, many.subscriptions[place].local);
         let topic = self.audience.topics[local].topic.clone();
+        let newest = self.tail;
         let subscription = &mut self.many(key).subscriptions[place];
-        let resolved = subscription.resolve_pending(&selector, &topic.log.lock(), &directory, (passed, tail));
+        if subscription.past.is_none() && subscription.is_of_another_stream(&directory, newest) {
+            let start = start::start_anew(&topic, &directory, subscription.cursor.seq, newest, &selector);
+            let gap = start.gap;
+            subscription.begin_anew(start, newest);
+            if let Some(gap) = &gap {
+                self.tell_gap_of(key, &topic, gap);
+            }
+            return Found::NotYet;
+        }
+        let resolved = subscription.resolve_pending(&selector, &topic.log.lock(), (passed, tail));
         let gap = match resolved {
             Ok(gap) => gap,
             Err(LostBehind(_)) if self.leave_memory(key, place) => return Found::Waits,
@@ -351,10 +366,8 @@ impl Watchers {
             false if subscription.stands_beyond(tail) => Found::Waits,
             false => Found::Nothing,
         };
-        if let Some(gap) = gap {
-            let now = self.now;
-            self.enqueue_control(key, |out| watcher_message::gap(out, &now, &gap, Some(&topic.name)));
-            self.counts.add_gap(Some(&gap));
+        if let Some(gap) = &gap {
+            self.tell_gap_of(key, &topic, gap);
         }
         found
     }

@@ -21,7 +21,6 @@ use crate::delivery::watcher::{Flags, Watched};
 use crate::delivery::watchers::Watchers;
 use crate::stream::topic::Topic;
 use crate::wire::client_action::Since;
-use crate::wire::watcher_message::{self, Gap};
 
 /// What a look at one job has found.
 enum Looked {
@@ -289,11 +288,5 @@ impl Watchers {
         }
         self.note_jobs_of_past(key);
         true
-    }
-
-    fn tell_gap_of(&mut self, key: WatcherKey, topic: &Topic, gap: &Gap) {
-        let now = self.now;
-        self.enqueue_control(key, |out| watcher_message::gap(out, &now, gap, Some(&topic.name)));
-        self.counts.add_gap(Some(gap));
     }
 }

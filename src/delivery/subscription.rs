@@ -8,7 +8,7 @@ use crate::delivery::cursor::{Cursor, Missed};
 use crate::delivery::filter::Selector;
 use crate::delivery::keys::{LocalTopicSlot, SubscriptionTag};
 use crate::delivery::past_readers::Reader;
-use crate::delivery::start::{Pending, earlier_gap, find};
+use crate::delivery::start::{Pending, Start, earlier_gap, find};
 use crate::delivery::table::Entry;
 use crate::stream::directory::Directory;
 use crate::stream::holes::{Hole, Holes};
@@ -129,6 +129,20 @@ impl Subscription {
         self.settled_to = settled_to;
     }
 
+    /// It stands at a number that no daemon can have given.
+    pub fn is_of_another_stream(&self, directory: &Directory, tail: u64) -> bool {
+        let Some(&Pending::Stands { answers }) = self.pending.as_deref() else { return false };
+        self.cursor.seq > tail && directory.was_never_given(self.cursor.seq, answers)
+    }
+
+    /// Begins here, as if it came now: what is kept up to `tail` is sent before anything else.
+    pub fn begin_anew(&mut self, start: Start, tail: u64) {
+        self.cursor = start.cursor;
+        self.take_ahead(start.kept, start.settled_to);
+        self.pending = start.pending.map(Box::new);
+        self.replay_to = Some(tail);
+    }
+
     pub fn is_searching(&self) -> bool {
         matches!(self.pending.as_deref(), Some(Pending::Last(_)))
     }
@@ -142,21 +156,11 @@ impl Subscription {
         &mut self,
         selector: &Selector,
         log: &Log,
-        directory: &Directory,
         (passed, tail): (u64, u64),
     ) -> Result<Option<Gap>, LostBehind> {
         let Some(pending) = self.pending.as_deref_mut() else { return Ok(None) };
         let gap = match pending {
             Pending::Earlier { .. } if log.first_seq().is_none() => None,
-            Pending::Stands { answers }
-                if self.cursor.seq > tail && directory.was_never_given(self.cursor.seq, *answers) =>
-            {
-                // The merged order goes on where it is.
-                let next = self.cursor.seq + 1;
-                self.pending = None;
-                self.cursor = Cursor { index: log.index_after(passed), seq: passed };
-                Some(Gap { from: next, to: next, missed: None, reason: GapReason::Restart })
-            }
             Pending::Stands { .. } if self.cursor.seq > tail => None,
             Pending::Stands { .. } => {
                 self.pending = None;

@@ -57,6 +57,8 @@ pub struct TopicIndex {
     pub now_millis: u64,
     /// Jobs dropped because there were too many, since the start.
     pub jobs_displaced: u64,
+    /// Topics that were added so far.
+    pub added: u64,
     /// How often an event had no room for its job or flow, since the start ([`TopicIndex::add_or_drop`]).
     pub crowded_out: u64,
 }
@@ -72,6 +74,7 @@ impl TopicIndex {
             last_job: None,
             now_millis: 0,
             jobs_displaced: 0,
+            added: 0,
             crowded_out: 0,
         }
     }
@@ -170,6 +173,7 @@ impl TopicIndex {
             let topics_over = directory.shortage(names);
             if jobs_over == 0 && topics_over == 0 {
                 let [job, flow] = directory.know(names);
+                self.added += u64::from(job.is_some()) + u64::from(flow.is_some());
                 let job = job.map(|job| JobKey::new(self.enter(job, Standing::Running)));
                 let flow = flow.map(|flow| FlowKey::new(self.enter(flow, Standing::Flow)));
                 return Ok((job, flow));

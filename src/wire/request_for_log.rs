@@ -32,7 +32,9 @@ impl<'a> Asked<'a> {
             Some(Field::One(name)) => str::from_utf8(name).ok().filter(|name| is_id(name)),
             _ => None,
         };
-        let is_event_source_back = method == "GET"
+        let is_of_stream = path.contains("/ws/") && !request.is_http_1_0 && !request.upgrade.is_requested;
+        let is_event_source_back = is_of_stream
+            && method == "GET"
             && request.accepts_stream() == Framing::Sse
             && matches!(request.last_event_id, Field::One(_));
         Self { method, path, user_agent, publisher, host, origin, is_event_source_back }
@@ -146,14 +148,18 @@ mod tests {
 
     #[test]
     fn an_event_source_comes_back_with_its_last_number() {
-        let is_back = |method: &str, fields: &str| {
-            let head = format!("{method} /api/v1/events HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+        let is_back_at = |method: &str, target: &str, fields: &str| {
+            let head = format!("{method} {target}\r\nHost: a\r\n{fields}\r\n");
             match parse_head(head.as_bytes(), HeadLimits { head_bytes_max: 8192 }) {
                 Ok(HeadResult::Complete { request, .. }) => Asked::of(&request).is_event_source_back,
                 other => panic!("{other:?}"),
             }
         };
+        let is_back = |method: &str, fields: &str| is_back_at(method, "/api/v1/ws/events HTTP/1.1", fields);
         let (accept, number) = ("Accept: text/event-stream\r\n", "Last-Event-ID: 7\r\n");
+        for target in ["/healthz HTTP/1.1", "/api/ws/jobs/j/monitor HTTP/1.0"] {
+            assert!(!is_back_at("GET", target, &[accept, number].concat()), "{target}");
+        }
         assert!(is_back("GET", &[accept, number].concat()));
         assert!(!is_back("HEAD", &[accept, number].concat()));
         for fields in [accept, number, "Accept: application/jsonl\r\nLast-Event-ID: 7\r\n", ""] {

@@ -3,12 +3,14 @@
 use std::fs;
 use std::path::Path;
 
+use serde_json::json;
+
 use crate::BASE;
 use crate::commands::luxcast;
 use crate::desk::{Desk, Truth, USUAL_WINDOW};
 use crate::engines::line;
 use crate::fleet::{Fleet, create, metric, serve};
-use crate::harness::{Client, Feed, numbered, wait_until};
+use crate::harness::{Client, Feed, numbered, seq_of, wait_until};
 use crate::judge::{Gap, check, check_publishers};
 use crate::link::Link;
 use crate::recipes::promised;
@@ -377,6 +379,8 @@ fn who_names_a_number_that_no_daemon_has_given_is_told_so() {
     let newest = *truth.last_key_value().expect("there are three").0;
     let never = newest + 500 * 1_024;
     let watcher = fleet.watch(0, &never.to_string());
+    let mut many = fleet.daemon(0).watch("/api/v1/websocket");
+    many.send(&json!({"type": "subscribe", "job_id": "few-1", "since": never}).to_string());
     watcher.wait_for("\"reason\":\"restart\"");
     // Its greeting has named a greater number.
     watcher.wait_for(&format!("{{\"stream_seq\":{newest},"));
@@ -385,4 +389,16 @@ fn who_names_a_number_that_no_daemon_has_given_is_told_so() {
     assert!(texts[gap].contains(&format!("\"from\":{0},\"to\":{0},\"missed\":null", never + 1)), "{texts:?}");
     let events: Vec<&String> = texts.iter().filter(|text| text.starts_with("{\"stream_seq\"")).collect();
     assert_eq!(events, truth.values().collect::<Vec<_>>());
+    // The same on a connection for many jobs, which has been told nothing of it meanwhile, then goes on.
+    feed.publish([line("few", 8).as_str()]);
+    let mut texts = Vec::new();
+    while !texts.last().is_some_and(|text: &String| text.contains("\"n\":8")) {
+        texts.push(many.text());
+    }
+    let gap = texts.iter().position(|text| text.contains("stream:gap")).expect("there is one");
+    assert!(texts[gap].contains(&format!("\"from\":{0},\"to\":{0},\"missed\":null", never + 1)), "{texts:?}");
+    let numbers: Vec<u64> = texts[gap..].iter().filter_map(|text| seq_of(text)).collect();
+    let truth = desk.truth();
+    let of_job = truth.iter().filter(|(_, text)| text.contains("\"few-1\"")).map(|(number, _)| *number);
+    assert_eq!(numbers, of_job.collect::<Vec<_>>(), "{texts:?}");
 }

@@ -62,7 +62,18 @@ fn a_daemon_without_a_stream_that_it_can_use_says_why_and_ends() {
 
 #[test]
 fn a_file_of_the_bus_that_is_no_good_is_a_wrong_setting() {
+    let scratch = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = scratch.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let no_certificate =
+        write("odd.pem", "-----BEGIN CERTIFICATE-----\nMANhYmM=\n-----END CERTIFICATE-----\n");
+    let half = write("half.pem", "-----BEGIN CERTIFICATE-----\nMANhYmM=\n");
     for (flag, file, words) in [
+        ("--bus-ca-file", no_certificate.as_str(), "a certificate in it cannot be understood"),
+        ("--bus-ca-file", &half, "a -----BEGIN line in it has no -----END line"),
         ("--bus-nkey-file", "/nowhere/key", "bus_nkey_file: cannot read /nowhere/key"),
         ("--bus-credentials-file", "/dev/null", "bus_credentials_file: /dev/null: no NATS USER JWT in it"),
         ("--bus-ca-file", "/dev/null", "bus_ca_file: /dev/null: no certificate in it"),

@@ -11,14 +11,15 @@ use std::time::Duration;
 use async_nats::{Client, ClientError, ConnectOptions, Event, ReconnectToServer, Server, ServerAddr};
 use jiff::Timestamp;
 use parking_lot::Mutex;
+use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 
 use crate::config::{BusLogin, BusUrl, Config};
 use crate::net::bus::sign_in::SignIn;
 use crate::net::bus::words::in_words;
 use crate::net::host::auth_files;
-use crate::net::listen::certificate;
+use crate::net::listen::certificate::{self, pem_words};
 
 /// A dead connection is noticed after two of these without an answer; the client's own default is a minute.
 const PING_INTERVAL: Duration = Duration::from_secs(2);
@@ -107,13 +108,14 @@ impl BusConfig {
 }
 
 fn check_certificates(path: &Path) -> Result<(), String> {
-    let shown = path.display();
-    let mut count = 0;
-    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| format!("{shown}: {error}"))? {
-        certificate.map_err(|error| format!("{shown}: {error}"))?;
-        count += 1;
+    let wrong = |problem: &str| format!("{}: {problem}", path.display());
+    let not_pem = |error: pem::Error| wrong(&pem_words(&error));
+    let mut authorities = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(path).map_err(not_pem)? {
+        let added = authorities.add(certificate.map_err(not_pem)?);
+        added.map_err(|_| wrong("a certificate in it cannot be understood"))?;
     }
-    if count == 0 { Err(format!("{shown}: no certificate in it")) } else { Ok(()) }
+    if authorities.is_empty() { Err(wrong("no certificate in it")) } else { Ok(()) }
 }
 
 /// Connects, now or as soon as a server is there. The servers' lists of connections (`connz`) show `name`. `on_event`

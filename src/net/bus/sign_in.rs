@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use async_nats::{Auth, AuthError};
-use nkeys::KeyPair;
+use nkeys::{KeyPair, KeyPairType};
 use zeroize::Zeroizing;
 
 /// Where the words and keys come from.
@@ -46,6 +46,12 @@ impl SignIn {
                 let token = block(&text, "NATS USER JWT").ok_or_else(|| wrong("no NATS USER JWT in it"))?;
                 let seed = block(&text, "USER NKEY SEED").ok_or_else(|| wrong("no USER NKEY SEED in it"))?;
                 let key = KeyPair::from_seed(seed).map_err(|_| wrong("its seed is not one of an nkey"))?;
+                if !is_of_user(&key) {
+                    return Err(wrong("its seed is not one of a user"));
+                }
+                if !is_jwt(token) {
+                    return Err(wrong("its NATS USER JWT is none"));
+                }
                 Ok(Signer { key, token: Some(token.to_owned()) })
             }
             Self::Nkey(path) => {
@@ -54,6 +60,9 @@ impl SignIn {
                 let seed = lines.into_iter().find(|line| !line.is_empty() && !line.starts_with(['#', '-']));
                 let key = seed.and_then(|seed| KeyPair::from_seed(seed).ok());
                 let key = key.ok_or_else(|| format!("{}: no seed of an nkey in it", path.display()))?;
+                if !is_of_user(&key) {
+                    return Err(format!("{}: its seed is not one of a user", path.display()));
+                }
                 Ok(Signer { key, token: None })
             }
         }
@@ -63,6 +72,19 @@ impl SignIn {
 struct Signer {
     key: KeyPair,
     token: Option<String>,
+}
+
+/// Keys of accounts, operators and servers sign nobody in.
+fn is_of_user(key: &KeyPair) -> bool {
+    matches!(key.key_pair_type(), KeyPairType::User)
+}
+
+/// Whether it has the shape of a JSON Web Token: what is in it is the server's to judge.
+fn is_jwt(token: &str) -> bool {
+    let is_base64 = |letter: char| letter.is_ascii_alphanumeric() || letter == '-' || letter == '_';
+    let parts = token.split('.');
+    parts.clone().count() == 3
+        && parts.into_iter().all(|part| !part.is_empty() && part.chars().all(is_base64))
 }
 
 fn read(path: &Path) -> Result<Zeroizing<String>, String> {
@@ -122,6 +144,9 @@ mod tests {
             (String::new(), "no NATS USER JWT"),
             (good.replace("NKEY", "KEY"), "no USER NKEY SEED"),
             (good.replace(&seed, half), "not one of an nkey"),
+            (good.replace(&seed, &KeyPair::new_account().seed().unwrap()), "not one of a user"),
+            (good.replace("eyJ0.e30.c2ln", "eyJ0.e30"), "NATS USER JWT is none"),
+            (good.replace("eyJ0.e30.c2ln", "eyJ0.e 30.c2ln"), "NATS USER JWT is none"),
         ] {
             let problem = auth(&text, SignIn::Credentials).err().unwrap();
             assert!(problem.contains(word) && !problem.contains(half), "{problem}");
@@ -130,5 +155,7 @@ mod tests {
             let problem = auth(text, SignIn::Nkey).err().unwrap();
             assert!(problem.contains("no seed of an nkey") && !problem.contains(half), "{problem}");
         }
+        let problem = auth(&KeyPair::new_account().seed().unwrap(), SignIn::Nkey).err().unwrap();
+        assert!(problem.contains("not one of a user"), "{problem}");
     }
 }

@@ -110,6 +110,7 @@ impl Ingest {
         self.counters().received_bytes.add(count as u64);
         let searched = if self.publishers[key].greeted_since.is_some() { 0 } else { held };
         let is_any = searched < held + count;
+        let added = self.parts.sequencer.topic_index.added;
         let (used, lines) =
             if is_any { self.take_lines(key, buffer, searched, held + count) } else { (0, 0) };
         let left = held + count - used;
@@ -126,7 +127,8 @@ impl Ingest {
         let publisher = &mut self.publishers[key];
         publisher.buffer = own;
         publisher.held = left;
-        let reading = Reading { bytes: count, lines };
+        let new_topics = (self.parts.sequencer.topic_index.added - added) as usize;
+        let reading = Reading { bytes: count, lines, new_topics };
         if count > 0 {
             publisher.heard_at = self.moment.now.millis;
             publisher.share = Share::of(self.gate.read_bytes()).after(publisher.share, reading);

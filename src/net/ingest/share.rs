@@ -3,6 +3,9 @@
 
 /// What a line costs at least, in bytes. The shortest event has 26 and takes 230 ns, a line that is refused 130 ns.
 const LINE_COST: usize = 24;
+/// What a line costs beside that for each job and flow that it names for the first time: 6 times as much as 70 bytes of a job
+/// that is known.
+const TOPIC_COST: usize = 400;
 
 /// A new publisher begins with one part in this many of the greatest share, and each read adds as much, up to what is affordable.
 /// So it gains nothing from connecting anew, nor from a few long lines among short ones.
@@ -14,12 +17,14 @@ pub struct Reading {
     pub bytes: usize,
     /// Lines that ended in it, good or not.
     pub lines: usize,
+    /// Jobs and flows that were not known before.
+    pub new_topics: usize,
 }
 
 impl Reading {
     /// Bytes of work.
     pub fn cost(self) -> usize {
-        self.bytes.max(self.lines * LINE_COST)
+        self.bytes.max(self.lines * LINE_COST) + self.new_topics * TOPIC_COST
     }
 }
 
@@ -53,7 +58,7 @@ impl Share {
 
 #[cfg(test)]
 mod tests {
-    use super::{LINE_COST, PARTS, Reading, Share};
+    use super::{LINE_COST, PARTS, Reading, Share, TOPIC_COST};
 
     const MAX: usize = 256 << 10;
 
@@ -63,7 +68,7 @@ mod tests {
         let kinds = lengths.iter().cycle().take(reads);
         let costs = kinds.map(|length| {
             let bytes = shares.bytes(share);
-            let reading = Reading { bytes, lines: bytes / length };
+            let reading = Reading { bytes, lines: bytes / length, new_topics: 0 };
             share = shares.after(share, reading);
             reading.cost()
         });
@@ -92,12 +97,25 @@ mod tests {
     }
 
     #[test]
+    fn lines_that_make_jobs_and_flows_get_as_much_work_too() {
+        let (shares, mut share) = (Share::of(MAX), 0);
+        let costs = (0..100).map(|_| {
+            let bytes = shares.bytes(share);
+            let reading = Reading { bytes, lines: bytes / 70, new_topics: bytes / 70 };
+            share = shares.after(share, reading);
+            reading.cost()
+        });
+        let costs: Vec<usize> = costs.collect();
+        assert!(costs[1..].iter().all(|cost| (MAX / 2..MAX + TOPIC_COST).contains(cost)), "{costs:?}");
+    }
+
+    #[test]
     fn a_share_is_never_nothing() {
         for bytes_max in [1, 7, 128] {
             let shares = Share::of(bytes_max);
             assert!(shares.bytes(0) > 0);
-            assert!(shares.after(0, Reading { bytes: 1, lines: 1 }) > 0);
-            assert!(shares.after(9_999, Reading { bytes: 1, lines: 0 }) <= bytes_max);
+            assert!(shares.after(0, Reading { bytes: 1, lines: 1, new_topics: 2 }) > 0);
+            assert!(shares.after(9_999, Reading { bytes: 1, lines: 0, new_topics: 0 }) <= bytes_max);
         }
     }
 }

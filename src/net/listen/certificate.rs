@@ -39,7 +39,7 @@ enum Fault {
     Expired(Timestamp),
     NoKey,
     EncryptedKey,
-    BadKey(rustls::Error),
+    BadKey,
     Mismatch { certificate: PathBuf },
 }
 
@@ -48,7 +48,7 @@ impl fmt::Display for CertificateError {
         let file = self.file.display();
         match &self.fault {
             Fault::Unreadable(error) => write!(formatter, "cannot read {file}: {error}"),
-            Fault::NotPem(error) => write!(formatter, "{file} is not a good PEM file: {error}"),
+            Fault::NotPem(error) => write!(formatter, "{file} is not a good PEM file: {}", pem_words(error)),
             Fault::NoCertificate => {
                 write!(formatter, "{file} has no certificate in it (-----BEGIN CERTIFICATE)")
             }
@@ -60,7 +60,9 @@ impl fmt::Display for CertificateError {
             Fault::EncryptedKey => {
                 write!(formatter, "the key in {file} is encrypted: the daemon cannot ask for its passphrase")
             }
-            Fault::BadKey(error) => write!(formatter, "the key in {file} cannot be used: {error}"),
+            Fault::BadKey => {
+                write!(formatter, "the key in {file} cannot be used: TLS takes RSA, ECDSA and Ed25519")
+            }
             Fault::Mismatch { certificate } => {
                 let certificate = certificate.display();
                 write!(formatter, "the key in {file} is not that of the certificate in {certificate}")
@@ -70,6 +72,17 @@ impl fmt::Display for CertificateError {
 }
 
 impl std::error::Error for CertificateError {}
+
+/// What is wrong with a PEM file.
+pub fn pem_words(error: &pem::Error) -> String {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => "a -----BEGIN line in it has no -----END line".to_owned(),
+        pem::Error::IllegalSectionStart { .. } => "a -----BEGIN line in it is not whole".to_owned(),
+        pem::Error::Base64Decode(_) => "what is between two of its lines is no base64".to_owned(),
+        pem::Error::Io(error) => error.to_string(),
+        error => error.to_string(),
+    }
+}
 
 /// Facts about the certificate in use, for the log and the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +114,7 @@ pub fn load(
     // A client resumes a session with a ticket, which is sealed with a key that lasts as long as this configuration. The
     // daemon keeps no sessions.
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.ticketer = Ticketer::new().map_err(|error| of(key, Fault::BadKey(error)))?;
+    config.ticketer = Ticketer::new().map_err(|_| of(key, Fault::BadKey))?;
     config.send_tls13_tickets = 1;
     config.max_early_data_size = 0;
     Ok((Arc::new(config), facts))
@@ -125,7 +138,7 @@ pub fn read_pair(
                 of(key, Fault::Mismatch { certificate: certificate.to_owned() })
             }
             rustls::Error::InvalidCertificate(_) => of(certificate, Fault::BadCertificate),
-            error => of(key, Fault::BadKey(error)),
+            _ => of(key, Fault::BadKey),
         })?;
     Ok((certified, facts))
 }
