@@ -2,17 +2,16 @@
 
 use std::fmt;
 
+const OF_AUTHORITY: &str = "its certificate is that of an authority: a server needs one of its own, which the authority in bus_ca_file has signed";
+
 /// What the client says, and what it means here.
-const WORDS: [(&str, &str); 4] = [
+const WORDS: [(&str, &str); 5] = [
     (
         "invalid peer certificate: UnknownIssuer",
         "its certificate comes from no authority that is trusted here: bus_ca_file names a file with the authority",
     ),
-    (
-        "invalid peer certificate: CaUsedAsEndEntity",
-        "its certificate is that of an authority: a server needs one of its own, which the authority in bus_ca_file \
-         has signed",
-    ),
+    ("invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))", OF_AUTHORITY),
+    ("invalid peer certificate: CaUsedAsEndEntity", OF_AUTHORITY),
     ("failed signing nonce", "cannot sign in with the file that bus_nkey_file or bus_credentials_file names"),
     // So for a request that nobody is there to answer.
     (
