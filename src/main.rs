@@ -10,13 +10,14 @@ use luxcast::cli::publish::PublishArgs;
 use luxcast::cli::record::RecordArgs;
 use luxcast::cli::reference::{self, CompletionsArgs, ManArgs};
 use luxcast::cli::replay::ReplayArgs;
+use luxcast::cli::run::RunArgs;
 use luxcast::cli::sim::SimArgs;
 use luxcast::cli::status::StatusArgs;
 use luxcast::cli::tail::TailArgs;
 use luxcast::cli::token::TokenArgs;
 use luxcast::cli::{
-    check_config, end_process_on_panic, event, health, jobs, publish, record, replay, serve, sim, status,
-    tail, token, warn_of_variables,
+    check_config, end_process_on_panic, event, health, jobs, publish, record, replay, run, serve, sim,
+    status, tail, token, warn_of_variables,
 };
 use luxcast::config;
 
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Some(("check-config", flags)) => check_config::run(flags),
         Some(("health", flags)) => health::run(flags),
         Some(("publish", flags)) => publish::run(arguments::<PublishArgs>(flags)),
+        Some(("run", flags)) => run::run(arguments::<RunArgs>(flags)),
         Some(("event", flags)) => event::run(arguments::<EventArgs>(flags)),
         Some(("tail", flags)) => tail::run(arguments::<TailArgs>(flags)),
         Some(("jobs", flags)) => jobs::run(arguments::<JobsArgs>(flags)),
@@ -59,6 +61,7 @@ fn command() -> Command {
         .help("Only check for errors; print no settings");
     let health = Command::new("health").about("Check whether the daemon with these settings is up");
     let publish = Command::new("publish").about("Send events from a file or standard input to the daemon");
+    let run = Command::new("run").about("Run a program as a job");
     let event = Command::new("event").about("Send one event that is put together from the arguments");
     let tail = Command::new("tail").about("Watch a job, a flow or everything");
     let jobs = Command::new("jobs").about("List the jobs that the daemon knows");
@@ -79,6 +82,7 @@ fn command() -> Command {
         .subcommand(config::add_flags(check_config).arg(quiet))
         .subcommand(config::add_flags(health))
         .subcommand(PublishArgs::augment_args(publish))
+        .subcommand(RunArgs::augment_args(run))
         .subcommand(EventArgs::augment_args(event))
         .subcommand(TailArgs::augment_args(tail))
         .subcommand(JobsArgs::augment_args(jobs))

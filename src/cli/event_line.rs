@@ -23,6 +23,14 @@ const SHAPES: &[(&str, &[Detail])] = &[
     ),
     ("job_completed", &[("duration", &["data", "duration"]), ("events", &["data", "total_events"])]),
     ("job_failed", &[("routine", &["data", "routine_id"]), ("error", &["data", "error"])]),
+    (
+        "output",
+        &[
+            ("stream", &["data", "stream"]),
+            ("text", &["data", "text"]),
+            ("dropped", &["data", "dropped_lines"]),
+        ],
+    ),
     ("job_paused", &[("reason", &["data", "reason"])]),
     ("job_cancelled", &[("reason", &["data", "reason"])]),
     (

@@ -43,6 +43,7 @@ mod recordings;
 mod reload;
 mod restart;
 mod resume;
+mod run_command;
 mod service;
 mod slow;
 mod systemd;
