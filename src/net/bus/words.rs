@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-const OF_AUTHORITY: &str = "its certificate is that of an authority: a server needs one of its own, which the authority in bus_ca_file has signed";
+const OF_AUTHORITY: &str = "its certificate is that of an authority: a server needs one of its own, which the authority \
+                            in bus_ca_file has signed";
 
 /// What the client says, and what it means here.
 const WORDS: [(&str, &str); 5] = [
