@@ -318,6 +318,10 @@ mod tests {
                 r#"{"type":"custom","flow_id":"f","timestamp":"noon","data":[1]}"#,
                 "- flow:f custom timestamp=noon data=[1]",
             ),
+            (
+                r#"{"type":"output","job_id":"j","data":{"stream":"stderr","text":"a b"}}"#,
+                r#"- j output stream=stderr text="a b""#,
+            ),
             (r#"{"type":"slot_call","job_id":"j","data":{}}"#, "- j slot_call data={}"),
             (r#"{"type":"job_resumed","job_id":"j"}"#, "- j job_resumed"),
             (r#"{"type":"progress","job_id":"t","percent":42}"#, "- t progress percent=42"),
@@ -343,7 +347,7 @@ mod tests {
         }
         assert_eq!(event_line(r#"{"job_id":"j"}"#), None);
         assert_eq!(event_line("[]"), None);
-        assert_eq!(SHAPES.len(), 14);
+        assert_eq!(SHAPES.len(), 15);
     }
 
     #[test]

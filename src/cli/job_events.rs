@@ -153,11 +153,7 @@ impl LineCutter {
 
     /// Tells of what is held, but for a character at its end that is not whole.
     fn cut_part(&mut self, tell: &mut impl FnMut(&str)) {
-        let whole = match str::from_utf8(&self.held) {
-            Err(error) if error.error_len().is_none() && error.valid_up_to() > 0 => error.valid_up_to(),
-            _ => self.held.len(),
-        };
-        let rest = self.held.split_off(whole);
+        let rest = self.held.split_off(whole_to(&self.held));
         self.cut(tell);
         self.held = rest;
     }
@@ -168,6 +164,22 @@ impl LineCutter {
         tell(&String::from_utf8_lossy(shown));
         self.held.clear();
     }
+}
+
+/// Where the last character begins, if it is not whole; else the end.
+fn whole_to(bytes: &[u8]) -> usize {
+    for back in 1..=bytes.len().min(3) {
+        let place = bytes.len() - back;
+        let length = match bytes[place] {
+            0x80..0xc0 => continue,
+            0xc0..0xe0 => 2,
+            0xe0..0xf0 => 3,
+            0xf0.. => 4,
+            _ => 1,
+        };
+        return if length > back { place } else { bytes.len() };
+    }
+    bytes.len()
 }
 
 #[cfg(test)]
@@ -249,6 +261,20 @@ mod tests {
         }
         assert_eq!(lines(b"", 1), [""; 0]);
         assert_eq!(lines(b"\xffa\n", 1), ["\u{fffd}a"]);
+    }
+
+    #[test]
+    fn a_character_that_is_not_whole_is_kept_for_later() {
+        for (bytes, whole) in [
+            ("aü".as_bytes(), 3),
+            (b"a\xc3", 1),
+            (b"a\xe2\x82", 1),
+            (b"\xbca\xf0\x9f\x98", 2),
+            (b"a\x80\x80\x80\x80", 5),
+            (b"", 0),
+        ] {
+            assert_eq!(super::whole_to(bytes), whole, "{bytes:?}");
+        }
     }
 
     #[test]
