@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -183,9 +182,7 @@ fn whoever_stops_reading_stops_the_program() {
     let mut tool = run(&daemon, &["--quiet", "--", "yes"]);
     let mut child = tool.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
-    let began = Instant::now();
     wait_until("it ends", || child.try_wait().unwrap().is_some());
-    assert!(began.elapsed() < Duration::from_secs(60));
     let code = child.wait().unwrap().code();
     // SIGPIPE, or an error of its own about the closed pipe.
     assert!(code == Some(128 + 13) || code == Some(1), "{code:?}");

@@ -10,8 +10,8 @@ use rcgen::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// `ca.pem` with `ca.key`, and what it has signed: `server.pem` with `server.key` for loopback, `client.pem` with `client.key`, and
-/// `both.pem` with `both.key`.
+/// `ca.pem` with `ca.key`, and what it has signed: `server.pem` with `server.key` for loopback, `client.pem` with
+/// `client.key`, and `both.pem` with `both.key`.
 pub struct Certificates(TempDir);
 
 impl Certificates {
